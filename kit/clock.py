@@ -1,0 +1,108 @@
+"""Time, injected: the only module that reads the real clock.
+
+Moments are aware UTC datetimes or whole milliseconds since the Unix epoch; durations are seconds as float.
+"""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+# RFC 3339 section 5.6, with any number of fraction digits (what is finer than a microsecond is cut off).
+_RFC3339: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class Clock(Protocol):
+    """What code that needs the time is given."""
+
+    def now(self) -> datetime:
+        """This moment, aware, UTC."""
+
+    def now_ms(self) -> int:
+        """This moment in ms since the Unix epoch."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since some fixed moment; never goes back, so durations and deadlines are measured with it."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """This moment, aware, UTC."""
+        return datetime.now(UTC)
+
+    def now_ms(self) -> int:
+        """This moment in ms since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        """Seconds since some fixed moment."""
+        return time.monotonic()
+
+
+class ManualClock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        if start.tzinfo is None:
+            raise ValueError("start must be aware")
+        self._now = start.astimezone(UTC)
+        self._monotonic_s = 0.0
+
+    def now(self) -> datetime:
+        """The moment the clock was moved to."""
+        return self._now
+
+    def now_ms(self) -> int:
+        """The moment the clock was moved to, in ms since the Unix epoch."""
+        return to_ms(self._now)
+
+    def monotonic_s(self) -> float:
+        """Seconds advanced since the clock was made."""
+        return self._monotonic_s
+
+    def advance(self, seconds: float) -> None:
+        """Move both the wall and the monotonic clock forward."""
+        if seconds < 0:
+            raise ValueError("time does not go back; use set_wall for a clock that was put right")
+        self._now += timedelta(seconds=seconds)
+        self._monotonic_s += seconds
+
+    def set_wall(self, moment: datetime) -> None:
+        """Put the wall clock right, forward or back, as NTP does; the monotonic clock does not notice."""
+        self._now = moment.astimezone(UTC)
+
+
+def to_ms(moment: datetime) -> int:
+    """Ms since the Unix epoch of an aware datetime, rounded down. Exact: no float in between."""
+    return (moment - EPOCH) // _MILLISECOND
+
+
+def from_ms(moment_ms: int) -> datetime:
+    """The aware UTC datetime of ms since the Unix epoch. Raises OverflowError outside the years 1 to 9999."""
+    return EPOCH + timedelta(milliseconds=moment_ms)
+
+
+def format_rfc3339(moment: datetime | int) -> str:
+    """`2026-01-31T23:59:59.123Z`: always UTC, always three digits; of an aware datetime or epoch ms."""
+    if isinstance(moment, int):
+        moment = from_ms(moment)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """The aware UTC datetime that an RFC 3339 text names. Raises ValueError, also where the offset is missing."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError("not an RFC 3339 date-time with offset, like 2026-01-31T23:59:59.123Z")
+    date, clock, fraction, offset = match.groups()
+    micros = (fraction or "0")[:6].ljust(6, "0")
+    try:
+        local = datetime.fromisoformat(f"{date}T{clock}.{micros}{'+00:00' if offset in 'Zz' else offset}")
+        return local.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("outside the years 1 to 9999 in UTC") from error

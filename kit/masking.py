@@ -1,0 +1,22 @@
+"""Secrets out of texts that people read: passwords in URLs, bearer tokens."""
+
+import re
+from typing import Final
+
+MASK: Final = "***"
+
+# `scheme://user:password@`, where the password may hold any sign but white space: greedy up to the last @ before it.
+_URL_PASSWORD: Final = re.compile(r"(?P<head>\b[a-zA-Z][\w+.-]*:/{0,2}[^\s:@/]*):(?P<password>[^\s\"'<>]+)@")
+_QUERY_PASSWORD: Final = re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd)=([^&\s\"',;]+)")
+_TOKEN: Final = re.compile(r"\b(vs[a-z]_)[\w-]{8,}")
+_BEARER: Final = re.compile(r"(?i)\b(bearer )[\w.~+/=-]{8,}")
+
+
+def mask_url(text: str) -> str:
+    """The text with the password of every URL or connection string in it replaced."""
+    return _QUERY_PASSWORD.sub(rf"\1={MASK}", _URL_PASSWORD.sub(rf"\g<head>:{MASK}@", text))
+
+
+def mask_secrets(text: str) -> str:
+    """The text without passwords of URLs, access tokens and bearer credentials."""
+    return mask_url(_BEARER.sub(rf"\1{MASK}", _TOKEN.sub(rf"\1{MASK}", text)))
