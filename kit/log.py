@@ -88,7 +88,7 @@ class InProcessLog:
         self._closed = False
 
     async def append(self, partition: int, record: bytes) -> None:
-        """See LogWriter. After a time-out the record stays and still reaches the reader: numbered records leave no hole."""
+        """See LogWriter. After a time-out the record stays and still reaches the reader: no hole in the numbers."""
         if self._closed:
             raise Unavailable("the log is closed")
         self._budget.take(len(record))
