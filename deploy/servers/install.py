@@ -1,0 +1,59 @@
+"""Getting the servers: Debian's packages as root, Kafka's jars by Maven."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Final
+
+from deploy.servers.errors import ServerUnavailable
+from deploy.servers.fleet import KAFKA_LIBRARIES
+from deploy.servers.kafka import install_libraries
+from deploy.servers.postgres import find_binaries
+
+# RUNLEVEL=1: invoke-rc.d then leaves the packages' own services stopped; ours are private ones.
+_APT_ENVIRONMENT: Final = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+
+
+def install() -> dict[str, str]:
+    """Install what is missing. Returns, for each server that cannot be had, its name and the reason in one line."""
+    wanted: dict[str, tuple[list[str], Callable[[], bool]]] = {
+        "postgres": (["postgresql"], _has_postgres),
+        "rabbitmq": (["rabbitmq-server"], lambda: shutil.which("rabbitmq-server") is not None),
+        "redis": (["redis-server"], lambda: shutil.which("redis-server") is not None),
+        "kafka": (["default-jre-headless", "maven"], lambda: bool(shutil.which("java") and shutil.which("mvn"))),
+    }
+    missing = {name: packages for name, (packages, present) in wanted.items() if not present()}
+    reason = _apt([package for packages in missing.values() for package in packages]) if missing else ""
+    failed = {name: f"{name}: {reason or 'not installed'}" for name in missing if not wanted[name][1]()}
+    if "kafka" not in failed:
+        try:
+            install_libraries(KAFKA_LIBRARIES)
+        except ServerUnavailable as error:
+            failed["kafka"] = str(error)
+    return failed
+
+
+def _has_postgres() -> bool:
+    try:
+        find_binaries()
+    except ServerUnavailable:
+        return False
+    return True
+
+
+def _apt(packages: list[str]) -> str:
+    """Install packages by apt-get. Returns the reason in one line where that does not work, or nothing."""
+    apt = shutil.which("apt-get")
+    if apt is None:
+        return f"no apt-get on this machine; install {' '.join(packages)} or their like yourself"
+    if os.geteuid() != 0:
+        return f"not root; run: sudo apt-get install {' '.join(packages)}"
+    for command in ([apt, "-qq", "update"], [apt, "-qq", "-y", "install", "--no-install-recommends", *packages]):
+        done = subprocess.run(
+            command, env=os.environ | _APT_ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+            return f"{' '.join(command[:3])} failed: {lines[0] if lines else done.returncode}"
+    return ""

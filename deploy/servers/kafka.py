@@ -1,0 +1,115 @@
+"""A private Apache Kafka: one node, KRaft, from Maven Central's artifacts and the machine's Java."""
+
+import os
+import shutil
+import socket
+import struct
+import subprocess
+from pathlib import Path
+from typing import ClassVar, Final
+
+from deploy.servers.base import Server
+from deploy.servers.errors import ServerFailed, ServerUnavailable
+from deploy.servers.ports import LOOPBACK
+
+POM: Final = Path(__file__).with_name("pom.xml")
+LOG4J: Final = Path(__file__).with_name("log4j.properties")
+_CLUSTER_ID: Final = "voltstreamPrivate00000"  # 16 bytes as URL-safe base64, fixed: a private server meets no other
+_METADATA_KEY: Final = 3
+_SETTINGS: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{loopback}:{controller}
+listeners=PLAINTEXT://{loopback}:{port},CONTROLLER://{loopback}:{controller}
+advertised.listeners=PLAINTEXT://{loopback}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+message.max.bytes=8388608
+replica.fetch.max.bytes=8388608
+"""
+
+
+class Kafka(Server):
+    """kafka.Kafka on a loopback port each for clients and the controller. Topics are never made by accident."""
+
+    name: ClassVar[str] = "kafka"
+    variable: ClassVar[str] = "VOLTSTREAM_KAFKA_URL"
+    port_names: ClassVar[tuple[str, ...]] = ("main", "controller")
+
+    def __init__(self, home: Path, libraries: Path) -> None:
+        """`libraries` is the folder of Kafka's jars, see `install_libraries`."""
+        super().__init__(home)
+        self._libraries = libraries
+
+    @property
+    def url(self) -> str:
+        return f"{LOOPBACK}:{self.port()}"
+
+    def _launch(self) -> None:
+        java = shutil.which("java")
+        if java is None:
+            raise ServerUnavailable("Kafka: no Java here; `python -m deploy.servers install` as root adds it")
+        if not libraries_complete(self._libraries):
+            raise ServerUnavailable("Kafka: its jars are not here; `python -m deploy.servers install` fetches them")
+        data = self.home / "data"
+        properties = self.home / "server.properties"
+        properties.write_text(
+            _SETTINGS.format(loopback=LOOPBACK, port=self.port(), controller=self.port("controller"), data=data)
+        )
+        classpath = ["-cp", f"{self._libraries}/*", f"-Dlog4j.configuration={LOG4J.as_uri()}"]
+        if not (data / "meta.properties").exists():
+            self._format([java, *classpath, "kafka.tools.StorageTool", "format"], properties)
+        heap = ["-Xms128m", "-Xmx512m", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true"]
+        self._spawn([java, *heap, *classpath, "kafka.Kafka", str(properties)], os.environ)
+
+    def _format(self, command: list[str], properties: Path) -> None:
+        done = subprocess.run(
+            [*command, "--cluster-id", _CLUSTER_ID, "--config", str(properties), "--ignore-formatted"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ServerFailed(f"kafka: format failed:\n{done.stdout}{done.stderr}")
+
+    def _answers(self) -> bool:
+        """Ask for the brokers (Metadata v1, no topics) in Kafka's own protocol: at least one must be alive."""
+        request = struct.pack(">hhihi", _METADATA_KEY, 1, 1, -1, 0)
+        with socket.create_connection((LOOPBACK, self.port()), timeout=1) as connection:
+            connection.settimeout(5)
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            answer = connection.recv(12, socket.MSG_WAITALL)
+        if len(answer) < 12:
+            return False
+        _, _, brokers = struct.unpack(">iii", answer)
+        return bool(brokers)
+
+
+def libraries_complete(libraries: Path) -> bool:
+    """Whether the jars of the tracked pom are there."""
+    stamp = libraries / POM.name
+    return stamp.exists() and stamp.read_bytes() == POM.read_bytes()
+
+
+def install_libraries(libraries: Path) -> None:
+    """Fetch Kafka's jars by Maven. Raises ServerUnavailable with the reason."""
+    if libraries_complete(libraries):
+        return
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ServerUnavailable("Kafka: no Maven here to fetch it with")
+    shutil.rmtree(libraries, ignore_errors=True)
+    command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={libraries}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise ServerUnavailable(f"Kafka: Maven could not fetch it: {lines[0] if lines else 'no reason given'}")
+    shutil.copyfile(POM, libraries / POM.name)

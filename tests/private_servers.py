@@ -1,0 +1,68 @@
+"""The test session's servers: started when first asked for, shared, stopped at the end."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from deploy.servers import SERVERS, Kafka, Postgres, RabbitMQ, Redis, Server, ServerUnavailable, run_folder, sweep
+
+
+class PrivateServers:
+    """Servers by name. Their methods block: from async code, `await asyncio.to_thread(servers.kafka.kill)`."""
+
+    def __init__(self) -> None:
+        sweep()
+        self._run = run_folder()
+        self.postgres: Server = SERVERS[Postgres.name](self._run)
+        self.rabbitmq: Server = SERVERS[RabbitMQ.name](self._run)
+        self.kafka: Server = SERVERS[Kafka.name](self._run)
+        self.redis: Server = SERVERS[Redis.name](self._run)
+        self.all = (self.postgres, self.rabbitmq, self.kafka, self.redis)
+        self._wanted: set[Server] = set()
+
+    def url_of(self, server: Server) -> str:
+        """The server's URL, started if need be. Where it cannot be had the test skips, or under CI=true fails."""
+        try:
+            url = server.start()
+        except ServerUnavailable as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(str(error), pytrace=False)
+            pytest.skip(str(error))
+        self._wanted.add(server)
+        return url
+
+    def start_all(self) -> None:
+        """Have all four, started side by side."""
+        with ThreadPoolExecutor(len(self.all)) as pool:
+            for started in [pool.submit(self.url_of, server) for server in self.all]:
+                started.result()
+
+    def mend(self) -> None:
+        """Start again what a test has left stopped."""
+        for server in self._wanted:
+            server.start()
+
+    def destroy(self) -> None:
+        """Stop them all and remove their data."""
+        for server in self.all:
+            server.destroy()
+        shutil.rmtree(self._run, ignore_errors=True)
+
+
+@contextmanager
+def fresh_database(admin_url: str) -> Iterator[str]:
+    """The URL of a new, empty database, dropped in the end with whoever is still connected."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    try:
+        yield f"{admin_url.rpartition('/')[0]}/{name}"
+    finally:
+        with psycopg.connect(admin_url, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
