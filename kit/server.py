@@ -1,0 +1,118 @@
+"""An HTTP server inside a running event loop: uvicorn without its signal handlers and its loop."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Generator
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from kit.errors import ConfigError
+
+# Requests under way get this long at a stop: the longest a route waits is a broker's confirm (10 s by default).
+_GRACE_S: Final = 12
+# Chargers post every few seconds to a minute and should find their connection still open.
+_KEEP_ALIVE_S: Final = 75
+_BACKLOG: Final = 2_048  # connections that wait for accept, as uvicorn has it
+
+
+class RunningServer:
+    """A server that accepts requests."""
+
+    def __init__(self, server: "_Server", task: asyncio.Task[None], host: str, port: int) -> None:
+        self._server = server
+        self._task = task
+        self.host = host
+        self.port = port  # the real one, also where any free one was asked for
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:8080`; an address that means "every interface" is shown as this machine's own."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # compared, not bound
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def wait(self) -> None:
+        """Until the server has stopped. Raises what it died of."""
+        await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """Take no new requests, finish those under way (12 s at most), return. Again: no effect."""
+        self._server.should_exit = True
+        await self._task
+
+
+@contextlib.asynccontextmanager
+async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[RunningServer]:
+    """Serve `app` within the block, its lifespan included; port 0 takes a free one.
+
+    Raises ConfigError where the address cannot be listened on, and whatever the app's lifespan raises.
+    """
+    listener = _listen(host, port)
+    try:
+        async with app.router.lifespan_context(app):
+            config = uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",  # entered above: uvicorn would swallow its error and exit the process
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+            server = _Server(config)
+            task = asyncio.create_task(server.serve(sockets=[listener]), name=f"http-{port}")
+            ready = asyncio.create_task(server.accepting.wait())
+            await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
+            ready.cancel()
+            running = RunningServer(server, task, host, listener.getsockname()[1])
+            try:
+                yield running
+            finally:
+                await running.stop()
+    finally:
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.accepting.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are the process's, which may run more than this server."""
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ConfigError(f"VOLTSTREAM_HOST={host}: is no address of this machine ({error.strerror})") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(host, port, error) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"VOLTSTREAM_PORT={port}: another program listens there; choose another port, or 0 for any")
+    if error.errno == errno.EACCES:
+        return ConfigError(f"VOLTSTREAM_PORT={port}: ports below 1024 are the system's; choose one above")
+    return ConfigError(f"VOLTSTREAM_HOST={host}: cannot be listened on ({error.strerror})")
