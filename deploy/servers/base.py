@@ -116,6 +116,7 @@ class Server(ABC):
             except OSError:
                 pass
             if time.monotonic() > deadline_s:
+                self.kill()
                 raise ServerFailed(f"{self.name} does not answer after {START_TIMEOUT_S:.0f} s:\n{self._log_tail()}")
             time.sleep(_POLL_S)
 

@@ -16,6 +16,7 @@ POM: Final = Path(__file__).with_name("pom.xml")
 LOG4J: Final = Path(__file__).with_name("log4j.properties")
 _CLUSTER_ID: Final = "voltstreamPrivate00000"  # 16 bytes as URL-safe base64, fixed: a private server meets no other
 _METADATA_KEY: Final = 3
+# A killed broker may register again only when its session has timed out: 3 s instead of the usual 9.
 _SETTINGS: Final = """\
 process.roles=broker,controller
 node.id=1
@@ -25,6 +26,8 @@ advertised.listeners=PLAINTEXT://{loopback}:{port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1

@@ -152,9 +152,14 @@ def test_a_recycled_pid_is_not_taken_for_the_server(tmp_path: Path) -> None:
 
 def test_a_server_that_ends_while_starting_says_why(tmp_path: Path, servers: PrivateServers) -> None:
     servers.url_of(servers.redis)  # skips where there is none
-    (tmp_path / "appendonlydir").write_text("a file where Redis wants its folder")
-    with pytest.raises(ServerFailed, match="append-only"):
-        SERVERS["redis"](tmp_path).start()
+    server = SERVERS["redis"](tmp_path)
+    server.home.mkdir()
+    (server.home / "appendonlydir").write_text("a file where Redis wants its folder")
+    try:
+        with pytest.raises(ServerFailed, match="append-only"):
+            server.start()
+    finally:
+        server.destroy()
 
 
 def test_an_unused_port_is_outside_of_the_ephemeral_range() -> None:
