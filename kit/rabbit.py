@@ -107,8 +107,12 @@ class Connection:
             raise Unavailable(f"RabbitMQ opened no channel within {RPC_TIMEOUT_S} s")
         return Channel(raw, self.lost)
 
+    def fail(self, error: Unavailable) -> None:
+        """This connection is no good: drop it and reconnect."""
+        _resolve(self.lost, error)
+
     def _channel_closed(self, _channel: PikaChannel, reason: Exception) -> None:
-        _resolve(self.lost, Unavailable(f"RabbitMQ closed a channel: {reason}"))
+        self.fail(Unavailable(f"RabbitMQ closed a channel: {reason}"))
 
     async def close(self) -> None:
         """Close and wait, bounded."""

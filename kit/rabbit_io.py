@@ -182,8 +182,7 @@ class Consumer(User):
             )
 
         def cancelled(_: Any) -> None:  # by the broker: the queue was deleted or has lost its leader
-            if not connection.lost.done():
-                connection.lost.set_result(Unavailable(f"RabbitMQ ended the consumer of {self._queue}"))
+            connection.fail(Unavailable(f"RabbitMQ ended the consumer of {self._queue}"))
 
         channel.raw.add_on_cancel_callback(cancelled)
         await channel.call(channel.raw.basic_consume, queue=self._queue, on_message_callback=deliver)
