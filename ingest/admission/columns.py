@@ -1,0 +1,55 @@
+"""Admitted structs to the columns of a frame."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ingest.admission.fixed import thousandths_all
+from ingest.admission.wire import WireReading
+from schemas.reading import QUANTITIES, READING_SCHEMA, SESSION_EVENT_NAMES, STATUS_NAMES
+
+STATUS_CODES: Final[dict[str | None, int]] = {None: 0, **STATUS_NAMES}
+SESSION_EVENT_CODES: Final[dict[str | None, int]] = {None: 0, **SESSION_EVENT_NAMES}
+
+
+def to_batch(readings: Sequence[WireReading], ts_ms: NDArray[np.int64]) -> pa.RecordBatch:
+    """READING_SCHEMA rows of checked readings, in their order; `ts_ms` stands beside them. One comprehension a column."""
+    rows = readings
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([row.station_id.upper() for row in rows], pa.string()),
+            pa.array([row.connector_id for row in rows], pa.int16()),
+            pa.array([row.session_id for row in rows], pa.string()),
+            pa.array([row.boot for row in rows], pa.int64()),
+            pa.array([row.seq for row in rows], pa.int64()),
+            pa.array(ts_ms),
+            quantity("energy_wh", pa.array([row.energy_wh for row in rows], pa.float64())),
+            quantity("power_w", pa.array([row.power_w for row in rows], pa.float64())),
+            quantity("voltage_v", pa.array([row.voltage_v for row in rows], pa.float64())),
+            quantity("current_a", pa.array([row.current_a for row in rows], pa.float64())),
+            quantity("temperature_c", pa.array([row.temperature_c for row in rows], pa.float64())),
+            quantity("soc_pct", pa.array([row.soc_pct for row in rows], pa.float64())),
+            _codes([row.status for row in rows], STATUS_CODES),
+            _codes([row.session_event for row in rows], SESSION_EVENT_CODES),
+        ],
+        schema=READING_SCHEMA,
+    )
+
+
+def quantity(name: str, values: pa.DoubleArray) -> pa.Array:
+    """Wire values (finite, in bounds, or null) as the integers of thousandths of that quantity's column."""
+    _, dtype, _, _ = QUANTITIES[name]
+    count = len(values)
+    if values.null_count == count:
+        return pa.nulls(count, dtype)
+    validity, _ = values.buffers()
+    whole = thousandths_all(np.nan_to_num(values.to_numpy(zero_copy_only=False)) if values.null_count else values.to_numpy())
+    narrow = whole.astype(dtype.to_pandas_dtype(), copy=False)
+    return pa.Array.from_buffers(dtype, count, [validity, pa.py_buffer(narrow)], values.null_count)
+
+
+def _codes(names: list[str] | list[str | None], codes: dict[str | None, int]) -> pa.Array:
+    return pa.array(np.fromiter(map(codes.__getitem__, names), np.int8, len(names)))

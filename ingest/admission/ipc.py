@@ -1,0 +1,87 @@
+"""Arrow IPC streams from strangers: read without letting a small body become a large memory.
+
+What can blow up when read is refused: compressed buffers (the bound on inflated bytes is kept at Content-Encoding,
+where it can be), dictionaries and views (many rows, one long value), and nested or run-end columns.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+import pyarrow as pa
+
+from ingest.errors import Malformed, TooLarge
+
+_FILE_MAGIC: Final = b"ARROW1"
+# Slots of Arrow's flatbuffer tables (Message.fbs): Message.header, RecordBatch.compression.
+_HEADER_SLOT: Final = 2
+_COMPRESSION_SLOT: Final = 3
+_MEND: Final = "send an Arrow IPC stream (pyarrow.ipc.new_stream) of plain columns"
+_PLAIN: Final = (
+    pa.types.is_null,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_timestamp,
+)
+
+
+def read_batch(body: bytes, rows_max: int) -> pa.RecordBatch | None:
+    """All rows of the stream as one batch, fully validated; None without any. Raises Malformed, TooLarge."""
+    if body.startswith(_FILE_MAGIC):
+        raise Malformed("this is the Arrow file format; send the stream format (pyarrow.ipc.new_stream)")
+    try:
+        return _read(body, rows_max)
+    except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, OverflowError) as error:
+        raise Malformed(f"not an Arrow stream: {ascii(str(error)[:200])[1:-1]}; {_MEND}") from None
+
+
+def _read(body: bytes, rows_max: int) -> pa.RecordBatch | None:
+    messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
+    schema = pa.ipc.read_schema(messages.read_next_message()).remove_metadata()
+    for field in schema:
+        if not any(is_type(field.type) for is_type in _PLAIN):
+            raise Malformed(f"column {ascii(field.name[:64])[1:-1]} has type {field.type}, which is not read; {_MEND}")
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    for message in _rest(messages):
+        if message.type != "record batch":
+            raise Malformed(f"the stream holds a {message.type}; {_MEND}")
+        if _is_compressed(message.metadata.to_pybytes()):
+            raise Malformed("the stream's buffers are compressed; send them plain, and Content-Encoding: zstd")
+        batch = pa.ipc.read_record_batch(message, schema)
+        rows += batch.num_rows
+        if rows > rows_max:
+            raise TooLarge(f"a request carries at most {rows_max} readings; send them in smaller batches")
+        batch.validate(full=True)
+        batches.append(batch)
+    return pa.concat_batches(batches) if batches else None
+
+
+def _rest(messages: pa.ipc.MessageReader) -> Iterator[pa.ipc.Message]:
+    while True:
+        try:
+            message = messages.read_next_message()
+        except StopIteration:
+            return
+        yield message
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether a record batch message's flatbuffer names a compression."""
+    message = struct.unpack_from("<I", metadata, 0)[0]
+    at = _slot(metadata, message, _HEADER_SLOT)
+    if at is None:
+        raise Malformed(f"the stream holds a message without a header; {_MEND}")
+    header = at + struct.unpack_from("<I", metadata, at)[0]
+    return _slot(metadata, header, _COMPRESSION_SLOT) is not None
+
+
+def _slot(flatbuffer: bytes, table: int, slot: int) -> int | None:
+    """Where a field of a flatbuffer table is stored; None where it has its default."""
+    vtable = table - struct.unpack_from("<i", flatbuffer, table)[0]
+    size = struct.unpack_from("<H", flatbuffer, vtable)[0]
+    entry = 4 + 2 * slot
+    offset = struct.unpack_from("<H", flatbuffer, vtable + entry)[0] if entry + 2 <= size else 0
+    return table + offset if offset else None

@@ -1,0 +1,202 @@
+"""A reading as devices write it, and the words we find for one that is not."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from schemas.reading import (
+    CONNECTOR_ID_MAX,
+    QUANTITIES,
+    SEQ_MAX,
+    SESSION_EVENT_NAMES,
+    SESSION_ID_CHARS_MAX,
+    STATION_ID_CHARS_MAX,
+    STATUS_NAMES,
+)
+
+EPOCH_MS_MAX: Final = SEQ_MAX  # an integer every JSON reader keeps; the sane range is far inside
+
+# Literal needs its words spelled out; a test holds them equal to STATUS_NAMES and SESSION_EVENT_NAMES.
+StatusName = Literal[
+    "Available",
+    "Preparing",
+    "Charging",
+    "SuspendedEVSE",
+    "SuspendedEV",
+    "Finishing",
+    "Reserved",
+    "Unavailable",
+    "Faulted",
+]
+SessionEventName = Literal["Started", "Updated", "Ended"]
+Counter = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
+
+
+def _bounds(name: str, description: str) -> Meta:
+    _, _, lowest, highest = QUANTITIES[name]
+    return Meta(ge=lowest, le=highest, description=description)
+
+
+class WireReading(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """What a charger says of one connector at one moment, in the units people use.
+
+    Decoding checks names, types and bounds; what is left to check is the characters of the ids, and `ts`.
+    """
+
+    station_id: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=STATION_ID_CHARS_MAX,
+            description="OCPI CiString: printable ASCII, compared without case",
+        ),
+    ]
+    connector_id: Annotated[
+        int, Meta(ge=0, le=CONNECTOR_ID_MAX, description="OCPP number; 0 is the charge point itself")
+    ]
+    ts: Annotated[
+        Annotated[int, Meta(ge=-EPOCH_MS_MAX, le=EPOCH_MS_MAX)] | str,
+        Meta(description="Event time: RFC 3339 with an offset or Z, or Unix epoch milliseconds"),
+    ]
+    session_id: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=SESSION_ID_CHARS_MAX)] | None,
+        Meta(description="The device's name of the charging session"),
+    ] = None
+    boot: Annotated[Counter | None, Meta(description="Counts the device's restarts; `seq` starts anew with each")] = None
+    seq: Annotated[Counter | None, Meta(description="Counts the connector's readings; a re-send keeps its number")] = None
+    energy_wh: Annotated[float, _bounds("energy_wh", "Meter register, Wh")] | None = None
+    power_w: Annotated[float, _bounds("power_w", "W; negative: vehicle to grid")] | None = None
+    voltage_v: Annotated[float, _bounds("voltage_v", "V")] | None = None
+    current_a: Annotated[float, _bounds("current_a", "A")] | None = None
+    temperature_c: Annotated[float, _bounds("temperature_c", "°C")] | None = None
+    soc_pct: Annotated[float, _bounds("soc_pct", "State of charge, %")] | None = None
+    status: StatusName | None = None
+    session_event: SessionEventName | None = None
+
+
+FIELDS: Final = WireReading.__struct_fields__
+_REQUIRED: Final = ("station_id", "connector_id", "ts")
+_INTEGERS: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
+_TEXTS: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
+_NAMES: Final = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
+_HINTS: Final = {
+    "energy_kwh": "send energy_wh in watt-hours",
+    "energy_mwh": "send energy_wh in watt-hours",
+    "energy": "send energy_wh in watt-hours",
+    "power_kw": "send power_w in watts",
+    "power_mw": "send power_w in watts",
+    "power": "send power_w in watts",
+    "voltage_kv": "send voltage_v in volts",
+    "voltage_mv": "send voltage_v in volts",
+    "voltage": "send voltage_v in volts",
+    "current_ma": "send current_a in amperes",
+    "current": "send current_a in amperes",
+    "temperature_f": "send temperature_c in degrees Celsius",
+    "temperature_k": "send temperature_c in degrees Celsius",
+    "temperature": "send temperature_c in degrees Celsius",
+    "soc": "send soc_pct in percent",
+    "timestamp": "send ts, RFC 3339 or epoch milliseconds",
+    "time": "send ts, RFC 3339 or epoch milliseconds",
+    "ts_ms": "send ts, RFC 3339 or epoch milliseconds",
+}
+
+
+class Fault(NamedTuple):
+    """Why an item is refused: a code for programs, one sentence with the mend for people."""
+
+    reason: str
+    detail: str
+
+
+def unknown_field(name: str) -> Fault:
+    """The fault of a field nobody here knows, with the name that was probably meant."""
+    hint = _HINTS.get(name.lower())
+    if hint is None:
+        snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+        near = get_close_matches(snake, FIELDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known fields are {', '.join(FIELDS)}"
+    return Fault("unknown_field", f"unknown field {ascii(name[:64])[1:-1]}; {hint}")
+
+
+def text_fault(name: str, text: str) -> Fault | None:
+    """A station id or session id is a CiString: printable ASCII, of bounded length (NUL would break the database)."""
+    highest = _TEXTS[name]
+    if 1 <= len(text) <= highest and text.isascii() and text.isprintable():
+        return None
+    return Fault(f"{name}_invalid", f"{name} must be 1 to {highest} printable ASCII characters")
+
+
+def shape_fault(item: object) -> Fault | None:
+    """The first thing wrong with a decoded JSON value as a reading.
+
+    It says nothing of when `ts` is and of whose station it is.
+    """
+    if not isinstance(item, Mapping):
+        return Fault("not_an_object", f"a reading must be an object, this is {_kind(item)}")
+    for name in item:
+        if name not in FIELDS:
+            return unknown_field(str(name))
+    for name in _REQUIRED:
+        if item.get(name) is None:
+            return Fault("missing_field", f"{name} is missing; every reading needs {', '.join(_REQUIRED)}")
+    for name, value in item.items():
+        fault = None if value is None else _value_fault(name, value)
+        if fault is not None:
+            return fault
+    return None
+
+
+def _value_fault(name: str, value: object) -> Fault | None:
+    if name in _INTEGERS:
+        return _integer_fault(name, value, _INTEGERS[name])
+    if name in QUANTITIES:
+        return _quantity_fault(name, value)
+    if name == "ts":
+        if isinstance(value, str):
+            return None
+        if isinstance(value, float):
+            return Fault("ts_invalid", "ts as a number must be a whole number of epoch milliseconds, without a point")
+        return _integer_fault(name, value, EPOCH_MS_MAX, -EPOCH_MS_MAX)
+    if not isinstance(value, str):
+        return Fault("wrong_type", f"{name} must be a string, this is {_kind(value)}")
+    if name in _TEXTS:
+        return text_fault(name, value)
+    if value in _NAMES[name]:
+        return None
+    return Fault(f"{name}_unknown", f"unknown {name} {value[:64]!a}; send one of {', '.join(_NAMES[name])}")
+
+
+def _integer_fault(name: str, value: object, highest: int, lowest: int = 0) -> Fault | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return Fault("wrong_type", f"{name} must be an integer, this is {_kind(value)}")
+    if lowest <= value <= highest:
+        return None
+    return Fault("out_of_range", f"{name} must be {lowest} to {highest}")
+
+
+def _quantity_fault(name: str, value: object) -> Fault | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Fault("wrong_type", f"{name} must be a number, this is {_kind(value)}")
+    _, _, lowest, highest = QUANTITIES[name]
+    if value != value or value in (float("inf"), float("-inf")):
+        return Fault("not_finite", f"{name} is not a finite number; leave it out where there is none")
+    if lowest <= value <= highest:
+        return None
+    return Fault("absurd", f"{name} must be {lowest:.0f} to {highest:.0f}; check its unit")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int):
+        return "an integer"
+    if isinstance(value, float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "an array" if isinstance(value, list) else "an object"

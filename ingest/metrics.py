@@ -1,0 +1,38 @@
+"""What the door measures, beside the HTTP metrics every service has. The registry is passed in."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ingest.admission import Refused
+
+# From a lone reading to FRAME_ITEMS_MAX.
+_FILL_BUCKETS: Final = (1, 4, 16, 64, 256, 1_000, 2_048, 4_096)
+# From an in-process commit to the publish time-out of 10 s.
+_APPEND_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class IngestMetrics:
+    """One a process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter("ingest_requests", "Requests and pushes taken in hand", registry=registry)
+        self.body_bytes = Counter("ingest_body_bytes", "Bytes of request bodies, as sent", registry=registry)
+        self.accepted = Counter("ingest_readings_accepted", "Readings that are durable", registry=registry)
+        self.frame_items = Histogram("ingest_frame_items", "Items in a frame", buckets=_FILL_BUCKETS, registry=registry)
+        self.append_s = Histogram(
+            "ingest_append_seconds", "From handing a frame over to its being durable", buckets=_APPEND_BUCKETS_S,
+            registry=registry,
+        )  # fmt: skip
+        self.frames_unconfirmed = Gauge("ingest_frames_unconfirmed", "Frames on their way", registry=registry)
+        self.frames_failed = Counter("ingest_frames_failed", "Frames not durable in time, or not taken", registry=registry)
+        self.items_pending = Gauge("ingest_items_pending", "Items that wait for their frame", registry=registry)
+        self._refused = Counter(
+            "ingest_readings_refused", "Items refused and kept in quarantine", ("reason",), registry=registry
+        )
+
+    def refused(self, items: Iterable[Refused]) -> None:
+        """Count refused items by their reason, of which there are few (see ingest.admission)."""
+        for item in items:
+            self._refused.labels(item.reason).inc()
