@@ -1,0 +1,64 @@
+# One entry for everything. `make help` lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+LOCKED := .venv/.locked
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format bench servers servers-stop lock clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | tr -s '$$' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
+
+install: $(INSTALLED)  ## make .venv with exactly what requirements.lock says
+
+run: install  ## everything in one process with a simulated fleet (ARGS="--stations 50 --for 30s")
+	@$(BIN)/voltstream up $(ARGS)
+
+test: install  ## all tests, on real servers (ARGS="tests/kit -k settings")
+	@$(BIN)/python -m deploy.servers install || test "$$CI" != true
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install  ## lint, format, types, import contracts
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check
+	@$(BIN)/mypy --no-error-summary .
+	@$(BIN)/lint-imports --no-logo
+
+format: install  ## put the code in the one format
+	@$(BIN)/ruff check --quiet --fix --exit-zero
+	@$(BIN)/ruff format --quiet
+
+bench: install  ## the benchmark table (STAGE=kernels for one stage)
+	@$(BIN)/python -m deploy.servers install || true
+	@$(BIN)/python -m benchmarks $(STAGE)
+
+servers: install  ## start private RabbitMQ, Kafka, PostgreSQL, Redis: eval "$$(make -s servers)"
+	@$(BIN)/python -m deploy.servers install
+	@$(BIN)/python -m deploy.servers up
+
+servers-stop: install  ## stop them and remove their data
+	@$(BIN)/python -m deploy.servers down
+
+lock: install  ## renew requirements.lock from pyproject.toml
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+
+clean:  ## remove what can be made again; .data and .servers stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(LOCKED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("voltstream needs Python 3.11 or newer, \
+	$(PYTHON) is %d.%d: name a newer one, make install PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo '$(PYTHON) cannot make virtual environments: apt-get install python3-venv' >&2; exit 1; }
+	@echo 'Making .venv: about a minute' >&2
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+# A new room must become importable for the `voltstream` command, so each room's __init__ counts.
+$(INSTALLED): $(LOCKED) pyproject.toml $(wildcard */__init__.py)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
