@@ -1,4 +1,3 @@
--- migrate:up
 -- Access tokens. Only a SHA-256 of each is here: 256 random bits need no salt and no slow hash.
 
 CREATE SCHEMA IF NOT EXISTS access;
