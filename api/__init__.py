@@ -1,0 +1,1 @@
+"""The lighter services, one folder each, all of one shape: routes, service, store, models."""

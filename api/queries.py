@@ -1,0 +1,32 @@
+"""The operators' queries, put together: what a process that serves them mounts."""
+
+from typing import Final
+
+from fastapi import FastAPI
+
+from api.edge import install_errors
+from api.sessions.routes import SessionRoutes
+from api.sessions.service import SessionService
+from api.sessions.store import SessionStore
+from api.telemetry.live_streams import LiveStreams
+from api.telemetry.routes import TelemetryRoutes
+from api.telemetry.service import TelemetryService
+from api.telemetry.store import TelemetryStore
+from kit.clock import Clock
+from kit.live import LiveView
+from kit.postgres import Database, Grant
+
+ROLE: Final = "voltstream_queries"
+GRANT: Final = Grant(role=ROLE, schema="telemetry", write=False)
+
+
+def mount_queries(app: FastAPI, database: Database, live: LiveView, clock: Clock) -> LiveStreams:
+    """Add the queries to `app`, whose `state.authenticator` says who is an operator. `database` works as ROLE.
+
+    Close the streams that are returned before the HTTP server stops: it waits for them, and only that ends them.
+    """
+    install_errors(app)
+    streams = LiveStreams(live)
+    app.include_router(TelemetryRoutes(TelemetryService(TelemetryStore(database), live, clock), streams).router())
+    app.include_router(SessionRoutes(SessionService(SessionStore(database))).router())
+    return streams

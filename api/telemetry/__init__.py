@@ -1,0 +1,1 @@
+"""The operators' queries of the telemetry spine: history, live view, ledger, quarantine."""

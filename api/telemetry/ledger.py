@@ -1,0 +1,54 @@
+"""The ledger's arithmetic. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from api.telemetry.models import Ledger, LedgerEntry, LedgerPartition
+
+_OUTCOMES = ("stored", "duplicate", "quarantined")
+
+
+class _Counter(msgspec.Struct):
+    items_total: int
+
+
+_counters = msgspec.json.Decoder(_Counter)
+
+
+def balance(
+    entries: Iterable[Mapping[str, Any]], sources: Iterable[Mapping[str, Any]], counters: Mapping[str, bytes]
+) -> Ledger:
+    """The ledger of the rows of telemetry.ledger and telemetry.ledger_source and the gateways' live counters.
+
+    What a source took responsibility for is the larger of what it says itself (key "source/partition") and what the
+    workers last heard of it: either may be behind, neither is ever ahead. Raises msgspec.MsgspecError where a live
+    counter is not `{"items_total": n}`.
+    """
+    accepted: dict[tuple[int, str], int] = defaultdict(int)
+    for row in sources:
+        accepted[row["partition"], row["source"]] = row["items_total"]
+    for key, document in counters.items():
+        source, _, partition = key.rpartition("/")
+        known = (int(partition), source)
+        accepted[known] = max(accepted[known], _counters.decode(document).items_total)
+    outcomes = {row["partition"]: row for row in entries}
+    partitions = [
+        LedgerPartition(partition=partition, **_entry(_accepted_of(partition, accepted), outcomes.get(partition, {})))
+        for partition in sorted({partition for partition, _ in accepted} | set(outcomes))
+    ]
+    sums = {name: sum(getattr(entry, name) for entry in partitions) for name in _OUTCOMES}
+    total = LedgerEntry(**_entry(sum(entry.accepted for entry in partitions), sums))
+    return Ledger(total=total, partitions=partitions)
+
+
+def _accepted_of(partition: int, accepted: Mapping[tuple[int, str], int]) -> int:
+    return sum(items for (known, _), items in accepted.items() if known == partition)
+
+
+def _entry(accepted: int, outcomes: Mapping[str, int]) -> dict[str, Any]:
+    counts = {name: outcomes.get(name, 0) for name in _OUTCOMES}
+    in_flight = accepted - sum(counts.values())
+    return {"accepted": accepted, **counts, "in_flight": in_flight, "closed": in_flight == 0}

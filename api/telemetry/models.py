@@ -1,0 +1,190 @@
+"""What the queries answer, in wire units (Wh, W, V, A, °C, %), as OpenAPI shows it.
+
+Wide answers are rendered from columns (api/tables.py) and never pass through these; tests hold the two together.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Interval(StrEnum):
+    """How finely a history is cut."""
+
+    RAW = "raw"
+    MINUTE = "1m"
+    QUARTER = "15m"
+    HOUR = "1h"
+    DAY = "1d"
+
+
+class Answer(BaseModel):
+    """Base of the answers: nothing in them is unnamed here."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class ReadingRow(Answer):
+    """One stored reading."""
+
+    connector_id: int
+    ts: datetime = Field(description="event time")
+    session: UUID | None = Field(description="voltstream's id of the session it belongs to")
+    session_id: str | None = Field(description="the device's name of that session")
+    boot: int | None
+    seq: int | None
+    energy_wh: float | None = Field(description="register")
+    power_w: float | None
+    voltage_v: float | None
+    current_a: float | None
+    temperature_c: float | None
+    soc_pct: float | None
+    status: str | None = Field(description="OCPP 1.6 status name", examples=["Charging"])
+    session_event: str | None = Field(description="Started, Updated or Ended")
+    flags: list[str] = Field(description="quality flags by name", examples=[["late"]])
+
+
+class WindowRow(Answer):
+    """One connector's window, [window_start, window_start + interval). A quantity no reading had is null."""
+
+    connector_id: int
+    window_start: datetime
+    readings: int
+    flagged: int
+    power_w_avg: float | None = Field(
+        description="mean of the readings, rounded half up to the thousandth; so all means"
+    )
+    power_w_min: float | None
+    power_w_max: float | None
+    voltage_v_avg: float | None
+    voltage_v_min: float | None
+    voltage_v_max: float | None
+    current_a_avg: float | None
+    current_a_min: float | None
+    current_a_max: float | None
+    temperature_c_avg: float | None
+    temperature_c_min: float | None
+    temperature_c_max: float | None
+    soc_pct_avg: float | None
+    soc_pct_min: float | None
+    soc_pct_max: float | None
+    energy_wh_first: float | None = Field(description="first usable register")
+    energy_wh_last: float | None = Field(description="last usable register")
+    energy_wh: float | None = Field(
+        description="last register less that of the connector's previous window (at most 31 days back); less the "
+        "window's own first register where there is none or the register restarted since; null where neither tells"
+    )
+    revision: int | None = Field(default=None, description="1m only: how often the window was published")
+
+
+class HistoryPage(Answer):
+    """A page of a station's history, ordered by time and connector."""
+
+    station_id: str
+    interval: Interval
+    from_: datetime = Field(alias="from", description="inclusive; the start of a window, for windows")
+    to: datetime = Field(description="exclusive")
+    rows: list[WindowRow] | list[ReadingRow]
+    next: str | None = Field(description="address of the next page; null on the last")
+
+
+class LiveSession(Answer):
+    """The session a connector is in."""
+
+    id: UUID
+    session_id: str | None
+    started_at: datetime
+    energy_wh: float
+    estimated: bool
+    readings: int
+
+
+class LiveConnector(Answer):
+    """The newest a connector said."""
+
+    station_id: str
+    connector_id: int
+    ts: datetime
+    received_at: datetime
+    status: str | None
+    power_w: float | None
+    voltage_v: float | None
+    current_a: float | None
+    temperature_c: float | None
+    soc_pct: float | None
+    energy_wh: float | None
+    flags: list[str]
+    session: LiveSession | None
+
+
+class LiveStation(Answer):
+    """A station's connectors; empty until one has spoken since the live view began."""
+
+    station_id: str
+    connectors: list[LiveConnector]
+
+
+class LiveTotal(Answer):
+    """Sums over all that was asked for, also over what `limit` left out of the list."""
+
+    stations: int
+    connectors: int
+    by_status: dict[str, int] = Field(description="connectors by status; Unknown where none was said")
+    power_w: float
+
+
+class LiveFleet(Answer):
+    """Many stations' connectors, ordered by station and connector."""
+
+    total: LiveTotal
+    truncated: bool = Field(description="true where `limit` left connectors out of the list")
+    silent: list[str] = Field(description="stations asked for by name that the live view does not have")
+    connectors: list[LiveConnector]
+
+
+class LedgerEntry(Answer):
+    """accepted = stored + duplicate + quarantined + in_flight, always."""
+
+    accepted: int = Field(description="items gateways took responsibility for")
+    stored: int
+    duplicate: int
+    quarantined: int
+    in_flight: int = Field(description="accepted, and not yet any of the other three")
+    closed: bool = Field(description="true where nothing is in flight")
+
+
+class LedgerPartition(LedgerEntry):
+    """One partition's entry."""
+
+    partition: int
+
+
+class Ledger(Answer):
+    """Where every accepted item is, from one snapshot."""
+
+    total: LedgerEntry
+    partitions: list[LedgerPartition]
+
+
+class QuarantinedItem(Answer):
+    """An item that was refused and kept, with its reason."""
+
+    id: int
+    partition: int
+    received_at: datetime
+    station_id: str | None
+    connector_id: int | None
+    reason: str
+    detail: str
+    raw: str = Field(description="the item as it came")
+    raw_encoding: Literal["utf-8", "base64"] = Field(description="how `raw` is written: text where it is text")
+
+
+class QuarantinePage(Answer):
+    """A page of the quarantine, newest first."""
+
+    items: list[QuarantinedItem]
+    next: str | None = Field(description="address of the next page; null on the last")

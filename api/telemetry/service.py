@@ -1,0 +1,206 @@
+"""The telemetry queries: history, live, ledger, quarantine. No HTTP and no SQL here."""
+
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from api.errors import BadQuery, NotFound
+from api.instants import floor_to
+from api.paging import decode_cursor, encode_cursor
+from api.tables import Table
+from api.telemetry.history import reading_table, window_table
+from api.telemetry.ledger import balance
+from api.telemetry.models import Interval, Ledger, QuarantinedItem
+from api.telemetry.store import (
+    Connector,
+    QuarantineCursor,
+    ReadingCursor,
+    Span,
+    TelemetryStore,
+    WindowCursor,
+    reading_cursor,
+    window_cursor,
+)
+from kit.clock import Clock, format_rfc3339
+from kit.live import LiveView
+
+LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
+LEDGER_TOPIC: Final = "ledger"
+_DEFAULT_SPAN: Final = timedelta(hours=1)
+_WIDTHS: Final = {
+    Interval.MINUTE: timedelta(minutes=1),
+    Interval.QUARTER: timedelta(minutes=15),
+    Interval.HOUR: timedelta(hours=1),
+    Interval.DAY: timedelta(days=1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """What of a station's history is asked for. Without `end` until now, without `start` the hour before the end."""
+
+    station_id: str
+    interval: Interval
+    start: datetime | None
+    end: datetime | None
+    connector_id: int | None
+    limit: int
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A page of it, with the bounds that were taken and the cursor of the next page."""
+
+    station_id: str
+    interval: Interval
+    start: datetime
+    end: datetime
+    table: Table
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Many stations' live documents, and the sums over all of them."""
+
+    documents: list[bytes]
+    truncated: bool
+    silent: list[str]
+    stations: int
+    connectors: int
+    by_status: dict[str, int]
+    power_w: float
+
+
+class _Telling(msgspec.Struct):
+    """The part of a live document that the sums need."""
+
+    status: str | None = None
+    power_w: float | None = None
+
+
+_tellings = msgspec.json.Decoder(_Telling)
+
+
+class TelemetryService:
+    """The use cases, one method each. All raise Unavailable where database or live view do not answer."""
+
+    def __init__(self, store: TelemetryStore, live: LiveView, clock: Clock) -> None:
+        self._store = store
+        self._live = live
+        self._clock = clock
+
+    async def history(self, query: HistoryQuery) -> History:
+        """A page of windows or readings. Raises NotFound and BadQuery."""
+        end = query.end or self._clock.now()
+        start = query.start or end - _DEFAULT_SPAN
+        if start >= end:
+            raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
+        if query.interval is not Interval.RAW:
+            start = floor_to(start, _WIDTHS[query.interval])
+        span = Span(await self._connectors(query.station_id, query.connector_id), start, end, query.limit + 1)
+        pages = self._readings if query.interval is Interval.RAW else self._windows
+        table, cursor = await pages(query, span)
+        return History(query.station_id, query.interval, start, end, table, cursor)
+
+    async def _readings(self, query: HistoryQuery, span: Span) -> tuple[Table, str | None]:
+        after = decode_cursor(query.cursor, ReadingCursor) if query.cursor else None
+        rows = await self._store.readings(span, after)
+        page = rows[: query.limit]
+        return reading_table(page), encode_cursor(reading_cursor(page[-1])) if len(rows) > len(page) else None
+
+    async def _windows(self, query: HistoryQuery, span: Span) -> tuple[Table, str | None]:
+        after = decode_cursor(query.cursor, WindowCursor) if query.cursor else None
+        rows, registers = await self._store.windows(query.interval, span, after)
+        page = rows[: query.limit]
+        table = window_table(page, registers, revised=query.interval is Interval.MINUTE)
+        return table, encode_cursor(window_cursor(page[-1])) if len(rows) > len(page) else None
+
+    async def _connectors(self, station_id: str, connector_id: int | None) -> list[Connector]:
+        known = await self._store.connectors([station_id])
+        if not known:
+            raise NotFound(f"station {station_id} is not known: no reading of it was ever stored")
+        if connector_id is None:
+            return known
+        asked_for = [connector for connector in known if connector.connector_id == connector_id]
+        if not asked_for:
+            ids = ", ".join(str(connector.connector_id) for connector in known)
+            raise NotFound(f"station {station_id} has no connector {connector_id}; it has {ids}")
+        return asked_for
+
+    async def live_station(self, station_id: str) -> list[bytes]:
+        """The live documents of the station's connectors, in their order. Raises NotFound."""
+        keys = [_live_key(connector) for connector in await self._connectors(station_id, None)]
+        documents = await self._live.get(LIVE_TOPIC, keys)
+        return [documents[key] for key in keys if key in documents]
+
+    async def live_fleet(self, station_ids: Sequence[str], limit: int) -> Fleet:
+        """The live documents of those stations, or of all where none is named, and their sums."""
+        if station_ids:
+            keys = [_live_key(connector) for connector in await self._store.connectors(station_ids)]
+            documents = await self._live.get(LIVE_TOPIC, keys)
+        else:
+            documents = await self._live.all(LIVE_TOPIC)
+        by_status: dict[str, int] = defaultdict(int)
+        power_mw = 0  # in thousandths: the sum is exact in any order
+        for document in documents.values():
+            telling = _tellings.decode(document)
+            by_status[telling.status or "Unknown"] += 1
+            power_mw += round((telling.power_w or 0.0) * 1000)
+        speaking = {station_of(key) for key in documents}
+        return Fleet(
+            documents=[documents[key] for key in sorted(documents, key=_live_order)[:limit]],
+            truncated=len(documents) > limit,
+            silent=sorted(set(station_ids) - speaking),
+            stations=len(speaking),
+            connectors=len(documents),
+            by_status=dict(by_status),
+            power_w=power_mw / 1000,
+        )
+
+    async def ledger(self) -> Ledger:
+        """Where every accepted item is."""
+        # Live counters first: what they miss of the moment of the snapshot, the sources' rows in it make up, so that
+        # nothing is ever received before it was accepted.
+        counters = await self._live.all(LEDGER_TOPIC)
+        entries, sources = await self._store.ledger()
+        return balance(entries, sources, counters)
+
+    async def quarantine(
+        self, reason: str | None, station_id: str | None, limit: int, cursor: str | None
+    ) -> tuple[list[QuarantinedItem], str | None]:
+        """A page of what was refused, newest first, and the next page's cursor. Raises BadQuery."""
+        after = decode_cursor(cursor, QuarantineCursor) if cursor else None
+        rows = await self._store.quarantine(reason, station_id, after, limit + 1)
+        items = [_quarantined(row) for row in rows[:limit]]
+        return items, encode_cursor(QuarantineCursor(items[-1].id)) if len(rows) > limit else None
+
+
+def station_of(live_key: str) -> str:
+    """The station of a live view's key."""
+    return live_key.rpartition("/")[0]
+
+
+def _live_key(connector: Connector) -> str:
+    return f"{connector.station_id}/{connector.connector_id}"
+
+
+def _live_order(key: str) -> tuple[str, int, str]:
+    """By station, then by connector as shorter numbers are smaller ones."""
+    station_id, _, connector_id = key.rpartition("/")
+    return station_id, len(connector_id), connector_id
+
+
+def _quarantined(row: Mapping[str, Any]) -> QuarantinedItem:
+    raw: bytes = row["raw"]
+    try:
+        text, encoding = raw.decode(), "utf-8"
+    except UnicodeDecodeError:
+        text, encoding = b64encode(raw).decode(), "base64"
+    return QuarantinedItem.model_validate({**row, "raw": text, "raw_encoding": encoding})

@@ -1,0 +1,199 @@
+"""The SQL of the telemetry queries. Reads the tables of streams/ through a role that may only read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from api.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
+from api.telemetry.history import REGISTER_LOOKBACK, Register
+from api.telemetry.models import Interval
+from kit.postgres import Database
+
+_INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
+_INT64_MAX: Final = 2**63 - 1
+_NULL_KEY: Final = f"'{_INT64_MIN}'::bigint"
+
+_QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
+# The cast: a coarser window's sum of bigints is numeric in a plain view.
+_AGGREGATES: Final = ", ".join(
+    f"w.{name}_n, w.{name}_sum::bigint AS {name}_sum, w.{name}_min, w.{name}_max" for name in _QUANTITIES
+)
+_RELATIONS: Final = {
+    Interval.MINUTE: ("telemetry.window_1m", "w.revision"),
+    Interval.QUARTER: ("telemetry.window_15m", "NULL::int"),
+    Interval.HOUR: ("telemetry.window_1h", "NULL::int"),
+    Interval.DAY: ("telemetry.window_1d", "NULL::int"),
+}
+
+_ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+_CONNECTORS: Final = """
+SELECT station_id, connector_key, connector_id FROM telemetry.connector
+WHERE station_id = ANY($1::text[]) ORDER BY station_id, connector_id
+"""
+
+# Both histories ask each connector for its next rows by its own index and merge these, so that a page of n rows
+# reads at most n rows a connector, however long the history is.
+_WINDOWS: Final = {
+    interval: f"""
+SELECT k.connector_id, w.* FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
+CROSS JOIN LATERAL (
+    SELECT w.bucket, w.readings, w.flagged, {_AGGREGATES},
+           w.energy_first_mwh, w.energy_last_ts, w.energy_last_mwh, {revision} AS revision
+    FROM {relation} AS w
+    WHERE w.connector_key = k.connector_key AND w.bucket >= $3 AND w.bucket < $4
+      AND (w.bucket > $3 OR k.connector_id > $5)
+    ORDER BY w.bucket LIMIT $6
+) AS w
+ORDER BY w.bucket, k.connector_id LIMIT $6
+"""  # noqa: S608  # the names come from the table above
+    for interval, (relation, revision) in _RELATIONS.items()
+}
+
+_READINGS: Final = f"""
+SELECT k.connector_id, r.ts, s.id::text AS session, s.session_id, r.boot, r.seq, r.energy_mwh, r.power_mw,
+       r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.status, r.session_event, r.flags
+FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
+CROSS JOIN LATERAL (
+    SELECT r.*, coalesce(r.boot, {_NULL_KEY}) AS boot_key, coalesce(r.seq, {_NULL_KEY}) AS seq_key
+    FROM telemetry.reading AS r
+    WHERE r.connector_key = k.connector_key AND r.ts >= $3 AND r.ts < $4
+      AND (r.ts, k.connector_id, coalesce(r.boot, {_NULL_KEY}), coalesce(r.seq, {_NULL_KEY})) > ($3, $5, $6, $7)
+    ORDER BY r.ts, boot_key, seq_key LIMIT $8
+) AS r
+LEFT JOIN telemetry.session AS s USING (session_key)
+ORDER BY r.ts, k.connector_id, r.boot_key, r.seq_key LIMIT $8
+"""  # noqa: S608  # the one thing filled in is a number
+
+_REGISTERS_BEFORE: Final = """
+SELECT k.connector_id, w.energy_last_ts, w.energy_last_mwh
+FROM unnest($1::int[], $2::int[], $3::timestamptz[]) AS k (connector_key, connector_id, before)
+CROSS JOIN LATERAL (
+    SELECT energy_last_ts, energy_last_mwh FROM telemetry.window_1m
+    WHERE connector_key = k.connector_key AND bucket < k.before AND bucket >= k.before - $4::interval
+      AND energy_last_mwh IS NOT NULL
+    ORDER BY bucket DESC LIMIT 1
+) AS w
+"""
+
+_LEDGER: Final = "SELECT partition, stored, duplicate, quarantined FROM telemetry.ledger"
+_SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
+
+_QUARANTINE: Final = """
+SELECT id, partition, received_at, station_id, connector_id, reason, detail, raw FROM telemetry.quarantine
+WHERE id < $1 AND ($2::text IS NULL OR reason = $2) AND ($3::text IS NULL OR station_id = $3)
+ORDER BY id DESC LIMIT $4
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """A connector as the tables know it."""
+
+    station_id: str
+    connector_key: int
+    connector_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The rows of some connectors of one station in [start, end), from behind `after` on."""
+
+    connectors: Sequence[Connector]
+    start: datetime
+    end: datetime
+    rows_max: int
+
+    @property
+    def keys(self) -> tuple[list[int], list[int]]:
+        """The connectors as two columns."""
+        return [c.connector_key for c in self.connectors], [c.connector_id for c in self.connectors]
+
+
+class WindowCursor(Cursor, frozen=True, tag="w"):
+    """The last window seen."""
+
+    bucket_us: Micros
+    connector_id: Int16
+
+
+class ReadingCursor(Cursor, frozen=True, tag="r"):
+    """The last reading seen: its identity in the order of the answer."""
+
+    ts_us: Micros
+    connector_id: Int16
+    boot: Int64
+    seq: Int64
+
+
+class QuarantineCursor(Cursor, frozen=True, tag="q"):
+    """The last quarantined item seen."""
+
+    id: Int64
+
+
+def reading_cursor(row: asyncpg.Record) -> ReadingCursor:
+    """The key of a row of `readings`."""
+    boot, seq = (_INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
+    return ReadingCursor(to_micros(row["ts"]), row["connector_id"], boot, seq)
+
+
+def window_cursor(row: asyncpg.Record) -> WindowCursor:
+    """The key of a row of `windows`."""
+    return WindowCursor(to_micros(row["bucket"]), row["connector_id"])
+
+
+class TelemetryStore:
+    """The telemetry tables, read. Every method raises Unavailable where the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def connectors(self, station_ids: Sequence[str]) -> list[Connector]:
+        """The known connectors of those stations, ordered by station and connector."""
+        return [Connector(*row) for row in await self._database.fetch(_CONNECTORS, station_ids)]
+
+    async def readings(self, span: Span, after: ReadingCursor | None) -> list[asyncpg.Record]:
+        """Up to rows_max readings, ordered by ts, connector, boot and seq."""
+        start, key = span.start, (-1, _INT64_MIN, _INT64_MIN)
+        if after is not None and from_micros(after.ts_us) >= span.start:
+            start, key = from_micros(after.ts_us), (after.connector_id, after.boot, after.seq)
+        return await self._database.fetch(_READINGS, *span.keys, start, span.end, *key, span.rows_max)
+
+    async def windows(
+        self, interval: Interval, span: Span, after: WindowCursor | None
+    ) -> tuple[list[asyncpg.Record], dict[int, Register]]:
+        """Up to rows_max windows, ordered by bucket and connector; by connector_id the register before its first."""
+        start, connector_id = span.start, -1
+        if after is not None and from_micros(after.bucket_us) >= span.start:
+            start, connector_id = from_micros(after.bucket_us), after.connector_id
+        async with self._database.transaction() as connection:
+            await connection.execute(_ONE_SNAPSHOT)
+            arguments = (*span.keys, start, span.end, connector_id, span.rows_max)
+            rows = await connection.fetch(_WINDOWS[interval], *arguments)
+            first_seen = {row["connector_id"]: row["bucket"] for row in reversed(rows)}
+            firsts = [
+                (c.connector_key, c.connector_id, first_seen[c.connector_id])
+                for c in span.connectors
+                if c.connector_id in first_seen
+            ]
+            columns: list[Sequence[object]] = list(zip(*firsts, strict=True)) or [(), (), ()]
+            found = await connection.fetch(_REGISTERS_BEFORE, *columns, REGISTER_LOOKBACK)
+        return rows, {row["connector_id"]: Register(row["energy_last_ts"], row["energy_last_mwh"]) for row in found}
+
+    async def ledger(self) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
+        """The ledger's rows and the sources' rows, of one moment."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_ONE_SNAPSHOT)
+            rows = await connection.fetch(_LEDGER)
+            return rows, await connection.fetch(_SOURCES)
+
+    async def quarantine(
+        self, reason: str | None, station_id: str | None, after: QuarantineCursor | None, rows_max: int
+    ) -> list[asyncpg.Record]:
+        """Up to rows_max quarantined items, newest first."""
+        before = _INT64_MAX if after is None else after.id
+        return await self._database.fetch(_QUARANTINE, before, reason, station_id, rows_max)
