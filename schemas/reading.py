@@ -1,0 +1,99 @@
+"""A reading: what a charger says of one connector at one moment.
+
+On the wire a reading has the units people use (Wh, W, V, A, °C, %); inside, every quantity is an integer of
+thousandths (mWh, mW, mV, mA, m°C, m%), so that sums are exact in any order and no float touches energy or money.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import pyarrow as pa
+
+
+class Status(IntEnum):
+    """OCPP 1.6 ChargePointStatus; NONE where the reading says nothing. Values are persisted: never renumber."""
+
+    NONE = 0
+    AVAILABLE = 1
+    PREPARING = 2
+    CHARGING = 3
+    SUSPENDED_EVSE = 4
+    SUSPENDED_EV = 5
+    FINISHING = 6
+    RESERVED = 7
+    UNAVAILABLE = 8
+    FAULTED = 9
+
+
+STATUS_NAMES: Final = {
+    "Available": Status.AVAILABLE,
+    "Preparing": Status.PREPARING,
+    "Charging": Status.CHARGING,
+    "SuspendedEVSE": Status.SUSPENDED_EVSE,
+    "SuspendedEV": Status.SUSPENDED_EV,
+    "Finishing": Status.FINISHING,
+    "Reserved": Status.RESERVED,
+    "Unavailable": Status.UNAVAILABLE,
+    "Faulted": Status.FAULTED,
+}
+STATUS_LABELS: Final = {code: name for name, code in STATUS_NAMES.items()}
+
+
+class SessionEvent(IntEnum):
+    """OCPP 2.0.1 TransactionEvent kinds; NONE where the reading says nothing. Persisted: never renumber."""
+
+    NONE = 0
+    STARTED = 1
+    UPDATED = 2
+    ENDED = 3
+
+
+SESSION_EVENT_NAMES: Final = {
+    "Started": SessionEvent.STARTED,
+    "Updated": SessionEvent.UPDATED,
+    "Ended": SessionEvent.ENDED,
+}
+SESSION_EVENT_LABELS: Final = {code: name for name, code in SESSION_EVENT_NAMES.items()}
+
+STATION_ID_CHARS_MAX: Final = 36  # OCPI CiString(36)
+SESSION_ID_CHARS_MAX: Final = 64  # OCPI CiString(36) for sessions; OCPP 2.0.1 allows 36; room for prefixes
+CONNECTOR_ID_MAX: Final = 32_767  # OCPP numbers connectors from 1; 0 is the charge point itself
+SEQ_MAX: Final = 2**53 - 1  # the largest integer every JSON reader keeps exactly
+MILLI: Final = 1_000
+
+# Wire name -> (column name, Arrow type, lowest and highest sane value in wire units). Beyond them a reading is absurd
+# and is quarantined: MCS, the strongest charging there is, ends at 3.75 MW, 1,250 V and 3,000 A.
+QUANTITIES: Final = {
+    "energy_wh": ("energy_mwh", pa.int64(), 0.0, 1e12),
+    "power_w": ("power_mw", pa.int64(), -1e7, 1e7),  # negative: vehicle to grid
+    "voltage_v": ("voltage_mv", pa.int32(), 0.0, 2e3),
+    "current_a": ("current_ma", pa.int32(), -1e4, 1e4),
+    "temperature_c": ("temperature_mc", pa.int32(), -100.0, 300.0),
+    "soc_pct": ("soc_mpct", pa.int32(), 0.0, 100.0),
+}
+
+# The columns of a frame of readings. Only what is nullable here may be null.
+READING_SCHEMA: Final = pa.schema(
+    [
+        pa.field("station_id", pa.string(), nullable=False),  # upper case: a CiString compares without case
+        pa.field("connector_id", pa.int16(), nullable=False),
+        pa.field("session_id", pa.string()),
+        pa.field("boot", pa.int64()),
+        pa.field("seq", pa.int64()),
+        pa.field("ts_ms", pa.int64(), nullable=False),  # event time, Unix epoch, UTC
+        *(pa.field(column, dtype) for column, dtype, _, _ in QUANTITIES.values()),
+        pa.field("status", pa.int8(), nullable=False),
+        pa.field("session_event", pa.int8(), nullable=False),
+    ]
+)
+
+# The columns of a frame of items that the gateway refused but keeps (the device was told so, item by item).
+REFUSED_SCHEMA: Final = pa.schema(
+    [
+        pa.field("station_id", pa.string()),  # where it could be read
+        pa.field("reason", pa.string(), nullable=False),  # a code, see ingest/admission
+        pa.field("detail", pa.string(), nullable=False),  # one sentence for people
+        pa.field("raw", pa.binary(), nullable=False),  # the item as it came, at most RAW_ITEM_BYTES_MAX
+    ]
+)
+RAW_ITEM_BYTES_MAX: Final = 16_384

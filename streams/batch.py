@@ -1,0 +1,99 @@
+"""Frames into columns: what the kernels work on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.frame import FrameHeader, FrameKind
+from schemas.reading import QUANTITIES, READING_SCHEMA
+from streams.kernels.runs import I64, NULL
+from streams.lookup import Lookup
+from streams.state import PartitionState
+
+Frame = tuple[FrameHeader, pa.RecordBatch]
+
+QUANTITY_COLUMNS: Final = tuple(column for column, _, _, _ in QUANTITIES.values())
+_CONNECTORS_DENSE_MAX: Final = 1_000_000  # entries of the table station x connector: 8 MB
+
+
+@dataclass(slots=True)
+class Batch:
+    """Readings of several frames in order of arrival. int64 columns, NULL where the device said nothing."""
+
+    slot: I64
+    name: I64  # fingerprint of session_id; 0: none
+    received_ms: I64
+    columns: dict[str, I64]  # boot, seq, ts_ms, the quantities, status, session_event
+    name_code: I64  # index into `names`; NULL: none
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+
+def batch_of(state: PartitionState, frames: Sequence[Frame], lookup: Lookup) -> Batch:
+    """Columns of all rows of these READINGS frames. Connectors seen for the first time get slots."""
+    table = pa.Table.from_batches([batch for _, batch in frames], READING_SCHEMA).combine_chunks()
+    counts = [batch.num_rows for _, batch in frames]
+    received_ms = np.repeat(np.array([header.received_ms for header, _ in frames], np.int64), counts)
+    columns = {name: _numbers(table.column(name)) for name in ("boot", "seq", "ts_ms", *QUANTITY_COLUMNS)}
+    columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event")}
+    codes, names = _dictionary(table.column("session_id"))
+    fingerprints = np.array([*map(name_fingerprint, names), 0], np.int64)
+    name = fingerprints[np.where(codes == NULL, len(names), codes)]
+    slot = _slots(state, table.column("station_id"), _numbers(table.column("connector_id")), lookup)
+    return Batch(slot, name, received_ms, columns, codes, names)
+
+
+def name_fingerprint(session_id: str) -> int:
+    """63 bits of a hash, never 0: what the state remembers of a session's name."""
+    return int.from_bytes(blake2b(session_id.encode(), digest_size=8).digest(), "little") >> 1 or 1
+
+
+def is_readings(frame: Frame) -> bool:
+    """Whether the frame holds readings (and not refused items)."""
+    return frame[0].kind == FrameKind.READINGS
+
+
+def _numbers(column: pa.ChunkedArray) -> I64:
+    if column.null_count == len(column):
+        return np.full(len(column), NULL, np.int64)
+    wide = column if pa.types.is_int64(column.type) else column.cast(pa.int64())
+    return (wide.fill_null(NULL) if wide.null_count else wide).to_numpy()
+
+
+def _dictionary(column: pa.ChunkedArray) -> tuple[I64, list[str]]:
+    """Codes (NULL for null) and the distinct values."""
+    if column.null_count == len(column):
+        return np.full(len(column), NULL, np.int64), []
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().combine_chunks()
+    return _numbers(pa.chunked_array([encoded.indices])), encoded.dictionary.to_pylist()
+
+
+def _slots(state: PartitionState, station_id: pa.ChunkedArray, connector_id: I64, lookup: Lookup) -> I64:
+    """The slot of each row. Makes slots for connectors never seen."""
+    station, stations = _dictionary(station_id)
+    width = int(connector_id.max(initial=0)) + 1
+    pair = station * width + connector_id
+    if len(stations) * width <= _CONNECTORS_DENSE_MAX:
+        present = np.zeros(len(stations) * width, np.bool_)
+        present[pair] = True
+        distinct = np.flatnonzero(present)
+    else:
+        distinct = np.unique(pair)
+    connectors = [(stations[p // width], p % width) for p in distinct.tolist()]
+    new = [connector for connector in connectors if connector not in state.slot_of]
+    if new:
+        state.add_connectors(new, lookup.connector_keys(state.partition, new))
+    slots = np.array([state.slot_of[connector] for connector in connectors], np.int64)
+    if len(stations) * width <= _CONNECTORS_DENSE_MAX:
+        table = np.empty(len(present), np.int64)
+        table[distinct] = slots
+        return table[pair]
+    return slots[np.searchsorted(distinct, pair)]

@@ -1,0 +1,124 @@
+"""What one step asks the store to do, as columns. Pure data: the contract between `streams.step` and `streams.commit`.
+
+All arrays of one table have the same length. NULL_I64 and NULL_I32 stand for SQL null in nullable columns.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Columns = dict[str, NDArray[np.generic]]
+
+NULL_I64: Final = np.iinfo(np.int64).min
+NULL_I32: Final = np.iinfo(np.int32).min
+
+# telemetry.reading, in COPY order. Nullable: session_key, boot, seq and the six quantities.
+READING_COLUMNS: Final = {
+    "connector_key": np.int32,
+    "session_key": np.int64,
+    "ts_ms": np.int64,
+    "boot": np.int64,
+    "seq": np.int64,
+    "energy_mwh": np.int64,
+    "power_mw": np.int64,
+    "voltage_mv": np.int32,
+    "current_ma": np.int32,
+    "temperature_mc": np.int32,
+    "soc_mpct": np.int32,
+    "status": np.int16,
+    "session_event": np.int16,
+    "flags": np.int16,
+    "payload_hash": np.int32,
+}
+
+# telemetry.window_1m: what this step adds to the row (connector_key, bucket_ms). Counts and sums add up, minima and
+# maxima take the extreme; `energy_first` is the register at the smallest ts (of equal ones the smaller register),
+# `energy_last` at the largest (of equal ones the larger). A quantity no reading had: n = 0, sum = 0, rest null.
+WINDOW_COLUMNS: Final = {
+    "connector_key": np.int32,
+    "bucket_ms": np.int64,
+    "readings": np.int32,
+    "flagged": np.int32,
+    "first_ts_ms": np.int64,
+    "last_ts_ms": np.int64,
+    **{
+        f"{quantity}_{part}": dtype
+        for quantity in ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
+        for part, dtype in (("n", np.int32), ("sum", np.int64), ("min", np.int64), ("max", np.int64))
+    },
+    "energy_n": np.int32,
+    "energy_first_ts_ms": np.int64,
+    "energy_first_mwh": np.int64,
+    "energy_last_ts_ms": np.int64,
+    "energy_last_mwh": np.int64,
+}
+
+# telemetry.session, by session_key: the whole row as it stands after the step (an upsert replaces it).
+SESSION_COLUMNS: Final = {
+    "session_key": np.int64,  # unique for ever: partition << 48 | counter of the partition
+    "connector_key": np.int32,
+    "started_ms": np.int64,  # event time of the first reading
+    "last_ms": np.int64,  # event time of the newest reading
+    "ended_ms": np.int64,  # null while open
+    "end_reason": np.int16,  # EndReason; 0 while open
+    "energy_uj": np.int64,  # microjoules: mW x ms, 1 mWh = 3.6e6; register part and integrated part together
+    "integrated_uj": np.int64,  # the part of it that was integrated from power (estimated)
+    "register_first_mwh": np.int64,  # null where no reading had a usable register
+    "register_last_mwh": np.int64,
+    "readings": np.int32,
+    "flagged": np.int32,
+    "revision": np.int32,  # 0 while never completed; +1 with every completion or change after it
+}
+
+
+@dataclass(slots=True)
+class Refused:
+    """Items for telemetry.quarantine: refused at the gateway, unreadable frames, and conflicts found here."""
+
+    station_id: list[str | None] = field(default_factory=list)
+    connector_id: list[int | None] = field(default_factory=list)
+    reason: list[str] = field(default_factory=list)
+    detail: list[str] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    received_ms: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class SourceProgress:
+    """What a source has sent and what of it has arrived (telemetry.ledger_source), absolute values."""
+
+    source: str
+    items_total: int
+    items_received: int
+
+
+@dataclass(slots=True)
+class Effects:
+    """Everything one flush changes, but for the state, which goes beside it."""
+
+    readings: Columns
+    windows: Columns
+    sessions: Columns
+    session_ids: list[str | None]  # the devices' names, beside `sessions`
+    started: NDArray[np.int64]  # session_key: publish session.started.v1
+    completed: NDArray[np.int64]  # session_key: publish session.completed.v1 (revision in `sessions`)
+    emit: Columns  # connector_key, bucket_ms: windows to publish in telemetry.aggregated.v1
+    refused: Refused
+    sources: list[SourceProgress]
+    stored: int  # readings: counts of this flush, for the ledger
+    duplicate: int
+    quarantined: int  # len(refused), but for unreadable frames, which count their header's items
+    touched: NDArray[np.int64]  # slots whose live document changed
+
+
+@dataclass(frozen=True, slots=True)
+class StepParams:
+    """What an operator may set about the step."""
+
+    lateness_ms: int = 10_000  # a station's watermark runs this far behind its newest reading
+    wall_cap_ms: int = 15_000  # a window of an idle station is emitted this long after its end by the wall clock
+    session_timeout_ms: int = 7_200_000  # no reading for this long (by arrival): the session is closed, estimated
+    skew_tolerance_ms: int = 60_000  # event time this far ahead of arrival is flagged CLOCK_SKEW
+    power_max_mw: int = 1_200_000_000  # 1.2 MW: a register rising faster is implausible

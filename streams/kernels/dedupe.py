@@ -1,0 +1,182 @@
+"""Is this reading new? Exact, in constant memory per connector (anti-replay window after RFC 6479, with fingerprints).
+
+Identity is (boot, seq) of a connector; without seq it is ts. A window of the last WINDOW sequence numbers of the
+current boot holds a fingerprint of each reading, so that inside it "seen" and "seen with another payload" are certain.
+What the window cannot know (older sequence numbers, earlier boots, earlier timestamps) is UNKNOWN: the step asks the
+store. A fingerprint has 32 bits: of the readings that reuse an identity with another payload, one in four billion is
+taken for a duplicate.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, any_of, rounds, shifted
+
+WINDOW: Final = 64  # sequence numbers: at one reading in 10 s, ten minutes of reordering; 512 bytes a connector
+TS_WINDOW: Final = 8  # recent timestamps of connectors without seq: only a cache in front of the store
+_LOW32: Final = 0xFFFF_FFFF
+
+
+class Verdict(IntEnum):
+    """What became of a reading."""
+
+    FRESH = 0
+    DUPLICATE = 1
+    CONFLICT = 2  # same identity, another payload
+    UNKNOWN = 3  # only the store can tell
+
+
+class DedupeState(Protocol):
+    """Columns of the state, one row a connector (slot)."""
+
+    boot: I64  # of the window; NULL where the device gives none
+    boot_ts_ms: I64  # readings before this are of an earlier boot; NULL: no limit
+    seq_max: I64  # -1: no reading with seq yet
+    ts_max_ms: I64  # newest event time; NULL: none yet
+    bare_ts_max_ms: I64  # newest event time among readings without seq; NULL: none yet
+    window: I64  # (slots * WINDOW,) seq & 0xFFFFFFFF << 32 | fingerprint; 0: empty
+    ts_window_ms: I64  # (slots * TS_WINDOW,) NULL: empty
+    ts_window_hash: I64  # (slots * TS_WINDOW,)
+
+
+@dataclass(slots=True)
+class Identities:
+    """The identity columns of a batch, sorted by slot, arrival order inside a slot."""
+
+    slot: I64
+    boot: I64  # NULL: none
+    seq: I64  # NULL: none
+    ts_ms: I64
+    fingerprint: I64  # [1, 2**32)
+
+
+def judge(state: DedupeState, rows: Identities, runs: Runs) -> tuple[NDArray[np.int8], I64]:
+    """Verdict of every row, and the entries of `state.window` that changed. Advances the state."""
+    verdict = np.zeros(len(rows.slot), np.int8)
+    plain = _plain_lanes(state, rows, runs)
+    changed = [_advance_plain(state, rows, runs, plain)]
+    for lanes, at in rounds(runs, ~plain):
+        slot = runs.key[lanes]
+        numbered = rows.seq[at] != NULL
+        changed.append(_judge_numbered(state, rows, slot[numbered], at[numbered], verdict))
+        _judge_bare(state, rows, slot[~numbered], at[~numbered], verdict)
+    return verdict, np.concatenate(changed)
+
+
+def _plain_lanes(state: DedupeState, rows: Identities, runs: Runs) -> Bools:
+    """Lanes in which every row is above all before it, in the boot that the window is of."""
+    slot = runs.key
+    boot = np.where(state.seq_max[slot] < 0, rows.boot[runs.start], state.boot[slot])[runs.of_row]
+    odd = rows.boot != boot
+    odd |= rows.seq <= shifted(rows.seq, runs, state.seq_max[slot])  # a reading without seq is NULL, below all
+    odd |= rows.ts_ms < state.boot_ts_ms[slot][runs.of_row]
+    return ~any_of(odd, runs)
+
+
+def _advance_plain(state: DedupeState, rows: Identities, runs: Runs, plain: Bools) -> I64:
+    slot, start = runs.key[plain], runs.start[plain]
+    state.boot[slot] = rows.boot[start]
+    state.seq_max[slot] = rows.seq[start + runs.length[plain] - 1]
+    if len(runs.start):
+        newest = np.maximum.reduceat(rows.ts_ms, runs.start)[plain]
+        state.ts_max_ms[slot] = np.maximum(state.ts_max_ms[slot], newest)
+    taken = plain[runs.of_row]
+    if not taken.all():
+        return _remember(state, rows.slot[taken], rows.seq[taken], rows.fingerprint[taken])
+    return _remember(state, rows.slot, rows.seq, rows.fingerprint)
+
+
+def _remember(state: DedupeState, slot: I64, seq: I64, fingerprint: I64) -> I64:
+    """Write into the window; of several rows for one entry the last stays, which is the newest."""
+    entry = slot * WINDOW + (seq & (WINDOW - 1))
+    state.window[entry] = ((seq & _LOW32) << 32) | fingerprint
+    return entry
+
+
+def _judge_numbered(state: DedupeState, rows: Identities, slot: I64, at: I64, verdict: NDArray[np.int8]) -> I64:
+    """One round over readings with seq, at most one a slot. Returns the window entries that changed."""
+    boot, seq, ts_ms, fingerprint = rows.boot[at], rows.seq[at], rows.ts_ms[at], rows.fingerprint[at]
+    seq_max, ts_max_ms, boot_now = state.seq_max[slot], state.ts_max_ms[slot], state.boot[slot]
+    first = seq_max < 0
+    newer = ts_ms > ts_max_ms
+    next_boot = (boot != NULL) & (boot_now != NULL) & (boot > boot_now)
+    # Without boot numbers a lower seq with a newer ts is a reboot; so is a device that begins or ceases to count boots.
+    reboot = newer & (((boot == NULL) & (boot_now == NULL) & (seq < seq_max)) | ((boot == NULL) != (boot_now == NULL)))
+    restart = ~first & (next_boot | reboot)
+    known_boot = (boot == boot_now) & (ts_ms >= state.boot_ts_ms[slot])
+    above = known_boot & (seq > seq_max)
+    inside = known_boot & ~above & (seq > seq_max - WINDOW)
+
+    entry = state.window[slot * WINDOW + (seq & (WINDOW - 1))]
+    seen = (entry != 0) & (((entry >> 32) & _LOW32) == (seq & _LOW32))
+    same = (entry & _LOW32) == fingerprint
+    fresh = first | restart | above | (inside & ~seen)
+    verdict[at] = np.select(
+        [fresh, inside & same, inside], [Verdict.FRESH, Verdict.DUPLICATE, Verdict.CONFLICT], Verdict.UNKNOWN
+    )
+
+    cleared = slot[restart]
+    emptied = (cleared[:, None] * WINDOW + np.arange(WINDOW)).ravel()
+    state.window[emptied] = 0
+    begin = first | restart
+    state.boot[slot[begin]] = boot[begin]
+    state.boot_ts_ms[cleared] = np.where(next_boot, NULL, ts_ms)[restart]
+    state.seq_max[slot] = np.where(begin, seq, np.where(above, seq, seq_max))
+    newest = fresh & newer
+    state.ts_max_ms[slot[newest]] = ts_ms[newest]
+    return np.concatenate([emptied, _remember(state, slot[fresh], seq[fresh], fingerprint[fresh])])
+
+
+def _judge_bare(state: DedupeState, rows: Identities, slot: I64, at: I64, verdict: NDArray[np.int8]) -> None:
+    """One round over readings without seq, at most one a slot."""
+    ts_ms, fingerprint = rows.ts_ms[at], rows.fingerprint[at]
+    fresh = ts_ms > state.bare_ts_max_ms[slot]
+    entry = slot * TS_WINDOW + ((ts_ms // 1_000 * 0x9E37_79B1) >> 7 & (TS_WINDOW - 1))
+    seen = state.ts_window_ms[entry] == ts_ms
+    same = state.ts_window_hash[entry] == fingerprint
+    verdict[at] = np.select(
+        [fresh, seen & same, seen], [Verdict.FRESH, Verdict.DUPLICATE, Verdict.CONFLICT], Verdict.UNKNOWN
+    )
+    state.bare_ts_max_ms[slot[fresh]] = ts_ms[fresh]
+    state.ts_window_ms[entry[fresh]] = ts_ms[fresh]
+    state.ts_window_hash[entry[fresh]] = fingerprint[fresh]
+    newest = fresh & (ts_ms > state.ts_max_ms[slot])
+    state.ts_max_ms[slot[newest]] = ts_ms[newest]
+
+
+class Known:
+    """Identities that are certainly taken: asked from the store, and those of the batch itself."""
+
+    def __init__(self) -> None:
+        self._fingerprints: dict[tuple[int, int, int, int], int] = {}
+
+    @staticmethod
+    def _keys(connector: I64, boot: I64, seq: I64, ts_ms: I64) -> Iterable[tuple[int, int, int, int]]:
+        """Identity as a tuple: ts counts only where there is no boot to tell one life of the device from another."""
+        ts_ms = np.where((boot != NULL) & (seq != NULL), FAR, ts_ms)
+        boot = np.where(seq == NULL, NULL, boot)
+        return zip(connector.tolist(), boot.tolist(), seq.tolist(), ts_ms.tolist(), strict=True)
+
+    def add(self, connector: I64, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> None:
+        """These are taken."""
+        for key, value in zip(self._keys(connector, boot, seq, ts_ms), fingerprint.tolist(), strict=True):
+            self._fingerprints.setdefault(key, value)
+
+    def judge(self, connector: I64, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> NDArray[np.int8]:
+        """FRESH, DUPLICATE or CONFLICT of each row, in order; the fresh ones are taken from then on."""
+        verdict = np.empty(len(connector), np.int8)
+        for row, (key, value) in enumerate(
+            zip(self._keys(connector, boot, seq, ts_ms), fingerprint.tolist(), strict=True)
+        ):
+            taken = self._fingerprints.get(key)
+            if taken is None:
+                self._fingerprints[key] = value
+                verdict[row] = Verdict.FRESH
+            else:
+                verdict[row] = Verdict.DUPLICATE if taken == value else Verdict.CONFLICT
+        return verdict

@@ -1,0 +1,224 @@
+"""Energy of a session from its readings, in order: from the register where there is one, else from power.
+
+Between two usable registers the energy is their difference. Before the first and after the last usable register it is
+integrated from power by sample and hold: a power stands until the next reading (left rectangle), and a reading without
+power lets it stand. Only import counts: negative power (vehicle to grid) integrates as 0.
+
+A register that falls, or rises faster than `power_max_mw` allows, is not believed; it becomes the candidate. If the
+next register fits the last good one, the candidate was a glitch (rollback, placeholder zero, spike). If instead it
+rises plausibly from the candidate, the meter was reset or replaced, and counting goes on from the candidate; what
+happened between the two is not billed. A small fall is never taken for a reset: it would be billed twice.
+
+Units: registers mWh, power mW, time ms, integrated energy uJ (mW x ms, exact); 1 mWh = 3,600,000 uJ.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, rounds, shifted
+
+UJ_PER_MWH: Final = 3_600_000
+REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
+DT_CAP_MS: Final = 7 * 86_400_000  # power_max_mw x a week stays below 2**63
+HOLD_MS_MAX: Final = (
+    86_400_000  # a power stands for a day at most; 1.2 MW x a day = 1.04e17 uJ, 88 of them fit an int64
+)
+
+ROLLBACK: Final = 1
+RESET: Final = 2
+ZERO: Final = 4
+IMPLAUSIBLE: Final = 8
+
+
+@dataclass(slots=True)
+class Lanes:
+    """Running energy of sessions, one row a session. All int64."""
+
+    last_ts_ms: I64  # newest reading; NULL: none yet
+    last_seq: I64  # its seq (NULL: none): readings of equal ts are ordered by seq
+    held_mw: I64  # power that stands since last_ts_ms; NULL: none yet
+    register_first_mwh: I64  # NULL: none yet
+    register_last_mwh: I64  # last good one
+    register_ts_ms: I64
+    candidate_mwh: I64  # NULL: none
+    candidate_ts_ms: I64
+    counted_mwh: I64  # between registers
+    head_uj: I64  # integrated before the first register
+    tail_uj: I64  # integrated since the last good register (or since the start)
+    readings: I64
+    dirty: I64  # 1: readings came out of order; the figures are to be computed again from all of them
+
+    @classmethod
+    def fresh(cls, lanes: int) -> "Lanes":
+        """Sessions without a reading."""
+        nothing = dict.fromkeys(("counted_mwh", "head_uj", "tail_uj", "readings", "dirty"), 0)
+        return cls(**{f.name: np.full(lanes, nothing.get(f.name, NULL), np.int64) for f in fields(cls)})
+
+    def put(self, at: I64, other: "Lanes") -> None:
+        """Overwrite the lanes at these places with all lanes of `other`, in order."""
+        for f in fields(self):
+            getattr(self, f.name)[at] = getattr(other, f.name)
+
+    def energy_uj(self) -> I64:
+        """Energy to date."""
+        return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
+
+    def integrated_uj(self) -> I64:
+        """The part of it that is estimated."""
+        return self.head_uj + self.tail_uj
+
+
+@dataclass(slots=True)
+class Samples:
+    """Readings sorted by lane, arrival order inside a lane. NULL where the device said nothing."""
+
+    ts_ms: I64
+    seq: I64
+    register_mwh: I64
+    power_mw: I64
+
+
+def advance(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> NDArray[np.int16]:
+    """Account for the samples; `runs.key` is each run's lane. Returns register flags per row. Advances `lanes`."""
+    flags = np.zeros(len(samples.ts_ms), np.int16)
+    if not len(runs.key):
+        return flags
+    plain = _plain_lanes(lanes, samples, runs, power_max_mw)
+    _advance_plain(lanes, samples, runs, plain, power_max_mw)
+    for of_runs, at in rounds(runs, ~plain):
+        flags[at] = _round(lanes, samples, runs.key[of_runs], at, power_max_mw)
+    flags[samples.power_mw > power_max_mw] |= IMPLAUSIBLE
+    return flags
+
+
+def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: int) -> Bools:
+    ceiling = np.clip(dt_ms, 0, DT_CAP_MS) * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH
+    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= ceiling)
+    return plausible
+
+
+def _in_order(ts_ms: I64, seq: I64, before_ts_ms: I64, before_seq: I64) -> Bools:
+    in_order: Bools = (ts_ms > before_ts_ms) | ((ts_ms == before_ts_ms) & (seq > before_seq))
+    return in_order
+
+
+def _area_uj(held_mw: I64, since_ms: I64, until_ms: I64) -> I64:
+    held_ms = np.where(since_ms == NULL, 0, np.minimum(until_ms - since_ms, HOLD_MS_MAX))
+    return np.maximum(held_mw, 0) * held_ms  # NULL is negative, and counts as nothing like any export
+
+
+def _believed(power_mw: I64, power_max_mw: int) -> Bools:
+    believed: Bools = (power_mw != NULL) & (power_mw <= power_max_mw)
+    return believed
+
+
+def _plain_lanes(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
+    """Lanes in order, with a register in all their rows or in none, each plausible after the one before."""
+    lane = runs.key
+    before_ts = shifted(samples.ts_ms, runs, lanes.last_ts_ms[lane])
+    odd = ~_in_order(samples.ts_ms, samples.seq, before_ts, shifted(samples.seq, runs, lanes.last_seq[lane]))
+    metered = samples.register_mwh != NULL
+    if metered.any():
+        base = shifted(samples.register_mwh, runs, lanes.register_last_mwh[lane])
+        base_ts = shifted(samples.ts_ms, runs, lanes.register_ts_ms[lane])
+        opening = base == NULL
+        base = np.where(opening, samples.register_mwh, base)
+        rise, dt_ms = samples.register_mwh - base, samples.ts_ms - np.where(opening, samples.ts_ms, base_ts)
+        odd |= metered & ~_plausible(rise, dt_ms, power_max_mw)
+        odd |= metered != metered[runs.start][runs.of_row]
+    return ~(any_of(odd, runs) | (lanes.candidate_mwh[lane] != NULL) | (lanes.dirty[lane] != 0))
+
+
+def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, plain: Bools, power_max_mw: int) -> None:
+    if not plain.any():
+        return
+    lane, start = runs.key[plain], runs.start[plain]
+    last = start + runs.length[plain] - 1
+    held = _held_before(lanes, samples, runs, power_max_mw)
+    before_ts = shifted(samples.ts_ms, runs, lanes.last_ts_ms[runs.key])
+    area = _area_uj(held, before_ts, samples.ts_ms)
+    register = samples.register_mwh[start]
+    metered = register != NULL
+    opening = metered & (lanes.register_last_mwh[lane] == NULL)
+
+    # Metered in every row: what was integrated before the first register stays, all the rest is covered by registers.
+    first_area = area[start] + lanes.tail_uj[lane]
+    lanes.head_uj[lane[opening]] += first_area[opening]
+    whole_area = np.add.reduceat(area, runs.start)[plain]
+    lanes.tail_uj[lane] = np.where(metered, 0, lanes.tail_uj[lane] + whole_area)
+
+    base = np.where(opening, register, lanes.register_last_mwh[lane])
+    final = samples.register_mwh[last]
+    lanes.counted_mwh[lane] += np.where(metered, final - np.where(metered, base, 0), 0)
+    lanes.register_first_mwh[lane[opening]] = register[opening]
+    lanes.register_last_mwh[lane[metered]] = final[metered]
+    lanes.register_ts_ms[lane[metered]] = samples.ts_ms[last][metered]
+
+    power = samples.power_mw[last]
+    lanes.held_mw[lane] = np.where(_believed(power, power_max_mw), power, held[last])
+    lanes.last_ts_ms[lane] = samples.ts_ms[last]
+    lanes.last_seq[lane] = samples.seq[last]
+    lanes.readings[lane] += runs.length[plain]
+
+
+def _held_before(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> I64:
+    """The power that stands when each row arrives: of the last row before it in its run that has a believed one."""
+    believed = _believed(samples.power_mw, power_max_mw)
+    if believed.all():
+        return shifted(samples.power_mw, runs, lanes.held_mw[runs.key])
+    source = np.where(believed, np.arange(len(believed)), -1)
+    np.maximum.accumulate(source, out=source)
+    source = shifted(source, runs, np.full(len(runs.start), -1))
+    own = source >= runs.start[runs.of_row]
+    return np.where(own, samples.power_mw[source], lanes.held_mw[runs.key][runs.of_row])
+
+
+def _round(lanes: Lanes, samples: Samples, lane: I64, at: I64, power_max_mw: int) -> NDArray[np.int16]:
+    """Advance these lanes by one reading each."""
+    lanes.readings[lane] += 1
+    in_order = _in_order(samples.ts_ms[at], samples.seq[at], lanes.last_ts_ms[lane], lanes.last_seq[lane])
+    lanes.dirty[lane[~in_order]] = 1
+    flags = np.zeros(len(at), np.int16)
+    metered = in_order & (samples.register_mwh[at] != NULL)
+
+    taken, row = lane[in_order], at[in_order]
+    ts_ms, power = samples.ts_ms[row], samples.power_mw[row]
+    lanes.tail_uj[taken] += _area_uj(lanes.held_mw[taken], lanes.last_ts_ms[taken], ts_ms)
+    lanes.held_mw[taken] = np.where(_believed(power, power_max_mw), power, lanes.held_mw[taken])
+    lanes.last_ts_ms[taken] = ts_ms
+    lanes.last_seq[taken] = samples.seq[row]
+
+    row = at[metered]
+    flags[metered] = _meter(lanes, lane[metered], samples.ts_ms[row], samples.register_mwh[row], power_max_mw)
+    return flags
+
+
+def _meter(lanes: Lanes, lane: I64, ts_ms: I64, register: I64, power_max_mw: int) -> NDArray[np.int16]:
+    """Account for one register of each of these lanes."""
+    base = lanes.register_last_mwh[lane]
+    opening = base == NULL
+    base = np.where(opening, register, base)
+    base_ts = np.where(opening, ts_ms, lanes.register_ts_ms[lane])
+    candidate = lanes.candidate_mwh[lane]
+    fits = opening | _plausible(register - base, ts_ms - base_ts, power_max_mw)
+    has_candidate = candidate != NULL
+    candidate = np.where(has_candidate, candidate, 0)
+    candidate_ts = np.where(has_candidate, lanes.candidate_ts_ms[lane], ts_ms)
+    restarted = (candidate > base) | (candidate * 2 < base)  # a fall by less is a rollback, never a reset
+    reset = ~fits & has_candidate & restarted & (register > candidate)
+    reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max_mw)
+
+    good = fits | reset
+    lanes.head_uj[lane[opening]] += lanes.tail_uj[lane[opening]]
+    lanes.register_first_mwh[lane[opening]] = register[opening]
+    lanes.counted_mwh[lane] += np.where(fits, register - base, np.where(reset, register - candidate, 0))
+    lanes.register_last_mwh[lane[good]] = register[good]
+    lanes.register_ts_ms[lane[good]] = ts_ms[good]
+    lanes.tail_uj[lane[good]] = 0
+    lanes.candidate_mwh[lane] = np.where(good, NULL, register)
+    lanes.candidate_ts_ms[lane] = np.where(good, NULL, ts_ms)
+    doubt = np.where(register == 0, ZERO, np.where(register < base, ROLLBACK, IMPLAUSIBLE))
+    return np.where(fits, 0, np.where(reset, RESET, doubt)).astype(np.int16)

@@ -1,0 +1,303 @@
+"""What a partition remembers between flushes: columns of numpy arrays, one row (slot) a connector, and its binary form.
+
+The state is stored as a base and patches: a patch holds the slots that a step touched, a base holds all, both in one
+format (MessagePack of raw little-endian arrays, zstd). Reading base and patches in order gives the state back, bit for
+bit. Never pickle.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import zstandard
+
+from streams.effects import StepParams
+from streams.kernels.dedupe import TS_WINDOW, WINDOW
+from streams.kernels.energy import Lanes
+from streams.kernels.runs import I64, NULL
+from streams.kernels.sessions import CLOSED_KEPT
+from streams.kernels.windows import WINDOW_MS
+
+FORMAT_VERSION: Final = 1
+SLOTS_AT_FIRST: Final = 64
+SESSION_KEY_BITS: Final = 48  # of the counter; the partition stands above it: 2**48 sessions a partition
+
+# Columns with one value a slot and what a new slot starts with. Together with the windows: below 1,000 bytes a slot.
+LIVE_QUANTITIES: Final = ("energy_mwh", "power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
+_LANE_FIELDS: Final = tuple(Lanes.__dataclass_fields__)
+_SCALARS: Final[dict[str, int]] = {
+    "connector_key": 0,
+    "station": 0,
+    **dict.fromkeys(("boot", "boot_ts_ms", "ts_max_ms", "bare_ts_max_ms"), NULL),
+    "seq_max": -1,
+    **dict.fromkeys(
+        ("open_key", "open_name", "open_start_ms", "open_last_ms", "open_revision", "open_occupied", "open_flagged"), 0
+    ),
+    "arrival_ms": 0,
+    "live_ts_ms": NULL,
+    "live_status": 0,
+    "live_flags": 0,
+    **dict.fromkeys((f"live_{name}" for name in LIVE_QUANTITIES), NULL),
+    **{
+        name: 0 if name in ("counted_mwh", "head_uj", "tail_uj", "readings", "dirty") else NULL for name in _LANE_FIELDS
+    },
+}
+_CLOSED: Final = tuple(
+    f"closed_{name}" for name in ("key", "name", "start_ms", "last_ms", "end_ms", "reason", "revision")
+)
+_WIDE: Final[dict[str, tuple[int, int]]] = {  # column -> (values a slot, start value)
+    **dict.fromkeys(_CLOSED, (CLOSED_KEPT, 0)),
+    "ts_window_ms": (TS_WINDOW, NULL),
+    "ts_window_hash": (TS_WINDOW, 0),
+}
+
+
+@dataclass(slots=True)
+class Source:
+    """What has arrived of one source's numbered frames."""
+
+    floor: int = -1  # every frame up to this number has arrived
+    beyond: set[int] = field(default_factory=set)  # arrived above a hole
+    items_total: int = 0
+    items_received: int = 0
+
+    def take(self, number: int, items: int, items_total: int) -> bool:
+        """Note a frame's arrival. False: it was here before."""
+        if number <= self.floor or number in self.beyond:
+            return False
+        self.beyond.add(number)
+        while self.floor + 1 in self.beyond:
+            self.floor += 1
+            self.beyond.remove(self.floor)
+        self.items_total = max(self.items_total, items_total)
+        self.items_received += items
+        return True
+
+
+class PartitionState:
+    """The state of one partition. Columns are int64 arrays of at least `slots` rows; kernels index them by slot."""
+
+    boot: I64
+    boot_ts_ms: I64
+    seq_max: I64
+    ts_max_ms: I64
+    bare_ts_max_ms: I64
+    window: I64
+    ts_window_ms: I64
+    ts_window_hash: I64
+    open_key: I64
+    open_name: I64
+    open_start_ms: I64
+    open_last_ms: I64
+    open_revision: I64
+    open_occupied: I64
+    open_flagged: I64
+    closed_key: I64
+    closed_name: I64
+    closed_start_ms: I64
+    closed_last_ms: I64
+    closed_end_ms: I64
+    closed_reason: I64
+    closed_revision: I64
+    connector_key: I64
+    station: I64
+    arrival_ms: I64
+    live_ts_ms: I64
+    live_status: I64
+    live_flags: I64
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.slots = 0
+        self.connectors: list[tuple[str, int]] = []  # (station_id, connector_id) by slot
+        self.slot_of: dict[tuple[str, int], int] = {}
+        self.session_name: list[str | None] = []  # the device's name of the open session, by slot
+        self.stations: dict[str, int] = {}
+        self.station_newest_ms: I64 = np.full(SLOTS_AT_FIRST, NULL, np.int64)
+        self.pending: I64 = np.empty(0, np.int64)  # windows not yet emitted: slot << 32 | minute
+        self.stale: I64 = np.empty(0, np.int64)  # slots whose open session is ahead of its row, longest waiting first
+        self.sources: dict[str, Source] = {}
+        self.sessions_made = 0
+        self._touched: list[I64] = []
+        self._touched_entries: list[I64] = []
+        self._touched_sources: set[str] = set()
+        self._saved_slots = 0
+        self._allocate(SLOTS_AT_FIRST)
+
+    @classmethod
+    def fresh(cls, partition: int) -> "PartitionState":
+        """The state of a partition that has seen nothing."""
+        return cls(partition)
+
+    # -- slots ------------------------------------------------------------------------------------------------------
+
+    def add_connectors(self, connectors: Sequence[tuple[str, int]], keys: Sequence[int]) -> None:
+        """Make a slot for each (station_id, connector_id), which have these connector keys in the store."""
+        first = self.slots
+        for connector in connectors:
+            self.slot_of[connector] = self.slots
+            self.connectors.append(connector)
+            self.session_name.append(None)
+            self.slots += 1
+        self._reserve(self.slots)
+        self.connector_key[first : self.slots] = keys
+        self.station[first : self.slots] = [self._station(station_id) for station_id, _ in connectors]
+
+    def _station(self, station_id: str) -> int:
+        number = self.stations.setdefault(station_id, len(self.stations))
+        if number >= len(self.station_newest_ms):
+            grown = np.full(2 * len(self.station_newest_ms), NULL, np.int64)
+            grown[: len(self.station_newest_ms)] = self.station_newest_ms
+            self.station_newest_ms = grown
+        return number
+
+    def _allocate(self, capacity: int) -> None:
+        for name, start in _SCALARS.items():
+            setattr(self, name, np.full(capacity, start, np.int64))
+        for name, (width, start) in _WIDE.items():
+            shape = (capacity, width) if name in _CLOSED else capacity * width
+            setattr(self, name, np.full(shape, start, np.int64))
+        self.window = np.zeros(capacity * WINDOW, np.int64)
+        self._capacity = capacity
+
+    def _reserve(self, slots: int) -> None:
+        if slots <= self._capacity:
+            return
+        names = (*_SCALARS, *_WIDE, "window")
+        held = {name: getattr(self, name) for name in names}
+        self._allocate(max(slots, 2 * self._capacity))
+        for name, column in held.items():
+            getattr(self, name)[: len(column)] = column
+
+    # -- what a step needs ------------------------------------------------------------------------------------------
+
+    def lanes(self, slots: I64) -> Lanes:
+        """Copies of the running energy of the open sessions of these slots."""
+        return Lanes(**{name: getattr(self, name)[slots] for name in _LANE_FIELDS})
+
+    def put_lanes(self, slots: I64, lanes: Lanes, rows: I64) -> None:
+        """Write rows of `lanes` back to these slots."""
+        for name in _LANE_FIELDS:
+            getattr(self, name)[slots] = getattr(lanes, name)[rows]
+
+    def new_session_key(self) -> int:
+        """The next session key: above 0, unique for ever."""
+        self.sessions_made += 1
+        return (self.partition << SESSION_KEY_BITS) | self.sessions_made
+
+    def source(self, name: str) -> Source:
+        """Progress of a source, to be changed by the caller."""
+        self._touched_sources.add(name)
+        return self.sources.setdefault(name, Source())
+
+    def touch(self, slots: I64, window_entries: I64) -> None:
+        """Note what changed, for the next patch."""
+        self._touched.append(slots)
+        self._touched_entries.append(window_entries)
+
+    def next_due_ms(self, params: StepParams) -> int | None:
+        """The wall-clock moment at which a step is due though nothing arrives; None: no such moment."""
+        if len(self.stale):
+            return 0
+        moments = []
+        if len(self.pending):
+            oldest_end_ms = (int((self.pending & 0xFFFF_FFFF).min()) + 1) * WINDOW_MS
+            moments.append(oldest_end_ms + params.wall_cap_ms)
+        is_open = self.open_key[: self.slots] != 0
+        if is_open.any():
+            moments.append(int(self.arrival_ms[: self.slots][is_open].min()) + params.session_timeout_ms)
+        return min(moments) if moments else None
+
+    # -- the binary form --------------------------------------------------------------------------------------------
+
+    def take_patch(self) -> bytes:
+        """What changed since the last take. Apply it after all before it."""
+        touched = [*self._touched, np.arange(self._saved_slots, self.slots)]
+        slots = np.unique(np.concatenate(touched))
+        entries = np.unique(np.concatenate([np.empty(0, np.int64), *self._touched_entries]))
+        body = self._encode(slots, entries, self._touched_sources, self._saved_slots)
+        self._touched, self._touched_entries, self._touched_sources = [], [], set()
+        self._saved_slots = self.slots
+        return body
+
+    def snapshot(self) -> bytes:
+        """A base: everything."""
+        return self._encode(np.arange(self.slots), np.flatnonzero(self.window), set(self.sources), 0)
+
+    @classmethod
+    def load(cls, partition: int, bodies: Iterable[bytes]) -> "PartitionState":
+        """The state that wrote these: a base (or nothing), then patches in order. ValueError on a foreign body."""
+        state = cls(partition)
+        for body in bodies:
+            state._apply(body)
+        state._saved_slots = state.slots
+        return state
+
+    def _encode(self, slots: I64, entries: I64, sources: Iterable[str], first_new: int) -> bytes:
+        columns = {name: _pack(getattr(self, name)[slots]) for name in (*_SCALARS, *_CLOSED)}
+        for name, (width, _) in _WIDE.items():
+            if name not in _CLOSED:
+                columns[name] = _pack(getattr(self, name).reshape(-1, width)[slots])
+        stations = len(self.stations)
+        return zstandard.ZstdCompressor(level=1).compress(
+            _encoder.encode(
+                {
+                    "version": FORMAT_VERSION,
+                    "slots": _pack(slots),
+                    "columns": columns,
+                    "entries": _pack(entries),
+                    "entry_values": _pack(self.window[entries]),
+                    "first_new": first_new,
+                    "connectors": self.connectors[first_new:],
+                    "session_names": [self.session_name[slot] for slot in slots.tolist()],
+                    "station_newest_ms": _pack(self.station_newest_ms[:stations]),
+                    "pending": _pack(self.pending),
+                    "stale": _pack(self.stale),
+                    "sources": {
+                        name: (s.floor, sorted(s.beyond), s.items_total, s.items_received)
+                        for name in sources
+                        for s in (self.sources[name],)
+                    },
+                    "sessions_made": self.sessions_made,
+                }
+            )
+        )
+
+    def _apply(self, body: bytes) -> None:
+        try:
+            patch: dict[str, Any] = msgspec.msgpack.decode(zstandard.decompress(body, max_output_size=_BODY_BYTES_MAX))
+        except (zstandard.ZstdError, msgspec.DecodeError) as error:
+            raise ValueError(f"partition {self.partition}: state body unreadable: {error}") from error
+        if patch.get("version") != FORMAT_VERSION:
+            raise ValueError(f"partition {self.partition}: state format {patch.get('version')} is not {FORMAT_VERSION}")
+        connectors = [(station_id, connector_id) for station_id, connector_id in patch["connectors"]]
+        self.add_connectors(connectors, [0] * len(connectors))
+        slots = _unpack(patch["slots"])
+        for name, packed in patch["columns"].items():
+            width = _WIDE[name][0] if name in _WIDE else 1
+            column = getattr(self, name)
+            column.reshape(-1, width)[slots] = _unpack(packed).reshape(-1, width)
+        self.window[_unpack(patch["entries"])] = _unpack(patch["entry_values"])
+        for slot, session_name in zip(slots.tolist(), patch["session_names"], strict=True):
+            self.session_name[slot] = session_name
+        newest = _unpack(patch["station_newest_ms"])
+        self.station_newest_ms[: len(newest)] = newest
+        self.pending = _unpack(patch["pending"])
+        self.stale = _unpack(patch["stale"])
+        for name, (floor, beyond, items_total, items_received) in patch["sources"].items():
+            self.sources[name] = Source(floor, set(beyond), items_total, items_received)
+        self.sessions_made = patch["sessions_made"]
+
+
+_BODY_BYTES_MAX: Final = 2**31  # 1 kB a connector: two million connectors in one partition
+_encoder = msgspec.msgpack.Encoder()
+
+
+def _pack(column: I64) -> bytes:
+    return np.ascontiguousarray(column, "<i8").tobytes()
+
+
+def _unpack(packed: bytes) -> I64:
+    return np.frombuffer(packed, "<i8").astype(np.int64)

@@ -1,0 +1,173 @@
+"""One step of a partition: frames in, effects out, the state moved on. Pure but for the questions to `Lookup`.
+
+Splitting the frames over several steps anywhere gives the same readings, windows, sessions and state; only how often a
+changed row is published (its revision) depends on the flush.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.frame import FrameKind
+from schemas.quality import Quality
+from streams.batch import Frame, batch_of, is_readings
+from streams.effects import WINDOW_COLUMNS, Columns, Effects, Refused, SourceProgress, StepParams
+from streams.kernels import dedupe, watermark, windows
+from streams.kernels.dedupe import Verdict
+from streams.kernels.runs import I64, NULL, Runs, running_max, runs_of
+from streams.lookup import Lookup
+from streams.rating import rate_sessions
+from streams.rows import Rows, arrange
+from streams.state import LIVE_QUANTITIES, PartitionState
+
+CONFLICT_DETAIL = "same identity as a stored reading, other values: the first one stands"
+
+
+def step(state: PartitionState, frames: Sequence[Frame], now_ms: int, lookup: Lookup, params: StepParams) -> Effects:
+    """Account for these frames, in this order; with no frames, only for the time that has passed."""
+    arrived = [frame for frame in frames if _arrived(state, frame)]
+    refused = _refused_at_the_door(arrived)
+    quarantined = sum(header.items for header, _ in arrived if header.kind == FrameKind.REFUSED)
+    batch = batch_of(state, [frame for frame in arrived if is_readings(frame)], lookup)
+    rows = arrange(batch, params.skew_tolerance_ms)
+
+    verdict, entries = _judge(state, rows, lookup)
+    conflicts = rows.where(verdict == Verdict.CONFLICT)
+    _refuse_conflicts(state, conflicts, batch.names, refused)
+    accepted = rows.where(verdict == Verdict.FRESH)
+    _flag_late(state, accepted, params.lateness_ms)
+    sessions = rate_sessions(state, accepted, batch.names, now_ms, lookup, params)
+    added = _windows(accepted)
+    emit = _due_windows(state, added, now_ms, params)
+    _remember_live(state, accepted)
+
+    touched = np.unique(np.concatenate([accepted.slot, sessions.slots]))
+    state.touch(np.unique(np.concatenate([touched, rows.slot])), entries)
+    return Effects(
+        readings=accepted.for_store(state),
+        windows=_for_store(state, added),
+        sessions=sessions.columns,
+        session_ids=sessions.names,
+        started=sessions.started,
+        completed=sessions.completed,
+        emit=emit,
+        refused=refused,
+        sources=_progress(state, arrived),
+        stored=len(accepted),
+        duplicate=len(rows) - len(accepted) - len(conflicts),
+        quarantined=quarantined + len(conflicts),
+        touched=touched,
+    )
+
+
+def _arrived(state: PartitionState, frame: Frame) -> bool:
+    header = frame[0]
+    return state.source(header.source).take(header.number, header.items, header.items_total)
+
+
+def _progress(state: PartitionState, frames: Sequence[Frame]) -> list[SourceProgress]:
+    names = dict.fromkeys(header.source for header, _ in frames)
+    return [SourceProgress(name, (s := state.sources[name]).items_total, s.items_received) for name in names]
+
+
+def _refused_at_the_door(frames: Sequence[Frame]) -> Refused:
+    refused = Refused()
+    for header, batch in frames:
+        if header.kind == FrameKind.REFUSED:
+            for name in ("station_id", "reason", "detail", "raw"):
+                getattr(refused, name).extend(batch.column(name).to_pylist())
+            refused.connector_id.extend([None] * batch.num_rows)
+            refused.received_ms.extend([header.received_ms] * batch.num_rows)
+    return refused
+
+
+def _judge(state: PartitionState, rows: Rows, lookup: Lookup) -> tuple[NDArray[np.int8], I64]:
+    """Verdict of every row (never UNKNOWN), and the dedupe window's entries that changed."""
+    identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint)
+    verdict, entries = dedupe.judge(state, identities, runs_of(rows.slot))
+    unknown = verdict == Verdict.UNKNOWN
+    if not unknown.any():
+        return verdict, entries
+    known = dedupe.Known()
+    odd = rows.where(unknown)
+    asked = state.connector_key[odd.slot], odd.boot, odd.seq, odd.ts_ms
+    stored = lookup.identities(asked[0].astype(np.int32), *asked[1:])
+    fingerprints = stored.payload_hash.astype(np.int64) & 0xFFFF_FFFF
+    known.add(stored.connector_key.astype(np.int64), stored.boot, stored.seq, stored.ts_ms, fingerprints)
+    fresh = rows.where((verdict == Verdict.FRESH) & np.isin(rows.slot, odd.slot))
+    known.add(state.connector_key[fresh.slot], fresh.boot, fresh.seq, fresh.ts_ms, fresh.fingerprint)
+    verdict[unknown] = known.judge(*asked, odd.fingerprint)
+    return verdict, entries
+
+
+def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: list[str], refused: Refused) -> None:
+    for row in range(len(conflicts)):
+        reading = conflicts.wire(state, row, names)
+        refused.station_id.append(str(reading["station_id"]))
+        refused.connector_id.append(int(state.connectors[int(conflicts.slot[row])][1]))
+        refused.reason.append("conflict")
+        refused.detail.append(CONFLICT_DETAIL)
+        refused.raw.append(msgspec.json.encode(reading))
+        refused.received_ms.append(int(conflicts.received_ms[row]))
+
+
+def _flag_late(state: PartitionState, rows: Rows, lateness_ms: int) -> None:
+    station = state.station[rows.slot]
+    newest = state.station_newest_ms
+    late = watermark.late_rows(newest, station, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
+    rows.flags |= late * np.int64(Quality.LATE)
+
+
+def _windows(rows: Rows) -> dict[str, I64]:
+    quantities = {name: getattr(rows, name) for name in windows.QUANTITIES}
+    return windows.aggregate(
+        windows.Measured(rows.slot, rows.ts_ms, rows.flagged(), rows.usable_register_mwh(), quantities)
+    )
+
+
+def _for_store(state: PartitionState, added: dict[str, I64]) -> Columns:
+    columns = added | {"connector_key": state.connector_key[added["slot"]]}
+    return {name: columns[name].astype(dtype, copy=False) for name, dtype in WINDOW_COLUMNS.items()}
+
+
+def _due_windows(state: PartitionState, added: dict[str, I64], now_ms: int, params: StepParams) -> Columns:
+    """Windows whose station's watermark has passed their end, or whose time has come by the wall clock."""
+    changed = (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS)
+    pending = np.union1d(state.pending, changed)
+    slot, bucket_ms = pending >> 32, (pending & 0xFFFF_FFFF) * windows.WINDOW_MS
+    end_ms = bucket_ms + windows.WINDOW_MS
+    newest_ms = state.station_newest_ms[state.station[slot]]
+    due = (newest_ms != NULL) & (end_ms <= np.maximum(newest_ms, 0) - params.lateness_ms)
+    due |= end_ms + params.wall_cap_ms <= now_ms
+    state.pending = pending[~due]
+    return {"connector_key": state.connector_key[slot[due]].astype(np.int32), "bucket_ms": bucket_ms[due]}
+
+
+def _remember_live(state: PartitionState, rows: Rows) -> None:
+    """Keep the newest known value of everything a connector says, by event time."""
+    runs = runs_of(rows.slot)
+    if not len(rows):
+        return
+    slot = runs.key
+    in_order = rows.ts_ms >= running_max(rows.ts_ms, runs, state.live_ts_ms[slot])
+    newest = _newest(in_order, runs)
+    moved = newest >= 0
+    state.live_ts_ms[slot[moved]] = rows.ts_ms[newest[moved]]
+    state.live_flags[slot[moved]] = rows.flags[newest[moved]]
+    for name in LIVE_QUANTITIES:
+        values = getattr(rows, name)
+        _keep(getattr(state, f"live_{name}"), slot, _newest(in_order & (values != NULL), runs), values)
+    _keep(state.live_status, slot, _newest(in_order & (rows.status != 0), runs), rows.status)
+
+
+def _newest(candidate: NDArray[np.bool_], runs: Runs) -> I64:
+    """The last candidate row of each run; -1: none."""
+    last: I64 = np.maximum.reduceat(np.where(candidate, np.arange(len(candidate)), -1), runs.start)
+    return last
+
+
+def _keep(column: I64, slot: I64, newest: I64, values: I64) -> None:
+    found = newest >= 0
+    column[slot[found]] = values[newest[found]]
