@@ -104,8 +104,13 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _started_ticks(pid: int) -> int | None:
+    """When it started, or None where it has ended."""
     fields = _stat(pid)
-    return None if fields is None or fields[0] in "ZX" else int(fields[19])
+    if fields is None:
+        return None
+    state, threads = fields[0], int(fields[17])
+    # A zombie whose other threads are still ending holds its ports and files: it has not ended yet.
+    return None if state in "ZX" and threads <= 1 else int(fields[19])
 
 
 def _same(identity: Identity) -> bool:

@@ -1,6 +1,7 @@
 """Private servers keep their data and ports through a stop and through a kill, and leave nothing behind."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,19 @@ def sweep_but_keep(servers: PrivateServers) -> None:
         patch.setattr("deploy.servers.fleet.run_folder", lambda: ROOT / "run-0")
         sweep()
     assert servers.redis.running
+
+
+def test_a_killed_server_has_let_go_of_its_port(tmp_path: Path, servers: PrivateServers) -> None:
+    servers.url_of(servers.redis)  # skips where there is none
+    server = SERVERS["redis"](tmp_path)
+    for _ in range(10):  # seen from another process, a server whose threads were still ending once counted as gone
+        server.start()
+        SERVERS["redis"](tmp_path).kill()
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", server.port()))
+        assert not server.running
+    server.destroy()
 
 
 def test_a_recycled_pid_is_not_taken_for_the_server(tmp_path: Path) -> None:
