@@ -1,4 +1,4 @@
-"""Errors of the door: a request that is refused as a whole. Single bad items are values (admission.Refused), not errors.
+"""Errors of the door: a request refused as a whole. Single bad items are values (admission.Refused), not errors.
 
 IngestError
 ├── Malformed: the body is not what its content type says; 400, `position` is the byte where reading stopped, if known

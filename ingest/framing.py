@@ -40,7 +40,7 @@ class Framer:
         metrics: IngestMetrics,
         on_durable: Callable[[int, int], None] = lambda _partition, _items_total: None,
     ) -> None:
-        """`source`: 16 hex digits, new at every start. `on_durable(partition, items_total)` after each durable frame."""
+        """`source`: 16 hex digits, new at every start. `on_durable(partition, items_total)`: a frame is durable."""
         self.source = source
         self._log = log
         self._partitions = partitions
@@ -56,6 +56,7 @@ class Framer:
         self._linger: asyncio.TimerHandle | None = None
         self._appends: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
+        metrics.frames_unconfirmed.set_function(lambda: len(self._appends))
 
     def start(self) -> None:
         """Begin to flush."""
@@ -117,7 +118,6 @@ class Framer:
                     continue  # not taken: its number goes to the next
                 self._numbers[draft.partition] += 1
                 self._items_totals[draft.partition] += draft.items
-        self._metrics.frames_unconfirmed.set(len(self._appends))
 
     def _append(self, draft: Draft) -> asyncio.Task[None]:
         partition, context = draft.partition, draft.portions[0].context

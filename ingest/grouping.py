@@ -95,11 +95,11 @@ class _Rows(NamedTuple):
 
 def _split_structs(portions: list[Portion], rows: list[list[_Rows]]) -> None:
     parts = [portion.admitted.rows for portion in portions]
-    readings = [reading for part in parts for reading in part.readings]  # type: ignore[union-attr]  # structs only
+    readings = [reading for part in parts for reading in part.readings]
     if not readings:
         return
-    counts = [len(part.readings) for part in parts]  # type: ignore[union-attr]  # structs only
-    ts_ms = np.concatenate([part.ts_ms for part in parts])  # type: ignore[union-attr]  # structs only
+    counts = [len(part.readings) for part in parts]
+    ts_ms = np.concatenate([part.ts_ms for part in parts])
     owner = np.repeat(np.arange(len(parts)), counts)
     count = len(rows)
     at = np.fromiter((_partition_of(reading.station_id, count) for reading in readings), np.int64, len(readings))

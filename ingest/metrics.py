@@ -26,8 +26,9 @@ class IngestMetrics:
             registry=registry,
         )  # fmt: skip
         self.frames_unconfirmed = Gauge("ingest_frames_unconfirmed", "Frames on their way", registry=registry)
-        self.frames_failed = Counter("ingest_frames_failed", "Frames not durable in time, or not taken", registry=registry)
-        self.items_pending = Gauge("ingest_items_pending", "Items that wait for their frame", registry=registry)
+        self.frames_failed = Counter(
+            "ingest_frames_failed", "Frames not durable in time, or not taken", registry=registry
+        )
         self._refused = Counter(
             "ingest_readings_refused", "Items refused and kept in quarantine", ("reason",), registry=registry
         )

@@ -7,7 +7,7 @@ ts_invalid, ts_naive, ts_ancient, ts_future, station_forbidden.
 
 from ingest.admission.admitted import STATION_FORBIDDEN, Admitted, Refused, Rules, Structs
 from ingest.admission.arrow import admit_arrow
-from ingest.admission.columns import to_batch
+from ingest.admission.columns import packed, to_batch
 from ingest.admission.items import admit_json, admit_ndjson
 from ingest.admission.wire import WireReading
 
@@ -21,5 +21,6 @@ __all__ = [
     "admit_arrow",
     "admit_json",
     "admit_ndjson",
+    "packed",
     "to_batch",
 ]

@@ -16,7 +16,7 @@ STATION_FORBIDDEN: Final = "station_forbidden"
 class Refused(NamedTuple):
     """An item that is kept in quarantine and never becomes a reading."""
 
-    index: int  # in the request, from 0
+    place: int  # in the request, from 0
     reason: str
     detail: str
     raw: bytes  # as it came, cut at RAW_ITEM_BYTES_MAX
@@ -47,7 +47,9 @@ class Rules:
         """A token speaks only for its own stations."""
         if self.stations is None or station_id.upper() in self.stations:
             return None
-        return Fault(STATION_FORBIDDEN, f"this token is not bound to station {station_id}; use the token of that station")
+        return Fault(
+            STATION_FORBIDDEN, f"this token is not bound to station {station_id}; use the token of that station"
+        )
 
 
 class Structs(NamedTuple):
@@ -63,6 +65,7 @@ class Admitted:
 
     rows: Structs | pa.RecordBatch  # the record batch has READING_SCHEMA
     refused: list[Refused] = field(default_factory=list)
+    single: bool = False  # the body was one JSON object, not a list; only said where it is refused
 
     @property
     def accepted(self) -> int:
@@ -70,7 +73,7 @@ class Admitted:
         return self.rows.num_rows if isinstance(self.rows, pa.RecordBatch) else len(self.rows.readings)
 
 
-def refuse(index: int, fault: Fault, raw: bytes, station_id: str | None) -> Refused:
+def refuse(place: int, fault: Fault, raw: bytes, station_id: str | None) -> Refused:
     """Keep of an item what quarantine keeps; its words are printable (they go to a database and to terminals)."""
     detail = fault.detail if fault.detail.isprintable() else ascii(fault.detail)[1:-1]
-    return Refused(index, fault.reason, detail, bytes(raw[:RAW_ITEM_BYTES_MAX]), station_id)
+    return Refused(place, fault.reason, detail, bytes(raw[:RAW_ITEM_BYTES_MAX]), station_id)

@@ -38,8 +38,8 @@ Mask = NDArray[np.bool_]
 
 _INTEGERS: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
 _TEXTS: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
-_NAMES: Final = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
-_LABELS: Final = {"status": STATUS_LABELS, "session_event": SESSION_EVENT_LABELS}
+_NAMES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
+_LABELS: Final[Mapping[str, Mapping[Any, str]]] = {"status": STATUS_LABELS, "session_event": SESSION_EVENT_LABELS}
 _REQUIRED: Final = frozenset({"station_id", "connector_id", "ts", "ts_ms"})
 _DIVISOR_OF_UNIT: Final = {"us": 1_000, "ns": 1_000_000}
 
@@ -171,7 +171,9 @@ def _moment(column: pa.Array) -> _Checked:
         except pa.ArrowInvalid:
             numbers = epoch_ms_all(texts.to_pylist())
     else:
-        whole = _integer("ts", column, pa.types.is_integer, "timestamps, strings or epoch ms", -EPOCH_MS_MAX, EPOCH_MS_MAX)
+        whole = _integer(
+            "ts", column, pa.types.is_integer, "timestamps, strings or epoch ms", -EPOCH_MS_MAX, EPOCH_MS_MAX
+        )
         return whole if kind != pa.uint64() else _Checked(whole.values, whole.good & (_numbers(whole.values) >= 0))
     return _Checked(pa.array(numbers), _truth(column.is_valid()) & (numbers != UNREADABLE))
 

@@ -5,6 +5,7 @@ decoded alone by the same decoder, so both paths let the same readings through.
 """
 
 import re
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -24,8 +25,8 @@ _any = msgspec.json.Decoder()
 _UNDECODABLE: Final = (ValueError, RecursionError)
 _POSITION: Final = re.compile(r"\(byte (\d+)\)")
 _BLANKS: Final = b" \t\r\n"
-# A body with more commas than this is not taken apart into items: an array of 32 M numbers would be 2 GB of objects,
-# this many are ~100 MB. Readings have up to 14 commas: of 100,000 readings the largest request is still below.
+# An array with more commas than this is not taken apart: 32 M numbers would be 2 GB of objects, this many are ~100 MB.
+# A reading has up to 14 commas and one behind it, so 100,000 full readings are still below.
 _COMMAS_MAX: Final = 1_500_000
 _COMMAS_PER_READING: Final = 15
 
@@ -36,10 +37,8 @@ def admit_json(body: bytes, rules: Rules) -> Admitted:
     if not start:
         return Admitted(Structs([], np.empty(0, np.int64)))
     if start == b"{":
-        try:
-            return _admit([_one.decode(body)], [body], rules)
-        except _UNDECODABLE:
-            return _admit_each([_whole_object(body)], rules)
+        admitted = _admit_object(body, rules)
+        return replace(admitted, single=True) if admitted.refused else admitted
     if start != b"[":
         _any_or_malformed(body)
         raise Malformed("the body is neither a reading nor an array of readings; send an object or an array")
@@ -63,9 +62,12 @@ def admit_ndjson(body: bytes, rules: Rules) -> Admitted:
     return _admit(readings, lines, rules)
 
 
-def _whole_object(body: bytes) -> bytes:
-    _any_or_malformed(body)
-    return body
+def _admit_object(body: bytes, rules: Rules) -> Admitted:
+    try:
+        return _admit([_one.decode(body)], [body], rules)
+    except _UNDECODABLE:
+        _any_or_malformed(body)
+        return _admit_each([body], rules)
 
 
 def _any_or_malformed(body: bytes) -> None:
@@ -144,8 +146,8 @@ def _admit_each(items: list[bytes], rules: Rules) -> Admitted:
         except _UNDECODABLE as error:
             refused.append(_refuse_item(at, item, error))
     rest = _admit(readings, [items[at] for at in places], rules)
-    refused += [late._replace(index=places[late.index]) for late in rest.refused]
-    refused.sort(key=lambda item: item.index)
+    refused += [late._replace(place=places[late.place]) for late in rest.refused]
+    refused.sort(key=lambda item: item.place)
     return Admitted(rest.rows, refused)
 
 

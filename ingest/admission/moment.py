@@ -21,9 +21,7 @@ UNREADABLE: Final = np.iinfo(np.int64).min
 _NS_PER_MS: Final = 1_000_000
 _SECONDS_END: Final = 100_000_000_000  # as ms: March 1973, before every charger; as s: the year 5138
 _ARROW_TS: Final = pa.timestamp("ns", "UTC")
-_FORM: Final = re.compile(
-    r"(?!0000)\d{4}-\d\d-\d\d[T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d(:?\d\d)?)", re.ASCII
-)
+_FORM: Final = re.compile(r"(?!0000)\d{4}-\d\d-\d\d[T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d(:?\d\d)?)", re.ASCII)
 _FIRST_MS: Final = to_ms(datetime(1678, 1, 1, tzinfo=UTC))  # whole years of what 64 bits of nanoseconds can say
 _END_MS: Final = to_ms(datetime(2262, 1, 1, tzinfo=UTC))
 
@@ -65,14 +63,19 @@ def moment_fault(moment: str | int, ts_ms: int, oldest_ms: int, newest_ms: int) 
     if ts_ms == UNREADABLE:
         if isinstance(moment, str) and _FORM.fullmatch(moment + "Z"):
             return Fault("ts_naive", "ts has no offset; end it with Z or an offset such as +02:00")
-        return Fault("ts_invalid", "ts is no time; send RFC 3339 such as 2026-11-22T13:17:47.250Z, or epoch milliseconds")
+        return Fault(
+            "ts_invalid", "ts is no time; send RFC 3339 such as 2026-11-22T13:17:47.250Z, or epoch milliseconds"
+        )
     if ts_ms < oldest_ms:
         if isinstance(moment, int) and 0 < moment < _SECONDS_END:
             return Fault("ts_ancient", "ts is before 1973; send epoch milliseconds, these look like seconds")
-        return Fault("ts_ancient", f"ts is before {format_rfc3339(oldest_ms)}, the oldest taken; check the device's clock")
+        return Fault(
+            "ts_ancient", f"ts is before {format_rfc3339(oldest_ms)}, the oldest taken; check the device's clock"
+        )
     if ts_ms > newest_ms:
         if isinstance(moment, int) and moment > newest_ms * 100:
             return Fault("ts_future", "ts is far in the future; send epoch milliseconds, these look finer")
-        return Fault("ts_future", f"ts is after {format_rfc3339(newest_ms)}, the newest taken; check the device's clock")
+        return Fault(
+            "ts_future", f"ts is after {format_rfc3339(newest_ms)}, the newest taken; check the device's clock"
+        )
     return None
-

@@ -32,6 +32,7 @@ StatusName = Literal[
     "Faulted",
 ]
 SessionEventName = Literal["Started", "Updated", "Ended"]
+_PRINTABLE: Final = {"pattern": "^[ -~]*$"}  # for the OpenAPI only: a pattern in Meta would run in Python
 Counter = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 
 
@@ -52,6 +53,7 @@ class WireReading(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=
             min_length=1,
             max_length=STATION_ID_CHARS_MAX,
             description="OCPI CiString: printable ASCII, compared without case",
+            extra_json_schema=_PRINTABLE,
         ),
     ]
     connector_id: Annotated[
@@ -62,11 +64,15 @@ class WireReading(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=
         Meta(description="Event time: RFC 3339 with an offset or Z, or Unix epoch milliseconds"),
     ]
     session_id: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=SESSION_ID_CHARS_MAX)] | None,
+        Annotated[str, Meta(min_length=1, max_length=SESSION_ID_CHARS_MAX, extra_json_schema=_PRINTABLE)] | None,
         Meta(description="The device's name of the charging session"),
     ] = None
-    boot: Annotated[Counter | None, Meta(description="Counts the device's restarts; `seq` starts anew with each")] = None
-    seq: Annotated[Counter | None, Meta(description="Counts the connector's readings; a re-send keeps its number")] = None
+    boot: Annotated[Counter | None, Meta(description="Counts the device's restarts; `seq` starts anew with each")] = (
+        None
+    )
+    seq: Annotated[Counter | None, Meta(description="Counts the connector's readings; a re-send keeps its number")] = (
+        None
+    )
     energy_wh: Annotated[float, _bounds("energy_wh", "Meter register, Wh")] | None = None
     power_w: Annotated[float, _bounds("power_w", "W; negative: vehicle to grid")] | None = None
     voltage_v: Annotated[float, _bounds("voltage_v", "V")] | None = None
@@ -81,7 +87,7 @@ FIELDS: Final = WireReading.__struct_fields__
 _REQUIRED: Final = ("station_id", "connector_id", "ts")
 _INTEGERS: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
 _TEXTS: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
-_NAMES: Final = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
+_NAMES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
 _HINTS: Final = {
     "energy_kwh": "send energy_wh in watt-hours",
     "energy_mwh": "send energy_wh in watt-hours",

@@ -1,0 +1,284 @@
+"""The bridge: moves frames from the partitions' RabbitMQ queues to the partitions of the Kafka topic, as they are.
+
+A frame leaves its queue only after Kafka has confirmed it, so nothing is lost, whoever dies; after a crash a stretch of
+frames may come twice. Order of a partition: its queue has one active consumer, and its frames go to Kafka one after the
+other. Several bridges may run: where one dies the next becomes the active consumer of its queues.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from opentelemetry.trace import Span, SpanKind
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from kit.errors import Unavailable
+from kit.kafka import ensure_topic, idempotent_producer, stop_producer
+from kit.log_rabbit import declare_partition
+from kit.observability import get_logger
+from kit.rabbit import Rabbit
+from kit.rabbit_io import Consumer, Delivery
+from kit.retry import reconnect_pauses_s
+from kit.tracing import context_from, start_span, traceparent_of
+from schemas.errors import FrameError
+from schemas.frame import FrameHeader, decode_header
+from schemas.topics import READINGS_TOPIC, frames_queue
+
+PREFETCH: Final = 128  # frames of one partition in hand: 12.8 MB of 100 kB, more than Kafka takes in one round trip
+LINGER_MS: Final = 5  # frames wait this long for company: a request a partition each 5 ms at most
+DRAIN_TIMEOUT_S: Final = 5.0  # on close, for Kafka's confirms of what is in hand; the rest is delivered again
+QUEUE_LOOK_S: Final = 5.0  # between looks at the queues' lengths, one cheap question a partition
+
+_log = get_logger(__name__)
+
+
+class BridgeMetrics:
+    """What the bridge has moved, and what waits."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("partition",)
+        self.frames = Counter("bridge_frames", "Frames confirmed by Kafka", labels, registry=registry)
+        self.readings = Counter("bridge_readings", "Items of those frames", labels, registry=registry)
+        self.bytes = Counter("bridge_bytes", "Bytes of those frames", labels, registry=registry)
+        self.unreadable = Counter(
+            "bridge_unreadable_frames", "Passed on, though their header cannot be read", labels, registry=registry
+        )
+        self.refused = Counter("bridge_refused_frames", "Too large for Kafka: dead-lettered", labels, registry=registry)
+        self.in_hand = Gauge("bridge_frames_in_hand", "Taken and not confirmed yet", labels, registry=registry)
+        self.queued = Gauge("bridge_queue_frames", "Frames ready in the queue", labels, registry=registry)
+        self.restarts = Counter("bridge_restarts", "Times the producer was given up and made anew", registry=registry)
+
+
+@dataclass(slots=True)
+class _InHand:
+    """A frame on its way to Kafka."""
+
+    delivery: Delivery
+    confirmed: "asyncio.Future[Any]"
+    header: FrameHeader | None
+    span: Span | None
+
+
+class _Lane:
+    """One partition's way: deliveries in, sends in order, acknowledgements in order."""
+
+    def __init__(
+        self,
+        number: int,
+        producer: AIOKafkaProducer,
+        topic: str,
+        metrics: BridgeMetrics,
+        failed: "asyncio.Future[None]",
+    ) -> None:
+        label = str(number)
+        self._number = number
+        self._producer = producer
+        self._topic = topic
+        self._failed = failed
+        self._delivered: deque[Delivery] = deque()  # bounded by PREFETCH
+        self._arrived = asyncio.Event()
+        self._in_hand: deque[_InHand] = deque()  # in the order sent; bounded by PREFETCH, twice it after a reconnect
+        self._settling = False
+        self.idle = asyncio.Event()  # everything that was delivered is confirmed
+        self.idle.set()
+        self._frames = metrics.frames.labels(label)
+        self._readings = metrics.readings.labels(label)
+        self._bytes = metrics.bytes.labels(label)
+        self._unreadable = metrics.unreadable.labels(label)
+        self._refused = metrics.refused.labels(label)
+        self._gauge = metrics.in_hand.labels(label)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """A frame from the queue."""
+        self._delivered.append(delivery)
+        self._arrived.set()
+        self.idle.clear()
+
+    def forget(self) -> None:
+        """The connection to RabbitMQ is gone: what is not sent comes again."""
+        self._delivered.clear()
+        self._count()
+
+    async def forward(self) -> None:
+        """Send, one after the other, for ever. Raises KafkaError."""
+        while True:
+            while not self._delivered:
+                self._arrived.clear()
+                await self._arrived.wait()
+            delivery = self._delivered[0]
+            sent = await self._send(delivery)
+            if self._delivered and self._delivered[0] is delivery:
+                self._delivered.popleft()
+            if sent is not None:
+                self._in_hand.append(sent)
+                sent.confirmed.add_done_callback(self._settle_soon)
+            self._count()
+
+    async def _send(self, delivery: Delivery) -> _InHand | None:
+        header, span, headers = None, None, []
+        try:
+            header = decode_header(delivery.body)
+        except FrameError as error:
+            self._unreadable.inc()  # the worker keeps its bytes in quarantine
+            _log.warning("frame_unreadable", partition=self._number, error=str(error))
+        if header is not None and header.traceparent:
+            span = start_span("bridge", context_from(header.traceparent), SpanKind.PRODUCER)
+            headers = [("traceparent", traceparent_of(span).encode())]
+        while True:
+            try:
+                confirmed = await self._producer.send(
+                    self._topic, delivery.body, partition=self._number, headers=headers
+                )
+            except KafkaTimeoutError:  # no room because Kafka is slow or away: the frame was not taken
+                continue
+            except MessageSizeTooLargeError as error:
+                self._refused.inc()
+                _log.error("frame_refused", partition=self._number, bytes=len(delivery.body), error=str(error))
+                delivery.reject(requeue=False)
+                return None
+            return _InHand(delivery, confirmed, header, span)
+
+    def _settle_soon(self, _: object) -> None:
+        """Kafka confirms a batch's frames together: acknowledge them together."""
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._settling = False
+        last = None
+        while self._in_hand and self._in_hand[0].confirmed.done():
+            error = None if self._in_hand[0].confirmed.cancelled() else self._in_hand[0].confirmed.exception()
+            if error is not None or self._in_hand[0].confirmed.cancelled():
+                # What follows may be in Kafka already; it comes again, after this one.
+                if not self._failed.done():
+                    self._failed.set_exception(error or KafkaError("a send was cancelled"))
+                break
+            if last is not None and last.channel is not self._in_hand[0].delivery.channel:
+                last.ack(up_to=True)
+            done = self._in_hand.popleft()
+            last = done.delivery
+            self._frames.inc()
+            self._bytes.inc(len(last.body))
+            if done.header is not None:
+                self._readings.inc(done.header.items)
+            if done.span is not None:
+                done.span.end()
+        if last is not None:
+            last.ack(up_to=True)
+        self._count()
+
+    def _count(self) -> None:
+        self._gauge.set(len(self._in_hand))
+        if not self._delivered and not self._in_hand:
+            self.idle.set()
+
+
+class Bridge:
+    """Runs until closed, through any outage of either broker."""
+
+    def __init__(
+        self,
+        rabbitmq_url: str,
+        kafka_url: str,
+        partitions: int,
+        metrics: BridgeMetrics,
+        *,
+        topic: str = READINGS_TOPIC,
+        queue_of: Callable[[int], str] = frames_queue,
+        linger_ms: int = LINGER_MS,
+    ) -> None:
+        """`linger_ms`: how long a frame waits for others to share a request."""
+        self._rabbitmq_url = rabbitmq_url
+        self._kafka_url = kafka_url
+        self._partitions = partitions
+        self._metrics = metrics
+        self._topic = topic
+        self._queue_of = queue_of
+        self._linger_ms = linger_ms
+        self._closing = asyncio.Event()
+        self._pauses_s = reconnect_pauses_s()
+        self._rabbit: Rabbit | None = None
+
+    async def check_ready(self) -> None:
+        """Raises Unavailable where frames do not flow now."""
+        if self._rabbit is None:
+            raise Unavailable(f"Kafka at {self._kafka_url} is not reached yet")
+        if not self._rabbit.ready:
+            raise Unavailable(f"RabbitMQ at {self._rabbit.address} is not reached")
+
+    async def run(self) -> None:
+        """Until `close`. Raises ConfigError where the topic has another number of partitions."""
+        while not self._closing.is_set():
+            try:
+                await self._live()
+            except (Unavailable, KafkaError, OSError) as error:
+                self._metrics.restarts.inc()
+                _log.warning("bridge_restarts", error=repr(error))
+                closing = asyncio.ensure_future(self._closing.wait())
+                await asyncio.wait((closing,), timeout=next(self._pauses_s))
+                closing.cancel()
+
+    def close(self) -> None:
+        """Have `run` finish what is in hand and return."""
+        self._closing.set()
+
+    async def _live(self) -> None:
+        """One producer's life. Returns on close, raises what ended it."""
+        await ensure_topic(self._kafka_url, self._topic, self._partitions)
+        producer = idempotent_producer(self._kafka_url, linger_ms=self._linger_ms)
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lanes = [_Lane(number, producer, self._topic, self._metrics, failed) for number in range(self._partitions)]
+        rabbit = Rabbit(self._rabbitmq_url, name="bridge")
+        consumers = [self._consumer(number, lane) for number, lane in enumerate(lanes)]
+        for consumer in consumers:
+            rabbit.add(consumer)
+        tasks: list[asyncio.Future[Any]] = [failed]
+        try:
+            await producer.start()
+            self._pauses_s = reconnect_pauses_s()
+            self._rabbit = rabbit
+            rabbit.start()
+            tasks += [asyncio.create_task(lane.forward()) for lane in lanes]
+            tasks.append(asyncio.create_task(self._look_at_queues(consumers)))
+            tasks.append(asyncio.create_task(self._closing.wait()))
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            await self._drain(consumers, lanes)
+        finally:
+            self._rabbit = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await rabbit.close()
+            await stop_producer(producer)
+
+    def _consumer(self, number: int, lane: _Lane) -> Consumer:
+        queue = self._queue_of(number)
+        declare = partial(declare_partition, queue=queue)
+        return Consumer(queue, lane.deliver, prefetch=PREFETCH, declare=declare, on_lost=lane.forget)
+
+    async def _drain(self, consumers: list[Consumer], lanes: list[_Lane]) -> None:
+        """Take no more, and let Kafka confirm what is in hand, bounded."""
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                for consumer in consumers:
+                    await consumer.cancel()
+                for lane in lanes:
+                    await lane.idle.wait()
+        except (TimeoutError, Unavailable):
+            _log.info("bridge_closed_with_frames_in_hand")  # they are delivered again to the next bridge
+
+    async def _look_at_queues(self, consumers: list[Consumer]) -> None:
+        while True:
+            for number, consumer in enumerate(consumers):
+                ready = await consumer.queue_length()
+                if ready is not None:
+                    self._metrics.queued.labels(str(number)).set(ready)
+            await asyncio.sleep(QUEUE_LOOK_S)

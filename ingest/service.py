@@ -1,0 +1,76 @@
+"""The door as one thing to start and stop: framer, gateway, pushes, ledger reports."""
+
+import secrets
+
+from fastapi import APIRouter
+from prometheus_client import CollectorRegistry
+
+from ingest.admission import Rules
+from ingest.framing import Framer
+from ingest.gateway import Gateway, Limits, make_router
+from ingest.ledger import LedgerReporter
+from ingest.metrics import IngestMetrics
+from ingest.pushes import Pushes
+from kit.auth import Authenticator
+from kit.bus import Bus
+from kit.clock import Clock
+from kit.live import LiveView
+from kit.log import LogWriter
+from kit.settings import Settings
+
+_MS_PER_DAY = 86_400_000
+
+
+class Ingest:
+    """One life of one gateway. Made inside a running event loop; owns neither log, bus nor live view."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        log: LogWriter,
+        live: LiveView,
+        authenticator: Authenticator,
+        clock: Clock,
+        registry: CollectorRegistry,
+    ) -> None:
+        self.source = secrets.token_hex(8)
+        self._clock = clock
+        self._limits = Limits(
+            body_bytes_max=settings.body_bytes_max,
+            inflated_bytes_max=settings.inflated_bytes_max,
+            readings_max=settings.readings_per_request_max,
+            age_ms_max=settings.age_days_effective * _MS_PER_DAY,
+            future_ms_max=settings.future_s_max * 1_000,
+        )
+        metrics = IngestMetrics(registry)
+        self._reporter = LedgerReporter(live, self.source)
+        self._framer = Framer(
+            log,
+            source=self.source,
+            partitions=settings.partitions,
+            linger_ms=settings.linger_ms,
+            clock=clock,
+            metrics=metrics,
+            on_durable=self._reporter.note,
+        )
+        self._pushes = Pushes(self._framer, self._rules, metrics)
+        self.router: APIRouter = make_router(Gateway(self._framer, authenticator, clock, self._limits, metrics))
+
+    def start(self) -> None:
+        """Begin to take readings."""
+        self._reporter.start()
+        self._framer.start()
+
+    async def consume(self, bus: Bus) -> None:
+        """Take telemetry.generated.v1 events too, until the bus is closed."""
+        await self._pushes.subscribe(bus)
+
+    async def close(self) -> None:
+        """Take nothing new; return when what was taken is durable, or was given up."""
+        await self._framer.close()
+        await self._reporter.close()
+
+    def _rules(self) -> Rules:
+        limits = self._limits
+        return Rules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max)
