@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, cast
 
-import structlog
-
 from kit.errors import Overloaded, Unavailable
+from kit.observability import get_logger
 from kit.retry import RetryPolicy
 
 DIRECT: Final = "direct_events"
@@ -38,7 +37,7 @@ CLOSE_TIMEOUT_S: Final = (
     10.0  # for handlers that run while the bus is closed; then they are cut off and run again later
 )
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ async def attempt_once(queue: str, message: Message, handler: Handler, timeout_s
             await handler(message)
     except Exception as error:
         _log.warning(
-            "event handler failed",
+            "event_handler_failed",
             queue=queue,
             event_id=message.headers.get(EVENT_ID),
             routing_key=message.routing_key,
@@ -231,7 +230,7 @@ class InProcessBus:
 
     def _bury(self, queue: _Queue, message: Message, error: str) -> None:
         letter = dead_letter(queue.name, message, error)
-        _log.error("event given up", queue=queue.name, event_id=message.headers.get(EVENT_ID), error=error)
+        _log.error("event_given_up", queue=queue.name, event_id=message.headers.get(EVENT_ID), error=error)
         wanting = [other for other in self._queues.values() if other.wants(letter)]
         for other in wanting:
             self._deliver(other, letter)

@@ -8,7 +8,7 @@ it may take the next one, and the refused one, tried again, then comes after it.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,23 +27,21 @@ REFUSED_PAUSE_S: Final = 0.2  # before refused records are tried again: the queu
 SENDING_MAX: Final = 256  # sent and unconfirmed at once: confirms take ~10 ms, so 25 k frames/s; 25 MB in pika's buffer
 
 
-def queue_arguments(dead_letter_queue: str) -> dict[str, Any]:
-    """The x-arguments of a partition's queue. One consumer is active at a time: order; the next takes over."""
-    return {
+async def declare_partition(channel: Channel, queue: str) -> None:
+    """A partition's queue, and the one for records that its reader cannot take.
+
+    One consumer is active at a time, which keeps the order; when it dies the next takes over.
+    """
+    await channel.declare_queue(f"{queue}_dead", {"x-overflow": "reject-publish"})
+    arguments = {
         "x-single-active-consumer": True,
         "x-overflow": "reject-publish",
         "x-max-length-bytes": QUEUE_BYTES_MAX,
         "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": dead_letter_queue,
+        "x-dead-letter-routing-key": f"{queue}_dead",
         "x-dead-letter-strategy": "at-least-once",
     }
-
-
-async def declare_partitions(channel: Channel, names: Sequence[str], dead_letter_queue: str) -> None:
-    """The queues of all partitions, and the one for records that no reader can take."""
-    await channel.declare_queue(dead_letter_queue, {"x-overflow": "reject-publish"})
-    for name in names:
-        await channel.declare_queue(name, queue_arguments(dead_letter_queue))
+    await channel.declare_queue(queue, arguments)
 
 
 @dataclass(slots=True)
@@ -72,7 +70,6 @@ class RabbitLogWriter(User):
         partitions: int,
         queue_of: Callable[[int], str],
         *,
-        dead_letter_queue: str,
         records_max: int = RECORDS_MAX,
         bytes_max: int = BYTES_MAX,
         timeout_s: float = 10.0,
@@ -81,7 +78,6 @@ class RabbitLogWriter(User):
         self.rabbit = Rabbit(url, name="telemetry log writer")
         self.rabbit.add(self)
         self._partitions = [_Partition(queue_of(partition)) for partition in range(partitions)]
-        self._dead_letter_queue = dead_letter_queue
         self._budget = Budget(records_max, bytes_max)
         self._timeout_s = timeout_s
         self._sent: dict[int, _Record] = {}  # tag -> record, ascending
@@ -134,7 +130,8 @@ class RabbitLogWriter(User):
     async def opened(self, connection: Connection) -> None:
         """See User."""
         channel = await connection.channel()
-        await declare_partitions(channel, [partition.queue for partition in self._partitions], self._dead_letter_queue)
+        for partition in self._partitions:
+            await declare_partition(channel, partition.queue)
         channel.raw.add_on_return_callback(self._returned)
         await channel.call(channel.raw.confirm_delivery, ack_nack_callback=self._answered)
         self._tag = 0

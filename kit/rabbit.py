@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import structlog
 from pika import URLParameters
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel as PikaChannel
 from pika.exceptions import AMQPError
 
 from kit.errors import ConfigError, Unavailable
+from kit.observability import get_logger
 from kit.retry import reconnect_pauses_s
 
 CONNECT_TIMEOUT_S: Final = 10.0  # TCP, TLS and AMQP handshake; a broker on the other side of the world needs one second
@@ -27,7 +27,7 @@ HEARTBEAT_S: Final = 30  # a silent peer is noticed within 60 s; a dead process 
 CLOSE_TIMEOUT_S: Final = 5.0  # for the broker's close-ok
 RECEIVE_BYTES: Final = 256 * 1024  # one recv; pika's own 4 kB make a 100 kB frame 25 system calls and as many copies
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs every failed attempt in ten lines; ours is one
 
 
@@ -193,7 +193,7 @@ class Rabbit:
                     pauses = reconnect_pauses_s()
                     self._connection = connection
                     self._ready.set()
-                    _log.info("RabbitMQ connected", connection=self.name, address=self.address)
+                    _log.info("rabbitmq_connected", connection=self.name, address=self.address)
                     await asyncio.wait((connection.lost,))
                     error = connection.lost.result()
                 finally:
@@ -201,7 +201,7 @@ class Rabbit:
             except Unavailable as unavailable:
                 error = unavailable
             self._error = str(error)
-            _log.warning("RabbitMQ lost", connection=self.name, address=self.address, error=str(error))
+            _log.warning("rabbitmq_lost", connection=self.name, address=self.address, error=str(error))
             await asyncio.sleep(next(pauses))
 
     async def _drop(self, connection: Connection) -> None:
@@ -243,9 +243,9 @@ class Rabbit:
     def _set_blocked(self, blocked: bool) -> None:
         self.blocked = blocked
         if blocked:
-            _log.error("RabbitMQ takes no messages: memory or disk alarm", connection=self.name)
+            _log.error("rabbitmq_blocked", reason="memory or disk alarm", connection=self.name)
         else:
-            _log.info("RabbitMQ takes messages again", connection=self.name)
+            _log.info("rabbitmq_unblocked", connection=self.name)
             for user in list(self._users):
                 user.unblocked()
 

@@ -193,6 +193,17 @@ class Consumer(User):
         if self._on_lost is not None:
             self._on_lost()
 
+    async def queue_length(self) -> int | None:
+        """How many messages are ready in the queue; None while not connected."""
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return None
+        try:
+            answer = await channel.call(channel.raw.queue_declare, queue=self._queue, passive=True)
+        except Unavailable:
+            return None
+        return int(answer.method.message_count)
+
     async def cancel(self) -> None:
         """Get no more; what is delivered can still be acknowledged."""
         channel = self._channel
