@@ -11,7 +11,7 @@ from deploy.servers.fleet import KAFKA_LIBRARIES
 from deploy.servers.kafka import install_libraries
 from deploy.servers.postgres import find_binaries
 
-# RUNLEVEL=1: invoke-rc.d then leaves the packages' own services stopped; ours are private ones.
+# RUNLEVEL=1 keeps apt from starting the packages' own services; where one runs nevertheless, it is left alone.
 _APT_ENVIRONMENT: Final = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
 
 
