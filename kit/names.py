@@ -1,0 +1,13 @@
+"""Names that go into SQL text: a schema cannot be a parameter."""
+
+import re
+from typing import Final
+
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+def checked_name(name: str) -> str:
+    """The name itself. Raises ValueError where it would need quoting: ours never do, and a user's never gets here."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a schema")
+    return name
