@@ -4,6 +4,7 @@ Rows that arrive meanwhile may stand on later pages; what was seen is never repe
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
 from datetime import datetime, timedelta
 from typing import Annotated, Final, TypeVar
 
@@ -17,7 +18,7 @@ CURSOR_CHARS_MAX: Final = 120  # the longest key, a tag and four 64-bit integers
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 Int16 = Annotated[int, msgspec.Meta(ge=-(2**15), lt=2**15)]
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Micros = Annotated[int, msgspec.Meta(ge=0, lt=10_413_792_000_000_000)]  # µs since the Unix epoch, before the year 2300
 
 
@@ -36,8 +37,8 @@ def encode_cursor(key: Cursor) -> str:
 def decode_cursor(text: str, kind: type[AnyCursor]) -> AnyCursor:
     """The key again. Raises BadQuery where the text is not a cursor of this kind of page."""
     try:
-        return msgspec.msgpack.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
-    except (ValueError, msgspec.MsgspecError) as error:
+        return msgspec.msgpack.decode(urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)), type=kind)
+    except (Base64Error, UnicodeError, msgspec.MsgspecError) as error:
         raise BadQuery(
             "cursor is not one of this query; follow the `next` of its last page, or leave it out"
         ) from error

@@ -41,6 +41,11 @@ class Subscription:
         self.changed = asyncio.Event()
         self._keys: set[str] = set()
 
+    @property
+    def behind(self) -> int:
+        """Connectors whose newest document it has not been told."""
+        return len(self._keys)
+
     def wants(self, key: str) -> bool:
         """Whether the key is of one of its stations."""
         return self.stations is None or station_of(key) in self.stations
@@ -74,6 +79,11 @@ class LiveStreams:
         self._mirrored = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._closed = False
+
+    @property
+    def count(self) -> int:
+        """Streams there are."""
+        return len(self._clients)
 
     async def subscribe(self, stations: frozenset[str] | None) -> Subscription:
         """A new stream; `leave` must follow. Raises Overloaded at the bound, Unavailable without a live view."""

@@ -1,0 +1,83 @@
+"""The queries over real HTTP, on a real PostgreSQL whose tables are filled by SQL, as a role that may only read."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from api.queries import GRANT, ROLE, mount_queries
+from api.telemetry.live_streams import LiveStreams
+from kit.auth import Authenticator
+from kit.clock import ManualClock
+from kit.http import make_app
+from kit.live import InProcessLive
+from kit.postgres import ensure_roles, open_database
+from kit.server import RunningServer, serve
+from kit.token_store import TokenStore
+from tests.api.rows import COARSER_WINDOWS_SQL
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
+
+
+@dataclass
+class Api:
+    """A running server and what stands behind it."""
+
+    client: httpx.AsyncClient  # with an operator's token
+    operator_token: str
+    device_token: str
+    live: InProcessLive
+    streams: LiveStreams
+    server: RunningServer
+    clock: ManualClock
+    database_url: str
+
+    async def get(self, path: str, status: int = 200, **params: Any) -> httpx.Response:
+        """The answer, after a look at its status. `start` and `end` are asked for as from and to."""
+        names = {"start": "from", "end": "to"}
+        asked = {names.get(name, name): value for name, value in params.items() if value is not None}
+        answer = await self.client.get(path, params=asked or None)
+        assert answer.status_code == status, answer.text
+        return answer
+
+
+@pytest.fixture
+def telemetry_url(database_url: str) -> str:
+    """A database with the telemetry schema, its time-partitioned tables plain, and the tokens' schema."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute((ROOT / "streams/migrations/0001.telemetry.sql").read_bytes())
+        connection.execute((ROOT / "kit/migrations/0001.access.sql").read_bytes())
+        connection.execute(COARSER_WINDOWS_SQL)
+    ensure_roles(database_url, [GRANT])
+    return database_url
+
+
+@pytest.fixture
+async def api(telemetry_url: str) -> AsyncIterator[Api]:
+    """The queries, served."""
+    clock, live = ManualClock(NOW), InProcessLive()
+    database = await open_database(telemetry_url, name="queries", role=ROLE, connections_max=4)
+    access = await open_database(telemetry_url, name="access", connections_max=1)
+    tokens = TokenStore(access)
+    operator_token, _ = await tokens.issue("operator")
+    device_token, _ = await tokens.issue("device")
+    app = make_app("queries", "0", registry=CollectorRegistry())
+    app.state.authenticator = Authenticator(tokens, clock)
+    streams = mount_queries(app, database, live, clock)
+    bearer = {"Authorization": f"Bearer {operator_token}"}
+    try:
+        async with serve(app, "127.0.0.1", 0) as server:
+            async with httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client:
+                yield Api(client, operator_token, device_token, live, streams, server, clock, telemetry_url)
+            await streams.close()
+    finally:
+        await live.close()
+        await database.close()
+        await access.close()

@@ -1,0 +1,254 @@
+"""The live view asked for, and streamed over real HTTP."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from api.telemetry.live_streams import HEARTBEAT, LiveStreams
+from api.telemetry.models import LiveFleet, LiveStation
+from kit.errors import Overloaded, Unavailable
+from kit.live import InProcessLive
+from tests.api.conftest import Api
+from tests.api.rows import add_connector
+from tests.waiting import eventually
+
+FLEET = "/api/v1/telemetry/live"
+
+
+def document(
+    station_id: str, connector_id: int, power_w: float | None = 0.0, status: str | None = "Available"
+) -> bytes:
+    return json.dumps(
+        {
+            "station_id": station_id,
+            "connector_id": connector_id,
+            "ts": "2026-03-29T08:59:58.000Z",
+            "received_at": "2026-03-29T08:59:58.210Z",
+            "status": status,
+            "power_w": power_w,
+            "voltage_v": None,
+            "current_a": 1.5,
+            "temperature_c": None,
+            "soc_pct": None,
+            "energy_wh": 12.345,
+            "flags": ["late"],
+            "session": None,
+        }
+    ).encode()
+
+
+def fill(*keys: str, power_w: float = 0.0) -> dict[str, bytes]:
+    parts = [key.split("/") for key in keys]
+    return {key: document(station, int(number), power_w) for key, (station, number) in zip(keys, parts, strict=True)}
+
+
+async def test_a_station_shows_its_connectors_in_order(api: Api) -> None:
+    for connector_id in (10, 2, 1):
+        add_connector(api.database_url, "ST-1", connector_id)
+    await api.live.put("telemetry", fill("ST-1/10", "ST-1/2", "ST-10/1"))
+    answer = (await api.get("/api/v1/telemetry/st-1/live")).json()
+    LiveStation.model_validate(answer)
+    assert [row["connector_id"] for row in answer["connectors"]] == [2, 10]
+    assert answer["connectors"][0] == json.loads(document("ST-1", 2))
+    await api.get("/api/v1/telemetry/ST-10/live", 404)
+
+
+async def test_the_totals_cover_what_the_limit_leaves_out(api: Api) -> None:
+    documents = fill("A/1", "A/2", "A/10", power_w=0.1) | {"B/1": document("B", 1, 1e6, "Charging")}
+    documents["C/1"] = document("C", 1, None, None)
+    await api.live.put("telemetry", documents)
+    answer = (await api.get(FLEET, limit=2)).json()
+    LiveFleet.model_validate(answer)
+    assert answer["total"] == {
+        "stations": 3,
+        "connectors": 5,
+        "by_status": {"Available": 3, "Charging": 1, "Unknown": 1},
+        "power_w": 1_000_000.3,
+    }
+    assert (answer["truncated"], answer["silent"]) == (True, [])
+    assert [(row["station_id"], row["connector_id"]) for row in answer["connectors"]] == [("A", 1), ("A", 2)]
+
+
+async def test_stations_asked_for_by_name_are_shown_or_named_as_silent(api: Api) -> None:
+    for station_id in ("A", "B"):
+        add_connector(api.database_url, station_id, 1)
+    await api.live.put("telemetry", fill("A/1", "D/1"))
+    answer = (await api.get(FLEET, station_id=["a", "b", "c"])).json()
+    assert [row["station_id"] for row in answer["connectors"]] == ["A"]
+    assert (answer["silent"], answer["truncated"], answer["total"]["stations"]) == (["B", "C"], False, 1)
+
+
+async def test_stations_named_like_resources_are_reached_in_upper_case(api: Api) -> None:
+    for station_id in ("LIVE", "LEDGER", "QUARANTINE"):
+        add_connector(api.database_url, station_id, 1)
+        assert (await api.get(f"/api/v1/telemetry/{station_id}")).json()["station_id"] == station_id
+    assert (await api.get("/api/v1/telemetry/live/live")).json() == {"station_id": "LIVE", "connectors": []}
+
+
+Event = tuple[int, str, list[dict[str, Any]]]
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[Event | str]:
+    """The events as a browser reads them, and comments as text."""
+    fields: dict[str, str] = {}
+    async for line in answer.aiter_lines():
+        if line.startswith(":"):
+            yield line
+        elif line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif fields:
+            yield int(fields["id"]), fields["event"], json.loads(fields["data"])["connectors"]
+            fields = {}
+
+
+@contextlib.asynccontextmanager
+async def stream(api: Api, path: str, **params: object) -> AsyncIterator[AsyncIterator[Event | str]]:
+    async with api.client.stream("GET", path, params=params or None) as answer:  # type: ignore[arg-type]  # as in Api.get
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield events(answer)
+
+
+def summary(event: Event | str) -> tuple[str, list[tuple[str, int, float]]]:
+    assert not isinstance(event, str)
+    _, name, rows = event
+    return name, [(row["station_id"], row["connector_id"], row["power_w"]) for row in rows]
+
+
+async def test_a_stream_is_a_snapshot_and_then_the_changes(api: Api) -> None:
+    await api.live.put("telemetry", fill("A/1", "B/1"))
+    async with stream(api, f"{FLEET}/stream") as told:
+        first = await anext(told)
+        assert summary(first) == ("snapshot", [("A", 1, 0.0), ("B", 1, 0.0)])
+        await api.live.put("telemetry", fill("B/1", "C/1", power_w=5.5))
+        second = await anext(told)
+        assert summary(second) == ("change", [("B", 1, 5.5), ("C", 1, 5.5)])
+        assert first[0] < second[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "params"), [("/api/v1/telemetry/b/live/stream", {}), (f"{FLEET}/stream", {"station_id": ["b", "x"]})]
+)
+async def test_a_stream_tells_only_of_its_stations(api: Api, path: str, params: dict[str, object]) -> None:
+    add_connector(api.database_url, "B", 1)
+    await api.live.put("telemetry", fill("A/1", "B/1", "BB/1"))
+    async with stream(api, path, **params) as told:
+        assert summary(await anext(told)) == ("snapshot", [("B", 1, 0.0)])
+        await api.live.put("telemetry", fill("A/1", "BB/1", power_w=1))
+        await api.live.put("telemetry", fill("A/1", "B/1", power_w=2))
+        assert summary(await anext(told)) == ("change", [("B", 1, 2)])
+
+
+async def test_an_unknown_station_has_no_stream(api: Api) -> None:
+    await api.get("/api/v1/telemetry/X/live/stream", 404)
+
+
+async def test_a_stream_that_the_client_leaves_is_forgotten(api: Api) -> None:
+    async with stream(api, f"{FLEET}/stream") as told:
+        await anext(told)
+        assert api.streams.count == 1
+    await eventually(lambda: api.streams.count == 0)
+
+
+async def test_streams_end_when_the_server_stops(api: Api) -> None:
+    async with stream(api, f"{FLEET}/stream") as told, stream(api, f"{FLEET}/stream") as other:
+        await anext(told)
+        await anext(other)
+        await api.streams.close()
+        assert [event async for event in told] == [event async for event in other] == []
+        await api.get(f"{FLEET}/stream", 503)
+        await api.server.stop()
+
+
+async def take(source: AsyncIterator[bytes]) -> bytes:
+    """One event or comment, put together from its pieces."""
+    text = b""
+    while not text.endswith(b"\n\n"):
+        text += await anext(source)
+    return text
+
+
+async def test_a_silent_stream_beats() -> None:
+    streams = LiveStreams(InProcessLive(), heartbeat_s=0.001)
+    told = streams.events(await streams.subscribe(None))
+    assert b"snapshot" in await take(told)
+    assert [await take(told), await take(told)] == [HEARTBEAT, HEARTBEAT]
+    await streams.close()
+
+
+async def test_a_slow_client_skips_what_was_overtaken() -> None:
+    live = InProcessLive()
+    streams = LiveStreams(live)
+    client = await streams.subscribe(None)
+    told = streams.events(client)
+    await take(told)
+    for power_w in range(5_000):
+        await live.put("telemetry", fill("A/1", power_w=power_w))
+    await live.put("telemetry", fill("B/1"))
+    await eventually(lambda: client.behind == 2)
+    change = json.loads((await take(told)).partition(b"data: ")[2])
+    assert [row["power_w"] for row in change["connectors"]] == [4_999, 0.0]
+    await streams.close()
+
+
+async def test_a_document_of_several_lines_stays_one_event() -> None:
+    live = InProcessLive()
+    await live.put("telemetry", {"A/1": b'{\n "station_id": "A"\n}'})
+    streams = LiveStreams(live)
+    text = await take(streams.events(await streams.subscribe(None)))
+    assert text.count(b"\n") == 4
+    assert json.loads(text.partition(b"data: ")[2]) == {"connectors": [{"station_id": "A"}]}
+    await streams.close()
+
+
+async def test_streams_are_bounded() -> None:
+    streams = LiveStreams(InProcessLive(), streams_max=2)
+    first, _ = await streams.subscribe(None), await streams.subscribe(None)
+    with pytest.raises(Overloaded, match="2 live streams"):
+        await streams.subscribe(None)
+    streams.leave(first)
+    await streams.subscribe(None)
+    await streams.close()
+
+
+class Flickering(InProcessLive):
+    """A view whose watchers are cut off when it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cuts = asyncio.Event()
+        self.watched = 0
+
+    @contextlib.asynccontextmanager
+    async def watch(self, topic: str) -> AsyncIterator[AsyncIterator[Any]]:
+        async def cut() -> AsyncIterator[Any]:
+            await self.cuts.wait()
+            raise Unavailable("cut off")
+            yield {}
+
+        self.watched += 1
+        if self.watched == 1:
+            yield cut()
+        else:
+            async with super().watch(topic) as changes:
+                yield changes
+
+
+async def test_changes_missed_while_the_view_was_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.telemetry.live_streams._WATCH_AGAIN_S", 0.0)
+    live = Flickering()
+    await live.put("telemetry", fill("A/1", "B/1"))
+    streams = LiveStreams(live)
+    told = streams.events(await streams.subscribe(None))
+    await take(told)
+    await live.put("telemetry", fill("B/1", power_w=7))
+    live.cuts.set()
+    change = json.loads((await take(told)).partition(b"data: ")[2])
+    assert [(row["station_id"], row["power_w"]) for row in change["connectors"]] == [("B", 7)]
+    await streams.close()
