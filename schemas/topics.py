@@ -4,7 +4,6 @@ from typing import Final
 
 READINGS_TOPIC: Final = "telemetry.readings.v1"  # Kafka, frames
 FRAMES_QUEUE_PREFIX: Final = "telemetry_frames_"  # RabbitMQ quorum queues, one a partition, frames
-DEAD_FRAMES_QUEUE: Final = "telemetry_frames_dead"  # too large for Kafka: no gateway makes such
 
 DIRECT_EXCHANGE: Final = "direct_events"
 FANOUT_EXCHANGE: Final = "fanout_broadcast"

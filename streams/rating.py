@@ -14,7 +14,7 @@ from schemas.reading import SessionEvent, Status
 from streams.effects import SESSION_COLUMNS, Columns, StepParams
 from streams.kernels import energy, sessions
 from streams.kernels.energy import Lanes, Samples
-from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, runs_of
+from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, runs_of, shifted
 from streams.kernels.sessions import EndReason, Membership, Past, Signals
 from streams.lookup import Lookup
 from streams.rows import Rows
@@ -60,7 +60,10 @@ def rate_sessions(
 ) -> SessionEffects:
     """Assign the rows to sessions (sets their session_key and flags), account for them, close what has timed out."""
     runs = runs_of(rows.slot)
-    signals = _signals(rows)
+    silence = (
+        rows.received_ms - shifted(rows.received_ms, runs, state.arrival_ms[runs.key]) >= params.session_timeout_ms
+    )
+    signals = _signals(rows, silence)
     recalled = _recall(state, rows, signals, names, lookup, params)
     open_before = dict(zip(runs.key.tolist(), state.open_key[runs.key].tolist(), strict=True))
     members = sessions.assign(state, signals, runs, recalled, state.new_session_key)
@@ -76,7 +79,7 @@ def rate_sessions(
     return _effects(state, rows, members, figures, names)
 
 
-def _signals(rows: Rows) -> Signals:
+def _signals(rows: Rows, silence: Bools) -> Signals:
     def among(statuses: tuple[Status, ...]) -> Bools:
         table = np.zeros(len(Status), np.bool_)
         table[list(statuses)] = True
@@ -93,6 +96,7 @@ def _signals(rows: Rows) -> Signals:
         occupying=among(OCCUPYING),
         freeing=among(FREEING),
         drawing=rows.power_mw > 0,
+        silence=silence,
     )
 
 
@@ -235,7 +239,6 @@ def _rate_again(
     lanes = Lanes.fresh(len(keys))
     samples = Samples(*(column[name][order] for name in ("ts_ms", "seq", "energy_mwh", "power_mw")))
     energy.advance(lanes, samples, runs, power_max_mw)
-    lanes.dirty[:] = 0
     speaking = (column["flags"][order] & ~np.int64(Quality.ESTIMATED)) != 0
     flagged = np.bincount(lane[order][speaking], minlength=len(keys))
 
@@ -249,9 +252,23 @@ def _rate_again(
                 figures[key].start_ms, figures[key].last_ms = int(times[0]), int(times[-1])
         else:
             slot = np.array([slot_of[key]])
-            state.put_lanes(slot, lanes, np.array([index]))
+            _rebase(state, slot, lanes, np.array([index]))
             state.open_flagged[slot] = flagged[index]
             state.open_start_ms[slot], state.open_last_ms[slot] = times[0], times[-1]
+
+
+def _rebase(state: PartitionState, slot: I64, rated: Lanes, lane: I64) -> None:
+    """Take the rated figures. Where the state judges registers by something else than what the rating ended with (which
+    a reading out of order can bring about), it goes on judging so, and the session stays to be rated again."""
+    running = state.lanes(slot)
+    agrees = all(getattr(running, name)[0] == getattr(rated, name)[lane[0]] for name in Lanes.CARRIED)
+    state.put_lanes(slot, rated, lane)
+    if agrees:
+        state.dirty[slot] = 0
+        return
+    for name in Lanes.CARRIED:
+        getattr(state, name)[slot] = getattr(running, name)
+    state.dirty[slot] = 1
 
 
 def _effects(

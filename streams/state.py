@@ -6,7 +6,7 @@ bit. Never pickle.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +26,7 @@ SESSION_KEY_BITS: Final = 48  # of the counter; the partition stands above it: 2
 
 # Columns with one value a slot and what a new slot starts with. Together with the windows: below 1,000 bytes a slot.
 LIVE_QUANTITIES: Final = ("energy_mwh", "power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
-_LANE_FIELDS: Final = tuple(Lanes.__dataclass_fields__)
+_LANE_FIELDS: Final = tuple(f.name for f in fields(Lanes))
 _SCALARS: Final[dict[str, int]] = {
     "connector_key": 0,
     "station": 0,
@@ -102,6 +102,7 @@ class PartitionState:
     closed_reason: I64
     closed_revision: I64
     connector_key: I64
+    dirty: I64
     station: I64
     arrival_ms: I64
     live_ts_ms: I64

@@ -13,7 +13,7 @@ Units: registers mWh, power mW, time ms, integrated energy uJ (mW x ms, exact); 
 """
 
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,17 @@ class Lanes:
     tail_uj: I64  # integrated since the last good register (or since the start)
     readings: I64
     dirty: I64  # 1: readings came out of order; the figures are to be computed again from all of them
+
+    # What decides how the next reading counts; the others are figures.
+    CARRIED: ClassVar = (
+        "last_ts_ms",
+        "last_seq",
+        "held_mw",
+        "register_last_mwh",
+        "register_ts_ms",
+        "candidate_mwh",
+        "candidate_ts_ms",
+    )
 
     @classmethod
     def fresh(cls, lanes: int) -> "Lanes":
@@ -107,7 +118,8 @@ def _in_order(ts_ms: I64, seq: I64, before_ts_ms: I64, before_seq: I64) -> Bools
 
 def _area_uj(held_mw: I64, since_ms: I64, until_ms: I64) -> I64:
     held_ms = np.where(since_ms == NULL, 0, np.minimum(until_ms - since_ms, HOLD_MS_MAX))
-    return np.maximum(held_mw, 0) * held_ms  # NULL is negative, and counts as nothing like any export
+    area_uj: I64 = np.maximum(held_mw, 0) * held_ms  # NULL is negative, and counts as nothing like any export
+    return area_uj
 
 
 def _believed(power_mw: I64, power_max_mw: int) -> Bools:
@@ -129,7 +141,8 @@ def _plain_lanes(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) 
         rise, dt_ms = samples.register_mwh - base, samples.ts_ms - np.where(opening, samples.ts_ms, base_ts)
         odd |= metered & ~_plausible(rise, dt_ms, power_max_mw)
         odd |= metered != metered[runs.start][runs.of_row]
-    return ~(any_of(odd, runs) | (lanes.candidate_mwh[lane] != NULL) | (lanes.dirty[lane] != 0))
+    plain: Bools = ~(any_of(odd, runs) | (lanes.candidate_mwh[lane] != NULL) | (lanes.dirty[lane] != 0))
+    return plain
 
 
 def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, plain: Bools, power_max_mw: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, any_of
 
-CLOSED_KEPT: Final = 2  # sessions a connector remembers after their close; older ones are asked from the store
+CLOSED_KEPT: Final = 2  # sessions a connector remembers after their close; others, if named, the store knows
 
 
 class EndReason(IntEnum):
@@ -60,6 +60,7 @@ class Signals:
     occupying: Bools  # opening, Preparing or Finishing
     freeing: Bools  # Available, Reserved or Unavailable
     drawing: Bools  # power above zero
+    silence: Bools  # nothing had come from the connector for the time-out before this row
 
 
 @dataclass(slots=True)
@@ -139,7 +140,8 @@ def _plain_lanes(state: SessionState, signals: Signals, runs: Runs) -> tuple[Boo
     slot = runs.key
     foreign = (signals.name != 0) & (signals.name != state.open_name[slot][runs.of_row])
     early = signals.ts_ms < state.open_start_ms[slot][runs.of_row]
-    steady = (state.open_key[slot] != 0) & ~any_of(foreign | early | signals.ended | signals.freeing, runs)
+    turning = signals.ended | signals.freeing | signals.silence
+    steady = (state.open_key[slot] != 0) & ~any_of(foreign | early | turning, runs)
     newest_closed = np.where(state.closed_key[slot] != 0, state.closed_last_ms[slot], NULL).max(axis=1)
     stirring = (signals.name != 0) | signals.started | signals.opening
     stirring |= signals.ts_ms <= newest_closed[runs.of_row]
@@ -173,20 +175,21 @@ class _Connector:
         self.start_ms, self.last_ms = int(state.open_start_ms[slot]), int(state.open_last_ms[slot])
         self.revision, self.occupied = int(state.open_revision[slot]), bool(state.open_occupied[slot])
         columns = [getattr(state, f"closed_{name}")[slot].tolist() for name in _CLOSED_FIELDS]
-        self.past = [Past(slot, *values) for values in zip(*columns, strict=True) if values[0]]  # newest touch first
+        self.past = [Past(slot, *values) for values in zip(*columns, strict=True) if values[0]]  # last closed first
+        self._forgotten: list[Past] = []  # in this batch
 
     def save(self, state: SessionState) -> None:
-        """Write back, remembering the CLOSED_KEPT sessions touched last."""
+        """Write back."""
         slot = self._slot
         state.open_key[slot], state.open_name[slot] = self.key, self.name
         state.open_start_ms[slot], state.open_last_ms[slot] = self.start_ms, self.last_ms
         state.open_revision[slot], state.open_occupied[slot] = self.revision, self.occupied
-        for past in self.past:
-            if past.changed:
+        for past in (*self.past, *self._forgotten):
+            if past.changed and past.key not in self._members.closed and past.key != self.key:
                 past.revision += 1
                 self._members.closed[past.key] = past
         for name in _CLOSED_FIELDS:
-            kept = [getattr(past, name) for past in self.past[:CLOSED_KEPT]]
+            kept = [getattr(past, name) for past in self.past]
             getattr(state, f"closed_{name}")[slot] = kept + [0] * (CLOSED_KEPT - len(kept))
 
     def walk(self, signals: Signals, start: int, stop: int) -> None:
@@ -194,8 +197,10 @@ class _Connector:
         ts_ms, name = signals.ts_ms[start:stop].tolist(), signals.name[start:stop].tolist()
         begins = (signals.started[start:stop] | signals.opening[start:stop]).tolist()
         ended, freeing = signals.ended[start:stop].tolist(), signals.freeing[start:stop].tolist()
-        occupying = signals.occupying[start:stop].tolist()
+        occupying, silence = signals.occupying[start:stop].tolist(), signals.silence[start:stop].tolist()
         for i, row in enumerate(range(start, stop)):
+            if silence[i] and self.key:
+                self.close(FAR, EndReason.TIMEOUT)
             past = self._place(row, ts_ms[i], name[i], begins[i])
             if past is not None:
                 self._join_past(past, row, ts_ms[i], ended[i])
@@ -232,10 +237,15 @@ class _Connector:
     def _named(self, name: int) -> Past | None:
         past = next((p for p in self.past if p.name == name), None)
         if past is None:
-            past = self._recalled.get((self._slot, name))
+            past = next((p for p in self._forgotten if p.name == name), self._recalled.get((self._slot, name)))
             if past is not None:
-                self.past.insert(0, past)
+                self._remember(past)
         return past
+
+    def _remember(self, past: Past) -> None:
+        self.past.insert(0, past)
+        self._forgotten += self.past[CLOSED_KEPT:]
+        del self.past[CLOSED_KEPT:]
 
     def _begin(self, row: int, ts_ms: int, name: int) -> Past | None:
         """A new session: open from now on, or, where younger ones were here already, a past one at once."""
@@ -245,7 +255,7 @@ class _Connector:
             self._members.named.append((key, row))
         if (self.key and ts_ms < self.start_ms) or any(p.start_ms > ts_ms for p in self.past):
             past = Past(self._slot, key, name, ts_ms, ts_ms, FAR, EndReason.SUPERSEDED, 0)
-            self.past.insert(0, past)
+            self._remember(past)
             return past
         if self.key:
             self.close(FAR, EndReason.SUPERSEDED)
@@ -281,7 +291,7 @@ class _Connector:
     def close(self, end_ms: int, reason: EndReason) -> None:
         """Make the open session a past one. `end_ms` is FAR where its end was not said."""
         past = Past(self._slot, self.key, self.name, self.start_ms, self.last_ms, end_ms, reason, self.revision, True)
-        self.past.insert(0, past)
+        self._remember(past)
         self.key = self.name = self.start_ms = self.last_ms = self.revision = 0
         self.occupied = False
 

@@ -1,0 +1,281 @@
+"""Laws of the step, held against the plain-Python reference on arbitrary readings."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from schemas.frame import FrameHeader, FrameKind
+from schemas.reading import READING_SCHEMA, SessionEvent, Status
+from streams.batch import Frame
+from streams.effects import NULL_I64, WINDOW_COLUMNS, StepParams
+from streams.kernels.windows import WINDOW_MS
+from streams.state import PartitionState
+from streams.step import step
+from tests.streams.memory_store import AsLookup, MemoryStore
+from tests.streams.reference import Reading, Reference, Session
+
+BASE_MS = 1_790_000_000_000 // WINDOW_MS * WINDOW_MS
+PARAMS = StepParams(lateness_ms=5_000, session_timeout_ms=600_000, power_max_mw=400_000_000)
+
+
+def optional(values: st.SearchStrategy[Any], present: int = 3) -> st.SearchStrategy[Any]:
+    return st.one_of(st.none(), *[values] * present)
+
+
+readings = st.fixed_dictionaries(
+    {
+        "station_id": st.sampled_from(["A", "B"]),
+        "connector_id": st.sampled_from([1, 2]),
+        "session_id": optional(st.sampled_from(["s1", "s2", "s3", "s4"]), 1),
+        "boot": st.one_of(st.none(), st.none(), st.integers(1, 3)),
+        "seq": optional(st.one_of(st.integers(0, 12), st.integers(0, 200))),
+        "offset_ms": st.one_of(st.integers(0, 40).map(lambda n: n * 1_000), st.integers(-120_000, 400_000)),
+        "energy_mwh": optional(st.one_of(st.just(0), st.integers(0, 3_000_000), st.integers(0, 10**9)), 1),
+        "power_mw": optional(st.one_of(st.integers(0, 50_000_000), st.integers(-(10**9), 10**9)), 1),
+        "voltage_mv": optional(st.integers(0, 1_000_000), 1),
+        "current_ma": st.none(),
+        "temperature_mc": optional(st.integers(-40_000, 90_000), 1),
+        "soc_mpct": st.none(),
+        "status": st.sampled_from([Status.NONE, Status.NONE, Status.CHARGING, Status.SUSPENDED_EV, Status.AVAILABLE]),
+        "session_event": st.sampled_from(
+            [SessionEvent.NONE, SessionEvent.NONE, SessionEvent.NONE, SessionEvent.STARTED, SessionEvent.ENDED]
+        ),
+    }
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Reading]:
+    """Readings as they arrive: with repetitions of earlier ones, and long runs of one orderly connector."""
+    arrived: list[Reading] = []
+    for part in draw(st.lists(st.one_of(readings, st.integers(0, 50), readings.map(_run)), min_size=1, max_size=40)):
+        if isinstance(part, int):
+            arrived += [dict(arrived[part % len(arrived)])] if arrived else []
+        else:
+            arrived += part if isinstance(part, list) else [part]
+    assume(arrived)
+    clock_ms = BASE_MS
+    for reading in arrived:
+        clock_ms += draw(st.sampled_from([0, 0, 0, 1_000, 30_000, 700_000]))
+        reading["ts_ms"] = BASE_MS + reading["offset_ms"]
+        reading["received_ms"] = clock_ms
+    return arrived
+
+
+def _run(first: Reading) -> list[Reading]:
+    """Eight plain readings in order."""
+    plain = first | {"session_event": SessionEvent.NONE, "status": Status.CHARGING, "seq": first["seq"] or 0}
+    energy = first["energy_mwh"]
+    return [
+        plain
+        | {
+            "seq": plain["seq"] + n,
+            "offset_ms": first["offset_ms"] + n * 5_000,
+            "energy_mwh": None if energy is None else energy + n * 9_000,
+        }
+        for n in range(8)
+    ]
+
+
+def frames_of(arrived: list[Reading], cuts: list[int]) -> list[Frame]:
+    """Frames holding arrived[0:cut], arrived[cut:next]… A frame has one received_ms, so each also ends where that does."""
+    edges = sorted({0, len(arrived), *(cut % (len(arrived) + 1) for cut in cuts)})
+    edges = sorted({*edges, *(i for i in range(1, len(arrived)) if _received(arrived, i) != _received(arrived, i - 1))})
+    frames, total = [], 0
+    for number, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+        part = arrived[start:stop]
+        total += len(part)
+        batch = pa.record_batch(
+            [pa.array([r[f.name] for r in part], f.type) for f in READING_SCHEMA], schema=READING_SCHEMA
+        )
+        received_ms = part[0]["received_ms"]
+        frames.append((FrameHeader(FrameKind.READINGS, 0, "source", number, len(part), total, received_ms), batch))
+    return frames
+
+
+def _received(arrived: list[Reading], i: int) -> int:
+    received_ms: int = arrived[i]["received_ms"]
+    return received_ms
+
+
+def run(frames: list[Frame], cuts: list[int], *, reload: bool = False) -> tuple[MemoryStore, PartitionState]:
+    """Feed the frames in steps that end at these frame numbers."""
+    store, state, bodies = MemoryStore(), PartitionState.fresh(0), []
+    edges = sorted({0, len(frames), *(cut % (len(frames) + 1) for cut in cuts)})
+    for start, stop in zip(edges, edges[1:], strict=False):
+        part = frames[start:stop]
+        store.apply(step(state, part, part[-1][0].received_ms, AsLookup(store), PARAMS))
+        bodies.append(state.take_patch())
+        if reload:
+            state = PartitionState.load(0, bodies)
+            state.connector_key[: state.slots] = store.connector_keys(0, state.connectors)
+    for _ in range(3):  # rows of running sessions may wait for a later step
+        store.apply(step(state, [], frames[-1][0].received_ms, AsLookup(store), PARAMS))
+    return store, state
+
+
+def figures(store: MemoryStore) -> dict[str, Any]:
+    """All that must not depend on where steps end (keys are given in order of appearance, revisions count flushes)."""
+    place = {key: connector for connector, key in store.keys.items()}
+
+    def told(row: dict[str, int]) -> tuple[Any, ...]:
+        keyless = {n: v for n, v in row.items() if n not in ("session_key", "revision")}
+        return tuple((keyless | {"connector_key": place[row["connector_key"]]}).items())
+
+    sessions = [(told(row), store.session_ids[key]) for key, row in store.sessions.items()]
+    return {
+        "readings": Counter(map(told, store.readings)),
+        "windows": {(place[key], bucket_ms): told(row) for (key, bucket_ms), row in store.windows.items()},
+        "sessions": Counter(sessions),
+        "refused": Counter(store.refused),
+        "counts": store.counts,
+    }
+
+
+def same(left: PartitionState, right: PartitionState) -> None:
+    """Both states say the same of every connector (slots may be numbered otherwise)."""
+    assert sorted(left.slot_of) == sorted(right.slot_of)
+    for connector, slot in left.slot_of.items():
+        other = right.slot_of[connector]
+        for name in ("boot", "seq_max", "ts_max_ms", "bare_ts_max_ms", "open_name", "open_start_ms", "open_last_ms"):
+            assert getattr(left, name)[slot] == getattr(right, name)[other], (connector, name)
+        assert left.window[slot * 64 : slot * 64 + 64].tolist() == right.window[other * 64 : other * 64 + 64].tolist()
+        if left.open_key[slot]:
+            for name in ("energy_uj", "integrated_uj"):
+                mine, its = (getattr(s.lanes(np.array([at])), name)()[0] for s, at in ((left, slot), (right, other)))
+                assert mine == its, (connector, name)
+
+
+@given(streams(), st.lists(st.integers(0, 99), max_size=4), st.lists(st.integers(0, 99), max_size=4))
+def test_step_equals_the_reference(arrived: list[Reading], frame_cuts: list[int], step_cuts: list[int]) -> None:
+    store, _ = run(frames_of(arrived, frame_cuts), step_cuts)
+    reference = Reference(PARAMS)
+    for reading in arrived:
+        reference.add(reading)
+    reference.tick(arrived[-1]["received_ms"])
+
+    assert store.counts == reference.counts
+    got = Counter(
+        (r["connector_key"], r["ts_ms"], r["boot"], r["seq"], r["energy_mwh"], r["power_mw"], r["flags"])
+        for r in store.readings
+    )
+    null = NULL_I64
+    expected = Counter(
+        (
+            store.keys[r["station_id"], r["connector_id"]],
+            r["ts_ms"],
+            *(null if r[n] is None else r[n] for n in ("boot", "seq", "energy_mwh", "power_mw")),
+            int(flags),
+        )
+        for r, _, flags in reference.stored
+    )
+    assert got == expected
+    assert _session_figures(store) == _expected_sessions(store, reference)
+
+
+def _session_figures(store: MemoryStore) -> Counter[Any]:
+    names = ("connector_key", "started_ms", "last_ms", "ended_ms", "end_reason", "energy_uj", "readings")
+    return Counter((store.session_ids[key], *(row[n] for n in names)) for key, row in store.sessions.items())
+
+
+def _expected_sessions(store: MemoryStore, reference: Reference) -> Counter[Any]:
+    expected: Counter[Any] = Counter()
+    for place, connector in reference.connectors.items():
+        sessions: list[Session] = [*connector.sessions, *([connector.open] if connector.open else [])]
+        for session in sessions:
+            inside = session.inside()
+            last_ms = inside[-1]["ts_ms"]
+            ended = null_if(session.reason == 0, last_ms if session.end_ms is None else session.end_ms)
+            expected[
+                session.session_id,
+                store.keys[place],
+                inside[0]["ts_ms"],
+                last_ms,
+                ended,
+                int(session.reason),
+                reference.energy_uj(session),
+                len(inside),
+            ] += 1
+    return expected
+
+
+def null_if(condition: bool, value: int) -> int:
+    return NULL_I64 if condition else value
+
+
+@given(streams(), st.lists(st.integers(0, 99), max_size=6), st.lists(st.integers(0, 99), max_size=6))
+def test_splitting_anywhere_changes_nothing(arrived: list[Reading], frame_cuts: list[int], cuts: list[int]) -> None:
+    frames = frames_of(arrived, frame_cuts)
+    whole, state = run(frames, [])
+    split, other = run(frames, cuts)
+    assert figures(split) == figures(whole)
+    same(state, other)
+
+
+@given(streams(), st.lists(st.integers(0, 99), max_size=6))
+def test_state_survives_a_round_trip_after_every_step(arrived: list[Reading], cuts: list[int]) -> None:
+    frames = frames_of(arrived, cuts)
+    kept, state = run(frames, cuts)
+    reloaded, other = run(frames, cuts, reload=True)
+    assert figures(reloaded) == figures(kept)
+    same(state, other)
+    assert PartitionState.load(0, [state.snapshot()]).snapshot() == _without_keys(state).snapshot()
+
+
+def _without_keys(state: PartitionState) -> PartitionState:
+    return PartitionState.load(0, [state.snapshot()])
+
+
+@given(streams(), st.lists(st.integers(0, 99), max_size=6), st.randoms(use_true_random=False))
+def test_redelivered_frames_change_nothing(arrived: list[Reading], cuts: list[int], random: Any) -> None:
+    frames = frames_of(arrived, cuts)
+    once, _ = run(frames, [3])
+    again = list(frames)
+    for _ in range(3):
+        again.insert(random.randrange(len(again)) + 1, again[0])
+    twice, _ = run([*again, *frames], [3, 5])
+    assert figures(twice) == figures(once)
+
+
+@given(streams(), st.lists(st.integers(0, 99), max_size=4))
+def test_no_identity_is_stored_twice(arrived: list[Reading], cuts: list[int]) -> None:
+    store, _ = run(frames_of([*arrived, *map(dict, arrived)], []), cuts)
+    identities = Counter(
+        (r["connector_key"], r["boot"], r["seq"], None if r["boot"] != NULL_I64 != r["seq"] else r["ts_ms"])
+        if r["seq"] != NULL_I64
+        else (r["connector_key"], NULL_I64, NULL_I64, r["ts_ms"])
+        for r in store.readings
+    )
+    assert max(identities.values(), default=1) == 1
+    assert sum(store.counts.values()) == 2 * len(arrived)
+
+
+@given(streams(), st.lists(st.integers(0, 99), max_size=4))
+def test_windows_are_what_the_stored_readings_say(arrived: list[Reading], cuts: list[int]) -> None:
+    store, _ = run(frames_of(arrived, []), cuts)
+    for (key, bucket_ms), window in store.windows.items():
+        rows = [
+            r for r in store.readings if r["connector_key"] == key and r["ts_ms"] // WINDOW_MS * WINDOW_MS == bucket_ms
+        ]
+        power = [r["power_mw"] for r in rows if r["power_mw"] != NULL_I64]
+        assert window["readings"] == len(rows)
+        assert (window["power_mw_n"], window["power_mw_sum"]) == (len(power), sum(power))
+        assert window["power_mw_max"] == max(power, default=NULL_I64)
+        assert window["power_mw_min"] == min(power, default=NULL_I64)
+    assert sum(w["readings"] for w in store.windows.values()) == len(store.readings)
+    assert set(WINDOW_COLUMNS) == set(next(iter(store.windows.values()))) if store.windows else True
+
+
+@pytest.mark.parametrize("connectors", [1, 700])
+def test_a_state_body_of_another_format_is_refused(connectors: int) -> None:
+    state = PartitionState.fresh(0)
+    state.add_connectors([(f"S{n}", 1) for n in range(connectors)], list(range(connectors)))
+    body = state.snapshot()
+    assert PartitionState.load(0, [body]).connectors == state.connectors
+    with pytest.raises(ValueError, match="unreadable"):
+        PartitionState.load(0, [body[:-3] + b"xyz"])
