@@ -30,6 +30,10 @@ _LOCK_FILE: Final = "owner.lock"
 _TUNING_FILE: Final = "voltstream.conf"
 _RECOVERY_S: Final = 300  # replaying 2 GB of log, the most there is, at a slow disk's 10 MB/s takes 200 s
 _POLL_S: Final = 0.2
+# What a killed server leaves running notices within a second, and until then no new one starts.
+_START_ATTEMPTS_MAX: Final = 3
+_START_PAUSE_S: Final = 1.0
+_PID_OF_NOBODY: Final = 4_194_304  # one above the highest that Linux gives; far above macOS's
 
 # Durability is untouched (fsync, synchronous_commit and full_page_writes stay on). Sized for the smallest machine that
 # is worth it, 2 cores and 2 GB: 256 MB of cache, checkpoints spread over at most 2 GB of log.
@@ -150,25 +154,40 @@ def _clear_leftovers(folder: Path) -> None:
         folder.rename(folder.with_name(f"{_POSTGRES_FOLDER}.unfinished-{os.getpid()}"))
     # With a dead owner's pid in there the wheel's code would never stop the server.
     (folder / ".handle_pids.json").unlink(missing_ok=True)
-    pid_file = folder / "postmaster.pid"
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        pid = int(pid_file.read_text().splitlines()[0])
-        # After a reboot, or in a new container, that pid is some other program's, and the wheel's code would trust it.
-        if not psutil.pid_exists(pid) or psutil.Process(pid).name() != "postgres":
-            pid_file.unlink()
+    for note in (folder / "postmaster.pid", *folder.glob(".s.PGSQL.*.lock")):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            lines = note.read_text().splitlines()
+            if not _is_postgres(int(lines[0])):
+                # Not removed: the rest lets the server see for itself whether something still uses the folder.
+                note.write_text("\n".join([str(_PID_OF_NOBODY), *lines[1:]]) + "\n")
+
+
+def _is_postgres(pid: int) -> bool:
+    """After a reboot, or in a new container, a noted pid may be any program's; the wheel's code would trust it."""
+    try:
+        process = psutil.Process(pid)
+        return process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _start(server: "PostgresServer", folder: Path) -> None:
-    try:
-        server.start()
-    except subprocess.TimeoutExpired:
-        # The wheel waits 10 s; the server goes on with its recovery all the same.
-        deadline_s = time.monotonic() + _RECOVERY_S
-        while running_url(folder.parent) is None:
-            if time.monotonic() > deadline_s:
+    for attempt in range(_START_ATTEMPTS_MAX):
+        try:
+            server.start()
+            return
+        except subprocess.TimeoutExpired:
+            # The wheel waits 10 s; the server goes on with its recovery all the same.
+            for _ in range(int(_RECOVERY_S / _POLL_S)):
+                if running_url(folder.parent):
+                    break
+                time.sleep(_POLL_S)
+            else:
                 raise
-            time.sleep(_POLL_S)
-        server.start()
+        except subprocess.CalledProcessError:
+            if attempt == _START_ATTEMPTS_MAX - 1:
+                raise
+            time.sleep(_START_PAUSE_S)
 
 
 def _tune(folder: Path) -> None:

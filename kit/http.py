@@ -5,7 +5,6 @@ The middleware is plain ASGI, one layer: a gateway's hot path goes through it.
 
 import re
 import secrets
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
+from kit.clock import Clock, SystemClock
 from kit.metrics import HttpMetrics
 from kit.observability import correlation_id, get_logger
 from kit.problem import Problem, install_problems, problem_response
@@ -46,6 +46,7 @@ def make_app(
     description: str = "",
     ready: Mapping[str, ReadyCheck] | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
+    clock: Clock | None = None,
 ) -> FastAPI:
     """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready and /metrics.
 
@@ -55,22 +56,23 @@ def make_app(
     app = FastAPI(title=title, version=version, description=description, lifespan=lifespan, redoc_url=None)
     app.include_router(_operations(registry, dict(ready or {})))
     install_problems(app)
-    app.add_middleware(_Edge, metrics=HttpMetrics(registry))
+    app.add_middleware(_Edge, metrics=HttpMetrics(registry), clock=clock or SystemClock())
     return app
 
 
 class _Edge:
     """Around every request: ids in, span, ids out, measurement; an unhandled error becomes a 500 problem here."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, clock: Clock) -> None:
         self._app = app
+        self._monotonic_s = clock.monotonic_s
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s = time.perf_counter()
+        started_s = self._monotonic_s()
         own_id, parent = _ids_of(scope)
         id_header = (_CORRELATION_KEY, own_id.encode())
         method: str = scope["method"]
@@ -107,7 +109,7 @@ class _Edge:
                 if status >= 500:
                     span.set_status(Status(StatusCode.ERROR))
             span.end()
-            self._metrics.observe(method, route, status or 500, time.perf_counter() - started_s)
+            self._metrics.observe(method, route, status or 500, self._monotonic_s() - started_s)
 
 
 _INTERNAL: Final = Problem(500, "an error on our side; it is logged under the correlation id")

@@ -1,0 +1,28 @@
+"""What the plumbing's tests share."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from kit.embedded_postgres import EmbeddedPostgres
+from kit.migrations import Migrations, migrate
+from kit.postgres import Database, open_database
+
+ACCESS = Migrations("access", Path(__file__).parents[2] / "kit" / "migrations")
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """An embedded server on a folder of its own."""
+    with EmbeddedPostgres.start(tmp_path / "data") as server:
+        yield server
+
+
+@pytest.fixture
+async def access(database_url: str) -> AsyncIterator[Database]:
+    """A database with the schema `access`."""
+    migrate(database_url, [ACCESS])
+    database = await open_database(database_url, name="test")
+    yield database
+    await database.close()

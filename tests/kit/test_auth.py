@@ -1,0 +1,230 @@
+"""Tokens: who may, from when, until when; against a real database."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+
+from kit import auth
+from kit.auth import OUTAGE_S, REVOCATION_S, Authenticator, require_device, require_operator
+from kit.clock import ManualClock
+from kit.errors import Unavailable
+from kit.http import Problem, make_app, serve
+from kit.postgres import Database
+from kit.token_store import Principal, TokenStore, hash_of
+
+
+class _Counting:
+    """The database, counting questions; `away` makes it one that does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.questions = 0
+        self.away = False
+
+    def __getattr__(self, name: str) -> Any:
+        self.questions += 1
+        if self.away:
+            raise Unavailable("PostgreSQL does not answer")
+        return getattr(self._database, name)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def database(access: Database) -> _Counting:
+    return _Counting(access)
+
+
+@pytest.fixture
+def store(database: _Counting) -> TokenStore:
+    return TokenStore(database)  # type: ignore[arg-type]  # it has all of a Database by __getattr__
+
+
+@pytest.fixture
+def authenticator(store: TokenStore, clock: ManualClock) -> Authenticator:
+    return Authenticator(store, clock)
+
+
+def _request(token: str | None, scheme: str = "Bearer") -> Request:
+    headers = [] if token is None else [(b"authorization", f"{scheme} {token}".encode())]
+    return Request({"type": "http", "headers": headers})
+
+
+async def _refusal(authenticator: Authenticator, request: Request) -> Problem:
+    with pytest.raises(Problem) as raised:
+        await authenticator.authenticate(request)
+    return raised.value
+
+
+async def test_a_token_speaks_for_the_stations_it_was_issued_for(
+    store: TokenStore, authenticator: Authenticator
+) -> None:
+    bound, listed = await store.issue("device", "gate", ["de*abc*1"])
+    free, _ = await store.issue("operator", "ops")
+    principal = await authenticator.authenticate(_request(bound))
+    assert principal == Principal("device", listed.token_id, frozenset({"DE*ABC*1"}))
+    assert principal.covers("De*Abc*1")
+    assert not principal.covers("DE*ABC*2")
+    assert (await authenticator.authenticate(_request(free))).covers("anything")
+
+
+async def test_a_token_bound_to_no_station_covers_none(store: TokenStore, authenticator: Authenticator) -> None:
+    token, _ = await store.issue("device", stations=[])
+    assert not (await authenticator.authenticate(_request(token))).covers("A")
+
+
+async def test_neither_the_database_nor_the_list_has_the_token(store: TokenStore, access: Database) -> None:
+    token, listed = await store.issue("device", "gate")
+    row = await access.fetchrow("SELECT * FROM access.token")
+    assert row is not None
+    assert row["hash"] == hash_of(token)
+    assert token not in repr(dict(row))
+    assert await store.list() == [listed]
+
+
+async def test_a_verified_token_costs_no_question(
+    store: TokenStore, authenticator: Authenticator, database: _Counting
+) -> None:
+    token, _ = await store.issue("device")
+    await authenticator.authenticate(_request(token))
+    before = database.questions
+    for _ in range(100):
+        await authenticator.authenticate(_request(token))
+    assert database.questions == before
+
+
+async def test_a_revoked_token_passes_no_longer_than_the_bound(
+    store: TokenStore, authenticator: Authenticator, clock: ManualClock
+) -> None:
+    token, listed = await store.issue("device")
+    other, _ = await store.issue("device")
+    await authenticator.authenticate(_request(token))
+    await authenticator.authenticate(_request(other))
+    assert await store.revoke(listed.token_id)
+    assert not await store.revoke(listed.token_id)
+    clock.advance(REVOCATION_S)
+    assert (await _refusal(authenticator, _request(token))).status == 401
+    await authenticator.authenticate(_request(other))  # nobody else is affected
+
+
+async def test_after_the_bound_one_question_covers_every_token(
+    store: TokenStore, authenticator: Authenticator, clock: ManualClock, database: _Counting
+) -> None:
+    tokens = [(await store.issue("device"))[0] for _ in range(5)]
+    for token in tokens:
+        await authenticator.authenticate(_request(token))
+    clock.advance(REVOCATION_S)
+    before = database.questions
+    for token in tokens:
+        await authenticator.authenticate(_request(token))
+    assert database.questions == before + 1
+
+
+async def test_an_outage_lets_known_tokens_pass_for_a_while_and_no_others(
+    store: TokenStore, authenticator: Authenticator, clock: ManualClock, database: _Counting
+) -> None:
+    known, _ = await store.issue("device")
+    unknown, _ = await store.issue("device")
+    await authenticator.authenticate(_request(known))
+    database.away = True
+    clock.advance(OUTAGE_S - 1)
+    await authenticator.authenticate(_request(known))
+    with pytest.raises(Unavailable):
+        await authenticator.authenticate(_request(unknown))
+    clock.advance(REVOCATION_S)
+    with pytest.raises(Unavailable):
+        await authenticator.authenticate(_request(known))
+    database.away = False
+    await authenticator.authenticate(_request(known))
+    await authenticator.authenticate(_request(unknown))
+
+
+async def test_what_is_remembered_is_bounded(
+    store: TokenStore, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "CACHE_MAX", 2)
+    monkeypatch.setattr(auth, "UNKNOWN_MAX", 2)
+    for number in range(5):
+        token, _ = await store.issue("device")
+        await authenticator.authenticate(_request(token))
+        await _refusal(authenticator, _request("vsd_" + str(number) * 43))
+    assert len(authenticator._known) <= 2
+    assert len(authenticator._unknown) <= 2
+
+
+async def test_an_unknown_token_is_looked_up_once(authenticator: Authenticator, database: _Counting) -> None:
+    for _ in range(5):
+        assert (await _refusal(authenticator, _request("vsd_" + "x" * 43))).status == 401
+    assert database.questions == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "scheme", "says", "invalid"),
+    [
+        (None, "", "a token is needed", False),
+        ("x", "Basic", "write the header as", False),
+        ("", "Bearer", "write the header as", False),
+        ("short", "Bearer", "malformed", True),
+        ("vsd_" + "é" * 43, "Bearer", "malformed", True),
+        ("vsx_" + "x" * 43, "Bearer", "malformed", True),
+    ],
+)
+async def test_a_missing_or_malformed_token_asks_nobody_and_says_the_mend(
+    authenticator: Authenticator, database: _Counting, token: str | None, scheme: str, says: str, invalid: bool
+) -> None:
+    refusal = await _refusal(authenticator, _request(token, scheme))
+    assert refusal.status == 401
+    assert says in refusal.detail
+    assert refusal.headers["WWW-Authenticate"].startswith("Bearer realm=")
+    assert ('error="invalid_token"' in refusal.headers["WWW-Authenticate"]) == invalid
+    assert database.questions == 0
+
+
+@pytest.fixture
+async def client(authenticator: Authenticator) -> AsyncIterator[httpx.AsyncClient]:
+    app: FastAPI = make_app("test", "1", registry=CollectorRegistry())
+    app.state.authenticator = authenticator
+
+    @app.get("/device")
+    async def device(who: Annotated[Principal, Depends(require_device)]) -> str:
+        return who.kind
+
+    @app.get("/operator")
+    async def operator(who: Annotated[Principal, Depends(require_operator)]) -> str:
+        return who.kind
+
+    async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url) as made:
+        yield made
+
+
+async def test_a_token_of_the_other_kind_is_forbidden_and_told_why(
+    client: httpx.AsyncClient, store: TokenStore
+) -> None:
+    tokens = {"device": (await store.issue("device"))[0], "operator": (await store.issue("operator"))[0]}
+    for needed in tokens:
+        for kind, token in tokens.items():
+            response = await client.get(f"/{needed}", headers={"Authorization": f"Bearer {token}"})
+            assert response.status_code == (200 if kind == needed else 403)
+            if kind != needed:
+                assert response.json()["detail"] == f"this needs a token of kind {needed}; yours is of kind {kind}"
+
+
+async def test_a_refusal_is_a_problem_document_with_a_challenge(client: httpx.AsyncClient) -> None:
+    response = await client.get("/device")
+    assert response.status_code == 401
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="voltstream"'
+
+
+async def test_the_openapi_names_the_scheme_of_a_guarded_route(client: httpx.AsyncClient) -> None:
+    schema = (await client.get("/openapi.json")).json()
+    assert schema["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert schema["paths"]["/device"]["get"]["security"] == [{"bearer": []}]

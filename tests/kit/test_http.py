@@ -1,0 +1,224 @@
+"""The HTTP edge, over a real server: ids, problems, readiness, metrics."""
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import StreamingResponse
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from kit.errors import ConfigError, Overloaded, Unavailable
+from kit.http import Problem, make_app, serve
+from kit.tracing import current_traceparent, setup_tracing
+
+_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+class _Item(BaseModel):
+    amount: int
+
+
+def _router() -> APIRouter:
+    router = APIRouter(prefix="/api/v1")
+
+    @router.post("/items/{item_id}")
+    async def put(item_id: int, item: _Item) -> dict[str, str]:
+        return {"traceparent": current_traceparent()}
+
+    @router.get("/fail/{how}")
+    async def fail(how: str) -> None:
+        raise {
+            "problem": Problem(409, "it is there already", extensions={"item": 7}),
+            "unavailable": Unavailable("redis://u:hush@host does not answer"),
+            "overloaded": Overloaded("the buffer is full", retry_after_s=3),
+            "bug": ValueError("internal hush"),
+        }[how]
+
+    @router.get("/half")
+    async def half() -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"a"
+            raise ValueError("too late for a problem")
+
+        return StreamingResponse(body())
+
+    return router
+
+
+async def _fails() -> None:
+    raise Unavailable("redis does not answer")
+
+
+async def _breaks() -> None:
+    raise ValueError("internal hush")
+
+
+async def _works() -> None:
+    pass
+
+
+@asynccontextmanager
+async def _client(**checks: object) -> AsyncIterator[httpx.AsyncClient]:
+    app = make_app("test", "1", registry=CollectorRegistry(), ready=checks)  # type: ignore[arg-type]  # of this file
+    app.include_router(_router())
+    async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with _client() as made:
+        yield made
+
+
+@pytest.mark.parametrize("given_id", ["a", "order 7/2", "x" * 128])
+async def test_a_correlation_id_comes_back_as_it_was_sent(client: httpx.AsyncClient, given_id: str) -> None:
+    response = await client.get("/healthz", headers={"X-Correlation-ID": given_id})
+    assert response.headers["X-Correlation-ID"] == given_id
+
+
+@pytest.mark.parametrize("bad_id", [b"x" * 129, b"caf\xe9", b"tab\there", b""])
+async def test_a_bad_correlation_id_is_replaced(client: httpx.AsyncClient, bad_id: bytes) -> None:
+    response = await client.get("/healthz", headers={b"X-Correlation-ID": bad_id})
+    assert len(response.headers["X-Correlation-ID"]) == 32
+    other = await client.get("/healthz")
+    assert other.headers["X-Correlation-ID"] != response.headers["X-Correlation-ID"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("GET", "/nothing", b"", 404),
+        ("DELETE", "/api/v1/items/1", b"", 405),
+        ("POST", "/api/v1/items/1", b"{", 400),
+        ("POST", "/api/v1/items/1", b'{"amount": "\xff"}', 400),
+        ("POST", "/api/v1/items/x", b"{}", 422),
+        ("GET", "/api/v1/fail/problem", b"", 409),
+        ("GET", "/api/v1/fail/unavailable", b"", 503),
+        ("GET", "/api/v1/fail/overloaded", b"", 503),
+        ("GET", "/api/v1/fail/bug", b"", 500),
+    ],
+)
+async def test_every_error_is_a_problem_document(
+    client: httpx.AsyncClient, method: str, path: str, content: bytes, status: int
+) -> None:
+    headers = {"X-Correlation-ID": "mine", "Content-Type": "application/json"}
+    response = await client.request(method, path, content=content, headers=headers)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    document = response.json()
+    assert document["status"] == status
+    assert document["correlation_id"] == "mine"
+    assert {"type", "title", "detail"} <= document.keys()
+    assert "hush" not in response.text
+
+
+async def test_a_validation_problem_lists_every_error_and_no_input(client: httpx.AsyncClient) -> None:
+    response = await client.post("/api/v1/items/hush", json={"amount": "hush"})
+    assert [error["location"] for error in response.json()["errors"]] == ["path/item_id", "body/amount"]
+    assert "hush" not in response.text
+
+
+async def test_overload_and_outage_say_when_to_come_back(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/v1/fail/overloaded")).headers["Retry-After"] == "3"
+    assert (await client.get("/api/v1/fail/unavailable")).headers["Retry-After"] == "1"
+    assert (await client.delete("/healthz")).headers["Allow"] == "GET"
+
+
+async def test_a_response_that_fails_half_way_does_not_look_complete(client: httpx.AsyncClient) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        await client.get("/api/v1/half")
+
+
+async def test_the_trace_goes_on_from_the_callers(client: httpx.AsyncClient) -> None:
+    headers = {"traceparent": f"00-{_TRACE_ID}-00f067aa0ba902b7-01"}
+    answer = (await client.post("/api/v1/items/1", json={"amount": 1}, headers=headers)).json()
+    version, trace_id, span_id, flags = answer["traceparent"].split("-")
+    assert (version, trace_id, flags) == ("00", _TRACE_ID, "01")
+    assert span_id != "00f067aa0ba902b7"
+
+
+async def test_a_request_is_one_server_span_named_by_its_route(client: httpx.AsyncClient) -> None:
+    exporter = InMemorySpanExporter()
+    tracing = setup_tracing("test", exporter=exporter)
+    try:
+        await client.post("/api/v1/items/1", json={"amount": 1})
+    finally:
+        tracing.shutdown()
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "POST /api/v1/items/{item_id}"
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == 200
+
+
+async def test_requests_are_counted_by_template_and_never_by_path(client: httpx.AsyncClient) -> None:
+    for number in range(3):
+        await client.post(f"/api/v1/items/{number}", json={"amount": 1})
+        await client.get(f"/nothing/{number}")
+        await client.request("PROPFIND", "/healthz")
+    text = (await client.get("/metrics")).text
+    name = "http_request_duration_seconds_count"
+    assert f'{name}{{method="POST",route="/api/v1/items/{{item_id}}",status="200"}} 3.0' in text
+    assert f'{name}{{method="GET",route="unmatched",status="404"}} 3.0' in text
+    assert f'{name}{{method="other",route="/healthz",status="405"}} 3.0' in text
+
+
+async def test_ready_says_which_check_fails_and_why() -> None:
+    async with _client(redis=_fails, bug=_breaks, postgres=_works) as client:
+        response = await client.get("/ready")
+        assert response.status_code == 503
+        assert response.json()["checks"] == {"redis": "redis does not answer", "bug": "ValueError"}
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_ready_is_ready_when_every_check_works() -> None:
+    async with _client(postgres=_works) as client:
+        assert (await client.get("/ready")).json() == {"status": "ready", "checks": {"postgres": "ok"}}
+
+
+async def test_the_openapi_describes_every_error_as_a_problem(client: httpx.AsyncClient) -> None:
+    schema = (await client.get("/openapi.json")).json()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            assert {"4XX", "5XX"} <= operation["responses"].keys()
+    assert "HTTPValidationError" not in json.dumps(schema)
+    assert (
+        "application/problem+json" in schema["paths"]["/api/v1/items/{item_id}"]["post"]["responses"]["422"]["content"]
+    )
+
+
+async def test_a_taken_port_is_a_wrong_setting() -> None:
+    app = FastAPI()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"VOLTSTREAM_PORT={port}"):
+            async with serve(app, "127.0.0.1", port):
+                pass
+    with pytest.raises(ConfigError, match="VOLTSTREAM_HOST="):
+        async with serve(app, "203.0.113.1", 0):  # an address for documentation, never a machine's own
+            pass
+
+
+async def test_what_the_lifespan_raises_reaches_the_caller() -> None:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        raise ConfigError("wrong")
+        yield
+
+    with pytest.raises(ConfigError, match="wrong"):
+        async with serve(make_app("t", "1", registry=CollectorRegistry(), lifespan=lifespan), "127.0.0.1", 0):
+            pass
+
+
+async def test_a_stopped_server_gives_its_port_free() -> None:
+    app = make_app("test", "1", registry=CollectorRegistry())
+    async with serve(app, "127.0.0.1", 0) as first:
+        port = first.port
+    async with serve(app, "127.0.0.1", port) as second, httpx.AsyncClient() as client:
+        assert (await client.get(f"{second.url}/healthz")).status_code == 200

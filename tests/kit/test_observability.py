@@ -1,0 +1,90 @@
+"""Log lines and trace contexts."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.observability import correlation_id, get_logger, setup_logging
+from kit.tracing import context_from, current_traceparent, span
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What is logged within the test; logging is as before after it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    setup_logging("tested", "info", human=False, stream=stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_a_line_is_json_and_names_its_request_and_trace(lines: io.StringIO) -> None:
+    token = correlation_id.set("c-1")
+    with span("work"):
+        get_logger("somewhere").info("happened", count=3)
+        trace_id = current_traceparent().split("-")[1]
+    correlation_id.reset(token)
+    line = json.loads(lines.getvalue())
+    assert (line["event"], line["count"], line["level"], line["service"]) == ("happened", 3, "info", "tested")
+    assert (line["correlation_id"], line["trace_id"]) == ("c-1", trace_id)
+
+
+def test_a_library_logs_in_the_same_form(lines: io.StringIO) -> None:
+    logging.getLogger("some.library").warning("lost %s", "amqp://u:hush@h")
+    line = json.loads(lines.getvalue())
+    assert line["event"] == "lost amqp://u:***@h"
+    assert line["logger"] == "some.library"
+
+
+def test_no_secret_is_logged_wherever_it_stands(lines: io.StringIO) -> None:
+    token = "vsd_" + "hush" * 10
+    log = get_logger("somewhere")
+    keys = dict.fromkeys(("password", "token", "Authorization", "client_secret"), "hush")
+    log.info(f"got {token}", url="redis://:hush@h/0", header=f"Bearer {'hush' * 5}", **keys)
+    try:
+        raise ValueError(f"cannot use {token} at postgresql://u:hush@h/d")
+    except ValueError:
+        log.exception("failed")
+    assert len(lines.getvalue().splitlines()) == 2
+    assert "hush" not in lines.getvalue().replace(
+        'raise ValueError(f"cannot use {token} at postgresql://u:***@h/d")', ""
+    )
+
+
+def test_lines_below_the_level_are_not_written(lines: io.StringIO) -> None:
+    get_logger("somewhere").debug("detail")
+    assert lines.getvalue() == ""
+
+
+@given(st.text())
+def test_any_text_is_a_trace_context_or_none(text: str) -> None:
+    with span("work", parent=context_from(text)):
+        assert len(current_traceparent()) == 55
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    ["", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "00-" + "1" * 32 + "-" + "0" * 16 + "-01", "ff-" + "1" * 49],
+)
+def test_a_malformed_traceparent_starts_a_new_trace(malformed: str) -> None:
+    with span("work", parent=context_from(malformed)):
+        assert current_traceparent().split("-")[1] not in malformed
+
+
+def test_a_child_span_stays_in_its_trace() -> None:
+    with span("outer"):
+        outer = current_traceparent()
+        with span("inner"):
+            inner = current_traceparent()
+    assert outer.split("-")[1] == inner.split("-")[1]
+    assert outer != inner
+    assert current_traceparent() == ""

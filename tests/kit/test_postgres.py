@@ -1,0 +1,117 @@
+"""Connections: what is an outage, what is a mistake, and what a role may see."""
+
+import contextlib
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import asyncpg
+import psycopg
+import pytest
+
+from kit.errors import ConfigError, Unavailable
+from kit.postgres import Database, Grant, connect_sync, ensure_roles, open_database, outages
+
+_ROLES = ("kit_test_reader", "kit_test_writer")
+
+
+@pytest.fixture
+def shop_url(database_url: str) -> Iterator[str]:
+    """A database with two schemas, a role that reads one and a role that writes it."""
+    with connect_sync(database_url, name="test") as connection:
+        connection.execute("CREATE SCHEMA shop; CREATE TABLE shop.item (id int GENERATED ALWAYS AS IDENTITY, n int)")
+        connection.execute("CREATE SCHEMA other; CREATE TABLE other.secret (n int)")
+    grants = [Grant(_ROLES[0], "shop", write=False), Grant(_ROLES[1], "shop")]
+    ensure_roles(database_url, grants)
+    ensure_roles(database_url, grants)  # again: no effect, no error
+    yield database_url
+    with connect_sync(database_url, name="test") as connection:
+        for role in _ROLES:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+async def test_a_role_sees_its_schema_and_nothing_else(shop_url: str) -> None:
+    reader = await open_database(shop_url, name="test", role=_ROLES[0])
+    writer = await open_database(shop_url, name="test", role=_ROLES[1])
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(reader.close)
+        stack.push_async_callback(writer.close)
+        assert await writer.fetchval("INSERT INTO shop.item (n) VALUES (7) RETURNING id") == 1
+        assert await reader.fetchval("SELECT n FROM shop.item") == 7
+        for database, forbidden in (
+            (reader, "INSERT INTO shop.item (n) VALUES (8)"),
+            (reader, "SELECT * FROM other.secret"),
+            (writer, "SELECT * FROM other.secret"),
+            (writer, "DROP TABLE shop.item"),
+            (writer, "CREATE TABLE shop.mine (n int)"),
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await database.execute(forbidden)
+
+
+async def test_a_role_has_its_rights_on_tables_made_later(shop_url: str) -> None:
+    with connect_sync(shop_url, name="test") as connection:
+        connection.execute("CREATE TABLE shop.later (n int)")
+    with connect_sync(shop_url, name="test", role=_ROLES[1]) as connection:
+        assert connection.execute("INSERT INTO shop.later VALUES (1) RETURNING n").fetchone() == (1,)
+
+
+async def test_a_transaction_is_whole_or_not_at_all(shop_url: str) -> None:
+    database = await open_database(shop_url, name="test")
+
+    async def insert_and_fail() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("INSERT INTO shop.item (n) VALUES (1)")
+            await connection.execute("SELECT 1 / 0")
+
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await insert_and_fail()
+    assert await database.fetchval("SELECT count(*) FROM shop.item") == 0
+    await database.close()
+
+
+async def test_a_server_that_is_not_there_is_an_outage(unused_port: int) -> None:
+    url = f"postgresql://u:hush@127.0.0.1:{unused_port}/d"
+    with pytest.raises(Unavailable) as raised:
+        await open_database(url, name="test")
+    assert "hush" not in str(raised.value)
+    with pytest.raises(Unavailable):
+        connect_sync(url, name="test")
+
+
+async def test_a_connection_cut_by_the_server_is_an_outage(database_url: str) -> None:
+    database = await open_database(database_url, name="test", connections_max=1)
+    cut = connect_sync(database_url, name="test")
+    with pytest.raises(Unavailable):
+        await database.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(Unavailable), outages():
+        cut.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    cut.close()
+    assert await database.fetchval("SELECT 1") == 1  # the pool has made a new one
+    await database.close()
+
+
+async def test_a_closed_database_is_an_outage_and_not_a_crash(database_url: str) -> None:
+    database = await open_database(database_url, name="test")
+    await database.close()
+    with pytest.raises(Unavailable):
+        await database.ping()
+
+
+async def test_wrong_login_or_database_is_a_wrong_setting(database_url: str) -> None:
+    parts = urlsplit(database_url)
+    for url in (
+        parts._replace(path="/no_such_database").geturl(),
+        parts._replace(netloc=f"no_such_user:hush@{parts.netloc.rpartition('@')[2]}").geturl(),
+    ):
+        with pytest.raises(ConfigError, match="VOLTSTREAM_DATABASE_URL") as raised:
+            await open_database(url, name="test")
+        assert "hush" not in str(raised.value)
+        with pytest.raises(ConfigError, match="VOLTSTREAM_DATABASE_URL"):
+            connect_sync(url, name="test")
+
+
+async def test_a_mistake_in_a_query_is_no_outage(access: Database, database_url: str) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await access.fetch("SELECT * FROM nowhere")
+    with pytest.raises(psycopg.errors.UndefinedTable), outages(), connect_sync(database_url, name="test") as connection:
+        connection.execute("SELECT * FROM nowhere")
