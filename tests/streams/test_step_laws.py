@@ -1,5 +1,6 @@
 """Laws of the step, held against the plain-Python reference on arbitrary readings."""
 
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -83,11 +84,11 @@ def _run(first: Reading) -> list[Reading]:
 
 
 def frames_of(arrived: list[Reading], cuts: list[int]) -> list[Frame]:
-    """Frames holding arrived[0:cut], arrived[cut:next]… A frame has one received_ms, so each also ends where that does."""
+    """Frames that end at these cuts, and wherever the moment of arrival changes: a frame has one `received_ms`."""
     edges = sorted({0, len(arrived), *(cut % (len(arrived) + 1) for cut in cuts)})
     edges = sorted({*edges, *(i for i in range(1, len(arrived)) if _received(arrived, i) != _received(arrived, i - 1))})
     frames, total = [], 0
-    for number, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         part = arrived[start:stop]
         total += len(part)
         batch = pa.record_batch(
@@ -107,7 +108,7 @@ def run(frames: list[Frame], cuts: list[int], *, reload: bool = False) -> tuple[
     """Feed the frames in steps that end at these frame numbers."""
     store, state, bodies = MemoryStore(), PartitionState.fresh(0), []
     edges = sorted({0, len(frames), *(cut % (len(frames) + 1) for cut in cuts)})
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         part = frames[start:stop]
         store.apply(step(state, part, part[-1][0].received_ms, AsLookup(store), PARAMS))
         bodies.append(state.take_patch())
