@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -49,6 +50,7 @@ def batch_of(state: PartitionState, frames: Sequence[Frame], lookup: Lookup) -> 
     return Batch(slot, name, received_ms, columns, codes, names)
 
 
+@lru_cache(maxsize=65_536)  # names of running sessions; ~10 MB, and asking again is only slower
 def name_fingerprint(session_id: str) -> int:
     """63 bits of a hash, never 0: what the state remembers of a session's name."""
     return int.from_bytes(blake2b(session_id.encode(), digest_size=8).digest(), "little") >> 1 or 1

@@ -14,7 +14,7 @@ from schemas.reading import SessionEvent, Status
 from streams.effects import SESSION_COLUMNS, Columns, StepParams
 from streams.kernels import energy, sessions
 from streams.kernels.energy import Lanes, Samples
-from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, runs_of, shifted
+from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, distinct, runs_of, shifted
 from streams.kernels.sessions import EndReason, Membership, Past, Signals
 from streams.lookup import Lookup
 from streams.rows import Rows
@@ -242,7 +242,7 @@ def _rate_again(
     speaking = (column["flags"][order] & ~np.int64(Quality.ESTIMATED)) != 0
     flagged = np.bincount(lane[order][speaking], minlength=len(keys))
 
-    slot_of = {int(state.open_key[slot]): slot for slot in np.unique(rows.slot).tolist()}
+    slot_of = {int(state.open_key[slot]): slot for slot in distinct(rows.slot, state.slots).tolist()}
     for index, key in enumerate(keys.tolist()):
         start, stop = np.searchsorted(lane[order], (index, index + 1))
         times = samples.ts_ms[start:stop]
@@ -275,7 +275,7 @@ def _effects(
     state: PartitionState, rows: Rows, members: Membership, figures: dict[int, _Figures], names: list[str]
 ) -> SessionEffects:
     """The rows to write: all that opened, closed or changed after it, and as many running ones as the bound allows."""
-    running = np.unique(rows.slot[(members.key != NULL) & ~members.late])
+    running = distinct(rows.slot[(members.key != NULL) & ~members.late], state.slots)
     queue = np.concatenate([state.stale, running[~np.isin(running, state.stale)]])
     queue = queue[state.open_key[queue] != 0]
     pressing = np.isin(queue, [*members.opened.values(), *members.reopened.values()])

@@ -16,7 +16,7 @@ import zstandard
 from streams.effects import StepParams
 from streams.kernels.dedupe import TS_WINDOW, WINDOW
 from streams.kernels.energy import Lanes
-from streams.kernels.runs import I64, NULL
+from streams.kernels.runs import I64, NULL, distinct
 from streams.kernels.sessions import CLOSED_KEPT
 from streams.kernels.windows import WINDOW_MS
 
@@ -215,9 +215,8 @@ class PartitionState:
 
     def take_patch(self) -> bytes:
         """What changed since the last take. Apply it after all before it."""
-        touched = [*self._touched, np.arange(self._saved_slots, self.slots)]
-        slots = np.unique(np.concatenate(touched))
-        entries = np.unique(np.concatenate([np.empty(0, np.int64), *self._touched_entries]))
+        slots = distinct(np.concatenate([*self._touched, np.arange(self._saved_slots, self.slots)]), self.slots)
+        entries = distinct(np.concatenate([slots[:0], *self._touched_entries]), self.slots * WINDOW)
         body = self._encode(slots, entries, self._touched_sources, self._saved_slots)
         self._touched, self._touched_entries, self._touched_sources = [], [], set()
         self._saved_slots = self.slots

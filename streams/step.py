@@ -16,7 +16,7 @@ from streams.batch import Frame, batch_of, is_readings
 from streams.effects import WINDOW_COLUMNS, Columns, Effects, Refused, SourceProgress, StepParams
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import Verdict
-from streams.kernels.runs import I64, NULL, Runs, running_max, runs_of
+from streams.kernels.runs import I64, NULL, Runs, distinct, running_max, runs_of, united
 from streams.lookup import Lookup
 from streams.rating import rate_sessions
 from streams.rows import Rows, arrange
@@ -43,8 +43,9 @@ def step(state: PartitionState, frames: Sequence[Frame], now_ms: int, lookup: Lo
     emit = _due_windows(state, added, now_ms, params)
     _remember_live(state, accepted)
 
-    touched = np.unique(np.concatenate([accepted.slot, sessions.slots]))
-    state.touch(np.unique(np.concatenate([touched, rows.slot])), entries)
+    touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
+    state.touch(rows.slot, entries)
+    state.touch(sessions.slots, entries[:0])
     return Effects(
         readings=accepted.for_store(state),
         windows=_for_store(state, added),
@@ -135,7 +136,7 @@ def _for_store(state: PartitionState, added: dict[str, I64]) -> Columns:
 def _due_windows(state: PartitionState, added: dict[str, I64], now_ms: int, params: StepParams) -> Columns:
     """Windows whose station's watermark has passed their end, or whose time has come by the wall clock."""
     changed = (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS)
-    pending = np.union1d(state.pending, changed)
+    pending = united(state.pending, changed)
     slot, bucket_ms = pending >> 32, (pending & 0xFFFF_FFFF) * windows.WINDOW_MS
     end_ms = bucket_ms + windows.WINDOW_MS
     newest_ms = state.station_newest_ms[state.station[slot]]

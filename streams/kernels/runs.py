@@ -75,6 +75,22 @@ def any_of(flag: Bools, runs: Runs) -> Bools:
     return np.logical_or.reduceat(flag, runs.start) if len(runs.start) else np.empty(0, np.bool_)
 
 
+def distinct(values: I64, bound: int) -> I64:
+    """The distinct values, ascending; all in [0, bound). For slots this is several times faster than np.unique."""
+    seen = np.zeros(bound, np.bool_)
+    seen[values] = True
+    return np.flatnonzero(seen)
+
+
+def united(left: I64, right: I64) -> I64:
+    """The distinct values of both, ascending."""
+    both = np.concatenate([left, right])
+    both.sort()
+    keep = np.ones(len(both), np.bool_)
+    np.not_equal(both[1:], both[:-1], out=keep[1:])
+    return both[keep]
+
+
 def rounds(runs: Runs, chosen: Bools) -> list[tuple[I64, I64]]:
     """For the chosen runs: round r as (runs that have an r-th row, index of that row)."""
     lanes = np.flatnonzero(chosen)
