@@ -9,7 +9,7 @@ from typing import Final
 from deploy.servers.errors import ServerUnavailable
 from deploy.servers.fleet import KAFKA_LIBRARIES
 from deploy.servers.kafka import install_libraries
-from deploy.servers.postgres import find_binaries
+from deploy.servers.postgres import find_binaries, installed_binaries
 
 # RUNLEVEL=1 keeps apt from starting the packages' own services; where one runs nevertheless, it is left alone.
 _APT_ENVIRONMENT: Final = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
@@ -18,7 +18,7 @@ _APT_ENVIRONMENT: Final = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
 def install() -> dict[str, str]:
     """Install what is missing. Returns, for each server that cannot be had, its name and the reason in one line."""
     wanted: dict[str, tuple[list[str], Callable[[], bool]]] = {
-        "postgres": (["postgresql"], _has_postgres),
+        "postgres": (["postgresql"], lambda: installed_binaries() is not None),
         "rabbitmq": (["rabbitmq-server"], lambda: shutil.which("rabbitmq-server") is not None),
         "redis": (["redis-server"], lambda: shutil.which("redis-server") is not None),
         "kafka": (["default-jre-headless", "maven"], lambda: bool(shutil.which("java") and shutil.which("mvn"))),
@@ -26,6 +26,8 @@ def install() -> dict[str, str]:
     missing = {name: packages for name, (packages, present) in wanted.items() if not present()}
     reason = _apt([package for packages in missing.values() for package in packages]) if missing else ""
     failed = {name: f"{name}: {reason or 'not installed'}" for name in missing if not wanted[name][1]()}
+    if "postgres" in failed and _has_postgres():
+        del failed["postgres"]  # the embedded run's serves as well
     if "kafka" not in failed:
         try:
             install_libraries(KAFKA_LIBRARIES)

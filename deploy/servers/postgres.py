@@ -76,14 +76,14 @@ class Postgres(Server):
         shutil.rmtree(cluster, ignore_errors=True)  # of an initialisation that was interrupted
         cluster.mkdir(mode=0o700)
         if account is not None:
-            shutil.chown(cluster, account, account)
+            shutil.chown(cluster, account)
         command = [str(binaries / "initdb"), "-D", str(cluster), "-U", _USER, "-A", "trust"]
         done = subprocess.run(
             [*command, "--encoding=UTF8", "--locale=C", "--no-instructions"],
             env=_environment(),
             cwd="/",
             user=account,
-            group=account,
+            group=None if account is None else pwd.getpwnam(account).pw_gid,
             extra_groups=None if account is None else [],
             capture_output=True,
             text=True,
@@ -102,15 +102,20 @@ class Postgres(Server):
         return True
 
 
-def find_binaries() -> Path:
-    """The folder of postgres and initdb: Debian's newest, the PATH's, the embedded one's. Raises ServerUnavailable."""
+def installed_binaries() -> Path | None:
+    """The folder of an installed postgres and initdb: Debian's newest, or the PATH's."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[-3]))
-    on_path = shutil.which("postgres")
-    wheel = importlib.util.find_spec(_WHEEL)
     if debian:
         return debian[-1].parent
-    if on_path is not None:
-        return Path(on_path).resolve().parent
+    on_path = shutil.which("postgres")
+    return Path(on_path).resolve().parent if on_path is not None else None
+
+
+def find_binaries() -> Path:
+    """The folder of the installed ones, or else of the embedded run's. Raises ServerUnavailable."""
+    if (installed := installed_binaries()) is not None:
+        return installed
+    wheel = importlib.util.find_spec(_WHEEL)
     for folder in (wheel and wheel.submodule_search_locations) or []:
         if (binaries := Path(folder) / "pginstall" / "bin").exists():
             return binaries

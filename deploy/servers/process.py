@@ -1,6 +1,7 @@
 """A process of ours: in its own group, remembered in a pid file, ended by identity, never by name."""
 
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -38,7 +39,7 @@ class Process:
                 cwd=self._pid_file.parent,
                 start_new_session=True,
                 user=user,
-                group=user,
+                group=None if user is None else pwd.getpwnam(user).pw_gid,
                 extra_groups=None if user is None else [],
             )
         pid = self._child.pid
