@@ -1,0 +1,69 @@
+"""Readings to measure with: a fleet of charging connectors, columnar, unique, in order, `connectors` x `rounds` of them.
+
+One row a connector and second: session, register, power, voltage, current and SoC, as an AC fleet sends.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.frame import FrameHeader, FrameKind, encode_frame
+from schemas.reading import READING_SCHEMA, Status
+
+FRAME_READINGS = 1_000
+START_MS = 1_790_000_000_000
+Frame = tuple[FrameHeader, pa.RecordBatch]
+
+
+class Fleet:
+    """Frames of one partition, numbered on and on."""
+
+    def __init__(self, connectors: int, partition: int = 0, source: str = "00000000000bench", *, prefix: str = "CS") -> None:
+        self.connectors, self.partition, self.source = connectors, partition, source
+        self._station = pa.array([f"{prefix}-{partition}-{n:05d}" for n in range(connectors)])
+        self._session = pa.array([f"S-{partition}-{n:06d}" for n in range(connectors)])
+        self._second = 0
+        self._number = 0
+        self._sent = 0
+
+    def table(self, rounds: int) -> pa.Table:
+        """`rounds` seconds of the whole fleet."""
+        rows = self.connectors * rounds
+        connector = pa.array(np.tile(np.arange(self.connectors), rounds))
+        second = np.repeat(np.arange(self._second, self._second + rounds), self.connectors)
+        self._second += rounds
+        columns = {
+            "station_id": self._station.take(connector),
+            "connector_id": np.ones(rows, np.int16),
+            "session_id": self._session.take(connector),
+            "boot": pa.nulls(rows, pa.int64()),
+            "seq": second,
+            "ts_ms": START_MS + second * 1_000,
+            "energy_mwh": second * 3_055,  # 11 kW
+            "power_mw": np.full(rows, 11_000_000),
+            "voltage_mv": np.full(rows, 230_000, np.int32),
+            "current_ma": np.full(rows, 16_000, np.int32),
+            "temperature_mc": pa.nulls(rows, pa.int32()),
+            "soc_mpct": np.full(rows, 50_000, np.int32),
+            "status": np.full(rows, Status.CHARGING, np.int8),
+            "session_event": np.zeros(rows, np.int8),
+        }
+        return pa.table([pa.array(columns[f.name], f.type) for f in READING_SCHEMA], schema=READING_SCHEMA)
+
+    def frames(self, rounds: int) -> list[Frame]:
+        """The same, in frames of FRAME_READINGS."""
+        frames = []
+        for batch in self.table(rounds).combine_chunks().to_batches(max_chunksize=FRAME_READINGS):
+            self._sent += batch.num_rows
+            received_ms = int(batch.column("ts_ms")[0].as_py())
+            header = FrameHeader(
+                FrameKind.READINGS, self.partition, self.source, self._number, batch.num_rows, self._sent, received_ms
+            )
+            frames.append((header, batch))
+            self._number += 1
+        return frames
+
+    def encoded(self, rounds: int) -> Iterator[bytes]:
+        """The same, as bytes of the wire."""
+        return (encode_frame(header, batch) for header, batch in self.frames(rounds))

@@ -1,0 +1,90 @@
+"""What a benchmark says, for people and for machines."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(slots=True)
+class Beside:
+    """A limit or a rival, measured in the same run. `ratio` is the stage's value over this one's."""
+
+    name: str
+    value: float
+    ratio: float
+
+
+@dataclass(slots=True)
+class Result:
+    """One figure. `target` is in the same unit; `note` says where the time goes when it is missed."""
+
+    stage: str
+    value: float
+    unit: str
+    target: float | None
+    higher_is_better: bool = True
+    beside: list[Beside] = field(default_factory=list)
+    note: str = ""
+
+    def compare(self, name: str, value: float) -> "Result":
+        """Put another figure beside this one."""
+        self.beside.append(Beside(name, value, self.value / value if value else float("inf")))
+        return self
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.higher_is_better else self.value <= self.target
+
+
+def median_rate(work: Callable[[], int], repeats: int) -> float:
+    """Items per second of `work`, which returns how many it did: the median of the runs, after one to warm up."""
+    rates = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        items = work()
+        rates.append(items / (time.perf_counter() - began))
+    return statistics.median(rates[1:])
+
+
+@contextmanager
+def phase(console: Console, text: str) -> Iterator[None]:
+    """Say what is being measured while it is."""
+    with console.status(text):
+        yield
+
+
+def print_table(console: Console, results: list[Result]) -> None:
+    """The table for people."""
+    table = Table(title="voltstream benchmarks (medians; 2 shared cores: compare ratios, not absolute figures)")
+    for column in ("stage", "measured", "target", "", "beside"):
+        table.add_column(column, justify="right" if column in ("measured", "target") else "left")
+    for result in results:
+        mark = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[result.met]
+        sides = "\n".join(f"{b.name}: {_short(b.value)} (x{b.ratio:.3g})" for b in result.beside)
+        target = "" if result.target is None else _short(result.target)
+        note = f"\n[dim]{result.note}[/]" if result.note else ""
+        table.add_row(result.stage, f"{_short(result.value)} {result.unit}", target, mark, sides + note)
+    console.print(table)
+
+
+def write_json(path: Path, results: list[Result]) -> None:
+    """The list for machines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(result) | {"met": result.met} for result in results], indent=2) + "\n")
+
+
+def _short(value: float) -> str:
+    for limit, suffix in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g} {suffix}"
+    return f"{value:.3g}"
