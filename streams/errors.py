@@ -1,0 +1,28 @@
+"""Errors of the workers.
+
+StreamsError
+├── Fenced: another worker has taken this partition over; let go of it
+├── Gap: a frame is missing between what is committed and what arrived; read again from where the store is
+└── LogReplaced: the log ends before what is committed from it: it is not the log it was
+"""
+
+
+class StreamsError(Exception):
+    """Root of the workers' errors."""
+
+
+class Fenced(StreamsError):
+    """The store has given the partition to another worker since this one acquired it. Nothing was changed."""
+
+
+class Gap(StreamsError):
+    """An offset beyond the next one. Carries the one that is wanted."""
+
+    def __init__(self, partition: int, wanted: int, got: int) -> None:
+        super().__init__(f"partition {partition}: offset {got} arrived where {wanted} is next")
+        self.wanted = wanted
+        self.got = got
+
+
+class LogReplaced(StreamsError):
+    """Offsets start over: reading on would drop new readings as old ones. An operator has to say what holds."""

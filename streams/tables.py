@@ -1,0 +1,160 @@
+"""The tables that a commit fills by COPY: their columns, and the SQL that follows from them.
+
+Effects name columns with their unit (`ts_ms`), tables by their type (`ts timestamptz`); the names differ in that only.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from streams.effects import READING_COLUMNS, SESSION_COLUMNS, WINDOW_COLUMNS
+
+SqlType = Literal["int2", "int4", "int8", "timestamptz", "uuid", "text"]
+
+# Raw readings and windows are kept in pieces of seven days. By arithmetic: the largest fleet one server is meant for
+# (10,000 connectors, a reading each 10 s) fills a piece with 600 M rows, 70 GB, which can still be dropped, vacuumed
+# and summarised one at a time; a fleet of 100 fills it with 6 M. And the five years that a back-fill may span are 262
+# pieces, which planning and locking stand (a commit that touches all takes ~1,000 of 6,400 locks); days would be 1,830.
+WEEK_MS: Final = 7 * 86_400_000
+
+_INTEGERS: Final[dict[type[np.generic], SqlType]] = {np.int16: "int2", np.int32: "int4", np.int64: "int8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column: `source` in the effects, `name` in the table."""
+
+    source: str
+    name: str
+    type: SqlType
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table and the columns that effects fill."""
+
+    name: str
+    fields: tuple[Field, ...]
+
+    @property
+    def columns(self) -> str:
+        """The columns' names, for SQL."""
+        return ", ".join(field.name for field in self.fields)
+
+    @property
+    def staging(self) -> str:
+        """The temporary table that rows go through on their way to being merged."""
+        return f"staged_{self.name.rpartition('.')[2]}"
+
+    def create_staging(self) -> bytes:
+        """SQL: the temporary table of this connection, emptied at every commit."""
+        columns = ", ".join(f"{field.name} {field.type}" for field in self.fields)
+        return f"CREATE TEMP TABLE IF NOT EXISTS {self.staging} ({columns}) ON COMMIT DELETE ROWS".encode()
+
+    def copy_into(self, target: str) -> bytes:
+        """SQL: binary COPY of all fields into `target`."""
+        return f"COPY {target} ({self.columns}) FROM STDIN (FORMAT binary)".encode()
+
+
+def _field(source: str, dtype: type[np.generic], nullable: bool, *, moment: str) -> Field:
+    """`moment` replaces a trailing `_ms` where the column is a moment."""
+    if not source.endswith("_ms"):
+        return Field(source, source, _INTEGERS[dtype], nullable)
+    return Field(source, source.removesuffix("_ms") + moment, "timestamptz", nullable)
+
+
+_READING_NULLABLE: Final = {"session_key", "boot", "seq", "energy_mwh", "power_mw", "voltage_mv", "current_ma",
+                            "temperature_mc", "soc_mpct"}  # fmt: skip
+READING: Final = Table(
+    "telemetry.reading",
+    tuple(_field(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in READING_COLUMNS.items()),
+)
+
+_WINDOW_KEY: Final = ("connector_key", "bucket")
+_COUNTS: Final = {"readings", "flagged", "energy_n"}
+WINDOW: Final = Table(
+    "telemetry.window_1m",
+    tuple(
+        _field(name, dtype, name.endswith(("_min", "_max")) or name.startswith(("energy_first", "energy_last")),
+               moment="")
+        for name, dtype in WINDOW_COLUMNS.items()
+    ),
+)  # fmt: skip
+
+SESSION: Final = Table(
+    "telemetry.session",
+    (
+        *(
+            _field(name, dtype, name in ("ended_ms", "register_first_mwh", "register_last_mwh"), moment="_at")
+            for name, dtype in SESSION_COLUMNS.items()
+        ),
+        Field("id", "id", "uuid", nullable=False),
+        Field("session_id", "session_id", "text", nullable=True),
+    ),
+)
+
+
+def merge_windows() -> bytes:
+    """SQL: add the staged rows to the stored ones, as effects.WINDOW_COLUMNS says."""
+    names = [field.name for field in WINDOW.fields if field.name not in _WINDOW_KEY]
+    changes = ", ".join(["revision = w.revision + 1", *(f"{name} = {_merged(name)}" for name in names)])
+    return (
+        f"INSERT INTO telemetry.window_1m AS w ({WINDOW.columns}) SELECT {WINDOW.columns} FROM {WINDOW.staging} "  # noqa: S608
+        f"ON CONFLICT ({', '.join(_WINDOW_KEY)}) DO UPDATE SET {changes}"
+    ).encode()
+
+
+def _merged(name: str) -> str:
+    if name in _COUNTS or name.endswith(("_n", "_sum")):
+        return f"w.{name} + excluded.{name}"
+    if name == "first_ts" or name.endswith("_min"):
+        return f"least(w.{name}, excluded.{name})"
+    if name == "last_ts" or name.endswith("_max"):
+        return f"greatest(w.{name}, excluded.{name})"
+    # The register at one end: the earlier (later) moment wins, of equal moments the smaller (larger) register.
+    end, before = ("first", "<") if name.startswith("energy_first") else ("last", ">")
+    mine, other = (f"{row}.energy_{end}_ts, {row}.energy_{end}_mwh" for row in ("w", "excluded"))
+    return f"CASE WHEN w.energy_{end}_ts IS NULL OR ({other}) {before} ({mine}) THEN excluded.{name} ELSE w.{name} END"
+
+
+def merge_sessions() -> bytes:
+    """SQL: the staged rows replace the stored ones."""
+    changes = ", ".join(f"{f.name} = excluded.{f.name}" for f in SESSION.fields if f.name not in ("session_key", "id"))
+    return (
+        f"INSERT INTO telemetry.session ({SESSION.columns}) SELECT {SESSION.columns} FROM {SESSION.staging} "  # noqa: S608
+        f"ON CONFLICT (session_key) DO UPDATE SET {changes}"
+    ).encode()
+
+
+COARSE: Final = {"window_15m": "15 minutes", "window_1h": "1 hour", "window_1d": "1 day"}
+
+
+def select_coarse(width: str, *, timescale: bool) -> str:
+    """SQL: windows of `width` (UTC) merged from those of a minute; columns and types as window_1m, but for revision.
+
+    Sums are bigint again; TimescaleDB wants its own time_bucket, and has first() and last() with partial states.
+    """
+    bucket = f"time_bucket('{width}', bucket)" if timescale else f"date_bin('{width}', bucket, 'epoch')"
+    lines = [f"{_coarse(field, timescale)} AS {field.name}" for field in WINDOW.fields if field.name not in _WINDOW_KEY]
+    return (
+        f"SELECT connector_key, {bucket} AS bucket,\n    "  # noqa: S608
+        + ",\n    ".join(lines)
+        + "\nFROM telemetry.window_1m\nGROUP BY connector_key, 2"
+    )
+
+
+def _coarse(field: Field, timescale: bool) -> str:
+    name = field.name
+    if name in _COUNTS or name.endswith(("_n", "_sum")):
+        return f"sum({name})::{field.type}"
+    if name in ("first_ts", "energy_first_ts") or name.endswith("_min"):
+        return f"min({name})"
+    if name in ("last_ts", "energy_last_ts") or name.endswith("_max"):
+        return f"max({name})"
+    end = "first" if name == "energy_first_mwh" else "last"
+    if timescale:
+        return f"{end}({name}, energy_{end}_ts)"
+    order = "" if end == "first" else " DESC"
+    return f"(array_agg({name} ORDER BY energy_{end}_ts{order}) FILTER (WHERE energy_n > 0))[1]"
