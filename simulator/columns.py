@@ -1,8 +1,8 @@
 """What a file calls things, and what a reading calls them: columns renamed, put together, left out.
 
-`power_w=h` (map) takes the column h for power_w. `station_id=BOLITE-{session_id[:4]}` (set) writes a text for every row, in
-which `{column}` or `{column[from:to]}` stands for the row's value or a part of it. Every column of the file is used,
-or named in `ignore`: nothing is left out by accident.
+`power_w=h` (map) takes the column h for power_w. `station_id=BOLITE-{session_id[:4]}` (set) writes a text for every
+row, in which `{column}` or `{column[from:to]}` stands for the row's value or a part of it. Every column of the file is
+used, or named in `ignore`: nothing is left out by accident. An empty cell, null and NaN are "the device gave none".
 """
 
 import re
@@ -32,6 +32,7 @@ WIRE_SCHEMA: Final = pa.schema(
     ]
 )
 _REQUIRED: Final = ("station_id", "connector_id", "ts")
+_NEAR: Final = 0.5  # ts_ms is near ts; h is near nothing
 _HOLE: Final = re.compile(r"\{([^{}\[\]]+)(?:\[(-?\d*):(-?\d*)\])?\}")
 
 
@@ -47,10 +48,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How the file's columns become a reading's fields."""
+    """How the file's columns become a reading's fields. Its repr is the same for the same options in any order."""
 
     templates: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)  # by field
-    ignored: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, maps: Iterable[str] = (), sets: Iterable[str] = (), ignore: Iterable[str] = ()) -> "Columns":
@@ -59,13 +60,15 @@ class Columns:
         for option, text in [("--map", text) for text in maps] + [("--set", text) for text in sets]:
             name, equals, value = text.partition("=")
             if not equals or not value:
-                raise SourceError(f"{option} {text}: write it as {option} field={'column' if option == '--map' else 'text'}")
+                raise SourceError(
+                    f"{option} {text}: write it as {option} field={'column' if option == '--map' else 'text'}"
+                )
             if name not in WIRE_SCHEMA.names:
                 raise SourceError(f"{option} {text}: a reading has no field {name}{_near(name, WIRE_SCHEMA.names)}")
             if name in templates:
                 raise SourceError(f"{option} {text}: {name} is given twice")
             templates[name] = (Part(column=value),) if option == "--map" else _parse_template(text, value)
-        return cls(templates, frozenset(ignore))
+        return cls(dict(sorted(templates.items())), tuple(sorted(set(ignore))))
 
     def apply(self, table: pa.Table, first_row: int) -> pa.Table:
         """Rows of WIRE_SCHEMA. `first_row` is the number of the table's first row in its file, from 1, for messages.
@@ -86,7 +89,7 @@ class Columns:
 
     def _check(self, names: list[str]) -> None:
         used = {part.column for parts in self.templates.values() for part in parts if part.column is not None}
-        for column in sorted(used | self.ignored):
+        for column in sorted(used.union(self.ignored)):
             if column not in names:
                 raise SourceError(f"the file has no column {column}{_near(column, names)}; it has {', '.join(names)}")
         for column in names:
@@ -98,7 +101,7 @@ class Columns:
                 free = [name for name in WIRE_SCHEMA.names if name not in names and name not in self.templates]
                 raise SourceError(
                     f"the file's column {column} is no field of a reading{_near(column, free)}; "
-                    f"say which it is (--map {(get_close_matches(column, free, 1) or ['FIELD'])[0]}={column}) "
+                    f"say which it is (--map {(get_close_matches(column, free, 1, _NEAR) or ['FIELD'])[0]}={column}) "
                     f"or leave it out (--ignore {column})"
                 )
         for name in _REQUIRED:
@@ -145,11 +148,16 @@ def _cast(name: str, values: Any, target: pa.DataType, first_row: int) -> Any:
             raise SourceError("ts has no time zone: write it with one, or as epoch milliseconds")
         return pc.cast(pc.cast(values, pa.timestamp("ms", "UTC"), safe=False), pa.int64())
     try:
-        return pc.cast(values, target)
+        cast = pc.cast(values, target)
     except pa.ArrowException:
-        return pa.array(
-            [_cell(name, value, target, first_row + at) for at, value in enumerate(values.to_pylist())], target
-        )
+        cells = [_cell(name, value, target, first_row + at) for at, value in enumerate(values.to_pylist())]
+        return pa.array(cells, target)
+    if not pa.types.is_floating(target):
+        return cast
+    infinite = pc.index(pc.is_inf(cast), value=True).as_py()
+    if infinite >= 0:
+        raise SourceError(f"row {first_row + infinite}: {name} is infinite; leave the cell empty where there is none")
+    return pc.if_else(pc.is_nan(cast), None, cast)
 
 
 def _cell(name: str, value: Any, target: pa.DataType, row: int) -> Any:
@@ -170,5 +178,5 @@ _WORDS: Final = {
 
 
 def _near(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, list(names), 1)
+    near = get_close_matches(name, list(names), 1, _NEAR)
     return f" (did you mean {near[0]}?)" if near else ""

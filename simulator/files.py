@@ -24,7 +24,7 @@ _LINES: Final = (".ndjson", ".jsonl")
 
 
 def read_file(path: Path) -> Iterator[pa.Table]:
-    """The file's rows in order. Raises SourceError for a file that is not there, not readable or not of a known kind."""
+    """The file's rows in order. Raises SourceError for a file that is not there, unreadable or of no known kind."""
     kind = _kind(path)
     try:
         yield from _rechunk({"csv": _csv, "parquet": _parquet, "ndjson": _ndjson}[kind](path))

@@ -18,7 +18,8 @@ from simulator.charger import CHARGER_TYPES, air_c, arrivals_per_s, curve, pack_
 from simulator.readings import NULL, READING_DTYPE, UJ_PER_MWH, Burst, Readings
 
 TRUTH_SESSIONS_MAX: Final = 1_000_000  # ~250 B each: 250 MB, 45 days of a fleet of 10,000 connectors; oldest go first
-_BURST_MS: Final = 100  # a step of a large fleet leaves in parts this long, so that live readings are not old
+LIVE_BURST_MS: Final = 100  # a step of a large fleet leaves in parts this long, so that live readings are not old
+PAST_BURST_MS: Final = 60_000  # nobody waits for the past: larger parts cost less
 _REGISTER_WH_MAX: Final = 50_000_000  # registers start anywhere up to 50 MWh: a few busy years
 _PERIOD_US_MIN: Final = 1  # a million readings a second
 
@@ -113,19 +114,19 @@ class Fleet:
         self._session_from_ms = np.zeros(size, np.int64)
         self._session_readings = np.zeros(size, np.int64)
 
-    def stream(self, until_ms: int | None = None) -> Iterator[Burst]:
-        """Bursts in order of time, of readings with ts below `until_ms`, or without end. May be taken up again."""
-        while True:
-            if until_ms is not None and self._ts_ms(np.array([self._made]))[0] >= until_ms:
-                return
+    def stream(self, until_ms: int | None = None, *, burst_ms: int = LIVE_BURST_MS) -> Iterator[Burst]:
+        """Bursts of at most `burst_ms`, in order of time, of readings with ts below `until_ms`, or without end.
+
+        The fleet goes on from where an earlier stream ended, but for the rest of the step that `until_ms` cut.
+        """
+        while until_ms is None or self._ts_ms(np.array([self._made]))[0] < until_ms:
             rows = self.step()
+            if until_ms is not None:
+                rows = rows[rows["ts_ms"] < until_ms]
             ts_ms = rows["ts_ms"]
-            span = int(ts_ms[-1] - ts_ms[0])
-            edges = np.searchsorted(ts_ms, np.arange(int(ts_ms[0]) + _BURST_MS, int(ts_ms[-1]) + 1, _BURST_MS))
-            for part in np.split(rows, np.unique(edges)) if span >= _BURST_MS else (rows,):
-                kept = part if until_ms is None else part[part["ts_ms"] < until_ms]
-                if len(kept):
-                    yield Burst(int(kept["ts_ms"][-1]), kept)
+            edges = np.searchsorted(ts_ms, np.arange(ts_ms[0] + burst_ms, ts_ms[-1] + 1, burst_ms))
+            for part in np.split(rows, np.unique(edges)):
+                yield Burst(int(part["ts_ms"][-1]), part)
 
     def step(self) -> Readings:
         """The next reading of every connector, in order of slot and of time."""

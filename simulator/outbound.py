@@ -38,11 +38,11 @@ class InFlight:
         tasks = [task for task, _ in self._tasks]
         if tasks:
             await asyncio.wait(tasks, timeout=SETTLE_S)
-        while self._tasks and _went_well(self._tasks[0][0]):
-            self._acknowledged(self._tasks.popleft()[1])
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while self._tasks and _went_well(self._tasks[0][0]):
+            self._acknowledged(self._tasks.popleft()[1])
         self._tasks.clear()
 
     async def _first(self) -> None:

@@ -79,7 +79,9 @@ class Tally:
 
 
 class Transport(Protocol):
-    """Sends bodies."""
+    """Sends bodies, and counts what became of them."""
+
+    tally: Tally
 
     async def send(self, body: bytes, form: Format, count: int) -> Receipt:
         """Return once the platform has acknowledged the body's `count` readings.
