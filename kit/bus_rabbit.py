@@ -8,6 +8,7 @@ broker counts deliveries that were never answered.
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -36,6 +37,7 @@ from kit.rabbit_io import PERSISTENT, Consumer, Delivery, Publisher
 from kit.retry import QueuePolicy, RetryPolicy, reconnect_pauses_s
 
 PUBLISH_TIMEOUT_S: Final = 10.0  # for a confirm; a quorum queue that lost its leader elects one within a few seconds
+DELAYED_MESSAGES_MAX: Final = 100_000  # of all queues together, for one pause; then failed messages wait in hand
 SUBSCRIBE_TIMEOUT_S: Final = 30.0  # for the broker to come up beside us; then the service says what it misses
 _ATTEMPT: Final = "x-attempt"
 _EXCHANGE: Final = "x-origin-exchange"  # of a message that went through a delay queue
@@ -43,7 +45,6 @@ _ROUTING_KEY: Final = "x-origin-routing-key"
 _DELIVERIES: Final = "x-delivery-count"  # the broker's: deliveries of this message that were never answered
 _OURS: Final = (_ATTEMPT, _EXCHANGE, _ROUTING_KEY, _DELIVERIES)
 _KINDS: Final = {DIRECT: "direct", FANOUT: "fanout", DEAD_LETTERS: "direct"}
-_BOUNDED: Final = {"x-overflow": "reject-publish", "x-max-length": QUEUE_MESSAGES_MAX}
 
 _log = get_logger(__name__)
 
@@ -51,9 +52,12 @@ _log = get_logger(__name__)
 class RabbitBus:
     """See Bus. Two connections: the broker may block the one that publishes, and acknowledgements must still pass."""
 
-    def __init__(self, url: str, policy: RetryPolicy, *, name: str) -> None:
+    def __init__(
+        self, url: str, policy: RetryPolicy, *, name: str, queue_messages_max: int = QUEUE_MESSAGES_MAX
+    ) -> None:
         """`name`: the service, as it shows in the broker's list of connections."""
         self._policy = policy
+        self._bounds: dict[str, Any] = {"x-overflow": "reject-publish", "x-max-length": queue_messages_max}
         self._out = Rabbit(url, name=f"{name} publisher")
         self._in = Rabbit(url, name=f"{name} consumer")
         self._publisher = Publisher(self._out, declare=_declare_exchanges)
@@ -104,7 +108,14 @@ class RabbitBus:
         if exchange not in EXCHANGES:
             raise ValueError(f"no exchange {exchange!r}")
         subscription = _Subscription(self, queue, handler, self._policy.of(queue))
-        declare = partial(_declare_queue, queue=queue, exchange=exchange, routing_key=routing_key, policy=self._policy)
+        binding = (exchange, "" if exchange == FANOUT else routing_key)
+        declare = partial(
+            _declare_queue,
+            queue=queue,
+            binding=binding,
+            pauses_s=self._policy.of(queue).pauses_s(),
+            bounds=self._bounds,
+        )
         consumer = Consumer(queue, subscription.deliver, prefetch=prefetch, declare=declare)
         subscription.consumer = consumer
         await self._in.open(consumer, SUBSCRIBE_TIMEOUT_S)
@@ -207,18 +218,21 @@ async def _declare_exchanges(channel: Channel) -> None:
         await channel.declare_exchange(exchange, _KINDS[exchange])
 
 
-async def _declare_queue(channel: Channel, queue: str, exchange: str, routing_key: str, policy: RetryPolicy) -> None:
+async def _declare_queue(
+    channel: Channel, queue: str, binding: tuple[str, str], pauses_s: Sequence[float], bounds: Mapping[str, Any]
+) -> None:
     """The queue, its dead letters' queue, and the delay queues its policy needs."""
     await _declare_exchanges(channel)
-    await channel.declare_queue(queue, _BOUNDED)
-    await channel.bind(queue, exchange, "" if exchange == FANOUT else routing_key)
-    await channel.declare_queue(dead_queue(queue), _BOUNDED)
+    await channel.declare_queue(queue, bounds)
+    await channel.bind(queue, *binding)
+    await channel.declare_queue(dead_queue(queue), bounds)
     await channel.bind(dead_queue(queue), DEAD_LETTERS, queue)
-    for pause_s in policy.of(queue).pauses_s():
+    for pause_s in pauses_s:
         delay = _delay(pause_s)
         await channel.declare_exchange(delay, "fanout")
         arguments = {
-            **_BOUNDED,
+            "x-overflow": "reject-publish",
+            "x-max-length": DELAYED_MESSAGES_MAX,  # not a bus's own bound: they share the queue
             "x-message-ttl": int(delay.removeprefix("delay_")),
             "x-dead-letter-exchange": "",  # the default exchange: by routing key to the queue of that name
             "x-dead-letter-strategy": "at-least-once",

@@ -11,17 +11,16 @@ The table stands in the consumer's own schema and is made by its migrations:
     CREATE INDEX ON <schema>.events_processed (processed_at);
 """
 
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-import asyncpg
-
 from kit.names import checked_name
+from kit.outbox import Transaction
 
 KEEP_DAYS: Final = 30  # an event may come again for as long as it waits in a queue or among dead letters
 
 
-async def first_time(connection: "asyncpg.Connection[Any]", schema: str, queue: str, event_id: UUID) -> bool:
+async def first_time(connection: Transaction, schema: str, queue: str, event_id: UUID) -> bool:
     """Write the event down; False where that was done before: then there is nothing left to do but acknowledge.
 
     Call it first in the handler's open transaction. A second delivery at the same time waits for the first one's end.
@@ -34,7 +33,7 @@ async def first_time(connection: "asyncpg.Connection[Any]", schema: str, queue: 
     return status == "INSERT 0 1"
 
 
-async def forget_old(connection: "asyncpg.Connection[Any]", schema: str) -> None:
+async def forget_old(connection: Transaction, schema: str) -> None:
     """Delete what is older than KEEP_DAYS: once a day, by the service itself."""
     delete = (
         f"DELETE FROM {checked_name(schema)}.events_processed WHERE processed_at < now() - make_interval(days => $1)"  # noqa: S608 - checked

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Union
 from uuid import UUID
 
 import asyncpg
@@ -27,6 +27,7 @@ MEASURE_S: Final = 5.0  # between counts of the backlog: a million rows take ~0.
 COMMAND_TIMEOUT_S: Final = 10.0  # one statement; they take milliseconds
 CLOSE_TIMEOUT_S: Final = 5.0  # for confirms under way; what comes later is published again by the next relay
 
+Transaction = Union["asyncpg.Connection[Any]", "asyncpg.pool.PoolConnectionProxy[Any]"]
 _log = get_logger(__name__)
 
 
@@ -47,7 +48,7 @@ def insert(cursor: Cursor[Any], schema: str, events: Sequence[OutboxEvent]) -> N
         cursor.execute("SELECT pg_notify(%s, '')", (_channel(schema),))
 
 
-async def insert_async(connection: "asyncpg.Connection[Any]", schema: str, events: Sequence[OutboxEvent]) -> None:
+async def insert_async(connection: Transaction, schema: str, events: Sequence[OutboxEvent]) -> None:
     """Add events to the open transaction of `connection` (asyncpg)."""
     if events:
         await connection.execute(_insert_sql(schema, "$1", "$2", "$3", "$4"), *_columns(events))

@@ -1,0 +1,302 @@
+"""What every Bus promises, held against both of them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import uuid4
+
+import pytest
+
+from kit.bus import (
+    DEAD_LETTERS,
+    DIRECT,
+    ERROR,
+    EVENT_ID,
+    FANOUT,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    Bus,
+    InProcessBus,
+    Message,
+)
+from kit.bus_rabbit import RabbitBus
+from kit.errors import Overloaded, Unavailable
+from kit.retry import RetryPolicy
+from tests.private_servers import PrivateServers
+from tests.waiting import eventually
+
+# Tiny pauses, the same law: 10, 20, 20 ms.
+POLICY = RetryPolicy.model_validate(
+    {"default": {"first_s": 0.01, "factor": 2, "ceiling_s": 0.02, "attempts_max": 4, "handler_timeout_s": 5}}
+)
+QUEUE_MESSAGES_MAX = 20
+MakeBus = Callable[[], Awaitable[Bus]]
+
+
+@pytest.fixture
+def name() -> str:
+    """Queues and keys of one test."""
+    return f"t_{uuid4().hex[:12]}"
+
+
+@pytest.fixture(params=["in-process", "rabbitmq"])
+async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[MakeBus]:
+    """Makes buses (in-process: the one), and closes them."""
+    made: list[Bus] = []
+
+    async def make() -> Bus:
+        if request.param == "in-process":
+            if not made:
+                made.append(InProcessBus(POLICY, queue_messages_max=QUEUE_MESSAGES_MAX))
+        else:
+            bus = RabbitBus(url, POLICY, name="test", queue_messages_max=QUEUE_MESSAGES_MAX)
+            made.append(bus)
+            bus.start()
+            await bus.wait_ready(30)
+        return made[-1]
+
+    url = request.getfixturevalue("rabbitmq_url") if request.param == "rabbitmq" else ""
+    yield make
+    for bus in made:
+        await bus.close()
+
+
+@pytest.fixture
+async def bus(make_bus: MakeBus) -> Bus:
+    """One bus."""
+    return await make_bus()
+
+
+class Seen:
+    """A handler that notes what it gets, and fails where it is told to."""
+
+    def __init__(self, fail_attempts: int = 0) -> None:
+        self.messages: list[Message] = []
+        self._fail_attempts = fail_attempts
+
+    async def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+        if message.attempt <= self._fail_attempts:
+            raise RuntimeError(f"attempt {message.attempt} fails")
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [message.body for message in self.messages]
+
+
+async def test_a_direct_message_reaches_every_queue_bound_with_its_key_and_no_other(bus: Bus, name: str) -> None:
+    one, two, other = Seen(), Seen(), Seen()
+    await bus.subscribe(f"{name}_one", DIRECT, name, one)
+    await bus.subscribe(f"{name}_two", DIRECT, name, two)
+    await bus.subscribe(f"{name}_other", DIRECT, f"{name}.other", other)
+    await bus.publish(Message(DIRECT, name, b"it", {EVENT_ID: "7", "correlation": "ü"}))
+    await bus.publish(Message(DIRECT, f"{name}.other", b"the other"))
+    await eventually(lambda: one.messages and two.messages and other.messages)
+    expected = Message(DIRECT, name, b"it", {EVENT_ID: "7", "correlation": "ü"}, 1)
+    assert one.messages == two.messages == [expected]
+    assert other.bodies == [b"the other"]
+
+
+async def test_a_broadcast_reaches_every_bound_queue_whatever_the_key(bus: Bus, name: str) -> None:
+    one, two = Seen(), Seen()
+    await bus.subscribe(f"{name}_one", FANOUT, "", one)
+    await bus.subscribe(f"{name}_two", FANOUT, "any.key", two)
+    await bus.publish(Message(FANOUT, name, name.encode()))
+    await eventually(lambda: name.encode() in one.bodies and name.encode() in two.bodies)
+
+
+async def test_a_message_no_queue_wants_is_taken_all_the_same(bus: Bus, name: str) -> None:
+    await bus.publish(Message(DIRECT, name, b"nobody's"))
+
+
+async def test_consumers_of_one_queue_share_its_messages(make_bus: MakeBus, name: str) -> None:
+    seen = [Seen(), Seen()]
+    first = await make_bus()
+    for handler in seen:
+        await (await make_bus()).subscribe(name, DIRECT, name, handler)
+    for number in range(15):
+        await first.publish(Message(DIRECT, name, b"%d" % number))
+    await eventually(lambda: len(seen[0].messages) + len(seen[1].messages) >= 15)
+    assert Counter(seen[0].bodies + seen[1].bodies) == Counter(b"%d" % number for number in range(15))
+
+
+async def test_one_after_the_other_keeps_the_order_of_publishing(bus: Bus, name: str) -> None:
+    seen = Seen()
+    await bus.subscribe(name, DIRECT, name, seen, prefetch=1)
+    await asyncio.gather(*(bus.publish(Message(DIRECT, name, b"%d" % number)) for number in range(15)))
+    await eventually(lambda: len(seen.messages) == 15)
+    assert seen.bodies == [b"%d" % number for number in range(15)]
+
+
+async def test_no_more_than_prefetch_are_handled_at_once(bus: Bus, name: str) -> None:
+    running, most, finished = 0, 0, 0
+    release = asyncio.Event()
+
+    async def handler(_: Message) -> None:
+        nonlocal running, most, finished
+        running += 1
+        most = max(most, running)
+        await release.wait()
+        running -= 1
+        finished += 1
+
+    await bus.subscribe(name, DIRECT, name, handler, prefetch=3)
+    publishes = [asyncio.create_task(bus.publish(Message(DIRECT, name, b"x"))) for _ in range(15)]
+    await eventually(lambda: running == 3)
+    release.set()
+    await asyncio.gather(*publishes)
+    await eventually(lambda: finished == 15)
+    assert most == 3
+
+
+async def test_a_failed_message_comes_again_with_its_attempts_counted(bus: Bus, name: str) -> None:
+    seen = Seen(fail_attempts=2)
+    await bus.subscribe(name, DIRECT, name, seen)
+    await bus.publish(Message(DIRECT, name, b"it", {EVENT_ID: "8"}))
+    await eventually(lambda: len(seen.messages) == 3)
+    assert seen.messages == [Message(DIRECT, name, b"it", {EVENT_ID: "8"}, attempt) for attempt in (1, 2, 3)]
+
+
+async def test_a_failing_message_does_not_hold_up_the_next(bus: Bus, name: str) -> None:
+    fine: list[bytes] = []
+
+    async def handler(message: Message) -> None:
+        if message.body == b"bad":
+            raise RuntimeError("bad")
+        fine.append(message.body)
+
+    await bus.subscribe(name, DIRECT, name, handler, prefetch=1)
+    await asyncio.gather(*(bus.publish(Message(DIRECT, name, body)) for body in (b"bad", b"good", b"better")))
+    await eventually(lambda: fine == [b"good", b"better"])
+
+
+async def test_a_message_given_up_is_a_dead_letter_with_its_reason(bus: Bus, name: str) -> None:
+    seen, dead = Seen(fail_attempts=99), Seen()
+    await bus.subscribe(f"{name}_ops", DEAD_LETTERS, name, dead)
+    await bus.subscribe(name, DIRECT, f"{name}.key", seen)
+    await bus.publish(Message(DIRECT, f"{name}.key", b"it", {EVENT_ID: "9"}))
+    await eventually(lambda: dead.messages)
+    assert [message.attempt for message in seen.messages] == [1, 2, 3, 4]
+    (letter,) = dead.messages
+    assert (letter.exchange, letter.routing_key, letter.body, letter.attempt) == (DEAD_LETTERS, name, b"it", 1)
+    assert letter.headers == {
+        EVENT_ID: "9",
+        ERROR: "RuntimeError: attempt 4 fails",
+        ORIGIN_EXCHANGE: DIRECT,
+        ORIGIN_ROUTING_KEY: f"{name}.key",
+    }
+
+
+async def test_a_full_queue_refuses(bus: Bus, name: str) -> None:
+    release = asyncio.Event()
+
+    async def handler(_: Message) -> None:
+        await release.wait()
+
+    await bus.subscribe(name, DIRECT, name, handler, prefetch=1)
+    publishes: list[asyncio.Task[None]] = []
+
+    async def one_more_is_refused() -> bool:
+        """RabbitMQ tells its publishers a little late that the bound is reached: it may take some more."""
+        publishes.append(asyncio.create_task(bus.publish(Message(DIRECT, name, b"x"))))
+        await asyncio.wait(publishes[-1:], timeout=0.01)
+        return any(task.done() and task.exception() is not None for task in publishes)
+
+    async with asyncio.timeout(30):
+        while not await one_more_is_refused():
+            pass
+    taken = len(publishes)
+    release.set()
+    outcomes = await asyncio.gather(*publishes, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if outcome is not None]
+    assert all(isinstance(outcome, Overloaded) for outcome in refused)
+    assert taken >= QUEUE_MESSAGES_MAX
+
+
+async def test_an_unknown_exchange_is_a_mistake_of_the_caller(bus: Bus, name: str) -> None:
+    with pytest.raises(ValueError, match="no exchange"):
+        await bus.publish(Message("nonesuch", name, b"x"))
+    with pytest.raises(ValueError, match="no exchange"):
+        await bus.subscribe(name, "nonesuch", name, Seen())
+
+
+async def test_closing_finishes_what_is_being_handled(make_bus: MakeBus, name: str) -> None:
+    begun, release, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handler(_: Message) -> None:
+        begun.set()
+        await release.wait()
+        finished.set()
+
+    bus = await make_bus()
+    await bus.subscribe(name, DIRECT, name, handler)
+    publishing = asyncio.create_task(bus.publish(Message(DIRECT, name, b"x")))
+    await begun.wait()
+    closing = asyncio.create_task(bus.close())
+    await asyncio.sleep(0)
+    release.set()
+    await closing
+    await publishing
+    assert finished.is_set()
+    with pytest.raises(Unavailable):
+        await bus.publish(Message(DIRECT, name, b"y"))
+
+
+async def test_what_a_consumer_had_not_answered_comes_again_after_its_end(rabbitmq_url: str, name: str) -> None:
+    """RabbitMQ only: in-process the publisher's own record brings it again."""
+    first = RabbitBus(rabbitmq_url, POLICY, name="test")
+    first.start()
+    begun = asyncio.Event()
+
+    async def never(_: Message) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    await first.subscribe(name, DIRECT, name, never)
+    await first.wait_ready(30)
+    await first.publish(Message(DIRECT, name, b"it"))
+    await begun.wait()
+    await first._in.close()  # the consumer's connection ends without an answer, as when its process is killed
+    second, seen = RabbitBus(rabbitmq_url, POLICY, name="test"), Seen()
+    second.start()
+    await second.subscribe(name, DIRECT, name, seen)
+    await eventually(lambda: seen.bodies == [b"it"])
+    assert seen.messages[0].attempt == 2, "a message that kills its consumer must run out of attempts"
+    await second.close()
+    for task in [task for subscription in first._subscriptions for task in subscription._handling]:
+        task.cancel()
+    await first.close()
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_nothing_published_is_lost_when_the_broker_goes_and_comes(
+    rabbitmq_url: str, servers: PrivateServers, name: str, how: str
+) -> None:
+    bus, seen = RabbitBus(rabbitmq_url, POLICY, name="test"), Seen(fail_attempts=1)
+    bus.start()
+    await bus.subscribe(name, DIRECT, name, seen)
+    await bus.wait_ready(30)
+    confirmed: list[bytes] = []
+    stop = asyncio.Event()
+
+    async def publish_for_ever() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            body = b"%d" % number
+            try:
+                await bus.publish(Message(DIRECT, name, body))
+                confirmed.append(body)
+            except (Unavailable, Overloaded):
+                await asyncio.sleep(0.01)
+
+    publishing = asyncio.create_task(publish_for_ever())
+    await eventually(lambda: len(confirmed) > 20)
+    await asyncio.to_thread(getattr(servers.rabbitmq, how))
+    await asyncio.to_thread(servers.rabbitmq.start)
+    before = len(confirmed)
+    await eventually(lambda: len(confirmed) > before + 20, 60)
+    stop.set()
+    await publishing
+    await eventually(lambda: {message.body for message in seen.messages if message.attempt > 1} >= set(confirmed), 60)
+    await bus.close()
