@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from api.edge import PRINTABLE, CursorInQuery, StationId, StationInPath, problems
 from api.instants import Instant
@@ -80,7 +80,7 @@ class TelemetryRoutes:
             self.stream_fleet,
             summary="What many stations do, as it happens",
             description=_STREAM,
-            response_class=EventStream,
+            response_class=StreamingResponse,
             responses={**problems({}), 200: _EVENTS_200},
         )
         router.add_api_route(
@@ -118,7 +118,7 @@ class TelemetryRoutes:
             self.stream_station,
             summary="What a station does, as it happens",
             description=_STREAM,
-            response_class=EventStream,
+            response_class=StreamingResponse,
             responses={**problems(_UNKNOWN), 200: _EVENTS_200},
         )
         return router

@@ -33,7 +33,7 @@ QUANTITIES = {
     "temperature_c": "temperature_mc",
     "soc_pct": "soc_mpct",
 }
-ALL = {"start": "2026-03-28T00:00:00Z", "end": "2026-03-31T00:00:00Z"}
+ALL: dict[str, Any] = {"start": "2026-03-28T00:00:00Z", "end": "2026-03-31T00:00:00Z"}
 PATH = "/api/v1/telemetry/ST-1"
 
 
@@ -65,7 +65,8 @@ def recomputed(stored: dict[int, list[Reading]], width: timedelta) -> dict[tuple
     for connector_id, readings in stored.items():
         for reading in readings:
             windows[reading.ts - (reading.ts - epoch) % width, connector_id].append(reading)
-    answer, register = {}, {}
+    answer: dict[tuple[datetime, int], dict[str, Any]] = {}
+    register: dict[int, int] = {}
     for (start, connector_id), readings in sorted(windows.items()):
         row: dict[str, Any] = {"readings": len(readings), "flagged": sum(r.flags != 0 for r in readings)}
         for name, column in QUANTITIES.items():
@@ -124,7 +125,7 @@ async def test_raw_rows_are_the_stored_readings(api: Api, stored: dict[int, list
         )
 
 
-async def pages(api: Api, limit: int, **params: object) -> list[list[dict[str, Any]]]:
+async def pages(api: Api, limit: int, **params: Any) -> list[list[dict[str, Any]]]:
     """Every page, by following `next`."""
     answer = await api.get(PATH, limit=limit, **params)
     found = [answer.json()["rows"]]
@@ -152,7 +153,8 @@ async def test_pages_never_repeat_a_row_while_readings_arrive(
 ) -> None:
     rng = random.Random(seed)
     seen: list[tuple[str, int]] = []
-    address, params = PATH, {"interval": "raw", "limit": 400, **ALL}
+    address: str | None = PATH
+    params: dict[str, Any] = {"interval": "raw", "limit": 400, **ALL}
     while address:
         answer = (await api.get(address, **params)).json()
         seen += [(row["ts"], row["connector_id"]) for row in answer["rows"]]
@@ -291,7 +293,7 @@ async def test_a_reading_names_its_session(api: Api) -> None:
     ],
 )
 async def test_a_wrong_question_is_a_422_that_says_why(
-    api: Api, stored: dict[int, list[Reading]], params: dict[str, object], word: str
+    api: Api, stored: dict[int, list[Reading]], params: dict[str, Any], word: str
 ) -> None:
     problem = (await api.get(PATH, 422, **params)).json()
     assert word in problem["detail"], problem

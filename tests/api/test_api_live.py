@@ -108,15 +108,20 @@ async def events(answer: httpx.Response) -> AsyncIterator[Event | str]:
 
 
 @contextlib.asynccontextmanager
-async def stream(api: Api, path: str, **params: object) -> AsyncIterator[AsyncIterator[Event | str]]:
-    async with api.client.stream("GET", path, params=params or None) as answer:  # type: ignore[arg-type]  # as in Api.get
+async def stream(api: Api, path: str, **params: Any) -> AsyncIterator[AsyncIterator[Event | str]]:
+    async with api.client.stream("GET", path, params=params or None) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield events(answer)
 
 
-def summary(event: Event | str) -> tuple[str, list[tuple[str, int, float]]]:
+async def event_of(told: AsyncIterator[Event | str]) -> Event:
+    event = await anext(told)
     assert not isinstance(event, str)
+    return event
+
+
+def summary(event: Event) -> tuple[str, list[tuple[str, int, float]]]:
     _, name, rows = event
     return name, [(row["station_id"], row["connector_id"], row["power_w"]) for row in rows]
 
@@ -124,10 +129,10 @@ def summary(event: Event | str) -> tuple[str, list[tuple[str, int, float]]]:
 async def test_a_stream_is_a_snapshot_and_then_the_changes(api: Api) -> None:
     await api.live.put("telemetry", fill("A/1", "B/1"))
     async with stream(api, f"{FLEET}/stream") as told:
-        first = await anext(told)
+        first = await event_of(told)
         assert summary(first) == ("snapshot", [("A", 1, 0.0), ("B", 1, 0.0)])
         await api.live.put("telemetry", fill("B/1", "C/1", power_w=5.5))
-        second = await anext(told)
+        second = await event_of(told)
         assert summary(second) == ("change", [("B", 1, 5.5), ("C", 1, 5.5)])
         assert first[0] < second[0]
 
@@ -135,14 +140,14 @@ async def test_a_stream_is_a_snapshot_and_then_the_changes(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "params"), [("/api/v1/telemetry/b/live/stream", {}), (f"{FLEET}/stream", {"station_id": ["b", "x"]})]
 )
-async def test_a_stream_tells_only_of_its_stations(api: Api, path: str, params: dict[str, object]) -> None:
+async def test_a_stream_tells_only_of_its_stations(api: Api, path: str, params: dict[str, Any]) -> None:
     add_connector(api.database_url, "B", 1)
     await api.live.put("telemetry", fill("A/1", "B/1", "BB/1"))
     async with stream(api, path, **params) as told:
-        assert summary(await anext(told)) == ("snapshot", [("B", 1, 0.0)])
+        assert summary(await event_of(told)) == ("snapshot", [("B", 1, 0.0)])
         await api.live.put("telemetry", fill("A/1", "BB/1", power_w=1))
         await api.live.put("telemetry", fill("A/1", "B/1", power_w=2))
-        assert summary(await anext(told)) == ("change", [("B", 1, 2)])
+        assert summary(await event_of(told)) == ("change", [("B", 1, 2)])
 
 
 async def test_an_unknown_station_has_no_stream(api: Api) -> None:
