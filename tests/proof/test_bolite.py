@@ -1,0 +1,128 @@
+"""Real data: 720 charging sessions of the Bolite set over HTTP, against the energies their owner reported.
+
+The file has no station: its 39 charging piles are the first four characters of the session id, and no pile has two
+sessions at once. `seq` begins at 0 with every session, so that every session after a pile's first is a reboot.
+"""
+
+import csv
+import gzip
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.proof.platform_process import Platform, running_platform
+from tests.waiting import eventually
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "bolite"
+READINGS_FILE = DATA / "bolite_dc_timeseries.csv.gz"
+READINGS, SESSIONS = 132_546, 720
+MAPPING = ("--set", "station_id=BOLITE-{session_id[:4]}", "--set", "connector_id=1", "--map", "ts=ts_ms")
+PERIOD = {"from": "2025-06-01T00:00:00Z", "to": "2025-11-01T00:00:00Z"}
+
+pytestmark = pytest.mark.skipif(not READINGS_FILE.exists(), reason="the Bolite data is not beside the checkout")
+
+
+@pytest.fixture(params=["embedded", "distributed"])
+def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Platform]:
+    environment = {}
+    if request.param == "distributed":
+        environment = {
+            "VOLTSTREAM_DATABASE_URL": request.getfixturevalue("database_url"),
+            "VOLTSTREAM_RABBITMQ_URL": request.getfixturevalue("rabbitmq_url"),
+            "VOLTSTREAM_KAFKA_URL": request.getfixturevalue("kafka_url"),
+            "VOLTSTREAM_REDIS_URL": request.getfixturevalue("redis_url"),
+        }
+    with running_platform(tmp_path / "data", environment) as running:
+        yield running
+
+
+async def replay(platform: Platform, folder: Path, *options: str) -> dict[str, Any]:
+    """Send the file and wait until nothing is in flight; the ledger's totals."""
+    sent = platform.voltstream("replay", str(READINGS_FILE), *MAPPING, *options, data_dir=folder)
+    assert sent["error"] is None
+    await eventually(lambda: platform.ledger()["closed"], within_s=180)
+    return platform.ledger()
+
+
+def told(platform: Platform) -> dict[str, Any]:
+    """Every figure that must not move: sessions by device name, windows by station."""
+    sessions = {
+        s["session_id"]: {k: s[k] for k in ("station_id", "started_at", "last_at", "energy_uj", "readings", "flagged")}
+        for s in platform.pages("/api/v1/sessions", "sessions", **PERIOD, limit=1_000)
+    }
+    windows = {
+        station: [
+            {k: v for k, v in w.items() if k not in ("revision", "flagged")}
+            for w in platform.pages(f"/api/v1/telemetry/{station}", "windows", **PERIOD, interval="1m", limit=10_000)
+        ]
+        for station in sorted({s["station_id"] for s in sessions.values()})
+    }
+    return {"sessions": sessions, "windows": windows}
+
+
+def energy_by_hand_uj() -> dict[str, int]:
+    """Left rectangles over the rows in file order, in integers: mW x ms."""
+    total: dict[str, int] = defaultdict(int)
+    before: dict[str, tuple[int, int]] = {}
+    with gzip.open(READINGS_FILE, "rt") as file:
+        for row in csv.DictReader(file):
+            name, ts_ms = row["session_id"], int(row["ts_ms"])
+            if name in before:
+                since_ms, power_mw = before[name]
+                total[name] += power_mw * (ts_ms - since_ms)
+            before[name] = ts_ms, round(float(row["power_w"]) * 1_000)
+    return total
+
+
+async def test_real_sessions_have_the_energy_their_owner_reported(platform: Platform, tmp_path: Path) -> None:
+    ledger = await replay(platform, tmp_path / "first")
+    assert ledger == {
+        "accepted": READINGS,
+        "stored": READINGS,
+        "duplicate": 0,
+        "quarantined": 0,
+        "in_flight": 0,
+        "closed": True,
+    }
+    first = await settled(platform)
+    by_hand = energy_by_hand_uj()
+    with (DATA / "bolite_sessions.csv").open() as file:
+        reported = {row["session_id"]: row for row in csv.DictReader(file)}
+    assert len(first["sessions"]) == len(reported) == SESSIONS
+    for name, session in first["sessions"].items():
+        assert session["energy_uj"] == by_hand[name]
+        assert session["energy_uj"] / 3.6e9 == pytest.approx(float(reported[name]["energy_wh_reported"]), rel=1e-6)
+        assert session["readings"] == int(reported[name]["n_points"])
+    assert sum(w["readings"] for station in first["windows"].values() for w in station) == READINGS
+
+    again = await replay(platform, tmp_path / "second")
+    assert (again["stored"], again["duplicate"], again["quarantined"]) == (READINGS, READINGS, 0)
+    assert told(platform) == first, "a second delivery moved a figure"
+
+
+async def test_shuffled_and_resent_gives_the_same_figures(platform: Platform, tmp_path: Path, seed: int) -> None:
+    options = ("--shuffle-s", "60", "--resend-pct", "5", "--seed", str(seed % 2**31))
+    ledger = await replay(platform, tmp_path / "shuffled", *options)
+    assert ledger["stored"] == READINGS
+    assert ledger["quarantined"] == 0
+    assert ledger["duplicate"] == ledger["accepted"] - READINGS > 0
+    figures = await settled(platform)
+    by_hand = energy_by_hand_uj()
+    assert {name: s["energy_uj"] for name, s in figures["sessions"].items()} == by_hand
+    assert sum(w["readings"] for station in figures["windows"].values() for w in station) == READINGS
+
+
+async def settled(platform: Platform) -> dict[str, Any]:
+    """The figures once the rows of running sessions have been written (they may wait for a later step)."""
+
+    def written() -> dict[str, Any] | None:
+        figures = told(platform)
+        complete = sum(s["readings"] for s in figures["sessions"].values()) == READINGS
+        return figures if complete else None
+
+    found = await eventually(written, within_s=60)
+    assert found is not None
+    return found
