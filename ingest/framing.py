@@ -40,7 +40,11 @@ class Framer:
         metrics: IngestMetrics,
         on_durable: Callable[[int, int], None] = lambda _partition, _items_total: None,
     ) -> None:
-        """`source`: 16 hex digits, new at every start. `on_durable(partition, items_total)`: a frame is durable."""
+        """`source`: 16 hex digits, new at every start.
+
+        `on_durable(partition, items_total)`: a frame is durable, and up to it the partition had so many items. Only
+        ever told more.
+        """
         self.source = source
         self._log = log
         self._partitions = partitions
@@ -50,6 +54,7 @@ class Framer:
         self._on_durable = on_durable
         self._numbers = [0] * partitions  # of the next frame
         self._items_totals = [0] * partitions  # of all frames the log took
+        self._durable_totals = [0] * partitions  # of the highest durable frame
         self._pending: list[Portion] = []
         self._items_pending = 0
         self._due = asyncio.Event()
@@ -152,7 +157,9 @@ class Framer:
             raise
         self._metrics.append_s.observe(self._clock.monotonic_s() - started_s)
         self._metrics.frame_items.observe(draft.items)
-        self._on_durable(draft.partition, items_total)
+        if items_total > self._durable_totals[draft.partition]:  # confirms may overtake each other
+            self._durable_totals[draft.partition] = items_total
+            self._on_durable(draft.partition, items_total)
         for portion in draft.portions:
             portion.confirm()
 

@@ -33,14 +33,20 @@ def read_batch(body: bytes, rows_max: int) -> pa.RecordBatch | None:
         raise Malformed("this is the Arrow file format; send the stream format (pyarrow.ipc.new_stream)")
     try:
         return _read(body, rows_max)
+    except StopIteration:
+        raise Malformed(f"an empty Arrow stream; {_MEND}") from None
     except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, OverflowError) as error:
         raise Malformed(f"not an Arrow stream: {ascii(str(error)[:200])[1:-1]}; {_MEND}") from None
 
 
 def _read(body: bytes, rows_max: int) -> pa.RecordBatch | None:
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
-    schema = pa.ipc.read_schema(messages.read_next_message()).remove_metadata()
+    head = messages.read_next_message()
+    if head.type != "schema":  # pyarrow itself does not look, and crashes the process
+        raise Malformed(f"the stream does not begin with its schema; {_MEND}")
+    schema = pa.ipc.read_schema(head).remove_metadata()
     for field in schema:
+        _ = field.name, str(field.type)  # raises now where it is no UTF-8, not when somebody looks
         if not any(is_type(field.type) for is_type in _PLAIN):
             raise Malformed(f"column {ascii(field.name[:64])[1:-1]} has type {field.type}, which is not read; {_MEND}")
     batches: list[pa.RecordBatch] = []

@@ -98,6 +98,7 @@ def _malformed(error: Exception, body: bytes) -> Malformed:
         return Malformed("the body is nested too deeply to be readings")
     match = _POSITION.search(str(error))
     position = int(match[1]) if match else len(body)
+    position -= "trailing" in str(error)  # there msgspec names the byte behind
     what = "the body ends too early" if "truncated" in str(error) else "the body is not JSON"
     return Malformed(f"{what}, at byte {position}; send an object, an array of objects, or NDJSON", position)
 

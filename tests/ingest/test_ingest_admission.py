@@ -1,0 +1,251 @@
+"""Laws of admission: every item is accounted for, a bad one harms no neighbour, and both paths judge alike."""
+
+import json
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.admission import Admitted, Rules, admit_arrow, admit_json, admit_ndjson
+from ingest.admission.fixed import thousandths, thousandths_all
+from ingest.admission.moment import MANY, UNREADABLE, epoch_ms, epoch_ms_all
+from ingest.admission.wire import FIELDS, SessionEventName, StatusName
+from ingest.errors import Malformed, TooLarge
+from schemas.reading import QUANTITIES, RAW_ITEM_BYTES_MAX, READING_SCHEMA, SESSION_EVENT_NAMES, STATUS_NAMES
+from tests.ingest.wire_strategies import (
+    BOUND,
+    NOW_MS,
+    RULES,
+    as_json,
+    batches,
+    good_items,
+    items,
+    judge,
+    rows_of,
+    verdict,
+)
+
+GOOD: dict[str, Any] = {"station_id": "CP1", "connector_id": 1, "ts": "2026-11-22T13:17:47Z"}
+ADMISSIONS = [admit_json, admit_ndjson, admit_arrow]
+
+
+def refusal(item: object, rules: Rules = RULES) -> tuple[str, str]:
+    admitted = admit_json(as_json([item]), rules)
+    (refused,) = admitted.refused
+    return refused.reason, refused.detail
+
+
+@pytest.mark.parametrize("admit", ADMISSIONS)
+@given(body=st.binary(max_size=400))
+def test_any_bytes_are_judged_or_refused_and_never_crash(
+    admit: Callable[[bytes, Rules], Admitted], body: bytes
+) -> None:
+    assert verdict(admit, body, RULES).isprintable()
+
+
+@pytest.mark.parametrize("admit", [admit_json, admit_ndjson])
+@given(batch=batches, data=st.data())
+def test_a_damaged_body_never_crashes(
+    admit: Callable[[bytes, Rules], Admitted], batch: list[Any], data: st.DataObject
+) -> None:
+    body = bytearray(as_json(batch))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        body[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+        body = body or bytearray(b"[")
+    assert verdict(admit, bytes(body), BOUND).isprintable()
+
+
+@given(batch=batches, rules=st.sampled_from([RULES, BOUND]))
+def test_admission_agrees_with_the_plain_judge(batch: list[Any], rules: Rules) -> None:
+    admitted = admit_json(as_json(batch), rules)
+    expected = [judge(item, rules) for item in json.loads(as_json(batch))]
+    empty = dict.fromkeys(READING_SCHEMA.names) | {"status": 0, "session_event": 0}
+    assert rows_of(admitted) == [empty | row for row in expected if row is not None]
+    assert [item.place for item in admitted.refused] == [at for at, row in enumerate(expected) if row is None]
+
+
+@given(batch=batches, rules=st.sampled_from([RULES, BOUND]))
+def test_a_batch_is_judged_as_each_of_its_items_alone(batch: list[Any], rules: Rules) -> None:
+    together = admit_json(as_json(batch), rules)
+    alone = [admit_json(as_json([item]), rules) for item in batch]
+    assert rows_of(together) == [row for one in alone for row in rows_of(one)]
+    assert [item._replace(place=0) for item in together.refused] == [item for one in alone for item in one.refused]
+
+
+@given(batch=batches)
+def test_every_item_is_accepted_or_refused_exactly_once(batch: list[Any]) -> None:
+    admitted = admit_json(as_json(batch), BOUND)
+    assert admitted.accepted + len(admitted.refused) == len(batch)
+    places = [item.place for item in admitted.refused]
+    assert places == sorted(set(places))
+    assert all(item.raw == as_json(batch[item.place])[:RAW_ITEM_BYTES_MAX] for item in admitted.refused)
+    assert all(item.reason and item.detail.isprintable() for item in admitted.refused)
+
+
+@given(before=st.lists(good_items, max_size=15), bad=items, after=st.lists(good_items, max_size=15))
+def test_the_neighbours_of_any_item_stay_as_they_are(before: list[Any], bad: object, after: list[Any]) -> None:
+    with_it = admit_json(as_json([*before, bad, *after]), RULES)
+    own = admit_json(as_json([bad]), RULES)
+    first, last = (rows_of(admit_json(as_json(part), RULES)) for part in (before, after))
+    assert rows_of(with_it) == [*first, *rows_of(own), *last]
+
+
+@given(batch=batches)
+def test_ndjson_is_judged_as_json(batch: list[Any]) -> None:
+    lines = b"\n \r\n".join(map(as_json, batch)) + b"\r\n"
+    left, right = admit_json(as_json(batch), BOUND), admit_ndjson(lines, BOUND)
+    assert rows_of(left) == rows_of(right)
+    assert [item[:3] for item in left.refused] == [item[:3] for item in right.refused]
+
+
+def test_a_broken_line_of_ndjson_is_refused_alone() -> None:
+    good = as_json(GOOD)
+    admitted = admit_ndjson(b"\n".join([good, b'{"station_id":', b"\xff\xfe", b"[" * 100_000, good]), RULES)
+    assert admitted.accepted == 2
+    assert [(item.place, item.reason) for item in admitted.refused] == [(at, "malformed") for at in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "words"),
+    [
+        ({"energy_kwh": 3}, "unknown_field", "unknown field energy_kwh; send energy_wh in watt-hours"),
+        ({"power_kw": 3}, "unknown_field", "send power_w in watts"),
+        ({"timestamp": 3}, "unknown_field", "send ts"),
+        ({"connectorId": 3}, "unknown_field", "did you mean connector_id?"),
+        ({"station_id": None}, "missing_field", "station_id is missing"),
+        ({"ts": None}, "missing_field", "ts is missing"),
+        ({"connector_id": "1"}, "wrong_type", "connector_id must be an integer, this is a string"),
+        ({"connector_id": True}, "wrong_type", "boolean"),
+        ({"connector_id": 1.0}, "wrong_type", "integer"),
+        ({"connector_id": 32_768}, "out_of_range", "0 to 32767"),
+        ({"seq": -1}, "out_of_range", "seq must be 0"),
+        ({"boot": 2**53}, "out_of_range", "boot must be 0"),
+        ({"energy_wh": "12"}, "wrong_type", "a number"),
+        ({"power_w": 2e7}, "absurd", "-10000000 to 10000000"),
+        ({"soc_pct": 100.001}, "absurd", "0 to 100"),
+        ({"station_id": ""}, "station_id_invalid", "1 to 36"),
+        ({"station_id": "CP\u00e9"}, "station_id_invalid", "printable ASCII"),
+        ({"station_id": "CP\n"}, "station_id_invalid", "printable ASCII"),
+        ({"session_id": "a\0b"}, "session_id_invalid", "printable ASCII"),
+        ({"session_id": "x" * 65}, "session_id_invalid", "1 to 64"),
+        ({"status": "charging"}, "status_unknown", "SuspendedEVSE"),
+        ({"session_event": "Stopped"}, "session_event_unknown", "Started, Updated, Ended"),
+        ({"ts": "2026-11-22T13:17:47"}, "ts_naive", "+02:00"),
+        ({"ts": "22.11.2026"}, "ts_invalid", "RFC 3339"),
+        ({"ts": "2026-02-30T00:00:00Z"}, "ts_invalid", "RFC 3339"),
+        ({"ts": 1_795_353_467.5}, "ts_invalid", "without a point"),
+        ({"ts": NOW_MS // 1_000}, "ts_ancient", "epoch milliseconds"),
+        ({"ts": "2001-01-01T00:00:00Z"}, "ts_ancient", "clock"),
+        ({"ts": "2026-11-24T13:17:48Z"}, "ts_future", "clock"),
+        ({"ts": NOW_MS * 1_000}, "ts_future", "epoch milliseconds"),
+        ({"voltage_v": [1]}, "wrong_type", "array"),
+    ],
+)
+def test_a_bad_item_is_told_its_reason_and_the_mend(change: dict[str, Any], reason: str, words: str) -> None:
+    found, detail = refusal(GOOD | change)
+    assert found == reason
+    assert words in detail
+
+
+def test_a_number_beyond_every_float_is_refused_alone() -> None:
+    good = as_json(GOOD)
+    admitted = admit_json(b"[%b,%b,%b]" % (good, good[:-1] + b',"power_w":1e999}', good), RULES)
+    assert admitted.accepted == 2
+    assert len(admitted.refused) == 1
+
+
+def test_a_foreign_station_is_refused_and_ids_compare_without_case() -> None:
+    admitted = admit_json(as_json([GOOD | {"station_id": name} for name in ("cp1", "CP9", "Cp2")]), BOUND)
+    assert [row["station_id"] for row in rows_of(admitted)] == ["CP1", "CP2"]
+    assert [(item.place, item.reason) for item in admitted.refused] == [(1, "station_forbidden")]
+
+
+@pytest.mark.parametrize("body", [b"", b" \r\n\t", b"[]", b" [ ] "])
+def test_nothing_is_accepted_of_nothing(body: bytes) -> None:
+    admitted = admit_json(body, RULES)
+    assert (admitted.accepted, admitted.refused) == (0, [])
+    assert rows_of(admitted) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "position"),
+    [(b"station", 0), (b'[{"ts": }]', 8), (b'[{"a":1}', 8), (b"[1] x", 4), (b"\xef\xbb\xbf{}", 0), (b'{"a":1}}', 7)],
+)
+def test_a_body_that_is_not_json_is_refused_with_the_place(body: bytes, position: int) -> None:
+    with pytest.raises(Malformed) as caught:
+        admit_json(body, RULES)
+    assert caught.value.position == position
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b"[" * 200_000 + b"]" * 200_000, b'{"a":' * 200_000, b'"x"', b"1"])
+def test_json_of_no_readings_is_malformed(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        admit_json(body, RULES)
+
+
+def test_too_many_items_are_too_large_in_every_form() -> None:
+    good = as_json(GOOD)
+    for admit, body in (
+        (admit_json, b"[" + b",".join([good] * 1_001) + b"]"),
+        (admit_json, b"[" + b"1," * 1_001 + b"1]"),
+        (admit_json, b"[" + b"1," * 1_600_000 + b"1]"),
+        (admit_ndjson, b"\n".join([good] * 1_002)),
+        (admit_ndjson, b"\n" * 2_000_000),
+    ):
+        with pytest.raises(TooLarge):
+            admit(body, RULES)
+
+
+def test_a_large_raw_item_is_cut() -> None:
+    (refused,) = admit_json(as_json([GOOD | {"note": "x" * 100_000}]), RULES).refused
+    assert len(refused.raw) == RAW_ITEM_BYTES_MAX
+
+
+_halves = st.integers(-(10**13), 10**13).map(lambda n: float(Decimal(2 * n + 1) / 2_000))
+
+
+@given(st.lists(st.floats(-1e12, 1e12) | _halves | st.sampled_from([2.0015, 1.0005, 0.0005, -0.0015]), min_size=1))
+def test_thousandths_are_the_decimals_rounded_half_even(values: list[float]) -> None:
+    expected = [int((Decimal(repr(value)) * 1_000).to_integral_value(ROUND_HALF_EVEN)) for value in values]
+    assert thousandths_all(np.array(values)).tolist() == expected
+    assert [thousandths(value) for value in values] == expected
+
+
+_digits = st.text("0123456789", min_size=1, max_size=9)
+_texts = st.builds(
+    "{:04d}-{:02d}-{:02d}{}{:02d}{}{}{}".format,
+    st.sampled_from([0, 1, 1677, 1678, 1970, 2026, 2261, 2262, 9999]),
+    st.integers(0, 13),
+    st.integers(0, 32),
+    st.sampled_from(["T", " ", "t"]),
+    st.integers(0, 25),
+    st.sampled_from(["", ":00", ":59:59", ":60:00", ":00:60", ":1:1"]),
+    st.just("") | _digits.map(".{}".format),
+    st.sampled_from(["Z", "", "z", "+00:00", "-00:00", "+14:00", "-23:59", "+24:00", "+0530", "+05", "+5", "+05:60"]),
+) | st.text(max_size=30)
+
+
+@given(st.lists(_texts, min_size=1, max_size=3))
+def test_times_are_read_alike_one_by_one_and_all_at_once(texts: list[str]) -> None:
+    for text in texts:
+        repeated = epoch_ms_all([text] * MANY)
+        assert repeated.tolist() == [epoch_ms(text)] * MANY
+
+
+def test_times_before_the_epoch_are_rounded_to_the_past() -> None:
+    text = "1969-12-31T23:59:59.9995Z"
+    assert epoch_ms(text) == -1
+    assert epoch_ms_all([text] * MANY).tolist() == [-1] * MANY
+    assert epoch_ms("1969-12-31T23:59:59.9995") == UNREADABLE
+
+
+def test_the_words_of_the_wire_are_those_of_the_language() -> None:
+    assert list(get_args(StatusName)) == list(STATUS_NAMES)
+    assert list(get_args(SessionEventName)) == list(SESSION_EVENT_NAMES)
+    columns = {name: column for name, (column, *_) in QUANTITIES.items()} | {"ts": "ts_ms"}
+    assert {columns.get(name, name) for name in FIELDS} == set(READING_SCHEMA.names)

@@ -1,0 +1,253 @@
+"""Laws of framing: numbers without a hole whatever fails, exact totals, and no answer before all items are durable."""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from ingest.admission import Admitted, Refused, admit_json, packed
+from ingest.framing import Framer
+from ingest.grouping import REFUSED_FRAME_BYTES_MAX, RequestContext
+from ingest.metrics import IngestMetrics
+from kit.clock import ManualClock
+from kit.errors import KitError, Overloaded, Unavailable
+from schemas.frame import FRAME_ITEMS_MAX, FrameHeader, FrameKind, decode_body, decode_header, partition_of
+from schemas.reading import RAW_ITEM_BYTES_MAX
+from tests.ingest.wire_strategies import NOW_MS, RULES
+from tests.waiting import eventually
+
+PARTITIONS = 3
+
+
+@dataclass
+class ScriptedLog:
+    """Takes, refuses or loses sight of records as told; what it took is in `taken`, what is durable in `durable`."""
+
+    script: list[str] = field(default_factory=list)  # outcome of each append; "ok" when used up
+    taken: list[bytes] = field(default_factory=list)
+    durable: list[bytes] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def append(self, partition: int, record: bytes) -> None:
+        outcome = self.script.pop(0) if self.script else "ok"
+        if outcome == "full":
+            raise Overloaded("full", 7)
+        if outcome == "closed":
+            raise Unavailable("closed")
+        assert decode_header(record).partition == partition
+        self.taken.append(record)
+        if outcome == "at once":
+            self.durable.append(record)
+            return
+        await self.gate.wait()
+        if outcome == "lost":
+            raise Unavailable("no confirm in time")
+        self.durable.append(record)
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def framer_on(log: ScriptedLog, totals: dict[int, int] | None = None) -> Framer:
+    known = {} if totals is None else totals
+    return Framer(
+        log,
+        source="0123456789abcdef",
+        partitions=PARTITIONS,
+        linger_ms=0,
+        clock=ManualClock(),
+        metrics=IngestMetrics(CollectorRegistry()),
+        on_durable=known.__setitem__,
+    )
+
+
+def readings(stations: list[str], start: int = 0) -> Admitted:
+    items = [
+        {"station_id": name, "connector_id": 1, "ts": NOW_MS, "seq": start + at} for at, name in enumerate(stations)
+    ]
+    return admit_json(msgspec.json.encode(items), RULES)
+
+
+def refused(station: str | None, size: int = 3) -> Refused:
+    return Refused(0, "absurd", "too much", b"r" * size, station)
+
+
+def headers_of(frames: list[bytes]) -> dict[int, list[FrameHeader]]:
+    found: dict[int, list[FrameHeader]] = defaultdict(list)
+    for frame in frames:
+        header = decode_header(frame)
+        assert header.items == decode_body(frame).num_rows <= FRAME_ITEMS_MAX
+        found[header.partition].append(header)
+    return found
+
+
+def assert_no_hole(frames: list[bytes]) -> None:
+    for headers in headers_of(frames).values():
+        assert [header.number for header in headers] == list(range(len(headers)))
+        total = 0
+        for header in headers:
+            total += header.items
+            assert header.items_total == total
+
+
+def seqs_of(frames: list[bytes]) -> list[int]:
+    found: list[int] = []
+    for frame in frames:
+        if decode_header(frame).kind == FrameKind.READINGS:
+            found += decode_body(frame).column("seq").to_pylist()
+    return found
+
+
+_outcomes = st.lists(st.sampled_from(["ok", "at once", "full", "closed", "lost"]), max_size=30)
+_requests = st.lists(
+    st.tuples(st.lists(st.sampled_from(["A", "b", "C", "D", "E"]), max_size=6), st.integers(0, 3), st.booleans()),
+    max_size=12,
+)
+
+
+@given(script=_outcomes, requests=_requests)
+def test_whatever_fails_numbers_have_no_hole_and_answers_are_true(
+    script: list[str], requests: list[tuple[list[str], int, bool]]
+) -> None:
+    async def scenario() -> None:
+        log = ScriptedLog(list(script))
+        totals: dict[int, int] = {}
+        framer = framer_on(log, totals)
+        framer.start()
+        sent: list[tuple[set[int], int, asyncio.Task[None]]] = []
+        start = 0
+        for stations, bad, as_columns in requests:
+            admitted = readings(stations, start)
+            admitted = packed(admitted) if as_columns else admitted
+            admitted = Admitted(admitted.rows, [refused("A"), refused(None), refused("C")][:bad])
+            task = asyncio.create_task(framer.submit(admitted, RequestContext("token")))
+            sent.append((set(range(start, start + len(stations))), bad, task))
+            start += len(stations)
+            if start % 2:
+                await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        log.gate.set()
+        results = await asyncio.gather(*(task for _, _, task in sent), return_exceptions=True)
+        await framer.close()
+        assert_no_hole(log.taken)
+        durable = seqs_of(log.durable)
+        assert len(durable) == len(set(durable))
+        for (wanted, _, _), result in zip(sent, results, strict=True):
+            assert result is None or isinstance(result, KitError)
+            if result is None:
+                assert wanted <= set(durable)
+        expected = {
+            at: max(header.items_total for header in headers) for at, headers in headers_of(log.durable).items()
+        }
+        assert totals == expected
+        if not script:
+            assert sum(totals.values()) == sum(len(wanted) + bad for wanted, bad, _ in sent)
+
+    asyncio.run(scenario())
+
+
+async def test_rows_go_to_the_partition_of_their_station_in_order_of_arrival() -> None:
+    log = ScriptedLog()
+    log.gate.set()
+    framer = framer_on(log)
+    framer.start()
+    names = [f"CP{at % 7}" for at in range(50)]
+    await asyncio.gather(
+        framer.submit(readings(names), RequestContext("t")),
+        framer.submit(packed(readings(names, 100)), RequestContext("t")),
+    )
+    await framer.close()
+    for frame in log.durable:
+        body = decode_body(frame)
+        assert {partition_of(name, PARTITIONS) for name in body.column("station_id").to_pylist()} == {
+            decode_header(frame).partition
+        }
+        seqs = body.column("seq").to_pylist()
+        assert seqs == sorted(seqs)
+
+
+async def test_many_requests_share_one_frame_a_partition() -> None:
+    log = ScriptedLog()
+    log.gate.set()
+    framer = framer_on(log)
+    framer.start()
+    context = RequestContext("t", "00-11111111111111111111111111111111-2222222222222222-01", "corr-1")
+    await asyncio.gather(*(framer.submit(readings(["A"], at), context) for at in range(100)))
+    await framer.close()
+    (header,) = headers_of(log.durable)[partition_of("A", PARTITIONS)]
+    assert (header.items, header.traceparent, header.correlation_id) == (100, context.traceparent, "corr-1")
+
+
+async def test_a_large_request_is_split_and_answered_after_its_last_frame() -> None:
+    log = ScriptedLog(["at once", "ok"])
+    framer = framer_on(log)
+    framer.start()
+    big = Admitted(readings([]).rows, [refused("A", RAW_ITEM_BYTES_MAX) for _ in range(100)])
+    task = asyncio.create_task(framer.submit(big, RequestContext("t")))
+    await eventually(lambda: len(log.taken) == 2)
+    assert len(log.durable) == 1
+    assert not task.done()
+    log.gate.set()
+    await task
+    await framer.close()
+    assert_no_hole(log.taken)
+    assert all(len(frame) < 2 * REFUSED_FRAME_BYTES_MAX for frame in log.taken)
+    assert sum(header.items for header in headers_of(log.durable)[partition_of("A", PARTITIONS)]) == 100
+
+
+async def test_overload_is_told_with_the_time_to_come_back() -> None:
+    log = ScriptedLog(["full"])
+    framer = framer_on(log)
+    framer.start()
+    with pytest.raises(Overloaded) as caught:
+        await framer.submit(readings(["A"]), RequestContext("t"))
+    assert caught.value.retry_after_s == 7
+    log.gate.set()
+    await framer.submit(readings(["A"]), RequestContext("t"))
+    await framer.close()
+    assert_no_hole(log.taken)
+    assert len(log.durable) == 1
+
+
+async def test_nothing_is_taken_after_the_end_and_what_waits_is_flushed() -> None:
+    log = ScriptedLog()
+    log.gate.set()
+    framer = framer_on(log)
+    framer.start()
+    waiting = asyncio.create_task(framer.submit(readings(["A"]), RequestContext("t")))
+    await asyncio.sleep(0)
+    await framer.close()
+    await waiting
+    assert len(log.durable) == 1
+    with pytest.raises(Unavailable):
+        await framer.submit(readings(["A"]), RequestContext("t"))
+
+
+async def test_a_request_whose_client_left_harms_no_other() -> None:
+    log = ScriptedLog()
+    framer = framer_on(log)
+    framer.start()
+    tasks = [asyncio.create_task(framer.submit(readings(["A"], at), RequestContext("t"))) for at in range(2)]
+    await eventually(lambda: log.taken)
+    tasks[0].cancel()
+    log.gate.set()
+    await tasks[1]
+    await framer.close()
+    assert seqs_of(log.durable) == [0, 1]
+
+
+async def test_items_without_a_station_stay_in_the_partition_of_their_token() -> None:
+    log = ScriptedLog()
+    log.gate.set()
+    framer = framer_on(log)
+    framer.start()
+    for _ in range(3):
+        await framer.submit(Admitted(readings([]).rows, [refused(None)]), RequestContext("token"))
+    await framer.close()
+    assert len(headers_of(log.durable)) == 1
