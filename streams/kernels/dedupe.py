@@ -8,17 +8,18 @@ taken for a duplicate.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, any_of, rounds, shifted
+from streams.kernels.runs import FAR, I64, NULL, Runs, rounds, runs_of, shifted
 
 WINDOW: Final = 64  # sequence numbers: at one reading in 10 s, ten minutes of reordering; 512 bytes a connector
 TS_WINDOW: Final = 8  # recent timestamps of connectors without seq: only a cache in front of the store
+PASSES: Final = 4  # a lane with more odd readings than this in one batch (reboots, repetitions) is walked
 _LOW32: Final = 0xFFFF_FFFF
 
 
@@ -54,41 +55,66 @@ class Identities:
     ts_ms: I64
     fingerprint: I64  # [1, 2**32)
 
+    def at(self, rows: I64) -> "Identities":
+        """Some of the rows (themselves, if it is all of them)."""
+        if len(rows) == len(self.slot):
+            return self
+        return Identities(*(getattr(self, f.name)[rows] for f in fields(self)))
+
 
 def judge(state: DedupeState, rows: Identities, runs: Runs) -> tuple[NDArray[np.int8], I64]:
-    """Verdict of every row, and the entries of `state.window` that changed. Advances the state."""
+    """Verdict of every row, and the entries of `state.window` that changed. Advances the state.
+
+    Plain rows are taken all at once up to the first odd one of each lane, then that one, and so on; lanes that are odd
+    throughout are walked in rounds.
+    """
     verdict = np.zeros(len(rows.slot), np.int8)
-    plain = _plain_lanes(state, rows, runs)
-    changed = [_advance_plain(state, rows, runs, plain)]
-    for lanes, at in rounds(runs, ~plain):
-        slot = runs.key[lanes]
-        numbered = rows.seq[at] != NULL
-        changed.append(_judge_numbered(state, rows, slot[numbered], at[numbered], verdict))
-        _judge_bare(state, rows, slot[~numbered], at[~numbered], verdict)
-    return verdict, np.concatenate(changed)
+    at = np.arange(len(rows.slot))
+    changed = []
+    for _ in range(PASSES):
+        if not len(at):
+            break
+        stop = runs.start + _plain_prefix(state, rows.at(at), runs)
+        plain = np.arange(len(at)) < stop[runs.of_row]
+        changed.append(_advance_plain(state, rows.at(at[plain])))
+        odd = at[stop[stop < runs.start + runs.length]]
+        changed.append(_judge_round(state, rows, odd, verdict))
+        at = at[np.arange(len(at)) > stop[runs.of_row]]
+        runs = runs_of(rows.slot[at])
+    for _, row in rounds(runs, np.ones(len(runs.key), np.bool_)):
+        changed.append(_judge_round(state, rows, at[row], verdict))
+    return verdict, np.concatenate([at[:0], *changed])
 
 
-def _plain_lanes(state: DedupeState, rows: Identities, runs: Runs) -> Bools:
-    """Lanes in which every row is above all before it, in the boot that the window is of."""
+def _plain_prefix(state: DedupeState, rows: Identities, runs: Runs) -> I64:
+    """(runs,) how many rows at the beginning are each above all before it, in the boot that the window is of."""
     slot = runs.key
     boot = np.where(state.seq_max[slot] < 0, rows.boot[runs.start], state.boot[slot])[runs.of_row]
     odd = rows.boot != boot
     odd |= rows.seq <= shifted(rows.seq, runs, state.seq_max[slot])  # a reading without seq is NULL, below all
     odd |= rows.ts_ms < state.boot_ts_ms[slot][runs.of_row]
-    return ~any_of(odd, runs)
+    if not odd.any():
+        return runs.length
+    place = np.arange(len(odd)) - runs.start[runs.of_row]
+    return np.minimum.reduceat(np.where(odd, place, runs.length[runs.of_row]), runs.start)
 
 
-def _advance_plain(state: DedupeState, rows: Identities, runs: Runs, plain: Bools) -> I64:
-    slot, start = runs.key[plain], runs.start[plain]
-    state.boot[slot] = rows.boot[start]
-    state.seq_max[slot] = rows.seq[start + runs.length[plain] - 1]
-    if len(runs.start):
-        newest = np.maximum.reduceat(rows.ts_ms, runs.start)[plain]
+def _advance_plain(state: DedupeState, rows: Identities) -> I64:
+    runs = runs_of(rows.slot)
+    slot, last = runs.key, runs.start + runs.length - 1
+    state.boot[slot] = rows.boot[last]
+    state.seq_max[slot] = rows.seq[last]
+    if len(slot):
+        newest = np.maximum.reduceat(rows.ts_ms, runs.start)
         state.ts_max_ms[slot] = np.maximum(state.ts_max_ms[slot], newest)
-    taken = plain[runs.of_row]
-    if not taken.all():
-        return _remember(state, rows.slot[taken], rows.seq[taken], rows.fingerprint[taken])
     return _remember(state, rows.slot, rows.seq, rows.fingerprint)
+
+
+def _judge_round(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
+    """One row of each of several slots. Returns the window entries that changed."""
+    numbered = rows.seq[at] != NULL
+    _judge_bare(state, rows, at[~numbered], verdict)
+    return _judge_numbered(state, rows, at[numbered], verdict)
 
 
 def _remember(state: DedupeState, slot: I64, seq: I64, fingerprint: I64) -> I64:
@@ -98,8 +124,9 @@ def _remember(state: DedupeState, slot: I64, seq: I64, fingerprint: I64) -> I64:
     return entry
 
 
-def _judge_numbered(state: DedupeState, rows: Identities, slot: I64, at: I64, verdict: NDArray[np.int8]) -> I64:
-    """One round over readings with seq, at most one a slot. Returns the window entries that changed."""
+def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
+    """Readings with seq, at most one a slot. Returns the window entries that changed."""
+    slot = rows.slot[at]
     boot, seq, ts_ms, fingerprint = rows.boot[at], rows.seq[at], rows.ts_ms[at], rows.fingerprint[at]
     seq_max, ts_max_ms, boot_now = state.seq_max[slot], state.ts_max_ms[slot], state.boot[slot]
     first = seq_max < 0
@@ -132,8 +159,9 @@ def _judge_numbered(state: DedupeState, rows: Identities, slot: I64, at: I64, ve
     return np.concatenate([emptied, _remember(state, slot[fresh], seq[fresh], fingerprint[fresh])])
 
 
-def _judge_bare(state: DedupeState, rows: Identities, slot: I64, at: I64, verdict: NDArray[np.int8]) -> None:
-    """One round over readings without seq, at most one a slot."""
+def _judge_bare(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> None:
+    """Readings without seq, at most one a slot."""
+    slot = rows.slot[at]
     ts_ms, fingerprint = rows.ts_ms[at], rows.fingerprint[at]
     fresh = ts_ms > state.bare_ts_max_ms[slot]
     entry = slot * TS_WINDOW + ((ts_ms // 1_000 * 0x9E37_79B1) >> 7 & (TS_WINDOW - 1))
