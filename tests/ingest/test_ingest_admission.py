@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.admission import Admitted, Rules, admit_arrow, admit_json, admit_ndjson
@@ -206,10 +206,13 @@ def test_a_large_raw_item_is_cut() -> None:
     assert len(refused.raw) == RAW_ITEM_BYTES_MAX
 
 
+# Of these the float product alone would be rounded the wrong way, as of 0.6 % of all halves.
+_TREACHEROUS = [66313.4435, 4154.7025, 8680961738.3005, 65.87650000000001, 225.30949999999999, 2.0015, 0.0005, -0.0015]
 _halves = st.integers(-(10**13), 10**13).map(lambda n: float(Decimal(2 * n + 1) / 2_000))
 
 
-@given(st.lists(st.floats(-1e12, 1e12) | _halves | st.sampled_from([2.0015, 1.0005, 0.0005, -0.0015]), min_size=1))
+@given(st.lists(st.floats(-1e12, 1e12) | _halves | st.sampled_from(_TREACHEROUS), min_size=1))
+@example(_TREACHEROUS)
 def test_thousandths_are_the_decimals_rounded_half_even(values: list[float]) -> None:
     expected = [int((Decimal(repr(value)) * 1_000).to_integral_value(ROUND_HALF_EVEN)) for value in values]
     assert thousandths_all(np.array(values)).tolist() == expected

@@ -4,6 +4,7 @@ import gzip
 import json
 import socket
 import time
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -16,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
+from ingest.bodies import inflate
+from ingest.errors import TooLarge
 from kit.live import InProcessLive
 from schemas.frame import FrameKind, decode_body, decode_header
 from tests.ingest.conftest import BOUND_DEVICE, DEVICE, OPERATOR, SETTINGS, Door, DoorLog, make_door_app
@@ -134,6 +137,19 @@ def test_a_bomb_is_refused_while_it_inflates(door: Door, compress: Any) -> None:
     assert_problem(post(door, bomb, coding), 413, "inflates to more than 1000000")
     at_the_bound = compress(b"[" + b" " * (SETTINGS.inflated_bytes_max - 2) + b"]")
     assert post(door, at_the_bound, coding).status_code == 202
+
+
+@pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+def test_a_bomb_never_takes_much_more_memory_than_the_bound(coding: str, compress: Any) -> None:
+    bomb = compress(bytes(200_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            inflate(bomb, coding, 100_000)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 40 << 20  # zstd's slack of 32 MiB, see bodies.py
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
