@@ -154,27 +154,33 @@ def _advance(
         if open_before.get(past.slot) == key
     }
     taken = np.flatnonzero((members.key != NULL) & ~members.late)
-    runs = runs_of(members.key[taken])
-    slot = rows.slot[taken[runs.start]]
+    resumed = np.isin(taken, [row for key, row in members.named if key in members.reopened])
+    runs = _lane_runs(members.key[taken], resumed)
+    key, slot = members.key[taken[runs.start]], rows.slot[taken[runs.start]]
     before = np.array([open_before[s] for s in slot.tolist()], np.int64)
-    continuing = (runs.key == before) & ~np.isin(runs.key, list(members.reopened))
+    continuing = (key == before) & ~resumed[runs.start]
     lanes = Lanes.fresh(len(slot))
     lanes.put(np.flatnonzero(continuing), state.lanes(slot[continuing]))
     flagged = np.where(continuing, state.open_flagged[slot], 0)
 
     samples = Samples(rows.ts_ms[taken], rows.seq[taken], rows.energy_mwh[taken], rows.power_mw[taken])
-    lane_runs = Runs(np.arange(len(slot)), runs.start, runs.length, runs.of_row)
-    rows.flags[taken] |= energy.advance(lanes, samples, lane_runs, power_max_mw)
+    rows.flags[taken] |= energy.advance(lanes, samples, runs, power_max_mw)
     flagged += np.bincount(runs.of_row[rows.flagged()[taken]], minlength=len(slot))
 
-    still = state.open_key[slot] == runs.key
+    still = state.open_key[slot] == key
     state.put_lanes(slot[still], lanes, np.flatnonzero(still))
     state.open_flagged[slot[still]] = flagged[still]
     for lane in np.flatnonzero(~still).tolist():
-        key = int(runs.key[lane])
-        figures[key] = _figures(members.closed[key], lanes, lane, int(flagged[lane]))
-    dirty = set(runs.key[lanes.dirty != 0].tolist()) | set(members.key[members.late].tolist())
+        past = members.closed[int(key[lane])]
+        figures[past.key] = _figures(past, lanes, lane, int(flagged[lane]))
+    dirty = set(key[lanes.dirty != 0].tolist()) | set(members.key[members.late].tolist())
     return figures, dirty
+
+
+def _lane_runs(key: I64, resumed: Bools) -> Runs:
+    """The runs of equal keys, a new one also where a session resumes after its time-out; `key` of a run: its number."""
+    first = resumed | (key != shifted(key, runs_of(np.zeros(len(key), np.int64)), np.zeros(min(len(key), 1), np.int64)))
+    return runs_of(np.cumsum(first) - 1)
 
 
 def _figures(past: Past, lanes: Lanes, lane: int, flagged: int) -> _Figures:

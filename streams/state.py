@@ -30,7 +30,7 @@ _LANE_FIELDS: Final = tuple(f.name for f in fields(Lanes))
 _SCALARS: Final[dict[str, int]] = {
     "connector_key": 0,
     "station": 0,
-    **dict.fromkeys(("boot", "boot_ts_ms", "ts_max_ms", "bare_ts_max_ms"), NULL),
+    **dict.fromkeys(("boot", "boot_max", "boot_ts_ms", "ts_max_ms", "bare_ts_max_ms"), NULL),
     "seq_max": -1,
     **dict.fromkeys(
         ("open_key", "open_name", "open_start_ms", "open_last_ms", "open_revision", "open_occupied", "open_flagged"), 0
@@ -80,6 +80,7 @@ class PartitionState:
     """The state of one partition. Columns are int64 arrays of at least `slots` rows; kernels index them by slot."""
 
     boot: I64
+    boot_max: I64
     boot_ts_ms: I64
     seq_max: I64
     ts_max_ms: I64

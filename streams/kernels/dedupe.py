@@ -36,6 +36,7 @@ class DedupeState(Protocol):
     """Columns of the state, one row a connector (slot)."""
 
     boot: I64  # of the window; NULL where the device gives none
+    boot_max: I64  # highest boot ever; NULL: none
     boot_ts_ms: I64  # readings before this are of an earlier boot; NULL: no limit
     seq_max: I64  # -1: no reading with seq yet
     ts_max_ms: I64  # newest event time; NULL: none yet
@@ -103,6 +104,7 @@ def _advance_plain(state: DedupeState, rows: Identities) -> I64:
     runs = runs_of(rows.slot)
     slot, last = runs.key, runs.start + runs.length - 1
     state.boot[slot] = rows.boot[last]
+    state.boot_max[slot] = np.maximum(state.boot_max[slot], rows.boot[last])
     state.seq_max[slot] = rows.seq[last]
     if len(slot):
         newest = np.maximum.reduceat(rows.ts_ms, runs.start)
@@ -113,6 +115,8 @@ def _advance_plain(state: DedupeState, rows: Identities) -> I64:
 def _judge_round(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
     """One row of each of several slots. Returns the window entries that changed."""
     numbered = rows.seq[at] != NULL
+    if numbered.all():
+        return _judge_numbered(state, rows, at, verdict)
     _judge_bare(state, rows, at[~numbered], verdict)
     return _judge_numbered(state, rows, at[numbered], verdict)
 
@@ -131,9 +135,10 @@ def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDAr
     seq_max, ts_max_ms, boot_now = state.seq_max[slot], state.ts_max_ms[slot], state.boot[slot]
     first = seq_max < 0
     newer = ts_ms > ts_max_ms
-    next_boot = (boot != NULL) & (boot_now != NULL) & (boot > boot_now)
-    # Without boot numbers a lower seq with a newer ts is a reboot; so is a device that begins or ceases to count boots.
-    reboot = newer & (((boot == NULL) & (boot_now == NULL) & (seq < seq_max)) | ((boot == NULL) != (boot_now == NULL)))
+    # A higher boot than ever is certainly new, and so, where boots are not counted, is an event time newer than ever.
+    # Without boot numbers a lower seq with a newer ts is a reboot.
+    next_boot = (boot != NULL) & (boot > state.boot_max[slot])
+    reboot = (boot == NULL) & newer & ((boot_now != NULL) | (seq < seq_max))
     restart = ~first & (next_boot | reboot)
     known_boot = (boot == boot_now) & (ts_ms >= state.boot_ts_ms[slot])
     above = known_boot & (seq > seq_max)
@@ -143,18 +148,18 @@ def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDAr
     seen = (entry != 0) & (((entry >> 32) & _LOW32) == (seq & _LOW32))
     same = (entry & _LOW32) == fingerprint
     fresh = first | restart | above | (inside & ~seen)
-    verdict[at] = np.select(
-        [fresh, inside & same, inside], [Verdict.FRESH, Verdict.DUPLICATE, Verdict.CONFLICT], Verdict.UNKNOWN
-    )
+    told = np.where(inside, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT), Verdict.UNKNOWN)
+    verdict[at] = np.where(fresh, Verdict.FRESH, told)
 
     cleared = slot[restart]
     emptied = (cleared[:, None] * WINDOW + np.arange(WINDOW)).ravel()
     state.window[emptied] = 0
     begin = first | restart
     state.boot[slot[begin]] = boot[begin]
+    state.boot_max[slot] = np.where(begin, np.maximum(boot, state.boot_max[slot]), state.boot_max[slot])
     state.boot_ts_ms[cleared] = np.where(next_boot, NULL, ts_ms)[restart]
     state.seq_max[slot] = np.where(begin, seq, np.where(above, seq, seq_max))
-    newest = fresh & newer
+    newest = newer & (fresh | ~inside)
     state.ts_max_ms[slot[newest]] = ts_ms[newest]
     return np.concatenate([emptied, _remember(state, slot[fresh], seq[fresh], fingerprint[fresh])])
 
@@ -167,9 +172,8 @@ def _judge_bare(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[
     entry = slot * TS_WINDOW + ((ts_ms // 1_000 * 0x9E37_79B1) >> 7 & (TS_WINDOW - 1))
     seen = state.ts_window_ms[entry] == ts_ms
     same = state.ts_window_hash[entry] == fingerprint
-    verdict[at] = np.select(
-        [fresh, seen & same, seen], [Verdict.FRESH, Verdict.DUPLICATE, Verdict.CONFLICT], Verdict.UNKNOWN
-    )
+    told = np.where(seen, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT), Verdict.UNKNOWN)
+    verdict[at] = np.where(fresh, Verdict.FRESH, told)
     state.bare_ts_max_ms[slot[fresh]] = ts_ms[fresh]
     state.ts_window_ms[entry[fresh]] = ts_ms[fresh]
     state.ts_window_hash[entry[fresh]] = fingerprint[fresh]

@@ -204,6 +204,8 @@ def _round(lanes: Lanes, samples: Samples, lane: I64, at: I64, power_max_mw: int
     lanes.last_ts_ms[taken] = ts_ms
     lanes.last_seq[taken] = samples.seq[row]
 
+    if not metered.any():
+        return flags
     row = at[metered]
     flags[metered] = _meter(lanes, lane[metered], samples.ts_ms[row], samples.register_mwh[row], power_max_mw)
     return flags

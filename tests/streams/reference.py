@@ -41,6 +41,7 @@ class Judge:
     """Duplicate detection of one connector."""
 
     boot: int | None = None
+    boot_max: int | None = None
     boot_ts: int | None = None
     seq_max: int | None = None
     ts_max: int | None = None
@@ -50,12 +51,13 @@ class Judge:
 
     def verdict(self, r: Reading) -> str:
         verdict = self._bare(r) if r["seq"] is None else self._numbered(r)
+        if verdict in ("unknown", "fresh"):
+            self.ts_max = r["ts_ms"] if self.ts_max is None else max(self.ts_max, r["ts_ms"])
         if verdict == "unknown":
             seen = self.all.get(self._identity(r))
             verdict = "fresh" if seen is None else "duplicate" if seen == payload(r) else "conflict"
-        elif verdict == "fresh":
-            self.ts_max = r["ts_ms"] if self.ts_max is None else max(self.ts_max, r["ts_ms"])
         if verdict == "fresh":
+            assert self._identity(r) not in self.all, "judged new, but its identity is taken"
             self.all[self._identity(r)] = payload(r)
         return verdict
 
@@ -75,10 +77,9 @@ class Judge:
         if self.seq_max is None:
             return self._begin(r, None)
         newer = self.ts_max is None or r["ts_ms"] > self.ts_max
-        counted, counting = r["boot"] is not None, self.boot is not None
-        if counted and counting and r["boot"] > self.boot:
+        if r["boot"] is not None and (self.boot_max is None or r["boot"] > self.boot_max):
             return self._begin(r, None)
-        if newer and (counted != counting or (not counted and r["seq"] < self.seq_max)):
+        if r["boot"] is None and newer and (self.boot is not None or r["seq"] < self.seq_max):
             return self._begin(r, r["ts_ms"])
         if r["boot"] != self.boot or (self.boot_ts is not None and r["ts_ms"] < self.boot_ts):
             return "unknown"
@@ -92,6 +93,8 @@ class Judge:
 
     def _begin(self, r: Reading, boot_ts: int | None) -> str:
         self.boot, self.boot_ts, self.seq_max, self.life = r["boot"], boot_ts, r["seq"], {r["seq"]: payload(r)}
+        if r["boot"] is not None:
+            self.boot_max = r["boot"] if self.boot_max is None else max(self.boot_max, r["boot"])
         return "fresh"
 
 
