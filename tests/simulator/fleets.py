@@ -1,0 +1,32 @@
+"""Small fleets, and what the gateway's own admission makes of what they send."""
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.admission import Admitted, Structs, to_batch
+from simulator.fleet import Fleet, FleetSpec
+from simulator.readings import Burst, Readings
+
+START_MS = 1_767_600_000_000  # 2026-01-05 08:00 UTC: the morning, cars arrive
+HOUR_MS = 3_600_000
+
+
+def a_fleet(seed: int, *, stations: int = 20, period_s: float = 30.0) -> Fleet:
+    """Two connectors a station, each read every `period_s`."""
+    return Fleet(FleetSpec(seed=seed, start_ms=START_MS, stations=stations, rate=stations * 2 / period_s))
+
+
+def bursts(seed: int, *, hours: float = 2.0, stations: int = 20) -> list[Burst]:
+    """A clean stream."""
+    return list(a_fleet(seed, stations=stations).stream(START_MS + round(hours * HOUR_MS), burst_ms=10_000))
+
+
+def rows_of(stream: "list[Burst]") -> Readings:
+    """All readings of a stream."""
+    return np.concatenate([burst.readings for burst in stream])
+
+
+def admitted_columns(answer: Admitted) -> pa.RecordBatch:
+    """The good readings of a body, with READING_SCHEMA."""
+    rows = answer.rows
+    return to_batch(rows.readings, rows.ts_ms) if isinstance(rows, Structs) else rows
