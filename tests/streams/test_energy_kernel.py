@@ -1,0 +1,97 @@
+"""What a session's readings come to: one case per rule, in mWh and minutes."""
+
+import numpy as np
+import pytest
+
+from schemas.quality import Quality
+from streams.kernels import energy
+from streams.kernels.energy import UJ_PER_MWH, Lanes, Samples
+from streams.kernels.runs import NULL, runs_of
+
+MINUTE_MS = 60_000
+POWER_MAX_MW = 400_000_000  # 400 kW
+
+
+def rated(readings: list[tuple[int, int | None, int | None]]) -> tuple[Lanes, list[Quality]]:
+    """Rate one session of (minute, register mWh, power mW)."""
+    lanes = Lanes.fresh(1)
+    column = [np.array([NULL if v is None else v for v in values], np.int64) for values in zip(*readings, strict=True)]
+    samples = Samples(column[0] * MINUTE_MS, np.arange(len(readings)), column[1], column[2])
+    runs = runs_of(np.zeros(len(readings), np.int64))
+    flags = energy.advance(lanes, samples, runs, POWER_MAX_MW)
+    return lanes, [Quality(int(flag)) for flag in flags]
+
+
+OK = Quality(0)
+KWH = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("why", "registers", "counted", "flags"),
+    [
+        ("differences count, not the lifetime", [9 * KWH, 9 * KWH + 500, 9 * KWH + 700], 700, [OK, OK, OK]),
+        ("a zero-based register is as good", [0, 500, 900], 900, [OK, OK, OK]),
+        ("a placeholder zero is left out", [5 * KWH, 0, 5 * KWH + 900], 900, [OK, Quality.PLACEHOLDER_ZERO, OK]),
+        ("a rollback is left out", [5 * KWH, 5 * KWH - 10, 5 * KWH + 900], 900, [OK, Quality.METER_ROLLBACK, OK]),
+        (
+            "a small fall that lasts is not billed twice",
+            [5 * KWH, 5 * KWH - 10, 5 * KWH - 5, 5 * KWH + 900],
+            900,
+            [OK, Quality.METER_ROLLBACK, Quality.METER_ROLLBACK, OK],
+        ),
+        ("a spike is left out", [0, 900 * KWH, 900], 900, [OK, Quality.IMPLAUSIBLE_POWER, OK]),
+        (
+            "after a reset counting goes on from the new register",
+            [5 * KWH, 10, 60, 160],
+            150,
+            [OK, Quality.METER_ROLLBACK, Quality.METER_RESET, OK],
+        ),
+        (
+            "after a replaced meter counting goes on from the new one",
+            [0, 900 * KWH, 900 * KWH + 50],
+            50,
+            [OK, Quality.IMPLAUSIBLE_POWER, Quality.METER_RESET],
+        ),
+    ],
+)
+def test_registers(why: str, registers: list[int], counted: int, flags: list[Quality]) -> None:
+    lanes, seen = rated([(minute, register, None) for minute, register in enumerate(registers)])
+    assert lanes.energy_uj()[0] == counted * UJ_PER_MWH, why
+    assert seen == flags, why
+    assert lanes.integrated_uj()[0] == 0
+
+
+def test_power_stands_until_the_next_reading() -> None:
+    lanes, _ = rated([(0, None, 6_000_000), (10, None, 12_000_000), (40, None, None), (60, None, 0)])
+    assert lanes.energy_uj()[0] == (6_000_000 * 10 + 12_000_000 * 50) * MINUTE_MS
+    assert lanes.integrated_uj()[0] == lanes.energy_uj()[0]
+
+
+def test_export_is_not_billed() -> None:
+    lanes, _ = rated([(0, None, -6_000_000), (10, None, 6_000_000), (20, None, 0)])
+    assert lanes.energy_uj()[0] == 6_000_000 * 10 * MINUTE_MS
+
+
+def test_registers_replace_what_was_integrated_between_them() -> None:
+    power = 6_000_000  # 6 kW for 10 minutes: 1 kWh
+    lanes, _ = rated([(0, None, power), (10, 5 * KWH, power), (15, None, power), (20, 5 * KWH + 700, power)])
+    assert lanes.integrated_uj()[0] == KWH * UJ_PER_MWH, "only before the first register"
+    assert lanes.energy_uj()[0] == (KWH + 700) * UJ_PER_MWH
+
+
+def test_after_the_last_register_power_is_provisional() -> None:
+    lanes, _ = rated([(0, 100, 6_000_000), (10, None, 6_000_000)])
+    assert lanes.energy_uj()[0] == KWH * UJ_PER_MWH == lanes.integrated_uj()[0]
+
+
+def test_readings_out_of_order_mark_the_session_and_count_nothing() -> None:
+    lanes, _ = rated([(0, 0, None), (2, 800, None), (1, 300, None), (3, 900, None)])
+    assert lanes.dirty[0] == 1
+    assert lanes.readings[0] == 4
+    assert lanes.energy_uj()[0] == 900 * UJ_PER_MWH
+
+
+def test_a_power_beyond_any_charger_is_not_held() -> None:
+    lanes, flags = rated([(0, None, 6_000_000), (1, None, POWER_MAX_MW + 1), (2, None, 0)])
+    assert flags[1] == Quality.IMPLAUSIBLE_POWER
+    assert lanes.energy_uj()[0] == 6_000_000 * 2 * MINUTE_MS
