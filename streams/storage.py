@@ -60,7 +60,7 @@ def prepare(url: str, partitions: int) -> Prepared:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
         layout = _layout_of(connection, partitions) or _lay_out(connection, partitions)
         for function in _FUNCTIONS:
-            name = sql.SQL(f"telemetry.{function}")  # type: ignore[arg-type]  # one of three constants
+            name = sql.SQL(f"telemetry.{function}")
             connection.execute(sql.SQL("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC").format(name))
             connection.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(name, sql.Identifier(WRITER_ROLE)))
     return Prepared(applied, layout)

@@ -18,7 +18,7 @@ SqlType = Literal["int2", "int4", "int8", "timestamptz", "uuid", "text"]
 # pieces, which planning and locking stand (a commit that touches all takes ~1,000 of 6,400 locks); days would be 1,830.
 WEEK_MS: Final = 7 * 86_400_000
 
-_INTEGERS: Final[dict[type[np.generic], SqlType]] = {np.int16: "int2", np.int32: "int4", np.int64: "int8"}
+_INTEGERS: Final[dict[type[object], SqlType]] = {np.int16: "int2", np.int32: "int4", np.int64: "int8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Table:
         return f"COPY {target} ({self.columns}) FROM STDIN (FORMAT binary)".encode()
 
 
-def _field(source: str, dtype: type[np.generic], nullable: bool, *, moment: str) -> Field:
+def _field(source: str, dtype: type[object], nullable: bool, *, moment: str) -> Field:
     """`moment` replaces a trailing `_ms` where the column is a moment."""
     if not source.endswith("_ms"):
         return Field(source, source, _INTEGERS[dtype], nullable)
@@ -120,10 +120,13 @@ def _merged(name: str) -> str:
 
 
 def merge_sessions() -> bytes:
-    """SQL: the staged rows replace the stored ones."""
-    changes = ", ".join(f"{f.name} = excluded.{f.name}" for f in SESSION.fields if f.name not in ("session_key", "id"))
+    """SQL: the staged rows replace the stored ones; a name once known stays."""
+    names = [field.name for field in SESSION.fields if field.name not in ("session_key", "id", "session_id")]
+    changes = ", ".join(
+        [*(f"{name} = excluded.{name}" for name in names), "session_id = coalesce(excluded.session_id, s.session_id)"]
+    )
     return (
-        f"INSERT INTO telemetry.session ({SESSION.columns}) SELECT {SESSION.columns} FROM {SESSION.staging} "  # noqa: S608
+        f"INSERT INTO telemetry.session AS s ({SESSION.columns}) SELECT {SESSION.columns} FROM {SESSION.staging} "  # noqa: S608
         f"ON CONFLICT (session_key) DO UPDATE SET {changes}"
     ).encode()
 
@@ -139,7 +142,7 @@ def select_coarse(width: str, *, timescale: bool) -> str:
     bucket = f"time_bucket('{width}', bucket)" if timescale else f"date_bin('{width}', bucket, 'epoch')"
     lines = [f"{_coarse(field, timescale)} AS {field.name}" for field in WINDOW.fields if field.name not in _WINDOW_KEY]
     return (
-        f"SELECT connector_key, {bucket} AS bucket,\n    "  # noqa: S608
+        f"SELECT connector_key, {bucket} AS bucket,\n    "
         + ",\n    ".join(lines)
         + "\nFROM telemetry.window_1m\nGROUP BY connector_key, 2"
     )

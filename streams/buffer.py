@@ -1,0 +1,135 @@
+"""The frames of a partition that are read and not committed, and which of them the next flush takes."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from kit.clock import Clock
+from schemas.errors import FrameError
+from schemas.frame import FrameHeader, decode_header
+from streams.errors import Gap
+
+WAITING_BYTES_MAX: Final = 64 << 20  # a partition's frames: 200,000 readings are ~15 MB; a process has 4 partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A frame as it arrived."""
+
+    offset: int
+    frame: bytes
+    header: FrameHeader | None  # None: unreadable
+    since_s: float
+
+    @property
+    def readings(self) -> int:
+        """As the header says; it may be wrong."""
+        return self.header.items if self.header else 1
+
+
+class FrameBuffer:
+    """Frames in the order of their offsets, without a hole. Also finds the frame that a flush fails on, by halves."""
+
+    def __init__(self, partition: int, clock: Clock, readings_max: int) -> None:
+        self._partition = partition
+        self._clock = clock
+        self._readings_max = readings_max
+        self._frames: deque[Waiting] = deque()
+        self._readings = self._bytes = 0
+        self._resume = 0  # the first offset wanted when nothing waits
+        self._frames_max: int | None = None  # while a bad frame is being looked for
+        self._search_until = 0  # the offset behind that search
+        self._suspect: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(self._frames)
+
+    @property
+    def expected(self) -> int:
+        """The offset that is to be offered next."""
+        return self._frames[-1].offset + 1 if self._frames else self._resume
+
+    @property
+    def full(self) -> bool:
+        """One flush is collected; offer more after it."""
+        return self._readings >= self._readings_max or self._bytes >= WAITING_BYTES_MAX
+
+    def age_s(self) -> float:
+        """How long the oldest frame has been waiting; 0: none waits. From any thread."""
+        try:
+            return self._clock.monotonic_s() - self._frames[0].since_s
+        except IndexError:
+            return 0.0
+
+    def offer(self, offset: int, frame: bytes) -> bool:
+        """Append it. False: it is here or committed already. Raises Gap."""
+        if offset < self.expected:
+            return False
+        if offset > self.expected:
+            raise Gap(self._partition, self.expected, offset)
+        try:
+            header = decode_header(frame)
+        except FrameError:
+            header = None
+        waiting = Waiting(offset, frame, header, self._clock.monotonic_s())
+        self._frames.append(waiting)
+        self._readings += waiting.readings
+        self._bytes += len(frame)
+        return True
+
+    def skip_to(self, offset: int) -> int:
+        """The log has lost what lies before: go on there. How many offsets that are."""
+        if self._frames or offset < self._resume:
+            raise ValueError(f"partition {self._partition}: nothing lies between {self.expected} and {offset}")
+        lost, self._resume = offset - self._resume, offset
+        return lost
+
+    def forget_until(self, end: int) -> None:
+        """What lies below `end` is committed."""
+        while self._frames and self._frames[0].offset < end:
+            waiting = self._frames.popleft()
+            self._readings -= waiting.readings
+            self._bytes -= len(waiting.frame)
+        self._resume = max(self._resume, end)
+        if end >= self._search_until:
+            self._frames_max = None
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._frames.clear()
+        self._readings = self._bytes = 0
+
+    def next_batch(self) -> list[Waiting]:
+        """From the oldest on, as many as one flush may hold."""
+        if self._frames_max is not None:
+            return list(islice(self._frames, self._frames_max))
+        batch: list[Waiting] = []
+        readings = 0
+        for waiting in self._frames:
+            batch.append(waiting)
+            readings += waiting.readings
+            if readings >= self._readings_max:
+                break
+        return batch
+
+    def failed(self, batch: list[Waiting]) -> bool:
+        """A flush of these failed on its data: take half as many, until the one that does it stands alone.
+
+        False: no frame can be blamed, for there was none, or only the suspect, which is kept whole by now.
+        """
+        if not batch or (len(batch) == 1 and self.is_suspect(batch[0])):
+            return False
+        self._search_until = max(self._search_until, batch[-1].offset + 1)
+        if len(batch) == 1:
+            self._suspect = batch[0].offset
+        self._frames_max = max(1, len(batch) // 2)
+        return True
+
+    def is_suspect(self, waiting: Waiting) -> bool:
+        """Whether processing this frame alone has failed: it is to be kept whole."""
+        return waiting.offset == self._suspect

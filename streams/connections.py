@@ -1,0 +1,66 @@
+"""A few PostgreSQL connections, lent to whichever thread needs one."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import BoundedSemaphore
+from typing import Any, Final
+
+import psycopg
+
+from kit.errors import Unavailable
+from kit.postgres import connect_sync, outages
+from streams.storage import WRITER_ROLE
+from streams.tables import SESSION, WINDOW
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+_LEASE_S_MAX: Final = 60.0  # every lease is one transaction; the longest, a full batch, takes a few seconds
+# A worker that is gone holds its rows until the server notices: within 25 s when its host vanished (10 s + 3 * 5 s),
+# within 30 s when it hangs in a transaction. Its successor waits for that, not for ever.
+_SETTINGS: Final = """
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
+SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '60s'; SET jit = off; SET temp_buffers = '32MB';
+"""
+
+
+def open_writer(url: str) -> Connection:
+    """A connection of a worker: autocommit, the writer's role, staging tables made. Raises Unavailable, ConfigError."""
+    connection = connect_sync(url, name="voltstream worker", role=WRITER_ROLE, autocommit=True)
+    with outages():
+        connection.execute(_SETTINGS.encode())
+        for table in (WINDOW, SESSION):
+            connection.execute(table.create_staging())
+    return connection
+
+
+class Connections:
+    """At most `connections_max`, opened when first needed, thrown away when something went wrong on them."""
+
+    def __init__(self, connect: Callable[[], Connection], connections_max: int) -> None:
+        self._connect = connect
+        self._free: deque[Connection] = deque()
+        self._places = BoundedSemaphore(connections_max)
+
+    @contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """A connection for this block and thread. An outage in the block becomes Unavailable."""
+        if not self._places.acquire(timeout=_LEASE_S_MAX):
+            raise Unavailable(f"no database connection came free within {_LEASE_S_MAX:.0f} s")
+        try:
+            with outages():
+                connection = self._free.pop() if self._free else self._connect()
+                try:
+                    yield connection
+                except BaseException:
+                    connection.close()  # its transaction, if any, is rolled back by that
+                    raise
+                self._free.append(connection)
+        finally:
+            self._places.release()
+
+    def close(self) -> None:
+        """Close those that are not lent."""
+        while self._free:
+            with suppress(psycopg.Error):
+                self._free.pop().close()

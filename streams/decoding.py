@@ -1,0 +1,46 @@
+"""Frames' bytes into what a step takes; what cannot be read is kept whole, as one refused item."""
+
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+from schemas.errors import FrameError
+from schemas.frame import FrameHeader, FrameKind, decode_body
+from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA
+from streams.batch import Frame
+
+UNREADABLE: Final = "unreadable_frame"
+_SCHEMAS: Final = {FrameKind.READINGS: READING_SCHEMA, FrameKind.REFUSED: REFUSED_SCHEMA}
+
+
+def read_frame(header: FrameHeader, frame: bytes, partition: int) -> Frame:
+    """Header and rows, checked as far as the kernels rely on it. Raises FrameError.
+
+    The full check matters: a broken offset buffer is a crash of the process, not an exception.
+    """
+    if header.partition != partition:
+        raise FrameError(f"a frame of partition {header.partition} in partition {partition}")
+    schema = _SCHEMAS.get(header.kind)  # type: ignore[call-overload]  # an IntEnum is looked up by its int
+    if schema is None:
+        raise FrameError(f"frames of kind {header.kind} are not known here")
+    batch = decode_body(frame)
+    if batch.schema != schema:
+        raise FrameError("the frame's columns are not those of its kind")
+    try:
+        batch.validate(full=True)
+    except pa.ArrowException as error:
+        raise FrameError(f"frame body broken: {error}") from error
+    if batch.num_rows != header.items:
+        raise FrameError(f"the header says {header.items} items, the body has {batch.num_rows}")
+    for field in schema:
+        if not field.nullable and batch.column(field.name).null_count:
+            raise FrameError(f"column {field.name} may not be null")
+    return header, batch
+
+
+def refused_whole(header: FrameHeader, frame: bytes, detail: str) -> Frame:
+    """The frame as a refused item: its bytes are kept, its items count as quarantined."""
+    row = {"station_id": [None], "reason": [UNREADABLE], "detail": [detail], "raw": [frame]}
+    batch = pa.RecordBatch.from_pydict(row, schema=REFUSED_SCHEMA)
+    return msgspec.structs.replace(header, kind=int(FrameKind.REFUSED)), batch

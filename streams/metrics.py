@@ -1,0 +1,53 @@
+"""What a worker measures of itself, by partition. The registry is passed in."""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+# From an idle tick to a full batch on a busy server.
+_DURATION_BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class WorkerMetrics:
+    """Counters, durations and gauges of all partitions that this process works on."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"streams_{name}", text, ("partition", *labels), registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"streams_{name}", text, ("partition",), registry=registry)
+
+        self.readings = counter("readings_total", "Readings accounted for", "outcome")  # stored, duplicate, quarantined
+        self.frames = counter("frames_total", "Frames committed")
+        self.bytes = counter("frame_bytes_total", "Bytes of the frames committed")
+        self.windows = counter("windows_merged_total", "Window rows merged")
+        self.sessions = counter("sessions_written_total", "Session rows written")
+        self.state_bytes = counter("state_bytes_total", "Bytes of state written")
+        self.poison = counter("poison_frames_total", "Frames kept whole in the quarantine")
+        self.retries = counter("commit_retries_total", "Commits tried again")
+        self.acquired = counter("acquired_total", "Times the partition was taken over")
+        self.lost = counter("offsets_lost_total", "Offsets that the log no longer had")
+        self.live_failures = counter("live_put_failures_total", "Writes to the live view that failed")
+        self.flush_s = Histogram(
+            "streams_flush_seconds",
+            "Duration of a flush's stages",
+            ("partition", "stage"),  # decode, step, commit, live
+            buckets=_DURATION_BUCKETS_S,
+            registry=registry,
+        )
+        self.next_offset = gauge("next_offset", "First offset that is not committed")
+        self.log_end_offset = gauge("log_end_offset", "First offset that is not in the log yet, as last seen")
+        self.waiting_frames = gauge("waiting_frames", "Frames read and not committed")
+        self.progress_age_s = gauge("progress_age_seconds", "How long the oldest frame read has been waiting; 0: none")
+
+    def watch(self, partition: int, waiting: Callable[[], int], age_s: Callable[[], float]) -> None:
+        """Ask these whenever the gauges are read."""
+        self.waiting_frames.labels(str(partition)).set_function(waiting)
+        self.progress_age_s.labels(str(partition)).set_function(age_s)
+
+    def unwatch(self, partition: int) -> None:
+        """The partition is somebody else's now."""
+        for gauge in (self.waiting_frames, self.progress_age_s, self.next_offset, self.log_end_offset):
+            gauge.remove(str(partition))
