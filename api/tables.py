@@ -8,9 +8,11 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from io import StringIO
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -44,11 +46,11 @@ class Table:
             raise ValueError("every column needs a kind, and all the same length")
 
 
-def to_rows(table: Table) -> list[dict[str, Any]]:
+def to_rows(table: Table) -> list[msgspec.Struct]:
     """The rows as JSON has them: thousandths as numbers, moments as RFC 3339 with milliseconds."""
+    row_of = _row_type(tuple(table.kinds))
     plain = [_PLAIN[kind](column) for kind, column in zip(table.kinds.values(), table.columns, strict=True)]
-    names = tuple(table.kinds)
-    return [dict(zip(names, row, strict=True)) for row in zip(*plain, strict=True)]
+    return list(map(row_of, *plain))
 
 
 def to_csv(table: Table) -> bytes:
@@ -73,6 +75,12 @@ def to_arrow(table: Table) -> bytes:
         writer.write_batch(batch)
     stream: bytes = sink.getvalue().to_pybytes()
     return stream
+
+
+@cache  # one a set of columns, of which there is a handful
+def _row_type(names: tuple[str, ...]) -> Callable[..., msgspec.Struct]:
+    """Structs are made and encoded twice as fast as dicts."""
+    return msgspec.defstruct("Row", [(name, Any) for name in names])
 
 
 def _same(column: Sequence[Any]) -> list[Any]:

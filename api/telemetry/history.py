@@ -1,5 +1,6 @@
 """Stored rows as the tables of an answer. Pure: rows in, columns out."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -51,32 +52,41 @@ class Register(NamedTuple):
 
 def reading_table(rows: Sequence[Row]) -> Table:
     """Raw readings, with flags, status and session event by name (null where the reading said nothing)."""
-    columns = {name: [row[name] for row in rows] for name in ("connector_id", "ts", "session", "session_id")}
-    columns |= {name: [row[name] for row in rows] for name in ("boot", "seq")}
-    columns |= {name: [row[column] for row in rows] for name, (column, *_) in QUANTITIES.items()}
-    columns["status"] = [STATUS_LABELS.get(row["status"]) for row in rows]
-    columns["session_event"] = [SESSION_EVENT_LABELS.get(row["session_event"]) for row in rows]
-    flag_names = {flags: names_of(flags) for flags in {row["flags"] for row in rows}}
-    columns["flags"] = [flag_names[row["flags"]] for row in rows]
-    return Table(READING_KINDS, [columns[name] for name in READING_KINDS])
+    stored = _columns(rows)
+    flag_names = {flags: names_of(flags) for flags in set(stored["flags"])}
+    columns = {
+        **stored,
+        **{name: stored[column] for name, (column, *_) in QUANTITIES.items()},
+        "status": [STATUS_LABELS.get(status) for status in stored["status"]],
+        "session_event": [SESSION_EVENT_LABELS.get(event) for event in stored["session_event"]],
+        "flags": [flag_names[flags] for flags in stored["flags"]],
+    }
+    return Table(READING_KINDS, [columns.get(name, ()) for name in READING_KINDS])
 
 
 def window_table(rows: Sequence[Row], registers: Mapping[int, Register], *, revised: bool) -> Table:
     """Windows in order of time; `registers`: of each connector, the last one before its first row."""
     kinds = REVISED_WINDOW_KINDS if revised else WINDOW_KINDS
+    stored = _columns(rows)
     columns = {
-        "connector_id": [row["connector_id"] for row in rows],
-        "window_start": [row["bucket"] for row in rows],
-        "energy_wh_first": [row["energy_first_mwh"] for row in rows],
-        "energy_wh_last": [row["energy_last_mwh"] for row in rows],
+        **stored,
+        "window_start": stored["bucket"],
+        "energy_wh_first": stored["energy_first_mwh"],
+        "energy_wh_last": stored["energy_last_mwh"],
         "energy_wh": _energies_mwh(rows, registers),
-        **{name: [row[name] for row in rows] for name in ("readings", "flagged", "revision")},
     }
     for name, column in _AVERAGED.items():
-        columns[f"{name}_avg"] = [_mean(row[f"{column}_sum"], row[f"{column}_n"]) for row in rows]
-        columns[f"{name}_min"] = [row[f"{column}_min"] for row in rows]
-        columns[f"{name}_max"] = [row[f"{column}_max"] for row in rows]
-    return Table(kinds, [columns[name] for name in kinds])
+        columns[f"{name}_avg"] = list(map(_mean, stored[f"{column}_sum"], stored[f"{column}_n"]))
+        columns[f"{name}_min"] = stored[f"{column}_min"]
+        columns[f"{name}_max"] = stored[f"{column}_max"]
+    return Table(kinds, [columns.get(name, ()) for name in kinds])
+
+
+def _columns(rows: Sequence[Row]) -> Mapping[str, Sequence[Any]]:
+    """The rows turned: every column by name; of no rows every column is empty."""
+    if not rows:
+        return defaultdict(tuple)
+    return dict(zip(rows[0].keys(), zip(*(row.values() for row in rows), strict=True), strict=True))
 
 
 def _mean(total: int, n: int) -> int | None:

@@ -148,6 +148,17 @@ async def test_pages_put_together_are_the_one_page(
     assert all(len(part) == limit for part in parts[:-1])
 
 
+async def test_readings_of_one_moment_are_each_paged_once(api: Api) -> None:
+    keys = [add_connector(api.database_url, "ST-1", connector_id) for connector_id in (1, 2)]
+    ts = NOW - timedelta(minutes=1)
+    identities = [(None, None), (None, 0), (0, None), (0, 0), (0, 1), (1, 0), (2**63 - 1, 2**53 - 1)]
+    add_readings(api.database_url, [Reading(key, ts, boot=boot, seq=seq) for key in keys for boot, seq in identities])
+    rows = [row for page in await pages(api, 1, interval="raw") for row in page]
+    assert [(row["connector_id"], row["boot"], row["seq"]) for row in rows] == [
+        (connector_id, *identity) for connector_id in (1, 2) for identity in identities
+    ]
+
+
 async def test_pages_never_repeat_a_row_while_readings_arrive(
     api: Api, stored: dict[int, list[Reading]], seed: int
 ) -> None:

@@ -1,5 +1,6 @@
 """The ledger's arithmetic, and the quarantine: what was refused can be found."""
 
+import asyncio
 import json
 from base64 import b64decode
 from typing import Any
@@ -92,6 +93,26 @@ async def test_what_a_gateway_counted_and_no_worker_saw_is_in_flight(api: Api) -
         (4, False),
     ]
     assert answer["total"]["in_flight"] == 7
+
+
+async def test_the_ledger_is_of_one_moment_while_workers_commit(api: Api) -> None:
+    fill(api.database_url)
+
+    def commit() -> None:
+        with psycopg.connect(api.database_url, autocommit=True) as connection:
+            for _ in range(500):
+                with connection.transaction():
+                    connection.execute("UPDATE telemetry.ledger SET stored = stored + 1 WHERE partition = 0")
+                    connection.execute(
+                        "UPDATE telemetry.ledger_source SET items_total = items_total + 1, "
+                        "items_received = items_received + 1 WHERE partition = 0 AND source = 'aa'"
+                    )
+
+    committing = asyncio.create_task(asyncio.to_thread(commit))
+    while not committing.done():
+        assert (await api.get(PATH)).json()["total"]["closed"]
+    await committing
+    assert (await api.get(PATH)).json()["total"]["accepted"] == 607
 
 
 async def test_without_the_live_counters_there_is_no_ledger(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

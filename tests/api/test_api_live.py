@@ -166,7 +166,8 @@ async def test_streams_end_when_the_server_stops(api: Api) -> None:
         await anext(told)
         await anext(other)
         await api.streams.close()
-        assert [event async for event in told] == [event async for event in other] == []
+        async with asyncio.timeout(10):  # against hanging: the next heartbeat is due after that
+            assert [event async for event in told] == [event async for event in other] == []
         await api.get(f"{FLEET}/stream", 503)
         await api.server.stop()
 
