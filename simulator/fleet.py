@@ -20,7 +20,9 @@ from simulator.readings import NULL, READING_DTYPE, UJ_PER_MWH, Burst, Readings
 TRUTH_SESSIONS_MAX: Final = 1_000_000  # ~250 B each: 250 MB, 45 days of a fleet of 10,000 connectors; oldest go first
 LIVE_BURST_MS: Final = 100  # a step of a large fleet leaves in parts this long, so that live readings are not old
 PAST_BURST_MS: Final = 60_000  # nobody waits for the past: larger parts cost less
-_REGISTER_WH_MAX: Final = 50_000_000  # registers start anywhere up to 50 MWh: a few busy years
+_REGISTER_WH_MAX: Final = 50_000_000  # registers start anywhere up to 50 MWh: a few busy years, and higher the later
+_REGISTER_SINCE_MS: Final = 1_735_689_600_000  # 2025-01-01: from here on registers of a later start are higher
+_MARGIN: Final = 1.1  # over full power: surges
 _PERIOD_US_MIN: Final = 1  # a million readings a second
 
 _AVAILABLE, _PREPARING, _CHARGING = Status.AVAILABLE, Status.PREPARING, Status.CHARGING
@@ -96,7 +98,12 @@ class Fleet:
         self._station = np.repeat(np.array(names), spec.connectors)
         self._connector = np.tile(np.arange(1, spec.connectors + 1), spec.stations)
         self._comes_at_once = self._rng.random(size) < spec.busy
-        self._register_uj = self._rng.integers(0, _REGISTER_WH_MAX, size) * 1_000 * UJ_PER_MWH
+        # What chargers at full power could have delivered by now: so a fleet that starts anew goes on above what an
+        # earlier life of it said, and no restart looks like a meter put back.
+        hours = max(0, spec.start_ms - _REGISTER_SINCE_MS) / 3_600_000
+        first_wh = self._rng.integers(0, _REGISTER_WH_MAX, size) + np.ceil(self._power_w_max * _MARGIN * hours)
+        self._register_first_mwh = first_wh.astype(np.int64) * 1_000
+        self._delivered_uj = np.zeros(size, np.int64)  # since the start
 
         self._status = np.full(size, _AVAILABLE, np.int8)
         self._until_ms = np.zeros(size, np.int64)  # end of the present state, where time ends it
@@ -110,7 +117,7 @@ class Fleet:
         self._knee = np.full(size, 0.8)
         self._session = np.zeros(size, READING_DTYPE["session_id"])
         self._session_number = np.zeros(size, np.int64)
-        self._session_from_uj = np.zeros(size, np.int64)  # register at its start
+        self._session_from_uj = np.zeros(size, np.int64)  # delivered before it
         self._session_from_ms = np.zeros(size, np.int64)
         self._session_readings = np.zeros(size, np.int64)
 
@@ -146,7 +153,7 @@ class Fleet:
         elapsed_ms = np.where(self._last_ms == NULL, 0, ts_ms - self._last_ms)
         self._elapsed_s = elapsed_ms / 1_000
         delivered_uj = self._power_mw * elapsed_ms
-        self._register_uj += delivered_uj
+        self._delivered_uj += delivered_uj
         self._soc = np.minimum(self._soc + delivered_uj / self._capacity_uj, 1.0)
         self._last_ms = ts_ms
 
@@ -194,7 +201,7 @@ class Fleet:
             f"{self._station[slot].decode()}-{self._connector[slot]}-{self._boot}-{self._session_number[slot]}".encode()
             for slot in slots
         ]
-        self._session_from_uj[slots] = self._register_uj[slots]
+        self._session_from_uj[slots] = self._delivered_uj[slots]
         self._session_from_ms[slots] = ts_ms[slots]
         self._session_readings[slots] = 0
 
@@ -221,7 +228,7 @@ class Fleet:
         rows["boot"] = self._boot
         rows["seq"] = self._made // self.size
         rows["ts_ms"] = ts_ms
-        rows["energy_mwh"] = self._register_uj // UJ_PER_MWH
+        rows["energy_mwh"] = self._register_first_mwh + self._delivered_uj // UJ_PER_MWH
         rows["power_mw"] = self._power_mw
         rows["voltage_mv"] = np.rint(voltage_v * 1_000)
         rows["current_ma"] = np.rint(current_a * 1_000)
@@ -243,8 +250,8 @@ class Fleet:
                     session_id=self._session[slot].decode(),
                     started_ms=int(self._session_from_ms[slot]),
                     ended_ms=int(ts_ms[slot]),
-                    energy_uj=int(self._register_uj[slot]) - first_uj,
-                    register_first_mwh=first_uj // UJ_PER_MWH,
+                    energy_uj=int(self._delivered_uj[slot]) - first_uj,
+                    register_first_mwh=int(self._register_first_mwh[slot]) + first_uj // UJ_PER_MWH,
                     register_last_mwh=int(rows["energy_mwh"][slot]),
                     readings=int(self._session_readings[slot]),
                 )

@@ -32,6 +32,15 @@ def test_register_never_falls_and_seq_has_no_hole(seed: int) -> None:
         assert (np.diff(own["ts_ms"]) > 0).all()
 
 
+def test_a_fleet_that_starts_anew_goes_on_above_its_old_registers(seed: int) -> None:
+    old = rows_of(bursts(seed, hours=3))
+    later = FleetSpec(seed, START_MS + 3 * HOUR_MS, stations=20)
+    anew = Fleet(later).step()
+    for slot in anew["slot"]:
+        assert anew["energy_mwh"][slot] >= old["energy_mwh"][old["slot"] == slot].max()
+        assert anew["boot"][slot] > old["boot"][old["slot"] == slot].max()
+
+
 def test_true_energy_is_the_integral_of_power_and_the_register_to_the_milliwatt_hour(seed: int) -> None:
     fleet = a_fleet(seed)
     rows = rows_of(list(fleet.stream(START_MS + 12 * HOUR_MS)))

@@ -91,9 +91,11 @@ def seqs(transport: Recorder) -> list[int]:
 @pytest.mark.parametrize("takes_the_last", [False, True])
 @pytest.mark.parametrize("in_flight", [1, 3])
 @pytest.mark.parametrize("order", [Ordering(), Ordering(shuffle_s=60, resend_pct=5, seed=4)])
+@pytest.mark.parametrize("chunk_rows", [64, 1_000])
 async def test_killed_after_any_batch_nothing_is_skipped(
-    a_csv: Path, in_flight: int, order: Ordering, takes_the_last: bool
+    a_csv: Path, in_flight: int, order: Ordering, takes_the_last: bool, chunk_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("simulator.files.CHUNK_ROWS", chunk_rows)
     whole = Recorder()
     await run(a_spec(a_csv, ordering=order), whole)
     for batches in range(-(-len(whole.rows) // 10)):
@@ -160,7 +162,9 @@ async def test_unreadable_progress_says_the_mend(a_csv: Path) -> None:
         Replay(a_spec(a_csv), ManualClock())
 
 
-def test_all_formats_give_the_same_rows(a_csv: Path) -> None:
+@pytest.mark.parametrize("chunk_rows", [64, 1_000])
+def test_all_formats_give_the_same_rows(a_csv: Path, chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulator.files.CHUNK_ROWS", chunk_rows)
     folder = a_csv.parent
     typed = [
         {**row, "connector_id": 1, "seq": int(row["seq"]), "ts": int(row["ts"]), "power_w": float(row["power_w"])}
