@@ -33,7 +33,9 @@ BEGIN
             child := telemetry.week_table(parent, week);
             CONTINUE WHEN to_regclass(format('telemetry.%I', child)) IS NOT NULL;
             PERFORM pg_advisory_xact_lock(hashtext('telemetry.ensure_weeks'));
-            CONTINUE WHEN to_regclass(format('telemetry.%I', child)) IS NOT NULL;
+            -- Not to_regclass: it may answer from its cache, which waiting for this lock does not renew.
+            CONTINUE WHEN EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                                  WHERE n.nspname = 'telemetry' AND c.relname = child);
             EXECUTE format('CREATE TABLE telemetry.%I (LIKE telemetry.%I INCLUDING ALL) %s',
                            child, parent, obj_description(format('telemetry.%I', parent)::regclass));
             EXECUTE format('ALTER TABLE telemetry.%I ATTACH PARTITION telemetry.%I FOR VALUES FROM (%L) TO (%L)',
