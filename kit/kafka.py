@@ -51,6 +51,18 @@ async def ensure_topic(kafka_url: str, topic: str, partitions: int) -> None:
         )
 
 
+async def partitions_of(kafka_url: str, topic: str) -> int:
+    """How many partitions a topic has; 0 where it does not exist. Raises Unavailable where Kafka does not answer."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+        return await _partitions_of(admin, topic)
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {kafka_url}: {error!r}") from error
+    finally:
+        await admin.close()
+
+
 async def _partitions_of(admin: AIOKafkaAdminClient, topic: str) -> int:
     """How many partitions it has; 0 where it does not exist."""
     (described,) = await admin.describe_topics([topic])

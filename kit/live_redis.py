@@ -165,4 +165,4 @@ async def _asked(answer: Awaitable[T]) -> T:
     try:
         return await answer
     except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable(f"Redis: {error!r}") from error
+        raise Unavailable(f"Redis does not answer: {str(error) or type(error).__name__}") from error

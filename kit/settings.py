@@ -18,6 +18,8 @@ from kit.masking import mask_url
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
+# Options of commands that speak to a platform; they may be set beside the settings of one.
+CLIENT_VARIABLES: Final = frozenset(f"{PREFIX}{name}" for name in ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN"))
 
 _MIB: Final = 1024 * 1024
 _URL_SCHEMES: Final = {
@@ -172,7 +174,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _unknown_variables() -> list[str]:
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE} | CLIENT_VARIABLES
     return [
         f"{variable}: there is no such setting{_did_you_mean(variable.upper(), known)}"
         for variable in sorted(os.environ)

@@ -1,0 +1,68 @@
+"""Where the database is (by URL, or embedded in the data folder), and bringing it up to date."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import kit
+from api.queries import GRANT as QUERIES_GRANT
+from kit.embedded_postgres import EmbeddedPostgres, running_url
+from kit.migrations import Migrations, MigrationStatus, migrate, status
+from kit.postgres import Grant, ensure_roles
+from kit.settings import Settings
+from streams.storage import MIGRATIONS as TELEMETRY
+from streams.storage import prepare
+
+ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "migrations")
+ACCESS_ROLE: Final = "voltstream_access"
+SOURCES: Final = (ACCESS, TELEMETRY)
+
+
+def bring_up_to_date(url: str, partitions: int) -> list[str]:
+    """Migrate every room's tables and make the roles; the migrations applied. Idempotent. Blocks.
+
+    Raises ConfigError, MigrationError, Unavailable.
+    """
+    applied = migrate(url, [ACCESS])
+    ensure_roles(url, [Grant(ACCESS_ROLE, "access")])
+    applied += prepare(url, partitions).applied
+    ensure_roles(url, [QUERIES_GRANT])
+    return applied
+
+
+def statuses(url: str) -> list[MigrationStatus]:
+    """Every migration, applied or not. Blocks. Raises as `bring_up_to_date` does."""
+    return status(url, SOURCES)
+
+
+@asynccontextmanager
+async def owned_database(settings: Settings) -> AsyncIterator[str]:
+    """The URL for `up`: as set, or of the embedded server, which runs within the block and belongs to this process."""
+    if settings.database_url:
+        yield settings.database_url
+        return
+    starting = asyncio.ensure_future(asyncio.to_thread(EmbeddedPostgres.start, settings.data_dir))
+    try:
+        server = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # The thread goes on: what it starts, nobody else would stop.
+        server = await starting
+        await asyncio.to_thread(server.stop)
+        raise
+    try:
+        yield server.url
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@contextmanager
+def any_database(settings: Settings) -> Iterator[str]:
+    """The URL for tools: as set, of the embedded server that runs, or of one that runs within the block."""
+    url = settings.database_url or running_url(settings.data_dir)
+    if url:
+        yield url
+    else:
+        with EmbeddedPostgres.start(settings.data_dir) as server:
+            yield server.url

@@ -1,0 +1,71 @@
+"""What the doctor looks at beyond the kit's checks: the tables, the partitions, the data folder."""
+
+import asyncio
+import os
+from typing import Final
+
+from kit.checks import Check, run_checks
+from kit.clock import Clock
+from kit.embedded_postgres import running_url
+from kit.errors import ConfigError, KitError
+from kit.kafka import partitions_of
+from kit.masking import mask_secrets
+from kit.postgres import connect_sync, outages
+from kit.settings import Settings
+from schemas.topics import READINGS_TOPIC
+from streams.storage import check_partitions, stored_partitions
+from voltstream.database import statuses
+
+_MIGRATE: Final = "run `voltstream migrate`"
+
+
+async def examine(settings: Settings, clock: Clock) -> list[Check]:
+    """Everything these settings depend on, what is wrong with it and how to mend that. Raises nothing."""
+    checks = await run_checks(settings, clock)
+    well = {check.name for check in checks if check.ok}
+    url = settings.database_url or running_url(settings.data_dir)
+    if not settings.database_url:
+        checks.append(await asyncio.to_thread(_data_dir, settings, url is not None))
+    if url and "postgresql" in well:
+        checks += await asyncio.to_thread(_tables, url, settings.partitions)
+    if "kafka" in well:
+        checks.append(await _topic(settings))
+    return checks
+
+
+def _data_dir(settings: Settings, running: bool) -> Check:
+    folder = settings.data_dir.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        mend = "set VOLTSTREAM_DATA_DIR to a folder that this account may write to"
+        return Check("data folder", False, f"{there} cannot be written to", mend)
+    state = "its database runs" if running else "its database starts with `voltstream up`"
+    return Check("data folder", True, f"{settings.data_dir}: {state}")
+
+
+def _tables(url: str, partitions: int) -> list[Check]:
+    try:
+        missing = [migration.id for migration in statuses(url) if not migration.applied]
+        if missing:
+            return [Check("migrations", False, f"not applied: {', '.join(missing)}", _MIGRATE)]
+        checks = [Check("migrations", True, "all applied")]
+        with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
+            stored = stored_partitions(connection)
+    except KitError as error:
+        return [Check("migrations", False, mask_secrets(str(error)), _MIGRATE)]
+    try:
+        check_partitions(stored, partitions)
+    except ConfigError as error:
+        return [*checks, Check("partitions", False, str(error), f"set VOLTSTREAM_PARTITIONS={stored}")]
+    return [*checks, Check("partitions", True, str(stored))]
+
+
+async def _topic(settings: Settings) -> Check:
+    try:
+        found = await partitions_of(settings.kafka_url, READINGS_TOPIC)
+    except KitError as error:
+        return Check("topic", False, str(error), "see the check of kafka")
+    if found not in (0, settings.partitions):
+        mend = f"set VOLTSTREAM_PARTITIONS={found}, or name another Kafka: a topic's partitions are fixed for ever"
+        return Check("topic", False, f"{READINGS_TOPIC} has {found} partitions", mend)
+    return Check("topic", True, f"{READINGS_TOPIC}: {f'{found} partitions' if found else 'made by the first bridge'}")

@@ -1,0 +1,102 @@
+"""One process: its loop, its signals, its logs and traces, and an end in good order."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import uvloop
+
+from kit.observability import setup_logging
+from kit.settings import Settings
+from kit.tracing import setup_tracing
+
+_STDIN: Final = 0
+
+
+class Life:
+    """A process's life: up, until it is told to stop or a part of it that it cannot do without dies."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+        self._vital: set[asyncio.Task[Any]] = set()
+        self._cause: BaseException | None = None
+        self._up = False
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
+        """Run a vital part: if it raises, everything stops and `wait` raises the same."""
+        task = asyncio.create_task(work, name=name)
+        self._vital.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self._stopping.set()
+
+    async def wait(self) -> None:
+        """Everything is up: until it is to stop. Raises what a vital part died of."""
+        self._up = True
+        await self._stopping.wait()
+        if self._cause is not None:
+            raise self._cause
+
+    def stop_with_stdin(self) -> None:
+        """Stop when stdin is closed: it is a pipe that our supervisor holds, and closes even where it is killed."""
+
+        def readable() -> None:
+            if not os.read(_STDIN, 1_024):
+                asyncio.get_running_loop().remove_reader(_STDIN)
+                self.stop()
+
+        asyncio.get_running_loop().add_reader(_STDIN, readable)
+
+    def signalled(self, main: "asyncio.Task[None]") -> None:
+        """The first signal stops in good order; during the start, or a second time, it cuts short."""
+        if self._stopping.is_set() or not self._up:
+            main.cancel()
+        self.stop()
+
+    @property
+    def stopping(self) -> bool:
+        """It was told to stop."""
+        return self._stopping.is_set()
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._vital.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._cause = self._cause or error
+            self.stop()
+
+
+def run(service: str, settings: Settings, main: Callable[[Life], Awaitable[None]], *, log_level: str = "") -> None:
+    """Run `main` until it returns; SIGINT and SIGTERM stop its Life. Raises what it raises."""
+    setup_logging(service, log_level or settings.log_level)
+    tracing = setup_tracing(service, settings.otlp_endpoint)
+    try:
+        uvloop.run(_live(main))
+    finally:
+        tracing.shutdown()
+
+
+async def _live(main: Callable[[Life], Awaitable[None]]) -> None:
+    life = Life()
+    task = asyncio.ensure_future(_as_coroutine(main, life))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, life.signalled, task)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not life.stopping:
+            raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        sys.stdout.flush()
+
+
+async def _as_coroutine(main: Callable[[Life], Awaitable[None]], life: Life) -> None:
+    await main(life)

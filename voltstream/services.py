@@ -1,0 +1,104 @@
+"""The services as processes of their own: each is told the servers where it meets the others, and serves /healthz,
+/ready and /metrics beside what it is for."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+from ingest.bridge import Bridge, BridgeMetrics
+from kit.clock import SystemClock
+from kit.outbox import Relay, RelayMetrics
+from kit.settings import Settings
+from voltstream.process import Life
+from voltstream.seams import open_bus, open_live, open_log_writer
+from voltstream.web import Web, open_authenticator, open_ingest, open_queries
+from voltstream.worker import open_worker
+
+OUTBOX_SCHEMA: Final = "telemetry"
+# Where those listen that serve nothing but their own health; gateway and api listen on VOLTSTREAM_PORT.
+PORTS: Final = {"bridge": 8082, "worker": 8083, "relay": 8084}
+NEEDS: Final = {
+    "gateway": ("database_url", "rabbitmq_url", "kafka_url", "redis_url"),
+    "api": ("database_url", "redis_url"),
+    "bridge": ("rabbitmq_url", "kafka_url"),
+    "worker": ("database_url", "kafka_url", "redis_url"),
+    "relay": ("database_url", "rabbitmq_url"),
+}
+
+Announce = Callable[[str], None]
+"""Told the service's base URL once it is ready."""
+Service = Callable[[Settings, int, Life, Announce], Awaitable[None]]
+"""Runs until its Life stops, listening on the port given."""
+
+
+async def run_gateway(settings: Settings, port: int, life: Life, announce: Announce) -> None:
+    """HTTP and events in, frames out to RabbitMQ."""
+    web = Web("voltstream gateway", SystemClock())
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(open_authenticator(settings.database_url, web))
+        live = await stack.enter_async_context(open_live(settings, web.ready))
+        log = await open_log_writer(settings, web.ready)
+        stack.push_async_callback(log.close)
+        ingest = await stack.enter_async_context(open_ingest(settings, log, live, web))
+        await ingest.consume(await stack.enter_async_context(open_bus(settings, "gateway", web.ready)))
+        await _serve(web, settings.host, port, life, announce)
+
+
+async def run_api(settings: Settings, port: int, life: Life, announce: Announce) -> None:
+    """The operators' queries."""
+    web = Web("voltstream queries", SystemClock())
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(open_authenticator(settings.database_url, web))
+        live = await stack.enter_async_context(open_live(settings, web.ready))
+        await stack.enter_async_context(open_queries(settings.database_url, live, web))
+        await _serve(web, settings.host, port, life, announce)
+
+
+async def run_bridge(settings: Settings, port: int, life: Life, announce: Announce) -> None:
+    """Frames from RabbitMQ to Kafka."""
+    web = Web("voltstream bridge", SystemClock())
+    bridge = Bridge(settings.rabbitmq_url, settings.kafka_url, settings.partitions, BridgeMetrics(web.registry))
+    web.ready["frames"] = bridge.check_ready
+    running = life.spawn(bridge.run(), "bridge")
+    try:
+        await _serve(web, settings.host, port, life, announce)
+    finally:
+        bridge.close()
+        await asyncio.wait((running,))
+
+
+async def run_worker(settings: Settings, port: int, life: Life, announce: Announce) -> None:
+    """Frames from Kafka into the database."""
+    web = Web("voltstream worker", SystemClock())
+    async with AsyncExitStack() as stack:
+        live = await stack.enter_async_context(open_live(settings, web.ready))
+        await stack.enter_async_context(open_worker(settings, settings.database_url, live, life, web))
+        await _serve(web, settings.host, port, life, announce)
+
+
+async def run_relay(settings: Settings, port: int, life: Life, announce: Announce) -> None:
+    """Events from the outbox to RabbitMQ."""
+    web = Web("voltstream relay", SystemClock())
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(open_bus(settings, "relay", web.ready))
+        relay = Relay(settings.database_url, OUTBOX_SCHEMA, bus, RelayMetrics(web.registry))
+        running = life.spawn(relay.run(), "relay")
+        stack.push_async_callback(asyncio.wait, (running,))
+        stack.callback(relay.close)
+        await _serve(web, settings.host, port, life, announce)
+
+
+async def _serve(web: Web, host: str, port: int, life: Life, announce: Announce) -> None:
+    async with web.serving(life, host, port) as server:
+        announce(server.url)
+        await life.wait()
+
+
+SERVICES: Final[dict[str, Service]] = {
+    "gateway": run_gateway,
+    "api": run_api,
+    "bridge": run_bridge,
+    "worker": run_worker,
+    "relay": run_relay,
+}
