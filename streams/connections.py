@@ -9,6 +9,7 @@ from typing import Any, Final
 import psycopg
 
 from kit.errors import Unavailable
+from kit.masking import mask_secrets
 from kit.postgres import connect_sync, outages
 from streams.storage import WRITER_ROLE
 from streams.tables import SESSION, WINDOW
@@ -44,11 +45,15 @@ class Connections:
 
     @contextmanager
     def lend(self) -> Iterator[Connection]:
-        """A connection for this block and thread. An outage in the block becomes Unavailable."""
+        """A connection for this block and thread.
+
+        Raises Unavailable for every error of the database but those that the data are to blame for (psycopg's DataError
+        and IntegrityError): a dead server, a deadlock, a missing right are no reason to give up on readings.
+        """
         if not self._places.acquire(timeout=_LEASE_S_MAX):
             raise Unavailable(f"no database connection came free within {_LEASE_S_MAX:.0f} s")
         try:
-            with outages():
+            with _unavailable(), outages():
                 connection = self._free.pop() if self._free else self._connect()
                 try:
                     yield connection
@@ -64,3 +69,13 @@ class Connections:
         while self._free:
             with suppress(psycopg.Error):
                 self._free.pop().close()
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.DataError, psycopg.IntegrityError):
+        raise
+    except psycopg.Error as error:
+        raise Unavailable(f"PostgreSQL refuses: {mask_secrets(str(error).strip())}") from error

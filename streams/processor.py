@@ -115,6 +115,11 @@ class Processor:
         return self._buffer.expected
 
     @property
+    def waiting(self) -> bool:
+        """Whether frames are offered and not committed."""
+        return len(self._buffer) > 0
+
+    @property
     def full(self) -> bool:
         """One flush is collected; offer more after it."""
         return self._buffer.full
@@ -264,7 +269,8 @@ class Processor:
     # -- in the thread ----------------------------------------------------------------------------------------------
 
     def _load(self) -> tuple[Acquired, State]:
-        acquired = self._worker.store.acquire(self.partition)
+        # After a mishap only if nobody has taken it since: else two workers would take it from each other for ever.
+        acquired = self._worker.store.acquire(self.partition, self._epoch or None)
         return acquired, self._worker.engine.load(self.partition, acquired.bodies)
 
     def _work(self) -> Flush | None:

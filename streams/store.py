@@ -7,12 +7,12 @@ from threading import Lock
 from typing import Any, Final
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
 
 from kit.errors import ConfigError
 from streams.connections import Connection, Connections
 from streams.effects import NULL_I64, READING_COLUMNS, Columns
+from streams.errors import Fenced
 from streams.lookup import StoredIdentity, StoredSession
 from streams.storage import drop_before, stored_partitions, summarize
 from streams.tables import WEEK_MS
@@ -34,7 +34,8 @@ _CLUSTERS_MAX: Final = 8
 _CLUSTER_GAP_MS: Final = 600_000
 
 _ACQUIRE: Final = """
-UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s RETURNING epoch, next, commits
+UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
+RETURNING epoch, next, commits
 """
 _BODIES: Final = "SELECT base, body FROM telemetry.partition_state WHERE partition = %s ORDER BY patch"
 
@@ -118,10 +119,15 @@ class Store:
         with self.connections.lend() as connection:
             return stored_partitions(connection)
 
-    def acquire(self, partition: int) -> Acquired:
-        """Take the partition over: whoever had it can commit no more."""
+    def acquire(self, partition: int, epoch: int | None = None) -> Acquired:
+        """Take the partition over: whoever had it can commit no more.
+
+        `epoch`: only if that is still the present one, to begin anew from what is committed; raises Fenced if not.
+        """
         with self.connections.lend() as connection, connection.transaction():
-            row = connection.execute(_ACQUIRE, (partition,)).fetchone()
+            row = connection.execute(_ACQUIRE, (partition, epoch, epoch)).fetchone()
+            if row is None and epoch is not None:
+                raise Fenced(f"partition {partition}: epoch {epoch} is over, another worker has it")
             if row is None:
                 raise ConfigError(f"the database has no partition {partition}: run voltstream migrate")
             bodies = connection.execute(_BODIES, (partition,), binary=True).fetchall()
@@ -238,8 +244,3 @@ def _clusters(connector_key: NDArray[np.int32], ts_ms: I64) -> Iterator[NDArray[
     widest = np.argsort(gaps)[-(_CLUSTERS_MAX - 1) :]
     cuts = np.sort(widest[gaps[widest] > _CLUSTER_GAP_MS]) + 1
     yield from np.split(order, cuts)
-
-
-def is_poison(error: Exception) -> bool:
-    """Whether the database refused the data themselves, so that trying the same again is in vain."""
-    return isinstance(error, psycopg.errors.DataError | psycopg.errors.IntegrityError)
