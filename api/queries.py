@@ -16,7 +16,7 @@ from kit.clock import Clock
 from kit.live import LiveView
 from kit.postgres import Database, Grant
 
-ROLE: Final = "voltstream_queries"
+ROLE: Final = "telemetry_reader"  # the one that streams/ makes with its tables
 GRANT: Final = Grant(role=ROLE, schema="telemetry", write=False)
 
 

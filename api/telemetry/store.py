@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
 
+from api.instants import floor_to
 from api.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
 from api.telemetry.history import REGISTER_LOOKBACK, Register
 from api.telemetry.models import Interval
@@ -15,6 +16,9 @@ from kit.postgres import Database
 _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1
 _NULL_KEY: Final = f"'{_INT64_MIN}'::bigint"
+
+_BEFORE_ALL: Final = (-1, _INT64_MIN, _INT64_MIN)  # connector, boot and seq: less than those of any reading
+_MINUTE: Final = timedelta(minutes=1)
 
 _QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 # The cast: a coarser window's sum of bigints is numeric in a plain view.
@@ -35,8 +39,8 @@ SELECT station_id, connector_key, connector_id FROM telemetry.connector
 WHERE station_id = ANY($1::text[]) ORDER BY station_id, connector_id
 """
 
-# Both histories ask each connector for its next rows by its own index and merge these, so that a page of n rows
-# reads at most n rows a connector, however long the history is.
+# Each connector is asked for its next rows by its own index and these are merged, so that a page of n windows reads at
+# most n a connector, however long the history is.
 _WINDOWS: Final = {
     interval: f"""
 SELECT k.connector_id, w.* FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
@@ -67,6 +71,18 @@ CROSS JOIN LATERAL (
 LEFT JOIN telemetry.session AS s USING (session_key)
 ORDER BY r.ts, k.connector_id, r.boot_key, r.seq_key LIMIT $8
 """  # noqa: S608  # the one thing filled in is a number
+
+# Raw readings have no index that is in order of time. A page therefore looks through slices of time, each twice as long
+# as the one before, and begins where there is a window: it reads about as much again as it shows, and the five years of
+# a connector that says nothing are 16 slices.
+_FIRST_SLICE: Final = timedelta(hours=1)
+_NEXT_WINDOW: Final = """
+SELECT min(w.bucket) FROM unnest($1::int[]) AS k (connector_key)
+CROSS JOIN LATERAL (
+    SELECT bucket FROM telemetry.window_1m
+    WHERE connector_key = k.connector_key AND bucket >= $2 AND bucket < $3 ORDER BY bucket LIMIT 1
+) AS w
+"""
 
 _REGISTERS_BEFORE: Final = """
 SELECT k.connector_id, w.energy_last_ts, w.energy_last_mwh
@@ -158,10 +174,21 @@ class TelemetryStore:
 
     async def readings(self, span: Span, after: ReadingCursor | None) -> list[asyncpg.Record]:
         """Up to rows_max readings, ordered by ts, connector, boot and seq."""
-        start, key = span.start, (-1, _INT64_MIN, _INT64_MIN)
+        start, key = span.start, _BEFORE_ALL
         if after is not None and from_micros(after.ts_us) >= span.start:
             start, key = from_micros(after.ts_us), (after.connector_id, after.boot, after.seq)
-        return await self._database.fetch(_READINGS, *span.keys, start, span.end, *key, span.rows_max)
+        rows: list[asyncpg.Record] = []
+        length = _FIRST_SLICE
+        while start < span.end and len(rows) < span.rows_max:
+            window = await self._database.fetchval(_NEXT_WINDOW, span.keys[0], floor_to(start, _MINUTE), span.end)
+            if window is None:
+                break
+            if window > start:
+                start, key = window, _BEFORE_ALL
+            end = min(start + length, span.end)
+            rows += await self._database.fetch(_READINGS, *span.keys, start, end, *key, span.rows_max - len(rows))
+            start, key, length = end, _BEFORE_ALL, 2 * length
+        return rows
 
     async def windows(
         self, interval: Interval, span: Span, after: WindowCursor | None

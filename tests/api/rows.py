@@ -7,27 +7,12 @@ from datetime import datetime, timedelta
 
 import psycopg
 
+from streams.tables import COARSE, select_coarse
+
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 
-_MERGED = ", ".join(
-    f"sum({q}_n) AS {q}_n, sum({q}_sum) AS {q}_sum, min({q}_min) AS {q}_min, max({q}_max) AS {q}_max"
-    for q in _QUANTITIES
-)
-_COARSER = """
-CREATE VIEW telemetry.window_{name} AS
-SELECT connector_key, date_bin('{width}', bucket, '2000-01-01 00:00+00') AS bucket,
-       sum(readings)::int AS readings, sum(flagged)::int AS flagged, min(first_ts) AS first_ts, max(last_ts) AS last_ts,
-       {merged}, sum(energy_n) AS energy_n, min(energy_first_ts) AS energy_first_ts,
-       (array_agg(energy_first_mwh ORDER BY energy_first_ts) FILTER (WHERE energy_first_mwh IS NOT NULL))[1]
-           AS energy_first_mwh,
-       max(energy_last_ts) AS energy_last_ts,
-       (array_agg(energy_last_mwh ORDER BY energy_last_ts DESC) FILTER (WHERE energy_last_mwh IS NOT NULL))[1]
-           AS energy_last_mwh
-FROM telemetry.window_1m GROUP BY 1, 2;
-"""
-COARSER_WINDOWS_SQL = "CREATE INDEX ON telemetry.reading (connector_key, ts);" + "".join(
-    _COARSER.format(name=name, width=width, merged=_MERGED)
-    for name, width in (("15m", "15 minutes"), ("1h", "1 hour"), ("1d", "1 day"))
+COARSER_WINDOWS_SQL = "".join(
+    f"CREATE VIEW telemetry.{name} AS {select_coarse(width, timescale=False)};" for name, width in COARSE.items()
 )
 
 _AGGREGATED = ", ".join(f"count({q}), coalesce(sum({q}), 0), min({q}), max({q})" for q in _QUANTITIES)

@@ -16,6 +16,7 @@ import pytest
 
 from api.tables import ARROW, CSV
 from api.telemetry.models import HistoryPage
+from kit.clock import format_rfc3339
 from tests.api.conftest import NOW, Api
 from tests.api.rows import Reading, add_connector, add_readings, random_readings
 
@@ -108,9 +109,7 @@ async def test_raw_rows_are_the_stored_readings(api: Api, stored: dict[int, list
     answer = decimals(await api.get(PATH, interval="raw", limit=10_000, **ALL))
     HistoryPage.model_validate(answer)
     assert [(row["ts"], row["connector_id"]) for row in answer["rows"]] == sorted(
-        (r.ts.isoformat(timespec="milliseconds")[:-6] + "Z", connector_id)
-        for connector_id, readings in stored.items()
-        for r in readings
+        (format_rfc3339(r.ts), connector_id) for connector_id, readings in stored.items() for r in readings
     )
     expected = {(connector_id, r.ts): r for connector_id, readings in stored.items() for r in readings}
     for row in answer["rows"]:
@@ -159,6 +158,16 @@ async def test_readings_of_one_moment_are_each_paged_once(api: Api) -> None:
     ]
 
 
+async def test_raw_readings_are_found_however_far_apart(api: Api) -> None:
+    key = add_connector(api.database_url, "ST-1", 1)
+    quiet_days = (4_000, 400, 399.99, 40, 4, 0.4, 0.04, 0.0001)
+    moments = [NOW - timedelta(days=days) for days in quiet_days]
+    add_readings(api.database_url, [Reading(key, ts.replace(microsecond=0)) for ts in moments])
+    for limit in (1, 3, 100):
+        rows = [row for page in await pages(api, limit, interval="raw", start=0) for row in page]
+        assert [row["ts"] for row in rows] == [format_rfc3339(ts.replace(microsecond=0)) for ts in moments]
+
+
 async def test_pages_never_repeat_a_row_while_readings_arrive(
     api: Api, stored: dict[int, list[Reading]], seed: int
 ) -> None:
@@ -175,7 +184,7 @@ async def test_pages_never_repeat_a_row_while_readings_arrive(
             for _ in range(50)
         ]
         add_readings(api.database_url, late, windows=False)
-    first = {(r.ts.isoformat(timespec="milliseconds")[:-6] + "Z", c) for c, rows in stored.items() for r in rows}
+    first = {(format_rfc3339(r.ts), c) for c, rows in stored.items() for r in rows}
     assert len([key for key in seen if key in first]) == len(first)
     assert seen == sorted(seen)
 
@@ -199,7 +208,7 @@ def as_json_has_it(batch: pa.Table) -> list[dict[str, Any]]:
     for row in rows:
         for name, value in row.items():
             if isinstance(value, datetime):
-                row[name] = value.isoformat(timespec="milliseconds")[:-6] + "Z"
+                row[name] = format_rfc3339(value)
     return rows
 
 
