@@ -24,6 +24,7 @@ from kit.errors import KitError, Unavailable
 from kit.observability import get_logger
 from kit.retry import reconnect_pauses_s
 from streams.errors import Gap, LogReplaced, StreamsError
+from streams.maintenance import maintain_regularly
 from streams.processor import Processor, Worker
 
 IDLE_S: Final = 0.5  # how often a lane without work looks whether time has brought any
@@ -180,9 +181,11 @@ class Lane:
 class FaustWorker:
     """A member of the consumer group, until stopped; starts anew whenever Kafka or the group forces it to."""
 
-    def __init__(self, source: KafkaSource, worker: Worker) -> None:
+    def __init__(self, source: KafkaSource, worker: Worker, *, retention_days: int = 0) -> None:
+        """`retention_days`: raw readings older than that are dropped; 0: never."""
         self._source = source
         self._worker = worker
+        self._retention_days = retention_days
         self._lanes: dict[int, Lane] = {}
         self._stopping = asyncio.Event()
         self._failed: asyncio.Future[None] | None = None
@@ -194,12 +197,17 @@ class FaustWorker:
 
     async def run(self) -> None:
         """Work until `stop`."""
-        while not self._stopping.is_set():
-            for pause_s in reconnect_pauses_s():
-                worked = await self._once()
-                if self._stopping.is_set() or worked:
-                    break
-                await self._pause(pause_s)
+        upkeep = asyncio.create_task(maintain_regularly(self._worker, self._retention_days))
+        try:
+            while not self._stopping.is_set():
+                for pause_s in reconnect_pauses_s():
+                    steady = await self._once()
+                    await self._pause(pause_s)
+                    if steady or self._stopping.is_set():
+                        break
+        finally:
+            upkeep.cancel()
+            await asyncio.gather(upkeep, return_exceptions=True)
 
     def stop(self) -> None:
         """Leave the group; `run` returns when that is done."""
@@ -212,8 +220,9 @@ class FaustWorker:
         failed.add_done_callback(_seen)
         app = make_app(self._source)
         app.agent(app.topic(self._source.topic, **_RAW), concurrency=1)(self._dispatch)
-        app.on_partitions_assigned.connect(self._assigned, weak=False)
-        app.on_partitions_revoked.connect(self._revoked, weak=False)
+        # Faust's stubs want a receiver that takes anything by position.
+        app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
+        app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
         self._app = app
         waiting = [loop.create_task(self._stopping.wait()), failed]
         started_s = self._worker.clock.monotonic_s()
@@ -258,16 +267,14 @@ class FaustWorker:
                 if self._failed is not None and not self._failed.done():
                     self._failed.set_exception(error)
 
-    async def _assigned(self, _app: Any, *args: Any, **_: Any) -> None:
-        assigned: set[TP] = args[0]
+    async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
         await self._let_go(set(self._lanes))
         for tp in sorted(assigned):
             if tp.topic == self._source.topic and self._failed is not None:
                 self._lanes[tp.partition] = Lane(tp, self._worker, self._app, self._failed)
         _log.info("partitions_assigned", partitions=self.partitions)
 
-    async def _revoked(self, _app: Any, *args: Any, **_: Any) -> None:
-        revoked: set[TP] = args[0]
+    async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
         await self._let_go({tp.partition for tp in revoked if tp.topic == self._source.topic})
 
     async def _let_go(self, partitions: set[int]) -> None:

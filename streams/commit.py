@@ -91,18 +91,18 @@ def commit(store: Store, flush: Flush) -> None:
     Raises Fenced when the partition is another worker's, Unavailable when the outcome is open (try again), psycopg's
     DataError or IntegrityError when the data are refused.
     """
-    effects = flush.effects
-    for attempt in (1, 2):
-        with store.connections.lend() as connection:
-            store.ensure_weeks(connection, [effects.readings["ts_ms"], effects.windows["bucket_ms"]])
-            try:
-                _transact(connection, flush)
-                return
-            except psycopg.errors.CheckViolation:
-                # "no partition of relation found": retention dropped one that we knew. Making it again mends that.
-                store.forget_weeks()
-                if attempt == 2:
-                    raise
+    try:
+        _try(store, flush)
+    except psycopg.errors.CheckViolation:
+        # "no partition of relation found": retention dropped one that we knew. Making it again mends that.
+        store.forget_weeks()
+        _try(store, flush)
+
+
+def _try(store: Store, flush: Flush) -> None:
+    with store.connections.lend() as connection:
+        store.ensure_weeks(connection, [flush.effects.readings["ts_ms"], flush.effects.windows["bucket_ms"]])
+        _transact(connection, flush)
 
 
 def _transact(connection: Connection, flush: Flush) -> None:

@@ -1,0 +1,62 @@
+"""A prepared database for each test, cloned from one that is prepared once."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from uuid import uuid4
+
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from kit.clock import SystemClock
+from kit.live import InProcessLive
+from streams.connections import Connections, open_writer
+from streams.effects import StepParams
+from streams.metrics import WorkerMetrics
+from streams.processor import Worker
+from streams.storage import prepare
+from streams.store import Store
+from tests.private_servers import fresh_database
+
+PARTITIONS = 4
+
+
+@pytest.fixture(scope="session")
+def prepared_template(postgres_url: str) -> Iterator[str]:
+    with fresh_database(postgres_url) as url:
+        prepare(url, PARTITIONS)
+        yield url
+
+
+@pytest.fixture
+def telemetry_url(postgres_url: str, prepared_template: str) -> Iterator[str]:
+    """A fresh database with the telemetry schema, four partitions."""
+    name, template = f"test_{uuid4().hex}", prepared_template.rpartition("/")[2]
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        yield f"{postgres_url.rpartition('/')[0]}/{name}"
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def store(telemetry_url: str) -> Iterator[Store]:
+    connections = Connections(partial(open_writer, telemetry_url), 4)
+    yield Store(connections)
+    connections.close()
+
+
+@pytest.fixture
+def worker(store: Store) -> Iterator[Worker]:
+    """On the real clock, with the real step, flushing at once."""
+    with ThreadPoolExecutor(2) as executor:
+        yield Worker(
+            store=store,
+            live=InProcessLive(),
+            clock=SystemClock(),
+            metrics=WorkerMetrics(CollectorRegistry()),
+            executor=executor,
+            params=StepParams(),
+            readings_max=10_000,
+            interval_s=0.0,
+        )

@@ -1,0 +1,240 @@
+"""The commit: all or nothing, once, and only by the owner."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+import psycopg
+import pytest
+
+from kit.errors import Unavailable
+from schemas.events import Envelope
+from streams.commit import commit
+from streams.connections import Connections, open_writer
+from streams.effects import NULL_I64, SourceProgress
+from streams.errors import Fenced
+from streams.identity import session_uuid
+from streams.store import Store
+from streams.tables import WINDOW
+from tests.streams.making import T0_MS, effects_of, flush_of, random_readings, sessions, windows_of
+
+_TABLES = ("reading", "window_1m", "session", "quarantine", "ledger", "ledger_source", "stream_offset",
+           "partition_state", "outbox")  # fmt: skip
+
+
+def contents(url: str) -> dict[str, list[Any]]:
+    """Every row of every table that a commit writes, but for when and by which number."""
+    with psycopg.connect(url) as connection:
+        found = {}
+        for table in _TABLES:
+            cursor = connection.execute(f"SELECT * FROM telemetry.{table}".encode())
+            names = [column.name for column in cursor.description or ()]
+            kept = [at for at, name in enumerate(names) if name not in ("id", "updated_at", "created_at")]
+            found[table] = sorted(repr([row[at] for at in kept]) for row in cursor)
+        return found
+
+
+def everything(store: Store, seed: int, number: int = 1) -> Any:
+    """Effects that touch every table."""
+    rng = np.random.default_rng(seed + number)
+    keys = store.connector_keys(0, [("A", 1), ("B", 1)])
+    readings = random_readings(rng, keys, 200)
+    session_keys = [number * 10 + 1, number * 10 + 2]
+    effects = effects_of(
+        readings,
+        sessions=sessions(session_keys, keys[0], ended_ms=T0_MS + 60_000, end_reason=1, revision=1),
+        session_ids=["tx", None],
+        started=np.array(session_keys[:1]),
+        completed=np.array(session_keys),
+        sources=[SourceProgress("source", 200 * number, 200 * number)],
+        quarantined=1,
+    )
+    effects.emit = {name: effects.windows[name][:3] for name in ("connector_key", "bucket_ms")}
+    refused = effects.refused
+    for column, value in (("station_id", "A\0"), ("connector_id", None), ("reason", "absurd"), ("detail", "no\0"),
+                          ("raw", b"\0raw"), ("received_ms", T0_MS)):  # fmt: skip
+        getattr(refused, column).append(value)
+    return effects
+
+
+def test_a_commit_moves_everything_at_once(store: Store, telemetry_url: str, seed: int) -> None:
+    acquired = store.acquire(0)
+    commit(store, flush_of(acquired, everything(store, seed), frames=3))
+    with psycopg.connect(telemetry_url) as connection:
+        ask = lambda query: connection.execute(query).fetchone()  # noqa: E731
+        assert ask("SELECT next, epoch, commits FROM telemetry.stream_offset WHERE partition = 0") == (3, 1, 1)
+        assert ask("SELECT count(*), sum(payload_hash) FROM telemetry.reading")[0] == 200
+        assert ask("SELECT stored, duplicate, quarantined FROM telemetry.ledger WHERE partition = 0") == (200, 0, 1)
+        assert ask("SELECT reason, station_id, raw FROM telemetry.quarantine") == ("absurd", "A\ufffd", b"\0raw")
+        assert ask("SELECT id, session_id FROM telemetry.session WHERE session_key = 11") == (session_uuid(11), "tx")
+        assert ask("SELECT patch, base, body FROM telemetry.partition_state") == (1, True, b"body 1")
+    again = store.acquire(0)
+    assert (again.epoch, again.next, again.commits, again.bodies) == (2, 3, 1, [b"body 1"])
+
+
+def test_a_zombies_commit_changes_nothing(store: Store, telemetry_url: str, seed: int) -> None:
+    zombie = store.acquire(0)
+    store.acquire(0)
+    effects = everything(store, seed)
+    before = contents(telemetry_url)
+    with pytest.raises(Fenced):
+        commit(store, flush_of(zombie, effects))
+    assert contents(telemetry_url) == before
+
+
+def test_a_commit_made_twice_counts_once(store: Store, telemetry_url: str, seed: int) -> None:
+    flush = flush_of(store.acquire(0), everything(store, seed))
+    commit(store, flush)
+    once = contents(telemetry_url)
+    commit(store, flush)
+    assert contents(telemetry_url) == once
+
+
+def test_a_tick_made_twice_counts_once(store: Store, telemetry_url: str, seed: int) -> None:
+    """It moves no offset: only the number of commits tells that it was made."""
+    flush = flush_of(store.acquire(0), everything(store, seed), frames=0)
+    commit(store, flush)
+    once = contents(telemetry_url)
+    commit(store, flush)
+    assert contents(telemetry_url) == once
+
+
+def test_a_commit_out_of_turn_is_fenced(store: Store, seed: int) -> None:
+    acquired = store.acquire(0)
+    with pytest.raises(Fenced):
+        commit(store, flush_of(acquired, everything(store, seed), number=2))
+
+
+def test_windows_merged_in_any_pieces_are_the_windows_of_all(store: Store, telemetry_url: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    keys = store.connector_keys(0, [("A", 1), ("B", 1), ("C", 2)])
+    readings = random_readings(rng, keys, 600)
+    order = rng.permutation(600)
+    acquired = store.acquire(0)
+    for number, piece in enumerate(np.array_split(order, 7), 1):
+        part = {name: column[np.sort(piece)] for name, column in readings.items()}
+        commit(store, flush_of(acquired, effects_of(part), number=number))
+    wanted = windows_of(readings)
+    with psycopg.connect(telemetry_url) as connection:
+        found = _stored_windows(connection)
+    assert sorted(found) == sorted(zip(*(wanted[field.source].tolist() for field in WINDOW.fields), strict=True))
+
+
+def _stored_windows(connection: psycopg.Connection[Any]) -> list[tuple[int, ...]]:
+    names = [
+        f"coalesce((extract(epoch FROM {field.name}) * 1000)::bigint, {NULL_I64 + 1} - 1)"
+        if field.type == "timestamptz" else f"coalesce({field.name}::bigint, {NULL_I64 + 1} - 1)"
+        for field in WINDOW.fields
+    ]  # fmt: skip
+    rows = connection.execute(f"SELECT {', '.join(names)} FROM telemetry.window_1m".encode()).fetchall()
+    return [tuple(int(value) for value in row) for row in rows]
+
+
+def test_events_say_what_is_stored_and_have_one_id_however_often_told(
+    store: Store, telemetry_url: str, seed: int
+) -> None:
+    commit(store, flush_of(store.acquire(0), everything(store, seed)))
+    with psycopg.connect(telemetry_url) as connection:
+        rows = connection.execute(
+            "SELECT event_id, exchange, routing_key, body FROM telemetry.outbox ORDER BY id"
+        ).fetchall()
+    told = [msgspec.json.decode(body, type=Envelope) for *_, body in rows]
+    assert [envelope.metadata.type for envelope in told] == [
+        "session.started.v1", "session.completed.v1", "session.completed.v1", "telemetry.aggregated.v1"
+    ]  # fmt: skip
+    assert all(row[0] == envelope.metadata.event_id for row, envelope in zip(rows, told, strict=True))
+    assert all(row[2] == envelope.routing_key for row, envelope in zip(rows, told, strict=True))
+    completed = told[1].payload
+    assert (completed["energy_wh"], completed["end_reason"], completed["estimated"]) == (2.0, "ended", False)
+    assert completed["id"] == str(session_uuid(11))
+    assert len(told[3].payload["windows"]) == 3
+
+
+class Cut(Connections):
+    """Connections whose statement number `at` (COPYs count) never comes back: cut before it is sent, or after."""
+
+    def __init__(self, url: str, at: int, after: bool) -> None:
+        super().__init__(partial(open_writer, url), 1)
+        self.at, self.after, self.seen = at, after, 0
+
+    @contextmanager
+    def lend(self) -> Iterator[Any]:
+        with super().lend() as connection:
+            yield _Counted(connection, self)
+
+    def around(self, connection: Any, work: Callable[[], Any]) -> Any:
+        self.seen += 1
+        if self.seen != self.at:
+            return work()
+        if self.after:
+            work()
+            if connection.pgconn.pipeline_status:
+                connection._pipeline.sync()
+        connection.close()
+        raise psycopg.OperationalError("the connection was cut")
+
+
+class _Counted:
+    def __init__(self, connection: Any, cut: Cut) -> None:
+        self._connection, self._cut = connection, cut
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        return self._cut.around(self._connection, lambda: self._connection.execute(*args, **kwargs))
+
+    def cursor(self) -> Any:
+        return self._cut.around(self._connection, self._connection.cursor)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_at_any_statement_leaves_all_or_nothing(
+    store: Store, telemetry_url: str, seed: int, after: bool
+) -> None:
+    effects = everything(store, seed)
+    acquired = store.acquire(0)
+    with psycopg.connect(telemetry_url) as connection:  # the pieces outlast any crash and are no half commit
+        connection.execute("SELECT telemetry.ensure_weeks(%s)", ([int(T0_MS // 604_800_000)],))
+    before, at, outcomes = contents(telemetry_url), 0, set()
+    while True:
+        at += 1
+        cut = Cut(telemetry_url, at, after)
+        try:
+            commit(Store(cut), flush_of(acquired, effects))
+        except Unavailable:
+            now = contents(telemetry_url)
+            outcomes.add(now == before)
+            if now == before:
+                continue
+        finally:
+            cut.close()
+        break
+    assert at > 10
+    made = contents(telemetry_url)
+    commit(store, flush_of(acquired, effects))  # the worker tries again what may have been made
+    assert contents(telemetry_url) == made
+    assert len(made["reading"]) == 200
+
+
+def test_a_piece_that_retention_dropped_is_made_again(store: Store, telemetry_url: str, seed: int) -> None:
+    acquired = store.acquire(0)
+    commit(store, flush_of(acquired, everything(store, seed)))
+    with psycopg.connect(telemetry_url) as connection:
+        assert connection.execute("SELECT telemetry.drop_readings('infinity')").fetchone() == (1,)
+    commit(store, flush_of(acquired, everything(store, seed, 2), number=2))
+    assert len(contents(telemetry_url)["reading"]) == 200
+
+
+def test_a_new_base_replaces_the_patches(store: Store, telemetry_url: str, seed: int) -> None:
+    acquired = store.acquire(0)
+    for number in (1, 2, 3):
+        commit(store, flush_of(acquired, everything(store, seed, number), number=number))
+    again = store.acquire(0)
+    assert again.bodies == [b"body 1", b"body 2", b"body 3"]
+    assert (again.base_bytes, again.patch_bytes) == (6, 12)
+    commit(store, flush_of(again, everything(store, seed, 4)))
+    assert store.acquire(0).bodies == [b"body 1"]
