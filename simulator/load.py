@@ -7,7 +7,6 @@ platform must have, exactly once.
 import asyncio
 from array import array
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -95,9 +94,12 @@ class Load:
     async def run(self) -> LoadReport:
         """Send until the duration is over, then wait for answers. Raises Rejected and Unavailable."""
         self._start_s = self._clock.monotonic_s()
-        with suppress(TimeoutError):  # the report says how many readings were never acknowledged
+        try:
             async with asyncio.timeout(self._spec.duration_s + DRAIN_S):
                 await self._lanes()
+        except TimeoutError:  # the report says how many readings were never acknowledged
+            if not self.report.requests:
+                raise Unavailable(f"{self._host}:{self._port} acknowledged nothing; is the URL right?") from None
         return self.report
 
     async def _lanes(self) -> None:

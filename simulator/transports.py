@@ -28,6 +28,7 @@ from simulator.errors import Rejected
 
 TELEMETRY_PATH: Final = "/api/v1/telemetry"
 PATIENCE_S: Final = 120.0  # a broker's restart takes 10 to 30 s; four of them in a row are an outage to report
+FIRST_CONTACT_S: Final = 10.0  # to a host that never answered yet: the URL is more likely wrong than the host busy
 RETRY_AFTER_S_MAX: Final = 30.0  # a server that says more is asked again anyway
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)  # a durable 202 waits for a broker: its publish time-out is 10 s
 _GZIP_LEVEL: Final = 1  # a device's processor is small
@@ -100,13 +101,17 @@ class _Patience:
     def __init__(self, clock: Clock, sleep: Sleep, patience_s: float, tally: Tally) -> None:
         self._clock, self._sleep, self._tally = clock, sleep, tally
         self._pauses_s: Iterator[float] = reconnect_pauses_s()
-        self._until_s = clock.monotonic_s() + patience_s
+        self._start_s = clock.monotonic_s()
         self._patience_s = patience_s
+
+    def shorten(self, patience_s: float) -> None:
+        """Have no more patience than that."""
+        self._patience_s = min(self._patience_s, patience_s)
 
     async def pause(self, why: str, at_least_s: float = 0.0) -> None:
         """Wait before the next attempt. Raises Unavailable where it would come too late."""
         pause_s = max(next(self._pauses_s), min(at_least_s, RETRY_AFTER_S_MAX))
-        if self._clock.monotonic_s() + pause_s > self._until_s:
+        if self._clock.monotonic_s() + pause_s > self._start_s + self._patience_s:
             raise Unavailable(f"gave up after {self._patience_s:g} s: {why}")
         self._tally.retried += 1
         await self._sleep(pause_s)
@@ -129,6 +134,7 @@ class HttpTransport:
         """`url` is the platform's base URL. Closed by `close`."""
         self.tally = Tally()
         self._clock, self._sleep, self._patience_s, self._encoding = clock, sleep, patience_s, encoding
+        self._answered = False  # by that host, ever
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.AsyncClient(
@@ -145,8 +151,11 @@ class HttpTransport:
             try:
                 response = await self._client.post(TELEMETRY_PATH, content=content, headers=headers)
             except httpx.TransportError as error:
-                await patience.pause(f"{self._client.base_url.host}: {error!r}")
+                if not self._answered:
+                    patience.shorten(FIRST_CONTACT_S)
+                await patience.pause(f"{self._client.base_url}: {error!r}")
                 continue
+            self._answered = True
             if response.status_code == httpx.codes.ACCEPTED:
                 receipt = _read_receipt(response.content)
                 self.tally.add(count, receipt)

@@ -91,10 +91,17 @@ async def test_a_refusal_is_not_tried_again(sink: Sink, http: HttpTransport, sta
 
 
 async def test_nobody_there_is_unavailable(naps: Naps, unused_port: int) -> None:
-    transport = HttpTransport(f"http://127.0.0.1:{unused_port}", "", naps.clock, sleep=naps, patience_s=1)
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
+    transport = HttpTransport(f"http://127.0.0.1:{unused_port}", "", naps.clock, sleep=naps)
+    with pytest.raises(Unavailable, match=rf"gave up after 10 s: http://127\.0\.0\.1:{unused_port}"):
         await transport.send(b"{}", Format.JSON, 1)
     await transport.close()
+
+
+async def test_a_host_that_answered_once_is_given_its_time(sink: Sink, http: HttpTransport, naps: Naps) -> None:
+    sink.script = [202, *[LOST] * 1_000]
+    await http.send(b"{}", Format.JSON, 1)
+    with pytest.raises(Unavailable, match="gave up after 120 s"):
+        await http.send(b"{}", Format.JSON, 1)
 
 
 @pytest.mark.parametrize("encoding", list(Encoding))
