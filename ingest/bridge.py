@@ -84,6 +84,7 @@ class _Lane:
         self._arrived = asyncio.Event()
         self._in_hand: deque[_InHand] = deque()  # in the order sent; bounded by PREFETCH, twice it after a reconnect
         self._settling = False
+        self._stopped = False
         self.idle = asyncio.Event()  # everything that was delivered is confirmed
         self.idle.set()
         self._frames = metrics.frames.labels(label)
@@ -95,9 +96,15 @@ class _Lane:
 
     def deliver(self, delivery: Delivery) -> None:
         """A frame from the queue."""
-        self._delivered.append(delivery)
-        self._arrived.set()
-        self.idle.clear()
+        if not self._stopped:
+            self._delivered.append(delivery)
+            self._arrived.set()
+            self.idle.clear()
+
+    def stop(self) -> None:
+        """Send no more than what is in hand."""
+        self._stopped = True
+        self.forget()
 
     def forget(self) -> None:
         """The connection to RabbitMQ is gone: what is not sent comes again."""
@@ -123,9 +130,8 @@ class _Lane:
         header, span, headers = None, None, []
         try:
             header = decode_header(delivery.body)
-        except FrameError as error:
-            self._unreadable.inc()  # the worker keeps its bytes in quarantine
-            _log.warning("frame_unreadable", partition=self._number, error=str(error))
+        except FrameError:
+            self._unreadable.inc()  # the worker says why, and keeps its bytes in quarantine
         if header is not None and header.traceparent:
             span = start_span("bridge", context_from(header.traceparent), SpanKind.PRODUCER)
             headers = [("traceparent", traceparent_of(span).encode())]
@@ -205,6 +211,10 @@ class Bridge:
         self._pauses_s = reconnect_pauses_s()
         self._rabbit: Rabbit | None = None
 
+    def flows(self) -> bool:
+        """Are both brokers reached?"""
+        return self._rabbit is not None and self._rabbit.ready
+
     async def check_ready(self) -> None:
         """Raises Unavailable where frames do not flow now."""
         if self._rabbit is None:
@@ -250,7 +260,7 @@ class Bridge:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            await self._drain(consumers, lanes)
+            await self._drain(lanes)
         finally:
             self._rabbit = None
             for task in tasks:
@@ -264,15 +274,15 @@ class Bridge:
         declare = partial(declare_partition, queue=queue)
         return Consumer(queue, lane.deliver, prefetch=PREFETCH, declare=declare, on_lost=lane.forget)
 
-    async def _drain(self, consumers: list[Consumer], lanes: list[_Lane]) -> None:
-        """Take no more, and let Kafka confirm what is in hand, bounded."""
+    async def _drain(self, lanes: list[_Lane]) -> None:
+        """Let Kafka confirm what is in hand, bounded. The queues stay ours until then, for the order's sake."""
+        for lane in lanes:
+            lane.stop()
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                for consumer in consumers:
-                    await consumer.cancel()
                 for lane in lanes:
                     await lane.idle.wait()
-        except (TimeoutError, Unavailable):
+        except TimeoutError:
             _log.info("bridge_closed_with_frames_in_hand")  # they are delivered again to the next bridge
 
     async def _look_at_queues(self, consumers: list[Consumer]) -> None:

@@ -94,12 +94,14 @@ class Connection:
     def __init__(self, raw: AsyncioConnection, lost: "asyncio.Future[Unavailable]") -> None:
         self.raw = raw
         self.lost = lost
+        self._channels: list[PikaChannel] = []
 
     async def channel(self) -> Channel:
         """Open a channel. Its unexpected end takes the connection with it."""
         opened: asyncio.Future[PikaChannel] = asyncio.get_running_loop().create_future()
         raw = self.raw.channel(on_open_callback=partial(_resolve, opened))
         raw.add_on_close_callback(self._channel_closed)
+        self._channels.append(raw)
         await asyncio.wait((opened, self.lost), timeout=RPC_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if self.lost.done():
             raise self.lost.result()
@@ -120,6 +122,10 @@ class Connection:
         if self.raw.is_closed:
             return
         self.raw.add_on_close_callback(lambda *_: _resolve(closed, None))
+        # pika cancels consumers before it closes a channel. A queue with a single active consumer would then go on to
+        # the next consumer before what this one leaves unanswered is back in its place: out of order.
+        for channel in self._channels:
+            channel._consumers.clear()
         if self.raw.is_open:
             self.raw.close()
         await asyncio.wait((closed,), timeout=CLOSE_TIMEOUT_S)
