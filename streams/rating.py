@@ -154,7 +154,7 @@ def _advance(
         if open_before.get(past.slot) == key
     }
     taken = np.flatnonzero((members.key != NULL) & ~members.late)
-    resumed = np.isin(taken, [row for key, row in members.named if key in members.reopened])
+    resumed = np.isin(taken, members.resumed)
     runs = _lane_runs(members.key[taken], resumed)
     key, slot = members.key[taken[runs.start]], rows.slot[taken[runs.start]]
     before = np.array([open_before[s] for s in slot.tolist()], np.int64)

@@ -1,6 +1,6 @@
 """Is this reading new? Exact, in constant memory per connector (anti-replay window after RFC 6479, with fingerprints).
 
-Identity is (boot, seq) of a connector; without seq it is ts. A window of the last WINDOW sequence numbers of the
+Identity is (boot, seq) of a connector; without boot it is (seq, ts), without seq it is ts. A window of the last WINDOW sequence numbers of the
 current boot holds a fingerprint of each reading, so that inside it "seen" and "seen with another payload" are certain.
 What the window cannot know (older sequence numbers, earlier boots, earlier timestamps) is UNKNOWN: the step asks the
 store. A fingerprint has 32 bits: of the readings that reuse an identity with another payload, one in four billion is
@@ -148,7 +148,9 @@ def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDAr
     seen = (entry != 0) & (((entry >> 32) & _LOW32) == (seq & _LOW32))
     same = (entry & _LOW32) == fingerprint
     fresh = first | restart | above | (inside & ~seen)
-    told = np.where(inside, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT), Verdict.UNKNOWN)
+    # Without boot numbers a seq that comes again with other values may be of another life: its ts tells, in the store.
+    certain = inside & (same | (boot != NULL))
+    told = np.where(certain, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT), Verdict.UNKNOWN)
     verdict[at] = np.where(fresh, Verdict.FRESH, told)
 
     cleared = slot[restart]
@@ -159,7 +161,7 @@ def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDAr
     state.boot_max[slot] = np.where(begin, np.maximum(boot, state.boot_max[slot]), state.boot_max[slot])
     state.boot_ts_ms[cleared] = np.where(next_boot, NULL, ts_ms)[restart]
     state.seq_max[slot] = np.where(begin, seq, np.where(above, seq, seq_max))
-    newest = newer & (fresh | ~inside)
+    newest = newer & (fresh | ~certain)
     state.ts_max_ms[slot[newest]] = ts_ms[newest]
     return np.concatenate([emptied, _remember(state, slot[fresh], seq[fresh], fingerprint[fresh])])
 

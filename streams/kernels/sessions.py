@@ -88,6 +88,7 @@ class Membership:
     opened: dict[int, int] = field(default_factory=dict)  # session_key -> slot
     named: list[tuple[int, int]] = field(default_factory=list)  # (session_key, row) that gave the session its name
     reopened: dict[int, int] = field(
+    resumed: list[int] = field(default_factory=list)  # rows that did so
         default_factory=dict
     )  # session_key -> slot: closed by time-out before, and open again
     closed: dict[int, Past] = field(default_factory=dict)  # session_key: closed, or closed before and changed now
@@ -267,6 +268,7 @@ class _Connector:
     def _reopen(self, past: Past, row: int) -> None:
         self.past.remove(past)
         self._members.reopened[past.key] = self._slot
+        self._members.resumed.append(row)
         self._members.named.append((past.key, row))
         self.key, self.name, self.start_ms, self.last_ms = past.key, past.name, past.start_ms, past.last_ms
         self.revision, self.occupied = past.revision, False

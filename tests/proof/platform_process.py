@@ -93,6 +93,7 @@ def running_platform(data_dir: Path, environment: Mapping[str, str], *options: s
             yield platform
             platform.stop()
         finally:
+            process.stdout.close()
             if process.poll() is None:
                 process.kill()
                 process.wait(_STOP_S)

@@ -56,7 +56,7 @@ def told(platform: Platform) -> dict[str, Any]:
     windows = {
         station: [
             {k: v for k, v in w.items() if k not in ("revision", "flagged")}
-            for w in platform.pages(f"/api/v1/telemetry/{station}", "windows", **PERIOD, interval="1m", limit=10_000)
+            for w in platform.pages(f"/api/v1/telemetry/{station}", "rows", **PERIOD, interval="1m", limit=10_000)
         ]
         for station in sorted({s["station_id"] for s in sessions.values()})
     }

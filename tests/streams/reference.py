@@ -86,7 +86,9 @@ class Judge:
         if r["seq"] <= self.seq_max - WINDOW:
             return "unknown"
         if r["seq"] in self.life:
-            return "duplicate" if self.life[r["seq"]] == payload(r) else "conflict"
+            if self.life[r["seq"]] == payload(r):
+                return "duplicate"
+            return "unknown" if r["boot"] is None else "conflict"
         self.life[r["seq"]] = payload(r)
         self.seq_max = max(self.seq_max, r["seq"])
         return "fresh"
