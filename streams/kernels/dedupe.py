@@ -1,10 +1,10 @@
 """Is this reading new? Exact, in constant memory per connector (anti-replay window after RFC 6479, with fingerprints).
 
-Identity is (boot, seq) of a connector; without boot it is (seq, ts), without seq it is ts. A window of the last WINDOW sequence numbers of the
-current boot holds a fingerprint of each reading, so that inside it "seen" and "seen with another payload" are certain.
-What the window cannot know (older sequence numbers, earlier boots, earlier timestamps) is UNKNOWN: the step asks the
-store. A fingerprint has 32 bits: of the readings that reuse an identity with another payload, one in four billion is
-taken for a duplicate.
+Identity is (boot, seq) of a connector; without boot it is (seq, ts), without seq it is ts. A window of the last WINDOW
+sequence numbers of the current boot holds a fingerprint of each reading, so that inside it "seen" and "seen with
+another payload" are certain. What the window cannot know (older sequence numbers, earlier boots, earlier timestamps)
+is UNKNOWN: the step asks the store. A fingerprint has 32 bits: of the readings that reuse an identity with another
+payload, one in four billion is taken for a duplicate.
 """
 
 from collections.abc import Iterable

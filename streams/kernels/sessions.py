@@ -87,10 +87,8 @@ class Membership:
     outside: Bools  # (rows,) to be flagged OUTSIDE_SESSION
     opened: dict[int, int] = field(default_factory=dict)  # session_key -> slot
     named: list[tuple[int, int]] = field(default_factory=list)  # (session_key, row) that gave the session its name
-    reopened: dict[int, int] = field(
-    resumed: list[int] = field(default_factory=list)  # rows that did so
-        default_factory=dict
-    )  # session_key -> slot: closed by time-out before, and open again
+    reopened: dict[int, int] = field(default_factory=dict)  # session_key -> slot: timed out before, and open again
+    resumed: list[int] = field(default_factory=list)  # the rows that reopened one
     closed: dict[int, Past] = field(default_factory=dict)  # session_key: closed, or closed before and changed now
 
 
