@@ -4,12 +4,16 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 _POLL_S = 0.02
 
 
+@overload
+async def eventually(predicate: Callable[[], Awaitable[T]], within_s: float = 10.0) -> T: ...
+@overload
+async def eventually(predicate: Callable[[], T], within_s: float = 10.0) -> T: ...
 async def eventually(predicate: Callable[[], T | Awaitable[T]], within_s: float = 10.0) -> T:
     """The first true answer of `predicate`, asked again and again. Raises AssertionError with the last one in vain.
 

@@ -1,0 +1,118 @@
+"""Services in processes of their own, and a supervisor that starts again what dies."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+_STOP_S = 60  # against hanging; a worker's last flush and a server's grace take seconds
+_STARTS_MAX = 60  # a few kills, and between them a start every two seconds as long as a server is away
+_LOG_TAIL_BYTES = 4_000
+
+
+class Service:
+    """`voltstream <arguments>`, kept alive."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self.url = ""  # of its HTTP side, once it was ready
+        self.first_line: dict[str, str] = {}
+        self.unexpected: list[str] = []  # deaths after it was ready that were not our doing
+        self.starts = 0
+        self.log = folder / f"{name.replace(' ', '-')}.log"
+        self._command = (sys.executable, "-m", "voltstream", *arguments)
+        self._environment = os.environ | dict(environment)
+        self._process: asyncio.subprocess.Process | None = None
+        self._killed = self._stopping = False
+        self.ready = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, if one lives."""
+        return self._process.pid if self._process is not None else None
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send it a signal; False where there is nobody to get it."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        self._killed |= number == signal.SIGKILL
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        return True
+
+    async def keep(self) -> None:
+        """Start it, and again whenever it has died, until `stop`."""
+        while not self._stopping:
+            with self.log.open("ab") as log:
+                self._process = process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    stdin=asyncio.subprocess.PIPE,  # it ends when this closes: none outlives a test that was killed
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                    env=self._environment,
+                )
+            self.starts += 1
+            self._killed = False
+            assert self.starts <= _STARTS_MAX, f"{self.name} does not come up: {self.tail()}"
+            try:
+                await self._listen(process)
+                code = await process.wait()
+            except asyncio.CancelledError:
+                process.kill()
+                await process.wait()
+                raise
+            if self.ready.is_set() and not self._killed and not self._stopping:
+                self.unexpected.append(f"{self.name} ended by itself with {code}: {self.tail()}")
+            self.ready.clear()
+
+    async def stop(self) -> int | None:
+        """In the orderly way; its exit code."""
+        self._stopping = True
+        if (process := self._process) is None:
+            return None
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_S):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            return await process.wait()
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-_LOG_TAIL_BYTES:]
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            self.first_line = json.loads(line)
+            self.url = self.first_line.get("url") or self.first_line.get("api", "")
+            self.ready.set()
+
+
+@asynccontextmanager
+async def kept_alive(services: Sequence[Service]) -> AsyncIterator[None]:
+    """All of them running within the block."""
+    tasks = [asyncio.create_task(service.keep()) for service in services]
+    try:
+        yield
+    finally:
+        await asyncio.gather(*(service.stop() for service in services))
+        await asyncio.gather(*tasks)
+
+
+async def run_once(environment: Mapping[str, str], *arguments: str) -> dict[str, str]:
+    """A command that ends; its JSON."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "voltstream", *arguments, "--json",
+        env=os.environ | dict(environment), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()[-_LOG_TAIL_BYTES:]
+    answer: dict[str, str] = json.loads(out.splitlines()[-1])
+    return answer
