@@ -23,7 +23,6 @@ from kit.bus import (
     EXCHANGES,
     FANOUT,
     PREFETCH,
-    QUEUE_MESSAGES_MAX,
     Handler,
     Message,
     attempt_once,
@@ -37,6 +36,7 @@ from kit.rabbit_io import PERSISTENT, Consumer, Delivery, Publisher
 from kit.retry import QueuePolicy, RetryPolicy, reconnect_pauses_s
 
 PUBLISH_TIMEOUT_S: Final = 10.0  # for a confirm; a quorum queue that lost its leader elects one within a few seconds
+QUEUE_MESSAGES_MAX: Final = 1_000_000  # of one queue, ~1 GB on disk: at 200 events/s a consumer may be away for an hour
 DELAYED_MESSAGES_MAX: Final = 100_000  # of all queues together, for one pause; then failed messages wait in hand
 SUBSCRIBE_TIMEOUT_S: Final = 30.0  # for the broker to come up beside us; then the service says what it misses
 _ATTEMPT: Final = "x-attempt"
