@@ -11,6 +11,7 @@ to the lanes. Known traps of faust-streaming 0.15.3, and what is done about each
 """
 
 import asyncio
+import logging
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -292,12 +293,16 @@ _RAW: Final[dict[str, Any]] = {
 
 def make_app(source: KafkaSource) -> faust.App:
     """Faust without anything that this worker does not use."""
+    for name in ("faust", "mode"):  # at info they log the start and stop of each of their thirty services
+        logging.getLogger(name).setLevel(logging.WARNING)
+    folder = source.data_dir / "faust"
+    folder.mkdir(parents=True, exist_ok=True)
     servers = ";".join(f"aiokafka://{server.strip()}" for server in source.servers.split(","))
     return faust.App(
         source.group,
         broker=servers,
         store="memory://",
-        datadir=source.data_dir / "faust",
+        datadir=folder,
         autodiscover=False,
         web_enabled=False,
         topic_allow_declare=False,

@@ -1,0 +1,162 @@
+"""The Faust worker against a real Kafka and a real PostgreSQL: joining, leaving, dying, and being a zombie."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from kit.kafka import ensure_topic
+from streams.agents import FaustWorker, KafkaSource
+from tests.streams.conftest import PARTITIONS
+from tests.streams.faust_process import make_worker
+from tests.streams.making import charging, frame_of
+from tests.waiting import eventually
+
+WITHIN_S = 60.0
+
+
+@dataclass
+class Rig:
+    """A topic, a group, a database, and the frames sent so far."""
+
+    kafka: str
+    url: str
+    topic: str
+    folder: Path
+    producer: AIOKafkaProducer
+    sent: int = 0
+
+    async def send(self, frames: int) -> None:
+        """To every partition."""
+        for number in range(self.sent, self.sent + frames):
+            for partition in range(PARTITIONS):
+                frame = frame_of(partition, number, charging(f"S{partition}", number), f"{partition:016x}")
+                await self.producer.send_and_wait(self.topic, frame, partition=partition)
+        self.sent += frames
+
+    def ask(self, query: str) -> list[tuple[int, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    async def all_stored(self) -> None:
+        """Everything sent is committed, once."""
+        done = [(self.sent,)] * PARTITIONS
+        await eventually(lambda: self.ask("SELECT next FROM telemetry.stream_offset") == done, WITHIN_S)
+        rows = self.sent * 10
+        per_station = self.ask("SELECT count(*), count(DISTINCT seq) FROM telemetry.reading GROUP BY connector_key")
+        assert per_station == [(rows, rows)] * PARTITIONS
+        assert self.ask("SELECT stored, duplicate FROM telemetry.ledger") == [(rows, 0)] * PARTITIONS
+        assert self.ask("SELECT sum(readings) FROM telemetry.window_1m") == [(rows * PARTITIONS,)]
+
+    @contextlib.asynccontextmanager
+    async def worker(self) -> AsyncIterator[FaustWorker]:
+        with ThreadPoolExecutor(2) as executor:
+            worker = FaustWorker(
+                KafkaSource(self.kafka, self.topic, self.folder, self.topic), make_worker(self.url, executor)
+            )
+            running = asyncio.create_task(worker.run())
+            try:
+                yield worker
+            finally:
+                worker.stop()
+                await running
+
+    def process(self) -> "subprocess.Popen[bytes]":
+        arguments = [self.url, self.kafka, self.topic, self.topic, str(self.folder / "second")]
+        with (self.folder / "second.log").open("wb") as log:
+            return subprocess.Popen([sys.executable, "-m", "tests.streams.faust_process", *arguments], stderr=log)
+
+
+@pytest.fixture
+async def rig(kafka_url: str, telemetry_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    topic = f"readings-{uuid4().hex[:8]}"
+    await ensure_topic(kafka_url, topic, PARTITIONS)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_url, enable_idempotence=True)
+    await producer.start()
+    yield Rig(kafka_url, telemetry_url, topic, tmp_path, producer)
+    await producer.stop()
+
+
+@pytest.fixture
+def processes() -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Those started by the test, gone after it."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+async def test_what_is_in_the_topic_is_stored_once_over_restarts(rig: Rig) -> None:
+    await rig.send(3)
+    async with rig.worker():
+        await rig.all_stored()
+        await rig.send(3)
+        await rig.all_stored()
+    await rig.send(2)
+    async with rig.worker():
+        await rig.all_stored()
+
+
+async def test_a_second_worker_joins_and_dies_and_nothing_is_lost_or_twice(
+    rig: Rig, processes: list["subprocess.Popen[bytes]"]
+) -> None:
+    async with rig.worker() as worker:
+        await rig.send(2)
+        await rig.all_stored()
+        processes.append(rig.process())
+        await eventually(lambda: 0 < len(worker.partitions) < PARTITIONS, WITHIN_S)
+        await rig.send(5)
+        await rig.all_stored()
+        sending = asyncio.create_task(rig.send(20))
+        processes[0].send_signal(signal.SIGKILL)
+        await sending
+        await eventually(lambda: len(worker.partitions) == PARTITIONS, WITHIN_S)
+        await rig.all_stored()
+
+
+async def test_a_worker_that_leaves_hands_over(rig: Rig, processes: list["subprocess.Popen[bytes]"]) -> None:
+    processes.append(rig.process())
+    async with rig.worker() as worker:
+        await eventually(lambda: 0 < len(worker.partitions) < PARTITIONS, WITHIN_S)
+        await rig.send(5)
+        processes[0].send_signal(signal.SIGTERM)
+        await rig.send(5)
+        assert await asyncio.to_thread(processes[0].wait, WITHIN_S) == 0
+        await rig.all_stored()
+
+
+async def test_a_fenced_worker_lets_go_and_asks_the_group_anew(rig: Rig) -> None:
+    async with rig.worker() as worker:
+        await rig.send(2)
+        await rig.all_stored()
+        with psycopg.connect(rig.url) as connection:  # as another worker would that the group has given it to
+            connection.execute("UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = 1")
+        await rig.send(2)
+        await rig.all_stored()
+        assert worker.partitions == list(range(PARTITIONS))
+
+
+async def test_offsets_that_kafka_has_ahead_of_the_store_are_read_again(rig: Rig) -> None:
+    """A database restored from a backup: the group's offsets are ahead of it."""
+    await rig.send(4)
+    async with rig.worker():
+        await rig.all_stored()
+    with psycopg.connect(rig.url) as connection:
+        for table in ("reading", "window_1m", "session", "ledger_source", "partition_state", "outbox"):
+            connection.execute(f"DELETE FROM telemetry.{table}".encode())
+        connection.execute("UPDATE telemetry.stream_offset SET next = 0, commits = 0")
+        connection.execute("UPDATE telemetry.ledger SET stored = 0")
+    await rig.send(1)
+    async with rig.worker():
+        await rig.all_stored()

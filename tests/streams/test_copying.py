@@ -1,0 +1,76 @@
+"""The binary encoding: what goes in is what PostgreSQL reads."""
+
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from streams.copying import encode
+from streams.effects import NULL_I64, READING_COLUMNS
+from streams.tables import READING, SESSION, WINDOW, Table
+from tests.streams.making import T0_MS, columns, random_readings, sessions, windows_of
+
+
+def through_postgres(url: str, table: Table, values: dict[str, Any]) -> list[list[Any]]:
+    """By columns, moments as ms."""
+    shown = [
+        f"(extract(epoch FROM {f.name}) * 1000)::bigint" if f.type == "timestamptz" else f.name for f in table.fields
+    ]
+    with psycopg.connect(url) as connection:
+        connection.execute(table.create_staging())
+        with connection.cursor() as cursor, cursor.copy(table.copy_into(table.staging)) as copy:
+            for chunk in encode(table, values):
+                copy.write(chunk)
+        rows = connection.execute(f"SELECT {', '.join(shown)} FROM {table.staging}".encode()).fetchall()
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def plain(column: Any) -> list[int | None]:
+    least = np.iinfo(column.dtype).min
+    return [None if value == least else value for value in column.tolist()]
+
+
+@pytest.mark.parametrize("rows", [1, 40_000])
+def test_readings_arrive_as_they_are(postgres_url: str, seed: int, rows: int) -> None:
+    readings = random_readings(np.random.default_rng(seed), [1, 7, 9], rows)
+    for name in ("status", "session_event", "flags"):
+        readings[name] = np.abs(readings[name])
+    found = through_postgres(postgres_url, READING, readings)
+    assert found == [plain(readings[field.source]) for field in READING.fields]
+
+
+def test_windows_arrive_as_they_are(postgres_url: str, seed: int) -> None:
+    windows = windows_of(random_readings(np.random.default_rng(seed), [1, 7, 9], 300))
+    assert through_postgres(postgres_url, WINDOW, windows) == [plain(windows[f.source]) for f in WINDOW.fields]
+
+
+def test_texts_of_any_length_and_ids_arrive_as_they_are(postgres_url: str) -> None:
+    names = ["tx", None, "Ladesäule " * 20, "x"]
+    values = sessions([1, 2, 3, 4], 5) | {
+        "id": np.frombuffer(bytes(range(64)), "V16"),
+        "session_id": np.array([(name or "").encode() for name in names]),
+    }
+    found = dict(zip((f.name for f in SESSION.fields), through_postgres(postgres_url, SESSION, values), strict=True))
+    assert found["session_id"] == names
+    assert [uuid.bytes for uuid in found["id"]] == [bytes(range(at, at + 16)) for at in range(0, 64, 16)]
+    assert found["ended_at"] == [None] * 4
+    assert found["started_at"] == [T0_MS] * 4
+
+
+def test_the_ends_of_what_a_column_holds_arrive(postgres_url: str) -> None:
+    readings = columns(READING_COLUMNS, 2)
+    for name, dtype in READING_COLUMNS.items():
+        limits = np.iinfo(dtype)
+        readings[name][:] = [limits.min + 1, limits.max]
+    readings["ts_ms"][:] = [-62_135_596_800_000, 8_640_000_000_000_000]
+    found = through_postgres(postgres_url, READING, readings)
+    assert found == [plain(readings[field.source]) for field in READING.fields]
+
+
+@pytest.mark.parametrize("ts_ms", [8_640_000_000_000_001, np.iinfo(np.int64).max, NULL_I64])
+def test_a_moment_that_cannot_be_stored_is_refused_and_never_another_one(ts_ms: int) -> None:
+    readings = columns(READING_COLUMNS, 1)
+    readings["ts_ms"][:] = ts_ms
+    with pytest.raises(ValueError, match="moment"):
+        list(encode(READING, readings))

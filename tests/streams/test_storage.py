@@ -1,0 +1,151 @@
+"""Preparing a database, and its native layout."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+
+import numpy as np
+import psycopg
+import pytest
+
+from kit.errors import ConfigError
+from kit.postgres import connect_sync
+from streams.commit import commit
+from streams.connections import Connections, open_writer
+from streams.storage import READER_ROLE, WRITER_ROLE, drop_before, prepare, stored_partitions
+from streams.store import Store
+from streams.tables import COARSE, WEEK_MS
+from tests.streams.conftest import PARTITIONS
+from tests.streams.making import T0_MS, effects_of, flush_of, random_readings
+
+
+def test_preparing_twice_changes_nothing(telemetry_url: str) -> None:
+    prepared = prepare(telemetry_url, PARTITIONS)
+    assert (prepared.applied, prepared.layout) == ([], "plain")
+
+
+def test_two_that_prepare_at_once_both_succeed(database_url: str) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: prepare(database_url, PARTITIONS), range(2)))
+    assert sorted(len(one.applied) for one in both)[0] == 0
+    assert {one.layout for one in both} == {"plain"}
+
+
+def test_the_number_of_partitions_is_fixed_for_ever(telemetry_url: str) -> None:
+    with pytest.raises(ConfigError, match="VOLTSTREAM_PARTITIONS=4"):
+        prepare(telemetry_url, PARTITIONS + 1)
+
+
+def test_a_database_that_is_not_prepared_says_how_to_mend_that(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection, pytest.raises(ConfigError, match="voltstream migrate"):
+        stored_partitions(connection)
+
+
+def test_weeks_made_by_several_workers_at_once_are_made_once(telemetry_url: str) -> None:
+    weeks = np.arange(2_600, 2_640) * WEEK_MS
+
+    def ensure(_: int) -> None:
+        store = Store(Connections(partial(open_writer, telemetry_url), 1))
+        with store.connections.lend() as connection:
+            for start in range(0, 40, 8):
+                store.ensure_weeks(connection, [weeks[start : start + 8]])
+        store.connections.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ensure, range(4)))
+    with psycopg.connect(telemetry_url) as connection:
+        made = connection.execute(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry.window_1m'::regclass"
+        ).fetchone()
+    assert made == (40,)
+
+
+def test_absurd_moments_make_no_pieces(store: Store) -> None:
+    with store.connections.lend() as connection:
+        for moments in ([2**62], list(range(0, 1_000 * WEEK_MS, WEEK_MS))):
+            with pytest.raises(ValueError, match="weeks"):
+                store.ensure_weeks(connection, [np.array(moments)])
+
+
+def test_a_back_fill_of_five_years_is_one_commit(store: Store, telemetry_url: str, seed: int) -> None:
+    readings = random_readings(np.random.default_rng(seed), store.connector_keys(0, [("A", 1)]), 2_000)
+    readings["ts_ms"] = T0_MS - np.random.default_rng(seed).integers(0, 5 * 365 * 86_400_000, 2_000)
+    commit(store, flush_of(store.acquire(0), effects_of(readings)))
+    with psycopg.connect(telemetry_url) as connection:
+        assert connection.execute("SELECT count(*) FROM telemetry.reading").fetchone() == (2_000,)
+
+
+def test_coarse_windows_are_those_of_a_minute_merged(store: Store, telemetry_url: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    keys = store.connector_keys(0, [("A", 1), ("B", 1)])
+    readings = random_readings(rng, keys, 3_000, span_ms=3 * 86_400_000)
+    commit(store, flush_of(store.acquire(0), effects_of(readings)))
+    first, last = (
+        f"(array_agg(energy_mwh ORDER BY ts {way}, energy_mwh {way}) FILTER (WHERE energy_mwh IS NOT NULL))[1]"
+        for way in ("", "DESC")
+    )
+    with psycopg.connect(telemetry_url) as connection:
+        for name, width in COARSE.items():
+            found = f"""
+                SELECT connector_key, bucket, readings, flagged, first_ts, last_ts, power_mw_n, power_mw_sum,
+                       power_mw_min, power_mw_max, voltage_mv_n, energy_n, energy_first_mwh, energy_last_mwh
+                FROM telemetry.{name} ORDER BY 1, 2"""
+            wanted = f"""
+                SELECT connector_key, date_bin('{width}', ts, 'epoch'), count(*), count(*) FILTER (WHERE flags <> 0),
+                       min(ts), max(ts), count(power_mw), coalesce(sum(power_mw), 0), min(power_mw), max(power_mw), 0,
+                       count(energy_mwh), {first}, {last}
+                FROM telemetry.reading GROUP BY 1, 2 ORDER BY 1, 2"""
+            answers = [connection.execute(query.encode()).fetchall() for query in (found, wanted)]
+            assert answers[0] == answers[1]
+
+
+def test_retention_drops_whole_weeks_and_only_old_ones(store: Store, telemetry_url: str, seed: int) -> None:
+    keys = store.connector_keys(0, [("A", 1)])
+    readings = random_readings(np.random.default_rng(seed), keys, 100)
+    readings["ts_ms"][:50] -= 3 * WEEK_MS
+    commit(store, flush_of(store.acquire(0), effects_of(readings)))
+    with psycopg.connect(telemetry_url) as connection:
+        week_end_ms = (T0_MS // WEEK_MS - 2) * WEEK_MS
+        assert drop_before(connection, datetime.fromtimestamp(week_end_ms / 1_000 - 1, UTC)) == 0
+        assert drop_before(connection, datetime.fromtimestamp(week_end_ms / 1_000, UTC)) == 1
+        assert connection.execute("SELECT count(*) FROM telemetry.reading").fetchone() == (50,)
+
+
+def test_maintenance_makes_next_week_and_brings_the_index_up_to_date(
+    store: Store, telemetry_url: str, seed: int
+) -> None:
+    keys = store.connector_keys(0, [("A", 1)])
+    commit(store, flush_of(store.acquire(0), effects_of(random_readings(np.random.default_rng(seed), keys, 5_000))))
+    store.maintain(T0_MS)
+    store.maintain(T0_MS)
+    with psycopg.connect(telemetry_url) as connection:
+        week = T0_MS // WEEK_MS
+        names = connection.execute(
+            "SELECT telemetry.week_table('reading', %s), telemetry.week_table('reading', %s)", (week, week + 1)
+        ).fetchone()
+        assert names is not None
+        assert all(
+            connection.execute("SELECT to_regclass(%s)", (f"telemetry.{n}",)).fetchone() != (None,) for n in names
+        )
+        left = connection.execute(
+            "SELECT brin_summarize_new_values(indexrelid) FROM pg_index WHERE indrelid = %s::regclass",
+            (f"telemetry.{names[0]}",),
+        ).fetchone()
+    assert left == (0,)
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        (READER_ROLE, "INSERT INTO telemetry.ledger (partition) VALUES (99)"),
+        (READER_ROLE, "SELECT telemetry.drop_readings(now())"),
+        (WRITER_ROLE, "DROP TABLE telemetry.reading"),
+        (WRITER_ROLE, "ALTER TABLE telemetry.reading ADD COLUMN x int"),
+        (WRITER_ROLE, "CREATE TABLE telemetry.mine (x int)"),
+    ],
+)
+def test_a_role_may_do_what_its_service_needs_and_no_more(telemetry_url: str, role: str, statement: str) -> None:
+    with connect_sync(telemetry_url, name="test", role=role) as connection:
+        connection.execute("SELECT count(*) FROM telemetry.reading")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement.encode())
