@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import httpx
@@ -56,6 +57,8 @@ class Screen:
         """Draw until cancelled; without a terminal, a line now and then."""
         console = Console()
         try:
+            with suppress(httpx.HTTPError):
+                self._rate((await self._get("/ledger"))["total"]["accepted"])  # where counting begins
             if console.is_terminal:
                 await self._draw(console)
             else:
@@ -66,8 +69,8 @@ class Screen:
     async def _draw(self, console: Console) -> None:
         with Live(console=console, auto_refresh=False, transient=False) as screen:
             while True:
-                rows = max(_ROWS_MIN, console.size.height - _LINES_AROUND)
-                screen.update(await self._look(rows), refresh=True)
+                rows_max = max(_ROWS_MIN, console.size.height - _LINES_AROUND)
+                screen.update(await self._look(rows_max), refresh=True)
                 await asyncio.sleep(_PERIOD_S)
 
     async def _tell(self) -> None:
@@ -78,13 +81,15 @@ class Screen:
             except httpx.HTTPError as error:
                 print_line(f"the API does not answer: {error!r}")
 
-    async def _look(self, rows: int) -> RenderableType:
+    async def _look(self, rows_max: int) -> RenderableType:
         try:
-            fleet = await self._get("/live", limit=rows)
+            fleet = await self._get("/live")
             ledger = await self._get("/ledger")
         except httpx.HTTPError as error:
             return Text(f"the API does not answer: {error!r}", style="red")
-        return Group(_connectors(fleet), Text(self._summary(fleet, ledger), style="bold"), Text(ledger_line(ledger)))
+        return Group(
+            _connectors(fleet, rows_max), Text(self._summary(fleet, ledger), style="bold"), Text(ledger_line(ledger))
+        )
 
     async def _sums(self) -> str:
         fleet, ledger = await self._get("/live", limit=1), await self._get("/ledger")
@@ -111,9 +116,10 @@ class Screen:
         return (accepted - before) / (now_s - before_s) if now_s > before_s else 0.0
 
 
-def _connectors(fleet: Mapping[str, Any]) -> Table:
+def _connectors(fleet: Mapping[str, Any], rows_max: int) -> Table:
+    """Those with a session first: there is something to see."""
     table = make_table("station", "connector", "status", ">power kW", ">session kWh", ">charge", ">°C", "flags")
-    for connector in fleet["connectors"]:
+    for connector in sorted(fleet["connectors"], key=lambda each: each["session"] is None)[:rows_max]:
         session = connector["session"]
         table.add_row(
             connector["station_id"],
@@ -125,7 +131,7 @@ def _connectors(fleet: Mapping[str, Any]) -> Table:
             _number(connector["temperature_c"], 1, 1),
             ", ".join(connector["flags"]),
         )
-    hidden = fleet["total"]["connectors"] - len(fleet["connectors"])
+    hidden = fleet["total"]["connectors"] - table.row_count
     if hidden > 0:
         table.add_row(f"… and {hidden:,} more", style="dim")
     return table

@@ -13,7 +13,7 @@ from kit.settings import Settings
 from voltstream.process import Life
 from voltstream.seams import open_bus, open_live, open_log_writer
 from voltstream.web import Web, open_authenticator, open_ingest, open_queries
-from voltstream.worker import open_worker
+from voltstream.worker import group_member
 
 OUTBOX_SCHEMA: Final = "telemetry"
 # Where those listen that serve nothing but their own health; gateway and api listen on VOLTSTREAM_PORT.
@@ -73,7 +73,7 @@ async def run_worker(settings: Settings, port: int, life: Life, announce: Announ
     web = Web("voltstream worker", SystemClock())
     async with AsyncExitStack() as stack:
         live = await stack.enter_async_context(open_live(settings, web.ready))
-        await stack.enter_async_context(open_worker(settings, settings.database_url, live, life, web))
+        await stack.enter_async_context(group_member(settings, settings.database_url, live, life, web))
         await _serve(web, settings.host, port, life, announce)
 
 

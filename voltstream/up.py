@@ -29,7 +29,7 @@ from voltstream.seams import in_process_log, open_bus, open_live, open_log_write
 from voltstream.services import OUTBOX_SCHEMA
 from voltstream.up_tokens import Tokens, working_tokens
 from voltstream.web import Web, open_authenticator, open_ingest, open_queries
-from voltstream.worker import open_runner, open_worker
+from voltstream.worker import group_member, running_worker
 
 _POLL_S: Final = 0.1
 
@@ -88,7 +88,7 @@ async def _embedded(
 ) -> AsyncIterator[LogWriter]:
     """The log and its reader in this process: a 202 is a commit."""
     log = in_process_log(settings)
-    async with open_runner(settings, url, log, live, life, web):
+    async with running_worker(settings, url, log, live, life, web):
         try:
             yield log
         finally:
@@ -113,7 +113,7 @@ async def _distributed(
             for number in range(1, workers + 1):
                 await start("worker", f"worker {number}" if workers > 1 else "worker")
         else:  # the live view is in this process, so who writes it has to be here too
-            await stack.enter_async_context(open_worker(settings, url, live, life, web))
+            await stack.enter_async_context(group_member(settings, url, live, life, web))
         await start("bridge", "bridge")
         log = await open_log_writer(settings, web.ready)
         stack.push_async_callback(log.close)

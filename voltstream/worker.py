@@ -1,33 +1,41 @@
-"""The worker's part: what turns frames into rows, in this process, over the in-process log or over Kafka."""
+"""The worker's part of a process: what turns frames into rows, over the in-process log or over Kafka."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
 
+from kit.errors import Unavailable
+from kit.kafka import ensure_topic
 from kit.live import LiveView
 from kit.log import InProcessLog
 from kit.settings import Settings
+from schemas.topics import READINGS_TOPIC
+from streams.agents import FaustWorker, KafkaSource
 from streams.connections import Connections, open_writer
 from streams.effects import StepParams
 from streams.metrics import WorkerMetrics
 from streams.processor import Worker
 from streams.runner import Runner
+from streams.storage import check_partitions
 from streams.store import Store
 from voltstream.process import Life
 from voltstream.web import Web
 
-_CONNECTIONS_BESIDE: int = 2  # those of flushes: one for maintenance, one for taking a partition over
+# Flushes at once: one computes while another waits for the database, which has as much to do for a row as we have.
+THREADS_MAX: Final = 2 * (os.cpu_count() or 1)
 
 
 @asynccontextmanager
-async def open_runner(
+async def running_worker(
     settings: Settings, url: str, log: InProcessLog, live: LiveView, life: Life, web: Web
 ) -> AsyncIterator[None]:
-    """The embedded worker, reading `log` within the block; at its end what was appended is committed."""
+    """The embedded worker reads `log` within the block; at its end what was appended is committed."""
     # Every 202 waits for its commit: what arrives during one makes the next, nothing is gained by waiting longer.
-    with _worker(settings, url, live, web, interval_s=0.0) as worker:
+    async with _open_worker(settings, url, live, web, interval_s=0.0) as worker:
         runner = Runner(log, worker, settings.partitions, retention_days=settings.raw_retention_days)
         running = life.spawn(runner.run(), "worker")
         try:
@@ -37,15 +45,42 @@ async def open_runner(
             await asyncio.wait((running,))
 
 
-@contextmanager
-def _worker(settings: Settings, url: str, live: LiveView, web: Web, *, interval_s: float) -> Iterator[Worker]:
-    """What the partitions of this process share."""
-    threads = min(settings.partitions, os.cpu_count() or 1)
-    connections = Connections(lambda: open_writer(url), threads + _CONNECTIONS_BESIDE)
+@asynccontextmanager
+async def group_member(settings: Settings, url: str, live: LiveView, life: Life, web: Web) -> AsyncIterator[None]:
+    """The worker over Kafka is a member of the consumer group within the block."""
+    await ensure_topic(settings.kafka_url, READINGS_TOPIC, settings.partitions)
+    interval_s = settings.flush_interval_ms / 1_000
+    async with _open_worker(settings, url, live, web, interval_s=interval_s) as worker:
+        source = KafkaSource(settings.kafka_url, READINGS_TOPIC, settings.data_dir)
+        member = FaustWorker(source, worker, retention_days=settings.raw_retention_days)
+
+        async def check() -> None:
+            if not member.partitions:
+                raise Unavailable("no partition is assigned: Kafka is away, or there are more workers than partitions")
+
+        web.ready["partitions"] = check
+        running = life.spawn(member.run(), "worker")
+        try:
+            yield
+        finally:
+            member.stop()
+            await asyncio.wait((running,))
+
+
+@asynccontextmanager
+async def _open_worker(
+    settings: Settings, url: str, live: LiveView, web: Web, *, interval_s: float
+) -> AsyncIterator[Worker]:
+    """What the partitions of this process share. Raises ConfigError where the database is not prepared for them."""
+    threads = min(THREADS_MAX, settings.partitions)
+    # A step's question is asked while its thread holds no other connection; one more is for maintenance.
+    connections = Connections(partial(open_writer, url), threads + 1)
+    store = Store(connections)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flush")
     try:
+        check_partitions(await asyncio.to_thread(store.partitions), settings.partitions)
         yield Worker(
-            store=Store(connections),
+            store=store,
             live=live,
             clock=web.clock,
             metrics=WorkerMetrics(web.registry),
@@ -57,12 +92,5 @@ def _worker(settings: Settings, url: str, live: LiveView, web: Web, *, interval_
             interval_s=interval_s,
         )
     finally:
-        executor.shutdown()
+        executor.shutdown(wait=False, cancel_futures=True)
         connections.close()
-
-
-@asynccontextmanager
-async def open_worker(settings: Settings, url: str, live: LiveView, life: Life, web: Web) -> AsyncIterator[None]:
-    """The worker over Kafka, a member of the group within the block."""
-    raise NotImplementedError
-    yield

@@ -1,0 +1,128 @@
+"""The command line: what it says, and how it refuses."""
+
+import json
+import os
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.voltstream.platform import voltstream
+from voltstream.cli import _COMMANDS, app
+from voltstream.errors import Usage
+from voltstream.options import duration_s
+
+_NOWHERE = {
+    "database_url": "postgresql://somebody:secret@127.0.0.1:1/none",
+    "rabbitmq_url": "amqp://somebody:secret@127.0.0.1:1/",
+    "kafka_url": "127.0.0.1:1",
+    "redis_url": "redis://:secret@127.0.0.1:1",
+}
+_TOKEN_COMMANDS = ("issue", "list", "revoke")
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of whoever runs the tests are not theirs."""
+    for name in list(os.environ):
+        if name.startswith("VOLTSTREAM_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("command", [*([name] for name in _COMMANDS), *(["token", name] for name in _TOKEN_COMMANDS)])
+def test_help_of_every_command_shows_an_example(command: list[str]) -> None:
+    shown = CliRunner().invoke(app, [*command, "--help"], prog_name="voltstream")
+    assert shown.exit_code == 0
+    if command != ["token"]:
+        assert "Example: " in shown.output
+        assert f"voltstream {' '.join(command)}" in shown.output.partition("Example: ")[2]
+
+
+@pytest.mark.parametrize("command", ["up", "migrate", "gateway", "api", "bridge", "worker", "relay"])
+def test_check_validates_and_connects_to_nothing(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, url in _NOWHERE.items():
+        monkeypatch.setenv(f"VOLTSTREAM_{name.upper()}", url)
+    shown = CliRunner().invoke(app, [command, "--check", "--json"])
+    assert shown.exit_code == 0
+    assert json.loads(shown.stdout)["ok"] is True
+    assert "secret" not in shown.output
+
+
+def test_a_wrong_setting_is_named_with_its_mend_and_no_traceback() -> None:
+    refused = voltstream("up", "--json", portt="8080", lateness_s="soon")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "VOLTSTREAM_PORTT: there is no such setting; did you mean VOLTSTREAM_PORT?" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    refused = voltstream("up", "--check", "--debug", rabbitmq_url="amqp://127.0.0.1")
+    assert refused.returncode == 1
+    assert "Traceback" in refused.stderr
+    assert "ConfigError" in refused.stderr
+
+
+def test_a_service_alone_says_which_servers_it_needs() -> None:
+    refused = voltstream("worker", database_url=_NOWHERE["database_url"])
+    assert refused.returncode == 2
+    assert "set VOLTSTREAM_KAFKA_URL, VOLTSTREAM_REDIS_URL" in refused.stderr
+    assert "VOLTSTREAM_DATABASE_URL" not in refused.stderr
+
+
+def test_a_dependency_that_is_away_is_one_line() -> None:
+    refused = voltstream("relay", database_url=_NOWHERE["database_url"], rabbitmq_url="", kafka_url="")
+    assert refused.returncode == 2
+    away = voltstream("api", database_url=_NOWHERE["database_url"], redis_url=_NOWHERE["redis_url"], log_level="error")
+    assert (away.returncode, away.stdout) == (1, "")
+    assert away.stderr.count("\n") == 1
+    assert "PostgreSQL does not answer" in away.stderr
+    assert "secret" not in away.stderr
+
+
+def test_the_doctor_finds_every_server_that_is_away_and_says_the_mend() -> None:
+    examined = voltstream("doctor", "--json", **_NOWHERE)
+    assert (examined.returncode, examined.stderr) == (1, "")
+    document = json.loads(examined.stdout)
+    wrong = {check["name"]: check["mend"] for check in document["checks"] if not check["ok"]}
+    assert set(wrong) == {"postgresql", "clock", "rabbitmq", "kafka", "redis"}
+    assert "VOLTSTREAM_REDIS_URL" in wrong["redis"]
+    assert "secret" not in examined.stdout
+    assert not document["ok"]
+
+
+def test_the_doctor_asks_for_a_migration_and_then_is_content(database_url: str) -> None:
+    before = json.loads(voltstream("doctor", "--json", database_url=database_url).stdout)
+    assert [check["mend"] for check in before["checks"] if not check["ok"]] == ["run `voltstream migrate`"]
+    migrated = json.loads(voltstream("migrate", "--json", database_url=database_url).stdout)
+    assert migrated["applied"] == migrated["there"] != []
+    again = json.loads(voltstream("migrate", "--json", database_url=database_url).stdout)
+    assert again == {"applied": [], "there": migrated["there"]}
+    after = voltstream("doctor", "--json", database_url=database_url)
+    assert (after.returncode, json.loads(after.stdout)["ok"]) == (0, True)
+    other = json.loads(voltstream("doctor", "--json", database_url=database_url, partitions="7").stdout)
+    assert [check["mend"] for check in other["checks"] if not check["ok"]] == ["set VOLTSTREAM_PARTITIONS=4"]
+
+
+def test_ledger_of_a_platform_that_is_not_there_is_one_line() -> None:
+    refused = voltstream("ledger", "--url", "http://127.0.0.1:1", "--token", "vso_x")
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert "start `voltstream up`" in refused.stderr
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("2h", 7_200), ("250ms", 0.25), ("7", 7)])
+def test_durations_have_units(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-3s", "0s", "1 week"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(Usage, match="30s"):
+        duration_s(text)
+
+
+def test_no_option_is_one_that_faust_takes_for_its_own() -> None:
+    """When it is imported it looks for these in sys.argv, by their beginning."""
+    for name in _COMMANDS:
+        command = typer.main.get_command(app).get_command(None, name)  # type: ignore[attr-defined]  # it is a group
+        options = [option for parameter in command.params for option in getattr(parameter, "opts", ())]
+        assert not [option for option in options if option == "-L" or option.startswith(("--loop", "--datadir"))]
