@@ -2,30 +2,41 @@
 
 import argparse
 import importlib
+import signal
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.report import Result, print_table, write_json
+from benchmarks.session import Session
+from deploy.servers import ServerError
 
 STAGES = ("kernels", "gateway", "worker", "end_to_end", "embedded", "live", "memory")
 
 
 def main() -> int:
-    """Exit status 0 whatever the figures are: a benchmark measures, it does not judge."""
+    """Exit status 0 whatever the figures are: a benchmark measures, it does not judge. 1: a stage could not run."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("stage", nargs="*", choices=[*STAGES, []], help="default: all")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the list is written")
+    parser.add_argument("--quick", action="store_true", help="as small as can be: the figures mean nothing")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     results: list[Result] = []
-    for stage in arguments.stage or STAGES:
-        results += importlib.import_module(f"benchmarks.{stage}").run(console)
+    failed = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the servers would outlive us
+    with Session(console, quick=arguments.quick) as session:
+        for stage in arguments.stage or STAGES:
+            try:
+                results += importlib.import_module(f"benchmarks.{stage}").run(session)
+            except ServerError as error:
+                failed = 1
+                console.print(f"{stage}: {error}", markup=False)
     print_table(Console(), results)
     write_json(arguments.json, results)
     console.print(f"written: {arguments.json}")
-    return 0
+    return failed
 
 
 if __name__ == "__main__":

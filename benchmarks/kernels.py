@@ -8,18 +8,18 @@ here stands the limit only.
 """
 
 import numpy as np
-from rich.console import Console
 
 from benchmarks.readings import Fleet
 from benchmarks.report import Result, median_rate, phase
+from benchmarks.session import Session
 from streams.effects import StepParams
 from streams.lookup import StoredIdentity, StoredSession
 from streams.state import PartitionState
 from streams.step import step
 
-CONNECTORS = 10_000
+CONNECTORS, CONNECTORS_QUICK = 10_000, 1_000
 ROUNDS = 10
-REPEATS = 9
+REPEATS, REPEATS_QUICK = 9, 2
 
 
 class EmptyStore:
@@ -48,11 +48,13 @@ class EmptyStore:
         return {name: np.empty(0, np.int64) for name in names}
 
 
-def run(console: Console) -> list[Result]:
+def run(session: Session) -> list[Result]:
     """The kernels' stage."""
-    fleet, state, store, params = Fleet(CONNECTORS), PartitionState.fresh(0), EmptyStore(), StepParams()
+    console, repeats = session.console, session.pick(REPEATS, REPEATS_QUICK)
+    connectors = session.pick(CONNECTORS, CONNECTORS_QUICK)
+    fleet, state, store, params = Fleet(connectors), PartitionState.fresh(0), EmptyStore(), StepParams()
     with phase(console, "kernels: making readings"):
-        flushes = [fleet.frames(ROUNDS) for _ in range(REPEATS + 2)]
+        flushes = [fleet.frames(ROUNDS) for _ in range(repeats + 2)]
     step(state, flushes[0], flushes[0][-1][0].received_ms, store, params)  # slots and sessions open once
     pending = iter(flushes[1:])
     stored = 0
@@ -66,8 +68,8 @@ def run(console: Console) -> list[Result]:
         return effects.stored
 
     with phase(console, "kernels: stepping"):
-        rate = median_rate(advance, REPEATS)
-    assert stored == CONNECTORS * ROUNDS * (REPEATS + 1), "every reading is new and must be stored"
+        rate = median_rate(advance, repeats)
+    assert stored == connectors * ROUNDS * (repeats + 1), "every reading is new and must be stored"
     columns = [np.concatenate([b.column(i).to_numpy(zero_copy_only=False) for _, b in flushes[1]]) for i in (5, 6, 7)]
 
     def copy() -> int:
@@ -77,5 +79,5 @@ def run(console: Console) -> list[Result]:
         return len(columns[0])
 
     with phase(console, "kernels: copying memory"):
-        limit = median_rate(copy, REPEATS)
+        limit = median_rate(copy, repeats)
     return [Result("kernels", rate, "readings/s/core", 2e6).compare("memory copy of the same columns", limit)]

@@ -19,7 +19,9 @@ Frame = tuple[FrameHeader, pa.RecordBatch]
 class Fleet:
     """Frames of one partition, numbered on and on."""
 
-    def __init__(self, connectors: int, partition: int = 0, source: str = "00000000000bench", *, prefix: str = "CS") -> None:
+    def __init__(
+        self, connectors: int, partition: int = 0, source: str = "00000000000bench", *, prefix: str = "CS"
+    ) -> None:
         self.connectors, self.partition, self.source = connectors, partition, source
         self._station = pa.array([f"{prefix}-{partition}-{n:05d}" for n in range(connectors)])
         self._session = pa.array([f"S-{partition}-{n:06d}" for n in range(connectors)])

@@ -1,0 +1,51 @@
+"""What the database says has been committed, and whether it adds up."""
+
+import time
+from typing import Final
+
+import psycopg
+
+from benchmarks.session import Deadline
+
+_POLL_S: Final = 0.02
+_STORED: Final = "SELECT coalesce(sum(stored), 0)::bigint FROM telemetry.ledger"
+
+
+def drain(url: str, until: int) -> float:
+    """Wait until so many readings are stored; readings a second from the first commit seen to the last.
+
+    What the first commit brought does not count, as nobody knows when it began.
+    """
+    deadline = Deadline(f"{until} readings stored")
+    with psycopg.connect(url, autocommit=True) as connection:
+        before = first = _stored(connection)
+        while first == before and first < until:
+            deadline.check()
+            time.sleep(_POLL_S)
+            first = _stored(connection)
+        began_s = time.perf_counter()
+        stored = first
+        while stored < until:
+            deadline.check()
+            time.sleep(_POLL_S)
+            stored = _stored(connection)
+        elapsed_s = time.perf_counter() - began_s
+    assert stored == until, f"{stored} readings stored, {until} sent"
+    return (until - first) / elapsed_s if stored > first else float("nan")
+
+
+def check_rows(url: str, readings: int) -> None:
+    """Raw rows, the windows' counts and the ledger say the same, and nothing was doubled or refused."""
+    with psycopg.connect(url) as connection:
+        raw = connection.execute("SELECT count(*) FROM telemetry.reading").fetchone()
+        windows = connection.execute("SELECT sum(readings)::bigint FROM telemetry.window_1m").fetchone()
+        ledger = connection.execute(
+            "SELECT sum(stored)::bigint, sum(duplicate)::bigint, sum(quarantined)::bigint FROM telemetry.ledger"
+        ).fetchone()
+    assert raw == windows == (readings,), f"{readings} sent, raw rows {raw}, in windows {windows}"
+    assert ledger == (readings, 0, 0), f"{readings} sent, ledger {ledger}"
+
+
+def _stored(connection: "psycopg.Connection[tuple[int]]") -> int:
+    row = connection.execute(_STORED).fetchone()
+    return row[0] if row else 0

@@ -1,0 +1,105 @@
+"""`python -m benchmarks.door log|nothing`: the gateway's server in a process of its own, with something left out.
+
+log: all of the gateway, on the in-process log, whose reader acknowledges at once.
+nothing: the same app factory, middleware and server; the route answers 202 and reads nothing.
+Says {"url"} when it is ready, and ends by SIGTERM.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+import uvloop
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
+
+from ingest.admission import Refused
+from ingest.gateway import make_router
+from ingest.service import Ingest
+from kit.auth import Authenticator
+from kit.clock import SystemClock
+from kit.http import make_app, serve
+from kit.live import InProcessLive
+from kit.log import InProcessLog
+from kit.observability import setup_logging
+from kit.settings import load_settings
+from kit.token_store import Principal, hash_of
+
+TOKEN: Final = "vsd_" + "b" * 43
+_RECORDS_MAX: Final = 1_000
+
+
+class OneToken:
+    """In place of the database's tokens."""
+
+    async def find(self, token_hash: bytes) -> Principal | None:
+        """TOKEN is a device's, for all stations."""
+        return Principal("device", uuid.UUID(int=1), None) if token_hash == hash_of(TOKEN) else None
+
+    async def revoked(self, token_ids: Iterable[object]) -> set[object]:
+        """None ever."""
+        return set()
+
+
+class Nothing:
+    """In place of the gateway."""
+
+    async def handle(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """202 at once."""
+        await send_accepted(send, 0, [])
+
+
+async def send_accepted(send: Send, accepted: int, _refused: list[Refused]) -> None:
+    """The gateway's answer, of the same bytes."""
+    body = b'{"accepted":%d,"quarantined":[]}' % accepted
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def acknowledge(log: InProcessLog, partition: int) -> None:
+    """The log's reader: everything is durable as soon as it is read."""
+    log.start(partition, 0)
+    while True:
+        records = await log.read(partition, _RECORDS_MAX, timeout_s=60)
+        if records:
+            log.ack(partition, records[-1][0] + 1)
+
+
+async def main(kind: str) -> None:
+    """Serve until SIGTERM."""
+    settings, clock, registry = load_settings(), SystemClock(), CollectorRegistry()
+    app = make_app("benchmark", "0", registry=registry, clock=clock)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    app.state.authenticator = Authenticator(OneToken(), clock)  # type: ignore[arg-type]  # what it asks of it is there
+    tasks: list[asyncio.Task[None]] = []
+    if kind == "nothing":
+        app.include_router(make_router(Nothing()))  # type: ignore[arg-type]  # it has `handle`, all the router calls
+    else:
+        log = InProcessLog(records_max=settings.buffer_frames_max)
+        tasks = [asyncio.create_task(acknowledge(log, partition)) for partition in range(settings.partitions)]
+        ingest = Ingest(
+            settings,
+            log=log,
+            live=InProcessLive(),
+            authenticator=app.state.authenticator,
+            clock=clock,
+            registry=registry,
+        )
+        app.include_router(ingest.router)
+        ingest.start()
+    async with serve(app, "127.0.0.1", 0) as server:
+        print(json.dumps({"url": server.url}), flush=True)
+        await stop.wait()
+    for task in tasks:
+        task.cancel()
+
+
+if __name__ == "__main__":
+    setup_logging("benchmark", "warning")
+    uvloop.run(main(sys.argv[1]))

@@ -1,0 +1,127 @@
+"""Processes of the product: started, measured, ended by their own id."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any, Final
+
+import psutil
+
+_STOP_S: Final = 60  # a worker's last flush and a gateway's drain
+_LOG_TAIL_BYTES: Final = 4_000
+
+
+class Service:
+    """A running `python -m …` that has said, as one JSON line, that it is ready."""
+
+    def __init__(self, process: "subprocess.Popen[str]", said: Mapping[str, Any]) -> None:
+        self.pid = process.pid
+        self.said = said
+        self._process = psutil.Process(process.pid)
+
+    def cpu_s(self) -> float:
+        """Processor time of this process alone, all threads, so far."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def rss_bytes(self) -> int:
+        """Memory that is resident now."""
+        return int(self._process.memory_info().rss)
+
+
+@contextmanager
+def running(*arguments: str, environment: Mapping[str, str]) -> Iterator[Service]:
+    """`python -m *arguments` from when it is ready until the block ends. Raises RuntimeError with its log."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(  # noqa: S603  # our own module, no input from outside
+            [sys.executable, "-m", *arguments],
+            env=os.environ | dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        if process.stdout is None:
+            raise RuntimeError("stdout was asked for")
+        try:
+            line = process.stdout.readline()
+            if not line:
+                process.wait(_STOP_S)
+                raise RuntimeError(f"{' '.join(arguments)} ended:\n{_tail(log)}")
+            yield Service(process, json.loads(line))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def load(url: str, token: str, *options: str, seconds: float) -> dict[str, float]:
+    """simulator/load.py in a process of its own: its report, once it has ended. Raises RuntimeError."""
+    command = ["-m", "voltstream", "simulate", "--load", "--json", "--for", f"{seconds}s", "--url", url, *options]
+    done = subprocess.run(  # noqa: S603  # our own module, no input from outside
+        [sys.executable, *command],
+        env=os.environ | {"VOLTSTREAM_DEVICE_TOKEN": token},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"load ended with {done.returncode}:\n{done.stderr[-_LOG_TAIL_BYTES:]}{done.stdout}")
+    report: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+class CpuMeter:
+    """Processor time of process trees by name: where the time goes when everything shares the cores."""
+
+    def __init__(self, roots: Mapping[str, int]) -> None:
+        self._roots = roots
+        self._before = self._spent()
+
+    def spent_s(self) -> dict[str, float]:
+        """Since it was made, by name, most first."""
+        now = self._spent()
+        spent = {name: now[name] - self._before.get(name, 0.0) for name in now}
+        return dict(sorted(spent.items(), key=lambda item: -item[1]))
+
+    def _spent(self) -> dict[str, float]:
+        spent: dict[str, float] = {}
+        for name, pid in self._roots.items():
+            try:
+                root = psutil.Process(pid)
+                members = [root, *root.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
+            for member in members:
+                _add(spent, name, member)
+        return spent
+
+
+def _add(spent: dict[str, float], root: str, member: psutil.Process) -> None:
+    """What of a tree is a service of ours counts under its own name."""
+    try:
+        words, times = member.cmdline(), member.cpu_times()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return
+    at = words.index("voltstream") if "voltstream" in words else -1
+    name = words[at + 1] if at > 0 and words[at - 1] == "-m" and len(words) > at + 1 else root
+    name = root if name == "up" else name
+    spent[name] = spent.get(name, 0.0) + times.user + times.system + times.children_user + times.children_system
+
+
+def told(spent_s: Mapping[str, float]) -> str:
+    """`worker 20.1, gateway 15.0` for a note."""
+    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in spent_s.items() if seconds >= 0.05)
+
+
+def _tail(log: IO[str]) -> str:
+    log.seek(0)
+    return log.read()[-_LOG_TAIL_BYTES:]

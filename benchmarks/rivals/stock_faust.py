@@ -1,0 +1,111 @@
+"""Stock faust-streaming, as its manual has it: one JSON message a reading, an agent, a table with one-minute windows
+that counts readings and sums power. In-memory store. No dedupe, no flags, no sessions, no raw rows, no database.
+
+`python -m benchmarks.rivals.stock_faust KAFKA READINGS TOPIC` works off the topic and says {"readings_per_s"}.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Final
+from uuid import uuid4
+
+import faust
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+PARTITIONS: Final = 4
+CONNECTORS: Final = 1_000
+WINDOW_S: Final = 60
+START_S: Final = 1_790_000_000
+_LIMIT_S: Final = 300
+
+
+class Reading(faust.Record, serializer="json"):
+    """What it counts and sums."""
+
+    station_id: str
+    connector_id: int
+    session_id: str
+    seq: int
+    ts: float
+    energy_wh: float
+    power_w: float
+    voltage_v: float
+    current_a: float
+    status: str
+
+
+def measure(kafka: str, readings: int) -> float:
+    """Readings a second of one worker process. Raises CalledProcessError."""
+    topic = f"stock-{uuid4().hex[:8]}"
+    asyncio.run(_fill(kafka, topic, readings))
+    command = [sys.executable, "-m", "benchmarks.rivals.stock_faust", kafka, str(readings), topic]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LIMIT_S)  # noqa: S603
+    rate: float = json.loads(done.stdout.splitlines()[-1])["readings_per_s"]
+    return rate
+
+
+async def _fill(kafka: str, topic: str, readings: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    names = (topic, f"{topic}-app-power-changelog")
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
+    await admin.close()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, linger_ms=20)
+    await producer.start()
+    for number in range(readings):
+        slot, second = number % CONNECTORS, number // CONNECTORS
+        station = f"CS-{slot:05d}"
+        reading = {
+            "station_id": station, "connector_id": 1, "session_id": f"S-{slot:06d}", "seq": second,
+            "ts": START_S + second, "energy_wh": second * 3.055, "power_w": 11_000.0, "voltage_v": 230.0,
+            "current_a": 16.0, "status": "Charging",
+        }  # fmt: skip
+        await producer.send(topic, json.dumps(reading).encode(), key=station.encode(), partition=slot % PARTITIONS)
+    await producer.stop()
+
+
+def main(kafka: str, readings: int, topic: str) -> None:
+    """Count and sum until all are seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        app = faust.App(
+            f"{topic}-app", broker=f"aiokafka://{kafka}", store="memory://", web_enabled=False, datadir=folder,
+            topic_allow_declare=False, topic_disable_leader=True, topic_partitions=PARTITIONS,
+            consumer_auto_offset_reset="earliest",
+        )  # fmt: skip
+        source = app.topic(topic, value_type=Reading)
+        table = (
+            app.Table("power", default=float, partitions=PARTITIONS).tumbling(WINDOW_S).relative_to_field(Reading.ts)
+        )
+        seen = {"count": 0, "began_s": 0.0}
+
+        async def count(stream: Any) -> None:
+            async for reading in stream:
+                key = f"{reading.station_id}/{reading.connector_id}"
+                table[f"{key}/n"] += 1
+                table[f"{key}/sum"] += reading.power_w
+                seen["began_s"] = seen["began_s"] or time.perf_counter()
+                seen["count"] += 1
+                if seen["count"] == readings:
+                    rate = readings / (time.perf_counter() - seen["began_s"])
+                    print(json.dumps({"readings_per_s": rate}), flush=True)
+                    done.set()
+
+        done = asyncio.Event()
+        app.agent(source)(count)
+
+        async def work() -> None:
+            app.finalize()
+            await app.start()
+            await done.wait()
+            await app.stop()
+
+        asyncio.run(work())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,142 @@
+"""What the stages of one run share: whom to tell, how long to measure, and private servers started when first needed."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+import pika
+import psycopg
+from aiokafka.admin import AIOKafkaAdminClient
+from rich.console import Console
+
+from deploy.servers import SERVERS, Server, environment, run_folder, sweep
+from kit.kafka import ensure_topic
+from kit.postgres import open_database
+from kit.token_store import Kind, TokenStore
+from schemas.topics import READINGS_TOPIC, frames_queue
+from voltstream.database import bring_up_to_date
+
+PARTITIONS: Final = 4
+_WAIT_S_MAX: Final = 600.0  # against hanging: the slowest drain of a full run takes a tenth of it
+_GONE_S_MAX: Final = 30.0  # for Kafka to forget a topic
+
+
+class Session:
+    """One run of the benchmarks. Leaving the block ends every server it started."""
+
+    def __init__(self, console: Console, *, quick: bool) -> None:
+        """`quick`: everything as small as it can be, to see that it works."""
+        self.console = console
+        self.quick = quick
+        sweep()
+        self._servers = {name: make(run_folder()) for name, make in SERVERS.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self._servers.values():
+            server.destroy()
+        shutil.rmtree(run_folder(), ignore_errors=True)
+
+    @property
+    def alone(self) -> dict[str, str]:
+        """Settings that keep a process off this checkout's own data."""
+        return {"VOLTSTREAM_DATA_DIR": str(run_folder() / "data"), "VOLTSTREAM_LOG_LEVEL": "warning"}
+
+    def pick(self, full: int, quick: int) -> int:
+        """How much of something: of a full run, or of a quick one."""
+        return quick if self.quick else full
+
+    def server(self, name: str) -> Server:
+        """One of them, running. Raises ServerError."""
+        server = self._servers[name]
+        server.start()
+        return server
+
+    def pids(self, *names: str) -> dict[str, int]:
+        """The process ids of those servers, which run."""
+        return {name: int((self._servers[name].home / "pid").read_text().split()[0]) for name in names}
+
+    def environment(self, database_url: str) -> dict[str, str]:
+        """The settings that make voltstream use all servers, and this database. Raises ServerError."""
+        given = environment(self.server(name) for name in self._servers)
+        return given | {"VOLTSTREAM_DATABASE_URL": database_url, "VOLTSTREAM_PARTITIONS": str(PARTITIONS)} | self.alone
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a new database with voltstream's tables, dropped in the end with whoever is still connected."""
+        admin_url = self.server("postgres").url
+        name = f"bench_{uuid4().hex}"
+        with psycopg.connect(admin_url, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name}".encode())
+        try:
+            url = f"{admin_url.rpartition('/')[0]}/{name}"
+            bring_up_to_date(url, PARTITIONS)
+            yield url
+        finally:
+            with psycopg.connect(admin_url, autocommit=True) as admin:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+    def fresh_log(self) -> str:
+        """Empty queues and an empty topic, whatever an earlier stage left there; Kafka's address."""
+        kafka = self.server("kafka").url
+        asyncio.run(_fresh_topic(kafka))
+        self.drop_queues()
+        return kafka
+
+    def drop_queues(self) -> None:
+        """Delete the queues of frames; whoever publishes to them next declares them anew."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.server("rabbitmq").url))
+        channel = connection.channel()
+        for partition in range(PARTITIONS):
+            channel.queue_delete(frames_queue(partition))
+        connection.close()
+
+
+def issue_token(database_url: str, kind: Kind) -> str:
+    """A token for all stations."""
+
+    async def issue() -> str:
+        database = await open_database(database_url, name="benchmarks", connections_max=1)
+        try:
+            token, _ = await TokenStore(database).issue(kind, "benchmarks")
+            return token
+        finally:
+            await database.close()
+
+    return asyncio.run(issue())
+
+
+async def _fresh_topic(kafka: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        if READINGS_TOPIC in await admin.list_topics():
+            await admin.delete_topics([READINGS_TOPIC])
+            async with asyncio.timeout(_GONE_S_MAX):
+                while READINGS_TOPIC in await admin.list_topics():
+                    await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
+    await ensure_topic(kafka, READINGS_TOPIC, PARTITIONS)
+
+
+class Deadline:
+    """A bound against hanging."""
+
+    def __init__(self, what: str, within_s: float = _WAIT_S_MAX) -> None:
+        self._what, self._within_s = what, within_s
+        self._end_s = time.monotonic() + within_s
+
+    def check(self) -> None:
+        """Raises TimeoutError when it is over."""
+        if time.monotonic() > self._end_s:
+            raise TimeoutError(f"{self._what}: not within {self._within_s:.0f} s")
