@@ -1,0 +1,149 @@
+"""The DDL and the continuous aggregates against real TimescaleDB code (in WebAssembly; see pglite/)."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.storage import MIGRATIONS, Layout, statements
+from streams.tables import COARSE, WEEK_MS, WINDOW, select_coarse
+
+_SOURCE = Path(__file__).parent / "pglite"
+_INSTALL_S_MAX = 240
+_RUN_S_MAX = 240
+_MIGRATIONS = [path.read_text(encoding="utf-8") for path in sorted(MIGRATIONS.folder.glob("*.sql"))]
+
+# Two connectors, three days of minutes with holes; the second has no register in its first hour.
+_WINDOWS = """
+INSERT INTO telemetry.window_1m
+SELECT k, bucket, 1, 6, (i % 7 = 0)::int, bucket + interval '1 second', bucket + interval '55 seconds',
+       6, 6 * i, i - 5, i + 5, 0, 0, NULL, NULL, 1, i % 11, i % 11, i % 11, 0, 0, NULL, NULL, 0, 0, NULL, NULL,
+       CASE WHEN no THEN 0 ELSE 6 END, CASE WHEN NOT no THEN bucket + interval '2 seconds' END,
+       CASE WHEN NOT no THEN i * 10 END, CASE WHEN NOT no THEN bucket + interval '50 seconds' END,
+       CASE WHEN NOT no THEN i * 10 + 9 END
+FROM generate_series(1, 2) AS k, generate_series(0, 4319) AS i,
+     LATERAL (SELECT '2026-03-01'::timestamptz + i * interval '1 minute' AS bucket, k = 2 AND i < 60 AS no) AS at
+WHERE i % 13 <> k
+"""
+_LATE = """
+UPDATE telemetry.window_1m SET power_mw_max = 10000000, revision = revision + 1
+WHERE connector_key = 1 AND bucket = '2026-03-01 00:05Z'
+"""
+_READINGS = """
+INSERT INTO telemetry.reading (connector_key, ts, status, session_event, flags, payload_hash)
+SELECT i % 5, '2026-03-01'::timestamptz + i * interval '1 hour', 0, 0, 0, i FROM generate_series(0, 999) AS i
+"""
+
+
+@pytest.fixture(scope="session")
+def pglite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runner and its package."""
+    folder = tmp_path_factory.mktemp("pglite")
+    for name in ("package.json", "run.mjs"):
+        shutil.copy(_SOURCE / name, folder)
+    npm = shutil.which("npm")
+    reason = "no npm on this machine" if npm is None else ""
+    if npm is not None:
+        command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, timeout=_INSTALL_S_MAX, check=False)
+            reason = "" if done.returncode == 0 else f"npm could not install it (exit {done.returncode})"
+        except subprocess.TimeoutExpired:
+            reason = f"npm did not install it within {_INSTALL_S_MAX} s"
+    if reason:
+        outcome = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        outcome(f"TimescaleDB in WebAssembly cannot be had: {reason}")
+    return folder
+
+
+def run(folder: Path, scripts: list[str]) -> list[Any]:
+    """The rows of each script's last statement. Raises AssertionError where one fails."""
+    node = shutil.which("node") or "node"
+    done = subprocess.run(
+        [node, "run.mjs"], cwd=folder, input=json.dumps(scripts), capture_output=True, text=True,
+        timeout=_RUN_S_MAX, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2_000:]
+    answers = json.loads(done.stdout)
+    for script, answer in zip(scripts, answers, strict=True):
+        assert "error" not in answer, f"{answer['error']} {answer['message']}\n{script[:2_000]}"
+    return [answer["rows"] for answer in answers]
+
+
+def shown(relation: str) -> str:
+    """Every column as text, so that no driver rounds."""
+    names = [field.name for field in WINDOW.fields]
+    return f"SELECT {', '.join(f'{name}::text' for name in names)} FROM {relation} ORDER BY connector_key, bucket"
+
+
+def columns_of(table: str) -> str:
+    return (
+        "SELECT column_name, data_type FROM information_schema.columns "
+        f"WHERE table_schema = 'telemetry' AND table_name = '{table}' AND column_name <> 'revision' ORDER BY 1"
+    )
+
+
+@pytest.mark.parametrize("layout", ["community", "apache"])
+def test_the_layout_is_made_and_answers_as_plain_sql_does(pglite: Path, layout: Layout) -> None:
+    asked = [script for name, width in COARSE.items() for script in (
+        shown(f"telemetry.{name}"),
+        shown(f"({select_coarse(width, timescale=False)}) AS plain"),
+        columns_of(name),
+    )]  # fmt: skip
+    scripts = [*_MIGRATIONS, *statements(layout), _WINDOWS, columns_of("window_1m"), *asked]
+    rows = run(pglite, scripts)
+    (wanted_columns, *answers) = rows[-1 - len(asked) :]
+    for found, wanted, columns in zip(answers[::3], answers[1::3], answers[2::3], strict=True):
+        assert len(found) >= 6
+        assert found == wanted
+        assert columns == wanted_columns
+
+
+def test_a_late_reading_shows_in_a_materialised_window_after_its_refresh(pglite: Path) -> None:
+    refresh = "CALL refresh_continuous_aggregate('telemetry.window_1h', NULL, '2026-03-03')"
+    asked = "SELECT power_mw_max::int FROM telemetry.window_1h ORDER BY connector_key, bucket LIMIT 1"
+    newest = "SELECT max(bucket)::text FROM telemetry.window_1h"
+    rows = run(
+        pglite,
+        [*_MIGRATIONS, *statements("community"), _WINDOWS, refresh, asked, _LATE, asked, refresh, asked, newest],
+    )
+    assert [rows[-6], rows[-4], rows[-2]] == [[[64]], [[64]], [[10_000_000]]]
+    assert rows[-1] == [["2026-03-03 23:00:00+00"]]  # beyond what is materialised, it is computed
+
+
+def test_pieces_are_a_week_and_retention_and_upkeep_work_on_them(pglite: Path) -> None:
+    chunks = "SELECT count(*)::int FROM show_chunks('telemetry.reading')"
+    week = "'2026-03-05'::timestamptz"  # pieces begin on Thursdays, as weeks since 1970 do
+    rows = run(
+        pglite,
+        [
+            *_MIGRATIONS, *statements("community"), _READINGS, chunks,
+            "SELECT telemetry.ensure_weeks(ARRAY[2930])",
+            f"SELECT telemetry.summarize_weeks(ARRAY[(extract(epoch FROM {week}) / {WEEK_MS // 1_000})::int])",
+            f"SELECT telemetry.drop_readings({week} - interval '1 second')",
+            f"SELECT telemetry.drop_readings({week})",
+            chunks,
+            "SELECT min(ts)::text FROM telemetry.reading",
+        ],
+    )  # fmt: skip
+    assert rows[-7] == [[7]]
+    assert rows[-4:] == [[[0]], [[1]], [[6]], [["2026-03-05 00:00:00+00"]]]
+
+
+def test_old_readings_go_to_the_columnstore_and_are_still_found(pglite: Path) -> None:
+    rows = run(
+        pglite,
+        [
+            *_MIGRATIONS, *statements("community"), _READINGS,
+            "SELECT count(compress_chunk(c))::int FROM show_chunks('telemetry.reading') c",
+            "SELECT count(*)::int, sum(payload_hash)::int FROM telemetry.reading WHERE connector_key = 3",
+            # A back-fill into it, and a merge into an old window.
+            _READINGS.replace("999", "99"),
+            "SELECT count(*)::int FROM telemetry.reading WHERE connector_key = 3 AND ts < '2026-03-02'",
+        ],
+    )  # fmt: skip
+    assert rows[-4:] == [[[7]], [[200, 100_100]], [], [[10]]]
