@@ -63,8 +63,9 @@ class Cluster:
     async def ready(self, names: Sequence[str] = ()) -> None:
         """Until these services (all) do their work."""
         async with httpx.AsyncClient(trust_env=False) as client:
-            for service in [self.services[name] for name in names or self.services]:
-                await eventually(partial(_is_ready, client, service), within_s=_START_S)
+            for name in names or self.services:
+                print(f"waiting for {name}")
+                await eventually(partial(_is_ready, client, self.services[name]), within_s=_START_S)
 
     async def ledger(self) -> dict[str, Any]:
         """Its total, as operators are told; empty where the API does not answer now."""
@@ -154,8 +155,12 @@ async def running_cluster(database_url: str, servers: PrivateServers, folder: Pa
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(kept_alive(list(cluster.services.values())))
         stack.push_async_callback(cluster.back)
-        await cluster.ready()
-        yield cluster
+        try:
+            await cluster.ready()
+            yield cluster
+        except BaseException:
+            print(cluster.report())
+            raise
 
 
 async def forget_telemetry(servers: PrivateServers) -> None:
