@@ -1,0 +1,391 @@
+"""A partition's life, with a step that does as it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from kit.clock import ManualClock, from_ms
+from kit.errors import Unavailable
+from kit.live import InProcessLive
+from kit.tracing import setup_tracing
+from schemas.frame import FrameKind
+from streams.batch import Frame
+from streams.decoding import UNREADABLE
+from streams.effects import READING_COLUMNS, Effects, StepParams
+from streams.errors import Fenced, Gap
+from streams.lookup import Lookup
+from streams.processor import LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
+from tests.streams.making import T0_MS, charging, columns, effects_of, frame_of
+
+PARTITION = 1
+Ask = Callable[[str], list[tuple[Any, ...]]]
+
+
+class FakeState:
+    """Remembers the numbers of the frames it has seen; its body is that list."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self.seen = seen
+        self.slots = len(seen)
+        self.due_ms: int | None = None
+
+    def take_patch(self) -> bytes:
+        return b"%d," % self.seen[-1] if self.seen else b""
+
+    def snapshot(self) -> bytes:
+        return b"".join(b"%d," % number for number in self.seen)
+
+    def next_due_ms(self, _: StepParams) -> int | None:
+        return self.due_ms
+
+
+class FakeStep:
+    """One row of a reading an item; fails on frames whose number is in `poison`."""
+
+    def __init__(self) -> None:
+        self.poison: set[int] = set()
+        self.at_ms: list[int] = []
+        self.state = FakeState([])
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
+
+    def load(self, _: int, bodies: Sequence[bytes]) -> FakeState:
+        self.state = FakeState([int(number) for body in bodies for number in body.split(b",")[:-1]])
+        return self.state
+
+    def step(self, state: FakeState, frames: Sequence[Frame], now_ms: int, lookup: Lookup, _: StepParams) -> Effects:
+        self.before()
+        self.at_ms.append(now_ms)
+        readings = [header for header, _ in frames if header.kind == FrameKind.READINGS]
+        bad = self.poison & {header.number for header in readings}
+        state.seen += [header.number for header, _ in frames]
+        if bad:
+            raise ValueError(f"poison: {bad}")
+        rows = columns(READING_COLUMNS, sum(header.items for header in readings))
+        rows["connector_key"][:] = lookup.connector_keys(PARTITION, [("A", 1)])[0]
+        rows["ts_ms"][:] = T0_MS
+        for name in ("status", "session_event", "flags", "payload_hash"):
+            rows[name][:] = 0
+        state.slots = len(state.seen)
+        refused = [(header, batch) for header, batch in frames if header.kind == FrameKind.REFUSED]
+        effects = effects_of(rows, sources=[], touched=np.arange(state.slots),
+                             quarantined=sum(header.items for header, _ in refused))  # fmt: skip
+        for header, batch in refused:
+            row = batch.to_pylist()[0]
+            for column in ("station_id", "reason", "detail", "raw"):
+                getattr(effects.refused, column).append(row[column])
+            effects.refused.connector_id.append(None)
+            effects.refused.received_ms.append(header.received_ms)
+        self.after()
+        return effects
+
+    def documents(self, _: FakeState, slots: NDArray[np.int64]) -> dict[str, bytes]:
+        return {f"S/{slot}": b"{}" for slot in slots.tolist()}
+
+
+@pytest.fixture
+def fake() -> FakeStep:
+    return FakeStep()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(from_ms(T0_MS + 3_600_000))
+
+
+@pytest.fixture
+def faked(worker: Worker, fake: FakeStep, clock: ManualClock) -> Worker:
+    return replace(worker, engine=Engine(fake.load, fake.step, fake.documents), clock=clock, readings_max=40)
+
+
+@pytest.fixture
+async def processor(faked: Worker) -> AsyncIterator[Processor]:
+    processor = Processor(PARTITION, faked)
+    await processor.acquire()
+    yield processor
+    await processor.release()
+
+
+@pytest.fixture
+def ask(telemetry_url: str) -> Ask:
+    def answer(query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(telemetry_url) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    return answer
+
+
+def frame(number: int) -> bytes:
+    return frame_of(PARTITION, number, charging("A", number, rows=10))
+
+
+async def test_frames_are_taken_once_and_in_order(processor: Processor, fake: FakeStep) -> None:
+    assert processor.offer(0, frame(0))
+    assert not processor.offer(0, frame(0))
+    with pytest.raises(Gap) as gap:
+        processor.offer(2, frame(2))
+    assert (gap.value.wanted, gap.value.got) == (1, 2)
+    assert await processor.flush() == 1
+    assert not processor.offer(0, frame(0))
+    assert processor.offer(1, frame(1))
+    assert await processor.flush() == 2
+    assert fake.state.seen == [0, 1]
+
+
+async def test_another_life_goes_on_where_the_store_is(processor: Processor, faked: Worker, fake: FakeStep) -> None:
+    for number in range(3):
+        processor.offer(number, frame(number))
+        await processor.flush()
+    heir = Processor(PARTITION, faked)
+    assert await heir.acquire() == 3
+    assert fake.state.seen == [0, 1, 2]
+    processor.offer(3, frame(3))
+    with pytest.raises(Fenced):
+        await processor.flush()
+    assert heir.offer(3, frame(3))
+    assert await heir.flush() == 4
+
+
+async def test_one_flush_takes_no_more_than_its_bound(processor: Processor) -> None:
+    for number in range(9):
+        processor.offer(number, frame(number))
+    assert processor.full
+    assert [await processor.flush() for _ in range(3)] == [4, 8, 9]
+    assert not processor.full
+
+
+@pytest.mark.parametrize("poison", [{0}, {5}, {3, 4, 8}])
+async def test_a_bad_frame_is_kept_whole_and_the_others_are_stored(
+    processor: Processor, faked: Worker, fake: FakeStep, ask: Ask, poison: set[int]
+) -> None:
+    fake.poison = poison
+    for number in range(9):
+        processor.offer(number, frame(number))
+    while processor.waiting:
+        await processor.flush()
+    assert processor.next == 9
+    stored = (9 - len(poison)) * 10
+    assert ask("SELECT count(*) FROM telemetry.reading") == [(stored,)]
+    assert ask("SELECT reason, raw FROM telemetry.quarantine ORDER BY id") == [
+        (UNREADABLE, frame(number)) for number in sorted(poison)
+    ]
+    query = f"SELECT stored, quarantined FROM telemetry.ledger WHERE partition = {PARTITION}"
+    assert ask(query) == [(stored, 10 * len(poison))]
+    assert fake.state.seen == list(range(9))
+
+
+async def test_what_is_no_frame_is_kept_whole(processor: Processor, ask: Ask) -> None:
+    whole = frame(0)
+    elsewhere = frame_of(PARTITION + 1, 1, charging("A", 1))
+    broken = [b"", b"garbage", whole[:-40], whole.replace(b"station_id", b"station_xx"), elsewhere]
+    for offset, bytes_ in enumerate([*broken, whole]):
+        processor.offer(offset, bytes_)
+    while processor.waiting:
+        await processor.flush()
+    assert ask("SELECT raw FROM telemetry.quarantine ORDER BY octet_length(raw), raw") == [
+        (one,) for one in sorted(broken, key=lambda one: (len(one), one))
+    ]
+    assert ask("SELECT count(*) FROM telemetry.reading") == [(10,)]
+
+
+async def test_a_fault_that_no_frame_explains_is_no_frames_fault(
+    processor: Processor, fake: FakeStep, ask: Ask
+) -> None:
+    def fault() -> None:
+        raise RuntimeError("a fault of ours")
+
+    fake.before = fault
+    processor.offer(0, frame(0))
+    with pytest.raises(RuntimeError):
+        await processor.flush()
+    assert ask("SELECT count(*) FROM telemetry.quarantine") == [(0,)]
+    fake.before = lambda: None
+    assert await processor.flush() == 1
+
+
+async def test_an_outage_in_the_commit_tries_the_same_effects_again(
+    processor: Processor, fake: FakeStep, faked: Worker
+) -> None:
+    def cut() -> None:  # the connection that the commit will be lent
+        with faked.store.connections.lend() as connection:
+            pass
+        connection.pgconn.finish()
+
+    fake.after = cut
+    processor.offer(0, frame(0))
+    with pytest.raises(Unavailable):
+        await processor.flush()
+    fake.after = lambda: None
+    processor.offer(1, frame(1))
+    assert processor.due_in_s() == 0.0
+    assert await processor.flush() == 1  # the first try's batch
+    assert len(fake.at_ms) == 1  # and its step's effects
+    assert await processor.flush() == 2
+
+
+async def test_an_outage_in_the_step_begins_anew_from_what_is_committed(processor: Processor, fake: FakeStep) -> None:
+    processor.offer(0, frame(0))
+    await processor.flush()
+    processor.offer(1, frame(1))
+    away = True
+
+    def outage() -> None:
+        if away:
+            fake.state.seen.append(99)  # half a step
+            raise Unavailable("the database is away")
+
+    fake.before = outage
+    with pytest.raises(Unavailable):
+        await processor.flush()
+    away = False
+    assert await processor.flush() == 2
+    assert fake.state.seen == [0, 1]
+
+
+async def test_after_a_mishap_a_partition_is_not_taken_back_from_its_new_owner(
+    processor: Processor, faked: Worker, fake: FakeStep
+) -> None:
+    def outage() -> None:
+        raise Unavailable("the database is away")
+
+    fake.before = outage
+    processor.offer(0, frame(0))
+    with pytest.raises(Unavailable):
+        await processor.flush()
+    fake.before = lambda: None
+    heir = Processor(PARTITION, faked)
+    await heir.acquire()
+    with pytest.raises(Fenced):
+        await processor.flush()
+    heir.offer(0, frame(0))
+    assert await heir.flush() == 1
+
+
+async def test_the_view_is_rebuilt_on_taking_over_and_after_it_was_away(
+    processor: Processor, faked: Worker, fake: FakeStep
+) -> None:
+    class Away(InProcessLive):
+        away = False
+
+        async def put(self, topic: str, documents: Mapping[str, bytes]) -> None:
+            if self.away:
+                raise Unavailable("the view is away")
+            await super().put(topic, documents)
+
+    view = Away()
+    for number in range(2):
+        processor.offer(number, frame(number))
+    await processor.flush()
+    heir = Processor(PARTITION, replace(faked, live=view))
+    await heir.acquire()
+    await heir.publish()
+    assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1"}
+    view.away = True
+    heir.offer(2, frame(2))
+    assert await heir.flush() == 3
+    await heir.publish()
+    view.away = False
+    await heir.publish()
+    assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1", "S/2"}
+
+
+async def test_time_is_that_of_the_frames_while_they_come_and_the_clocks_when_they_do_not(
+    processor: Processor, fake: FakeStep, clock: ManualClock
+) -> None:
+    """After an outage of hours, what waits in the log is no silence that would close sessions."""
+    processor.offer(0, frame(0))
+    await processor.flush()
+    assert fake.at_ms == [T0_MS + 9_000 + 5]
+    fake.state.due_ms = clock.now_ms()
+    clock.advance(TICK_S_MIN)
+    assert processor.due_in_s(ticks=False) is None
+    assert processor.due_in_s() == 0.0
+    await processor.flush()
+    assert fake.at_ms[-1] == clock.now_ms()
+
+
+async def test_a_tick_that_brings_nothing_commits_nothing(processor: Processor, fake: FakeStep, ask: Ask) -> None:
+    await processor.flush()
+    assert len(fake.at_ms) == 1
+    assert ask(f"SELECT commits FROM telemetry.stream_offset WHERE partition = {PARTITION}") == [(0,)]
+
+
+async def test_flushes_keep_their_distance_unless_one_is_full(processor: Processor, clock: ManualClock) -> None:
+    spaced = Processor(PARTITION, replace(processor._worker, interval_s=0.5))
+    await spaced.acquire()
+    assert spaced.due_in_s() is None
+    spaced.offer(0, frame(0))
+    assert spaced.due_in_s() == 0.0
+    await spaced.flush()
+    spaced.offer(1, frame(1))
+    assert spaced.due_in_s() == 0.5
+    clock.advance(0.3)
+    assert spaced.due_in_s() == pytest.approx(0.2)
+    for number in range(2, 5):
+        spaced.offer(number, frame(number))
+    assert spaced.due_in_s() == 0.0
+
+
+async def test_the_age_of_a_stalled_partition_shows(processor: Processor, faked: Worker, clock: ManualClock) -> None:
+    def age_s() -> list[float]:
+        return [sample.value for metric in faked.metrics.progress_age_s.collect() for sample in metric.samples]
+
+    processor.offer(0, frame(0))
+    clock.advance(7.0)
+    assert age_s() == [7.0]
+    await processor.flush()
+    assert age_s() == [0.0]
+
+
+async def test_what_the_log_has_lost_is_counted_and_passed_over(processor: Processor, faked: Worker, ask: Ask) -> None:
+    processor.skip_to(5)
+    processor.offer(5, frame(5))
+    assert await processor.flush() == 6
+    assert ask(f"SELECT next FROM telemetry.stream_offset WHERE partition = {PARTITION}") == [(6,)]
+    assert faked.metrics.lost.labels(str(PARTITION))._value.get() == 5
+
+
+async def test_the_state_is_written_as_patches_and_anew_when_they_outweigh_it(
+    processor: Processor, fake: FakeStep, ask: Ask, faked: Worker
+) -> None:
+    heavy = b"7," * 20_000
+    fake.state.take_patch = lambda: heavy  # type: ignore[method-assign]
+    bases = []
+    for number in range(4):
+        processor.offer(number, frame(number))
+        await processor.flush()
+        bases.append([base for (base,) in ask("SELECT base FROM telemetry.partition_state ORDER BY patch")])
+    assert bases == [[True], [True, False], [True], [True, False]]
+
+
+async def test_a_flush_is_linked_to_the_traces_of_its_frames(processor: Processor) -> None:
+    exporter = InMemorySpanExporter()
+    tracing = setup_tracing("test", exporter=exporter)
+    try:
+        for number in range(2):
+            processor.offer(number, frame(number))
+        await processor.flush()
+    finally:
+        tracing.shutdown()
+    (flush,) = [span for span in exporter.get_finished_spans() if span.name == "streams.flush"]
+    assert [link.context.trace_id for link in flush.links] == [1, 2]
+
+
+async def test_releasing_waits_for_the_commit_under_way(faked: Worker, fake: FakeStep, ask: Ask) -> None:
+    processor = Processor(PARTITION, faked)
+    await processor.acquire()
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+    fake.before = lambda: loop.call_soon_threadsafe(begun.set) and None
+    processor.offer(0, frame(0))
+    flushing = asyncio.create_task(processor.flush())
+    await begun.wait()
+    flushing.cancel()
+    await processor.release()
+    assert ask("SELECT count(*) FROM telemetry.reading") == [(10,)]
