@@ -53,17 +53,23 @@ def prepare(url: str, partitions: int) -> Prepared:
     `url` is that of an owner. Raises ConfigError where the database was prepared for another number of partitions,
     MigrationError, Unavailable.
     """
-    applied = migrate(url, [MIGRATIONS])
-    ensure_roles(url, GRANTS)
-    _try_extension(url)
+    with connect_sync(url, name="voltstream prepare lock", autocommit=True) as lock, outages():
+        # For all of it, roles too: a grant on a table that another process alters is an error, not a wait.
+        lock.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        applied = migrate(url, [MIGRATIONS])
+        ensure_roles(url, GRANTS)
+        _try_extension(url)
+        return Prepared(applied, _prepare_layout(url, partitions))
+
+
+def _prepare_layout(url: str, partitions: int) -> Layout:
     with connect_sync(url, name="voltstream prepare") as connection, outages():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
         layout = _layout_of(connection, partitions) or _lay_out(connection, partitions)
         for function in _FUNCTIONS:
-            name = sql.SQL(f"telemetry.{function}")
+            name = sql.SQL(f"telemetry.{function}")  # one of three constants
             connection.execute(sql.SQL("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC").format(name))
             connection.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(name, sql.Identifier(WRITER_ROLE)))
-    return Prepared(applied, layout)
+    return layout
 
 
 def stored_partitions(connection: Connection) -> int:
@@ -93,7 +99,7 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
             _file("plain.sql"),
             "SELECT telemetry.partition_by_week('reading', 'ts', '')",
             f"SELECT telemetry.partition_by_week('window_1m', 'bucket', 'WITH (fillfactor = {_WINDOW_FILLFACTOR})')",
-            *_views(),
+            *coarse_relations(),
         ]
     week = f"INTERVAL '{WEEK_MS // 86_400_000} days'"
     return [
@@ -104,7 +110,7 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
             for table, column in (("reading", "ts"), ("window_1m", "bucket"))
         ),
         _file("timescale.sql").replace("{extension_schema}", extension_schema),
-        *(_continuous_aggregates() if layout == "community" else _views()),
+        *([*_continuous_aggregates(), *_spans(materialised=True)] if layout == "community" else coarse_relations()),
     ]
 
 
@@ -160,10 +166,39 @@ def _probe(connection: Connection) -> tuple[Layout, str]:
     return "community", row[0]
 
 
-def _views() -> list[str]:
-    return [
+def coarse_relations() -> list[str]:
+    """The DDL of the coarse windows where nothing is materialised: computed from the minutes when asked for."""
+    views = [
         f"CREATE VIEW telemetry.{name} AS\n{select_coarse(width, timescale=False)}" for name, width in COARSE.items()
     ]
+    return [*views, *_spans(materialised=False)]
+
+
+def _spans(*, materialised: bool) -> list[str]:
+    """`telemetry.window_1h_of(connector, since, until)` and its like: what the relation says of one connector.
+
+    A condition on a view's bucket reaches neither index nor partitions, so that an hour would cost the connector's
+    whole history; the function puts it where they are, on the minutes of the buckets in [since, until).
+    """
+
+    def chosen(width: str) -> str:
+        first, last = (
+            f"date_bin('{width}', {bound} - interval '1 microsecond', 'epoch') + interval '{width}'"
+            for bound in ("since", "until")
+        )
+        return f"WHERE connector_key = connector AND bucket >= {first} AND bucket < {last}"
+
+    functions = []
+    for name, width in COARSE.items():
+        body = select_coarse(width, timescale=False, where=chosen(width))
+        if materialised:
+            bounds = "connector_key = connector AND bucket >= since AND bucket < until"
+            body = f"SELECT * FROM telemetry.{name} WHERE {bounds}"  # noqa: S608  # constants of this module
+        signature = f"telemetry.{name}_of(connector int, since timestamptz, until timestamptz)"
+        functions.append(
+            f"CREATE FUNCTION {signature} RETURNS SETOF telemetry.{name} LANGUAGE sql STABLE AS $$\n{body}\n$$"
+        )
+    return functions
 
 
 def _continuous_aggregates() -> list[str]:

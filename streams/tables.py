@@ -134,17 +134,18 @@ def merge_sessions() -> bytes:
 COARSE: Final = {"window_15m": "15 minutes", "window_1h": "1 hour", "window_1d": "1 day"}
 
 
-def select_coarse(width: str, *, timescale: bool) -> str:
+def select_coarse(width: str, *, timescale: bool, where: str = "") -> str:
     """SQL: windows of `width` (UTC) merged from those of a minute; columns and types as window_1m, but for revision.
 
-    Sums are bigint again; TimescaleDB wants its own time_bucket, and has first() and last() with partial states.
+    `where` chooses among the minutes. Sums are bigint again; TimescaleDB wants its own time_bucket, and has first() and
+    last() with partial states.
     """
     bucket = f"time_bucket('{width}', bucket)" if timescale else f"date_bin('{width}', bucket, 'epoch')"
     lines = [f"{_coarse(field, timescale)} AS {field.name}" for field in WINDOW.fields if field.name not in _WINDOW_KEY]
     return (
         f"SELECT connector_key, {bucket} AS bucket,\n    "
         + ",\n    ".join(lines)
-        + "\nFROM telemetry.window_1m\nGROUP BY connector_key, 2"
+        + f"\nFROM telemetry.window_1m {where}\nGROUP BY connector_key, 2"
     )
 
 

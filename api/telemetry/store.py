@@ -21,15 +21,14 @@ _BEFORE_ALL: Final = (-1, _INT64_MIN, _INT64_MIN)  # connector, boot and seq: le
 _MINUTE: Final = timedelta(minutes=1)
 
 _QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
-# The cast: a coarser window's sum of bigints is numeric in a plain view.
 _AGGREGATES: Final = ", ".join(
     f"w.{name}_n, w.{name}_sum::bigint AS {name}_sum, w.{name}_min, w.{name}_max" for name in _QUANTITIES
 )
 _RELATIONS: Final = {
     Interval.MINUTE: ("telemetry.window_1m", "w.revision"),
-    Interval.QUARTER: ("telemetry.window_15m", "NULL::int"),
-    Interval.HOUR: ("telemetry.window_1h", "NULL::int"),
-    Interval.DAY: ("telemetry.window_1d", "NULL::int"),
+    Interval.QUARTER: ("telemetry.window_15m_of(k.connector_key, $3, $4)", "NULL::int"),
+    Interval.HOUR: ("telemetry.window_1h_of(k.connector_key, $3, $4)", "NULL::int"),
+    Interval.DAY: ("telemetry.window_1d_of(k.connector_key, $3, $4)", "NULL::int"),
 }
 
 _ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"

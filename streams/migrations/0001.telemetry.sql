@@ -39,6 +39,7 @@ CREATE TABLE telemetry.session (
 ) WITH (fillfactor = 60);  -- an open session is rewritten with every flush: room for the new version in the same page
 CREATE INDEX ON telemetry.session (connector_key, started_at);
 CREATE INDEX ON telemetry.session (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX ON telemetry.session (started_at, session_key);
 
 CREATE TABLE telemetry.quarantine (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -51,6 +52,8 @@ CREATE TABLE telemetry.quarantine (
     raw          bytea NOT NULL
 );
 CREATE INDEX ON telemetry.quarantine (received_at);
+CREATE INDEX ON telemetry.quarantine (reason, id);
+CREATE INDEX ON telemetry.quarantine (station_id, id);
 
 -- accepted = sum(ledger_source.items_total); stored + duplicate + quarantined = sum(ledger_source.items_received).
 CREATE TABLE telemetry.ledger (

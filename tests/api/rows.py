@@ -7,13 +7,11 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from streams.tables import COARSE, select_coarse
+from streams.storage import coarse_relations
 
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 
-COARSER_WINDOWS_SQL = "".join(
-    f"CREATE VIEW telemetry.{name} AS {select_coarse(width, timescale=False)};" for name, width in COARSE.items()
-)
+COARSER_WINDOWS_SQL = ";\n".join(coarse_relations())
 
 _AGGREGATED = ", ".join(f"count({q}), coalesce(sum({q}), 0), min({q}), max({q})" for q in _QUANTITIES)
 _WINDOWS = f"""
