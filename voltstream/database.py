@@ -8,12 +8,13 @@ from typing import Final
 
 import kit
 from api.queries import GRANT as QUERIES_GRANT
+from kit.clock import format_rfc3339
 from kit.embedded_postgres import EmbeddedPostgres, running_url
 from kit.migrations import Migrations, MigrationStatus, migrate, status
-from kit.postgres import Grant, ensure_roles
+from kit.postgres import Grant, connect_sync, ensure_roles, outages
 from kit.settings import Settings
 from streams.storage import MIGRATIONS as TELEMETRY
-from streams.storage import prepare
+from streams.storage import prepare, stored_partitions
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "migrations")
 ACCESS_ROLE: Final = "voltstream_access"
@@ -30,6 +31,19 @@ def bring_up_to_date(url: str, partitions: int) -> list[str]:
     applied += prepare(url, partitions).applied
     ensure_roles(url, [QUERIES_GRANT])
     return applied
+
+
+def birth_of(url: str) -> str:
+    """What tells this database from every other, also from one of the same name that was dropped. Blocks.
+
+    Raises ConfigError where it was not prepared.
+    """
+    with connect_sync(url, name="voltstream", autocommit=True) as connection, outages():
+        stored_partitions(connection)
+        row = connection.execute("SELECT prepared_at FROM telemetry.storage").fetchone()
+    if row is None:
+        raise AssertionError("stored_partitions found a row here")
+    return format_rfc3339(row[0])
 
 
 def statuses(url: str) -> list[MigrationStatus]:

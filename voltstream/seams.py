@@ -1,5 +1,6 @@
 """Bus, log and live view, each in the process or by URL, as the settings say."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,17 +17,23 @@ from kit.readiness import ReadyCheck
 from kit.retry import load_retry_policy
 from kit.settings import Settings
 from schemas.topics import frames_queue
+from voltstream.database import birth_of
 
 # At the start, for a server that is started beside us; RabbitMQ's own start takes 5 to 15 s.
 START_S_MAX: Final = 30.0
 
 
 @asynccontextmanager
-async def open_live(settings: Settings, ready: dict[str, ReadyCheck]) -> AsyncIterator[LiveView]:
-    """The live view; where it is a server, `ready` gets a check of it. Raises Unavailable, ConfigError."""
+async def open_live(settings: Settings, database_url: str, ready: dict[str, ReadyCheck]) -> AsyncIterator[LiveView]:
+    """The live view; where it is a server, `ready` gets a check of it. Raises Unavailable, ConfigError.
+
+    On a Redis it is the database's own: what was said of another one, or of one since dropped, would be no truth here,
+    and its gateways' counters would leave the ledger open for ever.
+    """
     live: LiveView
     if settings.distributed_live:
-        live = redis = RedisLive(settings.redis_url)
+        birth = await asyncio.to_thread(birth_of, database_url)
+        live = redis = RedisLive(settings.redis_url, prefix=f"live:{birth}:")
         ready["live view"] = redis.check_ready
     else:
         live = InProcessLive()

@@ -37,7 +37,7 @@ async def run_gateway(settings: Settings, port: int, life: Life, announce: Annou
     web = Web("voltstream gateway", SystemClock())
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(open_authenticator(settings.database_url, web))
-        live = await stack.enter_async_context(open_live(settings, web.ready))
+        live = await stack.enter_async_context(open_live(settings, settings.database_url, web.ready))
         log = await open_log_writer(settings, web.ready)
         stack.push_async_callback(log.close)
         ingest = await stack.enter_async_context(open_ingest(settings, log, live, web))
@@ -50,7 +50,7 @@ async def run_api(settings: Settings, port: int, life: Life, announce: Announce)
     web = Web("voltstream queries", SystemClock())
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(open_authenticator(settings.database_url, web))
-        live = await stack.enter_async_context(open_live(settings, web.ready))
+        live = await stack.enter_async_context(open_live(settings, settings.database_url, web.ready))
         await stack.enter_async_context(open_queries(settings.database_url, live, web))
         await _serve(web, settings.host, port, life, announce)
 
@@ -72,7 +72,7 @@ async def run_worker(settings: Settings, port: int, life: Life, announce: Announ
     """Frames from Kafka into the database."""
     web = Web("voltstream worker", SystemClock())
     async with AsyncExitStack() as stack:
-        live = await stack.enter_async_context(open_live(settings, web.ready))
+        live = await stack.enter_async_context(open_live(settings, settings.database_url, web.ready))
         await stack.enter_async_context(group_member(settings, settings.database_url, live, life, web))
         await _serve(web, settings.host, port, life, announce)
 

@@ -63,7 +63,7 @@ async def run_up(settings: Settings, options: UpOptions, life: Life, announce: C
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(url, web))
         tokens = await working_tokens(settings, store)
-        live = await stack.enter_async_context(open_live(settings, web.ready))
+        live = await stack.enter_async_context(open_live(settings, url, web.ready))
         await stack.enter_async_context(open_queries(url, live, web))
         children: list[Child] = []
         pipeline = _distributed if settings.distributed_log else _embedded
