@@ -70,6 +70,7 @@ class Distributed:
         self.topic = f"t.{name}"
         self.queue_of: Callable[[int], str] = lambda partition: f"t_{name}_{partition}"
         self._urls = (rabbitmq_url, kafka_url)
+        self.registry = CollectorRegistry()  # of the newest bridge
         self.writer = self.log = RabbitLogWriter(
             rabbitmq_url,
             PARTITIONS,
@@ -98,7 +99,8 @@ class Distributed:
 
     def start_bridge(self) -> None:
         rabbitmq_url, kafka_url = self._urls
-        metrics = BridgeMetrics(CollectorRegistry())
+        self.registry = CollectorRegistry()
+        metrics = BridgeMetrics(self.registry)
         bridge = Bridge(rabbitmq_url, kafka_url, PARTITIONS, metrics, topic=self.topic, queue_of=self.queue_of)
         self.bridges.append((bridge, asyncio.create_task(bridge.run())))
 
@@ -288,3 +290,24 @@ async def test_the_next_bridge_takes_over_in_order(distributed: Distributed, how
     await load.progress()
     await load.finish()
     await log.has_all_in_order(load.sent)
+
+
+async def test_what_kafka_has_not_confirmed_survives_the_bridge_that_holds_it(
+    distributed: Distributed, servers: PrivateServers
+) -> None:
+    log = distributed
+    await asyncio.to_thread(servers.kafka.stop)
+    sent = {partition: [b"%d:%d" % (partition, number) for number in range(10)] for partition in range(PARTITIONS)}
+    await asyncio.gather(*(log.writer.append(partition, record) for partition in sent for record in sent[partition]))
+
+    def in_hand() -> list[float | None]:
+        labels = ({"partition": str(partition)} for partition in range(PARTITIONS))
+        return [log.registry.get_sample_value("bridge_frames_in_hand", label) for label in labels]
+
+    await eventually(lambda: all(in_hand()), 30)
+    _, running = log.bridges.pop(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await asyncio.to_thread(servers.kafka.start)
+    log.start_bridge()
+    await log.has_all_in_order(sent)
