@@ -33,7 +33,7 @@ def main() -> int:
             except ServerError as error:
                 failed = 1
                 console.print(f"{stage}: {error}", markup=False)
-    print_table(Console(), results)
+    print_table(Console(width=None if sys.stdout.isatty() else 150), results)
     write_json(arguments.json, results)
     console.print(f"written: {arguments.json}")
     return failed

@@ -1,5 +1,5 @@
-"""Hypothesis: of a batch of 100 readings most of the gateway's time is decoding JSON and laying it out in columns; HTTP,
-the frame and the broker's confirm are paid once a batch or a frame. A single reading costs little more than the
+"""Hypothesis: of a batch of 100 readings most of the gateway's time is decoding JSON and laying it out in columns;
+HTTP, the frame and the broker's confirm are paid once a batch or a frame. A single reading costs little more than the
 request that carries it.
 
 Measured: `voltstream gateway` in a process of its own, private RabbitMQ (quorum queues, confirms), PostgreSQL for the
@@ -77,16 +77,17 @@ def measure(session: Session, server: Service, token: str, batch: int, *options:
     """Median of some load runs, after one to warm up."""
     seconds = session.pick(SECONDS, SECONDS_QUICK)
     paces = []
-    for turn in range(session.pick(REPEATS, REPEATS_QUICK) + 1):
+    warm_up = session.pick(1, 0)
+    for turn in range(session.pick(REPEATS, REPEATS_QUICK) + warm_up):
         options_all = ("--batch", str(batch), "--prefix", f"B{batch}T{turn}", *options)
         before_s = server.cpu_s()
-        report = load(server.said["url"], token, *options_all, seconds=seconds if turn else min(seconds, 2))
+        report = load(server.said["url"], token, *options_all, seconds=seconds)
         spent_s = server.cpu_s() - before_s
         assert not checked or report["unacknowledged"] == 0, "every request must be answered 202"
         assert not checked or report["quarantined"] == 0, "every reading must pass"
         done = report["acknowledged"]
         paces.append(Pace(done / spent_s, report["readings_per_s"], report["latency_ms_p50"], report["latency_ms_p99"]))
-    columns = zip(*((p.per_core, p.wall, p.latency_ms_p50, p.latency_ms_p99) for p in paces[1:]), strict=True)
+    columns = zip(*((p.per_core, p.wall, p.latency_ms_p50, p.latency_ms_p99) for p in paces[warm_up:]), strict=True)
     return Pace(*map(statistics.median, columns))
 
 

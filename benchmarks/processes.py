@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, Final
 
+import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 _STOP_S: Final = 60  # a worker's last flush and a gateway's drain
 _LOG_TAIL_BYTES: Final = 4_000
@@ -125,3 +127,14 @@ def told(spent_s: Mapping[str, float]) -> str:
 def _tail(log: IO[str]) -> str:
     log.seek(0)
     return log.read()[-_LOG_TAIL_BYTES:]
+
+
+def metric(service: Service, name: str, **labels: str) -> float:
+    """The sum of one of its Prometheus samples over all labels but these."""
+    text = httpx.get(f"{service.said['url']}/metrics", trust_env=False, timeout=30).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )

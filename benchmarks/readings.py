@@ -1,4 +1,4 @@
-"""Readings to measure with: a fleet of charging connectors, columnar, unique, in order, `connectors` x `rounds` of them.
+"""Readings to measure with: a fleet of charging connectors, unique, in order, `connectors` x `rounds` of them.
 
 One row a connector and second: session, register, power, voltage, current and SoC, as an AC fleet sends.
 """

@@ -65,7 +65,7 @@ def phase(console: Console, text: str) -> Iterator[None]:
 
 def print_table(console: Console, results: list[Result]) -> None:
     """The table for people."""
-    table = Table(title="voltstream benchmarks (medians; 2 shared cores: compare ratios, not absolute figures)")
+    table = Table(title="voltstream benchmarks (medians; compare ratios, not absolute figures)")
     for column in ("stage", "measured", "target", "", "beside"):
         table.add_column(column, justify="right" if column in ("measured", "target") else "left")
     for result in results:

@@ -1,4 +1,4 @@
-"""What the stages of one run share: whom to tell, how long to measure, and private servers started when first needed."""
+"""What the stages of one run share: whom to tell, how long to measure, private servers started when first needed."""
 
 import asyncio
 import shutil
@@ -34,6 +34,7 @@ class Session:
         self.console = console
         self.quick = quick
         sweep()
+        self._folders = 0
         self._servers = {name: make(run_folder()) for name, make in SERVERS.items()}
 
     def __enter__(self) -> Self:
@@ -46,10 +47,11 @@ class Session:
             server.destroy()
         shutil.rmtree(run_folder(), ignore_errors=True)
 
-    @property
     def alone(self) -> dict[str, str]:
-        """Settings that keep a process off this checkout's own data."""
-        return {"VOLTSTREAM_DATA_DIR": str(run_folder() / "data"), "VOLTSTREAM_LOG_LEVEL": "warning"}
+        """Settings that keep a process off this checkout's own data: a new, empty data folder."""
+        self._folders += 1
+        folder = run_folder() / f"data-{self._folders}"
+        return {"VOLTSTREAM_DATA_DIR": str(folder), "VOLTSTREAM_LOG_LEVEL": "warning"}
 
     def pick(self, full: int, quick: int) -> int:
         """How much of something: of a full run, or of a quick one."""
@@ -68,7 +70,9 @@ class Session:
     def environment(self, database_url: str) -> dict[str, str]:
         """The settings that make voltstream use all servers, and this database. Raises ServerError."""
         given = environment(self.server(name) for name in self._servers)
-        return given | {"VOLTSTREAM_DATABASE_URL": database_url, "VOLTSTREAM_PARTITIONS": str(PARTITIONS)} | self.alone
+        return (
+            given | {"VOLTSTREAM_DATABASE_URL": database_url, "VOLTSTREAM_PARTITIONS": str(PARTITIONS)} | self.alone()
+        )
 
     @contextmanager
     def database(self) -> Iterator[str]:
@@ -122,7 +126,7 @@ async def _fresh_topic(kafka: str) -> None:
         if READINGS_TOPIC in await admin.list_topics():
             await admin.delete_topics([READINGS_TOPIC])
             async with asyncio.timeout(_GONE_S_MAX):
-                while READINGS_TOPIC in await admin.list_topics():
+                while READINGS_TOPIC in await admin.list_topics():  # noqa: ASYNC110  # Kafka tells nobody
                     await asyncio.sleep(0.1)
     finally:
         await admin.close()

@@ -54,7 +54,8 @@ class LoadSpec:
 def bodies(spec: LoadSpec, clock: Clock) -> Iterator[bytes]:
     """Endless bodies of `spec.batch` readings: number m is of connector m % slots and its seq is base + m // slots."""
     template = _template(spec, boot=clock.now_ms() // 1_000)
-    block = max(1, _BLOCK_READINGS // spec.batch) * spec.batch
+    # With a rate, a body is made when it is due, so that its ts is the moment it leaves.
+    block = spec.batch * (max(1, _BLOCK_READINGS // spec.batch) if spec.rate is None else 1)
     make = _arrow(template, spec) if spec.form is Format.ARROW else _json(template, spec)
     for made in count(0, block):
         number = made + np.arange(block)

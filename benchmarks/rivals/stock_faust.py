@@ -79,7 +79,7 @@ def main(kafka: str, readings: int, topic: str) -> None:
         )  # fmt: skip
         source = app.topic(topic, value_type=Reading)
         table = (
-            app.Table("power", default=float, partitions=PARTITIONS).tumbling(WINDOW_S).relative_to_field(Reading.ts)
+            app.Table("power", default=float, partitions=PARTITIONS).tumbling(WINDOW_S).relative_to_field(Reading.ts)  # type: ignore[arg-type]  # on the class it is a descriptor
         )
         seen = {"count": 0, "began_s": 0.0}
 

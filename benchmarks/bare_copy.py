@@ -1,0 +1,52 @@
+"""The limit of everything that stores readings: the same rows by binary COPY, ready encoded, nothing else."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import psycopg
+
+from benchmarks.session import PARTITIONS, Session
+from streams.tables import WEEK_MS
+
+_COPY_BYTES: Final = 64 << 10  # of one write
+_CONNECTIONS: Final = PARTITIONS  # as many as a worker's flushes
+_COUNT: Final = "SELECT count(*) FROM telemetry.reading"
+_WEEKS: Final = "SELECT array_agg(DISTINCT floor(extract(epoch FROM ts) * 1000 / %s)::int) FROM telemetry.reading"
+_ROWS: Final = """
+COPY (SELECT r.* FROM telemetry.reading AS r JOIN telemetry.connector USING (connector_key) WHERE partition = %s)
+TO STDOUT (FORMAT binary)
+"""
+
+
+def bare_copy(session: Session, url: str) -> float:
+    """Rows a second: the raw readings of this database into the equal empty table of another one."""
+    with psycopg.connect(url) as source, session.database() as target:
+        source.execute("SET max_parallel_workers_per_gather = 0")
+        weeks = source.execute(_WEEKS, (WEEK_MS,)).fetchone()
+        parts = [_rows_of(source, partition) for partition in range(PARTITIONS)]
+        rows = source.execute(_COUNT).fetchone()
+        with psycopg.connect(target) as connection:
+            connection.execute("SELECT telemetry.ensure_weeks(%s)", (weeks[0] if weeks else [],))
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            began_s = time.perf_counter()
+            list(pool.map(lambda part: _copy_in(target, part), parts))
+            elapsed_s = time.perf_counter() - began_s
+        with psycopg.connect(target) as connection:
+            copied = connection.execute(_COUNT).fetchone()
+        assert copied == rows, "every row must be there"
+        return (rows[0] if rows else 0) / elapsed_s
+
+
+def _rows_of(source: "psycopg.Connection[tuple[object, ...]]", partition: int) -> list[bytes]:
+    """Binary COPY data, header and trailer included."""
+    with source.cursor() as cursor, cursor.copy(_ROWS, (partition,)) as copy:
+        whole = b"".join(bytes(part) for part in copy)
+    return [whole[at : at + _COPY_BYTES] for at in range(0, len(whole), _COPY_BYTES)]
+
+
+def _copy_in(url: str, parts: list[bytes]) -> None:
+    statement = "COPY telemetry.reading FROM STDIN (FORMAT binary)"
+    with psycopg.connect(url) as connection, connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for part in parts:
+            copy.write(part)

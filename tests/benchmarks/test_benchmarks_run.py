@@ -1,0 +1,32 @@
+"""The benchmarks run and check what they measure. Their figures are nobody's business here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.private_servers import PrivateServers
+
+FIGURES = {
+    "kernels": 1,
+    "gateway": 2,
+    "worker": 1,
+    "end_to_end": 2,
+    "embedded": 2,
+    "live": 2,
+    "memory": 2,
+}
+
+
+def test_every_stage_gives_its_figures(running_servers: PrivateServers, tmp_path: Path) -> None:
+    """In a process of its own with servers of its own; `running_servers` skips where there can be none."""
+    written = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(written)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(written.read_text())
+    assert len(results) == sum(FIGURES.values())
+    for result in results:
+        assert result.keys() >= {"stage", "value", "unit", "target", "beside"}
+        assert result["value"] > 0, result["stage"]
+        assert all(side.keys() == {"name", "value", "ratio"} and side["value"] > 0 for side in result["beside"])
