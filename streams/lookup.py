@@ -42,8 +42,9 @@ class Lookup(Protocol):
     ) -> StoredIdentity:
         """Stored readings that may be the same as those asked for.
 
-        Rows match on (connector_key, boot, seq) where boot is given, on (connector_key, seq, ts) where only seq is,
-        on (connector_key, ts) where neither is. Order and repetition are free.
+        Rows match on (connector_key, boot, seq) where both are given, and whose ts lies within
+        store.IDENTITY_TS_SLACK_MS of those asked for (a device that repeats itself repeats its ts); else on
+        (connector_key, ts), whatever their boot and seq. Order and repetition are free.
         """
 
     def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:

@@ -61,16 +61,19 @@ def everything(store: Store, seed: int, number: int = 1) -> Any:
 
 
 def test_a_commit_moves_everything_at_once(store: Store, telemetry_url: str, seed: int) -> None:
-    acquired = store.acquire(0)
-    commit(store, flush_of(acquired, everything(store, seed), frames=3))
+    effects = everything(store, seed)
+    hashes = effects.readings["payload_hash"].sum()
+    commit(store, flush_of(store.acquire(0), effects, frames=3))
     with psycopg.connect(telemetry_url) as connection:
-        ask = lambda query: connection.execute(query).fetchone()  # noqa: E731
-        assert ask("SELECT next, epoch, commits FROM telemetry.stream_offset WHERE partition = 0") == (3, 1, 1)
-        assert ask("SELECT count(*), sum(payload_hash) FROM telemetry.reading")[0] == 200
-        assert ask("SELECT stored, duplicate, quarantined FROM telemetry.ledger WHERE partition = 0") == (200, 0, 1)
-        assert ask("SELECT reason, station_id, raw FROM telemetry.quarantine") == ("absurd", "A\ufffd", b"\0raw")
-        assert ask("SELECT id, session_id FROM telemetry.session WHERE session_key = 11") == (session_uuid(11), "tx")
-        assert ask("SELECT patch, base, body FROM telemetry.partition_state") == (1, True, b"body 1")
+        for query, wanted in (
+            ("SELECT next, epoch, commits FROM telemetry.stream_offset WHERE partition = 0", (3, 1, 1)),
+            ("SELECT count(*), sum(payload_hash) FROM telemetry.reading", (200, int(hashes))),
+            ("SELECT stored, duplicate, quarantined FROM telemetry.ledger WHERE partition = 0", (200, 0, 1)),
+            ("SELECT reason, station_id, raw FROM telemetry.quarantine", ("absurd", "A\ufffd", b"\0raw")),
+            ("SELECT id, session_id FROM telemetry.session WHERE session_key = 11", (session_uuid(11), "tx")),
+            ("SELECT patch, base, body FROM telemetry.partition_state", (1, True, b"body 1")),
+        ):
+            assert connection.execute(query.encode()).fetchone() == wanted
     again = store.acquire(0)
     assert (again.epoch, again.next, again.commits, again.bodies) == (2, 3, 1, [b"body 1"])
 

@@ -382,7 +382,7 @@ async def test_releasing_waits_for_the_commit_under_way(faked: Worker, fake: Fak
     processor = Processor(PARTITION, faked)
     await processor.acquire()
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
-    fake.before = lambda: loop.call_soon_threadsafe(begun.set) and None
+    fake.before = lambda: (loop.call_soon_threadsafe(begun.set), None)[1]
     processor.offer(0, frame(0))
     flushing = asyncio.create_task(processor.flush())
     await begun.wait()
