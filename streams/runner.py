@@ -81,8 +81,10 @@ class Runner:
         try:
             records = await self._log.read(processor.partition, RECORDS_MAX, timeout_s)
         except Unavailable:
+            if not processor.waiting:
+                return False
             await asyncio.sleep(due_s or 0.0)
-            return processor.waiting
+            return True
         for offset, record in records:
             processor.offer(offset, record)
         return True

@@ -79,6 +79,14 @@ async def test_stopping_commits_what_was_appended(worker: Worker, telemetry_url:
     assert stored(telemetry_url) == [(200, 200)] * PARTITIONS
 
 
+async def test_a_closed_log_ends_it_though_time_will_bring_more(worker: Worker) -> None:
+    log = InProcessLog()
+    async with running(worker, log) as task:
+        await append(log, 0, 1)  # a window is open now, to be told of later
+        await log.close()
+        await eventually(task.done, within_s=5.0)  # the stop that follows would end it by force, after 10 s
+
+
 @contextmanager
 def away(admin_url: str, url: str) -> Iterator[None]:
     """The database takes no connection and has none."""
