@@ -18,7 +18,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 _LEASE_S_MAX: Final = 60.0  # every lease is one transaction; the longest, a full batch, takes a few seconds
 # A worker that is gone holds its rows until the server notices: within 25 s when its host vanished (10 s + 3 * 5 s),
-# within 30 s when it hangs in a transaction. Its successor waits for that, not for ever.
+# within 30 s when it hangs between two statements. Where it hangs within one, its successor ends it (Store.acquire).
 _SETTINGS: Final = """
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
 SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '60s'; SET jit = off; SET temp_buffers = '32MB';

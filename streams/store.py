@@ -7,9 +7,11 @@ from threading import Lock
 from typing import Any, Final
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from kit.errors import ConfigError
+from kit.observability import get_logger
 from streams.connections import Connection, Connections
 from streams.effects import NULL_I64, READING_COLUMNS, Columns
 from streams.errors import Fenced
@@ -18,6 +20,7 @@ from streams.storage import drop_before, stored_partitions, summarize
 from streams.tables import WEEK_MS
 
 I64 = NDArray[np.int64]
+_log = get_logger(__name__)
 
 # A batch may name weeks that have no piece yet: the five years of a back-fill are 262, anything beyond is a mistake.
 _WEEKS_MAX: Final = 600
@@ -36,6 +39,13 @@ _CLUSTER_GAP_MS: Final = 600_000
 _ACQUIRE: Final = """
 UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
 RETURNING epoch, next, commits
+"""
+# Whose transaction holds the row of a partition. A client that hangs in the middle of a COPY or of a pipeline would hold
+# it for ever: no time-out of the server's covers its wait for the next message.
+_HOLDER_S_MAX: Final = 20.0  # twice what a worker that lets go waits for its own commit
+_END_HOLDER: Final = """
+SELECT pg_terminate_backend(l.pid) FROM telemetry.stream_offset AS o
+JOIN pg_locks AS l ON l.transactionid = o.xmax AND l.granted WHERE o.partition = %s
 """
 _BODIES: Final = "SELECT base, body FROM telemetry.partition_state WHERE partition = %s ORDER BY patch"
 
@@ -108,8 +118,10 @@ class Acquired:
 class Store:
     """Thread-safe; every method raises Unavailable where the database does not answer."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, *, holder_s_max: float = _HOLDER_S_MAX) -> None:
+        """`holder_s_max`: how long a transaction of a partition's former owner may go on once there is a new one."""
         self.connections = connections
+        self._holder_ms_max = round(holder_s_max * 1_000)
         self._weeks: set[int] = set()  # that have their pieces
         self._written: set[int] = set()  # since the last maintenance
         self._lock = Lock()
@@ -124,13 +136,16 @@ class Store:
 
         `epoch`: only if that is still the present one, to begin anew from what is committed; raises Fenced if not.
         """
-        with self.connections.lend() as connection, connection.transaction():
-            row = connection.execute(_ACQUIRE, (partition, epoch, epoch)).fetchone()
-            if row is None and epoch is not None:
-                raise Fenced(f"partition {partition}: epoch {epoch} is over, another worker has it")
-            if row is None:
-                raise ConfigError(f"the database has no partition {partition}: run voltstream migrate")
-            bodies = connection.execute(_BODIES, (partition,), binary=True).fetchall()
+        with self.connections.lend() as connection:
+            try:
+                row, bodies = self._take_over(connection, partition, epoch)
+            except psycopg.errors.LockNotAvailable:
+                self._end_holder(connection, partition)
+                row, bodies = self._take_over(connection, partition, epoch)
+        if row is None and epoch is not None:
+            raise Fenced(f"partition {partition}: epoch {epoch} is over, another worker has it")
+        if row is None:
+            raise ConfigError(f"the database has no partition {partition}: run voltstream migrate")
         epoch, start, commits = row
         return Acquired(
             partition=partition,
@@ -141,6 +156,21 @@ class Store:
             base_bytes=sum(len(body) for base, body in bodies if base),
             patch_bytes=sum(len(body) for base, body in bodies if not base),
         )
+
+    def _take_over(
+        self, connection: Connection, partition: int, epoch: int | None
+    ) -> tuple[tuple[Any, ...] | None, list[tuple[Any, ...]]]:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{self._holder_ms_max}ms",))
+            row = connection.execute(_ACQUIRE, (partition, epoch, epoch)).fetchone()
+            return row, connection.execute(_BODIES, (partition,), binary=True).fetchall()
+
+    def _end_holder(self, connection: Connection, partition: int) -> None:
+        """End the session whose transaction keeps the partition from being taken over: its owner hangs."""
+        with connection.transaction():
+            connection.execute("SET LOCAL ROLE NONE")  # the login may end its own sessions, the writer's role may not
+            ended = connection.execute(_END_HOLDER, (partition,)).fetchall()
+        _log.error("hanging_owner_ended", partition=partition, sessions=len(ended))
 
     def ensure_weeks(self, connection: Connection, moments_ms: Sequence[NDArray[Any]]) -> None:
         """Have pieces for all these moments (outside of any transaction). Raises ValueError for absurdly many."""

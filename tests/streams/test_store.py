@@ -1,12 +1,15 @@
 """The store's answers to a step's questions, held against a look at all rows."""
 
 import numpy as np
+import psycopg
 import pytest
 
 from streams.commit import commit
+from streams.connections import open_writer
 from streams.effects import NULL_I64
 from streams.errors import Fenced
 from streams.store import Store
+from streams.tables import READING
 from tests.streams.making import T0_MS, effects_of, flush_of, random_readings, sessions
 
 
@@ -17,6 +20,22 @@ def test_acquiring_again_is_for_the_present_owner_only(store: Store) -> None:
     with pytest.raises(Fenced):
         store.acquire(2, first.epoch)
     assert store.acquire(2).epoch == again.epoch + 1
+
+
+def test_an_owner_that_hangs_within_its_commit_is_ended_by_its_successor(store: Store, telemetry_url: str) -> None:
+    first = store.acquire(1)
+    hanging = open_writer(telemetry_url)
+    try:
+        hanging.execute("BEGIN")
+        hanging.execute("UPDATE telemetry.stream_offset SET next = 7 WHERE partition = 1")
+        # No time-out of the server's covers a client that stops in the middle of a COPY.
+        hanging.pgconn.exec_(READING.copy_into(READING.name))
+        successor = Store(store.connections, holder_s_max=0.1).acquire(1)
+        assert (successor.epoch, successor.next) == (first.epoch + 1, first.next)
+        with pytest.raises(psycopg.OperationalError):
+            hanging.execute("COMMIT")
+    finally:
+        hanging.close()
 
 
 def test_a_connector_has_one_key_for_ever(store: Store) -> None:
