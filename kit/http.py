@@ -51,10 +51,10 @@ def make_app(
     """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready and /metrics.
 
     `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps a name to a
-    check that raises when what it looks at does not work.
+    check that raises when what it looks at does not work; it may be added to later.
     """
     app = FastAPI(title=title, version=version, description=description, lifespan=lifespan, redoc_url=None)
-    app.include_router(_operations(registry, dict(ready or {})))
+    app.include_router(_operations(registry, {} if ready is None else ready))
     install_problems(app)
     app.add_middleware(_Edge, metrics=HttpMetrics(registry), clock=clock or SystemClock())
     return app

@@ -182,6 +182,14 @@ async def test_ready_is_ready_when_every_check_works() -> None:
         assert (await client.get("/ready")).json() == {"status": "ready", "checks": {"postgres": "ok"}}
 
 
+async def test_ready_looks_at_checks_that_were_added_after_the_app_was_made() -> None:
+    checks: dict[str, object] = {}
+    app = make_app("test", "1", registry=CollectorRegistry(), ready=checks)  # type: ignore[arg-type]  # of this file
+    checks["redis"] = _fails
+    async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url) as client:
+        assert (await client.get("/ready")).status_code == 503
+
+
 async def test_the_openapi_describes_every_error_as_a_problem(client: httpx.AsyncClient) -> None:
     schema = (await client.get("/openapi.json")).json()
     for operations in schema["paths"].values():
