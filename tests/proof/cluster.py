@@ -14,6 +14,7 @@ import pika
 import redis
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.servers import unused_port
 from kit.kafka import partitions_of
@@ -23,7 +24,7 @@ from tests.proof.processes import Service, kept_alive, run_once
 from tests.waiting import eventually
 
 PARTITIONS = 4
-GATEWAYS, WORKERS = 2, 2
+SERVICES = ("gateway 1", "gateway 2", "bridge", "relay", "api", "worker 1", "worker 2")
 _LISTENER = "proof_session_completed"
 # A gateway that waits less long for a confirm refuses more during an outage: more readings come twice.
 _PUBLISH_TIMEOUT_S = 3
@@ -32,28 +33,26 @@ _QUORUM = {"x-queue-type": "quorum"}
 
 
 class Cluster:
-    """Services by name: `gateway 1`, `gateway 2`, `bridge`, `worker 1`, `worker 2`, `relay`, `api`."""
+    """Services by name, as in SERVICES."""
 
-    def __init__(self, environment: Mapping[str, str], servers: PrivateServers, folder: Path) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], servers: PrivateServers, folder: Path, stack: AsyncExitStack
+    ) -> None:
         self.environment = environment
+        self._stack = stack
         self.database_url = environment["VOLTSTREAM_DATABASE_URL"]
         self.servers = servers
         self.device_token = self._operator_token = ""
         self._folder = folder
         self._starting: dict[str, asyncio.Task[str]] = {}
         self.services: dict[str, Service] = {}
-        for name in (
-            *(f"gateway {number}" for number in range(1, GATEWAYS + 1)),
-            *("bridge", "relay", "api"),
-            *(f"worker {number}" for number in range(1, WORKERS + 1)),
-        ):
-            self.services[name] = self.make(name)
 
-    def make(self, name: str) -> Service:
-        """A service that is not started yet; the same port in every life."""
-        port = str(unused_port())
-        arguments = (name.split()[0], "--json", "--supervised", "--port", port)
-        return Service(name, arguments, self.environment, self._folder)
+    async def start(self, *names: str) -> None:
+        """Have these services, kept alive from now on, each with the same port in every life. Not ready yet."""
+        for name in names:
+            arguments = (name.split()[0], "--json", "--supervised", "--port", str(unused_port()))
+            self.services[name] = Service(name, arguments, self.environment, self._folder)
+            await self._stack.enter_async_context(kept_alive([self.services[name]]))
 
     @property
     def gateways(self) -> list[str]:
@@ -64,7 +63,6 @@ class Cluster:
         """Until these services (all) do their work."""
         async with httpx.AsyncClient(trust_env=False) as client:
             for name in names or self.services:
-                print(f"waiting for {name}")
                 await eventually(partial(_is_ready, client, self.services[name]), within_s=_START_S)
 
     async def ledger(self) -> dict[str, Any]:
@@ -78,13 +76,15 @@ class Cluster:
         assert answer.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE), answer.text
         return dict(answer.json()["total"]) if answer.status_code == httpx.codes.OK else {}
 
-    async def metrics(self, name: str) -> str:
-        """A service's /metrics; empty where it does not answer."""
+    async def gauge(self, name: str, metric: str) -> dict[int, float]:
+        """A service's metric by partition; empty where it does not answer."""
         async with httpx.AsyncClient(trust_env=False) as client:
             try:
-                return (await client.get(f"{self.services[name].url}/metrics")).text
+                answer = await client.get(f"{self.services[name].url}/metrics")
             except httpx.TransportError:
-                return ""
+                return {}
+        families = {family.name: family.samples for family in text_string_to_metric_families(answer.text)}
+        return {int(sample.labels["partition"]): sample.value for sample in families.get(metric, [])}
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
@@ -137,8 +137,10 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running_cluster(database_url: str, servers: PrivateServers, folder: Path) -> AsyncIterator[Cluster]:
-    """Everything up and ready, on brokers that know nothing yet; stopped in good order in the end."""
+async def running_cluster(
+    database_url: str, servers: PrivateServers, folder: Path, *, services: Sequence[str] = SERVICES
+) -> AsyncIterator[Cluster]:
+    """These services up and ready, on brokers that know nothing yet; stopped in good order in the end."""
     environment = {
         "VOLTSTREAM_DATABASE_URL": database_url,
         "VOLTSTREAM_RABBITMQ_URL": servers.rabbitmq.url,
@@ -149,11 +151,11 @@ async def running_cluster(database_url: str, servers: PrivateServers, folder: Pa
         "VOLTSTREAM_DATA_DIR": str(folder),
     }
     await forget_telemetry(servers)
-    cluster = Cluster(environment, servers, folder)
-    await cluster.prepare()
-    _listen(servers.rabbitmq.url)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(kept_alive(list(cluster.services.values())))
+        cluster = Cluster(environment, servers, folder, stack)
+        await cluster.prepare()
+        _listen(servers.rabbitmq.url)
+        await cluster.start(*services)
         stack.push_async_callback(cluster.back)
         try:
             await cluster.ready()
@@ -161,6 +163,8 @@ async def running_cluster(database_url: str, servers: PrivateServers, folder: Pa
         except BaseException:
             print(cluster.report())
             raise
+        finally:
+            await asyncio.gather(*(service.stop() for service in cluster.services.values()))
 
 
 async def forget_telemetry(servers: PrivateServers) -> None:
