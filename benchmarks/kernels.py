@@ -42,7 +42,7 @@ class EmptyStore:
         """None."""
         return [None] * len(session_id)
 
-    def session_readings(self, session_key: list[int]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def session_readings(self, session_key: list[int]) -> dict[str, np.ndarray]:
         """None."""
         names = ("session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "session_event", "flags")
         return {name: np.empty(0, np.int64) for name in names}

@@ -3,9 +3,9 @@ Python and numpy, on two cores side by side; windows, sessions and state are pai
 
 Measured: `voltstream worker` (Faust, real Kafka, real PostgreSQL, Redis) drains a prefilled topic: frames of 1,000,
 each of 10,000 connectors says something once a second, 4 partitions. Sessions are open before the clock starts.
-Readings a second from the first to the last commit: raw rows, 1-minute windows, sessions, state, offsets, outbox, ledger. Limit:
-the same rows, ready encoded, by as many connections into an equal empty table. Rival: stock Faust with a windowed
-table that counts and sums reading by reading (benchmarks/rivals/stock_faust.py).
+Readings a second from the first to the last commit: raw rows, 1-minute windows, sessions, state, offsets, outbox,
+ledger. Limit: the same rows, ready encoded, by as many connections into an equal empty table. Rival: stock Faust with a
+windowed table that counts and sums reading by reading (benchmarks/rivals/stock_faust.py).
 """
 
 import asyncio

@@ -65,7 +65,8 @@ def _numbers(column: pa.ChunkedArray) -> I64:
     if column.null_count == len(column):
         return np.full(len(column), NULL, np.int64)
     wide = column if pa.types.is_int64(column.type) else column.cast(pa.int64())
-    return (wide.fill_null(NULL) if wide.null_count else wide).to_numpy()
+    numbers: I64 = (wide.fill_null(NULL) if wide.null_count else wide).to_numpy()
+    return numbers
 
 
 def _dictionary(column: pa.ChunkedArray) -> tuple[I64, list[str]]:
@@ -97,5 +98,7 @@ def _slots(state: PartitionState, station_id: pa.ChunkedArray, connector_id: I64
     if len(stations) * width <= _CONNECTORS_DENSE_MAX:
         table = np.empty(len(present), np.int64)
         table[distinct] = slots
-        return table[pair]
-    return slots[np.searchsorted(distinct, pair)]
+        by_row: I64 = table[pair]
+    else:
+        by_row = slots[np.searchsorted(distinct, pair)]
+    return by_row

@@ -48,11 +48,13 @@ class Rows:
 
     def trusted(self) -> Bools:
         """Rows whose clock does not run ahead of ours."""
-        return (self.flags & Quality.CLOCK_SKEW) == 0
+        trusted: Bools = (self.flags & Quality.CLOCK_SKEW) == 0
+        return trusted
 
     def flagged(self) -> Bools:
         """Rows with a flag that speaks against them; estimated is only a way of measuring."""
-        return (self.flags & ~np.int64(Quality.ESTIMATED)) != 0
+        flagged: Bools = (self.flags & ~np.int64(Quality.ESTIMATED)) != 0
+        return flagged
 
     def usable_register_mwh(self) -> I64:
         """Registers, NULL where they are no evidence."""

@@ -47,16 +47,11 @@ class MemoryStore:
             or (r["seq"] == NULL_I64 and (r["connector_key"], NULL_I64, NULL_I64, r["ts_ms"]) in asked)
         ]
         return StoredIdentity(
-            *(
-                np.array([r[name] for r in found], dtype)
-                for name, dtype in (
-                    ("connector_key", np.int32),
-                    ("boot", np.int64),
-                    ("seq", np.int64),
-                    ("ts_ms", np.int64),
-                    ("payload_hash", np.int32),
-                )
-            )
+            np.array([r["connector_key"] for r in found], np.int32),
+            np.array([r["boot"] for r in found], np.int64),
+            np.array([r["seq"] for r in found], np.int64),
+            np.array([r["ts_ms"] for r in found], np.int64),
+            np.array([r["payload_hash"] for r in found], np.int32),
         )
 
     def sessions_of(self, connector_key: int, session_id: str) -> StoredSession | None:
@@ -80,8 +75,8 @@ class MemoryStore:
     def apply(self, effects: Effects) -> None:
         self.readings += _rows(effects.readings)
         for added in _rows(effects.windows):
-            key = added["connector_key"], added["bucket_ms"]
-            self.windows[key] = merge(self.windows[key], added) if key in self.windows else added
+            place = added["connector_key"], added["bucket_ms"]
+            self.windows[place] = merge(self.windows[place], added) if place in self.windows else added
         for row, name in zip(_rows(effects.sessions), effects.session_ids, strict=True):
             key = row["session_key"]
             self.sessions[key] = row

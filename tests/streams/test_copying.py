@@ -60,7 +60,7 @@ def test_texts_of_any_length_and_ids_arrive_as_they_are(postgres_url: str) -> No
 
 def test_the_ends_of_what_a_column_holds_arrive(postgres_url: str) -> None:
     readings = columns(READING_COLUMNS, 2)
-    for name, dtype in READING_COLUMNS.items():
+    for name in READING_COLUMNS:
         limits = np.iinfo(readings[name].dtype.type)  # type: ignore[type-var]  # all are integers
         readings[name][:] = [limits.min + 1, limits.max]
     readings["ts_ms"][:] = [-62_135_596_800_000, 8_640_000_000_000_000]

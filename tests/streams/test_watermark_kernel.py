@@ -10,7 +10,7 @@ from streams.kernels.watermark import late_rows
 rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300), st.booleans()), max_size=40)
 
 
-def judged(newest: np.ndarray, arrived: list[tuple[int, int, bool]], lateness: int) -> list[bool]:  # type: ignore[type-arg]
+def judged(newest: np.ndarray, arrived: list[tuple[int, int, bool]], lateness: int) -> list[bool]:
     columns = list(zip(*arrived, strict=True)) or [(), (), ()]
     station, ts, trusted = (
         np.array(columns[0], np.int64),
