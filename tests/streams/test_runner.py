@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import msgspec
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 
 from kit.live import InProcessLive
 from kit.log import InProcessLog
+from streams.effects import StepParams
 from streams.errors import Fenced
 from streams.processor import LIVE_TOPIC, Worker
 from streams.runner import Runner
@@ -81,8 +83,9 @@ async def test_stopping_commits_what_was_appended(worker: Worker, telemetry_url:
 
 async def test_a_closed_log_ends_it_though_time_will_bring_more(worker: Worker) -> None:
     log = InProcessLog()
-    async with running(worker, log) as task:
-        await append(log, 0, 1)  # a window is open now, to be told of later
+    patient = replace(worker, params=StepParams(session_timeout_ms=10**12))
+    async with running(patient, log) as task:
+        await append(log, 0, 1)  # its session stays open, to be closed in many years
         await log.close()
         await eventually(task.done, within_s=5.0)  # the stop that follows would end it by force, after 10 s
 
