@@ -40,7 +40,7 @@ _ACQUIRE: Final = """
 UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
 RETURNING epoch, next, commits
 """
-# Whose transaction holds the row of a partition. A client that hangs in the middle of a COPY or of a pipeline would hold
+# Whose transaction holds the row of a partition. A client that hangs in the middle of a COPY or a pipeline would hold
 # it for ever: no time-out of the server's covers its wait for the next message.
 _HOLDER_S_MAX: Final = 20.0  # twice what a worker that lets go waits for its own commit
 _END_HOLDER: Final = """
