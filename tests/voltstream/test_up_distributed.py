@@ -1,5 +1,6 @@
 """`voltstream up` around real servers."""
 
+import json
 import os
 import signal
 import time
@@ -48,6 +49,7 @@ async def test_everything_by_url(
     start_ms = _now_ms() - 120_000
     with up(data_dir, "--no-simulator", **servers) as platform:
         assert all(_child(platform, service) for service in _CHILDREN)
+        assert set(json.loads(platform.text("/ready"))["checks"]) == {"database", "live view", "log", "bus"}
         assert platform.post(readings(station, 40, start_ms)).json()["accepted"] == 40
         await _stored(platform, station, 40)
         worker = _child(platform, "worker")
