@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import numpy as np
 
-from benchmarks.end_to_end import UP, embedded_pids, check_ledger, operator, wait_closed
+from benchmarks.end_to_end import UP, check_ledger, embedded_pids, operator, wait_closed
 from benchmarks.processes import CpuMeter, Service, load, running, told
 from benchmarks.report import Result, phase
 from benchmarks.session import Session

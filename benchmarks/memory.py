@@ -17,6 +17,7 @@ from benchmarks.readings import Fleet
 from benchmarks.report import Result, phase
 from benchmarks.session import PARTITIONS, Session
 from benchmarks.worker import produce
+from kit.clock import SystemClock
 
 FEW, FEW_QUICK = 10_000, 400
 MANY, MANY_QUICK = 100_000, 2_000
@@ -24,6 +25,7 @@ ROUNDS, ROUNDS_QUICK = 10, 2
 MB: Final = 1e6
 BASE_MB: Final = 200.0
 CONNECTOR_MB: Final = 1e-3
+_BEFORE_S: Final = 60  # the first reading's age
 _SETTLE_S: Final = 2.0  # the live view's documents of the last flush are built after its commit
 
 
@@ -52,8 +54,9 @@ def run(session: Session) -> list[Result]:
 
 def _after(kafka: str, url: str, worker: Service, prefix: str, connectors: int, rounds: int, until: int) -> float:
     """Resident MB after so many more connectors have spoken and `until` readings are stored."""
+    start_ms = SystemClock().now_ms() - _BEFORE_S * 1_000
     fleets = [
-        Fleet(connectors // PARTITIONS, partition, f"{partition:014x}{prefix}0", prefix=prefix)
+        Fleet(connectors // PARTITIONS, partition, f"{partition:014x}{prefix}0", prefix=prefix, start_ms=start_ms)
         for partition in range(PARTITIONS)
     ]
     asyncio.run(produce(kafka, fleets, rounds))

@@ -20,12 +20,20 @@ class Fleet:
     """Frames of one partition, numbered on and on."""
 
     def __init__(
-        self, connectors: int, partition: int = 0, source: str = "00000000000bench", *, prefix: str = "CS"
+        self,
+        connectors: int,
+        partition: int = 0,
+        source: str = "00000000000bench",
+        *,
+        prefix: str = "CS",
+        start_ms: int = START_MS,
     ) -> None:
+        """`start_ms`: where a worker runs, of today, or every pause would be a session's time-out."""
         self.connectors, self.partition, self.source = connectors, partition, source
         self._station = pa.array([f"{prefix}-{partition}-{n:05d}" for n in range(connectors)])
         self._session = pa.array([f"S-{partition}-{n:06d}" for n in range(connectors)])
         self._second = 0
+        self._start_ms = start_ms
         self._number = 0
         self._sent = 0
 
@@ -41,7 +49,7 @@ class Fleet:
             "session_id": self._session.take(connector),
             "boot": pa.nulls(rows, pa.int64()),
             "seq": second,
-            "ts_ms": START_MS + second * 1_000,
+            "ts_ms": self._start_ms + second * 1_000,
             "energy_mwh": second * 3_055,  # 11 kW
             "power_mw": np.full(rows, 11_000_000),
             "voltage_mv": np.full(rows, 230_000, np.int32),

@@ -18,19 +18,22 @@ from benchmarks.readings import Fleet
 from benchmarks.report import Result, phase
 from benchmarks.rivals.stock_faust import measure as measure_stock_faust
 from benchmarks.session import PARTITIONS, Session
+from kit.clock import SystemClock
 from kit.kafka import idempotent_producer
 from schemas.topics import READINGS_TOPIC
 
 CONNECTORS, CONNECTORS_QUICK = 10_000, 400
 SECONDS, SECONDS_QUICK = 300, 30
 STOCK_READINGS, STOCK_READINGS_QUICK = 60_000, 2_000
+_BEFORE_S: Final = 60  # the last reading's age: no clock runs ahead, no session has timed out
 _SECONDS_AT_ONCE: Final = 10  # encoded at once: 100 k readings, 10 MB
 
 
 def run(session: Session) -> list[Result]:
     """The worker's stage."""
     connectors, seconds = session.pick(CONNECTORS, CONNECTORS_QUICK), session.pick(SECONDS, SECONDS_QUICK)
-    fleets = [Fleet(connectors // PARTITIONS, partition) for partition in range(PARTITIONS)]
+    start_ms = SystemClock().now_ms() - (seconds + _BEFORE_S) * 1_000
+    fleets = [Fleet(connectors // PARTITIONS, partition, start_ms=start_ms) for partition in range(PARTITIONS)]
     with session.database() as url:
         kafka = session.fresh_log()
         environment = session.environment(url)
