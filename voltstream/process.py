@@ -71,9 +71,9 @@ class Life:
             self.stop()
 
 
-def run(service: str, settings: Settings, main: Callable[[Life], Awaitable[None]], *, log_level: str = "") -> None:
+def run(service: str, settings: Settings, main: Callable[[Life], Awaitable[None]]) -> None:
     """Run `main` until it returns; SIGINT and SIGTERM stop its Life. Raises what it raises."""
-    setup_logging(service, log_level or settings.log_level)
+    setup_logging(service, settings.log_level)
     tracing = setup_tracing(service, settings.otlp_endpoint)
     try:
         uvloop.run(_live(main))

@@ -51,6 +51,8 @@ def up(
     )
     if check:
         checked(settings, as_json)
+    if not as_json:
+        settings = _beside_a_screen(settings)
 
     def announce(started: Started) -> None:
         tokens = started.tokens
@@ -68,9 +70,11 @@ def up(
     async def main(life: Life) -> None:
         await run_up(settings, options, life, announce)
 
-    run("voltstream", settings, main, log_level="" if as_json else _beside_a_screen(settings))
+    run("voltstream", settings, main)
 
 
-def _beside_a_screen(settings: Settings) -> str:
-    """Unless somebody asked for more, only what needs attention is logged into the picture."""
-    return "" if "log_level" in settings.model_fields_set else "warning"
+def _beside_a_screen(settings: Settings) -> Settings:
+    """Unless somebody asked for more, only what needs attention is logged into the picture, by children too."""
+    return (
+        settings if "log_level" in settings.model_fields_set else settings.model_copy(update={"log_level": "warning"})
+    )
