@@ -1,9 +1,11 @@
 """The live documents: what operators see of a connector now. Built from the state, so they can be rebuilt any time."""
 
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final
 
 import msgspec
+import numpy as np
 
 from schemas.quality import names_of
 from schemas.reading import MILLI, STATUS_LABELS
@@ -11,51 +13,91 @@ from streams.identity import session_uuid
 from streams.kernels.runs import I64, NULL
 from streams.state import LIVE_QUANTITIES, PartitionState
 
-_WIRE = ("energy_wh", "power_w", "voltage_v", "current_a", "temperature_c", "soc_pct")
-UJ_PER_WH = 3_600_000_000
+UJ_PER_WH: Final = 3_600_000_000
+_SESSIONS_KEPT: Final = 65_536  # ids of those that were shown last: 10 MB
+_FLAGS_KEPT: Final = 256  # every combination there is
+
+
+class _Session(msgspec.Struct, gc=False):
+    id: str
+    session_id: str | None
+    started_at: str
+    energy_wh: float
+    estimated: bool
+    readings: int
+
+
+class _Document(msgspec.Struct, gc=False):
+    station_id: str
+    connector_id: int
+    ts: str
+    received_at: str
+    status: str | None
+    energy_wh: float | None
+    power_w: float | None
+    voltage_v: float | None
+    current_a: float | None
+    temperature_c: float | None
+    soc_pct: float | None
+    flags: list[str]
+    session: _Session | None
 
 
 def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
     """`STATION/connector` -> JSON, for these slots as far as they have said anything."""
     slots = slots[state.live_ts_ms[slots] != NULL]
-    columns = [getattr(state, f"live_{name}")[slots].tolist() for name in LIVE_QUANTITIES]
-    energy_uj = state.lanes(slots)
-    whole, part = energy_uj.energy_uj().tolist(), energy_uj.integrated_uj().tolist()
-    others = [
-        getattr(state, name)[slots].tolist()
-        for name in ("live_ts_ms", "arrival_ms", "live_status", "live_flags", "open_key", "open_start_ms", "readings")
-    ]
+    columns = (
+        _rfc3339(state.live_ts_ms[slots]),
+        _rfc3339(state.arrival_ms[slots]),
+        state.live_status[slots].tolist(),
+        *(_in_units(getattr(state, f"live_{name}")[slots]) for name in LIVE_QUANTITIES),
+        state.live_flags[slots].tolist(),
+    )
     documents = {}
-    for index, (slot, quantities, other) in enumerate(
-        zip(slots.tolist(), zip(*columns, strict=True), zip(*others, strict=True), strict=True)
-    ):
-        ts_ms, arrival_ms, status, flags, open_key, start_ms, readings = other
+    rows = zip(slots.tolist(), _sessions(state, slots), *columns, strict=True)
+    for slot, session, ts, received_at, status, energy, power, voltage, current, temperature, soc, flags in rows:
         station_id, connector_id = state.connectors[slot]
-        document: dict[str, Any] = {
-            "station_id": station_id,
-            "connector_id": connector_id,
-            "ts": _rfc3339(ts_ms),
-            "received_at": _rfc3339(arrival_ms),
-            "status": STATUS_LABELS.get(status),
-            **{name: None if v == NULL else v / MILLI for name, v in zip(_WIRE, quantities, strict=True)},
-            "flags": names_of(flags),
-            "session": None,
-        }
-        if open_key:
-            document["session"] = {
-                "id": str(session_uuid(open_key)),
-                "session_id": state.session_name[slot],
-                "started_at": _rfc3339(start_ms),
-                "energy_wh": whole[index] / UJ_PER_WH,
-                "estimated": part[index] != 0,
-                "readings": readings,
-            }
-        documents[f"{station_id}/{connector_id}"] = _encode(document)
+        documents[f"{station_id}/{connector_id}"] = _encode(
+            _Document(
+                station_id, connector_id, ts, received_at, STATUS_LABELS.get(status),
+                energy, power, voltage, current, temperature, soc, _names_of(flags), session,
+            )
+        )  # fmt: skip
     return documents
 
 
-_encode = msgspec.json.Encoder().encode
+def _sessions(state: PartitionState, slots: I64) -> Iterator[_Session | None]:
+    """The open session of each slot."""
+    lanes = state.lanes(slots)
+    columns = (
+        slots.tolist(),
+        state.open_key[slots].tolist(),
+        _rfc3339(state.open_start_ms[slots]),
+        [energy_uj / UJ_PER_WH for energy_uj in lanes.energy_uj().tolist()],
+        (lanes.integrated_uj() != 0).tolist(),
+        lanes.readings.tolist(),
+    )
+    for slot, key, started_at, energy_wh, estimated, readings in zip(*columns, strict=True):
+        yield (
+            _Session(_id_of(key), state.session_name[slot], started_at, energy_wh, estimated, readings) if key else None
+        )
 
 
-def _rfc3339(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+_encode: Final = msgspec.json.Encoder().encode
+_names_of: Final = lru_cache(_FLAGS_KEPT)(names_of)
+
+
+@lru_cache(_SESSIONS_KEPT)
+def _id_of(session_key: int) -> str:
+    return str(session_uuid(session_key))
+
+
+def _in_units(thousandths: I64) -> list[float | None]:
+    if (thousandths == NULL).all():
+        return [None] * len(thousandths)
+    return [None if value == NULL else value / MILLI for value in thousandths.tolist()]
+
+
+def _rfc3339(ms: I64) -> list[str]:
+    texts: list[str] = np.datetime_as_string(ms.astype("datetime64[ms]"), timezone="UTC").tolist()
+    return texts

@@ -1,0 +1,68 @@
+"""Laws of the live documents."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.frame import FrameHeader, FrameKind
+from schemas.reading import READING_SCHEMA
+from streams.effects import StepParams
+from streams.identity import session_uuid
+from streams.live import live_documents
+from streams.state import PartitionState
+from streams.step import step
+from tests.streams.memory_store import MemoryStore
+
+T0_MS = 1_790_000_000_123
+
+
+def reading(**said: Any) -> dict[str, Any]:
+    nothing = dict.fromkeys(READING_SCHEMA.names)
+    return nothing | {"station_id": "CP1", "connector_id": 1, "ts_ms": T0_MS, "status": 0, "session_event": 0} | said
+
+
+def documents(*readings: dict[str, Any]) -> dict[str, Any]:
+    state, batch = PartitionState.fresh(0), pa.RecordBatch.from_pylist(list(readings), READING_SCHEMA)
+    header = FrameHeader(FrameKind.READINGS, 0, "0" * 16, 0, len(readings), len(readings), T0_MS + 9_000)
+    step(state, [(header, batch)], T0_MS + 9_000, MemoryStore(), StepParams())
+    found = live_documents(state, np.arange(state.slots))
+    return {key: json.loads(document) for key, document in found.items()}
+
+
+def test_a_document_says_the_newest_of_everything_and_the_session() -> None:
+    first = reading(seq=0, session_id="S1", energy_mwh=1_000_000, power_mw=7_000_500, soc_mpct=50_000, status=3)
+    then = reading(seq=1, session_id="S1", energy_mwh=1_010_500, ts_ms=T0_MS + 6_000)
+    assert documents(first, then) == {
+        "CP1/1": {
+            "station_id": "CP1",
+            "connector_id": 1,
+            "ts": "2026-09-21T14:13:26.123Z",
+            "received_at": "2026-09-21T14:13:29.123Z",
+            "status": "Charging",
+            "energy_wh": 1_010.5,
+            "power_w": 7_000.5,
+            "voltage_v": None,
+            "current_a": None,
+            "temperature_c": None,
+            "soc_pct": 50.0,
+            "flags": [],
+            "session": {
+                "id": str(session_uuid(1)),
+                "session_id": "S1",
+                "started_at": "2026-09-21T14:13:20.123Z",
+                "energy_wh": 10.5,
+                "estimated": False,
+                "readings": 2,
+            },
+        }
+    }
+
+
+def test_without_a_session_there_is_none_and_flags_have_names() -> None:
+    found = documents(reading(power_mw=5_000), reading(connector_id=2, ts_ms=T0_MS + 60_000_000, status=1))
+    assert found["CP1/1"]["session"] is None
+    assert found["CP1/1"]["flags"] == ["outside_session"]
+    assert found["CP1/2"]["flags"] == ["clock_skew"]
+    assert found["CP1/2"]["status"] == "Available"
