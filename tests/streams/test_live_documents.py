@@ -13,7 +13,7 @@ from streams.identity import session_uuid
 from streams.live import live_documents
 from streams.state import PartitionState
 from streams.step import step
-from tests.streams.memory_store import MemoryStore
+from tests.streams.memory_store import AsLookup, MemoryStore
 
 T0_MS = 1_790_000_000_123
 
@@ -26,7 +26,7 @@ def reading(**said: Any) -> dict[str, Any]:
 def documents(*readings: dict[str, Any]) -> dict[str, Any]:
     state, batch = PartitionState.fresh(0), pa.RecordBatch.from_pylist(list(readings), READING_SCHEMA)
     header = FrameHeader(FrameKind.READINGS, 0, "0" * 16, 0, len(readings), len(readings), T0_MS + 9_000)
-    step(state, [(header, batch)], T0_MS + 9_000, MemoryStore(), StepParams())
+    step(state, [(header, batch)], T0_MS + 9_000, AsLookup(MemoryStore()), StepParams())
     found = live_documents(state, np.arange(state.slots))
     return {key: json.loads(document) for key, document in found.items()}
 
