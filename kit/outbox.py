@@ -27,6 +27,9 @@ MEASURE_S: Final = 5.0  # between counts of the backlog: a million rows take ~0.
 COMMAND_TIMEOUT_S: Final = 10.0  # one statement; they take milliseconds
 CLOSE_TIMEOUT_S: Final = 5.0  # for confirms under way; what comes later is published again by the next relay
 
+# Of a connection. The last is asyncpg's when the server is just ending it (see kit.postgres.outages).
+_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 Transaction = Union["asyncpg.Connection[Any]", "asyncpg.pool.PoolConnectionProxy[Any]"]
 _log = get_logger(__name__)
 
@@ -132,9 +135,9 @@ class Relay:
                 finally:
                     self._active.set(0)
                     await self._abandon()
-                    with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    with suppress(*_LOST):
                         await connection.close(timeout=COMMAND_TIMEOUT_S)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _LOST as error:
                 _log.warning("outbox_database_lost", schema=self._schema, error=repr(error))
                 await self._wait(next(pauses))
 

@@ -40,6 +40,10 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
         raise
     except (OSError, TimeoutError) as error:
         raise Unavailable(f"{what} does not answer: {str(error) or type(error).__name__}") from error
+    except asyncpg.InternalClientError as error:
+        # What a connection raises that the server is just ending, between its last words and the end of the socket:
+        # "cannot switch to state 11; another operation (2) is in progress" (asyncpg #1069).
+        raise Unavailable(f"{what} does not answer: {error}") from error
     except asyncpg.InterfaceError as error:
         if "clos" in str(error):  # asyncpg has one class for misuse and for a connection or pool that is gone
             raise Unavailable(f"{what} does not answer: {error}") from error

@@ -90,6 +90,11 @@ async def test_a_connection_cut_by_the_server_is_an_outage(database_url: str) ->
     await database.close()
 
 
+def test_a_connection_that_the_server_is_just_ending_is_an_outage() -> None:
+    with pytest.raises(Unavailable), outages():
+        raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+
 async def test_a_closed_database_is_an_outage_and_not_a_crash(database_url: str) -> None:
     database = await open_database(database_url, name="test")
     await database.close()
