@@ -28,7 +28,7 @@ SERVICES = ("gateway 1", "gateway 2", "bridge", "relay", "api", "worker 1", "wor
 _LISTENER = "proof_session_completed"
 # A gateway that waits less long for a confirm refuses more during an outage: more readings come twice.
 _PUBLISH_TIMEOUT_S = 3
-_START_S, _BACK_S = 120, 120  # against hanging
+_START_S, _BACK_S, _ANSWER_S = 120, 120, 30  # against hanging
 _QUORUM = {"x-queue-type": "quorum"}
 
 
@@ -65,16 +65,16 @@ class Cluster:
             for name in names or self.services:
                 await eventually(partial(_is_ready, client, self.services[name]), within_s=_START_S)
 
-    async def ledger(self) -> dict[str, Any]:
-        """Its total, as operators are told; empty where the API does not answer now."""
+    async def asked(self, path: str) -> dict[str, Any]:
+        """What operators are told; empty where the API does not answer now."""
         headers = {"Authorization": f"Bearer {self._operator_token}"}
-        async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
+        async with httpx.AsyncClient(trust_env=False, headers=headers, timeout=_ANSWER_S) as client:
             try:
-                answer = await client.get(f"{self.services['api'].url}/api/v1/telemetry/ledger")
+                answer = await client.get(f"{self.services['api'].url}{path}")
             except httpx.TransportError:
                 return {}
         assert answer.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE), answer.text
-        return dict(answer.json()["total"]) if answer.status_code == httpx.codes.OK else {}
+        return dict(answer.json()) if answer.status_code == httpx.codes.OK else {}
 
     async def gauge(self, name: str, metric: str) -> dict[int, float]:
         """A service's metric by partition; empty where it does not answer."""

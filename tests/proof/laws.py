@@ -67,6 +67,16 @@ def outstanding(url: str) -> int:
     return int(row[0])
 
 
+def newest(url: str) -> dict[tuple[str, int], str]:
+    """The moment of each connector's newest reading, as RFC 3339."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT station_id, connector_id, to_char(max(ts) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+            " FROM telemetry.reading JOIN telemetry.connector USING (connector_key) GROUP BY 1, 2"
+        ).fetchall()
+    return {(station, connector): ts for station, connector, ts in rows}
+
+
 def readings_are_the_promised(connection: Connection, promises: Promises) -> list[str]:
     """Every acknowledged reading is stored; nothing is stored twice, changed, or was never sent."""
     twice: list[Identity] = []

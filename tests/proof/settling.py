@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 
 from tests.proof.cluster import Cluster
-from tests.proof.laws import breaches, outstanding
+from tests.proof.laws import breaches, newest, outstanding
 from tests.proof.load import Load, Promises
 from tests.waiting import eventually
 
 SETTLE_S = 180  # against hanging
+_LEDGER, _LIVE = "/api/v1/telemetry/ledger", "/api/v1/telemetry/live?limit=1000"
 _PAST_MS = 7 * 86_400_000  # the chargers' clocks run faster than ours; they must not overtake it
 
 
@@ -21,13 +22,17 @@ async def broken_laws(cluster: Cluster, promises: Promises) -> list[str]:
     """Breaches once the ledger is closed and nothing waits; and services that ended by themselves."""
 
     async def closed() -> bool:
-        ledger = await cluster.ledger()
-        return bool(ledger) and bool(ledger["closed"])
+        ledger = await cluster.asked(_LEDGER)
+        return bool(ledger) and bool(ledger["total"]["closed"])
 
     broken = [line for service in cluster.services.values() for line in service.unexpected]
     try:
         await eventually(closed, within_s=SETTLE_S)
         await eventually(lambda: outstanding(cluster.database_url) == 0, within_s=SETTLE_S)
     except AssertionError:
-        broken.append(f"something is still under way: {await cluster.ledger()}")
+        broken.append(f"something is still under way: {await cluster.asked(_LEDGER)}")
+    live = await cluster.asked(_LIVE)
+    shown = {(c["station_id"], c["connector_id"]): c["ts"] for c in live["connectors"]}
+    stale = {who: ts for who, ts in newest(cluster.database_url).items() if shown.get(who) != ts}
+    broken += [f"the live view is stale: {stale}"] if stale else []
     return broken + breaches(cluster.database_url, promises, cluster.completed())
