@@ -15,7 +15,7 @@ SECONDS = 30
 def run(session: Session) -> list[Result]:
     """The embedded stage."""
     results = []
-    for number, shape in enumerate(SHAPES):
+    for number, shape in enumerate(list(SHAPES)[: session.pick(2, 1)]):
         with phase(session.console, f"embedded: {shape}"):
             seconds = session.pick(SECONDS if number == 0 else SECONDS_SECOND, SECONDS_QUICK)
             done = measure(session, session.alone(), "", shape, seconds, bare=False)

@@ -11,8 +11,8 @@ FIGURES = {
     "kernels": 1,
     "gateway": 2,
     "worker": 1,
-    "end_to_end": 2,
-    "embedded": 2,
+    "end_to_end": 1,
+    "embedded": 1,
     "live": 2,
     "memory": 2,
 }
