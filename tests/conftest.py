@@ -2,7 +2,9 @@
 
 import os
 import random
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -92,3 +94,11 @@ def database_url(postgres_url: str) -> Iterator[str]:
     """A fresh, empty database."""
     with fresh_database(postgres_url) as url:
         yield url
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data folder, not there yet, that another test session cannot take away: pytest closes its own temporary folder
+    to all but its account whenever a session begins, and root's embedded server runs as another."""
+    with tempfile.TemporaryDirectory(prefix="voltstream-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "data"

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not READINGS_FILE.exists(), reason="the Bolite d
 
 
 @pytest.fixture(params=["embedded", "distributed"])
-def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Platform]:
+def platform(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Platform]:
     environment = {}
     if request.param == "distributed":
         environment = {
@@ -35,7 +35,7 @@ def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Platfor
             "VOLTSTREAM_KAFKA_URL": request.getfixturevalue("kafka_url"),
             "VOLTSTREAM_REDIS_URL": request.getfixturevalue("redis_url"),
         }
-    with running_platform(tmp_path / "data", environment) as running:
+    with running_platform(data_dir, environment) as running:
         yield running
 
 
