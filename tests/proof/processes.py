@@ -11,7 +11,7 @@ from pathlib import Path
 
 _STOP_S = 60  # against hanging; a worker's last flush and a server's grace take seconds
 _STARTS_MAX = 60  # a few kills, and between them a start every two seconds as long as a server is away
-_LOG_TAIL_BYTES = 4_000
+_LOG_TAIL_BYTES = 6_000
 
 
 class Service:
@@ -25,7 +25,7 @@ class Service:
         self.starts = 0
         self.log = folder / f"{name.replace(' ', '-')}.log"
         self._command = (sys.executable, "-m", "voltstream", *arguments)
-        self._environment = os.environ | dict(environment)
+        self._environment = os.environ | {"PYTHONFAULTHANDLER": "1"} | dict(environment)
         self._process: asyncio.subprocess.Process | None = None
         self._killed = self._stopping = False
         self.ready = asyncio.Event()
@@ -80,7 +80,7 @@ class Service:
             async with asyncio.timeout(_STOP_S):
                 return await process.wait()
         except TimeoutError:
-            process.kill()
+            self.signal(signal.SIGABRT)  # it hangs: the stacks of its threads end up in its log
             return await process.wait()
 
     def tail(self) -> str:
