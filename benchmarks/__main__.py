@@ -30,6 +30,7 @@ def main() -> int:
         for stage in arguments.stage or STAGES:
             try:
                 results += importlib.import_module(f"benchmarks.{stage}").run(session)
+                write_json(arguments.json, results)  # a stage that fails must not cost the others their figures
             except ServerError as error:
                 failed = 1
                 console.print(f"{stage}: {error}", markup=False)

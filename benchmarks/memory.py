@@ -2,9 +2,8 @@
 bitmap, open and last sessions, running energy, live values), whatever it has processed before.
 
 Measured: resident memory of `voltstream worker` (Faust, Kafka, PostgreSQL, Redis) after each of 10,000 and then of
-100,000 connectors has said something ten times and all is committed; base and bytes a connector from the two. What a
-burst needs while it is worked off (flushes of up to 200,000 readings) is in the second figure as far as the allocator
-keeps it.
+100,000 connectors has said something ten times and all is committed, 10,000 new connectors at a time; base and bytes a
+connector from the two. What a burst needs while it is worked off is in the figures as far as the allocator keeps it.
 """
 
 import asyncio
@@ -39,8 +38,8 @@ def run(session: Session) -> list[Result]:
         phase(session.console, "memory"),
         running("voltstream", "worker", "--json", "--port", "0", environment=session.environment(url)) as worker,
     ):
-        few_mb = _after(kafka, url, worker, "A", few, rounds, few * rounds)
-        many_mb = _after(kafka, url, worker, "B", many - few, rounds, many * rounds)
+        few_mb = _after(kafka, url, worker, range(0, few, few), rounds)
+        many_mb = _after(kafka, url, worker, range(few, many, few), rounds)
     connector_mb = (many_mb - few_mb) / (many - few)
     note = f"base {few_mb - few * connector_mb:.0f} MB, {connector_mb * 1e6:.0f} bytes a connector"
     return [
@@ -52,14 +51,15 @@ def run(session: Session) -> list[Result]:
     ]  # fmt: skip
 
 
-def _after(kafka: str, url: str, worker: Service, prefix: str, connectors: int, rounds: int, until: int) -> float:
-    """Resident MB after so many more connectors have spoken and `until` readings are stored."""
-    start_ms = SystemClock().now_ms() - _BEFORE_S * 1_000
-    fleets = [
-        Fleet(connectors // PARTITIONS, partition, f"{partition:014x}{prefix}0", prefix=prefix, start_ms=start_ms)
-        for partition in range(PARTITIONS)
-    ]
-    asyncio.run(produce(kafka, fleets, rounds))
-    drain(url, until)
+def _after(kafka: str, url: str, worker: Service, connectors: range, rounds: int) -> float:
+    """Resident MB after these connectors, so many at a time, have spoken and all of it is stored."""
+    for first in connectors:
+        start_ms = SystemClock().now_ms() - _BEFORE_S * 1_000
+        fleets = [
+            Fleet(connectors.step // PARTITIONS, p, f"{first:08x}{p:08x}", prefix=f"C{first}", start_ms=start_ms)
+            for p in range(PARTITIONS)
+        ]
+        asyncio.run(produce(kafka, fleets, rounds))
+        drain(url, (first + connectors.step) * rounds)
     time.sleep(_SETTLE_S)
     return worker.rss_bytes() / MB

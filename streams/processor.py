@@ -225,6 +225,7 @@ class Processor:
         self._busy = asyncio.get_running_loop().run_in_executor(self._worker.executor, work)
         self._busy.add_done_callback(_seen)
         result: T = await asyncio.shield(self._busy)
+        self._busy = None  # it would keep its result: a flush's documents or a whole state
         return result
 
     # -- before and after the thread's work -------------------------------------------------------------------------
