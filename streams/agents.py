@@ -34,6 +34,8 @@ STREAM_EVENTS_MAX: Final = 64  # handed over and not taken by a lane: 64 frames 
 COMMIT_INTERVAL_S: Final = 1.0  # of offsets to Kafka, which are only a hint where to begin
 SESSION_TIMEOUT_S: Final = 10.0  # a worker that is silent for this long is gone
 HEARTBEAT_S: Final = 3.0  # a third of it, as Kafka's manual advises
+REBALANCE_S_MAX: Final = 20.0  # for a worker to let go of its partitions, twice RELEASE_S_MAX; then the others go on
+STOP_S_MAX: Final = 15.0  # for Faust to end; its consumer thread was seen not to
 STEADY_S: Final = 60.0  # an app that ran for this long did not end for the reason that the one before it did
 GROUP: Final = "voltstream-streams"
 
@@ -248,8 +250,11 @@ class FaustWorker:
     async def _end(self, app: faust.App) -> None:
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
         self._lanes.clear()
-        with suppress(Exception):
-            await app.stop()
+        try:
+            async with asyncio.timeout(STOP_S_MAX):
+                await app.stop()
+        except Exception as error:  # it is given up either way; the group notices by the missing heartbeats
+            _log.warning("faust_did_not_stop", error=f"{type(error).__name__}: {error}")
 
     async def _pause(self, pause_s: float) -> None:
         with suppress(TimeoutError):
@@ -314,6 +319,7 @@ def make_app(source: KafkaSource) -> faust.App:
         broker_commit_interval=COMMIT_INTERVAL_S,
         broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=HEARTBEAT_S,
+        broker_rebalance_timeout=REBALANCE_S_MAX,
     )
 
 

@@ -4,16 +4,19 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import uvloop
 
-from kit.observability import setup_logging
+from kit.observability import get_logger, setup_logging
 from kit.settings import Settings
 from kit.tracing import setup_tracing
 
 _STDIN: Final = 0
+_THREADS_S_MAX: Final = 5.0  # for threads to end after everything has been closed; they have nothing left to do
 
 
 class Life:
@@ -75,10 +78,28 @@ def run(service: str, settings: Settings, main: Callable[[Life], Awaitable[None]
     """Run `main` until it returns; SIGINT and SIGTERM stop its Life. Raises what it raises."""
     setup_logging(service, settings.log_level)
     tracing = setup_tracing(service, settings.otlp_endpoint)
+    code = 1
     try:
         uvloop.run(_live(main))
+        code = 0
     finally:
         tracing.shutdown()
+        _leave_hung_threads(code)
+
+
+def _leave_hung_threads(code: int) -> None:
+    """End at once where a thread does not: Python would wait for it without an end. Everything of ours is done by now;
+    Faust's consumer thread was seen to hang after Kafka had put its worker out of the group."""
+    deadline_s = time.monotonic() + _THREADS_S_MAX
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    for thread in others:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    hung = [thread.name for thread in others if thread.is_alive()]
+    if hung:
+        get_logger(__name__).error("threads_left_behind", threads=hung)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 async def _live(main: Callable[[Life], Awaitable[None]]) -> None:
