@@ -74,7 +74,7 @@ def rate_sessions(
     figures, dirty = _advance(state, rows, members, open_before, params.power_max_mw)
     _name_open(state, rows, members, names)
     clock_ms = int(rows.received_ms.max()) if len(rows) else now_ms
-    _time_out(state, members, figures, clock_ms - params.session_timeout_ms)
+    dirty |= _time_out(state, members, figures, clock_ms - params.session_timeout_ms)
     dirty |= {key for key, past in members.closed.items() if past.last_ms > past.end_ms} | set(members.reopened)
     _rate_again(state, rows, members, figures, dirty, lookup, params.power_max_mw)
     return _effects(state, rows, members, figures, names)
@@ -154,6 +154,7 @@ def _advance(
         for key, past in members.closed.items()
         if open_before.get(past.slot) == key
     }
+    dirty = {key for key in figures if state.dirty[members.closed[key].slot]}
     taken = np.flatnonzero((members.key != NULL) & ~members.late)
     resumed = np.isin(taken, members.resumed)
     runs = _lane_runs(members.key[taken], resumed)
@@ -174,7 +175,7 @@ def _advance(
     for lane in np.flatnonzero(~still).tolist():
         past = members.closed[int(key[lane])]
         figures[past.key] = _figures(past, lanes, lane, int(flagged[lane]))
-    dirty = set(key[lanes.dirty != 0].tolist()) | set(members.key[members.late].tolist())
+    dirty |= set(key[lanes.dirty != 0].tolist()) | set(members.key[members.late].tolist())
     return figures, dirty
 
 
@@ -207,8 +208,8 @@ def _name_open(state: PartitionState, rows: Rows, members: Membership, names: li
             state.session_name[slot] = names[int(rows.name_code[row])]
 
 
-def _time_out(state: PartitionState, members: Membership, figures: dict[int, _Figures], deadline_ms: int) -> None:
-    """Close the sessions of which nothing came since the deadline (by arrival)."""
+def _time_out(state: PartitionState, members: Membership, figures: dict[int, _Figures], deadline_ms: int) -> set[int]:
+    """Close the sessions of which nothing came since the deadline (by arrival). Returns those to be rated again."""
     slots = np.flatnonzero((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
     keys = state.open_key[slots].tolist()
     sessions.time_out(state, slots, members)
@@ -216,6 +217,7 @@ def _time_out(state: PartitionState, members: Membership, figures: dict[int, _Fi
         state.session_name[slot] = None
         lanes = state.lanes(np.array([slot]))
         figures[key] = _figures(members.closed[key], lanes, 0, int(state.open_flagged[slot]))
+    return {key for key, slot in zip(keys, slots.tolist(), strict=True) if state.dirty[slot]}
 
 
 def _rate_again(
