@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA, SessionEvent, Status
-from streams.batch import Frame
+from streams.batch import QUANTITY_COLUMNS, Frame
 from streams.effects import NULL_I64, WINDOW_COLUMNS, StepParams
+from streams.kernels.sessions import EndReason
 from streams.kernels.windows import WINDOW_MS
 from streams.state import PartitionState
 from streams.step import step
@@ -216,6 +217,25 @@ def test_splitting_anywhere_changes_nothing(arrived: list[Reading], frame_cuts: 
     split, other = run(frames, cuts)
     assert figures(split) == figures(whole)
     same(state, other)
+
+
+def test_a_session_that_awaits_rating_closes_with_the_rated_figures() -> None:
+    """A register out of order, then silence: the running figures know nothing of it, the completed session must."""
+    blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS))
+    plain = blank | {
+        "station_id": "A",
+        "connector_id": 1,
+        "status": Status.CHARGING,
+        "session_event": SessionEvent.NONE,
+    }
+    arrived = [plain | {"seq": n, "ts_ms": BASE_MS + n * 5_000, "received_ms": BASE_MS} for n in range(4)]
+    arrived.append(plain | {"energy_mwh": 7, "ts_ms": BASE_MS, "received_ms": BASE_MS})
+    silence_ms = BASE_MS + PARAMS.session_timeout_ms
+    arrived.append(plain | {"connector_id": 2, "ts_ms": BASE_MS + 1, "received_ms": silence_ms})
+    for cuts in ([], [1]):
+        store, _ = run(frames_of(arrived, []), cuts)
+        (closed,) = (row for row in store.sessions.values() if row["end_reason"] == EndReason.TIMEOUT)
+        assert (closed["register_first_mwh"], closed["register_last_mwh"], closed["readings"]) == (7, 7, 5)
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=6))
