@@ -14,7 +14,7 @@ from tests.private_servers import PrivateServers, fresh_database
 
 # No deadlines: a slow machine is not a failing law.
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False, max_examples=300)
+hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False, max_examples=150)
 hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=3_000)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
