@@ -1,5 +1,5 @@
 """Hypothesis: per reading the step reads and writes a few hundred bytes, so it cannot beat a memory copy of its
-columns; vectorised over a flush, it should stay within two orders of magnitude of one.
+columns; vectorised over a flush, it should stay within three orders of magnitude of one.
 
 Measured: `streams.step` as the worker calls it, one core, 10,000 connectors, flushes of 100,000 readings: columns from
 frames, dedupe, quality flags, sessions, windows, live values, effects for the store. Not measured: bytes to frames and
