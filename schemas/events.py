@@ -1,4 +1,4 @@
-"""The envelope every event travels in, and the payloads of the events of the telemetry spine."""
+"""The envelope every event travels in, and the payloads of the events of telemetry and of money."""
 
 from typing import Any
 from uuid import UUID
@@ -43,6 +43,34 @@ class SessionStarted(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
 
 
+class Consumption(msgspec.Struct, frozen=True, kw_only=True):
+    """What was used of one component of a tariff: a dimension of one of its elements (docs/adr/0009)."""
+
+    element: int  # place in Tariff.elements, from 0
+    dimension: str  # schemas.tariff.Dimension
+    volume: int  # ENERGY: mWh; TIME, PARKING_TIME: ms; FLAT: 1. Before step_size
+    since: str  # RFC 3339, UTC: when it was first used
+    last: bool  # step_size applies to it: the last used of ENERGY, the last used of the two times
+
+
+class Money(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount, exact, in millionths of the currency."""
+
+    currency: str
+    excl_vat_micros: int
+    incl_vat_micros: int
+
+
+class Pricing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a session is priced, and what it comes to by that."""
+
+    version: UUID  # of the tariff, as pricing knows it; never edited
+    time_zone: str  # IANA, of the station
+    tariff: dict[str, Any]  # OCPI Tariff, as published
+    consumption: list[Consumption]
+    cost: Money
+
+
 class SessionCompleted(msgspec.Struct, frozen=True, kw_only=True):
     """session.completed.v1: published again with a higher revision when late readings changed a completed session."""
 
@@ -59,6 +87,94 @@ class SessionCompleted(msgspec.Struct, frozen=True, kw_only=True):
     readings: int
     flagged: int
     revision: int
+    pricing: Pricing | None = None  # None: the station had no tariff when the session began
+
+
+class SessionCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running session comes to by now."""
+
+    id: UUID
+    station_id: str
+    connector_id: int
+    session_id: str | None
+    as_of: str  # event time of its newest reading
+    energy_uj: int
+    version: UUID  # of the tariff
+    cost: Money
+
+
+class SessionCostUpdated(msgspec.Struct, frozen=True, kw_only=True):
+    """session.cost_updated.v1: costs that moved, of the sessions one flush wrote; the newest word on a session counts."""
+
+    partition: int
+    sessions: list[SessionCost]
+
+
+class PricingUpdated(msgspec.Struct, frozen=True, kw_only=True):
+    """pricing.updated.v1: a tariff version was published."""
+
+    version: UUID
+    target_kind: str  # station | group | default
+    target: str  # the station or group; empty for default
+    effective_from: str  # RFC 3339, UTC
+    time_zone: str
+    tariff: dict[str, Any]
+    reason: str  # operator | demand
+
+
+class SessionRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """session.requested.v1: a driver wants to charge; the station is to be told to start."""
+
+    request_id: UUID
+    station_id: str
+    connector_id: int
+    driver_id: str
+    reservation_id: str | None
+    requested_at: str
+
+
+class SessionStopRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """session.stop_requested.v1"""
+
+    request_id: UUID  # of the session.requested
+    session_id: UUID | None  # voltstream's id of the session, where it runs already
+    station_id: str
+    connector_id: int
+    driver_id: str | None  # None: an operator stops it
+    requested_at: str
+
+
+class ReservationConfirmed(msgspec.Struct, frozen=True, kw_only=True):
+    """reservation.confirmed.v1: a reservation is over, used or not, and its time is to be charged."""
+
+    reservation_id: str
+    station_id: str
+    connector_id: int | None
+    driver_id: str
+    starts_at: str
+    ends_at: str  # when charging began, or when it expired
+    expired: bool
+    version: UUID  # of the tariff at its start
+    time_zone: str
+    tariff: dict[str, Any]
+
+
+class InvoiceChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """invoice.created.v1 and invoice.updated.v1"""
+
+    invoice_id: UUID
+    number: str
+    kind: str  # invoice | credit_note
+    session_id: UUID | None
+    reservation_id: str | None
+    driver_id: str | None
+    version: int
+    status: str
+    currency: str
+    total_excl_micros: int
+    total_incl_micros: int
+    payable_minor: int  # what is to be paid, in the currency's smallest coin
+    replaces: UUID | None
 
 
 class WindowAggregate(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,3 +201,13 @@ class TelemetryAggregated(msgspec.Struct, frozen=True, kw_only=True):
 
     partition: int
     windows: list[WindowAggregate]
+
+
+class EventFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """event.failed.v1: a consumer gave an event up; it lies among the queue's dead letters."""
+
+    queue: str
+    event_id: UUID | None
+    event_type: str
+    attempts: int
+    error: str

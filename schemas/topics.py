@@ -13,6 +13,13 @@ TELEMETRY_GENERATED: Final = "telemetry.generated.v1"
 TELEMETRY_AGGREGATED: Final = "telemetry.aggregated.v1"
 SESSION_STARTED: Final = "session.started.v1"
 SESSION_COMPLETED: Final = "session.completed.v1"
+SESSION_COST_UPDATED: Final = "session.cost_updated.v1"
+SESSION_REQUESTED: Final = "session.requested.v1"
+SESSION_STOP_REQUESTED: Final = "session.stop_requested.v1"
+PRICING_UPDATED: Final = "pricing.updated.v1"
+RESERVATION_CONFIRMED: Final = "reservation.confirmed.v1"
+INVOICE_CREATED: Final = "invoice.created.v1"
+INVOICE_UPDATED: Final = "invoice.updated.v1"
 EVENT_FAILED: Final = "event.failed.v1"
 
 
