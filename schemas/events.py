@@ -104,7 +104,7 @@ class SessionCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionCostUpdated(msgspec.Struct, frozen=True, kw_only=True):
-    """session.cost_updated.v1: costs that moved, of the sessions one flush wrote; the newest word on a session counts."""
+    """session.cost_updated.v1: costs that moved, of sessions that one flush wrote; the newest word on one counts."""
 
     partition: int
     sessions: list[SessionCost]
@@ -142,6 +142,15 @@ class SessionStopRequested(msgspec.Struct, frozen=True, kw_only=True):
     connector_id: int
     driver_id: str | None  # None: an operator stops it
     requested_at: str
+
+
+class SessionAssigned(msgspec.Struct, frozen=True, kw_only=True):
+    """session.assigned.v1: whose session it is. May come before or after its completion."""
+
+    session_id: UUID  # voltstream's id of the session
+    request_id: UUID
+    driver_id: str
+    reservation_id: str | None
 
 
 class ReservationConfirmed(msgspec.Struct, frozen=True, kw_only=True):
