@@ -1,0 +1,1 @@
+"""Tariffs: versions that are never edited, whom they are for, and the rule that moves them with demand."""
