@@ -3,10 +3,12 @@
 A verified token is remembered. Every 5 s, if there are requests, one query asks which of the remembered ones were
 revoked meanwhile: that is how long a revoked token can still pass, and what the database pays, however many tokens
 are in use. While the database does not answer, remembered tokens pass for 5 minutes more (nobody can revoke one
-either); unknown ones get 503.
+either); unknown ones get 503. Tokens signed elsewhere (`kit.signed_tokens`) ask nobody: they count until they expire.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Annotated, Final
 
 from fastapi import Security
@@ -17,7 +19,8 @@ from kit.clock import Clock
 from kit.errors import Unavailable
 from kit.http import Problem
 from kit.observability import get_logger
-from kit.token_store import Kind, Principal, TokenStore, hash_of, well_formed
+from kit.signed_tokens import SignedTokens, Untrusted
+from kit.token_store import KINDS, Kind, Principal, TokenStore, hash_of, well_formed
 
 REVOCATION_S: Final = 5.0
 OUTAGE_S: Final = 300.0
@@ -32,9 +35,11 @@ _log = get_logger(__name__)
 class Authenticator:
     """Verifies bearer tokens. One a process; used from one event loop."""
 
-    def __init__(self, store: TokenStore, clock: Clock) -> None:
+    def __init__(self, store: TokenStore, clock: Clock, signed: SignedTokens | None = None) -> None:
+        """`signed`: None where only stored tokens count."""
         self._store = store
         self._clock = clock
+        self._signed = signed
         self._known: dict[bytes, Principal] = {}
         self._unknown: set[bytes] = set()
         self._checked_s = clock.monotonic_s()
@@ -42,24 +47,40 @@ class Authenticator:
         self._refresh_lock = asyncio.Lock()
 
     async def authenticate(self, request: HTTPConnection) -> Principal:
-        """Who makes this request. Raises Problem 401 with the mend; Unavailable when that cannot be found out."""
+        """Who makes this request; of a signed token that has several roles, as the first of KINDS.
+
+        Raises Problem 401 with the mend, 403 where a signed token has no role of ours; Unavailable when that cannot be
+        found out.
+        """
+        return await self.require(request, *KINDS)
+
+    async def require(self, request: HTTPConnection, *kinds: Kind) -> Principal:
+        """Who makes this request, as the first of `kinds` that it may speak as. Raises as `authenticate`, or 403."""
+        principals = await self._principals(request)
+        for kind in kinds:
+            for principal in principals:
+                if principal.kind == kind:
+                    return principal
+        yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
+        raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
+
+    async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
+        """One for a stored token, one a role for a signed one."""
         token = _bearer_token(request)
+        if self._signed is not None and "." in token:  # no stored token has one
+            try:
+                return self._signed.verify(token)
+            except Untrusted as error:
+                raise _unauthorized(str(error), invalid=True) from None
         if self._clock.monotonic_s() >= self._due_s:
             await self._refresh()
         token_hash = hash_of(token)
         principal = self._known.get(token_hash)
-        return principal if principal is not None else await self._look_up(token, token_hash)
-
-    async def require(self, request: HTTPConnection, kind: Kind) -> Principal:
-        """Who makes this request, if it is one of `kind`. Raises Problem 401 or 403."""
-        principal = await self.authenticate(request)
-        if principal.kind != kind:
-            raise Problem(403, f"this needs a token of kind {kind}; yours is of kind {principal.kind}")
-        return principal
+        return (principal if principal is not None else await self._look_up(token, token_hash),)
 
     async def _look_up(self, token: str, token_hash: bytes) -> Principal:
         if not well_formed(token):
-            raise _unauthorized("the token is malformed: vsd_ or vso_ and 43 signs, as it was issued", invalid=True)
+            raise _unauthorized("the token is malformed: copy it whole, as it was issued", invalid=True)
         if token_hash in self._unknown:
             raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
         principal = await self._store.find(token_hash)
@@ -97,16 +118,22 @@ class Authenticator:
 _BEARER_SCHEME: Final = HTTPBearer(auto_error=False, scheme_name="bearer", description="An access token of voltstream")
 
 
-async def require_device(request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
-    """FastAPI dependency: a device's token. The Authenticator is `app.state.authenticator`."""
-    authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.require(request, "device")
+@cache  # the same function for the same kinds: FastAPI then asks once a request, however often it is depended on
+def require_kinds(*kinds: Kind) -> Callable[[Request, object], Awaitable[Principal]]:
+    """A FastAPI dependency: who makes the request, as the first of `kinds` that its token may speak as. Else 401, 403.
+
+    The Authenticator is `app.state.authenticator`.
+    """
+
+    async def required(request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
+        authenticator: Authenticator = request.app.state.authenticator
+        return await authenticator.require(request, *kinds)
+
+    return required
 
 
-async def require_operator(request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
-    """FastAPI dependency: an operator's token. The Authenticator is `app.state.authenticator`."""
-    authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.require(request, "operator")
+require_device: Final = require_kinds("device")
+require_operator: Final = require_kinds("operator")
 
 
 def _bearer_token(request: HTTPConnection) -> str:

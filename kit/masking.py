@@ -9,6 +9,7 @@ MASK: Final = "***"
 _URL_PASSWORD: Final = re.compile(r"(?P<head>\b[a-zA-Z][\w+.-]*:/{0,2}[^\s:@/]*):(?P<password>[^\s\"'<>]+)@")
 _QUERY_PASSWORD: Final = re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd)=([^&\s\"',;]+)")
 _TOKEN: Final = re.compile(r"\b(vs[a-z]_)[\w-]{8,}")
+_SIGNED: Final = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*")  # a JWT: a header that begins with {"
 _BEARER: Final = re.compile(r"(?i)\b(bearer )[\w.~+/=-]{8,}")
 
 
@@ -19,4 +20,4 @@ def mask_url(text: str) -> str:
 
 def mask_secrets(text: str) -> str:
     """The text without passwords of URLs, access tokens and bearer credentials."""
-    return mask_url(_BEARER.sub(rf"\1{MASK}", _TOKEN.sub(rf"\1{MASK}", text)))
+    return mask_url(_BEARER.sub(rf"\1{MASK}", _TOKEN.sub(rf"\1{MASK}", _SIGNED.sub(MASK, text))))

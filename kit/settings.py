@@ -68,6 +68,11 @@ class Settings(BaseSettings):
     # A full frame of 1,000 readings is ~64 kB: 2,000 of them are 128 MB, 2 M readings, ~10 s of a full gateway.
     buffer_frames_max: int = Field(2_000, ge=1, le=100_000, description="most unconfirmed frames of a gateway")
 
+    # Tokens signed by an identity provider or an API gateway are believed where a key is named (kit/signed_tokens.py).
+    jwt_key_file: str = Field("", description="public key (PEM) or shared secret that signed tokens are verified with")
+    jwt_issuer: str = Field("", max_length=256, description="the `iss` that signed tokens must have; empty: any")
+    jwt_audience: str = Field("", max_length=256, description="the `aud` that signed tokens must have; empty: any")
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     otlp_endpoint: str = Field("", repr=False, description="OTLP/HTTP collector, http://host:4318; empty: no traces")
 
@@ -136,6 +141,9 @@ class Settings(BaseSettings):
                 f"{PREFIX}{given}_URL is set and {PREFIX}{missing}_URL is not: frames travel through both. "
                 "Set both, or neither"
             )
+        if (self.jwt_issuer or self.jwt_audience) and not self.jwt_key_file:
+            given = "ISSUER" if self.jwt_issuer else "AUDIENCE"
+            raise ValueError(f"{PREFIX}JWT_{given} is set and {PREFIX}JWT_KEY_FILE is not: no signed token is believed")
         if self.inflated_bytes_max < self.body_bytes_max:
             raise ValueError(
                 f"{PREFIX}INFLATED_BYTES_MAX={self.inflated_bytes_max} is below "

@@ -36,7 +36,7 @@ async def run_gateway(settings: Settings, port: int, life: Life, announce: Annou
     """HTTP and events in, frames out to RabbitMQ."""
     web = Web("voltstream gateway", SystemClock())
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(open_authenticator(settings.database_url, web))
+        await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
         live = await stack.enter_async_context(open_live(settings, settings.database_url, web.ready))
         log = await open_log_writer(settings, web.ready)
         stack.push_async_callback(log.close)
@@ -49,7 +49,7 @@ async def run_api(settings: Settings, port: int, life: Life, announce: Announce)
     """The operators' queries."""
     web = Web("voltstream queries", SystemClock())
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(open_authenticator(settings.database_url, web))
+        await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
         live = await stack.enter_async_context(open_live(settings, settings.database_url, web.ready))
         await stack.enter_async_context(open_queries(settings.database_url, live, web))
         await _serve(web, settings.host, port, life, announce)

@@ -61,7 +61,7 @@ async def run_up(settings: Settings, options: UpOptions, life: Life, announce: C
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(owned_database(settings))
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
-        store = await stack.enter_async_context(open_authenticator(url, web))
+        store = await stack.enter_async_context(open_authenticator(settings, url, web))
         tokens = await working_tokens(settings, store)
         live = await stack.enter_async_context(open_live(settings, url, web.ready))
         await stack.enter_async_context(open_queries(url, live, web))

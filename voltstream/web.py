@@ -21,6 +21,7 @@ from kit.log import LogWriter
 from kit.postgres import Database, open_database
 from kit.readiness import ReadyCheck
 from kit.settings import Settings
+from kit.signed_tokens import SignedTokens
 from kit.token_store import TokenStore
 from voltstream import __version__
 from voltstream.database import ACCESS_ROLE
@@ -67,13 +68,14 @@ class Web:
 
 
 @asynccontextmanager
-async def open_authenticator(url: str, web: Web) -> AsyncIterator[TokenStore]:
+async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIterator[TokenStore]:
     """Who may: `web.app` can ask within the block. Raises Unavailable, ConfigError."""
+    signed = SignedTokens.of(settings, web.clock)
     database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
     try:
         web.ready["database"] = database.ping
         store = TokenStore(database)
-        web.app.state.authenticator = Authenticator(store, web.clock)
+        web.app.state.authenticator = Authenticator(store, web.clock, signed)
         yield store
     finally:
         await database.close()

@@ -53,7 +53,8 @@ def telemetry_url(database_url: str) -> str:
     """A database with the telemetry schema, its time-partitioned tables plain, and the tokens' schema."""
     with psycopg.connect(database_url) as connection:
         connection.execute((ROOT / "streams/migrations/0001.telemetry.sql").read_bytes())
-        connection.execute((ROOT / "kit/migrations/0001.access.sql").read_bytes())
+        for migration in sorted((ROOT / "kit/migrations").glob("*.sql")):
+            connection.execute(migration.read_bytes())
         connection.execute(COARSER_WINDOWS_SQL)
     ensure_roles(database_url, [GRANT])
     return database_url

@@ -11,7 +11,7 @@ from kit.clock import format_rfc3339
 from kit.migrations import migrate
 from kit.postgres import open_database
 from kit.settings import Settings, load_settings
-from kit.token_store import Kind, StoredToken, TokenStore
+from kit.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, StoredToken, TokenStore, valid_subject
 from schemas.reading import STATION_ID_CHARS_MAX
 from voltstream.database import ACCESS, any_database
 from voltstream.errors import Usage
@@ -25,23 +25,28 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Issue, list 
 
 @app.command(epilog="Example: voltstream token issue --kind device --station DE*VLT*E1 --label 'car park north'")
 def issue(
-    kind: Annotated[str, typer.Option(help="device (posts readings) or operator (asks questions)")] = "device",
+    kind: Annotated[str, typer.Option(help="device (posts readings), operator, finance, or driver")] = "device",
     station: Annotated[
         list[str] | None, typer.Option(help="a device's station, may be repeated; default: all", show_default=False)
     ] = None,
+    subject: Annotated[str | None, typer.Option(help="a driver's id", show_default=False)] = None,
     label: Annotated[str, typer.Option(help="what it is for")] = "",
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Issue a token. It is shown this once and never again."""
     wanted = _kind(kind)
-    if station and wanted == "operator":
-        raise Usage("--station binds a device's token; an operator's sees every station")
+    if station and wanted != "device":
+        raise Usage(f"--station binds a device's token; one of kind {wanted} is bound to no station")
     for name in station or ():
         if not 0 < len(name) <= STATION_ID_CHARS_MAX:
             raise Usage(f"--station {name!r}: a station id has 1 to {STATION_ID_CHARS_MAX} characters")
+    if (subject is None) == (wanted == "driver"):
+        raise Usage("--subject names the driver of a token of kind driver, which needs it; others have none")
+    if subject is not None and not valid_subject(subject):
+        raise Usage(f"--subject {subject!r}: a driver's id has 1 to {SUBJECT_CHARS_MAX} printable characters")
     settings = load_settings(data_dir=data_dir)
-    token, stored = _with_store(settings, lambda store: store.issue(wanted, label, station or None))
+    token, stored = _with_store(settings, lambda store: store.issue(wanted, label, station or None, subject))
     if as_json:
         print_json({"token": token, **_described(stored)})
     else:
@@ -56,12 +61,13 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         for token in tokens:
             print_json(_described(token))
         return
-    table = make_table("id", "kind", "label", "stations", "created", "revoked")
+    table = make_table("id", "kind", "label", "stations", "subject", "created", "revoked")
     for token in tokens:
         described = _described(token)
         stations = "all" if token.stations is None else ", ".join(token.stations)
         created, revoked = described["created_at"], described["revoked_at"] or ""
-        table.add_row(str(token.token_id), token.kind, token.label, stations, str(created), str(revoked))
+        subject = token.subject or ""
+        table.add_row(str(token.token_id), token.kind, token.label, stations, subject, str(created), str(revoked))
     print_table(table)
 
 
@@ -85,11 +91,10 @@ def revoke(
 
 
 def _kind(text: str) -> Kind:
-    kinds: tuple[Kind, ...] = ("device", "operator")
-    for kind in kinds:
+    for kind in KINDS:
         if text == kind:
             return kind
-    raise Usage(f"--kind {text}: write device or operator")
+    raise Usage(f"--kind {text}: write one of {', '.join(KINDS)}")
 
 
 def _with_store(settings: Settings, work: Callable[[TokenStore], Awaitable[T]]) -> T:
@@ -111,6 +116,7 @@ def _described(token: StoredToken) -> dict[str, object]:
         "kind": token.kind,
         "label": token.label,
         "stations": None if token.stations is None else list(token.stations),
+        "subject": token.subject,
         "created_at": format_rfc3339(token.created_at),
         "revoked_at": None if token.revoked_at is None else format_rfc3339(token.revoked_at),
     }
