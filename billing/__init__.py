@@ -1,0 +1,1 @@
+"""Money: rating, CDRs, invoices, payments, exports."""
