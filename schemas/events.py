@@ -1,6 +1,6 @@
 """The envelope every event travels in, and the payloads of the events of telemetry and of money."""
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -30,6 +30,16 @@ class Envelope(msgspec.Struct, frozen=True):
     def routing_key(self) -> str:
         """The key the event is routed by."""
         return routing_key(self.metadata.type)
+
+
+P = TypeVar("P")
+
+
+class Event(msgspec.Struct, Generic[P], frozen=True):
+    """An envelope read as what it is: `msgspec.json.Decoder(Event[SessionCompleted]).decode`."""
+
+    metadata: EventMetadata
+    payload: P
 
 
 class SessionStarted(msgspec.Struct, frozen=True, kw_only=True):
