@@ -1,0 +1,322 @@
+"""What sessions consume of each component of their tariff, from the stretches that their readings close.
+
+Stretches are cut where the tariff may change (moments of the calendar, durations, amounts of energy); all rows at
+once, one cut a round, so that a batch takes as many rounds as its most cut row has pieces. Sums of integers: the order
+of rows does not matter but for what is "last", "first" and flat. Rules: docs/adr/0009.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+
+from streams.kernels.book import (
+    CALENDAR,
+    DURATION,
+    ENERGY,
+    FLAT,
+    MWH,
+    NONE,
+    PARKING_TIME,
+    TIME,
+    Book,
+    Masks,
+)
+from streams.kernels.exact import product_over
+from streams.kernels.runs import FAR, I64, NULL, Bools
+
+IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.usage.UsageKind
+_ROUND_BITS: Final = 24  # of a piece's place: 16 M pieces of one reading, 2**38 readings
+_ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_DIMENSION_OF: Final = np.array([NONE, TIME, PARKING_TIME, TIME, TIME])  # by kind
+
+
+@dataclass(slots=True)
+class Meters:
+    """Consumption of sessions, one row a session. Volumes of the tariff's components: mWh, ms, or 1 for FLAT."""
+
+    tariff: I64  # place in the book; NONE: the session has no tariff
+    start_ms: I64  # first reading
+    last_energy: I64  # the component last used; NONE
+    last_time: I64  # likewise, of TIME and PARKING_TIME together
+    flat: I64  # the FLAT component that is charged; NONE: none yet
+    volume: I64  # (sessions, width)
+    since_ms: I64  # (sessions, width) when it was first used; FAR: not yet
+
+    @classmethod
+    def fresh(cls, tariff: I64, start_ms: I64, width: int) -> "Meters":
+        """Sessions that have used nothing."""
+        rows = len(tariff)
+        return cls(
+            tariff,
+            start_ms,
+            last_energy=np.full(rows, NONE, np.int64),
+            last_time=np.full(rows, NONE, np.int64),
+            flat=np.full(rows, NONE, np.int64),
+            volume=np.zeros((rows, width), np.int64),
+            since_ms=np.full((rows, width), FAR, np.int64),
+        )
+
+    def where(self, chosen: I64) -> "Meters":
+        """A copy of these rows."""
+        return Meters(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+
+@dataclass(slots=True)
+class Stretches:
+    """What readings close, in order of event time inside a session. int64, one row a reading of a session.
+
+    time: [since_ms, ts_ms) with kind, power and current held before the reading; since_ms NULL: it is the first, and
+    power and current are what it holds itself. energy: [anchor_ms, ts_ms) from before_mwh to after_mwh (cumulative);
+    anchor_ms NULL: it closes none, and before_mwh is the energy there was.
+    """
+
+    session: I64  # row of Meters
+    since_ms: I64
+    ts_ms: I64
+    kind: I64
+    power_mw: I64
+    current_ma: I64
+    anchor_ms: I64
+    before_mwh: I64
+    after_mwh: I64
+
+    def where(self, chosen: Bools | I64) -> "Stretches":
+        """A copy of these rows."""
+        return Stretches(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+
+@dataclass(slots=True)
+class _Pieces:
+    """Stretches being cut. A row is the rest of a stretch: [at_ms, end_ms) with the energy from at_mwh to end_mwh."""
+
+    order: I64  # of its reading; energy alone: before the time of the same reading
+    session: I64
+    tariff: I64
+    at_ms: I64
+    end_ms: I64
+    at_mwh: I64
+    end_mwh: I64
+    from_ms: I64  # the stretch of energy that is read: [from_ms, end_ms], from_mwh to end_mwh
+    from_mwh: I64
+    start_ms: I64  # of the session
+    kind: I64
+    power_mw: I64
+    current_ma: I64
+    counts_mwh: Bools  # its energy is to be added (or only read)
+    counts_ms: Bools  # its time is to be added
+
+    def where(self, chosen: Bools) -> "_Pieces":
+        return _Pieces(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+
+def consume(book: Book, meters: Meters, stretches: Stretches) -> None:
+    """Add what these stretches use to `meters`. Sessions without a tariff are left out.
+
+    The book must cover the calendar of all stretches. Rows of a session must be in order of event time.
+    """
+    priced = meters.tariff[stretches.session] != NONE
+    if not priced.all():
+        stretches = stretches.where(priced)
+    if not len(stretches):
+        return
+    done: list[_Used] = [_at_the_first_reading(book, meters, stretches)]
+    pieces = _pieces(meters, stretches)
+    number = 0
+    while len(pieces.session):
+        values = (pieces.at_ms, pieces.at_mwh, pieces.at_ms - pieces.start_ms, pieces.power_mw, pieces.current_ma)
+        elements, until = _elements(book, pieces.tariff, values)
+        end_ms, end_mwh = _cut(pieces, until)
+        number += 1
+        done.append(_used(pieces, elements, end_ms, end_mwh, number))
+        more = (end_ms < pieces.end_ms) | (pieces.counts_mwh & (end_mwh < pieces.end_mwh))
+        if not more.any():
+            break
+        pieces.at_ms, pieces.at_mwh = end_ms, end_mwh
+        pieces = pieces.where(more)
+    used = done[1] if len(done) == 2 and not len(done[0].session) else _together(done)
+    _account(book, meters, used)
+
+
+def _pieces(meters: Meters, s: Stretches) -> _Pieces:
+    """One row where time and energy are of the same stretch, two where they are not."""
+    closes = s.anchor_ms != NULL
+    rises = closes & (s.after_mwh > s.before_mwh)
+    timed = (s.since_ms != NULL) & (s.since_ms < s.ts_ms)
+    joint = timed & (~rises | (s.anchor_ms == s.since_ms))
+    apart = rises & ~joint
+    if not apart.any():
+        return _rows_of(meters, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True)
+    parts = (
+        _rows_of(meters, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True),
+        _rows_of(meters, s, np.flatnonzero(apart), s.anchor_ms, energy=True, time=False),
+        _rows_of(meters, s, np.flatnonzero(timed & ~joint), s.since_ms, energy=False, time=True),
+    )
+    pieces = _Pieces(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Pieces)))
+    reading = ~pieces.counts_mwh & (pieces.at_ms > pieces.from_ms)  # time within a longer stretch of energy
+    pieces.at_mwh = np.where(reading, _mwh_at(pieces, pieces.at_ms), pieces.at_mwh)
+    return pieces
+
+
+def _rows_of(meters: Meters, s: Stretches, rows: I64, at_ms: I64, *, energy: bool, time: bool) -> _Pieces:
+    """Whole stretches, beginning at `at_ms`, for their energy, their time or both."""
+    session, before_mwh, ts_ms, anchor_ms = s.session[rows], s.before_mwh[rows], s.ts_ms[rows], s.anchor_ms[rows]
+    closes = anchor_ms != NULL
+    return _Pieces(
+        order=2 * rows + time,
+        session=session,
+        tariff=meters.tariff[session],
+        at_ms=at_ms[rows],
+        end_ms=ts_ms,
+        at_mwh=before_mwh,
+        end_mwh=np.where(closes, s.after_mwh[rows], before_mwh),
+        from_ms=np.where(closes, anchor_ms, ts_ms),
+        from_mwh=before_mwh,
+        start_ms=meters.start_ms[session],
+        kind=s.kind[rows],
+        power_mw=s.power_mw[rows],
+        current_ma=s.current_ma[rows],
+        counts_mwh=closes & energy,
+        counts_ms=np.full(len(rows), time),
+    )
+
+
+def _mwh_at(p: _Pieces, ms: I64) -> I64:
+    """M(t): cumulative energy, spread evenly over the stretch."""
+    span = p.end_ms - p.from_ms
+    inside = p.from_mwh + product_over(p.end_mwh - p.from_mwh, ms - p.from_ms, np.maximum(span, 1))
+    return np.where(span > 0, inside, p.end_mwh)
+
+
+def _ms_at(p: _Pieces, mwh: I64) -> I64:
+    """The first whole millisecond at which M(t) reaches this energy; it does so within the stretch."""
+    rise = np.maximum(p.end_mwh - p.from_mwh, 1)
+    return p.from_ms - product_over(p.from_mwh - mwh, p.end_ms - p.from_ms, rise)
+
+
+def _elements(book: Book, tariff: I64, values: tuple[I64, ...]) -> tuple[Masks, dict[int, I64]]:
+    """The elements that hold at these values (by kind of restriction), and where the tariff may change next."""
+    elements = np.full(len(tariff), _ALL)
+    until: dict[int, I64] = {}
+    for kind, value in enumerate(values):
+        if book.restricted[kind]:
+            mask, until[kind] = book.steps[kind].at(tariff, value)
+            elements &= mask
+    return elements, until
+
+
+def _cut(p: _Pieces, until: dict[int, I64]) -> tuple[I64, I64]:
+    """Where the piece ends, and the energy there."""
+    end_ms, end_mwh = p.end_ms, p.end_mwh
+    by_clock = np.full(len(p.session), FAR)
+    if CALENDAR in until:
+        by_clock = until[CALENDAR]
+    if DURATION in until:
+        next_duration = until[DURATION]
+        by_clock = np.minimum(
+            by_clock, np.where(next_duration == FAR, FAR, p.start_ms + np.minimum(next_duration, FAR >> 1))
+        )
+    cut = by_clock < p.end_ms
+    if cut.any():
+        end_ms = np.where(cut, by_clock, end_ms)
+        end_mwh = np.where(cut, np.maximum(_mwh_at(p, end_ms), p.at_mwh), end_mwh)
+    if MWH in until:
+        threshold = until[MWH]
+        crossed = threshold < p.end_mwh
+        if crossed.any():
+            reached_ms = np.where(crossed, _ms_at(p, np.where(crossed, threshold, p.from_mwh)), FAR)
+            first = crossed & (reached_ms <= end_ms)
+            end_ms = np.where(first, np.maximum(reached_ms, p.at_ms), end_ms)
+            end_mwh = np.where(first, threshold, end_mwh)
+    return end_ms, end_mwh
+
+
+@dataclass(slots=True)
+class _Used:
+    """What pieces use, and of which elements."""
+
+    key: I64  # in the order of the session: reading, then piece
+    session: I64
+    tariff: I64
+    elements: Masks
+    at_ms: I64
+    kind: I64
+    mwh: I64
+    ms: I64  # NONE: the first reading, only for FLAT
+
+
+def _used(p: _Pieces, elements: Masks, end_ms: I64, end_mwh: I64, number: int) -> _Used:
+    return _Used(
+        key=(p.order << _ROUND_BITS) | number,
+        session=p.session,
+        tariff=p.tariff,
+        elements=elements,
+        at_ms=p.at_ms,
+        kind=p.kind,
+        mwh=np.where(p.counts_mwh, end_mwh - p.at_mwh, 0),
+        ms=np.where(p.counts_ms, end_ms - p.at_ms, 0),
+    )
+
+
+def _together(done: list[_Used]) -> _Used:
+    return _Used(*(np.concatenate([getattr(one, f.name) for one in done]) for f in fields(_Used)))
+
+
+def _at_the_first_reading(book: Book, meters: Meters, s: Stretches) -> _Used:
+    """The moment a session begins: what holds there may have a FLAT."""
+    chosen = np.flatnonzero((s.since_ms == NULL) & (meters.flat[s.session] == NONE))
+    session, ts_ms = s.session[chosen], s.ts_ms[chosen]
+    zero = np.zeros(len(chosen), np.int64)
+    tariff = meters.tariff[session]
+    elements, _ = _elements(book, tariff, (ts_ms, zero, zero, s.power_mw[chosen], s.current_ma[chosen]))
+    return _Used(chosen << (_ROUND_BITS + 1), session, tariff, elements, ts_ms, s.kind[chosen], zero, zero + NONE)
+
+
+def _account(book: Book, meters: Meters, used: _Used) -> None:
+    """Add it to the meters."""
+    _count(book, meters, used, ENERGY, used.mwh, used.mwh > 0, meters.last_energy)
+    dimension = _DIMENSION_OF[used.kind]
+    timed = used.ms > 0
+    last_time = np.full(len(meters.tariff), NONE)
+    for one in (TIME, PARKING_TIME):
+        _count(book, meters, used, one, used.ms, timed & (dimension == one), meters.last_time, last_time)
+    wanting = np.flatnonzero((used.ms != 0) & (meters.flat[used.session] == NONE))
+    if len(wanting):
+        component = book.active(used.tariff[wanting], used.elements[wanting], FLAT)
+        _take_flat(meters, used, wanting[component != NONE], component[component != NONE])
+
+
+def _count(
+    book: Book, meters: Meters, used: _Used, dimension: int, volume: I64, chosen: Bools, last: I64,
+    last_key: I64 | None = None,
+) -> None:  # fmt: skip
+    """Add volumes to the active components of this dimension; `last` becomes the one of the last piece."""
+    rows = np.flatnonzero(chosen)
+    if not len(rows):
+        return
+    component = book.active(used.tariff[rows], used.elements[rows], dimension)
+    if (component == NONE).any():
+        rows, component = rows[component != NONE], component[component != NONE]
+    session, key = used.session[rows], used.key[rows]
+    cell = session * meters.volume.shape[1] + component
+    np.add.at(meters.volume.reshape(-1), cell, volume[rows])
+    np.minimum.at(meters.since_ms.reshape(-1), cell, used.at_ms[rows])
+    newest = np.full(len(meters.tariff), NONE) if last_key is None else last_key
+    np.maximum.at(newest, session, key)
+    latest = key == newest[session]
+    last[session[latest]] = component[latest]
+
+
+def _take_flat(meters: Meters, used: _Used, rows: I64, component: I64) -> None:
+    """The first FLAT of each session is charged."""
+    session, key = used.session[rows], used.key[rows]
+    first = np.full(len(meters.tariff), FAR)
+    np.minimum.at(first, session, key)
+    chosen = key == first[session]
+    session, component = session[chosen], component[chosen]
+    meters.flat[session] = component
+    meters.volume[session, component] = 1
+    meters.since_ms[session, component] = used.at_ms[rows[chosen]]

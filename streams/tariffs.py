@@ -1,0 +1,247 @@
+"""Tariffs compiled for the kernels: OCPI documents and time zones into the tables of kernels/book.
+
+One `Tariffs` a partition, filled as sessions need them. Versions never change, so what is compiled stays; what follows
+the calendar is worked out by spans of 32 days, when a session is in one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+
+from schemas.tariff import Dimension, Price, PriceComponent, Reservation, Tariff, TariffRestrictions
+from schemas.usage import UsageKind
+from streams.kernels.book import CALENDAR, CURRENT, DIMENSIONS, DURATION, KEY_BITS, KINDS, MWH, NONE, POWER, Book, Steps
+from streams.kernels.runs import I64
+from streams.tariff_calendar import SPAN_MS, changes, follows_calendar
+
+SPANS_MAX: Final = 50_000  # (tariff, span) kept; ~100 changes each: 80 MB. Beyond, all are worked out anew
+_MICRO: Final = Decimal(1_000_000)
+_DIMENSIONS: Final = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, Dimension.FLAT)  # as in kernels/book
+_ALL: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TariffVersion:
+    """A published tariff, as pricing has it."""
+
+    key: int  # above 0
+    id: UUID
+    time_zone: str
+    document: dict[str, Any]  # as published
+    tariff: Tariff
+
+    @classmethod
+    def of(cls, key: int, id: UUID, time_zone: str, document: dict[str, Any]) -> "TariffVersion":
+        """Raises ValueError (pydantic's ValidationError) for a document that is no tariff."""
+        return cls(key, id, time_zone, document, Tariff.model_validate(document))
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A priced dimension of an element: what consumption is counted by."""
+
+    element: int
+    dimension: Dimension
+    price: PriceComponent
+
+
+@dataclass(slots=True)
+class _Compiled:
+    version: TariffVersion
+    components: list[Component]
+    restrictions: list[TariffRestrictions]  # by element
+    active: int  # mask of elements that apply to this kind of use at all
+    by_calendar: bool
+
+
+class Tariffs:
+    """The book of a partition. `place` of a version is its row in the book."""
+
+    def __init__(self) -> None:
+        self._compiled: list[_Compiled] = []
+        self._place: dict[tuple[int, UsageKind], int] = {}
+        self._spans: dict[tuple[int, int], tuple[I64, list[int]]] = {}  # (place, span) -> moments, masks
+        self._book: Book | None = None
+        self.width = 1  # of meters: the most components of a tariff
+
+    def knows(self, key: int) -> bool:
+        """Whether the version is compiled."""
+        return (key, UsageKind.CHARGING) in self._place
+
+    def add(self, version: TariffVersion, kind: UsageKind = UsageKind.CHARGING) -> int:
+        """Compile a version for sessions (CHARGING) or for reservations of that kind; its place."""
+        place = self._place.get((version.key, kind))
+        if place is None:
+            compiled = _compile(version, kind)
+            place = self._place[version.key, kind] = len(self._compiled)
+            self._compiled.append(compiled)
+            self.width = max(self.width, len(compiled.components))
+            self._book = None
+        return place
+
+    def places(self, keys: I64) -> I64:
+        """Places of versions by their keys; NONE for key 0 (no tariff). All must be known."""
+        distinct, inverse = np.unique(keys, return_inverse=True)
+        places = [NONE if key == 0 else self._place[key, UsageKind.CHARGING] for key in distinct.tolist()]
+        return np.array(places, np.int64)[inverse]
+
+    def version(self, place: int) -> TariffVersion:
+        """What was compiled there."""
+        return self._compiled[place].version
+
+    def components(self, place: int) -> list[Component]:
+        """The components that meters count, in order."""
+        return self._compiled[place].components
+
+    def book(self, place: I64, first_ms: I64, last_ms: I64) -> Book:
+        """The tables, with the calendar of these tariffs from first to last moment, row by row."""
+        changed = self._cover(place, first_ms, last_ms)
+        if self._book is None or changed:
+            self._book = self._tables()
+        return self._book
+
+    def _cover(self, place: I64, first_ms: I64, last_ms: I64) -> bool:
+        followed = np.array([compiled.by_calendar for compiled in self._compiled], np.bool_)
+        rows = np.flatnonzero((place != NONE) & followed[place]) if len(followed) else np.empty(0, np.int64)
+        if not len(rows):
+            return False
+        first, last = first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS
+        wanted = set(zip(place[rows].tolist(), first.tolist(), strict=True))
+        for at, begin, end in zip(place[rows].tolist(), first.tolist(), last.tolist(), strict=True):
+            if end > begin:
+                wanted.update((at, span) for span in range(begin + 1, end + 1))
+        missing = wanted - self._spans.keys()
+        if not missing:
+            return False
+        if len(self._spans) + len(missing) > SPANS_MAX:
+            self._spans.clear()
+            missing = wanted
+        for at, span in missing:
+            compiled = self._compiled[at]
+            zone = compiled.version.time_zone
+            self._spans[at, span] = changes(compiled.restrictions, compiled.active, zone, span * SPAN_MS)
+        return True
+
+    def _tables(self) -> Book:
+        compiled = self._compiled
+        counts = np.array([len(c.components) for c in compiled], np.int64)
+        component_of = [_component_of(c) for c in compiled]
+        components = [component for c in compiled for component in c.components]
+        return Book(
+            steps=[self._steps(kind) for kind in range(KINDS)],
+            having=[np.array([_having(c, d) for c in compiled], np.uint64) for d in _DIMENSIONS],
+            component_base=_begins([len(table) for table in component_of]),
+            component_of=np.array([one for table in component_of for one in table], np.int64),
+            price_base=_begins(counts.tolist()),
+            components=counts,
+            dimension=np.array([_DIMENSIONS.index(c.dimension) for c in components], np.int64),
+            price_micros=np.array([int(c.price.price * _MICRO) for c in components], np.int64),
+            vat_ppm=np.array([int((c.price.vat or 0) * 10_000) for c in components], np.int64),
+            step=np.array([_step(c) for c in components], np.int64),
+            bounds_micros={
+                f"{name}_{part}": np.array([_bound(getattr(c.version.tariff, f"{name}_price"), part) for c in compiled])
+                for name in ("min", "max")
+                for part in ("excl", "incl")
+            },
+        )
+
+    def _steps(self, kind: int) -> Steps:
+        keys: list[I64] = []
+        masks: list[int] = []
+        constant = []
+        for place, compiled in enumerate(self._compiled):
+            thresholds = _thresholds(compiled, kind)
+            follows = kind == CALENDAR and compiled.by_calendar
+            constant.append(not follows and len(thresholds) == 1)
+            if follows:
+                for span in sorted(span for at, span in self._spans if at == place):
+                    moments, found = self._spans[place, span]
+                    keys.append((place << KEY_BITS) | moments)
+                    masks += found
+                continue
+            keys.append((place << KEY_BITS) | np.array([value for value, _ in thresholds], np.int64))
+            masks += [mask for _, mask in thresholds]
+        key = np.concatenate(keys) if keys else np.empty(0, np.int64)
+        return Steps(key, np.array(masks, np.uint64), np.array(constant, np.bool_))
+
+
+def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
+    restrictions = [element.restrictions or TariffRestrictions() for element in version.tariff.elements]
+    active = sum(1 << place for place, r in enumerate(restrictions) if r.reservation in _ALLOWED[kind])
+    components = []
+    for place, element in enumerate(version.tariff.elements):
+        for dimension in _DIMENSIONS:
+            first = next((c for c in element.price_components if c.type == dimension), None)
+            if first is not None and active >> place & 1:
+                components.append(Component(place, dimension, first))
+    by_calendar = any(follows_calendar(r) for r in restrictions)
+    return _Compiled(version, components, restrictions, active, by_calendar)
+
+
+_ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
+    UsageKind.CHARGING: (None,),
+    UsageKind.RESERVATION: (Reservation.RESERVATION,),
+    UsageKind.RESERVATION_EXPIRED: (Reservation.RESERVATION, Reservation.RESERVATION_EXPIRES),
+}
+
+
+def _component_of(compiled: _Compiled) -> list[int]:
+    table = [NONE] * (len(compiled.restrictions) * DIMENSIONS)
+    for number, component in enumerate(compiled.components):
+        table[component.element * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
+    return table
+
+
+def _having(compiled: _Compiled, dimension: Dimension) -> int:
+    return sum(1 << c.element for c in compiled.components if c.dimension == dimension)
+
+
+def _begins(lengths: Sequence[int]) -> I64:
+    return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+
+
+def _step(component: Component) -> int:
+    """Wh and s as mWh and ms; 1 where nothing is rounded."""
+    return (
+        component.price.step_size * 1_000 if component.dimension != Dimension.FLAT and component.price.step_size else 1
+    )
+
+
+def _bound(price: Price | None, part: str) -> int:
+    value = None if price is None else getattr(price, f"{part}_vat")
+    return NONE if value is None else int(value * _MICRO)
+
+
+# -- step functions that do not follow the calendar ---------------------------------------------------------------
+
+_BOUNDS: Final = {  # kind -> (lower field, upper field, what one of its unit is in the kernels')
+    MWH: ("min_kwh", "max_kwh", 1_000_000),
+    DURATION: ("min_duration", "max_duration", 1_000),
+    POWER: ("min_power", "max_power", 1_000_000),
+    CURRENT: ("min_current", "max_current", 1_000),
+}
+
+
+def _thresholds(compiled: _Compiled, kind: int) -> list[tuple[int, int]]:
+    """(value, mask from there on), ascending from 0."""
+    if kind == CALENDAR:
+        return [(0, _ALL)]
+    lower, upper, unit = _BOUNDS[kind]
+    bounds = [
+        (0 if low is None else int(low * unit), None if high is None else int(high * unit))
+        for r in compiled.restrictions
+        for low, high in [(getattr(r, lower), getattr(r, upper))]
+    ]
+    values = {0, *(low for low, _ in bounds), *(high for _, high in bounds if high is not None)}
+    return [
+        (value, _mask_of(low <= value and (high is None or value < high) for low, high in bounds))
+        for value in sorted(values)
+    ]
+
+
+def _mask_of(holds: Iterable[bool]) -> int:
+    return sum(1 << place for place, one in enumerate(holds) if one)
