@@ -25,8 +25,8 @@ CREATE TABLE pricing.version (
     ends_at        timestamptz GENERATED ALWAYS AS (pricing.moment(tariff ->> 'end_date_time')) STORED,
     CHECK ((target_kind = 'default') = (target = ''))
 );
--- Read backwards it is the order of precedence within a target.
-CREATE INDEX ON pricing.version (target_kind, target, effective_from, version_key);
+-- Read backwards it is the order of precedence within a target. What it includes decides without the row.
+CREATE INDEX ON pricing.version (target_kind, target, effective_from, version_key) INCLUDE (starts_at, ends_at);
 CREATE INDEX ON pricing.version (target_kind, target, version_key);  -- the history of a target
 
 CREATE FUNCTION pricing.refuse_change() RETURNS trigger
@@ -86,6 +86,18 @@ CREATE TABLE pricing.events_processed (
     PRIMARY KEY (queue, event_id)
 );
 CREATE INDEX ON pricing.events_processed (processed_at);
+CREATE TABLE pricing.idempotency (
+    principal    text NOT NULL,
+    key          text COLLATE "C" NOT NULL,
+    request_hash bytea NOT NULL,
+    status       smallint,
+    body         bytea,
+    media_type   text,
+    location     text,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (principal, key)
+);
+CREATE INDEX ON pricing.idempotency (created_at);
 
 -- What other rooms may ask. They get EXECUTE on these two (api.pricing.composition.grant_readers) and see no table.
 
