@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import Depends, FastAPI
@@ -10,12 +12,12 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
 from kit import auth
-from kit.auth import OUTAGE_S, REVOCATION_S, Authenticator, require_device, require_operator
+from kit.auth import OUTAGE_S, REVOCATION_S, Authenticator, require_device, require_kinds, require_operator
 from kit.clock import ManualClock
 from kit.errors import Unavailable
 from kit.http import Problem, make_app, serve
 from kit.postgres import Database
-from kit.token_store import Principal, TokenStore, hash_of
+from kit.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, Principal, TokenStore, hash_of, well_formed
 
 
 class _Counting:
@@ -79,6 +81,53 @@ async def test_a_token_speaks_for_the_stations_it_was_issued_for(
 async def test_a_token_bound_to_no_station_covers_none(store: TokenStore, authenticator: Authenticator) -> None:
     token, _ = await store.issue("device", stations=[])
     assert not (await authenticator.authenticate(_request(token))).covers("A")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_token_of_every_kind_is_issued_listed_and_believed(
+    store: TokenStore, authenticator: Authenticator, kind: Kind
+) -> None:
+    subject = "D1" if kind == "driver" else None
+    token, listed = await store.issue(kind, "mine", subject=subject)
+    assert well_formed(token)
+    assert await store.list() == [listed]
+    assert (listed.kind, listed.subject) == (kind, subject)
+    assert await authenticator.authenticate(_request(token)) == Principal(kind, listed.token_id, None, subject)
+
+
+def test_only_a_driver_speaks_for_a_driver() -> None:
+    token_id = uuid4()
+    assert Principal("driver", token_id, None, "D1").driver_id == "D1"
+    for kind in set(KINDS) - {"driver"}:
+        with pytest.raises(ValueError, match="no driver"):
+            _ = Principal(kind, token_id, None, "D1").driver_id
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject"),
+    [
+        ("driver", None),
+        ("operator", "D1"),
+        ("driver", ""),
+        ("driver", "x" * (SUBJECT_CHARS_MAX + 1)),
+        ("driver", "a\nb"),
+        ("driver", "a\x00"),
+        ("driver", " a"),
+    ],
+)
+async def test_a_driver_has_a_printable_subject_and_nobody_else_has_one(
+    store: TokenStore, access: Database, kind: Kind, subject: str | None
+) -> None:
+    with pytest.raises(ValueError, match="subject"):
+        await store.issue(kind, subject=subject)
+    if subject is None or kind != "driver":  # the table holds to it too
+        with pytest.raises(asyncpg.CheckViolationError):
+            await access.execute(
+                "INSERT INTO access.token (id, kind, hash, label, subject) VALUES (gen_random_uuid(), $1, $2, '', $3)",
+                kind,
+                hash_of("x"),
+                subject,
+            )
 
 
 async def test_neither_the_database_nor_the_list_has_the_token(store: TokenStore, access: Database) -> None:
@@ -201,6 +250,10 @@ async def client(authenticator: Authenticator) -> AsyncIterator[httpx.AsyncClien
     async def operator(who: Annotated[Principal, Depends(require_operator)]) -> str:
         return who.kind
 
+    @app.get("/money")
+    async def money(who: Annotated[Principal, Depends(require_kinds("finance", "operator"))]) -> str:
+        return who.kind
+
     async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url) as made:
         yield made
 
@@ -215,6 +268,22 @@ async def test_a_token_of_the_other_kind_is_forbidden_and_told_why(
             assert response.status_code == (200 if kind == needed else 403)
             if kind != needed:
                 assert response.json()["detail"] == f"this needs a token of kind {needed}; yours is of kind {kind}"
+
+
+async def test_an_endpoint_of_several_kinds_refuses_the_others_and_names_those_that_may(
+    client: httpx.AsyncClient, store: TokenStore
+) -> None:
+    for kind in KINDS:
+        token, _ = await store.issue(kind, subject="D1" if kind == "driver" else None)
+        response = await client.get("/money", headers={"Authorization": f"Bearer {token}"})
+        assert response.status_code == (200 if kind in ("finance", "operator") else 403)
+        said = f"this needs a token of kind finance or operator; yours is of kind {kind}"
+        assert response.json() == kind if response.status_code == 200 else response.json()["detail"] == said
+
+
+def test_the_same_kinds_are_one_dependency() -> None:
+    assert require_kinds("finance", "operator") is require_kinds("finance", "operator")
+    assert require_kinds("operator") is require_operator
 
 
 async def test_a_refusal_is_a_problem_document_with_a_challenge(client: httpx.AsyncClient) -> None:
