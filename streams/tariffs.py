@@ -19,6 +19,7 @@ from streams.kernels.runs import I64
 from streams.tariff_calendar import SPAN_MS, changes, follows_calendar
 
 SPANS_MAX: Final = 50_000  # (tariff, span) kept; ~100 changes each: 80 MB. Beyond, all are worked out anew
+_SPAN_BITS: Final = 24  # of a span's number since 1970: 1.4 million years
 _MICRO: Final = Decimal(1_000_000)
 _DIMENSIONS: Final = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, Dimension.FLAT)  # as in kernels/book
 _ALL: Final = (1 << 64) - 1
@@ -64,7 +65,8 @@ class Tariffs:
     def __init__(self) -> None:
         self._compiled: list[_Compiled] = []
         self._place: dict[tuple[int, UsageKind], int] = {}
-        self._spans: dict[tuple[int, int], tuple[I64, list[int]]] = {}  # (place, span) -> moments, masks
+        self._spans: dict[int, tuple[I64, list[int]]] = {}  # place << _SPAN_BITS | span -> moments, masks
+        self._worked_out: I64 = np.empty(0, np.int64)  # their keys, ascending
         self._book: Book | None = None
         self.width = 1  # of meters: the most components of a tariff
 
@@ -105,26 +107,34 @@ class Tariffs:
         return self._book
 
     def _cover(self, place: I64, first_ms: I64, last_ms: I64) -> bool:
+        """Work out the spans that are missing. Returns whether there were any."""
         followed = np.array([compiled.by_calendar for compiled in self._compiled], np.bool_)
         rows = np.flatnonzero((place != NONE) & followed[place]) if len(followed) else np.empty(0, np.int64)
         if not len(rows):
             return False
-        first, last = first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS
-        wanted = set(zip(place[rows].tolist(), first.tolist(), strict=True))
-        for at, begin, end in zip(place[rows].tolist(), first.tolist(), last.tolist(), strict=True):
-            if end > begin:
-                wanted.update((at, span) for span in range(begin + 1, end + 1))
-        missing = wanted - self._spans.keys()
-        if not missing:
-            return False
+        missing = self._missing(place[rows], first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS)
         if len(self._spans) + len(missing) > SPANS_MAX:
             self._spans.clear()
-            missing = wanted
-        for at, span in missing:
+            self._worked_out = np.empty(0, np.int64)
+            missing = self._missing(place[rows], first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS)
+        for packed in missing:
+            at, span = packed >> _SPAN_BITS, packed & ((1 << _SPAN_BITS) - 1)
             compiled = self._compiled[at]
             zone = compiled.version.time_zone
-            self._spans[at, span] = changes(compiled.restrictions, compiled.active, zone, span * SPAN_MS)
-        return True
+            self._spans[packed] = changes(compiled.restrictions, compiled.active, zone, span * SPAN_MS)
+        if missing:
+            self._worked_out = np.array(sorted(self._spans), np.int64)
+        return bool(missing)
+
+    def _missing(self, place: I64, first: I64, last: I64) -> list[int]:
+        wanted = np.unique((place << _SPAN_BITS) | first)
+        long = np.flatnonzero(last > first)
+        if len(long):
+            of_long = zip(place[long].tolist(), first[long].tolist(), last[long].tolist(), strict=True)
+            later = {(at << _SPAN_BITS) | span for at, begin, end in of_long for span in range(begin + 1, end + 1)}
+            wanted = np.union1d(wanted, np.array(sorted(later), np.int64))
+        missing: list[int] = wanted[~np.isin(wanted, self._worked_out, assume_unique=True)].tolist()
+        return missing
 
     def _tables(self) -> Book:
         compiled = self._compiled
@@ -150,6 +160,9 @@ class Tariffs:
         )
 
     def _steps(self, kind: int) -> Steps:
+        spans: dict[int, list[int]] = {}
+        for packed in self._worked_out.tolist():
+            spans.setdefault(packed >> _SPAN_BITS, []).append(packed)
         keys: list[I64] = []
         masks: list[int] = []
         constant = []
@@ -158,8 +171,8 @@ class Tariffs:
             follows = kind == CALENDAR and compiled.by_calendar
             constant.append(not follows and len(thresholds) == 1)
             if follows:
-                for span in sorted(span for at, span in self._spans if at == place):
-                    moments, found = self._spans[place, span]
+                for packed in spans.get(place, ()):
+                    moments, found = self._spans[packed]
                     keys.append((place << KEY_BITS) | moments)
                     masks += found
                 continue

@@ -23,70 +23,13 @@ from streams.kernels.book import (
     Masks,
 )
 from streams.kernels.exact import product_over
+from streams.kernels.meters import Meters
 from streams.kernels.runs import FAR, I64, NULL, Bools
+from streams.kernels.stretches import Stretches
 
-IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.usage.UsageKind
 _ROUND_BITS: Final = 24  # of a piece's place: 16 M pieces of one reading, 2**38 readings
 _ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _DIMENSION_OF: Final = np.array([NONE, TIME, PARKING_TIME, TIME, TIME])  # by kind
-
-
-@dataclass(slots=True)
-class Meters:
-    """Consumption of sessions, one row a session. Volumes of the tariff's components: mWh, ms, or 1 for FLAT."""
-
-    tariff: I64  # place in the book; NONE: the session has no tariff
-    start_ms: I64  # first reading
-    last_energy: I64  # the component last used; NONE
-    last_time: I64  # likewise, of TIME and PARKING_TIME together
-    flat: I64  # the FLAT component that is charged; NONE: none yet
-    volume: I64  # (sessions, width)
-    since_ms: I64  # (sessions, width) when it was first used; FAR: not yet
-
-    @classmethod
-    def fresh(cls, tariff: I64, start_ms: I64, width: int) -> "Meters":
-        """Sessions that have used nothing."""
-        rows = len(tariff)
-        return cls(
-            tariff,
-            start_ms,
-            last_energy=np.full(rows, NONE, np.int64),
-            last_time=np.full(rows, NONE, np.int64),
-            flat=np.full(rows, NONE, np.int64),
-            volume=np.zeros((rows, width), np.int64),
-            since_ms=np.full((rows, width), FAR, np.int64),
-        )
-
-    def where(self, chosen: I64) -> "Meters":
-        """A copy of these rows."""
-        return Meters(*(getattr(self, f.name)[chosen] for f in fields(self)))
-
-
-@dataclass(slots=True)
-class Stretches:
-    """What readings close, in order of event time inside a session. int64, one row a reading of a session.
-
-    time: [since_ms, ts_ms) with kind, power and current held before the reading; since_ms NULL: it is the first, and
-    power and current are what it holds itself. energy: [anchor_ms, ts_ms) from before_mwh to after_mwh (cumulative);
-    anchor_ms NULL: it closes none, and before_mwh is the energy there was.
-    """
-
-    session: I64  # row of Meters
-    since_ms: I64
-    ts_ms: I64
-    kind: I64
-    power_mw: I64
-    current_ma: I64
-    anchor_ms: I64
-    before_mwh: I64
-    after_mwh: I64
-
-    def where(self, chosen: Bools | I64) -> "Stretches":
-        """A copy of these rows."""
-        return Stretches(*(getattr(self, f.name)[chosen] for f in fields(self)))
-
-    def __len__(self) -> int:
-        return len(self.session)
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from streams.kernels.book import NONE, Book
-from streams.kernels.consumption import Meters
 from streams.kernels.exact import times_rate
+from streams.kernels.meters import Meters
 from streams.kernels.runs import I64
 
 PPM: Final = 1_000_000
