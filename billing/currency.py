@@ -1,0 +1,47 @@
+"""Currencies' minor units, and the one rounding of an amount to be paid.
+
+ISO 4217 says how many digits a currency has after the point; those that are not in the table have two. Coins that are
+worth more than a minor unit (5 rappen, 5 öre) are a matter of cash, which nobody pays here.
+"""
+
+from typing import Final
+
+_MICRO_DIGITS: Final = 6
+_MINOR_DIGITS: Final = {
+    **dict.fromkeys(
+        ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV"), 0
+    ),
+    **dict.fromkeys(("XAF", "XOF", "XPF"), 0),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+    **dict.fromkeys(("CLF", "UYW"), 4),
+}
+
+
+def minor_digits(currency: str) -> int:
+    """Digits after the point of what can be paid: 2 for EUR, 0 for JPY."""
+    return _MINOR_DIGITS.get(currency, 2)
+
+
+def to_minor(micros: int, currency: str) -> int:
+    """An amount in minor units, rounded half up. Raises ValueError below 0: what is credited is negated, not rounded."""
+    if micros < 0:
+        raise ValueError(f"{micros} micro-units of {currency} cannot be asked for")
+    unit_micros = 10 ** (_MICRO_DIGITS - minor_digits(currency))
+    return (2 * micros + unit_micros) // (2 * unit_micros)
+
+
+def rounding_rule(currency: str) -> str:
+    """What `to_minor` does, for the document."""
+    return f"payable: the total, once, half up to {format_minor(1, minor_digits(currency))} {currency}"
+
+
+def format_minor(minor: int, digits: int) -> str:
+    """`12.34` of 1234 with two digits; `-0.05` of -5; `7` of 7 with none."""
+    whole, rest = divmod(abs(minor), 10**digits)
+    sign = "-" if minor < 0 else ""
+    return f"{sign}{whole}.{rest:0{digits}d}" if digits else f"{sign}{whole}"
+
+
+def format_micros(micros: int) -> str:
+    """`12.345678`: all six digits, always."""
+    return format_minor(micros, _MICRO_DIGITS)

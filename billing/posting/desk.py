@@ -1,0 +1,206 @@
+"""Posting: a batch of events becomes documents in one transaction."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+from billing.documents import (
+    CdrStatus,
+    Claim,
+    Invoice,
+    InvoiceStatus,
+    Line,
+    Number,
+    make_credit_note,
+    make_invoice,
+)
+from billing.posting import store
+from billing.posting.events import Told, invoice_created, invoice_updated
+from billing.posting.metrics import PostingMetrics
+from billing.posting.rules import Change, Standing, Verdict, judge
+from kit.clock import Clock
+from kit.observability import get_logger
+from kit.outbox import OutboxEvent, Transaction, insert_async
+from kit.postgres import Database
+from schemas.events import SessionAssigned
+
+SCHEMA: Final = "billing"
+LATE: Final = "readings that came later changed the amount"
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """An event, read and rated."""
+
+    queue: str
+    event_id: UUID
+    told: Told
+    news: Claim | SessionAssigned
+
+    @property
+    def key(self) -> Hashable:
+        """What it is about: a batch has one event of each."""
+        return self.news.subject_id if isinstance(self.news, Claim) else self.news.session_id
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a batch writes."""
+
+    number: Number
+    now: datetime
+    cdrs: list[tuple[UUID, int, CdrStatus, str | None, Claim]] = field(default_factory=list)
+    superseded: list[UUID] = field(default_factory=list)
+    notes: list[tuple[UUID, Claim]] = field(default_factory=list)
+    documents: list[tuple[Invoice, Sequence[Line]]] = field(default_factory=list)
+    events: list[OutboxEvent] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
+
+    def next_number(self) -> Number:
+        """A number that nobody has."""
+        self.number = self.number.following(self.now)
+        return self.number
+
+    def issue(self, document: Invoice, lines: Sequence[Line], told: Told) -> None:
+        """Have the document stored and told."""
+        self.documents.append((document, lines))
+        self.events.append(invoice_created(document, told))
+
+
+class Desk:
+    """Writes the books."""
+
+    def __init__(self, database: Database, clock: Clock, metrics: PostingMetrics) -> None:
+        """`database` works as billing's role."""
+        self._database = database
+        self._clock = clock
+        self._metrics = metrics
+
+    async def post(self, postings: Sequence[Posting]) -> None:
+        """All of them or none; of each subject one. What was posted before changes nothing. Raises Unavailable."""
+        async with self._database.transaction() as connection:
+            number = await store.lock(connection)
+            new = await store.first_times(connection, [(posting.queue, posting.event_id) for posting in postings])
+            work = _Work(number, self._clock.now())
+            fresh = [posting for posting in postings if posting.event_id in new]
+            await _assign(connection, work, fresh)
+            await _claim(connection, work, fresh)
+            await _write(connection, work)
+            if work.number != number:
+                await store.advance(connection, work.number)
+            await insert_async(connection, SCHEMA, work.events)
+        self._count(work, len(postings))
+
+    def _count(self, work: _Work, postings: int) -> None:
+        self._metrics.batch_events.observe(postings)
+        for outcome in work.outcomes:
+            self._metrics.claims.labels(outcome).inc()
+        for document, _ in work.documents:
+            self._metrics.documents.labels(document.kind).inc()
+        for _, _, status, _, claim in work.cdrs:
+            if status is CdrStatus.DRIFT:
+                self._metrics.drift.inc()
+                _tell_drift(claim)
+
+
+async def _assign(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
+    """Give sessions their drivers, and the documents that are there already."""
+    told = {posting.key: posting.told for posting in postings}
+    assigned = [posting.news for posting in postings if isinstance(posting.news, SessionAssigned)]
+    if not assigned:
+        return
+    rows = [(news.session_id, news.driver_id, news.reservation_id, news.request_id) for news in assigned]
+    changed, known = await store.assign(connection, rows, work.now)
+    work.events += [invoice_updated(invoice, told[invoice.subject_id]) for invoice in changed]
+    for news in assigned:
+        if known[news.session_id] != news.driver_id:
+            _log.error("session_assigned_twice", session_id=str(news.session_id), request_id=str(news.request_id))
+
+
+async def _claim(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
+    """Decide on the claims."""
+    claims = [(posting.news, posting.told) for posting in postings if isinstance(posting.news, Claim)]
+    if not claims:
+        return
+    standing = await store.standing(connection, [claim.subject_id for claim, _ in claims])
+    verdicts = [
+        (claim, told, standing[claim.subject_id], judge(claim, standing[claim.subject_id])) for claim, told in claims
+    ]
+    credited = {
+        known.invoice_id: told
+        for _, told, known, verdict in verdicts
+        if verdict.invoiced and known.invoice_id is not None
+    }
+    if credited:
+        await credit(connection, work, credited, InvoiceStatus.CREDITED, LATE)
+    for claim, told, known, verdict in verdicts:
+        _decide(work, claim, told, known, verdict)
+
+
+def _decide(work: _Work, claim: Claim, told: Told, known: Standing, verdict: Verdict) -> None:
+    if verdict.change is Change.NOTHING:
+        work.outcomes.append("stale")
+        return
+    if verdict.change is Change.NOTE:
+        assert known.cdr is not None  # noqa: S101  # there is one whose money is the same
+        work.notes.append((known.cdr.id, claim))
+        work.outcomes.append("noted")
+        return
+    driver_id = claim.driver_id or known.driver_id
+    cdr_id = uuid4()
+    work.cdrs.append((cdr_id, verdict.version, verdict.status, driver_id, claim))
+    work.outcomes.append(verdict.status)
+    if known.cdr is not None:
+        work.superseded.append(known.cdr.id)
+    if verdict.invoiced and claim.rated is not None:
+        invoice = make_invoice(uuid4(), work.next_number(), claim, cdr_id, verdict.version, driver_id, known.invoice_id)
+        work.issue(invoice, claim.rated.lines, told)
+
+
+async def credit(
+    connection: Transaction, work: _Work, credited: dict[UUID, Told], status: InvoiceStatus, reason: str
+) -> list[Invoice]:
+    """Cancel these invoices by a credit note each, and move them to that status; the credit notes."""
+    ids = list(credited)
+    before = await store.invoices(connection, ids)
+    lines = await store.lines(connection, ids)
+    notes = []
+    for id_ in ids:
+        old = before[id_]
+        paid = old.status is InvoiceStatus.PAID and old.payable_minor != 0
+        note = make_credit_note(uuid4(), work.next_number(), old, reason, paid=paid)
+        work.issue(note, [line.negated() for line in lines[id_]], credited[id_])
+        notes.append(note)
+    for invoice in await store.set_status(connection, ids, status, work.now):
+        work.events.append(invoice_updated(invoice, credited[invoice.id]))
+    return notes
+
+
+async def _write(connection: Transaction, work: _Work) -> None:
+    if work.notes:
+        await store.note_revisions(connection, work.notes)
+    if work.superseded:
+        await store.supersede(connection, work.superseded)
+    if work.cdrs:
+        await store.add_cdrs(connection, work.cdrs, work.now)
+    if work.documents:
+        await store.add_invoices(connection, work.documents)
+
+
+def _tell_drift(claim: Claim) -> None:
+    rated = claim.rated
+    _log.error(
+        "cost_drift",
+        kind=claim.kind,
+        subject_id=str(claim.subject_id),
+        revision=claim.revision,
+        currency=None if rated is None else rated.currency,
+        excl_micros=None if rated is None else rated.excl_micros,
+        incl_micros=None if rated is None else rated.incl_micros,
+        stream_excl_micros=claim.stream_excl_micros,
+        stream_incl_micros=claim.stream_incl_micros,
+    )

@@ -1,0 +1,25 @@
+"""What posting measures of itself. The registry is passed in."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+
+class PostingMetrics:
+    """Claims by outcome, documents by kind, batches."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.claims = Counter(
+            "billing_claims",
+            "Charges heard of, by outcome: a CDR's status, or noted, or stale",
+            ("outcome",),
+            registry=registry,
+        )
+        self.documents = Counter("billing_documents", "Documents issued", ("kind",), registry=registry)
+        self.drift = Counter(
+            "billing_drift", "Charges whose cost by the stream is not ours: an alert on any", registry=registry
+        )
+        self.batch_events = Histogram(
+            "billing_batch_events",
+            "Events of one transaction",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 256),
+            registry=registry,
+        )
