@@ -90,11 +90,13 @@ def _slots(state: PartitionState, station_id: pa.ChunkedArray, connector_id: I64
         distinct = np.flatnonzero(present)
     else:
         distinct = np.unique(pair)
-    connectors = [(stations[p // width], p % width) for p in distinct.tolist()]
-    new = [connector for connector in connectors if connector not in state.slot_of]
-    if new:
+    at, number = np.divmod(distinct, width)
+    slots = state.directory.find(stations, at, number)
+    if (slots < 0).any():
+        unknown = zip(at[slots < 0].tolist(), number[slots < 0].tolist(), strict=True)
+        new = [(stations[a], n) for a, n in unknown]
         state.add_connectors(new, lookup.connector_keys(state.partition, new))
-    slots = np.array([state.slot_of[connector] for connector in connectors], np.int64)
+        slots = state.directory.find(stations, at, number)
     if len(stations) * width <= _CONNECTORS_DENSE_MAX:
         table = np.empty(len(present), np.int64)
         table[distinct] = slots

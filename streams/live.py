@@ -56,7 +56,7 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
     documents = {}
     rows = zip(slots.tolist(), _sessions(state, slots), *columns, strict=True)
     for slot, session, ts, received_at, status, energy, power, voltage, current, temperature, soc, flags in rows:
-        station_id, connector_id = state.connectors[slot]
+        station_id, connector_id = state.directory.connector(slot)
         documents[f"{station_id}/{connector_id}"] = _encode(
             _Document(
                 station_id, connector_id, ts, received_at, STATUS_LABELS.get(status),

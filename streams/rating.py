@@ -163,7 +163,7 @@ def _advance(
     continuing = (key == before) & ~resumed[runs.start]
     lanes = Lanes.fresh(len(slot))
     lanes.put(np.flatnonzero(continuing), state.lanes(slot[continuing]))
-    flagged = np.where(continuing, state.open_flagged[slot], 0)
+    flagged = np.where(continuing, state.open_flagged[slot], np.int64(0))
 
     samples = Samples(rows.ts_ms[taken], rows.seq[taken], rows.energy_mwh[taken], rows.power_mw[taken])
     rows.flags[taken] |= energy.advance(lanes, samples, runs, power_max_mw)
@@ -292,7 +292,7 @@ def _effects(
     state.stale = waiting[RUNNING_ROWS_MAX:]
     written = np.concatenate([queue[pressing], waiting[:RUNNING_ROWS_MAX]])
 
-    columns: Columns = dict(_open_columns(state, written))
+    columns = _open_columns(state, written)
     closed = [_closed_row(state, past, figures[key]) for key, past in members.closed.items()]
     for index, (name, dtype) in enumerate(SESSION_COLUMNS.items()):
         column = np.concatenate([columns[name], np.array([row[index] for row in closed], np.int64)])
@@ -307,7 +307,7 @@ def _effects(
     )
 
 
-def _open_columns(state: PartitionState, slots: I64) -> dict[str, I64]:
+def _open_columns(state: PartitionState, slots: I64) -> Columns:
     lanes = state.lanes(slots)
     return {
         "session_key": state.open_key[slots],

@@ -78,7 +78,7 @@ class Rows:
 
     def wire(self, state: PartitionState, row: int, names: list[str]) -> dict[str, object]:
         """One row as a device would have sent it."""
-        station_id, connector_id = state.connectors[int(self.slot[row])]
+        station_id, connector_id = state.directory.connector(int(self.slot[row]))
         reading: dict[str, object] = {"station_id": station_id, "connector_id": connector_id}
         if (code := int(self.name_code[row])) != NULL:
             reading["session_id"] = names[code]

@@ -12,24 +12,26 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
+from streams.directory import Directory
 from streams.effects import StepParams
 from streams.kernels.dedupe import TS_WINDOW, WINDOW
 from streams.kernels.energy import Lanes
-from streams.kernels.runs import I64, NULL, distinct
+from streams.kernels.runs import I8, I16, I32, I64, NULL, U32, distinct
 from streams.kernels.sessions import CLOSED_KEPT
 from streams.kernels.windows import WINDOW_MS
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 SLOTS_AT_FIRST: Final = 64
 SESSION_KEY_BITS: Final = 48  # of the counter; the partition stands above it: 2**48 sessions a partition
 
-# Columns with one value a slot and what a new slot starts with. Together with the windows: below 1,000 bytes a slot.
+# Columns with one value a slot and what a new slot starts with. Together with the windows: 700 bytes a slot.
 LIVE_QUANTITIES: Final = ("energy_mwh", "power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 _LANE_FIELDS: Final = tuple(f.name for f in fields(Lanes))
+_LANES_FROM_0: Final = ("counted_mwh", "head_uj", "tail_uj", "readings", "dirty")
 _SCALARS: Final[dict[str, int]] = {
     "connector_key": 0,
-    "station": 0,
     **dict.fromkeys(("boot", "boot_max", "boot_ts_ms", "ts_max_ms", "bare_ts_max_ms"), NULL),
     "seq_max": -1,
     **dict.fromkeys(
@@ -40,17 +42,23 @@ _SCALARS: Final[dict[str, int]] = {
     "live_status": 0,
     "live_flags": 0,
     **dict.fromkeys((f"live_{name}" for name in LIVE_QUANTITIES), NULL),
-    **{
-        name: 0 if name in ("counted_mwh", "head_uj", "tail_uj", "readings", "dirty") else NULL for name in _LANE_FIELDS
-    },
+    **{name: 0 if name in _LANES_FROM_0 else NULL for name in _LANE_FIELDS},
 }
 _CLOSED: Final = tuple(
     f"closed_{name}" for name in ("key", "name", "start_ms", "last_ms", "end_ms", "reason", "revision")
 )
-_WIDE: Final[dict[str, tuple[int, int]]] = {  # column -> (values a slot, start value)
-    **dict.fromkeys(_CLOSED, (CLOSED_KEPT, 0)),
-    "ts_window_ms": (TS_WINDOW, NULL),
-    "ts_window_hash": (TS_WINDOW, 0),
+_WIDE: Final[dict[str, int]] = {  # column -> values a slot, which start at 0
+    **dict.fromkeys(_CLOSED, CLOSED_KEPT),
+    "ts_window_ms": TS_WINDOW,
+    "ts_window_hash": TS_WINDOW,
+}
+_COLUMNS: Final = (*_SCALARS, *_WIDE)
+# int64 but for these.
+_NARROW: Final[dict[str, type[np.integer[Any]]]] = {
+    **dict.fromkeys(("connector_key", "open_revision", "open_flagged", "closed_revision", "readings"), np.int32),
+    "live_flags": np.int16,
+    **dict.fromkeys(("open_occupied", "live_status", "closed_reason", "dirty"), np.int8),
+    **dict.fromkeys(("window", "ts_window_hash"), np.uint32),
 }
 
 
@@ -77,7 +85,7 @@ class Source:
 
 
 class PartitionState:
-    """The state of one partition. Columns are int64 arrays of at least `slots` rows; kernels index them by slot."""
+    """The state of one partition. Columns are arrays of at least `slots` rows; kernels index them by slot."""
 
     boot: I64
     boot_max: I64
@@ -85,38 +93,34 @@ class PartitionState:
     seq_max: I64
     ts_max_ms: I64
     bare_ts_max_ms: I64
-    window: I64
+    window: U32
     ts_window_ms: I64
-    ts_window_hash: I64
+    ts_window_hash: U32
     open_key: I64
     open_name: I64
     open_start_ms: I64
     open_last_ms: I64
-    open_revision: I64
-    open_occupied: I64
-    open_flagged: I64
+    open_revision: I32
+    open_occupied: I8
+    open_flagged: I32
     closed_key: I64
     closed_name: I64
     closed_start_ms: I64
     closed_last_ms: I64
     closed_end_ms: I64
-    closed_reason: I64
-    closed_revision: I64
-    connector_key: I64
-    dirty: I64
-    station: I64
+    closed_reason: I8
+    closed_revision: I32
+    connector_key: I32
+    dirty: I8
     arrival_ms: I64
     live_ts_ms: I64
-    live_status: I64
-    live_flags: I64
+    live_status: I8
+    live_flags: I16
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        self.slots = 0
-        self.connectors: list[tuple[str, int]] = []  # (station_id, connector_id) by slot
-        self.slot_of: dict[tuple[str, int], int] = {}
+        self.directory = Directory()
         self.session_name: list[str | None] = []  # the device's name of the open session, by slot
-        self.stations: dict[str, int] = {}
         self.station_newest_ms: I64 = np.full(SLOTS_AT_FIRST, NULL, np.int64)
         self.pending: I64 = np.empty(0, np.int64)  # windows not yet emitted: slot << 32 | minute
         self.stale: I64 = np.empty(0, np.int64)  # slots whose open session is ahead of its row, longest waiting first
@@ -126,7 +130,8 @@ class PartitionState:
         self._touched_entries: list[I64] = []
         self._touched_sources: set[str] = set()
         self._saved_slots = 0
-        self._allocate(SLOTS_AT_FIRST)
+        self._capacity = 0
+        self._reserve(SLOTS_AT_FIRST)
 
     @classmethod
     def fresh(cls, partition: int) -> "PartitionState":
@@ -135,49 +140,47 @@ class PartitionState:
 
     # -- slots ------------------------------------------------------------------------------------------------------
 
+    @property
+    def slots(self) -> int:
+        """How many are taken."""
+        return len(self.directory)
+
     def add_connectors(self, connectors: Sequence[tuple[str, int]], keys: Sequence[int]) -> None:
         """Make a slot for each (station_id, connector_id), which have these connector keys in the store."""
         first = self.slots
-        for connector in connectors:
-            self.slot_of[connector] = self.slots
-            self.connectors.append(connector)
-            self.session_name.append(None)
-            self.slots += 1
+        self.directory.add(connectors)
+        self.session_name += [None] * len(connectors)
         self._reserve(self.slots)
         self.connector_key[first : self.slots] = keys
-        self.station[first : self.slots] = [self._station(station_id) for station_id, _ in connectors]
 
-    def _station(self, station_id: str) -> int:
-        number = self.stations.setdefault(station_id, len(self.stations))
-        if number >= len(self.station_newest_ms):
-            grown = np.full(2 * len(self.station_newest_ms), NULL, np.int64)
-            grown[: len(self.station_newest_ms)] = self.station_newest_ms
-            self.station_newest_ms = grown
-        return number
-
-    def _allocate(self, capacity: int) -> None:
-        for name, start in _SCALARS.items():
-            setattr(self, name, np.full(capacity, start, np.int64))
-        for name, (width, start) in _WIDE.items():
-            shape = (capacity, width) if name in _CLOSED else capacity * width
-            setattr(self, name, np.full(shape, start, np.int64))
-        self.window = np.zeros(capacity * WINDOW, np.int64)
-        self._capacity = capacity
+    def _allocate(self, name: str, capacity: int) -> NDArray[np.integer[Any]]:
+        dtype = _NARROW.get(name, np.int64)
+        if start := _SCALARS.get(name, 0):
+            return np.full(capacity, start, dtype)
+        width = WINDOW if name == "window" else _WIDE.get(name, 1)
+        return np.zeros((capacity, width) if name in _CLOSED else capacity * width, dtype)
 
     def _reserve(self, slots: int) -> None:
+        """Room for so many, a quarter more than there was: what is free is memory that the process holds."""
+        stations = len(self.directory.stations)
+        if stations > len(self.station_newest_ms):
+            grown = np.full(max(stations, len(self.station_newest_ms) * 5 // 4), NULL, np.int64)
+            grown[: len(self.station_newest_ms)] = self.station_newest_ms
+            self.station_newest_ms = grown
         if slots <= self._capacity:
             return
-        names = (*_SCALARS, *_WIDE, "window")
-        held = {name: getattr(self, name) for name in names}
-        self._allocate(max(slots, 2 * self._capacity))
-        for name, column in held.items():
-            getattr(self, name)[: len(column)] = column
+        self._capacity = max(slots, self._capacity * 5 // 4, SLOTS_AT_FIRST)
+        for name in (*_COLUMNS, "window"):  # one after the other: never all of them twice
+            column = self._allocate(name, self._capacity)
+            if (held := getattr(self, name, None)) is not None:
+                _copy_used(column, slice(len(held)), held)
+            setattr(self, name, column)
 
     # -- what a step needs ------------------------------------------------------------------------------------------
 
     def lanes(self, slots: I64) -> Lanes:
         """Copies of the running energy of the open sessions of these slots."""
-        return Lanes(**{name: getattr(self, name)[slots] for name in _LANE_FIELDS})
+        return Lanes(**{name: getattr(self, name)[slots].astype(np.int64, copy=False) for name in _LANE_FIELDS})
 
     def put_lanes(self, slots: I64, lanes: Lanes, rows: I64) -> None:
         """Write rows of `lanes` back to these slots."""
@@ -238,10 +241,8 @@ class PartitionState:
 
     def _encode(self, slots: I64, entries: I64, sources: Iterable[str], first_new: int) -> bytes:
         columns = {name: _pack(getattr(self, name)[slots]) for name in (*_SCALARS, *_CLOSED)}
-        for name, (width, _) in _WIDE.items():
-            if name not in _CLOSED:
-                columns[name] = _pack(getattr(self, name).reshape(-1, width)[slots])
-        stations = len(self.stations)
+        for name in ("ts_window_ms", "ts_window_hash"):
+            columns[name] = _pack(getattr(self, name).reshape(-1, TS_WINDOW)[slots])
         return zstandard.ZstdCompressor(level=1).compress(
             _encoder.encode(
                 {
@@ -251,9 +252,9 @@ class PartitionState:
                     "entries": _pack(entries),
                     "entry_values": _pack(self.window[entries]),
                     "first_new": first_new,
-                    "connectors": self.connectors[first_new:],
+                    "connectors": self.directory.connectors(first_new),
                     "session_names": [self.session_name[slot] for slot in slots.tolist()],
-                    "station_newest_ms": _pack(self.station_newest_ms[:stations]),
+                    "station_newest_ms": _pack(self.station_newest_ms[: len(self.directory.stations)]),
                     "pending": _pack(self.pending),
                     "stale": _pack(self.stale),
                     "sources": {
@@ -277,10 +278,9 @@ class PartitionState:
         self.add_connectors(connectors, [0] * len(connectors))
         slots = _unpack(patch["slots"])
         for name, packed in patch["columns"].items():
-            width = _WIDE[name][0] if name in _WIDE else 1
-            column = getattr(self, name)
-            column.reshape(-1, width)[slots] = _unpack(packed).reshape(-1, width)
-        self.window[_unpack(patch["entries"])] = _unpack(patch["entry_values"])
+            column = getattr(self, name).reshape(-1, _WIDE.get(name, 1))
+            _copy_used(column, slots, _unpack(packed, name).reshape(-1, column.shape[1]))
+        self.window[_unpack(patch["entries"])] = _unpack(patch["entry_values"], "window")
         for slot, session_name in zip(slots.tolist(), patch["session_names"], strict=True):
             self.session_name[slot] = session_name
         newest = _unpack(patch["station_newest_ms"])
@@ -296,9 +296,17 @@ _BODY_BYTES_MAX: Final = 2**31  # 1 kB a connector: two million connectors in on
 _encoder = msgspec.msgpack.Encoder()
 
 
-def _pack(column: I64) -> bytes:
-    return np.ascontiguousarray(column, "<i8").tobytes()
+def _pack(column: NDArray[np.integer[Any]]) -> bytes:
+    return np.ascontiguousarray(column, column.dtype.newbyteorder("<")).tobytes()
 
 
-def _unpack(packed: bytes) -> I64:
-    return np.frombuffer(packed, "<i8").astype(np.int64)
+def _unpack(packed: bytes, name: str = "") -> NDArray[Any]:
+    """An int64 array, or one of the type of the column of that name."""
+    dtype = np.dtype(_NARROW.get(name, np.int64))
+    return np.frombuffer(packed, dtype.newbyteorder("<")).astype(dtype)
+
+
+def _copy_used(column: NDArray[Any], at: I64 | slice, values: NDArray[Any]) -> None:
+    """Write rows of a column. Where all of it is 0 before and after it is not touched: then it takes no memory yet."""
+    if values.any() or column.any():
+        column[at] = values

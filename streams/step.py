@@ -5,6 +5,7 @@ changed row is published (its revision) depends on the flush.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -94,9 +95,9 @@ def _judge(state: PartitionState, rows: Rows, lookup: Lookup) -> tuple[NDArray[n
     known = dedupe.Known()
     odd = rows.where(unknown)
     asked = state.connector_key[odd.slot], odd.boot, odd.seq, odd.ts_ms
-    stored = lookup.identities(asked[0].astype(np.int32), *asked[1:])
+    stored = lookup.identities(*asked)
     fingerprints = stored.payload_hash.astype(np.int64) & 0xFFFF_FFFF
-    known.add(stored.connector_key.astype(np.int64), stored.boot, stored.seq, stored.ts_ms, fingerprints)
+    known.add(stored.connector_key, stored.boot, stored.seq, stored.ts_ms, fingerprints)
     fresh = rows.where((verdict == Verdict.FRESH) & np.isin(rows.slot, odd.slot))
     known.add(state.connector_key[fresh.slot], fresh.boot, fresh.seq, fresh.ts_ms, fresh.fingerprint)
     verdict[unknown] = known.judge(*asked, odd.fingerprint)
@@ -107,7 +108,7 @@ def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: list[str], 
     for row in range(len(conflicts)):
         reading = conflicts.wire(state, row, names)
         refused.station_id.append(str(reading["station_id"]))
-        refused.connector_id.append(int(state.connectors[int(conflicts.slot[row])][1]))
+        refused.connector_id.append(state.directory.connector(int(conflicts.slot[row]))[1])
         refused.reason.append("conflict")
         refused.detail.append(CONFLICT_DETAIL)
         refused.raw.append(msgspec.json.encode(reading))
@@ -115,7 +116,7 @@ def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: list[str], 
 
 
 def _flag_late(state: PartitionState, rows: Rows, lateness_ms: int) -> None:
-    station = state.station[rows.slot]
+    station = state.directory.station[rows.slot]
     newest = state.station_newest_ms
     late = watermark.late_rows(newest, station, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
     rows.flags |= late * np.int64(Quality.LATE)
@@ -139,11 +140,11 @@ def _due_windows(state: PartitionState, added: dict[str, I64], now_ms: int, para
     pending = united(state.pending, changed)
     slot, bucket_ms = pending >> 32, (pending & 0xFFFF_FFFF) * windows.WINDOW_MS
     end_ms = bucket_ms + windows.WINDOW_MS
-    newest_ms = state.station_newest_ms[state.station[slot]]
+    newest_ms = state.station_newest_ms[state.directory.station[slot]]
     due = (newest_ms != NULL) & (end_ms <= np.maximum(newest_ms, 0) - params.lateness_ms)
     due |= end_ms + params.wall_cap_ms <= now_ms
     state.pending = pending[~due]
-    return {"connector_key": state.connector_key[slot[due]].astype(np.int32), "bucket_ms": bucket_ms[due]}
+    return {"connector_key": state.connector_key[slot[due]], "bucket_ms": bucket_ms[due]}
 
 
 def _remember_live(state: PartitionState, rows: Rows) -> None:
@@ -169,6 +170,6 @@ def _newest(candidate: NDArray[np.bool_], runs: Runs) -> I64:
     return last
 
 
-def _keep(column: I64, slot: I64, newest: I64, values: I64) -> None:
+def _keep(column: NDArray[np.integer[Any]], slot: I64, newest: I64, values: I64) -> None:
     found = newest >= 0
     column[slot[found]] = values[newest[found]]

@@ -1,10 +1,10 @@
 """Is this reading new? Exact, in constant memory per connector (anti-replay window after RFC 6479, with fingerprints).
 
 Identity is (boot, seq) of a connector; without boot it is (seq, ts), without seq it is ts. A window of the last WINDOW
-sequence numbers of the current boot holds a fingerprint of each reading, so that inside it "seen" and "seen with
-another payload" are certain. What the window cannot know (older sequence numbers, earlier boots, earlier timestamps)
-is UNKNOWN: the step asks the store. A fingerprint has 32 bits: of the readings that reuse an identity with another
-payload, one in four billion is taken for a duplicate.
+sequence numbers of the current boot holds a fingerprint of each reading and of nothing older, so that inside it "seen"
+and "seen with another payload" are certain. What the window cannot know (older sequence numbers, earlier boots, earlier
+timestamps) is UNKNOWN: the step asks the store. A fingerprint has 32 bits: of the readings that reuse an identity with
+another payload, one in four billion is taken for a duplicate.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,11 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import FAR, I64, NULL, Runs, rounds, runs_of, shifted
+from streams.kernels.runs import FAR, I32, I64, NULL, U32, Runs, rounds, runs_of, shifted
 
-WINDOW: Final = 64  # sequence numbers: at one reading in 10 s, ten minutes of reordering; 512 bytes a connector
+WINDOW: Final = 64  # sequence numbers: at one reading in 10 s, ten minutes of reordering; 256 bytes a connector
 TS_WINDOW: Final = 8  # recent timestamps of connectors without seq: only a cache in front of the store
 PASSES: Final = 4  # a lane with more odd readings than this in one batch (reboots, repetitions) is walked
-_LOW32: Final = 0xFFFF_FFFF
 
 
 class Verdict(IntEnum):
@@ -41,9 +40,9 @@ class DedupeState(Protocol):
     seq_max: I64  # -1: no reading with seq yet
     ts_max_ms: I64  # newest event time; NULL: none yet
     bare_ts_max_ms: I64  # newest event time among readings without seq; NULL: none yet
-    window: I64  # (slots * WINDOW,) seq & 0xFFFFFFFF << 32 | fingerprint; 0: empty
-    ts_window_ms: I64  # (slots * TS_WINDOW,) NULL: empty
-    ts_window_hash: I64  # (slots * TS_WINDOW,)
+    window: U32  # (slots * WINDOW,) fingerprint of seq at seq % WINDOW, for seq in (seq_max - WINDOW, seq_max]; 0: none
+    ts_window_ms: I64  # (slots * TS_WINDOW,)
+    ts_window_hash: U32  # (slots * TS_WINDOW,) 0: empty
 
 
 @dataclass(slots=True)
@@ -82,7 +81,7 @@ def judge(state: DedupeState, rows: Identities, runs: Runs) -> tuple[NDArray[np.
         changed.append(_judge_round(state, rows, odd, verdict))
         at = at[np.arange(len(at)) > stop[runs.of_row]]
         runs = runs_of(rows.slot[at])
-    for _, row in rounds(runs, np.ones(len(runs.key), np.bool_)):
+    for _, row in rounds(runs, np.arange(len(runs.key))):
         changed.append(_judge_round(state, rows, at[row], verdict))
     return verdict, np.concatenate([at[:0], *changed])
 
@@ -102,14 +101,29 @@ def _plain_prefix(state: DedupeState, rows: Identities, runs: Runs) -> I64:
 
 def _advance_plain(state: DedupeState, rows: Identities) -> I64:
     runs = runs_of(rows.slot)
+    if not len(runs.key):
+        return runs.key
     slot, last = runs.key, runs.start + runs.length - 1
+    before, newest = state.seq_max[slot], rows.seq[last]
     state.boot[slot] = rows.boot[last]
     state.boot_max[slot] = np.maximum(state.boot_max[slot], rows.boot[last])
-    state.seq_max[slot] = rows.seq[last]
-    if len(slot):
-        newest = np.maximum.reduceat(rows.ts_ms, runs.start)
-        state.ts_max_ms[slot] = np.maximum(state.ts_max_ms[slot], newest)
-    return _remember(state, rows.slot, rows.seq, rows.fingerprint)
+    state.seq_max[slot] = newest
+    state.ts_max_ms[slot] = np.maximum(state.ts_max_ms[slot], np.maximum.reduceat(rows.ts_ms, runs.start))
+    moved = np.minimum(newest - before, WINDOW)
+    skipping = moved > runs.length  # else each entry that the window moves over is written below
+    cleared = _clear(state, slot[skipping], newest[skipping], moved[skipping])
+    inside = rows.seq > (newest - WINDOW)[runs.of_row]
+    if inside.all():
+        return np.concatenate([cleared, _remember(state, rows.slot, rows.seq, rows.fingerprint)])
+    return np.concatenate([cleared, _remember(state, rows.slot[inside], rows.seq[inside], rows.fingerprint[inside])])
+
+
+def _clear(state: DedupeState, slot: I64, newest: I64, count: I64) -> I64:
+    """Empty the entries of the last `count` (at most WINDOW) sequence numbers up to `newest`. Returns them."""
+    back = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    entries: I64 = np.repeat(slot * WINDOW, count) + ((np.repeat(newest, count) - back) & (WINDOW - 1))
+    state.window[entries] = 0
+    return entries
 
 
 def _judge_round(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
@@ -122,9 +136,9 @@ def _judge_round(state: DedupeState, rows: Identities, at: I64, verdict: NDArray
 
 
 def _remember(state: DedupeState, slot: I64, seq: I64, fingerprint: I64) -> I64:
-    """Write into the window; of several rows for one entry the last stays, which is the newest."""
+    """Write into the window."""
     entry = slot * WINDOW + (seq & (WINDOW - 1))
-    state.window[entry] = ((seq & _LOW32) << 32) | fingerprint
+    state.window[entry] = fingerprint
     return entry
 
 
@@ -145,18 +159,18 @@ def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDAr
     inside = known_boot & ~above & (seq > seq_max - WINDOW)
 
     entry = state.window[slot * WINDOW + (seq & (WINDOW - 1))]
-    seen = (entry != 0) & (((entry >> 32) & _LOW32) == (seq & _LOW32))
-    same = (entry & _LOW32) == fingerprint
+    seen = entry != 0  # of this seq, where it is inside
+    same = entry == fingerprint
     fresh = first | restart | above | (inside & ~seen)
     # Without boot numbers a seq that comes again with other values may be of another life: its ts tells, in the store.
     certain = inside & (same | (boot != NULL))
     told = np.where(certain, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT), Verdict.UNKNOWN)
     verdict[at] = np.where(fresh, Verdict.FRESH, told)
 
-    cleared = slot[restart]
-    emptied = (cleared[:, None] * WINDOW + np.arange(WINDOW)).ravel()
-    state.window[emptied] = 0
     begin = first | restart
+    moved = np.where(restart, WINDOW, np.where(above, np.minimum(seq - seq_max, WINDOW), 0))
+    emptied = _clear(state, slot, seq, moved)
+    cleared = slot[restart]
     state.boot[slot[begin]] = boot[begin]
     state.boot_max[slot] = np.where(begin, np.maximum(boot, state.boot_max[slot]), state.boot_max[slot])
     state.boot_ts_ms[cleared] = np.where(next_boot, NULL, ts_ms)[restart]
@@ -172,7 +186,7 @@ def _judge_bare(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[
     ts_ms, fingerprint = rows.ts_ms[at], rows.fingerprint[at]
     fresh = ts_ms > state.bare_ts_max_ms[slot]
     entry = slot * TS_WINDOW + ((ts_ms // 1_000 * 0x9E37_79B1) >> 7 & (TS_WINDOW - 1))
-    seen = state.ts_window_ms[entry] == ts_ms
+    seen = (state.ts_window_ms[entry] == ts_ms) & (state.ts_window_hash[entry] != 0)
     same = state.ts_window_hash[entry] == fingerprint
     told = np.where(seen, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT), Verdict.UNKNOWN)
     verdict[at] = np.where(fresh, Verdict.FRESH, told)
@@ -190,18 +204,18 @@ class Known:
         self._fingerprints: dict[tuple[int, int, int, int], int] = {}
 
     @staticmethod
-    def _keys(connector: I64, boot: I64, seq: I64, ts_ms: I64) -> Iterable[tuple[int, int, int, int]]:
+    def _keys(connector: I32, boot: I64, seq: I64, ts_ms: I64) -> Iterable[tuple[int, int, int, int]]:
         """Identity as a tuple: ts counts only where there is no boot to tell one life of the device from another."""
         ts_ms = np.where((boot != NULL) & (seq != NULL), FAR, ts_ms)
         boot = np.where(seq == NULL, NULL, boot)
         return zip(connector.tolist(), boot.tolist(), seq.tolist(), ts_ms.tolist(), strict=True)
 
-    def add(self, connector: I64, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> None:
+    def add(self, connector: I32, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> None:
         """These are taken."""
         for key, value in zip(self._keys(connector, boot, seq, ts_ms), fingerprint.tolist(), strict=True):
             self._fingerprints.setdefault(key, value)
 
-    def judge(self, connector: I64, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> NDArray[np.int8]:
+    def judge(self, connector: I32, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> NDArray[np.int8]:
         """FRESH, DUPLICATE or CONFLICT of each row, in order; the fresh ones are taken from then on."""
         verdict = np.empty(len(connector), np.int8)
         for row, (key, value) in enumerate(

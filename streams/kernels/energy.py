@@ -9,6 +9,10 @@ next register fits the last good one, the candidate was a glitch (rollback, plac
 rises plausibly from the candidate, the meter was reset or replaced, and counting goes on from the candidate; what
 happened between the two is not billed. A small fall is never taken for a reset: it would be billed twice.
 
+Flags are of the order of arrival: a reading that comes behind a newer one is not judged, so that its flags do not
+depend on who else was in its batch. Figures are of the order of time: where readings of one batch overtook each other
+they are put in order for that. What came behind a newer one of an earlier batch only marks the session dirty.
+
 Units: registers mWh, power mW, time ms, integrated energy uJ (mW x ms, exact); 1 mWh = 3,600,000 uJ.
 """
 
@@ -18,7 +22,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, rounds, shifted
+from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, rounds, runs_of, shifted
 
 UJ_PER_MWH: Final = 3_600_000
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
@@ -68,6 +72,10 @@ class Lanes:
         nothing = dict.fromkeys(("counted_mwh", "head_uj", "tail_uj", "readings", "dirty"), 0)
         return cls(**{f.name: np.full(lanes, nothing.get(f.name, NULL), np.int64) for f in fields(cls)})
 
+    def at(self, lanes: I64) -> "Lanes":
+        """Copies of these lanes."""
+        return Lanes(*(getattr(self, f.name)[lanes] for f in fields(self)))
+
     def put(self, at: I64, other: "Lanes") -> None:
         """Overwrite the lanes at these places with all lanes of `other`, in order."""
         for f in fields(self):
@@ -97,12 +105,46 @@ def advance(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> ND
     flags = np.zeros(len(samples.ts_ms), np.int16)
     if not len(runs.key):
         return flags
-    plain = _plain_lanes(lanes, samples, runs, power_max_mw)
-    _advance_plain(lanes, samples, runs, plain, power_max_mw)
-    for of_runs, at in rounds(runs, ~plain):
-        flags[at] = _round(lanes, samples, runs.key[of_runs], at, power_max_mw)
+    odd = np.flatnonzero(~_advance_plain(lanes, samples, runs, power_max_mw))
+    before = lanes.at(runs.key[odd])
+    _advance_odd(lanes, samples, runs, odd, flags, power_max_mw)
+    _put_in_order(lanes, before, samples, runs, odd, power_max_mw)
     flags[samples.power_mw > power_max_mw] |= IMPLAUSIBLE
     return flags
+
+
+def _advance_odd(
+    lanes: Lanes, samples: Samples, runs: Runs, odd: I64, flags: NDArray[np.int16], power_max_mw: int
+) -> None:
+    """Reading by reading, the odd runs side by side."""
+    for of_runs, at in rounds(runs, odd):
+        flags[at] = _round(lanes, samples, runs.key[of_runs], at, power_max_mw)
+
+
+def _put_in_order(lanes: Lanes, before: Lanes, samples: Samples, runs: Runs, odd: I64, power_max_mw: int) -> None:
+    """Account anew, in order of time, for the runs that became dirty: `before` are their lanes before this batch.
+
+    Where that settles it (all are newer than what came before, none is of the same moment) the lane has the figures,
+    if it would go on judging registers as it does by arrival; else it stays dirty, for all of its readings to be asked.
+    """
+    mixed = np.flatnonzero((lanes.dirty[runs.key[odd]] != 0) & (before.dirty == 0))
+    if not len(mixed):
+        return
+    place = np.full(len(runs.key), -1)
+    place[odd[mixed]] = np.arange(len(mixed))
+    lane_of_row = place[runs.of_row]
+    rows = np.flatnonzero(lane_of_row >= 0)
+    rows = rows[np.lexsort((samples.seq[rows], samples.ts_ms[rows], lane_of_row[rows]))]
+    ordered = Samples(*(getattr(samples, f.name)[rows] for f in fields(samples)))
+    rated, again = before.at(mixed), runs_of(lane_of_row[rows])
+    rest = np.flatnonzero(~_advance_plain(rated, ordered, again, power_max_mw))
+    _advance_odd(rated, ordered, again, rest, np.zeros(len(rows), np.int16), power_max_mw)
+
+    lane = runs.key[odd[mixed]]
+    settled = rated.dirty == 0
+    for name in Lanes.CARRIED:
+        settled &= getattr(rated, name) == getattr(lanes, name)[lane]
+    lanes.put(lane[settled], rated.at(np.flatnonzero(settled)))
 
 
 def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: int) -> Bools:
@@ -145,9 +187,11 @@ def _plain_lanes(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) 
     return plain
 
 
-def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, plain: Bools, power_max_mw: int) -> None:
+def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
+    """Account for the plain runs in closed form. Returns which these are."""
+    plain = _plain_lanes(lanes, samples, runs, power_max_mw)
     if not plain.any():
-        return
+        return plain
     lane, start = runs.key[plain], runs.start[plain]
     last = start + runs.length[plain] - 1
     held = _held_before(lanes, samples, runs, power_max_mw)
@@ -175,6 +219,7 @@ def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, plain: Bools, pow
     lanes.last_ts_ms[lane] = samples.ts_ms[last]
     lanes.last_seq[lane] = samples.seq[last]
     lanes.readings[lane] += runs.length[plain]
+    return plain
 
 
 def _held_before(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> I64:

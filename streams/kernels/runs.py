@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
+I16 = NDArray[np.int16]
+I8 = NDArray[np.int8]
+U32 = NDArray[np.uint32]
 Bools = NDArray[np.bool_]
 
 NULL: int = np.iinfo(np.int64).min  # "the device said nothing", in every int64 column
@@ -91,9 +94,9 @@ def united(left: I64, right: I64) -> I64:
     return both[keep]
 
 
-def rounds(runs: Runs, chosen: Bools) -> list[tuple[I64, I64]]:
+def rounds(runs: Runs, chosen: I64) -> list[tuple[I64, I64]]:
     """For the chosen runs: round r as (runs that have an r-th row, index of that row)."""
-    lanes = np.flatnonzero(chosen)
+    lanes = chosen
     steps = []
     rank = 0
     while len(lanes):

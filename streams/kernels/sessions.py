@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, any_of
+from streams.kernels.runs import FAR, I8, I32, I64, NULL, Bools, Runs, any_of
 
 CLOSED_KEPT: Final = 2  # sessions a connector remembers after their close; others, if named, the store knows
 
@@ -36,15 +36,15 @@ class SessionState(Protocol):
     open_name: I64  # fingerprint of the device's name; 0: it has none
     open_start_ms: I64
     open_last_ms: I64
-    open_revision: I64
-    open_occupied: I64  # 1: an occupying status was seen
+    open_revision: I32
+    open_occupied: I8  # 1: an occupying status was seen
     closed_key: I64  # (slots, CLOSED_KEPT), newest first; 0: none
     closed_name: I64
     closed_start_ms: I64
     closed_last_ms: I64
     closed_end_ms: I64  # explicit end; FAR where there is none
-    closed_reason: I64
-    closed_revision: I64
+    closed_reason: I8
+    closed_revision: I32
 
 
 @dataclass(slots=True)

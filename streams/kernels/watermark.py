@@ -6,11 +6,14 @@ each other's.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streams.kernels.runs import I64, NULL, Bools, arrival_order, running_max, runs_of
 
 
-def late_rows(newest_ms: I64, station: I64, ts_ms: I64, trusted: Bools, arrival: I64, lateness_ms: int) -> Bools:
+def late_rows(
+    newest_ms: I64, station: NDArray[np.integer], ts_ms: I64, trusted: Bools, arrival: I64, lateness_ms: int
+) -> Bools:
     """Whether each reading is behind its station's watermark at the moment it arrives. Advances `newest_ms`.
 
     newest_ms: (stations,) newest trusted event time; NULL: none. station, ts_ms, trusted, arrival: (rows,); `arrival`

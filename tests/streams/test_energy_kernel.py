@@ -1,5 +1,7 @@
 """What a session's readings come to: one case per rule, in mWh and minutes."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -12,11 +14,13 @@ MINUTE_MS = 60_000
 POWER_MAX_MW = 400_000_000  # 400 kW
 
 
-def rated(readings: list[tuple[int, int | None, int | None]]) -> tuple[Lanes, list[Quality]]:
-    """Rate one session of (minute, register mWh, power mW)."""
-    lanes = Lanes.fresh(1)
+def rated(
+    readings: list[tuple[int, int | None, int | None]], *, seq: list[int] | None = None, lanes: Lanes | None = None
+) -> tuple[Lanes, list[Quality]]:
+    """Rate one session of (minute, register mWh, power mW), or what comes after in the session of `lanes`."""
+    lanes = lanes or Lanes.fresh(1)
     column = [np.array([NULL if v is None else v for v in values], np.int64) for values in zip(*readings, strict=True)]
-    samples = Samples(column[0] * MINUTE_MS, np.arange(len(readings)), column[1], column[2])
+    samples = Samples(column[0] * MINUTE_MS, np.array(seq or range(len(readings))), column[1], column[2])
     runs = runs_of(np.zeros(len(readings), np.int64))
     flags = energy.advance(lanes, samples, runs, POWER_MAX_MW)
     return lanes, [Quality(int(flag)) for flag in flags]
@@ -84,11 +88,34 @@ def test_after_the_last_register_power_is_provisional() -> None:
     assert lanes.energy_uj()[0] == KWH * UJ_PER_MWH == lanes.integrated_uj()[0]
 
 
-def test_readings_out_of_order_mark_the_session_and_count_nothing() -> None:
-    lanes, _ = rated([(0, 0, None), (2, 800, None), (1, 300, None), (3, 900, None)])
+def test_readings_that_overtake_each_other_in_a_batch_come_to_the_same_as_in_order() -> None:
+    in_order = [(0, 0, 6_000_000), (1, 300, 7_000_000), (2, 800, None), (3, 900, 8_000_000), (4, None, 0)]
+    expected, _ = rated(in_order)
+    for arrival in ([0, 2, 1, 3, 4], [2, 1, 0, 3, 4], [3, 0, 1, 2, 4]):
+        lanes, _ = rated([in_order[i] for i in arrival], seq=arrival)
+        for field in fields(Lanes):
+            assert getattr(lanes, field.name)[0] == getattr(expected, field.name)[0], field.name
+    assert expected.dirty[0] == 0
+
+
+def test_what_comes_behind_a_newer_one_of_an_earlier_batch_marks_the_session_and_counts_nothing() -> None:
+    lanes, _ = rated([(0, 0, None), (2, 800, None)])
+    rated([(1, 300, None), (3, 900, None)], lanes=lanes)
     assert lanes.dirty[0] == 1
     assert lanes.readings[0] == 4
     assert lanes.energy_uj()[0] == 900 * UJ_PER_MWH
+
+
+def test_a_session_that_judges_its_registers_otherwise_than_their_order_stays_marked() -> None:
+    """The newest register came behind a newer reading: it counts, but what comes next is judged by the one before."""
+    lanes, _ = rated([(0, 0, None), (2, None, None), (1, 300, None)])
+    assert lanes.dirty[0] == 1
+    assert lanes.register_last_mwh[0] == 0
+
+
+def test_readings_of_one_moment_leave_the_session_marked() -> None:
+    lanes, _ = rated([(0, 0, None), (1, 300, None), (1, 500, None)], seq=[0, 1, 1])
+    assert lanes.dirty[0] == 1
 
 
 def test_a_power_beyond_any_charger_is_not_held() -> None:
