@@ -1,67 +1,39 @@
-"""Keyset paging: a cursor holds the key of the last row seen, and the next page starts behind it.
-
-Rows that arrive meanwhile may stand on later pages; what was seen is never repeated, however much is inserted.
-"""
-
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
-from datetime import datetime, timedelta
-from typing import Annotated, Final, TypeVar
-
-import msgspec
-from starlette.datastructures import URL
+"""Keyset paging (see kit/paging), with the services' error."""
 
 from api.errors import BadQuery
-from kit.clock import EPOCH
+from kit.paging import (
+    CURSOR_CHARS_MAX,
+    AnyCursor,
+    Cursor,
+    Int16,
+    Int64,
+    Micros,
+    encode_cursor,
+    from_micros,
+    link_header,
+    next_url,
+    to_micros,
+)
+from kit.paging import decode_cursor as _decode_cursor
 
-CURSOR_CHARS_MAX: Final = 120  # the longest key, a tag and four 64-bit integers, is 48 bytes or 64 characters
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-Int16 = Annotated[int, msgspec.Meta(ge=-(2**15), lt=2**15)]
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Micros = Annotated[int, msgspec.Meta(ge=0, lt=10_413_792_000_000_000)]  # µs since the Unix epoch, before the year 2300
-
-
-class Cursor(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Base of the keys, one subclass a kind of page; the tag keeps one from being taken for another."""
-
-
-AnyCursor = TypeVar("AnyCursor", bound=Cursor)
-
-
-def encode_cursor(key: Cursor) -> str:
-    """The key as opaque text, safe in a URL."""
-    return urlsafe_b64encode(msgspec.msgpack.encode(key)).rstrip(b"=").decode()
+__all__ = [
+    "CURSOR_CHARS_MAX",
+    "Cursor",
+    "Int16",
+    "Int64",
+    "Micros",
+    "decode_cursor",
+    "encode_cursor",
+    "from_micros",
+    "link_header",
+    "next_url",
+    "to_micros",
+]
 
 
 def decode_cursor(text: str, kind: type[AnyCursor]) -> AnyCursor:
     """The key again. Raises BadQuery where the text is not a cursor of this kind of page."""
     try:
-        return msgspec.msgpack.decode(urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)), type=kind)
-    except (Base64Error, UnicodeError, msgspec.MsgspecError) as error:
-        raise BadQuery(
-            "cursor is not one of this query; follow the `next` of its last page, or leave it out"
-        ) from error
-
-
-def to_micros(moment: datetime) -> int:
-    """µs since the Unix epoch, exactly."""
-    return (moment - EPOCH) // _MICROSECOND
-
-
-def from_micros(moment_us: int) -> datetime:
-    """The aware UTC datetime of µs since the Unix epoch."""
-    return EPOCH + timedelta(microseconds=moment_us)
-
-
-def next_url(url: URL, cursor: str | None, **fixed: str) -> str | None:
-    """The next page's address, relative to the host: this one's, with `fixed` query parameters and the cursor set."""
-    if cursor is None:
-        return None
-    following = url.include_query_params(**fixed, cursor=cursor)
-    return f"{following.path}?{following.query}"
-
-
-def link_header(following: str | None) -> dict[str, str]:
-    """The `Link` header (RFC 8288) of a page with that `next`."""
-    return {} if following is None else {"Link": f'<{following}>; rel="next"'}
+        return _decode_cursor(text, kind)
+    except ValueError as error:
+        raise BadQuery(str(error)) from error
