@@ -1,0 +1,51 @@
+"""What a session costs, in whole numbers, from its stored readings and its tariff alone: docs/adr/0009 in plain Python.
+
+Pure: no clock, no I/O. The same page is computed once more, and apart, by the stream's cost kernel.
+"""
+
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from billing.rating.consume import Used, consume
+from billing.rating.errors import NoReadings, RatingError
+from billing.rating.price import Rated, Rounding, price, together
+from billing.rating.readings import POWER_MAX_MW, LeftOut, Reason, StoredReading, usage_of
+from billing.rating.usage import Usage, reservation_usage
+from schemas.tariff import Tariff
+
+__all__ = [
+    "LeftOut",
+    "NoReadings",
+    "Rated",
+    "RatingError",
+    "Reason",
+    "Rounding",
+    "StoredReading",
+    "Usage",
+    "Used",
+    "consume",
+    "price",
+    "rate_readings",
+    "rate_usage",
+    "reservation_usage",
+    "together",
+    "usage_of",
+]
+
+
+def rate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> tuple[list[Used], Rated]:
+    """What a usage consumed of each component of the tariff, and what that comes to. `zone`: the station's."""
+    consumption = consume(tariff, zone, usage)
+    return consumption, price(tariff, consumption, bounded=usage.reservation is None)
+
+
+def rate_readings(
+    tariff: Tariff,
+    zone: ZoneInfo,
+    readings: Sequence[StoredReading],
+    end_ms: int | None = None,
+    power_max_mw: int = POWER_MAX_MW,
+) -> tuple[list[Used], Rated]:
+    """The same of the readings of a session, up to its explicit end, where it has one. Raises NoReadings."""
+    usage, _ = usage_of(readings, end_ms, power_max_mw)
+    return rate_usage(tariff, zone, usage)

@@ -1,0 +1,200 @@
+"""From consumption to money (docs/adr/0009): step_size, lines, totals, bounds. Integers all through.
+
+Amounts are micro-units of the tariff's currency, VAT rates millionths. A quantity times a price and an amount times a
+rate are rounded half up to the micro-unit, each once; every rounding is written down.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
+
+from schemas.tariff import Dimension, Price, PriceComponent, Tariff
+
+MICRO_DIGITS: Final = 6
+VAT_DIGITS: Final = 4  # a percentage with four digits is a whole number of millionths
+MILLIONTHS: Final = 1_000_000
+
+# What a volume is divided by for the unit that its price is of: mWh in a kWh, ms in an hour.
+VOLUME_PER_UNIT: Final[Mapping[str, int]] = MappingProxyType(
+    {Dimension.ENERGY: 1_000_000, Dimension.TIME: 3_600_000, Dimension.PARKING_TIME: 3_600_000, Dimension.FLAT: 1}
+)
+UNITS: Final[Mapping[str, str]] = MappingProxyType(
+    {Dimension.ENERGY: "kWh", Dimension.TIME: "h", Dimension.PARKING_TIME: "h", Dimension.FLAT: "session"}
+)
+# A step of ENERGY is of Wh, one of time of seconds: both a thousand of what volumes are counted in.
+VOLUME_PER_STEP: Final = 1_000
+
+MIN_PRICE: Final = "MIN_PRICE"
+MAX_PRICE: Final = "MAX_PRICE"
+
+
+class Consumed(Protocol):
+    """What was used of a component: `consume.Used`, or the `Consumption` of an event."""
+
+    @property
+    def element(self) -> int: ...
+    @property
+    def dimension(self) -> str: ...
+    @property
+    def volume(self) -> int: ...
+    @property
+    def last(self) -> bool: ...
+
+
+class Line(NamedTuple):
+    """One component's part of a bill."""
+
+    element: int  # its place in the tariff, from 0
+    dimension: str
+    volume: int  # billed. ENERGY: mWh; TIME, PARKING_TIME: ms; FLAT: 1
+    added: int  # the part of it that step_size added
+    price_micros: int  # excl. VAT, per unit
+    vat_millionths: int | None  # None: no VAT applies
+    amount_excl_micros: int
+    vat_micros: int
+
+    @property
+    def unit(self) -> str:
+        """What the price is per."""
+        return UNITS[self.dimension]
+
+
+class Adjustment(NamedTuple):
+    """What a minimum or maximum price changes. Below 0 where a maximum lowers."""
+
+    bound: str  # MIN_PRICE | MAX_PRICE
+    amount_excl_micros: int
+    vat_micros: int
+
+
+class Rounding(NamedTuple):
+    """A value that was not whole, as the fraction `numerator / denominator`, and what it became."""
+
+    what: str  # "0 ENERGY step_size" | "0 ENERGY amount" | "0 ENERGY vat" | "MIN_PRICE incl_vat" ...
+    numerator: int
+    denominator: int
+    result: int
+    rule: str  # up | half up
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What consumption comes to. Totals are the sums of lines and adjustments."""
+
+    currency: str
+    lines: tuple[Line, ...]
+    adjustments: tuple[Adjustment, ...]
+    roundings: tuple[Rounding, ...]
+    total_excl_micros: int
+    total_incl_micros: int
+
+
+def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = True) -> Rated:
+    """Price the consumption of charging, or of a reservation (`bounded=False`: it has no minimum and maximum).
+
+    Raises ValueError if the consumption is not of this tariff.
+    """
+    roundings: list[Rounding] = []
+    added = _steps(tariff, consumption, roundings)
+    lines = [_line(tariff, one, added.get(place, 0), roundings) for place, one in enumerate(consumption)]
+    excl_micros = sum(line.amount_excl_micros for line in lines)
+    incl_micros = excl_micros + sum(line.vat_micros for line in lines)
+    adjustments: list[Adjustment] = []
+    if bounded:
+        for bound, limit in ((MIN_PRICE, tariff.min_price), (MAX_PRICE, tariff.max_price)):
+            if limit is not None:
+                before = (excl_micros, incl_micros)
+                excl_micros, incl_micros = _bounded(bound, limit, excl_micros, incl_micros, roundings)
+                if (excl_micros, incl_micros) != before:
+                    excl_moved = excl_micros - before[0]
+                    adjustments.append(Adjustment(bound, excl_moved, incl_micros - before[1] - excl_moved))
+    return Rated(tariff.currency, tuple(lines), tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
+
+
+def together(parts: Iterable[Rated]) -> Rated:
+    """A bill of a reservation and the charging that followed it, of one tariff."""
+    parts = list(parts)
+    return Rated(
+        parts[0].currency,
+        tuple(line for part in parts for line in part.lines),
+        tuple(adjustment for part in parts for adjustment in part.adjustments),
+        tuple(rounding for part in parts for rounding in part.roundings),
+        sum(part.total_excl_micros for part in parts),
+        sum(part.total_incl_micros for part in parts),
+    )
+
+
+def half_up(numerator: int, denominator: int) -> int:
+    """The whole number nearest to a fraction of no negative numbers; of two equally near the higher."""
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def micros_of(amount: Decimal) -> int:
+    """A price of a tariff in micro-units: exact, the schema admits no finer ones."""
+    return int(amount.scaleb(MICRO_DIGITS))
+
+
+def _steps(tariff: Tariff, consumption: Sequence[Consumed], roundings: list[Rounding]) -> dict[int, int]:
+    """What step_size adds, by place in the consumption: once for energy, once for time, to the last used of either."""
+    added: dict[int, int] = {}
+    for place, one in enumerate(consumption):
+        if not one.last:
+            continue
+        step = _component(tariff, one).step_size * VOLUME_PER_STEP
+        total = sum(other.volume for other in consumption if other.dimension == one.dimension)
+        if step and total % step:
+            stepped = -(-total // step) * step  # the quotient rounded up
+            added[place] = stepped - total
+            roundings.append(Rounding(f"{one.element} {one.dimension} step_size", total, 1, stepped, "up"))
+    return added
+
+
+def _line(tariff: Tariff, one: Consumed, added: int, roundings: list[Rounding]) -> Line:
+    component = _component(tariff, one)
+    volume, price_micros = one.volume + added, micros_of(component.price)
+    name = f"{one.element} {one.dimension}"
+    per_unit = VOLUME_PER_UNIT[one.dimension]
+    amount_micros = _rounded(f"{name} amount", volume * price_micros, per_unit, roundings)
+    vat_millionths, vat_micros = None, 0
+    if component.vat is not None:
+        vat_millionths = int(component.vat.scaleb(VAT_DIGITS))
+        vat_micros = _rounded(f"{name} vat", amount_micros * vat_millionths, MILLIONTHS, roundings)
+    return Line(one.element, one.dimension, volume, added, price_micros, vat_millionths, amount_micros, vat_micros)
+
+
+def _bounded(
+    bound: str, limit: Price, excl_micros: int, incl_micros: int, roundings: list[Rounding]
+) -> tuple[int, int]:
+    """Totals excl. and incl. VAT, held to a minimum or a maximum."""
+    nearer = max if bound == MIN_PRICE else min
+    limit_micros = micros_of(limit.excl_vat)
+    excl_after = nearer(excl_micros, limit_micros)
+    if limit.incl_vat is not None:
+        incl_after = nearer(incl_micros, micros_of(limit.incl_vat))
+    elif excl_after == excl_micros:
+        incl_after = incl_micros
+    elif excl_micros == 0:
+        incl_after = limit_micros
+    else:
+        incl_after = _rounded(f"{bound} incl_vat", incl_micros * excl_after, excl_micros, roundings)
+    if bound == MIN_PRICE:
+        return excl_after, max(incl_after, excl_after)
+    return min(excl_after, incl_after), incl_after
+
+
+def _rounded(what: str, numerator: int, denominator: int, roundings: list[Rounding]) -> int:
+    result = half_up(numerator, denominator)
+    if result * denominator != numerator:
+        roundings.append(Rounding(what, numerator, denominator, result, "half up"))
+    return result
+
+
+def _component(tariff: Tariff, one: Consumed) -> PriceComponent:
+    """The first of its dimension in its element."""
+    if 0 <= one.element < len(tariff.elements):
+        for component in tariff.elements[one.element].price_components:
+            if component.type == one.dimension:
+                return component
+    raise ValueError(f"the tariff has no {one.dimension} in element {one.element}")
