@@ -23,10 +23,10 @@ def minor_digits(currency: str) -> int:
 
 
 def to_minor(micros: int, currency: str) -> int:
-    """An amount in minor units, rounded half up. Raises ValueError below 0: what is credited is negated, not rounded."""
+    """An amount in minor units, rounded half up. Raises ValueError below 0: a credit is negated, not rounded."""
     if micros < 0:
         raise ValueError(f"{micros} micro-units of {currency} cannot be asked for")
-    unit_micros = 10 ** (_MICRO_DIGITS - minor_digits(currency))
+    unit_micros: int = 10 ** (_MICRO_DIGITS - minor_digits(currency))
     return (2 * micros + unit_micros) // (2 * unit_micros)
 
 

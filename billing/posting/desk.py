@@ -8,14 +8,17 @@ from uuid import UUID, uuid4
 
 from billing.documents import (
     CdrStatus,
+    STANDING,
     Claim,
     Invoice,
+    InvoiceKind,
     InvoiceStatus,
     Line,
     Number,
     make_credit_note,
     make_invoice,
 )
+from billing.errors import Conflict, NotFound
 from billing.posting import store
 from billing.posting.events import Told, invoice_created, invoice_updated
 from billing.posting.metrics import PostingMetrics
@@ -89,14 +92,37 @@ class Desk:
             fresh = [posting for posting in postings if posting.event_id in new]
             await _assign(connection, work, fresh)
             await _claim(connection, work, fresh)
-            await _write(connection, work)
-            if work.number != number:
-                await store.advance(connection, work.number)
-            await insert_async(connection, SCHEMA, work.events)
-        self._count(work, len(postings))
+            await self._finish(connection, work, number)
+        self._metrics.batch_events.observe(len(postings))
+        self._count(work)
 
-    def _count(self, work: _Work, postings: int) -> None:
-        self._metrics.batch_events.observe(postings)
+    async def cancel(self, connection: Transaction, invoice_id: UUID, reason: str, told: Told) -> Invoice:
+        """Cancel an invoice by a credit note, which is returned; nothing more is asked for its subject.
+
+        `connection`: of an open transaction, which commits at once. Raises NotFound, Conflict.
+        """
+        number = await store.lock(connection)
+        invoice = (await store.invoices(connection, [invoice_id])).get(invoice_id)
+        if invoice is None:
+            raise NotFound(f"no invoice {invoice_id}")
+        if invoice.kind is not InvoiceKind.INVOICE or invoice.status not in STANDING:
+            raise Conflict(
+                f"{invoice.kind} {invoice.number} is {invoice.status}: only an open or paid invoice is cancelled"
+            )
+        work = _Work(number, self._clock.now())
+        notes = await _credit(connection, work, {invoice_id: told}, InvoiceStatus.CANCELLED, reason)
+        await store.cancel_cdr(connection, invoice.subject_id)
+        await self._finish(connection, work, number)
+        self._count(work)
+        return notes[0]
+
+    async def _finish(self, connection: Transaction, work: _Work, number: Number) -> None:
+        await _write(connection, work)
+        if work.number != number:
+            await store.advance(connection, work.number)
+        await insert_async(connection, SCHEMA, work.events)
+
+    def _count(self, work: _Work) -> None:
         for outcome in work.outcomes:
             self._metrics.claims.labels(outcome).inc()
         for document, _ in work.documents:
@@ -136,7 +162,7 @@ async def _claim(connection: Transaction, work: _Work, postings: Sequence[Postin
         if verdict.invoiced and known.invoice_id is not None
     }
     if credited:
-        await credit(connection, work, credited, InvoiceStatus.CREDITED, LATE)
+        await _credit(connection, work, credited, InvoiceStatus.CREDITED, LATE)
     for claim, told, known, verdict in verdicts:
         _decide(work, claim, told, known, verdict)
 
@@ -161,7 +187,7 @@ def _decide(work: _Work, claim: Claim, told: Told, known: Standing, verdict: Ver
         work.issue(invoice, claim.rated.lines, told)
 
 
-async def credit(
+async def _credit(
     connection: Transaction, work: _Work, credited: dict[UUID, Told], status: InvoiceStatus, reason: str
 ) -> list[Invoice]:
     """Cancel these invoices by a credit note each, and move them to that status; the credit notes."""

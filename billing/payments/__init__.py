@@ -1,0 +1,1 @@
+"""The money that moves: charging invoices, refunding credit notes, through payment providers."""
