@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
 from streams import events
 from streams.connections import Connection
@@ -67,6 +69,7 @@ JOIN telemetry.window_1m AS w ON w.connector_key = asked.connector_key
 JOIN telemetry.connector AS c ON c.connector_key = asked.connector_key ORDER BY asked.place
 """  # noqa: S608  # the names are a class's
 
+_NO_ID: Final = bytes(16)
 _SESSION_IDS_KEPT: Final = 65_536  # of the sessions that were written last: 10 MB
 
 
@@ -156,10 +159,19 @@ def _sorted(readings: Columns) -> Columns:
 def _session_columns(effects: Effects) -> Columns:
     ids = b"".join(_id_bytes(key) for key in effects.sessions["session_key"].tolist())
     names = [b"" if name is None else name.encode() for name in effects.session_ids]
+    versions = [effects.tariffs.get(key) for key in effects.sessions["tariff_key"].tolist()]
+    consumed = [effects.consumption.get(key) for key in effects.sessions["session_key"].tolist()]
     return effects.sessions | {
         "id": np.frombuffer(ids, "V16"),
-        "session_id": np.array(names, np.bytes_) if names else np.empty(0, "S1"),
+        "session_id": _texts(names),
+        "tariff_version": np.frombuffer(b"".join(_NO_ID if v is None else v.id.bytes for v in versions), "V16"),
+        "currency": _texts([b"" if v is None else v.tariff.currency.encode() for v in versions]),
+        "consumption": _texts([b"" if used is None else msgspec.json.encode(used) for used in consumed]),
     }
+
+
+def _texts(texts: list[bytes]) -> NDArray[np.bytes_]:
+    return np.array(texts, np.bytes_) if any(texts) else np.zeros(len(texts), "S1")
 
 
 @lru_cache(maxsize=_SESSION_IDS_KEPT)

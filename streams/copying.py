@@ -24,8 +24,8 @@ _WIDTH: Final = {"int2": 2, "int4": 4, "int8": 8, "timestamptz": 8, "uuid": 16}
 def encode(table: Table, columns: Columns) -> Iterator[bytes]:
     """The bytes to send after `table.copy_into(…)`, in chunks.
 
-    `columns` by `Field.source`, equal lengths: integers with the least value of their dtype for null, `uuid` as V16,
-    `text` as S (UTF-8) with no trailing NUL and b"" for null.
+    `columns` by `Field.source`, equal lengths: integers with the least value of their dtype for null, `uuid` as V16
+    with zeros for null, `text` as S (UTF-8) with no trailing NUL and b"" for null.
     Raises ValueError for a moment outside of what timestamptz holds.
     """
     rows = len(columns[table.fields[0].source])
@@ -91,7 +91,11 @@ def _lengths(
         return np.where(used == 0, -1, used).astype(np.int32), np.arange(width) >= used[:, np.newaxis]
     if not field.nullable:
         return width, None
-    null = np.equal(values, np.iinfo(values.dtype.type).min)  # type: ignore[type-var]  # all but text are integers
+    if field.type == "uuid":
+        octets = np.ascontiguousarray(values).view(np.uint8).reshape(-1, width)
+        null: NDArray[np.bool_] = (octets == 0).all(axis=1)
+    else:
+        null = np.equal(values, np.iinfo(values.dtype.type).min)  # type: ignore[type-var]  # the others are integers
     if not null.any():
         return width, None
     return np.where(null, -1, width).astype(np.int32), np.broadcast_to(null[:, np.newaxis], (len(values), width))

@@ -9,6 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.events import Consumption
+from streams.tariff_version import TariffVersion
+
 Columns = dict[str, NDArray[np.generic]]
 
 NULL_I64: Final = np.iinfo(np.int64).min
@@ -55,6 +58,18 @@ WINDOW_COLUMNS: Final = {
     "energy_last_mwh": np.int64,
 }
 
+# What a session costs, in millionths of the tariff's currency; null without a tariff. `tariff_key` is pricing's
+# version; the parts are excl. VAT, before min_price and max_price.
+COST_COLUMNS: Final = (
+    "tariff_key",
+    "cost_excl_micros",
+    "cost_incl_micros",
+    "cost_energy_micros",
+    "cost_time_micros",
+    "cost_parking_micros",
+    "cost_flat_micros",
+)
+
 # telemetry.session, by session_key: the whole row as it stands after the step (an upsert replaces it).
 SESSION_COLUMNS: Final = {
     "session_key": np.int64,  # unique for ever: partition << 48 | counter of the partition
@@ -70,6 +85,7 @@ SESSION_COLUMNS: Final = {
     "readings": np.int32,
     "flagged": np.int32,
     "revision": np.int32,  # 0 while never completed; +1 with every completion or change after it
+    **dict.fromkeys(COST_COLUMNS, np.int64),
 }
 
 
@@ -94,6 +110,21 @@ class SourceProgress:
     items_received: int
 
 
+@dataclass(frozen=True, slots=True)
+class CostNews:
+    """The cost of a running session moved: for session.cost_updated.v1."""
+
+    session_key: int
+    station_id: str
+    connector_id: int
+    session_id: str | None
+    as_of_ms: int  # event time of the newest reading
+    energy_uj: int
+    tariff_key: int
+    excl_vat_micros: int
+    incl_vat_micros: int
+
+
 @dataclass(slots=True)
 class Effects:
     """Everything one flush changes, but for the state, which goes beside it."""
@@ -111,6 +142,10 @@ class Effects:
     duplicate: int
     quarantined: int  # len(refused), but for unreadable frames, which count their header's items
     touched: NDArray[np.int64]  # slots whose live document changed
+    # Of completed sessions with a tariff, by session_key.
+    consumption: dict[int, list[Consumption]] = field(default_factory=dict)
+    costs: list[CostNews] = field(default_factory=list)
+    tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
 
 
 @dataclass(frozen=True, slots=True)

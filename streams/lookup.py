@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.tariff_version import TariffVersion
+
 
 class StoredIdentity(NamedTuple):
     """Readings found in the store, columns of equal length."""
@@ -53,8 +55,18 @@ class Lookup(Protocol):
     def connector_keys(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         """The keys of (station_id, connector_id), made and committed at once where they are new."""
 
+    def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
+        """The key of the tariff version in force for each station at its moment; 0: none is."""
+
+    def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
+        """Those versions, in any order. All of them exist."""
+
+    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
+        """The tariff keys that stored sessions were opened with; 0: none. Sessions never stored are left out."""
+
     def session_readings(self, session_key: list[int]) -> dict[str, NDArray[np.generic]]:
         """All stored readings of those sessions, in no particular order.
 
-        Columns of READING_COLUMNS: session_key, ts_ms, boot, seq, energy_mwh, power_mw, session_event, flags.
+        Columns of READING_COLUMNS: session_key, ts_ms, boot, seq, energy_mwh, power_mw, current_ma, status,
+        session_event, flags.
         """

@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
-from streams.effects import SESSION_COLUMNS, Columns, StepParams
+from streams.effects import COST_COLUMNS, SESSION_COLUMNS, Columns, StepParams
 from streams.kernels import energy, sessions
 from streams.kernels.energy import Lanes, Samples
 from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, distinct, runs_of, shifted
@@ -323,6 +323,7 @@ def _open_columns(state: PartitionState, slots: I64) -> Columns:
         "readings": lanes.readings,
         "flagged": state.open_flagged[slots],
         "revision": state.open_revision[slots],
+        **dict.fromkeys(COST_COLUMNS, np.full(len(slots), NULL, np.int64)),
     }
 
 
@@ -342,4 +343,5 @@ def _closed_row(state: PartitionState, past: Past, figures: _Figures) -> tuple[i
         figures.readings,
         figures.flagged,
         past.revision,
+        *([NULL] * len(COST_COLUMNS)),
     )

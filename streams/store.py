@@ -18,6 +18,7 @@ from streams.errors import Fenced
 from streams.lookup import StoredIdentity, StoredSession
 from streams.storage import drop_before, stored_partitions, summarize
 from streams.tables import WEEK_MS
+from streams.tariff_version import TariffVersion
 
 I64 = NDArray[np.int64]
 _log = get_logger(__name__)
@@ -91,15 +92,26 @@ FROM unnest(%s::text[], %s::smallint[]) WITH ORDINALITY AS asked (station_id, co
 JOIN telemetry.connector AS c USING (station_id, connector_id) ORDER BY asked.place
 """
 
-_SESSION_COLUMNS: Final = ("session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "session_event", "flags")
+_SESSION_COLUMNS: Final = (
+    "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "session_event", "flags",
+)  # fmt: skip
 # OFFSET 0 keeps the planner to one index scan a session. A row of an open session may lag behind its readings.
 _SESSION_READINGS: Final = f"""
 SELECT r.* FROM telemetry.session AS s CROSS JOIN LATERAL (
-    SELECT session_key, {_MS.format("ts")}, boot, seq, energy_mwh, power_mw, session_event, flags FROM telemetry.reading
+    SELECT session_key, {_MS.format("ts")}, boot, seq, energy_mwh, power_mw, current_ma, status, session_event, flags
+    FROM telemetry.reading
     WHERE connector_key = s.connector_key AND session_key = s.session_key
       AND ts >= s.started_at - interval '1 day' AND ts <= coalesce(s.ended_at + interval '1 day', 'infinity') OFFSET 0
 ) AS r WHERE s.session_key = ANY(%s)
 """  # noqa: S608  # constants of this module
+
+
+# Pricing's two functions, the only thing of its schema that the writer's role may use.
+_TARIFFS_AT: Final = "SELECT place - 1, version_key FROM pricing.tariffs_at(%s::text[], %s::bigint[])"
+_VERSIONS: Final = "SELECT version_key, id, time_zone, tariff::text FROM pricing.documents(%s::bigint[])"
+_SESSION_TARIFFS: Final = """
+SELECT session_key, coalesce(tariff_key, 0) FROM telemetry.session WHERE session_key = ANY(%s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +130,10 @@ class Acquired:
 class Store:
     """Thread-safe; every method raises Unavailable where the database does not answer."""
 
-    def __init__(self, connections: Connections, *, holder_s_max: float = _HOLDER_S_MAX) -> None:
-        """`holder_s_max`: how long a transaction of a partition's former owner may go on once there is a new one."""
+    def __init__(self, connections: Connections, *, priced: bool = False, holder_s_max: float = _HOLDER_S_MAX) -> None:
+        """`priced`: ask pricing for tariffs; else sessions have none, for a database that holds telemetry alone.
+        `holder_s_max`: how long a transaction of a partition's former owner may go on once there is a new one."""
+        self._priced = priced
         self.connections = connections
         self._holder_ms_max = round(holder_s_max * 1_000)
         self._weeks: set[int] = set()  # that have their pieces
@@ -236,6 +250,25 @@ class Store:
             connection.execute(_NEW_CONNECTORS, (partition, stations, numbers))
             keys = connection.execute(_CONNECTOR_KEYS, (stations, numbers))
             return [key for (key,) in keys.fetchall()]
+
+    def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
+        """See Lookup."""
+        keys = [0] * len(stations)
+        if self._priced:
+            with self.connections.lend() as connection:
+                for place, key in connection.execute(_TARIFFS_AT, (stations, moments_ms)):
+                    keys[place] = key
+        return keys
+
+    def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
+        """See Lookup."""
+        with self.connections.lend() as connection:
+            return [TariffVersion.of(*row) for row in connection.execute(_VERSIONS, (keys,))]
+
+    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
+        """See Lookup."""
+        with self.connections.lend() as connection:
+            return dict(connection.execute(_SESSION_TARIFFS, (session_keys,)).fetchall())
 
     def session_readings(self, session_key: list[int]) -> Columns:
         """See Lookup."""

@@ -83,15 +83,19 @@ WINDOW: Final = Table(
     ),
 )  # fmt: skip
 
+_SESSION_NULLABLE: Final = {"ended_ms", "register_first_mwh", "register_last_mwh", "tariff_key"}
 SESSION: Final = Table(
     "telemetry.session",
     (
         *(
-            _field(name, dtype, name in ("ended_ms", "register_first_mwh", "register_last_mwh"), moment="_at")
+            _field(name, dtype, name in _SESSION_NULLABLE or name.startswith("cost_"), moment="_at")
             for name, dtype in SESSION_COLUMNS.items()
         ),
         Field("id", "id", "uuid", nullable=False),
         Field("session_id", "session_id", "text", nullable=True),
+        Field("tariff_version", "tariff_version", "uuid", nullable=True),
+        Field("currency", "currency", "text", nullable=True),
+        Field("consumption", "consumption", "text", nullable=True),
     ),
 )
 

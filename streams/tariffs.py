@@ -7,38 +7,22 @@ the calendar is worked out by spans of 32 days, when a session is in one.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
 import numpy as np
 
-from schemas.tariff import Dimension, Price, PriceComponent, Reservation, Tariff, TariffRestrictions
+from schemas.tariff import Dimension, Price, PriceComponent, Reservation, TariffRestrictions
 from schemas.usage import UsageKind
 from streams.kernels.book import CALENDAR, CURRENT, DIMENSIONS, DURATION, KEY_BITS, KINDS, MWH, NONE, POWER, Book, Steps
 from streams.kernels.runs import I64
 from streams.tariff_calendar import SPAN_MS, changes, follows_calendar
+from streams.tariff_version import TariffVersion
 
 SPANS_MAX: Final = 50_000  # (tariff, span) kept; ~100 changes each: 80 MB. Beyond, all are worked out anew
 _SPAN_BITS: Final = 24  # of a span's number since 1970: 1.4 million years
 _MICRO: Final = Decimal(1_000_000)
 _DIMENSIONS: Final = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, Dimension.FLAT)  # as in kernels/book
 _ALL: Final = (1 << 64) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class TariffVersion:
-    """A published tariff, as pricing has it."""
-
-    key: int  # above 0
-    id: UUID
-    time_zone: str
-    document: dict[str, Any]  # as published
-    tariff: Tariff
-
-    @classmethod
-    def of(cls, key: int, id: UUID, time_zone: str, document: dict[str, Any]) -> "TariffVersion":
-        """Raises ValueError (pydantic's ValidationError) for a document that is no tariff."""
-        return cls(key, id, time_zone, document, Tariff.model_validate(document))
 
 
 @dataclass(frozen=True, slots=True)

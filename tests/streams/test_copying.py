@@ -50,10 +50,16 @@ def test_texts_of_any_length_and_ids_arrive_as_they_are(postgres_url: str) -> No
     values = sessions([1, 2, 3, 4], 5) | {
         "id": np.frombuffer(bytes(range(64)), "V16"),
         "session_id": np.array([(name or "").encode() for name in names]),
+        "tariff_version": np.frombuffer(bytes(16) + bytes(range(48)), "V16"),
+        "currency": np.array([b"", b"EUR", b"JPY", b""]),
+        "consumption": np.zeros(4, "S1"),
     }
     found = dict(zip((f.name for f in SESSION.fields), through_postgres(postgres_url, SESSION, values), strict=True))
     assert found["session_id"] == names
     assert [uuid.bytes for uuid in found["id"]] == [bytes(range(at, at + 16)) for at in range(0, 64, 16)]
+    versions = [None, *(bytes(range(at, at + 16)) for at in range(0, 48, 16))]
+    assert [uuid and uuid.bytes for uuid in found["tariff_version"]] == versions
+    assert (found["currency"], found["consumption"]) == ([None, "EUR", "JPY", None], [None] * 4)
     assert found["ended_at"] == [None] * 4
     assert found["started_at"] == [T0_MS] * 4
 
