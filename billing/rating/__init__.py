@@ -8,13 +8,16 @@ from zoneinfo import ZoneInfo
 
 from billing.rating.consume import Used, consume
 from billing.rating.errors import NoReadings, RatingError
-from billing.rating.price import Rated, Rounding, price, together
+from billing.rating.price import Adjustment, Line, Rated, Rounding, price, together
 from billing.rating.readings import POWER_MAX_MW, LeftOut, Reason, StoredReading, usage_of
 from billing.rating.usage import Usage, reservation_usage
 from schemas.tariff import Tariff
 
 __all__ = [
+    "POWER_MAX_MW",
+    "Adjustment",
     "LeftOut",
+    "Line",
     "NoReadings",
     "Rated",
     "RatingError",
