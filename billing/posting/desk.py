@@ -7,8 +7,8 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from billing.documents import (
-    CdrStatus,
     STANDING,
+    CdrStatus,
     Claim,
     Invoice,
     InvoiceKind,
