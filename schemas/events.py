@@ -146,7 +146,7 @@ class SessionRequested(msgspec.Struct, frozen=True, kw_only=True):
 class SessionStopRequested(msgspec.Struct, frozen=True, kw_only=True):
     """session.stop_requested.v1"""
 
-    request_id: UUID  # of the session.requested
+    request_id: UUID | None  # of the session.requested; None: nobody had asked for the session
     session_id: UUID | None  # voltstream's id of the session, where it runs already
     station_id: str
     connector_id: int
@@ -155,12 +155,18 @@ class SessionStopRequested(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionAssigned(msgspec.Struct, frozen=True, kw_only=True):
-    """session.assigned.v1: whose session it is. May come before or after its completion."""
+    """session.assigned.v1: whose session it is. May come before or after its completion.
+
+    Once, as a rule. Where events overtook each other, and another session turns out to be the one that the driver had
+    asked for, the assignment is withdrawn and the other session assigned: of one session the highest revision counts.
+    """
 
     session_id: UUID  # voltstream's id of the session
     request_id: UUID
     driver_id: str
     reservation_id: str | None
+    revision: int = 1  # of what is said of this session
+    withdrawn: bool = False  # it is not that driver's after all, as far as is known now
 
 
 class ReservationConfirmed(msgspec.Struct, frozen=True, kw_only=True):
