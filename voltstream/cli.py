@@ -40,6 +40,7 @@ _COMMANDS: Final = {
     "token": _Command("voltstream.commands.token:app"),
     "simulate": _Command("simulator.cli:simulate", "voltstream simulate --stations 1000 --faults duplicate=0.05"),
     "replay": _Command("simulator.cli:replay", "voltstream replay readings.csv --map power_w=h --speed 60"),
+    "rate": _Command("voltstream.commands.rate:rate", "voltstream rate --tariff tariff.json --usage usage.json --json"),
     "migrate": _Command("voltstream.commands.migrate:migrate", "voltstream migrate --json"),
     "gateway": _Command("voltstream.commands.services:gateway", "voltstream gateway --host 0.0.0.0 --port 8080"),
     "api": _Command("voltstream.commands.services:api", "voltstream api --port 8081"),

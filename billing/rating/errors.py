@@ -2,7 +2,7 @@
 
 RatingError
 ├── NoReadings: a session without a reading inside it has no usage
-└── BadUsage: a written usage cannot be rated; the message names the place and says the mend
+└── BadDocument: a tariff or usage cannot be rated as written; the message names the place
 """
 
 
@@ -14,5 +14,5 @@ class NoReadings(RatingError):
     """Nothing was read inside the session."""
 
 
-class BadUsage(RatingError):
-    """A written usage cannot be rated."""
+class BadDocument(RatingError):
+    """A tariff or usage cannot be rated as written."""

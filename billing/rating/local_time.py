@@ -44,6 +44,11 @@ def boundaries_ms(start_ms: int, end_ms: int, zone: ZoneInfo, minutes_of_day: It
     return sorted(moment_ms for moment_ms in found if start_ms < moment_ms < end_ms)
 
 
+def local_text(moment_ms: int, zone: ZoneInfo) -> str:
+    """`2026-01-31T09:00:00.000+01:00`"""
+    return _local(moment_ms, zone).isoformat(timespec="milliseconds")
+
+
 def exists_once(local: datetime, zone: ZoneInfo) -> bool:
     """Whether a naive local time names one moment: not skipped, and not shown twice."""
     return len(_moments_of(local, zone)) == 1

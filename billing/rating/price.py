@@ -76,6 +76,7 @@ class Rounding(NamedTuple):
     numerator: int
     denominator: int
     result: int
+    unit: str  # of the result: Wh | s | micro-unit
     rule: str  # up | half up
 
 
@@ -140,14 +141,16 @@ def _steps(tariff: Tariff, consumption: Sequence[Consumed], roundings: list[Roun
     """What step_size adds, by place in the consumption: once for energy, once for time, to the last used of either."""
     added: dict[int, int] = {}
     for place, one in enumerate(consumption):
-        if not one.last:
+        if not one.last or one.dimension == Dimension.FLAT:
             continue
         step = _component(tariff, one).step_size * VOLUME_PER_STEP
         total = sum(other.volume for other in consumption if other.dimension == one.dimension)
         if step and total % step:
             stepped = -(-total // step) * step  # the quotient rounded up
             added[place] = stepped - total
-            roundings.append(Rounding(f"{one.element} {one.dimension} step_size", total, 1, stepped, "up"))
+            what, whole = f"{one.element} {one.dimension} step_size", stepped // VOLUME_PER_STEP
+            unit = "Wh" if one.dimension == Dimension.ENERGY else "s"
+            roundings.append(Rounding(what, total, VOLUME_PER_STEP, whole, unit, "up"))
     return added
 
 
@@ -187,7 +190,7 @@ def _bounded(
 def _rounded(what: str, numerator: int, denominator: int, roundings: list[Rounding]) -> int:
     result = half_up(numerator, denominator)
     if result * denominator != numerator:
-        roundings.append(Rounding(what, numerator, denominator, result, "half up"))
+        roundings.append(Rounding(what, numerator, denominator, result, "micro-unit", "half up"))
     return result
 
 
