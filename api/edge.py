@@ -8,12 +8,18 @@ from pydantic import StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.errors import Ambiguous, ApiError, BadQuery, NotAcceptable, NotFound
+from api.errors import Ambiguous, ApiError, BadQuery, Conflict, NotAcceptable, NotFound
 from api.paging import CURSOR_CHARS_MAX
 from kit.problem import Problem, problem_response
 from schemas.reading import SESSION_ID_CHARS_MAX, STATION_ID_CHARS_MAX
 
-_STATUSES: Final[Mapping[type[ApiError], int]] = {NotFound: 404, Ambiguous: 409, BadQuery: 422, NotAcceptable: 406}
+_STATUSES: Final[Mapping[type[ApiError], int]] = {
+    NotFound: 404,
+    Ambiguous: 409,
+    Conflict: 409,
+    BadQuery: 422,
+    NotAcceptable: 406,
+}
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"  # no control characters: PostgreSQL has no NUL in text, and no id any other
 
 StationId = Annotated[

@@ -3,6 +3,7 @@
 ApiError
 ├── NotFound: nothing is known by that name
 ├── Ambiguous: several things are known by that name; `candidates` lists them
+├── Conflict: what is there forbids it; the message says what would have to change
 ├── BadQuery: the question cannot be answered as put; the message says how to put it
 └── NotAcceptable: none of the formats asked for is offered; the message names those that are
 """
@@ -24,6 +25,10 @@ class Ambiguous(ApiError):
     def __init__(self, message: str, candidates: Sequence[dict[str, object]]) -> None:
         super().__init__(message)
         self.candidates = list(candidates)
+
+
+class Conflict(ApiError):
+    """What is there forbids it."""
 
 
 class BadQuery(ApiError):
