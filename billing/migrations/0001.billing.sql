@@ -130,7 +130,8 @@ CREATE UNIQUE INDEX payment_standing ON billing.payment (invoice_id) WHERE statu
 -- Whose session it is, heard before or after its completion.
 CREATE TABLE billing.session_driver (
     session_id     uuid PRIMARY KEY,
-    driver_id      text NOT NULL,
+    revision       int NOT NULL,  -- of the word on it that counts
+    driver_id      text,          -- null: it is not the one's for whom it was taken
     reservation_id text,
     request_id     uuid NOT NULL,
     heard_at       timestamptz NOT NULL

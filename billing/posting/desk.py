@@ -139,12 +139,8 @@ async def _assign(connection: Transaction, work: _Work, postings: Sequence[Posti
     assigned = [posting.news for posting in postings if isinstance(posting.news, SessionAssigned)]
     if not assigned:
         return
-    rows = [(news.session_id, news.driver_id, news.reservation_id, news.request_id) for news in assigned]
-    changed, known = await store.assign(connection, rows, work.now)
-    work.events += [invoice_updated(invoice, told[invoice.subject_id]) for invoice in changed]
-    for news in assigned:
-        if known[news.session_id] != news.driver_id:
-            _log.error("session_assigned_twice", session_id=str(news.session_id), request_id=str(news.request_id))
+    for invoice in await store.assign(connection, assigned, work.now):
+        work.events.append(invoice_updated(invoice, told[invoice.subject_id]))
 
 
 async def _claim(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:

@@ -12,7 +12,7 @@ from billing.documents import CdrStatus, Claim, Invoice, InvoiceKind, InvoiceSta
 from billing.posting.rules import Standing
 from kit.outbox import Transaction
 from kit.postgres import Database
-from schemas.events import Consumption
+from schemas.events import Consumption, SessionAssigned
 
 INVOICE_COLUMNS: Final = Invoice.__struct_fields__
 LINE_COLUMNS: Final = ("invoice_id", "line", *Line.__struct_fields__)
@@ -56,19 +56,21 @@ RETURNING {_COLUMNS}
 """  # noqa: S608
 _CANCEL_CDR: Final = "UPDATE billing.cdr SET status = 'cancelled' WHERE subject_id = $1 AND current"
 _ASSIGN: Final = """
-INSERT INTO billing.session_driver (session_id, driver_id, reservation_id, request_id, heard_at)
-SELECT *, $5 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) ON CONFLICT DO NOTHING
+INSERT INTO billing.session_driver AS known (session_id, revision, driver_id, reservation_id, request_id, heard_at)
+SELECT *, $6 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::uuid[])
+ON CONFLICT (session_id) DO UPDATE SET revision = excluded.revision, driver_id = excluded.driver_id,
+    reservation_id = excluded.reservation_id, request_id = excluded.request_id, heard_at = excluded.heard_at
+WHERE known.revision < excluded.revision
 RETURNING session_id, driver_id
 """
-_ASSIGNED: Final = "SELECT session_id, driver_id FROM billing.session_driver WHERE session_id = ANY ($1::uuid[])"
 _CDR_DRIVER: Final = """
-UPDATE billing.cdr AS c SET driver_id = a.driver_id FROM unnest($1::uuid[], $2::text[]) AS a (session_id, driver_id)
-WHERE c.subject_id = a.session_id AND c.driver_id IS NULL
+UPDATE billing.cdr AS c SET driver_id = a.driver FROM unnest($1::uuid[], $2::text[]) AS a (session, driver)
+WHERE c.subject_id = a.session AND c.driver_id IS DISTINCT FROM a.driver
 """
 _INVOICE_DRIVER: Final = f"""
 UPDATE billing.invoice AS i SET driver_id = a.driver, changes = changes + 1, changed_at = $3
 FROM unnest($1::uuid[], $2::text[]) AS a (session, driver)
-WHERE i.subject_id = a.session AND i.driver_id IS NULL
+WHERE i.subject_id = a.session AND i.driver_id IS DISTINCT FROM a.driver
 RETURNING {_COLUMNS}
 """  # noqa: S608
 _ADD_TARIFF: Final = """
@@ -168,22 +170,22 @@ async def cancel_cdr(connection: Transaction, subject_id: UUID) -> None:
     await connection.execute(_CANCEL_CDR, subject_id)
 
 
-async def assign(
-    connection: Transaction, drivers: Sequence[tuple[UUID, str, str | None, UUID]], now: datetime
-) -> tuple[list[Invoice], dict[UUID, str]]:
-    """Note (session, driver, reservation, request), the first word on a session standing.
-
-    Returns the documents that have a driver by it now, and the driver of each of these sessions.
-    """
-    columns = [list(column) for column in zip(*drivers, strict=True)]
+async def assign(connection: Transaction, words: Sequence[SessionAssigned], now: datetime) -> list[Invoice]:
+    """Note whose sessions these are, the highest revision standing; the documents whose driver is another now."""
+    drivers = [None if word.withdrawn else word.driver_id for word in words]
+    columns = (
+        [word.session_id for word in words],
+        [word.revision for word in words],
+        drivers,
+        [word.reservation_id for word in words],
+        [word.request_id for word in words],
+    )
     new = await connection.fetch(_ASSIGN, *columns, now)
-    changed = []
-    if new:
-        sessions, ids = [row["session_id"] for row in new], [row["driver_id"] for row in new]
-        await connection.execute(_CDR_DRIVER, sessions, ids)
-        changed = [to_invoice(row) for row in await connection.fetch(_INVOICE_DRIVER, sessions, ids, now)]
-    known = {row["session_id"]: row["driver_id"] for row in await connection.fetch(_ASSIGNED, columns[0])}
-    return changed, known
+    if not new:
+        return []
+    sessions, of_sessions = [row["session_id"] for row in new], [row["driver_id"] for row in new]
+    await connection.execute(_CDR_DRIVER, sessions, of_sessions)
+    return [to_invoice(row) for row in await connection.fetch(_INVOICE_DRIVER, sessions, of_sessions, now)]
 
 
 async def first_word_on_tariff(database: Database, version: UUID, tariff: str) -> str:

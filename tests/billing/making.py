@@ -98,9 +98,16 @@ def session(
     )
 
 
-def assigned(session_id: UUID, driver_id: str) -> SessionAssigned:
+def assigned(session_id: UUID, driver_id: str, revision: int = 1, *, withdrawn: bool = False) -> SessionAssigned:
     """Whose session it is."""
-    return SessionAssigned(session_id=session_id, request_id=uuid4(), driver_id=driver_id, reservation_id=None)
+    return SessionAssigned(
+        session_id=session_id,
+        request_id=uuid4(),
+        driver_id=driver_id,
+        reservation_id=None,
+        revision=revision,
+        withdrawn=withdrawn,
+    )
 
 
 def reservation(reservation_id: str, *, driver_id: str = "driver-1", minutes: int = 30) -> ReservationConfirmed:

@@ -177,6 +177,21 @@ async def test_a_driver_is_known_whether_told_before_or_after(books: Books) -> N
     assert len(ids) == len(set(ids)), "two pieces of news with one id: consumers would drop one"
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+async def test_of_what_is_said_of_a_session_s_driver_the_highest_revision_counts(
+    books: Books, order: tuple[int, ...]
+) -> None:
+    own_id = uuid4()
+    words = [session(own_id), assigned(own_id, "ann"), assigned(own_id, "ann", 2, withdrawn=True)]
+    words.append(assigned(own_id, "bob", 3))
+    for place in order:
+        await books.hear(words[place])
+    assert [document["driver_id"] for document in books.documents(own_id)] == ["bob"]
+    assert [cdr["driver_id"] for cdr in books.cdrs(own_id)] == ["bob"]
+    await books.hear(assigned(own_id, "bob", 4, withdrawn=True))
+    assert [document["driver_id"] for document in books.documents(own_id)] == [None]
+
+
 async def test_a_reservation_is_billed_once_to_its_driver_and_by_its_own_prices(books: Books) -> None:
     await books.hear(reservation("R-1"), reservation("R-1", minutes=31), reservation("R-1"))
     (invoice,) = books.documents()
