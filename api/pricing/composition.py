@@ -4,17 +4,57 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+from fastapi import FastAPI
 from psycopg import sql
 
+import kit.idempotency
+import kit.inbox
+from api.edge import install_errors
+from api.pricing.demand_routes import DemandRoutes
+from api.pricing.demand_service import DemandService
+from api.pricing.demand_store import DemandStore
+from api.pricing.routes import PricingRoutes
+from api.pricing.service import PricingService
+from api.pricing.store import SCHEMA, PricingStore
+from kit.bus import Bus
+from kit.clock import Clock
+from kit.consumer import ConsumerMetrics, Source, consume
 from kit.migrations import Migrations
-from kit.postgres import Grant, connect_sync, outages
+from kit.postgres import Database, Grant, connect_sync, outages
+from schemas.events import Event, TelemetryAggregated
+from schemas.topics import TELEMETRY_AGGREGATED, group_queue, routing_key
 
 MIGRATIONS: Final = Migrations("pricing", Path(__file__).parent / "migrations")
-SCHEMA: Final = "pricing"
 ROLE: Final = "pricing_service"
 GRANT: Final = Grant(role=ROLE, schema=SCHEMA)
 
+# One at a time: a step of a rule follows the one before it, and every event of a minute concerns the same rules.
+_SOURCE: Final = Source(group_queue("pricing", TELEMETRY_AGGREGATED), routing_key(TELEMETRY_AGGREGATED), prefetch=1)
 _READER_FUNCTIONS: Final = ("pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])")
+
+
+def mount_pricing(app: FastAPI, database: Database, clock: Clock) -> None:
+    """Add the operations to `app`, whose `state.authenticator` says who may. `database` works as ROLE."""
+    install_errors(app)
+    app.include_router(DemandRoutes(DemandService(DemandStore(database), clock)).router())
+    app.include_router(PricingRoutes(PricingService(PricingStore(database), clock), database).router())
+
+
+async def consume_pricing(
+    bus: Bus, database: Database, clock: Clock, *, metrics: ConsumerMetrics | None = None
+) -> None:
+    """Let demand rules follow what connectors do. `database` works as ROLE."""
+    decode = msgspec.json.Decoder(Event[TelemetryAggregated]).decode
+    handle = DemandService(DemandStore(database), clock).handle
+    await consume(bus, database, _SOURCE, schema=SCHEMA, decode=decode, handle=handle, metrics=metrics)
+
+
+async def forget_old(database: Database) -> None:
+    """Forget events and answers that nobody repeats any more: once a day."""
+    async with database.transaction() as connection:
+        await kit.inbox.forget_old(connection, SCHEMA)
+        await kit.idempotency.forget_old(connection, SCHEMA)
 
 
 def grant_readers(url: str, roles: Sequence[str]) -> None:

@@ -28,6 +28,11 @@ CREATE TABLE pricing.version (
 -- Read backwards it is the order of precedence within a target. What it includes decides without the row.
 CREATE INDEX ON pricing.version (target_kind, target, effective_from, version_key) INCLUDE (starts_at, ends_at);
 CREATE INDEX ON pricing.version (target_kind, target, version_key);  -- the history of a target
+-- A demand rule makes hundreds of versions a day; it starts from the operators' last one.
+CREATE INDEX ON pricing.version (target_kind, target, effective_from, version_key) WHERE reason = 'operator';
+-- The moments ahead at which a version comes or goes.
+CREATE INDEX ON pricing.version (target_kind, target, starts_at) WHERE starts_at IS NOT NULL;
+CREATE INDEX ON pricing.version (target_kind, target, ends_at) WHERE ends_at IS NOT NULL;
 
 CREATE FUNCTION pricing.refuse_change() RETURNS trigger
     LANGUAGE plpgsql

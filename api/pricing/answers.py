@@ -1,0 +1,40 @@
+"""Stored versions as answers. The tariff is passed on as it is stored, so that its numbers stay what they are."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from api.pricing.models import Change, target_answer
+from api.pricing.store import target_of
+from kit.clock import format_rfc3339
+
+_PLAIN: Final = ("id", "time_zone", "currency", "reason")
+
+
+def version_answer(row: Mapping[str, Any]) -> dict[str, Any]:
+    """`models.Version`."""
+    return {**public_answer(row), "published_by": row["published_by"]}
+
+
+def public_answer(row: Mapping[str, Any]) -> dict[str, Any]:
+    """`models.PublicVersion`."""
+    return {
+        **{name: row[name] for name in _PLAIN},
+        "target": target_answer(target_of(row)),
+        "effective_from": format_rfc3339(row["effective_from"]),
+        "published_at": format_rfc3339(row["published_at"]),
+        "tariff": msgspec.Raw(row["tariff"].encode()),
+    }
+
+
+def in_force_answer(station_id: str, at: datetime, row: Mapping[str, Any], change: Change | None) -> dict[str, Any]:
+    """`models.InForce`."""
+    following = None if change is None else {"at": format_rfc3339(change.at), "version_id": change.version_id}
+    return {"station_id": station_id, "at": format_rfc3339(at), "version": public_answer(row), "next": following}
+
+
+def encoded(answer: object) -> bytes:
+    """As JSON."""
+    return msgspec.json.encode(answer)

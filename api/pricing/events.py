@@ -1,0 +1,52 @@
+"""What pricing tells other services."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+import msgspec
+
+from api.pricing.models import Reason, Target
+from kit.clock import format_rfc3339
+from kit.observability import correlation_id
+from kit.outbox import OutboxEvent
+from kit.tracing import current_traceparent
+from schemas.events import Envelope, EventMetadata, PricingUpdated
+from schemas.topics import DIRECT_EXCHANGE, PRICING_UPDATED
+
+SOURCE: Final = "pricing"
+_NAMESPACE: Final = UUID("5a3f0b7e-9f55-4b0a-8e0b-6d6f2c1b7a41")
+
+
+def pricing_updated(
+    version: UUID,
+    target: Target,
+    effective_from: datetime,
+    time_zone: str,
+    document: bytes,
+    reason: Reason,
+    now: datetime,
+) -> OutboxEvent:
+    """pricing.updated.v1; its id follows from the version's."""
+    event_id = uuid5(_NAMESPACE, f"{PRICING_UPDATED}/{version}")
+    metadata = EventMetadata(
+        event_id=event_id,
+        timestamp=format_rfc3339(now),
+        source=SOURCE,
+        correlation_id=correlation_id.get() or str(event_id),
+        type=PRICING_UPDATED,
+        version=1,
+        traceparent=current_traceparent(),
+    )
+    said = PricingUpdated(
+        version=version,
+        target_kind=target.kind,
+        target=target.name,
+        effective_from=format_rfc3339(effective_from),
+        time_zone=time_zone,
+        tariff={},
+        reason=reason,
+    )
+    payload: dict[str, Any] = {**msgspec.to_builtins(said), "tariff": msgspec.Raw(document)}  # its digits as they are
+    envelope = Envelope(metadata, payload)
+    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, msgspec.json.encode(envelope))

@@ -1,0 +1,97 @@
+"""Tariffs: publishing, what is in force, history, groups. No HTTP and no SQL here. Demand rules: demand_service.py."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from api.errors import NotFound
+from api.paging import decode_cursor, encode_cursor
+from api.pricing.models import DEFAULT, Change, GroupReplaced, Moved, NewVersion, Target
+from api.pricing.store import NewTariff, PricingStore, VersionCursor, hold_rule, publish, publisher
+from api.pricing.tariffs import DEFAULT_TIME_ZONE, default_tariff
+from kit.clock import EPOCH, Clock, format_rfc3339, from_ms, to_ms
+from kit.outbox import Transaction
+from kit.postgres import Database
+from kit.token_store import Principal
+
+_FIRST_PUBLISHER: Final = "voltstream"
+
+
+class PricingService:
+    """The use cases, one method each."""
+
+    def __init__(self, store: PricingStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def publish(self, connection: Transaction, new: NewVersion, operator: Principal) -> Mapping[str, Any]:
+        """The version, published in the open transaction with its event."""
+        target = new.target.target()
+        await hold_rule(connection, target)
+        now = from_ms(self._clock.now_ms())  # after what we waited for: in force after it too
+        tariff = NewTariff(
+            target=target,
+            time_zone=new.time_zone,
+            effective_from=new.effective_from or now,
+            tariff=new.tariff,
+            reason="operator",
+            published_by=publisher(operator),
+        )
+        row: Mapping[str, Any] = await publish(connection, tariff, now)
+        return row
+
+    async def version(self, version: UUID) -> Mapping[str, Any]:
+        """A version. Raises NotFound."""
+        row: Mapping[str, Any] | None = await self._store.by_id(version)
+        if row is None:
+            raise NotFound(f"no tariff version {version}")
+        return row
+
+    async def versions(
+        self, target: Target | None, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """A page of versions, published last first, and the next page's cursor. Raises BadQuery."""
+        after = decode_cursor(cursor, VersionCursor) if cursor else None
+        rows = await self._store.many(target, after, limit + 1)
+        page = rows[:limit]
+        return page, encode_cursor(VersionCursor(page[-1]["version_key"])) if len(rows) > limit else None
+
+    async def in_force(self, station_id: str, at: datetime | None) -> tuple[datetime, Mapping[str, Any], Change | None]:
+        """The moment asked for, what is in force at the station then, and the change after it. Raises NotFound."""
+        moment_ms = self._clock.now_ms() if at is None else to_ms(at)
+        moment = from_ms(moment_ms)
+        row = await self._store.in_force(station_id, moment_ms)
+        change = await self._store.next_change(station_id, moment, row)
+        following = None if change is None else Change(at=from_ms(change[0]), version_id=change[1])
+        if row is None:
+            later = f"; the first is from {format_rfc3339(following.at)}" if following else ""
+            raise NotFound(
+                f"no tariff applies to station {station_id} at {format_rfc3339(moment)}{later}: publish one for "
+                "it, for its group or as the default with POST /api/v1/pricing"
+            )
+        return moment, row, following
+
+    async def members(self, group: str) -> Sequence[str]:
+        """The stations of a group. Raises NotFound where it has none."""
+        stations = await self._store.members(group)
+        if not stations:
+            raise NotFound(f"no group {group}: give it stations with PUT /api/v1/pricing/groups/{group}")
+        return stations
+
+    async def replace_members(self, group: str, stations: Sequence[str]) -> GroupReplaced:
+        """Make these, and no others, the group's stations. Those that were in another group leave it."""
+        named = sorted(set(stations))
+        left = await self._store.replace_members(group, named)
+        moved = [Moved(station_id=station, group=other) for station, other in left]
+        return GroupReplaced(group=group, stations=named, moved=moved)
+
+
+async def ensure_default(database: Database, clock: Clock) -> bool:
+    """Publish a time-of-use tariff for every station if no tariff was ever published; whether it was.
+
+    In force since always, so that sessions replayed from a recording have a cost too.
+    """
+    now = from_ms(clock.now_ms())
+    tariff = NewTariff(DEFAULT, DEFAULT_TIME_ZONE, EPOCH, default_tariff(now), "operator", _FIRST_PUBLISHER)
+    return await PricingStore(database).publish_first(tariff, now)

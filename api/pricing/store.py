@@ -1,0 +1,201 @@
+"""Versions, groups and what is in force: their SQL. That of the demand rule stands in demand_store.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, cast
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from api.paging import Cursor, Int64
+from api.pricing.events import pricing_updated
+from api.pricing.models import DEFAULT, Reason, Target
+from api.pricing.tariffs import document_of
+from kit.outbox import Transaction, insert_async
+from kit.postgres import Database
+from kit.token_store import Principal
+from schemas.tariff import Tariff
+
+SCHEMA: Final = "pricing"
+# Future moments looked at for the next change. An operator knows a handful ahead; 1,000 questions take 25 ms.
+CHANGES_MAX: Final = 1_000
+
+COLUMNS: Final = """version_key, id, target_kind, target, time_zone, currency, tariff, effective_from, published_at,
+reason, published_by"""
+_INSERT: Final = f"""
+INSERT INTO pricing.version
+    (id, target_kind, target, time_zone, currency, tariff, effective_from, published_at, reason, published_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {COLUMNS}
+"""  # noqa: S608  # the names above
+_BY_ID: Final = f"SELECT {COLUMNS} FROM pricing.version WHERE id = $1"  # noqa: S608
+_LIST: Final = f"""
+SELECT {COLUMNS} FROM pricing.version
+WHERE ($1::text IS NULL OR (target_kind, target) = ($1, $2::text)) AND ($3::bigint IS NULL OR version_key < $3)
+ORDER BY version_key DESC LIMIT $4
+"""  # noqa: S608
+_IN_FORCE: Final = f"""
+SELECT {COLUMNS}
+FROM pricing.version
+WHERE version_key = (SELECT version_key FROM pricing.tariffs_at(ARRAY[$1], ARRAY[$2::bigint]))
+"""  # noqa: S608
+# Where a version of a less specific target comes and goes while a more specific one is in force, nothing changes.
+_NEXT: Final = """
+WITH target AS (
+    SELECT 1 AS rank, 'station' AS target_kind, $1::text COLLATE "C" AS target
+    UNION ALL SELECT 2, 'group', group_name FROM pricing.station_group WHERE station_id = $1
+    UNION ALL SELECT 3, 'default', ''
+), ahead AS (
+    SELECT DISTINCT moment
+    FROM target
+    CROSS JOIN LATERAL (
+        SELECT effective_from FROM pricing.version AS v
+        WHERE (v.target_kind, v.target) = (target.target_kind, target.target) AND v.effective_from > $3
+        UNION ALL
+        SELECT starts_at FROM pricing.version AS v
+        WHERE (v.target_kind, v.target) = (target.target_kind, target.target) AND v.starts_at > $3
+        UNION ALL
+        SELECT ends_at FROM pricing.version AS v
+        WHERE (v.target_kind, v.target) = (target.target_kind, target.target) AND v.ends_at > $3
+    ) AS change (moment)
+    WHERE target.rank <= coalesce((SELECT rank FROM target WHERE target_kind = $2), 3)
+    ORDER BY moment LIMIT $5
+), asked AS (
+    SELECT ceil(extract(epoch FROM moment) * 1000)::bigint AS moment_ms, row_number() OVER (ORDER BY moment) AS place
+    FROM ahead
+), answered AS (
+    SELECT place, version_key
+    FROM pricing.tariffs_at(
+        (SELECT array_agg($1::text) FROM asked), (SELECT array_agg(moment_ms ORDER BY place) FROM asked)
+    )
+)
+SELECT asked.moment_ms, v.id
+FROM asked LEFT JOIN answered USING (place) LEFT JOIN pricing.version AS v USING (version_key)
+WHERE version_key IS DISTINCT FROM $4
+ORDER BY place LIMIT 1
+"""
+_HOLD_RULE: Final = "SELECT FROM pricing.demand_rule WHERE (target_kind, target) = ($1, $2) FOR UPDATE"
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+_GROUP_LOCK: Final = "voltstream pricing groups"
+_DEFAULT_LOCK: Final = "voltstream pricing default"
+
+
+class VersionCursor(Cursor, frozen=True, tag="pv"):
+    """The last version seen."""
+
+    version_key: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class NewTariff:
+    """A version to be published."""
+
+    target: Target
+    time_zone: str
+    effective_from: datetime
+    tariff: Tariff
+    reason: Reason
+    published_by: str
+
+
+async def hold_rule(connection: Transaction, target: Target) -> None:
+    """No demand rule moves the target's price, and nobody changes its rule, until the transaction ends."""
+    await connection.execute(_HOLD_RULE, target.kind, target.name)
+
+
+async def publish(connection: Transaction, new: NewTariff, now: datetime) -> asyncpg.Record:
+    """A version and its event, in the open transaction; the row as stored."""
+    document = document_of(new.tariff)
+    row = await connection.fetchrow(
+        _INSERT,
+        uuid4(),
+        new.target.kind,
+        new.target.name,
+        new.time_zone,
+        new.tariff.currency,
+        document.decode(),
+        new.effective_from,
+        now,
+        new.reason,
+        new.published_by,
+    )
+    event = pricing_updated(row["id"], new.target, new.effective_from, new.time_zone, document, new.reason, now)
+    await insert_async(connection, SCHEMA, [event])
+    return row
+
+
+class PricingStore:
+    """Versions and groups. Every method raises Unavailable where the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def by_id(self, version: UUID) -> asyncpg.Record | None:
+        """The version of that id."""
+        return await self.database.fetchrow(_BY_ID, version)
+
+    async def many(self, target: Target | None, after: VersionCursor | None, rows_max: int) -> list[asyncpg.Record]:
+        """Up to rows_max versions of a target or of all, published last first."""
+        kind, name = (None, None) if target is None else (target.kind, target.name)
+        return await self.database.fetch(_LIST, kind, name, after and after.version_key, rows_max)
+
+    async def in_force(self, station_id: str, moment_ms: int) -> asyncpg.Record | None:
+        """The version that prices what begins there then."""
+        return await self.database.fetchrow(_IN_FORCE, station_id, moment_ms)
+
+    async def next_change(
+        self, station_id: str, moment: datetime, current: asyncpg.Record | None
+    ) -> tuple[int, UUID | None] | None:
+        """When another version than `current`, in force at `moment`, comes in force, in ms, and which; None: never."""
+        kind, key = (None, None) if current is None else (current["target_kind"], current["version_key"])
+        row = await self.database.fetchrow(_NEXT, station_id, kind, moment, key, CHANGES_MAX)
+        return None if row is None else cast("tuple[int, UUID | None]", tuple(row))
+
+    async def members(self, group: str) -> list[str]:
+        """The group's stations, in order."""
+        rows = await self.database.fetch(
+            "SELECT station_id FROM pricing.station_group WHERE group_name = $1 ORDER BY station_id", group
+        )
+        return [row[0] for row in rows]
+
+    async def replace_members(self, group: str, stations: Sequence[str]) -> list[tuple[str, str]]:
+        """Make these the group's stations; (station, group it left) of those that were in another."""
+        async with self.database.transaction() as connection:
+            await connection.execute(_LOCK, _GROUP_LOCK)  # two that exchange stations would wait for each other
+            left = await connection.fetch(
+                "SELECT station_id, group_name FROM pricing.station_group "
+                "WHERE station_id = ANY ($1::text[]) AND group_name <> $2 ORDER BY station_id",
+                stations,
+                group,
+            )
+            await connection.execute(
+                "DELETE FROM pricing.station_group WHERE group_name = $2 AND station_id <> ALL ($1::text[])",
+                stations,
+                group,
+            )
+            await connection.execute(
+                "INSERT INTO pricing.station_group SELECT station, $2 FROM unnest($1::text[]) AS station "
+                "ON CONFLICT (station_id) DO UPDATE SET group_name = excluded.group_name",
+                stations,
+                group,
+            )
+        return [(row[0], row[1]) for row in left]
+
+    async def publish_first(self, new: NewTariff, now: datetime) -> bool:
+        """Publish it if there is no version of any target; whether it was."""
+        async with self.database.transaction() as connection:
+            await connection.execute(_LOCK, _DEFAULT_LOCK)
+            if await connection.fetchval("SELECT EXISTS (SELECT FROM pricing.version)"):
+                return False
+            await publish(connection, new, now)
+            return True
+
+
+def target_of(row: asyncpg.Record) -> Target:
+    """The target of a version's row."""
+    return DEFAULT if row["target_kind"] == DEFAULT.kind else Target(row["target_kind"], row["target"])
+
+
+def publisher(principal: Principal) -> str:
+    """Who published, for the record."""
+    return f"{principal.kind}/{principal.subject or principal.token_id}"

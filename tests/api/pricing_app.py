@@ -1,0 +1,114 @@
+"""Pricing, served on a real PostgreSQL: what its tests ask, and the rows behind it."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from prometheus_client import CollectorRegistry
+
+from api.pricing.composition import GRANT, ROLE, grant_readers, mount_pricing
+from kit.auth import Authenticator
+from kit.clock import ManualClock
+from kit.http import make_app
+from kit.postgres import Database, ensure_roles, open_database
+from kit.server import RunningServer, serve
+from kit.token_store import Kind, TokenStore
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
+PATH = "/api/v1/pricing"
+ZONE = "Europe/Amsterdam"
+
+
+@dataclass
+class Pricing:
+    """A running server and what stands behind it."""
+
+    client: httpx.AsyncClient  # with an operator's token
+    tokens: dict[Kind, str]
+    server: RunningServer
+    clock: ManualClock
+    database: Database
+    url: str
+
+    async def get(self, path: str = "", status: int = 200, **params: Any) -> Any:
+        """The answer as JSON, its numbers exact, after a look at its status."""
+        answer = await self.client.get(PATH + path, params=params or None)
+        assert answer.status_code == status, answer.text
+        return exact(answer)
+
+    async def send(self, method: str, path: str, body: Any, status: int, **headers: str) -> Any:
+        """As `get`, with a body."""
+        answer = await self.client.request(method, PATH + path, json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        return exact(answer) if answer.content else None
+
+    async def publish(self, target: Any, price: float = 0.29, status: int = 201, **more: Any) -> Any:
+        """Publish a tariff of one ENERGY price."""
+        body = {"target": target, "time_zone": ZONE, "tariff": tariff(price), **more}
+        return await self.send("POST", "", body, status)
+
+    def rows(self, query: str, *args: Any) -> list[tuple[Any, ...]]:
+        """Of a query by the owner of the tables."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(query, args).fetchall()
+
+
+def exact(answer: httpx.Response) -> Any:
+    """The answer's JSON, its numbers as they are written."""
+    return json.loads(answer.content, parse_float=Decimal)
+
+
+def tariff(price: float = 0.29, **more: Any) -> dict[str, Any]:
+    """A tariff of one ENERGY price."""
+    component = {"type": "ENERGY", "price": price, "vat": 21, "step_size": 1}
+    return {"currency": "EUR", "elements": [{"price_components": [component]}], **more}
+
+
+def exact_tariff(price: float) -> Any:
+    """As `Pricing.get` reads it."""
+    return json.loads(json.dumps(tariff(price)), parse_float=Decimal)
+
+
+def make_tables(url: str) -> None:
+    """The tables of tokens and of pricing, and the role."""
+    with psycopg.connect(url) as connection:
+        for folder in ("kit/migrations", "api/pricing/migrations"):
+            for migration in sorted((ROOT / folder).glob("*.sql")):
+                connection.execute(migration.read_bytes())
+    ensure_roles(url, [GRANT])
+    grant_readers(url, [])
+
+
+@asynccontextmanager
+async def running_pricing(url: str) -> AsyncIterator[Pricing]:
+    """Pricing, served from that empty database."""
+    make_tables(url)
+    clock = ManualClock(NOW)
+    database = await open_database(url, name="pricing", role=ROLE, connections_max=8)
+    access = await open_database(url, name="access", connections_max=1)
+    store = TokenStore(access)
+    tokens: dict[Kind, str] = {
+        kind: (await store.issue(kind, subject="driver-1" if kind == "driver" else None))[0]
+        for kind in ("device", "operator", "finance", "driver")
+    }
+    app = make_app("pricing", "0", registry=CollectorRegistry())
+    app.state.authenticator = Authenticator(store, clock)
+    mount_pricing(app, database, clock)
+    bearer = {"Authorization": f"Bearer {tokens['operator']}"}
+    try:
+        async with (
+            serve(app, "127.0.0.1", 0) as server,
+            httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client,
+        ):
+            yield Pricing(client, tokens, server, clock, database, url)
+    finally:
+        await database.close()
+        await access.close()

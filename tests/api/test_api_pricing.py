@@ -1,0 +1,378 @@
+"""Tariffs over HTTP: published once, exact, in force when they should be, and by whom they may be asked for."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
+from api.pricing import examples
+from api.pricing.bounded import BODY_BYTES_MAX
+from api.pricing.composition import forget_old
+from api.pricing.models import (
+    DemandRule,
+    DemandState,
+    GroupAnswer,
+    GroupMembers,
+    GroupReplaced,
+    InForce,
+    NewVersion,
+    PublicVersion,
+    Version,
+    VersionPage,
+)
+from api.pricing.service import ensure_default
+from schemas.events import Event, PricingUpdated
+from schemas.tariff import Tariff
+from tests.api.pricing_app import NOW, PATH, ZONE, Pricing, exact_tariff, running_pricing, tariff
+
+STATION = {"station_id": "ST-1"}
+OPERATIONS = {
+    ("post", PATH): {"operator"},
+    ("get", f"{PATH}/{{station_id}}"): {"operator", "finance", "driver"},
+    ("get", f"{PATH}/versions"): {"operator", "finance"},
+    ("get", f"{PATH}/versions/{{id}}"): {"operator", "finance"},
+    ("get", f"{PATH}/groups/{{group}}"): {"operator", "finance"},
+    ("put", f"{PATH}/groups/{{group}}"): {"operator"},
+    **{
+        (method, f"{PATH}/demand/{target}"): {"operator"}
+        for method in ("get", "put", "delete")
+        for target in ("stations/{station_id}", "groups/{group}", "default")
+    },
+}
+
+
+@pytest.fixture
+async def pricing(database_url: str) -> AsyncIterator[Pricing]:
+    """Pricing, served."""
+    async with running_pricing(database_url) as running:
+        yield running
+
+
+async def test_a_published_tariff_is_in_force_and_says_so(pricing: Pricing) -> None:
+    made = await pricing.publish({"station_id": "st-1"})
+    Version.model_validate(made)
+    assert made["target"] == STATION
+    assert made["effective_from"] == made["published_at"] == "2026-03-29T09:00:00.000Z"
+    assert made["published_by"].startswith("operator/")
+    answer = await pricing.get("/st-1")
+    InForce.model_validate(answer)
+    assert answer["station_id"] == "ST-1"
+    assert answer["version"] == {name: value for name, value in made.items() if name != "published_by"}
+    assert answer["next"] is None
+    assert await pricing.get(f"/versions/{made['id']}") == made
+    assert await pricing.get("/versions") == {"versions": [made], "next": None}
+    await pricing.get("/versions/00000000-0000-4000-8000-000000000000", 404)
+
+
+async def test_where_nothing_applies_the_answer_says_the_mend(pricing: Pricing) -> None:
+    assert "POST /api/v1/pricing" in (await pricing.get("/ST-1", 404))["detail"]
+    await pricing.publish(STATION, effective_from="2026-04-01T00:00:00+02:00")
+    assert "the first is from 2026-03-31T22:00:00.000Z" in (await pricing.get("/ST-1", 404))["detail"]
+    await pricing.get("/ST-1", at="2026-03-31T22:00:00Z")
+
+
+async def test_what_is_next_is_told(pricing: Pricing) -> None:
+    await pricing.publish("default", 0.10)
+    own = await pricing.publish(STATION, 0.20, effective_from="2026-04-01T00:00:00Z")
+    season = tariff(0.30, start_date_time="2026-05-01T00:00:00Z", end_date_time="2026-06-01T00:00:00Z")
+    summer = await pricing.publish(STATION, effective_from="2026-04-15T00:00:00Z", tariff=season)
+    await pricing.publish("default", 0.15, effective_from="2026-05-15T00:00:00Z")  # hidden by the station's own
+    seen = []
+    moment: str | None = "2026-03-29T09:00:00.000Z"
+    while moment:
+        answer = await pricing.get("/ST-1", at=moment)
+        following = answer["next"]
+        seen.append((moment, following and following["version_id"]))
+        moment = following and following["at"]
+    assert seen == [
+        ("2026-03-29T09:00:00.000Z", own["id"]),
+        ("2026-04-01T00:00:00.000Z", summer["id"]),
+        ("2026-05-01T00:00:00.000Z", own["id"]),
+        ("2026-06-01T00:00:00.000Z", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"tariff": {**tariff(), "min_kw": 1}}, "body/tariff/min_kw"),
+        ({"tariff": tariff(0.1234567)}, "body/tariff/elements/0/price_components/0/price"),
+        ({"tariff": tariff(-1)}, "body/tariff/elements/0/price_components/0/price"),
+        ({"tariff": {**tariff(), "elements": []}}, "body/tariff/elements"),
+        ({"tariff": tariff(tariff_alt_url="a\0b")}, "tariff_alt_url"),
+        (
+            {
+                "tariff": tariff(
+                    energy_mix={
+                        "is_green_energy": True,
+                        "environ_impact": [{"category": "NUCLEAR_WASTE", "amount": "1e99999"}],
+                    }
+                )
+            },
+            "energy_mix/environ_impact/0/amount",
+        ),
+        (
+            {"tariff": tariff(start_date_time="2026-02-01T00:00:00Z", end_date_time="2026-02-01T00:00:00Z")},
+            "end_date_time",
+        ),
+        ({"tariff": tariff(end_date_time="0001-01-01T00:00:00+01:00")}, "end_date_time"),
+        ({"time_zone": "Europe/Atlantis"}, "body/time_zone"),
+        ({"time_zone": "localtime"}, "body/time_zone"),
+        ({"effective_from": "2026-03-29T09:00:00"}, "body/effective_from"),
+        ({"effective_from": 5}, "body/effective_from"),
+        ({"effective_from": "3000-03-29T09:00:00Z"}, "body/effective_from"),
+        ({"target": {}}, "body/target"),
+        ({"target": {"station_id": "A", "group": "B"}}, "body/target"),
+        ({"target": {"station_id": "\0"}}, "body/target/station_id"),
+        ({"target": {"group": "no blanks"}}, "body/target/group"),
+        ({"target": "everybody"}, "body/target"),
+        ({"tarif": {}}, "body/tarif"),
+    ],
+)
+async def test_a_wrong_document_is_refused_with_the_path_of_its_mistake(
+    pricing: Pricing, change: dict[str, Any], path: str
+) -> None:
+    body = {"target": STATION, "time_zone": ZONE, "tariff": tariff(), **change}
+    assert path in (await pricing.send("POST", "", body, 422))["detail"]
+    assert pricing.rows("SELECT id FROM pricing.version") == []
+
+
+async def test_a_body_without_bounds_is_refused(pricing: Pricing) -> None:
+    text = [{"language": "nl", "text": "x" * 400}] * 1_000
+    answer = await pricing.client.post(PATH, content=json.dumps({"tariff": {"tariff_alt_text": text}}))
+    assert answer.status_code == 413
+    assert len(answer.request.content) > BODY_BYTES_MAX
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+PRICES = st.decimals(0, 1_000_000, places=6)
+
+
+async def test_numbers_are_stored_and_told_exactly_as_they_were_written(pricing: Pricing) -> None:
+    """Also by the function that other rooms read, and in the event."""
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=25)
+    @given(st.lists(PRICES, min_size=1, max_size=5).map(lambda prices: [Decimal("0.29"), *prices]))
+    def publish(prices: list[Decimal]) -> None:
+        document = tariff()
+        component = document["elements"][0]["price_components"][0]
+        document["elements"] = [{"price_components": [{**component, "price": 0}]} for _ in prices]
+        text = json.dumps({"target": STATION, "time_zone": ZONE, "tariff": document})
+        for price in prices:
+            text = text.replace('"price": 0,', f'"price": {price:f},', 1)
+        sent = pricing.client.post(PATH, content=text, headers={"content-type": "application/json"})
+        made = json.loads(asyncio.run_coroutine_threadsafe(sent, loop).result().content, parse_float=str)
+        stored = pricing.rows(
+            "SELECT d.tariff #>> '{elements}', convert_from(o.body, 'utf8')::json -> 'payload' #>> '{tariff,elements}' "
+            "FROM pricing.version AS v, pricing.documents(ARRAY[v.version_key]) AS d, pricing.outbox AS o "
+            "WHERE v.id = %s AND convert_from(o.body, 'utf8')::json #>> '{payload,version}' = v.id::text",
+            made["id"],
+        )
+        for elements in (made["tariff"]["elements"], *(json.loads(text, parse_float=str) for text in stored[0])):
+            told = [element["price_components"][0]["price"] for element in elements]
+            assert [Decimal(price) for price in told] == prices
+
+    await asyncio.to_thread(publish)
+
+
+async def test_a_version_and_its_event_are_one(pricing: Pricing) -> None:
+    made = await pricing.publish({"group": "airport"}, 0.31)
+    await pricing.publish("default", -1, status=422)
+    [(event_id, exchange, key, body)] = pricing.rows("SELECT event_id, exchange, routing_key, body FROM pricing.outbox")
+    event = msgspec.json.decode(body, type=Event[PricingUpdated])
+    assert (exchange, key) == ("direct_events", "pricing.updated")
+    assert (event.metadata.event_id, event.metadata.type) == (event_id, "pricing.updated.v1")
+    assert event.payload == PricingUpdated(
+        version=event.payload.version,
+        target_kind="group",
+        target="airport",
+        effective_from="2026-03-29T09:00:00.000Z",
+        time_zone=ZONE,
+        tariff=tariff(0.31),
+        reason="operator",
+    )
+    assert str(event.payload.version) == made["id"]
+
+
+async def test_the_same_key_publishes_once(pricing: Pricing) -> None:
+    body = {"target": STATION, "time_zone": ZONE, "tariff": tariff()}
+    answers = await asyncio.gather(
+        *(pricing.client.post(PATH, json=body, headers={"Idempotency-Key": "k"}) for _ in range(6))
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert answers[0].headers["location"] == f"{PATH}/versions/{answers[0].json()['id']}"
+    assert (
+        len(pricing.rows("SELECT id FROM pricing.version")) == len(pricing.rows("SELECT id FROM pricing.outbox")) == 1
+    )
+    await pricing.send("POST", "", {**body, "time_zone": "Europe/Paris"}, 409, **{"Idempotency-Key": "k"})
+    await pricing.send("POST", "", body, 201, **{"Idempotency-Key": "other"})
+    assert len(pricing.rows("SELECT id FROM pricing.version")) == 2
+    await forget_old(pricing.database)
+
+
+async def test_of_versions_published_at_once_none_is_lost_and_the_last_one_counts(pricing: Pricing) -> None:
+    made = await asyncio.gather(*(pricing.publish(STATION, number / 100) for number in range(20)))
+    rows = pricing.rows("SELECT id::text FROM pricing.version ORDER BY version_key")
+    assert {version["id"] for version in made} == {row[0] for row in rows}
+    assert len(pricing.rows("SELECT DISTINCT event_id FROM pricing.outbox")) == 20
+    assert (await pricing.get("/ST-1"))["version"]["id"] == rows[-1][0]
+
+
+async def test_a_station_is_in_one_group(pricing: Pricing) -> None:
+    assert await pricing.send("PUT", "/groups/a", {"stations": ["st-1", "ST-2", "st-1"]}, 200) == {
+        "group": "a",
+        "stations": ["ST-1", "ST-2"],
+        "moved": [],
+    }
+    moved = (await pricing.send("PUT", "/groups/b", {"stations": ["ST-2", "ST-3"]}, 200))["moved"]
+    assert moved == [{"station_id": "ST-2", "group": "a"}]
+    assert await pricing.get("/groups/a") == {"group": "a", "stations": ["ST-1"]}
+    await pricing.publish({"group": "b"})
+    await pricing.get("/ST-1", 404)
+    await pricing.get("/ST-2")
+    await pricing.send("PUT", "/groups/b", {"stations": ["ST-3"]}, 200)
+    await pricing.get("/ST-2", 404)
+    await pricing.send("PUT", "/groups/b", {"stations": []}, 200)
+    await pricing.get("/groups/b", 404)
+
+
+async def test_groups_that_exchange_stations_at_once_end_with_each_station_in_one(pricing: Pricing) -> None:
+    stations = [f"ST-{number}" for number in range(50)]
+    puts = [("a", stations), ("b", stations[::-1]), ("c", stations[10:])] * 4
+    await asyncio.gather(
+        *(pricing.send("PUT", f"/groups/{name}", {"stations": members}, 200) for name, members in puts)
+    )
+    rows = pricing.rows("SELECT station_id, group_name FROM pricing.station_group")
+    assert sorted(row[0] for row in rows) == sorted(stations)
+
+
+async def test_pages_of_versions_put_together_are_the_history(pricing: Pricing) -> None:
+    targets: list[Any] = ["default", STATION, {"group": "a"}, {"station_id": "ST-2"}]
+    made = [await pricing.publish(targets[number % 4], number / 100) for number in range(14)]
+    for params, wanted in (
+        ({}, made),
+        ({"default": True}, made[0::4]),
+        ({"station_id": "st-1"}, made[1::4]),
+        ({"group": "a"}, made[2::4]),
+    ):
+        parts, answer = [], await pricing.get("/versions", limit=3, **params)
+        VersionPage.model_validate(answer)
+        while True:
+            parts += answer["versions"]
+            if not answer["next"]:
+                break
+            await pricing.publish(STATION, 0.99)  # newer ones stand before what was seen
+            answer = await pricing.get(answer["next"].removeprefix(PATH))
+        assert [part["id"] for part in parts if part["tariff"] != exact_tariff(0.99)] == [
+            version["id"] for version in reversed(wanted)
+        ]
+    await pricing.get("/versions", 422, default=True, group="a")
+
+
+async def test_the_first_tariff_is_made_once_and_only_where_there_is_none(pricing: Pricing) -> None:
+    made = await asyncio.gather(*(ensure_default(pricing.database, pricing.clock) for _ in range(4)))
+    assert sorted(made) == [False, False, False, True]
+    answer = await pricing.get("/ANY", at="2016-01-01T00:00:00Z")
+    assert answer["version"]["target"] == "default"
+    prices = {
+        (component.type, component.price)
+        for element in Tariff.model_validate(answer["version"]["tariff"]).elements
+        for component in element.price_components
+    }
+    assert prices == {
+        ("ENERGY", Decimal("0.39")),
+        ("ENERGY", Decimal("0.29")),
+        ("PARKING_TIME", Decimal("6.00")),
+    }
+
+
+async def test_it_is_not_made_where_there_is_any_other(pricing: Pricing) -> None:
+    await pricing.publish(STATION)
+    assert not await ensure_default(pricing.database, pricing.clock)
+    await pricing.get("/ST-2", 404)
+
+
+@pytest.mark.parametrize(("operation", "kinds"), OPERATIONS.items())
+async def test_only_those_may_ask_who_should(pricing: Pricing, operation: tuple[str, str], kinds: set[str]) -> None:
+    method, path = operation
+    address = path.format(station_id="X", id="00000000-0000-4000-8000-000000000000", group="g")
+    for kind, token in pricing.tokens.items():
+        answer = await pricing.client.request(method, address, headers={"authorization": f"Bearer {token}"}, json={})
+        assert (answer.status_code == 403) == (kind not in kinds), (kind, answer.text)
+    for authorization in ("Bearer vso_unknown", "Basic x"):
+        answer = await pricing.client.request(method, address, headers={"authorization": authorization}, json={})
+        assert answer.status_code == 401
+
+
+async def test_every_operation_is_described_with_an_example_and_its_problems(pricing: Pricing) -> None:
+    paths = (await pricing.client.get("/openapi.json")).json()["paths"]
+    described = {(method, path) for path in paths for method in paths[path] if path.startswith("/api/")}
+    assert described == set(OPERATIONS)
+    for method, path in OPERATIONS:
+        operation = paths[path][method]
+        assert operation["summary"], path
+        assert operation["description"], path
+        assert operation["security"], path
+        assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
+        for status, response in operation["responses"].items():
+            if status in ("200", "201"):
+                assert "example" in response["content"]["application/json"], path
+
+
+@pytest.mark.parametrize(
+    ("model", "example"),
+    [
+        (Tariff, examples.TARIFF),
+        (NewVersion, examples.NEW_VERSION),
+        (PublicVersion, examples.PUBLIC_VERSION),
+        (Version, examples.VERSION),
+        (VersionPage, examples.VERSION_PAGE),
+        (InForce, examples.IN_FORCE),
+        (GroupMembers, examples.MEMBERS),
+        (GroupAnswer, examples.GROUP),
+        (GroupReplaced, examples.GROUP_REPLACED),
+        (DemandRule, examples.DEMAND_RULE),
+        (DemandState, examples.DEMAND_STATE),
+    ],
+)
+def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:
+    model.model_validate(example)
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+async def test_no_question_is_a_server_error_or_answered_otherwise_than_described(
+    pricing: Pricing, method: str, path: str
+) -> None:
+    await pricing.publish(STATION)
+    await pricing.publish("default", effective_from=(NOW + timedelta(days=1)).isoformat())
+    schema = schemathesis.openapi.from_dict((await pricing.client.get("/openapi.json")).json())
+    headers = {"authorization": f"Bearer {pricing.tokens['operator']}"}
+    operation = schema[path][method.upper()]
+    cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in GenerationMode])
+
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(case=cases, known=st.booleans())
+    def ask(case: schemathesis.Case[Any], known: bool) -> None:
+        if known and "{station_id}" in path:
+            case.path_parameters = {"station_id": "st-1"}
+        response = case.call(base_url=pricing.server.url, headers=headers)
+        assert response.status_code < 500, response.text
+        if "x-correlation-id" not in response.headers:  # a URL beyond 64 kB: the HTTP server's own refusal
+            assert response.status_code == 400
+            return
+        case.validate_response(response, checks=[content_type_conformance, response_schema_conformance])
+
+    await asyncio.to_thread(ask)
