@@ -1,0 +1,438 @@
+"""The demand rule: within its bounds, monotone, patient, and silent where nothing changes."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.pricing.composition import consume_pricing
+from api.pricing.demand import Demand, energy_prices, moved, moved_price, next_level, price_bounds
+from api.pricing.demand_service import newest
+from api.pricing.demand_store import FRESH, KEEP
+from api.pricing.models import Bounds, DemandRule
+from kit.bus import DIRECT, InProcessBus, Message
+from kit.clock import format_rfc3339
+from kit.retry import RetryPolicy
+from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
+from schemas.tariff import Dimension, Tariff
+from tests.api.pricing_app import NOW, Pricing, running_pricing, tariff
+
+STATION = {"station_id": "ST-1"}
+HOLD_S = 900
+RULE: dict[str, Any] = {
+    "raise_above_pct": 80,
+    "lower_below_pct": 30,
+    "bounds": {"min_factor": 0.9, "max_factor": 1.2},
+    "step_pct": 10,
+    "hold_s": HOLD_S,
+}
+
+# The decision, pure.
+
+
+def _digits(places: int, highest: int) -> st.SearchStrategy[Decimal]:
+    return st.decimals(0, highest, places=places)
+
+
+BOUNDS = st.one_of(
+    st.builds(lambda low, high: Bounds(min_factor=low, max_factor=high), _digits(4, 1), st.decimals(1, 10, places=4)),
+    st.tuples(_digits(4, 2), _digits(4, 2)).map(lambda pair: Bounds(min_price=min(pair), max_price=max(pair))),
+)
+RULES = st.builds(
+    lambda bounds, thresholds, step: DemandRule(
+        raise_above_pct=Decimal(thresholds[1]),
+        lower_below_pct=Decimal(thresholds[0]),
+        bounds=bounds,
+        step_pct=step,
+        hold_s=60,
+    ),
+    BOUNDS,
+    st.lists(st.integers(0, 100), min_size=2, max_size=2, unique=True).map(sorted),
+    st.decimals("0.01", 50, places=2),
+)
+LEVELS = st.integers(-60, 60)
+DEMANDS = st.integers(0, 50).flatmap(lambda n: st.builds(Demand, st.just(n), st.integers(0, n)))
+
+
+def _tariff(prices: Sequence[Decimal]) -> Tariff:
+    """Of several ENERGY prices, each with a price that demand has nothing to do with."""
+    other = {"type": "PARKING_TIME", "price": Decimal("1.23456"), "step_size": 60}
+    elements = [
+        {"price_components": [{"type": "ENERGY", "price": price, "vat": 21, "step_size": 1}, other]} for price in prices
+    ]
+    return Tariff.model_validate({"currency": "EUR", "elements": elements, "min_price": {"excl_vat": 1}})
+
+
+TARIFFS = st.lists(_digits(6, 2) | _digits(2, 2), min_size=1, max_size=4).map(_tariff)
+
+
+@given(RULES, TARIFFS, LEVELS)
+def test_prices_stay_within_the_bounds(rule: DemandRule, base: Tariff, level: int) -> None:
+    """Told apart from the code: of four digits inwards, or the base price itself."""
+    for before, after in zip(energy_prices(base), energy_prices(moved(rule, base, level)), strict=True):
+        bounds = rule.bounds
+        if bounds.min_price is not None and bounds.max_price is not None:
+            assert bounds.min_price <= after <= bounds.max_price
+        else:
+            assert bounds.min_factor is not None
+            assert bounds.max_factor is not None
+            assert before * bounds.min_factor <= after <= before * bounds.max_factor
+        assert after == before or after == round(after, 4)
+
+
+@given(RULES, TARIFFS, LEVELS)
+def test_nothing_but_the_energy_price_moves(rule: DemandRule, base: Tariff, level: int) -> None:
+    after = moved(rule, base, level)
+
+    def without(one: Tariff) -> Any:
+        document = one.model_dump()
+        for element in document["elements"]:
+            for component in element["price_components"]:
+                if component["type"] is Dimension.ENERGY:
+                    del component["price"]
+        return document
+
+    assert without(after) == without(base)
+    assert Tariff.model_validate(after.model_dump()) == after
+
+
+@given(RULES, TARIFFS, LEVELS, DEMANDS, DEMANDS)
+def test_more_demand_never_makes_it_cheaper(
+    rule: DemandRule, base: Tariff, level: int, one: Demand, other: Demand
+) -> None:
+    if one.connectors == 0 or other.connectors == 0:
+        return
+    low, high = sorted((one, other), key=lambda demand: Decimal(demand.charging) / demand.connectors)
+    cheap = energy_prices(moved(rule, base, next_level(rule, base, level, low)))
+    dear = energy_prices(moved(rule, base, next_level(rule, base, level, high)))
+    assert all(one <= other for one, other in zip(cheap, dear, strict=True))
+
+
+@given(RULES, _digits(6, 2), LEVELS)
+def test_a_price_rises_with_the_level(rule: DemandRule, base: Decimal, level: int) -> None:
+    assert moved_price(rule, base, level) <= moved_price(rule, base, level + 1)
+
+
+@given(RULES, TARIFFS, LEVELS, DEMANDS)
+def test_a_rule_takes_one_step_or_none_and_none_that_can_never_show(
+    rule: DemandRule, base: Tariff, level: int, demand: Demand
+) -> None:
+    after = next_level(rule, base, level, demand)
+    assert abs(after - level) <= 1
+    if demand.connectors == 0:
+        assert after == level
+    if after > level:
+        assert any(
+            price and moved_price(rule, price, level) < price_bounds(rule.bounds, price)[1]
+            for price in energy_prices(base)
+        )
+
+
+@given(RULES, TARIFFS, DEMANDS)
+def test_the_same_demand_leads_to_rest(rule: DemandRule, base: Tariff, demand: Demand) -> None:
+    """However long it lasts, only so many steps are counted: they are undone as soon as demand is."""
+    level = 0
+    for _ in range(200_000):
+        after = next_level(rule, base, level, demand)
+        if after == level:
+            return
+        level = after
+    pytest.fail("it never rests")
+
+
+# The rule at work.
+
+
+@pytest.fixture
+async def pricing(database_url: str) -> AsyncIterator[Pricing]:
+    """Pricing, served."""
+    async with running_pricing(database_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def bus(pricing: Pricing) -> AsyncIterator[InProcessBus]:
+    """The bus that brings what connectors do."""
+    bus = InProcessBus(RetryPolicy.model_validate({"default": {"first_s": 0.01, "attempts_max": 1}}))
+    await consume_pricing(bus, pricing.database, pricing.clock)
+    yield bus
+    await bus.close()
+
+
+def window(
+    station: str, connector: int, start: datetime, *, charging: bool, revision: int = 1, by_register: bool = False
+) -> WindowAggregate:
+    """A connector's minute."""
+    power_w = 11_000.0 if charging else 0.0
+    return WindowAggregate(
+        station_id=station,
+        connector_id=connector,
+        window_start=format_rfc3339(start),
+        revision=revision,
+        readings=6,
+        flagged=0,
+        power_w_avg=None if by_register else power_w,
+        power_w_min=None,
+        power_w_max=None,
+        voltage_v_avg=None,
+        current_a_avg=None,
+        temperature_c_max=None,
+        energy_wh_first=1_000.0 if by_register else None,
+        energy_wh_last=1_000.0 + power_w / 60 if by_register else None,
+    )
+
+
+def message(windows: Sequence[WindowAggregate], event_id: UUID | None = None) -> Message:
+    """telemetry.aggregated.v1"""
+    metadata = EventMetadata(
+        event_id=event_id or uuid4(),
+        timestamp=format_rfc3339(NOW),
+        source="streams",
+        correlation_id="c",
+        type="telemetry.aggregated.v1",
+        version=1,
+    )
+    payload = msgspec.to_builtins(TelemetryAggregated(partition=0, windows=list(windows)))
+    return Message(DIRECT, "telemetry.aggregated", msgspec.json.encode(Envelope(metadata, payload)))
+
+
+def minute(pricing: Pricing, charging: int, idle: int, station: str = "ST-1") -> list[WindowAggregate]:
+    """The last minute of a station of which so many connectors charge."""
+    start = pricing.clock.now() - timedelta(minutes=1)
+    return [window(station, n + 1, start, charging=n < charging) for n in range(charging + idle)]
+
+
+async def price(pricing: Pricing, station: str = "ST-1") -> Decimal:
+    """The ENERGY price in force at the station."""
+    answer = await pricing.get(f"/{station}")
+    found: Decimal = answer["version"]["tariff"]["elements"][0]["price_components"][0]["price"]
+    return found
+
+
+def versions(pricing: Pricing, reason: str = "demand") -> int:
+    """How many there are of that reason."""
+    return int(pricing.rows("SELECT count(*) FROM pricing.version WHERE reason = %s", reason)[0][0])
+
+
+async def test_demand_moves_the_price_step_by_step_within_the_bounds_and_back(
+    pricing: Pricing, bus: InProcessBus
+) -> None:
+    await pricing.publish(STATION, 0.30)
+    state = await pricing.send("PUT", "/demand/stations/st-1", RULE, 200)
+    assert (state["target"], state["level"], state["changed_at"], state["connectors"]) == (STATION, 0, None, 0)
+    seen = []
+    for charging in (4, 4, 4, 2, 0, 0, 0, 0, 0):
+        await bus.publish(message(minute(pricing, charging, 4 - charging)))
+        seen.append(await price(pricing))
+        pricing.clock.advance(HOLD_S)
+    assert seen == [Decimal(text) for text in ["0.33", "0.36", "0.36", "0.36", "0.33", "0.30", "0.27", "0.27", "0.27"]]
+    assert versions(pricing) == 5
+    answer = await pricing.get("/ST-1")
+    assert (answer["version"]["reason"], answer["next"]) == ("demand", None)
+    assert await pricing.get("/demand/stations/ST-1") == {
+        **state,
+        "level": -1,
+        "changed_at": "2026-03-29T10:30:00Z",
+        "connectors": 4,
+    }
+    events = pricing.rows("SELECT convert_from(body, 'utf8')::json #>> '{payload,reason}' FROM pricing.outbox")
+    assert [event[0] for event in events].count("demand") == 5
+
+
+async def test_prices_stay_as_long_as_the_rule_says(pricing: Pricing, bus: InProcessBus) -> None:
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    for _ in range(HOLD_S // 60):
+        await bus.publish(message(minute(pricing, 4, 0)))
+        assert await price(pricing) == Decimal("0.33")
+        pricing.clock.advance(59)
+    changed = {**RULE, "step_pct": 5}
+    await pricing.send("PUT", "/demand/stations/ST-1", changed, 200)  # no way around the hold
+    await bus.publish(message(minute(pricing, 4, 0)))
+    assert versions(pricing) == 1
+    pricing.clock.advance(HOLD_S)
+    await bus.publish(message(minute(pricing, 4, 0)))
+    assert await price(pricing) == Decimal("0.315")
+
+
+async def test_the_same_event_again_is_no_second_step(pricing: Pricing, bus: InProcessBus) -> None:
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    event = message(minute(pricing, 4, 0))
+    await bus.publish(event)
+    pricing.clock.advance(HOLD_S)
+    await bus.publish(event)
+    assert versions(pricing) == 1
+
+
+async def test_no_version_where_nothing_changes(pricing: Pricing, bus: InProcessBus) -> None:
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    await bus.publish(message([]))
+    for charging in (2, 2):
+        await bus.publish(message(minute(pricing, charging, 2)))
+        pricing.clock.advance(HOLD_S)
+    await bus.publish(message(minute(pricing, 4, 0, station="ST-2")))  # not the rule's
+    assert versions(pricing) == 0
+    assert (await pricing.get("/demand/stations/ST-1"))["changed_at"] is None
+
+
+async def test_a_price_outside_of_absolute_bounds_is_brought_in(pricing: Pricing, bus: InProcessBus) -> None:
+    await pricing.publish(STATION, 0.90)
+    rule = {**RULE, "bounds": {"min_price": "0.2", "max_price": "0.6"}}
+    await pricing.send("PUT", "/demand/stations/ST-1", rule, 200)
+    await bus.publish(message(minute(pricing, 2, 2)))
+    assert await price(pricing) == Decimal("0.6")
+
+
+async def test_demand_begins_anew_from_what_operators_publish(pricing: Pricing, bus: InProcessBus) -> None:
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    for _ in range(2):
+        await bus.publish(message(minute(pricing, 4, 0)))
+        pricing.clock.advance(HOLD_S)
+    await pricing.publish(STATION, 0.50)
+    await bus.publish(message(minute(pricing, 2, 2)))
+    assert await price(pricing) == Decimal("0.5")
+    pricing.clock.advance(60)
+    await bus.publish(message(minute(pricing, 4, 0)))
+    assert await price(pricing) == Decimal("0.55")
+
+
+async def test_a_rule_may_hold_to_one_base(pricing: Pricing, bus: InProcessBus) -> None:
+    base = await pricing.publish(STATION, 0.30)
+    other = await pricing.publish({"station_id": "ST-2"}, 0.40)
+    await pricing.send("PUT", "/demand/stations/ST-1", {**RULE, "base_version": other["id"]}, 422)
+    await pricing.publish(STATION, 0.50)
+    state = await pricing.send("PUT", "/demand/stations/ST-1", {**RULE, "base_version": base["id"]}, 200)
+    assert state["base"] == base["id"]
+    await bus.publish(message(minute(pricing, 4, 0)))
+    assert await price(pricing) == Decimal("0.33")
+
+
+async def test_a_rule_that_ends_leaves_the_operators_tariff(pricing: Pricing, bus: InProcessBus) -> None:
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    await bus.publish(message(minute(pricing, 4, 0)))
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    assert (await pricing.get("/demand/stations/ST-1"))["level"] == 1  # the same rule again
+    await pricing.send("DELETE", "/demand/stations/ST-1", None, 204)
+    assert await price(pricing) == Decimal("0.3")
+    assert versions(pricing, "operator") == 2
+    await pricing.get("/demand/stations/ST-1", 404)
+    await pricing.send("DELETE", "/demand/stations/ST-1", None, 404)
+    pricing.clock.advance(HOLD_S)
+    await bus.publish(message(minute(pricing, 4, 0)))
+    assert versions(pricing) == 1
+
+
+async def test_each_target_has_the_demand_of_the_stations_it_decides_for(pricing: Pricing, bus: InProcessBus) -> None:
+    await pricing.send("PUT", "/groups/g", {"stations": ["OWN", "G-1", "G-2"]}, 200)
+    await pricing.send("PUT", "/groups/bare", {"stations": ["B-1"]}, 200)
+    for target in ("default", {"group": "g"}, {"station_id": "OWN"}):
+        await pricing.publish(target, 0.30)
+    rules = {"default": (2, 1), "groups/g": (2, 0), "stations/OWN": (3, 3)}
+    for name in rules:
+        await pricing.send("PUT", f"/demand/{name}", RULE, 200)
+    await bus.publish(
+        message(
+            [
+                *minute(pricing, 3, 0, "OWN"),
+                *minute(pricing, 0, 1, "G-1"),
+                *minute(pricing, 0, 1, "G-2"),
+                *minute(pricing, 1, 0, "B-1"),  # in a group without a tariff: the default's
+                *minute(pricing, 0, 1, "ELSE"),
+            ]
+        )
+    )
+    for name, demand in rules.items():
+        state = await pricing.get(f"/demand/{name}")
+        assert (state["connectors"], state["charging"]) == demand, name
+    prices = [await price(pricing, station) for station in ("ELSE", "B-1", "G-1", "OWN")]
+    assert prices == [Decimal(text) for text in ("0.3", "0.3", "0.27", "0.33")]
+
+
+async def test_the_newest_window_counts_and_silence_is_not_charging(pricing: Pricing, bus: InProcessBus) -> None:
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    start = NOW - timedelta(minutes=5)
+
+    async def demand() -> tuple[int, int]:
+        state = await pricing.get("/demand/stations/ST-1")
+        return state["connectors"], state["charging"]
+
+    await bus.publish(message([window("ST-1", 1, start, charging=True, by_register=True)]))
+    assert await demand() == (1, 1)
+    await bus.publish(message([window("ST-1", 1, start - timedelta(minutes=1), charging=False, revision=9)]))
+    assert await demand() == (1, 1)
+    await bus.publish(message([window("ST-1", 1, start, charging=False, revision=2)]))
+    assert await demand() == (1, 0)
+    await bus.publish(message([window("ST-1", 2, start, charging=True)]))
+    assert await demand() == (2, 1)
+    pricing.clock.advance((FRESH - timedelta(minutes=4)).total_seconds())
+    assert await demand() == (2, 0)
+    pricing.clock.advance(KEEP.total_seconds())
+    await bus.publish(message(minute(pricing, 0, 1, "ST-2")))
+    assert await demand() == (0, 0)
+    assert pricing.rows("SELECT DISTINCT station_id FROM pricing.connector_activity") == [("ST-2",)]
+
+
+async def test_without_rules_nothing_is_kept(pricing: Pricing, bus: InProcessBus) -> None:
+    await bus.publish(message(minute(pricing, 4, 0)))
+    assert pricing.rows("SELECT * FROM pricing.connector_activity") == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3), st.integers(1, 3), st.booleans())))
+def test_of_several_windows_of_a_connector_the_newest_is_taken(seen: list[tuple[int, int, int, bool]]) -> None:
+    windows = [
+        window("S", connector, NOW + timedelta(minutes=at), charging=charging, revision=revision)
+        for connector, at, revision, charging in seen
+    ]
+    found = {activity.connector_id: activity for activity in newest(windows)}
+    assert set(found) == {connector for connector, *_ in seen}
+    for connector, activity in found.items():
+        last = max((at, revision) for c, at, revision, _ in seen if c == connector)
+        assert (activity.window_start, activity.revision) == (NOW + timedelta(minutes=last[0]), last[1])
+        assert activity.charging in [
+            charges for c, at, revision, charges in seen if (c, at, revision) == (connector, *last)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"bounds": {"min_factor": 1.1, "max_factor": 1.2}}, "body/bounds"),
+        ({"bounds": {"min_factor": 0.9, "max_price": 1}}, "body/bounds"),
+        ({"bounds": {"min_factor": 0.9, "max_factor": 1.1, "min_price": 0, "max_price": 1}}, "body/bounds"),
+        ({"bounds": {"min_price": 0.5, "max_price": 0.4}}, "body/bounds"),
+        ({"bounds": {"min_price": 0.12345, "max_price": 0.4}}, "body/bounds/min_price"),
+        ({"bounds": {}}, "body/bounds"),
+        ({"lower_below_pct": 80}, "body"),
+        ({"raise_above_pct": 101}, "body/raise_above_pct"),
+        ({"step_pct": 0}, "body/step_pct"),
+        ({"hold_s": 59}, "body/hold_s"),
+        ({"max_price": 1}, "body/max_price"),
+    ],
+)
+async def test_a_wrong_rule_is_refused_with_the_path_of_its_mistake(
+    pricing: Pricing, change: dict[str, Any], path: str
+) -> None:
+    await pricing.publish("default")
+    detail = (await pricing.send("PUT", "/demand/default", {**RULE, **change}, 422))["detail"]
+    assert detail.startswith(path)
+    await pricing.get("/demand/default", 404)
+
+
+async def test_a_rule_needs_a_price_to_move(pricing: Pricing) -> None:
+    assert "publish one" in (await pricing.send("PUT", "/demand/groups/g", RULE, 422))["detail"]
+    flat = tariff()
+    flat["elements"][0]["price_components"][0]["type"] = "FLAT"
+    await pricing.publish({"group": "g"}, tariff=flat)
+    assert "ENERGY" in (await pricing.send("PUT", "/demand/groups/g", RULE, 422))["detail"]
+    await pricing.get("/demand/groups/g", 404)
