@@ -5,9 +5,6 @@ from typing import Final
 from fastapi import FastAPI
 
 from api.edge import install_errors
-from api.sessions.routes import SessionRoutes
-from api.sessions.service import SessionService
-from api.sessions.store import SessionStore
 from api.telemetry.live_streams import LiveStreams
 from api.telemetry.routes import TelemetryRoutes
 from api.telemetry.service import TelemetryService
@@ -21,12 +18,11 @@ GRANT: Final = Grant(role=ROLE, schema="telemetry", write=False)
 
 
 def mount_queries(app: FastAPI, database: Database, live: LiveView, clock: Clock) -> LiveStreams:
-    """Add the queries to `app`, whose `state.authenticator` says who is an operator. `database` works as ROLE.
+    """Add the queries of telemetry to `app`, whose `state.authenticator` says who asks. `database` works as ROLE.
 
     Close the streams that are returned before the HTTP server stops: it waits for them, and only that ends them.
     """
     install_errors(app)
     streams = LiveStreams(live)
     app.include_router(TelemetryRoutes(TelemetryService(TelemetryStore(database), live, clock), streams).router())
-    app.include_router(SessionRoutes(SessionService(SessionStore(database))).router())
     return streams

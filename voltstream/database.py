@@ -8,6 +8,8 @@ from typing import Final
 
 import kit
 from api.queries import GRANT as QUERIES_GRANT
+from api.sessions.composition import GRANT as CHARGING_GRANT
+from api.sessions.composition import MIGRATIONS as CHARGING
 from kit.clock import format_rfc3339
 from kit.embedded_postgres import EmbeddedPostgres, running_url
 from kit.migrations import Migrations, MigrationStatus, migrate, status
@@ -18,7 +20,7 @@ from streams.storage import prepare, stored_partitions
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "migrations")
 ACCESS_ROLE: Final = "voltstream_access"
-SOURCES: Final = (ACCESS, TELEMETRY)
+SOURCES: Final = (ACCESS, TELEMETRY, CHARGING)
 
 
 def bring_up_to_date(url: str, partitions: int) -> list[str]:
@@ -29,7 +31,8 @@ def bring_up_to_date(url: str, partitions: int) -> list[str]:
     applied = migrate(url, [ACCESS])
     ensure_roles(url, [Grant(ACCESS_ROLE, "access")])
     applied += prepare(url, partitions).applied
-    ensure_roles(url, [QUERIES_GRANT])
+    applied += migrate(url, [CHARGING])
+    ensure_roles(url, [QUERIES_GRANT, CHARGING_GRANT])
     return applied
 
 

@@ -1,1 +1,1 @@
-"""The operators' queries of charging sessions."""
+"""Charging sessions: what streams makes of readings, what drivers ask for, and which belongs to which."""

@@ -4,10 +4,15 @@ from typing import Any, Final
 
 SESSION: Final[dict[str, Any]] = {
     "id": "7d4f0d0e-3f0c-5d5c-9c54-0f5f6a1f2b11",
+    "request_id": "3b241101-e2bb-4255-8caf-4136c566a962",
+    "driver_id": "D-4711",
+    "reservation_id": None,
     "station_id": "DE-VS-0001",
     "connector_id": 1,
     "session_id": "TX-4711",
     "state": "completed",
+    "requested_at": "2026-03-29T07:40:41.250Z",
+    "stop_requested_at": "2026-03-29T09:12:12.900Z",
     "started_at": "2026-03-29T07:41:00Z",
     "last_at": "2026-03-29T09:12:30Z",
     "ended_at": "2026-03-29T09:12:30Z",
@@ -19,6 +24,57 @@ SESSION: Final[dict[str, Any]] = {
     "readings": 1098,
     "flagged": 2,
     "revision": 1,
+    "currency": "EUR",
+    "cost_excl_vat": "8.241125",
+    "cost_incl_vat": "9.806939",
+    "tariff_version": "c0a8f5d2-6a1b-4e0e-8f3a-5b7d9e2f4c61",
+}
+WAITING: Final[dict[str, Any]] = {
+    "id": None,
+    "request_id": "9f8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c6d",
+    "driver_id": "D-4711",
+    "reservation_id": "R-17",
+    "station_id": "DE-VS-0001",
+    "connector_id": 2,
+    "session_id": None,
+    "state": "requested",
+    "requested_at": "2026-03-29T10:02:00.120Z",
+    "stop_requested_at": None,
+    "started_at": None,
+    "last_at": None,
+    "ended_at": None,
+    "end_reason": None,
+    "energy_wh": 0.0,
+    "energy_uj": 0,
+    "energy_source": None,
+    "estimated": False,
+    "readings": 0,
+    "flagged": 0,
+    "revision": 0,
+    "currency": None,
+    "cost_excl_vat": None,
+    "cost_incl_vat": None,
+    "tariff_version": None,
+}
+SESSIONS: Final[dict[str, Any]] = {
+    "completed": {"value": SESSION},
+    "not started": {"value": WAITING},
+}
+REQUESTED: Final[dict[str, Any]] = {
+    "request_id": "9f8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c6d",
+    "state": "requested",
+    "station_id": "DE-VS-0001",
+    "connector_id": 2,
+    "driver_id": "D-4711",
+    "reservation_id": "R-17",
+    "requested_at": "2026-03-29T10:02:00.120Z",
+    "expires_at": "2026-03-29T10:17:00.120Z",
+}
+STOPPED: Final[dict[str, Any]] = {
+    "id": "7d4f0d0e-3f0c-5d5c-9c54-0f5f6a1f2b11",
+    "request_id": "3b241101-e2bb-4255-8caf-4136c566a962",
+    "state": "open",
+    "stop_requested_at": "2026-03-29T09:12:12.900Z",
 }
 PAGE: Final[dict[str, Any]] = {"sessions": [SESSION], "next": None}
 CANDIDATES: Final[dict[str, Any]] = {

@@ -1,32 +1,60 @@
-"""What the session queries answer."""
+"""What sessions are asked for with, and what is answered."""
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from api.edge import PRINTABLE, StationId
+from kit.token_store import SUBJECT_CHARS_MAX, valid_subject
+from schemas.reading import CONNECTOR_ID_MAX
+
+RESERVATION_ID_CHARS_MAX = 64  # OCPI CiString(36); room for prefixes
+
+
+def _driver_id(text: str) -> str:
+    if not valid_subject(text):
+        raise ValueError("a driver's id has printable characters only, and no space at either end")
+    return text
+
+
+DriverId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=SUBJECT_CHARS_MAX, pattern=PRINTABLE),
+    AfterValidator(_driver_id),
+]
+"""A driver's id, as their token's subject has it."""
+ReservationId = Annotated[str, StringConstraints(min_length=1, max_length=RESERVATION_ID_CHARS_MAX, pattern=PRINTABLE)]
 
 
 class SessionState(StrEnum):
-    """Whether a session still runs."""
+    """Where a session stands. Without a request it is open or completed."""
 
+    REQUESTED = "requested"  # asked for; no session came of it so far
     OPEN = "open"
     COMPLETED = "completed"
+    EXPIRED = "expired"  # asked for; no session came of it in time, or before it was stopped
 
 
 class Session(BaseModel):
-    """A charging session."""
+    """A charging session, or the request for one that has not started. No cost: its station had no tariff."""
 
     model_config = ConfigDict(extra="forbid")
 
-    id: UUID = Field(description="voltstream's id")
+    id: UUID | None = Field(description="voltstream's id; null until it has started")
+    request_id: UUID | None = Field(default=None, description="of the request it came of, if any")
+    driver_id: str | None = Field(default=None, description="who had asked for it; null: nobody")
+    reservation_id: str | None = None
     station_id: str
     connector_id: int
     session_id: str | None = Field(description="the device's id")
     state: SessionState
-    started_at: datetime = Field(description="event time of its first reading")
-    last_at: datetime = Field(description="event time of its newest reading")
+    requested_at: datetime | None = None
+    stop_requested_at: datetime | None = None
+    started_at: datetime | None = Field(description="event time of its first reading")
+    last_at: datetime | None = Field(description="event time of its newest reading")
     ended_at: datetime | None
     end_reason: Literal["ended", "freed", "superseded", "timeout"] | None
     energy_wh: float = Field(
@@ -40,12 +68,55 @@ class Session(BaseModel):
     readings: int
     flagged: int
     revision: int = Field(description="0 until completed; higher with every completion or change after it")
+    currency: str | None = Field(default=None, description="ISO 4217, of the cost; null: the station has no tariff")
+    cost_excl_vat: str | None = Field(default=None, description="to date, exact to the millionth; not yet rounded")
+    cost_incl_vat: str | None = None
+    tariff_version: UUID | None = Field(default=None, description="the version that was in force when it started")
 
 
 class SessionPage(BaseModel):
-    """A page of sessions, newest start first."""
+    """A page of sessions, newest first."""
 
     model_config = ConfigDict(extra="forbid")
 
     sessions: list[Session]
     next: str | None = Field(description="address of the next page; null on the last")
+
+
+class Start(BaseModel):
+    """A wish to charge."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    station_id: StationId
+    connector_id: int = Field(ge=1, le=CONNECTOR_ID_MAX)
+    driver_id: DriverId | None = Field(
+        default=None, description="for whom; an operator says it, a driver is always its own"
+    )
+    reservation_id: ReservationId | None = None
+
+
+class Requested(BaseModel):
+    """A wish that was passed on to the station."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: UUID = Field(description="ask for the session by it; the station may name the session so")
+    state: SessionState
+    station_id: str
+    connector_id: int
+    driver_id: str
+    reservation_id: str | None
+    requested_at: datetime
+    expires_at: datetime = Field(description="unless a session has come of it")
+
+
+class StopRequested(BaseModel):
+    """A wish to stop. The session ends when the station says so."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: UUID | None = Field(description="voltstream's id of the session; null where none had started")
+    request_id: UUID | None
+    state: SessionState = Field(description="as it stands")
+    stop_requested_at: datetime | None = Field(description="null where it had ended before")

@@ -1,106 +1,142 @@
-"""The session queries. No HTTP and no SQL here."""
+"""The session queries: of streams' sessions and of what drivers asked for. No HTTP and no SQL here.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+`driver_id` is who asks: a driver, to whom everybody else's sessions are not there; None: an operator.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from api.errors import Ambiguous, BadQuery, NotFound
+from api.errors import BadQuery, NotFound
 from api.paging import decode_cursor, encode_cursor
+from api.sessions.answers import CANDIDATES_MAX, Row, ambiguous, request_of, session_of
+from api.sessions.charging_store import Request, RequestCursor, RequestFilter, RequestStore, request_cursor
 from api.sessions.models import Session, SessionState
 from api.sessions.store import SessionCursor, SessionFilter, SessionStore, session_cursor
-from kit.clock import format_rfc3339
+from kit.clock import Clock, format_rfc3339
 
-CANDIDATES_MAX: Final = 20  # of an ambiguous id: enough to choose from; a device that counts from 1 makes thousands
+_OF_REQUESTS = (SessionState.REQUESTED, SessionState.EXPIRED)
 
-# telemetry.session.end_reason, as streams/ writes it; 0 while open.
-END_REASONS: Final = {1: "ended", 2: "freed", 3: "superseded", 4: "timeout"}
-_NO_EXPLICIT_END: Final = frozenset({"superseded", "timeout"})
 
-_MWH_UJ: Final = 3_600_000  # microjoules in a milliwatt-hour
-_MICRO_WH_UJ: Final = 3_600  # microjoules in a millionth of a watt-hour
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A session, the request for one, or both."""
+
+    row: Row | None
+    request: Request | None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Station and connector."""
+        if self.row is not None:
+            return self.row["station_id"], self.row["connector_id"]
+        if self.request is not None:
+            return self.request.station_id, self.request.connector_id
+        raise AssertionError("it is one of the two")
+
+    def answer(self, now: datetime) -> Session:
+        """As it is answered."""
+        if self.row is not None:
+            return session_of(self.row, self.request)
+        if self.request is not None:
+            return request_of(self.request, now)
+        raise AssertionError("it is one of the two")
 
 
 class SessionService:
     """The use cases, one method each."""
 
-    def __init__(self, store: SessionStore) -> None:
-        self._store = store
+    def __init__(self, sessions: SessionStore, requests: RequestStore, clock: Clock) -> None:
+        self._sessions = sessions
+        self._requests = requests
+        self._clock = clock
 
-    async def one(self, name: str, station_id: str | None) -> Session:
-        """The session of voltstream's id, or else of the device's. Raises NotFound and Ambiguous."""
-        row = await self._by_own_id(name, station_id)
-        if row is not None:
-            return session_of(row)
-        rows = await self._store.by_name(name, station_id, CANDIDATES_MAX + 1)
-        if not rows:
+    async def one(self, name: str, station_id: str | None, driver_id: str | None) -> Session:
+        """The session of voltstream's id, of its request's or else of the device's. Raises NotFound and Ambiguous."""
+        return (await self.find(name, station_id, driver_id)).answer(self._clock.now())
+
+    async def find(self, name: str, station_id: str | None, driver_id: str | None) -> Found:
+        """As `one`, before it is an answer."""
+        found = await self._by_own_id(name, driver_id)
+        if found is not None and station_id in (None, found.place[0]):
+            return found
+        if driver_id is None:
+            several = await self._by_name(name, station_id)
+        else:
+            several = await self._own_by_name(driver_id, name, station_id)
+        if not several:
             where = f" at station {station_id}" if station_id else ""
             raise NotFound(f"no session {name}{where}, neither as voltstream's id nor as a device's")
-        if len(rows) > 1:
-            raise _ambiguous(name, rows)
-        return session_of(rows[0])
+        if len(several) > 1:
+            raise ambiguous(name, [_summary(one) for one in several])
+        return several[0]
 
-    async def _by_own_id(self, name: str, station_id: str | None) -> Mapping[str, Any] | None:
+    async def _by_own_id(self, name: str, driver_id: str | None) -> Found | None:
         try:
-            row = await self._store.by_id(UUID(name))
+            id_ = UUID(name)
         except ValueError:
             return None
-        return row if row is not None and station_id in (None, row["station_id"]) else None
+        request = await self._requests.by_id(id_)
+        if driver_id is not None and (request is None or request.driver_id != driver_id):
+            return None
+        row = await self._sessions.by_id(id_ if request is None or request.session_id is None else request.session_id)
+        return None if row is None and request is None else Found(row, request)
 
-    async def many(self, wanted: SessionFilter, limit: int, cursor: str | None) -> tuple[Sequence[Session], str | None]:
-        """A page of sessions, newest start first, and the next page's cursor. Raises BadQuery."""
+    async def _by_name(self, name: str, station_id: str | None) -> list[Found]:
+        rows = await self._sessions.by_name(name, station_id, CANDIDATES_MAX + 1)
+        requests = await self._requests.of_sessions([row["id"] for row in rows])
+        return [Found(row, requests.get(row["id"])) for row in rows]
+
+    async def _own_by_name(self, driver_id: str, name: str, station_id: str | None) -> list[Found]:
+        requests = await self._requests.by_name(driver_id, name, station_id, CANDIDATES_MAX + 1)
+        return await self._with_rows(requests)
+
+    async def _with_rows(self, requests: Sequence[Request]) -> list[Found]:
+        rows = await self._sessions.by_ids([request.session_id for request in requests if request.session_id])
+        return [Found(rows.get(request.session_id) if request.session_id else None, request) for request in requests]
+
+    async def many(
+        self, wanted: SessionFilter, of_driver: str | None, limit: int, cursor: str | None, driver_id: str | None
+    ) -> tuple[Sequence[Session], str | None]:
+        """A page, newest first, and the next page's cursor. Raises BadQuery.
+
+        By requests where a driver asks or is asked for (`of_driver`), or a state that only requests have; else by
+        sessions, also those that nobody had asked for.
+        """
         if wanted.start and wanted.end and wanted.start >= wanted.end:
             bounds = f"from ({format_rfc3339(wanted.start)}) must be before to ({format_rfc3339(wanted.end)})"
             raise BadQuery(bounds)
+        whose = driver_id if driver_id is not None else of_driver
+        if whose is not None or wanted.state in _OF_REQUESTS:
+            return await self._many_requests(wanted, whose, limit, cursor)
+        return await self._many_sessions(wanted, limit, cursor)
+
+    async def _many_sessions(
+        self, wanted: SessionFilter, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Session], str | None]:
         after = decode_cursor(cursor, SessionCursor) if cursor else None
-        rows = await self._store.many(wanted, after, limit + 1)
+        rows = await self._sessions.many(wanted, after, limit + 1)
         page = rows[:limit]
-        return [session_of(row) for row in page], encode_cursor(session_cursor(page[-1])) if len(rows) > limit else None
+        requests = await self._requests.of_sessions([row["id"] for row in page])
+        behind = encode_cursor(session_cursor(page[-1])) if len(rows) > limit else None
+        return [session_of(row, requests.get(row["id"])) for row in page], behind
+
+    async def _many_requests(
+        self, wanted: SessionFilter, whose: str | None, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Session], str | None]:
+        after = decode_cursor(cursor, RequestCursor) if cursor else None
+        asked = RequestFilter(whose, wanted.station_id, wanted.start, wanted.end, wanted.state)
+        now = self._clock.now()
+        requests = await self._requests.page(asked, now, after, limit + 1)
+        page = requests[:limit]
+        behind = encode_cursor(request_cursor(page[-1])) if len(requests) > limit else None
+        sessions = [found.answer(now) for found in await self._with_rows(page)]
+        # What streams has stored since, the request may not know yet: a state is never shown that was not asked for.
+        return [session for session in sessions if wanted.state in (None, session.state)], behind
 
 
-def session_of(row: Mapping[str, Any]) -> Session:
-    """The answer of a stored session."""
-    reason = END_REASONS.get(row["end_reason"])
-    return Session.model_validate(
-        {
-            **{name: row[name] for name in ("id", "station_id", "connector_id", "session_id", "started_at", "last_at")},
-            **{name: row[name] for name in ("ended_at", "energy_uj", "readings", "flagged", "revision")},
-            "state": SessionState.OPEN if reason is None else SessionState.COMPLETED,
-            "end_reason": reason,
-            "energy_wh": energy_wh(row["energy_uj"]),
-            "energy_source": _energy_source(row),
-            "estimated": reason in _NO_EXPLICIT_END or row["integrated_uj"] != 0,
-        }
-    )
-
-
-def energy_wh(energy_uj: int) -> float:
-    """Wh, exact where the energy is whole thousandths, else rounded half up to the millionth.
-
-    The division is of integers and the double nearest to its decimal, which it prints: up to 1e9 Wh and beyond.
-    """
-    if energy_uj % _MWH_UJ == 0:
-        return energy_uj // _MWH_UJ / 1e3
-    return (2 * energy_uj + _MICRO_WH_UJ) // (2 * _MICRO_WH_UJ) / 1e6
-
-
-def _energy_source(row: Mapping[str, Any]) -> Literal["register", "integrated", "mixed"] | None:
-    if row["register_first_mwh"] is None:
-        return "integrated" if row["integrated_uj"] else None
-    return "mixed" if row["integrated_uj"] else "register"
-
-
-def _ambiguous(name: str, rows: Sequence[Mapping[str, Any]]) -> Ambiguous:
-    candidates: list[dict[str, object]] = [
-        {
-            "id": str(row["id"]),
-            "station_id": row["station_id"],
-            "connector_id": row["connector_id"],
-            "started_at": format_rfc3339(row["started_at"]),
-        }
-        for row in rows[:CANDIDATES_MAX]
-    ]
-    how_many = f"{len(rows)}" if len(rows) <= CANDIDATES_MAX else f"more than {CANDIDATES_MAX}"
-    return Ambiguous(
-        f"{how_many} sessions have the device's id {name}: add station_id, or ask by the `id` of one of the candidates",
-        candidates,
-    )
+def _summary(found: Found) -> tuple[UUID | None, str, int, datetime | None]:
+    if found.row is not None:
+        return found.row["id"], *found.place, found.row["started_at"]
+    return (None if found.request is None else found.request.session_id), *found.place, None

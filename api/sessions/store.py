@@ -1,5 +1,6 @@
 """The SQL of the session queries. Reads the tables of streams/ through a role that may only read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,10 +14,21 @@ from kit.postgres import Database
 
 _COLUMNS: Final = """
 SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id, s.started_at, s.last_at, s.ended_at,
-       s.end_reason, s.energy_uj, s.integrated_uj, s.register_first_mwh, s.readings, s.flagged, s.revision
+       s.end_reason, s.energy_uj, s.integrated_uj, s.register_first_mwh, s.readings, s.flagged, s.revision,
+       s.tariff_version, s.currency, s.cost_excl_micros, s.cost_incl_micros
 FROM telemetry.session AS s JOIN telemetry.connector AS c USING (connector_key)
 """
 _BY_ID: Final = f"{_COLUMNS} WHERE s.id = $1"
+_BY_IDS: Final = f"{_COLUMNS} WHERE s.id = ANY($1::uuid[])"
+# A connector's open session is its newest: another one that begins there ends it.
+_OPEN_AT: Final = """
+SELECT s.id FROM (
+    SELECT s.id, s.end_reason
+    FROM telemetry.session AS s JOIN telemetry.connector AS c USING (connector_key)
+    WHERE c.station_id = $1 AND c.connector_id = $2
+    ORDER BY s.started_at DESC, s.session_key DESC LIMIT 1
+) AS s WHERE s.end_reason = 0
+"""
 _BY_NAME: Final = f"""{_COLUMNS}
 WHERE s.session_id = $1 AND ($2::text IS NULL OR c.station_id = $2)
 ORDER BY s.started_at DESC, s.session_key DESC LIMIT $3
@@ -61,6 +73,15 @@ class SessionStore:
     async def by_id(self, session: UUID) -> asyncpg.Record | None:
         """The session of voltstream's id."""
         return await self._database.fetchrow(_BY_ID, session)
+
+    async def by_ids(self, sessions: Sequence[UUID]) -> dict[UUID, asyncpg.Record]:
+        """Those of these sessions that there are."""
+        return {row["id"]: row for row in await self._database.fetch(_BY_IDS, sessions)}
+
+    async def open_at(self, station_id: str, connector_id: int) -> UUID | None:
+        """voltstream's id of the session that runs at this connector, if one does."""
+        found: UUID | None = await self._database.fetchval(_OPEN_AT, station_id, connector_id)
+        return found
 
     async def by_name(self, session_id: str, station_id: str | None, rows_max: int) -> list[asyncpg.Record]:
         """Up to rows_max sessions that devices gave this id, newest first."""

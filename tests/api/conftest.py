@@ -12,14 +12,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from api.queries import GRANT, ROLE, mount_queries
+from api.sessions.composition import GRANT as CHARGING_GRANT
+from api.sessions.composition import MIGRATIONS as CHARGING
+from api.sessions.composition import ROLE as CHARGING_ROLE
+from api.sessions.composition import mount_sessions
 from api.telemetry.live_streams import LiveStreams
 from kit.auth import Authenticator
 from kit.clock import ManualClock
 from kit.http import make_app
 from kit.live import InProcessLive
-from kit.postgres import ensure_roles, open_database
+from kit.migrations import migrate
+from kit.postgres import Database, ensure_roles, open_database
 from kit.server import RunningServer, serve
-from kit.token_store import TokenStore
+from kit.token_store import Kind, TokenStore
 from tests.api.rows import COARSER_WINDOWS_SQL
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +43,12 @@ class Api:
     server: RunningServer
     clock: ManualClock
     database_url: str
+    tokens: TokenStore
+    charging: Database  # as the sessions' service works
+
+    async def token(self, kind: Kind, subject: str | None = None) -> str:
+        """A new token."""
+        return (await self.tokens.issue(kind, subject=subject))[0]
 
     async def get(self, path: str, status: int = 200, **params: Any) -> httpx.Response:
         """The answer, after a look at its status. `start` and `end` are asked for as from and to."""
@@ -50,21 +61,23 @@ class Api:
 
 @pytest.fixture
 def telemetry_url(database_url: str) -> str:
-    """A database with the telemetry schema, its time-partitioned tables plain, and the tokens' schema."""
+    """A database with the telemetry schema, its time-partitioned tables plain, and those of tokens and of charging."""
     with psycopg.connect(database_url) as connection:
-        connection.execute((ROOT / "streams/migrations/0001.telemetry.sql").read_bytes())
-        for migration in sorted((ROOT / "kit/migrations").glob("*.sql")):
-            connection.execute(migration.read_bytes())
+        for folder in ("streams/migrations", "kit/migrations"):
+            for migration in sorted((ROOT / folder).glob("*.sql")):
+                connection.execute(migration.read_bytes())
         connection.execute(COARSER_WINDOWS_SQL)
-    ensure_roles(database_url, [GRANT])
+    migrate(database_url, [CHARGING])
+    ensure_roles(database_url, [GRANT, CHARGING_GRANT])
     return database_url
 
 
 @pytest.fixture
 async def api(telemetry_url: str) -> AsyncIterator[Api]:
-    """The queries, served."""
+    """The queries and the sessions, served."""
     clock, live = ManualClock(NOW), InProcessLive()
     database = await open_database(telemetry_url, name="queries", role=ROLE, connections_max=4)
+    charging = await open_database(telemetry_url, name="sessions", role=CHARGING_ROLE, connections_max=8)
     access = await open_database(telemetry_url, name="access", connections_max=1)
     tokens = TokenStore(access)
     operator_token, _ = await tokens.issue("operator")
@@ -72,13 +85,16 @@ async def api(telemetry_url: str) -> AsyncIterator[Api]:
     app = make_app("queries", "0", registry=CollectorRegistry())
     app.state.authenticator = Authenticator(tokens, clock)
     streams = mount_queries(app, database, live, clock)
+    mount_sessions(app, database, charging, clock)
     bearer = {"Authorization": f"Bearer {operator_token}"}
     try:
         async with serve(app, "127.0.0.1", 0) as server:
             async with httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client:
-                yield Api(client, operator_token, device_token, live, streams, server, clock, telemetry_url)
+                ends = (live, streams, server, clock)
+                yield Api(client, operator_token, device_token, *ends, telemetry_url, tokens, charging)
             await streams.close()
     finally:
         await live.close()
         await database.close()
+        await charging.close()
         await access.close()

@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from api.sessions import examples as session_examples
-from api.sessions.models import Session, SessionPage
+from api.sessions.models import Requested, Session, SessionPage, StopRequested
 from api.telemetry import examples
 from api.telemetry.history import READING_KINDS, REVISED_WINDOW_KINDS
 from api.telemetry.models import (
@@ -43,10 +43,11 @@ OPERATIONS = (
     "/api/v1/sessions",
     "/api/v1/sessions/{id}",
 )
+WISHES = ("/api/v1/sessions", "/api/v1/sessions/{id}/stop")  # to be posted
 
 
 @pytest.mark.parametrize("path", OPERATIONS)
-async def test_only_operators_may_ask(api: Api, path: str) -> None:
+async def test_no_device_may_ask(api: Api, path: str) -> None:
     address = re.sub(r"{.*?}", "X", path)
     for token, status in ((None, 401), ("vso_unknown", 401), (api.device_token, 403)):
         api.client.headers["authorization"] = f"Bearer {token}" if token else ""
@@ -56,13 +57,15 @@ async def test_only_operators_may_ask(api: Api, path: str) -> None:
 
 async def test_every_operation_is_described_with_an_example_and_its_problems(api: Api) -> None:
     paths = (await api.get("/openapi.json")).json()["paths"]
-    assert {path for path in paths if path.startswith("/api/")} == set(OPERATIONS)
-    for path in OPERATIONS:
-        operation = paths[path]["get"]
+    described = {(path, method) for path in paths if path.startswith("/api/") for method in paths[path]}
+    wanted = {*((path, "get") for path in OPERATIONS), *((path, "post") for path in WISHES)}
+    assert described == wanted
+    for path, method in sorted(wanted):
+        operation = paths[path][method]
         assert operation["summary"], path
         assert operation["description"], path
         assert operation["security"], path
-        content = operation["responses"]["200"]["content"]
+        content = operation["responses"]["200" if method == "get" else "202"]["content"]
         assert all("example" in of or "examples" in of for media, of in content.items() if "arrow" not in media), path
         assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
         if "{" in path:
@@ -79,6 +82,9 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(api
         (Ledger, examples.LEDGER),
         (QuarantinePage, examples.QUARANTINE),
         (Session, session_examples.SESSION),
+        (Session, session_examples.WAITING),
+        (Requested, session_examples.REQUESTED),
+        (StopRequested, session_examples.STOPPED),
         (SessionPage, session_examples.PAGE),
     ],
 )

@@ -1,0 +1,118 @@
+"""From stored sessions and requests to the answers. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from api.errors import Ambiguous
+from api.sessions.charging_store import Request
+from api.sessions.models import Session, SessionState
+from kit.clock import format_rfc3339
+
+CANDIDATES_MAX: Final = 20  # of an ambiguous id: enough to choose from; a device that counts from 1 makes thousands
+
+# telemetry.session.end_reason, as streams/ writes it; 0 while open.
+END_REASONS: Final = {1: "ended", 2: "freed", 3: "superseded", 4: "timeout"}
+_NO_EXPLICIT_END: Final = frozenset({"superseded", "timeout"})
+
+_MWH_UJ: Final = 3_600_000  # microjoules in a milliwatt-hour
+_MICRO_WH_UJ: Final = 3_600  # microjoules in a millionth of a watt-hour
+_MICRO: Final = 1_000_000
+
+Row = Mapping[str, Any]
+"""Of telemetry.session with its connector."""
+
+
+def session_of(row: Row, request: Request | None) -> Session:
+    """The answer of a session that has started, and of the request it came of."""
+    reason = END_REASONS.get(row["end_reason"])
+    return Session.model_validate(
+        {
+            **{name: row[name] for name in ("id", "station_id", "connector_id", "session_id", "started_at", "last_at")},
+            **{name: row[name] for name in ("ended_at", "energy_uj", "readings", "flagged", "revision")},
+            "state": SessionState.OPEN if reason is None else SessionState.COMPLETED,
+            "end_reason": reason,
+            "energy_wh": energy_wh(row["energy_uj"]),
+            "energy_source": _energy_source(row),
+            "estimated": reason in _NO_EXPLICIT_END or row["integrated_uj"] != 0,
+            "currency": row["currency"],
+            "cost_excl_vat": decimal_of(row["cost_excl_micros"]),
+            "cost_incl_vat": decimal_of(row["cost_incl_micros"]),
+            "tariff_version": row["tariff_version"],
+            **({} if request is None else _asked(request)),
+        }
+    )
+
+
+def request_of(request: Request, now: datetime) -> Session:
+    """The answer of a request whose session is not there."""
+    return Session.model_validate(
+        {
+            "id": request.session_id,
+            "station_id": request.station_id,
+            "connector_id": request.connector_id,
+            "session_id": None,
+            "state": state_of(request, now),
+            **dict.fromkeys(("started_at", "last_at", "end_reason", "energy_source")),
+            "ended_at": request.completed_at,
+            "energy_wh": 0.0,
+            "estimated": False,
+            **dict.fromkeys(("energy_uj", "readings", "flagged", "revision"), 0),
+            **_asked(request),
+        }
+    )
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    names = ("driver_id", "reservation_id", "requested_at", "stop_requested_at")
+    return {"request_id": request.id, **{name: getattr(request, name) for name in names}}
+
+
+def state_of(request: Request, now: datetime) -> SessionState:
+    """Where a request stands."""
+    if request.session_id is None:
+        return SessionState.REQUESTED if now < request.expires_at else SessionState.EXPIRED
+    return SessionState.OPEN if request.completed_at is None else SessionState.COMPLETED
+
+
+def energy_wh(energy_uj: int) -> float:
+    """Wh, exact where the energy is whole thousandths, else rounded half up to the millionth.
+
+    The division is of integers and the double nearest to its decimal, which it prints: up to 1e9 Wh and beyond.
+    """
+    if energy_uj % _MWH_UJ == 0:
+        return energy_uj // _MWH_UJ / 1e3
+    return (2 * energy_uj + _MICRO_WH_UJ) // (2 * _MICRO_WH_UJ) / 1e6
+
+
+def decimal_of(micros: int | None) -> str | None:
+    """Millionths as a decimal number: 12340000 is "12.340000"."""
+    if micros is None:
+        return None
+    whole, millionths = divmod(abs(micros), _MICRO)
+    return f"{'-' if micros < 0 else ''}{whole}.{millionths:06d}"
+
+
+def ambiguous(name: str, found: Sequence[tuple[UUID | None, str, int, datetime | None]]) -> Ambiguous:
+    """Of several sessions of a name: (id, station, connector, start) each, newest first."""
+    candidates: list[dict[str, object]] = [
+        {
+            "id": str(id_),
+            "station_id": station_id,
+            "connector_id": connector_id,
+            "started_at": None if started_at is None else format_rfc3339(started_at),
+        }
+        for id_, station_id, connector_id, started_at in found[:CANDIDATES_MAX]
+    ]
+    how_many = f"{len(found)}" if len(found) <= CANDIDATES_MAX else f"more than {CANDIDATES_MAX}"
+    return Ambiguous(
+        f"{how_many} sessions have the device's id {name}: add station_id, or ask by the `id` of one of the candidates",
+        candidates,
+    )
+
+
+def _energy_source(row: Row) -> Literal["register", "integrated", "mixed"] | None:
+    if row["register_first_mwh"] is None:
+        return "integrated" if row["integrated_uj"] else None
+    return "mixed" if row["integrated_uj"] else "register"

@@ -1,0 +1,97 @@
+"""Which session came of which request, found out from the events of streams.
+
+A session is the request's whose id the station named it by; else of those that began at the connector in the request's
+time it is the first. That is decided again with everything that is heard, so it does not depend on the order in which
+events come. What was told and is no more so is withdrawn (schemas.events.SessionAssigned).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from api.sessions import charging_store as store
+from api.sessions.charging_store import SCHEMA, Claim, Heard
+from api.sessions.events import session_assigned, stop_requested
+from kit.clock import Clock, parse_rfc3339
+from kit.errors import Unprocessable
+from kit.outbox import OutboxEvent, Transaction, insert_async
+from schemas.events import Event, SessionCompleted, SessionStarted
+
+DRIVER_PREFIX: Final = "driver/"  # of Request.stop_requested_by, where the driver did it
+
+
+class Assignment:
+    """The handlers of the events; each works in the transaction it is given."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def started(self, connection: Transaction, event: Event[SessionStarted]) -> None:
+        """session.started.v1"""
+        said = event.payload
+        heard = Heard(
+            id=said.id,
+            station_id=said.station_id,
+            connector_id=said.connector_id,
+            name=said.session_id,
+            started_at=_moment(said.started_at),
+            ended_at=None,
+            revision=0,
+        )
+        await self._hear(connection, heard)
+
+    async def completed(self, connection: Transaction, event: Event[SessionCompleted]) -> None:
+        """session.completed.v1. What it says of the start may have moved with late readings: its started decides."""
+        said = event.payload
+        heard = Heard(
+            id=said.id,
+            station_id=said.station_id,
+            connector_id=said.connector_id,
+            name=said.session_id,
+            started_at=None,
+            ended_at=_moment(said.ended_at),
+            revision=said.revision,
+        )
+        await self._hear(connection, heard)
+
+    async def _hear(self, connection: Transaction, heard: Heard) -> None:
+        await store.lock(connection, store.connector_lock(heard.station_id, heard.connector_id))
+        claims = await store.hear(connection, heard, named_request(heard.name))
+        numbers = await store.assign(connection, claims)
+        await insert_async(connection, SCHEMA, _news(claims, numbers, self._clock.now()))
+
+
+def named_request(name: str | None) -> UUID | None:
+    """The id of a request that a station may have named its session by. As it was told, but for case."""
+    try:
+        id_ = UUID(name or "")
+    except ValueError:
+        return None
+    return id_ if name is not None and str(id_) == name.lower() else None
+
+
+def _news(claims: Sequence[Claim], numbers: dict[UUID, int], now: datetime) -> list[OutboxEvent]:
+    """What is to be told of assignments that changed; a session that goes from one request to another is only given."""
+    news = []
+    given = {claim.session_id for claim in claims if claim.session_id in numbers}
+    for request, session_id, ended_at in claims:
+        left = request.session_id
+        if left is not None and left in numbers and left not in given:
+            news.append(session_assigned(request, left, numbers[left], now, withdrawn=True))
+        if session_id is None or session_id not in numbers:
+            continue
+        news.append(session_assigned(request, session_id, numbers[session_id], now))
+        if request.stop_requested_by is not None and ended_at is None:
+            # The stop came first; now that there is a session, it is that which is to be stopped.
+            driver_id = request.driver_id if request.stop_requested_by.startswith(DRIVER_PREFIX) else None
+            place = (request.station_id, request.connector_id, driver_id)
+            news.append(stop_requested(request.id, session_id, *place, now))
+    return news
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise Unprocessable(f"{text!r} is {error}") from error

@@ -1,0 +1,75 @@
+"""What a process needs to run the sessions' service: its tables and role, its routes, its consumers, its tidying."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from fastapi import FastAPI
+
+from api.edge import install_errors
+from api.sessions.assignment import Assignment
+from api.sessions.charging import Charging
+from api.sessions.charging_store import SCHEMA, RequestStore, forget_unasked
+from api.sessions.routes import SessionRoutes
+from api.sessions.service import SessionService
+from api.sessions.store import SessionStore
+from kit import idempotency, inbox
+from kit.bus import Bus
+from kit.clock import Clock
+from kit.consumer import ConsumerMetrics, Source, consume
+from kit.migrations import Migrations
+from kit.postgres import Database, Grant
+from schemas.events import Event, SessionCompleted, SessionStarted
+from schemas.topics import SESSION_COMPLETED, SESSION_STARTED, group_queue, routing_key
+
+MIGRATIONS: Final = Migrations("charging", Path(__file__).parent / "migrations")
+ROLE: Final = "charging_service"
+GRANT: Final = Grant(role=ROLE, schema=SCHEMA)
+GROUP: Final = "sessions"
+_PREFETCH: Final = 8  # a handler is one transaction of some ms, and a pool has 8 connections
+
+
+def mount_sessions(app: FastAPI, telemetry: Database, charging: Database, clock: Clock) -> None:
+    """Add the routes to `app`, whose `state.authenticator` says who asks.
+
+    `telemetry` works as the role that may read streams' tables (api.queries.ROLE), `charging` as ROLE.
+    """
+    install_errors(app)
+    sessions = SessionStore(telemetry)
+    service = SessionService(sessions, RequestStore(charging), clock)
+    app.include_router(SessionRoutes(service, Charging(sessions, clock), charging).router())
+
+
+async def consume_sessions(bus: Bus, database: Database, clock: Clock, metrics: ConsumerMetrics | None = None) -> None:
+    """Subscribe to what streams tells of sessions; `database` works as ROLE. Raises Unavailable."""
+    assignment = Assignment(clock)
+    await consume(
+        bus,
+        database,
+        _source(SESSION_STARTED),
+        schema=SCHEMA,
+        decode=msgspec.json.Decoder(Event[SessionStarted]).decode,
+        handle=assignment.started,
+        metrics=metrics,
+    )
+    await consume(
+        bus,
+        database,
+        _source(SESSION_COMPLETED),
+        schema=SCHEMA,
+        decode=msgspec.json.Decoder(Event[SessionCompleted]).decode,
+        handle=assignment.completed,
+        metrics=metrics,
+    )
+
+
+async def tidy_sessions(database: Database) -> None:
+    """Delete what nobody will ask for again. To be called once a day or so. Raises Unavailable."""
+    async with database.transaction() as connection:
+        await inbox.forget_old(connection, SCHEMA)
+        await idempotency.forget_old(connection, SCHEMA)
+        await forget_unasked(connection)
+
+
+def _source(event_type: str) -> Source:
+    return Source(group_queue(GROUP, event_type), routing_key(event_type), prefetch=_PREFETCH)

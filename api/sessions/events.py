@@ -1,0 +1,81 @@
+"""What the sessions' service tells others. Ids follow from what is said, so the same news is one event."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+import msgspec
+
+from api.sessions.charging_store import Request
+from kit.clock import format_rfc3339
+from kit.observability import correlation_id
+from kit.outbox import OutboxEvent
+from kit.tracing import current_traceparent
+from schemas.events import Envelope, EventMetadata, SessionAssigned, SessionRequested, SessionStopRequested
+from schemas.topics import DIRECT_EXCHANGE, SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
+
+SOURCE: Final = "sessions"
+_NAMESPACE: Final = UUID("c1f6a0de-3b1c-4d0e-9a0b-8f5f0d6b7e42")
+
+
+def session_requested(request: Request) -> OutboxEvent:
+    """session.requested.v1"""
+    payload = SessionRequested(
+        request_id=request.id,
+        station_id=request.station_id,
+        connector_id=request.connector_id,
+        driver_id=request.driver_id,
+        reservation_id=request.reservation_id,
+        requested_at=format_rfc3339(request.requested_at),
+    )
+    return _event(SESSION_REQUESTED, f"{request.id}", payload, request.requested_at)
+
+
+def stop_requested(
+    request_id: UUID | None,
+    session_id: UUID | None,
+    station_id: str,
+    connector_id: int,
+    driver_id: str | None,
+    now: datetime,
+) -> OutboxEvent:
+    """session.stop_requested.v1; once without the session and once with it, where the stop came before the session."""
+    payload = SessionStopRequested(
+        request_id=request_id,
+        session_id=session_id,
+        station_id=station_id,
+        connector_id=connector_id,
+        driver_id=driver_id,
+        requested_at=format_rfc3339(now),
+    )
+    return _event(SESSION_STOP_REQUESTED, f"{request_id}/{session_id}", payload, now)
+
+
+def session_assigned(
+    request: Request, session_id: UUID, revision: int, now: datetime, *, withdrawn: bool = False
+) -> OutboxEvent:
+    """session.assigned.v1"""
+    payload = SessionAssigned(
+        session_id=session_id,
+        request_id=request.id,
+        driver_id=request.driver_id,
+        reservation_id=request.reservation_id,
+        revision=revision,
+        withdrawn=withdrawn,
+    )
+    return _event(SESSION_ASSIGNED, f"{session_id}/{revision}", payload, now)
+
+
+def _event(type_: str, name: str, payload: Any, now: datetime) -> OutboxEvent:
+    event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
+    metadata = EventMetadata(
+        event_id=event_id,
+        timestamp=format_rfc3339(now),
+        source=SOURCE,
+        correlation_id=correlation_id.get() or str(event_id),
+        type=type_,
+        version=1,
+        traceparent=current_traceparent(),
+    )
+    envelope = Envelope(metadata, msgspec.to_builtins(payload))
+    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, msgspec.json.encode(envelope))
