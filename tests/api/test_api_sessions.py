@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.sessions.models import Session
 from api.sessions.answers import END_REASONS, energy_wh
+from api.sessions.models import Session
 from streams.kernels.sessions import EndReason
 from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector
