@@ -14,6 +14,7 @@ from benchmarks.report import Result, median_rate, phase
 from benchmarks.session import Session
 from streams.effects import StepParams
 from streams.lookup import StoredIdentity, StoredSession
+from streams.tariff_version import TariffVersion
 from streams.state import PartitionState
 from streams.step import step
 
@@ -42,9 +43,21 @@ class EmptyStore:
         """None."""
         return [None] * len(session_id)
 
+    def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
+        """None."""
+        return [0] * len(stations)
+
+    def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
+        """None."""
+        return []
+
+    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
+        """None."""
+        return {}
+
     def session_readings(self, session_key: list[int]) -> dict[str, np.ndarray]:
         """None."""
-        names = ("session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "session_event", "flags")
+        names = ("session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "flags")
         return {name: np.empty(0, np.int64) for name in names}
 
 

@@ -4,12 +4,11 @@ All arrays of one table have the same length. NULL_I64 and NULL_I32 stand for SQ
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import Consumption
 from streams.tariff_version import TariffVersion
 
 Columns = dict[str, NDArray[np.generic]]
@@ -110,6 +109,16 @@ class SourceProgress:
     items_received: int
 
 
+class Used(NamedTuple):
+    """What a session used of one component of its tariff: see schemas.events.Consumption."""
+
+    element: int
+    dimension: str
+    volume: int
+    since_ms: int
+    last: bool
+
+
 @dataclass(frozen=True, slots=True)
 class CostNews:
     """The cost of a running session moved: for session.cost_updated.v1."""
@@ -143,7 +152,7 @@ class Effects:
     quarantined: int  # len(refused), but for unreadable frames, which count their header's items
     touched: NDArray[np.int64]  # slots whose live document changed
     # Of completed sessions with a tariff, by session_key.
-    consumption: dict[int, list[Consumption]] = field(default_factory=dict)
+    consumption: dict[int, list[Used]] = field(default_factory=dict)
     costs: list[CostNews] = field(default_factory=list)
     tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
 

@@ -11,12 +11,15 @@ import numpy as np
 
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
-from streams.effects import COST_COLUMNS, SESSION_COLUMNS, Columns, StepParams
-from streams.kernels import energy, sessions
+from streams.accounts import Accounts, Figures, Readings, advance, cost_columns, gathered, settled, used_by
+from streams.effects import SESSION_COLUMNS, Columns, CostNews, StepParams, Used
+from streams.kernels import sessions
+from streams.kernels.book import NONE
 from streams.kernels.energy import Lanes, Samples
 from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, distinct, runs_of, shifted
 from streams.kernels.sessions import EndReason, Membership, Past, Signals
 from streams.lookup import Lookup
+from streams.rating_again import Again, pin_tariffs, rate_again
 from streams.rows import Rows
 from streams.state import PartitionState
 
@@ -40,20 +43,8 @@ class SessionEffects:
     started: I64
     completed: I64
     slots: I64  # whose sessions changed
-
-
-@dataclass(slots=True)
-class _Figures:
-    """What one session that is not open any more comes to."""
-
-    start_ms: int
-    last_ms: int
-    energy_uj: int
-    integrated_uj: int
-    register_first_mwh: int
-    register_last_mwh: int
-    readings: int
-    flagged: int
+    used: dict[int, list[Used]]  # by session_key, of completed sessions with a tariff
+    costs: list[CostNews]
 
 
 def rate_sessions(
@@ -71,12 +62,13 @@ def rate_sessions(
     _mark(rows, members, params.power_max_mw)
     _note_arrivals(state, rows, runs)
 
-    figures, dirty = _advance(state, rows, members, open_before, params.power_max_mw)
+    pinned = pin_tariffs(state, members, lookup)
+    figures, dirty = _advance(state, rows, members, open_before, pinned, params.power_max_mw)
     _name_open(state, rows, members, names)
     clock_ms = int(rows.received_ms.max()) if len(rows) else now_ms
     dirty |= _time_out(state, members, figures, clock_ms - params.session_timeout_ms)
     dirty |= {key for key, past in members.closed.items() if past.last_ms > past.end_ms} | set(members.reopened)
-    _rate_again(state, rows, members, figures, dirty, lookup, params.power_max_mw)
+    rate_again(state, rows, members, figures, Again(dirty, pinned), lookup, params.power_max_mw)
     return _effects(state, rows, members, figures, names)
 
 
@@ -142,60 +134,80 @@ def _note_arrivals(state: PartitionState, rows: Rows, runs: Runs) -> None:
 
 
 def _advance(
-    state: PartitionState, rows: Rows, members: Membership, open_before: dict[int, int], power_max_mw: int
-) -> tuple[dict[int, _Figures], set[int]]:
+    state: PartitionState,
+    rows: Rows,
+    members: Membership,
+    open_before: dict[int, int],
+    pinned: dict[int, int],
+    power_max_mw: int,
+) -> tuple[dict[int, Figures], set[int]]:
     """Account for rows that joined an open session. Returns figures of sessions closed since, and keys to rate again.
 
     A session is a lane. It goes on from the state if it was open before this step, and back into the state if it still
     is; one that closed on the way leaves its figures.
     """
-    figures = {
-        key: _figures(past, state.lanes(np.array([past.slot])), 0, int(state.open_flagged[past.slot]))
-        for key, past in members.closed.items()
-        if open_before.get(past.slot) == key
-    }
-    dirty = {key for key in figures if state.dirty[members.closed[key].slot]}
+    closing = [past for key, past in members.closed.items() if open_before.get(past.slot) == key]
+    figures = _left_behind(state, closing)
+    dirty = {past.key for past in closing if state.dirty[past.slot]}
     taken = np.flatnonzero((members.key != NULL) & ~members.late)
     resumed = np.isin(taken, members.resumed)
     runs = _lane_runs(members.key[taken], resumed)
     key, slot = members.key[taken[runs.start]], rows.slot[taken[runs.start]]
     before = np.array([open_before[s] for s in slot.tolist()], np.int64)
     continuing = (key == before) & ~resumed[runs.start]
-    lanes = Lanes.fresh(len(slot))
-    lanes.put(np.flatnonzero(continuing), state.lanes(slot[continuing]))
+    readings = _readings(rows, taken)
+    accounts = _accounts(state, slot, key, continuing, _earliest(readings.samples.ts_ms, runs), pinned)
     flagged = np.where(continuing, state.open_flagged[slot], np.int64(0))
 
-    samples = Samples(rows.ts_ms[taken], rows.seq[taken], rows.energy_mwh[taken], rows.power_mw[taken])
-    rows.flags[taken] |= energy.advance(lanes, samples, runs, power_max_mw)
+    rows.flags[taken] |= advance(state.tariffs, accounts, readings, runs, power_max_mw)
     flagged += np.bincount(runs.of_row[rows.flagged()[taken]], minlength=len(slot))
 
     still = state.open_key[slot] == key
-    state.put_lanes(slot[still], lanes, np.flatnonzero(still))
+    state.put_accounts(slot[still], accounts, np.flatnonzero(still))
     state.open_flagged[slot[still]] = flagged[still]
+    state.told_micros[slot[still & ~continuing]] = 0
     for lane in np.flatnonzero(~still).tolist():
         past = members.closed[int(key[lane])]
-        figures[past.key] = _figures(past, lanes, lane, int(flagged[lane]))
-    dirty |= set(key[lanes.dirty != 0].tolist()) | set(members.key[members.late].tolist())
+        figures[past.key] = Figures(past.start_ms, past.last_ms, int(flagged[lane]), accounts, lane)
+    dirty |= set(key[accounts.lanes.dirty != 0].tolist()) | set(members.key[members.late].tolist())
     return figures, dirty
+
+
+def _left_behind(state: PartitionState, closing: list[Past]) -> dict[int, Figures]:
+    """Figures of sessions as the state has them; to be called before their slots are used again."""
+    slots = np.array([past.slot for past in closing], np.int64)
+    accounts = state.accounts(slots)
+    flagged = state.open_flagged[slots].tolist()
+    return {
+        past.key: Figures(past.start_ms, past.last_ms, flagged[row], accounts, row) for row, past in enumerate(closing)
+    }
+
+
+def _readings(rows: Rows, taken: I64) -> Readings:
+    samples = Samples(rows.ts_ms[taken], rows.seq[taken], rows.energy_mwh[taken], rows.power_mw[taken])
+    return Readings(samples, rows.current_ma[taken], rows.status[taken])
+
+
+def _earliest(ts_ms: I64, runs: Runs) -> I64:
+    return np.minimum.reduceat(ts_ms, runs.start) if len(runs.start) else runs.start
+
+
+def _accounts(
+    state: PartitionState, slot: I64, key: I64, continuing: Bools, start_ms: I64, pinned: dict[int, int]
+) -> Accounts:
+    """Of each lane: as the state has it where it goes on, else new."""
+    if continuing.all():
+        return state.accounts(slot)
+    tariff_key = np.array([pinned.get(k, 0) for k in key.tolist()], np.int64)
+    accounts = Accounts.fresh(state.tariffs, tariff_key, start_ms)
+    accounts.put(np.flatnonzero(continuing), state.accounts(slot[continuing]))
+    return accounts
 
 
 def _lane_runs(key: I64, resumed: Bools) -> Runs:
     """The runs of equal keys, a new one also where a session resumes after its time-out; `key` of a run: its number."""
     first = resumed | (key != shifted(key, runs_of(np.zeros(len(key), np.int64)), np.zeros(min(len(key), 1), np.int64)))
     return runs_of(np.cumsum(first) - 1)
-
-
-def _figures(past: Past, lanes: Lanes, lane: int, flagged: int) -> _Figures:
-    return _Figures(
-        past.start_ms,
-        past.last_ms,
-        int(lanes.energy_uj()[lane]),
-        int(lanes.integrated_uj()[lane]),
-        int(lanes.register_first_mwh[lane]),
-        int(lanes.register_last_mwh[lane]),
-        int(lanes.readings[lane]),
-        flagged,
-    )
 
 
 def _name_open(state: PartitionState, rows: Rows, members: Membership, names: list[str]) -> None:
@@ -208,80 +220,19 @@ def _name_open(state: PartitionState, rows: Rows, members: Membership, names: li
             state.session_name[slot] = names[int(rows.name_code[row])]
 
 
-def _time_out(state: PartitionState, members: Membership, figures: dict[int, _Figures], deadline_ms: int) -> set[int]:
+def _time_out(state: PartitionState, members: Membership, figures: dict[int, Figures], deadline_ms: int) -> set[int]:
     """Close the sessions of which nothing came since the deadline (by arrival). Returns those to be rated again."""
     slots = np.flatnonzero((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
     keys = state.open_key[slots].tolist()
     sessions.time_out(state, slots, members)
-    for key, slot in zip(keys, slots.tolist(), strict=True):
+    figures |= _left_behind(state, [members.closed[key] for key in keys])
+    for slot in slots.tolist():
         state.session_name[slot] = None
-        lanes = state.lanes(np.array([slot]))
-        figures[key] = _figures(members.closed[key], lanes, 0, int(state.open_flagged[slot]))
     return {key for key, slot in zip(keys, slots.tolist(), strict=True) if state.dirty[slot]}
 
 
-def _rate_again(
-    state: PartitionState,
-    rows: Rows,
-    members: Membership,
-    figures: dict[int, _Figures],
-    dirty: set[int],
-    lookup: Lookup,
-    power_max_mw: int,
-) -> None:
-    """Rate these sessions from all their readings, stored and of this step, in order of event time."""
-    if not dirty:
-        return
-    keys = np.array(sorted(dirty), np.int64)
-    own = np.isin(members.key, keys)
-    stored = lookup.session_readings(keys.tolist())
-    own_columns = {"session_key": members.key[own], "flags": rows.flags[own]}
-    own_columns |= {name: getattr(rows, name)[own] for name in ("ts_ms", "seq", "energy_mwh", "power_mw")}
-    column = {name: np.concatenate([stored[name].astype(np.int64), own_columns[name]]) for name in own_columns}
-
-    lane = np.searchsorted(keys, column["session_key"])
-    ends = np.array([members.closed[key].end_ms if key in members.closed else FAR for key in keys.tolist()], np.int64)
-    inside = np.flatnonzero(column["ts_ms"] <= ends[lane])
-    by_time = ("power_mw", "energy_mwh", "seq", "ts_ms")  # least significant first
-    order = inside[np.lexsort((*(column[name][inside] for name in by_time), lane[inside]))]
-    runs = runs_of(lane[order])
-    lanes = Lanes.fresh(len(keys))
-    samples = Samples(*(column[name][order] for name in ("ts_ms", "seq", "energy_mwh", "power_mw")))
-    energy.advance(lanes, samples, runs, power_max_mw)
-    speaking = (column["flags"][order] & ~np.int64(Quality.ESTIMATED)) != 0
-    flagged = np.bincount(lane[order][speaking], minlength=len(keys))
-
-    slot_of = {int(state.open_key[slot]): slot for slot in distinct(rows.slot, state.slots).tolist()}
-    for index, key in enumerate(keys.tolist()):
-        start, stop = np.searchsorted(lane[order], (index, index + 1))
-        times = samples.ts_ms[start:stop]
-        if key in members.closed:
-            figures[key] = _figures(members.closed[key], lanes, index, int(flagged[index]))
-            if len(times):
-                figures[key].start_ms, figures[key].last_ms = int(times[0]), int(times[-1])
-        else:
-            slot = np.array([slot_of[key]])
-            _rebase(state, slot, lanes, np.array([index]))
-            state.open_flagged[slot] = flagged[index]
-            state.open_start_ms[slot], state.open_last_ms[slot] = times[0], times[-1]
-
-
-def _rebase(state: PartitionState, slot: I64, rated: Lanes, lane: I64) -> None:
-    """Take the rated figures. Where the state judges registers by something else than what the rating ended with (which
-    a reading out of order can bring about), it goes on judging so, and the session stays to be rated again."""
-    running = state.lanes(slot)
-    agrees = all(getattr(running, name)[0] == getattr(rated, name)[lane[0]] for name in Lanes.CARRIED)
-    state.put_lanes(slot, rated, lane)
-    if agrees:
-        state.dirty[slot] = 0
-        return
-    for name in Lanes.CARRIED:
-        getattr(state, name)[slot] = getattr(running, name)
-    state.dirty[slot] = 1
-
-
 def _effects(
-    state: PartitionState, rows: Rows, members: Membership, figures: dict[int, _Figures], names: list[str]
+    state: PartitionState, rows: Rows, members: Membership, figures: dict[int, Figures], names: list[str]
 ) -> SessionEffects:
     """The rows to write: all that opened, closed or changed after it, and as many running ones as the bound allows."""
     running = distinct(rows.slot[(members.key != NULL) & ~members.late], state.slots)
@@ -292,23 +243,26 @@ def _effects(
     state.stale = waiting[RUNNING_ROWS_MAX:]
     written = np.concatenate([queue[pressing], waiting[:RUNNING_ROWS_MAX]])
 
-    columns = _open_columns(state, written)
-    closed = [_closed_row(state, past, figures[key]) for key, past in members.closed.items()]
-    for index, (name, dtype) in enumerate(SESSION_COLUMNS.items()):
-        column = np.concatenate([columns[name], np.array([row[index] for row in closed], np.int64)])
-        columns[name] = column.astype(dtype)
+    open_rows = state.accounts(written)
+    columns = _open_columns(state, written, open_rows)
+    costs = _moved(state, written, columns)
+    used: dict[int, list[Used]] = {}
+    if members.closed:
+        closed = _closed_columns(state, list(members.closed.values()), figures, used)
+        columns = {name: np.concatenate([columns[name], closed[name]]) for name in SESSION_COLUMNS}
     named = {key: names[int(rows.name_code[row])] for key, row in members.named}
     return SessionEffects(
-        columns=columns,
+        columns={name: columns[name].astype(dtype, copy=False) for name, dtype in SESSION_COLUMNS.items()},
         names=[*(state.session_name[slot] for slot in written.tolist()), *(named.get(key) for key in members.closed)],
         started=np.array(sorted(members.opened), np.int64),
         completed=np.array(list(members.closed), np.int64),
         slots=np.array([past.slot for past in members.closed.values()], np.int64),
+        used=used,
+        costs=costs,
     )
 
 
-def _open_columns(state: PartitionState, slots: I64) -> Columns:
-    lanes = state.lanes(slots)
+def _open_columns(state: PartitionState, slots: I64, accounts: Accounts) -> Columns:
     return {
         "session_key": state.open_key[slots],
         "connector_key": state.connector_key[slots],
@@ -316,32 +270,59 @@ def _open_columns(state: PartitionState, slots: I64) -> Columns:
         "last_ms": state.open_last_ms[slots],
         "ended_ms": np.full(len(slots), NULL, np.int64),
         "end_reason": np.zeros(len(slots), np.int64),
+        **_energy_columns(accounts.lanes),
+        "flagged": state.open_flagged[slots],
+        "revision": state.open_revision[slots],
+        **cost_columns(accounts, *settled(state.tariffs, accounts)),
+    }
+
+
+def _closed_columns(
+    state: PartitionState, pasts: list[Past], figures: dict[int, Figures], used: dict[int, list[Used]]
+) -> Columns:
+    """Of sessions that are not open any more; `used` gets what those with a tariff have used."""
+    found = [figures[past.key] for past in pasts]
+    accounts = gathered([(one.accounts, one.row) for one in found])
+    meters, costs = settled(state.tariffs, accounts)
+    for row in np.flatnonzero(meters.tariff != NONE).tolist():
+        used[pasts[row].key] = used_by(state.tariffs, meters, row)
+    last_ms = np.array([one.last_ms for one in found], np.int64)
+    end_ms = np.array([past.end_ms for past in pasts], np.int64)
+    return {
+        "session_key": np.array([past.key for past in pasts], np.int64),
+        "connector_key": state.connector_key[[past.slot for past in pasts]],
+        "started_ms": np.array([one.start_ms for one in found], np.int64),
+        "last_ms": last_ms,
+        "ended_ms": np.where(end_ms == FAR, last_ms, end_ms),
+        "end_reason": np.array([past.reason for past in pasts], np.int64),
+        **_energy_columns(accounts.lanes),
+        "flagged": np.array([one.flagged for one in found], np.int64),
+        "revision": np.array([past.revision for past in pasts], np.int64),
+        **cost_columns(accounts, meters, costs),
+    }
+
+
+def _energy_columns(lanes: Lanes) -> dict[str, I64]:
+    return {
         "energy_uj": lanes.energy_uj(),
         "integrated_uj": lanes.integrated_uj(),
         "register_first_mwh": lanes.register_first_mwh,
         "register_last_mwh": lanes.register_last_mwh,
         "readings": lanes.readings,
-        "flagged": state.open_flagged[slots],
-        "revision": state.open_revision[slots],
-        **dict.fromkeys(COST_COLUMNS, np.full(len(slots), NULL, np.int64)),
     }
 
 
-def _closed_row(state: PartitionState, past: Past, figures: _Figures) -> tuple[int, ...]:
-    """The values of SESSION_COLUMNS, in their order."""
-    return (
-        past.key,
-        int(state.connector_key[past.slot]),
-        figures.start_ms,
-        figures.last_ms,
-        figures.last_ms if past.end_ms == FAR else past.end_ms,
-        past.reason,
-        figures.energy_uj,
-        figures.integrated_uj,
-        figures.register_first_mwh,
-        figures.register_last_mwh,
-        figures.readings,
-        figures.flagged,
-        past.revision,
-        *([NULL] * len(COST_COLUMNS)),
-    )
+def _moved(state: PartitionState, slots: I64, columns: Columns) -> list[CostNews]:
+    """News of the sessions whose cost is another than was told last."""
+    cost = columns["cost_incl_micros"].astype(np.int64)
+    rows = np.flatnonzero((cost != NULL) & (cost != state.told_micros[slots]))
+    state.told_micros[slots[rows]] = cost[rows]
+    asked = ("session_key", "last_ms", "energy_uj", "tariff_key", "cost_excl_micros", "cost_incl_micros")
+    values = zip(slots[rows].tolist(), *(columns[name][rows].tolist() for name in asked), strict=True)
+    return [
+        CostNews(
+            session_key, *state.directory.connector(slot), state.session_name[slot], as_of_ms, energy_uj, tariff_key,
+            excl_micros, incl_micros,
+        )
+        for slot, session_key, as_of_ms, energy_uj, tariff_key, excl_micros, incl_micros in values
+    ]  # fmt: skip

@@ -14,15 +14,20 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from streams.accounts import Accounts
 from streams.directory import Directory
 from streams.effects import StepParams
+from streams.kernels.book import NONE
 from streams.kernels.dedupe import TS_WINDOW, WINDOW
 from streams.kernels.energy import Lanes
-from streams.kernels.runs import I8, I16, I32, I64, NULL, U32, distinct
+from streams.kernels.meters import Meters
+from streams.kernels.runs import FAR, I8, I16, I32, I64, NULL, U32, distinct
 from streams.kernels.sessions import CLOSED_KEPT
+from streams.kernels.stretches import CHARGING
 from streams.kernels.windows import WINDOW_MS
+from streams.tariffs import Tariffs
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 SLOTS_AT_FIRST: Final = 64
 SESSION_KEY_BITS: Final = 48  # of the counter; the partition stands above it: 2**48 sessions a partition
 
@@ -43,6 +48,11 @@ _SCALARS: Final[dict[str, int]] = {
     "live_flags": 0,
     **dict.fromkeys((f"live_{name}" for name in LIVE_QUANTITIES), NULL),
     **{name: 0 if name in _LANES_FROM_0 else NULL for name in _LANE_FIELDS},
+    "open_tariff": 0,  # pricing's version, pinned as the session opened; 0: none
+    "held_ma": NULL,
+    "held_kind": CHARGING,
+    **dict.fromkeys(("last_energy", "last_time", "flat"), NONE),
+    "told_micros": 0,  # incl. VAT, as told last
 }
 _CLOSED: Final = tuple(
     f"closed_{name}" for name in ("key", "name", "start_ms", "last_ms", "end_ms", "reason", "revision")
@@ -57,7 +67,8 @@ _COLUMNS: Final = (*_SCALARS, *_WIDE)
 _NARROW: Final[dict[str, type[np.integer[Any]]]] = {
     **dict.fromkeys(("connector_key", "open_revision", "open_flagged", "closed_revision", "readings"), np.int32),
     "live_flags": np.int16,
-    **dict.fromkeys(("open_occupied", "live_status", "closed_reason", "dirty"), np.int8),
+    **dict.fromkeys(("open_occupied", "live_status", "closed_reason", "dirty", "held_kind"), np.int8),
+    **dict.fromkeys(("last_energy", "last_time", "flat"), np.int16),
     **dict.fromkeys(("window", "ts_window_hash"), np.uint32),
 }
 
@@ -116,6 +127,13 @@ class PartitionState:
     live_ts_ms: I64
     live_status: I8
     live_flags: I16
+    open_tariff: I64
+    held_ma: I64
+    held_kind: I8
+    told_micros: I64
+    last_energy: I16
+    last_time: I16
+    flat: I16
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
@@ -126,6 +144,10 @@ class PartitionState:
         self.stale: I64 = np.empty(0, np.int64)  # slots whose open session is ahead of its row, longest waiting first
         self.sources: dict[str, Source] = {}
         self.sessions_made = 0
+        self.tariffs = Tariffs()  # compiled; not part of the binary form, for pricing has them
+        self.tariffs_known = False  # whether those of all open sessions are compiled, which loading leaves to a step
+        self.volume: I64 = np.zeros((0, 1), np.int64)  # (slots, width) Meters.volume of the open sessions
+        self.since_ms: I64 = np.zeros((0, 1), np.int64)
         self._touched: list[I64] = []
         self._touched_entries: list[I64] = []
         self._touched_sources: set[str] = set()
@@ -175,6 +197,17 @@ class PartitionState:
             if (held := getattr(self, name, None)) is not None:
                 _copy_used(column, slice(len(held)), held)
             setattr(self, name, column)
+        self._widen(self.volume.shape[1])
+
+    def _widen(self, width: int) -> None:
+        """Room for tariffs of so many components, for all slots."""
+        shape = self._capacity, max(width, self.volume.shape[1])
+        if self.volume.shape == shape:
+            return
+        held = self.volume, self.since_ms
+        self.volume, self.since_ms = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for column, old in zip((self.volume, self.since_ms), held, strict=True):
+            _copy_used(column, (slice(old.shape[0]), slice(old.shape[1])), old)
 
     # -- what a step needs ------------------------------------------------------------------------------------------
 
@@ -186,6 +219,39 @@ class PartitionState:
         """Write rows of `lanes` back to these slots."""
         for name in _LANE_FIELDS:
             getattr(self, name)[slots] = getattr(lanes, name)[rows]
+
+    def accounts(self, slots: I64) -> Accounts:
+        """Copies of all that decides what the open sessions of these slots come to."""
+        self._widen(self.tariffs.width)
+        tariff_key, volume = self.open_tariff[slots], self.volume[slots]
+        meters = Meters(
+            tariff=self.tariffs.places(tariff_key),
+            start_ms=self.open_start_ms[slots],
+            last_energy=self.last_energy[slots].astype(np.int64),
+            last_time=self.last_time[slots].astype(np.int64),
+            flat=self.flat[slots].astype(np.int64),
+            volume=volume,
+            since_ms=np.where(volume != 0, self.since_ms[slots], FAR),
+        )
+        return Accounts(
+            self.lanes(slots), tariff_key, self.held_ma[slots], self.held_kind[slots].astype(np.int64), meters
+        )
+
+    def put_accounts(self, slots: I64, accounts: Accounts, rows: I64) -> None:
+        """Write rows of `accounts` back to these slots."""
+        self.put_lanes(slots, accounts.lanes, rows)
+        meters = accounts.meters
+        self._widen(meters.volume.shape[1])
+        self.open_tariff[slots] = accounts.tariff_key[rows]
+        self.held_ma[slots], self.held_kind[slots] = accounts.held_ma[rows], accounts.held_kind[rows]
+        for name in ("last_energy", "last_time", "flat"):
+            getattr(self, name)[slots] = getattr(meters, name)[rows]
+        priced = accounts.tariff_key[rows] != 0
+        slots, rows = slots[priced], rows[priced]
+        if len(slots):
+            width = meters.volume.shape[1]
+            self.volume[slots] = 0  # of an earlier session with a longer tariff
+            self.volume[slots, :width], self.since_ms[slots, :width] = meters.volume[rows], meters.since_ms[rows]
 
     def new_session_key(self) -> int:
         """The next session key: above 0, unique for ever."""
@@ -243,12 +309,17 @@ class PartitionState:
         columns = {name: _pack(getattr(self, name)[slots]) for name in (*_SCALARS, *_CLOSED)}
         for name in ("ts_window_ms", "ts_window_hash"):
             columns[name] = _pack(getattr(self, name).reshape(-1, TS_WINDOW)[slots])
+        priced = slots[self.open_tariff[slots] != 0]
         return zstandard.ZstdCompressor(level=1).compress(
             _encoder.encode(
                 {
                     "version": FORMAT_VERSION,
                     "slots": _pack(slots),
                     "columns": columns,
+                    "priced": _pack(priced),
+                    "width": self.volume.shape[1],
+                    "volume": _pack(self.volume[priced]),
+                    "since_ms": _pack(self.since_ms[priced]),
                     "entries": _pack(entries),
                     "entry_values": _pack(self.window[entries]),
                     "first_new": first_new,
@@ -280,6 +351,13 @@ class PartitionState:
         for name, packed in patch["columns"].items():
             column = getattr(self, name).reshape(-1, _WIDE.get(name, 1))
             _copy_used(column, slots, _unpack(packed, name).reshape(-1, column.shape[1]))
+        self._widen(patch["width"])
+        priced = _unpack(patch["priced"])
+        if len(priced):
+            for name in ("volume", "since_ms"):
+                column = getattr(self, name)
+                column[priced] = 0
+                column[priced, : patch["width"]] = _unpack(patch[name]).reshape(-1, patch["width"])
         self.window[_unpack(patch["entries"])] = _unpack(patch["entry_values"], "window")
         for slot, session_name in zip(slots.tolist(), patch["session_names"], strict=True):
             self.session_name[slot] = session_name
@@ -306,7 +384,7 @@ def _unpack(packed: bytes, name: str = "") -> NDArray[Any]:
     return np.frombuffer(packed, dtype.newbyteorder("<")).astype(dtype)
 
 
-def _copy_used(column: NDArray[Any], at: I64 | slice, values: NDArray[Any]) -> None:
+def _copy_used(column: NDArray[Any], at: I64 | slice | tuple[slice, slice], values: NDArray[Any]) -> None:
     """Write rows of a column. Where all of it is 0 before and after it is not touched: then it takes no memory yet."""
     if values.any() or column.any():
         column[at] = values

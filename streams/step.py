@@ -61,6 +61,9 @@ def step(state: PartitionState, frames: Sequence[Frame], now_ms: int, lookup: Lo
         duplicate=len(rows) - len(accepted) - len(conflicts),
         quarantined=quarantined + len(conflicts),
         touched=touched,
+        consumption=sessions.used,
+        costs=sessions.costs,
+        tariffs=state.tariffs.versions(set(sessions.columns["tariff_key"].tolist())),
     )
 
 

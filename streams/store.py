@@ -276,13 +276,14 @@ class Store:
             rows = connection.execute(_SESSION_READINGS.encode(), (session_key,), prepare=False).fetchall()
         columns = list(zip(*rows, strict=True)) or [()] * len(_SESSION_COLUMNS)
         return {
-            name: _nullable(column).astype(READING_COLUMNS[name], copy=False)
+            name: _nullable(column, READING_COLUMNS[name])
             for name, column in zip(_SESSION_COLUMNS, columns, strict=True)
         }
 
 
-def _nullable(column: Sequence[int | None]) -> I64:
-    return np.array([NULL_I64 if value is None else value for value in column], np.int64)
+def _nullable(column: Sequence[int | None], dtype: type[object] = np.int64) -> NDArray[Any]:
+    null = np.iinfo(dtype).min  # type: ignore[type-var]  # all are integers
+    return np.array([null if value is None else value for value in column], dtype)
 
 
 def _question(key: NDArray[np.int32], boot: I64, seq: I64, ts_ms: I64, *, slack_ms: int) -> dict[str, Any]:

@@ -54,10 +54,6 @@ class Tariffs:
         self._book: Book | None = None
         self.width = 1  # of meters: the most components of a tariff
 
-    def knows(self, key: int) -> bool:
-        """Whether the version is compiled."""
-        return (key, UsageKind.CHARGING) in self._place
-
     def add(self, version: TariffVersion, kind: UsageKind = UsageKind.CHARGING) -> int:
         """Compile a version for sessions (CHARGING) or for reservations of that kind; its place."""
         place = self._place.get((version.key, kind))
@@ -69,15 +65,20 @@ class Tariffs:
             self._book = None
         return place
 
+    def unknown(self, keys: I64) -> list[int]:
+        """Which of these versions are not compiled; 0 is no version."""
+        return [key for key in np.unique(keys).tolist() if key and (key, UsageKind.CHARGING) not in self._place]
+
     def places(self, keys: I64) -> I64:
-        """Places of versions by their keys; NONE for key 0 (no tariff). All must be known."""
+        """Places of versions by their keys; NONE for key 0 (no tariff) and for versions that are not compiled."""
         distinct, inverse = np.unique(keys, return_inverse=True)
-        places = [NONE if key == 0 else self._place[key, UsageKind.CHARGING] for key in distinct.tolist()]
+        places = [self._place.get((key, UsageKind.CHARGING), NONE) for key in distinct.tolist()]
         return np.array(places, np.int64)[inverse]
 
-    def version(self, place: int) -> TariffVersion:
-        """What was compiled there."""
-        return self._compiled[place].version
+    def versions(self, keys: Iterable[int]) -> dict[int, TariffVersion]:
+        """Those versions by their keys; 0 and what is not compiled are left out."""
+        places = {key: self._place.get((key, UsageKind.CHARGING)) for key in keys}
+        return {key: self._compiled[place].version for key, place in places.items() if place is not None}
 
     def components(self, place: int) -> list[Component]:
         """The components that meters count, in order."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.book import NONE, Book
+from streams.kernels.book import DIMENSIONS, NONE, Book
 from streams.kernels.exact import times_rate
 from streams.kernels.meters import Meters
 from streams.kernels.runs import I64
@@ -23,6 +23,7 @@ class Costs:
 
     excl_vat_micros: I64
     incl_vat_micros: I64
+    parts_micros: I64  # (sessions, DIMENSIONS) excl. VAT, before min_price and max_price
 
 
 def price(book: Book, meters: Meters) -> Costs:
@@ -38,7 +39,9 @@ def price(book: Book, meters: Meters) -> Costs:
     vat = times_rate(amount, book.vat_ppm[place], np.int64(PPM))
     np.add.at(excl, session, amount)
     np.add.at(incl, session, amount + vat)
-    return _bounded(book, meters, excl, incl)
+    parts = np.zeros((rows, DIMENSIONS), np.int64)
+    np.add.at(parts.reshape(-1), session * DIMENSIONS + dimension, amount)
+    return Costs(*_bounded(book, meters, excl, incl), parts)
 
 
 def _steps(book: Book, meters: Meters, tariff: I64, session: I64, component: I64, place: I64) -> I64:
@@ -57,7 +60,7 @@ def _steps(book: Book, meters: Meters, tariff: I64, session: I64, component: I64
     return extra
 
 
-def _bounded(book: Book, meters: Meters, excl: I64, incl: I64) -> Costs:
+def _bounded(book: Book, meters: Meters, excl: I64, incl: I64) -> tuple[I64, I64]:
     """Apply min_price, then max_price."""
     for name, raising in (("min", True), ("max", False)):
         if (book.bounds_micros[f"{name}_excl"] == NONE).all():
@@ -74,7 +77,7 @@ def _bounded(book: Book, meters: Meters, excl: I64, incl: I64) -> Costs:
         incl = np.where(beyond, bound_incl, incl)
         excl = np.where(moved, bound_excl, excl)
         incl, excl = (np.maximum(incl, excl), excl) if raising else (incl, np.minimum(excl, incl))
-    return Costs(excl, incl)
+    return excl, incl
 
 
 def _in_proportion(incl: int, bound_excl: int, excl: int) -> int:

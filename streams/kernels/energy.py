@@ -85,6 +85,11 @@ class Lanes:
         """Energy to date."""
         return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
 
+    def money_mwh(self) -> I64:
+        """Energy to date as money counts it: what follows the last register waits for the next, or for the end."""
+        open_uj = np.where(self.register_last_mwh == NULL, self.tail_uj, 0)
+        return self.counted_mwh + (self.head_uj + open_uj) // UJ_PER_MWH
+
     def integrated_uj(self) -> I64:
         """The part of it that is estimated."""
         return self.head_uj + self.tail_uj
@@ -99,29 +104,64 @@ class Samples:
     register_mwh: I64
     power_mw: I64
 
+    def __len__(self) -> int:
+        return len(self.ts_ms)
 
-def advance(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> NDArray[np.int16]:
+
+@dataclass(slots=True)
+class Trace:
+    """On demand: the stretch of energy that each reading closes, in cumulative mWh (docs/adr/0009). By row; of lanes
+    that are dirty it says nothing."""
+
+    order: I64  # the rows with each lane's in order of time
+    taken: Bools  # False: left out, for it came behind a newer one
+    anchor_ms: I64  # where the stretch begins; NULL: the reading closes none
+    before_mwh: I64  # the energy at its beginning; where there is none, the energy there is
+    after_mwh: I64  # at its end
+
+    @classmethod
+    def blank(cls, rows: int) -> "Trace":
+        """To be filled by `advance`."""
+        null = [np.full(rows, NULL, np.int64) for _ in range(3)]
+        return cls(np.arange(rows), np.ones(rows, np.bool_), *null)
+
+    def put(self, rows: I64, anchor_ms: I64, before_mwh: I64, after_mwh: I64) -> None:
+        """What these rows close."""
+        self.anchor_ms[rows], self.before_mwh[rows], self.after_mwh[rows] = anchor_ms, before_mwh, after_mwh
+
+
+def advance(
+    lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int, trace: Trace | None = None
+) -> NDArray[np.int16]:
     """Account for the samples; `runs.key` is each run's lane. Returns register flags per row. Advances `lanes`."""
-    flags = np.zeros(len(samples.ts_ms), np.int16)
+    flags = np.zeros(len(samples), np.int16)
     if not len(runs.key):
         return flags
-    odd = np.flatnonzero(~_advance_plain(lanes, samples, runs, power_max_mw))
+    odd = np.flatnonzero(~_advance_plain(lanes, samples, runs, power_max_mw, trace))
     before = lanes.at(runs.key[odd])
-    _advance_odd(lanes, samples, runs, odd, flags, power_max_mw)
-    _put_in_order(lanes, before, samples, runs, odd, power_max_mw)
+    _advance_odd(lanes, samples, runs, odd, flags, power_max_mw, trace)
+    _put_in_order(lanes, before, samples, runs, odd, power_max_mw, trace)
     flags[samples.power_mw > power_max_mw] |= IMPLAUSIBLE
     return flags
 
 
 def _advance_odd(
-    lanes: Lanes, samples: Samples, runs: Runs, odd: I64, flags: NDArray[np.int16], power_max_mw: int
+    lanes: Lanes,
+    samples: Samples,
+    runs: Runs,
+    odd: I64,
+    flags: NDArray[np.int16],
+    power_max_mw: int,
+    trace: Trace | None,
 ) -> None:
     """Reading by reading, the odd runs side by side."""
     for of_runs, at in rounds(runs, odd):
-        flags[at] = _round(lanes, samples, runs.key[of_runs], at, power_max_mw)
+        flags[at] = _round(lanes, samples, runs.key[of_runs], at, power_max_mw, trace)
 
 
-def _put_in_order(lanes: Lanes, before: Lanes, samples: Samples, runs: Runs, odd: I64, power_max_mw: int) -> None:
+def _put_in_order(
+    lanes: Lanes, before: Lanes, samples: Samples, runs: Runs, odd: I64, power_max_mw: int, trace: Trace | None
+) -> None:
     """Account anew, in order of time, for the runs that became dirty: `before` are their lanes before this batch.
 
     Where that settles it (all are newer than what came before, none is of the same moment) the lane has the figures,
@@ -137,14 +177,19 @@ def _put_in_order(lanes: Lanes, before: Lanes, samples: Samples, runs: Runs, odd
     rows = rows[np.lexsort((samples.seq[rows], samples.ts_ms[rows], lane_of_row[rows]))]
     ordered = Samples(*(getattr(samples, f.name)[rows] for f in fields(samples)))
     rated, again = before.at(mixed), runs_of(lane_of_row[rows])
-    rest = np.flatnonzero(~_advance_plain(rated, ordered, again, power_max_mw))
-    _advance_odd(rated, ordered, again, rest, np.zeros(len(rows), np.int16), power_max_mw)
+    found = None if trace is None else Trace.blank(len(rows))
+    rest = np.flatnonzero(~_advance_plain(rated, ordered, again, power_max_mw, found))
+    _advance_odd(rated, ordered, again, rest, np.zeros(len(rows), np.int16), power_max_mw, found)
 
     lane = runs.key[odd[mixed]]
     settled = rated.dirty == 0
     for name in Lanes.CARRIED:
         settled &= getattr(rated, name) == getattr(lanes, name)[lane]
     lanes.put(lane[settled], rated.at(np.flatnonzero(settled)))
+    if trace is not None and found is not None:
+        trace.order[np.sort(rows)] = rows  # a lane's rows stand together, and lanes in one order in both
+        trace.taken[rows] = True
+        trace.put(rows, found.anchor_ms, found.before_mwh, found.after_mwh)
 
 
 def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: int) -> Bools:
@@ -187,7 +232,7 @@ def _plain_lanes(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) 
     return plain
 
 
-def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
+def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int, trace: Trace | None) -> Bools:
     """Account for the plain runs in closed form. Returns which these are."""
     plain = _plain_lanes(lanes, samples, runs, power_max_mw)
     if not plain.any():
@@ -197,6 +242,8 @@ def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int
     held = _held_before(lanes, samples, runs, power_max_mw)
     before_ts = shifted(samples.ts_ms, runs, lanes.last_ts_ms[runs.key])
     area = _area_uj(held, before_ts, samples.ts_ms)
+    if trace is not None:
+        _trace_plain(trace, lanes, samples, runs, plain, area, before_ts)
     register = samples.register_mwh[start]
     metered = register != NULL
     opening = metered & (lanes.register_last_mwh[lane] == NULL)
@@ -222,6 +269,36 @@ def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int
     return plain
 
 
+def _trace_plain(
+    trace: Trace, lanes: Lanes, samples: Samples, runs: Runs, plain: Bools, area_uj: I64, before_ts: I64
+) -> None:
+    """What the rows of plain runs close; to be called while `lanes` stand as before them."""
+    lane, first = runs.key, samples.register_mwh[runs.start]
+    metered, registered = first != NULL, lanes.register_last_mwh[lane] != NULL
+    counted, head_uj, tail_uj = lanes.counted_mwh[lane], lanes.head_uj[lane], lanes.tail_uj[lane]
+    base = np.where(registered, lanes.register_last_mwh[lane], first)
+    opening_uj = np.where(
+        metered & ~registered, tail_uj + area_uj[runs.start], 0
+    )  # of the head, with the first register
+    summed = np.cumsum(area_uj)
+    integrated = summed - (summed - area_uj)[runs.start][runs.of_row]
+    of_row = runs.of_row
+    after = np.where(
+        metered[of_row],
+        (counted + (head_uj + opening_uj) // UJ_PER_MWH - base)[of_row] + samples.register_mwh,
+        np.where(
+            registered[of_row],
+            (counted + head_uj // UJ_PER_MWH)[of_row],
+            (tail_uj[of_row] + integrated) // UJ_PER_MWH,
+        ),
+    )
+    before = shifted(after, runs, lanes.money_mwh()[lane])
+    anchor = shifted(samples.ts_ms, runs, np.where(registered, lanes.register_ts_ms[lane], before_ts[runs.start]))
+    anchor[(registered & ~metered)[of_row]] = NULL
+    rows = np.flatnonzero(plain[of_row])
+    trace.put(rows, anchor[rows], before[rows], after[rows])
+
+
 def _held_before(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> I64:
     """The power that stands when each row arrives: of the last row before it in its run that has a believed one."""
     believed = _believed(samples.power_mw, power_max_mw)
@@ -234,7 +311,9 @@ def _held_before(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) 
     return np.where(own, samples.power_mw[source], lanes.held_mw[runs.key][runs.of_row])
 
 
-def _round(lanes: Lanes, samples: Samples, lane: I64, at: I64, power_max_mw: int) -> NDArray[np.int16]:
+def _round(
+    lanes: Lanes, samples: Samples, lane: I64, at: I64, power_max_mw: int, trace: Trace | None
+) -> NDArray[np.int16]:
     """Advance these lanes by one reading each."""
     lanes.readings[lane] += 1
     in_order = _in_order(samples.ts_ms[at], samples.seq[at], lanes.last_ts_ms[lane], lanes.last_seq[lane])
@@ -243,16 +322,23 @@ def _round(lanes: Lanes, samples: Samples, lane: I64, at: I64, power_max_mw: int
     metered = in_order & (samples.register_mwh[at] != NULL)
 
     taken, row = lane[in_order], at[in_order]
+    before = lanes if trace is None else lanes.at(lane)
     ts_ms, power = samples.ts_ms[row], samples.power_mw[row]
     lanes.tail_uj[taken] += _area_uj(lanes.held_mw[taken], lanes.last_ts_ms[taken], ts_ms)
     lanes.held_mw[taken] = np.where(_believed(power, power_max_mw), power, lanes.held_mw[taken])
     lanes.last_ts_ms[taken] = ts_ms
     lanes.last_seq[taken] = samples.seq[row]
 
-    if not metered.any():
-        return flags
-    row = at[metered]
-    flags[metered] = _meter(lanes, lane[metered], samples.ts_ms[row], samples.register_mwh[row], power_max_mw)
+    if metered.any():
+        row = at[metered]
+        flags[metered] = _meter(lanes, lane[metered], samples.ts_ms[row], samples.register_mwh[row], power_max_mw)
+    if trace is not None:
+        good = metered & ((flags == 0) | (flags == RESET))
+        anchor = np.where(before.register_last_mwh == NULL, before.last_ts_ms, NULL)
+        anchor = np.where(good & (before.register_last_mwh != NULL), before.register_ts_ms, anchor)
+        anchor = np.where(flags == RESET, before.candidate_ts_ms, anchor)
+        trace.put(at, anchor, before.money_mwh(), lanes.at(lane).money_mwh())
+        trace.taken[at] = in_order
     return flags
 
 

@@ -1,5 +1,6 @@
 """What sessions have used of their tariffs: the running consumption, from which a cost is computed at any time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -34,6 +35,33 @@ class Meters:
             since_ms=np.full((rows, width), FAR, np.int64),
         )
 
-    def where(self, chosen: I64) -> "Meters":
+    def at(self, rows: I64) -> "Meters":
         """A copy of these rows."""
-        return Meters(*(getattr(self, f.name)[chosen] for f in fields(self)))
+        return Meters(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def copy(self) -> "Meters":
+        """A copy of all rows."""
+        return Meters(*(getattr(self, f.name).copy() for f in fields(self)))
+
+    def put(self, rows: I64, other: "Meters") -> None:
+        """Overwrite these rows with all rows of `other`, in order. `other` is not wider."""
+        width = other.volume.shape[1]
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            if mine.ndim == 1:
+                mine[rows] = theirs
+            else:
+                mine[rows, :width] = theirs
+
+    @classmethod
+    def together(cls, parts: Sequence["Meters"]) -> "Meters":
+        """All rows of these, one after the other."""
+        width = max(part.volume.shape[1] for part in parts)
+        wide = [part if part.volume.shape[1] == width else part.widened(width) for part in parts]
+        return cls(*(np.concatenate([getattr(part, f.name) for part in wide]) for f in fields(cls)))
+
+    def widened(self, width: int) -> "Meters":
+        """The same with room for tariffs of so many components."""
+        wide = Meters.fresh(self.tariff, self.start_ms, width)
+        wide.put(np.arange(len(self.tariff)), self)
+        return wide

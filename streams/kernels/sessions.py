@@ -86,6 +86,7 @@ class Membership:
     late: Bools  # (rows,) member of a session that is not open any more: it is to be rated again
     outside: Bools  # (rows,) to be flagged OUTSIDE_SESSION
     opened: dict[int, int] = field(default_factory=dict)  # session_key -> slot
+    began_ms: dict[int, int] = field(default_factory=dict)  # session_key -> moment of the reading that opened it
     named: list[tuple[int, int]] = field(default_factory=list)  # (session_key, row) that gave the session its name
     reopened: dict[int, int] = field(default_factory=dict)  # session_key -> slot: timed out before, and open again
     resumed: list[int] = field(default_factory=list)  # the rows that reopened one
@@ -250,6 +251,7 @@ class _Connector:
         """A new session: open from now on, or, where younger ones were here already, a past one at once."""
         key = self._new_key()
         self._members.opened[key] = self._slot
+        self._members.began_ms[key] = ts_ms
         if name:
             self._members.named.append((key, row))
         if (self.key and ts_ms < self.start_ms) or any(p.start_ms > ts_ms for p in self.past):

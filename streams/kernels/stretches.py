@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from streams.kernels.energy import Trace
 from streams.kernels.runs import I64, NULL, Bools, Runs, shifted
 
 IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.usage.UsageKind
@@ -54,15 +55,6 @@ class Holds:
     power_mw: I64  # the last believed one; NULL: none yet
     current_ma: I64  # NULL: none yet
     kind: I64  # CHARGING at first
-
-
-@dataclass(slots=True)
-class Trace:
-    """What the energy kernel found: the stretch of energy that each reading closes, in cumulative mWh."""
-
-    anchor_ms: I64  # NULL: it closes none
-    before_mwh: I64
-    after_mwh: I64
 
 
 def stretches_of(

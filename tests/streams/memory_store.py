@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, Effects
+from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, Effects, Used
 from streams.lookup import StoredIdentity, StoredSession
+from streams.tariff_version import TariffVersion
 
 Row = dict[str, int]
 
@@ -20,6 +21,8 @@ class MemoryStore:
         self.readings: list[Row] = []
         self.windows: dict[tuple[int, int], Row] = {}
         self.sessions: dict[int, Row] = {}
+        self.tariffs: dict[str, list[tuple[int, TariffVersion]]] = {}  # by station: (in force from, version), ascending
+        self.consumption: dict[int, list[Used]] = {}
         self.session_ids: dict[int, str | None] = {}
         self.refused: list[tuple[str, bytes]] = []
         self.started: list[int] = []
@@ -65,6 +68,20 @@ class MemoryStore:
         row = max(named, key=lambda r: r["started_ms"])
         return StoredSession(*(row[name] for name in StoredSession._fields))
 
+    def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
+        found = []
+        for station, moment_ms in zip(stations, moments_ms, strict=True):
+            in_force = [version.key for since_ms, version in self.tariffs.get(station, []) if since_ms <= moment_ms]
+            found.append(in_force[-1] if in_force else 0)
+        return found
+
+    def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
+        return [version for versions in self.tariffs.values() for _, version in versions if version.key in keys]
+
+    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
+        rows = {key: self.sessions[key]["tariff_key"] for key in session_keys if key in self.sessions}
+        return {key: 0 if tariff == NULL_I64 else tariff for key, tariff in rows.items()}
+
     def session_readings(self, session_key: list[int]) -> dict[str, NDArray[Any]]:
         wanted = set(session_key)
         found = [r for r in self.readings if r["session_key"] in wanted]
@@ -81,6 +98,7 @@ class MemoryStore:
             key = row["session_key"]
             self.sessions[key] = row
             self.session_ids[key] = name or self.session_ids.get(key)
+        self.consumption |= effects.consumption
         self.refused += zip(effects.refused.reason, effects.refused.raw, strict=True)
         self.started += effects.started.tolist()
         self.completed += effects.completed.tolist()
@@ -96,6 +114,9 @@ class AsLookup:
         self.connector_keys = store.connector_keys
         self.identities = store.identities
         self.session_readings = store.session_readings
+        self.tariffs_at = store.tariffs_at
+        self.tariff_versions = store.tariff_versions
+        self.session_tariffs = store.session_tariffs
         self._store = store
 
     def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
