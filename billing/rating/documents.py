@@ -3,7 +3,7 @@
 import json
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +11,8 @@ from billing.currency import format_micros, format_minor
 from billing.rating.errors import BadDocument
 from billing.rating.price import MICRO_DIGITS, MILLIONTHS, VAT_DIGITS, VOLUME_PER_UNIT, Adjustment, Line, Rated, half_up
 from schemas.tariff import Dimension
+
+_MESSAGES: Final = {"model_type": "must be an object: {...}", "missing": "is missing"}
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -49,7 +51,7 @@ def format_volume(dimension: str, volume: int) -> str:
 def format_plain(value: int, digits: int) -> str:
     """A whole number of 10**digits-th parts, without zeros at the end: `0.25`, `10`."""
     text = format_minor(value, digits)
-    return text.rstrip("0").rstrip(".")
+    return text.rstrip("0").rstrip(".") if digits else text
 
 
 def _line(line: Line) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def _first_mistake(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         near = get_close_matches(str(first["loc"][-1]), sorted(_field_names(model)), n=1)
         return f"{path}: there is no such field" + (f"; did you mean {near[0]}?" if near else "") + more
-    message = first["msg"].removeprefix("Value error, ")
+    message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
     return f"{path}: {message}{more}" if path else f"{message}{more}"
 
 

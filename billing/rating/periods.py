@@ -21,7 +21,7 @@ from schemas.usage import UsageKind
 PERIODS_MAX: Final = 10_000
 MINUTES_MAX: Final = 527_040  # 366 days, of all periods together
 _MINUTE_MS: Final = 60_000
-_LOCAL: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?", re.ASCII)
+_LOCAL: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?", re.ASCII)
 _OFFSET: Final = re.compile(r"(.*\d)(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 _NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 

@@ -12,7 +12,7 @@ from billing.rating import Rated, RatingError, Used, rate_usage, together
 from billing.rating.documents import format_plain, format_volume, rated_document, read_document
 from billing.rating.local_time import local_text
 from billing.rating.periods import WrittenUsage, usages_of
-from billing.rating.price import MICRO_DIGITS, VAT_DIGITS
+from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS
 from schemas.tariff import Tariff
 from voltstream.errors import Usage
 from voltstream.options import AsJson
@@ -42,10 +42,10 @@ def rate(
         print_json(rated_document(total))
         return
     used = [one for consumption, _ in rated for one in consumption]
-    print_table(_periods(written))
-    print_table(_lines(written, used, total))
-    if total.roundings:
-        print_table(_roundings(total))
+    for table in (_periods(written), _consumption(written, used), _lines(total), _roundings(total)):
+        if table.row_count:
+            print_table(table)
+            print_line("")
     print_line(_totals(total))
 
 
@@ -61,12 +61,12 @@ def _read(model: type[_Model], path: Path) -> _Model:
 
 
 def _periods(written: WrittenUsage) -> Table:
-    table = make_table("Begins", "Kind", ">min", ">kWh", ">W", ">A", title=f"Usage, {written.time_zone}")
+    table = make_table("Begins", "Kind", ">min", ">kWh", ">W", ">A", title=f"Periods, {written.time_zone}")
     for period, start_ms in zip(written.periods, written.starts_ms, strict=False):
         table.add_row(
             local_text(start_ms, written.zone),
             period.kind,
-            format_plain(period.length_ms * 1_000 // 60, 3),
+            format(period.minutes.normalize(), "f"),
             format_plain(period.energy_mwh, 6),
             format_plain(period.power_mw, 3),
             format_plain(period.current_ma, 3),
@@ -74,29 +74,33 @@ def _periods(written: WrittenUsage) -> Table:
     return table
 
 
-def _lines(written: WrittenUsage, used: list[Used], rated: Rated) -> Table:
-    table = make_table("Element", "For", "Since", ">Used", ">Billed", "Unit", ">Price", ">Excl. VAT", ">VAT %", ">VAT")
-    for one, line in zip(used, rated.lines, strict=True):
+def _consumption(written: WrittenUsage, used: list[Used]) -> Table:
+    table = make_table("Element", "Dimension", "Since", ">Used", "", title="Consumption")
+    for one in used:
+        volume, unit = format_volume(one.dimension, one.volume), UNITS[one.dimension]
+        table.add_row(str(one.element), one.dimension, local_text(one.since_ms, written.zone), volume, unit)
+    return table
+
+
+def _lines(rated: Rated) -> Table:
+    table = make_table("Element", "Dimension", ">Billed", ">Price", ">excl. VAT", ">VAT %", ">VAT", title="Lines")
+    for line in rated.lines:
         table.add_row(
             str(line.element),
             line.dimension,
-            local_text(one.since_ms, written.zone),
-            format_volume(line.dimension, one.volume),
             format_volume(line.dimension, line.volume),
-            line.unit,
-            format_plain(line.price_micros, MICRO_DIGITS),
+            f"{format_plain(line.price_micros, MICRO_DIGITS)}/{line.unit}",
             format_micros(line.amount_excl_micros),
             "" if line.vat_millionths is None else format_plain(line.vat_millionths, VAT_DIGITS),
             format_micros(line.vat_micros),
         )
-    for one_more in rated.adjustments:
-        amounts = (format_micros(one_more.amount_excl_micros), "", format_micros(one_more.vat_micros))
-        table.add_row("", one_more.bound, "", "", "", "", "", *amounts)
+    for one in rated.adjustments:
+        table.add_row("", one.bound, "", "", format_micros(one.amount_excl_micros), "", format_micros(one.vat_micros))
     return table
 
 
 def _roundings(rated: Rated) -> Table:
-    table = make_table("Rounded", ">From", ">To", "")
+    table = make_table("Value", ">From", ">To", "", title="Roundings")
     for one in rated.roundings:
         shown = one.numerator * 10**_SHOWN_DIGITS // one.denominator
         table.add_row(one.what, format_plain(shown, _SHOWN_DIGITS), str(one.result), f"{one.unit}, {one.rule}")

@@ -1,7 +1,6 @@
 """Hypothesis: any OCPI tariff, and any session of stored readings around the moments where money is decided."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,9 +10,7 @@ from hypothesis import strategies as st
 from billing.rating import POWER_MAX_MW, StoredReading
 from schemas.reading import Status
 from schemas.tariff import DayOfWeek, Tariff
-
-_MINUTE_MS = 60_000
-_HOUR_MS = 60 * _MINUTE_MS
+from tests.billing.rating.making import HOUR_MS, MINUTE_MS, utc_ms
 
 # Zones and moments (UTC) near which their clocks do something: put forward, put back, midnight, the end of a year.
 MOMENTS = {
@@ -128,8 +125,8 @@ def tariffs(draw: st.DrawFn) -> Tariff:
 
 def gaps_ms() -> st.SearchStrategy[int]:
     """Time between two readings."""
-    plain = st.sampled_from([15_000, 60_000, 5 * _MINUTE_MS, 15 * _MINUTE_MS, _HOUR_MS])
-    return plain | plain | st.integers(0, 2 * _HOUR_MS) | st.sampled_from([0, 1, 999, 30 * _HOUR_MS])
+    plain = st.sampled_from([15_000, 60_000, 5 * MINUTE_MS, 15 * MINUTE_MS, HOUR_MS])
+    return plain | plain | st.integers(0, 2 * HOUR_MS) | st.sampled_from([0, 1, 999, 30 * HOUR_MS])
 
 
 _POWERS_MW = st.sampled_from([0, 1, 3_700_000, 10_999_999, 11_000_000, 22_000_000, 50_000_000])
@@ -142,8 +139,8 @@ _STATUSES = st.sampled_from([Status.NONE] * 6 + [Status.CHARGING] * 5 + list(Sta
 def sessions(draw: st.DrawFn, readings_max: int = 12) -> Session:
     """Registers or power, both, or neither; fields missing; rollbacks, resets, spikes; readings of one moment."""
     zone = draw(st.sampled_from(sorted(MOMENTS)))
-    near_ms = _utc_ms(draw(st.sampled_from(MOMENTS[zone])))
-    at_ms = near_ms + draw(st.sampled_from([0, -_HOUR_MS, -10 * _MINUTE_MS, -1]) | st.integers(-6 * _HOUR_MS, _HOUR_MS))
+    near_ms = utc_ms(draw(st.sampled_from(MOMENTS[zone])))
+    at_ms = near_ms + draw(st.sampled_from([0, -HOUR_MS, -10 * MINUTE_MS, -1]) | st.integers(-6 * HOUR_MS, HOUR_MS))
     has_register, has_power, has_seq = (
         draw(st.sampled_from([True, True, False])),
         draw(st.booleans()),
@@ -186,8 +183,3 @@ def _glitches(register_mwh: int) -> st.SearchStrategy[int]:
 def _often(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """None in one case of five."""
     return st.integers(0, 4).flatmap(lambda n: st.none() if n == 4 else strategy)
-
-
-def _utc_ms(text: str) -> int:
-    moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // (datetime.resolution * 1_000)

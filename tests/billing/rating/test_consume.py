@@ -1,0 +1,161 @@
+"""From usage to consumption: which component gets what."""
+
+from billing.rating import reservation_usage
+from billing.rating.consume import consume
+from billing.rating.usage import EnergyStretch, Step, Usage
+from schemas.tariff import Dimension
+from schemas.usage import UsageKind
+from tests.billing.rating.making import (
+    HOUR_MS,
+    KWH,
+    MINUTE_MS,
+    UTC_ZONE,
+    component,
+    element,
+    last,
+    stretch,
+    tariff,
+    usage,
+    utc_ms,
+    volumes,
+)
+
+T0 = utc_ms("2026-06-01T09:00")
+ENERGY, TIME, PARKING, FLAT = Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, Dimension.FLAT
+
+
+def test_the_first_element_that_has_a_dimension_and_holds_gets_it() -> None:
+    priced = tariff(element("TIME", max_power="1"), element("ENERGY"), element("ENERGY", "TIME"))
+    found = volumes(priced, usage(stretch(T0, 60, energy_mwh=KWH, power_mw=KWH)))
+    assert found == {(1, ENERGY): KWH, (2, TIME): HOUR_MS}
+
+
+def test_of_several_of_a_dimension_in_one_element_the_first_counts() -> None:
+    priced = tariff({"price_components": [component("TIME", "2"), component("TIME", "3")]})
+    assert volumes(priced, usage(stretch(T0, 60))) == {(0, TIME): HOUR_MS}
+
+
+def test_charging_time_and_parking_time_are_apart_and_idle_time_is_free() -> None:
+    kinds = (UsageKind.CHARGING, UsageKind.PARKING, UsageKind.IDLE)
+    steps = [stretch(T0 + n * HOUR_MS, 60, kind, energy_mwh=KWH) for n, kind in enumerate(kinds)]
+    found = volumes(tariff(element("TIME", "PARKING_TIME", "ENERGY")), usage(*steps))
+    assert found == {(0, TIME): HOUR_MS, (0, PARKING): HOUR_MS, (0, ENERGY): 3 * KWH}
+
+
+def test_lower_bounds_are_inside_and_upper_bounds_are_not() -> None:
+    priced = tariff(
+        element("TIME", min_current="16", max_current="32"),
+        element("TIME", min_power="11", max_power="22"),
+        element("TIME"),
+    )
+    steps = [
+        stretch(T0, 1, current_ma=16_000),
+        stretch(T0 + MINUTE_MS, 10, current_ma=32_000),
+        stretch(T0 + 11 * MINUTE_MS, 100, power_mw=11_000_000),
+        stretch(T0 + 111 * MINUTE_MS, 1_000, power_mw=22_000_000),
+    ]
+    found = volumes(priced, usage(*steps))
+    assert found == {(0, TIME): MINUTE_MS, (1, TIME): 100 * MINUTE_MS, (2, TIME): 1_010 * MINUTE_MS}
+
+
+def test_durations_are_since_the_session_began() -> None:
+    priced = tariff(element("TIME", max_duration=1_800), element("TIME", min_duration=3_600), element("TIME"))
+    found = volumes(priced, usage(stretch(T0, 45), stretch(T0 + 45 * MINUTE_MS, 45)))
+    assert found == {(0, TIME): 30 * MINUTE_MS, (1, TIME): 30 * MINUTE_MS, (2, TIME): 30 * MINUTE_MS}
+
+
+def test_energy_is_cut_at_exactly_the_threshold_and_time_where_it_is_reached() -> None:
+    """10 mWh in 3 ms: M is 0, 3, 6, 10; it reaches 4 mWh at 2 ms."""
+    energy = EnergyStretch(T0, T0 + 3, 10, 0, 0)
+    time = stretch(T0, 0).time
+    assert time is not None
+    step = Step(type(time)(T0, T0 + 3, UsageKind.CHARGING, 0, 0), energy)
+    priced = tariff(element("ENERGY", "TIME", max_kwh="0.000004"), element("ENERGY", "TIME"))
+    assert volumes(priced, usage(step)) == {(0, ENERGY): 4, (1, ENERGY): 6, (0, TIME): 2, (1, TIME): 1}
+
+
+def test_energy_without_a_length_of_time_is_cut_at_its_thresholds_all_the_same() -> None:
+    step = Step(None, EnergyStretch(T0, T0, 10, 0, 0))
+    priced = tariff(element("ENERGY", min_kwh="0.000002", max_kwh="0.000007"), element("ENERGY"))
+    assert volumes(priced, Usage(T0, 0, 0, (step,))) == {(0, ENERGY): 5, (1, ENERGY): 5}
+
+
+def test_a_threshold_reached_in_the_last_millisecond_begins_a_piece_at_the_end() -> None:
+    """Two durations: what comes after the threshold is judged by the end, where the first duration is over."""
+    step = Step(None, EnergyStretch(T0, T0 + 1_000, 2, 0, 0))
+    priced = tariff(element("ENERGY", min_duration=1), element("ENERGY", min_kwh="0.000001"), element("ENERGY"))
+    assert volumes(priced, Usage(T0, 0, 0, (step,))) == {(1, ENERGY): 1, (2, ENERGY): 1}
+    late = Step(None, EnergyStretch(T0, T0 + 1_000, 1, 0, 0))
+    assert volumes(priced, Usage(T0, 0, 0, (late,))) == {(2, ENERGY): 1}
+    both = Step(None, EnergyStretch(T0, T0 + 1_000, 2_000_000, 0, 0))
+    priced = tariff(element("ENERGY", min_duration=1), element("ENERGY", max_kwh="1.999999"))
+    assert volumes(priced, Usage(T0, 0, 0, (both,))) == {(0, ENERGY): 1, (1, ENERGY): 1_999_999}
+
+
+def test_time_is_read_on_the_energy_known_with_its_closing_reading() -> None:
+    """The register is read once in an hour and a half: until then the session has no energy that anybody knows of."""
+    unread = stretch(T0, 30)
+    time = stretch(T0 + 30 * MINUTE_MS, 60).time
+    read = Step(time, EnergyStretch(T0, T0 + 90 * MINUTE_MS, 9 * KWH, 0, 0))
+    priced = tariff(element("TIME", max_kwh="1"), element("TIME", max_kwh="6"), element("TIME"))
+    assert volumes(priced, usage(unread, read)) == {
+        (0, TIME): 30 * MINUTE_MS,
+        (1, TIME): 30 * MINUTE_MS,
+        (2, TIME): 30 * MINUTE_MS,
+    }
+
+
+def test_flat_is_charged_once_by_the_first_that_is_active() -> None:
+    priced = tariff(element("FLAT", min_duration=1_800), element("FLAT", max_duration=600))
+    consumption = consume(priced, UTC_ZONE, usage(stretch(T0, 60), stretch(T0 + HOUR_MS, 60)))
+    assert [(one.element, one.volume, one.since_ms) for one in consumption] == [(1, 1, T0)]
+    late = tariff(element("FLAT", min_duration=1_800))
+    consumption = consume(late, UTC_ZONE, usage(stretch(T0, 60)))
+    assert [(one.element, one.volume, one.since_ms) for one in consumption] == [(0, 1, T0 + 30 * MINUTE_MS)]
+
+
+def test_a_session_of_one_reading_is_charged_flat_and_nothing_else() -> None:
+    priced = tariff(element("FLAT", "TIME", "ENERGY", "PARKING_TIME"))
+    assert volumes(priced, Usage(T0, 0, 0)) == {(0, FLAT): 1}
+    assert volumes(priced, usage(stretch(T0, 0))) == {(0, FLAT): 1}
+
+
+def test_flat_is_looked_for_where_time_begins_not_where_the_session_ends() -> None:
+    priced = tariff(element("FLAT", min_duration=3_600))
+    assert volumes(priced, usage(stretch(T0, 60))) == {}
+    assert volumes(priced, usage(stretch(T0, 60), stretch(T0 + HOUR_MS, 0))) == {}
+    assert volumes(priced, usage(stretch(T0, 60), stretch(T0 + HOUR_MS, 1, UsageKind.IDLE))) == {(0, FLAT): 1}
+
+
+def test_the_last_of_energy_and_the_last_of_both_times_are_remembered() -> None:
+    priced = tariff(element("ENERGY", "TIME", max_duration=1_800), element("ENERGY", "TIME", "PARKING_TIME"))
+    charged = stretch(T0, 60, energy_mwh=KWH)
+    assert last(consume(priced, UTC_ZONE, usage(charged))) == {(1, ENERGY), (1, TIME)}
+    parked = stretch(T0 + HOUR_MS, 1, UsageKind.PARKING)
+    assert last(consume(priced, UTC_ZONE, usage(charged, parked))) == {(1, ENERGY), (1, PARKING)}
+
+
+def test_what_nobody_prices_is_not_remembered() -> None:
+    priced = tariff(element("TIME", max_duration=1_800))
+    consumption = consume(priced, UTC_ZONE, usage(stretch(T0, 60), stretch(T0 + HOUR_MS, 60, UsageKind.PARKING)))
+    assert last(consumption) == {(0, TIME)}
+
+
+def test_a_reservation_is_for_elements_of_reservations_and_charging_for_the_others() -> None:
+    priced = tariff(
+        element("FLAT", reservation="RESERVATION_EXPIRES"),
+        element("FLAT", "TIME", reservation="RESERVATION"),
+        element("FLAT", "TIME"),
+    )
+    used = reservation_usage(T0, T0 + HOUR_MS, expired=False)
+    assert volumes(priced, used) == {(1, FLAT): 1, (1, TIME): HOUR_MS}
+    expired = reservation_usage(T0, T0 + HOUR_MS, expired=True)
+    assert volumes(priced, expired) == {(0, FLAT): 1, (1, TIME): HOUR_MS}
+    assert volumes(priced, usage(stretch(T0, 60))) == {(2, FLAT): 1, (2, TIME): HOUR_MS}
+
+
+def test_since_is_when_a_component_was_first_active() -> None:
+    priced = tariff(element("ENERGY", start_time="09:00", end_time="10:00"), element("ENERGY"))
+    early = T0 - HOUR_MS
+    consumption = consume(priced, UTC_ZONE, usage(stretch(early, 180, energy_mwh=3 * KWH)))
+    assert [(one.element, one.volume, one.since_ms) for one in consumption] == [(0, KWH, T0), (1, 2 * KWH, early)]

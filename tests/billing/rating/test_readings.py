@@ -1,0 +1,187 @@
+"""From stored readings to usage: what counts, from when, and what is left out."""
+
+import pytest
+from hypothesis import given
+
+from billing.rating import NoReadings, Reason, StoredReading, Usage, usage_of
+from billing.rating.meter import UJ_PER_MWH
+from schemas.reading import Status
+from schemas.usage import UsageKind
+from tests.billing.rating.making import HOUR_MS, KWH, MINUTE_MS, utc_ms
+from tests.billing.rating.strategies import Session, sessions
+from tests.streams.reference import Meter
+
+T0 = utc_ms("2026-06-01T09:00")
+DAY_MS = 24 * HOUR_MS
+KW = 1_000_000  # mW
+CHARGING, PARKING, IDLE = UsageKind.CHARGING, UsageKind.PARKING, UsageKind.IDLE
+
+
+def at(minutes: int, register: int | None = None, power: int | None = None, **more: int | None) -> StoredReading:
+    """A reading so many minutes after T0; kWh and kW."""
+    energy_mwh = None if register is None else register * KWH
+    power_mw = None if power is None else power * KW
+    return StoredReading(T0 + minutes * MINUTE_MS, energy_mwh=energy_mwh, power_mw=power_mw, **more)  # type: ignore[arg-type]
+
+
+def energies(used: Usage) -> list[tuple[int, int, int]]:
+    """Stretches of energy: from minute, to minute, mWh."""
+    parts = [step.energy for step in used.steps if step.energy is not None]
+    return [((e.start_ms - T0) // MINUTE_MS, (e.end_ms - T0) // MINUTE_MS, e.energy_mwh) for e in parts]
+
+
+def kinds(*readings: StoredReading) -> list[UsageKind]:
+    return [step.time.kind for step in usage_of(readings)[0].steps if step.time is not None]
+
+
+def reasons(*readings: StoredReading, end_ms: int | None = None) -> list[tuple[int, Reason]]:
+    return [(one.index, one.reason) for one in usage_of(readings, end_ms)[1]]
+
+
+def test_a_status_decides_the_kind_of_time_before_any_power() -> None:
+    expected = {
+        Status.AVAILABLE: IDLE,
+        Status.PREPARING: PARKING,
+        Status.CHARGING: CHARGING,
+        Status.SUSPENDED_EVSE: PARKING,
+        Status.SUSPENDED_EV: PARKING,
+        Status.FINISHING: PARKING,
+        Status.RESERVED: IDLE,
+        Status.UNAVAILABLE: IDLE,
+        Status.FAULTED: IDLE,
+    }
+    for status, kind in expected.items():
+        assert kinds(at(0, power=0 if kind is CHARGING else 11, status=status), at(1)) == [kind]
+    assert set(expected) == set(Status) - {Status.NONE}
+
+
+def test_without_a_status_a_believed_power_decides_and_without_both_the_kind_stands() -> None:
+    assert kinds(at(0), at(1, power=11), at(2, power=0), at(3), at(4, power=2_000), at(5)) == [
+        CHARGING,
+        CHARGING,
+        PARKING,
+        PARKING,
+        PARKING,
+    ]
+    assert kinds(at(0, power=-5), at(1)) == [PARKING]
+    assert kinds(at(0, status=Status.FAULTED), at(1), at(2, power=1), at(3)) == [IDLE, IDLE, CHARGING]
+
+
+def test_a_stretch_of_time_has_what_was_held_before_its_reading() -> None:
+    used, _ = usage_of([at(0, power=11, current_ma=16_000), at(1, power=-3), at(2, current_ma=-1), at(3, power=22)])
+    held = [(step.time.power_mw, step.time.current_ma) for step in used.steps if step.time is not None]
+    assert held == [(11 * KW, 16_000), (0, 16_000), (0, 0)]
+    assert (used.power_mw, used.current_ma) == (11 * KW, 16_000)
+
+
+def test_between_registers_is_their_difference_whatever_the_power_was() -> None:
+    used, left_out = usage_of([at(0, 100, 50), at(60, 102, 50), at(120, 102), at(180, 105)])
+    assert energies(used) == [(0, 60, 2 * KWH), (60, 120, 0), (120, 180, 3 * KWH)]
+    assert left_out == []
+
+
+def test_readings_without_a_register_do_not_cut_the_energy_between_registers() -> None:
+    used, _ = usage_of([at(0, 100, 6), at(30, power=30), at(60, 110)])
+    assert energies(used) == [(0, 60, 10 * KWH)]
+    energy = used.steps[-1].energy
+    assert energy is not None
+    assert energy.power_mw == 6 * KW  # as the stretch began
+
+
+def test_before_the_first_register_and_after_the_last_energy_is_integrated() -> None:
+    used, _ = usage_of([at(0, power=6), at(30, power=12), at(60, 100), at(90, 101), at(120, power=0), at(150)])
+    assert energies(used) == [(0, 30, 3 * KWH), (30, 60, 6 * KWH), (60, 90, KWH), (90, 150, 6 * KWH)]
+    assert used.steps[-1].time is None
+
+
+def test_a_power_stands_for_a_day_at_most() -> None:
+    used, _ = usage_of([StoredReading(T0, power_mw=KW), StoredReading(T0 + 3 * DAY_MS)])
+    assert energies(used) == [(0, 3 * 1_440, 24 * KWH)]
+
+
+def test_nothing_is_lost_between_whole_milliwatthours() -> None:
+    """1 mW for 1 ms is 1 uJ; 3,600,000 of them are 1 mWh."""
+    readings = [StoredReading(T0 + n * 1_000_000, power_mw=1) for n in range(19)]
+    parts = [step.energy.energy_mwh for step in usage_of(readings)[0].steps if step.energy is not None]
+    assert parts == [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1]
+
+
+def test_a_glitch_of_the_register_is_left_out() -> None:
+    assert reasons(at(0, 100), at(15, 0), at(30, 101)) == [(1, Reason.REGISTER_ZERO)]
+    assert reasons(at(0, 100), at(15, 60), at(30, 101)) == [(1, Reason.REGISTER_FELL)]
+    assert reasons(at(0, 100), at(15, 9_000), at(30, 101)) == [(1, Reason.REGISTER_LEAPT)]
+    for glitch in (0, 60, 9_000):
+        assert energies(usage_of([at(0, 100), at(15, glitch), at(30, 101)])[0]) == [(0, 30, KWH)]
+
+
+def test_counting_goes_on_from_a_meter_that_restarted() -> None:
+    readings = [at(0, 100), at(15, 0), at(30, 2), at(45, 3)]
+    used, _ = usage_of(readings)
+    assert energies(used) == [(15, 30, 2 * KWH), (30, 45, KWH)]
+    assert reasons(*readings) == [(1, Reason.METER_RESTARTED)]
+
+
+def test_a_small_fall_is_never_a_restart() -> None:
+    assert energies(usage_of([at(0, 100), at(15, 50), at(30, 51)])[0]) == []
+    assert energies(usage_of([at(0, 100), at(15, 49), at(30, 51)])[0]) == [(15, 30, 2 * KWH)]
+
+
+def test_a_register_may_rise_by_what_the_station_delivers_and_a_little() -> None:
+    """1.2 MW for a minute are 20 kWh; 100 Wh are slack; a week's is the most."""
+    ceiling_mwh = 20 * KWH + 100_000
+    for rise_mwh, good in ((ceiling_mwh, True), (ceiling_mwh + 1, False)):
+        readings = [StoredReading(T0, energy_mwh=5), StoredReading(T0 + MINUTE_MS, energy_mwh=5 + rise_mwh)]
+        assert bool(energies(usage_of(readings)[0])) is good
+    week_mwh = 7 * 24 * 1_200 * KWH + 100_000
+    for rise_mwh, good in ((week_mwh, True), (week_mwh + 1, False)):
+        readings = [StoredReading(T0, energy_mwh=5), StoredReading(T0 + 30 * DAY_MS, energy_mwh=5 + rise_mwh)]
+        assert bool(energies(usage_of(readings)[0])) is good
+
+
+def test_a_power_that_no_station_delivers_is_not_believed() -> None:
+    readings = [at(0, power=6), at(30, power=1_201), at(60)]
+    assert energies(usage_of(readings)[0]) == [(0, 30, 3 * KWH), (30, 60, 3 * KWH)]
+    assert reasons(*readings) == [(1, Reason.POWER_IMPLAUSIBLE)]
+    assert usage_of([at(0, power=51)], power_max_mw=50 * KW)[1] != []
+    assert usage_of([at(0, power=50)], power_max_mw=50 * KW)[1] == []
+
+
+def test_one_reading_can_be_left_out_for_two_reasons() -> None:
+    assert reasons(at(0, 100), at(15, 0, 1_201), at(30, 101)) == [
+        (1, Reason.POWER_IMPLAUSIBLE),
+        (1, Reason.REGISTER_ZERO),
+    ]
+
+
+def test_what_comes_after_the_explicit_end_is_left_out() -> None:
+    readings = [at(60, 102), at(0, 100), at(30, 101)]
+    used, _ = usage_of(readings, end_ms=T0 + 30 * MINUTE_MS)
+    assert energies(used) == [(0, 30, KWH)]
+    assert reasons(*readings, end_ms=T0 + 30 * MINUTE_MS) == [(0, Reason.AFTER_END)]
+
+
+def test_of_readings_of_one_moment_and_number_the_first_counts() -> None:
+    readings = [at(0, 100), at(30, 102), at(30, 101), at(30, 101, 3, seq=4)]
+    assert energies(usage_of(readings)[0]) == [(0, 30, KWH), (30, 30, 0)]
+    assert reasons(*readings) == [(1, Reason.REPEATED)]
+
+
+def test_a_session_without_a_reading_has_no_usage() -> None:
+    with pytest.raises(NoReadings):
+        usage_of([])
+    with pytest.raises(NoReadings):
+        usage_of([at(0)], end_ms=T0 - 1)
+
+
+@given(sessions())
+def test_energy_is_that_of_the_session_as_telemetry_defines_it(session: Session) -> None:
+    """Against the plain-Python reference that the stream's energy kernel is held to."""
+    none = -(2**63)
+    inside = [r for r in session.readings if session.end_ms is None or r.ts_ms <= session.end_ms]
+    inside.sort(key=lambda r: tuple(none if v is None else v for v in (r.ts_ms, r.seq, r.energy_mwh, r.power_mw)))
+    meter = Meter(session.power_max_mw)
+    for r in inside:
+        meter.add({"ts_ms": r.ts_ms, "seq": r.seq, "energy_mwh": r.energy_mwh, "power_mw": r.power_mw})
+    used, _ = usage_of(session.readings, session.end_ms)
+    counted_mwh = sum(step.energy.energy_mwh for step in used.steps if step.energy is not None)
+    assert counted_mwh == meter.energy_uj // UJ_PER_MWH
