@@ -1,0 +1,290 @@
+"""Which session came of which request: the same in whatever order, and however often, events come."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID, uuid4, uuid5
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.errors import Conflict
+from api.sessions.charging_store import EXPIRY, SKEW
+from kit.bus import Message
+from schemas.topics import SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
+from tests.api.charging import NAMESPACE, Desk, Telling, desk, message, session
+from tests.api.conftest import NOW
+
+
+@pytest.fixture
+async def at(telemetry_url: str) -> AsyncIterator[Desk]:
+    """The service at work."""
+    async with desk(telemetry_url, NOW) as opened:
+        yield opened
+
+
+def later(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
+
+
+async def test_a_started_session_is_given_to_the_request_and_its_completion_closes_it(at: Desk) -> None:
+    wish = await at.start("D1", reservation_id="R-1")
+    began = session(NOW + later(20))
+    await at.tell(began.started())
+    request = await at.request(wish.request_id)
+    assert (request.session_id, request.completed_at) == (began.id, None)
+    await at.tell(began.completed())
+    assert (await at.request(wish.request_id)).completed_at == began.ended_at(1)
+    told = await at.told()
+    assert [type_ for type_, _ in told] == [SESSION_REQUESTED, SESSION_ASSIGNED]
+    assert told[1][1] == {
+        "session_id": str(began.id),
+        "request_id": str(wish.request_id),
+        "driver_id": "D1",
+        "reservation_id": "R-1",
+        "revision": 1,
+        "withdrawn": False,
+    }
+
+
+async def test_every_order_of_two_sessions_events_twice_ends_the_same(at: Desk) -> None:
+    """All of them: 6 events of which one names the request, so that it has to be taken from the one that came first."""
+    first = Telling(uuid4(), NOW + later(5))
+    wish = await at.start()
+    named = Telling(uuid4(), NOW + later(700), name=str(wish.request_id).upper(), named_late=True)
+    events = [first.started(), first.completed(1), named.started(), named.completed(1), named.completed(2)]
+    for order in itertools.permutations(events):
+        for table in ("session", "events_processed"):
+            await at.database.execute(f"DELETE FROM charging.{table}")
+        await at.database.execute("DELETE FROM charging.outbox WHERE routing_key = 'session.assigned'")
+        await at.database.execute("UPDATE charging.request SET session_id = NULL, completed_at = NULL")
+        await at.tell(*order, *order)
+        request = await at.request(wish.request_id)
+        assert (request.session_id, request.completed_at) == (named.id, named.ended_at(2))
+        assert await at.owners() == await at.bound() == {named.id: wish.request_id}
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A session of one phase of a story."""
+
+    connector_id: int
+    offset_s: int  # from the phase's beginning
+    name: int | None  # of which phase's request it bears the id; None: the device's own
+    named_late: bool
+    completions: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Time passes, somebody wishes for something (or stops it), then stations tell of sessions."""
+
+    gap_s: int
+    driver_id: str
+    connector_id: int
+    stop: bool  # the request before is stopped first
+    beginnings: tuple[Beginning, ...]
+
+
+BEGINNINGS = st.builds(
+    Beginning,
+    connector_id=st.integers(1, 2),
+    offset_s=st.sampled_from([-3_600, -31, -30, -1, 0, 1, 29, 30, 31, 300, 899, 900, 929, 930, 931, 1_000, 86_400]),
+    name=st.none() | st.integers(0, 2),
+    named_late=st.booleans(),
+    completions=st.integers(0, 2),
+)
+PHASES = st.builds(
+    Phase,
+    gap_s=st.sampled_from([0, 1, 29, 30, 31, 60, 899, 900, 901, 931, 2_000]),
+    driver_id=st.sampled_from(["D1", "D2"]),
+    connector_id=st.integers(1, 2),
+    stop=st.booleans(),
+    beginnings=st.lists(BEGINNINGS, max_size=3).map(tuple),
+)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a story came to. Requests and sessions are told by their places."""
+
+    refused: tuple[bool, ...]  # by phase
+    owners: dict[int, int]  # session -> phase of its request
+    settled: tuple[tuple[int | None, object] | None, ...]  # by phase: its session, and its end
+
+
+async def play(at: Desk, story: list[Phase], rng: random.Random) -> Ending:
+    """The story from the first day on, the events of every phase in an order of `rng`, each once or more."""
+    await at.empty()
+    at.clock.set_wall(NOW)
+    requests: list[UUID | None] = []
+    ids: list[UUID] = []
+    for phase in story:
+        at.clock.advance(phase.gap_s)
+        if phase.stop and requests and requests[-1] is not None:
+            await at.stop(requests[-1])
+        try:
+            requests.append((await at.start(phase.driver_id, connector_id=phase.connector_id)).request_id)
+        except Conflict:
+            requests.append(None)
+        events: list[Message] = []
+        for beginning in phase.beginnings:
+            ids.append(uuid5(NAMESPACE, f"{len(ids)}"))
+            named = requests[beginning.name] if beginning.name is not None and beginning.name < len(requests) else None
+            told = Telling(
+                ids[-1],
+                at.clock.now() + later(beginning.offset_s),
+                connector_id=beginning.connector_id,
+                name="TX" if named is None else str(named),
+                named_late=beginning.named_late,
+            )
+            events += [told.started(), *(told.completed(n) for n in range(1, beginning.completions + 1))]
+        events += rng.choices(events, k=len(events) // 2) if events else []
+        rng.shuffle(events)
+        await at.tell(*events)
+    place_of = {id_: place for place, id_ in enumerate(ids)}
+    phase_of = {id_: place for place, id_ in enumerate(requests) if id_ is not None}
+    owners = await at.owners()
+    assert owners == await at.bound(), "what was told is not what is so"
+    stored = [None if id_ is None else await at.request(id_) for id_ in requests]
+    return Ending(
+        tuple(id_ is None for id_ in requests),
+        {place_of[id_]: phase_of[request] for id_, request in owners.items()},
+        tuple(
+            request and (None if request.session_id is None else place_of[request.session_id], request.completed_at)
+            for request in stored
+        ),
+    )
+
+
+@pytest.fixture
+def runner_and_desk(telemetry_url: str) -> Iterator[tuple[asyncio.Runner, Desk]]:
+    """For tests that hypothesis calls."""
+    with asyncio.Runner() as runner:
+        opened = desk(telemetry_url, NOW)
+        yield runner, runner.run(opened.__aenter__())
+        runner.run(opened.__aexit__(None, None, None))
+
+
+def test_whatever_the_order_in_which_events_come_the_same_sessions_are_the_same_drivers(
+    runner_and_desk: tuple[asyncio.Runner, Desk],
+) -> None:
+    runner, at = runner_and_desk
+
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+    @given(story=st.lists(PHASES, min_size=1, max_size=3), orders=st.lists(st.randoms(), min_size=2, max_size=2))
+    def check(story: list[Phase], orders: list[random.Random]) -> None:
+        one, other = (runner.run(play(at, story, order)) for order in orders)
+        assert one == other
+        owned = list(one.owners.values())
+        assert len(set(owned)) == len(owned), "one request has two sessions"
+        beginnings = [(number, beginning) for number, phase in enumerate(story) for beginning in phase.beginnings]
+        for place, phase in one.owners.items():
+            assert beginnings[place][1].connector_id == story[phase].connector_id
+
+    check()
+
+
+async def test_events_that_come_at_once_and_twice_have_one_effect(at: Desk) -> None:
+    wishes = [await at.start(f"D{n}", connector_id=n) for n in range(1, 6)]
+    sessions = [session(NOW + later(n), connector_id=n) for n in range(1, 6)]
+    await at.tell_at_once(*(told for one in sessions for told in (one.started(), one.completed()) * 3))
+    expected = {one.id: wish.request_id for one, wish in zip(sessions, wishes, strict=True)}
+    assert await at.owners() == await at.bound() == expected
+    assert [type_ for type_, _ in await at.told()] == [SESSION_REQUESTED] * 5 + [SESSION_ASSIGNED] * 5
+
+
+@pytest.mark.parametrize(
+    ("began_s", "is_its"),
+    [
+        (-SKEW.total_seconds() - 0.001, False),
+        (-SKEW.total_seconds(), True),
+        (0, True),
+        ((EXPIRY + SKEW).total_seconds() - 0.001, True),
+        ((EXPIRY + SKEW).total_seconds(), False),
+    ],
+)
+async def test_a_session_is_the_requests_if_it_began_in_its_time_however_late_that_is_told(
+    at: Desk, began_s: float, is_its: bool
+) -> None:
+    wish = await at.start()
+    began = session(NOW + later(began_s))
+    at.clock.advance(7_200)
+    await at.tell(began.started())
+    assert await at.bound() == ({began.id: wish.request_id} if is_its else {})
+
+
+async def test_a_station_that_names_the_request_is_believed_whatever_its_clock_says(at: Desk) -> None:
+    wish = await at.start()
+    began = session(NOW - timedelta(days=400), name=str(wish.request_id))
+    await at.tell(session(NOW + later(1)).started(), began.started())
+    assert await at.owners() == {began.id: wish.request_id}
+    withdrawn = [payload for _, payload in await at.told() if payload.get("withdrawn")]
+    assert [payload["driver_id"] for payload in withdrawn] == ["D1"]
+
+
+@pytest.mark.parametrize("elsewhere", [{"station_id": "ST-2"}, {"connector_id": 2}])
+async def test_a_request_is_not_served_by_another_station_or_connector(at: Desk, elsewhere: dict[str, object]) -> None:
+    wish = await at.start()
+    await at.tell(session(NOW + later(1), name=str(wish.request_id), **elsewhere).started())
+    assert await at.bound() == {}
+
+
+async def test_a_session_known_before_the_request_is_not_its(at: Desk) -> None:
+    """It began within the clocks' skew, and was heard of before anybody asked."""
+    before = session(NOW - later(5))
+    await at.tell(before.started(), before.completed())
+    wish = await at.start()
+    await at.tell(before.completed(2))
+    assert await at.bound() == {}
+    after = session(NOW + later(5))
+    await at.tell(after.started())
+    assert await at.bound() == {after.id: wish.request_id}
+
+
+async def test_back_to_back_each_driver_has_their_own(at: Desk) -> None:
+    """Stations' clocks may be behind by SKEW: the next driver's session seems to begin before they asked."""
+    wishes, told = [], []
+    for number in range(4):
+        wishes.append(await at.start(f"D{number}"))
+        told.append(session(at.clock.now() - later(SKEW.total_seconds() - number)))
+        await at.tell(told[-1].started(), told[-1].completed())
+        at.clock.advance(31)
+    assert await at.bound() == {one.id: wish.request_id for one, wish in zip(told, wishes, strict=True)}
+
+
+async def test_an_expired_request_makes_way_and_still_gets_what_began_in_its_time(at: Desk) -> None:
+    first = await at.start("D1")
+    at.clock.advance(EXPIRY.total_seconds())
+    second = await at.start("D2")
+    of_second = session(at.clock.now() + later(2))
+    of_first = session(NOW + later(60))
+    await at.tell(of_second.started(), of_first.started())
+    assert await at.bound() == {of_first.id: first.request_id, of_second.id: second.request_id}
+
+
+async def test_a_session_that_comes_of_a_stopped_request_is_the_drivers_and_is_stopped_too(at: Desk) -> None:
+    wish = await at.start()
+    at.clock.advance(10)
+    stopped = await at.stop(wish.request_id)
+    assert (stopped.state, stopped.id) == ("expired", None)
+    began = session(at.clock.now() + later(3))
+    await at.tell(began.started(), began.started())
+    told = await at.told()
+    stops = [payload for type_, payload in told if type_ == SESSION_STOP_REQUESTED]
+    assert [payload["session_id"] for payload in stops] == [None, str(began.id)]
+    assert [payload["driver_id"] for payload in stops] == ["D1", "D1"]
+    assert await at.owners() == {began.id: wish.request_id}
+
+
+async def test_an_event_that_makes_no_sense_is_given_up_at_once_and_leaves_nothing(at: Desk) -> None:
+    good = session(NOW)
+    bad = replace(good, id=uuid4()).started()
+    await at.tell(replace(bad, body=bad.body.replace(b'"2026-03-29T09:00:00.000Z"', b'"yesterday"')))
+    await at.tell(message("session.started.v1", "x", {"id": "7"}))
+    assert len(at.bus.dead_letters("sessions_session_started")) == 2
+    assert await at.database.fetchval("SELECT count(*) FROM charging.session") == 0
