@@ -30,8 +30,6 @@ def _exact(value: Any) -> Any:
     """Only what says a number exactly; pydantic would take more."""
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
         raise ValueError('is no decimal number like "1.25"')
-    if isinstance(value, float):
-        raise ValueError("is a binary fraction: not exact")
     return value
 
 
