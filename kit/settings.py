@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from kit.errors import ConfigError
-from kit.masking import mask_url
+from kit.masking import MASK, mask_url
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -27,8 +27,10 @@ _URL_SCHEMES: Final = {
     "rabbitmq_url": ("amqp", "amqps"),
     "redis_url": ("redis", "rediss", "unix"),
     "otlp_endpoint": ("http", "https"),
+    "stripe_api_base": ("http", "https"),
 }
 _URLS: Final = frozenset({*_URL_SCHEMES, "kafka_url"})
+_SECRETS: Final = frozenset({"stripe_key", "stripe_webhook_secret"})
 
 
 class Settings(BaseSettings):
@@ -74,6 +76,15 @@ class Settings(BaseSettings):
     jwt_audience: str = Field("", max_length=256, description="the `aud` that signed tokens must have; empty: any")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    # Payments by Stripe are offered where its key is set.
+    stripe_key: str = Field("", repr=False, description="secret key of Stripe's API, sk_…; empty: no payments by it")
+    stripe_webhook_secret: str = Field("", repr=False, description="what Stripe signs its webhooks with, whsec_…")
+    stripe_api_base: str = Field("", description="another address of Stripe's API, for a stand-in; empty: Stripe's")
+    # A wrong tariff or meter shows in the amount. In currencies of small units (IDR, VND) a session costs 100,000.
+    invoice_total_max: int = Field(
+        1_000_000, ge=1, le=1_000_000_000, description="whole units of any currency; more is reviewed, not invoiced"
+    )
+
     otlp_endpoint: str = Field("", repr=False, description="OTLP/HTTP collector, http://host:4318; empty: no traces")
 
     @property
@@ -109,7 +120,7 @@ class Settings(BaseSettings):
     def describe(self) -> dict[str, Any]:
         """Every setting as plain JSON values, passwords masked."""
         values = self.model_dump(mode="json")
-        return {name: mask_url(value) if name in _URLS else value for name, value in values.items()}
+        return {name: _shown(name, value) for name, value in values.items()}
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -141,6 +152,12 @@ class Settings(BaseSettings):
                 f"{PREFIX}{given}_URL is set and {PREFIX}{missing}_URL is not: frames travel through both. "
                 "Set both, or neither"
             )
+        if bool(self.stripe_key) != bool(self.stripe_webhook_secret):
+            given, missing = ("KEY", "WEBHOOK_SECRET") if self.stripe_key else ("WEBHOOK_SECRET", "KEY")
+            raise ValueError(
+                f"{PREFIX}STRIPE_{given} is set and {PREFIX}STRIPE_{missing} is not: payments need both. "
+                "Set both, or neither"
+            )
         if (self.jwt_issuer or self.jwt_audience) and not self.jwt_key_file:
             given = "ISSUER" if self.jwt_issuer else "AUDIENCE"
             raise ValueError(f"{PREFIX}JWT_{given} is set and {PREFIX}JWT_KEY_FILE is not: no signed token is believed")
@@ -165,6 +182,13 @@ class Settings(BaseSettings):
         if not path:
             return init_settings, env_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=Path(path))
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A setting's value as people may see it."""
+    if name in _SECRETS:
+        return MASK if value else ""
+    return mask_url(value) if name in _URLS else value
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -212,7 +236,7 @@ def _explain(error: dict[str, Any]) -> str:
     field = Settings.model_fields.get(name)
     if field is None:
         return f"{name}: there is no such setting{_did_you_mean(name, set(Settings.model_fields))}"
-    value = mask_url(str(error["input"])) if name in _URLS else str(error["input"])
+    value = str(_shown(name, str(error["input"])))
     default = f"; default {field.default}" if field.default != "" else ""
     return f"{PREFIX}{name.upper()}={value}: {mend} ({field.description}{default})"
 
