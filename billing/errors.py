@@ -3,6 +3,7 @@
 BillingError
 ├── NotFound: nothing is known by that id, or nothing of yours
 ├── BadRequest: the request cannot be answered as put; the message says how to put it
+├── Forbidden: the token is valid and may not do that
 ├── Conflict: the document is not in the state for that; the message says in which it is
 ├── Declined: the payment provider refused; nothing was paid
 ├── ProviderFailed: the payment provider cannot do that, now or ever; nothing was paid, an operator must look
@@ -22,6 +23,10 @@ class NotFound(BillingError):
 
 class BadRequest(BillingError):
     """The request cannot be answered as put."""
+
+
+class Forbidden(BillingError):
+    """The token is valid and may not do that."""
 
 
 class Conflict(BillingError):

@@ -25,13 +25,14 @@ class ManualProvider:
 
     name: Final = "manual"
     drivers_may: Final = False
+    refunds_any: Final = True
 
     async def charge(self, order: Order) -> Opened:
         """See PaymentProvider."""
         return Opened(f"manual-{order.payment_id}")
 
     async def refund(self, order: Order, charged: str) -> Opened:
-        """See PaymentProvider. `charged` may be anybody's: a transfer refunds a card as well."""
+        """See PaymentProvider. A transfer refunds a card as well."""
         return Opened(f"manual-{order.payment_id}")
 
     async def withdraw(self, reference: str) -> None:

@@ -58,6 +58,10 @@ class PaymentProvider(Protocol):
     def drivers_may(self) -> bool:
         """Whether drivers may pay by it themselves."""
 
+    @property
+    def refunds_any(self) -> bool:
+        """Whether it can give back what another provider has collected."""
+
     async def charge(self, order: Order) -> Opened:
         """Begin to collect an amount."""
 

@@ -1,0 +1,1 @@
+"""Invoices and credit notes: found, read, explained, cancelled."""

@@ -1,0 +1,99 @@
+"""A derivation as the API tells it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from billing.currency import format_micros, format_minor, minor_digits, to_minor
+from billing.documents import Invoice
+from billing.invoices.explain import Derived, plain_tariff
+from billing.invoices.models import Explanation, LeftOut, Period, Rounding, Used
+from billing.invoices.rendering import MILLI_DIGITS, line_of
+from billing.rating import LeftOut as RatingLeftOut
+from billing.rating.usage import Step
+from billing.readings_source import SessionReadings
+from kit.clock import from_ms, parse_rfc3339
+from schemas.quality import names_of
+
+PERIODS_MAX: Final = 10_000  # ~200 B each: 2 MB; nearly three hours of a reading a second
+LEFT_OUT_MAX: Final = 10_000
+_KWH_DIGITS: Final = 6
+
+
+def explanation_of(
+    invoice: Invoice,
+    cdr: Mapping[str, Any],
+    stored: SessionReadings,
+    derived: Derived,
+    differences: Sequence[str],
+) -> Explanation:
+    """`cdr`: its columns and its tariff's."""
+    steps = derived.usage.steps
+    rated = derived.rated
+    return Explanation(
+        invoice_id=invoice.id,
+        number=invoice.number,
+        status=cdr["cdr_status"],
+        agrees=not differences,
+        differences=list(differences),
+        tariff_version=cdr["tariff_version"],
+        tariff=plain_tariff(cdr),
+        time_zone=cdr["time_zone"],
+        readings=len(stored.readings),
+        periods=[_period(step) for step in steps[:PERIODS_MAX]],
+        periods_left_out=max(len(steps) - PERIODS_MAX, 0),
+        left_out=[_left_out(stored, one) for one in derived.left_out[:LEFT_OUT_MAX]],
+        consumption=[
+            Used(
+                element=used.element,
+                dimension=used.dimension,
+                volume=used.volume,
+                since=parse_rfc3339(used.since),
+                step_size=used.last,
+            )
+            for used in derived.consumption
+        ],
+        lines=[line_of(line) for line in rated.lines],
+        roundings=[
+            Rounding(
+                what=one.what,
+                numerator=str(one.numerator),
+                denominator=str(one.denominator),
+                result=str(one.result),
+                unit=one.unit,
+                rule="up" if one.rule == "up" else "half up",
+            )
+            for one in derived.roundings
+        ],
+        currency=rated.currency,
+        total_excl_vat=format_micros(rated.excl_micros),
+        total_incl_vat=format_micros(rated.incl_micros),
+        payable=format_minor(to_minor(rated.incl_micros, rated.currency), minor_digits(rated.currency)),
+    )
+
+
+def _period(step: Step) -> Period:
+    stretch = step.time or step.energy
+    if stretch is None:
+        raise ValueError("a step without a stretch")
+    return Period.model_validate(
+        {
+            "start": from_ms(stretch.start_ms),
+            "end": from_ms(stretch.end_ms),
+            "kind": step.time.kind.name if step.time else None,
+            "power_w": format_minor(stretch.power_mw, MILLI_DIGITS),
+            "current_a": format_minor(stretch.current_ma, MILLI_DIGITS),
+            "energy_kwh": format_minor(step.energy.energy_mwh if step.energy else 0, _KWH_DIGITS),
+        }
+    )
+
+
+def _left_out(stored: SessionReadings, one: RatingLeftOut) -> LeftOut:
+    reading = stored.readings[one.index]
+    return LeftOut(
+        ts=from_ms(reading.ts_ms),
+        seq=reading.seq,
+        reason=one.reason,
+        energy_kwh=None if reading.energy_mwh is None else format_minor(reading.energy_mwh, _KWH_DIGITS),
+        power_w=None if reading.power_mw is None else format_minor(reading.power_mw, MILLI_DIGITS),
+        flags=names_of(stored.flags[one.index]),
+    )

@@ -1,0 +1,185 @@
+"""What the invoice operations take and answer. Amounts are decimal texts: no reader makes a float of them by itself."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from billing.documents import CdrStatus, InvoiceKind, InvoiceStatus
+
+Micros = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+\.[0-9]{6}$")]
+"""An amount of the currency with all six digits: `12.345678`."""
+Payable = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]{1,4})?$")]
+"""An amount that can be paid: `12.35`, of yen `12`."""
+Quantity = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Invoice(_Answer):
+    """An invoice or a credit note."""
+
+    id: UUID
+    number: str = Field(description="of its year, without gaps, invoices and credit notes in one")
+    kind: InvoiceKind
+    status: InvoiceStatus = Field(
+        description="open: to be paid, or refunded; paid: that is done, or there was nothing to pay; credited: another "
+        "invoice takes its place; cancelled: nothing is asked any more; settled: a credit note of an unpaid invoice"
+    )
+    version: int = Field(description="of the charge: higher where late readings changed it")
+    session_id: UUID | None
+    reservation_id: str | None
+    driver_id: str | None = Field(description="null while nobody said whose session it is")
+    station_id: str
+    currency: str
+    total_excl_vat: Micros = Field(description="exact; of a credit note negative")
+    total_incl_vat: Micros
+    payable_excl_vat: Payable = Field(description="rounded as `rounding` says")
+    payable: Payable = Field(description="to be paid, incl. VAT, rounded as `rounding` says")
+    rounding: str
+    credits: UUID | None = Field(description="of a credit note: the invoice that it cancels")
+    replaces: UUID | None = Field(description="of an invoice: the credited one before it")
+    reason: str = Field(description="of a credit note")
+    issued_at: datetime
+
+
+class Line(_Answer):
+    """A component of the tariff that was used, or an adjustment to its least or most price, which has only amounts."""
+
+    dimension: Literal["ENERGY", "FLAT", "TIME", "PARKING_TIME", "MIN_PRICE", "MAX_PRICE"]
+    element: int | None = Field(description="of the tariff, from 0; null for an adjustment")
+    volume: Quantity | None = Field(description="billed, in `unit`; hours are rounded to six digits")
+    unit: Literal["kWh", "h", "session"] | None = Field(description="of the volume, and what the price is per")
+    quantity: int | None = Field(description="billed, exactly, in `quantity_unit`")
+    quantity_unit: Literal["mWh", "ms", "session"] | None
+    quantity_added_by_step: int | None = Field(description="the part of it that the tariff's step_size added")
+    price: Quantity | None = Field(description="excl. VAT")
+    vat_pct: Quantity | None = Field(description="null: no VAT applies")
+    amount_excl_vat: Micros
+    vat: Micros
+    amount_incl_vat: Micros
+
+
+class Charge(_Answer):
+    """What the document is about."""
+
+    cdr_id: UUID
+    started_at: datetime
+    ended_at: datetime
+    end_reason: str
+    connector_id: int | None
+    device_session_id: str | None = Field(description="as the device named the session")
+    energy_kwh: Quantity
+    estimated: bool
+    revision: int = Field(description="newest of the session that says exactly this money")
+    tariff_version: UUID | None
+    time_zone: str | None
+
+
+class Payment(_Answer):
+    """A try to move the document's money."""
+
+    id: UUID
+    kind: Literal["charge", "refund"]
+    provider: str
+    status: Literal["pending", "succeeded", "failed"]
+    amount: Payable
+    error: str
+    created_at: datetime
+    changed_at: datetime
+
+
+class InvoiceDetail(Invoice):
+    """A document, whole."""
+
+    lines: list[Line]
+    charge: Charge
+    payments: list[Payment]
+
+
+class InvoicePage(_Answer):
+    """A page of documents, newest first."""
+
+    invoices: list[Invoice]
+    next: str | None = Field(description="address of the next page; null on the last")
+
+
+class Cancellation(_Answer):
+    """Which invoice is to be cancelled, and why."""
+
+    invoice_id: UUID
+    reason: Annotated[
+        str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
+    ] = Field(description="stands on the credit note", examples=["meter was found to be faulty"])
+
+
+class Rounding(_Answer):
+    """A value that was not whole, and what became of it."""
+
+    what: str
+    numerator: str
+    denominator: str
+    result: str
+    unit: str = Field(description="of the result")
+    rule: Literal["up", "half up"]
+
+
+class Period(_Answer):
+    """A stretch between two readings."""
+
+    start: datetime
+    end: datetime
+    kind: Literal["IDLE", "CHARGING", "PARKING", "RESERVATION", "RESERVATION_EXPIRED"] | None = Field(
+        description="of the time; null where only energy is counted"
+    )
+    power_w: Quantity
+    current_a: Quantity
+    energy_kwh: Quantity = Field(description="that the reading at its end accounts for")
+
+
+class LeftOut(_Answer):
+    """A reading, or a part of one, that does not count."""
+
+    ts: datetime
+    seq: int | None
+    reason: str
+    energy_kwh: Quantity | None = Field(description="the register, as read")
+    power_w: Quantity | None
+    flags: list[str] = Field(description="how it looked when it arrived")
+
+
+class Used(_Answer):
+    """What was used of a component of the tariff."""
+
+    element: int
+    dimension: str
+    volume: int = Field(description="mWh, ms or times")
+    since: datetime
+    step_size: bool = Field(description="whether step_size applies to it")
+
+
+class Explanation(_Answer):
+    """How the amount follows from the stored readings: computed again for this answer."""
+
+    invoice_id: UUID
+    number: str
+    status: CdrStatus
+    agrees: bool = Field(description="what follows from the readings today is what the document says")
+    differences: list[str] = Field(description="where it is not: which figure, stored and computed")
+    tariff_version: UUID
+    tariff: dict[str, object] = Field(description="OCPI Tariff, as it was in force when the charge began")
+    time_zone: str
+    readings: int
+    periods: list[Period]
+    periods_left_out: int = Field(description="beyond the bound of what one answer lists")
+    left_out: list[LeftOut]
+    consumption: list[Used]
+    lines: list[Line]
+    roundings: list[Rounding]
+    currency: str
+    total_excl_vat: Micros
+    total_incl_vat: Micros
+    payable: Payable

@@ -1,0 +1,100 @@
+"""The use cases of invoices. No HTTP and no SQL here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+from uuid import UUID
+
+from billing import documents
+from billing.documents import Line, SubjectKind
+from billing.errors import BadRequest, Conflict, NotFound
+from billing.invoices.explain import (
+    derive_reservation,
+    derive_session,
+    differences,
+    stored_consumption,
+    tariff_of,
+)
+from billing.invoices.explanation import explanation_of
+from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceDetail
+from billing.invoices.rendering import detail_of, invoice_of, payment_of
+from billing.invoices.store import InvoiceCursor, InvoiceFilter, InvoiceStore
+from billing.posting.desk import Desk
+from billing.posting.events import Told
+from billing.posting.store import to_invoice
+from billing.rating import NoReadings
+from billing.readings_source import ReadingsSource, SessionReadings
+from kit.clock import format_rfc3339
+from kit.observability import correlation_id
+from kit.outbox import Transaction
+from kit.paging import decode_cursor, encode_cursor
+from kit.tracing import current_traceparent
+
+_NO_READINGS: Final = SessionReadings((), (), None)
+
+
+class InvoiceService:
+    """The use cases, one method each. `own`: the driver whose documents alone are there; None: all are."""
+
+    def __init__(self, store: InvoiceStore, desk: Desk, source: ReadingsSource) -> None:
+        self._store = store
+        self._desk = desk
+        self._source = source
+
+    async def many(
+        self, wanted: InvoiceFilter, own: str | None, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Invoice], str | None]:
+        """A page, newest first, and the next page's cursor. Raises BadRequest."""
+        if wanted.start and wanted.end and wanted.start >= wanted.end:
+            bounds = f"from ({format_rfc3339(wanted.start)}) must be before to ({format_rfc3339(wanted.end)})"
+            raise BadRequest(bounds)
+        try:
+            after = decode_cursor(cursor, InvoiceCursor) if cursor else None
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        found = await self._store.many(replace(wanted, own=own), after, limit + 1)
+        page = found[:limit]
+        key = encode_cursor(InvoiceCursor(page[-1].year, page[-1].sequence)) if len(found) > limit else None
+        return [invoice_of(invoice) for invoice in page], key
+
+    async def one(self, invoice_id: UUID, own: str | None) -> InvoiceDetail:
+        """A document, whole. Raises NotFound."""
+        row = await self._row(invoice_id, own)
+        invoice = to_invoice(row)
+        lines = [Line(**line) for line in await self._store.lines(invoice_id)]
+        payments = [payment_of(payment, invoice.minor_digits) for payment in await self._store.payments(invoice_id)]
+        return detail_of(invoice, row, lines, payments)
+
+    async def explain(self, invoice_id: UUID, own: str | None) -> Explanation:
+        """How the amount follows from what is stored. Raises NotFound, Conflict, SourceFailed, Unavailable."""
+        row = await self._row(invoice_id, own)
+        invoice = to_invoice(row)
+        tariff, zone = tariff_of(row)
+        if row["subject_kind"] == SubjectKind.SESSION:
+            stored = await self._source.readings(invoice.subject_id)
+            try:
+                derived = derive_session(tariff, zone, stored)
+            except NoReadings as error:
+                raise Conflict(f"the readings of session {invoice.subject_id} are not stored any more") from error
+        else:
+            stored, derived = _NO_READINGS, derive_reservation(tariff, zone, row)
+        sign = -1 if invoice.kind is documents.InvoiceKind.CREDIT_NOTE else 1  # what it cancels is explained
+        found = differences(
+            derived,
+            stored_consumption(row),
+            invoice.currency,
+            sign * invoice.total_excl_micros,
+            sign * invoice.total_incl_micros,
+        )
+        return explanation_of(invoice, row, stored, derived, found)
+
+    async def cancel(self, connection: Transaction, wanted: Cancellation) -> Invoice:
+        """The credit note. `connection`: of an open transaction. Raises NotFound, Conflict."""
+        told = Told(correlation_id.get(), current_traceparent())
+        return invoice_of(await self._desk.cancel(connection, wanted.invoice_id, wanted.reason, told))
+
+    async def _row(self, invoice_id: UUID, own: str | None) -> Mapping[str, Any]:
+        row: Mapping[str, Any] | None = await self._store.detail(invoice_id, own)
+        if row is None:
+            raise NotFound(f"no invoice {invoice_id}" + (" of yours" if own else ""))
+        return row

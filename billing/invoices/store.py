@@ -1,0 +1,109 @@
+"""The SQL of reading invoices."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from billing.documents import Invoice, InvoiceKind, InvoiceStatus
+from billing.posting.store import INVOICE_COLUMNS, to_invoice
+from kit.paging import Cursor, Int64
+from kit.postgres import Database
+
+_COLUMNS: Final = ", ".join(f"i.{name}" for name in INVOICE_COLUMNS)
+_DETAIL: Final = f"""
+SELECT {_COLUMNS}, c.started_at, c.ended_at, c.end_reason, c.connector_id, c.device_session_id, c.energy_uj,
+       c.estimated, c.revision, c.tariff_version, c.time_zone, c.status AS cdr_status, c.kind AS subject_kind,
+       c.consumption, t.tariff
+FROM billing.invoice AS i
+JOIN billing.cdr AS c ON c.id = i.cdr_id
+LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
+WHERE i.id = $1 AND ($2::text IS NULL OR i.driver_id = $2)
+"""  # noqa: S608  # our own names
+_LINES: Final = """
+SELECT dimension, element, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
+FROM billing.invoice_line WHERE invoice_id = $1 ORDER BY line
+"""
+_PAYMENTS: Final = """
+SELECT id, kind, provider, status, amount_minor, error, created_at, changed_at
+FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt
+"""
+
+# Of each filter, the condition; a filter that is not asked for is not in the statement, so that an index can serve.
+_CONDITIONS: Final = {
+    "driver_id": "driver_id = {}",
+    "station_id": "station_id = {}",
+    "subject_id": "subject_id = {}",
+    "status": "status = {}",
+    "kind": "kind = {}",
+    "start": "issued_at >= {}",
+    "end": "issued_at < {}",
+    "place": "(year, sequence) = {}",
+    "own": "driver_id = {}",
+}
+
+
+class InvoiceCursor(Cursor, frozen=True, tag="i"):
+    """The last document seen."""
+
+    year: Annotated[int, msgspec.Meta(ge=0, le=9_999)]
+    sequence: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceFilter:
+    """Which documents; None: whichever. They were issued in [start, end)."""
+
+    driver_id: str | None = None
+    station_id: str | None = None
+    subject_id: UUID | None = None
+    status: InvoiceStatus | None = None
+    kind: InvoiceKind | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    place: tuple[int, int] | None = None  # year and sequence
+    own: str | None = None  # of this driver, whatever else is asked for
+
+
+class InvoiceStore:
+    """The documents, read. Every method raises Unavailable where the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def many(self, wanted: InvoiceFilter, after: InvoiceCursor | None, rows_max: int) -> list[Invoice]:
+        """Up to rows_max documents, newest first."""
+        conditions: list[str] = []
+        arguments: list[Any] = []
+        for name, condition in _CONDITIONS.items():
+            value = getattr(wanted, name)
+            if value is None:
+                continue
+            values = value if isinstance(value, tuple) else (value,)
+            places = [f"${len(arguments) + place}" for place in range(1, len(values) + 1)]
+            conditions.append(condition.format(places[0] if len(places) == 1 else f"({', '.join(places)})"))
+            arguments += values
+        if after is not None:
+            conditions.append(f"(year, sequence) < (${len(arguments) + 1}, ${len(arguments) + 2})")
+            arguments += (after.year, after.sequence)
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        query = (
+            f"SELECT {_COLUMNS} FROM billing.invoice AS i {where} "  # noqa: S608  # the conditions above
+            f"ORDER BY year DESC, sequence DESC LIMIT ${len(arguments) + 1}"
+        )
+        return [to_invoice(row) for row in await self._database.fetch(query, *arguments, rows_max)]
+
+    async def detail(self, invoice_id: UUID, own: str | None) -> asyncpg.Record | None:
+        """A document with its CDR's and its tariff's columns; of that driver alone, if given."""
+        return await self._database.fetchrow(_DETAIL, invoice_id, own)
+
+    async def lines(self, invoice_id: UUID) -> list[asyncpg.Record]:
+        """A document's lines, in order."""
+        return await self._database.fetch(_LINES, invoice_id)
+
+    async def payments(self, invoice_id: UUID) -> list[asyncpg.Record]:
+        """A document's payments, oldest first."""
+        return await self._database.fetch(_PAYMENTS, invoice_id)

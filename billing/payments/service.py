@@ -1,0 +1,226 @@
+"""The use cases of payments. No HTTP here; SQL stands in the stores.
+
+A provider is asked outside of the writer's lock, for it may take seconds, and before anything of it is written. That is
+safe: a payment's id follows from its document and the number of the attempt, and a provider does one id once. So
+whoever asks again after a crash or a time-out gets the payment that was begun. What the document looks like is
+checked again under the lock.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid5
+
+from billing.documents import Invoice, InvoiceKind, InvoiceStatus
+from billing.errors import BadRequest, Conflict, Forbidden, NotFound
+from billing.payments import store
+from billing.payments.models import ChargeRequest
+from billing.payments.provider import News, Opened, Order, PaymentProvider, PaymentStatus
+from billing.payments.store import Payment
+from billing.posting import store as books
+from billing.posting.events import Told, invoice_updated
+from kit.clock import Clock
+from kit.inbox import first_time
+from kit.observability import correlation_id, get_logger
+from kit.outbox import Transaction, insert_async
+from kit.postgres import Database
+from kit.tracing import current_traceparent
+
+SCHEMA: Final = "billing"
+_NAMESPACE: Final = UUID("a2d3c1b0-7e64-4a52-8c1d-1f2b3c4d5e6f")
+_log = get_logger(__name__)
+
+
+class PaymentService:
+    """The use cases, one method each. `own`: the driver whose documents alone are there; None: all are."""
+
+    def __init__(self, database: Database, providers: Mapping[str, PaymentProvider], clock: Clock) -> None:
+        """`providers` by name."""
+        self._database = database
+        self._providers = providers
+        self._clock = clock
+
+    async def begin(self, connection: Transaction, wanted: ChargeRequest, own: str | None) -> tuple[Payment, Invoice]:
+        """Charge an open invoice, or refund an open credit note; one that is under way already is answered as it is.
+
+        `connection`: of an open transaction. Raises NotFound, BadRequest, Forbidden, Conflict, Declined,
+        ProviderFailed, Unavailable.
+        """
+        provider = self._provider(wanted.provider)
+        invoice = await self._open_document(connection, wanted.invoice_id, own)
+        if own is not None and (not provider.drivers_may or invoice.kind is not InvoiceKind.INVOICE):
+            raise Forbidden(f"a driver cannot have a {invoice.kind} settled by {provider.name}; finance can")
+        payments = await store.payments_of(connection, invoice.id)
+        standing = next((payment for payment in payments if payment.status is PaymentStatus.PENDING), None)
+        if standing is not None and standing.provider == provider.name:
+            return standing, invoice
+        if standing is not None:
+            await self._withdraw(standing)
+        attempt = len(payments) + 1
+        order = Order(
+            uuid5(_NAMESPACE, f"{invoice.id}/{attempt}"),
+            invoice.number,
+            abs(invoice.payable_minor),
+            invoice.currency,
+            invoice.minor_digits,
+        )
+        opened = await self._ask(connection, provider, invoice, order)
+        return await self._write(connection, invoice, provider.name, order, attempt, opened, standing)
+
+    async def one(self, payment_id: UUID, own: str | None) -> tuple[Payment, Invoice, str | None]:
+        """A payment, its document, and of a pending one what the payer's application needs. Raises NotFound, and what a
+        provider raises."""
+        async with self._database.transaction() as connection:
+            payment = await store.payment(connection, payment_id)
+            invoice = None if payment is None else await store.invoice(connection, payment.invoice_id, own)
+        if payment is None or invoice is None:
+            raise NotFound(f"no payment {payment_id}" + (" of yours" if own else ""))
+        provider = self._providers.get(payment.provider)
+        pending = payment.status is PaymentStatus.PENDING and payment.kind == "charge"
+        secret = await provider.client_secret(payment.reference) if provider is not None and pending else None
+        return payment, invoice, secret
+
+    async def hear(self, provider_name: str, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> str:
+        """What became of a provider's message: applied, repeated or ignored.
+
+        Raises NotFound, BadSignature, BadRequest, Conflict, Unavailable: providers tell it again then.
+        """
+        provider = self._providers.get(provider_name)
+        if provider is None:
+            raise NotFound(f"there is no payment provider {provider_name}")
+        news = provider.news(headers, body, by_finance=by_finance)
+        if news is None:
+            return "ignored"
+        async with self._database.transaction() as connection:
+            await books.lock(connection)
+            event_id = uuid5(_NAMESPACE, f"{provider_name}/{news.event_id}")
+            if not await first_time(connection, SCHEMA, f"payments_{provider_name}", event_id):
+                return "repeated"
+            payment = await store.payment(connection, news.payment_id)
+            if payment is None or payment.provider != provider_name:
+                raise NotFound(f"no payment {news.payment_id} by {provider_name}")
+            await self._apply(connection, payment, news)
+        return "applied"
+
+    def _provider(self, name: str) -> PaymentProvider:
+        provider = self._providers.get(name)
+        if provider is None:
+            raise BadRequest(f"there is no payment provider {name}; there are: {', '.join(sorted(self._providers))}")
+        return provider
+
+    async def _open_document(self, connection: Transaction, invoice_id: UUID, own: str | None) -> Invoice:
+        invoice = await store.invoice(connection, invoice_id, own)
+        if invoice is None:
+            raise NotFound(f"no invoice {invoice_id}" + (" of yours" if own else ""))
+        if invoice.status is not InvoiceStatus.OPEN:
+            raise Conflict(f"{invoice.kind} {invoice.number} is {invoice.status}: only an open one can be settled")
+        return invoice
+
+    async def _withdraw(self, payment: Payment) -> None:
+        if payment.kind == "refund":
+            raise Conflict(f"a refund by {payment.provider} is under way")
+        await self._provider(payment.provider).withdraw(payment.reference)
+
+    async def _ask(self, connection: Transaction, provider: PaymentProvider, invoice: Invoice, order: Order) -> Opened:
+        if invoice.credits is None:
+            return await provider.charge(order)
+        paid = [
+            payment
+            for payment in await store.payments_of(connection, invoice.credits)
+            if payment.status is PaymentStatus.SUCCEEDED
+        ]
+        if not paid or (paid[0].provider != provider.name and not provider.refunds_any):
+            how = f"was paid by {paid[0].provider}" if paid else "was not paid here"
+            raise Conflict(f"what {invoice.number} credits {how}: {provider.name} cannot refund it")
+        return await provider.refund(order, paid[0].reference)
+
+    async def _write(
+        self,
+        connection: Transaction,
+        before: Invoice,
+        provider: str,
+        order: Order,
+        attempt: int,
+        opened: Opened,
+        withdrawn: Payment | None,
+    ) -> tuple[Payment, Invoice]:
+        await books.lock(connection)
+        invoice = await self._open_document(connection, before.id, None)
+        payments = await store.payments_of(connection, invoice.id)
+        if len(payments) >= attempt:
+            if payments[attempt - 1].id == order.payment_id and payments[attempt - 1].provider == provider:
+                return payments[attempt - 1], invoice  # another request was quicker with the very same
+            raise Conflict(f"another payment of {invoice.number} was begun at the same moment")
+        now = self._clock.now()
+        if withdrawn is not None:
+            await store.move(connection, withdrawn.id, PaymentStatus.FAILED, "withdrawn", now)
+        payment = Payment(
+            id=order.payment_id,
+            invoice_id=invoice.id,
+            attempt=attempt,
+            kind="charge" if invoice.credits is None else "refund",
+            provider=provider,
+            reference=opened.reference,
+            status=opened.status,
+            currency=order.currency,
+            amount_minor=order.amount_minor,
+            error=opened.error,
+            created_at=now,
+            changed_at=now,
+        )
+        await store.add(connection, payment)
+        if payment.status is PaymentStatus.SUCCEEDED:
+            await self._money_moved(connection, payment, now)
+        return payment, invoice
+
+    async def _apply(self, connection: Transaction, payment: Payment, news: News) -> None:
+        """Raises Conflict where it cannot be."""
+        now = self._clock.now()
+        if news.status is PaymentStatus.PENDING or news.status is payment.status:
+            if payment.status is PaymentStatus.PENDING and news.error:
+                await store.move(connection, payment.id, payment.status, news.error, now)
+            return
+        if news.status is PaymentStatus.SUCCEEDED:
+            await self._check_amount(connection, payment, news)
+            await store.move(connection, payment.id, news.status, "", now)
+            await self._money_moved(connection, payment, now)
+        elif payment.status is PaymentStatus.PENDING:
+            await store.move(connection, payment.id, news.status, news.error, now)
+        elif payment.kind == "refund":
+            await store.move(connection, payment.id, news.status, news.error, now)
+            await self._set_status(connection, payment.invoice_id, InvoiceStatus.OPEN, now)
+        else:
+            raise Conflict(f"payment {payment.id} has succeeded: what is wrong with it is put right by a credit note")
+
+    async def _check_amount(self, connection: Transaction, payment: Payment, news: News) -> None:
+        if news.amount_minor is not None and news.amount_minor != payment.amount_minor:
+            _log.error(
+                "payment_amount_differs",
+                payment_id=str(payment.id),
+                asked_minor=payment.amount_minor,
+                moved_minor=news.amount_minor,
+            )
+            raise Conflict(f"payment {payment.id} is of {payment.amount_minor}, not of {news.amount_minor} minor units")
+        others = await store.payments_of(connection, payment.invoice_id)
+        if any(one.id != payment.id and one.status is not PaymentStatus.FAILED for one in others):
+            _log.error("paid_twice", payment_id=str(payment.id), invoice_id=str(payment.invoice_id))
+            raise Conflict(f"payment {payment.id} was given up, and another has taken its place")
+
+    async def _money_moved(self, connection: Transaction, payment: Payment, now: datetime) -> None:
+        invoice = await store.invoice(connection, payment.invoice_id)
+        if invoice is None:
+            raise ValueError(f"payment {payment.id} is of no document")
+        if invoice.status is InvoiceStatus.OPEN:
+            await self._set_status(connection, invoice.id, InvoiceStatus.PAID, now)
+            return
+        # It was credited while the payer was paying: what has come in is to go back.
+        note = await store.credit_note_of(connection, invoice.id)
+        if note is not None and note.status is InvoiceStatus.SETTLED:
+            await self._set_status(connection, note.id, InvoiceStatus.OPEN, now)
+
+    async def _set_status(
+        self, connection: Transaction, invoice_id: UUID, status: InvoiceStatus, now: datetime
+    ) -> None:
+        told = Told(correlation_id.get(), current_traceparent())
+        changed = await books.set_status(connection, [invoice_id], status, now)
+        await insert_async(connection, SCHEMA, [invoice_updated(invoice, told) for invoice in changed])

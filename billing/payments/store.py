@@ -1,0 +1,86 @@
+"""The SQL of payments."""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from billing.documents import Invoice
+from billing.payments.provider import PaymentStatus
+from billing.posting.store import INVOICE_COLUMNS, to_invoice
+from kit.outbox import Transaction
+
+
+class Payment(msgspec.Struct, frozen=True):
+    """A try to move a document's money; fields as the columns of billing.payment."""
+
+    id: UUID
+    invoice_id: UUID
+    attempt: int
+    kind: str
+    provider: str
+    reference: str
+    status: PaymentStatus
+    currency: str
+    amount_minor: int
+    error: str
+    created_at: datetime
+    changed_at: datetime
+
+
+_COLUMNS: Final = ", ".join(Payment.__struct_fields__)
+_INVOICE: Final = f"""
+SELECT {", ".join(INVOICE_COLUMNS)} FROM billing.invoice WHERE id = $1 AND ($2::text IS NULL OR driver_id = $2)
+"""  # noqa: S608  # our own names
+_CREDITS: Final = f"SELECT {', '.join(INVOICE_COLUMNS)} FROM billing.invoice WHERE credits = $1"  # noqa: S608
+_OF_INVOICE: Final = f"SELECT {_COLUMNS} FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt"  # noqa: S608
+_ONE: Final = f"SELECT {_COLUMNS} FROM billing.payment WHERE id = $1"  # noqa: S608
+_ADD: Final = f"""
+INSERT INTO billing.payment ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""  # noqa: S608
+_MOVE: Final = f"""
+UPDATE billing.payment SET status = $2, error = $3, changed_at = $4 WHERE id = $1 RETURNING {_COLUMNS}
+"""  # noqa: S608
+
+
+async def invoice(connection: Transaction, invoice_id: UUID, own: str | None = None) -> Invoice | None:
+    """A document; of that driver alone, if given."""
+    row = await connection.fetchrow(_INVOICE, invoice_id, own)
+    return None if row is None else to_invoice(row)
+
+
+async def credit_note_of(connection: Transaction, invoice_id: UUID) -> Invoice | None:
+    """The document that cancels an invoice."""
+    row = await connection.fetchrow(_CREDITS, invoice_id)
+    return None if row is None else to_invoice(row)
+
+
+async def payments_of(connection: Transaction, invoice_id: UUID) -> list[Payment]:
+    """A document's payments, oldest first."""
+    return [_payment(row) for row in await connection.fetch(_OF_INVOICE, invoice_id)]
+
+
+async def payment(connection: Transaction, payment_id: UUID) -> Payment | None:
+    """A payment."""
+    row = await connection.fetchrow(_ONE, payment_id)
+    return None if row is None else _payment(row)
+
+
+async def add(connection: Transaction, new: Payment) -> None:
+    """Store a payment."""
+    await connection.execute(_ADD, *msgspec.structs.astuple(new))
+
+
+async def move(connection: Transaction, payment_id: UUID, status: PaymentStatus, error: str, now: datetime) -> Payment:
+    """Move a payment to a status; as it is now."""
+    row = await connection.fetchrow(_MOVE, payment_id, status, error, now)
+    if row is None:
+        raise ValueError(f"no payment {payment_id}")
+    return _payment(row)
+
+
+def _payment(row: asyncpg.Record) -> Payment:
+    values = dict(row.items())
+    return Payment(**{**values, "status": PaymentStatus(values["status"])})
