@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from billing.posting.claims import reservation_subject
-from tests.billing.books import NOW, Books, open_books
+from tests.billing.books import NOW, Books, Payload, open_books
 from tests.billing.making import assigned, consumption, message, reservation, session
 
 
@@ -182,7 +182,7 @@ async def test_of_what_is_said_of_a_session_s_driver_the_highest_revision_counts
     books: Books, order: tuple[int, ...]
 ) -> None:
     own_id = uuid4()
-    words = [session(own_id), assigned(own_id, "ann"), assigned(own_id, "ann", 2, withdrawn=True)]
+    words: list[Payload] = [session(own_id), assigned(own_id, "ann"), assigned(own_id, "ann", 2, withdrawn=True)]
     words.append(assigned(own_id, "bob", 3))
     for place in order:
         await books.hear(words[place])
