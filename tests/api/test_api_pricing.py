@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from copy import deepcopy
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -376,3 +377,86 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
         case.validate_response(response, checks=[content_type_conformance, response_schema_conformance])
 
     await asyncio.to_thread(ask)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**40), 10**40)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(
+        ["\0", "\ud800", "1e400", "NaN", "-0", "0.1", "9" * 5_000, "2026-01-01T00:00:00Z", "9999-12-31T23:59:59-09:00"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+FULL_TARIFF: dict[str, Any] = {
+    **deepcopy(examples.TARIFF),
+    "tariff_alt_text": [{"language": "nl", "text": "dag en nacht"}],
+    "tariff_alt_url": "https://example.com/tariff",
+    "min_price": {"excl_vat": 0.5, "incl_vat": 0.61},
+    "max_price": {"excl_vat": 50},
+    "start_date_time": "2026-01-01T00:00:00Z",
+    "end_date_time": "2027-01-01T00:00:00+01:00",
+    "energy_mix": {
+        "is_green_energy": True,
+        "energy_sources": [{"source": "WIND", "percentage": 100}],
+        "environ_impact": [{"category": "CARBON_DIOXIDE", "amount": 0.5}],
+        "supplier_name": "wind",
+    },
+}
+FULL_TARIFF["elements"][0]["restrictions"] = {
+    "start_time": "21:00",
+    "end_date": "2026-12-31",
+    "min_kwh": 0.5,
+    "max_duration": 3_600,
+    "day_of_week": ["MONDAY"],
+}
+
+
+def _places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything in it."""
+    named = dict(enumerate(document)) if isinstance(document, list) else document
+    inner = named.items() if isinstance(named, dict) else ()
+    return [at, *(place for name, value in inner for place in _places(value, (*at, name)))]
+
+
+def _with(document: Any, at: tuple[Any, ...], value: Any) -> Any:
+    """A copy with another value at that path."""
+    if not at:
+        return value
+    copy = document.copy()
+    copy[at[0]] = _with(document[at[0]], at[1:], value)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "good"),
+    [
+        ("POST", "", {**examples.NEW_VERSION, "tariff": FULL_TARIFF}),
+        ("PUT", "/demand/default", examples.DEMAND_RULE),
+        ("PUT", "/groups/g", examples.MEMBERS),
+    ],
+)
+async def test_anything_anywhere_in_a_body_is_taken_or_refused(
+    pricing: Pricing, method: str, path: str, good: dict[str, Any]
+) -> None:
+    """What is taken is a tariff that everyone can read again."""
+    await pricing.publish("default")
+    accepted = await pricing.client.request(method, PATH + path, json=good)
+    assert accepted.is_success, accepted.text
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=300, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(at=st.sampled_from(_places(good)), value=JSON)
+    def send(at: tuple[Any, ...], value: Any) -> None:
+        body = json.dumps(_with(good, at, value)).encode()
+        sent = pricing.client.request(method, PATH + path, content=body, headers={"content-type": "application/json"})
+        answer = asyncio.run_coroutine_threadsafe(sent, loop).result()
+        assert answer.is_success or answer.status_code in (400, 422), answer.text
+        if answer.status_code == 201:
+            Tariff.model_validate(answer.json()["tariff"])
+
+    await asyncio.to_thread(send)
