@@ -71,7 +71,7 @@ class Lane:
         self._task = asyncio.create_task(self._guarded(), name=f"lane {tp.partition}")
 
     async def take(self, stream: Any, event: Event) -> None:
-        """Have the event's frame processed; wait while one flush is already collected."""
+        """Have the event's frame processed; wait while the next flush is already collected."""
         await self._ready.wait()
         while self._processor.full and not self._closed:
             self._room.clear()
@@ -120,10 +120,12 @@ class Lane:
                 await self._until_it_works(self._processor.flush)
                 await self._acknowledge()
                 self._room.set()
+            if due_s == 0.0 or self._processor.publish_in_s() == 0.0:
                 await self._processor.publish()
                 continue
+            moments_s = [IDLE_S, *(s for s in (due_s, self._processor.publish_in_s()) if s is not None)]
             with suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_S if due_s is None else min(due_s, IDLE_S)):
+                async with asyncio.timeout(min(moments_s)):
                     await self._changed.wait()
 
     async def _until_it_works(self, work: Any) -> None:

@@ -11,7 +11,8 @@ from schemas.errors import FrameError
 from schemas.frame import FrameHeader, decode_header
 from streams.errors import Gap
 
-WAITING_BYTES_MAX: Final = 64 << 20  # a partition's frames: 200,000 readings are ~15 MB; a process has 4 partitions
+# A partition's frames, as much again being under way: 200,000 readings are ~15 MB; a process has 4 partitions.
+WAITING_BYTES_MAX: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class FrameBuffer:
         self._readings_max = readings_max
         self._frames: deque[Waiting] = deque()
         self._readings = self._bytes = 0
+        self._readings_taken = self._bytes_taken = 0  # of them, by the flush under way
         self._resume = 0  # the first offset wanted when nothing waits
         self._frames_max: int | None = None  # while a bad frame is being looked for
         self._search_until = 0  # the offset behind that search
@@ -56,8 +58,11 @@ class FrameBuffer:
 
     @property
     def full(self) -> bool:
-        """One flush is collected; offer more after it."""
-        return self._readings >= self._readings_max or self._bytes >= WAITING_BYTES_MAX
+        """One flush is collected, beside the one under way; offer more after that."""
+        return (
+            self._readings - self._readings_taken >= self._readings_max
+            or self._bytes - self._bytes_taken >= WAITING_BYTES_MAX
+        )
 
     def age_s(self) -> float:
         """How long the oldest frame has been waiting; 0: none waits. From any thread."""
@@ -95,6 +100,7 @@ class FrameBuffer:
             waiting = self._frames.popleft()
             self._readings -= waiting.readings
             self._bytes -= len(waiting.frame)
+        self._readings_taken = self._bytes_taken = 0
         self._resume = max(self._resume, end)
         if end >= self._search_until:
             self._frames_max = None
@@ -102,10 +108,16 @@ class FrameBuffer:
     def clear(self) -> None:
         """Forget everything that waits."""
         self._frames.clear()
-        self._readings = self._bytes = 0
+        self._readings = self._bytes = self._readings_taken = self._bytes_taken = 0
 
     def next_batch(self) -> list[Waiting]:
-        """From the oldest on, as many as one flush may hold."""
+        """From the oldest on, as many as one flush may hold: they are under way until something is forgotten."""
+        batch = self._oldest()
+        self._readings_taken = sum(waiting.readings for waiting in batch)
+        self._bytes_taken = sum(len(waiting.frame) for waiting in batch)
+        return batch
+
+    def _oldest(self) -> list[Waiting]:
         if self._frames_max is not None:
             return list(islice(self._frames, self._frames_max))
         batch: list[Waiting] = []

@@ -53,17 +53,21 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
         *(_in_units(getattr(state, f"live_{name}")[slots]) for name in LIVE_QUANTITIES),
         state.live_flags[slots].tolist(),
     )
-    documents = {}
-    rows = zip(slots.tolist(), _sessions(state, slots), *columns, strict=True)
-    for slot, session, ts, received_at, status, energy, power, voltage, current, temperature, soc, flags in rows:
-        station_id, connector_id = state.directory.connector(slot)
-        documents[f"{station_id}/{connector_id}"] = _encode(
-            _Document(
-                station_id, connector_id, ts, received_at, STATUS_LABELS.get(status),
-                energy, power, voltage, current, temperature, soc, _names_of(flags), session,
-            )
-        )  # fmt: skip
-    return documents
+    stations = [state.directory.station_names[number] for number in state.directory.station[slots].tolist()]
+    numbers = state.directory.connector_id[slots].tolist()
+    rows = zip(stations, numbers, _sessions(state, slots), *columns, strict=True)
+    documents = [
+        _Document(
+            station_id, connector_id, ts, received_at, STATUS_LABELS.get(status),
+            energy, power, voltage, current, temperature, soc, _names_of(flags), session,
+        )
+        for station_id, connector_id, session, ts, received_at, status,
+            energy, power, voltage, current, temperature, soc, flags in rows
+    ]  # fmt: skip
+    # All at once, a line each, is a third faster than one by one; JSON has no line breaks but between documents.
+    lines = _encoder.encode_lines(documents).splitlines() if documents else []
+    keys = (f"{station_id}/{connector_id}" for station_id, connector_id in zip(stations, numbers, strict=True))
+    return dict(zip(keys, lines, strict=True))
 
 
 def _sessions(state: PartitionState, slots: I64) -> Iterator[_Session | None]:
@@ -83,7 +87,7 @@ def _sessions(state: PartitionState, slots: I64) -> Iterator[_Session | None]:
         )
 
 
-_encode: Final = msgspec.json.Encoder().encode
+_encoder: Final = msgspec.json.Encoder()
 _names_of: Final = lru_cache(_FLAGS_KEPT)(names_of)
 
 

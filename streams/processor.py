@@ -29,6 +29,7 @@ from streams.decoding import UNREADABLE, read_frame, refused_whole
 from streams.effects import Effects, StepParams
 from streams.errors import StreamsError
 from streams.events import Told
+from streams.kernels.runs import distinct
 from streams.live import live_documents
 from streams.lookup import Lookup
 from streams.metrics import WorkerMetrics
@@ -38,6 +39,10 @@ from streams.store import Acquired, Store
 
 LIVE_TOPIC: Final = "telemetry"
 TICK_S_MIN: Final = 0.2  # between flushes without frames: emission and time-outs are in seconds
+# Documents cost as much as the step. They take a tenth of a partition's time: with little to do that is at every flush,
+# under full load a connector that speaks twice a second is shown once, and none later than this.
+LIVE_SHARE_MAX: Final = 0.1
+LIVE_PAUSE_S_MAX: Final = 1.0
 RELEASE_S_MAX: Final = 10.0  # for a commit under way when the partition is taken away; the fence covers what is longer
 _LINKS_MAX: Final = 32  # of one flush's span: what a person would look at
 # A base is rewritten when the patches since outweigh it: state written is then at most twice what changed. Below this
@@ -105,7 +110,8 @@ class Processor:
         self._batch: list[Waiting] = []  # its frames
         self._flushed_at_s = -float("inf")
         self._received_ms = 0
-        self._unpublished: list[NDArray[np.int64]] = []
+        self._unpublished: list[NDArray[np.int64]] = []  # slots, none of the arrays empty
+        self._publish_at_s = -float("inf")
         self._busy: asyncio.Future[Any] | None = None
         worker.metrics.watch(partition, lambda: len(self._buffer), self._buffer.age_s)
 
@@ -121,7 +127,7 @@ class Processor:
 
     @property
     def full(self) -> bool:
-        """One flush is collected; offer more after it."""
+        """One flush is collected, beside the one under way; offer more after that."""
         return self._buffer.full
 
     def offer(self, offset: int, frame: bytes) -> bool:
@@ -190,14 +196,18 @@ class Processor:
                 self._flushed(flush)
             return self.next
 
-    async def publish(self) -> None:
-        """Bring the live view up to date with what is committed. Where the view is away it is rebuilt later."""
+    def publish_in_s(self) -> float | None:
+        """Seconds until the live view should be brought up to date; 0: now; None: it is."""
         if self._state is None or not self._unpublished:
+            return None
+        return max(0.0, self._publish_at_s - self._worker.clock.monotonic_s())
+
+    async def publish(self) -> None:
+        """Bring the live view up to date with what is committed, if it is time to. Where it is away, later."""
+        if self._state is None or self.publish_in_s() != 0.0:
             return
-        slots = np.unique(np.concatenate(self._unpublished))
-        if not len(slots):
-            self._unpublished = []
-            return
+        slots = distinct(np.concatenate(self._unpublished), self._state.slots)
+        clock, began_s = self._worker.clock, self._worker.clock.monotonic_s()
         with self._timed("live"):
             documents = await self._in_thread(lambda: self._worker.engine.documents(self._state, slots))
             try:
@@ -206,8 +216,11 @@ class Processor:
                 self._worker.metrics.live_failures.labels(str(self.partition)).inc()
                 _log.warning("live_view_unavailable", partition=self.partition, error=str(error))
                 self._unpublished = [np.arange(self._state.slots)]  # it may have lost everything
+                self._publish_at_s = clock.monotonic_s() + LIVE_PAUSE_S_MAX
                 return
         self._unpublished = []
+        ended_s = clock.monotonic_s()
+        self._publish_at_s = ended_s + min((ended_s - began_s) * (1 / LIVE_SHARE_MAX - 1), LIVE_PAUSE_S_MAX)
 
     async def release(self) -> None:
         """Give the partition up: wait for what is under way, forget the rest."""
@@ -238,7 +251,8 @@ class Processor:
         self._forget_until(acquired.next)
         self._flush = None
         self._state = state
-        self._unpublished = [np.arange(state.slots)]
+        self._unpublished = [np.arange(state.slots)] if state.slots else []
+        self._publish_at_s = -float("inf")
         self._worker.metrics.acquired.labels(str(self.partition)).inc()
         _log.info("partition_acquired", partition=self.partition, epoch=self._epoch, next=self.next, slots=state.slots)
 
@@ -248,7 +262,8 @@ class Processor:
         self._base_bytes, self._patch_bytes = (
             (len(flush.body), 0) if flush.base else (self._base_bytes, self._patch_bytes + len(flush.body))
         )
-        self._unpublished.append(flush.effects.touched)
+        if len(flush.effects.touched):
+            self._unpublished.append(flush.effects.touched)
         self._count(flush)
         self._forget_until(flush.end)
 

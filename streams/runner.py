@@ -70,14 +70,15 @@ class Runner:
                 if processor.due_in_s() == 0.0:
                     await _until_it_works(processor.flush)
                     self._log.ack(partition, processor.next)
-                    await processor.publish()
+                await processor.publish()
         finally:
             await processor.release()
 
     async def _collect(self, processor: Processor) -> bool:
         """Offer what the log has, waiting for it as long as nothing else is due. False: the log is closed and empty."""
         due_s = processor.due_in_s()
-        timeout_s = 0.0 if self._stopping else IDLE_S if due_s is None else min(due_s, IDLE_S)
+        moments_s = [IDLE_S, *(s for s in (due_s, processor.publish_in_s()) if s is not None)]
+        timeout_s = 0.0 if self._stopping else min(moments_s)
         try:
             records = await self._log.read(processor.partition, RECORDS_MAX, timeout_s)
         except Unavailable:

@@ -17,11 +17,12 @@ from kit.live import InProcessLive
 from kit.tracing import setup_tracing
 from schemas.frame import FrameKind
 from streams.batch import Frame
+from streams.buffer import FrameBuffer
 from streams.decoding import UNREADABLE
 from streams.effects import READING_COLUMNS, Effects, StepParams
 from streams.errors import Fenced, Gap
 from streams.lookup import Lookup
-from streams.processor import LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
+from streams.processor import LIVE_PAUSE_S_MAX, LIVE_SHARE_MAX, LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
 from tests.streams.making import T0_MS, charging, columns, effects_of, frame_of
 
 PARTITION = 1
@@ -268,8 +269,52 @@ async def test_after_a_mishap_a_partition_is_not_taken_back_from_its_new_owner(
     assert await heir.flush() == 1
 
 
+async def test_the_view_takes_its_share_of_the_time_and_no_more(faked: Worker, clock: ManualClock) -> None:
+    class Slow(InProcessLive):
+        async def put(self, topic: str, documents: Mapping[str, bytes]) -> None:
+            clock.advance(0.01)
+            await super().put(topic, documents)
+
+    view = Slow()
+    processor = Processor(PARTITION, replace(faked, live=view))
+    await processor.acquire()
+    assert processor.publish_in_s() is None
+    for number in range(3):
+        processor.offer(number, frame(number))
+        await processor.flush()
+        await processor.publish()
+        assert set(await view.all(LIVE_TOPIC)) == {"S/0"}
+        assert processor.publish_in_s() == (None if number == 0 else pytest.approx(0.01 / LIVE_SHARE_MAX - 0.01))
+    clock.advance(0.01 / LIVE_SHARE_MAX)
+    assert processor.publish_in_s() == 0.0
+    await processor.publish()
+    assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1", "S/2"}
+    await processor.release()
+
+
+async def test_the_next_flush_is_collected_while_one_is_under_way(clock: ManualClock) -> None:
+    buffer = FrameBuffer(PARTITION, clock, readings_max=30)
+    offsets = iter(range(99))
+
+    def fill() -> int:
+        """How many frames of ten readings it took to be full."""
+        frames = 0
+        while not buffer.full:
+            offset = next(offsets)
+            buffer.offer(offset, frame(offset))
+            frames += 1
+        return frames
+
+    assert fill() == 3
+    batch = buffer.next_batch()
+    assert fill() == 3
+    buffer.forget_until(batch[-1].offset + 1)
+    assert buffer.full
+    assert [waiting.offset for waiting in buffer.next_batch()] == [3, 4, 5]
+
+
 async def test_the_view_is_rebuilt_on_taking_over_and_after_it_was_away(
-    processor: Processor, faked: Worker, fake: FakeStep
+    processor: Processor, faked: Worker, clock: ManualClock
 ) -> None:
     class Away(InProcessLive):
         away = False
@@ -292,6 +337,9 @@ async def test_the_view_is_rebuilt_on_taking_over_and_after_it_was_away(
     assert await heir.flush() == 3
     await heir.publish()
     view.away = False
+    await heir.publish()
+    assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1"}, "not before a pause"
+    clock.advance(LIVE_PAUSE_S_MAX)
     await heir.publish()
     assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1", "S/2"}
 
