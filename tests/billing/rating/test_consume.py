@@ -74,6 +74,18 @@ def test_energy_is_cut_at_exactly_the_threshold_and_time_where_it_is_reached() -
     assert volumes(priced, usage(step)) == {(0, ENERGY): 4, (1, ENERGY): 6, (0, TIME): 2, (1, TIME): 1}
 
 
+def test_energy_is_cut_by_the_clock_and_by_thresholds_in_order_of_time() -> None:
+    """4 kWh from 09:00 to 11:00: 1 kWh at 09:30, 2 at 10:00, 3 at 10:30."""
+    priced = tariff(
+        element("ENERGY", max_kwh="1"),
+        element("ENERGY", start_time="10:00", max_kwh="3"),
+        element("ENERGY", min_kwh="3", max_duration=6_300),
+        element("ENERGY"),
+    )
+    found = volumes(priced, usage(stretch(T0, 120, energy_mwh=4 * KWH)))
+    assert found == {(0, ENERGY): KWH, (1, ENERGY): KWH, (2, ENERGY): KWH // 2, (3, ENERGY): KWH + KWH // 2}
+
+
 def test_energy_without_a_length_of_time_is_cut_at_its_thresholds_all_the_same() -> None:
     step = Step(None, EnergyStretch(T0, T0, 10, 0, 0))
     priced = tariff(element("ENERGY", min_kwh="0.000002", max_kwh="0.000007"), element("ENERGY"))
