@@ -113,8 +113,6 @@ class _Account:
         def energy_at_mwh(at_ms: int) -> int:
             return before_mwh + (energy.energy_until_mwh(at_ms) if energy is not None else 0)
 
-        if stretch.start_ms == stretch.end_ms:
-            return
         moments_ms = {stretch.start_ms, *self._boundaries_in(stretch.start_ms, stretch.end_ms)}
         if energy is not None:
             low_mwh, high_mwh = energy_at_mwh(stretch.start_ms), energy_at_mwh(stretch.end_ms)

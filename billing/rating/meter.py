@@ -18,13 +18,11 @@ UJ_PER_MWH: Final = 3_600_000  # mW x ms in a mWh
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a stretch of energy can begin or end: a reading, and the power and current that hold after it."""
+    """Where a stretch of energy can begin or end: a reading."""
 
     index: int  # of the reading
     ts_ms: int
     register_mwh: int | None
-    power_mw: int
-    current_ma: int
 
     @property
     def register(self) -> int:
@@ -91,7 +89,7 @@ class Meter:
         self._counted_uj += energy_uj
         self._open_uj = 0
         energy_mwh = self._counted_uj // UJ_PER_MWH - before_mwh
-        return EnergyStretch(since.ts_ms, until.ts_ms, energy_mwh, since.power_mw, since.current_ma)
+        return EnergyStretch(since.ts_ms, until.ts_ms, energy_mwh)
 
     def _fits(self, earlier: Mark, now: Mark) -> bool:
         """Whether the station can have delivered the rise between two registers."""

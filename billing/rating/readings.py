@@ -5,13 +5,13 @@ stored as readings of a session.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from billing.rating.errors import NoReadings
 from billing.rating.meter import Mark, Meter
-from billing.rating.usage import Step, TimeStretch, Usage
+from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage
 from schemas.reading import Status
 from schemas.usage import UsageKind
 
@@ -93,6 +93,7 @@ def usage_of(
     if not order:
         raise NoReadings("a session without a reading up to its end has no usage")
     meter, held = Meter(power_max_mw), _Held()
+    first = held
     marks: list[Mark] = []
     steps: list[Step] = []
     for index in order:
@@ -101,22 +102,28 @@ def usage_of(
         if reading.power_mw is not None and not believed:
             left_out.append(LeftOut(index, Reason.POWER_IMPLAUSIBLE))
         before, held = held, held.after(reading, believed)
-        now = Mark(index, reading.ts_ms, reading.energy_mwh, held.power_mw, held.current_ma)
+        now = Mark(index, reading.ts_ms, reading.energy_mwh)
         if marks:
             since_ms = marks[-1].ts_ms
             meter.hold(before.power_mw, now.ts_ms - since_ms)
             time = TimeStretch(since_ms, now.ts_ms, before.kind, before.power_mw, before.current_ma)
-            steps.append(Step(time, meter.read(now, marks[-1])))
+            steps.append(Step(time, _under(before, meter.read(now, marks[-1]))))
         else:
             meter.begin(now)
+            first = held
         marks.append(now)
-    rest = meter.rest(marks[-1])
+    rest = _under(held, meter.rest(marks[-1]))
     if rest is not None:
         steps.append(Step(None, rest))
     left_out += [LeftOut(mark.index, _doubt(mark, good)) for mark, good in meter.refused]
     left_out += [LeftOut(mark.index, Reason.METER_RESTARTED) for mark in meter.restarts]
     left_out.sort(key=lambda one: one.index)
-    return Usage(marks[0].ts_ms, marks[0].power_mw, marks[0].current_ma, tuple(steps)), left_out
+    return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(steps)), left_out
+
+
+def _under(held: _Held, stretch: EnergyStretch | None) -> EnergyStretch | None:
+    """A stretch of energy under the power and current that held before the reading that closes it."""
+    return stretch and replace(stretch, power_mw=held.power_mw, current_ma=held.current_ma)
 
 
 def _in_order(readings: Sequence[StoredReading], end_ms: int | None) -> tuple[list[int], list[LeftOut]]:

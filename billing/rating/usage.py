@@ -22,13 +22,13 @@ class TimeStretch:
 
 @dataclass(frozen=True, slots=True)
 class EnergyStretch:
-    """Energy that is spread evenly over its time; without length it comes at once. Power and current as it began."""
+    """Energy that is spread evenly over its time; without length it comes at once. Power and current as it ended."""
 
     start_ms: int
     end_ms: int
     energy_mwh: int
-    power_mw: int
-    current_ma: int
+    power_mw: int = 0
+    current_ma: int = 0
 
     def energy_until_mwh(self, moment_ms: int) -> int:
         """The part of its energy that is there at a moment, rounded down to a whole mWh."""
