@@ -4,30 +4,69 @@ Seam with two implementations, in-process here and RabbitMQ in `bus_rabbit`, und
 opaque bytes; what an event is, the callers know.
 
 Exchanges, by name: `direct_events` hands a message to every queue bound with its routing key, `fanout_broadcast` to
-every queue bound at all, `dlx_events` (dead letters) to the queues bound with the failed queue's name. A queue gets
-what is published from its first subscription on; a message that no queue wants is nobody's and is dropped.
+every queue bound at all, `dlx_events` (dead letters) to the queue `dead_letters` and to those bound with the failed
+queue's name. A queue gets what is published from its first subscription on; a message that no queue wants is nobody's
+and is dropped.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
+from kit.delivery import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    DEAD_QUEUE,
+    DIRECT,
+    ERROR,
+    EVENT_ID,
+    EXCHANGES,
+    FANOUT,
+    LETTER_ID,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    REPLAYS,
+    TO_QUEUE,
+    Announce,
+    GivenUp,
+    Handler,
+    Message,
+    Sleep,
+    again,
+    attempt_once,
+    notice_of,
+    replay_of,
+    restored,
+)
 from kit.errors import Overloaded, Unavailable
 from kit.observability import get_logger
 from kit.retry import RetryPolicy
 
-DIRECT: Final = "direct_events"
-FANOUT: Final = "fanout_broadcast"
-DEAD_LETTERS: Final = "dlx_events"
-EXCHANGES: Final = (DIRECT, FANOUT, DEAD_LETTERS)
-
-EVENT_ID: Final = "event_id"  # header: what consumers dedupe on and logs name
-ERROR: Final = "error"  # header of a dead letter: what its last attempt failed with
-ORIGIN_EXCHANGE: Final = "origin_exchange"  # headers of a dead letter: how it was published
-ORIGIN_ROUTING_KEY: Final = "origin_routing_key"
-ERROR_CHARS_MAX: Final = 500  # AMQP headers share one frame of 128 kB with everything else
+__all__ = [
+    "ATTEMPTS",
+    "DEAD_LETTERS",
+    "DEAD_QUEUE",
+    "DIRECT",
+    "ERROR",
+    "EVENT_ID",
+    "EXCHANGES",
+    "FANOUT",
+    "LETTER_ID",
+    "ORIGIN_EXCHANGE",
+    "ORIGIN_ROUTING_KEY",
+    "PREFETCH",
+    "REPLAYS",
+    "TO_QUEUE",
+    "Announce",
+    "Bus",
+    "GivenUp",
+    "Handler",
+    "InProcessBus",
+    "Message",
+    "replay_of",
+]
 
 QUEUE_MESSAGES_MAX: Final = (
     10_000  # of one queue; at 2 k events/s a consumer may stand still for 5 s before publishers feel it
@@ -40,28 +79,14 @@ CLOSE_TIMEOUT_S: Final = (
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message as published or delivered."""
-
-    exchange: str
-    routing_key: str
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    attempt: int = 1  # of this delivery, from 1
-
-
-Handler = Callable[[Message], Awaitable[None]]
-Sleep = Callable[[float], Awaitable[None]]
-
-
 class Bus(Protocol):
     """Publish and subscribe."""
 
     async def publish(self, message: Message) -> None:
         """Return once the broker has taken responsibility (confirmed). Raises Unavailable, Overloaded.
 
-        Calls made in order reach each queue in order.
+        Calls made in order reach each queue in order. To the exchange TO_QUEUE, the routing key is the queue's name,
+        and Unavailable is also that there is none: so a dead letter is replayed (`replay_of`).
         """
 
     async def subscribe(
@@ -69,41 +94,16 @@ class Bus(Protocol):
     ) -> None:
         """Declare the durable queue, bind it, and hand every message to `handler`, up to `prefetch` at once.
 
-        The handler returns: acknowledged. It raises: delivered again with `attempt` one higher, after the retry
-        policy's pause, and dead-lettered to `dlx_events` (routing key: the queue's name) when attempts are used up.
+        The handler returns: acknowledged. It raises (see `kit.delivery`): delivered again with `attempt` one higher,
+        after the retry policy's pause, and dead-lettered to `dlx_events` (routing key: the queue's name) when attempts
+        are used up. What the bus's `announce` makes of that is published then.
         """
+
+    async def subscribe_dead(self, handler: Handler) -> None:
+        """Hand every dead letter of every queue to `handler`. Never given up: it comes again until it is taken."""
 
     async def close(self) -> None:
         """Stop delivering, finish what is being handled, release everything."""
-
-
-def dead_queue(queue: str) -> str:
-    """The queue that keeps `queue`'s dead letters until somebody looks."""
-    return f"{queue}_dead"
-
-
-def dead_letter(queue: str, message: Message, error: str) -> Message:
-    """What `queue` publishes when it gives `message` up."""
-    why = {ERROR: error[:ERROR_CHARS_MAX], ORIGIN_EXCHANGE: message.exchange, ORIGIN_ROUTING_KEY: message.routing_key}
-    return Message(DEAD_LETTERS, queue, message.body, {**message.headers, **why})
-
-
-async def attempt_once(queue: str, message: Message, handler: Handler, timeout_s: float) -> str | None:
-    """Run the handler. Returns what went wrong, logged with the event's id, or None."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await handler(message)
-    except Exception as error:
-        _log.warning(
-            "event_handler_failed",
-            queue=queue,
-            event_id=message.headers.get(EVENT_ID),
-            routing_key=message.routing_key,
-            attempt=message.attempt,
-            exc_info=True,
-        )
-        return f"{type(error).__name__}: {error}"
-    return None
 
 
 @dataclass(slots=True)
@@ -124,10 +124,13 @@ class _Queue:
         self.held = 0  # ready, in a handler, or pausing before the next attempt
         self.ready: deque[_Delivery] = deque()
         self.arrived = asyncio.Semaphore(0)  # one permit a ready delivery
-        self.dead: deque[Message] = deque()  # dead letters nobody has subscribed to
 
     def wants(self, message: Message) -> bool:
         """Is this queue bound for it?"""
+        if message.exchange == TO_QUEUE:
+            return message.routing_key == self.name
+        if message.exchange == DEAD_LETTERS and self.name == DEAD_QUEUE:
+            return True
         key = "" if message.exchange == FANOUT else message.routing_key
         return (message.exchange, key) in self.bindings
 
@@ -139,22 +142,30 @@ class _Queue:
 
 class InProcessBus:
     """Bus within one process. Nothing is written to disk: `publish` returns when every bound queue's handler has
-    returned (or given the message up), so a publisher that keeps its event until then (the outbox relay) loses none in
-    a crash. Dead letters without a subscriber stay in memory, the newest `QUEUE_MESSAGES_MAX` of a queue; they are
-    logged as errors. A handler must not publish to its own queue and wait: at the prefetch bound that waits for itself.
+    returned, or the message given up is where its dead letter and its notice go, so a publisher that keeps its event
+    until then (the outbox relay) loses none in a crash. Dead letters that nobody subscribed to stay in memory, the
+    newest `QUEUE_MESSAGES_MAX` of a queue; they are logged as errors. A handler must not publish to its own queue and
+    wait: at the prefetch bound that waits for itself.
     """
 
     def __init__(
-        self, policy: RetryPolicy, *, sleep: Sleep = asyncio.sleep, queue_messages_max: int = QUEUE_MESSAGES_MAX
+        self,
+        policy: RetryPolicy,
+        *,
+        announce: Announce | None = None,
+        sleep: Sleep = asyncio.sleep,
+        queue_messages_max: int = QUEUE_MESSAGES_MAX,
     ) -> None:
         """`sleep` makes the pauses between attempts."""
         self._policy = policy
+        self._announce = announce
         self._sleep = sleep
         self._messages_max = queue_messages_max
         self._queues: dict[str, _Queue] = {}
+        self._unread: dict[str, deque[Message]] = {}  # queue -> its dead letters
         self._consumers: list[asyncio.Task[None]] = []
         self._handling: set[asyncio.Task[None]] = set()  # consumers with a handler running
-        self._retries: set[asyncio.Task[None]] = set()
+        self._pending: set[asyncio.Task[None]] = set()  # pauses before the next attempt; letters on their way
         self._unsettled: set[asyncio.Future[None]] = set()
         self._closed = False
 
@@ -162,9 +173,13 @@ class InProcessBus:
         """See Bus."""
         if self._closed:
             raise Unavailable("the bus is closed")
-        if message.exchange not in EXCHANGES:
+        if message.exchange not in (*EXCHANGES, TO_QUEUE):
             raise ValueError(f"no exchange {message.exchange!r}")
         queues = [queue for queue in self._queues.values() if queue.wants(message)]
+        if message.exchange == TO_QUEUE:
+            if not queues:
+                raise Unavailable(f"nobody consumes the queue {message.routing_key}")
+            message = restored(message)
         for queue in queues:
             if queue.held >= queue.messages_max:
                 raise Overloaded(f"queue {queue.name} holds {queue.held} messages: its bound is reached")
@@ -195,7 +210,18 @@ class InProcessBus:
             raise ValueError(f"no exchange {exchange!r}")
         known = self._queues.setdefault(queue, _Queue(queue, self._messages_max))
         known.bindings.add((exchange, "" if exchange == FANOUT else routing_key))
-        self._consumers += [asyncio.create_task(self._consume(known, handler)) for _ in range(prefetch)]
+        self._start(known, handler, prefetch)
+
+    async def subscribe_dead(self, handler: Handler) -> None:
+        """See Bus."""
+        queue = self._queues.setdefault(DEAD_QUEUE, _Queue(DEAD_QUEUE, self._messages_max))
+        self._start(queue, handler, PREFETCH)
+        for letter in [letter for letters in self._unread.values() for letter in letters]:
+            self._deliver(queue, letter)
+        self._unread.clear()
+
+    def _start(self, queue: _Queue, handler: Handler, prefetch: int) -> None:
+        self._consumers += [asyncio.create_task(self._consume(queue, handler)) for _ in range(prefetch)]
 
     async def _consume(self, queue: _Queue, handler: Handler) -> None:
         me = cast("asyncio.Task[None]", asyncio.current_task())
@@ -208,50 +234,67 @@ class InProcessBus:
                 self._handling.discard(me)
 
     async def _handle(self, queue: _Queue, delivery: _Delivery, handler: Handler) -> None:
-        policy = self._policy.of(queue.name)
         message = delivery.message
-        error = await attempt_once(queue.name, message, handler, policy.handler_timeout_s)
-        pause_s = policy.pause_s(message.attempt)
-        if error is not None and pause_s is not None:
-            again = _Delivery(replace(message, attempt=message.attempt + 1), delivery.settled)
-            retry = asyncio.create_task(self._later(queue, again, pause_s))
-            self._retries.add(retry)
-            retry.add_done_callback(self._retries.discard)
-            return
-        if error is not None:
-            self._bury(queue, message, error)
+        failed = await attempt_once(queue.name, message, handler, self._policy.of(queue.name), self._rest)
+        if failed is None:
+            self._settle(queue, delivery)
+        elif failed.pause_s is not None:
+            self._spawn(self._later(queue, _Delivery(again(message), delivery.settled), failed.pause_s))
+        else:
+            self._spawn(self._bury(queue, delivery, GivenUp(queue.name, message, failed.error)))
+
+    async def _rest(self, pause_s: float) -> None:
+        """A pause within a handler's turn; closing the bus does not wait for it."""
+        me = cast("asyncio.Task[None]", asyncio.current_task())
+        if self._closed:
+            raise asyncio.CancelledError
+        self._handling.discard(me)
+        await self._sleep(pause_s)
+        self._handling.add(me)
+
+    def _settle(self, queue: _Queue, delivery: _Delivery) -> None:
         queue.held -= 1
         if not delivery.settled.done():
             delivery.settled.set_result(None)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
 
     async def _later(self, queue: _Queue, delivery: _Delivery, pause_s: float) -> None:
         await self._sleep(pause_s)
         queue.put(delivery)
 
-    def _bury(self, queue: _Queue, message: Message, error: str) -> None:
-        letter = dead_letter(queue.name, message, error)
-        _log.error("event_given_up", queue=queue.name, event_id=message.headers.get(EVENT_ID), error=error)
-        wanting = [other for other in self._queues.values() if other.wants(letter)]
-        for other in wanting:
-            self._deliver(other, letter)
-        if not wanting:
-            queue.dead.append(letter)
-            if len(queue.dead) > self._messages_max:
-                queue.dead.popleft()
+    async def _bury(self, queue: _Queue, delivery: _Delivery, given_up: GivenUp) -> None:
+        """The bounds of queues do not count here: what is given up still counts in its own."""
+        event_id = given_up.message.headers.get(EVENT_ID)
+        _log.error("event_given_up", queue=queue.name, event_id=event_id, error=given_up.error)
+        letter = given_up.letter()
+        if DEAD_QUEUE not in self._queues:
+            self._unread.setdefault(queue.name, deque(maxlen=self._messages_max)).append(letter)
+        told = [letter]
+        if (notice := notice_of(given_up, self._announce)) is not None:
+            told.append(notice)
+        wanted = [(other, message) for message in told for other in self._queues.values() if other.wants(message)]
+        settled = [self._deliver(other, message) for other, message in wanted]
+        if settled:
+            await asyncio.wait(settled)
+        self._settle(queue, delivery)
 
     def dead_letters(self, queue: str) -> list[Message]:
-        """What that queue has given up and nobody subscribed to."""
-        return list(self._queues[queue].dead) if queue in self._queues else []
+        """What that queue has given up while nobody subscribed to dead letters."""
+        return list(self._unread.get(queue, ()))
 
     async def close(self) -> None:
         """See Bus. Publishers still waiting get Unavailable: their events were not handled."""
         self._closed = True
-        for task in [*self._retries, *(consumer for consumer in self._consumers if consumer not in self._handling)]:
+        for task in [*self._pending, *(consumer for consumer in self._consumers if consumer not in self._handling)]:
             task.cancel()
         if self._handling:
             await asyncio.wait(set(self._handling), timeout=CLOSE_TIMEOUT_S)
-        for consumer in self._consumers:
-            consumer.cancel()
-        await asyncio.gather(*self._consumers, *self._retries, return_exceptions=True)
+        for task in [*self._consumers, *self._pending]:
+            task.cancel()
+        await asyncio.gather(*self._consumers, *self._pending, return_exceptions=True)
         for settled in list(self._unsettled):
             settled.set_exception(Unavailable("the bus was closed before this was handled"))

@@ -8,36 +8,41 @@ broker counts deliveries that were never answered.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 from pika import BasicProperties
 
-from kit.bus import (
-    CLOSE_TIMEOUT_S,
+from kit.bus import CLOSE_TIMEOUT_S, PREFETCH
+from kit.delivery import (
     DEAD_LETTERS,
+    DEAD_QUEUE,
     DIRECT,
     EVENT_ID,
     EXCHANGES,
     FANOUT,
-    PREFETCH,
+    TO_QUEUE,
+    Announce,
+    Failed,
+    GivenUp,
     Handler,
     Message,
     attempt_once,
-    dead_letter,
-    dead_queue,
+    notice_of,
+    restored,
 )
 from kit.errors import KitError, Unavailable
 from kit.observability import get_logger
 from kit.rabbit import Channel, Rabbit
-from kit.rabbit_io import PERSISTENT, Consumer, Delivery, Publisher
+from kit.rabbit_io import PERSISTENT, Consumer, Declare, Delivery, Publisher
 from kit.retry import QueuePolicy, RetryPolicy, reconnect_pauses_s
 
 PUBLISH_TIMEOUT_S: Final = 10.0  # for a confirm; a quorum queue that lost its leader elects one within a few seconds
 QUEUE_MESSAGES_MAX: Final = 1_000_000  # of one queue, ~1 GB on disk: at 200 events/s a consumer may be away for an hour
 DELAYED_MESSAGES_MAX: Final = 100_000  # of all queues together, for one pause; then failed messages wait in hand
+DEAD_MESSAGES_MAX: Final = 1_000_000  # of all queues together, while nobody takes them
 SUBSCRIBE_TIMEOUT_S: Final = 30.0  # for the broker to come up beside us; then the service says what it misses
 _ATTEMPT: Final = "x-attempt"
 _EXCHANGE: Final = "x-origin-exchange"  # of a message that went through a delay queue
@@ -53,11 +58,18 @@ class RabbitBus:
     """See Bus. Two connections: the broker may block the one that publishes, and acknowledgements must still pass."""
 
     def __init__(
-        self, url: str, policy: RetryPolicy, *, name: str, queue_messages_max: int = QUEUE_MESSAGES_MAX
+        self,
+        url: str,
+        policy: RetryPolicy,
+        *,
+        name: str,
+        announce: Announce | None = None,
+        queue_messages_max: int = QUEUE_MESSAGES_MAX,
     ) -> None:
         """`name`: the service, as it shows in the broker's list of connections."""
+        self.announce = announce
         self._policy = policy
-        self._bounds: dict[str, Any] = {"x-overflow": "reject-publish", "x-max-length": queue_messages_max}
+        self._messages_max = queue_messages_max
         self._out = Rabbit(url, name=f"{name} publisher")
         self._in = Rabbit(url, name=f"{name} consumer")
         self._publisher = Publisher(self._out, declare=_declare_exchanges)
@@ -84,6 +96,9 @@ class RabbitBus:
         """See Bus."""
         if self._closed:
             raise Unavailable("the bus is closed")
+        if message.exchange == TO_QUEUE:
+            await self.send(TO_QUEUE, message.routing_key, message.body, _placed(restored(message)), mandatory=True)
+            return
         if message.exchange not in EXCHANGES:
             raise ValueError(f"no exchange {message.exchange!r}")
         await self.send(message.exchange, message.routing_key, message.body, dict(message.headers), mandatory=False)
@@ -107,15 +122,24 @@ class RabbitBus:
         """See Bus. Raises Unavailable where the broker does not come up in time."""
         if exchange not in EXCHANGES:
             raise ValueError(f"no exchange {exchange!r}")
-        subscription = _Subscription(self, queue, handler, self._policy.of(queue))
         binding = (exchange, "" if exchange == FANOUT else routing_key)
         declare = partial(
             _declare_queue,
             queue=queue,
             binding=binding,
             pauses_s=self._policy.of(queue).pauses_s(),
-            bounds=self._bounds,
+            messages_max=self._messages_max,
         )
+        await self._consume(queue, handler, prefetch, declare)
+
+    async def subscribe_dead(self, handler: Handler) -> None:
+        """See Bus. Raises as `subscribe` does."""
+        policy = self._policy.of(DEAD_QUEUE)
+        declare = partial(_declare_dead_queue, pauses_s={*policy.pauses_s(), policy.ceiling_s})
+        await self._consume(DEAD_QUEUE, handler, PREFETCH, declare)
+
+    async def _consume(self, queue: str, handler: Handler, prefetch: int, declare: Declare) -> None:
+        subscription = _Subscription(self, queue, handler, self._policy.of(queue))
         consumer = Consumer(queue, subscription.deliver, prefetch=prefetch, declare=declare)
         subscription.consumer = consumer
         await self._in.open(consumer, SUBSCRIBE_TIMEOUT_S)
@@ -139,6 +163,7 @@ class _Subscription:
         self._handler = handler
         self._policy = policy
         self._handling: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
 
     def deliver(self, delivery: Delivery) -> None:
         """Start its handler."""
@@ -148,6 +173,7 @@ class _Subscription:
 
     async def stop(self) -> None:
         """Get no more, let the running handlers finish, cut off those that do not in time."""
+        self._stopping.set()
         if self.consumer is not None:
             with suppress(Unavailable):  # not connected: nothing is delivered
                 await self.consumer.cancel()
@@ -160,37 +186,52 @@ class _Subscription:
 
     async def _handle(self, delivery: Delivery) -> None:
         message = _message_of(delivery)
-        error: str | None = "the consumer's process ended each time it was handed this message"
+        rest = partial(self._rest, delivery)
+        # A dead letter, which is not given up, goes round: it comes back with its deliveries counted anew.
+        end = self._policy.ceiling_s if self._queue == DEAD_QUEUE else None
+        failed: Failed | None = Failed("the consumer's process ended each time it was handed this message", end)
         if message.attempt <= self._policy.attempts_max:
-            error = await attempt_once(self._queue, message, self._handler, self._policy.handler_timeout_s)
-        if error is not None:
-            await self._again_or_bury(delivery, message, error)
+            failed = await attempt_once(self._queue, message, self._handler, self._policy, rest)
+        if failed is not None:
+            await self._pass_on(delivery, message, failed)
         delivery.ack()
 
-    async def _again_or_bury(self, delivery: Delivery, message: Message, error: str) -> None:
-        """Returns once the broker has the message in its next place, or the connection it came by is gone."""
-        pause_s = self._policy.pause_s(message.attempt)
+    async def _rest(self, delivery: Delivery, pause_s: float) -> None:
+        """A pause with the message in hand, given back where we stop or the broker has taken it back."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stopping.wait()
+        if self._stopping.is_set() or not delivery.channel.is_open:
+            raise asyncio.CancelledError
+
+    async def _pass_on(self, delivery: Delivery, message: Message, failed: Failed) -> None:
+        """Returns once the broker has the message in its next place."""
         pauses = reconnect_pauses_s()
-        while delivery.channel.is_open:
+        while True:
             try:
-                if pause_s is None:
-                    letter = dead_letter(self._queue, message, error)
-                    await self._bus.send(DEAD_LETTERS, self._queue, letter.body, dict(letter.headers), mandatory=True)
-                    event_id = message.headers.get(EVENT_ID)
-                    _log.error("event_given_up", queue=self._queue, event_id=event_id, error=error)
+                if failed.pause_s is None:
+                    await self._bury(GivenUp(self._queue, message, failed.error))
                 else:
-                    place = {
-                        _ATTEMPT: message.attempt + 1,
-                        _EXCHANGE: message.exchange,
-                        _ROUTING_KEY: message.routing_key,
-                    }
-                    headers = {**message.headers, **place}
-                    await self._bus.send(_delay(pause_s), self._queue, message.body, headers, mandatory=True)
+                    headers = {**_placed(message), _ATTEMPT: min(message.attempt + 1, self._policy.attempts_max)}
+                    await self._bus.send(_delay(failed.pause_s), self._queue, message.body, headers, mandatory=True)
             except KitError as unavailable:
                 _log.warning("event_retry_waits", queue=self._queue, error=str(unavailable))
-                await asyncio.sleep(next(pauses))
+                await self._rest(delivery, next(pauses))
             else:
                 return
+
+    async def _bury(self, given_up: GivenUp) -> None:
+        letter = given_up.letter()
+        await self._bus.send(DEAD_LETTERS, self._queue, letter.body, dict(letter.headers), mandatory=True)
+        if (notice := notice_of(given_up, self._bus.announce)) is not None:
+            await self._bus.publish(notice)
+        event_id = given_up.message.headers.get(EVENT_ID)
+        _log.error("event_given_up", queue=self._queue, event_id=event_id, error=given_up.error)
+
+
+def _placed(message: Message) -> dict[str, Any]:
+    """Headers of a message that comes to its queue another way than it was published."""
+    return {**message.headers, _EXCHANGE: message.exchange, _ROUTING_KEY: message.routing_key}
 
 
 def _message_of(delivery: Delivery) -> Message:
@@ -219,14 +260,24 @@ async def _declare_exchanges(channel: Channel) -> None:
 
 
 async def _declare_queue(
-    channel: Channel, queue: str, binding: tuple[str, str], pauses_s: Sequence[float], bounds: Mapping[str, Any]
+    channel: Channel, queue: str, binding: tuple[str, str], pauses_s: Collection[float], messages_max: int
 ) -> None:
-    """The queue, its dead letters' queue, and the delay queues its policy needs."""
+    """The queue, the way of its dead letters, and the delay queues its policy needs."""
     await _declare_exchanges(channel)
-    await channel.declare_queue(queue, bounds)
+    await channel.declare_queue(queue, _bounds(messages_max))
     await channel.bind(queue, *binding)
-    await channel.declare_queue(dead_queue(queue), bounds)
-    await channel.bind(dead_queue(queue), DEAD_LETTERS, queue)
+    await _declare_dead_queue(channel, ())
+    await channel.bind(DEAD_QUEUE, DEAD_LETTERS, queue)
+    await _declare_delays(channel, pauses_s)
+
+
+async def _declare_dead_queue(channel: Channel, pauses_s: Collection[float]) -> None:
+    await _declare_exchanges(channel)
+    await channel.declare_queue(DEAD_QUEUE, _bounds(DEAD_MESSAGES_MAX))
+    await _declare_delays(channel, pauses_s)
+
+
+async def _declare_delays(channel: Channel, pauses_s: Collection[float]) -> None:
     for pause_s in pauses_s:
         delay = _delay(pause_s)
         await channel.declare_exchange(delay, "fanout")
@@ -239,3 +290,7 @@ async def _declare_queue(
         }
         await channel.declare_queue(delay, arguments)
         await channel.bind(delay, delay, "")
+
+
+def _bounds(messages_max: int) -> dict[str, Any]:
+    return {"x-overflow": "reject-publish", "x-max-length": messages_max}

@@ -1,6 +1,16 @@
 """The outbox: events are rows of the business transaction; a relay publishes them and deletes what is confirmed.
 
-The table is `<schema>.outbox` (id, event_id, exchange, routing_key, body, created_at), made by the schema's migrations.
+The table is `<schema>.outbox` (id, event_id, exchange, routing_key, body, created_at), made by the schema's migrations:
+
+    CREATE TABLE <schema>.outbox (
+        id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        event_id    uuid NOT NULL,
+        exchange    text NOT NULL,
+        routing_key text NOT NULL,
+        body        bytea NOT NULL,
+        created_at  timestamptz NOT NULL DEFAULT now()
+    );
+
 Events go out in the order of their ids, at least once. After a failed publish a later event may pass an earlier one.
 """
 
@@ -13,6 +23,7 @@ from typing import Any, Final, Union
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from psycopg import Cursor
 
@@ -55,7 +66,12 @@ async def insert_async(connection: Transaction, schema: str, events: Sequence[Ou
     """Add events to the open transaction of `connection` (asyncpg)."""
     if events:
         await connection.execute(_insert_sql(schema, "$1", "$2", "$3", "$4"), *_columns(events))
-        await connection.execute("SELECT pg_notify($1, '')", _channel(schema))
+        await connection.execute(*announce_sql(schema))
+
+
+def announce_sql(schema: str) -> tuple[str, str]:
+    """Statement and argument (asyncpg) that wake the relay of `schema` when the transaction commits."""
+    return "SELECT pg_notify($1, '')", _channel(schema)
 
 
 def _columns(events: Sequence[OutboxEvent]) -> tuple[list[UUID], list[str], list[str], list[bytes]]:
@@ -97,14 +113,16 @@ class RelayMetrics:
 class Relay:
     """Publishes one schema's outbox. Of several relays one is active, by an advisory lock; the others wait for it."""
 
-    def __init__(self, database_url: str, schema: str, bus: Bus, metrics: RelayMetrics) -> None:
-        """The relay does not own `bus`."""
+    def __init__(
+        self, database_url: str, schema: str, bus: Bus, metrics: RelayMetrics, *, headers: bool = False
+    ) -> None:
+        """The relay does not own `bus`. `headers`: the table has such a column, jsonb, of the messages' own."""
         table = f"{checked_name(schema)}.outbox"
         self._database_url = database_url
         self._schema = schema
         self._bus = bus
         self._select = (
-            f"SELECT id, event_id, exchange, routing_key, body FROM {table} "  # noqa: S608 - checked name
+            f"SELECT id, event_id, exchange, routing_key, body, {'headers' if headers else 'NULL'} FROM {table} "  # noqa: S608 - checked name
             "WHERE id <> ALL ($1::bigint[]) ORDER BY id LIMIT $2"
         )
         self._delete = f"DELETE FROM {table} WHERE id = ANY ($1::bigint[])"  # noqa: S608 - checked name
@@ -188,8 +206,9 @@ class Relay:
             return 0
         rows = await connection.fetch(self._select, [*self._in_flight, *self._confirmed], room)
         for row in rows:
-            number, event_id, exchange, routing_key, body = row
-            message = Message(exchange, routing_key, body, {EVENT_ID: str(event_id)})
+            number, event_id, exchange, routing_key, body, headers = row
+            own = {EVENT_ID: str(event_id)} if headers is None else msgspec.json.decode(headers, type=dict[str, str])
+            message = Message(exchange, routing_key, body, own)
             task = asyncio.create_task(self._bus.publish(message))
             self._in_flight[number] = task
             task.add_done_callback(partial(self._settle, number))

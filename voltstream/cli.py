@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "doctor": _Command("voltstream.commands.doctor:doctor", "VOLTSTREAM_REDIS_URL=redis://localhost voltstream doctor"),
     "ledger": _Command("voltstream.commands.ledger:ledger", "voltstream ledger --watch"),
     "token": _Command("voltstream.commands.token:app"),
+    "events": _Command("voltstream.commands.events:app"),
     "simulate": _Command("simulator.cli:simulate", "voltstream simulate --stations 1000 --faults duplicate=0.05"),
     "replay": _Command("simulator.cli:replay", "voltstream replay readings.csv --map power_w=h --speed 60"),
     "rate": _Command("voltstream.commands.rate:rate", "voltstream rate --tariff tariff.json --usage usage.json --json"),

@@ -11,6 +11,8 @@ from api.queries import GRANT as QUERIES_GRANT
 from api.sessions.composition import GRANT as CHARGING_GRANT
 from api.sessions.composition import MIGRATIONS as CHARGING
 from kit.clock import format_rfc3339
+from kit.dead_letters import GRANT as EVENTS_GRANT
+from kit.dead_letters import MIGRATIONS as EVENTS
 from kit.embedded_postgres import EmbeddedPostgres, running_url
 from kit.migrations import Migrations, MigrationStatus, migrate, status
 from kit.postgres import Grant, connect_sync, ensure_roles, outages
@@ -20,7 +22,7 @@ from streams.storage import prepare, stored_partitions
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "migrations")
 ACCESS_ROLE: Final = "voltstream_access"
-SOURCES: Final = (ACCESS, TELEMETRY, CHARGING)
+SOURCES: Final = (ACCESS, EVENTS, TELEMETRY, CHARGING)
 
 
 def bring_up_to_date(url: str, partitions: int) -> list[str]:
@@ -28,8 +30,8 @@ def bring_up_to_date(url: str, partitions: int) -> list[str]:
 
     Raises ConfigError, MigrationError, Unavailable.
     """
-    applied = migrate(url, [ACCESS])
-    ensure_roles(url, [Grant(ACCESS_ROLE, "access")])
+    applied = migrate(url, [ACCESS, EVENTS])
+    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), EVENTS_GRANT])
     applied += prepare(url, partitions).applied
     applied += migrate(url, [CHARGING])
     ensure_roles(url, [QUERIES_GRANT, CHARGING_GRANT])

@@ -7,6 +7,7 @@ from typing import Final
 
 from kit.bus import Bus, InProcessBus
 from kit.bus_rabbit import RabbitBus
+from kit.clock import SystemClock
 from kit.errors import Unavailable
 from kit.live import InProcessLive, LiveView
 from kit.live_redis import RedisLive
@@ -18,6 +19,7 @@ from kit.retry import load_retry_policy
 from kit.settings import Settings
 from schemas.topics import frames_queue
 from voltstream.database import birth_of
+from voltstream.failures import announcer
 
 # At the start, for a server that is started beside us; RabbitMQ's own start takes 5 to 15 s.
 START_S_MAX: Final = 30.0
@@ -48,15 +50,15 @@ async def open_live(settings: Settings, database_url: str, ready: dict[str, Read
 @asynccontextmanager
 async def open_bus(settings: Settings, name: str, ready: dict[str, ReadyCheck]) -> AsyncIterator[Bus]:
     """The event bus, connected. `name`: whose, as the broker lists it. Raises Unavailable."""
-    policy = load_retry_policy()
+    policy, announce = load_retry_policy(), announcer(SystemClock())
     if not settings.distributed_bus:
-        bus = InProcessBus(policy)
+        bus = InProcessBus(policy, announce=announce)
         try:
             yield bus
         finally:
             await bus.close()
         return
-    rabbit = RabbitBus(settings.rabbitmq_url, policy, name=name)
+    rabbit = RabbitBus(settings.rabbitmq_url, policy, name=name, announce=announce)
     ready["bus"] = rabbit.check_ready
     rabbit.start()
     try:

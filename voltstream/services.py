@@ -10,6 +10,7 @@ from ingest.bridge import Bridge, BridgeMetrics
 from kit.clock import SystemClock
 from kit.outbox import Relay, RelayMetrics
 from kit.settings import Settings
+from voltstream.dead_letters import open_dead_letters
 from voltstream.process import Life
 from voltstream.seams import open_bus, open_live, open_log_writer
 from voltstream.web import Web, open_authenticator, open_ingest, open_queries
@@ -78,11 +79,13 @@ async def run_worker(settings: Settings, port: int, life: Life, announce: Announ
 
 
 async def run_relay(settings: Settings, port: int, life: Life, announce: Announce) -> None:
-    """Events from the outbox to RabbitMQ."""
+    """Events from the outbox to RabbitMQ, dead letters from there into the database and back."""
     web = Web("voltstream relay", SystemClock())
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(settings, "relay", web.ready))
-        relay = Relay(settings.database_url, OUTBOX_SCHEMA, bus, RelayMetrics(web.registry))
+        metrics = RelayMetrics(web.registry)
+        await stack.enter_async_context(open_dead_letters(settings.database_url, bus, metrics, life, web))
+        relay = Relay(settings.database_url, OUTBOX_SCHEMA, bus, metrics)
         running = life.spawn(relay.run(), "relay")
         stack.push_async_callback(asyncio.wait, (running,))
         stack.callback(relay.close)

@@ -21,6 +21,7 @@ from kit.outbox import Relay, RelayMetrics
 from kit.settings import Settings
 from voltstream.children import READY_S_MAX, Child, environment_of
 from voltstream.database import bring_up_to_date, owned_database
+from voltstream.dead_letters import open_dead_letters
 from voltstream.errors import ChildFailed
 from voltstream.fleet import drive
 from voltstream.process import Life
@@ -72,7 +73,9 @@ async def run_up(settings: Settings, options: UpOptions, life: Life, announce: C
         bus = await stack.enter_async_context(open_bus(settings, "gateway", web.ready))
         await ingest.consume(bus)
         if not settings.distributed_bus:
-            relay = Relay(url, OUTBOX_SCHEMA, bus, RelayMetrics(web.registry))
+            metrics = RelayMetrics(web.registry)
+            await stack.enter_async_context(open_dead_letters(url, bus, metrics, life, web))
+            relay = Relay(url, OUTBOX_SCHEMA, bus, metrics)
             stack.push_async_callback(asyncio.wait, (life.spawn(relay.run(), "relay"),))
             stack.callback(relay.close)
         await _ready(children)

@@ -8,19 +8,25 @@ from uuid import uuid4
 import pytest
 
 from kit.bus import (
+    ATTEMPTS,
     DEAD_LETTERS,
     DIRECT,
     ERROR,
     EVENT_ID,
     FANOUT,
+    LETTER_ID,
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
+    REPLAYS,
+    TO_QUEUE,
     Bus,
+    GivenUp,
     InProcessBus,
     Message,
+    replay_of,
 )
 from kit.bus_rabbit import RabbitBus
-from kit.errors import Overloaded, Unavailable
+from kit.errors import Overloaded, Unavailable, Unprocessable
 from kit.retry import RetryPolicy
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
@@ -31,6 +37,12 @@ POLICY = RetryPolicy.model_validate(
 )
 QUEUE_MESSAGES_MAX = 20
 MakeBus = Callable[[], Awaitable[Bus]]
+
+
+def announce(given_up: GivenUp) -> Message:
+    """The notice of one test's messages has one routing key: a queue's name begins with the test's."""
+    test = "_".join(given_up.queue.split("_")[:2])
+    return Message(DIRECT, f"{test}.failed", f"{given_up.queue}: {given_up.error}".encode())
 
 
 @pytest.fixture
@@ -47,9 +59,9 @@ async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[MakeBus]:
     async def make() -> Bus:
         if request.param == "in-process":
             if not made:
-                made.append(InProcessBus(POLICY, queue_messages_max=QUEUE_MESSAGES_MAX))
+                made.append(InProcessBus(POLICY, announce=announce, queue_messages_max=QUEUE_MESSAGES_MAX))
         else:
-            bus = RabbitBus(url, POLICY, name="test", queue_messages_max=QUEUE_MESSAGES_MAX)
+            bus = RabbitBus(url, POLICY, name="test", announce=announce, queue_messages_max=QUEUE_MESSAGES_MAX)
             made.append(bus)
             bus.start()
             await bus.wait_ready(30)
@@ -72,10 +84,13 @@ class Seen:
 
     def __init__(self, fail_attempts: int = 0) -> None:
         self.messages: list[Message] = []
+        self.failures: list[Exception] = []  # of the next calls
         self._fail_attempts = fail_attempts
 
     async def __call__(self, message: Message) -> None:
         self.messages.append(message)
+        if self.failures:
+            raise self.failures.pop(0)
         if message.attempt <= self._fail_attempts:
             raise RuntimeError(f"attempt {message.attempt} fails")
 
@@ -182,9 +197,156 @@ async def test_a_message_given_up_is_a_dead_letter_with_its_reason(bus: Bus, nam
     assert letter.headers == {
         EVENT_ID: "9",
         ERROR: "RuntimeError: attempt 4 fails",
+        ATTEMPTS: "4",
+        LETTER_ID: str(GivenUp(name, seen.messages[0], "").letter_id),
         ORIGIN_EXCHANGE: DIRECT,
         ORIGIN_ROUTING_KEY: f"{name}.key",
     }
+
+
+async def test_a_dependency_that_is_away_costs_a_message_no_attempt(bus: Bus, name: str) -> None:
+    seen = Seen(fail_attempts=1)
+    seen.failures += [Unavailable("away"), Overloaded("full"), Unavailable("away")]
+    await bus.subscribe(name, DIRECT, name, seen)
+    await bus.publish(Message(DIRECT, name, b"it"))
+    await eventually(lambda: len(seen.messages) == 5)
+    assert [message.attempt for message in seen.messages] == [1, 1, 1, 1, 2]
+
+
+async def test_a_dependency_that_stays_away_is_given_up_in_the_end(rabbitmq_url: str, name: str) -> None:
+    policy = RetryPolicy.model_validate(
+        {"default": {"first_s": 0.01, "ceiling_s": 0.02, "attempts_max": 2, "outage_s": 0.05}}
+    )
+    for bus in (InProcessBus(policy), RabbitBus(rabbitmq_url, policy, name="test")):
+        if isinstance(bus, RabbitBus):
+            bus.start()
+        away, dead = Seen(), Seen()
+        away.failures += [Unavailable("away")] * 1_000
+        await bus.subscribe(f"{name}_ops", DEAD_LETTERS, name, dead)
+        await bus.subscribe(name, DIRECT, name, away)
+        await bus.publish(Message(DIRECT, name, b"it"))
+        await eventually(lambda dead=dead: dead.messages)  # type: ignore[misc]  # mypy does not infer it
+        assert dead.messages[0].headers[ERROR] == "Unavailable: away"
+        assert {message.attempt for message in away.messages} == {1, 2}
+        await bus.close()
+
+
+async def test_a_message_that_waits_for_a_dependency_does_not_hold_up_closing(make_bus: MakeBus, name: str) -> None:
+    bus, seen = await make_bus(), Seen()
+    seen.failures += [Unavailable("away")] * 1_000
+    await bus.subscribe(name, DIRECT, name, seen)
+    publishing = asyncio.create_task(bus.publish(Message(DIRECT, name, b"it")))
+    await eventually(lambda: len(seen.messages) >= 3)
+    async with asyncio.timeout(5):  # a handler at work would be waited for twice as long
+        await bus.close()
+    await asyncio.wait((publishing,))
+    if publishing.exception() is None:  # the broker has it, not we
+        await (await make_bus()).subscribe(name, DIRECT, name, again := Seen())
+        await eventually(lambda: again.bodies == [b"it"])
+
+
+async def test_what_no_retry_would_mend_is_a_dead_letter_at_once(bus: Bus, name: str) -> None:
+    seen, dead = Seen(), Seen()
+    seen.failures.append(Unprocessable("no event"))
+    await bus.subscribe(f"{name}_ops", DEAD_LETTERS, name, dead)
+    await bus.subscribe(name, DIRECT, name, seen)
+    await bus.publish(Message(DIRECT, name, b"it"))
+    await eventually(lambda: dead.messages)
+    assert len(seen.messages) == 1
+    assert (dead.messages[0].headers[ERROR], dead.messages[0].headers[ATTEMPTS]) == ("Unprocessable: no event", "1")
+
+
+class Archive(Seen):
+    """Takes the dead letters of one test: the queue of all is shared."""
+
+    def __init__(self, test: str) -> None:
+        super().__init__()
+        self._test = test
+
+    async def __call__(self, message: Message) -> None:
+        if message.routing_key.startswith(self._test):
+            await super().__call__(message)
+
+    def of(self, queue: str) -> Message:
+        """The letter of that queue, if there is one."""
+        return next(message for message in self.messages if message.routing_key == queue)
+
+
+async def test_every_dead_letter_reaches_who_asks_for_all_also_of_those_from_before(bus: Bus, name: str) -> None:
+    queues = [f"{name}_{number}" for number in range(3)]
+    for queue in queues[:2]:
+        await bus.subscribe(queue, DIRECT, queue, Seen(fail_attempts=99))
+    await asyncio.wait({asyncio.create_task(bus.publish(Message(DIRECT, queues[0], b"before")))})
+    archive = Archive(name)
+    await bus.subscribe_dead(archive)
+    await bus.subscribe(queues[2], DIRECT, queues[2], Seen(fail_attempts=99))
+    for queue in queues[1:]:
+        await bus.publish(Message(DIRECT, queue, b"after"))
+    await eventually(lambda: len(archive.messages) == 3)
+    assert {message.routing_key: message.body for message in archive.messages} == {
+        queues[0]: b"before",
+        queues[1]: b"after",
+        queues[2]: b"after",
+    }
+
+
+async def test_a_dead_letter_comes_until_it_is_taken(bus: Bus, name: str) -> None:
+    archive, dead = Archive(name), Seen()
+    archive.failures += [RuntimeError(f"{number}") for number in range(9)]  # more than any message has attempts
+    archive.failures += [Unprocessable("not this one")]
+    await bus.subscribe_dead(archive)
+    await bus.subscribe(name, DIRECT, name, Seen(fail_attempts=99))
+    await bus.subscribe(f"{name}_ops", DEAD_LETTERS, name, dead)
+    await bus.publish(Message(DIRECT, name, b"it"))
+    await eventually(lambda: len(archive.messages) == 11)
+    assert len(dead.messages) == 1
+
+
+async def test_a_message_given_up_is_announced(bus: Bus, name: str) -> None:
+    notices = Seen()
+    await bus.subscribe(f"{name}_mail", DIRECT, f"{name}.failed", notices)
+    await bus.subscribe(f"{name}_shop", DIRECT, name, Seen(fail_attempts=99))
+    await bus.publish(Message(DIRECT, name, b"it"))
+    await eventually(lambda: notices.messages)
+    assert notices.bodies == [f"{name}_shop: RuntimeError: attempt 4 fails".encode()]
+
+
+async def test_a_notice_given_up_is_not_announced(bus: Bus, name: str) -> None:
+    notices, dead = Seen(fail_attempts=99), Seen()
+    await bus.subscribe(f"{name}_ops", DEAD_LETTERS, f"{name}_mail", dead)
+    await bus.subscribe(f"{name}_mail", DIRECT, f"{name}.failed", notices)
+    await bus.subscribe(f"{name}_shop", DIRECT, name, Seen(fail_attempts=99))
+    await bus.publish(Message(DIRECT, name, b"it"))
+    await eventually(lambda: dead.messages)
+    marker = Seen()
+    await bus.subscribe(f"{name}_marker", DIRECT, f"{name}.failed", marker)
+    await bus.publish(Message(DIRECT, f"{name}.failed", b"the next one"))
+    await eventually(lambda: marker.messages)
+    assert marker.bodies == [b"the next one"]
+    assert set(notices.bodies) == {f"{name}_shop: RuntimeError: attempt 4 fails".encode(), b"the next one"}
+
+
+async def test_a_replayed_letter_comes_to_the_queue_that_failed_and_to_no_other(bus: Bus, name: str) -> None:
+    seen, other, archive = Seen(fail_attempts=99), Seen(), Archive(name)
+    await bus.subscribe_dead(archive)
+    await bus.subscribe(f"{name}_other", DIRECT, name, other)
+    await bus.subscribe(name, DIRECT, name, seen)
+    original = Message(DIRECT, name, b"it", {EVENT_ID: "9", "more": "ü"})
+    await bus.publish(original)
+    await eventually(lambda: archive.messages)
+    for times in (1, 2):
+        await bus.publish(replay_of(archive.messages[-1]))
+        await eventually(lambda times=times: len(archive.messages) == times + 1)  # type: ignore[misc]
+        first = seen.messages[4 * times]
+        assert first == Message(DIRECT, name, b"it", {**original.headers, REPLAYS: str(times)}, 1)
+    assert len({letter.headers[LETTER_ID] for letter in archive.messages}) == 3
+    assert other.messages == [original]
+
+
+async def test_a_letter_of_a_queue_that_is_no_more_is_not_dropped(bus: Bus, name: str) -> None:
+    await bus.publish(Message(DIRECT, name, b"so that it is connected"))
+    with pytest.raises(Unavailable, match=name):
+        await bus.publish(Message(TO_QUEUE, name, b"it"))
 
 
 async def test_a_full_queue_refuses(bus: Bus, name: str) -> None:

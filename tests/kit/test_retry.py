@@ -34,6 +34,7 @@ def test_a_queue_takes_from_the_default_what_it_leaves_out(tmp_path: Path) -> No
         ("default: {first_s: 0}", "default.first_s"),
         ("default: {ceiling_s: 0.5}", "ceiling_s is below first_s"),
         ("default: {attempts: 3}", "default.attempts"),
+        ("queues: {mail: {attempts_max: 20}}", "queues.mail.attempts_max"),
         ("queues: {mail: {factor: much}}", "queues.mail.factor"),
         ("queues: 3", "queues"),
         ("[", "not YAML"),

@@ -1,0 +1,270 @@
+"""Laws of dead letters at rest: none is lost, none is kept or replayed twice. On a real PostgreSQL, over both buses."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from kit.bus import ATTEMPTS, DEAD_LETTERS, DIRECT, EVENT_ID, LETTER_ID, REPLAYS, Bus, InProcessBus, Message
+from kit.bus_rabbit import RabbitBus
+from kit.dead_letters import GRANT, KEEP_DAYS, MIGRATIONS, ROLE, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.errors import Unprocessable
+from kit.migrations import migrate
+from kit.outbox import Relay, RelayMetrics
+from kit.postgres import Database, ensure_roles, open_database
+from kit.retry import RetryPolicy
+from tests.waiting import eventually
+
+POLICY = RetryPolicy.model_validate({"default": {"first_s": 0.01, "ceiling_s": 0.02, "attempts_max": 2}})
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """With the schema `events`, as its role."""
+    migrate(database_url, [MIGRATIONS])
+    ensure_roles(database_url, [GRANT])
+    opened = await open_database(database_url, name="events", role=ROLE, connections_max=4)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> DeadLetterStore:
+    """Of that database."""
+    return DeadLetterStore(database)
+
+
+@pytest.fixture(params=["in-process", "rabbitmq"])
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """Either."""
+    if request.param == "in-process":
+        made: Bus = InProcessBus(POLICY)
+    else:
+        made = rabbit = RabbitBus(request.getfixturevalue("rabbitmq_url"), POLICY, name="test")
+        rabbit.start()
+        await rabbit.wait_ready(30)
+    yield made
+    await made.close()
+
+
+@asynccontextmanager
+async def relaying(url: str, bus: Bus) -> AsyncIterator[None]:
+    """The relay of the letters' way back."""
+    relay = Relay(url, SCHEMA, bus, RelayMetrics(CollectorRegistry()), headers=True)
+    running = asyncio.create_task(relay.run())
+    try:
+        yield
+    finally:
+        relay.close()
+        await running
+
+
+def letter(queue: str = "q", letter_id: UUID | None = None, **headers: str) -> Message:
+    own = {LETTER_ID: str(letter_id or uuid4()), ATTEMPTS: "8", "error": "RuntimeError: no", EVENT_ID: "7"}
+    origin = {"origin_exchange": DIRECT, "origin_routing_key": "shop.sold"}
+    return Message(DEAD_LETTERS, queue, b"\x00it", {**own, **origin, **headers})
+
+
+async def replay(store: DeadLetterStore, ids: list[UUID] | None = None, queue: str | None = None) -> list[UUID]:
+    return [letter.id async for some in store.replay(ids, queue) for letter in some]
+
+
+async def test_a_letter_is_kept_once_as_it_came(store: DeadLetterStore, database: Database) -> None:
+    registry = CollectorRegistry()
+    counting = DeadLetterStore(database, DeadLetterMetrics(registry))
+    it = letter(more="ü")
+    for _ in range(3):
+        await counting.keep(it)
+    (kept,) = await store.some(None, 10)
+    assert (kept.queue, kept.body, kept.headers, kept.event_id) == ("q", it.body, dict(it.headers), "7")
+    assert (kept.exchange, kept.routing_key, kept.error) == (DIRECT, "shop.sold", "RuntimeError: no")
+    assert (kept.attempts, kept.state) == (8, "dead")
+    assert await store.find(kept.id) == kept
+    assert registry.get_sample_value("dead_letters_total", {"queue": "q"}) == 1
+
+
+async def test_letters_of_others_are_kept_too(store: DeadLetterStore) -> None:
+    for body in (b"a", b"b", b"a"):
+        await store.keep(Message(DEAD_LETTERS, "q", body, {ATTEMPTS: "many", LETTER_ID: "none"}))
+    assert {kept.body for kept in await store.some("q", 10)} == {b"a", b"b"}
+
+
+async def test_a_list_is_of_one_queue_or_all_oldest_first_and_bounded(store: DeadLetterStore) -> None:
+    for number in range(6):
+        await store.keep(letter(f"q{number % 2}", UUID(int=number)))
+    assert [kept.id.int for kept in await store.some(None, 4)] == [0, 1, 2, 3]
+    assert [kept.id.int for kept in await store.some("q1", 10)] == [1, 3, 5]
+
+
+async def test_of_all_who_replay_a_letter_at_once_one_does(store: DeadLetterStore, database: Database) -> None:
+    for number in range(50):
+        await store.keep(letter("q", UUID(int=number)))
+    done = await asyncio.gather(*(replay(store, queue="q") for _ in range(4)))
+    assert sorted(number.int for ids in done for number in ids) == list(range(50))
+    assert await database.fetchval("SELECT count(DISTINCT event_id) = count(*) FROM events.outbox") is True
+
+
+async def test_a_letter_that_is_delivered_again_after_its_replay_stays_replayed(store: DeadLetterStore) -> None:
+    it = letter()
+    await store.keep(it)
+    await replay(store, queue="q")
+    await store.keep(it)
+    assert [kept.state for kept in await store.some(None, 10)] == ["replaying"]
+    assert await replay(store, queue="q") == []
+
+
+async def test_only_those_asked_for_are_replayed(store: DeadLetterStore) -> None:
+    ids = [uuid4() for _ in range(3)]
+    for number, letter_id in enumerate(ids):
+        await store.keep(letter(f"q{number}", letter_id))
+    assert await replay(store, ids[:1]) == ids[:1]
+    assert await replay(store, ids[:2], "q0") == []
+    assert await replay(store, queue="q1") == [ids[1]]
+    assert await replay(store, [uuid4()]) == []
+    assert {kept.queue: kept.state for kept in await store.some(None, 10)} == {
+        "q0": "replaying",
+        "q1": "replaying",
+        "q2": "dead",
+    }
+
+
+async def test_replayed_letters_are_forgotten_after_their_time_dead_ones_never(
+    store: DeadLetterStore, database_url: str
+) -> None:
+    for queue in ("old", "new", "dead"):
+        await store.keep(letter(queue))
+    for queue in ("old", "new"):
+        await replay(store, queue=queue)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM events.outbox")
+        connection.execute("UPDATE events.dead_letter SET died_at = died_at - interval '9 years'")
+        connection.execute(
+            "UPDATE events.dead_letter SET replayed_at = now() - make_interval(days => %s) WHERE queue = 'old'",
+            (KEEP_DAYS + 1,),
+        )
+    await store.forget_old()
+    assert {kept.queue: kept.state for kept in await store.some(None, 10, replayed=True)} == {
+        "new": "replayed",
+        "dead": "dead",
+    }
+
+
+class Fragile:
+    """A handler that cannot handle anything until it is mended."""
+
+    def __init__(self) -> None:
+        self.mended = False
+        self.handled: list[Message] = []
+
+    async def __call__(self, message: Message) -> None:
+        if not self.mended:
+            raise Unprocessable("too new")
+        self.handled.append(message)
+
+
+async def test_what_died_is_handled_once_after_its_replay_by_the_queue_that_failed_only(
+    bus: Bus, store: DeadLetterStore, database_url: str
+) -> None:
+    name = f"t_{uuid4().hex[:12]}"
+    fragile, other = Fragile(), Fragile()
+    other.mended = True
+    await bus.subscribe_dead(store.keep)
+    await bus.subscribe(name, DIRECT, name, fragile)
+    await bus.subscribe(f"{name}_other", DIRECT, name, other)
+    sent = [Message(DIRECT, name, b"%d" % number, {EVENT_ID: str(number)}) for number in range(20)]
+    await asyncio.gather(*(bus.publish(message) for message in sent))
+
+    async def kept(count: int) -> bool:
+        return len(await store.some(name, 100)) == count
+
+    await eventually(lambda: kept(20))
+    async with relaying(database_url, bus):
+        # Not mended yet: each comes back as a letter of its own.
+        first = await replay(store, queue=name)
+        await eventually(_dead(store, name, 20))
+        assert {found.headers[REPLAYS] for found in await store.some(name, 100)} == {"1"}
+        fragile.mended = True
+        second = await replay(store, queue=name)
+        await eventually(lambda: kept(0))
+        await eventually(lambda: len(fragile.handled) == 20)
+    assert len({*first, *second}) == 40
+    assert sorted(fragile.handled, key=lambda message: int(message.body)) == [
+        Message(DIRECT, name, message.body, {**message.headers, REPLAYS: "2"}) for message in sent
+    ]
+    assert len(other.handled) == 20
+    assert {found.state for found in await store.some(name, 100, replayed=True)} == {"replayed"}
+
+
+def _dead(store: DeadLetterStore, queue: str, count: int) -> Callable[[], Awaitable[bool]]:
+    async def found() -> bool:
+        return [letter.state for letter in await store.some(queue, 100)] == ["dead"] * count
+
+    return found
+
+
+async def test_a_letter_on_its_way_waits_for_its_queue_and_for_the_broker(
+    bus: Bus, store: DeadLetterStore, database_url: str
+) -> None:
+    name = f"t_{uuid4().hex[:12]}"
+    await store.keep(letter(name))
+    fragile = Fragile()
+    fragile.mended = True
+    await replay(store, queue=name)
+    async with relaying(database_url, bus):
+        await bus.subscribe(name, DIRECT, name, fragile)
+        await eventually(lambda: fragile.handled, 30)
+    (message,) = fragile.handled
+    assert (message.exchange, message.routing_key, message.body) == (DIRECT, "shop.sold", b"\x00it")
+
+
+async def test_without_a_way_to_write_a_letter_down_it_stays_in_the_bus(
+    bus: Bus, store: DeadLetterStore, database_url: str
+) -> None:
+    name = f"t_{uuid4().hex[:12]}"
+    await bus.subscribe_dead(store.keep)
+    await bus.subscribe(name, DIRECT, name, Fragile())
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE events.dead_letter RENAME TO away")
+        publishing = asyncio.create_task(bus.publish(Message(DIRECT, name, b"it")))
+        await asyncio.wait((publishing,), timeout=0.5)
+        connection.execute("ALTER TABLE events.away RENAME TO dead_letter")
+    await eventually(_dead(store, name, 1), 30)
+    await publishing
+
+
+async def test_a_letter_whose_reader_dies_again_and_again_is_never_dropped(
+    rabbitmq_url: str, store: DeadLetterStore
+) -> None:
+    """RabbitMQ 4 drops what was delivered 20 times without an answer."""
+    name = f"t_{uuid4().hex[:12]}"
+    begun = 0
+
+    async def never(message: Message) -> None:
+        nonlocal begun
+        begun += message.routing_key == name
+        await asyncio.Event().wait()
+
+    async def open_bus() -> RabbitBus:
+        bus = RabbitBus(rabbitmq_url, POLICY, name="test")
+        bus.start()
+        await bus.wait_ready(30)
+        return bus
+
+    first = await open_bus()
+    await first.subscribe(name, DIRECT, name, Fragile())
+    await first.publish(Message(DIRECT, name, b"it"))
+    for times in range(1, 5):
+        reader = await open_bus()
+        await reader.subscribe_dead(never)
+        await eventually(lambda times=times: begun == times)  # type: ignore[misc]  # mypy does not infer it
+        await reader._in.close()  # its connection ends without an answer, as when its process is killed
+        for task in [task for subscription in reader._subscriptions for task in subscription._handling]:
+            task.cancel()
+        await reader.close()
+    await first.subscribe_dead(store.keep)
+    await eventually(_dead(store, name, 1))
+    await first.close()
