@@ -175,7 +175,7 @@ def test_whatever_the_order_in_which_events_come_the_same_sessions_are_the_same_
 ) -> None:
     runner, at = runner_and_desk
 
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
     @given(story=st.lists(PHASES, min_size=1, max_size=3), orders=st.lists(st.randoms(), min_size=2, max_size=2))
     def check(story: list[Phase], orders: list[random.Random]) -> None:
         one, other = (runner.run(play(at, story, order)) for order in orders)
@@ -225,6 +225,18 @@ async def test_a_station_that_names_the_request_is_believed_whatever_its_clock_s
     assert await at.owners() == {began.id: wish.request_id}
     withdrawn = [payload for _, payload in await at.told() if payload.get("withdrawn")]
     assert [payload["driver_id"] for payload in withdrawn] == ["D1"]
+
+
+async def test_a_session_that_names_a_request_is_no_other_requests(at: Desk) -> None:
+    first = await at.start("D1")
+    at.clock.advance(EXPIRY.total_seconds())
+    second = await at.start("D2")
+    late = session(at.clock.now() + later(5), name=str(first.request_id))
+    await at.tell(late.started())
+    assert await at.owners() == await at.bound() == {late.id: first.request_id}
+    own = session(at.clock.now() + later(600))
+    await at.tell(own.started())
+    assert (await at.bound())[own.id] == second.request_id
 
 
 @pytest.mark.parametrize("elsewhere", [{"station_id": "ST-2"}, {"connector_id": 2}])
