@@ -19,6 +19,7 @@ _DEBUG: Final = "--debug"
 _SENDERS: Final = ("simulate", "replay")
 _ERROR_ROOTS: Final = {
     "api.errors": "ApiError",
+    "billing.errors": "BillingError",
     "ingest.errors": "IngestError",
     "simulator.errors": "SimulatorError",
     "streams.errors": "StreamsError",
@@ -42,6 +43,7 @@ _COMMANDS: Final = {
     "simulate": _Command("simulator.cli:simulate", "voltstream simulate --stations 1000 --faults duplicate=0.05"),
     "replay": _Command("simulator.cli:replay", "voltstream replay readings.csv --map power_w=h --speed 60"),
     "rate": _Command("voltstream.commands.rate:rate", "voltstream rate --tariff tariff.json --usage usage.json --json"),
+    "billing": _Command("voltstream.commands.billing:app"),
     "migrate": _Command("voltstream.commands.migrate:migrate", "voltstream migrate --json"),
     "gateway": _Command("voltstream.commands.services:gateway", "voltstream gateway --host 0.0.0.0 --port 8080"),
     "api": _Command("voltstream.commands.services:api", "voltstream api --port 8081"),

@@ -5,14 +5,17 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from kit.errors import ConfigError
 from kit.masking import mask_url
 from kit.settings import Settings
 from kit.token_store import Kind, TokenStore, hash_of
+from voltstream.errors import Usage
 
 _FILE: Final = "tokens.json"
 _LABEL: Final = "voltstream up"
+_OWN_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,17 @@ def read_tokens(settings: Settings) -> Tokens | None:
     """What `up` issued last for this database, if anything; whether it is still valid only the database knows."""
     kept = _read(settings.data_dir / _FILE).get(_key(settings))
     return Tokens(**kept) if isinstance(kept, dict) and set(kept) == {"device_token", "operator_token"} else None
+
+
+def operator_token(settings: Settings, url: str | None, given: str | None) -> str:
+    """The token to ask the platform at `url` (None: this machine's) with: as given, or that of `up`. Raises Usage."""
+    token = given
+    if token is None and (url is None or urlsplit(url).hostname in _OWN_HOSTS):  # ours is only for this machine
+        kept = read_tokens(settings)
+        token = kept.operator_token if kept else None
+    if token is None:
+        raise Usage("an operator's token is needed: --token, or VOLTSTREAM_OPERATOR_TOKEN, or --data-dir of `up`")
+    return token
 
 
 async def working_tokens(settings: Settings, store: TokenStore) -> Tokens:

@@ -1,5 +1,6 @@
 """The SQL of reading invoices."""
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -31,6 +32,27 @@ _PAYMENTS: Final = """
 SELECT id, kind, provider, status, amount_minor, error, created_at, changed_at
 FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt
 """
+
+# Of the current CDR of a subject, what it says, what its standing invoice asks, and what all its documents sum to.
+_BOOKED: Final = """
+SELECT c.id, c.subject_id, c.kind AS subject_kind, c.reservation_id, c.station_id, c.started_at, c.ended_at,
+       c.end_reason, c.revision, c.status AS cdr_status, c.energy_uj, c.time_zone, c.consumption, c.currency,
+       c.total_excl_micros, c.total_incl_micros, c.stream_excl_micros, c.stream_incl_micros, t.tariff,
+       d.documents, d.excl_micros, d.incl_micros
+FROM billing.cdr AS c
+LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
+CROSS JOIN LATERAL (
+    SELECT count(*) AS documents, coalesce(sum(total_excl_micros), 0)::bigint AS excl_micros,
+           coalesce(sum(total_incl_micros), 0)::bigint AS incl_micros
+    FROM billing.invoice AS i WHERE i.subject_id = c.subject_id
+) AS d
+"""
+_BOOKED_OF: Final = f"{_BOOKED} WHERE c.current AND c.subject_id = ANY ($1::uuid[])"
+_BOOKED_IN: Final = f"""{_BOOKED}
+WHERE c.current AND c.started_at >= $1 AND c.started_at < $2 AND (c.started_at, c.id) > ($3, $4)
+ORDER BY c.started_at, c.id LIMIT $5
+"""
+_COUNT_IN: Final = "SELECT count(*) FROM billing.cdr WHERE current AND started_at >= $1 AND started_at < $2"
 
 # Of each filter, the condition; a filter that is not asked for is not in the statement, so that an index can serve.
 _CONDITIONS: Final = {
@@ -107,3 +129,19 @@ class InvoiceStore:
     async def payments(self, invoice_id: UUID) -> list[asyncpg.Record]:
         """A document's payments, oldest first."""
         return await self._database.fetch(_PAYMENTS, invoice_id)
+
+    async def booked(self, subject_ids: Sequence[UUID]) -> dict[UUID, asyncpg.Record]:
+        """What the books have of these subjects."""
+        return {row["subject_id"]: row for row in await self._database.fetch(_BOOKED_OF, subject_ids)}
+
+    async def booked_in(self, start: datetime, end: datetime, page: int) -> AsyncIterator[Sequence[asyncpg.Record]]:
+        """The same of all that began in [start, end), oldest first, a page at a time."""
+        after = (start, UUID(int=0))
+        while rows := await self._database.fetch(_BOOKED_IN, start, end, *after, page):
+            yield rows
+            after = (rows[-1]["started_at"], rows[-1]["id"])
+
+    async def count_in(self, start: datetime, end: datetime) -> int:
+        """How many that is."""
+        count: int = await self._database.fetchval(_COUNT_IN, start, end)
+        return count

@@ -9,16 +9,15 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from kit.settings import Settings, load_settings
-from voltstream.errors import Refused, Usage
+from kit.settings import load_settings
+from voltstream.errors import Refused
 from voltstream.ledger import ledger_table
 from voltstream.options import AsJson, DataDir
 from voltstream.output import print_json, print_table
-from voltstream.up_tokens import read_tokens
+from voltstream.up_tokens import operator_token
 
 _PERIOD_S: Final = 1.0
 _TIMEOUT_S: Final = 10.0
-_OWN_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def ledger(
@@ -41,7 +40,8 @@ def ledger(
     """
     settings = load_settings(data_dir=data_dir)
     base_url = url or f"http://{settings.host}:{settings.port}"
-    with httpx.Client(headers=_headers(settings, url, token), timeout=_TIMEOUT_S, trust_env=False) as client:
+    headers = {"Authorization": f"Bearer {operator_token(settings, url, token)}"}
+    with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
         document = _ask(client, base_url)
         if not watch:
             if as_json:
@@ -65,15 +65,6 @@ def _watch(client: httpx.Client, base_url: str, document: Mapping[str, Any], as_
         while True:
             time.sleep(_PERIOD_S)
             screen.update(ledger_table(_ask(client, base_url)), refresh=True)
-
-
-def _headers(settings: Settings, url: str | None, token: str | None) -> dict[str, str]:
-    if token is None and (url is None or httpx.URL(url).host in _OWN_HOSTS):  # ours is only for this machine
-        kept = read_tokens(settings)
-        token = kept.operator_token if kept else None
-    if token is None:
-        raise Usage("an operator's token is needed: --token, or VOLTSTREAM_OPERATOR_TOKEN, or --data-dir of `up`")
-    return {"Authorization": f"Bearer {token}"}
 
 
 def _ask(client: httpx.Client, base_url: str) -> dict[str, Any]:

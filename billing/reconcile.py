@@ -1,0 +1,181 @@
+"""Reconciliation: every charge of a range is computed again from the stored readings and compared with the books."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from itertools import count
+from typing import Any, Final
+from uuid import UUID
+
+from billing.documents import CdrStatus, SubjectKind
+from billing.errors import BadEvent, NotFound
+from billing.invoices.explain import (
+    Derived,
+    derive_reservation,
+    derive_session,
+    differences,
+    stored_consumption,
+    tariff_of,
+)
+from billing.invoices.store import InvoiceStore
+from billing.rating import NoReadings
+from billing.readings_source import CompletedSession, ReadingsSource
+
+PAGE: Final = 200  # charges looked up in the books at once
+AT_ONCE: Final = 8  # questions to the source of readings under way
+DRIFTS_MAX: Final = 10_000  # told one by one, ~500 B each; beyond, they are only counted
+
+_CANNOT_DERIVE: Final = (NotFound, NoReadings, BadEvent)
+
+
+class Outcome(StrEnum):
+    """What a look at one charge found."""
+
+    AGREES = "agrees"
+    DRIFT = "drift"  # some figure is not what follows from the readings
+    UNPRICED = "unpriced"  # no tariff was in force, so nothing is asked
+    REVIEW = "review"  # agrees, and nothing is asked before somebody has looked: beyond the bound
+    CANCELLED = "cancelled"  # finance wants nothing for it, and all its documents sum to nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A charge that does not agree, and in what."""
+
+    kind: SubjectKind
+    subject_id: UUID
+    reservation_id: str | None
+    station_id: str
+    started_at: datetime
+    differences: Sequence[str]
+
+
+@dataclass(slots=True)
+class Report:
+    """All of a range."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    drifts: list[Drift] = field(default_factory=list)
+    booked_micros: Counter[str] = field(default_factory=Counter)  # incl. VAT, by currency: the sum of all documents
+    derived_micros: Counter[str] = field(default_factory=Counter)  # what they should sum to
+
+    @property
+    def charges(self) -> int:
+        """How many were looked at."""
+        return sum(self.outcomes.values())
+
+    @property
+    def agrees(self) -> bool:
+        """No drift."""
+        return not self.outcomes[Outcome.DRIFT]
+
+
+class Reconciler:
+    """Compares the books with the readings."""
+
+    def __init__(self, store: InvoiceStore, source: ReadingsSource) -> None:
+        self._store = store
+        self._source = source
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self, start: datetime, end: datetime, progress: Callable[[int, int], None]) -> Report:
+        """All that began in [start, end). `progress` is told how many are done, and of how many, as far as is known.
+
+        Raises SourceFailed, Unavailable.
+        """
+        report, seen = Report(), set[UUID]()
+        expected, done = await self._store.count_in(start, end), count(1)
+
+        def note(found: tuple[Outcome, Drift | None]) -> None:
+            outcome, drift = found
+            report.outcomes[outcome] += 1
+            if drift is not None and len(report.drifts) < DRIFTS_MAX:
+                report.drifts.append(drift)
+            number = next(done)
+            progress(number, max(expected, number))
+
+        async for page in _pages(self._source.completed_sessions(start, end)):
+            seen |= {session.id for session in page}
+            booked = await self._store.booked([session.id for session in page])
+            for found in await asyncio.gather(*(self._session(one, booked.get(one.id), report) for one in page)):
+                note(found)
+        # Reservations; and sessions that telemetry does not know, or that began at another moment by now.
+        async for rows in self._store.booked_in(start, end, PAGE):
+            left = [row for row in rows if row["subject_id"] not in seen]
+            for found in await asyncio.gather(*(self._booked(row, report, []) for row in left)):
+                note(found)
+        return report
+
+    async def _session(
+        self, session: CompletedSession, row: Mapping[str, Any] | None, report: Report
+    ) -> tuple[Outcome, Drift | None]:
+        if row is None:
+            known = (SubjectKind.SESSION, session.id, None, session.station_id, session.started_at)
+            return Outcome.DRIFT, Drift(*known, ["completed, and there is no CDR of it (yet)"])
+        found = []
+        if row["revision"] < session.revision:
+            found.append(f"revision: stored {row['revision']}, telemetry has {session.revision} (events to come?)")
+        elif row["energy_uj"] != session.energy_uj:
+            found.append(f"energy_uj: stored {row['energy_uj']}, telemetry has {session.energy_uj}")
+        return await self._booked(row, report, found)
+
+    async def _booked(self, row: Mapping[str, Any], report: Report, found: list[str]) -> tuple[Outcome, Drift | None]:
+        status = CdrStatus(row["cdr_status"])
+        outcome = {CdrStatus.UNPRICED: Outcome.UNPRICED, CdrStatus.REVIEW: Outcome.REVIEW}.get(status, Outcome.AGREES)
+        if status is CdrStatus.CANCELLED:
+            outcome = Outcome.CANCELLED
+        if row["tariff"] is not None:
+            try:
+                derived = await self._derive(row)
+            except _CANNOT_DERIVE as error:
+                found = [*found, str(error)]
+            else:
+                found = [*found, *_compare(row, status, derived)]
+                asked = 0 if status in (CdrStatus.CANCELLED, CdrStatus.REVIEW) else derived.rated.incl_micros
+                report.derived_micros[derived.rated.currency] += asked
+                report.booked_micros[derived.rated.currency] += row["incl_micros"]
+        if not found:
+            return outcome, None
+        known = (SubjectKind(row["subject_kind"]), row["subject_id"], row["reservation_id"], row["station_id"])
+        return Outcome.DRIFT, Drift(*known, row["started_at"], found)
+
+    async def _derive(self, row: Mapping[str, Any]) -> Derived:
+        tariff, zone = tariff_of(row)
+        if row["subject_kind"] == SubjectKind.RESERVATION:
+            return derive_reservation(tariff, zone, row)
+        async with self._gate:
+            stored = await self._source.readings(row["subject_id"])
+        return derive_session(tariff, zone, stored)
+
+
+def _compare(row: Mapping[str, Any], status: CdrStatus, derived: Derived) -> list[str]:
+    """Where CDR, documents and stream do not say what follows."""
+    rated = derived.rated
+    found = differences(
+        derived, stored_consumption(row), row["currency"], row["total_excl_micros"], row["total_incl_micros"]
+    )
+    if status is CdrStatus.DRIFT:
+        stream = f"{row['stream_excl_micros']} excl., {row['stream_incl_micros']} incl."
+        found.append(f"the stream's cost: {stream}, computed {rated.excl_micros} excl., {rated.incl_micros} incl.")
+    if status in (CdrStatus.INVOICED, CdrStatus.CANCELLED, CdrStatus.FREE):
+        wanted = (rated.excl_micros, rated.incl_micros) if status is CdrStatus.INVOICED else (0, 0)
+        asked = (row["excl_micros"], row["incl_micros"])
+        if asked != wanted or (status is CdrStatus.INVOICED and not row["documents"]):
+            found.append(
+                f"all documents together: {asked[0]} excl., {asked[1]} incl., should be {wanted[0]}, {wanted[1]}"
+            )
+    return found
+
+
+async def _pages(sessions: AsyncIterator[CompletedSession]) -> AsyncIterator[list[CompletedSession]]:
+    page: list[CompletedSession] = []
+    async for session in sessions:
+        page.append(session)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page

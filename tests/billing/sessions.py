@@ -1,0 +1,71 @@
+"""Sessions with readings: what telemetry stores of them, and the event it tells."""
+
+import random
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from billing.posting.rated import to_consumption
+from billing.posting.tariffs import parse_tariff
+from billing.rating import StoredReading, rate_readings
+from billing.readings_source import CompletedSession, SessionReadings
+from kit.clock import from_ms, to_ms
+from schemas.events import SessionCompleted
+from schemas.reading import Status
+from tests.billing.making import START, TARIFF, ZONE, session
+from tests.billing.serving import StoredSessions
+
+UJ_PER_MWH = 3_600_000
+
+
+def readings(rng: random.Random, start: datetime = START, count: int = 40) -> SessionReadings:
+    """A session's stored readings, out of order, with a placeholder zero, a leap and a reading after the end."""
+    stored, ts_ms, energy_mwh = [], to_ms(start), rng.randrange(10**9)
+    for seq in range(count):
+        status = Status.CHARGING if seq < count * 3 // 4 else Status.SUSPENDED_EV
+        power_mw = rng.randrange(5_000_000, 22_000_000) if status is Status.CHARGING else 0
+        stored.append(StoredReading(ts_ms, seq, energy_mwh, power_mw, rng.randrange(32_000), status))
+        dt_ms = rng.randrange(10_000, 120_000)
+        ts_ms, energy_mwh = ts_ms + dt_ms, energy_mwh + power_mw * dt_ms // UJ_PER_MWH
+    end_ms = stored[-1].ts_ms
+    stored.append(StoredReading(stored[10].ts_ms + 1, count, 0))
+    stored.append(StoredReading(stored[15].ts_ms + 1, count + 1, 10**12))
+    stored.append(StoredReading(end_ms + 60_000, count + 2, energy_mwh + 5))
+    flags = [0] * count + [4, 8, 32]
+    order = list(range(len(stored)))
+    rng.shuffle(order)
+    return SessionReadings([stored[place] for place in order], [flags[place] for place in order], end_ms)
+
+
+def completed(
+    source: StoredSessions, stored: SessionReadings, session_id: UUID | None = None, revision: int = 1
+) -> SessionCompleted:
+    """The event of a session with these readings, which telemetry has from now on."""
+    tariff = parse_tariff(msgspec.json.encode(TARIFF).decode())
+    used, _ = rate_readings(tariff, ZoneInfo(ZONE), stored.readings, stored.end_ms)
+    start_ms = min(reading.ts_ms for reading in stored.readings)
+    end_ms = stored.end_ms or max(reading.ts_ms for reading in stored.readings)
+    energy_mwh = sum(one.volume for one in used if one.dimension == "ENERGY")
+    event = session(
+        session_id or uuid4(),
+        revision=revision,
+        energy_mwh=energy_mwh,
+        start=from_ms(start_ms),
+        time_ms=end_ms - start_ms,
+        used=to_consumption(used),
+    )
+    source.sessions[event.id] = stored
+    source.completed = [one for one in source.completed if one.id != event.id]
+    known = CompletedSession(event.id, event.station_id, from_ms(start_ms), event.energy_uj, revision)
+    source.completed.append(known)
+    return event
+
+
+def later(stored: SessionReadings) -> SessionReadings:
+    """The same with a reading more, which came late: the energy is other, the end is not."""
+    last = max((one for one in stored.readings if one.ts_ms <= (stored.end_ms or 0)), key=lambda one: one.ts_ms)
+    more = StoredReading(last.ts_ms + 1_000, 99, (last.energy_mwh or 0) + 5_000, 0, 0, Status.FINISHING)
+    end_ms = to_ms(from_ms(last.ts_ms) + timedelta(seconds=1))
+    return SessionReadings([*stored.readings, more], [*stored.flags, 64], end_ms)

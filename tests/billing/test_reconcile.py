@@ -1,0 +1,95 @@
+"""Laws of reconciliation: nothing is told where all agrees, and everything where something does not."""
+
+import random
+from datetime import timedelta
+
+import pytest
+
+from billing.invoices.store import InvoiceStore
+from billing.reconcile import Outcome, Reconciler, Report
+from tests.billing.making import START, reservation, session
+from tests.billing.serving import CANCEL, Service
+from tests.billing.sessions import completed, later, readings
+
+
+async def reconciled(service: Service) -> Report:
+    told: list[tuple[int, int]] = []
+    reconciler = Reconciler(InvoiceStore(service.books.database), service.source)
+    report = await reconciler.run(START, START + timedelta(days=1), lambda *step: told.append(step))
+    assert [done for done, _ in told] == list(range(1, report.charges + 1))
+    assert all(done <= expected for done, expected in told)
+    return report
+
+
+async def test_what_events_alone_have_made_agrees_with_the_readings(service: Service, seed: int) -> None:
+    rng = random.Random(seed)
+    stored = [readings(rng, START + timedelta(minutes=n)) for n in range(30)]
+    events = [completed(service.source, one) for one in stored]
+    await service.books.hear_at_once([*events, reservation("R-1")])
+    revised = [
+        completed(service.source, later(one), event.id, 2) for one, event in zip(stored[:10], events[:10], strict=True)
+    ]
+    await service.books.hear_at_once([*revised, *events])
+    report = await reconciled(service)
+    assert report.drifts == []
+    assert report.outcomes == {Outcome.AGREES: 31}
+    assert report.booked_micros == report.derived_micros != {}
+
+
+async def test_nothing_is_asked_of_what_was_cancelled_or_not_priced_or_beyond_the_bound(
+    service: Service, seed: int
+) -> None:
+    cancelled, unpriced = (completed(service.source, readings(random.Random(seed + n))) for n in range(2))
+    unpriced = session(unpriced.id, tariff=None, used=[], energy_mwh=unpriced.energy_uj // 3_600_000)
+    await service.books.hear(cancelled, unpriced)
+    id_ = str(service.books.documents()[0]["id"])
+    await service.post(CANCEL, {"invoice_id": id_, "reason": "x"})
+    report = await reconciled(service)
+    assert report.outcomes == {Outcome.CANCELLED: 1, Outcome.UNPRICED: 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE billing.invoice SET total_incl_micros = total_incl_micros + 1 RETURNING 1", "all documents together"),
+        ("UPDATE billing.cdr SET total_excl_micros = total_excl_micros - 1 RETURNING 1", "total_excl_vat"),
+        ("UPDATE billing.cdr SET energy_uj = 5 RETURNING 1", "energy_uj"),
+        ("UPDATE billing.cdr SET consumption = '[]' RETURNING 1", "element 0 ENERGY"),
+        ("DELETE FROM billing.invoice_line RETURNING 1; DELETE FROM billing.invoice", "all documents together"),
+    ],
+)
+async def test_a_figure_that_is_not_what_follows_is_told(service: Service, seed: int, change: str, words: str) -> None:
+    event = completed(service.source, readings(random.Random(seed)))
+    await service.books.hear(event)
+    for statement in change.split(";"):
+        service.books.rows(statement if "RETURNING" in statement else f"{statement} RETURNING 1")
+    report = await reconciled(service)
+    assert not report.agrees
+    assert [drift.subject_id for drift in report.drifts] == [event.id]
+    assert any(words in difference for difference in report.drifts[0].differences)
+
+
+async def test_drift_of_the_stream_is_told_with_both_figures(service: Service) -> None:
+    wrong = session(excl_off_micros=3)
+    await service.books.hear(wrong)
+    report = await reconciled(service)
+    assert report.outcomes == {Outcome.DRIFT: 1}
+    (drift,) = report.drifts
+    assert drift.subject_id == wrong.id
+
+
+async def test_what_one_side_does_not_know_is_told(service: Service, seed: int) -> None:
+    rng = random.Random(seed)
+    never_heard = completed(service.source, readings(rng))
+    forgotten = completed(service.source, readings(rng))
+    behind = completed(service.source, readings(rng))
+    await service.books.hear(forgotten, behind)
+    service.source.completed = [one for one in service.source.completed if one.id != forgotten.id]
+    del service.source.sessions[forgotten.id]
+    completed(service.source, later(service.source.sessions[behind.id]), behind.id, 2)
+    report = await reconciled(service)
+    said = {drift.subject_id: " ".join(drift.differences) for drift in report.drifts}
+    assert set(said) == {never_heard.id, forgotten.id, behind.id}
+    assert "no CDR" in said[never_heard.id]
+    assert "no session" in said[forgotten.id]
+    assert "revision" in said[behind.id]
