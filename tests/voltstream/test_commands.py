@@ -13,10 +13,10 @@ from voltstream.errors import Usage
 from voltstream.options import duration_s
 
 _NOWHERE = {
-    "database_url": "postgresql://somebody:secret@127.0.0.1:1/none",
-    "rabbitmq_url": "amqp://somebody:secret@127.0.0.1:1/",
+    "database_url": "postgresql://somebody:hunter2@127.0.0.1:1/none",
+    "rabbitmq_url": "amqp://somebody:hunter2@127.0.0.1:1/",
     "kafka_url": "127.0.0.1:1",
-    "redis_url": "redis://:secret@127.0.0.1:1",
+    "redis_url": "redis://:hunter2@127.0.0.1:1",
 }
 _TOKEN_COMMANDS = ("issue", "list", "revoke")
 
@@ -45,7 +45,7 @@ def test_check_validates_and_connects_to_nothing(command: str, monkeypatch: pyte
     shown = CliRunner().invoke(app, [command, "--check", "--json"])
     assert shown.exit_code == 0
     assert json.loads(shown.stdout)["ok"] is True
-    assert "secret" not in shown.output
+    assert "hunter2" not in shown.output
 
 
 def test_a_wrong_setting_is_named_with_its_mend_and_no_traceback() -> None:
@@ -76,7 +76,7 @@ def test_a_dependency_that_is_away_is_one_line() -> None:
     assert (away.returncode, away.stdout) == (1, "")
     assert away.stderr.count("\n") == 1
     assert "PostgreSQL does not answer" in away.stderr
-    assert "secret" not in away.stderr
+    assert "hunter2" not in away.stderr
 
 
 def test_the_doctor_finds_every_server_that_is_away_and_says_the_mend() -> None:
@@ -86,7 +86,7 @@ def test_the_doctor_finds_every_server_that_is_away_and_says_the_mend() -> None:
     wrong = {check["name"]: check["mend"] for check in document["checks"] if not check["ok"]}
     assert set(wrong) == {"postgresql", "clock", "rabbitmq", "kafka", "redis"}
     assert "VOLTSTREAM_REDIS_URL" in wrong["redis"]
-    assert "secret" not in examined.stdout
+    assert "hunter2" not in examined.stdout
     assert not document["ok"]
 
 

@@ -31,7 +31,9 @@ from voltstream.up_tokens import operator_token
 _TIMEOUT_S: Final = 60  # of one answer: the readings of a session of days are some 10 MB
 _DRIFT: Final = 1  # exit code
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check and export what was billed.")
+_EXAMPLE: Final = "Example: voltstream billing reconcile --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z"
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check and export what was billed.", epilog=_EXAMPLE)
 
 
 @app.callback()
@@ -39,7 +41,7 @@ def _billing() -> None:
     """Keeps `reconcile` a command of its own name also while there is no other."""
 
 
-@app.command(epilog="Example: voltstream billing reconcile --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z")
+@app.command(epilog=_EXAMPLE)
 def reconcile(
     start: Annotated[str, typer.Option("--from", metavar="MOMENT", help="began then or later", show_default=False)],
     end: Annotated[str, typer.Option("--to", metavar="MOMENT", help="began before", show_default=False)],
