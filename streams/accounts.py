@@ -145,11 +145,15 @@ def _consume(tariffs: Tariffs, meters: Meters, s: Stretches) -> None:
 
 
 def settled(tariffs: Tariffs, accounts: Accounts) -> tuple[Meters, Costs]:
-    """What each session has used and costs, as if it ended with its newest reading."""
+    """What each session has used and costs, as if it ended with its newest reading.
+
+    Sessions that stay dirty after their rating have been settled by it.
+    """
     lanes, meters = accounts.lanes, accounts.meters.copy()
     before_mwh = lanes.money_mwh()
     after_mwh = lanes.energy_uj() // energy.UJ_PER_MWH
-    rows = np.flatnonzero((meters.tariff != NONE) & (lanes.register_last_mwh != NULL) & (after_mwh > before_mwh))
+    open_end = (meters.tariff != NONE) & (lanes.register_last_mwh != NULL) & (lanes.dirty == 0)
+    rows = np.flatnonzero(open_end & (after_mwh > before_mwh))
     if len(rows):
         nothing = np.full(len(rows), IDLE, np.int64)
         stretches = Stretches(

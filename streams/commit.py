@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streams import events
 from streams.connections import Connection
-from streams.copying import encode
+from streams.copying import encode, encode_arrays
 from streams.effects import Columns, Effects, Refused
 from streams.errors import Fenced
 from streams.events import OutboxRow, SessionRow, Told, WindowRow
@@ -70,6 +70,7 @@ JOIN telemetry.connector AS c ON c.connector_key = asked.connector_key ORDER BY 
 """  # noqa: S608  # the names are a class's
 
 _NO_ID: Final = bytes(16)
+_MERGED_ROWS_MAX: Final = 8_192  # in one statement: what the server holds of it, 2 MB, stays below its work_mem
 _SESSION_IDS_KEPT: Final = 65_536  # of the sessions that were written last: 10 MB
 
 
@@ -122,9 +123,7 @@ def _transact(connection: Connection, flush: Flush) -> None:
         raise Fenced(f"partition {flush.partition}: epoch {flush.epoch} commits {flush.start} to {flush.end}, "
                      f"but the store has epoch, next, commits = {stands}")  # fmt: skip
     effects = flush.effects
-    _copy(connection, READING, READING.name, _sorted(effects.readings))
-    _copy(connection, WINDOW, WINDOW.staging, effects.windows)
-    _copy(connection, SESSION, SESSION.staging, _session_columns(effects))
+    _copy(connection, READING, _sorted(effects.readings))
     told = [*effects.started.tolist(), *effects.completed.tolist()]
     with connection.pipeline():
         _merge(connection, flush)
@@ -139,10 +138,10 @@ def _transact(connection: Connection, flush: Flush) -> None:
         connection.execute("COMMIT")
 
 
-def _copy(connection: Connection, table: Table, target: str, columns: Columns) -> None:
+def _copy(connection: Connection, table: Table, columns: Columns) -> None:
     if not len(columns[table.fields[0].source]):
         return
-    with connection.cursor() as cursor, cursor.copy(table.copy_into(target)) as copy:
+    with connection.cursor() as cursor, cursor.copy(table.copy_into(table.name)) as copy:
         for chunk in encode(table, columns):
             copy.write(chunk)
 
@@ -181,10 +180,8 @@ def _id_bytes(session_key: int) -> bytes:
 
 def _merge(connection: Connection, flush: Flush) -> None:
     effects, partition = flush.effects, flush.partition
-    if len(effects.windows["connector_key"]):
-        connection.execute(_MERGE_WINDOWS)
-    if len(effects.sessions["session_key"]):
-        connection.execute(_MERGE_SESSIONS)
+    _merge_rows(connection, WINDOW, _MERGE_WINDOWS, effects.windows)
+    _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
     if effects.stored or effects.duplicate or effects.quarantined:
         connection.execute(_LEDGER, (effects.stored, effects.duplicate, effects.quarantined, partition))
     if effects.sources:
@@ -195,6 +192,13 @@ def _merge(connection: Connection, flush: Flush) -> None:
     if flush.base:
         connection.execute(_NEW_BASE, (partition,))
     connection.execute(_BODY, (partition, flush.commit, flush.base, flush.body))
+
+
+def _merge_rows(connection: Connection, table: Table, statement: bytes, columns: Columns) -> None:
+    rows = len(columns[table.fields[0].source])
+    for start in range(0, rows, _MERGED_ROWS_MAX):
+        part = {field.source: columns[field.source][start : start + _MERGED_ROWS_MAX] for field in table.fields}
+        connection.execute(statement, encode_arrays(table, part))
 
 
 def _quarantined(refused: Refused) -> tuple[list[Any], ...]:

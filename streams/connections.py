@@ -11,8 +11,8 @@ import psycopg
 from kit.errors import Unavailable
 from kit.masking import mask_secrets
 from kit.postgres import connect_sync, outages
+from streams.copying import BinaryArray, BinaryArrayDumper
 from streams.storage import WRITER_ROLE
-from streams.tables import SESSION, WINDOW
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -21,17 +21,16 @@ _LEASE_S_MAX: Final = 60.0  # every lease is one transaction; the longest, a ful
 # within 30 s when it hangs between two statements. Where it hangs within one, its successor ends it (Store.acquire).
 _SETTINGS: Final = """
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
-SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '60s'; SET jit = off; SET temp_buffers = '32MB';
+SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '60s'; SET jit = off;
 """
 
 
 def open_writer(url: str) -> Connection:
-    """A connection of a worker: autocommit, the writer's role, staging tables made. Raises Unavailable, ConfigError."""
+    """A connection of a worker: autocommit, the writer's role, binary arrays known. Raises Unavailable, ConfigError."""
     connection = connect_sync(url, name="voltstream worker", role=WRITER_ROLE, autocommit=True)
+    connection.adapters.register_dumper(BinaryArray, BinaryArrayDumper)
     with outages():
         connection.execute(_SETTINGS.encode())
-        for table in (WINDOW, SESSION):
-            connection.execute(table.create_staging())
     return connection
 
 

@@ -1,14 +1,17 @@
-"""Columns of numpy into PostgreSQL's binary COPY format, without a Python step per row.
+"""Columns of numpy into PostgreSQL's binary formats, of COPY and of arrays, without a Python step per row.
 
 Measured beside pgpq (Arrow -> binary): byte-identical, 7 to 16 M rows/s against 4 to 5 M, and no Arrow detour.
 Format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
 """
 
+import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 
 from streams.effects import Columns
 from streams.tables import Field, Table
@@ -19,6 +22,22 @@ _ROWS_MAX: Final = 16_384  # a chunk: 2.5 MB of readings, which stay in the proc
 _EPOCH_2000_MS: Final = 946_684_800_000
 _TS_MS_MAX: Final = 8_640_000_000_000_000  # year 275760: inside timestamptz, and x 1,000 inside int64
 _WIDTH: Final = {"int2": 2, "int4": 4, "int8": 8, "timestamptz": 8, "uuid": 16}
+_OID: Final = {"int2": 21, "int4": 23, "int8": 20, "timestamptz": 1_184, "uuid": 2_950, "text": 25}
+_ARRAY_HEADER: Final = struct.Struct(">5i")  # dimensions, whether there are nulls, the elements' type, how many, from 1
+
+
+class BinaryArray(bytes):
+    """A parameter `%b::type[]`."""
+
+
+class BinaryArrayDumper(Dumper):
+    """Sends it as it is; the cast in the statement says what it is."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: Any) -> bytes:
+        """As bytes."""
+        return bytes(obj)
 
 
 def encode(table: Table, columns: Columns) -> Iterator[bytes]:
@@ -34,6 +53,26 @@ def encode(table: Table, columns: Columns) -> Iterator[bytes]:
         end = min(rows, start + _ROWS_MAX)
         yield _encode_rows(table, {field.source: columns[field.source][start:end] for field in table.fields})
     yield _TRAILER
+
+
+def encode_arrays(table: Table, columns: Columns) -> list[BinaryArray]:
+    """The parameters of `table.given`: `columns` as in `encode`, at least one row. Raises ValueError as it does."""
+    return [_encode_array(field, columns[field.source]) for field in table.fields]
+
+
+def _encode_array(field: Field, values: NDArray[np.generic]) -> BinaryArray:
+    layout = np.dtype(_parts(field, values))
+    out = np.zeros(len(values), layout)
+    out[f"{field.name} value"] = _on_the_wire(field, values)
+    width = layout[f"{field.name} value"].itemsize
+    used, absent = _lengths(field, values, width)
+    out[f"{field.name} length"] = used
+    header = _ARRAY_HEADER.pack(1, absent is not None, _OID[field.type], len(values), 1)
+    if absent is None:
+        return BinaryArray(header + out.tobytes())
+    kept = np.ones((len(values), layout.itemsize), np.bool_)
+    kept[:, -width:] = ~absent
+    return BinaryArray(header + out.view(np.uint8).reshape(len(values), -1)[kept].tobytes())
 
 
 def _encode_rows(table: Table, columns: Columns) -> bytes:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.quality import Quality
-from streams.accounts import Accounts, Figures, Readings, advance
+from streams.accounts import Accounts, Figures, Readings, advance, settled
 from streams.effects import NULL_I32
 from streams.kernels.energy import Lanes, Samples
 from streams.kernels.runs import FAR, I64, NULL, distinct, runs_of
@@ -61,7 +61,7 @@ def rate_again(
     lane = np.searchsorted(keys, column["session_key"])
     ends = np.array([members.closed[key].end_ms if key in members.closed else FAR for key in keys.tolist()], np.int64)
     inside = np.flatnonzero(column["ts_ms"] <= ends[lane])
-    by_time = ("power_mw", "energy_mwh", "seq", "ts_ms")  # least significant first
+    by_time = ("status", "current_ma", "power_mw", "energy_mwh", "seq", "ts_ms")  # least significant first
     order = inside[np.lexsort((*(column[name][inside] for name in by_time), lane[inside]))]
     runs = runs_of(lane[order])
     slot_of = {int(state.open_key[slot]): slot for slot in distinct(rows.slot, state.slots).tolist()}
@@ -72,6 +72,7 @@ def rate_again(
     samples = Samples(*(column[name][order] for name in _READ[:4]))
     readings = Readings(samples, column["current_ma"][order], column["status"][order])
     advance(state.tariffs, accounts, readings, runs, power_max_mw, final=True)
+    accounts.lanes.dirty[:] = 0  # what it left out (a second reading of one moment and seq) is left out for good
     speaking = (column["flags"][order] & ~np.int64(Quality.ESTIMATED)) != 0
     flagged = np.bincount(lane[order][speaking], minlength=len(keys))
 
@@ -132,10 +133,12 @@ def _rebase(state: PartitionState, slot: I64, rated: Accounts, row: I64) -> None
     a reading out of order can bring about), it goes on judging so, and the session stays to be rated again."""
     running = state.lanes(slot)
     agrees = all(getattr(running, name)[0] == getattr(rated.lanes, name)[row[0]] for name in Lanes.CARRIED)
-    state.put_accounts(slot, rated, row)
     if agrees:
-        state.dirty[slot] = 0
+        state.put_accounts(slot, rated, row)
         return
+    meters, _ = settled(state.tariffs, rated.at(row))
+    rated.meters.put(row, meters)
+    state.put_accounts(slot, rated, row)
     for name in Lanes.CARRIED:
         getattr(state, name)[slot] = getattr(running, name)
-    state.dirty[slot] = 1
+    state.dirty[slot] = 1  # also: its meters are settled, by the registers that the rating ended with

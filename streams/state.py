@@ -52,6 +52,7 @@ _SCALARS: Final[dict[str, int]] = {
     "held_ma": NULL,
     "held_kind": CHARGING,
     **dict.fromkeys(("last_energy", "last_time", "flat"), NONE),
+    "metered_from_ms": 0,
     "told_micros": 0,  # incl. VAT, as told last
 }
 _CLOSED: Final = tuple(
@@ -130,6 +131,7 @@ class PartitionState:
     open_tariff: I64
     held_ma: I64
     held_kind: I8
+    metered_from_ms: I64
     told_micros: I64
     last_energy: I16
     last_time: I16
@@ -226,12 +228,12 @@ class PartitionState:
         tariff_key, volume = self.open_tariff[slots], self.volume[slots]
         meters = Meters(
             tariff=self.tariffs.places(tariff_key),
-            start_ms=self.open_start_ms[slots],
+            start_ms=self.metered_from_ms[slots],  # not open_start_ms, which may be the next session's by now
             last_energy=self.last_energy[slots].astype(np.int64),
             last_time=self.last_time[slots].astype(np.int64),
             flat=self.flat[slots].astype(np.int64),
             volume=volume,
-            since_ms=np.where(volume != 0, self.since_ms[slots], FAR),
+            since_ms=np.where(self.since_ms[slots] != 0, self.since_ms[slots], FAR),
         )
         return Accounts(
             self.lanes(slots), tariff_key, self.held_ma[slots], self.held_kind[slots].astype(np.int64), meters
@@ -242,7 +244,7 @@ class PartitionState:
         self.put_lanes(slots, accounts.lanes, rows)
         meters = accounts.meters
         self._widen(meters.volume.shape[1])
-        self.open_tariff[slots] = accounts.tariff_key[rows]
+        self.open_tariff[slots], self.metered_from_ms[slots] = accounts.tariff_key[rows], meters.start_ms[rows]
         self.held_ma[slots], self.held_kind[slots] = accounts.held_ma[rows], accounts.held_kind[rows]
         for name in ("last_energy", "last_time", "flat"):
             getattr(self, name)[slots] = getattr(meters, name)[rows]
@@ -250,8 +252,10 @@ class PartitionState:
         slots, rows = slots[priced], rows[priced]
         if len(slots):
             width = meters.volume.shape[1]
-            self.volume[slots] = 0  # of an earlier session with a longer tariff
-            self.volume[slots, :width], self.since_ms[slots, :width] = meters.volume[rows], meters.since_ms[rows]
+            self.volume[slots] = self.since_ms[slots] = 0  # of an earlier session with a longer tariff
+            since_ms = meters.since_ms[rows]
+            self.volume[slots, :width] = meters.volume[rows]
+            self.since_ms[slots, :width] = np.where(since_ms == FAR, 0, since_ms)
 
     def new_session_key(self) -> int:
         """The next session key: above 0, unique for ever."""

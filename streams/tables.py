@@ -1,4 +1,4 @@
-"""The tables that a commit fills by COPY: their columns, and the SQL that follows from them.
+"""The tables that a commit fills: their columns, and the SQL that follows from them.
 
 Effects name columns with their unit (`ts_ms`), tables by their type (`ts timestamptz`); the names differ in that only.
 """
@@ -44,14 +44,13 @@ class Table:
         return ", ".join(field.name for field in self.fields)
 
     @property
-    def staging(self) -> str:
-        """The temporary table that rows go through on their way to being merged."""
-        return f"staged_{self.name.rpartition('.')[2]}"
+    def given(self) -> str:
+        """SQL: rows that come as parameters, a binary array a column.
 
-    def create_staging(self) -> bytes:
-        """SQL: the temporary table of this connection, emptied at every commit."""
-        columns = ", ".join(f"{field.name} {field.type}" for field in self.fields)
-        return f"CREATE TEMP TABLE IF NOT EXISTS {self.staging} ({columns}) ON COMMIT DELETE ROWS".encode()
+        Beside a temporary table that COPY fills this saves two round trips, and the server the time to write it, to
+        read it and to empty it: a third of what merging a window costs.
+        """
+        return f"unnest({', '.join(f'%b::{field.type}[]' for field in self.fields)}) AS given ({self.columns})"
 
     def copy_into(self, target: str) -> bytes:
         """SQL: binary COPY of all fields into `target`."""
@@ -101,11 +100,11 @@ SESSION: Final = Table(
 
 
 def merge_windows() -> bytes:
-    """SQL: add the staged rows to the stored ones, as effects.WINDOW_COLUMNS says."""
+    """SQL: add the given rows to the stored ones, as effects.WINDOW_COLUMNS says."""
     names = [field.name for field in WINDOW.fields if field.name not in _WINDOW_KEY]
     changes = ", ".join(["revision = w.revision + 1", *(f"{name} = {_merged(name)}" for name in names)])
     return (
-        f"INSERT INTO telemetry.window_1m AS w ({WINDOW.columns}) SELECT {WINDOW.columns} FROM {WINDOW.staging} "  # noqa: S608
+        f"INSERT INTO telemetry.window_1m AS w ({WINDOW.columns}) SELECT {WINDOW.columns} FROM {WINDOW.given} "  # noqa: S608
         f"ON CONFLICT ({', '.join(_WINDOW_KEY)}) DO UPDATE SET {changes}"
     ).encode()
 
@@ -124,13 +123,13 @@ def _merged(name: str) -> str:
 
 
 def merge_sessions() -> bytes:
-    """SQL: the staged rows replace the stored ones; a name once known stays."""
+    """SQL: the given rows replace the stored ones; a name once known stays."""
     names = [field.name for field in SESSION.fields if field.name not in ("session_key", "id", "session_id")]
     changes = ", ".join(
         [*(f"{name} = excluded.{name}" for name in names), "session_id = coalesce(excluded.session_id, s.session_id)"]
     )
     return (
-        f"INSERT INTO telemetry.session AS s ({SESSION.columns}) SELECT {SESSION.columns} FROM {SESSION.staging} "  # noqa: S608
+        f"INSERT INTO telemetry.session AS s ({SESSION.columns}) SELECT {SESSION.columns} FROM {SESSION.given} "  # noqa: S608
         f"ON CONFLICT (session_key) DO UPDATE SET {changes}"
     ).encode()
 

@@ -154,7 +154,8 @@ class Tariffs:
         for place, compiled in enumerate(self._compiled):
             thresholds = _thresholds(compiled, kind)
             follows = kind == CALENDAR and compiled.by_calendar
-            constant.append(not follows and len(thresholds) == 1)
+            everything = (1 << len(compiled.restrictions)) - 1
+            constant.append(not follows and all(mask & everything == everything for _, mask in thresholds))
             if follows:
                 for packed in spans.get(place, ()):
                     moments, found = self._spans[packed]

@@ -22,7 +22,7 @@ class TimeStretch:
 
 @dataclass(frozen=True, slots=True)
 class EnergyStretch:
-    """Energy that is spread evenly over its time; without length it comes at once. Power and current as it ended."""
+    """Energy that is spread evenly over its time; without length it comes at once. Power and current as it ends."""
 
     start_ms: int
     end_ms: int

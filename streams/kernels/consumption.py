@@ -122,7 +122,7 @@ def _rows_of(meters: Meters, s: Stretches, rows: I64, at_ms: I64, *, energy: boo
         kind=s.kind[rows],
         power_mw=s.power_mw[rows],
         current_ma=s.current_ma[rows],
-        counts_mwh=closes & energy,
+        counts_mwh=closes & (s.after_mwh[rows] > before_mwh) & energy,
         counts_ms=np.full(len(rows), time),
     )
 
@@ -187,6 +187,7 @@ class _Used:
     elements: Masks
     at_ms: I64
     kind: I64
+    draws: Bools  # of a stretch with energy, were the piece's own less than a mWh
     mwh: I64
     ms: I64  # NONE: the first reading, only for FLAT
 
@@ -199,6 +200,7 @@ def _used(p: _Pieces, elements: Masks, end_ms: I64, end_mwh: I64, number: int) -
         elements=elements,
         at_ms=p.at_ms,
         kind=p.kind,
+        draws=p.counts_mwh,
         mwh=np.where(p.counts_mwh, end_mwh - p.at_mwh, 0),
         ms=np.where(p.counts_ms, end_ms - p.at_ms, 0),
     )
@@ -215,12 +217,13 @@ def _at_the_first_reading(book: Book, meters: Meters, s: Stretches) -> _Used:
     zero = np.zeros(len(chosen), np.int64)
     tariff = meters.tariff[session]
     elements, _ = _elements(book, tariff, (ts_ms, zero, zero, s.power_mw[chosen], s.current_ma[chosen]))
-    return _Used(chosen << (_ROUND_BITS + 1), session, tariff, elements, ts_ms, s.kind[chosen], zero, zero + NONE)
+    key, kind = chosen << (_ROUND_BITS + 1), s.kind[chosen]
+    return _Used(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)
 
 
 def _account(book: Book, meters: Meters, used: _Used) -> None:
     """Add it to the meters."""
-    _count(book, meters, used, ENERGY, used.mwh, used.mwh > 0, meters.last_energy)
+    _count(book, meters, used, ENERGY, used.mwh, used.draws, meters.last_energy)
     dimension = _DIMENSION_OF[used.kind]
     timed = used.ms > 0
     last_time = np.full(len(meters.tariff), NONE)
@@ -247,6 +250,9 @@ def _count(
     cell = session * meters.volume.shape[1] + component
     np.add.at(meters.volume.reshape(-1), cell, volume[rows])
     np.minimum.at(meters.since_ms.reshape(-1), cell, used.at_ms[rows])
+    some = volume[rows] > 0
+    if not some.all():
+        session, key, component = session[some], key[some], component[some]
     newest = np.full(len(meters.tariff), NONE) if last_key is None else last_key
     np.maximum.at(newest, session, key)
     latest = key == newest[session]

@@ -6,23 +6,27 @@ import numpy as np
 import psycopg
 import pytest
 
-from streams.copying import encode
+from streams.copying import BinaryArray, BinaryArrayDumper, encode, encode_arrays
 from streams.effects import NULL_I64, READING_COLUMNS
 from streams.tables import READING, SESSION, WINDOW, Table
 from tests.streams.making import T0_MS, columns, random_readings, sessions, windows_of
 
 
 def through_postgres(url: str, table: Table, values: dict[str, Any]) -> list[list[Any]]:
-    """By columns, moments as ms."""
+    """By columns, moments as ms: what COPY stores, which is what arrays say."""
     shown = [
         f"(extract(epoch FROM {f.name}) * 1000)::bigint" if f.type == "timestamptz" else f.name for f in table.fields
     ]
     with psycopg.connect(url) as connection:
-        connection.execute(table.create_staging())
-        with connection.cursor() as cursor, cursor.copy(table.copy_into(table.staging)) as copy:
+        fields = ", ".join(f"{field.name} {field.type}" for field in table.fields)
+        connection.execute(f"CREATE TEMP TABLE copied ({fields})".encode())
+        with connection.cursor() as cursor, cursor.copy(table.copy_into("copied")) as copy:
             for chunk in encode(table, values):
                 copy.write(chunk)
-        rows = connection.execute(f"SELECT {', '.join(shown)} FROM {table.staging}".encode()).fetchall()
+        rows = connection.execute(f"SELECT {', '.join(shown)} FROM copied".encode()).fetchall()
+        connection.adapters.register_dumper(BinaryArray, BinaryArrayDumper)
+        given = f"SELECT {', '.join(shown)} FROM {table.given}".encode()
+        assert connection.execute(given, encode_arrays(table, values)).fetchall() == rows
     return [list(column) for column in zip(*rows, strict=True)]
 
 

@@ -105,19 +105,26 @@ def _received(arrived: list[Reading], i: int) -> int:
     return received_ms
 
 
-def run(frames: list[Frame], cuts: list[int], *, reload: bool = False) -> tuple[MemoryStore, PartitionState]:
+def run(
+    frames: list[Frame],
+    cuts: list[int],
+    *,
+    reload: bool = False,
+    store: MemoryStore | None = None,
+    params: StepParams = PARAMS,
+) -> tuple[MemoryStore, PartitionState]:
     """Feed the frames in steps that end at these frame numbers."""
-    store, state, bodies = MemoryStore(), PartitionState.fresh(0), []
+    store, state, bodies = store or MemoryStore(), PartitionState.fresh(0), []
     edges = sorted({0, len(frames), *(cut % (len(frames) + 1) for cut in cuts)})
     for start, stop in itertools.pairwise(edges):
         part = frames[start:stop]
-        store.apply(step(state, part, part[-1][0].received_ms, AsLookup(store), PARAMS))
+        store.apply(step(state, part, part[-1][0].received_ms, AsLookup(store), params))
         bodies.append(state.take_patch())
         if reload:
             state = PartitionState.load(0, bodies)
             state.connector_key[: state.slots] = store.connector_keys(0, state.directory.connectors())
     for _ in range(3):  # rows of running sessions may wait for a later step
-        store.apply(step(state, [], frames[-1][0].received_ms, AsLookup(store), PARAMS))
+        store.apply(step(state, [], frames[-1][0].received_ms, AsLookup(store), params))
     return store, state
 
 

@@ -1,0 +1,111 @@
+"""One truth for money: the cost kernel, wherever the stream is cut and however readings are ordered, comes to what the
+independent rating in whole numbers makes of the stored readings (docs/adr/0009), to the last micro-unit."""
+
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from billing.rating import StoredReading, rate_readings
+from schemas.reading import SessionEvent
+from schemas.tariff import Tariff
+from streams.effects import NULL_I32, NULL_I64, StepParams
+from streams.kernels.sessions import EndReason
+from streams.tariff_version import TariffVersion
+from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
+from tests.streams.memory_store import MemoryStore
+from tests.streams.reference import Reading
+from tests.streams.test_step_laws import PARAMS, frames_of, run, streams
+
+CUTS = st.lists(st.integers(0, 99), max_size=4)
+
+
+def version_of(key: int, zone: str, tariff: Tariff) -> TariffVersion:
+    return TariffVersion.of(key, UUID(int=key), zone, tariff.model_dump_json(exclude_none=True))
+
+
+def arrivals(session: Session) -> list[Reading]:
+    """The session's readings in the order they are given in, as station A sends them."""
+    now_ms = max(reading.ts_ms for reading in session.readings) + 5_000
+    return [
+        {
+            "station_id": "A", "connector_id": 1, "session_id": "tx", "boot": None, "seq": r.seq, "ts_ms": r.ts_ms,
+            "energy_mwh": r.energy_mwh, "power_mw": r.power_mw, "voltage_mv": None, "current_ma": r.current_ma,
+            "temperature_mc": None, "soc_mpct": None, "status": r.status, "session_event": SessionEvent.NONE,
+            "received_ms": now_ms,
+        }
+        for r in session.readings
+    ]  # fmt: skip
+
+
+def check(store: MemoryStore, params: StepParams) -> int:
+    """Every session that is stored costs what its stored readings cost. Returns how many had a tariff."""
+    versions = {version.key: version for of_station in store.tariffs.values() for _, version in of_station}
+    priced = 0
+    for key, row in store.sessions.items():
+        if row["tariff_key"] == NULL_I64:
+            assert row["cost_incl_micros"] == NULL_I64
+            continue
+        version = versions[row["tariff_key"]]
+        explicit = row["end_reason"] in (EndReason.ENDED, EndReason.FREED)
+        consumption, rated = rate_readings(
+            version.tariff, ZoneInfo(version.time_zone), stored(store, key), row["ended_ms"] if explicit else None,
+            params.power_max_mw,
+        )  # fmt: skip
+        if row["end_reason"] != EndReason.OPEN:
+            used = sorted(store.consumption[key])
+            assert [tuple(one) for one in used] == [
+                (c.element, c.dimension.value, c.volume, c.since_ms, c.last)
+                for c in sorted(consumption, key=lambda c: (c.element, c.dimension.value))
+            ]
+        assert (row["cost_excl_micros"], row["cost_incl_micros"]) == (rated.total_excl_micros, rated.total_incl_micros)
+        parts = dict.fromkeys((line.dimension for line in rated.lines), 0)
+        for line in rated.lines:
+            parts[line.dimension] += line.amount_excl_micros
+        for name, dimension in (("energy", "ENERGY"), ("time", "TIME"), ("parking", "PARKING_TIME"), ("flat", "FLAT")):
+            assert row[f"cost_{name}_micros"] == parts.get(dimension, 0), name
+        priced += 1
+    return priced
+
+
+def stored(store: MemoryStore, session_key: int) -> list[StoredReading]:
+    def known(value: int) -> int | None:
+        return None if value in (NULL_I64, NULL_I32) else value
+
+    return [
+        StoredReading(
+            ts_ms=r["ts_ms"], seq=known(r["seq"]), energy_mwh=known(r["energy_mwh"]), power_mw=known(r["power_mw"]),
+            current_ma=known(r["current_ma"]), status=r["status"],
+        )
+        for r in store.readings
+        if r["session_key"] == session_key
+    ]  # fmt: skip
+
+
+@given(tariffs(), sessions(), CUTS, CUTS, st.booleans())
+def test_a_session_costs_what_its_readings_cost_however_they_come(
+    tariff: Tariff, session: Session, frame_cuts: list[int], step_cuts: list[int], reload: bool
+) -> None:
+    store = MemoryStore()
+    store.tariffs["A"] = [(0, version_of(1, session.zone.key, tariff))]
+    params = StepParams(power_max_mw=session.power_max_mw)
+    run(frames_of(arrivals(session), frame_cuts), step_cuts, reload=reload, store=store, params=params)
+    priced = check(store, params)
+    event(f"{priced} sessions")
+
+
+@given(streams(), st.lists(tariffs(), min_size=1, max_size=3), st.sampled_from(sorted(MOMENTS)), CUTS, CUTS, st.data())
+def test_any_readings_of_any_sessions_cost_what_they_say(
+    arrived: list[Reading], versions: list[Tariff], zone: str, frame_cuts: list[int], step_cuts: list[int], data: Any
+) -> None:
+    store = MemoryStore()
+    first_ms = min(reading["ts_ms"] for reading in arrived)
+    for station in ("A", "B"):
+        since = [first_ms + data.draw(st.integers(-60_000, 200_000)) for _ in versions]
+        keys = range(1, len(versions) + 1) if station == "A" else range(11, len(versions) + 11)
+        published = zip(sorted(since), keys, versions, strict=True)
+        store.tariffs[station] = [(since_ms, version_of(key, zone, tariff)) for since_ms, key, tariff in published]
+    run(frames_of(arrived, frame_cuts), step_cuts, store=store)
+    event(f"{check(store, PARAMS)} priced sessions")
