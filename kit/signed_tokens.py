@@ -78,6 +78,11 @@ class SignedTokens:
         key_file = Path(settings.jwt_key_file)
         return cls(key_file, clock, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
 
+    @property
+    def algorithm(self) -> str:
+        """The one that they must be signed with."""
+        return self._key.algorithm
+
     def verify(self, token: str) -> tuple[Principal, ...]:
         """Who it speaks for, once for every role that is a kind of ours. Raises Untrusted."""
         token_hash = hashlib.sha256(token.encode()).digest()

@@ -12,6 +12,7 @@ from kit.kafka import partitions_of
 from kit.masking import mask_secrets
 from kit.postgres import connect_sync, outages
 from kit.settings import Settings
+from kit.signed_tokens import SignedTokens
 from schemas.topics import READINGS_TOPIC
 from streams.storage import check_partitions, stored_partitions
 from voltstream.database import statuses
@@ -23,6 +24,8 @@ async def examine(settings: Settings, clock: Clock) -> list[Check]:
     """Everything these settings depend on, what is wrong with it and how to mend that. Raises nothing."""
     checks = await run_checks(settings, clock)
     well = {check.name for check in checks if check.ok}
+    if settings.jwt_key_file:
+        checks.append(_signed_tokens(settings, clock))
     url = settings.database_url or running_url(settings.data_dir)
     if not settings.database_url:
         checks.append(await asyncio.to_thread(_data_dir, settings, url is not None))
@@ -31,6 +34,14 @@ async def examine(settings: Settings, clock: Clock) -> list[Check]:
     if "kafka" in well:
         checks.append(await _topic(settings))
     return checks
+
+
+def _signed_tokens(settings: Settings, clock: Clock) -> Check:
+    try:
+        signed = SignedTokens.of(settings, clock)
+    except ConfigError as error:
+        return Check("signed tokens", False, str(error), "set VOLTSTREAM_JWT_KEY_FILE to a file that holds such a key")
+    return Check("signed tokens", True, f"believed when signed with {signed.algorithm}" if signed else "none count")
 
 
 def _data_dir(settings: Settings, running: bool) -> Check:

@@ -108,7 +108,7 @@ _TAKE: Final = "UPDATE charging.request SET session_id = $2, completed_at = $3 W
 _COUNT: Final = "UPDATE charging.session SET assignment = assignment + 1 WHERE id = $1 RETURNING assignment"
 _FORGET: Final = """
 DELETE FROM charging.session AS s
-WHERE s.heard_at < now() - make_interval(days => $1) AND s.ended_at IS NOT NULL
+WHERE s.heard_at < now() - make_interval(days => $1) AND s.ended_at IS NOT NULL AND s.assignment = 0
   AND NOT EXISTS (SELECT FROM charging.request AS r WHERE r.session_id = s.id)
 """
 
@@ -289,5 +289,5 @@ async def assign(connection: Transaction, claims: Sequence[Claim]) -> dict[UUID,
 
 
 async def forget_unasked(connection: Transaction) -> None:
-    """Delete ended sessions that nobody had asked for, KEEP_DAYS after they were heard of."""
+    """Delete ended sessions that never were anybody's, KEEP_DAYS after they were heard of."""
     await connection.execute(_FORGET, KEEP_DAYS)

@@ -1,0 +1,22 @@
+"""The doctor looks at the key that signed tokens are verified with."""
+
+from pathlib import Path
+
+import pytest
+
+from kit.clock import SystemClock
+from kit.settings import load_settings
+from voltstream.doctor import examine
+
+
+@pytest.mark.parametrize(("content", "ok", "says"), [(b"x" * 32, True, "HS256"), (b"short", False, "a secret of 5")])
+async def test_the_doctor_tells_a_key_that_signed_tokens_can_be_verified_with(
+    tmp_path: Path, content: bytes, ok: bool, says: str
+) -> None:
+    (tmp_path / "key").write_bytes(content)
+    nowhere = dict.fromkeys(("database_url", "rabbitmq_url", "kafka_url", "redis_url"), "")
+    settings = load_settings(jwt_key_file=str(tmp_path / "key"), data_dir=tmp_path / "data", **nowhere)
+    checks = {check.name: check for check in await examine(settings, SystemClock())}
+    assert checks["signed tokens"].ok == ok
+    assert says in checks["signed tokens"].detail
+    assert ok or "VOLTSTREAM_JWT_KEY_FILE" in checks["signed tokens"].mend
