@@ -83,9 +83,12 @@ def test_between_registers_is_their_difference_whatever_the_power_was() -> None:
 def test_readings_without_a_register_do_not_cut_the_energy_between_registers() -> None:
     used, _ = usage_of([at(0, 100, 6), at(30, power=30), at(60, 110)])
     assert energies(used) == [(0, 60, 10 * KWH)]
-    energy = used.steps[-1].energy
-    assert energy is not None
-    assert energy.power_mw == 6 * KW  # as the stretch began
+
+
+def test_a_stretch_of_energy_has_what_was_held_before_its_reading_and_the_last_what_is_held_after_it() -> None:
+    used, _ = usage_of([at(0, 100, 6), at(30, power=30), at(60, 110, 40), at(90, power=7), at(120, power=8)])
+    parts = [step.energy for step in used.steps if step.energy is not None]
+    assert [(part.power_mw, part.energy_mwh) for part in parts] == [(30 * KW, 10 * KWH), (8 * KW, 23_500_000)]
 
 
 def test_before_the_first_register_and_after_the_last_energy_is_integrated() -> None:
