@@ -41,7 +41,7 @@ def explanation_of(
         readings=len(stored.readings),
         periods=[_period(step) for step in steps[:PERIODS_MAX]],
         periods_left_out=max(len(steps) - PERIODS_MAX, 0),
-        left_out=[_left_out(stored, one) for one in derived.left_out[:LEFT_OUT_MAX]],
+        left_out=sorted((_left_out(stored, one) for one in derived.left_out), key=lambda one: one.ts)[:LEFT_OUT_MAX],
         consumption=[
             Used(
                 element=used.element,

@@ -170,7 +170,9 @@ class Explanation(_Answer):
     agrees: bool = Field(description="what follows from the readings today is what the document says")
     differences: list[str] = Field(description="where it is not: which figure, stored and computed")
     tariff_version: UUID
-    tariff: dict[str, object] = Field(description="OCPI Tariff, as it was in force when the charge began")
+    tariff: dict[str, object] = Field(
+        description="OCPI Tariff, as it was in force when the charge began; numbers that are not whole as text"
+    )
     time_zone: str
     readings: int
     periods: list[Period]
