@@ -57,7 +57,8 @@ SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %b::bytea[])
 _TOLD_SESSIONS: Final = """
 SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id,
     (extract(epoch FROM s.started_at) * 1000)::bigint, (extract(epoch FROM s.ended_at) * 1000)::bigint,
-    s.end_reason, s.energy_uj, s.integrated_uj, s.readings, s.flagged, s.revision
+    s.end_reason, s.energy_uj, s.integrated_uj, s.readings, s.flagged, s.revision,
+    s.tariff_key, s.cost_excl_micros, s.cost_incl_micros
 FROM unnest(%s::bigint[]) WITH ORDINALITY AS asked (session_key, place)
 JOIN telemetry.session AS s USING (session_key) JOIN telemetry.connector AS c USING (connector_key) ORDER BY asked.place
 """
@@ -129,7 +130,7 @@ def _transact(connection: Connection, flush: Flush) -> None:
         _merge(connection, flush)
         sessions = connection.execute(_TOLD_SESSIONS, (told,)) if told else None
         windows = _read_windows(connection, effects.emit)
-        if sessions is None and windows is None:
+        if sessions is None and windows is None and not effects.costs:
             connection.execute("COMMIT")
             return
     rows = _outbox(flush, sessions, windows)
@@ -165,7 +166,9 @@ def _session_columns(effects: Effects) -> Columns:
         "session_id": _texts(names),
         "tariff_version": np.frombuffer(b"".join(_NO_ID if v is None else v.id.bytes for v in versions), "V16"),
         "currency": _texts([b"" if v is None else v.tariff.currency.encode() for v in versions]),
-        "consumption": _texts([b"" if used is None else msgspec.json.encode(used) for used in consumed]),
+        "consumption": _texts(
+            [b"" if used is None else msgspec.json.encode(events.consumption_of(used)) for used in consumed]
+        ),
     }
 
 
@@ -233,10 +236,13 @@ def _outbox(
         found = [SessionRow(*row) for row in sessions.fetchall()]
         started = len(flush.effects.started)
         rows += [events.session_started(row, flush.told) for row in found[:started]]
-        rows += [events.session_completed(row, flush.told) for row in found[started:]]
+        rows += [
+            events.session_completed(row, events.pricing_of(row, flush.effects), flush.told) for row in found[started:]
+        ]
     if windows is not None:
         told = [WindowRow(*row) for row in windows.fetchall()]
         rows += events.telemetry_aggregated(flush.partition, flush.commit, told, flush.told)
+    rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.told)
     return rows
 
 

@@ -3,7 +3,7 @@
 Event ids follow from what the event says, so the same news has the same id however often it is told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
@@ -12,19 +12,34 @@ import msgspec
 
 from kit.clock import format_rfc3339
 from schemas.events import (
+    Consumption,
     Envelope,
     EventMetadata,
+    Money,
+    Pricing,
     SessionCompleted,
+    SessionCost,
+    SessionCostUpdated,
     SessionStarted,
     TelemetryAggregated,
     WindowAggregate,
 )
 from schemas.reading import MILLI
-from schemas.topics import DIRECT_EXCHANGE, SESSION_COMPLETED, SESSION_STARTED, TELEMETRY_AGGREGATED
+from schemas.topics import (
+    DIRECT_EXCHANGE,
+    SESSION_COMPLETED,
+    SESSION_COST_UPDATED,
+    SESSION_STARTED,
+    TELEMETRY_AGGREGATED,
+)
+from streams.effects import CostNews, Effects, Used
+from streams.identity import session_uuid
 from streams.kernels.sessions import EndReason
+from streams.tariff_version import TariffVersion
 
 SOURCE: Final = "streams"
 WINDOWS_PER_EVENT_MAX: Final = 1_000  # ~300 B each: one event stays below 300 kB
+SESSIONS_PER_EVENT_MAX: Final = 500  # ~350 B each: one event stays below 200 kB
 _UJ_PER_WH: Final = 3_600_000_000
 _NAMESPACE: Final = UUID("0f6f2b61-6a0e-4a4e-9a53-7c0a4f8e2d10")
 _EXPLICIT: Final = (EndReason.ENDED, EndReason.FREED)  # the others are our conclusion: the session's end is estimated
@@ -46,6 +61,9 @@ class SessionRow(NamedTuple):
     readings: int
     flagged: int
     revision: int
+    tariff_key: int | None
+    excl_vat_micros: int | None
+    incl_vat_micros: int | None
 
 
 class WindowRow(NamedTuple):
@@ -101,7 +119,39 @@ def session_started(row: SessionRow, told: Told) -> OutboxRow:
     return _event(SESSION_STARTED, f"{row.id}", payload, told)
 
 
-def session_completed(row: SessionRow, told: Told) -> OutboxRow:
+def consumption_of(used: Sequence[Used]) -> list[Consumption]:
+    """As it is told and stored."""
+    return [
+        Consumption(
+            element=one.element,
+            dimension=one.dimension,
+            volume=one.volume,
+            since=format_rfc3339(one.since_ms),
+            last=one.last,
+        )
+        for one in used
+    ]
+
+
+def pricing_of(row: SessionRow, effects: Effects) -> Pricing | None:
+    """How a completed session is priced; None without a tariff."""
+    if row.tariff_key is None or row.excl_vat_micros is None or row.incl_vat_micros is None:
+        return None
+    version = effects.tariffs[row.tariff_key]
+    return Pricing(
+        version=version.id,
+        time_zone=version.time_zone,
+        tariff=version.document,
+        consumption=consumption_of(effects.consumption[row.session_key]),
+        cost=Money(
+            currency=version.tariff.currency,
+            excl_vat_micros=row.excl_vat_micros,
+            incl_vat_micros=row.incl_vat_micros,
+        ),
+    )
+
+
+def session_completed(row: SessionRow, pricing: Pricing | None, told: Told) -> OutboxRow:
     """session.completed.v1. Raises ValueError for a session that is open."""
     if row.ended_ms is None:
         raise ValueError(f"session {row.session_key} is open")
@@ -120,8 +170,43 @@ def session_completed(row: SessionRow, told: Told) -> OutboxRow:
         readings=row.readings,
         flagged=row.flagged,
         revision=row.revision,
+        pricing=pricing,
     )
     return _event(SESSION_COMPLETED, f"{row.id}/{row.revision}", payload, told)
+
+
+def session_cost_updated(partition: int, commit: int, effects: Effects, told: Told) -> list[OutboxRow]:
+    """session.cost_updated.v1, as many as the sessions need."""
+    chunks = [
+        effects.costs[at : at + SESSIONS_PER_EVENT_MAX] for at in range(0, len(effects.costs), SESSIONS_PER_EVENT_MAX)
+    ]
+    return [
+        _event(
+            SESSION_COST_UPDATED,
+            f"{partition}/{commit}/{number}",
+            SessionCostUpdated(partition=partition, sessions=[_cost(news, effects.tariffs) for news in chunk]),
+            told,
+        )
+        for number, chunk in enumerate(chunks)
+    ]
+
+
+def _cost(news: CostNews, tariffs: Mapping[int, TariffVersion]) -> SessionCost:
+    version = tariffs[news.tariff_key]
+    return SessionCost(
+        id=session_uuid(news.session_key),
+        station_id=news.station_id,
+        connector_id=news.connector_id,
+        session_id=news.session_id,
+        as_of=format_rfc3339(news.as_of_ms),
+        energy_uj=news.energy_uj,
+        version=version.id,
+        cost=Money(
+            currency=version.tariff.currency,
+            excl_vat_micros=news.excl_vat_micros,
+            incl_vat_micros=news.incl_vat_micros,
+        ),
+    )
 
 
 def telemetry_aggregated(partition: int, commit: int, rows: Sequence[WindowRow], told: Told) -> list[OutboxRow]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from schemas.quality import names_of
 from schemas.reading import MILLI, STATUS_LABELS
+from schemas.tariff import MICROS
+from streams.accounts import Accounts, cost_columns, settled
 from streams.identity import session_uuid
 from streams.kernels.runs import I64, NULL
 from streams.state import LIVE_QUANTITIES, PartitionState
@@ -18,6 +20,17 @@ _SESSIONS_KEPT: Final = 65_536  # ids of those that were shown last: 10 MB
 _FLAGS_KEPT: Final = 256  # every combination there is
 
 
+class _Cost(msgspec.Struct, gc=False):
+    currency: str
+    excl_vat: str
+    incl_vat: str
+    energy: str
+    time: str
+    parking: str
+    flat: str
+    tariff_version: str
+
+
 class _Session(msgspec.Struct, gc=False):
     id: str
     session_id: str | None
@@ -25,6 +38,7 @@ class _Session(msgspec.Struct, gc=False):
     energy_wh: float
     estimated: bool
     readings: int
+    cost: _Cost | None
 
 
 class _Document(msgspec.Struct, gc=False):
@@ -72,7 +86,8 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
 
 def _sessions(state: PartitionState, slots: I64) -> Iterator[_Session | None]:
     """The open session of each slot."""
-    lanes = state.lanes(slots)
+    accounts = state.accounts(slots)
+    lanes = accounts.lanes
     columns = (
         slots.tolist(),
         state.open_key[slots].tolist(),
@@ -80,11 +95,33 @@ def _sessions(state: PartitionState, slots: I64) -> Iterator[_Session | None]:
         [energy_uj / UJ_PER_WH for energy_uj in lanes.energy_uj().tolist()],
         (lanes.integrated_uj() != 0).tolist(),
         lanes.readings.tolist(),
+        _costs(state, accounts),
     )
-    for slot, key, started_at, energy_wh, estimated, readings in zip(*columns, strict=True):
+    for slot, key, started_at, energy_wh, estimated, readings, cost in zip(*columns, strict=True):
         yield (
-            _Session(_id_of(key), state.session_name[slot], started_at, energy_wh, estimated, readings) if key else None
+            _Session(_id_of(key), state.session_name[slot], started_at, energy_wh, estimated, readings, cost)
+            if key
+            else None
         )
+
+
+def _costs(state: PartitionState, accounts: Accounts) -> list[_Cost | None]:
+    """What each session comes to by now; None without a tariff."""
+    if not accounts.tariff_key.any():
+        return [None] * len(accounts)
+    meters, costs = settled(state.tariffs, accounts)
+    columns = cost_columns(accounts, meters, costs)
+    versions = state.tariffs.versions(set(accounts.tariff_key.tolist()))
+    return [
+        None
+        if key not in versions or excl == NULL
+        else _Cost(versions[key].tariff.currency, *map(_decimal, (excl, incl, *parts)), str(versions[key].id))
+        for key, excl, incl, *parts in zip(*(column.tolist() for column in columns.values()), strict=True)
+    ]
+
+
+def _decimal(micros: int) -> str:
+    return f"{micros // MICROS}.{micros % MICROS:06d}"
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -133,10 +133,12 @@ class Tariffs:
             component_of=np.array([one for table in component_of for one in table], np.int64),
             price_base=_begins(counts.tolist()),
             components=counts,
-            dimension=np.array([_DIMENSIONS.index(c.dimension) for c in components], np.int64),
-            price_micros=np.array([int(c.price.price * _MICRO) for c in components], np.int64),
-            vat_ppm=np.array([int((c.price.vat or 0) * 10_000) for c in components], np.int64),
-            step=np.array([_step(c) for c in components], np.int64),
+            # One more at the end that costs nothing: a last tariff without components (all are of reservations) begins
+            # there.
+            dimension=np.array([*(_DIMENSIONS.index(c.dimension) for c in components), 0], np.int64),
+            price_micros=np.array([*(int(c.price.price * _MICRO) for c in components), 0], np.int64),
+            vat_ppm=np.array([*(int((c.price.vat or 0) * 10_000) for c in components), 0], np.int64),
+            step=np.array([*(_step(c) for c in components), 1], np.int64),
             bounds_micros={
                 f"{name}_{part}": np.array([_bound(getattr(c.version.tariff, f"{name}_price"), part) for c in compiled])
                 for name in ("min", "max")

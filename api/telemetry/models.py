@@ -91,6 +91,22 @@ class HistoryPage(Answer):
     next: str | None = Field(description="address of the next page; null on the last")
 
 
+class LiveCost(Answer):
+    """What a running session comes to, as if it ended with its newest reading. Decimals to the millionth.
+
+    The parts are excl. VAT, before min_price and max_price of the tariff.
+    """
+
+    currency: str
+    excl_vat: str
+    incl_vat: str
+    energy: str
+    time: str
+    parking: str
+    flat: str
+    tariff_version: UUID
+
+
 class LiveSession(Answer):
     """The session a connector is in."""
 
@@ -100,6 +116,7 @@ class LiveSession(Answer):
     energy_wh: float
     estimated: bool
     readings: int
+    cost: LiveCost | None = Field(None, description="null where the station had no tariff when the session began")
 
 
 class LiveConnector(Answer):

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from streams.identity import session_uuid
 from streams.live import live_documents
 from streams.state import PartitionState
 from streams.step import step
+from streams.tariff_version import TariffVersion
 from tests.streams.memory_store import AsLookup, MemoryStore
 
 T0_MS = 1_790_000_000_123
@@ -55,6 +57,7 @@ def test_a_document_says_the_newest_of_everything_and_the_session() -> None:
                 "energy_wh": 10.5,
                 "estimated": False,
                 "readings": 2,
+                "cost": None,
             },
         }
     }
@@ -66,3 +69,35 @@ def test_without_a_session_there_is_none_and_flags_have_names() -> None:
     assert found["CP1/1"]["flags"] == ["outside_session"]
     assert found["CP1/2"]["flags"] == ["clock_skew"]
     assert found["CP1/2"]["status"] == "Available"
+
+
+def test_the_cost_of_a_running_session_is_shown_to_the_millionth() -> None:
+    tariff = {
+        "currency": "EUR",
+        "elements": [
+            {
+                "price_components": [
+                    {"type": "FLAT", "price": 0.5, "vat": 21, "step_size": 1},
+                    {"type": "ENERGY", "price": 0.4, "vat": 21, "step_size": 1},
+                ]
+            }
+        ],
+    }
+    store, state = MemoryStore(), PartitionState.fresh(0)
+    store.tariffs["CP1"] = [(0, TariffVersion.of(7, UUID(int=7), "Europe/Amsterdam", json.dumps(tariff)))]
+    first = reading(seq=0, session_id="S1", energy_mwh=1_000_000, status=3)
+    then = reading(seq=1, session_id="S1", energy_mwh=1_010_500, ts_ms=T0_MS + 6_000, status=3)
+    batch = pa.RecordBatch.from_pylist([first, then], READING_SCHEMA)
+    header = FrameHeader(FrameKind.READINGS, 0, "0" * 16, 0, 2, 2, T0_MS + 9_000)
+    step(state, [(header, batch)], T0_MS + 9_000, AsLookup(store), StepParams())
+    (document,) = live_documents(state, np.arange(state.slots)).values()
+    assert json.loads(document)["session"]["cost"] == {
+        "currency": "EUR",
+        "excl_vat": "0.504400",  # 10.5 Wh in whole Wh: 11 x 0.40 / 1000, and the flat fee
+        "incl_vat": "0.610324",
+        "energy": "0.004400",
+        "time": "0.000000",
+        "parking": "0.000000",
+        "flat": "0.500000",
+        "tariff_version": str(UUID(int=7)),
+    }
