@@ -19,6 +19,7 @@ from billing.posting.desk import Desk
 from billing.posting.metrics import PostingMetrics
 from billing.posting.tariffs import TariffBook
 from billing.readings_source import ReadingsSource
+from kit import idempotency, inbox
 from kit.bus import Bus
 from kit.clock import Clock
 from kit.consumer import ConsumerMetrics
@@ -68,3 +69,10 @@ async def consume_billing(
     desk = Desk(database, clock, metrics)
     reader = Reader(TariffBook(database), total_max)
     await subscribe(bus, reader, Batches(desk.post), consumers)
+
+
+async def tidy_billing(database: Database) -> None:
+    """Forget events and answers that nobody repeats any more. To be called once a day or so. Raises Unavailable."""
+    async with database.transaction() as connection:
+        await inbox.forget_old(connection, SCHEMA)
+        await idempotency.forget_old(connection, SCHEMA)

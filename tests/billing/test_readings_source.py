@@ -102,7 +102,7 @@ async def test_errors_are_told_apart(api: OperatorsApi, source: HttpReadingsSour
     with pytest.raises(SourceFailed, match="something else"):
         await source.readings(uuid4())
     names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "flags")
-    api.columns = {**dict.fromkeys(names, [1]), "flags": []}
+    api.columns = {**{name: [1] for name in names}, "flags": []}
     with pytest.raises(SourceFailed, match="lengths"):
         await source.readings(uuid4())
     for status, error in ((503, Unavailable), (429, Unavailable), (403, SourceFailed), (500, SourceFailed)):
