@@ -60,6 +60,11 @@ class Pricing:
         with psycopg.connect(self.url) as connection:
             return connection.execute(query, args).fetchall()
 
+    def waiting(self) -> int:
+        """How many of this database's connections wait for a lock."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = %s"
+        return int(self.rows(query, "Lock")[0][0])
+
 
 def exact(answer: httpx.Response) -> Any:
     """The answer's JSON, its numbers as they are written."""

@@ -1,12 +1,16 @@
 """The demand rule: within its bounds, monotone, patient, and silent where nothing changes."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +26,7 @@ from kit.retry import RetryPolicy
 from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
 from schemas.tariff import Dimension, Tariff
 from tests.api.pricing_app import NOW, Pricing, running_pricing, tariff
+from tests.waiting import eventually
 
 STATION = {"station_id": "ST-1"}
 HOLD_S = 900
@@ -388,6 +393,46 @@ async def test_the_newest_window_counts_and_silence_is_not_charging(pricing: Pri
     await bus.publish(message(minute(pricing, 0, 1, "ST-2")))
     assert await demand() == (0, 0)
     assert pricing.rows("SELECT DISTINCT station_id FROM pricing.connector_activity") == [("ST-2",)]
+
+
+async def test_what_operators_publish_while_a_rule_decides_comes_after_it(pricing: Pricing) -> None:
+    """A rule decides on what was in force before; were its version the later one, it would stay for the whole hold."""
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    with psycopg.connect(pricing.url) as deciding:
+        deciding.execute("SELECT FROM pricing.demand_rule FOR UPDATE")
+        publishing = asyncio.create_task(pricing.publish(STATION, 0.50))
+        await eventually(lambda: pricing.waiting() == 1)
+        pricing.clock.advance(1)
+    assert (await publishing)["effective_from"] == format_rfc3339(NOW + timedelta(seconds=1))
+
+
+async def test_whatever_happens_the_rule_keeps_its_word(pricing: Pricing, bus: InProcessBus, seed: int) -> None:
+    """Its versions: within the bounds, hold_s apart, each another than what was in force before it."""
+    rng = random.Random(seed)
+    rule = {**RULE, "bounds": {"min_price": 0.25, "max_price": 0.45}, "hold_s": 120}
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", rule, 200)
+    for _ in range(120):
+        pricing.clock.advance(rng.choice([1, 30, 60, 120, 600]))
+        if rng.random() < 0.1:
+            await pricing.publish(STATION, rng.randrange(20, 60) / 100)
+        charging = rng.randrange(5)
+        await bus.publish(message(minute(pricing, charging, 4 - charging)))
+    history = pricing.rows(
+        "SELECT reason, effective_from, tariff #>> '{elements,0,price_components,0,price}' FROM pricing.version "
+        "ORDER BY effective_from, version_key"
+    )
+    assert history == pricing.rows(
+        "SELECT reason, effective_from, tariff #>> '{elements,0,price_components,0,price}' FROM pricing.version "
+        "ORDER BY version_key"
+    )
+    by_rule = [row for row in history if row[0] == "demand"]
+    assert len(by_rule) > 10
+    assert all(Decimal("0.25") <= Decimal(row[2]) <= Decimal("0.45") for row in by_rule)
+    assert all(later[1] - earlier[1] >= timedelta(seconds=120) for earlier, later in pairwise(by_rule))
+    for before, after in pairwise(history):
+        assert after[0] == "operator" or Decimal(after[2]) != Decimal(before[2])
 
 
 async def test_without_rules_nothing_is_kept(pricing: Pricing, bus: InProcessBus) -> None:
