@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
+import pyarrow as pa
+
 from kit.errors import Unavailable
 from kit.kafka import ensure_topic
 from kit.live import LiveView
@@ -22,6 +24,7 @@ from streams.processor import Worker
 from streams.runner import Runner
 from streams.storage import check_partitions
 from streams.store import Store
+from voltstream.memory import limit_arenas, trim_regularly
 from voltstream.process import Life
 from voltstream.web import Web
 
@@ -72,11 +75,14 @@ async def _open_worker(
     settings: Settings, url: str, live: LiveView, web: Web, *, interval_s: float
 ) -> AsyncIterator[Worker]:
     """What the partitions of this process share. Raises ConfigError where the database is not prepared for them."""
+    limit_arenas()
+    pa.set_memory_pool(pa.system_memory_pool())  # its own pools keep as much again of what was freed
     threads = min(THREADS_MAX, settings.partitions)
     # A step's question is asked while its thread holds no other connection; one more is for maintenance.
     connections = Connections(partial(open_writer, url), threads + 1)
     store = Store(connections)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flush")
+    trimming = asyncio.create_task(trim_regularly(), name="trim")
     try:
         check_partitions(await asyncio.to_thread(store.partitions), settings.partitions)
         yield Worker(
@@ -92,5 +98,6 @@ async def _open_worker(
             interval_s=interval_s,
         )
     finally:
+        trimming.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
         connections.close()
