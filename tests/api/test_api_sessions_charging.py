@@ -114,6 +114,8 @@ async def test_a_driver_charges_from_the_wish_to_the_end(street: Street) -> None
         "state": "open",
         "stop_requested_at": "2026-03-29T09:00:00Z",
     }
+    street.api.clock.advance(60)
+    assert stopped == await street.ask("D1", "POST", f"/{began.id}/stop", 202)
     await street.finish(began)
     ended = await street.ask("D1", "GET", own)
     assert (ended["state"], ended["end_reason"]) == ("completed", "ended")
