@@ -1,11 +1,12 @@
 """What other rooms ask of pricing: which version, which document; and that no version is ever changed."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from api.pricing.composition import GRANT, MIGRATIONS, ROLE, grant_readers
+from api.pricing.store import PricingStore
 from kit.clock import from_ms
 from kit.migrations import migrate
-from kit.postgres import connect_sync, ensure_roles
+from kit.postgres import connect_sync, ensure_roles, open_database
 from tests.api.pricing_app import ZONE, tariff
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -103,6 +105,39 @@ def test_the_version_in_force_is_that_of_the_most_specific_target_and_the_last_e
             assert sorted(answered) == [(place, key) for place, key in enumerate(expected, start=1) if key is not None]
 
     law()
+
+
+async def test_what_is_next_is_the_first_moment_of_another_version(database_url: str, connection: Connection) -> None:
+    connection.execute("ALTER TABLE pricing.version DISABLE TRIGGER USER")  # to begin anew with each example
+    connection.commit()
+    database = await open_database(database_url, name="next", connections_max=2)
+    asked = PricingStore(database)
+    loop = asyncio.get_running_loop()
+
+    async def ask(station: str, moment: int) -> tuple[Any, tuple[int, UUID | None] | None]:
+        row = await asked.in_force(station, BASE_MS + moment)
+        return row and row["version_key"], await asked.next_change(station, from_ms(BASE_MS + moment), row)
+
+    @settings(suppress_health_check=list(HealthCheck), max_examples=60)
+    @given(versions=VERSIONS, members=MEMBERS, station=st.sampled_from(STATIONS), at=st.integers(-1, 6))
+    def law(versions: list[Known], members: dict[str, str], station: str, at: int) -> None:
+        connection.execute("DELETE FROM pricing.version; DELETE FROM pricing.station_group")
+        known = {store(connection, version): version for version in versions}
+        for member, group in members.items():
+            connection.execute("INSERT INTO pricing.station_group VALUES (%s, %s)", (member, group))
+        ids: dict[Any, Any] = dict(connection.execute("SELECT version_key, id FROM pricing.version").fetchall())
+        connection.commit()
+        answered = asyncio.run_coroutine_threadsafe(ask(station, at), loop).result()
+        now = oracle(known, members, station, at)
+        later = [(moment, oracle(known, members, station, moment)) for moment in range(at + 1, 8)]
+        change = next(((moment, key) for moment, key in later if key != now), None)
+        expected = None if change is None else (BASE_MS + change[0], ids.get(change[1]))
+        assert answered == (now, expected)
+
+    try:
+        await asyncio.to_thread(law)
+    finally:
+        await database.close()
 
 
 def test_documents_are_those_asked_for(connection: Connection) -> None:
