@@ -60,6 +60,11 @@ def test_time_is_cut_where_the_clock_on_the_wall_says(
     assert sum(found.values()) == hours * HOUR_MS
 
 
+def test_local_time_is_to_the_millisecond() -> None:
+    shown = local_time(utc_ms("2026-06-01T09:30") + 7, ZoneInfo("Asia/Kathmandu"))
+    assert (str(shown.day), shown.ms) == ("2026-06-01", 15 * HOUR_MS + 15 * MINUTE_MS + 7)
+
+
 @given(st.data())
 def test_boundaries_are_where_a_minute_by_minute_watch_sees_them(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(MOMENTS)))

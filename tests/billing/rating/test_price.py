@@ -81,6 +81,11 @@ def test_times_are_stepped_apart_and_only_the_one_used_last() -> None:
     assert [line.volume for line in price(priced, consumption).lines] == [21 * MINUTE_MS, 10 * MINUTE_MS]
 
 
+def test_what_is_flat_has_no_steps() -> None:
+    priced = tariff({"price_components": [component("FLAT", "1", 5)]})
+    assert price(priced, [Part("FLAT", 1, last=True)]).lines[0].volume == 1
+
+
 def test_no_vat_is_not_a_vat_of_nothing() -> None:
     priced = tariff({"price_components": [component("FLAT", "1"), component("TIME", "1", 0, vat="0")]})
     lines = price(priced, [Part("FLAT", 1), Part("TIME", HOUR_MS)]).lines

@@ -124,6 +124,12 @@ def test_counting_goes_on_from_a_meter_that_restarted() -> None:
     assert reasons(*readings) == [(1, Reason.METER_RESTARTED)]
 
 
+def test_a_placeholder_that_comes_twice_is_no_restart() -> None:
+    readings = [at(0, 100), at(15, 0), at(30, 0), at(45, 101)]
+    assert energies(usage_of(readings)[0]) == [(0, 45, KWH)]
+    assert reasons(*readings) == [(1, Reason.REGISTER_ZERO), (2, Reason.REGISTER_ZERO)]
+
+
 def test_a_small_fall_is_never_a_restart() -> None:
     assert energies(usage_of([at(0, 100), at(15, 50), at(30, 51)])[0]) == []
     assert energies(usage_of([at(0, 100), at(15, 49), at(30, 51)])[0]) == [(15, 30, 2 * KWH)]
@@ -167,6 +173,7 @@ def test_of_readings_of_one_moment_and_number_the_first_counts() -> None:
     readings = [at(0, 100), at(30, 102), at(30, 101), at(30, 101, 3, seq=4)]
     assert energies(usage_of(readings)[0]) == [(0, 30, KWH), (30, 30, 0)]
     assert reasons(*readings) == [(1, Reason.REPEATED)]
+    assert reasons(at(0), at(30, 101), at(30, None, 5)) == [(1, Reason.REPEATED)]  # what is missing comes first
 
 
 def test_a_session_without_a_reading_has_no_usage() -> None:
