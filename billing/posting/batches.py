@@ -10,7 +10,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from kit.errors import Overloaded, Unavailable
 
-ITEMS_MAX: Final = 256  # ~2 kB each in memory, ~60 ms of work; three queues' prefetch hand over 192 at most
+ITEMS_MAX: Final = 256  # ~2 kB each in memory, ~60 ms of work; three queues hand over 384 at most
 
 
 class Item(Protocol):

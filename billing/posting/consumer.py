@@ -24,6 +24,7 @@ from schemas.events import Event, ReservationConfirmed, SessionAssigned, Session
 from schemas.topics import RESERVATION_CONFIRMED, SESSION_ASSIGNED, SESSION_COMPLETED, group_queue, routing_key
 
 GROUP: Final = "billing"
+PREFETCH: Final = 128  # of each queue: half of it is the batch at work, the other half the next; one connection in all
 
 P = TypeVar("P")
 Read = Callable[[P], Awaitable[Claim | SessionAssigned]]
@@ -112,7 +113,7 @@ async def subscribe(bus: Bus, reader: Reader, batches: Batches[Posting], metrics
     async def listen(event_type: str, kind: type[P], read: Read[P]) -> None:
         queue = group_queue(GROUP, event_type)
         handler = _Handler(queue, kind, read, batches, metrics)
-        await bus.subscribe(queue, DIRECT, routing_key(event_type), handler)
+        await bus.subscribe(queue, DIRECT, routing_key(event_type), handler, prefetch=PREFETCH)
 
     await listen(SESSION_ASSIGNED, SessionAssigned, reader.assigned)
     await listen(SESSION_COMPLETED, SessionCompleted, reader.session)

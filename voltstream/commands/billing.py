@@ -25,7 +25,7 @@ from kit.settings import Settings, load_settings
 from voltstream.database import any_database
 from voltstream.errors import Usage
 from voltstream.options import AsJson, DataDir
-from voltstream.output import make_table, print_json, print_line, print_table
+from voltstream.output import print_json, print_line
 from voltstream.up_tokens import operator_token
 
 _TIMEOUT_S: Final = 60  # of one answer: the readings of a session of days are some 10 MB
@@ -150,12 +150,11 @@ def _described(drift: Drift) -> dict[str, Any]:
 
 
 def _print(report: Report) -> None:
-    if report.drifts:
-        table = make_table("charge", "station", "began", "what is not what follows from the readings")
-        for drift in report.drifts:
-            name = drift.reservation_id or str(drift.subject_id)
-            table.add_row(name, drift.station_id, format_rfc3339(drift.started_at), "\n".join(drift.differences))
-        print_table(table)
+    for drift in report.drifts:
+        name = drift.reservation_id or drift.subject_id
+        print_line(f"{drift.kind} {name} at {drift.station_id}, began {format_rfc3339(drift.started_at)}:")
+        for difference in drift.differences:
+            print_line(f"  {difference}")
     for currency in sorted(report.derived_micros):
         booked, derived = report.booked_micros[currency], report.derived_micros[currency]
         print_line(f"{currency}: booked {format_micros(booked)}, computed {format_micros(derived)} incl. VAT")

@@ -1,0 +1,99 @@
+"""`voltstream billing reconcile`, with the operators' API on the loopback and a database of its own."""
+
+import asyncio
+import json
+import random
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from typer.testing import CliRunner
+
+from billing.composition import GRANT, MIGRATIONS
+from kit.clock import format_rfc3339
+from kit.migrations import migrate
+from kit.postgres import ensure_roles
+from kit.server import serve
+from tests.billing.books import open_books
+from tests.billing.serving import StoredSessions
+from tests.billing.sessions import completed, readings
+from voltstream.cli import app as command_line
+
+RANGE = ("--from", "2026-03-28T00:00:00Z", "--to", "2026-03-29T00:00:00Z")
+
+
+def operators_api(source: StoredSessions) -> FastAPI:
+    """What telemetry answers of these sessions."""
+    app = FastAPI()
+
+    @app.get("/api/v1/sessions")
+    async def many() -> JSONResponse:
+        rows = [
+            {
+                "id": str(one.id),
+                "station_id": one.station_id,
+                "started_at": format_rfc3339(one.started_at),
+                "energy_uj": one.energy_uj,
+                "revision": one.revision,
+            }
+            for one in source.completed
+        ]
+        return JSONResponse({"sessions": rows, "next": None})
+
+    @app.get("/api/v1/sessions/{id}/readings")
+    async def of_one(id: UUID) -> JSONResponse:
+        stored = source.sessions[id]
+        names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
+        columns = {name: [getattr(reading, name) for reading in stored.readings] for name in names}
+        return JSONResponse({**columns, "flags": list(stored.flags), "end_ms": stored.end_ms})
+
+    return app
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(command_line, ["billing", "reconcile", *RANGE, *arguments])
+
+
+async def test_no_drift_is_exit_code_0_and_drift_is_1(
+    database_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", database_url)
+    migrate(database_url, [MIGRATIONS])
+    ensure_roles(database_url, [GRANT])
+    source, rng = StoredSessions(), random.Random(seed)
+    events = [completed(source, readings(rng)) for _ in range(5)]
+    async with open_books(database_url) as books:
+        await books.hear(*events)
+    async with serve(operators_api(source), "127.0.0.1", 0) as server:
+        asked = ("--url", server.url, "--token", "vso_x")
+        shown = await asyncio.to_thread(run, *asked, "--json")
+        assert shown.exit_code == 0, shown.output
+        document = json.loads(shown.stdout)
+        assert (document["charges"], document["outcomes"]["agrees"], document["drifts"]) == (5, 5, [])
+        totals = document["totals"]["EUR"]
+        assert totals["booked_incl_vat"] == totals["computed_incl_vat"]
+
+        with psycopg.connect(database_url) as connection:
+            connection.execute("UPDATE billing.invoice SET total_excl_micros = 0 WHERE sequence = 1")
+        shown = await asyncio.to_thread(run, *asked)
+        assert shown.exit_code == 1
+        assert "all documents together" in shown.stdout
+        assert "5 charges: 4 agrees, 1 drift" in shown.stdout
+
+
+def test_a_database_without_books_and_a_wrong_range_are_told(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", database_url)
+    asked = ("--url", "http://127.0.0.1:1", "--token", "vso_x")
+    assert "voltstream migrate" in str(run(*asked).exception)
+    backwards = CliRunner().invoke(
+        command_line, ["billing", "reconcile", "--from", "2026-03-02T00:00:00Z", "--to", "2026-03-01T00:00:00Z", *asked]
+    )
+    assert "is not before" in str(backwards.exception)
+    assert "is no moment" in str(
+        CliRunner().invoke(command_line, ["billing", "reconcile", "--from", "soon", "--to", "1", *asked]).exception
+    )
