@@ -11,12 +11,11 @@ from schemas.quality import names_of
 from schemas.reading import MILLI, STATUS_LABELS
 from schemas.tariff import MICROS
 from streams.accounts import Accounts, cost_columns, settled
-from streams.identity import session_uuid
+from streams.identity import session_id_text
 from streams.kernels.runs import I64, NULL
 from streams.state import LIVE_QUANTITIES, PartitionState
 
 UJ_PER_WH: Final = 3_600_000_000
-_SESSIONS_KEPT: Final = 65_536  # ids of those that were shown last: 10 MB
 _FLAGS_KEPT: Final = 256  # every combination there is
 
 
@@ -99,7 +98,7 @@ def _sessions(state: PartitionState, slots: I64) -> Iterator[_Session | None]:
     )
     for slot, key, started_at, energy_wh, estimated, readings, cost in zip(*columns, strict=True):
         yield (
-            _Session(_id_of(key), state.session_name[slot], started_at, energy_wh, estimated, readings, cost)
+            _Session(session_id_text(key), state.session_name[slot], started_at, energy_wh, estimated, readings, cost)
             if key
             else None
         )
@@ -112,11 +111,21 @@ def _costs(state: PartitionState, accounts: Accounts) -> list[_Cost | None]:
     meters, costs = settled(state.tariffs, accounts)
     columns = cost_columns(accounts, meters, costs)
     versions = state.tariffs.versions(set(accounts.tariff_key.tolist()))
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         None
-        if key not in versions or excl == NULL
-        else _Cost(versions[key].tariff.currency, *map(_decimal, (excl, incl, *parts)), str(versions[key].id))
-        for key, excl, incl, *parts in zip(*(column.tolist() for column in columns.values()), strict=True)
+        if key not in versions
+        else _Cost(
+            versions[key].tariff.currency,
+            _decimal(excl),
+            _decimal(incl),
+            _decimal(energy),
+            _decimal(time),
+            _decimal(parking),
+            _decimal(flat),
+            str(versions[key].id),
+        )
+        for key, excl, incl, energy, time, parking, flat in rows
     ]
 
 
@@ -126,11 +135,6 @@ def _decimal(micros: int) -> str:
 
 _encoder: Final = msgspec.json.Encoder()
 _names_of: Final = lru_cache(_FLAGS_KEPT)(names_of)
-
-
-@lru_cache(_SESSIONS_KEPT)
-def _id_of(session_key: int) -> str:
-    return str(session_uuid(session_key))
 
 
 def _in_units(thousandths: I64) -> list[float | None]:

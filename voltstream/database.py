@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Final
 
 import kit
+from api.pricing.composition import GRANT as PRICING_GRANT
+from api.pricing.composition import MIGRATIONS as PRICING
+from api.pricing.composition import grant_readers
 from api.queries import GRANT as QUERIES_GRANT
 from api.sessions.composition import GRANT as CHARGING_GRANT
 from api.sessions.composition import MIGRATIONS as CHARGING
+from billing.composition import GRANT as BILLING_GRANT
+from billing.composition import MIGRATIONS as BILLING
 from kit.clock import format_rfc3339
 from kit.dead_letters import GRANT as EVENTS_GRANT
 from kit.dead_letters import MIGRATIONS as EVENTS
@@ -18,11 +23,11 @@ from kit.migrations import Migrations, MigrationStatus, migrate, status
 from kit.postgres import Grant, connect_sync, ensure_roles, outages
 from kit.settings import Settings
 from streams.storage import MIGRATIONS as TELEMETRY
-from streams.storage import prepare, stored_partitions
+from streams.storage import WRITER_ROLE, prepare, stored_partitions
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "migrations")
 ACCESS_ROLE: Final = "voltstream_access"
-SOURCES: Final = (ACCESS, EVENTS, TELEMETRY, CHARGING)
+SOURCES: Final = (ACCESS, EVENTS, TELEMETRY, PRICING, CHARGING, BILLING)
 
 
 def bring_up_to_date(url: str, partitions: int) -> list[str]:
@@ -33,8 +38,9 @@ def bring_up_to_date(url: str, partitions: int) -> list[str]:
     applied = migrate(url, [ACCESS, EVENTS])
     ensure_roles(url, [Grant(ACCESS_ROLE, "access"), EVENTS_GRANT])
     applied += prepare(url, partitions).applied
-    applied += migrate(url, [CHARGING])
-    ensure_roles(url, [QUERIES_GRANT, CHARGING_GRANT])
+    applied += migrate(url, [PRICING, CHARGING, BILLING])
+    ensure_roles(url, [QUERIES_GRANT, PRICING_GRANT, CHARGING_GRANT, BILLING_GRANT])
+    grant_readers(url, [WRITER_ROLE])  # workers ask which tariff is in force as a session opens
     return applied
 
 

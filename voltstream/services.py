@@ -8,20 +8,20 @@ from typing import Final
 
 from ingest.bridge import Bridge, BridgeMetrics
 from kit.clock import SystemClock
-from kit.outbox import Relay, RelayMetrics
+from kit.outbox import RelayMetrics
 from kit.settings import Settings
+from voltstream.business import open_business, relaying
 from voltstream.dead_letters import open_dead_letters
 from voltstream.process import Life
 from voltstream.seams import open_bus, open_live, open_log_writer
 from voltstream.web import Web, open_authenticator, open_ingest, open_queries
 from voltstream.worker import group_member
 
-OUTBOX_SCHEMA: Final = "telemetry"
 # Where those listen that serve nothing but their own health; gateway and api listen on VOLTSTREAM_PORT.
 PORTS: Final = {"bridge": 8082, "worker": 8083, "relay": 8084}
 NEEDS: Final = {
     "gateway": ("database_url", "rabbitmq_url", "kafka_url", "redis_url"),
-    "api": ("database_url", "redis_url"),
+    "api": ("database_url", "rabbitmq_url", "redis_url"),
     "bridge": ("rabbitmq_url", "kafka_url"),
     "worker": ("database_url", "kafka_url", "redis_url"),
     "relay": ("database_url", "rabbitmq_url"),
@@ -47,12 +47,14 @@ async def run_gateway(settings: Settings, port: int, life: Life, announce: Annou
 
 
 async def run_api(settings: Settings, port: int, life: Life, announce: Announce) -> None:
-    """The operators' queries."""
-    web = Web("voltstream queries", SystemClock())
+    """The operators' queries, and pricing, sessions and billing with the events that they hear."""
+    web = Web("voltstream api", SystemClock())
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
         live = await stack.enter_async_context(open_live(settings, settings.database_url, web.ready))
         await stack.enter_async_context(open_queries(settings.database_url, live, web))
+        business = await stack.enter_async_context(open_business(settings, settings.database_url, life, web))
+        await business.hear(settings, await stack.enter_async_context(open_bus(settings, "api", web.ready)), web)
         await _serve(web, settings.host, port, life, announce)
 
 
@@ -85,10 +87,7 @@ async def run_relay(settings: Settings, port: int, life: Life, announce: Announc
         bus = await stack.enter_async_context(open_bus(settings, "relay", web.ready))
         metrics = RelayMetrics(web.registry)
         await stack.enter_async_context(open_dead_letters(settings.database_url, bus, metrics, life, web))
-        relay = Relay(settings.database_url, OUTBOX_SCHEMA, bus, metrics)
-        running = life.spawn(relay.run(), "relay")
-        stack.push_async_callback(asyncio.wait, (running,))
-        stack.callback(relay.close)
+        await stack.enter_async_context(relaying(settings.database_url, bus, metrics, life))
         await _serve(web, settings.host, port, life, announce)
 
 

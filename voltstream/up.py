@@ -17,8 +17,9 @@ from kit.clock import Clock, SystemClock
 from kit.http import RunningServer
 from kit.live import LiveView
 from kit.log import LogWriter
-from kit.outbox import Relay, RelayMetrics
+from kit.outbox import RelayMetrics
 from kit.settings import Settings
+from voltstream.business import open_business, relaying
 from voltstream.children import READY_S_MAX, Child, environment_of
 from voltstream.database import bring_up_to_date, owned_database
 from voltstream.dead_letters import open_dead_letters
@@ -27,7 +28,6 @@ from voltstream.fleet import drive
 from voltstream.process import Life
 from voltstream.screen import Screen
 from voltstream.seams import in_process_log, open_bus, open_live, open_log_writer
-from voltstream.services import OUTBOX_SCHEMA
 from voltstream.up_tokens import Tokens, working_tokens
 from voltstream.web import Web, open_authenticator, open_ingest, open_queries
 from voltstream.worker import group_member, running_worker
@@ -66,18 +66,20 @@ async def run_up(settings: Settings, options: UpOptions, life: Life, announce: C
         tokens = await working_tokens(settings, store)
         live = await stack.enter_async_context(open_live(settings, url, web.ready))
         await stack.enter_async_context(open_queries(url, live, web))
+        business = await stack.enter_async_context(open_business(settings, url, life, web))
+        if options.stations:
+            await business.first_tariff(web)
         children: list[Child] = []
         pipeline = _distributed if settings.distributed_log else _embedded
         log = await stack.enter_async_context(pipeline(settings, url, live, life, web, options.workers, children))
         ingest = await stack.enter_async_context(open_ingest(settings, log, live, web))
         bus = await stack.enter_async_context(open_bus(settings, "gateway", web.ready))
         await ingest.consume(bus)
+        await business.hear(settings, bus, web)
         if not settings.distributed_bus:
             metrics = RelayMetrics(web.registry)
             await stack.enter_async_context(open_dead_letters(url, bus, metrics, life, web))
-            relay = Relay(url, OUTBOX_SCHEMA, bus, metrics)
-            stack.push_async_callback(asyncio.wait, (life.spawn(relay.run(), "relay"),))
-            stack.callback(relay.close)
+            await stack.enter_async_context(relaying(url, bus, metrics, life))
         await _ready(children)
         server = await stack.enter_async_context(web.serving(life, settings.host, settings.port))
         announce(Started(server, tokens, {child.name: child.url for child in children if child.url}))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,8 +11,6 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from api.queries import ROLE as QUERIES_ROLE
 from api.queries import mount_queries
-from api.sessions.composition import ROLE as CHARGING_ROLE
-from api.sessions.composition import mount_sessions
 from api.telemetry.live_streams import LiveStreams
 from ingest.service import Ingest
 from kit.auth import Authenticator
@@ -85,15 +83,13 @@ async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIte
 
 @asynccontextmanager
 async def open_queries(url: str, live: LiveView, web: Web) -> AsyncIterator[Database]:
-    """The queries and the sessions, mounted. Raises Unavailable, ConfigError."""
-    async with AsyncExitStack() as stack:
-        database = await open_database(url, name="voltstream queries", role=QUERIES_ROLE)
-        stack.push_async_callback(database.close)
-        charging = await open_database(url, name="voltstream sessions", role=CHARGING_ROLE)
-        stack.push_async_callback(charging.close)
+    """The queries of telemetry, mounted. Raises Unavailable, ConfigError."""
+    database = await open_database(url, name="voltstream queries", role=QUERIES_ROLE)
+    try:
         web.streams.append(mount_queries(web.app, database, live, web.clock))
-        mount_sessions(web.app, database, charging, web.clock)
         yield database
+    finally:
+        await database.close()
 
 
 @asynccontextmanager

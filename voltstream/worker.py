@@ -80,7 +80,7 @@ async def _open_worker(
     threads = min(THREADS_MAX, settings.partitions)
     # A step's question is asked while its thread holds no other connection; one more is for maintenance.
     connections = Connections(partial(open_writer, url), threads + 1)
-    store = Store(connections)
+    store = Store(connections, priced=True)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flush")
     trimming = asyncio.create_task(trim_regularly(), name="trim")
     try:

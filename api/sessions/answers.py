@@ -14,6 +14,7 @@ CANDIDATES_MAX: Final = 20  # of an ambiguous id: enough to choose from; a devic
 
 # telemetry.session.end_reason, as streams/ writes it; 0 while open.
 END_REASONS: Final = {1: "ended", 2: "freed", 3: "superseded", 4: "timeout"}
+EXPLICIT_ENDS: Final = frozenset({1, 2})  # the device said so, or a status freed the connector
 _NO_EXPLICIT_END: Final = frozenset({"superseded", "timeout"})
 
 _MWH_UJ: Final = 3_600_000  # microjoules in a milliwatt-hour
@@ -39,6 +40,9 @@ def session_of(row: Row, request: Request | None) -> Session:
             "currency": row["currency"],
             "cost_excl_vat": decimal_of(row["cost_excl_micros"]),
             "cost_incl_vat": decimal_of(row["cost_incl_micros"]),
+            "cost_parts": None
+            if row["cost_excl_micros"] is None
+            else {part: decimal_of(row[f"cost_{part}_micros"]) for part in ("energy", "time", "parking", "flat")},
             "tariff_version": row["tariff_version"],
             **({} if request is None else _asked(request)),
         }

@@ -29,8 +29,8 @@ GROUP: Final = "sessions"
 _PREFETCH: Final = 8  # a handler is one transaction of some ms, and a pool has 8 connections
 
 
-def mount_sessions(app: FastAPI, telemetry: Database, charging: Database, clock: Clock) -> None:
-    """Add the routes to `app`, whose `state.authenticator` says who asks.
+def mount_sessions(app: FastAPI, telemetry: Database, charging: Database, clock: Clock) -> SessionService:
+    """Add the routes to `app`, whose `state.authenticator` says who asks; the service behind them.
 
     `telemetry` works as the role that may read streams' tables (api.queries.ROLE), `charging` as ROLE.
     """
@@ -38,6 +38,7 @@ def mount_sessions(app: FastAPI, telemetry: Database, charging: Database, clock:
     sessions = SessionStore(telemetry)
     service = SessionService(sessions, RequestStore(charging), clock)
     app.include_router(SessionRoutes(service, Charging(sessions, clock), charging).router())
+    return service
 
 
 async def consume_sessions(bus: Bus, database: Database, clock: Clock, metrics: ConsumerMetrics | None = None) -> None:

@@ -27,6 +27,7 @@ SESSION: Final[dict[str, Any]] = {
     "currency": "EUR",
     "cost_excl_vat": "8.241125",
     "cost_incl_vat": "9.806939",
+    "cost_parts": {"energy": "6.592900", "time": "0.000000", "parking": "1.148225", "flat": "0.500000"},
     "tariff_version": "c0a8f5d2-6a1b-4e0e-8f3a-5b7d9e2f4c61",
 }
 WAITING: Final[dict[str, Any]] = {
@@ -54,6 +55,7 @@ WAITING: Final[dict[str, Any]] = {
     "currency": None,
     "cost_excl_vat": None,
     "cost_incl_vat": None,
+    "cost_parts": None,
     "tariff_version": None,
 }
 SESSIONS: Final[dict[str, Any]] = {
@@ -97,4 +99,16 @@ CANDIDATES: Final[dict[str, Any]] = {
             "started_at": "2026-03-28T17:02:11.000Z",
         },
     ],
+}
+READINGS: Final[dict[str, Any]] = {
+    "ts_ms": [1774770060000, 1774770075000],
+    "boot": [None, None],
+    "seq": [1, 2],
+    "energy_mwh": [1000000, 1045833],
+    "power_mw": [11000000, 11000000],
+    "current_ma": [None, None],
+    "status": [3, 3],
+    "session_event": [1, 2],
+    "flags": [0, 0],
+    "end_ms": None,
 }

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -38,6 +38,17 @@ class SessionState(StrEnum):
     EXPIRED = "expired"  # asked for; no session came of it in time, or before it was stopped
 
 
+class CostParts(BaseModel):
+    """A cost by what it is for, excl. VAT; exact to the millionth."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    energy: str
+    time: str
+    parking: str
+    flat: str
+
+
 class Session(BaseModel):
     """A charging session, or the request for one that has not started. No cost: its station had no tariff."""
 
@@ -71,7 +82,36 @@ class Session(BaseModel):
     currency: str | None = Field(default=None, description="ISO 4217, of the cost; null: the station has no tariff")
     cost_excl_vat: str | None = Field(default=None, description="to date, exact to the millionth; not yet rounded")
     cost_incl_vat: str | None = None
+    cost_parts: CostParts | None = Field(
+        default=None, description="of cost_excl_vat, before min_price and max_price of the tariff"
+    )
     tariff_version: UUID | None = Field(default=None, description="the version that was in force when it started")
+
+
+READING_COLUMNS: Final = (
+    "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "session_event", "flags",
+)  # fmt: skip
+
+
+class SessionReadings(BaseModel):
+    """The stored readings of a session as columns of one length, in order of event time: what its cost is derived from.
+
+    Quantities in thousandths of their units, null where the device said nothing; status, session_event and flags by
+    their codes.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    ts_ms: list[int]
+    boot: list[int | None]
+    seq: list[int | None]
+    energy_mwh: list[int | None]
+    power_mw: list[int | None]
+    current_ma: list[int | None]
+    status: list[int]
+    session_event: list[int]
+    flags: list[int]
+    end_ms: int | None = Field(description="the explicit end; readings after it do not count")
 
 
 class SessionPage(BaseModel):

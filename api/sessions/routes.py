@@ -11,10 +11,19 @@ from api.paging import link_header, next_url
 from api.sessions import examples
 from api.sessions.charging import Charging
 from api.sessions.charging_store import SCHEMA
-from api.sessions.models import DriverId, Requested, Session, SessionPage, SessionState, Start, StopRequested
+from api.sessions.models import (
+    DriverId,
+    Requested,
+    Session,
+    SessionPage,
+    SessionReadings,
+    SessionState,
+    Start,
+    StopRequested,
+)
 from api.sessions.service import SessionService
 from api.sessions.store import SessionFilter
-from kit.auth import require_kinds
+from kit.auth import require_kinds, require_operator
 from kit.idempotency import Answer, Idempotent
 from kit.outbox import Transaction
 from kit.postgres import Database
@@ -80,6 +89,14 @@ class SessionRoutes:
             },
         )
         router.add_api_route(
+            "/{id}/readings",
+            self.readings,
+            summary="All stored readings of a session",
+            response_model=SessionReadings,
+            dependencies=[Depends(require_operator)],
+            responses={**problems(_UNKNOWN), 200: _example(examples.READINGS), 409: _several()},
+        )
+        router.add_api_route(
             "/{id}/stop",
             self.stop,
             methods=["POST"],
@@ -98,6 +115,11 @@ class SessionRoutes:
     ) -> Session:
         """An id that is both is taken as voltstream's. A driver sees only their own; the cost is that to date."""
         return await self._service.one(id, station_id, _driver(who))
+
+    async def readings(self, id: SessionId) -> Response:
+        """For operators and for audits: by the rules of ADR 9 they give the session's consumption and cost again."""
+        found = await self._service.readings(id)
+        return Response(found.model_dump_json(), media_type=_JSON)
 
     async def many(
         self,

@@ -6,16 +6,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from api.errors import BadQuery, NotFound
 from api.paging import decode_cursor, encode_cursor
-from api.sessions.answers import CANDIDATES_MAX, Row, ambiguous, request_of, session_of
+from api.sessions.answers import CANDIDATES_MAX, EXPLICIT_ENDS, Row, ambiguous, request_of, session_of
 from api.sessions.charging_store import Request, RequestCursor, RequestFilter, RequestStore, request_cursor
-from api.sessions.models import Session, SessionState
+from api.sessions.models import READING_COLUMNS, Session, SessionReadings, SessionState
 from api.sessions.store import SessionCursor, SessionFilter, SessionStore, session_cursor
-from kit.clock import Clock, format_rfc3339
+from kit.clock import Clock, format_rfc3339, to_ms
 
+READINGS_MAX: Final = 1_000_000  # ~40 B each in the answer: 40 MB; half a year of one every 15 s
 _OF_REQUESTS = (SessionState.REQUESTED, SessionState.EXPIRED)
 
 
@@ -95,6 +97,19 @@ class SessionService:
     async def _with_rows(self, requests: Sequence[Request]) -> list[Found]:
         rows = await self._sessions.by_ids([request.session_id for request in requests if request.session_id])
         return [Found(rows.get(request.session_id) if request.session_id else None, request) for request in requests]
+
+    async def readings(self, name: str) -> SessionReadings:
+        """All stored readings of a session, as billing derives its charge from them. Raises NotFound, Ambiguous and
+        BadQuery where there are too many for one answer."""
+        row = (await self.find(name, None, None)).row
+        if row is None:
+            raise NotFound(f"session {name} was asked for and has not started: it has no readings")
+        rows = await self._sessions.readings(row["id"], READINGS_MAX + 1)
+        if len(rows) > READINGS_MAX:
+            raise BadQuery(f"session {name} has more than {READINGS_MAX:,} readings: ask for raw telemetry by pages")
+        columns = {column: [reading[column] for reading in rows] for column in READING_COLUMNS}
+        explicit = row["end_reason"] in EXPLICIT_ENDS
+        return SessionReadings(**columns, end_ms=to_ms(row["ended_at"]) if explicit else None)
 
     async def many(
         self, wanted: SessionFilter, of_driver: str | None, limit: int, cursor: str | None, driver_id: str | None

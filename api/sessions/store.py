@@ -15,7 +15,8 @@ from kit.postgres import Database
 _COLUMNS: Final = """
 SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id, s.started_at, s.last_at, s.ended_at,
        s.end_reason, s.energy_uj, s.integrated_uj, s.register_first_mwh, s.readings, s.flagged, s.revision,
-       s.tariff_version, s.currency, s.cost_excl_micros, s.cost_incl_micros
+       s.tariff_version, s.currency, s.cost_excl_micros, s.cost_incl_micros,
+       s.cost_energy_micros, s.cost_time_micros, s.cost_parking_micros, s.cost_flat_micros
 FROM telemetry.session AS s JOIN telemetry.connector AS c USING (connector_key)
 """
 _BY_ID: Final = f"{_COLUMNS} WHERE s.id = $1"
@@ -39,6 +40,19 @@ WHERE ($1::text IS NULL OR c.station_id = $1)
   AND ($4::boolean IS NULL OR (s.end_reason = 0) = $4)
   AND ($5::timestamptz IS NULL OR (s.started_at, s.session_key) < ($5, $6::bigint))
 ORDER BY s.started_at DESC, s.session_key DESC LIMIT $7
+"""
+
+
+# Bounds as streams' own: a reading that names a session may be a day older than its start, or than its end newer.
+_READINGS: Final = """
+SELECT (extract(epoch FROM r.ts) * 1000)::bigint AS ts_ms, r.boot, r.seq, r.energy_mwh, r.power_mw, r.current_ma,
+       r.status, r.session_event, r.flags
+FROM telemetry.session AS s CROSS JOIN LATERAL (
+    SELECT * FROM telemetry.reading
+    WHERE connector_key = s.connector_key AND session_key = s.session_key
+      AND ts >= s.started_at - interval '1 day' AND ts <= coalesce(s.ended_at + interval '1 day', 'infinity') OFFSET 0
+) AS r
+WHERE s.id = $1 ORDER BY r.ts, r.seq, r.boot LIMIT $2
 """
 
 
@@ -86,6 +100,10 @@ class SessionStore:
     async def by_name(self, session_id: str, station_id: str | None, rows_max: int) -> list[asyncpg.Record]:
         """Up to rows_max sessions that devices gave this id, newest first."""
         return await self._database.fetch(_BY_NAME, session_id, station_id, rows_max)
+
+    async def readings(self, session: UUID, rows_max: int) -> list[asyncpg.Record]:
+        """Up to rows_max stored readings of the session, in order of event time."""
+        return await self._database.fetch(_READINGS, session, rows_max)
 
     async def many(self, wanted: SessionFilter, after: SessionCursor | None, rows_max: int) -> list[asyncpg.Record]:
         """Up to rows_max sessions, newest first."""

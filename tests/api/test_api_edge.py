@@ -42,6 +42,7 @@ OPERATIONS = (
     "/api/v1/telemetry/quarantine",
     "/api/v1/sessions",
     "/api/v1/sessions/{id}",
+    "/api/v1/sessions/{id}/readings",
 )
 WISHES = ("/api/v1/sessions", "/api/v1/sessions/{id}/stop")  # to be posted
 
