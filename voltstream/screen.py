@@ -118,7 +118,7 @@ class Screen:
 
 def _connectors(fleet: Mapping[str, Any], rows_max: int) -> Table:
     """Those with a session first: there is something to see."""
-    table = make_table("station", "connector", "status", ">power kW", ">session kWh", ">charge", ">°C", "flags")
+    table = make_table("station", "connector", "status", ">power kW", ">session kWh", ">cost", ">charge", ">°C", "flags")
     for connector in sorted(fleet["connectors"], key=lambda each: each["session"] is None)[:rows_max]:
         session = connector["session"]
         table.add_row(
@@ -127,6 +127,7 @@ def _connectors(fleet: Mapping[str, Any], rows_max: int) -> Table:
             Text(connector["status"] or "", style=_STYLES.get(connector["status"] or "", "yellow")),
             _number(connector["power_w"], 1_000, 1),
             _number(session["energy_wh"] if session else None, 1_000, 3),
+            _cost(session),
             _number(connector["soc_pct"], 1, 0, "%"),
             _number(connector["temperature_c"], 1, 1),
             ", ".join(connector["flags"]),
@@ -135,6 +136,12 @@ def _connectors(fleet: Mapping[str, Any], rows_max: int) -> Table:
     if hidden > 0:
         table.add_row(f"… and {hidden:,} more", style="dim")
     return table
+
+
+def _cost(session: Mapping[str, Any] | None) -> str:
+    """Incl. VAT, as if it ended now, cut to two places: what is to be paid, the invoice rounds."""
+    cost = session and session["cost"]
+    return f"{cost['incl_vat'][:-4]} {cost['currency']}" if cost else ""
 
 
 def _number(value: float | None, divisor: float, places: int, unit: str = "") -> str:
