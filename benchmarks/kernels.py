@@ -14,9 +14,9 @@ from benchmarks.report import Result, median_rate, phase
 from benchmarks.session import Session
 from streams.effects import StepParams
 from streams.lookup import StoredIdentity, StoredSession
-from streams.tariff_version import TariffVersion
 from streams.state import PartitionState
 from streams.step import step
+from streams.tariff_version import TariffVersion
 
 CONNECTORS, CONNECTORS_QUICK = 10_000, 1_000
 ROUNDS = 10

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -11,6 +9,7 @@ import pyarrow as pa
 
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import QUANTITIES, READING_SCHEMA
+from streams.kernels.hashing import name_hash
 from streams.kernels.runs import I64, NULL
 from streams.lookup import Lookup
 from streams.state import PartitionState
@@ -43,17 +42,12 @@ def batch_of(state: PartitionState, frames: Sequence[Frame], lookup: Lookup) -> 
     received_ms = np.repeat(np.array([header.received_ms for header, _ in frames], np.int64), counts)
     columns = {name: _numbers(table.column(name)) for name in ("boot", "seq", "ts_ms", *QUANTITY_COLUMNS)}
     columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event")}
-    codes, names = _dictionary(table.column("session_id"))
-    fingerprints = np.array([*map(name_fingerprint, names), 0], np.int64)
+    codes, dictionary = _dictionary(table.column("session_id"))
+    names = dictionary.to_pylist()
+    fingerprints = np.append(_fingerprints(dictionary), 0)
     name = fingerprints[np.where(codes == NULL, len(names), codes)]
     slot = _slots(state, table.column("station_id"), _numbers(table.column("connector_id")), lookup)
     return Batch(slot, name, received_ms, columns, codes, names)
-
-
-@lru_cache(maxsize=65_536)  # names of running sessions; ~10 MB, and asking again is only slower
-def name_fingerprint(session_id: str) -> int:
-    """63 bits of a hash, never 0: what the state remembers of a session's name."""
-    return int.from_bytes(blake2b(session_id.encode(), digest_size=8).digest(), "little") >> 1 or 1
 
 
 def is_readings(frame: Frame) -> bool:
@@ -69,19 +63,29 @@ def _numbers(column: pa.ChunkedArray) -> I64:
     return numbers
 
 
-def _dictionary(column: pa.ChunkedArray) -> tuple[I64, list[str]]:
+def _dictionary(column: pa.ChunkedArray) -> tuple[I64, pa.StringArray]:
     """Codes (NULL for null) and the distinct values."""
     if column.null_count == len(column):
-        return np.full(len(column), NULL, np.int64), []
+        return np.full(len(column), NULL, np.int64), pa.array([], pa.string())
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
-    return _numbers(pa.chunked_array([encoded.indices])), encoded.dictionary.to_pylist()
+    return _numbers(pa.chunked_array([encoded.indices])), encoded.dictionary
+
+
+def _fingerprints(names: pa.StringArray) -> I64:
+    """What the state remembers of sessions' names."""
+    if not len(names):
+        return np.empty(0, np.int64)
+    _, offsets, octets = names.buffers()
+    offset = np.frombuffer(offsets, np.int32, len(names) + 1, names.offset * 4).astype(np.int64)
+    return name_hash(offset, np.frombuffer(octets or b"", np.uint8))
 
 
 def _slots(state: PartitionState, station_id: pa.ChunkedArray, connector_id: I64, lookup: Lookup) -> I64:
     """The slot of each row. Makes slots for connectors never seen."""
-    station, stations = _dictionary(station_id)
+    station, dictionary = _dictionary(station_id)
+    stations = dictionary.to_pylist()
     width = int(connector_id.max(initial=0)) + 1
     pair = station * width + connector_id
     if len(stations) * width <= _CONNECTORS_DENSE_MAX:

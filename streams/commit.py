@@ -6,7 +6,6 @@ because its answer was lost is known again by `commits`, which only the owner of
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +19,7 @@ from streams.copying import encode, encode_arrays
 from streams.effects import Columns, Effects, Refused
 from streams.errors import Fenced
 from streams.events import OutboxRow, SessionRow, Told, WindowRow
-from streams.identity import session_uuid
+from streams.identity import session_id_octets
 from streams.store import Store
 from streams.tables import READING, SESSION, WINDOW, Table, merge_sessions, merge_windows
 
@@ -72,7 +71,6 @@ JOIN telemetry.connector AS c ON c.connector_key = asked.connector_key ORDER BY 
 
 _NO_ID: Final = bytes(16)
 _MERGED_ROWS_MAX: Final = 8_192  # in one statement: what the server holds of it, 2 MB, stays below its work_mem
-_SESSION_IDS_KEPT: Final = 65_536  # of the sessions that were written last: 10 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ def _sorted(readings: Columns) -> Columns:
 
 
 def _session_columns(effects: Effects) -> Columns:
-    ids = b"".join(_id_bytes(key) for key in effects.sessions["session_key"].tolist())
+    ids = b"".join(map(session_id_octets, effects.sessions["session_key"].tolist()))
     names = [b"" if name is None else name.encode() for name in effects.session_ids]
     versions = [effects.tariffs.get(key) for key in effects.sessions["tariff_key"].tolist()]
     consumed = [effects.consumption.get(key) for key in effects.sessions["session_key"].tolist()]
@@ -174,11 +172,6 @@ def _session_columns(effects: Effects) -> Columns:
 
 def _texts(texts: list[bytes]) -> NDArray[np.bytes_]:
     return np.array(texts, np.bytes_) if any(texts) else np.zeros(len(texts), "S1")
-
-
-@lru_cache(maxsize=_SESSION_IDS_KEPT)
-def _id_bytes(session_key: int) -> bytes:
-    return session_uuid(session_key).bytes
 
 
 def _merge(connection: Connection, flush: Flush) -> None:

@@ -1,4 +1,7 @@
-"""The fingerprint of a reading's payload: equal readings hash equal, whatever process or machine computes it."""
+"""Fingerprints of readings' payloads and of names: equal ones hash equal, whatever process or machine computes it.
+
+Not against malice: a device that knows the rule can only confuse its own readings and sessions with each other.
+"""
 
 from collections.abc import Iterable
 
@@ -8,6 +11,7 @@ from numpy.typing import NDArray
 from streams.kernels.runs import I64
 
 _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # splitmix64 (Steele et al., OOPSLA 2014)
+_WORD = 8  # octets mixed at once
 
 
 def payload_hash(columns: Iterable[NDArray[np.integer]], rows: int) -> I64:
@@ -21,3 +25,25 @@ def payload_hash(columns: Iterable[NDArray[np.integer]], rows: int) -> I64:
     state >>= np.uint64(32)
     np.maximum(state, np.uint64(1), out=state)
     return state.view(np.int64)
+
+
+def name_hash(offset: I64, octets: NDArray[np.uint8]) -> I64:
+    """(names,) in [1, 2**63): 63 bits of a mix over each name's length and octets; never 0, which means "none".
+
+    offset: (names + 1,) name i is `octets[offset[i]:offset[i + 1]]`.
+    """
+    length = np.diff(offset)
+    words = -(-int(length.max(initial=0)) // _WORD)
+    at = np.arange(words * _WORD)
+    inside = at < length[:, np.newaxis]
+    padded = np.zeros(inside.shape, np.uint8)
+    padded[inside] = octets[(offset[:-1, np.newaxis] + at)[inside]]
+    state = length.astype(np.uint64) * np.uint64(_MULTIPLIERS[0])
+    for word, column in enumerate(padded.view("<u8").T):
+        mixed = (state ^ column) * np.uint64(_MULTIPLIERS[1])
+        mixed ^= mixed >> np.uint64(29)
+        state = np.where(length > word * _WORD, mixed, state)  # whatever the longest name beside it is
+    state *= np.uint64(_MULTIPLIERS[2])
+    state ^= state >> np.uint64(32)
+    hashed: I64 = np.maximum(state >> np.uint64(1), np.uint64(1)).view(np.int64)
+    return hashed
