@@ -41,6 +41,7 @@ class _Compiled:
     restrictions: list[TariffRestrictions]  # by element
     active: int  # mask of elements that apply to this kind of use at all
     by_calendar: bool
+    bounded: bool  # min_price and max_price are of the charging part alone
 
 
 class Tariffs:
@@ -140,7 +141,7 @@ class Tariffs:
             vat_ppm=np.array([*(int((c.price.vat or 0) * 10_000) for c in components), 0], np.int64),
             step=np.array([*(_step(c) for c in components), 1], np.int64),
             bounds_micros={
-                f"{name}_{part}": np.array([_bound(getattr(c.version.tariff, f"{name}_price"), part) for c in compiled])
+                f"{name}_{part}": np.array([_bound(c, f"{name}_price", part) for c in compiled])
                 for name in ("min", "max")
                 for part in ("excl", "incl")
             },
@@ -180,7 +181,7 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
             if first is not None and active >> place & 1:
                 components.append(Component(place, dimension, first))
     by_calendar = any(follows_calendar(r) for r in restrictions)
-    return _Compiled(version, components, restrictions, active, by_calendar)
+    return _Compiled(version, components, restrictions, active, by_calendar, kind == UsageKind.CHARGING)
 
 
 _ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
@@ -212,7 +213,8 @@ def _step(component: Component) -> int:
     )
 
 
-def _bound(price: Price | None, part: str) -> int:
+def _bound(compiled: _Compiled, name: str, part: str) -> int:
+    price: Price | None = getattr(compiled.version.tariff, name) if compiled.bounded else None
     value = None if price is None else getattr(price, f"{part}_vat")
     return NONE if value is None else int(value * _MICRO)
 

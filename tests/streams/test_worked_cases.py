@@ -1,0 +1,65 @@
+"""The worked cases of the OCPI specification, by the cost kernel."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from billing.rating import Usage
+from billing.rating.documents import read_document
+from billing.rating.periods import WrittenUsage, usages_of
+from schemas.tariff import Reservation
+from schemas.usage import UsageKind
+from streams.kernels.consumption import consume
+from streams.kernels.cost import Costs, price
+from streams.kernels.meters import Meters
+from streams.kernels.runs import NULL
+from streams.kernels.stretches import Stretches
+from streams.tariff_version import TariffVersion
+from streams.tariffs import Tariffs
+from tests.billing.rating.test_worked_cases import CASES, assert_states, period, tariff_of, there
+
+KINDS = {
+    None: UsageKind.CHARGING,
+    Reservation.RESERVATION: UsageKind.RESERVATION,
+    Reservation.RESERVATION_EXPIRES: UsageKind.RESERVATION_EXPIRED,
+}
+
+
+def stretches_of(usage: Usage) -> Stretches:
+    """As readings would close them: the first, which closes none, and one at the end of each period."""
+    rows = [(NULL, usage.start_ms, int(KINDS[usage.reservation]), usage.power_mw, usage.current_ma, NULL, 0, 0)]
+    mwh = 0
+    for step in usage.steps:
+        assert step.time is not None
+        before_mwh, mwh = mwh, mwh + (step.energy.energy_mwh if step.energy else 0)
+        time = step.time
+        anchor_ms = step.energy.start_ms if step.energy else NULL
+        rows.append(
+            (time.start_ms, time.end_ms, int(time.kind), time.power_mw, time.current_ma, anchor_ms, before_mwh, mwh)
+        )
+    return Stretches(np.zeros(len(rows), np.int64), *(np.array(column, np.int64) for column in zip(*rows, strict=True)))
+
+
+def cost_of(version: TariffVersion, usage: Usage) -> Costs:
+    tariffs = Tariffs()
+    place = np.array([tariffs.add(version, KINDS[usage.reservation])])
+    meters = Meters.fresh(place, np.array([usage.start_ms]), tariffs.width)
+    book = tariffs.book(place, np.array([usage.start_ms]), np.array([usage.end_ms]))
+    consume(book, meters, stretches_of(usage))
+    return price(book, meters)
+
+
+@there
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["id"]))
+def test_a_worked_case_costs_what_the_specification_states(case: dict[str, Any]) -> None:
+    zone = "Europe/Amsterdam"
+    periods = [period(segment) for segment in case["segments"]]
+    written = {"start": case["start_local"], "time_zone": zone, "periods": periods}
+    usages = usages_of(read_document(WrittenUsage, json.dumps(written)))
+    version = TariffVersion.of(1, UUID(int=1), zone, tariff_of(case).model_dump_json(exclude_none=True))
+    costs = [cost_of(version, usage) for usage in usages if usage is not None]
+    assert_states(sum(int(cost.excl_vat_micros[0]) for cost in costs), case["expected_excl_vat"])
+    assert_states(sum(int(cost.incl_vat_micros[0]) for cost in costs), case["expected_incl_vat"])
