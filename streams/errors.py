@@ -3,6 +3,7 @@
 StreamsError
 ├── Fenced: another worker has taken this partition over; let go of it
 ├── Gap: a frame is missing between what is committed and what arrived; read again from where the store is
+├── ForeignState: the partition's state was written by another version; this one cannot go on from it
 └── LogReplaced: the log ends before what is committed from it: it is not the log it was
 """
 
@@ -22,6 +23,10 @@ class Gap(StreamsError):
         super().__init__(f"partition {partition}: offset {got} arrived where {wanted} is next")
         self.wanted = wanted
         self.got = got
+
+
+class ForeignState(StreamsError):
+    """The state in the database is of a format that this version does not read, or broken. Nothing was changed."""
 
 
 class LogReplaced(StreamsError):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from streams.accounts import Accounts
 from streams.directory import Directory
 from streams.effects import StepParams
+from streams.errors import ForeignState
 from streams.kernels.book import NONE
 from streams.kernels.dedupe import TS_WINDOW, WINDOW
 from streams.kernels.energy import Lanes
@@ -302,7 +303,7 @@ class PartitionState:
 
     @classmethod
     def load(cls, partition: int, bodies: Iterable[bytes]) -> "PartitionState":
-        """The state that wrote these: a base (or nothing), then patches in order. ValueError on a foreign body."""
+        """The state that wrote these: a base (or nothing), then patches in order. Raises ForeignState."""
         state = cls(partition)
         for body in bodies:
             state._apply(body)
@@ -346,9 +347,12 @@ class PartitionState:
         try:
             patch: dict[str, Any] = msgspec.msgpack.decode(zstandard.decompress(body, max_output_size=_BODY_BYTES_MAX))
         except (zstandard.ZstdError, msgspec.DecodeError) as error:
-            raise ValueError(f"partition {self.partition}: state body unreadable: {error}") from error
+            raise ForeignState(f"partition {self.partition}: state body unreadable: {error}") from error
         if patch.get("version") != FORMAT_VERSION:
-            raise ValueError(f"partition {self.partition}: state format {patch.get('version')} is not {FORMAT_VERSION}")
+            raise ForeignState(
+                f"partition {self.partition}: its state has format {patch.get('version')}, this version reads "
+                f"{FORMAT_VERSION}: run the version that wrote it, or begin with an empty database (or data folder)"
+            )
         connectors = [(station_id, connector_id) for station_id, connector_id in patch["connectors"]]
         self.add_connectors(connectors, [0] * len(connectors))
         slots = _unpack(patch["slots"])

@@ -14,6 +14,7 @@ from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA, SessionEvent, Status
 from streams.batch import QUANTITY_COLUMNS, Frame
 from streams.effects import NULL_I64, WINDOW_COLUMNS, StepParams
+from streams.errors import ForeignState
 from streams.kernels.sessions import EndReason
 from streams.kernels.windows import WINDOW_MS
 from streams.state import PartitionState
@@ -322,5 +323,5 @@ def test_a_state_body_of_another_format_is_refused(connectors: int) -> None:
     state.add_connectors([(f"S{n}", 1) for n in range(connectors)], list(range(connectors)))
     body = state.snapshot()
     assert PartitionState.load(0, [body]).directory.connectors() == state.directory.connectors()
-    with pytest.raises(ValueError, match="unreadable"):
+    with pytest.raises(ForeignState, match="unreadable"):
         PartitionState.load(0, [body[:-3] + b"xyz"])
