@@ -85,6 +85,14 @@ class Settings(BaseSettings):
         1_000_000, ge=1, le=1_000_000_000, description="whole units of any currency; more is reviewed, not invoiced"
     )
 
+    # Of receipts and of OCPI CDRs.
+    seller_name: str = Field("", max_length=100, description="who sells, as receipts name them")
+    seller_address: str = Field("", max_length=300, description="the seller's address; its lines are parted by |")
+    seller_vat_id: str = Field("", max_length=40, description="the seller's VAT identification number")
+    seller_contact: str = Field("", max_length=100, description="where drivers ask about a receipt")
+    ocpi_country_code: str = Field("ZZ", pattern=r"^[A-Z]{2}$", description="country_code of OCPI CDRs, ISO 3166-1")
+    ocpi_party_id: str = Field("VLT", pattern=r"^[A-Z0-9]{3}$", description="party_id of OCPI CDRs, as eMI3 gave it")
+
     otlp_endpoint: str = Field("", repr=False, description="OTLP/HTTP collector, http://host:4318; empty: no traces")
 
     @property

@@ -59,15 +59,11 @@ class InvoiceService:
 
     async def one(self, invoice_id: UUID, own: str | None) -> InvoiceDetail:
         """A document, whole. Raises NotFound."""
-        row = await self._row(invoice_id, own)
-        invoice = to_invoice(row)
-        lines = [Line(**line) for line in await self._store.lines(invoice_id)]
-        payments = [payment_of(payment, invoice.minor_digits) for payment in await self._store.payments(invoice_id)]
-        return detail_of(invoice, row, lines, payments)
+        return await read_detail(self._store, invoice_id, own)
 
     async def explain(self, invoice_id: UUID, own: str | None) -> Explanation:
         """How the amount follows from what is stored. Raises NotFound, Conflict, SourceFailed, Unavailable."""
-        row = await self._row(invoice_id, own)
+        row = await _row(self._store, invoice_id, own)
         invoice = to_invoice(row)
         tariff, zone = tariff_of(row)
         if row["subject_kind"] == SubjectKind.SESSION:
@@ -93,8 +89,18 @@ class InvoiceService:
         told = Told(correlation_id.get(), current_traceparent())
         return invoice_of(await self._desk.cancel(connection, wanted.invoice_id, wanted.reason, told))
 
-    async def _row(self, invoice_id: UUID, own: str | None) -> Mapping[str, Any]:
-        row: Mapping[str, Any] | None = await self._store.detail(invoice_id, own)
-        if row is None:
-            raise NotFound(f"no invoice {invoice_id}" + (" of yours" if own else ""))
-        return row
+
+async def read_detail(store: InvoiceStore, invoice_id: UUID, own: str | None) -> InvoiceDetail:
+    """A document, whole. Raises NotFound."""
+    row = await _row(store, invoice_id, own)
+    invoice = to_invoice(row)
+    lines = [Line(**line) for line in await store.lines(invoice_id)]
+    payments = [payment_of(payment, invoice.minor_digits) for payment in await store.payments(invoice_id)]
+    return detail_of(invoice, row, lines, payments)
+
+
+async def _row(store: InvoiceStore, invoice_id: UUID, own: str | None) -> Mapping[str, Any]:
+    row: Mapping[str, Any] | None = await store.detail(invoice_id, own)
+    if row is None:
+        raise NotFound(f"no invoice {invoice_id}" + (" of yours" if own else ""))
+    return row
