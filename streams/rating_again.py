@@ -1,6 +1,6 @@
 """Rating sessions again from all their readings, where what came last is not all that matters; and their tariffs."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,12 @@ from streams.kernels.sessions import Membership
 from streams.lookup import Lookup
 from streams.rows import Rows
 from streams.state import PartitionState
+from streams.tariffs import Tariffs
 
-_READ = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
+# Compiled versions kept though no open session has them: ~10 kB each with their calendar, 10 MB. A demand rule may
+# publish one a minute, for ever.
+TARIFFS_MAX: Final = 1_000
+_READ: Final = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
 
 
 class Again(NamedTuple):
@@ -26,6 +30,8 @@ class Again(NamedTuple):
 
 def pin_tariffs(state: PartitionState, members: Membership, lookup: Lookup) -> dict[int, int]:
     """The tariff in force for each session that opens, by session_key; 0: none. It stays with the session for good."""
+    if len(state.tariffs) > state.tariffs_max:
+        state.tariffs, state.tariffs_known = Tariffs(), False  # those of open sessions come back below
     pinned: dict[int, int] = {}
     if members.opened:
         stations = [state.directory.connector(slot)[0] for slot in members.opened.values()]
@@ -35,6 +41,7 @@ def pin_tariffs(state: PartitionState, members: Membership, lookup: Lookup) -> d
     if not state.tariffs_known:
         _learn(state, state.open_tariff[: state.slots][state.open_key[: state.slots] != 0], lookup)
         state.tariffs_known = True
+        state.tariffs_max = max(TARIFFS_MAX, 2 * len(state.tariffs))
     return pinned
 
 

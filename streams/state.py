@@ -54,6 +54,7 @@ _SCALARS: Final[dict[str, int]] = {
     "held_kind": CHARGING,
     **dict.fromkeys(("last_energy", "last_time", "flat"), NONE),
     "metered_from_ms": 0,
+    "told_ms": 0,  # when, by arrival
     "told_micros": 0,  # incl. VAT, as told last
 }
 _CLOSED: Final = tuple(
@@ -134,6 +135,7 @@ class PartitionState:
     held_kind: I8
     metered_from_ms: I64
     told_micros: I64
+    told_ms: I64
     last_energy: I16
     last_time: I16
     flat: I16
@@ -149,6 +151,7 @@ class PartitionState:
         self.sessions_made = 0
         self.tariffs = Tariffs()  # compiled; not part of the binary form, for pricing has them
         self.tariffs_known = False  # whether those of all open sessions are compiled, which loading leaves to a step
+        self.tariffs_max = 0  # beyond so many, those without an open session are forgotten; known with `tariffs_known`
         self.volume: I64 = np.zeros((0, 1), np.int64)  # (slots, width) Meters.volume of the open sessions
         self.since_ms: I64 = np.zeros((0, 1), np.int64)
         self._touched: list[I64] = []

@@ -55,6 +55,9 @@ class Tariffs:
         self._book: Book | None = None
         self.width = 1  # of meters: the most components of a tariff
 
+    def __len__(self) -> int:
+        return len(self._compiled)
+
     def add(self, version: TariffVersion, kind: UsageKind = UsageKind.CHARGING) -> int:
         """Compile a version for sessions (CHARGING) or for reservations of that kind; its place."""
         place = self._place.get((version.key, kind))

@@ -5,17 +5,22 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import msgspec
+import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
 from billing.rating import StoredReading, rate_readings
-from schemas.reading import SessionEvent
+from schemas.reading import READING_SCHEMA, SessionEvent
 from schemas.tariff import Tariff
+from streams import rating_again
 from streams.effects import NULL_I32, NULL_I64, StepParams
 from streams.kernels.sessions import EndReason
+from streams.state import PartitionState
+from streams.step import step
 from streams.tariff_version import TariffVersion
 from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
-from tests.streams.memory_store import MemoryStore
+from tests.streams.memory_store import AsLookup, MemoryStore
 from tests.streams.reference import Reading
 from tests.streams.test_step_laws import PARAMS, frames_of, run, streams
 
@@ -109,3 +114,26 @@ def test_any_readings_of_any_sessions_cost_what_they_say(
         store.tariffs[station] = [(since_ms, version_of(key, zone, tariff)) for since_ms, key, tariff in published]
     run(frames_of(arrived, frame_cuts), step_cuts, store=store)
     event(f"{check(store, PARAMS)} priced sessions")
+
+
+def test_versions_that_no_open_session_has_are_forgotten_and_costs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rating_again, "TARIFFS_MAX", 3)
+    store, state = MemoryStore(), PartitionState.fresh(0)
+    element = {"price_components": [{"type": "ENERGY", "price": 1, "step_size": 0}]}
+    tariff = Tariff.model_validate({"currency": "EUR", "elements": [element]})
+    store.tariffs["A"] = [(key * 1_000, version_of(key, "UTC", tariff)) for key in range(20)][1:]
+    plain = dict.fromkeys(READING_SCHEMA.names) | {"station_id": "A", "connector_id": 1}
+    for number in range(1, 19):
+        readings = [
+            plain
+            | {"session_id": f"s{number}", "ts_ms": number * 1_000 + at, "seq": 2 * number + at // 500}
+            | {"energy_mwh": 10**6 * number + at * 100, "status": 3, "session_event": 0, "received_ms": 10**6}
+            for at in (0, 500)
+        ]
+        (frame,) = frames_of(readings, [])
+        header = msgspec.structs.replace(frame[0], number=number - 1, items_total=2 * number)
+        store.apply(step(state, [(header, frame[1])], 10**6, AsLookup(store), PARAMS))
+    assert len(state.tariffs) <= 5
+    costs = [row["cost_incl_micros"] for row in store.sessions.values()]
+    assert costs == [50_000] * 18  # 50 Wh each
+    assert check(store, PARAMS) == 18
