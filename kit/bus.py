@@ -99,6 +99,10 @@ class Bus(Protocol):
         are used up. What the bus's `announce` makes of that is published then.
         """
 
+    async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
+        """Have the durable queue, bound, before anybody subscribes to it: it keeps what is published from now on. Who
+        publishes declares the queues of those who are to hear, for a message that no queue wants is dropped."""
+
     async def subscribe_dead(self, handler: Handler) -> None:
         """Hand every dead letter of every queue to `handler`. Never given up: it comes again until it is taken."""
 
@@ -206,11 +210,18 @@ class InProcessBus:
         self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
     ) -> None:
         """See Bus."""
+        self._start(self._bound(queue, exchange, routing_key), handler, prefetch)
+
+    async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
+        """See Bus. A publisher waits until somebody subscribes and has handled the message."""
+        self._bound(queue, exchange, routing_key)
+
+    def _bound(self, queue: str, exchange: str, routing_key: str) -> _Queue:
         if exchange not in EXCHANGES:
             raise ValueError(f"no exchange {exchange!r}")
         known = self._queues.setdefault(queue, _Queue(queue, self._messages_max))
         known.bindings.add((exchange, "" if exchange == FANOUT else routing_key))
-        self._start(known, handler, prefetch)
+        return known
 
     async def subscribe_dead(self, handler: Handler) -> None:
         """See Bus."""

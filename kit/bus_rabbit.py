@@ -35,7 +35,7 @@ from kit.delivery import (
 )
 from kit.errors import KitError, Unavailable
 from kit.observability import get_logger
-from kit.rabbit import Channel, Rabbit
+from kit.rabbit import Channel, Connection, Rabbit, User
 from kit.rabbit_io import PERSISTENT, Consumer, Declare, Delivery, Publisher
 from kit.retry import QueuePolicy, RetryPolicy, reconnect_pauses_s
 
@@ -120,17 +120,22 @@ class RabbitBus:
         self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
     ) -> None:
         """See Bus. Raises Unavailable where the broker does not come up in time."""
+        await self._consume(queue, handler, prefetch, self._declaring(queue, exchange, routing_key))
+
+    async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
+        """See Bus. Raises as `subscribe` does. Declared again with every connection: a broker may come back empty."""
+        await self._in.open(_Declared(self._declaring(queue, exchange, routing_key)), SUBSCRIBE_TIMEOUT_S)
+
+    def _declaring(self, queue: str, exchange: str, routing_key: str) -> Declare:
         if exchange not in EXCHANGES:
             raise ValueError(f"no exchange {exchange!r}")
-        binding = (exchange, "" if exchange == FANOUT else routing_key)
-        declare = partial(
+        return partial(
             _declare_queue,
             queue=queue,
-            binding=binding,
+            binding=(exchange, "" if exchange == FANOUT else routing_key),
             pauses_s=self._policy.of(queue).pauses_s(),
             messages_max=self._messages_max,
         )
-        await self._consume(queue, handler, prefetch, declare)
 
     async def subscribe_dead(self, handler: Handler) -> None:
         """See Bus. Raises as `subscribe` does."""
@@ -151,6 +156,18 @@ class RabbitBus:
         self._closed = True
         await self._in.close()
         await self._out.close()
+
+
+class _Declared(User):
+    """Queues that are there, whoever may come to read them."""
+
+    def __init__(self, declare: Declare) -> None:
+        self._declare = declare
+
+    async def opened(self, connection: Connection) -> None:
+        """See User."""
+        channel = await connection.channel()
+        await self._declare(channel)
 
 
 class _Subscription:

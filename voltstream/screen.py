@@ -118,7 +118,8 @@ class Screen:
 
 def _connectors(fleet: Mapping[str, Any], rows_max: int) -> Table:
     """Those with a session first: there is something to see."""
-    table = make_table("station", "connector", "status", ">power kW", ">session kWh", ">cost", ">charge", ">°C", "flags")
+    columns = ("station", "connector", "status", ">power kW", ">session kWh", ">cost", ">charge", ">°C", "flags")
+    table = make_table(*columns)
     for connector in sorted(fleet["connectors"], key=lambda each: each["session"] is None)[:rows_max]:
         session = connector["session"]
         table.add_row(

@@ -462,3 +462,14 @@ async def test_nothing_published_is_lost_when_the_broker_goes_and_comes(
     await publishing
     await eventually(lambda: {message.body for message in seen.messages if message.attempt > 1} >= set(confirmed), 60)
     await bus.close()
+
+
+async def test_a_declared_queue_keeps_what_is_published_before_anybody_subscribes(bus: Bus, name: str) -> None:
+    await bus.declare(f"{name}_later", DIRECT, name)
+    publishing = asyncio.ensure_future(bus.publish(Message(DIRECT, name, b"early")))
+    if isinstance(bus, RabbitBus):
+        await publishing  # the broker has it
+    seen = Seen()
+    await bus.subscribe(f"{name}_later", DIRECT, name, seen)
+    await eventually(lambda: seen.bodies == [b"early"])
+    await publishing
