@@ -85,6 +85,22 @@ class Database:
             async with self._pool.acquire(timeout=_CONNECT_S) as connection, connection.transaction():
                 yield connection
 
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+        """A connection that reads the database as it is now, and nothing of what comes, for as long as the block.
+
+        Who abandons a statement half-way (a COPY that nobody reads any more) calls its `terminate`.
+        """
+        with outages():
+            async with self._pool.acquire(timeout=_CONNECT_S) as connection:
+                transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+                await transaction.start()
+                try:
+                    yield connection
+                finally:
+                    with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresConnectionError):  # terminated
+                        await transaction.rollback()
+
     async def ping(self) -> None:
         """Raises Unavailable unless the server answers. A readiness check."""
         await self.fetchval("SELECT 1")

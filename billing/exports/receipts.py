@@ -1,0 +1,24 @@
+"""A document as PDF, for whoever may see it."""
+
+import asyncio
+from uuid import UUID
+
+from billing.exports.receipt import Seller, render
+from billing.invoices.service import read_detail
+from billing.invoices.store import InvoiceStore
+
+
+class Receipts:
+    """PDFs of one database's documents."""
+
+    def __init__(self, store: InvoiceStore, seller: Seller) -> None:
+        self._store = store
+        self._seller = seller
+
+    async def pdf(self, invoice_id: UUID, own: str | None) -> tuple[str, bytes]:
+        """The document's number and its PDF. `own`: of that driver alone. Raises NotFound, Unavailable."""
+        detail = await read_detail(self._store, invoice_id, own)
+        credited = None
+        if detail.credits is not None:
+            credited = (await read_detail(self._store, detail.credits, None)).number
+        return detail.number, await asyncio.to_thread(render, detail, self._seller, credited)

@@ -1,0 +1,102 @@
+"""Exports: one snapshot, its totals, and its documents as a stream of bytes. No HTTP and no SQL here."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from enum import StrEnum
+from typing import Final
+
+from billing.exports.ocpi import Party, write_cdrs
+from billing.exports.parquet import ParquetFile
+from billing.exports.store import Output, Snapshot, Wanted, snapshot
+from billing.exports.totals import Totals, totals_of
+from kit.errors import Overloaded
+from kit.postgres import Database
+
+EXPORTS_MAX: Final = 2  # at once: each holds one of the service's 8 connections, and a core of the database
+CHUNKS_MAX: Final = 8  # between the database and a slow reader; ~64 kB each, of Parquet a row group of ~4 MB
+CHUNK_BYTES: Final = 65_536
+
+
+class ExportFormat(StrEnum):
+    """What a file is written as."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    OCPI = "ocpi"
+    PARQUET = "parquet"
+
+
+class Export:
+    """One export under way."""
+
+    def __init__(self, totals: Totals, chunks: AsyncIterator[bytes]) -> None:
+        self.totals = totals
+        self.chunks = chunks  # to be read once; raises Unavailable
+
+
+class ExportService:
+    """Exports of one database. Their number at once is bounded."""
+
+    def __init__(self, database: Database, party: Party) -> None:
+        self._database = database
+        self._party = party
+        self._under_way = 0
+
+    @asynccontextmanager
+    async def export(self, wanted: Wanted, format_: ExportFormat) -> AsyncIterator[Export]:
+        """The export, for as long as the block. Raises Overloaded, Unavailable."""
+        if self._under_way >= EXPORTS_MAX:
+            raise Overloaded(f"{EXPORTS_MAX} exports are under way; try again when one has ended", retry_after_s=30)
+        self._under_way += 1
+        try:
+            async with snapshot(self._database, wanted) as books:
+                totals = totals_of(await books.totals())
+                async with aclosing(_chunks(lambda output: self._write(books, format_, output))) as chunks:
+                    yield Export(totals, chunks)
+        finally:
+            self._under_way -= 1
+
+    async def _write(self, books: Snapshot, format_: ExportFormat, output: Output) -> None:
+        if format_ is ExportFormat.CSV:
+            await books.copy_csv(output, for_people=True)
+        elif format_ is ExportFormat.JSONL:
+            await books.copy_jsonl(output)
+        elif format_ is ExportFormat.OCPI:
+            await write_cdrs(books, self._party, output)
+        else:
+            file = ParquetFile(output)
+            await books.copy_csv(file.take, for_people=False)
+            await file.close()
+
+
+async def _chunks(write: Callable[[Output], Awaitable[None]]) -> AsyncGenerator[bytes, None]:
+    """What `write` puts out, in chunks of some size, never more than CHUNKS_MAX ahead of the reader."""
+    queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(CHUNKS_MAX)
+    held = bytearray()
+
+    async def put(data: bytes) -> None:
+        held.extend(data)
+        if len(held) >= CHUNK_BYTES:
+            await queue.put(bytes(held))
+            held.clear()
+
+    async def run() -> None:
+        try:
+            await write(put)
+            await queue.put(bytes(held))
+        except Exception as error:
+            await queue.put(error)
+        else:
+            await queue.put(None)
+
+    writing = asyncio.create_task(run())
+    try:
+        while (chunk := await queue.get()) is not None:
+            if isinstance(chunk, Exception):
+                raise chunk
+            if chunk:
+                yield chunk
+    finally:
+        writing.cancel()
+        await asyncio.wait((writing,))
