@@ -17,15 +17,27 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.servers import unused_port
+from kit.delivery import DEAD_QUEUE
 from kit.kafka import partitions_of
-from schemas.topics import DIRECT_EXCHANGE, READINGS_TOPIC, SESSION_COMPLETED, frames_queue, routing_key
+from schemas.topics import (
+    DIRECT_EXCHANGE,
+    INVOICE_CREATED,
+    READINGS_TOPIC,
+    SESSION_COMPLETED,
+    frames_queue,
+    group_queue,
+    routing_key,
+)
 from tests.private_servers import PrivateServers
+from tests.proof.doubled import EVENT_TYPES
 from tests.proof.processes import Service, kept_alive, run_once
 from tests.waiting import eventually
 
 PARTITIONS = 4
 SERVICES = ("gateway 1", "gateway 2", "bridge", "relay", "api", "worker 1", "worker 2")
-_LISTENER = "proof_session_completed"
+_LISTENER = "proof"  # a consumer group that hears, and does nothing
+_HEARD = (SESSION_COMPLETED, INVOICE_CREATED)
+_GROUPS = ("billing", "ingest", "pricing", "sessions", _LISTENER)
 # A gateway that waits less long for a confirm refuses more during an outage: more readings come twice.
 _PUBLISH_TIMEOUT_S = 3
 _START_S, _BACK_S, _ANSWER_S = 120, 120, 30  # against hanging
@@ -42,7 +54,7 @@ class Cluster:
         self._stack = stack
         self.database_url = environment["VOLTSTREAM_DATABASE_URL"]
         self.servers = servers
-        self.device_token = self._operator_token = ""
+        self.device_token = self.operator_token = ""
         self._folder = folder
         self._starting: dict[str, asyncio.Task[str]] = {}
         self.services: dict[str, Service] = {}
@@ -67,7 +79,7 @@ class Cluster:
 
     async def asked(self, path: str) -> dict[str, Any]:
         """What operators are told; empty where the API does not answer now."""
-        headers = {"Authorization": f"Bearer {self._operator_token}"}
+        headers = {"Authorization": f"Bearer {self.operator_token}"}
         async with httpx.AsyncClient(trust_env=False, headers=headers, timeout=_ANSWER_S) as client:
             try:
                 answer = await client.get(f"{self.services['api'].url}{path}")
@@ -111,13 +123,13 @@ class Cluster:
 
     # -- events -----------------------------------------------------------------------------------------------------
 
-    def completed(self) -> list[dict[str, Any]]:
-        """The payloads of all session.completed.v1 that arrived since the last call."""
+    def heard(self, event_type: str) -> list[dict[str, Any]]:
+        """The payloads of all events of a type in _HEARD that arrived since the last call."""
         found: list[dict[str, Any]] = []
         with _rabbit(self.environment["VOLTSTREAM_RABBITMQ_URL"]) as connection:
             channel = connection.channel()
             while True:
-                method, _, body = channel.basic_get(_LISTENER, auto_ack=True)
+                method, _, body = channel.basic_get(group_queue(_LISTENER, event_type), auto_ack=True)
                 if method is None:
                     return found
                 found.append(msgspec.json.decode(body)["payload"])
@@ -127,7 +139,7 @@ class Cluster:
         await run_once(self.environment, "migrate")
         kinds = ("device", "operator")
         issued = await asyncio.gather(*(run_once(self.environment, "token", "issue", "--kind", k) for k in kinds))
-        self.device_token, self._operator_token = (answer["token"] for answer in issued)
+        self.device_token, self.operator_token = (answer["token"] for answer in issued)
 
     def report(self) -> str:
         """Who died by itself, and what everybody said last."""
@@ -174,7 +186,8 @@ async def forget_telemetry(servers: PrivateServers) -> None:
         for queue in (frames_queue(partition) for partition in range(PARTITIONS)):
             channel.queue_delete(queue)
             channel.queue_delete(f"{queue}_dead")
-        channel.queue_delete(_LISTENER)
+        for queue in (*group_queues(), DEAD_QUEUE):
+            channel.queue_delete(queue)
     admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka.url)
     await admin.start()
     try:
@@ -191,13 +204,20 @@ async def forget_telemetry(servers: PrivateServers) -> None:
         client.flushdb()
 
 
+def group_queues() -> list[str]:
+    """Of every consumer group and event; most are not there."""
+    return [group_queue(group, event_type) for group in _GROUPS for event_type in EVENT_TYPES]
+
+
 def _listen(rabbitmq_url: str) -> None:
-    """Have a consumer group's queue for session.completed.v1, before the first is published."""
+    """Have a consumer group's queues for what is to be heard, before the first is published."""
     with _rabbit(rabbitmq_url) as connection:
         channel = connection.channel()
         channel.exchange_declare(DIRECT_EXCHANGE, "direct", durable=True)
-        channel.queue_declare(_LISTENER, durable=True, arguments=_QUORUM)
-        channel.queue_bind(_LISTENER, DIRECT_EXCHANGE, routing_key(SESSION_COMPLETED))
+        for event_type in _HEARD:
+            queue = group_queue(_LISTENER, event_type)
+            channel.queue_declare(queue, durable=True, arguments=_QUORUM)
+            channel.queue_bind(queue, DIRECT_EXCHANGE, routing_key(event_type))
 
 
 def _rabbit(url: str) -> Any:

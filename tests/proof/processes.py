@@ -113,6 +113,6 @@ async def run_once(environment: Mapping[str, str], *arguments: str) -> dict[str,
         env=os.environ | dict(environment), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()[-_LOG_TAIL_BYTES:]
+    assert process.returncode == 0, (out + err).decode()[-_LOG_TAIL_BYTES:]
     answer: dict[str, str] = json.loads(out.splitlines()[-1])
     return answer

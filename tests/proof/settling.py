@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from schemas.topics import SESSION_COMPLETED
 from tests.proof.cluster import Cluster
 from tests.proof.laws import breaches, newest, outstanding
 from tests.proof.load import Load, Promises
@@ -35,4 +36,4 @@ async def broken_laws(cluster: Cluster, promises: Promises) -> list[str]:
     shown = {(c["station_id"], c["connector_id"]): c["ts"] for c in live["connectors"]}
     stale = {who: ts for who, ts in newest(cluster.database_url).items() if shown.get(who) != ts}
     broken += [f"the live view is stale: {stale}"] if stale else []
-    return broken + breaches(cluster.database_url, promises, cluster.completed())
+    return broken + breaches(cluster.database_url, promises, cluster.heard(SESSION_COMPLETED))

@@ -1,7 +1,6 @@
 """Real data: 720 charging sessions of the Bolite set over HTTP, against the energies their owner reported.
 
-The file has no station: its 39 charging piles are the first four characters of the session id, and no pile has two
-sessions at once. `seq` begins at 0 with every session, so that every session after a pile's first is a reboot.
+`seq` begins at 0 with every session, so that every session after a pile's first is a reboot.
 """
 
 import csv
@@ -13,14 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.proof.bolite import DATA, PERIOD, READINGS, READINGS_FILE, SESSIONS, STATION
 from tests.proof.platform_process import Platform, running_platform
 from tests.waiting import eventually
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "bolite"
-READINGS_FILE = DATA / "bolite_dc_timeseries.csv.gz"
-READINGS, SESSIONS = 132_546, 720
-MAPPING = ("--set", "station_id=BOLITE-{session_id[:4]}", "--set", "connector_id=1", "--map", "ts=ts_ms")
-PERIOD = {"from": "2025-06-01T00:00:00Z", "to": "2025-11-01T00:00:00Z"}
+MAPPING = (*STATION, "--map", "ts=ts_ms")
 
 pytestmark = pytest.mark.skipif(not READINGS_FILE.exists(), reason="the Bolite data is not beside the checkout")
 

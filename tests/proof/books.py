@@ -1,0 +1,237 @@
+"""What has to hold of the books whatever has happened, each law as a list of its breaches.
+
+The figures that they are held to are computed by hand (money_by_hand); here nothing is rated.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+
+from tests.proof.money_by_hand import Bill, Line
+from voltstream.business import OUTBOXES
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Bills = Mapping[str, Bill]
+"""By the device's id of the session."""
+
+_SHOWN = 3  # breaches of one kind
+_STANDING = ("open", "paid")
+_DOCUMENTS = """
+SELECT i.subject_id, c.device_session_id, i.id, i.kind, i.status, i.version, i.credits, i.total_excl_micros,
+    i.total_incl_micros, i.payable_minor,
+    array(SELECT row_to_json(l) FROM (
+        SELECT element, dimension, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
+        FROM billing.invoice_line WHERE invoice_id = i.id ORDER BY line) AS l)
+FROM billing.invoice AS i JOIN billing.cdr AS c ON c.id = i.cdr_id ORDER BY i.year, i.sequence
+"""
+
+
+def by_component(line: Line) -> tuple[bool, int, str]:
+    """Their order on paper says nothing."""
+    return line.element is None, line.element or 0, line.dimension
+
+
+class Document:
+    """An invoice or a credit note as stored."""
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        self.subject, self.name, self.id, self.kind, self.status, self.version, self.credits = row[:7]
+        self.excl_micros, self.incl_micros, self.payable_fen = row[7:10]
+        self.lines = tuple(sorted((Line(**line) for line in row[10]), key=by_component))
+
+    @property
+    def stands(self) -> bool:
+        """It is an invoice that nothing credits."""
+        return self.kind == "invoice" and self.status in _STANDING
+
+    @property
+    def figures(self) -> tuple[object, ...]:
+        """All of its money."""
+        return self.lines, self.excl_micros, self.incl_micros, self.payable_fen
+
+
+def breaches(url: str, bills: Bills) -> list[str]:
+    """Of all laws, in one snapshot of the database."""
+    with psycopg.connect(url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        documents = [Document(row) for row in connection.execute(_DOCUMENTS).fetchall()]
+        laws: list[Callable[[], list[str]]] = [
+            lambda: one_charge_a_session(connection, bills),
+            lambda: sessions_cost_what_they_must(connection, bills),
+            lambda: one_invoice_stands(documents, bills),
+            lambda: documents_are_consistent(documents),
+            lambda: documents_sum_to_the_bill(documents, bills),
+            lambda: numbers_have_no_gaps(connection),
+            lambda: nothing_waits(connection),
+        ]
+        return [breach for law in laws for breach in law()]
+
+
+def settled(url: str, sessions: int) -> bool:
+    """Whether so many sessions are completed, and nothing told of them is still under way."""
+    with psycopg.connect(url) as connection:
+        waiting = " + ".join(f"(SELECT count(*) FROM {schema}.outbox)" for schema in OUTBOXES)
+        row = connection.execute(
+            f"SELECT {waiting}, (SELECT count(*) FROM telemetry.session WHERE ended_at IS NOT NULL),"
+            " (SELECT count(*) FROM telemetry.session s JOIN billing.cdr c ON c.subject_id = s.id AND c.current"
+            "  AND c.revision = s.revision)"
+        ).fetchone()
+    return row == (0, sessions, sessions)
+
+
+def counted(url: str, table: str) -> int:
+    """Rows of a table."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def documents(url: str) -> set[tuple[str, str, int]]:
+    """Id, number and total incl. VAT of every document."""
+    with psycopg.connect(url) as connection:
+        return set(connection.execute("SELECT id::text, number, total_incl_micros FROM billing.invoice").fetchall())
+
+
+def one_charge_a_session(connection: Connection, bills: Bills) -> list[str]:
+    """One current CDR a session, with its money and its consumption; versions before it are all there."""
+    rows = connection.execute(
+        "SELECT device_session_id, status, energy_uj, readings, total_excl_micros, total_incl_micros,"
+        " stream_excl_micros, stream_incl_micros, consumption::text FROM billing.cdr WHERE current"
+    ).fetchall()
+    wrong = []
+    for name, *kept, consumption in rows:
+        bill = bills[name]
+        money = (bill.excl_micros, bill.incl_micros)
+        used = {(line.element, line.dimension): line.volume for line in bill.lines if line.element is not None}
+        told = {(one["element"], one["dimension"]): one["volume"] for one in msgspec.json.decode(consumption)}
+        if (kept, told) != (["invoiced", bill.energy_uj, bill.readings, *money, *money], used):
+            wrong.append((name, kept, told, bill))
+    holes = connection.execute(
+        "SELECT subject_id, count(*), max(version) FROM billing.cdr GROUP BY 1 HAVING count(*) <> max(version)"
+    ).fetchall()
+    return [
+        *_told("sessions without exactly one CDR", _not_once(bills, [name for name, *_ in rows])),
+        *_told("CDRs that are not what the readings come to", wrong),
+        *_told("CDRs with missing versions", holes),
+    ]
+
+
+def sessions_cost_what_they_must(connection: Connection, bills: Bills) -> list[str]:
+    """The stream's own figures, and their parts."""
+    rows = connection.execute(
+        "SELECT session_id, energy_uj, readings, cost_excl_micros, cost_incl_micros, cost_energy_micros,"
+        " cost_time_micros, cost_parking_micros, cost_flat_micros FROM telemetry.session"
+    ).fetchall()
+    wrong = []
+    for name, *kept in rows:
+        bill = bills[name]
+        parts = [
+            sum(line.excl_micros for line in bill.lines if line.dimension == dimension)
+            for dimension in ("ENERGY", "TIME", "PARKING_TIME", "FLAT")
+        ]
+        if kept != [bill.energy_uj, bill.readings, bill.excl_micros, bill.incl_micros, *parts]:
+            wrong.append((name, kept, bill))
+    return [
+        *_told("sessions that are not there exactly once", _not_once(bills, [name for name, *_ in rows])),
+        *_told("sessions whose cost is another", wrong),
+    ]
+
+
+def one_invoice_stands(documents: Sequence[Document], bills: Bills) -> list[str]:
+    """Of each session, and it says what the readings come to, line by line."""
+    standing = [document for document in documents if document.stands]
+    wrong = [
+        (document.name, document.figures, bills[document.name])
+        for document in standing
+        if document.figures != bills[document.name][2:]
+    ]
+    return [
+        *_told("sessions without exactly one standing invoice", _not_once(bills, [one.name for one in standing])),
+        *_told("invoices that are not what the readings come to", wrong),
+    ]
+
+
+def documents_are_consistent(documents: Sequence[Document]) -> list[str]:
+    """Lines sum to totals; what does not stand is credited, once, to the last unit; and nothing else is."""
+    unsummed = [
+        (one.name, one.id)
+        for one in documents
+        if (one.excl_micros, one.incl_micros)
+        != (sum(line.excl_micros for line in one.lines), sum(line.incl_micros for line in one.lines))
+    ]
+    notes = [one for one in documents if one.kind == "credit_note"]
+    invoices = {one.id: one for one in documents if one.kind == "invoice"}
+    unequal = [
+        (note.name, note.id)
+        for note in notes
+        if [(line.excl_micros, line.incl_micros) for line in note.lines]
+        != [(-line.excl_micros, -line.incl_micros) for line in invoices[note.credits].lines]
+        or note.payable_fen != -invoices[note.credits].payable_fen
+    ]
+    fallen = Counter(one.id for one in invoices.values() if not one.stands)
+    return [
+        *_told("documents whose lines do not sum to the total", unsummed),
+        *_told("credit notes that are not what they credit", unequal),
+        *_told(
+            "credited or not, against its status", list((fallen - credited_by(notes)) + (credited_by(notes) - fallen))
+        ),
+        *_told("versions invoiced twice", _several([(one.subject, one.version) for one in invoices.values()])),
+    ]
+
+
+def credited_by(notes: Sequence[Document]) -> Counter[Any]:
+    """How often each invoice is credited."""
+    return Counter(note.credits for note in notes)
+
+
+def documents_sum_to_the_bill(documents: Sequence[Document], bills: Bills) -> list[str]:
+    """However many there are of a session."""
+    total = {name: [0, 0, 0] for name in bills}
+    for one in documents:
+        for place, amount in enumerate((one.excl_micros, one.incl_micros, one.payable_fen)):
+            total[one.name][place] += amount
+    wrong = [(name, sums, bills[name]) for name, sums in total.items() if tuple(sums) != bills[name][3:]]
+    return _told("sessions whose documents do not sum to what they come to", wrong)
+
+
+def numbers_have_no_gaps(connection: Connection) -> list[str]:
+    """1, 2, 3, … of each year, in the order of issue."""
+    rows = connection.execute(
+        "SELECT year, sequence FROM billing.invoice ORDER BY issued_at, year, sequence"
+    ).fetchall()
+    seen: Counter[int] = Counter()
+    wrong = []
+    for year, sequence in rows:
+        seen[year] += 1
+        if sequence != seen[year]:
+            wrong.append((year, sequence, seen[year]))
+    return _told("numbers (year, number, place)", wrong)
+
+
+def nothing_waits(connection: Connection) -> list[str]:
+    """No event in an outbox, and none among the dead letters."""
+    waiting = {
+        schema: connection.execute(f"SELECT count(*) FROM {schema}.outbox".encode()).fetchall() for schema in OUTBOXES
+    }
+    letters = connection.execute("SELECT queue, error FROM events.dead_letter").fetchall()
+    return [
+        *_told("events in the outbox", [(schema, rows) for schema, rows in waiting.items() if rows != [(0,)]]),
+        *_told("dead letters", letters),
+    ]
+
+
+def _not_once(bills: Bills, names: Sequence[str]) -> list[tuple[str, int]]:
+    seen = Counter(names)
+    return [(name, seen[name]) for name in {*bills, *seen} if seen[name] != (name in bills)]
+
+
+def _several(keys: Sequence[Any]) -> list[Any]:
+    return [key for key, times in Counter(keys).items() if times > 1]
+
+
+def _told(what: str, found: Sequence[Any]) -> list[str]:
+    return [f"{what}: {len(found)}, as {list(found[:_SHOWN])}"] if found else []

@@ -1,0 +1,80 @@
+"""A broker that delivers every event twice: what is published is published again, with the same event id."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+
+from schemas import topics
+from schemas.topics import DIRECT_EXCHANGE, routing_key
+
+_QUEUE = "proof_again"
+_AGAIN = "x-proof-again"  # header of what we have published ourselves: not a third time
+_PAUSE_S = 0.2  # between two looks at whether to stop
+_ENOUGH_S = 60  # against hanging
+
+EVENT_TYPES = tuple(
+    value
+    for name, value in vars(topics).items()
+    if isinstance(value, str) and value.endswith(".v1") and name != "READINGS_TOPIC"
+)
+
+
+class Doubler:
+    """Counts what it has published again."""
+
+    def __init__(self, rabbitmq_url: str) -> None:
+        self.events = 0
+        self._connection = pika.BlockingConnection(pika.URLParameters(rabbitmq_url))
+        self._channel = self._connection.channel()
+        self._channel.confirm_delivery()
+        self._channel.exchange_declare(DIRECT_EXCHANGE, "direct", durable=True)
+        self._channel.queue_declare(_QUEUE, exclusive=True)
+        for type_ in EVENT_TYPES:
+            self._channel.queue_bind(_QUEUE, DIRECT_EXCHANGE, routing_key(type_))
+        self._stopping = threading.Event()
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, name="doubler")
+
+    def start(self) -> None:
+        """From now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Once all that was published so far is published again. Raises what went wrong."""
+        self._stopping.set()
+        self._thread.join(_ENOUGH_S)
+        if self._failed:
+            raise self._failed[0]
+
+    def _run(self) -> None:
+        try:
+            for method, properties, body in self._channel.consume(_QUEUE, inactivity_timeout=_PAUSE_S):
+                if method is None:
+                    if self._stopping.is_set():
+                        break
+                    continue
+                if _AGAIN not in (properties.headers or {}):
+                    self._again(method.routing_key, properties, body)
+                self._channel.basic_ack(method.delivery_tag)
+            self._connection.close()
+        except Exception as error:
+            self._failed.append(error)
+
+    def _again(self, key: str, properties: Any, body: bytes) -> None:
+        properties.headers = {**(properties.headers or {}), _AGAIN: 1}
+        self._channel.basic_publish(DIRECT_EXCHANGE, key, body, properties)
+        self.events += 1
+
+
+@contextmanager
+def every_event_twice(rabbitmq_url: str) -> Iterator[Doubler]:
+    """Within the block; at its end the second deliveries are all published."""
+    doubler = Doubler(rabbitmq_url)
+    doubler.start()
+    try:
+        yield doubler
+    finally:
+        doubler.stop()
