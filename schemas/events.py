@@ -31,6 +31,33 @@ class Envelope(msgspec.Struct, frozen=True):
         """The key the event is routed by."""
         return routing_key(self.metadata.type)
 
+    def encoded(self) -> bytes:
+        """As it travels."""
+        return msgspec.json.encode(self)
+
+
+def envelope_of(
+    event_type: str,
+    event_id: UUID,
+    payload: msgspec.Struct | dict[str, Any],
+    *,
+    source: str,
+    timestamp: str,
+    correlation_id: str = "",
+    traceparent: str = "",
+) -> Envelope:
+    """An event: `session.completed.v1` has version 1. Without a correlation id it begins a piece of work of its own."""
+    metadata = EventMetadata(
+        event_id=event_id,
+        timestamp=timestamp,
+        source=source,
+        correlation_id=correlation_id or str(event_id),
+        type=event_type,
+        version=int(event_type.rpartition(".v")[2]),
+        traceparent=traceparent,
+    )
+    return Envelope(metadata, payload if isinstance(payload, dict) else msgspec.to_builtins(payload))
+
 
 P = TypeVar("P")
 

@@ -21,7 +21,7 @@ from kit.bus import EVENT_ID, Bus, Message
 from kit.clock import Clock, format_rfc3339
 from kit.errors import Overloaded, Unavailable
 from kit.retry import reconnect_pauses_s
-from schemas.events import Envelope, EventMetadata
+from schemas.events import envelope_of
 from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED
 from simulator.encode import CONTENT_TYPES, Format
 from simulator.errors import Rejected
@@ -208,16 +208,9 @@ class BusTransport:
 
     def _event(self, readings: bytes) -> Message:
         event_id = self._new_id()
-        metadata = EventMetadata(
-            event_id=event_id,
-            timestamp=format_rfc3339(self._clock.now_ms()),
-            source=self._source,
-            correlation_id=str(event_id),
-            type=TELEMETRY_GENERATED,
-            version=1,
-        )
-        envelope = Envelope(metadata, {"readings": msgspec.Raw(readings)})
-        return Message(DIRECT_EXCHANGE, envelope.routing_key, msgspec.json.encode(envelope), {EVENT_ID: str(event_id)})
+        timestamp, payload = format_rfc3339(self._clock.now_ms()), {"readings": msgspec.Raw(readings)}
+        envelope = envelope_of(TELEMETRY_GENERATED, event_id, payload, source=self._source, timestamp=timestamp)
+        return Message(DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
-import msgspec
-
 from kit.clock import format_rfc3339
 from schemas.events import (
     Consumption,
-    Envelope,
-    EventMetadata,
     Money,
     Pricing,
     SessionCompleted,
@@ -23,6 +19,7 @@ from schemas.events import (
     SessionStarted,
     TelemetryAggregated,
     WindowAggregate,
+    envelope_of,
 )
 from schemas.reading import MILLI
 from schemas.topics import (
@@ -252,14 +249,6 @@ def _mean(total: int, count: int) -> float | None:
 
 def _event(type_: str, name: str, payload: Any, told: Told) -> OutboxRow:
     event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
-    metadata = EventMetadata(
-        event_id=event_id,
-        timestamp=format_rfc3339(told.now_ms),
-        source=SOURCE,
-        correlation_id=str(event_id),
-        type=type_,
-        version=1,
-        traceparent=told.traceparent,
-    )
-    envelope = Envelope(metadata, msgspec.to_builtins(payload))
-    return OutboxRow(event_id, DIRECT_EXCHANGE, envelope.routing_key, msgspec.json.encode(envelope))
+    timestamp = format_rfc3339(told.now_ms)
+    envelope = envelope_of(type_, event_id, payload, source=SOURCE, timestamp=timestamp, traceparent=told.traceparent)
+    return OutboxRow(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())

@@ -8,7 +8,7 @@ import msgspec
 from kit.bus import EVENT_ID, Announce, GivenUp, Message
 from kit.clock import Clock, format_rfc3339
 from kit.delivery import ERROR_CHARS_MAX
-from schemas.events import Envelope, EventFailed, EventMetadata
+from schemas.events import EventFailed, EventMetadata, envelope_of
 from schemas.topics import DIRECT_EXCHANGE, EVENT_FAILED
 
 SOURCE: Final = "events"
@@ -37,18 +37,16 @@ def announcer(clock: Clock) -> Announce:
             error=given_up.error[:ERROR_CHARS_MAX],
         )
         event_id = uuid5(given_up.letter_id, EVENT_FAILED)
-        metadata = EventMetadata(
-            event_id=event_id,
-            timestamp=format_rfc3339(clock.now_ms()),
+        envelope = envelope_of(
+            EVENT_FAILED,
+            event_id,
+            payload,
             source=SOURCE,
-            correlation_id=lost.correlation_id if lost else str(event_id),
-            type=EVENT_FAILED,
-            version=1,
+            timestamp=format_rfc3339(clock.now_ms()),
+            correlation_id=lost.correlation_id if lost else "",
             traceparent=lost.traceparent if lost else "",
         )
-        envelope = Envelope(metadata, msgspec.to_builtins(payload))
-        body = msgspec.json.encode(envelope)
-        return Message(DIRECT_EXCHANGE, envelope.routing_key, body, {EVENT_ID: str(event_id)})
+        return Message(DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
     return event_failed
 

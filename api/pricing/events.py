@@ -11,7 +11,7 @@ from kit.clock import format_rfc3339
 from kit.observability import correlation_id
 from kit.outbox import OutboxEvent
 from kit.tracing import current_traceparent
-from schemas.events import Envelope, EventMetadata, PricingUpdated
+from schemas.events import PricingUpdated, envelope_of
 from schemas.topics import DIRECT_EXCHANGE, PRICING_UPDATED
 
 SOURCE: Final = "pricing"
@@ -29,15 +29,6 @@ def pricing_updated(
 ) -> OutboxEvent:
     """pricing.updated.v1; its id follows from the version's."""
     event_id = uuid5(_NAMESPACE, f"{PRICING_UPDATED}/{version}")
-    metadata = EventMetadata(
-        event_id=event_id,
-        timestamp=format_rfc3339(now),
-        source=SOURCE,
-        correlation_id=correlation_id.get() or str(event_id),
-        type=PRICING_UPDATED,
-        version=1,
-        traceparent=current_traceparent(),
-    )
     said = PricingUpdated(
         version=version,
         target_kind=target.kind,
@@ -48,5 +39,13 @@ def pricing_updated(
         reason=reason,
     )
     payload: dict[str, Any] = {**msgspec.to_builtins(said), "tariff": msgspec.Raw(document)}  # its digits as they are
-    envelope = Envelope(metadata, payload)
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, msgspec.json.encode(envelope))
+    envelope = envelope_of(
+        PRICING_UPDATED,
+        event_id,
+        payload,
+        source=SOURCE,
+        timestamp=format_rfc3339(now),
+        correlation_id=correlation_id.get(),
+        traceparent=current_traceparent(),
+    )
+    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())

@@ -4,14 +4,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-import msgspec
-
 from api.sessions.charging_store import Request
 from kit.clock import format_rfc3339
 from kit.observability import correlation_id
 from kit.outbox import OutboxEvent
 from kit.tracing import current_traceparent
-from schemas.events import Envelope, EventMetadata, SessionAssigned, SessionRequested, SessionStopRequested
+from schemas.events import SessionAssigned, SessionRequested, SessionStopRequested, envelope_of
 from schemas.topics import DIRECT_EXCHANGE, SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
 
 SOURCE: Final = "sessions"
@@ -68,14 +66,13 @@ def session_assigned(
 
 def _event(type_: str, name: str, payload: Any, now: datetime) -> OutboxEvent:
     event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
-    metadata = EventMetadata(
-        event_id=event_id,
-        timestamp=format_rfc3339(now),
+    envelope = envelope_of(
+        type_,
+        event_id,
+        payload,
         source=SOURCE,
-        correlation_id=correlation_id.get() or str(event_id),
-        type=type_,
-        version=1,
+        timestamp=format_rfc3339(now),
+        correlation_id=correlation_id.get(),
         traceparent=current_traceparent(),
     )
-    envelope = Envelope(metadata, msgspec.to_builtins(payload))
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, msgspec.json.encode(envelope))
+    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid5
 
-import msgspec
-
 from billing.documents import Invoice
 from kit.clock import format_rfc3339
 from kit.outbox import OutboxEvent
-from schemas.events import Envelope, EventMetadata, InvoiceChanged
+from schemas.events import InvoiceChanged, envelope_of
 from schemas.topics import DIRECT_EXCHANGE, INVOICE_CREATED, INVOICE_UPDATED
 
 SOURCE: Final = "billing"
@@ -54,14 +52,13 @@ def _event(type_: str, name: str, invoice: Invoice, told: Told) -> OutboxEvent:
         payable_minor=invoice.payable_minor,
         replaces=invoice.replaces or invoice.credits,
     )
-    metadata = EventMetadata(
-        event_id=event_id,
-        timestamp=format_rfc3339(invoice.changed_at),
+    envelope = envelope_of(
+        type_,
+        event_id,
+        payload,
         source=SOURCE,
-        correlation_id=told.correlation_id or str(event_id),
-        type=type_,
-        version=1,
+        timestamp=format_rfc3339(invoice.changed_at),
+        correlation_id=told.correlation_id,
         traceparent=told.traceparent,
     )
-    envelope = Envelope(metadata, msgspec.to_builtins(payload))
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, msgspec.json.encode(envelope))
+    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())
