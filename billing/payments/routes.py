@@ -99,8 +99,9 @@ class PaymentRoutes:
             return await once.do(self._database, "billing", work)
 
     async def one(self, id: UUID, principal: Reader, response: Response) -> PaymentDetail:
-        """The client secret is asked from the provider each time and stored nowhere."""
-        payment, invoice, secret = await self._service.one(id, only_of(principal))
+        """The client secret is asked from the provider each time and stored nowhere. Operators do not get it."""
+        may_pay = principal.kind != "operator"
+        payment, invoice, secret = await self._service.one(id, only_of(principal), may_pay=may_pay)
         response.headers["Cache-Control"] = "no-store"
         return PaymentDetail(**payment_of(payment, invoice).model_dump(), client_secret=secret)
 

@@ -67,9 +67,11 @@ class PaymentService:
         opened = await self._ask(connection, provider, invoice, order)
         return await self._write(connection, invoice, provider.name, order, attempt, opened, standing)
 
-    async def one(self, payment_id: UUID, own: str | None) -> tuple[Payment, Invoice, str | None]:
-        """A payment, its document, and of a pending one what the payer's application needs. Raises NotFound, and what a
-        provider raises."""
+    async def one(self, payment_id: UUID, own: str | None, *, may_pay: bool) -> tuple[Payment, Invoice, str | None]:
+        """A payment, its document, and of a pending one what the payer's application needs, where this one `may_pay`.
+
+        Raises NotFound, and what a provider raises.
+        """
         async with self._database.transaction() as connection:
             payment = await store.payment(connection, payment_id)
             invoice = None if payment is None else await store.invoice(connection, payment.invoice_id, own)
@@ -77,7 +79,9 @@ class PaymentService:
             raise NotFound(f"no payment {payment_id}" + (" of yours" if own else ""))
         provider = self._providers.get(payment.provider)
         pending = payment.status is PaymentStatus.PENDING and payment.kind == "charge"
-        secret = await provider.client_secret(payment.reference) if provider is not None and pending else None
+        secret = (
+            await provider.client_secret(payment.reference) if provider is not None and pending and may_pay else None
+        )
         return payment, invoice, secret
 
     async def hear(self, provider_name: str, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> str:

@@ -6,6 +6,7 @@ writer's lock. Together they pay for one.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from copy import copy
 from typing import Final, Generic, Protocol, TypeVar
 
 from kit.errors import Overloaded, Unavailable
@@ -79,4 +80,5 @@ def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
     if error is None:
         done.set_result(None)
     else:
-        done.set_exception(error)
+        # A copy each: one error raised by many grows a traceback of all of them.
+        done.set_exception(copy(error).with_traceback(error.__traceback__))

@@ -64,6 +64,7 @@ async def test_a_driver_pays_by_stripe(service: Service) -> None:
     detail = await service.get(f"{PAYMENTS}/{payment['id']}", who="ann")
     PaymentDetail.model_validate(detail)
     assert detail["client_secret"] == f"{payment['reference']}_secret_standin"
+    assert (await service.get(f"{PAYMENTS}/{payment['id']}", who="operator"))["client_secret"] is None
     await service.stripe_says("payment_intent.succeeded", service.stripe.pay(payment["reference"]), "evt_9")
     again = await service.stripe_says("payment_intent.succeeded", service.stripe.pay(payment["reference"]), "evt_9")
     assert again == {"outcome": "repeated"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from uuid import UUID, uuid4
 
 import pytest
@@ -113,6 +114,35 @@ async def test_revisions_all_at_once_end_with_the_newest(books: Books) -> None:
         newest = session(own, revision=5, energy_mwh=5_000_000).pricing
         assert newest is not None
         assert totals(books, own)[:2] == (newest.cost.excl_vat_micros, newest.cost.incl_vat_micros)
+
+
+async def test_events_twice_and_in_any_order_give_the_same_invoices(books: Books, seed: int) -> None:
+    """`told` in order, and the same of other sessions shuffled, each event twice."""
+    rng = random.Random(seed)
+    pairs = [(uuid4(), uuid4()) for _ in range(25)]
+    shuffled: list[Payload] = []
+    for number, (told, mixed) in enumerate(pairs):
+        energies_mwh = [rng.randrange(1, 50) * 100_000 for _ in range(rng.randrange(1, 5))]
+        for own_id in (told, mixed):
+            news: list[Payload] = [session(own_id, revision=n, energy_mwh=e) for n, e in enumerate(energies_mwh, 1)]
+            news += [assigned(own_id, f"driver-{number}"), reservation(f"R-{own_id}", minutes=number + 1)]
+            if own_id == told:
+                await books.hear(*news)
+            else:
+                shuffled += news * 2
+    rng.shuffle(shuffled)
+    await books.hear_at_once(shuffled)
+
+    def standing(own_id: UUID) -> list[tuple[object, ...]]:
+        subjects = (own_id, reservation_subject(f"R-{own_id}"))
+        documents = [document for subject in subjects for document in books.documents(subject)]
+        names = ("driver_id", "total_excl_micros", "total_incl_micros", "payable_minor", "status")
+        return [tuple(d[name] for name in names) for d in documents if d["status"] in ("open", "paid")]
+
+    for told, mixed in pairs:
+        assert standing(mixed) == standing(told)
+        assert totals(books, mixed) == totals(books, told)
+    assert [d["sequence"] for d in books.documents()] == list(range(1, len(books.documents()) + 1))
 
 
 async def test_a_revision_with_the_same_money_is_noted_and_nothing_is_credited(books: Books) -> None:
