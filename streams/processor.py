@@ -265,6 +265,7 @@ class Processor:
         if len(flush.effects.touched):
             self._unpublished.append(flush.effects.touched)
         self._count(flush)
+        self._batch = []  # or its frames would be kept until the next flush, 15 MB
         self._forget_until(flush.end)
 
     def _forget_until(self, end: int) -> None:

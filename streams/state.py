@@ -189,15 +189,15 @@ class PartitionState:
         return np.zeros((capacity, width) if name in _CLOSED else capacity * width, dtype)
 
     def _reserve(self, slots: int) -> None:
-        """Room for so many, a quarter more than there was: what is free is memory that the process holds."""
+        """Room for so many, an eighth more than there was: what is free is memory that the process holds."""
         stations = len(self.directory.stations)
         if stations > len(self.station_newest_ms):
-            grown = np.full(max(stations, len(self.station_newest_ms) * 5 // 4), NULL, np.int64)
+            grown = np.full(max(stations, len(self.station_newest_ms) * 9 // 8), NULL, np.int64)
             grown[: len(self.station_newest_ms)] = self.station_newest_ms
             self.station_newest_ms = grown
         if slots <= self._capacity:
             return
-        self._capacity = max(slots, self._capacity * 5 // 4, SLOTS_AT_FIRST)
+        self._capacity = max(slots, self._capacity * 9 // 8, SLOTS_AT_FIRST)
         for name in (*_COLUMNS, "window"):  # one after the other: never all of them twice
             column = self._allocate(name, self._capacity)
             if (held := getattr(self, name, None)) is not None:

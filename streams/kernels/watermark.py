@@ -24,7 +24,8 @@ def late_rows(
         return late
     reached = newest_ms.copy()
     trusted_ms = np.where(trusted, ts_ms, NULL)
-    np.maximum.at(reached, station, trusted_ms)
+    together = runs_of(station)
+    np.maximum.at(reached, together.key, np.maximum.reduceat(trusted_ms, together.start))
     # Most batches have nothing late: only stations with a reading behind where they ended up need the exact order.
     behind = ts_ms < np.maximum(reached, NULL + lateness_ms)[station] - lateness_ms
     if behind.any():
