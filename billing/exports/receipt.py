@@ -1,7 +1,7 @@
 """A document laid out on a page: what a driver can hand in. Pure: the same document gives the same bytes."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -33,14 +33,25 @@ _STATES: Final = {
     "paid": "Paid",
     "credited": "Replaced by a corrected invoice",
     "cancelled": "Cancelled: nothing is to be paid",
-    "settled": "Settled: the invoice had not been paid",
 }
-_LINE_HEADINGS: Final = ("", "Quantity", "Price", "VAT", "Excl. VAT", "Incl. VAT")
+_REFUND_STATES: Final = {
+    "open": "To be refunded",
+    "paid": "Refunded",
+    "settled": "Nothing to be refunded: the invoice had not been paid",
+}
+_PAYABLE: Final = {
+    ("invoice", "open"): "To pay",
+    ("invoice", "paid"): "Paid",
+    ("credit_note", "open"): "To refund",
+    ("credit_note", "paid"): "Refunded",
+}
+_BOUNDS: Final = ("MIN_PRICE", "MAX_PRICE")
+_MONEY: Final = ("Excl. VAT", "VAT", "Incl. VAT")
+_LINE_HEADINGS: Final = ("", "Quantity", "Price", "VAT")
 _LINE_COLUMNS: Final = ("L", "R", "R", "R", "R", "R")
-_LINE_WIDTHS_MM: Final = (58, 26, 26, 16, 24, 24)
-_VAT_HEADINGS: Final = ("VAT rate", "Excl. VAT", "VAT", "Incl. VAT")
+_LINE_WIDTHS_MM: Final = (50, 26, 26, 16, 28, 28)
 _VAT_COLUMNS: Final = ("L", "R", "R", "R")
-_VAT_WIDTHS_MM: Final = (58, 34, 34, 48)
+_VAT_WIDTHS_MM: Final = (50, 40, 40, 44)
 
 
 class Seller(NamedTuple):
@@ -57,8 +68,9 @@ def render(document: InvoiceDetail, seller: Seller, credited: str | None) -> byt
     page = _Page(document)
     page.head(seller)
     page.facts(_facts(document, credited))
-    page.table(_LINE_HEADINGS, _lines(document), _LINE_COLUMNS, _LINE_WIDTHS_MM)
-    page.table(_VAT_HEADINGS, _vat(document), _VAT_COLUMNS, _VAT_WIDTHS_MM)
+    money = tuple(f"{heading} ({document.currency})" for heading in _MONEY)
+    page.table((*_LINE_HEADINGS, money[0], money[2]), _lines(document), _LINE_COLUMNS, _LINE_WIDTHS_MM)
+    page.table(("VAT rate", *money), _vat(document), _VAT_COLUMNS, _VAT_WIDTHS_MM)
     page.totals(_totals(document))
     page.notes(_notes(document))
     return page.finish()
@@ -80,6 +92,7 @@ def _facts(document: InvoiceDetail, credited: str | None) -> list[tuple[str, str
         ("Session at station", charge.device_session_id or ""),
         ("From", _moment(charge.started_at, zone)),
         ("To", _moment(charge.ended_at, zone)),
+        ("Duration", _duration(charge.ended_at - charge.started_at)),
         ("Energy", f"{_trimmed(charge.energy_kwh, 3)} kWh" + (" (estimated)" if charge.estimated else "")),
     ]
     return [(label, value) for label, value in facts if value]
@@ -100,25 +113,21 @@ def _lines(document: InvoiceDetail) -> list[tuple[str, ...]]:
 
 
 def _vat(document: InvoiceDetail) -> list[tuple[str, ...]]:
-    """A row a rate, highest first; what has none last."""
-    rates: dict[str | None, list[Line]] = {}
+    """A row a rate, highest first; then what has none, then the adjustment to a bound, which has no rate of its own."""
+    rates: dict[tuple[Decimal, str], list[Line]] = {}
     for line in document.lines:
-        rates.setdefault(line.vat_pct, []).append(line)
-    ordered = sorted(rates, key=lambda rate: Decimal(-1) if rate is None else Decimal(rate), reverse=True)
+        rates.setdefault(_rate(line), []).append(line)
     return [
-        (
-            _rate_name(rate, rates[rate]),
-            *(_sum(rates[rate], name) for name in ("amount_excl_vat", "vat", "amount_incl_vat")),
-        )
-        for rate in ordered
+        (name, *(_sum(lines, column) for column in ("amount_excl_vat", "vat", "amount_incl_vat")))
+        for (_, name), lines in sorted(rates.items(), reverse=True)
     ]
 
 
-def _rate_name(rate: str | None, lines: Sequence[Line]) -> str:
-    if rate is not None:
-        return f"{rate} %"
-    adjusted = any(line.dimension in ("MIN_PRICE", "MAX_PRICE") for line in lines)
-    return "By the bounds of the price" if adjusted else "None"
+def _rate(line: Line) -> tuple[Decimal, str]:
+    """Its place among the rates, and its name."""
+    if line.vat_pct is not None:
+        return Decimal(line.vat_pct), f"{line.vat_pct} %"
+    return (Decimal(-2), "Adjustment") if line.dimension in _BOUNDS else (Decimal(-1), "No VAT")
 
 
 def _totals(document: InvoiceDetail) -> list[tuple[str, str]]:
@@ -131,14 +140,12 @@ def _totals(document: InvoiceDetail) -> list[tuple[str, str]]:
     ]
     if rounding:
         totals.append(("Rounding", _trimmed(f"{rounding:f}", 2)))
-    label = "To refund" if document.kind == "credit_note" else "To pay"
-    return [*totals, (f"{label}, {document.currency}", document.payable.removeprefix("-"))]
+    label = _PAYABLE.get((document.kind, document.status), "Amount")
+    return [*totals, (f"{label}, {document.currency}", document.payable)]
 
 
 def _notes(document: InvoiceDetail) -> list[str]:
-    state = _STATES[document.status]
-    if document.kind == "credit_note":
-        state = {"open": "To be refunded", "paid": "Refunded"}.get(document.status, state)
+    state = _REFUND_STATES[document.status] if document.kind == "credit_note" else _STATES[document.status]
     paid = [payment for payment in document.payments if payment.status == "succeeded"]
     if paid:
         state += f" on {paid[-1].changed_at:%Y-%m-%d} by {paid[-1].provider}, reference {paid[-1].id}"
@@ -155,6 +162,13 @@ def _trimmed(number: str, digits: int) -> str:
     whole, _, rest = number.partition(".")
     rest = rest.rstrip("0").ljust(digits, "0")
     return f"{whole}.{rest}" if rest else whole
+
+
+def _duration(duration: timedelta) -> str:
+    """`1 h 31 min 30 s`: whole seconds, cut off."""
+    minutes, seconds = divmod(int(duration.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min {seconds} s"
 
 
 def _moment(moment: datetime, zone: ZoneInfo) -> str:

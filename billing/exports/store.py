@@ -14,7 +14,7 @@ import asyncpg
 from billing.documents import InvoiceKind, InvoiceStatus
 from kit.postgres import Database
 
-EXPORT_S_MAX: Final = 3_600.0  # of one statement: at 50 k documents/s, 180 M of them
+EXPORT_S_MAX: Final = 3_600  # of one statement: at 50 k documents/s, 180 M of them
 CURSOR_ROWS: Final = 2_000  # fetched at once for OCPI: ~2 kB each
 
 Output = Callable[[bytes], Awaitable[None]]

@@ -91,7 +91,7 @@ class InvoiceRoutes:
         cursor: CursorInQuery = None,
     ) -> Response:
         """Ordered by number, newest first. Pages never repeat a document, whatever is issued meanwhile."""
-        wanted = InvoiceFilter(driver_id, station_id, session_id, status, kind, start, end, _place(number))
+        wanted = InvoiceFilter(driver_id, station_id, session_id, status, kind, start, end, place_of(number))
         invoices, key = await self._service.many(wanted, only_of(principal), limit, cursor)
         page = InvoicePage(invoices=list(invoices), next=next_url(request.url, key))
         return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
@@ -116,8 +116,8 @@ class InvoiceRoutes:
         return await once.do(self._database, "billing", work)
 
 
-def _place(number: str | None) -> tuple[int, int] | None:
-    """Year and sequence of a number."""
+def place_of(number: str | None) -> tuple[int, int] | None:
+    """Year and sequence of a number. Raises BadRequest."""
     if number is None:
         return None
     match = _NUMBER.fullmatch(number)

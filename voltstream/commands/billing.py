@@ -1,4 +1,4 @@
-"""`voltstream billing reconcile`."""
+"""`voltstream billing reconcile`, and the commands of files."""
 
 import asyncio
 import sys
@@ -22,6 +22,7 @@ from kit.instants import parse_instant
 from kit.migrations import status
 from kit.postgres import open_database
 from kit.settings import Settings, load_settings
+from voltstream.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, export, pdf
 from voltstream.database import any_database
 from voltstream.errors import Usage
 from voltstream.options import AsJson, DataDir
@@ -36,9 +37,8 @@ _EXAMPLE: Final = "Example: voltstream billing reconcile --from 2026-03-01T00:00
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check and export what was billed.", epilog=_EXAMPLE)
 
 
-@app.callback()
-def _billing() -> None:
-    """Keeps `reconcile` a command of its own name also while there is no other."""
+app.command(epilog=EXPORT_EXAMPLE)(export)
+app.command(epilog=PDF_EXAMPLE)(pdf)
 
 
 @app.command(epilog=_EXAMPLE)

@@ -1,0 +1,76 @@
+"""`voltstream billing export | pdf`: the same files as over HTTP."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from billing.composition import GRANT, MIGRATIONS
+from kit.migrations import migrate
+from kit.postgres import ensure_roles
+from tests.billing.books import open_books
+from tests.billing.exports.conftest import fill
+from tests.billing.exports.test_exports import FORMATS, read, sums
+from tests.voltstream.platform import voltstream
+
+
+@pytest.fixture
+async def filled_url(database_url: str) -> str:
+    """A database with some books, prepared as `voltstream migrate` does it."""
+    migrate(database_url, [MIGRATIONS])
+    ensure_roles(database_url, [GRANT])
+    async with open_books(database_url) as books:
+        await fill(books, 6)
+    return database_url
+
+
+def test_an_export_is_written_whole_with_its_totals(filled_url: str, tmp_path: Path) -> None:
+    told = set()
+    for format_ in FORMATS:
+        out = tmp_path / f"it.{format_}"
+        done = voltstream(
+            "billing", "export", "--format", format_, "--out", str(out), "--json", database_url=filled_url
+        )
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        rows = read(format_, out.read_bytes())
+        assert (said["documents"], said["bytes"], said["file"]) == (len(rows), out.stat().st_size, str(out))
+        euros = said["currencies"]["EUR"]
+        assert [f"{total:.6f}" for total in sums(rows)] == [euros["total_excl_vat"], euros["total_incl_vat"]]
+        told.add(json.dumps(said["currencies"]))
+    assert len(told) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"it.{format_}" for format_ in FORMATS)
+
+
+def test_an_export_to_stdout_is_the_file_and_its_totals_are_on_stderr(filled_url: str) -> None:
+    done = voltstream("billing", "export", "--format", "jsonl", "--out", "-", database_url=filled_url)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert json.loads(done.stderr)["documents"] == len(rows) > 6
+    people = voltstream("billing", "export", "--out", "/dev/null/x", database_url=filled_url)
+    assert (people.returncode, people.stdout) == (2, "")
+    assert "/dev/null/x" in people.stderr
+
+
+def test_a_receipt_is_had_by_number(filled_url: str, tmp_path: Path) -> None:
+    out = tmp_path / "it.pdf"
+    done = voltstream("billing", "pdf", "2026-0000001", "--out", str(out), "--json", database_url=filled_url)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"number": "2026-0000001", "file": str(out), "bytes": out.stat().st_size}
+    assert out.read_bytes().startswith(b"%PDF-")
+    for wrong in ("2026-9999999", "x"):
+        refused = voltstream("billing", "pdf", wrong, "--out", str(out), database_url=filled_url)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--from", "2026-03-02T00:00:00Z", "--to", "2026-03-01T00:00:00Z"),
+        ("--from", "yesterday"),
+        ("--format", "xls"),
+    ],
+)
+def test_a_wrong_range_is_told(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    refused = voltstream("billing", "export", "--out", str(tmp_path / "it"), *arguments)
+    assert refused.returncode == 2
+    assert not list(tmp_path.iterdir())
