@@ -28,7 +28,8 @@ class SessionReadings:
     end_ms: int | None  # the explicit end, where the session has one
 
 
-class CompletedSession(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class CompletedSession:
     """A session as telemetry has it."""
 
     id: UUID
@@ -61,10 +62,20 @@ class _Columns(msgspec.Struct):
     end_ms: int | None = None
 
 
+class _Listed(msgspec.Struct):
+    """A row of GET /api/v1/sessions, which may be the wish for a session that never was."""
+
+    id: UUID | None
+    station_id: str
+    started_at: datetime | None
+    energy_uj: int
+    revision: int
+
+
 class _Page(msgspec.Struct):
     """Of GET /api/v1/sessions, what is needed."""
 
-    sessions: list[CompletedSession]
+    sessions: list[_Listed]
     next: str | None = None
 
 
@@ -95,8 +106,9 @@ class HttpReadingsSource:
         asked = {"state": "completed", "from": format_rfc3339(start), "to": format_rfc3339(end), "limit": str(PAGE)}
         page = await self._ask("/api/v1/sessions", asked, _Page)
         while True:
-            for session in page.sessions:
-                yield session
+            for one in page.sessions:
+                if one.id is not None and one.started_at is not None:
+                    yield CompletedSession(one.id, one.station_id, one.started_at, one.energy_uj, one.revision)
             if page.next is None:
                 return
             page = await self._ask(page.next, {}, _Page)
