@@ -9,11 +9,12 @@ from typing import Final
 import numpy as np
 
 from streams.kernels.book import DIMENSIONS, NONE, Book
-from streams.kernels.exact import times_rate
+from streams.kernels.exact import half_up_over, times_rate
 from streams.kernels.meters import Meters
 from streams.kernels.runs import I64
 
 PPM: Final = 1_000_000
+_BLOCK: Final = 8_192  # sessions at once: a dozen columns of their components stay in the cache of a core
 _UNIT: Final = np.array([1_000_000, 3_600_000, 3_600_000, 1])  # by dimension: mWh in a kWh, ms in an hour, one
 
 
@@ -30,33 +31,55 @@ def price(book: Book, meters: Meters) -> Costs:
     """The cost of each session, as if it ended with what it has used."""
     rows = len(meters.tariff)
     excl, incl = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-    tariff = np.maximum(meters.tariff, 0)
-    session, component = np.nonzero(meters.volume)  # also what only a step brings, has a volume
-    place = book.price_base[tariff[session]] + component
-    volume = meters.volume[session, component] + _steps(book, meters, tariff, session, component, place)
-    dimension = book.dimension[place]
-    amount = times_rate(volume, book.price_micros[place], _UNIT[dimension])
-    vat = times_rate(amount, book.vat_ppm[place], np.int64(PPM))
-    np.add.at(excl, session, amount)
-    np.add.at(incl, session, amount + vat)
     parts = np.zeros((rows, DIMENSIONS), np.int64)
-    np.add.at(parts.reshape(-1), session * DIMENSIONS + dimension, amount)
+    for begin in range(0, rows, _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        excl[block], incl[block], parts[block] = _price(book, meters.block(block))
     return Costs(*_bounded(book, meters, excl, incl), parts)
 
 
-def _steps(book: Book, meters: Meters, tariff: I64, session: I64, component: I64, place: I64) -> I64:
-    """What step_size adds to each (session, component): to the last used of energy and of time, nothing to others."""
-    extra = np.zeros(len(session), np.int64)
+def _price(book: Book, meters: Meters) -> tuple[I64, I64, I64]:
+    """Totals excl. and incl. VAT before min_price and max_price, and the parts of the first."""
+    rows, width = meters.volume.shape
+    used = meters.volume.ravel()
+    cell = np.flatnonzero(used != 0)  # also what only a step brings, has a volume
+    session = cell // width
+    if (unpriced := meters.tariff == NONE).any():  # what an earlier session of the connector used may stand there
+        kept = ~unpriced[session]
+        cell, session = cell[kept], session[kept]
+    place = (book.price_base[np.maximum(meters.tariff, 0)] - np.arange(rows) * width)[session] + cell
+    dimension = book.dimension[place]
+    part = session * DIMENSIONS + dimension
+    volume = used[cell]
+    if (extra := _steps(book, meters, part, volume)) is not None:
+        volume += extra[cell]
+    amount = times_rate(volume, book.price_micros[place], _UNIT[dimension])
+    vat = times_rate(amount, book.vat_ppm[place], np.int64(PPM))
+    parts = np.zeros((rows, DIMENSIONS), np.int64)
+    np.add.at(parts.reshape(-1), part, amount)
+    excl = parts.sum(axis=1)
+    incl = excl.copy()
+    np.add.at(incl, session, vat)
+    return excl, incl, parts
+
+
+def _steps(book: Book, meters: Meters, part: I64, volume: I64) -> I64 | None:
+    """What step_size adds to each cell of `meters.volume`: to the last used of energy and of time, nothing to others.
+    None: nothing at all. `part` says which (session, dimension) each `volume` is of."""
+    rows, width = meters.volume.shape
+    extra = total = None
     for last in (meters.last_energy, meters.last_time):
-        is_last = component == last[session]
-        if not (is_last & (book.step[place] > 1)).any():
+        session = np.flatnonzero(last != NONE)
+        place = book.price_base[meters.tariff[session]] + last[session]
+        stepped = np.flatnonzero(book.step[place] > 1)
+        if not len(stepped):
             continue
-        wanted = np.where(last == NONE, NONE, book.dimension[book.price_base[tariff] + np.maximum(last, 0)])
-        same = book.dimension[place] == wanted[session]
-        total = np.zeros(len(meters.tariff), np.int64)
-        np.add.at(total, session[same], meters.volume[session[same], component[same]])
-        rows = np.flatnonzero(is_last)
-        extra[rows] = -total[session[rows]] % book.step[place[rows]]
+        session, place = session[stepped], place[stepped]
+        if extra is None or total is None:
+            extra, total = np.zeros(rows * width, np.int64), np.zeros(rows * DIMENSIONS, np.int64)
+            np.add.at(total, part, volume)
+        of_dimension = total[session * DIMENSIONS + book.dimension[place]]
+        extra[session * width + last[session]] = -of_dimension % book.step[place]
     return extra
 
 
@@ -72,14 +95,9 @@ def _bounded(book: Book, meters: Meters, excl: I64, incl: I64) -> tuple[I64, I64
         bounded, says_incl = bound_excl != NONE, bound_incl != NONE
         moved = bounded & ((excl < bound_excl) if raising else (excl > bound_excl))
         beyond = says_incl & ((incl < bound_incl) if raising else (incl > bound_incl))
-        for row in np.flatnonzero(moved & ~says_incl).tolist():
-            incl[row] = _in_proportion(int(incl[row]), int(bound_excl[row]), int(excl[row]))
+        rows = np.flatnonzero(moved & ~says_incl)
+        incl[rows] = np.where(excl[rows] > 0, half_up_over(incl[rows], bound_excl[rows], excl[rows]), bound_excl[rows])
         incl = np.where(beyond, bound_incl, incl)
         excl = np.where(moved, bound_excl, excl)
         incl, excl = (np.maximum(incl, excl), excl) if raising else (incl, np.minimum(excl, incl))
     return excl, incl
-
-
-def _in_proportion(incl: int, bound_excl: int, excl: int) -> int:
-    """Half up; whole numbers without limit, for two amounts are multiplied."""
-    return (2 * incl * bound_excl + excl) // (2 * excl) if excl else bound_excl

@@ -18,8 +18,19 @@ def product_over(a: I64, b: I64, c: I64) -> I64:
     return out
 
 
+def half_up_over(a: I64, b: I64, c: I64) -> I64:
+    """a * b / c, half up, not negative; of no use where c is 0."""
+    twice = 2 * np.maximum(c, 1)
+    out: I64 = (2 * a * b + c) // twice
+    large = a.astype(np.float64) * b.astype(np.float64) > _PRODUCT_MAX / 2
+    for row in np.flatnonzero(large).tolist():
+        out[row] = (2 * int(a[row]) * int(b[row]) + int(c[row])) // int(twice[row])
+    return out
+
+
 def times_rate(quantity: I64, rate: I64, unit: I64 | np.int64) -> I64:
     """quantity * rate / unit, half up, not negative. Units are at most 3.6e6 and rates 1e12: their product fits."""
-    whole, rest = np.divmod(quantity, unit)
+    whole = quantity // unit
+    rest = quantity - whole * unit  # np.divmod takes several times as long
     amount: I64 = whole * rate + (2 * rest * rate + unit) // (2 * unit)
     return amount

@@ -39,6 +39,10 @@ class Meters:
         """A copy of these rows."""
         return Meters(*(getattr(self, f.name)[rows] for f in fields(self)))
 
+    def block(self, rows: slice) -> "Meters":
+        """A view of these rows."""
+        return Meters(*(getattr(self, f.name)[rows] for f in fields(self)))
+
     def copy(self) -> "Meters":
         """A copy of all rows."""
         return Meters(*(getattr(self, f.name).copy() for f in fields(self)))

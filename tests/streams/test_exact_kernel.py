@@ -1,0 +1,33 @@
+"""Products and quotients of columns, and prices of meters, where they are hard on an int64 or on old figures."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.tariffs import tariff_versions
+from streams.kernels.book import NONE
+from streams.kernels.cost import price
+from streams.kernels.exact import half_up_over, product_over
+from streams.kernels.meters import Meters
+from streams.tariffs import Tariffs
+
+AMOUNTS = st.integers(0, 2**52)
+
+
+@given(st.lists(st.tuples(AMOUNTS, AMOUNTS, st.integers(1, 2**60)), min_size=1, max_size=20))
+def test_quotients_of_products_are_exact_however_large(rows: list[tuple[int, int, int]]) -> None:
+    rows = [(a, b, max(c, a * b >> 60)) for a, b, c in rows]  # the quotient fits
+    a, b, c = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    assert product_over(a, b, c).tolist() == [x * y // z for x, y, z in rows]
+    assert half_up_over(a, b, c).tolist() == [(2 * x * y + z) // (2 * z) for x, y, z in rows]
+
+
+def test_what_stands_in_the_meters_of_a_session_without_a_tariff_costs_nothing() -> None:
+    tariffs = Tariffs()
+    tariffs.add(tariff_versions(1, seconds=60, power_w=11_000)[0])
+    moments = np.zeros(2, np.int64)
+    meters = Meters.fresh(np.array([NONE, 0]), moments, 40)  # 40: an earlier session's tariff, long forgotten
+    meters.volume[0] = meters.volume[1, 0] = 5_000_000
+    costs = price(tariffs.book(meters.tariff, moments, moments), meters)
+    assert costs.excl_vat_micros[0] == costs.incl_vat_micros[0] == costs.parts_micros[0].sum() == 0
+    assert costs.excl_vat_micros[1] > 0
