@@ -11,6 +11,7 @@ import api.sessions.composition as sessions
 import billing.composition as billing
 from api.pricing.service import ensure_default
 from api.queries import ROLE as QUERIES_ROLE
+from billing.exports.composition import mount_exports
 from billing.payments.providers import open_providers
 from billing.posting.metrics import PostingMetrics
 from kit.bus import DIRECT, Bus
@@ -99,6 +100,7 @@ async def open_business(settings: Settings, url: str, life: Life, web: Web) -> A
         billing.mount_billing(
             web.app, books, web.clock, providers=providers, source=LocalReadings(service), metrics=posting
         )
+        mount_exports(web.app, books, settings)
         tidying = life.spawn(
             _tidy(
                 (lambda: pricing.forget_old(priced)),

@@ -166,7 +166,7 @@ def _trimmed(number: str, digits: int) -> str:
 
 def _duration(duration: timedelta) -> str:
     """`1 h 31 min 30 s`: whole seconds, cut off."""
-    minutes, seconds = divmod(int(duration.total_seconds()), 60)
+    minutes, seconds = divmod(duration // timedelta(seconds=1), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min {seconds} s"
 
