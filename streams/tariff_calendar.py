@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from schemas.tariff import DayOfWeek, TariffRestrictions
+from streams.kernels.book import Masks
 from streams.kernels.runs import I64, Bools
 
 SPAN_MS: Final = 32 * 86_400_000
@@ -24,7 +25,7 @@ def follows_calendar(r: TariffRestrictions) -> bool:
     return bool(r.start_time or r.end_time or r.start_date or r.end_date or r.day_of_week)
 
 
-def changes(restrictions: list[TariffRestrictions], active: int, zone: str, begin_ms: int) -> tuple[I64, list[int]]:
+def changes(restrictions: list[TariffRestrictions], active: int, zone: str, begin_ms: int) -> tuple[I64, Masks]:
     """Moments of [begin_ms, begin_ms + SPAN_MS) at which the elements may change, and the mask of those that hold from
     each on, as far as they are `active` (a mask as well). The first moment is the beginning."""
     times = sorted({0, *(_ms_of_day(t) for r in restrictions for t in (r.start_time, r.end_time) if t)})
@@ -41,7 +42,7 @@ def changes(restrictions: list[TariffRestrictions], active: int, zone: str, begi
     for place, r in enumerate(restrictions):
         if active >> place & 1:
             masks |= _holds(r, wall).astype(np.uint64) << np.uint64(place)
-    return np.concatenate(moments), masks.tolist()
+    return np.concatenate(moments), masks
 
 
 def _holds(r: TariffRestrictions, local_ms: I64) -> Bools:

@@ -13,8 +13,21 @@ import numpy as np
 
 from schemas.tariff import Dimension, Price, PriceComponent, Reservation, TariffRestrictions
 from schemas.usage import UsageKind
-from streams.kernels.book import CALENDAR, CURRENT, DIMENSIONS, DURATION, KEY_BITS, KINDS, MWH, NONE, POWER, Book, Steps
-from streams.kernels.runs import I64
+from streams.kernels.book import (
+    CALENDAR,
+    CURRENT,
+    DIMENSIONS,
+    DURATION,
+    KEY_BITS,
+    KINDS,
+    MWH,
+    NONE,
+    POWER,
+    Book,
+    Masks,
+    Steps,
+)
+from streams.kernels.runs import I64, Bools
 from streams.tariff_calendar import SPAN_MS, changes, follows_calendar
 from streams.tariff_version import TariffVersion
 
@@ -22,6 +35,7 @@ SPANS_MAX: Final = 50_000  # (tariff, span) kept; ~100 changes each: 80 MB. Beyo
 _SPAN_BITS: Final = 24  # of a span's number since 1970: 1.4 million years
 _MICRO: Final = Decimal(1_000_000)
 _DIMENSIONS: Final = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, Dimension.FLAT)  # as in kernels/book
+_PRICE_BOUNDS: Final = ("min_excl", "min_incl", "max_excl", "max_incl")
 _ALL: Final = (1 << 64) - 1
 
 
@@ -36,12 +50,19 @@ class Component:
 
 @dataclass(slots=True)
 class _Compiled:
+    """A version's part of the tables, so that a version more costs little beside those that are there."""
+
     version: TariffVersion
     components: list[Component]
     restrictions: list[TariffRestrictions]  # by element
     active: int  # mask of elements that apply to this kind of use at all
     by_calendar: bool
-    bounded: bool  # min_price and max_price are of the charging part alone
+    steps: list[tuple[I64, Masks]]  # by kind of restriction: values, and the mask from each on
+    constant: list[bool]  # by kind
+    component_of: list[int]  # as the book's
+    having: list[int]  # by dimension
+    prices: I64  # (4, components): dimension, price_micros, vat_ppm, step
+    bounds: list[int]  # by _PRICE_BOUNDS
 
 
 class Tariffs:
@@ -50,8 +71,9 @@ class Tariffs:
     def __init__(self) -> None:
         self._compiled: list[_Compiled] = []
         self._place: dict[tuple[int, UsageKind], int] = {}
-        self._spans: dict[int, tuple[I64, list[int]]] = {}  # place << _SPAN_BITS | span -> moments, masks
+        self._spans: dict[int, tuple[I64, Masks]] = {}  # place << _SPAN_BITS | span -> moments, masks
         self._worked_out: I64 = np.empty(0, np.int64)  # their keys, ascending
+        self._followed: Bools = np.empty(0, np.bool_)  # by place: whether the calendar matters
         self._book: Book | None = None
         self.width = 1  # of meters: the most components of a tariff
 
@@ -97,7 +119,9 @@ class Tariffs:
 
     def _cover(self, place: I64, first_ms: I64, last_ms: I64) -> bool:
         """Work out the spans that are missing. Returns whether there were any."""
-        followed = np.array([compiled.by_calendar for compiled in self._compiled], np.bool_)
+        if len(self._followed) != len(self._compiled):
+            self._followed = np.array([compiled.by_calendar for compiled in self._compiled], np.bool_)
+        followed = self._followed
         rows = np.flatnonzero((place != NONE) & followed[place]) if len(followed) else np.empty(0, np.int64)
         if not len(rows):
             return False
@@ -128,50 +152,44 @@ class Tariffs:
     def _tables(self) -> Book:
         compiled = self._compiled
         counts = np.array([len(c.components) for c in compiled], np.int64)
-        component_of = [_component_of(c) for c in compiled]
-        components = [component for c in compiled for component in c.components]
+        bounds = np.array([c.bounds for c in compiled], np.int64).reshape(-1, len(_PRICE_BOUNDS)).T
+        # One more at the end that costs nothing: a last tariff without components (all are of reservations) begins
+        # there.
+        nothing = np.array([[0], [0], [0], [1]])
+        dimension, price_micros, vat_ppm, step = np.concatenate([*(c.prices for c in compiled), nothing], axis=1)
         return Book(
             steps=[self._steps(kind) for kind in range(KINDS)],
-            having=[np.array([_having(c, d) for c in compiled], np.uint64) for d in _DIMENSIONS],
-            component_base=_begins([len(table) for table in component_of]),
-            component_of=np.array([one for table in component_of for one in table], np.int64),
+            having=list(np.array([c.having for c in compiled], np.uint64).reshape(-1, DIMENSIONS).T.copy()),
+            component_base=_begins([len(c.component_of) for c in compiled]),
+            component_of=np.array([one for c in compiled for one in c.component_of], np.int64),
             price_base=_begins(counts.tolist()),
             components=counts,
-            # One more at the end that costs nothing: a last tariff without components (all are of reservations) begins
-            # there.
-            dimension=np.array([*(_DIMENSIONS.index(c.dimension) for c in components), 0], np.int64),
-            price_micros=np.array([*(int(c.price.price * _MICRO) for c in components), 0], np.int64),
-            vat_ppm=np.array([*(int((c.price.vat or 0) * 10_000) for c in components), 0], np.int64),
-            step=np.array([*(_step(c) for c in components), 1], np.int64),
-            bounds_micros={
-                f"{name}_{part}": np.array([_bound(c, f"{name}_price", part) for c in compiled])
-                for name in ("min", "max")
-                for part in ("excl", "incl")
-            },
+            dimension=dimension,
+            price_micros=price_micros,
+            vat_ppm=vat_ppm,
+            step=step,
+            bounds_micros=dict(zip(_PRICE_BOUNDS, bounds.copy(), strict=True)),
         )
 
     def _steps(self, kind: int) -> Steps:
-        spans: dict[int, list[int]] = {}
-        for packed in self._worked_out.tolist():
-            spans.setdefault(packed >> _SPAN_BITS, []).append(packed)
-        keys: list[I64] = []
-        masks: list[int] = []
-        constant = []
+        constant = np.array([c.constant[kind] for c in self._compiled], np.bool_)
+        places: list[int] = []
+        parts: list[tuple[I64, Masks]] = []
+        if kind == CALENDAR:
+            for packed in self._worked_out.tolist():
+                places.append(packed >> _SPAN_BITS)
+                parts.append(self._spans[packed])
         for place, compiled in enumerate(self._compiled):
-            thresholds = _thresholds(compiled, kind)
-            follows = kind == CALENDAR and compiled.by_calendar
-            everything = (1 << len(compiled.restrictions)) - 1
-            constant.append(not follows and all(mask & everything == everything for _, mask in thresholds))
-            if follows:
-                for packed in spans.get(place, ()):
-                    moments, found = self._spans[packed]
-                    keys.append((place << KEY_BITS) | moments)
-                    masks += found
-                continue
-            keys.append((place << KEY_BITS) | np.array([value for value, _ in thresholds], np.int64))
-            masks += [mask for _, mask in thresholds]
-        key = np.concatenate(keys) if keys else np.empty(0, np.int64)
-        return Steps(key, np.array(masks, np.uint64), np.array(constant, np.bool_))
+            if not (kind == CALENDAR and compiled.by_calendar):
+                places.append(place)
+                parts.append(compiled.steps[kind])
+        values = np.concatenate([np.empty(0, np.int64), *(values for values, _ in parts)])
+        key = (np.repeat(places, [len(values) for values, _ in parts]).astype(np.int64) << KEY_BITS) | values
+        mask = np.concatenate([np.empty(0, np.uint64), *(masks for _, masks in parts)])
+        if kind == CALENDAR:  # the others stand in order
+            order = np.argsort(key, kind="stable")
+            key, mask = key[order], mask[order]
+        return Steps(key, mask, constant)
 
 
 def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
@@ -184,7 +202,26 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
             if first is not None and active >> place & 1:
                 components.append(Component(place, dimension, first))
     by_calendar = any(follows_calendar(r) for r in restrictions)
-    return _Compiled(version, components, restrictions, active, by_calendar, kind == UsageKind.CHARGING)
+    steps = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
+    everything = (1 << len(restrictions)) - 1
+    prices = [(_DIMENSIONS.index(c.dimension), *_rates(c), _step(c)) for c in components]
+    return _Compiled(
+        version,
+        components,
+        restrictions,
+        active,
+        by_calendar,
+        steps=[(np.array([v for v, _ in s], np.int64), np.array([m for _, m in s], np.uint64)) for s in steps],
+        constant=[
+            not (of_kind == CALENDAR and by_calendar) and all(mask & everything == everything for _, mask in of_steps)
+            for of_kind, of_steps in enumerate(steps)
+        ],
+        component_of=_component_of(components, len(restrictions)),
+        having=[sum(1 << c.element for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
+        prices=np.array(prices, np.int64).reshape(-1, 4).T,
+        # min_price and max_price are of the charging part alone
+        bounds=[_bound(version, name) if kind == UsageKind.CHARGING else NONE for name in _PRICE_BOUNDS],
+    )
 
 
 _ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
@@ -194,15 +231,11 @@ _ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
 }
 
 
-def _component_of(compiled: _Compiled) -> list[int]:
-    table = [NONE] * (len(compiled.restrictions) * DIMENSIONS)
-    for number, component in enumerate(compiled.components):
+def _component_of(components: Sequence[Component], elements: int) -> list[int]:
+    table = [NONE] * (elements * DIMENSIONS)
+    for number, component in enumerate(components):
         table[component.element * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
     return table
-
-
-def _having(compiled: _Compiled, dimension: Dimension) -> int:
-    return sum(1 << c.element for c in compiled.components if c.dimension == dimension)
 
 
 def _begins(lengths: Sequence[int]) -> I64:
@@ -216,8 +249,14 @@ def _step(component: Component) -> int:
     )
 
 
-def _bound(compiled: _Compiled, name: str, part: str) -> int:
-    price: Price | None = getattr(compiled.version.tariff, name) if compiled.bounded else None
+def _rates(component: Component) -> tuple[int, int]:
+    """price_micros and vat_ppm."""
+    return int(component.price.price * _MICRO), int((component.price.vat or 0) * 10_000)
+
+
+def _bound(version: TariffVersion, name: str) -> int:
+    bound, part = name.split("_")
+    price: Price | None = getattr(version.tariff, f"{bound}_price")
     value = None if price is None else getattr(price, f"{part}_vat")
     return NONE if value is None else int(value * _MICRO)
 
@@ -232,14 +271,14 @@ _BOUNDS: Final = {  # kind -> (lower field, upper field, what one of its unit is
 }
 
 
-def _thresholds(compiled: _Compiled, kind: int) -> list[tuple[int, int]]:
+def _thresholds(restrictions: Sequence[TariffRestrictions], kind: int) -> list[tuple[int, int]]:
     """(value, mask from there on), ascending from 0."""
     if kind == CALENDAR:
         return [(0, _ALL)]
     lower, upper, unit = _BOUNDS[kind]
     bounds = [
         (0 if low is None else int(low * unit), None if high is None else int(high * unit))
-        for r in compiled.restrictions
+        for r in restrictions
         for low, high in [(getattr(r, lower), getattr(r, upper))]
     ]
     values = {0, *(low for low, _ in bounds), *(high for _, high in bounds if high is not None)}
