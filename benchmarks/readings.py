@@ -61,8 +61,9 @@ class Fleet:
         }
         return pa.table([pa.array(columns[f.name], f.type) for f in READING_SCHEMA], schema=READING_SCHEMA)
 
-    def frames(self, rounds: int) -> list[Frame]:
-        """The same, in frames of FRAME_READINGS."""
+    def frames(self, rounds: int, second: int | None = None) -> list[Frame]:
+        """The same, in frames of FRAME_READINGS. `second`: not earlier than where it is; it goes on from there."""
+        self._second = max(self._second, second or 0)
         frames = []
         for batch in self.table(rounds).combine_chunks().to_batches(max_chunksize=FRAME_READINGS):
             self._sent += batch.num_rows

@@ -1,9 +1,12 @@
 """Tariffs to measure with: distinct, of several elements each, with what operators restrict by."""
 
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+from benchmarks.readings import START_MS
 from schemas.tariff import Tariff
 from streams.tariff_version import TariffVersion
 
@@ -12,24 +15,25 @@ _SEED: Final = 3
 _WEEKEND: Final = ["SATURDAY", "SUNDAY"]
 
 
-def tariff_versions(count: int, *, seconds: int, power_w: int) -> list[TariffVersion]:
+def tariff_versions(count: int, *, seconds: int, power_w: int, start_ms: int = START_MS) -> list[TariffVersion]:
     """Versions 1 to `count`, each another document.
 
-    All have a night and a weekend price in their zone and a price for the rest, with time, parking and a fee to start.
-    A third tell apart the first kWh, a third durations, a third power. Their thresholds lie within what a session of so
-    many seconds and so much power reaches: in such a run each of them is crossed, far more often than in the field.
+    All have a price from a time of day on and one for weekends, in their zone, and one for the rest, with time, parking
+    and a fee to start. A third tell apart the first kWh, a third durations, a third power. The thresholds, and every
+    second time of day, lie within what a session of so many seconds and so much power reaches, far more often than in
+    the field.
     """
     random = Random(_SEED)
-    return [_version(key, random, seconds, power_w) for key in range(1, count + 1)]
+    return [_version(key, random, seconds, power_w, start_ms) for key in range(1, count + 1)]
 
 
-def _version(key: int, random: Random, seconds: int, power_w: int) -> TariffVersion:
-    night = (
-        f"{random.randrange(20, 24)}:{random.randrange(60):02d}",
-        f"0{random.randrange(5, 9)}:{random.randrange(60):02d}",
-    )
+def _version(key: int, random: Random, seconds: int, power_w: int, start_ms: int) -> TariffVersion:
+    zone = random.choice(ZONES)
+    begins_s = start_ms // 1_000 + (random.randrange(60, 60 + seconds) if key % 2 else random.randrange(86_400))
+    begins = datetime.fromtimestamp(begins_s, ZoneInfo(zone))
+    span = {"start_time": f"{begins:%H:%M}", "end_time": f"{begins + timedelta(hours=random.randrange(1, 9)):%H:%M}"}
     elements = [
-        _element(random, {"start_time": night[0], "end_time": night[1]}, "ENERGY", "FLAT"),
+        _element(random, span, "ENERGY", "FLAT"),
         _element(random, {"day_of_week": _WEEKEND}, "ENERGY", "TIME"),
         _element(random, _third(key % 3, random, seconds, power_w), "ENERGY", "TIME", "PARKING_TIME"),
         _element(random, {}, "ENERGY", "TIME", "PARKING_TIME", "FLAT"),
@@ -38,7 +42,7 @@ def _version(key: int, random: Random, seconds: int, power_w: int) -> TariffVers
     if key % 4 == 0:
         document |= {"min_price": {"excl_vat": "0.50"}, "max_price": {"excl_vat": "80", "incl_vat": "96.80"}}
     tariff = Tariff.model_validate(document)
-    return TariffVersion.of(key, UUID(int=key), random.choice(ZONES), tariff.model_dump_json(exclude_none=True))
+    return TariffVersion.of(key, UUID(int=key), zone, tariff.model_dump_json(exclude_none=True))
 
 
 def _third(which: int, random: Random, seconds: int, power_w: int) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from tests.private_servers import PrivateServers
 
 FIGURES = {
     "kernels": 1,
+    "cost": 1,
+    "repricing": 2,
     "gateway": 2,
     "worker": 1,
     "end_to_end": 1,
