@@ -134,3 +134,23 @@ async def test_a_letter_replayed_while_the_platform_runs_is_handled_once(data_di
         await eventually(lambda: dlq("list", **settings) == [], 30)
         assert [one["state"] for one in dlq("list", "--all", **settings)] == ["replayed"]
         assert platform.ledger()["accepted"] == 50
+
+
+async def test_what_nobody_can_handle_is_kept_over_a_restart_and_told(data_dir: Path) -> None:
+    settings = {"data_dir": str(data_dir)}
+    lost = uuid4()
+    with up(data_dir, "--no-simulator") as platform:
+        with psycopg.connect(running_url(data_dir) or "") as connection:
+            connection.execute(
+                "INSERT INTO telemetry.outbox (event_id, exchange, routing_key, body) "
+                "VALUES (%s, %s, 'session.completed', 'no event')",
+                (lost, DIRECT),
+            )
+        listed = await eventually(lambda: dlq("list", **settings), 60)
+        assert {letter["event_id"] for letter in listed} == {str(lost)}
+        assert all(letter["queue"].endswith("_session_completed") for letter in listed)
+        platform.stop()
+    with up(data_dir, "--no-simulator"):
+        kept = dlq("list", **settings)
+    assert {letter["id"] for letter in kept} >= {letter["id"] for letter in listed}
+    assert all(letter["state"] == "dead" for letter in kept)
