@@ -55,7 +55,7 @@ class Run:
         """What else is worth knowing."""
         return (
             f"p99 {self.latency_ms_p99:.0f} ms; {self.opening_s:.1f} s of opening sessions before; "
-            f"processor seconds with that: {self.spent}"
+            f"processor seconds: {self.spent}"
         )
 
 
@@ -83,13 +83,12 @@ def measure(session: Session, environment: dict[str, str], url: str, shape: str,
     with running(*UP, environment=environment) as up, operator(up) as http:
         servers = session.pids("postgres", "rabbitmq", "kafka", "redis") if url else embedded_pids(environment)
         fleet = ("--stations", str(stations), "--connectors", str(CONNECTORS))
-        meter = CpuMeter({"gateway": up.pid, **servers})
         with ThreadPoolExecutor(1) as pool:
             began_s = time.perf_counter()
             options = (*SHAPES[shape], *fleet)
             loading = pool.submit(load, up.said["api"], up.said["device_token"], *options, seconds=seconds)
             before = wait_stored(http, session.pick(stations * CONNECTORS, 1), loading)
-            opened_s = time.perf_counter()
+            opened_s, meter = time.perf_counter(), CpuMeter({"gateway": up.pid, **servers})
             report = loading.result()
         wait_closed(http)
         measured_s = time.perf_counter() - opened_s
