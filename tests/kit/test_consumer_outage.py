@@ -125,7 +125,8 @@ async def test_while_the_database_is_down_events_wait_and_none_is_given_up(
     async with selling(shop, database_url, rabbitmq_url, name, gate):
 
         async def in_hand() -> bool:
-            return await shop.fetchval("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'") > 0
+            held: int = await shop.fetchval("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'")
+            return held > 0
 
         await eventually(in_hand)
         await asyncio.to_thread(servers.postgres.stop)
