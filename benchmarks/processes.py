@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import httpx
 import psutil
@@ -105,6 +106,33 @@ class CpuMeter:
             for member in members:
                 _add(spent, name, member)
         return spent
+
+
+class Spent(NamedTuple):
+    """On one piece of work, seconds."""
+
+    own_s: float  # processor time of this process
+    others_s: float  # of those it works with
+    elapsed_s: float
+
+
+class Meter:
+    """What a piece of work of this process takes, here and in processes that it asks."""
+
+    def __init__(self, others: Mapping[str, int]) -> None:
+        """`others`: process ids by name, their children count too."""
+        self._others = others
+        self.begin()
+
+    def begin(self) -> None:
+        """The work begins (again)."""
+        self._meter = CpuMeter(self._others)
+        self._own_s, self._since_s = time.process_time(), time.perf_counter()
+
+    def end(self) -> Spent:
+        """Since it began."""
+        own_s, elapsed_s = time.process_time() - self._own_s, time.perf_counter() - self._since_s
+        return Spent(own_s, sum(self._meter.spent_s().values()), elapsed_s)
 
 
 def _add(spent: dict[str, float], root: str, member: psutil.Process) -> None:

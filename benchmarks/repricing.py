@@ -14,18 +14,16 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.completed import running
 from benchmarks.cost import POWER_W, PricedStore
-from benchmarks.readings import Fleet
 from benchmarks.report import Result, phase
 from benchmarks.session import Session
 from benchmarks.tariffs import tariff_versions
 from billing import rating
 from streams.accounts import Accounts, settled, used_by
-from streams.effects import StepParams
 from streams.kernels.book import NONE
 from streams.kernels.cost import price
 from streams.state import PartitionState
-from streams.step import step
 
 SESSIONS, SESSIONS_QUICK = 100_000, 2_000
 TARIFFS, TARIFFS_QUICK = 1_000, 50
@@ -41,7 +39,7 @@ def run(session: Session) -> list[Result]:
     versions = tariff_versions(session.pick(TARIFFS, TARIFFS_QUICK), seconds=SECONDS[-1], power_w=POWER_W)
     store = PricedStore(versions)
     with phase(session.console, "repricing: sessions begin"):
-        state = _running(sessions, store)
+        state = running(sessions, store, SECONDS)
     accounts = state.accounts(np.arange(sessions))
     moments = np.zeros(sessions, np.int64)
     book = state.tariffs.book(np.full(sessions, NONE), moments, moments)
@@ -60,15 +58,6 @@ def run(session: Session) -> list[Result]:
         return one.compare("copying the meters", copy_ms).compare("billing.rating.price, one by one", rating_ms)
 
     return [result("price", price_ms), result("settled", settled_ms)]
-
-
-def _running(sessions: int, store: PricedStore) -> PartitionState:
-    """A partition with so many open sessions that have used of their tariffs."""
-    fleet, state = Fleet(sessions), PartitionState.fresh(0)
-    for second in SECONDS:
-        frames = fleet.frames(1, second)
-        step(state, frames, frames[-1][0].received_ms, store, StepParams())
-    return state
 
 
 def _median_ms(work: Callable[[], object], repeats: int) -> float:

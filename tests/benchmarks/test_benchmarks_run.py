@@ -11,6 +11,7 @@ FIGURES = {
     "kernels": 1,
     "cost": 1,
     "repricing": 2,
+    "invoices": 2,
     "gateway": 2,
     "worker": 1,
     "end_to_end": 1,
