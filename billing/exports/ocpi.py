@@ -18,12 +18,12 @@ import msgspec
 from billing.documents import InvoiceKind
 from billing.exports.store import Output, Snapshot
 from billing.rating.price import MILLIONTHS, half_up
-from kit.clock import format_rfc3339, to_ms
+from kit.clock import format_rfc3339
 from schemas.events import Consumption
 from schemas.tariff import Dimension
 
 NOT_AVAILABLE: Final = "#NA"
-TARIFFS_MAX: Final = 1_000  # remembered while an export runs, ~2 kB each
+TARIFFS_MAX: Final = 1_000  # remembered while an export runs, ~2 kB each; and those of one more batch
 
 MS_PER_H: Final = 3_600_000
 REMARK_CHARS_MAX: Final = 255  # OCPI's bound
@@ -61,14 +61,14 @@ async def write_cdrs(books: Snapshot, party: Party, output: Output) -> None:
     """A JSON array of CDRs, in the order of the documents' numbers."""
     tariffs: dict[UUID, Tariff] = {}
     before = b"[\n"
-    async for row in books.cdr_rows():
-        version = row["tariff_version"]
-        tariff = tariffs.get(version) if version is not None else None
-        if tariff is None and version is not None:
-            if len(tariffs) >= TARIFFS_MAX:
-                tariffs.clear()
-            tariff = tariffs[version] = _tariff(version, await books.tariff(version), party, row["tariff_heard_at"])
-        await output(before + _encoder.encode(cdr_of(row, party, tariff)))
+    async for rows in books.cdr_rows():
+        if len(tariffs) > TARIFFS_MAX:
+            tariffs.clear()
+        for version, heard_at in {(row["tariff_version"], row["tariff_heard_at"]) for row in rows}:
+            if version is not None and version not in tariffs:
+                tariffs[version] = _tariff(version, await books.tariff(version), party, heard_at)
+        cdrs = [_encoder.encode(cdr_of(row, party, tariffs.get(row["tariff_version"]))) for row in rows]
+        await output(before + b",\n".join(cdrs))
         before = b",\n"
     await output(b"[]\n" if before == b"[\n" else b"\n]\n")
 
@@ -80,10 +80,10 @@ def cdr_of(row: Mapping[str, Any], party: Party, tariff: Tariff | None) -> dict[
     lines = _decode_lines(row["lines"]) if row["lines"] else []
     cdr = {
         **party._asdict(),
-        "id": f"{row['cdr_id']}-C" if credit else str(row["cdr_id"]),
-        "start_date_time": format_rfc3339(row["started_at"]),
-        "end_date_time": format_rfc3339(row["ended_at"]),
-        "session_id": None if row["session_id"] is None else str(row["session_id"]),
+        "id": f"{row['cdr_id']}-C" if credit else row["cdr_id"],
+        "start_date_time": row["started_at"],
+        "end_date_time": row["ended_at"],
+        "session_id": row["session_id"],
         "cdr_token": _token(row["driver_id"], party),
         # A driver known by name asked for the session; nobody was asked about one who only plugged in.
         "auth_method": "WHITELIST" if row["driver_id"] is None else "COMMAND",
@@ -96,8 +96,8 @@ def cdr_of(row: Mapping[str, Any], party: Party, tariff: Tariff | None) -> dict[
         "remark": _remark(row),
         "invoice_reference_id": row["number"],
         "credit": True if credit else None,
-        "credit_reference_id": str(row["cdr_id"]) if credit else None,
-        "last_updated": format_rfc3339(row["issued_at"]),
+        "credit_reference_id": row["cdr_id"] if credit else None,
+        "last_updated": row["issued_at"],
     }
     return {name: value for name, value in cdr.items() if value is not None}
 
@@ -117,7 +117,7 @@ def _totals(row: Mapping[str, Any], lines: Sequence[tuple[str, int, int, int]], 
             parking_ms += sign * volume
     return {
         "total_energy": Decimal(row["energy_uj"] // _UJ_PER_MWH) * _MILLIONTH,
-        "total_time": _hours(to_ms(row["ended_at"]) - to_ms(row["started_at"])),
+        "total_time": _hours(row["duration_ms"]),
         "total_parking_time": _hours(parking_ms) if parking_ms else None,
         **{name: _price(excl, incl) for name, (excl, incl) in costs.items()},
     }
@@ -126,7 +126,7 @@ def _totals(row: Mapping[str, Any], lines: Sequence[tuple[str, int, int, int]], 
 def _periods(row: Mapping[str, Any], tariff: Tariff | None) -> list[dict[str, Any]]:
     """By the moments at which components were first used. The first one begins with the charge."""
     reserved = row["session_id"] is None
-    began = format_rfc3339(row["started_at"])
+    began: str = row["started_at"]
     periods: dict[str, list[dict[str, Any]]] = {began: []}
     for used in sorted(_decode_consumption(row["consumption"]), key=lambda used: used.since):
         dimensions = periods.setdefault(max(used.since, began), [])

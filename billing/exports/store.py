@@ -15,19 +15,22 @@ from billing.documents import InvoiceKind, InvoiceStatus
 from kit.postgres import Database
 
 EXPORT_S_MAX: Final = 3_600  # of one statement: at 50 k documents/s, 180 M of them
-CURSOR_ROWS: Final = 2_000  # fetched at once for OCPI: ~2 kB each
+CURSOR_ROWS: Final = 500  # fetched at once for OCPI: ~2 kB each, as are their CDRs
 
 Output = Callable[[bytes], Awaitable[None]]
 
 # A spreadsheet takes a text that begins with one of these for a formula, and runs it (OWASP, CSV injection).
 _FORMULA: Final = "[=+@\\t\\r\\n＝＋－＠-]"
-_MOMENT: Final = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
-
 _TEXTS: Final = ("driver_id", "station_id", "reservation_id", "reason")  # not ours: anything may be in them
 
 
-def _moment(column: str) -> str:
-    return f"to_char({column} AT TIME ZONE 'UTC', '{_MOMENT}')"
+def _moment(column: str, fraction: str = "US") -> str:
+    """RFC 3339, to the microsecond or (MS) the millisecond, cut off."""
+    return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.{fraction}\"Z\"')"
+
+
+def _epoch_ms(column: str) -> str:
+    return f"floor(extract(epoch FROM {column}) * 1000)"
 
 
 def _micros(value: str) -> str:
@@ -69,16 +72,19 @@ _AMOUNTS: Final = ("total_excl_vat", "total_vat", "total_incl_vat", "payable_exc
 
 _FROM: Final = "FROM billing.invoice AS i JOIN billing.cdr AS c ON c.id = i.cdr_id"
 _ORDER: Final = "ORDER BY i.year, i.sequence"
-_OCPI: Final = """
-SELECT i.number, i.kind, i.currency, i.session_id, i.reservation_id, i.driver_id, i.station_id, i.cdr_id, i.reason,
-       i.total_excl_micros, i.total_incl_micros, i.issued_at, c.started_at, c.ended_at, c.end_reason, c.estimated,
+# Moments and ids come as texts: PostgreSQL writes them faster than they can be read and written here.
+_OCPI: Final = f"""
+SELECT i.number, i.kind, i.currency, i.session_id::text, i.driver_id, i.station_id, i.cdr_id::text, i.reason,
+       i.total_excl_micros, i.total_incl_micros, {_moment("i.issued_at", "MS")} AS issued_at,
+       {_moment("c.started_at", "MS")} AS started_at, {_moment("c.ended_at", "MS")} AS ended_at,
+       ({_epoch_ms("c.ended_at")} - {_epoch_ms("c.started_at")})::bigint AS duration_ms, c.end_reason, c.estimated,
        c.connector_id, c.energy_uj, c.consumption, c.tariff_version, t.heard_at AS tariff_heard_at,
        (SELECT json_agg(json_build_array(l.dimension, l.excl_micros, l.incl_micros, l.volume) ORDER BY l.line)
         FROM billing.invoice_line AS l WHERE l.invoice_id = i.id) AS lines
 FROM billing.invoice AS i
 JOIN billing.cdr AS c ON c.id = i.cdr_id
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
-"""
+"""  # noqa: S608  # our own names
 _TARIFF: Final = "SELECT tariff FROM billing.tariff_version WHERE version = $1"
 
 
@@ -143,12 +149,12 @@ class Snapshot:
         # As CSV whose quote and delimiter are characters that JSON never has: so nothing in it is quoted or escaped.
         await self._run(query, output, format="csv", quote="\x01", escape="\x01", delimiter="\x02")
 
-    async def cdr_rows(self) -> AsyncIterator[asyncpg.Record]:
-        """What OCPI CDRs are made of, by a cursor."""
+    async def cdr_rows(self) -> AsyncIterator[list[asyncpg.Record]]:
+        """What OCPI CDRs are made of, by a cursor, CURSOR_ROWS at a time."""
         query = f"{_OCPI} {self._where} {_ORDER}"
-        cursor = self._connection.cursor(query, *self._arguments, prefetch=CURSOR_ROWS, timeout=EXPORT_S_MAX)
-        async for row in cursor:
-            yield row
+        cursor = await self._connection.cursor(query, *self._arguments, timeout=EXPORT_S_MAX)
+        while rows := await cursor.fetch(CURSOR_ROWS, timeout=EXPORT_S_MAX):
+            yield rows
 
     async def tariff(self, version: object) -> str:
         """A tariff's JSON."""
