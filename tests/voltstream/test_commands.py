@@ -72,7 +72,7 @@ def test_a_service_alone_says_which_servers_it_needs() -> None:
 def test_a_dependency_that_is_away_is_one_line() -> None:
     refused = voltstream("relay", database_url=_NOWHERE["database_url"], rabbitmq_url="", kafka_url="")
     assert refused.returncode == 2
-    away = voltstream("api", database_url=_NOWHERE["database_url"], redis_url=_NOWHERE["redis_url"], log_level="error")
+    away = voltstream("api", **_NOWHERE, log_level="error")
     assert (away.returncode, away.stdout) == (1, "")
     assert away.stderr.count("\n") == 1
     assert "PostgreSQL does not answer" in away.stderr
