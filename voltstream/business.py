@@ -14,37 +14,16 @@ from api.queries import ROLE as QUERIES_ROLE
 from billing.exports.composition import mount_exports
 from billing.payments.providers import open_providers
 from billing.posting.metrics import PostingMetrics
-from kit.bus import DIRECT, Bus
+from kit.bus import Bus
 from kit.consumer import ConsumerMetrics
 from kit.errors import Unavailable
 from kit.observability import get_logger
-from kit.outbox import Relay, RelayMetrics
 from kit.postgres import Database, open_database
 from kit.settings import Settings
-from schemas.topics import (
-    RESERVATION_CONFIRMED,
-    SESSION_ASSIGNED,
-    SESSION_COMPLETED,
-    SESSION_STARTED,
-    TELEMETRY_AGGREGATED,
-    group_queue,
-    routing_key,
-)
 from voltstream.process import Life
 from voltstream.readings import LocalReadings
 from voltstream.web import Web
 
-OUTBOXES: Final = ("telemetry", pricing.GRANT.schema, sessions.GRANT.schema, billing.GRANT.schema)
-# Who hears what. The relay has these queues made before it publishes anything: an event that no queue wants is dropped,
-# and the api service may be started for the first time after a session was completed.
-HEARD: Final = (
-    ("pricing", TELEMETRY_AGGREGATED),
-    ("sessions", SESSION_STARTED),
-    ("sessions", SESSION_COMPLETED),
-    ("billing", SESSION_ASSIGNED),
-    ("billing", SESSION_COMPLETED),
-    ("billing", RESERVATION_CONFIRMED),
-)
 TIDY_S: Final = 86_400.0  # between two clean-ups of events and answers that nobody repeats any more
 
 _log = get_logger(__name__)
@@ -121,18 +100,3 @@ async def _tidy(*works: Callable[[], Awaitable[None]]) -> None:
             except Unavailable as error:
                 _log.warning("tidying_postponed", error=str(error))
         await asyncio.sleep(TIDY_S)
-
-
-@asynccontextmanager
-async def relaying(url: str, bus: Bus, metrics: RelayMetrics, life: Life) -> AsyncIterator[None]:
-    """Publish the outbox of every schema within the block. Raises Unavailable."""
-    for group, event_type in HEARD:
-        await bus.declare(group_queue(group, event_type), DIRECT, routing_key(event_type))
-    relays = [Relay(url, schema, bus, metrics) for schema in OUTBOXES]
-    running = [life.spawn(relay.run(), f"relay of {schema}") for relay, schema in zip(relays, OUTBOXES, strict=True)]
-    try:
-        yield
-    finally:
-        for relay in relays:
-            relay.close()
-        await asyncio.wait(running)

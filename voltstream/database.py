@@ -15,15 +15,14 @@ from api.sessions.composition import GRANT as CHARGING_GRANT
 from api.sessions.composition import MIGRATIONS as CHARGING
 from billing.composition import GRANT as BILLING_GRANT
 from billing.composition import MIGRATIONS as BILLING
-from kit.clock import format_rfc3339
 from kit.dead_letters import GRANT as EVENTS_GRANT
 from kit.dead_letters import MIGRATIONS as EVENTS
 from kit.embedded_postgres import EmbeddedPostgres, running_url
 from kit.migrations import Migrations, MigrationStatus, migrate, status
-from kit.postgres import Grant, connect_sync, ensure_roles, outages
+from kit.postgres import Grant, ensure_roles
 from kit.settings import Settings
 from streams.storage import MIGRATIONS as TELEMETRY
-from streams.storage import WRITER_ROLE, prepare, stored_partitions
+from streams.storage import WRITER_ROLE, prepare
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "migrations")
 ACCESS_ROLE: Final = "voltstream_access"
@@ -42,19 +41,6 @@ def bring_up_to_date(url: str, partitions: int) -> list[str]:
     ensure_roles(url, [QUERIES_GRANT, PRICING_GRANT, CHARGING_GRANT, BILLING_GRANT])
     grant_readers(url, [WRITER_ROLE])  # workers ask which tariff is in force as a session opens
     return applied
-
-
-def birth_of(url: str) -> str:
-    """What tells this database from every other, also from one of the same name that was dropped. Blocks.
-
-    Raises ConfigError where it was not prepared.
-    """
-    with connect_sync(url, name="voltstream", autocommit=True) as connection, outages():
-        stored_partitions(connection)
-        row = connection.execute("SELECT prepared_at FROM telemetry.storage").fetchone()
-    if row is None:
-        raise AssertionError("stored_partitions found a row here")
-    return format_rfc3339(row[0])
 
 
 def statuses(url: str) -> list[MigrationStatus]:

@@ -18,7 +18,7 @@ from kit.readiness import ReadyCheck
 from kit.retry import load_retry_policy
 from kit.settings import Settings
 from schemas.topics import frames_queue
-from voltstream.database import birth_of
+from voltstream.birth import birth_of
 from voltstream.failures import announcer
 
 # At the start, for a server that is started beside us; RabbitMQ's own start takes 5 to 15 s.

@@ -19,17 +19,19 @@ from kit.live import LiveView
 from kit.log import LogWriter
 from kit.outbox import RelayMetrics
 from kit.settings import Settings
-from voltstream.business import open_business, relaying
+from voltstream.business import open_business
 from voltstream.children import READY_S_MAX, Child, environment_of
 from voltstream.database import bring_up_to_date, owned_database
 from voltstream.dead_letters import open_dead_letters
 from voltstream.errors import ChildFailed
 from voltstream.fleet import drive
+from voltstream.mounts import open_authenticator, open_ingest, open_queries
 from voltstream.process import Life
 from voltstream.screen import Screen
 from voltstream.seams import in_process_log, open_bus, open_live, open_log_writer
+from voltstream.telling import relaying
 from voltstream.up_tokens import Tokens, working_tokens
-from voltstream.web import Web, open_authenticator, open_ingest, open_queries
+from voltstream.web import Web
 from voltstream.worker import group_member, running_worker
 
 _POLL_S: Final = 0.1

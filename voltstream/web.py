@@ -1,33 +1,31 @@
-"""The HTTP side of processes: apps put together of the rooms' routes, and the small app of those that have none."""
+"""The HTTP side of every process: health and metrics, and whatever is mounted (voltstream/mounts, voltstream/business).
+
+A process that mounts nothing imports nothing of the rooms: a worker's memory is for its state.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from api.queries import ROLE as QUERIES_ROLE
-from api.queries import mount_queries
-from api.telemetry.live_streams import LiveStreams
-from ingest.service import Ingest
-from kit.auth import Authenticator
 from kit.clock import Clock
 from kit.http import RunningServer, make_app, serve
-from kit.live import LiveView
-from kit.log import LogWriter
-from kit.postgres import Database, open_database
 from kit.readiness import ReadyCheck
-from kit.settings import Settings
-from kit.signed_tokens import SignedTokens
-from kit.token_store import TokenStore
 from voltstream import __version__
-from voltstream.database import ACCESS_ROLE
 from voltstream.process import Life
 
 _DESCRIPTION: Final = "Telemetry of EV chargers in, exact per-station metrics and sessions out, live."
+
+
+class Closing(Protocol):
+    """Answers without an end, which the server waits for."""
+
+    async def close(self) -> None:
+        """End them."""
 
 
 @dataclass(slots=True)
@@ -39,7 +37,7 @@ class Web:
     ready: dict[str, ReadyCheck] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     app: FastAPI = field(init=False)
-    streams: list[LiveStreams] = field(default_factory=list)
+    streams: list[Closing] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -65,47 +63,3 @@ class Web:
                     await streams.close()  # the server waits for them, and only this ends them
                 await server.stop()
                 await asyncio.wait((watching,))
-
-
-@asynccontextmanager
-async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIterator[TokenStore]:
-    """Who may: `web.app` can ask within the block. Raises Unavailable, ConfigError."""
-    signed = SignedTokens.of(settings, web.clock)
-    database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
-    try:
-        web.ready["database"] = database.ping
-        store = TokenStore(database)
-        web.app.state.authenticator = Authenticator(store, web.clock, signed)
-        yield store
-    finally:
-        await database.close()
-
-
-@asynccontextmanager
-async def open_queries(url: str, live: LiveView, web: Web) -> AsyncIterator[Database]:
-    """The queries of telemetry, mounted. Raises Unavailable, ConfigError."""
-    database = await open_database(url, name="voltstream queries", role=QUERIES_ROLE)
-    try:
-        web.streams.append(mount_queries(web.app, database, live, web.clock))
-        yield database
-    finally:
-        await database.close()
-
-
-@asynccontextmanager
-async def open_ingest(settings: Settings, log: LogWriter, live: LiveView, web: Web) -> AsyncIterator[Ingest]:
-    """The door, mounted and taking readings; needs the authenticator."""
-    ingest = Ingest(
-        settings,
-        log=log,
-        live=live,
-        authenticator=web.app.state.authenticator,
-        clock=web.clock,
-        registry=web.registry,
-    )
-    web.app.include_router(ingest.router)
-    ingest.start()
-    try:
-        yield ingest
-    finally:
-        await ingest.close()

@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 
 from tests.proof.money_by_hand import Bill, Line
-from voltstream.business import OUTBOXES
+from voltstream.telling import OUTBOXES
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Bills = Mapping[str, Bill]

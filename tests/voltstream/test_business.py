@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psycopg
 from prometheus_client import CollectorRegistry
 
 from billing.posting.metrics import PostingMetrics
@@ -10,8 +11,9 @@ from kit.clock import SystemClock
 from kit.postgres import open_database
 from kit.settings import load_settings
 from schemas.topics import group_queue, routing_key
-from voltstream.business import HEARD, Business
+from voltstream.business import Business
 from voltstream.database import bring_up_to_date
+from voltstream.telling import HEARD, OUTBOXES
 from voltstream.web import Web
 
 
@@ -35,3 +37,11 @@ async def test_the_relay_makes_the_queue_of_everybody_who_hears(database_url: st
     finally:
         await database.close()
     assert ears.heard == {(group_queue(group, event), DIRECT, routing_key(event)) for group, event in HEARD}
+
+
+def test_the_outbox_of_every_schema_that_has_one_is_relayed(database_url: str) -> None:
+    bring_up_to_date(database_url, 4)
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute("SELECT table_schema FROM information_schema.tables WHERE table_name = 'outbox'")
+        schemas = {schema for (schema,) in found}
+    assert schemas == {*OUTBOXES, "events"}  # dead letters have a relay of their own

@@ -4,7 +4,7 @@ from kit.settings import load_settings
 from voltstream.options import AsJson, Check, HealthPort, Host, Port, Supervised, checked, need
 from voltstream.output import print_json, print_line
 from voltstream.process import Life, run
-from voltstream.services import NEEDS, PORTS, SERVICES
+from voltstream.services import NEEDS, PORTS, service
 
 
 def gateway(
@@ -70,6 +70,6 @@ def _run(name: str, host: str | None, port: int | None, check: bool, as_json: bo
     async def main(life: Life) -> None:
         if supervised:
             life.stop_with_stdin()
-        await SERVICES[name](settings, listen, life, announce)
+        await service(name)(settings, listen, life, announce)
 
     run(name, settings, main)
