@@ -12,7 +12,8 @@ from benchmarks.report import Result, print_table, write_json
 from benchmarks.session import Session
 from deploy.servers import ServerError
 
-STAGES = ("kernels", "cost", "repricing", "invoices", "export", "gateway", "worker", "end_to_end", "embedded", "live", "memory")
+MONEY = ("cost", "repricing", "invoices", "export")
+STAGES = ("kernels", *MONEY, "gateway", "worker", "end_to_end", "embedded", "live", "memory")
 
 
 def main() -> int:
