@@ -6,11 +6,12 @@ from typing import Final
 import msgspec
 
 from ingest.admission import Rules, admit_json
-from ingest.errors import Malformed
+from ingest.errors import Malformed, TooLarge
 from ingest.framing import Framer
 from ingest.grouping import RequestContext
 from ingest.metrics import IngestMetrics
 from kit.bus import Bus, Message
+from kit.errors import Unprocessable
 from schemas.events import EventMetadata
 from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED, group_queue, routing_key
 
@@ -50,14 +51,14 @@ class Pushes:
     async def handle(self, message: Message) -> None:
         """Return once every item is durable, as a reading or in quarantine.
 
-        Raises Malformed or TooLarge for an event that is not one (the bus keeps it as a dead letter), Overloaded and
+        Raises Unprocessable for an event that is not one (the bus keeps it as a dead letter at once), Overloaded and
         Unavailable (the bus delivers it again).
         """
         try:
             event = _decoder.decode(message.body)
-        except (ValueError, RecursionError) as error:
-            raise Malformed(f"not a {TELEMETRY_GENERATED} event: {error}") from error
-        admitted = admit_json(bytes(event.payload.readings), self._rules())
+            admitted = admit_json(bytes(event.payload.readings), self._rules())
+        except (ValueError, RecursionError, Malformed, TooLarge) as error:
+            raise Unprocessable(f"not a {TELEMETRY_GENERATED} event: {error}") from error
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(message.body))
         self._metrics.refused(admitted.refused)

@@ -8,13 +8,12 @@ from uuid import uuid4
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest.errors import Malformed
 from ingest.ledger import TOPIC, LedgerReporter
 from ingest.service import Ingest
 from kit.auth import Authenticator
 from kit.bus import InProcessBus, Message
 from kit.clock import SystemClock
-from kit.errors import Overloaded, Unavailable
+from kit.errors import Overloaded, Unavailable, Unprocessable
 from kit.live import InProcessLive
 from kit.retry import RetryPolicy
 from schemas.frame import FrameKind, decode_body, decode_header
@@ -65,7 +64,7 @@ async def test_a_push_over_the_bus_becomes_frames_of_any_station() -> None:
 
 @pytest.mark.parametrize(
     ("body", "error"),
-    [(b"{", Malformed), (b'{"metadata":{}}', Malformed), (event(3).body, Malformed), (b"[" * 100_000, Malformed)],
+    [(b"{", Unprocessable), (b'{"metadata":{}}', Unprocessable), (event(3).body, Unprocessable), (b"[" * 100_000, Unprocessable)],
 )
 async def test_an_event_that_is_none_is_left_to_the_dead_letters(body: bytes, error: type[Exception]) -> None:
     log, live = DoorLog(), InProcessLive()
