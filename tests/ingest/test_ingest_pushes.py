@@ -62,15 +62,12 @@ async def test_a_push_over_the_bus_becomes_frames_of_any_station() -> None:
     assert {decode_header(frame).correlation_id for frame in log.frames} == {"corr-9"}
 
 
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [(b"{", Unprocessable), (b'{"metadata":{}}', Unprocessable), (event(3).body, Unprocessable), (b"[" * 100_000, Unprocessable)],
-)
-async def test_an_event_that_is_none_is_left_to_the_dead_letters(body: bytes, error: type[Exception]) -> None:
+@pytest.mark.parametrize("body", [b"{", b'{"metadata":{}}', event(3).body, b"[" * 100_000])
+async def test_an_event_that_is_none_is_left_to_the_dead_letters(body: bytes) -> None:
     log, live = DoorLog(), InProcessLive()
     ingest = ingest_on(log, live)
     ingest.start()
-    with pytest.raises(error):
+    with pytest.raises(Unprocessable):
         await ingest._pushes.handle(Message(DIRECT_EXCHANGE, "telemetry.generated", body))
     await ingest.close()
     assert log.frames == []
@@ -80,7 +77,7 @@ async def test_an_event_that_is_none_is_left_to_the_dead_letters(body: bytes, er
 async def test_a_push_is_not_acknowledged_before_it_is_durable(mood: str, error: type[Exception]) -> None:
     ingest = ingest_on(DoorLog(mood), InProcessLive())
     ingest.start()
-    with pytest.raises(error):
+    with pytest.raises(Unprocessable):
         await ingest._pushes.handle(event([reading()]))
     await ingest.close()
 
