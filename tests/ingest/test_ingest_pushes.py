@@ -77,7 +77,7 @@ async def test_an_event_that_is_none_is_left_to_the_dead_letters(body: bytes) ->
 async def test_a_push_is_not_acknowledged_before_it_is_durable(mood: str, error: type[Exception]) -> None:
     ingest = ingest_on(DoorLog(mood), InProcessLive())
     ingest.start()
-    with pytest.raises(Unprocessable):
+    with pytest.raises(error):
         await ingest._pushes.handle(event([reading()]))
     await ingest.close()
 
