@@ -74,6 +74,7 @@ class Tariffs:
         self._spans: dict[int, tuple[I64, Masks]] = {}  # place << _SPAN_BITS | span -> moments, masks
         self._worked_out: I64 = np.empty(0, np.int64)  # their keys, ascending
         self._followed: Bools = np.empty(0, np.bool_)  # by place: whether the calendar matters
+        self._ascending: I64 | None = None  # (2, versions): keys of those for sessions and 0, their places
         self._book: Book | None = None
         self.width = 1  # of meters: the most components of a tariff
 
@@ -88,7 +89,7 @@ class Tariffs:
             place = self._place[version.key, kind] = len(self._compiled)
             self._compiled.append(compiled)
             self.width = max(self.width, len(compiled.components))
-            self._book = None
+            self._book = self._ascending = None
         return place
 
     def unknown(self, keys: I64) -> list[int]:
@@ -97,9 +98,12 @@ class Tariffs:
 
     def places(self, keys: I64) -> I64:
         """Places of versions by their keys; NONE for key 0 (no tariff) and for versions that are not compiled."""
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        places = [self._place.get((key, UsageKind.CHARGING), NONE) for key in distinct.tolist()]
-        return np.array(places, np.int64)[inverse]
+        if self._ascending is None:
+            of_sessions = [(key, place) for (key, kind), place in self._place.items() if kind == UsageKind.CHARGING]
+            self._ascending = np.array(sorted([(0, NONE), *of_sessions]), np.int64).T.copy()
+        known, place = self._ascending
+        at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return np.where(known[at] == keys, place[at], NONE)
 
     def versions(self, keys: Iterable[int]) -> dict[int, TariffVersion]:
         """Those versions by their keys; 0 and what is not compiled are left out."""
