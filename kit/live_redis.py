@@ -130,9 +130,9 @@ class _Topic:
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(self._name)
+                    await _cancellable(pubsub.subscribe(self._name))
                     while True:
-                        message = await pubsub.get_message(timeout=PING_S)
+                        message = await _cancellable(pubsub.get_message(timeout=PING_S))
                         if message is not None and message["type"] == "subscribe":
                             pauses = reconnect_pauses_s()
                             await self._begin()
@@ -146,7 +146,8 @@ class _Topic:
     async def _begin(self) -> None:
         """Subscribed, for the first time or (the client reconnects by itself too) again: then something was missed."""
         if self._ready.is_set():
-            everything = _documents(await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(self._name)))
+            found = cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(self._name))
+            everything = _documents(await _cancellable(found))
             for watcher in self.watchers:
                 watcher.restart(everything)
         self._ready.set()
@@ -163,6 +164,21 @@ def _documents(found: Mapping[bytes, bytes]) -> dict[str, bytes]:
 
 async def _asked(answer: Awaitable[T]) -> T:
     try:
-        return await answer
+        return await _cancellable(answer)
     except (RedisError, OSError, TimeoutError) as error:
         raise Unavailable(f"Redis does not answer: {str(error) or type(error).__name__}") from error
+
+
+async def _cancellable(answer: Awaitable[T]) -> T:
+    """The answer. Raises CancelledError also where the client has lost it.
+
+    It sends by asyncio.wait_for, which on Python 3.11 prefers what comes at the same moment; whoever cancels a task in a
+    loop would wait for its end in vain.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        return await answer
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError

@@ -113,7 +113,7 @@ class Lane:
         await self._until_it_works(self._processor.acquire)
         self._ready.set()
         await self._processor.publish()
-        while True:
+        while not self._closed:  # it is cancelled too, which a library may lose
             self._changed.clear()
             due_s = self._processor.due_in_s(ticks=self._caught_up())
             if due_s == 0.0:

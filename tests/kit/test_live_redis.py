@@ -1,0 +1,66 @@
+"""What RedisLive promises beyond the contract."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from kit.live_redis import RedisLive, _asked
+
+
+@pytest.mark.parametrize("error", [None, OSError("gone")])
+async def test_a_cancellation_that_the_client_loses_is_none_the_less_one(error: OSError | None) -> None:
+    begun = asyncio.Event()
+
+    async def loses_it() -> str:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        if error is not None:
+            raise error
+        return "answer"
+
+    asking = asyncio.create_task(_asked(loses_it()))
+    await begun.wait()
+    asking.cancel()
+    await asyncio.wait((asking,))
+    assert asking.cancelled()
+
+
+async def test_who_was_cancelled_before_may_still_ask() -> None:
+    begun = asyncio.Event()
+
+    async def answered() -> str:
+        return "answer"
+
+    async def cleans_up() -> str:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await _asked(answered())
+        return ""
+
+    cleaning = asyncio.create_task(cleans_up())
+    await begun.wait()
+    cleaning.cancel()
+    assert await cleaning == "answer"
+
+
+async def test_a_put_cancelled_at_any_moment_ends(redis_url: str) -> None:
+    live = RedisLive(redis_url, prefix="cancelled:")
+    try:
+        for steps in range(60):
+            putting = asyncio.create_task(_put_for_ever(live))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            putting.cancel()
+            done, _ = await asyncio.wait((putting,), timeout=30.0)
+            assert done, f"after {steps} steps"
+    finally:
+        await live.close()
+
+
+async def _put_for_ever(live: RedisLive) -> None:
+    while True:
+        await live.put("t", {"k": b"v"})
