@@ -172,8 +172,8 @@ async def _asked(answer: Awaitable[T]) -> T:
 async def _cancellable(answer: Awaitable[T]) -> T:
     """The answer. Raises CancelledError also where the client has lost it.
 
-    It sends by asyncio.wait_for, which on Python 3.11 prefers what comes at the same moment; whoever cancels a task in a
-    loop would wait for its end in vain.
+    It sends by asyncio.wait_for, which on Python 3.11 prefers what comes at the same moment; whoever cancels a task in
+    a loop would wait for its end in vain.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0
