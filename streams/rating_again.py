@@ -31,7 +31,10 @@ class Again(NamedTuple):
 def pin_tariffs(state: PartitionState, members: Membership, lookup: Lookup) -> dict[int, int]:
     """The tariff in force for each session that opens, by session_key; 0: none. It stays with the session for good."""
     if len(state.tariffs) > state.tariffs_max:
-        state.tariffs, state.tariffs_known = Tariffs(), False  # those of open sessions come back below
+        state.tariffs, state.tariffs_known = (
+            Tariffs(state.tariffs.width),
+            False,
+        )  # those of open sessions come back below
     pinned: dict[int, int] = {}
     if members.opened:
         stations = [state.directory.connector(slot)[0] for slot in members.opened.values()]

@@ -363,6 +363,7 @@ class PartitionState:
             column = getattr(self, name).reshape(-1, _WIDE.get(name, 1))
             _copy_used(column, slots, _unpack(packed, name).reshape(-1, column.shape[1]))
         self._widen(patch["width"])
+        self.tariffs = Tariffs(self.volume.shape[1])
         priced = _unpack(patch["priced"])
         if len(priced):
             for name in ("volume", "since_ms"):

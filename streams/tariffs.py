@@ -68,7 +68,8 @@ class _Compiled:
 class Tariffs:
     """The book of a partition. `place` of a version is its row in the book."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 1) -> None:
+        """`width`: of meters that were made before; it never falls, for they are mixed with new ones."""
         self._compiled: list[_Compiled] = []
         self._place: dict[tuple[int, UsageKind], int] = {}
         self._spans: dict[int, tuple[I64, Masks]] = {}  # place << _SPAN_BITS | span -> moments, masks
@@ -76,7 +77,7 @@ class Tariffs:
         self._followed: Bools = np.empty(0, np.bool_)  # by place: whether the calendar matters
         self._ascending: I64 | None = None  # (2, versions): keys of those for sessions and 0, their places
         self._book: Book | None = None
-        self.width = 1  # of meters: the most components of a tariff
+        self.width = width  # of meters: the most components of a tariff
 
     def __len__(self) -> int:
         return len(self._compiled)

@@ -101,9 +101,23 @@ def test_a_session_costs_what_its_readings_cost_however_they_come(
     event(f"{priced} sessions")
 
 
-@given(streams(), st.lists(tariffs(), min_size=1, max_size=3), st.sampled_from(sorted(MOMENTS)), CUTS, CUTS, st.data())
+@given(
+    streams(),
+    st.lists(tariffs(), min_size=1, max_size=3),
+    st.sampled_from(sorted(MOMENTS)),
+    CUTS,
+    CUTS,
+    st.booleans(),
+    st.data(),
+)
 def test_any_readings_of_any_sessions_cost_what_they_say(
-    arrived: list[Reading], versions: list[Tariff], zone: str, frame_cuts: list[int], step_cuts: list[int], data: Any
+    arrived: list[Reading],
+    versions: list[Tariff],
+    zone: str,
+    frame_cuts: list[int],
+    step_cuts: list[int],
+    reload: bool,
+    data: Any,
 ) -> None:
     store = MemoryStore()
     first_ms = min(reading["ts_ms"] for reading in arrived)
@@ -112,7 +126,7 @@ def test_any_readings_of_any_sessions_cost_what_they_say(
         keys = range(1, len(versions) + 1) if station == "A" else range(11, len(versions) + 11)
         published = zip(sorted(since), keys, versions, strict=True)
         store.tariffs[station] = [(since_ms, version_of(key, zone, tariff)) for since_ms, key, tariff in published]
-    run(frames_of(arrived, frame_cuts), step_cuts, store=store)
+    run(frames_of(arrived, frame_cuts), step_cuts, reload=reload, store=store)
     event(f"{check(store, PARAMS)} priced sessions")
 
 
@@ -137,3 +151,23 @@ def test_versions_that_no_open_session_has_are_forgotten_and_costs_stay(monkeypa
     costs = [row["cost_incl_micros"] for row in store.sessions.values()]
     assert costs == [50_000] * 18  # 50 Wh each
     assert check(store, PARAMS) == 18
+
+
+def test_a_state_that_had_a_longer_tariff_goes_on_with_shorter_ones() -> None:
+    """A partition is taken over; the next session to open there has a tariff of fewer components."""
+    names = ("ENERGY", "FLAT", "TIME", "PARKING_TIME")
+    component = {"price": 1, "step_size": 0}
+    store = MemoryStore()
+    for station, key, dimensions in (("A", 1, names), ("B", 2, names[:1])):
+        element = {"price_components": [component | {"type": name} for name in dimensions]}
+        tariff = Tariff.model_validate({"currency": "EUR", "elements": [element]})
+        store.tariffs[station] = [(0, version_of(key, "UTC", tariff))]
+    plain = dict.fromkeys(READING_SCHEMA.names) | {"connector_id": 1, "session_id": "s", "status": 3}
+    arrived = [
+        plain
+        | {"station_id": station, "ts_ms": at_ms, "seq": at_ms, "energy_mwh": at_ms * 100, "received_ms": at_ms}
+        | {"session_event": 0}
+        for at_ms, station in ((1_000, "A"), (2_000, "A"), (3_000, "B"), (4_000, "B"), (5_000, "A"))
+    ]
+    run(frames_of(arrived, []), [1, 2, 3, 4], reload=True, store=store)
+    assert check(store, PARAMS) == 2
