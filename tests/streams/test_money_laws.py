@@ -166,8 +166,8 @@ def test_a_state_that_had_a_longer_tariff_goes_on_with_shorter_ones() -> None:
     arrived = [
         plain
         | {"station_id": station, "ts_ms": at_ms, "seq": at_ms, "energy_mwh": at_ms * 100, "received_ms": at_ms}
-        | {"session_event": 0}
-        for at_ms, station in ((1_000, "A"), (2_000, "A"), (3_000, "B"), (4_000, "B"), (5_000, "A"))
+        | {"session_event": event}
+        for at_ms, station, event in ((1_000, "A", 1), (2_000, "A", 3), (3_000, "B", 1), (4_000, "B", 2))
     ]
-    run(frames_of(arrived, []), [1, 2, 3, 4], reload=True, store=store)
+    run(frames_of(arrived, []), [1, 2, 3], reload=True, store=store)
     assert check(store, PARAMS) == 2
