@@ -27,6 +27,7 @@ from streams.kernels.meters import Meters
 from streams.kernels.runs import FAR, I64, NULL, Bools
 from streams.kernels.stretches import Stretches
 
+_BLOCK: Final = 16_384  # rows at once: what is worked out for them stays in the cache of a core
 _ROUND_BITS: Final = 24  # of a piece's place: 16 M pieces of one reading, 2**38 readings
 _ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _DIMENSION_OF: Final = np.array([NONE, TIME, PARKING_TIME, TIME, TIME])  # by kind
@@ -64,8 +65,11 @@ def consume(book: Book, meters: Meters, stretches: Stretches) -> None:
     priced = meters.tariff[stretches.session] != NONE
     if not priced.all():
         stretches = stretches.where(priced)
-    if not len(stretches):
-        return
+    for begin in range(0, len(stretches), _BLOCK):  # what comes in parts comes to the same
+        _consume(book, meters, stretches.block(slice(begin, begin + _BLOCK)))
+
+
+def _consume(book: Book, meters: Meters, stretches: Stretches) -> None:
     done: list[_Used] = [_at_the_first_reading(book, meters, stretches)]
     pieces = _pieces(meters, stretches)
     number = 0

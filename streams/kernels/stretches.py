@@ -43,6 +43,10 @@ class Stretches:
         """A copy of these rows."""
         return Stretches(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
+    def block(self, rows: slice) -> "Stretches":
+        """A view of these rows."""
+        return Stretches(*(getattr(self, f.name)[rows] for f in fields(self)))
+
     def __len__(self) -> int:
         return len(self.session)
 

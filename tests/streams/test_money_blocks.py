@@ -1,0 +1,37 @@
+"""Money is worked out in blocks of rows, which must not show."""
+
+import numpy as np
+import pytest
+
+from benchmarks.cost import PricedStore
+from benchmarks.readings import Fleet
+from benchmarks.tariffs import tariff_versions
+from streams.accounts import settled, used_by
+from streams.effects import StepParams, Used
+from streams.kernels import consumption, cost
+from streams.state import PartitionState
+from streams.step import step
+
+CONNECTORS = 11
+
+
+def outcome() -> list[tuple[int, int, list[Used]]]:
+    """Of each session of a fleet whose tariffs change on the way: cost excl. and incl. VAT, and what it used."""
+    fleet, state = Fleet(CONNECTORS), PartitionState.fresh(0)
+    store = PricedStore(tariff_versions(CONNECTORS, seconds=240, power_w=11_000))
+    for rounds in (1, 120, 3, 120):
+        frames = fleet.frames(rounds)
+        step(state, frames, frames[-1][0].received_ms, store, StepParams())
+    accounts = state.accounts(np.arange(CONNECTORS))
+    meters, costs = settled(state.tariffs, accounts)
+    used = [used_by(state.tariffs, meters, row) for row in range(CONNECTORS)]
+    return list(zip(costs.excl_vat_micros.tolist(), costs.incl_vat_micros.tolist(), used, strict=True))
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 100])
+def test_blocks_of_any_size_come_to_the_same(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = outcome()
+    monkeypatch.setattr(consumption, "_BLOCK", block)
+    monkeypatch.setattr(cost, "_BLOCK", block)
+    assert outcome() == whole
+    assert any(len(used) > 3 for _, _, used in whole), "some tariff changed on the way"
