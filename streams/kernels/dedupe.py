@@ -109,9 +109,9 @@ def _advance_plain(state: DedupeState, rows: Identities) -> I64:
     state.boot_max[slot] = np.maximum(state.boot_max[slot], rows.boot[last])
     state.seq_max[slot] = newest
     state.ts_max_ms[slot] = np.maximum(state.ts_max_ms[slot], np.maximum.reduceat(rows.ts_ms, runs.start))
-    moved = np.minimum(newest - before, WINDOW)
+    moved = newest - before
     skipping = moved > runs.length  # else each entry that the window moves over is written below
-    cleared = _clear(state, slot[skipping], newest[skipping], moved[skipping])
+    cleared = _clear(state, slot[skipping], newest[skipping], np.minimum(moved[skipping], WINDOW))
     inside = rows.seq > (newest - WINDOW)[runs.of_row]
     if inside.all():
         return np.concatenate([cleared, _remember(state, rows.slot, rows.seq, rows.fingerprint)])

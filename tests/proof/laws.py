@@ -123,7 +123,14 @@ def ledger_closes(connection: Connection, promises: Promises) -> list[str]:
         " GROUP BY partition, l.stored HAVING l.stored <> count(r.ts)"
     ).fetchall()
     broken = [f"ledger: not {law}: {row}, acknowledged {promises.items}" for law, holds in laws.items() if not holds]
-    return [*broken, *_told("partition's ledger (partition, stored, there)", by_partition)]
+    doubtful = connection.execute(
+        "SELECT reason, detail, convert_from(raw, 'UTF8') FROM telemetry.quarantine"
+    ).fetchall()
+    return [
+        *broken,
+        *_told("quarantined", doubtful),
+        *_told("partition's ledger (partition, stored, there)", by_partition),
+    ]
 
 
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
