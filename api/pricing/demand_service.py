@@ -35,6 +35,9 @@ class DemandService:
     async def put(self, target: Target, rule: DemandRule) -> DemandState:
         """Make it the target's rule; the next minute known of its connectors may move the price. Raises BadQuery."""
         async with self._store.database.transaction() as connection:
+            # Before it is put, which no unknown version can be. That a version is there, is so for ever.
+            if rule.base_version is not None and not await self._store.has_version(connection, rule.base_version):
+                raise _no_base(target)
             await self._store.put(connection, target, rule)
             row = await self._store.one(connection, target, self._now())
             if row is None:
@@ -113,13 +116,17 @@ def _charges(window: WindowAggregate) -> bool:
 
 def _check_base(target: Target, rule: DemandRule, row: Mapping[str, Any]) -> None:
     if row["base_key"] is None and rule.base_version is not None:
-        raise BadQuery(
-            f"body/base_version: is no version that operators have published for {target} and that is in force by now"
-        )
+        raise _no_base(target)
     if row["base_key"] is None:
         raise BadQuery(f"operators have no tariff in force for {target}: publish one with POST /api/v1/pricing first")
     if not energy_prices(tariff_of(row["base_tariff"])):
         raise BadQuery(f"version {row['base_id']}, the base, has no ENERGY price that demand could move")
+
+
+def _no_base(target: Target) -> BadQuery:
+    return BadQuery(
+        f"body/base_version: is no version that operators have published for {target} and that is in force by now"
+    )
 
 
 def _no_rule(target: Target) -> NotFound:

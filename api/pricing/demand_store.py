@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -123,6 +124,11 @@ class DemandStore:
         targets = [list(column) for column in zip(*held, strict=True)]
         rows: list[asyncpg.Record] = await connection.fetch(_STATE, now, now - FRESH, *targets)
         return rows
+
+    async def has_version(self, connection: Transaction, version: UUID) -> bool:
+        """Whether there is such a version, of whichever target."""
+        found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM pricing.version WHERE id = $1)", version)
+        return found
 
     async def put(self, connection: Transaction, target: Target, rule: DemandRule) -> None:
         """Make it the target's rule."""

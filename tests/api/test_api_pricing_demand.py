@@ -321,6 +321,8 @@ async def test_a_rule_may_hold_to_one_base(pricing: Pricing, bus: InProcessBus) 
     base = await pricing.publish(STATION, 0.30)
     other = await pricing.publish({"station_id": "ST-2"}, 0.40)
     await pricing.send("PUT", "/demand/stations/ST-1", {**RULE, "base_version": other["id"]}, 422)
+    unknown = await pricing.send("PUT", "/demand/stations/ST-1", {**RULE, "base_version": str(uuid4())}, 422)
+    assert unknown["detail"].startswith("body/base_version: is no version")
     await pricing.publish(STATION, 0.50)
     state = await pricing.send("PUT", "/demand/stations/ST-1", {**RULE, "base_version": base["id"]}, 200)
     assert state["base"] == base["id"]
