@@ -129,7 +129,7 @@ class Start(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     station_id: StationId
-    connector_id: int = Field(ge=1, le=CONNECTOR_ID_MAX)
+    connector_id: int = Field(ge=1, le=CONNECTOR_ID_MAX, strict=True)  # as readings have it: no text, no 1.0
     driver_id: DriverId | None = Field(
         default=None, description="for whom; an operator says it, a driver is always its own"
     )
