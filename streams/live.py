@@ -1,6 +1,5 @@
 """The live documents: what operators see of a connector now. Built from the state, so they can be rebuilt any time."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -10,7 +9,7 @@ import numpy as np
 from schemas.quality import names_of
 from schemas.reading import MILLI, STATUS_LABELS
 from schemas.tariff import MICROS
-from streams.accounts import Accounts, cost_columns, settled
+from streams.accounts import cost_columns, settled
 from streams.identity import session_id_text
 from streams.kernels.runs import I64, NULL
 from streams.state import LIVE_QUANTITIES, PartitionState
@@ -83,31 +82,33 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
     return dict(zip(keys, lines, strict=True))
 
 
-def _sessions(state: PartitionState, slots: I64) -> Iterator[_Session | None]:
+def _sessions(state: PartitionState, slots: I64) -> list[_Session | None]:
     """The open session of each slot."""
-    accounts = state.accounts(slots)
-    lanes = accounts.lanes
+    place = np.flatnonzero(state.open_key[slots])
+    open_slots = slots[place]
+    lanes = state.lanes(open_slots)
     columns = (
-        slots.tolist(),
-        state.open_key[slots].tolist(),
-        _rfc3339(state.open_start_ms[slots]),
+        place.tolist(),
+        open_slots.tolist(),
+        state.open_key[open_slots].tolist(),
+        _rfc3339(state.open_start_ms[open_slots]),
         [energy_uj / UJ_PER_WH for energy_uj in lanes.energy_uj().tolist()],
         (lanes.integrated_uj() != 0).tolist(),
         lanes.readings.tolist(),
-        _costs(state, accounts),
+        _costs(state, open_slots),
     )
-    for slot, key, started_at, energy_wh, estimated, readings, cost in zip(*columns, strict=True):
-        yield (
-            _Session(session_id_text(key), state.session_name[slot], started_at, energy_wh, estimated, readings, cost)
-            if key
-            else None
-        )
+    sessions: list[_Session | None] = [None] * len(slots)
+    for at, slot, key, started_at, energy_wh, estimated, readings, cost in zip(*columns, strict=True):
+        name = state.session_name[slot]
+        sessions[at] = _Session(session_id_text(key), name, started_at, energy_wh, estimated, readings, cost)
+    return sessions
 
 
-def _costs(state: PartitionState, accounts: Accounts) -> list[_Cost | None]:
-    """What each session comes to by now; None without a tariff."""
-    if not accounts.tariff_key.any():
-        return [None] * len(accounts)
+def _costs(state: PartitionState, slots: I64) -> list[_Cost | None]:
+    """What each open session comes to by now; None without a tariff, and until the first step after loading."""
+    if not (state.tariffs_known and state.open_tariff[slots].any()):
+        return [None] * len(slots)
+    accounts = state.accounts(slots)
     meters, costs = settled(state.tariffs, accounts)
     columns = cost_columns(accounts, meters, costs)
     versions = state.tariffs.versions(set(accounts.tariff_key.tolist()))

@@ -19,7 +19,7 @@ from streams.kernels.energy import Lanes, Samples
 from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, distinct, runs_of, shifted
 from streams.kernels.sessions import EndReason, Membership, Past, Signals
 from streams.lookup import Lookup
-from streams.rating_again import Again, pin_tariffs, rate_again
+from streams.rating_again import Again, know_tariffs, pin_tariffs, rate_again
 from streams.rows import Rows
 from streams.state import PartitionState
 
@@ -54,6 +54,7 @@ def rate_sessions(
     state: PartitionState, rows: Rows, names: list[str], now_ms: int, lookup: Lookup, params: StepParams
 ) -> SessionEffects:
     """Assign the rows to sessions (sets their session_key and flags), account for them, close what has timed out."""
+    know_tariffs(state, lookup)
     runs = runs_of(rows.slot)
     silence = (
         rows.received_ms - shifted(rows.received_ms, runs, state.arrival_ms[runs.key]) >= params.session_timeout_ms

@@ -28,24 +28,25 @@ class Again(NamedTuple):
     pinned: dict[int, int]
 
 
-def pin_tariffs(state: PartitionState, members: Membership, lookup: Lookup) -> dict[int, int]:
-    """The tariff in force for each session that opens, by session_key; 0: none. It stays with the session for good."""
+def know_tariffs(state: PartitionState, lookup: Lookup) -> None:
+    """Have the tariffs of all open sessions compiled: after loading, and when too many others have gathered. To be
+    called before any session is closed."""
     if len(state.tariffs) > state.tariffs_max:
-        state.tariffs, state.tariffs_known = (
-            Tariffs(state.tariffs.width),
-            False,
-        )  # those of open sessions come back below
-    pinned: dict[int, int] = {}
-    if members.opened:
-        stations = [state.directory.connector(slot)[0] for slot in members.opened.values()]
-        keys = lookup.tariffs_at(stations, [members.began_ms[key] for key in members.opened])
-        pinned = dict(zip(members.opened, keys, strict=True))
-    _learn(state, np.array([*pinned.values()], np.int64), lookup)
+        state.tariffs, state.tariffs_known = Tariffs(state.tariffs.width), False
     if not state.tariffs_known:
         _learn(state, state.open_tariff[: state.slots][state.open_key[: state.slots] != 0], lookup)
         state.tariffs_known = True
         state.tariffs_max = max(TARIFFS_MAX, 2 * len(state.tariffs))
-    return pinned
+
+
+def pin_tariffs(state: PartitionState, members: Membership, lookup: Lookup) -> dict[int, int]:
+    """The tariff in force for each session that opens, by session_key; 0: none. It stays with the session for good."""
+    if not members.opened:
+        return {}
+    stations = [state.directory.connector(slot)[0] for slot in members.opened.values()]
+    keys = lookup.tariffs_at(stations, [members.began_ms[key] for key in members.opened])
+    _learn(state, np.array(keys, np.int64), lookup)
+    return dict(zip(members.opened, keys, strict=True))
 
 
 def _learn(state: PartitionState, keys: I64, lookup: Lookup) -> None:

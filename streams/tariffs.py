@@ -98,13 +98,17 @@ class Tariffs:
         return [key for key in np.unique(keys).tolist() if key and (key, UsageKind.CHARGING) not in self._place]
 
     def places(self, keys: I64) -> I64:
-        """Places of versions by their keys; NONE for key 0 (no tariff) and for versions that are not compiled."""
+        """Places of versions by their keys; NONE for key 0 (no tariff). KeyError for one that is not compiled: taken
+        for none, it would be a session that nobody pays for."""
         if self._ascending is None:
             of_sessions = [(key, place) for (key, kind), place in self._place.items() if kind == UsageKind.CHARGING]
             self._ascending = np.array(sorted([(0, NONE), *of_sessions]), np.int64).T.copy()
         known, place = self._ascending
         at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        return np.where(known[at] == keys, place[at], NONE)
+        if (known[at] != keys).any():
+            raise KeyError(f"tariff versions are not compiled: {self.unknown(keys)}")
+        places: I64 = place[at]
+        return places
 
     def versions(self, keys: Iterable[int]) -> dict[int, TariffVersion]:
         """Those versions by their keys; 0 and what is not compiled are left out."""

@@ -15,6 +15,7 @@ from schemas.reading import READING_SCHEMA, SessionEvent
 from schemas.tariff import Tariff
 from streams import rating_again
 from streams.effects import NULL_I32, NULL_I64, StepParams
+from streams.kernels.runs import FAR
 from streams.kernels.sessions import EndReason
 from streams.state import PartitionState
 from streams.step import step
@@ -48,9 +49,13 @@ def arrivals(session: Session) -> list[Reading]:
 def check(store: MemoryStore, params: StepParams) -> int:
     """Every session that is stored costs what its stored readings cost. Returns how many had a tariff."""
     versions = {version.key: version for of_station in store.tariffs.values() for _, version in of_station}
+    connectors = {key: connector for connector, key in store.keys.items()}
     priced = 0
     for key, row in store.sessions.items():
         if row["tariff_key"] == NULL_I64:
+            station, _ = connectors[row["connector_key"]]
+            in_force_ms = min((since_ms for since_ms, _ in store.tariffs.get(station, [])), default=FAR)
+            assert row["started_ms"] < in_force_ms, "a session that began under a tariff has none"
             assert row["cost_incl_micros"] == NULL_I64
             continue
         version = versions[row["tariff_key"]]
