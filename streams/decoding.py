@@ -11,6 +11,7 @@ from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA
 from streams.batch import Frame
 
 UNREADABLE: Final = "unreadable_frame"
+FAILED: Final = "processing_failed"  # readable, and a step fails on it: the fault is ours
 _SCHEMAS: Final = {FrameKind.READINGS: READING_SCHEMA, FrameKind.REFUSED: REFUSED_SCHEMA}
 
 
@@ -39,8 +40,8 @@ def read_frame(header: FrameHeader, frame: bytes, partition: int) -> Frame:
     return header, batch
 
 
-def refused_whole(header: FrameHeader, frame: bytes, detail: str) -> Frame:
+def refused_whole(header: FrameHeader, frame: bytes, reason: str, detail: str) -> Frame:
     """The frame as a refused item: its bytes are kept, its items count as quarantined."""
-    row = {"station_id": [None], "reason": [UNREADABLE], "detail": [detail], "raw": [frame]}
+    row = {"station_id": [None], "reason": [reason], "detail": [detail], "raw": [frame]}
     batch = pa.RecordBatch.from_pydict(row, schema=REFUSED_SCHEMA)
     return msgspec.structs.replace(header, kind=int(FrameKind.REFUSED)), batch

@@ -25,7 +25,7 @@ from schemas.errors import FrameError
 from streams.batch import Frame
 from streams.buffer import FrameBuffer, Waiting
 from streams.commit import Flush, commit
-from streams.decoding import UNREADABLE, read_frame, refused_whole
+from streams.decoding import FAILED, UNREADABLE, read_frame, refused_whole
 from streams.effects import Effects, StepParams
 from streams.errors import StreamsError
 from streams.events import Told
@@ -341,15 +341,16 @@ class Processor:
             if waiting.header is None:
                 unreadable.append(waiting)
                 continue
-            detail = "processing it failed again and again" if self._buffer.is_suspect(waiting) else ""
-            if not detail:
+            if self._buffer.is_suspect(waiting):
+                reason, detail = FAILED, "processing it failed again and again"
+            else:
                 try:
                     frames.append(read_frame(waiting.header, waiting.frame, self.partition))
                     continue
                 except FrameError as error:
-                    detail = str(error)
+                    reason, detail = UNREADABLE, str(error)
             self._poison(waiting, detail)
-            frames.append(refused_whole(waiting.header, waiting.frame, detail))
+            frames.append(refused_whole(waiting.header, waiting.frame, reason, detail))
         return frames, unreadable
 
     def _poison(self, waiting: Waiting, detail: str) -> None:

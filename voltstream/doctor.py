@@ -2,7 +2,9 @@
 
 import asyncio
 import os
-from typing import Final
+from typing import Any, Final
+
+from psycopg import Connection
 
 from kit.checks import Check, run_checks
 from kit.clock import Clock
@@ -14,6 +16,7 @@ from kit.postgres import connect_sync, outages
 from kit.settings import Settings
 from kit.signed_tokens import SignedTokens
 from schemas.topics import READINGS_TOPIC
+from streams.decoding import FAILED, UNREADABLE
 from streams.storage import check_partitions, stored_partitions
 from voltstream.database import statuses
 
@@ -62,6 +65,7 @@ def _tables(url: str, partitions: int) -> list[Check]:
         checks = [Check("migrations", True, "all applied")]
         with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
             stored = stored_partitions(connection)
+            checks += [_kept_whole(connection), _charges(connection)]
     except KitError as error:
         return [Check("migrations", False, mask_secrets(str(error)), _MIGRATE)]
     try:
@@ -69,6 +73,28 @@ def _tables(url: str, partitions: int) -> list[Check]:
     except ConfigError as error:
         return [*checks, Check("partitions", False, str(error), f"set VOLTSTREAM_PARTITIONS={stored}")]
     return [*checks, Check("partitions", True, str(stored))]
+
+
+def _kept_whole(connection: Connection[tuple[Any, ...]]) -> Check:
+    """Frames that were acknowledged and could not be worked off."""
+    reasons = [UNREADABLE, FAILED]
+    row = connection.execute("SELECT count(*) FROM telemetry.quarantine WHERE reason = ANY(%s)", (reasons,)).fetchone()
+    frames = row[0] if row else 0
+    if not frames:
+        return Check("frames", True, "all were worked off")
+    said = f"{frames} are kept whole in telemetry.quarantine ({', '.join(reasons)}): their readings are in no figure"
+    return Check("frames", False, said, "look for frame_quarantined in the workers' logs; it names the fault")
+
+
+def _charges(connection: Connection[tuple[Any, ...]]) -> Check:
+    """Charges that nobody is invoiced for until somebody has looked."""
+    row = connection.execute(
+        "SELECT count(*) FROM billing.cdr WHERE current AND status IN ('drift', 'review')"
+    ).fetchone()
+    odd = row[0] if row else 0
+    if not odd:
+        return Check("charges", True, "none waits for a look")
+    return Check("charges", False, f"{odd} are in drift or review: not invoiced", "see `voltstream billing reconcile`")
 
 
 async def _topic(settings: Settings) -> Check:

@@ -18,7 +18,7 @@ from kit.tracing import setup_tracing
 from schemas.frame import FrameKind
 from streams.batch import Frame
 from streams.buffer import FrameBuffer
-from streams.decoding import UNREADABLE
+from streams.decoding import FAILED
 from streams.effects import READING_COLUMNS, Effects, StepParams
 from streams.errors import Fenced, Gap
 from streams.lookup import Lookup
@@ -175,7 +175,7 @@ async def test_a_bad_frame_is_kept_whole_and_the_others_are_stored(
     stored = (9 - len(poison)) * 10
     assert ask("SELECT count(*) FROM telemetry.reading") == [(stored,)]
     assert ask("SELECT reason, raw FROM telemetry.quarantine ORDER BY id") == [
-        (UNREADABLE, frame(number)) for number in sorted(poison)
+        (FAILED, frame(number)) for number in sorted(poison)
     ]
     query = f"SELECT stored, quarantined FROM telemetry.ledger WHERE partition = {PARTITION}"
     assert ask(query) == [(stored, 10 * len(poison))]
