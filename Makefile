@@ -61,4 +61,5 @@ $(LOCKED): requirements.lock
 # A new room must become importable for the `voltstream` command, so each room's __init__ counts.
 $(INSTALLED): $(LOCKED) pyproject.toml $(wildcard */__init__.py)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check --disable-pip-version-check > .venv/.check || { cat .venv/.check >&2; exit 1; }
 	@touch $@
