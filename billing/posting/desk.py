@@ -175,7 +175,7 @@ def _decide(work: _Work, claim: Claim, told: Told, known: Standing, verdict: Ver
     driver_id = claim.driver_id or known.driver_id
     cdr_id = uuid4()
     work.cdrs.append((cdr_id, verdict.version, verdict.status, driver_id, claim))
-    work.outcomes.append(verdict.status)
+    work.outcomes.append("noted" if verdict.asked else verdict.status)
     if known.cdr is not None:
         work.superseded.append(known.cdr.id)
     if verdict.invoiced and claim.rated is not None:

@@ -1,20 +1,19 @@
 """What a claim changes in the books. Pure.
 
 - A revision that is not newer than what is known changes nothing.
-- Newer, and the money is the same: the CDR notes the revision, nothing else happens.
-- Other money: another version of the CDR; the standing invoice is credited, and another one takes its place.
+- Newer, and all that is charged for is the same: the CDR notes the revision, nothing else happens.
+- Other consumption: another version of the CDR. Where it comes to what the standing invoice asks already, that invoice
+  stands, and no document is issued; where it comes to other money, it is credited, and another one takes its place.
 - A claim that cannot be invoiced (drift, no tariff, beyond the bound) never touches the standing invoice either: what
   is doubtful is no ground to credit. The next good revision does.
 - What finance has cancelled stays cancelled.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from uuid import UUID
 
 from billing.documents import CdrStatus, Claim, StoredCdr
-from schemas.events import Consumption
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,7 @@ class Standing:
     cdr: StoredCdr | None  # the current one
     invoice_id: UUID | None  # the one no credit note cancels
     driver_id: str | None  # whose session it is, where that was heard
+    asked: tuple[str, int, int] | None = None  # by that invoice: currency, micro-units excl. and incl. VAT
 
 
 class Change(Enum):
@@ -41,11 +41,12 @@ class Verdict:
     change: Change
     version: int = 0  # of the CDR to be written
     status: CdrStatus = CdrStatus.INVOICED
+    asked: bool = False  # just this money, by the standing invoice
 
     @property
     def invoiced(self) -> bool:
         """Whether a new invoice is issued, and the standing one credited."""
-        return self.change is Change.VERSION and self.status is CdrStatus.INVOICED
+        return self.change is Change.VERSION and self.status is CdrStatus.INVOICED and not self.asked
 
 
 def judge(claim: Claim, standing: Standing) -> Verdict:
@@ -56,22 +57,24 @@ def judge(claim: Claim, standing: Standing) -> Verdict:
     if claim.revision <= known.revision:
         return Verdict(Change.NOTHING)
     cancelled = known.status is CdrStatus.CANCELLED
-    if _same_money(claim, known) and (cancelled or claim.status is known.status):
+    if _same_charge(claim, known) and (cancelled or claim.status is known.status):
         return Verdict(Change.NOTE, known.version)
-    return Verdict(Change.VERSION, known.version + 1, CdrStatus.CANCELLED if cancelled else claim.status)
+    status = CdrStatus.CANCELLED if cancelled else claim.status
+    asked = status is CdrStatus.INVOICED and standing.asked is not None and _money(claim) == standing.asked
+    return Verdict(Change.VERSION, known.version + 1, status, asked)
 
 
-def _same_money(claim: Claim, known: StoredCdr) -> bool:
-    rated = claim.rated
-    money = (None, None, None) if rated is None else (rated.currency, rated.excl_micros, rated.incl_micros)
+def _same_charge(claim: Claim, known: StoredCdr) -> bool:
+    """With the moments of consumption: nothing is charged by them, but a derivation is compared with them."""
+    money = None if known.currency is None else (known.currency, known.excl_micros, known.incl_micros)
     return (
-        money == (known.currency, known.excl_micros, known.incl_micros)
+        _money(claim) == money
         and claim.tariff_version == known.tariff_version
         and claim.time_zone == known.time_zone
-        and _quantities(claim.consumption) == _quantities(known.consumption)
+        and claim.consumption == known.consumption
     )
 
 
-def _quantities(consumption: Sequence[Consumption]) -> list[tuple[int, str, int, bool]]:
-    """Without the moments: they are told, and nothing is charged by them."""
-    return [(used.element, used.dimension, used.volume, used.last) for used in consumption]
+def _money(claim: Claim) -> tuple[str, int, int] | None:
+    rated = claim.rated
+    return None if rated is None else (rated.currency, rated.excl_micros, rated.incl_micros)

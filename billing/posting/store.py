@@ -32,7 +32,8 @@ ON CONFLICT DO NOTHING RETURNING event_id
 """
 _STANDING: Final = """
 SELECT s.subject_id, c.id, c.version, c.revision, c.status, c.tariff_version, c.time_zone, c.consumption, c.currency,
-       c.total_excl_micros, c.total_incl_micros, i.id AS invoice_id, d.driver_id
+       c.total_excl_micros, c.total_incl_micros, i.id AS invoice_id, d.driver_id, i.currency AS asked_currency,
+       i.total_excl_micros AS asked_excl_micros, i.total_incl_micros AS asked_incl_micros
 FROM unnest($1::uuid[]) AS s (subject_id)
 LEFT JOIN billing.cdr AS c ON c.subject_id = s.subject_id AND c.current
 LEFT JOIN billing.invoice AS i
@@ -42,7 +43,7 @@ LEFT JOIN billing.session_driver AS d ON d.session_id = s.subject_id
 _SUPERSEDE: Final = "UPDATE billing.cdr SET current = false WHERE id = ANY ($1::uuid[])"
 _NOTE: Final = """
 UPDATE billing.cdr SET revision = $2, ended_at = $3, end_reason = $4, estimated = $5, energy_uj = $6, readings = $7,
-       flagged = $8
+       flagged = $8, started_at = $9
 WHERE id = $1
 """
 _INVOICES: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE id = ANY ($1::uuid[])"  # noqa: S608  # our own names
@@ -105,7 +106,9 @@ async def standing(connection: Transaction, subjects: Sequence[UUID]) -> dict[UU
     found = {}
     for row in await connection.fetch(_STANDING, subjects):
         cdr = None if row["id"] is None else _stored_cdr(row)
-        found[row["subject_id"]] = Standing(cdr, row["invoice_id"], row["driver_id"])
+        asked = (row["asked_currency"], row["asked_excl_micros"], row["asked_incl_micros"])
+        known = None if row["invoice_id"] is None else asked
+        found[row["subject_id"]] = Standing(cdr, row["invoice_id"], row["driver_id"], known)
     return found
 
 
@@ -127,7 +130,7 @@ async def note_revisions(connection: Transaction, notes: Iterable[tuple[UUID, Cl
     await connection.executemany(
         _NOTE,
         [
-            (id_, c.revision, c.ended_at, c.end_reason, c.estimated, c.energy_uj, c.readings, c.flagged)
+            (id_, c.revision, c.ended_at, c.end_reason, c.estimated, c.energy_uj, c.readings, c.flagged, c.started_at)
             for id_, c in notes
         ],
     )

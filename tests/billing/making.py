@@ -42,6 +42,13 @@ TARIFF: dict[str, Any] = {
         },
     ],
 }
+LEAST_VERSION = UUID("33333333-3333-4333-8333-333333333333")
+LEAST: dict[str, Any] = {
+    "currency": "EUR",
+    "min_price": {"excl_vat": 20, "incl_vat": 24.2},
+    "elements": TARIFF["elements"][:1],
+}
+"""20.00 at the least, which a usual session does not reach."""
 _NAMESPACE = UUID("22222222-2222-4222-8222-222222222222")
 
 

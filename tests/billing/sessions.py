@@ -2,6 +2,7 @@
 
 import random
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,7 @@ from billing.readings_source import CompletedSession, SessionReadings
 from kit.clock import from_ms, to_ms
 from schemas.events import SessionCompleted
 from schemas.reading import Status
-from tests.billing.making import START, TARIFF, ZONE, session
+from tests.billing.making import START, TARIFF, VERSION, ZONE, session
 from tests.billing.serving import StoredSessions
 
 UJ_PER_MWH = 3_600_000
@@ -40,11 +41,17 @@ def readings(rng: random.Random, start: datetime = START, count: int = 40) -> Se
 
 
 def completed(
-    source: StoredSessions, stored: SessionReadings, session_id: UUID | None = None, revision: int = 1
+    source: StoredSessions,
+    stored: SessionReadings,
+    session_id: UUID | None = None,
+    revision: int = 1,
+    *,
+    tariff: dict[str, Any] = TARIFF,
+    version: UUID = VERSION,
 ) -> SessionCompleted:
     """The event of a session with these readings, which telemetry has from now on."""
-    tariff = parse_tariff(msgspec.json.encode(TARIFF).decode())
-    used, _ = rate_readings(tariff, ZoneInfo(ZONE), stored.readings, stored.end_ms)
+    parsed = parse_tariff(msgspec.json.encode(tariff).decode())
+    used, _ = rate_readings(parsed, ZoneInfo(ZONE), stored.readings, stored.end_ms)
     start_ms = min(reading.ts_ms for reading in stored.readings)
     end_ms = stored.end_ms or max(reading.ts_ms for reading in stored.readings)
     energy_mwh = sum(one.volume for one in used if one.dimension == "ENERGY")
@@ -55,6 +62,8 @@ def completed(
         start=from_ms(start_ms),
         time_ms=end_ms - start_ms,
         used=to_consumption(used),
+        tariff=tariff,
+        version=version,
     )
     source.sessions[event.id] = stored
     source.completed = [one for one in source.completed if one.id != event.id]

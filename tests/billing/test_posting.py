@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from billing.posting.claims import reservation_subject
+from billing.posting.desk import LATE
 from tests.billing.books import NOW, Books, Payload, open_books
-from tests.billing.making import assigned, consumption, message, reservation, session
+from tests.billing.making import LEAST, LEAST_VERSION, assigned, consumption, message, reservation, session
 
 
 def totals(books: Books, subject_id: UUID) -> tuple[int, int, int]:
@@ -155,6 +156,35 @@ async def test_a_revision_with_the_same_money_is_noted_and_nothing_is_credited(b
     assert len(books.documents()) == 1
 
 
+async def test_other_consumption_of_the_same_money_issues_no_document_and_the_cdr_says_the_newest(books: Books) -> None:
+    own_id = uuid4()
+    await books.hear(session(own_id, tariff=LEAST, version=LEAST_VERSION, energy_mwh=1_000_000))
+    await books.hear(session(own_id, revision=2, tariff=LEAST, version=LEAST_VERSION, energy_mwh=2_000_000))
+    (invoice,) = books.documents()
+    assert (invoice["status"], invoice["total_excl_micros"], invoice["payable_minor"]) == ("open", 20_000_000, 2_420)
+    first, second = books.cdrs(own_id)
+    assert [(cdr["status"], cdr["current"], cdr["revision"]) for cdr in (first, second)] == [
+        ("invoiced", False, 1),
+        ("invoiced", True, 2),
+    ]
+    assert [cdr["consumption"][0]["volume"] for cdr in (first, second)] == [1_000_000, 2_000_000]
+    assert invoice["cdr_id"] == first["id"], "its lines are those of the consumption then"
+    assert len(books.events()) == 1
+    await books.hear(session(own_id, revision=3, tariff=LEAST, version=LEAST_VERSION, energy_mwh=500_000_000))
+    assert [document["status"] for document in books.documents()] == ["credited", "settled", "open"]
+    assert {document["reason"] for document in books.documents()} == {"", LATE}
+
+
+async def test_the_money_of_the_standing_invoice_again_after_a_doubt_issues_nothing(books: Books) -> None:
+    own_id = uuid4()
+    await books.hear(session(own_id), session(own_id, revision=2, energy_mwh=99_000, excl_off_micros=1))
+    await books.hear(session(own_id, revision=3))
+    assert [document["status"] for document in books.documents()] == ["open"]
+    assert [cdr["status"] for cdr in books.cdrs(own_id)] == ["invoiced", "drift", "invoiced"]
+    await books.hear(session(own_id, revision=4, energy_mwh=99_000))
+    assert [document["status"] for document in books.documents()] == ["credited", "settled", "open"]
+
+
 async def test_drift_is_kept_and_told_and_never_billed(books: Books) -> None:
     own_id = uuid4()
     await books.hear(session(own_id, excl_off_micros=1))
@@ -236,7 +266,7 @@ async def test_numbers_have_no_gaps_and_rise_with_the_moment_of_issue(books: Boo
     books.clock.set_wall(NOW.replace(year=2025))
     await books.hear_at_once(session(own, revision=2, energy_mwh=5) for own in ids[:20])
     books.clock.set_wall(NOW.replace(year=2027, month=1, day=1))
-    await books.hear_at_once(session(own, revision=3, energy_mwh=6) for own in ids[:5])
+    await books.hear_at_once(session(own, revision=3, energy_mwh=6_000_000) for own in ids[:5])
     documents = books.documents()
     by_year = {2026: 60 + 40, 2027: 10}
     for year, count in by_year.items():

@@ -2,12 +2,13 @@
 
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from billing.invoices.store import InvoiceStore
 from billing.reconcile import Outcome, Reconciler, Report
-from tests.billing.making import START, reservation, session
+from tests.billing.making import LEAST, LEAST_VERSION, START, reservation, session
 from tests.billing.serving import CANCEL, Service
 from tests.billing.sessions import completed, later, readings
 
@@ -34,6 +35,17 @@ async def test_what_events_alone_have_made_agrees_with_the_readings(service: Ser
     assert report.drifts == []
     assert report.outcomes == {Outcome.AGREES: 31}
     assert report.booked_micros == report.derived_micros != {}
+
+
+async def test_later_readings_that_change_no_money_are_no_drift(service: Service, seed: int) -> None:
+    stored = readings(random.Random(seed), count=10)
+    least: dict[str, Any] = {"tariff": LEAST, "version": LEAST_VERSION}
+    event = completed(service.source, stored, **least)
+    await service.books.hear(event, completed(service.source, later(stored), event.id, 2, **least))
+    assert len(service.books.documents()) == 1
+    report = await reconciled(service)
+    assert report.drifts == []
+    assert report.booked_micros == report.derived_micros == {"EUR": 24_200_000}
 
 
 async def test_nothing_is_asked_of_what_was_cancelled_or_not_priced_or_beyond_the_bound(

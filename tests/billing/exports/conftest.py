@@ -95,7 +95,7 @@ async def fill(books: Books, count: int = 12) -> None:
         books.clock.advance(60)
         if number % 5 == 0:
             late = session(
-                first.id, revision=2, start=start, energy_mwh=1_000_000 * number + 99, station_id=first.station_id
+                first.id, revision=2, start=start, energy_mwh=1_000_000 * number + 99_000, station_id=first.station_id
             )
             await books.hear(late)
 
