@@ -75,7 +75,14 @@ DETAIL: Final[dict[str, Any]] = {
 EXPLANATION: Final[dict[str, Any]] = {
     "invoice_id": INVOICE["id"],
     "number": INVOICE["number"],
-    "status": "invoiced",
+    "kind": "invoice",
+    "status": "open",
+    "remark": "",
+    "credits": None,
+    "credited_by": None,
+    "superseded_by": None,
+    "version": 1,
+    "computed_from": "readings",
     "agrees": True,
     "differences": [],
     "tariff_version": "11111111-1111-4111-8111-111111111111",
@@ -84,8 +91,8 @@ EXPLANATION: Final[dict[str, Any]] = {
         "elements": [
             {
                 "price_components": [
-                    {"type": "ENERGY", "price": "0.3456", "vat": 21, "step_size": 1},
-                    {"type": "TIME", "price": "1.2", "vat": 10, "step_size": 60},
+                    {"type": "ENERGY", "price": "0.3456", "vat": "21", "step_size": 1},
+                    {"type": "TIME", "price": "1.2", "vat": "10", "step_size": 60},
                 ]
             }
         ],

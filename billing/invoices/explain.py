@@ -1,9 +1,11 @@
-"""An invoice derived again: from readings, or a reservation's times, through the tariff to the amounts. Pure."""
+"""A document derived again: from readings, or a reservation's times, through the tariff to the amounts; where a newer
+version of its charge has taken its place, from what its own CDR says was used. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -11,7 +13,8 @@ import msgspec
 
 from billing import rating
 from billing.currency import minor_digits, to_minor
-from billing.documents import Rated
+from billing.documents import STANDING, CdrStatus, Invoice, InvoiceKind, Line, Rated, SubjectKind
+from billing.errors import BadEvent
 from billing.posting.rated import to_consumption, to_rated, zone_of
 from billing.posting.tariffs import parse_tariff
 from billing.readings_source import SessionReadings
@@ -20,6 +23,7 @@ from schemas.events import Consumption
 from schemas.tariff import Tariff
 
 _MICRO_DIGITS: Final = 6
+_COUNTS: Final = ("step_size", "min_duration", "max_duration")  # of a tariff, what is no amount: Wh or s, s, s
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,12 @@ class Derived:
     consumption: tuple[Consumption, ...]
     rated: Rated
     roundings: Sequence[rating.Rounding]
+
+    def negated(self) -> "Derived":
+        """As a credit note has it: what was used stays, amounts are below 0."""
+        rated = self.rated
+        lines = tuple(line.negated() for line in rated.lines)
+        return replace(self, rated=Rated(rated.currency, lines, -rated.excl_micros, -rated.incl_micros))
 
 
 def derive_session(tariff: Tariff, zone: ZoneInfo, stored: SessionReadings) -> Derived:
@@ -44,6 +54,17 @@ def derive_reservation(tariff: Tariff, zone: ZoneInfo, cdr: Mapping[str, Any]) -
     expired = cdr["end_reason"] == "expired"
     usage = rating.reservation_usage(to_ms(cdr["started_at"]), to_ms(cdr["ended_at"]), expired=expired)
     return _derive(tariff, zone, usage, ())
+
+
+def reprice(tariff: Tariff, cdr: Mapping[str, Any]) -> Derived:
+    """A charge from what its CDR says was used. Raises BadEvent."""
+    used = stored_consumption(cdr)
+    try:
+        rated = rating.price(tariff, used, bounded=cdr["subject_kind"] == SubjectKind.SESSION)
+    except ValueError as error:
+        raise BadEvent(str(error)) from error
+    usage = rating.Usage(to_ms(cdr["started_at"]), 0, 0)
+    return Derived(usage, (), used, to_rated(rated), [*rated.roundings, *_payable_rounding(rated)])
 
 
 def _derive(tariff: Tariff, zone: ZoneInfo, usage: rating.Usage, left_out: Sequence[rating.LeftOut]) -> Derived:
@@ -73,9 +94,41 @@ def stored_consumption(cdr: Mapping[str, Any]) -> tuple[Consumption, ...]:
 
 
 def plain_tariff(cdr: Mapping[str, Any]) -> dict[str, object]:
-    """The document, its numbers as text where they are no integers."""
-    document: dict[str, object] = json.loads(cdr["tariff"], parse_float=lambda text: str(Decimal(text)))
+    """The document, its amounts and limits as decimal text, whole or not; seconds and steps stay integers."""
+    document: dict[str, object] = json.loads(cdr["tariff"], parse_float=Decimal, object_hook=_plain_numbers)
     return document
+
+
+def _plain_numbers(members: dict[str, object]) -> dict[str, object]:
+    return {name: _plain(value) if name not in _COUNTS else value for name, value in members.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value) if type(value) is int else value
+
+
+def told_by(own: Mapping[str, Any], current: Mapping[str, Any] | None, invoice: Invoice) -> Mapping[str, Any] | None:
+    """The CDR that the readings as they are now are to give, for this document to agree; None: they give a newer one,
+    and the document is of its own CDR. `own`, `current`: of the document, of its subject."""
+    if own["cdr_current"] or current is None:
+        return own
+    stands = invoice.kind is InvoiceKind.INVOICE and invoice.status in STANDING
+    return current if stands and current["cdr_status"] == CdrStatus.INVOICED else None
+
+
+def line_differences(derived: Derived, lines: Sequence[Line]) -> list[str]:
+    """Where the lines of a document are not those that follow; empty where they are."""
+    found = []
+    for number, (stored, computed) in enumerate(zip_longest(lines, derived.rated.lines), 1):
+        if stored != computed:
+            found.append(f"line {number}: stored {_line_said(stored)}, computed {_line_said(computed)}")
+    return found
+
+
+def _line_said(line: Line | None) -> str:
+    return "nothing" if line is None else f"{line.dimension} {line.billed}, {line.excl_micros}, {line.incl_micros}"
 
 
 def differences(

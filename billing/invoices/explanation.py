@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
-from billing.documents import Invoice
+from billing.documents import CdrStatus, Invoice, InvoiceKind
 from billing.invoices.explain import Derived, plain_tariff
-from billing.invoices.models import Explanation, LeftOut, Period, Rounding, Used
+from billing.invoices.models import ComputedFrom, Explanation, LeftOut, Period, Rounding, Used
 from billing.invoices.rendering import MILLI_DIGITS, line_of
 from billing.rating import LeftOut as RatingLeftOut
 from billing.rating.usage import Step
@@ -25,14 +25,27 @@ def explanation_of(
     stored: SessionReadings,
     derived: Derived,
     differences: Sequence[str],
+    *,
+    computed_from: ComputedFrom,
+    kin: Mapping[str, Any],
+    current: Mapping[str, Any],
 ) -> Explanation:
-    """`cdr`: its columns and its tariff's."""
+    """`cdr`: the explained one's columns and its tariff's; `derived`: with the document's sign; `kin`: see the store;
+    `current`: the newest CDR of the same subject."""
     steps = derived.usage.steps
     rated = derived.rated
+    sign = -1 if rated.incl_micros < 0 else 1
     return Explanation(
         invoice_id=invoice.id,
         number=invoice.number,
-        status=cdr["cdr_status"],
+        kind=invoice.kind,
+        status=invoice.status,
+        remark=_remark(invoice, kin, current),
+        credits=kin["credits"],
+        credited_by=kin["credited_by"],
+        superseded_by=kin["superseded_by"],
+        version=cdr["cdr_version"],
+        computed_from=computed_from,
         agrees=not differences,
         differences=list(differences),
         tariff_version=cdr["tariff_version"],
@@ -67,8 +80,24 @@ def explanation_of(
         currency=rated.currency,
         total_excl_vat=format_micros(rated.excl_micros),
         total_incl_vat=format_micros(rated.incl_micros),
-        payable=format_minor(to_minor(rated.incl_micros, rated.currency), minor_digits(rated.currency)),
+        payable=format_minor(sign * to_minor(sign * rated.incl_micros, rated.currency), minor_digits(rated.currency)),
     )
+
+
+def _remark(invoice: Invoice, kin: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    parts = []
+    if kin["credits"] is not None:
+        parts.append(f"credits {kin['credits']}")
+    if kin["superseded_by"] is not None:
+        parts.append(f"superseded by {kin['superseded_by']}: later readings changed it")
+    elif kin["credited_by"] is not None:
+        parts.append(f"cancelled by {kin['credited_by']}")
+    elif invoice.kind is InvoiceKind.INVOICE and current["cdr_version"] != invoice.version:
+        if current["cdr_status"] == CdrStatus.INVOICED:
+            parts.append("later readings changed what was used, and not the amount: what they say is explained")
+        else:
+            parts.append(f"later readings are in {current['cdr_status']}: until that is settled, this document stands")
+    return "; ".join(parts)
 
 
 def _period(step: Step) -> Period:

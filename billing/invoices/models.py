@@ -6,13 +6,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from billing.documents import CdrStatus, InvoiceKind, InvoiceStatus
+from billing.documents import InvoiceKind, InvoiceStatus
 
 Micros = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+\.[0-9]{6}$")]
 """An amount of the currency with all six digits: `12.345678`."""
 Payable = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]{1,4})?$")]
 """An amount that can be paid: `12.35`, of yen `12`."""
 Quantity = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+ComputedFrom = Literal["readings", "reservation", "cdr"]
 
 
 class _Answer(BaseModel):
@@ -162,16 +163,25 @@ class Used(_Answer):
 
 
 class Explanation(_Answer):
-    """How the amount follows from the stored readings: computed again for this answer."""
+    """How the amount follows from what is stored: computed again for this answer."""
 
     invoice_id: UUID
     number: str
-    status: CdrStatus
-    agrees: bool = Field(description="what follows from the readings today is what the document says")
+    kind: InvoiceKind
+    status: InvoiceStatus = Field(description="of the document")
+    remark: str = Field(description="what has become of it since, in words; empty: nothing")
+    credits: str | None = Field(description="of a credit note: the number of the invoice that it cancels")
+    credited_by: str | None = Field(description="number of the credit note that cancels it")
+    superseded_by: str | None = Field(description="number of the invoice that later readings put in its place")
+    version: int = Field(description="of the charge: the one that is explained")
+    computed_from: ComputedFrom = Field(
+        description="cdr: what the document's own CDR says was used; the readings, as they are now, give a newer one"
+    )
+    agrees: bool = Field(description="what follows is what the document says")
     differences: list[str] = Field(description="where it is not: which figure, stored and computed")
     tariff_version: UUID
     tariff: dict[str, object] = Field(
-        description="OCPI Tariff, as it was in force when the charge began; numbers that are not whole as text"
+        description="OCPI Tariff, as it was in force when the charge began; amounts and limits as decimal text"
     )
     time_zone: str
     readings: int
@@ -180,7 +190,7 @@ class Explanation(_Answer):
     left_out: list[LeftOut]
     consumption: list[Used]
     lines: list[Line]
-    roundings: list[Rounding]
+    roundings: list[Rounding] = Field(description="of amounts without sign, also of a credit note")
     currency: str
     total_excl_vat: Micros
     total_incl_vat: Micros

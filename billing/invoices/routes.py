@@ -101,8 +101,9 @@ class InvoiceRoutes:
         return await self._service.one(id, only_of(principal))
 
     async def explain(self, id: UUID, principal: Reader) -> Explanation:
-        """Computed again from the stored readings (of a reservation: its times) and compared with the document. Of a
-        credit note, what it cancels is explained."""
+        """Computed again from the stored readings (of a reservation: its times), with the document's sign, and compared
+        with the document. Where later readings put another invoice in its place, `remark` says which, and the document
+        is compared with what its own CDR says was used."""
         return await self._service.explain(id, only_of(principal))
 
     async def cancel(self, wanted: Cancellation, _: Finance, once: Idempotent) -> Response:

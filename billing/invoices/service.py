@@ -9,14 +9,18 @@ from billing import documents
 from billing.documents import Line, SubjectKind
 from billing.errors import BadRequest, Conflict, NotFound
 from billing.invoices.explain import (
+    Derived,
     derive_reservation,
     derive_session,
     differences,
+    line_differences,
+    reprice,
     stored_consumption,
     tariff_of,
+    told_by,
 )
 from billing.invoices.explanation import explanation_of
-from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceDetail
+from billing.invoices.models import Cancellation, ComputedFrom, Explanation, Invoice, InvoiceDetail
 from billing.invoices.rendering import detail_of, invoice_of, payment_of
 from billing.invoices.store import InvoiceCursor, InvoiceFilter, InvoiceStore
 from billing.posting.desk import Desk
@@ -65,24 +69,35 @@ class InvoiceService:
         """How the amount follows from what is stored. Raises NotFound, Conflict, SourceFailed, Unavailable."""
         row = await _row(self._store, invoice_id, own)
         invoice = to_invoice(row)
-        tariff, zone = tariff_of(row)
-        if row["subject_kind"] == SubjectKind.SESSION:
-            stored = await self._source.readings(invoice.subject_id)
-            try:
-                derived = derive_session(tariff, zone, stored)
-            except NoReadings as error:
-                raise Conflict(f"the readings of session {invoice.subject_id} are not stored any more") from error
+        current = await self._store.current_cdr(invoice.subject_id)
+        kin = await self._store.kin(invoice_id)
+        lines = [Line(**line) for line in await self._store.lines(invoice_id)]
+        told = told_by(row, current, invoice)
+        cdr = row if told is None else told
+        computed_from: ComputedFrom = "cdr"
+        if told is None:
+            stored, derived = _NO_READINGS, reprice(tariff_of(cdr)[0], cdr)
         else:
-            stored, derived = _NO_READINGS, derive_reservation(tariff, zone, row)
-        sign = -1 if invoice.kind is documents.InvoiceKind.CREDIT_NOTE else 1  # what it cancels is explained
-        found = differences(
-            derived,
-            stored_consumption(row),
-            invoice.currency,
-            sign * invoice.total_excl_micros,
-            sign * invoice.total_incl_micros,
+            computed_from, stored, derived = await self._derive(invoice.subject_id, told)
+        if invoice.kind is documents.InvoiceKind.CREDIT_NOTE:
+            derived = derived.negated()
+        totals = (invoice.total_excl_micros, invoice.total_incl_micros)
+        found = differences(derived, stored_consumption(cdr), invoice.currency, *totals)
+        if cdr is row:  # of another version's consumption only the money is the same
+            found += line_differences(derived, lines)
+        return explanation_of(
+            *(invoice, cdr, stored, derived, found), computed_from=computed_from, kin=kin or {}, current=current or row
         )
-        return explanation_of(invoice, row, stored, derived, found)
+
+    async def _derive(self, subject_id: UUID, cdr: Mapping[str, Any]) -> tuple[ComputedFrom, SessionReadings, Derived]:
+        tariff, zone = tariff_of(cdr)
+        if cdr["subject_kind"] == SubjectKind.RESERVATION:
+            return "reservation", _NO_READINGS, derive_reservation(tariff, zone, cdr)
+        stored = await self._source.readings(subject_id)
+        try:
+            return "readings", stored, derive_session(tariff, zone, stored)
+        except NoReadings as error:
+            raise Conflict(f"the readings of session {subject_id} are not stored any more") from error
 
     async def cancel(self, connection: Transaction, wanted: Cancellation) -> Invoice:
         """The credit note. `connection`: of an open transaction. Raises NotFound, Conflict."""

@@ -15,15 +15,29 @@ from kit.paging import Cursor, Int64
 from kit.postgres import Database
 
 _COLUMNS: Final = ", ".join(f"i.{name}" for name in INVOICE_COLUMNS)
-_DETAIL: Final = f"""
-SELECT {_COLUMNS}, c.started_at, c.ended_at, c.end_reason, c.connector_id, c.device_session_id, c.energy_uj,
+_CDR: Final = """c.started_at, c.ended_at, c.end_reason, c.connector_id, c.device_session_id, c.energy_uj,
        c.estimated, c.revision, c.tariff_version, c.time_zone, c.status AS cdr_status, c.kind AS subject_kind,
-       c.consumption, t.tariff
+       c.version AS cdr_version, c.current AS cdr_current, c.consumption, t.tariff"""
+_DETAIL: Final = f"""
+SELECT {_COLUMNS}, {_CDR}
 FROM billing.invoice AS i
 JOIN billing.cdr AS c ON c.id = i.cdr_id
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
 WHERE i.id = $1 AND ($2::text IS NULL OR i.driver_id = $2)
 """  # noqa: S608  # our own names
+_CURRENT: Final = f"""
+SELECT {_CDR} FROM billing.cdr AS c
+LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
+WHERE c.subject_id = $1 AND c.current
+"""  # noqa: S608
+_KIN: Final = """
+SELECT credited.number AS credits, note.number AS credited_by, later.number AS superseded_by
+FROM billing.invoice AS i
+LEFT JOIN billing.invoice AS credited ON credited.id = i.credits
+LEFT JOIN billing.invoice AS note ON note.credits = i.id
+LEFT JOIN billing.invoice AS later ON later.subject_id = i.subject_id AND later.replaces = coalesce(i.credits, i.id)
+WHERE i.id = $1
+"""
 _LINES: Final = """
 SELECT dimension, element, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
 FROM billing.invoice_line WHERE invoice_id = $1 ORDER BY line
@@ -121,6 +135,14 @@ class InvoiceStore:
     async def detail(self, invoice_id: UUID, own: str | None) -> asyncpg.Record | None:
         """A document with its CDR's and its tariff's columns; of that driver alone, if given."""
         return await self._database.fetchrow(_DETAIL, invoice_id, own)
+
+    async def current_cdr(self, subject_id: UUID) -> asyncpg.Record | None:
+        """The newest CDR of a subject with its tariff, columns as in `detail`."""
+        return await self._database.fetchrow(_CURRENT, subject_id)
+
+    async def kin(self, invoice_id: UUID) -> asyncpg.Record | None:
+        """Numbers of the documents that a document has to do with: credits, credited_by, superseded_by."""
+        return await self._database.fetchrow(_KIN, invoice_id)
 
     async def lines(self, invoice_id: UUID) -> list[asyncpg.Record]:
         """A document's lines, in order."""

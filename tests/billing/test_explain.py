@@ -2,12 +2,13 @@
 
 import random
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 from billing.invoices.models import Explanation
 from billing.rating import StoredReading
 from billing.readings_source import SessionReadings
-from tests.billing.making import reservation
+from tests.billing.making import LEAST, LEAST_VERSION, reservation, session
 from tests.billing.serving import CANCEL, INVOICES, Service
 from tests.billing.sessions import completed, later, readings
 
@@ -56,9 +57,60 @@ async def test_other_readings_than_billed_are_told(service: Service, seed: int) 
     assert not told["agrees"]
     assert any(words.startswith("total_incl_vat: stored") for words in told["differences"])
     await service.books.hear(completed(service.source, later(stored), event.id, 2))
-    old, note, new = (document["id"] for document in service.books.documents())
-    agreed = [(await service.get(f"{INVOICES}/{one}/explain"))["agrees"] for one in (old, note, new)]
-    assert agreed == [False, False, True], "the newest agrees with what is stored now"
+    new = service.books.documents()[-1]["id"]
+    assert (await service.get(f"{INVOICES}/{new}/explain"))["agrees"], "the newest agrees with what is stored now"
+
+
+async def test_of_a_superseded_invoice_and_its_credit_note_their_own_version_is_explained(
+    service: Service, seed: int
+) -> None:
+    stored = readings(random.Random(seed))
+    event = completed(service.source, stored)
+    await service.books.hear(event, completed(service.source, later(stored), event.id, 2))
+    old, note, new = service.books.documents()
+    superseded = f"superseded by {new['number']}: later readings changed it"
+    for document, remark in ((old, superseded), (note, f"credits {old['number']}; {superseded}"), (new, "")):
+        told = await service.get(f"{INVOICES}/{document['id']}/explain")
+        detail = await service.get(f"{INVOICES}/{document['id']}")
+        assert (told["agrees"], told["differences"], told["remark"]) == (True, [], remark)
+        for name in ("lines", "status", "version", "kind", "total_excl_vat", "total_incl_vat", "payable"):
+            assert told[name] == detail[name]
+        assert told["computed_from"] == ("readings" if document is new else "cdr")
+        assert told["superseded_by"] == (None if document is new else new["number"])
+    service.books.rows("UPDATE billing.invoice_line SET billed = 1 WHERE invoice_id = %s RETURNING 1", old["id"])
+    told = await service.get(f"{INVOICES}/{old['id']}/explain")
+    assert not told["agrees"]
+    assert "line 1: stored" in told["differences"][0]
+
+
+async def test_an_invoice_that_later_readings_did_not_change_agrees_with_them(service: Service, seed: int) -> None:
+    stored = readings(random.Random(seed))
+    least: dict[str, Any] = {"tariff": LEAST, "version": LEAST_VERSION}
+    event = completed(service.source, stored, **least)
+    await service.books.hear(event, completed(service.source, later(stored), event.id, 2, **least))
+    (document,) = service.books.documents()
+    told = await service.get(f"{INVOICES}/{document['id']}/explain")
+    assert (told["agrees"], told["differences"], told["computed_from"]) == (True, [], "readings")
+    assert (told["status"], told["version"], told["payable"]) == ("open", 2, "24.20")
+    assert "not the amount" in told["remark"]
+
+
+async def test_an_invoice_whose_newer_version_is_in_doubt_is_explained_by_its_own(service: Service, seed: int) -> None:
+    event = completed(service.source, readings(random.Random(seed)))
+    await service.books.hear(event, session(event.id, revision=2, excl_off_micros=1))
+    (document,) = service.books.documents()
+    told = await service.get(f"{INVOICES}/{document['id']}/explain")
+    assert (told["agrees"], told["computed_from"]) == (True, "cdr")
+    assert "drift" in told["remark"]
+
+
+async def test_prices_of_a_tariff_are_of_one_type(service: Service, seed: int) -> None:
+    await service.books.hear(completed(service.source, readings(random.Random(seed))))
+    told = await service.get(f"{INVOICES}/{service.books.documents()[0]['id']}/explain")
+    components = [one for element in told["tariff"]["elements"] for one in element["price_components"]]
+    assert [one["price"] for one in components] == ["0.5", "0.3456", "1.2", "3"]
+    assert {type(one["vat"]) for one in components} == {str}
+    assert {type(one["step_size"]) for one in components} == {int}
 
 
 async def test_a_reservation_and_a_credit_note_are_explained(service: Service) -> None:
@@ -68,7 +120,10 @@ async def test_a_reservation_and_a_credit_note_are_explained(service: Service) -
     assert (told["agrees"], told["periods"][0]["kind"], told["readings"]) == (True, "RESERVATION", 0)
     note = await service.post(CANCEL, {"invoice_id": str(stored["id"]), "reason": "x"})
     told = await service.get(f"{INVOICES}/{note['id']}/explain")
-    assert (told["agrees"], told["total_excl_vat"]) == (True, "1.500000")
+    assert (told["agrees"], told["total_excl_vat"], told["payable"]) == (True, "-1.500000", note["payable"])
+    assert told["remark"] == f"credits {stored['number']}"
+    told = await service.get(f"{INVOICES}/{stored['id']}/explain")
+    assert (told["status"], told["remark"]) == ("cancelled", f"cancelled by {note['number']}")
 
 
 async def test_readings_that_are_not_stored_any_more_are_told(service: Service, seed: int) -> None:

@@ -38,7 +38,7 @@ async def test_what_events_alone_have_made_agrees_with_the_readings(service: Ser
 
 
 async def test_later_readings_that_change_no_money_are_no_drift(service: Service, seed: int) -> None:
-    stored = readings(random.Random(seed), count=10)
+    stored = readings(random.Random(seed))
     least: dict[str, Any] = {"tariff": LEAST, "version": LEAST_VERSION}
     event = completed(service.source, stored, **least)
     await service.books.hear(event, completed(service.source, later(stored), event.id, 2, **least))
