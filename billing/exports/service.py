@@ -14,6 +14,9 @@ from kit.errors import Overloaded
 from kit.postgres import Database
 
 EXPORTS_MAX: Final = 2  # at once: each holds one of the service's 8 connections, and a core of the database
+# Whoever asks one after the other sees an end before its slot is free, and is to be served; seconds, for what is longer
+# under way than that is not about to end.
+WAIT_S: Final = 5
 CHUNKS_MAX: Final = 8  # between the database and a slow reader; ~64 kB each, of Parquet a row group of ~4 MB
 CHUNK_BYTES: Final = 65_536
 
@@ -38,24 +41,29 @@ class Export:
 class ExportService:
     """Exports of one database. Their number at once is bounded."""
 
-    def __init__(self, database: Database, party: Party) -> None:
+    def __init__(self, database: Database, party: Party, wait_s: int = WAIT_S) -> None:
+        """`wait_s`: how long an export waits for its turn."""
         self._database = database
         self._party = party
-        self._under_way = 0
+        self._wait_s = wait_s
+        self._slots = asyncio.Semaphore(EXPORTS_MAX)
 
     @asynccontextmanager
     async def export(self, wanted: Wanted, format_: ExportFormat) -> AsyncIterator[Export]:
         """The export, for as long as the block. Raises Overloaded, Unavailable."""
-        if self._under_way >= EXPORTS_MAX:
-            raise Overloaded(f"{EXPORTS_MAX} exports are under way; try again when one has ended", retry_after_s=30)
-        self._under_way += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            words = f"{EXPORTS_MAX} exports are under way; try again when one has ended"
+            raise Overloaded(words, retry_after_s=30) from None
         try:
             async with snapshot(self._database, wanted) as books:
                 totals = totals_of(await books.totals())
                 async with aclosing(_chunks(lambda output: self._write(books, format_, output))) as chunks:
                     yield Export(totals, chunks)
         finally:
-            self._under_way -= 1
+            self._slots.release()
 
     async def _write(self, books: Snapshot, format_: ExportFormat, output: Output) -> None:
         if format_ is ExportFormat.CSV:

@@ -190,13 +190,27 @@ async def test_a_reader_that_goes_away_frees_everything(books: Books) -> None:
 
 
 async def test_more_exports_than_may_be_at_once_are_told_to_wait(office: Office, books: Books) -> None:
-    service = ExportService(books.database, Party("DE", "MUL"))
+    service = ExportService(books.database, Party("DE", "MUL"), wait_s=0)
     async with service.export(Wanted(), ExportFormat.CSV), service.export(Wanted(), ExportFormat.CSV):
         with pytest.raises(Overloaded):
             async with service.export(Wanted(), ExportFormat.CSV):
                 pass
     async with service.export(Wanted(), ExportFormat.CSV) as export:
         assert await whole(export)
+
+
+async def test_an_export_waits_for_one_that_is_just_ending(books: Books) -> None:
+    service = ExportService(books.database, Party("DE", "MUL"), wait_s=600)
+
+    async def another() -> bytes:
+        async with service.export(Wanted(), ExportFormat.JSONL) as export:
+            return await whole(export)
+
+    async with service.export(Wanted(), ExportFormat.CSV):
+        async with service.export(Wanted(), ExportFormat.CSV):
+            waiting = [asyncio.create_task(another()) for _ in range(2)]
+            await eventually(lambda: len(service._slots._waiters or ()) == 2)
+        assert await asyncio.gather(*waiting) == [b"", b""]
 
 
 async def test_a_snapshot_can_write_nothing(books: Books) -> None:
