@@ -1,10 +1,13 @@
 """Where billing meets HTTP: what its errors become, who may ask, and the parameters and answers its routes share."""
 
+import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +20,7 @@ from billing.errors import (
     Declined,
     Forbidden,
     NotFound,
+    NoToken,
     ProviderFailed,
     SourceFailed,
 )
@@ -32,6 +36,7 @@ _STATUSES: Final[Mapping[type[BillingError], int]] = {
     Forbidden: 403,
     Conflict: 409,
     Declined: 402,
+    NoToken: 401,  # before its base
     BadSignature: 403,
     ProviderFailed: 502,
     SourceFailed: 502,
@@ -39,6 +44,19 @@ _STATUSES: Final[Mapping[type[BillingError], int]] = {
 }
 _PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"  # PostgreSQL has no NUL in text
 
+NUMBER: Final = re.compile(r"([0-9]{4})-([0-9]{7,15})", re.ASCII)
+"""Of a document, as it stands on it: year and sequence."""
+
+
+def _no_number(value: object) -> object:
+    """An id as it is. Raises ValueError."""
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        raise ValueError(f"{value} is a number and no id: find the document by /api/v1/billing/invoices?number={value}")
+    return value
+
+
+DocumentId = Annotated[UUID, BeforeValidator(_no_number)]
+"""In a path."""
 StationId = Annotated[
     str, StringConstraints(min_length=1, max_length=STATION_ID_CHARS_MAX, pattern=_PRINTABLE, to_upper=True)
 ]
@@ -87,5 +105,6 @@ def install_errors(app: FastAPI) -> None:
 
 async def _on_billing_error(_: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
+    headers = {"WWW-Authenticate": 'Bearer realm="voltstream"'} if status == HTTPStatus.UNAUTHORIZED else {}
     extensions = {"code": error.code} if isinstance(error, Declined) and error.code else {}
-    return problem_response(Problem(status, str(error), extensions=extensions))
+    return problem_response(Problem(status, str(error), headers=headers, extensions=extensions))

@@ -8,6 +8,7 @@ BillingError
 ├── Declined: the payment provider refused; nothing was paid
 ├── ProviderFailed: the payment provider cannot do that, now or ever; nothing was paid, an operator must look
 ├── BadSignature: a payment provider's message is not signed by it
+│   └── NoToken: its signature would be a token of ours, and there is none
 ├── SourceFailed: the stored readings cannot be had
 └── BadEvent: an event says what cannot be money
 """
@@ -48,6 +49,10 @@ class ProviderFailed(BillingError):
 
 class BadSignature(BillingError):
     """A message that says to be a payment provider's and is not signed by it."""
+
+
+class NoToken(BadSignature):
+    """A message that needs a token of ours, and has none."""
 
 
 class SourceFailed(BillingError):

@@ -19,6 +19,10 @@ _READINGS_MAX: Final = 5_000_000  # of one session, 60 B each: two months of one
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 
 
+class SourceSilent(Unavailable):
+    """It is the source that does not answer, and not another dependency."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionReadings:
     """All stored readings of a session, in no particular order."""
@@ -40,7 +44,7 @@ class CompletedSession:
 
 
 class ReadingsSource(Protocol):
-    """Both raise Unavailable where the source does not answer, SourceFailed where it never will."""
+    """Both raise SourceSilent (Unavailable) where the source does not answer, SourceFailed where it never will."""
 
     async def readings(self, session_id: UUID) -> SessionReadings:
         """A session's. Raises NotFound."""
@@ -117,14 +121,14 @@ class HttpReadingsSource:
         try:
             response = await self._client.get(path, params=params or None)
         except httpx.HTTPError as error:
-            raise Unavailable(f"the readings' source does not answer: {type(error).__name__}") from error
+            raise SourceSilent(f"the readings' source does not answer: {type(error).__name__}") from error
         if response.status_code == httpx.codes.OK:
             try:
                 return msgspec.json.decode(response.content, type=kind)
             except msgspec.MsgspecError as error:
                 raise SourceFailed(f"the readings' source answers {path} with something else: {error}") from error
         if response.status_code in _RETRYABLE:
-            raise Unavailable(f"the readings' source answers {response.status_code}")
+            raise SourceSilent(f"the readings' source answers {response.status_code}")
         if response.status_code == httpx.codes.NOT_FOUND:
             raise NotFound(_detail(response) or f"the readings' source knows nothing at {path}")
         raise SourceFailed(f"the readings' source answers {path} with {response.status_code}: {_detail(response)}")

@@ -3,14 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Final
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from billing.documents import InvoiceKind, InvoiceStatus
-from billing.edge import DriverId, Reader, StationId, only_of, problems
+from billing.edge import DocumentId, DriverId, Reader, StationId, only_of, problems
 from billing.errors import BadRequest
 from billing.exports.receipts import Receipts
 from billing.exports.service import ExportFormat, ExportService
@@ -94,7 +93,7 @@ class ExportRoutes:
         }
         return _Stream(export.chunks, headers, MEDIA_TYPES[format_], opened)
 
-    async def pdf(self, id: UUID, principal: Reader) -> Response:
+    async def pdf(self, id: DocumentId, principal: Reader) -> Response:
         """The same document gives the same bytes, until its payment moves."""
         number, body = await self._receipts.pdf(id, only_of(principal))
         return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.pdf"'}, _PDF)

@@ -1,6 +1,5 @@
 """Invoices over HTTP. Thin: parameters in, one call of the service, one answer out."""
 
-import re
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -8,7 +7,18 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from billing.documents import InvoiceKind, InvoiceStatus
-from billing.edge import CursorInQuery, DriverId, Finance, Reader, StationId, example, only_of, problems
+from billing.edge import (
+    NUMBER,
+    CursorInQuery,
+    DocumentId,
+    DriverId,
+    Finance,
+    Reader,
+    StationId,
+    example,
+    only_of,
+    problems,
+)
 from billing.errors import BadRequest
 from billing.invoices import examples
 from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceDetail, InvoicePage
@@ -23,7 +33,6 @@ from kit.postgres import Database
 PREFIX: Final = "/api/v1/billing"
 INVOICES_MAX: Final = 1_000  # ~800 B each: 800 kB
 INVOICES_DEFAULT: Final = 100
-_NUMBER: Final = re.compile(r"([0-9]{4})-([0-9]{7,15})", re.ASCII)
 _NOT_FOUND: Final = {404: "No such document, or none of yours"}
 
 
@@ -96,11 +105,11 @@ class InvoiceRoutes:
         page = InvoicePage(invoices=list(invoices), next=next_url(request.url, key))
         return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
 
-    async def one(self, id: UUID, principal: Reader) -> InvoiceDetail:
+    async def one(self, id: DocumentId, principal: Reader) -> InvoiceDetail:
         """With its lines, what it is about, and its payments."""
         return await self._service.one(id, only_of(principal))
 
-    async def explain(self, id: UUID, principal: Reader) -> Explanation:
+    async def explain(self, id: DocumentId, principal: Reader) -> Explanation:
         """Computed again from the stored readings (of a reservation: its times), with the document's sign, and compared
         with the document. Where later readings put another invoice in its place, `remark` says which, and the document
         is compared with what its own CDR says was used."""
@@ -121,7 +130,7 @@ def place_of(number: str | None) -> tuple[int, int] | None:
     """Year and sequence of a number. Raises BadRequest."""
     if number is None:
         return None
-    match = _NUMBER.fullmatch(number)
+    match = NUMBER.fullmatch(number)
     if match is None:
         raise BadRequest(f"number {number!r}: write it as on the document, like 2026-0000017")
     return int(match[1]), int(match[2])

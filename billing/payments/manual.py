@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from billing.errors import BadRequest, BadSignature
+from billing.errors import BadRequest, NoToken
 from billing.payments.provider import News, Opened, Order, PaymentStatus
 
 _NOTE_CHARS_MAX: Final = 500
@@ -45,7 +45,7 @@ class ManualProvider:
     def news(self, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> News | None:
         """See PaymentProvider. The signature is finance's token."""
         if not by_finance:
-            raise BadSignature("what became of a manual payment, finance says: use a token of kind finance")
+            raise NoToken("what became of a manual payment, finance says: use a token of kind finance")
         try:
             said = msgspec.json.decode(body, type=_Message)
         except msgspec.MsgspecError as error:

@@ -73,7 +73,8 @@ class PaymentRoutes:
             responses={
                 **problems(
                     {
-                        403: "Not signed by the provider; of manual payments: no token of finance",
+                        401: "Of manual payments: no token",
+                        403: "Not signed by the provider; of manual payments: not finance's token",
                         404: "No such provider or payment",
                         409: "It contradicts what is known",
                     }

@@ -49,7 +49,8 @@ class PaymentService:
         provider = self._provider(wanted.provider)
         invoice = await self._open_document(connection, wanted.invoice_id, own)
         if own is not None and (not provider.drivers_may or invoice.kind is not InvoiceKind.INVOICE):
-            raise Forbidden(f"a driver cannot have a {invoice.kind} settled by {provider.name}; finance can")
+            what = "an invoice" if invoice.kind is InvoiceKind.INVOICE else "a credit note"
+            raise Forbidden(f"a driver cannot have {what} settled by {provider.name}; finance can")
         payments = await store.payments_of(connection, invoice.id)
         standing = next((payment for payment in payments if payment.status is PaymentStatus.PENDING), None)
         if standing is not None and standing.provider == provider.name:
@@ -206,8 +207,13 @@ class PaymentService:
             )
             raise Conflict(f"payment {payment.id} is of {payment.amount_minor}, not of {news.amount_minor} minor units")
         others = await store.payments_of(connection, payment.invoice_id)
-        if any(one.id != payment.id and one.status is not PaymentStatus.FAILED for one in others):
-            _log.error("paid_twice", payment_id=str(payment.id), invoice_id=str(payment.invoice_id))
+        standing = {one.status for one in others if one.id != payment.id} - {PaymentStatus.FAILED}
+        if standing:
+            ids = {"payment_id": str(payment.id), "invoice_id": str(payment.invoice_id)}
+            if PaymentStatus.SUCCEEDED in standing:
+                _log.error("paid_twice", **ids)
+            else:
+                _log.warning("given_up_payment_succeeded", **ids)  # told while another is under way: not paid twice yet
             raise Conflict(f"payment {payment.id} was given up, and another has taken its place")
 
     async def _money_moved(self, connection: Transaction, payment: Payment, now: datetime) -> None:

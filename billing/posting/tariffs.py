@@ -26,7 +26,7 @@ def parse_tariff(document: str) -> Tariff:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadEvent(f"tariff: {where}: {first['msg']}") from error
+        raise BadEvent(f"tariff: {where}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 class TariffBook:

@@ -83,6 +83,15 @@ async def test_what_cannot_be_asked_is_a_422_with_the_mend(service: Service) -> 
         assert words in problem["detail"]
 
 
+async def test_a_number_in_the_place_of_an_id_is_told_from_it_and_how_to_find_it(service: Service) -> None:
+    for path in (f"{INVOICES}/2026-0000017", f"{INVOICES}/2026-0000017/explain"):
+        problem = await service.get(path, 422)
+        assert f"{INVOICES}?number=2026-0000017" in problem["detail"]
+        assert "Value error" not in f"{problem}"
+    problem = await service.get(INVOICES, 422, start="yesterday")
+    assert "Value error" not in f"{problem}"
+
+
 async def test_a_document_is_whole(service: Service) -> None:
     own_id = uuid4()
     await service.books.hear(session(own_id))
@@ -134,7 +143,7 @@ async def test_only_who_may_sees_and_does(service: Service) -> None:
         (CHARGE, {"invoice_id": ann, "provider": "stripe"}, (201, 403, 403, 201, 404, 401)),
         (CHARGE, {"invoice_id": ann, "provider": "manual"}, (None, 403, 403, 403, 404, 401)),
         (CANCEL, {"invoice_id": ann, "reason": "x"}, (None, 403, 403, 403, 403, 401)),
-        (f"{PAYMENTS}/manual/webhook", {"payment_id": ours, "status": "failed"}, (404, 403, 403, 403, 403, 403)),
+        (f"{PAYMENTS}/manual/webhook", {"payment_id": ours, "status": "failed"}, (404, 403, 403, 403, 403, 401)),
     ]
     for path, body, answers in deeds:
         for who, answer in zip(everyone, answers, strict=True):

@@ -204,6 +204,29 @@ async def test_a_manual_payment_that_failed_frees_the_invoice_and_one_that_succe
     assert status_of(service, invoice_id) == "paid"
 
 
+async def test_only_what_was_paid_twice_is_told_as_such(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    invoice_id = await an_invoice(service)
+    wanted = {"invoice_id": invoice_id, "provider": "manual"}
+    first = await service.post(CHARGE, wanted)
+    await finance_says(service, first, "failed")
+    second = await service.post(CHARGE, wanted)
+    await finance_says(service, first, "succeeded", 409)
+    said = capsys.readouterr()
+    assert "given_up_payment_succeeded" in said.out + said.err
+    assert "paid_twice" not in said.out + said.err
+    await finance_says(service, second, "succeeded")
+    await finance_says(service, first, "succeeded", 409)
+    said = capsys.readouterr()
+    assert "paid_twice" in said.out + said.err
+
+
+async def test_a_driver_is_told_what_is_finance_s_to_settle(service: Service) -> None:
+    invoice_id = await an_invoice(service)
+    service.books.rows("UPDATE billing.invoice SET driver_id = 'ann' WHERE id = %s RETURNING 1", invoice_id)
+    problem = await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "manual"}, 403, who="ann")
+    assert "cannot have an invoice settled" in problem["detail"]
+
+
 async def test_unknown_providers_and_documents_are_told_apart(service: Service) -> None:
     invoice_id = await an_invoice(service)
     problem = await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "paypal"}, 422)

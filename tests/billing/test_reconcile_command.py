@@ -21,6 +21,7 @@ from tests.billing.books import open_books
 from tests.billing.serving import StoredSessions
 from tests.billing.sessions import completed, readings
 from voltstream.cli import app as command_line
+from voltstream.errors import Refused
 
 RANGE = ("--from", "2026-03-28T00:00:00Z", "--to", "2026-03-29T00:00:00Z")
 
@@ -82,6 +83,18 @@ async def test_no_drift_is_exit_code_0_and_drift_is_1(
         assert shown.exit_code == 1
         assert "all documents together" in shown.stdout
         assert "5 charges: 4 agrees, 1 drift" in shown.stdout
+
+
+def test_an_api_that_does_not_answer_is_named_and_how_to_name_another(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", database_url)
+    migrate(database_url, [MIGRATIONS])
+    ensure_roles(database_url, [GRANT])
+    refused = run("--url", "http://127.0.0.1:1", "--token", "vso_x").exception
+    assert isinstance(refused, Refused)
+    assert "http://127.0.0.1:1 does not answer" in str(refused)
+    assert "--url" in str(refused)
 
 
 def test_a_database_without_books_and_a_wrong_range_are_told(

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from billing.composition import MIGRATIONS, ROLE
 from billing.currency import format_micros
 from billing.invoices.store import InvoiceStore
-from billing.readings_source import HttpReadingsSource
+from billing.readings_source import HttpReadingsSource, SourceSilent
 from billing.reconcile import Drift, Outcome, Reconciler, Report
 from kit.clock import format_rfc3339
 from kit.instants import parse_instant
@@ -24,7 +24,7 @@ from kit.postgres import open_database
 from kit.settings import Settings, load_settings
 from voltstream.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, export, pdf
 from voltstream.database import any_database
-from voltstream.errors import Usage
+from voltstream.errors import Refused, Usage
 from voltstream.options import AsJson, DataDir
 from voltstream.output import print_json, print_line
 from voltstream.up_tokens import operator_token
@@ -99,7 +99,11 @@ def _run(
     with any_database(settings) as database_url:
         if not all(one.applied for one in status(database_url, [MIGRATIONS])):
             raise Usage("this database has no books of this version: run `voltstream migrate`")
-        return asyncio.run(run(database_url))
+        try:
+            return asyncio.run(run(database_url))
+        except (SourceSilent, httpx.InvalidURL) as error:
+            mend = "start `voltstream up`, or name its address: --url"
+            raise Refused(f"{base_url} does not answer ({error}); {mend}") from None
 
 
 @contextmanager
