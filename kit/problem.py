@@ -102,7 +102,10 @@ async def _on_validation(_: Request, error: Exception) -> Response:
         return problem_response(Problem(400, f"the body is not JSON: {reason}" if reason else "the body is not JSON"))
     # Never the input itself: it may be large, or a secret.
     errors = [
-        {"location": "/".join(str(part) for part in item["loc"]), "detail": str(item["msg"])}
+        {
+            "location": "/".join(str(part) for part in item["loc"]),
+            "detail": str(item["msg"]).removeprefix("Value error, "),
+        }
         for item in found[:_ERRORS_SHOWN_MAX]
     ]
     first = errors[0] if errors else {"location": "request", "detail": "invalid"}
