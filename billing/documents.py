@@ -29,8 +29,12 @@ class CdrStatus(StrEnum):
     FREE = "free"  # a reservation that the tariff asks nothing for
     UNPRICED = "unpriced"  # no tariff was in force
     DRIFT = "drift"  # the stream's cost is not ours: no invoice before somebody has looked
-    REVIEW = "review"  # more than the configured bound: likewise
+    REVIEW = "review"  # more than the configured bound, or of a currency that ISO 4217 does not have: likewise
     CANCELLED = "cancelled"  # finance wants nothing for it, whatever comes later
+
+
+HELD: Final = (CdrStatus.REVIEW, CdrStatus.DRIFT, CdrStatus.UNPRICED)
+"""What is in one of these is not invoiced before somebody has looked."""
 
 
 class InvoiceKind(StrEnum):

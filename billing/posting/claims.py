@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid5
 
+from billing.currency import can_be_paid
 from billing.documents import CdrStatus, Claim, Rated, SubjectKind
 from billing.errors import BadEvent
 from kit.clock import parse_rfc3339
@@ -86,7 +87,8 @@ def reservation_claim(
 
 
 def _bounded(rated: Rated, total_max: int) -> CdrStatus:
-    return CdrStatus.INVOICED if rated.incl_micros <= total_max * MICROS else CdrStatus.REVIEW
+    sendable = rated.incl_micros <= total_max * MICROS and can_be_paid(rated.currency)
+    return CdrStatus.INVOICED if sendable else CdrStatus.REVIEW
 
 
 def _moment(text: str) -> datetime:

@@ -10,7 +10,7 @@ import pytest
 from billing.posting.claims import reservation_subject
 from billing.posting.desk import LATE
 from tests.billing.books import NOW, Books, Payload, open_books
-from tests.billing.making import LEAST, LEAST_VERSION, assigned, consumption, message, reservation, session
+from tests.billing.making import LEAST, LEAST_VERSION, TARIFF, assigned, consumption, message, reservation, session
 
 
 def totals(books: Books, subject_id: UUID) -> tuple[int, int, int]:
@@ -216,6 +216,14 @@ async def test_more_than_the_bound_is_looked_at_before_it_is_billed(books: Books
     await books.hear(session(own_id, energy_mwh=10_000_000_000))
     assert books.documents() == []
     assert [cdr["status"] for cdr in books.cdrs(own_id)] == ["review"]
+
+
+@pytest.mark.parametrize("currency", ["ABC", "XXX", "XAU"])
+async def test_a_currency_that_nobody_can_pay_in_is_looked_at_before_it_is_billed(books: Books, currency: str) -> None:
+    own_id = uuid4()
+    await books.hear(session(own_id, tariff={**TARIFF, "currency": currency}))
+    assert books.documents() == []
+    assert [(cdr["status"], cdr["currency"]) for cdr in books.cdrs(own_id)] == [("review", currency)]
 
 
 async def test_an_invoice_of_nothing_is_paid(books: Books) -> None:
