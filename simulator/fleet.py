@@ -24,6 +24,7 @@ _REGISTER_WH_MAX: Final = 50_000_000  # registers start anywhere up to 50 MWh: a
 _REGISTER_SINCE_MS: Final = 1_735_689_600_000  # 2025-01-01: from here on registers of a later start are higher
 _MARGIN: Final = 1.1  # over full power: surges
 _PERIOD_US_MIN: Final = 1  # a million readings a second
+_BRIEF_MS: Final = (40_000, 100_000)  # of charging, after a minute of preparing at most: over within three minutes
 
 _AVAILABLE, _PREPARING, _CHARGING = Status.AVAILABLE, Status.PREPARING, Status.CHARGING
 _SUSPENDED, _FINISHING = Status.SUSPENDED_EV, Status.FINISHING
@@ -40,6 +41,7 @@ class FleetSpec:
     rate: float = 20.0  # readings a second of simulated time, of the whole fleet
     prefix: str = "SIM"
     busy: float = 0.4  # share of connectors that a car comes to at once
+    brief: float = 0.0  # share of those cars that leave within minutes, so that who starts a fleet sees sessions end
     spike_probability: float = 0.001  # of a charging reading: a short surge of up to twice the power
 
     def __post_init__(self) -> None:
@@ -98,6 +100,9 @@ class Fleet:
         self._station = np.repeat(np.array(names), spec.connectors)
         self._connector = np.tile(np.arange(1, spec.connectors + 1), spec.stations)
         self._comes_at_once = self._rng.random(size) < spec.busy
+        self._brief = np.zeros(size, np.bool_)  # whether its first car leaves within minutes
+        if spec.brief > 0:  # without such cars nothing is drawn: a fleet of before stays the same, byte for byte
+            self._brief = self._comes_at_once & (self._rng.random(size) < spec.brief)
         # What chargers at full power could have delivered by now: so a fleet that starts anew goes on above what an
         # earlier life of it said, and no restart looks like a meter put back.
         hours = max(0, spec.start_ms - _REGISTER_SINCE_MS) / 3_600_000
@@ -189,6 +194,9 @@ class Fleet:
         self._until_ms[slots] = ts_ms[slots] + rng.integers(5_000, 60_000, count)
         stay_s = np.clip(rng.gamma(3.0, self._stay_s[slots] / 3), 300, 86_400)
         self._leave_ms[slots] = self._until_ms[slots] + (stay_s * 1_000).astype(np.int64)
+        brief = slots[self._brief[slots]]
+        self._leave_ms[brief] = self._until_ms[brief] + rng.integers(*_BRIEF_MS, len(brief))
+        self._brief[brief] = False
         self._soc[slots] = np.clip(rng.normal(0.35, 0.15, count), 0.05, 0.85)
         self._soc_target[slots] = np.clip(rng.normal(0.88, 0.08, count), 0.6, 1.0)
         capacity_wh = np.clip(rng.normal(64_000, 15_000, count), 25_000, 110_000)

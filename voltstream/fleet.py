@@ -12,6 +12,7 @@ from simulator.transports import HttpTransport
 
 CONNECTORS: Final = 2  # of each station
 _SEED: Final = 1
+_BRIEF: Final = 0.5  # of the cars that are there at once: so the first invoices are there within minutes
 _BATCH: Final = 100  # readings a request at most; at 50/s a request leaves each 50 ms with 2 or 3
 _CONNECTIONS: Final = 8
 
@@ -23,7 +24,13 @@ async def drive(url: str, token: str, stations: int, rate: float, clock: Clock) 
     while True:
         # A new fleet is a later boot of the same stations: nothing of it is taken for a duplicate.
         spec = FleetSpec(
-            seed=_SEED, start_ms=clock.now_ms(), stations=stations, connectors=CONNECTORS, rate=rate, prefix="SIM"
+            seed=_SEED,
+            start_ms=clock.now_ms(),
+            stations=stations,
+            connectors=CONNECTORS,
+            rate=rate,
+            prefix="SIM",
+            brief=_BRIEF,
         )
         transport = HttpTransport(url, token, clock, connections=_CONNECTIONS)
         try:

@@ -72,6 +72,25 @@ def test_a_session_starts_once_ends_once_and_walks_through_its_states(seed: int)
     assert {Status(int(status)) for status in np.unique(rows["status"])} == {Status.AVAILABLE, *order}
 
 
+def test_of_a_fleet_with_brief_visits_some_sessions_are_over_within_three_minutes_and_true(seed: int) -> None:
+    """Of 40 connectors about 16 have a car at once; half of those leave soon, the others as ever."""
+    fleet = Fleet(FleetSpec(seed, START_MS, stations=20, brief=0.5))
+    rows = rows_of(list(fleet.stream(START_MS + 180_000)))
+    assert 0 < len(fleet.truth) < fleet.spec.stations
+    for truth in fleet.truth:
+        own = rows[rows["session_id"] == truth.session_id.encode()]
+        assert own["session_event"][0] == SessionEvent.STARTED
+        assert own["session_event"][-1] == SessionEvent.ENDED
+        assert truth.energy_uj == int((own["power_mw"][:-1] * np.diff(own["ts_ms"])).sum()) > 0
+    assert (rows["status"][-fleet.size :] == Status.CHARGING).any()
+
+
+def test_without_brief_visits_nobody_leaves_within_five_minutes(seed: int) -> None:
+    fleet = Fleet(FleetSpec(seed, START_MS, stations=20))
+    rows_of(list(fleet.stream(START_MS + 300_000)))
+    assert not fleet.truth
+
+
 def test_free_connectors_name_no_session(seed: int) -> None:
     rows = rows_of(bursts(seed, hours=6))
     free = rows["status"] == Status.AVAILABLE
