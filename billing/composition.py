@@ -6,6 +6,9 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from billing.charges.routes import ChargeRoutes
+from billing.charges.service import ChargeService
+from billing.charges.store import ChargeStore
 from billing.edge import install_errors
 from billing.invoices.routes import InvoiceRoutes
 from billing.invoices.service import InvoiceService
@@ -50,6 +53,7 @@ def mount_billing(
     invoices = InvoiceService(InvoiceStore(database), desk, source)
     payments = PaymentService(database, providers, clock)
     app.include_router(InvoiceRoutes(database, invoices).router())
+    app.include_router(ChargeRoutes(ChargeService(ChargeStore(database))).router())
     app.include_router(PaymentRoutes(database, payments).router())
 
 

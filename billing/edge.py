@@ -71,6 +71,8 @@ Reader = Annotated[Principal, Depends(require_kinds("finance", "operator", "driv
 """Who may see documents: finance and operators all, a driver their own."""
 Payer = Annotated[Principal, Depends(require_kinds("finance", "driver"))]
 """Who may have money moved: finance any, a driver what they owe."""
+Office = Annotated[Principal, Depends(require_kinds("finance", "operator"))]
+"""Who may see what is of all drivers together."""
 Finance = Annotated[Principal, Depends(require_kinds("finance"))]
 """Who may cancel."""
 

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any, Final
 from uuid import UUID
 
-from billing.documents import CdrStatus, SubjectKind
+from billing.documents import HELD, CdrStatus, SubjectKind
 from billing.errors import BadEvent, NotFound
 from billing.invoices.explain import (
     Derived,
@@ -53,12 +53,33 @@ class Drift:
     differences: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A charge that is not invoiced before somebody has looked, with what it comes to by us and by the stream.
+
+    Micro-units; None: no tariff was in force, or of a reservation the stream says nothing.
+    """
+
+    kind: SubjectKind
+    subject_id: UUID
+    reservation_id: str | None
+    station_id: str
+    started_at: datetime
+    status: CdrStatus
+    currency: str | None
+    excl_micros: int | None
+    incl_micros: int | None
+    stream_excl_micros: int | None
+    stream_incl_micros: int | None
+
+
 @dataclass(slots=True)
 class Report:
     """All of a range."""
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     drifts: list[Drift] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)  # of the CDRs; told one by one up to DRIFTS_MAX as well
     booked_micros: Counter[str] = field(default_factory=Counter)  # incl. VAT, by currency: the sum of all documents
     derived_micros: Counter[str] = field(default_factory=Counter)  # what they should sum to
 
@@ -124,6 +145,8 @@ class Reconciler:
 
     async def _booked(self, row: Mapping[str, Any], report: Report, found: list[str]) -> tuple[Outcome, Drift | None]:
         status = CdrStatus(row["cdr_status"])
+        if status in HELD and len(report.held) < DRIFTS_MAX:
+            report.held.append(_held(row, status))
         outcome = {CdrStatus.UNPRICED: Outcome.UNPRICED, CdrStatus.REVIEW: Outcome.REVIEW}.get(status, Outcome.AGREES)
         if status is CdrStatus.CANCELLED:
             outcome = Outcome.CANCELLED
@@ -149,6 +172,17 @@ class Reconciler:
         async with self._gate:
             stored = await self._source.readings(row["subject_id"])
         return derive_session(tariff, zone, stored)
+
+
+def _held(row: Mapping[str, Any], status: CdrStatus) -> Held:
+    names = ("subject_id", "reservation_id", "station_id", "started_at", "currency")
+    return Held(
+        kind=SubjectKind(row["subject_kind"]),
+        status=status,
+        excl_micros=row["total_excl_micros"],
+        incl_micros=row["total_incl_micros"],
+        **{name: row[name] for name in (*names, "stream_excl_micros", "stream_incl_micros")},
+    )
 
 
 def _compare(row: Mapping[str, Any], status: CdrStatus, derived: Derived) -> list[str]:

@@ -4,24 +4,21 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from billing.documents import InvoiceKind, InvoiceStatus
-from billing.edge import DocumentId, DriverId, Reader, StationId, only_of, problems
+from billing.edge import DocumentId, DriverId, Office, Reader, StationId, only_of, problems
 from billing.errors import BadRequest
 from billing.exports.receipts import Receipts
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import Wanted
-from kit.auth import require_kinds
 from kit.clock import format_rfc3339
 from kit.instants import Instant
-from kit.token_store import Principal
 
 PREFIX: Final = "/api/v1/billing"
 TOTALS_HEADER: Final = "Voltstream-Totals"
-Office = Annotated[Principal, Depends(require_kinds("finance", "operator"))]
 """Who may take all documents away."""
 
 MEDIA_TYPES: Final = {

@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
+from billing.charges import examples as charge_examples
+from billing.charges.models import ChargePage
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
 from billing.invoices import examples as invoice_examples
 from billing.invoices.models import Explanation, Invoice, InvoiceDetail, InvoicePage
@@ -29,6 +31,7 @@ OPERATIONS = {
     ("GET", "/api/v1/billing/invoices"),
     ("GET", "/api/v1/billing/invoices/{id}"),
     ("GET", "/api/v1/billing/invoices/{id}/explain"),
+    ("GET", "/api/v1/billing/charges"),
     ("POST", "/api/v1/billing/cancel"),
     ("POST", "/api/v1/billing/charge"),
     ("GET", "/api/v1/billing/payments/{id}"),
@@ -57,6 +60,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(ser
         (InvoiceDetail, invoice_examples.DETAIL),
         (Explanation, invoice_examples.EXPLANATION),
         (Invoice, invoice_examples.CREDIT_NOTE),
+        (ChargePage, charge_examples.PAGE),
         (Payment, payment_examples.PAYMENT),
         (PaymentDetail, payment_examples.DETAIL),
         (Heard, payment_examples.HEARD),

@@ -13,11 +13,13 @@ from fastapi.responses import JSONResponse
 from typer.testing import CliRunner
 
 from billing.composition import GRANT, MIGRATIONS
+from billing.currency import format_micros
 from kit.clock import format_rfc3339
 from kit.migrations import migrate
 from kit.postgres import ensure_roles
 from kit.server import serve
 from tests.billing.books import open_books
+from tests.billing.making import session
 from tests.billing.serving import StoredSessions
 from tests.billing.sessions import completed, readings
 from voltstream.cli import app as command_line
@@ -46,6 +48,8 @@ def operators_api(source: StoredSessions) -> FastAPI:
 
     @app.get("/api/v1/sessions/{id}/readings")
     async def of_one(id: UUID) -> JSONResponse:
+        if id not in source.sessions:
+            return JSONResponse({"detail": f"no session {id}"}, 404)
         stored = source.sessions[id]
         names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
         columns = {name: [getattr(reading, name) for reading in stored.readings] for name in names}
@@ -83,6 +87,38 @@ async def test_no_drift_is_exit_code_0_and_drift_is_1(
         assert shown.exit_code == 1
         assert "all documents together" in shown.stdout
         assert "5 charges: 4 agrees, 1 drift" in shown.stdout
+
+
+async def test_what_is_not_invoiced_is_listed_with_both_figures(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", database_url)
+    migrate(database_url, [MIGRATIONS])
+    ensure_roles(database_url, [GRANT])
+    drift, review = session(excl_off_micros=1), session(energy_mwh=10_000_000_000)
+    unpriced = session(tariff=None, used=[])
+    async with open_books(database_url) as books:
+        await books.hear(session(), drift, review, unpriced)
+        (of_drift,) = books.cdrs(drift.id)
+    async with serve(operators_api(StoredSessions()), "127.0.0.1", 0) as server:
+        asked = ("--url", server.url, "--token", "vso_x")
+        document = json.loads((await asyncio.to_thread(run, *asked, "--json")).stdout)
+        shown = (await asyncio.to_thread(run, *asked)).stdout
+    held = {one["session_id"]: one for one in document["held"]}
+    assert {id_: one["status"] for id_, one in held.items()} == {
+        str(drift.id): "drift",
+        str(review.id): "review",
+        str(unpriced.id): "unpriced",
+    }
+    told = held[str(drift.id)]
+    assert told["station_id"] == "NL-1"
+    assert told["total_excl_vat"] == format_micros(of_drift["total_excl_micros"])
+    assert told["stream_excl_vat"] == format_micros(of_drift["total_excl_micros"] + 1)
+    assert held[str(unpriced.id)]["total_excl_vat"] is None
+    for id_, one in held.items():
+        assert f"{one['status']}: session {id_} at NL-1" in shown
+    assert told["total_excl_vat"] in shown
+    assert told["stream_excl_vat"] in shown
 
 
 def test_an_api_that_does_not_answer_is_named_and_how_to_name_another(

@@ -49,6 +49,7 @@ RULES: Final[dict[tuple[str, str], frozenset[Kind] | str]] = {
     ("get", "/api/v1/billing/invoices/{id}/explain"): BOOKS,
     ("get", "/api/v1/billing/invoices/{id}/pdf"): BOOKS,
     ("get", "/api/v1/billing/export"): frozenset({"finance", "operator"}),
+    ("get", "/api/v1/billing/charges"): frozenset({"finance", "operator"}),
     ("get", "/api/v1/billing/payments/{id}"): BOOKS,
     ("post", "/api/v1/billing/charge"): frozenset({"finance", "driver"}),
     ("post", "/api/v1/billing/cancel"): frozenset({"finance"}),

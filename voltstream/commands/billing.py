@@ -16,7 +16,7 @@ from billing.composition import MIGRATIONS, ROLE
 from billing.currency import format_micros
 from billing.invoices.store import InvoiceStore
 from billing.readings_source import HttpReadingsSource, SourceSilent
-from billing.reconcile import Drift, Outcome, Reconciler, Report
+from billing.reconcile import Drift, Held, Outcome, Reconciler, Report
 from kit.clock import format_rfc3339
 from kit.instants import parse_instant
 from kit.migrations import status
@@ -139,6 +139,7 @@ def _document(report: Report, start: datetime, end: datetime) -> dict[str, Any]:
             for currency in sorted(report.derived_micros)
         },
         "drifts": [_described(drift) for drift in report.drifts],
+        "held": [_held(held) for held in report.held],
     }
 
 
@@ -153,12 +154,46 @@ def _described(drift: Drift) -> dict[str, Any]:
     }
 
 
+def _held(held: Held) -> dict[str, Any]:
+    return {
+        "kind": held.kind.value,
+        "session_id": None if held.reservation_id else str(held.subject_id),
+        "reservation_id": held.reservation_id,
+        "station_id": held.station_id,
+        "started_at": format_rfc3339(held.started_at),
+        "status": held.status.value,
+        "currency": held.currency,
+        "total_excl_vat": _micros(held.excl_micros),
+        "total_incl_vat": _micros(held.incl_micros),
+        "stream_excl_vat": _micros(held.stream_excl_micros),
+        "stream_incl_vat": _micros(held.stream_incl_micros),
+    }
+
+
+def _figures(held: Held) -> str:
+    if held.excl_micros is None or held.incl_micros is None:
+        return "no tariff was in force"
+    ours = f"{format_micros(held.excl_micros)} excl., {format_micros(held.incl_micros)} incl."
+    if held.stream_excl_micros is None or held.stream_incl_micros is None:
+        return f"{held.currency}: {ours} VAT"
+    stream = f"{format_micros(held.stream_excl_micros)} excl., {format_micros(held.stream_incl_micros)} incl."
+    return f"{held.currency}: {ours}; by the stream {stream} VAT"
+
+
+def _micros(micros: int | None) -> str | None:
+    return None if micros is None else format_micros(micros)
+
+
 def _print(report: Report) -> None:
     for drift in report.drifts:
         name = drift.reservation_id or drift.subject_id
         print_line(f"{drift.kind} {name} at {drift.station_id}, began {format_rfc3339(drift.started_at)}:")
         for difference in drift.differences:
             print_line(f"  {difference}")
+    for held in report.held:
+        name = held.reservation_id or held.subject_id
+        print_line(f"{held.status}: {held.kind} {name} at {held.station_id}, began {format_rfc3339(held.started_at)}:")
+        print_line(f"  {_figures(held)}")
     for currency in sorted(report.derived_micros):
         booked, derived = report.booked_micros[currency], report.derived_micros[currency]
         print_line(f"{currency}: booked {format_micros(booked)}, computed {format_micros(derived)} incl. VAT")

@@ -1,0 +1,1 @@
+"""Charges that are not invoiced before somebody has looked: found."""

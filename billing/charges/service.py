@@ -1,0 +1,44 @@
+"""The use case of charges. No HTTP and no SQL here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from billing.charges.models import HeldCharge
+from billing.charges.store import ChargeCursor, ChargeStore
+from billing.currency import format_micros
+from billing.documents import HELD, CdrStatus
+from billing.errors import BadRequest
+from kit.paging import decode_cursor, encode_cursor, to_micros
+
+_SAME: Final = (
+    *("cdr_id", "status", "kind", "session_id", "reservation_id", "driver_id", "station_id", "started_at", "ended_at"),
+    *("version", "revision", "tariff_version", "currency"),
+)
+_MICROS: Final = ("total_excl", "total_incl", "stream_excl", "stream_incl")
+
+
+class ChargeService:
+    """What is not invoiced before somebody has looked."""
+
+    def __init__(self, store: ChargeStore) -> None:
+        self._store = store
+
+    async def many(self, status: str | None, limit: int, cursor: str | None) -> tuple[Sequence[HeldCharge], str | None]:
+        """A page, newest first, and the next page's cursor. Raises BadRequest."""
+        try:
+            after = decode_cursor(cursor, ChargeCursor) if cursor else None
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        statuses = HELD if status is None else (CdrStatus(status),)
+        found = await self._store.many(statuses, after, limit + 1)
+        page = found[:limit]
+        last = ChargeCursor(to_micros(page[-1]["created_at"]), page[-1]["cdr_id"]) if len(found) > limit else None
+        return [_charge(row) for row in page], None if last is None else encode_cursor(last)
+
+
+def _charge(row: Mapping[str, Any]) -> HeldCharge:
+    values = {name: row[name] for name in _SAME}
+    for name in _MICROS:
+        micros = row[f"{name}_micros"]
+        values[f"{name}_vat"] = None if micros is None else format_micros(micros)
+    return HeldCharge(noted_at=row["created_at"], **values)
