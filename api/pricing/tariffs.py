@@ -11,6 +11,8 @@ from zoneinfo import available_timezones
 import msgspec
 
 from api.instants import EARLIEST, LATEST
+from api.pricing.contradictions import contradictions
+from schemas.currency import CURRENCIES
 from schemas.tariff import Tariff
 
 DIGITS_MAX: Final = 30  # of a number, before or after the point; no price has more than 13
@@ -31,13 +33,17 @@ def tariff_of(document: str | bytes) -> Tariff:
 
 
 def checked_tariff(tariff: Tariff) -> Tariff:
-    """The tariff. Raises ValueError, with the path, where it says nothing or cannot be stored."""
+    """The tariff. Raises ValueError, with the path, where it says nothing, contradicts itself or cannot be stored."""
     moments = {"start_date_time": tariff.start_date_time, "end_date_time": tariff.end_date_time}
     for name, moment in moments.items():
         if moment is not None and not EARLIEST <= moment < LATEST:
             raise ValueError(f"{name} is outside the years 1970 to 2199")
     if tariff.start_date_time and tariff.end_date_time and tariff.start_date_time >= tariff.end_date_time:
         raise ValueError("end_date_time is not after start_date_time: it would never apply")
+    if tariff.currency not in CURRENCIES:
+        raise ValueError(f"currency: ISO 4217 has no {tariff.currency} to pay in; write one like EUR")
+    for contradiction in contradictions(tariff):
+        raise ValueError(contradiction)
     for path, value in _leaves(tariff.model_dump(), ""):
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{path} has a NUL character, which no text may have")

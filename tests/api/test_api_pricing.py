@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from copy import deepcopy
 from datetime import timedelta
 from decimal import Decimal
+from itertools import product
+from string import ascii_uppercase
 from typing import Any
 
 import msgspec
@@ -34,6 +36,8 @@ from api.pricing.models import (
     VersionPage,
 )
 from api.pricing.service import ensure_default
+from billing.currency import can_be_paid
+from schemas.currency import CURRENCIES
 from schemas.events import Event, PricingUpdated
 from schemas.tariff import Tariff
 from tests.api.pricing_app import NOW, PATH, ZONE, Pricing, exact_tariff, running_pricing, tariff
@@ -151,6 +155,61 @@ async def test_a_wrong_document_is_refused_with_the_path_of_its_mistake(
     assert pricing.rows("SELECT id FROM pricing.version") == []
 
 
+def _element(*dimensions: str, **restrictions: Any) -> dict[str, Any]:
+    components = [{"type": dimension, "price": 0.3, "step_size": 1} for dimension in dimensions]
+    return {"price_components": components, **({"restrictions": restrictions} if restrictions else {})}
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        *(
+            ({"elements": [_element("FLAT", **{f"min_{name}": 5, f"max_{name}": high}), _element("ENERGY")]}, told)
+            for name in ("kwh", "current", "power", "duration")
+            for high, told in ((5, f"elements/0/restrictions/max_{name}"), (4, f"elements/0/restrictions/max_{name}"))
+        ),
+        ({"elements": [_element("ENERGY", max_kwh=0)]}, "elements/0/restrictions/max_kwh"),
+        (
+            {"elements": [_element("ENERGY", start_date="2026-05-01", end_date="2026-05-01")]},
+            "elements/0/restrictions/end_date",
+        ),
+        ({"min_price": {"excl_vat": 5}, "max_price": {"excl_vat": 4}}, "max_price/excl_vat"),
+        (
+            {"min_price": {"excl_vat": 4, "incl_vat": 6}, "max_price": {"excl_vat": 5, "incl_vat": 5}},
+            "max_price/incl_vat",
+        ),
+        ({"elements": [_element("ENERGY", "FLAT", "ENERGY")]}, "elements/0/price_components/2"),
+        ({"elements": [_element("ENERGY"), _element("FLAT", "ENERGY", min_kwh=5)]}, "elements/1/price_components/1"),
+        ({"elements": [_element("ENERGY", min_kwh=0), _element("ENERGY")]}, "elements/1/price_components/0"),
+        ({"currency": "ABC"}, "currency"),
+        ({"currency": "XXX"}, "currency"),
+    ],
+)
+async def test_a_tariff_that_contradicts_itself_is_refused_with_the_path(
+    pricing: Pricing, more: dict[str, Any], path: str
+) -> None:
+    assert f"body/tariff: {path}" in (await pricing.publish(STATION, tariff=tariff(**more), status=422))["detail"]
+    assert pricing.rows("SELECT id FROM pricing.version") == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"elements": [_element("ENERGY", start_time="08:00", end_time="08:00"), _element("ENERGY")]},  # all day
+        {"elements": [_element("ENERGY", min_kwh=5, max_kwh=5.000001), _element("ENERGY", "TIME")]},
+        {"elements": [_element("TIME"), _element("TIME", reservation="RESERVATION")]},  # rated apart
+        {"min_price": {"excl_vat": 5}, "max_price": {"excl_vat": 5}},
+    ],
+)
+async def test_a_tariff_that_only_looks_so_is_published(pricing: Pricing, more: dict[str, Any]) -> None:
+    await pricing.publish(STATION, tariff=tariff(**more))
+
+
+def test_what_can_be_published_can_be_paid() -> None:
+    every = ("".join(letters) for letters in product(ascii_uppercase, repeat=3))
+    assert {code for code in every if can_be_paid(code)} == CURRENCIES
+
+
 async def test_a_body_without_bounds_is_refused(pricing: Pricing) -> None:
     text = [{"language": "nl", "text": "x" * 400}] * 1_000
     answer = await pricing.client.post(PATH, content=json.dumps({"tariff": {"tariff_alt_text": text}}))
@@ -171,7 +230,8 @@ async def test_numbers_are_stored_and_told_exactly_as_they_were_written(pricing:
     def publish(prices: list[Decimal]) -> None:
         document = tariff()
         component = document["elements"][0]["price_components"][0]
-        document["elements"] = [{"price_components": [{**component, "price": 0}]} for _ in prices]
+        element = {"price_components": [{**component, "price": 0}], "restrictions": {"min_kwh": 1}}
+        document["elements"] = [element for _ in prices]
         text = json.dumps({"target": STATION, "time_zone": ZONE, "tariff": document})
         for price in prices:
             text = text.replace('"price": 0,', f'"price": {price:f},', 1)
