@@ -34,6 +34,11 @@ def by_component(line: Line) -> tuple[bool, int, str]:
     return line.element is None, line.element or 0, line.dimension
 
 
+def billed(lines: Sequence[Line]) -> list[Line]:
+    """Without what was used before step_size: later readings that move only that are in the CDR alone."""
+    return [line._replace(volume=line.billed) for line in lines]
+
+
 class Document:
     """An invoice or a credit note as stored."""
 
@@ -48,9 +53,9 @@ class Document:
         return self.kind == "invoice" and self.status in _STANDING
 
     @property
-    def figures(self) -> tuple[object, ...]:
-        """All of its money."""
-        return self.lines, self.excl_micros, self.incl_micros, self.payable_fen
+    def money(self) -> tuple[object, ...]:
+        """What it asks for, and for what."""
+        return billed(self.lines), self.excl_micros, self.incl_micros, self.payable_fen
 
 
 def breaches(url: str, bills: Bills) -> list[str]:
@@ -88,6 +93,16 @@ def counted(url: str, table: str) -> int:
         row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def invoiced_once(url: str) -> set[str]:
+    """Sessions that there is one document of."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT device_session_id FROM billing.cdr AS c JOIN billing.invoice AS i USING (subject_id)"
+            " WHERE c.current GROUP BY 1 HAVING count(*) = 1"
+        ).fetchall()
+    return {name for (name,) in rows}
 
 
 def documents(url: str) -> set[tuple[str, str, int]]:
@@ -142,12 +157,12 @@ def sessions_cost_what_they_must(connection: Connection, bills: Bills) -> list[s
 
 
 def one_invoice_stands(documents: Sequence[Document], bills: Bills) -> list[str]:
-    """Of each session, and it says what the readings come to, line by line."""
+    """Of each session, and it asks for what the readings come to, line by line."""
     standing = [document for document in documents if document.stands]
     wrong = [
-        (document.name, document.figures, bills[document.name])
+        (document.name, document.money, bills[document.name])
         for document in standing
-        if document.figures != bills[document.name][2:]
+        if document.money != (billed(bills[document.name].lines), *bills[document.name][3:])
     ]
     return [
         *_told("sessions without exactly one standing invoice", _not_once(bills, [one.name for one in standing])),
