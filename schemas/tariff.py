@@ -18,8 +18,10 @@ PRICE_MAX: Final = Decimal(1_000_000)  # per kWh, hour or session, in any curren
 
 def _at_most(digits: int) -> AfterValidator:
     def check(value: Decimal) -> Decimal:
-        exponent = value.normalize().as_tuple().exponent
-        if isinstance(exponent, int) and -exponent > digits:
+        # Digit by digit: normalize() would first round to the 28 of the context.
+        _, places, exponent = value.as_tuple()
+        finer = isinstance(exponent, int) and -exponent > digits and places[max(0, len(places) + exponent + digits) :]
+        if finer and any(finer):
             raise ValueError(f"at most {digits} digits after the point: finer than that is not charged")
         return value
 

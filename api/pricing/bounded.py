@@ -1,4 +1,4 @@
-"""Routes whose bodies have a bound, whatever the sender says of their size."""
+"""Routes whose bodies have a bound, whatever the sender says of their size, and are read exactly."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -8,6 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
+
+from api.pricing.exact import ExactRequest
 
 BODY_BYTES_MAX: Final = 256 * 1024  # a tariff at every bound of schemas/tariff.py is 150 kB, a full group 195 kB
 
@@ -20,7 +22,7 @@ class BoundedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            return await handle(Request(request.scope, _bounded(request.receive)))
+            return await handle(ExactRequest(request.scope, _bounded(request.receive)))
 
         return bounded
 

@@ -47,12 +47,13 @@ def checked_tariff(tariff: Tariff) -> Tariff:
     for path, value in _leaves(tariff.model_dump(), ""):
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{path} has a NUL character, which no text may have")
-        if isinstance(value, Decimal) and not _stays_small(value):
+        if isinstance(value, Decimal) and not stays_small(value):
             raise ValueError(f"{path} has more than {DIGITS_MAX} digits")
     return tariff
 
 
-def _stays_small(value: Decimal) -> bool:
+def stays_small(value: Decimal) -> bool:
+    """Whether it has at most DIGITS_MAX digits before, and after, the point."""
     exponent = value.as_tuple().exponent
     return isinstance(exponent, int) and exponent >= -DIGITS_MAX and value.adjusted() < DIGITS_MAX
 

@@ -250,6 +250,72 @@ async def test_numbers_are_stored_and_told_exactly_as_they_were_written(pricing:
     await asyncio.to_thread(publish)
 
 
+async def _publish_text(pricing: Pricing, text: str) -> Any:
+    answer = await pricing.client.post(PATH, content=text, headers={"content-type": "application/json"})
+    return answer.status_code, json.loads(answer.content, parse_float=str, parse_int=str)
+
+
+async def test_any_decimal_of_six_digits_is_told_as_it_was_written(pricing: Pricing) -> None:
+    """To the last zero, and beyond what a float can hold."""
+    loop = asyncio.get_running_loop()
+    text = json.dumps({"target": STATION, "time_zone": ZONE, "tariff": tariff(0.125)})
+
+    @settings(max_examples=40)
+    @given(whole=st.integers(0, 999_999), fraction=st.text("0123456789", max_size=6))
+    def publish(whole: int, fraction: str) -> None:
+        price = f"{whole}.{fraction}".rstrip(".")
+        sent = _publish_text(pricing, text.replace("0.125", price))
+        status, made = asyncio.run_coroutine_threadsafe(sent, loop).result()
+        assert status == 201, made
+        told = made["tariff"]["elements"][0]["price_components"][0]["price"]
+        assert Decimal(told) == Decimal(price)
+        assert Decimal(told).as_tuple() == Decimal(price).as_tuple()
+
+    await asyncio.to_thread(publish)
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        "1e-400",
+        "-1e-400",
+        "1e-7",
+        "0.3000000000000000000001",
+        "0.1" + "0" * 27 + "1",  # one digit more than a Decimal's context has
+        "1e999999999999999",
+        "1e-99999999999999999999",
+        "1000000.000000000000000000001",
+        "9" * 5_000,
+        "0." + "3" * 5_000,
+    ],
+)
+async def test_a_number_that_no_price_has_is_refused_with_the_path_and_never_rounded(
+    pricing: Pricing, price: str
+) -> None:
+    text = json.dumps({"target": STATION, "time_zone": ZONE, "tariff": tariff(0.125)})
+    for old, new, path in (
+        ("0.125", price, "body/tariff/elements/0/price_components/0/price"),
+        ("21", price, "body/tariff/elements/0/price_components/0/vat"),
+        (": 1}", f": {price}}}", "body/tariff/elements/0/price_components/0/step_size"),
+    ):
+        status, problem = await _publish_text(pricing, text.replace(old, new))
+        assert status == 422, problem
+        assert problem["detail"].startswith(path)
+    assert pricing.rows("SELECT id FROM pricing.version") == []
+
+
+async def test_a_key_that_is_there_twice_is_refused_with_its_path(pricing: Pricing) -> None:
+    text = json.dumps({"target": STATION, "time_zone": ZONE, "tariff": tariff()})
+    for old, new, path in (
+        ('"currency": "EUR"', '"currency": "EUR", "currency": "CHF"', "body/tariff/currency"),
+        ('"vat": 21', '"vat": 21, "vat": 21', "body/tariff/elements/0/price_components/0/vat"),
+        ('"time_zone"', '"time_zone": "Europe/Paris", "time_zone"', "body/time_zone"),
+    ):
+        status, problem = await _publish_text(pricing, text.replace(old, new, 1))
+        assert (status, problem["detail"].split(": ")[0]) == (422, path)
+    assert (await _publish_text(pricing, "[" * 50_000))[0] == 400
+
+
 async def test_a_version_and_its_event_are_one(pricing: Pricing) -> None:
     made = await pricing.publish({"group": "airport"}, 0.31)
     await pricing.publish("default", -1, status=422)
