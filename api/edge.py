@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api.errors import Ambiguous, ApiError, BadQuery, Conflict, NotAcceptable, NotFound
 from api.paging import CURSOR_CHARS_MAX
 from kit.problem import Problem, problem_response
+from kit.validation import PRINTABLE
 from schemas.reading import SESSION_ID_CHARS_MAX, STATION_ID_CHARS_MAX
 
 _STATUSES: Final[Mapping[type[ApiError], int]] = {
@@ -20,7 +21,6 @@ _STATUSES: Final[Mapping[type[ApiError], int]] = {
     BadQuery: 422,
     NotAcceptable: 406,
 }
-PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"  # no control characters: PostgreSQL has no NUL in text, and no id any other
 
 StationId = Annotated[
     str, StringConstraints(min_length=1, max_length=STATION_ID_CHARS_MAX, pattern=PRINTABLE, to_upper=True)

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from kit.errors import Overloaded, Unavailable
 from kit.observability import correlation_id, get_logger
+from kit.validation import mend_of
 
 MEDIA_TYPE: Final = "application/problem+json"
 _ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
@@ -94,18 +95,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     return problem_response(Problem(error.status_code, str(detail), headers=error.headers))
 
 
-async def _on_validation(_: Request, error: Exception) -> Response:
+async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # as above
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         reason = next(item for item in found if item["type"] == "json_invalid").get("ctx", {}).get("error", "")
         return problem_response(Problem(400, f"the body is not JSON: {reason}" if reason else "the body is not JSON"))
+    body_field = getattr(request.scope.get("route"), "body_field", None)
+    body = body_field.field_info.annotation if body_field is not None else None
     # Never the input itself: it may be large, or a secret.
     errors = [
-        {
-            "location": "/".join(str(part) for part in item["loc"]),
-            "detail": str(item["msg"]).removeprefix("Value error, "),
-        }
+        {"location": "/".join(str(part) for part in item["loc"]), "detail": mend_of(item, body)}
         for item in found[:_ERRORS_SHOWN_MAX]
     ]
     first = errors[0] if errors else {"location": "request", "detail": "invalid"}

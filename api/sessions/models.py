@@ -7,8 +7,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from api.edge import PRINTABLE, StationId
+from api.edge import StationId
 from kit.token_store import SUBJECT_CHARS_MAX, valid_subject
+from kit.validation import PRINTABLE
 from schemas.reading import CONNECTOR_ID_MAX
 
 RESERVATION_ID_CHARS_MAX = 64  # OCPI CiString(36); room for prefixes

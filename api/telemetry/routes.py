@@ -11,7 +11,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from api.edge import PRINTABLE, CursorInQuery, StationId, StationInPath, problems
+from api.edge import CursorInQuery, StationId, StationInPath, problems
 from api.instants import Instant
 from api.negotiation import choose
 from api.paging import link_header, next_url
@@ -22,6 +22,7 @@ from api.telemetry.models import HistoryPage, Interval, Ledger, LiveFleet, LiveS
 from api.telemetry.service import History, HistoryQuery, TelemetryService
 from kit.auth import require_operator
 from kit.clock import format_rfc3339
+from kit.validation import PRINTABLE
 from schemas.reading import CONNECTOR_ID_MAX
 
 ROWS_MAX: Final = 10_000  # ~6 MB of JSON, ~0.2 s of one core: no page makes others wait longer than that

@@ -1,0 +1,38 @@
+"""What is wrong with a body is told in words that say the mend."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.api.pricing_app import ZONE, Pricing, running_pricing, tariff
+
+
+@pytest.fixture
+async def pricing(database_url: str) -> AsyncIterator[Pricing]:
+    """Pricing, served."""
+    async with running_pricing(database_url) as running:
+        yield running
+
+
+FLAT = {"price_components": [{"type": "FLAT", "price": 1, "step_size": 1}], "restriction": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"tarif": {}}, "body/tarif: there is no field tarif; did you mean tariff?"),
+        (
+            {"tariff": tariff(min_prize=1)},
+            "body/tariff/min_prize: there is no field min_prize; did you mean min_price",
+        ),
+        ({"tariff": tariff(elements=[FLAT])}, "there is no field restriction; did you mean restrictions?"),
+        ({"target": {"x": 1}}, "body/target/x: there is no field x; there are: default, group, station_id"),
+        ({"target": {"station_id": "a\n"}}, "body/target/station_id: has a control character"),
+        ({"target": {"group": "a b"}}, "body/target/group: is not written as it has to be; the pattern is ^["),
+        ({"tariff": tariff(currency="ABC")}, "body/tariff: currency: ISO 4217 has no ABC"),
+    ],
+)
+async def test_a_refusal_says_the_mend_in_words(pricing: Pricing, change: dict[str, Any], detail: str) -> None:
+    body = {"target": {"station_id": "ST-1"}, "time_zone": ZONE, "tariff": tariff(), **change}
+    assert detail in (await pricing.send("POST", "", body, 422))["detail"]
