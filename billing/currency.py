@@ -7,34 +7,19 @@ more than a minor unit (5 rappen, 5 öre) are a matter of cash, which nobody pay
 
 from typing import Final
 
+from schemas.currency import MINOR_DIGITS
+
 _MICRO_DIGITS: Final = 6
-_TWO_DIGITS: Final = """
-AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE
-CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD
-HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU
-MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG
-SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST
-XCD XCG YER ZAR ZMW ZWG
-"""
-_MINOR_DIGITS: Final = {
-    **dict.fromkeys(_TWO_DIGITS.split(), 2),
-    **dict.fromkeys(
-        ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV"), 0
-    ),
-    **dict.fromkeys(("XAF", "XOF", "XPF"), 0),
-    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
-    **dict.fromkeys(("CLF", "UYW"), 4),
-}
 
 
 def can_be_paid(currency: str) -> bool:
     """Whether ISO 4217 has the currency, with its digits."""
-    return currency in _MINOR_DIGITS
+    return currency in MINOR_DIGITS
 
 
 def minor_digits(currency: str) -> int:
     """Digits after the point of what can be paid: 2 for EUR, 0 for JPY; 2 to show what cannot be paid."""
-    return _MINOR_DIGITS.get(currency, 2)
+    return MINOR_DIGITS.get(currency, 2)
 
 
 def to_minor(micros: int, currency: str) -> int:
