@@ -57,7 +57,7 @@ async def test_a_session_is_found_by_either_id(api: Api) -> None:
     assert answer == (await api.get(f"{PATH}/TX-1")).json()
     assert answer == (await api.get(f"{PATH}/TX-1", station_id="st-1")).json()
     unasked = ("request_id", "driver_id", "reservation_id", "requested_at", "stop_requested_at")
-    unpriced = ("currency", "cost_excl_vat", "cost_incl_vat", "tariff_version")
+    unpriced = ("currency", "cost_excl_vat", "cost_incl_vat", "cost_parts", "tariff_version")
     assert answer == {
         **dict.fromkeys(unasked + unpriced),
         "id": own_id,

@@ -307,7 +307,8 @@ async def test_the_cost_to_date_is_exact_and_absent_without_a_tariff(street: Str
     with psycopg.connect(street.api.database_url) as connection:
         connection.execute(
             "UPDATE telemetry.session SET tariff_version = %s, currency = 'EUR', cost_excl_micros = %s, "
-            "cost_incl_micros = %s WHERE id = %s",
+            "cost_incl_micros = %s, cost_energy_micros = 0, cost_time_micros = 5, cost_parking_micros = 10, "
+            "cost_flat_micros = 9007199254740993 WHERE id = %s",
             (version, 9_007_199_254_740_993, 12_340_000, began.id),
         )
     for who, path in (("D1", f"/{began.id}"), ("", f"/{began.id}"), ("D1", ""), ("", "")):
@@ -315,6 +316,8 @@ async def test_the_cost_to_date_is_exact_and_absent_without_a_tariff(street: Str
         priced = answer["sessions"][0] if path == "" else answer
         assert priced["currency"] == "EUR"
         assert priced["cost_excl_vat"] == "9007199254.740993"
+        parts = {"energy": "0.000000", "time": "0.000005", "parking": "0.000010", "flat": "9007199254.740993"}
+        assert priced["cost_parts"] == parts
         assert priced["cost_incl_vat"] == "12.340000"
         assert priced["tariff_version"] == version
 
