@@ -430,6 +430,13 @@ async def test_what_a_consumer_had_not_answered_comes_again_after_its_end(rabbit
     await first.close()
 
 
+async def aged(servers: PrivateServers) -> None:
+    """Restart in good order. RabbitMQ 3.10 that is killed within a second or two of a queue's first declaration may
+    never answer for that queue again, whatever a client does: declare at set-up, as the relay does."""
+    await asyncio.to_thread(servers.rabbitmq.stop)
+    await asyncio.to_thread(servers.rabbitmq.start)
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_nothing_published_is_lost_when_the_broker_goes_and_comes(
     rabbitmq_url: str, servers: PrivateServers, name: str, how: str
@@ -454,6 +461,9 @@ async def test_nothing_published_is_lost_when_the_broker_goes_and_comes(
 
     publishing = asyncio.create_task(publish_for_ever())
     await eventually(lambda: len(confirmed) > 20)
+    if how == "kill":
+        await aged(servers)
+        await eventually(lambda: len(confirmed) > 60, 60)
     await asyncio.to_thread(getattr(servers.rabbitmq, how))
     await asyncio.to_thread(servers.rabbitmq.start)
     before = len(confirmed)

@@ -96,6 +96,14 @@ async def test_while_the_broker_is_down_business_goes_on_and_then_everything_arr
     async with selling(shop, database_url, rabbitmq_url, name):
         for number in range(20):
             await sell(shop, name, number)
+        if how == "kill":  # queues that are a second old do not survive it in RabbitMQ 3.10 (see the bus's contract)
+            await asyncio.to_thread(servers.rabbitmq.stop)
+            await asyncio.to_thread(servers.rabbitmq.start)
+
+            async def begun() -> bool:
+                return len(await booked(shop)) >= 20
+
+            await eventually(begun, 120)
         await asyncio.to_thread(getattr(servers.rabbitmq, how))
         for number in range(20, 60):
             await sell(shop, name, number)
