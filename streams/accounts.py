@@ -37,12 +37,12 @@ class Accounts:
     meters: Meters
 
     @classmethod
-    def fresh(cls, tariffs: Tariffs, tariff_key: I64, start_ms: I64) -> "Accounts":
-        """Sessions without a reading, which will begin then."""
+    def fresh(cls, tariffs: Tariffs, tariff_key: I64, start_ms: I64, lanes: Lanes | None = None) -> "Accounts":
+        """Sessions that have used nothing, from then on; with these lanes, or without a reading."""
         rows = len(tariff_key)
         meters = Meters.fresh(tariffs.places(tariff_key), start_ms, tariffs.width)
         held_ma, held_kind = np.full(rows, NULL, np.int64), np.full(rows, CHARGING, np.int64)
-        return cls(Lanes.fresh(rows), tariff_key, held_ma, held_kind, meters)
+        return cls(Lanes.fresh(rows) if lanes is None else lanes, tariff_key, held_ma, held_kind, meters)
 
     def __len__(self) -> int:
         return len(self.tariff_key)
@@ -149,32 +149,30 @@ def settled(tariffs: Tariffs, accounts: Accounts) -> tuple[Meters, Costs]:
 
     Sessions that stay dirty after their rating have been settled by it.
     """
+    rows = len(accounts)
+    if not (accounts.meters.tariff != NONE).any():
+        zero = np.zeros(rows, np.int64)
+        return accounts.meters, Costs(zero, zero.copy(), np.zeros((rows, len(_PARTS)), np.int64))
     lanes, meters = accounts.lanes, accounts.meters.copy()
     before_mwh = lanes.money_mwh()
     after_mwh = lanes.energy_uj() // energy.UJ_PER_MWH
     open_end = (meters.tariff != NONE) & (lanes.register_last_mwh != NULL) & (lanes.dirty == 0)
-    rows = np.flatnonzero(open_end & (after_mwh > before_mwh))
-    if len(rows):
-        nothing = np.full(len(rows), IDLE, np.int64)
+    drawn = np.flatnonzero(open_end & (after_mwh > before_mwh))
+    if len(drawn):
         stretches = Stretches(
-            session=rows,
-            since_ms=lanes.last_ts_ms[rows],  # no time: that was counted as it came
-            ts_ms=lanes.last_ts_ms[rows],
-            kind=nothing,
-            power_mw=np.maximum(lanes.held_mw[rows], 0),
-            current_ma=np.maximum(accounts.held_ma[rows], 0),
-            anchor_ms=lanes.register_ts_ms[rows],
-            before_mwh=before_mwh[rows],
-            after_mwh=after_mwh[rows],
+            session=drawn,
+            since_ms=lanes.last_ts_ms[drawn],  # no time: that was counted as it came
+            ts_ms=lanes.last_ts_ms[drawn],
+            kind=np.full(len(drawn), IDLE, np.int64),
+            power_mw=np.maximum(lanes.held_mw[drawn], 0),
+            current_ma=np.maximum(accounts.held_ma[drawn], 0),
+            anchor_ms=lanes.register_ts_ms[drawn],
+            before_mwh=before_mwh[drawn],
+            after_mwh=after_mwh[drawn],
         )
         _consume(tariffs, meters, stretches)
-    place = meters.tariff
-    some = np.flatnonzero(place != NONE)
-    if not len(some):
-        zero = np.zeros(len(place), np.int64)
-        return meters, Costs(zero, zero.copy(), np.zeros((len(place), len(_PARTS)), np.int64))
-    moments = np.zeros(len(place), np.int64)
-    return meters, price(tariffs.book(np.full(len(place), NONE), moments, moments), meters)
+    moments = np.zeros(rows, np.int64)
+    return meters, price(tariffs.book(np.full(rows, NONE), moments, moments), meters)
 
 
 def cost_columns(accounts: Accounts, meters: Meters, costs: Costs) -> dict[str, I64]:

@@ -228,8 +228,11 @@ class PartitionState:
 
     def accounts(self, slots: I64) -> Accounts:
         """Copies of all that decides what the open sessions of these slots come to."""
+        tariff_key = self.open_tariff[slots]
+        if not tariff_key.any():  # nothing is kept of what nobody pays for
+            return Accounts.fresh(self.tariffs, tariff_key, self.metered_from_ms[slots], self.lanes(slots))
         self._widen(self.tariffs.width)
-        tariff_key, volume = self.open_tariff[slots], self.volume[slots]
+        volume = self.volume[slots]
         meters = Meters(
             tariff=self.tariffs.places(tariff_key),
             start_ms=self.metered_from_ms[slots],  # not open_start_ms, which may be the next session's by now
@@ -246,6 +249,8 @@ class PartitionState:
     def put_accounts(self, slots: I64, accounts: Accounts, rows: I64) -> None:
         """Write rows of `accounts` back to these slots."""
         self.put_lanes(slots, accounts.lanes, rows)
+        if not (accounts.tariff_key[rows].any() or self.open_tariff[slots].any()):
+            return
         meters = accounts.meters
         self._widen(meters.volume.shape[1])
         self.open_tariff[slots], self.metered_from_ms[slots] = accounts.tariff_key[rows], meters.start_ms[rows]
