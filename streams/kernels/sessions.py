@@ -16,7 +16,9 @@ import numpy as np
 
 from streams.kernels.runs import FAR, I8, I32, I64, NULL, Bools, Runs, any_of
 
-CLOSED_KEPT: Final = 2  # sessions a connector remembers after their close; others, if named, the store knows
+# The sessions a connector remembers after their close: its youngest, for by them a new one is known to be older, and so
+# over at once. Others, if named, the store knows.
+CLOSED_KEPT: Final = 2
 
 
 class EndReason(IntEnum):
@@ -38,7 +40,7 @@ class SessionState(Protocol):
     open_last_ms: I64
     open_revision: I32
     open_occupied: I8  # 1: an occupying status was seen
-    closed_key: I64  # (slots, CLOSED_KEPT), newest first; 0: none
+    closed_key: I64  # (slots, CLOSED_KEPT), youngest first; 0: none
     closed_name: I64
     closed_start_ms: I64
     closed_last_ms: I64
@@ -175,7 +177,7 @@ class _Connector:
         self.start_ms, self.last_ms = int(state.open_start_ms[slot]), int(state.open_last_ms[slot])
         self.revision, self.occupied = int(state.open_revision[slot]), bool(state.open_occupied[slot])
         columns = [getattr(state, f"closed_{name}")[slot].tolist() for name in _CLOSED_FIELDS]
-        self.past = [Past(slot, *values) for values in zip(*columns, strict=True) if values[0]]  # last closed first
+        self.past = [Past(slot, *values) for values in zip(*columns, strict=True) if values[0]]  # youngest first
         self._forgotten: list[Past] = []  # in this batch
 
     def save(self, state: SessionState) -> None:
@@ -216,7 +218,8 @@ class _Connector:
             if past is not None:
                 if ts_ms > past.end_ms:
                     return None
-                if past.reason != EndReason.TIMEOUT or self.key or ts_ms < past.last_ms:
+                over = past.reason != EndReason.TIMEOUT or self.key or self._younger_than(past.start_ms)
+                if over or ts_ms < past.last_ms:
                     return past
                 self._reopen(past, row)
             elif self.key and not self.name and ts_ms >= self.start_ms:
@@ -243,9 +246,14 @@ class _Connector:
         return past
 
     def _remember(self, past: Past) -> None:
-        self.past.insert(0, past)
-        self._forgotten += self.past[CLOSED_KEPT:]
-        del self.past[CLOSED_KEPT:]
+        """For good if it is among the youngest; if not, for this batch."""
+        known = sorted((past, *self.past), key=lambda p: -p.start_ms)
+        self._forgotten = [*(p for p in self._forgotten if p is not past), *known[CLOSED_KEPT:]]
+        self.past = known[:CLOSED_KEPT]
+
+    def _younger_than(self, ts_ms: int) -> bool:
+        """Whether a session is known that began later, open or not."""
+        return (self.key != 0 and self.start_ms > ts_ms) or any(p.start_ms > ts_ms for p in self.past)
 
     def _begin(self, row: int, ts_ms: int, name: int) -> Past | None:
         """A new session: open from now on, or, where younger ones were here already, a past one at once."""
@@ -254,7 +262,7 @@ class _Connector:
         self._members.began_ms[key] = ts_ms
         if name:
             self._members.named.append((key, row))
-        if (self.key and ts_ms < self.start_ms) or any(p.start_ms > ts_ms for p in self.past):
+        if self._younger_than(ts_ms):
             past = Past(self._slot, key, name, ts_ms, ts_ms, FAR, EndReason.SUPERSEDED, 0)
             self._remember(past)
             return past
@@ -266,7 +274,8 @@ class _Connector:
         return None
 
     def _reopen(self, past: Past, row: int) -> None:
-        self.past.remove(past)
+        self.past = [p for p in self.past if p is not past]
+        self._forgotten = [p for p in self._forgotten if p is not past]
         self._members.reopened[past.key] = self._slot
         self._members.resumed.append(row)
         self._members.named.append((past.key, row))

@@ -181,7 +181,8 @@ class Connector:
         self.params = params
         self.judge = Judge()
         self.open: Session | None = None
-        self.sessions: list[Session] = []  # last closed first
+        self.sessions: list[Session] = []  # not open any more
+        self.near: list[Session] = []  # the youngest of them, youngest first
         self.meter = Meter(params.power_max_mw)  # judges registers in order of arrival
         self.arrival_ms: int | None = None
 
@@ -221,14 +222,14 @@ class Connector:
         if name is not None and not (self.open and self.open.session_id == name):
             past = next((s for s in self.sessions if s.session_id == name), None)
             if past is not None:
-                if past not in self._near():
-                    self.sessions.remove(past)
-                    self.sessions.insert(0, past)
+                if past not in self.near:
+                    self._keep(past)
                 if past.end_ms is not None and ts > past.end_ms:
                     return None, False
-                if past.reason != EndReason.TIMEOUT or self.open or ts < past.last_ms:
+                if past.reason != EndReason.TIMEOUT or self.open or ts < past.last_ms or self._younger(past.start_ms):
                     return past, True
                 self.sessions.remove(past)
+                self.near = [s for s in self.near if s is not past]
                 self.open, past.reason, past.occupied = past, EndReason.OPEN, False
                 self.meter = Meter(self.params.power_max_mw)
             elif self.open and self.open.session_id is None and ts >= self.open.start_ms:
@@ -236,25 +237,29 @@ class Connector:
             else:
                 return self._begin(name, ts)
         elif name is None and not (self.open and ts >= self.open.start_ms):
-            ends = [(s, min(s.last_ms, s.last_ms if s.end_ms is None else s.end_ms)) for s in self._near()]
+            ends = [(s, min(s.last_ms, s.last_ms if s.end_ms is None else s.end_ms)) for s in self.near]
             past = next((s for s, end in ends if s.start_ms <= ts <= end), None)
             if past is not None:
                 return past, True
             begins = r["session_event"] == SessionEvent.STARTED or r["status"] in OPENING
-            if self.open or not begins or any(ts <= s.last_ms for s in self._near()):
+            if self.open or not begins or any(ts <= s.last_ms for s in self.near):
                 return None, False
             return self._begin(None, ts)
         return self.open, False
 
-    def _near(self) -> list[Session]:
-        """Past sessions that an unnamed reading can fall into."""
-        return self.sessions[:CLOSED_KEPT]
+    def _keep(self, session: Session) -> None:
+        """Unnamed readings can fall into the youngest past sessions only."""
+        self.near = sorted([session, *self.near], key=lambda s: -s.start_ms)[:CLOSED_KEPT]
+
+    def _younger(self, ts: int) -> bool:
+        return (self.open is not None and self.open.start_ms > ts) or any(s.start_ms > ts for s in self.near)
 
     def _begin(self, name: str | None, ts: int) -> tuple[Session, bool]:
         session = Session(ts, ts, name)
-        if (self.open and ts < self.open.start_ms) or any(s.start_ms > ts for s in self._near()):
+        if self._younger(ts):
             session.reason = EndReason.SUPERSEDED
-            self.sessions.insert(0, session)
+            self.sessions.append(session)
+            self._keep(session)
             return session, True
         if self.open:
             self.close(None, EndReason.SUPERSEDED)
@@ -264,7 +269,8 @@ class Connector:
     def close(self, end_ms: int | None, reason: EndReason) -> None:
         assert self.open is not None
         self.open.end_ms, self.open.reason = end_ms, reason
-        self.sessions.insert(0, self.open)
+        self.sessions.append(self.open)
+        self._keep(self.open)
         self.open = None
 
 

@@ -247,6 +247,27 @@ def test_a_session_that_awaits_rating_closes_with_the_rated_figures() -> None:
         assert (closed["register_first_mwh"], closed["register_last_mwh"], closed["readings"]) == (7, 7, 5)
 
 
+@given(st.data())
+def test_only_the_youngest_session_of_a_connector_can_be_open(data: st.DataObject) -> None:
+    """Whatever overtakes what: a session older than one that was seen is over, its bill waits for no time-out."""
+    sessions = data.draw(st.lists(st.booleans(), min_size=2, max_size=8))  # does its device tell its end?
+    blank = dict.fromkeys(("boot", *QUANTITY_COLUMNS)) | {"station_id": "A", "connector_id": 1}
+    blank |= {"received_ms": BASE_MS, "status": Status.CHARGING}
+    readings = [
+        blank
+        | {"session_id": f"s{n}", "ts_ms": BASE_MS + n * 100_000 + part * 9_000, "seq": n * 3 + part}
+        | {"session_event": SessionEvent.ENDED if part == 2 and ends else SessionEvent.NONE}
+        for n, ends in enumerate(sessions)
+        for part in range(3)
+    ]
+    cuts = data.draw(st.lists(st.integers(0, 99), max_size=6))
+    store, _ = run(frames_of(data.draw(st.permutations(readings)), cuts), cuts)
+    reasons = {store.session_ids[key]: row["end_reason"] for key, row in store.sessions.items()}
+    for n, ends in enumerate(sessions):
+        over = EndReason.SUPERSEDED if n < len(sessions) - 1 else EndReason.OPEN
+        assert reasons[f"s{n}"] == (EndReason.ENDED if ends else over)
+
+
 @given(st.permutations(range(12)), st.booleans())
 def test_readings_that_overtake_each_other_in_a_step_cost_the_store_no_question(order: list[int], power: bool) -> None:
     blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS))
