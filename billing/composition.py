@@ -16,13 +16,13 @@ from billing.invoices.store import InvoiceStore
 from billing.payments.provider import PaymentProvider
 from billing.payments.routes import PaymentRoutes
 from billing.payments.service import PaymentService
-from billing.posting.batches import Batches
 from billing.posting.consumer import Reader, subscribe
 from billing.posting.desk import Desk
 from billing.posting.metrics import PostingMetrics
 from billing.posting.tariffs import TariffBook
 from billing.readings_source import ReadingsSource
 from kit import idempotency, inbox
+from kit.batches import Batches
 from kit.bus import Bus
 from kit.clock import Clock
 from kit.consumer import ConsumerMetrics

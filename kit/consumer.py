@@ -8,7 +8,8 @@
                   schema="billing", decode=decode, handle=handle)
 
 `<schema>.events_processed` is there as `kit.inbox` has it. An event is acknowledged after the commit, so it may come
-again, and then finds the note. What becomes of one that cannot be handled:
+again, and then finds the note. `consume_batches` does the same for many events in one transaction, where many come.
+What becomes of one that cannot be handled:
 
 - its bytes cannot be decoded, or the handler raises Unprocessable: dead-lettered at once, no retry would mend it. It is
   replayed (`voltstream events dlq replay`) once code is in place that can read it;
@@ -17,21 +18,22 @@ again, and then finds the note. What becomes of one that cannot be handled:
 - it raises anything else: rolled back, tried again by the policy of its queue, then dead-lettered.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter
 
+from kit.batches import Batches
 from kit.bus import DIRECT, PREFETCH, Bus, Message
 from kit.errors import Unprocessable
-from kit.inbox import first_time
+from kit.inbox import first_times
 from kit.observability import correlation_id, get_logger
 from kit.outbox import Transaction
 from kit.postgres import Database
-from kit.tracing import context_from, span
+from kit.tracing import context_from, current_traceparent, span
 
 ERROR_CHARS_MAX: Final = 200  # of a decoder's message: it may repeat what it has read
 
@@ -66,9 +68,36 @@ class Event(Protocol):
         """Of this event."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The piece of work that an event is told in; what it causes is told in the same."""
+
+    correlation_id: str
+    traceparent: str = ""
+
+
+def told_now() -> Told:
+    """Of what is told within the work that runs."""
+    return Told(correlation_id.get(), current_traceparent())
+
+
 E = TypeVar("E", bound=Event)
+
+
+@dataclass(slots=True)
+class Delivered(Generic[E]):
+    """An event of a batch."""
+
+    event: E
+    key: Hashable
+    told: Told
+    new: bool = False
+
+
 Decode = Callable[[bytes], E]
 Handle = Callable[[Transaction, E], Awaitable[None]]
+HandleBatch = Callable[[Transaction, Sequence[Delivered[E]]], Awaitable[None]]
+Process = Callable[[E], Awaitable[bool]]  # whether the event was new
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +107,7 @@ class Source:
     queue: str  # of this consumer group alone
     routing_key: str
     exchange: str = DIRECT
-    prefetch: int = PREFETCH  # handled at once; each has a connection, so more than the pool holds only wait for it
+    prefetch: int = PREFETCH  # in hand at once; those that are not batched want a connection each
 
 
 class ConsumerMetrics:
@@ -104,31 +133,72 @@ async def consume(
     metrics: ConsumerMetrics | None = None,
 ) -> None:
     """Subscribe `handle` to `source`; it works in an open transaction of `schema`'s role. Raises Unavailable."""
-    consumer = _Consumer(database, source.queue, schema, decode, handle, metrics)
-    await bus.subscribe(source.queue, source.exchange, source.routing_key, consumer, prefetch=source.prefetch)
+
+    async def process(event: E) -> bool:
+        async with database.transaction() as connection:
+            new = await first_times(connection, schema, [(source.queue, event.metadata.event_id)])
+            if new:
+                await handle(connection, event)
+        return bool(new)
+
+    await listen(bus, source, decode=decode, process=process, metrics=metrics)
 
 
-class _Consumer:
+async def consume_batches(
+    bus: Bus,
+    database: Database,
+    source: Source,
+    *,
+    schema: str,
+    decode: Decode[E],
+    key: Callable[[E], Hashable],
+    handle: HandleBatch[E],
+    metrics: ConsumerMetrics | None = None,
+) -> None:
+    """As `consume`, but the events that come while a transaction is under way share the next one.
+
+    Of two events with one `key` the second waits for the transaction after. Where one fails, each event is tried alone,
+    so that only the one to blame comes again.
+    """
+
+    async def work(batch: Sequence[Delivered[E]]) -> None:
+        async with database.transaction() as connection:
+            notes = [(source.queue, one.event.metadata.event_id) for one in batch]
+            new = await first_times(connection, schema, notes)
+            for one, note in zip(batch, notes, strict=True):
+                one.new = note in new
+            if new:
+                await handle(connection, [one for one in batch if one.new])
+
+    batches = Batches(work)
+
+    async def process(event: E) -> bool:
+        one = Delivered(event, key(event), told_now())
+        await batches.submit(one)
+        return one.new
+
+    await listen(bus, source, decode=decode, process=process, metrics=metrics)
+
+
+async def listen(
+    bus: Bus, source: Source, *, decode: Decode[E], process: Process[E], metrics: ConsumerMetrics | None = None
+) -> None:
+    """Subscribe `process` to `source`: it sees to it that an event has its effect once, and returns once that is
+    committed, or was before. It runs within the event's trace and correlation id. Raises Unavailable."""
+    listener = _Listener(source.queue, decode, process, metrics)
+    await bus.subscribe(source.queue, source.exchange, source.routing_key, listener, prefetch=source.prefetch)
+
+
+class _Listener:
     """The handler of one subscription."""
 
-    def __init__(
-        self,
-        database: Database,
-        queue: str,
-        schema: str,
-        decode: Decode[E],
-        handle: Handle[E],
-        metrics: ConsumerMetrics | None,
-    ) -> None:
-        self._database = database
+    def __init__(self, queue: str, decode: Decode[E], process: Process[E], metrics: ConsumerMetrics | None) -> None:
         self._queue = queue
-        self._schema = schema
         self._decode: Callable[[bytes], Event] = decode
-        self._handle: Callable[..., Awaitable[None]] = handle
+        self._process: Callable[..., Awaitable[bool]] = process
         self._metrics = metrics
 
     async def __call__(self, message: Message) -> None:
-        """Returns once it is committed, or was before."""
         try:
             event = self._decode(message.body)
         except Exception as error:  # whatever it is, these bytes will raise it again
@@ -144,22 +214,17 @@ class _Consumer:
                 kind=SpanKind.CONSUMER,
                 attributes={"messaging.message.id": str(metadata.event_id), "messaging.event.type": metadata.type},
             ):
-                await self._once(event, message.attempt)
+                await self._try(event, message.attempt)
         finally:
             correlation_id.reset(token)
 
-    async def _once(self, event: Event, attempt: int) -> None:
-        event_id = event.metadata.event_id
+    async def _try(self, event: Event, attempt: int) -> None:
         try:
-            async with self._database.transaction() as connection:
-                new = await first_time(connection, self._schema, self._queue, event_id)
-                if new:
-                    await self._handle(connection, event)
+            new = await self._process(event)
         except Exception as error:
             # The bus logs the traceback, and knows neither trace nor correlation id.
-            _log.warning(
-                "event_not_handled", queue=self._queue, event_id=str(event_id), attempt=attempt, error=repr(error)
-            )
+            event_id = str(event.metadata.event_id)
+            _log.warning("event_not_handled", queue=self._queue, event_id=event_id, attempt=attempt, error=repr(error))
             self._count("unprocessable" if isinstance(error, Unprocessable) else "failed")
             raise
         self._count("handled" if new else "repeated")

@@ -11,6 +11,7 @@ The table stands in the consumer's own schema and is made by its migrations:
     CREATE INDEX ON <schema>.events_processed (processed_at);
 """
 
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -20,17 +21,22 @@ from kit.outbox import Transaction
 KEEP_DAYS: Final = 30  # an event may come again for as long as it waits in a queue or among dead letters
 
 
-async def first_time(connection: Transaction, schema: str, queue: str, event_id: UUID) -> bool:
-    """Write the event down; False where that was done before: then there is nothing left to do but acknowledge.
+Note = tuple[str, UUID]  # queue, event_id
+
+
+async def first_times(connection: Transaction, schema: str, events: Sequence[Note]) -> set[Note]:
+    """Write these (queue, event id) down; those that were not before. Of the others there is nothing left to do but
+    acknowledge them.
 
     Call it first in the handler's open transaction. A second delivery at the same time waits for the first one's end.
     """
     insert = (
-        f"INSERT INTO {checked_name(schema)}.events_processed (queue, event_id) VALUES ($1, $2) "  # noqa: S608 - checked
-        "ON CONFLICT DO NOTHING"
+        f"INSERT INTO {checked_name(schema)}.events_processed (queue, event_id) "  # noqa: S608 - checked
+        "SELECT DISTINCT q, e FROM unnest($1::text[], $2::uuid[]) AS events (q, e) ORDER BY q, e "
+        "ON CONFLICT DO NOTHING RETURNING queue, event_id"
     )
-    status: str = await connection.execute(insert, queue, event_id)
-    return status == "INSERT 0 1"
+    queues, ids = zip(*events, strict=True)
+    return {(row[0], row[1]) for row in await connection.fetch(insert, queues, ids)}
 
 
 async def forget_old(connection: Transaction, schema: str) -> None:

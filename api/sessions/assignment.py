@@ -14,6 +14,7 @@ from api.sessions import charging_store as store
 from api.sessions.charging_store import SCHEMA, Claim, Heard
 from api.sessions.events import session_assigned, stop_requested
 from kit.clock import Clock, parse_rfc3339
+from kit.consumer import Delivered, Told
 from kit.errors import Unprocessable
 from kit.outbox import OutboxEvent, Transaction, insert_async
 from schemas.events import Event, SessionCompleted, SessionStarted
@@ -27,39 +28,50 @@ class Assignment:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    async def started(self, connection: Transaction, event: Event[SessionStarted]) -> None:
-        """session.started.v1"""
-        said = event.payload
-        heard = Heard(
-            id=said.id,
-            station_id=said.station_id,
-            connector_id=said.connector_id,
-            name=said.session_id,
-            started_at=_moment(said.started_at),
-            ended_at=None,
-            revision=0,
-        )
-        await self._hear(connection, heard)
+    async def started(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionStarted]]]) -> None:
+        """session.started.v1, of different sessions."""
+        await self._hear(connection, [(_started(one.event.payload), one.told) for one in batch])
 
-    async def completed(self, connection: Transaction, event: Event[SessionCompleted]) -> None:
-        """session.completed.v1. What it says of the start may have moved with late readings: its started decides."""
-        said = event.payload
-        heard = Heard(
-            id=said.id,
-            station_id=said.station_id,
-            connector_id=said.connector_id,
-            name=said.session_id,
-            started_at=None,
-            ended_at=_moment(said.ended_at),
-            revision=said.revision,
-        )
-        await self._hear(connection, heard)
+    async def completed(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionCompleted]]]) -> None:
+        """session.completed.v1, of different sessions."""
+        await self._hear(connection, [(_completed(one.event.payload), one.told) for one in batch])
 
-    async def _hear(self, connection: Transaction, heard: Heard) -> None:
-        await store.lock(connection, store.connector_lock(heard.station_id, heard.connector_id))
-        claims = await store.hear(connection, heard, named_request(heard.name))
+    async def _hear(self, connection: Transaction, news: Sequence[tuple[Heard, Told]]) -> None:
+        heard = [one for one, _ in news]
+        await store.lock(connection, [store.connector_lock(one.station_id, one.connector_id) for one in heard])
+        claims = await store.hear(connection, heard)
+        if not claims:
+            return
         numbers = await store.assign(connection, claims)
-        await insert_async(connection, SCHEMA, _news(claims, numbers, self._clock.now()))
+        told = {one.id: told for one, told in news}
+        await insert_async(connection, SCHEMA, _news(claims, numbers, self._clock.now(), told))
+
+
+def _started(said: SessionStarted) -> Heard:
+    return Heard(
+        id=said.id,
+        station_id=said.station_id,
+        connector_id=said.connector_id,
+        name=said.session_id,
+        started_at=_moment(said.started_at),
+        ended_at=None,
+        revision=0,
+        names=named_request(said.session_id),
+    )
+
+
+def _completed(said: SessionCompleted) -> Heard:
+    """What it says of the start may have moved with late readings: its started decides."""
+    return Heard(
+        id=said.id,
+        station_id=said.station_id,
+        connector_id=said.connector_id,
+        name=said.session_id,
+        started_at=None,
+        ended_at=_moment(said.ended_at),
+        revision=said.revision,
+        names=named_request(said.session_id),
+    )
 
 
 def named_request(name: str | None) -> UUID | None:
@@ -71,22 +83,24 @@ def named_request(name: str | None) -> UUID | None:
     return id_ if name is not None and str(id_) == name.lower() else None
 
 
-def _news(claims: Sequence[Claim], numbers: dict[UUID, int], now: datetime) -> list[OutboxEvent]:
+def _news(
+    claims: Sequence[Claim], numbers: dict[UUID, int], now: datetime, told: dict[UUID, Told]
+) -> list[OutboxEvent]:
     """What is to be told of assignments that changed; a session that goes from one request to another is only given."""
     news = []
     given = {claim.session_id for claim in claims if claim.session_id in numbers}
-    for request, session_id, ended_at in claims:
+    for request, session_id, ended_at, heard_id in claims:
         left = request.session_id
         if left is not None and left in numbers and left not in given:
-            news.append(session_assigned(request, left, numbers[left], now, withdrawn=True))
+            news.append(session_assigned(request, left, numbers[left], now, told[heard_id], withdrawn=True))
         if session_id is None or session_id not in numbers:
             continue
-        news.append(session_assigned(request, session_id, numbers[session_id], now))
+        news.append(session_assigned(request, session_id, numbers[session_id], now, told[heard_id]))
         if request.stop_requested_by is not None and ended_at is None:
             # The stop came first; now that there is a session, it is that which is to be stopped.
             driver_id = request.driver_id if request.stop_requested_by.startswith(DRIVER_PREFIX) else None
             place = (request.station_id, request.connector_id, driver_id)
-            news.append(stop_requested(request.id, session_id, *place, now))
+            news.append(stop_requested(request.id, session_id, *place, now, told[heard_id]))
     return news
 
 

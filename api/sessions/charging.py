@@ -16,6 +16,7 @@ from api.sessions.models import Requested, SessionState, Start, StopRequested
 from api.sessions.service import Found
 from api.sessions.store import SessionStore
 from kit.clock import Clock
+from kit.consumer import told_now
 from kit.outbox import Transaction, insert_async
 
 
@@ -29,7 +30,8 @@ class Charging:
     async def start(self, connection: Transaction, wish: Start, driver_id: str, asked_by: str) -> Requested:
         """Pass the wish on. Raises Conflict where the driver or the connector has a request or a session open."""
         place = (wish.station_id, wish.connector_id)
-        await store.lock(connection, store.driver_lock(driver_id), store.connector_lock(*place))
+        await store.lock(connection, [store.driver_lock(driver_id)])
+        await store.lock(connection, [store.connector_lock(*place)])
         now = self._clock.now()
         mine = await self._running(await store.unsettled_of_driver(connection, driver_id, now))
         if mine:
@@ -53,7 +55,7 @@ class Charging:
             stop_requested_by=None,
         )
         await store.add(connection, request, asked_by)
-        await insert_async(connection, SCHEMA, [session_requested(request)])
+        await insert_async(connection, SCHEMA, [session_requested(request, told_now())])
         return Requested(
             request_id=request.id,
             state=SessionState.REQUESTED,
@@ -77,7 +79,7 @@ class Charging:
         A request that no session came of so far expires with it.
         """
         place = found.place
-        await store.lock(connection, store.connector_lock(*place))
+        await store.lock(connection, [store.connector_lock(*place)])
         over = found.row is not None and found.row["end_reason"] in END_REASONS
         if found.request is None:
             return await self._stop_unasked(connection, found, over, asked_by)
@@ -86,7 +88,7 @@ class Charging:
         state = SessionState.COMPLETED if over else state_of(request, now)
         if state in (SessionState.REQUESTED, SessionState.OPEN) and request.stop_requested_at is None:
             await store.stop(connection, request.id, now, asked_by)
-            event = stop_requested(request.id, request.session_id, *place, driver_id, now)
+            event = stop_requested(request.id, request.session_id, *place, driver_id, now, told_now())
             await insert_async(connection, SCHEMA, [event])
             request = await store.fresh(connection, request.id)
             state = state_of(request, now)
@@ -100,7 +102,8 @@ class Charging:
         now = self._clock.now()
         since = await store.stop_unasked(connection, session_id, now, asked_by)
         if since is None:
-            await insert_async(connection, SCHEMA, [stop_requested(None, session_id, *found.place, None, now)])
+            event = stop_requested(None, session_id, *found.place, None, now, told_now())
+            await insert_async(connection, SCHEMA, [event])
         return _stopped(session_id, None, SessionState.OPEN, since or now)
 
 

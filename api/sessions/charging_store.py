@@ -4,7 +4,7 @@ What changes something works in the caller's transaction, which holds the locks 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -70,11 +70,23 @@ UPDATE charging.request SET stop_requested_at = $2, stop_requested_by = $3,
 WHERE id = $1
 """
 
-# The start of a session is told by its started alone; its name and its end by whichever says them.
+_LOCK: Final = """
+SELECT pg_advisory_xact_lock(lock) FROM (
+    SELECT DISTINCT hashtextextended('charging/' || name, 0) AS lock FROM unnest($1::text[]) AS names (name)
+    ORDER BY lock
+) AS locks
+"""
+# The start of a session is told by its started alone; its name and its end by whichever says them. In the order in
+# which they are given: they draw their arrival in it.
 _HEAR: Final = """
 INSERT INTO charging.session AS s (id, station_id, connector_id, name, started_at, ended_at, revision, names_request)
-VALUES ($1, $2, $3, $4, $5, $6, $7,
-        (SELECT r.id FROM charging.request AS r WHERE r.id = $8 AND r.station_id = $2 AND r.connector_id = $3))
+SELECT h.id, h.station_id, h.connector_id, h.name, h.started_at, h.ended_at, h.revision, r.id
+FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int[],
+            $8::uuid[]) WITH ORDINALITY
+    AS h (id, station_id, connector_id, name, started_at, ended_at, revision, names, place)
+LEFT JOIN charging.request AS r
+    ON r.id = h.names AND r.station_id = h.station_id AND r.connector_id = h.connector_id
+ORDER BY h.place
 ON CONFLICT (id) DO UPDATE SET
     name = coalesce(s.name, excluded.name),
     names_request = coalesce(s.names_request, excluded.names_request),
@@ -82,10 +94,10 @@ ON CONFLICT (id) DO UPDATE SET
     ended_at = CASE WHEN excluded.revision > s.revision THEN excluded.ended_at ELSE s.ended_at END,
     revision = greatest(s.revision, excluded.revision)
 """
-# The requests that this session may belong to, did belong to or names, each with the session that is its own by what
+# The requests that these sessions may belong to, did belong to or name, each with the session that is its own by what
 # is known now: the one that names it, else the first that began in its time and was not known before it.
 _CLAIMS: Final = f"""
-SELECT {_COLUMNS}, best.id AS best_id, best.ended_at AS best_ended_at
+SELECT DISTINCT ON (r.id) {_COLUMNS}, best.id AS best_id, best.ended_at AS best_ended_at, heard.id AS heard_id
 FROM charging.session AS heard
 JOIN charging.request AS r ON r.station_id = heard.station_id AND r.connector_id = heard.connector_id
     AND (r.session_id = heard.id OR r.id = heard.names_request
@@ -100,8 +112,8 @@ LEFT JOIN LATERAL (
     ORDER BY s.names_request IS NULL, s.started_at, s.id
     LIMIT 1
 ) AS best ON true
-WHERE heard.id = $1
-ORDER BY r.id
+WHERE heard.id = ANY($1::uuid[])
+ORDER BY r.id, heard.id
 """  # noqa: S608  # the names above
 _LEAVE: Final = "UPDATE charging.request SET session_id = NULL, completed_at = NULL WHERE id = ANY($1::uuid[])"
 _TAKE: Final = "UPDATE charging.request SET session_id = $2, completed_at = $3 WHERE id = $1"
@@ -135,6 +147,7 @@ class Claim(NamedTuple):
     request: Request
     session_id: UUID | None
     ended_at: datetime | None
+    heard_id: UUID  # the session of which news came that concerns the request
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +161,7 @@ class Heard:
     started_at: datetime | None
     ended_at: datetime | None
     revision: int  # of ended_at; 0: it says nothing of the end
+    names: UUID | None  # its name, where that is an id
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +220,12 @@ class RequestStore:
         return [Request(*row) for row in rows]
 
 
-async def lock(connection: Transaction, *names: str) -> None:
-    """Wait for these locks, which the end of the transaction gives back. Everybody takes a driver's first."""
-    for name in names:
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"charging/{name}")
+async def lock(connection: Transaction, names: Sequence[str]) -> None:
+    """Wait for these locks, in one order for all; the end of the transaction gives them back.
+
+    Everybody takes a driver's before a connector's.
+    """
+    await connection.execute(_LOCK, names)
 
 
 def driver_lock(driver_id: str) -> str:
@@ -265,15 +281,13 @@ async def stop_unasked(connection: Transaction, session_id: UUID, now: datetime,
     return since
 
 
-async def hear(connection: Transaction, heard: Heard, names: UUID | None) -> list[Claim]:
-    """Write down what was heard of a session; the requests that it is about. `names`: its name, where that is an id."""
-    said = (heard.name, heard.started_at, heard.ended_at, heard.revision)
-    await connection.execute(_HEAR, heard.id, heard.station_id, heard.connector_id, *said, names)
+async def hear(connection: Transaction, heard: Sequence[Heard]) -> list[Claim]:
+    """Write down what was heard of sessions, of each once; the requests that it is about."""
+    columns = zip(*(astuple(one) for one in heard), strict=True)
+    await connection.execute(_HEAR, *columns)
     width = len(Request._fields)
-    return [
-        Claim(Request(*row[:width]), row["best_id"], row["best_ended_at"])
-        for row in await connection.fetch(_CLAIMS, heard.id)
-    ]
+    rows = await connection.fetch(_CLAIMS, [one.id for one in heard])
+    return [Claim(Request(*row[:width]), row["best_id"], row["best_ended_at"], row["heard_id"]) for row in rows]
 
 
 async def assign(connection: Transaction, claims: Sequence[Claim]) -> dict[UUID, int]:
@@ -281,7 +295,7 @@ async def assign(connection: Transaction, claims: Sequence[Claim]) -> dict[UUID,
     moved = [claim for claim in claims if claim.session_id != claim.request.session_id]
     if moved:
         await connection.execute(_LEAVE, [claim.request.id for claim in moved])
-    for request, session_id, ended_at in claims:
+    for request, session_id, ended_at, _ in claims:
         if (session_id, ended_at) != (request.session_id, request.completed_at):
             await connection.execute(_TAKE, request.id, session_id, ended_at)
     touched = {id_ for claim in moved for id_ in (claim.request.session_id, claim.session_id) if id_ is not None}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import msgspec
 from fastapi import FastAPI
@@ -16,7 +17,7 @@ from api.sessions.store import SessionStore
 from kit import idempotency, inbox
 from kit.bus import Bus
 from kit.clock import Clock
-from kit.consumer import ConsumerMetrics, Source, consume
+from kit.consumer import ConsumerMetrics, Source, consume_batches
 from kit.migrations import Migrations
 from kit.postgres import Database, Grant
 from schemas.events import Event, SessionCompleted, SessionStarted
@@ -26,7 +27,7 @@ MIGRATIONS: Final = Migrations("charging", Path(__file__).parent / "migrations")
 ROLE: Final = "charging_service"
 GRANT: Final = Grant(role=ROLE, schema=SCHEMA)
 GROUP: Final = "sessions"
-_PREFETCH: Final = 8  # a handler is one transaction of some ms, and a pool has 8 connections
+_PREFETCH: Final = 256  # of each queue: half of it is the batch at work, the other half the next; one connection each
 
 
 def mount_sessions(app: FastAPI, telemetry: Database, charging: Database, clock: Clock) -> SessionService:
@@ -44,21 +45,23 @@ def mount_sessions(app: FastAPI, telemetry: Database, charging: Database, clock:
 async def consume_sessions(bus: Bus, database: Database, clock: Clock, metrics: ConsumerMetrics | None = None) -> None:
     """Subscribe to what streams tells of sessions; `database` works as ROLE. Raises Unavailable."""
     assignment = Assignment(clock)
-    await consume(
+    await consume_batches(
         bus,
         database,
         _source(SESSION_STARTED),
         schema=SCHEMA,
         decode=msgspec.json.Decoder(Event[SessionStarted]).decode,
+        key=_session_of,
         handle=assignment.started,
         metrics=metrics,
     )
-    await consume(
+    await consume_batches(
         bus,
         database,
         _source(SESSION_COMPLETED),
         schema=SCHEMA,
         decode=msgspec.json.Decoder(Event[SessionCompleted]).decode,
+        key=_session_of,
         handle=assignment.completed,
         metrics=metrics,
     )
@@ -70,6 +73,10 @@ async def tidy_sessions(database: Database) -> None:
         await inbox.forget_old(connection, SCHEMA)
         await idempotency.forget_old(connection, SCHEMA)
         await forget_unasked(connection)
+
+
+def _session_of(event: Event[SessionStarted] | Event[SessionCompleted]) -> UUID:
+    return event.payload.id
 
 
 def _source(event_type: str) -> Source:

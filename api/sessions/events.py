@@ -6,9 +6,8 @@ from uuid import UUID, uuid5
 
 from api.sessions.charging_store import Request
 from kit.clock import format_rfc3339
-from kit.observability import correlation_id
+from kit.consumer import Told
 from kit.outbox import OutboxEvent
-from kit.tracing import current_traceparent
 from schemas.events import SessionAssigned, SessionRequested, SessionStopRequested, envelope_of
 from schemas.topics import DIRECT_EXCHANGE, SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
 
@@ -16,7 +15,7 @@ SOURCE: Final = "sessions"
 _NAMESPACE: Final = UUID("c1f6a0de-3b1c-4d0e-9a0b-8f5f0d6b7e42")
 
 
-def session_requested(request: Request) -> OutboxEvent:
+def session_requested(request: Request, told: Told) -> OutboxEvent:
     """session.requested.v1"""
     payload = SessionRequested(
         request_id=request.id,
@@ -26,7 +25,7 @@ def session_requested(request: Request) -> OutboxEvent:
         reservation_id=request.reservation_id,
         requested_at=format_rfc3339(request.requested_at),
     )
-    return _event(SESSION_REQUESTED, f"{request.id}", payload, request.requested_at)
+    return _event(SESSION_REQUESTED, f"{request.id}", payload, request.requested_at, told)
 
 
 def stop_requested(
@@ -36,6 +35,7 @@ def stop_requested(
     connector_id: int,
     driver_id: str | None,
     now: datetime,
+    told: Told,
 ) -> OutboxEvent:
     """session.stop_requested.v1; once without the session and once with it, where the stop came before the session."""
     payload = SessionStopRequested(
@@ -46,11 +46,11 @@ def stop_requested(
         driver_id=driver_id,
         requested_at=format_rfc3339(now),
     )
-    return _event(SESSION_STOP_REQUESTED, f"{request_id}/{session_id}", payload, now)
+    return _event(SESSION_STOP_REQUESTED, f"{request_id}/{session_id}", payload, now, told)
 
 
 def session_assigned(
-    request: Request, session_id: UUID, revision: int, now: datetime, *, withdrawn: bool = False
+    request: Request, session_id: UUID, revision: int, now: datetime, told: Told, *, withdrawn: bool = False
 ) -> OutboxEvent:
     """session.assigned.v1"""
     payload = SessionAssigned(
@@ -61,10 +61,10 @@ def session_assigned(
         revision=revision,
         withdrawn=withdrawn,
     )
-    return _event(SESSION_ASSIGNED, f"{session_id}/{revision}", payload, now)
+    return _event(SESSION_ASSIGNED, f"{session_id}/{revision}", payload, now, told)
 
 
-def _event(type_: str, name: str, payload: Any, now: datetime) -> OutboxEvent:
+def _event(type_: str, name: str, payload: Any, now: datetime, told: Told) -> OutboxEvent:
     event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
     envelope = envelope_of(
         type_,
@@ -72,7 +72,7 @@ def _event(type_: str, name: str, payload: Any, now: datetime) -> OutboxEvent:
         payload,
         source=SOURCE,
         timestamp=format_rfc3339(now),
-        correlation_id=correlation_id.get(),
-        traceparent=current_traceparent(),
+        correlation_id=told.correlation_id,
+        traceparent=told.traceparent,
     )
     return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())

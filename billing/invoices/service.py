@@ -24,15 +24,13 @@ from billing.invoices.models import Cancellation, ComputedFrom, Explanation, Inv
 from billing.invoices.rendering import detail_of, invoice_of, payment_of
 from billing.invoices.store import InvoiceCursor, InvoiceFilter, InvoiceStore
 from billing.posting.desk import Desk
-from billing.posting.events import Told
 from billing.posting.store import to_invoice
 from billing.rating import NoReadings
 from billing.readings_source import ReadingsSource, SessionReadings
 from kit.clock import format_rfc3339
-from kit.observability import correlation_id
+from kit.consumer import told_now
 from kit.outbox import Transaction
 from kit.paging import decode_cursor, encode_cursor
-from kit.tracing import current_traceparent
 
 _NO_READINGS: Final = SessionReadings((), (), None)
 
@@ -101,7 +99,7 @@ class InvoiceService:
 
     async def cancel(self, connection: Transaction, wanted: Cancellation) -> Invoice:
         """The credit note. `connection`: of an open transaction. Raises NotFound, Conflict."""
-        told = Told(correlation_id.get(), current_traceparent())
+        told = told_now()
         return invoice_of(await self._desk.cancel(connection, wanted.invoice_id, wanted.reason, told))
 
 

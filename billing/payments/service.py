@@ -18,13 +18,13 @@ from billing.payments.models import ChargeRequest
 from billing.payments.provider import News, Opened, Order, PaymentProvider, PaymentStatus
 from billing.payments.store import Payment
 from billing.posting import store as books
-from billing.posting.events import Told, invoice_updated
+from billing.posting.events import invoice_updated
 from kit.clock import Clock
-from kit.inbox import first_time
-from kit.observability import correlation_id, get_logger
+from kit.consumer import told_now
+from kit.inbox import first_times
+from kit.observability import get_logger
 from kit.outbox import Transaction, insert_async
 from kit.postgres import Database
-from kit.tracing import current_traceparent
 
 SCHEMA: Final = "billing"
 _NAMESPACE: Final = UUID("a2d3c1b0-7e64-4a52-8c1d-1f2b3c4d5e6f")
@@ -99,7 +99,7 @@ class PaymentService:
         async with self._database.transaction() as connection:
             await books.lock(connection)
             event_id = uuid5(_NAMESPACE, f"{provider_name}/{news.event_id}")
-            if not await first_time(connection, SCHEMA, f"payments_{provider_name}", event_id):
+            if not await first_times(connection, SCHEMA, [(f"payments_{provider_name}", event_id)]):
                 return "repeated"
             payment = await store.payment(connection, news.payment_id)
             if payment is None or payment.provider != provider_name:
@@ -231,6 +231,6 @@ class PaymentService:
     async def _set_status(
         self, connection: Transaction, invoice_id: UUID, status: InvoiceStatus, now: datetime
     ) -> None:
-        told = Told(correlation_id.get(), current_traceparent())
+        told = told_now()
         changed = await books.set_status(connection, [invoice_id], status, now)
         await insert_async(connection, SCHEMA, [invoice_updated(invoice, told) for invoice in changed])

@@ -20,10 +20,12 @@ from billing.documents import (
 )
 from billing.errors import Conflict, NotFound
 from billing.posting import store
-from billing.posting.events import Told, invoice_created, invoice_updated
+from billing.posting.events import invoice_created, invoice_updated
 from billing.posting.metrics import PostingMetrics
 from billing.posting.rules import Change, Standing, Verdict, judge
 from kit.clock import Clock
+from kit.consumer import Told
+from kit.inbox import first_times
 from kit.observability import get_logger
 from kit.outbox import OutboxEvent, Transaction, insert_async
 from kit.postgres import Database
@@ -87,9 +89,9 @@ class Desk:
         """All of them or none; of each subject one. What was posted before changes nothing. Raises Unavailable."""
         async with self._database.transaction() as connection:
             number = await store.lock(connection)
-            new = await store.first_times(connection, [(posting.queue, posting.event_id) for posting in postings])
+            new = await first_times(connection, SCHEMA, [(posting.queue, posting.event_id) for posting in postings])
             work = _Work(number, self._clock.now())
-            fresh = [posting for posting in postings if posting.event_id in new]
+            fresh = [posting for posting in postings if (posting.queue, posting.event_id) in new]
             await _assign(connection, work, fresh)
             await _claim(connection, work, fresh)
             await self._finish(connection, work, number)

@@ -3,26 +3,18 @@
 Event ids follow from what the event says, so the same news has the same id however often it is told.
 """
 
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid5
 
 from billing.documents import Invoice
 from kit.clock import format_rfc3339
+from kit.consumer import Told
 from kit.outbox import OutboxEvent
 from schemas.events import InvoiceChanged, envelope_of
 from schemas.topics import DIRECT_EXCHANGE, INVOICE_CREATED, INVOICE_UPDATED
 
 SOURCE: Final = "billing"
 _NAMESPACE: Final = UUID("5f0b1f0e-2a55-4d0c-8f0e-6f3f6a0b9c11")
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """In which piece of work an event is told."""
-
-    correlation_id: str
-    traceparent: str = ""
 
 
 def invoice_created(invoice: Invoice, told: Told) -> OutboxEvent:

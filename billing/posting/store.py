@@ -26,10 +26,6 @@ _COLUMNS: Final = ", ".join(INVOICE_COLUMNS)
 
 _LOCK: Final = "SELECT year, last, issued_at FROM billing.numbering FOR UPDATE"
 _ADVANCE: Final = "UPDATE billing.numbering SET year = $1, last = $2, issued_at = $3"
-_FIRST_TIMES: Final = """
-INSERT INTO billing.events_processed (queue, event_id) SELECT * FROM unnest($1::text[], $2::uuid[])
-ON CONFLICT DO NOTHING RETURNING event_id
-"""
 _STANDING: Final = """
 SELECT s.subject_id, c.id, c.version, c.revision, c.status, c.tariff_version, c.time_zone, c.consumption, c.currency,
        c.total_excl_micros, c.total_incl_micros, i.id AS invoice_id, d.driver_id, i.currency AS asked_currency,
@@ -93,12 +89,6 @@ async def lock(connection: Transaction) -> Number:
 async def advance(connection: Transaction, number: Number) -> None:
     """The last number given is now this one."""
     await connection.execute(_ADVANCE, number.year, number.sequence, number.issued_at)
-
-
-async def first_times(connection: Transaction, events: Sequence[tuple[str, UUID]]) -> set[UUID]:
-    """Of these (queue, event id), the ids that were not noted before; noted now."""
-    queues, ids = zip(*events, strict=True)
-    return {row[0] for row in await connection.fetch(_FIRST_TIMES, queues, ids)}
 
 
 async def standing(connection: Transaction, subjects: Sequence[UUID]) -> dict[UUID, Standing]:

@@ -14,11 +14,11 @@ import psycopg
 from prometheus_client import CollectorRegistry
 from psycopg.rows import dict_row
 
-from billing.posting.batches import Batches
 from billing.posting.consumer import Reader, subscribe
 from billing.posting.desk import Desk
 from billing.posting.metrics import PostingMetrics
 from billing.posting.tariffs import TariffBook
+from kit.batches import Batches
 from kit.bus import InProcessBus
 from kit.clock import ManualClock
 from kit.consumer import ConsumerMetrics

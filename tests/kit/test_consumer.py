@@ -1,7 +1,7 @@
 """Laws of the idempotent consumer, on a real PostgreSQL and the in-process bus."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 
 from kit.bus import DIRECT, InProcessBus, Message
-from kit.consumer import ConsumerMetrics, Source, consume
+from kit.consumer import ConsumerMetrics, Delivered, Source, consume, consume_batches
 from kit.errors import Unavailable, Unprocessable
 from kit.observability import correlation_id
 from kit.outbox import Transaction
@@ -31,6 +31,7 @@ CREATE TABLE shop.events_processed (
 POLICY = RetryPolicy.model_validate(
     {"default": {"first_s": 0.01, "factor": 2, "ceiling_s": 0.02, "attempts_max": 3, "handler_timeout_s": 5}}
 )
+BAD = 666  # a number that no batch can be with
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -61,6 +62,16 @@ class Shop:
         if self.failures:
             raise self.failures.pop(0)
 
+    async def handle_batch(self, connection: Transaction, batch: Sequence[Delivered[Event[Sold]]]) -> None:
+        self.calls += 1
+        self.contexts += [(one.told.correlation_id, one.told.traceparent) for one in batch]
+        numbers = [one.event.payload.number for one in batch]
+        await connection.executemany("INSERT INTO shop.sale VALUES ($1)", [(number,) for number in numbers])
+        if BAD in numbers:
+            raise RuntimeError(f"{BAD} is bad")
+        if self.failures:
+            raise self.failures.pop(0)
+
     async def sales(self) -> list[int]:
         return [row[0] for row in await self.database.fetch("SELECT number FROM shop.sale ORDER BY number")]
 
@@ -69,24 +80,52 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(database_url: str) -> AsyncIterator[Shop]:
-    """Subscribed."""
+async def closed_shop(database_url: str) -> AsyncIterator[Shop]:
+    """Not subscribed yet."""
     with psycopg.connect(database_url) as connection:
         connection.execute(TABLES)
     database = await open_database(database_url, name="shop", connections_max=4)
     made = Shop(InProcessBus(POLICY, sleep=lambda _: asyncio.sleep(0)), database)
-    await consume(
-        made.bus,
-        database,
-        Source("shop_sold", "shop.sold"),
-        schema="shop",
-        decode=DECODE,
-        handle=made.handle,
-        metrics=ConsumerMetrics(made.registry),
-    )
     yield made
     await made.bus.close()
     await database.close()
+
+
+@pytest.fixture(params=["one by one", "in batches"])
+async def shop(closed_shop: Shop, request: pytest.FixtureRequest) -> Shop:
+    """Subscribed."""
+    if request.param == "in batches":
+        return await in_batches(closed_shop)
+    await consume(
+        closed_shop.bus,
+        closed_shop.database,
+        Source("shop_sold", "shop.sold"),
+        schema="shop",
+        decode=DECODE,
+        handle=closed_shop.handle,
+        metrics=ConsumerMetrics(closed_shop.registry),
+    )
+    return closed_shop
+
+
+@pytest.fixture
+async def in_bulk(closed_shop: Shop) -> Shop:
+    """Subscribed in batches."""
+    return await in_batches(closed_shop)
+
+
+async def in_batches(shop: Shop) -> Shop:
+    await consume_batches(
+        shop.bus,
+        shop.database,
+        Source("shop_sold", "shop.sold"),
+        schema="shop",
+        decode=DECODE,
+        key=lambda event: event.payload.number,
+        handle=shop.handle_batch,
+        metrics=ConsumerMetrics(shop.registry),
+    )
+    return shop
 
 
 def sold(number: int, event_id: UUID | None = None) -> Message:
@@ -106,7 +145,27 @@ async def test_an_event_delivered_again_and_again_has_one_effect(shop: Shop) -> 
     messages = [sold(number) for number in range(20)]
     await asyncio.gather(*(shop.bus.publish(message) for message in messages * 3))
     assert await shop.sales() == list(range(20))
-    assert (shop.calls, shop.outcomes("handled"), shop.outcomes("repeated")) == (20, 20, 40)
+    assert (len(shop.contexts), shop.outcomes("handled"), shop.outcomes("repeated")) == (20, 20, 40)
+
+
+async def test_what_comes_while_a_batch_is_at_work_is_the_next_one(in_bulk: Shop) -> None:
+    await asyncio.gather(*(in_bulk.bus.publish(sold(number)) for number in range(50)))
+    assert await in_bulk.sales() == list(range(50))
+    assert in_bulk.calls <= 2  # all of them; or the first one that came, and then the others
+    assert {basket for basket, _ in in_bulk.contexts} == {f"basket {number}" for number in range(50)}
+
+
+async def test_two_events_of_one_key_are_handled_one_after_the_other(in_bulk: Shop) -> None:
+    await asyncio.gather(*(in_bulk.bus.publish(sold(7)) for _ in range(4)))
+    assert (await in_bulk.sales(), in_bulk.calls) == ([7, 7, 7, 7], 4)
+
+
+async def test_only_the_event_to_blame_fails_of_a_batch(in_bulk: Shop) -> None:
+    await asyncio.gather(*(in_bulk.bus.publish(sold(number)) for number in (0, 1, BAD, 3)))
+    assert await in_bulk.sales() == [0, 1, 3]
+    (letter,) = in_bulk.bus.dead_letters("shop_sold")
+    assert DECODE(letter.body).payload.number == BAD
+    assert (in_bulk.outcomes("handled"), in_bulk.outcomes("failed")) == (3, 3)
 
 
 async def test_what_a_failed_attempt_wrote_is_rolled_back_and_the_next_one_does_it(shop: Shop) -> None:

@@ -1,7 +1,7 @@
 """Group commit: what arrives while one batch is at work is the next batch.
 
-Handlers of events run side by side, and each would be a transaction of its own, one after the other behind the
-writer's lock. Together they pay for one.
+Handlers of events run side by side, and each would be a transaction of its own, or wait for one behind another's lock.
+Together they pay for one.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from kit.errors import Overloaded, Unavailable
 
-ITEMS_MAX: Final = 256  # ~2 kB each in memory, ~60 ms of work; three queues hand over 384 at most
+ITEMS_MAX: Final = 256  # ~2 kB each in memory; of billing ~60 ms of work, whose three queues hand over 384 at most
 
 
 class Item(Protocol):
