@@ -188,10 +188,10 @@ class InProcessBus:
             if queue.held >= queue.messages_max:
                 raise Overloaded(f"queue {queue.name} holds {queue.held} messages: its bound is reached")
         settled = [self._deliver(queue, message) for queue in queues]
-        if settled:
+        if len(settled) > 1:
             await asyncio.wait(settled)
-            for future in settled:
-                future.result()
+        for future in settled:
+            await asyncio.shield(future)
 
     def _deliver(self, queue: _Queue, message: Message) -> asyncio.Future[None]:
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()

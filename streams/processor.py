@@ -22,6 +22,7 @@ from kit.live import LiveView
 from kit.observability import get_logger
 from kit.tracing import context_from, current_traceparent, span
 from schemas.errors import FrameError
+from streams.allowance import Allowance
 from streams.batch import Frame
 from streams.buffer import FrameBuffer, Waiting
 from streams.commit import Flush, commit
@@ -39,15 +40,17 @@ from streams.store import Acquired, Store
 
 LIVE_TOPIC: Final = "telemetry"
 TICK_S_MIN: Final = 0.2  # between flushes without frames: emission and time-outs are in seconds
-# Documents cost as much as the step. They take a tenth of a partition's time: with little to do that is at every flush,
-# under full load a connector that speaks twice a second is shown once, and none later than this.
-LIVE_SHARE_MAX: Final = 0.1
+# Documents cost as much as the step. Together they take a fifth of a core: at ten thousand readings a second that is at
+# every flush, under full load a connector that speaks twice a second is shown once, and none later than this.
+LIVE_SHARE_MAX: Final = 0.2
 LIVE_PAUSE_S_MAX: Final = 1.0
 RELEASE_S_MAX: Final = 10.0  # for a commit under way when the partition is taken away; the fence covers what is longer
 _LINKS_MAX: Final = 32  # of one flush's span: what a person would look at
-# A base is rewritten when the patches since outweigh it: state written is then at most twice what changed. Below this
-# size it is not worth a thought.
+# A base is rewritten when the patches since are four times as large: then a quarter more is written than what changes.
+# Below this size it is not worth a thought. Who takes the partition over applies each of them, in ~1 ms.
+_PATCHES_TO_BASE: Final = 4
 _BASE_BYTES_MIN: Final = 64 << 10
+_PATCHES_MAX: Final = 500
 
 _log = get_logger(__name__)
 T = TypeVar("T")
@@ -86,6 +89,7 @@ class Worker:
 
     store: Store
     live: LiveView
+    live_time: Allowance
     clock: Clock
     metrics: WorkerMetrics
     executor: Executor  # as many threads as flushes may run at once
@@ -105,13 +109,14 @@ class Processor:
         self._buffer = FrameBuffer(partition, worker.clock, worker.readings_max)
         self._epoch = self._commits = 0
         self._state: State | None = None
-        self._base_bytes = self._patch_bytes = 0
+        self._base_bytes = self._patch_bytes = self._patches = 0
         self._flush: Flush | None = None  # computed and not known to be committed
         self._batch: list[Waiting] = []  # its frames
         self._flushed_at_s = -float("inf")
         self._received_ms = 0
         self._unpublished: list[NDArray[np.int64]] = []  # slots, none of the arrays empty
-        self._publish_at_s = -float("inf")
+        self._published_at_s = -float("inf")
+        self._live_away = False
         self._busy: asyncio.Future[Any] | None = None
         worker.metrics.watch(partition, lambda: len(self._buffer), self._buffer.age_s)
 
@@ -200,27 +205,26 @@ class Processor:
         """Seconds until the live view should be brought up to date; 0: now; None: it is."""
         if self._state is None or not self._unpublished:
             return None
-        return max(0.0, self._publish_at_s - self._worker.clock.monotonic_s())
+        latest_s = max(0.0, self._published_at_s + LIVE_PAUSE_S_MAX - self._worker.clock.monotonic_s())
+        return latest_s if self._live_away else min(latest_s, self._worker.live_time.wait_s())
 
     async def publish(self) -> None:
         """Bring the live view up to date with what is committed, if it is time to. Where it is away, later."""
         if self._state is None or self.publish_in_s() != 0.0:
             return
         slots = distinct(np.concatenate(self._unpublished), self._state.slots)
-        clock, began_s = self._worker.clock, self._worker.clock.monotonic_s()
         with self._timed("live"):
-            documents = await self._in_thread(lambda: self._worker.engine.documents(self._state, slots))
+            documents = await self._in_thread(lambda: self._documents(slots))
             try:
                 await self._worker.live.put(LIVE_TOPIC, documents)
+                self._live_away = False
             except Unavailable as error:
+                self._live_away = True
                 self._worker.metrics.live_failures.labels(str(self.partition)).inc()
                 _log.warning("live_view_unavailable", partition=self.partition, error=str(error))
-                self._unpublished = [np.arange(self._state.slots)]  # it may have lost everything
-                self._publish_at_s = clock.monotonic_s() + LIVE_PAUSE_S_MAX
-                return
-        self._unpublished = []
-        ended_s = clock.monotonic_s()
-        self._publish_at_s = ended_s + min((ended_s - began_s) * (1 / LIVE_SHARE_MAX - 1), LIVE_PAUSE_S_MAX)
+        # If it was away, it may have lost everything.
+        self._unpublished = [np.arange(self._state.slots)] if self._live_away else []
+        self._published_at_s = self._worker.clock.monotonic_s()
 
     async def release(self) -> None:
         """Give the partition up: wait for what is under way, forget the rest."""
@@ -248,20 +252,24 @@ class Processor:
             raise StreamsError(f"partition {self.partition}: the store went back from {self.next} to {acquired.next}")
         self._epoch, self._commits = acquired.epoch, acquired.commits
         self._base_bytes, self._patch_bytes = acquired.base_bytes, acquired.patch_bytes
+        self._patches = max(len(acquired.bodies) - 1, 0)
         self._forget_until(acquired.next)
         self._flush = None
         self._state = state
         self._unpublished = [np.arange(state.slots)] if state.slots else []
-        self._publish_at_s = -float("inf")
+        self._published_at_s = -float("inf")
+        self._live_away = False
         self._worker.metrics.acquired.labels(str(self.partition)).inc()
         _log.info("partition_acquired", partition=self.partition, epoch=self._epoch, next=self.next, slots=state.slots)
 
     def _flushed(self, flush: Flush) -> None:
         self._flush = None
         self._commits = flush.commit
-        self._base_bytes, self._patch_bytes = (
-            (len(flush.body), 0) if flush.base else (self._base_bytes, self._patch_bytes + len(flush.body))
-        )
+        if flush.base:
+            self._base_bytes, self._patch_bytes, self._patches = len(flush.body), 0, 0
+        else:
+            self._patch_bytes += len(flush.body)
+            self._patches += 1
         if len(flush.effects.touched):
             self._unpublished.append(flush.effects.touched)
         self._count(flush)
@@ -318,7 +326,7 @@ class Processor:
             if not batch and not _says_something(effects):
                 return None
             body = state.take_patch()
-            base = not self._base_bytes or self._patch_bytes + len(body) > max(self._base_bytes, _BASE_BYTES_MIN)
+            base = self._wants_base(len(body))
             if base:
                 body = state.snapshot()
         return Flush(
@@ -332,6 +340,16 @@ class Processor:
             base=base,
             told=Told(now_ms, current_traceparent()),
         )
+
+    def _wants_base(self, patch_bytes: int) -> bool:
+        bytes_max = max(self._base_bytes * _PATCHES_TO_BASE, _BASE_BYTES_MIN)
+        return not self._base_bytes or self._patches >= _PATCHES_MAX or self._patch_bytes + patch_bytes > bytes_max
+
+    def _documents(self, slots: NDArray[np.int64]) -> dict[str, bytes]:
+        began_s = self._worker.clock.monotonic_s()  # without the wait for the thread
+        documents = self._worker.engine.documents(self._state, slots)
+        self._worker.live_time.spend(self._worker.clock.monotonic_s() - began_s)
+        return documents
 
     def _decode(self, batch: list[Waiting]) -> tuple[list[Frame], list[Waiting]]:
         """Frames for the step, and those of which not even the header can be read."""

@@ -17,10 +17,11 @@ from kit.log import InProcessLog
 from kit.settings import Settings
 from schemas.topics import READINGS_TOPIC
 from streams.agents import FaustWorker, KafkaSource
+from streams.allowance import Allowance
 from streams.connections import Connections, open_writer
 from streams.effects import StepParams
 from streams.metrics import WorkerMetrics
-from streams.processor import Worker
+from streams.processor import LIVE_SHARE_MAX, Worker
 from streams.runner import Runner
 from streams.storage import check_partitions
 from streams.store import Store
@@ -88,6 +89,7 @@ async def _open_worker(
         yield Worker(
             store=store,
             live=live,
+            live_time=Allowance(web.clock, LIVE_SHARE_MAX),
             clock=web.clock,
             metrics=WorkerMetrics(web.registry),
             executor=executor,

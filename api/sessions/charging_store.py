@@ -4,7 +4,7 @@ What changes something works in the caller's transaction, which holds the locks 
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -150,8 +150,7 @@ class Claim(NamedTuple):
     heard_id: UUID  # the session of which news came that concerns the request
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """What an event says of a session; None: nothing."""
 
     id: UUID
@@ -283,8 +282,7 @@ async def stop_unasked(connection: Transaction, session_id: UUID, now: datetime,
 
 async def hear(connection: Transaction, heard: Sequence[Heard]) -> list[Claim]:
     """Write down what was heard of sessions, of each once; the requests that it is about."""
-    columns = zip(*(astuple(one) for one in heard), strict=True)
-    await connection.execute(_HEAR, *columns)
+    await connection.execute(_HEAR, *zip(*heard, strict=True))
     width = len(Request._fields)
     rows = await connection.fetch(_CLAIMS, [one.id for one in heard])
     return [Claim(Request(*row[:width]), row["best_id"], row["best_ended_at"], row["heard_id"]) for row in rows]

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from kit.clock import SystemClock
 from kit.live import InProcessLive
+from streams.allowance import Allowance
 from streams.connections import Connections, open_writer
 from streams.effects import StepParams
 from streams.metrics import WorkerMetrics
@@ -53,6 +54,7 @@ def worker(store: Store) -> Iterator[Worker]:
         yield Worker(
             store=store,
             live=InProcessLive(),
+            live_time=Allowance(SystemClock(), 1.0),
             clock=SystemClock(),
             metrics=WorkerMetrics(CollectorRegistry()),
             executor=executor,

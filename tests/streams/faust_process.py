@@ -13,6 +13,7 @@ from kit.clock import SystemClock
 from kit.live import InProcessLive
 from kit.observability import setup_logging
 from streams.agents import FaustWorker, KafkaSource
+from streams.allowance import Allowance
 from streams.connections import Connections, open_writer
 from streams.effects import StepParams
 from streams.metrics import WorkerMetrics
@@ -25,6 +26,7 @@ def make_worker(url: str, executor: ThreadPoolExecutor) -> Worker:
     return Worker(
         store=Store(Connections(partial(open_writer, url), 4)),
         live=InProcessLive(),
+        live_time=Allowance(SystemClock(), 1.0),
         clock=SystemClock(),
         metrics=WorkerMetrics(CollectorRegistry()),
         executor=executor,

@@ -16,13 +16,14 @@ from kit.errors import Unavailable
 from kit.live import InProcessLive
 from kit.tracing import setup_tracing
 from schemas.frame import FrameKind
+from streams.allowance import Allowance
 from streams.batch import Frame
 from streams.buffer import FrameBuffer
 from streams.decoding import FAILED
 from streams.effects import READING_COLUMNS, Effects, StepParams
 from streams.errors import Fenced, Gap
 from streams.lookup import Lookup
-from streams.processor import LIVE_PAUSE_S_MAX, LIVE_SHARE_MAX, LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
+from streams.processor import LIVE_PAUSE_S_MAX, LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
 from tests.streams.making import T0_MS, charging, columns, effects_of, frame_of
 
 PARTITION = 1
@@ -269,14 +270,17 @@ async def test_after_a_mishap_a_partition_is_not_taken_back_from_its_new_owner(
     assert await heir.flush() == 1
 
 
-async def test_the_view_takes_its_share_of_the_time_and_no_more(faked: Worker, clock: ManualClock) -> None:
-    class Slow(InProcessLive):
-        async def put(self, topic: str, documents: Mapping[str, bytes]) -> None:
-            clock.advance(0.01)
-            await super().put(topic, documents)
+async def test_the_view_takes_its_share_of_the_time_and_no_more(
+    faked: Worker, fake: FakeStep, clock: ManualClock
+) -> None:
+    share, view = 0.1, InProcessLive()
 
-    view = Slow()
-    processor = Processor(PARTITION, replace(faked, live=view))
+    def documents(state: FakeState, slots: NDArray[np.int64]) -> dict[str, bytes]:
+        clock.advance(0.01)
+        return fake.documents(state, slots)
+
+    engine = replace(faked.engine, documents=documents)
+    processor = Processor(PARTITION, replace(faked, live=view, live_time=Allowance(clock, share), engine=engine))
     await processor.acquire()
     assert processor.publish_in_s() is None
     for number in range(3):
@@ -284,11 +288,29 @@ async def test_the_view_takes_its_share_of_the_time_and_no_more(faked: Worker, c
         await processor.flush()
         await processor.publish()
         assert set(await view.all(LIVE_TOPIC)) == {"S/0"}
-        assert processor.publish_in_s() == (None if number == 0 else pytest.approx(0.01 / LIVE_SHARE_MAX - 0.01))
-    clock.advance(0.01 / LIVE_SHARE_MAX)
+        assert processor.publish_in_s() == (None if number == 0 else pytest.approx(0.01 / share))
+    clock.advance(0.01 / share)
     assert processor.publish_in_s() == 0.0
     await processor.publish()
     assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1", "S/2"}
+    await processor.release()
+
+
+async def test_however_busy_others_are_the_view_is_never_older_than_the_pause(
+    faked: Worker, clock: ManualClock
+) -> None:
+    spent = Allowance(clock, 0.1)
+    processor = Processor(PARTITION, replace(faked, live_time=spent))
+    await processor.acquire()
+    for number in range(2):
+        spent.spend(100)
+        processor.offer(number, frame(number))
+        await processor.flush()
+        await processor.publish()
+        assert processor.publish_in_s() == (None if number == 0 else LIVE_PAUSE_S_MAX)
+    clock.advance(LIVE_PAUSE_S_MAX)
+    await processor.publish()
+    assert set(await faked.live.all(LIVE_TOPIC)) == {"S/0", "S/1"}
     await processor.release()
 
 
@@ -400,17 +422,18 @@ async def test_what_the_log_has_lost_is_counted_and_passed_over(processor: Proce
     assert faked.metrics.lost.labels(str(PARTITION))._value.get() == 5
 
 
-async def test_the_state_is_written_as_patches_and_anew_when_they_outweigh_it(
-    processor: Processor, fake: FakeStep, ask: Ask, faked: Worker
+@pytest.mark.parametrize(("patch", "times"), [(b"7," * 20_000, 4), (b"7,", 500)], ids=["large", "many"])
+async def test_the_state_is_written_as_patches_and_anew_when_they_are_large_or_many(
+    processor: Processor, fake: FakeStep, ask: Ask, patch: bytes, times: int
 ) -> None:
-    heavy = b"7," * 20_000
-    fake.state.take_patch = lambda: heavy  # type: ignore[method-assign]
-    bases = []
-    for number in range(4):
+    fake.state.take_patch = lambda: patch  # type: ignore[method-assign]
+    fake.state.snapshot = lambda: b"7," * 20_000  # type: ignore[method-assign]
+    bodies = []
+    for number in range(times + 2):
         processor.offer(number, frame(number))
         await processor.flush()
-        bases.append([base for (base,) in ask("SELECT base FROM telemetry.partition_state ORDER BY patch")])
-    assert bases == [[True], [True, False], [True], [True, False]]
+        bodies.append(len(ask("SELECT FROM telemetry.partition_state")))
+    assert bodies == [*range(1, times + 2), 1]
 
 
 async def test_a_flush_is_linked_to_the_traces_of_its_frames(processor: Processor) -> None:
