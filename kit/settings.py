@@ -6,7 +6,6 @@ environment, then what the command line hands to `load_settings`.
 
 import os
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -15,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from kit.errors import ConfigError
 from kit.masking import MASK, mask_url
+from kit.validation import did_you_mean
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
@@ -216,7 +216,7 @@ def load_settings(**overrides: Any) -> Settings:
 def _unknown_variables() -> list[str]:
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE} | CLIENT_VARIABLES
     return [
-        f"{variable}: there is no such setting{_did_you_mean(variable.upper(), known)}"
+        f"{variable}: there is no such setting{did_you_mean(variable.upper(), known)}"
         for variable in sorted(os.environ)
         if variable.upper().startswith(PREFIX) and variable.upper() not in known
     ]
@@ -243,15 +243,10 @@ def _explain(error: dict[str, Any]) -> str:
     name = str(error["loc"][0]).lower()
     field = Settings.model_fields.get(name)
     if field is None:
-        return f"{name}: there is no such setting{_did_you_mean(name, set(Settings.model_fields))}"
+        return f"{name}: there is no such setting{did_you_mean(name, set(Settings.model_fields))}"
     value = str(_shown(name, str(error["input"])))
     default = f"; default {field.default}" if field.default != "" else ""
     return f"{PREFIX}{name.upper()}={value}: {mend} ({field.description}{default})"
-
-
-def _did_you_mean(name: str, known: set[str]) -> str:
-    close = get_close_matches(name, sorted(known), n=1, cutoff=0.75)
-    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(sorted(known))}"
 
 
 def _message(wrong: list[str]) -> str:

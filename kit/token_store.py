@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(r"vs[dofu]_[A-Za-z0-9_-]{43}", re.ASCII)  # 43 base64
 _COLUMNS: Final = "id, kind, label, stations, subject, created_at, revoked_at"
 _INSERT: Final = f"""INSERT INTO access.token (id, kind, hash, label, stations, subject)
 VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
-_LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  # noqa: S608
+_LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  # noqa: S608  # our own names
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from pydantic import BaseModel
 
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"  # no control characters: PostgreSQL has no NUL in text, and no id any other
 
-_NAMES_SHOWN_MAX: Final = 30  # the largest model has 20 fields
+_NAMES_SHOWN_MAX: Final = 30  # of models and settings alike
 
 
 def mend_of(error: Mapping[str, Any], body: Any) -> str:
     """One of pydantic's errors as a sentence. `body`: the annotation of the request's body, or None."""
     if error["type"] == "extra_forbidden":
         *above, name = error["loc"]
-        return f"there is no field {str(name)[:64]}{_did_you_mean(str(name), _fields_at(body, above[1:]))}"
+        return f"there is no field {str(name)[:64]}{did_you_mean(str(name), _fields_at(body, above[1:]))}"
     if error["type"] == "string_pattern_mismatch":
         pattern = error.get("ctx", {}).get("pattern", "")
         if pattern == PRINTABLE:
@@ -41,7 +41,8 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(argument)
 
 
-def _did_you_mean(name: str, known: set[str]) -> str:
+def did_you_mean(name: str, known: set[str]) -> str:
+    """The end of a sentence that says there is no `name`: the nearest of those there are, or all of them."""
     if close := get_close_matches(name[:64], sorted(known), n=1, cutoff=0.75):
         return f"; did you mean {close[0]}?"
     return f"; there are: {', '.join(sorted(known)[:_NAMES_SHOWN_MAX])}" if known else "; leave it out"

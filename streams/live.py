@@ -12,7 +12,8 @@ from schemas.tariff import MICROS
 from streams.accounts import cost_columns, settled
 from streams.identity import session_id_text
 from streams.kernels.runs import I64, NULL
-from streams.state import LIVE_QUANTITIES, PartitionState
+from streams.state import PartitionState
+from streams.state_columns import LIVE_QUANTITIES
 
 UJ_PER_WH: Final = 3_600_000_000
 _FLAGS_KEPT: Final = 256  # every combination there is

@@ -21,7 +21,8 @@ from streams.kernels.runs import I64, NULL, Runs, distinct, running_max, runs_of
 from streams.lookup import Lookup
 from streams.rating import rate_sessions
 from streams.rows import Rows, arrange
-from streams.state import LIVE_QUANTITIES, PartitionState
+from streams.state import PartitionState
+from streams.state_columns import LIVE_QUANTITIES
 
 CONFLICT_DETAIL = "same identity as a stored reading, other values: the first one stands"
 

@@ -63,11 +63,11 @@ _BY_SEQ: Final = f"""{_IDENTITIES}
   AND seq BETWEEN %(seq_min)s AND %(seq_max)s
   AND ((connector_key, boot, seq) IN (SELECT * FROM unnest(%(key)s::int[], %(boot)s::bigint[], %(seq)s::bigint[])))
   IS TRUE
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _BY_TS: Final = f"""{_IDENTITIES}
   AND ((connector_key, ts) IN (SELECT key, {_MOMENT.format("ms")}
                                FROM unnest(%(key)s::int[], %(ts)s::bigint[]) AS asked (key, ms))) IS TRUE
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 
 _SESSIONS: Final = f"""
 SELECT asked.place - 1, s.* FROM unnest(%s::int[], %s::text[]) WITH ORDINALITY AS asked (key, name, place)

@@ -104,7 +104,7 @@ def merge_windows() -> bytes:
     names = [field.name for field in WINDOW.fields if field.name not in _WINDOW_KEY]
     changes = ", ".join(["revision = w.revision + 1", *(f"{name} = {_merged(name)}" for name in names)])
     return (
-        f"INSERT INTO telemetry.window_1m AS w ({WINDOW.columns}) SELECT {WINDOW.columns} FROM {WINDOW.given} "  # noqa: S608
+        f"INSERT INTO telemetry.window_1m AS w ({WINDOW.columns}) SELECT {WINDOW.columns} FROM {WINDOW.given} "  # noqa: S608  # our own names
         f"ON CONFLICT ({', '.join(_WINDOW_KEY)}) DO UPDATE SET {changes}"
     ).encode()
 
@@ -129,7 +129,7 @@ def merge_sessions() -> bytes:
         [*(f"{name} = excluded.{name}" for name in names), "session_id = coalesce(excluded.session_id, s.session_id)"]
     )
     return (
-        f"INSERT INTO telemetry.session AS s ({SESSION.columns}) SELECT {SESSION.columns} FROM {SESSION.given} "  # noqa: S608
+        f"INSERT INTO telemetry.session AS s ({SESSION.columns}) SELECT {SESSION.columns} FROM {SESSION.given} "  # noqa: S608  # our own names
         f"ON CONFLICT (session_key) DO UPDATE SET {changes}"
     ).encode()
 

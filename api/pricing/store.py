@@ -28,17 +28,17 @@ INSERT INTO pricing.version
     (id, target_kind, target, time_zone, currency, tariff, effective_from, published_at, reason, published_by)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {COLUMNS}
 """  # noqa: S608  # the names above
-_BY_ID: Final = f"SELECT {COLUMNS} FROM pricing.version WHERE id = $1"  # noqa: S608
+_BY_ID: Final = f"SELECT {COLUMNS} FROM pricing.version WHERE id = $1"  # noqa: S608  # our own names
 _LIST: Final = f"""
 SELECT {COLUMNS} FROM pricing.version
 WHERE ($1::text IS NULL OR (target_kind, target) = ($1, $2::text)) AND ($3::bigint IS NULL OR version_key < $3)
 ORDER BY version_key DESC LIMIT $4
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _IN_FORCE: Final = f"""
 SELECT {COLUMNS}
 FROM pricing.version
 WHERE version_key = (SELECT version_key FROM pricing.tariffs_at(ARRAY[$1], ARRAY[$2::bigint]))
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 # Where a version of a less specific target comes and goes while a more specific one is in force, nothing changes.
 _NEXT: Final = """
 WITH target AS (

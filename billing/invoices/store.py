@@ -29,7 +29,7 @@ _CURRENT: Final = f"""
 SELECT {_CDR} FROM billing.cdr AS c
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
 WHERE c.subject_id = $1 AND c.current
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _KIN: Final = """
 SELECT credited.number AS credits, note.number AS credited_by, later.number AS superseded_by
 FROM billing.invoice AS i

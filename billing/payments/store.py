@@ -34,15 +34,15 @@ _COLUMNS: Final = ", ".join(Payment.__struct_fields__)
 _INVOICE: Final = f"""
 SELECT {", ".join(INVOICE_COLUMNS)} FROM billing.invoice WHERE id = $1 AND ($2::text IS NULL OR driver_id = $2)
 """  # noqa: S608  # our own names
-_CREDITS: Final = f"SELECT {', '.join(INVOICE_COLUMNS)} FROM billing.invoice WHERE credits = $1"  # noqa: S608
-_OF_INVOICE: Final = f"SELECT {_COLUMNS} FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt"  # noqa: S608
-_ONE: Final = f"SELECT {_COLUMNS} FROM billing.payment WHERE id = $1"  # noqa: S608
+_CREDITS: Final = f"SELECT {', '.join(INVOICE_COLUMNS)} FROM billing.invoice WHERE credits = $1"  # noqa: S608  # our own names
+_OF_INVOICE: Final = f"SELECT {_COLUMNS} FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt"  # noqa: S608  # our own names
+_ONE: Final = f"SELECT {_COLUMNS} FROM billing.payment WHERE id = $1"  # noqa: S608  # our own names
 _ADD: Final = f"""
 INSERT INTO billing.payment ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _MOVE: Final = f"""
 UPDATE billing.payment SET status = $2, error = $3, changed_at = $4 WHERE id = $1 RETURNING {_COLUMNS}
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 
 
 async def invoice(connection: Transaction, invoice_id: UUID, own: str | None = None) -> Invoice | None:

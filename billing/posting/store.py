@@ -50,7 +50,7 @@ FROM billing.invoice_line WHERE invoice_id = ANY ($1::uuid[]) ORDER BY invoice_i
 _SET_STATUS: Final = f"""
 UPDATE billing.invoice SET status = $2, changes = changes + 1, changed_at = $3 WHERE id = ANY ($1::uuid[])
 RETURNING {_COLUMNS}
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _CANCEL_CDR: Final = "UPDATE billing.cdr SET status = 'cancelled' WHERE subject_id = $1 AND current"
 _ASSIGN: Final = """
 INSERT INTO billing.session_driver AS known (session_id, revision, driver_id, reservation_id, request_id, heard_at)
@@ -69,7 +69,7 @@ UPDATE billing.invoice AS i SET driver_id = a.driver, changes = changes + 1, cha
 FROM unnest($1::uuid[], $2::text[]) AS a (session, driver)
 WHERE i.subject_id = a.session AND i.driver_id IS DISTINCT FROM a.driver
 RETURNING {_COLUMNS}
-"""  # noqa: S608
+"""  # noqa: S608  # our own names
 _ADD_TARIFF: Final = """
 INSERT INTO billing.tariff_version (version, tariff) VALUES ($1, $2) ON CONFLICT DO NOTHING
 """
