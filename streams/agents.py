@@ -8,6 +8,8 @@ to the lanes. Known traps of faust-streaming 0.15.3, and what is done about each
 - Offsets may be committed past a message under way unless there is one agent and acks come in order: both is so.
 - A seek at assignment is overwritten: offsets below the store's `next` are dropped instead.
 - Events of a former assignment may still arrive after a rebalance: an offset beyond `next` makes the lane read again.
+- What is read again after a seek may be dropped, where an event from beyond was just being handed over: the lane seeks
+  anew until what is missing has come, whether or not another event comes.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ from streams.maintenance import maintain_regularly
 from streams.processor import Processor, Worker
 
 IDLE_S: Final = 0.5  # how often a lane without work looks whether time has brought any
-REREAD_S: Final = 5.0  # a seek that has brought nothing after this long was lost in a rebalance: seek again
+REREAD_S: Final = 5.0  # a seek that has brought nothing after this long was lost: seek again
 STREAM_EVENTS_MAX: Final = 64  # handed over and not taken by a lane: 64 frames of 64 kB to 1 MB
 COMMIT_INTERVAL_S: Final = 1.0  # of offsets to Kafka, which are only a hint where to begin
 SESSION_TIMEOUT_S: Final = 10.0  # a worker that is silent for this long is gone
@@ -66,7 +68,8 @@ class Lane:
         self._ready = asyncio.Event()
         self._changed = asyncio.Event()  # something was offered
         self._room = asyncio.Event()
-        self._reread_at_s: float | None = None
+        self._gap: Gap | None = None  # the log is to be read again, and what is missing has not come yet
+        self._reread_at_s = -float("inf")
         self._closed = False
         self._task = asyncio.create_task(self._guarded(), name=f"lane {tp.partition}")
 
@@ -85,10 +88,11 @@ class Lane:
         try:
             offered = self._processor.offer(offset, event.message.value or b"")
         except Gap as gap:
+            self._gap = gap
             await self._reread(gap)
             return
-        self._reread_at_s = None
         if offered:
+            self._gap, self._reread_at_s = None, -float("inf")
             self._events.append((stream, event))
             self._changed.set()
 
@@ -116,6 +120,8 @@ class Lane:
         while not self._closed:  # it is cancelled too, which a library may lose
             self._changed.clear()
             due_s = self._processor.due_in_s(ticks=self._caught_up())
+            if self._gap is not None:
+                await self._reread(self._gap)
             if due_s == 0.0:
                 await self._until_it_works(self._processor.flush)
                 await self._acknowledge()
@@ -170,13 +176,13 @@ class Lane:
     async def _reread(self, gap: Gap) -> None:
         """Have the log read again from where the store is, unless that was asked for a moment ago."""
         now_s = self._worker.clock.monotonic_s()
-        if self._reread_at_s is not None and now_s - self._reread_at_s < REREAD_S:
+        if now_s - self._reread_at_s < REREAD_S:
             return
         self._reread_at_s = now_s
         earliest = (await self._app.consumer.earliest_offsets(self._tp)).get(self._tp, 0)
         if self._closed:
             return
-        if earliest > gap.wanted and not self._processor.waiting:
+        if earliest > self._processor.expected and not self._processor.waiting:
             self._processor.skip_to(earliest)  # deleted before it was read: said loudly, and counted
         wanted = self._processor.expected
         _log.warning("offset_gap", partition=self._tp.partition, wanted=wanted, got=gap.got, earliest=earliest)

@@ -14,6 +14,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.types import TP
 
 from kit.kafka import ensure_topic
 from streams.agents import FaustWorker, KafkaSource
@@ -147,11 +149,26 @@ async def test_a_fenced_worker_lets_go_and_asks_the_group_anew(rig: Rig) -> None
         assert worker.partitions == list(range(PARTITIONS))
 
 
-async def test_offsets_that_kafka_has_ahead_of_the_store_are_read_again(rig: Rig) -> None:
-    """A database restored from a backup: the group's offsets are ahead of it."""
+@pytest.mark.parametrize("lost", [False, True], ids=["at once", "though the first seek is lost"])
+async def test_offsets_that_kafka_has_ahead_of_the_store_are_read_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """A database restored from a backup: the group's offsets are ahead of it. Faust may lose a seek, and drop what is
+    read after it; there is one more event only, so that no other would have it asked for again."""
     await rig.send(4)
     async with rig.worker():
         await rig.all_stored()
+    asked: set[TP] = set()
+    seek = AIOKafkaConsumerThread.seek
+
+    def seek_but_the_first(thread: AIOKafkaConsumerThread, tp: TP, offset: int) -> None:
+        if tp in asked:
+            seek(thread, tp, offset)
+        asked.add(tp)
+
+    if lost:
+        monkeypatch.setattr(AIOKafkaConsumerThread, "seek", seek_but_the_first)
+        monkeypatch.setattr("streams.agents.REREAD_S", 0.5)
     with psycopg.connect(rig.url) as connection:
         for table in ("reading", "window_1m", "session", "ledger_source", "partition_state", "outbox"):
             connection.execute(f"DELETE FROM telemetry.{table}".encode())
@@ -160,3 +177,4 @@ async def test_offsets_that_kafka_has_ahead_of_the_store_are_read_again(rig: Rig
     await rig.send(1)
     async with rig.worker():
         await rig.all_stored()
+    assert bool(asked) is lost
