@@ -14,6 +14,7 @@ import uvloop
 from kit.observability import get_logger, setup_logging
 from kit.settings import Settings
 from kit.tracing import setup_tracing
+from voltstream.memory import collect_seldom
 
 _STDIN: Final = 0
 _THREADS_S_MAX: Final = 5.0  # for threads to end after everything has been closed; they have nothing left to do
@@ -42,6 +43,7 @@ class Life:
     async def wait(self) -> None:
         """Everything is up: until it is to stop. Raises what a vital part died of."""
         self._up = True
+        collect_seldom()
         await self._stopping.wait()
         if self._cause is not None:
             raise self._cause

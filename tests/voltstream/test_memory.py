@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import platform
+import weakref
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -10,6 +13,31 @@ import pytest
 from voltstream import memory
 
 MB = 1_000_000
+
+
+class Knot:
+    """A cycle."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+@pytest.fixture
+def usual_collector() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+def test_what_was_there_when_it_came_up_is_not_looked_at_again_and_cycles_still_go(usual_collector: None) -> None:
+    there = [Knot() for _ in range(1_000)]
+    memory.collect_seldom()
+    assert gc.get_freeze_count() > len(there)
+    lost = weakref.ref(Knot())
+    young: list[list[int]] = [[] for _ in range(memory.YOUNG_MAX * 2)]
+    assert lost() is None
+    assert len(young) > memory.YOUNG_MAX
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
