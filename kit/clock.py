@@ -27,6 +27,9 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Seconds since some fixed moment; never goes back, so durations and deadlines are measured with it."""
 
+    def worked_s(self) -> float:
+        """Seconds of a processor that this thread has had: what work takes, without its waiting for others."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -42,6 +45,10 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Seconds since some fixed moment."""
         return time.monotonic()
+
+    def worked_s(self) -> float:
+        """Seconds of a processor that this thread has had."""
+        return time.thread_time()
 
 
 class ManualClock:
@@ -63,6 +70,10 @@ class ManualClock:
 
     def monotonic_s(self) -> float:
         """Seconds advanced since the clock was made."""
+        return self._monotonic_s
+
+    def worked_s(self) -> float:
+        """The same, as if all of it were work."""
         return self._monotonic_s
 
     def advance(self, seconds: float) -> None:

@@ -6,7 +6,8 @@ from contextlib import aclosing, asynccontextmanager
 from enum import StrEnum
 from typing import Final
 
-from billing.exports.ocpi import Party, write_cdrs
+from billing.exports.ocpi import Party
+from billing.exports.ocpi_file import write_cdrs
 from billing.exports.parquet import ParquetFile
 from billing.exports.store import Output, Snapshot, Wanted, snapshot
 from billing.exports.totals import Totals, totals_of
@@ -84,9 +85,11 @@ async def _chunks(write: Callable[[Output], Awaitable[None]]) -> AsyncGenerator[
     held = bytearray()
 
     async def put(data: bytes) -> None:
-        held.extend(data)
-        if len(held) >= CHUNK_BYTES:
-            await queue.put(bytes(held))
+        if held or len(data) < CHUNK_BYTES:
+            held.extend(data)
+            data = bytes(held) if len(held) >= CHUNK_BYTES else b""
+        if data:
+            await queue.put(data)
             held.clear()
 
     async def run() -> None:

@@ -3,11 +3,12 @@
 Everything of one export is read in one snapshot: its totals are of exactly the documents that it holds.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -15,7 +16,6 @@ from billing.documents import InvoiceKind, InvoiceStatus
 from kit.postgres import Database
 
 EXPORT_S_MAX: Final = 3_600  # of one statement: at 50 k documents/s, 180 M of them
-CURSOR_ROWS: Final = 500  # fetched at once for OCPI: ~2 kB each, as are their CDRs
 
 Output = Callable[[bytes], Awaitable[None]]
 
@@ -72,20 +72,56 @@ _AMOUNTS: Final = ("total_excl_vat", "total_vat", "total_incl_vat", "payable_exc
 
 _FROM: Final = "FROM billing.invoice AS i JOIN billing.cdr AS c ON c.id = i.cdr_id"
 _ORDER: Final = "ORDER BY i.year, i.sequence"
-# Moments and ids come as texts: PostgreSQL writes them faster than they can be read and written here.
-_OCPI: Final = f"""
-SELECT i.number, i.kind, i.currency, i.session_id::text, i.driver_id, i.station_id, i.cdr_id::text, i.reason,
-       i.total_excl_micros, i.total_incl_micros, {_moment("i.issued_at", "MS")} AS issued_at,
-       {_moment("c.started_at", "MS")} AS started_at, {_moment("c.ended_at", "MS")} AS ended_at,
-       ({_epoch_ms("c.ended_at")} - {_epoch_ms("c.started_at")})::bigint AS duration_ms, c.end_reason, c.estimated,
-       c.connector_id, c.energy_uj, c.consumption, c.tariff_version, t.heard_at AS tariff_heard_at,
-       (SELECT json_agg(json_build_array(l.dimension, l.excl_micros, l.incl_micros, l.volume) ORDER BY l.line)
-        FROM billing.invoice_line AS l WHERE l.invoice_id = i.id) AS lines
-FROM billing.invoice AS i
-JOIN billing.cdr AS c ON c.id = i.cdr_id
-LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
-"""  # noqa: S608  # our own names
-_TARIFF: Final = "SELECT tariff FROM billing.tariff_version WHERE version = $1"
+# OCPI's CDRs are put together here, by the column, from what PostgreSQL writes with least work: hence neither to_char
+# nor a sum of the lines, and of what was consumed only the moments, for the rest is in the lines. In this order.
+CDR_COLUMNS: Final[Mapping[str, str]] = {
+    "number": "i.number",
+    "credit": "i.kind = 'credit_note'",
+    "session_id": "i.session_id",
+    "driver_id": "i.driver_id",
+    "station_id": "i.station_id",
+    "currency": "i.currency",
+    "total_excl_micros": "i.total_excl_micros",
+    "total_incl_micros": "i.total_incl_micros",
+    "reason": "i.reason",
+    "issued_at": "i.issued_at",
+    "cdr_id": "i.cdr_id",
+    "connector_id": "c.connector_id",
+    "started_at": "c.started_at",
+    "ended_at": "c.ended_at",
+    "end_reason": "c.end_reason",
+    "estimated": "c.estimated",
+    "energy_uj": "c.energy_uj",
+    "tariff_version": "c.tariff_version",
+    "since": "jsonb_path_query_array(c.consumption, '$[*].since')",  # of the component in line n: the nth
+    "year": "i.year",  # last, with the sequence: where the next round begins is read off the end
+    "sequence": "i.sequence",
+}
+# Of the lines of components only: an adjustment to the least or most price is in a CDR's total, and nowhere else. None
+# is null, so that each has the same length in COPY's binary format.
+LINE_COLUMNS: Final[Mapping[str, str]] = {
+    "year": "i.year",
+    "sequence": "i.sequence",
+    "line": "l.line",
+    "dimension": 'l.dimension::"char"',  # its first letter
+    "volume": "l.volume",
+    "excl_micros": "l.excl_micros",
+    "incl_micros": "l.incl_micros",
+}
+GATHER_S: Final = 0.001  # what PostgreSQL sends comes 8 kB at a time, and taking it costs as much as taking 100 kB
+ROUND_DOCUMENTS: Final = 8_192  # at once: ~1 kB each with the lines, and as much again where they are columns
+QUOTE, DELIMITER = "\x01", "\x02"  # characters that JSON never has: so nothing in it is quoted or escaped
+_BARE_CSV: Final = {"format": "csv", "quote": QUOTE, "escape": QUOTE, "delimiter": DELIMITER}
+
+# A round is some thousand documents of maybe millions: found one by one by keys, whatever the planner thinks of hashing
+# or reading all of a table; compiling such a query takes longer than running it.
+_BY_KEYS: Final = (
+    "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; "
+    "SET LOCAL jit = off; SET LOCAL datestyle = ISO"
+)
+_CDRS: Final = "JOIN billing.cdr AS c ON c.id = i.cdr_id"
+_LINES: Final = "JOIN billing.invoice_line AS l ON l.invoice_id = i.id WHERE l.element IS NOT NULL"
+_TARIFFS: Final = "SELECT version, tariff, heard_at FROM billing.tariff_version WHERE version = ANY ($1::uuid[])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +146,13 @@ _CONDITIONS: Final = {
 }
 
 
+class Round(NamedTuple):
+    """Some documents, each after the one before."""
+
+    documents: bytearray  # CDR_COLUMNS as CSV with QUOTE and DELIMITER, without a header
+    lines: bytearray  # LINE_COLUMNS as COPY's binary format has them
+
+
 class Snapshot:
     """One export's view of the books."""
 
@@ -117,7 +160,8 @@ class Snapshot:
         self._connection = connection
         asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
         places = [_CONDITIONS[name].format(f"${place}") for place, name in enumerate(asked, 1)]
-        self._where = f"WHERE {' AND '.join(places)}" if places else ""
+        self._conditions = " AND ".join(places) or "true"
+        self._where = f"WHERE {self._conditions}"
         self._arguments = list(asked.values())
 
     async def totals(self) -> list[asyncpg.Record]:
@@ -146,32 +190,59 @@ class Snapshot:
             for name, column in COLUMNS.items()
         )
         query = f"SELECT row_to_json(r) FROM (SELECT {columns} {_FROM} {self._where} {_ORDER}) AS r"  # noqa: S608
-        # As CSV whose quote and delimiter are characters that JSON never has: so nothing in it is quoted or escaped.
-        await self._run(query, output, format="csv", quote="\x01", escape="\x01", delimiter="\x02")
+        await self._run(query, output, **_BARE_CSV)
 
-    async def cdr_rows(self) -> AsyncIterator[list[asyncpg.Record]]:
-        """What OCPI CDRs are made of, by a cursor, CURSOR_ROWS at a time."""
-        query = f"{_OCPI} {self._where} {_ORDER}"
-        cursor = await self._connection.cursor(query, *self._arguments, timeout=EXPORT_S_MAX)
-        while rows := await cursor.fetch(CURSOR_ROWS, timeout=EXPORT_S_MAX):
-            yield rows
+    async def rounds(self) -> AsyncGenerator[Round, None]:
+        """What OCPI CDRs are made of, at most ROUND_DOCUMENTS at a time."""
+        await self._connection.execute(_BY_KEYS)
+        year, sequence = (f"${len(self._arguments) + place}" for place in (1, 2))
+        documents = (
+            f"(SELECT * FROM billing.invoice AS i {self._where} AND (i.year, i.sequence) > ({year}, {sequence}) "  # noqa: S608  # the conditions above
+            f"{_ORDER} LIMIT {ROUND_DOCUMENTS}) AS i"
+        )
+        cdrs = f"SELECT {_listed(CDR_COLUMNS)} FROM {documents} {_CDRS} {_ORDER}"
+        lines = f"SELECT {_listed(LINE_COLUMNS)} FROM {documents} {_LINES}"
+        after, count = (0, 0), ROUND_DOCUMENTS
+        while count == ROUND_DOCUMENTS:
+            held, count = await self._taken(cdrs, *after, **_BARE_CSV)
+            if count:
+                yield Round(held, (await self._taken(lines, *after, format="binary"))[0])
+                *_, last_year, last_sequence = held.rsplit(DELIMITER.encode(), 2)
+                after = int(last_year), int(last_sequence)
 
-    async def tariff(self, version: object) -> str:
-        """A tariff's JSON."""
-        tariff: str = await self._connection.fetchval(_TARIFF, version)
-        return tariff
+    async def tariffs(self, versions: Sequence[str]) -> list[asyncpg.Record]:
+        """Tariffs' JSON, by the versions that there are."""
+        rows: list[asyncpg.Record] = await self._connection.fetch(_TARIFFS, versions, timeout=EXPORT_S_MAX)
+        return rows
+
+    async def _taken(self, query: str, *after: int, **how: Any) -> tuple[bytearray, int]:
+        """All that a query gives, and how many rows that is."""
+        held = bytearray()
+
+        async def hold(data: bytes) -> None:
+            held.extend(data)
+
+        said = await self._run(query, hold, *after, **how)
+        return held, int(said.removeprefix("COPY "))
 
     async def _copy(self, select: str, output: Output, **how: Any) -> None:
         await self._run(f"{select} {self._where} {_ORDER}", output, **how)
 
-    async def _run(self, query: str, output: Output, **how: Any) -> None:
+    async def _run(self, query: str, output: Output, *more: int, **how: Any) -> str:
+        """PostgreSQL's word on it: COPY and a number of rows."""
+
+        async def take(data: bytes) -> None:
+            await output(data)
+            await asyncio.sleep(GATHER_S)
+
         try:
-            await self._connection.copy_from_query(
-                query, *self._arguments, output=output, timeout=EXPORT_S_MAX, encoding="utf-8", **how
+            said: str = await self._connection.copy_from_query(
+                query, *self._arguments, *more, output=take, timeout=EXPORT_S_MAX, encoding="utf-8", **how
             )
         except BaseException:
             self._connection.terminate()  # what the server has sent and nobody reads is in the way of all else
             raise
+        return said
 
 
 @asynccontextmanager
@@ -179,6 +250,10 @@ async def snapshot(database: Database, wanted: Wanted) -> AsyncIterator[Snapshot
     """The books as they are at this moment, for as long as the block. Raises Unavailable."""
     async with database.snapshot() as connection:
         yield Snapshot(connection, wanted)
+
+
+def _listed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{column} AS {name}" for name, column in columns.items())
 
 
 def _guarded(name: str, column: str) -> str:
