@@ -95,25 +95,25 @@ def cdrs(documents: Documents, lines: Lines, tariffs: Tariffs, party: Party) -> 
 
 def _parts(lines: Lines, signs: Ints, reserved: Bools) -> dict[str, Pieces]:
     """What the lines sum to, by dimension; of a reservation all are of one kind."""
-    count = len(reserved)
     of_reservation = reserved[lines.document]
-    chosen = {name: (lines.dimension == letter(dimension)) & ~of_reservation for dimension, name in _COSTS.items()}
-    chosen["total_reservation_cost"] = of_reservation
+    of = {name: (lines.dimension == letter(dimension)) & ~of_reservation for dimension, name in _COSTS.items()}
+    of["total_reservation_cost"] = of_reservation
+    excl_micros, incl_micros = signs * lines.excl_micros, signs * lines.incl_micros
     parts: dict[str, Pieces] = {}
-    for name, mask in chosen.items():
-        document = lines.document[mask]
-        if not document.size:
-            continue
-        amounts = (_sums(document, (signs * micros)[mask], count) for micros in (lines.excl_micros, lines.incl_micros))
-        parts[name] = where(np.bincount(document, minlength=count) > 0, _price(*amounts))
+    for name, mask in of.items():
+        if mask.any():
+            document = lines.document[mask]
+            amounts = (_sums(document, micros[mask], len(reserved)) for micros in (excl_micros, incl_micros))
+            parts[name] = where(np.bincount(document, minlength=len(reserved)) > 0, _price(*amounts))
     parked = lines.dimension == letter(Dimension.PARKING_TIME)
-    parked_ms = _sums(lines.document[parked], (signs * lines.volume)[parked], count)
     if parked.any():
+        parked_ms = _sums(lines.document[parked], (signs * lines.volume)[parked], len(reserved))
         parts["total_parking_time"] = where(parked_ms != 0, (decimals(hours(parked_ms)),))
     return parts
 
 
 def _sums(document: Ints, values: Ints, count: int) -> Ints:
+    """By document; bincount would sum floats."""
     sums = np.zeros(count, np.int64)
     np.add.at(sums, document, values)
     return sums

@@ -18,8 +18,8 @@ EXPORTS_MAX: Final = 2  # at once: each holds one of the service's 8 connections
 # Whoever asks one after the other sees an end before its slot is free, and is to be served; seconds, for what is longer
 # under way than that is not about to end.
 WAIT_S: Final = 5
-CHUNKS_MAX: Final = 8  # between the database and a slow reader; ~64 kB each, of Parquet a row group of ~4 MB
-CHUNK_BYTES: Final = 65_536
+CHUNKS_MAX: Final = 8  # between the database and a slow reader; ~100 kB each, of Parquet a row group of ~4 MB
+CHUNK_BYTES: Final = 65_536  # what is shorter waits for more
 
 
 class ExportFormat(StrEnum):
@@ -85,11 +85,12 @@ async def _chunks(write: Callable[[Output], Awaitable[None]]) -> AsyncGenerator[
     held = bytearray()
 
     async def put(data: bytes) -> None:
-        if held or len(data) < CHUNK_BYTES:
-            held.extend(data)
-            data = bytes(held) if len(held) >= CHUNK_BYTES else b""
-        if data:
+        if not held and len(data) >= CHUNK_BYTES:
             await queue.put(data)
+            return
+        held.extend(data)
+        if len(held) >= CHUNK_BYTES:
+            await queue.put(bytes(held))
             held.clear()
 
     async def run() -> None:

@@ -12,7 +12,7 @@ FIGURES = {
     "cost": 1,
     "repricing": 2,
     "invoices": 2,
-    "export": 3,
+    "export": 4,
     "gateway": 2,
     "worker": 1,
     "end_to_end": 1,

@@ -1,0 +1,112 @@
+"""JSON by the column: the texts of many rows are put together at once, row by row, from columns of texts. Pure.
+
+A row's text is a list of pieces that stand side by side. A column of pyarrow may be null in a row: there the member
+whose value it is part of is left out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from billing.rating.price import MICRO_DIGITS
+
+Texts = Any  # a pyarrow.StringArray
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Pieces = Sequence[str | Texts]  # str: the same in every row
+
+_MICROS: Final = pa.decimal128(38, MICRO_DIGITS)
+_MOMENT: Final = pa.timestamp("ms")
+_DATE_CHARS: Final = 10
+_CONTROLS_END: Final = 0x20  # what is below, and these two, cannot stand in a JSON string
+_QUOTE, _BACKSLASH = ord('"'), ord("\\")
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def json_of(value: object) -> str:
+    """One value's."""
+    return _encode(value).decode()
+
+
+def strings(texts: Texts) -> Pieces:
+    """JSON strings of any texts. Hardly ever is there anything to escape among all of them."""
+    held = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    if ((held >= _CONTROLS_END) & (held != _QUOTE) & (held != _BACKSLASH)).all():
+        return ('"', texts, '"')
+    return (pa.array([None if text is None else json_of(text) for text in texts.to_pylist()], pa.string()),)
+
+
+def decimals(micros: Ints) -> Texts:
+    """Millionths as numbers, exact, with all six digits."""
+    words = np.empty((len(micros), 2), np.int64)  # of 128 bits, the low one first
+    words[:, 0] = micros
+    words[:, 1] = micros >> 63  # its sign
+    return pa.Array.from_buffers(_MICROS, len(micros), (None, pa.py_buffer(words))).cast(pa.string())
+
+
+def moments(moments_ms: Ints) -> Pieces:
+    """RFC 3339, UTC, to the millisecond, as strings."""
+    texts = pa.array(moments_ms).cast(_MOMENT).cast(pa.string())
+    dated = pc.binary_replace_slice(texts.view(pa.binary()), _DATE_CHARS, _DATE_CHARS + 1, b"T")
+    return ('"', dated.view(pa.string()), 'Z"')
+
+
+def lists(texts: Texts, starts: Ints) -> Pieces:
+    """JSON arrays; row r has the values from `starts[r]` to before `starts[r + 1]`."""
+    return ("[", pc.binary_join(pa.ListArray.from_arrays(pa.array(starts, pa.int32()), texts), ","), "]")
+
+
+def objects(members: Mapping[str, Pieces]) -> Pieces:
+    """JSON objects. Their first member is in all of them."""
+    pieces: list[str | Texts] = []
+    for place, (name, value) in enumerate(members.items()):
+        member = (f'{"," if place else "{"}"{name}":', *value)
+        optional = any(not isinstance(piece, str) and piece.null_count for piece in value)
+        pieces += [pc.fill_null(joined(member), "")] if optional else member
+    return (*pieces, "}")
+
+
+def where(mask: Bools, pieces: Pieces) -> Pieces:
+    """The same there, null elsewhere."""
+    return (pc.if_else(pa.array(mask), joined(pieces), pa.scalar(None, pa.string())),)
+
+
+def either(mask: Bools, there: str, elsewhere: str) -> Texts:
+    """The one or the other."""
+    return pc.if_else(pa.array(mask), there, elsewhere)
+
+
+def joined(pieces: Iterable[str | Texts]) -> Texts:
+    """One text a row; null where one of the pieces is."""
+    fewer: list[str | Texts] = []
+    for piece in pieces:
+        if isinstance(piece, str) and fewer and isinstance(fewer[-1], str):
+            fewer[-1] += piece  # each piece costs time in each row
+        else:
+            fewer.append(piece)
+    return pc.binary_join_element_wise(*fewer, "", null_handling="emit_null")
+
+
+def dense(pieces: Pieces) -> Pieces:
+    """The same in as few pieces as can be; what is in a dictionary stays there."""
+    groups = groupby(pieces, lambda piece: isinstance(piece, pa.DictionaryArray))
+    return [piece for apart, group in groups for piece in (group if apart else [joined(group)])]
+
+
+def written(pieces: Pieces, start: int, count: int) -> bytes:
+    """Some of the rows on end."""
+    some = [piece if isinstance(piece, str) else _plain(piece.slice(start, count)) for piece in pieces]
+    rows = joined(some)
+    _, ends, data = rows.buffers()
+    text: bytes = data.slice(0, np.frombuffer(ends, np.int32)[len(rows)]).to_pybytes()
+    return text
+
+
+def _plain(piece: Texts) -> Texts:
+    return piece.dictionary_decode() if isinstance(piece, pa.DictionaryArray) else piece

@@ -1,0 +1,103 @@
+"""A file of OCPI CDRs: while the store reads a round of documents, the one before it is put together and written."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, TypeVar
+
+import pyarrow as pa
+
+from billing.exports.json_columns import Pieces, dense, json_of, written
+from billing.exports.ocpi import Party, Tariffs, cdrs
+from billing.exports.rounds import Documents, lines_of
+from billing.exports.store import Output, Snapshot
+from kit.clock import format_rfc3339
+
+T = TypeVar("T")
+
+TARIFFS_MAX: Final = 1_000  # remembered while an export runs, ~2 kB each; and those of one more round
+PART_BYTES: Final = 262_144  # put out at once, if all have the round's longest tariff: fits a core's cache
+CDR_BYTES: Final = 1_024  # of one without its tariff, about
+
+
+class _Tariff(NamedTuple):
+    """As CDRs list it, JSON."""
+
+    id: str
+    document: str
+
+
+class _Batch(NamedTuple):
+    """A round with its tariffs."""
+
+    documents: Documents
+    lines: bytearray  # as they were read
+    tariffs: Tariffs
+    tariff_chars_max: int
+
+
+async def write_cdrs(books: Snapshot, party: Party, output: Output) -> None:
+    """A JSON array of CDRs, in the order of the documents' numbers, each in a line of its own."""
+    before = b"["
+    async with aclosing(_ahead(_read(books, party))) as batches:
+        async for batch in batches:
+            pieces = await asyncio.to_thread(_rows, batch, party)
+            count = max(PART_BYTES // (CDR_BYTES + batch.tariff_chars_max), 1)
+            for start in range(0, batch.documents.count, count):
+                part = written(pieces, start, count)
+                await output(before + part[1:] if before else part)
+                before = b""
+    await output(b"[]\n" if before else b"\n]\n")
+
+
+def _rows(batch: _Batch, party: Party) -> Pieces:
+    lines = lines_of(batch.documents, batch.lines)
+    return dense((",\n", *cdrs(batch.documents, lines, batch.tariffs, party)))
+
+
+async def _read(books: Snapshot, party: Party) -> AsyncGenerator[_Batch, None]:
+    known: dict[str, _Tariff] = {}
+    async with aclosing(books.rounds()) as rounds:
+        async for round_ in rounds:
+            documents = await asyncio.to_thread(Documents, round_.documents)
+            versions = documents.texts("tariff_version").dictionary_encode()
+            if len(known) > TARIFFS_MAX:
+                known.clear()
+            if new := [version for version in versions.dictionary.to_pylist() if version not in known]:
+                known |= await asyncio.to_thread(_tariffs, await books.tariffs(new), party)
+            tariffs = [known[version] for version in versions.dictionary.to_pylist()]
+            longest = max((len(tariff.document) for tariff in tariffs), default=0)
+            yield _Batch(documents, round_.lines, _of_documents(tariffs, versions.indices), longest)
+
+
+async def _ahead(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """The same; while one is worked on, the next is got."""
+    following = asyncio.ensure_future(anext(items, None))
+    try:
+        while (item := await following) is not None:
+            following = asyncio.ensure_future(anext(items, None))
+            yield item
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await items.aclose()
+
+
+def _of_documents(tariffs: list[_Tariff], places: Any) -> Tariffs:
+    """`places`: of each document's tariff, null where it has none."""
+    ids = pa.array([tariff.id for tariff in tariffs], pa.string())
+    documents = pa.array([*(tariff.document for tariff in tariffs), ""])
+    return Tariffs(ids.take(places), pa.DictionaryArray.from_arrays(places.fill_null(len(tariffs)), documents))
+
+
+def _tariffs(rows: Iterable[Mapping[str, Any]], party: Party) -> dict[str, _Tariff]:
+    """By version: as they were published; what OCPI requires and they had not is filled in."""
+    tariffs: dict[str, _Tariff] = {}
+    for row in rows:
+        published = json.loads(row["tariff"], parse_float=Decimal)
+        id_ = str(published.get("id") or row["version"])
+        filled = {**party._asdict(), "id": id_, "last_updated": format_rfc3339(row["heard_at"])}
+        tariffs[str(row["version"])] = _Tariff(json_of(id_), json_of({**filled, **published, "id": id_}))
+    return tariffs

@@ -1,0 +1,112 @@
+"""Laws of CDRs that are put together by the column: they say what the definition says, document by document."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from billing.exports import json_columns, ocpi_file
+from billing.exports import store as exports_store
+from billing.exports.ocpi import Party
+from billing.exports.periods import hours
+from billing.exports.service import ExportFormat, ExportService
+from billing.exports.store import Wanted
+from kit.clock import format_rfc3339, to_ms
+from kit.postgres import open_database
+from tests.billing.books import ROLE, Books
+from tests.billing.exports import cdr_oracle
+from tests.billing.exports.cdr_oracle import expected, read, unordered
+from tests.billing.exports.conftest import EXPORT, Office, fill
+from tests.billing.exports.strategies import ODD, Document, documents, store
+from tests.billing.making import reservation, session
+
+PARTY = Party("DE", "MUL")
+_int64s = st.integers(-(2**63), 2**63 - 1) | st.integers(-(10**7), 10**7)
+
+
+async def exported(url: str) -> bytes:
+    database = await open_database(url, name="export", role=ROLE, connections_max=1)
+    try:
+        async with ExportService(database, PARTY).export(Wanted(), ExportFormat.OCPI) as export:
+            return b"".join([chunk async for chunk in export.chunks])
+    finally:
+        await database.close()
+
+
+def test_any_documents_are_the_cdrs_that_the_definition_gives(
+    billing_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(documents(), st.sampled_from([1, 3, 8_192]), st.sampled_from([1, 4_000, 262_144]))
+    def check(stored: list[Document], round_documents: int, part_bytes: int) -> None:
+        monkeypatch.setattr(exports_store, "ROUND_DOCUMENTS", round_documents)
+        monkeypatch.setattr(ocpi_file, "PART_BYTES", part_bytes)
+        store(billing_url, stored)
+        cdrs = read(asyncio.run(exported(billing_url)))
+        assert unordered(cdrs) == unordered(expected(billing_url, PARTY))
+        assert len(cdrs) == len(stored)
+
+    check()
+
+
+async def test_what_is_served_is_what_the_definition_gives(office: Office) -> None:
+    await fill(office.books, 40)
+    await office.books.hear(reservation("R-1"), reservation("R-2", minutes=90), session(energy_mwh=0, time_ms=0))
+    body = (await office.ask(EXPORT, format="ocpi")).content
+    assert read(body) == expected(office.books.url, PARTY)
+    assert body.count(b"\n") == len(office.books.documents()) + 2  # by which progress is told
+
+
+async def test_the_lines_of_components_are_what_was_consumed_in_its_order(books: Books) -> None:
+    """So the export need not read volumes twice."""
+    await fill(books)
+    await books.hear(reservation("R-1"))
+    rows = books.rows(cdr_oracle.DOCUMENTS)
+    for row in rows:
+        sign = -1 if row["kind"] == "credit_note" else 1
+        lines = [line for line in row["lines"] if line["element"] is not None]
+        assert [line["line"] for line in lines] == list(range(1, len(lines) + 1))
+        assert [(line["element"], line["dimension"], sign * line["volume"]) for line in lines] == [
+            (used["element"], used["dimension"], used["volume"]) for used in row["consumption"]
+        ]
+    assert {row["kind"] for row in rows} == {"invoice", "credit_note"}
+
+
+async def test_lines_of_nothing_consumed_are_refused_and_told(books: Books) -> None:
+    await books.hear(session())
+    books.rows("UPDATE billing.cdr SET consumption = '[]' RETURNING 1")
+    (document,) = books.documents()
+    with pytest.raises(ValueError, match=document["number"]):
+        await exported(books.url)
+
+
+@given(st.lists(_int64s))
+def test_decimals_are_exact(micros: list[int]) -> None:
+    texts = json_columns.decimals(np.array(micros, np.int64)).to_pylist()
+    assert [Decimal(text) for text in texts] == [micro * cdr_oracle.MILLIONTH for micro in micros]
+    assert all(len(text.rpartition(".")[2]) == 6 for text in texts)
+
+
+@given(st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 10**6)))
+def test_hours_are_rounded_half_up_whatever_there_is_of_them(durations_ms: list[int]) -> None:
+    millionths = hours(np.array(durations_ms, np.int64)).tolist()
+    assert [micros * cdr_oracle.MILLIONTH for micros in millionths] == [cdr_oracle.hours(ms) for ms in durations_ms]
+
+
+@given(st.lists(st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC))))  # noqa: DTZ001  # they are given one
+def test_moments_are_as_everywhere(moments: list[datetime]) -> None:
+    told = json_columns.joined(json_columns.moments(np.array([to_ms(one) for one in moments], np.int64)))
+    assert told.to_pylist() == [f'"{format_rfc3339(one)}"' for one in moments]
+
+
+@given(st.lists(st.none() | st.sampled_from(ODD) | st.text(st.characters(exclude_categories=["Cs"]))))
+def test_strings_are_read_as_they_were(texts: Sequence[str | None]) -> None:
+    told = json_columns.joined(json_columns.strings(pa.array(texts, pa.string()))).to_pylist()
+    assert [None if text is None else json.loads(text) for text in told] == list(texts)
