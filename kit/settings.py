@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     # Fixed at the first migration and stored in the database. 1,024: a worker process serves many partitions, and
     # no fleet that one PostgreSQL can store needs more.
-    partitions: int = Field(4, ge=1, le=1_024, description="partitions of the telemetry log, fixed once migrated")
+    partitions: int = Field(4, ge=1, le=1_024, description="partitions of the log, fixed once migrated; embedded: 2")
 
     # One group commit waits this long for company: at 3,000 requests/s, 5 ms makes frames of 15.
     linger_ms: int = Field(5, ge=0, le=1_000, description="how long a single reading waits for others")

@@ -18,14 +18,18 @@ from billing.composition import MIGRATIONS as BILLING
 from kit.dead_letters import GRANT as EVENTS_GRANT
 from kit.dead_letters import MIGRATIONS as EVENTS
 from kit.embedded_postgres import EmbeddedPostgres, running_url
+from kit.errors import ConfigError
 from kit.migrations import Migrations, MigrationStatus, migrate, status
-from kit.postgres import Grant, ensure_roles
+from kit.postgres import Grant, connect_sync, ensure_roles, outages
 from kit.settings import Settings
 from streams.storage import MIGRATIONS as TELEMETRY
-from streams.storage import WRITER_ROLE, prepare
+from streams.storage import WRITER_ROLE, prepare, stored_partitions
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "migrations")
 ACCESS_ROLE: Final = "voltstream_access"
+# Of the embedded database's platform. They share one interpreter: while one commits, the other computes. More of them make smaller flushes, of which
+# each costs ~10 ms, and wait for each other.
+EMBEDDED_PARTITIONS: Final = 2
 SOURCES: Final = (ACCESS, EVENTS, TELEMETRY, PRICING, CHARGING, BILLING)
 
 
@@ -41,6 +45,21 @@ def bring_up_to_date(url: str, partitions: int) -> list[str]:
     ensure_roles(url, [QUERIES_GRANT, PRICING_GRANT, CHARGING_GRANT, BILLING_GRANT])
     grant_readers(url, [WRITER_ROLE])  # workers ask which tariff is in force as a session opens
     return applied
+
+
+def with_partitions(settings: Settings, url: str) -> Settings:
+    """With the number of partitions that the database was prepared for, where another one is not set.
+
+    Blocks. Raises Unavailable.
+    """
+    if "partitions" in settings.model_fields_set:
+        return settings
+    with connect_sync(url, name="voltstream partitions", autocommit=True) as connection, outages():
+        try:
+            partitions = stored_partitions(connection)
+        except ConfigError:  # it is new
+            partitions = settings.partitions if settings.database_url else EMBEDDED_PARTITIONS
+    return settings.model_copy(update={"partitions": partitions})
 
 
 def statuses(url: str) -> list[MigrationStatus]:

@@ -33,7 +33,8 @@ async def examine(settings: Settings, clock: Clock) -> list[Check]:
     if not settings.database_url:
         checks.append(await asyncio.to_thread(_data_dir, settings, url is not None))
     if url and "postgresql" in well:
-        checks += await asyncio.to_thread(_tables, url, settings.partitions)
+        wanted = "partitions" in settings.model_fields_set or settings.distributed_log
+        checks += await asyncio.to_thread(_tables, url, settings.partitions if wanted else None)
     if "kafka" in well:
         checks.append(await _topic(settings))
     return checks
@@ -57,7 +58,7 @@ def _data_dir(settings: Settings, running: bool) -> Check:
     return Check("data folder", True, f"{settings.data_dir}: {state}")
 
 
-def _tables(url: str, partitions: int) -> list[Check]:
+def _tables(url: str, partitions: int | None) -> list[Check]:
     try:
         missing = [migration.id for migration in statuses(url) if not migration.applied]
         if missing:
@@ -69,7 +70,7 @@ def _tables(url: str, partitions: int) -> list[Check]:
     except KitError as error:
         return [Check("migrations", False, mask_secrets(str(error)), _MIGRATE)]
     try:
-        check_partitions(stored, partitions)
+        check_partitions(stored, partitions or stored)
     except ConfigError as error:
         return [*checks, Check("partitions", False, str(error), f"set VOLTSTREAM_PARTITIONS={stored}")]
     return [*checks, Check("partitions", True, str(stored))]

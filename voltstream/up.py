@@ -21,7 +21,7 @@ from kit.outbox import RelayMetrics
 from kit.settings import Settings
 from voltstream.business import open_business
 from voltstream.children import READY_S_MAX, Child, environment_of
-from voltstream.database import bring_up_to_date, owned_database
+from voltstream.database import bring_up_to_date, owned_database, with_partitions
 from voltstream.dead_letters import open_dead_letters
 from voltstream.errors import ChildFailed
 from voltstream.fleet import drive
@@ -63,6 +63,7 @@ async def run_up(settings: Settings, options: UpOptions, life: Life, announce: C
     web = Web("voltstream", clock)
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(owned_database(settings))
+        settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
         tokens = await working_tokens(settings, store)

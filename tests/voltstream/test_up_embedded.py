@@ -92,11 +92,18 @@ def test_what_cannot_be_started_is_one_clear_line(data_dir: Path) -> None:
         ]
     refused = voltstream("up", "--json", "--data-dir", str(data_dir), partitions="8", port="0")
     assert refused.returncode == 2
-    assert "set VOLTSTREAM_PARTITIONS=4" in refused.stderr
+    assert "set VOLTSTREAM_PARTITIONS=2" in refused.stderr
     # Nothing of that has hindered it.
     ended = voltstream("up", "--json", "--port", "0", "--for", "10ms", "--data-dir", str(data_dir))
     assert ended.returncode == 0
     assert set(json.loads(ended.stdout)) == {"api", "device_token", "operator_token"}
+
+
+def test_a_data_folder_keeps_the_number_of_partitions_it_was_made_with(data_dir: Path) -> None:
+    made = voltstream("up", "--json", "--for", "10ms", "--data-dir", str(data_dir), partitions="3", port="0")
+    assert made.returncode == 0, made.stderr
+    with up(data_dir, "--no-simulator") as platform:
+        assert len(platform.get("/api/v1/telemetry/ledger")["partitions"]) == 3
 
 
 def test_tools_beside_it_use_its_database(data_dir: Path) -> None:

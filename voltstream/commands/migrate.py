@@ -1,7 +1,7 @@
 """`voltstream migrate`."""
 
 from kit.settings import load_settings
-from voltstream.database import any_database, bring_up_to_date, statuses
+from voltstream.database import any_database, bring_up_to_date, statuses, with_partitions
 from voltstream.options import AsJson, Check, DataDir, checked
 from voltstream.output import print_json, print_line
 
@@ -12,7 +12,7 @@ def migrate(data_dir: DataDir = None, check: Check = False, as_json: AsJson = Fa
     if check:
         checked(settings, as_json)
     with any_database(settings) as url:
-        applied = bring_up_to_date(url, settings.partitions)
+        applied = bring_up_to_date(url, with_partitions(settings, url).partitions)
         there = [migration.id for migration in statuses(url) if migration.applied]
     if as_json:
         print_json({"applied": applied, "there": there})
