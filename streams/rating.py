@@ -27,10 +27,12 @@ OPENING: Final = (Status.CHARGING, Status.SUSPENDED_EV, Status.SUSPENDED_EVSE)
 OCCUPYING: Final = (*OPENING, Status.PREPARING, Status.FINISHING)
 FREEING: Final = (Status.AVAILABLE, Status.RESERVED, Status.UNAVAILABLE)
 
-# Rows of running sessions written in one step, beside those that open or close: at ~20 us a row, 5 ms, where a small
-# flush takes ~30. At 5 to 10 steps a second 2,500 sessions are all written within 1 to 2 s. The others wait for a later
-# step; the live view is always current, and what a crash needs is in the state.
+# Rows of running sessions are written at ~20 us each, beside those that open or close: so many in a step that all are
+# written anew within RUNNING_AGE_MS, but at most 5 ms of them, and at least what nobody notices. The others wait for a
+# later step; the live view is always current, and what a crash needs is in the state.
+RUNNING_AGE_MS: Final = 5_000
 RUNNING_ROWS_MAX: Final = 250
+RUNNING_ROWS_MIN: Final = 25
 # Between two words on a running session's cost in events: 10,000 sessions are 1,000 of 350 B a second. The live view
 # has every change.
 COST_NEWS_MS: Final = 10_000
@@ -73,7 +75,7 @@ def rate_sessions(
     dirty |= _time_out(state, members, figures, clock_ms - params.session_timeout_ms)
     dirty |= {key for key, past in members.closed.items() if past.last_ms > past.end_ms} | set(members.reopened)
     rate_again(state, rows, members, figures, Again(dirty, pinned), lookup, params.power_max_mw)
-    return _effects(state, rows, members, figures, names)
+    return _effects(state, rows, members, figures, names, _running_rows(state, clock_ms))
 
 
 def _signals(rows: Rows, silence: Bools) -> Signals:
@@ -235,17 +237,24 @@ def _time_out(state: PartitionState, members: Membership, figures: dict[int, Fig
     return {key for key, slot in zip(keys, slots.tolist(), strict=True) if state.dirty[slot]}
 
 
+def _running_rows(state: PartitionState, clock_ms: int) -> int:
+    """How many rows of running sessions this step writes at most."""
+    since_ms, state.rows_written_ms = clock_ms - state.rows_written_ms, clock_ms
+    due = int(np.count_nonzero(state.open_key[: state.slots])) * since_ms // RUNNING_AGE_MS
+    return min(max(due, RUNNING_ROWS_MIN), RUNNING_ROWS_MAX)
+
+
 def _effects(
-    state: PartitionState, rows: Rows, members: Membership, figures: dict[int, Figures], names: list[str]
+    state: PartitionState, rows: Rows, members: Membership, figures: dict[int, Figures], names: list[str], most: int
 ) -> SessionEffects:
-    """The rows to write: all that opened, closed or changed after it, and as many running ones as the bound allows."""
+    """The rows to write: all that opened, closed or changed after it, and `most` running ones."""
     running = distinct(rows.slot[(members.key != NULL) & ~members.late], state.slots)
     queue = np.concatenate([state.stale, running[~np.isin(running, state.stale)]])
     queue = queue[state.open_key[queue] != 0]
     pressing = np.isin(queue, [*members.opened.values(), *members.reopened.values()])
     waiting = queue[~pressing]
-    state.stale = waiting[RUNNING_ROWS_MAX:]
-    written = np.concatenate([queue[pressing], waiting[:RUNNING_ROWS_MAX]])
+    state.stale = waiting[most:]
+    written = np.concatenate([queue[pressing], waiting[:most]])
 
     open_rows = state.accounts(written)
     columns = _open_columns(state, written, open_rows)

@@ -74,6 +74,7 @@ class PartitionState:
         self.stale: I64 = np.empty(0, np.int64)  # slots whose open session is ahead of its row, longest waiting first
         self.sources: dict[str, Source] = {}
         self.sessions_made = 0
+        self.rows_written_ms = 0  # when a step last wrote rows of running sessions, by arrival; not in the binary form
         self.tariffs = Tariffs()  # compiled; not part of the binary form, for pricing has them
         self.tariffs_known = False  # whether those of all open sessions are compiled, which loading leaves to a step
         self.tariffs_max = 0  # beyond so many, those without an open session are forgotten; known with `tariffs_known`

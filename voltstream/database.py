@@ -27,8 +27,8 @@ from streams.storage import WRITER_ROLE, prepare, stored_partitions
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "migrations")
 ACCESS_ROLE: Final = "voltstream_access"
-# Of the embedded database's platform. They share one interpreter: while one commits, the other computes. More of them make smaller flushes, of which
-# each costs ~10 ms, and wait for each other.
+# Of the embedded database's platform. They share one interpreter: while one commits, the other computes. More of them
+# make smaller flushes, of which each costs ~10 ms, and wait for each other.
 EMBEDDED_PARTITIONS: Final = 2
 SOURCES: Final = (ACCESS, EVENTS, TELEMETRY, PRICING, CHARGING, BILLING)
 

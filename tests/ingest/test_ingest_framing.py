@@ -44,6 +44,7 @@ class ScriptedLog:
         if outcome == "at once":
             self.durable.append(record)
             return
+        await asyncio.sleep(0)  # what it took it waits for, if only for a turn
         await self.gate.wait()
         if outcome == "lost":
             raise Unavailable("no confirm in time")
@@ -182,6 +183,40 @@ async def test_many_requests_share_one_frame_a_partition() -> None:
     await framer.close()
     (header,) = headers_of(log.durable)[partition_of("A", PARTITIONS)]
     assert (header.items, header.traceparent, header.correlation_id) == (100, context.traceparent, "corr-1")
+
+
+async def test_what_comes_while_a_frame_is_under_way_shares_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.framing.COMPANY_S_MAX", 600.0)
+    log = ScriptedLog()
+    framer = framer_on(log)
+    framer.start()
+    first = asyncio.create_task(framer.submit(readings(["A"]), RequestContext("t")))
+    await eventually(lambda: len(log.taken) == 1)
+    others = []
+    for at in range(1, 9):
+        others.append(asyncio.create_task(framer.submit(readings(["A"], at), RequestContext("t"))))
+        await asyncio.sleep(0)
+    log.gate.set()
+    await asyncio.gather(first, *others)
+    await framer.close()
+    assert [header.items for header in headers_of(log.durable)[partition_of("A", PARTITIONS)]] == [1, 8]
+
+
+@pytest.mark.parametrize("reason", ["time", "a full flush"])
+async def test_nobody_waits_for_company_for_ever(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    monkeypatch.setattr("ingest.framing.COMPANY_S_MAX", 0.0 if reason == "time" else 600.0)
+    monkeypatch.setattr("ingest.framing.FRAME_ITEMS_USUAL", 10)
+    log = ScriptedLog()
+    framer = framer_on(log)
+    framer.start()
+    size = 10 * PARTITIONS if reason == "a full flush" else 1
+    tasks = [asyncio.create_task(framer.submit(readings(["A"]), RequestContext("t")))]
+    await eventually(lambda: len(log.taken) == 1)
+    tasks.append(asyncio.create_task(framer.submit(readings(["A"] * size, 1), RequestContext("t"))))
+    await eventually(lambda: len(log.taken) > 1)
+    log.gate.set()
+    await asyncio.gather(*tasks)
+    await framer.close()
 
 
 async def test_a_large_request_is_split_and_answered_after_its_last_frame() -> None:
