@@ -338,6 +338,23 @@ def test_windows_are_what_the_stored_readings_say(arrived: list[Reading], cuts: 
     assert set(WINDOW_COLUMNS) == set(next(iter(store.windows.values()))) if store.windows else True
 
 
+def test_the_windows_of_a_minute_are_told_in_several_steps_each_once() -> None:
+    blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS)) | {"status": 0, "session_event": 0}
+    arrived = [
+        blank | {"station_id": f"S{n}", "connector_id": 1, "ts_ms": ts_ms, "received_ms": ts_ms}
+        for ts_ms in (BASE_MS, BASE_MS + WINDOW_MS + PARAMS.lateness_ms)
+        for n in range(1_000)
+    ]
+    store, state, told = MemoryStore(), PartitionState.fresh(0), []
+    frames = frames_of(arrived, [])
+    for part in ([frames[0]], [frames[1]], [], [], []):
+        effects = step(state, part, BASE_MS + WINDOW_MS + PARAMS.lateness_ms, AsLookup(store), PARAMS)
+        store.apply(effects)
+        told.append(len(effects.emit["bucket_ms"]))
+    assert told == [0, 400, 400, 200, 0]
+    assert store.emitted == {(key, BASE_MS) for key in store.keys.values()}
+
+
 @pytest.mark.parametrize("connectors", [1, 700])
 def test_a_state_body_of_another_format_is_refused(connectors: int) -> None:
     state = PartitionState.fresh(0)
