@@ -58,7 +58,8 @@ def with_partitions(settings: Settings, url: str) -> Settings:
         try:
             partitions = stored_partitions(connection)
         except ConfigError:  # it is new
-            partitions = settings.partitions if settings.database_url else EMBEDDED_PARTITIONS
+            alone = not (settings.database_url or settings.distributed_log)
+            partitions = EMBEDDED_PARTITIONS if alone else settings.partitions
     return settings.model_copy(update={"partitions": partitions})
 
 
