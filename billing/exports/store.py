@@ -13,11 +13,9 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from billing.documents import InvoiceKind, InvoiceStatus
-from kit.postgres import Database
+from kit.postgres import COPY_GATHER_S, Database
 
 EXPORT_S_MAX: Final = 3_600  # of one statement: at 50 k documents/s, 180 M of them
-# PostgreSQL sends 8 kB at a time, and taking them costs ~50 us, as does taking the ~60 kB that it sends within this.
-GATHER_S: Final = 0.001
 ROUND_DOCUMENTS: Final = 8_192  # at once, for OCPI: ~1 kB each with the lines, ~10 kB each while they become JSON
 
 Output = Callable[[bytes], Awaitable[None]]
@@ -227,7 +225,7 @@ class Snapshot:
 
         async def take(data: bytes) -> None:
             await output(data)
-            await asyncio.sleep(GATHER_S)
+            await asyncio.sleep(COPY_GATHER_S)
 
         try:
             said: str = await self._connection.copy_from_query(
