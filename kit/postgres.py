@@ -21,8 +21,8 @@ _CONNECT_S: Final = 5  # a server that does not take a connection within this do
 _QUERY_S: Final = 30.0  # a service's query that runs longer would only keep its connection from others
 _POOL_MAX: Final = 8  # connections of one service: 8 services stay within PostgreSQL's default of 100
 
-# Between two pieces of a COPY that is read: PostgreSQL sends 8 kB at a time, and taking them costs ~50 us, as does taking
-# the ~60 kB that it sends within this.
+# Between two pieces of a COPY that is read: PostgreSQL sends 8 kB at a time, and taking them costs ~50 us, as does
+# taking the ~60 kB that it sends within this.
 COPY_GATHER_S: Final = 0.001
 
 # What both drivers raise when the server went away, is starting, stopping or full. Class 08: connection; 53: resources;
