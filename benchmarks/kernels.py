@@ -34,7 +34,7 @@ class EmptyStore:
         self._keys += len(connectors)
         return list(range(self._keys - len(connectors) + 1, self._keys + 1))
 
-    def identities(self, connector_key, boot, seq, ts_ms) -> StoredIdentity:  # type: ignore[no-untyped-def]
+    def identities(self, connector_key, boot, seq, ts_ms) -> StoredIdentity:  # type: ignore[no-untyped-def]  # Lookup's
         """None."""
         nothing = np.empty(0, np.int64)
         return StoredIdentity(nothing.astype(np.int32), nothing, nothing, nothing, nothing.astype(np.int32))

@@ -232,8 +232,8 @@ class FaustWorker:
         app = make_app(self._source)
         app.agent(app.topic(self._source.topic, **_RAW), concurrency=1)(self._dispatch)
         # Faust's stubs want a receiver that takes anything by position.
-        app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
-        app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
+        app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]  # as above
+        app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]  # as above
         self._app = app
         waiting = [loop.create_task(self._stopping.wait()), failed]
         started_s = self._worker.clock.monotonic_s()

@@ -5,7 +5,7 @@ changed row is published (its revision) depends on the flush.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -26,8 +26,8 @@ from streams.state_columns import LIVE_QUANTITIES
 
 # Windows told of in one step, each ~40 us with its event: at the end of a minute all connectors' are due at once, which
 # would be a pause of a second for 20,000. The others follow in the next steps, an eighth at a time where they are many.
-EMITTED_MIN = 400
-EMITTED_SHARE = 8
+_EMITTED_MIN: Final = 400
+_EMITTED_SHARE: Final = 8
 CONFLICT_DETAIL = "same identity as a stored reading, other values: the first one stands"
 
 
@@ -152,7 +152,7 @@ def _due_windows(state: PartitionState, added: dict[str, I64], now_ms: int, para
     due = (newest_ms != NULL) & (end_ms <= np.maximum(newest_ms, 0) - params.lateness_ms)
     due |= end_ms + params.wall_cap_ms <= now_ms
     first = np.flatnonzero(due)
-    due[first[max(EMITTED_MIN, len(first) // EMITTED_SHARE) :]] = False
+    due[first[max(_EMITTED_MIN, len(first) // _EMITTED_SHARE) :]] = False
     state.pending = pending[~due]
     return {"connector_key": state.connector_key[slot[due]], "bucket_ms": bucket_ms[due]}
 

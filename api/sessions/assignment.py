@@ -30,11 +30,16 @@ class Assignment:
 
     async def started(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionStarted]]]) -> None:
         """session.started.v1, of different sessions."""
-        await self._hear(connection, [(_started(one.event.payload), one.told) for one in batch])
+        news = [(one.event.payload, one.told) for one in batch]
+        await self._hear(connection, [(_heard(said, _moment(said.started_at), None, 0), told) for said, told in news])
 
     async def completed(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionCompleted]]]) -> None:
-        """session.completed.v1, of different sessions."""
-        await self._hear(connection, [(_completed(one.event.payload), one.told) for one in batch])
+        """session.completed.v1, of different sessions. What they say of the start may have moved with late readings:
+        their started decides."""
+        news = [(one.event.payload, one.told) for one in batch]
+        await self._hear(
+            connection, [(_heard(said, None, _moment(said.ended_at), said.revision), told) for said, told in news]
+        )
 
     async def _hear(self, connection: Transaction, news: Sequence[tuple[Heard, Told]]) -> None:
         heard = [one for one, _ in news]
@@ -47,31 +52,11 @@ class Assignment:
         await insert_async(connection, SCHEMA, _news(claims, numbers, self._clock.now(), told))
 
 
-def _started(said: SessionStarted) -> Heard:
-    return Heard(
-        id=said.id,
-        station_id=said.station_id,
-        connector_id=said.connector_id,
-        name=said.session_id,
-        started_at=_moment(said.started_at),
-        ended_at=None,
-        revision=0,
-        names=named_request(said.session_id),
-    )
-
-
-def _completed(said: SessionCompleted) -> Heard:
-    """What it says of the start may have moved with late readings: its started decides."""
-    return Heard(
-        id=said.id,
-        station_id=said.station_id,
-        connector_id=said.connector_id,
-        name=said.session_id,
-        started_at=None,
-        ended_at=_moment(said.ended_at),
-        revision=said.revision,
-        names=named_request(said.session_id),
-    )
+def _heard(
+    said: SessionStarted | SessionCompleted, started_at: datetime | None, ended_at: datetime | None, revision: int
+) -> Heard:
+    place = (said.station_id, said.connector_id)
+    return Heard(said.id, *place, said.session_id, started_at, ended_at, revision, named_request(said.session_id))
 
 
 def named_request(name: str | None) -> UUID | None:

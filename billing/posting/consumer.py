@@ -69,7 +69,7 @@ async def subscribe(bus: Bus, reader: Reader, batches: Batches[Posting], metrics
             return True
 
         # Decimal: the numbers of a tariff are money.
-        decode = msgspec.json.Decoder(Event[kind], float_hook=Decimal).decode  # type: ignore[valid-type]
+        decode = msgspec.json.Decoder(Event[kind], float_hook=Decimal).decode  # type: ignore[valid-type]  # a class
         source = Source(queue, routing_key(event_type), prefetch=PREFETCH)
         await listen(bus, source, decode=decode, process=process, metrics=metrics)
 

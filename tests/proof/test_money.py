@@ -143,7 +143,7 @@ async def test_events_delivered_twice_and_consumers_killed_change_no_document(
 async def killed(cluster: Cluster, deaths: Deaths) -> None:
     """Each once there are so many CDRs."""
     for cdrs, component in deaths:
-        await eventually(lambda: counted(cluster.database_url, "billing.cdr") >= cdrs, within_s=_SETTLE_S)  # noqa: B023
+        await eventually(lambda: counted(cluster.database_url, "billing.cdr") >= cdrs, within_s=_SETTLE_S)  # noqa: B023  # within the turn
         await cluster.strike(component, "kill")
 
 

@@ -426,8 +426,8 @@ async def test_what_the_log_has_lost_is_counted_and_passed_over(processor: Proce
 async def test_the_state_is_written_as_patches_and_anew_when_they_are_large_or_many(
     processor: Processor, fake: FakeStep, ask: Ask, patch: bytes, times: int
 ) -> None:
-    fake.state.take_patch = lambda: patch  # type: ignore[method-assign]
-    fake.state.snapshot = lambda: b"7," * 20_000  # type: ignore[method-assign]
+    fake.state.take_patch = lambda: patch  # type: ignore[method-assign]  # a fake
+    fake.state.snapshot = lambda: b"7," * 20_000  # type: ignore[method-assign]  # a fake
     bodies = []
     for number in range(times + 2):
         processor.offer(number, frame(number))
