@@ -9,6 +9,7 @@ from schemas.errors import FrameError
 from schemas.frame import FrameHeader, FrameKind, decode_body
 from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA
 from streams.batch import Frame
+from streams.effects import Refused
 
 UNREADABLE: Final = "unreadable_frame"
 FAILED: Final = "processing_failed"  # readable, and a step fails on it: the fault is ours
@@ -45,3 +46,13 @@ def refused_whole(header: FrameHeader, frame: bytes, reason: str, detail: str) -
     row = {"station_id": [None], "reason": [reason], "detail": [detail], "raw": [frame]}
     batch = pa.RecordBatch.from_pydict(row, schema=REFUSED_SCHEMA)
     return msgspec.structs.replace(header, kind=int(FrameKind.REFUSED)), batch
+
+
+def refuse_unreadable(refused: Refused, frame: bytes, now_ms: int) -> None:
+    """Not even its header can be read: how many items it has, nobody knows, so the ledger counts none."""
+    refused.station_id.append(None)
+    refused.connector_id.append(None)
+    refused.reason.append(UNREADABLE)
+    refused.detail.append("the frame's header cannot be read")
+    refused.raw.append(frame)
+    refused.received_ms.append(now_ms)

@@ -26,7 +26,7 @@ from streams.allowance import Allowance
 from streams.batch import Frame
 from streams.buffer import FrameBuffer, Waiting
 from streams.commit import Flush, commit
-from streams.decoding import FAILED, UNREADABLE, read_frame, refused_whole
+from streams.decoding import FAILED, UNREADABLE, read_frame, refuse_unreadable, refused_whole
 from streams.effects import Effects, StepParams
 from streams.errors import StreamsError
 from streams.events import Told
@@ -322,7 +322,7 @@ class Processor:
             step_ms = min(now_ms, self._received_ms) if frames else now_ms
             effects = worker.engine.step(state, frames, step_ms, worker.store, worker.params)
             for waiting in unreadable:
-                _refuse(effects, waiting, now_ms)
+                refuse_unreadable(effects.refused, waiting.frame, now_ms)
             if not batch and not _says_something(effects):
                 return None
             body = state.take_patch()
@@ -377,17 +377,6 @@ class Processor:
 
     def _timed(self, stage: str) -> Any:
         return self._worker.metrics.flush_s.labels(str(self.partition), stage).time()
-
-
-def _refuse(effects: Effects, waiting: Waiting, now_ms: int) -> None:
-    """Not even its header can be read: how many items it has, nobody knows, so the ledger counts none."""
-    refused = effects.refused
-    refused.station_id.append(None)
-    refused.connector_id.append(None)
-    refused.reason.append(UNREADABLE)
-    refused.detail.append("the frame's header cannot be read")
-    refused.raw.append(waiting.frame)
-    refused.received_ms.append(now_ms)
 
 
 def _says_something(effects: Effects) -> bool:
