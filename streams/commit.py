@@ -32,7 +32,7 @@ _MERGE_WINDOWS: Final = merge_windows()
 _MERGE_SESSIONS: Final = merge_sessions()
 _LEDGER: Final = """
 UPDATE telemetry.ledger SET stored = stored + %s, duplicate = duplicate + %s, quarantined = quarantined + %s,
-    updated_at = now() WHERE partition = %s
+    in_windows = in_windows + %s, updated_at = now() WHERE partition = %s
 """
 _SOURCES: Final = """
 INSERT INTO telemetry.ledger_source (partition, source, items_total, items_received)
@@ -178,8 +178,9 @@ def _merge(connection: Connection, flush: Flush) -> None:
     effects, partition = flush.effects, flush.partition
     _merge_rows(connection, WINDOW, _MERGE_WINDOWS, effects.windows)
     _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
-    if effects.stored or effects.duplicate or effects.quarantined:
-        connection.execute(_LEDGER, (effects.stored, effects.duplicate, effects.quarantined, partition))
+    counts = (effects.stored, effects.duplicate, effects.quarantined, int(effects.windows["readings"].sum()))
+    if any(counts):
+        connection.execute(_LEDGER, (*counts, partition))
     if effects.sources:
         totals = [(s.source, s.items_total, s.items_received) for s in effects.sources]
         connection.execute(_SOURCES, (partition, *_transposed(totals, 3)))

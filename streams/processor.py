@@ -161,6 +161,11 @@ class Processor:
             return None
         return max(TICK_S_MIN - since_s, (due_ms - self._worker.clock.now_ms()) / 1_000, 0.0)
 
+    @property
+    def owing(self) -> bool:
+        """Whether rows of windows or running sessions wait for a flush without frames."""
+        return self._state is not None and self._state.next_due_ms(self._worker.params) == 0
+
     async def acquire(self) -> int:
         """Take the partition over and load its state; the offset to read from. Raises Unavailable, ConfigError."""
         self._take_over(*await self._in_thread(self._load))
@@ -380,7 +385,8 @@ class Processor:
 
 
 def _says_something(effects: Effects) -> bool:
-    return bool(len(effects.sessions["session_key"]) or len(effects.emit["connector_key"]) or effects.refused.reason)
+    rows = effects.sessions["session_key"], effects.windows["connector_key"], effects.emit["connector_key"]
+    return any(map(len, rows)) or bool(effects.refused.reason)
 
 
 def _link(running: trace.Span, batch: Sequence[Waiting]) -> None:

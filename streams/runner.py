@@ -66,11 +66,13 @@ class Runner:
             await processor.publish()
             while not self._stopping or self._log.lag(partition):
                 if not processor.full and not await self._collect(processor):
-                    return
+                    break
                 if processor.due_in_s() == 0.0:
                     await _until_it_works(processor.flush)
                     self._log.ack(partition, processor.next)
                 await processor.publish()
+            if processor.owing:
+                await _until_it_works(processor.flush)
         finally:
             await processor.release()
 

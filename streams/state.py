@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from streams.accounts import Accounts
 from streams.directory import Directory
 from streams.effects import StepParams
+from streams.held import Held
 from streams.kernels.dedupe import WINDOW
 from streams.kernels.energy import Lanes
 from streams.kernels.meters import Meters
@@ -16,7 +17,7 @@ from streams.kernels.runs import FAR, I8, I16, I32, I64, NULL, U32, distinct
 from streams.kernels.windows import WINDOW_MS
 from streams.sources import Source
 from streams.state_columns import CLOSED, COLUMNS, LANE_FIELDS, NARROW, SCALARS, WIDE, copy_used
-from streams.state_form import apply, encode
+from streams.state_form import Changes, apply, encode
 from streams.tariffs import Tariffs
 
 SLOTS_AT_FIRST: Final = 64
@@ -70,7 +71,9 @@ class PartitionState:
         self.directory = Directory()
         self.session_name: list[str | None] = []  # the device's name of the open session, by slot
         self.station_newest_ms: I64 = np.full(SLOTS_AT_FIRST, NULL, np.int64)
-        self.pending: I64 = np.empty(0, np.int64)  # windows not yet emitted: slot << 32 | minute
+        self.held = Held()  # what readings add to windows that are not merged yet
+        self.windows_merged_ms = 0  # when a step last merged windows, by its clock; not in the binary form
+        self.pending: I64 = np.empty(0, np.int64)  # windows merged and not yet emitted: slot << 32 | minute
         self.stale: I64 = np.empty(0, np.int64)  # slots whose open session is ahead of its row, longest waiting first
         self.sources: dict[str, Source] = {}
         self.sessions_made = 0
@@ -84,6 +87,7 @@ class PartitionState:
         self._touched_entries: list[I64] = []
         self._touched_sources: set[str] = set()
         self._saved_slots = 0
+        self._saved_pending: I64 | None = None  # arrays of pending windows are replaced, never written to
         self._capacity = 0
         self._reserve(SLOTS_AT_FIRST)
 
@@ -209,7 +213,7 @@ class PartitionState:
 
     def next_due_ms(self, params: StepParams) -> int | None:
         """The wall-clock moment at which a step is due though nothing arrives; None: no such moment."""
-        if len(self.stale):
+        if len(self.stale) or self.held.rows:
             return 0
         moments = []
         if len(self.pending):
@@ -226,14 +230,17 @@ class PartitionState:
         """What changed since the last take. Apply it after all before it."""
         slots = distinct(np.concatenate([*self._touched, np.arange(self._saved_slots, self.slots)]), self.slots)
         entries = distinct(np.concatenate([slots[:0], *self._touched_entries]), self.slots * WINDOW)
-        body = encode(self, slots, entries, self._touched_sources, self._saved_slots)
+        pending = None if self.pending is self._saved_pending else self.pending
+        changes = Changes(slots, entries, self._touched_sources, self._saved_slots, self.held.news(), pending)
+        body = encode(self, changes)
         self._touched, self._touched_entries, self._touched_sources = [], [], set()
-        self._saved_slots = self.slots
+        self._saved_slots, self._saved_pending = self.slots, self.pending
         return body
 
     def snapshot(self) -> bytes:
         """A base: everything."""
-        return encode(self, np.arange(self.slots), np.flatnonzero(self.window), set(self.sources), 0)
+        entries, held = np.flatnonzero(self.window), (True, self.held.columns())
+        return encode(self, Changes(np.arange(self.slots), entries, self.sources, 0, held, self.pending))
 
     @classmethod
     def load(cls, partition: int, bodies: Iterable[bytes]) -> "PartitionState":
@@ -241,5 +248,5 @@ class PartitionState:
         state = cls(partition)
         for body in bodies:
             apply(state, body)
-        state._saved_slots = state.slots
+        state._saved_slots, state._saved_pending = state.slots, state.pending
         return state

@@ -6,16 +6,18 @@ Never pickle.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from streams.effects import Columns
 from streams.errors import ForeignState
+from streams.held import HELD_COLUMNS
 from streams.kernels.dedupe import TS_WINDOW
-from streams.kernels.runs import I64
+from streams.kernels.runs import I64, distinct
 from streams.sources import Source
 from streams.state_columns import CLOSED, NARROW, SCALARS, WIDE, copy_used
 from streams.tariffs import Tariffs
@@ -23,17 +25,32 @@ from streams.tariffs import Tariffs
 if TYPE_CHECKING:
     from streams.state import PartitionState
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
+_WITHOUT_HELD: Final = 3  # windows were merged with every flush, and every patch had all stations and pending windows
 _BODY_BYTES_MAX: Final = 2**31  # 1 kB a connector: two million connectors in one partition
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
-def encode(state: "PartitionState", slots: I64, entries: I64, sources: Iterable[str], first_new: int) -> bytes:
-    """The body of these slots and entries of the dedupe windows; of all else what there is."""
+class Changes(NamedTuple):
+    """What a body has of the state, beside a few numbers: what changed, or everything."""
+
+    slots: I64
+    entries: I64  # of the dedupe windows
+    sources: Iterable[str]
+    first_new: int  # the first slot that no earlier body has
+    held: tuple[bool, Columns]  # Held.news
+    pending: I64 | None  # None: as before
+
+
+def encode(state: "PartitionState", changes: Changes) -> bytes:
+    """The body that says so."""
+    slots, entries = changes.slots, changes.entries
     columns = {name: _pack(getattr(state, name)[slots]) for name in (*SCALARS, *CLOSED)}
     for name in ("ts_window_ms", "ts_window_hash"):
         columns[name] = _pack(getattr(state, name).reshape(-1, TS_WINDOW)[slots])
     priced = slots[state.open_tariff[slots] != 0]
+    stations = distinct(state.directory.station[slots].astype(np.int64), len(state.directory.stations))
+    emptied, held = changes.held
     return zstandard.ZstdCompressor(level=1).compress(
         _encoder.encode(
             {
@@ -46,15 +63,18 @@ def encode(state: "PartitionState", slots: I64, entries: I64, sources: Iterable[
                 "since_ms": _pack(state.since_ms[priced]),
                 "entries": _pack(entries),
                 "entry_values": _pack(state.window[entries]),
-                "first_new": first_new,
-                "connectors": state.directory.connectors(first_new),
+                "first_new": changes.first_new,
+                "connectors": state.directory.connectors(changes.first_new),
                 "session_names": [state.session_name[slot] for slot in slots.tolist()],
-                "station_newest_ms": _pack(state.station_newest_ms[: len(state.directory.stations)]),
-                "pending": _pack(state.pending),
+                "stations": _pack(stations),
+                "station_newest_ms": _pack(state.station_newest_ms[stations]),
+                "pending": None if changes.pending is None else _pack(changes.pending),
+                "held_emptied": emptied,
+                "held": {name: _pack(column) for name, column in held.items()},
                 "stale": _pack(state.stale),
                 "sources": {
                     name: (s.floor, sorted(s.beyond), s.items_total, s.items_received)
-                    for name in sources
+                    for name in changes.sources
                     for s in (state.sources[name],)
                 },
                 "sessions_made": state.sessions_made,
@@ -69,7 +89,10 @@ def apply(state: "PartitionState", body: bytes) -> None:
         patch: dict[str, Any] = msgspec.msgpack.decode(zstandard.decompress(body, max_output_size=_BODY_BYTES_MAX))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise ForeignState(f"partition {state.partition}: state body unreadable: {error}") from error
-    if patch.get("version") != FORMAT_VERSION:
+    if patch.get("version") == _WITHOUT_HELD:
+        stations = np.arange(len(patch["station_newest_ms"]) // 8)
+        patch |= {"stations": _pack(stations), "held_emptied": False, "held": {}}
+    elif patch.get("version") != FORMAT_VERSION:
         raise ForeignState(
             f"partition {state.partition}: its state has format {patch.get('version')}, this version reads "
             f"{FORMAT_VERSION}: run the version that wrote it, or begin with an empty database (or data folder)"
@@ -91,20 +114,27 @@ def apply(state: "PartitionState", body: bytes) -> None:
     state.window[_unpack(patch["entries"])] = _unpack(patch["entry_values"], "window")
     for slot, session_name in zip(slots.tolist(), patch["session_names"], strict=True):
         state.session_name[slot] = session_name
-    newest = _unpack(patch["station_newest_ms"])
-    state.station_newest_ms[: len(newest)] = newest
-    state.pending = _unpack(patch["pending"])
+    state.station_newest_ms[_unpack(patch["stations"])] = _unpack(patch["station_newest_ms"])
+    if patch["pending"] is not None:
+        state.pending = _unpack(patch["pending"])
+    if patch["held"]:
+        held = {name: _unpack_as(patch["held"][name], dtype) for name, dtype in HELD_COLUMNS.items()}
+        state.held.hear(patch["held_emptied"], held)
     state.stale = _unpack(patch["stale"])
     for name, (floor, beyond, items_total, items_received) in patch["sources"].items():
         state.sources[name] = Source(floor, set(beyond), items_total, items_received)
     state.sessions_made = patch["sessions_made"]
 
 
-def _pack(column: NDArray[np.integer[Any]]) -> bytes:
+def _pack(column: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(column, column.dtype.newbyteorder("<")).tobytes()
 
 
 def _unpack(packed: bytes, name: str = "") -> NDArray[Any]:
     """An int64 array, or one of the type of the column of that name."""
-    dtype = np.dtype(NARROW.get(name, np.int64))
+    return _unpack_as(packed, NARROW.get(name, np.int64))
+
+
+def _unpack_as(packed: bytes, kind: type[object]) -> NDArray[Any]:
+    dtype = np.dtype(kind)
     return np.frombuffer(packed, dtype.newbyteorder("<")).astype(dtype)

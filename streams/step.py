@@ -1,7 +1,7 @@
 """One step of a partition: frames in, effects out, the state moved on. Pure but for the questions to `Lookup`.
 
-Splitting the frames over several steps anywhere gives the same readings, windows, sessions and state; only how often a
-changed row is published (its revision) depends on the flush.
+Splitting the frames over several steps anywhere gives the same readings, windows, sessions and state, once a step
+without frames has written what was held; only how often a changed row is published (its revision) depends on the flush.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from streams.batch import Frame, batch_of, is_readings
 from streams.effects import WINDOW_COLUMNS, Columns, Effects, Refused, SourceProgress, StepParams
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import Verdict
-from streams.kernels.runs import I64, NULL, Runs, distinct, running_max, runs_of, united
+from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, runs_of, united
+from streams.kernels.windows import Measured
 from streams.lookup import Lookup
 from streams.rating import rate_sessions
 from streams.rows import Rows, arrange
@@ -28,7 +29,16 @@ from streams.state_columns import LIVE_QUANTITIES
 # would be a pause of a second for 20,000. The others follow in the next steps, an eighth at a time where they are many.
 _EMITTED_MIN: Final = 400
 _EMITTED_SHARE: Final = 8
+# What readings add to windows is held so long at most, and of so many (3 MB); not at all where nothing else arrives.
+HELD_MS_MAX: Final = 2_000
+HELD_ROWS_MAX: Final = 65_536
 CONFLICT_DETAIL = "same identity as a stored reading, other values: the first one stands"
+
+_NO_I64: Final = np.empty(0, np.int64)
+_NO_ROWS: Final = Measured(
+    _NO_I64, _NO_I64, _NO_I64.astype(np.bool_), _NO_I64, dict.fromkeys(windows.QUANTITIES, _NO_I64)
+)
+_NOTHING_ADDED: Final = windows.aggregate(_NO_ROWS)
 
 
 def step(state: PartitionState, frames: Sequence[Frame], now_ms: int, lookup: Lookup, params: StepParams) -> Effects:
@@ -45,8 +55,7 @@ def step(state: PartitionState, frames: Sequence[Frame], now_ms: int, lookup: Lo
     accepted = rows.where(verdict == Verdict.FRESH)
     _flag_late(state, accepted, params.lateness_ms)
     sessions = rate_sessions(state, accepted, batch.names, now_ms, lookup, params)
-    added = _windows(accepted)
-    emit = _due_windows(state, added, now_ms, params)
+    added, emit = _windows(state, accepted, now_ms, params, idle=not frames)
     _remember_live(state, accepted)
 
     touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
@@ -130,11 +139,27 @@ def _flag_late(state: PartitionState, rows: Rows, lateness_ms: int) -> None:
     rows.flags |= late * np.int64(Quality.LATE)
 
 
-def _windows(rows: Rows) -> dict[str, I64]:
+def _windows(
+    state: PartitionState, rows: Rows, now_ms: int, params: StepParams, *, idle: bool
+) -> tuple[dict[str, I64], Columns]:
+    """What this step adds to rows of windows, of these readings and those held before; and which windows to tell of."""
+    due = _due(state, now_ms, params)
+    merging = idle or due.any() or state.held.rows + len(rows) >= HELD_ROWS_MAX
+    # By the frames' time, which may go back behind the clock's, where a step without frames was.
+    if not (merging or not 0 <= now_ms - state.windows_merged_ms < HELD_MS_MAX):
+        state.held.add(_measured(rows))
+        return _NOTHING_ADDED, _told(state, due)
+    state.windows_merged_ms = now_ms
+    added = windows.aggregate(state.held.take(_measured(rows)))
+    if len(added["slot"]):
+        state.pending = united(state.pending, (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS))
+        due = _due(state, now_ms, params)
+    return added, _told(state, due)
+
+
+def _measured(rows: Rows) -> Measured:
     quantities = {name: getattr(rows, name) for name in windows.QUANTITIES}
-    return windows.aggregate(
-        windows.Measured(rows.slot, rows.ts_ms, rows.flagged(), rows.usable_register_mwh(), quantities)
-    )
+    return Measured(rows.slot, rows.ts_ms, rows.flagged(), rows.usable_register_mwh(), quantities)
 
 
 def _for_store(state: PartitionState, added: dict[str, I64]) -> Columns:
@@ -142,19 +167,24 @@ def _for_store(state: PartitionState, added: dict[str, I64]) -> Columns:
     return {name: columns[name].astype(dtype, copy=False) for name, dtype in WINDOW_COLUMNS.items()}
 
 
-def _due_windows(state: PartitionState, added: dict[str, I64], now_ms: int, params: StepParams) -> Columns:
-    """Windows whose station's watermark has passed their end, or whose time has come by the wall clock."""
-    changed = (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS)
-    pending = united(state.pending, changed)
-    slot, bucket_ms = pending >> 32, (pending & 0xFFFF_FFFF) * windows.WINDOW_MS
-    end_ms = bucket_ms + windows.WINDOW_MS
+def _due(state: PartitionState, now_ms: int, params: StepParams) -> Bools:
+    """(pending,) windows whose station's watermark has passed their end, or whose time has come by the wall clock."""
+    slot, end_ms = state.pending >> 32, ((state.pending & 0xFFFF_FFFF) + 1) * windows.WINDOW_MS
     newest_ms = state.station_newest_ms[state.directory.station[slot]]
     due = (newest_ms != NULL) & (end_ms <= np.maximum(newest_ms, 0) - params.lateness_ms)
-    due |= end_ms + params.wall_cap_ms <= now_ms
+    passed: Bools = due | (end_ms + params.wall_cap_ms <= now_ms)
+    return passed
+
+
+def _told(state: PartitionState, due: Bools) -> Columns:
+    """The due windows, as many as a step tells; they are not pending any more."""
     first = np.flatnonzero(due)
-    due[first[max(_EMITTED_MIN, len(first) // _EMITTED_SHARE) :]] = False
-    state.pending = pending[~due]
-    return {"connector_key": state.connector_key[slot[due]], "bucket_ms": bucket_ms[due]}
+    first = first[: max(_EMITTED_MIN, len(first) // _EMITTED_SHARE)]
+    told = state.pending[first]
+    if len(first):
+        state.pending = np.delete(state.pending, first)
+    bucket_ms = (told & 0xFFFF_FFFF) * windows.WINDOW_MS
+    return {"connector_key": state.connector_key[told >> 32], "bucket_ms": bucket_ms}
 
 
 def _remember_live(state: PartitionState, rows: Rows) -> None:

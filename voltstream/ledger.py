@@ -8,6 +8,7 @@ from rich.table import Table
 from voltstream.output import make_table
 
 _COLUMNS: Final = ("accepted", "stored", "duplicate", "quarantined", "in_flight")
+_SHOWN: Final = (*_COLUMNS, "in_windows")
 
 
 def ledger_line(ledger: Mapping[str, Any]) -> str:
@@ -19,9 +20,9 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
 
 def ledger_table(ledger: Mapping[str, Any]) -> Table:
     """A row a partition, and the sum."""
-    table = make_table("partition", *(f">{name.replace('_', ' ')}" for name in _COLUMNS), "")
+    table = make_table("partition", *(f">{name.replace('_', ' ')}" for name in _SHOWN), "")
     for name, entry in [*((str(row["partition"]), row) for row in ledger["partitions"]), ("all", ledger["total"])]:
         state = "closed" if entry["closed"] else "open"
-        figures = (f"{entry[column]:,}" for column in _COLUMNS)
+        figures = (f"{entry[column]:,}" for column in _SHOWN)
         table.add_row(name, *figures, state, style="bold" if name == "all" else "")
     return table

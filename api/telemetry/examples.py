@@ -115,7 +115,15 @@ STREAM: Final = (
     'id: 8\nevent: change\ndata: {"connectors":[{"station_id":"DE-VS-0001","connector_id":1,"power_w":0.0}]}\n\n'
 )
 
-_ENTRY: Final = {"accepted": 1000, "stored": 970, "duplicate": 20, "quarantined": 4, "in_flight": 6, "closed": False}
+_ENTRY: Final = {
+    "accepted": 1000,
+    "stored": 970,
+    "duplicate": 20,
+    "quarantined": 4,
+    "in_windows": 960,
+    "in_flight": 6,
+    "closed": False,
+}
 LEDGER: Final[dict[str, Any]] = {"total": _ENTRY, "partitions": [{"partition": 0, **_ENTRY}]}
 
 QUARANTINE: Final[dict[str, Any]] = {

@@ -9,6 +9,7 @@ import msgspec
 from api.telemetry.models import Ledger, LedgerEntry, LedgerPartition
 
 _OUTCOMES = ("stored", "duplicate", "quarantined")
+_COUNTS = (*_OUTCOMES, "in_windows")
 
 
 class _Counter(msgspec.Struct):
@@ -39,7 +40,7 @@ def balance(
         LedgerPartition(partition=partition, **_entry(_accepted_of(partition, accepted), outcomes.get(partition, {})))
         for partition in sorted({partition for partition, _ in accepted} | set(outcomes))
     ]
-    sums = {name: sum(getattr(entry, name) for entry in partitions) for name in _OUTCOMES}
+    sums = {name: sum(getattr(entry, name) for entry in partitions) for name in _COUNTS}
     total = LedgerEntry(**_entry(sum(entry.accepted for entry in partitions), sums))
     return Ledger(total=total, partitions=partitions)
 
@@ -49,6 +50,7 @@ def _accepted_of(partition: int, accepted: Mapping[tuple[int, str], int]) -> int
 
 
 def _entry(accepted: int, outcomes: Mapping[str, int]) -> dict[str, Any]:
-    counts = {name: outcomes.get(name, 0) for name in _OUTCOMES}
-    in_flight = accepted - sum(counts.values())
-    return {"accepted": accepted, **counts, "in_flight": in_flight, "closed": in_flight == 0}
+    counts = {name: outcomes.get(name, 0) for name in _COUNTS}
+    in_flight = accepted - sum(counts[name] for name in _OUTCOMES)
+    closed = in_flight == 0 and counts["in_windows"] == counts["stored"]
+    return {"accepted": accepted, **counts, "in_flight": in_flight, "closed": closed}

@@ -169,8 +169,9 @@ class LedgerEntry(Answer):
     stored: int
     duplicate: int
     quarantined: int
-    in_flight: int = Field(description="accepted, and not yet any of the other three")
-    closed: bool = Field(description="true where nothing is in flight")
+    in_windows: int = Field(description="of the stored ones, those that their 1m windows have; under load 2 s behind")
+    in_flight: int = Field(description="accepted, and not yet stored, duplicate or quarantined")
+    closed: bool = Field(description="true where nothing is in flight and the windows have all that is stored")
 
 
 class LedgerPartition(LedgerEntry):

@@ -94,7 +94,7 @@ CROSS JOIN LATERAL (
 ) AS w
 """
 
-_LEDGER: Final = "SELECT partition, stored, duplicate, quarantined FROM telemetry.ledger"
+_LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger"
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
 _QUARANTINE: Final = """

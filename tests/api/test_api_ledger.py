@@ -41,7 +41,8 @@ def histories(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any
                 outcome[kind] += share
                 received -= share
             accepted[partition] += sent
-        entries.append({"partition": partition, **outcome})
+        in_windows = draw(st.one_of(st.just(outcome["stored"]), st.integers(0, outcome["stored"])))
+        entries.append({"partition": partition, **outcome, "in_windows": in_windows})
     return entries, sources, counters, accepted
 
 
@@ -56,12 +57,13 @@ def test_what_was_accepted_is_somewhere(
     for entry in (*ledger.partitions, ledger.total):
         assert entry.accepted == entry.stored + entry.duplicate + entry.quarantined + entry.in_flight
         assert entry.in_flight >= 0
-        assert entry.closed == (entry.in_flight == 0)
+        assert entry.in_windows <= entry.stored
+        assert entry.closed == (entry.in_flight == 0 and entry.in_windows == entry.stored)
 
 
 def fill(url: str) -> None:
     with psycopg.connect(url) as connection:
-        connection.execute("INSERT INTO telemetry.ledger VALUES (0, 90, 5, 5), (1, 7, 0, 0)")
+        connection.execute("INSERT INTO telemetry.ledger VALUES (0, 90, 5, 5, now(), 90), (1, 7, 0, 0, now(), 7)")
         connection.execute("INSERT INTO telemetry.ledger_source VALUES (0, 'aa', 60, 60), (0, 'bb', 40, 40)")
         connection.execute("INSERT INTO telemetry.ledger_source VALUES (1, 'aa', 7, 7)")
 
@@ -76,10 +78,20 @@ async def test_the_ledger_is_closed_when_everything_arrived(api: Api) -> None:
         "stored": 97,
         "duplicate": 5,
         "quarantined": 5,
+        "in_windows": 97,
         "in_flight": 0,
         "closed": True,
     }
     assert [entry["partition"] for entry in answer["partitions"]] == [0, 1]
+
+
+async def test_the_ledger_is_open_while_windows_lack_readings(api: Api) -> None:
+    fill(api.database_url)
+    with psycopg.connect(api.database_url) as connection:
+        connection.execute("UPDATE telemetry.ledger SET in_windows = 89 WHERE partition = 0")
+    answer = (await api.get(PATH)).json()
+    assert (answer["total"]["in_windows"], answer["total"]["in_flight"], answer["total"]["closed"]) == (96, 0, False)
+    assert [entry["closed"] for entry in answer["partitions"]] == [False, True]
 
 
 async def test_what_a_gateway_counted_and_no_worker_saw_is_in_flight(api: Api) -> None:
@@ -102,7 +114,10 @@ async def test_the_ledger_is_of_one_moment_while_workers_commit(api: Api) -> Non
         with psycopg.connect(api.database_url, autocommit=True) as connection:
             for _ in range(500):
                 with connection.transaction():
-                    connection.execute("UPDATE telemetry.ledger SET stored = stored + 1 WHERE partition = 0")
+                    connection.execute(
+                        "UPDATE telemetry.ledger SET stored = stored + 1, in_windows = in_windows + 1 WHERE "
+                        "partition = 0"
+                    )
                     connection.execute(
                         "UPDATE telemetry.ledger_source SET items_total = items_total + 1, "
                         "items_received = items_received + 1 WHERE partition = 0 AND source = 'aa'"

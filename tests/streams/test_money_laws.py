@@ -23,7 +23,7 @@ from streams.tariff_version import TariffVersion
 from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
 from tests.streams.memory_store import AsLookup, MemoryStore
 from tests.streams.reference import Reading
-from tests.streams.test_step_laws import PARAMS, frames_of, run, streams
+from tests.streams.test_step_laws import PARAMS, RELOADS, frames_of, run, streams
 
 CUTS = st.lists(st.integers(0, 99), max_size=4)
 
@@ -94,9 +94,9 @@ def stored(store: MemoryStore, session_key: int) -> list[StoredReading]:
     ]  # fmt: skip
 
 
-@given(tariffs(), sessions(), CUTS, CUTS, st.booleans())
+@given(tariffs(), sessions(), CUTS, CUTS, RELOADS)
 def test_a_session_costs_what_its_readings_cost_however_they_come(
-    tariff: Tariff, session: Session, frame_cuts: list[int], step_cuts: list[int], reload: bool
+    tariff: Tariff, session: Session, frame_cuts: list[int], step_cuts: list[int], reload: frozenset[int]
 ) -> None:
     store = MemoryStore()
     store.tariffs["A"] = [(0, version_of(1, session.zone.key, tariff))]
@@ -112,7 +112,7 @@ def test_a_session_costs_what_its_readings_cost_however_they_come(
     st.sampled_from(sorted(MOMENTS)),
     CUTS,
     CUTS,
-    st.booleans(),
+    RELOADS,
     st.data(),
 )
 def test_any_readings_of_any_sessions_cost_what_they_say(
@@ -121,7 +121,7 @@ def test_any_readings_of_any_sessions_cost_what_they_say(
     zone: str,
     frame_cuts: list[int],
     step_cuts: list[int],
-    reload: bool,
+    reload: frozenset[int],
     data: Any,
 ) -> None:
     store = MemoryStore()
@@ -174,5 +174,5 @@ def test_a_state_that_had_a_longer_tariff_goes_on_with_shorter_ones() -> None:
         | {"session_event": event}
         for at_ms, station, event in ((1_000, "A", 1), (2_000, "A", 3), (3_000, "B", 1), (4_000, "B", 2))
     ]
-    run(frames_of(arrived, []), [1, 2, 3], reload=True, store=store)
+    run(frames_of(arrived, []), [1, 2, 3], reload=frozenset(range(3)), store=store)
     assert check(store, PARAMS) == 2

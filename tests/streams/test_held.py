@@ -1,0 +1,110 @@
+"""Windows that are not merged yet: held in the state, as durable as the readings, and never for long."""
+
+from collections import Counter
+
+import msgspec
+import psycopg
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.processor import Processor, Worker
+from streams.state import PartitionState
+from streams.step import HELD_MS_MAX, HELD_ROWS_MAX, step
+from tests.proof.laws import windows_follow_from_readings
+from tests.streams.making import charging, frame_of
+from tests.streams.memory_store import AsLookup, MemoryStore
+from tests.streams.reference import Reading
+from tests.streams.test_step_laws import BASE_MS, PARAMS, blank_readings, frames_of, streams
+
+
+def contents(store: MemoryStore, state: PartitionState) -> Counter[tuple[int, int]]:
+    """How many readings of each (connector_key, minute) are in windows or held."""
+    counted = Counter({place: row["readings"] for place, row in store.windows.items()})
+    held = state.held.columns()
+    minutes = held["ts_ms"] // 60_000 * 60_000
+    return counted + Counter(zip(state.connector_key[held["slot"]].tolist(), minutes.tolist(), strict=True))
+
+
+@given(streams(), st.lists(st.integers(0, 99), max_size=8))
+def test_every_stored_reading_is_in_its_window_or_held(arrived: list[Reading], cuts: list[int]) -> None:
+    store, state, bodies = MemoryStore(), PartitionState.fresh(0), []
+    for frame in frames_of(arrived, cuts):
+        store.apply(step(state, [frame], frame[0].received_ms, AsLookup(store), PARAMS))
+        bodies.append(state.take_patch())
+        stored = Counter((row["connector_key"], row["ts_ms"] // 60_000 * 60_000) for row in store.readings)
+        heir = PartitionState.load(0, bodies)
+        heir.connector_key[: heir.slots] = store.connector_keys(0, heir.directory.connectors())
+        assert contents(store, state) == contents(store, heir) == stored
+
+
+def test_what_flushes_add_is_merged_together_after_a_while_and_at_once_when_nothing_comes() -> None:
+    store, state = MemoryStore(), PartitionState.fresh(0)
+    moments = (0, 100, HELD_MS_MAX - 1, HELD_MS_MAX, HELD_MS_MAX + 100)
+    arrived = blank_readings({"ts_ms": BASE_MS, "received_ms": BASE_MS + at_ms, "seq": at_ms} for at_ms in moments)
+    merged = []
+    for frame in [*([one] for one in frames_of(arrived, [])), []]:
+        now_ms = frame[0][0].received_ms if frame else BASE_MS + HELD_MS_MAX + 101
+        effects = step(state, frame, now_ms, AsLookup(store), PARAMS)
+        merged.append(effects.windows["readings"].tolist())
+    assert merged == [[1], [], [], [3], [], [1]]
+    assert state.next_due_ms(PARAMS) != 0
+
+
+def test_no_more_is_held_than_its_bound() -> None:
+    store, state, rows = MemoryStore(), PartitionState.fresh(0), HELD_ROWS_MAX // 4
+    arrived = blank_readings({"ts_ms": BASE_MS + n // 10, "received_ms": BASE_MS, "seq": n} for n in range(rows * 6))
+    frames = frames_of(arrived, [rows * n for n in range(1, 6)])
+    held = []
+    for frame in frames:
+        step(state, [frame], BASE_MS, AsLookup(store), PARAMS)
+        held.append(state.held.rows // rows)
+    assert held == [0, 1, 2, 3, 0, 1]
+
+
+def test_a_window_is_told_with_everything_that_is_known_of_it() -> None:
+    """Its end passes while readings of it are held."""
+    store, state = MemoryStore(), PartitionState.fresh(0)
+    end_ms = BASE_MS + 60_000
+    event_ms = (end_ms - 5, end_ms - 3, end_ms + PARAMS.lateness_ms)
+    arrived = blank_readings({"ts_ms": at_ms, "received_ms": end_ms, "seq": at_ms - BASE_MS} for at_ms in event_ms)
+    told = []
+    for frame in frames_of(arrived, [1, 2]):
+        effects = step(state, [frame], end_ms, AsLookup(store), PARAMS)
+        store.apply(effects)
+        if len(effects.emit["bucket_ms"]):
+            told.append([row["readings"] for row in store.windows.values() if row["bucket_ms"] == BASE_MS])
+    assert told == [[2]]
+
+
+def test_a_state_from_before_windows_were_held_is_read() -> None:
+    store, state = MemoryStore(), PartitionState.fresh(0)
+    arrived = blank_readings({"ts_ms": BASE_MS + n, "received_ms": BASE_MS, "seq": n} for n in range(3))
+    step(state, frames_of(arrived, []), BASE_MS, AsLookup(store), PARAMS)
+    older = msgspec.msgpack.decode(zstandard.decompress(state.snapshot()))
+    for name in ("stations", "held", "held_emptied"):
+        del older[name]
+    body = zstandard.compress(msgspec.msgpack.encode(older | {"version": 3}))
+    read = PartitionState.load(0, [body])
+    assert (read.held.rows, read.pending.tolist()) == (0, state.pending.tolist())
+    assert read.station_newest_ms.tolist() == state.station_newest_ms.tolist()
+
+
+@pytest.mark.parametrize("flushes", [1, 4])
+async def test_what_a_dead_worker_held_its_heir_merges_once(worker: Worker, telemetry_url: str, flushes: int) -> None:
+    dead = Processor(0, worker)
+    await dead.acquire()
+    for number in range(flushes):
+        dead.offer(number, frame_of(0, number, charging("A", number, rows=1)))
+        await dead.flush()
+    heir = Processor(0, worker)
+    await heir.acquire()
+    assert heir.owing == (flushes > 1)
+    await heir.flush()
+    await heir.flush()
+    assert not heir.owing
+    with psycopg.connect(telemetry_url) as connection:
+        ledger = connection.execute("SELECT stored, in_windows FROM telemetry.ledger WHERE partition = 0").fetchone()
+        assert ledger == (flushes, flushes)
+        assert windows_follow_from_readings(connection) == []
