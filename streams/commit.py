@@ -19,7 +19,7 @@ from streams.copying import encode, encode_arrays
 from streams.effects import Columns, Effects, Refused
 from streams.errors import Fenced
 from streams.events import OutboxRow, SessionRow, Told, WindowRow
-from streams.identity import session_id_octets
+from streams.identity import session_octets
 from streams.store import Store
 from streams.tables import READING, SESSION, WINDOW, Table, merge_sessions, merge_windows
 
@@ -155,12 +155,11 @@ def _sorted(readings: Columns) -> Columns:
 
 
 def _session_columns(effects: Effects) -> Columns:
-    ids = b"".join(map(session_id_octets, effects.sessions["session_key"].tolist()))
     names = [b"" if name is None else name.encode() for name in effects.session_ids]
     versions = [effects.tariffs.get(key) for key in effects.sessions["tariff_key"].tolist()]
     consumed = [effects.consumption.get(key) for key in effects.sessions["session_key"].tolist()]
     return effects.sessions | {
-        "id": np.frombuffer(ids, "V16"),
+        "id": session_octets(effects.sessions["session_key"].astype(np.int64, copy=False)).view("V16").ravel(),
         "session_id": _texts(names),
         "tariff_version": np.frombuffer(b"".join(_NO_ID if v is None else v.id.bytes for v in versions), "V16"),
         "currency": _texts([b"" if v is None else v.tariff.currency.encode() for v in versions]),

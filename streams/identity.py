@@ -2,26 +2,41 @@
 
 from hashlib import sha1
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
-_NAMESPACE: Final = UUID("6f9f1f0e-7d0b-4a57-9b70-5a0c7f2d7c11").bytes
-# Version 5 and variant 1, where RFC 9562 puts them.
-_FREE: Final = ~((0xF << 76) | (0x3 << 62))
-_FIXED: Final = (0x5 << 76) | (0x2 << 62)
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.kernels.runs import I64
+
+Octets = NDArray[np.uint8]
+
+_NAMESPACE: Final = UUID("6f9f1f0e-7d0b-4a57-9b70-5a0c7f2d7c11")
+_OCTETS: Final = 16
+_DIGEST: Final = 20  # octets of a SHA-1
+_VERSION, _VARIANT = 6, 8  # the octets whose upper bits RFC 9562 sets, to version 5 and variant 1
+_TEXT: Final = len(str(_NAMESPACE))
+_DIGITS: Final = np.flatnonzero(np.frombuffer(str(_NAMESPACE).encode(), np.uint8) != ord("-"))  # where they stand in it
+_HEX: Final = np.frombuffer(bytes(range(256)).hex().encode(), np.uint8).reshape(256, 2)
 
 
 def session_uuid(session_key: int) -> UUID:
     """voltstream's id of a session."""
-    return UUID(bytes=session_id_octets(session_key))
+    return uuid5(_NAMESPACE, str(session_key))
 
 
-def session_id_octets(session_key: int) -> bytes:
-    """The same, 16 octets: `uuid5` of the key, at a quarter of what the standard library takes for it."""
-    digest = sha1(_NAMESPACE + str(session_key).encode(), usedforsecurity=False).digest()
-    return (int.from_bytes(digest[:16]) & _FREE | _FIXED).to_bytes(16)
+def session_octets(session_keys: I64) -> Octets:
+    """(keys, 16) the same of many, at a fifth of what the standard library takes for each."""
+    prefix = _NAMESPACE.bytes
+    digests = [sha1(b"%b%d" % (prefix, key), usedforsecurity=False).digest() for key in session_keys.tolist()]
+    octets = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST)[:, :_OCTETS].copy()
+    octets[:, _VERSION] = octets[:, _VERSION] & 0x0F | 0x50
+    octets[:, _VARIANT] = octets[:, _VARIANT] & 0x3F | 0x80
+    return octets
 
 
-def session_id_text(session_key: int) -> str:
-    """The same, as UUIDs are written."""
-    digits = session_id_octets(session_key).hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+def session_texts(session_keys: I64) -> Octets:
+    """(keys, 36) ASCII: the same as they are written."""
+    texts = np.full((len(session_keys), _TEXT), ord("-"), np.uint8)
+    texts[:, _DIGITS] = _HEX[session_octets(session_keys)].reshape(-1, len(_DIGITS))
+    return texts

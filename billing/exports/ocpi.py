@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from billing.exports.json_columns import (
+from billing.exports.periods import hours, periods
+from billing.exports.rounds import Documents, Lines, letter
+from kit.json_columns import (
     Bools,
     Ints,
     Pieces,
@@ -27,8 +29,6 @@ from billing.exports.json_columns import (
     strings,
     where,
 )
-from billing.exports.periods import hours, periods
-from billing.exports.rounds import Documents, Lines, letter
 from schemas.tariff import Dimension
 
 NOT_AVAILABLE: Final = "#NA"

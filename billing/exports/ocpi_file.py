@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import pyarrow as pa
 
-from billing.exports.json_columns import Pieces, dense, json_of, written
 from billing.exports.ocpi import Party, Tariffs, cdrs
 from billing.exports.rounds import Documents, lines_of
 from billing.exports.store import Output, Snapshot
 from kit.clock import format_rfc3339
+from kit.json_columns import Pieces, dense, json_of, written
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from billing.exports.json_columns import Bools, Ints, Pieces, Texts, decimals, joined, lists, moments, objects
 from billing.exports.rounds import Lines, letter
+from kit.json_columns import Bools, Ints, Pieces, Texts, decimals, joined, lists, moments, objects
 from schemas.tariff import Dimension
 
 _TYPES: Final = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, "RESERVATION_TIME")  # FLAT is no CDR's

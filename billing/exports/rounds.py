@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from billing.exports.json_columns import Bools, Ints, Texts
 from billing.exports.store import CDR_COLUMNS, DELIMITER, LINE_COLUMNS, QUOTE
+from kit.json_columns import Bools, Ints, Texts
 
 _US_PER_MS: Final = 1_000
 _MOMENT: Final = pa.timestamp("us", tz="UTC")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.identity import session_id_text, session_uuid
+from streams.identity import session_octets, session_texts, session_uuid
 from streams.kernels.hashing import name_hash
 
 names = st.lists(st.text(max_size=40), min_size=1, max_size=8)
@@ -40,8 +40,10 @@ def test_fingerprints_are_those_that_states_remember() -> None:
     ]
 
 
-@given(st.integers(1, 2**63 - 1))
-def test_a_sessions_id_is_the_uuid5_of_its_key(key: int) -> None:
-    expected = uuid5(UUID("6f9f1f0e-7d0b-4a57-9b70-5a0c7f2d7c11"), str(key))
-    assert session_uuid(key) == expected
-    assert session_id_text(key) == str(expected)
+@given(st.lists(st.integers(1, 2**63 - 1), max_size=5))
+def test_a_sessions_id_is_the_uuid5_of_its_key(keys: list[int]) -> None:
+    expected = [uuid5(UUID("6f9f1f0e-7d0b-4a57-9b70-5a0c7f2d7c11"), str(key)) for key in keys]
+    assert [session_uuid(key) for key in keys] == expected
+    many = np.array(keys, np.int64)
+    assert session_octets(many).tobytes() == b"".join(one.bytes for one in expected)
+    assert session_texts(many).tobytes().decode() == "".join(map(str, expected))

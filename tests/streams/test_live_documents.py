@@ -6,18 +6,35 @@ from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA
 from streams.effects import StepParams
 from streams.identity import session_uuid
+from streams.kernels.runs import NULL
 from streams.live import live_documents
 from streams.state import PartitionState
 from streams.step import step
 from streams.tariff_version import TariffVersion
+from tests.streams.live_reference import document_of
 from tests.streams.memory_store import AsLookup, MemoryStore
+from tests.streams.reference import Reading
+from tests.streams.test_step_laws import frames_of, run, streams
 
 T0_MS = 1_790_000_000_123
+TARIFF = {
+    "currency": "EUR",
+    "elements": [
+        {
+            "price_components": [
+                {"type": "FLAT", "price": 0.5, "vat": 21, "step_size": 1},
+                {"type": "ENERGY", "price": 0.4, "vat": 21, "step_size": 1},
+            ]
+        }
+    ],
+}
 
 
 def reading(**said: Any) -> dict[str, Any]:
@@ -71,20 +88,25 @@ def test_without_a_session_there_is_none_and_flags_have_names() -> None:
     assert found["CP1/2"]["status"] == "Available"
 
 
+@given(streams(), st.lists(st.integers(0, 99), max_size=3), st.booleans())
+def test_documents_by_the_column_say_what_each_says(arrived: list[Reading], cuts: list[int], awkward: bool) -> None:
+    if awkward:
+        names = {"A": 'A"\\1', "s1": "s\u00e9\n"}
+        for one in arrived:
+            one |= {name: names.get(one[name], one[name]) for name in ("station_id", "session_id")}
+    store = MemoryStore()
+    store.tariffs["B"] = [(0, TariffVersion.of(7, UUID(int=7), "Europe/Amsterdam", json.dumps(TARIFF)))]
+    store, state = run(frames_of(arrived, cuts), cuts, store=store)
+    said = np.flatnonzero(state.live_ts_ms[: state.slots] != NULL)
+    expected = [document_of(state, slot) for slot in said.tolist()]
+    found = live_documents(state, np.arange(state.slots))
+    assert [json.loads(document) for document in found.values()] == expected
+    assert list(found) == [f"{one['station_id']}/{one['connector_id']}" for one in expected]
+
+
 def test_the_cost_of_a_running_session_is_shown_to_the_millionth() -> None:
-    tariff = {
-        "currency": "EUR",
-        "elements": [
-            {
-                "price_components": [
-                    {"type": "FLAT", "price": 0.5, "vat": 21, "step_size": 1},
-                    {"type": "ENERGY", "price": 0.4, "vat": 21, "step_size": 1},
-                ]
-            }
-        ],
-    }
     store, state = MemoryStore(), PartitionState.fresh(0)
-    store.tariffs["CP1"] = [(0, TariffVersion.of(7, UUID(int=7), "Europe/Amsterdam", json.dumps(tariff)))]
+    store.tariffs["CP1"] = [(0, TariffVersion.of(7, UUID(int=7), "Europe/Amsterdam", json.dumps(TARIFF)))]
     first = reading(seq=0, session_id="S1", energy_mwh=1_000_000, status=3)
     then = reading(seq=1, session_id="S1", energy_mwh=1_010_500, ts_ms=T0_MS + 6_000, status=3)
     batch = pa.RecordBatch.from_pylist([first, then], READING_SCHEMA)

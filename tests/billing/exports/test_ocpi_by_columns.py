@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing.exports import json_columns, ocpi_file
+from billing.exports import ocpi_file
 from billing.exports import store as exports_store
 from billing.exports.ocpi import Party
 from billing.exports.periods import hours
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import Wanted
+from kit import json_columns
 from kit.clock import format_rfc3339, to_ms
 from kit.postgres import open_database
 from tests.billing.books import ROLE, Books

@@ -14,14 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from billing.rating.price import MICRO_DIGITS
-
 Texts = Any  # a pyarrow.StringArray
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Pieces = Sequence[str | Texts]  # str: the same in every row
 
-_MICROS: Final = pa.decimal128(38, MICRO_DIGITS)
+_MICROS: Final = pa.decimal128(38, 6)
 _MOMENT: Final = pa.timestamp("ms")
 _DATE_CHARS: Final = 10
 _CONTROLS_END: Final = 0x20  # what is below, and these two, cannot stand in a JSON string

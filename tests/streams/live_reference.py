@@ -1,0 +1,55 @@
+"""What a live document says, connector by connector, in plain Python."""
+
+from typing import Any
+
+import numpy as np
+
+from kit.clock import format_rfc3339
+from schemas.quality import names_of
+from schemas.reading import QUANTITIES, STATUS_LABELS, Status
+from streams.accounts import cost_columns, settled
+from streams.effects import NULL_I64
+from streams.identity import session_uuid
+from streams.state import PartitionState
+
+
+def document_of(state: PartitionState, slot: int) -> dict[str, Any]:
+    station_id, connector_id = state.directory.connector(slot)
+    quantities = {name: int(getattr(state, f"live_{column}")[slot]) for name, (column, _, _, _) in QUANTITIES.items()}
+    return {
+        "station_id": station_id,
+        "connector_id": connector_id,
+        "ts": format_rfc3339(int(state.live_ts_ms[slot])),
+        "received_at": format_rfc3339(int(state.arrival_ms[slot])),
+        "status": STATUS_LABELS.get(Status(state.live_status[slot])),
+        **{name: None if value == NULL_I64 else value / 1_000 for name, value in quantities.items()},
+        "flags": names_of(int(state.live_flags[slot])),
+        "session": _session(state, slot) if state.open_key[slot] else None,
+    }
+
+
+def _session(state: PartitionState, slot: int) -> dict[str, Any]:
+    lanes = state.lanes(np.array([slot]))
+    return {
+        "id": str(session_uuid(int(state.open_key[slot]))),
+        "session_id": state.session_name[slot],
+        "started_at": format_rfc3339(int(state.open_start_ms[slot])),
+        "energy_wh": int(lanes.energy_uj()[0]) / 3_600_000_000,
+        "estimated": bool(lanes.integrated_uj()[0]),
+        "readings": int(lanes.readings[0]),
+        "cost": _cost(state, slot) if state.tariffs_known else None,
+    }
+
+
+def _cost(state: PartitionState, slot: int) -> dict[str, Any] | None:
+    key = int(state.open_tariff[slot])
+    version = state.tariffs.versions({key}).get(key)
+    if version is None:
+        return None
+    accounts = state.accounts(np.array([slot]))
+    columns = cost_columns(accounts, *settled(state.tariffs, accounts))
+    names = ("excl", "incl", "energy", "time", "parking", "flat")
+    micros = {name: int(columns[f"cost_{name}_micros"][0]) for name in names}
+    told = {name: f"{value // 10**6}.{value % 10**6:06d}" for name, value in micros.items()}
+    told["excl_vat"], told["incl_vat"] = told.pop("excl"), told.pop("incl")
+    return {"currency": version.tariff.currency, "tariff_version": str(version.id)} | told
