@@ -3,10 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -27,6 +32,34 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
+class _Packed:
+    """Arguments of a command, all at once: redis-py takes longer to pack each than it took to make the document."""
+
+    def __init__(self, documents: Mapping[str, bytes]) -> None:
+        fields = pa.array(list(documents), pa.string()).view(pa.binary())
+        values = pa.array(list(documents.values()), pa.binary())
+        lengths = (pc.binary_length(column).cast(pa.string()).view(pa.binary()) for column in (fields, values))
+        of_field, of_value = lengths
+        pairs = pc.binary_join_element_wise(
+            b"$", of_field, b"\r\n", fields, b"\r\n$", of_value, b"\r\n", values, b"\r\n", b""
+        )
+        _, ends, data = pairs.buffers()
+        self.octets = memoryview(data)[: np.frombuffer(ends, np.int32)[len(pairs)]]
+        self.count = 2 * len(documents)
+
+
+class _Packing(AbstractConnection):
+    """A connection that sends `_Packed` as it is."""
+
+    def pack_command(self, *args: Any) -> list[Any]:
+        *words, last = args
+        if not isinstance(last, _Packed):
+            packed: list[bytes] = super().pack_command(*args)
+            return packed
+        head = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in map(self.encoder.encode, words))
+        return [b"*%d\r\n" % (len(words) + last.count) + head, last.octets]
+
+
 class RedisLive:
     """See LiveView. One subscription a watched topic, shared by its watchers."""
 
@@ -43,6 +76,8 @@ class RedisLive:
             )
         except ValueError as error:
             raise ConfigError(f"the Redis URL is wrong: {error}") from None
+        pool = self._redis.connection_pool  # its class follows from the URL: TCP, TLS or a socket's path
+        pool.connection_class = type("Packing", (_Packing, pool.connection_class), {})
         self._prefix = prefix
         self._watch_puts_max = watch_puts_max
         self._topics: dict[str, _Topic] = {}
@@ -50,11 +85,11 @@ class RedisLive:
     async def put(self, topic: str, documents: Mapping[str, bytes]) -> None:
         """See LiveView. More than PUT_KEYS_MAX keys go in several steps."""
         name = self._prefix + topic
-        items = list(documents.items())
-        for start in range(0, len(items), PUT_KEYS_MAX):
-            part = dict(items[start : start + PUT_KEYS_MAX])
+        items = iter(documents.items())
+        for _ in range(0, len(documents), PUT_KEYS_MAX):
+            part = dict(islice(items, PUT_KEYS_MAX))
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hset(name, mapping=cast("dict[Any, Any]", part))
+                pipeline.execute_command("HSET", name, _Packed(part))
                 pipeline.publish(name, _pack(part))
                 await _asked(pipeline.execute())
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from kit.live_redis import RedisLive, _asked
+from kit.live_redis import PUT_KEYS_MAX, RedisLive, _asked
 
 
 @pytest.mark.parametrize("error", [None, OSError("gone")])
@@ -64,3 +64,20 @@ async def test_a_put_cancelled_at_any_moment_ends(redis_url: str) -> None:
 async def _put_for_ever(live: RedisLive) -> None:
     while True:
         await live.put("t", {"k": b"v"})
+
+
+@pytest.mark.parametrize("count", [1, 3, PUT_KEYS_MAX + 1])
+async def test_whatever_is_in_keys_and_documents_arrives(redis_url: str, count: int) -> None:
+    awkward = {"": b"", "with space": b"\r\n$5\r\n", "\u00e9\r\n": b"\x00\xff"}
+    documents = {f"{key}{n}": document + b"%d" % n for n in range(count) for key, document in awkward.items()}
+    live = RedisLive(redis_url, prefix=f"awkward {count}:")
+    try:
+        async with live.watch("t") as changes:
+            await live.put("t", documents)
+            seen: dict[str, bytes] = {}
+            while len(seen) < len(documents):
+                seen |= await anext(changes)
+        assert seen == documents == await live.all("t")
+        assert await live.get("t", list(documents)[:3]) == dict(list(documents.items())[:3])
+    finally:
+        await live.close()
