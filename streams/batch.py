@@ -20,6 +20,17 @@ QUANTITY_COLUMNS: Final = tuple(column for column, _, _, _ in QUANTITIES.values(
 _CONNECTORS_DENSE_MAX: Final = 1_000_000  # entries of the table station x connector: 8 MB
 
 
+class Names:
+    """The distinct session_ids of a batch. Hardly any is asked for: that of a session which opens, mostly."""
+
+    def __init__(self, texts: pa.StringArray) -> None:
+        self._texts = texts
+
+    def __getitem__(self, code: int) -> str:
+        name: str = self._texts[code].as_py()
+        return name
+
+
 @dataclass(slots=True)
 class Batch:
     """Readings of several frames in order of arrival. int64 columns, NULL where the device said nothing."""
@@ -29,7 +40,7 @@ class Batch:
     received_ms: I64
     columns: dict[str, I64]  # boot, seq, ts_ms, the quantities, status, session_event
     name_code: I64  # index into `names`; NULL: none
-    names: list[str]
+    names: Names
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -43,11 +54,10 @@ def batch_of(state: PartitionState, frames: Sequence[Frame], lookup: Lookup) -> 
     columns = {name: _numbers(table.column(name)) for name in ("boot", "seq", "ts_ms", *QUANTITY_COLUMNS)}
     columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event")}
     codes, dictionary = _dictionary(table.column("session_id"))
-    names = dictionary.to_pylist()
     fingerprints = np.append(_fingerprints(dictionary), 0)
-    name = fingerprints[np.where(codes == NULL, len(names), codes)]
+    name = fingerprints[np.where(codes == NULL, len(dictionary), codes)]
     slot = _slots(state, table.column("station_id"), _numbers(table.column("connector_id")), lookup)
-    return Batch(slot, name, received_ms, columns, codes, names)
+    return Batch(slot, name, received_ms, columns, codes, Names(dictionary))
 
 
 def is_readings(frame: Frame) -> bool:

@@ -5,6 +5,7 @@ take as much as all of its columns, so that the table is an array, sorted, and o
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Directory:
 
     def find(self, stations: Sequence[str], at: I64, connector_id: I64) -> I64:
         """The slot of each connector `connector_id[i]` of the station `stations[at[i]]`; -1: it has none."""
-        numbers = np.array([self.stations.get(station_id, -1) for station_id in stations], np.int64)
+        numbers = np.fromiter(map(self.stations.get, stations, repeat(-1)), np.int64, len(stations))
         if not len(self):
             return np.full(len(at), -1)
         keys = _keys(numbers[at], connector_id)

@@ -12,6 +12,7 @@ import numpy as np
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
 from streams.accounts import Accounts, Figures, Readings, advance, cost_columns, gathered, settled, used_by
+from streams.batch import Names
 from streams.effects import SESSION_COLUMNS, Columns, CostNews, StepParams, Used
 from streams.kernels import sessions
 from streams.kernels.book import NONE
@@ -53,7 +54,7 @@ class SessionEffects:
 
 
 def rate_sessions(
-    state: PartitionState, rows: Rows, names: list[str], now_ms: int, lookup: Lookup, params: StepParams
+    state: PartitionState, rows: Rows, names: Names, now_ms: int, lookup: Lookup, params: StepParams
 ) -> SessionEffects:
     """Assign the rows to sessions (sets their session_key and flags), account for them, close what has timed out."""
     know_tariffs(state, lookup)
@@ -63,7 +64,7 @@ def rate_sessions(
     )
     signals = _signals(rows, silence)
     recalled = _recall(state, rows, signals, names, lookup, params)
-    open_before = dict(zip(runs.key.tolist(), state.open_key[runs.key].tolist(), strict=True))
+    open_before = state.open_key[: state.slots].copy()
     members = sessions.assign(state, signals, runs, recalled, state.new_session_key)
     _mark(rows, members, params.power_max_mw)
     _note_arrivals(state, rows, runs)
@@ -100,7 +101,7 @@ def _signals(rows: Rows, silence: Bools) -> Signals:
 
 
 def _recall(
-    state: PartitionState, rows: Rows, signals: Signals, names: list[str], lookup: Lookup, params: StepParams
+    state: PartitionState, rows: Rows, signals: Signals, names: Names, lookup: Lookup, params: StepParams
 ) -> dict[tuple[int, int], Past]:
     """Sessions of the store for the names that the state does not remember, by (slot, name)."""
     asked: dict[tuple[int, int], int] = {}
@@ -143,7 +144,7 @@ def _advance(
     state: PartitionState,
     rows: Rows,
     members: Membership,
-    open_before: dict[int, int],
+    open_before: I64,
     pinned: dict[int, int],
     power_max_mw: int,
 ) -> tuple[dict[int, Figures], set[int]]:
@@ -152,14 +153,14 @@ def _advance(
     A session is a lane. It goes on from the state if it was open before this step, and back into the state if it still
     is; one that closed on the way leaves its figures.
     """
-    closing = [past for key, past in members.closed.items() if open_before.get(past.slot) == key]
+    closing = [past for key, past in members.closed.items() if open_before[past.slot] == key]
     figures = _left_behind(state, closing)
     dirty = {past.key for past in closing if state.dirty[past.slot]}
     taken = np.flatnonzero((members.key != NULL) & ~members.late)
     resumed = np.isin(taken, members.resumed)
     runs = _lane_runs(members.key[taken], resumed)
     key, slot = members.key[taken[runs.start]], rows.slot[taken[runs.start]]
-    before = np.array([open_before[s] for s in slot.tolist()], np.int64)
+    before = open_before[slot]
     continuing = (key == before) & ~resumed[runs.start]
     readings = _readings(rows, taken)
     accounts = _accounts(state, slot, key, continuing, _earliest(readings.samples.ts_ms, runs), pinned)
@@ -216,7 +217,7 @@ def _lane_runs(key: I64, resumed: Bools) -> Runs:
     return runs_of(np.cumsum(first) - 1)
 
 
-def _name_open(state: PartitionState, rows: Rows, members: Membership, names: list[str]) -> None:
+def _name_open(state: PartitionState, rows: Rows, members: Membership, names: Names) -> None:
     """Keep the device's name of each open session beside the state's fingerprint of it."""
     for slot in [*members.opened.values(), *(past.slot for past in members.closed.values())]:
         state.session_name[slot] = None
@@ -245,7 +246,7 @@ def _running_rows(state: PartitionState, clock_ms: int) -> int:
 
 
 def _effects(
-    state: PartitionState, rows: Rows, members: Membership, figures: dict[int, Figures], names: list[str], most: int
+    state: PartitionState, rows: Rows, members: Membership, figures: dict[int, Figures], names: Names, most: int
 ) -> SessionEffects:
     """The rows to write: all that opened, closed or changed after it, and `most` running ones."""
     running = distinct(rows.slot[(members.key != NULL) & ~members.late], state.slots)

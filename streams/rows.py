@@ -6,7 +6,7 @@ import numpy as np
 
 from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
-from streams.batch import QUANTITY_COLUMNS, Batch
+from streams.batch import QUANTITY_COLUMNS, Batch, Names
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
 from streams.kernels.hashing import payload_hash
 from streams.kernels.runs import I64, NULL, Bools, arrival_order
@@ -76,7 +76,7 @@ class Rows:
             out[column] = values.astype(dtype, copy=False)
         return out
 
-    def wire(self, state: PartitionState, row: int, names: list[str]) -> dict[str, object]:
+    def wire(self, state: PartitionState, row: int, names: Names) -> dict[str, object]:
         """One row as a device would have sent it."""
         station_id, connector_id = state.directory.connector(int(self.slot[row]))
         reading: dict[str, object] = {"station_id": station_id, "connector_id": connector_id}

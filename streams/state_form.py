@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from streams.effects import Columns
 from streams.errors import ForeignState
 from streams.held import HELD_COLUMNS
-from streams.kernels.dedupe import TS_WINDOW
 from streams.kernels.runs import I64, distinct
 from streams.sources import Source
-from streams.state_columns import CLOSED, NARROW, SCALARS, WIDE, copy_used
+from streams.state_columns import COLUMNS, NARROW, SCALARS, WIDE, copy_used
 from streams.tariffs import Tariffs
 
 if TYPE_CHECKING:
@@ -45,9 +44,6 @@ class Changes(NamedTuple):
 def encode(state: "PartitionState", changes: Changes) -> bytes:
     """The body that says so."""
     slots, entries = changes.slots, changes.entries
-    columns = {name: _pack(getattr(state, name)[slots]) for name in (*SCALARS, *CLOSED)}
-    for name in ("ts_window_ms", "ts_window_hash"):
-        columns[name] = _pack(getattr(state, name).reshape(-1, TS_WINDOW)[slots])
     priced = slots[state.open_tariff[slots] != 0]
     stations = distinct(state.directory.station[slots].astype(np.int64), len(state.directory.stations))
     emptied, held = changes.held
@@ -56,7 +52,7 @@ def encode(state: "PartitionState", changes: Changes) -> bytes:
             {
                 "version": FORMAT_VERSION,
                 "slots": _pack(slots),
-                "columns": columns,
+                "columns": _columns(state, slots),
                 "priced": _pack(priced),
                 "width": state.volume.shape[1],
                 "volume": _pack(state.volume[priced]),
@@ -83,6 +79,16 @@ def encode(state: "PartitionState", changes: Changes) -> bytes:
     )
 
 
+def _columns(state: "PartitionState", slots: I64) -> dict[str, bytes]:
+    """Those that are not what a new slot starts with, in all of these."""
+    columns = {}
+    for name in COLUMNS:
+        values = getattr(state, name).reshape(-1, WIDE.get(name, 1))[slots]
+        if (values != SCALARS.get(name, 0)).any():
+            columns[name] = _pack(values)
+    return columns
+
+
 def apply(state: "PartitionState", body: bytes) -> None:
     """Put what the body says into the state. Raises ForeignState."""
     try:
@@ -100,9 +106,12 @@ def apply(state: "PartitionState", body: bytes) -> None:
     connectors = [(station_id, connector_id) for station_id, connector_id in patch["connectors"]]
     state.add_connectors(connectors, [0] * len(connectors))
     slots = _unpack(patch["slots"])
-    for name, packed in patch["columns"].items():
+    for name in COLUMNS:
         column = getattr(state, name).reshape(-1, WIDE.get(name, 1))
-        copy_used(column, slots, _unpack(packed, name).reshape(-1, column.shape[1]))
+        if name in patch["columns"]:
+            copy_used(column, slots, _unpack(patch["columns"][name], name).reshape(-1, column.shape[1]))
+        elif (column[slots] != SCALARS.get(name, 0)).any():
+            column[slots] = SCALARS.get(name, 0)
     state.widen(patch["width"])
     state.tariffs = Tariffs(state.volume.shape[1])
     priced = _unpack(patch["priced"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.frame import FrameKind
 from schemas.quality import Quality
-from streams.batch import Frame, batch_of, is_readings
+from streams.batch import Frame, Names, batch_of, is_readings
 from streams.effects import WINDOW_COLUMNS, Columns, Effects, Refused, SourceProgress, StepParams
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import Verdict
@@ -121,7 +121,7 @@ def _judge(state: PartitionState, rows: Rows, lookup: Lookup) -> tuple[NDArray[n
     return verdict, entries
 
 
-def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: list[str], refused: Refused) -> None:
+def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: Names, refused: Refused) -> None:
     for row in range(len(conflicts)):
         reading = conflicts.wire(state, row, names)
         refused.station_id.append(str(reading["station_id"]))

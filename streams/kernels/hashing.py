@@ -33,16 +33,16 @@ def name_hash(offset: I64, octets: NDArray[np.uint8]) -> I64:
     offset: (names + 1,) name i is `octets[offset[i]:offset[i + 1]]`.
     """
     length = np.diff(offset)
-    words = -(-int(length.max(initial=0)) // _WORD)
-    at = np.arange(words * _WORD)
-    inside = at < length[:, np.newaxis]
-    padded = np.zeros(inside.shape, np.uint8)
-    padded[inside] = octets[(offset[:-1, np.newaxis] + at)[inside]]
+    padded = np.append(octets, np.zeros(_WORD, np.uint8))
+    at_any = np.ndarray(len(octets) + 1, "<u8", padded, strides=(1,))  # the word that begins at each octet
     state = length.astype(np.uint64) * np.uint64(_MULTIPLIERS[0])
-    for word, column in enumerate(padded.view("<u8").T):
-        mixed = (state ^ column) * np.uint64(_MULTIPLIERS[1])
+    for first in range(0, int(length.max(initial=0)), _WORD):
+        missing = np.clip(first + _WORD - length, 0, _WORD).astype(np.uint64) * np.uint64(8)  # bits past the name's end
+        word = at_any[np.minimum(offset[:-1] + first, len(octets))]
+        word &= np.uint64(2**64 - 1) >> np.minimum(missing, np.uint64(63))
+        mixed = (state ^ word) * np.uint64(_MULTIPLIERS[1])
         mixed ^= mixed >> np.uint64(29)
-        state = np.where(length > word * _WORD, mixed, state)  # whatever the longest name beside it is
+        state = np.where(length > first, mixed, state)  # whatever the longest name beside it is
     state *= np.uint64(_MULTIPLIERS[2])
     state ^= state >> np.uint64(32)
     hashed: I64 = np.maximum(state >> np.uint64(1), np.uint64(1)).view(np.int64)
