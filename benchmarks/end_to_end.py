@@ -31,6 +31,7 @@ SECONDS_SECOND = 20  # of the second figure
 # overtake its last one on another connection, which no device does, and sessions would be rated again from stored rows.
 STATIONS, STATIONS_QUICK = 10_000, 10_000
 CONNECTORS = 2  # of each station
+PARTITIONS = 2  # one a core: each frame, and each flush, costs something whatever is in it
 POLL_S = 0.05
 UP = ("voltstream", "up", "--json", "--no-simulator", "--port", "0")
 SHAPES = {
@@ -63,10 +64,10 @@ def run(session: Session) -> list[Result]:
     """The distributed stage."""
     results = []
     for number, shape in enumerate(list(SHAPES)[: session.pick(2, 1)]):
-        session.fresh_log()
-        with session.database() as url, phase(session.console, f"end to end: {shape}"):
+        session.fresh_log(PARTITIONS)
+        with session.database(PARTITIONS) as url, phase(session.console, f"end to end: {shape}"):
             seconds = session.pick(SECONDS if number == 0 else SECONDS_SECOND, SECONDS_QUICK)
-            done = measure(session, session.environment(url), url, shape, seconds, bare=number == 0)
+            done = measure(session, session.environment(url, PARTITIONS), url, shape, seconds, bare=number == 0)
         target = 120e3 if number == 0 else None
         result = Result(f"end to end, distributed: {shape}", done.committed_per_s, "readings/s", target)
         result.note = f"202 {done.note}"

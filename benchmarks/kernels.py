@@ -17,6 +17,7 @@ from streams.lookup import StoredIdentity, StoredSession
 from streams.state import PartitionState
 from streams.step import step
 from streams.tariff_version import TariffVersion
+from voltstream.memory import keep_memory
 
 CONNECTORS, CONNECTORS_QUICK = 10_000, 1_000
 ROUNDS = 10
@@ -65,6 +66,7 @@ def run(session: Session) -> list[Result]:
     """The kernels' stage."""
     console, repeats = session.console, session.pick(REPEATS, REPEATS_QUICK)
     connectors = session.pick(CONNECTORS, CONNECTORS_QUICK)
+    keep_memory()  # as a worker does
     fleet, state, store, params = Fleet(connectors), PartitionState.fresh(0), EmptyStore(), StepParams()
     with phase(console, "kernels: making readings"):
         flushes = [fleet.frames(ROUNDS) for _ in range(repeats + 2)]

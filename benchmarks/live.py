@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import numpy as np
 
-from benchmarks.end_to_end import UP, check_ledger, embedded_pids, operator, wait_closed
+from benchmarks.end_to_end import PARTITIONS, UP, check_ledger, embedded_pids, operator, wait_closed
 from benchmarks.processes import CpuMeter, Service, load, running, told
 from benchmarks.report import Result, phase
 from benchmarks.session import Session
@@ -40,10 +40,10 @@ class _Change(msgspec.Struct):
 
 def run(session: Session) -> list[Result]:
     """The live stage."""
-    session.fresh_log()
-    with session.database() as url, phase(session.console, "live: distributed"):
+    session.fresh_log(PARTITIONS)
+    with session.database(PARTITIONS) as url, phase(session.console, "live: distributed"):
         distributed = measure(
-            session, session.environment(url), "distributed", ("postgres", "rabbitmq", "kafka", "redis")
+            session, session.environment(url, PARTITIONS), "distributed", ("postgres", "rabbitmq", "kafka", "redis")
         )
     with phase(session.console, "live: embedded"):
         embedded = measure(session, session.alone(), "embedded", ())

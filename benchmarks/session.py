@@ -21,7 +21,7 @@ from kit.token_store import Kind, TokenStore
 from schemas.topics import READINGS_TOPIC, frames_queue
 from voltstream.database import bring_up_to_date
 
-PARTITIONS: Final = 4
+PARTITIONS: Final = 4  # a worker's lanes: while one waits for the database another steps
 _WAIT_S_MAX: Final = 600.0  # against hanging: the slowest drain of a full run takes a tenth of it
 _GONE_S_MAX: Final = 30.0  # for Kafka to forget a topic
 
@@ -67,15 +67,15 @@ class Session:
         """The process ids of those servers, which run."""
         return {name: int((self._servers[name].home / "pid").read_text().split()[0]) for name in names}
 
-    def environment(self, database_url: str) -> dict[str, str]:
+    def environment(self, database_url: str, partitions: int = PARTITIONS) -> dict[str, str]:
         """The settings that make voltstream use all servers, and this database. Raises ServerError."""
         given = environment(self.server(name) for name in self._servers)
         return (
-            given | {"VOLTSTREAM_DATABASE_URL": database_url, "VOLTSTREAM_PARTITIONS": str(PARTITIONS)} | self.alone()
+            given | {"VOLTSTREAM_DATABASE_URL": database_url, "VOLTSTREAM_PARTITIONS": str(partitions)} | self.alone()
         )
 
     @contextmanager
-    def database(self) -> Iterator[str]:
+    def database(self, partitions: int = PARTITIONS) -> Iterator[str]:
         """The URL of a new database with voltstream's tables, dropped in the end with whoever is still connected."""
         admin_url = self.server("postgres").url
         name = f"bench_{uuid4().hex}"
@@ -83,16 +83,16 @@ class Session:
             admin.execute(f"CREATE DATABASE {name}".encode())
         try:
             url = f"{admin_url.rpartition('/')[0]}/{name}"
-            bring_up_to_date(url, PARTITIONS)
+            bring_up_to_date(url, partitions)
             yield url
         finally:
             with psycopg.connect(admin_url, autocommit=True) as admin:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
-    def fresh_log(self) -> str:
+    def fresh_log(self, partitions: int = PARTITIONS) -> str:
         """Empty queues and an empty topic, whatever an earlier stage left there; Kafka's address."""
         kafka = self.server("kafka").url
-        asyncio.run(_fresh_topic(kafka))
+        asyncio.run(_fresh_topic(kafka, partitions))
         self.drop_queues()
         return kafka
 
@@ -119,7 +119,7 @@ def issue_token(database_url: str, kind: Kind) -> str:
     return asyncio.run(issue())
 
 
-async def _fresh_topic(kafka: str) -> None:
+async def _fresh_topic(kafka: str, partitions: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
@@ -130,7 +130,7 @@ async def _fresh_topic(kafka: str) -> None:
                     await asyncio.sleep(0.1)
     finally:
         await admin.close()
-    await ensure_topic(kafka, READINGS_TOPIC, PARTITIONS)
+    await ensure_topic(kafka, READINGS_TOPIC, partitions)
 
 
 class Deadline:

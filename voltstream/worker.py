@@ -25,7 +25,7 @@ from streams.processor import LIVE_SHARE_MAX, Worker
 from streams.runner import Runner
 from streams.storage import check_partitions
 from streams.store import Store
-from voltstream.memory import limit_arenas, trim_regularly
+from voltstream.memory import keep_memory, trim_regularly
 from voltstream.process import Life
 from voltstream.web import Web
 
@@ -76,7 +76,7 @@ async def _open_worker(
     settings: Settings, url: str, live: LiveView, web: Web, *, interval_s: float
 ) -> AsyncIterator[Worker]:
     """What the partitions of this process share. Raises ConfigError where the database is not prepared for them."""
-    limit_arenas()
+    keep_memory()
     pa.set_memory_pool(pa.system_memory_pool())  # its own pools keep as much again of what was freed
     threads = min(THREADS_MAX, settings.partitions)
     # A step's question is asked while its thread holds no other connection; one more is for maintenance.

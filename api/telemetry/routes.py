@@ -133,7 +133,8 @@ class TelemetryRoutes:
         ] = None,
         end: Annotated[Instant | None, Query(alias="to", description="exclusive; default: now")] = None,
         interval: Annotated[
-            Interval, Query(description="raw readings, or windows of this length in UTC")
+            Interval,
+            Query(description="raw readings, or windows of this length in UTC, under load 2 s behind the readings"),
         ] = Interval.MINUTE,
         connector_id: Annotated[int | None, Query(ge=0, le=CONNECTOR_ID_MAX, description="default: all")] = None,
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX, description="rows on a page")] = ROWS_DEFAULT,

@@ -107,15 +107,17 @@ def ledger_closes(connection: Connection, promises: Promises) -> list[str]:
         "SELECT sum(stored)::bigint, sum(duplicate)::bigint, sum(quarantined)::bigint,"
         " (SELECT sum(items_total)::bigint FROM telemetry.ledger_source),"
         " (SELECT sum(items_received)::bigint FROM telemetry.ledger_source),"
-        " (SELECT count(*) FROM telemetry.reading), (SELECT count(*) FROM telemetry.quarantine) FROM telemetry.ledger"
+        " (SELECT count(*) FROM telemetry.reading), (SELECT count(*) FROM telemetry.quarantine),"
+        " sum(in_windows)::bigint FROM telemetry.ledger"
     ).fetchone()
     assert row is not None
-    stored, duplicate, quarantined, sent, received, there, refused = row
+    stored, duplicate, quarantined, sent, received, there, refused, in_windows = row
     laws = {
         "stored + duplicate + quarantined = received": stored + duplicate + quarantined == received,
         "received = sent": received == sent,
         "sent covers what was acknowledged": sent >= promises.items,
         "stored is what is there": stored == there,
+        "the windows have all that is stored": in_windows == stored,
         "nothing is quarantined": quarantined == refused == 0,
     }
     by_partition = connection.execute(

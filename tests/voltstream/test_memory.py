@@ -59,5 +59,5 @@ async def test_what_a_burst_left_below_something_in_use_is_given_back(monkeypatc
 
 async def test_a_c_library_that_knows_nothing_of_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_of_glibc", lambda _: None)
-    memory.limit_arenas()
+    memory.keep_memory()
     await memory.trim_regularly()
