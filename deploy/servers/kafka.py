@@ -70,7 +70,7 @@ class Kafka(Server):
         classpath = ["-cp", f"{self._libraries}/*", f"-Dlog4j.configuration={LOG4J.as_uri()}"]
         if not (data / "meta.properties").exists():
             self._format([java, *classpath, "kafka.tools.StorageTool", "format"], properties)
-        heap = ["-Xms128m", "-Xmx512m", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true"]
+        heap = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
         self._spawn([java, *heap, *classpath, "kafka.Kafka", str(properties)], os.environ)
 
     def _format(self, command: list[str], properties: Path) -> None:
