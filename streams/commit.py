@@ -47,6 +47,7 @@ FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::text[], %s::text[], %b::byt
     AS refused (received_ms, station_id, connector_id, reason, detail, raw)
 """
 _NEW_BASE: Final = "DELETE FROM telemetry.partition_state WHERE partition = %s"
+_COPY_BODY: Final = "COPY telemetry.partition_state (partition, patch, base, body) FROM STDIN (FORMAT binary)"
 _BODY: Final = "INSERT INTO telemetry.partition_state (partition, patch, base, body) VALUES (%s, %s, %s, %b)"
 _OUTBOX: Final = """
 INSERT INTO telemetry.outbox (event_id, exchange, routing_key, body)
@@ -70,7 +71,10 @@ JOIN telemetry.connector AS c ON c.connector_key = asked.connector_key ORDER BY 
 """  # noqa: S608  # the names are a class's
 
 _NO_ID: Final = bytes(16)
-_MERGED_ROWS_MAX: Final = 8_192  # in one statement: what the server holds of it, 2 MB, stays below its work_mem
+# A connection keeps a buffer of the largest message it ever sent, so none is large: merged rows go 0.6 MB a statement,
+# and a body beyond that is copied, piece by piece.
+_MERGED_ROWS_MAX: Final = 2_048
+_BODY_SENT_MAX: Final = 512 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,13 @@ def _transact(connection: Connection, flush: Flush) -> None:
                      f"but the store has epoch, next, commits = {stands}")  # fmt: skip
     effects = flush.effects
     _copy(connection, READING, _sorted(effects.readings))
+    if large := len(flush.body) > _BODY_SENT_MAX:
+        _copy_body(connection, flush)
     told = [*effects.started.tolist(), *effects.completed.tolist()]
     with connection.pipeline():
         _merge(connection, flush)
+        if not large:
+            _send_body(connection, flush)
         sessions = connection.execute(_TOLD_SESSIONS, (told,)) if told else None
         windows = _read_windows(connection, effects.emit)
         if sessions is None and windows is None and not effects.costs:
@@ -185,9 +193,20 @@ def _merge(connection: Connection, flush: Flush) -> None:
         connection.execute(_SOURCES, (partition, *_transposed(totals, 3)))
     if effects.refused.reason:
         connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))
+
+
+def _send_body(connection: Connection, flush: Flush) -> None:
     if flush.base:
-        connection.execute(_NEW_BASE, (partition,))
-    connection.execute(_BODY, (partition, flush.commit, flush.base, flush.body))
+        connection.execute(_NEW_BASE, (flush.partition,))
+    connection.execute(_BODY, (flush.partition, flush.commit, flush.base, flush.body))
+
+
+def _copy_body(connection: Connection, flush: Flush) -> None:
+    if flush.base:
+        connection.execute(_NEW_BASE, (flush.partition,))
+    with connection.cursor() as cursor, cursor.copy(_COPY_BODY.encode()) as copy:
+        copy.set_types(("int2", "int8", "bool", "bytea"))
+        copy.write_row((flush.partition, flush.commit, flush.base, flush.body))
 
 
 def _merge_rows(connection: Connection, table: Table, statement: bytes, columns: Columns) -> None:

@@ -16,7 +16,7 @@ from streams.kernels.meters import Meters
 from streams.kernels.runs import FAR, I8, I16, I32, I64, NULL, U32, distinct
 from streams.kernels.windows import WINDOW_MS
 from streams.sources import Source
-from streams.state_columns import CLOSED, COLUMNS, LANE_FIELDS, NARROW, SCALARS, WIDE, copy_used
+from streams.state_columns import CLOSED, COLUMNS, LANE_FIELDS, NARROW, SCALARS, WIDE, copy_used, zeros
 from streams.state_form import Changes, apply, encode
 from streams.tariffs import Tariffs
 
@@ -116,7 +116,7 @@ class PartitionState:
         if start := SCALARS.get(name, 0):
             return np.full(capacity, start, dtype)
         width = WINDOW if name == "window" else WIDE.get(name, 1)
-        return np.zeros((capacity, width) if name in CLOSED else capacity * width, dtype)
+        return zeros((capacity, width) if name in CLOSED else capacity * width, dtype)
 
     def _reserve(self, slots: int) -> None:
         """Room for so many, an eighth more than there was: what is free is memory that the process holds."""
@@ -141,7 +141,7 @@ class PartitionState:
         if self.volume.shape == shape:
             return
         held = self.volume, self.since_ms
-        self.volume, self.since_ms = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self.volume, self.since_ms = zeros(shape, np.int64), zeros(shape, np.int64)
         for column, old in zip((self.volume, self.since_ms), held, strict=True):
             copy_used(column, (slice(old.shape[0]), slice(old.shape[1])), old)
 

@@ -1,6 +1,7 @@
 """The columns of a partition's state: their names, types, and what a new slot starts with."""
 
 from dataclasses import fields
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Any, Final
 
 import numpy as np
@@ -38,6 +39,7 @@ SCALARS: Final[dict[str, int]] = {
     "told_ms": 0,  # when, by arrival
     "told_micros": 0,  # incl. VAT, as told last
 }
+_MAPPED_BYTES_MIN: Final = 64 << 10  # below that, pages are not worth it
 CLOSED: Final = tuple(
     f"closed_{name}" for name in ("key", "name", "start_ms", "last_ms", "end_ms", "reason", "revision")
 )
@@ -55,6 +57,14 @@ NARROW: Final[dict[str, type[np.integer[Any]]]] = {
     **dict.fromkeys(("last_energy", "last_time", "flat"), np.int16),
     **dict.fromkeys(("window", "ts_window_hash"), np.uint32),
 }
+
+
+def zeros(shape: int | tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]:
+    """As np.zeros, and where nothing is written it takes no memory, which a busy process's malloc does not promise."""
+    octets = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if octets < _MAPPED_BYTES_MIN:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(mmap(-1, octets, flags=MAP_PRIVATE | MAP_ANONYMOUS), dtype).reshape(shape)
 
 
 def copy_used(column: NDArray[Any], at: I64 | slice | tuple[slice, slice], values: NDArray[Any]) -> None:

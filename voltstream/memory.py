@@ -15,7 +15,7 @@ _ARENAS_MAX: Final = 2
 # By itself glibc maps an array of a MB anew each time, or gives the heap's end back with each that is freed: a flush of
 # 100,000 readings spent a tenth of its time on having the same pages again. What is kept so goes with the next trim.
 _KEPT_BYTES_MAX: Final = 128 << 20
-_MAPPED_BYTES_MIN: Final = 32 << 20  # as large as glibc allows
+_MAPPED_BYTES_MIN: Final = 1 << 20  # larger ones are few, and in the heap they leave holes that no trim closes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt, in glibc's malloc.h
 # It takes a few ms, and what is wanted again has to be mapped again, ~0.3 ms a MB: a hundredth of the time for 150 MB.
 TRIM_S: Final = 5.0

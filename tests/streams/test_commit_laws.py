@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from kit.errors import Unavailable
 from schemas.events import Envelope
-from streams.commit import commit
+from streams.commit import _BODY_SENT_MAX, commit
 from streams.connections import Connections, open_writer
 from streams.effects import NULL_I64, SourceProgress
 from streams.errors import Fenced
@@ -194,12 +195,14 @@ class _Counted:
         return getattr(self._connection, name)
 
 
+@pytest.mark.parametrize("body", [b"body", bytes(_BODY_SENT_MAX + 1)], ids=["small body", "large body"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_statement_leaves_all_or_nothing(
-    store: Store, telemetry_url: str, seed: int, after: bool
+    store: Store, telemetry_url: str, seed: int, after: bool, body: bytes
 ) -> None:
     effects = everything(store, seed)
     acquired = store.acquire(0)
+    flush = replace(flush_of(acquired, effects), body=body)
     with psycopg.connect(telemetry_url) as connection:  # the pieces outlast any crash and are no half commit
         connection.execute("SELECT telemetry.ensure_weeks(%s)", ([int(T0_MS // 604_800_000)],))
     before, at, outcomes = contents(telemetry_url), 0, set()
@@ -207,7 +210,7 @@ def test_a_crash_at_any_statement_leaves_all_or_nothing(
         at += 1
         cut = Cut(telemetry_url, at, after)
         try:
-            commit(Store(cut), flush_of(acquired, effects))
+            commit(Store(cut), flush)
         except Unavailable:
             now = contents(telemetry_url)
             outcomes.add(now == before)
@@ -218,9 +221,10 @@ def test_a_crash_at_any_statement_leaves_all_or_nothing(
         break
     assert at > 10
     made = contents(telemetry_url)
-    commit(store, flush_of(acquired, effects))  # the worker tries again what may have been made
+    commit(store, flush)  # the worker tries again what may have been made
     assert contents(telemetry_url) == made
     assert len(made["reading"]) == 200
+    assert store.acquire(0).bodies == [body]
 
 
 def test_a_piece_that_retention_dropped_is_made_again(store: Store, telemetry_url: str, seed: int) -> None:
