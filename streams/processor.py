@@ -41,7 +41,7 @@ from streams.store import Acquired, Store
 LIVE_TOPIC: Final = "telemetry"
 TICK_S_MIN: Final = 0.2  # between flushes without frames: emission and time-outs are in seconds
 # Documents cost as much as the step. Making them takes a tenth of a core at most: at ten thousand readings a second
-# that is at every flush, under full load a connector that speaks five times a second is shown once, none later than this.
+# that is at every flush, under full load a connector that speaks five times is shown once, and none later than this.
 LIVE_SHARE_MAX: Final = 0.1
 LIVE_PAUSE_S_MAX: Final = 1.0
 RELEASE_S_MAX: Final = 10.0  # for a commit under way when the partition is taken away; the fence covers what is longer
