@@ -12,10 +12,11 @@ _SHOWN: Final = (*_COLUMNS, "in_windows")
 
 
 def ledger_line(ledger: Mapping[str, Any]) -> str:
-    """`accepted 100 = stored 97 + duplicate 2 + quarantined 1 + in flight 0, closed`."""
+    """`accepted 100 = stored 97 + duplicate 2 + quarantined 1 + in flight 0, closed` or `, 90 in windows` by then."""
     total = ledger["total"]
+    state = "closed" if total["closed"] else f"{total['in_windows']:,} in windows"
     accepted, *parts = (f"{name.replace('_', ' ')} {total[name]:,}" for name in _COLUMNS)
-    return f"ledger: {accepted} = {' + '.join(parts)}{', closed' if total['closed'] else ''}"
+    return f"ledger: {accepted} = {' + '.join(parts)}, {state}"
 
 
 def ledger_table(ledger: Mapping[str, Any]) -> Table:
