@@ -97,13 +97,21 @@ def dense(pieces: Pieces) -> Pieces:
     return [piece for apart, group in groups for piece in (group if apart else [joined(group)])]
 
 
+def octets(texts: Texts) -> memoryview:
+    """All rows on end, without a copy. `texts`: not a slice of others."""
+    _, ends, data = texts.buffers()
+    return memoryview(data)[: np.frombuffer(ends, np.int32)[len(texts)]]
+
+
+def or_null(pieces: Pieces) -> Pieces:
+    """The same, and `null` in the rows where there is nothing."""
+    return (joined(pieces).fill_null("null"),)
+
+
 def written(pieces: Pieces, start: int, count: int) -> bytes:
     """Some of the rows on end."""
     some = [piece if isinstance(piece, str) else _plain(piece.slice(start, count)) for piece in pieces]
-    rows = joined(some)
-    _, ends, data = rows.buffers()
-    text: bytes = data.slice(0, np.frombuffer(ends, np.int32)[len(rows)]).to_pybytes()
-    return text
+    return bytes(octets(joined(some)))
 
 
 def _plain(piece: Texts) -> Texts:

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from redis.asyncio import Redis
@@ -17,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from kit.errors import ConfigError, Unavailable
+from kit.json_columns import octets
 from kit.live import WATCH_PUTS_MAX, Watcher
 from kit.observability import get_logger
 from kit.retry import reconnect_pauses_s
@@ -38,13 +38,13 @@ class _Packed:
     def __init__(self, documents: Mapping[str, bytes]) -> None:
         fields = pa.array(list(documents), pa.string()).view(pa.binary())
         values = pa.array(list(documents.values()), pa.binary())
-        lengths = (pc.binary_length(column).cast(pa.string()).view(pa.binary()) for column in (fields, values))
-        of_field, of_value = lengths
+        of_field, of_value = (
+            pc.binary_length(column).cast(pa.string()).view(pa.binary()) for column in (fields, values)
+        )
         pairs = pc.binary_join_element_wise(
             b"$", of_field, b"\r\n", fields, b"\r\n$", of_value, b"\r\n", values, b"\r\n", b""
         )
-        _, ends, data = pairs.buffers()
-        self.octets = memoryview(data)[: np.frombuffer(ends, np.int32)[len(pairs)]]
+        self.octets = octets(pairs)
         self.count = 2 * len(documents)
 
 

@@ -127,13 +127,13 @@ def _transact(connection: Connection, flush: Flush) -> None:
                      f"but the store has epoch, next, commits = {stands}")  # fmt: skip
     effects = flush.effects
     _copy(connection, READING, _sorted(effects.readings))
-    if large := len(flush.body) > _BODY_SENT_MAX:
-        _copy_body(connection, flush)
+    if _is_large(flush):  # there is no COPY in a pipeline
+        _write_body(connection, flush)
     told = [*effects.started.tolist(), *effects.completed.tolist()]
     with connection.pipeline():
         _merge(connection, flush)
-        if not large:
-            _send_body(connection, flush)
+        if not _is_large(flush):
+            _write_body(connection, flush)
         sessions = connection.execute(_TOLD_SESSIONS, (told,)) if told else None
         windows = _read_windows(connection, effects.emit)
         if sessions is None and windows is None and not effects.costs:
@@ -195,18 +195,20 @@ def _merge(connection: Connection, flush: Flush) -> None:
         connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))
 
 
-def _send_body(connection: Connection, flush: Flush) -> None:
+def _write_body(connection: Connection, flush: Flush) -> None:
     if flush.base:
         connection.execute(_NEW_BASE, (flush.partition,))
-    connection.execute(_BODY, (flush.partition, flush.commit, flush.base, flush.body))
-
-
-def _copy_body(connection: Connection, flush: Flush) -> None:
-    if flush.base:
-        connection.execute(_NEW_BASE, (flush.partition,))
+    row = flush.partition, flush.commit, flush.base, flush.body
+    if not _is_large(flush):
+        connection.execute(_BODY, row)
+        return
     with connection.cursor() as cursor, cursor.copy(_COPY_BODY.encode()) as copy:
         copy.set_types(("int2", "int8", "bool", "bytea"))
-        copy.write_row((flush.partition, flush.commit, flush.base, flush.body))
+        copy.write_row(row)
+
+
+def _is_large(flush: Flush) -> bool:
+    return len(flush.body) > _BODY_SENT_MAX
 
 
 def _merge_rows(connection: Connection, table: Table, statement: bytes, columns: Columns) -> None:

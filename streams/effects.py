@@ -156,6 +156,12 @@ class Effects:
     costs: list[CostNews] = field(default_factory=list)
     tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
 
+    @property
+    def any_rows(self) -> bool:
+        """Whether a flush without frames has anything to commit."""
+        rows = self.sessions["session_key"], self.windows["connector_key"], self.emit["connector_key"]
+        return any(map(len, rows)) or bool(self.refused.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class StepParams:

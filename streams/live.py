@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kit.json_columns import Pieces, Texts, decimals, either, joined, json_of, moments, objects, strings
+from kit.json_columns import Pieces, Texts, decimals, either, joined, json_of, moments, objects, or_null, strings
 from schemas.quality import names_of
 from schemas.reading import MILLI, STATUS_LABELS, Status
 from streams.accounts import cost_columns, settled
@@ -67,7 +67,9 @@ def _sessions(state: PartitionState, slots: I64) -> Pieces:
     session = objects(
         {
             "id": ('"', _session_ids(state.open_key[slots]), '"'),
-            "session_id": _named([state.session_name[slot] for slot in slots.tolist()]),
+            "session_id": or_null(
+                strings(pa.array([state.session_name[slot] for slot in slots.tolist()], pa.string()))
+            ),
             "started_at": moments(state.open_start_ms[slots]),
             "energy_wh": (pa.array(lanes.energy_uj() / _UJ_PER_WH).cast(pa.string()),),
             "estimated": (either(lanes.integrated_uj() != 0, "true", "false"),),
@@ -107,20 +109,13 @@ def _among(there: Bools, pieces: Pieces) -> Pieces:
     if there.all():
         return pieces
     place = np.cumsum(there) - 1
-    return (joined(pieces).take(pa.array(place, mask=~there)).fill_null("null"),)
+    return or_null((joined(pieces).take(pa.array(place, mask=~there)),))
 
 
 def _session_ids(keys: I64) -> Texts:
     texts = session_texts(keys)
     ends = np.arange(0, texts.size + 1, texts.shape[1], dtype=np.int32)
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(texts))
-
-
-def _named(names: list[str | None]) -> Pieces:
-    there = np.array([name is not None for name in names])
-    if not there.any():
-        return _NONE
-    return _among(there, strings(pa.array([name for name in names if name is not None], pa.string())))
 
 
 def _flags(flags: NDArray[np.int16]) -> Texts:
@@ -138,5 +133,4 @@ def _in_units(thousandths: I64) -> Pieces:
     unknown = thousandths == NULL
     if unknown.all():
         return _NONE
-    texts = pa.array(thousandths / MILLI, mask=unknown).cast(pa.string())
-    return (texts.fill_null("null") if unknown.any() else texts,)
+    return or_null((pa.array(thousandths / MILLI, mask=unknown).cast(pa.string()),))

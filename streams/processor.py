@@ -328,7 +328,7 @@ class Processor:
             effects = worker.engine.step(state, frames, step_ms, worker.store, worker.params)
             for waiting in unreadable:
                 refuse_unreadable(effects.refused, waiting.frame, now_ms)
-            if not batch and not _says_something(effects):
+            if not batch and not effects.any_rows:
                 return None
             body = state.take_patch()
             base = self._wants_base(len(body))
@@ -382,11 +382,6 @@ class Processor:
 
     def _timed(self, stage: str) -> Any:
         return self._worker.metrics.flush_s.labels(str(self.partition), stage).time()
-
-
-def _says_something(effects: Effects) -> bool:
-    rows = effects.sessions["session_key"], effects.windows["connector_key"], effects.emit["connector_key"]
-    return any(map(len, rows)) or bool(effects.refused.reason)
 
 
 def _link(running: trace.Span, batch: Sequence[Waiting]) -> None:

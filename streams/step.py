@@ -144,9 +144,9 @@ def _windows(
 ) -> tuple[dict[str, I64], Columns]:
     """What this step adds to rows of windows, of these readings and those held before; and which windows to tell of."""
     due = _due(state, now_ms, params)
-    merging = idle or due.any() or state.held.rows + len(rows) >= HELD_ROWS_MAX
     # By the frames' time, which may go back behind the clock's, where a step without frames was.
-    if not (merging or not 0 <= now_ms - state.windows_merged_ms < HELD_MS_MAX):
+    early = 0 <= now_ms - state.windows_merged_ms < HELD_MS_MAX
+    if early and not idle and not due.any() and state.held.rows + len(rows) < HELD_ROWS_MAX:
         state.held.add(_measured(rows))
         return _NOTHING_ADDED, _told(state, due)
     state.windows_merged_ms = now_ms

@@ -30,7 +30,7 @@ GRANTS: Final = (Grant(WRITER_ROLE, "telemetry"), Grant(READER_ROLE, "telemetry"
 
 _LOCK_KEY: Final = 0x766F6C73  # any number that nobody else locks in this database
 _FUNCTIONS: Final = ("ensure_weeks(int[])", "summarize_weeks(int[])", "drop_readings(timestamptz)")
-# A minute's row is rewritten with every flush of its minute: with room in its page no index has to be told (measured:
+# A minute's row is rewritten with every merge into it: with room in its page no index has to be told (measured:
 # 3.5 us a merged row at 60 %, 7 us at 100 %).
 _WINDOW_FILLFACTOR: Final = 60
 # Raw rows older than two pieces are no longer written to, but for back-fills, which TimescaleDB also takes.
