@@ -183,7 +183,7 @@ class Snapshot:
             f"({column})::text AS {name}" if name in _AMOUNTS else f"{column} AS {name}"
             for name, column in COLUMNS.items()
         )
-        query = f"SELECT row_to_json(r) FROM (SELECT {columns} {_FROM} {self._where} {_ORDER}) AS r"  # noqa: S608
+        query = f"SELECT row_to_json(r) FROM (SELECT {columns} {_FROM} {self._where} {_ORDER}) AS r"  # noqa: S608  # our own names
         await self._run(query, output, **_BARE_CSV)
 
     async def rounds(self) -> AsyncGenerator[Round, None]:
@@ -192,8 +192,8 @@ class Snapshot:
         year, sequence = (f"${len(self._arguments) + place}" for place in (1, 2))
         following = f"{self._where} AND (i.year, i.sequence) > ({year}, {sequence}) {_ORDER} LIMIT {ROUND_DOCUMENTS}"
         documents = f"(SELECT * FROM billing.invoice AS i {following}) AS i"  # noqa: S608  # the conditions above
-        cdrs = f"SELECT {_listed(CDR_COLUMNS)} FROM {documents} {_CDRS} {_ORDER}"  # noqa: S608
-        lines = f"SELECT {_listed(LINE_COLUMNS)} FROM {documents} {_LINES}"  # noqa: S608
+        cdrs = f"SELECT {_listed(CDR_COLUMNS)} FROM {documents} {_CDRS} {_ORDER}"  # noqa: S608  # as above
+        lines = f"SELECT {_listed(LINE_COLUMNS)} FROM {documents} {_LINES}"  # noqa: S608  # as above
         after, count = (0, 0), ROUND_DOCUMENTS
         while count == ROUND_DOCUMENTS:
             held, count = await self._taken(cdrs, *after, **_BARE_CSV)

@@ -36,7 +36,7 @@ class QuietClient(stripe.HTTPClient):
             response = await self._client.request(method, url, headers=sent, content=post_data or None)
         except httpx.HTTPError as error:
             # The same idempotency key goes with every try, so a try whose answer was lost is safe to repeat.
-            raise stripe.APIConnectionError(type(error).__name__, should_retry=True) from error  # type: ignore[no-untyped-call]
+            raise stripe.APIConnectionError(type(error).__name__, should_retry=True) from error  # type: ignore[no-untyped-call]  # theirs
         return response.content, response.status_code, response.headers
 
     def sleep_async(self, secs: Any) -> Awaitable[None]:

@@ -119,7 +119,7 @@ def _floats(tree: ast.AST, *, lengths: bool = False) -> list[str]:
         division = isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Div)
         imported = isinstance(node, ast.Import | ast.ImportFrom) and "math" in ast.unparse(node).split()
         method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args
-        gives = method and node.func.attr in _GIVE_FLOATS  # type: ignore[attr-defined]
+        gives = method and node.func.attr in _GIVE_FLOATS  # type: ignore[attr-defined]  # `method` says so
         if called or division or imported or gives or (not lengths and (literal or named)):
             found.append(f"line {getattr(node, 'lineno', 0)}: {ast.unparse(node)}")
     return found

@@ -308,7 +308,7 @@ async def test_what_cannot_be_money_is_dead_lettered_at_once(books: Books) -> No
     dead: list[bytes] = []
 
     async def note(letter: object) -> None:
-        dead.append(letter.body)  # type: ignore[attr-defined]
+        dead.append(letter.body)  # type: ignore[attr-defined]  # it is a letter
 
     await books.bus.subscribe("dead", "dlx_events", "billing_session_completed", note)
     await books.hear(stranger)

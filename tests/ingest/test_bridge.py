@@ -26,7 +26,7 @@ def frame(number: int) -> bytes:
 async def test_it_counts_what_it_moves_and_carries_the_trace(rabbitmq_url: str, kafka_url: str) -> None:
     name = uuid4().hex[:12]
     registry = CollectorRegistry()
-    queue_of = lambda partition: f"t_{name}_{partition}"  # noqa: E731
+    queue_of = lambda partition: f"t_{name}_{partition}"  # noqa: E731  # one line, as a writer takes it
     writer = RabbitLogWriter(rabbitmq_url, 1, queue_of)
     bridge = Bridge(rabbitmq_url, kafka_url, 1, BridgeMetrics(registry), topic=f"t.{name}", queue_of=queue_of)
     running = asyncio.create_task(bridge.run())

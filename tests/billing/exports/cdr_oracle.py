@@ -28,7 +28,7 @@ SELECT i.*, c.started_at, c.ended_at, c.end_reason, c.estimated, c.connector_id,
        (SELECT coalesce(json_agg(l ORDER BY l.line), '[]') FROM billing.invoice_line AS l WHERE l.invoice_id = i.id) AS lines
 FROM billing.invoice AS i JOIN billing.cdr AS c ON c.id = i.cdr_id
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version ORDER BY i.year, i.sequence
-"""  # noqa: E501
+"""  # noqa: E501  # SQL as it is read
 
 
 def read(body: bytes) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ def at(minutes: int, register: int | None = None, power: int | None = None, **mo
     """A reading so many minutes after T0; kWh and kW."""
     energy_mwh = None if register is None else register * KWH
     power_mw = None if power is None else power * KW
-    return StoredReading(T0 + minutes * MINUTE_MS, energy_mwh=energy_mwh, power_mw=power_mw, **more)  # type: ignore[arg-type]
+    return StoredReading(T0 + minutes * MINUTE_MS, energy_mwh=energy_mwh, power_mw=power_mw, **more)  # type: ignore[arg-type]  # fields by name
 
 
 def energies(used: Usage) -> list[tuple[int, int, int]]:
