@@ -50,6 +50,7 @@ class Child:
         self._environment = dict(environment)
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()  # while a process is being made
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS_MAX)
@@ -99,7 +100,8 @@ class Child:
     async def stop(self) -> None:
         """Have it finish what it has in hand; one that takes too long is killed."""
         self._stopping.set()
-        process = self._process
+        async with self._starting:  # else the one that is just being made would never hear of it
+            process = self._process
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -119,15 +121,16 @@ class Child:
 
     async def _live(self) -> int:
         """One life of the process; its exit code."""
-        self._process = process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environment,
-            limit=_LINE_BYTES_MAX,
-            start_new_session=True,  # Ctrl-C in a terminal is for the supervisor, who knows the order
-        )
+        async with self._starting:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=self._environment,
+                limit=_LINE_BYTES_MAX,
+                start_new_session=True,  # Ctrl-C in a terminal is for the supervisor, who knows the order
+            )
         try:
             await asyncio.gather(self._listen(process), self._pass_on(process))
             return await process.wait()

@@ -195,6 +195,7 @@ async def test_what_died_is_handled_once_after_its_replay_by_the_queue_that_fail
     assert sorted(fragile.handled, key=lambda message: int(message.body)) == [
         Message(DIRECT, name, message.body, {**message.headers, REPLAYS: "2"}) for message in sent
     ]
+    await eventually(lambda: len(other.handled) >= 20)  # another queue, at its own pace
     assert len(other.handled) == 20
     assert {found.state for found in await store.some(name, 100, replayed=True)} == {"replayed"}
 

@@ -156,11 +156,12 @@ async def test_who_waits_for_a_first_request_that_fails_does_the_work(shop: Shop
 
 
 async def test_who_waits_too_long_is_told_to_come_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kit.idempotency, "WAIT_S", 0.05)
     shop.open.clear()
     first = asyncio.create_task(shop.post())
     await eventually(lambda: shop.sales == 1)
-    late = await shop.post()
+    with monkeypatch.context() as patched:  # for this one only: a slow machine may take longer where nobody waits
+        patched.setattr(kit.idempotency, "WAIT_S", 0.05)
+        late = await shop.post()
     assert (late.status_code, late.headers["retry-after"]) == (503, "1")
     shop.open.set()
     assert (await first).status_code == 201

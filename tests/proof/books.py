@@ -76,16 +76,17 @@ def breaches(url: str, bills: Bills) -> list[str]:
         return [breach for law in laws for breach in law()]
 
 
-def settled(url: str, sessions: int) -> bool:
-    """Whether so many sessions are completed, and nothing told of them is still under way."""
+def settled(url: str, bills: Bills) -> bool:
+    """Whether all readings of the bills are stored, their sessions completed, and nothing told of them is under way."""
     with psycopg.connect(url) as connection:
         waiting = " + ".join(f"(SELECT count(*) FROM {schema}.outbox)" for schema in OUTBOXES)
         row = connection.execute(
-            f"SELECT {waiting}, (SELECT count(*) FROM telemetry.session WHERE ended_at IS NOT NULL),"
+            f"SELECT {waiting}, (SELECT sum(stored)::bigint FROM telemetry.ledger),"
+            " (SELECT count(*) FROM telemetry.session WHERE ended_at IS NOT NULL),"
             " (SELECT count(*) FROM telemetry.session s JOIN billing.cdr c ON c.subject_id = s.id AND c.current"
             "  AND c.revision = s.revision)"
         ).fetchone()
-    return row == (0, sessions, sessions)
+    return row == (0, sum(bill.readings for bill in bills.values()), len(bills), len(bills))
 
 
 def counted(url: str, table: str) -> int:

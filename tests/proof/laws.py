@@ -57,10 +57,13 @@ def breaches(url: str, promises: Promises, completed: Sequence[Completed] | None
 
 
 def outstanding(url: str) -> int:
-    """Events that wait in the outbox, and rows of running sessions that lag behind their readings."""
+    """Events that wait in the outbox, rows of running sessions that lag behind their readings, and readings that are
+    not in their windows yet."""
     with psycopg.connect(url) as connection:
         row = connection.execute(
-            "SELECT (SELECT count(*) FROM telemetry.outbox) + (SELECT count(*) FROM telemetry.session s LEFT JOIN"
+            "SELECT (SELECT count(*) FROM telemetry.outbox)"
+            " + (SELECT coalesce(sum(stored - in_windows), 0) FROM telemetry.ledger)"
+            " + (SELECT count(*) FROM telemetry.session s LEFT JOIN"
             " (SELECT session_key, count(*) AS there FROM telemetry.reading GROUP BY 1) AS r USING (session_key)"
             " WHERE s.ended_at IS NULL AND s.readings IS DISTINCT FROM r.there)"
         ).fetchone()

@@ -57,6 +57,8 @@ class Service:
                 )
             self.starts += 1
             self._killed = False
+            if self._stopping:  # said while it was being started: `stop` has not seen it
+                process.terminate()
             assert self.starts <= _STARTS_MAX, f"{self.name} does not come up: {self.tail()}"
             try:
                 await self._listen(process)

@@ -58,7 +58,7 @@ def test_past_days_are_sent_and_summed_up(sink_url: str) -> None:
 
 
 def test_load_is_summed_up(sink_url: str) -> None:
-    done = run("simulate", "--url", sink_url, "--load", "--for", "300ms", "--json")
+    done = run("simulate", "--url", sink_url, "--load", "--for", "1s", "--json")
     summary = json.loads(done.stdout)
     assert done.returncode == 0
     assert summary["sent"] == summary["acknowledged"] > 0

@@ -1,5 +1,6 @@
 """Laws of load mode: every reading valid and unique, and what it calls acknowledged was acknowledged."""
 
+import asyncio
 import json
 from itertools import islice
 
@@ -68,10 +69,20 @@ async def test_nothing_is_left_out_when_answers_fail_and_connections_break() -> 
     assert report.retried > 0
 
 
-async def test_rate_is_kept() -> None:
+async def test_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only naps move: what a machine that stands still is late with at the end is left out."""
+    clock, turn = ManualClock(), asyncio.sleep
+
+    async def nap(seconds: float) -> None:
+        until_s = clock.monotonic_s() + seconds
+        await turn(0)
+        clock.advance(max(0.0, until_s - clock.monotonic_s()))
+
+    monkeypatch.setattr("simulator.load.asyncio.sleep", nap)
     async with serving(Sink()) as sink:
-        report = await Load(a_spec(sink.url, rate=5_000.0, duration_s=0.5), SystemClock()).run()
+        report = await Load(a_spec(sink.url, rate=5_000.0, duration_s=0.5), clock).run()
     assert report.sent == 2_500
+    assert clock.monotonic_s() == pytest.approx(0.48)  # when the last of 25 requests is due
 
 
 async def test_a_refusal_ends_the_run() -> None:

@@ -58,7 +58,9 @@ class Rig:
         per_station = self.ask("SELECT count(*), count(DISTINCT seq) FROM telemetry.reading GROUP BY connector_key")
         assert per_station == [(rows, rows)] * PARTITIONS
         assert self.ask("SELECT stored, duplicate FROM telemetry.ledger") == [(rows, 0)] * PARTITIONS
-        assert self.ask("SELECT sum(readings) FROM telemetry.window_1m") == [(rows * PARTITIONS,)]
+        # Windows may be held in the state until a later flush.
+        in_windows = "SELECT sum(readings) FROM telemetry.window_1m"
+        await eventually(lambda: self.ask(in_windows) == [(rows * PARTITIONS,)], WITHIN_S)
 
     @contextlib.asynccontextmanager
     async def worker(self) -> AsyncIterator[FaustWorker]:
@@ -146,7 +148,8 @@ async def test_a_fenced_worker_lets_go_and_asks_the_group_anew(rig: Rig) -> None
             connection.execute("UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = 1")
         await rig.send(2)
         await rig.all_stored()
-        assert worker.partitions == list(range(PARTITIONS))
+        # The group may still be putting itself in order after the one that left.
+        await eventually(lambda: worker.partitions == list(range(PARTITIONS)), WITHIN_S)
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["at once", "though the first seek is lost"])
