@@ -1,7 +1,6 @@
 """Child processes: none outlives its supervisor, whenever that stops."""
 
 import asyncio
-import sys
 from typing import Any
 
 import pytest
@@ -19,8 +18,8 @@ async def test_one_that_is_stopped_while_it_is_being_made_ends(turns: int, monke
     made: list[asyncio.subprocess.Process] = []
     create = asyncio.create_subprocess_exec
 
-    async def creating(*_: str, **options: Any) -> asyncio.subprocess.Process:
-        made.append(await create(sys.executable, "-c", _FOR_EVER, **options))
+    async def creating(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        made.append(await create(*command[:1], "-c", _FOR_EVER, **options))
         for _ in range(3):
             await asyncio.sleep(0)  # it is there, and nobody has been told
         return made[-1]
