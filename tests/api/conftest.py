@@ -25,6 +25,7 @@ from kit.migrations import migrate
 from kit.postgres import Database, ensure_roles, open_database
 from kit.server import RunningServer, serve
 from kit.token_store import Kind, TokenStore
+from tests.api.pricing_app import Pricing, running_pricing
 from tests.api.rows import COARSER_WINDOWS_SQL
 
 ROOT = Path(__file__).parents[2]
@@ -98,3 +99,10 @@ async def api(telemetry_url: str) -> AsyncIterator[Api]:
         await database.close()
         await charging.close()
         await access.close()
+
+
+@pytest.fixture
+async def pricing(database_url: str) -> AsyncIterator[Pricing]:
+    """Pricing, served."""
+    async with running_pricing(database_url) as running:
+        yield running

@@ -24,6 +24,7 @@ from kit.token_store import Kind, TokenStore
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 PATH = "/api/v1/pricing"
+STATION = {"station_id": "ST-1"}
 ZONE = "Europe/Amsterdam"
 
 

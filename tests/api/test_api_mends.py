@@ -1,19 +1,10 @@
 """What is wrong with a body is told in words that say the mend."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.api.pricing_app import ZONE, Pricing, running_pricing, tariff
-
-
-@pytest.fixture
-async def pricing(database_url: str) -> AsyncIterator[Pricing]:
-    """Pricing, served."""
-    async with running_pricing(database_url) as running:
-        yield running
-
+from tests.api.pricing_app import ZONE, Pricing, tariff
 
 FLAT = {"price_components": [{"type": "FLAT", "price": 1, "step_size": 1}], "restriction": {}}
 

@@ -1,69 +1,28 @@
-"""Tariffs over HTTP: published once, exact, in force when they should be, and by whom they may be asked for."""
+"""Tariffs over HTTP: published once, exact, in force when they should be."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from copy import deepcopy
-from datetime import timedelta
 from decimal import Decimal
 from itertools import product
 from string import ascii_uppercase
 from typing import Any
 
 import msgspec
-import psycopg
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
-from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
-from api.pricing import examples
 from api.pricing.bounded import BODY_BYTES_MAX
 from api.pricing.composition import forget_old
 from api.pricing.models import (
-    DemandRule,
-    DemandState,
-    GroupAnswer,
-    GroupMembers,
-    GroupReplaced,
     InForce,
-    NewVersion,
-    PublicVersion,
     Version,
     VersionPage,
 )
-from api.pricing.service import ensure_default
 from billing.currency import can_be_paid
 from schemas.currency import CURRENCIES
 from schemas.events import Event, PricingUpdated
-from schemas.tariff import Tariff
-from tests.api.pricing_app import NOW, PATH, ZONE, Pricing, exact_tariff, running_pricing, tariff
-from tests.waiting import eventually
-
-STATION = {"station_id": "ST-1"}
-OPERATIONS = {
-    ("post", PATH): {"operator"},
-    ("get", f"{PATH}/{{station_id}}"): {"operator", "finance", "driver"},
-    ("get", f"{PATH}/versions"): {"operator", "finance"},
-    ("get", f"{PATH}/versions/{{id}}"): {"operator", "finance"},
-    ("get", f"{PATH}/groups/{{group}}"): {"operator", "finance"},
-    ("put", f"{PATH}/groups/{{group}}"): {"operator"},
-    **{
-        (method, f"{PATH}/demand/{target}"): {"operator"}
-        for method in ("get", "put", "delete")
-        for target in ("stations/{station_id}", "groups/{group}", "default")
-    },
-}
-
-
-@pytest.fixture
-async def pricing(database_url: str) -> AsyncIterator[Pricing]:
-    """Pricing, served."""
-    async with running_pricing(database_url) as running:
-        yield running
+from tests.api.pricing_app import PATH, STATION, ZONE, Pricing, exact_tariff, tariff
 
 
 async def test_a_published_tariff_is_in_force_and_says_so(pricing: Pricing) -> None:
@@ -360,46 +319,6 @@ async def test_of_versions_published_at_once_none_is_lost_and_the_last_one_count
     assert (await pricing.get("/ST-1"))["version"]["id"] == rows[-1][0]
 
 
-async def test_a_station_is_in_one_group(pricing: Pricing) -> None:
-    assert await pricing.send("PUT", "/groups/a", {"stations": ["st-1", "ST-2", "st-1"]}, 200) == {
-        "group": "a",
-        "stations": ["ST-1", "ST-2"],
-        "moved": [],
-    }
-    moved = (await pricing.send("PUT", "/groups/b", {"stations": ["ST-2", "ST-3"]}, 200))["moved"]
-    assert moved == [{"station_id": "ST-2", "group": "a"}]
-    assert await pricing.get("/groups/a") == {"group": "a", "stations": ["ST-1"]}
-    await pricing.publish({"group": "b"})
-    await pricing.get("/ST-1", 404)
-    await pricing.get("/ST-2")
-    await pricing.send("PUT", "/groups/b", {"stations": ["ST-3"]}, 200)
-    await pricing.get("/ST-2", 404)
-    await pricing.send("PUT", "/groups/b", {"stations": []}, 200)
-    await pricing.get("/groups/b", 404)
-
-
-async def test_of_groups_set_at_once_each_is_what_somebody_said(pricing: Pricing) -> None:
-    """Never a mixture of two: here one waits in the middle of its work while another comes."""
-    with psycopg.connect(pricing.url) as other:
-        other.execute("INSERT INTO pricing.station_group VALUES ('ST-1', 'b')")
-        one = asyncio.create_task(pricing.send("PUT", "/groups/a", {"stations": ["ST-1", "ST-2"]}, 200))
-        await eventually(lambda: pricing.waiting() == 1)
-        two = asyncio.create_task(pricing.send("PUT", "/groups/a", {"stations": ["ST-3"]}, 200))
-        await eventually(lambda: two.done() or pricing.waiting() == 2)
-    await asyncio.gather(one, two)
-    assert (await pricing.get("/groups/a"))["stations"] in (["ST-1", "ST-2"], ["ST-3"])
-
-
-async def test_groups_that_exchange_stations_at_once_end_with_each_station_in_one(pricing: Pricing) -> None:
-    stations = [f"ST-{number}" for number in range(50)]
-    puts = [("a", stations), ("b", stations[::-1]), ("c", stations[10:])] * 4
-    await asyncio.gather(
-        *(pricing.send("PUT", f"/groups/{name}", {"stations": members}, 200) for name, members in puts)
-    )
-    rows = pricing.rows("SELECT station_id FROM pricing.station_group")
-    assert sorted(row[0] for row in rows) == sorted(stations)
-
-
 async def test_pages_of_versions_put_together_are_the_history(pricing: Pricing) -> None:
     targets: list[Any] = ["default", STATION, {"group": "a"}, {"station_id": "ST-2"}]
     made = [await pricing.publish(targets[number % 4], number / 100) for number in range(14)]
@@ -421,182 +340,3 @@ async def test_pages_of_versions_put_together_are_the_history(pricing: Pricing) 
             version["id"] for version in reversed(wanted)
         ]
     await pricing.get("/versions", 422, default=True, group="a")
-
-
-async def test_the_first_tariff_is_made_once_and_only_where_there_is_none(pricing: Pricing) -> None:
-    made = await asyncio.gather(*(ensure_default(pricing.database, pricing.clock) for _ in range(4)))
-    assert sorted(made) == [False, False, False, True]
-    answer = await pricing.get("/ANY", at="2016-01-01T00:00:00Z")
-    assert answer["version"]["target"] == "default"
-    prices = {
-        (component.type, component.price)
-        for element in Tariff.model_validate(answer["version"]["tariff"]).elements
-        for component in element.price_components
-    }
-    assert prices == {
-        ("ENERGY", Decimal("0.39")),
-        ("ENERGY", Decimal("0.29")),
-        ("PARKING_TIME", Decimal("6.00")),
-    }
-
-
-async def test_it_is_not_made_where_there_is_any_other(pricing: Pricing) -> None:
-    await pricing.publish(STATION)
-    assert not await ensure_default(pricing.database, pricing.clock)
-    await pricing.get("/ST-2", 404)
-
-
-@pytest.mark.parametrize(("operation", "kinds"), OPERATIONS.items())
-async def test_only_those_may_ask_who_should(pricing: Pricing, operation: tuple[str, str], kinds: set[str]) -> None:
-    method, path = operation
-    address = path.format(station_id="X", id="00000000-0000-4000-8000-000000000000", group="g")
-    for kind, token in pricing.tokens.items():
-        answer = await pricing.client.request(method, address, headers={"authorization": f"Bearer {token}"}, json={})
-        assert (answer.status_code == 403) == (kind not in kinds), (kind, answer.text)
-    for authorization in ("Bearer vso_unknown", "Basic x"):
-        answer = await pricing.client.request(method, address, headers={"authorization": authorization}, json={})
-        assert answer.status_code == 401
-
-
-async def test_every_operation_is_described_with_an_example_and_its_problems(pricing: Pricing) -> None:
-    paths = (await pricing.client.get("/openapi.json")).json()["paths"]
-    described = {(method, path) for path in paths for method in paths[path] if path.startswith("/api/")}
-    assert described == set(OPERATIONS)
-    for method, path in OPERATIONS:
-        operation = paths[path][method]
-        assert operation["summary"], path
-        assert operation["description"], path
-        assert operation["security"], path
-        assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
-        for status, response in operation["responses"].items():
-            if status in ("200", "201"):
-                assert "example" in response["content"]["application/json"], path
-
-
-@pytest.mark.parametrize(
-    ("model", "example"),
-    [
-        (Tariff, examples.TARIFF),
-        (NewVersion, examples.NEW_VERSION),
-        (PublicVersion, examples.PUBLIC_VERSION),
-        (Version, examples.VERSION),
-        (VersionPage, examples.VERSION_PAGE),
-        (InForce, examples.IN_FORCE),
-        (GroupMembers, examples.MEMBERS),
-        (GroupAnswer, examples.GROUP),
-        (GroupReplaced, examples.GROUP_REPLACED),
-        (DemandRule, examples.DEMAND_RULE),
-        (DemandState, examples.DEMAND_STATE),
-    ],
-)
-def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:
-    model.model_validate(example)
-
-
-@pytest.mark.parametrize(("method", "path"), OPERATIONS)
-async def test_no_question_is_a_server_error_or_answered_otherwise_than_described(
-    pricing: Pricing, method: str, path: str
-) -> None:
-    await pricing.publish(STATION)
-    await pricing.publish("default", effective_from=(NOW + timedelta(days=1)).isoformat())
-    schema = schemathesis.openapi.from_dict((await pricing.client.get("/openapi.json")).json())
-    headers = {"authorization": f"Bearer {pricing.tokens['operator']}"}
-    operation = schema[path][method.upper()]
-    cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in GenerationMode])
-
-    @settings(max_examples=60, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(case=cases, known=st.booleans())
-    def ask(case: schemathesis.Case[Any], known: bool) -> None:
-        if known and "{station_id}" in path:
-            case.path_parameters = {"station_id": "st-1"}
-        response = case.call(base_url=pricing.server.url, headers=headers)
-        assert response.status_code < 500, response.text
-        if "x-correlation-id" not in response.headers:  # a URL beyond 64 kB: the HTTP server's own refusal
-            assert response.status_code == 400
-            return
-        case.validate_response(response, checks=[content_type_conformance, response_schema_conformance])
-
-    await asyncio.to_thread(ask)
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(-(10**40), 10**40)
-    | st.floats()
-    | st.text(max_size=20)
-    | st.sampled_from(
-        ["\0", "\ud800", "1e400", "NaN", "-0", "0.1", "9" * 5_000, "2026-01-01T00:00:00Z", "9999-12-31T23:59:59-09:00"]
-    ),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-FULL_TARIFF: dict[str, Any] = {
-    **deepcopy(examples.TARIFF),
-    "tariff_alt_text": [{"language": "nl", "text": "dag en nacht"}],
-    "tariff_alt_url": "https://example.com/tariff",
-    "min_price": {"excl_vat": 0.5, "incl_vat": 0.61},
-    "max_price": {"excl_vat": 50},
-    "start_date_time": "2026-01-01T00:00:00Z",
-    "end_date_time": "2027-01-01T00:00:00+01:00",
-    "energy_mix": {
-        "is_green_energy": True,
-        "energy_sources": [{"source": "WIND", "percentage": 100}],
-        "environ_impact": [{"category": "CARBON_DIOXIDE", "amount": 0.5}],
-        "supplier_name": "wind",
-    },
-}
-FULL_TARIFF["elements"][0]["restrictions"] = {
-    "start_time": "21:00",
-    "end_date": "2026-12-31",
-    "min_kwh": 0.5,
-    "max_duration": 3_600,
-    "day_of_week": ["MONDAY"],
-}
-
-
-def _places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of everything in it."""
-    named = dict(enumerate(document)) if isinstance(document, list) else document
-    inner = named.items() if isinstance(named, dict) else ()
-    return [at, *(place for name, value in inner for place in _places(value, (*at, name)))]
-
-
-def _with(document: Any, at: tuple[Any, ...], value: Any) -> Any:
-    """A copy with another value at that path."""
-    if not at:
-        return value
-    copy = document.copy()
-    copy[at[0]] = _with(document[at[0]], at[1:], value)
-    return copy
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "good"),
-    [
-        ("POST", "", {**examples.NEW_VERSION, "tariff": FULL_TARIFF}),
-        ("PUT", "/demand/default", examples.DEMAND_RULE),
-        ("PUT", "/groups/g", examples.MEMBERS),
-    ],
-)
-async def test_anything_anywhere_in_a_body_is_taken_or_refused(
-    pricing: Pricing, method: str, path: str, good: dict[str, Any]
-) -> None:
-    """What is taken is a tariff that everyone can read again."""
-    await pricing.publish("default")
-    accepted = await pricing.client.request(method, PATH + path, json=good)
-    assert accepted.is_success, accepted.text
-    loop = asyncio.get_running_loop()
-
-    @settings(max_examples=300, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(at=st.sampled_from(_places(good)), value=JSON)
-    def send(at: tuple[Any, ...], value: Any) -> None:
-        body = json.dumps(_with(good, at, value)).encode()
-        sent = pricing.client.request(method, PATH + path, content=body, headers={"content-type": "application/json"})
-        answer = asyncio.run_coroutine_threadsafe(sent, loop).result()
-        assert answer.is_success or answer.status_code in (400, 422), answer.text
-        if answer.status_code == 201:
-            Tariff.model_validate(answer.json()["tariff"])
-
-    await asyncio.to_thread(send)

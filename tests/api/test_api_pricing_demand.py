@@ -25,10 +25,9 @@ from kit.clock import format_rfc3339
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
 from schemas.tariff import Dimension, Tariff
-from tests.api.pricing_app import NOW, Pricing, running_pricing, tariff
+from tests.api.pricing_app import NOW, STATION, Pricing, tariff
 from tests.waiting import eventually
 
-STATION = {"station_id": "ST-1"}
 HOLD_S = 900
 RULE: dict[str, Any] = {
     "raise_above_pct": 80,
@@ -159,13 +158,6 @@ def test_the_same_demand_leads_to_rest(rule: DemandRule, base: Tariff, demand: D
 
 
 # The rule at work.
-
-
-@pytest.fixture
-async def pricing(database_url: str) -> AsyncIterator[Pricing]:
-    """Pricing, served."""
-    async with running_pricing(database_url) as running:
-        yield running
 
 
 @pytest.fixture
