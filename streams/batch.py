@@ -16,6 +16,7 @@ from streams.state import PartitionState
 
 Frame = tuple[FrameHeader, pa.RecordBatch]
 
+NO_NAME: Final = -1
 QUANTITY_COLUMNS: Final = tuple(column for column, _, _, _ in QUANTITIES.values())
 _CONNECTORS_DENSE_MAX: Final = 1_000_000  # entries of the table station x connector: 8 MB
 
@@ -39,7 +40,7 @@ class Batch:
     name: I64  # fingerprint of session_id; 0: none
     received_ms: I64
     columns: dict[str, I64]  # boot, seq, ts_ms, the quantities, status, session_event
-    name_code: I64  # index into `names`; NULL: none
+    name_code: I64  # index into `names`; NO_NAME: none
     names: Names
 
     def __len__(self) -> int:
@@ -54,8 +55,7 @@ def batch_of(state: PartitionState, frames: Sequence[Frame], lookup: Lookup) -> 
     columns = {name: _numbers(table.column(name)) for name in ("boot", "seq", "ts_ms", *QUANTITY_COLUMNS)}
     columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event")}
     codes, dictionary = _dictionary(table.column("session_id"))
-    fingerprints = np.append(_fingerprints(dictionary), 0)
-    name = fingerprints[np.where(codes == NULL, len(dictionary), codes)]
+    name = np.append(_fingerprints(dictionary), 0)[codes]  # NO_NAME takes the last
     slot = _slots(state, table.column("station_id"), _numbers(table.column("connector_id")), lookup)
     return Batch(slot, name, received_ms, columns, codes, Names(dictionary))
 
@@ -74,13 +74,14 @@ def _numbers(column: pa.ChunkedArray) -> I64:
 
 
 def _dictionary(column: pa.ChunkedArray) -> tuple[I64, pa.StringArray]:
-    """Codes (NULL for null) and the distinct values."""
+    """Codes (NO_NAME for null) and the distinct values."""
     if column.null_count == len(column):
-        return np.full(len(column), NULL, np.int64), pa.array([], pa.string())
+        return np.full(len(column), NO_NAME, np.int64), pa.array([], pa.string())
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
-    return _numbers(pa.chunked_array([encoded.indices])), encoded.dictionary
+    codes: I64 = encoded.indices.fill_null(NO_NAME).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, encoded.dictionary
 
 
 def _fingerprints(names: pa.StringArray) -> I64:

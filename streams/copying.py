@@ -6,6 +6,7 @@ Format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -61,52 +62,65 @@ def encode_arrays(table: Table, columns: Columns) -> list[BinaryArray]:
 
 
 def _encode_array(field: Field, values: NDArray[np.generic]) -> BinaryArray:
-    layout = np.dtype(_parts(field, values))
-    out = np.zeros(len(values), layout)
-    out[f"{field.name} value"] = _on_the_wire(field, values)
-    width = layout[f"{field.name} value"].itemsize
-    used, absent = _lengths(field, values, width)
-    out[f"{field.name} length"] = used
-    header = _ARRAY_HEADER.pack(1, absent is not None, _OID[field.type], len(values), 1)
-    if absent is None:
-        return BinaryArray(header + out.tobytes())
-    kept = np.ones((len(values), layout.itemsize), np.bool_)
-    kept[:, -width:] = ~absent
-    return BinaryArray(header + out.view(np.uint8).reshape(len(values), -1)[kept].tobytes())
+    cells = _cells(field, values)
+    header = _ARRAY_HEADER.pack(1, cells.nulls, _OID[field.type], len(values), 1)
+    return BinaryArray(header + _laid_out(len(values), [cells]))
 
 
 def _encode_rows(table: Table, columns: Columns) -> bytes:
-    """Lay every row out at full width, then drop the bytes of what is null (or, in a text, not used)."""
     rows = len(columns[table.fields[0].source])
-    layout = np.dtype(
-        [
-            ("fields", ">i2"),
-            *(part for field in table.fields for part in _parts(field, columns[field.source])),
-        ]
-    )
-    out = np.zeros(rows, layout)
-    out["fields"] = len(table.fields)
-    dropped: list[tuple[int, NDArray[np.bool_]]] = []  # where a value begins, and which of its bytes go, row by row
-    for field in table.fields:
-        values = columns[field.source]
-        out[f"{field.name} value"] = _on_the_wire(field, values)
-        width = layout[f"{field.name} value"].itemsize
-        used, absent = _lengths(field, values, width)
-        out[f"{field.name} length"] = used
-        if absent is not None:
-            dropped.append((int(layout.fields[f"{field.name} value"][1]), absent))  # type: ignore[index]  # has fields
-    if not dropped:
-        return out.tobytes()
-    kept = np.ones((rows, layout.itemsize), np.bool_)
-    for start, absent in dropped:
-        kept[:, start : start + absent.shape[1]] &= ~absent
-    return out.view(np.uint8).reshape(rows, -1)[kept].tobytes()
+    return _laid_out(rows, [_cells(field, columns[field.source]) for field in table.fields], len(table.fields))
 
 
-def _parts(field: Field, values: NDArray[np.generic]) -> list[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """A column as it is sent: of each row a length, then so many bytes of value."""
+
+    name: str
+    lengths: NDArray[np.int32] | int  # -1: null
+    kind: str  # of the values, as numpy names it
+    values: NDArray[np.generic] | None  # None: null in every row, none has bytes of it
+    absent: NDArray[np.bool_] | None  # (rows, width) the bytes of values that are not sent; None: all are
+
+    @property
+    def nulls(self) -> bool:
+        """Whether there is any."""
+        return self.values is None or self.absent is not None
+
+
+def _cells(field: Field, values: NDArray[np.generic]) -> _Cells:
     width = values.dtype.itemsize if field.type == "text" else _WIDTH[field.type]
     kind = f"V{width}" if field.type in ("text", "uuid") else f">i{width}"
-    return [(f"{field.name} length", ">i4"), (f"{field.name} value", kind)]
+    lengths, absent = _lengths(field, values, width)
+    if absent is not None and absent.all():
+        return _Cells(field.name, -1, kind, None, None)
+    return _Cells(field.name, lengths, kind, _on_the_wire(field, values), absent)
+
+
+def _laid_out(rows: int, columns: list[_Cells], fields: int | None = None) -> bytes:
+    """Every row at full width (before its cells their number, if given), then without what is absent."""
+    parts = [] if fields is None else [("fields", ">i2")]
+    for cells in columns:
+        parts.append((f"{cells.name} length", ">i4"))
+        if cells.values is not None:
+            parts.append((f"{cells.name} value", cells.kind))
+    layout = np.dtype(parts)
+    out = np.empty(rows, layout)
+    if fields is not None:
+        out["fields"] = fields
+    kept = None
+    for cells in columns:
+        out[f"{cells.name} length"] = cells.lengths
+        if cells.values is not None:
+            out[f"{cells.name} value"] = cells.values
+        if cells.absent is not None:
+            if kept is None:
+                kept = np.ones((rows, layout.itemsize), np.bool_)
+            start = int(layout.fields[f"{cells.name} value"][1])  # type: ignore[index]  # has fields
+            kept[:, start : start + cells.absent.shape[1]] = ~cells.absent
+    if kept is None:
+        return out.tobytes()
+    return out.view(np.uint8).reshape(rows, -1)[kept].tobytes()
 
 
 def _on_the_wire(field: Field, values: NDArray[np.generic]) -> NDArray[np.generic]:

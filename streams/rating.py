@@ -58,7 +58,7 @@ def rate_sessions(
 ) -> SessionEffects:
     """Assign the rows to sessions (sets their session_key and flags), account for them, close what has timed out."""
     know_tariffs(state, lookup)
-    runs = runs_of(rows.slot)
+    runs = rows.runs
     silence = (
         rows.received_ms - shifted(rows.received_ms, runs, state.arrival_ms[runs.key]) >= params.session_timeout_ms
     )

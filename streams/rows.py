@@ -1,15 +1,15 @@
 """The readings of one step, sorted by connector, arrival order inside a connector, with what the kernels found."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
-from streams.batch import QUANTITY_COLUMNS, Batch, Names
+from streams.batch import NO_NAME, QUANTITY_COLUMNS, Batch, Names
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
 from streams.kernels.hashing import payload_hash
-from streams.kernels.runs import I64, NULL, Bools, arrival_order
+from streams.kernels.runs import I64, NULL, Bools, Runs, arrival_order, runs_of
 from streams.state import PartitionState
 
 
@@ -36,6 +36,10 @@ class Rows:
     soc_mpct: I64
     status: I64
     session_event: I64
+    runs: Runs = field(init=False)  # of the slots
+
+    def __post_init__(self) -> None:
+        self.runs = runs_of(self.slot)
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -44,7 +48,7 @@ class Rows:
         """The chosen rows (a copy, unless all are chosen)."""
         if chosen.all():
             return self
-        return Rows(*(getattr(self, f.name)[chosen] for f in fields(self)))
+        return Rows(*(getattr(self, f.name)[chosen] for f in fields(self) if f.init))
 
     def trusted(self) -> Bools:
         """Rows whose clock does not run ahead of ours."""
@@ -80,7 +84,7 @@ class Rows:
         """One row as a device would have sent it."""
         station_id, connector_id = state.directory.connector(int(self.slot[row]))
         reading: dict[str, object] = {"station_id": station_id, "connector_id": connector_id}
-        if (code := int(self.name_code[row])) != NULL:
+        if (code := int(self.name_code[row])) != NO_NAME:
             reading["session_id"] = names[code]
         for name in ("boot", "seq"):
             if (value := int(getattr(self, name)[row])) != NULL:

@@ -17,7 +17,7 @@ from streams.batch import Frame, Names, batch_of, is_readings
 from streams.effects import WINDOW_COLUMNS, Columns, Effects, Refused, SourceProgress, StepParams
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import Verdict
-from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, runs_of, united
+from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, united
 from streams.kernels.windows import Measured
 from streams.lookup import Lookup
 from streams.rating import rate_sessions
@@ -105,7 +105,7 @@ def _refused_at_the_door(frames: Sequence[Frame]) -> Refused:
 def _judge(state: PartitionState, rows: Rows, lookup: Lookup) -> tuple[NDArray[np.int8], I64]:
     """Verdict of every row (never UNKNOWN), and the dedupe window's entries that changed."""
     identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint)
-    verdict, entries = dedupe.judge(state, identities, runs_of(rows.slot))
+    verdict, entries = dedupe.judge(state, identities, rows.runs)
     unknown = verdict == Verdict.UNKNOWN
     if not unknown.any():
         return verdict, entries
@@ -133,9 +133,8 @@ def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: Names, refu
 
 
 def _flag_late(state: PartitionState, rows: Rows, lateness_ms: int) -> None:
-    station = state.directory.station[rows.slot]
-    newest = state.station_newest_ms
-    late = watermark.late_rows(newest, station, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
+    station, newest = state.directory.station[rows.runs.key], state.station_newest_ms
+    late = watermark.late_rows(newest, station, rows.runs, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
     rows.flags |= late * np.int64(Quality.LATE)
 
 
@@ -189,10 +188,9 @@ def _told(state: PartitionState, due: Bools) -> Columns:
 
 def _remember_live(state: PartitionState, rows: Rows) -> None:
     """Keep the newest known value of everything a connector says, by event time."""
-    runs = runs_of(rows.slot)
+    runs, slot = rows.runs, rows.runs.key
     if not len(rows):
         return
-    slot = runs.key
     in_order = rows.ts_ms >= running_max(rows.ts_ms, runs, state.live_ts_ms[slot])
     newest = _newest(in_order, runs)
     moved = newest >= 0
@@ -206,8 +204,11 @@ def _remember_live(state: PartitionState, rows: Rows) -> None:
 
 def _newest(candidate: NDArray[np.bool_], runs: Runs) -> I64:
     """The last candidate row of each run; -1: none."""
-    last: I64 = np.maximum.reduceat(np.where(candidate, np.arange(len(candidate)), -1), runs.start)
-    return last
+    last = runs.start + runs.length - 1
+    if candidate[last].all():
+        return last
+    found: I64 = np.maximum.reduceat(np.where(candidate, np.arange(len(candidate)), -1), runs.start)
+    return found
 
 
 def _keep(column: NDArray[np.integer[Any]], slot: I64, newest: I64, values: I64) -> None:

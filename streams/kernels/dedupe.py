@@ -75,8 +75,8 @@ def judge(state: DedupeState, rows: Identities, runs: Runs) -> tuple[NDArray[np.
         if not len(at):
             break
         stop = runs.start + _plain_prefix(state, rows.at(at), runs)
-        plain = np.arange(len(at)) < stop[runs.of_row]
-        changed.append(_advance_plain(state, rows.at(at[plain])))
+        plain = rows.at(at[np.arange(len(at)) < stop[runs.of_row]])
+        changed.append(_advance_plain(state, plain, runs if len(plain.slot) == len(at) else runs_of(plain.slot)))
         odd = at[stop[stop < runs.start + runs.length]]
         changed.append(_judge_round(state, rows, odd, verdict))
         at = at[np.arange(len(at)) > stop[runs.of_row]]
@@ -99,8 +99,7 @@ def _plain_prefix(state: DedupeState, rows: Identities, runs: Runs) -> I64:
     return np.minimum.reduceat(np.where(odd, place, runs.length[runs.of_row]), runs.start)
 
 
-def _advance_plain(state: DedupeState, rows: Identities) -> I64:
-    runs = runs_of(rows.slot)
+def _advance_plain(state: DedupeState, rows: Identities, runs: Runs) -> I64:
     if not len(runs.key):
         return runs.key
     slot, last = runs.key, runs.start + runs.length - 1

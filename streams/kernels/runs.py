@@ -26,14 +26,15 @@ class Runs(NamedTuple):
 
 
 def arrival_order(key: NDArray[np.integer]) -> I64:
-    """Row indices sorted by `key`, equal keys in arrival order. `key` in [0, 2**31), at most 2**32 rows.
+    """Row indices sorted by `key`, equal keys in arrival order. `key` in [0, 2**32).
 
-    Sorting one packed integer is several times faster than a stable argsort.
+    Sixteen bits at a time: these numpy sorts by radix, several times faster than anything wider.
     """
-    packed = (key.astype(np.int64) << 32) | np.arange(len(key), dtype=np.int64)
-    packed.sort()
-    packed &= 0xFFFF_FFFF
-    return packed
+    order: I64 = np.argsort((key & 0xFFFF).astype(np.uint16), kind="stable")
+    high = key >> 16
+    if high.any():
+        order = order[np.argsort(high[order].astype(np.uint16), kind="stable")]
+    return order
 
 
 def runs_of(sorted_key: NDArray[np.integer]) -> Runs:

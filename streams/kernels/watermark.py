@@ -8,34 +8,51 @@ each other's.
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import I64, NULL, Bools, arrival_order, running_max, runs_of
+from streams.kernels.runs import I64, NULL, Bools, Runs, arrival_order, running_max, runs_of
 
 
 def late_rows(
-    newest_ms: I64, station: NDArray[np.integer], ts_ms: I64, trusted: Bools, arrival: I64, lateness_ms: int
+    newest_ms: I64,
+    station: NDArray[np.integer],
+    runs: Runs,
+    ts_ms: I64,
+    trusted: Bools,
+    arrival: I64,
+    lateness_ms: int,
 ) -> Bools:
     """Whether each reading is behind its station's watermark at the moment it arrives. Advances `newest_ms`.
 
-    newest_ms: (stations,) newest trusted event time; NULL: none. station, ts_ms, trusted, arrival: (rows,); `arrival`
-    is each row's place in the order of arrival. An untrusted reading (its clock runs ahead) moves nothing.
+    newest_ms: (stations,) newest trusted event time; NULL: none. station: (runs,) of each run of rows, a connector's
+    say. ts_ms, trusted, arrival: (rows,); `arrival` is each row's place in the order of arrival, ascending in a run.
+    An untrusted reading (its clock runs ahead) moves nothing.
     """
     late = np.zeros(len(ts_ms), np.bool_)
     if not len(ts_ms):
         return late
-    reached = newest_ms.copy()
-    trusted_ms = np.where(trusted, ts_ms, NULL)
-    together = runs_of(station)
-    np.maximum.at(reached, together.key, np.maximum.reduceat(trusted_ms, together.start))
-    # Most batches have nothing late: only stations with a reading behind where they ended up need the exact order.
-    behind = ts_ms < np.maximum(reached, NULL + lateness_ms)[station] - lateness_ms
-    if behind.any():
-        suspects = np.zeros(len(newest_ms), np.bool_)
-        suspects[station[behind]] = True
-        rows = np.flatnonzero(suspects[station])
+    trusted_ms = ts_ms if trusted.all() else np.where(trusted, ts_ms, NULL)
+    suspects = _perhaps_late(newest_ms[station], runs, ts_ms, trusted_ms, arrival, lateness_ms)
+    if suspects.any():
+        stations = np.zeros(len(newest_ms), np.bool_)
+        stations[station[suspects]] = True
+        rows = np.flatnonzero(stations[station][runs.of_row])
         rows = rows[np.argsort(arrival[rows])]
-        rows = rows[arrival_order(station[rows])]
-        runs = runs_of(station[rows])
-        before = running_max(trusted_ms[rows], runs, newest_ms[runs.key])
+        of_row = station[runs.of_row[rows]]
+        order = arrival_order(of_row)
+        rows, lanes = rows[order], runs_of(of_row[order])
+        before = running_max(trusted_ms[rows], lanes, newest_ms[lanes.key])
         late[rows] = (before != NULL) & (ts_ms[rows] < before - lateness_ms)
-    newest_ms[:] = reached
+    np.maximum.at(newest_ms, station, np.maximum.reduceat(trusted_ms, runs.start))
     return late
+
+
+def _perhaps_late(newest_ms: I64, runs: Runs, ts_ms: I64, trusted_ms: I64, arrival: I64, lateness_ms: int) -> Bools:
+    """(runs,) those that may have a late row: one behind what its station had reached before, or behind anything that
+    arrived before it, of whatever station. Most batches have none."""
+    arrived = np.full(int(arrival.max()) + 1, NULL)
+    arrived[arrival] = trusted_ms
+    np.maximum.accumulate(arrived, out=arrived)
+    behind = ts_ms < np.maximum(arrived, NULL + lateness_ms)[arrival] - lateness_ms
+    perhaps = np.minimum.reduceat(ts_ms, runs.start) < np.maximum(newest_ms, NULL + lateness_ms) - lateness_ms
+    if behind.any():
+        perhaps[runs.of_row[behind]] = True
+    return perhaps

@@ -40,6 +40,8 @@ def test_readings_arrive_as_they_are(postgres_url: str, seed: int, rows: int) ->
     readings = random_readings(np.random.default_rng(seed), [1, 7, 9], rows)
     for name in ("status", "session_event", "flags"):
         readings[name] = np.abs(readings[name])
+    readings["boot"][:] = NULL_I64  # null in every row, here and in the first chunk alone
+    readings["soc_mpct"][:4_096] = np.iinfo(np.int32).min
     found = through_postgres(postgres_url, READING, readings)
     assert found == [plain(readings[field.source]) for field in READING.fields]
 
