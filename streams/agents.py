@@ -74,7 +74,7 @@ class Lane:
         self._task = asyncio.create_task(self._guarded(), name=f"lane {tp.partition}")
 
     async def take(self, stream: Any, event: Event) -> None:
-        """Have the event's frame processed; wait while the next flush is already collected."""
+        """Have the event's frame processed; wait while as much is collected as may be."""
         await self._ready.wait()
         while self._processor.full and not self._closed:
             self._room.clear()

@@ -132,7 +132,7 @@ class Processor:
 
     @property
     def full(self) -> bool:
-        """One flush is collected, beside the one under way; offer more after that."""
+        """As much is collected as may be; offer more when a flush has ended."""
         return self._buffer.full
 
     def offer(self, offset: int, frame: bytes) -> bool:
@@ -152,7 +152,7 @@ class Processor:
         to wait in the log: they may say otherwise.
         """
         since_s = self._worker.clock.monotonic_s() - self._flushed_at_s
-        if self._flush or self.full:
+        if self._flush or self._buffer.plenty:
             return 0.0
         if len(self._buffer):
             return max(0.0, self._worker.interval_s - since_s)
