@@ -8,24 +8,25 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRouter
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from kit.clock import Clock, SystemClock
 from kit.metrics import HttpMetrics
 from kit.observability import correlation_id, get_logger
-from kit.problem import Problem, install_problems, problem_response
+from kit.problem import ERRORS_SHOWN_MAX, Problem, install_problems, invalid, problem_response
 from kit.readiness import ReadyCheck, failures
 from kit.server import RunningServer, serve
 from kit.tracing import context_from, start_span
+from kit.validation import did_you_mean
 
 __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make_app", "serve"]
 
@@ -33,6 +34,8 @@ CORRELATION_HEADER: Final = "X-Correlation-ID"
 _CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
 # Printable ASCII: it goes into headers, logs and messages as it is.
 _CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
+_API: Final = "/api/"  # what is beside it is asked by monitoring, which adds parameters of its own
+_NAME_SHOWN_MAX: Final = 64
 _UNMATCHED: Final = "unmatched"  # the route label of a request no route took: paths are not to become labels
 
 _log = get_logger(__name__)
@@ -53,11 +56,48 @@ def make_app(
     `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps a name to a
     check that raises when what it looks at does not work; it may be added to later.
     """
-    app = FastAPI(title=title, version=version, description=description, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title=title,
+        version=version,
+        description=description,
+        lifespan=lifespan,
+        redoc_url=None,
+        dependencies=[Depends(_KnownParameters())],
+    )
     app.include_router(_operations(registry, {} if ready is None else ready))
     install_problems(app)
     app.add_middleware(_Edge, metrics=HttpMetrics(registry), clock=clock or SystemClock())
     return app
+
+
+class _KnownParameters:
+    """Refuses query parameters that an operation of the API does not have: misspelt, they would ask for something else.
+
+    What an operation has, the app's OpenAPI says.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], set[str]] = {}  # by method and path
+
+    async def __call__(self, request: Request) -> None:
+        given = request.query_params
+        if not given or not request.url.path.startswith(_API):
+            return
+        operation = request.method.lower(), _route_template(request.scope)
+        if operation not in self._known:
+            described = request.app.openapi()["paths"].get(operation[1], {}).get(operation[0], {})
+            self._known[operation] = {p["name"] for p in described.get("parameters", ()) if p["in"] == "query"}
+        known = self._known[operation]
+        unknown = [name for name in dict.fromkeys(given) if name not in known]
+        if unknown:
+            errors = [
+                {
+                    "location": f"query/{name[:_NAME_SHOWN_MAX]}",
+                    "detail": f"there is no such parameter{did_you_mean(name, known)}",
+                }
+                for name in unknown[:ERRORS_SHOWN_MAX]
+            ]
+            raise invalid(errors, len(unknown))
 
 
 class _Edge:

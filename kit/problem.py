@@ -3,7 +3,7 @@
 `Problem` is what a route raises. Its `detail` says what is wrong and the mend, and never anything of our insides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from kit.observability import correlation_id, get_logger
 from kit.validation import mend_of
 
 MEDIA_TYPE: Final = "application/problem+json"
-_ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
+ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
 _RETRY_AFTER_S: Final = 1  # a broker or database that restarts is back within seconds
 
 _log = get_logger(__name__)
@@ -54,6 +54,14 @@ def title_of(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Error"
+
+
+def invalid(errors: Sequence[Mapping[str, str]], found: int) -> Problem:
+    """What is wrong with a request, of each thing `location` and `detail`: the first ones of so many found."""
+    detail = "{location}: {detail}".format_map(errors[0])
+    if found > 1:
+        detail += f" (and {found - 1} more, see errors)"
+    return Problem(422, detail, extensions={"errors": errors})
 
 
 def problem_response(problem: Problem) -> Response:
@@ -106,13 +114,9 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     # Never the input itself: it may be large, or a secret.
     errors = [
         {"location": "/".join(str(part) for part in item["loc"]), "detail": mend_of(item, body)}
-        for item in found[:_ERRORS_SHOWN_MAX]
+        for item in found[:ERRORS_SHOWN_MAX]
     ]
-    first = errors[0] if errors else {"location": "request", "detail": "invalid"}
-    detail = f"{first['location']}: {first['detail']}"
-    if len(found) > 1:
-        detail += f" (and {len(found) - 1} more, see errors)"
-    return problem_response(Problem(422, detail, extensions={"errors": errors}))
+    return problem_response(invalid(errors or [{"location": "request", "detail": "invalid"}], len(found)))
 
 
 async def _on_unavailable(_: Request, error: Exception) -> Response:

@@ -4,10 +4,11 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Query
 from fastapi.responses import StreamingResponse
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
@@ -39,6 +40,12 @@ def _router() -> APIRouter:
             "overloaded": Overloaded("the buffer is full", retry_after_s=3),
             "bug": ValueError("internal hush"),
         }[how]
+
+    @router.get("/windows")
+    async def windows(
+        interval: str = "raw", also: Annotated[list[str] | None, Query(alias="station_id")] = None
+    ) -> str:
+        return interval
 
     @router.get("/half")
     async def half() -> StreamingResponse:
@@ -123,6 +130,19 @@ async def test_a_validation_problem_lists_every_error_and_no_input(client: httpx
     response = await client.post("/api/v1/items/hush", json={"amount": "hush"})
     assert [error["location"] for error in response.json()["errors"]] == ["path/item_id", "body/amount"]
     assert "hush" not in response.text
+
+
+async def test_a_parameter_that_an_operation_does_not_have_is_refused(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/v1/windows?interval=1h&station_id=A&station_id=B")).json() == "1h"
+    refused = await client.get("/api/v1/windows?intervall=1h&intervall=1d&x=")
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [
+        {"location": "query/intervall", "detail": "there is no such parameter; did you mean interval?"},
+        {"location": "query/x", "detail": "there is no such parameter; there are: interval, station_id"},
+    ]
+    alone = await client.get("/api/v1/half", params={"y" * 1_000: "1"})
+    assert alone.json()["detail"] == f"query/{'y' * 64}: there is no such parameter; leave it out"
+    assert (await client.get("/healthz?probe=1")).status_code == 200
 
 
 async def test_overload_and_outage_say_when_to_come_back(client: httpx.AsyncClient) -> None:
