@@ -12,16 +12,23 @@ _PORT_MAX: Final = 32_000
 _TRIES_MAX: Final = 200  # with even half of the 12,000 ports taken, 200 misses in a row do not happen
 
 _random = random.SystemRandom()  # two processes that start together must not try the same ports
+_given: set[int] = set()
 
 
 def unused_port() -> int:
-    """A loopback TCP port nobody listens on now, outside of the ephemeral range. Raises OSError where none is found."""
+    """A loopback TCP port nobody listens on now, outside of the ephemeral range, another one at each call of a process.
+
+    Raises OSError where none is found.
+    """
     for _ in range(_TRIES_MAX):
         port = _random.randint(_PORT_MIN, _PORT_MAX)
+        if port in _given:
+            continue  # whoever has it may not listen yet
         with socket.socket() as probe:
             try:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise OSError(f"no free loopback port between {_PORT_MIN} and {_PORT_MAX}")

@@ -87,7 +87,7 @@ async def _no_pause(_: Any) -> None: ...
 async def stripe_harness() -> AsyncIterator[StripeHarness]:
     clock = ManualClock()
     async with stripe_standin() as standin:
-        provider = StripeProvider(KEY, SECRET, clock, api_base=standin.url, timeout_s=1, sleep=_no_pause)
+        provider = StripeProvider(KEY, SECRET, clock, api_base=standin.url, timeout_s=5, sleep=_no_pause)
         try:
             yield StripeHarness(provider, standin, clock)
         finally:

@@ -176,5 +176,7 @@ def test_a_server_that_ends_while_starting_says_why(tmp_path: Path, servers: Pri
         server.destroy()
 
 
-def test_an_unused_port_is_outside_of_the_ephemeral_range() -> None:
-    assert all(20_000 <= unused_port() <= 32_000 for _ in range(20))
+def test_an_unused_port_is_outside_of_the_ephemeral_range_and_given_once() -> None:
+    ports = [unused_port() for _ in range(200)]
+    assert all(20_000 <= port <= 32_000 for port in ports)
+    assert len(set(ports)) == len(ports)

@@ -57,17 +57,13 @@ class Cluster:
         self.servers = servers
         self.device_token = self.operator_token = ""
         self._folder = folder
-        self._ports: set[int] = set()
         self._starting: dict[str, asyncio.Task[str]] = {}
         self.services: dict[str, Service] = {}
 
     async def start(self, *names: str) -> None:
         """Have these services, kept alive from now on, each with the same port in every life. Not ready yet."""
         for name in names:
-            while (port := unused_port()) in self._ports:
-                pass  # another service has it, and may not listen yet
-            self._ports.add(port)
-            arguments = (name.split()[0], "--json", "--supervised", "--port", str(port))
+            arguments = (name.split()[0], "--json", "--supervised", "--port", str(unused_port()))
             self.services[name] = Service(name, arguments, self.environment, self._folder)
             await self._stack.enter_async_context(kept_alive([self.services[name]]))
 
