@@ -70,6 +70,8 @@ class EmbeddedPostgres:
         does not come up.
         """
         folder = data_dir.absolute() / _POSTGRES_FOLDER
+        if blank := fault_of(data_dir):
+            raise ConfigError(f"VOLTSTREAM_DATA_DIR={data_dir}: {blank}")
         lock = _own(data_dir)
         try:
             _clear_leftovers(folder)
@@ -103,6 +105,13 @@ class EmbeddedPostgres:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def fault_of(data_dir: Path) -> str | None:
+    """What makes this path one that the server cannot be started with, and the mend."""
+    if any(letter.isspace() for letter in str(data_dir.absolute())):  # pg_ctl hands it on to a shell, unquoted
+        return "the embedded PostgreSQL cannot start below a folder with a blank in its name; choose another path"
+    return None
 
 
 def running_url(data_dir: Path) -> str | None:

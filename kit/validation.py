@@ -11,6 +11,13 @@ PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"  # no control characters: PostgreSQL h
 _NAMES_SHOWN_MAX: Final = 30  # of models and settings alike
 
 
+def whole_token(token: str) -> str:
+    """The token, if a header can carry it. Raises ValueError with the mend, and without the token."""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ValueError("the token is malformed: copy it whole, as it was issued")
+    return token
+
+
 def mend_of(error: Mapping[str, Any], body: Any) -> str:
     """One of pydantic's errors as a sentence. `body`: the annotation of the request's body, or None."""
     if error["type"] == "extra_forbidden":
@@ -18,6 +25,8 @@ def mend_of(error: Mapping[str, Any], body: Any) -> str:
         return f"there is no field {str(name)[:64]}{did_you_mean(str(name), _fields_at(body, above[1:]))}"
     if error["type"] == "string_pattern_mismatch":
         pattern = error.get("ctx", {}).get("pattern", "")
+        if error.get("input") == "":
+            return "is empty; give it a value, or leave it out"
         if pattern == PRINTABLE:
             return "has a control character, which no text may have; leave it out"
         return f"is not written as it has to be; the pattern is {pattern}"

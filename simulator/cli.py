@@ -19,6 +19,7 @@ from rich.table import Table
 from kit.clock import SystemClock
 from kit.errors import KitError
 from kit.masking import mask_url
+from kit.validation import whole_token
 from simulator.columns import Columns
 from simulator.encode import Format
 from simulator.errors import SimulatorError
@@ -75,6 +76,7 @@ def simulate(
     """Send the readings of a simulated fleet: live, of past days, or as load."""
     clock = SystemClock()
     with _explained():
+        whole_token(token)
         duration_s = _duration_s(lasting) if lasting else None
         if load:
             if duration_s is None:
@@ -136,6 +138,7 @@ def replay(
     """Send a file of readings; go on where an earlier run stopped."""
     clock = SystemClock()
     with _explained():
+        whole_token(token)
         spec = ReplaySpec(
             file=file,
             target=mask_url(url),

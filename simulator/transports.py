@@ -112,7 +112,7 @@ class _Patience:
         """Wait before the next attempt. Raises Unavailable where it would come too late."""
         pause_s = max(next(self._pauses_s), min(at_least_s, RETRY_AFTER_S_MAX))
         if self._clock.monotonic_s() + pause_s > self._start_s + self._patience_s:
-            raise Unavailable(f"gave up after {self._patience_s:g} s: {why}")
+            raise Unavailable(f"not within {self._patience_s:g} s: {why}")
         self._tally.retried += 1
         await self._sleep(pause_s)
 

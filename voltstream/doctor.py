@@ -8,7 +8,7 @@ from psycopg import Connection
 
 from kit.checks import Check, run_checks
 from kit.clock import Clock
-from kit.embedded_postgres import running_url
+from kit.embedded_postgres import fault_of, running_url
 from kit.errors import ConfigError, KitError
 from kit.kafka import partitions_of
 from kit.masking import mask_secrets
@@ -54,6 +54,8 @@ def _data_dir(settings: Settings, running: bool) -> Check:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         mend = "set VOLTSTREAM_DATA_DIR to a folder that this account may write to"
         return Check("data folder", False, f"{there} cannot be written to", mend)
+    if fault := fault_of(folder):
+        return Check("data folder", False, f"{folder}: {fault}", "set VOLTSTREAM_DATA_DIR to such a path")
     state = "its database runs" if running else "its database starts with `voltstream up`"
     return Check("data folder", True, f"{settings.data_dir}: {state}")
 

@@ -11,6 +11,7 @@ from kit.errors import ConfigError
 from kit.masking import mask_url
 from kit.settings import Settings
 from kit.token_store import Kind, TokenStore, hash_of
+from kit.validation import whole_token
 from voltstream.errors import Usage
 
 _FILE: Final = "tokens.json"
@@ -40,7 +41,10 @@ def operator_token(settings: Settings, url: str | None, given: str | None) -> st
         token = kept.operator_token if kept else None
     if token is None:
         raise Usage("an operator's token is needed: --token, or VOLTSTREAM_OPERATOR_TOKEN, or --data-dir of `up`")
-    return token
+    try:
+        return whole_token(token)
+    except ValueError as error:
+        raise Usage(str(error)) from None
 
 
 async def working_tokens(settings: Settings, store: TokenStore) -> Tokens:

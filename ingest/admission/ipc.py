@@ -40,7 +40,8 @@ def read_batch(body: bytes, rows_max: int) -> pa.RecordBatch | None:
 
 
 def _read(body: bytes, rows_max: int) -> pa.RecordBatch | None:
-    messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
+    source = pa.BufferReader(body)
+    messages = pa.ipc.MessageReader.open_stream(source)
     head = messages.read_next_message()
     if head.type != "schema":  # pyarrow itself does not look, and crashes the process
         raise Malformed(f"the stream does not begin with its schema; {_MEND}")
@@ -62,6 +63,8 @@ def _read(body: bytes, rows_max: int) -> pa.RecordBatch | None:
             raise TooLarge(f"a request carries at most {rows_max} readings; send them in smaller batches")
         batch.validate(full=True)
         batches.append(batch)
+    if beyond := len(body) - source.tell():  # the reader does not look, and who sent it would believe it was taken
+        raise Malformed(f"{beyond} octets follow the end of the Arrow stream; send one stream a request")
     return pa.concat_batches(batches) if batches else None
 
 

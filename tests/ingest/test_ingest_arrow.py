@@ -161,6 +161,15 @@ def test_the_file_format_and_other_bytes_are_refused() -> None:
             admit_arrow(body, RULES)
 
 
+def test_what_follows_the_end_of_a_stream_is_refused_and_not_left_out() -> None:
+    one = stream(pa.table(_base))
+    assert admit_arrow(one, RULES).accepted == 1
+    for more in (one, b"junk", bytes(8), b"\0"):
+        with pytest.raises(Malformed, match="one stream a request"):
+            admit_arrow(one + more, RULES)
+    assert admit_arrow(one[:-8], RULES).accepted == 1  # its end need not be said
+
+
 def test_too_many_rows_are_too_large() -> None:
     table = pa.table({name: values * 1_001 for name, values in _base.items()})
     with pytest.raises(TooLarge):

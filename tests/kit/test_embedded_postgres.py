@@ -93,3 +93,9 @@ def test_a_data_folder_that_is_a_file_is_a_wrong_setting(tmp_path: Path) -> None
     (tmp_path / "data").write_text("")
     with pytest.raises(ConfigError, match="VOLTSTREAM_DATA_DIR="):
         EmbeddedPostgres.start(tmp_path / "data")
+
+
+def test_a_blank_in_the_path_is_refused_with_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="blank"):
+        EmbeddedPostgres.start(tmp_path / "my data")
+    assert not (tmp_path / "my data").exists()

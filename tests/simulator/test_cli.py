@@ -73,7 +73,10 @@ def test_ctrl_c_ends_a_live_simulation_with_a_summary(sink_url: str) -> None:
         assert process.stderr is not None
         process.stderr.read(1)  # the bar is there: it runs
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=WITHIN_S)
+        try:
+            out, _ = process.communicate(timeout=WITHIN_S)
+        finally:
+            process.kill()  # one that ignores Ctrl-C, as in the background of a shell, is not waited for
     assert process.returncode == 0
     assert "interrupted" in out
     assert "True" in out
@@ -93,10 +96,12 @@ def test_replay_goes_through_and_then_has_nothing_to_do(sink_url: str, a_csv: Pa
         (("simulate", "--for", "1x"), 2, "30s, 5m, 2h"),
         (("simulate", "--load"), 2, "--for 30s"),
         (("simulate", "--faults", "dorp=1"), 2, "known are"),
+        (("simulate", "--for", "1s", "--token", "vsd_…"), 2, "copy it whole"),
         (("simulate", "--url", "ftp://x", "--for", "1s"), 2, "begins with http://"),
         (("replay", "none.csv"), 2, "No such file"),
         (("replay", "{csv}", "--map", "h"), 2, "--map field=column"),
         (("replay", "{csv}"), 2, "--ignore h"),
+        (("replay", "{csv}", "--token", "vsd_a\nb"), 2, "copy it whole"),
     ],
 )
 def test_a_wrong_word_is_one_line_and_code_2(a_csv: Path, words: tuple[str, ...], code: int, said: str) -> None:

@@ -109,6 +109,14 @@ def test_ledger_of_a_platform_that_is_not_there_is_one_line() -> None:
     assert "start `voltstream up`" in refused.stderr
 
 
+@pytest.mark.parametrize("token", ["vso_…", "vso_a\nb", "Bearer vso_a"])
+def test_a_token_that_no_header_can_carry_is_one_line_without_it(token: str) -> None:
+    refused = voltstream("ledger", "--url", "http://127.0.0.1:1", "--token", token)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "copy it whole" in refused.stderr
+    assert token not in refused.stderr
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("2h", 7_200), ("250ms", 0.25), ("7", 7)])
 def test_durations_have_units(text: str, seconds: float) -> None:
     assert duration_s(text) == seconds
