@@ -102,7 +102,8 @@ async def check_rabbitmq(url: str) -> Check:
     try:
         await asyncio.to_thread(connect)
     except (AMQPError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        cause = str(error) or ", ".join(map(repr, error.args))  # pika's own say nothing as text
+        reason = f"{type(error).__name__}: {cause}".rstrip(": ")
         mend = f"start RabbitMQ, or put VOLTSTREAM_RABBITMQ_URL={mask_secrets(url)} right (host, login, virtual host)"
         return Check("rabbitmq", False, mask_secrets(reason), mend)
     return Check("rabbitmq", True, "takes our login")

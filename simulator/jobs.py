@@ -210,10 +210,11 @@ class ReplayJob:
             "resumed_from": replay.resumed_from,
             "rows": replay.rows,
             "complete": replay.complete,
+            "already_sent": already,  # whole, to this address, by an earlier run
             "interrupted": end.interrupted,
         }
         if already and not self.quiet:
-            _stderr().print("sent whole before: nothing to do; --restart sends it again")
+            _stderr().print("sent whole to this address before: nothing to do; --restart sends it again")
         if not replay.complete and not self.quiet:
             _stderr().print(f"stopped after {replay.rows:,} rows; the same command goes on from there")
         return Outcome(summary, end.error, end.code)

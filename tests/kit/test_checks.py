@@ -36,6 +36,7 @@ async def test_servers_that_are_not_there_fail_with_the_mend_and_without_a_passw
         assert check.detail
         assert check.mend
         assert "hush" not in check.detail + check.mend
+    assert "refused" in found[2].detail
 
 
 async def test_the_embedded_run_is_checked_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

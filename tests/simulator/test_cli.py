@@ -88,6 +88,7 @@ def test_replay_goes_through_and_then_has_nothing_to_do(sink_url: str, a_csv: Pa
     first, second = (json.loads(run(*words).stdout) for _ in range(2))
     assert (first["sent"], first["accepted"], first["complete"]) == (50, 50, True)
     assert (second["sent"], second["resumed_from"], second["complete"]) == (0, 50, True)
+    assert (first["already_sent"], second["already_sent"]) == (False, True)
 
 
 @pytest.mark.parametrize(
