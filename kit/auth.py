@@ -21,6 +21,7 @@ from kit.http import Problem
 from kit.observability import get_logger
 from kit.signed_tokens import SignedTokens, Untrusted
 from kit.token_store import KINDS, Kind, Principal, TokenStore, hash_of, well_formed
+from kit.validation import COPY_IT_WHOLE
 
 REVOCATION_S: Final = 5.0
 OUTAGE_S: Final = 300.0
@@ -80,7 +81,7 @@ class Authenticator:
 
     async def _look_up(self, token: str, token_hash: bytes) -> Principal:
         if not well_formed(token):
-            raise _unauthorized("the token is malformed: copy it whole, as it was issued", invalid=True)
+            raise _unauthorized(COPY_IT_WHOLE, invalid=True)
         if token_hash in self._unknown:
             raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
         principal = await self._store.find(token_hash)

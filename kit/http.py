@@ -62,7 +62,7 @@ def make_app(
         description=description,
         lifespan=lifespan,
         redoc_url=None,
-        dependencies=[Depends(_KnownParameters())],
+        dependencies=[Depends(_refuse_unknown_parameters)],
     )
     app.include_router(_operations(registry, {} if ready is None else ready))
     install_problems(app)
@@ -70,34 +70,24 @@ def make_app(
     return app
 
 
-class _KnownParameters:
-    """Refuses query parameters that an operation of the API does not have: misspelt, they would ask for something else.
-
-    What an operation has, the app's OpenAPI says.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], set[str]] = {}  # by method and path
-
-    async def __call__(self, request: Request) -> None:
-        given = request.query_params
-        if not given or not request.url.path.startswith(_API):
-            return
-        operation = request.method.lower(), _route_template(request.scope)
-        if operation not in self._known:
-            described = request.app.openapi()["paths"].get(operation[1], {}).get(operation[0], {})
-            self._known[operation] = {p["name"] for p in described.get("parameters", ()) if p["in"] == "query"}
-        known = self._known[operation]
-        unknown = [name for name in dict.fromkeys(given) if name not in known]
-        if unknown:
-            errors = [
-                {
-                    "location": f"query/{name[:_NAME_SHOWN_MAX]}",
-                    "detail": f"there is no such parameter{did_you_mean(name, known)}",
-                }
-                for name in unknown[:ERRORS_SHOWN_MAX]
-            ]
-            raise invalid(errors, len(unknown))
+async def _refuse_unknown_parameters(request: Request) -> None:
+    """Those that an operation of the API does not have, by its OpenAPI: misspelt, they would ask for something else."""
+    given = request.query_params
+    if not given or not request.url.path.startswith(_API):
+        return
+    operations = request.app.openapi()["paths"].get(_route_template(request.scope), {})
+    described = operations.get(request.method.lower(), {})
+    known = {parameter["name"] for parameter in described.get("parameters", ()) if parameter["in"] == "query"}
+    unknown = [name for name in dict.fromkeys(given) if name not in known]
+    if unknown:
+        errors = [
+            {
+                "location": f"query/{name[:_NAME_SHOWN_MAX]}",
+                "detail": f"there is no such parameter{did_you_mean(name, known)}",
+            }
+            for name in unknown[:ERRORS_SHOWN_MAX]
+        ]
+        raise invalid(errors, len(unknown))
 
 
 class _Edge:

@@ -8,13 +8,15 @@ from pydantic import BaseModel
 
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"  # no control characters: PostgreSQL has no NUL in text, and no id any other
 
+COPY_IT_WHOLE: Final = "the token is malformed: copy it whole, as it was issued"
+
 _NAMES_SHOWN_MAX: Final = 30  # of models and settings alike
 
 
 def whole_token(token: str) -> str:
     """The token, if a header can carry it. Raises ValueError with the mend, and without the token."""
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ValueError("the token is malformed: copy it whole, as it was issued")
+        raise ValueError(COPY_IT_WHOLE)
     return token
 
 
