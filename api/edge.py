@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from api.errors import Ambiguous, ApiError, BadQuery, Conflict, NotAcceptable, NotFound
 from api.paging import CURSOR_CHARS_MAX
-from kit.problem import Problem, problem_response
 from kit.validation import PRINTABLE
+from kit.web.problem import Problem, problem_response
 from schemas.reading import SESSION_ID_CHARS_MAX, STATION_ID_CHARS_MAX
 
 _STATUSES: Final[Mapping[type[ApiError], int]] = {

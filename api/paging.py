@@ -1,7 +1,7 @@
 """Keyset paging (see kit/paging), with the services' error."""
 
 from api.errors import BadQuery
-from kit.paging import (
+from kit.web.paging import (
     CURSOR_CHARS_MAX,
     AnyCursor,
     Cursor,
@@ -14,7 +14,7 @@ from kit.paging import (
     next_url,
     to_micros,
 )
-from kit.paging import decode_cursor as _decode_cursor
+from kit.web.paging import decode_cursor as _decode_cursor
 
 __all__ = [
     "CURSOR_CHARS_MAX",

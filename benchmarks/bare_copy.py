@@ -7,7 +7,7 @@ from typing import Final
 import psycopg
 
 from benchmarks.session import PARTITIONS, Session
-from streams.tables import WEEK_MS
+from streams.storage.tables import WEEK_MS
 
 _COPY_BYTES: Final = 64 << 10  # of one write
 _CONNECTIONS: Final = PARTITIONS  # as many as a worker's flushes

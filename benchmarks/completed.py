@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from benchmarks.cost import POWER_W, PricedStore
 from benchmarks.readings import START_MS, Fleet
+from benchmarks.stages.cost import POWER_W, PricedStore
 from benchmarks.tariffs import tariff_versions
-from kit.bus import EVENT_ID, Message
+from kit.messaging.bus import EVENT_ID, Message
 from schemas.events import Money, Pricing
-from streams.accounts import settled, used_by
 from streams.effects import StepParams
-from streams.events import SessionRow, Told, consumption_of, session_completed
-from streams.identity import session_uuid
+from streams.engine.step import step
 from streams.kernels.sessions import EndReason
-from streams.state import PartitionState
-from streams.step import step
+from streams.session_ids import session_uuid
+from streams.state.partition import PartitionState
+from streams.state.session_charges import settled, used_by
+from streams.storage.events import FlushContext, SessionRow, consumption_of, session_completed
 
 
 def running(sessions: int, store: PricedStore, seconds: tuple[int, ...]) -> PartitionState:
@@ -64,6 +64,6 @@ def completed(sessions: int, tariffs: int, seconds: int = 3_600) -> tuple[list[M
             consumption=consumption,
             cost=cost,
         )
-        event = session_completed(row, pricing, Told(row.ended_ms or 0, ""))
+        event = session_completed(row, pricing, FlushContext(row.ended_ms or 0, ""))
         messages.append(Message(event.exchange, event.routing_key, event.body, {EVENT_ID: str(event.event_id)}))
     return messages, int(costs.incl_vat_micros.sum())

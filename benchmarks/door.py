@@ -20,14 +20,14 @@ from starlette.types import Receive, Scope, Send
 from ingest.admission import Refused
 from ingest.gateway import make_router
 from ingest.service import Ingest
-from kit.auth import Authenticator
+from kit.auth.authenticator import Authenticator
+from kit.auth.token_store import Principal, hash_of
 from kit.clock import SystemClock
-from kit.http import make_app, serve
-from kit.live import InProcessLive
-from kit.log import InProcessLog
-from kit.observability import setup_logging
+from kit.live.view import InProcessLive
+from kit.log.partitioned_log import InProcessLog
+from kit.observability.logs import setup_logging
 from kit.settings import load_settings
-from kit.token_store import Principal, hash_of
+from kit.web.app import make_app, serve
 
 TOKEN: Final = "vsd_" + "b" * 43
 _RECORDS_MAX: Final = 1_000

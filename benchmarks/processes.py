@@ -67,7 +67,7 @@ def running(*arguments: str, environment: Mapping[str, str]) -> Iterator[Service
 
 
 def load(url: str, token: str, *options: str, seconds: float) -> dict[str, float]:
-    """simulator/load.py in a process of its own: its report, once it has ended. Raises RuntimeError."""
+    """simulator/load/load.py in a process of its own: its report, once it has ended. Raises RuntimeError."""
     command = ["-m", "voltstream", "simulate", "--load", "--json", "--for", f"{seconds}s", "--url", url, *options]
     done = subprocess.run(  # noqa: S603  # our own module, no input from outside
         [sys.executable, *command],

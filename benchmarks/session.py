@@ -15,11 +15,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from rich.console import Console
 
 from deploy.servers import SERVERS, Server, environment, run_folder, sweep
-from kit.kafka import ensure_topic
-from kit.postgres import open_database
-from kit.token_store import Kind, TokenStore
+from kit.auth.token_store import Kind, TokenStore
+from kit.database.postgres import open_database
+from kit.log.kafka import ensure_topic
 from schemas.topics import READINGS_TOPIC, frames_queue
-from voltstream.database import bring_up_to_date
+from voltstream.runtime.database import bring_up_to_date
 
 PARTITIONS: Final = 4  # a worker's lanes: while one waits for the database another steps
 _WAIT_S_MAX: Final = 600.0  # against hanging: the slowest drain of a full run takes a tenth of it

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.readings import START_MS
 from schemas.tariff import Tariff
-from streams.tariff_version import TariffVersion
+from streams.tariffs.version import TariffVersion
 
 ZONES: Final = ("Europe/Amsterdam", "Europe/Lisbon", "Europe/Helsinki", "America/New_York")
 _SEED: Final = 3

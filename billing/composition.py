@@ -13,21 +13,22 @@ from billing.edge import install_errors
 from billing.invoices.routes import InvoiceRoutes
 from billing.invoices.service import InvoiceService
 from billing.invoices.store import InvoiceStore
+from billing.invoicing.consumer import Reader, subscribe
+from billing.invoicing.metrics import PostingMetrics
+from billing.invoicing.poster import InvoicePoster
+from billing.invoicing.tariffs import TariffBook
 from billing.payments.provider import PaymentProvider
 from billing.payments.routes import PaymentRoutes
 from billing.payments.service import PaymentService
-from billing.posting.consumer import Reader, subscribe
-from billing.posting.desk import Desk
-from billing.posting.metrics import PostingMetrics
-from billing.posting.tariffs import TariffBook
 from billing.readings_source import ReadingsSource
-from kit import idempotency, inbox
-from kit.batches import Batches
-from kit.bus import Bus
 from kit.clock import Clock
-from kit.consumer import ConsumerMetrics
-from kit.migrations import Migrations
-from kit.postgres import Database, Grant
+from kit.database.migrations import Migrations
+from kit.database.postgres import Database, Grant
+from kit.messaging import inbox
+from kit.messaging.batches import Batches
+from kit.messaging.bus import Bus
+from kit.messaging.consumer import ConsumerMetrics
+from kit.web import idempotency
 
 SCHEMA: Final = "billing"
 ROLE: Final = "billing_service"
@@ -49,7 +50,7 @@ def mount_billing(
     `providers` by name, which the caller closes; `metrics`: one a process.
     """
     install_errors(app)
-    desk = Desk(database, clock, metrics)
+    desk = InvoicePoster(database, clock, metrics)
     invoices = InvoiceService(InvoiceStore(database), desk, source)
     payments = PaymentService(database, providers, clock)
     app.include_router(InvoiceRoutes(database, invoices).router())
@@ -70,7 +71,7 @@ async def consume_billing(
 
     `metrics` and `consumers`: one a process; `total_max`: the setting invoice_total_max.
     """
-    desk = Desk(database, clock, metrics)
+    desk = InvoicePoster(database, clock, metrics)
     reader = Reader(TariffBook(database), total_max)
     await subscribe(bus, reader, Batches(desk.post), consumers)
 

@@ -93,7 +93,7 @@ class Rated(msgspec.Struct, frozen=True):
     incl_micros: int
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True):
     """What an event says a charge comes to, rated by us."""
 
     kind: SubjectKind
@@ -183,7 +183,13 @@ class Number(msgspec.Struct, frozen=True):
 
 
 def make_invoice(
-    id_: UUID, number: Number, claim: Claim, cdr_id: UUID, version: int, driver_id: str | None, replaces: UUID | None
+    id_: UUID,
+    number: Number,
+    claim: ChargeDraft,
+    cdr_id: UUID,
+    version: int,
+    driver_id: str | None,
+    replaces: UUID | None,
 ) -> Invoice:
     """The invoice of a claim that is rated."""
     rated = claim.rated

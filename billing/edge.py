@@ -24,10 +24,10 @@ from billing.errors import (
     ProviderFailed,
     SourceFailed,
 )
-from kit.auth import require_kinds
-from kit.paging import CURSOR_CHARS_MAX
-from kit.problem import Problem, problem_response
-from kit.token_store import SUBJECT_CHARS_MAX, Principal
+from kit.auth.authenticator import require_kinds
+from kit.auth.token_store import SUBJECT_CHARS_MAX, Principal
+from kit.web.paging import CURSOR_CHARS_MAX
+from kit.web.problem import Problem, problem_response
 from schemas.reading import STATION_ID_CHARS_MAX
 
 _STATUSES: Final[Mapping[type[BillingError], int]] = {

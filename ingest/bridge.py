@@ -18,13 +18,13 @@ from opentelemetry.trace import Span, SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kit.errors import Unavailable
-from kit.kafka import ensure_topic, idempotent_producer, stop_producer
-from kit.log_rabbit import declare_partition
-from kit.observability import get_logger
-from kit.rabbit import Rabbit
-from kit.rabbit_io import Consumer, Delivery
+from kit.log.kafka import ensure_topic, idempotent_producer, stop_producer
+from kit.log.rabbit_writer import declare_partition
+from kit.messaging.rabbit_channels import Consumer, Delivery
+from kit.messaging.rabbit_connection import Rabbit
+from kit.observability.logs import get_logger
+from kit.observability.tracing import context_from, start_span, traceparent_of
 from kit.retry import reconnect_pauses_s
-from kit.tracing import context_from, start_span, traceparent_of
 from schemas.errors import FrameError
 from schemas.frame import FrameHeader, decode_header
 from schemas.topics import READINGS_TOPIC, frames_queue

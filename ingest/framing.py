@@ -10,12 +10,12 @@ from itertools import zip_longest
 from typing import Final
 
 from ingest.admission import Admitted
-from ingest.grouping import Draft, Portion, RequestContext, group
+from ingest.grouping import PendingRequest, RequestContext, UnnumberedFrame, group
 from ingest.metrics import IngestMetrics
 from kit.clock import Clock
 from kit.errors import KitError, Overloaded, Unavailable
-from kit.log import LogWriter
-from kit.observability import get_logger
+from kit.log.partitioned_log import LogWriter
+from kit.observability.logs import get_logger
 from schemas.frame import FrameHeader, encode_frame
 
 FRAME_ITEMS_USUAL: Final = 1_000  # a partition's frame is this full when the linger is cut short
@@ -59,7 +59,7 @@ class Framer:
         self._numbers = [0] * partitions  # of the next frame
         self._items_totals = [0] * partitions  # of all frames the log took
         self._durable_totals = [0] * partitions  # of the highest durable frame
-        self._pending: list[Portion] = []
+        self._pending: list[PendingRequest] = []
         self._items_pending = 0
         self._due = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
@@ -93,7 +93,7 @@ class Framer:
             raise Unavailable("the gateway is stopping")
         if self._pending and self._items_pending + items > ITEMS_PENDING_MAX:
             raise Overloaded(f"{self._items_pending} readings wait already")
-        portion = Portion(admitted, context, asyncio.get_running_loop().create_future())
+        portion = PendingRequest(admitted, context, asyncio.get_running_loop().create_future())
         self._pending.append(portion)
         self._items_pending += items
         if self._items_pending >= self._items_usual:
@@ -128,7 +128,7 @@ class Framer:
         await asyncio.wait(until, timeout=COMPANY_S_MAX, return_when=asyncio.FIRST_COMPLETED)
         cut_short.cancel()
 
-    async def _hand_over(self, drafts: list[list[Draft]]) -> None:
+    async def _hand_over(self, drafts: list[list[UnnumberedFrame]]) -> None:
         """Frames of one partition one after the other; those of different partitions side by side."""
         for wave in zip_longest(*drafts):
             started = [(draft, self._append(draft)) for draft in wave if draft is not None and draft.wanted]
@@ -139,7 +139,7 @@ class Framer:
                 self._numbers[draft.partition] += 1
                 self._items_totals[draft.partition] += draft.items
 
-    def _append(self, draft: Draft) -> asyncio.Task[None]:
+    def _append(self, draft: UnnumberedFrame) -> asyncio.Task[None]:
         partition, context = draft.partition, draft.portions[0].context
         items_total = self._items_totals[partition] + draft.items
         header = FrameHeader(
@@ -159,7 +159,7 @@ class Framer:
         task.add_done_callback(_mark_seen)
         return task
 
-    async def _deliver(self, draft: Draft, items_total: int, frame: bytes) -> None:
+    async def _deliver(self, draft: UnnumberedFrame, items_total: int, frame: bytes) -> None:
         """Raises what the log raises, after telling the requests."""
         started_s = self._clock.monotonic_s()
         try:
@@ -179,7 +179,7 @@ class Framer:
             portion.confirm()
 
 
-def _fail(portions: Iterable[Portion], error: Exception) -> None:
+def _fail(portions: Iterable[PendingRequest], error: Exception) -> None:
     for portion in portions:
         portion.fail(error)
 

@@ -22,12 +22,12 @@ from ingest.framing import Framer
 from ingest.grouping import RequestContext
 from ingest.metrics import IngestMetrics
 from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES
-from kit.auth import Authenticator, require_device
+from kit.auth.authenticator import Authenticator, require_device
 from kit.clock import Clock
 from kit.errors import Overloaded
-from kit.http import Problem
-from kit.observability import correlation_id
-from kit.tracing import current_traceparent
+from kit.observability.logs import correlation_id
+from kit.observability.tracing import current_traceparent
+from kit.web.app import Problem
 
 PATH: Final = "/api/v1/telemetry"
 # Above this a body is inflated and decoded beside the event loop: 256 KiB of JSON are ~1,000 readings, ~1 ms. What is
@@ -82,7 +82,7 @@ class Gateway:
         self._uploads_bytes = 0
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI. Raises Problem and what kit.problem knows."""
+        """ASGI. Raises Problem and what kit.web.problem knows."""
         principal = await self._authenticator.require(HTTPConnection(scope), "device")
         token_id = str(principal.token_id)
         try:

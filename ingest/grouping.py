@@ -31,7 +31,7 @@ class RequestContext(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Portion:
+class PendingRequest:
     """One request's items, and the future its answer waits for."""
 
     admitted: Admitted
@@ -52,13 +52,13 @@ class Portion:
 
 
 @dataclass(slots=True, eq=False)
-class Draft:
+class UnnumberedFrame:
     """A frame but for its number."""
 
     partition: int
     kind: FrameKind
     batch: pa.RecordBatch
-    portions: list[Portion]
+    portions: list[PendingRequest]
     items: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Draft:
         return not all(portion.durable.done() for portion in self.portions)
 
 
-def group(portions: list[Portion], partitions: int) -> list[list[Draft]]:
+def group(portions: list[PendingRequest], partitions: int) -> list[list[UnnumberedFrame]]:
     """The frames of all these items, by partition, in order of arrival; refused items after the readings."""
     rows: list[list[_Rows]] = [[] for _ in range(partitions)]
     _split_structs([portion for portion in portions if not isinstance(portion.admitted.rows, pa.RecordBatch)], rows)
@@ -89,11 +89,11 @@ class _Rows(NamedTuple):
     """Rows of one partition; `owner[i]` indexes `portions`."""
 
     batch: pa.RecordBatch
-    portions: list[Portion]
+    portions: list[PendingRequest]
     owner: NDArray[np.int64]
 
 
-def _split_structs(portions: list[Portion], rows: list[list[_Rows]]) -> None:
+def _split_structs(portions: list[PendingRequest], rows: list[list[_Rows]]) -> None:
     parts = [portion.admitted.rows for portion in portions]
     readings = [reading for part in parts for reading in part.readings]
     if not readings:
@@ -108,7 +108,7 @@ def _split_structs(portions: list[Portion], rows: list[list[_Rows]]) -> None:
     _slice(batch, at, owner[order], portions, rows)
 
 
-def _split_batch(portion: Portion, batch: pa.RecordBatch, rows: list[list[_Rows]]) -> None:
+def _split_batch(portion: PendingRequest, batch: pa.RecordBatch, rows: list[list[_Rows]]) -> None:
     if batch.num_rows == 0:
         return
     stations = batch.column("station_id").dictionary_encode()
@@ -122,7 +122,7 @@ def _slice(
     batch: pa.RecordBatch,
     at: NDArray[np.int64],
     owner: NDArray[np.int64],
-    portions: list[Portion],
+    portions: list[PendingRequest],
     rows: list[list[_Rows]],
 ) -> None:
     """`batch` and `owner` are sorted by partition, `at` need not be."""
@@ -132,7 +132,7 @@ def _slice(
             rows[partition].append(_Rows(batch.slice(start, end - start), portions, owner[start:end]))
 
 
-def _cut(partition: int, pieces: list[_Rows]) -> list[Draft]:
+def _cut(partition: int, pieces: list[_Rows]) -> list[UnnumberedFrame]:
     if not pieces:
         return []
     batch = pieces[0].batch if len(pieces) == 1 else pa.concat_batches([piece.batch for piece in pieces])
@@ -143,12 +143,12 @@ def _cut(partition: int, pieces: list[_Rows]) -> list[Draft]:
     for start in range(0, batch.num_rows, FRAME_ITEMS_MAX):
         owners = np.unique(owner[start : start + FRAME_ITEMS_MAX]).tolist()
         rows = batch.slice(start, FRAME_ITEMS_MAX)
-        drafts.append(Draft(partition, FrameKind.READINGS, rows, [portions[index] for index in owners]))
+        drafts.append(UnnumberedFrame(partition, FrameKind.READINGS, rows, [portions[index] for index in owners]))
     return drafts
 
 
-def _split_refused(portions: list[Portion], partitions: int) -> list[list[tuple[Refused, Portion]]]:
-    held: list[list[tuple[Refused, Portion]]] = [[] for _ in range(partitions)]
+def _split_refused(portions: list[PendingRequest], partitions: int) -> list[list[tuple[Refused, PendingRequest]]]:
+    held: list[list[tuple[Refused, PendingRequest]]] = [[] for _ in range(partitions)]
     for portion in portions:
         for item in portion.admitted.refused:
             if item.station_id is not None:
@@ -159,7 +159,7 @@ def _split_refused(portions: list[Portion], partitions: int) -> list[list[tuple[
     return held
 
 
-def _cut_refused(partition: int, held: list[tuple[Refused, Portion]]) -> list[Draft]:
+def _cut_refused(partition: int, held: list[tuple[Refused, PendingRequest]]) -> list[UnnumberedFrame]:
     drafts = []
     start = size = 0
     for end, (item, _) in enumerate(held):
@@ -172,7 +172,7 @@ def _cut_refused(partition: int, held: list[tuple[Refused, Portion]]) -> list[Dr
     return drafts
 
 
-def _refused_draft(partition: int, held: list[tuple[Refused, Portion]]) -> Draft:
+def _refused_draft(partition: int, held: list[tuple[Refused, PendingRequest]]) -> UnnumberedFrame:
     items = [item for item, _ in held]
     batch = pa.RecordBatch.from_arrays(
         [
@@ -183,4 +183,4 @@ def _refused_draft(partition: int, held: list[tuple[Refused, Portion]]) -> Draft
         ],
         schema=REFUSED_SCHEMA,
     )
-    return Draft(partition, FrameKind.REFUSED, batch, list(dict.fromkeys(portion for _, portion in held)))
+    return UnnumberedFrame(partition, FrameKind.REFUSED, batch, list(dict.fromkeys(portion for _, portion in held)))

@@ -5,8 +5,8 @@ import asyncio
 from typing import Final
 
 from kit.errors import KitError
-from kit.live import LiveView
-from kit.observability import get_logger
+from kit.live.view import LiveView
+from kit.observability.logs import get_logger
 
 TOPIC: Final = "ledger"
 PAUSE_S: Final = 0.1  # between two puts: at most 10/s, however many frames

@@ -10,8 +10,8 @@ from ingest.errors import Malformed, TooLarge
 from ingest.framing import Framer
 from ingest.grouping import RequestContext
 from ingest.metrics import IngestMetrics
-from kit.bus import Bus, Message
 from kit.errors import Unprocessable
+from kit.messaging.bus import Bus, Message
 from schemas.events import EventMetadata
 from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED, group_queue, routing_key
 

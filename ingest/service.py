@@ -11,11 +11,11 @@ from ingest.gateway import Gateway, Limits, make_router
 from ingest.ledger import LedgerReporter
 from ingest.metrics import IngestMetrics
 from ingest.pushes import Pushes
-from kit.auth import Authenticator
-from kit.bus import Bus
+from kit.auth.authenticator import Authenticator
 from kit.clock import Clock
-from kit.live import LiveView
-from kit.log import LogWriter
+from kit.live.view import LiveView
+from kit.log.partitioned_log import LogWriter
+from kit.messaging.bus import Bus
 from kit.settings import Settings
 
 _MS_PER_DAY = 86_400_000

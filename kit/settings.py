@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     # A full frame of 1,000 readings is ~64 kB: 2,000 of them are 128 MB, 2 M readings, ~10 s of a full gateway.
     buffer_frames_max: int = Field(2_000, ge=1, le=100_000, description="most unconfirmed frames of a gateway")
 
-    # Tokens signed by an identity provider or an API gateway are believed where a key is named (kit/signed_tokens.py).
+    # Tokens signed by an identity provider or an API gateway are believed where a key is named
+    # (kit/auth/signed_tokens.py).
     jwt_key_file: str = Field("", description="public key (PEM) or shared secret that signed tokens are verified with")
     jwt_issuer: str = Field("", max_length=256, description="the `iss` that signed tokens must have; empty: any")
     jwt_audience: str = Field("", max_length=256, description="the `aud` that signed tokens must have; empty: any")

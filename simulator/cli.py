@@ -1,4 +1,4 @@
-"""`voltstream simulate` and `voltstream replay`, as functions that voltstream/cli.py mounts.
+"""`voltstream simulate` and `voltstream replay`, as functions that voltstream/cli/main.py mounts.
 
 Exit codes: 0 done (also Ctrl-C in a live simulation), 1 the platform refused or stayed away, 2 a wrong option or
 file, 130 a replay that Ctrl-C stopped; the next run takes it up.
@@ -20,16 +20,16 @@ from kit.clock import SystemClock
 from kit.errors import KitError
 from kit.masking import mask_url
 from kit.validation import whole_token
-from simulator.columns import Columns
 from simulator.encode import Format
 from simulator.errors import SimulatorError
-from simulator.faults import FaultPlan
-from simulator.fleet import FleetSpec
+from simulator.fleet.faults import FaultPlan
+from simulator.fleet.fleet import FleetSpec
 from simulator.jobs import LoadJob, Outcome, ReplayJob, SimulationJob, Target
-from simulator.load import Load
-from simulator.load_bodies import LoadSpec
-from simulator.ordering import Ordering
-from simulator.replay import Replay, ReplaySpec
+from simulator.load.bodies import LoadSpec
+from simulator.load.load import Load
+from simulator.replay.columns import Columns
+from simulator.replay.ordering import Ordering
+from simulator.replay.replay import Replay, ReplaySpec
 from simulator.transports import Encoding
 
 _DAY_MS: Final = 86_400_000

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.reading import MILLI, QUANTITIES, READING_SCHEMA, SESSION_EVENT_LABELS, STATUS_LABELS
-from simulator.readings import NULL, Malformed, Readings
+from simulator.fleet.readings import NULL, Malformed, Readings
 
 Bytes2D = NDArray[np.uint8]
 

@@ -15,19 +15,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from kit.bus_rabbit import RabbitBus
 from kit.clock import Clock
 from kit.errors import KitError
+from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import load_retry_policy
 from simulator.encode import Format
 from simulator.errors import Rejected, SimulatorError
-from simulator.faults import FaultPlan, with_faults
-from simulator.files import count_rows
-from simulator.fleet import PAST_BURST_MS, Fleet, FleetSpec
-from simulator.load import Load
-from simulator.readings import Stream
-from simulator.replay import Replay
-from simulator.run import back_fill, live
+from simulator.fleet.faults import FaultPlan, with_faults
+from simulator.fleet.fleet import PAST_BURST_MS, Fleet, FleetSpec
+from simulator.fleet.readings import Stream
+from simulator.fleet.run import back_fill, live
+from simulator.load.load import Load
+from simulator.replay.files import count_rows
+from simulator.replay.replay import Replay
 from simulator.transports import BusTransport, Encoding, HttpTransport, Transport
 
 CODE_REFUSED: Final = 1

@@ -17,9 +17,9 @@ import httpx
 import msgspec
 import zstandard
 
-from kit.bus import EVENT_ID, Bus, Message
 from kit.clock import Clock, format_rfc3339
 from kit.errors import Overloaded, Unavailable
+from kit.messaging.bus import EVENT_ID, Bus, Message
 from kit.retry import reconnect_pauses_s
 from schemas.events import envelope_of
 from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED

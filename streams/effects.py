@@ -1,4 +1,6 @@
-"""What one step asks the store to do, as columns. Pure data: the contract between `streams.step` and `streams.commit`.
+"""What one step asks the store to do, as columns.
+
+Pure data: the contract between `streams.engine.step` and `streams.storage.commit`.
 
 All arrays of one table have the same length. NULL_I64 and NULL_I32 stand for SQL null in nullable columns.
 """
@@ -9,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.tariff_version import TariffVersion
+from streams.tariffs.version import TariffVersion
 
 Columns = dict[str, NDArray[np.generic]]
 

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import Final
 
 from kit.settings import Settings
-from voltstream.process import Life
-from voltstream.web import Web
+from voltstream.runtime.process import Lifespan
+from voltstream.runtime.web import Web
 
 # Where those listen that serve nothing but their own health; gateway and api listen on VOLTSTREAM_PORT.
 PORTS: Final = {"bridge": 8082, "worker": 8083, "relay": 8084}
@@ -21,18 +21,18 @@ NEEDS: Final = {
 
 Announce = Callable[[str], None]
 """Told the service's base URL once it is ready."""
-Service = Callable[[Settings, int, Life, Announce], Awaitable[None]]
+Service = Callable[[Settings, int, Lifespan, Announce], Awaitable[None]]
 """Runs until its Life stops, listening on the port given."""
 
 
 def service(name: str) -> Service:
     """The service of that name. Imported when it is run: each needs only a part of the product."""
-    run: Service = import_module(f"voltstream.roles.{name}").run
+    run: Service = import_module(f"voltstream.runtime.roles.{name}").run
     return run
 
 
-async def serve(web: Web, host: str, port: int, life: Life, announce: Announce) -> None:
+async def serve(web: Web, host: str, port: int, lifespan: Lifespan, announce: Announce) -> None:
     """Serve until `life` stops."""
-    async with web.serving(life, host, port) as server:
+    async with web.serving(lifespan, host, port) as server:
         announce(server.url)
-        await life.wait()
+        await lifespan.wait()

@@ -8,20 +8,20 @@ import msgspec
 from fastapi import FastAPI
 from psycopg import sql
 
-import kit.idempotency
-import kit.inbox
+import kit.messaging.inbox
+import kit.web.idempotency
 from api.edge import install_errors
-from api.pricing.demand_routes import DemandRoutes
-from api.pricing.demand_service import DemandService
-from api.pricing.demand_store import DemandStore
+from api.pricing.demand.routes import DemandRoutes
+from api.pricing.demand.service import DemandService
+from api.pricing.demand.store import DemandStore
 from api.pricing.routes import PricingRoutes
 from api.pricing.service import PricingService
 from api.pricing.store import SCHEMA, PricingStore
-from kit.bus import Bus
 from kit.clock import Clock
-from kit.consumer import ConsumerMetrics, Source, consume
-from kit.migrations import Migrations
-from kit.postgres import Database, Grant, connect_sync, outages
+from kit.database.migrations import Migrations
+from kit.database.postgres import Database, Grant, connect_sync, outages
+from kit.messaging.bus import Bus
+from kit.messaging.consumer import ConsumerMetrics, Source, consume
 from schemas.events import Event, TelemetryAggregated
 from schemas.topics import TELEMETRY_AGGREGATED, group_queue, routing_key
 
@@ -53,8 +53,8 @@ async def consume_pricing(
 async def forget_old(database: Database) -> None:
     """Forget events and answers that nobody repeats any more: once a day."""
     async with database.transaction() as connection:
-        await kit.inbox.forget_old(connection, SCHEMA)
-        await kit.idempotency.forget_old(connection, SCHEMA)
+        await kit.messaging.inbox.forget_old(connection, SCHEMA)
+        await kit.web.idempotency.forget_old(connection, SCHEMA)
 
 
 def grant_readers(url: str, roles: Sequence[str]) -> None:

@@ -8,9 +8,9 @@ import msgspec
 
 from api.pricing.models import Reason, Target
 from kit.clock import format_rfc3339
-from kit.observability import correlation_id
-from kit.outbox import OutboxEvent
-from kit.tracing import current_traceparent
+from kit.messaging.outbox import OutboxEvent
+from kit.observability.logs import correlation_id
+from kit.observability.tracing import current_traceparent
 from schemas.events import PricingUpdated, envelope_of
 from schemas.topics import DIRECT_EXCHANGE, PRICING_UPDATED
 

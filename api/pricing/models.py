@@ -19,7 +19,7 @@ from pydantic import (
 
 from api.edge import StationId
 from api.instants import parse_instant
-from api.pricing.tariffs import checked_tariff, checked_time_zone
+from api.pricing.documents.tariff import checked_tariff, checked_time_zone
 from kit.clock import from_ms, to_ms
 from schemas.tariff import Tariff
 

@@ -16,7 +16,6 @@ from api.instants import Instant
 from api.paging import link_header, next_url
 from api.pricing import examples
 from api.pricing.answers import encoded, in_force_answer, version_answer
-from api.pricing.bounded import BODY_BYTES_MAX, BoundedRoute
 from api.pricing.models import (
     DEFAULT,
     Group,
@@ -31,11 +30,12 @@ from api.pricing.models import (
 )
 from api.pricing.service import PricingService
 from api.pricing.store import SCHEMA
-from kit.auth import require_kinds
-from kit.idempotency import Answer, Idempotent
-from kit.outbox import Transaction
-from kit.postgres import Database
-from kit.token_store import Principal
+from kit.auth.authenticator import require_kinds
+from kit.auth.token_store import Principal
+from kit.database.postgres import Database
+from kit.messaging.outbox import Transaction
+from kit.web.bounded_route import BODY_BYTES_MAX, BoundedRoute
+from kit.web.idempotency import Answer, Idempotent
 
 PREFIX: Final = "/api/v1/pricing"
 VERSIONS_MAX: Final = 100  # of 150 kB at most, of ~1 kB as a rule

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from api.errors import Ambiguous
-from api.sessions.charging_store import Request
 from api.sessions.models import Session, SessionState
+from api.sessions.request_store import Request
 from kit.clock import format_rfc3339
 
 CANDIDATES_MAX: Final = 20  # of an ambiguous id: enough to choose from; a device that counts from 1 makes thousands

@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from api.sessions import charging_store as store
-from api.sessions.charging_store import SCHEMA, Claim, Heard
+from api.sessions import request_store as store
 from api.sessions.events import session_assigned, stop_requested
+from api.sessions.request_store import SCHEMA, ObservedSession, RequestMatch
 from kit.clock import Clock, parse_rfc3339
-from kit.consumer import Delivered, Told
 from kit.errors import Unprocessable
-from kit.outbox import OutboxEvent, Transaction, insert_async
+from kit.messaging.consumer import Delivered, EventContext
+from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from schemas.events import Event, SessionCompleted, SessionStarted
 
 DRIVER_PREFIX: Final = "driver/"  # of Request.stop_requested_by, where the driver did it
@@ -41,7 +41,7 @@ class Assignment:
             connection, [(_heard(said, None, _moment(said.ended_at), said.revision), told) for said, told in news]
         )
 
-    async def _hear(self, connection: Transaction, news: Sequence[tuple[Heard, Told]]) -> None:
+    async def _hear(self, connection: Transaction, news: Sequence[tuple[ObservedSession, EventContext]]) -> None:
         heard = [one for one, _ in news]
         await store.lock(connection, [store.connector_lock(one.station_id, one.connector_id) for one in heard])
         claims = await store.hear(connection, heard)
@@ -54,9 +54,11 @@ class Assignment:
 
 def _heard(
     said: SessionStarted | SessionCompleted, started_at: datetime | None, ended_at: datetime | None, revision: int
-) -> Heard:
+) -> ObservedSession:
     place = (said.station_id, said.connector_id)
-    return Heard(said.id, *place, said.session_id, started_at, ended_at, revision, named_request(said.session_id))
+    return ObservedSession(
+        said.id, *place, said.session_id, started_at, ended_at, revision, named_request(said.session_id)
+    )
 
 
 def named_request(name: str | None) -> UUID | None:
@@ -69,7 +71,7 @@ def named_request(name: str | None) -> UUID | None:
 
 
 def _news(
-    claims: Sequence[Claim], numbers: dict[UUID, int], now: datetime, told: dict[UUID, Told]
+    claims: Sequence[RequestMatch], numbers: dict[UUID, int], now: datetime, told: dict[UUID, EventContext]
 ) -> list[OutboxEvent]:
     """What is to be told of assignments that changed; a session that goes from one request to another is only given."""
     news = []

@@ -9,17 +9,18 @@ from fastapi import FastAPI
 
 from api.edge import install_errors
 from api.sessions.assignment import Assignment
-from api.sessions.charging import Charging
-from api.sessions.charging_store import SCHEMA, RequestStore, forget_unasked
+from api.sessions.request_store import SCHEMA, RequestStore, forget_unasked
+from api.sessions.requests import Charging
 from api.sessions.routes import SessionRoutes
 from api.sessions.service import SessionService
 from api.sessions.store import SessionStore
-from kit import idempotency, inbox
-from kit.bus import Bus
 from kit.clock import Clock
-from kit.consumer import ConsumerMetrics, Source, consume_batches
-from kit.migrations import Migrations
-from kit.postgres import Database, Grant
+from kit.database.migrations import Migrations
+from kit.database.postgres import Database, Grant
+from kit.messaging import inbox
+from kit.messaging.bus import Bus
+from kit.messaging.consumer import ConsumerMetrics, Source, consume_batches
+from kit.web import idempotency
 from schemas.events import Event, SessionCompleted, SessionStarted
 from schemas.topics import SESSION_COMPLETED, SESSION_STARTED, group_queue, routing_key
 

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from api.sessions.charging_store import Request
+from api.sessions.request_store import Request
 from kit.clock import format_rfc3339
-from kit.consumer import Told
-from kit.outbox import OutboxEvent
+from kit.messaging.consumer import EventContext
+from kit.messaging.outbox import OutboxEvent
 from schemas.events import SessionAssigned, SessionRequested, SessionStopRequested, envelope_of
 from schemas.topics import DIRECT_EXCHANGE, SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
 
@@ -15,7 +15,7 @@ SOURCE: Final = "sessions"
 _NAMESPACE: Final = UUID("c1f6a0de-3b1c-4d0e-9a0b-8f5f0d6b7e42")
 
 
-def session_requested(request: Request, told: Told) -> OutboxEvent:
+def session_requested(request: Request, told: EventContext) -> OutboxEvent:
     """session.requested.v1"""
     payload = SessionRequested(
         request_id=request.id,
@@ -35,7 +35,7 @@ def stop_requested(
     connector_id: int,
     driver_id: str | None,
     now: datetime,
-    told: Told,
+    told: EventContext,
 ) -> OutboxEvent:
     """session.stop_requested.v1; once without the session and once with it, where the stop came before the session."""
     payload = SessionStopRequested(
@@ -50,7 +50,7 @@ def stop_requested(
 
 
 def session_assigned(
-    request: Request, session_id: UUID, revision: int, now: datetime, told: Told, *, withdrawn: bool = False
+    request: Request, session_id: UUID, revision: int, now: datetime, told: EventContext, *, withdrawn: bool = False
 ) -> OutboxEvent:
     """session.assigned.v1"""
     payload = SessionAssigned(
@@ -64,7 +64,7 @@ def session_assigned(
     return _event(SESSION_ASSIGNED, f"{session_id}/{revision}", payload, now, told)
 
 
-def _event(type_: str, name: str, payload: Any, now: datetime, told: Told) -> OutboxEvent:
+def _event(type_: str, name: str, payload: Any, now: datetime, told: EventContext) -> OutboxEvent:
     event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
     envelope = envelope_of(
         type_,

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.edge import StationId
-from kit.token_store import SUBJECT_CHARS_MAX, valid_subject
+from kit.auth.token_store import SUBJECT_CHARS_MAX, valid_subject
 from kit.validation import PRINTABLE
 from schemas.reading import CONNECTOR_ID_MAX
 

@@ -9,8 +9,6 @@ from api.edge import CursorInQuery, SessionId, StationId, problems
 from api.instants import Instant
 from api.paging import link_header, next_url
 from api.sessions import examples
-from api.sessions.charging import Charging
-from api.sessions.charging_store import SCHEMA
 from api.sessions.models import (
     DriverId,
     Requested,
@@ -21,14 +19,16 @@ from api.sessions.models import (
     Start,
     StopRequested,
 )
+from api.sessions.request_store import SCHEMA
+from api.sessions.requests import Charging
 from api.sessions.service import SessionService
 from api.sessions.store import SessionFilter
-from kit.auth import require_kinds, require_operator
-from kit.idempotency import Answer, Idempotent
-from kit.outbox import Transaction
-from kit.postgres import Database
-from kit.problem import MEDIA_TYPE, Problem
-from kit.token_store import Principal
+from kit.auth.authenticator import require_kinds, require_operator
+from kit.auth.token_store import Principal
+from kit.database.postgres import Database
+from kit.messaging.outbox import Transaction
+from kit.web.idempotency import Answer, Idempotent
+from kit.web.problem import MEDIA_TYPE, Problem
 
 PATH: Final = "/api/v1/sessions"
 SESSIONS_MAX: Final = 1_000  # ~800 B each: 800 kB

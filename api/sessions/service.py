@@ -12,8 +12,8 @@ from uuid import UUID
 from api.errors import BadQuery, NotFound
 from api.paging import decode_cursor, encode_cursor
 from api.sessions.answers import CANDIDATES_MAX, EXPLICIT_ENDS, Row, ambiguous, request_of, session_of
-from api.sessions.charging_store import Request, RequestCursor, RequestFilter, RequestStore, request_cursor
 from api.sessions.models import READING_COLUMNS, Session, SessionReadings, SessionState
+from api.sessions.request_store import Request, RequestCursor, RequestFilter, RequestStore, request_cursor
 from api.sessions.store import SessionCursor, SessionFilter, SessionStore, session_cursor
 from kit.clock import Clock, format_rfc3339, to_ms
 

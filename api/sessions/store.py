@@ -10,7 +10,7 @@ import asyncpg
 
 from api.paging import Cursor, Int64, Micros, from_micros, to_micros
 from api.sessions.models import SessionState
-from kit.postgres import Database
+from kit.database.postgres import Database
 
 _COLUMNS: Final = """
 SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id, s.started_at, s.last_at, s.ended_at,

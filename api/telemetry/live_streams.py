@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from api.telemetry.service import LIVE_TOPIC, station_of
 from kit.errors import Overloaded, Unavailable
-from kit.live import LiveView
-from kit.observability import get_logger
+from kit.live.view import LiveView
+from kit.observability.logs import get_logger
 
 # Each stream costs a connection and ~1 MB of keys for 10,000 connectors; 10 changes/s of 1,000 connectors to each of
 # 64 is ~250 MB/s of copying, about what one core can do.
@@ -186,7 +186,7 @@ class EventStream(StreamingResponse):
     def __init__(self, streams: LiveStreams, client: Subscription) -> None:
         # X-Accel-Buffering: nginx would hold events back until its buffer is full.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(streams.events(client), headers=headers, media_type="text/event-stream")
+        super().__init__(streams.storage.events(client), headers=headers, media_type="text/event-stream")
         self._leave = partial(streams.leave, client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,7 +20,7 @@ from api.telemetry import examples
 from api.telemetry.live_streams import EventStream, LiveStreams
 from api.telemetry.models import HistoryPage, Interval, Ledger, LiveFleet, LiveStation, LiveTotal, QuarantinePage
 from api.telemetry.service import History, HistoryQuery, TelemetryService
-from kit.auth import require_operator
+from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339
 from kit.validation import PRINTABLE
 from schemas.reading import CONNECTOR_ID_MAX

@@ -27,7 +27,7 @@ from api.telemetry.store import (
     window_cursor,
 )
 from kit.clock import Clock, format_rfc3339
-from kit.live import LiveView
+from kit.live.view import LiveView
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"

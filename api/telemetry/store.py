@@ -11,7 +11,7 @@ from api.instants import floor_to
 from api.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
 from api.telemetry.history import REGISTER_LOOKBACK, Register
 from api.telemetry.models import Interval
-from kit.postgres import Database
+from kit.database.postgres import Database
 
 _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1

@@ -9,7 +9,7 @@ from billing.charges import examples
 from billing.charges.models import ChargePage, HeldStatus
 from billing.charges.service import ChargeService
 from billing.edge import CursorInQuery, Office, example, problems
-from kit.paging import link_header, next_url
+from kit.web.paging import link_header, next_url
 
 PREFIX: Final = "/api/v1/billing"
 CHARGES_MAX: Final = 1_000  # ~600 B each: 600 kB

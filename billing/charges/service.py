@@ -8,7 +8,7 @@ from billing.charges.store import ChargeCursor, ChargeStore
 from billing.currency import format_micros
 from billing.documents import HELD, CdrStatus
 from billing.errors import BadRequest
-from kit.paging import decode_cursor, encode_cursor, to_micros
+from kit.web.paging import decode_cursor, encode_cursor, to_micros
 
 _SAME: Final = (
     *("cdr_id", "status", "kind", "session_id", "reservation_id", "driver_id", "station_id", "started_at", "ended_at"),

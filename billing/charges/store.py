@@ -6,8 +6,8 @@ from uuid import UUID
 
 import asyncpg
 
-from kit.paging import Cursor, Micros, from_micros
-from kit.postgres import Database
+from kit.database.postgres import Database
+from kit.web.paging import Cursor, Micros, from_micros
 
 # The condition on the status is that of the index cdr_odd, so that it serves.
 _MANY: Final = """

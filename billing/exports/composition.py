@@ -10,7 +10,7 @@ from billing.exports.receipts import Receipts
 from billing.exports.routes import ExportRoutes
 from billing.exports.service import ExportService
 from billing.invoices.store import InvoiceStore
-from kit.postgres import Database
+from kit.database.postgres import Database
 from kit.settings import Settings
 
 ADDRESS_LINE: Final = "|"

@@ -15,7 +15,7 @@ from billing.exports.receipts import Receipts
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import Wanted
 from kit.clock import format_rfc3339
-from kit.instants import Instant
+from kit.web.instants import Instant
 
 PREFIX: Final = "/api/v1/billing"
 TOTALS_HEADER: Final = "Voltstream-Totals"

@@ -11,8 +11,8 @@ from billing.exports.ocpi_file import write_cdrs
 from billing.exports.parquet import ParquetFile
 from billing.exports.store import Output, Snapshot, Wanted, snapshot
 from billing.exports.totals import Totals, totals_of
+from kit.database.postgres import Database
 from kit.errors import Overloaded
-from kit.postgres import Database
 
 EXPORTS_MAX: Final = 2  # at once: each holds one of the service's 8 connections, and a core of the database
 # Whoever asks one after the other sees an end before its slot is free, and is to be served; seconds, for what is longer

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from billing.documents import InvoiceKind, InvoiceStatus
-from kit.postgres import COPY_GATHER_S, Database
+from kit.database.postgres import COPY_GATHER_S, Database
 
 EXPORT_S_MAX: Final = 3_600  # of one statement: at 50 k documents/s, 180 M of them
 ROUND_DOCUMENTS: Final = 8_192  # at once, for OCPI: ~1 kB each with the lines, ~10 kB each while they become JSON

@@ -15,8 +15,8 @@ from billing import rating
 from billing.currency import minor_digits, to_minor
 from billing.documents import STANDING, CdrStatus, Invoice, InvoiceKind, Line, Rated, SubjectKind
 from billing.errors import BadEvent
-from billing.posting.rated import to_consumption, to_rated, zone_of
-from billing.posting.tariffs import parse_tariff
+from billing.invoicing.rated import to_consumption, to_rated, zone_of
+from billing.invoicing.tariffs import parse_tariff
 from billing.readings_source import SessionReadings
 from kit.clock import to_ms
 from schemas.events import Consumption

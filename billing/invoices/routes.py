@@ -24,11 +24,11 @@ from billing.invoices import examples
 from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceDetail, InvoicePage
 from billing.invoices.service import InvoiceService
 from billing.invoices.store import InvoiceFilter
-from kit.idempotency import Answer, Idempotent
-from kit.instants import Instant
-from kit.outbox import Transaction
-from kit.paging import link_header, next_url
-from kit.postgres import Database
+from kit.database.postgres import Database
+from kit.messaging.outbox import Transaction
+from kit.web.idempotency import Answer, Idempotent
+from kit.web.instants import Instant
+from kit.web.paging import link_header, next_url
 
 PREFIX: Final = "/api/v1/billing"
 INVOICES_MAX: Final = 1_000  # ~800 B each: 800 kB

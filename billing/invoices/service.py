@@ -23,14 +23,14 @@ from billing.invoices.explanation import explanation_of
 from billing.invoices.models import Cancellation, ComputedFrom, Explanation, Invoice, InvoiceDetail
 from billing.invoices.rendering import detail_of, invoice_of, payment_of
 from billing.invoices.store import InvoiceCursor, InvoiceFilter, InvoiceStore
-from billing.posting.desk import Desk
-from billing.posting.store import to_invoice
+from billing.invoicing.poster import InvoicePoster
+from billing.invoicing.store import to_invoice
 from billing.rating import NoReadings
 from billing.readings_source import ReadingsSource, SessionReadings
 from kit.clock import format_rfc3339
-from kit.consumer import told_now
-from kit.outbox import Transaction
-from kit.paging import decode_cursor, encode_cursor
+from kit.messaging.consumer import current_event_context
+from kit.messaging.outbox import Transaction
+from kit.web.paging import decode_cursor, encode_cursor
 
 _NO_READINGS: Final = SessionReadings((), (), None)
 
@@ -38,7 +38,7 @@ _NO_READINGS: Final = SessionReadings((), (), None)
 class InvoiceService:
     """The use cases, one method each. `own`: the driver whose documents alone are there; None: all are."""
 
-    def __init__(self, store: InvoiceStore, desk: Desk, source: ReadingsSource) -> None:
+    def __init__(self, store: InvoiceStore, desk: InvoicePoster, source: ReadingsSource) -> None:
         self._store = store
         self._desk = desk
         self._source = source
@@ -99,7 +99,7 @@ class InvoiceService:
 
     async def cancel(self, connection: Transaction, wanted: Cancellation) -> Invoice:
         """The credit note. `connection`: of an open transaction. Raises NotFound, Conflict."""
-        told = told_now()
+        told = current_event_context()
         return invoice_of(await self._desk.cancel(connection, wanted.invoice_id, wanted.reason, told))
 
 

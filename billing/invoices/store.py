@@ -10,9 +10,9 @@ import asyncpg
 import msgspec
 
 from billing.documents import Invoice, InvoiceKind, InvoiceStatus
-from billing.posting.store import INVOICE_COLUMNS, to_invoice
-from kit.paging import Cursor, Int64
-from kit.postgres import Database
+from billing.invoicing.store import INVOICE_COLUMNS, to_invoice
+from kit.database.postgres import Database
+from kit.web.paging import Cursor, Int64
 
 _COLUMNS: Final = ", ".join(f"i.{name}" for name in INVOICE_COLUMNS)
 _CDR: Final = """c.started_at, c.ended_at, c.end_reason, c.connector_id, c.device_session_id, c.energy_uj,

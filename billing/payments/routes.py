@@ -15,10 +15,10 @@ from billing.payments import examples, models
 from billing.payments.models import ChargeRequest, Heard, PaymentDetail, ProviderName
 from billing.payments.service import PaymentService
 from billing.payments.store import Payment
-from kit.auth import Authenticator
-from kit.idempotency import Answer, Idempotent
-from kit.outbox import Transaction
-from kit.postgres import Database
+from kit.auth.authenticator import Authenticator
+from kit.database.postgres import Database
+from kit.messaging.outbox import Transaction
+from kit.web.idempotency import Answer, Idempotent
 
 PREFIX: Final = "/api/v1/billing"
 MESSAGE_BYTES_MAX: Final = 262_144  # of a webhook; Stripe's are some 10 kB

@@ -13,18 +13,18 @@ from uuid import UUID, uuid5
 
 from billing.documents import Invoice, InvoiceKind, InvoiceStatus
 from billing.errors import BadRequest, Conflict, Forbidden, NotFound
+from billing.invoicing import store as books
+from billing.invoicing.events import invoice_updated
 from billing.payments import store
 from billing.payments.models import ChargeRequest
 from billing.payments.provider import News, Opened, Order, PaymentProvider, PaymentStatus
 from billing.payments.store import Payment
-from billing.posting import store as books
-from billing.posting.events import invoice_updated
 from kit.clock import Clock
-from kit.consumer import told_now
-from kit.inbox import first_times
-from kit.observability import get_logger
-from kit.outbox import Transaction, insert_async
-from kit.postgres import Database
+from kit.database.postgres import Database
+from kit.messaging.consumer import current_event_context
+from kit.messaging.inbox import first_times
+from kit.messaging.outbox import Transaction, insert_async
+from kit.observability.logs import get_logger
 
 SCHEMA: Final = "billing"
 _NAMESPACE: Final = UUID("a2d3c1b0-7e64-4a52-8c1d-1f2b3c4d5e6f")
@@ -231,6 +231,6 @@ class PaymentService:
     async def _set_status(
         self, connection: Transaction, invoice_id: UUID, status: InvoiceStatus, now: datetime
     ) -> None:
-        told = told_now()
+        told = current_event_context()
         changed = await books.set_status(connection, [invoice_id], status, now)
         await insert_async(connection, SCHEMA, [invoice_updated(invoice, told) for invoice in changed])

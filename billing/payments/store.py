@@ -8,9 +8,9 @@ import asyncpg
 import msgspec
 
 from billing.documents import Invoice
+from billing.invoicing.store import INVOICE_COLUMNS, to_invoice
 from billing.payments.provider import PaymentStatus
-from billing.posting.store import INVOICE_COLUMNS, to_invoice
-from kit.outbox import Transaction
+from kit.messaging.outbox import Transaction
 
 
 class Payment(msgspec.Struct, frozen=True):

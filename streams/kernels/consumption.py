@@ -10,7 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.book import (
+from streams.kernels.exact import product_over
+from streams.kernels.runs import FAR, I64, NULL, Bools
+from streams.kernels.tariff_table import (
     CALENDAR,
     DURATION,
     ENERGY,
@@ -19,13 +21,11 @@ from streams.kernels.book import (
     NONE,
     PARKING_TIME,
     TIME,
-    Book,
     Masks,
+    TariffTable,
 )
-from streams.kernels.exact import product_over
-from streams.kernels.meters import Meters
-from streams.kernels.runs import FAR, I64, NULL, Bools
-from streams.kernels.stretches import Stretches
+from streams.kernels.tariff_usage import TariffUsage
+from streams.kernels.usage_intervals import UsageIntervals
 
 _BLOCK: Final = 16_384  # rows at once: what is worked out for them stays in the cache of a core
 _ROUND_BITS: Final = 24  # of a piece's place: 16 M pieces of one reading, 2**38 readings
@@ -57,7 +57,7 @@ class _Pieces:
         return _Pieces(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
-def consume(book: Book, meters: Meters, stretches: Stretches) -> None:
+def consume(book: TariffTable, meters: TariffUsage, stretches: UsageIntervals) -> None:
     """Add what these stretches use to `meters`. Sessions without a tariff are left out.
 
     The book must cover the calendar of all stretches. Rows of a session must be in order of event time.
@@ -69,7 +69,7 @@ def consume(book: Book, meters: Meters, stretches: Stretches) -> None:
         _consume(book, meters, stretches.block(slice(begin, begin + _BLOCK)))
 
 
-def _consume(book: Book, meters: Meters, stretches: Stretches) -> None:
+def _consume(book: TariffTable, meters: TariffUsage, stretches: UsageIntervals) -> None:
     done: list[_Used] = [_at_the_first_reading(book, meters, stretches)]
     pieces = _pieces(meters, stretches)
     number = 0
@@ -88,7 +88,7 @@ def _consume(book: Book, meters: Meters, stretches: Stretches) -> None:
     _account(book, meters, used)
 
 
-def _pieces(meters: Meters, s: Stretches) -> _Pieces:
+def _pieces(meters: TariffUsage, s: UsageIntervals) -> _Pieces:
     """One row where time and energy are of the same stretch, two where they are not."""
     closes = s.anchor_ms != NULL
     rises = closes & (s.after_mwh > s.before_mwh)
@@ -108,7 +108,7 @@ def _pieces(meters: Meters, s: Stretches) -> _Pieces:
     return pieces
 
 
-def _rows_of(meters: Meters, s: Stretches, rows: I64, at_ms: I64, *, energy: bool, time: bool) -> _Pieces:
+def _rows_of(meters: TariffUsage, s: UsageIntervals, rows: I64, at_ms: I64, *, energy: bool, time: bool) -> _Pieces:
     """Whole stretches, beginning at `at_ms`, for their energy, their time or both."""
     session, before_mwh, ts_ms, anchor_ms = s.session[rows], s.before_mwh[rows], s.ts_ms[rows], s.anchor_ms[rows]
     closes = anchor_ms != NULL
@@ -144,7 +144,7 @@ def _ms_at(p: _Pieces, mwh: I64) -> I64:
     return p.from_ms - product_over(p.from_mwh - mwh, p.end_ms - p.from_ms, rise)
 
 
-def _elements(book: Book, tariff: I64, values: tuple[I64, ...]) -> tuple[Masks, dict[int, I64]]:
+def _elements(book: TariffTable, tariff: I64, values: tuple[I64, ...]) -> tuple[Masks, dict[int, I64]]:
     """The elements that hold at these values (by kind of restriction), and where the tariff may change next."""
     elements = np.full(len(tariff), _ALL)
     until: dict[int, I64] = {}
@@ -214,7 +214,7 @@ def _together(done: list[_Used]) -> _Used:
     return _Used(*(np.concatenate([getattr(one, f.name) for one in done]) for f in fields(_Used)))
 
 
-def _at_the_first_reading(book: Book, meters: Meters, s: Stretches) -> _Used:
+def _at_the_first_reading(book: TariffTable, meters: TariffUsage, s: UsageIntervals) -> _Used:
     """The moment a session begins: what holds there may have a FLAT."""
     chosen = np.flatnonzero((s.since_ms == NULL) & (meters.flat[s.session] == NONE))
     session, ts_ms = s.session[chosen], s.ts_ms[chosen]
@@ -225,7 +225,7 @@ def _at_the_first_reading(book: Book, meters: Meters, s: Stretches) -> _Used:
     return _Used(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)
 
 
-def _account(book: Book, meters: Meters, used: _Used) -> None:
+def _account(book: TariffTable, meters: TariffUsage, used: _Used) -> None:
     """Add it to the meters."""
     _count(book, meters, used, ENERGY, used.mwh, used.draws, meters.last_energy)
     dimension = _DIMENSION_OF[used.kind]
@@ -240,7 +240,7 @@ def _account(book: Book, meters: Meters, used: _Used) -> None:
 
 
 def _count(
-    book: Book, meters: Meters, used: _Used, dimension: int, volume: I64, chosen: Bools, last: I64,
+    book: TariffTable, meters: TariffUsage, used: _Used, dimension: int, volume: I64, chosen: Bools, last: I64,
     last_key: I64 | None = None,
 ) -> None:  # fmt: skip
     """Add volumes to the active components of this dimension; `last` becomes the one of the last piece."""
@@ -263,7 +263,7 @@ def _count(
     last[session[latest]] = component[latest]
 
 
-def _take_flat(meters: Meters, used: _Used, rows: I64, component: I64) -> None:
+def _take_flat(meters: TariffUsage, used: _Used, rows: I64, component: I64) -> None:
     """The first FLAT of each session is charged."""
     session, key = used.session[rows], used.key[rows]
     first = np.full(len(meters.tariff), FAR)

@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.book import DIMENSIONS, NONE, Book
 from streams.kernels.exact import half_up_over, times_rate
-from streams.kernels.meters import Meters
 from streams.kernels.runs import I64
+from streams.kernels.tariff_table import DIMENSIONS, NONE, TariffTable
+from streams.kernels.tariff_usage import TariffUsage
 
 PPM: Final = 1_000_000
 _BLOCK: Final = 8_192  # sessions at once: a dozen columns of their components stay in the cache of a core
@@ -27,7 +27,7 @@ class Costs:
     parts_micros: I64  # (sessions, DIMENSIONS) excl. VAT, before min_price and max_price
 
 
-def price(book: Book, meters: Meters) -> Costs:
+def price(book: TariffTable, meters: TariffUsage) -> Costs:
     """The cost of each session, as if it ended with what it has used."""
     rows = len(meters.tariff)
     excl, incl = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
@@ -38,7 +38,7 @@ def price(book: Book, meters: Meters) -> Costs:
     return Costs(*_bounded(book, meters, excl, incl), parts)
 
 
-def _price(book: Book, meters: Meters) -> tuple[I64, I64, I64]:
+def _price(book: TariffTable, meters: TariffUsage) -> tuple[I64, I64, I64]:
     """Totals excl. and incl. VAT before min_price and max_price, and the parts of the first."""
     rows, width = meters.volume.shape
     used = meters.volume.ravel()
@@ -63,7 +63,7 @@ def _price(book: Book, meters: Meters) -> tuple[I64, I64, I64]:
     return excl, incl, parts
 
 
-def _steps(book: Book, meters: Meters, part: I64, volume: I64) -> I64 | None:
+def _steps(book: TariffTable, meters: TariffUsage, part: I64, volume: I64) -> I64 | None:
     """What step_size adds to each cell of `meters.volume`: to the last used of energy and of time, nothing to others.
     None: nothing at all. `part` says which (session, dimension) each `volume` is of."""
     rows, width = meters.volume.shape
@@ -83,7 +83,7 @@ def _steps(book: Book, meters: Meters, part: I64, volume: I64) -> I64 | None:
     return extra
 
 
-def _bounded(book: Book, meters: Meters, excl: I64, incl: I64) -> tuple[I64, I64]:
+def _bounded(book: TariffTable, meters: TariffUsage, excl: I64, incl: I64) -> tuple[I64, I64]:
     """Apply min_price, then max_price."""
     for name, raising in (("min", True), ("max", False)):
         if (book.bounds_micros[f"{name}_excl"] == NONE).all():

@@ -38,7 +38,7 @@ IMPLAUSIBLE: Final = 8
 
 
 @dataclass(slots=True)
-class Lanes:
+class SessionEnergy:
     """Running energy of sessions, one row a session. All int64."""
 
     last_ts_ms: I64  # newest reading; NULL: none yet
@@ -67,16 +67,16 @@ class Lanes:
     )
 
     @classmethod
-    def fresh(cls, lanes: int) -> "Lanes":
+    def fresh(cls, lanes: int) -> "SessionEnergy":
         """Sessions without a reading."""
         nothing = dict.fromkeys(("counted_mwh", "head_uj", "tail_uj", "readings", "dirty"), 0)
         return cls(**{f.name: np.full(lanes, nothing.get(f.name, NULL), np.int64) for f in fields(cls)})
 
-    def at(self, lanes: I64) -> "Lanes":
+    def at(self, lanes: I64) -> "SessionEnergy":
         """Copies of these lanes."""
-        return Lanes(*(getattr(self, f.name)[lanes] for f in fields(self)))
+        return SessionEnergy(*(getattr(self, f.name)[lanes] for f in fields(self)))
 
-    def put(self, at: I64, other: "Lanes") -> None:
+    def put(self, at: I64, other: "SessionEnergy") -> None:
         """Overwrite the lanes at these places with all lanes of `other`, in order."""
         for f in fields(self):
             getattr(self, f.name)[at] = getattr(other, f.name)
@@ -131,7 +131,7 @@ class Trace:
 
 
 def advance(
-    lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int, trace: Trace | None = None
+    lanes: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int, trace: Trace | None = None
 ) -> NDArray[np.int16]:
     """Account for the samples; `runs.key` is each run's lane. Returns register flags per row. Advances `lanes`."""
     flags = np.zeros(len(samples), np.int16)
@@ -146,7 +146,7 @@ def advance(
 
 
 def _advance_odd(
-    lanes: Lanes,
+    lanes: SessionEnergy,
     samples: Samples,
     runs: Runs,
     odd: I64,
@@ -160,7 +160,13 @@ def _advance_odd(
 
 
 def _put_in_order(
-    lanes: Lanes, before: Lanes, samples: Samples, runs: Runs, odd: I64, power_max_mw: int, trace: Trace | None
+    lanes: SessionEnergy,
+    before: SessionEnergy,
+    samples: Samples,
+    runs: Runs,
+    odd: I64,
+    power_max_mw: int,
+    trace: Trace | None,
 ) -> None:
     """Account anew, in order of time, for the runs that became dirty: `before` are their lanes before this batch.
 
@@ -183,7 +189,7 @@ def _put_in_order(
 
     lane = runs.key[odd[mixed]]
     settled = rated.dirty == 0
-    for name in Lanes.CARRIED:
+    for name in SessionEnergy.CARRIED:
         settled &= getattr(rated, name) == getattr(lanes, name)[lane]
     lanes.put(lane[settled], rated.at(np.flatnonzero(settled)))
     if trace is not None and found is not None:
@@ -214,7 +220,7 @@ def _believed(power_mw: I64, power_max_mw: int) -> Bools:
     return believed
 
 
-def _plain_lanes(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
+def _plain_lanes(lanes: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
     """Lanes in order, with a register in all their rows or in none, each plausible after the one before."""
     lane = runs.key
     before_ts = shifted(samples.ts_ms, runs, lanes.last_ts_ms[lane])
@@ -232,7 +238,7 @@ def _plain_lanes(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) 
     return plain
 
 
-def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int, trace: Trace | None) -> Bools:
+def _advance_plain(lanes: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int, trace: Trace | None) -> Bools:
     """Account for the plain runs in closed form. Returns which these are."""
     plain = _plain_lanes(lanes, samples, runs, power_max_mw)
     if not plain.any():
@@ -270,7 +276,7 @@ def _advance_plain(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int
 
 
 def _trace_plain(
-    trace: Trace, lanes: Lanes, samples: Samples, runs: Runs, plain: Bools, area_uj: I64, before_ts: I64
+    trace: Trace, lanes: SessionEnergy, samples: Samples, runs: Runs, plain: Bools, area_uj: I64, before_ts: I64
 ) -> None:
     """What the rows of plain runs close; to be called while `lanes` stand as before them."""
     lane, first = runs.key, samples.register_mwh[runs.start]
@@ -299,7 +305,7 @@ def _trace_plain(
     trace.put(rows, anchor[rows], before[rows], after[rows])
 
 
-def _held_before(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) -> I64:
+def _held_before(lanes: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> I64:
     """The power that stands when each row arrives: of the last row before it in its run that has a believed one."""
     believed = _believed(samples.power_mw, power_max_mw)
     if believed.all():
@@ -312,7 +318,7 @@ def _held_before(lanes: Lanes, samples: Samples, runs: Runs, power_max_mw: int) 
 
 
 def _round(
-    lanes: Lanes, samples: Samples, lane: I64, at: I64, power_max_mw: int, trace: Trace | None
+    lanes: SessionEnergy, samples: Samples, lane: I64, at: I64, power_max_mw: int, trace: Trace | None
 ) -> NDArray[np.int16]:
     """Advance these lanes by one reading each."""
     lanes.readings[lane] += 1
@@ -342,7 +348,7 @@ def _round(
     return flags
 
 
-def _meter(lanes: Lanes, lane: I64, ts_ms: I64, register: I64, power_max_mw: int) -> NDArray[np.int16]:
+def _meter(lanes: SessionEnergy, lane: I64, ts_ms: I64, register: I64, power_max_mw: int) -> NDArray[np.int16]:
     """Account for one register of each of these lanes."""
     base = lanes.register_last_mwh[lane]
     opening = base == NULL

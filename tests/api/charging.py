@@ -11,15 +11,15 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 
 from api.queries import ROLE as READER_ROLE
-from api.sessions.charging import Charging
-from api.sessions.charging_store import SCHEMA, Request, RequestStore
 from api.sessions.composition import ROLE, consume_sessions
 from api.sessions.models import Requested, Start, StopRequested
+from api.sessions.request_store import SCHEMA, Request, RequestStore
+from api.sessions.requests import Charging
 from api.sessions.service import Found
 from api.sessions.store import SessionStore
-from kit.bus import DIRECT, EVENT_ID, InProcessBus, Message
 from kit.clock import ManualClock, format_rfc3339
-from kit.postgres import Database, open_database
+from kit.database.postgres import Database, open_database
+from kit.messaging.bus import DIRECT, EVENT_ID, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, Event, EventMetadata, SessionAssigned, SessionCompleted, SessionStarted
 from schemas.topics import SESSION_ASSIGNED, SESSION_COMPLETED, SESSION_STARTED
@@ -94,7 +94,7 @@ def message(type_: str, name: str, payload: Any) -> Message:
 
 
 @dataclass
-class Desk:
+class InvoicePoster:
     """The service at work."""
 
     database: Database
@@ -167,7 +167,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(url: str, now: datetime) -> AsyncIterator[Desk]:
+async def desk(url: str, now: datetime) -> AsyncIterator[InvoicePoster]:
     """The service on a database that has its tables and those of telemetry."""
     clock = ManualClock(now)
     database = await open_database(url, name="sessions", role=ROLE, connections_max=8)
@@ -176,7 +176,7 @@ async def desk(url: str, now: datetime) -> AsyncIterator[Desk]:
     sessions = SessionStore(reader)
     try:
         await consume_sessions(bus, database, clock)
-        yield Desk(database, clock, bus, Charging(sessions, clock), sessions, RequestStore(database))
+        yield InvoicePoster(database, clock, bus, Charging(sessions, clock), sessions, RequestStore(database))
     finally:
         await bus.close()
         await database.close()

@@ -17,14 +17,14 @@ from api.sessions.composition import MIGRATIONS as CHARGING
 from api.sessions.composition import ROLE as CHARGING_ROLE
 from api.sessions.composition import mount_sessions
 from api.telemetry.live_streams import LiveStreams
-from kit.auth import Authenticator
+from kit.auth.authenticator import Authenticator
+from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
-from kit.http import make_app
-from kit.live import InProcessLive
-from kit.migrations import migrate
-from kit.postgres import Database, ensure_roles, open_database
-from kit.server import RunningServer, serve
-from kit.token_store import Kind, TokenStore
+from kit.database.migrations import migrate
+from kit.database.postgres import Database, ensure_roles, open_database
+from kit.live.view import InProcessLive
+from kit.web.app import make_app
+from kit.web.server import RunningServer, serve
 from tests.api.pricing_app import Pricing, running_pricing
 from tests.api.rows import COARSER_WINDOWS_SQL
 

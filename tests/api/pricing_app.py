@@ -14,12 +14,12 @@ import psycopg
 from prometheus_client import CollectorRegistry
 
 from api.pricing.composition import GRANT, ROLE, grant_readers, mount_pricing
-from kit.auth import Authenticator
+from kit.auth.authenticator import Authenticator
+from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
-from kit.http import make_app
-from kit.postgres import Database, ensure_roles, open_database
-from kit.server import RunningServer, serve
-from kit.token_store import Kind, TokenStore
+from kit.database.postgres import Database, ensure_roles, open_database
+from kit.web.app import make_app
+from kit.web.server import RunningServer, serve
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)

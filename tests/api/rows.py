@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from streams.storage import coarse_relations
+from streams.storage.schema import coarse_relations
 
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.pricing.bounded import BODY_BYTES_MAX
 from api.pricing.composition import forget_old
 from api.pricing.models import (
     InForce,
@@ -20,6 +19,7 @@ from api.pricing.models import (
     VersionPage,
 )
 from billing.currency import can_be_paid
+from kit.web.bounded_route import BODY_BYTES_MAX
 from schemas.currency import CURRENCIES
 from schemas.events import Event, PricingUpdated
 from tests.api.pricing_app import PATH, STATION, ZONE, Pricing, exact_tariff, tariff

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.pricing.composition import consume_pricing
-from api.pricing.demand import Demand, energy_prices, moved, moved_price, next_level, price_bounds
-from api.pricing.demand_service import newest
-from api.pricing.demand_store import FRESH, KEEP
+from api.pricing.demand.rule import Demand, energy_prices, moved, moved_price, next_level, price_bounds
+from api.pricing.demand.service import newest
+from api.pricing.demand.store import FRESH, KEEP
 from api.pricing.models import Bounds, DemandRule
-from kit.bus import DIRECT, InProcessBus, Message
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
 from schemas.tariff import Dimension, Tariff

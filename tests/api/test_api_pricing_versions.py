@@ -17,8 +17,8 @@ from psycopg import sql
 from api.pricing.composition import GRANT, MIGRATIONS, ROLE, grant_readers
 from api.pricing.store import PricingStore
 from kit.clock import from_ms
-from kit.migrations import migrate
-from kit.postgres import connect_sync, ensure_roles, open_database
+from kit.database.migrations import migrate
+from kit.database.postgres import connect_sync, ensure_roles, open_database
 from tests.api.pricing_app import ZONE, tariff
 
 Connection = psycopg.Connection[tuple[Any, ...]]

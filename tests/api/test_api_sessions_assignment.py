@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.errors import Conflict
-from api.sessions.charging_store import EXPIRY, SKEW
-from kit.bus import Message
+from api.sessions.request_store import EXPIRY, SKEW
+from kit.messaging.bus import Message
 from schemas.topics import SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
-from tests.api.charging import NAMESPACE, Desk, Telling, desk, message, session
+from tests.api.charging import NAMESPACE, InvoicePoster, Telling, desk, message, session
 from tests.api.conftest import NOW
 
 
 @pytest.fixture
-async def at(telemetry_url: str) -> AsyncIterator[Desk]:
+async def at(telemetry_url: str) -> AsyncIterator[InvoicePoster]:
     """The service at work."""
     async with desk(telemetry_url, NOW) as opened:
         yield opened
@@ -31,7 +31,7 @@ def later(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-async def test_a_started_session_is_given_to_the_request_and_its_completion_closes_it(at: Desk) -> None:
+async def test_a_started_session_is_given_to_the_request_and_its_completion_closes_it(at: InvoicePoster) -> None:
     wish = await at.start("D1", reservation_id="R-1")
     began = session(NOW + later(20))
     await at.tell(began.started())
@@ -51,7 +51,7 @@ async def test_a_started_session_is_given_to_the_request_and_its_completion_clos
     }
 
 
-async def test_every_order_of_two_sessions_events_twice_ends_the_same(at: Desk) -> None:
+async def test_every_order_of_two_sessions_events_twice_ends_the_same(at: InvoicePoster) -> None:
     """All of them: 6 events of which one names the request, so that it has to be taken from the one that came first."""
     first = Telling(uuid4(), NOW + later(5))
     wish = await at.start()
@@ -117,7 +117,7 @@ class Ending:
     settled: tuple[tuple[int | None, object] | None, ...]  # by phase: its session, and its end
 
 
-async def play(at: Desk, story: list[Phase], rng: random.Random) -> Ending:
+async def play(at: InvoicePoster, story: list[Phase], rng: random.Random) -> Ending:
     """The story from the first day on, the events of every phase in an order of `rng`, each once or more."""
     await at.empty()
     at.clock.set_wall(NOW)
@@ -162,7 +162,7 @@ async def play(at: Desk, story: list[Phase], rng: random.Random) -> Ending:
 
 
 @pytest.fixture
-def runner_and_desk(telemetry_url: str) -> Iterator[tuple[asyncio.Runner, Desk]]:
+def runner_and_desk(telemetry_url: str) -> Iterator[tuple[asyncio.Runner, InvoicePoster]]:
     """For tests that hypothesis calls."""
     with asyncio.Runner() as runner:
         opened = desk(telemetry_url, NOW)
@@ -171,7 +171,7 @@ def runner_and_desk(telemetry_url: str) -> Iterator[tuple[asyncio.Runner, Desk]]
 
 
 def test_whatever_the_order_in_which_events_come_the_same_sessions_are_the_same_drivers(
-    runner_and_desk: tuple[asyncio.Runner, Desk],
+    runner_and_desk: tuple[asyncio.Runner, InvoicePoster],
 ) -> None:
     runner, at = runner_and_desk
 
@@ -189,7 +189,7 @@ def test_whatever_the_order_in_which_events_come_the_same_sessions_are_the_same_
     check()
 
 
-async def test_events_that_come_at_once_and_twice_have_one_effect(at: Desk) -> None:
+async def test_events_that_come_at_once_and_twice_have_one_effect(at: InvoicePoster) -> None:
     wishes = [await at.start(f"D{n}", connector_id=n) for n in range(1, 6)]
     sessions = [session(NOW + later(n), connector_id=n) for n in range(1, 6)]
     await at.tell_at_once(*(told for one in sessions for told in (one.started(), one.completed()) * 3))
@@ -209,7 +209,7 @@ async def test_events_that_come_at_once_and_twice_have_one_effect(at: Desk) -> N
     ],
 )
 async def test_a_session_is_the_requests_if_it_began_in_its_time_however_late_that_is_told(
-    at: Desk, began_s: float, is_its: bool
+    at: InvoicePoster, began_s: float, is_its: bool
 ) -> None:
     wish = await at.start()
     began = session(NOW + later(began_s))
@@ -218,7 +218,7 @@ async def test_a_session_is_the_requests_if_it_began_in_its_time_however_late_th
     assert await at.bound() == ({began.id: wish.request_id} if is_its else {})
 
 
-async def test_a_station_that_names_the_request_is_believed_whatever_its_clock_says(at: Desk) -> None:
+async def test_a_station_that_names_the_request_is_believed_whatever_its_clock_says(at: InvoicePoster) -> None:
     wish = await at.start()
     began = session(NOW - timedelta(days=400), name=str(wish.request_id))
     await at.tell(session(NOW + later(1)).started(), began.started())
@@ -227,7 +227,7 @@ async def test_a_station_that_names_the_request_is_believed_whatever_its_clock_s
     assert [payload["driver_id"] for payload in withdrawn] == ["D1"]
 
 
-async def test_a_session_that_names_a_request_is_no_other_requests(at: Desk) -> None:
+async def test_a_session_that_names_a_request_is_no_other_requests(at: InvoicePoster) -> None:
     first = await at.start("D1")
     at.clock.advance(EXPIRY.total_seconds())
     second = await at.start("D2")
@@ -240,13 +240,15 @@ async def test_a_session_that_names_a_request_is_no_other_requests(at: Desk) -> 
 
 
 @pytest.mark.parametrize("elsewhere", [{"station_id": "ST-2"}, {"connector_id": 2}])
-async def test_a_request_is_not_served_by_another_station_or_connector(at: Desk, elsewhere: dict[str, object]) -> None:
+async def test_a_request_is_not_served_by_another_station_or_connector(
+    at: InvoicePoster, elsewhere: dict[str, object]
+) -> None:
     wish = await at.start()
     await at.tell(session(NOW + later(1), name=str(wish.request_id), **elsewhere).started())
     assert await at.bound() == {}
 
 
-async def test_a_session_known_before_the_request_is_not_its(at: Desk) -> None:
+async def test_a_session_known_before_the_request_is_not_its(at: InvoicePoster) -> None:
     """It began within the clocks' skew, and was heard of before anybody asked."""
     before = session(NOW - later(5))
     await at.tell(before.started(), before.completed())
@@ -258,7 +260,7 @@ async def test_a_session_known_before_the_request_is_not_its(at: Desk) -> None:
     assert await at.bound() == {after.id: wish.request_id}
 
 
-async def test_back_to_back_each_driver_has_their_own(at: Desk) -> None:
+async def test_back_to_back_each_driver_has_their_own(at: InvoicePoster) -> None:
     """Stations' clocks may be behind by SKEW: the next driver's session seems to begin before they asked."""
     wishes, told = [], []
     for number in range(4):
@@ -269,7 +271,7 @@ async def test_back_to_back_each_driver_has_their_own(at: Desk) -> None:
     assert await at.bound() == {one.id: wish.request_id for one, wish in zip(told, wishes, strict=True)}
 
 
-async def test_an_expired_request_makes_way_and_still_gets_what_began_in_its_time(at: Desk) -> None:
+async def test_an_expired_request_makes_way_and_still_gets_what_began_in_its_time(at: InvoicePoster) -> None:
     first = await at.start("D1")
     at.clock.advance(EXPIRY.total_seconds())
     second = await at.start("D2")
@@ -279,7 +281,7 @@ async def test_an_expired_request_makes_way_and_still_gets_what_began_in_its_tim
     assert await at.bound() == {of_first.id: first.request_id, of_second.id: second.request_id}
 
 
-async def test_a_session_that_comes_of_a_stopped_request_is_the_drivers_and_is_stopped_too(at: Desk) -> None:
+async def test_a_session_that_comes_of_a_stopped_request_is_the_drivers_and_is_stopped_too(at: InvoicePoster) -> None:
     wish = await at.start()
     at.clock.advance(10)
     stopped = await at.stop(wish.request_id)
@@ -293,7 +295,7 @@ async def test_a_session_that_comes_of_a_stopped_request_is_the_drivers_and_is_s
     assert await at.owners() == {began.id: wish.request_id}
 
 
-async def test_an_event_that_makes_no_sense_is_given_up_at_once_and_leaves_nothing(at: Desk) -> None:
+async def test_an_event_that_makes_no_sense_is_given_up_at_once_and_leaves_nothing(at: InvoicePoster) -> None:
     good = session(NOW)
     bad = replace(good, id=uuid4()).started()
     await at.tell(replace(bad, body=bad.body.replace(b'"2026-03-29T09:00:00.000Z"', b'"yesterday"')))

@@ -13,16 +13,16 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from api.sessions.charging_store import EXPIRY
 from api.sessions.composition import mount_sessions, tidy_sessions
 from api.sessions.models import Requested, Session, StopRequested
-from kit.auth import Authenticator
+from api.sessions.request_store import EXPIRY
+from kit.auth.authenticator import Authenticator
+from kit.auth.signed_tokens import SignedTokens
 from kit.clock import format_rfc3339
-from kit.http import make_app, serve
-from kit.signed_tokens import SignedTokens
+from kit.web.app import make_app, serve
 from schemas.topics import SESSION_REQUESTED, SESSION_STOP_REQUESTED
 from streams.kernels.sessions import EndReason
-from tests.api.charging import Desk, Telling, desk
+from tests.api.charging import InvoicePoster, Telling, desk
 from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector
 from tests.api.test_api_sessions import PATH, add_session
@@ -35,7 +35,7 @@ class Street:
     """Two drivers, an operator, a station with two connectors, and what streams makes of it."""
 
     api: Api
-    at: Desk
+    at: InvoicePoster
     tokens: dict[str, str]  # by driver; "" of the operator
     keys: dict[int, int]  # connector_key by connector
 

@@ -14,15 +14,15 @@ import psycopg
 from prometheus_client import CollectorRegistry
 from psycopg.rows import dict_row
 
-from billing.posting.consumer import Reader, subscribe
-from billing.posting.desk import Desk
-from billing.posting.metrics import PostingMetrics
-from billing.posting.tariffs import TariffBook
-from kit.batches import Batches
-from kit.bus import InProcessBus
+from billing.invoicing.consumer import Reader, subscribe
+from billing.invoicing.metrics import PostingMetrics
+from billing.invoicing.poster import InvoicePoster
+from billing.invoicing.tariffs import TariffBook
 from kit.clock import ManualClock
-from kit.consumer import ConsumerMetrics
-from kit.postgres import Database, Grant, ensure_roles, open_database
+from kit.database.postgres import Database, Grant, ensure_roles, open_database
+from kit.messaging.batches import Batches
+from kit.messaging.bus import InProcessBus
+from kit.messaging.consumer import ConsumerMetrics
 from kit.retry import QueuePolicy, RetryPolicy
 from schemas.events import ReservationConfirmed, SessionAssigned, SessionCompleted
 from tests.billing.making import message
@@ -47,7 +47,7 @@ class Books:
     clock: ManualClock
     registry: CollectorRegistry
     metrics: PostingMetrics
-    desk: Desk
+    desk: InvoicePoster
 
     async def hear(self, *payloads: Payload) -> None:
         """One after the other, each in its order."""
@@ -99,7 +99,7 @@ async def open_books(url: str, clock: ManualClock | None = None) -> AsyncIterato
     metrics = PostingMetrics(registry)
     database = await open_database(url, name="billing", role=ROLE, connections_max=4)
     bus = InProcessBus(RetryPolicy(default=QueuePolicy(attempts_max=3)), sleep=_no_pause)
-    desk = Desk(database, clock, metrics)
+    desk = InvoicePoster(database, clock, metrics)
     try:
         await subscribe(bus, Reader(TariffBook(database), TOTAL_MAX), Batches(desk.post), ConsumerMetrics(registry))
         yield Books(url, database, bus, clock, registry, metrics, desk)

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
-from billing.posting.rated import rate
-from billing.posting.tariffs import parse_tariff
-from kit.bus import DIRECT, EVENT_ID, Message
+from billing.invoicing.rated import rate
+from billing.invoicing.tariffs import parse_tariff
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT, EVENT_ID, Message
 from schemas.events import (
     Consumption,
     Envelope,

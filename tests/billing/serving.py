@@ -17,11 +17,11 @@ from billing.payments.manual import ManualProvider
 from billing.payments.provider import PaymentProvider
 from billing.payments.stripe_provider import StripeProvider
 from billing.readings_source import CompletedSession, SessionReadings
-from kit.auth import Authenticator
-from kit.http import make_app
-from kit.postgres import open_database
-from kit.server import RunningServer, serve
-from kit.token_store import TokenStore
+from kit.auth.authenticator import Authenticator
+from kit.auth.token_store import TokenStore
+from kit.database.postgres import open_database
+from kit.web.app import make_app
+from kit.web.server import RunningServer, serve
 from tests.billing.books import Books
 from tests.billing.stripe_standin import KEY, SECRET, StripeStandIn, stripe_standin
 

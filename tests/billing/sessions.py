@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing.posting.rated import to_consumption
-from billing.posting.tariffs import parse_tariff
+from billing.invoicing.rated import to_consumption
+from billing.invoicing.tariffs import parse_tariff
 from billing.rating import StoredReading, rate_readings
 from billing.readings_source import CompletedSession, SessionReadings
 from kit.clock import from_ms, to_ms

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from billing.posting.claims import reservation_subject
-from billing.posting.desk import LATE
+from billing.invoicing.drafts import reservation_subject
+from billing.invoicing.poster import LATE
 from tests.billing.books import NOW, Books, Payload, open_books
 from tests.billing.making import LEAST, LEAST_VERSION, TARIFF, assigned, consumption, message, reservation, session
 

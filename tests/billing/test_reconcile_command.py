@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 from billing.composition import GRANT, MIGRATIONS
 from billing.currency import format_micros
 from kit.clock import format_rfc3339
-from kit.migrations import migrate
-from kit.postgres import ensure_roles
-from kit.server import serve
+from kit.database.migrations import migrate
+from kit.database.postgres import ensure_roles
+from kit.web.server import serve
 from tests.billing.books import open_books
 from tests.billing.making import session
 from tests.billing.serving import StoredSessions
 from tests.billing.sessions import completed, readings
-from voltstream.cli import app as command_line
+from voltstream.cli.main import app as command_line
 from voltstream.errors import Refused
 
 RANGE = ("--from", "2026-03-28T00:00:00Z", "--to", "2026-03-29T00:00:00Z")

@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from kit.bus import (
+from kit.errors import Overloaded, Unavailable, Unprocessable
+from kit.messaging.bus import (
     ATTEMPTS,
     DEAD_LETTERS,
     DIRECT,
@@ -25,8 +26,7 @@ from kit.bus import (
     Message,
     replay_of,
 )
-from kit.bus_rabbit import RabbitBus
-from kit.errors import Overloaded, Unavailable, Unprocessable
+from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from kit.errors import Unavailable
-from kit.live import InProcessLive, LiveView
-from kit.live_redis import RedisLive
+from kit.live.redis_view import RedisLive
+from kit.live.view import InProcessLive, LiveView
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
 

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from ingest.bridge import Bridge, BridgeMetrics
 from kit.errors import Overloaded, Unavailable
-from kit.log import InProcessLog, LogWriter
-from kit.log_rabbit import RabbitLogWriter
+from kit.log.partitioned_log import InProcessLog, LogWriter
+from kit.log.rabbit_writer import RabbitLogWriter
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
 

@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from ingest.service import Ingest
-from kit.auth import Authenticator
+from kit.auth.authenticator import Authenticator
+from kit.auth.token_store import Principal, hash_of
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable
-from kit.http import make_app, serve
-from kit.live import InProcessLive
+from kit.live.view import InProcessLive
 from kit.settings import load_settings
-from kit.token_store import Principal, hash_of
+from kit.web.app import make_app, serve
 
 DEVICE = "vsd_" + "d" * 43
 BOUND_DEVICE = "vsd_" + "b" * 43

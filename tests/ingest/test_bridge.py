@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from ingest.bridge import Bridge, BridgeMetrics
 from kit.errors import ConfigError
-from kit.kafka import ensure_topic
-from kit.log_rabbit import RabbitLogWriter
+from kit.log.kafka import ensure_topic
+from kit.log.rabbit_writer import RabbitLogWriter
 from schemas.frame import FrameHeader, encode_frame
 from tests.waiting import eventually
 

@@ -19,7 +19,7 @@ from schemathesis.checks import CHECKS
 
 from ingest.bodies import inflate
 from ingest.errors import TooLarge
-from kit.live import InProcessLive
+from kit.live.view import InProcessLive
 from schemas.frame import FrameKind, decode_body, decode_header
 from tests.ingest.conftest import BOUND_DEVICE, DEVICE, OPERATOR, SETTINGS, Door, DoorLog, make_door_app
 

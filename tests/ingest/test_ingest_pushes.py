@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from ingest.ledger import TOPIC, LedgerReporter
 from ingest.service import Ingest
-from kit.auth import Authenticator
-from kit.bus import InProcessBus, Message
+from kit.auth.authenticator import Authenticator
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable, Unprocessable
-from kit.live import InProcessLive
+from kit.live.view import InProcessLive
+from kit.messaging.bus import InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.frame import FrameKind, decode_body, decode_header
 from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED, routing_key

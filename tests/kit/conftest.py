@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from kit.embedded_postgres import EmbeddedPostgres
-from kit.migrations import Migrations, migrate
-from kit.postgres import Database, open_database
+from kit.database.embedded import EmbeddedPostgres
+from kit.database.migrations import Migrations, migrate
+from kit.database.postgres import Database, open_database
 
-ACCESS = Migrations("access", Path(__file__).parents[2] / "kit" / "migrations")
+ACCESS = Migrations("access", Path(__file__).parents[2] / "kit" / "auth" / "migrations")
 
 
 @pytest.fixture

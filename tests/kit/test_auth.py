@@ -11,13 +11,20 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
-from kit import auth
-from kit.auth import OUTAGE_S, REVOCATION_S, Authenticator, require_device, require_kinds, require_operator
+from kit.auth import authenticator as auth
+from kit.auth.authenticator import (
+    OUTAGE_S,
+    REVOCATION_S,
+    Authenticator,
+    require_device,
+    require_kinds,
+    require_operator,
+)
+from kit.auth.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, Principal, TokenStore, hash_of, well_formed
 from kit.clock import ManualClock
+from kit.database.postgres import Database
 from kit.errors import Unavailable
-from kit.http import Problem, make_app, serve
-from kit.postgres import Database
-from kit.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, Principal, TokenStore, hash_of, well_formed
+from kit.web.app import Problem, make_app, serve
 
 
 class _Counting:

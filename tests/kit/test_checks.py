@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kit import checks
-from kit.checks import check_clock, check_disk, run_checks
 from kit.clock import ManualClock, SystemClock
 from kit.settings import load_settings
+from voltstream.runtime import dependency_checks as checks
+from voltstream.runtime.dependency_checks import check_clock, check_disk, run_checks
 
 
 async def test_servers_that_are_there_pass(

@@ -11,14 +11,14 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from kit.bus import DIRECT, InProcessBus, Message
-from kit.consumer import ConsumerMetrics, Delivered, Source, consume, consume_batches
+from kit.database.postgres import Database, open_database
 from kit.errors import Unavailable, Unprocessable
-from kit.observability import correlation_id
-from kit.outbox import Transaction
-from kit.postgres import Database, open_database
+from kit.messaging.bus import DIRECT, InProcessBus, Message
+from kit.messaging.consumer import ConsumerMetrics, Delivered, Source, consume, consume_batches
+from kit.messaging.outbox import Transaction
+from kit.observability.logs import correlation_id
+from kit.observability.tracing import current_traceparent, setup_tracing
 from kit.retry import RetryPolicy
-from kit.tracing import current_traceparent, setup_tracing
 from schemas.events import Envelope, Event, EventMetadata
 
 TABLES = """

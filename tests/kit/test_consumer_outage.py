@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kit.bus import DIRECT
-from kit.bus_rabbit import RabbitBus
-from kit.consumer import Source, consume
+from kit.database.postgres import Database, open_database
 from kit.errors import Unavailable
-from kit.outbox import OutboxEvent, Relay, RelayMetrics, Transaction, insert_async
-from kit.postgres import Database, open_database
+from kit.messaging.bus import DIRECT
+from kit.messaging.consumer import Source, consume
+from kit.messaging.outbox import OutboxEvent, Relay, RelayMetrics, Transaction, insert_async
+from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, Event, EventMetadata
 from tests.private_servers import PrivateServers

@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kit.bus import ATTEMPTS, DEAD_LETTERS, DIRECT, EVENT_ID, LETTER_ID, REPLAYS, Bus, InProcessBus, Message
-from kit.bus_rabbit import RabbitBus
-from kit.dead_letters import GRANT, KEEP_DAYS, MIGRATIONS, ROLE, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.database.migrations import migrate
+from kit.database.postgres import Database, ensure_roles, open_database
 from kit.errors import Unprocessable
-from kit.migrations import migrate
-from kit.outbox import Relay, RelayMetrics
-from kit.postgres import Database, ensure_roles, open_database
+from kit.messaging.bus import ATTEMPTS, DEAD_LETTERS, DIRECT, EVENT_ID, LETTER_ID, REPLAYS, Bus, InProcessBus, Message
+from kit.messaging.dead_letters import GRANT, KEEP_DAYS, MIGRATIONS, ROLE, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.messaging.outbox import Relay, RelayMetrics
+from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
 from tests.waiting import eventually
 

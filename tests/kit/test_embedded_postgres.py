@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from kit.embedded_postgres import EmbeddedPostgres, running_url
+from kit.database.embedded import EmbeddedPostgres, running_url
+from kit.database.postgres import connect_sync
 from kit.errors import ConfigError
-from kit.postgres import connect_sync
 
 _KILLED_OWNER = """
 import os, signal, sys
 from pathlib import Path
-from kit.embedded_postgres import EmbeddedPostgres
-from kit.postgres import connect_sync
+from kit.database.embedded import EmbeddedPostgres
+from kit.database.postgres import connect_sync
 server = EmbeddedPostgres.start(Path(sys.argv[1]))
 with connect_sync(server.url, name="test") as connection:
     connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")

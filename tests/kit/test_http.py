@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from kit.errors import ConfigError, Overloaded, Unavailable
-from kit.http import Problem, make_app, serve
-from kit.tracing import current_traceparent, setup_tracing
+from kit.observability.tracing import current_traceparent, setup_tracing
+from kit.web.app import Problem, make_app, serve
 
 _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 

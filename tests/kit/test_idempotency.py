@@ -12,14 +12,14 @@ from fastapi import Body, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
-import kit.idempotency
-from kit.auth import Authenticator
+import kit.web.idempotency
+from kit.auth.authenticator import Authenticator
+from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
-from kit.http import make_app
-from kit.idempotency import KEEP_HOURS, KEY_HEADER, REPLAYED_HEADER, Answer, Idempotent, forget_old
-from kit.outbox import Transaction
-from kit.postgres import Database, open_database
-from kit.token_store import TokenStore
+from kit.database.postgres import Database, open_database
+from kit.messaging.outbox import Transaction
+from kit.web.app import make_app
+from kit.web.idempotency import KEEP_HOURS, KEY_HEADER, REPLAYED_HEADER, Answer, Idempotent, forget_old
 from tests.waiting import eventually
 
 TABLES = """
@@ -160,7 +160,7 @@ async def test_who_waits_too_long_is_told_to_come_again(shop: Shop, monkeypatch:
     first = asyncio.create_task(shop.post())
     await eventually(lambda: shop.sales == 1)
     with monkeypatch.context() as patched:  # for this one only: a slow machine may take longer where nobody waits
-        patched.setattr(kit.idempotency, "WAIT_S", 0.05)
+        patched.setattr(kit.web.idempotency, "WAIT_S", 0.05)
         late = await shop.post()
     assert (late.status_code, late.headers["retry-after"]) == (503, "1")
     shop.open.set()

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from kit.live_redis import PUT_KEYS_MAX, RedisLive, _asked
+from kit.live.redis_view import PUT_KEYS_MAX, RedisLive, _asked
 
 
 @pytest.mark.parametrize("error", [None, OSError("gone")])

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from kit.errors import Unavailable
-from kit.log import InProcessLog
+from kit.log.partitioned_log import InProcessLog
 
 
 async def appended(log: InProcessLog, *records: bytes) -> list["asyncio.Task[None]"]:

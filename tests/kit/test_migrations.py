@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from kit.database.migrations import Migrations, migrate, status
+from kit.database.postgres import connect_sync
 from kit.errors import ConfigError, MigrationError
-from kit.migrations import Migrations, migrate, status
-from kit.postgres import connect_sync
 from tests.kit.conftest import ACCESS
 
 _ACCESS = ["access/0001.access", "access/0002.finance_and_drivers"]

@@ -10,8 +10,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.observability import correlation_id, get_logger, setup_logging
-from kit.tracing import context_from, current_traceparent, span
+from kit.observability.logs import correlation_id, get_logger, setup_logging
+from kit.observability.tracing import context_from, current_traceparent, span
 
 
 @pytest.fixture

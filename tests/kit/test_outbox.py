@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kit.bus import DIRECT, EVENT_ID, Handler, Message
 from kit.errors import Unavailable
-from kit.inbox import first_times, forget_old
-from kit.outbox import OutboxEvent, Relay, RelayMetrics, insert, insert_async
+from kit.messaging.bus import DIRECT, EVENT_ID, Handler, Message
+from kit.messaging.inbox import first_times, forget_old
+from kit.messaging.outbox import OutboxEvent, Relay, RelayMetrics, insert, insert_async
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
 

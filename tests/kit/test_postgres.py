@@ -8,8 +8,8 @@ import asyncpg
 import psycopg
 import pytest
 
+from kit.database.postgres import Database, Grant, connect_sync, ensure_roles, open_database, outages
 from kit.errors import ConfigError, Unavailable
-from kit.postgres import Database, Grant, connect_sync, ensure_roles, open_database, outages
 
 _ROLES = ("kit_test_reader", "kit_test_writer")
 

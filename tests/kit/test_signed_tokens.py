@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from kit import signed_tokens
-from kit.auth import Authenticator
+from kit.auth import signed_tokens
+from kit.auth.authenticator import Authenticator
+from kit.auth.signed_tokens import LEEWAY_S, SignedTokens, Untrusted
+from kit.auth.token_store import KINDS, TokenStore
 from kit.clock import ManualClock, to_ms
 from kit.errors import ConfigError
-from kit.http import Problem
 from kit.settings import load_settings
-from kit.signed_tokens import LEEWAY_S, SignedTokens, Untrusted
-from kit.token_store import KINDS, TokenStore
+from kit.web.app import Problem
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 NOW_S = to_ms(NOW) // 1000

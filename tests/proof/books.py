@@ -12,7 +12,7 @@ import psycopg
 
 from schemas.topics import TELEMETRY_AGGREGATED, routing_key
 from tests.proof.money_by_hand import Bill, Line
-from voltstream.telling import OUTBOXES
+from voltstream.runtime.relays import OUTBOXES
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Bills = Mapping[str, Bill]

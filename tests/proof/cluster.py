@@ -18,8 +18,8 @@ from pika.exceptions import ChannelClosedByBroker
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.servers import unused_port
-from kit.delivery import DEAD_QUEUE
-from kit.kafka import partitions_of
+from kit.log.kafka import partitions_of
+from kit.messaging.delivery import DEAD_QUEUE
 from schemas.topics import (
     DIRECT_EXCHANGE,
     INVOICE_CREATED,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.servers import unused_port
-from kit.embedded_postgres import running_url
+from kit.database.embedded import running_url
 from tests.private_servers import PrivateServers
 from tests.proof.cluster import Cluster, running_cluster
 from tests.proof.faults import Fault, pause, plan, told

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.embedded_postgres import running_url
+from kit.database.embedded import running_url
 from schemas.topics import INVOICE_CREATED
 from tests.private_servers import PrivateServers
 from tests.proof.bolite import READINGS_FILE, SESSIONS, Sessions, held_back, priced_sessions, write

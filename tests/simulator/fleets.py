@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.admission import Admitted, Structs, to_batch
-from simulator.fleet import Fleet, FleetSpec
-from simulator.readings import Burst, Readings
+from simulator.fleet.fleet import Fleet, FleetSpec
+from simulator.fleet.readings import Burst, Readings
 
 START_MS = 1_767_600_000_000  # 2026-01-05 08:00 UTC: the morning, cars arrive
 HOUR_MS = 3_600_000

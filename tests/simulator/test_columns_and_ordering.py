@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from simulator.columns import WIRE_SCHEMA, Columns
 from simulator.errors import SourceError
-from simulator.ordering import Ordering
+from simulator.replay.columns import WIRE_SCHEMA, Columns
+from simulator.replay.ordering import Ordering
 
 TS = 1_767_600_000_000
 

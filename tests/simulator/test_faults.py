@@ -6,7 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from simulator.faults import (
+from simulator.fleet.faults import (
     FaultPlan,
     clock_skew,
     delay,
@@ -20,7 +20,7 @@ from simulator.faults import (
     reorder,
     with_faults,
 )
-from simulator.readings import NULL, Readings
+from simulator.fleet.readings import NULL, Readings
 from tests.simulator.fleets import bursts, rows_of
 
 ALL = [entry.name for entry in fields(FaultPlan)]

@@ -5,8 +5,8 @@ import pytest
 
 from schemas.reading import SessionEvent, Status
 from simulator.encode import Format, encode
-from simulator.fleet import Fleet, FleetSpec
-from simulator.readings import NULL, UJ_PER_MWH, batches
+from simulator.fleet.fleet import Fleet, FleetSpec
+from simulator.fleet.readings import NULL, UJ_PER_MWH, batches
 from tests.simulator.fleets import HOUR_MS, START_MS, a_fleet, bursts, rows_of
 
 

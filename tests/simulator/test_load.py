@@ -12,8 +12,8 @@ from kit.clock import ManualClock, SystemClock
 from kit.errors import ConfigError
 from simulator.encode import Format
 from simulator.errors import Rejected
-from simulator.load import Load
-from simulator.load_bodies import LoadSpec, bodies
+from simulator.load.bodies import LoadSpec, bodies
+from simulator.load.load import Load
 from tests.simulator.fleets import admitted_columns
 from tests.simulator.http_sink import LOST, Sink, serving
 
@@ -78,7 +78,7 @@ async def test_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         await turn(0)
         clock.advance(max(0.0, until_s - clock.monotonic_s()))
 
-    monkeypatch.setattr("simulator.load.asyncio.sleep", nap)
+    monkeypatch.setattr("simulator.load.load.asyncio.sleep", nap)
     async with serving(Sink()) as sink:
         report = await Load(a_spec(sink.url, rate=5_000.0, duration_s=0.5), clock).run()
     assert report.sent == 2_500

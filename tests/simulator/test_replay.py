@@ -16,11 +16,11 @@ import pytest
 from ingest.admission import Rules, admit_arrow, admit_json, admit_ndjson
 from kit.clock import ManualClock
 from kit.errors import Unavailable
-from simulator.columns import Columns
 from simulator.encode import Format
 from simulator.errors import ProgressError, SourceError
-from simulator.ordering import Ordering
-from simulator.replay import Replay, ReplaySpec, encode_rows, readings_of
+from simulator.replay.columns import Columns
+from simulator.replay.ordering import Ordering
+from simulator.replay.replay import Replay, ReplaySpec, encode_rows, readings_of
 from simulator.transports import Receipt, Tally
 from tests.simulator.fleets import admitted_columns
 
@@ -95,7 +95,7 @@ def seqs(transport: Recorder) -> list[int]:
 async def test_killed_after_any_batch_nothing_is_skipped(
     a_csv: Path, in_flight: int, order: Ordering, takes_the_last: bool, chunk_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simulator.files.CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr("simulator.replay.files.CHUNK_ROWS", chunk_rows)
     whole = Recorder()
     await run(a_spec(a_csv, ordering=order), whole)
     for batches in range(-(-len(whole.rows) // 10)):
@@ -164,7 +164,7 @@ async def test_unreadable_progress_says_the_mend(a_csv: Path) -> None:
 
 @pytest.mark.parametrize("chunk_rows", [64, 1_000])
 def test_all_formats_give_the_same_rows(a_csv: Path, chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulator.files.CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr("simulator.replay.files.CHUNK_ROWS", chunk_rows)
     folder = a_csv.parent
     typed = [
         {**row, "connector_id": 1, "seq": int(row["seq"]), "ts": int(row["ts"]), "power_w": float(row["power_w"])}

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import zstandard
 
-from kit.bus import InProcessBus, Message
-from kit.bus_rabbit import RabbitBus
 from kit.clock import ManualClock
 from kit.errors import Overloaded, Unavailable
+from kit.messaging.bus import InProcessBus, Message
+from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
 from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED, routing_key
 from simulator.encode import Format, encode

@@ -10,14 +10,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kit.clock import SystemClock
-from kit.live import InProcessLive
-from streams.allowance import Allowance
-from streams.connections import Connections, open_writer
+from kit.live.view import InProcessLive
 from streams.effects import StepParams
-from streams.metrics import WorkerMetrics
-from streams.processor import Worker
-from streams.storage import prepare
-from streams.store import Store
+from streams.storage.connections import Connections, open_writer
+from streams.storage.schema import prepare
+from streams.storage.store import Store
+from streams.worker.allowance import Allowance
+from streams.worker.metrics import WorkerMetrics
+from streams.worker.processor import Worker
 from tests.private_servers import fresh_database
 
 PARTITIONS = 4

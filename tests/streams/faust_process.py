@@ -10,15 +10,15 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from kit.clock import SystemClock
-from kit.live import InProcessLive
-from kit.observability import setup_logging
-from streams.agents import FaustWorker, KafkaSource
-from streams.allowance import Allowance
-from streams.connections import Connections, open_writer
+from kit.live.view import InProcessLive
+from kit.observability.logs import setup_logging
 from streams.effects import StepParams
-from streams.metrics import WorkerMetrics
-from streams.processor import Worker
-from streams.store import Store
+from streams.storage.connections import Connections, open_writer
+from streams.storage.store import Store
+from streams.worker.allowance import Allowance
+from streams.worker.kafka_worker import KafkaSource, KafkaWorker
+from streams.worker.metrics import WorkerMetrics
+from streams.worker.processor import Worker
 
 
 def make_worker(url: str, executor: ThreadPoolExecutor) -> Worker:
@@ -40,7 +40,7 @@ async def main(url: str, kafka: str, topic: str, group: str, folder: str) -> Non
     """Until SIGTERM."""
     setup_logging("second", "info")
     with ThreadPoolExecutor(2) as executor:
-        worker = FaustWorker(KafkaSource(kafka, topic, Path(folder), group), make_worker(url, executor))
+        worker = KafkaWorker(KafkaSource(kafka, topic, Path(folder), group), make_worker(url, executor))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
         await worker.run()
 

@@ -7,10 +7,10 @@ import numpy as np
 from kit.clock import format_rfc3339
 from schemas.quality import names_of
 from schemas.reading import QUANTITIES, STATUS_LABELS, Status
-from streams.accounts import cost_columns, settled
 from streams.effects import NULL_I64
-from streams.identity import session_uuid
-from streams.state import PartitionState
+from streams.session_ids import session_uuid
+from streams.state.partition import PartitionState
+from streams.state.session_charges import cost_columns, settled
 
 
 def document_of(state: PartitionState, slot: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from schemas.frame import FrameHeader, FrameKind, encode_frame
 from schemas.reading import READING_SCHEMA
-from streams.commit import Flush
 from streams.effects import (
     NULL_I64,
     READING_COLUMNS,
@@ -18,8 +17,9 @@ from streams.effects import (
     Refused,
     SourceProgress,
 )
-from streams.events import Told
-from streams.store import Acquired
+from streams.storage.commit import Flush
+from streams.storage.events import FlushContext
+from streams.storage.store import Acquired
 
 T0_MS = 1_790_000_000_000 // 60_000 * 60_000
 NO_KEYS = np.empty(0, np.int64)
@@ -105,7 +105,7 @@ def flush_of(acquired: Acquired, effects: Effects, *, number: int = 1, frames: i
     start = acquired.next + (number - 1) * frames
     return Flush(
         partition=acquired.partition, epoch=acquired.epoch, commit=acquired.commits + number, start=start,
-        end=start + frames, effects=effects, body=b"body %d" % number, base=number == 1, told=Told(T0_MS, ""),
+        end=start + frames, effects=effects, body=b"body %d" % number, base=number == 1, told=FlushContext(T0_MS, ""),
     )  # fmt: skip
 
 

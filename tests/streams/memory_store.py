@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, Effects, Used
-from streams.lookup import StoredIdentity, StoredSession
-from streams.tariff_version import TariffVersion
+from streams.engine.lookup import StoredIdentity, StoredSession
+from streams.tariffs.version import TariffVersion
 
 Row = dict[str, int]
 

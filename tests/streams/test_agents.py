@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaProducer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
-from kit.kafka import ensure_topic
-from streams.agents import FaustWorker, KafkaSource
+from kit.log.kafka import ensure_topic
+from streams.worker.kafka_worker import KafkaSource, KafkaWorker
 from tests.streams.conftest import PARTITIONS
 from tests.streams.faust_process import make_worker
 from tests.streams.making import charging, frame_of
@@ -63,9 +63,9 @@ class Rig:
         await eventually(lambda: self.ask(in_windows) == [(rows * PARTITIONS,)], WITHIN_S)
 
     @contextlib.asynccontextmanager
-    async def worker(self) -> AsyncIterator[FaustWorker]:
+    async def worker(self) -> AsyncIterator[KafkaWorker]:
         with ThreadPoolExecutor(2) as executor:
-            worker = FaustWorker(
+            worker = KafkaWorker(
                 KafkaSource(self.kafka, self.topic, self.folder, self.topic), make_worker(self.url, executor)
             )
             running = asyncio.create_task(worker.run())
@@ -171,7 +171,7 @@ async def test_offsets_that_kafka_has_ahead_of_the_store_are_read_again(
 
     if lost:
         monkeypatch.setattr(AIOKafkaConsumerThread, "seek", seek_but_the_first)
-        monkeypatch.setattr("streams.agents.REREAD_S", 0.5)
+        monkeypatch.setattr("streams.worker.kafka_worker.REREAD_S", 0.5)
     with psycopg.connect(rig.url) as connection:
         for table in ("reading", "window_1m", "session", "ledger_source", "partition_state", "outbox"):
             connection.execute(f"DELETE FROM telemetry.{table}".encode())

@@ -13,13 +13,13 @@ import pytest
 
 from kit.errors import Unavailable
 from schemas.events import Envelope
-from streams.commit import _BODY_SENT_MAX, commit
-from streams.connections import Connections, open_writer
 from streams.effects import NULL_I64, SourceProgress
 from streams.errors import Fenced
-from streams.identity import session_uuid
-from streams.store import Store
-from streams.tables import WINDOW
+from streams.session_ids import session_uuid
+from streams.storage.commit import _BODY_SENT_MAX, commit
+from streams.storage.connections import Connections, open_writer
+from streams.storage.store import Store
+from streams.storage.tables import WINDOW
 from tests.streams.making import T0_MS, effects_of, flush_of, random_readings, sessions, windows_of
 
 _TABLES = ("reading", "window_1m", "session", "quarantine", "ledger", "ledger_source", "stream_offset",

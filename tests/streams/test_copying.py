@@ -6,9 +6,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from streams.copying import BinaryArray, BinaryArrayDumper, encode, encode_arrays
 from streams.effects import NULL_I64, READING_COLUMNS
-from streams.tables import READING, SESSION, WINDOW, Table
+from streams.storage.binary_copy import BinaryArray, BinaryArrayDumper, encode, encode_arrays
+from streams.storage.tables import READING, SESSION, WINDOW, Table
 from tests.streams.making import T0_MS, columns, random_readings, sessions, windows_of
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streams.kernels.dedupe import WINDOW, Identities, Verdict, judge
 from streams.kernels.runs import runs_of
-from streams.state import PartitionState
+from streams.state.partition import PartitionState
 
 BOOT = 1
 Reading = tuple[int, int]

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.quality import Quality
 from streams.kernels import energy
-from streams.kernels.energy import UJ_PER_MWH, Lanes, Samples
+from streams.kernels.energy import UJ_PER_MWH, Samples, SessionEnergy
 from streams.kernels.runs import NULL, runs_of
 
 MINUTE_MS = 60_000
@@ -15,10 +15,13 @@ POWER_MAX_MW = 400_000_000  # 400 kW
 
 
 def rated(
-    readings: list[tuple[int, int | None, int | None]], *, seq: list[int] | None = None, lanes: Lanes | None = None
-) -> tuple[Lanes, list[Quality]]:
+    readings: list[tuple[int, int | None, int | None]],
+    *,
+    seq: list[int] | None = None,
+    lanes: SessionEnergy | None = None,
+) -> tuple[SessionEnergy, list[Quality]]:
     """Rate one session of (minute, register mWh, power mW), or what comes after in the session of `lanes`."""
-    lanes = lanes or Lanes.fresh(1)
+    lanes = lanes or SessionEnergy.fresh(1)
     column = [np.array([NULL if v is None else v for v in values], np.int64) for values in zip(*readings, strict=True)]
     samples = Samples(column[0] * MINUTE_MS, np.array(seq or range(len(readings))), column[1], column[2])
     runs = runs_of(np.zeros(len(readings), np.int64))
@@ -93,7 +96,7 @@ def test_readings_that_overtake_each_other_in_a_batch_come_to_the_same_as_in_ord
     expected, _ = rated(in_order)
     for arrival in ([0, 2, 1, 3, 4], [2, 1, 0, 3, 4], [3, 0, 1, 2, 4]):
         lanes, _ = rated([in_order[i] for i in arrival], seq=arrival)
-        for field in fields(Lanes):
+        for field in fields(SessionEnergy):
             assert getattr(lanes, field.name)[0] == getattr(expected, field.name)[0], field.name
     assert expected.dirty[0] == 0
 

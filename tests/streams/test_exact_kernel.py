@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.tariffs import tariff_versions
-from streams.kernels.book import NONE
 from streams.kernels.cost import price
 from streams.kernels.exact import half_up_over, product_over
-from streams.kernels.meters import Meters
-from streams.tariffs import Tariffs
+from streams.kernels.tariff_table import NONE
+from streams.kernels.tariff_usage import TariffUsage
+from streams.tariffs.compiled import CompiledTariffs
 
 AMOUNTS = st.integers(0, 2**52)
 
@@ -23,10 +23,10 @@ def test_quotients_of_products_are_exact_however_large(rows: list[tuple[int, int
 
 
 def test_what_stands_in_the_meters_of_a_session_without_a_tariff_costs_nothing() -> None:
-    tariffs = Tariffs()
+    tariffs = CompiledTariffs()
     tariffs.add(tariff_versions(1, seconds=60, power_w=11_000)[0])
     moments = np.zeros(2, np.int64)
-    meters = Meters.fresh(np.array([NONE, 0]), moments, 40)  # 40: an earlier session's tariff, long forgotten
+    meters = TariffUsage.fresh(np.array([NONE, 0]), moments, 40)  # 40: an earlier session's tariff, long forgotten
     meters.volume[0] = meters.volume[1, 0] = 5_000_000
     costs = price(tariffs.book(meters.tariff, moments, moments), meters)
     assert costs.excl_vat_micros[0] == costs.incl_vat_micros[0] == costs.parts_micros[0].sum() == 0

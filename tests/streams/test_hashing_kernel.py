@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.identity import session_octets, session_texts, session_uuid
 from streams.kernels.hashing import name_hash
+from streams.session_ids import session_octets, session_texts, session_uuid
 
 names = st.lists(st.text(max_size=40), min_size=1, max_size=8)
 

@@ -9,9 +9,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.processor import Processor, Worker
-from streams.state import PartitionState
-from streams.step import HELD_MS_MAX, HELD_ROWS_MAX, step
+from streams.engine.step import HELD_MS_MAX, HELD_ROWS_MAX, step
+from streams.state.partition import PartitionState
+from streams.worker.processor import Processor, Worker
 from tests.proof.laws import windows_follow_from_readings
 from tests.streams.making import charging, frame_of
 from tests.streams.memory_store import AsLookup, MemoryStore

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA
 from streams.effects import StepParams
-from streams.identity import session_uuid
+from streams.engine.step import step
 from streams.kernels.runs import NULL
-from streams.live import live_documents
-from streams.state import PartitionState
-from streams.step import step
-from streams.tariff_version import TariffVersion
+from streams.session_ids import session_uuid
+from streams.state.partition import PartitionState
+from streams.tariffs.version import TariffVersion
+from streams.worker.live_documents import live_documents
 from tests.streams.live_reference import document_of
 from tests.streams.memory_store import AsLookup, MemoryStore
 from tests.streams.reference import Reading

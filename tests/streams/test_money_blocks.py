@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from benchmarks.cost import PricedStore
 from benchmarks.readings import Fleet
+from benchmarks.stages.cost import PricedStore
 from benchmarks.tariffs import tariff_versions
-from streams.accounts import settled, used_by
 from streams.effects import StepParams, Used
+from streams.engine.step import step
 from streams.kernels import consumption, cost
-from streams.state import PartitionState
-from streams.step import step
+from streams.state.partition import PartitionState
+from streams.state.session_charges import settled, used_by
 
 CONNECTORS = 11
 

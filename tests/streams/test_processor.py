@@ -13,17 +13,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from kit.clock import ManualClock, from_ms
 from kit.errors import Unavailable
-from kit.live import InProcessLive
-from kit.tracing import setup_tracing
+from kit.live.view import InProcessLive
+from kit.observability.tracing import setup_tracing
 from schemas.frame import FrameKind
-from streams.allowance import Allowance
-from streams.batch import Frame
-from streams.buffer import AHEAD, FrameBuffer
-from streams.decoding import FAILED
 from streams.effects import READING_COLUMNS, Effects, StepParams
+from streams.engine.batch import Frame
+from streams.engine.lookup import Lookup
 from streams.errors import Fenced, Gap
-from streams.lookup import Lookup
-from streams.processor import LIVE_PAUSE_S_MAX, LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
+from streams.worker.allowance import Allowance
+from streams.worker.decoding import FAILED
+from streams.worker.frame_buffer import AHEAD, FrameBuffer
+from streams.worker.processor import LIVE_PAUSE_S_MAX, LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
 from tests.streams.making import T0_MS, charging, columns, effects_of, frame_of
 
 PARTITION = 1

@@ -9,12 +9,12 @@ import msgspec
 import psycopg
 import pytest
 
-from kit.live import InProcessLive
-from kit.log import InProcessLog
+from kit.live.view import InProcessLive
+from kit.log.partitioned_log import InProcessLog
 from streams.effects import StepParams
 from streams.errors import Fenced
-from streams.processor import LIVE_TOPIC, Worker
-from streams.runner import Runner
+from streams.worker.embedded_worker import EmbeddedWorker
+from streams.worker.processor import LIVE_TOPIC, Worker
 from tests.streams.conftest import PARTITIONS
 from tests.streams.making import charging, frame_of
 from tests.waiting import eventually
@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 @asynccontextmanager
 async def running(worker: Worker, log: InProcessLog) -> AsyncIterator["asyncio.Task[None]"]:
-    runner = Runner(log, worker, PARTITIONS)
+    runner = EmbeddedWorker(log, worker, PARTITIONS)
     task = asyncio.create_task(runner.run())
     try:
         yield task

@@ -8,13 +8,13 @@ import numpy as np
 import psycopg
 import pytest
 
+from kit.database.postgres import connect_sync
 from kit.errors import ConfigError
-from kit.postgres import connect_sync
-from streams.commit import commit
-from streams.connections import Connections, open_writer
-from streams.storage import READER_ROLE, WRITER_ROLE, drop_before, prepare, stored_partitions
-from streams.store import Store
-from streams.tables import COARSE, WEEK_MS
+from streams.storage.commit import commit
+from streams.storage.connections import Connections, open_writer
+from streams.storage.schema import READER_ROLE, WRITER_ROLE, drop_before, prepare, stored_partitions
+from streams.storage.store import Store
+from streams.storage.tables import COARSE, WEEK_MS
 from tests.streams.conftest import PARTITIONS
 from tests.streams.making import T0_MS, effects_of, flush_of, random_readings
 

@@ -4,12 +4,12 @@ import numpy as np
 import psycopg
 import pytest
 
-from streams.commit import commit
-from streams.connections import open_writer
 from streams.effects import NULL_I64
 from streams.errors import Fenced
-from streams.store import Store
-from streams.tables import READING
+from streams.storage.commit import commit
+from streams.storage.connections import open_writer
+from streams.storage.store import Store
+from streams.storage.tables import READING
 from tests.streams.making import T0_MS, effects_of, flush_of, random_readings, sessions
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from streams.storage import MIGRATIONS, Layout, statements
-from streams.tables import COARSE, WEEK_MS, WINDOW, select_coarse
+from streams.storage.schema import MIGRATIONS, Layout, statements
+from streams.storage.tables import COARSE, WEEK_MS, WINDOW, select_coarse
 
 _SOURCE = Path(__file__).parent / "pglite"
 _INSTALL_S_MAX = 240

@@ -14,11 +14,11 @@ from schemas.tariff import Reservation
 from schemas.usage import UsageKind
 from streams.kernels.consumption import consume
 from streams.kernels.cost import Costs, price
-from streams.kernels.meters import Meters
 from streams.kernels.runs import NULL
-from streams.kernels.stretches import Stretches
-from streams.tariff_version import TariffVersion
-from streams.tariffs import Tariffs
+from streams.kernels.tariff_usage import TariffUsage
+from streams.kernels.usage_intervals import UsageIntervals
+from streams.tariffs.compiled import CompiledTariffs
+from streams.tariffs.version import TariffVersion
 from tests.billing.rating.test_worked_cases import CASES, assert_states, period, tariff_of, there
 
 KINDS = {
@@ -28,7 +28,7 @@ KINDS = {
 }
 
 
-def stretches_of(usage: Usage) -> Stretches:
+def stretches_of(usage: Usage) -> UsageIntervals:
     """As readings would close them: the first, which closes none, and one at the end of each period."""
     rows = [(NULL, usage.start_ms, int(KINDS[usage.reservation]), usage.power_mw, usage.current_ma, NULL, 0, 0)]
     mwh = 0
@@ -40,13 +40,15 @@ def stretches_of(usage: Usage) -> Stretches:
         rows.append(
             (time.start_ms, time.end_ms, int(time.kind), time.power_mw, time.current_ma, anchor_ms, before_mwh, mwh)
         )
-    return Stretches(np.zeros(len(rows), np.int64), *(np.array(column, np.int64) for column in zip(*rows, strict=True)))
+    return UsageIntervals(
+        np.zeros(len(rows), np.int64), *(np.array(column, np.int64) for column in zip(*rows, strict=True))
+    )
 
 
 def cost_of(version: TariffVersion, usage: Usage) -> Costs:
-    tariffs = Tariffs()
+    tariffs = CompiledTariffs()
     place = np.array([tariffs.add(version, KINDS[usage.reservation])])
-    meters = Meters.fresh(place, np.array([usage.start_ms]), tariffs.width)
+    meters = TariffUsage.fresh(place, np.array([usage.start_ms]), tariffs.width)
     book = tariffs.book(place, np.array([usage.start_ms]), np.array([usage.end_ms]))
     consume(book, meters, stretches_of(usage))
     return price(book, meters)

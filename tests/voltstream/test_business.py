@@ -5,16 +5,16 @@ from pathlib import Path
 import psycopg
 from prometheus_client import CollectorRegistry
 
-from billing.posting.metrics import PostingMetrics
-from kit.bus import DIRECT, Handler
+from billing.invoicing.metrics import PostingMetrics
 from kit.clock import SystemClock
-from kit.postgres import open_database
+from kit.database.postgres import open_database
+from kit.messaging.bus import DIRECT, Handler
 from kit.settings import load_settings
 from schemas.topics import group_queue, routing_key
-from voltstream.business import Business
-from voltstream.database import bring_up_to_date
-from voltstream.telling import HEARD, OUTBOXES
-from voltstream.web import Web
+from voltstream.runtime.business import Business
+from voltstream.runtime.database import bring_up_to_date
+from voltstream.runtime.relays import HEARD, OUTBOXES
+from voltstream.runtime.web import Web
 
 
 class _Ears:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from kit.clock import SystemClock
-from voltstream.children import Child
-from voltstream.process import Life
+from voltstream.runtime.children import Child
+from voltstream.runtime.process import Lifespan
 
 _FOR_EVER = "import sys; sys.stdin.read()"  # until its supervisor is gone
 _STOPPED_S = 60  # against hanging
@@ -26,7 +26,7 @@ async def test_one_that_is_stopped_while_it_is_being_made_ends(turns: int, monke
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", creating)
     child = Child("it", (), {}, SystemClock())
-    async with asyncio.timeout(_STOPPED_S), child.running(Life()):
+    async with asyncio.timeout(_STOPPED_S), child.running(Lifespan()):
         for _ in range(turns):
             await asyncio.sleep(0)
     assert len(made) == (turns > 0)

@@ -8,9 +8,9 @@ import typer
 from typer.testing import CliRunner
 
 from tests.voltstream.platform import voltstream
-from voltstream.cli import _COMMANDS, app
+from voltstream.cli.main import _COMMANDS, app
+from voltstream.cli.options import duration_s
 from voltstream.errors import Usage
-from voltstream.options import duration_s
 
 _NOWHERE = {
     "database_url": "postgresql://somebody:hunter2@127.0.0.1:1/none",

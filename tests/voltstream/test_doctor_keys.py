@@ -6,7 +6,7 @@ import pytest
 
 from kit.clock import SystemClock
 from kit.settings import load_settings
-from voltstream.doctor import examine
+from voltstream.runtime.doctor import examine
 
 
 @pytest.mark.parametrize(("content", "ok", "says"), [(b"x" * 32, True, "HS256"), (b"short", False, "a secret of 5")])

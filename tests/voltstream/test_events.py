@@ -10,13 +10,13 @@ import msgspec
 import psycopg
 import pytest
 
-from kit.bus import DIRECT, EVENT_ID, GivenUp, Message
 from kit.clock import ManualClock
-from kit.embedded_postgres import running_url
+from kit.database.embedded import running_url
+from kit.messaging.bus import DIRECT, EVENT_ID, GivenUp, Message
 from schemas.events import Envelope, Event, EventFailed, EventMetadata
 from tests.voltstream.platform import readings, up, voltstream
 from tests.waiting import eventually
-from voltstream.failures import announcer
+from voltstream.runtime.failures import announcer
 
 CORRELATION, TRACE = "6f0c2a4b", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

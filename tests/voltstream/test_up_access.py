@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from kit.token_store import KINDS, Kind
+from kit.auth.token_store import KINDS, Kind
 from tests.voltstream.platform import Up, up, voltstream
 
 ANYBODY: Final = "anybody"

@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry
 
 from billing.edge import install_errors
 from billing.exports.composition import mount_exports
-from kit.auth import Authenticator
-from kit.http import make_app
-from kit.postgres import open_database
-from kit.server import serve
+from kit.auth.authenticator import Authenticator
+from kit.auth.token_store import TokenStore
+from kit.database.postgres import open_database
 from kit.settings import load_settings
-from kit.token_store import TokenStore
+from kit.web.app import make_app
+from kit.web.server import serve
 from schemas.events import SessionAssigned
 from tests.billing.books import Books
 from tests.billing.making import START, session

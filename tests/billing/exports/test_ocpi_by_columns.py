@@ -20,7 +20,7 @@ from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import Wanted
 from kit import json_columns
 from kit.clock import format_rfc3339, to_ms
-from kit.postgres import open_database
+from kit.database.postgres import open_database
 from tests.billing.books import ROLE, Books
 from tests.billing.exports import cdr_oracle
 from tests.billing.exports.cdr_oracle import expected, read, unordered

@@ -1,0 +1,1 @@
+"""Demand rules: how far demand moves the ENERGY prices of a tariff."""

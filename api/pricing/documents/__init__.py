@@ -1,0 +1,1 @@
+"""Tariff documents: what can be published, and how it is read and stored."""

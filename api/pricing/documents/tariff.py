@@ -1,0 +1,109 @@
+"""Tariff documents: what can be published, how it is stored, and one to begin with. Pure."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+from zoneinfo import available_timezones
+
+import msgspec
+
+from api.instants import EARLIEST, LATEST
+from api.pricing.documents.contradictions import contradictions
+from schemas.currency import CURRENCIES
+from schemas.tariff import Tariff
+
+DIGITS_MAX: Final = 30  # of a number, before or after the point; no price has more than 13
+DEFAULT_TIME_ZONE: Final = "Europe/Amsterdam"
+
+_NO_PLACES: Final = frozenset({"localtime", "Factory"})  # the machine's own, and none at all
+_encoder: Final = msgspec.json.Encoder(decimal_format="number")
+
+
+def document_of(tariff: Tariff) -> bytes:
+    """The tariff as JSON, what was not given left out; numbers with the digits they were given with."""
+    return _encoder.encode(tariff.model_dump(exclude_unset=True, exclude_none=True))
+
+
+def tariff_of(document: str | bytes) -> Tariff:
+    """The tariff that `document_of` wrote, exactly."""
+    return Tariff.model_validate(json.loads(document, parse_float=Decimal))
+
+
+def checked_tariff(tariff: Tariff) -> Tariff:
+    """The tariff. Raises ValueError, with the path, where it says nothing, contradicts itself or cannot be stored."""
+    moments = {"start_date_time": tariff.start_date_time, "end_date_time": tariff.end_date_time}
+    for name, moment in moments.items():
+        if moment is not None and not EARLIEST <= moment < LATEST:
+            raise ValueError(f"{name} is outside the years 1970 to 2199")
+    if tariff.start_date_time and tariff.end_date_time and tariff.start_date_time >= tariff.end_date_time:
+        raise ValueError("end_date_time is not after start_date_time: it would never apply")
+    if tariff.currency not in CURRENCIES:
+        raise ValueError(f"currency: ISO 4217 has no {tariff.currency} to pay in; write one like EUR")
+    for contradiction in contradictions(tariff):
+        raise ValueError(contradiction)
+    for path, value in _leaves(tariff.model_dump(), ""):
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{path} has a NUL character, which no text may have")
+        if isinstance(value, Decimal) and not stays_small(value):
+            raise ValueError(f"{path} has more than {DIGITS_MAX} digits")
+    return tariff
+
+
+def stays_small(value: Decimal) -> bool:
+    """Whether it has at most DIGITS_MAX digits before, and after, the point."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -DIGITS_MAX and value.adjusted() < DIGITS_MAX
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        children: Iterator[tuple[object, Any]] = iter(value.items())
+    elif isinstance(value, list):
+        children = iter(enumerate(value))
+    else:
+        yield path, value
+        return
+    for name, child in children:
+        yield from _leaves(child, f"{path}/{name}".lstrip("/"))
+
+
+@cache  # it reads folders of the machine
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones()) - _NO_PLACES
+
+
+def checked_time_zone(name: str) -> str:
+    """The name. Raises ValueError where it is no place of the IANA time zone database."""
+    if name not in _time_zones():
+        raise ValueError("is no IANA time zone: write one like Europe/Amsterdam, with its upper and lower case")
+    return name
+
+
+def default_tariff(now: datetime) -> Tariff:
+    """Energy by day and by night, and a price on parking that begins when most have finished charging."""
+    day_and_night = [
+        {
+            "price_components": [_component("ENERGY", "0.29", 1)],
+            "restrictions": {"start_time": "21:00", "end_time": "07:00"},
+        },
+        {"price_components": [_component("PARKING_TIME", "6.00", 60)], "restrictions": {"min_duration": 4 * 3_600}},
+        {"price_components": [_component("ENERGY", "0.39", 1)]},
+    ]
+    return Tariff.model_validate(
+        {
+            "country_code": "NL",
+            "party_id": "VOL",
+            "id": "DEFAULT",
+            "currency": "EUR",
+            "type": "REGULAR",
+            "elements": day_and_night,
+            "last_updated": now,
+        }
+    )
+
+
+def _component(dimension: str, price: str, step_size: int) -> dict[str, object]:
+    return {"type": dimension, "price": Decimal(price), "vat": Decimal(21), "step_size": step_size}

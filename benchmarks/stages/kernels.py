@@ -1,0 +1,98 @@
+"""Hypothesis: per reading the step reads and writes a few hundred bytes, so it cannot beat a memory copy of its
+columns; vectorised over a flush, it should stay within three orders of magnitude of one.
+
+Measured: `streams.engine.step` as the worker calls it, one core, 10,000 connectors, flushes of 100,000 readings:
+columns from frames, dedupe, quality flags, sessions, windows, live values, effects for the store. Not measured: bytes
+to frames and the database. Rival: the plain-Python reference of the same rules (tests/streams/reference.py) would be
+its own class; here stands the limit only.
+"""
+
+import numpy as np
+
+from benchmarks.readings import Fleet
+from benchmarks.report import Result, median_rate, phase
+from benchmarks.session import Session
+from streams.effects import StepParams
+from streams.engine.lookup import StoredIdentity, StoredSession
+from streams.engine.step import step
+from streams.state.partition import PartitionState
+from streams.tariffs.version import TariffVersion
+from voltstream.runtime.memory import keep_memory
+
+CONNECTORS, CONNECTORS_QUICK = 10_000, 1_000
+ROUNDS = 10
+REPEATS, REPEATS_QUICK = 9, 2
+
+
+class EmptyStore:
+    """A store that has nothing: fresh readings ask for keys and sessions only."""
+
+    def __init__(self) -> None:
+        self._keys = 0
+
+    def connector_keys(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
+        """Ascending keys."""
+        self._keys += len(connectors)
+        return list(range(self._keys - len(connectors) + 1, self._keys + 1))
+
+    def identities(self, connector_key, boot, seq, ts_ms) -> StoredIdentity:  # type: ignore[no-untyped-def]  # Lookup's
+        """None."""
+        nothing = np.empty(0, np.int64)
+        return StoredIdentity(nothing.astype(np.int32), nothing, nothing, nothing, nothing.astype(np.int32))
+
+    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
+        """None."""
+        return [None] * len(session_id)
+
+    def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
+        """None."""
+        return [0] * len(stations)
+
+    def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
+        """None."""
+        return []
+
+    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
+        """None."""
+        return {}
+
+    def session_readings(self, session_key: list[int]) -> dict[str, np.ndarray]:
+        """None."""
+        names = ("session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "flags")
+        return {name: np.empty(0, np.int64) for name in names}
+
+
+def run(session: Session) -> list[Result]:
+    """The kernels' stage."""
+    console, repeats = session.console, session.pick(REPEATS, REPEATS_QUICK)
+    connectors = session.pick(CONNECTORS, CONNECTORS_QUICK)
+    keep_memory()  # as a worker does
+    fleet, state, store, params = Fleet(connectors), PartitionState.fresh(0), EmptyStore(), StepParams()
+    with phase(console, "kernels: making readings"):
+        flushes = [fleet.frames(ROUNDS) for _ in range(repeats + 2)]
+    step(state, flushes[0], flushes[0][-1][0].received_ms, store, params)  # slots and sessions open once
+    pending = iter(flushes[1:])
+    stored = 0
+
+    def advance() -> int:
+        nonlocal stored
+        frames = next(pending)
+        effects = step(state, frames, frames[-1][0].received_ms, store, params)
+        state.take_patch()
+        stored += effects.stored
+        return effects.stored
+
+    with phase(console, "kernels: stepping"):
+        rate = median_rate(advance, repeats)
+    assert stored == connectors * ROUNDS * (repeats + 1), "every reading is new and must be stored"
+    columns = [np.concatenate([b.column(i).to_numpy(zero_copy_only=False) for _, b in flushes[1]]) for i in (5, 6, 7)]
+
+    def copy() -> int:
+        for _ in range(5):  # 15 columns of 8 bytes, as the step's
+            for column in columns:
+                column.copy()
+        return len(columns[0])
+
+    with phase(console, "kernels: copying memory"):
+        limit = median_rate(copy, repeats)
+    return [Result("kernels", rate, "readings/s/core", 2e6).compare("memory copy of the same columns", limit)]

@@ -1,0 +1,56 @@
+"""From documents to the events that tell of them. Pure.
+
+Event ids follow from what the event says, so the same news has the same id however often it is told.
+"""
+
+from typing import Final
+from uuid import UUID, uuid5
+
+from billing.documents import Invoice
+from kit.clock import format_rfc3339
+from kit.messaging.consumer import EventContext
+from kit.messaging.outbox import OutboxEvent
+from schemas.events import InvoiceChanged, envelope_of
+from schemas.topics import DIRECT_EXCHANGE, INVOICE_CREATED, INVOICE_UPDATED
+
+SOURCE: Final = "billing"
+_NAMESPACE: Final = UUID("5f0b1f0e-2a55-4d0c-8f0e-6f3f6a0b9c11")
+
+
+def invoice_created(invoice: Invoice, told: EventContext) -> OutboxEvent:
+    """invoice.created.v1, of an invoice or a credit note."""
+    return _event(INVOICE_CREATED, f"{invoice.id}", invoice, told)
+
+
+def invoice_updated(invoice: Invoice, told: EventContext) -> OutboxEvent:
+    """invoice.updated.v1, of the invoice as it is now."""
+    return _event(INVOICE_UPDATED, f"{invoice.id}/{invoice.changes}", invoice, told)
+
+
+def _event(type_: str, name: str, invoice: Invoice, told: EventContext) -> OutboxEvent:
+    event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
+    payload = InvoiceChanged(
+        invoice_id=invoice.id,
+        number=invoice.number,
+        kind=invoice.kind,
+        session_id=invoice.session_id,
+        reservation_id=invoice.reservation_id,
+        driver_id=invoice.driver_id,
+        version=invoice.version,
+        status=invoice.status,
+        currency=invoice.currency,
+        total_excl_micros=invoice.total_excl_micros,
+        total_incl_micros=invoice.total_incl_micros,
+        payable_minor=invoice.payable_minor,
+        replaces=invoice.replaces or invoice.credits,
+    )
+    envelope = envelope_of(
+        type_,
+        event_id,
+        payload,
+        source=SOURCE,
+        timestamp=format_rfc3339(invoice.changed_at),
+        correlation_id=told.correlation_id,
+        traceparent=told.traceparent,
+    )
+    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())

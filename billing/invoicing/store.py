@@ -1,0 +1,224 @@
+"""The SQL of posting. Every method works in a transaction that has taken the writer's lock (`lock`) first."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from billing.documents import CdrStatus, ChargeDraft, Invoice, InvoiceKind, InvoiceStatus, Line, Number, StoredCdr
+from billing.invoicing.rules import Standing
+from kit.database.postgres import Database
+from kit.messaging.outbox import Transaction
+from schemas.events import Consumption, SessionAssigned
+
+INVOICE_COLUMNS: Final = Invoice.__struct_fields__
+LINE_COLUMNS: Final = ("invoice_id", "line", *Line.__struct_fields__)
+_CDR_COLUMNS: Final = (
+    *("id", "kind", "subject_id", "reservation_id", "version", "current", "revision", "status", "driver_id"),
+    *("station_id", "connector_id", "device_session_id", "started_at", "ended_at", "end_reason", "estimated"),
+    *("energy_uj", "readings", "flagged", "tariff_version", "time_zone", "consumption", "currency"),
+    *("total_excl_micros", "total_incl_micros", "stream_excl_micros", "stream_incl_micros", "created_at"),
+)
+_COLUMNS: Final = ", ".join(INVOICE_COLUMNS)
+
+_LOCK: Final = "SELECT year, last, issued_at FROM billing.numbering FOR UPDATE"
+_ADVANCE: Final = "UPDATE billing.numbering SET year = $1, last = $2, issued_at = $3"
+_STANDING: Final = """
+SELECT s.subject_id, c.id, c.version, c.revision, c.status, c.tariff_version, c.time_zone, c.consumption, c.currency,
+       c.total_excl_micros, c.total_incl_micros, i.id AS invoice_id, d.driver_id, i.currency AS asked_currency,
+       i.total_excl_micros AS asked_excl_micros, i.total_incl_micros AS asked_incl_micros
+FROM unnest($1::uuid[]) AS s (subject_id)
+LEFT JOIN billing.cdr AS c ON c.subject_id = s.subject_id AND c.current
+LEFT JOIN billing.invoice AS i
+       ON i.subject_id = s.subject_id AND i.kind = 'invoice' AND i.status IN ('open', 'paid')
+LEFT JOIN billing.session_driver AS d ON d.session_id = s.subject_id
+"""
+_SUPERSEDE: Final = "UPDATE billing.cdr SET current = false WHERE id = ANY ($1::uuid[])"
+_NOTE: Final = """
+UPDATE billing.cdr SET revision = $2, ended_at = $3, end_reason = $4, estimated = $5, energy_uj = $6, readings = $7,
+       flagged = $8, started_at = $9
+WHERE id = $1
+"""
+_INVOICES: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE id = ANY ($1::uuid[])"  # noqa: S608  # our own names
+_LINES: Final = """
+SELECT invoice_id, dimension, element, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
+FROM billing.invoice_line WHERE invoice_id = ANY ($1::uuid[]) ORDER BY invoice_id, line
+"""
+_SET_STATUS: Final = f"""
+UPDATE billing.invoice SET status = $2, changes = changes + 1, changed_at = $3 WHERE id = ANY ($1::uuid[])
+RETURNING {_COLUMNS}
+"""  # noqa: S608  # our own names
+_CANCEL_CDR: Final = "UPDATE billing.cdr SET status = 'cancelled' WHERE subject_id = $1 AND current"
+_ASSIGN: Final = """
+INSERT INTO billing.session_driver AS known (session_id, revision, driver_id, reservation_id, request_id, heard_at)
+SELECT *, $6 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::uuid[])
+ON CONFLICT (session_id) DO UPDATE SET revision = excluded.revision, driver_id = excluded.driver_id,
+    reservation_id = excluded.reservation_id, request_id = excluded.request_id, heard_at = excluded.heard_at
+WHERE known.revision < excluded.revision
+RETURNING session_id, driver_id
+"""
+_CDR_DRIVER: Final = """
+UPDATE billing.cdr AS c SET driver_id = a.driver FROM unnest($1::uuid[], $2::text[]) AS a (session, driver)
+WHERE c.subject_id = a.session AND c.driver_id IS DISTINCT FROM a.driver
+"""
+_INVOICE_DRIVER: Final = f"""
+UPDATE billing.invoice AS i SET driver_id = a.driver, changes = changes + 1, changed_at = $3
+FROM unnest($1::uuid[], $2::text[]) AS a (session, driver)
+WHERE i.subject_id = a.session AND i.driver_id IS DISTINCT FROM a.driver
+RETURNING {_COLUMNS}
+"""  # noqa: S608  # our own names
+_ADD_TARIFF: Final = """
+INSERT INTO billing.tariff_version (version, tariff) VALUES ($1, $2) ON CONFLICT DO NOTHING
+"""
+_TARIFF: Final = "SELECT tariff FROM billing.tariff_version WHERE version = $1"
+
+_decode_consumption: Final = msgspec.json.Decoder(tuple[Consumption, ...]).decode
+
+
+async def lock(connection: Transaction) -> Number:
+    """The last number given; nobody else gives any until this transaction ends."""
+    row = await connection.fetchrow(_LOCK)
+    if row is None:
+        raise AssertionError("billing.numbering has one row, by its migration")
+    return Number(row["year"], row["last"], row["issued_at"])
+
+
+async def advance(connection: Transaction, number: Number) -> None:
+    """The last number given is now this one."""
+    await connection.execute(_ADVANCE, number.year, number.sequence, number.issued_at)
+
+
+async def standing(connection: Transaction, subjects: Sequence[UUID]) -> dict[UUID, Standing]:
+    """What the books have of each subject."""
+    found = {}
+    for row in await connection.fetch(_STANDING, subjects):
+        cdr = None if row["id"] is None else _stored_cdr(row)
+        asked = (row["asked_currency"], row["asked_excl_micros"], row["asked_incl_micros"])
+        known = None if row["invoice_id"] is None else asked
+        found[row["subject_id"]] = Standing(cdr, row["invoice_id"], row["driver_id"], known)
+    return found
+
+
+async def add_cdrs(
+    connection: Transaction, rows: Iterable[tuple[UUID, int, CdrStatus, str | None, ChargeDraft]], now: datetime
+) -> None:
+    """Store (id, version, status, driver, claim) as the current CDRs of their subjects."""
+    records = [_cdr_record(*row, now) for row in rows]
+    await connection.copy_records_to_table("cdr", schema_name="billing", columns=_CDR_COLUMNS, records=records)
+
+
+async def supersede(connection: Transaction, cdr_ids: Sequence[UUID]) -> None:
+    """These CDRs are not their subjects' current ones any more."""
+    await connection.execute(_SUPERSEDE, cdr_ids)
+
+
+async def note_revisions(connection: Transaction, notes: Iterable[tuple[UUID, ChargeDraft]]) -> None:
+    """These CDRs' money is also that of the claims."""
+    await connection.executemany(
+        _NOTE,
+        [
+            (id_, c.revision, c.ended_at, c.end_reason, c.estimated, c.energy_uj, c.readings, c.flagged, c.started_at)
+            for id_, c in notes
+        ],
+    )
+
+
+async def add_invoices(connection: Transaction, documents: Sequence[tuple[Invoice, Sequence[Line]]]) -> None:
+    """Store documents with their lines."""
+    invoices = [msgspec.structs.astuple(invoice) for invoice, _ in documents]
+    await connection.copy_records_to_table("invoice", schema_name="billing", columns=INVOICE_COLUMNS, records=invoices)
+    lines = [
+        (invoice.id, number, *msgspec.structs.astuple(line))
+        for invoice, of_invoice in documents
+        for number, line in enumerate(of_invoice, 1)
+    ]
+    await connection.copy_records_to_table("invoice_line", schema_name="billing", columns=LINE_COLUMNS, records=lines)
+
+
+async def invoices(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, Invoice]:
+    """Documents by id."""
+    return {row["id"]: to_invoice(row) for row in await connection.fetch(_INVOICES, ids)}
+
+
+async def lines(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, list[Line]]:
+    """The lines of documents, in order."""
+    found: dict[UUID, list[Line]] = {id_: [] for id_ in ids}
+    for invoice_id, *values in await connection.fetch(_LINES, ids):
+        found[invoice_id].append(Line(*values))
+    return found
+
+
+async def set_status(
+    connection: Transaction, ids: Sequence[UUID], status: InvoiceStatus, now: datetime
+) -> list[Invoice]:
+    """Move documents to a status; as they are now."""
+    return [to_invoice(row) for row in await connection.fetch(_SET_STATUS, ids, status, now)]
+
+
+async def cancel_cdr(connection: Transaction, subject_id: UUID) -> None:
+    """Nothing is wanted for this subject any more."""
+    await connection.execute(_CANCEL_CDR, subject_id)
+
+
+async def assign(connection: Transaction, words: Sequence[SessionAssigned], now: datetime) -> list[Invoice]:
+    """Note whose sessions these are, the highest revision standing; the documents whose driver is another now."""
+    drivers = [None if word.withdrawn else word.driver_id for word in words]
+    columns = (
+        [word.session_id for word in words],
+        [word.revision for word in words],
+        drivers,
+        [word.reservation_id for word in words],
+        [word.request_id for word in words],
+    )
+    new = await connection.fetch(_ASSIGN, *columns, now)
+    if not new:
+        return []
+    sessions, of_sessions = [row["session_id"] for row in new], [row["driver_id"] for row in new]
+    await connection.execute(_CDR_DRIVER, sessions, of_sessions)
+    return [to_invoice(row) for row in await connection.fetch(_INVOICE_DRIVER, sessions, of_sessions, now)]
+
+
+async def first_word_on_tariff(database: Database, version: UUID, tariff: str) -> str:
+    """Store a tariff version, unless it is there; the one that is there then. JSON, in and out. Needs no lock."""
+    await database.execute(_ADD_TARIFF, version, tariff)
+    stored: str = await database.fetchval(_TARIFF, version)
+    return stored
+
+
+def to_invoice(row: Mapping[str, Any]) -> Invoice:
+    """A row with INVOICE_COLUMNS as the document it is."""
+    values = {name: row[name] for name in INVOICE_COLUMNS}
+    return Invoice(**{**values, "kind": InvoiceKind(row["kind"]), "status": InvoiceStatus(row["status"])})
+
+
+def _stored_cdr(row: asyncpg.Record) -> StoredCdr:
+    return StoredCdr(
+        row["id"],
+        row["version"],
+        row["revision"],
+        CdrStatus(row["status"]),
+        row["tariff_version"],
+        row["time_zone"],
+        _decode_consumption(row["consumption"]),
+        row["currency"],
+        row["total_excl_micros"],
+        row["total_incl_micros"],
+    )
+
+
+def _cdr_record(
+    id_: UUID, version: int, status: CdrStatus, driver_id: str | None, claim: ChargeDraft, now: datetime
+) -> tuple[Any, ...]:
+    """The values of _CDR_COLUMNS, in their order."""
+    rated = claim.rated
+    return (
+        *(id_, claim.kind, claim.subject_id, claim.reservation_id, version, True, claim.revision, status, driver_id),
+        *(claim.station_id, claim.connector_id, claim.device_session_id, claim.started_at, claim.ended_at),
+        *(claim.end_reason, claim.estimated, claim.energy_uj, claim.readings, claim.flagged, claim.tariff_version),
+        *(claim.time_zone, msgspec.json.encode(claim.consumption).decode()),
+        *((None, None, None) if rated is None else (rated.currency, rated.excl_micros, rated.incl_micros)),
+        *(claim.stream_excl_micros, claim.stream_incl_micros, now),
+    )

@@ -1,0 +1,55 @@
+"""Tariffs by version, parsed once: a fleet has few, and every session brings its own copy."""
+
+import json
+from collections import OrderedDict
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from pydantic import ValidationError
+
+from billing.errors import BadEvent
+from billing.invoicing import store
+from kit.database.postgres import Database
+from schemas.tariff import Tariff
+
+VERSIONS_MAX: Final = 1_000  # ~20 kB each, parsed: 20 MB. A demand rule makes a version of a station every few minutes
+
+_encoder: Final = msgspec.json.Encoder(decimal_format="number")
+
+
+def parse_tariff(document: str) -> Tariff:
+    """The tariff of a stored document, its numbers exactly as written. Raises BadEvent."""
+    try:
+        return Tariff.model_validate(json.loads(document, parse_float=Decimal))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadEvent(f"tariff: {where}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+class TariffBook:
+    """The tariffs that charges were priced by, as first heard of; from then on they cannot change."""
+
+    def __init__(self, database: Database) -> None:
+        """`database` works as billing's role."""
+        self._database = database
+        self._known: OrderedDict[UUID, Tariff] = OrderedDict()
+
+    async def tariff(self, version: UUID, document: dict[str, Any]) -> Tariff:
+        """The tariff of that version; stored, where it is new, so that CDRs can refer to it.
+
+        `document`: as an event has it, numbers as int, Decimal or text. Raises BadEvent, Unavailable.
+        """
+        known = self._known.get(version)
+        if known is not None:
+            self._known.move_to_end(version)
+            return known
+        text = _encoder.encode(document).decode()
+        parse_tariff(text)  # before it stands for ever
+        tariff = parse_tariff(await store.first_word_on_tariff(self._database, version, text))
+        self._known[version] = tariff
+        while len(self._known) > VERSIONS_MAX:
+            self._known.popitem(last=False)
+        return tariff

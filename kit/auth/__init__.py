@@ -1,0 +1,1 @@
+"""Who may: stored tokens, signed tokens, and the check of every request."""

@@ -1,0 +1,153 @@
+"""Who may: bearer tokens on HTTP requests, verified from memory on the hot path.
+
+A verified token is remembered. Every 5 s, if there are requests, one query asks which of the remembered ones were
+revoked meanwhile: that is how long a revoked token can still pass, and what the database pays, however many tokens
+are in use. While the database does not answer, remembered tokens pass for 5 minutes more (nobody can revoke one
+either); unknown ones get 503. Tokens signed elsewhere (`kit.auth.signed_tokens`) ask nobody: they count until they
+expire.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Annotated, Final
+
+from fastapi import Security
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection, Request
+
+from kit.auth.signed_tokens import SignedTokens, Untrusted
+from kit.auth.token_store import KINDS, Kind, Principal, TokenStore, hash_of, well_formed
+from kit.clock import Clock
+from kit.errors import Unavailable
+from kit.observability.logs import get_logger
+from kit.validation import COPY_IT_WHOLE
+from kit.web.app import Problem
+
+REVOCATION_S: Final = 5.0
+OUTAGE_S: Final = 300.0
+CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Beyond, the oldest is looked up again
+# Well-formed but unknown tokens, so that a misconfigured fleet does not become a query a request. 32 B each.
+UNKNOWN_MAX: Final = 10_000
+
+_REALM: Final = 'Bearer realm="voltstream"'
+_log = get_logger(__name__)
+
+
+class Authenticator:
+    """Verifies bearer tokens. One a process; used from one event loop."""
+
+    def __init__(self, store: TokenStore, clock: Clock, signed: SignedTokens | None = None) -> None:
+        """`signed`: None where only stored tokens count."""
+        self._store = store
+        self._clock = clock
+        self._signed = signed
+        self._known: dict[bytes, Principal] = {}
+        self._unknown: set[bytes] = set()
+        self._checked_s = clock.monotonic_s()
+        self._due_s = self._checked_s + REVOCATION_S
+        self._refresh_lock = asyncio.Lock()
+
+    async def authenticate(self, request: HTTPConnection) -> Principal:
+        """Who makes this request; of a signed token that has several roles, as the first of KINDS.
+
+        Raises Problem 401 with the mend, 403 where a signed token has no role of ours; Unavailable when that cannot be
+        found out.
+        """
+        return await self.require(request, *KINDS)
+
+    async def require(self, request: HTTPConnection, *kinds: Kind) -> Principal:
+        """Who makes this request, as the first of `kinds` that it may speak as. Raises as `authenticate`, or 403."""
+        principals = await self._principals(request)
+        for kind in kinds:
+            for principal in principals:
+                if principal.kind == kind:
+                    return principal
+        yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
+        raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
+
+    async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
+        """One for a stored token, one a role for a signed one."""
+        token = _bearer_token(request)
+        if self._signed is not None and "." in token:  # no stored token has one
+            try:
+                return self._signed.verify(token)
+            except Untrusted as error:
+                raise _unauthorized(str(error), invalid=True) from None
+        if self._clock.monotonic_s() >= self._due_s:
+            await self._refresh()
+        token_hash = hash_of(token)
+        principal = self._known.get(token_hash)
+        return (principal if principal is not None else await self._look_up(token, token_hash),)
+
+    async def _look_up(self, token: str, token_hash: bytes) -> Principal:
+        if not well_formed(token):
+            raise _unauthorized(COPY_IT_WHOLE, invalid=True)
+        if token_hash in self._unknown:
+            raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
+        principal = await self._store.find(token_hash)
+        if principal is None:
+            if len(self._unknown) >= UNKNOWN_MAX:
+                self._unknown.clear()
+            self._unknown.add(token_hash)
+            raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
+        if len(self._known) >= CACHE_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[token_hash] = principal
+        return principal
+
+    async def _refresh(self) -> None:
+        """Forget the revoked. One query at a time, whoever comes meanwhile waits for its answer."""
+        async with self._refresh_lock:
+            now_s = self._clock.monotonic_s()
+            if now_s < self._due_s:
+                return
+            self._unknown.clear()
+            try:
+                gone = await self._store.revoked(principal.token_id for principal in self._known.values())
+            except Unavailable as error:
+                if now_s - self._checked_s >= OUTAGE_S:
+                    self._known.clear()
+                _log.warning("revocations_unknown", error=str(error), remembered=len(self._known))
+                self._due_s = now_s + REVOCATION_S
+                return
+            self._known = {key: value for key, value in self._known.items() if value.token_id not in gone}
+            self._checked_s = now_s
+            self._due_s = now_s + REVOCATION_S
+
+
+# Only for the OpenAPI: the header is read in one place, `_bearer_token`.
+_BEARER_SCHEME: Final = HTTPBearer(auto_error=False, scheme_name="bearer", description="An access token of voltstream")
+
+
+@cache  # the same function for the same kinds: FastAPI then asks once a request, however often it is depended on
+def require_kinds(*kinds: Kind) -> Callable[[Request, object], Awaitable[Principal]]:
+    """A FastAPI dependency: who makes the request, as the first of `kinds` that its token may speak as. Else 401, 403.
+
+    The Authenticator is `app.state.authenticator`.
+    """
+
+    async def required(request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
+        authenticator: Authenticator = request.app.state.authenticator
+        return await authenticator.require(request, *kinds)
+
+    return required
+
+
+require_device: Final = require_kinds("device")
+require_operator: Final = require_kinds("operator")
+
+
+def _bearer_token(request: HTTPConnection) -> str:
+    for key, value in request.scope["headers"]:
+        if key == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer" and token:
+                return str(token.strip())
+            raise _unauthorized("write the header as: Authorization: Bearer <token>", invalid=False)
+    raise _unauthorized("a token is needed: Authorization: Bearer <token>", invalid=False)
+
+
+def _unauthorized(detail: str, *, invalid: bool) -> Problem:
+    challenge = f'{_REALM}, error="invalid_token"' if invalid else _REALM
+    return Problem(401, detail, headers={"WWW-Authenticate": challenge})

@@ -1,0 +1,151 @@
+"""Access tokens at rest: issue, revoke, list, find. SQL of schema `access` stands only here.
+
+A token is `vsd_` (device), `vso_` (operator), `vsf_` (finance) or `vsu_` (driver) and 256 random bits; it is shown
+once, when issued, and stored hashed.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, get_args
+from uuid import UUID, uuid4
+
+from kit.database.postgres import Database
+
+Kind = Literal["device", "operator", "finance", "driver"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+SUBJECT_CHARS_MAX: Final = 64
+
+_PREFIXES: Final[dict[Kind, str]] = {"device": "vsd_", "operator": "vso_", "finance": "vsf_", "driver": "vsu_"}
+_TOKEN: Final = re.compile(r"vs[dofu]_[A-Za-z0-9_-]{43}", re.ASCII)  # 43 base64url signs hold 256 bits
+_COLUMNS: Final = "id, kind, label, stations, subject, created_at, revoked_at"
+_INSERT: Final = f"""INSERT INTO access.token (id, kind, hash, label, stations, subject)
+VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
+_LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  # noqa: S608  # our own names
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a verified token speaks for."""
+
+    kind: Kind
+    token_id: UUID
+    stations: frozenset[str] | None  # upper case; None: all
+    subject: str | None = None  # a driver's id, and who a signed token names; None: a stored token of another kind
+
+    def covers(self, station_id: str) -> bool:
+        """Whether the token is bound to this station, or to none in particular."""
+        return self.stations is None or station_id.upper() in self.stations
+
+    @property
+    def driver_id(self) -> str:
+        """The subject of a driver. Raises ValueError for any other kind: their subject is no driver."""
+        if self.kind != "driver" or self.subject is None:
+            raise ValueError(f"a token of kind {self.kind} speaks for no driver")
+        return self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class StoredToken:
+    """A token as listed: all but the token itself."""
+
+    token_id: UUID
+    kind: Kind
+    label: str
+    stations: tuple[str, ...] | None
+    subject: str | None
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+def well_formed(token: str) -> bool:
+    """Whether this can be a token at all."""
+    return _TOKEN.fullmatch(token) is not None
+
+
+def valid_subject(subject: str) -> bool:
+    """Whether this can name a driver: 1 to 64 printable characters, no space at either end."""
+    return 0 < len(subject) <= SUBJECT_CHARS_MAX and subject.isprintable() and subject == subject.strip()
+
+
+def hash_of(token: str) -> bytes:
+    """What is stored of a token: its SHA-256, 32 bytes."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+class TokenStore:
+    """The tokens in the database. Every method raises Unavailable when it does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def issue(
+        self, kind: Kind, label: str = "", stations: Iterable[str] | None = None, subject: str | None = None
+    ) -> tuple[str, StoredToken]:
+        """A new token, for these stations or all (None), and how it is listed. Nothing can show the token again.
+
+        Raises ValueError where a driver's has no valid subject, or another kind's has one.
+        """
+        if (kind == "driver") != (subject is not None) or not (subject is None or valid_subject(subject)):
+            raise ValueError(f"subject {subject!r} of a token of kind {kind}")
+        token = _PREFIXES[kind] + secrets.token_urlsafe(32)
+        bound = None if stations is None else sorted({station.upper() for station in stations})
+        row = await self._database.fetchrow(
+            _INSERT,
+            uuid4(),
+            kind,
+            hash_of(token),
+            label,
+            bound,
+            subject,
+        )
+        if row is None:
+            raise AssertionError("INSERT … RETURNING gave no row")
+        return token, _stored(*row)
+
+    async def revoke(self, token_id: UUID) -> bool:
+        """End a token for good. False where there is none of this id, or it is revoked already."""
+        row = await self._database.fetchrow(
+            "UPDATE access.token SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL RETURNING id",
+            token_id,
+        )
+        return row is not None
+
+    async def list(self) -> list[StoredToken]:
+        """Every token there ever was, oldest first."""
+        rows = await self._database.fetch(_LIST)
+        return [_stored(*row) for row in rows]
+
+    async def find(self, token_hash: bytes) -> Principal | None:
+        """Who a token of this hash speaks for; None where there is none, or it is revoked."""
+        row = await self._database.fetchrow(
+            "SELECT kind, id, stations, subject FROM access.token WHERE hash = $1 AND revoked_at IS NULL", token_hash
+        )
+        if row is None:
+            return None
+        kind, token_id, stations, subject = row
+        return Principal(kind, token_id, None if stations is None else frozenset(stations), subject)
+
+    async def revoked(self, token_ids: Iterable[UUID]) -> set[UUID]:
+        """Those of `token_ids` that are no longer valid."""
+        asked = set(token_ids)
+        rows = await self._database.fetch(
+            "SELECT id FROM access.token WHERE revoked_at IS NULL AND id = ANY($1::uuid[])", list(asked)
+        )
+        return asked - {row[0] for row in rows}
+
+
+def _stored(
+    token_id: UUID,
+    kind: Kind,
+    label: str,
+    stations: list[str] | None,
+    subject: str | None,
+    created_at: datetime,
+    revoked_at: datetime | None,
+) -> StoredToken:
+    bound = None if stations is None else tuple(stations)
+    return StoredToken(token_id, kind, label, bound, subject, created_at, revoked_at)

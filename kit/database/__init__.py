@@ -1,0 +1,1 @@
+"""PostgreSQL: by URL or embedded, its roles and its migrations."""

@@ -1,0 +1,219 @@
+"""LiveView over Redis: a hash a topic holds the documents, a channel of the same name carries the changes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from kit.errors import ConfigError, Unavailable
+from kit.json_columns import octets
+from kit.live.view import WATCH_PUTS_MAX, Watcher
+from kit.observability.logs import get_logger
+from kit.retry import reconnect_pauses_s
+
+COMMAND_TIMEOUT_S: Final = 5.0  # one command; ten thousand documents of 400 bytes take 20 ms
+PUT_KEYS_MAX: Final = 10_000  # of one round trip: ~4 MB, half of what Redis lets a subscriber lag before it is cut off
+PING_S: Final = 15  # a watcher whose server is silently gone notices within this and the command time-out
+CONNECTIONS_MAX: Final = 32  # of one process: a few writers and readers, and one a watched topic
+
+T = TypeVar("T")
+_log = get_logger(__name__)
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
+
+
+class _Packed:
+    """Arguments of a command, all at once: redis-py takes longer to pack each than it took to make the document."""
+
+    def __init__(self, documents: Mapping[str, bytes]) -> None:
+        fields = pa.array(list(documents), pa.string()).view(pa.binary())
+        values = pa.array(list(documents.values()), pa.binary())
+        of_field, of_value = (
+            pc.binary_length(column).cast(pa.string()).view(pa.binary()) for column in (fields, values)
+        )
+        pairs = pc.binary_join_element_wise(
+            b"$", of_field, b"\r\n", fields, b"\r\n$", of_value, b"\r\n", values, b"\r\n", b""
+        )
+        self.octets = octets(pairs)
+        self.count = 2 * len(documents)
+
+
+class _Packing(AbstractConnection):
+    """A connection that sends `_Packed` as it is."""
+
+    def pack_command(self, *args: Any) -> list[Any]:
+        *words, last = args
+        if not isinstance(last, _Packed):
+            packed: list[bytes] = super().pack_command(*args)
+            return packed
+        head = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in map(self.encoder.encode, words))
+        return [b"*%d\r\n" % (len(words) + last.count) + head, last.octets]
+
+
+class RedisLive:
+    """See LiveView. One subscription a watched topic, shared by its watchers."""
+
+    def __init__(self, url: str, *, prefix: str = "live:", watch_puts_max: int = WATCH_PUTS_MAX) -> None:
+        """Connects when first used. Raises ConfigError for a URL that is none."""
+        try:
+            self._redis: Redis = Redis.from_url(
+                url,
+                socket_timeout=COMMAND_TIMEOUT_S,
+                socket_connect_timeout=COMMAND_TIMEOUT_S,
+                health_check_interval=PING_S,
+                max_connections=CONNECTIONS_MAX,
+                retry=Retry(NoBackoff(), 1),  # once, for a pooled connection that a restart of the server has closed
+            )
+        except ValueError as error:
+            raise ConfigError(f"the Redis URL is wrong: {error}") from None
+        pool = self._redis.connection_pool  # its class follows from the URL: TCP, TLS or a socket's path
+        pool.connection_class = type("Packing", (_Packing, pool.connection_class), {})
+        self._prefix = prefix
+        self._watch_puts_max = watch_puts_max
+        self._topics: dict[str, _Topic] = {}
+
+    async def put(self, topic: str, documents: Mapping[str, bytes]) -> None:
+        """See LiveView. More than PUT_KEYS_MAX keys go in several steps."""
+        name = self._prefix + topic
+        items = iter(documents.items())
+        for _ in range(0, len(documents), PUT_KEYS_MAX):
+            part = dict(islice(items, PUT_KEYS_MAX))
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.execute_command("HSET", name, _Packed(part))
+                pipeline.publish(name, _pack(part))
+                await _asked(pipeline.execute())
+
+    async def get(self, topic: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """See LiveView."""
+        if not keys:
+            return {}
+        found = await _asked(cast("Awaitable[list[bytes | None]]", self._redis.hmget(self._prefix + topic, list(keys))))
+        return {key: document for key, document in zip(keys, found, strict=True) if document is not None}
+
+    async def all(self, topic: str) -> dict[str, bytes]:
+        """See LiveView."""
+        found = self._redis.hgetall(self._prefix + topic)
+        return _documents(await _asked(cast("Awaitable[dict[bytes, bytes]]", found)))
+
+    @asynccontextmanager
+    async def watch(self, topic: str) -> AsyncIterator[AsyncIterator[Mapping[str, bytes]]]:
+        """See LiveView. Enters once subscribed: what is put from now on is seen."""
+        shared = self._topics.get(topic)
+        if shared is None:
+            shared = self._topics[topic] = _Topic(self._redis, self._prefix + topic)
+        watcher = Watcher(self._watch_puts_max)
+        shared.watchers.add(watcher)
+        try:
+            await shared.subscribed()
+            yield watcher
+        finally:
+            shared.watchers.discard(watcher)
+            if not shared.watchers and self._topics.get(topic) is shared:
+                del self._topics[topic]
+                await shared.close()
+
+    async def check_ready(self) -> None:
+        """Raises Unavailable where Redis does not answer."""
+        await _asked(self._redis.ping())
+
+    async def close(self) -> None:
+        """See LiveView."""
+        topics, self._topics = list(self._topics.values()), {}
+        for topic in topics:
+            await topic.close()
+        await self._redis.aclose()
+
+
+class _Topic:
+    """The subscription to one topic: kept up, and after every gap the whole topic is delivered."""
+
+    def __init__(self, redis: Redis, name: str) -> None:
+        self.watchers: set[Watcher] = set()
+        self._redis = redis
+        self._name = name
+        self._ready = asyncio.Event()
+        self._error = "no answer"
+        self._task = asyncio.create_task(self._keep_up(), name=f"watch {name}")
+
+    async def subscribed(self) -> None:
+        """Raises Unavailable where Redis does not answer in time."""
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                await self._ready.wait()
+        except TimeoutError:
+            raise Unavailable(f"Redis: {self._error}") from None
+
+    async def close(self) -> None:
+        """End the watchers."""
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+        for watcher in self.watchers:
+            watcher.close()
+
+    async def _keep_up(self) -> None:
+        pauses = reconnect_pauses_s()
+        while True:
+            try:
+                async with self._redis.pubsub() as pubsub:
+                    await _cancellable(pubsub.subscribe(self._name))
+                    while True:
+                        message = await _cancellable(pubsub.get_message(timeout=PING_S))
+                        if message is not None and message["type"] == "subscribe":
+                            pauses = reconnect_pauses_s()
+                            await self._begin()
+                        elif message is not None:
+                            self._pass_on(message["data"])
+            except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+                self._error = repr(error)
+                _log.warning("live_watch_lost", topic=self._name, error=repr(error))
+            await asyncio.sleep(next(pauses))
+
+    async def _begin(self) -> None:
+        """Subscribed, for the first time or (the client reconnects by itself too) again: then something was missed."""
+        if self._ready.is_set():
+            found = cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(self._name))
+            everything = _documents(await _cancellable(found))
+            for watcher in self.watchers:
+                watcher.restart(everything)
+        self._ready.set()
+
+    def _pass_on(self, packed: bytes) -> None:
+        documents = _unpack(packed)
+        for watcher in self.watchers:
+            watcher.offer(documents)
+
+
+def _documents(found: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    return {key.decode(): document for key, document in found.items()}
+
+
+async def _asked(answer: Awaitable[T]) -> T:
+    try:
+        return await _cancellable(answer)
+    except (RedisError, OSError, TimeoutError) as error:
+        raise Unavailable(f"Redis does not answer: {str(error) or type(error).__name__}") from error
+
+
+async def _cancellable(answer: Awaitable[T]) -> T:
+    """The answer. Raises CancelledError also where the client has lost it.
+
+    It sends by asyncio.wait_for, which on Python 3.11 prefers what comes at the same moment; whoever cancels a task in
+    a loop would wait for its end in vain.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        return await answer
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError

@@ -1,0 +1,221 @@
+"""LogWriter over RabbitMQ: one quorum queue a partition; durable when the broker has confirmed.
+
+A record that was taken is kept until confirmed, whatever happens to the connection: after a reconnect everything
+unconfirmed is published again, oldest first and before anything new. So records of one partition arrive in order, and
+after a lost connection a stretch of them twice. One exception: where the broker refuses a record (its queue is full)
+it may take the next one, and the refused one, tried again, then comes after it.
+
+Seen with RabbitMQ 3.10: a broker that is killed (not stopped) within half a second of a queue's first declaration has
+not yet written down where the queue lives, and the queue never answers again. Declare queues when setting up, not under
+load (whoever starts first, the bridge or a gateway, declares them all).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pika import BasicProperties
+from pika.exceptions import AMQPError
+from pika.spec import Basic
+
+from kit.errors import Unavailable
+from kit.log.partitioned_log import BYTES_MAX, RECORDS_MAX, Budget
+from kit.messaging.rabbit_channels import PERSISTENT
+from kit.messaging.rabbit_connection import Channel, Connection, Rabbit, User
+
+RECORD_BYTES_MAX: Final = 4 << 20  # a full frame is ~1 MB; the Kafka topic takes 8 MiB
+QUEUE_BYTES_MAX: Final = 8 << 30  # of one partition: at 25 MB/s five minutes without Kafka; then gateways get nacks
+REFUSED_PAUSE_S: Final = 0.2  # before refused records are tried again: the queue drains ~200 frames meanwhile
+SENDING_MAX: Final = 256  # sent and unconfirmed at once: confirms take ~10 ms, so 25 k frames/s; 25 MB in pika's buffer
+
+
+async def declare_partition(channel: Channel, queue: str) -> None:
+    """A partition's queue, and the one for records that its reader cannot take.
+
+    One consumer is active at a time, which keeps the order; when it dies the next takes over.
+    """
+    await channel.declare_queue(f"{queue}_dead", {"x-overflow": "reject-publish"})
+    arguments = {
+        "x-single-active-consumer": True,
+        "x-overflow": "reject-publish",
+        "x-max-length-bytes": QUEUE_BYTES_MAX,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": f"{queue}_dead",
+    }
+    await channel.declare_queue(queue, arguments)
+
+
+@dataclass(slots=True)
+class _Record:
+    partition: int
+    body: bytes
+    durable: asyncio.Future[None]
+
+
+class _Partition:
+    """What of one partition is not on its way."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self.waiting: deque[_Record] = deque()  # oldest first
+        self.refused: dict[int, _Record] = {}  # by tag; older than what waits
+        self.resume: asyncio.TimerHandle | None = None  # set: nothing is sent before the refused are tried again
+
+
+class RabbitLogWriter(User):
+    """See LogWriter. Owns its connection."""
+
+    def __init__(
+        self,
+        url: str,
+        partitions: int,
+        queue_of: Callable[[int], str],
+        *,
+        records_max: int = RECORDS_MAX,
+        bytes_max: int = BYTES_MAX,
+        timeout_s: float = 10.0,
+    ) -> None:
+        """`timeout_s`: how long an append waits for the confirm before its caller gets Unavailable."""
+        self.rabbit = Rabbit(url, name="telemetry log writer")
+        self.rabbit.add(self)
+        self._partitions = [_Partition(queue_of(partition)) for partition in range(partitions)]
+        self._budget = Budget(records_max, bytes_max)
+        self._timeout_s = timeout_s
+        self._sent: dict[int, _Record] = {}  # tag -> record, ascending
+        self._tag = 0  # of the newest publish on this channel
+        self._connection: Connection | None = None
+        self._channel: Channel | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to connect. Appends are taken from now on, connected or not."""
+        self.rabbit.start()
+
+    @property
+    def unconfirmed(self) -> tuple[int, int]:
+        """Records and bytes taken and not confirmed."""
+        return self._budget.records, self._budget.bytes
+
+    async def append(self, partition: int, record: bytes) -> None:
+        """See LogWriter. After a time-out the record is kept and tried on: numbered records leave no hole.
+
+        Raises ValueError for a record above RECORD_BYTES_MAX or a partition that is none.
+        """
+        if len(record) > RECORD_BYTES_MAX or not 0 <= partition < len(self._partitions):
+            raise ValueError(f"a record of {len(record)} bytes for partition {partition}")
+        if self._closed:
+            raise Unavailable("the log is closed")
+        self._budget.take(len(record))
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        durable.add_done_callback(_mark_seen)
+        self._partitions[partition].waiting.append(_Record(partition, record, durable))
+        self._send(self._partitions[partition])
+        await asyncio.wait((durable,), timeout=self._timeout_s)
+        if not durable.done():
+            raise Unavailable(f"partition {partition}: RabbitMQ did not confirm within {self._timeout_s} s")
+        durable.result()
+
+    async def close(self) -> None:
+        """Give the broker the append time-out to confirm what is there, then fail the rest and disconnect."""
+        self._closed = True
+        pending = [*self._sent.values()]
+        for partition in self._partitions:
+            pending += [*partition.refused.values(), *partition.waiting]
+        if pending:
+            await asyncio.wait([record.durable for record in pending], timeout=self._timeout_s)
+        await self.rabbit.close()
+        for record in pending:
+            if not record.durable.done():
+                record.durable.set_exception(Unavailable("the log was closed before this was confirmed"))
+
+    async def opened(self, connection: Connection) -> None:
+        """See User."""
+        channel = await connection.channel()
+        for partition in self._partitions:
+            await declare_partition(channel, partition.queue)
+        channel.raw.add_on_return_callback(self._returned)
+        await channel.call(channel.raw.confirm_delivery, ack_nack_callback=self._answered)
+        self._tag = 0
+        self._connection, self._channel = connection, channel
+        self.unblocked()
+
+    def lost(self, _error: Unavailable) -> None:
+        """See User. What was sent goes before what waits, in the order of its first sending."""
+        self._connection = self._channel = None
+        sent, self._sent = self._sent, {}
+        for tag, record in sent.items():
+            self._partitions[record.partition].refused[tag] = record
+        for partition in self._partitions:
+            _take_back(partition)
+
+    def unblocked(self) -> None:
+        """See User."""
+        for partition in self._partitions:
+            self._send(partition)
+
+    def _send(self, partition: _Partition) -> None:
+        channel = self._channel
+        if channel is None or self.rabbit.blocked or partition.resume is not None:
+            return
+        while partition.waiting and len(self._sent) < SENDING_MAX and channel.is_open:
+            record = partition.waiting[0]
+            properties = BasicProperties(delivery_mode=PERSISTENT, correlation_id=str(self._tag + 1))
+            try:
+                channel.raw.basic_publish("", partition.queue, record.body, properties, mandatory=True)
+            except AMQPError:
+                return  # the connection is going; `lost` comes
+            self._tag += 1
+            self._sent[self._tag] = partition.waiting.popleft()
+
+    def _answered(self, answer: Any) -> None:
+        method = answer.method
+        settle = self._confirm if isinstance(method, Basic.Ack) else self._refuse
+        if not method.multiple:
+            if (record := self._sent.pop(method.delivery_tag, None)) is not None:
+                settle(method.delivery_tag, record)
+        else:
+            while self._sent and (oldest := next(iter(self._sent))) <= method.delivery_tag:
+                settle(oldest, self._sent.pop(oldest))
+        for partition in self._partitions:
+            if partition.waiting:
+                self._send(partition)
+
+    def _confirm(self, _tag: int, record: _Record) -> None:
+        self._budget.give_back(len(record.body))
+        if not record.durable.done():
+            record.durable.set_result(None)
+
+    def _refuse(self, tag: int, record: _Record) -> None:
+        partition = self._partitions[record.partition]
+        partition.refused[tag] = record
+        if partition.resume is None:
+            partition.resume = asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._try_refused, partition)
+
+    def _try_refused(self, partition: _Partition) -> None:
+        _take_back(partition)
+        self._send(partition)
+
+    def _returned(self, _channel: Any, _method: Any, properties: BasicProperties, _body: bytes) -> None:
+        """The queue is gone: keep the record from being confirmed, and reconnect, which declares the queue again."""
+        tag = int(properties.correlation_id or 0)
+        if (record := self._sent.pop(tag, None)) is not None:
+            self._partitions[record.partition].refused[tag] = record
+        if self._connection is not None:
+            self._connection.fail(Unavailable("a queue of the telemetry log was deleted"))
+
+
+def _take_back(partition: _Partition) -> None:
+    """The refused, in the order they were sent, go before what waits."""
+    if partition.resume is not None:
+        partition.resume.cancel()
+        partition.resume = None
+    partition.waiting.extendleft(partition.refused[tag] for tag in sorted(partition.refused, reverse=True))
+    partition.refused.clear()
+
+
+def _mark_seen(future: asyncio.Future[None]) -> None:
+    """Whoever gave up waiting has been told already."""
+    if not future.cancelled():
+        future.exception()

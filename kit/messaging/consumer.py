@@ -1,0 +1,234 @@
+"""The idempotent consumer: what an event causes is committed together with the note that it was handled.
+
+    decode = msgspec.json.Decoder(Event[SessionCompleted]).decode
+
+    async def handle(connection: Transaction, event: Event[SessionCompleted]) -> None: ...
+
+    await consume(bus, database, Source(group_queue("billing", SESSION_COMPLETED), "session.completed"),
+                  schema="billing", decode=decode, handle=handle)
+
+`<schema>.events_processed` is there as `kit.messaging.inbox` has it. An event is acknowledged after the commit, so it
+may come again, and then finds the note. `consume_batches` does the same for many events in one transaction, where many
+come. What becomes of one that cannot be handled:
+
+- its bytes cannot be decoded, or the handler raises Unprocessable: dead-lettered at once, no retry would mend it. It is
+  replayed (`voltstream events dlq replay`) once code is in place that can read it;
+- the handler raises Unavailable or Overloaded, as it does while the database is away: it waits in hand for the
+  dependency, which costs no attempt (see `kit.messaging.bus`);
+- it raises anything else: rolled back, tried again by the policy of its queue, then dead-lettered.
+"""
+
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from opentelemetry.trace import SpanKind
+from prometheus_client import CollectorRegistry, Counter
+
+from kit.database.postgres import Database
+from kit.errors import Unprocessable
+from kit.messaging.batches import Batches
+from kit.messaging.bus import DIRECT, PREFETCH, Bus, Message
+from kit.messaging.inbox import first_times
+from kit.messaging.outbox import Transaction
+from kit.observability.logs import correlation_id, get_logger
+from kit.observability.tracing import context_from, current_traceparent, span
+
+ERROR_CHARS_MAX: Final = 200  # of a decoder's message: it may repeat what it has read
+
+_log = get_logger(__name__)
+
+
+class Metadata(Protocol):
+    """What every event says of itself."""
+
+    @property
+    def event_id(self) -> UUID:
+        """What repetitions are known by."""
+
+    @property
+    def type(self) -> str:
+        """`session.completed.v1`."""
+
+    @property
+    def correlation_id(self) -> str:
+        """Of the work that the event is a part of."""
+
+    @property
+    def traceparent(self) -> str:
+        """W3C; empty where there is no trace."""
+
+
+class Event(Protocol):
+    """What a decoder gives."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Of this event."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """The piece of work that an event is told in; what it causes is told in the same."""
+
+    correlation_id: str
+    traceparent: str = ""
+
+
+def current_event_context() -> EventContext:
+    """Of what is told within the work that runs."""
+    return EventContext(correlation_id.get(), current_traceparent())
+
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(slots=True)
+class Delivered(Generic[E]):
+    """An event of a batch."""
+
+    event: E
+    key: Hashable
+    told: EventContext
+    new: bool = False
+
+
+Decode = Callable[[bytes], E]
+Handle = Callable[[Transaction, E], Awaitable[None]]
+HandleBatch = Callable[[Transaction, Sequence[Delivered[E]]], Awaitable[None]]
+Process = Callable[[E], Awaitable[bool]]  # whether the event was new
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a consumer's events come from."""
+
+    queue: str  # of this consumer group alone
+    routing_key: str
+    exchange: str = DIRECT
+    prefetch: int = PREFETCH  # in hand at once; those that are not batched want a connection each
+
+
+class ConsumerMetrics:
+    """What became of deliveries."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.handled = Counter(
+            "events_consumed",
+            "Deliveries by outcome: handled, repeated (known already), unprocessable, failed (to come again)",
+            ("queue", "outcome"),
+            registry=registry,
+        )
+
+
+async def consume(
+    bus: Bus,
+    database: Database,
+    source: Source,
+    *,
+    schema: str,
+    decode: Decode[E],
+    handle: Handle[E],
+    metrics: ConsumerMetrics | None = None,
+) -> None:
+    """Subscribe `handle` to `source`; it works in an open transaction of `schema`'s role. Raises Unavailable."""
+
+    async def process(event: E) -> bool:
+        async with database.transaction() as connection:
+            new = await first_times(connection, schema, [(source.queue, event.metadata.event_id)])
+            if new:
+                await handle(connection, event)
+        return bool(new)
+
+    await listen(bus, source, decode=decode, process=process, metrics=metrics)
+
+
+async def consume_batches(
+    bus: Bus,
+    database: Database,
+    source: Source,
+    *,
+    schema: str,
+    decode: Decode[E],
+    key: Callable[[E], Hashable],
+    handle: HandleBatch[E],
+    metrics: ConsumerMetrics | None = None,
+) -> None:
+    """As `consume`, but the events that come while a transaction is under way share the next one.
+
+    Of two events with one `key` the second waits for the transaction after. Where one fails, each event is tried alone,
+    so that only the one to blame comes again.
+    """
+
+    async def work(batch: Sequence[Delivered[E]]) -> None:
+        async with database.transaction() as connection:
+            notes = [(source.queue, one.event.metadata.event_id) for one in batch]
+            new = await first_times(connection, schema, notes)
+            for one, note in zip(batch, notes, strict=True):
+                one.new = note in new
+            if new:
+                await handle(connection, [one for one in batch if one.new])
+
+    batches = Batches(work)
+
+    async def process(event: E) -> bool:
+        one = Delivered(event, key(event), current_event_context())
+        await batches.submit(one)
+        return one.new
+
+    await listen(bus, source, decode=decode, process=process, metrics=metrics)
+
+
+async def listen(
+    bus: Bus, source: Source, *, decode: Decode[E], process: Process[E], metrics: ConsumerMetrics | None = None
+) -> None:
+    """Subscribe `process` to `source`: it sees to it that an event has its effect once, and returns once that is
+    committed, or was before. It runs within the event's trace and correlation id. Raises Unavailable."""
+    listener = _Listener(source.queue, decode, process, metrics)
+    await bus.subscribe(source.queue, source.exchange, source.routing_key, listener, prefetch=source.prefetch)
+
+
+class _Listener:
+    """The handler of one subscription."""
+
+    def __init__(self, queue: str, decode: Decode[E], process: Process[E], metrics: ConsumerMetrics | None) -> None:
+        self._queue = queue
+        self._decode: Callable[[bytes], Event] = decode
+        self._process: Callable[..., Awaitable[bool]] = process
+        self._metrics = metrics
+
+    async def __call__(self, message: Message) -> None:
+        try:
+            event = self._decode(message.body)
+        except Exception as error:  # whatever it is, these bytes will raise it again
+            self._count("unprocessable")
+            reason = str(error)[:ERROR_CHARS_MAX]
+            raise Unprocessable(f"not an event of {self._queue}: {type(error).__name__}: {reason}") from error
+        metadata = event.metadata
+        token = correlation_id.set(metadata.correlation_id)
+        try:
+            with span(
+                f"{self._queue} process",
+                parent=context_from(metadata.traceparent),
+                kind=SpanKind.CONSUMER,
+                attributes={"messaging.message.id": str(metadata.event_id), "messaging.event.type": metadata.type},
+            ):
+                await self._try(event, message.attempt)
+        finally:
+            correlation_id.reset(token)
+
+    async def _try(self, event: Event, attempt: int) -> None:
+        try:
+            new = await self._process(event)
+        except Exception as error:
+            # The bus logs the traceback, and knows neither trace nor correlation id.
+            event_id = str(event.metadata.event_id)
+            _log.warning("event_not_handled", queue=self._queue, event_id=event_id, attempt=attempt, error=repr(error))
+            self._count("unprocessable" if isinstance(error, Unprocessable) else "failed")
+            raise
+        self._count("handled" if new else "repeated")
+
+    def _count(self, outcome: str) -> None:
+        if self._metrics is not None:
+            self._metrics.handled.labels(self._queue, outcome).inc()

@@ -1,0 +1,176 @@
+"""Dead letters at rest, of both buses: kept, looked at, replayed. SQL of schema `events` stands only here.
+
+A letter is written down before it is acknowledged, so it is in its bus or here. To replay it is one transaction: it is
+marked, and put into `events.outbox`, whose relay brings it to the queue that failed and deletes it there once that is
+confirmed. So nothing is lost on the way, and nobody can replay it twice.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter
+
+from kit.database.migrations import Migrations
+from kit.database.postgres import Database, Grant
+from kit.messaging.delivery import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    ERROR,
+    EVENT_ID,
+    LETTER_ID,
+    ORIGIN_EXCHANGE,
+    ORIGIN_ROUTING_KEY,
+    GivenUp,
+    Message,
+    replay_of,
+)
+from kit.messaging.outbox import announce_sql
+
+SCHEMA: Final = "events"
+ROLE: Final = "events_service"
+MIGRATIONS: Final = Migrations(SCHEMA, Path(__file__).parent / "migrations")
+GRANT: Final = Grant(ROLE, SCHEMA)
+KEEP_DAYS: Final = 30  # of replayed letters; the others stay until somebody has looked at them
+REPLAY_MAX: Final = 1_000  # letters of one transaction: ~1 MB
+
+_COLUMNS: Final = "id, queue, event_id, exchange, routing_key, headers, body, error, attempts, died_at, replayed_at"
+_STATE: Final = "EXISTS (SELECT FROM events.outbox AS o WHERE o.event_id = l.id) AS moving"
+_WAITING: Final = "replayed_at IS NULL OR EXISTS (SELECT FROM events.outbox AS o WHERE o.event_id = l.id)"
+_KEEP: Final = """
+INSERT INTO events.dead_letter (id, queue, event_id, exchange, routing_key, headers, body, error, attempts)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING
+"""
+_LIST: Final = f"""
+SELECT {_COLUMNS}, {_STATE} FROM events.dead_letter AS l
+WHERE ($1::text IS NULL OR queue = $1) AND ($2 OR {_WAITING})
+ORDER BY died_at, id LIMIT $3
+"""  # noqa: S608 - constants
+_FIND: Final = f"SELECT {_COLUMNS}, {_STATE} FROM events.dead_letter AS l WHERE id = $1"  # noqa: S608 - constants
+_TAKE: Final = f"""
+WITH next AS (
+    SELECT id FROM events.dead_letter
+    WHERE replayed_at IS NULL AND ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR queue = $2)
+      AND died_at <= $4
+    ORDER BY died_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE events.dead_letter AS l SET replayed_at = now() FROM next WHERE l.id = next.id
+RETURNING l.{_COLUMNS.replace(", ", ", l.")}, true AS moving
+"""  # noqa: S608 - constants
+_SEND: Final = """
+INSERT INTO events.outbox (event_id, exchange, routing_key, body, headers) VALUES ($1, $2, $3, $4, $5)
+"""
+_FORGET: Final = "DELETE FROM events.dead_letter WHERE replayed_at < now() - make_interval(days => $1)"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One letter."""
+
+    id: UUID
+    queue: str
+    event_id: str | None
+    exchange: str
+    routing_key: str
+    headers: dict[str, str]
+    body: bytes
+    error: str
+    attempts: int
+    died_at: datetime
+    replayed_at: datetime | None
+    moving: bool  # replayed, and not confirmed yet
+
+    @property
+    def state(self) -> str:
+        """dead | replaying | replayed"""
+        if self.replayed_at is None:
+            return "dead"
+        return "replaying" if self.moving else "replayed"
+
+
+class DeadLetterMetrics:
+    """How many there were."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.kept = Counter("dead_letters", "Events given up, by the queue that failed", ("queue",), registry=registry)
+
+
+class DeadLetterStore:
+    """The letters in the database. Every method raises Unavailable where it does not answer."""
+
+    def __init__(self, database: Database, metrics: DeadLetterMetrics | None = None) -> None:
+        self._database = database
+        self._metrics = metrics
+
+    async def keep(self, letter: Message) -> None:
+        """The handler of `Bus.subscribe_dead`: write it down, once however often it comes."""
+        queue, headers = letter.routing_key, letter.headers
+        status = await self._database.execute(
+            _KEEP,
+            _id_of(letter),
+            queue,
+            headers.get(EVENT_ID),
+            headers.get(ORIGIN_EXCHANGE, ""),
+            headers.get(ORIGIN_ROUTING_KEY, ""),
+            msgspec.json.encode(headers).decode(),
+            letter.body,
+            headers.get(ERROR, ""),
+            int(attempts) if (attempts := headers.get(ATTEMPTS, "")).isdecimal() else 0,
+        )
+        if self._metrics is not None and status == "INSERT 0 1":
+            self._metrics.kept.labels(queue).inc()
+
+    async def some(self, queue: str | None, letters_max: int, *, replayed: bool = False) -> list[DeadLetter]:
+        """The oldest letters, of one queue or all. `replayed`: also those that their queue has again."""
+        rows = await self._database.fetch(_LIST, queue, replayed, letters_max)
+        return [_letter(row) for row in rows]
+
+    async def find(self, letter_id: UUID) -> DeadLetter | None:
+        """That letter, whatever its state."""
+        row = await self._database.fetchrow(_FIND, letter_id)
+        return None if row is None else _letter(row)
+
+    async def replay(
+        self, ids: Sequence[UUID] | None = None, queue: str | None = None
+    ) -> AsyncIterator[list[DeadLetter]]:
+        """Send dead letters (those; of that queue) back, oldest first, and say which, a transaction at a time.
+
+        Not those that are under way already, nor one that fails again meanwhile: that is a new letter.
+        """
+        until = await self._database.fetchval("SELECT now()")
+        while letters := await self._replay_some(ids, queue, until):
+            yield letters
+
+    async def _replay_some(self, ids: Sequence[UUID] | None, queue: str | None, until: datetime) -> list[DeadLetter]:
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(_TAKE, None if ids is None else list(ids), queue, REPLAY_MAX, until)
+            letters = sorted(map(_letter, rows), key=lambda letter: (letter.died_at, letter.id))
+            await connection.executemany(_SEND, [_outbox_row(letter) for letter in letters])
+            await connection.execute(*announce_sql(SCHEMA))
+        return letters
+
+    async def forget_old(self) -> None:
+        """Delete letters that were replayed KEEP_DAYS ago: once a day."""
+        await self._database.execute(_FORGET, KEEP_DAYS)
+
+
+def _outbox_row(letter: DeadLetter) -> tuple[UUID, str, str, bytes, str]:
+    again = replay_of(Message(DEAD_LETTERS, letter.queue, letter.body, letter.headers))
+    return letter.id, again.exchange, again.routing_key, again.body, msgspec.json.encode(again.headers).decode()
+
+
+def _id_of(letter: Message) -> UUID:
+    try:
+        return UUID(letter.headers[LETTER_ID])
+    except (KeyError, ValueError):  # published by somebody else
+        return GivenUp(letter.routing_key, letter, "").letter_id
+
+
+def _letter(row: Sequence[object]) -> DeadLetter:
+    columns = list(row)
+    columns[5] = msgspec.json.decode(str(columns[5]), type=dict[str, str])
+    return DeadLetter(*columns)  # type: ignore[arg-type]  # in the order of the columns

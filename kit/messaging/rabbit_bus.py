@@ -1,0 +1,313 @@
+"""Bus over RabbitMQ: quorum queues, confirmed publishes, retries that survive the consumer's death.
+
+A failed message is published (confirmed) to a delay queue, whose messages expire back into the queue they came from,
+and only then acknowledged: whoever dies in between, the message is in one of the two, or in both. `delay_<ms>` queues
+are shared by all; a message goes there through the fanout exchange of the same name, so that its routing key can name
+the queue it is to come back to. A message that takes its consumer's process down with it counts its attempts too: the
+broker counts deliveries that were never answered.
+"""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from pika import BasicProperties
+
+from kit.errors import KitError, Unavailable
+from kit.messaging.bus import CLOSE_TIMEOUT_S, PREFETCH
+from kit.messaging.delivery import (
+    DEAD_LETTERS,
+    DEAD_QUEUE,
+    DIRECT,
+    EVENT_ID,
+    EXCHANGES,
+    FANOUT,
+    TO_QUEUE,
+    Announce,
+    Failed,
+    GivenUp,
+    Handler,
+    Message,
+    attempt_once,
+    notice_of,
+    restored,
+)
+from kit.messaging.rabbit_channels import PERSISTENT, Consumer, Declare, Delivery, Publisher
+from kit.messaging.rabbit_connection import Channel, Connection, Rabbit, User
+from kit.observability.logs import get_logger
+from kit.retry import QueuePolicy, RetryPolicy, reconnect_pauses_s
+
+PUBLISH_TIMEOUT_S: Final = 10.0  # for a confirm; a quorum queue that lost its leader elects one within a few seconds
+QUEUE_MESSAGES_MAX: Final = 1_000_000  # of one queue, ~1 GB on disk: at 200 events/s a consumer may be away for an hour
+DELAYED_MESSAGES_MAX: Final = 100_000  # of all queues together, for one pause; then failed messages wait in hand
+DEAD_MESSAGES_MAX: Final = 1_000_000  # of all queues together, while nobody takes them
+SUBSCRIBE_TIMEOUT_S: Final = 30.0  # for the broker to come up beside us; then the service says what it misses
+_ATTEMPT: Final = "x-attempt"
+_EXCHANGE: Final = "x-origin-exchange"  # of a message that went through a delay queue
+_ROUTING_KEY: Final = "x-origin-routing-key"
+_DELIVERIES: Final = "x-delivery-count"  # the broker's: deliveries of this message that were never answered
+_OURS: Final = (_ATTEMPT, _EXCHANGE, _ROUTING_KEY, _DELIVERIES)
+_KINDS: Final = {DIRECT: "direct", FANOUT: "fanout", DEAD_LETTERS: "direct"}
+
+_log = get_logger(__name__)
+
+
+class RabbitBus:
+    """See Bus. Two connections: the broker may block the one that publishes, and acknowledgements must still pass."""
+
+    def __init__(
+        self,
+        url: str,
+        policy: RetryPolicy,
+        *,
+        name: str,
+        announce: Announce | None = None,
+        queue_messages_max: int = QUEUE_MESSAGES_MAX,
+    ) -> None:
+        """`name`: the service, as it shows in the broker's list of connections."""
+        self.announce = announce
+        self._policy = policy
+        self._messages_max = queue_messages_max
+        self._out = Rabbit(url, name=f"{name} publisher")
+        self._in = Rabbit(url, name=f"{name} consumer")
+        self._publisher = Publisher(self._out, declare=_declare_exchanges)
+        self._subscriptions: list[_Subscription] = []
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._out.start()
+        self._in.start()
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Until both connections are up. Raises Unavailable with the reason."""
+        await self._out.wait_ready(timeout_s)
+        await self._in.wait_ready(timeout_s)
+
+    async def check_ready(self) -> None:
+        """Raises Unavailable where events do not flow now."""
+        for rabbit in (self._out, self._in):
+            if not rabbit.ready:
+                raise Unavailable(f"RabbitMQ at {rabbit.address} is not reached")
+
+    async def publish(self, message: Message) -> None:
+        """See Bus."""
+        if self._closed:
+            raise Unavailable("the bus is closed")
+        if message.exchange == TO_QUEUE:
+            await self.send(TO_QUEUE, message.routing_key, message.body, _placed(restored(message)), mandatory=True)
+            return
+        if message.exchange not in EXCHANGES:
+            raise ValueError(f"no exchange {message.exchange!r}")
+        await self.send(message.exchange, message.routing_key, message.body, dict(message.headers), mandatory=False)
+
+    async def send(
+        self, exchange: str, routing_key: str, body: bytes, headers: dict[str, Any], *, mandatory: bool
+    ) -> None:
+        """Publish to any exchange and wait for the confirm. Raises Unavailable, Overloaded."""
+        properties = BasicProperties(
+            delivery_mode=PERSISTENT, headers=headers, message_id=headers.get(EVENT_ID), content_type="application/json"
+        )
+        confirmed = self._publisher.publish(exchange, routing_key, body, properties, mandatory=mandatory)
+        await asyncio.wait((confirmed,), timeout=PUBLISH_TIMEOUT_S)
+        if not confirmed.done():
+            raise Unavailable(f"RabbitMQ did not confirm within {PUBLISH_TIMEOUT_S} s")
+        confirmed.result()
+
+    async def subscribe(
+        self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
+    ) -> None:
+        """See Bus. Raises Unavailable where the broker does not come up in time."""
+        await self._consume(queue, handler, prefetch, self._declaring(queue, exchange, routing_key))
+
+    async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
+        """See Bus. Raises as `subscribe` does. Declared again with every connection: a broker may come back empty."""
+        await self._in.open(_Declared(self._declaring(queue, exchange, routing_key)), SUBSCRIBE_TIMEOUT_S)
+
+    def _declaring(self, queue: str, exchange: str, routing_key: str) -> Declare:
+        if exchange not in EXCHANGES:
+            raise ValueError(f"no exchange {exchange!r}")
+        return partial(
+            _declare_queue,
+            queue=queue,
+            binding=(exchange, "" if exchange == FANOUT else routing_key),
+            pauses_s=self._policy.of(queue).pauses_s(),
+            messages_max=self._messages_max,
+        )
+
+    async def subscribe_dead(self, handler: Handler) -> None:
+        """See Bus. Raises as `subscribe` does."""
+        policy = self._policy.of(DEAD_QUEUE)
+        declare = partial(_declare_dead_queue, pauses_s={*policy.pauses_s(), policy.ceiling_s})
+        await self._consume(DEAD_QUEUE, handler, PREFETCH, declare)
+
+    async def _consume(self, queue: str, handler: Handler, prefetch: int, declare: Declare) -> None:
+        subscription = _Subscription(self, queue, handler, self._policy.of(queue))
+        consumer = Consumer(queue, subscription.deliver, prefetch=prefetch, declare=declare)
+        subscription.consumer = consumer
+        await self._in.open(consumer, SUBSCRIBE_TIMEOUT_S)
+        self._subscriptions.append(subscription)
+
+    async def close(self) -> None:
+        """See Bus. What is not handled in time is delivered again, to whoever subscribes next."""
+        await asyncio.gather(*(subscription.stop() for subscription in self._subscriptions))
+        self._closed = True
+        await self._in.close()
+        await self._out.close()
+
+
+class _Declared(User):
+    """Queues that are there, whoever may come to read them."""
+
+    def __init__(self, declare: Declare) -> None:
+        self._declare = declare
+
+    async def opened(self, connection: Connection) -> None:
+        """See User."""
+        channel = await connection.channel()
+        await self._declare(channel)
+
+
+class _Subscription:
+    """One consumer and its running handlers, as many as the prefetch lets the broker deliver."""
+
+    def __init__(self, bus: RabbitBus, queue: str, handler: Handler, policy: QueuePolicy) -> None:
+        self.consumer: Consumer | None = None
+        self._bus = bus
+        self._queue = queue
+        self._handler = handler
+        self._policy = policy
+        self._handling: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Start its handler."""
+        task = asyncio.create_task(self._handle(delivery))
+        self._handling.add(task)
+        task.add_done_callback(self._handling.discard)
+
+    async def stop(self) -> None:
+        """Get no more, let the running handlers finish, cut off those that do not in time."""
+        self._stopping.set()
+        if self.consumer is not None:
+            with suppress(Unavailable):  # not connected: nothing is delivered
+                await self.consumer.cancel()
+        if self._handling:
+            await asyncio.wait(set(self._handling), timeout=CLOSE_TIMEOUT_S)
+        late = list(self._handling)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        message = _message_of(delivery)
+        rest = partial(self._rest, delivery)
+        # A dead letter, which is not given up, goes round: it comes back with its deliveries counted anew.
+        end = self._policy.ceiling_s if self._queue == DEAD_QUEUE else None
+        failed: Failed | None = Failed("the consumer's process ended each time it was handed this message", end)
+        if message.attempt <= self._policy.attempts_max:
+            failed = await attempt_once(self._queue, message, self._handler, self._policy, rest)
+        if failed is not None:
+            await self._pass_on(delivery, message, failed)
+        delivery.ack()
+
+    async def _rest(self, delivery: Delivery, pause_s: float) -> None:
+        """A pause with the message in hand, given back where we stop or the broker has taken it back."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stopping.wait()
+        if self._stopping.is_set() or not delivery.channel.is_open:
+            raise asyncio.CancelledError
+
+    async def _pass_on(self, delivery: Delivery, message: Message, failed: Failed) -> None:
+        """Returns once the broker has the message in its next place."""
+        pauses = reconnect_pauses_s()
+        while True:
+            try:
+                if failed.pause_s is None:
+                    await self._bury(GivenUp(self._queue, message, failed.error))
+                else:
+                    headers = {**_placed(message), _ATTEMPT: min(message.attempt + 1, self._policy.attempts_max)}
+                    await self._bus.send(_delay(failed.pause_s), self._queue, message.body, headers, mandatory=True)
+            except KitError as unavailable:
+                _log.warning("event_retry_waits", queue=self._queue, error=str(unavailable))
+                await self._rest(delivery, next(pauses))
+            else:
+                return
+
+    async def _bury(self, given_up: GivenUp) -> None:
+        letter = given_up.letter()
+        await self._bus.send(DEAD_LETTERS, self._queue, letter.body, dict(letter.headers), mandatory=True)
+        if (notice := notice_of(given_up, self._bus.announce)) is not None:
+            await self._bus.publish(notice)
+        event_id = given_up.message.headers.get(EVENT_ID)
+        _log.error("event_given_up", queue=self._queue, event_id=event_id, error=given_up.error)
+
+
+def _placed(message: Message) -> dict[str, Any]:
+    """Headers of a message that comes to its queue another way than it was published."""
+    return {**message.headers, _EXCHANGE: message.exchange, _ROUTING_KEY: message.routing_key}
+
+
+def _message_of(delivery: Delivery) -> Message:
+    headers = delivery.properties.headers or {}
+    return Message(
+        exchange=headers.get(_EXCHANGE, delivery.exchange),
+        routing_key=headers.get(_ROUTING_KEY, delivery.routing_key),
+        body=delivery.body,
+        headers={key: str(value) for key, value in headers.items() if key not in _OURS and not key.startswith("x-")},
+        attempt=_number(headers.get(_ATTEMPT), 1) + _number(headers.get(_DELIVERIES), 0),
+    )
+
+
+def _number(value: object, default: int) -> int:
+    """A header may be anything that its publisher liked."""
+    return value if isinstance(value, int) and 0 <= value < 1_000_000 else default
+
+
+def _delay(pause_s: float) -> str:
+    return f"delay_{max(1, round(pause_s * 1_000))}"
+
+
+async def _declare_exchanges(channel: Channel) -> None:
+    for exchange in EXCHANGES:
+        await channel.declare_exchange(exchange, _KINDS[exchange])
+
+
+async def _declare_queue(
+    channel: Channel, queue: str, binding: tuple[str, str], pauses_s: Collection[float], messages_max: int
+) -> None:
+    """The queue, the way of its dead letters, and the delay queues its policy needs."""
+    await _declare_exchanges(channel)
+    await channel.declare_queue(queue, _bounds(messages_max))
+    await channel.bind(queue, *binding)
+    await _declare_dead_queue(channel, ())
+    await channel.bind(DEAD_QUEUE, DEAD_LETTERS, queue)
+    await _declare_delays(channel, pauses_s)
+
+
+async def _declare_dead_queue(channel: Channel, pauses_s: Collection[float]) -> None:
+    await _declare_exchanges(channel)
+    await channel.declare_queue(DEAD_QUEUE, _bounds(DEAD_MESSAGES_MAX))
+    await _declare_delays(channel, pauses_s)
+
+
+async def _declare_delays(channel: Channel, pauses_s: Collection[float]) -> None:
+    for pause_s in pauses_s:
+        delay = _delay(pause_s)
+        await channel.declare_exchange(delay, "fanout")
+        arguments = {
+            "x-overflow": "reject-publish",
+            "x-max-length": DELAYED_MESSAGES_MAX,  # not a bus's own bound: they share the queue
+            "x-message-ttl": int(delay.removeprefix("delay_")),
+            "x-dead-letter-exchange": "",  # the default exchange: by routing key to the queue of that name
+            "x-dead-letter-strategy": "at-least-once",
+        }
+        await channel.declare_queue(delay, arguments)
+        await channel.bind(delay, delay, "")
+
+
+def _bounds(messages_max: int) -> dict[str, Any]:
+    return {"x-overflow": "reject-publish", "x-max-length": messages_max}

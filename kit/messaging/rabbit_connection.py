@@ -1,0 +1,290 @@
+"""A RabbitMQ connection that comes back by itself, as asyncio over pika.
+
+`Rabbit` owns one connection. Whoever uses it registers a `User`: its `opened` is called with the live connection after
+every (re)connect, to declare what it needs and open its channels; `lost` when the connection is gone. Any error of a
+channel ends the whole connection, so there is one way of failing and one way of coming back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from pika import URLParameters
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel as PikaChannel
+from pika.exceptions import AMQPError
+
+from kit.errors import ConfigError, Unavailable
+from kit.observability.logs import get_logger
+from kit.retry import reconnect_pauses_s
+
+CONNECT_TIMEOUT_S: Final = 10.0  # TCP, TLS and AMQP handshake; a broker on the other side of the world needs one second
+RPC_TIMEOUT_S: Final = 10.0  # one declaration; a quorum queue is elected within one
+HEARTBEAT_S: Final = 30  # a silent peer is noticed within 60 s; a dead process at once, by its closed socket
+CLOSE_TIMEOUT_S: Final = 5.0  # for the broker's close-ok
+RECEIVE_BYTES: Final = 256 * 1024  # one recv; pika's own 4 kB make a 100 kB frame 25 system calls and as many copies
+
+_log = get_logger(__name__)
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs every failed attempt in ten lines; ours is one
+
+
+T = TypeVar("T")
+
+
+class User:
+    """What lives on a connection. Override what is needed."""
+
+    async def opened(self, connection: "Connection") -> None:
+        """Declare and open what is needed. Raising Unavailable means: not usable, reconnect."""
+
+    def lost(self, error: Unavailable) -> None:
+        """The connection is gone; nothing opened on it works any more."""
+
+    def unblocked(self) -> None:
+        """The broker had stopped taking messages and takes them again."""
+
+
+class Channel:
+    """One open channel."""
+
+    def __init__(self, raw: PikaChannel, lost: "asyncio.Future[Unavailable]") -> None:
+        self.raw = raw
+        self._lost = lost
+
+    @property
+    def is_open(self) -> bool:
+        """Can it still be written to?"""
+        return bool(self.raw.is_open) and not self._lost.done()
+
+    async def call(self, method: Callable[..., Any], **arguments: Any) -> Any:
+        """Call a pika channel method that answers by callback. Raises Unavailable, also on a refusal."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        try:
+            method(callback=partial(_resolve, done), **arguments)
+        except AMQPError as error:
+            raise Unavailable(f"RabbitMQ: {error!r}") from error
+        await asyncio.wait((done, self._lost), timeout=RPC_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if done.done():
+            return done.result()
+        if self._lost.done():
+            raise self._lost.result()
+        raise Unavailable(f"RabbitMQ did not answer {method.__name__} within {RPC_TIMEOUT_S} s")
+
+    async def declare_exchange(self, name: str, kind: str) -> None:
+        """A durable exchange."""
+        await self.call(self.raw.exchange_declare, exchange=name, exchange_type=kind, durable=True)
+
+    async def declare_queue(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """A durable quorum queue with further x-arguments. Raises Unavailable where it exists with others."""
+        await self.call(
+            self.raw.queue_declare, queue=name, durable=True, arguments={"x-queue-type": "quorum", **arguments}
+        )
+
+    async def bind(self, queue: str, exchange: str, routing_key: str) -> None:
+        """Bind a queue to an exchange."""
+        await self.call(self.raw.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key)
+
+
+class Connection:
+    """One life of a connection."""
+
+    def __init__(self, raw: AsyncioConnection, lost: "asyncio.Future[Unavailable]") -> None:
+        self.raw = raw
+        self.lost = lost
+        self._channels: list[PikaChannel] = []
+
+    async def channel(self) -> Channel:
+        """Open a channel. Its unexpected end takes the connection with it."""
+        opened: asyncio.Future[PikaChannel] = asyncio.get_running_loop().create_future()
+        raw = self.raw.channel(on_open_callback=partial(_resolve, opened))
+        raw.add_on_close_callback(self._channel_closed)
+        self._channels.append(raw)
+        await asyncio.wait((opened, self.lost), timeout=RPC_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if self.lost.done():
+            raise self.lost.result()
+        if not opened.done():
+            raise Unavailable(f"RabbitMQ opened no channel within {RPC_TIMEOUT_S} s")
+        return Channel(raw, self.lost)
+
+    def fail(self, error: Unavailable) -> None:
+        """This connection is no good: drop it and reconnect."""
+        _resolve(self.lost, error)
+
+    def _channel_closed(self, _channel: PikaChannel, reason: Exception) -> None:
+        self.fail(Unavailable(f"RabbitMQ closed a channel: {reason}"))
+
+    async def close(self) -> None:
+        """Close and wait, bounded."""
+        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.raw.is_closed:
+            return
+        self.raw.add_on_close_callback(lambda *_: _resolve(closed, None))
+        # pika cancels consumers before it closes a channel. A queue with a single active consumer would then go on to
+        # the next consumer before what this one leaves unanswered is back in its place: out of order.
+        for channel in self._channels:
+            channel._consumers.clear()
+        if self.raw.is_open:
+            self.raw.close()
+        await asyncio.wait((closed,), timeout=CLOSE_TIMEOUT_S)
+
+
+class Rabbit:
+    """A connection kept up: exponential backoff between attempts, without end, until closed."""
+
+    def __init__(self, url: str, *, name: str) -> None:
+        """`name` shows in the broker's list of connections. Raises ConfigError for a URL that is none."""
+        self._parameters = _parameters(url, name)
+        self.address = f"{self._parameters.host}:{self._parameters.port}"  # without the password: for logs
+        self.name = name
+        self.blocked = False  # the broker has a memory or disk alarm and reads nothing more that we publish
+        self._users: list[User] = []
+        self._ready = asyncio.Event()
+        self._error = "not connected yet"
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, user: User) -> None:
+        """Register before `start`. Users are opened in the order of registration."""
+        self._users.append(user)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.create_task(self._keep_up(), name=f"rabbit {self.name}")
+
+    @property
+    def ready(self) -> bool:
+        """Connected, and everything declared?"""
+        return self._ready.is_set()
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Until connected and everything is declared. Raises Unavailable with the last reason why not."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            raise Unavailable(f"RabbitMQ at {self.address} is not ready after {timeout_s} s: {self._error}") from None
+
+    async def close(self) -> None:
+        """Disconnect. What is unconfirmed fails."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+        if not self._task.cancelled() and (error := self._task.exception()):
+            raise error
+
+    async def open(self, user: User, timeout_s: float) -> None:
+        """Register while running, and return once the user is opened. Raises Unavailable: it is not registered."""
+        self._users.append(user)
+        try:
+            if self._connection is not None:
+                await user.opened(self._connection)
+            else:
+                await self.wait_ready(timeout_s)
+        except BaseException:
+            self._users.remove(user)
+            raise
+
+    async def _keep_up(self) -> None:
+        pauses = reconnect_pauses_s()
+        while True:
+            try:
+                connection = await self._connect()
+                try:
+                    for user in self._users:  # may grow meanwhile
+                        await user.opened(connection)
+                    pauses = reconnect_pauses_s()
+                    self._connection = connection
+                    self._ready.set()
+                    _log.info("rabbitmq_connected", connection=self.name, address=self.address)
+                    await asyncio.wait((connection.lost,))
+                    error = connection.lost.result()
+                finally:
+                    await self._drop(connection)
+            except Unavailable as unavailable:
+                error = unavailable
+            self._error = str(error)
+            _log.warning("rabbitmq_lost", connection=self.name, address=self.address, error=str(error))
+            await asyncio.sleep(next(pauses))
+
+    async def _drop(self, connection: Connection) -> None:
+        self._ready.clear()
+        self._connection = None
+        self.blocked = False
+        gone = connection.lost.result() if connection.lost.done() else Unavailable("the RabbitMQ connection is closed")
+        _resolve(connection.lost, gone)
+        for user in list(self._users):
+            user.lost(gone)
+        await connection.close()
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        lost: asyncio.Future[Unavailable] = loop.create_future()
+        opened: asyncio.Future[None] = loop.create_future()
+
+        def on_open(_: Any) -> None:
+            opened.set_result(None)
+
+        def on_closed(_: Any, reason: BaseException) -> None:
+            _resolve(lost, Unavailable(f"RabbitMQ at {self.address}: {_reason(reason)}"))
+
+        raw = AsyncioConnection(self._parameters, on_open, on_closed, on_closed, custom_ioloop=loop)
+        raw.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
+        raw.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
+        try:
+            await asyncio.wait((opened, lost), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if not raw.is_closed and not raw.is_closing:
+                raw.close()
+                await asyncio.wait((lost,), timeout=CLOSE_TIMEOUT_S)
+            raise
+        if lost.done():
+            raise lost.result()
+        _receive_more_at_once(raw)
+        return Connection(raw, lost)
+
+    def _set_blocked(self, blocked: bool) -> None:
+        self.blocked = blocked
+        if blocked:
+            _log.error("rabbitmq_blocked", reason="memory or disk alarm", connection=self.name)
+        else:
+            _log.info("rabbitmq_unblocked", connection=self.name)
+            for user in list(self._users):
+                user.unblocked()
+
+
+def _parameters(url: str, name: str) -> URLParameters:
+    if urlsplit(url).scheme not in ("amqp", "amqps"):
+        raise ConfigError("the RabbitMQ URL must begin with amqp:// or amqps://, as in amqp://user:password@host:5672/")
+    try:
+        parameters = URLParameters(url)
+    except ValueError as error:
+        raise ConfigError(f"the RabbitMQ URL is wrong: {error}") from None
+    parameters.client_properties = {"connection_name": name}
+    parameters.heartbeat = HEARTBEAT_S
+    parameters.socket_timeout = CONNECT_TIMEOUT_S
+    parameters.stack_timeout = CONNECT_TIMEOUT_S
+    parameters.connection_attempts = 1  # again is our business
+    return parameters
+
+
+def _reason(error: BaseException) -> str:
+    """pika nests the cause of a failed connect; the innermost says it."""
+    while inner := getattr(error, "exceptions", None) or ([error.exception] if hasattr(error, "exception") else None):
+        error = inner[-1]
+    return f"{type(error).__name__}: {error}" if str(error) else repr(error)
+
+
+def _receive_more_at_once(raw: AsyncioConnection) -> None:
+    """pika offers no setting for it; without the attribute nothing breaks, it is only slower."""
+    transport = getattr(raw, "_transport", None)
+    if transport is not None and hasattr(transport, "_MAX_RECV_BYTES"):
+        transport._MAX_RECV_BYTES = RECEIVE_BYTES
+
+
+def _resolve(future: "asyncio.Future[T]", result: T) -> None:
+    if not future.done():
+        future.set_result(result)

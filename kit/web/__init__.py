@@ -1,0 +1,1 @@
+"""HTTP: the app every process serves, problem documents, readiness, paging, idempotent requests."""

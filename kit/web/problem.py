@@ -1,0 +1,185 @@
+"""Errors over HTTP: RFC 9457 problem documents, for every error there is.
+
+`Problem` is what a route raises. Its `detail` says what is wrong and the mend, and never anything of our insides.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kit.errors import Overloaded, Unavailable
+from kit.observability.logs import correlation_id, get_logger
+from kit.validation import mend_of
+
+MEDIA_TYPE: Final = "application/problem+json"
+ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
+_RETRY_AFTER_S: Final = 1  # a broker or database that restarts is back within seconds
+
+_log = get_logger(__name__)
+
+
+class Problem(Exception):
+    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        title: str = "",
+        type_: str = "about:blank",
+        headers: Mapping[str, str] | None = None,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.title = title or title_of(status)
+        self.type = type_
+        self.headers = dict(headers or {})
+        self.extensions = dict(extensions or {})
+
+
+def title_of(status: int) -> str:
+    """The standard phrase of a status code."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def invalid(errors: Sequence[Mapping[str, str]], found: int) -> Problem:
+    """What is wrong with a request, of each thing `location` and `detail`: the first ones of so many found."""
+    detail = "{location}: {detail}".format_map(errors[0])
+    if found > 1:
+        detail += f" (and {found - 1} more, see errors)"
+    return Problem(422, detail, extensions={"errors": errors})
+
+
+def problem_response(problem: Problem) -> Response:
+    """The response of a problem, with the correlation id of the request."""
+    document = {
+        "type": problem.type,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "correlation_id": correlation_id.get(),
+        **problem.extensions,
+    }
+    return Response(msgspec.json.encode(document), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error of `app` a problem document, and describe them in its OpenAPI."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(Unavailable, _on_unavailable)
+    app.add_exception_handler(Overloaded, _on_overloaded)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101  # Starlette hands a handler only what it was registered for
+    return problem_response(error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # as above
+    details = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.method} is not allowed here; see the Allow header",
+    }
+    standard = error.detail == title_of(error.status_code)
+    detail = details.get(error.status_code, error.detail) if standard else error.detail
+    return problem_response(Problem(error.status_code, str(detail), headers=error.headers))
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # as above
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        reason = next(item for item in found if item["type"] == "json_invalid").get("ctx", {}).get("error", "")
+        return problem_response(Problem(400, f"the body is not JSON: {reason}" if reason else "the body is not JSON"))
+    body_field = getattr(request.scope.get("route"), "body_field", None)
+    body = body_field.field_info.annotation if body_field is not None else None
+    # Never the input itself: it may be large, or a secret.
+    errors = [
+        {"location": "/".join(str(part) for part in item["loc"]), "detail": mend_of(item, body)}
+        for item in found[:ERRORS_SHOWN_MAX]
+    ]
+    return problem_response(invalid(errors or [{"location": "request", "detail": "invalid"}], len(found)))
+
+
+async def _on_unavailable(_: Request, error: Exception) -> Response:
+    _log.warning("dependency_unavailable", error=str(error))
+    headers = {"Retry-After": str(_RETRY_AFTER_S)}
+    return problem_response(Problem(503, "a dependency does not answer; try again", headers=headers))
+
+
+async def _on_overloaded(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Overloaded)  # noqa: S101  # as above
+    return problem_response(Problem(503, str(error), headers={"Retry-After": str(error.retry_after_s)}))
+
+
+_PROBLEM_SCHEMA: Final = {
+    "title": "Problem",
+    "description": "RFC 9457 problem details",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "correlation_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "examples": ["about:blank"]},
+        "title": {"type": "string", "examples": ["Unprocessable Entity"]},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599, "examples": [422]},
+        "detail": {"type": "string", "description": "What is wrong with this request, and the mend"},
+        "correlation_id": {"type": "string", "description": "As in the X-Correlation-ID header and in our logs"},
+        "errors": {
+            "type": "array",
+            "description": "Each thing that is wrong, where there are several",
+            "items": {
+                "type": "object",
+                "required": ["location", "detail"],
+                "properties": {"location": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+    "additionalProperties": True,
+}
+_UNUSED_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The app's OpenAPI, made once: FastAPI's own with every error of every operation a Problem."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    schema = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+    )
+    components = schema.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in _UNUSED_SCHEMAS:
+        schemas.pop(name, None)
+    schemas["Problem"] = _PROBLEM_SCHEMA
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    components.setdefault("responses", {})["Problem"] = {"description": "A problem document", "content": content}
+    for path in schema.get("paths", {}).values():
+        for operation in path.values():
+            _describe_errors(operation["responses"])
+    app.openapi_schema = schema
+    return schema
+
+
+def _describe_errors(responses: dict[str, Any]) -> None:
+    for status, response in responses.items():
+        if status[0] in "45" and MEDIA_TYPE not in response.get("content", {}):
+            response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status in ("4XX", "5XX"):
+        responses.setdefault(status, {"$ref": "#/components/responses/Problem"})

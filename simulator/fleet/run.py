@@ -1,0 +1,76 @@
+"""A stream of readings to a transport: live at its own pace, or the past as fast as it goes."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import numpy as np
+
+from kit.clock import Clock
+from simulator.encode import Format, encode
+from simulator.fleet.readings import Burst, Readings, batches, no_readings
+from simulator.outbound import InFlight
+from simulator.transports import Sleep, Transport
+
+PACE_S: Final = 0.05  # a live stream leaves in parts this long: 20 requests a second are cheap, 50 ms old is live
+Progress = Callable[[int], None]  # readings acknowledged since the last call
+
+
+async def back_fill(
+    stream: Iterable[Burst], transport: Transport, form: Format, progress: Progress, *, batch: int, in_flight: int = 8
+) -> None:
+    """Send everything, as fast as it is acknowledged. Raises what the transport raises."""
+    await _send_all(batches(stream, batch), transport, form, progress, in_flight)
+
+
+async def live(
+    stream: Iterable[Burst],
+    transport: Transport,
+    form: Format,
+    progress: Progress,
+    clock: Clock,
+    *,
+    batch: int,
+    in_flight: int = 8,
+    sleep: Sleep = asyncio.sleep,
+) -> None:
+    """Send every burst when the clock reaches its moment; one that is late leaves at once, none is left out."""
+    sends = InFlight(in_flight, progress)
+    held: list[Readings] = []
+    first_ms, first_s = clock.now_ms(), clock.monotonic_s()  # pace by the clock that never jumps
+
+    async def flush() -> None:
+        for rows in _parts(held, batch):
+            await sends.put(transport.send(encode(rows, form), form, len(rows)), len(rows))
+        held.clear()
+
+    try:
+        for burst in stream:
+            held.append(burst.readings)
+            wait_s = (burst.at_ms - first_ms) / 1_000 - (clock.monotonic_s() - first_s)
+            if wait_s > 0:
+                await sleep(max(wait_s, PACE_S))
+                await flush()
+            elif sum(map(len, held)) >= batch:
+                await flush()
+        await flush()
+        await sends.drain()
+    finally:
+        await sends.settle()
+
+
+async def _send_all(
+    rows: Iterator[Readings], transport: Transport, form: Format, progress: Progress, in_flight: int
+) -> None:
+    sends = InFlight(in_flight, progress)
+    try:
+        for part in rows:
+            await sends.put(transport.send(encode(part, form), form, len(part)), len(part))
+        await sends.drain()
+    finally:
+        await sends.settle()
+
+
+def _parts(held: list[Readings], batch: int) -> Iterator[Readings]:
+    rows = np.concatenate(held) if held else no_readings()
+    return (rows[at : at + batch] for at in range(0, len(rows), batch))

@@ -1,0 +1,1 @@
+"""Load mode: as many readings as one core can write."""

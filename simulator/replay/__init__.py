@@ -1,0 +1,1 @@
+"""Files of readings, sent as if their devices did."""

@@ -1,0 +1,1 @@
+"""The pure step: frames and state in, effects and the next state out."""

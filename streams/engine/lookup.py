@@ -1,0 +1,72 @@
+"""What the step may ask of the store: readings and sessions too old for the state to remember.
+
+The step is pure but for this seam. The store answers for committed rows; the step itself knows its own batch.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.tariffs.version import TariffVersion
+
+
+class StoredIdentity(NamedTuple):
+    """Readings found in the store, columns of equal length."""
+
+    connector_key: NDArray[np.int32]
+    boot: NDArray[np.int64]  # NULL_I64 where the device gave none
+    seq: NDArray[np.int64]  # NULL_I64 where the device gave none
+    ts_ms: NDArray[np.int64]
+    payload_hash: NDArray[np.int32]
+
+
+class StoredSession(NamedTuple):
+    """A session found in the store: the fields of SESSION_COLUMNS that membership needs, as scalars."""
+
+    session_key: int
+    started_ms: int
+    last_ms: int
+    ended_ms: int  # NULL_I64 while open
+    end_reason: int
+    revision: int
+
+
+class Lookup(Protocol):
+    """Batched questions, one round trip each."""
+
+    def identities(
+        self,
+        connector_key: NDArray[np.int32],
+        boot: NDArray[np.int64],
+        seq: NDArray[np.int64],
+        ts_ms: NDArray[np.int64],
+    ) -> StoredIdentity:
+        """Stored readings that may be the same as those asked for.
+
+        Rows match on (connector_key, boot, seq) where both are given, and whose ts lies within
+        store.IDENTITY_TS_SLACK_MS of those asked for (a device that repeats itself repeats its ts); else on
+        (connector_key, ts), whatever their boot and seq. Order and repetition are free.
+        """
+
+    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
+        """The newest session of that device name at that connector, beside each question."""
+
+    def connector_keys(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
+        """The keys of (station_id, connector_id), made and committed at once where they are new."""
+
+    def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
+        """The key of the tariff version in force for each station at its moment; 0: none is."""
+
+    def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
+        """Those versions, in any order. All of them exist."""
+
+    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
+        """The tariff keys that stored sessions were opened with; 0: none. Sessions never stored are left out."""
+
+    def session_readings(self, session_key: list[int]) -> dict[str, NDArray[np.generic]]:
+        """All stored readings of those sessions, in no particular order.
+
+        Columns of READING_COLUMNS: session_key, ts_ms, boot, seq, energy_mwh, power_mw, current_ma, status,
+        session_event, flags.
+        """

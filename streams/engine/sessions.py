@@ -1,0 +1,355 @@
+"""Sessions of a step: who belongs where, what it comes to, and which rows of telemetry.session change.
+
+The energy of a session is a function of the set of its readings. Those that come in order are accounted for as they
+come; as soon as one does not, the session is rated again from all its stored readings, and counts on from there.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from schemas.quality import Quality
+from schemas.reading import SessionEvent, Status
+from streams.effects import SESSION_COLUMNS, Columns, CostNews, StepParams, Used
+from streams.engine.batch import Names
+from streams.engine.lookup import Lookup
+from streams.engine.recompute import Recomputation, know_tariffs, pin_tariffs, rate_again
+from streams.engine.rows import Rows
+from streams.kernels import sessions
+from streams.kernels.energy import Samples, SessionEnergy
+from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, distinct, runs_of, shifted
+from streams.kernels.sessions import EndReason, Membership, Past, Signals
+from streams.kernels.tariff_table import NONE
+from streams.state.partition import PartitionState
+from streams.state.session_charges import (
+    Readings,
+    SessionCharges,
+    SessionTotals,
+    advance,
+    cost_columns,
+    gathered,
+    settled,
+    used_by,
+)
+
+OPENING: Final = (Status.CHARGING, Status.SUSPENDED_EV, Status.SUSPENDED_EVSE)
+OCCUPYING: Final = (*OPENING, Status.PREPARING, Status.FINISHING)
+FREEING: Final = (Status.AVAILABLE, Status.RESERVED, Status.UNAVAILABLE)
+
+# Rows of running sessions are written at ~20 us each, beside those that open or close: so many in a step that all are
+# written anew within RUNNING_AGE_MS, but at most 5 ms of them, and at least what nobody notices. The others wait for a
+# later step; the live view is always current, and what a crash needs is in the state.
+RUNNING_AGE_MS: Final = 5_000
+RUNNING_ROWS_MAX: Final = 250
+RUNNING_ROWS_MIN: Final = 25
+# Between two words on a running session's cost in events: 10,000 sessions are 1,000 of 350 B a second. The live view
+# has every change.
+COST_NEWS_MS: Final = 10_000
+RECALL_BEFORE_MS: Final = 86_400_000  # a name is the stored session's if the reading is at most a day older than it
+
+
+@dataclass(slots=True)
+class SessionEffects:
+    """Rows of telemetry.session to write, and what to publish."""
+
+    columns: Columns
+    names: list[str | None]
+    started: I64
+    completed: I64
+    slots: I64  # whose sessions changed
+    used: dict[int, list[Used]]  # by session_key, of completed sessions with a tariff
+    costs: list[CostNews]
+
+
+def rate_sessions(
+    state: PartitionState, rows: Rows, names: Names, now_ms: int, lookup: Lookup, params: StepParams
+) -> SessionEffects:
+    """Assign the rows to sessions (sets their session_key and flags), account for them, close what has timed out."""
+    know_tariffs(state, lookup)
+    runs = rows.runs
+    silence = (
+        rows.received_ms - shifted(rows.received_ms, runs, state.arrival_ms[runs.key]) >= params.session_timeout_ms
+    )
+    signals = _signals(rows, silence)
+    recalled = _recall(state, rows, signals, names, lookup, params)
+    open_before = state.open_key[: state.slots].copy()
+    members = sessions.assign(state, signals, runs, recalled, state.new_session_key)
+    _mark(rows, members, params.power_max_mw)
+    _note_arrivals(state, rows, runs)
+
+    pinned = pin_tariffs(state, members, lookup)
+    figures, dirty = _advance(state, rows, members, open_before, pinned, params.power_max_mw)
+    _name_open(state, rows, members, names)
+    clock_ms = int(rows.received_ms.max()) if len(rows) else now_ms
+    dirty |= _time_out(state, members, figures, clock_ms - params.session_timeout_ms)
+    dirty |= {key for key, past in members.closed.items() if past.last_ms > past.end_ms} | set(members.reopened)
+    rate_again(state, rows, members, figures, Recomputation(dirty, pinned), lookup, params.power_max_mw)
+    return _effects(state, rows, members, figures, names, _running_rows(state, clock_ms))
+
+
+def _signals(rows: Rows, silence: Bools) -> Signals:
+    def among(statuses: tuple[Status, ...]) -> Bools:
+        table = np.zeros(len(Status), np.bool_)
+        table[list(statuses)] = True
+        found: Bools = table[rows.status]
+        return found
+
+    return Signals(
+        slot=rows.slot,
+        ts_ms=rows.ts_ms,
+        name=rows.name,
+        started=rows.session_event == SessionEvent.STARTED,
+        ended=rows.session_event == SessionEvent.ENDED,
+        opening=among(OPENING),
+        occupying=among(OCCUPYING),
+        freeing=among(FREEING),
+        drawing=rows.power_mw > 0,
+        silence=silence,
+    )
+
+
+def _recall(
+    state: PartitionState, rows: Rows, signals: Signals, names: Names, lookup: Lookup, params: StepParams
+) -> dict[tuple[int, int], Past]:
+    """Sessions of the store for the names that the state does not remember, by (slot, name)."""
+    asked: dict[tuple[int, int], int] = {}
+    for row in sessions.unfamiliar(state, signals).tolist():
+        asked.setdefault((int(rows.slot[row]), int(rows.name[row])), row)
+    if not asked:
+        return {}
+    connector_keys = [int(state.connector_key[slot]) for slot, _ in asked]
+    session_ids = [names[int(rows.name_code[row])] for row in asked.values()]
+    recalled = {}
+    for ((slot, name), row), found in zip(asked.items(), lookup.sessions(connector_keys, session_ids), strict=True):
+        if found is None:
+            continue
+        ts_ms = int(rows.ts_ms[row])
+        if found.started_ms - RECALL_BEFORE_MS <= ts_ms <= found.last_ms + params.session_timeout_ms:
+            explicit = found.end_reason in (EndReason.ENDED, EndReason.FREED)
+            end_ms = found.ended_ms if explicit else FAR
+            reason = found.end_reason or EndReason.SUPERSEDED
+            recalled[slot, name] = Past(
+                slot, found.session_key, name, found.started_ms, found.last_ms, end_ms, reason, found.revision
+            )
+    return recalled
+
+
+def _mark(rows: Rows, members: Membership, power_max_mw: int) -> None:
+    rows.session_key[:] = members.key
+    rows.flags |= members.outside * np.int64(Quality.OUTSIDE_SESSION)
+    rows.flags |= (rows.power_mw > power_max_mw) * np.int64(Quality.IMPLAUSIBLE_POWER)
+    estimated = (members.key != NULL) & (rows.energy_mwh == NULL) & (rows.power_mw != NULL)
+    rows.flags |= estimated * np.int64(Quality.ESTIMATED)
+
+
+def _note_arrivals(state: PartitionState, rows: Rows, runs: Runs) -> None:
+    if len(runs.start):
+        newest = np.maximum.reduceat(rows.received_ms, runs.start)
+        state.arrival_ms[runs.key] = np.maximum(state.arrival_ms[runs.key], newest)
+
+
+def _advance(
+    state: PartitionState,
+    rows: Rows,
+    members: Membership,
+    open_before: I64,
+    pinned: dict[int, int],
+    power_max_mw: int,
+) -> tuple[dict[int, SessionTotals], set[int]]:
+    """Account for rows that joined an open session. Returns figures of sessions closed since, and keys to rate again.
+
+    A session is a lane. It goes on from the state if it was open before this step, and back into the state if it still
+    is; one that closed on the way leaves its figures.
+    """
+    closing = [past for key, past in members.closed.items() if open_before[past.slot] == key]
+    figures = _left_behind(state, closing)
+    dirty = {past.key for past in closing if state.dirty[past.slot]}
+    taken = np.flatnonzero((members.key != NULL) & ~members.late)
+    resumed = np.isin(taken, members.resumed)
+    runs = _lane_runs(members.key[taken], resumed)
+    key, slot = members.key[taken[runs.start]], rows.slot[taken[runs.start]]
+    before = open_before[slot]
+    continuing = (key == before) & ~resumed[runs.start]
+    readings = _readings(rows, taken)
+    accounts = _accounts(state, slot, key, continuing, _earliest(readings.samples.ts_ms, runs), pinned)
+    flagged = np.where(continuing, state.open_flagged[slot], np.int64(0))
+
+    rows.flags[taken] |= advance(state.tariffs, accounts, readings, runs, power_max_mw)
+    flagged += np.bincount(runs.of_row[rows.flagged()[taken]], minlength=len(slot))
+
+    still = state.open_key[slot] == key
+    state.put_accounts(slot[still], accounts, np.flatnonzero(still))
+    state.open_flagged[slot[still]] = flagged[still]
+    state.told_micros[slot[still & ~continuing]] = state.told_ms[slot[still & ~continuing]] = 0
+    for lane in np.flatnonzero(~still).tolist():
+        past = members.closed[int(key[lane])]
+        figures[past.key] = SessionTotals(past.start_ms, past.last_ms, int(flagged[lane]), accounts, lane)
+    dirty |= set(key[accounts.lanes.dirty != 0].tolist()) | set(members.key[members.late].tolist())
+    return figures, dirty
+
+
+def _left_behind(state: PartitionState, closing: list[Past]) -> dict[int, SessionTotals]:
+    """Figures of sessions as the state has them; to be called before their slots are used again."""
+    slots = np.array([past.slot for past in closing], np.int64)
+    accounts = state.accounts(slots)
+    flagged = state.open_flagged[slots].tolist()
+    return {
+        past.key: SessionTotals(past.start_ms, past.last_ms, flagged[row], accounts, row)
+        for row, past in enumerate(closing)
+    }
+
+
+def _readings(rows: Rows, taken: I64) -> Readings:
+    samples = Samples(rows.ts_ms[taken], rows.seq[taken], rows.energy_mwh[taken], rows.power_mw[taken])
+    return Readings(samples, rows.current_ma[taken], rows.status[taken])
+
+
+def _earliest(ts_ms: I64, runs: Runs) -> I64:
+    return np.minimum.reduceat(ts_ms, runs.start) if len(runs.start) else runs.start
+
+
+def _accounts(
+    state: PartitionState, slot: I64, key: I64, continuing: Bools, start_ms: I64, pinned: dict[int, int]
+) -> SessionCharges:
+    """Of each lane: as the state has it where it goes on, else new."""
+    if continuing.all():
+        return state.accounts(slot)
+    tariff_key = np.array([pinned.get(k, 0) for k in key.tolist()], np.int64)
+    accounts = SessionCharges.fresh(state.tariffs, tariff_key, start_ms)
+    accounts.put(np.flatnonzero(continuing), state.accounts(slot[continuing]))
+    return accounts
+
+
+def _lane_runs(key: I64, resumed: Bools) -> Runs:
+    """The runs of equal keys, a new one also where a session resumes after its time-out; `key` of a run: its number."""
+    first = resumed | (key != shifted(key, runs_of(np.zeros(len(key), np.int64)), np.zeros(min(len(key), 1), np.int64)))
+    return runs_of(np.cumsum(first) - 1)
+
+
+def _name_open(state: PartitionState, rows: Rows, members: Membership, names: Names) -> None:
+    """Keep the device's name of each open session beside the state's fingerprint of it."""
+    for slot in [*members.opened.values(), *(past.slot for past in members.closed.values())]:
+        state.session_name[slot] = None
+    for key, row in members.named:
+        slot = int(rows.slot[row])
+        if state.open_key[slot] == key:
+            state.session_name[slot] = names[int(rows.name_code[row])]
+
+
+def _time_out(
+    state: PartitionState, members: Membership, figures: dict[int, SessionTotals], deadline_ms: int
+) -> set[int]:
+    """Close the sessions of which nothing came since the deadline (by arrival). Returns those to be rated again."""
+    slots = np.flatnonzero((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
+    keys = state.open_key[slots].tolist()
+    sessions.time_out(state, slots, members)
+    figures |= _left_behind(state, [members.closed[key] for key in keys])
+    for slot in slots.tolist():
+        state.session_name[slot] = None
+    return {key for key, slot in zip(keys, slots.tolist(), strict=True) if state.dirty[slot]}
+
+
+def _running_rows(state: PartitionState, clock_ms: int) -> int:
+    """How many rows of running sessions this step writes at most."""
+    since_ms, state.rows_written_ms = clock_ms - state.rows_written_ms, clock_ms
+    due = int(np.count_nonzero(state.open_key[: state.slots])) * since_ms // RUNNING_AGE_MS
+    return min(max(due, RUNNING_ROWS_MIN), RUNNING_ROWS_MAX)
+
+
+def _effects(
+    state: PartitionState, rows: Rows, members: Membership, figures: dict[int, SessionTotals], names: Names, most: int
+) -> SessionEffects:
+    """The rows to write: all that opened, closed or changed after it, and `most` running ones."""
+    running = distinct(rows.slot[(members.key != NULL) & ~members.late], state.slots)
+    queue = np.concatenate([state.stale, running[~np.isin(running, state.stale)]])
+    queue = queue[state.open_key[queue] != 0]
+    pressing = np.isin(queue, [*members.opened.values(), *members.reopened.values()])
+    waiting = queue[~pressing]
+    state.stale = waiting[most:]
+    written = np.concatenate([queue[pressing], waiting[:most]])
+
+    open_rows = state.accounts(written)
+    columns = _open_columns(state, written, open_rows)
+    costs = _moved(state, written, columns)
+    used: dict[int, list[Used]] = {}
+    if members.closed:
+        closed = _closed_columns(state, list(members.closed.values()), figures, used)
+        columns = {name: np.concatenate([columns[name], closed[name]]) for name in SESSION_COLUMNS}
+    named = {key: names[int(rows.name_code[row])] for key, row in members.named}
+    return SessionEffects(
+        columns={name: columns[name].astype(dtype, copy=False) for name, dtype in SESSION_COLUMNS.items()},
+        names=[*(state.session_name[slot] for slot in written.tolist()), *(named.get(key) for key in members.closed)],
+        started=np.array(sorted(members.opened), np.int64),
+        completed=np.array(list(members.closed), np.int64),
+        slots=np.array([past.slot for past in members.closed.values()], np.int64),
+        used=used,
+        costs=costs,
+    )
+
+
+def _open_columns(state: PartitionState, slots: I64, accounts: SessionCharges) -> Columns:
+    return {
+        "session_key": state.open_key[slots],
+        "connector_key": state.connector_key[slots],
+        "started_ms": state.open_start_ms[slots],
+        "last_ms": state.open_last_ms[slots],
+        "ended_ms": np.full(len(slots), NULL, np.int64),
+        "end_reason": np.zeros(len(slots), np.int64),
+        **_energy_columns(accounts.lanes),
+        "flagged": state.open_flagged[slots],
+        "revision": state.open_revision[slots],
+        **cost_columns(accounts, *settled(state.tariffs, accounts)),
+    }
+
+
+def _closed_columns(
+    state: PartitionState, pasts: list[Past], figures: dict[int, SessionTotals], used: dict[int, list[Used]]
+) -> Columns:
+    """Of sessions that are not open any more; `used` gets what those with a tariff have used."""
+    found = [figures[past.key] for past in pasts]
+    accounts = gathered([(one.accounts, one.row) for one in found])
+    meters, costs = settled(state.tariffs, accounts)
+    for row in np.flatnonzero(meters.tariff != NONE).tolist():
+        used[pasts[row].key] = used_by(state.tariffs, meters, row)
+    last_ms = np.array([one.last_ms for one in found], np.int64)
+    end_ms = np.array([past.end_ms for past in pasts], np.int64)
+    return {
+        "session_key": np.array([past.key for past in pasts], np.int64),
+        "connector_key": state.connector_key[[past.slot for past in pasts]],
+        "started_ms": np.array([one.start_ms for one in found], np.int64),
+        "last_ms": last_ms,
+        "ended_ms": np.where(end_ms == FAR, last_ms, end_ms),
+        "end_reason": np.array([past.reason for past in pasts], np.int64),
+        **_energy_columns(accounts.lanes),
+        "flagged": np.array([one.flagged for one in found], np.int64),
+        "revision": np.array([past.revision for past in pasts], np.int64),
+        **cost_columns(accounts, meters, costs),
+    }
+
+
+def _energy_columns(lanes: SessionEnergy) -> dict[str, I64]:
+    return {
+        "energy_uj": lanes.energy_uj(),
+        "integrated_uj": lanes.integrated_uj(),
+        "register_first_mwh": lanes.register_first_mwh,
+        "register_last_mwh": lanes.register_last_mwh,
+        "readings": lanes.readings,
+    }
+
+
+def _moved(state: PartitionState, slots: I64, columns: Columns) -> list[CostNews]:
+    """News of the sessions whose cost is another than was told last, and some time ago."""
+    cost = columns["cost_incl_micros"].astype(np.int64)
+    moved = (cost != NULL) & (cost != state.told_micros[slots])
+    rows = np.flatnonzero(moved & (state.arrival_ms[slots] >= state.told_ms[slots] + COST_NEWS_MS))
+    state.told_micros[slots[rows]], state.told_ms[slots[rows]] = cost[rows], state.arrival_ms[slots[rows]]
+    asked = ("session_key", "last_ms", "energy_uj", "tariff_key", "cost_excl_micros", "cost_incl_micros")
+    values = zip(slots[rows].tolist(), *(columns[name][rows].tolist() for name in asked), strict=True)
+    return [
+        CostNews(
+            session_key, *state.directory.connector(slot), state.session_name[slot], as_of_ms, energy_uj, tariff_key,
+            excl_micros, incl_micros,
+        )
+        for slot, session_key, as_of_ms, energy_uj, tariff_key, excl_micros, incl_micros in values
+    ]  # fmt: skip

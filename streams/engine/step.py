@@ -1,0 +1,216 @@
+"""One step of a partition: frames in, effects out, the state moved on. Pure but for the questions to `Lookup`.
+
+Splitting the frames over several steps anywhere gives the same readings, windows, sessions and state, once a step
+without frames has written what was held; only how often a changed row is published (its revision) depends on the flush.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.frame import FrameKind
+from schemas.quality import Quality
+from streams.effects import WINDOW_COLUMNS, Columns, Effects, Refused, SourceProgress, StepParams
+from streams.engine.batch import Frame, Names, batch_of, is_readings
+from streams.engine.lookup import Lookup
+from streams.engine.rows import Rows, arrange
+from streams.engine.sessions import rate_sessions
+from streams.kernels import dedupe, watermark, windows
+from streams.kernels.dedupe import Verdict
+from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, united
+from streams.kernels.windows import Measured
+from streams.state.columns import LIVE_QUANTITIES
+from streams.state.partition import PartitionState
+
+# Windows told of in one step, each ~40 us with its event: at the end of a minute all connectors' are due at once, which
+# would be a pause of a second for 20,000. The others follow in the next steps, an eighth at a time where they are many.
+_EMITTED_MIN: Final = 400
+_EMITTED_SHARE: Final = 8
+# What readings add to windows is held so long at most, and of so many (3 MB); not at all where nothing else arrives.
+HELD_MS_MAX: Final = 2_000
+HELD_ROWS_MAX: Final = 65_536
+CONFLICT_DETAIL = "same identity as a stored reading, other values: the first one stands"
+
+_NO_I64: Final = np.empty(0, np.int64)
+_NO_ROWS: Final = Measured(
+    _NO_I64, _NO_I64, _NO_I64.astype(np.bool_), _NO_I64, dict.fromkeys(windows.QUANTITIES, _NO_I64)
+)
+_NOTHING_ADDED: Final = windows.aggregate(_NO_ROWS)
+
+
+def step(state: PartitionState, frames: Sequence[Frame], now_ms: int, lookup: Lookup, params: StepParams) -> Effects:
+    """Account for these frames, in this order; with no frames, only for the time that has passed."""
+    arrived = [frame for frame in frames if _arrived(state, frame)]
+    refused = _refused_at_the_door(arrived)
+    quarantined = sum(header.items for header, _ in arrived if header.kind == FrameKind.REFUSED)
+    batch = batch_of(state, [frame for frame in arrived if is_readings(frame)], lookup)
+    rows = arrange(batch, params.skew_tolerance_ms)
+
+    verdict, entries = _judge(state, rows, lookup)
+    conflicts = rows.where(verdict == Verdict.CONFLICT)
+    _refuse_conflicts(state, conflicts, batch.names, refused)
+    accepted = rows.where(verdict == Verdict.FRESH)
+    _flag_late(state, accepted, params.lateness_ms)
+    sessions = rate_sessions(state, accepted, batch.names, now_ms, lookup, params)
+    added, emit = _windows(state, accepted, now_ms, params, idle=not frames)
+    _remember_live(state, accepted)
+
+    touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
+    state.touch(rows.slot, entries)
+    state.touch(sessions.slots, entries[:0])
+    return Effects(
+        readings=accepted.for_store(state),
+        windows=_for_store(state, added),
+        sessions=sessions.columns,
+        session_ids=sessions.names,
+        started=sessions.started,
+        completed=sessions.completed,
+        emit=emit,
+        refused=refused,
+        sources=_progress(state, arrived),
+        stored=len(accepted),
+        duplicate=len(rows) - len(accepted) - len(conflicts),
+        quarantined=quarantined + len(conflicts),
+        touched=touched,
+        consumption=sessions.used,
+        costs=sessions.costs,
+        tariffs=state.tariffs.versions(set(sessions.columns["tariff_key"].tolist())),
+    )
+
+
+def _arrived(state: PartitionState, frame: Frame) -> bool:
+    header = frame[0]
+    return state.source(header.source).take(header.number, header.items, header.items_total)
+
+
+def _progress(state: PartitionState, frames: Sequence[Frame]) -> list[SourceProgress]:
+    names = dict.fromkeys(header.source for header, _ in frames)
+    return [SourceProgress(name, (s := state.sources[name]).items_total, s.items_received) for name in names]
+
+
+def _refused_at_the_door(frames: Sequence[Frame]) -> Refused:
+    refused = Refused()
+    for header, batch in frames:
+        if header.kind == FrameKind.REFUSED:
+            for name in ("station_id", "reason", "detail", "raw"):
+                getattr(refused, name).extend(batch.column(name).to_pylist())
+            refused.connector_id.extend([None] * batch.num_rows)
+            refused.received_ms.extend([header.received_ms] * batch.num_rows)
+    return refused
+
+
+def _judge(state: PartitionState, rows: Rows, lookup: Lookup) -> tuple[NDArray[np.int8], I64]:
+    """Verdict of every row (never UNKNOWN), and the dedupe window's entries that changed."""
+    identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint)
+    verdict, entries = dedupe.judge(state, identities, rows.runs)
+    unknown = verdict == Verdict.UNKNOWN
+    if not unknown.any():
+        return verdict, entries
+    known = dedupe.Known()
+    odd = rows.where(unknown)
+    asked = state.connector_key[odd.slot], odd.boot, odd.seq, odd.ts_ms
+    stored = lookup.identities(*asked)
+    fingerprints = stored.payload_hash.astype(np.int64) & 0xFFFF_FFFF
+    known.add(stored.connector_key, stored.boot, stored.seq, stored.ts_ms, fingerprints)
+    fresh = rows.where((verdict == Verdict.FRESH) & np.isin(rows.slot, odd.slot))
+    known.add(state.connector_key[fresh.slot], fresh.boot, fresh.seq, fresh.ts_ms, fresh.fingerprint)
+    verdict[unknown] = known.judge(*asked, odd.fingerprint)
+    return verdict, entries
+
+
+def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: Names, refused: Refused) -> None:
+    for row in range(len(conflicts)):
+        reading = conflicts.wire(state, row, names)
+        refused.station_id.append(str(reading["station_id"]))
+        refused.connector_id.append(state.directory.connector(int(conflicts.slot[row]))[1])
+        refused.reason.append("conflict")
+        refused.detail.append(CONFLICT_DETAIL)
+        refused.raw.append(msgspec.json.encode(reading))
+        refused.received_ms.append(int(conflicts.received_ms[row]))
+
+
+def _flag_late(state: PartitionState, rows: Rows, lateness_ms: int) -> None:
+    station, newest = state.directory.station[rows.runs.key], state.station_newest_ms
+    late = watermark.late_rows(newest, station, rows.runs, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
+    rows.flags |= late * np.int64(Quality.LATE)
+
+
+def _windows(
+    state: PartitionState, rows: Rows, now_ms: int, params: StepParams, *, idle: bool
+) -> tuple[dict[str, I64], Columns]:
+    """What this step adds to rows of windows, of these readings and those held before; and which windows to tell of."""
+    due = _due(state, now_ms, params)
+    # By the frames' time, which may go back behind the clock's, where a step without frames was.
+    early = 0 <= now_ms - state.windows_merged_ms < HELD_MS_MAX
+    if early and not idle and not due.any() and state.held.rows + len(rows) < HELD_ROWS_MAX:
+        state.held.add(_measured(rows))
+        return _NOTHING_ADDED, _told(state, due)
+    state.windows_merged_ms = now_ms
+    added = windows.aggregate(state.held.take(_measured(rows)))
+    if len(added["slot"]):
+        state.pending = united(state.pending, (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS))
+        due = _due(state, now_ms, params)
+    return added, _told(state, due)
+
+
+def _measured(rows: Rows) -> Measured:
+    quantities = {name: getattr(rows, name) for name in windows.QUANTITIES}
+    return Measured(rows.slot, rows.ts_ms, rows.flagged(), rows.usable_register_mwh(), quantities)
+
+
+def _for_store(state: PartitionState, added: dict[str, I64]) -> Columns:
+    columns = added | {"connector_key": state.connector_key[added["slot"]]}
+    return {name: columns[name].astype(dtype, copy=False) for name, dtype in WINDOW_COLUMNS.items()}
+
+
+def _due(state: PartitionState, now_ms: int, params: StepParams) -> Bools:
+    """(pending,) windows whose station's watermark has passed their end, or whose time has come by the wall clock."""
+    slot, end_ms = state.pending >> 32, ((state.pending & 0xFFFF_FFFF) + 1) * windows.WINDOW_MS
+    newest_ms = state.station_newest_ms[state.directory.station[slot]]
+    due = (newest_ms != NULL) & (end_ms <= np.maximum(newest_ms, 0) - params.lateness_ms)
+    passed: Bools = due | (end_ms + params.wall_cap_ms <= now_ms)
+    return passed
+
+
+def _told(state: PartitionState, due: Bools) -> Columns:
+    """The due windows, as many as a step tells; they are not pending any more."""
+    first = np.flatnonzero(due)
+    first = first[: max(_EMITTED_MIN, len(first) // _EMITTED_SHARE)]
+    told = state.pending[first]
+    if len(first):
+        state.pending = np.delete(state.pending, first)
+    bucket_ms = (told & 0xFFFF_FFFF) * windows.WINDOW_MS
+    return {"connector_key": state.connector_key[told >> 32], "bucket_ms": bucket_ms}
+
+
+def _remember_live(state: PartitionState, rows: Rows) -> None:
+    """Keep the newest known value of everything a connector says, by event time."""
+    runs, slot = rows.runs, rows.runs.key
+    if not len(rows):
+        return
+    in_order = rows.ts_ms >= running_max(rows.ts_ms, runs, state.live_ts_ms[slot])
+    newest = _newest(in_order, runs)
+    moved = newest >= 0
+    state.live_ts_ms[slot[moved]] = rows.ts_ms[newest[moved]]
+    state.live_flags[slot[moved]] = rows.flags[newest[moved]]
+    for name in LIVE_QUANTITIES:
+        values = getattr(rows, name)
+        _keep(getattr(state, f"live_{name}"), slot, _newest(in_order & (values != NULL), runs), values)
+    _keep(state.live_status, slot, _newest(in_order & (rows.status != 0), runs), rows.status)
+
+
+def _newest(candidate: NDArray[np.bool_], runs: Runs) -> I64:
+    """The last candidate row of each run; -1: none."""
+    last = runs.start + runs.length - 1
+    if candidate[last].all():
+        return last
+    found: I64 = np.maximum.reduceat(np.where(candidate, np.arange(len(candidate)), -1), runs.start)
+    return found
+
+
+def _keep(column: NDArray[np.integer[Any]], slot: I64, newest: I64, values: I64) -> None:
+    found = newest >= 0
+    column[slot[found]] = values[newest[found]]

@@ -1,0 +1,1 @@
+"""What a partition remembers between flushes, and its encoding."""

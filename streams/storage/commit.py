@@ -1,0 +1,264 @@
+"""The commit: everything one flush changes, in one transaction that only the partition's present owner can make.
+
+Exactly-once rests on its first statement. It moves `next` and `commits` on, and finds no row unless the store stands
+where this worker believes it does: a zombie's commit ends there with nothing changed, and a commit that is tried again
+because its answer was lost is known again by `commits`, which only the owner of the epoch can have raised.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from streams.effects import Columns, Effects, Refused
+from streams.errors import Fenced
+from streams.session_ids import session_octets
+from streams.storage import events
+from streams.storage.binary_copy import encode, encode_arrays
+from streams.storage.connections import Connection
+from streams.storage.events import FlushContext, OutboxRow, SessionRow, WindowRow
+from streams.storage.store import Store
+from streams.storage.tables import READING, SESSION, WINDOW, Table, merge_sessions, merge_windows
+
+_FENCE: Final = """
+UPDATE telemetry.stream_offset SET next = %s, commits = %s
+WHERE partition = %s AND epoch = %s AND next = %s AND commits = %s - 1
+"""
+_WHERE_IT_STANDS: Final = "SELECT epoch, next, commits FROM telemetry.stream_offset WHERE partition = %s"
+_MERGE_WINDOWS: Final = merge_windows()
+_MERGE_SESSIONS: Final = merge_sessions()
+_LEDGER: Final = """
+UPDATE telemetry.ledger SET stored = stored + %s, duplicate = duplicate + %s, quarantined = quarantined + %s,
+    in_windows = in_windows + %s, updated_at = now() WHERE partition = %s
+"""
+_SOURCES: Final = """
+INSERT INTO telemetry.ledger_source (partition, source, items_total, items_received)
+SELECT %s, * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])
+ON CONFLICT (partition, source) DO UPDATE SET
+    items_total = excluded.items_total, items_received = excluded.items_received
+"""
+_QUARANTINE: Final = """
+INSERT INTO telemetry.quarantine (partition, received_at, station_id, connector_id, reason, detail, raw)
+SELECT %s, 'epoch'::timestamptz + received_ms * interval '1 millisecond', station_id, connector_id, reason, detail, raw
+FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::text[], %s::text[], %b::bytea[])
+    AS refused (received_ms, station_id, connector_id, reason, detail, raw)
+"""
+_NEW_BASE: Final = "DELETE FROM telemetry.partition_state WHERE partition = %s"
+_COPY_BODY: Final = "COPY telemetry.partition_state (partition, patch, base, body) FROM STDIN (FORMAT binary)"
+_BODY: Final = "INSERT INTO telemetry.partition_state (partition, patch, base, body) VALUES (%s, %s, %s, %b)"
+_OUTBOX: Final = """
+INSERT INTO telemetry.outbox (event_id, exchange, routing_key, body)
+SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %b::bytea[])
+"""
+
+_TOLD_SESSIONS: Final = """
+SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id,
+    (extract(epoch FROM s.started_at) * 1000)::bigint, (extract(epoch FROM s.ended_at) * 1000)::bigint,
+    s.end_reason, s.energy_uj, s.integrated_uj, s.readings, s.flagged, s.revision,
+    s.tariff_key, s.cost_excl_micros, s.cost_incl_micros
+FROM unnest(%s::bigint[]) WITH ORDINALITY AS asked (session_key, place)
+JOIN telemetry.session AS s USING (session_key) JOIN telemetry.connector AS c USING (connector_key) ORDER BY asked.place
+"""
+_TOLD_WINDOWS: Final = f"""
+SELECT c.station_id, c.connector_id, asked.bucket_ms, {", ".join(f"w.{name}" for name in WindowRow._fields[3:])}
+FROM unnest(%s::int[], %s::bigint[]) WITH ORDINALITY AS asked (connector_key, bucket_ms, place)
+JOIN telemetry.window_1m AS w ON w.connector_key = asked.connector_key
+    AND w.bucket = 'epoch'::timestamptz + asked.bucket_ms * interval '1 millisecond'
+JOIN telemetry.connector AS c ON c.connector_key = asked.connector_key ORDER BY asked.place
+"""  # noqa: S608  # the names are a class's
+
+_NO_ID: Final = bytes(16)
+# A connection keeps a buffer of the largest message it ever sent, so none is large: merged rows go 0.6 MB a statement,
+# and a body beyond that is copied, piece by piece.
+_MERGED_ROWS_MAX: Final = 2_048
+_BODY_SENT_MAX: Final = 512 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """One step's work, ready to be committed; the same object for every try."""
+
+    partition: int
+    epoch: int
+    commit: int  # one more than the last
+    start: int  # the first offset it contains
+    end: int  # the first that it does not
+    effects: Effects
+    body: bytes  # of the state
+    base: bool  # the body is all of the state, not a patch
+    told: FlushContext
+
+
+def commit(store: Store, flush: Flush) -> None:
+    """Make the flush's changes, all or none; done already by an earlier try: nothing.
+
+    Raises Fenced when the partition is another worker's, Unavailable when the outcome is open (try again), psycopg's
+    DataError or IntegrityError when the data are refused.
+    """
+    try:
+        _try(store, flush)
+    except psycopg.errors.CheckViolation:
+        # "no partition of relation found": retention dropped one that we knew. Making it again mends that.
+        store.forget_weeks()
+        _try(store, flush)
+
+
+def _try(store: Store, flush: Flush) -> None:
+    with store.connections.lend() as connection:
+        store.ensure_weeks(connection, [flush.effects.readings["ts_ms"], flush.effects.windows["bucket_ms"]])
+        _transact(connection, flush)
+
+
+def _transact(connection: Connection, flush: Flush) -> None:
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        moved = connection.execute(
+            _FENCE, (flush.end, flush.commit, flush.partition, flush.epoch, flush.start, flush.commit)
+        )
+    if moved.rowcount == 0:
+        stands = connection.execute(_WHERE_IT_STANDS, (flush.partition,)).fetchone()
+        connection.execute("ROLLBACK")
+        if stands == (flush.epoch, flush.end, flush.commit):
+            return
+        raise Fenced(f"partition {flush.partition}: epoch {flush.epoch} commits {flush.start} to {flush.end}, "
+                     f"but the store has epoch, next, commits = {stands}")  # fmt: skip
+    effects = flush.effects
+    _copy(connection, READING, _sorted(effects.readings))
+    if _is_large(flush):  # there is no COPY in a pipeline
+        _write_body(connection, flush)
+    told = [*effects.started.tolist(), *effects.completed.tolist()]
+    with connection.pipeline():
+        _merge(connection, flush)
+        if not _is_large(flush):
+            _write_body(connection, flush)
+        sessions = connection.execute(_TOLD_SESSIONS, (told,)) if told else None
+        windows = _read_windows(connection, effects.emit)
+        if sessions is None and windows is None and not effects.costs:
+            connection.execute("COMMIT")
+            return
+    rows = _outbox(flush, sessions, windows)
+    with connection.pipeline():
+        connection.execute(_OUTBOX, _transposed([(r.event_id, r.exchange, r.routing_key, r.body) for r in rows], 4))
+        connection.execute("COMMIT")
+
+
+def _copy(connection: Connection, table: Table, columns: Columns) -> None:
+    if not len(columns[table.fields[0].source]):
+        return
+    with connection.cursor() as cursor, cursor.copy(table.copy_into(table.name)) as copy:
+        for chunk in encode(table, columns):
+            copy.write(chunk)
+
+
+def _sorted(readings: Columns) -> Columns:
+    """By connector: the index on raw readings tells pages apart by the connectors in them."""
+    key = readings["connector_key"].astype(np.int32, copy=False)
+    if np.all(key[1:] >= key[:-1]):
+        return readings
+    order = np.argsort(key, kind="stable")
+    return {name: column[order] for name, column in readings.items()}
+
+
+def _session_columns(effects: Effects) -> Columns:
+    names = [b"" if name is None else name.encode() for name in effects.session_ids]
+    versions = [effects.tariffs.get(key) for key in effects.sessions["tariff_key"].tolist()]
+    consumed = [effects.consumption.get(key) for key in effects.sessions["session_key"].tolist()]
+    return effects.sessions | {
+        "id": session_octets(effects.sessions["session_key"].astype(np.int64, copy=False)).view("V16").ravel(),
+        "session_id": _texts(names),
+        "tariff_version": np.frombuffer(b"".join(_NO_ID if v is None else v.id.bytes for v in versions), "V16"),
+        "currency": _texts([b"" if v is None else v.tariff.currency.encode() for v in versions]),
+        "consumption": _texts(
+            [b"" if used is None else msgspec.json.encode(events.consumption_of(used)) for used in consumed]
+        ),
+    }
+
+
+def _texts(texts: list[bytes]) -> NDArray[np.bytes_]:
+    return np.array(texts, np.bytes_) if any(texts) else np.zeros(len(texts), "S1")
+
+
+def _merge(connection: Connection, flush: Flush) -> None:
+    effects, partition = flush.effects, flush.partition
+    _merge_rows(connection, WINDOW, _MERGE_WINDOWS, effects.windows)
+    _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
+    counts = (effects.stored, effects.duplicate, effects.quarantined, int(effects.windows["readings"].sum()))
+    if any(counts):
+        connection.execute(_LEDGER, (*counts, partition))
+    if effects.sources:
+        totals = [(s.source, s.items_total, s.items_received) for s in effects.sources]
+        connection.execute(_SOURCES, (partition, *_transposed(totals, 3)))
+    if effects.refused.reason:
+        connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))
+
+
+def _write_body(connection: Connection, flush: Flush) -> None:
+    if flush.base:
+        connection.execute(_NEW_BASE, (flush.partition,))
+    row = flush.partition, flush.commit, flush.base, flush.body
+    if not _is_large(flush):
+        connection.execute(_BODY, row)
+        return
+    with connection.cursor() as cursor, cursor.copy(_COPY_BODY.encode()) as copy:
+        copy.set_types(("int2", "int8", "bool", "bytea"))
+        copy.write_row(row)
+
+
+def _is_large(flush: Flush) -> bool:
+    return len(flush.body) > _BODY_SENT_MAX
+
+
+def _merge_rows(connection: Connection, table: Table, statement: bytes, columns: Columns) -> None:
+    rows = len(columns[table.fields[0].source])
+    for start in range(0, rows, _MERGED_ROWS_MAX):
+        part = {field.source: columns[field.source][start : start + _MERGED_ROWS_MAX] for field in table.fields}
+        connection.execute(statement, encode_arrays(table, part))
+
+
+def _quarantined(refused: Refused) -> tuple[list[Any], ...]:
+    return (
+        refused.received_ms,
+        [None if station is None else _storable(station) for station in refused.station_id],
+        refused.connector_id,
+        refused.reason,
+        [_storable(detail) for detail in refused.detail],
+        refused.raw,
+    )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text has no NUL; what was refused may well have. The raw form has it as it came."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _read_windows(connection: Connection, emit: Columns) -> psycopg.Cursor[tuple[Any, ...]] | None:
+    if not len(emit["connector_key"]):
+        return None
+    return connection.execute(_TOLD_WINDOWS.encode(), (emit["connector_key"].tolist(), emit["bucket_ms"].tolist()))
+
+
+def _outbox(
+    flush: Flush,
+    sessions: psycopg.Cursor[tuple[Any, ...]] | None,
+    windows: psycopg.Cursor[tuple[Any, ...]] | None,
+) -> list[OutboxRow]:
+    rows: list[OutboxRow] = []
+    if sessions is not None:
+        found = [SessionRow(*row) for row in sessions.fetchall()]
+        started = len(flush.effects.started)
+        rows += [events.session_started(row, flush.told) for row in found[:started]]
+        rows += [
+            events.session_completed(row, events.pricing_of(row, flush.effects), flush.told) for row in found[started:]
+        ]
+    if windows is not None:
+        told = [WindowRow(*row) for row in windows.fetchall()]
+        rows += events.telemetry_aggregated(flush.partition, flush.commit, told, flush.told)
+    rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.told)
+    return rows
+
+
+def _transposed(rows: list[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]

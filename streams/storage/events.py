@@ -1,0 +1,254 @@
+"""From committed rows to the events that tell other services of them. Pure.
+
+Event ids follow from what the event says, so the same news has the same id however often it is told.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from uuid import UUID, uuid5
+
+from kit.clock import format_rfc3339
+from schemas.events import (
+    Consumption,
+    Money,
+    Pricing,
+    SessionCompleted,
+    SessionCost,
+    SessionCostUpdated,
+    SessionStarted,
+    TelemetryAggregated,
+    WindowAggregate,
+    envelope_of,
+)
+from schemas.reading import MILLI
+from schemas.topics import (
+    DIRECT_EXCHANGE,
+    SESSION_COMPLETED,
+    SESSION_COST_UPDATED,
+    SESSION_STARTED,
+    TELEMETRY_AGGREGATED,
+)
+from streams.effects import CostNews, Effects, Used
+from streams.kernels.sessions import EndReason
+from streams.session_ids import session_uuid
+from streams.tariffs.version import TariffVersion
+
+SOURCE: Final = "streams"
+WINDOWS_PER_EVENT_MAX: Final = 1_000  # ~300 B each: one event stays below 300 kB
+SESSIONS_PER_EVENT_MAX: Final = 500  # ~350 B each: one event stays below 200 kB
+_UJ_PER_WH: Final = 3_600_000_000
+_NAMESPACE: Final = UUID("0f6f2b61-6a0e-4a4e-9a53-7c0a4f8e2d10")
+_EXPLICIT: Final = (EndReason.ENDED, EndReason.FREED)  # the others are our conclusion: the session's end is estimated
+
+
+class SessionRow(NamedTuple):
+    """A session as stored, for its event."""
+
+    session_key: int
+    id: UUID
+    station_id: str
+    connector_id: int
+    session_id: str | None
+    started_ms: int
+    ended_ms: int | None
+    end_reason: int
+    energy_uj: int
+    integrated_uj: int
+    readings: int
+    flagged: int
+    revision: int
+    tariff_key: int | None
+    excl_vat_micros: int | None
+    incl_vat_micros: int | None
+
+
+class WindowRow(NamedTuple):
+    """A window as stored, for its event."""
+
+    station_id: str
+    connector_id: int
+    bucket_ms: int
+    revision: int
+    readings: int
+    flagged: int
+    power_mw_n: int
+    power_mw_sum: int
+    power_mw_min: int | None
+    power_mw_max: int | None
+    voltage_mv_n: int
+    voltage_mv_sum: int
+    current_ma_n: int
+    current_ma_sum: int
+    temperature_mc_max: int | None
+    energy_first_mwh: int | None
+    energy_last_mwh: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event on its way to telemetry.outbox."""
+
+    event_id: UUID
+    exchange: str
+    routing_key: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FlushContext:
+    """When and in which trace the events of one flush are told."""
+
+    now_ms: int
+    traceparent: str
+
+
+def session_started(row: SessionRow, told: FlushContext) -> OutboxRow:
+    """session.started.v1"""
+    payload = SessionStarted(
+        id=row.id,
+        station_id=row.station_id,
+        connector_id=row.connector_id,
+        session_id=row.session_id,
+        started_at=format_rfc3339(row.started_ms),
+        revision=row.revision,
+    )
+    return _event(SESSION_STARTED, f"{row.id}", payload, told)
+
+
+def consumption_of(used: Sequence[Used]) -> list[Consumption]:
+    """As it is told and stored."""
+    return [
+        Consumption(
+            element=one.element,
+            dimension=one.dimension,
+            volume=one.volume,
+            since=format_rfc3339(one.since_ms),
+            last=one.last,
+        )
+        for one in used
+    ]
+
+
+def pricing_of(row: SessionRow, effects: Effects) -> Pricing | None:
+    """How a completed session is priced; None without a tariff."""
+    if row.tariff_key is None or row.excl_vat_micros is None or row.incl_vat_micros is None:
+        return None
+    version = effects.tariffs[row.tariff_key]
+    return Pricing(
+        version=version.id,
+        time_zone=version.time_zone,
+        tariff=version.document,
+        consumption=consumption_of(effects.consumption[row.session_key]),
+        cost=Money(
+            currency=version.tariff.currency,
+            excl_vat_micros=row.excl_vat_micros,
+            incl_vat_micros=row.incl_vat_micros,
+        ),
+    )
+
+
+def session_completed(row: SessionRow, pricing: Pricing | None, told: FlushContext) -> OutboxRow:
+    """session.completed.v1. Raises ValueError for a session that is open."""
+    if row.ended_ms is None:
+        raise ValueError(f"session {row.session_key} is open")
+    reason = EndReason(row.end_reason)
+    payload = SessionCompleted(
+        id=row.id,
+        station_id=row.station_id,
+        connector_id=row.connector_id,
+        session_id=row.session_id,
+        started_at=format_rfc3339(row.started_ms),
+        ended_at=format_rfc3339(row.ended_ms),
+        end_reason=reason.name.lower(),
+        estimated=reason not in _EXPLICIT or row.integrated_uj != 0,
+        energy_uj=row.energy_uj,
+        energy_wh=row.energy_uj / _UJ_PER_WH,
+        readings=row.readings,
+        flagged=row.flagged,
+        revision=row.revision,
+        pricing=pricing,
+    )
+    return _event(SESSION_COMPLETED, f"{row.id}/{row.revision}", payload, told)
+
+
+def session_cost_updated(partition: int, commit: int, effects: Effects, told: FlushContext) -> list[OutboxRow]:
+    """session.cost_updated.v1, as many as the sessions need."""
+    chunks = [
+        effects.costs[at : at + SESSIONS_PER_EVENT_MAX] for at in range(0, len(effects.costs), SESSIONS_PER_EVENT_MAX)
+    ]
+    return [
+        _event(
+            SESSION_COST_UPDATED,
+            f"{partition}/{commit}/{number}",
+            SessionCostUpdated(partition=partition, sessions=[_cost(news, effects.tariffs) for news in chunk]),
+            told,
+        )
+        for number, chunk in enumerate(chunks)
+    ]
+
+
+def _cost(news: CostNews, tariffs: Mapping[int, TariffVersion]) -> SessionCost:
+    version = tariffs[news.tariff_key]
+    return SessionCost(
+        id=session_uuid(news.session_key),
+        station_id=news.station_id,
+        connector_id=news.connector_id,
+        session_id=news.session_id,
+        as_of=format_rfc3339(news.as_of_ms),
+        energy_uj=news.energy_uj,
+        version=version.id,
+        cost=Money(
+            currency=version.tariff.currency,
+            excl_vat_micros=news.excl_vat_micros,
+            incl_vat_micros=news.incl_vat_micros,
+        ),
+    )
+
+
+def telemetry_aggregated(partition: int, commit: int, rows: Sequence[WindowRow], told: FlushContext) -> list[OutboxRow]:
+    """telemetry.aggregated.v1, as many as the windows need."""
+    chunks = [rows[at : at + WINDOWS_PER_EVENT_MAX] for at in range(0, len(rows), WINDOWS_PER_EVENT_MAX)]
+    return [
+        _event(
+            TELEMETRY_AGGREGATED,
+            f"{partition}/{commit}/{number}",
+            TelemetryAggregated(partition=partition, windows=[_window(row) for row in chunk]),
+            told,
+        )
+        for number, chunk in enumerate(chunks)
+    ]
+
+
+def _window(row: WindowRow) -> WindowAggregate:
+    return WindowAggregate(
+        station_id=row.station_id,
+        connector_id=row.connector_id,
+        window_start=format_rfc3339(row.bucket_ms),
+        revision=row.revision,
+        readings=row.readings,
+        flagged=row.flagged,
+        power_w_avg=_mean(row.power_mw_sum, row.power_mw_n),
+        power_w_min=_thousandth(row.power_mw_min),
+        power_w_max=_thousandth(row.power_mw_max),
+        voltage_v_avg=_mean(row.voltage_mv_sum, row.voltage_mv_n),
+        current_a_avg=_mean(row.current_ma_sum, row.current_ma_n),
+        temperature_c_max=_thousandth(row.temperature_mc_max),
+        energy_wh_first=_thousandth(row.energy_first_mwh),
+        energy_wh_last=_thousandth(row.energy_last_mwh),
+    )
+
+
+def _thousandth(value: int | None) -> float | None:
+    return None if value is None else value / MILLI
+
+
+def _mean(total: int, count: int) -> float | None:
+    return total / count / MILLI if count else None
+
+
+def _event(type_: str, name: str, payload: Any, told: FlushContext) -> OutboxRow:
+    event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
+    timestamp = format_rfc3339(told.now_ms)
+    envelope = envelope_of(type_, event_id, payload, source=SOURCE, timestamp=timestamp, traceparent=told.traceparent)
+    return OutboxRow(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())

@@ -1,0 +1,244 @@
+"""Preparing the database: what the server can do decides how the two large tables are kept, once and for all.
+
+TimescaleDB with the community licence: hypertables, continuous aggregates, columnstore. With the Apache licence:
+hypertables, ordinary views. Without it: native partitions, ordinary views. Names, columns and answers are the same.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import psycopg
+from psycopg import sql
+
+from kit.database.migrations import Migrations, migrate
+from kit.database.postgres import Grant, connect_sync, ensure_roles, outages
+from kit.errors import ConfigError
+from streams.storage.tables import COARSE, WEEK_MS, select_coarse
+
+Layout = Literal["community", "apache", "plain"]
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+MIGRATIONS: Final = Migrations("telemetry", Path(__file__).parent / "migrations")
+WRITER_ROLE: Final = "telemetry_writer"  # the workers
+READER_ROLE: Final = "telemetry_reader"  # the queries of api/
+GRANTS: Final = (Grant(WRITER_ROLE, "telemetry"), Grant(READER_ROLE, "telemetry", write=False))
+
+_LOCK_KEY: Final = 0x766F6C73  # any number that nobody else locks in this database
+_FUNCTIONS: Final = ("ensure_weeks(int[])", "summarize_weeks(int[])", "drop_readings(timestamptz)")
+# A minute's row is rewritten with every merge into it: with room in its page no index has to be told (measured:
+# 3.5 us a merged row at 60 %, 7 us at 100 %).
+_WINDOW_FILLFACTOR: Final = 60
+# Raw rows older than two pieces are no longer written to, but for back-fills, which TimescaleDB also takes.
+_COLUMNSTORE_AFTER: Final = timedelta(milliseconds=2 * WEEK_MS)
+_REFRESH_EVERY: Final = timedelta(minutes=5)  # how late a late reading shows in a coarse window that is materialised
+_REFRESH_BEHIND: Final = timedelta(hours=1)  # newer than this, plus one bucket, is computed when asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `prepare` found or made."""
+
+    applied: list[str]  # migrations
+    layout: Layout
+
+
+def prepare(url: str, partitions: int) -> Prepared:
+    """Migrate the telemetry schema, lay out its storage, make the roles. Idempotent, safe to run at once.
+
+    `url` is that of an owner. Raises ConfigError where the database was prepared for another number of partitions,
+    MigrationError, Unavailable.
+    """
+    with connect_sync(url, name="voltstream prepare lock", autocommit=True) as lock, outages():
+        # For all of it, roles too: a grant on a table that another process alters is an error, not a wait.
+        lock.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        applied = migrate(url, [MIGRATIONS])
+        ensure_roles(url, GRANTS)
+        _try_extension(url)
+        return Prepared(applied, _prepare_layout(url, partitions))
+
+
+def _prepare_layout(url: str, partitions: int) -> Layout:
+    with connect_sync(url, name="voltstream prepare") as connection, outages():
+        layout = _layout_of(connection, partitions) or _lay_out(connection, partitions)
+        for function in _FUNCTIONS:
+            name = sql.SQL(f"telemetry.{function}")  # one of three constants
+            connection.execute(sql.SQL("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC").format(name))
+            connection.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(name, sql.Identifier(WRITER_ROLE)))
+    return layout
+
+
+def stored_partitions(connection: Connection) -> int:
+    """The number of partitions that the database was prepared for. Raises ConfigError where it was not."""
+    try:
+        row = connection.execute("SELECT partitions FROM telemetry.storage").fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        row = None
+    if row is None:
+        raise ConfigError("the database is not prepared: run voltstream migrate")
+    return int(row[0])
+
+
+def check_partitions(stored: int, partitions: int) -> None:
+    """Raises ConfigError where the setting and the database disagree."""
+    if stored != partitions:
+        raise ConfigError(
+            f"VOLTSTREAM_PARTITIONS={partitions}, but this database was prepared for {stored}: the number is fixed "
+            f"for ever, set VOLTSTREAM_PARTITIONS={stored}"
+        )
+
+
+def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
+    """The DDL that gives a freshly migrated database this layout, one statement or script each."""
+    if layout == "plain":
+        return [
+            _file("plain.sql"),
+            "SELECT telemetry.partition_by_week('reading', 'ts', '')",
+            f"SELECT telemetry.partition_by_week('window_1m', 'bucket', 'WITH (fillfactor = {_WINDOW_FILLFACTOR})')",
+            *coarse_relations(),
+        ]
+    week = f"INTERVAL '{WEEK_MS // 86_400_000} days'"
+    return [
+        f"ALTER TABLE telemetry.window_1m SET (fillfactor = {_WINDOW_FILLFACTOR})",
+        *(
+            f"SELECT create_hypertable('telemetry.{table}', '{column}', chunk_time_interval => {week}, "
+            "create_default_indexes => false)"
+            for table, column in (("reading", "ts"), ("window_1m", "bucket"))
+        ),
+        _file("timescale.sql").replace("{extension_schema}", extension_schema),
+        *([*_continuous_aggregates(), *_spans(materialised=True)] if layout == "community" else coarse_relations()),
+    ]
+
+
+def _layout_of(connection: Connection, partitions: int) -> Layout | None:
+    row = connection.execute("SELECT layout, partitions FROM telemetry.storage").fetchone()
+    if row is None:
+        return None
+    check_partitions(row[1], partitions)
+    layout: Layout = row[0]
+    return layout
+
+
+def _lay_out(connection: Connection, partitions: int) -> Layout:
+    layout, extension_schema = _probe(connection)
+    for statement in statements(layout, extension_schema):
+        connection.execute(statement.encode())
+    connection.execute("INSERT INTO telemetry.storage (layout, partitions) VALUES (%s, %s)", (layout, partitions))
+    for table in ("stream_offset", "ledger"):
+        connection.execute(
+            sql.SQL("INSERT INTO telemetry.{} (partition) SELECT generate_series(0, %s - 1)").format(
+                sql.Identifier(table)
+            ),
+            (partitions,),
+        )
+    return layout
+
+
+def _try_extension(url: str) -> None:
+    """Have TimescaleDB where the server offers it. It may not be loaded, or not ours to make: then without it."""
+    with connect_sync(url, name="voltstream prepare", autocommit=True) as connection, outages():
+        offered = connection.execute(
+            "SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL"
+        ).fetchone()
+        if offered is not None:
+            with suppress(psycopg.DatabaseError):
+                connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+
+
+def _probe(connection: Connection) -> tuple[Layout, str]:
+    """What the server can do, and the schema of the extension's functions."""
+    row = connection.execute(
+        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'timescaledb'"
+    ).fetchone()
+    if row is None:
+        return "plain", "public"
+    try:
+        with connection.transaction(force_rollback=True):
+            for statement in statements("community", row[0]):
+                connection.execute(statement.encode())
+    except psycopg.errors.FeatureNotSupported:
+        return "apache", row[0]
+    return "community", row[0]
+
+
+def coarse_relations() -> list[str]:
+    """The DDL of the coarse windows where nothing is materialised: computed from the minutes when asked for."""
+    views = [
+        f"CREATE VIEW telemetry.{name} AS\n{select_coarse(width, timescale=False)}" for name, width in COARSE.items()
+    ]
+    return [*views, *_spans(materialised=False)]
+
+
+def _spans(*, materialised: bool) -> list[str]:
+    """`telemetry.window_1h_of(connector, since, until)` and its like: what the relation says of one connector.
+
+    A condition on a view's bucket reaches neither index nor partitions, so that an hour would cost the connector's
+    whole history; the function puts it where they are, on the minutes of the buckets in [since, until).
+    """
+
+    def chosen(width: str) -> str:
+        first, last = (
+            f"date_bin('{width}', {bound} - interval '1 microsecond', 'epoch') + interval '{width}'"
+            for bound in ("since", "until")
+        )
+        return f"WHERE connector_key = connector AND bucket >= {first} AND bucket < {last}"
+
+    functions = []
+    for name, width in COARSE.items():
+        body = select_coarse(width, timescale=False, where=chosen(width))
+        if materialised:
+            bounds = "connector_key = connector AND bucket >= since AND bucket < until"
+            body = f"SELECT * FROM telemetry.{name} WHERE {bounds}"  # noqa: S608  # constants of this module
+        signature = f"telemetry.{name}_of(connector int, since timestamptz, until timestamptz)"
+        functions.append(
+            f"CREATE FUNCTION {signature} RETURNS SETOF telemetry.{name} LANGUAGE sql STABLE AS $$\n{body}\n$$"
+        )
+    return functions
+
+
+def _continuous_aggregates() -> list[str]:
+    """Materialised up to `_REFRESH_BEHIND`, computed beyond: an answer never lacks the newest minutes."""
+    made: list[str] = []
+    for name, width in COARSE.items():
+        made.append(
+            f"CREATE MATERIALIZED VIEW telemetry.{name} WITH (timescaledb.continuous, "
+            f"timescaledb.materialized_only = false) AS\n{select_coarse(width, timescale=True)}\nWITH NO DATA"
+        )
+        made.append(
+            f"SELECT add_continuous_aggregate_policy('telemetry.{name}', start_offset => NULL, "
+            f"end_offset => {_interval(_REFRESH_BEHIND)}, schedule_interval => {_interval(_REFRESH_EVERY)})"
+        )
+    # The names from before 2.18 are understood by every version.
+    made.append(
+        "ALTER TABLE telemetry.reading SET (timescaledb.compress, timescaledb.compress_segmentby = 'connector_key', "
+        "timescaledb.compress_orderby = 'ts')"
+    )
+    made.append(f"SELECT add_compression_policy('telemetry.reading', {_interval(_COLUMNSTORE_AFTER)})")
+    return made
+
+
+def _interval(duration: timedelta) -> str:
+    return f"INTERVAL '{int(duration.total_seconds())} seconds'"
+
+
+def _file(name: str) -> str:
+    return files("streams").joinpath("sql", name).read_text(encoding="utf-8")
+
+
+def drop_before(connection: Connection, before: datetime) -> int:
+    """Drop the pieces of raw readings that end at or before the moment; how many. As the writer's role."""
+    row = connection.execute("SELECT telemetry.drop_readings(%s)", (before,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def summarize(connection: Connection, weeks: Sequence[int]) -> None:
+    """Bring the readings' index up to date for these weeks. Skipped where autovacuum is at the same."""
+    # Shorter than deadlock_timeout: waiting longer would make PostgreSQL cancel the autovacuum that we wait for.
+    with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = '100ms'")
+        connection.execute("SELECT telemetry.summarize_weeks(%s)", (list(weeks),))

@@ -1,0 +1,78 @@
+-- Without TimescaleDB: native partitions of seven days (see WEEK_MS in streams/storage/tables.py), made before they are needed.
+-- The functions run with their owner's rights: who writes readings need not be allowed to make tables.
+
+CREATE OR REPLACE FUNCTION telemetry.partition_by_week(parent text, moment text, storage text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE telemetry.%I RENAME TO %I', parent, parent || '_model');
+    EXECUTE format('CREATE TABLE telemetry.%I (LIKE telemetry.%I INCLUDING ALL) PARTITION BY RANGE (%I)',
+                   parent, parent || '_model', moment);
+    EXECUTE format('DROP TABLE telemetry.%I', parent || '_model');
+    EXECUTE format('COMMENT ON TABLE telemetry.%I IS %L', parent, storage);  -- read by ensure_weeks
+END $$;
+
+-- Week n is [epoch + n * 7 days, epoch + (n + 1) * 7 days) in UTC.
+CREATE OR REPLACE FUNCTION telemetry.week_start(week int) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT to_timestamp(week::bigint * 604800) $$;
+
+CREATE OR REPLACE FUNCTION telemetry.week_table(parent text, week int) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT AS $$
+    SELECT parent || '_' || to_char(telemetry.week_start(week) AT TIME ZONE 'UTC', 'YYYYMMDD')
+$$;
+
+-- Make what is missing. Attaching takes no lock that stops writers, unlike CREATE TABLE … PARTITION OF.
+CREATE OR REPLACE FUNCTION telemetry.ensure_weeks(weeks int[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parent text;
+    week int;
+    child text;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['reading', 'window_1m'] LOOP
+        FOREACH week IN ARRAY weeks LOOP
+            child := telemetry.week_table(parent, week);
+            CONTINUE WHEN to_regclass(format('telemetry.%I', child)) IS NOT NULL;
+            PERFORM pg_advisory_xact_lock(hashtext('telemetry.ensure_weeks'));
+            -- Not to_regclass: it may answer from its cache, which waiting for this lock does not renew.
+            CONTINUE WHEN EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                                  WHERE n.nspname = 'telemetry' AND c.relname = child);
+            EXECUTE format('CREATE TABLE telemetry.%I (LIKE telemetry.%I INCLUDING ALL) %s',
+                           child, parent, obj_description(format('telemetry.%I', parent)::regclass));
+            EXECUTE format('ALTER TABLE telemetry.%I ATTACH PARTITION telemetry.%I FOR VALUES FROM (%L) TO (%L)',
+                           parent, child, telemetry.week_start(week), telemetry.week_start(week + 1));
+        END LOOP;
+    END LOOP;
+END $$;
+
+-- Tell the index about pages written since: until then every query has to read them all.
+CREATE OR REPLACE FUNCTION telemetry.summarize_weeks(weeks int[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    index regclass;
+BEGIN
+    FOR index IN
+        SELECT i.indexrelid FROM unnest(weeks) AS week
+        JOIN pg_index i ON i.indrelid = to_regclass(format('telemetry.%I', telemetry.week_table('reading', week)))
+        JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam AND a.amname = 'brin'
+    LOOP
+        PERFORM brin_summarize_new_values(index);
+    END LOOP;
+END $$;
+
+-- Drop the weeks of raw readings that end at or before the moment.
+CREATE OR REPLACE FUNCTION telemetry.drop_readings(before timestamptz) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    child text;
+    dropped int := 0;
+BEGIN
+    FOR child IN
+        SELECT c.relname FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+        WHERE h.inhparent = 'telemetry.reading'::regclass
+          AND right(c.relname, 8)::date::timestamp AT TIME ZONE 'UTC' + interval '7 days' <= before
+    LOOP
+        EXECUTE format('DROP TABLE telemetry.%I', child);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;

@@ -1,0 +1,310 @@
+"""What the workers ask the store: taking a partition over, and the step's questions about rows it has forgotten."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from typing import Any, Final
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from kit.errors import ConfigError
+from kit.observability.logs import get_logger
+from streams.effects import NULL_I64, READING_COLUMNS, Columns
+from streams.engine.lookup import StoredIdentity, StoredSession
+from streams.errors import Fenced
+from streams.storage.connections import Connection, Connections
+from streams.storage.schema import drop_before, stored_partitions, summarize
+from streams.storage.tables import WEEK_MS
+from streams.tariffs.version import TariffVersion
+
+I64 = NDArray[np.int64]
+_log = get_logger(__name__)
+
+# A batch may name weeks that have no piece yet: the five years of a back-fill are 262, anything beyond is a mistake.
+_WEEKS_MAX: Final = 600
+_WEEK_MAX: Final = 20_000  # the years 1586 to 2353; a moment beyond them is no reading's
+
+# How far apart two moments of one identity (connector, boot, seq) may be for it to be found: a device that sends a
+# reading again says the same moment. Without the bound every old reading would cost a look through all of history.
+IDENTITY_TS_SLACK_MS: Final = 86_400_000
+
+# One scan per cluster of questions: the index tells ranges of rows apart by connector and moment, so a cluster should
+# be narrow in one of them.
+_CONNECTORS_APART_MAX: Final = 4  # as many scans as one connector each is worth
+_CLUSTERS_MAX: Final = 8
+_CLUSTER_GAP_MS: Final = 600_000
+
+_ACQUIRE: Final = """
+UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
+RETURNING epoch, next, commits
+"""
+# Whose transaction holds the row of a partition. A client that hangs in the middle of a COPY or a pipeline would hold
+# it for ever: no time-out of the server's covers its wait for the next message.
+_HOLDER_S_MAX: Final = 20.0  # twice what a worker that lets go waits for its own commit
+_END_HOLDER: Final = """
+SELECT pg_terminate_backend(l.pid) FROM telemetry.stream_offset AS o
+JOIN pg_locks AS l ON l.transactionid = o.xmax AND l.granted WHERE o.partition = %s
+"""
+_BODIES: Final = "SELECT base, body FROM telemetry.partition_state WHERE partition = %s ORDER BY patch"
+
+_MOMENT: Final = "'epoch'::timestamptz + {} * interval '1 millisecond'"
+_MS: Final = "(extract(epoch FROM {}) * 1000)::bigint"
+
+# `IS TRUE` keeps the planner from turning the IN into a join, which it would begin at the wrong end.
+_IDENTITIES: Final = f"""
+SELECT connector_key, boot, seq, {_MS.format("ts")}, payload_hash FROM telemetry.reading
+WHERE connector_key BETWEEN %(key_min)s AND %(key_max)s
+  AND ts BETWEEN {_MOMENT.format("%(ts_min)s::bigint")} AND {_MOMENT.format("%(ts_max)s::bigint")}
+"""  # noqa: S608  # constants of this module, as below
+_BY_SEQ: Final = f"""{_IDENTITIES}
+  AND seq BETWEEN %(seq_min)s AND %(seq_max)s
+  AND ((connector_key, boot, seq) IN (SELECT * FROM unnest(%(key)s::int[], %(boot)s::bigint[], %(seq)s::bigint[])))
+  IS TRUE
+"""  # noqa: S608  # our own names
+_BY_TS: Final = f"""{_IDENTITIES}
+  AND ((connector_key, ts) IN (SELECT key, {_MOMENT.format("ms")}
+                               FROM unnest(%(key)s::int[], %(ts)s::bigint[]) AS asked (key, ms))) IS TRUE
+"""  # noqa: S608  # our own names
+
+_SESSIONS: Final = f"""
+SELECT asked.place - 1, s.* FROM unnest(%s::int[], %s::text[]) WITH ORDINALITY AS asked (key, name, place)
+CROSS JOIN LATERAL (
+    SELECT session_key, {_MS.format("started_at")}, {_MS.format("last_at")}, {_MS.format("ended_at")},
+           end_reason, revision
+    FROM telemetry.session WHERE connector_key = asked.key AND session_id = asked.name
+    ORDER BY started_at DESC, session_key DESC LIMIT 1
+) AS s
+"""  # noqa: S608  # constants of this module
+
+_NEW_CONNECTORS: Final = """
+INSERT INTO telemetry.connector (partition, station_id, connector_id)
+SELECT %s, * FROM unnest(%s::text[], %s::smallint[]) AS new (station_id, connector_id)
+WHERE NOT EXISTS (SELECT FROM telemetry.connector AS c
+                  WHERE (c.station_id, c.connector_id) = (new.station_id, new.connector_id))
+ON CONFLICT (station_id, connector_id) DO NOTHING
+"""
+_CONNECTOR_KEYS: Final = """
+SELECT c.connector_key
+FROM unnest(%s::text[], %s::smallint[]) WITH ORDINALITY AS asked (station_id, connector_id, place)
+JOIN telemetry.connector AS c USING (station_id, connector_id) ORDER BY asked.place
+"""
+
+_SESSION_COLUMNS: Final = (
+    "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "session_event", "flags",
+)  # fmt: skip
+# OFFSET 0 keeps the planner to one index scan a session. A row of an open session may lag behind its readings.
+_SESSION_READINGS: Final = f"""
+SELECT r.* FROM telemetry.session AS s CROSS JOIN LATERAL (
+    SELECT session_key, {_MS.format("ts")}, boot, seq, energy_mwh, power_mw, current_ma, status, session_event, flags
+    FROM telemetry.reading
+    WHERE connector_key = s.connector_key AND session_key = s.session_key
+      AND ts >= s.started_at - interval '1 day' AND ts <= coalesce(s.ended_at + interval '1 day', 'infinity') OFFSET 0
+) AS r WHERE s.session_key = ANY(%s)
+"""  # noqa: S608  # constants of this module
+
+
+# Pricing's two functions, the only thing of its schema that the writer's role may use.
+_TARIFFS_AT: Final = "SELECT place - 1, version_key FROM pricing.tariffs_at(%s::text[], %s::bigint[])"
+_VERSIONS: Final = "SELECT version_key, id, time_zone, tariff::text FROM pricing.documents(%s::bigint[])"
+_SESSION_TARIFFS: Final = """
+SELECT session_key, coalesce(tariff_key, 0) FROM telemetry.session WHERE session_key = ANY(%s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """A partition that is ours until somebody else acquires it."""
+
+    partition: int
+    epoch: int
+    next: int  # the first offset not committed
+    commits: int
+    bodies: list[bytes]  # of the state: a base, then patches
+    base_bytes: int
+    patch_bytes: int
+
+
+class Store:
+    """Thread-safe; every method raises Unavailable where the database does not answer."""
+
+    def __init__(self, connections: Connections, *, priced: bool = False, holder_s_max: float = _HOLDER_S_MAX) -> None:
+        """`priced`: ask pricing for tariffs; else sessions have none, for a database that holds telemetry alone.
+        `holder_s_max`: how long a transaction of a partition's former owner may go on once there is a new one."""
+        self._priced = priced
+        self.connections = connections
+        self._holder_ms_max = round(holder_s_max * 1_000)
+        self._weeks: set[int] = set()  # that have their pieces
+        self._written: set[int] = set()  # since the last maintenance
+        self._lock = Lock()
+
+    def partitions(self) -> int:
+        """How many there are. Raises ConfigError where the database is not prepared."""
+        with self.connections.lend() as connection:
+            return stored_partitions(connection)
+
+    def acquire(self, partition: int, epoch: int | None = None) -> Acquired:
+        """Take the partition over: whoever had it can commit no more.
+
+        `epoch`: only if that is still the present one, to begin anew from what is committed; raises Fenced if not.
+        """
+        with self.connections.lend() as connection:
+            try:
+                row, bodies = self._take_over(connection, partition, epoch)
+            except psycopg.errors.LockNotAvailable:
+                self._end_holder(connection, partition)
+                row, bodies = self._take_over(connection, partition, epoch)
+        if row is None and epoch is not None:
+            raise Fenced(f"partition {partition}: epoch {epoch} is over, another worker has it")
+        if row is None:
+            raise ConfigError(f"the database has no partition {partition}: run voltstream migrate")
+        epoch, start, commits = row
+        return Acquired(
+            partition=partition,
+            epoch=epoch,
+            next=start,
+            commits=commits,
+            bodies=[body for _, body in bodies],
+            base_bytes=sum(len(body) for base, body in bodies if base),
+            patch_bytes=sum(len(body) for base, body in bodies if not base),
+        )
+
+    def _take_over(
+        self, connection: Connection, partition: int, epoch: int | None
+    ) -> tuple[tuple[Any, ...] | None, list[tuple[Any, ...]]]:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{self._holder_ms_max}ms",))
+            row = connection.execute(_ACQUIRE, (partition, epoch, epoch)).fetchone()
+            return row, connection.execute(_BODIES, (partition,), binary=True).fetchall()
+
+    def _end_holder(self, connection: Connection, partition: int) -> None:
+        """End the session whose transaction keeps the partition from being taken over: its owner hangs."""
+        with connection.transaction():
+            connection.execute("SET LOCAL ROLE NONE")  # the login may end its own sessions, the writer's role may not
+            ended = connection.execute(_END_HOLDER, (partition,)).fetchall()
+        _log.error("hanging_owner_ended", partition=partition, sessions=len(ended))
+
+    def ensure_weeks(self, connection: Connection, moments_ms: Sequence[NDArray[Any]]) -> None:
+        """Have pieces for all these moments (outside of any transaction). Raises ValueError for absurdly many."""
+        weeks = {int(week) for column in moments_ms for week in np.unique(column // WEEK_MS)}
+        with self._lock:
+            missing = sorted(weeks - self._weeks)
+            self._written |= weeks
+        if len(missing) > _WEEKS_MAX or any(abs(week) > _WEEK_MAX for week in missing):
+            raise ValueError(f"one batch with readings of {len(missing)} weeks without any before, from {missing[0]}")
+        if missing:
+            connection.execute("SELECT telemetry.ensure_weeks(%s)", (missing,))
+            with self._lock:
+                self._weeks |= weeks
+
+    def forget_weeks(self) -> None:
+        """Somebody may have dropped pieces: look again."""
+        with self._lock:
+            self._weeks.clear()
+
+    def maintain(self, now_ms: int, drop_before_moment: datetime | None = None) -> None:
+        """Make the pieces of this week and the next, bring the raw index up to date, drop what is too old."""
+        with self.connections.lend() as connection:
+            self.ensure_weeks(connection, [np.array([now_ms, now_ms + WEEK_MS])])
+            with self._lock:
+                written, self._written = self._written, set()
+            summarize(connection, sorted(written))
+            if drop_before_moment is not None and drop_before(connection, drop_before_moment):
+                self.forget_weeks()
+
+    # -- Lookup -----------------------------------------------------------------------------------------------------
+
+    def identities(self, connector_key: NDArray[np.int32], boot: I64, seq: I64, ts_ms: I64) -> StoredIdentity:
+        """See Lookup."""
+        by_seq = (boot != NULL_I64) & (seq != NULL_I64)
+        rows: list[tuple[Any, ...]] = []
+        with self.connections.lend() as connection, connection.pipeline():
+            cursors = []
+            for query, chosen, slack_ms in ((_BY_SEQ, by_seq, IDENTITY_TS_SLACK_MS), (_BY_TS, ~by_seq, 0)):
+                asked = connector_key[chosen], boot[chosen], seq[chosen], ts_ms[chosen]
+                for cluster in _clusters(asked[0], asked[3]):
+                    parameters = _question(*(column[cluster] for column in asked), slack_ms=slack_ms)
+                    cursors.append(connection.execute(query.encode(), parameters, prepare=False))
+            for cursor in cursors:
+                rows += cursor.fetchall()
+        columns = list(zip(*rows, strict=True)) or [()] * 5
+        return StoredIdentity(
+            np.array(columns[0], np.int32), _nullable(columns[1]), _nullable(columns[2]),
+            np.array(columns[3], np.int64), np.array(columns[4], np.int32),
+        )  # fmt: skip
+
+    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
+        """See Lookup."""
+        answers: list[StoredSession | None] = [None] * len(connector_key)
+        with self.connections.lend() as connection:
+            for place, *session in connection.execute(_SESSIONS.encode(), (connector_key, session_id)):
+                answers[place] = StoredSession(*(NULL_I64 if value is None else value for value in session))
+        return answers
+
+    def connector_keys(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
+        """See Lookup."""
+        stations, numbers = [list(column) for column in zip(*connectors, strict=True)] or ([], [])
+        with self.connections.lend() as connection, connection.pipeline():
+            connection.execute(_NEW_CONNECTORS, (partition, stations, numbers))
+            keys = connection.execute(_CONNECTOR_KEYS, (stations, numbers))
+            return [key for (key,) in keys.fetchall()]
+
+    def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
+        """See Lookup."""
+        keys = [0] * len(stations)
+        if self._priced:
+            with self.connections.lend() as connection:
+                for place, key in connection.execute(_TARIFFS_AT, (stations, moments_ms)):
+                    keys[place] = key
+        return keys
+
+    def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
+        """See Lookup."""
+        with self.connections.lend() as connection:
+            return [TariffVersion.of(*row) for row in connection.execute(_VERSIONS, (keys,))]
+
+    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
+        """See Lookup."""
+        with self.connections.lend() as connection:
+            return dict(connection.execute(_SESSION_TARIFFS, (session_keys,)).fetchall())
+
+    def session_readings(self, session_key: list[int]) -> Columns:
+        """See Lookup."""
+        with self.connections.lend() as connection:
+            rows = connection.execute(_SESSION_READINGS.encode(), (session_key,), prepare=False).fetchall()
+        columns = list(zip(*rows, strict=True)) or [()] * len(_SESSION_COLUMNS)
+        return {
+            name: _nullable(column, READING_COLUMNS[name])
+            for name, column in zip(_SESSION_COLUMNS, columns, strict=True)
+        }
+
+
+def _nullable(column: Sequence[int | None], dtype: type[object] = np.int64) -> NDArray[Any]:
+    null = np.iinfo(dtype).min  # type: ignore[type-var]  # all are integers
+    return np.array([null if value is None else value for value in column], dtype)
+
+
+def _question(key: NDArray[np.int32], boot: I64, seq: I64, ts_ms: I64, *, slack_ms: int) -> dict[str, Any]:
+    return {
+        "key_min": int(key.min()), "key_max": int(key.max()), "seq_min": int(seq.min()), "seq_max": int(seq.max()),
+        "ts_min": int(ts_ms.min()) - slack_ms, "ts_max": int(ts_ms.max()) + slack_ms,
+        "key": key.tolist(), "boot": boot.tolist(), "seq": seq.tolist(), "ts": ts_ms.tolist(),
+    }  # fmt: skip
+
+
+def _clusters(connector_key: NDArray[np.int32], ts_ms: I64) -> Iterator[NDArray[np.intp]]:
+    """Row numbers, together all: one cluster a connector if there are few, else cut where time has its widest gaps."""
+    if not len(ts_ms):
+        return
+    connectors = np.unique(connector_key)
+    if len(connectors) <= _CONNECTORS_APART_MAX:
+        for connector in connectors:
+            yield np.flatnonzero(connector_key == connector)
+        return
+    order = np.argsort(ts_ms, kind="stable")
+    gaps = np.diff(ts_ms[order])
+    widest = np.argsort(gaps)[-(_CLUSTERS_MAX - 1) :]
+    cuts = np.sort(widest[gaps[widest] > _CLUSTER_GAP_MS]) + 1
+    yield from np.split(order, cuts)

@@ -1,0 +1,1 @@
+"""Published tariffs, compiled into tables for the kernels."""

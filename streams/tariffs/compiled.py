@@ -1,0 +1,301 @@
+"""Tariffs compiled for the kernels: OCPI documents and time zones into the tables of kernels/book.
+
+One `Tariffs` a partition, filled as sessions need them. Versions never change, so what is compiled stays; what follows
+the calendar is worked out by spans of 32 days, when a session is in one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+
+from schemas.tariff import Dimension, Price, PriceComponent, Reservation, TariffRestrictions
+from schemas.usage import UsageKind
+from streams.kernels.runs import I64, Bools
+from streams.kernels.tariff_table import (
+    CALENDAR,
+    CURRENT,
+    DIMENSIONS,
+    DURATION,
+    KEY_BITS,
+    KINDS,
+    MWH,
+    NONE,
+    POWER,
+    Masks,
+    Steps,
+    TariffTable,
+)
+from streams.tariffs.calendar import SPAN_MS, changes, follows_calendar
+from streams.tariffs.version import TariffVersion
+
+SPANS_MAX: Final = 50_000  # (tariff, span) kept; ~100 changes each: 80 MB. Beyond, all are worked out anew
+_SPAN_BITS: Final = 24  # of a span's number since 1970: 1.4 million years
+_MICRO: Final = Decimal(1_000_000)
+_DIMENSIONS: Final = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, Dimension.FLAT)  # as in kernels/book
+_PRICE_BOUNDS: Final = ("min_excl", "min_incl", "max_excl", "max_incl")
+_ALL: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A priced dimension of an element: what consumption is counted by."""
+
+    element: int
+    dimension: Dimension
+    price: PriceComponent
+
+
+@dataclass(slots=True)
+class _Compiled:
+    """A version's part of the tables, so that a version more costs little beside those that are there."""
+
+    version: TariffVersion
+    components: list[Component]
+    restrictions: list[TariffRestrictions]  # by element
+    active: int  # mask of elements that apply to this kind of use at all
+    by_calendar: bool
+    steps: list[tuple[I64, Masks]]  # by kind of restriction: values, and the mask from each on
+    constant: list[bool]  # by kind
+    component_of: list[int]  # as the book's
+    having: list[int]  # by dimension
+    prices: I64  # (4, components): dimension, price_micros, vat_ppm, step
+    bounds: list[int]  # by _PRICE_BOUNDS
+
+
+class CompiledTariffs:
+    """The book of a partition. `place` of a version is its row in the book."""
+
+    def __init__(self, width: int = 1) -> None:
+        """`width`: of meters that were made before; it never falls, for they are mixed with new ones."""
+        self._compiled: list[_Compiled] = []
+        self._place: dict[tuple[int, UsageKind], int] = {}
+        self._spans: dict[int, tuple[I64, Masks]] = {}  # place << _SPAN_BITS | span -> moments, masks
+        self._worked_out: I64 = np.empty(0, np.int64)  # their keys, ascending
+        self._followed: Bools = np.empty(0, np.bool_)  # by place: whether the calendar matters
+        self._ascending: I64 | None = None  # (2, versions): keys of those for sessions and 0, their places
+        self._book: TariffTable | None = None
+        self.width = width  # of meters: the most components of a tariff
+
+    def __len__(self) -> int:
+        return len(self._compiled)
+
+    def add(self, version: TariffVersion, kind: UsageKind = UsageKind.CHARGING) -> int:
+        """Compile a version for sessions (CHARGING) or for reservations of that kind; its place."""
+        place = self._place.get((version.key, kind))
+        if place is None:
+            compiled = _compile(version, kind)
+            place = self._place[version.key, kind] = len(self._compiled)
+            self._compiled.append(compiled)
+            self.width = max(self.width, len(compiled.components))
+            self._book = self._ascending = None
+        return place
+
+    def unknown(self, keys: I64) -> list[int]:
+        """Which of these versions are not compiled; 0 is no version."""
+        return [key for key in np.unique(keys).tolist() if key and (key, UsageKind.CHARGING) not in self._place]
+
+    def places(self, keys: I64) -> I64:
+        """Places of versions by their keys; NONE for key 0 (no tariff). KeyError for one that is not compiled: taken
+        for none, it would be a session that nobody pays for."""
+        if self._ascending is None:
+            of_sessions = [(key, place) for (key, kind), place in self._place.items() if kind == UsageKind.CHARGING]
+            self._ascending = np.array(sorted([(0, NONE), *of_sessions]), np.int64).T.copy()
+        known, place = self._ascending
+        at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        if (known[at] != keys).any():
+            raise KeyError(f"tariff versions are not compiled: {self.unknown(keys)}")
+        places: I64 = place[at]
+        return places
+
+    def versions(self, keys: Iterable[int]) -> dict[int, TariffVersion]:
+        """Those versions by their keys; 0 and what is not compiled are left out."""
+        places = {key: self._place.get((key, UsageKind.CHARGING)) for key in keys}
+        return {key: self._compiled[place].version for key, place in places.items() if place is not None}
+
+    def components(self, place: int) -> list[Component]:
+        """The components that meters count, in order."""
+        return self._compiled[place].components
+
+    def book(self, place: I64, first_ms: I64, last_ms: I64) -> TariffTable:
+        """The tables, with the calendar of these tariffs from first to last moment, row by row."""
+        changed = self._cover(place, first_ms, last_ms)
+        if self._book is None or changed:
+            self._book = self._tables()
+        return self._book
+
+    def _cover(self, place: I64, first_ms: I64, last_ms: I64) -> bool:
+        """Work out the spans that are missing. Returns whether there were any."""
+        if len(self._followed) != len(self._compiled):
+            self._followed = np.array([compiled.by_calendar for compiled in self._compiled], np.bool_)
+        followed = self._followed
+        rows = np.flatnonzero((place != NONE) & followed[place]) if len(followed) else np.empty(0, np.int64)
+        if not len(rows):
+            return False
+        missing = self._missing(place[rows], first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS)
+        if len(self._spans) + len(missing) > SPANS_MAX:
+            self._spans.clear()
+            self._worked_out = np.empty(0, np.int64)
+            missing = self._missing(place[rows], first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS)
+        for packed in missing:
+            at, span = packed >> _SPAN_BITS, packed & ((1 << _SPAN_BITS) - 1)
+            compiled = self._compiled[at]
+            zone = compiled.version.time_zone
+            self._spans[packed] = changes(compiled.restrictions, compiled.active, zone, span * SPAN_MS)
+        if missing:
+            self._worked_out = np.array(sorted(self._spans), np.int64)
+        return bool(missing)
+
+    def _missing(self, place: I64, first: I64, last: I64) -> list[int]:
+        wanted = np.unique((place << _SPAN_BITS) | first)
+        long = np.flatnonzero(last > first)
+        if len(long):
+            of_long = zip(place[long].tolist(), first[long].tolist(), last[long].tolist(), strict=True)
+            later = {(at << _SPAN_BITS) | span for at, begin, end in of_long for span in range(begin + 1, end + 1)}
+            wanted = np.union1d(wanted, np.array(sorted(later), np.int64))
+        missing: list[int] = wanted[~np.isin(wanted, self._worked_out, assume_unique=True)].tolist()
+        return missing
+
+    def _tables(self) -> TariffTable:
+        compiled = self._compiled
+        counts = np.array([len(c.components) for c in compiled], np.int64)
+        bounds = np.array([c.bounds for c in compiled], np.int64).reshape(-1, len(_PRICE_BOUNDS)).T
+        # One more at the end that costs nothing: a last tariff without components (all are of reservations) begins
+        # there.
+        nothing = np.array([[0], [0], [0], [1]])
+        dimension, price_micros, vat_ppm, step = np.concatenate([*(c.prices for c in compiled), nothing], axis=1)
+        return TariffTable(
+            steps=[self._steps(kind) for kind in range(KINDS)],
+            having=list(np.array([c.having for c in compiled], np.uint64).reshape(-1, DIMENSIONS).T.copy()),
+            component_base=_begins([len(c.component_of) for c in compiled]),
+            component_of=np.array([one for c in compiled for one in c.component_of], np.int64),
+            price_base=_begins(counts.tolist()),
+            components=counts,
+            dimension=dimension,
+            price_micros=price_micros,
+            vat_ppm=vat_ppm,
+            step=step,
+            bounds_micros=dict(zip(_PRICE_BOUNDS, bounds.copy(), strict=True)),
+        )
+
+    def _steps(self, kind: int) -> Steps:
+        constant = np.array([c.constant[kind] for c in self._compiled], np.bool_)
+        places: list[int] = []
+        parts: list[tuple[I64, Masks]] = []
+        if kind == CALENDAR:
+            for packed in self._worked_out.tolist():
+                places.append(packed >> _SPAN_BITS)
+                parts.append(self._spans[packed])
+        for place, compiled in enumerate(self._compiled):
+            if not (kind == CALENDAR and compiled.by_calendar):
+                places.append(place)
+                parts.append(compiled.steps[kind])
+        values = np.concatenate([np.empty(0, np.int64), *(values for values, _ in parts)])
+        key = (np.repeat(places, [len(values) for values, _ in parts]).astype(np.int64) << KEY_BITS) | values
+        mask = np.concatenate([np.empty(0, np.uint64), *(masks for _, masks in parts)])
+        if kind == CALENDAR:  # the others stand in order
+            order = np.argsort(key, kind="stable")
+            key, mask = key[order], mask[order]
+        return Steps(key, mask, constant)
+
+
+def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
+    restrictions = [element.restrictions or TariffRestrictions() for element in version.tariff.elements]
+    active = sum(1 << place for place, r in enumerate(restrictions) if r.reservation in _ALLOWED[kind])
+    components = []
+    for place, element in enumerate(version.tariff.elements):
+        for dimension in _DIMENSIONS:
+            first = next((c for c in element.price_components if c.type == dimension), None)
+            if first is not None and active >> place & 1:
+                components.append(Component(place, dimension, first))
+    by_calendar = any(follows_calendar(r) for r in restrictions)
+    steps = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
+    everything = (1 << len(restrictions)) - 1
+    prices = [(_DIMENSIONS.index(c.dimension), *_rates(c), _step(c)) for c in components]
+    return _Compiled(
+        version,
+        components,
+        restrictions,
+        active,
+        by_calendar,
+        steps=[(np.array([v for v, _ in s], np.int64), np.array([m for _, m in s], np.uint64)) for s in steps],
+        constant=[
+            not (of_kind == CALENDAR and by_calendar) and all(mask & everything == everything for _, mask in of_steps)
+            for of_kind, of_steps in enumerate(steps)
+        ],
+        component_of=_component_of(components, len(restrictions)),
+        having=[sum(1 << c.element for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
+        prices=np.array(prices, np.int64).reshape(-1, 4).T,
+        # min_price and max_price are of the charging part alone
+        bounds=[_bound(version, name) if kind == UsageKind.CHARGING else NONE for name in _PRICE_BOUNDS],
+    )
+
+
+_ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
+    UsageKind.CHARGING: (None,),
+    UsageKind.RESERVATION: (Reservation.RESERVATION,),
+    UsageKind.RESERVATION_EXPIRED: (Reservation.RESERVATION, Reservation.RESERVATION_EXPIRES),
+}
+
+
+def _component_of(components: Sequence[Component], elements: int) -> list[int]:
+    table = [NONE] * (elements * DIMENSIONS)
+    for number, component in enumerate(components):
+        table[component.element * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
+    return table
+
+
+def _begins(lengths: Sequence[int]) -> I64:
+    return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+
+
+def _step(component: Component) -> int:
+    """Wh and s as mWh and ms; 1 where nothing is rounded."""
+    return (
+        component.price.step_size * 1_000 if component.dimension != Dimension.FLAT and component.price.step_size else 1
+    )
+
+
+def _rates(component: Component) -> tuple[int, int]:
+    """price_micros and vat_ppm."""
+    return int(component.price.price * _MICRO), int((component.price.vat or 0) * 10_000)
+
+
+def _bound(version: TariffVersion, name: str) -> int:
+    bound, part = name.split("_")
+    price: Price | None = getattr(version.tariff, f"{bound}_price")
+    value = None if price is None else getattr(price, f"{part}_vat")
+    return NONE if value is None else int(value * _MICRO)
+
+
+# -- step functions that do not follow the calendar ---------------------------------------------------------------
+
+_BOUNDS: Final = {  # kind -> (lower field, upper field, what one of its unit is in the kernels')
+    MWH: ("min_kwh", "max_kwh", 1_000_000),
+    DURATION: ("min_duration", "max_duration", 1_000),
+    POWER: ("min_power", "max_power", 1_000_000),
+    CURRENT: ("min_current", "max_current", 1_000),
+}
+
+
+def _thresholds(restrictions: Sequence[TariffRestrictions], kind: int) -> list[tuple[int, int]]:
+    """(value, mask from there on), ascending from 0."""
+    if kind == CALENDAR:
+        return [(0, _ALL)]
+    lower, upper, unit = _BOUNDS[kind]
+    bounds = [
+        (0 if low is None else int(low * unit), None if high is None else int(high * unit))
+        for r in restrictions
+        for low, high in [(getattr(r, lower), getattr(r, upper))]
+    ]
+    values = {0, *(low for low, _ in bounds), *(high for _, high in bounds if high is not None)}
+    return [
+        (value, _mask_of(low <= value and (high is None or value < high) for low, high in bounds))
+        for value in sorted(values)
+    ]
+
+
+def _mask_of(holds: Iterable[bool]) -> int:
+    return sum(1 << place for place, one in enumerate(holds) if one)

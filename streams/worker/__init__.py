@@ -1,0 +1,1 @@
+"""Who runs the engine: a partition's life, over Kafka with Faust or over the in-process log."""

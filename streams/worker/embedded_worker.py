@@ -1,0 +1,108 @@
+"""The worker of the embedded run: a loop a partition over the in-process log."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from kit.errors import Unavailable
+from kit.log.partitioned_log import InProcessLog
+from kit.observability.logs import get_logger
+from kit.retry import reconnect_pauses_s
+from streams.errors import StreamsError
+from streams.worker.maintenance import maintain_regularly
+from streams.worker.processor import Processor, Worker
+
+RECORDS_MAX: Final = 1_024  # of one read: 200,000 readings, one flush, in frames of 200
+IDLE_S: Final = 0.5  # how often a loop without work looks whether time has brought any
+STOP_S_MAX: Final = 10.0  # for committing what the log still holds; its writers wait no longer either
+
+_log = get_logger(__name__)
+
+
+class EmbeddedWorker:
+    """All partitions of the log, until stopped.
+
+    Every append waits for the commit, so the worker's `interval_s` is what a sender waits at least: 0 suits best, since
+    what arrives during one commit makes the next flush.
+    """
+
+    def __init__(self, log: InProcessLog, worker: Worker, partitions: int, *, retention_days: int = 0) -> None:
+        """`retention_days`: raw readings older than that are dropped; 0: never."""
+        self._log = log
+        self._worker = worker
+        self._partitions = range(partitions)
+        self._retention_days = retention_days
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises StreamsError where another process takes a partition: two on one database."""
+        upkeep = asyncio.create_task(maintain_regularly(self._worker, self._retention_days))
+        self._tasks = [asyncio.create_task(self._partition(partition)) for partition in self._partitions]
+        try:
+            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+        finally:
+            everything = [upkeep, *self._tasks]
+            for task in everything:
+                task.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Commit what has been appended, as far as the database lets us within `STOP_S_MAX`; then `run` returns."""
+        self._stopping = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _partition(self, partition: int) -> None:
+        processor = Processor(partition, self._worker)
+        try:
+            await _until_it_works(processor.acquire)
+            self._log.start(partition, processor.next)
+            await processor.publish()
+            while not self._stopping or self._log.lag(partition):
+                if not processor.full and not await self._collect(processor):
+                    break
+                if processor.due_in_s() == 0.0:
+                    await _until_it_works(processor.flush)
+                    self._log.ack(partition, processor.next)
+                await processor.publish()
+            if processor.owing:
+                await _until_it_works(processor.flush)
+        finally:
+            await processor.release()
+
+    async def _collect(self, processor: Processor) -> bool:
+        """Offer what the log has, waiting for it as long as nothing else is due. False: the log is closed and empty."""
+        due_s = processor.due_in_s()
+        moments_s = [IDLE_S, *(s for s in (due_s, processor.publish_in_s()) if s is not None)]
+        timeout_s = 0.0 if self._stopping else min(moments_s)
+        try:
+            records = await self._log.read(processor.partition, RECORDS_MAX, timeout_s)
+        except Unavailable:
+            if not processor.waiting:
+                return False
+            await asyncio.sleep(due_s or 0.0)
+            return True
+        for offset, record in records:
+            processor.offer(offset, record)
+        return True
+
+
+async def _until_it_works(work: Callable[[], Awaitable[object]]) -> None:
+    """Outages and faults pass or are mended; the records stay in the log, whose bound stops their senders."""
+    for pause_s in reconnect_pauses_s():
+        try:
+            await work()
+            return
+        except StreamsError:
+            raise
+        except Unavailable as error:
+            _log.warning("store_unavailable", error=str(error), pause_s=pause_s)
+        except Exception:
+            _log.exception("worker_fault", pause_s=pause_s)
+        await asyncio.sleep(pause_s)

@@ -1,0 +1,136 @@
+"""The live documents: what operators see of a connector now. Built from the state, so they can be rebuilt any time.
+
+They are put together by the column, in memory that numpy and Arrow hold, and so for the most part while other threads
+run Python.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kit.json_columns import Pieces, Texts, decimals, either, joined, json_of, moments, objects, or_null, strings
+from schemas.quality import names_of
+from schemas.reading import MILLI, STATUS_LABELS, Status
+from streams.kernels.runs import I64, NULL, Bools
+from streams.session_ids import session_texts
+from streams.state.partition import PartitionState
+from streams.state.session_charges import cost_columns, settled
+
+_UJ_PER_WH: Final = 3_600_000_000
+_FLAGS_KEPT: Final = 256  # every combination there is
+_QUANTITIES: Final = {
+    "energy_wh": "energy_mwh",
+    "power_w": "power_mw",
+    "voltage_v": "voltage_mv",
+    "current_a": "current_ma",
+    "temperature_c": "temperature_mc",
+    "soc_pct": "soc_mpct",
+}
+_STATUSES: Final = pa.array([json_of(STATUS_LABELS.get(code)) for code in Status])  # they count from 0
+_NONE: Final[Pieces] = ("null",)
+
+
+def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
+    """`STATION/connector` -> JSON, for these slots as far as they have said anything."""
+    slots = slots[state.live_ts_ms[slots] != NULL]
+    if not len(slots):
+        return {}
+    names = state.directory.station_names
+    stations = pa.array([names[number] for number in state.directory.station[slots].tolist()], pa.string())
+    numbers = pa.array(state.directory.connector_id[slots]).cast(pa.string())
+    document = objects(
+        {
+            "station_id": strings(stations),
+            "connector_id": (numbers,),
+            "ts": moments(state.live_ts_ms[slots]),
+            "received_at": moments(state.arrival_ms[slots]),
+            "status": (_STATUSES.take(pa.array(state.live_status[slots])),),
+            **{name: _in_units(getattr(state, f"live_{column}")[slots]) for name, column in _QUANTITIES.items()},
+            "flags": (_flags(state.live_flags[slots]),),
+            "session": _sessions(state, slots),
+        }
+    )
+    keys = joined((stations, "/", numbers)).to_pylist()
+    return dict(zip(keys, joined(document).view(pa.binary()).to_pylist(), strict=True))
+
+
+def _sessions(state: PartitionState, slots: I64) -> Pieces:
+    """The open session of each slot."""
+    is_open = state.open_key[slots] != 0
+    if not is_open.any():
+        return _NONE
+    slots = slots[is_open]
+    lanes = state.lanes(slots)
+    session = objects(
+        {
+            "id": ('"', _session_ids(state.open_key[slots]), '"'),
+            "session_id": or_null(
+                strings(pa.array([state.session_name[slot] for slot in slots.tolist()], pa.string()))
+            ),
+            "started_at": moments(state.open_start_ms[slots]),
+            "energy_wh": (pa.array(lanes.energy_uj() / _UJ_PER_WH).cast(pa.string()),),
+            "estimated": (either(lanes.integrated_uj() != 0, "true", "false"),),
+            "readings": (pa.array(lanes.readings).cast(pa.string()),),
+            "cost": _costs(state, slots),
+        }
+    )
+    return _among(is_open, session)
+
+
+def _costs(state: PartitionState, slots: I64) -> Pieces:
+    """What each open session comes to by now; null without a tariff, and until the first step after loading."""
+    if not (state.tariffs_known and state.open_tariff[slots].any()):
+        return _NONE
+    versions = state.tariffs.versions(set(state.open_tariff[slots].tolist()))
+    priced = np.isin(state.open_tariff[slots], list(versions))
+    if not priced.any():
+        return _NONE
+    accounts = state.accounts(slots[priced])
+    columns = cost_columns(accounts, *settled(state.tariffs, accounts))
+    found = [versions[key] for key in accounts.tariff_key.tolist()]
+    parts = ("energy", "time", "parking", "flat")
+    cost = objects(
+        {
+            "currency": strings(pa.array([version.tariff.currency for version in found], pa.string())),
+            "excl_vat": ('"', decimals(columns["cost_excl_micros"]), '"'),
+            "incl_vat": ('"', decimals(columns["cost_incl_micros"]), '"'),
+            **{name: ('"', decimals(columns[f"cost_{name}_micros"]), '"') for name in parts},
+            "tariff_version": strings(pa.array([str(version.id) for version in found], pa.string())),
+        }
+    )
+    return _among(priced, cost)
+
+
+def _among(there: Bools, pieces: Pieces) -> Pieces:
+    """Rows of the places that are marked, null in the others."""
+    if there.all():
+        return pieces
+    place = np.cumsum(there) - 1
+    return or_null((joined(pieces).take(pa.array(place, mask=~there)),))
+
+
+def _session_ids(keys: I64) -> Texts:
+    texts = session_texts(keys)
+    ends = np.arange(0, texts.size + 1, texts.shape[1], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(texts))
+
+
+def _flags(flags: NDArray[np.int16]) -> Texts:
+    different, place = np.unique(flags, return_inverse=True)
+    return pa.array([_names_of(one) for one in different.tolist()], pa.string()).take(pa.array(place))
+
+
+@lru_cache(_FLAGS_KEPT)
+def _names_of(flags: int) -> str:
+    return json_of(names_of(flags))
+
+
+def _in_units(thousandths: I64) -> Pieces:
+    """Numbers; null where nothing is known."""
+    unknown = thousandths == NULL
+    if unknown.all():
+        return _NONE
+    return or_null((pa.array(thousandths / MILLI, mask=unknown).cast(pa.string()),))

@@ -1,0 +1,31 @@
+"""What has to be done for the tables from time to time, by every worker: pieces ahead, the raw index, retention."""
+
+import asyncio
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from kit.errors import KitError
+from kit.observability.logs import get_logger
+from streams.worker.processor import Worker
+
+# Raw rows written since are outside of the index, and every query of their week reads them all: at 100,000 readings/s
+# that are 1 M rows, 0.1 s of reading.
+MAINTAIN_EVERY_S: Final = 10.0
+
+_log = get_logger(__name__)
+
+
+async def maintain_regularly(worker: Worker, retention_days: int) -> None:
+    """Until cancelled. `retention_days`: raw readings older than that are dropped, a week at a time; 0: never."""
+    loop = asyncio.get_running_loop()
+    while True:
+        now = worker.clock.now()
+        before = now - timedelta(days=retention_days) if retention_days else None
+        try:
+            await loop.run_in_executor(worker.executor, partial(worker.store.maintain, worker.clock.now_ms(), before))
+        except KitError as error:
+            _log.warning("maintenance_failed", error=str(error))
+        except Exception:
+            _log.exception("maintenance_failed")  # it is never worth the worker's life
+        await asyncio.sleep(MAINTAIN_EVERY_S)

@@ -1,0 +1,397 @@
+"""The life of a partition in a worker: take it over, collect frames, flush them, whatever happens in between.
+
+No framework: the in-process runner and the Faust agents drive it. Not thread-safe: one task drives a processor, which
+does its work (decode, step, commit) in the worker's threads, one flush at a time.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from opentelemetry import trace
+
+from kit.clock import Clock
+from kit.errors import KitError, Unavailable
+from kit.live.view import LiveView
+from kit.observability.logs import get_logger
+from kit.observability.tracing import context_from, current_traceparent, span
+from schemas.errors import FrameError
+from streams.effects import Effects, StepParams
+from streams.engine.batch import Frame
+from streams.engine.lookup import Lookup
+from streams.engine.step import step
+from streams.errors import StreamsError
+from streams.kernels.runs import distinct
+from streams.state.partition import PartitionState
+from streams.storage.commit import Flush, commit
+from streams.storage.events import FlushContext
+from streams.storage.store import Acquired, Store
+from streams.worker.allowance import Allowance
+from streams.worker.decoding import FAILED, UNREADABLE, read_frame, refuse_unreadable, refused_whole
+from streams.worker.frame_buffer import FrameBuffer, Waiting
+from streams.worker.live_documents import live_documents
+from streams.worker.metrics import WorkerMetrics
+
+LIVE_TOPIC: Final = "telemetry"
+TICK_S_MIN: Final = 0.2  # between flushes without frames: emission and time-outs are in seconds
+# Documents cost as much as the step. Making them takes a tenth of a core at most: at ten thousand readings a second
+# that is at every flush, under full load a connector that speaks five times is shown once, and none later than this.
+LIVE_SHARE_MAX: Final = 0.1
+LIVE_PAUSE_S_MAX: Final = 1.0
+RELEASE_S_MAX: Final = 10.0  # for a commit under way when the partition is taken away; the fence covers what is longer
+_LINKS_MAX: Final = 32  # of one flush's span: what a person would look at
+# A base is rewritten when the patches since are four times as large: then a quarter more is written than what changes.
+# Below this size it is not worth a thought. Who takes the partition over applies each of them, in ~1 ms.
+_PATCHES_TO_BASE: Final = 4
+_BASE_BYTES_MIN: Final = 64 << 10
+_PATCHES_MAX: Final = 500
+
+_log = get_logger(__name__)
+T = TypeVar("T")
+
+
+class State(Protocol):
+    """What a processor wants of the state of a partition."""
+
+    slots: int
+
+    def take_patch(self) -> bytes:
+        """What changed since the last take."""
+
+    def snapshot(self) -> bytes:
+        """Everything."""
+
+    def next_due_ms(self, params: StepParams) -> int | None:
+        """When a step is due though nothing arrives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The pure part: what a step is."""
+
+    load: Callable[[int, Sequence[bytes]], Any]
+    step: Callable[[Any, Sequence[Frame], int, Lookup, StepParams], Effects]
+    documents: Callable[[Any, NDArray[np.int64]], dict[str, bytes]]
+
+
+ENGINE: Final = Engine(PartitionState.load, step, live_documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What all processors of a process share."""
+
+    store: Store
+    live: LiveView
+    live_time: Allowance
+    clock: Clock
+    metrics: WorkerMetrics
+    executor: Executor  # as many threads as flushes may run at once
+    params: StepParams
+    readings_max: int  # of one flush
+    interval_s: float  # between the beginnings of two flushes of a partition
+    engine: Engine = ENGINE
+
+
+class Processor:
+    """One partition. Make a new one after Fenced or a release."""
+
+    def __init__(self, partition: int, worker: Worker) -> None:
+        self.partition = partition
+        self.next = 0  # the first offset that is not committed; known after `acquire`
+        self._worker = worker
+        self._buffer = FrameBuffer(partition, worker.clock, worker.readings_max)
+        self._epoch = self._commits = 0
+        self._state: State | None = None
+        self._base_bytes = self._patch_bytes = self._patches = 0
+        self._flush: Flush | None = None  # computed and not known to be committed
+        self._batch: list[Waiting] = []  # its frames
+        self._flushed_at_s = -float("inf")
+        self._received_ms = 0
+        self._unpublished: list[NDArray[np.int64]] = []  # slots, none of the arrays empty
+        self._published_at_s = -float("inf")
+        self._live_away = False
+        self._busy: asyncio.Future[Any] | None = None
+        worker.metrics.watch(partition, lambda: len(self._buffer), self._buffer.age_s)
+
+    @property
+    def expected(self) -> int:
+        """The offset that is to be offered next."""
+        return self._buffer.expected
+
+    @property
+    def waiting(self) -> bool:
+        """Whether frames are offered and not committed."""
+        return len(self._buffer) > 0
+
+    @property
+    def full(self) -> bool:
+        """As much is collected as may be; offer more when a flush has ended."""
+        return self._buffer.full
+
+    def offer(self, offset: int, frame: bytes) -> bool:
+        """Take the frame for the next flush. False: it is here or committed already. Raises Gap."""
+        return self._buffer.offer(offset, frame)
+
+    def skip_to(self, offset: int) -> None:
+        """The log has lost what lies before: go on there. Only while nothing waits."""
+        lost = self._buffer.skip_to(offset)
+        _log.error("offsets_lost", partition=self.partition, until=offset, count=lost)
+        self._worker.metrics.lost.labels(str(self.partition)).inc(lost)
+
+    def due_in_s(self, *, ticks: bool = True) -> float | None:
+        """Seconds until the next flush should begin; 0: now; None: not before something arrives.
+
+        `ticks`: whether this moment may close windows and sessions though nothing arrives. Not while frames are known
+        to wait in the log: they may say otherwise.
+        """
+        since_s = self._worker.clock.monotonic_s() - self._flushed_at_s
+        if self._flush or self._buffer.plenty:
+            return 0.0
+        if len(self._buffer):
+            return max(0.0, self._worker.interval_s - since_s)
+        due_ms = self._state.next_due_ms(self._worker.params) if ticks and self._state else None
+        if due_ms is None:
+            return None
+        return max(TICK_S_MIN - since_s, (due_ms - self._worker.clock.now_ms()) / 1_000, 0.0)
+
+    @property
+    def owing(self) -> bool:
+        """Whether rows of windows or running sessions wait for a flush without frames."""
+        return self._state is not None and self._state.next_due_ms(self._worker.params) == 0
+
+    async def acquire(self) -> int:
+        """Take the partition over and load its state; the offset to read from. Raises Unavailable, ConfigError."""
+        self._take_over(*await self._in_thread(self._load))
+        return self.next
+
+    async def flush(self) -> int:
+        """Commit what waits, or for no frames what time has brought; the first offset not committed (to acknowledge).
+
+        Raises Unavailable: call again, nothing is lost or done twice. Raises Fenced: let go of the partition. Anything
+        else is a fault that no frame explains; the state is dropped, calling again begins with taking over anew.
+        After a cancelled call only `release` makes sense.
+        """
+        self._flushed_at_s = self._worker.clock.monotonic_s()
+        while True:
+            if self._state is None:
+                await self.acquire()
+            if self._flush is None:
+                self._batch = self._buffer.next_batch()
+            try:
+                flush = await self._in_thread(self._work)
+            except StreamsError:
+                self._state = self._flush = None
+                raise
+            except KitError:
+                if self._flush is None:
+                    self._state = None  # the step stopped half-way
+                self._worker.metrics.retries.labels(str(self.partition)).inc()
+                raise
+            except Exception as error:
+                self._state = self._flush = None
+                if not self._buffer.failed(self._batch):
+                    _log.error("flush_failed", partition=self.partition, next=self.next, exc_info=error)
+                    raise
+                count = len(self._batch)
+                _log.warning("flush_failed_on_data", partition=self.partition, frames=count, exc_info=error)
+                continue
+            if flush is not None:
+                self._flushed(flush)
+            return self.next
+
+    def publish_in_s(self) -> float | None:
+        """Seconds until the live view should be brought up to date; 0: now; None: it is."""
+        if self._state is None or not self._unpublished:
+            return None
+        latest_s = max(0.0, self._published_at_s + LIVE_PAUSE_S_MAX - self._worker.clock.monotonic_s())
+        return latest_s if self._live_away else min(latest_s, self._worker.live_time.wait_s())
+
+    async def publish(self) -> None:
+        """Bring the live view up to date with what is committed, if it is time to. Where it is away, later."""
+        if self._state is None or self.publish_in_s() != 0.0:
+            return
+        slots = distinct(np.concatenate(self._unpublished), self._state.slots)
+        with self._timed("live"):
+            documents = await self._in_thread(lambda: self._documents(slots))
+            try:
+                await self._worker.live.put(LIVE_TOPIC, documents)
+                self._live_away = False
+            except Unavailable as error:
+                self._live_away = True
+                self._worker.metrics.live_failures.labels(str(self.partition)).inc()
+                _log.warning("live_view_unavailable", partition=self.partition, error=str(error))
+        # If it was away, it may have lost everything.
+        self._unpublished = [np.arange(self._state.slots)] if self._live_away else []
+        self._published_at_s = self._worker.clock.monotonic_s()
+
+    async def release(self) -> None:
+        """Give the partition up: wait for what is under way, forget the rest."""
+        if self._busy is not None and not self._busy.done():
+            await asyncio.wait((self._busy,), timeout=RELEASE_S_MAX)
+        self._buffer.clear()
+        self._state = None
+        with suppress(KeyError):
+            self._worker.metrics.unwatch(self.partition)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run it in a thread; a cancelled caller leaves it running, and `release` waits for it."""
+        if self._busy is not None and not self._busy.done():
+            await asyncio.wait((self._busy,))
+        self._busy = asyncio.get_running_loop().run_in_executor(self._worker.executor, work)
+        self._busy.add_done_callback(_seen)
+        result: T = await asyncio.shield(self._busy)
+        self._busy = None  # it would keep its result: a flush's documents or a whole state
+        return result
+
+    # -- before and after the thread's work -------------------------------------------------------------------------
+
+    def _take_over(self, acquired: Acquired, state: State) -> None:
+        if acquired.next < self.next:
+            raise StreamsError(f"partition {self.partition}: the store went back from {self.next} to {acquired.next}")
+        self._epoch, self._commits = acquired.epoch, acquired.commits
+        self._base_bytes, self._patch_bytes = acquired.base_bytes, acquired.patch_bytes
+        self._patches = max(len(acquired.bodies) - 1, 0)
+        self._forget_until(acquired.next)
+        self._flush = None
+        self._state = state
+        self._unpublished = [np.arange(state.slots)] if state.slots else []
+        self._published_at_s = -float("inf")
+        self._live_away = False
+        self._worker.metrics.acquired.labels(str(self.partition)).inc()
+        _log.info("partition_acquired", partition=self.partition, epoch=self._epoch, next=self.next, slots=state.slots)
+
+    def _flushed(self, flush: Flush) -> None:
+        self._flush = None
+        self._commits = flush.commit
+        if flush.base:
+            self._base_bytes, self._patch_bytes, self._patches = len(flush.body), 0, 0
+        else:
+            self._patch_bytes += len(flush.body)
+            self._patches += 1
+        if len(flush.effects.touched):
+            self._unpublished.append(flush.effects.touched)
+        self._count(flush)
+        self._batch = []  # or its frames would be kept until the next flush, 15 MB
+        self._forget_until(flush.end)
+
+    def _forget_until(self, end: int) -> None:
+        self._buffer.forget_until(end)
+        self.next = end
+        self._worker.metrics.next_offset.labels(str(self.partition)).set(end)
+
+    def _count(self, flush: Flush) -> None:
+        metrics, label, effects = self._worker.metrics, str(self.partition), flush.effects
+        for outcome in ("stored", "duplicate", "quarantined"):
+            metrics.readings.labels(label, outcome).inc(getattr(effects, outcome))
+        metrics.frames.labels(label).inc(len(self._batch))
+        metrics.bytes.labels(label).inc(sum(len(waiting.frame) for waiting in self._batch))
+        metrics.windows.labels(label).inc(len(effects.windows["connector_key"]))
+        metrics.sessions.labels(label).inc(len(effects.sessions["session_key"]))
+        metrics.state_bytes.labels(label).inc(len(flush.body))
+
+    # -- in the thread ----------------------------------------------------------------------------------------------
+
+    def _load(self) -> tuple[Acquired, State]:
+        # After a mishap only if nobody has taken it since: else two workers would take it from each other for ever.
+        acquired = self._worker.store.acquire(self.partition, self._epoch or None)
+        return acquired, self._worker.engine.load(self.partition, acquired.bodies)
+
+    def _work(self) -> Flush | None:
+        with span("streams.flush", attributes={"partition": self.partition}) as running:
+            _link(running, self._batch)
+            if self._flush is None:
+                self._flush = self._compute()
+            if self._flush is not None:
+                with self._timed("commit"):
+                    commit(self._worker.store, self._flush)
+            return self._flush
+
+    def _compute(self) -> Flush | None:
+        """One step over the batch; None: there is nothing to commit."""
+        worker, state, batch = self._worker, self._state, self._batch
+        if state is None:
+            raise ValueError("no step without a state")
+        with self._timed("decode"):
+            frames, unreadable = self._decode(batch)
+        now_ms = worker.clock.now_ms()
+        # Behind a backlog the time is that of the frames: what waits in the log is not silence.
+        self._received_ms = max([self._received_ms, *(header.received_ms for header, _ in frames)])
+        with self._timed("step"):
+            step_ms = min(now_ms, self._received_ms) if frames else now_ms
+            effects = worker.engine.step(state, frames, step_ms, worker.store, worker.params)
+            for waiting in unreadable:
+                refuse_unreadable(effects.refused, waiting.frame, now_ms)
+            if not batch and not effects.any_rows:
+                return None
+            body = state.take_patch()
+            base = self._wants_base(len(body))
+            if base:
+                body = state.snapshot()
+        return Flush(
+            partition=self.partition,
+            epoch=self._epoch,
+            commit=self._commits + 1,
+            start=self.next,
+            end=batch[-1].offset + 1 if batch else self.next,
+            effects=effects,
+            body=body,
+            base=base,
+            told=FlushContext(now_ms, current_traceparent()),
+        )
+
+    def _wants_base(self, patch_bytes: int) -> bool:
+        bytes_max = max(self._base_bytes * _PATCHES_TO_BASE, _BASE_BYTES_MIN)
+        return not self._base_bytes or self._patches >= _PATCHES_MAX or self._patch_bytes + patch_bytes > bytes_max
+
+    def _documents(self, slots: NDArray[np.int64]) -> dict[str, bytes]:
+        began_s = self._worker.clock.worked_s()
+        documents = self._worker.engine.documents(self._state, slots)
+        self._worker.live_time.spend(self._worker.clock.worked_s() - began_s)
+        return documents
+
+    def _decode(self, batch: list[Waiting]) -> tuple[list[Frame], list[Waiting]]:
+        """Frames for the step, and those of which not even the header can be read."""
+        frames: list[Frame] = []
+        unreadable: list[Waiting] = []
+        for waiting in batch:
+            if waiting.header is None:
+                unreadable.append(waiting)
+                continue
+            if self._buffer.is_suspect(waiting):
+                reason, detail = FAILED, "processing it failed again and again"
+            else:
+                try:
+                    frames.append(read_frame(waiting.header, waiting.frame, self.partition))
+                    continue
+                except FrameError as error:
+                    reason, detail = UNREADABLE, str(error)
+            self._poison(waiting, detail)
+            frames.append(refused_whole(waiting.header, waiting.frame, reason, detail))
+        return frames, unreadable
+
+    def _poison(self, waiting: Waiting, detail: str) -> None:
+        self._worker.metrics.poison.labels(str(self.partition)).inc()
+        _log.error("frame_quarantined", partition=self.partition, offset=waiting.offset, detail=detail)
+
+    def _timed(self, stage: str) -> Any:
+        return self._worker.metrics.flush_s.labels(str(self.partition), stage).time()
+
+
+def _link(running: trace.Span, batch: Sequence[Waiting]) -> None:
+    for traceparent in islice(dict.fromkeys(w.header.traceparent for w in batch if w.header), _LINKS_MAX):
+        context = trace.get_current_span(context_from(traceparent)).get_span_context()
+        if context.is_valid:
+            running.add_link(context)
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """A cancelled caller does not look at it any more."""
+    if not future.cancelled():
+        future.exception()

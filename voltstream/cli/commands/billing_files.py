@@ -1,0 +1,199 @@
+"""`voltstream billing export | pdf`: documents out of the database into files."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Annotated, Any, Final, TypeVar
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from billing.composition import MIGRATIONS, ROLE
+from billing.errors import BadRequest
+from billing.exports.composition import party_of, seller_of
+from billing.exports.receipts import Receipts
+from billing.exports.service import ExportFormat, ExportService
+from billing.exports.store import Wanted
+from billing.exports.totals import Totals
+from billing.invoices.routes import place_of
+from billing.invoices.store import InvoiceFilter, InvoiceStore
+from kit.clock import format_rfc3339
+from kit.database.migrations import status
+from kit.database.postgres import Database, open_database
+from kit.settings import Settings, load_settings
+from kit.web.instants import parse_instant
+from voltstream.cli.options import AsJson, DataDir
+from voltstream.cli.output import make_table, print_json, print_line, print_table
+from voltstream.errors import Usage
+from voltstream.runtime.database import any_database
+
+T = TypeVar("T")
+
+STDOUT: Final = "-"
+_LINE_END: Final = b"\n"
+EXPORT_EXAMPLE: Final = "Example: voltstream billing export --format ocpi --from 2026-03-01T00:00:00Z --out march.json"
+PDF_EXAMPLE: Final = "Example: voltstream billing pdf 2026-0000017 --out receipt.pdf"
+
+
+def export(
+    out: Annotated[str, typer.Option(help="the file; - for stdout", show_default=False)],
+    format_: Annotated[ExportFormat, typer.Option("--format", help="csv is safe to open in a spreadsheet")] = (
+        ExportFormat.CSV
+    ),
+    start: Annotated[str | None, typer.Option("--from", metavar="MOMENT", help="issued then or later")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="MOMENT", help="issued before")] = None,
+    station: Annotated[str | None, typer.Option(help="only of this station")] = None,
+    driver: Annotated[str | None, typer.Option(help="only of this driver")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write invoices and credit notes into a file, in order of their numbers, and say what they sum to.
+
+    OCPI files hold CDRs, and Credit CDRs for credit notes. A file that cannot be finished is not left behind.
+    """
+    since, until = _moment("--from", start), _moment("--to", end)
+    if since is not None and until is not None and since >= until:
+        raise Usage(f"--from {start} is not before --to {end}")
+    settings = load_settings(data_dir=data_dir)
+    wanted = Wanted(since, until, driver, None if station is None else station.upper())
+
+    async def work(database: Database) -> tuple[Totals, int]:
+        with _file(out) as file, _progress(format_, shown=not as_json and sys.stderr.isatty()) as progress:
+            async with ExportService(database, party_of(settings)).export(wanted, format_) as opened:
+                size_bytes = lines = 0
+                async for chunk in opened.chunks:
+                    file.write(chunk)
+                    size_bytes += len(chunk)
+                    lines += chunk.count(_LINE_END)
+                    progress(lines, opened.totals.documents)
+                return opened.totals, size_bytes
+
+    totals, size_bytes = _with_database(settings, work)
+    described = {
+        "file": out,
+        "format": format_.value,
+        "bytes": size_bytes,
+        "from": None if since is None else format_rfc3339(since),
+        "to": None if until is None else format_rfc3339(until),
+        "documents": totals.documents,
+        "currencies": {name: _described(one) for name, one in totals.currencies.items()},
+    }
+    if out == STDOUT:
+        sys.stderr.write(totals.as_json().decode() + "\n")  # stdout is the file
+    elif as_json:
+        print_json(described)
+    else:
+        _print(out, totals)
+
+
+def pdf(
+    document: Annotated[str, typer.Argument(metavar="NUMBER", help="of an invoice or credit note, or its id")],
+    out: Annotated[Path, typer.Option(help="the file", show_default=False)],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a document as PDF, as a receipt for its driver."""
+    settings = load_settings(data_dir=data_dir)
+
+    async def work(database: Database) -> tuple[str, bytes]:
+        store = InvoiceStore(database)
+        return await Receipts(store, seller_of(settings)).pdf(await _id_of(store, document), None)
+
+    number, body = _with_database(settings, work)
+    with _file(str(out)) as file:
+        file.write(body)
+    if as_json:
+        print_json({"number": number, "file": str(out), "bytes": len(body)})
+    else:
+        print_line(f"{number}: {out}")
+
+
+async def _id_of(store: InvoiceStore, document: str) -> UUID:
+    try:
+        return UUID(document)
+    except ValueError:
+        pass
+    try:
+        found = await store.many(InvoiceFilter(place=place_of(document)), None, 1)
+    except BadRequest as error:
+        raise Usage(str(error)) from None
+    if not found:
+        raise Usage(f"there is no document {document}")
+    return found[0].id
+
+
+def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+    async def run(database_url: str) -> T:
+        database = await open_database(database_url, name="voltstream billing", role=ROLE, connections_max=2)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    with any_database(settings) as database_url:
+        if not all(one.applied for one in status(database_url, [MIGRATIONS])):
+            raise Usage("this database has no books of this version: run `voltstream migrate`")
+        return asyncio.run(run(database_url))
+
+
+@contextmanager
+def _file(name: str) -> Iterator[IO[bytes]]:
+    """To be written; it has its name once it is whole."""
+    if name == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(name)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(path)
+    except OSError as error:
+        raise Usage(f"{name}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+@contextmanager
+def _progress(format_: ExportFormat, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """By lines, of which all formats but Parquet have one a document."""
+    if not shown:
+        yield lambda _lines, _documents: None
+        return
+    columns = (TextColumn("documents"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("documents", total=None)
+        if format_ is ExportFormat.PARQUET:
+            yield lambda _lines, _documents: None
+        else:
+            yield lambda lines, documents: bar.update(task, completed=min(lines, documents), total=documents)
+
+
+def _print(out: str, totals: Totals) -> None:
+    if totals.currencies:
+        table = make_table("currency", ">documents", ">credit notes", ">excl. VAT", ">incl. VAT", ">payable")
+        for currency, one in totals.currencies.items():
+            counts = (f"{one.documents:,}", f"{one.credit_notes:,}")
+            table.add_row(currency, *counts, one.total_excl_vat, one.total_incl_vat, one.payable)
+        print_table(table)
+    print_line(f"{totals.documents:,} documents: {out}")
+
+
+def _described(one: Any) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in one.__struct_fields__}
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise Usage(f"{option} {text!r} {error}") from None

@@ -1,0 +1,37 @@
+"""`voltstream doctor`."""
+
+import asyncio
+import logging
+from dataclasses import asdict
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from kit.clock import SystemClock
+from kit.settings import load_settings
+from voltstream.cli.options import AsJson, DataDir
+from voltstream.cli.output import print_json
+from voltstream.runtime.doctor import examine
+
+
+def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Check everything voltstream is configured with; say what is wrong and how to mend it.
+
+    Exits with 1 if anything is wrong.
+    """
+    settings = load_settings(data_dir=data_dir)
+    logging.disable()  # what libraries say of a server that is away, the checks say better
+    checks = asyncio.run(examine(settings, SystemClock()))
+    well = all(check.ok for check in checks)
+    if as_json:
+        print_json({"ok": well, "checks": [asdict(check) for check in checks]})
+        raise typer.Exit(0 if well else 1)
+    console = Console(soft_wrap=True, highlight=False)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        mark = Text("ok   ", style="green") if check.ok else Text("WRONG", style="bold red")
+        console.print(Text.assemble(mark, f"  {check.name:{width}}  {' '.join(check.detail.split())}"))
+        if not check.ok:
+            console.print(Text(f"       {'':{width}}  {check.mend}", style="yellow"))
+    raise typer.Exit(0 if well else 1)

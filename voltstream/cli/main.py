@@ -1,0 +1,146 @@
+"""The command `voltstream`. Commands are imported when they are called: most need only a part of the product."""
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from kit.errors import ConfigError, KitError, Unavailable
+from voltstream.cli.output import print_error
+from voltstream.errors import Usage, VoltstreamError
+
+_TROUBLE, _WRONG, _INTERRUPTED = 1, 2, 130  # exit codes: a dependency; settings or options; Ctrl-C
+_DEBUG: Final = "--debug"
+_SENDERS: Final = ("simulate", "replay")
+_ERROR_ROOTS: Final = {
+    "api.errors": "ApiError",
+    "billing.errors": "BillingError",
+    "ingest.errors": "IngestError",
+    "simulator.errors": "SimulatorError",
+    "streams.errors": "StreamsError",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """Where a command is (a function, or a Typer of several), and an example of its use."""
+
+    place: str
+    example: str = ""
+
+
+_COMMANDS: Final = {
+    "up": _Command("voltstream.cli.commands.up:up", "voltstream up --stations 200 --rate 500 --for 5m"),
+    "doctor": _Command(
+        "voltstream.cli.commands.doctor:doctor", "VOLTSTREAM_REDIS_URL=redis://localhost voltstream doctor"
+    ),
+    "ledger": _Command("voltstream.cli.commands.ledger:ledger", "voltstream ledger --watch"),
+    "token": _Command("voltstream.cli.commands.token:app"),
+    "events": _Command("voltstream.cli.commands.events:app"),
+    "simulate": _Command("simulator.cli:simulate", "voltstream simulate --stations 1000 --faults duplicate=0.05"),
+    "replay": _Command("simulator.cli:replay", "voltstream replay readings.csv --map power_w=h --speed 60"),
+    "rate": _Command(
+        "voltstream.cli.commands.rate:rate", "voltstream rate --tariff tariff.json --usage usage.json --json"
+    ),
+    "billing": _Command("voltstream.cli.commands.billing:app"),
+    "migrate": _Command("voltstream.cli.commands.migrate:migrate", "voltstream migrate --json"),
+    "gateway": _Command("voltstream.cli.commands.serve:gateway", "voltstream gateway --host 0.0.0.0 --port 8080"),
+    "api": _Command("voltstream.cli.commands.serve:api", "voltstream api --port 8081"),
+    "bridge": _Command("voltstream.cli.commands.serve:bridge", "voltstream bridge --port 0"),
+    "worker": _Command("voltstream.cli.commands.serve:worker", "voltstream worker --check"),
+    "relay": _Command("voltstream.cli.commands.serve:relay", "voltstream relay --json"),
+    "version": _Command("voltstream.cli.commands.version:version", "voltstream version --json"),
+}
+
+
+class _Group(TyperGroup):
+    """Commands by the table above."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """See click."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """See click."""
+        command = _COMMANDS.get(cmd_name)
+        if command is None:
+            return None
+        module, _, name = command.place.partition(":")
+        found = getattr(import_module(module), name)
+        if isinstance(found, typer.Typer):
+            app = found
+        else:
+            app = typer.Typer(add_completion=False)
+            app.command(cmd_name, epilog=f"Example: {command.example}")(found)
+        made = get_command(app)
+        made.name = cmd_name
+        return made
+
+
+app = typer.Typer(
+    cls=_Group,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Settings are VOLTSTREAM_* variables, or a TOML file that VOLTSTREAM_CONFIG names. Example: voltstream up",
+)
+
+
+@app.callback()
+def _voltstream(
+    debug: Annotated[bool, typer.Option(_DEBUG, help="show the traceback of an error; may stand anywhere")] = False,
+) -> None:
+    """Telemetry of EV chargers in, exact metrics and sessions out, live."""
+
+
+def main() -> NoReturn:
+    """The console script. An error of ours is one clear line and a non-zero exit code, and no traceback."""
+    arguments = sys.argv[1:]
+    debug = _DEBUG in arguments
+    if debug:
+        arguments = [_DEBUG, *(argument for argument in arguments if argument != _DEBUG)]
+    try:
+        app(arguments, prog_name="voltstream", default_map=_defaults(arguments))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(_TROUBLE)  # whoever read our output has enough
+    except Exception as error:
+        if debug or not _is_ours(error):
+            raise
+        wrong = isinstance(error, ConfigError | Usage)
+        print_error(str(error) if wrong else " ".join(str(error).split()) + _mend(error))
+        sys.exit(_WRONG if wrong else _TROUBLE)
+    sys.exit(0)
+
+
+def _defaults(arguments: list[str]) -> dict[str, dict[str, str]]:
+    """`simulate` and `replay` speak to the `up` of this machine with its token, unless told another address."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    told = "VOLTSTREAM_URL" in os.environ or any(argument.startswith("--url") for argument in arguments)
+    if command not in _SENDERS or told or "--help" in arguments:
+        return {}
+    # Imported here: the other commands are faster without.
+    from kit.settings import load_settings
+    from voltstream.runtime.up_tokens import read_tokens
+
+    tokens = read_tokens(load_settings())
+    return {command: {"token": tokens.device_token}} if tokens else {}
+
+
+def _mend(error: Exception) -> str:
+    return "; `voltstream doctor` says what is wrong and how to mend it" if isinstance(error, Unavailable) else ""
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether its message is written for whoever runs voltstream."""
+    ours: list[type[Exception]] = [KitError, VoltstreamError]
+    for module, root in _ERROR_ROOTS.items():
+        if module in sys.modules:  # who was never imported has raised nothing
+            ours.append(getattr(sys.modules[module], root))
+    return isinstance(error, tuple(ours))

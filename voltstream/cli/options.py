@@ -1,0 +1,65 @@
+"""Options that several commands have, and the settings they give."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from kit.errors import ConfigError
+from kit.settings import Settings
+from voltstream.cli.output import print_json, print_line
+from voltstream.errors import Usage
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one document a line")]
+Check = Annotated[bool, typer.Option("--check", help="validate the settings and exit; nothing is connected to")]
+Host = Annotated[str | None, typer.Option(help="address to listen on (VOLTSTREAM_HOST, 127.0.0.1)", show_default=False)]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65_535, help="port to listen on; 0: any free (VOLTSTREAM_PORT, 8080)", show_default=False),
+]
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65_535,
+        help="port of /healthz, /ready and /metrics; 0: any free (bridge 8082, worker 8083, relay 8084)",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="folder of the embedded database (VOLTSTREAM_DATA_DIR, .data)", show_default=False)
+]
+Supervised = Annotated[bool, typer.Option(hidden=True, help="stop when stdin closes: the supervisor is gone")]
+
+
+def duration_s(text: str) -> float:
+    """`30s`, `5m`, `2h`, `1d`, `250ms`, or bare seconds. Raises Usage."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise Usage(f"{text!r} is no duration: write it as 30s, 5m, 2h or 1d")
+    return float(match[1]) * _UNIT_S[match[2] or "s"]
+
+
+def need(settings: Settings, service: str, *names: str) -> None:
+    """Raises ConfigError naming the settings that a process of its own cannot do without."""
+    missing = [f"VOLTSTREAM_{name.upper()}" for name in names if not getattr(settings, name)]
+    if missing:
+        raise ConfigError(
+            f"`voltstream {service}` meets the other services outside of its process: set {', '.join(missing)}. "
+            "`voltstream up` needs none of them"
+        )
+
+
+def checked(settings: Settings, as_json: bool) -> None:
+    """What `--check` says of settings that are right; wrong ones never get here. Ends the command."""
+    if as_json:
+        print_json({"ok": True, "settings": settings.describe()})
+    else:
+        for name, value in settings.describe().items():
+            print_line(f"VOLTSTREAM_{name.upper()}={value}")
+        print_line("The settings are right.")
+    raise typer.Exit

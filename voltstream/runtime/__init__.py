@@ -1,0 +1,1 @@
+"""Processes: backends, lifespan, child processes, and what runs in each."""

@@ -1,0 +1,100 @@
+"""Bus, log and live view, each in the process or by URL, as the settings say."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from kit.clock import SystemClock
+from kit.errors import Unavailable
+from kit.live.redis_view import RedisLive
+from kit.live.view import InProcessLive, LiveView
+from kit.log.partitioned_log import InProcessLog
+from kit.log.rabbit_writer import RabbitLogWriter
+from kit.messaging.bus import Bus, InProcessBus
+from kit.messaging.rabbit_bus import RabbitBus
+from kit.messaging.rabbit_connection import Rabbit
+from kit.retry import load_retry_policy
+from kit.settings import Settings
+from kit.web.readiness import ReadyCheck
+from schemas.topics import frames_queue
+from voltstream.runtime.database_id import database_id_of
+from voltstream.runtime.failures import announcer
+
+# At the start, for a server that is started beside us; RabbitMQ's own start takes 5 to 15 s.
+START_S_MAX: Final = 30.0
+
+
+@asynccontextmanager
+async def open_live(settings: Settings, database_url: str, ready: dict[str, ReadyCheck]) -> AsyncIterator[LiveView]:
+    """The live view; where it is a server, `ready` gets a check of it. Raises Unavailable, ConfigError.
+
+    On a Redis it is the database's own: what was said of another one, or of one since dropped, would be no truth here,
+    and its gateways' counters would leave the ledger open for ever.
+    """
+    live: LiveView
+    if settings.distributed_live:
+        birth = await asyncio.to_thread(database_id_of, database_url)
+        live = redis = RedisLive(settings.redis_url, prefix=f"live:{birth}:")
+        ready["live view"] = redis.check_ready
+    else:
+        live = InProcessLive()
+    try:
+        if settings.distributed_live:
+            await redis.check_ready()
+        yield live
+    finally:
+        await live.close()
+
+
+@asynccontextmanager
+async def open_bus(settings: Settings, name: str, ready: dict[str, ReadyCheck]) -> AsyncIterator[Bus]:
+    """The event bus, connected. `name`: whose, as the broker lists it. Raises Unavailable."""
+    policy, announce = load_retry_policy(), announcer(SystemClock())
+    if not settings.distributed_bus:
+        bus = InProcessBus(policy, announce=announce)
+        try:
+            yield bus
+        finally:
+            await bus.close()
+        return
+    rabbit = RabbitBus(settings.rabbitmq_url, policy, name=name, announce=announce)
+    ready["bus"] = rabbit.check_ready
+    rabbit.start()
+    try:
+        await rabbit.wait_ready(START_S_MAX)
+        yield rabbit
+    finally:
+        await rabbit.close()
+
+
+def in_process_log(settings: Settings) -> InProcessLog:
+    """The log of the embedded run: both sides are in this process."""
+    return InProcessLog(records_max=settings.buffer_frames_max, timeout_s=settings.publish_timeout_s)
+
+
+async def open_log_writer(settings: Settings, ready: dict[str, ReadyCheck]) -> RabbitLogWriter:
+    """The writing side of the distributed log, connected. The caller closes it. Raises Unavailable."""
+    writer = RabbitLogWriter(
+        settings.rabbitmq_url,
+        settings.partitions,
+        frames_queue,
+        records_max=settings.buffer_frames_max,
+        timeout_s=settings.publish_timeout_s,
+    )
+    ready["log"] = _connected(writer.rabbit)
+    writer.start()
+    try:
+        await writer.rabbit.wait_ready(START_S_MAX)
+    except BaseException:
+        await writer.close()
+        raise
+    return writer
+
+
+def _connected(rabbit: Rabbit) -> ReadyCheck:
+    async def check() -> None:
+        if not rabbit.ready:
+            raise Unavailable(f"RabbitMQ at {rabbit.address} is not reached")
+
+    return check

@@ -1,0 +1,170 @@
+"""Checks of everything a process depends on, for `voltstream doctor`: what is wrong and how to mend it.
+
+Every check answers within `_CHECK_S_MAX` and never raises.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from pika import BlockingConnection, URLParameters
+from pika.exceptions import AMQPError
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, RedisError
+
+from kit.clock import Clock
+from kit.database.embedded import running_url
+from kit.database.postgres import open_database
+from kit.errors import ConfigError, KitError, Unavailable
+from kit.masking import mask_secrets
+from kit.settings import Settings
+
+_CHECK_S_MAX: Final = 10.0
+_ANSWER_S_MAX: Final = 5.0  # of one connection attempt, so that its own, better worded error comes first
+_FREE_BYTES_MIN: Final = 2 * 1024**3  # what the embedded database's log alone may take (max_wal_size)
+_SKEW_MS_MAX: Final = 1_000  # readings' lateness is judged in seconds
+_POSTGRES_VERSION_MIN: Final = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of one check. `mend` says what to do, and is empty where all is well."""
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str = ""
+
+
+async def run_checks(settings: Settings, clock: Clock) -> list[Check]:
+    """Every dependency these settings name, at once, in a fixed order."""
+    url = settings.database_url or running_url(settings.data_dir)
+    checks: list[tuple[str, Callable[[], Awaitable[Check]]]] = []
+    if url:
+        checks += [("postgresql", lambda: check_postgres(url)), ("clock", lambda: check_clock(url, clock))]
+    if settings.rabbitmq_url:
+        checks.append(("rabbitmq", lambda: check_rabbitmq(settings.rabbitmq_url)))
+    if settings.kafka_url:
+        checks.append(("kafka", lambda: check_kafka(settings.kafka_servers)))
+    if settings.redis_url:
+        checks.append(("redis", lambda: check_redis(settings.redis_url)))
+    if not settings.database_url:
+        checks.append(("disk", lambda: check_disk(settings.data_dir)))
+    return list(await asyncio.gather(*(_bounded(name, check) for name, check in checks)))
+
+
+async def check_postgres(url: str) -> Check:
+    """It answers, and is new enough."""
+    database = await open_database(url, name="voltstream doctor", connections_max=1)
+    try:
+        number = int(await database.fetchval("SHOW server_version_num"))
+        timescale = await database.fetchval(
+            "SELECT default_version FROM pg_available_extensions WHERE name='timescaledb'"
+        )
+    finally:
+        await database.close()
+    detail = f"PostgreSQL {number // 10_000}.{number % 10_000}, {f'TimescaleDB {timescale}' if timescale else 'plain'}"
+    if number < _POSTGRES_VERSION_MIN * 10_000:
+        return Check("postgresql", False, detail, f"use PostgreSQL {_POSTGRES_VERSION_MIN} or newer")
+    return Check("postgresql", True, detail)
+
+
+async def check_clock(url: str, clock: Clock) -> Check:
+    """This machine's clock and the database's agree."""
+    database = await open_database(url, name="voltstream doctor", connections_max=1)
+    try:
+        before_ms = clock.now_ms()
+        server_ms = int(await database.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"))
+        after_ms = clock.now_ms()
+    finally:
+        await database.close()
+    # The server looked at its clock somewhere between our two looks.
+    skew_ms = max(before_ms - server_ms, server_ms - after_ms, 0)
+    if skew_ms > _SKEW_MS_MAX:
+        mend = "set both machines' clocks by NTP (timedatectl set-ntp true): wrong clocks make readings late or early"
+        return Check("clock", False, f"{skew_ms} ms apart from the database's", mend)
+    return Check("clock", True, f"within {_SKEW_MS_MAX} ms of the database's")
+
+
+async def check_rabbitmq(url: str) -> Check:
+    """It answers and takes the login."""
+
+    def connect() -> None:
+        parameters = URLParameters(url)
+        parameters.socket_timeout = parameters.stack_timeout = _ANSWER_S_MAX
+        BlockingConnection(parameters).close()
+
+    try:
+        await asyncio.to_thread(connect)
+    except (AMQPError, OSError) as error:
+        cause = str(error) or ", ".join(map(repr, error.args))  # pika's own say nothing as text
+        reason = f"{type(error).__name__}: {cause}".rstrip(": ")
+        mend = f"start RabbitMQ, or put VOLTSTREAM_RABBITMQ_URL={mask_secrets(url)} right (host, login, virtual host)"
+        return Check("rabbitmq", False, mask_secrets(reason), mend)
+    return Check("rabbitmq", True, "takes our login")
+
+
+async def check_kafka(servers: list[str]) -> Check:
+    """A broker answers, and the cluster has one to write to."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=int(_ANSWER_S_MAX * 1_000))
+    try:
+        await admin.start()
+        cluster = await admin.describe_cluster()
+    except (KafkaError, OSError) as error:
+        mend = f"start Kafka, or put VOLTSTREAM_KAFKA_URL={','.join(servers)} right (and its advertised.listeners)"
+        return Check("kafka", False, f"{type(error).__name__}: {error}", mend)
+    finally:
+        await admin.close()
+    return Check("kafka", True, f"{len(cluster['brokers'])} broker(s)")
+
+
+async def check_redis(url: str) -> Check:
+    """It answers and takes the login."""
+    client = Redis.from_url(url, socket_connect_timeout=_ANSWER_S_MAX, socket_timeout=_ANSWER_S_MAX)
+    try:
+        info = await client.info("server")
+    except AuthenticationError as error:
+        return Check("redis", False, str(error), f"put the password in VOLTSTREAM_REDIS_URL={mask_secrets(url)} right")
+    except (RedisError, OSError) as error:
+        mend = f"start Redis, or put VOLTSTREAM_REDIS_URL={mask_secrets(url)} right"
+        return Check("redis", False, mask_secrets(str(error)), mend)
+    finally:
+        await client.aclose()
+    return Check("redis", True, f"Redis {info['redis_version']}")
+
+
+async def check_disk(folder: Path) -> Check:
+    """There is room where the embedded database keeps its data."""
+    free = await asyncio.to_thread(_free_bytes, folder)
+    detail = f"{free / 1024**3:.1f} GiB free at {folder}"
+    if free < _FREE_BYTES_MIN:
+        return Check("disk", False, detail, "free at least 2 GiB there, or set VOLTSTREAM_DATA_DIR to a larger disk")
+    return Check("disk", True, detail)
+
+
+def _free_bytes(folder: Path) -> int:
+    folder = folder.absolute()
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+
+
+async def _bounded(name: str, check: Callable[[], Awaitable[Check]]) -> Check:
+    try:
+        async with asyncio.timeout(_CHECK_S_MAX):
+            return await check()
+    except TimeoutError:
+        return Check(
+            name, False, f"no answer within {_CHECK_S_MAX:.0f} s", f"see whether {name} is reachable from here"
+        )
+    except ConfigError as error:
+        return Check(name, False, str(error), "put the URL's login and database right")
+    except Unavailable as error:
+        return Check(name, False, str(error), "start it, or put VOLTSTREAM_DATABASE_URL right")
+    except KitError as error:
+        return Check(name, False, str(error), "see the detail")
+    except Exception as error:  # a doctor that dies of what it looks at helps nobody
+        return Check(name, False, mask_secrets(f"{type(error).__name__}: {error}"), "unforeseen: see the detail")

@@ -1,0 +1,111 @@
+"""What the doctor looks at beyond the kit's checks: the tables, the partitions, the data folder."""
+
+import asyncio
+import os
+from typing import Any, Final
+
+from psycopg import Connection
+
+from kit.auth.signed_tokens import SignedTokens
+from kit.clock import Clock
+from kit.database.embedded import fault_of, running_url
+from kit.database.postgres import connect_sync, outages
+from kit.errors import ConfigError, KitError
+from kit.log.kafka import partitions_of
+from kit.masking import mask_secrets
+from kit.settings import Settings
+from schemas.topics import READINGS_TOPIC
+from streams.storage.schema import check_partitions, stored_partitions
+from streams.worker.decoding import FAILED, UNREADABLE
+from voltstream.runtime.database import statuses
+from voltstream.runtime.dependency_checks import Check, run_checks
+
+_MIGRATE: Final = "run `voltstream migrate`"
+
+
+async def examine(settings: Settings, clock: Clock) -> list[Check]:
+    """Everything these settings depend on, what is wrong with it and how to mend that. Raises nothing."""
+    checks = await run_checks(settings, clock)
+    well = {check.name for check in checks if check.ok}
+    if settings.jwt_key_file:
+        checks.append(_signed_tokens(settings, clock))
+    url = settings.database_url or running_url(settings.data_dir)
+    if not settings.database_url:
+        checks.append(await asyncio.to_thread(_data_dir, settings, url is not None))
+    if url and "postgresql" in well:
+        wanted = "partitions" in settings.model_fields_set or settings.distributed_log
+        checks += await asyncio.to_thread(_tables, url, settings.partitions if wanted else None)
+    if "kafka" in well:
+        checks.append(await _topic(settings))
+    return checks
+
+
+def _signed_tokens(settings: Settings, clock: Clock) -> Check:
+    try:
+        signed = SignedTokens.of(settings, clock)
+    except ConfigError as error:
+        return Check("signed tokens", False, str(error), "set VOLTSTREAM_JWT_KEY_FILE to a file that holds such a key")
+    return Check("signed tokens", True, f"believed when signed with {signed.algorithm}" if signed else "none count")
+
+
+def _data_dir(settings: Settings, running: bool) -> Check:
+    folder = settings.data_dir.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        mend = "set VOLTSTREAM_DATA_DIR to a folder that this account may write to"
+        return Check("data folder", False, f"{there} cannot be written to", mend)
+    if fault := fault_of(folder):
+        return Check("data folder", False, f"{folder}: {fault}", "set VOLTSTREAM_DATA_DIR to such a path")
+    state = "its database runs" if running else "its database starts with `voltstream up`"
+    return Check("data folder", True, f"{settings.data_dir}: {state}")
+
+
+def _tables(url: str, partitions: int | None) -> list[Check]:
+    try:
+        missing = [migration.id for migration in statuses(url) if not migration.applied]
+        if missing:
+            return [Check("migrations", False, f"not applied: {', '.join(missing)}", _MIGRATE)]
+        checks = [Check("migrations", True, "all applied")]
+        with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
+            stored = stored_partitions(connection)
+            checks += [_kept_whole(connection), _charges(connection)]
+    except KitError as error:
+        return [Check("migrations", False, mask_secrets(str(error)), _MIGRATE)]
+    try:
+        check_partitions(stored, partitions or stored)
+    except ConfigError as error:
+        return [*checks, Check("partitions", False, str(error), f"set VOLTSTREAM_PARTITIONS={stored}")]
+    return [*checks, Check("partitions", True, str(stored))]
+
+
+def _kept_whole(connection: Connection[tuple[Any, ...]]) -> Check:
+    """Frames that were acknowledged and could not be worked off."""
+    reasons = [UNREADABLE, FAILED]
+    row = connection.execute("SELECT count(*) FROM telemetry.quarantine WHERE reason = ANY(%s)", (reasons,)).fetchone()
+    frames = row[0] if row else 0
+    if not frames:
+        return Check("frames", True, "all were worked off")
+    said = f"{frames} are kept whole in telemetry.quarantine ({', '.join(reasons)}): their readings are in no figure"
+    return Check("frames", False, said, "look for frame_quarantined in the workers' logs; it names the fault")
+
+
+def _charges(connection: Connection[tuple[Any, ...]]) -> Check:
+    """Charges that nobody is invoiced for until somebody has looked."""
+    row = connection.execute(
+        "SELECT count(*) FROM billing.cdr WHERE current AND status IN ('drift', 'review')"
+    ).fetchone()
+    odd = row[0] if row else 0
+    if not odd:
+        return Check("charges", True, "none waits for a look")
+    return Check("charges", False, f"{odd} are in drift or review: not invoiced", "see `voltstream billing reconcile`")
+
+
+async def _topic(settings: Settings) -> Check:
+    try:
+        found = await partitions_of(settings.kafka_url, READINGS_TOPIC)
+    except KitError as error:
+        return Check("topic", False, str(error), "see the check of kafka")
+    if found not in (0, settings.partitions):
+        mend = f"set VOLTSTREAM_PARTITIONS={found}, or name another Kafka: a topic's partitions are fixed for ever"
+        return Check("topic", False, f"{READINGS_TOPIC} has {found} partitions", mend)
+    return Check("topic", True, f"{READINGS_TOPIC}: {f'{found} partitions' if found else 'made by the first bridge'}")

@@ -1,0 +1,125 @@
+"""One process: its loop, its signals, its logs and traces, and an end in good order."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import uvloop
+
+from kit.observability.logs import get_logger, setup_logging
+from kit.observability.tracing import setup_tracing
+from kit.settings import Settings
+from voltstream.runtime.memory import collect_seldom
+
+_STDIN: Final = 0
+_THREADS_S_MAX: Final = 5.0  # for threads to end after everything has been closed; they have nothing left to do
+
+
+class Lifespan:
+    """A process's life: up, until it is told to stop or a part of it that it cannot do without dies."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+        self._vital: set[asyncio.Task[Any]] = set()
+        self._cause: BaseException | None = None
+        self._up = False
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
+        """Run a vital part: if it raises, everything stops and `wait` raises the same."""
+        task = asyncio.create_task(work, name=name)
+        self._vital.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self._stopping.set()
+
+    async def wait(self) -> None:
+        """Everything is up: until it is to stop. Raises what a vital part died of."""
+        self._up = True
+        collect_seldom()
+        await self._stopping.wait()
+        if self._cause is not None:
+            raise self._cause
+
+    def stop_with_stdin(self) -> None:
+        """Stop when stdin is closed: it is a pipe that our supervisor holds, and closes even where it is killed."""
+
+        def readable() -> None:
+            if not os.read(_STDIN, 1_024):
+                asyncio.get_running_loop().remove_reader(_STDIN)
+                self.stop()
+
+        asyncio.get_running_loop().add_reader(_STDIN, readable)
+
+    def signalled(self, main: "asyncio.Task[None]") -> None:
+        """The first signal stops in good order; during the start, or a second time, it cuts short."""
+        if self._stopping.is_set() or not self._up:
+            main.cancel()
+        self.stop()
+
+    @property
+    def stopping(self) -> bool:
+        """It was told to stop."""
+        return self._stopping.is_set()
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._vital.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._cause = self._cause or error
+            self.stop()
+
+
+def run(service: str, settings: Settings, main: Callable[[Lifespan], Awaitable[None]]) -> None:
+    """Run `main` until it returns; SIGINT and SIGTERM stop its Life. Raises what it raises."""
+    setup_logging(service, settings.log_level)
+    tracing = setup_tracing(service, settings.otlp_endpoint)
+    code = 1
+    try:
+        uvloop.run(_live(main))
+        code = 0
+    finally:
+        tracing.shutdown()
+        _leave_hung_threads(code)
+
+
+def _leave_hung_threads(code: int) -> None:
+    """End at once where a thread does not: Python would wait for it without an end. Everything of ours is done by now;
+    Faust's consumer thread was seen to hang after Kafka had put its worker out of the group."""
+    deadline_s = time.monotonic() + _THREADS_S_MAX
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    for thread in others:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    hung = [thread.name for thread in others if thread.is_alive()]
+    if hung:
+        get_logger(__name__).error("threads_left_behind", threads=hung)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+async def _live(main: Callable[[Lifespan], Awaitable[None]]) -> None:
+    lifespan = Lifespan()
+    task = asyncio.ensure_future(_as_coroutine(main, lifespan))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lifespan.signalled, task)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not lifespan.stopping:
+            raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        sys.stdout.flush()
+
+
+async def _as_coroutine(main: Callable[[Lifespan], Awaitable[None]], lifespan: Lifespan) -> None:
+    await main(lifespan)

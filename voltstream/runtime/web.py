@@ -1,0 +1,65 @@
+"""The HTTP side of every process: health and metrics, and whatever is mounted (voltstream/mounts, voltstream/business).
+
+A process that mounts nothing imports nothing of the rooms: a worker's memory is for its state.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from kit.clock import Clock
+from kit.web.app import RunningServer, make_app, serve
+from kit.web.readiness import ReadyCheck
+from voltstream import __version__
+from voltstream.runtime.process import Lifespan
+
+_DESCRIPTION: Final = "Telemetry of EV chargers in, exact per-station metrics and sessions out, live."
+
+
+class Closing(Protocol):
+    """Answers without an end, which the server waits for."""
+
+    async def close(self) -> None:
+        """End them."""
+
+
+@dataclass(slots=True)
+class Web:
+    """An app in the making: every part mounts its routes and adds what /ready is to look at."""
+
+    title: str
+    clock: Clock
+    ready: dict[str, ReadyCheck] = field(default_factory=dict)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    app: FastAPI = field(init=False)
+    streams: list[Closing] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.app = make_app(
+            self.title,
+            __version__,
+            description=_DESCRIPTION,
+            registry=self.registry,
+            ready=self.ready,
+            clock=self.clock,
+        )
+
+    @asynccontextmanager
+    async def serving(self, lifespan: Lifespan, host: str, port: int) -> AsyncIterator[RunningServer]:
+        """Serve within the block. Raises ConfigError where the address cannot be listened on."""
+        async with serve(self.app, host, port) as server:
+            watching = lifespan.spawn(server.wait(), "http server")
+            try:
+                yield server
+            finally:
+                for streams in self.streams:
+                    await streams.close()  # the server waits for them, and only this ends them
+                await server.stop()
+                await asyncio.wait((watching,))
