@@ -18,6 +18,7 @@ from starlette.responses import Response
 from kit.errors import Overloaded, Unavailable
 from kit.observability.logs import correlation_id, get_logger
 from kit.validation import mend_of
+from kit.web.errors import ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
@@ -80,6 +81,7 @@ def problem_response(problem: Problem) -> Response:
 def install_problems(app: FastAPI) -> None:
     """Make every error of `app` a problem document, and describe them in its OpenAPI."""
     app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -90,6 +92,11 @@ def install_problems(app: FastAPI) -> None:
 async def _on_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101  # Starlette hands a handler only what it was registered for
     return problem_response(error)
+
+
+async def _on_service_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101  # as above
+    return problem_response(Problem(error.status, str(error), headers=error.headers, extensions=error.extensions))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
