@@ -10,7 +10,8 @@ from api.telemetry.routes import TelemetryRoutes
 from api.telemetry.service import TelemetryService
 from api.telemetry.store import TelemetryStore
 from kit.clock import Clock
-from kit.database.postgres import Database, Grant
+from kit.database.postgres import Database
+from kit.database.roles import Grant
 from kit.live.view import LiveView
 
 ROLE: Final = "telemetry_reader"  # the one that streams/ makes with its tables

@@ -19,7 +19,8 @@ from api.pricing.service import PricingService
 from api.pricing.store import SCHEMA, PricingStore
 from kit.clock import Clock
 from kit.database.migrations import Migrations
-from kit.database.postgres import Database, Grant, connect_sync, outages
+from kit.database.postgres import Database, connect_sync, outages
+from kit.database.roles import Grant
 from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics, Source, consume
 from schemas.events import Event, TelemetryAggregated

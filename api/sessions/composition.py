@@ -16,7 +16,8 @@ from api.sessions.service import SessionService
 from api.sessions.store import SessionStore
 from kit.clock import Clock
 from kit.database.migrations import Migrations
-from kit.database.postgres import Database, Grant
+from kit.database.postgres import Database
+from kit.database.roles import Grant
 from kit.messaging import inbox
 from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics, Source, consume_batches

@@ -58,31 +58,3 @@ CREATE TABLE charging.stop (
     requested_at timestamptz NOT NULL,
     requested_by text NOT NULL
 );
-
-CREATE TABLE charging.outbox (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    event_id    uuid NOT NULL,
-    exchange    text NOT NULL,
-    routing_key text NOT NULL,
-    body        bytea NOT NULL,  -- schemas.events.Envelope as JSON
-    created_at  timestamptz NOT NULL DEFAULT now()
-);
-CREATE TABLE charging.events_processed (
-    queue        text NOT NULL,
-    event_id     uuid NOT NULL,
-    processed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (queue, event_id)
-);
-CREATE INDEX ON charging.events_processed (processed_at);
-CREATE TABLE charging.idempotency (
-    principal    text NOT NULL,
-    key          text COLLATE "C" NOT NULL,
-    request_hash bytea NOT NULL,
-    status       smallint,
-    body         bytea,
-    media_type   text,
-    location     text,
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (principal, key)
-);
-CREATE INDEX ON charging.idempotency (created_at);
