@@ -17,7 +17,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
-from ingest.admission import Refused
+from ingest.admission import RefusedItem
 from ingest.gateway import make_router
 from ingest.service import Ingest
 from kit.auth.authenticator import Authenticator
@@ -53,7 +53,7 @@ class Nothing:
         await send_accepted(send, 0, [])
 
 
-async def send_accepted(send: Send, accepted: int, _refused: list[Refused]) -> None:
+async def send_accepted(send: Send, accepted: int, _refused: list[RefusedItem]) -> None:
     """The gateway's answer, of the same bytes."""
     body = b'{"accepted":%d,"quarantined":[]}' % accepted
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
