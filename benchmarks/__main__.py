@@ -30,7 +30,7 @@ def main() -> int:
     with Session(console, quick=arguments.quick) as session:
         for stage in arguments.stage or STAGES:
             try:
-                results += importlib.import_module(f"benchmarks.{stage}").run(session)
+                results += importlib.import_module(f"benchmarks.stages.{stage}").run(session)
                 write_json(arguments.json, results)  # a stage that fails must not cost the others their figures
             except ServerError as error:
                 failed = 1

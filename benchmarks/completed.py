@@ -7,9 +7,9 @@ from benchmarks.stages.cost import POWER_W, PricedStore
 from benchmarks.tariffs import tariff_versions
 from kit.messaging.bus import EVENT_ID, Message
 from schemas.events import Money, Pricing
+from schemas.session import EndReason
 from streams.effects import StepParams
 from streams.engine.step import step
-from streams.kernels.sessions import EndReason
 from streams.session_ids import session_uuid
 from streams.state.partition import PartitionState
 from streams.state.session_charges import settled, used_by

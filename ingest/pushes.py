@@ -11,9 +11,9 @@ from ingest.framing import Framer
 from ingest.grouping import RequestContext
 from ingest.metrics import IngestMetrics
 from kit.errors import Unprocessable
-from kit.messaging.bus import Bus, Message
+from kit.messaging.bus import DIRECT, Bus, Message
 from schemas.events import EventMetadata
-from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED, group_queue, routing_key
+from schemas.topics import TELEMETRY_GENERATED, group_queue, routing_key
 
 GROUP: Final = "ingest"
 # Events in hand at once. Each waits a linger and a confirm, ~20 ms: 256 are ~12,000 events/s, and at 100 readings each
@@ -46,7 +46,7 @@ class Pushes:
         """Consume from now on, until the bus is closed."""
         queue = group_queue(GROUP, TELEMETRY_GENERATED)
         key = routing_key(TELEMETRY_GENERATED)
-        await bus.subscribe(queue, DIRECT_EXCHANGE, key, self.handle, prefetch=PREFETCH)
+        await bus.subscribe(queue, DIRECT, key, self.handle, prefetch=PREFETCH)
 
     async def handle(self, message: Message) -> None:
         """Return once every item is durable, as a reading or in quarantine.

@@ -9,13 +9,9 @@ from api.errors import Ambiguous
 from api.sessions.models import Session, SessionState
 from api.sessions.request_store import Request
 from kit.clock import format_rfc3339
+from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS
 
 CANDIDATES_MAX: Final = 20  # of an ambiguous id: enough to choose from; a device that counts from 1 makes thousands
-
-# telemetry.session.end_reason, as streams/ writes it; 0 while open.
-END_REASONS: Final = {1: "ended", 2: "freed", 3: "superseded", 4: "timeout"}
-EXPLICIT_ENDS: Final = frozenset({1, 2})  # the device said so, or a status freed the connector
-_NO_EXPLICIT_END: Final = frozenset({"superseded", "timeout"})
 
 _MWH_UJ: Final = 3_600_000  # microjoules in a milliwatt-hour
 _MICRO_WH_UJ: Final = 3_600  # microjoules in a millionth of a watt-hour
@@ -27,7 +23,7 @@ Row = Mapping[str, Any]
 
 def session_of(row: Row, request: Request | None) -> Session:
     """The answer of a session that has started, and of the request it came of."""
-    reason = END_REASONS.get(row["end_reason"])
+    reason = END_REASON_NAMES.get(row["end_reason"])
     return Session.model_validate(
         {
             **{name: row[name] for name in ("id", "station_id", "connector_id", "session_id", "started_at", "last_at")},
@@ -36,7 +32,7 @@ def session_of(row: Row, request: Request | None) -> Session:
             "end_reason": reason,
             "energy_wh": energy_wh(row["energy_uj"]),
             "energy_source": _energy_source(row),
-            "estimated": reason in _NO_EXPLICIT_END or row["integrated_uj"] != 0,
+            "estimated": (reason is not None and row["end_reason"] not in EXPLICIT_ENDS) or row["integrated_uj"] != 0,
             "currency": row["currency"],
             "cost_excl_vat": decimal_of(row["cost_excl_micros"]),
             "cost_incl_vat": decimal_of(row["cost_incl_micros"]),

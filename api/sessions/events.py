@@ -6,10 +6,11 @@ from uuid import UUID, uuid5
 
 from api.sessions.request_store import Request
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT
 from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import OutboxEvent
 from schemas.events import SessionAssigned, SessionRequested, SessionStopRequested, envelope_of
-from schemas.topics import DIRECT_EXCHANGE, SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
+from schemas.topics import SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
 
 SOURCE: Final = "sessions"
 _NAMESPACE: Final = UUID("c1f6a0de-3b1c-4d0e-9a0b-8f5f0d6b7e42")
@@ -75,4 +76,4 @@ def _event(type_: str, name: str, payload: Any, now: datetime, told: EventContex
         correlation_id=told.correlation_id,
         traceparent=told.traceparent,
     )
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())

@@ -11,6 +11,7 @@ from api.edge import StationId
 from kit.auth.token_store import SUBJECT_CHARS_MAX, valid_subject
 from kit.validation import PRINTABLE
 from schemas.reading import CONNECTOR_ID_MAX
+from schemas.session import EndReasonName
 
 RESERVATION_ID_CHARS_MAX = 64  # OCPI CiString(36); room for prefixes
 
@@ -68,7 +69,7 @@ class Session(BaseModel):
     started_at: datetime | None = Field(description="event time of its first reading")
     last_at: datetime | None = Field(description="event time of its newest reading")
     ended_at: datetime | None
-    end_reason: Literal["ended", "freed", "superseded", "timeout"] | None
+    end_reason: EndReasonName | None
     energy_wh: float = Field(
         description="exact to the thousandth where all of it is from the register, else rounded to the millionth"
     )

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from api.errors import Conflict
 from api.sessions import request_store as store
-from api.sessions.answers import END_REASONS, state_of
+from api.sessions.answers import state_of
 from api.sessions.events import session_requested, stop_requested
 from api.sessions.models import Requested, SessionState, Start, StopRequested
 from api.sessions.request_store import EXPIRY, SCHEMA, Request
@@ -19,6 +19,7 @@ from api.sessions.store import SessionStore
 from kit.clock import Clock
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction, insert_async
+from schemas.session import END_REASON_NAMES
 
 
 class Charging:
@@ -71,7 +72,7 @@ class Charging:
     async def _running(self, unsettled: Sequence[Request]) -> list[Request]:
         """Without those whose session is over, though the news of that has not come here."""
         rows = await self._sessions.by_ids([request.session_id for request in unsettled if request.session_id])
-        over = {id_ for id_, row in rows.items() if row["end_reason"] in END_REASONS}
+        over = {id_ for id_, row in rows.items() if row["end_reason"] in END_REASON_NAMES}
         return [request for request in unsettled if request.session_id not in over]
 
     async def stop(self, connection: Transaction, found: Found, driver_id: str | None, asked_by: str) -> StopRequested:
@@ -81,7 +82,7 @@ class Charging:
         """
         place = found.place
         await store.lock(connection, [store.connector_lock(*place)])
-        over = found.row is not None and found.row["end_reason"] in END_REASONS
+        over = found.row is not None and found.row["end_reason"] in END_REASON_NAMES
         if found.request is None:
             return await self._stop_unasked(connection, found, over, asked_by)
         request = await store.fresh(connection, found.request.id)

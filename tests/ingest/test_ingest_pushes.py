@@ -14,10 +14,10 @@ from kit.auth.authenticator import Authenticator
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable, Unprocessable
 from kit.live.view import InProcessLive
-from kit.messaging.bus import InProcessBus, Message
+from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.frame import FrameKind, decode_body, decode_header
-from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED, routing_key
+from schemas.topics import TELEMETRY_GENERATED, routing_key
 from tests.ingest.conftest import SETTINGS, DoorLog, Tokens
 from tests.waiting import eventually
 
@@ -32,7 +32,7 @@ def event(readings: Any) -> Message:
         "version": 1,
     }
     body = json.dumps({"metadata": metadata, "payload": {"readings": readings}}).encode()
-    return Message(DIRECT_EXCHANGE, routing_key(TELEMETRY_GENERATED), body)
+    return Message(DIRECT, routing_key(TELEMETRY_GENERATED), body)
 
 
 def reading(**changes: Any) -> dict[str, Any]:
@@ -68,7 +68,7 @@ async def test_an_event_that_is_none_is_left_to_the_dead_letters(body: bytes) ->
     ingest = ingest_on(log, live)
     ingest.start()
     with pytest.raises(Unprocessable):
-        await ingest._pushes.handle(Message(DIRECT_EXCHANGE, "telemetry.generated", body))
+        await ingest._pushes.handle(Message(DIRECT, "telemetry.generated", body))
     await ingest.close()
     assert log.frames == []
 
