@@ -4,7 +4,6 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from api.edge import install_errors
 from api.telemetry.live_streams import LiveStreams
 from api.telemetry.routes import TelemetryRoutes
 from api.telemetry.service import TelemetryService
@@ -22,7 +21,6 @@ def mount_queries(app: FastAPI, database: Database, live: LiveView, clock: Clock
 
     Close the streams that are returned before the HTTP server stops: it waits for them, and only that ends them.
     """
-    install_errors(app)
     streams = LiveStreams(live)
     app.include_router(TelemetryRoutes(TelemetryService(TelemetryStore(database), live, clock), streams).router())
     return streams

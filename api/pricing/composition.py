@@ -10,7 +10,6 @@ from psycopg import sql
 
 import kit.messaging.inbox
 import kit.web.idempotency
-from api.edge import install_errors
 from api.pricing.demand.routes import DemandRoutes
 from api.pricing.demand.service import DemandService
 from api.pricing.demand.store import DemandStore
@@ -36,7 +35,6 @@ _READER_FUNCTIONS: Final = ("pricing.tariffs_at(text[], bigint[])", "pricing.doc
 
 def mount_pricing(app: FastAPI, database: Database, clock: Clock) -> None:
     """Add the operations to `app`, whose `state.authenticator` says who may. `database` works as ROLE."""
-    install_errors(app)
     app.include_router(DemandRoutes(DemandService(DemandStore(database), clock)).router())
     app.include_router(PricingRoutes(PricingService(PricingStore(database), clock), database).router())
 

@@ -10,10 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
 
-from api.edge import CursorInQuery, StationId, StationInPath, problems
-from api.errors import BadQuery
-from api.instants import Instant
-from api.paging import link_header, next_url
+from api.parameters import StationInPath
 from api.pricing import examples
 from api.pricing.answers import encoded, in_force_answer, version_answer
 from api.pricing.models import (
@@ -35,7 +32,12 @@ from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.bounded_route import BODY_BYTES_MAX, BoundedRoute
+from kit.web.errors import BadQuery
 from kit.web.idempotency import Answer, Idempotent
+from kit.web.instants import Instant
+from kit.web.paging import link_header, next_url
+from kit.web.parameters import CursorInQuery, example, problems
+from schemas.identifiers import StationId
 
 PREFIX: Final = "/api/v1/pricing"
 VERSIONS_MAX: Final = 100  # of 150 kB at most, of ~1 kB as a rule
@@ -168,11 +170,6 @@ class PricingRoutes:
     ) -> GroupReplaced:
         """These and no others. A station is in one group: it leaves the one it was in, which `moved` tells."""
         return await self._service.replace_members(group, body.stations)
-
-
-def example(value: Any) -> dict[str, Any]:
-    """Of an answer in OpenAPI."""
-    return {"content": {_JSON: {"example": value}}}
 
 
 _CREATED: Final[dict[str, Any]] = {

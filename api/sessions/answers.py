@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from api.errors import Ambiguous
 from api.sessions.models import Session, SessionState
 from api.sessions.request_store import Request
 from kit.clock import format_rfc3339
+from kit.web.errors import Ambiguous
 from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS
 
 CANDIDATES_MAX: Final = 20  # of an ambiguous id: enough to choose from; a device that counts from 1 makes thousands

@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 from fastapi import FastAPI
 
-from api.edge import install_errors
 from api.sessions.assignment import Assignment
 from api.sessions.request_store import SCHEMA, RequestStore, forget_unasked
 from api.sessions.requests import Charging
@@ -36,7 +35,6 @@ def mount_sessions(app: FastAPI, telemetry: Database, charging: Database, clock:
 
     `telemetry` works as the role that may read streams' tables (api.queries.ROLE), `charging` as ROLE.
     """
-    install_errors(app)
     sessions = SessionStore(telemetry)
     service = SessionService(sessions, RequestStore(charging), clock)
     app.include_router(SessionRoutes(service, Charging(sessions, clock), charging).router())

@@ -2,33 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
-from api.edge import StationId
-from kit.auth.token_store import SUBJECT_CHARS_MAX, valid_subject
-from kit.validation import PRINTABLE
+from schemas.identifiers import DriverId, ReservationId, StationId
 from schemas.reading import CONNECTOR_ID_MAX
 from schemas.session import EndReasonName
-
-RESERVATION_ID_CHARS_MAX = 64  # OCPI CiString(36); room for prefixes
-
-
-def _driver_id(text: str) -> str:
-    if not valid_subject(text):
-        raise ValueError("a driver's id has printable characters only, and no space at either end")
-    return text
-
-
-DriverId = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=SUBJECT_CHARS_MAX, pattern=PRINTABLE),
-    AfterValidator(_driver_id),
-]
-"""A driver's id, as their token's subject has it."""
-ReservationId = Annotated[str, StringConstraints(min_length=1, max_length=RESERVATION_ID_CHARS_MAX, pattern=PRINTABLE)]
 
 
 class SessionState(StrEnum):

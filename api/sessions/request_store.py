@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from api.paging import Cursor, Micros, from_micros, to_micros
 from api.sessions.models import SessionState
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.web.paging import Cursor, Micros, from_micros, to_micros
 
 SCHEMA: Final = "charging"
 EXPIRY: Final = timedelta(minutes=15)  # of a request that no session came of

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from api.errors import Conflict
 from api.sessions import request_store as store
 from api.sessions.answers import state_of
 from api.sessions.events import session_requested, stop_requested
@@ -19,6 +18,7 @@ from api.sessions.store import SessionStore
 from kit.clock import Clock
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction, insert_async
+from kit.web.errors import Conflict
 from schemas.session import END_REASON_NAMES
 
 

@@ -5,12 +5,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from api.edge import CursorInQuery, SessionId, StationId, problems
-from api.instants import Instant
-from api.paging import link_header, next_url
 from api.sessions import examples
 from api.sessions.models import (
-    DriverId,
     Requested,
     Session,
     SessionPage,
@@ -28,7 +24,11 @@ from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Answer, Idempotent
+from kit.web.instants import Instant
+from kit.web.paging import link_header, next_url
+from kit.web.parameters import CursorInQuery, example, problems
 from kit.web.problem import MEDIA_TYPE, Problem
+from schemas.identifiers import DriverId, SessionId, StationId
 
 PATH: Final = "/api/v1/sessions"
 SESSIONS_MAX: Final = 1_000  # ~800 B each: 800 kB
@@ -59,7 +59,7 @@ class SessionRoutes:
             self.many,
             summary="Sessions, newest first",
             response_model=SessionPage,
-            responses={**problems(_FORBIDDEN), 200: _example(examples.PAGE)},
+            responses={**problems(_FORBIDDEN), 200: example(examples.PAGE)},
         )
         router.add_api_route(
             "",
@@ -75,7 +75,7 @@ class SessionRoutes:
                         409: "The driver or the connector has a request or a session open",
                     }
                 ),
-                202: _example(examples.REQUESTED),
+                202: example(examples.REQUESTED),
             },
         )
         router.add_api_route(
@@ -94,7 +94,7 @@ class SessionRoutes:
             summary="All stored readings of a session",
             response_model=SessionReadings,
             dependencies=[Depends(require_operator)],
-            responses={**problems(_UNKNOWN), 200: _example(examples.READINGS), 409: _several()},
+            responses={**problems(_UNKNOWN), 200: example(examples.READINGS), 409: _several()},
         )
         router.add_api_route(
             "/{id}/stop",
@@ -103,7 +103,7 @@ class SessionRoutes:
             status_code=202,
             summary="Ask a station to stop",
             response_model=StopRequested,
-            responses={**problems({**_FORBIDDEN, **_UNKNOWN}), 202: _example(examples.STOPPED), 409: _several()},
+            responses={**problems({**_FORBIDDEN, **_UNKNOWN}), 202: example(examples.STOPPED), 409: _several()},
         )
         return router
 
@@ -197,10 +197,6 @@ def _for_whom(who: Principal, wish: Start) -> str:
     if wish.driver_id not in (None, driver_id):
         raise Problem(403, "a driver asks for themself; leave driver_id out")
     return driver_id
-
-
-def _example(value: Any) -> dict[str, Any]:
-    return {"content": {_JSON: {"example": value}}}
 
 
 def _several() -> dict[str, Any]:

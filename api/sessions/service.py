@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from api.errors import BadQuery, NotFound
-from api.paging import decode_cursor, encode_cursor
 from api.sessions.answers import CANDIDATES_MAX, Row, ambiguous, request_of, session_of
 from api.sessions.models import READING_COLUMNS, Session, SessionReadings, SessionState
 from api.sessions.request_store import Request, RequestCursor, RequestFilter, RequestStore, request_cursor
 from api.sessions.store import SessionCursor, SessionFilter, SessionStore, session_cursor
 from kit.clock import Clock, format_rfc3339, to_ms
+from kit.web.errors import BadQuery, NotFound
+from kit.web.paging import decode_cursor, encode_cursor
 from schemas.session import EXPLICIT_ENDS
 
 READINGS_MAX: Final = 1_000_000  # ~40 B each in the answer: 40 MB; half a year of one every 15 s

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import asyncpg
 
-from api.paging import Cursor, Int64, Micros, from_micros, to_micros
 from api.sessions.models import SessionState
 from kit.database.postgres import Database
+from kit.web.paging import Cursor, Int64, Micros, from_micros, to_micros
 
 _COLUMNS: Final = """
 SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id, s.started_at, s.last_at, s.ended_at,

@@ -11,10 +11,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from api.edge import CursorInQuery, StationId, StationInPath, problems
-from api.instants import Instant
-from api.negotiation import choose
-from api.paging import link_header, next_url
+from api.parameters import StationInPath
 from api.tables import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from api.telemetry import examples
 from api.telemetry.live_streams import EventStream, LiveStreams
@@ -22,7 +19,11 @@ from api.telemetry.models import HistoryPage, Interval, Ledger, LiveFleet, LiveS
 from api.telemetry.service import History, HistoryQuery, TelemetryService
 from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339
-from kit.validation import PRINTABLE
+from kit.web.instants import Instant
+from kit.web.negotiation import choose
+from kit.web.paging import link_header, next_url
+from kit.web.parameters import CursorInQuery, example, problems
+from schemas.identifiers import PRINTABLE, StationId
 from schemas.reading import CONNECTOR_ID_MAX
 
 ROWS_MAX: Final = 10_000  # ~6 MB of JSON, ~0.2 s of one core: no page makes others wait longer than that
@@ -74,7 +75,7 @@ class TelemetryRoutes:
             self.live_fleet,
             summary="What many stations do now",
             response_model=LiveFleet,
-            responses={**problems({}), 200: _example(examples.LIVE_FLEET)},
+            responses={**problems({}), 200: example(examples.LIVE_FLEET)},
         )
         router.add_api_route(
             "/live/stream",
@@ -88,14 +89,14 @@ class TelemetryRoutes:
             "/ledger",
             self.ledger,
             summary="Where every accepted item is",
-            responses={**problems({}), 200: _example(examples.LEDGER)},
+            responses={**problems({}), 200: example(examples.LEDGER)},
         )
         router.add_api_route(
             "/quarantine",
             self.quarantine,
             summary="What was refused and kept, newest first",
             response_model=QuarantinePage,
-            responses={**problems({}), 200: _example(examples.QUARANTINE)},
+            responses={**problems({}), 200: example(examples.QUARANTINE)},
         )
         router.add_api_route(
             "/{station_id}",
@@ -112,7 +113,7 @@ class TelemetryRoutes:
             self.live_station,
             summary="What a station does now",
             response_model=LiveStation,
-            responses={**problems(_UNKNOWN), 200: _example(examples.LIVE_STATION)},
+            responses={**problems(_UNKNOWN), 200: example(examples.LIVE_STATION)},
         )
         router.add_api_route(
             "/{station_id}/live/stream",
@@ -207,10 +208,6 @@ class TelemetryRoutes:
         items, key = await self._service.quarantine(reason, station_id, limit, cursor)
         page = QuarantinePage(items=items, next=next_url(request.url, key))
         return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
-
-
-def _example(value: Any) -> dict[str, Any]:
-    return {"content": {JSON: {"example": value}}}
 
 
 def _as_they_are(documents: Sequence[bytes]) -> list[msgspec.Raw]:

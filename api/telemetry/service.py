@@ -9,9 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from api.errors import BadQuery, NotFound
-from api.instants import floor_to
-from api.paging import decode_cursor, encode_cursor
 from api.tables import Table
 from api.telemetry.history import reading_table, window_table
 from api.telemetry.ledger import balance
@@ -28,6 +25,9 @@ from api.telemetry.store import (
 )
 from kit.clock import Clock, format_rfc3339
 from kit.live.view import LiveView
+from kit.web.errors import BadQuery, NotFound
+from kit.web.instants import floor_to
+from kit.web.paging import decode_cursor, encode_cursor
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"

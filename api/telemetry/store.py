@@ -7,11 +7,11 @@ from typing import Final
 
 import asyncpg
 
-from api.instants import floor_to
-from api.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
 from api.telemetry.history import REGISTER_LOOKBACK, Register
 from api.telemetry.models import Interval
 from kit.database.postgres import Database
+from kit.web.instants import floor_to
+from kit.web.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
 
 _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.errors import BadQuery, NotAcceptable
-from api.instants import EARLIEST, LATEST, floor_to, parse_instant
-from api.negotiation import choose
-from api.paging import decode_cursor, encode_cursor, from_micros, to_micros
 from api.tables import Kind, Table, to_arrow, to_csv, to_rows
 from api.telemetry.store import QuarantineCursor, ReadingCursor, WindowCursor
 from kit.clock import format_rfc3339, to_ms
+from kit.web.errors import BadQuery, NotAcceptable
+from kit.web.instants import EARLIEST, LATEST, floor_to, parse_instant
+from kit.web.negotiation import choose
+from kit.web.paging import decode_cursor, encode_cursor, from_micros, to_micros
 from schemas.reading import QUANTITIES
 
 OFFERED = ("application/json", "text/csv", "application/vnd.apache.arrow.stream")

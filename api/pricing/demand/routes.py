@@ -5,16 +5,17 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path
 
-from api.edge import StationId, problems
+from api.parameters import StationInPath
 from api.pricing import examples
 from api.pricing.demand.service import DemandService
 from api.pricing.models import DEFAULT, DemandRule, DemandState, Group, Target
-from api.pricing.routes import PREFIX, Operator, example
+from api.pricing.routes import PREFIX, Operator
 from kit.auth.authenticator import require_kinds
 from kit.web.bounded_route import BoundedRoute
+from kit.web.parameters import example, problems
 
 
-def _station(station_id: Annotated[StationId, Path(openapi_examples={"station": {"value": "DE-VS-0001"}})]) -> Target:
+def _station(station_id: StationInPath) -> Target:
     return Target("station", station_id)
 
 

@@ -10,8 +10,8 @@ from zoneinfo import available_timezones
 
 import msgspec
 
-from api.instants import EARLIEST, LATEST
 from api.pricing.documents.contradictions import contradictions
+from kit.web.instants import EARLIEST, LATEST
 from schemas.currency import CURRENCIES
 from schemas.tariff import Tariff
 
