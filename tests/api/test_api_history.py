@@ -14,7 +14,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from api.tables import ARROW, CSV
+from api.telemetry.tables import ARROW, CSV
 from api.telemetry.models import HistoryPage
 from kit.clock import format_rfc3339
 from tests.api.conftest import NOW, Api
