@@ -34,8 +34,9 @@ from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
-from kit.web.bounded_route import BODY_BYTES_MAX, BoundedRoute
+from kit.web.exact_json import ExactJsonRoute
 from kit.web.idempotency import Answer, Idempotent
+from kit.web.rules import BODY_BYTES_MAX
 
 PREFIX: Final = "/api/v1/pricing"
 VERSIONS_MAX: Final = 100  # of 150 kB at most, of ~1 kB as a rule
@@ -58,7 +59,7 @@ class PricingRoutes:
 
     def router(self) -> APIRouter:
         """Publishing and groups are for operators, history also for finance, what is in force for drivers too."""
-        router = APIRouter(prefix=PREFIX, tags=["pricing"], route_class=BoundedRoute)
+        router = APIRouter(prefix=PREFIX, tags=["pricing"], route_class=ExactJsonRoute)
         router.add_api_route(
             "",
             self.publish,
