@@ -55,7 +55,9 @@ class Ingest:
             on_durable=self._reporter.note,
         )
         self._pushes = Pushes(self._framer, self._rules, metrics)
-        self.router: APIRouter = make_router(Gateway(self._framer, authenticator, clock, self._limits, metrics))
+        self.router: APIRouter = make_router(
+            Gateway(self._framer, authenticator, clock, self._limits, metrics), self._limits.body_bytes_max
+        )
 
     def start(self) -> None:
         """Begin to take readings."""

@@ -31,12 +31,13 @@ from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
-from kit.web.bounded_route import BODY_BYTES_MAX, BoundedRoute
 from kit.web.errors import BadQuery
+from kit.web.exact_json import ExactJsonRoute
 from kit.web.idempotency import Answer, Idempotent
 from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, example, problems
+from kit.web.rules import BODY_BYTES_MAX
 from schemas.identifiers import StationId
 
 PREFIX: Final = "/api/v1/pricing"
@@ -60,7 +61,7 @@ class PricingRoutes:
 
     def router(self) -> APIRouter:
         """Publishing and groups are for operators, history also for finance, what is in force for drivers too."""
-        router = APIRouter(prefix=PREFIX, tags=["pricing"], route_class=BoundedRoute)
+        router = APIRouter(prefix=PREFIX, tags=["pricing"], route_class=ExactJsonRoute)
         router.add_api_route(
             "",
             self.publish,

@@ -19,7 +19,7 @@ from api.pricing.models import (
     VersionPage,
 )
 from billing.currency import can_be_paid
-from kit.web.bounded_route import BODY_BYTES_MAX
+from kit.web.rules import BODY_BYTES_MAX
 from schemas.currency import CURRENCIES
 from schemas.events import Event, PricingUpdated
 from tests.api.pricing_app import PATH, STATION, ZONE, Pricing, exact_tariff, tariff

@@ -11,7 +11,7 @@ from api.pricing.demand.service import DemandService
 from api.pricing.models import DEFAULT, DemandRule, DemandState, Group, Target
 from api.pricing.routes import PREFIX, Operator
 from kit.auth.authenticator import require_kinds
-from kit.web.bounded_route import BoundedRoute
+from kit.web.exact_json import ExactJsonRoute
 from kit.web.parameters import example, problems
 
 
@@ -48,7 +48,7 @@ class DemandRoutes:
             prefix=f"{PREFIX}/demand",
             tags=["pricing"],
             dependencies=[Depends(require_kinds("operator"))],
-            route_class=BoundedRoute,
+            route_class=ExactJsonRoute,
         )
         for path, target in _TARGETS.items():
             self._add(router, path, target)
