@@ -56,7 +56,9 @@ class Ingest:
             on_durable=self._reporter.note,
         )
         self._telemetry_consumer = TelemetryConsumer(self._framer, self._rules, metrics)
-        self.router: APIRouter = make_router(Gateway(self._framer, authenticator, clock, self._limits, metrics))
+        self.router: APIRouter = make_router(
+            Gateway(self._framer, authenticator, clock, self._limits, metrics), self._limits.body_bytes_max
+        )
 
     def start(self) -> None:
         """Start accepting readings."""

@@ -19,9 +19,9 @@ _TROUBLE, _WRONG, _INTERRUPTED = 1, 2, 130  # exit codes: a dependency; settings
 _DEBUG: Final = "--debug"
 _SENDERS: Final = ("simulate", "replay")
 _ERROR_ROOTS: Final = {
-    "api.errors": "ApiError",
     "billing.errors": "BillingError",
     "ingest.errors": "IngestError",
+    "kit.web.errors": "ServiceError",
     "simulator.errors": "SimulatorError",
     "streams.errors": "StreamsError",
 }

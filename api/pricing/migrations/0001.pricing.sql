@@ -76,7 +76,8 @@ CREATE TABLE pricing.connector_activity (
 );
 CREATE INDEX ON pricing.connector_activity (window_start);
 
--- What other rooms may ask. They get EXECUTE on these two (api.pricing.composition.grant_readers) and see no table.
+-- The contracts: what other services may ask. Their roles get EXECUTE on these two (kit.service.Contract) and see no
+-- table.
 
 -- Question i is (stations[i], moments_ms[i]): an upper-case station and ms since the Unix epoch. A row each that has a
 -- version in force then, with its place from 1. Of station, the station's group and default the first that has any
