@@ -26,8 +26,8 @@ from kit.clock import SystemClock
 from kit.live.view import InProcessLive
 from kit.log.partitioned_log import InProcessLog
 from kit.observability.logs import setup_logging
-from kit.settings import load_settings
 from kit.web.app import make_app, serve
+from voltstream.settings import load_settings
 
 TOKEN: Final = "vsd_" + "b" * 43
 _RECORDS_MAX: Final = 1_000

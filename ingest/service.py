@@ -11,12 +11,12 @@ from ingest.gateway import Gateway, Limits, make_router
 from ingest.ledger import LedgerReporter
 from ingest.metrics import IngestMetrics
 from ingest.pushes import Pushes
+from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
 from kit.clock import Clock
 from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
-from kit.messaging.bus import Bus
-from kit.settings import Settings
+from kit.messaging.bus import Message
 
 _MS_PER_DAY = 86_400_000
 
@@ -26,7 +26,8 @@ class Ingest:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: IngestSettings,
+        partitions: int,
         *,
         log: LogWriter,
         live: LiveView,
@@ -48,7 +49,7 @@ class Ingest:
         self._framer = Framer(
             log,
             source=self.source,
-            partitions=settings.partitions,
+            partitions=partitions,
             linger_ms=settings.linger_ms,
             clock=clock,
             metrics=metrics,
@@ -64,9 +65,9 @@ class Ingest:
         self._reporter.start()
         self._framer.start()
 
-    async def consume(self, bus: Bus) -> None:
-        """Take telemetry.generated.v1 events too, until the bus is closed."""
-        await self._pushes.subscribe(bus)
+    async def receive(self, message: Message) -> None:
+        """Take a telemetry.generated.v1 event. See Pushes.handle."""
+        await self._pushes.handle(message)
 
     async def close(self) -> None:
         """Take nothing new; return when what was taken is durable, or was given up."""
