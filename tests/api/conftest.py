@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from prometheus_client import CollectorRegistry
-
 from api.queries import GRANT, ROLE, mount_queries
 from api.sessions.composition import GRANT as CHARGING_GRANT
 from api.sessions.composition import MIGRATIONS as CHARGING
 from api.sessions.composition import ROLE as CHARGING_ROLE
 from api.sessions.composition import mount_sessions
+from prometheus_client import CollectorRegistry
+
 from api.telemetry.live_streams import LiveStreams
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore

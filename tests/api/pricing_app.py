@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import psycopg
+from api.pricing.composition import GRANT, ROLE, grant_readers, mount_pricing
 from prometheus_client import CollectorRegistry
 
-from api.pricing.composition import GRANT, ROLE, grant_readers, mount_pricing
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock

@@ -13,11 +13,13 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from ingest.service import Ingest
+from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Principal, hash_of
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import InProcessLive
+from kit.settings import group_of
 from kit.web.app import make_app, serve
 from voltstream.settings import load_settings
 
@@ -86,7 +88,15 @@ def make_gateway_app(log: ControlledLog, live: InProcessLive) -> tuple[FastAPI, 
     registry = CollectorRegistry()
     clock = SystemClock()
     authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
-    ingest = Ingest(SETTINGS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry)
+    ingest = Ingest(
+        group_of(SETTINGS, IngestSettings),
+        SETTINGS.partitions,
+        log=log,
+        live=live,
+        authenticator=authenticator,
+        clock=clock,
+        registry=registry,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

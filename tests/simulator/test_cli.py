@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 ROOT = Path(__file__).parents[2]
 APP = """
 import typer
 from simulator.cli import replay, simulate
+
 app = typer.Typer()
 app.command()(simulate)
 app.command()(replay)

@@ -24,6 +24,8 @@ from tests.streams.faust_process import make_worker
 from tests.streams.making import charging, frame_of
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 WITHIN_S = 60.0
 
 

@@ -12,6 +12,8 @@ from voltstream.cli.main import _COMMANDS, app
 from voltstream.cli.options import duration_s
 from voltstream.errors import Usage
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 _NOWHERE = {
     "database_url": "postgresql://somebody:hunter2@127.0.0.1:1/none",
     "rabbitmq_url": "amqp://somebody:hunter2@127.0.0.1:1/",
