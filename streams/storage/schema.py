@@ -227,7 +227,7 @@ def _interval(duration: timedelta) -> str:
 
 
 def _file(name: str) -> str:
-    return files("streams").joinpath("sql", name).read_text(encoding="utf-8")
+    return files("streams.storage").joinpath("sql", name).read_text(encoding="utf-8")
 
 
 def drop_before(connection: Connection, before: datetime) -> int:
