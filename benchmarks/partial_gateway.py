@@ -26,8 +26,8 @@ from kit.clock import SystemClock
 from kit.live.view import InProcessLive
 from kit.log.partitioned_log import InProcessLog
 from kit.observability.logs import setup_logging
-from kit.settings import load_settings
 from kit.web.app import make_app, serve
+from voltstream.settings import load_settings
 
 TOKEN: Final = "vsd_" + "b" * 43
 _RECORDS_MAX: Final = 1_000
@@ -79,7 +79,7 @@ async def main(kind: str) -> None:
     app.state.authenticator = Authenticator(SingleTokenStore(), clock)  # type: ignore[arg-type]  # has the methods that it calls
     tasks: list[asyncio.Task[None]] = []
     if kind == "nothing":
-        app.include_router(make_router(EmptyHandler()))  # type: ignore[arg-type]  # has `handle`, all that the router calls
+        app.include_router(make_router(EmptyHandler(), settings.body_bytes_max))  # type: ignore[arg-type]  # it has `handle`, all the router calls
     else:
         log = InProcessLog(records_max=settings.buffer_frames_max)
         tasks = [asyncio.create_task(acknowledge(log, partition)) for partition in range(settings.partitions)]

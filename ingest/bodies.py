@@ -1,4 +1,4 @@
-"""Reads and decompresses request bodies within bounds, whatever size the sender declares."""
+"""Request bodies: read whole, and decompressed within a bound."""
 
 import zlib
 from collections.abc import Callable
@@ -19,29 +19,21 @@ _ZSTD_WINDOW_BYTES_MAX: Final = 8 << 20  # RFC 8878: what every decoder should s
 _GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(receive: Receive, declared: bytes, bytes_max: int, on_part: Callable[[int], None]) -> bytes:
-    """The whole body, of at most `bytes_max`; `declared` is its Content-Length header, or empty.
+async def read_body(receive: Receive, on_part: Callable[[int], None]) -> bytes:
+    """The whole body; `receive` bounds it (kit.web.request_body).
 
-    `on_part` is called with the size of every part of a body that arrives in several, and may raise. Raises TooLarge,
+    `on_part` is called with the size of every part that is kept while more is to come, and may raise. Raises
     ClientDisconnect.
     """
-    if declared.isdigit() and int(declared) > bytes_max:
-        raise _too_large(bytes_max)
     message = await receive()
     body: bytes = message.get("body", b"")
     if message["type"] == "http.request" and not message.get("more_body", False):
-        if len(body) > bytes_max:
-            raise _too_large(bytes_max)
         return body
     parts: list[bytes] = []
-    size = 0
     while True:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         part: bytes = message.get("body", b"")
-        size += len(part)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
         on_part(len(part))
         parts.append(part)
         if not message.get("more_body", False):
@@ -102,10 +94,6 @@ def _unzstd(body: bytes, bytes_max: int) -> bytes:
         if at == len(body):
             return b"".join(parts)
     raise MalformedBody(f"the zstd stream has more than {PIECES_MAX} frames; compress the body in one")
-
-
-def _too_large(bytes_max: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {bytes_max} bytes; send the readings in smaller batches")
 
 
 def _bomb(bytes_max: int) -> TooLarge:

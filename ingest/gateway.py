@@ -36,7 +36,8 @@ from kit.clock import Clock
 from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
-from kit.web.app import Problem
+from kit.web.problem import Problem
+from kit.web.rules import body_bytes_max
 
 PATH: Final = "/api/v1/telemetry"
 # A larger body is inflated and decoded in a thread: 256 KiB of JSON are ~1,000 readings, ~1 ms. A compressed one may
@@ -109,13 +110,13 @@ class Gateway:
         await _send_accepted(send, admitted.accepted, refused)
 
     async def _admit(self, scope: Scope, receive: Receive, stations: frozenset[str] | None) -> Admitted:
-        media_type, encoding, declared = _headers_of(scope)
+        media_type, encoding = _headers_of(scope)
         admit = _ADMISSIONS.get(media_type)
         if admit is None:
             raise UnsupportedMedia(f"this Content-Type is not read; send {', '.join(_ADMISSIONS)}")
         limits = self._limits
         rules = Rules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations)
-        body = await self._read(receive, declared)
+        body = await self._read(receive)
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(body))
         if len(body) <= (_OFFLOAD_BYTES_COMPRESSED if encoding else _OFFLOAD_BYTES):
@@ -131,7 +132,7 @@ class Gateway:
         finally:
             self._offloaded -= 1
 
-    async def _read(self, receive: Receive, declared: bytes) -> bytes:
+    async def _read(self, receive: Receive) -> bytes:
         reserved = 0
 
         def reserve(size: int) -> None:
@@ -142,13 +143,13 @@ class Gateway:
             self._uploads_bytes += size
 
         try:
-            return await read_body(receive, declared, self._limits.body_bytes_max, reserve)
+            return await read_body(receive, reserve)
         finally:
             self._uploads_bytes -= reserved
 
 
-def make_router(gateway: Gateway) -> APIRouter:
-    """The router with the gateway's route."""
+def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
+    """The gateway's route, documented, for bodies of at most `bytes_max`."""
 
     class RawRoute(APIRoute):
         """Passes POST requests to the gateway at the ASGI level."""
@@ -167,7 +168,8 @@ def make_router(gateway: Gateway) -> APIRouter:
         summary="Take readings",
         description=DESCRIPTION,
         operation_id="post_telemetry",
-        dependencies=[Depends(require_device)],  # for the OpenAPI; Gateway.handle calls the authenticator itself
+        # For the OpenAPI and the rules of the body; Gateway.handle calls the authenticator itself.
+        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max))],
         responses=RESPONSES,
         openapi_extra={"requestBody": REQUEST_BODY},
     )
@@ -177,19 +179,17 @@ def make_router(gateway: Gateway) -> APIRouter:
     return router
 
 
-def _headers_of(scope: Scope) -> tuple[str, str, bytes]:
-    """Content-Type without parameters, Content-Encoding (empty for identity), Content-Length."""
-    media_type = encoding = length = b""
+def _headers_of(scope: Scope) -> tuple[str, str]:
+    """Content-Type without parameters, Content-Encoding (empty for identity)."""
+    media_type = encoding = b""
     for key, value in scope["headers"]:
         if key == b"content-type":
             media_type = value
         elif key == b"content-encoding":
             encoding = value
-        elif key == b"content-length":
-            length = value
     coding = encoding.decode("latin-1").strip().lower()
     media = media_type.partition(b";")[0].decode("latin-1").strip().lower()
-    return media, "" if coding == "identity" else coding, length
+    return media, "" if coding == "identity" else coding
 
 
 def _problem_of(error: IngestError) -> Problem:

@@ -11,11 +11,10 @@ from ingest.framing import Framer
 from ingest.grouping import RequestContext
 from ingest.metrics import IngestMetrics
 from kit.errors import Unprocessable
-from kit.messaging.bus import DIRECT, Bus, Message
+from kit.messaging.bus import Message
 from schemas.events import EventMetadata
-from schemas.topics import TELEMETRY_GENERATED, group_queue, routing_key
+from schemas.topics import TELEMETRY_GENERATED
 
-GROUP: Final = "ingest"
 # Events handled at once. Each waits for a linger and a confirm, ~20 ms: 256 are ~12,000 events/s, and at 100 readings
 # each ~8 MB of bodies.
 PREFETCH: Final = 256
@@ -41,12 +40,6 @@ class TelemetryConsumer:
         self._framer = framer
         self._rules = rules
         self._metrics = metrics
-
-    async def subscribe(self, bus: Bus) -> None:
-        """Consume until the bus is closed."""
-        queue = group_queue(GROUP, TELEMETRY_GENERATED)
-        key = routing_key(TELEMETRY_GENERATED)
-        await bus.subscribe(queue, DIRECT, key, self.handle, prefetch=PREFETCH)
 
     async def handle(self, message: Message) -> None:
         """Return once every item is durable, as a reading or in quarantine.

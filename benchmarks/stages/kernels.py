@@ -12,12 +12,12 @@ import numpy as np
 from benchmarks.readings import FrameGenerator
 from benchmarks.report import Result, median_rate, phase
 from benchmarks.run import BenchmarkRun
+from kit.memory import keep_memory
 from streams.effects import StepParams
 from streams.engine.lookup import StoredIdentity, StoredSession
 from streams.engine.step import step
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
-from voltstream.runtime.memory import keep_memory
 
 CONNECTORS, CONNECTORS_QUICK = 10_000, 1_000
 ROUNDS = 10

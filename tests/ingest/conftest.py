@@ -18,8 +18,8 @@ from kit.auth.token_store import Principal, hash_of
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import InProcessLive
-from kit.settings import load_settings
 from kit.web.app import make_app, serve
+from voltstream.settings import load_settings
 
 DEVICE = "vsd_" + "d" * 43
 BOUND_DEVICE = "vsd_" + "b" * 43

@@ -1,4 +1,4 @@
-"""A wide answer as columns of stored values, and its three renderings: JSON, CSV and an Arrow IPC stream.
+"""A history as columns of stored values, and its three renderings: JSON, CSV and an Arrow IPC stream.
 
 All three come from the same columns, so they cannot disagree. Thousandths are exact in each: a double prints the
 shortest decimal that is nearest to it, which for k / 1000 with |k| < 2**43 * 1000 is that decimal; Arrow has decimals.
@@ -25,7 +25,7 @@ FORMATS: Final = (JSON, CSV, ARROW)
 
 
 class Kind(Enum):
-    """What a column's stored values are, and so how they are rendered. Every value may be None."""
+    """Type of a column's stored values, which decides how they are rendered. Every value may be None."""
 
     INTEGER = auto()
     THOUSANDTHS = auto()  # int, rendered as its thousandth part
@@ -35,7 +35,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ColumnTable:
     """Columns in order, each as long as the others."""
 
     kinds: Mapping[str, Kind]
@@ -46,15 +46,15 @@ class Table:
             raise ValueError("every column needs a kind, and all the same length")
 
 
-def to_rows(table: Table) -> list[msgspec.Struct]:
+def to_rows(table: ColumnTable) -> list[msgspec.Struct]:
     """The rows as JSON has them: thousandths as numbers, moments as RFC 3339 with milliseconds."""
     row_of = _row_type(tuple(table.kinds))
     plain = [_PLAIN[kind](column) for kind, column in zip(table.kinds.values(), table.columns, strict=True)]
     return list(map(row_of, *plain))
 
 
-def to_csv(table: Table) -> bytes:
-    """RFC 4180 with a header line; nothing between two commas is null. Numbers and moments as in JSON."""
+def to_csv(table: ColumnTable) -> bytes:
+    """RFC 4180 with a header line; null is an empty field. Numbers and moments as in JSON."""
     plain = [_PLAIN[kind](column) for kind, column in zip(table.kinds.values(), table.columns, strict=True)]
     for at, kind in enumerate(table.kinds.values()):
         if kind is Kind.NAMES:
@@ -66,7 +66,7 @@ def to_csv(table: Table) -> bytes:
     return text.getvalue().encode()
 
 
-def to_arrow(table: Table) -> bytes:
+def to_arrow(table: ColumnTable) -> bytes:
     """An Arrow IPC stream of one batch: thousandths as decimal128(19, 3), moments as timestamp[ms, UTC]."""
     arrays = [_ARRAY[kind](column) for kind, column in zip(table.kinds.values(), table.columns, strict=True)]
     batch = pa.record_batch(arrays, names=list(table.kinds))
@@ -77,7 +77,7 @@ def to_arrow(table: Table) -> bytes:
     return stream
 
 
-@cache  # one a set of columns, of which there is a handful
+@cache  # one for each set of columns, of which there are three
 def _row_type(names: tuple[str, ...]) -> Callable[..., msgspec.Struct]:
     """Structs are made and encoded twice as fast as dicts."""
     return msgspec.defstruct("Row", [(name, Any) for name in names])

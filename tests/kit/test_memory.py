@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from voltstream.runtime import memory
+from kit import memory
 
 MB = 1_000_000
 

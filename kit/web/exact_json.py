@@ -1,16 +1,17 @@
-"""JSON read exactly: a number is what was written, never a float's neighbour of it, and no key is there twice."""
+"""JSON bodies read exactly: a number is what was written, never the float nearest to it, and no key is there twice."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
-from api.pricing.documents.tariff import DIGITS_MAX, stays_small
-
+DIGITS_MAX: Final = 30  # of a number, before or after the point; no amount or quantity has more than 13
 _LONG: Final = f"has more than {DIGITS_MAX} digits: write fewer"
 _CHARS_MAX: Final = 2 * DIGITS_MAX + 8  # sign, point and exponent; Decimal would take megabytes of digits
 
@@ -21,6 +22,19 @@ class _Refused:
 
     name: str  # of the member, or empty: the place itself
     why: str
+
+
+class ExactJsonRoute(APIRoute):
+    """A route whose JSON is read exactly."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handle = super().get_route_handler()
+
+        async def exactly(request: Request) -> Response:
+            return await handle(ExactRequest(request.scope, request.receive))
+
+        return exactly
 
 
 class ExactRequest(Request):
@@ -68,6 +82,12 @@ def exact_json(body: bytes) -> Any:
         where = f"{path}/{what.name}".rstrip("/")
         raise HTTPException(422, f"{where}: {what.why}")
     return document
+
+
+def stays_small(value: Decimal) -> bool:
+    """Whether it has at most DIGITS_MAX digits before, and after, the point."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -DIGITS_MAX and value.adjusted() < DIGITS_MAX
 
 
 def _places(value: Any, path: str) -> Iterator[tuple[str, _Refused]]:

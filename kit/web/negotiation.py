@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from api.errors import NotAcceptable
+from kit.web.errors import NotAcceptable
 
 
 def choose(accept: str | None, offered: Sequence[str]) -> str:
