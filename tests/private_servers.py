@@ -27,7 +27,7 @@ class PrivateServers:
         self._started: set[Server] = set()
 
     def url_of(self, server: Server) -> str:
-        """The server's URL; starts it if necessary. If it is not available, skips the test, or with CI=true fails it."""
+        """The server's URL; starts it if necessary. If it is unavailable, skips the test, or with CI=true fails it."""
         try:
             url = server.start()
         except ServerUnavailable as error:
