@@ -24,7 +24,7 @@ class RefusedItem(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AdmissionRules:
     """Bounds that the readings of one request are checked against."""
 
     now_ms: int  # Unix epoch

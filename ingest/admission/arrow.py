@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.admission.admitted import Admitted, RefusedItem, Rules, refuse
+from ingest.admission.admitted import AdmissionRules, Admitted, RefusedItem, refuse
 from ingest.admission.columns import quantity
 from ingest.admission.event_time import UNREADABLE, epoch_ms_all, event_time_fault, strings_ms
 from ingest.admission.ipc import read_batch
@@ -51,7 +51,7 @@ class _Checked(NamedTuple):
     good: Mask
 
 
-def admit_arrow(body: bytes, rules: Rules) -> Admitted:
+def admit_arrow(body: bytes, rules: AdmissionRules) -> Admitted:
     """Raises MalformedBody (no Arrow stream, or columns that no reading has) and TooLarge (too many rows)."""
     batch = read_batch(body, rules.readings_max) if body else None
     if batch is None or batch.num_rows == 0:
@@ -194,13 +194,13 @@ def _assemble(columns: Mapping[str, pa.Array], good: Mask) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=READING_SCHEMA)
 
 
-def _refuse_row(at: int, row: dict[str, Any], rules: Rules) -> RefusedItem:
+def _refuse_row(at: int, row: dict[str, Any], rules: AdmissionRules) -> RefusedItem:
     raw = msgspec.json.encode({name: _showable(value) for name, value in row.items()})
     station = station_id_of(row.get("station_id"))
     return refuse(at, _row_fault(row, rules) or Fault("malformed", "this row is not a reading"), raw, station)
 
 
-def _row_fault(row: dict[str, Any], rules: Rules) -> Fault | None:
+def _row_fault(row: dict[str, Any], rules: AdmissionRules) -> Fault | None:
     fault = shape_fault(row)
     if fault is not None:
         return fault
