@@ -98,7 +98,7 @@ def make_gateway_app(log: ControlledLog, live: InProcessLive) -> tuple[FastAPI, 
         await ingest.close()
 
     app = make_app("gateway", "1", registry=registry, lifespan=lifespan)
-    app.state.authenticator = tokens
+    app.state.authenticator = authenticator
     app.include_router(ingest.router)
     return app, ingest
 
