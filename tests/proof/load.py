@@ -19,7 +19,7 @@ _ANSWER_S = 5.0  # then a device resends; longer than a publish time-out, so tha
 _RETRY_PAUSE_S = 0.05
 _TWICE_SHARE = 0.03  # of the batches: sent to two gateways at once
 _SWAPPED_SHARE = 0.03  # of the batches: sent after the one that follows
-_AGAIN_SHARE = 0.03  # of the batches: sent again though acknowledged, later
+_RESENT_SHARE = 0.03  # of the batches: sent again though acknowledged, later
 _GIVEN_UP_SHARE = 0.05  # of the refusals: the device has failed and does not resend
 _RECENT = 20
 _REFUSALS = 2 * CLIENTS
@@ -57,13 +57,13 @@ class Load:
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._stopping = asyncio.Event()
         self._states = []
-        for state in range(CLIENTS):
-            rng = random.Random(f"{seed} state {state}")
+        for number in range(CLIENTS):
+            rng = random.Random(f"{seed} client {number}")
             chargers = [
                 RecordingCharger(
                     f"PROOF-{station:03}", connector, start_ms, random.Random(f"{seed} {station} {connector}")
                 )
-                for station in range(state, STATIONS, CLIENTS)
+                for station in range(number, STATIONS, CLIENTS)
                 for connector in range(1, CONNECTORS + 1)
             ]
             self._states.append(_ClientState(chargers, rng))
@@ -145,7 +145,7 @@ class _ClientState:
         chance = self.rng.random()
         if chance < _SWAPPED_SHARE:
             batches.insert(0, self._make())
-        elif chance < _SWAPPED_SHARE + _AGAIN_SHARE and self._recent:
+        elif chance < _SWAPPED_SHARE + _RESENT_SHARE and self._recent:
             batches.append(self.rng.choice(self._recent))
         self._recent.append(batches[-1])
         return batches

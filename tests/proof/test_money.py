@@ -58,10 +58,10 @@ async def embedded(data_dir: Path, folder: Path) -> AsyncIterator[PlatformClient
     platform = SupervisedService("up", ("up", "--json", "--no-simulator", "--port", "0"), environment, folder)
     async with kept_alive([platform]):
         await eventually(platform.ready.is_set, within_s=_START_S)
-        said, url = platform.first_line, running_url(data_dir)
+        ready, url = platform.first_line, running_url(data_dir)
         assert url is not None
         client = PlatformClient(
-            said["api"], said["api"], said["device_token"], said["operator_token"], environment, url
+            ready["api"], ready["api"], ready["device_token"], ready["operator_token"], environment, url
         )
         await client.publish()
         yield client
@@ -86,18 +86,18 @@ async def test_embedded_every_session_is_invoiced_once_and_exactly(
     data_dir: Path, tmp_path: Path, sessions: Sessions, bills: Bills
 ) -> None:
     async with embedded(data_dir, tmp_path) as client:
-        await replayed_and_corrected(client, tmp_path, sessions, bills)
+        await replay_and_correct(client, tmp_path, sessions, bills)
 
 
 async def test_distributed_every_session_is_invoiced_once_and_exactly(
     running_servers: PrivateServers, database_url: str, tmp_path: Path, sessions: Sessions, bills: Bills
 ) -> None:
     async with distributed(database_url, running_servers, tmp_path) as (client, cluster):
-        await replayed_and_corrected(client, tmp_path, sessions, bills)
+        await replay_and_correct(client, tmp_path, sessions, bills)
         assert wrong_events(cluster, database_url) == []
 
 
-async def replayed_and_corrected(client: PlatformClient, folder: Path, sessions: Sessions, bills: Bills) -> None:
+async def replay_and_correct(client: PlatformClient, folder: Path, sessions: Sessions, bills: Bills) -> None:
     """In order: one invoice per session and no other document. After late readings: corrected invoices for those."""
     first, late = split_late(sessions)
     write(folder / "first.csv", first.values())
@@ -121,8 +121,8 @@ async def test_events_delivered_twice_and_consumers_killed_change_no_document(
     running_servers: PrivateServers, database_url: str, tmp_path: Path, sessions: Sessions, bills: Bills, seed: int
 ) -> None:
     rng = random.Random(f"{seed} money")
-    doomed = rng.sample(KILLED, len(KILLED))
-    kills = list(zip(sorted(rng.sample(range(SESSIONS - 60), len(doomed))), doomed, strict=True))
+    components = rng.sample(KILLED, len(KILLED))
+    kills = list(zip(sorted(rng.sample(range(SESSIONS - 60), len(components))), components, strict=True))
     print(f"seed {seed}: killed at so many CDRs: {kills}")
     write(tmp_path / "shuffled.csv", sessions.values())
     disorder = ("--shuffle-s", "60", "--resend-pct", "5", "--seed", str(seed % 2**31))
@@ -130,7 +130,7 @@ async def test_events_delivered_twice_and_consumers_killed_change_no_document(
         with every_event_twice(running_servers.rabbitmq.url) as duplicator:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(client.replay(tmp_path / "shuffled.csv", *disorder))
-                tasks.create_task(killed(cluster, kills))
+                tasks.create_task(kill_components(cluster, kills))
             await cluster.ready()
             await eventually(lambda: settled(database_url, bills), within_s=_SETTLE_S)
         assert duplicator.events > SESSIONS
@@ -144,7 +144,7 @@ async def test_events_delivered_twice_and_consumers_killed_change_no_document(
         assert violations(database_url, bills) == []
 
 
-async def killed(cluster: Cluster, kills: Kills) -> None:
+async def kill_components(cluster: Cluster, kills: Kills) -> None:
     """Kill each component once there are so many CDRs."""
     for cdrs, component in kills:
         await eventually(lambda: counted(cluster.database_url, "billing.cdr") >= cdrs, within_s=_SETTLE_S)  # noqa: B023  # within the turn
@@ -162,16 +162,16 @@ async def test_a_broker_outage_delays_documents_and_changes_none(
     readings = write(tmp_path / "all.csv", sessions.values())
     async with distributed(database_url, running_servers, tmp_path) as (client, cluster), asyncio.TaskGroup() as tasks:
 
-        async def in_the_middle() -> bool:
+        async def two_fifths_accepted() -> bool:
             """By acknowledged readings: workers lag behind, so all could be sent once this many are stored."""
             ledger = await cluster.query("/api/v1/telemetry/ledger")
             return bool(ledger) and ledger["total"]["accepted"] > readings * 2 // 5
 
         replay = tasks.create_task(client.replay(tmp_path / "all.csv", *_IN_ORDER))
-        await eventually(in_the_middle, within_s=_SETTLE_S)
+        await eventually(two_fifths_accepted, within_s=_SETTLE_S)
         await cluster.inject_fault("rabbitmq", "stop")
         assert not replay.done()
-        await client.publish(station_id="ELSEWHERE")  # business goes on
+        await client.publish(station_id="ELSEWHERE")  # services continue without the broker
         assert counted(database_url, "pricing.outbox") == 1
         down_s = time.monotonic()
         await eventually(lambda: time.monotonic() - down_s > _OUTAGE_S, within_s=2 * _OUTAGE_S)
@@ -203,19 +203,19 @@ async def recomputation_agrees(client: PlatformClient, bills: Bills) -> None:
 
 async def wrong_answers(client: PlatformClient, bills: Bills) -> list[str]:
     """Sessions whose cost, or whose invoice, is not the expected bill in the API's answers."""
-    standing = {
-        one["session_id"]: one for one in await client.invoices() if one["kind"] == "invoice" and is_standing(one)
+    uncredited = {
+        one["session_id"]: one for one in await client.invoices() if one["kind"] == "invoice" and is_uncredited(one)
     }
     wrong = []
     for name, session in (await client.costs()).items():
-        invoice = standing.pop(session["id"], {})
+        invoice = uncredited.pop(session["id"], {})
         answered = [session["cost_excl_vat"], session["cost_incl_vat"]]
         billed = [invoice.get("total_excl_vat"), invoice.get("total_incl_vat"), invoice.get("payable")]
         due = bills[name]
         money = [decimal(due.excl_micros), decimal(due.incl_micros)]
         if answered != money or billed != [*money, f"{due.payable_fen // 100}.{due.payable_fen % 100:02}"]:
             wrong.append(f"{name}: {answered}, {billed}, expected {money}")
-    return [*wrong, *(f"an invoice without a session: {one}" for one in standing.values())]
+    return [*wrong, *(f"an invoice without a session: {one}" for one in uncredited.values())]
 
 
 def wrong_events(cluster: Cluster, database_url: str) -> list[str]:
@@ -223,11 +223,11 @@ def wrong_events(cluster: Cluster, database_url: str) -> list[str]:
     published = {
         (one["invoice_id"], one["number"], one["total_incl_micros"]) for one in cluster.received(INVOICE_CREATED)
     }
-    kept = documents(database_url)
-    return [f"published and not stored, or the other way round: {one}" for one in published ^ kept]
+    stored = documents(database_url)
+    return [f"published and not stored, or the other way round: {one}" for one in published ^ stored]
 
 
-def is_standing(invoice: Mapping[str, object]) -> bool:
+def is_uncredited(invoice: Mapping[str, object]) -> bool:
     """Whether it has no credit note."""
     return invoice["status"] in ("open", "paid")
 
