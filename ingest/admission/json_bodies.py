@@ -47,13 +47,13 @@ def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
         readings = _many.decode(body)
     except _UNDECODABLE:
         return _admit_each(_items_of(body, rules), rules)
-    _check_count(len(readings), rules)
+    rules.check_count(len(readings))
     return _admit(readings, body, rules)
 
 
 def admit_ndjson(body: bytes, rules: AdmissionRules) -> Admitted:
     """One reading per line; blank lines are ignored. Raises TooLarge."""
-    _check_count(body.count(b"\n"), rules)
+    rules.check_count(body.count(b"\n"))
     lines = [line for line in body.split(b"\n") if line.strip(_BLANKS)]
     decode = _one.decode
     try:
@@ -85,13 +85,8 @@ def _items_of(body: bytes, rules: AdmissionRules) -> list[bytes]:
         raws = _raws.decode(body)
     except _UNDECODABLE as error:
         raise _malformed_body(error, body) from None
-    _check_count(len(raws), rules)
+    rules.check_count(len(raws))
     return [bytes(raw).strip(_BLANKS) for raw in raws]
-
-
-def _check_count(count: int, rules: AdmissionRules) -> None:
-    if count > rules.readings_max:
-        raise TooLarge(f"a request carries at most {rules.readings_max} readings; send them in smaller batches")
 
 
 def _malformed_body(error: Exception, body: bytes) -> MalformedBody:
