@@ -82,7 +82,7 @@ async def main(kind: str) -> None:
     app.state.authenticator = Authenticator(SingleTokenStore(), clock)  # type: ignore[arg-type]  # has the methods that it calls
     tasks: list[asyncio.Task[None]] = []
     if kind == "nothing":
-        app.include_router(make_router(EmptyHandler(), limits.body_bytes_max))  # type: ignore[arg-type]  # it has `handle`, all the router calls
+        app.include_router(make_router(EmptyHandler(), limits.body_bytes_max))  # type: ignore[arg-type]  # has `handle`, all that is called
     else:
         log = InProcessLog(records_max=settings.buffer_frames_max)
         tasks = [asyncio.create_task(acknowledge(log, partition)) for partition in range(settings.partitions)]

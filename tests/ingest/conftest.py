@@ -19,9 +19,7 @@ from kit.auth.token_store import Principal, hash_of
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import InProcessLive
-from kit.settings import group_of
 from kit.web.app import make_app, serve
-from voltstream.settings import load_settings
 
 DEVICE = "vsd_" + "d" * 43
 BOUND_DEVICE = "vsd_" + "b" * 43
@@ -79,8 +77,9 @@ class RunningGateway:
             yield client
 
 
-SETTINGS = load_settings(
-    body_bytes_max=100_000, inflated_bytes_max=1_000_000, readings_per_request_max=1_000, partitions=2, linger_ms=1
+PARTITIONS = 2
+SETTINGS = IngestSettings(
+    body_bytes_max=100_000, inflated_bytes_max=1_000_000, readings_per_request_max=1_000, linger_ms=1
 )
 
 
@@ -89,13 +88,7 @@ def make_gateway_app(log: ControlledLog, live: InProcessLive) -> tuple[FastAPI, 
     clock = SystemClock()
     authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
     ingest = Ingest(
-        group_of(SETTINGS, IngestSettings),
-        SETTINGS.partitions,
-        log=log,
-        live=live,
-        authenticator=authenticator,
-        clock=clock,
-        registry=registry,
+        SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry
     )
 
     @contextlib.asynccontextmanager

@@ -8,8 +8,8 @@ import psycopg
 
 from tests.private_servers import PrivateServers
 from tests.proof.cluster import PARTITIONS, SERVICES, Cluster, running_cluster
-from tests.proof.load import Promises
-from tests.proof.settling import broken_laws, load_for
+from tests.proof.final_checks import final_violations, load_for
+from tests.proof.load import DeliveryRecord
 from tests.waiting import eventually
 
 _ALONE = tuple(name for name in SERVICES if name not in ("worker 2", "gateway 2"))
@@ -32,11 +32,11 @@ async def test_workers_that_come_and_go_and_hang_change_no_figure(
             await a_paused_worker_comes_back(cluster, promises)
             await a_worker_leaves(cluster, promises)
         print(f"{promises.items} readings acknowledged, {promises.refusals} requests refused")
-        broken = await broken_laws(cluster, promises)
+        broken = await final_violations(cluster, promises)
         assert not broken, "\n".join(broken)
 
 
-async def a_second_worker_joins(cluster: Cluster, promises: Promises) -> None:
+async def a_second_worker_joins(cluster: Cluster, promises: DeliveryRecord) -> None:
     await eventually(lambda: owns_every(cluster, "worker 1"), within_s=_REBALANCED_S)
     await promises.more(_BETWEEN)
     await cluster.start("worker 2")
@@ -45,7 +45,7 @@ async def a_second_worker_joins(cluster: Cluster, promises: Promises) -> None:
     await promises.more(_BETWEEN)
 
 
-async def a_stalled_partition_is_seen(cluster: Cluster, promises: Promises) -> None:
+async def a_stalled_partition_is_seen(cluster: Cluster, promises: DeliveryRecord) -> None:
     stalled = 1
 
     async def alone() -> bool:
@@ -61,7 +61,7 @@ async def a_stalled_partition_is_seen(cluster: Cluster, promises: Promises) -> N
     await promises.more(_BETWEEN)
 
 
-async def a_paused_worker_comes_back(cluster: Cluster, promises: Promises) -> None:
+async def a_paused_worker_comes_back(cluster: Cluster, promises: DeliveryRecord) -> None:
     before = epochs(cluster)
     lost = await owned(cluster, "worker 1")
     assert cluster.services["worker 1"].signal(signal.SIGSTOP)
@@ -74,7 +74,7 @@ async def a_paused_worker_comes_back(cluster: Cluster, promises: Promises) -> No
     await promises.more(_BETWEEN)
 
 
-async def a_worker_leaves(cluster: Cluster, promises: Promises) -> None:
+async def a_worker_leaves(cluster: Cluster, promises: DeliveryRecord) -> None:
     assert await cluster.services["worker 1"].stop() == 0, cluster.services["worker 1"].tail()
     await eventually(lambda: owns_every(cluster, "worker 2"), within_s=_REBALANCED_S)
     await promises.more(_BETWEEN)
