@@ -34,11 +34,11 @@ async def ensure_topic(kafka_url: str, topic: str, partitions: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
-        found = await _partitions_of(admin, topic)
+        found = len(await describe_partitions(admin, topic))
         if found == 0:
             await _create(admin, topic, partitions)
             async with asyncio.timeout(TOPIC_VISIBLE_TIMEOUT_S):
-                while (found := await _partitions_of(admin, topic)) == 0:  # noqa: ASYNC110 - Kafka tells nobody
+                while (found := len(await describe_partitions(admin, topic))) == 0:  # noqa: ASYNC110 - Kafka tells nobody
                     await asyncio.sleep(0.05)
     except (KafkaError, TimeoutError, OSError) as error:
         raise Unavailable(f"Kafka at {kafka_url}: {error!r}") from error
@@ -56,17 +56,19 @@ async def partitions_of(kafka_url: str, topic: str) -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
-        return await _partitions_of(admin, topic)
+        return len(await describe_partitions(admin, topic))
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {kafka_url}: {error!r}") from error
     finally:
         await admin.close()
 
 
-async def _partitions_of(admin: AIOKafkaAdminClient, topic: str) -> int:
-    """How many partitions it has; 0 where it does not exist."""
+async def describe_partitions(admin: AIOKafkaAdminClient, topic: str) -> frozenset[int]:
+    """The partitions of a topic; none where it does not exist."""
     (described,) = await admin.describe_topics([topic])
-    return len(described["partitions"]) if described["error_code"] == 0 else 0
+    if described["error_code"] != 0:
+        return frozenset()
+    return frozenset(partition["partition"] for partition in described["partitions"])
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:

@@ -10,7 +10,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from kit.errors import Unavailable
 from kit.live.view import LiveView
 from kit.log.kafka import ensure_topic
 from kit.log.partitioned_log import InProcessLog
@@ -61,8 +60,7 @@ async def group_member(
         member = KafkaWorker(source, worker, retention_days=settings.raw_retention_days)
 
         async def check() -> None:
-            if not member.partitions:
-                raise Unavailable("no partition is assigned: Kafka is away, or there are more workers than partitions")
+            member.check_ready()
 
         web.ready["partitions"] = check
         running = lifespan.spawn(member.run(), "worker")
