@@ -15,6 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.cluster import ClusterMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
@@ -123,6 +124,18 @@ async def test_what_is_in_the_topic_is_stored_once_over_restarts(rig: Rig) -> No
     await rig.send(2)
     async with rig.worker():
         await rig.all_stored()
+
+
+async def test_a_worker_makes_no_topic(rig: Rig) -> None:
+    """Faust would make some for itself, with numbers of partitions of its own."""
+    await rig.send(1)
+    async with rig.worker():
+        await rig.all_stored()
+    admin = AIOKafkaAdminClient(bootstrap_servers=rig.kafka)
+    await admin.start()
+    topics = await admin.list_topics()
+    await admin.close()
+    assert [topic for topic in topics if topic.startswith(rig.topic)] == [rig.topic]
 
 
 async def test_a_second_worker_joins_and_dies_and_nothing_is_lost_or_twice(
