@@ -179,11 +179,7 @@ class KafkaWorker:
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                try:
-                    self._view = await observer.look()
-                except Unavailable as error:
-                    self._view = None
-                    _log.info("group_not_seen", error=str(error))
+                self._view = await self._look(observer)
                 stranded = self._stranded()
                 now_s = self._worker.clock.monotonic_s()
                 if stranded is None:
@@ -194,6 +190,15 @@ class KafkaWorker:
                     raise Unavailable(stranded)
         finally:
             await observer.close()
+
+    async def _look(self, observer: GroupObserver) -> GroupView | None:
+        try:
+            return await observer.look()
+        except Unavailable as error:
+            _log.debug("group_not_seen", error=str(error))
+        except Exception:  # a fault of looking is none of the work
+            _log.exception("group_not_seen")
+        return None
 
     def _stranded(self) -> str | None:
         """What joining anew may put right; None while this app has not joined yet, or the group is changing."""
@@ -213,10 +218,11 @@ class KafkaWorker:
             return None
         if not view.partitions:
             return f"Kafka does not know the topic {self._source.topic}"
+        stranded = self._stranded()
         workers, partitions = len(view.members), len(view.partitions)
-        if self._joined and not self._assigned and workers <= partitions:
-            return self._stranded() or f"no partition is assigned, though {workers} workers share {partitions}"
-        return self._stranded()
+        if stranded is None and self._joined and not self._assigned and workers <= partitions:
+            return f"no partition is assigned, though {workers} workers share {partitions} partitions"
+        return stranded
 
 
 _RAW: Final[dict[str, Any]] = {
