@@ -29,7 +29,7 @@ CLOSE_TIMEOUT_S: Final = 5.0  # for the broker's close-ok
 RECEIVE_BYTES: Final = 256 * 1024  # one recv; pika's own 4 kB make a 100 kB frame 25 system calls and as many copies
 
 _log = get_logger(__name__)
-logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a failed attempt in a dozen lines; ours is one
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a failed attempt as seven errors; ours is one
 
 
 T = TypeVar("T")

@@ -32,7 +32,7 @@ REBALANCE_S_MAX: Final = 20.0  # for a worker to release its partitions, twice R
 # Faust does not poll while no partition is assigned, or while the store is away; neither may cost the membership.
 POLL_PAUSE_S_MAX: Final = 1e9
 LOOK_S: Final = 2.0  # between looks at the group, two small requests each
-STRANDED_S_MAX: Final = 5.0  # a settled group that still leaves a partition to nobody does not put it right by itself
+STRANDED_S_MAX: Final = 5.0  # a settled group that leaves a partition unassigned stays so
 STOP_S_MAX: Final = 15.0  # for Faust to end; its consumer thread was seen not to
 STEADY_S: Final = 60.0  # an app that ran for this long did not end for the reason that the one before it did
 GROUP: Final = "voltstream-streams"
@@ -51,7 +51,7 @@ class KafkaSource:
 
 
 class KafkaWorker:
-    """A member of the consumer group, until stopped; joins anew whenever Kafka or the group forces it to."""
+    """A member of the consumer group, until stopped; joins again whenever Kafka or the group forces it to."""
 
     def __init__(self, source: KafkaSource, worker: Worker, *, retention_days: int = 0) -> None:
         """`retention_days`: raw readings older than that are dropped; 0: never."""
@@ -71,7 +71,7 @@ class KafkaWorker:
         return sorted(self._assigned)
 
     def check_ready(self) -> None:
-        """Raises Unavailable where this worker has no partition, or its group leaves one to nobody."""
+        """Raises Unavailable where this worker has no partition, or its group leaves one unassigned."""
         fault = self._group_fault()
         if fault is not None:
             raise Unavailable(fault)
@@ -172,8 +172,8 @@ class KafkaWorker:
     # -- the group as a whole ---------------------------------------------------------------------------------------
 
     async def _watch_group(self) -> None:
-        """Look at the group for ever. Raises Unavailable where only joining it anew helps: the leader assigns what its
-        own metadata show, be they empty, and a consumer that has left joins again only after a poll."""
+        """Look at the group until cancelled. Raises Unavailable where only a new app helps: the leader assigns what its
+        own metadata show, even if they are empty, and a consumer that has left joins again only after a poll."""
         observer = GroupObserver(self._source.servers, self._source.group, self._source.topic)
         stranded_at_s: float | None = None
         try:
@@ -201,7 +201,7 @@ class KafkaWorker:
         return None
 
     def _stranded(self) -> str | None:
-        """What joining anew may put right; None while this app has not joined yet, or the group is changing."""
+        """The fault that a new app may end; None before this app has joined, and while the group is changing."""
         view = self._view
         if view is None or not self._joined:
             return None

@@ -129,7 +129,7 @@ class PartitionWorker:
         if end < self._processor.next:
             raise LogReplaced(
                 f"partition {self._tp.partition}: the topic ends at offset {end}, the store has committed up to "
-                f"{self._processor.next}. The topic was made anew, or the database belongs to another one"
+                f"{self._processor.next}. The topic was created again, or the database belongs to another one"
             )
         return end <= self._processor.expected
 

@@ -63,7 +63,7 @@ class Rig:
         per_station = self.ask("SELECT count(*), count(DISTINCT seq) FROM telemetry.reading GROUP BY connector_key")
         assert per_station == [(rows, rows)] * PARTITIONS
         assert self.ask("SELECT stored, duplicate FROM telemetry.ledger") == [(rows, 0)] * PARTITIONS
-        # Windows may be held in the state until a later flush.
+        # Windows may stay in the state until a later flush.
         in_windows = "SELECT sum(readings) FROM telemetry.window_1m"
         await eventually(lambda: self.ask(in_windows) == [(rows * PARTITIONS,)], WITHIN_S)
 
