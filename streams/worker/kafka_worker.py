@@ -142,7 +142,7 @@ class KafkaWorker:
                 await self._stopping.wait()
 
     async def _dispatch(self, stream: Any) -> None:
-        """The agent. Never raises: an exception would end it for good."""
+        """The agent. Never raises: Faust would go on with the next event, and commit past this one."""
         async for event in stream.noack().events():
             partition_worker = self._assigned.get(event.message.partition)
             if partition_worker is None:

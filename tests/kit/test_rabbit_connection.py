@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from pika import BasicProperties
-from pika.adapters.utils import io_services_utils
 from pika.channel import Channel as PikaChannel
 
 from kit.errors import Overloaded, Unavailable
@@ -57,8 +56,9 @@ async def test_a_frame_is_received_in_few_pieces(rabbit: Rabbit) -> None:
     rabbit.start()
     await rabbit.wait_ready(30)
     assert user.connection is not None
-    assert user.connection.raw._transport._MAX_RECV_BYTES == RECEIVE_BYTES
-    assert io_services_utils._AsyncBaseTransport._MAX_RECV_BYTES < RECEIVE_BYTES, "pika does it by itself: remove ours"
+    transport = user.connection.raw._transport
+    assert transport._MAX_RECV_BYTES == RECEIVE_BYTES
+    assert type(transport)._MAX_RECV_BYTES < RECEIVE_BYTES, "pika has changed: ours may not be needed"
 
 
 async def test_a_call_whose_answer_never_comes_ends_with_its_connection() -> None:
