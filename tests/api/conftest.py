@@ -65,7 +65,7 @@ class Api:
 def telemetry_url(database_url: str) -> str:
     """A database with the telemetry schema, its time-partitioned tables plain, and those of tokens and of charging."""
     with psycopg.connect(database_url) as connection:
-        for folder in ("streams/migrations", "kit/migrations"):
+        for folder in ("streams/storage/migrations", "kit/auth/migrations"):
             for migration in sorted((ROOT / folder).glob("*.sql")):
                 connection.execute(migration.read_bytes())
         connection.execute(COARSER_WINDOWS_SQL)
