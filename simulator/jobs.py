@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -36,10 +37,13 @@ CODE_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _BROKER_TIMEOUT_S: Final = 30.0  # RabbitMQ's own start takes 5 to 15 s
 _LOOK_S: Final = 0.2  # how often a load run's counter is looked at
 _AMQP: Final = ("amqp://", "amqps://")
+UNAUTHORIZED_MEND: Final = (
+    "name one by --token or VOLTSTREAM_DEVICE_TOKEN (`voltstream up` prints one, `voltstream token issue` makes one)"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a run ended."""
 
     summary: dict[str, Any]  # flat, for JSON
@@ -48,7 +52,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Destination:
     """Where readings go: http(s)://… as a device, amqp(s)://… as events."""
 
     url: str
@@ -97,7 +101,10 @@ def _ending(code_interrupted: int) -> Iterator[_End]:
         yield end
     except asyncio.CancelledError:  # Ctrl-C, by asyncio.Runner
         end.interrupted, end.code = True, code_interrupted
-    except (Rejected, KitError) as error:
+    except Rejected as error:
+        mend = f"; {UNAUTHORIZED_MEND}" if error.status == httpx.codes.UNAUTHORIZED else ""
+        end.error, end.code = f"{error}{mend}", CODE_REFUSED
+    except KitError as error:
         end.error, end.code = str(error), CODE_REFUSED
     except SimulatorError as error:
         end.error, end.code = str(error), CODE_FILE
@@ -109,7 +116,7 @@ class SimulationJob:
 
     spec: FleetSpec
     faults: FaultPlan
-    target: Target
+    target: Destination
     form: Format
     batch: int
     past_until_ms: int | None  # back-fill up to here first
@@ -117,7 +124,7 @@ class SimulationJob:
     duration_s: float | None  # of the live part; None: until Ctrl-C
     quiet: bool
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RunOutcome:
         """Never raises for what may go wrong out there: the outcome says it."""
         fleet, clock = Fleet(self.spec), self.target.clock
         first_s = clock.monotonic_s()
@@ -127,7 +134,7 @@ class SimulationJob:
                 tally = transport.tally
                 await self._send(fleet, transport, clock, progress)
         sent = _tallied(tally, clock.monotonic_s() - first_s)
-        return Outcome(
+        return RunOutcome(
             {**sent, "sessions_ended": len(fleet.truth), "interrupted": end.interrupted}, end.error, end.code
         )
 
@@ -163,7 +170,7 @@ class LoadJob:
     load: Load
     quiet: bool
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RunOutcome:
         """Never raises for what may go wrong out there: the outcome says it."""
         report = self.load.report
         with _ending(code_interrupted=0) as end, _bar("load", None, quiet=self.quiet) as progress:
@@ -172,7 +179,7 @@ class LoadJob:
                 await self.load.run()
             finally:
                 looking.cancel()
-        return Outcome({**report.summary(), "interrupted": end.interrupted}, end.error, end.code)
+        return RunOutcome({**report.summary(), "interrupted": end.interrupted}, end.error, end.code)
 
     async def _look(self, progress: "_Advance") -> None:
         seen = 0
@@ -187,10 +194,10 @@ class ReplayJob:
     """A file on its way."""
 
     replay: Replay
-    target: Target
+    target: Destination
     quiet: bool
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RunOutcome:
         """Never raises for what may go wrong out there or in the file: the outcome says it."""
         replay, clock = self.replay, self.target.clock
         spec, first_s = replay.spec, clock.monotonic_s()
@@ -217,7 +224,7 @@ class ReplayJob:
             _stderr().print("sent whole to this address before: nothing to do; --restart sends it again")
         if not replay.complete and not self.quiet:
             _stderr().print(f"stopped after {replay.rows:,} rows; the same command goes on from there")
-        return Outcome(summary, end.error, end.code)
+        return RunOutcome(summary, end.error, end.code)
 
 
 def _tallied(tally: Any, elapsed_s: float) -> dict[str, Any]:

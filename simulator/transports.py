@@ -44,7 +44,7 @@ class Encoding(StrEnum):
     ZSTD = "zstd"
 
 
-class QuarantinedItem(msgspec.Struct, frozen=True):
+class ReceiptItem(msgspec.Struct, frozen=True):
     """One item the platform kept but did not take as a reading."""
 
     index: int
@@ -55,7 +55,7 @@ class Receipt(msgspec.Struct, frozen=True):
     """What the platform took responsibility for: the answer to one request."""
 
     accepted: Annotated[int, msgspec.Meta(ge=0)]
-    quarantined: list[QuarantinedItem] = []
+    quarantined: list[ReceiptItem] = []
 
 
 _receipt: Final = msgspec.json.Decoder(Receipt)

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.fleet.readings import NULL, Burst, Malformed, Readings, Stream, no_readings
+from simulator.fleet.readings import NULL, Burst, MalformedKind, Readings, Stream, no_readings
 
 HELD_READINGS_MAX: Final = 500_000  # ~200 B each: 100 MB; above it the earliest due leave before their time
 
@@ -132,11 +132,11 @@ def placeholder_zero(stream: Iterable[Burst], probability: float, rng: Generator
 
 
 def malformed(stream: Iterable[Burst], probability: float, rng: Generator) -> Stream:
-    """Items that no gateway may take, one of the kinds of Malformed each."""
+    """Items that no gateway may take, one of the kinds of MalformedKind each."""
     for at_ms, clean in stream:
         readings = clean.copy()
-        kinds = rng.integers(Malformed.WRONG_TYPE, max(Malformed) + 1, len(clean))
-        readings["malformed"] = np.where(_hits(clean, probability, rng), kinds, Malformed.NO)
+        kinds = rng.integers(MalformedKind.WRONG_TYPE, max(MalformedKind) + 1, len(clean))
+        readings["malformed"] = np.where(_hits(clean, probability, rng), kinds, MalformedKind.NO)
         yield Burst(at_ms, readings)
 
 

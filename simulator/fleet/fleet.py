@@ -1,4 +1,4 @@
-"""A seeded fleet of charging stations. The same spec makes the same readings, byte for byte.
+"""A seeded fleet of charging stations. The same spec and requests make the same readings, byte for byte.
 
 Physics is sample-and-hold in whole numbers: from one reading to the next a connector delivers exactly the power that
 the earlier one said, and its register grows by exactly that. So the true energy of a session is known to the
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from schemas.reading import CONNECTOR_ID_MAX, STATION_ID_CHARS_MAX, SessionEvent, Status
 from simulator.fleet.charger import CHARGER_TYPES, air_c, arrivals_per_s, curve, pack_voltage_v
 from simulator.fleet.readings import NULL, READING_DTYPE, UJ_PER_MWH, Burst, Readings
+from simulator.fleet.requests import OPEN, ConnectorRequests
 
 TRUTH_SESSIONS_MAX: Final = 1_000_000  # ~250 B each: 250 MB, 45 days of a fleet of 10,000 connectors; oldest go first
 LIVE_BURST_MS: Final = 100  # a step of a large fleet leaves in parts this long, so that live readings are not old
@@ -25,9 +26,12 @@ _REGISTER_SINCE_MS: Final = 1_735_689_600_000  # 2025-01-01: from here on regist
 _MARGIN: Final = 1.1  # over full power: surges
 _PERIOD_US_MIN: Final = 1  # a million readings a second
 _BRIEF_MS: Final = (40_000, 100_000)  # of charging, after a minute of preparing at most: over within three minutes
+_HANDSHAKE_MS: Final = (2_000, 8_000)  # of a requested session: the driver stands there with the cable in hand
+_NEVER_MS: Final = np.iinfo(np.int64).max
 
 _AVAILABLE, _PREPARING, _CHARGING = Status.AVAILABLE, Status.PREPARING, Status.CHARGING
 _SUSPENDED, _FINISHING = Status.SUSPENDED_EV, Status.FINISHING
+_OPEN: Final = tuple(sorted(OPEN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,32 @@ class Fleet:
         self._session_from_uj = np.zeros(size, np.int64)  # delivered before it
         self._session_from_ms = np.zeros(size, np.int64)
         self._session_readings = np.zeros(size, np.int64)
+        self._until_full = np.zeros(size, np.bool_)  # a requested session: ends when full, or when a stop is requested
+        self._requests = ConnectorRequests()
+
+    def request_start(self, station_id: str, connector_id: int, session_id: str) -> bool:
+        """Have a car plugged in at the next step, whose session has that id and lasts until it is stopped or full.
+
+        False where this fleet has no such connector, or it is in use.
+        """
+        slot = self._slot(station_id, connector_id)
+        return slot is not None and self._requests.start(slot, Status(self._status[slot]), session_id.encode())
+
+    def request_stop(self, station_id: str, connector_id: int, session_id: str | None) -> bool:
+        """End that session at the next step; None: whichever runs there. False where there is no such session."""
+        slot = self._slot(station_id, connector_id)
+        if slot is None:
+            return False
+        named = None if session_id is None else session_id.encode()
+        return self._requests.stop(slot, Status(self._status[slot]), self._session[slot].item(), named)
+
+    def _slot(self, station_id: str, connector_id: int) -> int | None:
+        digits = station_id.rpartition("-")[2]
+        number = int(digits) if digits.isascii() and digits.isdecimal() else self.spec.stations
+        known = number < self.spec.stations and station_id == station_name(self.spec.prefix, number)
+        if not known or not 1 <= connector_id <= self.spec.connectors:
+            return None
+        return number * self.spec.connectors + connector_id - 1
 
     def stream(self, until_ms: int | None = None, *, burst_ms: int = LIVE_BURST_MS) -> Iterator[Burst]:
         """Bursts of at most `burst_ms`, in order of time, of readings with ts below `until_ms`, or without end.
@@ -165,23 +195,28 @@ class Fleet:
     def _change_state(self, ts_ms: NDArray[np.int64]) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
         """At most one change of state each. Returns session_event, and the slots whose session ends."""
         before = self._status.copy()
+        starts, stops = self._requests.take()
+        asked, stopped = self._mask(list(starts)), self._mask(stops)
         chance = 1 - np.exp(-arrivals_per_s(self._per_day, ts_ms) * self._elapsed_s)
-        comes = (before == _AVAILABLE) & ((self._rng.random(self.size) < chance) | self._comes_at_once)
+        comes = asked | (before == _AVAILABLE) & ((self._rng.random(self.size) < chance) | self._comes_at_once)
         self._comes_at_once[:] = False
         due = ts_ms >= self._until_ms
-        begins = (before == _PREPARING) & due
+        begins = (before == _PREPARING) & due & ~stopped
+        full = (before == _CHARGING) & (self._soc >= self._soc_target)
         fetched = ((before == _CHARGING) | (before == _SUSPENDED)) & (ts_ms >= self._leave_ms)
-        full = (before == _CHARGING) & ~fetched & (self._soc >= self._soc_target)
-        free = (before == _FINISHING) & due
+        fetched |= stopped | (full & self._until_full)
+        full &= ~fetched
+        free = (before == _FINISHING) & due & ~asked
 
         self._plug_in(np.flatnonzero(comes), ts_ms)
+        self._plug_in_requested(starts, ts_ms)
         self._status[begins] = _CHARGING
         self._status[full] = _SUSPENDED
         self._status[fetched] = _FINISHING
         self._until_ms[fetched] = ts_ms[fetched] + self._rng.integers(20_000, 90_000, int(fetched.sum()))
         self._status[free] = _AVAILABLE
 
-        event = np.where(np.isin(before, (_PREPARING, _CHARGING, _SUSPENDED)), SessionEvent.UPDATED, SessionEvent.NONE)
+        event = np.where(np.isin(before, _OPEN), SessionEvent.UPDATED, SessionEvent.NONE)
         event[comes] = SessionEvent.STARTED
         event[fetched] = SessionEvent.ENDED
         return event.astype(np.int8), np.flatnonzero(fetched)
@@ -191,6 +226,7 @@ class Fleet:
         if not count:
             return
         self._status[slots] = _PREPARING
+        self._until_full[slots] = False
         self._until_ms[slots] = ts_ms[slots] + rng.integers(5_000, 60_000, count)
         stay_s = np.clip(rng.gamma(3.0, self._stay_s[slots] / 3), 300, 86_400)
         self._leave_ms[slots] = self._until_ms[slots] + (stay_s * 1_000).astype(np.int64)
@@ -212,6 +248,21 @@ class Fleet:
         self._session_from_uj[slots] = self._delivered_uj[slots]
         self._session_from_ms[slots] = ts_ms[slots]
         self._session_readings[slots] = 0
+
+    def _plug_in_requested(self, starts: dict[int, bytes], ts_ms: NDArray[np.int64]) -> None:
+        """What is different where a car was asked for: its session's id and length. Draws nothing without requests."""
+        if not starts:
+            return
+        slots = np.fromiter(starts, np.int64, len(starts))
+        self._until_ms[slots] = ts_ms[slots] + self._rng.integers(*_HANDSHAKE_MS, len(slots))
+        self._leave_ms[slots] = _NEVER_MS
+        self._session[slots] = list(starts.values())
+        self._until_full[slots] = True
+
+    def _mask(self, slots: list[int]) -> NDArray[np.bool_]:
+        mask = np.zeros(self.size, np.bool_)
+        mask[np.array(slots, np.int64)] = True
+        return mask
 
     def _draw_power(self) -> None:
         wanted_w = self._car_w_max * curve(self._soc, self._knee) * (1 + 0.01 * self._rng.standard_normal(self.size))

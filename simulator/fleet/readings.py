@@ -27,7 +27,7 @@ READING_DTYPE: Final = np.dtype(
         *((column, np.int64) for column, _, _, _ in QUANTITIES.values()),
         ("status", np.int8),
         ("session_event", np.int8),
-        ("malformed", np.uint8),  # Malformed
+        ("malformed", np.uint8),  # MalformedKind
         ("slot", np.int32),  # of the connector in its fleet, from 0
     ]
 )
@@ -35,7 +35,7 @@ READING_DTYPE: Final = np.dtype(
 Readings = NDArray[np.void]  # of READING_DTYPE, shape (n,)
 
 
-class Malformed(IntEnum):
+class MalformedKind(IntEnum):
     """How an item is broken when it is encoded: JSON stays JSON, what it says is no reading."""
 
     NO = 0

@@ -14,6 +14,21 @@ from simulator.transports import Sleep, Transport
 
 PACE_S: Final = 0.05  # a live stream leaves in parts this long: 20 requests a second are cheap, 50 ms old is live
 Progress = Callable[[int], None]  # readings acknowledged since the last call
+# Cars prepare for up to a minute before they charge; a connector that is read less often shows next to nothing live.
+_PERIOD_LIVE_S_MAX: Final = 60.0
+_PERIOD_LIVE_S: Final = 10.0  # as chargers are commonly set
+
+
+def slow_rate(connectors: int, rate: float) -> str | None:
+    """What to say of a fleet's rate at which a live run shows nothing for minutes, and a rate that is better."""
+    period_s = connectors / rate
+    if period_s <= _PERIOD_LIVE_S_MAX:
+        return None
+    return (
+        f"--rate {rate:g} is of the whole fleet: each of {connectors:,} connectors is read every {period_s:,.0f} s, "
+        f"and sessions show only after several readings; --rate {connectors / _PERIOD_LIVE_S:g} reads each of them "
+        f"every {_PERIOD_LIVE_S:.0f} s"
+    )
 
 
 async def back_fill(

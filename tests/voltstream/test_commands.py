@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.voltstream.platform import voltstream
 from voltstream.cli.main import _COMMANDS, app
 from voltstream.cli.options import duration_s
-from voltstream.errors import Usage
+from voltstream.errors import WrongUsage
 
 _NOWHERE = {
     "database_url": "postgresql://somebody:hunter2@127.0.0.1:1/none",
@@ -124,7 +124,7 @@ def test_durations_have_units(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-3s", "0s", "1 week"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(Usage, match="30s"):
+    with pytest.raises(WrongUsage, match="30s"):
         duration_s(text)
 
 

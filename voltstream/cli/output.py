@@ -19,6 +19,16 @@ def print_error(message: str) -> None:
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+def print_note(message: str) -> None:
+    """A line for people beside what stdout has, which a pipe takes; on stderr, never folded."""
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_warning(message: str) -> None:
+    """What works and is probably not meant, on stderr; never folded."""
+    Console(stderr=True).print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_line(message: str) -> None:
     """A line for people on stdout; rich markup is not read in it."""
     Console().print(message, markup=False, highlight=False, soft_wrap=True)

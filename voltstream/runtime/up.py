@@ -24,12 +24,13 @@ from voltstream.errors import ChildFailed
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
 from voltstream.runtime.business import open_business
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
+from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
 from voltstream.runtime.dead_letters import open_dead_letters
 from voltstream.runtime.mounts import open_authenticator, open_ingest, open_queries
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.relays import relaying
-from voltstream.runtime.simulated_fleet import drive
+from voltstream.runtime.simulated_fleet import SimulatedFleet
 from voltstream.runtime.up_tokens import Tokens, working_tokens
 from voltstream.runtime.web import Web
 from voltstream.runtime.worker import group_member, running_worker
@@ -81,14 +82,18 @@ async def run_up(
         bus = await stack.enter_async_context(open_bus(settings, "gateway", web.ready))
         await ingest.consume(bus)
         await business.hear(settings, bus, web)
+        fleet = SimulatedFleet(options.stations, options.rate, clock) if options.stations else None
+        if fleet is not None:
+            await fleet.consume(bus)
         if not settings.distributed_bus:
             metrics = RelayMetrics(web.registry)
             await stack.enter_async_context(open_dead_letters(url, bus, metrics, lifespan, web))
             await stack.enter_async_context(relaying(url, bus, metrics, lifespan))
         await _ready(children)
         server = await stack.enter_async_context(web.serving(lifespan, settings.host, settings.port))
+        stack.enter_context(published_address(settings, server.url))
         announce(Started(server, tokens, {child.name: child.url for child in children if child.url}))
-        await stack.enter_async_context(_on_top(options, server, tokens, clock, lifespan))
+        await stack.enter_async_context(_on_top(options, fleet, server, tokens, clock, lifespan))
         await lifespan.wait()
 
 
@@ -132,13 +137,17 @@ async def _distributed(
 
 @asynccontextmanager
 async def _on_top(
-    options: UpOptions, server: RunningServer, tokens: Tokens, clock: Clock, lifespan: Lifespan
+    options: UpOptions,
+    fleet: SimulatedFleet | None,
+    server: RunningServer,
+    tokens: Tokens,
+    clock: Clock,
+    lifespan: Lifespan,
 ) -> AsyncIterator[None]:
     """The fleet, the screen and the timer: first to go when everything stops."""
     tasks: list[asyncio.Task[None]] = []
-    if options.stations:
-        driving = drive(server.url, tokens.device_token, options.stations, options.rate, clock)
-        tasks.append(lifespan.spawn(driving, "fleet"))
+    if fleet is not None:
+        tasks.append(lifespan.spawn(fleet.run(server.url, tokens.device_token), "fleet"))
     if options.screen:
         tasks.append(lifespan.spawn(Screen(server.url, tokens.operator_token, clock).run(), "screen"))
     if options.duration_s is not None:

@@ -1,6 +1,5 @@
 """`voltstream events dlq list | show | replay`."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, TypeVar
@@ -9,14 +8,12 @@ from uuid import UUID
 import typer
 
 from kit.clock import format_rfc3339
-from kit.database.migrations import migrate
-from kit.database.postgres import open_database
 from kit.messaging.dead_letters import MIGRATIONS, DeadLetter, DeadLetterStore
 from kit.settings import load_settings
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
-from voltstream.errors import Usage
-from voltstream.runtime.database import any_database
+from voltstream.cli.platform import with_database
+from voltstream.errors import WrongUsage
 from voltstream.runtime.failures import metadata_of
 
 T = TypeVar("T")
@@ -71,7 +68,7 @@ def show(
     wanted = _uuid(letter_id)
     letter = _with_store(data_dir, lambda store: store.find(wanted))
     if letter is None:
-        raise Usage(f"there is no letter {wanted}; `voltstream events dlq list` shows them")
+        raise WrongUsage(f"there is no letter {wanted}; `voltstream events dlq list` shows them")
     described = _described(letter) | {"headers": letter.headers, "event": _event(letter.body)}
     if as_json:
         print_json(described)
@@ -95,12 +92,12 @@ def replay(
     They go out when voltstream runs; one that fails again is a new dead letter.
     """
     if queue is None and not letter_id:
-        raise Usage("say which: --queue NAME for all of one queue, or --id ID")
+        raise WrongUsage("say which: --queue NAME for all of one queue, or --id ID")
     ids = [_uuid(text) for text in letter_id] if letter_id else None
     letters = _with_store(data_dir, lambda store: _replay(store, ids, queue))
     missing = sorted(map(str, set(ids or ()) - {letter.id for letter in letters}))
     if missing:
-        raise Usage(
+        raise WrongUsage(
             f"{len(letters)} replayed; not among the dead letters: {', '.join(missing)}. "
             "`voltstream events dlq list --all` shows what became of them"
         )
@@ -116,23 +113,15 @@ async def _replay(store: DeadLetterStore, ids: list[UUID] | None, queue: str | N
 
 
 def _with_store(data_dir: DataDir, work: Callable[[DeadLetterStore], Awaitable[T]]) -> T:
-    async def run(url: str) -> T:
-        database = await open_database(url, name="voltstream events", connections_max=1)
-        try:
-            return await work(DeadLetterStore(database))
-        finally:
-            await database.close()
-
-    with any_database(load_settings(data_dir=data_dir)) as url:
-        migrate(url, [MIGRATIONS])
-        return asyncio.run(run(url))
+    settings = load_settings(data_dir=data_dir)
+    return with_database(settings, "events", lambda database: work(DeadLetterStore(database)), apply=MIGRATIONS)
 
 
 def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise Usage(f"{text!r} is no letter's id; `voltstream events dlq list` shows them") from None
+        raise WrongUsage(f"{text!r} is no letter's id; `voltstream events dlq list` shows them") from None
 
 
 def _described(letter: DeadLetter) -> dict[str, Any]:
