@@ -184,14 +184,20 @@ def _table(rows: Sequence[Mapping[str, Text]], width: int) -> Table:
     needed["flags"] = min(needed["flags"], _FLAGS_CHARS)
     columns = list(_COLUMNS)
     for name in _DISPENSABLE:
-        if sum(needed[column] + _GAP for column in columns) - _GAP > width:
+        if _width(needed, columns) > width:
             columns.remove(name)
     table = make_table(*columns)
-    for column in table.columns:
+    fits = _width(needed, columns) <= width
+    for name, column in zip(columns, table.columns, strict=True):
         column.no_wrap, column.overflow = True, "ellipsis"
+        column.min_width = needed[name] if fits else None  # else rich cuts the first columns for the sake of flags
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     return table
+
+
+def _width(needed: Mapping[str, int], columns: Sequence[str]) -> int:
+    return sum(needed[column] + _GAP for column in columns) - _GAP
 
 
 def _cost(session: Mapping[str, Any] | None) -> str:
