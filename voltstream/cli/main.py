@@ -14,14 +14,15 @@ from typer.main import get_command
 from kit.errors import ConfigError, KitError, Unavailable
 from voltstream.cli.output import print_error
 from voltstream.errors import VoltstreamError, WrongUsage
+from voltstream.services import SERVICES, SUBSETS
 
 _TROUBLE, _WRONG, _INTERRUPTED = 1, 2, 130  # exit codes: a dependency; settings or options; Ctrl-C
 _DEBUG: Final = "--debug"
 _SENDERS: Final = ("simulate", "replay")
 _ERROR_ROOTS: Final = {
-    "api.errors": "ApiError",
     "billing.errors": "BillingError",
     "ingest.errors": "IngestError",
+    "kit.web.errors": "ServiceError",
     "simulator.errors": "SimulatorError",
     "streams.errors": "StreamsError",
 }
@@ -50,11 +51,7 @@ _COMMANDS: Final = {
     ),
     "billing": _Command("voltstream.cli.commands.billing:app"),
     "migrate": _Command("voltstream.cli.commands.migrate:migrate", "voltstream migrate --json"),
-    "gateway": _Command("voltstream.cli.commands.serve:gateway", "voltstream gateway --host 0.0.0.0 --port 8080"),
-    "api": _Command("voltstream.cli.commands.serve:api", "voltstream api --port 8081"),
-    "bridge": _Command("voltstream.cli.commands.serve:bridge", "voltstream bridge --port 0"),
-    "worker": _Command("voltstream.cli.commands.serve:worker", "voltstream worker --check"),
-    "relay": _Command("voltstream.cli.commands.serve:relay", "voltstream relay --json"),
+    "serve": _Command("voltstream.cli.commands.serve:serve", "voltstream serve worker relay --json"),
     "version": _Command("voltstream.cli.commands.diagnosis:version", "voltstream version --json"),
 }
 
@@ -65,6 +62,11 @@ class _Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """See click."""
         return list(_COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """`voltstream worker` is short for `voltstream serve worker`."""
+        short = args[0] in {*SERVICES, *SUBSETS} and args[0] not in _COMMANDS
+        return super().resolve_command(ctx, ["serve", *args] if short else args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """See click."""
@@ -127,9 +129,9 @@ def _defaults(arguments: list[str]) -> dict[str, dict[str, str]]:
     if command not in _SENDERS or "--help" in arguments:
         return {}
     # Imported here: the other commands are faster without.
-    from kit.settings import load_settings
     from voltstream.runtime.data_folder import platform_url
     from voltstream.runtime.up_tokens import is_own, read_tokens
+    from voltstream.settings import load_settings
 
     settings = load_settings(data_dir=_value_of("--data-dir", arguments))
     url = _value_of("--url", arguments) or os.environ.get("VOLTSTREAM_URL")

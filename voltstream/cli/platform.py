@@ -1,7 +1,7 @@
 """How commands reach a platform: the address of its API, an operator's token, and its database."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 import typer
@@ -49,7 +49,7 @@ def with_database(
     name: str,
     work: Callable[[Database], Awaitable[T]],
     *,
-    apply: Migrations | None = None,
+    apply: Sequence[Migrations] = (),
     need: Migrations | None = None,
     role: str | None = None,
 ) -> T:
@@ -66,8 +66,8 @@ def with_database(
             await database.close()
 
     with platform_database(settings) as url:
-        if apply is not None:
-            migrate(url, [apply])
+        if apply:
+            migrate(url, apply)
         if need is not None and not all(one.applied for one in status(url, [need])):
             raise WrongUsage(f"this database has no {need.name} tables of this version: run `voltstream migrate`")
         return asyncio.run(run(url))

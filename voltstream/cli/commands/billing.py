@@ -18,12 +18,13 @@ from billing.readings_source import HttpReadingsSource, SourceSilent
 from billing.reconcile import Drift, Held, Outcome, Reconciler, Report
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from voltstream.cli.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, export, pdf
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import print_json, print_line
 from voltstream.cli.platform import OperatorToken, Url, base_url_of, no_answer, with_database
 from voltstream.runtime.up_tokens import operator_token
+from voltstream.settings import load_settings
 
 _TIMEOUT_S: Final = 60  # of one answer: the readings of a session of days are some 10 MB
 _DRIFT: Final = 1  # exit code

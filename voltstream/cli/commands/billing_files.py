@@ -22,11 +22,12 @@ from billing.invoices.routes import place_of
 from billing.invoices.store import InvoiceFilter, InvoiceStore
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.cli.platform import with_database
 from voltstream.errors import WrongUsage
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 

@@ -8,13 +8,14 @@ from uuid import UUID
 import typer
 
 from kit.clock import format_rfc3339
-from kit.messaging.dead_letters import MIGRATIONS, DeadLetter, DeadLetterStore
-from kit.settings import load_settings
+from kit.database.migrations import standard_tables
+from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetter, DeadLetterStore
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.cli.platform import with_database
 from voltstream.errors import WrongUsage
 from voltstream.runtime.failures import metadata_of
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
@@ -114,7 +115,8 @@ async def _replay(store: DeadLetterStore, ids: list[UUID] | None, queue: str | N
 
 def _with_store(data_dir: DataDir, work: Callable[[DeadLetterStore], Awaitable[T]]) -> T:
     settings = load_settings(data_dir=data_dir)
-    return with_database(settings, "events", lambda database: work(DeadLetterStore(database)), apply=MIGRATIONS)
+    tables = (standard_tables(SCHEMA), MIGRATIONS)
+    return with_database(settings, "events", lambda database: work(DeadLetterStore(database)), apply=tables)
 
 
 def _uuid(text: str) -> UUID:

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from kit.settings import load_settings
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_table
 from voltstream.cli.platform import UNAUTHORIZED_MEND, OperatorToken, Url, base_url_of, no_answer
 from voltstream.errors import PlatformFailed
 from voltstream.runtime.up_tokens import operator_token
+from voltstream.settings import load_settings
 
 _PERIOD_S: Final = 1.0
 _TIMEOUT_S: Final = 10.0

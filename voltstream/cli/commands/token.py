@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kit.auth.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, StoredToken, TokenStore, valid_subject
 from kit.clock import format_rfc3339
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from schemas.reading import STATION_ID_CHARS_MAX
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
@@ -18,6 +18,7 @@ from voltstream.cli.platform import with_database
 from voltstream.errors import WrongUsage
 from voltstream.runtime.data_folder import platform_name
 from voltstream.runtime.database import ACCESS
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ def tokens_table(tokens: Iterable[StoredToken]) -> Table:
 
 
 def _with_store(settings: Settings, work: Callable[[TokenStore], Awaitable[T]]) -> T:
-    return with_database(settings, "token", lambda database: work(TokenStore(database)), apply=ACCESS)
+    return with_database(settings, "token", lambda database: work(TokenStore(database)), apply=[ACCESS])
 
 
 def _described(token: StoredToken) -> dict[str, object]:

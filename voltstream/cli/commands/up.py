@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from simulator.fleet.run import slow_rate
 from voltstream.cli.options import AsJson, Check, DataDir, Host, Port, checked, duration_s
 from voltstream.cli.output import print_json, print_warning
@@ -13,6 +13,7 @@ from voltstream.errors import WrongUsage
 from voltstream.runtime.process import Lifespan, run
 from voltstream.runtime.simulated_fleet import CONNECTORS
 from voltstream.runtime.up import Started, UpOptions, run_up
+from voltstream.settings import load_settings
 
 # A small town's chargers, each connector read every 2 s: a lively table, and next to no load.
 _STATIONS: Final = 50
