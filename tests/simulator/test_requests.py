@@ -27,6 +27,7 @@ def of(rows: Readings, place: tuple[str, int]) -> np.void:
     """The reading of that connector."""
     station, connector = place
     (row,) = rows[(rows["station_id"] == station.encode()) & (rows["connector_id"] == connector)]
+    assert isinstance(row, np.void)
     return row
 
 
