@@ -1,7 +1,7 @@
 """Whole runs, from opening the transport to the summary: what the command line starts, with a progress bar.
 
-However a run ends (done, Ctrl-C, refused, platform away), what is on its way is given a moment and the summary says
-what was acknowledged.
+However a run ends (done, Ctrl-C, refused, platform unreachable), requests under way are given a moment, and the summary
+counts what was acknowledged.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ CODE_REFUSED: Final = 1
 CODE_FILE: Final = 2
 CODE_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _BROKER_TIMEOUT_S: Final = 30.0  # RabbitMQ's own start takes 5 to 15 s
-_LOOK_S: Final = 0.2  # how often a load run's counter is looked at
+_LOOK_S: Final = 0.2  # how often a load run's counter is read
 _AMQP: Final = ("amqp://", "amqps://")
 UNAUTHORIZED_MEND: Final = (
     "name one by --token or VOLTSTREAM_DEVICE_TOKEN (`voltstream up` prints one, `voltstream token issue` makes one)"
@@ -95,7 +95,7 @@ class _End:
 
 @contextmanager
 def _ending(code_interrupted: int) -> Iterator[_End]:
-    """Turns Ctrl-C and expected trouble into an end that can be reported."""
+    """Turns Ctrl-C and expected errors into an end that can be reported."""
     end = _End()
     try:
         yield end
@@ -125,7 +125,7 @@ class SimulationJob:
     quiet: bool
 
     async def run(self) -> RunOutcome:
-        """Never raises for what may go wrong out there: the outcome says it."""
+        """Never raises for a fault of the platform: the outcome names it."""
         fleet, clock = Fleet(self.spec), self.target.clock
         first_s = clock.monotonic_s()
         tally = None
@@ -171,7 +171,7 @@ class LoadJob:
     quiet: bool
 
     async def run(self) -> RunOutcome:
-        """Never raises for what may go wrong out there: the outcome says it."""
+        """Never raises for a fault of the platform: the outcome names it."""
         report = self.load.report
         with _ending(code_interrupted=0) as end, _bar("load", None, quiet=self.quiet) as progress:
             looking = asyncio.create_task(self._look(progress))
@@ -191,14 +191,14 @@ class LoadJob:
 
 @dataclass(slots=True)
 class ReplayJob:
-    """A file on its way."""
+    """A replay of a file."""
 
     replay: Replay
     target: Destination
     quiet: bool
 
     async def run(self) -> RunOutcome:
-        """Never raises for what may go wrong out there or in the file: the outcome says it."""
+        """Never raises for a fault of the platform or the file: the outcome names it."""
         replay, clock = self.replay, self.target.clock
         spec, first_s = replay.spec, clock.monotonic_s()
         total = None if self.quiet else round(count_rows(spec.file) * (1 + spec.ordering.resend_pct / 100))
@@ -221,7 +221,7 @@ class ReplayJob:
             "interrupted": end.interrupted,
         }
         if already and not self.quiet:
-            _stderr().print("sent whole to this address before: nothing to do; --restart sends it again")
+            _stderr().print("the whole file was sent to this address before: nothing to do; --restart sends it again")
         if not replay.complete and not self.quiet:
             _stderr().print(f"stopped after {replay.rows:,} rows; the same command goes on from there")
         return RunOutcome(summary, end.error, end.code)

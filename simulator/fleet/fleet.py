@@ -1,7 +1,7 @@
 """A seeded fleet of charging stations. The same spec and requests make the same readings, byte for byte.
 
 Physics is sample-and-hold in whole numbers: from one reading to the next a connector delivers exactly the power that
-the earlier one said, and its register grows by exactly that. So the true energy of a session is known to the
+the earlier one gave, and its register grows by exactly that. So the true energy of a session is known to the
 microjoule, equals the integral of its power readings, and equals the register's difference to the milliwatt-hour.
 """
 
@@ -20,7 +20,7 @@ from simulator.fleet.requests import OPEN, ConnectorRequests
 
 TRUTH_SESSIONS_MAX: Final = 1_000_000  # ~250 B each: 250 MB, 45 days of a fleet of 10,000 connectors; oldest go first
 LIVE_BURST_MS: Final = 100  # a step of a large fleet leaves in parts this long, so that live readings are not old
-PAST_BURST_MS: Final = 60_000  # nobody waits for the past: larger parts cost less
+PAST_BURST_MS: Final = 60_000  # of past days, which are not live: larger parts cost less
 _REGISTER_WH_MAX: Final = 50_000_000  # registers start anywhere up to 50 MWh: a few busy years, and higher the later
 _REGISTER_SINCE_MS: Final = 1_735_689_600_000  # 2025-01-01: from here on registers of a later start are higher
 _MARGIN: Final = 1.1  # over full power: surges
@@ -36,7 +36,7 @@ _OPEN: Final = tuple(sorted(OPEN))
 
 @dataclass(frozen=True, slots=True)
 class FleetSpec:
-    """Everything that decides what a fleet says."""
+    """Everything that decides the readings of a fleet, but for requests."""
 
     seed: int
     start_ms: int  # Unix epoch, of the first reading; boot counts are its seconds, so that a later run is a later boot
@@ -45,7 +45,7 @@ class FleetSpec:
     rate: float = 20.0  # readings a second of simulated time, of the whole fleet
     prefix: str = "SIM"
     busy: float = 0.4  # share of connectors that a car comes to at once
-    brief: float = 0.0  # share of those cars that leave within minutes, so that who starts a fleet sees sessions end
+    brief: float = 0.0  # share of those cars that leave within minutes, so that sessions end soon after the start
     spike_probability: float = 0.001  # of a charging reading: a short surge of up to twice the power
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class FleetSpec:
 
 @dataclass(frozen=True, slots=True)
 class SessionTruth:
-    """What a session really was, known to nobody but the simulator."""
+    """The true figures of a session, which only the simulator knows."""
 
     station_id: str
     connector_id: int
@@ -105,10 +105,10 @@ class Fleet:
         self._connector = np.tile(np.arange(1, spec.connectors + 1), spec.stations)
         self._comes_at_once = self._rng.random(size) < spec.busy
         self._brief = np.zeros(size, np.bool_)  # whether its first car leaves within minutes
-        if spec.brief > 0:  # without such cars nothing is drawn: a fleet of before stays the same, byte for byte
+        if spec.brief > 0:  # else nothing is drawn: readings without such cars stay the same
             self._brief = self._comes_at_once & (self._rng.random(size) < spec.brief)
-        # What chargers at full power could have delivered by now: so a fleet that starts anew goes on above what an
-        # earlier life of it said, and no restart looks like a meter put back.
+        # What chargers at full power could have delivered by now: so the registers of a fleet that is started again are
+        # above those of its earlier run, and no restart looks like a meter rollback.
         hours = max(0, spec.start_ms - _REGISTER_SINCE_MS) / 3_600_000
         first_wh = self._rng.integers(0, _REGISTER_WH_MAX, size) + np.ceil(self._power_w_max * _MARGIN * hours)
         self._register_first_mwh = first_wh.astype(np.int64) * 1_000

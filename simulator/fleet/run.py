@@ -1,4 +1,4 @@
-"""A stream of readings to a transport: live at its own pace, or the past as fast as it goes."""
+"""Sends a stream of readings by a transport: live by the clock, or past days as fast as possible."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -49,24 +49,24 @@ async def live(
     in_flight: int = 8,
     sleep: Sleep = asyncio.sleep,
 ) -> None:
-    """Send every burst when the clock reaches its moment; one that is late leaves at once, none is left out."""
+    """Send every burst when the clock reaches its moment; a late one is sent at once, none is left out."""
     sends = InFlight(in_flight, progress)
-    held: list[Readings] = []
+    pending: list[Readings] = []
     first_ms, first_s = clock.now_ms(), clock.monotonic_s()  # pace by the clock that never jumps
 
     async def flush() -> None:
-        for rows in _parts(held, batch):
+        for rows in _parts(pending, batch):
             await sends.put(transport.send(encode(rows, form), form, len(rows)), len(rows))
-        held.clear()
+        pending.clear()
 
     try:
         for burst in stream:
-            held.append(burst.readings)
+            pending.append(burst.readings)
             wait_s = (burst.at_ms - first_ms) / 1_000 - (clock.monotonic_s() - first_s)
             if wait_s > 0:
                 await sleep(max(wait_s, PACE_S))
                 await flush()
-            elif sum(map(len, held)) >= batch:
+            elif sum(map(len, pending)) >= batch:
                 await flush()
         await flush()
         await sends.drain()
@@ -86,6 +86,6 @@ async def _send_all(
         await sends.settle()
 
 
-def _parts(held: list[Readings], batch: int) -> Iterator[Readings]:
-    rows = np.concatenate(held) if held else no_readings()
+def _parts(pending: list[Readings], batch: int) -> Iterator[Readings]:
+    rows = np.concatenate(pending) if pending else no_readings()
     return (rows[at : at + batch] for at in range(0, len(rows), batch))

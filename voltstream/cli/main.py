@@ -102,7 +102,7 @@ def _voltstream(
 
 
 def main() -> NoReturn:
-    """The console script. An error of ours is one clear line and a non-zero exit code, and no traceback."""
+    """The console script. An expected error is one clear line and a non-zero exit code, without a traceback."""
     arguments = sys.argv[1:]
     debug = _DEBUG in arguments
     if debug:
@@ -156,7 +156,7 @@ def _mend(error: Exception) -> str:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether its message is written for whoever runs voltstream."""
+    """Whether its message is written for the user of the command."""
     ours: list[type[Exception]] = [KitError, VoltstreamError]
     for module, root in _ERROR_ROOTS.items():
         if module in sys.modules:  # a room that was never imported has raised nothing

@@ -76,11 +76,11 @@ def need(settings: Settings, service: str, *names: str) -> None:
 
 
 def checked(settings: Settings, as_json: bool) -> None:
-    """What `--check` says of settings that are right; wrong ones never get here. Ends the command."""
+    """Print that the settings are valid, for `--check`; wrong ones were refused before. Ends the command."""
     if as_json:
         print_json({"ok": True, "settings": settings.describe()})
     else:
         for name, value in settings.describe().items():
             print_line(f"VOLTSTREAM_{name.upper()}={value}")
-        print_line("The settings are right.")
+        print_line("The settings are valid.")
     raise typer.Exit

@@ -19,18 +19,21 @@ from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
-LIST_MAX: Final = 1_000  # letters shown unless told otherwise
+LIST_MAX: Final = 1_000  # letters shown by default
 _ERROR_CHARS: Final = 80  # of the table's last column; `show` has all
 
 _EXAMPLE: Final = "Example: voltstream events dlq list"
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Look at events that failed, and have them handled.",
+    help="Show events that failed, and replay them.",
     epilog=_EXAMPLE,
 )
 dlq = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Dead letters: events that a consumer gave up.", epilog=_EXAMPLE
+    add_completion=False,
+    no_args_is_help=True,
+    help="Dead letters: events that no retry could handle.",
+    epilog=_EXAMPLE,
 )
 app.add_typer(dlq, name="dlq")
 
@@ -40,7 +43,7 @@ Queue = Annotated[str | None, typer.Option(help="only of this queue, as billing_
 @dlq.command("list", epilog="Example: voltstream events dlq list --queue billing_session_completed")
 def list_(
     queue: Queue = None,
-    replayed: Annotated[bool, typer.Option("--all", help="also those whose queue has them again")] = False,
+    replayed: Annotated[bool, typer.Option("--all", help="also those that were replayed")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="how many at most")] = LIST_MAX,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -65,7 +68,7 @@ def show(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter: why it is one, and the event itself."""
+    """Show one dead letter: its error, and the event itself."""
     wanted = _uuid(letter_id)
     letter = _with_store(data_dir, lambda store: store.find(wanted))
     if letter is None:
@@ -100,13 +103,13 @@ def replay(
     if missing:
         raise WrongUsage(
             f"{len(letters)} replayed; not among the dead letters: {', '.join(missing)}. "
-            "`voltstream events dlq list --all` shows what became of them"
+            "`voltstream events dlq list --all` shows their state"
         )
     if as_json:
         for letter in letters:
             print_json({"replayed": str(letter.id), "queue": letter.queue, "event_id": letter.event_id})
     else:
-        print_line(f"{len(letters)} on their way back; `voltstream events dlq list` shows what is not there yet")
+        print_line(f"{len(letters)} will be replayed; `voltstream events dlq list` shows those that were not yet")
 
 
 async def _replay(store: DeadLetterStore, ids: list[UUID] | None, queue: str | None) -> list[DeadLetter]:
