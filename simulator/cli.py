@@ -23,8 +23,8 @@ from kit.validation import whole_token
 from simulator.encode import Format
 from simulator.errors import SimulatorError
 from simulator.fleet.faults import FaultPlan
-from simulator.fleet.fleet import FleetSpec
 from simulator.fleet.run import slow_rate
+from simulator.fleet.spec import FleetSpec
 from simulator.jobs import UNAUTHORIZED_MEND, Destination, LoadJob, ReplayJob, RunOutcome, SimulationJob
 from simulator.load.bodies import LoadSpec
 from simulator.load.load import Load

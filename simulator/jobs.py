@@ -23,9 +23,10 @@ from kit.retry import load_retry_policy
 from simulator.encode import Format
 from simulator.errors import Rejected, SimulatorError
 from simulator.fleet.faults import FaultPlan, with_faults
-from simulator.fleet.fleet import PAST_BURST_MS, Fleet, FleetSpec
+from simulator.fleet.fleet import PAST_BURST_MS, Fleet
 from simulator.fleet.readings import Stream
 from simulator.fleet.run import back_fill, live
+from simulator.fleet.spec import FleetSpec
 from simulator.load.load import Load
 from simulator.replay.files import count_rows
 from simulator.replay.replay import Replay

@@ -7,16 +7,16 @@ microjoule, equals the integral of its power readings, and equals the register's
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.reading import CONNECTOR_ID_MAX, STATION_ID_CHARS_MAX, SessionEvent, Status
+from schemas.reading import SessionEvent, Status
 from simulator.fleet.charger import CHARGER_TYPES, air_c, arrivals_per_s, curve, pack_voltage_v
 from simulator.fleet.readings import NULL, READING_DTYPE, UJ_PER_MWH, Burst, Readings
 from simulator.fleet.requests import OPEN, ConnectorRequests
+from simulator.fleet.spec import PERIOD_US_MIN, FleetSpec, SessionTruth, station_name
 
 TRUTH_SESSIONS_MAX: Final = 1_000_000  # ~250 B each: 250 MB, 45 days of a fleet of 10,000 connectors; oldest go first
 LIVE_BURST_MS: Final = 100  # a step of a large fleet leaves in parts this long, so that live readings are not old
@@ -24,7 +24,6 @@ PAST_BURST_MS: Final = 60_000  # of past days, which are not live: larger parts 
 _REGISTER_WH_MAX: Final = 50_000_000  # registers start anywhere up to 50 MWh: a few busy years, and higher the later
 _REGISTER_SINCE_MS: Final = 1_735_689_600_000  # 2025-01-01: from here on registers of a later start are higher
 _MARGIN: Final = 1.1  # over full power: surges
-_PERIOD_US_MIN: Final = 1  # a million readings a second
 _BRIEF_MS: Final = (40_000, 100_000)  # of charging, after a minute of preparing at most: over within three minutes
 _HANDSHAKE_MS: Final = (2_000, 8_000)  # of a requested session: the driver stands there with the cable in hand
 _NEVER_MS: Final = np.iinfo(np.int64).max
@@ -32,50 +31,6 @@ _NEVER_MS: Final = np.iinfo(np.int64).max
 _AVAILABLE, _PREPARING, _CHARGING = Status.AVAILABLE, Status.PREPARING, Status.CHARGING
 _SUSPENDED, _FINISHING = Status.SUSPENDED_EV, Status.FINISHING
 _OPEN: Final = tuple(sorted(OPEN))
-
-
-@dataclass(frozen=True, slots=True)
-class FleetSpec:
-    """Everything that decides the readings of a fleet, but for requests."""
-
-    seed: int
-    start_ms: int  # Unix epoch, of the first reading; boot counts are its seconds, so that a later run is a later boot
-    stations: int = 100
-    connectors: int = 2  # of each station
-    rate: float = 20.0  # readings a second of simulated time, of the whole fleet
-    prefix: str = "SIM"
-    busy: float = 0.4  # share of connectors that a car comes to at once
-    brief: float = 0.0  # share of those cars that leave within minutes, so that sessions end soon after the start
-    spike_probability: float = 0.001  # of a charging reading: a short surge of up to twice the power
-
-    def __post_init__(self) -> None:
-        if self.stations < 1 or not 1 <= self.connectors <= CONNECTOR_ID_MAX:
-            raise ValueError(f"a fleet has at least one station, and 1 to {CONNECTOR_ID_MAX} connectors at each")
-        if not 0 < self.rate <= 1_000_000 / _PERIOD_US_MIN:
-            raise ValueError("rate must be above 0 and at most 1,000,000 readings a second")
-        widest = station_name(self.prefix, self.stations - 1)
-        if len(widest) > STATION_ID_CHARS_MAX or not widest.isascii() or not widest.replace("-", "").isalnum():
-            raise ValueError(f"prefix must be letters, digits and dashes, {STATION_ID_CHARS_MAX - 7} at most")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionTruth:
-    """The true figures of a session, which only the simulator knows."""
-
-    station_id: str
-    connector_id: int
-    session_id: str
-    started_ms: int  # of its first reading
-    ended_ms: int  # of its reading that says Ended
-    energy_uj: int  # exact
-    register_first_mwh: int
-    register_last_mwh: int
-    readings: int
-
-
-def station_name(prefix: str, number: int) -> str:
-    """`SIM-000042`."""
-    return f"{prefix}-{number:06d}"
 
 
 class Fleet:
@@ -86,7 +41,7 @@ class Fleet:
         self.truth: deque[SessionTruth] = deque(maxlen=TRUTH_SESSIONS_MAX)  # ended sessions, in order of their end
         self._rng = np.random.default_rng(spec.seed)
         self.size = size = spec.stations * spec.connectors
-        self._period_us = max(_PERIOD_US_MIN, round(1_000_000 / spec.rate))
+        self._period_us = max(PERIOD_US_MIN, round(1_000_000 / spec.rate))
         self._made = 0  # readings so far
         self._boot = spec.start_ms // 1_000
 

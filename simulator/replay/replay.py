@@ -86,7 +86,7 @@ class Replay:
         self.complete = noted is not None and noted.complete
 
     async def run(self, transport: Transport, progress: Callable[[int], None]) -> None:
-        """Send what is left; `progress` gets counts of newly acknowledged rows. Raises what transport and file raise."""
+        """Send what is left; `progress` gets counts of newly acknowledged rows. Raises as transport and file do."""
         if self.complete:
             return
 

@@ -13,8 +13,8 @@ import pytest
 from kit.clock import SystemClock
 from simulator.encode import Format
 from simulator.fleet.faults import FaultPlan
-from simulator.fleet.fleet import FleetSpec
 from simulator.fleet.run import slow_rate
+from simulator.fleet.spec import FleetSpec
 from simulator.jobs import Destination, LoadJob, SimulationJob
 from simulator.load.bodies import LoadSpec
 from simulator.load.load import Load

@@ -7,8 +7,9 @@ import pytest
 
 from schemas.reading import SessionEvent, Status
 from simulator.encode import Format, encode
-from simulator.fleet.fleet import Fleet, station_name
+from simulator.fleet.fleet import Fleet
 from simulator.fleet.readings import Readings
+from simulator.fleet.spec import station_name
 from tests.simulator.fleets import a_fleet
 
 REQUEST = "0f6b1c9a-4d5e-47a8-b2c3-d4e5f6a7b8c9"

@@ -14,8 +14,9 @@ from kit.observability.logs import get_logger
 from schemas.events import Event, SessionRequested, SessionStopRequested
 from schemas.topics import SESSION_REQUESTED, SESSION_STOP_REQUESTED, group_queue, routing_key
 from simulator.encode import Format
-from simulator.fleet.fleet import Fleet, FleetSpec
+from simulator.fleet.fleet import Fleet
 from simulator.fleet.run import live
+from simulator.fleet.spec import FleetSpec
 from simulator.transports import HttpTransport
 
 GROUP: Final = "simulator"
