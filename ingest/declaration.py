@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ingest.bridge import Bridge, BridgeMetrics
-from ingest.pushes import PREFETCH
 from ingest.service import Ingest
 from ingest.settings import IngestSettings
+from ingest.telemetry_consumer import PREFETCH
 from kit.service import Consumes, Context, Service
 from schemas.topics import TELEMETRY_GENERATED
 

@@ -1,4 +1,4 @@
-"""The door as one thing to start and stop: framer, gateway, pushes, ledger reports."""
+"""Composes ingestion (gateway, telemetry consumer, framer, ledger reporter) into one object to start and close."""
 
 import secrets
 
@@ -10,8 +10,8 @@ from ingest.framing import Framer
 from ingest.gateway import Gateway, Limits, make_router
 from ingest.ledger import LedgerReporter
 from ingest.metrics import IngestMetrics
-from ingest.pushes import Pushes
 from ingest.settings import IngestSettings
+from ingest.telemetry_consumer import TelemetryConsumer
 from kit.auth.authenticator import Authenticator
 from kit.clock import Clock
 from kit.live.view import LiveView
@@ -22,7 +22,7 @@ _MS_PER_DAY = 86_400_000
 
 
 class Ingest:
-    """One life of one gateway. Made inside a running event loop; owns neither log, bus nor live view."""
+    """One run of one gateway. Created inside a running event loop; does not close log, bus or live view."""
 
     def __init__(
         self,
@@ -55,22 +55,22 @@ class Ingest:
             metrics=metrics,
             on_durable=self._reporter.note,
         )
-        self._pushes = Pushes(self._framer, self._rules, metrics)
+        self._telemetry_consumer = TelemetryConsumer(self._framer, self._rules, metrics)
         self.router: APIRouter = make_router(
             Gateway(self._framer, authenticator, clock, self._limits, metrics), self._limits.body_bytes_max
         )
 
     def start(self) -> None:
-        """Begin to take readings."""
+        """Start accepting readings."""
         self._reporter.start()
         self._framer.start()
 
     async def receive(self, message: Message) -> None:
-        """Take a telemetry.generated.v1 event. See Pushes.handle."""
-        await self._pushes.handle(message)
+        """Accept a telemetry.generated.v1 event. See TelemetryConsumer.handle."""
+        await self._telemetry_consumer.handle(message)
 
     async def close(self) -> None:
-        """Take nothing new; return when what was taken is durable, or was given up."""
+        """Accept nothing new; return when all that was accepted is durable or has failed."""
         await self._framer.close()
         await self._reporter.close()
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from api.pricing.composition import forget_old
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.pricing.composition import forget_old
 from api.pricing.models import (
     InForce,
     Version,

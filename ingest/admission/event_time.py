@@ -1,8 +1,8 @@
-"""Event times: from what devices write to Unix epoch milliseconds, UTC.
+"""Parses event times to Unix epoch milliseconds, UTC.
 
-Taken: RFC 3339, and of ISO 8601's extended form what Arrow reads besides (no seconds, offset without minutes), always
-with an offset; and integers, which are epoch milliseconds. What is finer than a millisecond is cut off (towards the
-past). Strings outside the years 1678 to 2261 are not read: nothing of a charger is there.
+Accepted: RFC 3339 and what else Arrow reads of ISO 8601's extended form (no seconds, offset without minutes), always
+with an offset; and integers, which are epoch milliseconds. Fractions of a millisecond are cut off (towards the past).
+Strings outside the years 1678 to 2261 are refused: no charger sends them.
 """
 
 import re
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from ingest.admission.wire import Fault
 from kit.clock import format_rfc3339, to_ms
 
-MANY: Final = 12  # from here on Arrow's fixed cost (~10 us) is less than the strings' own (~1 us each)
+MANY: Final = 12  # from here on Arrow's fixed cost (~10 us) is less than parsing one by one (~1 us each)
 UNREADABLE: Final = np.iinfo(np.int64).min
 _NS_PER_MS: Final = 1_000_000
 _SECONDS_END: Final = 100_000_000_000  # as ms: March 1973, before every charger; as s: the year 5138
 _ARROW_TS: Final = pa.timestamp("ns", "UTC")
 _FORM: Final = re.compile(r"(?!0000)\d{4}-\d\d-\d\d[T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d(:?\d\d)?)", re.ASCII)
-_FIRST_MS: Final = to_ms(datetime(1678, 1, 1, tzinfo=UTC))  # whole years of what 64 bits of nanoseconds can say
+_FIRST_MS: Final = to_ms(datetime(1678, 1, 1, tzinfo=UTC))  # whole years of the range of 64-bit nanoseconds
 _END_MS: Final = to_ms(datetime(2262, 1, 1, tzinfo=UTC))
 
 
 def epoch_ms(moment: str | int) -> int:
-    """One event time in Unix epoch ms; UNREADABLE where it has no offset or is no time."""
+    """One event time in Unix epoch ms; UNREADABLE if it has no offset or is not a time."""
     if isinstance(moment, int):
         return moment
     if _FORM.fullmatch(moment) is None:
@@ -40,17 +40,17 @@ def epoch_ms(moment: str | int) -> int:
 
 
 def epoch_ms_all(moments: list[str | int] | list[str]) -> NDArray[np.int64]:
-    """`epoch_ms` of each: shape (n,), Unix epoch ms, UNREADABLE where there is none."""
+    """`epoch_ms` of each: shape (n,), Unix epoch ms, UNREADABLE if it is not one."""
     if len(moments) >= MANY:
         try:
             return strings_ms(pa.array(moments, pa.string()))
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            pass  # one that is no time, or integers among them: one by one
+            pass  # one is not a time, or an integer: parse one by one
     return np.fromiter(map(epoch_ms, moments), np.int64, len(moments))
 
 
 def strings_ms(moments: pa.StringArray) -> NDArray[np.int64]:
-    """All at once, without nulls. Raises ArrowInvalid when one of them cannot be read."""
+    """All at once, without nulls. Raises ArrowInvalid if one of them cannot be parsed."""
     ns: NDArray[np.int64] = moments.cast(_ARROW_TS).view(pa.int64()).to_numpy()
     ms: NDArray[np.int64] = ns // _NS_PER_MS
     if ms.size and (ms.min() < _FIRST_MS or ms.max() >= _END_MS):
@@ -58,8 +58,8 @@ def strings_ms(moments: pa.StringArray) -> NDArray[np.int64]:
     return ms
 
 
-def moment_fault(moment: str | int, ts_ms: int, oldest_ms: int, newest_ms: int) -> Fault | None:
-    """What is wrong with an event time, outside [oldest_ms, newest_ms] or unreadable."""
+def event_time_fault(moment: str | int, ts_ms: int, oldest_ms: int, newest_ms: int) -> Fault | None:
+    """The fault of an event time that is unreadable or outside [oldest_ms, newest_ms]."""
     if ts_ms == UNREADABLE:
         if isinstance(moment, str) and _FORM.fullmatch(moment + "Z"):
             return Fault("ts_naive", "ts has no offset; end it with Z or an offset such as +02:00")

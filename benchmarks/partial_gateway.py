@@ -1,8 +1,8 @@
-"""`python -m benchmarks.door log|nothing`: the gateway's server in a process of its own, with something left out.
+"""The gateway's server with a part left out, as a process: `python -m benchmarks.partial_gateway log|nothing`.
 
-log: all of the gateway, on the in-process log, whose reader acknowledges at once.
+log: the whole gateway on the in-process log, whose reader acknowledges at once.
 nothing: the same app factory, middleware and server; the route answers 202 and reads nothing.
-Says {"url"} when it is ready, and ends by SIGTERM.
+Prints {"url"} when it is ready, and ends on SIGTERM.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
-from ingest.admission import Refused
+from ingest.admission import RefusedItem
 from ingest.gateway import make_router
 from ingest.service import Ingest
 from kit.auth.authenticator import Authenticator
@@ -33,28 +33,28 @@ TOKEN: Final = "vsd_" + "b" * 43
 _RECORDS_MAX: Final = 1_000
 
 
-class OneToken:
-    """In place of the database's tokens."""
+class SingleTokenStore:
+    """Stands in for the database's tokens: TOKEN is a device's, for all stations."""
 
     async def find(self, token_hash: bytes) -> Principal | None:
-        """TOKEN is a device's, for all stations."""
+        """The principal of TOKEN."""
         return Principal("device", uuid.UUID(int=1), None) if token_hash == hash_of(TOKEN) else None
 
     async def revoked(self, token_ids: Iterable[object]) -> set[object]:
-        """None ever."""
+        """None."""
         return set()
 
 
-class Nothing:
-    """In place of the gateway."""
+class EmptyHandler:
+    """Stands in for the gateway: answers 202 and reads nothing."""
 
     async def handle(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """202 at once."""
+        """Answer 202 at once."""
         await send_accepted(send, 0, [])
 
 
-async def send_accepted(send: Send, accepted: int, _refused: list[Refused]) -> None:
-    """The gateway's answer, of the same bytes."""
+async def send_accepted(send: Send, accepted: int, _refused: list[RefusedItem]) -> None:
+    """The gateway's response, byte for byte."""
     body = b'{"accepted":%d,"quarantined":[]}' % accepted
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 202, "headers": headers})
@@ -62,7 +62,7 @@ async def send_accepted(send: Send, accepted: int, _refused: list[Refused]) -> N
 
 
 async def acknowledge(log: InProcessLog, partition: int) -> None:
-    """The log's reader: everything is durable as soon as it is read."""
+    """Read the log and acknowledge every record at once."""
     log.start(partition, 0)
     while True:
         records = await log.read(partition, _RECORDS_MAX, timeout_s=60)
@@ -76,10 +76,10 @@ async def main(kind: str) -> None:
     app = make_app("benchmark", "0", registry=registry, clock=clock)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    app.state.authenticator = Authenticator(OneToken(), clock)  # type: ignore[arg-type]  # what it asks of it is there
+    app.state.authenticator = Authenticator(SingleTokenStore(), clock)  # type: ignore[arg-type]  # has the methods that it calls
     tasks: list[asyncio.Task[None]] = []
     if kind == "nothing":
-        app.include_router(make_router(Nothing(), settings.body_bytes_max))  # type: ignore[arg-type]  # it has `handle`, all the router calls
+        app.include_router(make_router(EmptyHandler(), settings.body_bytes_max))  # type: ignore[arg-type]  # it has `handle`, all the router calls
     else:
         log = InProcessLog(records_max=settings.buffer_frames_max)
         tasks = [asyncio.create_task(acknowledge(log, partition)) for partition in range(settings.partitions)]

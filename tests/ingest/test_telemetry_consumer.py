@@ -1,4 +1,4 @@
-"""Laws of pushes over the bus, and of what the live view hears of the ledger."""
+"""Laws of readings that arrive as events, and of the accepted totals in the live view."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.frame import FrameKind, decode_body, decode_header
 from schemas.topics import TELEMETRY_GENERATED, routing_key
-from tests.ingest.conftest import SETTINGS, DoorLog, Tokens
+from tests.ingest.conftest import SETTINGS, ControlledLog, Tokens
 from tests.waiting import eventually
 
 
@@ -39,14 +39,14 @@ def reading(**changes: Any) -> dict[str, Any]:
     return {"station_id": "CP1", "connector_id": 1, "ts": SystemClock().now_ms()} | changes
 
 
-def ingest_on(log: DoorLog, live: InProcessLive) -> Ingest:
+def ingest_on(log: ControlledLog, live: InProcessLive) -> Ingest:
     clock = SystemClock()
-    authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # what it asks of TokenStore is there
+    authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
     return Ingest(SETTINGS, log=log, live=live, authenticator=authenticator, clock=clock, registry=CollectorRegistry())
 
 
-async def test_a_push_over_the_bus_becomes_frames_of_any_station() -> None:
-    log, live, bus = DoorLog(), InProcessLive(), InProcessBus(RetryPolicy())
+async def test_events_over_the_bus_become_frames_of_any_station() -> None:
+    log, live, bus = ControlledLog(), InProcessLive(), InProcessBus(RetryPolicy())
     ingest = ingest_on(log, live)
     ingest.start()
     await ingest.consume(bus)
@@ -63,27 +63,27 @@ async def test_a_push_over_the_bus_becomes_frames_of_any_station() -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"metadata":{}}', event(3).body, b"[" * 100_000])
-async def test_an_event_that_is_none_is_left_to_the_dead_letters(body: bytes) -> None:
-    log, live = DoorLog(), InProcessLive()
+async def test_a_malformed_event_is_unprocessable(body: bytes) -> None:
+    log, live = ControlledLog(), InProcessLive()
     ingest = ingest_on(log, live)
     ingest.start()
     with pytest.raises(Unprocessable):
-        await ingest._pushes.handle(Message(DIRECT, "telemetry.generated", body))
+        await ingest._telemetry_consumer.handle(Message(DIRECT, "telemetry.generated", body))
     await ingest.close()
     assert log.frames == []
 
 
-@pytest.mark.parametrize(("mood", "error"), [("full", Overloaded), ("down", Unavailable)])
-async def test_a_push_is_not_acknowledged_before_it_is_durable(mood: str, error: type[Exception]) -> None:
-    ingest = ingest_on(DoorLog(mood), InProcessLive())
+@pytest.mark.parametrize(("behaviour", "error"), [("full", Overloaded), ("down", Unavailable)])
+async def test_an_event_is_not_acknowledged_before_it_is_durable(behaviour: str, error: type[Exception]) -> None:
+    ingest = ingest_on(ControlledLog(behaviour), InProcessLive())
     ingest.start()
     with pytest.raises(error):
-        await ingest._pushes.handle(event([reading()]))
+        await ingest._telemetry_consumer.handle(event([reading()]))
     await ingest.close()
 
 
-async def test_the_live_view_hears_every_partitions_total() -> None:
-    log, live, bus = DoorLog(), InProcessLive(), InProcessBus(RetryPolicy())
+async def test_the_live_view_has_every_partitions_total() -> None:
+    log, live, bus = ControlledLog(), InProcessLive(), InProcessBus(RetryPolicy())
     ingest = ingest_on(log, live)
     ingest.start()
     await ingest.consume(bus)
@@ -92,31 +92,31 @@ async def test_the_live_view_hears_every_partitions_total() -> None:
     await eventually(lambda: len(log.frames) and sum(decode_header(frame).items for frame in log.frames) == 20)
     await bus.close()
     await ingest.close()
-    told = {key: json.loads(document)["items_total"] for key, document in (await live.all(TOPIC)).items()}
+    reported = {key: json.loads(document)["items_total"] for key, document in (await live.all(TOPIC)).items()}
     last = {f"{ingest.source}/{header.partition}": header.items_total for header in map(decode_header, log.frames)}
-    assert told == last
-    assert sum(told.values()) == 20
+    assert reported == last
+    assert sum(reported.values()) == 20
 
 
-class DeafLive(InProcessLive):
-    """A live view that is away at first."""
+class UnavailableLive(InProcessLive):
+    """A live view whose first two puts fail."""
 
-    deaf = 2
+    failures = 2
 
     async def put(self, topic: str, documents: Any) -> None:
-        if self.deaf:
-            self.deaf -= 1
+        if self.failures:
+            self.failures -= 1
             raise Unavailable("no live view")
         await super().put(topic, documents)
 
 
-async def test_a_total_that_could_not_be_told_is_told_later() -> None:
-    live = DeafLive()
+async def test_a_total_that_could_not_be_reported_is_reported_later() -> None:
+    live = UnavailableLive()
     reporter = LedgerReporter(live, "s")
     reporter.start()
     reporter.note(0, 5)
     reporter.note(0, 9)
-    await eventually(lambda: live.deaf == 0)
+    await eventually(lambda: live.failures == 0)
     await asyncio.sleep(0)
     await reporter.close()
     assert await live.all(TOPIC) == {"s/0": b'{"items_total":9}'}

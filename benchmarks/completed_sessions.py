@@ -1,9 +1,9 @@
-"""Sessions that have ended, and the events that tell it, made by the stream's own kernels: to measure billing with."""
+"""Makes running sessions, and session.completed.v1 events, with the stream's own kernels: input for billing stages."""
 
 import numpy as np
 
-from benchmarks.readings import START_MS, Fleet
-from benchmarks.stages.cost import POWER_W, PricedStore
+from benchmarks.readings import START_MS, FrameGenerator
+from benchmarks.stages.cost import POWER_W, TariffOnlyStore
 from benchmarks.tariffs import tariff_versions
 from kit.messaging.bus import EVENT_ID, Message
 from schemas.events import Money, Pricing
@@ -16,18 +16,18 @@ from streams.state.session_charges import settled, used_by
 from streams.storage.events import FlushContext, SessionRow, consumption_of, session_completed
 
 
-def running(sessions: int, store: PricedStore, seconds: tuple[int, ...]) -> PartitionState:
-    """A partition with so many open sessions, each of which has said something at these seconds."""
-    fleet, state = Fleet(sessions), PartitionState.fresh(0)
+def running(sessions: int, store: TariffOnlyStore, seconds: tuple[int, ...]) -> PartitionState:
+    """A partition with so many open sessions, each with readings at these seconds."""
+    generator, state = FrameGenerator(sessions), PartitionState.fresh(0)
     for second in seconds:
-        frames = fleet.frames(1, second)
+        frames = generator.frames(1, second)
         step(state, frames, frames[-1][0].received_ms, store, StepParams())
     return state
 
 
 def completed(sessions: int, tariffs: int, seconds: int = 3_600) -> tuple[list[Message], int]:
-    """session.completed.v1 of so many sessions, and what they cost together, micro-units incl. VAT."""
-    store = PricedStore(tariff_versions(tariffs, seconds=seconds, power_w=POWER_W))
+    """session.completed.v1 of so many sessions, and their total cost in micro-units incl. VAT."""
+    store = TariffOnlyStore(tariff_versions(tariffs, seconds=seconds, power_w=POWER_W))
     state = running(sessions, store, (0, seconds // 2, seconds))
     accounts = state.accounts(np.arange(sessions))
     meters, costs = settled(state.tariffs, accounts)

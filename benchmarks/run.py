@@ -1,4 +1,4 @@
-"""What the stages of one run share: whom to tell, how long to measure, private servers started when first needed."""
+"""BenchmarkRun: what the stages of a run share (console, sizes, databases, and servers that start when first used)."""
 
 import asyncio
 import shutil
@@ -21,16 +21,16 @@ from kit.log.kafka import ensure_topic
 from schemas.topics import READINGS_TOPIC, frames_queue
 from voltstream.runtime.database import bring_up_to_date
 
-PARTITIONS: Final = 4  # a worker's lanes: while one waits for the database another steps
+PARTITIONS: Final = 4  # of a worker: while one waits for the database, another computes
 _WAIT_S_MAX: Final = 600.0  # against hanging: the slowest drain of a full run takes a tenth of it
-_GONE_S_MAX: Final = 30.0  # for Kafka to forget a topic
+_GONE_S_MAX: Final = 30.0  # for Kafka to delete a topic
 
 
-class Session:
+class BenchmarkRun:
     """One run of the benchmarks. Leaving the block ends every server it started."""
 
     def __init__(self, console: Console, *, quick: bool) -> None:
-        """`quick`: everything as small as it can be, to see that it works."""
+        """`quick`: everything as small as possible, to check that it works."""
         self.console = console
         self.quick = quick
         sweep()
@@ -48,23 +48,23 @@ class Session:
         shutil.rmtree(run_folder(), ignore_errors=True)
 
     def alone(self) -> dict[str, str]:
-        """Settings that keep a process off this checkout's own data: a new, empty data folder."""
+        """Settings of a process with a new, empty data folder instead of this checkout's."""
         self._folders += 1
         folder = run_folder() / f"data-{self._folders}"
         return {"VOLTSTREAM_DATA_DIR": str(folder), "VOLTSTREAM_LOG_LEVEL": "warning"}
 
     def pick(self, full: int, quick: int) -> int:
-        """How much of something: of a full run, or of a quick one."""
+        """The size for this run: `full`, or `quick` in a quick one."""
         return quick if self.quick else full
 
     def server(self, name: str) -> Server:
-        """One of them, running. Raises ServerError."""
+        """A server by name, started if necessary. Raises ServerError."""
         server = self._servers[name]
         server.start()
         return server
 
     def pids(self, *names: str) -> dict[str, int]:
-        """The process ids of those servers, which run."""
+        """The process ids of these running servers."""
         return {name: int((self._servers[name].home / "pid").read_text().split()[0]) for name in names}
 
     def environment(self, database_url: str, partitions: int = PARTITIONS) -> dict[str, str]:
@@ -76,7 +76,7 @@ class Session:
 
     @contextmanager
     def database(self, partitions: int = PARTITIONS) -> Iterator[str]:
-        """The URL of a new database with voltstream's tables, dropped in the end with whoever is still connected."""
+        """The URL of a new database with voltstream's tables, dropped at the end even if clients are connected."""
         admin_url = self.server("postgres").url
         name = f"bench_{uuid4().hex}"
         with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -90,14 +90,14 @@ class Session:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
     def fresh_log(self, partitions: int = PARTITIONS) -> str:
-        """Empty queues and an empty topic, whatever an earlier stage left there; Kafka's address."""
+        """Empty the queues and the topic of earlier stages; returns Kafka's address."""
         kafka = self.server("kafka").url
         asyncio.run(_fresh_topic(kafka, partitions))
         self.drop_queues()
         return kafka
 
     def drop_queues(self) -> None:
-        """Delete the queues of frames; whoever publishes to them next declares them anew."""
+        """Delete the queues of frames; the next publisher declares them again."""
         connection = pika.BlockingConnection(pika.URLParameters(self.server("rabbitmq").url))
         channel = connection.channel()
         for partition in range(PARTITIONS):
@@ -126,7 +126,7 @@ async def _fresh_topic(kafka: str, partitions: int) -> None:
         if READINGS_TOPIC in await admin.list_topics():
             await admin.delete_topics([READINGS_TOPIC])
             async with asyncio.timeout(_GONE_S_MAX):
-                while READINGS_TOPIC in await admin.list_topics():  # noqa: ASYNC110  # Kafka tells nobody
+                while READINGS_TOPIC in await admin.list_topics():  # noqa: ASYNC110  # Kafka does not notify
                     await asyncio.sleep(0.1)
     finally:
         await admin.close()

@@ -1,6 +1,6 @@
-"""Wire quantities to integers of thousandths, exactly.
+"""Converts wire quantities to integers of thousandths, exactly.
 
-The rule: a number on the wire means the shortest decimal that names its 64-bit float (for up to 15 digits the very
+The rule: a number on the wire means the shortest decimal that names its 64-bit float (for up to 15 digits the
 digits that were sent); that decimal times 1,000 is rounded to an integer, halves to the even neighbour.
 """
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from schemas.reading import MILLI
 
 # A float names its decimal to half a unit in the last place (2^-53 of it), the product rounds once more (2^-53), so
-# the product is within 2^-52 of the decimal's thousandfold; twice that for safety. Nearer to a half: ask the decimal.
+# the product is within 2^-52 of the decimal's thousandfold; twice that for safety. Nearer to a half, the decimal
+# decides.
 _DOUBT: Final = 2.0**-51
 
 
