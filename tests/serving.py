@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from kit.clock import Clock
 from kit.database.migrations import migrate
-from kit.database.postgres import Database, open_database
+from kit.database.postgres import Database, connect_sync, open_database
 from kit.database.roles import Grant, ensure_roles
 from kit.live.view import LiveView
 from kit.messaging.bus import Bus
@@ -25,12 +25,15 @@ from voltstream.settings import load_settings
 C = TypeVar("C")
 
 
-def make_schemas(url: str, services: Sequence[Service[Any]]) -> None:
+def make_schemas(url: str, services: Sequence[Service[Any]], *, prepared: str = "") -> None:
     """The tables, roles and rights of these services, and those of access tokens.
 
-    What a service prepares beyond its migrations is left out: telemetry's tables are not parted by time.
+    Of what a service prepares beyond its migrations there is only the SQL `prepared`: telemetry's tables are not
+    partitioned by time.
     """
     migrate(url, sources_of(services))
+    with connect_sync(url, name="prepare") as connection:
+        connection.execute(prepared.encode())
     ensure_roles(url, [Grant(ACCESS_ROLE, "access"), *grants_of(services)])
 
 

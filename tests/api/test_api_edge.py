@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from api.sessions import examples as session_examples
-from api.sessions.models import Requested, Session, SessionPage, StopRequested
+from api.sessions.models import ChargeRequestAccepted, Session, SessionPage, StopAccepted
 from api.telemetry import examples
 from api.telemetry.history import READING_KINDS, REVISED_WINDOW_KINDS
 from api.telemetry.models import (
@@ -83,8 +83,8 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(api
         (QuarantinePage, examples.QUARANTINE),
         (Session, session_examples.SESSION),
         (Session, session_examples.WAITING),
-        (Requested, session_examples.REQUESTED),
-        (StopRequested, session_examples.STOPPED),
+        (ChargeRequestAccepted, session_examples.REQUESTED),
+        (StopAccepted, session_examples.STOPPED),
         (SessionPage, session_examples.PAGE),
     ],
 )

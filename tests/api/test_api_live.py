@@ -182,7 +182,7 @@ async def take(source: AsyncIterator[bytes]) -> bytes:
 
 async def test_a_silent_stream_beats() -> None:
     streams = LiveStreams(InProcessLive(), heartbeat_s=0.001)
-    told = streams.storage.events(await streams.subscribe(None))
+    told = streams.events(await streams.subscribe(None))
     assert b"snapshot" in await take(told)
     assert [await take(told), await take(told)] == [HEARTBEAT, HEARTBEAT]
     await streams.close()
@@ -192,7 +192,7 @@ async def test_a_slow_client_skips_what_was_overtaken() -> None:
     live = InProcessLive()
     streams = LiveStreams(live)
     client = await streams.subscribe(None)
-    told = streams.storage.events(client)
+    told = streams.events(client)
     await take(told)
     for power_w in range(5_000):
         await live.put("telemetry", fill("A/1", power_w=power_w))
@@ -207,7 +207,7 @@ async def test_a_document_of_several_lines_stays_one_event() -> None:
     live = InProcessLive()
     await live.put("telemetry", {"A/1": b'{\n "station_id": "A"\n}'})
     streams = LiveStreams(live)
-    text = await take(streams.storage.events(await streams.subscribe(None)))
+    text = await take(streams.events(await streams.subscribe(None)))
     assert text.count(b"\n") == 4
     assert json.loads(text.partition(b"data: ")[2]) == {"connectors": [{"station_id": "A"}]}
     await streams.close()
@@ -251,7 +251,7 @@ async def test_changes_missed_while_the_view_was_away_are_told(monkeypatch: pyte
     live = Flickering()
     await live.put("telemetry", fill("A/1", "B/1"))
     streams = LiveStreams(live)
-    told = streams.storage.events(await streams.subscribe(None))
+    told = streams.events(await streams.subscribe(None))
     await take(told)
     await live.put("telemetry", fill("B/1", power_w=7))
     live.cuts.set()

@@ -125,7 +125,9 @@ def _check_base(target: TariffTarget, rule: DemandRule, row: Mapping[str, Any]) 
 
 
 def _no_base(target: TariffTarget) -> BadQuery:
-    return BadQuery(f"body/base_version: operators have published no such version for {target} that is in force by now")
+    return BadQuery(
+        f"body/base_version: is no version that operators have published for {target} and that is in force by now"
+    )
 
 
 def _no_rule(target: TariffTarget) -> NotFound:
