@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from api.parameters import StationInPath
 from api.pricing import examples
 from api.pricing.answers import encoded, in_force_answer, version_answer
-from api.pricing.components import Pricing
+from api.pricing.components import PricingComponents
 from api.pricing.models import (
     DEFAULT,
     Group,
@@ -45,7 +45,7 @@ VERSIONS_MAX: Final = 100  # of 150 kB at most, of ~1 kB as a rule
 VERSIONS_DEFAULT: Final = 20
 _TOO_LARGE: Final = {413: f"The body is larger than {BODY_BYTES_MAX // 1024} KiB"}
 
-Provided = Annotated[Pricing, Depends(provided(Pricing))]
+Provided = Annotated[PricingComponents, Depends(provided(PricingComponents))]
 Operator = Annotated[Principal, Depends(require_kinds("operator"))]
 _READERS: Final = Depends(require_kinds("operator", "finance"))
 _ALL_BUT_DEVICES: Final = Depends(require_kinds("operator", "finance", "driver"))

@@ -151,7 +151,7 @@ class PricingStore:
     async def next_change(
         self, station_id: str, moment: datetime, current: asyncpg.Record | None
     ) -> tuple[int, UUID | None] | None:
-        """When another version than `current`, in force at `moment`, comes in force, in ms, and which; None: unknown."""
+        """When another version than `current`, in force at `moment`, comes in force (ms), and which; None: unknown."""
         kind, key = (None, None) if current is None else (current["target_kind"], current["version_key"])
         row = await self.database.fetchrow(_NEXT, station_id, kind, moment, key, CHANGES_MAX)
         return None if row is None else cast("tuple[int, UUID | None]", tuple(row))

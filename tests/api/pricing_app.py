@@ -12,7 +12,7 @@ import httpx
 import psycopg
 from prometheus_client import CollectorRegistry
 
-from api.pricing.components import Pricing
+from api.pricing.components import PricingComponents
 from api.pricing.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
@@ -36,7 +36,7 @@ class PricingApp:
     tokens: dict[Kind, str]
     server: RunningServer
     clock: ManualClock
-    service: Opened[Pricing]
+    service: Opened[PricingComponents]
     url: str
 
     async def get(self, path: str = "", status: int = 200, **params: Any) -> Any:

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
-from api.sessions.components import Sessions
+from api.sessions.components import SessionsComponents
 from api.sessions.declaration import SERVICE
-from api.sessions.models import ChargeRequest, ChargeRequestAccepted, StopAccepted
+from api.sessions.models import SessionRequest, SessionRequestAccepted, StopAccepted
 from api.sessions.request_store import SCHEMA, RequestStore, StoredRequest
 from api.sessions.service import Found
 from api.sessions.store import SessionStore
@@ -95,7 +95,7 @@ def message(type_: str, name: str, payload: Any) -> Message:
 class SessionsHarness:
     """The service at work."""
 
-    def __init__(self, service: Opened[Sessions], clock: ManualClock, bus: InProcessBus) -> None:
+    def __init__(self, service: Opened[SessionsComponents], clock: ManualClock, bus: InProcessBus) -> None:
         self.service = service
         self.clock = clock
         self.bus = bus
@@ -105,11 +105,11 @@ class SessionsHarness:
 
     async def start(
         self, driver_id: str = "D1", station_id: str = "ST-1", connector_id: int = 1, reservation_id: str | None = None
-    ) -> ChargeRequestAccepted:
+    ) -> SessionRequestAccepted:
         """Request to charge. Raises Conflict."""
-        charge = ChargeRequest(station_id=station_id, connector_id=connector_id, reservation_id=reservation_id)
+        new = SessionRequest(station_id=station_id, connector_id=connector_id, reservation_id=reservation_id)
         async with self.database.transaction() as connection:
-            return await self.service.components.requests.start(connection, charge, driver_id, f"driver/{driver_id}")
+            return await self.service.components.requests.start(connection, new, driver_id, f"driver/{driver_id}")
 
     async def stop(self, id_: UUID, driver_id: str | None = "D1") -> StopAccepted:
         """Request to stop the session or request of this id."""

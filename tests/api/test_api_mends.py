@@ -1,4 +1,4 @@
-"""What is wrong with a body is told in words that say the mend."""
+"""The refusal of a body says what is wrong and how to put it right."""
 
 from typing import Any
 

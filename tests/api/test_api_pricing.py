@@ -122,9 +122,9 @@ def _element(*dimensions: str, **restrictions: Any) -> dict[str, Any]:
     ("more", "path"),
     [
         *(
-            ({"elements": [_element("FLAT", **{f"min_{name}": 5, f"max_{name}": high}), _element("ENERGY")]}, told)
+            ({"elements": [_element("FLAT", **{f"min_{name}": 5, f"max_{name}": high}), _element("ENERGY")]}, path)
             for name in ("kwh", "current", "power", "duration")
-            for high, told in ((5, f"elements/0/restrictions/max_{name}"), (4, f"elements/0/restrictions/max_{name}"))
+            for high, path in ((5, f"elements/0/restrictions/max_{name}"), (4, f"elements/0/restrictions/max_{name}"))
         ),
         ({"elements": [_element("ENERGY", max_kwh=0)]}, "elements/0/restrictions/max_kwh"),
         (
@@ -202,8 +202,8 @@ async def test_numbers_are_stored_and_told_exactly_as_they_were_written(pricing:
             made["id"],
         )
         for elements in (made["tariff"]["elements"], *(json.loads(text, parse_float=str) for text in stored[0])):
-            told = [element["price_components"][0]["price"] for element in elements]
-            assert [Decimal(price) for price in told] == prices
+            stored = [element["price_components"][0]["price"] for element in elements]
+            assert [Decimal(price) for price in stored] == prices
 
     await asyncio.to_thread(publish)
 
@@ -225,9 +225,9 @@ async def test_any_decimal_of_six_digits_is_told_as_it_was_written(pricing: Pric
         sent = _publish_text(pricing, text.replace("0.125", price))
         status, made = asyncio.run_coroutine_threadsafe(sent, loop).result()
         assert status == 201, made
-        told = made["tariff"]["elements"][0]["price_components"][0]["price"]
-        assert Decimal(told) == Decimal(price)
-        assert Decimal(told).as_tuple() == Decimal(price).as_tuple()
+        stored = made["tariff"]["elements"][0]["price_components"][0]["price"]
+        assert Decimal(stored) == Decimal(price)
+        assert Decimal(stored).as_tuple() == Decimal(price).as_tuple()
 
     await asyncio.to_thread(publish)
 
@@ -320,7 +320,7 @@ async def test_of_versions_published_at_once_none_is_lost_and_the_last_one_count
 async def test_pages_of_versions_put_together_are_the_history(pricing: PricingApp) -> None:
     targets: list[Any] = ["default", STATION, {"group": "a"}, {"station_id": "ST-2"}]
     made = [await pricing.publish(targets[number % 4], number / 100) for number in range(14)]
-    for params, wanted in (
+    for params, expected in (
         ({}, made),
         ({"default": True}, made[0::4]),
         ({"station_id": "st-1"}, made[1::4]),
@@ -335,6 +335,6 @@ async def test_pages_of_versions_put_together_are_the_history(pricing: PricingAp
             await pricing.publish(STATION, 0.99)  # newer ones stand before what was seen
             answer = await pricing.get(answer["next"].removeprefix(PATH))
         assert [part["id"] for part in parts if part["tariff"] != exact_tariff(0.99)] == [
-            version["id"] for version in reversed(wanted)
+            version["id"] for version in reversed(expected)
         ]
     await pricing.get("/versions", 422, default=True, group="a")

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from api.sessions.declaration import SERVICE
-from api.sessions.models import ChargeRequestAccepted, Session, StopAccepted
+from api.sessions.models import Session, SessionRequestAccepted, StopAccepted
 from api.sessions.request_store import EXPIRY
 from kit.auth.authenticator import Authenticator
 from kit.auth.signed_tokens import SignedTokens
@@ -86,7 +86,7 @@ async def street(api: Api) -> AsyncIterator[Street]:
 
 async def test_a_driver_charges_from_the_request_to_the_end(street: Street) -> None:
     accepted = await street.start("D1", reservation_id="R-1")
-    ChargeRequestAccepted.model_validate(accepted)
+    SessionRequestAccepted.model_validate(accepted)
     assert accepted == {
         "request_id": accepted["request_id"],
         "state": "requested",
