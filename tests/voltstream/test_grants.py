@@ -62,7 +62,7 @@ def test_a_role_has_the_rights_that_its_service_declares_and_no_other(
         {"SELECT", "INSERT", "UPDATE", "DELETE"} if service.writes else {"SELECT"} if service.owned_schema else set()
     )
     called = {name for name, _ in _asked(connection, _FUNCTIONS, service.role) if not _own(service, name)}
-    assert called == functions
+    assert called == {name.replace(", ", ",") for name in functions}  # as regprocedure writes them
     if not service.writes:  # one that acts with its owner's rights could write
         assert not [
             name for name, definer in _asked(connection, _FUNCTIONS, service.role) if definer and name not in functions
