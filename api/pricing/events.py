@@ -39,10 +39,8 @@ def pricing_updated(
         tariff={},
         reason=reason,
     )
-    payload: dict[str, Any] = {
-        **msgspec.to_builtins(updated),
-        "tariff": msgspec.Raw(document),
-    }  # with its digits as published
+    # The document as it is: its numbers keep their digits.
+    payload: dict[str, Any] = {**msgspec.to_builtins(updated), "tariff": msgspec.Raw(document)}
     envelope = envelope_of(
         PRICING_UPDATED,
         event_id,
