@@ -175,6 +175,18 @@ class InProcessLog:
         """How many records are not acknowledged."""
         return len(self._partition(partition).entries)
 
+    def abandon(self, error: Exception) -> None:
+        """Take no more and fail every waiting append at once: no reader will commit anything any more."""
+        self._closed = True
+        for partition, log in self._partitions.items():
+            self.fail(partition, error)
+            log.readable.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more records."""
+        return self._closed
+
     async def close(self) -> None:
         """Take no more, give the readers the append time-out to acknowledge what is there, then fail the rest."""
         self._closed = True

@@ -18,12 +18,14 @@ from billing.composition import MIGRATIONS as BILLING
 from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.migrations import Migrations, MigrationStatus, migrate, status
 from kit.database.postgres import Grant, connect_sync, ensure_roles, outages
+from kit.database.supervision import supervise
 from kit.errors import ConfigError
 from kit.messaging.dead_letters import GRANT as EVENTS_GRANT
 from kit.messaging.dead_letters import MIGRATIONS as EVENTS
 from kit.settings import Settings
 from streams.storage.schema import MIGRATIONS as TELEMETRY
 from streams.storage.schema import WRITER_ROLE, prepare, stored_partitions
+from voltstream.runtime.process import Lifespan
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "auth" / "migrations")
 ACCESS_ROLE: Final = "voltstream_access"
@@ -69,8 +71,11 @@ def statuses(url: str) -> list[MigrationStatus]:
 
 
 @asynccontextmanager
-async def owned_database(settings: Settings) -> AsyncIterator[str]:
-    """The URL for `up`: as set, or of the embedded server, which runs within the block and belongs to this process."""
+async def owned_database(settings: Settings, lifespan: Lifespan) -> AsyncIterator[str]:
+    """The URL for `up`: as set, or of the embedded server, which runs within the block and belongs to this process.
+
+    The embedded server is started again where it dies; where that fails, DatabaseLost ends the process.
+    """
     if settings.database_url:
         yield settings.database_url
         return
@@ -82,10 +87,16 @@ async def owned_database(settings: Settings) -> AsyncIterator[str]:
         server = await starting
         await asyncio.to_thread(server.stop)
         raise
+    supervision = lifespan.spawn(supervise(server), "database")
     try:
         yield server.url
     finally:
-        await asyncio.to_thread(server.stop)
+        supervision.cancel()
+        stopping = asyncio.ensure_future(asyncio.to_thread(server.stop))
+        await asyncio.wait((supervision, stopping))
+        stopping.result()
+        if not supervision.cancelled():
+            supervision.result()  # the database was lost while everything else was being stopped
 
 
 @contextmanager

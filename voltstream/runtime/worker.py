@@ -10,7 +10,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from kit.errors import Unavailable
+from kit.errors import DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.kafka import ensure_topic
 from kit.log.partitioned_log import InProcessLog
@@ -42,6 +42,12 @@ async def running_worker(
     async with _open_worker(settings, url, live, web, interval_s=0.0) as worker:
         runner = EmbeddedWorker(log, worker, settings.partitions, retention_days=settings.raw_retention_days)
         running = lifespan.spawn(runner.run(), "worker")
+
+        def abandon(error: BaseException) -> None:
+            if isinstance(error, DatabaseLost):
+                runner.abandon(error)
+
+        lifespan.on_failure(abandon)
         try:
             yield
         finally:
