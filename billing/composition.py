@@ -23,7 +23,8 @@ from billing.payments.service import PaymentService
 from billing.readings_source import ReadingsSource
 from kit.clock import Clock
 from kit.database.migrations import Migrations
-from kit.database.postgres import Database, Grant
+from kit.database.postgres import Database
+from kit.database.roles import Grant
 from kit.messaging import inbox
 from kit.messaging.batches import Batches
 from kit.messaging.bus import Bus

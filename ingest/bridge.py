@@ -25,8 +25,7 @@ from kit.messaging.rabbit_connection import Rabbit
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, start_span, traceparent_of
 from kit.retry import reconnect_pauses_s
-from schemas.errors import FrameError
-from schemas.frame import FrameHeader, decode_header
+from schemas.frame import FrameError, FrameHeader, decode_header
 from schemas.topics import READINGS_TOPIC, frames_queue
 
 PREFETCH: Final = 128  # frames of one partition in hand: 12.8 MB of 100 kB, more than Kafka takes in one round trip

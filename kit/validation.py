@@ -1,13 +1,13 @@
 """What a request's validation found, in words that say the mend."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
-PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"  # no control characters: PostgreSQL has no NUL in text, and no id any other
-
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 COPY_IT_WHOLE: Final = "the token is malformed: copy it whole, as it was issued"
 
 _NAMES_SHOWN_MAX: Final = 30  # of models and settings alike
@@ -27,9 +27,10 @@ def mend_of(error: Mapping[str, Any], body: Any) -> str:
         return f"there is no field {str(name)[:64]}{did_you_mean(str(name), _fields_at(body, above[1:]))}"
     if error["type"] == "string_pattern_mismatch":
         pattern = error.get("ctx", {}).get("pattern", "")
-        if error.get("input") == "":
+        text = str(error.get("input", ""))
+        if not text:
             return "is empty; give it a value, or leave it out"
-        if pattern == PRINTABLE:
+        if _CONTROL.search(text):
             return "has a control character, which no text may have; leave it out"
         return f"is not written as it has to be; the pattern is {pattern}"
     return str(error["msg"]).removeprefix("Value error, ")

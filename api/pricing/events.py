@@ -8,11 +8,12 @@ import msgspec
 
 from api.pricing.models import Reason, Target
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT
 from kit.messaging.outbox import OutboxEvent
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
 from schemas.events import PricingUpdated, envelope_of
-from schemas.topics import DIRECT_EXCHANGE, PRICING_UPDATED
+from schemas.topics import PRICING_UPDATED
 
 SOURCE: Final = "pricing"
 _NAMESPACE: Final = UUID("5a3f0b7e-9f55-4b0a-8e0b-6d6f2c1b7a41")
@@ -48,4 +49,4 @@ def pricing_updated(
         correlation_id=correlation_id.get(),
         traceparent=current_traceparent(),
     )
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())

@@ -17,10 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from api.edge import StationId
-from api.instants import parse_instant
 from api.pricing.documents.tariff import checked_tariff, checked_time_zone
 from kit.clock import from_ms, to_ms
+from kit.web.instants import parse_instant
+from schemas.identifiers import StationId
 from schemas.tariff import Tariff
 
 STATIONS_MAX: Final = 5_000  # of one group, 39 bytes each in JSON: 195 kB, within a body

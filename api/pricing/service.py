@@ -5,8 +5,6 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from api.errors import NotFound
-from api.paging import decode_cursor, encode_cursor
 from api.pricing.documents.tariff import DEFAULT_TIME_ZONE, default_tariff
 from api.pricing.models import DEFAULT, Change, GroupReplaced, Moved, NewVersion, Target
 from api.pricing.store import NewTariff, PricingStore, VersionCursor, hold_rule, publish, publisher
@@ -14,6 +12,8 @@ from kit.auth.token_store import Principal
 from kit.clock import EPOCH, Clock, format_rfc3339, from_ms, to_ms
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.web.errors import NotFound
+from kit.web.paging import decode_cursor, encode_cursor
 
 _FIRST_PUBLISHER: Final = "voltstream"
 

@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from api.paging import Cursor, Int64
 from api.pricing.documents.tariff import document_of
 from api.pricing.events import pricing_updated
 from api.pricing.models import DEFAULT, Reason, Target
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction, insert_async
+from kit.web.paging import Cursor, Int64
 from schemas.tariff import Tariff
 
 SCHEMA: Final = "pricing"

@@ -8,10 +8,11 @@ from uuid import UUID, uuid5
 
 from billing.documents import Invoice
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT
 from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import OutboxEvent
 from schemas.events import InvoiceChanged, envelope_of
-from schemas.topics import DIRECT_EXCHANGE, INVOICE_CREATED, INVOICE_UPDATED
+from schemas.topics import INVOICE_CREATED, INVOICE_UPDATED
 
 SOURCE: Final = "billing"
 _NAMESPACE: Final = UUID("5f0b1f0e-2a55-4d0c-8f0e-6f3f6a0b9c11")
@@ -53,4 +54,4 @@ def _event(type_: str, name: str, invoice: Invoice, told: EventContext) -> Outbo
         correlation_id=told.correlation_id,
         traceparent=told.traceparent,
     )
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())

@@ -4,13 +4,12 @@ import asyncio
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 
 from billing.currency import format_minor
 from billing.documents import Invoice
 from billing.edge import Payer, Reader, example, only_of, problems
-from billing.errors import BadRequest
 from billing.payments import examples, models
 from billing.payments.models import ChargeRequest, Heard, PaymentDetail, ProviderName
 from billing.payments.service import PaymentService
@@ -19,9 +18,9 @@ from kit.auth.authenticator import Authenticator
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Answer, Idempotent
+from kit.web.rules import public
 
 PREFIX: Final = "/api/v1/billing"
-MESSAGE_BYTES_MAX: Final = 262_144  # of a webhook; Stripe's are some 10 kB
 # At once: each holds a database connection while the provider is asked, and the pool of 8 serves all else as well.
 CHARGES_MAX: Final = 3
 
@@ -81,6 +80,7 @@ class PaymentRoutes:
                 ),
                 200: example(examples.HEARD),
             },
+            dependencies=[Depends(public)],
             openapi_extra={
                 "requestBody": {"required": True, "content": {"application/json": {"example": examples.NEWS}}}
             },
@@ -113,7 +113,7 @@ class PaymentRoutes:
         if by_finance:
             authenticator: Authenticator = request.app.state.authenticator
             await authenticator.require(request, "finance")
-        body = await _bounded_body(request)
+        body = await request.body()
         outcome = await self._service.hear(provider, dict(request.headers), body, by_finance=by_finance)
         return Heard.model_validate({"outcome": outcome})
 
@@ -126,12 +126,3 @@ def payment_of(payment: Payment, invoice: Invoice) -> models.Payment:
         changed_at=payment.changed_at,
         **{name: getattr(payment, name) for name in names},
     )
-
-
-async def _bounded_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MESSAGE_BYTES_MAX:
-            raise BadRequest(f"the message is larger than {MESSAGE_BYTES_MAX} bytes")
-    return bytes(body)

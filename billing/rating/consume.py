@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 from billing.rating.local_time import boundaries_ms
 from billing.rating.tariffs import Component, Moment, Ready
 from billing.rating.usage import EnergyStretch, TimeStretch, Usage
+from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
-from schemas.usage import UsageKind
 
 _TIME_DIMENSION: Final = {
     UsageKind.CHARGING: Dimension.TIME,

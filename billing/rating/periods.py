@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from billing.rating.local_time import EPOCH, exists_once, moment_of
 from billing.rating.meter import UJ_PER_MWH
 from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage, reservation_usage
-from schemas.usage import UsageKind
+from schemas.session import UsageKind
 
 PERIODS_MAX: Final = 10_000
 MINUTES_MAX: Final = 527_040  # 366 days, of all periods together

@@ -13,7 +13,7 @@ from billing.rating.errors import NoReadings
 from billing.rating.meter import Mark, Meter
 from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage
 from schemas.reading import Status
-from schemas.usage import UsageKind
+from schemas.session import UsageKind
 
 POWER_MAX_MW: Final = 1_200_000_000  # 1.2 MW: no connector of today delivers more
 

@@ -85,7 +85,7 @@ class InProcessLog:
         self._budget = Budget(records_max, bytes_max)
         self._timeout_s = timeout_s
         self._partitions: dict[int, _Partition] = {}
-        self._closed = False
+        self._closed = self._abandoned = False
 
     async def append(self, partition: int, record: bytes) -> None:
         """See LogWriter. After a time-out the record stays and still reaches the reader: no hole in the numbers."""
@@ -176,16 +176,16 @@ class InProcessLog:
         return len(self._partition(partition).entries)
 
     def abandon(self, error: Exception) -> None:
-        """Take no more and fail every waiting append at once: no reader will commit anything any more."""
-        self._closed = True
+        """Take no more and fail every waiting append at once: its reader will commit nothing any more."""
+        self._closed = self._abandoned = True
         for partition, log in self._partitions.items():
             self.fail(partition, error)
             log.readable.set()
 
     @property
-    def closed(self) -> bool:
-        """Whether it takes no more records."""
-        return self._closed
+    def uncommittable(self) -> bool:
+        """Whether it is in vain to wait for commits: it was abandoned, or closed, and what it holds had its time."""
+        return self._abandoned or (self._closed and any(log.entries for log in self._partitions.values()))
 
     async def close(self) -> None:
         """Take no more, give the readers the append time-out to acknowledge what is there, then fail the rest."""

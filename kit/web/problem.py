@@ -18,6 +18,7 @@ from starlette.responses import Response
 from kit.errors import Overloaded, Unavailable
 from kit.observability.logs import correlation_id, get_logger
 from kit.validation import mend_of
+from kit.web.errors import ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
@@ -26,8 +27,13 @@ _RETRY_AFTER_S: Final = 1  # a broker or database that restarts is back within s
 _log = get_logger(__name__)
 
 
-class Problem(Exception):
-    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are."""
+class Problem(HTTPException):
+    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are.
+
+    An HTTPException, because FastAPI takes every other exception for a body that cannot be parsed while it reads one.
+    """
+
+    headers: dict[str, str]
 
     def __init__(
         self,
@@ -39,13 +45,14 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         extensions: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(status, detail, dict(headers or {}))
         self.status = status
-        self.detail = detail
         self.title = title or title_of(status)
         self.type = type_
-        self.headers = dict(headers or {})
         self.extensions = dict(extensions or {})
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 def title_of(status: int) -> str:
@@ -64,6 +71,13 @@ def invalid(errors: Sequence[Mapping[str, str]], found: int) -> Problem:
     return Problem(422, detail, extensions={"errors": errors})
 
 
+def unavailable(error: Exception) -> Problem:
+    """The problem of a dependency that does not answer; which one, only the log says."""
+    _log.warning("dependency_unavailable", error=str(error))
+    headers = {"Retry-After": str(_RETRY_AFTER_S)}
+    return Problem(503, "a dependency does not answer; try again", headers=headers)
+
+
 def problem_response(problem: Problem) -> Response:
     """The response of a problem, with the correlation id of the request."""
     document = {
@@ -80,6 +94,7 @@ def problem_response(problem: Problem) -> Response:
 def install_problems(app: FastAPI) -> None:
     """Make every error of `app` a problem document, and describe them in its OpenAPI."""
     app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -90,6 +105,11 @@ def install_problems(app: FastAPI) -> None:
 async def _on_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101  # Starlette hands a handler only what it was registered for
     return problem_response(error)
+
+
+async def _on_service_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101  # as above
+    return problem_response(Problem(error.status, str(error), headers=error.headers, extensions=error.extensions))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -120,9 +140,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 
 async def _on_unavailable(_: Request, error: Exception) -> Response:
-    _log.warning("dependency_unavailable", error=str(error))
-    headers = {"Retry-After": str(_RETRY_AFTER_S)}
-    return problem_response(Problem(503, "a dependency does not answer; try again", headers=headers))
+    return problem_response(unavailable(error))
 
 
 async def _on_overloaded(_: Request, error: Exception) -> Response:

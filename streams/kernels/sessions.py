@@ -9,26 +9,16 @@ An explicit close (ended, freed) has a moment: what claims to be later is outsid
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Final, Protocol
 
 import numpy as np
 
+from schemas.session import EndReason
 from streams.kernels.runs import FAR, I8, I32, I64, NULL, Bools, Runs, any_of
 
 # The sessions a connector remembers after their close: its youngest, for by them a new one is known to be older, and so
 # over at once. Others, if named, the store knows.
 CLOSED_KEPT: Final = 2
-
-
-class EndReason(IntEnum):
-    """Why a session is closed. Values are persisted: never renumber."""
-
-    OPEN = 0
-    ENDED = 1  # the device said so
-    FREED = 2  # a status freed the connector
-    SUPERSEDED = 3  # another session began at the connector
-    TIMEOUT = 4  # nothing came for long
 
 
 class SessionState(Protocol):

@@ -53,17 +53,8 @@ class EmbeddedWorker:
     async def stop(self) -> None:
         """Commit what has been appended, as far as the database lets us within `STOP_S_MAX`; then `run` returns."""
         self._stopping = True
-        # A closed log has given its records the time that its writers wait: what still lags would not be committed now.
-        lagging = self._log.closed and any(self._log.lag(partition) for partition in self._partitions)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=0.0 if lagging else STOP_S_MAX)
-        for task in self._tasks:
-            task.cancel()
-
-    def abandon(self, error: Exception) -> None:
-        """The database is lost: fail the log's writers at once, commit nothing more; then `run` returns."""
-        self._stopping = True
-        self._log.abandon(error)
+            await asyncio.wait(self._tasks, timeout=0.0 if self._log.uncommittable else STOP_S_MAX)
         for task in self._tasks:
             task.cancel()
 

@@ -21,7 +21,7 @@ from kit.errors import KitError, Unavailable
 from kit.live.view import LiveView
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, current_traceparent, span
-from schemas.errors import FrameError
+from schemas.frame import FrameError
 from streams.effects import Effects, StepParams
 from streams.engine.batch import Frame
 from streams.engine.lookup import Lookup

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.errors import Conflict
 from api.sessions.request_store import EXPIRY, SKEW
 from kit.messaging.bus import Message
+from kit.web.errors import Conflict
 from schemas.topics import SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
 from tests.api.charging import NAMESPACE, InvoicePoster, Telling, desk, message, session
 from tests.api.conftest import NOW

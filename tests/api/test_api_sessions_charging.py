@@ -20,8 +20,8 @@ from kit.auth.authenticator import Authenticator
 from kit.auth.signed_tokens import SignedTokens
 from kit.clock import format_rfc3339
 from kit.web.app import make_app, serve
+from schemas.session import EndReason
 from schemas.topics import SESSION_REQUESTED, SESSION_STOP_REQUESTED
-from streams.kernels.sessions import EndReason
 from tests.api.charging import InvoicePoster, Telling, desk
 from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector

@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.servers import unused_port
 from kit.log.kafka import partitions_of
+from kit.messaging.bus import DIRECT
 from kit.messaging.delivery import DEAD_QUEUE
 from schemas.topics import (
-    DIRECT_EXCHANGE,
     INVOICE_CREATED,
     READINGS_TOPIC,
     SESSION_COMPLETED,
@@ -224,11 +224,11 @@ def _listen(rabbitmq_url: str) -> None:
     """Have a consumer group's queues for what is to be heard, before the first is published."""
     with _rabbit(rabbitmq_url) as connection:
         channel = connection.channel()
-        channel.exchange_declare(DIRECT_EXCHANGE, "direct", durable=True)
+        channel.exchange_declare(DIRECT, "direct", durable=True)
         for event_type in _HEARD:
             queue = group_queue(_LISTENER, event_type)
             channel.queue_declare(queue, durable=True, arguments=_QUORUM)
-            channel.queue_bind(queue, DIRECT_EXCHANGE, routing_key(event_type))
+            channel.queue_bind(queue, DIRECT, routing_key(event_type))
 
 
 def _rabbit(url: str) -> Any:

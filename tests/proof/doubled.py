@@ -7,8 +7,9 @@ from typing import Any
 
 import pika
 
+from kit.messaging.bus import DIRECT
 from schemas import topics
-from schemas.topics import DIRECT_EXCHANGE, routing_key
+from schemas.topics import routing_key
 
 _QUEUE = "proof_again"
 _AGAIN = "x-proof-again"  # header of what we have published ourselves: not a third time
@@ -30,10 +31,10 @@ class Doubler:
         self._connection = pika.BlockingConnection(pika.URLParameters(rabbitmq_url))
         self._channel = self._connection.channel()
         self._channel.confirm_delivery()
-        self._channel.exchange_declare(DIRECT_EXCHANGE, "direct", durable=True)
+        self._channel.exchange_declare(DIRECT, "direct", durable=True)
         self._channel.queue_declare(_QUEUE, exclusive=True)
         for type_ in EVENT_TYPES:
-            self._channel.queue_bind(_QUEUE, DIRECT_EXCHANGE, routing_key(type_))
+            self._channel.queue_bind(_QUEUE, DIRECT, routing_key(type_))
         self._stopping = threading.Event()
         self._failed: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="doubler")
@@ -65,7 +66,7 @@ class Doubler:
 
     def _again(self, key: str, properties: Any, body: bytes) -> None:
         properties.headers = {**(properties.headers or {}), _AGAIN: 1}
-        self._channel.basic_publish(DIRECT_EXCHANGE, key, body, properties)
+        self._channel.basic_publish(DIRECT, key, body, properties)
         self.events += 1
 
 

@@ -6,10 +6,10 @@ from uuid import UUID, uuid5
 import msgspec
 
 from kit.clock import Clock, format_rfc3339
-from kit.messaging.bus import EVENT_ID, Announce, GivenUp, Message
+from kit.messaging.bus import DIRECT, EVENT_ID, Announce, GivenUp, Message
 from kit.messaging.delivery import ERROR_CHARS_MAX
 from schemas.events import EventFailed, EventMetadata, envelope_of
-from schemas.topics import DIRECT_EXCHANGE, EVENT_FAILED
+from schemas.topics import EVENT_FAILED
 
 SOURCE: Final = "events"
 
@@ -46,7 +46,7 @@ def announcer(clock: Clock) -> Announce:
             correlation_id=lost.correlation_id if lost else "",
             traceparent=lost.traceparent if lost else "",
         )
-        return Message(DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
+        return Message(DIRECT, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
     return event_failed
 

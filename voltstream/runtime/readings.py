@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import api.errors
+import kit.web.errors
 from api.sessions.models import SessionState
 from api.sessions.service import SessionService
 from api.sessions.store import SessionFilter
@@ -26,9 +26,9 @@ class LocalReadings:
         """See ReadingsSource."""
         try:
             found = await self._sessions.readings(str(session_id))
-        except api.errors.NotFound as error:
+        except kit.web.errors.NotFound as error:
             raise NotFound(str(error)) from error
-        except api.errors.ApiError as error:
+        except kit.web.errors.ServiceError as error:
             raise SourceFailed(str(error)) from error
         columns = (found.ts_ms, found.seq, found.energy_mwh, found.power_mw, found.current_ma, found.status)
         rows = zip(*columns, strict=True)

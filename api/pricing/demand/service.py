@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from api.errors import BadQuery, NotFound
 from api.pricing.demand.rule import Demand, energy_prices, moved, next_level
 from api.pricing.demand.store import Activity, DemandStore
 from api.pricing.documents.tariff import tariff_of
@@ -13,6 +12,7 @@ from api.pricing.store import NewTariff, hold_rule, publish, publisher, target_o
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms, parse_rfc3339
 from kit.messaging.outbox import Transaction
+from kit.web.errors import BadQuery, NotFound
 from schemas.events import Event, TelemetryAggregated, WindowAggregate
 
 _BY_RULE: Final = "demand rule"

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 from billing.rating.consume import Used, consume
 from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage
 from kit.clock import to_ms
+from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
-from schemas.usage import UsageKind
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS

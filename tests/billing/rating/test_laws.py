@@ -23,8 +23,8 @@ from billing.rating import (
 from billing.rating.consume import consume
 from billing.rating.tariffs import Moment, Ready
 from billing.rating.usage import EnergyStretch, Step, TimeStretch
+from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
-from schemas.usage import UsageKind
 from tests.billing.rating.making import component, tariff, utc_ms
 from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
 

@@ -20,7 +20,7 @@ from billing.reconcile import Drift, Held, Outcome, Reconciler, Report
 from kit.clock import format_rfc3339
 from kit.database.migrations import status
 from kit.database.postgres import open_database
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from kit.web.instants import parse_instant
 from voltstream.cli.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, export, pdf
 from voltstream.cli.options import AsJson, DataDir
@@ -28,6 +28,7 @@ from voltstream.cli.output import print_json, print_line
 from voltstream.errors import Refused, Usage
 from voltstream.runtime.database import any_database
 from voltstream.runtime.up_tokens import operator_token
+from voltstream.settings import load_settings
 
 _TIMEOUT_S: Final = 60  # of one answer: the readings of a session of days are some 10 MB
 _DRIFT: Final = 1  # exit code

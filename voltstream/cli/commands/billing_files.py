@@ -25,12 +25,13 @@ from billing.invoices.store import InvoiceFilter, InvoiceStore
 from kit.clock import format_rfc3339
 from kit.database.migrations import status
 from kit.database.postgres import Database, open_database
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from kit.web.instants import parse_instant
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.errors import Usage
 from voltstream.runtime.database import any_database
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
