@@ -20,7 +20,7 @@ def whole_token(token: str) -> str:
     return token
 
 
-def mend_of(error: Mapping[str, Any], body: Any) -> str:
+def explain_error(error: Mapping[str, Any], body: Any) -> str:
     """One of pydantic's errors as a sentence. `body`: the annotation of the request's body, or None."""
     if error["type"] == "extra_forbidden":
         *above, name = error["loc"]
