@@ -351,9 +351,9 @@ class Processor:
         return not self._base_bytes or self._patches >= _PATCHES_MAX or self._patch_bytes + patch_bytes > bytes_max
 
     def _documents(self, slots: NDArray[np.int64]) -> dict[str, bytes]:
-        began_s = self._worker.clock.worked_s()
+        began_s = self._worker.clock.thread_cpu_s()
         documents = self._worker.engine.documents(self._state, slots)
-        self._worker.live_time.spend(self._worker.clock.worked_s() - began_s)
+        self._worker.live_time.spend(self._worker.clock.thread_cpu_s() - began_s)
         return documents
 
     def _decode(self, batch: list[Waiting]) -> tuple[list[Frame], list[Waiting]]:

@@ -62,7 +62,7 @@ async def run_up(
     """Start everything, tell it, run until `lifespan` stops, stop in order. Raises what a vital part dies of."""
     web = Web("voltstream", SystemClock())
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(owned_database(settings))
+        url = await stack.enter_async_context(owned_database(settings, lifespan))
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
