@@ -71,7 +71,7 @@ class EmbeddedWorker:
                     await _until_it_works(processor.flush)
                     self._log.ack(partition, processor.next)
                 await processor.publish()
-            if processor.owing:
+            if processor.has_unwritten_rows:
                 await _until_it_works(processor.flush)
         finally:
             await processor.release()
