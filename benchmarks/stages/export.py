@@ -37,7 +37,7 @@ from benchmarks.stages.invoices import in_process
 from billing.composition import ROLE
 from billing.exports.ocpi import Party
 from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
 from kit.database.postgres import Database, open_database
 
@@ -162,7 +162,7 @@ async def _copy(database: Database) -> None:
 
 async def _export(service: ExportService, format_: ExportFormat, path: Path) -> Totals:
     """Everything into a file; the totals that were said before."""
-    async with service.export(Wanted(), format_) as export:
+    async with service.export(ExportFilter(), format_) as export:
         with path.open("wb") as file:  # a local file, as a client's socket would be
             async for chunk in export.chunks:
                 file.write(chunk)

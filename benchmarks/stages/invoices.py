@@ -21,7 +21,7 @@ from benchmarks.processes import Meter, Spent
 from benchmarks.report import Result, phase
 from benchmarks.session import Deadline, Session
 from billing.composition import ROLE, consume_billing
-from billing.invoicing.metrics import PostingMetrics
+from billing.invoicing.metrics import InvoicingMetrics
 from kit.clock import SystemClock
 from kit.database.postgres import open_database
 from kit.messaging.bus import DIRECT, Bus, InProcessBus, Message
@@ -96,7 +96,7 @@ async def _measured(
 ) -> tuple[Spent, int]:
     """From the subscription until so many deliveries have been handled; and how many transactions that took."""
     registry = CollectorRegistry()
-    posting, consumers = PostingMetrics(registry), ConsumerMetrics(registry)
+    posting, consumers = InvoicingMetrics(registry), ConsumerMetrics(registry)
     database = await open_database(url, name="benchmarks", role=ROLE)
     deadline = Deadline(f"{deliveries} events handled")
     try:

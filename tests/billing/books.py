@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 from psycopg.rows import dict_row
 
 from billing.invoicing.consumer import Reader, subscribe
-from billing.invoicing.metrics import PostingMetrics
+from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.poster import InvoicePoster
-from billing.invoicing.tariffs import TariffBook
+from billing.invoicing.tariffs import TariffRegistry
 from kit.clock import ManualClock
 from kit.database.postgres import Database, Grant, ensure_roles, open_database
 from kit.messaging.batches import Batches
@@ -46,7 +46,7 @@ class Books:
     bus: InProcessBus
     clock: ManualClock
     registry: CollectorRegistry
-    metrics: PostingMetrics
+    metrics: InvoicingMetrics
     desk: InvoicePoster
 
     async def hear(self, *payloads: Payload) -> None:
@@ -96,12 +96,12 @@ async def open_books(url: str, clock: ManualClock | None = None) -> AsyncIterato
     """Billing on that database, already prepared."""
     clock = clock or ManualClock(NOW)
     registry = CollectorRegistry()
-    metrics = PostingMetrics(registry)
+    metrics = InvoicingMetrics(registry)
     database = await open_database(url, name="billing", role=ROLE, connections_max=4)
     bus = InProcessBus(RetryPolicy(default=QueuePolicy(attempts_max=3)), sleep=_no_pause)
     desk = InvoicePoster(database, clock, metrics)
     try:
-        await subscribe(bus, Reader(TariffBook(database), TOTAL_MAX), Batches(desk.post), ConsumerMetrics(registry))
+        await subscribe(bus, Reader(TariffRegistry(database), TOTAL_MAX), Batches(desk.post), ConsumerMetrics(registry))
         yield Books(url, database, bus, clock, registry, metrics, desk)
     finally:
         await bus.close()

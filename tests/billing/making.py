@@ -7,7 +7,7 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
-from billing.invoicing.rated import rate
+from billing.invoicing.amounts import rate
 from billing.invoicing.tariffs import parse_tariff
 from kit.clock import format_rfc3339
 from kit.messaging.bus import DIRECT, EVENT_ID, Message

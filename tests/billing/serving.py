@@ -16,7 +16,7 @@ from billing.errors import NotFound
 from billing.payments.manual import ManualProvider
 from billing.payments.provider import PaymentProvider
 from billing.payments.stripe_provider import StripeProvider
-from billing.readings_source import CompletedSession, SessionReadings
+from billing.readings_source import CompletedSession, StoredReadings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import TokenStore
 from kit.database.postgres import open_database
@@ -36,10 +36,10 @@ PAYMENTS = "/api/v1/billing/payments"
 class StoredSessions:
     """A ReadingsSource in memory."""
 
-    sessions: dict[UUID, SessionReadings] = field(default_factory=dict)
+    sessions: dict[UUID, StoredReadings] = field(default_factory=dict)
     completed: list[CompletedSession] = field(default_factory=list)
 
-    async def readings(self, session_id: UUID) -> SessionReadings:
+    async def readings(self, session_id: UUID) -> StoredReadings:
         """See ReadingsSource."""
         if session_id not in self.sessions:
             raise NotFound(f"no session {session_id}")

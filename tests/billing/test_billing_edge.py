@@ -19,7 +19,7 @@ from billing.currency import format_micros, format_minor, minor_digits, to_minor
 from billing.invoices import examples as invoice_examples
 from billing.invoices.models import Explanation, Invoice, InvoiceDetail, InvoicePage
 from billing.payments import examples as payment_examples
-from billing.payments.models import Heard, Payment, PaymentDetail
+from billing.payments.models import Payment, PaymentDetail, WebhookResult
 from tests.billing.making import reservation, session
 from tests.billing.serving import CHARGE, Service
 from tests.billing.sessions import completed, readings
@@ -62,7 +62,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(ser
         (ChargePage, charge_examples.PAGE),
         (Payment, payment_examples.PAYMENT),
         (PaymentDetail, payment_examples.DETAIL),
-        (Heard, payment_examples.HEARD),
+        (WebhookResult, payment_examples.WEBHOOK_RESULT),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from billing.invoices.models import Explanation
 from billing.rating import StoredReading
-from billing.readings_source import SessionReadings
+from billing.readings_source import StoredReadings
 from tests.billing.making import LEAST, LEAST_VERSION, reservation, session
 from tests.billing.serving import CANCEL, INVOICES, Service
 from tests.billing.sessions import completed, later, readings
@@ -130,8 +130,8 @@ async def test_readings_that_are_not_stored_any_more_are_told(service: Service, 
     event = completed(service.source, readings(random.Random(seed)), uuid4())
     await service.books.hear(event)
     id_ = service.books.documents()[0]["id"]
-    service.source.sessions[event.id] = SessionReadings([], [], None)
+    service.source.sessions[event.id] = StoredReadings([], [], None)
     problem = await service.get(f"{INVOICES}/{id_}/explain", 409)
     assert "not stored any more" in problem["detail"]
-    service.source.sessions[event.id] = SessionReadings([StoredReading(0)], [0], None)
+    service.source.sessions[event.id] = StoredReadings([StoredReading(0)], [0], None)
     assert not (await service.get(f"{INVOICES}/{id_}/explain"))["agrees"]

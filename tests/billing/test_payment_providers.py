@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from billing.currency import minor_digits
 from billing.errors import BadRequest, BadSignature, Conflict, Declined, ProviderFailed
 from billing.payments.manual import ManualProvider
-from billing.payments.provider import News, Order, PaymentProvider, PaymentStatus
+from billing.payments.provider import Order, PaymentProvider, PaymentStatus, PaymentUpdate
 from billing.payments.stripe_amounts import from_stripe, to_stripe
 from billing.payments.stripe_provider import StripeProvider
 from kit.clock import ManualClock
@@ -106,7 +106,7 @@ async def stripe() -> AsyncIterator[StripeHarness]:
         yield found
 
 
-def read(harness: Harness, message: tuple[dict[str, str], bytes, bool]) -> News | None:
+def read(harness: Harness, message: tuple[dict[str, str], bytes, bool]) -> PaymentUpdate | None:
     headers, body, by_finance = message
     return harness.provider.news(headers, body, by_finance=by_finance)
 

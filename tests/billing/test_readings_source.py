@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from billing.errors import NotFound, SourceFailed
 from billing.rating import StoredReading
-from billing.readings_source import HttpReadingsSource
+from billing.readings_http import HttpReadingsSource
 from kit.errors import Unavailable
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing.invoices.store import InvoiceStore
-from billing.reconcile import Outcome, Reconciler, Report
+from billing.reconcile import Finding, Reconciler, Report
 from tests.billing.making import LEAST, LEAST_VERSION, START, reservation, session
 from tests.billing.serving import CANCEL, Service
 from tests.billing.sessions import completed, later, readings
@@ -33,7 +33,7 @@ async def test_what_events_alone_have_made_agrees_with_the_readings(service: Ser
     await service.books.hear_at_once([*revised, *events])
     report = await reconciled(service)
     assert report.drifts == []
-    assert report.outcomes == {Outcome.AGREES: 31}
+    assert report.outcomes == {Finding.AGREES: 31}
     assert report.booked_micros == report.derived_micros != {}
 
 
@@ -57,7 +57,7 @@ async def test_nothing_is_asked_of_what_was_cancelled_or_not_priced_or_beyond_th
     id_ = str(service.books.documents()[0]["id"])
     await service.post(CANCEL, {"invoice_id": id_, "reason": "x"})
     report = await reconciled(service)
-    assert report.outcomes == {Outcome.CANCELLED: 1, Outcome.UNPRICED: 1}
+    assert report.outcomes == {Finding.CANCELLED: 1, Finding.UNPRICED: 1}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_drift_of_the_stream_is_told_with_both_figures(service: Service) -
     wrong = session(excl_off_micros=3)
     await service.books.hear(wrong)
     report = await reconciled(service)
-    assert report.outcomes == {Outcome.DRIFT: 1}
+    assert report.outcomes == {Finding.DRIFT: 1}
     (drift,) = report.drifts
     assert drift.subject_id == wrong.id
 

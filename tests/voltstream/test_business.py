@@ -5,7 +5,7 @@ from pathlib import Path
 import psycopg
 from prometheus_client import CollectorRegistry
 
-from billing.invoicing.metrics import PostingMetrics
+from billing.invoicing.metrics import InvoicingMetrics
 from kit.clock import SystemClock
 from kit.database.postgres import open_database
 from kit.messaging.bus import DIRECT, Handler
@@ -32,7 +32,7 @@ async def test_the_relay_makes_the_queue_of_everybody_who_hears(database_url: st
     database = await open_database(database_url, name="test")
     ears, web = _Ears(), Web("test", SystemClock())
     try:
-        business = Business(database, database, database, PostingMetrics(CollectorRegistry()))
+        business = Business(database, database, database, InvoicingMetrics(CollectorRegistry()))
         await business.hear(load_settings(data_dir=tmp_path), ears, web)  # type: ignore[arg-type]  # all of a bus it needs
     finally:
         await database.close()

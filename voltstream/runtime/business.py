@@ -12,7 +12,7 @@ import billing.composition as billing
 from api.pricing.service import ensure_default
 from api.queries import ROLE as QUERIES_ROLE
 from billing.exports.composition import mount_exports
-from billing.invoicing.metrics import PostingMetrics
+from billing.invoicing.metrics import InvoicingMetrics
 from billing.payments.providers import open_providers
 from kit.database.postgres import Database, open_database
 from kit.errors import Unavailable
@@ -36,7 +36,7 @@ class Business:
     pricing: Database
     charging: Database
     billing: Database
-    posting: PostingMetrics
+    posting: InvoicingMetrics
 
     async def first_tariff(self, web: Web) -> None:
         """A tariff for every station, if there was never any: for `up`, so that costs show."""
@@ -73,7 +73,7 @@ async def open_business(settings: Settings, url: str, lifespan: Lifespan, web: W
         charging = await opened("sessions", sessions.ROLE)
         books = await opened("billing", billing.ROLE)
         providers = await stack.enter_async_context(open_providers(settings, web.clock))
-        posting = PostingMetrics(web.registry)
+        posting = InvoicingMetrics(web.registry)
         pricing.mount_pricing(web.app, priced, web.clock)
         service = sessions.mount_sessions(web.app, telemetry, charging, web.clock)
         billing.mount_billing(

@@ -11,7 +11,7 @@ from api.sessions.service import SessionService
 from api.sessions.store import SessionFilter
 from billing.errors import NotFound, SourceFailed
 from billing.rating import StoredReading
-from billing.readings_source import CompletedSession, SessionReadings
+from billing.readings_source import CompletedSession, StoredReadings
 
 _PAGE: Final = 1_000  # sessions; ~1 kB each
 
@@ -22,7 +22,7 @@ class LocalReadings:
     def __init__(self, sessions: SessionService) -> None:
         self._sessions = sessions
 
-    async def readings(self, session_id: UUID) -> SessionReadings:
+    async def readings(self, session_id: UUID) -> StoredReadings:
         """See ReadingsSource."""
         try:
             found = await self._sessions.readings(str(session_id))
@@ -32,7 +32,7 @@ class LocalReadings:
             raise SourceFailed(str(error)) from error
         columns = (found.ts_ms, found.seq, found.energy_mwh, found.power_mw, found.current_ma, found.status)
         rows = zip(*columns, strict=True)
-        return SessionReadings([StoredReading(*row) for row in rows], found.flags, found.end_ms)
+        return StoredReadings([StoredReading(*row) for row in rows], found.flags, found.end_ms)
 
     async def completed_sessions(self, start: datetime, end: datetime) -> AsyncIterator[CompletedSession]:
         """See ReadingsSource."""

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from billing.exports import service as exports
 from billing.exports.ocpi import Party
 from billing.exports.service import Export, ExportFormat, ExportService
-from billing.exports.store import Wanted, snapshot
+from billing.exports.store import ExportFilter, snapshot
 from kit.errors import Overloaded
 from tests.billing.books import Books
 from tests.billing.exports.conftest import EXPORT, Office, add_many, fill
@@ -140,7 +140,7 @@ async def test_only_finance_and_operators_export(office: Office) -> None:
 @pytest.mark.parametrize("format_", FORMATS)
 async def test_an_export_is_of_one_moment(books: Books, format_: ExportFormat) -> None:
     await fill(books, 4)
-    async with ExportService(books.database, Party("DE", "MUL")).export(Wanted(), format_) as export:
+    async with ExportService(books.database, Party("DE", "MUL")).export(ExportFilter(), format_) as export:
         await fill(books, 3)
         rows = read(format_, await whole(export))
     assert len(rows) == export.totals.documents
@@ -164,7 +164,7 @@ async def test_however_many_there_are_only_some_chunks_are_in_memory(
     service = ExportService(books.database, Party("DE", "MUL"))
     for format_ in FORMATS:
         put_by_now.clear()
-        async with service.export(Wanted(), format_) as export:
+        async with service.export(ExportFilter(), format_) as export:
             first = await anext(export.chunks)
             await eventually(lambda: len(put_by_now) > exports.CHUNKS_MAX)
             await asyncio.sleep(0.1)  # in which a writer without a bound would write everything
@@ -183,7 +183,7 @@ async def test_a_reader_that_goes_away_frees_everything(books: Books) -> None:
     service = ExportService(books.database, Party("DE", "MUL"))
     for format_ in FORMATS:
         for _ in range(books.database._pool.get_max_size() + 1):
-            async with service.export(Wanted(), format_) as export:
+            async with service.export(ExportFilter(), format_) as export:
                 assert await anext(export.chunks)
     busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
     assert await books.database.fetchval(busy) == 0
@@ -191,11 +191,11 @@ async def test_a_reader_that_goes_away_frees_everything(books: Books) -> None:
 
 async def test_more_exports_than_may_be_at_once_are_told_to_wait(office: Office, books: Books) -> None:
     service = ExportService(books.database, Party("DE", "MUL"), wait_s=0)
-    async with service.export(Wanted(), ExportFormat.CSV), service.export(Wanted(), ExportFormat.CSV):
+    async with service.export(ExportFilter(), ExportFormat.CSV), service.export(ExportFilter(), ExportFormat.CSV):
         with pytest.raises(Overloaded):
-            async with service.export(Wanted(), ExportFormat.CSV):
+            async with service.export(ExportFilter(), ExportFormat.CSV):
                 pass
-    async with service.export(Wanted(), ExportFormat.CSV) as export:
+    async with service.export(ExportFilter(), ExportFormat.CSV) as export:
         assert await whole(export)
 
 
@@ -203,11 +203,11 @@ async def test_an_export_waits_for_one_that_is_just_ending(books: Books) -> None
     service = ExportService(books.database, Party("DE", "MUL"), wait_s=600)
 
     async def another() -> bytes:
-        async with service.export(Wanted(), ExportFormat.JSONL) as export:
+        async with service.export(ExportFilter(), ExportFormat.JSONL) as export:
             return await whole(export)
 
-    async with service.export(Wanted(), ExportFormat.CSV):
-        async with service.export(Wanted(), ExportFormat.CSV):
+    async with service.export(ExportFilter(), ExportFormat.CSV):
+        async with service.export(ExportFilter(), ExportFormat.CSV):
             waiting = [asyncio.create_task(another()) for _ in range(2)]
             await eventually(lambda: len(service._slots._waiters or ()) == 2)
         assert await asyncio.gather(*waiting) == [b"", b""]
@@ -215,5 +215,5 @@ async def test_an_export_waits_for_one_that_is_just_ending(books: Books) -> None
 
 async def test_a_snapshot_can_write_nothing(books: Books) -> None:
     with pytest.raises(Exception, match="read-only"):
-        async with snapshot(books.database, Wanted()) as view:
+        async with snapshot(books.database, ExportFilter()) as view:
             await view._connection.execute("DELETE FROM billing.invoice_line")

@@ -17,7 +17,7 @@ from billing.exports import store as exports_store
 from billing.exports.ocpi import Party
 from billing.exports.periods import hours
 from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.store import ExportFilter
 from kit import json_columns
 from kit.clock import format_rfc3339, to_ms
 from kit.database.postgres import open_database
@@ -35,7 +35,7 @@ _int64s = st.integers(-(2**63), 2**63 - 1) | st.integers(-(10**7), 10**7)
 async def exported(url: str) -> bytes:
     database = await open_database(url, name="export", role=ROLE, connections_max=1)
     try:
-        async with ExportService(database, PARTY).export(Wanted(), ExportFormat.OCPI) as export:
+        async with ExportService(database, PARTY).export(ExportFilter(), ExportFormat.OCPI) as export:
             return b"".join([chunk async for chunk in export.chunks])
     finally:
         await database.close()

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from billing.composition import MIGRATIONS, ROLE
 from billing.currency import format_micros
 from billing.invoices.store import InvoiceStore
-from billing.readings_source import HttpReadingsSource, SourceSilent
-from billing.reconcile import Drift, Held, Outcome, Reconciler, Report
+from billing.readings_http import HttpReadingsSource
+from billing.readings_source import SourceUnavailable
+from billing.reconcile import Drift, Finding, Reconciler, Report, UninvoicedCharge
 from kit.clock import format_rfc3339
 from kit.database.migrations import status
 from kit.database.postgres import open_database
@@ -101,7 +102,7 @@ def _run(
             raise Usage("this database has no books of this version: run `voltstream migrate`")
         try:
             return asyncio.run(run(database_url))
-        except (SourceSilent, httpx.InvalidURL) as error:
+        except (SourceUnavailable, httpx.InvalidURL) as error:
             mend = "start `voltstream up`, or name its address: --url"
             raise Refused(f"{base_url} does not answer ({error}); {mend}") from None
 
@@ -129,7 +130,7 @@ def _document(report: Report, start: datetime, end: datetime) -> dict[str, Any]:
         "from": format_rfc3339(start),
         "to": format_rfc3339(end),
         "charges": report.charges,
-        "outcomes": {outcome.value: report.outcomes[outcome] for outcome in Outcome},
+        "outcomes": {outcome.value: report.outcomes[outcome] for outcome in Finding},
         "agrees": report.agrees,
         "totals": {
             currency: {
@@ -154,7 +155,7 @@ def _described(drift: Drift) -> dict[str, Any]:
     }
 
 
-def _held(held: Held) -> dict[str, Any]:
+def _held(held: UninvoicedCharge) -> dict[str, Any]:
     return {
         "kind": held.kind.value,
         "session_id": None if held.reservation_id else str(held.subject_id),
@@ -170,7 +171,7 @@ def _held(held: Held) -> dict[str, Any]:
     }
 
 
-def _figures(held: Held) -> str:
+def _figures(held: UninvoicedCharge) -> str:
     if held.excl_micros is None or held.incl_micros is None:
         return "no tariff was in force"
     ours = f"{format_micros(held.excl_micros)} excl., {format_micros(held.incl_micros)} incl."
@@ -197,5 +198,5 @@ def _print(report: Report) -> None:
     for currency in sorted(report.derived_micros):
         booked, derived = report.booked_micros[currency], report.derived_micros[currency]
         print_line(f"{currency}: booked {format_micros(booked)}, computed {format_micros(derived)} incl. VAT")
-    counted = ", ".join(f"{report.outcomes[outcome]:,} {outcome.value}" for outcome in Outcome)
+    counted = ", ".join(f"{report.outcomes[outcome]:,} {outcome.value}" for outcome in Finding)
     print_line(f"{report.charges:,} charges: {counted}")

@@ -18,7 +18,7 @@ from billing.errors import BadRequest
 from billing.exports.composition import party_of, seller_of
 from billing.exports.receipts import Receipts
 from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
 from billing.invoices.routes import place_of
 from billing.invoices.store import InvoiceFilter, InvoiceStore
@@ -60,7 +60,7 @@ def export(
     if since is not None and until is not None and since >= until:
         raise Usage(f"--from {start} is not before --to {end}")
     settings = load_settings(data_dir=data_dir)
-    wanted = Wanted(since, until, driver, None if station is None else station.upper())
+    wanted = ExportFilter(since, until, driver, None if station is None else station.upper())
 
     async def work(database: Database) -> tuple[Totals, int]:
         with _file(out) as file, _progress(format_, shown=not as_json and sys.stderr.isatty()) as progress:
