@@ -2,7 +2,7 @@
 
 A provider is called outside of the writer's lock, because a call may take seconds, and before its result is stored.
 That is safe: a payment's id is derived from its document and the number of the attempt, and a provider executes an id
-once. So a repeated request after a crash or a time-out gets the payment that was begun. The document's status is checked
+once. So a repeated request after a crash or a time-out gets the payment that was begun. The document is checked
 again under the lock.
 """
 
