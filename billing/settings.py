@@ -1,17 +1,28 @@
 """Settings of billing."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
+
+from kit.settings import SECRET, URL, with_scheme
 
 
 class BillingSettings(BaseModel):
     """Who sells, what is invoiced unseen, and the payment provider."""
 
     # Payments by Stripe are offered where its key is set.
-    stripe_key: str = Field("", repr=False, description="secret key of Stripe's API, sk_…; empty: no payments by it")
-    stripe_webhook_secret: str = Field("", repr=False, description="what Stripe signs its webhooks with, whsec_…")
-    stripe_api_base: str = Field("", description="another address of Stripe's API, for a stand-in; empty: Stripe's")
+    stripe_key: str = Field(
+        "",
+        repr=False,
+        description="secret key of Stripe's API, sk_…; empty: no payments by it",
+        json_schema_extra=SECRET,
+    )
+    stripe_webhook_secret: str = Field(
+        "", repr=False, description="what Stripe signs its webhooks with, whsec_…", json_schema_extra=SECRET
+    )
+    stripe_api_base: Annotated[str, with_scheme("http", "https")] = Field(
+        "", description="another address of Stripe's API, for a stand-in; empty: Stripe's", json_schema_extra=URL
+    )
     # A wrong tariff or meter shows in the amount. In currencies of small units (IDR, VND) a session costs 100,000.
     invoice_total_max: int = Field(
         1_000_000, ge=1, le=1_000_000_000, description="whole units of any currency; more is reviewed, not invoiced"
@@ -24,13 +35,6 @@ class BillingSettings(BaseModel):
     seller_contact: str = Field("", max_length=100, description="where drivers ask about a receipt")
     ocpi_country_code: str = Field("ZZ", pattern=r"^[A-Z]{2}$", description="country_code of OCPI CDRs, ISO 3166-1")
     ocpi_party_id: str = Field("VLT", pattern=r"^[A-Z0-9]{3}$", description="party_id of OCPI CDRs, as eMI3 gave it")
-
-    @field_validator("stripe_api_base")
-    @classmethod
-    def _scheme(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("start it with http:// or https://")
-        return value
 
     @model_validator(mode="after")
     def _stripe_is_whole(self) -> Self:

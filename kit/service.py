@@ -44,8 +44,9 @@ from kit.database.names import checked_name
 from kit.database.postgres import Database
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
-from kit.messaging.bus import PREFETCH, Bus
+from kit.messaging.bus import PREFETCH, Bus, Handler
 from kit.messaging.consumer import Handle, HandleBatch, Process
+from kit.settings import Settings, group_of
 from kit.web.readiness import ReadyCheck
 
 DAY_S: Final = 86_400.0
@@ -53,7 +54,7 @@ DAY_S: Final = 86_400.0
 C = TypeVar("C")
 S = TypeVar("S")
 
-Backend = Literal["live", "log_writer", "log_reader", "authenticator"]
+Backend = Literal["live", "log_writer", "log_reader", "frames"]
 """What a service works with beside its database and the bus."""
 
 
@@ -68,7 +69,7 @@ class Closing(Protocol):
 class Context:
     """What a process hands to a service as it opens it."""
 
-    settings: Any  # of the whole process; `group` narrows it
+    settings: Settings  # of the whole process; `group` gives the service's own
     clock: Clock
     registry: CollectorRegistry
     database_url: str
@@ -79,11 +80,11 @@ class Context:
     live_view: LiveView | None = None
     log_writer: LogWriter | None = None
     in_process_log: InProcessLog | None = None  # where writer and reader of the log share the process
+    services: "tuple[Service[Any], ...]" = ()  # of the whole platform; empty: the product's own list
 
     def group(self, kind: type[S]) -> S:
-        """The settings as the group that the service declares."""
-        assert isinstance(self.settings, kind)  # noqa: S101  # the process composed them of all services' groups
-        return self.settings
+        """The service's group of the settings."""
+        return group_of(self.settings, kind)
 
     @property
     def database(self) -> Database:
@@ -128,26 +129,31 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Consumes(Generic[C]):
-    """An event type that a service consumes, and its handler: one of three kinds, made of the service's components.
+    """An event type that a service consumes, and its handler: one of four kinds, made of the service's components.
 
     - `handle`: one transaction for each event;
     - `handle_batch` with `key`: the events that come while a transaction is under way share the next one;
-    - `process`: sees to its transaction and to repeated events itself.
+    - `process`: sees to its transaction and to repeated events itself;
+    - `receive`: takes the message as it is, undecoded.
     """
 
     event_type: str
-    model: Any  # what msgspec decodes the message to
+    model: Any = None  # what msgspec decodes the message to
     handle: Callable[[C], Handle[Any]] | None = None
     handle_batch: Callable[[C], HandleBatch[Any]] | None = None
     key: Callable[[Any], Hashable] | None = None  # of two events with one key the second waits for the first
     process: Callable[[C], Process[Any]] | None = None
     float_hook: Callable[[str], Any] | None = None  # Decimal, where numbers are money
+    receive: Callable[[C], Handler] | None = None
     prefetch: int = PREFETCH
+    group: str = ""  # consumer group; empty: the service's name
 
     def __post_init__(self) -> None:
-        kinds = [kind for kind in (self.handle, self.handle_batch, self.process) if kind is not None]
+        kinds = [kind for kind in (self.handle, self.handle_batch, self.process, self.receive) if kind is not None]
         if len(kinds) != 1 or (self.handle_batch is None) != (self.key is None):
-            raise ValueError(f"{self.event_type}: give one of handle, handle_batch with key, process")
+            raise ValueError(f"{self.event_type}: give one of handle, handle_batch with key, process, receive")
+        if (self.model is None) != (self.receive is not None):
+            raise ValueError(f"{self.event_type}: a model is for what is decoded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +173,12 @@ class Service(Generic[C]):
     summary: str  # one line of the documentation's table
     open: Callable[[Context], AbstractAsyncContextManager[C]]
     components: type[C]
-    router: APIRouter | None = None
+    router: APIRouter | Callable[[C], APIRouter] | None = None
     migrations: Path | None = None
     schema: str = ""  # empty: `name`, where there are migrations
     writes: bool = True  # its role may write its schema
+    prepare: Callable[[str, int], object] | None = None  # (URL, partitions of the log), after migrating; idempotent
+    owns_connections: bool = False  # it connects by URL itself, and wants no pool
     contracts: tuple[Contract, ...] = ()  # what it publishes of its schema
     reads: tuple[str, ...] = ()  # contracts of other services
     consumes: tuple[Consumes[C], ...] = ()

@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 
 from billing.components import Provided
@@ -15,12 +15,11 @@ from billing.payments.models import ChargeRequest, PaymentDetail, ProviderName, 
 from billing.payments.store import PaymentRecord
 from kit.auth.authenticator import Authenticator
 from kit.messaging.outbox import Transaction
-from kit.web.errors import BadQuery
 from kit.web.idempotency import Answer, Idempotent
 from kit.web.parameters import example, problems
+from kit.web.rules import public
 
 PREFIX: Final = "/api/v1/billing"
-MESSAGE_BYTES_MAX: Final = 262_144  # of a webhook; Stripe's are some 10 kB
 
 router = APIRouter()
 
@@ -85,6 +84,7 @@ async def one(id: UUID, principal: Reader, response: Response, billing: Provided
         ),
         200: example(examples.WEBHOOK_RESULT),
     },
+    dependencies=[Depends(public)],
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"example": examples.MESSAGE}}}},
 )
 async def webhook(request: Request, provider: Annotated[ProviderName, Path()], billing: Provided) -> WebhookResult:
@@ -94,7 +94,7 @@ async def webhook(request: Request, provider: Annotated[ProviderName, Path()], b
     if by_finance:
         authenticator: Authenticator = request.app.state.authenticator
         await authenticator.require(request, "finance")
-    body = await _bounded_body(request)
+    body = await request.body()
     outcome = await billing.payments.receive(provider, dict(request.headers), body, by_finance=by_finance)
     return WebhookResult.model_validate({"outcome": outcome})
 
@@ -108,11 +108,3 @@ def payment_of(payment: PaymentRecord, invoice: Document) -> models.Payment:
         **{name: getattr(payment, name) for name in names},
     )
 
-
-async def _bounded_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MESSAGE_BYTES_MAX:
-            raise BadQuery(f"the message is larger than {MESSAGE_BYTES_MAX} bytes")
-    return bytes(body)

@@ -1,6 +1,6 @@
-"""Arrow IPC stream bodies to readings: columns by the wire names in wire units, or READING_SCHEMA's own columns.
+"""Admits Arrow IPC streams: columns by the wire names in wire units, or READING_SCHEMA's own columns.
 
-All checks are over whole columns; only a row that fails one is looked at alone, for its words.
+All checks are over whole columns; only a row that fails one is examined alone, for its error text.
 """
 
 import math
@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.admission.admitted import Admitted, Refused, Rules, refuse
+from ingest.admission.admitted import Admitted, RefusedItem, Rules, refuse
 from ingest.admission.columns import quantity
+from ingest.admission.event_time import UNREADABLE, epoch_ms_all, event_time_fault, strings_ms
 from ingest.admission.ipc import read_batch
-from ingest.admission.items import readable_station
-from ingest.admission.moment import UNREADABLE, epoch_ms_all, moment_fault, strings_ms
+from ingest.admission.json_bodies import station_id_of
 from ingest.admission.wire import EPOCH_MS_MAX, FIELDS, Fault, shape_fault, text_fault, unknown_field
-from ingest.errors import Malformed
+from ingest.errors import MalformedBody
 from schemas.reading import (
     CONNECTOR_ID_MAX,
     MILLI,
@@ -45,14 +45,14 @@ _DIVISOR_OF_UNIT: Final = {"us": 1_000, "ns": 1_000_000}
 
 
 class _Checked(NamedTuple):
-    """A column as READING_SCHEMA wants it; rows where `good` is false hold anything."""
+    """A column as in READING_SCHEMA; values of rows that are not `good` are undefined."""
 
     values: pa.Array
     good: Mask
 
 
 def admit_arrow(body: bytes, rules: Rules) -> Admitted:
-    """Raises Malformed (no Arrow stream, or columns that no reading has) and TooLarge (too many rows)."""
+    """Raises MalformedBody (no Arrow stream, or columns that no reading has) and TooLarge (too many rows)."""
     batch = read_batch(body, rules.readings_max) if body else None
     if batch is None or batch.num_rows == 0:
         return Admitted(pa.RecordBatch.from_pylist([], READING_SCHEMA))
@@ -75,12 +75,14 @@ def admit_arrow(body: bytes, rules: Rules) -> Admitted:
 def _check_names(schema: pa.Schema, known: frozenset[str]) -> None:
     for name in schema.names:
         if name not in known:
-            raise Malformed(unknown_field(name).detail)
+            raise MalformedBody(unknown_field(name).detail)
     if len(set(schema.names)) != len(schema.names):
-        raise Malformed("a column is there twice; name each column once")
+        raise MalformedBody("a column is there twice; name each column once")
     missing = sorted(known & _REQUIRED - set(schema.names))
     if missing:
-        raise Malformed(f"column {missing[0]} is missing; every reading needs {', '.join(sorted(known & _REQUIRED))}")
+        raise MalformedBody(
+            f"column {missing[0]} is missing; every reading needs {', '.join(sorted(known & _REQUIRED))}"
+        )
 
 
 def _wire_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
@@ -179,7 +181,7 @@ def _moment(column: pa.Array) -> _Checked:
 
 
 def _assemble(columns: Mapping[str, pa.Array], good: Mask) -> pa.RecordBatch:
-    """READING_SCHEMA rows of the good ones; a column nobody sent is null, or NONE."""
+    """READING_SCHEMA rows of the good ones; a column that was not sent is null, or NONE."""
     count = len(good)
     arrays = []
     keep = None if good.all() else pa.array(good)
@@ -192,9 +194,9 @@ def _assemble(columns: Mapping[str, pa.Array], good: Mask) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=READING_SCHEMA)
 
 
-def _refuse_row(at: int, row: dict[str, Any], rules: Rules) -> Refused:
+def _refuse_row(at: int, row: dict[str, Any], rules: Rules) -> RefusedItem:
     raw = msgspec.json.encode({name: _showable(value) for name, value in row.items()})
-    station = readable_station(row.get("station_id"))
+    station = station_id_of(row.get("station_id"))
     return refuse(at, _row_fault(row, rules) or Fault("malformed", "this row is not a reading"), raw, station)
 
 
@@ -206,7 +208,7 @@ def _row_fault(row: dict[str, Any], rules: Rules) -> Fault | None:
     return (
         text_fault("station_id", station)
         or (text_fault("session_id", row["session_id"]) if "session_id" in row else None)
-        or moment_fault(moment, int(epoch_ms_all([moment])[0]), rules.oldest_ms, rules.newest_ms)
+        or event_time_fault(moment, int(epoch_ms_all([moment])[0]), rules.oldest_ms, rules.newest_ms)
         or rules.binding_fault(station)
     )
 
@@ -248,7 +250,7 @@ def _showable(value: Any) -> Any:
 
 def _check_type(name: str, fits: bool, words: str) -> None:
     if not fits:
-        raise Malformed(f"column {name} has a type that is not read; send {words}")
+        raise MalformedBody(f"column {name} has a type that is not read; send {words}")
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""A reading as devices write it, and the words we find for one that is not."""
+"""A reading as devices send it (WireReading), and the reasons and texts for items that are not one."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -17,9 +17,9 @@ from schemas.reading import (
     STATUS_NAMES,
 )
 
-EPOCH_MS_MAX: Final = SEQ_MAX  # an integer every JSON reader keeps; the sane range is far inside
+EPOCH_MS_MAX: Final = SEQ_MAX  # an integer that every JSON parser keeps exactly; the valid range is far inside
 
-# Literal needs its words spelled out; a test holds them equal to STATUS_NAMES and SESSION_EVENT_NAMES.
+# A Literal must be spelled out; a test compares them with STATUS_NAMES and SESSION_EVENT_NAMES.
 StatusName = Literal[
     "Available",
     "Preparing",
@@ -111,14 +111,14 @@ _HINTS: Final = {
 
 
 class Fault(NamedTuple):
-    """Why an item is refused: a code for programs, one sentence with the mend for people."""
+    """Why an item is refused: a code for programs, and one sentence for people that says what to do."""
 
     reason: str
     detail: str
 
 
 def unknown_field(name: str) -> Fault:
-    """The fault of a field nobody here knows, with the name that was probably meant."""
+    """The fault of an unknown field, with the name that was probably meant."""
     hint = _HINTS.get(name.lower())
     if hint is None:
         snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
@@ -136,9 +136,9 @@ def text_fault(name: str, text: str) -> Fault | None:
 
 
 def shape_fault(item: object) -> Fault | None:
-    """The first thing wrong with a decoded JSON value as a reading.
+    """The first fault of a decoded JSON value as a reading.
 
-    It says nothing of when `ts` is and of whose station it is.
+    The range of `ts` and the token's stations are not checked.
     """
     if not isinstance(item, Mapping):
         return Fault("not_an_object", f"a reading must be an object, this is {_kind(item)}")

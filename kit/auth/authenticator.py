@@ -8,7 +8,7 @@ expire.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Final
 
@@ -22,7 +22,7 @@ from kit.clock import Clock
 from kit.errors import Unavailable
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
-from kit.web.app import Problem
+from kit.web.problem import Problem
 
 REVOCATION_S: Final = 5.0
 OUTAGE_S: Final = 300.0
@@ -30,6 +30,7 @@ CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Bey
 # Well-formed but unknown tokens, so that a misconfigured fleet does not become a query a request. 32 B each.
 UNKNOWN_MAX: Final = 10_000
 
+_PRINCIPALS: Final = "voltstream.principals"  # in the scope of a request whose token is verified
 _REALM: Final = 'Bearer realm="voltstream"'
 _log = get_logger(__name__)
 
@@ -67,7 +68,13 @@ class Authenticator:
         raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
 
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
-        """One for a stored token, one a role for a signed one."""
+        """One for a stored token, one a role for a signed one. They are found out once a request."""
+        known: tuple[Principal, ...] | None = request.scope.get(_PRINCIPALS)
+        if known is None:
+            known = request.scope[_PRINCIPALS] = await self._verified(request)
+        return known
+
+    async def _verified(self, request: HTTPConnection) -> tuple[Principal, ...]:
         token = _bearer_token(request)
         if self._signed is not None and "." in token:  # no stored token has one
             try:
@@ -120,18 +127,26 @@ class Authenticator:
 _BEARER_SCHEME: Final = HTTPBearer(auto_error=False, scheme_name="bearer", description="An access token of voltstream")
 
 
-@cache  # the same function for the same kinds: FastAPI then asks once a request, however often it is depended on
-def require_kinds(*kinds: Kind) -> Callable[[Request, object], Awaitable[Principal]]:
+@dataclass(frozen=True, slots=True)
+class RequireKinds:
     """A FastAPI dependency: who makes the request, as the first of `kinds` that its token may speak as. Else 401, 403.
 
-    The Authenticator is `app.state.authenticator`.
+    The Authenticator is `app.state.authenticator`. `kit.web.rules` reads `kinds`, so that a route's body is read only
+    for those that may send it.
     """
 
-    async def required(request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
-        authenticator: Authenticator = request.app.state.authenticator
-        return await authenticator.require(request, *kinds)
+    kinds: tuple[Kind, ...]
 
-    return required
+    async def __call__(self, request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
+        """Raises as `Authenticator.require`."""
+        authenticator: Authenticator = request.app.state.authenticator
+        return await authenticator.require(request, *self.kinds)
+
+
+@cache  # the same object for the same kinds: FastAPI then asks once a request, however often it is depended on
+def require_kinds(*kinds: Kind) -> RequireKinds:
+    """The dependency that requires a token of one of these kinds."""
+    return RequireKinds(kinds)
 
 
 require_device: Final = require_kinds("device")

@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter
 
 from kit.database.migrations import Migrations
-from kit.database.postgres import Database, Grant
+from kit.database.postgres import Database
 from kit.messaging.delivery import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -32,9 +32,7 @@ from kit.messaging.delivery import (
 from kit.messaging.outbox import announce_sql
 
 SCHEMA: Final = "events"
-ROLE: Final = "events_service"
 MIGRATIONS: Final = Migrations(SCHEMA, Path(__file__).parent / "migrations")
-GRANT: Final = Grant(ROLE, SCHEMA)
 KEEP_DAYS: Final = 30  # of replayed letters; the others stay until somebody has looked at them
 REPLAY_MAX: Final = 1_000  # letters of one transaction: ~1 MB
 

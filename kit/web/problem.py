@@ -27,8 +27,13 @@ _RETRY_AFTER_S: Final = 1  # a broker or database that restarts is back within s
 _log = get_logger(__name__)
 
 
-class Problem(Exception):
-    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are."""
+class Problem(HTTPException):
+    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are.
+
+    An HTTPException, because FastAPI takes every other exception for a body that cannot be parsed while it reads one.
+    """
+
+    headers: dict[str, str]
 
     def __init__(
         self,
@@ -40,13 +45,14 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         extensions: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(status, detail, dict(headers or {}))
         self.status = status
-        self.detail = detail
         self.title = title or title_of(status)
         self.type = type_
-        self.headers = dict(headers or {})
         self.extensions = dict(extensions or {})
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 def title_of(status: int) -> str:
@@ -63,6 +69,13 @@ def invalid(errors: Sequence[Mapping[str, str]], found: int) -> Problem:
     if found > 1:
         detail += f" (and {found - 1} more, see errors)"
     return Problem(422, detail, extensions={"errors": errors})
+
+
+def unavailable(error: Exception) -> Problem:
+    """The problem of a dependency that does not answer; which one, only the log says."""
+    _log.warning("dependency_unavailable", error=str(error))
+    headers = {"Retry-After": str(_RETRY_AFTER_S)}
+    return Problem(503, "a dependency does not answer; try again", headers=headers)
 
 
 def problem_response(problem: Problem) -> Response:
@@ -127,9 +140,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 
 async def _on_unavailable(_: Request, error: Exception) -> Response:
-    _log.warning("dependency_unavailable", error=str(error))
-    headers = {"Retry-After": str(_RETRY_AFTER_S)}
-    return problem_response(Problem(503, "a dependency does not answer; try again", headers=headers))
+    return problem_response(unavailable(error))
 
 
 async def _on_overloaded(_: Request, error: Exception) -> Response:

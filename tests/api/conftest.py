@@ -21,7 +21,8 @@ from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
 from kit.database.migrations import migrate
-from kit.database.postgres import Database, ensure_roles, open_database
+from kit.database.postgres import Database, open_database
+from kit.database.roles import ensure_roles
 from kit.live.view import InProcessLive
 from kit.web.app import make_app
 from kit.web.server import RunningServer, serve

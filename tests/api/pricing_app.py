@@ -17,7 +17,8 @@ from api.pricing.composition import GRANT, ROLE, grant_readers, mount_pricing
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
-from kit.database.postgres import Database, ensure_roles, open_database
+from kit.database.postgres import Database, open_database
+from kit.database.roles import ensure_roles
 from kit.web.app import make_app
 from kit.web.server import RunningServer, serve
 

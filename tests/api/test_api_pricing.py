@@ -9,17 +9,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from api.pricing.composition import forget_old
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.pricing.composition import forget_old
 from api.pricing.models import (
     InForce,
     Version,
     VersionPage,
 )
 from billing.currency import can_be_paid
-from kit.web.bounded_route import BODY_BYTES_MAX
+from kit.web.rules import BODY_BYTES_MAX
 from schemas.currency import CURRENCIES
 from schemas.events import Event, PricingUpdated
 from tests.api.pricing_app import PATH, STATION, ZONE, Pricing, exact_tariff, tariff

@@ -18,7 +18,8 @@ from api.pricing.composition import GRANT, MIGRATIONS, ROLE, grant_readers
 from api.pricing.store import PricingStore
 from kit.clock import from_ms
 from kit.database.migrations import migrate
-from kit.database.postgres import connect_sync, ensure_roles, open_database
+from kit.database.postgres import connect_sync, open_database
+from kit.database.roles import ensure_roles
 from tests.api.pricing_app import ZONE, tariff
 
 Connection = psycopg.Connection[tuple[Any, ...]]

@@ -19,7 +19,8 @@ from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.poster import InvoicePoster
 from billing.invoicing.tariffs import TariffRegistry
 from kit.clock import ManualClock
-from kit.database.postgres import Database, Grant, ensure_roles, open_database
+from kit.database.postgres import Database, open_database
+from kit.database.roles import Grant, ensure_roles
 from kit.messaging.batches import Batches
 from kit.messaging.bus import InProcessBus
 from kit.messaging.consumer import ConsumerMetrics

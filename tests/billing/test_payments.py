@@ -8,9 +8,9 @@ import pytest
 
 from billing.payments.models import Payment, PaymentDetail
 from kit.errors import ConfigError
-from kit.settings import load_settings
 from tests.billing.making import session
 from tests.billing.serving import CANCEL, CHARGE, INVOICES, PAYMENTS, Service
+from voltstream.settings import load_settings
 
 
 async def an_invoice(service: Service, own_id: UUID | None = None) -> str:

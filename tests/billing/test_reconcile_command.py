@@ -16,7 +16,7 @@ from billing.composition import GRANT, MIGRATIONS
 from billing.currency import format_micros
 from kit.clock import format_rfc3339
 from kit.database.migrations import migrate
-from kit.database.postgres import ensure_roles
+from kit.database.roles import ensure_roles
 from kit.web.server import serve
 from tests.billing.books import open_books
 from tests.billing.making import session

@@ -1,4 +1,4 @@
-"""Readings as devices might write them, good and bad, and a plain judge of one item to hold admission against."""
+"""Strategies for readings as devices might send them, good and bad, and a plain reference of admission for one item."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from ingest.admission import Admitted, Rules, packed
+from ingest.admission import Admitted, Rules, to_columns
 from ingest.errors import IngestError
 from schemas.reading import QUANTITIES, SESSION_EVENT_NAMES, STATUS_NAMES
 
@@ -101,7 +101,7 @@ def as_json(value: object) -> bytes:
 
 def columns_of(admitted: Admitted) -> pa.RecordBatch:
     """What was admitted, as READING_SCHEMA rows."""
-    rows = packed(admitted).rows
+    rows = to_columns(admitted).rows
     assert isinstance(rows, pa.RecordBatch)
     return rows
 
@@ -112,17 +112,17 @@ def rows_of(admitted: Admitted) -> list[dict[str, Any]]:
     return rows
 
 
-def verdict(admit: Callable[[bytes, Rules], Admitted], body: bytes, rules: Rules) -> str:
-    """What a request refused as a whole is told; empty where it is judged item by item."""
+def request_error(admit: Callable[[bytes, Rules], Admitted], body: bytes, rules: Rules) -> str:
+    """The error text of a request that is refused as a whole; empty if it is admitted item by item."""
     try:
-        packed(admit(body, rules))
+        to_columns(admit(body, rules))
     except IngestError as error:
         return str(error)
     return ""
 
 
-def judge(item: Any, rules: Rules) -> dict[str, Any] | None:
-    """The reading as a row of READING_SCHEMA, or None where it must be refused. Slow, plain, on its own."""
+def expected_row(item: Any, rules: Rules) -> dict[str, Any] | None:
+    """The item as a row of READING_SCHEMA, or None if it must be refused. Slow and independent of the product."""
     known = {"station_id", "connector_id", "ts", *_optional}
     if not isinstance(item, dict) or not set(item) <= known:
         return None

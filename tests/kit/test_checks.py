@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from kit.clock import ManualClock, SystemClock
-from kit.settings import load_settings
 from voltstream.runtime import dependency_checks as checks
 from voltstream.runtime.dependency_checks import check_clock, check_disk, run_checks
+from voltstream.settings import load_settings
 
 
 async def test_servers_that_are_there_pass(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.responses import StreamingResponse
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from kit.errors import ConfigError, Overloaded, Unavailable
 from kit.observability.tracing import current_traceparent, setup_tracing
 from kit.web.app import Problem, make_app, serve
+from kit.web.rules import public
 
 _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -26,7 +27,7 @@ class _Item(BaseModel):
 
 
 def _router() -> APIRouter:
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", dependencies=[Depends(public)])
 
     @router.post("/items/{item_id}")
     async def put(item_id: int, item: _Item) -> dict[str, str]:

@@ -8,12 +8,12 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from fastapi import Body, FastAPI
+from fastapi import Body, Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 import kit.web.idempotency
-from kit.auth.authenticator import Authenticator
+from kit.auth.authenticator import Authenticator, require_kinds
 from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
 from kit.database.postgres import Database, open_database
@@ -79,7 +79,7 @@ async def shop(access: Database, database_url: str) -> AsyncIterator[Shop]:
     database = await open_database(database_url, name="shop", connections_max=4)
     made = Shop(app, database, [(await store.issue("operator"))[0] for _ in range(2)])
     made.open.set()
-    app.add_api_route("/sales", made.sell, methods=["POST"])
+    app.add_api_route("/sales", made.sell, methods=["POST"], dependencies=[Depends(require_kinds("operator"))])
     yield made
     await database.close()
 

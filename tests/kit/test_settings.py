@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from kit.errors import ConfigError
-from kit.settings import load_settings
+from voltstream.settings import load_settings
 
 
 @pytest.fixture(autouse=True)

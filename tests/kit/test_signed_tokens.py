@@ -23,8 +23,8 @@ from kit.auth.signed_tokens import LEEWAY_S, SignedTokens, Untrusted
 from kit.auth.token_store import KINDS, TokenStore
 from kit.clock import ManualClock, to_ms
 from kit.errors import ConfigError
-from kit.settings import load_settings
 from kit.web.app import Problem
+from voltstream.settings import load_settings
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 NOW_S = to_ms(NOW) // 1000

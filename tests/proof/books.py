@@ -12,13 +12,14 @@ import psycopg
 
 from schemas.topics import TELEMETRY_AGGREGATED, routing_key
 from tests.proof.money_by_hand import Bill, Line
-from voltstream.runtime.relays import OUTBOXES
+from voltstream.services import all_services
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Bills = Mapping[str, Bill]
 """By the device's id of the session."""
 
 _SHOWN = 3  # breaches of one kind
+OUTBOXES = [service.owned_schema for service in all_services() if service.migrations]
 _STANDING = ("open", "paid")
 _DOCUMENTS = """
 SELECT i.subject_id, c.device_session_id, i.id, i.kind, i.status, i.version, i.credits, i.total_excl_micros,

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from ingest.admission import Admitted, Structs, to_batch
+from ingest.admission import Admitted, DecodedReadings, to_batch
 from simulator.fleet.fleet import Fleet, FleetSpec
 from simulator.fleet.readings import Burst, Readings
 
@@ -29,4 +29,4 @@ def rows_of(stream: "list[Burst]") -> Readings:
 def admitted_columns(answer: Admitted) -> pa.RecordBatch:
     """The good readings of a body, with READING_SCHEMA."""
     rows = answer.rows
-    return to_batch(rows.readings, rows.ts_ms) if isinstance(rows, Structs) else rows
+    return to_batch(rows.readings, rows.ts_ms) if isinstance(rows, DecodedReadings) else rows

@@ -91,7 +91,7 @@ def test_malformed_items_are_refused_and_no_neighbour_is(seed: int, form: Format
     rows["malformed"][broken] = kinds
     admit = {Format.JSON: admit_json, Format.NDJSON: admit_ndjson, Format.ARROW: admit_arrow}[form]
     answer = admit(encode(rows, form), RULES)
-    assert [refused.place for refused in answer.refused] == broken.tolist()
+    assert [refused.position for refused in answer.refused] == broken.tolist()
     assert answer.accepted == len(rows) - len(kinds)
     if form is not Format.ARROW:
         assert len({refused.reason for refused in answer.refused}) == len(kinds)

@@ -13,6 +13,7 @@ from typer.main import get_command
 from kit.errors import ConfigError, KitError, Unavailable
 from voltstream.cli.output import print_error
 from voltstream.errors import Usage, VoltstreamError
+from voltstream.services import SERVICES, SUBSETS
 
 _TROUBLE, _WRONG, _INTERRUPTED = 1, 2, 130  # exit codes: a dependency; settings or options; Ctrl-C
 _DEBUG: Final = "--debug"
@@ -49,11 +50,7 @@ _COMMANDS: Final = {
     ),
     "billing": _Command("voltstream.cli.commands.billing:app"),
     "migrate": _Command("voltstream.cli.commands.migrate:migrate", "voltstream migrate --json"),
-    "gateway": _Command("voltstream.cli.commands.serve:gateway", "voltstream gateway --host 0.0.0.0 --port 8080"),
-    "api": _Command("voltstream.cli.commands.serve:api", "voltstream api --port 8081"),
-    "bridge": _Command("voltstream.cli.commands.serve:bridge", "voltstream bridge --port 0"),
-    "worker": _Command("voltstream.cli.commands.serve:worker", "voltstream worker --check"),
-    "relay": _Command("voltstream.cli.commands.serve:relay", "voltstream relay --json"),
+    "serve": _Command("voltstream.cli.commands.serve:serve", "voltstream serve worker relay --json"),
     "version": _Command("voltstream.cli.commands.version:version", "voltstream version --json"),
 }
 
@@ -64,6 +61,11 @@ class _Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """See click."""
         return list(_COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """`voltstream worker` is short for `voltstream serve worker`."""
+        short = args[0] in {*SERVICES, *SUBSETS} and args[0] not in _COMMANDS
+        return super().resolve_command(ctx, ["serve", *args] if short else args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """See click."""
@@ -126,8 +128,8 @@ def _defaults(arguments: list[str]) -> dict[str, dict[str, str]]:
     if command not in _SENDERS or told or "--help" in arguments:
         return {}
     # Imported here: the other commands are faster without.
-    from kit.settings import load_settings
     from voltstream.runtime.up_tokens import read_tokens
+    from voltstream.settings import load_settings
 
     tokens = read_tokens(load_settings())
     return {command: {"token": tokens.device_token}} if tokens else {}

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import uvloop
 
+from kit.memory import collect_seldom
 from kit.observability.logs import get_logger, setup_logging
 from kit.observability.tracing import setup_tracing
 from kit.settings import Settings
-from voltstream.runtime.memory import collect_seldom
 
 _STDIN: Final = 0
 _THREADS_S_MAX: Final = 5.0  # for threads to end after everything has been closed; they have nothing left to do

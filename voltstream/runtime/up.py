@@ -9,30 +9,28 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
+from api.pricing.service import ensure_default
 from kit.clock import Clock, SystemClock
-from kit.live.view import LiveView
-from kit.log.partitioned_log import LogWriter
-from kit.messaging.outbox import RelayMetrics
+from kit.observability.logs import get_logger
+from kit.service import Service
 from kit.settings import Settings
 from kit.web.app import RunningServer
 from voltstream.cli.screen import Screen
 from voltstream.errors import ChildFailed
-from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
-from voltstream.runtime.business import open_business
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
+from voltstream.runtime.composition import Composition, open_authenticator
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
-from voltstream.runtime.dead_letters import open_dead_letters
-from voltstream.runtime.mounts import open_authenticator, open_ingest, open_queries
 from voltstream.runtime.process import Lifespan
-from voltstream.runtime.relays import relaying
 from voltstream.runtime.simulated_fleet import drive
 from voltstream.runtime.up_tokens import Tokens, working_tokens
 from voltstream.runtime.web import Web
-from voltstream.runtime.worker import group_member, running_worker
+from voltstream.services import all_services
+
+_log = get_logger(__name__)
 
 _POLL_S: Final = 0.1
 
@@ -60,74 +58,55 @@ class Started:
 async def run_up(
     settings: Settings, options: UpOptions, lifespan: Lifespan, announce: Callable[[Started], None]
 ) -> None:
-    """Start everything, tell it, run until `life` stops, stop in order. Raises what a vital part dies of."""
-    clock = SystemClock()
-    web = Web("voltstream", clock)
+    """Start everything, tell it, run until `lifespan` stops, stop in order. Raises what a vital part dies of."""
+    web = Web("voltstream", SystemClock())
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(owned_database(settings))
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
         tokens = await working_tokens(settings, store)
-        live = await stack.enter_async_context(open_live(settings, url, web.ready))
-        await stack.enter_async_context(open_queries(url, live, web))
-        business = await stack.enter_async_context(open_business(settings, url, lifespan, web))
-        if options.stations:
-            await business.first_tariff(web)
-        children: list[Child] = []
-        pipeline = _distributed if settings.distributed_log else _embedded
-        log = await stack.enter_async_context(pipeline(settings, url, live, lifespan, web, options.workers, children))
-        ingest = await stack.enter_async_context(open_ingest(settings, log, live, web))
-        bus = await stack.enter_async_context(open_bus(settings, "gateway", web.ready))
-        await ingest.consume(bus)
-        await business.hear(settings, bus, web)
-        if not settings.distributed_bus:
-            metrics = RelayMetrics(web.registry)
-            await stack.enter_async_context(open_dead_letters(url, bus, metrics, lifespan, web))
-            await stack.enter_async_context(relaying(url, bus, metrics, lifespan))
+        apart = _apart(settings, options.workers)
+        children = await _started(apart, settings.model_copy(update={"database_url": url}), lifespan, web, stack)
+        here = [service for service in all_services() if _runs_here(service, settings, apart)]
+        composition = Composition(settings, url, lifespan, web, "gateway")
+        await stack.enter_async_context(composition.running(here))
+        if options.stations and await ensure_default(composition.components["pricing"].database, web.clock):
+            _log.info("default_tariff_published")
         await _ready(children)
         server = await stack.enter_async_context(web.serving(lifespan, settings.host, settings.port))
         announce(Started(server, tokens, {child.name: child.url for child in children if child.url}))
-        await stack.enter_async_context(_on_top(options, server, tokens, clock, lifespan))
+        await stack.enter_async_context(_on_top(options, server, tokens, web.clock, lifespan))
         await lifespan.wait()
 
 
-@asynccontextmanager
-async def _embedded(
-    settings: Settings, url: str, live: LiveView, lifespan: Lifespan, web: Web, _workers: int, _children: list[Child]
-) -> AsyncIterator[LogWriter]:
-    """The log and its reader in this process: a 202 is a commit."""
-    log = in_process_log(settings)
-    async with running_worker(settings, url, log, live, lifespan, web):
-        try:
-            yield log
-        finally:
-            await log.close()  # the reader still commits what it holds
+def _apart(settings: Settings, workers: int) -> dict[str, str]:
+    """Child processes, name -> service: those that the API's process is to be kept free of, where brokers are set."""
+    if not settings.distributed_log:
+        return {}
+    # Where the live view is in this process, who writes it has to be here too.
+    numbers = range(1, workers + 1) if settings.distributed_live else ()
+    return {
+        "relay": "relay",
+        **{f"worker {number}" if workers > 1 else "worker": "worker" for number in numbers},
+        "bridge": "bridge",
+    }
 
 
-@asynccontextmanager
-async def _distributed(
-    settings: Settings, url: str, live: LiveView, lifespan: Lifespan, web: Web, workers: int, children: list[Child]
-) -> AsyncIterator[LogWriter]:
-    """RabbitMQ's queues; bridge, workers and relay are children. `children` gets them."""
-    environment = environment_of(settings.model_copy(update={"database_url": url}))
-    async with AsyncExitStack() as stack:
+def _runs_here(service: Service[Any], settings: Settings, apart: dict[str, str]) -> bool:
+    """The bridge is of no use without brokers."""
+    return service.name not in apart.values() and ("frames" not in service.backends or settings.distributed_log)
 
-        async def start(service: str, name: str) -> None:
-            arguments = (service, "--json", "--supervised", "--port", "0")
-            child = Child(name, arguments, environment, web.clock)
-            children.append(await stack.enter_async_context(child.running(lifespan)))
 
-        await start("relay", "relay")
-        if settings.distributed_live:
-            for number in range(1, workers + 1):
-                await start("worker", f"worker {number}" if workers > 1 else "worker")
-        else:  # the live view is in this process, so who writes it has to be here too
-            await stack.enter_async_context(group_member(settings, url, live, lifespan, web))
-        await start("bridge", "bridge")
-        log = await open_log_writer(settings, web.ready)
-        stack.push_async_callback(log.close)
-        yield log
+async def _started(
+    apart: dict[str, str], settings: Settings, lifespan: Lifespan, web: Web, stack: AsyncExitStack
+) -> list[Child]:
+    environment, children = environment_of(settings), []
+    for name, service in apart.items():
+        arguments = ("serve", service, "--json", "--supervised", "--port", "0")
+        child = Child(name, arguments, environment, web.clock)
+        children.append(await stack.enter_async_context(child.running(lifespan)))
+    return children
 
 
 @asynccontextmanager

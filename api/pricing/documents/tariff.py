@@ -11,11 +11,11 @@ from zoneinfo import available_timezones
 import msgspec
 
 from api.pricing.documents.contradictions import contradictions
+from kit.web.exact_json import DIGITS_MAX, stays_small
 from kit.web.instants import EARLIEST, LATEST
 from schemas.currency import CURRENCIES
 from schemas.tariff import Tariff
 
-DIGITS_MAX: Final = 30  # of a number, before or after the point; no price has more than 13
 DEFAULT_TIME_ZONE: Final = "Europe/Amsterdam"
 
 _NO_PLACES: Final = frozenset({"localtime", "Factory"})  # the machine's own, and none at all
@@ -50,12 +50,6 @@ def checked_tariff(tariff: Tariff) -> Tariff:
         if isinstance(value, Decimal) and not stays_small(value):
             raise ValueError(f"{path} has more than {DIGITS_MAX} digits")
     return tariff
-
-
-def stays_small(value: Decimal) -> bool:
-    """Whether it has at most DIGITS_MAX digits before, and after, the point."""
-    exponent = value.as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -DIGITS_MAX and value.adjusted() < DIGITS_MAX
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -18,12 +18,12 @@ from billing.exports.composition import mount_exports
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import TokenStore
 from kit.database.postgres import open_database
-from kit.settings import load_settings
 from kit.web.app import make_app
 from kit.web.server import serve
 from schemas.events import SessionAssigned
 from tests.billing.books import Books
 from tests.billing.making import START, session
+from voltstream.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
 EXPORT = "/api/v1/billing/export"

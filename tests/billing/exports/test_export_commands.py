@@ -7,7 +7,7 @@ import pytest
 
 from billing.composition import GRANT, MIGRATIONS
 from kit.database.migrations import migrate
-from kit.database.postgres import ensure_roles
+from kit.database.roles import ensure_roles
 from tests.billing.books import open_books
 from tests.billing.exports.conftest import fill
 from tests.billing.exports.test_exports import FORMATS, read, sums

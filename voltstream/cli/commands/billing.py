@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.composition import MIGRATIONS, ROLE
 from billing.currency import format_micros
+from billing.declaration import SERVICE
 from billing.invoices.store import InvoiceStore
 from billing.readings_http import HttpReadingsSource
 from billing.readings_source import SourceUnavailable
@@ -21,14 +21,15 @@ from billing.reconcile import Drift, Finding, Reconciler, Report, UninvoicedChar
 from kit.clock import format_rfc3339
 from kit.database.migrations import status
 from kit.database.postgres import open_database
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from kit.web.instants import parse_instant
 from voltstream.cli.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, export, pdf
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_line
 from voltstream.errors import Refused, Usage
-from voltstream.runtime.database import any_database
+from voltstream.runtime.database import any_database, sources_of
 from voltstream.runtime.up_tokens import operator_token
+from voltstream.settings import load_settings
 
 _TIMEOUT_S: Final = 60  # of one answer: the readings of a session of days are some 10 MB
 _DRIFT: Final = 1  # exit code
@@ -87,7 +88,7 @@ def _run(
     progress: Callable[[int, int], None],
 ) -> Report:
     async def run(database_url: str) -> Report:
-        database = await open_database(database_url, name="voltstream billing", role=ROLE, connections_max=2)
+        database = await open_database(database_url, name="voltstream billing", role=SERVICE.role, connections_max=2)
         try:
             async with httpx.AsyncClient(
                 base_url=base_url, headers=headers, timeout=_TIMEOUT_S, trust_env=False
@@ -98,7 +99,7 @@ def _run(
             await database.close()
 
     with any_database(settings) as database_url:
-        if not all(one.applied for one in status(database_url, [MIGRATIONS])):
+        if not all(one.applied for one in status(database_url, sources_of([SERVICE]))):
             raise Usage("this database has no books of this version: run `voltstream migrate`")
         try:
             return asyncio.run(run(database_url))

@@ -13,24 +13,26 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.composition import MIGRATIONS, ROLE
-from billing.errors import BadRequest
-from billing.exports.composition import party_of, seller_of
+from billing.components import party_of, seller_of
+from billing.declaration import SERVICE
 from billing.exports.receipts import Receipts
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
-from billing.invoices.routes import place_of
+from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter, InvoiceStore
+from billing.settings import BillingSettings
 from kit.clock import format_rfc3339
 from kit.database.migrations import status
 from kit.database.postgres import Database, open_database
-from kit.settings import Settings, load_settings
+from kit.settings import Settings, group_of
+from kit.web.errors import BadQuery
 from kit.web.instants import parse_instant
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.errors import Usage
-from voltstream.runtime.database import any_database
+from voltstream.runtime.database import any_database, sources_of
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
@@ -64,7 +66,7 @@ def export(
 
     async def work(database: Database) -> tuple[Totals, int]:
         with _file(out) as file, _progress(format_, shown=not as_json and sys.stderr.isatty()) as progress:
-            async with ExportService(database, party_of(settings)).export(wanted, format_) as opened:
+            async with ExportService(database, party_of(group_of(settings, BillingSettings))).export(wanted, format_) as opened:
                 size_bytes = lines = 0
                 async for chunk in opened.chunks:
                     file.write(chunk)
@@ -102,7 +104,7 @@ def pdf(
 
     async def work(database: Database) -> tuple[str, bytes]:
         store = InvoiceStore(database)
-        return await Receipts(store, seller_of(settings)).pdf(await _id_of(store, document), None)
+        return await Receipts(store, seller_of(group_of(settings, BillingSettings))).pdf(await _id_of(store, document), None)
 
     number, body = _with_database(settings, work)
     with _file(str(out)) as file:
@@ -120,7 +122,7 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
         pass
     try:
         found = await store.many(InvoiceFilter(place=place_of(document)), None, 1)
-    except BadRequest as error:
+    except BadQuery as error:
         raise Usage(str(error)) from None
     if not found:
         raise Usage(f"there is no document {document}")
@@ -129,14 +131,14 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
     async def run(database_url: str) -> T:
-        database = await open_database(database_url, name="voltstream billing", role=ROLE, connections_max=2)
+        database = await open_database(database_url, name="voltstream billing", role=SERVICE.role, connections_max=2)
         try:
             return await work(database)
         finally:
             await database.close()
 
     with any_database(settings) as database_url:
-        if not all(one.applied for one in status(database_url, [MIGRATIONS])):
+        if not all(one.applied for one in status(database_url, sources_of([SERVICE]))):
             raise Usage("this database has no books of this version: run `voltstream migrate`")
         return asyncio.run(run(database_url))
 

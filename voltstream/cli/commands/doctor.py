@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 from kit.clock import SystemClock
-from kit.settings import load_settings
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json
 from voltstream.runtime.doctor import examine
+from voltstream.settings import load_settings
 
 
 def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:

@@ -9,15 +9,15 @@ from uuid import UUID
 import typer
 
 from kit.clock import format_rfc3339
-from kit.database.migrations import migrate
+from kit.database.migrations import migrate, standard_tables
 from kit.database.postgres import open_database
-from kit.messaging.dead_letters import MIGRATIONS, DeadLetter, DeadLetterStore
-from kit.settings import load_settings
+from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetter, DeadLetterStore
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.errors import Usage
 from voltstream.runtime.database import any_database
 from voltstream.runtime.failures import metadata_of
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def _with_store(data_dir: DataDir, work: Callable[[DeadLetterStore], Awaitable[T
             await database.close()
 
     with any_database(load_settings(data_dir=data_dir)) as url:
-        migrate(url, [MIGRATIONS])
+        migrate(url, [standard_tables(SCHEMA), MIGRATIONS])
         return asyncio.run(run(url))
 
 

@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from kit.settings import load_settings
 from voltstream.cli.ledger_view import ledger_table
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_table
 from voltstream.errors import Refused
 from voltstream.runtime.up_tokens import operator_token
+from voltstream.settings import load_settings
 
 _PERIOD_S: Final = 1.0
 _TIMEOUT_S: Final = 10.0

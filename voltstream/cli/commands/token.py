@@ -11,12 +11,13 @@ from kit.auth.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, StoredToken, To
 from kit.clock import format_rfc3339
 from kit.database.migrations import migrate
 from kit.database.postgres import open_database
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from schemas.reading import STATION_ID_CHARS_MAX
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.errors import Usage
 from voltstream.runtime.database import ACCESS, any_database
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 

@@ -4,13 +4,14 @@ from typing import Annotated, Final
 
 import typer
 
-from kit.settings import Settings, load_settings
+from kit.settings import Settings
 from voltstream.cli.options import AsJson, Check, DataDir, Host, Port, checked, duration_s
 from voltstream.cli.output import print_json
 from voltstream.cli.screen import greet
 from voltstream.errors import Usage
 from voltstream.runtime.process import Lifespan, run
 from voltstream.runtime.up import Started, UpOptions, run_up
+from voltstream.settings import load_settings
 
 # A small town's chargers, each connector heard of every 2 s: a lively table, and next to no load.
 _STATIONS: Final = 50

@@ -1,0 +1,95 @@
+"""The body of a request: none of it is read before the token is accepted, and no more than the route's bound."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from starlette.requests import HTTPConnection
+from starlette.types import Message, Receive, Scope
+
+from kit.errors import Unavailable
+from kit.web.problem import Problem, unavailable
+from kit.web.rules import Rules
+
+if TYPE_CHECKING:
+    from kit.auth.token_store import Kind
+
+_DIGITS_MAX: Final = 18  # of a Content-Length: an exabyte; what has more is longer than any bound
+# The server takes this much off the socket by itself, read or not: uvicorn's high-water mark.
+_DISCARDED_BYTES_MAX: Final = 65_536
+
+
+class Authenticates(Protocol):
+    """The Authenticator, as the body needs it."""
+
+    async def require(self, request: HTTPConnection, *kinds: "Kind") -> object:
+        """Raises Problem 401 and 403, and Unavailable."""
+
+
+class RequestBody:
+    """One request's body. `receive` replaces the server's for everything behind the edge.
+
+    The check stands at the first `receive` because only then is the route known, and because FastAPI reads and parses
+    a body before it resolves any dependency.
+    """
+
+    __slots__ = ("_chunked", "_complete", "_declared", "_expects", "_receive", "_rules", "_rules_of", "_scope", "_size")
+
+    def __init__(self, scope: Scope, receive: Receive, rules_of: Callable[[Scope], Rules]) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._rules_of = rules_of
+        self._rules: Rules | None = None  # None: not accepted yet
+        self._declared = self._size = 0
+        self._chunked = self._expects = self._complete = False
+
+    def header(self, key: bytes, value: bytes) -> None:
+        """Take note of a header that says something of the body."""
+        if key == b"content-length":
+            self._declared = int(value) if value.isdigit() and len(value) <= _DIGITS_MAX else 10**_DIGITS_MAX
+        elif key == b"transfer-encoding":
+            self._chunked = True
+        elif key == b"expect":
+            self._expects = True
+
+    async def receive(self) -> Message:
+        """ASGI's. Raises Problem: 401 or 403 without a token that the route takes, 413 beyond its bound."""
+        rules = self._rules
+        if rules is None:
+            rules = await self._accepted()
+        if self._size > rules.body_bytes_max:
+            raise _too_large(rules)
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            if self._size > rules.body_bytes_max:
+                raise _too_large(rules)
+        return message
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the response goes out before a body that is more than the server would discard in passing.
+
+        The connection must not be used again then: nobody knows how much is still to come, and a client that waits
+        for 100 Continue may send its next request in the place of the body.
+        """
+        if self._complete:
+            return False
+        return self._chunked or self._expects or self._declared > _DISCARDED_BYTES_MAX
+
+    async def _accepted(self) -> Rules:
+        rules = self._rules_of(self._scope)
+        if rules.kinds is not None:
+            authenticator: Authenticates = self._scope["app"].state.authenticator
+            try:
+                await authenticator.require(HTTPConnection(self._scope), *rules.kinds)
+            except Unavailable as error:  # FastAPI would take it for a body that cannot be parsed
+                raise unavailable(error) from None
+        if self._declared > rules.body_bytes_max:
+            raise _too_large(rules)
+        self._rules = rules
+        return rules
+
+
+def _too_large(rules: Rules) -> Problem:
+    return Problem(413, f"the body is larger than {rules.body_bytes_max} bytes; send less at once")
