@@ -1,4 +1,4 @@
-"""Sessions with readings: what telemetry stores of them, and the event it tells."""
+"""Sessions with readings: what telemetry stores of them, and the event it publishes."""
 
 import random
 from datetime import datetime, timedelta
@@ -11,12 +11,12 @@ import msgspec
 from billing.invoicing.amounts import to_consumption
 from billing.invoicing.tariffs import parse_tariff
 from billing.rating import StoredReading, rate_readings
-from billing.readings_source import CompletedSession, StoredReadings
+from billing.readings_source import StoredReadings
 from kit.clock import from_ms, to_ms
 from schemas.events import SessionCompleted
 from schemas.reading import Status
 from tests.billing.making import START, TARIFF, VERSION, ZONE, session
-from tests.billing.serving import StoredSessions
+from tests.billing.telemetry import Telemetry
 
 UJ_PER_MWH = 3_600_000
 
@@ -41,7 +41,7 @@ def readings(rng: random.Random, start: datetime = START, count: int = 40) -> St
 
 
 def completed(
-    source: StoredSessions,
+    telemetry: Telemetry,
     stored: StoredReadings,
     session_id: UUID | None = None,
     revision: int = 1,
@@ -49,7 +49,7 @@ def completed(
     tariff: dict[str, Any] = TARIFF,
     version: UUID = VERSION,
 ) -> SessionCompleted:
-    """The event of a session with these readings, which telemetry has from now on."""
+    """The event of a session with these readings, which telemetry stores."""
     parsed = parse_tariff(msgspec.json.encode(tariff).decode())
     used, _ = rate_readings(parsed, ZoneInfo(ZONE), stored.readings, stored.end_ms)
     start_ms = min(reading.ts_ms for reading in stored.readings)
@@ -64,11 +64,9 @@ def completed(
         used=to_consumption(used),
         tariff=tariff,
         version=version,
+        readings=len(stored.readings),
     )
-    source.sessions[event.id] = stored
-    source.completed = [one for one in source.completed if one.id != event.id]
-    known = CompletedSession(event.id, event.station_id, from_ms(start_ms), event.energy_uj, revision)
-    source.completed.append(known)
+    telemetry.complete(event, stored)
     return event
 
 

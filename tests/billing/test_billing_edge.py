@@ -74,9 +74,9 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
     service: Service, seed: int, method: str, path: str
 ) -> None:
     """`known`: of a document or payment that there is."""
-    event = completed(service.source, readings(random.Random(seed)))
-    await service.books.hear(event, session(), reservation("R-1"))
-    known = [str(document["id"]) for document in service.books.documents()]
+    event = completed(service.telemetry, readings(random.Random(seed)))
+    await service.billing.deliver(event, session(), reservation("R-1"))
+    known = [str(document["id"]) for document in service.billing.documents()]
     payment = await service.post(CHARGE, {"invoice_id": known[0], "provider": "stripe"})
     schema = schemathesis.openapi.from_dict((await service.ask("GET", "/openapi.json", 200, None)).json())
     cases = cases_of(schema[path][method])

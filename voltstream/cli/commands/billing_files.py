@@ -66,7 +66,8 @@ def export(
 
     async def work(database: Database) -> tuple[Totals, int]:
         with _file(out) as file, _progress(format_, shown=not as_json and sys.stderr.isatty()) as progress:
-            async with ExportService(database, party_of(group_of(settings, BillingSettings))).export(wanted, format_) as opened:
+            service = ExportService(database, party_of(group_of(settings, BillingSettings)))
+            async with service.export(wanted, format_) as opened:
                 size_bytes = lines = 0
                 async for chunk in opened.chunks:
                     file.write(chunk)
@@ -103,8 +104,8 @@ def pdf(
     settings = load_settings(data_dir=data_dir)
 
     async def work(database: Database) -> tuple[str, bytes]:
-        store = InvoiceStore(database)
-        return await Receipts(store, seller_of(group_of(settings, BillingSettings))).pdf(await _id_of(store, document), None)
+        store, seller = InvoiceStore(database), seller_of(group_of(settings, BillingSettings))
+        return await Receipts(store, seller).pdf(await _id_of(store, document), None)
 
     number, body = _with_database(settings, work)
     with _file(str(out)) as file:
