@@ -23,6 +23,7 @@ from kit.errors import Unavailable
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
 from kit.web.problem import Problem
+from kit.web.rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
 OUTAGE_S: Final = 300.0
@@ -59,22 +60,19 @@ class Authenticator:
 
     async def require(self, request: HTTPConnection, *kinds: Kind) -> Principal:
         """Who makes this request, as the first of `kinds` that it may speak as. Raises as `authenticate`, or 403."""
-        principals = await self._principals(request)
+        principals: tuple[Principal, ...] | None = request.scope.get(_PRINCIPALS)
+        if principals is None:
+            principals = request.scope[_PRINCIPALS] = await self._principals(request)
         for kind in kinds:
             for principal in principals:
                 if principal.kind == kind:
+                    request.scope[ACCEPTED] = kinds
                     return principal
         yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
         raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
 
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
-        """One for a stored token, one a role for a signed one. They are found out once a request."""
-        known: tuple[Principal, ...] | None = request.scope.get(_PRINCIPALS)
-        if known is None:
-            known = request.scope[_PRINCIPALS] = await self._verified(request)
-        return known
-
-    async def _verified(self, request: HTTPConnection) -> tuple[Principal, ...]:
+        """One for a stored token, one a role for a signed one."""
         token = _bearer_token(request)
         if self._signed is not None and "." in token:  # no stored token has one
             try:

@@ -3,13 +3,12 @@
 The middleware is plain ASGI, one layer: a gateway's hot path goes through it.
 """
 
+import random
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRouter, iter_route_contexts
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -17,13 +16,14 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from kit.clock import Clock, SystemClock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
 from kit.validation import did_you_mean
+from kit.web import pages
 from kit.web.metrics import HttpMetrics
 from kit.web.problem import ERRORS_SHOWN_MAX, Problem, install_problems, invalid, problem_response
 from kit.web.readiness import ReadyCheck, failures
@@ -37,7 +37,6 @@ CORRELATION_HEADER: Final = "X-Correlation-ID"
 _CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
 # Printable ASCII: it goes into headers, logs and messages as it is.
 _CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
-_BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _CLOSE: Final = (b"connection", b"close")
 _API: Final = "/api/"  # what is beside it is asked by monitoring, which adds parameters of its own
 _NAME_SHOWN_MAX: Final = 64
@@ -56,7 +55,7 @@ def make_app(
     lifespan: Lifespan[FastAPI] | None = None,
     clock: Clock | None = None,
 ) -> FastAPI:
-    """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready and /metrics.
+    """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready, /metrics, / and /docs.
 
     `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps a name to a
     check that raises when what it looks at does not work; it may be added to later.
@@ -66,10 +65,11 @@ def make_app(
         version=version,
         description=description,
         lifespan=lifespan,
-        openapi_url=None,  # that and the pages of it are `_operations`
+        openapi_url=None,  # kit.web.pages serves it and its documentation
         dependencies=[Depends(_refuse_unknown_parameters)],
     )
     app.include_router(_operations(registry, {} if ready is None else ready))
+    app.include_router(pages.router)
     install_problems(app)
     app.add_middleware(_Edge, metrics=HttpMetrics(registry), clock=clock or SystemClock())
     return app
@@ -123,8 +123,8 @@ class _Edge:
             await self._app(scope, receive, send)
             return
         started_s = self._monotonic_s()
-        body = RequestBody(scope, receive, self._rules_of)
-        own_id, parent = _ids_of(scope, body)
+        own_id, parent, declared, is_open = _headers_of(scope)
+        body = RequestBody(scope, receive, self._rules_of, declared, is_open)
         id_header = (_CORRELATION_KEY, own_id.encode())
         method: str = scope["method"]
         status = 0
@@ -176,18 +176,23 @@ class _Edge:
 _INTERNAL: Final = Problem(500, "an error on our side; it is logged under the correlation id")
 
 
-def _ids_of(scope: Scope, body: RequestBody) -> tuple[str, str]:
-    """The request's correlation id, given or new, and its traceparent or empty. `body` takes note of its headers."""
-    given = traceparent = b""
+def _headers_of(scope: Scope) -> tuple[str, str, bytes, bool]:
+    """The correlation id, given or new; traceparent and Content-Length, or empty; whether the body may be longer than
+    that (chunks), or later (the client waits for 100 Continue)."""
+    given = traceparent = declared = b""
+    is_open = False
     for key, value in scope["headers"]:
         if key == _CORRELATION_KEY:
             given = value
         elif key == b"traceparent":
             traceparent = value
-        elif key in _BODY_HEADERS:
-            body.header(key, value)
+        elif key == b"content-length":
+            declared = value
+        elif key == b"transfer-encoding" or key == b"expect":
+            is_open = True
     valid = given and _CORRELATION_ID.fullmatch(given)
-    return given.decode("ascii") if valid else secrets.token_hex(16), traceparent.decode("latin-1")
+    own_id = given.decode("ascii") if valid else f"{random.getrandbits(128):032x}"  # as a trace's ids
+    return own_id, traceparent.decode("latin-1"), declared, is_open
 
 
 def _route_template(scope: Scope) -> str:
@@ -219,13 +224,5 @@ def _operations(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck]) -
     )
     async def metrics() -> Response:
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    @router.get("/openapi.json", include_in_schema=False)
-    async def openapi(request: Request) -> JSONResponse:
-        return JSONResponse(request.app.openapi())
-
-    @router.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title=request.app.title)
 
     return router

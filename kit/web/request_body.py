@@ -8,7 +8,7 @@ from starlette.types import Message, Receive, Scope
 
 from kit.errors import Unavailable
 from kit.web.problem import Problem, unavailable
-from kit.web.rules import Rules
+from kit.web.rules import ACCEPTED, Rules
 
 if TYPE_CHECKING:
     from kit.auth.token_store import Kind
@@ -32,30 +32,31 @@ class RequestBody:
     a body before it resolves any dependency.
     """
 
-    __slots__ = ("_chunked", "_complete", "_declared", "_expects", "_receive", "_rules", "_rules_of", "_scope", "_size")
+    __slots__ = ("_complete", "_declared", "_open", "_receive", "_rules", "_rules_of", "_scope", "_size")
 
-    def __init__(self, scope: Scope, receive: Receive, rules_of: Callable[[Scope], Rules]) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, rules_of: Callable[[Scope], Rules], declared: bytes, is_open: bool
+    ) -> None:
+        """`declared`: the Content-Length, or empty; `is_open`: other headers say that the length alone is not all."""
         self._scope = scope
         self._receive = receive
         self._rules_of = rules_of
         self._rules: Rules | None = None  # None: not accepted yet
-        self._declared = self._size = 0
-        self._chunked = self._expects = self._complete = False
-
-    def header(self, key: bytes, value: bytes) -> None:
-        """Take note of a header that says something of the body."""
-        if key == b"content-length":
-            self._declared = int(value) if value.isdigit() and len(value) <= _DIGITS_MAX else 10**_DIGITS_MAX
-        elif key == b"transfer-encoding":
-            self._chunked = True
-        elif key == b"expect":
-            self._expects = True
+        self._declared = declared
+        self._open = is_open
+        self._size = 0
+        self._complete = False
 
     async def receive(self) -> Message:
         """ASGI's. Raises Problem: 401 or 403 without a token that the route takes, 413 beyond its bound."""
         rules = self._rules
         if rules is None:
-            rules = await self._accepted()
+            rules = self._rules_of(self._scope)
+            if rules.kinds is not None and self._scope.get(ACCEPTED) != rules.kinds:
+                await self._accept(rules.kinds)
+            if _length(self._declared) > rules.body_bytes_max:
+                raise _too_large(rules)
+            self._rules = rules
         if self._size > rules.body_bytes_max:
             raise _too_large(rules)
         message = await self._receive()
@@ -73,22 +74,21 @@ class RequestBody:
         The connection must not be used again then: nobody knows how much is still to come, and a client that waits
         for 100 Continue may send its next request in the place of the body.
         """
-        if self._complete:
-            return False
-        return self._chunked or self._expects or self._declared > _DISCARDED_BYTES_MAX
+        return not self._complete and (self._open or _length(self._declared) > _DISCARDED_BYTES_MAX)
 
-    async def _accepted(self) -> Rules:
-        rules = self._rules_of(self._scope)
-        if rules.kinds is not None:
-            authenticator: Authenticates = self._scope["app"].state.authenticator
-            try:
-                await authenticator.require(HTTPConnection(self._scope), *rules.kinds)
-            except Unavailable as error:  # FastAPI would take it for a body that cannot be parsed
-                raise unavailable(error) from None
-        if self._declared > rules.body_bytes_max:
-            raise _too_large(rules)
-        self._rules = rules
-        return rules
+    async def _accept(self, kinds: "tuple[Kind, ...]") -> None:
+        authenticator: Authenticates = self._scope["app"].state.authenticator
+        try:
+            await authenticator.require(HTTPConnection(self._scope), *kinds)
+        except Unavailable as error:  # FastAPI would take it for a body that cannot be parsed
+            raise unavailable(error) from None
+
+
+def _length(declared: bytes) -> int:
+    """Of a body by its Content-Length; 0 where there is none."""
+    if not declared:
+        return 0
+    return int(declared) if declared.isdigit() and len(declared) <= _DIGITS_MAX else 10**_DIGITS_MAX
 
 
 def _too_large(rules: Rules) -> Problem:

@@ -14,6 +14,8 @@ from starlette.types import Scope
 if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has none
     from kit.auth.token_store import Kind
 
+ACCEPTED: Final = "voltstream.accepted"
+"""In the scope of a request: the kinds as whose token its own was accepted last, so that it is looked at once."""
 BODY_BYTES_MAX: Final = 256 * 1024  # the longest JSON of any service, a full group of stations, is 195 kB
 
 
