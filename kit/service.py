@@ -46,7 +46,7 @@ from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging.bus import PREFETCH, Bus
 from kit.messaging.consumer import Handle, HandleBatch, Process
-from kit.web.readiness import ReadyCheck
+from kit.web.operations import ReadyCheck
 
 DAY_S: Final = 86_400.0
 

@@ -35,7 +35,7 @@ from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.exact_json import ExactJsonRoute
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.rules import BODY_BYTES_MAX
 
 PREFIX: Final = "/api/v1/pricing"
@@ -123,9 +123,9 @@ class PricingRoutes:
         one published last. The tariff's own `start_date_time` and `end_date_time` bound it further.
         """
 
-        async def work(connection: Transaction) -> Answer:
+        async def work(connection: Transaction) -> StoredResponse:
             row = await self._service.publish(connection, body, operator)
-            return Answer(201, encoded(version_answer(row)), location=f"{PREFIX}/versions/{row['id']}")
+            return StoredResponse(201, encoded(version_answer(row)), location=f"{PREFIX}/versions/{row['id']}")
 
         return await once.do(self._database, SCHEMA, work)
 

@@ -27,7 +27,7 @@ from kit.auth.authenticator import require_kinds, require_operator
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.problem import MEDIA_TYPE, Problem
 
 PATH: Final = "/api/v1/sessions"
@@ -154,10 +154,10 @@ class SessionRoutes:
         """
         driver_id = _for_whom(who, wish)
 
-        async def work(connection: Transaction) -> Answer:
+        async def work(connection: Transaction) -> StoredResponse:
             requested = await self._charging.start(connection, wish, driver_id, _actor(who))
             body = requested.model_dump_json().encode()
-            return Answer(202, body, location=f"{PATH}/{requested.request_id}")
+            return StoredResponse(202, body, location=f"{PATH}/{requested.request_id}")
 
         return await once.do(self._database, SCHEMA, work)
 
@@ -171,9 +171,9 @@ class SessionRoutes:
         """Accepted: the station is told once (`session.stop_requested.v1`), however often this is asked for."""
         found = await self._service.find(id, station_id, _driver(who))
 
-        async def work(connection: Transaction) -> Answer:
+        async def work(connection: Transaction) -> StoredResponse:
             stopped = await self._charging.stop(connection, found, _driver(who), _actor(who))
-            return Answer(202, stopped.model_dump_json().encode())
+            return StoredResponse(202, stopped.model_dump_json().encode())
 
         return await once.do(self._database, SCHEMA, work)
 

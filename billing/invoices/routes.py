@@ -26,7 +26,7 @@ from billing.invoices.service import InvoiceService
 from billing.invoices.store import InvoiceFilter
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 
@@ -119,9 +119,9 @@ class InvoiceRoutes:
         """Nothing is deleted: a credit note cancels the invoice to the last unit, and is open where there is money to
         refund. What comes later of the same session is not invoiced any more."""
 
-        async def work(connection: Transaction) -> Answer:
+        async def work(connection: Transaction) -> StoredResponse:
             note = await self._service.cancel(connection, wanted)
-            return Answer(201, note.model_dump_json().encode(), location=f"{PREFIX}/invoices/{note.id}")
+            return StoredResponse(201, note.model_dump_json().encode(), location=f"{PREFIX}/invoices/{note.id}")
 
         return await once.do(self._database, "billing", work)
 

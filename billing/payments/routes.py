@@ -17,7 +17,7 @@ from billing.payments.store import Payment
 from kit.auth.authenticator import Authenticator
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.rules import public
 
 PREFIX: Final = "/api/v1/billing"
@@ -91,10 +91,10 @@ class PaymentRoutes:
         """A payment that is pending at the same provider is answered as it is; one that is pending at another is
         withdrawn there first. Whether it succeeded is told by the provider later, see the payment."""
 
-        async def work(connection: Transaction) -> Answer:
+        async def work(connection: Transaction) -> StoredResponse:
             payment, invoice = await self._service.begin(connection, wanted, only_of(principal))
             body = payment_of(payment, invoice).model_dump_json().encode()
-            return Answer(201, body, location=f"{PREFIX}/payments/{payment.id}")
+            return StoredResponse(201, body, location=f"{PREFIX}/payments/{payment.id}")
 
         async with self._gate:
             return await once.do(self._database, "billing", work)

@@ -1,6 +1,6 @@
-"""HTTP services: an app factory whose every request has a correlation id, a span and a measurement.
+"""The app factory: every request has a correlation id, a span and a measurement, and obeys the rules of its route.
 
-The middleware is plain ASGI, one layer: a gateway's hot path goes through it.
+The middleware is one layer of plain ASGI, because the hot path of ingestion goes through it.
 """
 
 import random
@@ -14,9 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from kit.clock import Clock, SystemClock
@@ -24,11 +22,10 @@ from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
 from kit.validation import did_you_mean
 from kit.web import pages
-from kit.web.metrics import HttpMetrics
+from kit.web.operations import HttpMetrics, ReadyCheck, operations_router
 from kit.web.problem import ERRORS_SHOWN_MAX, Problem, install_problems, invalid, problem_response
-from kit.web.readiness import ReadyCheck, failures
 from kit.web.request_body import RequestBody
-from kit.web.rules import Rules, check_rules, public, rules_of, selected_route
+from kit.web.rules import RouteRules, check_rules, rules_of, selected_route
 from kit.web.server import RunningServer, serve
 
 __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make_app", "serve"]
@@ -38,9 +35,9 @@ _CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
 # Printable ASCII: it goes into headers, logs and messages as it is.
 _CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
 _CLOSE: Final = (b"connection", b"close")
-_API: Final = "/api/"  # what is beside it is asked by monitoring, which adds parameters of its own
+_API: Final = "/api/"  # other paths are for monitoring, which adds parameters of its own
 _NAME_SHOWN_MAX: Final = 64
-_UNMATCHED: Final = "unmatched"  # the route label of a request no route took: paths are not to become labels
+_UNMATCHED: Final = "unmatched"  # the route label where no route matched: paths as labels would be without number
 
 _log = get_logger(__name__)
 
@@ -57,8 +54,8 @@ def make_app(
 ) -> FastAPI:
     """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready, /metrics, / and /docs.
 
-    `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps a name to a
-    check that raises when what it looks at does not work; it may be added to later.
+    `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps names to the
+    checks of /ready; more may be added later.
     """
     app = _App(
         title=title,
@@ -68,10 +65,10 @@ def make_app(
         openapi_url=None,  # kit.web.pages serves it and its documentation
         dependencies=[Depends(_refuse_unknown_parameters)],
     )
-    app.include_router(_operations(registry, {} if ready is None else ready))
+    app.include_router(operations_router(registry, {} if ready is None else ready))
     app.include_router(pages.router)
     install_problems(app)
-    app.add_middleware(_Edge, metrics=HttpMetrics(registry), clock=clock or SystemClock())
+    app.add_middleware(_RequestMiddleware, metrics=HttpMetrics(registry), clock=clock or SystemClock())
     return app
 
 
@@ -90,7 +87,7 @@ class _App(FastAPI):
 
 
 async def _refuse_unknown_parameters(request: Request) -> None:
-    """Those that an operation of the API does not have, by its OpenAPI: misspelt, they would ask for something else."""
+    """Refuse query parameters that an operation's OpenAPI does not list: a misspelt one would silently be ignored."""
     given = request.query_params
     if not given or not request.url.path.startswith(_API):
         return
@@ -109,14 +106,16 @@ async def _refuse_unknown_parameters(request: Request) -> None:
         raise invalid(errors, len(unknown))
 
 
-class _Edge:
-    """Around every request: ids in, span, ids out, measurement; an unhandled error becomes a 500 problem here."""
+class _RequestMiddleware:
+    """Correlation id, span, metrics and body rules of every request; makes a 500 problem of an unhandled error."""
 
     def __init__(self, app: ASGIApp, metrics: HttpMetrics, clock: Clock) -> None:
         self._app = app
         self._monotonic_s = clock.monotonic_s
         self._metrics = metrics
-        self._rules: dict[int, tuple[object, Rules]] = {}  # by id of the route, which is kept alive beside its rules
+        self._rules: dict[
+            int, tuple[object, RouteRules]
+        ] = {}  # by id of the route, which is kept alive beside its rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -145,7 +144,7 @@ class _Edge:
         try:
             await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
-            status = status or 499  # nobody is left to answer; 499 as nginx has it
+            status = status or 499  # the client is gone; 499 as in nginx
         except Exception as error:
             _log.exception("request_failed", method=method, path=scope["path"])
             span.record_exception(error)
@@ -165,7 +164,7 @@ class _Edge:
             span.end()
             self._metrics.observe(method, route, status or 500, self._monotonic_s() - started_s)
 
-    def _rules_of(self, scope: Scope) -> Rules:
+    def _rules_of(self, scope: Scope) -> RouteRules:
         route = selected_route(scope)
         known = self._rules.get(id(route))
         if known is None:
@@ -199,30 +198,3 @@ def _route_template(scope: Scope) -> str:
     """`/items/{id}` of the route that took the request."""
     template = getattr(selected_route(scope), "path", None)
     return template if isinstance(template, str) else _UNMATCHED
-
-
-def _operations(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck]) -> APIRouter:
-    router = APIRouter(tags=["operations"], dependencies=[Depends(public)])
-
-    @router.get("/healthz", summary="The process is alive")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @router.get("/ready", summary="Everything this process needs works", responses={503: {"description": "Not ready"}})
-    async def ready() -> dict[str, Any]:
-        failed = await failures(checks)
-        if failed:
-            detail = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-            raise Problem(503, f"not ready: {detail}", headers={"Retry-After": "1"}, extensions={"checks": failed})
-        return {"status": "ready", "checks": dict.fromkeys(checks, "ok")}
-
-    @router.get(
-        "/metrics",
-        summary="Prometheus metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    )
-    async def metrics() -> Response:
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    return router

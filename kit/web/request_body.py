@@ -8,7 +8,7 @@ from starlette.types import Message, Receive, Scope
 
 from kit.errors import Unavailable
 from kit.web.problem import Problem, unavailable
-from kit.web.rules import ACCEPTED, Rules
+from kit.web.rules import ACCEPTED, RouteRules
 
 if TYPE_CHECKING:
     from kit.auth.token_store import Kind
@@ -35,13 +35,13 @@ class RequestBody:
     __slots__ = ("_complete", "_declared", "_open", "_receive", "_rules", "_rules_of", "_scope", "_size")
 
     def __init__(
-        self, scope: Scope, receive: Receive, rules_of: Callable[[Scope], Rules], declared: bytes, is_open: bool
+        self, scope: Scope, receive: Receive, rules_of: Callable[[Scope], RouteRules], declared: bytes, is_open: bool
     ) -> None:
         """`declared`: the Content-Length, or empty; `is_open`: other headers say that the length alone is not all."""
         self._scope = scope
         self._receive = receive
         self._rules_of = rules_of
-        self._rules: Rules | None = None  # None: not accepted yet
+        self._rules: RouteRules | None = None  # None: not accepted yet
         self._declared = declared
         self._open = is_open
         self._size = 0
@@ -91,5 +91,5 @@ def _length(declared: bytes) -> int:
     return int(declared) if declared.isdigit() and len(declared) <= _DIGITS_MAX else 10**_DIGITS_MAX
 
 
-def _too_large(rules: Rules) -> Problem:
+def _too_large(rules: RouteRules) -> Problem:
     return Problem(413, f"the body is larger than {rules.body_bytes_max} bytes; send less at once")
