@@ -39,7 +39,7 @@ class Authenticator:
     """Verifies bearer tokens. One a process; used from one event loop."""
 
     def __init__(self, store: TokenStore, clock: Clock, signed: SignedTokens | None = None) -> None:
-        """`signed`: None where only stored tokens count."""
+        """`signed`: None where only stored tokens are accepted."""
         self._store = store
         self._clock = clock
         self._signed = signed

@@ -23,7 +23,7 @@ from kit.observability.tracing import context_from, start_span
 from kit.validation import did_you_mean
 from kit.web import pages
 from kit.web.operations import HttpMetrics, ReadyCheck, operations_router
-from kit.web.problem import ERRORS_SHOWN_MAX, Problem, install_problems, invalid, problem_response
+from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
 from kit.web.rules import RouteRules, check_rules, rules_of, selected_route
 from kit.web.server import RunningServer, serve
@@ -150,7 +150,7 @@ class _RequestMiddleware:
             span.record_exception(error)
             if status:
                 raise  # the response is half out: only closing the connection tells the client
-            await problem_response(_INTERNAL)(scope, body.receive, send_with_id)
+            await problem_response(Problem(500, INTERNAL))(scope, body.receive, send_with_id)
         finally:
             otel_context.detach(span_token)
             correlation_id.reset(id_token)
@@ -170,9 +170,6 @@ class _RequestMiddleware:
         if known is None:
             known = self._rules[id(route)] = (route, rules_of(route))
         return known[1]
-
-
-_INTERNAL: Final = Problem(500, "an error on our side; it is logged under the correlation id")
 
 
 def _headers_of(scope: Scope) -> tuple[str, str, bytes, bool]:

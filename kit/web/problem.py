@@ -22,6 +22,7 @@ from kit.web.errors import ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
+INTERNAL: Final = "an error on our side; it is logged under the correlation id"
 _RETRY_AFTER_S: Final = 1  # a broker or database that restarts is back within seconds
 
 _log = get_logger(__name__)

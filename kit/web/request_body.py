@@ -7,7 +7,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope
 
 from kit.errors import Unavailable
-from kit.web.problem import Problem, unavailable
+from kit.observability.logs import get_logger
+from kit.web.problem import INTERNAL, Problem, unavailable
 from kit.web.rules import ACCEPTED, RouteRules
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _DIGITS_MAX: Final = 18  # of a Content-Length: an exabyte; what has more is longer than any bound
 # The server takes this much off the socket by itself, read or not: uvicorn's high-water mark.
 _DISCARDED_BYTES_MAX: Final = 65_536
+
+_log = get_logger(__name__)
 
 
 class Authenticates(Protocol):
@@ -26,10 +29,10 @@ class Authenticates(Protocol):
 
 
 class RequestBody:
-    """One request's body. `receive` replaces the server's for everything behind the edge.
+    """One request's body. `receive` replaces the server's for the routes.
 
-    The check stands at the first `receive` because only then is the route known, and because FastAPI reads and parses
-    a body before it resolves any dependency.
+    It checks at the first call because the route is known only then, and because FastAPI reads and parses a body
+    before it resolves any dependency.
     """
 
     __slots__ = ("_complete", "_declared", "_open", "_receive", "_rules", "_rules_of", "_scope", "_size")
@@ -37,7 +40,7 @@ class RequestBody:
     def __init__(
         self, scope: Scope, receive: Receive, rules_of: Callable[[Scope], RouteRules], declared: bytes, is_open: bool
     ) -> None:
-        """`declared`: the Content-Length, or empty; `is_open`: other headers say that the length alone is not all."""
+        """`declared`: the Content-Length, or empty; `is_open`: by other headers, more may come."""
         self._scope = scope
         self._receive = receive
         self._rules_of = rules_of
@@ -48,12 +51,10 @@ class RequestBody:
         self._complete = False
 
     async def receive(self) -> Message:
-        """ASGI's. Raises Problem: 401 or 403 without a token that the route takes, 413 beyond its bound."""
+        """See ASGI. Raises Problem: 401 or 403 without a token that the route takes, 413 beyond its bound."""
         rules = self._rules
         if rules is None:
-            rules = self._rules_of(self._scope)
-            if rules.kinds is not None and self._scope.get(ACCEPTED) != rules.kinds:
-                await self._accept(rules.kinds)
+            rules = await self._accepted()
             if _length(self._declared) > rules.body_bytes_max:
                 raise _too_large(rules)
             self._rules = rules
@@ -71,21 +72,30 @@ class RequestBody:
     def abandoned(self) -> bool:
         """Whether the response goes out before a body that is more than the server would discard in passing.
 
-        The connection must not be used again then: nobody knows how much is still to come, and a client that waits
-        for 100 Continue may send its next request in the place of the body.
+        Such a connection must not be used again: how much is still to come is unknown, and a client that waits for
+        100 Continue may send its next request in the place of the body.
         """
         return not self._complete and (self._open or _length(self._declared) > _DISCARDED_BYTES_MAX)
 
-    async def _accept(self, kinds: "tuple[Kind, ...]") -> None:
-        authenticator: Authenticates = self._scope["app"].state.authenticator
+    async def _accepted(self) -> RouteRules:
+        """The rules of the route, after its token is accepted."""
         try:
-            await authenticator.require(HTTPConnection(self._scope), *kinds)
-        except Unavailable as error:  # FastAPI would take it for a body that cannot be parsed
+            rules = self._rules_of(self._scope)
+            if rules.kinds is not None and self._scope.get(ACCEPTED) != rules.kinds:
+                authenticator: Authenticates = self._scope["app"].state.authenticator
+                await authenticator.require(HTTPConnection(self._scope), *rules.kinds)
+        except Problem:
+            raise
+        except Unavailable as error:
             raise unavailable(error) from None
+        except Exception:  # FastAPI would make a 400 of it: a body that cannot be parsed
+            _log.exception("authentication_failed")
+            raise Problem(500, INTERNAL) from None
+        return rules
 
 
 def _length(declared: bytes) -> int:
-    """Of a body by its Content-Length; 0 where there is none."""
+    """A Content-Length as a number; 0 where there is none."""
     if not declared:
         return 0
     return int(declared) if declared.isdigit() and len(declared) <= _DIGITS_MAX else 10**_DIGITS_MAX

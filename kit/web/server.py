@@ -159,7 +159,7 @@ class _LingeringTransport:
         asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)
 
     def discard(self, size: int) -> None:
-        """Take note of bytes that nobody will read."""
+        """Count bytes that are received and dropped."""
         self._discarded_bytes += size
         if self._discarded_bytes > _LINGER_BYTES_MAX:
             self._transport.abort()

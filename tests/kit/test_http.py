@@ -295,8 +295,7 @@ async def test_the_root_says_where_things_are(client: httpx.AsyncClient) -> None
     assert (about["name"], about["version"]) == ("test", "1")
     assert about["apis"] == {"items": ["/api/v1/items"]}
     page = await client.get("/", headers={"Accept": "text/html"})
-    assert {"<code>/api/v1/items</code>", "<script"} & set(re.findall(r"<script|<code>.*?</code>", page.text)) == {
-        "<code>/api/v1/items</code>"
-    }
+    assert "<code>/api/v1/items</code>" in page.text
+    assert "<script" not in page.text
     assert page.headers["Vary"] == "Accept"
     assert "/" not in (await client.get("/openapi.json")).json()["paths"]

@@ -168,6 +168,15 @@ async def test_a_token_that_cannot_be_looked_up_is_an_outage_and_no_bad_body() -
     assert counts == [0]
 
 
+async def test_an_error_of_ours_while_a_token_is_verified_is_no_bad_body() -> None:
+    counts = [0]
+    app = _app(Tokens(), counts)
+    del app.state.authenticator
+    headers = [(b"content-type", JSON), (b"authorization", b"Bearer " + TOKENS["operator"].encode())]
+    assert await _post(app, "/api/parsed/1", headers, [b"{}"]) == 500
+    assert counts == [0]
+
+
 async def test_a_token_is_verified_once_a_request_however_often_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
