@@ -67,6 +67,7 @@ def make_app(
     )
     app.include_router(operations_router(registry, {} if ready is None else ready))
     app.include_router(pages.router)
+    app.routers_last = len(app.routes)
     install_problems(app)
     app.add_middleware(_RequestMiddleware, metrics=HttpMetrics(registry), clock=clock or SystemClock())
     return app
@@ -75,10 +76,14 @@ def make_app(
 class _App(FastAPI):
     """Mounts only routes that declare their rules."""
 
+    routers_last = 0  # those of make_app: requests are matched in order, and theirs are few
+
     def include_router(self, router: APIRouter, *args: Any, **options: Any) -> None:
         """See FastAPI. Raises BadRules."""
         super().include_router(router, *args, **options)
-        check_rules(iter_route_contexts(self.routes[-1:]))
+        included = self.routes.pop()
+        check_rules(iter_route_contexts([included]))
+        self.routes.insert(len(self.routes) - self.routers_last, included)
 
     def build_middleware_stack(self) -> ASGIApp:
         """See Starlette: once, before the first request. Raises BadRules, for routes that were added one by one."""
