@@ -20,12 +20,14 @@ from starlette.types import Receive, Scope, Send
 from ingest.admission import RefusedItem
 from ingest.gateway import make_router
 from ingest.service import Ingest
+from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Principal, hash_of
 from kit.clock import SystemClock
 from kit.live.view import InProcessLive
 from kit.log.partitioned_log import InProcessLog
 from kit.observability.logs import setup_logging
+from kit.settings import group_of
 from kit.web.app import make_app, serve
 from voltstream.settings import load_settings
 
@@ -73,18 +75,20 @@ async def acknowledge(log: InProcessLog, partition: int) -> None:
 async def main(kind: str) -> None:
     """Serve until SIGTERM."""
     settings, clock, registry = load_settings(), SystemClock(), CollectorRegistry()
+    limits = group_of(settings, IngestSettings)
     app = make_app("benchmark", "0", registry=registry, clock=clock)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     app.state.authenticator = Authenticator(SingleTokenStore(), clock)  # type: ignore[arg-type]  # has the methods that it calls
     tasks: list[asyncio.Task[None]] = []
     if kind == "nothing":
-        app.include_router(make_router(EmptyHandler(), settings.body_bytes_max))  # type: ignore[arg-type]  # it has `handle`, all the router calls
+        app.include_router(make_router(EmptyHandler(), limits.body_bytes_max))  # type: ignore[arg-type]  # has `handle`, all that is called
     else:
         log = InProcessLog(records_max=settings.buffer_frames_max)
         tasks = [asyncio.create_task(acknowledge(log, partition)) for partition in range(settings.partitions)]
         ingest = Ingest(
-            settings,
+            limits,
+            settings.partitions,
             log=log,
             live=InProcessLive(),
             authenticator=app.state.authenticator,

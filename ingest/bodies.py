@@ -1,4 +1,4 @@
-"""Request bodies: read whole, and decompressed within a bound."""
+"""Reads and decompresses request bodies within bounds."""
 
 import zlib
 from collections.abc import Callable

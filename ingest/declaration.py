@@ -15,7 +15,7 @@ from schemas.topics import TELEMETRY_GENERATED
 
 @asynccontextmanager
 async def open_gateway(context: Context) -> AsyncIterator[Ingest]:
-    """Takes readings within the block; what was taken is durable at its end, or was given up."""
+    """Accept readings within the block; at its end all that was accepted is durable or has failed."""
     ingest = Ingest(
         context.group(IngestSettings),
         context.settings.partitions,
@@ -34,7 +34,7 @@ async def open_gateway(context: Context) -> AsyncIterator[Ingest]:
 
 @asynccontextmanager
 async def open_bridge(context: Context) -> AsyncIterator[Bridge]:
-    """Moves frames within the block."""
+    """Move frames within the block."""
     settings = context.settings
     bridge = Bridge(settings.rabbitmq_url, settings.kafka_url, settings.partitions, BridgeMetrics(context.registry))
     context.checks["frames"] = bridge.check_ready

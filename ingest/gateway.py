@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.admission import (
     STATION_FORBIDDEN,
+    AdmissionRules,
     Admitted,
     RefusedItem,
-    Rules,
     admit_arrow,
     admit_json,
     admit_ndjson,
@@ -48,7 +48,7 @@ _OFFLOAD_CONCURRENT_MAX: Final = 2  # each may hold INFLATED_BYTES_MAX and as mu
 _OFFLOAD_QUEUED_MAX: Final = 32  # including those that wait for a thread: 32 x BODY_BYTES_MAX = 256 MiB
 _UPLOADS_BYTES_MAX: Final = 256 << 20  # of incomplete bodies: 32 of the largest
 
-_ADMISSIONS: Final[dict[str, Callable[[bytes, Rules], Admitted]]] = {
+_ADMISSIONS: Final[dict[str, Callable[[bytes, AdmissionRules], Admitted]]] = {
     "application/json": admit_json,
     "application/x-ndjson": admit_ndjson,
     "application/vnd.apache.arrow.stream": admit_arrow,
@@ -115,7 +115,9 @@ class Gateway:
         if admit is None:
             raise UnsupportedMedia(f"this Content-Type is not read; send {', '.join(_ADMISSIONS)}")
         limits = self._limits
-        rules = Rules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations)
+        rules = AdmissionRules(
+            self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations
+        )
         body = await self._read(receive)
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(body))

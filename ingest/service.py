@@ -5,7 +5,7 @@ import secrets
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 
-from ingest.admission import Rules
+from ingest.admission import AdmissionRules
 from ingest.framing import Framer
 from ingest.gateway import Gateway, Limits, make_router
 from ingest.ledger import LedgerReporter
@@ -74,6 +74,6 @@ class Ingest:
         await self._framer.close()
         await self._reporter.close()
 
-    def _rules(self) -> Rules:
+    def _rules(self) -> AdmissionRules:
         limits = self._limits
-        return Rules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max)
+        return AdmissionRules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max)

@@ -10,9 +10,9 @@ _MIB: Final = 1024 * 1024
 
 
 class IngestSettings(Retention):
-    """What a request may bring, and how frames are made of it."""
+    """Limits of a request, and the linger of frames."""
 
-    # One group commit waits this long for company: at 3,000 requests/s, 5 ms makes frames of 15.
+    # A group commit waits this long for further requests: at 3,000 requests/s, 5 ms makes frames of 15.
     linger_ms: int = Field(5, ge=0, le=1_000, description="how long a single reading waits for others")
     body_bytes_max: int = Field(8 * _MIB, ge=1_024, le=256 * _MIB, description="largest request body, as sent")
     inflated_bytes_max: int = Field(64 * _MIB, ge=1_024, le=1_024 * _MIB, description="largest body, decompressed")
@@ -22,7 +22,7 @@ class IngestSettings(Retention):
 
     @property
     def age_days_effective(self) -> int:
-        """The age beyond which a reading is quarantined: never older than what retention would drop at once."""
+        """The age beyond which a reading is quarantined: at most the retention, which would drop it at once."""
         return min(self.age_days_max, self.raw_retention_days or self.age_days_max)
 
     @model_validator(mode="after")

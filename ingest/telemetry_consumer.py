@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from ingest.admission import Rules, admit_json
+from ingest.admission import AdmissionRules, admit_json
 from ingest.errors import MalformedBody, TooLarge
 from ingest.framing import Framer
 from ingest.grouping import RequestContext
@@ -36,7 +36,7 @@ _decoder = msgspec.json.Decoder(_Generated)
 class TelemetryConsumer:
     """Handles those events. The bus is trusted: they may have readings of any station."""
 
-    def __init__(self, framer: Framer, rules: Callable[[], Rules], metrics: IngestMetrics) -> None:
+    def __init__(self, framer: Framer, rules: Callable[[], AdmissionRules], metrics: IngestMetrics) -> None:
         self._framer = framer
         self._rules = rules
         self._metrics = metrics

@@ -1,4 +1,4 @@
-"""Identifiers as HTTP takes them: text of bounded length without control characters."""
+"""Types of identifiers in HTTP requests: text of bounded length without control characters."""
 
 from typing import Annotated, Final
 

@@ -10,7 +10,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from kit.errors import Unavailable
 from kit.log.kafka import ensure_topic
 from kit.log.partitioned_log import InProcessLog
 from kit.memory import keep_memory, trim_regularly
@@ -69,8 +68,7 @@ async def _group_member(context: Context) -> AsyncIterator[Worker]:
         member = KafkaWorker(source, worker, retention_days=settings.raw_retention_days)
 
         async def check() -> None:
-            if not member.partitions:
-                raise Unavailable("no partition is assigned: Kafka is away, or there are more workers than partitions")
+            member.check_ready()
 
         context.checks["partitions"] = check
         running = context.spawn(member.run(), "worker")

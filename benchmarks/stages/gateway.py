@@ -19,7 +19,7 @@ from benchmarks.partial_gateway import TOKEN
 from benchmarks.processes import RunningService, load, running
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun, issue_token
-from ingest.admission import Rules, WireReading, admit_json
+from ingest.admission import AdmissionRules, WireReading, admit_json
 from kit.clock import SystemClock
 from simulator.load.bodies import LoadSpec, bodies
 
@@ -102,7 +102,7 @@ def decoding(bench: BenchmarkRun) -> tuple[float, float]:
     clock = SystemClock()
     spec = LoadSpec("http://127.0.0.1", "", 1, batch=BATCH)
     made = list(islice(bodies(spec, clock), bench.pick(BODIES, BODIES_QUICK)))
-    rules = Rules(clock.now_ms(), _YEAR_MS, _YEAR_MS, BATCH)
+    rules = AdmissionRules(clock.now_ms(), _YEAR_MS, _YEAR_MS, BATCH)
     decoder = msgspec.json.Decoder(list[WireReading])
     assert sum(admit_json(body, rules).accepted for body in made) == BATCH * len(made), "every reading must pass"
     return _rate(made, lambda body: admit_json(body, rules)), _rate(made, decoder.decode)

@@ -5,7 +5,7 @@ wrong_type, out_of_range, absurd, not_finite, station_id_invalid, session_id_inv
 session_event_unknown, ts_invalid, ts_naive, ts_ancient, ts_future, station_forbidden.
 """
 
-from ingest.admission.admitted import STATION_FORBIDDEN, Admitted, DecodedReadings, RefusedItem, Rules
+from ingest.admission.admitted import STATION_FORBIDDEN, AdmissionRules, Admitted, DecodedReadings, RefusedItem
 from ingest.admission.arrow import admit_arrow
 from ingest.admission.columns import to_batch, to_columns
 from ingest.admission.json_bodies import admit_json, admit_ndjson
@@ -13,10 +13,10 @@ from ingest.admission.wire import WireReading
 
 __all__ = [
     "STATION_FORBIDDEN",
+    "AdmissionRules",
     "Admitted",
     "DecodedReadings",
     "RefusedItem",
-    "Rules",
     "WireReading",
     "admit_arrow",
     "admit_json",

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingest.admission.wire import Fault, WireReading
+from ingest.errors import TooLarge
 from schemas.reading import RAW_ITEM_BYTES_MAX
 
 STATION_FORBIDDEN: Final = "station_forbidden"
@@ -24,7 +25,7 @@ class RefusedItem(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AdmissionRules:
     """Bounds that the readings of one request are checked against."""
 
     now_ms: int  # Unix epoch
@@ -42,6 +43,11 @@ class Rules:
     def newest_ms(self) -> int:
         """The latest event time accepted."""
         return self.now_ms + self.future_ms_max
+
+    def check_count(self, count: int) -> None:
+        """Raises TooLarge if a request has more readings than allowed."""
+        if count > self.readings_max:
+            raise TooLarge(f"a request carries at most {self.readings_max} readings; send them in smaller batches")
 
     def binding_fault(self, station_id: str) -> Fault | None:
         """The fault of a reading whose station the token is not bound to."""

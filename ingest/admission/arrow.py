@@ -13,32 +13,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.admission.admitted import Admitted, RefusedItem, Rules, refuse
+from ingest.admission.admitted import AdmissionRules, Admitted, RefusedItem, refuse
 from ingest.admission.columns import quantity
 from ingest.admission.event_time import UNREADABLE, epoch_ms_all, event_time_fault, strings_ms
 from ingest.admission.ipc import read_batch
 from ingest.admission.json_bodies import station_id_of
-from ingest.admission.wire import EPOCH_MS_MAX, FIELDS, Fault, shape_fault, text_fault, unknown_field
-from ingest.errors import MalformedBody
-from schemas.reading import (
-    CONNECTOR_ID_MAX,
-    MILLI,
-    QUANTITIES,
-    READING_SCHEMA,
-    SEQ_MAX,
-    SESSION_EVENT_LABELS,
-    SESSION_EVENT_NAMES,
-    SESSION_ID_CHARS_MAX,
-    STATION_ID_CHARS_MAX,
-    STATUS_LABELS,
-    STATUS_NAMES,
+from ingest.admission.wire import (
+    EPOCH_MS_MAX,
+    FIELDS,
+    INTEGER_MAX,
+    NAME_CODES,
+    TEXT_CHARS_MAX,
+    Fault,
+    shape_fault,
+    text_fault,
+    unknown_field,
 )
+from ingest.errors import MalformedBody
+from schemas.reading import MILLI, QUANTITIES, READING_SCHEMA, SESSION_EVENT_LABELS, STATUS_LABELS
 
 Mask = NDArray[np.bool_]
 
-_INTEGERS: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
-_TEXTS: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
-_NAMES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
 _LABELS: Final[Mapping[str, Mapping[Any, str]]] = {"status": STATUS_LABELS, "session_event": SESSION_EVENT_LABELS}
 _REQUIRED: Final = frozenset({"station_id", "connector_id", "ts", "ts_ms"})
 _DIVISOR_OF_UNIT: Final = {"us": 1_000, "ns": 1_000_000}
@@ -51,9 +46,9 @@ class _Checked(NamedTuple):
     good: Mask
 
 
-def admit_arrow(body: bytes, rules: Rules) -> Admitted:
+def admit_arrow(body: bytes, rules: AdmissionRules) -> Admitted:
     """Raises MalformedBody (no Arrow stream, or columns that no reading has) and TooLarge (too many rows)."""
-    batch = read_batch(body, rules.readings_max) if body else None
+    batch = read_batch(body, rules) if body else None
     if batch is None or batch.num_rows == 0:
         return Admitted(pa.RecordBatch.from_pylist([], READING_SCHEMA))
     in_frame_form = "ts_ms" in batch.schema.names
@@ -90,13 +85,13 @@ def _wire_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
     for name, column in columns.items():
         if pa.types.is_null(column.type) and name not in _REQUIRED:
             continue
-        if name in _TEXTS:
+        if name in TEXT_CHARS_MAX:
             checked[name] = _text(name, column)
-        elif name in _INTEGERS:
-            checked[name] = _integer(name, column, pa.types.is_integer, "integers", 0, _INTEGERS[name])
+        elif name in INTEGER_MAX:
+            checked[name] = _integer(name, column, pa.types.is_integer, "integers", 0, INTEGER_MAX[name])
         elif name in QUANTITIES:
             checked[QUANTITIES[name][0]] = _quantity(name, column)
-        elif name in _NAMES:
+        elif name in NAME_CODES:
             checked[name] = _name(name, column)
         else:
             checked["ts_ms"] = _moment(column)
@@ -105,12 +100,12 @@ def _wire_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
 
 def _frame_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
     bounds = {column: (low * MILLI, high * MILLI) for column, _, low, high in QUANTITIES.values()}
-    bounds |= {name: (0, highest) for name, highest in _INTEGERS.items()}
+    bounds |= {name: (0, highest) for name, highest in INTEGER_MAX.items()}
     bounds |= {name: (0, max(labels)) for name, labels in _LABELS.items()}
     bounds["ts_ms"] = (-EPOCH_MS_MAX, EPOCH_MS_MAX)
     checked = {}
     for name, column in columns.items():
-        if name in _TEXTS:
+        if name in TEXT_CHARS_MAX:
             checked[name] = _text(name, column)
         else:
             dtype = READING_SCHEMA.field(name).type
@@ -123,7 +118,7 @@ def _frame_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
 def _text(name: str, column: pa.Array) -> _Checked:
     _check_type(name, _is_text(column.type), "strings")
     lengths = _numbers(pc.binary_length(column))
-    good = (lengths >= 1) & (lengths <= _TEXTS[name]) & _truth(pc.ascii_is_printable(column))
+    good = (lengths >= 1) & (lengths <= TEXT_CHARS_MAX[name]) & _truth(pc.ascii_is_printable(column))
     values = column.cast(pa.string())
     if name == "station_id":
         return _Checked(pc.ascii_upper(values), good)
@@ -153,7 +148,7 @@ def _quantity(name: str, column: pa.Array) -> _Checked:
 
 def _name(name: str, column: pa.Array) -> _Checked:
     _check_type(name, _is_text(column.type), "strings")
-    codes = pc.index_in(column.cast(pa.string()), value_set=pa.array(_NAMES[name], pa.string()))
+    codes = pc.index_in(column.cast(pa.string()), value_set=pa.array(NAME_CODES[name], pa.string()))
     good = _truth(codes.is_valid()) | _truth(column.is_null())
     return _Checked(pc.add(pc.fill_null(codes, -1), 1), good)
 
@@ -194,13 +189,13 @@ def _assemble(columns: Mapping[str, pa.Array], good: Mask) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=READING_SCHEMA)
 
 
-def _refuse_row(at: int, row: dict[str, Any], rules: Rules) -> RefusedItem:
+def _refuse_row(at: int, row: dict[str, Any], rules: AdmissionRules) -> RefusedItem:
     raw = msgspec.json.encode({name: _showable(value) for name, value in row.items()})
     station = station_id_of(row.get("station_id"))
     return refuse(at, _row_fault(row, rules) or Fault("malformed", "this row is not a reading"), raw, station)
 
 
-def _row_fault(row: dict[str, Any], rules: Rules) -> Fault | None:
+def _row_fault(row: dict[str, Any], rules: AdmissionRules) -> Fault | None:
     fault = shape_fault(row)
     if fault is not None:
         return fault

@@ -10,7 +10,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from ingest.errors import MalformedBody, TooLarge
+from ingest.admission.admitted import AdmissionRules
+from ingest.errors import MalformedBody
 
 _FILE_MAGIC: Final = b"ARROW1"
 # Slots of Arrow's flatbuffer tables (Message.fbs): Message.header, RecordBatch.compression.
@@ -27,19 +28,19 @@ _PLAIN: Final = (
 )
 
 
-def read_batch(body: bytes, rows_max: int) -> pa.RecordBatch | None:
+def read_batch(body: bytes, rules: AdmissionRules) -> pa.RecordBatch | None:
     """All rows of the stream as one batch, fully validated; None without any. Raises MalformedBody, TooLarge."""
     if body.startswith(_FILE_MAGIC):
         raise MalformedBody("this is the Arrow file format; send the stream format (pyarrow.ipc.new_stream)")
     try:
-        return _read(body, rows_max)
+        return _read(body, rules)
     except StopIteration:
         raise MalformedBody(f"an empty Arrow stream; {_REMEDY}") from None
     except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, OverflowError) as error:
         raise MalformedBody(f"not an Arrow stream: {ascii(str(error)[:200])[1:-1]}; {_REMEDY}") from None
 
 
-def _read(body: bytes, rows_max: int) -> pa.RecordBatch | None:
+def _read(body: bytes, rules: AdmissionRules) -> pa.RecordBatch | None:
     source = pa.BufferReader(body)
     messages = pa.ipc.MessageReader.open_stream(source)
     head = messages.read_next_message()
@@ -61,8 +62,7 @@ def _read(body: bytes, rows_max: int) -> pa.RecordBatch | None:
             raise MalformedBody("the stream's buffers are compressed; send them plain, and Content-Encoding: zstd")
         batch = pa.ipc.read_record_batch(message, schema)
         rows += batch.num_rows
-        if rows > rows_max:
-            raise TooLarge(f"a request carries at most {rows_max} readings; send them in smaller batches")
+        rules.check_count(rows)
         batch.validate(full=True)
         batches.append(batch)
     if beyond := len(body) - source.tell():  # the reader ignores it, and its sender would believe it accepted

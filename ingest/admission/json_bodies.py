@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from ingest.admission.admitted import Admitted, DecodedReadings, RefusedItem, Rules, refuse
+from ingest.admission.admitted import AdmissionRules, Admitted, DecodedReadings, RefusedItem, refuse
 from ingest.admission.event_time import epoch_ms_all, event_time_fault
 from ingest.admission.wire import Fault, WireReading, shape_fault, text_fault
 from ingest.errors import MalformedBody, TooLarge
@@ -32,7 +32,7 @@ _COMMAS_MAX: Final = 1_500_000
 _COMMAS_PER_READING: Final = 15
 
 
-def admit_json(body: bytes, rules: Rules) -> Admitted:
+def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
     """One reading or an array of them. Raises MalformedBody (not JSON) and TooLarge (too many items)."""
     start = body[:64].lstrip(_BLANKS)[:1] or body.lstrip(_BLANKS)[:1]
     if not start:
@@ -47,13 +47,13 @@ def admit_json(body: bytes, rules: Rules) -> Admitted:
         readings = _many.decode(body)
     except _UNDECODABLE:
         return _admit_each(_items_of(body, rules), rules)
-    _check_count(len(readings), rules)
+    rules.check_count(len(readings))
     return _admit(readings, body, rules)
 
 
-def admit_ndjson(body: bytes, rules: Rules) -> Admitted:
+def admit_ndjson(body: bytes, rules: AdmissionRules) -> Admitted:
     """One reading per line; blank lines are ignored. Raises TooLarge."""
-    _check_count(body.count(b"\n"), rules)
+    rules.check_count(body.count(b"\n"))
     lines = [line for line in body.split(b"\n") if line.strip(_BLANKS)]
     decode = _one.decode
     try:
@@ -63,7 +63,7 @@ def admit_ndjson(body: bytes, rules: Rules) -> Admitted:
     return _admit(readings, lines, rules)
 
 
-def _admit_object(body: bytes, rules: Rules) -> Admitted:
+def _admit_object(body: bytes, rules: AdmissionRules) -> Admitted:
     try:
         return _admit([_one.decode(body)], [body], rules)
     except _UNDECODABLE:
@@ -78,20 +78,15 @@ def _raise_unless_json(body: bytes) -> None:
         raise _malformed_body(error, body) from None
 
 
-def _items_of(body: bytes, rules: Rules) -> list[bytes]:
+def _items_of(body: bytes, rules: AdmissionRules) -> list[bytes]:
     if body.count(b",") > max(_COMMAS_MAX, rules.readings_max * _COMMAS_PER_READING):
         raise TooLarge(f"the body has far more items than {rules.readings_max} readings; send smaller batches")
     try:
         raws = _raws.decode(body)
     except _UNDECODABLE as error:
         raise _malformed_body(error, body) from None
-    _check_count(len(raws), rules)
+    rules.check_count(len(raws))
     return [bytes(raw).strip(_BLANKS) for raw in raws]
-
-
-def _check_count(count: int, rules: Rules) -> None:
-    if count > rules.readings_max:
-        raise TooLarge(f"a request carries at most {rules.readings_max} readings; send them in smaller batches")
 
 
 def _malformed_body(error: Exception, body: bytes) -> MalformedBody:
@@ -104,7 +99,7 @@ def _malformed_body(error: Exception, body: bytes) -> MalformedBody:
     return MalformedBody(f"{what}, at byte {position}; send an object, an array of objects, or NDJSON", position)
 
 
-def _admit(readings: list[WireReading], raws: bytes | list[bytes], rules: Rules) -> Admitted:
+def _admit(readings: list[WireReading], raws: bytes | list[bytes], rules: AdmissionRules) -> Admitted:
     """Check what decoding could not; `raws` are the items, or the array's body that has them."""
     ts_ms = epoch_ms_all([reading.ts for reading in readings])
     ids = [reading.station_id for reading in readings]
@@ -136,7 +131,7 @@ def _admit(readings: list[WireReading], raws: bytes | list[bytes], rules: Rules)
     return Admitted(DecodedReadings([readings[at] for at in good], ts_ms[good]), refused)
 
 
-def _admit_each(items: list[bytes], rules: Rules) -> Admitted:
+def _admit_each(items: list[bytes], rules: AdmissionRules) -> Admitted:
     """The slow path: each item decoded alone."""
     readings: list[WireReading] = []
     places: list[int] = []

@@ -85,9 +85,10 @@ class WireReading(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=
 
 FIELDS: Final = WireReading.__struct_fields__
 _REQUIRED: Final = ("station_id", "connector_id", "ts")
-_INTEGERS: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
-_TEXTS: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
-_NAMES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
+# By field: the highest integer, the longest text, the codes of its names.
+INTEGER_MAX: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
+TEXT_CHARS_MAX: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
+NAME_CODES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
 _HINTS: Final = {
     "energy_kwh": "send energy_wh in watt-hours",
     "energy_mwh": "send energy_wh in watt-hours",
@@ -129,7 +130,7 @@ def unknown_field(name: str) -> Fault:
 
 def text_fault(name: str, text: str) -> Fault | None:
     """A station id or session id is a CiString: printable ASCII, of bounded length (NUL would break the database)."""
-    highest = _TEXTS[name]
+    highest = TEXT_CHARS_MAX[name]
     if 1 <= len(text) <= highest and text.isascii() and text.isprintable():
         return None
     return Fault(f"{name}_invalid", f"{name} must be 1 to {highest} printable ASCII characters")
@@ -156,8 +157,8 @@ def shape_fault(item: object) -> Fault | None:
 
 
 def _value_fault(name: str, value: object) -> Fault | None:
-    if name in _INTEGERS:
-        return _integer_fault(name, value, _INTEGERS[name])
+    if name in INTEGER_MAX:
+        return _integer_fault(name, value, INTEGER_MAX[name])
     if name in QUANTITIES:
         return _quantity_fault(name, value)
     if name == "ts":
@@ -168,11 +169,11 @@ def _value_fault(name: str, value: object) -> Fault | None:
         return _integer_fault(name, value, EPOCH_MS_MAX, -EPOCH_MS_MAX)
     if not isinstance(value, str):
         return Fault("wrong_type", f"{name} must be a string, this is {_kind(value)}")
-    if name in _TEXTS:
+    if name in TEXT_CHARS_MAX:
         return text_fault(name, value)
-    if value in _NAMES[name]:
+    if value in NAME_CODES[name]:
         return None
-    return Fault(f"{name}_unknown", f"unknown {name} {value[:64]!a}; send one of {', '.join(_NAMES[name])}")
+    return Fault(f"{name}_unknown", f"unknown {name} {value[:64]!a}; send one of {', '.join(NAME_CODES[name])}")
 
 
 def _integer_fault(name: str, value: object, highest: int, lowest: int = 0) -> Fault | None:

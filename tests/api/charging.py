@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 import msgspec
-
 from api.queries import ROLE as READER_ROLE
 from api.sessions.composition import ROLE, consume_sessions
+
 from api.sessions.models import Requested, Start, StopRequested
 from api.sessions.request_store import SCHEMA, Request, RequestStore
 from api.sessions.requests import Charging

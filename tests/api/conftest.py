@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from prometheus_client import CollectorRegistry
-
 from api.queries import GRANT, ROLE, mount_queries
 from api.sessions.composition import GRANT as CHARGING_GRANT
 from api.sessions.composition import MIGRATIONS as CHARGING
 from api.sessions.composition import ROLE as CHARGING_ROLE
 from api.sessions.composition import mount_sessions
+from prometheus_client import CollectorRegistry
+
 from api.telemetry.live_streams import LiveStreams
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
@@ -65,7 +65,7 @@ class Api:
 def telemetry_url(database_url: str) -> str:
     """A database with the telemetry schema, its time-partitioned tables plain, and those of tokens and of charging."""
     with psycopg.connect(database_url) as connection:
-        for folder in ("streams/migrations", "kit/migrations"):
+        for folder in ("streams/storage/migrations", "kit/auth/migrations"):
             for migration in sorted((ROOT / folder).glob("*.sql")):
                 connection.execute(migration.read_bytes())
         connection.execute(COARSER_WINDOWS_SQL)

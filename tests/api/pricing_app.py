@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import psycopg
+from api.pricing.composition import GRANT, ROLE, grant_readers, mount_pricing
 from prometheus_client import CollectorRegistry
 
-from api.pricing.composition import GRANT, ROLE, grant_readers, mount_pricing
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
@@ -87,7 +87,7 @@ def exact_tariff(price: float) -> Any:
 def make_tables(url: str) -> None:
     """The tables of tokens and of pricing, and the role."""
     with psycopg.connect(url) as connection:
-        for folder in ("kit/migrations", "api/pricing/migrations"):
+        for folder in ("kit/auth/migrations", "api/pricing/migrations"):
             for migration in sorted((ROOT / folder).glob("*.sql")):
                 connection.execute(migration.read_bytes())
     ensure_roles(url, [GRANT])

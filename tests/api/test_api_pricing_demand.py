@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import msgspec
 import psycopg
 import pytest
+from api.pricing.composition import consume_pricing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.pricing.composition import consume_pricing
 from api.pricing.demand.rule import Demand, energy_prices, moved, moved_price, next_level, price_bounds
 from api.pricing.demand.service import newest
 from api.pricing.demand.store import FRESH, KEEP

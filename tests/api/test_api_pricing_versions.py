@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from api.pricing.composition import GRANT, MIGRATIONS, ROLE, grant_readers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from api.pricing.composition import GRANT, MIGRATIONS, ROLE, grant_readers
 from api.pricing.store import PricingStore
 from kit.clock import from_ms
 from kit.database.migrations import migrate

@@ -11,9 +11,9 @@ import httpx
 import jwt
 import psycopg
 import pytest
+from api.sessions.composition import mount_sessions, tidy_sessions
 from prometheus_client import CollectorRegistry
 
-from api.sessions.composition import mount_sessions, tidy_sessions
 from api.sessions.models import Requested, Session, StopRequested
 from api.sessions.request_store import EXPIRY
 from kit.auth.authenticator import Authenticator

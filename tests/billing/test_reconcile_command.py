@@ -25,6 +25,8 @@ from tests.billing.sessions import completed, readings
 from voltstream.cli.main import app as command_line
 from voltstream.errors import PlatformFailed
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 RANGE = ("--from", "2026-03-28T00:00:00Z", "--to", "2026-03-29T00:00:00Z")
 
 

@@ -51,7 +51,7 @@ def name() -> str:
     return f"t_{uuid4().hex[:12]}"
 
 
-@pytest.fixture(params=["in-process", "rabbitmq"])
+@pytest.fixture(params=["in-process", pytest.param("rabbitmq", marks=pytest.mark.server)])
 async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[MakeBus]:
     """Makes buses (in-process: the one), and closes them."""
     made: list[Bus] = []

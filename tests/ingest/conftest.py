@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from ingest.service import Ingest
+from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Principal, hash_of
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import InProcessLive
 from kit.web.app import make_app, serve
-from voltstream.settings import load_settings
 
 DEVICE = "vsd_" + "d" * 43
 BOUND_DEVICE = "vsd_" + "b" * 43
@@ -77,8 +77,9 @@ class RunningGateway:
             yield client
 
 
-SETTINGS = load_settings(
-    body_bytes_max=100_000, inflated_bytes_max=1_000_000, readings_per_request_max=1_000, partitions=2, linger_ms=1
+PARTITIONS = 2
+SETTINGS = IngestSettings(
+    body_bytes_max=100_000, inflated_bytes_max=1_000_000, readings_per_request_max=1_000, linger_ms=1
 )
 
 
@@ -86,7 +87,9 @@ def make_gateway_app(log: ControlledLog, live: InProcessLive) -> tuple[FastAPI, 
     registry = CollectorRegistry()
     clock = SystemClock()
     authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
-    ingest = Ingest(SETTINGS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry)
+    ingest = Ingest(
+        SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

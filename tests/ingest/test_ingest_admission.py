@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.admission import Admitted, Rules, admit_arrow, admit_json, admit_ndjson
+from ingest.admission import AdmissionRules, Admitted, admit_arrow, admit_json, admit_ndjson
 from ingest.admission.event_time import MANY, UNREADABLE, epoch_ms, epoch_ms_all
 from ingest.admission.fixed_point import thousandths, thousandths_all
 from ingest.admission.wire import FIELDS, SessionEventName, StatusName
@@ -33,7 +33,7 @@ GOOD: dict[str, Any] = {"station_id": "CP1", "connector_id": 1, "ts": "2026-11-2
 ADMISSIONS = [admit_json, admit_ndjson, admit_arrow]
 
 
-def refusal(item: object, rules: Rules = RULES) -> tuple[str, str]:
+def refusal(item: object, rules: AdmissionRules = RULES) -> tuple[str, str]:
     admitted = admit_json(as_json([item]), rules)
     (refused,) = admitted.refused
     return refused.reason, refused.detail
@@ -42,7 +42,7 @@ def refusal(item: object, rules: Rules = RULES) -> tuple[str, str]:
 @pytest.mark.parametrize("admit", ADMISSIONS)
 @given(body=st.binary(max_size=400))
 def test_any_bytes_are_admitted_or_refused_and_never_crash(
-    admit: Callable[[bytes, Rules], Admitted], body: bytes
+    admit: Callable[[bytes, AdmissionRules], Admitted], body: bytes
 ) -> None:
     assert request_error(admit, body, RULES).isprintable()
 
@@ -50,7 +50,7 @@ def test_any_bytes_are_admitted_or_refused_and_never_crash(
 @pytest.mark.parametrize("admit", [admit_json, admit_ndjson])
 @given(batch=batches, data=st.data())
 def test_a_damaged_body_never_crashes(
-    admit: Callable[[bytes, Rules], Admitted], batch: list[Any], data: st.DataObject
+    admit: Callable[[bytes, AdmissionRules], Admitted], batch: list[Any], data: st.DataObject
 ) -> None:
     body = bytearray(as_json(batch))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -61,7 +61,7 @@ def test_a_damaged_body_never_crashes(
 
 
 @given(batch=batches, rules=st.sampled_from([RULES, BOUND]))
-def test_admission_agrees_with_the_reference(batch: list[Any], rules: Rules) -> None:
+def test_admission_agrees_with_the_reference(batch: list[Any], rules: AdmissionRules) -> None:
     admitted = admit_json(as_json(batch), rules)
     expected = [expected_row(item, rules) for item in json.loads(as_json(batch))]
     empty = dict.fromkeys(READING_SCHEMA.names) | {"status": 0, "session_event": 0}
@@ -70,7 +70,7 @@ def test_admission_agrees_with_the_reference(batch: list[Any], rules: Rules) -> 
 
 
 @given(batch=batches, rules=st.sampled_from([RULES, BOUND]))
-def test_a_batch_is_admitted_as_each_of_its_items_alone(batch: list[Any], rules: Rules) -> None:
+def test_a_batch_is_admitted_as_each_of_its_items_alone(batch: list[Any], rules: AdmissionRules) -> None:
     together = admit_json(as_json(batch), rules)
     alone = [admit_json(as_json([item]), rules) for item in batch]
     assert rows_of(together) == [row for one in alone for row in rows_of(one)]

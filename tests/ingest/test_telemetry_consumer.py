@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest.ledger import TOPIC, LedgerReporter
 from ingest.service import Ingest
+from ingest.telemetry_consumer import PREFETCH
 from kit.auth.authenticator import Authenticator
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable, Unprocessable
@@ -17,8 +18,8 @@ from kit.live.view import InProcessLive
 from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.frame import FrameKind, decode_body, decode_header
-from schemas.topics import TELEMETRY_GENERATED, routing_key
-from tests.ingest.conftest import SETTINGS, ControlledLog, Tokens
+from schemas.topics import TELEMETRY_GENERATED, group_queue, routing_key
+from tests.ingest.conftest import PARTITIONS, SETTINGS, ControlledLog, Tokens
 from tests.waiting import eventually
 
 
@@ -42,14 +43,20 @@ def reading(**changes: Any) -> dict[str, Any]:
 def ingest_on(log: ControlledLog, live: InProcessLive) -> Ingest:
     clock = SystemClock()
     authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
-    return Ingest(SETTINGS, log=log, live=live, authenticator=authenticator, clock=clock, registry=CollectorRegistry())
+    registry = CollectorRegistry()
+    return Ingest(SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry)
+
+
+async def subscribe(ingest: Ingest, bus: InProcessBus) -> None:
+    queue = group_queue("ingest", TELEMETRY_GENERATED)
+    await bus.subscribe(queue, DIRECT, routing_key(TELEMETRY_GENERATED), ingest.receive, prefetch=PREFETCH)
 
 
 async def test_events_over_the_bus_become_frames_of_any_station() -> None:
     log, live, bus = ControlledLog(), InProcessLive(), InProcessBus(RetryPolicy())
     ingest = ingest_on(log, live)
     ingest.start()
-    await ingest.consume(bus)
+    await subscribe(ingest, bus)
     await bus.publish(event([reading(seq=1), reading(station_id="CP2", seq=2), reading(seq=-1)]))
     await eventually(lambda: sum(decode_header(frame).items for frame in log.frames) == 3)
     await bus.close()
@@ -68,7 +75,7 @@ async def test_a_malformed_event_is_unprocessable(body: bytes) -> None:
     ingest = ingest_on(log, live)
     ingest.start()
     with pytest.raises(Unprocessable):
-        await ingest._telemetry_consumer.handle(Message(DIRECT, "telemetry.generated", body))
+        await ingest.receive(Message(DIRECT, "telemetry.generated", body))
     await ingest.close()
     assert log.frames == []
 
@@ -78,7 +85,7 @@ async def test_an_event_is_not_acknowledged_before_it_is_durable(behaviour: str,
     ingest = ingest_on(ControlledLog(behaviour), InProcessLive())
     ingest.start()
     with pytest.raises(error):
-        await ingest._telemetry_consumer.handle(event([reading()]))
+        await ingest.receive(event([reading()]))
     await ingest.close()
 
 
@@ -86,7 +93,7 @@ async def test_the_live_view_has_every_partitions_total() -> None:
     log, live, bus = ControlledLog(), InProcessLive(), InProcessBus(RetryPolicy())
     ingest = ingest_on(log, live)
     ingest.start()
-    await ingest.consume(bus)
+    await subscribe(ingest, bus)
     for at in range(20):
         await bus.publish(event([reading(station_id=f"CP{at}")]))
     await eventually(lambda: len(log.frames) and sum(decode_header(frame).items for frame in log.frames) == 20)

@@ -40,7 +40,7 @@ def store(database: Database) -> DeadLetterStore:
     return DeadLetterStore(database)
 
 
-@pytest.fixture(params=["in-process", "rabbitmq"])
+@pytest.fixture(params=["in-process", pytest.param("rabbitmq", marks=pytest.mark.server)])
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
     """Either."""
     if request.param == "in-process":

@@ -12,11 +12,14 @@ from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.postgres import connect_sync
 from kit.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 _KILLED_OWNER = """
 import os, signal, sys
 from pathlib import Path
 from kit.database.embedded import EmbeddedPostgres
 from kit.database.postgres import connect_sync
+
 server = EmbeddedPostgres.start(Path(sys.argv[1]))
 with connect_sync(server.url, name="test") as connection:
     connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")

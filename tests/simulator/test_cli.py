@@ -21,11 +21,14 @@ from simulator.load.load import Load
 from simulator.transports import Encoding
 from tests.simulator.http_sink import Sink, serving
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 ROOT = Path(__file__).parents[2]
 A_PAST = ("--days", "0.01", "--stations", "20")
 APP = """
 import typer
 from simulator.cli import replay, simulate
+
 app = typer.Typer()
 app.command()(simulate)
 app.command()(replay)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admission import Rules, admit_arrow, admit_json, admit_ndjson
+from ingest.admission import AdmissionRules, admit_arrow, admit_json, admit_ndjson
 from schemas.reading import QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 from simulator.encode import Format, encode, right_aligned, thousandths, zero_padded
 from simulator.fleet.readings import NULL, READING_DTYPE, MalformedKind, Readings
 from tests.simulator.fleets import START_MS, admitted_columns, bursts, rows_of
 
-RULES = Rules(now_ms=START_MS, age_ms_max=10**11, future_ms_max=10**11, readings_max=100_000)
+RULES = AdmissionRules(now_ms=START_MS, age_ms_max=10**11, future_ms_max=10**11, readings_max=100_000)
 
 
 @given(st.lists(st.integers(-(10**15), 10**15), min_size=1))

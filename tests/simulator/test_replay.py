@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from ingest.admission import Rules, admit_arrow, admit_json, admit_ndjson
+from ingest.admission import AdmissionRules, admit_arrow, admit_json, admit_ndjson
 from kit.clock import ManualClock
 from kit.errors import Unavailable
 from simulator.encode import Format
@@ -183,7 +183,7 @@ def test_all_formats_give_the_same_rows(a_csv: Path, chunk_rows: int, monkeypatc
 
 
 def test_every_body_format_is_admitted_alike(a_csv: Path) -> None:
-    rules = Rules(now_ms=1_767_700_000_000, age_ms_max=10**11, future_ms_max=0, readings_max=1_000)
+    rules = AdmissionRules(now_ms=1_767_700_000_000, age_ms_max=10**11, future_ms_max=0, readings_max=1_000)
     (table,) = readings_of(a_spec(a_csv))
     answers = [
         admit_json(encode_rows(table, Format.JSON), rules),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streams.engine.step import HELD_MS_MAX, HELD_ROWS_MAX, step
 from streams.state.partition import PartitionState
 from streams.worker.processor import Processor, Worker
-from tests.proof.laws import windows_follow_from_readings
+from tests.proof.telemetry_invariants import windows_follow_from_readings
 from tests.streams.making import charging, frame_of
 from tests.streams.memory_store import AsLookup, MemoryStore
 from tests.streams.reference import Reading

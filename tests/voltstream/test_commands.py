@@ -19,6 +19,8 @@ from voltstream.cli.main import _COMMANDS, app
 from voltstream.cli.options import duration_s, moment, period
 from voltstream.errors import WrongUsage
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 _NOWHERE = {
     "database_url": "postgresql://somebody:hunter2@127.0.0.1:1/none",
     "rabbitmq_url": "amqp://somebody:hunter2@127.0.0.1:1/",

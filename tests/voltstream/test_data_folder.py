@@ -54,6 +54,7 @@ def test_two_databases_of_one_folder_have_an_address_each(tmp_path: Path) -> Non
         assert (platform_url(first), platform_url(second)) == (URL, "http://127.0.0.1:8080")
 
 
+@pytest.mark.usefixtures("processes")
 def test_an_address_whose_process_is_gone_is_told_and_how_to_go_on(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
@@ -107,6 +108,7 @@ def test_a_folder_without_a_database_is_refused_and_stays_as_it_was(tmp_path: Pa
         ("billing", "pdf", "2026-0000001", "--out", "x.pdf"),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_no_command_makes_a_second_platform(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     folder = tmp_path / "other"
     refused = voltstream(*arguments, "--data-dir", str(folder))
@@ -159,6 +161,7 @@ def test_other_commands_have_no_such_defaults(platform_folder: Path) -> None:
     assert _defaults(["ledger"]) == _defaults([]) == _defaults(["up"]) == {}
 
 
+@pytest.mark.usefixtures("processes")
 def test_operators_commands_go_to_the_platform_of_the_data_folder(tmp_path: Path) -> None:
     me = psutil.Process()
     write_entry(settings_of(tmp_path), "tokens.json", {"device_token": "vsd_x", "operator_token": "vso_x"})
@@ -179,6 +182,7 @@ def test_an_address_file_is_json_for_whoever_looks(tmp_path: Path) -> None:
     assert (entry["url"], entry["pid"]) == (URL, os.getpid())
 
 
+@pytest.mark.usefixtures("processes")
 def test_up_prints_lines_for_another_shell_and_leaves_no_address_behind(data_dir: Path) -> None:
     shown = voltstream("up", "--for", "10ms", "--no-simulator", "--port", "0", data_dir=str(data_dir))
     assert shown.returncode == 0, shown.stderr
@@ -193,6 +197,7 @@ def test_up_prints_lines_for_another_shell_and_leaves_no_address_behind(data_dir
     assert read_entries(settings_of(data_dir), FILE) == {}
 
 
+@pytest.mark.usefixtures("processes")
 def test_commands_beside_up_need_no_address_and_issue_tokens_that_it_takes(data_dir: Path) -> None:
     with up(data_dir, "--no-simulator") as platform:
         here = {"data_dir": str(data_dir)}

@@ -65,6 +65,7 @@ def free_connector(platform: Up) -> dict[str, Any]:
     raise AssertionError("the fleet has a free connector")
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_driver_charges_at_the_simulated_fleet_and_is_invoiced(data_dir: Path) -> None:
     with up(data_dir, "--stations", "5", "--rate", "20") as platform:
         await eventually(lambda: platform.get("/api/v1/telemetry/live")["total"]["connectors"] == 10, within_s=60)

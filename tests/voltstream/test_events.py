@@ -18,6 +18,8 @@ from tests.voltstream.platform import readings, up, voltstream
 from tests.waiting import eventually
 from voltstream.runtime.failures import announcer
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 CORRELATION, TRACE = "6f0c2a4b", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

@@ -1,4 +1,4 @@
-"""A platform as its users reach it, whichever way it runs: a fleet that replays a file, operators, finance."""
+"""PlatformClient: replays readings to a running platform, embedded or distributed, and queries it as an operator."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,27 +9,27 @@ from typing import Any
 import httpx
 
 from tests.proof.bolite import PERIOD, STATION, Reading
-from tests.proof.money_by_hand import TARIFF, TIME_ZONE
+from tests.proof.expected_bills import TARIFF, TIME_ZONE
 from tests.proof.processes import run_once
 
 _ANSWER_S = 60  # against hanging
-_ASKED_AT_ONCE = 8
+_CONCURRENT_MAX = 8
 _EPOCH = "1970-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """Where to reach it, and as whom."""
+class PlatformClient:
+    """URLs and tokens of a platform, and requests to it."""
 
     ingest_url: str
     api_url: str
     device_token: str
     operator_token: str
-    environment: Mapping[str, str]  # that finds its database
+    environment: Mapping[str, str]  # with the settings of its database
     database_url: str
 
     async def publish(self, station_id: str = "") -> None:
-        """The tariff, for every station or for one, since always."""
+        """Publish the tariff, for every station or for one, effective from the epoch."""
         target = {"station_id": station_id} if station_id else "default"
         body = {"target": target, "time_zone": TIME_ZONE, "effective_from": _EPOCH, "tariff": TARIFF}
         async with self._operator() as client:
@@ -37,14 +37,14 @@ class Site:
         assert answer.status_code == httpx.codes.CREATED, answer.text
 
     async def replay(self, file: Path, *options: str) -> None:
-        """Send a file; however often it has to be sent again until all of it is acknowledged."""
-        told = {"VOLTSTREAM_DEVICE_TOKEN": self.device_token, "VOLTSTREAM_URL": self.ingest_url}
+        """Replay a file until all of it is acknowledged."""
+        settings = {"VOLTSTREAM_DEVICE_TOKEN": self.device_token, "VOLTSTREAM_URL": self.ingest_url}
         progress = {"VOLTSTREAM_DATA_DIR": str(file.parent)}
-        sent = await run_once(told | progress, "replay", str(file), *STATION, *options)
+        sent = await run_once(settings | progress, "replay", str(file), *STATION, *options)
         assert sent["error"] is None, sent
 
     async def post(self, readings: Sequence[Reading]) -> None:
-        """As their device does."""
+        """Send readings as their device does."""
         body = [
             {
                 "station_id": f"BOLITE-{reading.session_id[:4]}",
@@ -60,8 +60,8 @@ class Site:
         assert answer.json() == {"accepted": len(body), "quarantined": []}, answer.text
 
     async def costs(self) -> dict[str, dict[str, Any]]:
-        """What GET /api/v1/sessions/{id} says, by the device's id of the session."""
-        gate = asyncio.Semaphore(_ASKED_AT_ONCE)
+        """The answers of GET /api/v1/sessions/{id}, by the device's id of the session."""
+        gate = asyncio.Semaphore(_CONCURRENT_MAX)
         async with self._operator() as client:
 
             async def ask(session: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -74,15 +74,15 @@ class Site:
             return dict(await asyncio.gather(*(ask(session) for session in sessions)))
 
     async def invoices(self) -> list[dict[str, Any]]:
-        """Every document that finance is shown."""
+        """All documents that finance can list."""
         async with self._operator() as client:
             return await self._pages(client, "/api/v1/billing/invoices", "invoices")
 
-    async def reconciled(self) -> dict[str, Any]:
-        """What `voltstream billing reconcile` finds; it must have found no drift to come back."""
-        told = {"VOLTSTREAM_OPERATOR_TOKEN": self.operator_token, "VOLTSTREAM_URL": self.api_url}
+    async def reconcile(self) -> dict[str, Any]:
+        """The report of `voltstream billing reconcile`, which fails if there is drift."""
+        settings = {"VOLTSTREAM_OPERATOR_TOKEN": self.operator_token, "VOLTSTREAM_URL": self.api_url}
         arguments = ("--from", PERIOD["from"], "--to", PERIOD["to"])
-        return dict(await run_once({**self.environment, **told}, "billing", "reconcile", *arguments))
+        return dict(await run_once({**self.environment, **settings}, "billing", "reconcile", *arguments))
 
     def _operator(self) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.operator_token}"}

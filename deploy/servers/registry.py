@@ -1,4 +1,4 @@
-"""All four servers of one run: where they live, how they are told to voltstream, how dead runs are swept."""
+"""The set of all four servers: their folders, their settings for voltstream, and the removal of dead runs."""
 
 import fcntl
 import os
@@ -27,7 +27,7 @@ SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
 
 
 def run_folder() -> Path:
-    """The folder for servers that live no longer than this process."""
+    """The folder for servers of this process."""
     return ROOT / f"{_RUN_PREFIX}{os.getpid()}"
 
 
@@ -39,7 +39,7 @@ def environment(servers: Iterable[Server]) -> dict[str, str]:
 def sweep() -> None:
     """End the servers, and remove the data, of runs whose process died without cleaning up.
 
-    To be called before this process starts any: what already bears its pid is an earlier process's.
+    Call it before this process starts any server: a run folder with its pid is an earlier process's.
     """
     for run in ROOT.glob(f"{_RUN_PREFIX}*"):
         if run == run_folder() or not Path(f"/proc/{run.name.removeprefix(_RUN_PREFIX)}").exists():
@@ -50,7 +50,7 @@ def sweep() -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold this checkout's lock: one installation or start of the standing servers at a time."""
+    """Hold this checkout's lock, so that only one process installs or starts the standing servers at a time."""
     ROOT.mkdir(exist_ok=True)
     with (ROOT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""What the Bolite sessions cost under one tariff, by hand: straight from the readings, with nothing of the product.
+"""The expected bills of the Bolite sessions under one tariff, computed from the readings without product code.
 
-Written for this tariff and these readings alone: no registers (energy is power held until the next reading), a zone
-without daylight saving time, power that is always said. docs/adr/0009 says how it must come out.
+For this tariff and these readings only: no registers (energy is power held until the next reading), a zone without
+daylight saving time, power in every reading. docs/adr/0009 defines the result.
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,7 +66,7 @@ _UJ_PER_MWH: Final = 3_600_000
 
 
 class Line(NamedTuple):
-    """Of an invoice: what billing.invoice_line has of it."""
+    """An invoice line, with the columns of billing.invoice_line."""
 
     element: int | None
     dimension: str
@@ -79,7 +79,7 @@ class Line(NamedTuple):
 
 
 class Bill(NamedTuple):
-    """What a session comes to."""
+    """The expected bill of a session."""
 
     energy_uj: int
     readings: int
@@ -90,7 +90,7 @@ class Bill(NamedTuple):
 
 
 def bill(readings: Sequence[Reading]) -> Bill:
-    """Of a session's readings, in any order."""
+    """The bill of a session's readings, in any order."""
     rows = sorted(readings, key=lambda reading: (reading.ts, reading.seq))
     used = {(ALWAYS, "FLAT"): 1}
     last: dict[str, tuple[int, str]] = {}
@@ -112,7 +112,7 @@ def bill(readings: Sequence[Reading]) -> Bill:
 
 
 def _cut(first_ms: int, since_ms: int, until_ms: int, since_mwh: int, until_mwh: int) -> list[tuple[int, int]]:
-    """(moment, energy by then) of a stretch's ends and of all between at which this tariff may change."""
+    """(moment, energy so far) of an interval's ends and of the moments between at which this tariff may change."""
     rise_mwh, length_ms = until_mwh - since_mwh, until_ms - since_ms
     day_ms = 86_400_000
     midnight_ms = (since_ms + _UTC_OFFSET_MS) // day_ms * day_ms - _UTC_OFFSET_MS
@@ -133,7 +133,7 @@ def _energy_element(at_ms: int, at_mwh: int) -> int:
 
 
 def _time_component(held: Reading, duration_ms: int) -> tuple[int, str] | None:
-    charging = held.power_mw > 0  # in these readings, so say all that have a status too
+    charging = held.power_mw > 0  # true for these readings, and consistent with those that have a status
     if not charging:
         return ALWAYS, "PARKING_TIME"
     return (LONG, "TIME") if duration_ms >= _LONG_MS else None

@@ -1,7 +1,7 @@
-"""What has to hold of the store whatever has happened, each law as a list of its breaches.
+"""Invariants of stored telemetry after any faults, each as a list of its violations.
 
-Nothing here is taken from the product's own arithmetic: windows are counted again by SQL, energies by the plain
-reference of the kernels' tests, both from the raw rows.
+Nothing here uses the product's own arithmetic: windows are recomputed by SQL, energies by the plain reference of the
+kernels' tests, both from the raw rows.
 """
 
 from collections import Counter
@@ -15,15 +15,15 @@ import psycopg
 from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.topics import TELEMETRY_AGGREGATED, routing_key
 from streams.effects import StepParams
-from tests.proof.chargers import Content, Identity
-from tests.proof.load import Promises
+from tests.proof.load import DeliveryRecord
+from tests.proof.recording_chargers import Content, Identity
 from tests.streams.reference import Meter
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Completed = dict[str, Any]
 """A session.completed.v1's payload."""
 
-_SHOWN = 5  # breaches of one kind
+_SHOWN = 5  # violations of one kind
 _ROWS = 20_000  # fetched at once
 
 
@@ -39,26 +39,26 @@ LEFT JOIN telemetry.session s USING (session_key)
 """
 
 
-def breaches(url: str, promises: Promises, completed: Sequence[Completed] | None) -> list[str]:
-    """Of all laws, in one snapshot of the database. `completed`: the events that arrived; None: nobody listened."""
+def violations(url: str, record: DeliveryRecord, completed: Sequence[Completed] | None) -> list[str]:
+    """Violations of all invariants, in one snapshot. `completed`: the events received; None if none were recorded."""
     with psycopg.connect(url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        laws: list[Callable[[], list[str]]] = [
-            lambda: readings_are_the_promised(connection, promises),
-            lambda: ledger_closes(connection, promises),
+        checks: list[Callable[[], list[str]]] = [
+            lambda: readings_are_those_sent(connection, record),
+            lambda: ledger_closes(connection, record),
             lambda: windows_follow_from_readings(connection),
             lambda: sessions_follow_from_readings(connection),
-            lambda: sessions_have_one_row_a_name(connection),
+            lambda: device_sessions_have_one_row(connection),
             lambda: outbox_is_drained(connection),
         ]
         if completed is not None:
-            laws.append(lambda: completions_were_published(connection, completed))
-        return [breach for law in laws for breach in law()]
+            checks.append(lambda: completions_were_published(connection, completed))
+        return [violation for check in checks for violation in check()]
 
 
 def outstanding(url: str) -> int:
-    """Events that wait in the outbox, rows of running sessions that lag behind their readings, and readings that are
-    not in their windows yet."""
+    """Number of events in the outbox, of running sessions whose rows lag behind their readings, and of readings that
+    are not in their windows yet."""
     with psycopg.connect(url) as connection:
         row = connection.execute(
             "SELECT (SELECT count(*) FROM telemetry.outbox)"
@@ -72,7 +72,7 @@ def outstanding(url: str) -> int:
 
 
 def newest(url: str) -> dict[tuple[str, int], str]:
-    """The moment of each connector's newest reading, as RFC 3339."""
+    """The time of each connector's newest reading, as RFC 3339."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "SELECT station_id, connector_id, to_char(max(ts) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
@@ -81,7 +81,7 @@ def newest(url: str) -> dict[tuple[str, int], str]:
     return {(station, connector): ts for station, connector, ts in rows}
 
 
-def readings_are_the_promised(connection: Connection, promises: Promises) -> list[str]:
+def readings_are_those_sent(connection: Connection, record: DeliveryRecord) -> list[str]:
     """Every acknowledged reading is stored; nothing is stored twice, changed, or was never sent."""
     twice: list[Identity] = []
     changed: list[tuple[Identity, Content, Content | None]] = []
@@ -91,21 +91,21 @@ def readings_are_the_promised(connection: Connection, promises: Promises) -> lis
         if identity in stored:
             twice.append(identity)
         stored.add(identity)
-        sent = promises.attempted.get(identity)
-        # A reading's session is named by voltstream where the device named it, and may be where it did not.
-        said = (content[0] if sent is None or sent[0] is not None else None, *content[1:])
-        if said != sent:
-            changed.append((identity, said, sent))
-    lost = promises.acknowledged - stored
+        sent = record.attempted.get(identity)
+        # The stored session id is compared only if the device sent one: voltstream may assign one.
+        received = (content[0] if sent is None or sent[0] is not None else None, *content[1:])
+        if received != sent:
+            changed.append((identity, received, sent))
+    lost = record.acknowledged - stored
     return [
-        *_told("acknowledged and not stored", sorted(lost)),
-        *_told("stored twice", twice),
-        *_told("stored otherwise than sent", changed),
+        *_violations("acknowledged and not stored", sorted(lost)),
+        *_violations("stored twice", twice),
+        *_violations("stored otherwise than sent", changed),
     ]
 
 
-def ledger_closes(connection: Connection, promises: Promises) -> list[str]:
-    """stored + duplicate + quarantined = accepted >= what was acknowledged, and stored is what is there."""
+def ledger_closes(connection: Connection, record: DeliveryRecord) -> list[str]:
+    """stored + duplicate + quarantined = accepted >= acknowledged, and stored is the number of rows."""
     row = connection.execute(
         "SELECT sum(stored)::bigint, sum(duplicate)::bigint, sum(quarantined)::bigint,"
         " (SELECT sum(items_total)::bigint FROM telemetry.ledger_source),"
@@ -118,9 +118,9 @@ def ledger_closes(connection: Connection, promises: Promises) -> list[str]:
     laws = {
         "stored + duplicate + quarantined = received": stored + duplicate + quarantined == received,
         "received = sent": received == sent,
-        "sent covers what was acknowledged": sent >= promises.items,
-        "stored is what is there": stored == there,
-        "the windows have all that is stored": in_windows == stored,
+        "sent covers what was acknowledged": sent >= record.items,
+        "stored is the number of rows": stored == there,
+        "the windows have all stored readings": in_windows == stored,
         "nothing is quarantined": quarantined == refused == 0,
     }
     by_partition = connection.execute(
@@ -128,14 +128,14 @@ def ledger_closes(connection: Connection, promises: Promises) -> list[str]:
         " LEFT JOIN telemetry.connector USING (partition) LEFT JOIN telemetry.reading r USING (connector_key)"
         " GROUP BY partition, l.stored HAVING l.stored <> count(r.ts)"
     ).fetchall()
-    broken = [f"ledger: not {law}: {row}, acknowledged {promises.items}" for law, holds in laws.items() if not holds]
+    broken = [f"ledger: not {law}: {row}, acknowledged {record.items}" for law, holds in laws.items() if not holds]
     doubtful = connection.execute(
         "SELECT reason, detail, convert_from(raw, 'UTF8') FROM telemetry.quarantine"
     ).fetchall()
     return [
         *broken,
-        *_told("quarantined", doubtful),
-        *_told("partition's ledger (partition, stored, there)", by_partition),
+        *_violations("quarantined", doubtful),
+        *_violations("partition's ledger (partition, stored, there)", by_partition),
     ]
 
 
@@ -161,21 +161,21 @@ _WINDOWS = {
 
 
 def windows_follow_from_readings(connection: Connection) -> list[str]:
-    """Every window, each of its columns, is what the raw rows say; and there are no others."""
+    """Every column of every window follows from the raw rows, and there are no other windows."""
     columns = ", ".join(f"{name}::text" for name in _WINDOWS)
-    again = ", ".join(f"{expression} AS {name}" for name, expression in _WINDOWS.items())
-    told = connection.execute("SELECT column_name FROM information_schema.columns"
-                              " WHERE (table_schema, table_name) = ('telemetry', 'window_1m')").fetchall()  # fmt: skip
-    assert {name for (name,) in told} == {*_WINDOWS, "revision"}, "a column that is not checked"
+    recomputed = ", ".join(f"{expression} AS {name}" for name, expression in _WINDOWS.items())
+    names = connection.execute("SELECT column_name FROM information_schema.columns"
+                               " WHERE (table_schema, table_name) = ('telemetry', 'window_1m')").fetchall()  # fmt: skip
+    assert {name for (name,) in names} == {*_WINDOWS, "revision"}, "a column that is not checked"
     connection.execute(
         "CREATE TEMP TABLE recomputed ON COMMIT DROP AS"
-        f" SELECT {columns} FROM (SELECT {again} FROM telemetry.reading GROUP BY 1, 2) AS windows"
+        f" SELECT {columns} FROM (SELECT {recomputed} FROM telemetry.reading GROUP BY 1, 2) AS windows"
     )
-    connection.execute(f"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT {columns} FROM telemetry.window_1m")
-    wrong = connection.execute("SELECT 'kept', * FROM (TABLE kept EXCEPT ALL TABLE recomputed) AS k"
-                               " UNION ALL SELECT 'recomputed', * FROM (TABLE recomputed EXCEPT ALL TABLE kept) AS r"
+    connection.execute(f"CREATE TEMP TABLE stored ON COMMIT DROP AS SELECT {columns} FROM telemetry.window_1m")
+    wrong = connection.execute("SELECT 'stored', * FROM (TABLE stored EXCEPT ALL TABLE recomputed) AS s"
+                               " UNION ALL SELECT 'recomputed', * FROM (TABLE recomputed EXCEPT ALL TABLE stored) AS r"
                                " ORDER BY 2, 3").fetchall()  # fmt: skip
-    return _told("windows (kept and recomputed)", wrong)
+    return _violations("windows (stored and recomputed)", wrong)
 
 
 _SESSION_ROWS = f"""
@@ -187,30 +187,30 @@ ORDER BY s.session_key, r.ts, r.seq NULLS FIRST, r.energy_mwh NULLS FIRST, r.pow
 
 
 def sessions_follow_from_readings(connection: Connection) -> list[str]:
-    """Energy, count, first and last moment of every session are what its raw rows say, up to its end."""
+    """Energy, count, first and last time of every session follow from its raw rows, up to its end."""
     wrong = []
     for head, rows in groupby(_rows(connection, _SESSION_ROWS), key=itemgetter(0, 1, 2, 3, 4, 5)):
-        key, *kept, ended_ms = head
+        key, *stored, ended_ms = head
         meter = Meter(StepParams().power_max_mw)
         inside = [row[6:] for row in rows if row[6] is not None and (ended_ms is None or row[6] <= ended_ms)]
         for ts_ms, seq, energy_mwh, power_mw in inside:
             meter.add({"ts_ms": ts_ms, "seq": seq, "energy_mwh": energy_mwh, "power_mw": power_mw})
-        again = [meter.energy_uj, len(inside), *((inside[0][0], inside[-1][0]) if inside else (None, None))]
-        if kept != again:
-            wrong.append((key, kept, again))
+        recomputed = [meter.energy_uj, len(inside), *((inside[0][0], inside[-1][0]) if inside else (None, None))]
+        if stored != recomputed:
+            wrong.append((key, stored, recomputed))
     orphans = connection.execute(
         "SELECT session_key, count(*) FROM telemetry.reading r WHERE session_key IS NOT NULL AND NOT EXISTS"
         " (SELECT FROM telemetry.session s WHERE s.session_key = r.session_key) GROUP BY 1"
     ).fetchall()
     return [
-        *_told("sessions (key, kept, recomputed: energy_uj, readings, started, last)", wrong),
-        *_told("readings of a session that is not there", orphans),
+        *_violations("sessions (key, stored, recomputed: energy_uj, readings, started, last)", wrong),
+        *_violations("readings of a session without a row", orphans),
     ]
 
 
-def sessions_have_one_row_a_name(connection: Connection) -> list[str]:
-    """A device's session is one session, however its readings came."""
-    return _told(
+def device_sessions_have_one_row(connection: Connection) -> list[str]:
+    """A device's session has one row, in whatever order its readings arrived."""
+    return _violations(
         "sessions with several rows",
         connection.execute(
             "SELECT connector_key, session_id, count(*) FROM telemetry.session WHERE session_id IS NOT NULL"
@@ -220,16 +220,16 @@ def sessions_have_one_row_a_name(connection: Connection) -> list[str]:
 
 
 def outbox_is_drained(connection: Connection) -> list[str]:
-    """No event waits. Windows are told by the clock: one may be on its way."""
+    """No event is pending. Windows are published by the clock, so theirs do not count."""
     waiting = connection.execute(
         "SELECT id, routing_key FROM telemetry.outbox WHERE routing_key <> %s", (routing_key(TELEMETRY_AGGREGATED),)
     )
-    return _told("events in the outbox", waiting.fetchall())
+    return _violations("events in the outbox", waiting.fetchall())
 
 
 def completions_were_published(connection: Connection, completed: Sequence[Completed]) -> list[str]:
-    """Every completed session was told with its last figures, and nothing was told that is not so."""
-    told = {(event["id"], event["revision"]): event for event in completed}
+    """Every completed session was published with its last figures, and no other session was."""
+    published = {(event["id"], event["revision"]): event for event in completed}
     wrong, unknown = [], Counter(event["id"] for event in completed)
     rows = connection.execute(
         "SELECT id::text, revision, energy_uj, readings, flagged, session_id, ended_at IS NOT NULL"
@@ -239,22 +239,22 @@ def completions_were_published(connection: Connection, completed: Sequence[Compl
         unknown.pop(id_, None)
         if not ended:
             continue
-        event = told.get((id_, revision), {})
+        event = published.get((id_, revision), {})
         figures = {"energy_uj": energy_uj, "readings": readings, "flagged": flagged, "session_id": session_id}
         if {name: event.get(name) for name in figures} != figures:
             wrong.append((id_, revision, figures, event))
     return [
-        *_told("completed sessions that were not told so", wrong),
-        *_told("told of sessions that are not there", list(unknown)),
+        *_violations("completed sessions that were not published with their last figures", wrong),
+        *_violations("published sessions without a row", list(unknown)),
     ]
 
 
 def _rows(connection: Connection, query: str) -> Iterator[tuple[Any, ...]]:
-    """A result too large to be held twice."""
+    """Rows of a result that is too large to load at once."""
     with connection.cursor(name="laws") as cursor:
         cursor.itersize = _ROWS
         yield from cursor.execute(query.encode())
 
 
-def _told(what: str, found: Sequence[Any]) -> list[str]:
+def _violations(what: str, found: Sequence[Any]) -> list[str]:
     return [f"{what}: {len(found)}, as {list(found[:_SHOWN])}"] if found else []

@@ -1,7 +1,7 @@
-"""Chargers that remember what they have said: the truth that the stored readings are held against.
+"""Simulated chargers that record what they send, to compare the stored readings with.
 
-Clean devices: each counts its readings, boots and registers rightly. What goes wrong happens between them and the
-store. Some have no register, some forget it at times, so that every way of metering energy is under load.
+The devices are correct: each counts its readings, boots and registers rightly; faults happen between them and the
+store. Some have no register and some omit it at times, so that every way of metering energy is tested.
 """
 
 import random
@@ -19,22 +19,22 @@ Content = tuple[int | str | None, ...]
 _STEP_S = (4, 16)  # between two readings of a connector: four to fifteen to a window
 _SESSION_READINGS = (12, 60)
 _REBOOT_SHARE = 0.05  # of the sessions begin after a reboot
-_WITHOUT_REGISTER_SHARE, _FORGETFUL_SHARE = 0.15, 0.15  # of the chargers
-_FORGET_SHARE = 0.3  # of a forgetful one's readings
+_WITHOUT_REGISTER_SHARE, _OMITTING_SHARE = 0.15, 0.15  # of the chargers
+_OMIT_SHARE = 0.3  # of the readings of an omitting one
 _POWER_MAX_MW = 150_000_000
 _MS_PER_H = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reading: who said it, what, and as it goes over the wire."""
+    """One reading: its identity, its content, and its JSON."""
 
     identity: Identity
     content: Content
     wire: bytes
 
 
-class Charger:
+class RecordingCharger:
     """One connector, from `start_ms` on."""
 
     def __init__(self, station_id: str, connector_id: int, start_ms: int, rng: random.Random) -> None:
@@ -45,22 +45,22 @@ class Charger:
         self._register_mwh = rng.randrange(10**9)
         kind = rng.random()
         self._has_register = kind >= _WITHOUT_REGISTER_SHARE
-        self._forgetful = self._has_register and kind < _WITHOUT_REGISTER_SHARE + _FORGETFUL_SHARE
+        self._omits_registers = self._has_register and kind < _WITHOUT_REGISTER_SHARE + _OMITTING_SHARE
         self._session, self._sessions, self._left = "", 0, 0
 
     def next(self) -> Reading:
-        """Its next reading: sessions one after the other, each followed by one reading of the free connector."""
+        """The next reading: sessions one after the other, each followed by one reading of the free connector."""
         step_ms = self._rng.randrange(*_STEP_S) * 1_000 + self._rng.randrange(1_000)
         self._ts_ms += step_ms
         if self._left == 0:
             return self._begin()
         self._left -= 1
         if self._left == 0:
-            return self._say("Available", "", 0)
+            return self._reading("Available", "", 0)
         power_mw = self._rng.randrange(_POWER_MAX_MW)
         self._register_mwh += power_mw * step_ms // _MS_PER_H
         event = "Ended" if self._left == 1 else "Updated"
-        return self._say("Finishing" if self._left == 1 else "Charging", event, power_mw)
+        return self._reading("Finishing" if self._left == 1 else "Charging", event, power_mw)
 
     def _begin(self) -> Reading:
         if self._rng.random() < _REBOOT_SHARE:
@@ -68,13 +68,13 @@ class Charger:
         self._sessions += 1
         self._session = f"{self._station_id}/{self._connector_id}/{self._sessions}"
         self._left = self._rng.randrange(*_SESSION_READINGS)
-        return self._say("Preparing", "Started", 0)
+        return self._reading("Preparing", "Started", 0)
 
-    def _say(self, status: str, event: str, power_mw: int) -> Reading:
-        forgets = not self._has_register or (self._forgetful and self._rng.random() < _FORGET_SHARE)
+    def _reading(self, status: str, event: str, power_mw: int) -> Reading:
+        omits_register = not self._has_register or (self._omits_registers and self._rng.random() < _OMIT_SHARE)
         name = self._session if event else None
         quantities = {
-            "energy_wh": None if forgets else self._register_mwh,
+            "energy_wh": None if omits_register else self._register_mwh,
             "power_w": power_mw,
             "voltage_v": 380_000 + self._rng.randrange(40_000),
             "current_a": power_mw // 400,

@@ -1,4 +1,4 @@
-"""A broker that delivers every event twice: what is published is published again, with the same event id."""
+"""Makes RabbitMQ deliver every event twice: republishes each published event with the same event id."""
 
 import threading
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from schemas import topics
 from schemas.topics import routing_key
 
 _QUEUE = "proof_again"
-_AGAIN = "x-proof-again"  # header of what we have published ourselves: not a third time
-_PAUSE_S = 0.2  # between two looks at whether to stop
-_ENOUGH_S = 60  # against hanging
+_REPUBLISHED = "x-proof-again"  # header of republished events, which are not republished again
+_PAUSE_S = 0.2  # between checks whether to stop
+_STOP_S = 60  # against hanging
 
 EVENT_TYPES = tuple(
     value
@@ -23,8 +23,8 @@ EVENT_TYPES = tuple(
 )
 
 
-class Doubler:
-    """Counts what it has published again."""
+class EventDuplicator:
+    """Republishes every event, and counts them."""
 
     def __init__(self, rabbitmq_url: str) -> None:
         self.events = 0
@@ -37,16 +37,16 @@ class Doubler:
             self._channel.queue_bind(_QUEUE, DIRECT, routing_key(type_))
         self._stopping = threading.Event()
         self._failed: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, name="doubler")
+        self._thread = threading.Thread(target=self._run, name="duplicator")
 
     def start(self) -> None:
-        """From now on."""
+        """Start republishing."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Once all that was published so far is published again. Raises what went wrong."""
+        """Stop once all events so far are republished. Raises the thread's error."""
         self._stopping.set()
-        self._thread.join(_ENOUGH_S)
+        self._thread.join(_STOP_S)
         if self._failed:
             raise self._failed[0]
 
@@ -57,25 +57,25 @@ class Doubler:
                     if self._stopping.is_set():
                         break
                     continue
-                if _AGAIN not in (properties.headers or {}):
-                    self._again(method.routing_key, properties, body)
+                if _REPUBLISHED not in (properties.headers or {}):
+                    self._republish(method.routing_key, properties, body)
                 self._channel.basic_ack(method.delivery_tag)
             self._connection.close()
         except Exception as error:
             self._failed.append(error)
 
-    def _again(self, key: str, properties: Any, body: bytes) -> None:
-        properties.headers = {**(properties.headers or {}), _AGAIN: 1}
+    def _republish(self, key: str, properties: Any, body: bytes) -> None:
+        properties.headers = {**(properties.headers or {}), _REPUBLISHED: 1}
         self._channel.basic_publish(DIRECT, key, body, properties)
         self.events += 1
 
 
 @contextmanager
-def every_event_twice(rabbitmq_url: str) -> Iterator[Doubler]:
-    """Within the block; at its end the second deliveries are all published."""
-    doubler = Doubler(rabbitmq_url)
-    doubler.start()
+def every_event_twice(rabbitmq_url: str) -> Iterator[EventDuplicator]:
+    """Within the block; at its end all second deliveries are published."""
+    duplicator = EventDuplicator(rabbitmq_url)
+    duplicator.start()
     try:
-        yield doubler
+        yield duplicator
     finally:
-        doubler.stop()
+        duplicator.stop()
