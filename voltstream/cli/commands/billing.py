@@ -83,7 +83,7 @@ def _run(
             return await Reconciler(InvoiceStore(database), HttpReadingsSource(client)).run(start, end, progress)
 
     try:
-        return with_database(settings, "billing", work, need=MIGRATIONS, role=ROLE)
+        return with_database(settings, "billing", work, need=[MIGRATIONS], role=ROLE)
     except (SourceSilent, httpx.InvalidURL) as error:
         raise no_answer(base_url, error) from None
 

@@ -125,7 +125,7 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
 
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-    return with_database(settings, "billing", work, need=MIGRATIONS, role=ROLE)
+    return with_database(settings, "billing", work, need=[MIGRATIONS], role=ROLE)
 
 
 @contextmanager
