@@ -26,9 +26,9 @@ from streams.settings import WorkerSettings
 from streams.storage.connections import Connections, open_writer
 from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
 from streams.storage.store import Store
-from streams.worker.allowance import Allowance
 from streams.worker.embedded_worker import EmbeddedWorker
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
+from streams.worker.live_documents import Allowance
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.processor import LIVE_SHARE_MAX, Worker
 

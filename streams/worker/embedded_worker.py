@@ -54,7 +54,7 @@ class EmbeddedWorker:
         """Commit what has been appended, or what the database takes within `STOP_S_MAX`; then `run` returns."""
         self._stopping = True
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
+            await asyncio.wait(self._tasks, timeout=0.0 if self._log.uncommittable else STOP_S_MAX)
         for task in self._tasks:
             task.cancel()
 
@@ -71,7 +71,7 @@ class EmbeddedWorker:
                     await _until_it_works(processor.flush)
                     self._log.ack(partition, processor.next)
                 await processor.publish()
-            if processor.owing:
+            if processor.has_unwritten_rows:
                 await _until_it_works(processor.flush)
         finally:
             await processor.release()

@@ -35,6 +35,9 @@ class Driver:
         headers = {"Authorization": f"Bearer {issued.stdout.strip()}"}
         self._client = httpx.Client(base_url=platform.api, headers=headers, timeout=30, trust_env=False)
 
+    def close(self) -> None:
+        self._client.close()
+
     def start(self, connector: dict[str, Any]) -> str:
         """The id of the request."""
         place = {name: connector[name] for name in ("station_id", "connector_id")}
@@ -66,10 +69,13 @@ def free_connector(platform: Up) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("processes")
-async def test_a_driver_charges_at_the_simulated_fleet_and_is_invoiced(data_dir: Path) -> None:
+async def test_a_driver_charges_at_the_simulated_fleet_and_is_invoiced(
+    data_dir: Path, request: pytest.FixtureRequest
+) -> None:
     with up(data_dir, "--stations", "5", "--rate", "20") as platform:
         await eventually(lambda: platform.get("/api/v1/telemetry/live")["total"]["connectors"] == 10, within_s=60)
         driver, connector = Driver(platform, data_dir), free_connector(platform)
+        request.addfinalizer(driver.close)
         request_id = driver.start(connector)
         await eventually(lambda: driver.session(request_id)["state"] == "open", within_s=60)
         running = driver.session(request_id)
