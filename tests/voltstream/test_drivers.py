@@ -84,7 +84,7 @@ async def test_a_driver_charges_at_the_simulated_fleet_and_is_invoiced(
 
         def costs_something() -> bool:
             session = driver.session(request_id)
-            return session["energy_wh"] > 0 and float(session["cost"]["incl_vat"]) > 0
+            return session["energy_wh"] > 0 and float(session["cost_incl_vat"] or 0) > 0
 
         await eventually(costs_something, within_s=90)
         driver.stop(request_id)

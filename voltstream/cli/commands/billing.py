@@ -85,13 +85,8 @@ def _run(
             return await Reconciler(InvoiceStore(database), HttpReadingsSource(client)).run(start, end, progress)
 
     try:
-<<<<<<< HEAD
-        return with_database(settings, "billing", work, need=[MIGRATIONS], role=ROLE)
-    except (SourceSilent, httpx.InvalidURL) as error:
-=======
         return with_database(settings, "billing", work, need=sources_of([SERVICE]), role=SERVICE.role)
     except (SourceUnavailable, httpx.InvalidURL) as error:
->>>>>>> main
         raise no_answer(base_url, error) from None
 
 

@@ -128,11 +128,7 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
 
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-<<<<<<< HEAD
-    return with_database(settings, "billing", work, need=[MIGRATIONS], role=ROLE)
-=======
     return with_database(settings, "billing", work, need=sources_of([SERVICE]), role=SERVICE.role)
->>>>>>> main
 
 
 @contextmanager
