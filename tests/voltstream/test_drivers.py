@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,8 @@ import msgspec
 import pytest
 
 from kit.clock import SystemClock, format_rfc3339
-from kit.messaging.bus import DIRECT, InProcessBus, Message
+from kit.messaging.bus import DIRECT, Bus, InProcessBus, Message
+from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import load_retry_policy
 from schemas.events import SessionRequested, SessionStopRequested, envelope_of
 from schemas.topics import SESSION_REQUESTED, SESSION_STOP_REQUESTED
@@ -107,7 +109,7 @@ class Street:
     """A simulated fleet that sends into a sink, and the bus that requests come by."""
 
     sink: Sink
-    bus: InProcessBus
+    bus: Bus
 
     async def publish(self, event_type: str, payload: msgspec.Struct) -> None:
         """Returns once the fleet has handled it."""
@@ -159,8 +161,14 @@ def now(age_s: float = 0) -> str:
 
 @pytest.fixture
 async def street() -> AsyncIterator[Street]:
-    """One station; its first connector is free to begin with: the fleet's seed is fixed."""
-    bus = InProcessBus(load_retry_policy())
+    """On the in-process bus."""
+    async with a_street(InProcessBus(load_retry_policy())) as street:
+        yield street
+
+
+@asynccontextmanager
+async def a_street(bus: Bus) -> AsyncIterator[Street]:
+    """One station; its first connector is free to begin with: the fleet's seed is fixed. Closes the bus."""
     async with serving(Sink()) as sink:
         fleet = SimulatedFleet(1, 200.0, SystemClock())
         await fleet.consume(bus)
@@ -182,6 +190,18 @@ async def test_a_request_starts_a_session_of_its_name_and_a_stop_ends_it(street:
     await eventually(lambda: "Ended" in street.events(request_id), within_s=60)
     events = street.events(request_id)
     assert (events[0], events[-1], events.count("Started"), events.count("Ended")) == ("Started", "Ended", 1, 1)
+
+
+async def test_requests_come_over_rabbitmq_too(rabbitmq_url: str) -> None:
+    bus = RabbitBus(rabbitmq_url, load_retry_policy(), name="test")
+    bus.start()
+    await bus.wait_ready(60)
+    async with a_street(bus) as street:
+        request_id = uuid4()
+        await street.request(request_id)
+        await eventually(lambda: "Updated" in street.events(request_id), within_s=60)
+        await street.stop(request_id)
+        await eventually(lambda: "Ended" in street.events(request_id), within_s=60)
 
 
 async def test_an_operator_stops_whichever_session_runs_there(street: Street) -> None:
@@ -233,6 +253,7 @@ async def test_a_request_whose_moment_cannot_be_read_is_a_dead_letter(street: St
         requested_at="yesterday",
     )
     await street.publish(SESSION_REQUESTED, requested)
+    assert isinstance(street.bus, InProcessBus)
     assert len(street.bus.dead_letters("simulator_session_requested")) == 1
 
 
