@@ -1,4 +1,4 @@
-"""The idempotent consumer: what an event causes is committed together with the note that it was handled.
+"""The idempotent consumer: what an event causes is committed together with the record that it was handled.
 
     decode = msgspec.json.Decoder(Event[SessionCompleted]).decode
 
@@ -41,7 +41,7 @@ _log = get_logger(__name__)
 
 
 class Metadata(Protocol):
-    """What every event says of itself."""
+    """The metadata of every event."""
 
     @property
     def event_id(self) -> UUID:
@@ -70,14 +70,14 @@ class Event(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """The piece of work that an event is told in; what it causes is told in the same."""
+    """Correlation id and trace of the work that an event is published in; events that it causes carry the same."""
 
     correlation_id: str
     traceparent: str = ""
 
 
 def current_event_context() -> EventContext:
-    """Of what is told within the work that runs."""
+    """The context of the work that runs."""
     return EventContext(correlation_id.get(), current_traceparent())
 
 
@@ -90,7 +90,7 @@ class Delivered(Generic[E]):
 
     event: E
     key: Hashable
-    told: EventContext
+    context: EventContext
     new: bool = False
 
 
