@@ -9,19 +9,19 @@ from kit.messaging.bus import EVENT_ID, Message
 from schemas.events import Money, Pricing
 from schemas.session import EndReason
 from streams.effects import StepParams
-from streams.engine.step import step
 from streams.session_ids import session_uuid
 from streams.state.partition import PartitionState
-from streams.state.session_charges import settled, used_by
-from streams.storage.events import FlushContext, SessionRow, consumption_of, session_completed
+from streams.state.session_charges import component_usage, settled
+from streams.storage.events import FlushContext, SessionEventRow, consumption_of, session_completed
+from streams.worker.compute import compute_effects
 
 
 def running(sessions: int, store: TariffOnlyStore, seconds: tuple[int, ...]) -> PartitionState:
     """A partition with so many open sessions, each with readings at these seconds."""
-    generator, state = FrameGenerator(sessions), PartitionState.fresh(0)
+    generator, state = FrameGenerator(sessions), PartitionState(0)
     for second in seconds:
         frames = generator.frames(1, second)
-        step(state, frames, frames[-1][0].received_ms, store, StepParams())
+        compute_effects(state, frames, frames[-1][0].received_ms, store, StepParams())
     return state
 
 
@@ -29,15 +29,15 @@ def completed(sessions: int, tariffs: int, seconds: int = 3_600) -> tuple[list[M
     """session.completed.v1 of so many sessions, and their total cost in micro-units incl. VAT."""
     store = TariffOnlyStore(tariff_versions(tariffs, seconds=seconds, power_w=POWER_W))
     state = running(sessions, store, (0, seconds // 2, seconds))
-    accounts = state.accounts(np.arange(sessions))
-    meters, costs = settled(state.tariffs, accounts)
-    energy_uj = accounts.lanes.energy_uj().tolist()
+    charges = state.charges(np.arange(sessions))
+    usage, costs = settled(state.tariffs, charges)
+    energy_uj = charges.energy.energy_uj().tolist()
     messages = []
     for slot in range(sessions):
-        key, version = int(state.open_key[slot]), store.versions[int(accounts.tariff_key[slot])]
+        key, version = int(state.open_key[slot]), store.versions[int(charges.tariff_key[slot])]
         excl_micros, incl_micros = int(costs.excl_vat_micros[slot]), int(costs.incl_vat_micros[slot])
         station_id, connector_id = state.directory.connector(slot)
-        row = SessionRow(
+        row = SessionEventRow(
             session_key=key,
             id=session_uuid(key),
             station_id=station_id,
@@ -56,7 +56,7 @@ def completed(sessions: int, tariffs: int, seconds: int = 3_600) -> tuple[list[M
             incl_vat_micros=incl_micros,
         )
         cost = Money(currency=version.tariff.currency, excl_vat_micros=excl_micros, incl_vat_micros=incl_micros)
-        consumption = consumption_of(used_by(state.tariffs, meters, slot))
+        consumption = consumption_of(component_usage(state.tariffs, usage, slot))
         pricing = Pricing(
             version=version.id,
             time_zone=version.time_zone,

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from kit.errors import ConfigError
 from kit.masking import MASK, mask_url
-from kit.validation import did_you_mean
+from kit.spelling import did_you_mean
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"

@@ -10,7 +10,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from kit.errors import Unavailable
 from kit.log.kafka import ensure_topic
 from kit.log.partitioned_log import InProcessLog
 from kit.memory import keep_memory, trim_regularly
@@ -27,9 +26,9 @@ from streams.settings import WorkerSettings
 from streams.storage.connections import Connections, open_writer
 from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
 from streams.storage.store import Store
-from streams.worker.allowance import Allowance
 from streams.worker.embedded_worker import EmbeddedWorker
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
+from streams.worker.live_documents import Allowance
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.processor import LIVE_SHARE_MAX, Worker
 
@@ -69,8 +68,7 @@ async def _group_member(context: Context) -> AsyncIterator[Worker]:
         member = KafkaWorker(source, worker, retention_days=settings.raw_retention_days)
 
         async def check() -> None:
-            if not member.partitions:
-                raise Unavailable("no partition is assigned: Kafka is away, or there are more workers than partitions")
+            member.check_ready()
 
         context.checks["partitions"] = check
         running = context.spawn(member.run(), "worker")

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.kernels.windows import QUANTITIES
 from streams.tariffs.version import TariffVersion
 
 Columns = dict[str, NDArray[np.generic]]
@@ -49,7 +50,7 @@ WINDOW_COLUMNS: Final = {
     "last_ts_ms": np.int64,
     **{
         f"{quantity}_{part}": dtype
-        for quantity in ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
+        for quantity in QUANTITIES
         for part, dtype in (("n", np.int32), ("sum", np.int64), ("min", np.int64), ("max", np.int64))
     },
     "energy_n": np.int32,
@@ -91,7 +92,7 @@ SESSION_COLUMNS: Final = {
 
 
 @dataclass(slots=True)
-class Refused:
+class RefusedItems:
     """Items for telemetry.quarantine: refused at the gateway, unreadable frames, and conflicts found here."""
 
     station_id: list[str | None] = field(default_factory=list)
@@ -111,7 +112,7 @@ class SourceProgress:
     items_received: int
 
 
-class Used(NamedTuple):
+class ComponentUsage(NamedTuple):
     """What a session used of one component of its tariff: see schemas.events.Consumption."""
 
     element: int
@@ -122,8 +123,8 @@ class Used(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class CostNews:
-    """The cost of a running session moved: for session.cost_updated.v1."""
+class CostUpdate:
+    """The changed cost of a running session: for session.cost_updated.v1."""
 
     session_key: int
     station_id: str
@@ -138,24 +139,24 @@ class CostNews:
 
 @dataclass(slots=True)
 class Effects:
-    """Everything one flush changes, but for the state, which goes beside it."""
+    """Everything one flush changes, except the state."""
 
     readings: Columns
     windows: Columns
     sessions: Columns
-    session_ids: list[str | None]  # the devices' names, beside `sessions`
+    session_ids: list[str | None]  # the devices' names, one per row of `sessions`
     started: NDArray[np.int64]  # session_key: publish session.started.v1
     completed: NDArray[np.int64]  # session_key: publish session.completed.v1 (revision in `sessions`)
     emit: Columns  # connector_key, bucket_ms: windows to publish in telemetry.aggregated.v1
-    refused: Refused
+    refused: RefusedItems
     sources: list[SourceProgress]
     stored: int  # readings: counts of this flush, for the ledger
     duplicate: int
-    quarantined: int  # len(refused), but for unreadable frames, which count their header's items
+    quarantined: int  # len(refused), except for unreadable frames, which count their header's items
     touched: NDArray[np.int64]  # slots whose live document changed
     # Of completed sessions with a tariff, by session_key.
-    consumption: dict[int, list[Used]] = field(default_factory=dict)
-    costs: list[CostNews] = field(default_factory=list)
+    consumption: dict[int, list[ComponentUsage]] = field(default_factory=dict)
+    costs: list[CostUpdate] = field(default_factory=list)
     tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
 
     @property

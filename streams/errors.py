@@ -1,10 +1,10 @@
 """Errors of the workers.
 
 StreamsError
-├── Fenced: another worker has taken this partition over; let go of it
-├── Gap: a frame is missing between what is committed and what arrived; read again from where the store is
-├── ForeignState: the partition's state was written by another version; this one cannot go on from it
-└── LogReplaced: the log ends before what is committed from it: it is not the log it was
+├── Fenced: another worker has taken this partition over; release it
+├── Gap: a frame is missing between what is committed and what arrived; read again from the store's offset
+├── ForeignState: the partition's state was written by another version, which this one cannot read
+└── LogReplaced: the log ends before what is committed from it, so it is another log
 """
 
 
@@ -30,4 +30,4 @@ class ForeignState(StreamsError):
 
 
 class LogReplaced(StreamsError):
-    """Offsets start over: reading on would drop new readings as old ones. An operator has to say what holds."""
+    """Offsets start over: reading on would drop new readings as old ones. An operator has to decide."""

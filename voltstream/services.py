@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from kit.service import Service
-from voltstream.errors import Usage
+from voltstream.errors import WrongUsage
 
 # In the order in which one process opens them; it closes them the other way round. Where each is declared.
 SERVICES: Final = {
@@ -37,12 +37,12 @@ def all_services() -> list[Service[Any]]:
 
 
 def named(names: Sequence[str]) -> list[Service[Any]]:
-    """These services, subsets among them, each once, in the order of the list. Raises Usage."""
+    """These services, subsets among them, each once, in the order of the list. Raises WrongUsage."""
     known = (*SERVICES, *SUBSETS)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         what = f"{unknown[0]!r} is no service" if unknown else "name a service"
-        raise Usage(f"{what}: write one or more of {', '.join(known)}")
+        raise WrongUsage(f"{what}: write one or more of {', '.join(known)}")
     wanted = _spread(names)
     return [service(name) for name in SERVICES if name in wanted]
 

@@ -13,7 +13,7 @@ from kit.service import Context
 
 
 @dataclass(frozen=True, slots=True)
-class Pricing:
+class PricingComponents:
     """What handlers and consumers work with."""
 
     database: Database
@@ -22,8 +22,8 @@ class Pricing:
 
 
 @asynccontextmanager
-async def open_pricing(context: Context) -> AsyncIterator[Pricing]:
+async def open_pricing(context: Context) -> AsyncIterator[PricingComponents]:
     """All of it on the service's own pool."""
     database, clock = context.database, context.clock
     service = PricingService(PricingStore(database), clock)
-    yield Pricing(database, service, DemandService(DemandStore(database), clock))
+    yield PricingComponents(database, service, DemandService(DemandStore(database), clock))

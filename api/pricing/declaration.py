@@ -6,7 +6,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from api.pricing import routes
-from api.pricing.components import Pricing, open_pricing
+from api.pricing.components import PricingComponents, open_pricing
 from api.pricing.demand import routes as demand_routes
 from kit.service import Consumes, Contract, Service
 from schemas.events import Event, TelemetryAggregated
@@ -20,7 +20,7 @@ SERVICE: Final = Service(
     name="pricing",
     summary="tariffs: their versions, groups of stations, and the rules that move prices with demand",
     open=open_pricing,
-    components=Pricing,
+    components=PricingComponents,
     router=_router,
     migrations=Path(__file__).parent / "migrations",
     contracts=(

@@ -1,4 +1,4 @@
-"""What pricing tells other services."""
+"""The events that pricing publishes."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from api.pricing.models import Reason, Target
+from api.pricing.models import Reason, TariffTarget
 from kit.clock import format_rfc3339
 from kit.messaging.bus import DIRECT
 from kit.messaging.outbox import OutboxEvent
@@ -21,7 +21,7 @@ _NAMESPACE: Final = UUID("5a3f0b7e-9f55-4b0a-8e0b-6d6f2c1b7a41")
 
 def pricing_updated(
     version: UUID,
-    target: Target,
+    target: TariffTarget,
     effective_from: datetime,
     time_zone: str,
     document: bytes,
@@ -30,7 +30,7 @@ def pricing_updated(
 ) -> OutboxEvent:
     """pricing.updated.v1; its id follows from the version's."""
     event_id = uuid5(_NAMESPACE, f"{PRICING_UPDATED}/{version}")
-    said = PricingUpdated(
+    updated = PricingUpdated(
         version=version,
         target_kind=target.kind,
         target=target.name,
@@ -39,7 +39,8 @@ def pricing_updated(
         tariff={},
         reason=reason,
     )
-    payload: dict[str, Any] = {**msgspec.to_builtins(said), "tariff": msgspec.Raw(document)}  # its digits as they are
+    # The document as it is: its numbers keep their digits.
+    payload: dict[str, Any] = {**msgspec.to_builtins(updated), "tariff": msgspec.Raw(document)}
     envelope = envelope_of(
         PRICING_UPDATED,
         event_id,

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from api.parameters import StationInPath
 from api.pricing import examples
 from api.pricing.answers import encoded, in_force_answer, version_answer
-from api.pricing.components import Pricing
+from api.pricing.components import PricingComponents
 from api.pricing.models import (
     DEFAULT,
     Group,
@@ -22,7 +22,7 @@ from api.pricing.models import (
     GroupReplaced,
     InForce,
     NewVersion,
-    Target,
+    TariffTarget,
     Version,
     VersionPage,
 )
@@ -45,7 +45,7 @@ VERSIONS_MAX: Final = 100  # of 150 kB at most, of ~1 kB as a rule
 VERSIONS_DEFAULT: Final = 20
 _TOO_LARGE: Final = {413: f"The body is larger than {BODY_BYTES_MAX // 1024} KiB"}
 
-Provided = Annotated[Pricing, Depends(provided(Pricing))]
+Provided = Annotated[PricingComponents, Depends(provided(PricingComponents))]
 Operator = Annotated[Principal, Depends(require_kinds("operator"))]
 _READERS: Final = Depends(require_kinds("operator", "finance"))
 _ALL_BUT_DEVICES: Final = Depends(require_kinds("operator", "finance", "driver"))
@@ -89,7 +89,7 @@ async def publish(
 
 @router.get(
     "/versions",
-    summary="Every version there ever was, published last first",
+    summary="All versions, the last published first",
     response_model=VersionPage,
     dependencies=[_READERS],
     responses={**problems(), 200: example(examples.VERSION_PAGE)},
@@ -136,7 +136,7 @@ async def group(pricing: Provided, group: GroupInPath) -> GroupAnswer:
 
 @router.put(
     "/groups/{group}",
-    summary="Say which stations a group has",
+    summary="Replace the stations of a group",
     dependencies=[Depends(require_kinds("operator"))],
     responses={**problems(_TOO_LARGE), 200: example(examples.GROUP_REPLACED)},
 )
@@ -161,14 +161,14 @@ async def in_force(
     station_id: StationInPath,
     at: Annotated[Instant | None, Query(description="default: now")] = None,
 ) -> Response:
-    """What a session that begins there then is priced by, and when that changes next, as far as it is known."""
+    """The tariff of a session that begins there then, and the next change of it that is known."""
     moment, row, change = await pricing.service.in_force(station_id, at)
     return _json(in_force_answer(station_id, moment, row, change))
 
 
-def _one_target(station_id: str | None, group: str | None, default: bool) -> Target | None:
-    named = [Target("station", station_id)] if station_id is not None else []
-    named += [Target("group", group)] if group is not None else []
+def _one_target(station_id: str | None, group: str | None, default: bool) -> TariffTarget | None:
+    named = [TariffTarget("station", station_id)] if station_id is not None else []
+    named += [TariffTarget("group", group)] if group is not None else []
     named += [DEFAULT] if default else []
     if len(named) > 1:
         raise BadQuery("give one of station_id, group and default, or none for all versions")

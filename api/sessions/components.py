@@ -14,7 +14,7 @@ from kit.service import Context
 
 
 @dataclass(frozen=True, slots=True)
-class Sessions:
+class SessionsComponents:
     """What handlers, consumers and jobs work with."""
 
     database: Database
@@ -24,8 +24,8 @@ class Sessions:
 
 
 @asynccontextmanager
-async def open_sessions(context: Context) -> AsyncIterator[Sessions]:
+async def open_sessions(context: Context) -> AsyncIterator[SessionsComponents]:
     """All of it on the service's own pool."""
     database, clock = context.database, context.clock
     service = SessionService(SessionStore(database), RequestStore(database), clock)
-    yield Sessions(database, service, RequestService(clock), Assignment(clock))
+    yield SessionsComponents(database, service, RequestService(clock), Assignment(clock))

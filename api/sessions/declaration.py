@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from api.sessions.components import Sessions, open_sessions
+from api.sessions.components import SessionsComponents, open_sessions
 from api.sessions.request_store import forget_unasked
 from api.sessions.routes import router
 from kit.service import Consumes, Job, Service
@@ -24,7 +24,7 @@ def _session_of(event: Event[SessionStarted] | Event[SessionCompleted]) -> UUID:
     return event.payload.id
 
 
-async def _forget_unasked(sessions: Sessions) -> None:
+async def _forget_unasked(sessions: SessionsComponents) -> None:
     async with sessions.database.transaction() as connection:
         await forget_unasked(connection)
 
@@ -33,7 +33,7 @@ SERVICE: Final = Service(
     name="sessions",
     summary="charging sessions, and drivers' requests to start and stop them",
     open=open_sessions,
-    components=Sessions,
+    components=SessionsComponents,
     router=router,
     migrations=Path(__file__).parent / "migrations",
     reads=("telemetry.session_overview", "telemetry.session_readings(bigint[])"),

@@ -106,7 +106,7 @@ class SessionPage(BaseModel):
     next: str | None = Field(description="address of the next page; null on the last")
 
 
-class ChargeRequest(BaseModel):
+class SessionRequest(BaseModel):
     """A request to charge."""
 
     model_config = ConfigDict(extra="forbid")
@@ -119,7 +119,7 @@ class ChargeRequest(BaseModel):
     reservation_id: ReservationId | None = None
 
 
-class ChargeRequestAccepted(BaseModel):
+class SessionRequestAccepted(BaseModel):
     """A charge request that was published to the station."""
 
     model_config = ConfigDict(extra="forbid")

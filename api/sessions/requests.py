@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from api.sessions import request_store as store
 from api.sessions.answers import state_of
 from api.sessions.events import session_requested, stop_requested
-from api.sessions.models import ChargeRequest, ChargeRequestAccepted, SessionState, StopAccepted
+from api.sessions.models import SessionRequest, SessionRequestAccepted, SessionState, StopAccepted
 from api.sessions.request_store import EXPIRY, SCHEMA, StoredRequest
 from api.sessions.service import Found
 from api.sessions.store import SessionStore
@@ -28,11 +28,11 @@ class RequestService:
         self._clock = clock
 
     async def start(
-        self, connection: Transaction, charge: ChargeRequest, driver_id: str, requested_by: str
-    ) -> ChargeRequestAccepted:
+        self, connection: Transaction, new: SessionRequest, driver_id: str, requested_by: str
+    ) -> SessionRequestAccepted:
         """Store and publish the request. Raises Conflict where the driver or the connector has a request or a session
         open."""
-        sessions, place = SessionStore(connection), (charge.station_id, charge.connector_id)
+        sessions, place = SessionStore(connection), (new.station_id, new.connector_id)
         await store.lock(connection, [store.driver_lock(driver_id)])
         await store.lock(connection, [store.connector_lock(*place)])
         now = self._clock.now()
@@ -41,14 +41,14 @@ class RequestService:
             raise Conflict(f"driver {driver_id} has {_described(own[0])}; stop it first")
         others = await _running(sessions, await store.unsettled_at(connection, *place, now))
         if others or await sessions.open_at(*place):
-            where = f"connector {charge.connector_id} of station {charge.station_id}"
+            where = f"connector {new.connector_id} of station {new.station_id}"
             raise Conflict(f"{where} is in use; choose another, or try again once it is free")
         request = StoredRequest(
             id=uuid4(),
             driver_id=driver_id,
-            station_id=charge.station_id,
-            connector_id=charge.connector_id,
-            reservation_id=charge.reservation_id,
+            station_id=new.station_id,
+            connector_id=new.connector_id,
+            reservation_id=new.reservation_id,
             requested_at=now,
             expires_at=now + EXPIRY,
             session_id=None,
@@ -58,7 +58,7 @@ class RequestService:
         )
         await store.add(connection, request, requested_by)
         await insert_async(connection, SCHEMA, [session_requested(request, current_event_context())])
-        return ChargeRequestAccepted(
+        return SessionRequestAccepted(
             request_id=request.id,
             state=SessionState.REQUESTED,
             station_id=request.station_id,

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from api.sessions import examples
-from api.sessions.components import Sessions
+from api.sessions.components import SessionsComponents
 from api.sessions.models import (
-    ChargeRequest,
-    ChargeRequestAccepted,
     Session,
     SessionPage,
     SessionReadings,
+    SessionRequest,
+    SessionRequestAccepted,
     SessionState,
     StopAccepted,
 )
@@ -42,7 +42,7 @@ _SEVERAL: Final[dict[str, Any]] = {
     },
 }
 
-Provided = Annotated[Sessions, Depends(provided(Sessions))]
+Provided = Annotated[SessionsComponents, Depends(provided(SessionsComponents))]
 _ALLOWED: Final = require_kinds("operator", "driver")  # a token that is both counts as an operator's
 Caller = Annotated[Principal, Depends(_ALLOWED)]
 
@@ -84,7 +84,7 @@ async def many(
     "",
     status_code=202,
     summary="Ask a station to charge",
-    response_model=ChargeRequestAccepted,
+    response_model=SessionRequestAccepted,
     responses={
         **problems(
             {
@@ -95,16 +95,16 @@ async def many(
         202: example(examples.REQUESTED),
     },
 )
-async def start(sessions: Provided, caller: Caller, charge: ChargeRequest, once: Idempotent) -> Response:
+async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: Idempotent) -> Response:
     """Accepted: `session.requested.v1` asks the station. The session can be asked for by its `request_id`.
 
     A driver requests for themself, an operator for the driver whom `driver_id` names. If no session comes of it within
     15 minutes, it expires.
     """
-    driver_id = _driver_of(caller, charge)
+    driver_id = _driver_of(caller, new)
 
     async def work(connection: Transaction) -> Answer:
-        accepted = await sessions.requests.start(connection, charge, driver_id, _actor(caller))
+        accepted = await sessions.requests.start(connection, new, driver_id, _actor(caller))
         body = accepted.model_dump_json().encode()
         return Answer(202, body, location=f"{PATH}/{accepted.request_id}")
 
@@ -175,15 +175,15 @@ def _actor(caller: Principal) -> str:
     return f"{caller.kind}/{caller.subject or caller.token_id}"
 
 
-def _driver_of(caller: Principal, charge: ChargeRequest) -> str:
+def _driver_of(caller: Principal, new: SessionRequest) -> str:
     """The driver for whom a charge is requested."""
-    if not caller.covers(charge.station_id):
-        raise Forbidden(f"the token is not for station {charge.station_id}")
+    if not caller.covers(new.station_id):
+        raise Forbidden(f"the token is not for station {new.station_id}")
     driver_id = _driver(caller)
     if driver_id is None:
-        if charge.driver_id is None:
+        if new.driver_id is None:
             raise BadQuery("body/driver_id: an operator names the driver")
-        return charge.driver_id
-    if charge.driver_id not in (None, driver_id):
+        return new.driver_id
+    if new.driver_id not in (None, driver_id):
         raise Forbidden("a driver requests for themself; leave driver_id out")
     return driver_id

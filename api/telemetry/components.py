@@ -11,7 +11,7 @@ from kit.service import Context
 
 
 @dataclass(frozen=True, slots=True)
-class Telemetry:
+class TelemetryComponents:
     """What the handlers work with."""
 
     service: TelemetryService
@@ -19,11 +19,11 @@ class Telemetry:
 
 
 @asynccontextmanager
-async def open_telemetry(context: Context) -> AsyncIterator[Telemetry]:
+async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]:
     """The queries on the service's own pool and the process's live view."""
     service = TelemetryService(TelemetryStore(context.database), context.live, context.clock)
     streams = LiveStreams(context.live)
     try:
-        yield Telemetry(service, streams)
+        yield TelemetryComponents(service, streams)
     finally:
         await streams.close()

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from api.telemetry.components import Telemetry, open_telemetry
+from api.telemetry.components import TelemetryComponents, open_telemetry
 from api.telemetry.routes import router
 from kit.service import Service
 
@@ -10,7 +10,7 @@ SERVICE: Final = Service(
     name="telemetry",
     summary="operators' queries of telemetry: history, live view, ledger, quarantine",
     open=open_telemetry,
-    components=Telemetry,
+    components=TelemetryComponents,
     router=router,
     schema="telemetry",  # the worker's, which owns its migrations
     writes=False,

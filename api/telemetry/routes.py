@@ -13,7 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from api.parameters import StationInPath
 from api.telemetry import examples
-from api.telemetry.components import Telemetry
+from api.telemetry.components import TelemetryComponents
 from api.telemetry.live_streams import EventStream
 from api.telemetry.models import HistoryPage, Interval, Ledger, LiveFleet, LiveStation, LiveTotal, QuarantinePage
 from api.telemetry.service import History, HistoryQuery
@@ -36,7 +36,7 @@ STATIONS_MAX: Final = 500  # named in one query: 36 characters each and the para
 QUARANTINE_MAX: Final = 500  # of 16 kB raw each: 8 MB
 QUARANTINE_DEFAULT: Final = 100
 
-Provided = Annotated[Telemetry, Depends(provided(Telemetry))]
+Provided = Annotated[TelemetryComponents, Depends(provided(TelemetryComponents))]
 Stations = Annotated[
     list[StationId] | None, Query(max_length=STATIONS_MAX, description="repeat for several; none: all")
 ]
@@ -188,7 +188,7 @@ async def stream_station(telemetry: Provided, station_id: StationInPath) -> Even
     return await _stream(telemetry, frozenset({station_id}))
 
 
-async def _stream(telemetry: Telemetry, stations: frozenset[str] | None) -> EventStream:
+async def _stream(telemetry: TelemetryComponents, stations: frozenset[str] | None) -> EventStream:
     return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations))
 
 

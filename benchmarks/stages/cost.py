@@ -21,11 +21,11 @@ from benchmarks.stages.kernels import EmptyStore
 from benchmarks.tariffs import tariff_versions
 from billing.rating import StoredReading, rate_readings
 from streams.effects import StepParams
-from streams.engine.lookup import Lookup
-from streams.engine.step import step
+from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
 from streams.state.session_charges import settled
 from streams.tariffs.version import TariffVersion
+from streams.worker.compute import compute_effects
 
 CONNECTORS, CONNECTORS_QUICK = 10_000, 500
 TARIFFS, TARIFFS_QUICK = 1_000, 50
@@ -60,7 +60,7 @@ def run(bench: BenchmarkRun) -> list[Result]:
         frames = [generator.frames(ROUNDS) for _ in range(flushes + 1)]
         seconds = ROUNDS * (flushes + 1)
         versions = tariff_versions(bench.pick(TARIFFS, TARIFFS_QUICK), seconds=seconds, power_w=POWER_W)
-    bare, priced = PartitionState.fresh(0), PartitionState.fresh(0)
+    bare, priced = PartitionState(0), PartitionState(0)
     stores = EmptyStore(), TariffOnlyStore(versions)
     for state, store in zip((bare, priced), stores, strict=True):
         _timed(state, frames[0], store)  # sessions open and tariffs are compiled once
@@ -85,22 +85,22 @@ def run(bench: BenchmarkRun) -> list[Result]:
     ]
 
 
-def _timed(state: PartitionState, frames: list[Frame], store: Lookup) -> float:
+def _timed(state: PartitionState, frames: list[Frame], store: EmptyStore) -> float:
     """Seconds of processor time of one step."""
     began_s = time.process_time()
-    step(state, frames, frames[-1][0].received_ms, store, StepParams())
+    compute_effects(state, frames, frames[-1][0].received_ms, store, StepParams())
     elapsed_s = time.process_time() - began_s
-    state.take_patch()
+    take_patch(state)
     return elapsed_s
 
 
 def _rate(state: PartitionState, store: TariffOnlyStore, frames: list[list[Frame]], sample: int) -> float:
     """Readings per second of the rating; every session of the sample must cost the same in both."""
     slots = np.arange(sample)
-    accounts = state.accounts(slots)
-    _, costs = settled(state.tariffs, accounts)
+    charges = state.charges(slots)
+    _, costs = settled(state.tariffs, charges)
     sessions = [[StoredReading(*row) for row in rows] for rows in _readings_of(state, frames, sample)]
-    tariffs = [store.versions[key] for key in accounts.tariff_key.tolist()]
+    tariffs = [store.versions[key] for key in charges.tariff_key.tolist()]
     began_s = time.process_time()
     totals = [
         (rated.total_excl_micros, rated.total_incl_micros)

@@ -15,9 +15,10 @@ from benchmarks.run import BenchmarkRun
 from kit.memory import keep_memory
 from streams.effects import StepParams
 from streams.engine.lookup import StoredIdentity, StoredSession
-from streams.engine.step import step
+from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
+from streams.worker.compute import compute_effects
 
 CONNECTORS, CONNECTORS_QUICK = 10_000, 1_000
 ROUNDS = 10
@@ -30,7 +31,7 @@ class EmptyStore:
     def __init__(self) -> None:
         self._keys = 0
 
-    def connector_keys(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
+    def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         """Ascending keys."""
         self._keys += len(connectors)
         return list(range(self._keys - len(connectors) + 1, self._keys + 1))
@@ -67,18 +68,18 @@ def run(bench: BenchmarkRun) -> list[Result]:
     console, repeats = bench.console, bench.pick(REPEATS, REPEATS_QUICK)
     connectors = bench.pick(CONNECTORS, CONNECTORS_QUICK)
     keep_memory()  # as a worker does
-    generator, state, store, params = FrameGenerator(connectors), PartitionState.fresh(0), EmptyStore(), StepParams()
+    generator, state, store, params = FrameGenerator(connectors), PartitionState(0), EmptyStore(), StepParams()
     with phase(console, "kernels: making readings"):
         flushes = [generator.frames(ROUNDS) for _ in range(repeats + 2)]
-    step(state, flushes[0], flushes[0][-1][0].received_ms, store, params)  # slots and sessions open once
+    compute_effects(state, flushes[0], flushes[0][-1][0].received_ms, store, params)  # slots and sessions open once
     pending = iter(flushes[1:])
     stored = 0
 
     def advance() -> int:
         nonlocal stored
         frames = next(pending)
-        effects = step(state, frames, frames[-1][0].received_ms, store, params)
-        state.take_patch()
+        effects = compute_effects(state, frames, frames[-1][0].received_ms, store, params)
+        take_patch(state)
         stored += effects.stored
         return effects.stored
 

@@ -1,9 +1,9 @@
 """Hypothesis: a cost is a product of integers per component that a session has used. Vectorised over accumulated
 quantities, that is half a microsecond per session: ten passes over memory.
 
-Measured: repricing 100,000 running sessions of 1,000 distinct tariffs. `price`: the quantities of their meters
+Measured: repricing 100,000 running sessions of 1,000 distinct tariffs. `price`: the quantities that they have used
 (`streams.kernels.cost.price`). `settled`: as if they ended now, with energy that no register has closed yet
-(`streams.state.session_charges.settled`), as for rows and for the live view. Limit: copying the meters once. Rival: the
+(`streams.state.session_charges.settled`), as for rows and for the live view. Limit: copying the usage once. Rival: the
 same by `billing.rating.price`, session by session; every session of a sample must cost the same in both.
 """
 
@@ -23,7 +23,7 @@ from billing import rating
 from streams.kernels.cost import price
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
-from streams.state.session_charges import SessionCharges, settled, used_by
+from streams.state.session_charges import SessionCharges, component_usage, settled
 
 SESSIONS, SESSIONS_QUICK = 100_000, 2_000
 TARIFFS, TARIFFS_QUICK = 1_000, 50
@@ -40,22 +40,20 @@ def run(bench: BenchmarkRun) -> list[Result]:
     store = TariffOnlyStore(versions)
     with phase(bench.console, "repricing: sessions begin"):
         state = running(sessions, store, SECONDS)
-    accounts = state.accounts(np.arange(sessions))
+    charges = state.charges(np.arange(sessions))
     moments = np.zeros(sessions, np.int64)
-    book = state.tariffs.book(np.full(sessions, NONE), moments, moments)
+    table = state.tariffs.table(np.full(sessions, NONE), moments, moments)
     with phase(bench.console, "repricing: pricing"):
-        price_ms = _median_ms(lambda: price(book, accounts.meters), repeats)
-        settled_ms = _median_ms(lambda: settled(state.tariffs, accounts), repeats)
-        copy_ms = _median_ms(accounts.meters.copy, repeats)
+        price_ms = _median_ms(lambda: price(table, charges.usage), repeats)
+        settled_ms = _median_ms(lambda: settled(state.tariffs, charges), repeats)
+        copy_ms = _median_ms(charges.usage.copy, repeats)
     with phase(bench.console, "repricing: in plain Python"):
-        rating_ms = _rate(state, accounts, store, bench.pick(SAMPLE, SAMPLE_QUICK)) * sessions
+        rating_ms = _rate(state, charges, store, bench.pick(SAMPLE, SAMPLE_QUICK)) * sessions
 
     def result(name: str, value_ms: float) -> Result:
-        note = (
-            f"{value_ms * 1_000 / sessions:.2f} us a session; {np.count_nonzero(accounts.meters.volume):,} components"
-        )
+        note = f"{value_ms * 1_000 / sessions:.2f} us a session; {np.count_nonzero(charges.usage.volume):,} components"
         one = Result(f"repricing: {name}", value_ms, "ms", TARGET_MS, higher_is_better=False, note=note)
-        return one.compare("copying the meters", copy_ms).compare("billing.rating.price, one by one", rating_ms)
+        return one.compare("copying the usage", copy_ms).compare("billing.rating.price, one by one", rating_ms)
 
     return [result("price", price_ms), result("settled", settled_ms)]
 
@@ -70,11 +68,11 @@ def _median_ms(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(took_ms[1:])
 
 
-def _rate(state: PartitionState, accounts: SessionCharges, store: TariffOnlyStore, sample: int) -> float:
+def _rate(state: PartitionState, charges: SessionCharges, store: TariffOnlyStore, sample: int) -> float:
     """Milliseconds per session of the rating; every session of the sample must cost the same in both."""
-    meters, costs = settled(state.tariffs, accounts)
-    consumed = [used_by(state.tariffs, meters, row) for row in range(sample)]
-    tariffs = [store.versions[key].tariff for key in accounts.tariff_key[:sample].tolist()]
+    usage, costs = settled(state.tariffs, charges)
+    consumed = [component_usage(state.tariffs, usage, row) for row in range(sample)]
+    tariffs = [store.versions[key].tariff for key in charges.tariff_key[:sample].tolist()]
     began_s = time.process_time()
     rated = [rating.price(tariff, consumption) for tariff, consumption in zip(tariffs, consumed, strict=True)]
     elapsed_s = time.process_time() - began_s

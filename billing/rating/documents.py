@@ -2,7 +2,6 @@
 
 import json
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from billing.currency import format_micros, format_minor
 from billing.rating.errors import BadDocument
 from billing.rating.price import MICRO_DIGITS, MILLIONTHS, VAT_DIGITS, VOLUME_PER_UNIT, Adjustment, Line, Rated, half_up
+from kit.spelling import nearest_name
 from schemas.tariff import Dimension
 
 _MESSAGES: Final = {"model_type": "must be an object: {...}", "missing": "is missing"}
@@ -101,8 +101,8 @@ def _first_mistake(error: ValidationError, model: type[BaseModel]) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
-        near = get_close_matches(str(first["loc"][-1]), sorted(_field_names(model)), n=1)
-        return f"{path}: there is no such field" + (f"; did you mean {near[0]}?" if near else "") + more
+        near = nearest_name(str(first["loc"][-1]), _field_names(model))
+        return f"{path}: there is no such field" + (f"; did you mean {near}?" if near else "") + more
     message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
     return f"{path}: {message}{more}" if path else f"{message}{more}"
 

@@ -1,12 +1,12 @@
 """A reading as devices send it (WireReading), and the reasons and texts for items that are not one."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from kit.spelling import nearest_name
 from schemas.reading import (
     CONNECTOR_ID_MAX,
     QUANTITIES,
@@ -123,8 +123,8 @@ def unknown_field(name: str) -> Fault:
     hint = _HINTS.get(name.lower())
     if hint is None:
         snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
-        near = get_close_matches(snake, FIELDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known fields are {', '.join(FIELDS)}"
+        near = nearest_name(snake, FIELDS)
+        hint = f"did you mean {near}?" if near else f"known fields are {', '.join(FIELDS)}"
     return Fault("unknown_field", f"unknown field {ascii(name[:64])[1:-1]}; {hint}")
 
 

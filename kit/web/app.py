@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from kit.clock import Clock, SystemClock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
-from kit.validation import did_you_mean
+from kit.spelling import did_you_mean
 from kit.web.metrics import HttpMetrics
 from kit.web.problem import ERRORS_SHOWN_MAX, Problem, install_problems, invalid, problem_response
 from kit.web.readiness import ReadyCheck, failures

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from kit.errors import Overloaded, Unavailable
 from kit.observability.logs import correlation_id, get_logger
-from kit.validation import mend_of
+from kit.validation import explain_error
 from kit.web.errors import ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -133,7 +133,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     body = body_field.field_info.annotation if body_field is not None else None
     # Never the input itself: it may be large, or a secret.
     errors = [
-        {"location": "/".join(str(part) for part in item["loc"]), "detail": mend_of(item, body)}
+        {"location": "/".join(str(part) for part in item["loc"]), "detail": explain_error(item, body)}
         for item in found[:ERRORS_SHOWN_MAX]
     ]
     return problem_response(invalid(errors or [{"location": "request", "detail": "invalid"}], len(found)))

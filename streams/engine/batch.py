@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import QUANTITIES, READING_SCHEMA
-from streams.engine.lookup import Lookup
 from streams.kernels.hashing import name_hash
 from streams.kernels.runs import I64, NULL
+from streams.state.directory import Directory
 from streams.state.partition import PartitionState
 
 Frame = tuple[FrameHeader, pa.RecordBatch]
@@ -21,8 +21,8 @@ QUANTITY_COLUMNS: Final = tuple(column for column, _, _, _ in QUANTITIES.values(
 _CONNECTORS_DENSE_MAX: Final = 1_000_000  # entries of the table station x connector: 8 MB
 
 
-class Names:
-    """The distinct session_ids of a batch. Hardly any is asked for: that of a session which opens, mostly."""
+class SessionIds:
+    """The distinct session_ids of a batch. Few are ever needed: mostly those of sessions that open."""
 
     def __init__(self, texts: pa.StringArray) -> None:
         self._texts = texts
@@ -32,23 +32,82 @@ class Names:
         return name
 
 
+class BatchConnectors:
+    """The distinct connectors of a batch, and which of them each row is of."""
+
+    def __init__(self, station_id: pa.ChunkedArray, connector_id: I64, directory: Directory) -> None:
+        codes, dictionary = _dictionary(station_id)
+        self._stations: list[str] = dictionary.to_pylist()
+        width = int(connector_id.max(initial=0)) + 1
+        self._pair = codes * width + connector_id  # of each row
+        self._pairs_max = len(self._stations) * width
+        if self._pairs_max <= _CONNECTORS_DENSE_MAX:
+            present = np.zeros(self._pairs_max, np.bool_)
+            present[self._pair] = True
+            self._distinct = np.flatnonzero(present)
+        else:
+            self._distinct = np.unique(self._pair)
+        self._station, self._number = np.divmod(self._distinct, width)
+        self._slots = directory.find(self._stations, self._station, self._number)
+
+    def new(self) -> list[tuple[str, int]]:
+        """(station_id, connector_id) of those that the directory did not have."""
+        new = self._slots < 0
+        numbered = zip(self._station[new].tolist(), self._number[new].tolist(), strict=True)
+        return [(self._stations[station], number) for station, number in numbered]
+
+    def slots(self, directory: Directory) -> I64:
+        """The slot of each row. Raises ValueError where a connector has none."""
+        if (self._slots < 0).any():
+            self._slots = directory.find(self._stations, self._station, self._number)
+            if (self._slots < 0).any():
+                raise ValueError("new connectors are to be registered before the step")
+        if self._pairs_max <= _CONNECTORS_DENSE_MAX:
+            slot_of_pair = np.empty(self._pairs_max, np.int64)
+            slot_of_pair[self._distinct] = self._slots
+            by_row: I64 = slot_of_pair[self._pair]
+        else:
+            by_row = self._slots[np.searchsorted(self._distinct, self._pair)]
+        return by_row
+
+
 @dataclass(slots=True)
 class Batch:
     """Readings of several frames in order of arrival. int64 columns, NULL where the device said nothing."""
 
-    slot: I64
+    connectors: BatchConnectors
     name: I64  # fingerprint of session_id; 0: none
     received_ms: I64
     columns: dict[str, I64]  # boot, seq, ts_ms, the quantities, status, session_event
-    name_code: I64  # index into `names`; NO_NAME: none
-    names: Names
-
-    def __len__(self) -> int:
-        return len(self.slot)
+    name_code: I64  # index into `session_ids`; NO_NAME: none
+    session_ids: SessionIds
 
 
-def batch_of(state: PartitionState, frames: Sequence[Frame], lookup: Lookup) -> Batch:
-    """Columns of all rows of these READINGS frames. Connectors seen for the first time get slots."""
+@dataclass(slots=True)
+class Arrivals:
+    """The frames of a flush that had not arrived before."""
+
+    frames: list[Frame]
+    batch: Batch  # the readings in them
+    new_connectors: list[tuple[str, int]]  # of the batch: without a slot
+    idle: bool  # no frame was delivered, not even a repeated one
+
+
+def accept(state: PartitionState, frames: Sequence[Frame]) -> Arrivals:
+    """Record the arrival of these frames, in this order, and read their columns."""
+    arrived = [frame for frame in frames if _arrived(state, frame)]
+    readings = [frame for frame in arrived if frame[0].kind == FrameKind.READINGS]
+    batch = _batch_of(readings, state.directory)
+    return Arrivals(arrived, batch, batch.connectors.new(), idle=not frames)
+
+
+def _arrived(state: PartitionState, frame: Frame) -> bool:
+    header = frame[0]
+    return state.source(header.source).take(header.number, header.items, header.items_total)
+
+
+def _batch_of(frames: Sequence[Frame], directory: Directory) -> Batch:
+    """Columns of all rows of these READINGS frames."""
     table = pa.Table.from_batches([batch for _, batch in frames], READING_SCHEMA).combine_chunks()
     counts = [batch.num_rows for _, batch in frames]
     received_ms = np.repeat(np.array([header.received_ms for header, _ in frames], np.int64), counts)
@@ -56,13 +115,8 @@ def batch_of(state: PartitionState, frames: Sequence[Frame], lookup: Lookup) -> 
     columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event")}
     codes, dictionary = _dictionary(table.column("session_id"))
     name = np.append(_fingerprints(dictionary), 0)[codes]  # NO_NAME takes the last
-    slot = _slots(state, table.column("station_id"), _numbers(table.column("connector_id")), lookup)
-    return Batch(slot, name, received_ms, columns, codes, Names(dictionary))
-
-
-def is_readings(frame: Frame) -> bool:
-    """Whether the frame holds readings (and not refused items)."""
-    return frame[0].kind == FrameKind.READINGS
+    connectors = BatchConnectors(table.column("station_id"), _numbers(table.column("connector_id")), directory)
+    return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary))
 
 
 def _numbers(column: pa.ChunkedArray) -> I64:
@@ -85,37 +139,9 @@ def _dictionary(column: pa.ChunkedArray) -> tuple[I64, pa.StringArray]:
 
 
 def _fingerprints(names: pa.StringArray) -> I64:
-    """What the state remembers of sessions' names."""
+    """The fingerprints of sessions' names, which the state keeps."""
     if not len(names):
         return np.empty(0, np.int64)
     _, offsets, octets = names.buffers()
     offset = np.frombuffer(offsets, np.int32, len(names) + 1, names.offset * 4).astype(np.int64)
     return name_hash(offset, np.frombuffer(octets or b"", np.uint8))
-
-
-def _slots(state: PartitionState, station_id: pa.ChunkedArray, connector_id: I64, lookup: Lookup) -> I64:
-    """The slot of each row. Makes slots for connectors never seen."""
-    station, dictionary = _dictionary(station_id)
-    stations = dictionary.to_pylist()
-    width = int(connector_id.max(initial=0)) + 1
-    pair = station * width + connector_id
-    if len(stations) * width <= _CONNECTORS_DENSE_MAX:
-        present = np.zeros(len(stations) * width, np.bool_)
-        present[pair] = True
-        distinct = np.flatnonzero(present)
-    else:
-        distinct = np.unique(pair)
-    at, number = np.divmod(distinct, width)
-    slots = state.directory.find(stations, at, number)
-    if (slots < 0).any():
-        unknown = zip(at[slots < 0].tolist(), number[slots < 0].tolist(), strict=True)
-        new = [(stations[a], n) for a, n in unknown]
-        state.add_connectors(new, lookup.connector_keys(state.partition, new))
-        slots = state.directory.find(stations, at, number)
-    if len(stations) * width <= _CONNECTORS_DENSE_MAX:
-        table = np.empty(len(present), np.int64)
-        table[distinct] = slots
-        by_row: I64 = table[pair]
-    else:
-        by_row = slots[np.searchsorted(distinct, pair)]
-    return by_row

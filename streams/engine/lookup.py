@@ -1,6 +1,7 @@
-"""What the step may ask of the store: readings and sessions too old for the state to remember.
+"""The questions of the step to the store: readings and sessions too old for the state to remember, and tariffs.
 
-The step is pure but for this seam. The store answers for committed rows; the step itself knows its own batch.
+The step is pure except for these questions, which change nothing. The store answers from committed rows; the step
+itself knows its own batch.
 """
 
 from typing import NamedTuple, Protocol
@@ -33,7 +34,7 @@ class StoredSession(NamedTuple):
 
 
 class Lookup(Protocol):
-    """Batched questions, one round trip each."""
+    """Six questions, batched, one round trip each."""
 
     def identities(
         self,
@@ -42,18 +43,15 @@ class Lookup(Protocol):
         seq: NDArray[np.int64],
         ts_ms: NDArray[np.int64],
     ) -> StoredIdentity:
-        """Stored readings that may be the same as those asked for.
+        """Stored readings that may be the same as those given.
 
         Rows match on (connector_key, boot, seq) where both are given, and whose ts lies within
-        store.IDENTITY_TS_SLACK_MS of those asked for (a device that repeats itself repeats its ts); else on
-        (connector_key, ts), whatever their boot and seq. Order and repetition are free.
+        store.IDENTITY_TS_SLACK_MS of those given (a device that repeats a reading repeats its ts); else on
+        (connector_key, ts), whatever their boot and seq. In any order, possibly repeated.
         """
 
     def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
-        """The newest session of that device name at that connector, beside each question."""
-
-    def connector_keys(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
-        """The keys of (station_id, connector_id), made and committed at once where they are new."""
+        """For each pair, the newest session of that device name at that connector."""
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """The key of the tariff version in force for each station at its moment; 0: none is."""
@@ -62,7 +60,7 @@ class Lookup(Protocol):
         """Those versions, in any order. All of them exist."""
 
     def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
-        """The tariff keys that stored sessions were opened with; 0: none. Sessions never stored are left out."""
+        """The tariff keys that stored sessions were opened with; 0: none. Sessions not stored are left out."""
 
     def session_readings(self, session_key: list[int]) -> dict[str, NDArray[np.generic]]:
         """All stored readings of those sessions, in no particular order.

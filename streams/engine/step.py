@@ -1,7 +1,7 @@
-"""One step of a partition: frames in, effects out, the state moved on. Pure but for the questions to `Lookup`.
+"""One step of a partition: frames in, effects out, the state advanced. Pure except for the questions of `Lookup`.
 
 Splitting the frames over several steps anywhere gives the same readings, windows, sessions and state, once a step
-without frames has written what was held; only how often a changed row is published (its revision) depends on the flush.
+without frames has merged the buffered windows; only how often a changed row is published (its revision) depends on it.
 """
 
 from collections.abc import Sequence
@@ -13,50 +13,52 @@ from numpy.typing import NDArray
 
 from schemas.frame import FrameKind
 from schemas.quality import Quality
-from streams.effects import WINDOW_COLUMNS, Columns, Effects, Refused, SourceProgress, StepParams
-from streams.engine.batch import Frame, Names, batch_of, is_readings
+from streams.effects import WINDOW_COLUMNS, Columns, Effects, RefusedItems, SourceProgress, StepParams
+from streams.engine.batch import Arrivals, Frame, SessionIds
 from streams.engine.lookup import Lookup
-from streams.engine.rows import Rows, arrange
-from streams.engine.sessions import rate_sessions
+from streams.engine.readings import StepReadings, arrange
+from streams.engine.sessions import update_sessions
 from streams.kernels import dedupe, watermark, windows
-from streams.kernels.dedupe import Verdict
+from streams.kernels.dedupe import DedupeVerdict
 from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, united
-from streams.kernels.windows import Measured
+from streams.kernels.windows import WindowSamples
 from streams.state.columns import LIVE_QUANTITIES
 from streams.state.partition import PartitionState
 
-# Windows told of in one step, each ~40 us with its event: at the end of a minute all connectors' are due at once, which
+# Windows emitted in one step, each ~40 us with its event: at the end of a minute all connectors' are due at once, which
 # would be a pause of a second for 20,000. The others follow in the next steps, an eighth at a time where they are many.
 _EMITTED_MIN: Final = 400
 _EMITTED_SHARE: Final = 8
-# What readings add to windows is held so long at most, and of so many (3 MB); not at all where nothing else arrives.
-HELD_MS_MAX: Final = 2_000
-HELD_ROWS_MAX: Final = 65_536
+# How long readings are buffered before they are merged into windows, and how many (3 MB); none while nothing arrives.
+BUFFERED_MS_MAX: Final = 2_000
+BUFFERED_ROWS_MAX: Final = 65_536
 CONFLICT_DETAIL = "same identity as a stored reading, other values: the first one stands"
 
 _NO_I64: Final = np.empty(0, np.int64)
-_NO_ROWS: Final = Measured(
+_NO_SAMPLES: Final = WindowSamples(
     _NO_I64, _NO_I64, _NO_I64.astype(np.bool_), _NO_I64, dict.fromkeys(windows.QUANTITIES, _NO_I64)
 )
-_NOTHING_ADDED: Final = windows.aggregate(_NO_ROWS)
+_NOTHING_ADDED: Final = windows.aggregate(_NO_SAMPLES)
 
 
-def step(state: PartitionState, frames: Sequence[Frame], now_ms: int, lookup: Lookup, params: StepParams) -> Effects:
-    """Account for these frames, in this order; with no frames, only for the time that has passed."""
-    arrived = [frame for frame in frames if _arrived(state, frame)]
-    refused = _refused_at_the_door(arrived)
-    quarantined = sum(header.items for header, _ in arrived if header.kind == FrameKind.REFUSED)
-    batch = batch_of(state, [frame for frame in arrived if is_readings(frame)], lookup)
-    rows = arrange(batch, params.skew_tolerance_ms)
+def step(state: PartitionState, arrivals: Arrivals, now_ms: int, lookup: Lookup, params: StepParams) -> Effects:
+    """Account for these frames, in this order; with no frames, only for the time that has passed.
+
+    Their new connectors must have slots by now: see worker.compute.register_connectors.
+    """
+    frames, batch = arrivals.frames, arrivals.batch
+    refused = _refused_by_gateway(frames)
+    quarantined = sum(header.items for header, _ in frames if header.kind == FrameKind.REFUSED)
+    rows = arrange(batch, batch.connectors.slots(state.directory), params.skew_tolerance_ms)
 
     verdict, entries = _judge(state, rows, lookup)
-    conflicts = rows.where(verdict == Verdict.CONFLICT)
-    _refuse_conflicts(state, conflicts, batch.names, refused)
-    accepted = rows.where(verdict == Verdict.FRESH)
+    conflicts = rows.where(verdict == DedupeVerdict.CONFLICT)
+    _refuse_conflicts(state, conflicts, batch.session_ids, refused)
+    accepted = rows.where(verdict == DedupeVerdict.FRESH)
     _flag_late(state, accepted, params.lateness_ms)
-    sessions = rate_sessions(state, accepted, batch.names, now_ms, lookup, params)
-    added, emit = _windows(state, accepted, now_ms, params, idle=not frames)
-    _remember_live(state, accepted)
+    sessions = update_sessions(state, accepted, batch.session_ids, now_ms, lookup, params)
+    added, emit = _windows(state, accepted, now_ms, params, idle=arrivals.idle)
+    _update_live(state, accepted)
 
     touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
     state.touch(rows.slot, entries)
@@ -70,20 +72,15 @@ def step(state: PartitionState, frames: Sequence[Frame], now_ms: int, lookup: Lo
         completed=sessions.completed,
         emit=emit,
         refused=refused,
-        sources=_progress(state, arrived),
+        sources=_progress(state, frames),
         stored=len(accepted),
         duplicate=len(rows) - len(accepted) - len(conflicts),
         quarantined=quarantined + len(conflicts),
         touched=touched,
-        consumption=sessions.used,
+        consumption=sessions.consumption,
         costs=sessions.costs,
         tariffs=state.tariffs.versions(set(sessions.columns["tariff_key"].tolist())),
     )
-
-
-def _arrived(state: PartitionState, frame: Frame) -> bool:
-    header = frame[0]
-    return state.source(header.source).take(header.number, header.items, header.items_total)
 
 
 def _progress(state: PartitionState, frames: Sequence[Frame]) -> list[SourceProgress]:
@@ -91,8 +88,8 @@ def _progress(state: PartitionState, frames: Sequence[Frame]) -> list[SourceProg
     return [SourceProgress(name, (s := state.sources[name]).items_total, s.items_received) for name in names]
 
 
-def _refused_at_the_door(frames: Sequence[Frame]) -> Refused:
-    refused = Refused()
+def _refused_by_gateway(frames: Sequence[Frame]) -> RefusedItems:
+    refused = RefusedItems()
     for header, batch in frames:
         if header.kind == FrameKind.REFUSED:
             for name in ("station_id", "reason", "detail", "raw"):
@@ -102,28 +99,30 @@ def _refused_at_the_door(frames: Sequence[Frame]) -> Refused:
     return refused
 
 
-def _judge(state: PartitionState, rows: Rows, lookup: Lookup) -> tuple[NDArray[np.int8], I64]:
+def _judge(state: PartitionState, rows: StepReadings, lookup: Lookup) -> tuple[NDArray[np.int8], I64]:
     """Verdict of every row (never UNKNOWN), and the dedupe window's entries that changed."""
     identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint)
     verdict, entries = dedupe.judge(state, identities, rows.runs)
-    unknown = verdict == Verdict.UNKNOWN
+    unknown = verdict == DedupeVerdict.UNKNOWN
     if not unknown.any():
         return verdict, entries
-    known = dedupe.Known()
+    taken = dedupe.TakenIdentities()
     odd = rows.where(unknown)
     asked = state.connector_key[odd.slot], odd.boot, odd.seq, odd.ts_ms
     stored = lookup.identities(*asked)
     fingerprints = stored.payload_hash.astype(np.int64) & 0xFFFF_FFFF
-    known.add(stored.connector_key, stored.boot, stored.seq, stored.ts_ms, fingerprints)
-    fresh = rows.where((verdict == Verdict.FRESH) & np.isin(rows.slot, odd.slot))
-    known.add(state.connector_key[fresh.slot], fresh.boot, fresh.seq, fresh.ts_ms, fresh.fingerprint)
-    verdict[unknown] = known.judge(*asked, odd.fingerprint)
+    taken.add(stored.connector_key, stored.boot, stored.seq, stored.ts_ms, fingerprints)
+    fresh = rows.where((verdict == DedupeVerdict.FRESH) & np.isin(rows.slot, odd.slot))
+    taken.add(state.connector_key[fresh.slot], fresh.boot, fresh.seq, fresh.ts_ms, fresh.fingerprint)
+    verdict[unknown] = taken.judge(*asked, odd.fingerprint)
     return verdict, entries
 
 
-def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: Names, refused: Refused) -> None:
+def _refuse_conflicts(
+    state: PartitionState, conflicts: StepReadings, session_ids: SessionIds, refused: RefusedItems
+) -> None:
     for row in range(len(conflicts)):
-        reading = conflicts.wire(state, row, names)
+        reading = conflicts.as_sent(state, row, session_ids)
         refused.station_id.append(str(reading["station_id"]))
         refused.connector_id.append(state.directory.connector(int(conflicts.slot[row]))[1])
         refused.reason.append("conflict")
@@ -132,33 +131,33 @@ def _refuse_conflicts(state: PartitionState, conflicts: Rows, names: Names, refu
         refused.received_ms.append(int(conflicts.received_ms[row]))
 
 
-def _flag_late(state: PartitionState, rows: Rows, lateness_ms: int) -> None:
+def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> None:
     station, newest = state.directory.station[rows.runs.key], state.station_newest_ms
     late = watermark.late_rows(newest, station, rows.runs, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
     rows.flags |= late * np.int64(Quality.LATE)
 
 
 def _windows(
-    state: PartitionState, rows: Rows, now_ms: int, params: StepParams, *, idle: bool
+    state: PartitionState, rows: StepReadings, now_ms: int, params: StepParams, *, idle: bool
 ) -> tuple[dict[str, I64], Columns]:
-    """What this step adds to rows of windows, of these readings and those held before; and which windows to tell of."""
+    """What this step adds to rows of windows, of these and the buffered readings; and which windows to emit."""
     due = _due(state, now_ms, params)
-    # By the frames' time, which may go back behind the clock's, where a step without frames was.
-    early = 0 <= now_ms - state.windows_merged_ms < HELD_MS_MAX
-    if early and not idle and not due.any() and state.held.rows + len(rows) < HELD_ROWS_MAX:
-        state.held.add(_measured(rows))
-        return _NOTHING_ADDED, _told(state, due)
+    # By the frames' time, which may be behind the clock's, by which a step without frames is made.
+    early = 0 <= now_ms - state.windows_merged_ms < BUFFERED_MS_MAX
+    if early and not idle and not due.any() and state.window_buffer.rows + len(rows) < BUFFERED_ROWS_MAX:
+        state.window_buffer.add(_samples(rows))
+        return _NOTHING_ADDED, _emit(state, due)
     state.windows_merged_ms = now_ms
-    added = windows.aggregate(state.held.take(_measured(rows)))
+    added = windows.aggregate(state.window_buffer.take(_samples(rows)))
     if len(added["slot"]):
         state.pending = united(state.pending, (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS))
         due = _due(state, now_ms, params)
-    return added, _told(state, due)
+    return added, _emit(state, due)
 
 
-def _measured(rows: Rows) -> Measured:
+def _samples(rows: StepReadings) -> WindowSamples:
     quantities = {name: getattr(rows, name) for name in windows.QUANTITIES}
-    return Measured(rows.slot, rows.ts_ms, rows.flagged(), rows.usable_register_mwh(), quantities)
+    return WindowSamples(rows.slot, rows.ts_ms, rows.flagged(), rows.usable_register_mwh(), quantities)
 
 
 def _for_store(state: PartitionState, added: dict[str, I64]) -> Columns:
@@ -175,19 +174,19 @@ def _due(state: PartitionState, now_ms: int, params: StepParams) -> Bools:
     return passed
 
 
-def _told(state: PartitionState, due: Bools) -> Columns:
-    """The due windows, as many as a step tells; they are not pending any more."""
+def _emit(state: PartitionState, due: Bools) -> Columns:
+    """The due windows, as many as a step emits; they are not pending any more."""
     first = np.flatnonzero(due)
     first = first[: max(_EMITTED_MIN, len(first) // _EMITTED_SHARE)]
-    told = state.pending[first]
+    emitted = state.pending[first]
     if len(first):
         state.pending = np.delete(state.pending, first)
-    bucket_ms = (told & 0xFFFF_FFFF) * windows.WINDOW_MS
-    return {"connector_key": state.connector_key[told >> 32], "bucket_ms": bucket_ms}
+    bucket_ms = (emitted & 0xFFFF_FFFF) * windows.WINDOW_MS
+    return {"connector_key": state.connector_key[emitted >> 32], "bucket_ms": bucket_ms}
 
 
-def _remember_live(state: PartitionState, rows: Rows) -> None:
-    """Keep the newest known value of everything a connector says, by event time."""
+def _update_live(state: PartitionState, rows: StepReadings) -> None:
+    """Keep the newest known value of everything that a connector sends, by event time."""
     runs, slot = rows.runs, rows.runs.key
     if not len(rows):
         return

@@ -1,8 +1,8 @@
-"""What sessions consume of each component of their tariff, from the stretches that their readings close.
+"""What sessions consume of each component of their tariff, from the intervals that their readings close.
 
-Stretches are cut where the tariff may change (moments of the calendar, durations, amounts of energy); all rows at
-once, one cut a round, so that a batch takes as many rounds as its most cut row has pieces. Sums of integers: the order
-of rows does not matter but for what is "last", "first" and flat. Rules: docs/adr/0009.
+Intervals are cut where the tariff may change (moments of the calendar, durations, amounts of energy); all rows at
+once, one cut a round, so that a batch takes as many rounds as its most cut row has pieces. All are sums of integers:
+the order of rows matters only for what is "last", "first" and flat. Rules: docs/adr/0009.
 """
 
 from dataclasses import dataclass, fields
@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.exact import product_over
 from streams.kernels.runs import FAR, I64, NULL, Bools
 from streams.kernels.tariff_table import (
     CALENDAR,
@@ -27,15 +26,16 @@ from streams.kernels.tariff_table import (
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import UsageIntervals
 
-_BLOCK: Final = 16_384  # rows at once: what is worked out for them stays in the cache of a core
+_BLOCK: Final = 16_384  # rows at once: their columns stay in the cache of a core
 _ROUND_BITS: Final = 24  # of a piece's place: 16 M pieces of one reading, 2**38 readings
 _ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_PRODUCT_MAX: Final = 2.0**62
 _DIMENSION_OF: Final = np.array([NONE, TIME, PARKING_TIME, TIME, TIME])  # by kind
 
 
 @dataclass(slots=True)
 class _Pieces:
-    """Stretches being cut. A row is the rest of a stretch: [at_ms, end_ms) with the energy from at_mwh to end_mwh."""
+    """Intervals being cut. A row is the rest of one: [at_ms, end_ms) with the energy from at_mwh to end_mwh."""
 
     order: I64  # of its reading; energy alone: before the time of the same reading
     session: I64
@@ -44,38 +44,38 @@ class _Pieces:
     end_ms: I64
     at_mwh: I64
     end_mwh: I64
-    from_ms: I64  # the stretch of energy that is read: [from_ms, end_ms], from_mwh to end_mwh
+    from_ms: I64  # the whole interval of energy: [from_ms, end_ms], from_mwh to end_mwh
     from_mwh: I64
     start_ms: I64  # of the session
     kind: I64
     power_mw: I64
     current_ma: I64
-    counts_mwh: Bools  # its energy is to be added (or only read)
+    counts_mwh: Bools  # its energy is to be added (else only its course is used)
     counts_ms: Bools  # its time is to be added
 
     def where(self, chosen: Bools) -> "_Pieces":
         return _Pieces(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
-def consume(book: TariffTable, meters: TariffUsage, stretches: UsageIntervals) -> None:
-    """Add what these stretches use to `meters`. Sessions without a tariff are left out.
+def consume(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) -> None:
+    """Add what is used in these intervals to `usage`. Sessions without a tariff are left out.
 
-    The book must cover the calendar of all stretches. Rows of a session must be in order of event time.
+    The table must cover the calendar of all intervals. Rows of a session must be in order of event time.
     """
-    priced = meters.tariff[stretches.session] != NONE
+    priced = usage.tariff[intervals.session] != NONE
     if not priced.all():
-        stretches = stretches.where(priced)
-    for begin in range(0, len(stretches), _BLOCK):  # what comes in parts comes to the same
-        _consume(book, meters, stretches.block(slice(begin, begin + _BLOCK)))
+        intervals = intervals.where(priced)
+    for begin in range(0, len(intervals), _BLOCK):
+        _consume(table, usage, intervals.block(slice(begin, begin + _BLOCK)))
 
 
-def _consume(book: TariffTable, meters: TariffUsage, stretches: UsageIntervals) -> None:
-    done: list[_Used] = [_at_the_first_reading(book, meters, stretches)]
-    pieces = _pieces(meters, stretches)
+def _consume(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) -> None:
+    done: list[_PieceUsage] = [_at_the_first_reading(table, usage, intervals)]
+    pieces = _pieces(usage, intervals)
     number = 0
     while len(pieces.session):
         values = (pieces.at_ms, pieces.at_mwh, pieces.at_ms - pieces.start_ms, pieces.power_mw, pieces.current_ma)
-        elements, until = _elements(book, pieces.tariff, values)
+        elements, until = _elements(table, pieces.tariff, values)
         end_ms, end_mwh = _cut(pieces, until)
         number += 1
         done.append(_used(pieces, elements, end_ms, end_mwh, number))
@@ -84,45 +84,45 @@ def _consume(book: TariffTable, meters: TariffUsage, stretches: UsageIntervals) 
             break
         pieces.at_ms, pieces.at_mwh = end_ms, end_mwh
         pieces = pieces.where(more)
-    used = done[1] if len(done) == 2 and not len(done[0].session) else _together(done)
-    _account(book, meters, used)
+    used = done[1] if len(done) == 2 and not len(done[0].session) else _concatenated(done)
+    _add(table, usage, used)
 
 
-def _pieces(meters: TariffUsage, s: UsageIntervals) -> _Pieces:
-    """One row where time and energy are of the same stretch, two where they are not."""
+def _pieces(usage: TariffUsage, s: UsageIntervals) -> _Pieces:
+    """One row where time and energy have the same interval, two where they have not."""
     closes = s.anchor_ms != NULL
     rises = closes & (s.after_mwh > s.before_mwh)
     timed = (s.since_ms != NULL) & (s.since_ms < s.ts_ms)
     joint = timed & (~rises | (s.anchor_ms == s.since_ms))
     apart = rises & ~joint
     if not apart.any():
-        return _rows_of(meters, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True)
+        return _rows_of(usage, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True)
     parts = (
-        _rows_of(meters, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True),
-        _rows_of(meters, s, np.flatnonzero(apart), s.anchor_ms, energy=True, time=False),
-        _rows_of(meters, s, np.flatnonzero(timed & ~joint), s.since_ms, energy=False, time=True),
+        _rows_of(usage, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True),
+        _rows_of(usage, s, np.flatnonzero(apart), s.anchor_ms, energy=True, time=False),
+        _rows_of(usage, s, np.flatnonzero(timed & ~joint), s.since_ms, energy=False, time=True),
     )
     pieces = _Pieces(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Pieces)))
-    reading = ~pieces.counts_mwh & (pieces.at_ms > pieces.from_ms)  # time within a longer stretch of energy
-    pieces.at_mwh = np.where(reading, _mwh_at(pieces, pieces.at_ms), pieces.at_mwh)
+    within = ~pieces.counts_mwh & (pieces.at_ms > pieces.from_ms)  # time within a longer interval of energy
+    pieces.at_mwh = np.where(within, _mwh_at(pieces, pieces.at_ms), pieces.at_mwh)
     return pieces
 
 
-def _rows_of(meters: TariffUsage, s: UsageIntervals, rows: I64, at_ms: I64, *, energy: bool, time: bool) -> _Pieces:
-    """Whole stretches, beginning at `at_ms`, for their energy, their time or both."""
+def _rows_of(usage: TariffUsage, s: UsageIntervals, rows: I64, at_ms: I64, *, energy: bool, time: bool) -> _Pieces:
+    """Whole intervals, beginning at `at_ms`, for their energy, their time or both."""
     session, before_mwh, ts_ms, anchor_ms = s.session[rows], s.before_mwh[rows], s.ts_ms[rows], s.anchor_ms[rows]
     closes = anchor_ms != NULL
     return _Pieces(
         order=2 * rows + time,
         session=session,
-        tariff=meters.tariff[session],
+        tariff=usage.tariff[session],
         at_ms=at_ms[rows],
         end_ms=ts_ms,
         at_mwh=before_mwh,
         end_mwh=np.where(closes, s.after_mwh[rows], before_mwh),
         from_ms=np.where(closes, anchor_ms, ts_ms),
         from_mwh=before_mwh,
-        start_ms=meters.start_ms[session],
+        start_ms=usage.start_ms[session],
         kind=s.kind[rows],
         power_mw=s.power_mw[rows],
         current_ma=s.current_ma[rows],
@@ -132,25 +132,25 @@ def _rows_of(meters: TariffUsage, s: UsageIntervals, rows: I64, at_ms: I64, *, e
 
 
 def _mwh_at(p: _Pieces, ms: I64) -> I64:
-    """M(t): cumulative energy, spread evenly over the stretch."""
+    """M(t): cumulative energy, spread evenly over the interval."""
     span = p.end_ms - p.from_ms
     inside = p.from_mwh + product_over(p.end_mwh - p.from_mwh, ms - p.from_ms, np.maximum(span, 1))
     return np.where(span > 0, inside, p.end_mwh)
 
 
 def _ms_at(p: _Pieces, mwh: I64) -> I64:
-    """The first whole millisecond at which M(t) reaches this energy; it does so within the stretch."""
+    """The first whole millisecond at which M(t) reaches this energy; it does so within the interval."""
     rise = np.maximum(p.end_mwh - p.from_mwh, 1)
     return p.from_ms - product_over(p.from_mwh - mwh, p.end_ms - p.from_ms, rise)
 
 
-def _elements(book: TariffTable, tariff: I64, values: tuple[I64, ...]) -> tuple[Masks, dict[int, I64]]:
+def _elements(table: TariffTable, tariff: I64, values: tuple[I64, ...]) -> tuple[Masks, dict[int, I64]]:
     """The elements that hold at these values (by kind of restriction), and where the tariff may change next."""
     elements = np.full(len(tariff), _ALL)
     until: dict[int, I64] = {}
     for kind, value in enumerate(values):
-        if book.restricted[kind]:
-            mask, until[kind] = book.steps[kind].at(tariff, value)
+        if table.restricted[kind]:
+            mask, until[kind] = table.steps[kind].at(tariff, value)
             elements &= mask
     return elements, until
 
@@ -182,8 +182,8 @@ def _cut(p: _Pieces, until: dict[int, I64]) -> tuple[I64, I64]:
 
 
 @dataclass(slots=True)
-class _Used:
-    """What pieces use, and of which elements."""
+class _PieceUsage:
+    """What is used in pieces, and by which elements it may be priced."""
 
     key: I64  # in the order of the session: reading, then piece
     session: I64
@@ -191,13 +191,13 @@ class _Used:
     elements: Masks
     at_ms: I64
     kind: I64
-    draws: Bools  # of a stretch with energy, were the piece's own less than a mWh
+    draws: Bools  # of an interval with energy, even if the piece's own is less than a mWh
     mwh: I64
     ms: I64  # NONE: the first reading, only for FLAT
 
 
-def _used(p: _Pieces, elements: Masks, end_ms: I64, end_mwh: I64, number: int) -> _Used:
-    return _Used(
+def _used(p: _Pieces, elements: Masks, end_ms: I64, end_mwh: I64, number: int) -> _PieceUsage:
+    return _PieceUsage(
         key=(p.order << _ROUND_BITS) | number,
         session=p.session,
         tariff=p.tariff,
@@ -210,66 +210,75 @@ def _used(p: _Pieces, elements: Masks, end_ms: I64, end_mwh: I64, number: int) -
     )
 
 
-def _together(done: list[_Used]) -> _Used:
-    return _Used(*(np.concatenate([getattr(one, f.name) for one in done]) for f in fields(_Used)))
+def _concatenated(done: list[_PieceUsage]) -> _PieceUsage:
+    return _PieceUsage(*(np.concatenate([getattr(one, f.name) for one in done]) for f in fields(_PieceUsage)))
 
 
-def _at_the_first_reading(book: TariffTable, meters: TariffUsage, s: UsageIntervals) -> _Used:
-    """The moment a session begins: what holds there may have a FLAT."""
-    chosen = np.flatnonzero((s.since_ms == NULL) & (meters.flat[s.session] == NONE))
+def _at_the_first_reading(table: TariffTable, usage: TariffUsage, s: UsageIntervals) -> _PieceUsage:
+    """The moment a session begins: an element that holds then may have a FLAT."""
+    chosen = np.flatnonzero((s.since_ms == NULL) & (usage.flat[s.session] == NONE))
     session, ts_ms = s.session[chosen], s.ts_ms[chosen]
     zero = np.zeros(len(chosen), np.int64)
-    tariff = meters.tariff[session]
-    elements, _ = _elements(book, tariff, (ts_ms, zero, zero, s.power_mw[chosen], s.current_ma[chosen]))
+    tariff = usage.tariff[session]
+    elements, _ = _elements(table, tariff, (ts_ms, zero, zero, s.power_mw[chosen], s.current_ma[chosen]))
     key, kind = chosen << (_ROUND_BITS + 1), s.kind[chosen]
-    return _Used(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)
+    return _PieceUsage(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)
 
 
-def _account(book: TariffTable, meters: TariffUsage, used: _Used) -> None:
-    """Add it to the meters."""
-    _count(book, meters, used, ENERGY, used.mwh, used.draws, meters.last_energy)
+def _add(table: TariffTable, usage: TariffUsage, used: _PieceUsage) -> None:
+    """Add the pieces to the usage of their sessions."""
+    _count(table, usage, used, ENERGY, used.mwh, used.draws, usage.last_energy)
     dimension = _DIMENSION_OF[used.kind]
     timed = used.ms > 0
-    last_time = np.full(len(meters.tariff), NONE)
+    last_time = np.full(len(usage.tariff), NONE)
     for one in (TIME, PARKING_TIME):
-        _count(book, meters, used, one, used.ms, timed & (dimension == one), meters.last_time, last_time)
-    wanting = np.flatnonzero((used.ms != 0) & (meters.flat[used.session] == NONE))
+        _count(table, usage, used, one, used.ms, timed & (dimension == one), usage.last_time, last_time)
+    wanting = np.flatnonzero((used.ms != 0) & (usage.flat[used.session] == NONE))
     if len(wanting):
-        component = book.active(used.tariff[wanting], used.elements[wanting], FLAT)
-        _take_flat(meters, used, wanting[component != NONE], component[component != NONE])
+        component = table.active(used.tariff[wanting], used.elements[wanting], FLAT)
+        _take_flat(usage, used, wanting[component != NONE], component[component != NONE])
 
 
 def _count(
-    book: TariffTable, meters: TariffUsage, used: _Used, dimension: int, volume: I64, chosen: Bools, last: I64,
+    table: TariffTable, usage: TariffUsage, used: _PieceUsage, dimension: int, volume: I64, chosen: Bools, last: I64,
     last_key: I64 | None = None,
 ) -> None:  # fmt: skip
     """Add volumes to the active components of this dimension; `last` becomes the one of the last piece."""
     rows = np.flatnonzero(chosen)
     if not len(rows):
         return
-    component = book.active(used.tariff[rows], used.elements[rows], dimension)
+    component = table.active(used.tariff[rows], used.elements[rows], dimension)
     if (component == NONE).any():
         rows, component = rows[component != NONE], component[component != NONE]
     session, key = used.session[rows], used.key[rows]
-    cell = session * meters.volume.shape[1] + component
-    np.add.at(meters.volume.reshape(-1), cell, volume[rows])
-    np.minimum.at(meters.since_ms.reshape(-1), cell, used.at_ms[rows])
+    cell = session * usage.volume.shape[1] + component
+    np.add.at(usage.volume.reshape(-1), cell, volume[rows])
+    np.minimum.at(usage.since_ms.reshape(-1), cell, used.at_ms[rows])
     some = volume[rows] > 0
     if not some.all():
         session, key, component = session[some], key[some], component[some]
-    newest = np.full(len(meters.tariff), NONE) if last_key is None else last_key
+    newest = np.full(len(usage.tariff), NONE) if last_key is None else last_key
     np.maximum.at(newest, session, key)
     latest = key == newest[session]
     last[session[latest]] = component[latest]
 
 
-def _take_flat(meters: TariffUsage, used: _Used, rows: I64, component: I64) -> None:
+def _take_flat(usage: TariffUsage, used: _PieceUsage, rows: I64, component: I64) -> None:
     """The first FLAT of each session is charged."""
     session, key = used.session[rows], used.key[rows]
-    first = np.full(len(meters.tariff), FAR)
+    first = np.full(len(usage.tariff), FAR)
     np.minimum.at(first, session, key)
     chosen = key == first[session]
     session, component = session[chosen], component[chosen]
-    meters.flat[session] = component
-    meters.volume[session, component] = 1
-    meters.since_ms[session, component] = used.at_ms[rows[chosen]]
+    usage.flat[session] = component
+    usage.volume[session, component] = 1
+    usage.since_ms[session, component] = used.at_ms[rows[chosen]]
+
+
+def product_over(a: I64, b: I64, c: I64) -> I64:
+    """floor(a * b / c). Where the product leaves an int64 (an interval of a month, of 3 MWh), row by row."""
+    out: I64 = a * b // c
+    large = np.abs(a.astype(np.float64)) * np.abs(b.astype(np.float64)) > _PRODUCT_MAX
+    for row in np.flatnonzero(large).tolist():
+        out[row] = int(a[row]) * int(b[row]) // int(c[row])
+    return out

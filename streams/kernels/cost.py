@@ -1,6 +1,6 @@
 """What consumption costs, in micro-units of the currency: a vectorised product of integers. Rules: docs/adr/0009.
 
-From accumulated quantities to a price each time, so nothing accumulates a rounding.
+A cost is computed from accumulated quantities each time, so that no rounding accumulates.
 """
 
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.exact import half_up_over, times_rate
 from streams.kernels.runs import I64
 from streams.kernels.tariff_table import DIMENSIONS, NONE, TariffTable
 from streams.kernels.tariff_usage import TariffUsage
 
 PPM: Final = 1_000_000
 _BLOCK: Final = 8_192  # sessions at once: a dozen columns of their components stay in the cache of a core
+_PRODUCT_MAX: Final = 2.0**62
 _UNIT: Final = np.array([1_000_000, 3_600_000, 3_600_000, 1])  # by dimension: mWh in a kWh, ms in an hour, one
 
 
@@ -27,34 +27,34 @@ class Costs:
     parts_micros: I64  # (sessions, DIMENSIONS) excl. VAT, before min_price and max_price
 
 
-def price(book: TariffTable, meters: TariffUsage) -> Costs:
+def price(table: TariffTable, usage: TariffUsage) -> Costs:
     """The cost of each session, as if it ended with what it has used."""
-    rows = len(meters.tariff)
+    rows = len(usage.tariff)
     excl, incl = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
     parts = np.zeros((rows, DIMENSIONS), np.int64)
     for begin in range(0, rows, _BLOCK):
         block = slice(begin, begin + _BLOCK)
-        excl[block], incl[block], parts[block] = _price(book, meters.block(block))
-    return Costs(*_bounded(book, meters, excl, incl), parts)
+        excl[block], incl[block], parts[block] = _price(table, usage.block(block))
+    return Costs(*_bounded(table, usage, excl, incl), parts)
 
 
-def _price(book: TariffTable, meters: TariffUsage) -> tuple[I64, I64, I64]:
+def _price(table: TariffTable, usage: TariffUsage) -> tuple[I64, I64, I64]:
     """Totals excl. and incl. VAT before min_price and max_price, and the parts of the first."""
-    rows, width = meters.volume.shape
-    used = meters.volume.ravel()
-    cell = np.flatnonzero(used != 0)  # also what only a step brings, has a volume
+    rows, width = usage.volume.shape
+    used = usage.volume.ravel()
+    cell = np.flatnonzero(used != 0)  # what only step_size adds has a volume too
     session = cell // width
-    if (unpriced := meters.tariff == NONE).any():  # what an earlier session of the connector used may stand there
+    if (unpriced := usage.tariff == NONE).any():  # usage of an earlier session of the connector may be there
         kept = ~unpriced[session]
         cell, session = cell[kept], session[kept]
-    place = (book.price_base[np.maximum(meters.tariff, 0)] - np.arange(rows) * width)[session] + cell
-    dimension = book.dimension[place]
+    place = (table.price_base[np.maximum(usage.tariff, 0)] - np.arange(rows) * width)[session] + cell
+    dimension = table.dimension[place]
     part = session * DIMENSIONS + dimension
     volume = used[cell]
-    if (extra := _steps(book, meters, part, volume)) is not None:
+    if (extra := _steps(table, usage, part, volume)) is not None:
         volume += extra[cell]
-    amount = times_rate(volume, book.price_micros[place], _UNIT[dimension])
-    vat = times_rate(amount, book.vat_ppm[place], np.int64(PPM))
+    amount = times_rate(volume, table.price_micros[place], _UNIT[dimension])
+    vat = times_rate(amount, table.vat_ppm[place], np.int64(PPM))
     parts = np.zeros((rows, DIMENSIONS), np.int64)
     np.add.at(parts.reshape(-1), part, amount)
     excl = parts.sum(axis=1)
@@ -63,33 +63,33 @@ def _price(book: TariffTable, meters: TariffUsage) -> tuple[I64, I64, I64]:
     return excl, incl, parts
 
 
-def _steps(book: TariffTable, meters: TariffUsage, part: I64, volume: I64) -> I64 | None:
-    """What step_size adds to each cell of `meters.volume`: to the last used of energy and of time, nothing to others.
+def _steps(table: TariffTable, usage: TariffUsage, part: I64, volume: I64) -> I64 | None:
+    """What step_size adds to each cell of `usage.volume`: to the last used of energy and of time, nothing to others.
     None: nothing at all. `part` says which (session, dimension) each `volume` is of."""
-    rows, width = meters.volume.shape
+    rows, width = usage.volume.shape
     extra = total = None
-    for last in (meters.last_energy, meters.last_time):
+    for last in (usage.last_energy, usage.last_time):
         session = np.flatnonzero(last != NONE)
-        place = book.price_base[meters.tariff[session]] + last[session]
-        stepped = np.flatnonzero(book.step[place] > 1)
+        place = table.price_base[usage.tariff[session]] + last[session]
+        stepped = np.flatnonzero(table.step[place] > 1)
         if not len(stepped):
             continue
         session, place = session[stepped], place[stepped]
         if extra is None or total is None:
             extra, total = np.zeros(rows * width, np.int64), np.zeros(rows * DIMENSIONS, np.int64)
             np.add.at(total, part, volume)
-        of_dimension = total[session * DIMENSIONS + book.dimension[place]]
-        extra[session * width + last[session]] = -of_dimension % book.step[place]
+        of_dimension = total[session * DIMENSIONS + table.dimension[place]]
+        extra[session * width + last[session]] = -of_dimension % table.step[place]
     return extra
 
 
-def _bounded(book: TariffTable, meters: TariffUsage, excl: I64, incl: I64) -> tuple[I64, I64]:
+def _bounded(table: TariffTable, usage: TariffUsage, excl: I64, incl: I64) -> tuple[I64, I64]:
     """Apply min_price, then max_price."""
     for name, raising in (("min", True), ("max", False)):
-        if (book.bounds_micros[f"{name}_excl"] == NONE).all():
+        if (table.bounds_micros[f"{name}_excl"] == NONE).all():
             continue
         bound_excl, bound_incl = (
-            np.where(meters.tariff == NONE, NONE, book.bounds_micros[f"{name}_{part}"][meters.tariff])
+            np.where(usage.tariff == NONE, NONE, table.bounds_micros[f"{name}_{part}"][usage.tariff])
             for part in ("excl", "incl")
         )
         bounded, says_incl = bound_excl != NONE, bound_incl != NONE
@@ -101,3 +101,21 @@ def _bounded(book: TariffTable, meters: TariffUsage, excl: I64, incl: I64) -> tu
         excl = np.where(moved, bound_excl, excl)
         incl, excl = (np.maximum(incl, excl), excl) if raising else (incl, np.minimum(excl, incl))
     return excl, incl
+
+
+def half_up_over(a: I64, b: I64, c: I64) -> I64:
+    """a * b / c, half up, not negative; meaningless where c is 0. Where the product leaves an int64, row by row."""
+    twice = 2 * np.maximum(c, 1)
+    out: I64 = (2 * a * b + c) // twice
+    large = a.astype(np.float64) * b.astype(np.float64) > _PRODUCT_MAX / 2
+    for row in np.flatnonzero(large).tolist():
+        out[row] = (2 * int(a[row]) * int(b[row]) + int(c[row])) // int(twice[row])
+    return out
+
+
+def times_rate(quantity: I64, rate: I64, unit: I64 | np.int64) -> I64:
+    """quantity * rate / unit, half up, not negative. Units are at most 3.6e6 and rates 1e12: their product fits."""
+    whole = quantity // unit
+    rest = quantity - whole * unit  # np.divmod takes several times as long
+    amount: I64 = whole * rate + (2 * rest * rate + unit) // (2 * unit)
+    return amount

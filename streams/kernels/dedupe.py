@@ -10,19 +10,19 @@ another payload, one in four billion is taken for a duplicate.
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import FAR, I32, I64, NULL, U32, Runs, rounds, runs_of, shifted
+from streams.kernels.runs import FAR, I32, I64, NULL, U32, Runs, column, rounds, runs_of, shifted
 
 WINDOW: Final = 64  # sequence numbers: at one reading in 10 s, ten minutes of reordering; 256 bytes a connector
 TS_WINDOW: Final = 8  # recent timestamps of connectors without seq: only a cache in front of the store
-PASSES: Final = 4  # a lane with more odd readings than this in one batch (reboots, repetitions) is walked
+PASSES: Final = 4  # a connector with more odd readings in one batch (reboots, repetitions) is judged one by one
 
 
-class Verdict(IntEnum):
+class DedupeVerdict(IntEnum):
     """What became of a reading."""
 
     FRESH = 0
@@ -31,18 +31,20 @@ class Verdict(IntEnum):
     UNKNOWN = 3  # only the store can tell
 
 
-class DedupeState(Protocol):
+@dataclass(init=False, eq=False, repr=False)
+class DedupeColumns:
     """Columns of the state, one row a connector (slot)."""
 
-    boot: I64  # of the window; NULL where the device gives none
-    boot_max: I64  # highest boot ever; NULL: none
-    boot_ts_ms: I64  # readings before this are of an earlier boot; NULL: no limit
-    seq_max: I64  # -1: no reading with seq yet
-    ts_max_ms: I64  # newest event time; NULL: none yet
-    bare_ts_max_ms: I64  # newest event time among readings without seq; NULL: none yet
-    window: U32  # (slots * WINDOW,) fingerprint of seq at seq % WINDOW, for seq in (seq_max - WINDOW, seq_max]; 0: none
-    ts_window_ms: I64  # (slots * TS_WINDOW,)
-    ts_window_hash: U32  # (slots * TS_WINDOW,) 0: empty
+    boot: I64 = column(NULL)  # of the window; NULL where the device gives none
+    boot_max: I64 = column(NULL)  # highest boot ever; NULL: none
+    boot_ts_ms: I64 = column(NULL)  # readings before this are of an earlier boot; NULL: no limit
+    seq_max: I64 = column(-1)  # -1: no reading with seq yet
+    ts_max_ms: I64 = column(NULL)  # newest event time; NULL: none yet
+    bare_ts_max_ms: I64 = column(NULL)  # newest event time among readings without seq; NULL: none yet
+    # Fingerprint of seq at seq % WINDOW, for seq in (seq_max - WINDOW, seq_max]; 0: none.
+    window: U32 = column(width=WINDOW, flat=True)
+    ts_window_ms: I64 = column(width=TS_WINDOW, flat=True)
+    ts_window_hash: U32 = column(width=TS_WINDOW, flat=True)  # 0: empty
 
 
 @dataclass(slots=True)
@@ -62,11 +64,11 @@ class Identities:
         return Identities(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
-def judge(state: DedupeState, rows: Identities, runs: Runs) -> tuple[NDArray[np.int8], I64]:
+def judge(state: DedupeColumns, rows: Identities, runs: Runs) -> tuple[NDArray[np.int8], I64]:
     """Verdict of every row, and the entries of `state.window` that changed. Advances the state.
 
-    Plain rows are taken all at once up to the first odd one of each lane, then that one, and so on; lanes that are odd
-    throughout are walked in rounds.
+    Plain rows are taken all at once up to the first odd one of each connector, then that one, and so on; connectors
+    that are odd throughout are judged in rounds.
     """
     verdict = np.zeros(len(rows.slot), np.int8)
     at = np.arange(len(rows.slot))
@@ -86,7 +88,7 @@ def judge(state: DedupeState, rows: Identities, runs: Runs) -> tuple[NDArray[np.
     return verdict, np.concatenate([at[:0], *changed])
 
 
-def _plain_prefix(state: DedupeState, rows: Identities, runs: Runs) -> I64:
+def _plain_prefix(state: DedupeColumns, rows: Identities, runs: Runs) -> I64:
     """(runs,) how many rows at the beginning are each above all before it, in the boot that the window is of."""
     slot = runs.key
     boot = np.where(state.seq_max[slot] < 0, rows.boot[runs.start], state.boot[slot])[runs.of_row]
@@ -99,7 +101,7 @@ def _plain_prefix(state: DedupeState, rows: Identities, runs: Runs) -> I64:
     return np.minimum.reduceat(np.where(odd, place, runs.length[runs.of_row]), runs.start)
 
 
-def _advance_plain(state: DedupeState, rows: Identities, runs: Runs) -> I64:
+def _advance_plain(state: DedupeColumns, rows: Identities, runs: Runs) -> I64:
     if not len(runs.key):
         return runs.key
     slot, last = runs.key, runs.start + runs.length - 1
@@ -117,7 +119,7 @@ def _advance_plain(state: DedupeState, rows: Identities, runs: Runs) -> I64:
     return np.concatenate([cleared, _remember(state, rows.slot[inside], rows.seq[inside], rows.fingerprint[inside])])
 
 
-def _clear(state: DedupeState, slot: I64, newest: I64, count: I64) -> I64:
+def _clear(state: DedupeColumns, slot: I64, newest: I64, count: I64) -> I64:
     """Empty the entries of the last `count` (at most WINDOW) sequence numbers up to `newest`. Returns them."""
     back = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     entries: I64 = np.repeat(slot * WINDOW, count) + ((np.repeat(newest, count) - back) & (WINDOW - 1))
@@ -125,7 +127,7 @@ def _clear(state: DedupeState, slot: I64, newest: I64, count: I64) -> I64:
     return entries
 
 
-def _judge_round(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
+def _judge_round(state: DedupeColumns, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
     """One row of each of several slots. Returns the window entries that changed."""
     numbered = rows.seq[at] != NULL
     if numbered.all():
@@ -134,14 +136,14 @@ def _judge_round(state: DedupeState, rows: Identities, at: I64, verdict: NDArray
     return _judge_numbered(state, rows, at[numbered], verdict)
 
 
-def _remember(state: DedupeState, slot: I64, seq: I64, fingerprint: I64) -> I64:
+def _remember(state: DedupeColumns, slot: I64, seq: I64, fingerprint: I64) -> I64:
     """Write into the window."""
     entry = slot * WINDOW + (seq & (WINDOW - 1))
     state.window[entry] = fingerprint
     return entry
 
 
-def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
+def _judge_numbered(state: DedupeColumns, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
     """Readings with seq, at most one a slot. Returns the window entries that changed."""
     slot = rows.slot[at]
     boot, seq, ts_ms, fingerprint = rows.boot[at], rows.seq[at], rows.ts_ms[at], rows.fingerprint[at]
@@ -161,10 +163,10 @@ def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDAr
     seen = entry != 0  # of this seq, where it is inside
     same = entry == fingerprint
     fresh = first | restart | above | (inside & ~seen)
-    # Without boot numbers a seq that comes again with other values may be of another life: its ts tells, in the store.
+    # Without boot numbers a seq that is repeated with other values may be of another boot: the store decides by its ts.
     certain = inside & (same | (boot != NULL))
-    told = np.where(certain, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT), Verdict.UNKNOWN)
-    verdict[at] = np.where(fresh, Verdict.FRESH, told)
+    repeated = np.where(certain, np.where(same, DedupeVerdict.DUPLICATE, DedupeVerdict.CONFLICT), DedupeVerdict.UNKNOWN)
+    verdict[at] = np.where(fresh, DedupeVerdict.FRESH, repeated)
 
     begin = first | restart
     moved = np.where(restart, WINDOW, np.where(above, np.minimum(seq - seq_max, WINDOW), 0))
@@ -179,7 +181,7 @@ def _judge_numbered(state: DedupeState, rows: Identities, at: I64, verdict: NDAr
     return np.concatenate([emptied, _remember(state, slot[fresh], seq[fresh], fingerprint[fresh])])
 
 
-def _judge_bare(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> None:
+def _judge_bare(state: DedupeColumns, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> None:
     """Readings without seq, at most one a slot."""
     slot = rows.slot[at]
     ts_ms, fingerprint = rows.ts_ms[at], rows.fingerprint[at]
@@ -187,8 +189,8 @@ def _judge_bare(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[
     entry = slot * TS_WINDOW + ((ts_ms // 1_000 * 0x9E37_79B1) >> 7 & (TS_WINDOW - 1))
     seen = (state.ts_window_ms[entry] == ts_ms) & (state.ts_window_hash[entry] != 0)
     same = state.ts_window_hash[entry] == fingerprint
-    told = np.where(seen, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT), Verdict.UNKNOWN)
-    verdict[at] = np.where(fresh, Verdict.FRESH, told)
+    repeated = np.where(seen, np.where(same, DedupeVerdict.DUPLICATE, DedupeVerdict.CONFLICT), DedupeVerdict.UNKNOWN)
+    verdict[at] = np.where(fresh, DedupeVerdict.FRESH, repeated)
     state.bare_ts_max_ms[slot[fresh]] = ts_ms[fresh]
     state.ts_window_ms[entry[fresh]] = ts_ms[fresh]
     state.ts_window_hash[entry[fresh]] = fingerprint[fresh]
@@ -196,7 +198,7 @@ def _judge_bare(state: DedupeState, rows: Identities, at: I64, verdict: NDArray[
     state.ts_max_ms[slot[newest]] = ts_ms[newest]
 
 
-class Known:
+class TakenIdentities:
     """Identities that are certainly taken: asked from the store, and those of the batch itself."""
 
     def __init__(self) -> None:
@@ -204,7 +206,7 @@ class Known:
 
     @staticmethod
     def _keys(connector: I32, boot: I64, seq: I64, ts_ms: I64) -> Iterable[tuple[int, int, int, int]]:
-        """Identity as a tuple: ts counts only where there is no boot to tell one life of the device from another."""
+        """Identity as a tuple: ts counts only where no boot number separates one boot of the device from another."""
         ts_ms = np.where((boot != NULL) & (seq != NULL), FAR, ts_ms)
         boot = np.where(seq == NULL, NULL, boot)
         return zip(connector.tolist(), boot.tolist(), seq.tolist(), ts_ms.tolist(), strict=True)
@@ -223,7 +225,7 @@ class Known:
             taken = self._fingerprints.get(key)
             if taken is None:
                 self._fingerprints[key] = value
-                verdict[row] = Verdict.FRESH
+                verdict[row] = DedupeVerdict.FRESH
             else:
-                verdict[row] = Verdict.DUPLICATE if taken == value else Verdict.CONFLICT
+                verdict[row] = DedupeVerdict.DUPLICATE if taken == value else DedupeVerdict.CONFLICT
         return verdict

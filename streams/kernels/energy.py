@@ -1,17 +1,17 @@
 """Energy of a session from its readings, in order: from the register where there is one, else from power.
 
 Between two usable registers the energy is their difference. Before the first and after the last usable register it is
-integrated from power by sample and hold: a power stands until the next reading (left rectangle), and a reading without
-power lets it stand. Only import counts: negative power (vehicle to grid) integrates as 0.
+integrated from power by sample and hold: a power holds until the next reading (left rectangle), and a reading without
+power does not change it. Only import counts: negative power (vehicle to grid) integrates as 0.
 
-A register that falls, or rises faster than `power_max_mw` allows, is not believed; it becomes the candidate. If the
+A register that falls, or rises faster than `power_max_mw` allows, is rejected; it becomes the candidate. If the
 next register fits the last good one, the candidate was a glitch (rollback, placeholder zero, spike). If instead it
 rises plausibly from the candidate, the meter was reset or replaced, and counting goes on from the candidate; what
 happened between the two is not billed. A small fall is never taken for a reset: it would be billed twice.
 
-Flags are of the order of arrival: a reading that comes behind a newer one is not judged, so that its flags do not
-depend on who else was in its batch. Figures are of the order of time: where readings of one batch overtook each other
-they are put in order for that. What came behind a newer one of an earlier batch only marks the session dirty.
+Flags follow the order of arrival: a reading that arrives after a newer one is not judged, so that its flags do not
+depend on what else was in its batch. Totals follow the order of time: readings of one batch that overtook each other
+are sorted for that. A reading that arrives after a newer one of an earlier batch only marks the session dirty.
 
 Units: registers mWh, power mW, time ms, integrated energy uJ (mW x ms, exact); 1 mWh = 3,600,000 uJ.
 """
@@ -22,14 +22,12 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, rounds, runs_of, shifted
+from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, column, rounds, runs_of, shifted
 
 UJ_PER_MWH: Final = 3_600_000
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
 DT_CAP_MS: Final = 7 * 86_400_000  # power_max_mw x a week stays below 2**63
-HOLD_MS_MAX: Final = (
-    86_400_000  # a power stands for a day at most; 1.2 MW x a day = 1.04e17 uJ, 88 of them fit an int64
-)
+HOLD_MS_MAX: Final = 86_400_000  # a power holds for a day at most; 1.2 MW x a day = 1.04e17 uJ, 88 of them fit an int64
 
 ROLLBACK: Final = 1
 RESET: Final = 2
@@ -41,25 +39,25 @@ IMPLAUSIBLE: Final = 8
 class SessionEnergy:
     """Running energy of sessions, one row a session. All int64."""
 
-    last_ts_ms: I64  # newest reading; NULL: none yet
-    last_seq: I64  # its seq (NULL: none): readings of equal ts are ordered by seq
-    held_mw: I64  # power that stands since last_ts_ms; NULL: none yet
-    register_first_mwh: I64  # NULL: none yet
-    register_last_mwh: I64  # last good one
-    register_ts_ms: I64
-    candidate_mwh: I64  # NULL: none
-    candidate_ts_ms: I64
-    counted_mwh: I64  # between registers
-    head_uj: I64  # integrated before the first register
-    tail_uj: I64  # integrated since the last good register (or since the start)
-    readings: I64
-    dirty: I64  # 1: readings came out of order; the figures are to be computed again from all of them
+    last_ts_ms: I64 = column(NULL)  # newest reading; NULL: none yet
+    last_seq: I64 = column(NULL)  # its seq (NULL: none): readings of equal ts are ordered by seq
+    last_power_mw: I64 = column(NULL, stored_as="held_mw")  # power that holds since last_ts_ms; NULL: none yet
+    register_first_mwh: I64 = column(NULL)  # NULL: none yet
+    register_last_mwh: I64 = column(NULL)  # last good one
+    register_ts_ms: I64 = column(NULL)
+    candidate_mwh: I64 = column(NULL)  # NULL: none
+    candidate_ts_ms: I64 = column(NULL)
+    counted_mwh: I64 = column()  # between registers
+    head_uj: I64 = column()  # integrated before the first register
+    tail_uj: I64 = column()  # integrated since the last good register (or since the start)
+    readings: I64 = column()
+    dirty: I64 = column()  # 1: readings came out of order; the totals are to be computed again from all of them
 
-    # What decides how the next reading counts; the others are figures.
+    # What decides how the next reading counts; the others are totals.
     CARRIED: ClassVar = (
         "last_ts_ms",
         "last_seq",
-        "held_mw",
+        "last_power_mw",
         "register_last_mwh",
         "register_ts_ms",
         "candidate_mwh",
@@ -67,26 +65,25 @@ class SessionEnergy:
     )
 
     @classmethod
-    def fresh(cls, lanes: int) -> "SessionEnergy":
+    def fresh(cls, rows: int) -> "SessionEnergy":
         """Sessions without a reading."""
-        nothing = dict.fromkeys(("counted_mwh", "head_uj", "tail_uj", "readings", "dirty"), 0)
-        return cls(**{f.name: np.full(lanes, nothing.get(f.name, NULL), np.int64) for f in fields(cls)})
+        return cls(*(np.full(rows, f.metadata["start"], np.int64) for f in fields(cls)))
 
-    def at(self, lanes: I64) -> "SessionEnergy":
-        """Copies of these lanes."""
-        return SessionEnergy(*(getattr(self, f.name)[lanes] for f in fields(self)))
+    def at(self, rows: I64) -> "SessionEnergy":
+        """A copy of these rows."""
+        return SessionEnergy(*(getattr(self, f.name)[rows] for f in fields(self)))
 
-    def put(self, at: I64, other: "SessionEnergy") -> None:
-        """Overwrite the lanes at these places with all lanes of `other`, in order."""
+    def put(self, rows: I64, other: "SessionEnergy") -> None:
+        """Overwrite these rows with all rows of `other`, in order."""
         for f in fields(self):
-            getattr(self, f.name)[at] = getattr(other, f.name)
+            getattr(self, f.name)[rows] = getattr(other, f.name)
 
     def energy_uj(self) -> I64:
         """Energy to date."""
         return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
 
-    def money_mwh(self) -> I64:
-        """Energy to date as money counts it: what follows the last register waits for the next, or for the end."""
+    def billed_mwh(self) -> I64:
+        """Energy to date that is billed: what follows the last register counts with the next, or at the end."""
         open_uj = np.where(self.register_last_mwh == NULL, self.tail_uj, 0)
         return self.counted_mwh + (self.head_uj + open_uj) // UJ_PER_MWH
 
@@ -97,7 +94,7 @@ class SessionEnergy:
 
 @dataclass(slots=True)
 class Samples:
-    """Readings sorted by lane, arrival order inside a lane. NULL where the device said nothing."""
+    """Readings sorted by session, arrival order inside a session. NULL where the device said nothing."""
 
     ts_ms: I64
     seq: I64
@@ -109,91 +106,92 @@ class Samples:
 
 
 @dataclass(slots=True)
-class Trace:
-    """On demand: the stretch of energy that each reading closes, in cumulative mWh (docs/adr/0009). By row; of lanes
-    that are dirty it says nothing."""
+class EnergyTrace:
+    """On demand: the interval of energy that each reading closes, in cumulative mWh (docs/adr/0009), one row a reading.
+    Not valid for sessions that are dirty."""
 
-    order: I64  # the rows with each lane's in order of time
-    taken: Bools  # False: left out, for it came behind a newer one
-    anchor_ms: I64  # where the stretch begins; NULL: the reading closes none
-    before_mwh: I64  # the energy at its beginning; where there is none, the energy there is
+    order: I64  # the rows with each session's in order of time
+    taken: Bools  # False: left out, for it arrived after a newer one
+    anchor_ms: I64  # where the interval begins; NULL: the reading closes none
+    before_mwh: I64  # the energy at its beginning; without an interval, the energy to date
     after_mwh: I64  # at its end
 
     @classmethod
-    def blank(cls, rows: int) -> "Trace":
+    def blank(cls, rows: int) -> "EnergyTrace":
         """To be filled by `advance`."""
         null = [np.full(rows, NULL, np.int64) for _ in range(3)]
         return cls(np.arange(rows), np.ones(rows, np.bool_), *null)
 
     def put(self, rows: I64, anchor_ms: I64, before_mwh: I64, after_mwh: I64) -> None:
-        """What these rows close."""
+        """Set the intervals that these rows close."""
         self.anchor_ms[rows], self.before_mwh[rows], self.after_mwh[rows] = anchor_ms, before_mwh, after_mwh
 
 
 def advance(
-    lanes: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int, trace: Trace | None = None
+    sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int, trace: EnergyTrace | None = None
 ) -> NDArray[np.int16]:
-    """Account for the samples; `runs.key` is each run's lane. Returns register flags per row. Advances `lanes`."""
+    """Account for the samples; `runs.key` is each run's row of `sessions`, which advance. Returns register flags."""
     flags = np.zeros(len(samples), np.int16)
     if not len(runs.key):
         return flags
-    odd = np.flatnonzero(~_advance_plain(lanes, samples, runs, power_max_mw, trace))
-    before = lanes.at(runs.key[odd])
-    _advance_odd(lanes, samples, runs, odd, flags, power_max_mw, trace)
-    _put_in_order(lanes, before, samples, runs, odd, power_max_mw, trace)
+    odd = np.flatnonzero(~_advance_plain(sessions, samples, runs, power_max_mw, trace))
+    before = sessions.at(runs.key[odd])
+    _advance_odd(sessions, samples, runs, odd, flags, power_max_mw, trace)
+    _put_in_order(sessions, before, samples, runs, odd, power_max_mw, trace)
     flags[samples.power_mw > power_max_mw] |= IMPLAUSIBLE
     return flags
 
 
 def _advance_odd(
-    lanes: SessionEnergy,
+    sessions: SessionEnergy,
     samples: Samples,
     runs: Runs,
     odd: I64,
     flags: NDArray[np.int16],
     power_max_mw: int,
-    trace: Trace | None,
+    trace: EnergyTrace | None,
 ) -> None:
     """Reading by reading, the odd runs side by side."""
     for of_runs, at in rounds(runs, odd):
-        flags[at] = _round(lanes, samples, runs.key[of_runs], at, power_max_mw, trace)
+        flags[at] = _round(sessions, samples, runs.key[of_runs], at, power_max_mw, trace)
 
 
 def _put_in_order(
-    lanes: SessionEnergy,
+    sessions: SessionEnergy,
     before: SessionEnergy,
     samples: Samples,
     runs: Runs,
     odd: I64,
     power_max_mw: int,
-    trace: Trace | None,
+    trace: EnergyTrace | None,
 ) -> None:
-    """Account anew, in order of time, for the runs that became dirty: `before` are their lanes before this batch.
+    """Account again, in order of time, for the runs that became dirty: `before` are their sessions before this batch.
 
-    Where that settles it (all are newer than what came before, none is of the same moment) the lane has the figures,
-    if it would go on judging registers as it does by arrival; else it stays dirty, for all of its readings to be asked.
+    Where that succeeds (all are newer than the readings before, none is of the same moment) the session takes the
+    totals, if it would go on judging registers as it does in order of arrival; else it stays dirty, to be recomputed
+    from all of its readings.
     """
-    mixed = np.flatnonzero((lanes.dirty[runs.key[odd]] != 0) & (before.dirty == 0))
+    mixed = np.flatnonzero((sessions.dirty[runs.key[odd]] != 0) & (before.dirty == 0))
     if not len(mixed):
         return
     place = np.full(len(runs.key), -1)
     place[odd[mixed]] = np.arange(len(mixed))
-    lane_of_row = place[runs.of_row]
-    rows = np.flatnonzero(lane_of_row >= 0)
-    rows = rows[np.lexsort((samples.seq[rows], samples.ts_ms[rows], lane_of_row[rows]))]
+    session_of_row = place[runs.of_row]
+    rows = np.flatnonzero(session_of_row >= 0)
+    rows = rows[np.lexsort((samples.seq[rows], samples.ts_ms[rows], session_of_row[rows]))]
     ordered = Samples(*(getattr(samples, f.name)[rows] for f in fields(samples)))
-    rated, again = before.at(mixed), runs_of(lane_of_row[rows])
-    found = None if trace is None else Trace.blank(len(rows))
-    rest = np.flatnonzero(~_advance_plain(rated, ordered, again, power_max_mw, found))
-    _advance_odd(rated, ordered, again, rest, np.zeros(len(rows), np.int16), power_max_mw, found)
+    sorted_energy, sorted_runs = before.at(mixed), runs_of(session_of_row[rows])
+    found = None if trace is None else EnergyTrace.blank(len(rows))
+    rest = np.flatnonzero(~_advance_plain(sorted_energy, ordered, sorted_runs, power_max_mw, found))
+    _advance_odd(sorted_energy, ordered, sorted_runs, rest, np.zeros(len(rows), np.int16), power_max_mw, found)
 
-    lane = runs.key[odd[mixed]]
-    settled = rated.dirty == 0
+    session = runs.key[odd[mixed]]
+    settled = sorted_energy.dirty == 0
     for name in SessionEnergy.CARRIED:
-        settled &= getattr(rated, name) == getattr(lanes, name)[lane]
-    lanes.put(lane[settled], rated.at(np.flatnonzero(settled)))
+        settled &= getattr(sorted_energy, name) == getattr(sessions, name)[session]
+    sessions.put(session[settled], sorted_energy.at(np.flatnonzero(settled)))
     if trace is not None and found is not None:
-        trace.order[np.sort(rows)] = rows  # a lane's rows stand together, and lanes in one order in both
+        trace.order[np.sort(rows)] = rows  # a session's rows are adjacent, and sessions in one order in both
         trace.taken[rows] = True
         trace.put(rows, found.anchor_ms, found.before_mwh, found.after_mwh)
 
@@ -209,83 +207,90 @@ def _in_order(ts_ms: I64, seq: I64, before_ts_ms: I64, before_seq: I64) -> Bools
     return in_order
 
 
-def _area_uj(held_mw: I64, since_ms: I64, until_ms: I64) -> I64:
-    held_ms = np.where(since_ms == NULL, 0, np.minimum(until_ms - since_ms, HOLD_MS_MAX))
-    area_uj: I64 = np.maximum(held_mw, 0) * held_ms  # NULL is negative, and counts as nothing like any export
+def _area_uj(power_mw: I64, since_ms: I64, until_ms: I64) -> I64:
+    duration_ms = np.where(since_ms == NULL, 0, np.minimum(until_ms - since_ms, HOLD_MS_MAX))
+    area_uj: I64 = np.maximum(power_mw, 0) * duration_ms  # NULL is negative, and counts as nothing like any export
     return area_uj
 
 
-def _believed(power_mw: I64, power_max_mw: int) -> Bools:
-    believed: Bools = (power_mw != NULL) & (power_mw <= power_max_mw)
-    return believed
+def _credible(power_mw: I64, power_max_mw: int) -> Bools:
+    credible: Bools = (power_mw != NULL) & (power_mw <= power_max_mw)
+    return credible
 
 
-def _plain_lanes(lanes: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
-    """Lanes in order, with a register in all their rows or in none, each plausible after the one before."""
-    lane = runs.key
-    before_ts = shifted(samples.ts_ms, runs, lanes.last_ts_ms[lane])
-    odd = ~_in_order(samples.ts_ms, samples.seq, before_ts, shifted(samples.seq, runs, lanes.last_seq[lane]))
+def _plain_runs(sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
+    """(runs,) those in order, with a register in all their rows or in none, each plausible after the one before."""
+    session = runs.key
+    before_ts = shifted(samples.ts_ms, runs, sessions.last_ts_ms[session])
+    odd = ~_in_order(samples.ts_ms, samples.seq, before_ts, shifted(samples.seq, runs, sessions.last_seq[session]))
     metered = samples.register_mwh != NULL
     if metered.any():
-        base = shifted(samples.register_mwh, runs, lanes.register_last_mwh[lane])
-        base_ts = shifted(samples.ts_ms, runs, lanes.register_ts_ms[lane])
+        base = shifted(samples.register_mwh, runs, sessions.register_last_mwh[session])
+        base_ts = shifted(samples.ts_ms, runs, sessions.register_ts_ms[session])
         opening = base == NULL
         base = np.where(opening, samples.register_mwh, base)
         rise, dt_ms = samples.register_mwh - base, samples.ts_ms - np.where(opening, samples.ts_ms, base_ts)
         odd |= metered & ~_plausible(rise, dt_ms, power_max_mw)
         odd |= metered != metered[runs.start][runs.of_row]
-    plain: Bools = ~(any_of(odd, runs) | (lanes.candidate_mwh[lane] != NULL) | (lanes.dirty[lane] != 0))
+    plain: Bools = ~(any_of(odd, runs) | (sessions.candidate_mwh[session] != NULL) | (sessions.dirty[session] != 0))
     return plain
 
 
-def _advance_plain(lanes: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int, trace: Trace | None) -> Bools:
+def _advance_plain(
+    sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int, trace: EnergyTrace | None
+) -> Bools:
     """Account for the plain runs in closed form. Returns which these are."""
-    plain = _plain_lanes(lanes, samples, runs, power_max_mw)
+    plain = _plain_runs(sessions, samples, runs, power_max_mw)
     if not plain.any():
         return plain
-    lane, start = runs.key[plain], runs.start[plain]
+    session, start = runs.key[plain], runs.start[plain]
     last = start + runs.length[plain] - 1
-    held = _held_before(lanes, samples, runs, power_max_mw)
-    before_ts = shifted(samples.ts_ms, runs, lanes.last_ts_ms[runs.key])
-    area = _area_uj(held, before_ts, samples.ts_ms)
+    power_before = _power_before(sessions, samples, runs, power_max_mw)
+    before_ts = shifted(samples.ts_ms, runs, sessions.last_ts_ms[runs.key])
+    area = _area_uj(power_before, before_ts, samples.ts_ms)
     if trace is not None:
-        _trace_plain(trace, lanes, samples, runs, plain, area, before_ts)
+        _trace_plain(trace, sessions, samples, runs, plain, area, before_ts)
     register = samples.register_mwh[start]
     metered = register != NULL
-    opening = metered & (lanes.register_last_mwh[lane] == NULL)
+    opening = metered & (sessions.register_last_mwh[session] == NULL)
 
-    # Metered in every row: what was integrated before the first register stays, all the rest is covered by registers.
-    first_area = area[start] + lanes.tail_uj[lane]
-    lanes.head_uj[lane[opening]] += first_area[opening]
+    # A register in every row: what was integrated before the first one stays, registers cover all the rest.
+    first_area = area[start] + sessions.tail_uj[session]
+    sessions.head_uj[session[opening]] += first_area[opening]
     whole_area = np.add.reduceat(area, runs.start)[plain]
-    lanes.tail_uj[lane] = np.where(metered, 0, lanes.tail_uj[lane] + whole_area)
+    sessions.tail_uj[session] = np.where(metered, 0, sessions.tail_uj[session] + whole_area)
 
-    base = np.where(opening, register, lanes.register_last_mwh[lane])
+    base = np.where(opening, register, sessions.register_last_mwh[session])
     final = samples.register_mwh[last]
-    lanes.counted_mwh[lane] += np.where(metered, final - np.where(metered, base, 0), 0)
-    lanes.register_first_mwh[lane[opening]] = register[opening]
-    lanes.register_last_mwh[lane[metered]] = final[metered]
-    lanes.register_ts_ms[lane[metered]] = samples.ts_ms[last][metered]
+    sessions.counted_mwh[session] += np.where(metered, final - np.where(metered, base, 0), 0)
+    sessions.register_first_mwh[session[opening]] = register[opening]
+    sessions.register_last_mwh[session[metered]] = final[metered]
+    sessions.register_ts_ms[session[metered]] = samples.ts_ms[last][metered]
 
     power = samples.power_mw[last]
-    lanes.held_mw[lane] = np.where(_believed(power, power_max_mw), power, held[last])
-    lanes.last_ts_ms[lane] = samples.ts_ms[last]
-    lanes.last_seq[lane] = samples.seq[last]
-    lanes.readings[lane] += runs.length[plain]
+    sessions.last_power_mw[session] = np.where(_credible(power, power_max_mw), power, power_before[last])
+    sessions.last_ts_ms[session] = samples.ts_ms[last]
+    sessions.last_seq[session] = samples.seq[last]
+    sessions.readings[session] += runs.length[plain]
     return plain
 
 
 def _trace_plain(
-    trace: Trace, lanes: SessionEnergy, samples: Samples, runs: Runs, plain: Bools, area_uj: I64, before_ts: I64
+    trace: EnergyTrace,
+    sessions: SessionEnergy,
+    samples: Samples,
+    runs: Runs,
+    plain: Bools,
+    area_uj: I64,
+    before_ts: I64,
 ) -> None:
-    """What the rows of plain runs close; to be called while `lanes` stand as before them."""
-    lane, first = runs.key, samples.register_mwh[runs.start]
-    metered, registered = first != NULL, lanes.register_last_mwh[lane] != NULL
-    counted, head_uj, tail_uj = lanes.counted_mwh[lane], lanes.head_uj[lane], lanes.tail_uj[lane]
-    base = np.where(registered, lanes.register_last_mwh[lane], first)
-    opening_uj = np.where(
-        metered & ~registered, tail_uj + area_uj[runs.start], 0
-    )  # of the head, with the first register
+    """The intervals that the rows of plain runs close; to be called before `sessions` advance."""
+    session, first = runs.key, samples.register_mwh[runs.start]
+    metered, registered = first != NULL, sessions.register_last_mwh[session] != NULL
+    counted, head_uj, tail_uj = sessions.counted_mwh[session], sessions.head_uj[session], sessions.tail_uj[session]
+    base = np.where(registered, sessions.register_last_mwh[session], first)
+    # Of the head, with the first register.
+    opening_uj = np.where(metered & ~registered, tail_uj + area_uj[runs.start], 0)
     summed = np.cumsum(area_uj)
     integrated = summed - (summed - area_uj)[runs.start][runs.of_row]
     of_row = runs.of_row
@@ -298,79 +303,79 @@ def _trace_plain(
             (tail_uj[of_row] + integrated) // UJ_PER_MWH,
         ),
     )
-    before = shifted(after, runs, lanes.money_mwh()[lane])
-    anchor = shifted(samples.ts_ms, runs, np.where(registered, lanes.register_ts_ms[lane], before_ts[runs.start]))
+    before = shifted(after, runs, sessions.billed_mwh()[session])
+    anchor = shifted(samples.ts_ms, runs, np.where(registered, sessions.register_ts_ms[session], before_ts[runs.start]))
     anchor[(registered & ~metered)[of_row]] = NULL
     rows = np.flatnonzero(plain[of_row])
     trace.put(rows, anchor[rows], before[rows], after[rows])
 
 
-def _held_before(lanes: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> I64:
-    """The power that stands when each row arrives: of the last row before it in its run that has a believed one."""
-    believed = _believed(samples.power_mw, power_max_mw)
-    if believed.all():
-        return shifted(samples.power_mw, runs, lanes.held_mw[runs.key])
-    source = np.where(believed, np.arange(len(believed)), -1)
+def _power_before(sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> I64:
+    """The power that holds when each row arrives: of the last row before it in its run with a credible one."""
+    credible = _credible(samples.power_mw, power_max_mw)
+    if credible.all():
+        return shifted(samples.power_mw, runs, sessions.last_power_mw[runs.key])
+    source = np.where(credible, np.arange(len(credible)), -1)
     np.maximum.accumulate(source, out=source)
     source = shifted(source, runs, np.full(len(runs.start), -1))
     own = source >= runs.start[runs.of_row]
-    return np.where(own, samples.power_mw[source], lanes.held_mw[runs.key][runs.of_row])
+    return np.where(own, samples.power_mw[source], sessions.last_power_mw[runs.key][runs.of_row])
 
 
 def _round(
-    lanes: SessionEnergy, samples: Samples, lane: I64, at: I64, power_max_mw: int, trace: Trace | None
+    sessions: SessionEnergy, samples: Samples, session: I64, at: I64, power_max_mw: int, trace: EnergyTrace | None
 ) -> NDArray[np.int16]:
-    """Advance these lanes by one reading each."""
-    lanes.readings[lane] += 1
-    in_order = _in_order(samples.ts_ms[at], samples.seq[at], lanes.last_ts_ms[lane], lanes.last_seq[lane])
-    lanes.dirty[lane[~in_order]] = 1
+    """Advance these sessions by one reading each."""
+    sessions.readings[session] += 1
+    in_order = _in_order(samples.ts_ms[at], samples.seq[at], sessions.last_ts_ms[session], sessions.last_seq[session])
+    sessions.dirty[session[~in_order]] = 1
     flags = np.zeros(len(at), np.int16)
     metered = in_order & (samples.register_mwh[at] != NULL)
 
-    taken, row = lane[in_order], at[in_order]
-    before = lanes if trace is None else lanes.at(lane)
+    taken, row = session[in_order], at[in_order]
+    before = sessions if trace is None else sessions.at(session)
     ts_ms, power = samples.ts_ms[row], samples.power_mw[row]
-    lanes.tail_uj[taken] += _area_uj(lanes.held_mw[taken], lanes.last_ts_ms[taken], ts_ms)
-    lanes.held_mw[taken] = np.where(_believed(power, power_max_mw), power, lanes.held_mw[taken])
-    lanes.last_ts_ms[taken] = ts_ms
-    lanes.last_seq[taken] = samples.seq[row]
+    sessions.tail_uj[taken] += _area_uj(sessions.last_power_mw[taken], sessions.last_ts_ms[taken], ts_ms)
+    sessions.last_power_mw[taken] = np.where(_credible(power, power_max_mw), power, sessions.last_power_mw[taken])
+    sessions.last_ts_ms[taken] = ts_ms
+    sessions.last_seq[taken] = samples.seq[row]
 
     if metered.any():
         row = at[metered]
-        flags[metered] = _meter(lanes, lane[metered], samples.ts_ms[row], samples.register_mwh[row], power_max_mw)
+        flags[metered] = _meter(sessions, session[metered], samples.ts_ms[row], samples.register_mwh[row], power_max_mw)
     if trace is not None:
         good = metered & ((flags == 0) | (flags == RESET))
         anchor = np.where(before.register_last_mwh == NULL, before.last_ts_ms, NULL)
         anchor = np.where(good & (before.register_last_mwh != NULL), before.register_ts_ms, anchor)
         anchor = np.where(flags == RESET, before.candidate_ts_ms, anchor)
-        trace.put(at, anchor, before.money_mwh(), lanes.at(lane).money_mwh())
+        trace.put(at, anchor, before.billed_mwh(), sessions.at(session).billed_mwh())
         trace.taken[at] = in_order
     return flags
 
 
-def _meter(lanes: SessionEnergy, lane: I64, ts_ms: I64, register: I64, power_max_mw: int) -> NDArray[np.int16]:
-    """Account for one register of each of these lanes."""
-    base = lanes.register_last_mwh[lane]
+def _meter(sessions: SessionEnergy, session: I64, ts_ms: I64, register: I64, power_max_mw: int) -> NDArray[np.int16]:
+    """Account for one register of each of these sessions."""
+    base = sessions.register_last_mwh[session]
     opening = base == NULL
     base = np.where(opening, register, base)
-    base_ts = np.where(opening, ts_ms, lanes.register_ts_ms[lane])
-    candidate = lanes.candidate_mwh[lane]
+    base_ts = np.where(opening, ts_ms, sessions.register_ts_ms[session])
+    candidate = sessions.candidate_mwh[session]
     fits = opening | _plausible(register - base, ts_ms - base_ts, power_max_mw)
     has_candidate = candidate != NULL
     candidate = np.where(has_candidate, candidate, 0)
-    candidate_ts = np.where(has_candidate, lanes.candidate_ts_ms[lane], ts_ms)
+    candidate_ts = np.where(has_candidate, sessions.candidate_ts_ms[session], ts_ms)
     restarted = (candidate > base) | (candidate * 2 < base)  # a fall by less is a rollback, never a reset
     reset = ~fits & has_candidate & restarted & (register > candidate)
     reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max_mw)
 
     good = fits | reset
-    lanes.head_uj[lane[opening]] += lanes.tail_uj[lane[opening]]
-    lanes.register_first_mwh[lane[opening]] = register[opening]
-    lanes.counted_mwh[lane] += np.where(fits, register - base, np.where(reset, register - candidate, 0))
-    lanes.register_last_mwh[lane[good]] = register[good]
-    lanes.register_ts_ms[lane[good]] = ts_ms[good]
-    lanes.tail_uj[lane[good]] = 0
-    lanes.candidate_mwh[lane] = np.where(good, NULL, register)
-    lanes.candidate_ts_ms[lane] = np.where(good, NULL, ts_ms)
+    sessions.head_uj[session[opening]] += sessions.tail_uj[session[opening]]
+    sessions.register_first_mwh[session[opening]] = register[opening]
+    sessions.counted_mwh[session] += np.where(fits, register - base, np.where(reset, register - candidate, 0))
+    sessions.register_last_mwh[session[good]] = register[good]
+    sessions.register_ts_ms[session[good]] = ts_ms[good]
+    sessions.tail_uj[session[good]] = 0
+    sessions.candidate_mwh[session] = np.where(good, NULL, register)
+    sessions.candidate_ts_ms[session] = np.where(good, NULL, ts_ms)
     doubt = np.where(register == 0, ZERO, np.where(register < base, ROLLBACK, IMPLAUSIBLE))
     return np.where(fits, 0, np.where(reset, RESET, doubt)).astype(np.int16)

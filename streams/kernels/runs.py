@@ -1,6 +1,7 @@
-"""Lanes: the readings of a batch grouped by an integer key, in arrival order inside each group."""
+"""Columns of integers, and runs in them: the readings of a batch grouped by a key, in arrival order inside a group."""
 
-from typing import NamedTuple
+from dataclasses import field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,15 @@ Bools = NDArray[np.bool_]
 
 NULL: int = np.iinfo(np.int64).min  # "the device said nothing", in every int64 column
 FAR: int = np.iinfo(np.int64).max
+
+
+def column(start: int = 0, *, width: int = 1, flat: bool = False, stored_as: str = "") -> Any:
+    """Declare a column of the state, as a dataclass field whose type says what it holds.
+
+    start: the value of a new row. width: values a row, in an array (rows, width), or (rows * width,) where `flat`.
+    stored_as: its name in the binary form of the state, where that is another.
+    """
+    return field(metadata={"start": start, "width": width, "flat": flat, "stored_as": stored_as})
 
 
 class Runs(NamedTuple):
@@ -38,7 +48,7 @@ def arrival_order(key: NDArray[np.integer]) -> I64:
 
 
 def runs_of(sorted_key: NDArray[np.integer]) -> Runs:
-    """The runs of a column in which equal keys stand together."""
+    """The runs of a column in which equal keys are adjacent."""
     rows = len(sorted_key)
     if not rows:
         empty = np.empty(0, np.int64)
@@ -67,7 +77,7 @@ def running_max(column: I64, runs: Runs, carry: I64) -> I64:
         return before
     floor = int(before[known].min())
     span = int(before.max()) - floor + 2
-    lift = runs.of_row * span  # each run stands above all earlier ones, so that one running maximum serves all
+    lift = runs.of_row * span  # each run is lifted above all earlier ones, so that one running maximum serves all
     lifted = np.where(known, before - floor + 1, 0) + lift
     np.maximum.accumulate(lifted, out=lifted)
     lifted -= lift
@@ -97,11 +107,11 @@ def united(left: I64, right: I64) -> I64:
 
 def rounds(runs: Runs, chosen: I64) -> list[tuple[I64, I64]]:
     """For the chosen runs: round r as (runs that have an r-th row, index of that row)."""
-    lanes = chosen
+    remaining = chosen
     steps = []
     rank = 0
-    while len(lanes):
-        steps.append((lanes, runs.start[lanes] + rank))
+    while len(remaining):
+        steps.append((remaining, runs.start[remaining] + rank))
         rank += 1
-        lanes = lanes[runs.length[lanes] > rank]
+        remaining = remaining[runs.length[remaining] > rank]
     return steps

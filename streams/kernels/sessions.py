@@ -4,39 +4,41 @@ A reading that names a session belongs to the session of that name at its connec
 that names none belongs to the session its event time falls into. A session opens with the first reading that names
 it, or, unnamed, with `Started` or a status that only a transaction has. It closes with `Ended`, with a status that
 frees the connector (once an occupying one was seen), when another session takes the connector over, or by time-out.
-An explicit close (ended, freed) has a moment: what claims to be later is outside the session.
+An explicit close (ended, freed) has a moment: a reading with a later event time is outside the session.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Final
 
 import numpy as np
 
 from schemas.session import EndReason
-from streams.kernels.runs import FAR, I8, I32, I64, NULL, Bools, Runs, any_of
+from streams.kernels.runs import FAR, I8, I32, I64, NULL, Bools, Runs, any_of, column
 
-# The sessions a connector remembers after their close: its youngest, for by them a new one is known to be older, and so
-# over at once. Others, if named, the store knows.
+# Closed sessions that a connector remembers: its youngest, for a session older than these is over when it opens. All
+# others are looked up by name in the store.
 CLOSED_KEPT: Final = 2
 
 
-class SessionState(Protocol):
+@dataclass(init=False, eq=False, repr=False)
+class SessionColumns:
     """Columns of the state, one row a connector (slot)."""
 
-    open_key: I64  # session_key; 0: no session is open
-    open_name: I64  # fingerprint of the device's name; 0: it has none
-    open_start_ms: I64
-    open_last_ms: I64
-    open_revision: I32
-    open_occupied: I8  # 1: an occupying status was seen
-    closed_key: I64  # (slots, CLOSED_KEPT), youngest first; 0: none
-    closed_name: I64
-    closed_start_ms: I64
-    closed_last_ms: I64
-    closed_end_ms: I64  # explicit end; FAR where there is none
-    closed_reason: I8
-    closed_revision: I32
+    open_key: I64 = column()  # session_key; 0: no session is open
+    open_name: I64 = column()  # fingerprint of the device's name; 0: it has none
+    open_start_ms: I64 = column()
+    open_last_ms: I64 = column()
+    open_revision: I32 = column()
+    open_occupied: I8 = column()  # 1: an occupying status was seen
+    # The youngest closed sessions, youngest first: the fields of PastSession. Key 0: none.
+    closed_key: I64 = column(width=CLOSED_KEPT)
+    closed_name: I64 = column(width=CLOSED_KEPT)
+    closed_start_ms: I64 = column(width=CLOSED_KEPT)
+    closed_last_ms: I64 = column(width=CLOSED_KEPT)
+    closed_end_ms: I64 = column(width=CLOSED_KEPT)  # explicit end; FAR where there is none
+    closed_reason: I8 = column(width=CLOSED_KEPT)
+    closed_revision: I32 = column(width=CLOSED_KEPT)
 
 
 @dataclass(slots=True)
@@ -52,11 +54,11 @@ class Signals:
     occupying: Bools  # opening, Preparing or Finishing
     freeing: Bools  # Available, Reserved or Unavailable
     drawing: Bools  # power above zero
-    silence: Bools  # nothing had come from the connector for the time-out before this row
+    silence: Bools  # the connector had sent nothing for the time-out before this row
 
 
 @dataclass(slots=True)
-class Past:
+class PastSession:
     """A session that is not open any more."""
 
     slot: int
@@ -70,25 +72,33 @@ class Past:
     changed: bool = False  # in this batch: it is to be published (again)
 
 
+_CLOSED: Final = "closed_"  # columns of closed sessions, named after the fields of PastSession
+_CLOSED_FIELDS: Final = tuple(
+    f.name.removeprefix(_CLOSED) for f in fields(SessionColumns) if f.name.startswith(_CLOSED)
+)
+
+
 @dataclass(slots=True)
 class Membership:
-    """The outcome, and what happened on the way."""
+    """The session of every row, and which sessions opened, closed or changed on the way."""
 
     key: I64  # (rows,) session_key; NULL: outside any session
-    late: Bools  # (rows,) member of a session that is not open any more: it is to be rated again
+    late: Bools  # (rows,) member of a session that is not open any more: it is to be recomputed
     outside: Bools  # (rows,) to be flagged OUTSIDE_SESSION
     opened: dict[int, int] = field(default_factory=dict)  # session_key -> slot
     began_ms: dict[int, int] = field(default_factory=dict)  # session_key -> moment of the reading that opened it
     named: list[tuple[int, int]] = field(default_factory=list)  # (session_key, row) that gave the session its name
     reopened: dict[int, int] = field(default_factory=dict)  # session_key -> slot: timed out before, and open again
     resumed: list[int] = field(default_factory=list)  # the rows that reopened one
-    closed: dict[int, Past] = field(default_factory=dict)  # session_key: closed, or closed before and changed now
+    closed: dict[int, PastSession] = field(
+        default_factory=dict
+    )  # session_key: closed, or closed before and changed now
 
 
 NewKey = Callable[[], int]  # makes session keys, unique for ever
 
 
-def unfamiliar(state: SessionState, signals: Signals) -> I64:
+def unfamiliar(state: SessionColumns, signals: Signals) -> I64:
     """Rows that name a session which the state does not remember: the names to ask the store for."""
     name, slot = signals.name, signals.slot
     odd = np.flatnonzero((name != 0) & (name != state.open_name[slot]))
@@ -98,35 +108,35 @@ def unfamiliar(state: SessionState, signals: Signals) -> I64:
 
 
 def assign(
-    state: SessionState, signals: Signals, runs: Runs, recalled: dict[tuple[int, int], Past], new_key: NewKey
+    state: SessionColumns, signals: Signals, runs: Runs, recalled: dict[tuple[int, int], PastSession], new_key: NewKey
 ) -> Membership:
     """Assign every row to its session. `recalled` holds (slot, name) of the store. Advances the state.
 
-    Lanes where sessions come or go are walked reading by reading: that is a handful per session's life.
+    Connectors where sessions open or close are walked reading by reading: that is a handful of batches per session.
     """
     rows = len(signals.slot)
     members = Membership(np.full(rows, NULL, np.int64), np.zeros(rows, np.bool_), np.zeros(rows, np.bool_))
-    steady, idle = _plain_lanes(state, signals, runs)
+    steady, idle = _plain_runs(state, signals, runs)
     _advance_steady(state, signals, runs, steady, members)
     members.outside |= idle[runs.of_row] & (signals.drawing | signals.ended)
-    for lane in np.flatnonzero(~(steady | idle)).tolist():
-        connector = _Connector(state, int(runs.key[lane]), members, new_key, recalled)
-        start = int(runs.start[lane])
-        connector.walk(signals, start, start + int(runs.length[lane]))
+    for run in np.flatnonzero(~(steady | idle)).tolist():
+        connector = _Connector(state, int(runs.key[run]), members, new_key, recalled)
+        start = int(runs.start[run])
+        connector.walk(signals, start, start + int(runs.length[run]))
         connector.save(state)
     return members
 
 
-def time_out(state: SessionState, slots: I64, members: Membership) -> None:
-    """Close the open sessions of these slots for want of readings."""
+def time_out(state: SessionColumns, slots: I64, members: Membership) -> None:
+    """Close the open sessions of these slots by time-out."""
     for slot in slots.tolist():
         connector = _Connector(state, slot, members, lambda: 0, {})
         connector.close(FAR, EndReason.TIMEOUT)
         connector.save(state)
 
 
-def _plain_lanes(state: SessionState, signals: Signals, runs: Runs) -> tuple[Bools, Bools]:
-    """Lanes that stay in their open session, and lanes that stay without one."""
+def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs) -> tuple[Bools, Bools]:
+    """(runs,) those that stay in their open session, and those that stay without one."""
     if not len(runs.key):
         return np.empty(0, np.bool_), np.empty(0, np.bool_)
     slot = runs.key
@@ -141,7 +151,7 @@ def _plain_lanes(state: SessionState, signals: Signals, runs: Runs) -> tuple[Boo
     return steady, idle
 
 
-def _advance_steady(state: SessionState, signals: Signals, runs: Runs, steady: Bools, members: Membership) -> None:
+def _advance_steady(state: SessionColumns, signals: Signals, runs: Runs, steady: Bools, members: Membership) -> None:
     if not steady.any():
         return
     slot = runs.key[steady]
@@ -156,21 +166,21 @@ class _Connector:
 
     def __init__(
         self,
-        state: SessionState,
+        state: SessionColumns,
         slot: int,
         members: Membership,
         new_key: NewKey,
-        recalled: dict[tuple[int, int], Past],
+        recalled: dict[tuple[int, int], PastSession],
     ) -> None:
         self._slot, self._members, self._new_key, self._recalled = slot, members, new_key, recalled
         self.key, self.name = int(state.open_key[slot]), int(state.open_name[slot])
         self.start_ms, self.last_ms = int(state.open_start_ms[slot]), int(state.open_last_ms[slot])
         self.revision, self.occupied = int(state.open_revision[slot]), bool(state.open_occupied[slot])
-        columns = [getattr(state, f"closed_{name}")[slot].tolist() for name in _CLOSED_FIELDS]
-        self.past = [Past(slot, *values) for values in zip(*columns, strict=True) if values[0]]  # youngest first
-        self._forgotten: list[Past] = []  # in this batch
+        columns = [getattr(state, _CLOSED + name)[slot].tolist() for name in _CLOSED_FIELDS]
+        self.past = [PastSession(slot, *values) for values in zip(*columns, strict=True) if values[0]]  # youngest first
+        self._forgotten: list[PastSession] = []  # in this batch
 
-    def save(self, state: SessionState) -> None:
+    def save(self, state: SessionColumns) -> None:
         """Write back."""
         slot = self._slot
         state.open_key[slot], state.open_name[slot] = self.key, self.name
@@ -182,7 +192,7 @@ class _Connector:
                 self._members.closed[past.key] = past
         for name in _CLOSED_FIELDS:
             kept = [getattr(past, name) for past in self.past]
-            getattr(state, f"closed_{name}")[slot] = kept + [0] * (CLOSED_KEPT - len(kept))
+            getattr(state, _CLOSED + name)[slot] = kept + [0] * (CLOSED_KEPT - len(kept))
 
     def walk(self, signals: Signals, start: int, stop: int) -> None:
         """Assign rows [start, stop), which are this connector's, in arrival order."""
@@ -201,7 +211,7 @@ class _Connector:
             else:
                 self._members.outside[row] |= bool(signals.drawing[row]) or ended[i] or name[i] != 0
 
-    def _place(self, row: int, ts_ms: int, name: int, begins: bool) -> Past | None:
+    def _place(self, row: int, ts_ms: int, name: int, begins: bool) -> PastSession | None:
         """Find the row's session: a past one is returned; the open one is entered for the row; neither: outside."""
         if name and not (self.key and self.name == name):
             past = self._named(name)
@@ -227,7 +237,7 @@ class _Connector:
         self._members.key[row] = self.key
         return None
 
-    def _named(self, name: int) -> Past | None:
+    def _named(self, name: int) -> PastSession | None:
         past = next((p for p in self.past if p.name == name), None)
         if past is None:
             past = next((p for p in self._forgotten if p.name == name), self._recalled.get((self._slot, name)))
@@ -235,8 +245,8 @@ class _Connector:
                 self._remember(past)
         return past
 
-    def _remember(self, past: Past) -> None:
-        """For good if it is among the youngest; if not, for this batch."""
+    def _remember(self, past: PastSession) -> None:
+        """Until a younger one closes if it is among the youngest; else for this batch."""
         known = sorted((past, *self.past), key=lambda p: -p.start_ms)
         self._forgotten = [*(p for p in self._forgotten if p is not past), *known[CLOSED_KEPT:]]
         self.past = known[:CLOSED_KEPT]
@@ -245,7 +255,7 @@ class _Connector:
         """Whether a session is known that began later, open or not."""
         return (self.key != 0 and self.start_ms > ts_ms) or any(p.start_ms > ts_ms for p in self.past)
 
-    def _begin(self, row: int, ts_ms: int, name: int) -> Past | None:
+    def _begin(self, row: int, ts_ms: int, name: int) -> PastSession | None:
         """A new session: open from now on, or, where younger ones were here already, a past one at once."""
         key = self._new_key()
         self._members.opened[key] = self._slot
@@ -253,7 +263,7 @@ class _Connector:
         if name:
             self._members.named.append((key, row))
         if self._younger_than(ts_ms):
-            past = Past(self._slot, key, name, ts_ms, ts_ms, FAR, EndReason.SUPERSEDED, 0)
+            past = PastSession(self._slot, key, name, ts_ms, ts_ms, FAR, EndReason.SUPERSEDED, 0)
             self._remember(past)
             return past
         if self.key:
@@ -263,7 +273,7 @@ class _Connector:
         self._members.key[row] = key
         return None
 
-    def _reopen(self, past: Past, row: int) -> None:
+    def _reopen(self, past: PastSession, row: int) -> None:
         self.past = [p for p in self.past if p is not past]
         self._forgotten = [p for p in self._forgotten if p is not past]
         self._members.reopened[past.key] = self._slot
@@ -281,7 +291,7 @@ class _Connector:
             self.close(ts_ms, EndReason.FREED)
         self.occupied |= occupying
 
-    def _join_past(self, past: Past, row: int, ts_ms: int, ended: bool) -> None:
+    def _join_past(self, past: PastSession, row: int, ts_ms: int, ended: bool) -> None:
         past.start_ms, past.last_ms = min(past.start_ms, ts_ms), max(past.last_ms, ts_ms)
         past.changed = True
         if ended and past.end_ms == FAR:
@@ -290,11 +300,10 @@ class _Connector:
         self._members.late[row] = True
 
     def close(self, end_ms: int, reason: EndReason) -> None:
-        """Make the open session a past one. `end_ms` is FAR where its end was not said."""
-        past = Past(self._slot, self.key, self.name, self.start_ms, self.last_ms, end_ms, reason, self.revision, True)
+        """Make the open session a past one. `end_ms` is FAR where its end was not explicit."""
+        past = PastSession(
+            self._slot, self.key, self.name, self.start_ms, self.last_ms, end_ms, reason, self.revision, True
+        )
         self._remember(past)
         self.key = self.name = self.start_ms = self.last_ms = self.revision = 0
         self.occupied = False
-
-
-_CLOSED_FIELDS: Final = ("key", "name", "start_ms", "last_ms", "end_ms", "reason", "revision")

@@ -1,9 +1,9 @@
-"""Compiled tariffs as tables: which components are active, for many stretches of many tariffs at once.
+"""Compiled tariffs as tables: which components are active, for many intervals of many tariffs at once.
 
 A tariff's elements are bits of a mask (element 0 the lowest). Each kind of restriction is a step function from a value
 (moment, energy, duration, power, current) to the mask of the elements that it allows; the elements that hold are the
 AND of all five, and the active component of a dimension is that of the lowest bit among those that have it. All step
-functions of one kind stand in one sorted column whose keys are `tariff << KEY_BITS | value`, so that one binary search
+functions of one kind are in one sorted column whose keys are `tariff << KEY_BITS | value`, so that one binary search
 serves all rows. Rules: docs/adr/0009. Built by streams/tariffs/compiled.py.
 """
 
@@ -45,7 +45,7 @@ class Steps:
 
 @dataclass(slots=True)
 class TariffTable:
-    """All compiled tariffs. Arrays over tariffs, and over components (of one tariff they stand together)."""
+    """All compiled tariffs. Arrays over tariffs, and over components (those of one tariff are adjacent)."""
 
     steps: list[Steps]  # by kind of restriction
     having: list[Masks]  # by dimension, (tariffs,): the elements that have a component of it

@@ -13,7 +13,7 @@ from streams.kernels.tariff_table import NONE
 class TariffUsage:
     """Consumption of sessions, one row a session. Volumes of the tariff's components: mWh, ms, or 1 for FLAT."""
 
-    tariff: I64  # place in the book; NONE: the session has no tariff
+    tariff: I64  # row of TariffTable; NONE: the session has no tariff
     start_ms: I64  # first reading
     last_energy: I64  # the component last used; NONE
     last_time: I64  # likewise, of TIME and PARKING_TIME together

@@ -1,8 +1,7 @@
 """Event-time progress of stations, and which readings come behind it.
 
 A station's watermark is its newest trusted event time less the allowed lateness. It never moves back. All connectors of
-a station share one clock, so the one that talks moves the watermark of the one that is idle; stations never move
-each other's.
+a station share one clock, so that an active one moves the watermark of an idle one; stations never move each other's.
 """
 
 import numpy as np
@@ -22,8 +21,8 @@ def late_rows(
 ) -> Bools:
     """Whether each reading is behind its station's watermark at the moment it arrives. Advances `newest_ms`.
 
-    newest_ms: (stations,) newest trusted event time; NULL: none. station: (runs,) of each run of rows, a connector's
-    say. ts_ms, trusted, arrival: (rows,); `arrival` is each row's place in the order of arrival, ascending in a run.
+    newest_ms: (stations,) newest trusted event time; NULL: none. station: (runs,) of each run of rows (a connector's).
+    ts_ms, trusted, arrival: (rows,); `arrival` is each row's place in the order of arrival, ascending in a run.
     An untrusted reading (its clock runs ahead) moves nothing.
     """
     late = np.zeros(len(ts_ms), np.bool_)
@@ -38,8 +37,8 @@ def late_rows(
         rows = rows[np.argsort(arrival[rows])]
         of_row = station[runs.of_row[rows]]
         order = arrival_order(of_row)
-        rows, lanes = rows[order], runs_of(of_row[order])
-        before = running_max(trusted_ms[rows], lanes, newest_ms[lanes.key])
+        rows, by_station = rows[order], runs_of(of_row[order])
+        before = running_max(trusted_ms[rows], by_station, newest_ms[by_station.key])
         late[rows] = (before != NULL) & (ts_ms[rows] < before - lateness_ms)
     np.maximum.at(newest_ms, station, np.maximum.reduceat(trusted_ms, runs.start))
     return late
@@ -47,7 +46,7 @@ def late_rows(
 
 def _perhaps_late(newest_ms: I64, runs: Runs, ts_ms: I64, trusted_ms: I64, arrival: I64, lateness_ms: int) -> Bools:
     """(runs,) those that may have a late row: one behind what its station had reached before, or behind anything that
-    arrived before it, of whatever station. Most batches have none."""
+    arrived before it, of any station. Most batches have none."""
     arrived = np.full(int(arrival.max()) + 1, NULL)
     arrived[arrival] = trusted_ms
     np.maximum.accumulate(arrived, out=arrived)

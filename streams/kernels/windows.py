@@ -16,7 +16,7 @@ QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "
 
 
 @dataclass(slots=True)
-class Measured:
+class WindowSamples:
     """Readings, sorted by slot. Values int64, NULL where the device said nothing."""
 
     slot: I64
@@ -26,7 +26,7 @@ class Measured:
     quantities: dict[str, I64]
 
 
-def aggregate(rows: Measured) -> dict[str, I64]:
+def aggregate(rows: WindowSamples) -> dict[str, I64]:
     """Columns by window, ascending (slot, bucket_ms): those of effects.WINDOW_COLUMNS, `slot` for `connector_key`."""
     bucket = rows.ts_ms // WINDOW_MS
     order = _order(rows.slot, bucket)
@@ -54,7 +54,7 @@ def aggregate(rows: Measured) -> dict[str, I64]:
 
 
 def _order(slot: I64, bucket: I64) -> I64 | None:
-    """Row order by (slot, bucket), or None where the rows stand so already, as they do when nothing is late."""
+    """Row order by (slot, bucket), or None where the rows are in it already, as they are when nothing is late."""
     if len(slot) < 2:
         return None
     key = (slot << 32) | bucket

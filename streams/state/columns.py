@@ -1,62 +1,89 @@
-"""The columns of a partition's state: their names, types, and what a new slot starts with."""
+"""The columns of a partition's state, one row a connector (slot).
 
-from dataclasses import fields
+A column is declared once, by the kernel whose rule it is or here: name, type, what a new slot starts with, its width.
+Allocation, growth and the binary form follow from the declaration. With the windows a slot takes 700 bytes.
+"""
+
+from dataclasses import dataclass, fields
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.dedupe import TS_WINDOW
+from schemas.reading import QUANTITIES
+from streams.kernels.dedupe import DedupeColumns
 from streams.kernels.energy import SessionEnergy
-from streams.kernels.runs import I64, NULL
-from streams.kernels.sessions import CLOSED_KEPT
+from streams.kernels.runs import I8, I16, I32, I64, NULL, column
+from streams.kernels.sessions import SessionColumns
 from streams.kernels.tariff_table import NONE
+from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import CHARGING
 
-# Columns with one value a slot and what a new slot starts with. Together with the windows: 700 bytes a slot.
-LIVE_QUANTITIES: Final = ("energy_mwh", "power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
-LANE_FIELDS: Final = tuple(f.name for f in fields(SessionEnergy))
-_LANES_FROM_0: Final = ("counted_mwh", "head_uj", "tail_uj", "readings", "dirty")
-SCALARS: Final[dict[str, int]] = {
-    "connector_key": 0,
-    **dict.fromkeys(("boot", "boot_max", "boot_ts_ms", "ts_max_ms", "bare_ts_max_ms"), NULL),
-    "seq_max": -1,
-    **dict.fromkeys(
-        ("open_key", "open_name", "open_start_ms", "open_last_ms", "open_revision", "open_occupied", "open_flagged"), 0
-    ),
-    "arrival_ms": 0,
-    "live_ts_ms": NULL,
-    "live_status": 0,
-    "live_flags": 0,
-    **dict.fromkeys((f"live_{name}" for name in LIVE_QUANTITIES), NULL),
-    **{name: 0 if name in _LANES_FROM_0 else NULL for name in LANE_FIELDS},
-    "open_tariff": 0,  # pricing's version, pinned as the session opened; 0: none
-    "held_ma": NULL,
-    "held_kind": CHARGING,
-    **dict.fromkeys(("last_energy", "last_time", "flat"), NONE),
-    "metered_from_ms": 0,
-    "told_ms": 0,  # when, by arrival
-    "told_micros": 0,  # incl. VAT, as told last
-}
 _MAPPED_BYTES_MIN: Final = 64 << 10  # below that, pages are not worth it
-CLOSED: Final = tuple(
-    f"closed_{name}" for name in ("key", "name", "start_ms", "last_ms", "end_ms", "reason", "revision")
-)
-WIDE: Final[dict[str, int]] = {  # column -> values a slot, which start at 0
-    **dict.fromkeys(CLOSED, CLOSED_KEPT),
-    "ts_window_ms": TS_WINDOW,
-    "ts_window_hash": TS_WINDOW,
+
+
+@dataclass(init=False, eq=False, repr=False)
+class StateColumns(DedupeColumns, SessionColumns):
+    """The columns that have a type of their own; those of SessionEnergy and the live quantities are int64 beside it."""
+
+    connector_key: I32 = column()  # of the store; 0: not known
+    arrival_ms: I64 = column()  # when a reading last arrived
+    open_flagged: I32 = column()  # flagged readings of the open session
+    # Newest value of everything that the connector has sent, by event time.
+    live_ts_ms: I64 = column(NULL)
+    live_status: I8 = column()
+    live_flags: I16 = column()
+    # Of the open session, beside SessionEnergy. The first two are of it, in narrower types.
+    readings: I32 = column()
+    dirty: I8 = column()
+    open_tariff: I64 = column()  # pricing's version, pinned when the session opened; 0: none
+    metered_from_ms: I64 = column()  # TariffUsage.start_ms
+    last_energy: I16 = column(NONE)  # fields of TariffUsage
+    last_time: I16 = column(NONE)
+    flat: I16 = column(NONE)
+    last_current_ma: I64 = column(NULL, stored_as="held_ma")  # fields of SessionCharges
+    last_kind: I8 = column(CHARGING, stored_as="held_kind")
+    cost_published_ms: I64 = column(stored_as="told_ms")  # when, by arrival
+    cost_published_micros: I64 = column(stored_as="told_micros")  # incl. VAT, as last published
+
+
+class Column(NamedTuple):
+    """A column as declared: see kernels.runs.column."""
+
+    name: str
+    dtype: type[np.integer[Any]]
+    start: int
+    width: int
+    flat: bool
+    stored_as: str
+
+    def allocate(self, slots: int) -> NDArray[Any]:
+        """The column of so many new slots."""
+        shape = (slots, self.width) if self.width > 1 and not self.flat else slots * self.width
+        return np.full(shape, self.start, self.dtype) if self.start else zeros(shape, self.dtype)
+
+
+def _declared(cls: type[Any]) -> dict[str, Column]:
+    hints = get_type_hints(cls)
+    columns = {}
+    for f in fields(cls):
+        (dtype,) = get_args(get_args(hints[f.name])[1])  # NDArray[dtype] is ndarray[shape, np.dtype[dtype]]
+        declared: dict[str, Any] = {**f.metadata, "stored_as": f.metadata["stored_as"] or f.name}
+        columns[f.name] = Column(f.name, dtype, **declared)
+    return columns
+
+
+LIVE_QUANTITIES: Final = tuple(name for name, _, _, _ in QUANTITIES.values())  # their columns begin with "live_"
+_ENERGY: Final = _declared(SessionEnergy)
+COLUMNS: Final = {
+    **_ENERGY,
+    **{f"live_{name}": Column(f"live_{name}", np.int64, NULL, 1, False, f"live_{name}") for name in LIVE_QUANTITIES},
+    **_declared(StateColumns),
 }
-COLUMNS: Final = (*SCALARS, *WIDE)
-# int64 but for these.
-NARROW: Final[dict[str, type[np.integer[Any]]]] = {
-    **dict.fromkeys(("connector_key", "open_revision", "open_flagged", "closed_revision", "readings"), np.int32),
-    "live_flags": np.int16,
-    **dict.fromkeys(("open_occupied", "live_status", "closed_reason", "dirty", "held_kind"), np.int8),
-    **dict.fromkeys(("last_energy", "last_time", "flat"), np.int16),
-    **dict.fromkeys(("window", "ts_window_hash"), np.uint32),
-}
+ENERGY_COLUMNS: Final = tuple(_ENERGY)
+USAGE_COLUMNS: Final = tuple(f.name for f in fields(TariffUsage) if f.name in COLUMNS)
+COMPONENT_COLUMNS: Final = ("volume", "since_ms")  # of TariffUsage too, (slots, components of the longest tariff)
 
 
 def zeros(shape: int | tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]:
@@ -67,7 +94,7 @@ def zeros(shape: int | tuple[int, int], dtype: type[np.generic]) -> NDArray[Any]
     return np.frombuffer(mmap(-1, octets, flags=MAP_PRIVATE | MAP_ANONYMOUS), dtype).reshape(shape)
 
 
-def copy_used(column: NDArray[Any], at: I64 | slice | tuple[slice, slice], values: NDArray[Any]) -> None:
+def copy_used(target: NDArray[Any], at: I64 | slice | tuple[slice, slice], values: NDArray[Any]) -> None:
     """Write rows of a column. Where all of it is 0 before and after it is not touched: then it takes no memory yet."""
-    if values.any() or column.any():
-        column[at] = values
+    if values.any() or target.any():
+        target[at] = values

@@ -1,7 +1,7 @@
-"""Which connector has which slot: names as devices spell them on one side, numbers on the other.
+"""Which connector has which slot: the names that devices send on one side, numbers on the other.
 
 Stations are numbered as they appear; a connector is a station's number and its own. A Python object a connector would
-take as much as all of its columns, so that the table is an array, sorted, and only stations are in a dict.
+take as much memory as all of its columns, so the table is a sorted array, and only stations are in a dict.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from streams.kernels.runs import I16, I32, I64
 
 
 class Directory:
-    """Connectors in the order of their slots, 0 and up. Only ever added to."""
+    """Connectors in the order of their slots, 0 and up. They are never removed."""
 
     def __init__(self) -> None:
         self.stations: dict[str, int] = {}

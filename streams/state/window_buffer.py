@@ -1,7 +1,7 @@
 """Readings that are stored and not yet in their windows' rows.
 
 Under load a flush brings most connectors one reading. A row of telemetry.window_1m merged for it costs the database
-more than all else about it, so what several flushes add to a window is merged together (docs/adr/0008). What is held is
+more than all else about it, so what several flushes add to a window is merged together (docs/adr/0008). The buffer is
 part of the state, and so as durable as the readings.
 """
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
 from streams.kernels.runs import I64, NULL, arrival_order
-from streams.kernels.windows import QUANTITIES, Measured
+from streams.kernels.windows import QUANTITIES, WindowSamples
 
-HELD_COLUMNS: Final = {
+BUFFER_COLUMNS: Final = {
     "slot": np.int32,
     "ts_ms": np.int64,
     "flagged": np.int8,
@@ -24,23 +24,23 @@ HELD_COLUMNS: Final = {
 
 
 class WindowBuffer:
-    """HELD_COLUMNS, 45 B a reading, in parts as they came; and what the next patch of the state has to say of it."""
+    """BUFFER_COLUMNS, 45 B a reading, in parts as they came; and what of them the next patch of the state holds."""
 
     def __init__(self) -> None:
         self.rows = 0
         self._parts: list[Columns] = []
-        self._told = 0  # so many of them earlier patches have
+        self._saved_parts = 0  # so many of them are in earlier patches
         self._emptied = False  # since the last patch
 
-    def add(self, rows: Measured) -> None:
-        """Hold these too."""
+    def add(self, rows: WindowSamples) -> None:
+        """Buffer these too."""
         if len(rows.slot):
             columns = {"slot": rows.slot, "ts_ms": rows.ts_ms, "register_mwh": rows.register_mwh} | rows.quantities
             part = {name: _narrow(column, name) for name, column in columns.items()}
             self._put(part | {"flagged": rows.flagged.astype(np.int8)})
 
-    def take(self, rows: Measured) -> Measured:
-        """All that was held, and these, which are not: sorted by slot. Then nothing is held."""
+    def take(self, rows: WindowSamples) -> WindowSamples:
+        """Empty the buffer: all that was in it, and these, which were not, sorted by slot."""
         if not self._parts:
             return rows
         self.add(rows)
@@ -49,40 +49,40 @@ class WindowBuffer:
         order = arrival_order(columns["slot"].astype(np.int64))
         wide = {name: _wide(column[order]) for name, column in columns.items()}
         quantities = {name: wide[name] for name in QUANTITIES}
-        return Measured(wide["slot"], wide["ts_ms"], wide["flagged"] != 0, wide["register_mwh"], quantities)
+        return WindowSamples(wide["slot"], wide["ts_ms"], wide["flagged"] != 0, wide["register_mwh"], quantities)
 
     def columns(self, first: int = 0) -> Columns:
         """Everything, or the parts from the `first` on."""
         parts = self._parts[first:]
         return {
             name: np.concatenate([np.empty(0, dtype), *(part[name] for part in parts)])
-            for name, dtype in HELD_COLUMNS.items()
+            for name, dtype in BUFFER_COLUMNS.items()
         }
 
-    def news(self) -> tuple[bool, Columns]:
-        """For a patch: whether what earlier ones said is over, and what has come since."""
-        emptied, columns = self._emptied, self.columns(self._told)
-        self._emptied, self._told = False, len(self._parts)
+    def take_changes(self) -> tuple[bool, Columns]:
+        """For a patch: whether the buffer was emptied since the last call, and what was added to it."""
+        emptied, columns = self._emptied, self.columns(self._saved_parts)
+        self._emptied, self._saved_parts = False, len(self._parts)
         return emptied, columns
 
-    def hear(self, emptied: bool, columns: Columns) -> None:
-        """What `news` said."""
+    def apply_changes(self, emptied: bool, columns: Columns) -> None:
+        """Make the changes that `take_changes` returned."""
         if emptied:
             self._clear()
         if len(columns["slot"]):
             self._put(columns)
-        self._emptied, self._told = False, len(self._parts)
+        self._emptied, self._saved_parts = False, len(self._parts)
 
     def _put(self, part: Columns) -> None:
         self._parts.append(part)
         self.rows += len(part["slot"])
 
     def _clear(self) -> None:
-        self._parts, self.rows, self._told, self._emptied = [], 0, 0, True
+        self._parts, self.rows, self._saved_parts, self._emptied = [], 0, 0, True
 
 
 def _narrow(column: NDArray[np.generic], name: str) -> NDArray[np.generic]:
-    dtype = HELD_COLUMNS[name]
+    dtype = BUFFER_COLUMNS[name]
     if dtype is np.int32 and name != "slot":
         column = np.where(column == NULL, NULL_I32, column)
     return column.astype(dtype)

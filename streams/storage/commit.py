@@ -1,8 +1,8 @@
 """The commit: everything one flush changes, in one transaction that only the partition's present owner can make.
 
-Exactly-once rests on its first statement. It moves `next` and `commits` on, and finds no row unless the store stands
-where this worker believes it does: a zombie's commit ends there with nothing changed, and a commit that is tried again
-because its answer was lost is known again by `commits`, which only the owner of the epoch can have raised.
+Exactly-once rests on its first statement. It advances `next` and `commits`, and finds no row unless they are what this
+worker last committed: a zombie's commit ends there with nothing changed, and a commit that is repeated because its
+answer was lost is recognised by `commits`, which only the owner of the epoch can have raised.
 """
 
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from streams.effects import Columns, Effects, Refused
+from streams.effects import Columns, Effects, RefusedItems
 from streams.errors import Fenced
 from streams.session_ids import session_octets
 from streams.storage import events
 from streams.storage.binary_copy import encode, encode_arrays
 from streams.storage.connections import Connection
-from streams.storage.events import FlushContext, OutboxRow, SessionRow, WindowRow
+from streams.storage.events import FlushContext, OutboxRow, SessionEventRow, WindowEventRow
 from streams.storage.store import Store
-from streams.storage.tables import READING, SESSION, WINDOW, Table, merge_sessions, merge_windows
+from streams.storage.tables import READING, SESSION, WINDOW, StoredTable, merge_sessions, merge_windows
 
 _FENCE: Final = """
 UPDATE telemetry.stream_offset SET next = %s, commits = %s
 WHERE partition = %s AND epoch = %s AND next = %s AND commits = %s - 1
 """
-_WHERE_IT_STANDS: Final = "SELECT epoch, next, commits FROM telemetry.stream_offset WHERE partition = %s"
+_PROGRESS: Final = "SELECT epoch, next, commits FROM telemetry.stream_offset WHERE partition = %s"
 _MERGE_WINDOWS: Final = merge_windows()
 _MERGE_SESSIONS: Final = merge_sessions()
 _LEDGER: Final = """
@@ -54,7 +54,7 @@ INSERT INTO telemetry.outbox (event_id, exchange, routing_key, body)
 SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %b::bytea[])
 """
 
-_TOLD_SESSIONS: Final = """
+_PUBLISHED_SESSIONS: Final = """
 SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id,
     (extract(epoch FROM s.started_at) * 1000)::bigint, (extract(epoch FROM s.ended_at) * 1000)::bigint,
     s.end_reason, s.energy_uj, s.integrated_uj, s.readings, s.flagged, s.revision,
@@ -62,8 +62,8 @@ SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id,
 FROM unnest(%s::bigint[]) WITH ORDINALITY AS asked (session_key, place)
 JOIN telemetry.session AS s USING (session_key) JOIN telemetry.connector AS c USING (connector_key) ORDER BY asked.place
 """
-_TOLD_WINDOWS: Final = f"""
-SELECT c.station_id, c.connector_id, asked.bucket_ms, {", ".join(f"w.{name}" for name in WindowRow._fields[3:])}
+_PUBLISHED_WINDOWS: Final = f"""
+SELECT c.station_id, c.connector_id, asked.bucket_ms, {", ".join(f"w.{name}" for name in WindowEventRow._fields[3:])}
 FROM unnest(%s::int[], %s::bigint[]) WITH ORDINALITY AS asked (connector_key, bucket_ms, place)
 JOIN telemetry.window_1m AS w ON w.connector_key = asked.connector_key
     AND w.bucket = 'epoch'::timestamptz + asked.bucket_ms * interval '1 millisecond'
@@ -79,7 +79,7 @@ _BODY_SENT_MAX: Final = 512 << 10
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """One step's work, ready to be committed; the same object for every try."""
+    """The result of one step, ready to be committed; the same object for every attempt."""
 
     partition: int
     epoch: int
@@ -89,19 +89,19 @@ class Flush:
     effects: Effects
     body: bytes  # of the state
     base: bool  # the body is all of the state, not a patch
-    told: FlushContext
+    context: FlushContext
 
 
 def commit(store: Store, flush: Flush) -> None:
-    """Make the flush's changes, all or none; done already by an earlier try: nothing.
+    """Commit the flush, all or nothing; nothing is done where an earlier attempt has committed it.
 
-    Raises Fenced when the partition is another worker's, Unavailable when the outcome is open (try again), psycopg's
+    Raises Fenced when the partition is another worker's, Unavailable when the outcome is unknown (try again), psycopg's
     DataError or IntegrityError when the data are refused.
     """
     try:
         _try(store, flush)
     except psycopg.errors.CheckViolation:
-        # "no partition of relation found": retention dropped one that we knew. Making it again mends that.
+        # "no partition of relation found": retention dropped one that we knew. It is made again.
         store.forget_weeks()
         _try(store, flush)
 
@@ -119,22 +119,22 @@ def _transact(connection: Connection, flush: Flush) -> None:
             _FENCE, (flush.end, flush.commit, flush.partition, flush.epoch, flush.start, flush.commit)
         )
     if moved.rowcount == 0:
-        stands = connection.execute(_WHERE_IT_STANDS, (flush.partition,)).fetchone()
+        progress = connection.execute(_PROGRESS, (flush.partition,)).fetchone()
         connection.execute("ROLLBACK")
-        if stands == (flush.epoch, flush.end, flush.commit):
+        if progress == (flush.epoch, flush.end, flush.commit):
             return
         raise Fenced(f"partition {flush.partition}: epoch {flush.epoch} commits {flush.start} to {flush.end}, "
-                     f"but the store has epoch, next, commits = {stands}")  # fmt: skip
+                     f"but the store has epoch, next, commits = {progress}")  # fmt: skip
     effects = flush.effects
     _copy(connection, READING, _sorted(effects.readings))
     if _is_large(flush):  # there is no COPY in a pipeline
         _write_body(connection, flush)
-    told = [*effects.started.tolist(), *effects.completed.tolist()]
+    published = [*effects.started.tolist(), *effects.completed.tolist()]
     with connection.pipeline():
         _merge(connection, flush)
         if not _is_large(flush):
             _write_body(connection, flush)
-        sessions = connection.execute(_TOLD_SESSIONS, (told,)) if told else None
+        sessions = connection.execute(_PUBLISHED_SESSIONS, (published,)) if published else None
         windows = _read_windows(connection, effects.emit)
         if sessions is None and windows is None and not effects.costs:
             connection.execute("COMMIT")
@@ -145,7 +145,7 @@ def _transact(connection: Connection, flush: Flush) -> None:
         connection.execute("COMMIT")
 
 
-def _copy(connection: Connection, table: Table, columns: Columns) -> None:
+def _copy(connection: Connection, table: StoredTable, columns: Columns) -> None:
     if not len(columns[table.fields[0].source]):
         return
     with connection.cursor() as cursor, cursor.copy(table.copy_into(table.name)) as copy:
@@ -154,7 +154,7 @@ def _copy(connection: Connection, table: Table, columns: Columns) -> None:
 
 
 def _sorted(readings: Columns) -> Columns:
-    """By connector: the index on raw readings tells pages apart by the connectors in them."""
+    """By connector: the index on raw readings distinguishes pages by the connectors in them."""
     key = readings["connector_key"].astype(np.int32, copy=False)
     if np.all(key[1:] >= key[:-1]):
         return readings
@@ -211,14 +211,14 @@ def _is_large(flush: Flush) -> bool:
     return len(flush.body) > _BODY_SENT_MAX
 
 
-def _merge_rows(connection: Connection, table: Table, statement: bytes, columns: Columns) -> None:
+def _merge_rows(connection: Connection, table: StoredTable, statement: bytes, columns: Columns) -> None:
     rows = len(columns[table.fields[0].source])
     for start in range(0, rows, _MERGED_ROWS_MAX):
         part = {field.source: columns[field.source][start : start + _MERGED_ROWS_MAX] for field in table.fields}
         connection.execute(statement, encode_arrays(table, part))
 
 
-def _quarantined(refused: Refused) -> tuple[list[Any], ...]:
+def _quarantined(refused: RefusedItems) -> tuple[list[Any], ...]:
     return (
         refused.received_ms,
         [None if station is None else _storable(station) for station in refused.station_id],
@@ -230,14 +230,14 @@ def _quarantined(refused: Refused) -> tuple[list[Any], ...]:
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL's text has no NUL; what was refused may well have. The raw form has it as it came."""
+    """PostgreSQL's text has no NUL; a refused item may. The raw form keeps it."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _read_windows(connection: Connection, emit: Columns) -> psycopg.Cursor[tuple[Any, ...]] | None:
     if not len(emit["connector_key"]):
         return None
-    return connection.execute(_TOLD_WINDOWS.encode(), (emit["connector_key"].tolist(), emit["bucket_ms"].tolist()))
+    return connection.execute(_PUBLISHED_WINDOWS.encode(), (emit["connector_key"].tolist(), emit["bucket_ms"].tolist()))
 
 
 def _outbox(
@@ -247,16 +247,17 @@ def _outbox(
 ) -> list[OutboxRow]:
     rows: list[OutboxRow] = []
     if sessions is not None:
-        found = [SessionRow(*row) for row in sessions.fetchall()]
+        found = [SessionEventRow(*row) for row in sessions.fetchall()]
         started = len(flush.effects.started)
-        rows += [events.session_started(row, flush.told) for row in found[:started]]
+        rows += [events.session_started(row, flush.context) for row in found[:started]]
         rows += [
-            events.session_completed(row, events.pricing_of(row, flush.effects), flush.told) for row in found[started:]
+            events.session_completed(row, events.pricing_of(row, flush.effects), flush.context)
+            for row in found[started:]
         ]
     if windows is not None:
-        told = [WindowRow(*row) for row in windows.fetchall()]
-        rows += events.telemetry_aggregated(flush.partition, flush.commit, told, flush.told)
-    rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.told)
+        emitted = [WindowEventRow(*row) for row in windows.fetchall()]
+        rows += events.telemetry_aggregated(flush.partition, flush.commit, emitted, flush.context)
+    rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.context)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""A few PostgreSQL connections, lent to whichever thread needs one."""
+"""A pool of a few PostgreSQL connections for the worker's threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from streams.storage.schema import WRITER_ROLE
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _LEASE_S_MAX: Final = 60.0  # every lease is one transaction; the longest, a full batch, takes a few seconds
-# A worker that is gone holds its rows until the server notices: within 25 s when its host vanished (10 s + 3 * 5 s),
+# A worker that is gone locks its rows until the server notices: within 25 s when its host vanished (10 s + 3 * 5 s),
 # within 30 s when it hangs between two statements. Where it hangs within one, its successor ends it (Store.acquire).
 _SETTINGS: Final = """
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
@@ -35,7 +35,7 @@ def open_writer(url: str) -> Connection:
 
 
 class Connections:
-    """At most `connections_max`, opened when first needed, thrown away when something went wrong on them."""
+    """At most `connections_max`, opened when first needed, closed after any error on them."""
 
     def __init__(self, connect: Callable[[], Connection], connections_max: int) -> None:
         self._connect = connect
@@ -46,8 +46,8 @@ class Connections:
     def lend(self) -> Iterator[Connection]:
         """A connection for this block and thread.
 
-        Raises Unavailable for every error of the database but those that the data are to blame for (psycopg's DataError
-        and IntegrityError): a dead server, a deadlock, a missing right are no reason to give up on readings.
+        Raises Unavailable for every error of the database except those caused by the data (psycopg's DataError and
+        IntegrityError): a dead server, a deadlock or a missing right is no reason to quarantine readings.
         """
         if not self._places.acquire(timeout=_LEASE_S_MAX):
             raise Unavailable(f"no database connection came free within {_LEASE_S_MAX:.0f} s")

@@ -1,6 +1,6 @@
-"""From committed rows to the events that tell other services of them. Pure.
+"""From committed rows to the events about them. Pure.
 
-Event ids follow from what the event says, so the same news has the same id however often it is told.
+Event ids are computed from the content, so that an event has the same id however often it is published.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from schemas.topics import (
     SESSION_STARTED,
     TELEMETRY_AGGREGATED,
 )
-from streams.effects import CostNews, Effects, Used
+from streams.effects import ComponentUsage, CostUpdate, Effects
 from streams.session_ids import session_uuid
 from streams.tariffs.version import TariffVersion
 
@@ -41,7 +41,7 @@ _UJ_PER_WH: Final = 3_600_000_000
 _NAMESPACE: Final = UUID("0f6f2b61-6a0e-4a4e-9a53-7c0a4f8e2d10")
 
 
-class SessionRow(NamedTuple):
+class SessionEventRow(NamedTuple):
     """A session as stored, for its event."""
 
     session_key: int
@@ -62,7 +62,7 @@ class SessionRow(NamedTuple):
     incl_vat_micros: int | None
 
 
-class WindowRow(NamedTuple):
+class WindowEventRow(NamedTuple):
     """A window as stored, for its event."""
 
     station_id: str
@@ -96,13 +96,13 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class FlushContext:
-    """When and in which trace the events of one flush are told."""
+    """When and in which trace the events of one flush are published."""
 
     now_ms: int
     traceparent: str
 
 
-def session_started(row: SessionRow, told: FlushContext) -> OutboxRow:
+def session_started(row: SessionEventRow, context: FlushContext) -> OutboxRow:
     """session.started.v1"""
     payload = SessionStarted(
         id=row.id,
@@ -112,11 +112,11 @@ def session_started(row: SessionRow, told: FlushContext) -> OutboxRow:
         started_at=format_rfc3339(row.started_ms),
         revision=row.revision,
     )
-    return _event(SESSION_STARTED, f"{row.id}", payload, told)
+    return _event(SESSION_STARTED, f"{row.id}", payload, context)
 
 
-def consumption_of(used: Sequence[Used]) -> list[Consumption]:
-    """As it is told and stored."""
+def consumption_of(used: Sequence[ComponentUsage]) -> list[Consumption]:
+    """As it is published and stored."""
     return [
         Consumption(
             element=one.element,
@@ -129,7 +129,7 @@ def consumption_of(used: Sequence[Used]) -> list[Consumption]:
     ]
 
 
-def pricing_of(row: SessionRow, effects: Effects) -> Pricing | None:
+def pricing_of(row: SessionEventRow, effects: Effects) -> Pricing | None:
     """How a completed session is priced; None without a tariff."""
     if row.tariff_key is None or row.excl_vat_micros is None or row.incl_vat_micros is None:
         return None
@@ -147,7 +147,7 @@ def pricing_of(row: SessionRow, effects: Effects) -> Pricing | None:
     )
 
 
-def session_completed(row: SessionRow, pricing: Pricing | None, told: FlushContext) -> OutboxRow:
+def session_completed(row: SessionEventRow, pricing: Pricing | None, context: FlushContext) -> OutboxRow:
     """session.completed.v1. Raises ValueError for a session that is open."""
     if row.ended_ms is None:
         raise ValueError(f"session {row.session_key} is open")
@@ -167,10 +167,10 @@ def session_completed(row: SessionRow, pricing: Pricing | None, told: FlushConte
         revision=row.revision,
         pricing=pricing,
     )
-    return _event(SESSION_COMPLETED, f"{row.id}/{row.revision}", payload, told)
+    return _event(SESSION_COMPLETED, f"{row.id}/{row.revision}", payload, context)
 
 
-def session_cost_updated(partition: int, commit: int, effects: Effects, told: FlushContext) -> list[OutboxRow]:
+def session_cost_updated(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
     """session.cost_updated.v1, as many as the sessions need."""
     chunks = [
         effects.costs[at : at + SESSIONS_PER_EVENT_MAX] for at in range(0, len(effects.costs), SESSIONS_PER_EVENT_MAX)
@@ -179,32 +179,34 @@ def session_cost_updated(partition: int, commit: int, effects: Effects, told: Fl
         _event(
             SESSION_COST_UPDATED,
             f"{partition}/{commit}/{number}",
-            SessionCostUpdated(partition=partition, sessions=[_cost(news, effects.tariffs) for news in chunk]),
-            told,
+            SessionCostUpdated(partition=partition, sessions=[_cost(update, effects.tariffs) for update in chunk]),
+            context,
         )
         for number, chunk in enumerate(chunks)
     ]
 
 
-def _cost(news: CostNews, tariffs: Mapping[int, TariffVersion]) -> SessionCost:
-    version = tariffs[news.tariff_key]
+def _cost(update: CostUpdate, tariffs: Mapping[int, TariffVersion]) -> SessionCost:
+    version = tariffs[update.tariff_key]
     return SessionCost(
-        id=session_uuid(news.session_key),
-        station_id=news.station_id,
-        connector_id=news.connector_id,
-        session_id=news.session_id,
-        as_of=format_rfc3339(news.as_of_ms),
-        energy_uj=news.energy_uj,
+        id=session_uuid(update.session_key),
+        station_id=update.station_id,
+        connector_id=update.connector_id,
+        session_id=update.session_id,
+        as_of=format_rfc3339(update.as_of_ms),
+        energy_uj=update.energy_uj,
         version=version.id,
         cost=Money(
             currency=version.tariff.currency,
-            excl_vat_micros=news.excl_vat_micros,
-            incl_vat_micros=news.incl_vat_micros,
+            excl_vat_micros=update.excl_vat_micros,
+            incl_vat_micros=update.incl_vat_micros,
         ),
     )
 
 
-def telemetry_aggregated(partition: int, commit: int, rows: Sequence[WindowRow], told: FlushContext) -> list[OutboxRow]:
+def telemetry_aggregated(
+    partition: int, commit: int, rows: Sequence[WindowEventRow], context: FlushContext
+) -> list[OutboxRow]:
     """telemetry.aggregated.v1, as many as the windows need."""
     chunks = [rows[at : at + WINDOWS_PER_EVENT_MAX] for at in range(0, len(rows), WINDOWS_PER_EVENT_MAX)]
     return [
@@ -212,13 +214,13 @@ def telemetry_aggregated(partition: int, commit: int, rows: Sequence[WindowRow],
             TELEMETRY_AGGREGATED,
             f"{partition}/{commit}/{number}",
             TelemetryAggregated(partition=partition, windows=[_window(row) for row in chunk]),
-            told,
+            context,
         )
         for number, chunk in enumerate(chunks)
     ]
 
 
-def _window(row: WindowRow) -> WindowAggregate:
+def _window(row: WindowEventRow) -> WindowAggregate:
     return WindowAggregate(
         station_id=row.station_id,
         connector_id=row.connector_id,
@@ -245,8 +247,10 @@ def _mean(total: int, count: int) -> float | None:
     return total / count / MILLI if count else None
 
 
-def _event(type_: str, name: str, payload: Any, told: FlushContext) -> OutboxRow:
+def _event(type_: str, name: str, payload: Any, context: FlushContext) -> OutboxRow:
     event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
-    timestamp = format_rfc3339(told.now_ms)
-    envelope = envelope_of(type_, event_id, payload, source=SOURCE, timestamp=timestamp, traceparent=told.traceparent)
+    timestamp = format_rfc3339(context.now_ms)
+    envelope = envelope_of(
+        type_, event_id, payload, source=SOURCE, timestamp=timestamp, traceparent=context.traceparent
+    )
     return OutboxRow(event_id, DIRECT, envelope.routing_key, envelope.encoded())

@@ -1,4 +1,4 @@
-"""Preparing the database: what the server can do decides how the two large tables are kept, once and for all.
+"""Preparing the database: what the server can do decides how the two large tables are stored, once and for all.
 
 TimescaleDB with the community licence: hypertables, continuous aggregates, columnstore. With the Apache licence:
 hypertables, ordinary views. Without it: native partitions, ordinary views. Names, columns and answers are the same.
@@ -30,10 +30,10 @@ READER_ROLE: Final = "telemetry_service"  # the operators' queries
 GRANTS: Final = (Grant(WRITER_ROLE, "telemetry"), Grant(READER_ROLE, "telemetry", write=False))
 
 _LOCK_KEY: Final = 0x766F6C73  # any number that nobody else locks in this database
-# A minute's row is rewritten with every merge into it: with room in its page no index has to be told (measured:
+# A minute's row is rewritten with every merge into it: with room in its page no index needs an update (measured:
 # 3.5 us a merged row at 60 %, 7 us at 100 %).
 _WINDOW_FILLFACTOR: Final = 60
-# Raw rows older than two pieces are no longer written to, but for back-fills, which TimescaleDB also takes.
+# Raw rows older than two pieces are no longer written, except by back-fills, which TimescaleDB also accepts.
 _COLUMNSTORE_AFTER: Final = timedelta(milliseconds=2 * WEEK_MS)
 _REFRESH_EVERY: Final = timedelta(minutes=5)  # how late a late reading shows in a coarse window that is materialised
 _REFRESH_BEHIND: Final = timedelta(hours=1)  # newer than this, plus one bucket, is computed when asked for
@@ -48,7 +48,7 @@ class Prepared:
 
 
 def prepare(url: str, partitions: int) -> Prepared:
-    """Migrate the telemetry schema, lay out its storage, make the roles. Idempotent, safe to run at once.
+    """Migrate the telemetry schema, lay out its storage, make the roles. Idempotent, safe to run concurrently.
 
     `url` is that of an owner. Raises ConfigError where the database was prepared for another number of partitions,
     MigrationError, Unavailable.
@@ -138,7 +138,7 @@ def _lay_out(connection: Connection, partitions: int) -> Layout:
 
 
 def _try_extension(url: str) -> None:
-    """Have TimescaleDB where the server offers it. It may not be loaded, or not ours to make: then without it."""
+    """Create TimescaleDB's extension where the server offers it; without the library or the right, go on without it."""
     with connect_sync(url, name="voltstream prepare", autocommit=True) as connection, outages():
         offered = connection.execute(
             "SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL"
@@ -174,7 +174,7 @@ def coarse_relations() -> list[str]:
 
 
 def _spans(*, materialised: bool) -> list[str]:
-    """`telemetry.window_1h_of(connector, since, until)` and its like: what the relation says of one connector.
+    """`telemetry.window_1h_of(connector, since, until)` and its like: the rows of one connector.
 
     A condition on a view's bucket reaches neither index nor partitions, so that an hour would cost the connector's
     whole history; the function puts it where they are, on the minutes of the buckets in [since, until).
@@ -236,7 +236,7 @@ def drop_before(connection: Connection, before: datetime) -> int:
 
 
 def summarize(connection: Connection, weeks: Sequence[int]) -> None:
-    """Bring the readings' index up to date for these weeks. Skipped where autovacuum is at the same."""
+    """Bring the readings' index up to date for these weeks. Skipped where autovacuum is doing the same."""
     # Shorter than deadlock_timeout: waiting longer would make PostgreSQL cancel the autovacuum that we wait for.
     with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '100ms'")

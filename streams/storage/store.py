@@ -1,4 +1,4 @@
-"""What the workers ask the store: taking a partition over, and the step's questions about rows it has forgotten."""
+"""The store of the workers: acquiring a partition, registering connectors, and the answers to the step's questions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ from streams.tariffs.version import TariffVersion
 I64 = NDArray[np.int64]
 _log = get_logger(__name__)
 
-# A batch may name weeks that have no piece yet: the five years of a back-fill are 262, anything beyond is a mistake.
+# A batch may need weeks that have no piece yet: the five years of a back-fill are 262, anything beyond is a mistake.
 _WEEKS_MAX: Final = 600
-_WEEK_MAX: Final = 20_000  # the years 1586 to 2353; a moment beyond them is no reading's
+_WEEK_MAX: Final = 20_000  # the years 1586 to 2353; no reading is from beyond them
 
 # How far apart two moments of one identity (connector, boot, seq) may be for it to be found: a device that sends a
-# reading again says the same moment. Without the bound every old reading would cost a look through all of history.
+# reading again gives the same moment. Without the bound every old reading would cost a search through all of history.
 IDENTITY_TS_SLACK_MS: Final = 86_400_000
 
-# One scan per cluster of questions: the index tells ranges of rows apart by connector and moment, so a cluster should
+# One scan per cluster of questions: the index distinguishes ranges of rows by connector and moment, so a cluster should
 # be narrow in one of them.
 _CONNECTORS_APART_MAX: Final = 4  # as many scans as one connector each is worth
 _CLUSTERS_MAX: Final = 8
@@ -41,9 +41,9 @@ _ACQUIRE: Final = """
 UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
 RETURNING epoch, next, commits
 """
-# Whose transaction holds the row of a partition. A client that hangs in the middle of a COPY or a pipeline would hold
-# it for ever: no time-out of the server's covers its wait for the next message.
-_HOLDER_S_MAX: Final = 20.0  # twice what a worker that lets go waits for its own commit
+# Ends the transaction that locks the row of a partition. A client that hangs in the middle of a COPY or a pipeline
+# would lock it for ever: no time-out of the server's covers its wait for the next message.
+_HOLDER_S_MAX: Final = 20.0  # twice what a worker that releases a partition waits for its own commit
 _END_HOLDER: Final = """
 SELECT pg_terminate_backend(l.pid) FROM telemetry.stream_offset AS o
 JOIN pg_locks AS l ON l.transactionid = o.xmax AND l.granted WHERE o.partition = %s
@@ -53,7 +53,7 @@ _BODIES: Final = "SELECT base, body FROM telemetry.partition_state WHERE partiti
 _MOMENT: Final = "'epoch'::timestamptz + {} * interval '1 millisecond'"
 _MS: Final = "(extract(epoch FROM {}) * 1000)::bigint"
 
-# `IS TRUE` keeps the planner from turning the IN into a join, which it would begin at the wrong end.
+# `IS TRUE` keeps the planner from turning the IN into a join, which it would start from the wrong side.
 _IDENTITIES: Final = f"""
 SELECT connector_key, boot, seq, {_MS.format("ts")}, payload_hash FROM telemetry.reading
 WHERE connector_key BETWEEN %(key_min)s AND %(key_max)s
@@ -95,14 +95,9 @@ JOIN telemetry.connector AS c USING (station_id, connector_id) ORDER BY asked.pl
 _SESSION_COLUMNS: Final = (
     "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "session_event", "flags",
 )  # fmt: skip
-# OFFSET 0 keeps the planner to one index scan a session. A row of an open session may lag behind its readings.
 _SESSION_READINGS: Final = f"""
-SELECT r.* FROM telemetry.session AS s CROSS JOIN LATERAL (
-    SELECT session_key, {_MS.format("ts")}, boot, seq, energy_mwh, power_mw, current_ma, status, session_event, flags
-    FROM telemetry.reading
-    WHERE connector_key = s.connector_key AND session_key = s.session_key
-      AND ts >= s.started_at - interval '1 day' AND ts <= coalesce(s.ended_at + interval '1 day', 'infinity') OFFSET 0
-) AS r WHERE s.session_key = ANY(%s)
+SELECT session_key, {_MS.format("ts")}, boot, seq, energy_mwh, power_mw, current_ma, status, session_event, flags
+FROM telemetry.session_readings(%s)
 """  # noqa: S608  # constants of this module
 
 
@@ -116,7 +111,7 @@ SELECT session_key, coalesce(tariff_key, 0) FROM telemetry.session WHERE session
 
 @dataclass(frozen=True, slots=True)
 class Acquired:
-    """A partition that is ours until somebody else acquires it."""
+    """A partition that is this worker's until another acquires it."""
 
     partition: int
     epoch: int
@@ -131,7 +126,7 @@ class Store:
     """Thread-safe; every method raises Unavailable where the database does not answer."""
 
     def __init__(self, connections: Connections, *, priced: bool = False, holder_s_max: float = _HOLDER_S_MAX) -> None:
-        """`priced`: ask pricing for tariffs; else sessions have none, for a database that holds telemetry alone.
+        """`priced`: ask pricing for tariffs; else sessions have none, for a database with telemetry alone.
         `holder_s_max`: how long a transaction of a partition's former owner may go on once there is a new one."""
         self._priced = priced
         self.connections = connections
@@ -146,9 +141,9 @@ class Store:
             return stored_partitions(connection)
 
     def acquire(self, partition: int, epoch: int | None = None) -> Acquired:
-        """Take the partition over: whoever had it can commit no more.
+        """Take the partition over: its former owner can commit no more.
 
-        `epoch`: only if that is still the present one, to begin anew from what is committed; raises Fenced if not.
+        `epoch`: only if that is still the present one, to start again from what is committed; raises Fenced if not.
         """
         with self.connections.lend() as connection:
             try:
@@ -180,14 +175,14 @@ class Store:
             return row, connection.execute(_BODIES, (partition,), binary=True).fetchall()
 
     def _end_holder(self, connection: Connection, partition: int) -> None:
-        """End the session whose transaction keeps the partition from being taken over: its owner hangs."""
+        """End the database session whose transaction keeps the partition from being taken over: its owner hangs."""
         with connection.transaction():
             connection.execute("SET LOCAL ROLE NONE")  # the login may end its own sessions, the writer's role may not
             ended = connection.execute(_END_HOLDER, (partition,)).fetchall()
         _log.error("hanging_owner_ended", partition=partition, sessions=len(ended))
 
     def ensure_weeks(self, connection: Connection, moments_ms: Sequence[NDArray[Any]]) -> None:
-        """Have pieces for all these moments (outside of any transaction). Raises ValueError for absurdly many."""
+        """Make the pieces for all these moments (outside of any transaction). Raises ValueError for absurdly many."""
         weeks = {int(week) for column in moments_ms for week in np.unique(column // WEEK_MS)}
         with self._lock:
             missing = sorted(weeks - self._weeks)
@@ -200,7 +195,7 @@ class Store:
                 self._weeks |= weeks
 
     def forget_weeks(self) -> None:
-        """Somebody may have dropped pieces: look again."""
+        """Pieces may have been dropped: check again."""
         with self._lock:
             self._weeks.clear()
 
@@ -213,6 +208,14 @@ class Store:
             summarize(connection, sorted(written))
             if drop_before_moment is not None and drop_before(connection, drop_before_moment):
                 self.forget_weeks()
+
+    def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
+        """The keys of (station_id, connector_id), made and committed at once where they are new."""
+        stations, numbers = [list(column) for column in zip(*connectors, strict=True)] or ([], [])
+        with self.connections.lend() as connection, connection.pipeline():
+            connection.execute(_NEW_CONNECTORS, (partition, stations, numbers))
+            keys = connection.execute(_CONNECTOR_KEYS, (stations, numbers))
+            return [key for (key,) in keys.fetchall()]
 
     # -- Lookup -----------------------------------------------------------------------------------------------------
 
@@ -242,14 +245,6 @@ class Store:
             for place, *session in connection.execute(_SESSIONS.encode(), (connector_key, session_id)):
                 answers[place] = StoredSession(*(NULL_I64 if value is None else value for value in session))
         return answers
-
-    def connector_keys(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
-        """See Lookup."""
-        stations, numbers = [list(column) for column in zip(*connectors, strict=True)] or ([], [])
-        with self.connections.lend() as connection, connection.pipeline():
-            connection.execute(_NEW_CONNECTORS, (partition, stations, numbers))
-            keys = connection.execute(_CONNECTOR_KEYS, (stations, numbers))
-            return [key for (key,) in keys.fetchall()]
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """See Lookup."""
@@ -295,7 +290,7 @@ def _question(key: NDArray[np.int32], boot: I64, seq: I64, ts_ms: I64, *, slack_
 
 
 def _clusters(connector_key: NDArray[np.int32], ts_ms: I64) -> Iterator[NDArray[np.intp]]:
-    """Row numbers, together all: one cluster a connector if there are few, else cut where time has its widest gaps."""
+    """Row numbers, in total all: one cluster a connector if there are few, else split at the widest gaps in time."""
     if not len(ts_ms):
         return
     connectors = np.unique(connector_key)

@@ -1,4 +1,4 @@
-"""The tables that a commit fills: their columns, and the SQL that follows from them.
+"""The tables that a commit writes: their columns, and the SQL that follows from them.
 
 Effects name columns with their unit (`ts_ms`), tables by their type (`ts timestamptz`); the names differ in that only.
 """
@@ -12,17 +12,17 @@ from streams.effects import READING_COLUMNS, SESSION_COLUMNS, WINDOW_COLUMNS
 
 SqlType = Literal["int2", "int4", "int8", "timestamptz", "uuid", "text"]
 
-# Raw readings and windows are kept in pieces of seven days. By arithmetic: the largest fleet one server is meant for
+# Raw readings and windows are stored in pieces of seven days. By arithmetic: the largest fleet one server is meant for
 # (10,000 connectors, a reading each 10 s) fills a piece with 600 M rows, 70 GB, which can still be dropped, vacuumed
 # and summarised one at a time; a fleet of 100 fills it with 6 M. And the five years that a back-fill may span are 262
-# pieces, which planning and locking stand (a commit that touches all takes ~1,000 of 6,400 locks); days would be 1,830.
+# pieces, few enough for planning and locking (a commit to all takes ~1,000 of 6,400 locks); days would be 1,830.
 WEEK_MS: Final = 7 * 86_400_000
 
 _INTEGERS: Final[dict[type[object], SqlType]] = {np.int16: "int2", np.int32: "int4", np.int64: "int8"}
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class StoredColumn:
     """A column: `source` in the effects, `name` in the table."""
 
     source: str
@@ -32,11 +32,11 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table and the columns that effects fill."""
+class StoredTable:
+    """A table and the columns that a commit writes."""
 
     name: str
-    fields: tuple[Field, ...]
+    fields: tuple[StoredColumn, ...]
 
     @property
     def columns(self) -> str:
@@ -45,7 +45,7 @@ class Table:
 
     @property
     def given(self) -> str:
-        """SQL: rows that come as parameters, a binary array a column.
+        """SQL: rows given as parameters, a binary array a column.
 
         Beside a temporary table that COPY fills this saves two round trips, and the server the time to write it, to
         read it and to empty it: a third of what merging a window costs.
@@ -57,23 +57,23 @@ class Table:
         return f"COPY {target} ({self.columns}) FROM STDIN (FORMAT binary)".encode()
 
 
-def _field(source: str, dtype: type[object], nullable: bool, *, moment: str) -> Field:
+def _field(source: str, dtype: type[object], nullable: bool, *, moment: str) -> StoredColumn:
     """`moment` replaces a trailing `_ms` where the column is a moment."""
     if not source.endswith("_ms"):
-        return Field(source, source, _INTEGERS[dtype], nullable)
-    return Field(source, source.removesuffix("_ms") + moment, "timestamptz", nullable)
+        return StoredColumn(source, source, _INTEGERS[dtype], nullable)
+    return StoredColumn(source, source.removesuffix("_ms") + moment, "timestamptz", nullable)
 
 
 _READING_NULLABLE: Final = {"session_key", "boot", "seq", "energy_mwh", "power_mw", "voltage_mv", "current_ma",
                             "temperature_mc", "soc_mpct"}  # fmt: skip
-READING: Final = Table(
+READING: Final = StoredTable(
     "telemetry.reading",
     tuple(_field(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in READING_COLUMNS.items()),
 )
 
 _WINDOW_KEY: Final = ("connector_key", "bucket")
 _COUNTS: Final = {"readings", "flagged", "energy_n"}
-WINDOW: Final = Table(
+WINDOW: Final = StoredTable(
     "telemetry.window_1m",
     tuple(
         _field(name, dtype, name.endswith(("_min", "_max")) or name.startswith(("energy_first", "energy_last")),
@@ -83,18 +83,18 @@ WINDOW: Final = Table(
 )  # fmt: skip
 
 _SESSION_NULLABLE: Final = {"ended_ms", "register_first_mwh", "register_last_mwh", "tariff_key"}
-SESSION: Final = Table(
+SESSION: Final = StoredTable(
     "telemetry.session",
     (
         *(
             _field(name, dtype, name in _SESSION_NULLABLE or name.startswith("cost_"), moment="_at")
             for name, dtype in SESSION_COLUMNS.items()
         ),
-        Field("id", "id", "uuid", nullable=False),
-        Field("session_id", "session_id", "text", nullable=True),
-        Field("tariff_version", "tariff_version", "uuid", nullable=True),
-        Field("currency", "currency", "text", nullable=True),
-        Field("consumption", "consumption", "text", nullable=True),
+        StoredColumn("id", "id", "uuid", nullable=False),
+        StoredColumn("session_id", "session_id", "text", nullable=True),
+        StoredColumn("tariff_version", "tariff_version", "uuid", nullable=True),
+        StoredColumn("currency", "currency", "text", nullable=True),
+        StoredColumn("consumption", "consumption", "text", nullable=True),
     ),
 )
 
@@ -152,7 +152,7 @@ def select_coarse(width: str, *, timescale: bool, where: str = "") -> str:
     )
 
 
-def _coarse(field: Field, timescale: bool) -> str:
+def _coarse(field: StoredColumn, timescale: bool) -> str:
     name = field.name
     if name in _COUNTS or name.endswith(("_n", "_sum")):
         return f"sum({name})::{field.type}"

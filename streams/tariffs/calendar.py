@@ -21,7 +21,7 @@ _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
 
 def follows_calendar(r: TariffRestrictions) -> bool:
-    """Whether it says anything of times, dates or days."""
+    """Whether it restricts times, dates or days."""
     return bool(r.start_time or r.end_time or r.start_date or r.end_date or r.day_of_week)
 
 

@@ -1,7 +1,7 @@
-"""Tariffs compiled for the kernels: OCPI documents and time zones into the tables of kernels/book.
+"""Tariffs compiled for the kernels: OCPI documents and time zones into a TariffTable (kernels/tariff_table).
 
-One `Tariffs` a partition, filled as sessions need them. Versions never change, so what is compiled stays; what follows
-the calendar is worked out by spans of 32 days, when a session is in one.
+One `CompiledTariffs` a partition, filled as sessions need them. Versions never change, so what is compiled stays; what
+follows the calendar is computed by spans of 32 days, when a session is in one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,17 +31,22 @@ from streams.kernels.tariff_table import (
 from streams.tariffs.calendar import SPAN_MS, changes, follows_calendar
 from streams.tariffs.version import TariffVersion
 
-SPANS_MAX: Final = 50_000  # (tariff, span) kept; ~100 changes each: 80 MB. Beyond, all are worked out anew
+SPANS_MAX: Final = 50_000  # (tariff, span) kept; ~100 changes each: 80 MB. Beyond, all are computed again
 _SPAN_BITS: Final = 24  # of a span's number since 1970: 1.4 million years
 _MICRO: Final = Decimal(1_000_000)
-_DIMENSIONS: Final = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, Dimension.FLAT)  # as in kernels/book
+_DIMENSIONS: Final = (
+    Dimension.ENERGY,
+    Dimension.TIME,
+    Dimension.PARKING_TIME,
+    Dimension.FLAT,
+)  # as in kernels/tariff_table
 _PRICE_BOUNDS: Final = ("min_excl", "min_incl", "max_excl", "max_incl")
 _ALL: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
-    """A priced dimension of an element: what consumption is counted by."""
+class TariffComponent:
+    """A priced dimension of an element: consumption is counted by these."""
 
     element: int
     dimension: Dimension
@@ -53,31 +58,31 @@ class _Compiled:
     """A version's part of the tables, so that a version more costs little beside those that are there."""
 
     version: TariffVersion
-    components: list[Component]
+    components: list[TariffComponent]
     restrictions: list[TariffRestrictions]  # by element
     active: int  # mask of elements that apply to this kind of use at all
     by_calendar: bool
     steps: list[tuple[I64, Masks]]  # by kind of restriction: values, and the mask from each on
     constant: list[bool]  # by kind
-    component_of: list[int]  # as the book's
+    component_of: list[int]  # as TariffTable's
     having: list[int]  # by dimension
     prices: I64  # (4, components): dimension, price_micros, vat_ppm, step
     bounds: list[int]  # by _PRICE_BOUNDS
 
 
 class CompiledTariffs:
-    """The book of a partition. `place` of a version is its row in the book."""
+    """The tariffs of a partition. `place` of a version is its row in the table."""
 
     def __init__(self, width: int = 1) -> None:
-        """`width`: of meters that were made before; it never falls, for they are mixed with new ones."""
+        """`width`: of TariffUsage made before; it never falls, for rows of it are mixed with new ones."""
         self._compiled: list[_Compiled] = []
         self._place: dict[tuple[int, UsageKind], int] = {}
         self._spans: dict[int, tuple[I64, Masks]] = {}  # place << _SPAN_BITS | span -> moments, masks
-        self._worked_out: I64 = np.empty(0, np.int64)  # their keys, ascending
+        self._computed: I64 = np.empty(0, np.int64)  # their keys, ascending
         self._followed: Bools = np.empty(0, np.bool_)  # by place: whether the calendar matters
         self._ascending: I64 | None = None  # (2, versions): keys of those for sessions and 0, their places
-        self._book: TariffTable | None = None
-        self.width = width  # of meters: the most components of a tariff
+        self._table: TariffTable | None = None
+        self.width = width  # of TariffUsage: the most components of a tariff
 
     def __len__(self) -> int:
         return len(self._compiled)
@@ -90,7 +95,7 @@ class CompiledTariffs:
             place = self._place[version.key, kind] = len(self._compiled)
             self._compiled.append(compiled)
             self.width = max(self.width, len(compiled.components))
-            self._book = self._ascending = None
+            self._table = self._ascending = None
         return place
 
     def unknown(self, keys: I64) -> list[int]:
@@ -99,7 +104,7 @@ class CompiledTariffs:
 
     def places(self, keys: I64) -> I64:
         """Places of versions by their keys; NONE for key 0 (no tariff). KeyError for one that is not compiled: taken
-        for none, it would be a session that nobody pays for."""
+        for none, it would make the session free of charge."""
         if self._ascending is None:
             of_sessions = [(key, place) for (key, kind), place in self._place.items() if kind == UsageKind.CHARGING]
             self._ascending = np.array(sorted([(0, NONE), *of_sessions]), np.int64).T.copy()
@@ -111,23 +116,23 @@ class CompiledTariffs:
         return places
 
     def versions(self, keys: Iterable[int]) -> dict[int, TariffVersion]:
-        """Those versions by their keys; 0 and what is not compiled are left out."""
+        """Those versions by their keys; 0 and those not compiled are left out."""
         places = {key: self._place.get((key, UsageKind.CHARGING)) for key in keys}
         return {key: self._compiled[place].version for key, place in places.items() if place is not None}
 
-    def components(self, place: int) -> list[Component]:
-        """The components that meters count, in order."""
+    def components(self, place: int) -> list[TariffComponent]:
+        """The components that TariffUsage counts, in order."""
         return self._compiled[place].components
 
-    def book(self, place: I64, first_ms: I64, last_ms: I64) -> TariffTable:
-        """The tables, with the calendar of these tariffs from first to last moment, row by row."""
+    def table(self, place: I64, first_ms: I64, last_ms: I64) -> TariffTable:
+        """The table, with the calendar of these tariffs from first to last moment, row by row."""
         changed = self._cover(place, first_ms, last_ms)
-        if self._book is None or changed:
-            self._book = self._tables()
-        return self._book
+        if self._table is None or changed:
+            self._table = self._make_table()
+        return self._table
 
     def _cover(self, place: I64, first_ms: I64, last_ms: I64) -> bool:
-        """Work out the spans that are missing. Returns whether there were any."""
+        """Compute the spans that are missing. Returns whether there were any."""
         if len(self._followed) != len(self._compiled):
             self._followed = np.array([compiled.by_calendar for compiled in self._compiled], np.bool_)
         followed = self._followed
@@ -137,7 +142,7 @@ class CompiledTariffs:
         missing = self._missing(place[rows], first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS)
         if len(self._spans) + len(missing) > SPANS_MAX:
             self._spans.clear()
-            self._worked_out = np.empty(0, np.int64)
+            self._computed = np.empty(0, np.int64)
             missing = self._missing(place[rows], first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS)
         for packed in missing:
             at, span = packed >> _SPAN_BITS, packed & ((1 << _SPAN_BITS) - 1)
@@ -145,7 +150,7 @@ class CompiledTariffs:
             zone = compiled.version.time_zone
             self._spans[packed] = changes(compiled.restrictions, compiled.active, zone, span * SPAN_MS)
         if missing:
-            self._worked_out = np.array(sorted(self._spans), np.int64)
+            self._computed = np.array(sorted(self._spans), np.int64)
         return bool(missing)
 
     def _missing(self, place: I64, first: I64, last: I64) -> list[int]:
@@ -155,10 +160,10 @@ class CompiledTariffs:
             of_long = zip(place[long].tolist(), first[long].tolist(), last[long].tolist(), strict=True)
             later = {(at << _SPAN_BITS) | span for at, begin, end in of_long for span in range(begin + 1, end + 1)}
             wanted = np.union1d(wanted, np.array(sorted(later), np.int64))
-        missing: list[int] = wanted[~np.isin(wanted, self._worked_out, assume_unique=True)].tolist()
+        missing: list[int] = wanted[~np.isin(wanted, self._computed, assume_unique=True)].tolist()
         return missing
 
-    def _tables(self) -> TariffTable:
+    def _make_table(self) -> TariffTable:
         compiled = self._compiled
         counts = np.array([len(c.components) for c in compiled], np.int64)
         bounds = np.array([c.bounds for c in compiled], np.int64).reshape(-1, len(_PRICE_BOUNDS)).T
@@ -185,7 +190,7 @@ class CompiledTariffs:
         places: list[int] = []
         parts: list[tuple[I64, Masks]] = []
         if kind == CALENDAR:
-            for packed in self._worked_out.tolist():
+            for packed in self._computed.tolist():
                 places.append(packed >> _SPAN_BITS)
                 parts.append(self._spans[packed])
         for place, compiled in enumerate(self._compiled):
@@ -195,7 +200,7 @@ class CompiledTariffs:
         values = np.concatenate([np.empty(0, np.int64), *(values for values, _ in parts)])
         key = (np.repeat(places, [len(values) for values, _ in parts]).astype(np.int64) << KEY_BITS) | values
         mask = np.concatenate([np.empty(0, np.uint64), *(masks for _, masks in parts)])
-        if kind == CALENDAR:  # the others stand in order
+        if kind == CALENDAR:  # the others are in order
             order = np.argsort(key, kind="stable")
             key, mask = key[order], mask[order]
         return Steps(key, mask, constant)
@@ -209,7 +214,7 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
         for dimension in _DIMENSIONS:
             first = next((c for c in element.price_components if c.type == dimension), None)
             if first is not None and active >> place & 1:
-                components.append(Component(place, dimension, first))
+                components.append(TariffComponent(place, dimension, first))
     by_calendar = any(follows_calendar(r) for r in restrictions)
     steps = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
     everything = (1 << len(restrictions)) - 1
@@ -240,7 +245,7 @@ _ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
 }
 
 
-def _component_of(components: Sequence[Component], elements: int) -> list[int]:
+def _component_of(components: Sequence[TariffComponent], elements: int) -> list[int]:
     table = [NONE] * (elements * DIMENSIONS)
     for number, component in enumerate(components):
         table[component.element * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
@@ -251,14 +256,14 @@ def _begins(lengths: Sequence[int]) -> I64:
     return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
 
 
-def _step(component: Component) -> int:
+def _step(component: TariffComponent) -> int:
     """Wh and s as mWh and ms; 1 where nothing is rounded."""
     return (
         component.price.step_size * 1_000 if component.dimension != Dimension.FLAT and component.price.step_size else 1
     )
 
 
-def _rates(component: Component) -> tuple[int, int]:
+def _rates(component: TariffComponent) -> tuple[int, int]:
     """price_micros and vat_ppm."""
     return int(component.price.price * _MICRO), int((component.price.vat or 0) * 10_000)
 

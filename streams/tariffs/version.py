@@ -1,4 +1,4 @@
-"""A published tariff, as pricing hands it out."""
+"""A published version of a tariff, as pricing returns it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from schemas.tariff import Tariff
 
 @dataclass(frozen=True, slots=True)
 class TariffVersion:
-    """A published tariff, as pricing has it."""
+    """A published version of a tariff."""
 
     key: int  # above 0
     id: UUID
@@ -21,5 +21,5 @@ class TariffVersion:
 
     @classmethod
     def of(cls, key: int, id: UUID, time_zone: str, document: str) -> "TariffVersion":
-        """`document` as JSON. Raises ValueError (pydantic's ValidationError) where it is no tariff."""
+        """`document` as JSON. Raises ValueError (pydantic's ValidationError) where it is not a tariff."""
         return cls(key, id, time_zone, msgspec.json.decode(document), Tariff.model_validate_json(document))

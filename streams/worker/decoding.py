@@ -1,4 +1,4 @@
-"""Frames' bytes into what a step takes; what cannot be read is kept whole, as one refused item."""
+"""Decoding of frames; a frame that cannot be read is kept whole, as one refused item."""
 
 from typing import Final
 
@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from schemas.frame import FrameError, FrameHeader, FrameKind, decode_body
 from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA
-from streams.effects import Refused
+from streams.effects import RefusedItems
 from streams.engine.batch import Frame
 
 UNREADABLE: Final = "unreadable_frame"
-FAILED: Final = "processing_failed"  # readable, and a step fails on it: the fault is ours
+FAILED: Final = "processing_failed"  # readable, but a step fails on it: a fault of this program
 _SCHEMAS: Final = {FrameKind.READINGS: READING_SCHEMA, FrameKind.REFUSED: REFUSED_SCHEMA}
 
 
@@ -47,8 +47,8 @@ def refused_whole(header: FrameHeader, frame: bytes, reason: str, detail: str) -
     return msgspec.structs.replace(header, kind=int(FrameKind.REFUSED)), batch
 
 
-def refuse_unreadable(refused: Refused, frame: bytes, now_ms: int) -> None:
-    """Not even its header can be read: how many items it has, nobody knows, so the ledger counts none."""
+def refuse_unreadable(refused: RefusedItems, frame: bytes, now_ms: int) -> None:
+    """Its header cannot be read either: the number of its items is unknown, so the ledger counts none."""
     refused.station_id.append(None)
     refused.connector_id.append(None)
     refused.reason.append(UNREADABLE)

@@ -11,13 +11,13 @@ from schemas.frame import FrameError, FrameHeader, decode_header
 from streams.errors import Gap
 
 # Flushes that are collected beside the one under way. Kafka's events come one after the other for all partitions, so
-# that one which takes no more keeps the others from having any: with one flush ahead a sixth of the time went so.
+# that one with a full buffer blocks the others: with one flush ahead a sixth of the time was lost to that.
 AHEAD: Final = 3
 WAITING_BYTES_MAX: Final = 64 << 20  # of these; 300,000 readings are ~24 MB, and a process has 4 partitions
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class BufferedFrame:
     """A frame as it arrived."""
 
     offset: int
@@ -27,7 +27,7 @@ class Waiting:
 
     @property
     def readings(self) -> int:
-        """As the header says; it may be wrong."""
+        """As the header says, which may be wrong."""
         return self.header.items if self.header else 1
 
 
@@ -38,18 +38,18 @@ class FrameBuffer:
         self._partition = partition
         self._clock = clock
         self._readings_max = readings_max
-        self._frames: deque[Waiting] = deque()
+        self._frames: deque[BufferedFrame] = deque()
         self._readings = self._bytes = 0
         self._readings_taken = self._bytes_taken = 0  # of them, by the flush under way
-        self._resume = 0  # the first offset wanted when nothing waits
-        self._frames_max: int | None = None  # while a bad frame is being looked for
+        self._resume = 0  # the next offset while nothing waits
+        self._frames_max: int | None = None  # while a bad frame is searched for
         self._search_until = 0  # the offset behind that search
         self._suspect: int | None = None
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[BufferedFrame]:
         return iter(self._frames)
 
     @property
@@ -64,7 +64,7 @@ class FrameBuffer:
 
     @property
     def full(self) -> bool:
-        """As many as there may be; offer more when one has ended."""
+        """No more may be collected; offer more when a flush has ended."""
         return self._collected(AHEAD * self._readings_max)
 
     def _collected(self, readings: int) -> bool:
@@ -78,7 +78,7 @@ class FrameBuffer:
             return 0.0
 
     def offer(self, offset: int, frame: bytes) -> bool:
-        """Append it. False: it is here or committed already. Raises Gap."""
+        """Append it. False: it is buffered or committed already. Raises Gap."""
         if offset < self.expected:
             return False
         if offset > self.expected:
@@ -87,21 +87,21 @@ class FrameBuffer:
             header = decode_header(frame)
         except FrameError:
             header = None
-        waiting = Waiting(offset, frame, header, self._clock.monotonic_s())
+        waiting = BufferedFrame(offset, frame, header, self._clock.monotonic_s())
         self._frames.append(waiting)
         self._readings += waiting.readings
         self._bytes += len(frame)
         return True
 
     def skip_to(self, offset: int) -> int:
-        """The log has lost what lies before: go on there. How many offsets that are."""
+        """The log has lost what lies before: continue there. Returns how many offsets were lost."""
         if self._frames or offset < self._resume:
             raise ValueError(f"partition {self._partition}: nothing lies between {self.expected} and {offset}")
         lost, self._resume = offset - self._resume, offset
         return lost
 
     def forget_until(self, end: int) -> None:
-        """What lies below `end` is committed."""
+        """Drop the frames below `end`, which are committed."""
         while self._frames and self._frames[0].offset < end:
             waiting = self._frames.popleft()
             self._readings -= waiting.readings
@@ -112,21 +112,21 @@ class FrameBuffer:
             self._frames_max = None
 
     def clear(self) -> None:
-        """Forget everything that waits."""
+        """Drop all frames."""
         self._frames.clear()
         self._readings = self._bytes = self._readings_taken = self._bytes_taken = 0
 
-    def next_batch(self) -> list[Waiting]:
-        """From the oldest on, as many as one flush may hold: they are under way until something is forgotten."""
+    def next_batch(self) -> list[BufferedFrame]:
+        """From the oldest on, as many as one flush may take: they are under way until `forget_until`."""
         batch = self._oldest()
         self._readings_taken = sum(waiting.readings for waiting in batch)
         self._bytes_taken = sum(len(waiting.frame) for waiting in batch)
         return batch
 
-    def _oldest(self) -> list[Waiting]:
+    def _oldest(self) -> list[BufferedFrame]:
         if self._frames_max is not None:
             return list(islice(self._frames, self._frames_max))
-        batch: list[Waiting] = []
+        batch: list[BufferedFrame] = []
         readings = 0
         for waiting in self._frames:
             batch.append(waiting)
@@ -135,10 +135,10 @@ class FrameBuffer:
                 break
         return batch
 
-    def failed(self, batch: list[Waiting]) -> bool:
-        """A flush of these failed on its data: take half as many, until the one that does it stands alone.
+    def failed(self, batch: list[BufferedFrame]) -> bool:
+        """A flush of these failed on its data: take half as many, until the one that causes it is alone.
 
-        False: no frame can be blamed, for there was none, or only the suspect, which is kept whole by now.
+        False: no frame can be the cause, for there was none, or only the suspect, which is quarantined by now.
         """
         if not batch or (len(batch) == 1 and self.is_suspect(batch[0])):
             return False
@@ -148,6 +148,6 @@ class FrameBuffer:
         self._frames_max = max(1, len(batch) // 2)
         return True
 
-    def is_suspect(self, waiting: Waiting) -> bool:
-        """Whether processing this frame alone has failed: it is to be kept whole."""
+    def is_suspect(self, waiting: BufferedFrame) -> bool:
+        """Whether processing this frame alone has failed: it is to be quarantined whole."""
         return waiting.offset == self._suspect

@@ -1,7 +1,6 @@
-"""The live documents: what operators see of a connector now. Built from the state, so they can be rebuilt any time.
+"""The live documents: what operators see of a connector now. Built from the state, so they can be rebuilt at any time.
 
-They are put together by the column, in memory that numpy and Arrow hold, and so for the most part while other threads
-run Python.
+They are built by column, in memory of numpy and Arrow, and so for the most part while other threads run Python.
 """
 
 from functools import lru_cache
@@ -11,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kit.clock import Clock
 from kit.json_columns import Pieces, Texts, decimals, either, joined, json_of, moments, objects, or_null, strings
 from schemas.quality import names_of
-from schemas.reading import MILLI, STATUS_LABELS, Status
+from schemas.reading import MILLI, QUANTITIES, STATUS_LABELS, Status
 from streams.kernels.runs import I64, NULL, Bools
 from streams.session_ids import session_texts
 from streams.state.partition import PartitionState
@@ -21,20 +21,34 @@ from streams.state.session_charges import cost_columns, settled
 
 _UJ_PER_WH: Final = 3_600_000_000
 _FLAGS_KEPT: Final = 256  # every combination there is
-_QUANTITIES: Final = {
-    "energy_wh": "energy_mwh",
-    "power_w": "power_mw",
-    "voltage_v": "voltage_mv",
-    "current_a": "current_ma",
-    "temperature_c": "temperature_mc",
-    "soc_pct": "soc_mpct",
-}
+_QUANTITIES: Final = {name: column for name, (column, _, _, _) in QUANTITIES.items()}
 _STATUSES: Final = pa.array([json_of(STATUS_LABELS.get(code)) for code in Status])  # they count from 0
 _NONE: Final[Pieces] = ("null",)
 
 
+class Allowance:
+    """A share of the process's time, for work that can wait: after it is spent, all who share it wait for it to accrue.
+
+    With little to do the waits are negligible; with more to do, more of it is done at once.
+    """
+
+    def __init__(self, clock: Clock, share: float) -> None:
+        """`share`: of the time, above 0."""
+        self._clock = clock
+        self._share = share
+        self._next_at_s = -float("inf")
+
+    def spend(self, seconds: float) -> None:
+        """Account for work that took so long."""
+        self._next_at_s = max(self._next_at_s, self._clock.monotonic_s()) + seconds / self._share
+
+    def wait_s(self) -> float:
+        """Seconds until more may be done; 0: now."""
+        return max(0.0, self._next_at_s - self._clock.monotonic_s())
+
+
 def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
-    """`STATION/connector` -> JSON, for these slots as far as they have said anything."""
+    """`STATION/connector` -> JSON, for those of these slots that have sent anything."""
     slots = slots[state.live_ts_ms[slots] != NULL]
     if not len(slots):
         return {}
@@ -63,7 +77,7 @@ def _sessions(state: PartitionState, slots: I64) -> Pieces:
     if not is_open.any():
         return _NONE
     slots = slots[is_open]
-    lanes = state.lanes(slots)
+    energy = state.session_energy(slots)
     session = objects(
         {
             "id": ('"', _session_ids(state.open_key[slots]), '"'),
@@ -71,9 +85,9 @@ def _sessions(state: PartitionState, slots: I64) -> Pieces:
                 strings(pa.array([state.session_name[slot] for slot in slots.tolist()], pa.string()))
             ),
             "started_at": moments(state.open_start_ms[slots]),
-            "energy_wh": (pa.array(lanes.energy_uj() / _UJ_PER_WH).cast(pa.string()),),
-            "estimated": (either(lanes.integrated_uj() != 0, "true", "false"),),
-            "readings": (pa.array(lanes.readings).cast(pa.string()),),
+            "energy_wh": (pa.array(energy.energy_uj() / _UJ_PER_WH).cast(pa.string()),),
+            "estimated": (either(energy.integrated_uj() != 0, "true", "false"),),
+            "readings": (pa.array(energy.readings).cast(pa.string()),),
             "cost": _costs(state, slots),
         }
     )
@@ -81,16 +95,16 @@ def _sessions(state: PartitionState, slots: I64) -> Pieces:
 
 
 def _costs(state: PartitionState, slots: I64) -> Pieces:
-    """What each open session comes to by now; null without a tariff, and until the first step after loading."""
-    if not (state.tariffs_known and state.open_tariff[slots].any()):
+    """What each open session costs by now; null without a tariff, and until the first step after loading."""
+    if not (state.tariffs_compiled and state.open_tariff[slots].any()):
         return _NONE
     versions = state.tariffs.versions(set(state.open_tariff[slots].tolist()))
     priced = np.isin(state.open_tariff[slots], list(versions))
     if not priced.any():
         return _NONE
-    accounts = state.accounts(slots[priced])
-    columns = cost_columns(accounts, *settled(state.tariffs, accounts))
-    found = [versions[key] for key in accounts.tariff_key.tolist()]
+    charges = state.charges(slots[priced])
+    columns = cost_columns(charges, *settled(state.tariffs, charges))
+    found = [versions[key] for key in charges.tariff_key.tolist()]
     parts = ("energy", "time", "parking", "flat")
     cost = objects(
         {

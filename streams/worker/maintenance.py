@@ -1,4 +1,4 @@
-"""What has to be done for the tables from time to time, by every worker: pieces ahead, the raw index, retention."""
+"""Periodic maintenance of the tables by every worker: pieces made ahead, the raw index, retention."""
 
 import asyncio
 from datetime import timedelta
@@ -9,8 +9,8 @@ from kit.errors import KitError
 from kit.observability.logs import get_logger
 from streams.worker.processor import Worker
 
-# Raw rows written since are outside of the index, and every query of their week reads them all: at 100,000 readings/s
-# that are 1 M rows, 0.1 s of reading.
+# Raw rows written since are not in the index, and every query of their week reads them all: at 100,000 readings/s these
+# are 1 M rows, 0.1 s of reading.
 MAINTAIN_EVERY_S: Final = 10.0
 
 _log = get_logger(__name__)
@@ -27,5 +27,5 @@ async def maintain_regularly(worker: Worker, retention_days: int) -> None:
         except KitError as error:
             _log.warning("maintenance_failed", error=str(error))
         except Exception:
-            _log.exception("maintenance_failed")  # it is never worth the worker's life
+            _log.exception("maintenance_failed")  # it must never end the worker
         await asyncio.sleep(MAINTAIN_EVERY_S)

@@ -1,4 +1,4 @@
-"""What a worker measures of itself, by partition. The registry is passed in."""
+"""The metrics of a worker, by partition. The registry is passed in."""
 
 from collections.abc import Callable
 from typing import Final
@@ -43,11 +43,11 @@ class WorkerMetrics:
         self.progress_age_s = gauge("progress_age_seconds", "How long the oldest frame read has been waiting; 0: none")
 
     def watch(self, partition: int, waiting: Callable[[], int], age_s: Callable[[], float]) -> None:
-        """Ask these whenever the gauges are read."""
+        """Call these whenever the gauges are read."""
         self.waiting_frames.labels(str(partition)).set_function(waiting)
         self.progress_age_s.labels(str(partition)).set_function(age_s)
 
     def unwatch(self, partition: int) -> None:
-        """The partition is somebody else's now."""
+        """The partition is released."""
         for gauge in (self.waiting_frames, self.progress_age_s, self.next_offset, self.log_end_offset):
             gauge.remove(str(partition))

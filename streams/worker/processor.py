@@ -1,6 +1,6 @@
-"""The life of a partition in a worker: take it over, collect frames, flush them, whatever happens in between.
+"""One partition in a worker: acquire it, collect frames, flush them, release it, and recover from failures in between.
 
-No framework: the in-process runner and the Faust agents drive it. Not thread-safe: one task drives a processor, which
+No framework: the embedded worker and the Kafka worker drive it. Not thread-safe: one task drives a processor, which
 does its work (decode, step, commit) in the worker's threads, one flush at a time.
 """
 
@@ -24,30 +24,28 @@ from kit.observability.tracing import context_from, current_traceparent, span
 from schemas.frame import FrameError
 from streams.effects import Effects, StepParams
 from streams.engine.batch import Frame
-from streams.engine.lookup import Lookup
-from streams.engine.step import step
 from streams.errors import StreamsError
 from streams.kernels.runs import distinct
-from streams.state.partition import PartitionState
+from streams.state.encoding import load_state, snapshot, take_patch
 from streams.storage.commit import Flush, commit
 from streams.storage.events import FlushContext
 from streams.storage.store import Acquired, Store
-from streams.worker.allowance import Allowance
+from streams.worker.compute import StepStore, compute_effects
 from streams.worker.decoding import FAILED, UNREADABLE, read_frame, refuse_unreadable, refused_whole
-from streams.worker.frame_buffer import FrameBuffer, Waiting
-from streams.worker.live_documents import live_documents
+from streams.worker.frame_buffer import BufferedFrame, FrameBuffer
+from streams.worker.live_documents import Allowance, live_documents
 from streams.worker.metrics import WorkerMetrics
 
 LIVE_TOPIC: Final = "telemetry"
 TICK_S_MIN: Final = 0.2  # between flushes without frames: emission and time-outs are in seconds
 # Documents cost as much as the step. Making them takes a tenth of a core at most: at ten thousand readings a second
-# that is at every flush, under full load a connector that speaks five times is shown once, and none later than this.
+# that is with every flush; under full load a connector is shown once in five readings, and at least after each pause.
 LIVE_SHARE_MAX: Final = 0.1
 LIVE_PAUSE_S_MAX: Final = 1.0
 RELEASE_S_MAX: Final = 10.0  # for a commit under way when the partition is taken away; the fence covers what is longer
-_LINKS_MAX: Final = 32  # of one flush's span: what a person would look at
+_LINKS_MAX: Final = 32  # of one flush's span: as many as a person would look at
 # A base is rewritten when the patches since are four times as large: then a quarter more is written than what changes.
-# Below this size it is not worth a thought. Who takes the partition over applies each of them, in ~1 ms.
+# Below this size it does not matter. The next owner applies each of them, in ~1 ms.
 _PATCHES_TO_BASE: Final = 4
 _BASE_BYTES_MIN: Final = 64 << 10
 _PATCHES_MAX: Final = 500
@@ -57,15 +55,9 @@ T = TypeVar("T")
 
 
 class State(Protocol):
-    """What a processor wants of the state of a partition."""
+    """What a processor needs of the state of a partition."""
 
     slots: int
-
-    def take_patch(self) -> bytes:
-        """What changed since the last take."""
-
-    def snapshot(self) -> bytes:
-        """Everything."""
 
     def next_due_ms(self, params: StepParams) -> int | None:
         """When a step is due though nothing arrives."""
@@ -73,19 +65,21 @@ class State(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The pure part: what a step is."""
+    """What is done with the state of a partition."""
 
     load: Callable[[int, Sequence[bytes]], Any]
-    step: Callable[[Any, Sequence[Frame], int, Lookup, StepParams], Effects]
+    compute: Callable[[Any, Sequence[Frame], int, StepStore, StepParams], Effects]
+    take_patch: Callable[[Any], bytes]
+    snapshot: Callable[[Any], bytes]
     documents: Callable[[Any, NDArray[np.int64]], dict[str, bytes]]
 
 
-ENGINE: Final = Engine(PartitionState.load, step, live_documents)
+ENGINE: Final = Engine(load_state, compute_effects, take_patch, snapshot, live_documents)
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What all processors of a process share."""
+    """Shared by all processors of a process."""
 
     store: Store
     live: LiveView
@@ -111,12 +105,12 @@ class Processor:
         self._state: State | None = None
         self._base_bytes = self._patch_bytes = self._patches = 0
         self._flush: Flush | None = None  # computed and not known to be committed
-        self._batch: list[Waiting] = []  # its frames
+        self._batch: list[BufferedFrame] = []  # its frames
         self._flushed_at_s = -float("inf")
         self._received_ms = 0
         self._unpublished: list[NDArray[np.int64]] = []  # slots, none of the arrays empty
         self._published_at_s = -float("inf")
-        self._live_away = False
+        self._live_unavailable = False
         self._busy: asyncio.Future[Any] | None = None
         worker.metrics.watch(partition, lambda: len(self._buffer), self._buffer.age_s)
 
@@ -132,15 +126,15 @@ class Processor:
 
     @property
     def full(self) -> bool:
-        """As much is collected as may be; offer more when a flush has ended."""
+        """The buffer is full; offer more when a flush has ended."""
         return self._buffer.full
 
     def offer(self, offset: int, frame: bytes) -> bool:
-        """Take the frame for the next flush. False: it is here or committed already. Raises Gap."""
+        """Take the frame for the next flush. False: it is buffered or committed already. Raises Gap."""
         return self._buffer.offer(offset, frame)
 
     def skip_to(self, offset: int) -> None:
-        """The log has lost what lies before: go on there. Only while nothing waits."""
+        """The log has lost what lies before: continue there. Only while nothing waits."""
         lost = self._buffer.skip_to(offset)
         _log.error("offsets_lost", partition=self.partition, until=offset, count=lost)
         self._worker.metrics.lost.labels(str(self.partition)).inc(lost)
@@ -148,8 +142,8 @@ class Processor:
     def due_in_s(self, *, ticks: bool = True) -> float | None:
         """Seconds until the next flush should begin; 0: now; None: not before something arrives.
 
-        `ticks`: whether this moment may close windows and sessions though nothing arrives. Not while frames are known
-        to wait in the log: they may say otherwise.
+        `ticks`: whether passing time may close windows and sessions though nothing arrives. Not while frames are known
+        to wait in the log: they may keep these open.
         """
         since_s = self._worker.clock.monotonic_s() - self._flushed_at_s
         if self._flush or self._buffer.plenty:
@@ -162,7 +156,7 @@ class Processor:
         return max(TICK_S_MIN - since_s, (due_ms - self._worker.clock.now_ms()) / 1_000, 0.0)
 
     @property
-    def owing(self) -> bool:
+    def has_unwritten_rows(self) -> bool:
         """Whether rows of windows or running sessions wait for a flush without frames."""
         return self._state is not None and self._state.next_due_ms(self._worker.params) == 0
 
@@ -172,10 +166,10 @@ class Processor:
         return self.next
 
     async def flush(self) -> int:
-        """Commit what waits, or for no frames what time has brought; the first offset not committed (to acknowledge).
+        """Commit what waits, or without frames what is due by time; the first offset not committed (to acknowledge).
 
-        Raises Unavailable: call again, nothing is lost or done twice. Raises Fenced: let go of the partition. Anything
-        else is a fault that no frame explains; the state is dropped, calling again begins with taking over anew.
+        Raises Unavailable: call again, nothing is lost or done twice. Raises Fenced: release the partition. Anything
+        else is a fault that no frame explains; the state is dropped, and calling again acquires the partition again.
         After a cancelled call only `release` makes sense.
         """
         self._flushed_at_s = self._worker.clock.monotonic_s()
@@ -211,10 +205,10 @@ class Processor:
         if self._state is None or not self._unpublished:
             return None
         latest_s = max(0.0, self._published_at_s + LIVE_PAUSE_S_MAX - self._worker.clock.monotonic_s())
-        return latest_s if self._live_away else min(latest_s, self._worker.live_time.wait_s())
+        return latest_s if self._live_unavailable else min(latest_s, self._worker.live_time.wait_s())
 
     async def publish(self) -> None:
-        """Bring the live view up to date with what is committed, if it is time to. Where it is away, later."""
+        """Bring the live view up to date with what is committed, if it is due. Where it is unavailable, later."""
         if self._state is None or self.publish_in_s() != 0.0:
             return
         slots = distinct(np.concatenate(self._unpublished), self._state.slots)
@@ -222,17 +216,17 @@ class Processor:
             documents = await self._in_thread(lambda: self._documents(slots))
             try:
                 await self._worker.live.put(LIVE_TOPIC, documents)
-                self._live_away = False
+                self._live_unavailable = False
             except Unavailable as error:
-                self._live_away = True
+                self._live_unavailable = True
                 self._worker.metrics.live_failures.labels(str(self.partition)).inc()
                 _log.warning("live_view_unavailable", partition=self.partition, error=str(error))
-        # If it was away, it may have lost everything.
-        self._unpublished = [np.arange(self._state.slots)] if self._live_away else []
+        # If it was unavailable, it may have lost everything.
+        self._unpublished = [np.arange(self._state.slots)] if self._live_unavailable else []
         self._published_at_s = self._worker.clock.monotonic_s()
 
     async def release(self) -> None:
-        """Give the partition up: wait for what is under way, forget the rest."""
+        """Release the partition: wait for what is under way, drop the rest."""
         if self._busy is not None and not self._busy.done():
             await asyncio.wait((self._busy,), timeout=RELEASE_S_MAX)
         self._buffer.clear()
@@ -245,7 +239,7 @@ class Processor:
         if self._busy is not None and not self._busy.done():
             await asyncio.wait((self._busy,))
         self._busy = asyncio.get_running_loop().run_in_executor(self._worker.executor, work)
-        self._busy.add_done_callback(_seen)
+        self._busy.add_done_callback(_retrieve)
         result: T = await asyncio.shield(self._busy)
         self._busy = None  # it would keep its result: a flush's documents or a whole state
         return result
@@ -263,7 +257,7 @@ class Processor:
         self._state = state
         self._unpublished = [np.arange(state.slots)] if state.slots else []
         self._published_at_s = -float("inf")
-        self._live_away = False
+        self._live_unavailable = False
         self._worker.metrics.acquired.labels(str(self.partition)).inc()
         _log.info("partition_acquired", partition=self.partition, epoch=self._epoch, next=self.next, slots=state.slots)
 
@@ -299,7 +293,7 @@ class Processor:
     # -- in the thread ----------------------------------------------------------------------------------------------
 
     def _load(self) -> tuple[Acquired, State]:
-        # After a mishap only if nobody has taken it since: else two workers would take it from each other for ever.
+        # After a failure only if no other worker has taken it since: else two would take it from each other for ever.
         acquired = self._worker.store.acquire(self.partition, self._epoch or None)
         return acquired, self._worker.engine.load(self.partition, acquired.bodies)
 
@@ -317,23 +311,23 @@ class Processor:
         """One step over the batch; None: there is nothing to commit."""
         worker, state, batch = self._worker, self._state, self._batch
         if state is None:
-            raise ValueError("no step without a state")
+            raise ValueError("a step needs a state")
         with self._timed("decode"):
             frames, unreadable = self._decode(batch)
         now_ms = worker.clock.now_ms()
-        # Behind a backlog the time is that of the frames: what waits in the log is not silence.
+        # While a backlog is read the time is that of the frames: what waits in the log is not silence.
         self._received_ms = max([self._received_ms, *(header.received_ms for header, _ in frames)])
         with self._timed("step"):
             step_ms = min(now_ms, self._received_ms) if frames else now_ms
-            effects = worker.engine.step(state, frames, step_ms, worker.store, worker.params)
+            effects = worker.engine.compute(state, frames, step_ms, worker.store, worker.params)
             for waiting in unreadable:
                 refuse_unreadable(effects.refused, waiting.frame, now_ms)
             if not batch and not effects.any_rows:
                 return None
-            body = state.take_patch()
-            base = self._wants_base(len(body))
+            body = worker.engine.take_patch(state)
+            base = self._needs_base(len(body))
             if base:
-                body = state.snapshot()
+                body = worker.engine.snapshot(state)
         return Flush(
             partition=self.partition,
             epoch=self._epoch,
@@ -343,40 +337,40 @@ class Processor:
             effects=effects,
             body=body,
             base=base,
-            told=FlushContext(now_ms, current_traceparent()),
+            context=FlushContext(now_ms, current_traceparent()),
         )
 
-    def _wants_base(self, patch_bytes: int) -> bool:
+    def _needs_base(self, patch_bytes: int) -> bool:
         bytes_max = max(self._base_bytes * _PATCHES_TO_BASE, _BASE_BYTES_MIN)
         return not self._base_bytes or self._patches >= _PATCHES_MAX or self._patch_bytes + patch_bytes > bytes_max
 
     def _documents(self, slots: NDArray[np.int64]) -> dict[str, bytes]:
-        began_s = self._worker.clock.worked_s()
+        began_s = self._worker.clock.thread_cpu_s()
         documents = self._worker.engine.documents(self._state, slots)
-        self._worker.live_time.spend(self._worker.clock.worked_s() - began_s)
+        self._worker.live_time.spend(self._worker.clock.thread_cpu_s() - began_s)
         return documents
 
-    def _decode(self, batch: list[Waiting]) -> tuple[list[Frame], list[Waiting]]:
-        """Frames for the step, and those of which not even the header can be read."""
+    def _decode(self, batch: list[BufferedFrame]) -> tuple[list[Frame], list[BufferedFrame]]:
+        """Frames for the step, and those whose header is unreadable."""
         frames: list[Frame] = []
-        unreadable: list[Waiting] = []
+        unreadable: list[BufferedFrame] = []
         for waiting in batch:
             if waiting.header is None:
                 unreadable.append(waiting)
                 continue
             if self._buffer.is_suspect(waiting):
-                reason, detail = FAILED, "processing it failed again and again"
+                reason, detail = FAILED, "processing it failed repeatedly"
             else:
                 try:
                     frames.append(read_frame(waiting.header, waiting.frame, self.partition))
                     continue
                 except FrameError as error:
                     reason, detail = UNREADABLE, str(error)
-            self._poison(waiting, detail)
+            self._report_poison(waiting, detail)
             frames.append(refused_whole(waiting.header, waiting.frame, reason, detail))
         return frames, unreadable
 
-    def _poison(self, waiting: Waiting, detail: str) -> None:
+    def _report_poison(self, waiting: BufferedFrame, detail: str) -> None:
         self._worker.metrics.poison.labels(str(self.partition)).inc()
         _log.error("frame_quarantined", partition=self.partition, offset=waiting.offset, detail=detail)
 
@@ -384,14 +378,14 @@ class Processor:
         return self._worker.metrics.flush_s.labels(str(self.partition), stage).time()
 
 
-def _link(running: trace.Span, batch: Sequence[Waiting]) -> None:
+def _link(running: trace.Span, batch: Sequence[BufferedFrame]) -> None:
     for traceparent in islice(dict.fromkeys(w.header.traceparent for w in batch if w.header), _LINKS_MAX):
         context = trace.get_current_span(context_from(traceparent)).get_span_context()
         if context.is_valid:
             running.add_link(context)
 
 
-def _seen(future: asyncio.Future[Any]) -> None:
-    """A cancelled caller does not look at it any more."""
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Retrieve the exception, which a cancelled caller does not."""
     if not future.cancelled():
         future.exception()

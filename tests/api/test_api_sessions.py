@@ -1,4 +1,4 @@
-"""Sessions: found by either id, ambiguous ones told apart, energies exact."""
+"""Sessions: found by either id, ambiguous ones distinguished, energies exact."""
 
 import random
 from datetime import datetime, timedelta

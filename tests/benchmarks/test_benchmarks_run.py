@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.private_servers import PrivateServers
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 FIGURES = {
     "kernels": 1,

@@ -104,7 +104,7 @@ class Service:
 async def served(books: Books) -> AsyncIterator[Service]:
     """Billing on these books, served over real HTTP."""
     with psycopg.connect(books.url) as connection:
-        for path in sorted((ROOT / "kit/migrations").glob("*.sql")):
+        for path in sorted((ROOT / "kit/auth/migrations").glob("*.sql")):
             connection.execute(path.read_bytes())
     access = await open_database(books.url, name="access", connections_max=1)
     store = TokenStore(access)

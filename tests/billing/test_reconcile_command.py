@@ -23,7 +23,9 @@ from tests.billing.making import session
 from tests.billing.serving import StoredSessions
 from tests.billing.sessions import completed, readings
 from voltstream.cli.main import app as command_line
-from voltstream.errors import Refused
+from voltstream.errors import PlatformFailed
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 RANGE = ("--from", "2026-03-28T00:00:00Z", "--to", "2026-03-29T00:00:00Z")
 
@@ -128,7 +130,7 @@ def test_an_api_that_does_not_answer_is_named_and_how_to_name_another(
     migrate(database_url, [MIGRATIONS])
     ensure_roles(database_url, [GRANT])
     refused = run("--url", "http://127.0.0.1:1", "--token", "vso_x").exception
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, PlatformFailed)
     assert "http://127.0.0.1:1 does not answer" in str(refused)
     assert "--url" in str(refused)
 

@@ -40,7 +40,7 @@ def store(database: Database) -> DeadLetterStore:
     return DeadLetterStore(database)
 
 
-@pytest.fixture(params=["in-process", "rabbitmq"])
+@pytest.fixture(params=["in-process", pytest.param("rabbitmq", marks=pytest.mark.server)])
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
     """Either."""
     if request.param == "in-process":
@@ -174,7 +174,7 @@ async def test_what_died_is_handled_once_after_its_replay_by_the_queue_that_fail
     name = f"t_{uuid4().hex[:12]}"
     fragile, other = Fragile(), Fragile()
     other.mended = True
-    await bus.subscribe_dead(store.keep)
+    await bus.subscribe_dead_letters(store.keep)
     await bus.subscribe(name, DIRECT, name, fragile)
     await bus.subscribe(f"{name}_other", DIRECT, name, other)
     sent = [Message(DIRECT, name, b"%d" % number, {EVENT_ID: str(number)}) for number in range(20)]
@@ -228,7 +228,7 @@ async def test_without_a_way_to_write_a_letter_down_it_stays_in_the_bus(
     bus: Bus, store: DeadLetterStore, database_url: str
 ) -> None:
     name = f"t_{uuid4().hex[:12]}"
-    await bus.subscribe_dead(store.keep)
+    await bus.subscribe_dead_letters(store.keep)
     await bus.subscribe(name, DIRECT, name, Fragile())
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("ALTER TABLE events.dead_letter RENAME TO away")
@@ -262,12 +262,12 @@ async def test_a_letter_whose_reader_dies_again_and_again_is_never_dropped(
     await first.publish(Message(DIRECT, name, b"it"))
     for times in range(1, 5):
         reader = await open_bus()
-        await reader.subscribe_dead(never)
+        await reader.subscribe_dead_letters(never)
         await eventually(lambda times=times: begun == times)  # type: ignore[misc]  # mypy does not infer it
         await reader._in.close()  # its connection ends without an answer, as when its process is killed
         for task in [task for subscription in reader._subscriptions for task in subscription._handling]:
             task.cancel()
         await reader.close()
-    await first.subscribe_dead(store.keep)
+    await first.subscribe_dead_letters(store.keep)
     await eventually(_dead(store, name, 1))
     await first.close()

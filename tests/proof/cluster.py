@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.servers import unused_port
 from kit.log.kafka import partitions_of
 from kit.messaging.bus import DIRECT
-from kit.messaging.delivery import DEAD_QUEUE
+from kit.messaging.delivery import DEAD_LETTER_QUEUE
 from schemas.topics import (
     INVOICE_CREATED,
     READINGS_TOPIC,
@@ -197,7 +197,7 @@ async def clear_brokers(servers: PrivateServers) -> None:
         for queue in (frames_queue(partition) for partition in range(PARTITIONS)):
             channel.queue_delete(queue)
             channel.queue_delete(f"{queue}_dead")
-        for queue in (*group_queues((*_GROUPS, _RECORDER_GROUP)), DEAD_QUEUE):
+        for queue in (*group_queues((*_GROUPS, _RECORDER_GROUP)), DEAD_LETTER_QUEUE):
             channel.queue_delete(queue)
     admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka.url)
     await admin.start()

@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.admission import Admitted, DecodedReadings, to_batch
-from simulator.fleet.fleet import Fleet, FleetSpec
+from simulator.fleet.fleet import Fleet
 from simulator.fleet.readings import Burst, Readings
+from simulator.fleet.spec import FleetSpec
 
 START_MS = 1_767_600_000_000  # 2026-01-05 08:00 UTC: the morning, cars arrive
 HOUR_MS = 3_600_000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ingest.admission import AdmissionRules, admit_arrow, admit_json, admit_ndjson
 from schemas.reading import QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 from simulator.encode import Format, encode, right_aligned, thousandths, zero_padded
-from simulator.fleet.readings import NULL, READING_DTYPE, Malformed, Readings
+from simulator.fleet.readings import NULL, READING_DTYPE, MalformedKind, Readings
 from tests.simulator.fleets import START_MS, admitted_columns, bursts, rows_of
 
 RULES = AdmissionRules(now_ms=START_MS, age_ms_max=10**11, future_ms_max=10**11, readings_max=100_000)
@@ -86,7 +86,7 @@ def test_every_format_is_admitted_as_the_same_columns(rows: Readings) -> None:
 @pytest.mark.parametrize("form", list(Format))
 def test_malformed_items_are_refused_and_no_neighbour_is(seed: int, form: Format) -> None:
     rows = rows_of(bursts(seed, hours=0.2)).copy()
-    kinds = [kind for kind in Malformed if kind]
+    kinds = [kind for kind in MalformedKind if kind]
     broken = np.arange(3, 3 + 5 * len(kinds), 5)
     rows["malformed"][broken] = kinds
     admit = {Format.JSON: admit_json, Format.NDJSON: admit_ndjson, Format.ARROW: admit_arrow}[form]

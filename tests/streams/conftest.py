@@ -15,7 +15,7 @@ from streams.effects import StepParams
 from streams.storage.connections import Connections, open_writer
 from streams.storage.schema import prepare
 from streams.storage.store import Store
-from streams.worker.allowance import Allowance
+from streams.worker.live_documents import Allowance
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.processor import Worker
 from tests.private_servers import fresh_database

@@ -15,8 +15,8 @@ from kit.observability.logs import setup_logging
 from streams.effects import StepParams
 from streams.storage.connections import Connections, open_writer
 from streams.storage.store import Store
-from streams.worker.allowance import Allowance
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
+from streams.worker.live_documents import Allowance
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.processor import Worker
 

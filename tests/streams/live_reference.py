@@ -29,7 +29,7 @@ def document_of(state: PartitionState, slot: int) -> dict[str, Any]:
 
 
 def _session(state: PartitionState, slot: int) -> dict[str, Any]:
-    lanes = state.lanes(np.array([slot]))
+    lanes = state.session_energy(np.array([slot]))
     return {
         "id": str(session_uuid(int(state.open_key[slot]))),
         "session_id": state.session_name[slot],
@@ -37,7 +37,7 @@ def _session(state: PartitionState, slot: int) -> dict[str, Any]:
         "energy_wh": int(lanes.energy_uj()[0]) / 3_600_000_000,
         "estimated": bool(lanes.integrated_uj()[0]),
         "readings": int(lanes.readings[0]),
-        "cost": _cost(state, slot) if state.tariffs_known else None,
+        "cost": _cost(state, slot) if state.tariffs_compiled else None,
     }
 
 
@@ -46,8 +46,8 @@ def _cost(state: PartitionState, slot: int) -> dict[str, Any] | None:
     version = state.tariffs.versions({key}).get(key)
     if version is None:
         return None
-    accounts = state.accounts(np.array([slot]))
-    columns = cost_columns(accounts, *settled(state.tariffs, accounts))
+    charges = state.charges(np.array([slot]))
+    columns = cost_columns(charges, *settled(state.tariffs, charges))
     names = ("excl", "incl", "energy", "time", "parking", "flat")
     micros = {name: int(columns[f"cost_{name}_micros"][0]) for name in names}
     told = {name: f"{value // 10**6}.{value % 10**6:06d}" for name, value in micros.items()}

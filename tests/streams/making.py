@@ -14,7 +14,7 @@ from streams.effects import (
     WINDOW_COLUMNS,
     Columns,
     Effects,
-    Refused,
+    RefusedItems,
     SourceProgress,
 )
 from streams.storage.commit import Flush
@@ -90,7 +90,7 @@ def effects_of(readings: Columns, **changes: Any) -> Effects:
         "started": NO_KEYS,
         "completed": NO_KEYS,
         "emit": {"connector_key": NO_KEYS.astype(np.int32), "bucket_ms": NO_KEYS},
-        "refused": Refused(),
+        "refused": RefusedItems(),
         "sources": [SourceProgress("source", rows, rows)],
         "stored": rows,
         "duplicate": 0,
@@ -105,7 +105,8 @@ def flush_of(acquired: Acquired, effects: Effects, *, number: int = 1, frames: i
     start = acquired.next + (number - 1) * frames
     return Flush(
         partition=acquired.partition, epoch=acquired.epoch, commit=acquired.commits + number, start=start,
-        end=start + frames, effects=effects, body=b"body %d" % number, base=number == 1, told=FlushContext(T0_MS, ""),
+        end=start + frames, effects=effects, body=b"body %d" % number, base=number == 1,
+        context=FlushContext(T0_MS, ""),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, Effects, Used
+from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, ComponentUsage, Effects
 from streams.engine.lookup import StoredIdentity, StoredSession
 from streams.tariffs.version import TariffVersion
 
@@ -22,7 +22,7 @@ class MemoryStore:
         self.windows: dict[tuple[int, int], Row] = {}
         self.sessions: dict[int, Row] = {}
         self.tariffs: dict[str, list[tuple[int, TariffVersion]]] = {}  # by station: (in force from, version), ascending
-        self.consumption: dict[int, list[Used]] = {}
+        self.consumption: dict[int, list[ComponentUsage]] = {}
         self.session_ids: dict[int, str | None] = {}
         self.refused: list[tuple[str, bytes]] = []
         self.started: list[int] = []
@@ -32,7 +32,7 @@ class MemoryStore:
 
     # -- Lookup -----------------------------------------------------------------------------------------------------
 
-    def connector_keys(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
+    def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         return [self.keys.setdefault(connector, len(self.keys) + 1) for connector in connectors]
 
     def identities(
@@ -111,7 +111,7 @@ class AsLookup:
     """The Lookup face of a MemoryStore (whose `sessions` is the table)."""
 
     def __init__(self, store: MemoryStore) -> None:
-        self.connector_keys = store.connector_keys
+        self.register_connectors = store.register_connectors
         self.identities = store.identities
         self.session_readings = store.session_readings
         self.tariffs_at = store.tariffs_at

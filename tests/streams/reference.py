@@ -126,7 +126,7 @@ class Meter:
     def __init__(self, power_max_mw: int) -> None:
         self.power_max_mw = power_max_mw
         self.at: tuple[int, int] | None = None
-        self.held: int | None = None
+        self.held_mw: int | None = None
         self.base: tuple[int, int] | None = None  # last good register, its ts
         self.candidate: tuple[int, int] | None = None
         self.first: int | None = None
@@ -141,11 +141,11 @@ class Meter:
         at = (r["ts_ms"], -(2**63) if r["seq"] is None else r["seq"])
         if self.at is not None and at <= self.at:
             return False, Quality(0)
-        if self.at is not None and self.held is not None:
-            self.tail_uj += max(self.held, 0) * min(at[0] - self.at[0], HOLD_MS_MAX)
+        if self.at is not None and self.held_mw is not None:
+            self.tail_uj += max(self.held_mw, 0) * min(at[0] - self.at[0], HOLD_MS_MAX)
         self.at = at
         if r["power_mw"] is not None and r["power_mw"] <= self.power_max_mw:
-            self.held = r["power_mw"]
+            self.held_mw = r["power_mw"]
         return True, Quality(0) if r["energy_mwh"] is None else self._register(r["energy_mwh"], r["ts_ms"])
 
     def _register(self, register: int, ts: int) -> Quality:

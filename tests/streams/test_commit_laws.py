@@ -41,7 +41,7 @@ def contents(url: str) -> dict[str, list[Any]]:
 def everything(store: Store, seed: int, number: int = 1) -> Any:
     """Effects that touch every table."""
     rng = np.random.default_rng(seed + number)
-    keys = store.connector_keys(0, [("A", 1), ("B", 1)])
+    keys = store.register_connectors(0, [("A", 1), ("B", 1)])
     readings = random_readings(rng, keys, 200)
     session_keys = [number * 10 + 1, number * 10 + 2]
     effects = effects_of(
@@ -114,7 +114,7 @@ def test_a_commit_out_of_turn_is_fenced(store: Store, seed: int) -> None:
 
 def test_windows_merged_in_any_pieces_are_the_windows_of_all(store: Store, telemetry_url: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    keys = store.connector_keys(0, [("A", 1), ("B", 1), ("C", 2)])
+    keys = store.register_connectors(0, [("A", 1), ("B", 1), ("C", 2)])
     readings = random_readings(rng, keys, 600)
     order = rng.permutation(600)
     acquired = store.acquire(0)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kernels.dedupe import WINDOW, Identities, Verdict, judge
+from streams.kernels.dedupe import WINDOW, DedupeVerdict, Identities, judge
 from streams.kernels.runs import runs_of
 from streams.state.partition import PartitionState
 
@@ -30,12 +30,12 @@ def streams(draw: st.DrawFn) -> list[list[Reading]]:
     return [readings[begin:end] for begin, end in pairwise(cuts)]
 
 
-def judged(state: PartitionState, batch: list[Reading]) -> list[Verdict]:
+def judged(state: PartitionState, batch: list[Reading]) -> list[DedupeVerdict]:
     seq = np.array([seq for seq, _ in batch], np.int64)
     fingerprint = np.array([fingerprint for _, fingerprint in batch], np.int64)
     slot = np.zeros(len(batch), np.int64)
     verdict, _ = judge(state, Identities(slot, slot + BOOT, seq, seq * 1_000, fingerprint), runs_of(slot))
-    return [Verdict(value) for value in verdict.tolist()]
+    return [DedupeVerdict(value) for value in verdict.tolist()]
 
 
 def fresh_state() -> PartitionState:
@@ -49,12 +49,12 @@ def test_what_the_window_is_certain_of_is_so(batches: list[list[Reading]]) -> No
     state, taken, newest = fresh_state(), dict[int, int](), -1
     for batch in batches:
         for (seq, fingerprint), verdict in zip(batch, judged(state, batch), strict=True):
-            if verdict is Verdict.UNKNOWN:
+            if verdict is DedupeVerdict.UNKNOWN:
                 assert seq <= newest - WINDOW
             elif seq not in taken:
-                assert verdict is Verdict.FRESH
+                assert verdict is DedupeVerdict.FRESH
             else:
-                assert verdict is (Verdict.DUPLICATE if taken[seq] == fingerprint else Verdict.CONFLICT)
+                assert verdict is (DedupeVerdict.DUPLICATE if taken[seq] == fingerprint else DedupeVerdict.CONFLICT)
             taken.setdefault(seq, fingerprint)
             newest = max(newest, seq)
 
@@ -65,4 +65,4 @@ def test_a_hole_in_more_than_a_window_of_readings_at_once_is_filled_later() -> N
     above = range(WINDOW, 2 * WINDOW + 6)
     hole = (2 * WINDOW - 5, 2 * WINDOW - 4)
     judged(state, [(seq, seq + 1) for seq in above if seq not in hole])
-    assert judged(state, [(seq, seq + 1) for seq in hole]) == [Verdict.FRESH, Verdict.FRESH]
+    assert judged(state, [(seq, seq + 1) for seq in hole]) == [DedupeVerdict.FRESH, DedupeVerdict.FRESH]

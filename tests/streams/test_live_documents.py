@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA
 from streams.effects import StepParams
-from streams.engine.step import step
 from streams.kernels.runs import NULL
 from streams.session_ids import session_uuid
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
+from streams.worker.compute import compute_effects
 from streams.worker.live_documents import live_documents
 from tests.streams.live_reference import document_of
 from tests.streams.memory_store import AsLookup, MemoryStore
@@ -43,9 +43,9 @@ def reading(**said: Any) -> dict[str, Any]:
 
 
 def documents(*readings: dict[str, Any]) -> dict[str, Any]:
-    state, batch = PartitionState.fresh(0), pa.RecordBatch.from_pylist(list(readings), READING_SCHEMA)
+    state, batch = PartitionState(0), pa.RecordBatch.from_pylist(list(readings), READING_SCHEMA)
     header = FrameHeader(FrameKind.READINGS, 0, "0" * 16, 0, len(readings), len(readings), T0_MS + 9_000)
-    step(state, [(header, batch)], T0_MS + 9_000, AsLookup(MemoryStore()), StepParams())
+    compute_effects(state, [(header, batch)], T0_MS + 9_000, AsLookup(MemoryStore()), StepParams())
     found = live_documents(state, np.arange(state.slots))
     return {key: json.loads(document) for key, document in found.items()}
 
@@ -105,13 +105,13 @@ def test_documents_by_the_column_say_what_each_says(arrived: list[Reading], cuts
 
 
 def test_the_cost_of_a_running_session_is_shown_to_the_millionth() -> None:
-    store, state = MemoryStore(), PartitionState.fresh(0)
+    store, state = MemoryStore(), PartitionState(0)
     store.tariffs["CP1"] = [(0, TariffVersion.of(7, UUID(int=7), "Europe/Amsterdam", json.dumps(TARIFF)))]
     first = reading(seq=0, session_id="S1", energy_mwh=1_000_000, status=3)
     then = reading(seq=1, session_id="S1", energy_mwh=1_010_500, ts_ms=T0_MS + 6_000, status=3)
     batch = pa.RecordBatch.from_pylist([first, then], READING_SCHEMA)
     header = FrameHeader(FrameKind.READINGS, 0, "0" * 16, 0, 2, 2, T0_MS + 9_000)
-    step(state, [(header, batch)], T0_MS + 9_000, AsLookup(store), StepParams())
+    compute_effects(state, [(header, batch)], T0_MS + 9_000, AsLookup(store), StepParams())
     (document,) = live_documents(state, np.arange(state.slots)).values()
     assert json.loads(document)["session"]["cost"] == {
         "currency": "EUR",

@@ -6,25 +6,25 @@ import pytest
 from benchmarks.readings import FrameGenerator
 from benchmarks.stages.cost import TariffOnlyStore
 from benchmarks.tariffs import tariff_versions
-from streams.effects import StepParams, Used
-from streams.engine.step import step
+from streams.effects import ComponentUsage, StepParams
 from streams.kernels import consumption, cost
 from streams.state.partition import PartitionState
-from streams.state.session_charges import settled, used_by
+from streams.state.session_charges import component_usage, settled
+from streams.worker.compute import compute_effects
 
 CONNECTORS = 11
 
 
-def outcome() -> list[tuple[int, int, list[Used]]]:
+def outcome() -> list[tuple[int, int, list[ComponentUsage]]]:
     """Of each session of a fleet whose tariffs change on the way: cost excl. and incl. VAT, and what it used."""
-    fleet, state = FrameGenerator(CONNECTORS), PartitionState.fresh(0)
+    fleet, state = FrameGenerator(CONNECTORS), PartitionState(0)
     store = TariffOnlyStore(tariff_versions(CONNECTORS, seconds=240, power_w=11_000))
     for rounds in (1, 120, 3, 120):
         frames = fleet.frames(rounds)
-        step(state, frames, frames[-1][0].received_ms, store, StepParams())
-    accounts = state.accounts(np.arange(CONNECTORS))
-    meters, costs = settled(state.tariffs, accounts)
-    used = [used_by(state.tariffs, meters, row) for row in range(CONNECTORS)]
+        compute_effects(state, frames, frames[-1][0].received_ms, store, StepParams())
+    charges = state.charges(np.arange(CONNECTORS))
+    usage, costs = settled(state.tariffs, charges)
+    used = [component_usage(state.tariffs, usage, row) for row in range(CONNECTORS)]
     return list(zip(costs.excl_vat_micros.tolist(), costs.incl_vat_micros.tolist(), used, strict=True))
 
 

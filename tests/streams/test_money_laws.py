@@ -16,10 +16,10 @@ from schemas.session import EndReason
 from schemas.tariff import Tariff
 from streams.effects import NULL_I32, NULL_I64, StepParams
 from streams.engine import recompute as rating_again
-from streams.engine.step import step
 from streams.kernels.runs import FAR
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
+from streams.worker.compute import compute_effects
 from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
 from tests.streams.memory_store import AsLookup, MemoryStore
 from tests.streams.reference import Reading
@@ -137,7 +137,7 @@ def test_any_readings_of_any_sessions_cost_what_they_say(
 
 def test_versions_that_no_open_session_has_are_forgotten_and_costs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rating_again, "TARIFFS_MAX", 3)
-    store, state = MemoryStore(), PartitionState.fresh(0)
+    store, state = MemoryStore(), PartitionState(0)
     element = {"price_components": [{"type": "ENERGY", "price": 1, "step_size": 0}]}
     tariff = Tariff.model_validate({"currency": "EUR", "elements": [element]})
     store.tariffs["A"] = [(key * 1_000, version_of(key, "UTC", tariff)) for key in range(20)][1:]
@@ -151,7 +151,7 @@ def test_versions_that_no_open_session_has_are_forgotten_and_costs_stay(monkeypa
         ]
         (frame,) = frames_of(readings, [])
         header = msgspec.structs.replace(frame[0], number=number - 1, items_total=2 * number)
-        store.apply(step(state, [(header, frame[1])], 10**6, AsLookup(store), PARAMS))
+        store.apply(compute_effects(state, [(header, frame[1])], 10**6, AsLookup(store), PARAMS))
     assert len(state.tariffs) <= 5
     costs = [row["cost_incl_micros"] for row in store.sessions.values()]
     assert costs == [50_000] * 18  # 50 Wh each

@@ -1,4 +1,4 @@
-"""A partition's life, with a step that does as it is told."""
+"""The processor of a partition, with a fake step and state."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ from kit.observability.tracing import setup_tracing
 from schemas.frame import FrameKind
 from streams.effects import READING_COLUMNS, Effects, StepParams
 from streams.engine.batch import Frame
-from streams.engine.lookup import Lookup
 from streams.errors import Fenced, Gap
-from streams.worker.allowance import Allowance
+from streams.worker.compute import StepStore
 from streams.worker.decoding import FAILED
 from streams.worker.frame_buffer import AHEAD, FrameBuffer
+from streams.worker.live_documents import Allowance
 from streams.worker.processor import LIVE_PAUSE_S_MAX, LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
 from tests.streams.making import T0_MS, charging, columns, effects_of, frame_of
 
@@ -62,7 +62,9 @@ class FakeStep:
         self.state = FakeState([int(number) for body in bodies for number in body.split(b",")[:-1]])
         return self.state
 
-    def step(self, state: FakeState, frames: Sequence[Frame], now_ms: int, lookup: Lookup, _: StepParams) -> Effects:
+    def compute(
+        self, state: FakeState, frames: Sequence[Frame], now_ms: int, store: StepStore, _: StepParams
+    ) -> Effects:
         self.before()
         self.at_ms.append(now_ms)
         readings = [header for header, _ in frames if header.kind == FrameKind.READINGS]
@@ -71,7 +73,7 @@ class FakeStep:
         if bad:
             raise ValueError(f"poison: {bad}")
         rows = columns(READING_COLUMNS, sum(header.items for header in readings))
-        rows["connector_key"][:] = lookup.connector_keys(PARTITION, [("A", 1)])[0]
+        rows["connector_key"][:] = store.register_connectors(PARTITION, [("A", 1)])[0]
         rows["ts_ms"][:] = T0_MS
         for name in ("status", "session_event", "flags", "payload_hash"):
             rows[name][:] = 0
@@ -92,6 +94,10 @@ class FakeStep:
         return {f"S/{slot}": b"{}" for slot in slots.tolist()}
 
 
+def engine_of(fake: FakeStep) -> Engine:
+    return Engine(fake.load, fake.compute, lambda s: s.take_patch(), lambda s: s.snapshot(), fake.documents)
+
+
 @pytest.fixture
 def fake() -> FakeStep:
     return FakeStep()
@@ -104,7 +110,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def faked(worker: Worker, fake: FakeStep, clock: ManualClock) -> Worker:
-    return replace(worker, engine=Engine(fake.load, fake.step, fake.documents), clock=clock, readings_max=40)
+    return replace(worker, engine=engine_of(fake), clock=clock, readings_max=40)
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from schemas.reading import READING_SCHEMA, SessionEvent, Status
 from schemas.session import EndReason
 from streams.effects import NULL_I64, WINDOW_COLUMNS, StepParams
 from streams.engine.batch import QUANTITY_COLUMNS, Frame
-from streams.engine.step import step
 from streams.errors import ForeignState
 from streams.kernels.windows import WINDOW_MS
+from streams.state.encoding import load_state, snapshot, take_patch
 from streams.state.partition import PartitionState
+from streams.worker.compute import compute_effects
 from tests.streams.memory_store import AsLookup, MemoryStore
 from tests.streams.reference import Reading, Reference, Session
 
@@ -123,21 +124,21 @@ def run(
     params: StepParams = PARAMS,
 ) -> tuple[MemoryStore, PartitionState]:
     """Feed the frames in steps that end at these frame numbers; `reload`: the steps after which a worker dies."""
-    store, state, bodies = store or MemoryStore(), PartitionState.fresh(0), []
+    store, state, bodies = store or MemoryStore(), PartitionState(0), []
     edges = sorted({0, len(frames), *(cut % (len(frames) + 1) for cut in cuts)})
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         part = frames[start:stop]
-        store.apply(step(state, part, part[-1][0].received_ms, AsLookup(store), params))
-        bodies.append(state.take_patch())
+        store.apply(compute_effects(state, part, part[-1][0].received_ms, AsLookup(store), params))
+        bodies.append(take_patch(state))
         if number in reload:
-            state = PartitionState.load(0, bodies)
-            state.connector_key[: state.slots] = store.connector_keys(0, state.directory.connectors())
+            state = load_state(0, bodies)
+            state.connector_key[: state.slots] = store.register_connectors(0, state.directory.connectors())
     for _ in range(3):  # rows of running sessions may wait for a later step, and those of windows do
-        store.apply(step(state, [], frames[-1][0].received_ms, AsLookup(store), params))
+        store.apply(compute_effects(state, [], frames[-1][0].received_ms, AsLookup(store), params))
     return store, state
 
 
-def figures(store: MemoryStore) -> dict[str, Any]:
+def totals(store: MemoryStore) -> dict[str, Any]:
     """All that must not depend on where steps end (keys are given in order of appearance, revisions count flushes)."""
     place = {key: connector for connector, key in store.keys.items()}
 
@@ -166,7 +167,9 @@ def same(left: PartitionState, right: PartitionState) -> None:
         assert left.window[slot * 64 : slot * 64 + 64].tolist() == right.window[other * 64 : other * 64 + 64].tolist()
         if left.open_key[slot]:
             for name in ("energy_uj", "integrated_uj"):
-                mine, its = (getattr(s.lanes(np.array([at])), name)()[0] for s, at in ((left, slot), (right, other)))
+                mine, its = (
+                    getattr(s.session_energy(np.array([at])), name)()[0] for s, at in ((left, slot), (right, other))
+                )
                 assert mine == its, (connector, name)
 
 
@@ -232,12 +235,12 @@ def test_splitting_anywhere_changes_nothing(arrived: list[Reading], frame_cuts: 
     frames = frames_of(arrived, frame_cuts)
     whole, state = run(frames, [])
     split, other = run(frames, cuts)
-    assert figures(split) == figures(whole)
+    assert totals(split) == totals(whole)
     same(state, other)
 
 
 def test_a_session_that_awaits_rating_closes_with_the_rated_figures() -> None:
-    """A register out of order, then silence: the running figures know nothing of it, the completed session must."""
+    """A register out of order, then silence: the running totals know nothing of it, the completed session must."""
     blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS))
     plain = blank | {
         "station_id": "A",
@@ -285,11 +288,11 @@ def test_readings_that_overtake_each_other_in_a_step_cost_the_store_no_question(
         plain | {"seq": n, "ts_ms": BASE_MS + n * 400, "power_mw" if power else "energy_mwh": n * 1_000} for n in order
     ]
     expected, _ = run(frames_of([arrived[i] for i in np.argsort(order)], []), [])
-    store, state = MemoryStore(), PartitionState.fresh(0)
+    store, state = MemoryStore(), PartitionState(0)
     lookup = AsLookup(store)
     lookup.session_readings = pytest.fail  # type: ignore[assignment]  # not to be asked
-    store.apply(step(state, frames_of(arrived, [3, 7]), BASE_MS, lookup, PARAMS))
-    assert figures(store)["sessions"] == figures(expected)["sessions"]
+    store.apply(compute_effects(state, frames_of(arrived, [3, 7]), BASE_MS, lookup, PARAMS))
+    assert totals(store)["sessions"] == totals(expected)["sessions"]
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=6), RELOADS)
@@ -299,13 +302,13 @@ def test_state_survives_a_round_trip_after_any_step(
     frames = frames_of(arrived, cuts)
     kept, state = run(frames, cuts)
     reloaded, other = run(frames, cuts, reload=reload)
-    assert figures(reloaded) == figures(kept)
+    assert totals(reloaded) == totals(kept)
     same(state, other)
-    assert PartitionState.load(0, [state.snapshot()]).snapshot() == _without_keys(state).snapshot()
+    assert snapshot(load_state(0, [snapshot(state)])) == snapshot(_without_keys(state))
 
 
 def _without_keys(state: PartitionState) -> PartitionState:
-    return PartitionState.load(0, [state.snapshot()])
+    return load_state(0, [snapshot(state)])
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=6), st.randoms(use_true_random=False))
@@ -316,7 +319,7 @@ def test_redelivered_frames_change_nothing(arrived: list[Reading], cuts: list[in
     for _ in range(3):
         again.insert(random.randrange(len(again)) + 1, again[0])
     twice, _ = run([*again, *frames], [3, 5])
-    assert figures(twice) == figures(once)
+    assert totals(twice) == totals(once)
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=4))
@@ -355,10 +358,10 @@ def test_the_windows_of_a_minute_are_told_in_several_steps_each_once() -> None:
         for ts_ms in (BASE_MS, BASE_MS + WINDOW_MS + PARAMS.lateness_ms)
         for n in range(1_000)
     ]
-    store, state, told = MemoryStore(), PartitionState.fresh(0), []
+    store, state, told = MemoryStore(), PartitionState(0), []
     frames = frames_of(arrived, [])
     for part in ([frames[0]], [frames[1]], [], [], []):
-        effects = step(state, part, BASE_MS + WINDOW_MS + PARAMS.lateness_ms, AsLookup(store), PARAMS)
+        effects = compute_effects(state, part, BASE_MS + WINDOW_MS + PARAMS.lateness_ms, AsLookup(store), PARAMS)
         store.apply(effects)
         told.append(len(effects.emit["bucket_ms"]))
     assert told == [0, 400, 400, 200, 0]
@@ -367,9 +370,9 @@ def test_the_windows_of_a_minute_are_told_in_several_steps_each_once() -> None:
 
 @pytest.mark.parametrize("connectors", [1, 700])
 def test_a_state_body_of_another_format_is_refused(connectors: int) -> None:
-    state = PartitionState.fresh(0)
+    state = PartitionState(0)
     state.add_connectors([(f"S{n}", 1) for n in range(connectors)], list(range(connectors)))
-    body = state.snapshot()
-    assert PartitionState.load(0, [body]).directory.connectors() == state.directory.connectors()
+    body = snapshot(state)
+    assert load_state(0, [body]).directory.connectors() == state.directory.connectors()
     with pytest.raises(ForeignState, match="unreadable"):
-        PartitionState.load(0, [body[:-3] + b"xyz"])
+        load_state(0, [body[:-3] + b"xyz"])

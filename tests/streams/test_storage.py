@@ -68,7 +68,7 @@ def test_absurd_moments_make_no_pieces(store: Store) -> None:
 
 
 def test_a_back_fill_of_five_years_is_one_commit(store: Store, telemetry_url: str, seed: int) -> None:
-    readings = random_readings(np.random.default_rng(seed), store.connector_keys(0, [("A", 1)]), 2_000)
+    readings = random_readings(np.random.default_rng(seed), store.register_connectors(0, [("A", 1)]), 2_000)
     readings["ts_ms"] = T0_MS - np.random.default_rng(seed).integers(0, 5 * 365 * 86_400_000, 2_000)
     commit(store, flush_of(store.acquire(0), effects_of(readings)))
     with psycopg.connect(telemetry_url) as connection:
@@ -77,7 +77,7 @@ def test_a_back_fill_of_five_years_is_one_commit(store: Store, telemetry_url: st
 
 def test_coarse_windows_are_those_of_a_minute_merged(store: Store, telemetry_url: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    keys = store.connector_keys(0, [("A", 1), ("B", 1)])
+    keys = store.register_connectors(0, [("A", 1), ("B", 1)])
     readings = random_readings(rng, keys, 3_000, span_ms=3 * 86_400_000)
     commit(store, flush_of(store.acquire(0), effects_of(readings)))
     first, last = (
@@ -100,7 +100,7 @@ def test_coarse_windows_are_those_of_a_minute_merged(store: Store, telemetry_url
 
 
 def test_retention_drops_whole_weeks_and_only_old_ones(store: Store, telemetry_url: str, seed: int) -> None:
-    keys = store.connector_keys(0, [("A", 1)])
+    keys = store.register_connectors(0, [("A", 1)])
     readings = random_readings(np.random.default_rng(seed), keys, 100)
     readings["ts_ms"] = T0_MS - np.repeat([3 * WEEK_MS, 0], 50)
     commit(store, flush_of(store.acquire(0), effects_of(readings)))
@@ -114,7 +114,7 @@ def test_retention_drops_whole_weeks_and_only_old_ones(store: Store, telemetry_u
 def test_maintenance_makes_next_week_and_brings_the_index_up_to_date(
     store: Store, telemetry_url: str, seed: int
 ) -> None:
-    keys = store.connector_keys(0, [("A", 1)])
+    keys = store.register_connectors(0, [("A", 1)])
     commit(store, flush_of(store.acquire(0), effects_of(random_readings(np.random.default_rng(seed), keys, 5_000))))
     store.maintain(T0_MS)
     store.maintain(T0_MS)

@@ -40,15 +40,15 @@ def test_an_owner_that_hangs_within_its_commit_is_ended_by_its_successor(store: 
 
 def test_a_connector_has_one_key_for_ever(store: Store) -> None:
     asked = [("A", 1), ("B", 1), ("A", 2)]
-    first = store.connector_keys(0, asked)
+    first = store.register_connectors(0, asked)
     assert len(set(first)) == 3
-    assert store.connector_keys(0, [("C", 1), *reversed(asked)])[1:] == first[::-1]
+    assert store.register_connectors(0, [("C", 1), *reversed(asked)])[1:] == first[::-1]
 
 
 @pytest.mark.parametrize("connectors", [2, 40])
 def test_identities_are_those_of_a_look_at_all_rows(store: Store, seed: int, connectors: int) -> None:
     rng = np.random.default_rng(seed)
-    keys = store.connector_keys(0, [(f"S{n}", 1) for n in range(connectors)])
+    keys = store.register_connectors(0, [(f"S{n}", 1) for n in range(connectors)])
     readings = random_readings(rng, keys, 3_000, span_ms=5 * 86_400_000)
     readings["seq"] = np.where(rng.random(3_000) < 0.3, NULL_I64, rng.integers(0, 500, 3_000))
     commit(store, flush_of(store.acquire(0), effects_of(readings)))
@@ -76,7 +76,7 @@ def test_no_question_has_no_answer(store: Store) -> None:
 
 
 def test_the_newest_session_of_a_name_is_found(store: Store) -> None:
-    (key, other) = store.connector_keys(0, [("A", 1), ("B", 1)])
+    (key, other) = store.register_connectors(0, [("A", 1), ("B", 1)])
     old = sessions([1], key, started_ms=T0_MS, ended_ms=T0_MS + 9, end_reason=2, revision=3)
     new = sessions([2], key, started_ms=T0_MS + 10)
     acquired = store.acquire(0)
@@ -90,7 +90,7 @@ def test_the_newest_session_of_a_name_is_found(store: Store) -> None:
 
 
 def test_all_readings_of_a_session_are_found_also_those_its_row_lags_behind(store: Store, seed: int) -> None:
-    (key, other) = store.connector_keys(0, [("A", 1), ("B", 1)])
+    (key, other) = store.register_connectors(0, [("A", 1), ("B", 1)])
     readings = random_readings(np.random.default_rng(seed), [key, other], 500, span_ms=3_600_000)
     readings["session_key"] = np.where(readings["connector_key"] == key, 7, NULL_I64)
     rows = sessions([7], key, started_ms=T0_MS + 60_000, last_ms=T0_MS + 61_000)

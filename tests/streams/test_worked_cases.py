@@ -28,7 +28,7 @@ KINDS = {
 }
 
 
-def stretches_of(usage: Usage) -> UsageIntervals:
+def intervals_of(usage: Usage) -> UsageIntervals:
     """As readings would close them: the first, which closes none, and one at the end of each period."""
     rows = [(NULL, usage.start_ms, int(KINDS[usage.reservation]), usage.power_mw, usage.current_ma, NULL, 0, 0)]
     mwh = 0
@@ -48,10 +48,10 @@ def stretches_of(usage: Usage) -> UsageIntervals:
 def cost_of(version: TariffVersion, usage: Usage) -> Costs:
     tariffs = CompiledTariffs()
     place = np.array([tariffs.add(version, KINDS[usage.reservation])])
-    meters = TariffUsage.fresh(place, np.array([usage.start_ms]), tariffs.width)
-    book = tariffs.book(place, np.array([usage.start_ms]), np.array([usage.end_ms]))
-    consume(book, meters, stretches_of(usage))
-    return price(book, meters)
+    used = TariffUsage.fresh(place, np.array([usage.start_ms]), tariffs.width)
+    table = tariffs.table(place, np.array([usage.start_ms]), np.array([usage.end_ms]))
+    consume(table, used, intervals_of(usage))
+    return price(table, used)
 
 
 @there

@@ -12,11 +12,13 @@ import pytest
 
 from kit.clock import ManualClock
 from kit.database.embedded import running_url
-from kit.messaging.bus import DIRECT, EVENT_ID, GivenUp, Message
+from kit.messaging.bus import DIRECT, EVENT_ID, FailedMessage, Message
 from schemas.events import Envelope, Event, EventFailed, EventMetadata
 from tests.voltstream.platform import readings, up, voltstream
 from tests.waiting import eventually
 from voltstream.runtime.failures import announcer
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 CORRELATION, TRACE = "6f0c2a4b", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -41,7 +43,7 @@ def read(notice: Message) -> Event[EventFailed]:
 def test_an_event_given_up_is_told_with_its_type_its_trace_and_why() -> None:
     lost = uuid4()
     message = Message(DIRECT, "telemetry.generated", event(lost, {}), {EVENT_ID: str(lost)}, attempt=8)
-    notice = announcer(ManualClock())(GivenUp("ingest_telemetry_generated", message, "Malformed: no"))
+    notice = announcer(ManualClock())(FailedMessage("ingest_telemetry_generated", message, "Malformed: no"))
     told = read(notice)
     assert (notice.exchange, notice.routing_key) == (DIRECT, "event.failed")
     assert told.payload == EventFailed(
@@ -58,7 +60,7 @@ def test_an_event_given_up_is_told_with_its_type_its_trace_and_why() -> None:
 def test_told_twice_it_is_the_same_event_and_another_failure_is_another_one() -> None:
     def told(body: bytes, queue: str, **headers: str) -> UUID:
         return read(
-            announcer(ManualClock())(GivenUp(queue, Message(DIRECT, "k", body, headers), "no"))
+            announcer(ManualClock())(FailedMessage(queue, Message(DIRECT, "k", body, headers), "no"))
         ).metadata.event_id
 
     assert told(b"it", "q") == told(b"it", "q")
@@ -69,7 +71,7 @@ def test_told_twice_it_is_the_same_event_and_another_failure_is_another_one() ->
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"metadata": {"type": "x"}}', b"\xff"])
 def test_of_an_event_that_cannot_be_read_it_tells_what_is_known(body: bytes) -> None:
     told = read(
-        announcer(ManualClock())(GivenUp("q", Message(DIRECT, "shop.sold", body, {EVENT_ID: "7"}), "e" * 9_999))
+        announcer(ManualClock())(FailedMessage("q", Message(DIRECT, "shop.sold", body, {EVENT_ID: "7"}), "e" * 9_999))
     )
     assert (told.payload.event_id, told.payload.event_type, len(told.payload.error)) == (None, "shop.sold", 500)
 

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import pytest
 
 from kit.auth.token_store import KINDS, Kind
 from tests.voltstream.platform import Up, up, voltstream
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 ANYBODY: Final = "anybody"
 OPERATOR: Final = frozenset[Kind]({"operator"})

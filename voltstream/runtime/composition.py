@@ -17,7 +17,7 @@ from kit.auth.signed_tokens import SignedTokens
 from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
 from kit.database.postgres import Database, open_database
-from kit.errors import Unavailable
+from kit.errors import DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging import inbox
@@ -98,6 +98,11 @@ class Composition:
             self._live = await stack.enter_async_context(open_live(self._settings, self._url, self._web.ready))
         if "log_reader" in wanted and not self._settings.distributed_log:
             self._log = self._writer = in_process_log(self._settings)
+            self._lifespan.on_failure(self._abandon_log)
+
+    def _abandon_log(self, error: BaseException) -> None:
+        if self._log is not None and isinstance(error, DatabaseLost):
+            self._log.abandon(error)
 
     async def _open(self, service: Service[Any], stack: AsyncExitStack) -> None:
         if "log_writer" in service.backends and self._writer is None:

@@ -13,10 +13,12 @@ from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.migrations import Migrations, MigrationStatus, migrate, standard_tables, status
 from kit.database.postgres import connect_sync, outages
 from kit.database.roles import Grant, ensure_roles
+from kit.database.supervision import supervise
 from kit.errors import ConfigError
 from kit.service import Service
 from kit.settings import Settings
 from streams.storage.schema import stored_partitions
+from voltstream.runtime.process import Lifespan
 from voltstream.services import all_services
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "auth" / "migrations")
@@ -94,8 +96,11 @@ def statuses(url: str) -> list[MigrationStatus]:
 
 
 @asynccontextmanager
-async def owned_database(settings: Settings) -> AsyncIterator[str]:
-    """The URL for `up`: as set, or of the embedded server, which runs within the block and belongs to this process."""
+async def owned_database(settings: Settings, lifespan: Lifespan) -> AsyncIterator[str]:
+    """The URL for `up`: as set, or of the embedded server, which runs within the block and belongs to this process.
+
+    The embedded server is started again where it dies; where that fails, DatabaseLost ends the process.
+    """
     if settings.database_url:
         yield settings.database_url
         return
@@ -107,10 +112,16 @@ async def owned_database(settings: Settings) -> AsyncIterator[str]:
         server = await starting
         await asyncio.to_thread(server.stop)
         raise
+    supervision = lifespan.spawn(supervise(server), "database")
     try:
         yield server.url
     finally:
-        await asyncio.to_thread(server.stop)
+        supervision.cancel()
+        stopping = asyncio.ensure_future(asyncio.to_thread(server.stop))
+        await asyncio.wait((supervision, stopping))
+        stopping.result()
+        if not supervision.cancelled():
+            supervision.result()  # the database was lost while everything else was being stopped
 
 
 @contextmanager

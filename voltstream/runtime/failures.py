@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from kit.clock import Clock, format_rfc3339
-from kit.messaging.bus import DIRECT, EVENT_ID, Announce, GivenUp, Message
+from kit.messaging.bus import DIRECT, EVENT_ID, Announce, FailedMessage, Message
 from kit.messaging.delivery import ERROR_CHARS_MAX
 from schemas.events import EventFailed, EventMetadata, envelope_of
 from schemas.topics import EVENT_FAILED
@@ -26,7 +26,7 @@ _decoder = msgspec.json.Decoder(_Lost)
 def announcer(clock: Clock) -> Announce:
     """Makes the event of a message given up."""
 
-    def event_failed(given_up: GivenUp) -> Message:
+    def event_failed(given_up: FailedMessage) -> Message:
         lost = metadata_of(given_up.message.body)
         message = given_up.message
         payload = EventFailed(

@@ -27,6 +27,7 @@ class Lifespan:
         self._stopping = asyncio.Event()
         self._vital: set[asyncio.Task[Any]] = set()
         self._cause: BaseException | None = None
+        self._reactions: list[Callable[[BaseException], None]] = []
         self._up = False
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
@@ -35,6 +36,10 @@ class Lifespan:
         self._vital.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def on_failure(self, react: Callable[[BaseException], None]) -> None:
+        """Call `react` with the error of the first vital part that fails, before anything is closed."""
+        self._reactions.append(react)
 
     def stop(self) -> None:
         """Begin to stop."""
@@ -72,7 +77,10 @@ class Lifespan:
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._vital.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._cause = self._cause or error
+            if self._cause is None:
+                self._cause = error
+                for react in self._reactions:
+                    react(error)
             self.stop()
 
 

@@ -39,7 +39,7 @@ async def relaying(relays: Relays, bus: Bus) -> AsyncIterator[None]:
     One process is enough; of several one is active.
     """
     await declare_queues(relays.services, bus)
-    await bus.subscribe_dead(relays.letters.keep)
+    await bus.subscribe_dead_letters(relays.letters.keep)
     context, metrics = relays.context, RelayMetrics(relays.context.registry)
     schemas = dict.fromkeys(service.owned_schema for service in relays.services if service.migrations)
     running = {}

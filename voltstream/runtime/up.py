@@ -23,9 +23,10 @@ from voltstream.cli.screen import Screen
 from voltstream.errors import ChildFailed
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
 from voltstream.runtime.composition import Composition, open_authenticator
+from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
 from voltstream.runtime.process import Lifespan
-from voltstream.runtime.simulated_fleet import drive
+from voltstream.runtime.simulated_fleet import SimulatedFleet
 from voltstream.runtime.up_tokens import Tokens, working_tokens
 from voltstream.runtime.web import Web
 from voltstream.services import all_services
@@ -61,7 +62,7 @@ async def run_up(
     """Start everything, tell it, run until `lifespan` stops, stop in order. Raises what a vital part dies of."""
     web = Web("voltstream", SystemClock())
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(owned_database(settings))
+        url = await stack.enter_async_context(owned_database(settings, lifespan))
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
@@ -73,10 +74,14 @@ async def run_up(
         await stack.enter_async_context(composition.running(here))
         if options.stations and await ensure_default(composition.components["pricing"].database, web.clock):
             _log.info("default_tariff_published")
+        fleet = SimulatedFleet(options.stations, options.rate, web.clock) if options.stations else None
+        if fleet is not None and composition.bus is not None:
+            await fleet.consume(composition.bus)
         await _ready(children)
         server = await stack.enter_async_context(web.serving(lifespan, settings.host, settings.port))
+        stack.enter_context(published_address(settings, server.url))
         announce(Started(server, tokens, {child.name: child.url for child in children if child.url}))
-        await stack.enter_async_context(_on_top(options, server, tokens, web.clock, lifespan))
+        await stack.enter_async_context(_on_top(options, fleet, server, tokens, web.clock, lifespan))
         await lifespan.wait()
 
 
@@ -111,13 +116,17 @@ async def _started(
 
 @asynccontextmanager
 async def _on_top(
-    options: UpOptions, server: RunningServer, tokens: Tokens, clock: Clock, lifespan: Lifespan
+    options: UpOptions,
+    fleet: SimulatedFleet | None,
+    server: RunningServer,
+    tokens: Tokens,
+    clock: Clock,
+    lifespan: Lifespan,
 ) -> AsyncIterator[None]:
     """The fleet, the screen and the timer: first to go when everything stops."""
     tasks: list[asyncio.Task[None]] = []
-    if options.stations:
-        driving = drive(server.url, tokens.device_token, options.stations, options.rate, clock)
-        tasks.append(lifespan.spawn(driving, "fleet"))
+    if fleet is not None:
+        tasks.append(lifespan.spawn(fleet.run(server.url, tokens.device_token), "fleet"))
     if options.screen:
         tasks.append(lifespan.spawn(Screen(server.url, tokens.operator_token, clock).run(), "screen"))
     if options.duration_s is not None:

@@ -7,26 +7,27 @@ from fastapi import APIRouter, Body, Depends, Path
 
 from api.parameters import StationInPath
 from api.pricing import examples
-from api.pricing.models import DEFAULT, DemandRule, DemandState, Group, Target
+from api.pricing.demand.models import DemandRule, DemandState
+from api.pricing.models import DEFAULT, Group, TariffTarget
 from api.pricing.routes import PREFIX, Operator, Provided
 from kit.auth.authenticator import require_kinds
 from kit.web.exact_json import ExactJsonRoute
 from kit.web.parameters import example, problems
 
 
-def _station(station_id: StationInPath) -> Target:
-    return Target("station", station_id)
+def _station(station_id: StationInPath) -> TariffTarget:
+    return TariffTarget("station", station_id)
 
 
-def _group(group: Annotated[Group, Path(openapi_examples={"group": {"value": "airport"}})]) -> Target:
-    return Target("group", group)
+def _group(group: Annotated[Group, Path(openapi_examples={"group": {"value": "airport"}})]) -> TariffTarget:
+    return TariffTarget("group", group)
 
 
-def _default() -> Target:
+def _default() -> TariffTarget:
     return DEFAULT
 
 
-_TARGETS: Final[dict[str, Callable[..., Target]]] = {
+_TARGETS: Final[dict[str, Callable[..., TariffTarget]]] = {
     "/stations/{station_id}": _station,
     "/groups/{group}": _group,
     "/default": _default,
@@ -44,9 +45,9 @@ router = APIRouter(
 )
 
 
-def _add(path: str, target_of_path: Callable[..., Target]) -> None:
+def _add(path: str, target_of_path: Callable[..., TariffTarget]) -> None:
     """The operations of one kind of target."""
-    named = Annotated[Target, Depends(target_of_path)]
+    named = Annotated[TariffTarget, Depends(target_of_path)]
 
     @router.get(path, summary="A demand rule", responses={**problems(_NO_RULE), **_STATE})
     async def show(pricing: Provided, target: named) -> DemandState:

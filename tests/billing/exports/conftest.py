@@ -51,7 +51,7 @@ class Office:
 async def office(books: Books) -> AsyncIterator[Office]:
     """Served."""
     with psycopg.connect(books.url) as connection:
-        for path in sorted((ROOT / "kit/migrations").glob("*.sql")):
+        for path in sorted((ROOT / "kit/auth/migrations").glob("*.sql")):
             connection.execute(path.read_bytes())
     async with contextlib.AsyncExitStack() as stack:
         access = await open_database(books.url, name="access", connections_max=1)

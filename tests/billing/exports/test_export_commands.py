@@ -13,6 +13,8 @@ from tests.billing.exports.conftest import fill
 from tests.billing.exports.test_exports import FORMATS, read, sums
 from tests.voltstream.platform import voltstream
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.fixture
 async def filled_url(database_url: str) -> str:

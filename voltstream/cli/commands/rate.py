@@ -16,7 +16,7 @@ from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS
 from schemas.tariff import Tariff
 from voltstream.cli.options import AsJson
 from voltstream.cli.output import make_table, print_json, print_line, print_table
-from voltstream.errors import Usage
+from voltstream.errors import WrongUsage
 
 _BYTES_MAX = 16_000_000  # of a file; 10,000 periods are 1 MB
 _SHOWN_DIGITS = 9  # of a value before it was rounded
@@ -52,12 +52,12 @@ def rate(
 def _read(model: type[_Model], path: Path) -> _Model:
     try:
         if path.stat().st_size > _BYTES_MAX:
-            raise Usage(f"{path}: is longer than {_BYTES_MAX} bytes")
+            raise WrongUsage(f"{path}: is longer than {_BYTES_MAX} bytes")
         return read_document(model, path.read_bytes())
     except OSError as error:
-        raise Usage(f"{path}: cannot be read: {error.strerror}") from None
+        raise WrongUsage(f"{path}: cannot be read: {error.strerror}") from None
     except RatingError as error:
-        raise Usage(f"{path}: {error}") from None
+        raise WrongUsage(f"{path}: {error}") from None
 
 
 def _periods(written: WrittenUsage) -> Table:

@@ -22,12 +22,12 @@ from tests.waiting import eventually
 
 @asynccontextmanager
 async def running(worker: Worker, log: InProcessLog) -> AsyncIterator["asyncio.Task[None]"]:
-    runner = EmbeddedWorker(log, worker, PARTITIONS)
-    task = asyncio.create_task(runner.run())
+    embedded = EmbeddedWorker(log, worker, PARTITIONS)
+    task = asyncio.create_task(embedded.run())
     try:
         yield task
     finally:
-        await runner.stop()
+        await embedded.stop()
         await asyncio.wait((task,))
 
 
@@ -64,7 +64,7 @@ async def test_an_append_returns_when_its_readings_are_stored_and_live(worker: W
         await eventually(last)
 
 
-async def test_another_life_goes_on_and_what_is_sent_again_counts_once(worker: Worker, telemetry_url: str) -> None:
+async def test_a_restart_goes_on_and_what_is_sent_again_counts_once(worker: Worker, telemetry_url: str) -> None:
     for first in (0, 3):
         log = InProcessLog()
         async with running(worker, log):
@@ -92,7 +92,7 @@ async def test_a_closed_log_ends_it_though_time_will_bring_more(worker: Worker) 
 
 @contextmanager
 def away(admin_url: str, url: str) -> Iterator[None]:
-    """The database takes no connection and has none."""
+    """Within the block the database refuses connections and has none."""
     name = url.rpartition("/")[2]
     with psycopg.connect(admin_url, autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
@@ -131,7 +131,7 @@ async def test_a_second_process_on_the_same_database_ends_the_first(worker: Work
         await asyncio.wait((appending,))
 
 
-async def test_the_view_is_filled_again_by_another_life(worker: Worker) -> None:
+async def test_the_view_is_filled_again_by_a_restart(worker: Worker) -> None:
     for log in (InProcessLog(), InProcessLog()):
         async with running(worker, log):
             if not await worker.live.all(LIVE_TOPIC):

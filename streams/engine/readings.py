@@ -1,4 +1,4 @@
-"""The readings of one step, sorted by connector, arrival order inside a connector, with what the kernels found."""
+"""The readings of one step, sorted by connector, arrival order inside a connector, with the results of the kernels."""
 
 from dataclasses import dataclass, field, fields
 
@@ -7,14 +7,14 @@ import numpy as np
 from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
-from streams.engine.batch import NO_NAME, QUANTITY_COLUMNS, Batch, Names
+from streams.engine.batch import NO_NAME, QUANTITY_COLUMNS, Batch, SessionIds
 from streams.kernels.hashing import payload_hash
 from streams.kernels.runs import I64, NULL, Bools, Runs, arrival_order, runs_of
 from streams.state.partition import PartitionState
 
 
 @dataclass(slots=True)
-class Rows:
+class StepReadings:
     """int64 columns of equal length; NULL where the device said nothing."""
 
     slot: I64
@@ -44,11 +44,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.slot)
 
-    def where(self, chosen: Bools) -> "Rows":
+    def where(self, chosen: Bools) -> "StepReadings":
         """The chosen rows (a copy, unless all are chosen)."""
         if chosen.all():
             return self
-        return Rows(*(getattr(self, f.name)[chosen] for f in fields(self) if f.init))
+        return StepReadings(*(getattr(self, f.name)[chosen] for f in fields(self) if f.init))
 
     def trusted(self) -> Bools:
         """Rows whose clock does not run ahead of ours."""
@@ -56,7 +56,7 @@ class Rows:
         return trusted
 
     def flagged(self) -> Bools:
-        """Rows with a flag that speaks against them; estimated is only a way of measuring."""
+        """Rows with a flag that casts doubt on them; estimated is only a way of measuring."""
         flagged: Bools = (self.flags & ~np.int64(Quality.ESTIMATED)) != 0
         return flagged
 
@@ -80,12 +80,12 @@ class Rows:
             out[column] = values.astype(dtype, copy=False)
         return out
 
-    def wire(self, state: PartitionState, row: int, names: Names) -> dict[str, object]:
+    def as_sent(self, state: PartitionState, row: int, session_ids: SessionIds) -> dict[str, object]:
         """One row as a device would have sent it."""
         station_id, connector_id = state.directory.connector(int(self.slot[row]))
         reading: dict[str, object] = {"station_id": station_id, "connector_id": connector_id}
         if (code := int(self.name_code[row])) != NO_NAME:
-            reading["session_id"] = names[code]
+            reading["session_id"] = session_ids[code]
         for name in ("boot", "seq"):
             if (value := int(getattr(self, name)[row])) != NULL:
                 reading[name] = value
@@ -100,9 +100,9 @@ class Rows:
         return reading
 
 
-def arrange(batch: Batch, skew_tolerance_ms: int) -> Rows:
-    """Sort a batch by connector, fingerprint it, and flag clocks that run ahead."""
-    order = arrival_order(batch.slot)
+def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
+    """Sort a batch by connector (`slot` of each row), fingerprint it, and flag clocks that run ahead."""
+    order = arrival_order(slot)
     columns = {name: column[order] for name, column in batch.columns.items()}
     received_ms, name = batch.received_ms[order], batch.name[order]
     hashed = (
@@ -113,8 +113,8 @@ def arrange(batch: Batch, skew_tolerance_ms: int) -> Rows:
         name,
     )
     skewed = columns["ts_ms"] > received_ms + skew_tolerance_ms
-    return Rows(
-        slot=batch.slot[order],
+    return StepReadings(
+        slot=slot[order],
         arrival=order,
         name=name,
         name_code=batch.name_code[order],

@@ -1,4 +1,4 @@
-"""Starting, stopping and seeing: over HTTP, as drivers and operators do; nobody sees or stops another driver's."""
+"""Starting, stopping and reading over HTTP, as drivers and operators do; no driver sees or stops another's session."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from api.sessions.composition import mount_sessions, tidy_sessions
-from api.sessions.models import Requested, Session, StopRequested
+from api.sessions.declaration import SERVICE
+from api.sessions.models import Session, SessionRequestAccepted, StopAccepted
 from api.sessions.request_store import EXPIRY
 from kit.auth.authenticator import Authenticator
 from kit.auth.signed_tokens import SignedTokens
@@ -22,20 +22,21 @@ from kit.clock import format_rfc3339
 from kit.web.app import make_app, serve
 from schemas.session import EndReason
 from schemas.topics import SESSION_REQUESTED, SESSION_STOP_REQUESTED
-from tests.api.charging import InvoicePoster, Telling, desk
 from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector
+from tests.api.sessions_harness import DeviceSession, SessionsHarness, sessions_harness
 from tests.api.test_api_sessions import PATH, add_session
+from tests.serving import open_service
 
 PLACE: dict[str, Any] = {"station_id": "st-1", "connector_id": 1}
 
 
 @dataclass
 class Street:
-    """Two drivers, an operator, a station with two connectors, and what streams makes of it."""
+    """Two drivers, an operator, a station with two connectors, and the sessions that streams stores and publishes."""
 
     api: Api
-    at: InvoicePoster
+    at: SessionsHarness
     tokens: dict[str, str]  # by driver; "" of the operator
     keys: dict[int, int]  # connector_key by connector
 
@@ -50,9 +51,9 @@ class Street:
         """Ask to charge."""
         return await self.ask(who, "POST", "", status, json={**PLACE, "connector_id": connector_id, **more})
 
-    async def charge(self, connector_id: int = 1, **more: Any) -> Telling:
-        """The station starts a session, streams stores it and tells."""
-        began = Telling(uuid4(), self.at.clock.now(), connector_id=connector_id, **more)
+    async def charge(self, connector_id: int = 1, **more: Any) -> DeviceSession:
+        """The station starts a session; streams stores and publishes it."""
+        began = DeviceSession(uuid4(), self.at.clock.now(), connector_id=connector_id, **more)
         add_session(
             self.api.database_url,
             self.keys[connector_id],
@@ -60,34 +61,34 @@ class Street:
             started_at=began.started_at,
             own_id=began.id,
         )
-        await self.at.tell(began.started())
+        await self.at.deliver(began.started())
         return began
 
-    async def finish(self, began: Telling) -> None:
-        """The station ends it, streams stores and tells."""
+    async def finish(self, began: DeviceSession) -> None:
+        """The station ends it; streams stores and publishes that."""
         with psycopg.connect(self.api.database_url) as connection:
             connection.execute(
                 "UPDATE telemetry.session SET end_reason = 1, ended_at = last_at, revision = 1 WHERE id = %s",
                 (began.id,),
             )
-        await self.at.tell(began.completed())
+        await self.at.deliver(began.completed())
 
 
 @pytest.fixture
 async def street(api: Api) -> AsyncIterator[Street]:
-    """Everything there, nothing asked for."""
+    """Everything there, nothing requested."""
     keys = {number: add_connector(api.database_url, "ST-1", number) for number in (1, 2)}
     tokens = {"": api.operator_token, **{name: await api.token("driver", name) for name in ("D1", "D2")}}
-    async with desk(api.database_url, NOW) as at:
+    async with sessions_harness(api.database_url, NOW) as at:
         at.clock = api.clock
         yield Street(api, at, tokens, keys)
 
 
-async def test_a_driver_charges_from_the_wish_to_the_end(street: Street) -> None:
-    wish = await street.start("D1", reservation_id="R-1")
-    Requested.model_validate(wish)
-    assert wish == {
-        "request_id": wish["request_id"],
+async def test_a_driver_charges_from_the_request_to_the_end(street: Street) -> None:
+    accepted = await street.start("D1", reservation_id="R-1")
+    SessionRequestAccepted.model_validate(accepted)
+    assert accepted == {
+        "request_id": accepted["request_id"],
         "state": "requested",
         "station_id": "ST-1",
         "connector_id": 1,
@@ -96,21 +97,21 @@ async def test_a_driver_charges_from_the_wish_to_the_end(street: Street) -> None
         "requested_at": "2026-03-29T09:00:00Z",
         "expires_at": "2026-03-29T09:15:00Z",
     }
-    own = f"/{wish['request_id']}"
+    own = f"/{accepted['request_id']}"
     waiting = await street.ask("D1", "GET", own)
     Session.model_validate(waiting)
     assert (waiting["id"], waiting["state"], waiting["driver_id"]) == (None, "requested", "D1")
     began = await street.charge(name="TX-1")
     for name in (own, f"/{began.id}", "/TX-1"):
         running = await street.ask("D1", "GET", name)
-        assert (running["id"], running["request_id"]) == (str(began.id), wish["request_id"])
+        assert (running["id"], running["request_id"]) == (str(began.id), accepted["request_id"])
         assert (running["state"], running["driver_id"], running["reservation_id"]) == ("open", "D1", "R-1")
         assert running == await street.ask("", "GET", name)
     stopped = await street.ask("D1", "POST", f"{own}/stop", 202)
-    StopRequested.model_validate(stopped)
+    StopAccepted.model_validate(stopped)
     assert stopped == {
         "id": str(began.id),
-        "request_id": wish["request_id"],
+        "request_id": accepted["request_id"],
         "state": "open",
         "stop_requested_at": "2026-03-29T09:00:00Z",
     }
@@ -119,10 +120,10 @@ async def test_a_driver_charges_from_the_wish_to_the_end(street: Street) -> None
     await street.finish(began)
     ended = await street.ask("D1", "GET", own)
     assert (ended["state"], ended["end_reason"]) == ("completed", "ended")
-    told = await street.at.told()
-    assert [type_ for type_, _ in told if "requested" in type_] == [SESSION_REQUESTED, SESSION_STOP_REQUESTED]
-    assert told[0][1] == {
-        "request_id": wish["request_id"],
+    published = await street.at.published()
+    assert [type_ for type_, _ in published if "requested" in type_] == [SESSION_REQUESTED, SESSION_STOP_REQUESTED]
+    assert published[0][1] == {
+        "request_id": accepted["request_id"],
         "station_id": "ST-1",
         "connector_id": 1,
         "driver_id": "D1",
@@ -142,10 +143,10 @@ async def test_a_driver_has_one_session_at_a_time_and_so_has_a_connector(street:
     async def refused(who: str, connector_id: int) -> str:
         return str((await street.start(who, connector_id, 409))["detail"])
 
-    wish = await street.start("D1")
-    assert wish["request_id"] in await refused("D1", 2)
+    accepted = await street.start("D1")
+    assert accepted["request_id"] in await refused("D1", 2)
     theirs = await refused("D2", 1)
-    assert wish["request_id"] not in theirs
+    assert accepted["request_id"] not in theirs
     assert "D1" not in theirs
     began = await street.charge()
     assert str(began.id) in await refused("D1", 2)
@@ -162,7 +163,7 @@ async def test_a_connector_with_a_session_that_nobody_asked_for_is_in_use(street
 
 
 async def test_a_session_that_streams_knows_to_be_over_is_in_nobodys_way(street: Street) -> None:
-    """The news of its completion is late, or lies among the dead letters."""
+    """The event of its completion is late, or a dead letter."""
     await street.start("D1")
     began = await street.charge()
     with psycopg.connect(street.api.database_url) as connection:
@@ -172,16 +173,16 @@ async def test_a_session_that_streams_knows_to_be_over_is_in_nobodys_way(street:
 
 
 async def test_a_request_expires_and_gives_driver_and_connector_free(street: Street) -> None:
-    wish = await street.start("D1")
+    accepted = await street.start("D1")
     street.api.clock.advance(EXPIRY.total_seconds() - 0.001)
     await street.start("D2", status=409)
     street.api.clock.advance(0.001)
-    assert (await street.ask("D1", "GET", f"/{wish['request_id']}"))["state"] == "expired"
+    assert (await street.ask("D1", "GET", f"/{accepted['request_id']}"))["state"] == "expired"
     await street.start("D2")
     await street.start("D1", 2)
 
 
-async def test_of_many_wishes_at_once_one_is_taken(street: Street) -> None:
+async def test_of_many_requests_at_once_one_is_accepted(street: Street) -> None:
     drivers = {f"M{n}": await street.api.token("driver", f"M{n}") for n in range(6)}
     headers = [{"Authorization": f"Bearer {token}"} for token in drivers.values()]
     posts = (street.api.client.post(PATH, json=PLACE, headers=one) for one in headers)
@@ -192,20 +193,20 @@ async def test_of_many_wishes_at_once_one_is_taken(street: Street) -> None:
     assert sorted(answer.status_code for answer in await asyncio.gather(*posts)) == [202, *[409] * 5]
 
 
-async def test_a_repeated_wish_with_its_key_is_one_wish_and_another_wish_needs_another_key(street: Street) -> None:
+async def test_a_repeated_request_with_its_key_is_one_request_and_another_needs_another_key(street: Street) -> None:
     key = {"Idempotency-Key": "abc"}
-    wish = await street.ask("D1", "POST", "", 202, json=PLACE, headers=key)
+    accepted = await street.ask("D1", "POST", "", 202, json=PLACE, headers=key)
     again = await street.ask("D1", "POST", "", 202, json=PLACE, headers=key)
-    assert again == wish
+    assert again == accepted
     await street.ask("D1", "POST", "", 409, json={**PLACE, "connector_id": 2}, headers=key)
     assert len(await street.at.events()) == 1
     await street.ask("D2", "POST", "", 202, json={**PLACE, "connector_id": 2}, headers=key)  # a key of their own
-    stops = [await street.ask("D1", "POST", f"/{wish['request_id']}/stop", 202) for _ in range(3)]
+    stops = [await street.ask("D1", "POST", f"/{accepted['request_id']}/stop", 202) for _ in range(3)]
     assert stops[0] == stops[1] == stops[2]
-    assert [type_ for type_, _ in await street.at.told()].count(SESSION_STOP_REQUESTED) == 1
+    assert [type_ for type_, _ in await street.at.published()].count(SESSION_STOP_REQUESTED) == 1
 
 
-async def test_an_operator_says_for_whom_and_a_driver_is_only_themself(street: Street) -> None:
+async def test_an_operator_names_the_driver_and_a_driver_is_only_themself(street: Street) -> None:
     assert "driver_id" in (await street.start("", status=422))["detail"]
     await street.start("D1", status=403, driver_id="D2")
     assert (await street.start("", driver_id="D2"))["driver_id"] == "D2"
@@ -232,19 +233,19 @@ async def test_an_operator_says_for_whom_and_a_driver_is_only_themself(street: S
         {"unknown": 1},
     ],
 )
-async def test_a_wish_that_makes_no_sense_is_refused_with_the_mend(street: Street, wrong: dict[str, Any]) -> None:
+async def test_a_request_that_makes_no_sense_is_refused_with_the_mend(street: Street, wrong: dict[str, Any]) -> None:
     problem = await street.ask("", "POST", "", 422, json={**PLACE, "driver_id": "D1", **wrong})
     assert next(iter(wrong)) in problem["detail"]
     assert not await street.at.events()
 
 
 async def test_nobody_elses_session_is_there_for_a_driver(street: Street) -> None:
-    """404 in the same words as for what there is not, whatever it is asked for by; and it is not stopped."""
-    wish = await street.start("D1")
+    """404 in the same words as for an unknown id, by whichever id it is asked for; and it is not stopped."""
+    accepted = await street.start("D1")
     began = await street.charge(name="TX-1")
     unasked = add_session(street.api.database_url, street.keys[2], "TX-2", end_reason=EndReason.ENDED)
     before = len(await street.at.events())
-    for name in (wish["request_id"], str(began.id), "TX-1", unasked, "TX-2"):
+    for name in (accepted["request_id"], str(began.id), "TX-1", unasked, "TX-2"):
         for method, path in (("GET", f"/{name}"), ("POST", f"/{name}/stop")):
             refused = await street.ask("D2", method, path, 404)
             nothing = await street.ask("D2", method, path.replace(name, "NIL"), 404)
@@ -253,7 +254,7 @@ async def test_nobody_elses_session_is_there_for_a_driver(street: Street) -> Non
     assert (await street.ask("D2", "GET"))["sessions"] == []
     await street.ask("D2", "GET", "", 403, params={"driver_id": "D1"})
     assert len(await street.at.events()) == before
-    for name in (wish["request_id"], str(began.id), "TX-1"):
+    for name in (accepted["request_id"], str(began.id), "TX-1"):
         assert (await street.ask("D1", "GET", f"/{name}"))["driver_id"] == "D1"
 
 
@@ -275,28 +276,28 @@ async def test_an_operator_stops_whatever_runs_once(street: Street) -> None:
     street.api.clock.advance(60)
     assert first == await street.ask("", "POST", "/TX-2/stop", 202)
     assert (first["id"], first["request_id"], first["state"]) == (unasked, None, "open")
-    wish = await street.start("D1")
+    accepted = await street.start("D1")
     await street.charge()
-    await street.ask("", "POST", f"/{wish['request_id']}/stop", 202)
-    stops = [payload for type_, payload in await street.at.told() if type_ == SESSION_STOP_REQUESTED]
+    await street.ask("", "POST", f"/{accepted['request_id']}/stop", 202)
+    stops = [payload for type_, payload in await street.at.published() if type_ == SESSION_STOP_REQUESTED]
     assert [payload["driver_id"] for payload in stops] == [None, None]
-    assert [payload["request_id"] for payload in stops] == [None, wish["request_id"]]
+    assert [payload["request_id"] for payload in stops] == [None, accepted["request_id"]]
 
 
 async def test_what_is_over_is_not_stopped_again(street: Street) -> None:
-    wish = await street.start("D1")
+    accepted = await street.start("D1")
     began = await street.charge()
     await street.finish(began)
     street.api.clock.advance(3_600)
     gone = await street.start("D1")
     street.api.clock.advance(3_600)
     over = add_session(street.api.database_url, street.keys[2], end_reason=EndReason.ENDED)
-    told = len(await street.at.events())
-    for who, name, state in (("D1", wish["request_id"], "completed"), ("D1", gone["request_id"], "expired")):
+    before = len(await street.at.events())
+    for who, name, state in (("D1", accepted["request_id"], "completed"), ("D1", gone["request_id"], "expired")):
         stopped = await street.ask(who, "POST", f"/{name}/stop", 202)
         assert (stopped["state"], stopped["stop_requested_at"]) == (state, None)
     assert (await street.ask("", "POST", f"/{over}/stop", 202))["state"] == "completed"
-    assert len(await street.at.events()) == told
+    assert len(await street.at.events()) == before
 
 
 async def test_the_cost_to_date_is_exact_and_absent_without_a_tariff(street: Street) -> None:
@@ -360,13 +361,13 @@ async def test_pages_of_a_drivers_sessions_put_together_are_the_list(street: Str
 
 
 async def test_an_operators_list_has_every_session_and_whose_it_is(street: Street) -> None:
-    wish = await street.start("D1")
+    accepted = await street.start("D1")
     began = await street.charge()
     unasked = add_session(street.api.database_url, street.keys[2], started_at=NOW - timedelta(hours=1))
     await street.start("D2", 2, status=409)
     listed = (await street.ask("", "GET"))["sessions"]
     assert [(one["id"], one["request_id"], one["driver_id"]) for one in listed] == [
-        (str(began.id), wish["request_id"], "D1"),
+        (str(began.id), accepted["request_id"], "D1"),
         (unasked, None, None),
     ]
     assert (await street.ask("", "GET", "", params={"state": "requested"}))["sessions"] == []
@@ -381,19 +382,19 @@ async def test_the_role_of_the_service_sees_its_schema_and_no_other(street: Stre
             await street.at.database.fetch(f"SELECT * FROM {table}")
 
 
-async def test_tidying_keeps_what_somebody_may_ask_for(street: Street) -> None:
-    wish = await street.start("D1")
+async def test_forgetting_keeps_what_somebody_may_ask_for(street: Street) -> None:
+    accepted = await street.start("D1")
     mine = await street.charge()
-    other = Telling(uuid4(), NOW, connector_id=2)
-    runs = Telling(uuid4(), NOW, connector_id=2)
+    other = DeviceSession(uuid4(), NOW, connector_id=2)
+    runs = DeviceSession(uuid4(), NOW, connector_id=2)
     await street.finish(mine)
-    await street.at.tell(other.started(), other.completed(), runs.started())
+    await street.at.deliver(other.started(), other.completed(), runs.started())
     with psycopg.connect(street.api.database_url) as connection:
-        connection.execute("UPDATE charging.session SET heard_at = now() - interval '31 days'")
-    await tidy_sessions(street.at.database)
-    kept = {row[0] for row in await street.at.database.fetch("SELECT id FROM charging.session")}
+        connection.execute("UPDATE sessions.session SET observed_at = now() - interval '31 days'")
+    await street.at.service.run_jobs()
+    kept = {row[0] for row in await street.at.database.fetch("SELECT id FROM sessions.session")}
     assert kept == {mine.id, runs.id}
-    assert (await street.at.request(UUID(wish["request_id"]))).session_id == mine.id
+    assert (await street.at.request(UUID(accepted["request_id"]))).session_id == mine.id
 
 
 async def test_a_driver_signed_for_elsewhere_is_the_same_driver(street: Street, tmp_path: Any) -> None:
@@ -402,13 +403,15 @@ async def test_a_driver_signed_for_elsewhere_is_the_same_driver(street: Street, 
     api = street.api
     app = make_app("sessions", "0", registry=CollectorRegistry())
     app.state.authenticator = Authenticator(api.tokens, api.clock, SignedTokens(tmp_path / "key", api.clock))
-    reader = street.at.sessions._database
-    mount_sessions(app, reader, api.charging, api.clock)
     claims = {"sub": "D1", "roles": ["driver"], "exp": int(NOW.timestamp()) + 300, "stations": ["ST-1"]}
     headers = {"Authorization": f"Bearer {jwt.encode(claims, secret, 'HS256')}"}
-    wish = await street.start("D1")
-    async with serve(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url, headers=headers) as client:
-        assert (await client.get(f"{PATH}/{wish['request_id']}")).json()["driver_id"] == "D1"
+    accepted = await street.start("D1")
+    async with (
+        open_service(SERVICE, api.database_url, api.clock, app=app),
+        serve(app, "127.0.0.1", 0) as server,
+        httpx.AsyncClient(base_url=server.url, headers=headers) as client,
+    ):
+        assert (await client.get(f"{PATH}/{accepted['request_id']}")).json()["driver_id"] == "D1"
         assert (await client.post(PATH, json=PLACE)).status_code == 409
         elsewhere = await client.post(PATH, json={**PLACE, "station_id": "ST-2"})
         assert (elsewhere.status_code, "ST-2" in elsewhere.json()["detail"]) == (403, True)

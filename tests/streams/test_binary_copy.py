@@ -8,11 +8,11 @@ import pytest
 
 from streams.effects import NULL_I64, READING_COLUMNS
 from streams.storage.binary_copy import BinaryArray, BinaryArrayDumper, encode, encode_arrays
-from streams.storage.tables import READING, SESSION, WINDOW, Table
+from streams.storage.tables import READING, SESSION, WINDOW, StoredTable
 from tests.streams.making import T0_MS, columns, random_readings, sessions, windows_of
 
 
-def through_postgres(url: str, table: Table, values: dict[str, Any]) -> list[list[Any]]:
+def through_postgres(url: str, table: StoredTable, values: dict[str, Any]) -> list[list[Any]]:
     """By columns, moments as ms: what COPY stores, which is what arrays say."""
     shown = [
         f"(extract(epoch FROM {f.name}) * 1000)::bigint" if f.type == "timestamptz" else f.name for f in table.fields

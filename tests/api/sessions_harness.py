@@ -1,4 +1,4 @@
-"""The sessions' service without HTTP: wishes and events in, what it knows and what it told out."""
+"""The sessions service without HTTP: requests and events go in, its tables and its events are read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,19 +10,18 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
-from api.queries import ROLE as READER_ROLE
-from api.sessions.composition import ROLE, consume_sessions
-from api.sessions.models import Requested, Start, StopRequested
-from api.sessions.request_store import SCHEMA, Request, RequestStore
-from api.sessions.requests import Charging
+from api.sessions.components import SessionsComponents
+from api.sessions.declaration import SERVICE
+from api.sessions.models import SessionRequest, SessionRequestAccepted, StopAccepted
+from api.sessions.request_store import SCHEMA, RequestStore, StoredRequest
 from api.sessions.service import Found
 from api.sessions.store import SessionStore
 from kit.clock import ManualClock, format_rfc3339
-from kit.database.postgres import Database, open_database
 from kit.messaging.bus import DIRECT, EVENT_ID, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, Event, EventMetadata, SessionAssigned, SessionCompleted, SessionStarted
 from schemas.topics import SESSION_ASSIGNED, SESSION_COMPLETED, SESSION_STARTED
+from tests.serving import Opened, open_service
 
 NAMESPACE = UUID("00000000-0000-4000-8000-000000000001")
 TABLES = ("request", "session", "stop", "outbox", "events_processed", "idempotency")
@@ -31,13 +30,13 @@ _ASSIGNED = msgspec.json.Decoder(Event[SessionAssigned])
 
 
 @dataclass(frozen=True)
-class Telling:
-    """A session of streams, by which its events are told."""
+class DeviceSession:
+    """A session of a device, of which streams publishes the events."""
 
     id: UUID
     started_at: datetime
     name: str | None = None
-    named_late: bool = False  # its started does not know the name
+    named_late: bool = False  # its session.started.v1 does not have the name
     station_id: str = "ST-1"
     connector_id: int = 1
     length_s: float = 600
@@ -55,7 +54,7 @@ class Telling:
         return message(SESSION_STARTED, f"{self.id}", payload)
 
     def completed(self, revision: int = 1) -> Message:
-        """session.completed.v1; the end moves with the revision, and the start, which is not to matter."""
+        """session.completed.v1; the end moves with the revision; so does the start, which must not matter."""
         payload = SessionCompleted(
             id=self.id,
             station_id=self.station_id,
@@ -93,96 +92,92 @@ def message(type_: str, name: str, payload: Any) -> Message:
     return Message(DIRECT, envelope.routing_key, msgspec.json.encode(envelope), {EVENT_ID: str(event_id)})
 
 
-@dataclass
-class InvoicePoster:
+class SessionsHarness:
     """The service at work."""
 
-    database: Database
-    clock: ManualClock
-    bus: InProcessBus
-    charging: Charging
-    sessions: SessionStore
-    requests: RequestStore
+    def __init__(self, service: Opened[SessionsComponents], clock: ManualClock, bus: InProcessBus) -> None:
+        self.service = service
+        self.clock = clock
+        self.bus = bus
+        self.database = service.database
+        self.sessions = SessionStore(service.database)
+        self.requests = RequestStore(service.database)
 
     async def start(
         self, driver_id: str = "D1", station_id: str = "ST-1", connector_id: int = 1, reservation_id: str | None = None
-    ) -> Requested:
-        """A wish. Raises Conflict."""
-        wish = Start(station_id=station_id, connector_id=connector_id, reservation_id=reservation_id)
+    ) -> SessionRequestAccepted:
+        """Request to charge. Raises Conflict."""
+        new = SessionRequest(station_id=station_id, connector_id=connector_id, reservation_id=reservation_id)
         async with self.database.transaction() as connection:
-            return await self.charging.start(connection, wish, driver_id, f"driver/{driver_id}")
+            return await self.service.components.requests.start(connection, new, driver_id, f"driver/{driver_id}")
 
-    async def stop(self, id_: UUID, driver_id: str | None = "D1") -> StopRequested:
-        """A wish to stop what is of this id."""
+    async def stop(self, id_: UUID, driver_id: str | None = "D1") -> StopAccepted:
+        """Request to stop the session or request of this id."""
         request = await self.requests.by_id(id_)
         row = await self.sessions.by_id(id_)
         actor = "operator/1" if driver_id is None else f"driver/{driver_id}"
         async with self.database.transaction() as connection:
-            return await self.charging.stop(connection, Found(row, request), driver_id, actor)
+            return await self.service.components.requests.stop(connection, Found(row, request), driver_id, actor)
 
-    async def tell(self, *messages: Message) -> None:
+    async def deliver(self, *messages: Message) -> None:
         """Deliver them one after the other."""
         for one in messages:
             await self.bus.publish(one)
 
-    async def tell_at_once(self, *messages: Message) -> None:
+    async def deliver_at_once(self, *messages: Message) -> None:
         """Deliver them all at the same time."""
         await asyncio.gather(*(self.bus.publish(one) for one in messages))
 
-    async def request(self, id_: UUID) -> Request:
+    async def request(self, id_: UUID) -> StoredRequest:
         """The request of that id."""
         found = await self.requests.by_id(id_)
         assert found is not None
         return found
 
     async def events(self) -> list[Envelope]:
-        """What it has told, in order."""
-        rows = await self.database.fetch("SELECT body FROM charging.outbox ORDER BY id")
+        """The events that it has published, in order."""
+        rows = await self.database.fetch("SELECT body FROM sessions.outbox ORDER BY id")
         return [msgspec.json.decode(row[0], type=Envelope) for row in rows]
 
-    async def told(self) -> list[tuple[str, dict[str, Any]]]:
-        """Type and payload of what it has told, in order."""
+    async def published(self) -> list[tuple[str, dict[str, Any]]]:
+        """Type and payload of its events, in order."""
         return [(event.metadata.type, event.payload) for event in await self.events()]
 
     async def owners(self) -> dict[UUID, UUID]:
-        """Session -> request by the assignments it has told: of each session the highest revision counts."""
-        rows = await self.database.fetch("SELECT body FROM charging.outbox WHERE routing_key = 'session.assigned'")
+        """Session -> request by its events: of each session the assignment of the highest revision counts."""
+        rows = await self.database.fetch("SELECT body FROM sessions.outbox WHERE routing_key = 'session.assigned'")
         assigned = [_ASSIGNED.decode(row[0]) for row in rows]
         assert all(event.metadata.type == SESSION_ASSIGNED for event in assigned)
-        said = sorted((event.payload for event in assigned), key=lambda payload: payload.revision)
-        newest = {payload.session_id: payload for payload in said}
-        numbers = [(payload.session_id, payload.revision) for payload in said]
-        assert len(set(numbers)) == len(numbers), "two events say the same revision of a session"
+        payloads = sorted((event.payload for event in assigned), key=lambda payload: payload.revision)
+        newest = {payload.session_id: payload for payload in payloads}
+        numbers = [(payload.session_id, payload.revision) for payload in payloads]
+        assert len(set(numbers)) == len(numbers), "two events have the same revision of a session"
         return {id_: payload.request_id for id_, payload in newest.items() if not payload.withdrawn}
 
     async def bound(self) -> dict[UUID, UUID]:
         """Session -> request by its table."""
-        rows = await self.database.fetch("SELECT session_id, id FROM charging.request WHERE session_id IS NOT NULL")
+        rows = await self.database.fetch("SELECT session_id, id FROM sessions.request WHERE session_id IS NOT NULL")
         return {row[0]: row[1] for row in rows}
 
     async def empty(self) -> None:
-        """As on its first day."""
+        """Empty its tables."""
         for table in TABLES:
             await self.database.execute(f"DELETE FROM {SCHEMA}.{table}")
 
 
 @asynccontextmanager
-async def desk(url: str, now: datetime) -> AsyncIterator[InvoicePoster]:
-    """The service on a database that has its tables and those of telemetry."""
+async def sessions_harness(url: str, now: datetime) -> AsyncIterator[SessionsHarness]:
+    """The service on a database that has its schema and that of telemetry."""
     clock = ManualClock(now)
-    database = await open_database(url, name="sessions", role=ROLE, connections_max=8)
-    reader = await open_database(url, name="queries", role=READER_ROLE, connections_max=4)
     bus = InProcessBus(_POLICY, sleep=lambda _: asyncio.sleep(0))
-    sessions = SessionStore(reader)
-    try:
-        await consume_sessions(bus, database, clock)
-        yield InvoicePoster(database, clock, bus, Charging(sessions, clock), sessions, RequestStore(database))
-    finally:
-        await bus.close()
-        await database.close()
-        await reader.close()
+    async with open_service(SERVICE, url, clock) as service:
+        try:
+            await service.consume(bus)
+            yield SessionsHarness(service, clock, bus)
+        finally:
+            await bus.close()
 
 
-def session(started_at: datetime, **more: Any) -> Telling:
-    """A session of streams with an id of its own."""
-    return Telling(uuid4(), started_at, **more)
+def session(started_at: datetime, **more: Any) -> DeviceSession:
+    """A session with an id of its own."""
+    return DeviceSession(uuid4(), started_at, **more)

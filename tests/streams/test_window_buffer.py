@@ -9,8 +9,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.engine.step import HELD_MS_MAX, HELD_ROWS_MAX, step
+from streams.engine.step import BUFFERED_MS_MAX, BUFFERED_ROWS_MAX
+from streams.state.encoding import load_state, snapshot, take_patch
 from streams.state.partition import PartitionState
+from streams.worker.compute import compute_effects
 from streams.worker.processor import Processor, Worker
 from tests.proof.telemetry_invariants import windows_follow_from_readings
 from tests.streams.making import charging, frame_of
@@ -22,56 +24,56 @@ from tests.streams.test_step_laws import BASE_MS, PARAMS, blank_readings, frames
 def contents(store: MemoryStore, state: PartitionState) -> Counter[tuple[int, int]]:
     """How many readings of each (connector_key, minute) are in windows or held."""
     counted = Counter({place: row["readings"] for place, row in store.windows.items()})
-    held = state.held.columns()
+    held = state.window_buffer.columns()
     minutes = held["ts_ms"] // 60_000 * 60_000
     return counted + Counter(zip(state.connector_key[held["slot"]].tolist(), minutes.tolist(), strict=True))
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=8))
 def test_every_stored_reading_is_in_its_window_or_held(arrived: list[Reading], cuts: list[int]) -> None:
-    store, state, bodies = MemoryStore(), PartitionState.fresh(0), []
+    store, state, bodies = MemoryStore(), PartitionState(0), []
     for frame in frames_of(arrived, cuts):
-        store.apply(step(state, [frame], frame[0].received_ms, AsLookup(store), PARAMS))
-        bodies.append(state.take_patch())
+        store.apply(compute_effects(state, [frame], frame[0].received_ms, AsLookup(store), PARAMS))
+        bodies.append(take_patch(state))
         stored = Counter((row["connector_key"], row["ts_ms"] // 60_000 * 60_000) for row in store.readings)
-        heir = PartitionState.load(0, bodies)
-        heir.connector_key[: heir.slots] = store.connector_keys(0, heir.directory.connectors())
+        heir = load_state(0, bodies)
+        heir.connector_key[: heir.slots] = store.register_connectors(0, heir.directory.connectors())
         assert contents(store, state) == contents(store, heir) == stored
 
 
 def test_what_flushes_add_is_merged_together_after_a_while_and_at_once_when_nothing_comes() -> None:
-    store, state = MemoryStore(), PartitionState.fresh(0)
-    moments = (0, 100, HELD_MS_MAX - 1, HELD_MS_MAX, HELD_MS_MAX + 100)
+    store, state = MemoryStore(), PartitionState(0)
+    moments = (0, 100, BUFFERED_MS_MAX - 1, BUFFERED_MS_MAX, BUFFERED_MS_MAX + 100)
     arrived = blank_readings({"ts_ms": BASE_MS, "received_ms": BASE_MS + at_ms, "seq": at_ms} for at_ms in moments)
     merged = []
     for frame in [*([one] for one in frames_of(arrived, [])), []]:
-        now_ms = frame[0][0].received_ms if frame else BASE_MS + HELD_MS_MAX + 101
-        effects = step(state, frame, now_ms, AsLookup(store), PARAMS)
+        now_ms = frame[0][0].received_ms if frame else BASE_MS + BUFFERED_MS_MAX + 101
+        effects = compute_effects(state, frame, now_ms, AsLookup(store), PARAMS)
         merged.append(effects.windows["readings"].tolist())
     assert merged == [[1], [], [], [3], [], [1]]
     assert state.next_due_ms(PARAMS) != 0
 
 
 def test_no_more_is_held_than_its_bound() -> None:
-    store, state, rows = MemoryStore(), PartitionState.fresh(0), HELD_ROWS_MAX // 4
+    store, state, rows = MemoryStore(), PartitionState(0), BUFFERED_ROWS_MAX // 4
     arrived = blank_readings({"ts_ms": BASE_MS + n // 10, "received_ms": BASE_MS, "seq": n} for n in range(rows * 6))
     frames = frames_of(arrived, [rows * n for n in range(1, 6)])
     held = []
     for frame in frames:
-        step(state, [frame], BASE_MS, AsLookup(store), PARAMS)
-        held.append(state.held.rows // rows)
+        compute_effects(state, [frame], BASE_MS, AsLookup(store), PARAMS)
+        held.append(state.window_buffer.rows // rows)
     assert held == [0, 1, 2, 3, 0, 1]
 
 
 def test_a_window_is_told_with_everything_that_is_known_of_it() -> None:
     """Its end passes while readings of it are held."""
-    store, state = MemoryStore(), PartitionState.fresh(0)
+    store, state = MemoryStore(), PartitionState(0)
     end_ms = BASE_MS + 60_000
     event_ms = (end_ms - 5, end_ms - 3, end_ms + PARAMS.lateness_ms)
     arrived = blank_readings({"ts_ms": at_ms, "received_ms": end_ms, "seq": at_ms - BASE_MS} for at_ms in event_ms)
     told = []
     for frame in frames_of(arrived, [1, 2]):
-        effects = step(state, [frame], end_ms, AsLookup(store), PARAMS)
+        effects = compute_effects(state, [frame], end_ms, AsLookup(store), PARAMS)
         store.apply(effects)
         if len(effects.emit["bucket_ms"]):
             told.append([row["readings"] for row in store.windows.values() if row["bucket_ms"] == BASE_MS])
@@ -79,15 +81,15 @@ def test_a_window_is_told_with_everything_that_is_known_of_it() -> None:
 
 
 def test_a_state_from_before_windows_were_held_is_read() -> None:
-    store, state = MemoryStore(), PartitionState.fresh(0)
+    store, state = MemoryStore(), PartitionState(0)
     arrived = blank_readings({"ts_ms": BASE_MS + n, "received_ms": BASE_MS, "seq": n} for n in range(3))
-    step(state, frames_of(arrived, []), BASE_MS, AsLookup(store), PARAMS)
-    older = msgspec.msgpack.decode(zstandard.decompress(state.snapshot()))
+    compute_effects(state, frames_of(arrived, []), BASE_MS, AsLookup(store), PARAMS)
+    older = msgspec.msgpack.decode(zstandard.decompress(snapshot(state)))
     for name in ("stations", "held", "held_emptied"):
         del older[name]
     body = zstandard.compress(msgspec.msgpack.encode(older | {"version": 3}))
-    read = PartitionState.load(0, [body])
-    assert (read.held.rows, read.pending.tolist()) == (0, state.pending.tolist())
+    read = load_state(0, [body])
+    assert (read.window_buffer.rows, read.pending.tolist()) == (0, state.pending.tolist())
     assert read.station_newest_ms.tolist() == state.station_newest_ms.tolist()
 
 
@@ -100,10 +102,10 @@ async def test_what_a_dead_worker_held_its_heir_merges_once(worker: Worker, tele
         await dead.flush()
     heir = Processor(0, worker)
     await heir.acquire()
-    assert heir.owing == (flushes > 1)
+    assert heir.has_unwritten_rows == (flushes > 1)
     await heir.flush()
     await heir.flush()
-    assert not heir.owing
+    assert not heir.has_unwritten_rows
     with psycopg.connect(telemetry_url) as connection:
         ledger = connection.execute("SELECT stored, in_windows FROM telemetry.ledger WHERE partition = 0").fetchone()
         assert ledger == (flushes, flushes)

@@ -1,7 +1,8 @@
-"""`voltstream doctor`."""
+"""`voltstream doctor` and `voltstream version`: what is installed, and whether it works."""
 
 import asyncio
 import logging
+import platform
 from dataclasses import asdict
 
 import typer
@@ -9,8 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from kit.clock import SystemClock
+from voltstream import __version__
 from voltstream.cli.options import AsJson, DataDir
-from voltstream.cli.output import print_json
+from voltstream.cli.output import print_json, print_line
 from voltstream.runtime.doctor import examine
 from voltstream.settings import load_settings
 
@@ -35,3 +37,11 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         if not check.ok:
             console.print(Text(f"       {'':{width}}  {check.mend}", style="yellow"))
     raise typer.Exit(0 if well else 1)
+
+
+def version(as_json: AsJson = False) -> None:
+    """Print the version."""
+    if as_json:
+        print_json({"voltstream": __version__, "python": platform.python_version()})
+    else:
+        print_line(f"voltstream {__version__} (Python {platform.python_version()})")

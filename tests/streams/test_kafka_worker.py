@@ -5,24 +5,31 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.cluster import ClusterMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
+from kit.errors import Unavailable
+from kit.log.consumer_group import GroupObserver
 from kit.log.kafka import ensure_topic
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
 from tests.streams.conftest import PARTITIONS
 from tests.streams.faust_process import make_worker
 from tests.streams.making import charging, frame_of
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 WITHIN_S = 60.0
 
@@ -58,7 +65,7 @@ class Rig:
         per_station = self.ask("SELECT count(*), count(DISTINCT seq) FROM telemetry.reading GROUP BY connector_key")
         assert per_station == [(rows, rows)] * PARTITIONS
         assert self.ask("SELECT stored, duplicate FROM telemetry.ledger") == [(rows, 0)] * PARTITIONS
-        # Windows may be held in the state until a later flush.
+        # Windows may stay in the state until a later flush.
         in_windows = "SELECT sum(readings) FROM telemetry.window_1m"
         await eventually(lambda: self.ask(in_windows) == [(rows * PARTITIONS,)], WITHIN_S)
 
@@ -79,6 +86,15 @@ class Rig:
         arguments = [self.url, self.kafka, self.topic, self.topic, str(self.folder / "second")]
         with (self.folder / "second.log").open("wb") as log:
             return subprocess.Popen([sys.executable, "-m", "tests.streams.faust_process", *arguments], stderr=log)
+
+
+def complaint(worker: KafkaWorker) -> str:
+    """What its /ready says; empty where it is ready."""
+    try:
+        worker.check_ready()
+    except Unavailable as error:
+        return str(error)
+    return ""
 
 
 @pytest.fixture
@@ -110,6 +126,18 @@ async def test_what_is_in_the_topic_is_stored_once_over_restarts(rig: Rig) -> No
     await rig.send(2)
     async with rig.worker():
         await rig.all_stored()
+
+
+async def test_a_worker_makes_no_topic(rig: Rig) -> None:
+    """Faust would make some for itself, with numbers of partitions of its own."""
+    await rig.send(1)
+    async with rig.worker():
+        await rig.all_stored()
+    admin = AIOKafkaAdminClient(bootstrap_servers=rig.kafka)
+    await admin.start()
+    topics = await admin.list_topics()
+    await admin.close()
+    assert [topic for topic in topics if topic.startswith(rig.topic)] == [rig.topic]
 
 
 async def test_a_second_worker_joins_and_dies_and_nothing_is_lost_or_twice(
@@ -171,7 +199,7 @@ async def test_offsets_that_kafka_has_ahead_of_the_store_are_read_again(
 
     if lost:
         monkeypatch.setattr(AIOKafkaConsumerThread, "seek", seek_but_the_first)
-        monkeypatch.setattr("streams.worker.kafka_worker.REREAD_S", 0.5)
+        monkeypatch.setattr("streams.worker.partition_worker.REREAD_S", 0.5)
     with psycopg.connect(rig.url) as connection:
         for table in ("reading", "window_1m", "session", "ledger_source", "partition_state", "outbox"):
             connection.execute(f"DELETE FROM telemetry.{table}".encode())
@@ -181,3 +209,68 @@ async def test_offsets_that_kafka_has_ahead_of_the_store_are_read_again(
     async with rig.worker():
         await rig.all_stored()
     assert bool(asked) is lost
+
+
+@pytest.mark.parametrize("known", [0, 2], ids=["none", "two"])
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_partitions_that_the_leader_does_not_see_are_assigned_after_all(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, known: int, workers: int
+) -> None:
+    """As after a restart of Kafka: the first consumer of each worker sees none, or not all, of the partitions."""
+    blind: list[ClusterMetadata] = []
+    partitions_for_topic = ClusterMetadata.partitions_for_topic
+
+    def seen(cluster: ClusterMetadata, topic: str) -> set[int] | None:
+        in_faust = threading.current_thread() is not threading.main_thread()
+        if in_faust and cluster not in blind and len(blind) < workers:
+            blind.append(cluster)
+        partitions: set[int] | None = partitions_for_topic(cluster, topic)
+        if cluster not in blind or partitions is None:
+            return partitions
+        return set(range(known)) or None
+
+    monkeypatch.setattr(ClusterMetadata, "partitions_for_topic", seen)
+    await rig.send(2)
+    async with contextlib.AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(rig.worker()) for _ in range(workers)]
+        await eventually(lambda: all("assigned to no worker" in complaint(member) for member in members), WITHIN_S)
+        await rig.all_stored()
+        await eventually(lambda: not any(complaint(member) for member in members), WITHIN_S)
+        assert sorted(p for member in members for p in member.partitions) == list(range(PARTITIONS))
+    assert len(blind) == workers
+
+
+async def test_a_topic_that_is_made_after_its_worker_is_assigned(rig: Rig) -> None:
+    missing = replace(rig, topic=f"{rig.topic}-later")
+    async with missing.worker() as worker:
+        await eventually(lambda: "does not know the topic" in complaint(worker), WITHIN_S)
+        await ensure_topic(rig.kafka, missing.topic, PARTITIONS)
+        await missing.send(1)
+        await missing.all_stored()
+        await eventually(lambda: not complaint(worker), WITHIN_S)
+
+
+async def test_a_worker_too_many_says_so_and_takes_over_however_long_it_had_no_partition(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka leaves the group after a time without a poll and joins again only after one, and Faust polls only for
+    the partitions that it has."""
+    monkeypatch.setattr("streams.worker.kafka_worker.POLL_PAUSE_S_MAX", 3.0)
+    one_too_many = "no partition is assigned: Kafka is away, or there are more workers than partitions"
+    single = replace(rig, topic=f"{rig.topic}-single")
+    await ensure_topic(rig.kafka, single.topic, 1)
+    observer = GroupObserver(rig.kafka, single.topic, single.topic)
+
+    async def one_has_left() -> bool:
+        view = await observer.look()
+        return view is not None and len(view.members) == 1
+
+    stacks = [contextlib.AsyncExitStack(), contextlib.AsyncExitStack()]
+    async with stacks[0], stacks[1]:
+        workers = [await stack.enter_async_context(single.worker()) for stack in stacks]
+        await eventually(lambda: sorted(map(complaint, workers)) == ["", one_too_many], WITHIN_S)
+        await eventually(one_has_left, WITHIN_S)
+        holder = [worker.partitions for worker in workers].index([0])
+        await stacks[holder].aclose()
+        await eventually(lambda: workers[1 - holder].partitions == [0], WITHIN_S)
+    await observer.close()
