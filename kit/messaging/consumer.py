@@ -60,7 +60,7 @@ class Metadata(Protocol):
         """W3C; empty where there is no trace."""
 
 
-class Event(Protocol):
+class DecodedEvent(Protocol):
     """What a decoder gives."""
 
     @property
@@ -81,7 +81,7 @@ def current_event_context() -> EventContext:
     return EventContext(correlation_id.get(), current_traceparent())
 
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound=DecodedEvent)
 
 
 @dataclass(slots=True)
@@ -194,7 +194,7 @@ class _Listener:
 
     def __init__(self, queue: str, decode: Decode[E], process: Process[E], metrics: ConsumerMetrics | None) -> None:
         self._queue = queue
-        self._decode: Callable[[bytes], Event] = decode
+        self._decode: Callable[[bytes], DecodedEvent] = decode
         self._process: Callable[..., Awaitable[bool]] = process
         self._metrics = metrics
 
@@ -218,7 +218,7 @@ class _Listener:
         finally:
             correlation_id.reset(token)
 
-    async def _try(self, event: Event, attempt: int) -> None:
+    async def _try(self, event: DecodedEvent, attempt: int) -> None:
         try:
             new = await self._process(event)
         except Exception as error:
