@@ -1,7 +1,10 @@
 """The stored readings in SQL, by telemetry's contract: its view of sessions and its function for their readings."""
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +22,9 @@ READS: Final = ("telemetry.session_overview", "telemetry.session_readings(bigint
 """What billing asks of telemetry's contracts."""
 
 READINGS_MAX: Final = 1_000_000  # of one session, ~250 B each in memory: eleven days of one a second
-READINGS_AT_ONCE: Final = 50_000  # of several sessions in one answer: ~13 MB
+READINGS_AT_ONCE: Final = 2_000  # of several sessions in one answer: 20 usual ones, ~0.1 s of PostgreSQL
+# Answers under way while the one before is rated. PostgreSQL looks a session up in ~6 ms, rating it takes 2 ms.
+PARTS_AT_ONCE: Final = 2
 PAGE: Final = 1_000  # sessions
 
 _SIZES: Final = "SELECT id, session_key, readings FROM telemetry.session_overview WHERE id = ANY ($1::uuid[])"
@@ -64,9 +69,21 @@ class ReadingsStore:
         if too_large:
             for row in await self._database.fetch(_WITHOUT_READINGS, too_large):
                 yield _session(row, None)
-        for keys in _parts([row for row in sizes if row["readings"] <= self._readings_max], self._at_once):
-            for row in await self._database.fetch(_SESSIONS, keys):
-                yield _session(row, _readings(row))
+        parts = _parts([row for row in sizes if row["readings"] <= self._readings_max], self._at_once)
+        under_way = deque(self._ask(keys) for keys in islice(parts, PARTS_AT_ONCE))
+        try:
+            while under_way:
+                rows = await under_way.popleft()
+                under_way.extend(self._ask(keys) for keys in islice(parts, 1))
+                for row in rows:
+                    yield _session(row, _readings(row))
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _ask(self, keys: list[int]) -> "asyncio.Task[list[asyncpg.Record]]":
+        return asyncio.create_task(self._database.fetch(_SESSIONS, keys))
 
     async def readings(self, session_id: UUID) -> StoredReadings:
         """See ReadingsSource."""
