@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from kit.errors import ConfigError
@@ -22,8 +23,8 @@ CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
 # Options of commands that speak to a platform; they may be set beside the settings of one.
 CLIENT_VARIABLES: Final = frozenset(f"{PREFIX}{name}" for name in ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN"))
 
-URL: Final = {"masked": "url"}
-SECRET: Final = {"masked": "whole"}
+URL: Final[JsonDict] = {"masked": "url"}
+SECRET: Final[JsonDict] = {"masked": "whole"}
 """`json_schema_extra` of fields whose value people see masked."""
 
 

@@ -34,10 +34,10 @@ from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun
 from benchmarks.stages.invoices import in_process
-from billing.composition import ROLE
+from billing.declaration import SERVICE
 from billing.exports.ocpi import Party
 from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
 from kit.database.postgres import Database, open_database
 
@@ -84,7 +84,7 @@ def _multiply(url: str, count: int, times: int) -> None:
 
 
 async def _measure(bench: BenchmarkRun, url: str, documents: int) -> list[Result]:
-    database = await open_database(url, name="benchmarks", role=ROLE)
+    database = await open_database(url, name="benchmarks", role=SERVICE.role)
     service = ExportService(database, Party("NL", "VST"))
     repeats = bench.pick(REPEATS, REPEATS_QUICK)
     meter = TimeMeter(bench.pids("postgres"))
@@ -162,7 +162,7 @@ async def _copy(database: Database) -> None:
 
 async def _export(service: ExportService, format_: ExportFormat, path: Path) -> Totals:
     """Export everything into a file; the totals of the header."""
-    async with service.export(Wanted(), format_) as export:
+    async with service.export(ExportFilter(), format_) as export:
         with path.open("wb") as file:  # a local file, as a client's socket would be
             async for chunk in export.chunks:
                 file.write(chunk)

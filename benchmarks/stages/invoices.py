@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import psycopg
+from billing.composition import ROLE, consume_billing
 from prometheus_client import CollectorRegistry
 
 from benchmarks.bare_inserts import bare_inserts
@@ -20,8 +21,7 @@ from benchmarks.completed_sessions import completed
 from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun, Deadline
-from billing.composition import ROLE, consume_billing
-from billing.invoicing.metrics import PostingMetrics
+from billing.invoicing.metrics import InvoicingMetrics
 from kit.clock import SystemClock
 from kit.database.postgres import open_database
 from kit.messaging.bus import DIRECT, Bus, InProcessBus, Message
@@ -96,7 +96,7 @@ async def _measured(
 ) -> tuple[TimeSpent, int]:
     """The time from the subscription until `deliveries` are handled, and the number of transactions."""
     registry = CollectorRegistry()
-    posting, consumers = PostingMetrics(registry), ConsumerMetrics(registry)
+    posting, consumers = InvoicingMetrics(registry), ConsumerMetrics(registry)
     database = await open_database(url, name="benchmarks", role=ROLE)
     deadline = Deadline(f"{deliveries} events handled")
     try:

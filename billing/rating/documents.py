@@ -8,7 +8,16 @@ from pydantic import BaseModel, ValidationError
 
 from billing.currency import format_micros, format_minor
 from billing.rating.errors import BadDocument
-from billing.rating.price import MICRO_DIGITS, MILLIONTHS, VAT_DIGITS, VOLUME_PER_UNIT, Adjustment, Line, Rated, half_up
+from billing.rating.price import (
+    MICRO_DIGITS,
+    MILLIONTHS,
+    VAT_DIGITS,
+    VOLUME_PER_UNIT,
+    Adjustment,
+    PriceLine,
+    RatedUsage,
+    half_up,
+)
 from kit.spelling import nearest_name
 from schemas.tariff import Dimension
 
@@ -31,7 +40,7 @@ def read_document(model: type[_Model], text: str | bytes) -> _Model:
         raise BadDocument(_first_mistake(error, model)) from None
 
 
-def rated_document(rated: Rated) -> dict[str, Any]:
+def rated_document(rated: RatedUsage) -> dict[str, Any]:
     """Amounts are decimal strings of whole micro-units. Hours are rounded to six digits; `quantity` is exact."""
     return {
         "currency": rated.currency,
@@ -54,7 +63,7 @@ def format_plain(value: int, digits: int) -> str:
     return text.rstrip("0").rstrip(".") if digits else text
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: PriceLine) -> dict[str, Any]:
     vat_pct = None if line.vat_millionths is None else format_plain(line.vat_millionths, VAT_DIGITS)
     return {
         "dimension": str(line.dimension),

@@ -50,7 +50,7 @@ def with_database(
     work: Callable[[Database], Awaitable[T]],
     *,
     apply: Sequence[Migrations] = (),
-    need: Migrations | None = None,
+    need: Sequence[Migrations] = (),
     role: str | None = None,
 ) -> T:
     """The outcome of `work` on the platform's database, where `apply` is applied before and `need` has to be.
@@ -68,6 +68,6 @@ def with_database(
     with platform_database(settings) as url:
         if apply:
             migrate(url, apply)
-        if need is not None and not all(one.applied for one in status(url, [need])):
-            raise WrongUsage(f"this database has no {need.name} tables of this version: run `voltstream migrate`")
+        if not all(one.applied for one in status(url, need)):
+            raise WrongUsage(f"this database has no {need[-1].name} tables of this version: run `voltstream migrate`")
         return asyncio.run(run(url))

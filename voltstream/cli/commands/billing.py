@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.composition import MIGRATIONS, ROLE
 from billing.currency import format_micros
+from billing.declaration import SERVICE
 from billing.invoices.store import InvoiceStore
-from billing.readings_source import HttpReadingsSource, SourceSilent
-from billing.reconcile import Drift, Held, Outcome, Reconciler, Report
+from billing.readings_http import HttpReadingsSource
+from billing.readings_source import SourceUnavailable
+from billing.reconcile import Drift, Finding, Reconciler, Report, UninvoicedCharge
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.settings import Settings
@@ -23,6 +24,7 @@ from voltstream.cli.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, e
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import print_json, print_line
 from voltstream.cli.platform import OperatorToken, Url, base_url_of, no_answer, with_database
+from voltstream.runtime.database import sources_of
 from voltstream.runtime.up_tokens import operator_token
 from voltstream.settings import load_settings
 
@@ -83,8 +85,8 @@ def _run(
             return await Reconciler(InvoiceStore(database), HttpReadingsSource(client)).run(start, end, progress)
 
     try:
-        return with_database(settings, "billing", work, need=MIGRATIONS, role=ROLE)
-    except (SourceSilent, httpx.InvalidURL) as error:
+        return with_database(settings, "billing", work, need=sources_of([SERVICE]), role=SERVICE.role)
+    except (SourceUnavailable, httpx.InvalidURL) as error:
         raise no_answer(base_url, error) from None
 
 
@@ -104,7 +106,7 @@ def _document(report: Report, start: datetime, end: datetime) -> dict[str, Any]:
         "from": format_rfc3339(start),
         "to": format_rfc3339(end),
         "charges": report.charges,
-        "outcomes": {outcome.value: report.outcomes[outcome] for outcome in Outcome},
+        "outcomes": {outcome.value: report.outcomes[outcome] for outcome in Finding},
         "agrees": report.agrees,
         "totals": {
             currency: {
@@ -129,7 +131,7 @@ def _described(drift: Drift) -> dict[str, Any]:
     }
 
 
-def _held(held: Held) -> dict[str, Any]:
+def _held(held: UninvoicedCharge) -> dict[str, Any]:
     return {
         "kind": held.kind.value,
         "session_id": None if held.reservation_id else str(held.subject_id),
@@ -145,7 +147,7 @@ def _held(held: Held) -> dict[str, Any]:
     }
 
 
-def _figures(held: Held) -> str:
+def _figures(held: UninvoicedCharge) -> str:
     if held.excl_micros is None or held.incl_micros is None:
         return "no tariff was in force"
     ours = f"{format_micros(held.excl_micros)} excl., {format_micros(held.incl_micros)} incl."
@@ -172,5 +174,5 @@ def _print(report: Report) -> None:
     for currency in sorted(report.derived_micros):
         booked, derived = report.booked_micros[currency], report.derived_micros[currency]
         print_line(f"{currency}: booked {format_micros(booked)}, computed {format_micros(derived)} incl. VAT")
-    counted = ", ".join(f"{report.outcomes[outcome]:,} {outcome.value}" for outcome in Outcome)
+    counted = ", ".join(f"{report.outcomes[outcome]:,} {outcome.value}" for outcome in Finding)
     print_line(f"{report.charges:,} charges: {counted}")

@@ -11,22 +11,24 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.composition import MIGRATIONS, ROLE
-from billing.errors import BadRequest
-from billing.exports.composition import party_of, seller_of
+from billing.components import party_of, seller_of
+from billing.declaration import SERVICE
 from billing.exports.receipts import Receipts
 from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
-from billing.invoices.routes import place_of
+from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter, InvoiceStore
+from billing.settings import BillingSettings
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
-from kit.settings import Settings
+from kit.settings import Settings, group_of
+from kit.web.errors import BadQuery
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.cli.platform import with_database
 from voltstream.errors import WrongUsage
+from voltstream.runtime.database import sources_of
 from voltstream.settings import load_settings
 
 T = TypeVar("T")
@@ -57,11 +59,12 @@ def export(
     """
     since, until = period(start, end)
     settings = load_settings(data_dir=data_dir)
-    wanted = Wanted(since, until, driver, None if station is None else station.upper())
+    wanted = ExportFilter(since, until, driver, None if station is None else station.upper())
 
     async def work(database: Database) -> tuple[Totals, int]:
         with _file(out) as file, _progress(format_, shown=not as_json and sys.stderr.isatty()) as progress:
-            async with ExportService(database, party_of(settings)).export(wanted, format_) as opened:
+            service = ExportService(database, party_of(group_of(settings, BillingSettings)))
+            async with service.export(wanted, format_) as opened:
                 size_bytes = lines = 0
                 async for chunk in opened.chunks:
                     file.write(chunk)
@@ -98,8 +101,8 @@ def pdf(
     settings = load_settings(data_dir=data_dir)
 
     async def work(database: Database) -> tuple[str, bytes]:
-        store = InvoiceStore(database)
-        return await Receipts(store, seller_of(settings)).pdf(await _id_of(store, document), None)
+        store, seller = InvoiceStore(database), seller_of(group_of(settings, BillingSettings))
+        return await Receipts(store, seller).pdf(await _id_of(store, document), None)
 
     number, body = _with_database(settings, work)
     with _file(str(out)) as file:
@@ -117,7 +120,7 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
         pass
     try:
         found = await store.many(InvoiceFilter(place=place_of(document)), None, 1)
-    except BadRequest as error:
+    except BadQuery as error:
         raise WrongUsage(str(error)) from None
     if not found:
         raise WrongUsage(f"there is no document {document}")
@@ -125,7 +128,7 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
 
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-    return with_database(settings, "billing", work, need=MIGRATIONS, role=ROLE)
+    return with_database(settings, "billing", work, need=sources_of([SERVICE]), role=SERVICE.role)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
-from billing.rating import Rated, RatingError, Used, rate_usage, together
+from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_usage, together
 from billing.rating.documents import format_plain, format_volume, rated_document, read_document
 from billing.rating.local_time import local_text
 from billing.rating.periods import WrittenUsage, usages_of
@@ -74,7 +74,7 @@ def _periods(written: WrittenUsage) -> Table:
     return table
 
 
-def _consumption(written: WrittenUsage, used: list[Used]) -> Table:
+def _consumption(written: WrittenUsage, used: list[ComponentUsage]) -> Table:
     table = make_table("Element", "Dimension", "Since", ">Used", "", title="Consumption")
     for one in used:
         volume, unit = format_volume(one.dimension, one.volume), UNITS[one.dimension]
@@ -82,7 +82,7 @@ def _consumption(written: WrittenUsage, used: list[Used]) -> Table:
     return table
 
 
-def _lines(rated: Rated) -> Table:
+def _lines(rated: RatedUsage) -> Table:
     table = make_table("Element", "Dimension", ">Billed", ">Price", ">excl. VAT", ">VAT %", ">VAT", title="Lines")
     for line in rated.lines:
         table.add_row(
@@ -99,7 +99,7 @@ def _lines(rated: Rated) -> Table:
     return table
 
 
-def _roundings(rated: Rated) -> Table:
+def _roundings(rated: RatedUsage) -> Table:
     table = make_table("Value", ">From", ">To", "", title="Roundings")
     for one in rated.roundings:
         shown = one.numerator * 10**_SHOWN_DIGITS // one.denominator
@@ -107,7 +107,7 @@ def _roundings(rated: Rated) -> Table:
     return table
 
 
-def _totals(rated: Rated) -> str:
+def _totals(rated: RatedUsage) -> str:
     currency = rated.currency
     payable = format_minor(to_minor(rated.total_incl_micros, currency), minor_digits(currency))
     return (
