@@ -66,7 +66,7 @@ class Chargers:
 
 
 def _stored(platform: Up, station_id: str) -> set[int]:
-    since = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     query: dict[str, str] = {"interval": "raw", "from": since, "limit": "1000"}
     page = platform.get(f"/api/v1/telemetry/{station_id}", **query)
     rows: list[dict[str, Any]] = page["rows"]
