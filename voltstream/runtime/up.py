@@ -6,7 +6,7 @@ and the database stops last. So nothing that was answered 202 is ever only in me
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +19,6 @@ from kit.observability.logs import get_logger
 from kit.service import Service
 from kit.settings import Settings
 from kit.web.app import RunningServer
-from voltstream.cli.screen import Screen
 from voltstream.errors import ChildFailed
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
 from voltstream.runtime.composition import Composition, open_authenticator
@@ -36,6 +35,10 @@ _log = get_logger(__name__)
 _POLL_S: Final = 0.1
 
 
+Show = Callable[[str, str, Clock], Coroutine[Any, Any, None]]
+"""Shows the platform at a URL, with an operator's token, until it is cancelled."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpOptions:
     """What is particular to `up`."""
@@ -44,7 +47,7 @@ class UpOptions:
     rate: float  # its readings a second
     workers: int  # processes, in the distributed run
     duration_s: float | None  # stop after; None: when told
-    screen: bool  # show the fleet
+    show: Show | None  # the fleet, while it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,8 @@ async def _on_top(
     tasks: list[asyncio.Task[None]] = []
     if fleet is not None:
         tasks.append(lifespan.spawn(fleet.run(server.url, tokens.device_token), "fleet"))
-    if options.screen:
-        tasks.append(lifespan.spawn(Screen(server.url, tokens.operator_token, clock).run(), "screen"))
+    if options.show is not None:
+        tasks.append(lifespan.spawn(options.show(server.url, tokens.operator_token, clock), "screen"))
     if options.duration_s is not None:
         asyncio.get_running_loop().call_later(options.duration_s, lifespan.stop)
     try:

@@ -8,7 +8,7 @@ from kit.settings import Settings
 from simulator.fleet.run import slow_rate
 from voltstream.cli.options import AsJson, Check, DataDir, Host, Port, checked, duration_s
 from voltstream.cli.output import print_json, print_warning
-from voltstream.cli.screen import greet
+from voltstream.cli.screen import Screen, greet
 from voltstream.errors import WrongUsage
 from voltstream.runtime.process import Lifespan, run
 from voltstream.runtime.simulated_fleet import CONNECTORS
@@ -51,7 +51,7 @@ def up(
         rate=rate,
         workers=workers,
         duration_s=duration_s(lasting) if lasting else None,
-        screen=not as_json,
+        show=None if as_json else lambda url, token, clock: Screen(url, token, clock).run(),
     )
     if check:
         checked(settings, as_json)
