@@ -47,7 +47,7 @@ from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging.bus import PREFETCH, Bus, Handler
 from kit.messaging.consumer import Handle, HandleBatch, Process
 from kit.settings import Settings, group_of
-from kit.web.readiness import ReadyCheck
+from kit.web.operations import ReadyCheck
 
 DAY_S: Final = 86_400.0
 

@@ -1,4 +1,4 @@
-"""The one list of services. Everything about a service is said in its folder, by its declaration."""
+"""The one list of services. Everything else about a service is in its folder, in its declaration."""
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module

@@ -33,7 +33,7 @@ from kit.messaging.outbox import Transaction
 from kit.service import provided
 from kit.web.errors import BadQuery
 from kit.web.exact_json import ExactJsonRoute
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
@@ -80,9 +80,9 @@ async def publish(
     one published last. The tariff's own `start_date_time` and `end_date_time` bound it further.
     """
 
-    async def work(connection: Transaction) -> Answer:
+    async def work(connection: Transaction) -> StoredResponse:
         row = await pricing.service.publish(connection, body, operator)
-        return Answer(201, encoded(version_answer(row)), location=f"{PREFIX}/versions/{row['id']}")
+        return StoredResponse(201, encoded(version_answer(row)), location=f"{PREFIX}/versions/{row['id']}")
 
     return await once.do(pricing.database, SCHEMA, work)
 

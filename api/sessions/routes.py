@@ -23,7 +23,7 @@ from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.service import provided
 from kit.web.errors import BadQuery, Forbidden
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
@@ -103,10 +103,10 @@ async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: I
     """
     driver_id = _driver_of(caller, new)
 
-    async def work(connection: Transaction) -> Answer:
+    async def work(connection: Transaction) -> StoredResponse:
         accepted = await sessions.requests.start(connection, new, driver_id, _actor(caller))
         body = accepted.model_dump_json().encode()
-        return Answer(202, body, location=f"{PATH}/{accepted.request_id}")
+        return StoredResponse(202, body, location=f"{PATH}/{accepted.request_id}")
 
     return await once.do(sessions.database, SCHEMA, work)
 
@@ -160,9 +160,9 @@ async def stop(
     """Accepted: `session.stop_requested.v1` asks the station, once, however often this is repeated."""
     found = await sessions.service.find(id, station_id, _driver(caller))
 
-    async def work(connection: Transaction) -> Answer:
+    async def work(connection: Transaction) -> StoredResponse:
         accepted = await sessions.requests.stop(connection, found, _driver(caller), _actor(caller))
-        return Answer(202, accepted.model_dump_json().encode())
+        return StoredResponse(202, accepted.model_dump_json().encode())
 
     return await once.do(sessions.database, SCHEMA, work)
 

@@ -14,7 +14,7 @@ from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter
 from billing.parameters import DocumentId, Finance, Reader, own_driver
 from kit.messaging.outbox import Transaction
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, example, problems
@@ -95,8 +95,8 @@ async def cancel(wanted: Cancellation, _: Finance, once: Idempotent, billing: Pr
     """Nothing is deleted: a credit note cancels the invoice to the last unit, and is open where there is money to
     refund. What comes later of the same session is not invoiced any more."""
 
-    async def work(connection: Transaction) -> Answer:
+    async def work(connection: Transaction) -> StoredResponse:
         note = await billing.invoices.cancel(connection, wanted)
-        return Answer(201, note.model_dump_json().encode(), location=f"{PREFIX}/invoices/{note.id}")
+        return StoredResponse(201, note.model_dump_json().encode(), location=f"{PREFIX}/invoices/{note.id}")
 
     return await once.do(billing.database, "billing", work)

@@ -15,7 +15,7 @@ from billing.payments.models import ChargeRequest, PaymentDetail, ProviderName, 
 from billing.payments.store import PaymentRecord
 from kit.auth.authenticator import Authenticator
 from kit.messaging.outbox import Transaction
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.parameters import example, problems
 from kit.web.rules import public
 
@@ -45,10 +45,10 @@ async def charge(wanted: ChargeRequest, principal: Payer, once: Idempotent, bill
     """A payment that is pending at the same provider is returned as it is; one that is pending at another is withdrawn
     there first. The provider reports later whether it succeeded, see the payment."""
 
-    async def work(connection: Transaction) -> Answer:
+    async def work(connection: Transaction) -> StoredResponse:
         payment, invoice = await billing.payments.begin(connection, wanted, own_driver(principal))
         body = payment_of(payment, invoice).model_dump_json().encode()
-        return Answer(201, body, location=f"{PREFIX}/payments/{payment.id}")
+        return StoredResponse(201, body, location=f"{PREFIX}/payments/{payment.id}")
 
     async with billing.payments.slots:
         return await once.do(billing.database, "billing", work)

@@ -18,7 +18,7 @@ _CHARS_MAX: Final = 2 * DIGITS_MAX + 8  # sign, point and exponent; Decimal woul
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """Stands in the document where something cannot be taken: only then its path is known."""
+    """Marks the place of a refused value: its path is known only when the document is read."""
 
     name: str  # of the member, or empty: the place itself
     why: str
@@ -91,7 +91,7 @@ def stays_small(value: Decimal) -> bool:
 
 
 def _places(value: Any, path: str) -> Iterator[tuple[str, _Refused]]:
-    """What was refused, with where it stands. What stood in a member that is there twice is not looked for."""
+    """What was refused, with its path. Members that occur twice are not searched."""
     if isinstance(value, _Refused):
         yield path, value
     elif isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Errors over HTTP: RFC 9457 problem documents, for every error there is.
+"""Errors over HTTP: every error response is an RFC 9457 problem document.
 
-`Problem` is what a route raises. Its `detail` says what is wrong and the mend, and never anything of our insides.
+Routes raise `Problem`. Its `detail` says what is wrong and what to do about it, and nothing of internals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from kit.web.errors import ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
+INTERNAL: Final = "an error on our side; it is logged under the correlation id"
 _RETRY_AFTER_S: Final = 1  # a broker or database that restarts is back within seconds
 
 _log = get_logger(__name__)
@@ -64,7 +65,7 @@ def title_of(status: int) -> str:
 
 
 def invalid(errors: Sequence[Mapping[str, str]], found: int) -> Problem:
-    """What is wrong with a request, of each thing `location` and `detail`: the first ones of so many found."""
+    """A 422 with `errors`, each a `location` and a `detail`: the first ones of `found` errors in all."""
     detail = "{location}: {detail}".format_map(errors[0])
     if found > 1:
         detail += f" (and {found - 1} more, see errors)"
@@ -72,7 +73,7 @@ def invalid(errors: Sequence[Mapping[str, str]], found: int) -> Problem:
 
 
 def unavailable(error: Exception) -> Problem:
-    """The problem of a dependency that does not answer; which one, only the log says."""
+    """The problem of a dependency that does not answer. Only the log names it."""
     _log.warning("dependency_unavailable", error=str(error))
     headers = {"Retry-After": str(_RETRY_AFTER_S)}
     return Problem(503, "a dependency does not answer; try again", headers=headers)
@@ -175,7 +176,7 @@ _UNUSED_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The app's OpenAPI, made once: FastAPI's own with every error of every operation a Problem."""
+    """The app's OpenAPI, made once: FastAPI's own, in which every error of every operation is a Problem."""
     if app.openapi_schema:
         return app.openapi_schema
     schema = get_openapi(

@@ -7,8 +7,9 @@ from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope
 
 from kit.errors import Unavailable
-from kit.web.problem import Problem, unavailable
-from kit.web.rules import Rules
+from kit.observability.logs import get_logger
+from kit.web.problem import INTERNAL, Problem, unavailable
+from kit.web.rules import ACCEPTED, RouteRules
 
 if TYPE_CHECKING:
     from kit.auth.token_store import Kind
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _DIGITS_MAX: Final = 18  # of a Content-Length: an exabyte; what has more is longer than any bound
 # The server takes this much off the socket by itself, read or not: uvicorn's high-water mark.
 _DISCARDED_BYTES_MAX: Final = 65_536
+
+_log = get_logger(__name__)
 
 
 class Authenticates(Protocol):
@@ -26,36 +29,35 @@ class Authenticates(Protocol):
 
 
 class RequestBody:
-    """One request's body. `receive` replaces the server's for everything behind the edge.
+    """One request's body. `receive` replaces the server's for the routes.
 
-    The check stands at the first `receive` because only then is the route known, and because FastAPI reads and parses
-    a body before it resolves any dependency.
+    It checks at the first call because the route is known only then, and because FastAPI reads and parses a body
+    before it resolves any dependency.
     """
 
-    __slots__ = ("_chunked", "_complete", "_declared", "_expects", "_receive", "_rules", "_rules_of", "_scope", "_size")
+    __slots__ = ("_complete", "_declared", "_open", "_receive", "_rules", "_rules_of", "_scope", "_size")
 
-    def __init__(self, scope: Scope, receive: Receive, rules_of: Callable[[Scope], Rules]) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, rules_of: Callable[[Scope], RouteRules], declared: bytes, is_open: bool
+    ) -> None:
+        """`declared`: the Content-Length, or empty; `is_open`: by other headers, more may come."""
         self._scope = scope
         self._receive = receive
         self._rules_of = rules_of
-        self._rules: Rules | None = None  # None: not accepted yet
-        self._declared = self._size = 0
-        self._chunked = self._expects = self._complete = False
-
-    def header(self, key: bytes, value: bytes) -> None:
-        """Take note of a header that says something of the body."""
-        if key == b"content-length":
-            self._declared = int(value) if value.isdigit() and len(value) <= _DIGITS_MAX else 10**_DIGITS_MAX
-        elif key == b"transfer-encoding":
-            self._chunked = True
-        elif key == b"expect":
-            self._expects = True
+        self._rules: RouteRules | None = None  # None: not accepted yet
+        self._declared = declared
+        self._open = is_open
+        self._size = 0
+        self._complete = False
 
     async def receive(self) -> Message:
-        """ASGI's. Raises Problem: 401 or 403 without a token that the route takes, 413 beyond its bound."""
+        """See ASGI. Raises Problem: 401 or 403 without a token that the route takes, 413 beyond its bound."""
         rules = self._rules
         if rules is None:
             rules = await self._accepted()
+            if _length(self._declared) > rules.body_bytes_max:
+                raise _too_large(rules)
+            self._rules = rules
         if self._size > rules.body_bytes_max:
             raise _too_large(rules)
         message = await self._receive()
@@ -70,26 +72,34 @@ class RequestBody:
     def abandoned(self) -> bool:
         """Whether the response goes out before a body that is more than the server would discard in passing.
 
-        The connection must not be used again then: nobody knows how much is still to come, and a client that waits
-        for 100 Continue may send its next request in the place of the body.
+        Such a connection must not be used again: how much is still to come is unknown, and a client that waits for
+        100 Continue may send its next request in the place of the body.
         """
-        if self._complete:
-            return False
-        return self._chunked or self._expects or self._declared > _DISCARDED_BYTES_MAX
+        return not self._complete and (self._open or _length(self._declared) > _DISCARDED_BYTES_MAX)
 
-    async def _accepted(self) -> Rules:
-        rules = self._rules_of(self._scope)
-        if rules.kinds is not None:
-            authenticator: Authenticates = self._scope["app"].state.authenticator
-            try:
+    async def _accepted(self) -> RouteRules:
+        """The rules of the route, after its token is accepted."""
+        try:
+            rules = self._rules_of(self._scope)
+            if rules.kinds is not None and self._scope.get(ACCEPTED) != rules.kinds:
+                authenticator: Authenticates = self._scope["app"].state.authenticator
                 await authenticator.require(HTTPConnection(self._scope), *rules.kinds)
-            except Unavailable as error:  # FastAPI would take it for a body that cannot be parsed
-                raise unavailable(error) from None
-        if self._declared > rules.body_bytes_max:
-            raise _too_large(rules)
-        self._rules = rules
+        except Problem:
+            raise
+        except Unavailable as error:
+            raise unavailable(error) from None
+        except Exception:  # FastAPI would make a 400 of it: a body that cannot be parsed
+            _log.exception("authentication_failed")
+            raise Problem(500, INTERNAL) from None
         return rules
 
 
-def _too_large(rules: Rules) -> Problem:
+def _length(declared: bytes) -> int:
+    """A Content-Length as a number; 0 where there is none."""
+    if not declared:
+        return 0
+    return int(declared) if declared.isdigit() and len(declared) <= _DIGITS_MAX else 10**_DIGITS_MAX
+
+
+def _too_large(rules: RouteRules) -> Problem:
     return Problem(413, f"the body is larger than {rules.body_bytes_max} bytes; send less at once")

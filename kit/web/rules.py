@@ -14,6 +14,8 @@ from starlette.types import Scope
 if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has none
     from kit.auth.token_store import Kind
 
+ACCEPTED: Final = "voltstream.accepted"
+"""In the scope of a request: the kinds as whose token its own was accepted last, so that it is looked at once."""
 BODY_BYTES_MAX: Final = 256 * 1024  # the longest JSON of any service, a full group of stations, is 195 kB
 
 
@@ -37,7 +39,7 @@ def body_bytes_max(bytes_max: int) -> BodyBytesMax:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RouteRules:
     """Whose tokens a route takes, in the order in which it prefers them (None: it is public), and the body's bound."""
 
     kinds: "tuple[Kind, ...] | None"
@@ -60,7 +62,7 @@ def access_of(route: object) -> 'frozenset[Kind] | Literal["public"] | None':
     return "public" if rules.kinds is None else frozenset(rules.kinds)
 
 
-def rules_of(route: object) -> Rules:
+def rules_of(route: object) -> RouteRules:
     """The rules that a route declares; of several rules of kinds a token must satisfy each. Raises BadRules."""
     calls = list(_calls(getattr(route, "dependant", None)))
     path = getattr(route, "path", route)
@@ -74,11 +76,11 @@ def rules_of(route: object) -> Rules:
     bounds = [call.bytes_max for call in calls if isinstance(call, BodyBytesMax)]
     bytes_max = min(bounds, default=BODY_BYTES_MAX)
     if not required:
-        return Rules(None, bytes_max)
+        return RouteRules(None, bytes_max)
     kinds = tuple(kind for kind in required[0] if all(kind in others for others in required))
     if not kinds:
         raise BadRules(f"{path} takes no token at all: its rules {required} exclude each other")
-    return Rules(kinds, bytes_max)
+    return RouteRules(kinds, bytes_max)
 
 
 def check_rules(routes: Iterable[object]) -> None:

@@ -31,20 +31,20 @@ class RunningServer:
         self._server = server
         self._task = task
         self.host = host
-        self.port = port  # the real one, also where any free one was asked for
+        self.port = port  # the actual one, also where port 0 was asked for
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:8080`; an address that means "every interface" is shown as this machine's own."""
+        """`http://127.0.0.1:8080`; the address of every interface is shown as the loopback address."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     async def wait(self) -> None:
-        """Until the server has stopped. Raises what it died of."""
+        """Wait until the server has stopped. Raises the error that stopped it."""
         await asyncio.shield(self._task)
 
     async def stop(self) -> None:
-        """Take no new requests, finish those under way (12 s at most), return. Again: no effect."""
+        """Accept no new requests, finish those under way (12 s at most), return. A second call has no effect."""
         self._server.should_exit = True
         await self._task
 
@@ -53,7 +53,7 @@ class RunningServer:
 async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[RunningServer]:
     """Serve `app` within the block, its lifespan included; port 0 takes a free one.
 
-    Raises ConfigError where the address cannot be listened on, and whatever the app's lifespan raises.
+    Raises ConfigError where the address cannot be listened on, BadRules, and whatever the app's lifespan raises.
     """
     listener = _listen(host, port)
     try:
@@ -96,7 +96,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Signals are the process's, which may run more than this server."""
+        """Signals are handled by the process, which may run more than this server."""
         yield
 
 
@@ -159,7 +159,7 @@ class _LingeringTransport:
         asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)
 
     def discard(self, size: int) -> None:
-        """Take note of bytes that nobody will read."""
+        """Count bytes that are received and dropped."""
         self._discarded_bytes += size
         if self._discarded_bytes > _LINGER_BYTES_MAX:
             self._transport.abort()

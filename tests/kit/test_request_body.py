@@ -168,17 +168,26 @@ async def test_a_token_that_cannot_be_looked_up_is_an_outage_and_no_bad_body() -
     assert counts == [0]
 
 
+async def test_an_error_of_ours_while_a_token_is_verified_is_no_bad_body() -> None:
+    counts = [0]
+    app = _app(Tokens(), counts)
+    del app.state.authenticator
+    headers = [(b"content-type", JSON), (b"authorization", b"Bearer " + TOKENS["operator"].encode())]
+    assert await _post(app, "/api/parsed/1", headers, [b"{}"]) == 500
+    assert counts == [0]
+
+
 async def test_a_token_is_verified_once_a_request_however_often_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     verified = []
-    verify = Authenticator._verified
+    verify = Authenticator._principals
 
     async def counted(self: Authenticator, request: Any) -> tuple[Principal, ...]:
         verified.append(request)
         return await verify(self, request)
 
-    monkeypatch.setattr(Authenticator, "_verified", counted)
+    monkeypatch.setattr(Authenticator, "_principals", counted)
     headers = [(b"content-type", JSON), (b"authorization", b"Bearer " + TOKENS["operator"].encode())]
     assert await _post(_app(Tokens(), [0]), "/api/parsed/1", headers, [b'{"text": "a"}']) == 200
     assert len(verified) == 1

@@ -39,7 +39,7 @@ ROWS = [
 
 
 class Recorder:
-    """A transport that keeps what was acknowledged, and dies as it is told."""
+    """A transport that keeps what was acknowledged, and fails after a given number."""
 
     def __init__(self, dies_after: int | None = None, *, takes_the_last: bool = False) -> None:
         self.tally = Tally()
@@ -207,11 +207,15 @@ def test_bolite_file_comes_whole_and_in_its_order(tmp_path: Path) -> None:
     with gzip.open(BOLITE, "rt") as stream:
         expected = list(csv.DictReader(stream))
     count = 0
-    for row, told in zip(rows(spec), expected, strict=True):
-        assert row["station_id"] == f"BOLITE-{told['session_id'][:4]}"
-        assert (row["session_id"], row["seq"], row["ts"]) == (told["session_id"], int(told["seq"]), int(told["ts_ms"]))
+    for row, wanted in zip(rows(spec), expected, strict=True):
+        assert row["station_id"] == f"BOLITE-{wanted['session_id'][:4]}"
+        assert (row["session_id"], row["seq"], row["ts"]) == (
+            wanted["session_id"],
+            int(wanted["seq"]),
+            int(wanted["ts_ms"]),
+        )
         assert [row[name] for name in ("power_w", "voltage_v", "current_a")] == [
-            float(told[name]) for name in ("power_w", "voltage_v", "current_a")
+            float(wanted[name]) for name in ("power_w", "voltage_v", "current_a")
         ]
         count += 1
     assert count == 132_546

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from kit.auth.token_store import Kind, StoredToken
 from tests.voltstream.platform import voltstream
+from voltstream.cli.commands.ledger import ledger_table
 from voltstream.cli.commands.token import tokens_table
 from voltstream.cli.main import _COMMANDS, app
 from voltstream.cli.options import duration_s, moment, period
@@ -74,7 +75,7 @@ def test_debug_shows_the_traceback() -> None:
 def test_a_service_alone_says_which_servers_it_needs() -> None:
     refused = voltstream("worker", database_url=_NOWHERE["database_url"])
     assert refused.returncode == 2
-    assert "set VOLTSTREAM_KAFKA_URL, VOLTSTREAM_REDIS_URL" in refused.stderr
+    assert "set VOLTSTREAM_REDIS_URL, VOLTSTREAM_KAFKA_URL" in refused.stderr
     assert "VOLTSTREAM_DATABASE_URL" not in refused.stderr
 
 
@@ -150,6 +151,19 @@ def test_the_list_of_tokens_is_a_line_each_at_80_columns_and_its_ids_are_whole()
     ]
     for line, purpose in zip(lines, ("DE*VLT*E1, DE*V", "voltstream up", "D-4711", "[red]books[/red]"), strict=True):
         assert purpose in line
+
+
+def test_the_ledger_is_a_line_a_partition_at_80_columns() -> None:
+    entry = dict.fromkeys(("accepted", "stored"), 1_234_567)
+    entry |= dict.fromkeys(("duplicate", "quarantined", "in_flight", "in_windows"), 12_345)
+    entry |= {"partition": 1_023, "closed": True}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(ledger_table({"partitions": [entry], "total": entry}))
+    assert isinstance(console.file, io.StringIO)
+    heading, *rows = console.file.getvalue().splitlines()
+    assert "quarantined" in heading
+    assert "in windows" in heading
+    assert [row.split()[0] for row in rows] == ["1023", "all"]
 
 
 @pytest.mark.parametrize(

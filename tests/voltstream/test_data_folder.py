@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from kit.errors import ConfigError
-from kit.settings import Settings
-from tests.voltstream.platform import voltstream
+from kit.settings import CLIENT_VARIABLES, Settings
+from tests.voltstream.platform import readings, up, voltstream
 from voltstream.cli.main import _defaults
 from voltstream.errors import PlatformFailed, WrongUsage
 from voltstream.runtime.data_folder import (
@@ -54,6 +54,7 @@ def test_two_databases_of_one_folder_have_an_address_each(tmp_path: Path) -> Non
         assert (platform_url(first), platform_url(second)) == (URL, "http://127.0.0.1:8080")
 
 
+@pytest.mark.usefixtures("processes")
 def test_an_address_whose_process_is_gone_is_told_and_how_to_go_on(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
@@ -107,6 +108,7 @@ def test_a_folder_without_a_database_is_refused_and_stays_as_it_was(tmp_path: Pa
         ("billing", "pdf", "2026-0000001", "--out", "x.pdf"),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_no_command_makes_a_second_platform(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     folder = tmp_path / "other"
     refused = voltstream(*arguments, "--data-dir", str(folder))
@@ -159,6 +161,7 @@ def test_other_commands_have_no_such_defaults(platform_folder: Path) -> None:
     assert _defaults(["ledger"]) == _defaults([]) == _defaults(["up"]) == {}
 
 
+@pytest.mark.usefixtures("processes")
 def test_operators_commands_go_to_the_platform_of_the_data_folder(tmp_path: Path) -> None:
     me = psutil.Process()
     write_entry(settings_of(tmp_path), "tokens.json", {"device_token": "vsd_x", "operator_token": "vso_x"})
@@ -177,3 +180,35 @@ def test_an_address_file_is_json_for_whoever_looks(tmp_path: Path) -> None:
     with published_address(settings_of(tmp_path), URL):
         entry = json.loads((tmp_path / FILE).read_text())["embedded"]
     assert (entry["url"], entry["pid"]) == (URL, os.getpid())
+
+
+@pytest.mark.usefixtures("processes")
+def test_up_prints_lines_for_another_shell_and_leaves_no_address_behind(data_dir: Path) -> None:
+    shown = voltstream("up", "--for", "10ms", "--no-simulator", "--port", "0", data_dir=str(data_dir))
+    assert shown.returncode == 0, shown.stderr
+    exported = dict(
+        line.removeprefix("export ").split("=", 1) for line in shown.stdout.splitlines() if line.startswith("export ")
+    )
+    assert set(exported) == CLIENT_VARIABLES
+    tokens = read_entries(settings_of(data_dir), "tokens.json")["embedded"]
+    assert exported["VOLTSTREAM_DEVICE_TOKEN"] == tokens["device_token"]
+    assert exported["VOLTSTREAM_OPERATOR_TOKEN"] == tokens["operator_token"]
+    assert exported["VOLTSTREAM_URL"].startswith("http://127.0.0.1:")
+    assert read_entries(settings_of(data_dir), FILE) == {}
+
+
+@pytest.mark.usefixtures("processes")
+def test_commands_beside_up_need_no_address_and_issue_tokens_that_it_takes(data_dir: Path) -> None:
+    with up(data_dir, "--no-simulator") as platform:
+        here = {"data_dir": str(data_dir)}
+        ledger = voltstream("ledger", "--json", **here)
+        assert (ledger.returncode, json.loads(ledger.stdout)["total"]["accepted"]) == (0, 0), ledger.stderr
+        issued = voltstream("token", "issue", **here)
+        assert issued.stderr.strip() == f"A token of kind device for the platform of {data_dir}:"
+        sent = platform.post(readings("A", 3, 1_767_600_000_000), issued.stdout.strip())
+        assert sent.status_code == 202
+        file = data_dir.parent / "a.csv"
+        file.write_text("station_id,connector_id,ts,power_w\nB,1,2026-01-05T08:00:00Z,7\n")
+        replayed = voltstream("replay", str(file), "--json", **here)
+        assert (replayed.returncode, json.loads(replayed.stdout)["accepted"]) == (0, 1), replayed.stderr
+        assert platform.ledger()["accepted"] == 4

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,8 @@ import msgspec
 import pytest
 
 from kit.clock import SystemClock, format_rfc3339
-from kit.messaging.bus import DIRECT, InProcessBus, Message
+from kit.messaging.bus import DIRECT, Bus, InProcessBus, Message
+from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import load_retry_policy
 from schemas.events import SessionRequested, SessionStopRequested, envelope_of
 from schemas.topics import SESSION_REQUESTED, SESSION_STOP_REQUESTED
@@ -34,6 +36,9 @@ class Driver:
         assert str(data_dir) in issued.stderr
         headers = {"Authorization": f"Bearer {issued.stdout.strip()}"}
         self._client = httpx.Client(base_url=platform.api, headers=headers, timeout=30, trust_env=False)
+
+    def close(self) -> None:
+        self._client.close()
 
     def start(self, connector: dict[str, Any]) -> str:
         """The id of the request."""
@@ -65,10 +70,14 @@ def free_connector(platform: Up) -> dict[str, Any]:
     raise AssertionError("the fleet has a free connector")
 
 
-async def test_a_driver_charges_at_the_simulated_fleet_and_is_invoiced(data_dir: Path) -> None:
+@pytest.mark.usefixtures("processes")
+async def test_a_driver_charges_at_the_simulated_fleet_and_is_invoiced(
+    data_dir: Path, request: pytest.FixtureRequest
+) -> None:
     with up(data_dir, "--stations", "5", "--rate", "20") as platform:
         await eventually(lambda: platform.get("/api/v1/telemetry/live")["total"]["connectors"] == 10, within_s=60)
         driver, connector = Driver(platform, data_dir), free_connector(platform)
+        request.addfinalizer(driver.close)
         request_id = driver.start(connector)
         await eventually(lambda: driver.session(request_id)["state"] == "open", within_s=60)
         running = driver.session(request_id)
@@ -77,7 +86,7 @@ async def test_a_driver_charges_at_the_simulated_fleet_and_is_invoiced(data_dir:
 
         def costs_something() -> bool:
             session = driver.session(request_id)
-            return session["energy_wh"] > 0 and float(session["cost"]["incl_vat"]) > 0
+            return session["energy_wh"] > 0 and float(session["cost_incl_vat"] or 0) > 0
 
         await eventually(costs_something, within_s=90)
         driver.stop(request_id)
@@ -100,7 +109,7 @@ class Street:
     """A simulated fleet that sends into a sink, and the bus that requests come by."""
 
     sink: Sink
-    bus: InProcessBus
+    bus: Bus
 
     async def publish(self, event_type: str, payload: msgspec.Struct) -> None:
         """Returns once the fleet has handled it."""
@@ -152,8 +161,14 @@ def now(age_s: float = 0) -> str:
 
 @pytest.fixture
 async def street() -> AsyncIterator[Street]:
-    """One station; its first connector is free to begin with: the fleet's seed is fixed."""
-    bus = InProcessBus(load_retry_policy())
+    """On the in-process bus."""
+    async with a_street(InProcessBus(load_retry_policy())) as street:
+        yield street
+
+
+@asynccontextmanager
+async def a_street(bus: Bus) -> AsyncIterator[Street]:
+    """One station; its first connector is free to begin with: the fleet's seed is fixed. Closes the bus."""
     async with serving(Sink()) as sink:
         fleet = SimulatedFleet(1, 200.0, SystemClock())
         await fleet.consume(bus)
@@ -175,6 +190,18 @@ async def test_a_request_starts_a_session_of_its_name_and_a_stop_ends_it(street:
     await eventually(lambda: "Ended" in street.events(request_id), within_s=60)
     events = street.events(request_id)
     assert (events[0], events[-1], events.count("Started"), events.count("Ended")) == ("Started", "Ended", 1, 1)
+
+
+async def test_requests_come_over_rabbitmq_too(rabbitmq_url: str) -> None:
+    bus = RabbitBus(rabbitmq_url, load_retry_policy(), name="test")
+    bus.start()
+    await bus.wait_ready(60)
+    async with a_street(bus) as street:
+        request_id = uuid4()
+        await street.request(request_id)
+        await eventually(lambda: "Updated" in street.events(request_id), within_s=60)
+        await street.stop(request_id)
+        await eventually(lambda: "Ended" in street.events(request_id), within_s=60)
 
 
 async def test_an_operator_stops_whichever_session_runs_there(street: Street) -> None:
@@ -226,6 +253,7 @@ async def test_a_request_whose_moment_cannot_be_read_is_a_dead_letter(street: St
         requested_at="yesterday",
     )
     await street.publish(SESSION_REQUESTED, requested)
+    assert isinstance(street.bus, InProcessBus)
     assert len(street.bus.dead_letters("simulator_session_requested")) == 1
 
 

@@ -58,7 +58,7 @@ def test_the_picture_fits_and_shows_the_address_and_the_hint(
     assert max(len(line) for line in lines) <= width
     assert lines[0].strip() == f"voltstream at {URL}"
     text = " ".join(" ".join(lines).split())
-    assert text.endswith("voltstream's commands do not.")
+    assert text.endswith("curl needs the export lines above.")
     assert SUMMARY in text
     assert LEDGER in text
     rows = [line for line in lines if line.startswith(station[:8])]

@@ -68,6 +68,6 @@ def with_database(
     with platform_database(settings) as url:
         if apply:
             migrate(url, apply)
-        if not all(one.applied for one in status(url, need)):
-            raise WrongUsage(f"this database has no {need[-1].name} tables of this version: run `voltstream migrate`")
+        if need and not all(one.applied for one in status(url, need)):
+            raise WrongUsage("the tables of this database are not of this version: run `voltstream migrate`")
         return asyncio.run(run(url))

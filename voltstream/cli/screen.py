@@ -26,7 +26,7 @@ _EXPORTS: Final = ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN")
 # What `greet` leaves above the picture in the embedded run, where the terminal is high enough for both.
 _GREETING_LINES: Final = 7
 _PICTURE_LINES_MIN: Final = 14
-_HINT: Final = "Ctrl-C stops it. curl needs the export lines above; voltstream's commands do not."
+_HINT: Final = "Ctrl-C stops it; curl needs the export lines above."
 _STYLES: Final = {"Charging": "green", "Faulted": "red", "Available": "dim", "Unavailable": "red"}
 _COLUMNS: Final = ("station", ">connector", "status", ">power kW", ">session kWh", ">cost", ">charge", ">°C", "flags")
 _DISPENSABLE: Final = ("flags", ">°C", ">charge", ">power kW")  # are left out in this order where it is narrow

@@ -38,7 +38,7 @@ _log = get_logger(__name__)
 
 @asynccontextmanager
 async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIterator[TokenStore]:
-    """Let `web.app` ask within the block who makes a request. Raises Unavailable, ConfigError."""
+    """Let `web.app` authenticate requests within the block. Raises Unavailable, ConfigError."""
     signed = SignedTokens.of(settings, web.clock)
     database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
     try:
@@ -173,7 +173,7 @@ def _standard_jobs(service: Service[Any], database: Database | None) -> list[Job
             await inbox.forget_old(connection, schema)
             await idempotency.forget_old(connection, schema)
 
-    return [Job("events and answers that nobody repeats any more", tidy, DAY_S)]
+    return [Job("events and responses past repetition", tidy, DAY_S)]
 
 
 async def _work(jobs: Sequence[Job[Any]], components: Any) -> None:

@@ -108,7 +108,7 @@ async def owned_database(settings: Settings, lifespan: Lifespan) -> AsyncIterato
     try:
         server = await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # The thread goes on: what it starts, nobody else would stop.
+        # The thread goes on, and nothing else would stop the server that it starts.
         server = await starting
         await asyncio.to_thread(server.stop)
         raise

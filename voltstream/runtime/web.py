@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from kit.clock import Clock
 from kit.service import Closing
 from kit.web.app import RunningServer, make_app, serve
-from kit.web.readiness import ReadyCheck
+from kit.web.operations import ReadyCheck
 from voltstream import __version__
 from voltstream.runtime.process import Lifespan
 

@@ -93,6 +93,7 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
 def ledger_table(ledger: Mapping[str, Any]) -> Table:
     """A row a partition, and the sum."""
     table = make_table("partition", *(f">{name.replace('_', ' ')}" for name in _SHOWN), "")
+    table.padding = (0, 1, 0, 0)  # so that its headings fit into 80 columns
     for name, entry in [*((str(row["partition"]), row) for row in ledger["partitions"]), ("all", ledger["total"])]:
         state = "closed" if entry["closed"] else "open"
         figures = (f"{entry[column]:,}" for column in _SHOWN)

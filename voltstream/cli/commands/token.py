@@ -22,6 +22,8 @@ from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
+_ID_CHARS: Final = 36
+_KIND_CHARS: Final = max(map(len, KINDS))
 _DATE_CHARS: Final = 10  # of 2026-01-31T…
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Issue, list and revoke access tokens.")
@@ -98,8 +100,8 @@ def _kind(text: str) -> Kind:
 def tokens_table(tokens: Iterable[StoredToken]) -> Table:
     """A line a token. Of 80 columns the first three take 58; what the token is for is cut where it does not fit."""
     table = make_table("id", "kind", "issued", "for")
-    for column in table.columns:
-        column.no_wrap, column.overflow = True, "ellipsis"
+    for column, width in zip(table.columns, (_ID_CHARS, _KIND_CHARS, _DATE_CHARS, None), strict=True):
+        column.no_wrap, column.overflow, column.min_width = True, "ellipsis", width
     for token in tokens:
         stations = "" if token.stations is None else ", ".join(token.stations)
         purpose = "; ".join(filter(None, (token.subject, stations, token.label)))
