@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA, SessionEvent, Status
 from streams.effects import NULL_I64, WINDOW_COLUMNS, StepParams
-from streams.engine.batch import QUANTITY_COLUMNS, Frame
+from streams.engine.batch import QUANTITY_COLUMNS, Frame, accept
+from streams.engine.step import step
 from streams.errors import ForeignState
 from streams.kernels.sessions import EndReason
 from streams.kernels.windows import WINDOW_MS
@@ -293,6 +294,20 @@ def test_readings_that_overtake_each_other_in_a_step_cost_the_store_no_question(
     lookup.session_readings = pytest.fail  # type: ignore[assignment]  # not to be called
     store.apply(compute_effects(state, frames_of(arrived, [3, 7]), BASE_MS, lookup, PARAMS))
     assert totals(store)["sessions"] == totals(expected)["sessions"]
+
+
+def test_a_connector_is_registered_once_and_before_the_step() -> None:
+    frames = frames_of(
+        blank_readings({"ts_ms": BASE_MS + n, "received_ms": BASE_MS + n, "seq": n} for n in range(3)), []
+    )
+    store, state = MemoryStore(), PartitionState(0)
+    lookup = AsLookup(store)
+    with pytest.raises(ValueError, match="registered"):
+        step(PartitionState(0), accept(PartitionState(0), frames[:1]), BASE_MS, lookup, PARAMS)
+    compute_effects(state, frames[:1], BASE_MS, lookup, PARAMS)
+    lookup.register_connectors = pytest.fail  # type: ignore[assignment]  # not to be called
+    compute_effects(state, frames[1:], BASE_MS, lookup, PARAMS)
+    assert state.directory.connectors() == list(store.keys)
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=6), RELOADS)
