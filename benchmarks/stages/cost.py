@@ -3,8 +3,8 @@ Vectorised over a flush, money costs no more than all the rest of a step: a micr
 
 Measured: `streams.engine.step` on the same readings with and without tariffs, turn about: 10,000 sessions, flushes of
 100,000 readings, 1,000 distinct tariffs (benchmarks/tariffs.py) whose thresholds are all crossed on the way. The
-difference is what money adds, from stretches to events of moved costs. Limit: the step without. Rival: the rating in
-plain Python integers that invoices are made by (billing/rating), which also says whether what came out is right.
+difference is what money adds, from usage intervals to events of changed costs. Limit: the step without. Rival: the
+rating in plain Python integers that invoices are made by (billing/rating), which also checks the outcome.
 """
 
 import statistics
