@@ -1,1 +1,1 @@
-"""How fast voltstream is, each figure beside its physical limit or a rival, measured in the same run."""
+"""Benchmarks: each figure beside its physical limit or a rival, measured in the same run."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [STAGE …]`: run the stages, print the table, write build/bench.json."""
+"""`python -m benchmarks [STAGE …]`: runs the stages, prints the table, writes build/bench.json."""
 
 import argparse
 import importlib
@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.report import Result, print_table, write_json
-from benchmarks.session import Session
+from benchmarks.run import BenchmarkRun
 from deploy.servers import ServerError
 
 MONEY = ("cost", "repricing", "invoices", "export")
@@ -17,21 +17,21 @@ STAGES = ("kernels", *MONEY, "gateway", "worker", "end_to_end", "embedded", "liv
 
 
 def main() -> int:
-    """Exit status 0 whatever the figures are: a benchmark measures, it does not judge. 1: a stage could not run."""
+    """Exit status 0 whatever the figures are; 1 if a stage could not run."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("stage", nargs="*", choices=[*STAGES, []], help="default: all")
-    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the list is written")
-    parser.add_argument("--quick", action="store_true", help="as small as can be: the figures mean nothing")
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the results are written")
+    parser.add_argument("--quick", action="store_true", help="as small as possible: the figures mean nothing")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     results: list[Result] = []
     failed = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the servers would outlive us
-    with Session(console, quick=arguments.quick) as session:
+    with BenchmarkRun(console, quick=arguments.quick) as bench:
         for stage in arguments.stage or STAGES:
             try:
-                results += importlib.import_module(f"benchmarks.{stage}").run(session)
-                write_json(arguments.json, results)  # a stage that fails must not cost the others their figures
+                results += importlib.import_module(f"benchmarks.stages.{stage}").run(bench)
+                write_json(arguments.json, results)  # a later failure must not lose these figures
             except ServerError as error:
                 failed = 1
                 console.print(f"{stage}: {error}", markup=False)

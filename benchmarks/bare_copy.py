@@ -1,4 +1,4 @@
-"""The limit of everything that stores readings: the same rows by binary COPY, ready encoded, nothing else."""
+"""The physical limit of storing readings: the same rows, already encoded, by binary COPY."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from typing import Final
 
 import psycopg
 
-from benchmarks.session import PARTITIONS, Session
+from benchmarks.run import PARTITIONS, BenchmarkRun
 from streams.storage.tables import WEEK_MS
 
 _COPY_BYTES: Final = 64 << 10  # of one write
@@ -19,9 +19,9 @@ TO STDOUT (FORMAT binary)
 """
 
 
-def bare_copy(session: Session, url: str) -> float:
-    """Rows a second: the raw readings of this database into the equal empty table of another one."""
-    with psycopg.connect(url) as source, session.database() as target:
+def bare_copy(bench: BenchmarkRun, url: str) -> float:
+    """Rows per second: copy the raw readings of this database into the same, empty table of another one."""
+    with psycopg.connect(url) as source, bench.database() as target:
         source.execute("SET max_parallel_workers_per_gather = 0")
         weeks = source.execute(_WEEKS, (WEEK_MS,)).fetchone()
         parts = [_rows_of(source, partition) for partition in range(PARTITIONS)]
@@ -34,7 +34,7 @@ def bare_copy(session: Session, url: str) -> float:
             elapsed_s = time.perf_counter() - began_s
         with psycopg.connect(target) as connection:
             copied = connection.execute(_COUNT).fetchone()
-        assert copied == rows, "every row must be there"
+        assert copied == rows, "every row must be copied"
         return (rows[0] if rows else 0) / elapsed_s
 
 

@@ -1,4 +1,4 @@
-"""The limit of everything that writes invoices: the same rows by INSERT, as many in a transaction, nothing else."""
+"""The physical limit of writing invoices: the same rows by INSERT, with as many per transaction."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from benchmarks.processes import Meter, Spent
+from benchmarks.processes import TimeMeter, TimeSpent
 
-# Of each table, in an order that its references allow: the rows, each after the number of its invoice.
+# For each table, in the order of foreign keys: its rows, each preceded by the number of its invoice.
 _ROWS: Final = {
     "cdr": "SELECT i.sequence, t.* FROM billing.invoice AS i JOIN billing.cdr AS t ON t.id = i.cdr_id",
     "invoice": "SELECT t.sequence, t.* FROM billing.invoice AS t",
@@ -21,32 +21,32 @@ _TARIFFS: Final = "SELECT * FROM billing.tariff_version"
 Rows = Sequence[tuple[Any, ...]]
 
 
-async def bare_inserts(source: str, target: str, meter: Meter, at_once: int) -> Spent:
-    """The rows of all documents into equal empty tables, those of `at_once` invoices in a transaction."""
-    have, want = await asyncpg.connect(source), await asyncpg.connect(target)
+async def bare_inserts(source: str, target: str, meter: TimeMeter, at_once: int) -> TimeSpent:
+    """Insert the rows of all documents into the same, empty tables, `at_once` invoices per transaction."""
+    source_connection, connection = await asyncpg.connect(source), await asyncpg.connect(target)
     try:
-        tariffs = await have.fetch(_TARIFFS)
-        await want.executemany(
+        tariffs = await source_connection.fetch(_TARIFFS)
+        await connection.executemany(
             _insert("tariff_version", [*tariffs[0].keys()]), [tuple(row.values()) for row in tariffs]
         )
         statements, parts = {}, {}
         for table, query in _ROWS.items():
-            rows = await have.fetch(f"{query} ORDER BY 1")
+            rows = await source_connection.fetch(f"{query} ORDER BY 1")
             statements[table] = _insert(table, [*rows[0].keys()][1:])
             parts[table] = _parts([tuple(row.values()) for row in rows], at_once)
         meter.begin()
         for number in range(len(parts["invoice"])):
-            async with want.transaction():
+            async with connection.transaction():
                 for table, statement in statements.items():
-                    await want.executemany(statement, parts[table][number])
+                    await connection.executemany(statement, parts[table][number])
         return meter.end()
     finally:
-        await have.close()
-        await want.close()
+        await source_connection.close()
+        await connection.close()
 
 
 def _parts(rows: Rows, at_once: int) -> list[Rows]:
-    """By number, which is taken off; numbers begin with 1."""
+    """Rows grouped by invoice number, from 1, which is removed."""
     return [[row[1:] for row in of_part] for _, of_part in groupby(rows, lambda row: (row[0] - 1) // at_once)]
 
 

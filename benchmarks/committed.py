@@ -1,20 +1,20 @@
-"""What the database says has been committed, and whether it adds up."""
+"""Waits until readings are committed, and checks that rows, windows and ledger agree."""
 
 import time
 from typing import Final
 
 import psycopg
 
-from benchmarks.session import Deadline
+from benchmarks.run import Deadline
 
 _POLL_S: Final = 0.02
 _STORED: Final = "SELECT coalesce(sum(least(stored, in_windows)), 0)::bigint FROM telemetry.ledger"
 
 
 def drain(url: str, until: int) -> float:
-    """Wait until so many readings and their windows are stored; readings a second from the first commit to the last.
+    """Wait until `until` readings and their windows are stored; readings per second from the first commit to the last.
 
-    What the first commit brought does not count, as nobody knows when it began.
+    Readings of the first commit do not count, because its start is unknown.
     """
     deadline = Deadline(f"{until} readings stored")
     with psycopg.connect(url, autocommit=True) as connection:
@@ -35,7 +35,7 @@ def drain(url: str, until: int) -> float:
 
 
 def check_rows(url: str, readings: int) -> None:
-    """Raw rows, the windows' counts and the ledger say the same, and nothing was doubled or refused."""
+    """Raw rows, window counts and ledger agree, and nothing was duplicated or refused."""
     with psycopg.connect(url) as connection:
         raw = connection.execute("SELECT count(*) FROM telemetry.reading").fetchone()
         windows = connection.execute("SELECT sum(readings)::bigint FROM telemetry.window_1m").fetchone()

@@ -1,4 +1,4 @@
-"""Processes of the product: started, measured, ended by their own id."""
+"""Starts processes of the product, measures their processor time and memory, and ends them by their id."""
 
 import json
 import os
@@ -19,12 +19,12 @@ _STOP_S: Final = 60  # a worker's last flush and a gateway's drain
 _LOG_TAIL_BYTES: Final = 4_000
 
 
-class Service:
-    """A running `python -m …` that has said, as one JSON line, that it is ready."""
+class RunningService:
+    """A running `python -m …` that has printed its JSON line of readiness, `ready_line`."""
 
-    def __init__(self, process: "subprocess.Popen[str]", said: Mapping[str, Any]) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", ready_line: Mapping[str, Any]) -> None:
         self.pid = process.pid
-        self.said = said
+        self.ready_line = ready_line
         self._process = psutil.Process(process.pid)
 
     def cpu_s(self) -> float:
@@ -33,12 +33,12 @@ class Service:
         return float(times.user + times.system)
 
     def rss_bytes(self) -> int:
-        """Memory that is resident now."""
+        """Resident memory now."""
         return int(self._process.memory_info().rss)
 
 
 @contextmanager
-def running(*arguments: str, environment: Mapping[str, str]) -> Iterator[Service]:
+def running(*arguments: str, environment: Mapping[str, str]) -> Iterator[RunningService]:
     """`python -m *arguments` from when it is ready until the block ends. Raises RuntimeError with its log."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(  # noqa: S603  # our own module, no input from outside
@@ -50,13 +50,13 @@ def running(*arguments: str, environment: Mapping[str, str]) -> Iterator[Service
             text=True,
         )
         if process.stdout is None:
-            raise RuntimeError("stdout was asked for")
+            raise RuntimeError("the process has no stdout")
         try:
             line = process.stdout.readline()
             if not line:
                 process.wait(_STOP_S)
                 raise RuntimeError(f"{' '.join(arguments)} ended:\n{_tail(log)}")
-            yield Service(process, json.loads(line))
+            yield RunningService(process, json.loads(line))
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -67,7 +67,7 @@ def running(*arguments: str, environment: Mapping[str, str]) -> Iterator[Service
 
 
 def load(url: str, token: str, *options: str, seconds: float) -> dict[str, float]:
-    """simulator/load/load.py in a process of its own: its report, once it has ended. Raises RuntimeError."""
+    """Run simulator/load/load.py in a process of its own; its report. Raises RuntimeError."""
     command = ["-m", "voltstream", "simulate", "--load", "--json", "--for", f"{seconds}s", "--url", url, *options]
     done = subprocess.run(  # noqa: S603  # our own module, no input from outside
         [sys.executable, *command],
@@ -83,14 +83,14 @@ def load(url: str, token: str, *options: str, seconds: float) -> dict[str, float
 
 
 class CpuMeter:
-    """Processor time of process trees by name: where the time goes when everything shares the cores."""
+    """Processor time of process trees by name, for processes that share the cores."""
 
     def __init__(self, roots: Mapping[str, int]) -> None:
         self._roots = roots
         self._before = self._spent()
 
     def spent_s(self) -> dict[str, float]:
-        """Since it was made, by name, most first."""
+        """Seconds since it was created, by name, the largest first."""
         now = self._spent()
         spent = {name: now[name] - self._before.get(name, 0.0) for name in now}
         return dict(sorted(spent.items(), key=lambda item: -item[1]))
@@ -108,35 +108,35 @@ class CpuMeter:
         return spent
 
 
-class Spent(NamedTuple):
-    """On one piece of work, seconds."""
+class TimeSpent(NamedTuple):
+    """Time spent on a piece of work, in seconds."""
 
     own_s: float  # processor time of this process
-    others_s: float  # of those it works with
+    others_s: float  # processor time of the other processes
     elapsed_s: float
 
 
-class Meter:
-    """What a piece of work of this process takes, here and in processes that it asks."""
+class TimeMeter:
+    """Measures the time of a piece of work, in this process and in the servers it uses."""
 
     def __init__(self, others: Mapping[str, int]) -> None:
-        """`others`: process ids by name, their children count too."""
+        """`others`: process ids of the servers by name; their children are included."""
         self._others = others
         self.begin()
 
     def begin(self) -> None:
-        """The work begins (again)."""
+        """Start (again)."""
         self._meter = CpuMeter(self._others)
         self._own_s, self._since_s = time.process_time(), time.perf_counter()
 
-    def end(self) -> Spent:
-        """Since it began."""
+    def end(self) -> TimeSpent:
+        """The time since `begin`."""
         own_s, elapsed_s = time.process_time() - self._own_s, time.perf_counter() - self._since_s
-        return Spent(own_s, sum(self._meter.spent_s().values()), elapsed_s)
+        return TimeSpent(own_s, sum(self._meter.spent_s().values()), elapsed_s)
 
 
 def _add(spent: dict[str, float], root: str, member: psutil.Process) -> None:
-    """What of a tree is a service of ours counts under its own name."""
+    """Add a member of a tree; voltstream services count under their own name."""
     try:
         words, times = member.cmdline(), member.cpu_times()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -147,8 +147,8 @@ def _add(spent: dict[str, float], root: str, member: psutil.Process) -> None:
     spent[name] = spent.get(name, 0.0) + times.user + times.system + times.children_user + times.children_system
 
 
-def told(spent_s: Mapping[str, float]) -> str:
-    """`worker 20.1, gateway 15.0` for a note."""
+def format_times(spent_s: Mapping[str, float]) -> str:
+    """`worker 20.1, gateway 15.0`, for a note."""
     return ", ".join(f"{name} {seconds:.1f}" for name, seconds in spent_s.items() if seconds >= 0.05)
 
 
@@ -157,9 +157,9 @@ def _tail(log: IO[str]) -> str:
     return log.read()[-_LOG_TAIL_BYTES:]
 
 
-def metric(service: Service, name: str, **labels: str) -> float:
-    """The sum of one of its Prometheus samples over all labels but these."""
-    text = httpx.get(f"{service.said['url']}/metrics", trust_env=False, timeout=30).text
+def metric(service: RunningService, name: str, **labels: str) -> float:
+    """The sum of a Prometheus sample of the service over all its labels but these."""
+    text = httpx.get(f"{service.ready_line['url']}/metrics", trust_env=False, timeout=30).text
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)

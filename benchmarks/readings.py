@@ -1,6 +1,6 @@
-"""Readings to measure with: a fleet of charging connectors, unique, in order, `connectors` x `rounds` of them.
+"""Generates readings of a charging fleet as frames: unique, in order, one row per connector and second.
 
-One row a connector and second: session, register, power, voltage, current and SoC, as an AC fleet sends.
+A row has session, register, power, voltage, current and SoC, as AC chargers send them.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ START_MS = 1_790_000_000_000
 Frame = tuple[FrameHeader, pa.RecordBatch]
 
 
-class Fleet:
-    """Frames of one partition, numbered on and on."""
+class FrameGenerator:
+    """Generates consecutive frames of the connectors of one partition."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Fleet:
         prefix: str = "CS",
         start_ms: int = START_MS,
     ) -> None:
-        """`start_ms`: where a worker runs, of today, or every pause would be a session's time-out."""
+        """`start_ms`: event time of the first second; recent for a running worker, or sessions would time out."""
         self.connectors, self.partition, self.source = connectors, partition, source
         self._station = pa.array([f"{prefix}-{partition}-{n:05d}" for n in range(connectors)])
         self._session = pa.array([f"S-{partition}-{n:06d}" for n in range(connectors)])
@@ -38,7 +38,7 @@ class Fleet:
         self._sent = 0
 
     def table(self, rounds: int) -> pa.Table:
-        """`rounds` seconds of the whole fleet."""
+        """The next `rounds` seconds of all connectors, `connectors` x `rounds` rows."""
         rows = self.connectors * rounds
         connector = pa.array(np.tile(np.arange(self.connectors), rounds))
         second = np.repeat(np.arange(self._second, self._second + rounds), self.connectors)
@@ -62,7 +62,7 @@ class Fleet:
         return pa.table([pa.array(columns[f.name], f.type) for f in READING_SCHEMA], schema=READING_SCHEMA)
 
     def frames(self, rounds: int, second: int | None = None) -> list[Frame]:
-        """The same, in frames of FRAME_READINGS. `second`: not earlier than where it is; it goes on from there."""
+        """The same in frames of FRAME_READINGS, from `second` on if that is later than the next one."""
         self._second = max(self._second, second or 0)
         frames = []
         for batch in self.table(rounds).combine_chunks().to_batches(max_chunksize=FRAME_READINGS):
@@ -76,5 +76,5 @@ class Fleet:
         return frames
 
     def encoded(self, rounds: int) -> Iterator[bytes]:
-        """The same, as bytes of the wire."""
+        """The same as encoded frames."""
         return (encode_frame(header, batch) for header, batch in self.frames(rounds))

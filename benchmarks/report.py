@@ -1,4 +1,4 @@
-"""What a benchmark says, for people and for machines."""
+"""Results of the stages, as a table and as JSON."""
 
 import json
 import statistics
@@ -13,8 +13,8 @@ from rich.table import Table
 
 
 @dataclass(slots=True)
-class Beside:
-    """A limit or a rival, measured in the same run. `ratio` is the stage's value over this one's."""
+class Comparison:
+    """A limit or a rival, measured in the same run. `ratio`: the stage's value divided by this one."""
 
     name: str
     value: float
@@ -23,31 +23,31 @@ class Beside:
 
 @dataclass(slots=True)
 class Result:
-    """One figure. `target` is in the same unit; `note` says where the time goes when it is missed."""
+    """One figure. `target` has the same unit; `note` explains where the time goes."""
 
     stage: str
     value: float
     unit: str
     target: float | None
     higher_is_better: bool = True
-    beside: list[Beside] = field(default_factory=list)
+    beside: list[Comparison] = field(default_factory=list)
     note: str = ""
 
     def compare(self, name: str, value: float) -> "Result":
-        """Put another figure beside this one."""
-        self.beside.append(Beside(name, value, self.value / value if value else float("inf")))
+        """Add a limit or a rival."""
+        self.beside.append(Comparison(name, value, self.value / value if value else float("inf")))
         return self
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Whether the target is met; None if there is none."""
         if self.target is None:
             return None
         return self.value >= self.target if self.higher_is_better else self.value <= self.target
 
 
 def median_rate(work: Callable[[], int], repeats: int) -> float:
-    """Items a second of processor time of `work`, which returns how many it did: the median, after one to warm up."""
+    """Median items per second of processor time of `work`, which returns their number, after one warm-up run."""
     rates = []
     for _ in range(repeats + 1):
         began = time.process_time()
@@ -58,13 +58,13 @@ def median_rate(work: Callable[[], int], repeats: int) -> float:
 
 @contextmanager
 def phase(console: Console, text: str) -> Iterator[None]:
-    """Say what is being measured while it is."""
+    """Show on the console what is being measured."""
     with console.status(text):
         yield
 
 
 def print_table(console: Console, results: list[Result]) -> None:
-    """The table for people."""
+    """Print the results as a table."""
     table = Table(title="voltstream benchmarks (medians; compare ratios, not absolute figures)")
     for column in ("stage", "measured", "target", "", "beside"):
         table.add_column(column, justify="right" if column in ("measured", "target") else "left")
@@ -78,7 +78,7 @@ def print_table(console: Console, results: list[Result]) -> None:
 
 
 def write_json(path: Path, results: list[Result]) -> None:
-    """The list for machines."""
+    """Write the results as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(result) | {"met": result.met} for result in results], indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""Tariffs to measure with: distinct, of several elements each, with what operators restrict by."""
+"""Generates distinct tariffs of several elements, with the restrictions that operators use."""
 
 from datetime import datetime, timedelta
 from random import Random
@@ -16,12 +16,12 @@ _WEEKEND: Final = ["SATURDAY", "SUNDAY"]
 
 
 def tariff_versions(count: int, *, seconds: int, power_w: int, start_ms: int = START_MS) -> list[TariffVersion]:
-    """Versions 1 to `count`, each another document.
+    """Versions 1 to `count`, each with another document.
 
-    All have a price from a time of day on and one for weekends, in their zone, and one for the rest, with time, parking
-    and a fee to start. A third tell apart the first kWh, a third durations, a third power. The thresholds, and every
-    second time of day, lie within what a session of so many seconds and so much power reaches, far more often than in
-    the field.
+    All have a price from a time of day on, one for weekends, in their zone, and one for the rest, with time, parking
+    and a start fee. A third restrict by energy, a third by duration, a third by power. The thresholds, and every second
+    time of day, lie within the reach of a session of so many seconds and so much power, far more often than in the
+    field.
     """
     random = Random(_SEED)
     return [_version(key, random, seconds, power_w, start_ms) for key in range(1, count + 1)]

@@ -1,5 +1,5 @@
-"""What billing keeps: the CDR, what one charge comes to; the invoice, what is asked for it; the credit note, that it
-is not. Pure.
+"""The records of billing: the charge detail record (CDR), what one charge comes to; the invoice, which asks for it; the
+credit note, which cancels an invoice. Pure.
 
 Amounts are micro-units of the currency; those to be paid are minor units. Documents never change; a status does.
 """
@@ -23,18 +23,19 @@ class SubjectKind(StrEnum):
 
 
 class CdrStatus(StrEnum):
-    """What became of a CDR."""
+    """Whether a CDR is invoiced, and if not, why."""
 
     INVOICED = "invoiced"
-    FREE = "free"  # a reservation that the tariff asks nothing for
+    FREE = "free"  # a reservation for which the tariff has no price
     UNPRICED = "unpriced"  # no tariff was in force
-    DRIFT = "drift"  # the stream's cost is not ours: no invoice before somebody has looked
-    REVIEW = "review"  # more than the configured bound, or of a currency that ISO 4217 does not have: likewise
+    DRIFT = "drift"  # the stream's quantities or cost are not those derived by billing: a person must look first
+    # Likewise: above the configured bound, a currency that ISO 4217 does not have, or nothing to derive it from.
+    REVIEW = "review"
     CANCELLED = "cancelled"  # finance wants nothing for it, whatever comes later
 
 
-HELD: Final = (CdrStatus.REVIEW, CdrStatus.DRIFT, CdrStatus.UNPRICED)
-"""What is in one of these is not invoiced before somebody has looked."""
+NOT_INVOICED: Final = (CdrStatus.REVIEW, CdrStatus.DRIFT, CdrStatus.UNPRICED)
+"""CDRs with one of these are not invoiced until a person or a later revision settles it."""
 
 
 class InvoiceKind(StrEnum):
@@ -45,7 +46,7 @@ class InvoiceKind(StrEnum):
 
 
 class InvoiceStatus(StrEnum):
-    """Whether money is still to move."""
+    """Whether money still has to move."""
 
     OPEN = "open"  # to be paid; a credit note: to be refunded
     PAID = "paid"  # likewise done; also an invoice of nothing
@@ -54,11 +55,11 @@ class InvoiceStatus(StrEnum):
     SETTLED = "settled"  # a credit note of an invoice that nobody had paid
 
 
-STANDING: Final = (InvoiceStatus.OPEN, InvoiceStatus.PAID)
-"""An invoice in one of these counts: no credit note cancels it."""
+VALID: Final = (InvoiceStatus.OPEN, InvoiceStatus.PAID)
+"""An invoice with one of these is valid: no credit note cancels it."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class DocumentLine(msgspec.Struct, frozen=True):
     """A line of a document: a component of the tariff, or an adjustment to its least or most price."""
 
     dimension: str
@@ -70,9 +71,9 @@ class Line(msgspec.Struct, frozen=True):
     excl_micros: int
     incl_micros: int
 
-    def negated(self) -> "Line":
+    def negated(self) -> "DocumentLine":
         """The line that cancels this one."""
-        return Line(
+        return DocumentLine(
             self.dimension,
             self.element,
             -self.volume,
@@ -84,23 +85,34 @@ class Line(msgspec.Struct, frozen=True):
         )
 
 
-class Rated(msgspec.Struct, frozen=True):
-    """Money, rated."""
+class ChargeAmount(msgspec.Struct, frozen=True):
+    """What a charge comes to."""
 
     currency: str
-    lines: tuple[Line, ...]
+    lines: tuple[DocumentLine, ...]
     excl_micros: int
     incl_micros: int
 
+    @property
+    def totals(self) -> tuple[str, int, int]:
+        """Currency, and micro-units excl. and incl. VAT."""
+        return self.currency, self.excl_micros, self.incl_micros
+
+    def negated(self) -> "ChargeAmount":
+        """The amount of the credit note."""
+        lines = tuple(line.negated() for line in self.lines)
+        return ChargeAmount(self.currency, lines, -self.excl_micros, -self.incl_micros)
+
 
 class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event says a charge comes to, rated by us."""
+    """A charge as it follows from one event, not yet recorded."""
 
     kind: SubjectKind
     subject_id: UUID
     reservation_id: str | None
     revision: int
-    status: CdrStatus  # by the event alone: INVOICED where there is money to ask for
+    status: CdrStatus  # as if nothing were recorded yet; INVOICED: an invoice may be issued
+    reason: str  # of DRIFT and REVIEW
     driver_id: str | None
     station_id: str
     connector_id: int | None
@@ -115,13 +127,13 @@ class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True):
     tariff_version: UUID | None
     time_zone: str | None
     consumption: tuple[Consumption, ...]
-    rated: Rated | None
+    amount: ChargeAmount | None  # by billing
     stream_excl_micros: int | None
     stream_incl_micros: int | None
 
 
 class StoredCdr(msgspec.Struct, frozen=True):
-    """Of a stored CDR, what a later claim is compared with."""
+    """What a later draft is compared with of a stored CDR."""
 
     id: UUID
     version: int
@@ -135,7 +147,7 @@ class StoredCdr(msgspec.Struct, frozen=True):
     incl_micros: int | None
 
 
-class Invoice(msgspec.Struct, frozen=True, kw_only=True):
+class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A document with a number; fields as the columns of billing.invoice."""
 
     id: UUID
@@ -185,38 +197,38 @@ class Number(msgspec.Struct, frozen=True):
 def make_invoice(
     id_: UUID,
     number: Number,
-    claim: ChargeDraft,
+    draft: ChargeDraft,
     cdr_id: UUID,
     version: int,
     driver_id: str | None,
     replaces: UUID | None,
-) -> Invoice:
-    """The invoice of a claim that is rated."""
-    rated = claim.rated
-    if rated is None:
-        raise ValueError(f"{claim.kind} {claim.subject_id} has no price")
-    payable_minor = to_minor(rated.incl_micros, rated.currency)
-    return Invoice(
+) -> Document:
+    """The invoice of a charge that has a price."""
+    amount = draft.amount
+    if amount is None:
+        raise ValueError(f"{draft.kind} {draft.subject_id} has no price")
+    payable_minor = to_minor(amount.incl_micros, amount.currency)
+    return Document(
         id=id_,
         kind=InvoiceKind.INVOICE,
         year=number.year,
         sequence=number.sequence,
         number=str(number),
         cdr_id=cdr_id,
-        subject_id=claim.subject_id,
-        session_id=claim.subject_id if claim.kind is SubjectKind.SESSION else None,
-        reservation_id=claim.reservation_id,
+        subject_id=draft.subject_id,
+        session_id=draft.subject_id if draft.kind is SubjectKind.SESSION else None,
+        reservation_id=draft.reservation_id,
         version=version,
         status=InvoiceStatus.OPEN if payable_minor else InvoiceStatus.PAID,
         driver_id=driver_id,
-        station_id=claim.station_id,
-        currency=rated.currency,
-        minor_digits=minor_digits(rated.currency),
-        total_excl_micros=rated.excl_micros,
-        total_incl_micros=rated.incl_micros,
-        payable_excl_minor=to_minor(rated.excl_micros, rated.currency),
+        station_id=draft.station_id,
+        currency=amount.currency,
+        minor_digits=minor_digits(amount.currency),
+        total_excl_micros=amount.excl_micros,
+        total_incl_micros=amount.incl_micros,
+        payable_excl_minor=to_minor(amount.excl_micros, amount.currency),
         payable_minor=payable_minor,
-        rounding=rounding_rule(rated.currency),
+        rounding=rounding_rule(amount.currency),
         credits=None,
         replaces=replaces,
         reason="",
@@ -226,7 +238,7 @@ def make_invoice(
     )
 
 
-def make_credit_note(id_: UUID, number: Number, credited: Invoice, reason: str, *, paid: bool) -> Invoice:
+def make_credit_note(id_: UUID, number: Number, credited: Document, reason: str, *, paid: bool) -> Document:
     """The document that cancels an invoice to the last unit. `paid`: money has moved, and is to move back."""
     return msgspec.structs.replace(
         credited,

@@ -1,63 +1,69 @@
-"""Errors of billing. What HTTP makes of them is decided in billing/edge.py alone.
+"""Errors of billing, each with its HTTP status.
 
-BillingError
-├── NotFound: nothing is known by that id, or nothing of yours
-├── BadRequest: the request cannot be answered as put; the message says how to put it
-├── Forbidden: the token is valid and may not do that
-├── Conflict: the document is not in the state for that; the message says in which it is
-├── Declined: the payment provider refused; nothing was paid
-├── ProviderFailed: the payment provider cannot do that, now or ever; nothing was paid, an operator must look
-├── BadSignature: a payment provider's message is not signed by it
-│   └── NoToken: its signature would be a token of ours, and there is none
-├── SourceFailed: the stored readings cannot be had
-└── BadEvent: an event says what cannot be money
+ServiceError (kit/web/errors)
+└── BillingError
+    ├── Declined 402: the payment provider refused; nothing was paid
+    ├── ProviderFailed 502: the payment provider cannot do that, now or ever; nothing was paid, an operator must look
+    ├── BadSignature 403: a webhook message is not signed by the payment provider
+    │   └── NoToken 401: such a message needs a token of ours instead, and has none
+    ├── SourceFailed 502: the stored readings are not available, and trying again will not help
+    └── BadEvent 500: an event contains what cannot be money; nothing that a caller could correct
 """
 
+from collections.abc import Mapping
+from typing import Any
 
-class BillingError(Exception):
-    """Root of billing's errors. The message is a sentence for the caller and says the mend."""
-
-
-class NotFound(BillingError):
-    """Nothing is known by that id, or nothing of yours."""
+from kit.web.errors import ServiceError
 
 
-class BadRequest(BillingError):
-    """The request cannot be answered as put."""
-
-
-class Forbidden(BillingError):
-    """The token is valid and may not do that."""
-
-
-class Conflict(BillingError):
-    """The document is not in the state for that."""
+class BillingError(ServiceError):
+    """Root of billing's own errors. The message is a sentence for the caller and says how to correct it."""
 
 
 class Declined(BillingError):
     """The payment provider refused, and would again. Carries its code."""
 
+    status = 402
+
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.code = code
 
+    @property
+    def extensions(self) -> Mapping[str, Any]:
+        """The provider's code."""
+        return {"code": self.code} if self.code else {}
+
 
 class ProviderFailed(BillingError):
-    """The payment provider cannot do what was asked: wrong key, wrong request. That it does not answer is kit's
+    """The payment provider cannot do what was asked: wrong key, wrong request. If it does not answer, that is kit's
     Unavailable."""
+
+    status = 502
 
 
 class BadSignature(BillingError):
-    """A message that says to be a payment provider's and is not signed by it."""
+    """A webhook message that is not signed by the payment provider."""
+
+    status = 403
 
 
 class NoToken(BadSignature):
-    """A message that needs a token of ours, and has none."""
+    """A webhook message that needs a token of ours, and has none."""
+
+    status = 401
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """How to authenticate (RFC 9110)."""
+        return {"WWW-Authenticate": 'Bearer realm="voltstream"'}
 
 
 class SourceFailed(BillingError):
-    """The stored readings cannot be had, and trying again will not mend it."""
+    """The stored readings are not available, and trying again will not help."""
+
+    status = 502
 
 
 class BadEvent(BillingError):
-    """An event says what cannot be money."""
+    """An event contains what cannot be money."""

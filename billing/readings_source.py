@@ -1,30 +1,24 @@
-"""The seam to the stored readings: what an invoice is derived from again. Over HTTP it is the operators' own API."""
+"""Where billing gets the stored readings, which every charge is derived from a second time.
+
+`billing.readings_store` asks telemetry's contract in SQL; `billing.readings_http` asks the operators' API.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Protocol
 from uuid import UUID
 
-import httpx
-import msgspec
-
-from billing.errors import NotFound, SourceFailed
 from billing.rating import StoredReading
-from kit.clock import format_rfc3339
 from kit.errors import Unavailable
 
-PAGE: Final = 1_000  # sessions; ~450 B each
-_READINGS_MAX: Final = 5_000_000  # of one session, 60 B each: two months of one a second
-_RETRYABLE: Final = frozenset({429, 502, 503, 504})
 
-
-class SourceSilent(Unavailable):
-    """It is the source that does not answer, and not another dependency."""
+class SourceUnavailable(Unavailable):
+    """The source of the readings does not answer, as opposed to another dependency."""
 
 
 @dataclass(frozen=True, slots=True)
-class SessionReadings:
+class StoredReadings:
     """All stored readings of a session, in no particular order."""
 
     readings: Sequence[StoredReading]
@@ -33,8 +27,19 @@ class SessionReadings:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session as telemetry stores it at one moment, with its readings of the same moment."""
+
+    id: UUID
+    revision: int
+    completed: bool
+    tariff_version: UUID | None
+    readings: StoredReadings | None  # None: more than the source hands out
+
+
+@dataclass(frozen=True, slots=True)
 class CompletedSession:
-    """A session as telemetry has it."""
+    """A session as telemetry lists it."""
 
     id: UUID
     station_id: str
@@ -44,99 +49,17 @@ class CompletedSession:
 
 
 class ReadingsSource(Protocol):
-    """Both raise SourceSilent (Unavailable) where the source does not answer, SourceFailed where it never will."""
+    """Both raise Unavailable where the source does not answer, SourceFailed where it never will."""
 
-    async def readings(self, session_id: UUID) -> SessionReadings:
-        """A session's. Raises NotFound."""
+    async def readings(self, session_id: UUID) -> StoredReadings:
+        """A session's readings. Raises NotFound."""
 
     def completed_sessions(self, start: datetime, end: datetime) -> AsyncIterator[CompletedSession]:
         """Those that started in [start, end) and are completed, each once, in no particular order."""
 
 
-class _Columns(msgspec.Struct):
-    """The answer of GET /api/v1/sessions/{id}/readings."""
+class SessionSource(Protocol):
+    """Sessions by id, many at once, for the check before an invoice is issued."""
 
-    ts_ms: list[int]
-    seq: list[int | None]
-    energy_mwh: list[int | None]
-    power_mw: list[int | None]
-    current_ma: list[int | None]
-    status: list[int]
-    flags: list[int]
-    end_ms: int | None = None
-
-
-class _Listed(msgspec.Struct):
-    """A row of GET /api/v1/sessions, which may be the wish for a session that never was."""
-
-    id: UUID | None
-    station_id: str
-    started_at: datetime | None
-    energy_uj: int
-    revision: int
-
-
-class _Page(msgspec.Struct):
-    """Of GET /api/v1/sessions, what is needed."""
-
-    sessions: list[_Listed]
-    next: str | None = None
-
-
-T = TypeVar("T")
-
-
-class HttpReadingsSource:
-    """ReadingsSource that asks the operators' API."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        """`client`: with the API's base URL and an operator's token; the caller closes it."""
-        self._client = client
-
-    async def readings(self, session_id: UUID) -> SessionReadings:
-        """See ReadingsSource."""
-        columns = await self._ask(f"/api/v1/sessions/{session_id}/readings", {}, _Columns)
-        lengths = {len(getattr(columns, name)) for name in _Columns.__struct_fields__ if name != "end_ms"}
-        if len(lengths) != 1 or len(columns.ts_ms) > _READINGS_MAX:
-            raise SourceFailed(f"the readings of session {session_id} are columns of lengths {sorted(lengths)}")
-        rows = zip(
-            *(columns.ts_ms, columns.seq, columns.energy_mwh, columns.power_mw, columns.current_ma, columns.status),
-            strict=True,
-        )
-        return SessionReadings([StoredReading(*row) for row in rows], columns.flags, columns.end_ms)
-
-    async def completed_sessions(self, start: datetime, end: datetime) -> AsyncIterator[CompletedSession]:
-        """See ReadingsSource."""
-        asked = {"state": "completed", "from": format_rfc3339(start), "to": format_rfc3339(end), "limit": str(PAGE)}
-        page = await self._ask("/api/v1/sessions", asked, _Page)
-        while True:
-            for one in page.sessions:
-                if one.id is not None and one.started_at is not None:
-                    yield CompletedSession(one.id, one.station_id, one.started_at, one.energy_uj, one.revision)
-            if page.next is None:
-                return
-            page = await self._ask(page.next, {}, _Page)
-
-    async def _ask(self, path: str, params: dict[str, str], kind: type[T]) -> T:
-        try:
-            response = await self._client.get(path, params=params or None)
-        except httpx.HTTPError as error:
-            raise SourceSilent(f"the readings' source does not answer: {type(error).__name__}") from error
-        if response.status_code == httpx.codes.OK:
-            try:
-                return msgspec.json.decode(response.content, type=kind)
-            except msgspec.MsgspecError as error:
-                raise SourceFailed(f"the readings' source answers {path} with something else: {error}") from error
-        if response.status_code in _RETRYABLE:
-            raise SourceSilent(f"the readings' source answers {response.status_code}")
-        if response.status_code == httpx.codes.NOT_FOUND:
-            raise NotFound(_detail(response) or f"the readings' source knows nothing at {path}")
-        raise SourceFailed(f"the readings' source answers {path} with {response.status_code}: {_detail(response)}")
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        document: Any = msgspec.json.decode(response.content)
-    except msgspec.MsgspecError:
-        return ""
-    return str(document.get("detail", "")) if isinstance(document, dict) else ""
+    def sessions(self, session_ids: Sequence[UUID]) -> AsyncIterator[StoredSession]:
+        """Those that telemetry knows, in no particular order. Raises Unavailable."""

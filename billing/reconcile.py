@@ -1,4 +1,4 @@
-"""Reconciliation: every charge of a range is computed again from the stored readings and compared with the books."""
+"""Reconciliation: every charge of a range is derived again from the stored readings and compared with the records."""
 
 import asyncio
 from collections import Counter
@@ -10,19 +10,14 @@ from itertools import count
 from typing import Any, Final
 from uuid import UUID
 
-from billing.documents import HELD, CdrStatus, SubjectKind
-from billing.errors import BadEvent, NotFound
-from billing.invoices.explain import (
-    Derived,
-    derive_reservation,
-    derive_session,
-    differences,
-    stored_consumption,
-    tariff_of,
-)
+from billing.documents import NOT_INVOICED, CdrStatus, SubjectKind
+from billing.errors import BadEvent
+from billing.invoices.explain import stored_consumption, tariff_of
 from billing.invoices.store import InvoiceStore
+from billing.invoicing.derivation import Derived, derive_reservation, derive_session, differences
 from billing.rating import NoReadings
 from billing.readings_source import CompletedSession, ReadingsSource
+from kit.web.errors import NotFound
 
 PAGE: Final = 200  # charges looked up in the books at once
 AT_ONCE: Final = 8  # questions to the source of readings under way
@@ -31,7 +26,7 @@ DRIFTS_MAX: Final = 10_000  # told one by one, ~500 B each; beyond, they are onl
 _CANNOT_DERIVE: Final = (NotFound, NoReadings, BadEvent)
 
 
-class Outcome(StrEnum):
+class Finding(StrEnum):
     """What a look at one charge found."""
 
     AGREES = "agrees"
@@ -54,7 +49,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class UninvoicedCharge:
     """A charge that is not invoiced before somebody has looked, with what it comes to by us and by the stream.
 
     Micro-units; None: no tariff was in force, or of a reservation the stream says nothing.
@@ -77,9 +72,9 @@ class Held:
 class Report:
     """All of a range."""
 
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: Counter[Finding] = field(default_factory=Counter)
     drifts: list[Drift] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)  # of the CDRs; told one by one up to DRIFTS_MAX as well
+    held: list[UninvoicedCharge] = field(default_factory=list)  # of the CDRs; told one by one up to DRIFTS_MAX as well
     booked_micros: Counter[str] = field(default_factory=Counter)  # incl. VAT, by currency: the sum of all documents
     derived_micros: Counter[str] = field(default_factory=Counter)  # what they should sum to
 
@@ -91,7 +86,7 @@ class Report:
     @property
     def agrees(self) -> bool:
         """No drift."""
-        return not self.outcomes[Outcome.DRIFT]
+        return not self.outcomes[Finding.DRIFT]
 
 
 class Reconciler:
@@ -110,7 +105,7 @@ class Reconciler:
         report, seen = Report(), set[UUID]()
         expected, done = await self._store.count_in(start, end), count(1)
 
-        def note(found: tuple[Outcome, Drift | None]) -> None:
+        def note(found: tuple[Finding, Drift | None]) -> None:
             outcome, drift = found
             report.outcomes[outcome] += 1
             if drift is not None and len(report.drifts) < DRIFTS_MAX:
@@ -132,10 +127,10 @@ class Reconciler:
 
     async def _session(
         self, session: CompletedSession, row: Mapping[str, Any] | None, report: Report
-    ) -> tuple[Outcome, Drift | None]:
+    ) -> tuple[Finding, Drift | None]:
         if row is None:
             known = (SubjectKind.SESSION, session.id, None, session.station_id, session.started_at)
-            return Outcome.DRIFT, Drift(*known, ["completed, and there is no CDR of it (yet)"])
+            return Finding.DRIFT, Drift(*known, ["completed, and there is no CDR of it (yet)"])
         found = []
         if row["revision"] < session.revision:
             found.append(f"revision: stored {row['revision']}, telemetry has {session.revision} (events to come?)")
@@ -143,13 +138,13 @@ class Reconciler:
             found.append(f"energy_uj: stored {row['energy_uj']}, telemetry has {session.energy_uj}")
         return await self._booked(row, report, found)
 
-    async def _booked(self, row: Mapping[str, Any], report: Report, found: list[str]) -> tuple[Outcome, Drift | None]:
+    async def _booked(self, row: Mapping[str, Any], report: Report, found: list[str]) -> tuple[Finding, Drift | None]:
         status = CdrStatus(row["cdr_status"])
-        if status in HELD and len(report.held) < DRIFTS_MAX:
+        if status in NOT_INVOICED and len(report.held) < DRIFTS_MAX:
             report.held.append(_held(row, status))
-        outcome = {CdrStatus.UNPRICED: Outcome.UNPRICED, CdrStatus.REVIEW: Outcome.REVIEW}.get(status, Outcome.AGREES)
+        outcome = {CdrStatus.UNPRICED: Finding.UNPRICED, CdrStatus.REVIEW: Finding.REVIEW}.get(status, Finding.AGREES)
         if status is CdrStatus.CANCELLED:
-            outcome = Outcome.CANCELLED
+            outcome = Finding.CANCELLED
         if row["tariff"] is not None:
             try:
                 derived = await self._derive(row)
@@ -157,13 +152,13 @@ class Reconciler:
                 found = [*found, str(error)]
             else:
                 found = [*found, *_compare(row, status, derived)]
-                asked = 0 if status in (CdrStatus.CANCELLED, CdrStatus.REVIEW) else derived.rated.incl_micros
-                report.derived_micros[derived.rated.currency] += asked
-                report.booked_micros[derived.rated.currency] += row["incl_micros"]
+                asked = 0 if status in (CdrStatus.CANCELLED, CdrStatus.REVIEW) else derived.amount.incl_micros
+                report.derived_micros[derived.amount.currency] += asked
+                report.booked_micros[derived.amount.currency] += row["incl_micros"]
         if not found:
             return outcome, None
         known = (SubjectKind(row["subject_kind"]), row["subject_id"], row["reservation_id"], row["station_id"])
-        return Outcome.DRIFT, Drift(*known, row["started_at"], found)
+        return Finding.DRIFT, Drift(*known, row["started_at"], found)
 
     async def _derive(self, row: Mapping[str, Any]) -> Derived:
         tariff, zone = tariff_of(row)
@@ -174,9 +169,9 @@ class Reconciler:
         return derive_session(tariff, zone, stored)
 
 
-def _held(row: Mapping[str, Any], status: CdrStatus) -> Held:
+def _held(row: Mapping[str, Any], status: CdrStatus) -> UninvoicedCharge:
     names = ("subject_id", "reservation_id", "station_id", "started_at", "currency")
-    return Held(
+    return UninvoicedCharge(
         kind=SubjectKind(row["subject_kind"]),
         status=status,
         excl_micros=row["total_excl_micros"],
@@ -187,15 +182,15 @@ def _held(row: Mapping[str, Any], status: CdrStatus) -> Held:
 
 def _compare(row: Mapping[str, Any], status: CdrStatus, derived: Derived) -> list[str]:
     """Where CDR, documents and stream do not say what follows."""
-    rated = derived.rated
+    amount = derived.amount
     found = differences(
         derived, stored_consumption(row), row["currency"], row["total_excl_micros"], row["total_incl_micros"]
     )
     if status is CdrStatus.DRIFT:
         stream = f"{row['stream_excl_micros']} excl., {row['stream_incl_micros']} incl."
-        found.append(f"the stream's cost: {stream}, computed {rated.excl_micros} excl., {rated.incl_micros} incl.")
+        found.append(f"the stream's cost: {stream}, computed {amount.excl_micros} excl., {amount.incl_micros} incl.")
     if status in (CdrStatus.INVOICED, CdrStatus.CANCELLED, CdrStatus.FREE):
-        wanted = (rated.excl_micros, rated.incl_micros) if status is CdrStatus.INVOICED else (0, 0)
+        wanted = (amount.excl_micros, amount.incl_micros) if status is CdrStatus.INVOICED else (0, 0)
         asked = (row["excl_micros"], row["incl_micros"])
         if asked != wanted or (status is CdrStatus.INVOICED and not row["documents"]):
             found.append(

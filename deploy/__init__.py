@@ -1,1 +1,1 @@
-"""Running voltstream elsewhere, and private real servers for tests and for trying the distributed mode."""
+"""Deployment files, and private real servers for tests and for trying the distributed mode."""

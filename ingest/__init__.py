@@ -1,1 +1,1 @@
-"""The door: readings come in over HTTP and the event bus, are checked item by item, and leave as durable frames."""
+"""Ingestion: readings arrive over HTTP and the event bus, are checked item by item, and leave as durable frames."""

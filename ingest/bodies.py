@@ -1,4 +1,4 @@
-"""Request bodies: read and inflated within bounds, whatever the sender says of their size."""
+"""Reads and decompresses request bodies within bounds."""
 
 import zlib
 from collections.abc import Callable
@@ -8,40 +8,33 @@ import zstandard
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from ingest.errors import Malformed, TooLarge, UnsupportedMedia
+from ingest.errors import MalformedBody, TooLarge, UnsupportedMedia
 
-# Concatenated gzip members or zstd frames of one body. Writers make one; each costs set-up and a copy of the rest.
+# Concatenated gzip members or zstd frames of one body. Encoders write one; each costs set-up and a copy of the rest.
 PIECES_MAX: Final = 64
 # zstd is fed this much at a time. A block is at least 4 bytes and becomes at most 128 KiB, so what inflates before
-# the bound is looked at again is at most 1,024 / 4 x 128 KiB = 32 MiB.
+# the bound is checked again is at most 1,024 / 4 x 128 KiB = 32 MiB.
 _ZSTD_CHUNK_BYTES: Final = 1_024
-_ZSTD_WINDOW_BYTES_MAX: Final = 8 << 20  # RFC 8878: what every decoder should take; more is more memory a request
+_ZSTD_WINDOW_BYTES_MAX: Final = 8 << 20  # RFC 8878: what every decoder should support; more costs memory per request
 _GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(receive: Receive, declared: bytes, bytes_max: int, take: Callable[[int], None]) -> bytes:
-    """The whole body, of at most `bytes_max`; `declared` is its Content-Length header, or empty.
+async def read_body(receive: Receive, on_part: Callable[[int], None]) -> bytes:
+    """The whole body; `receive` bounds it (kit.web.request_body).
 
-    `take` hears of every part that is held while more is to come, and may raise. Raises TooLarge, ClientDisconnect.
+    `on_part` is called with the size of every part that is kept while more is to come, and may raise. Raises
+    ClientDisconnect.
     """
-    if declared.isdigit() and int(declared) > bytes_max:
-        raise _too_large(bytes_max)
     message = await receive()
     body: bytes = message.get("body", b"")
     if message["type"] == "http.request" and not message.get("more_body", False):
-        if len(body) > bytes_max:
-            raise _too_large(bytes_max)
         return body
     parts: list[bytes] = []
-    size = 0
     while True:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         part: bytes = message.get("body", b"")
-        size += len(part)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
-        take(len(part))
+        on_part(len(part))
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
@@ -49,7 +42,7 @@ async def read_body(receive: Receive, declared: bytes, bytes_max: int, take: Cal
 
 
 def inflate(body: bytes, encoding: str, bytes_max: int) -> bytes:
-    """The body as it was before Content-Encoding. Raises UnsupportedMedia, TooLarge (a bomb), Malformed (broken)."""
+    """The body without its Content-Encoding. Raises UnsupportedMedia, TooLarge (a bomb), MalformedBody (broken)."""
     if encoding in ("", "identity"):
         return body
     if encoding == "gzip":
@@ -66,15 +59,15 @@ def _gunzip(body: bytes, bytes_max: int) -> bytes:
         try:
             inflated += stream.decompress(body, bytes_max + 1 - len(inflated))
         except zlib.error as error:
-            raise Malformed(f"the gzip stream is broken: {error}; send it again") from None
+            raise MalformedBody(f"the gzip stream is broken: {error}; send it again") from None
         if len(inflated) > bytes_max:
             raise _bomb(bytes_max)
         if not stream.eof:
-            raise Malformed("the gzip stream ends too early; send all of it")
+            raise MalformedBody("the gzip stream ends too early; send all of it")
         body = stream.unused_data
         if not body:
             return inflated
-    raise Malformed(f"the gzip stream has more than {PIECES_MAX} members; compress the body in one")
+    raise MalformedBody(f"the gzip stream has more than {PIECES_MAX} members; compress the body in one")
 
 
 def _unzstd(body: bytes, bytes_max: int) -> bytes:
@@ -86,11 +79,13 @@ def _unzstd(body: bytes, bytes_max: int) -> bytes:
         while not stream.eof:
             chunk = body[at : at + _ZSTD_CHUNK_BYTES]
             if not chunk:
-                raise Malformed("the zstd stream ends too early; send all of it")
+                raise MalformedBody("the zstd stream ends too early; send all of it")
             try:
                 parts.append(stream.decompress(chunk))
             except zstandard.ZstdError as error:
-                raise Malformed(f"the zstd stream is broken: {error}; send it again, window at most 8 MiB") from None
+                raise MalformedBody(
+                    f"the zstd stream is broken: {error}; send it again, window at most 8 MiB"
+                ) from None
             at += len(chunk)
             size += len(parts[-1])
             if size > bytes_max:
@@ -98,11 +93,7 @@ def _unzstd(body: bytes, bytes_max: int) -> bytes:
         at -= len(stream.unused_data)
         if at == len(body):
             return b"".join(parts)
-    raise Malformed(f"the zstd stream has more than {PIECES_MAX} frames; compress the body in one")
-
-
-def _too_large(bytes_max: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {bytes_max} bytes; send the readings in smaller batches")
+    raise MalformedBody(f"the zstd stream has more than {PIECES_MAX} frames; compress the body in one")
 
 
 def _bomb(bytes_max: int) -> TooLarge:

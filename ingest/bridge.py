@@ -1,8 +1,8 @@
 """The bridge: moves frames from the partitions' RabbitMQ queues to the partitions of the Kafka topic, as they are.
 
-A frame leaves its queue only after Kafka has confirmed it, so nothing is lost, whoever dies; after a crash a stretch of
-frames may come twice. Order of a partition: its queue has one active consumer, and its frames go to Kafka one after the
-other. Several bridges may run: where one dies the next becomes the active consumer of its queues.
+A frame leaves its queue only after Kafka has confirmed it, so no crash of any process loses one; after a crash some
+frames may be produced twice. Order of a partition: its queue has one active consumer, and its frames go to Kafka one
+after the other. Several bridges may run: where one dies the next becomes the active consumer of its queues.
 """
 
 import asyncio
@@ -25,20 +25,19 @@ from kit.messaging.rabbit_connection import Rabbit
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, start_span, traceparent_of
 from kit.retry import reconnect_pauses_s
-from schemas.errors import FrameError
-from schemas.frame import FrameHeader, decode_header
+from schemas.frame import FrameError, FrameHeader, decode_header
 from schemas.topics import READINGS_TOPIC, frames_queue
 
-PREFETCH: Final = 128  # frames of one partition in hand: 12.8 MB of 100 kB, more than Kafka takes in one round trip
-LINGER_MS: Final = 5  # frames wait this long for company: a request a partition each 5 ms at most
-DRAIN_TIMEOUT_S: Final = 5.0  # on close, for Kafka's confirms of what is in hand; the rest is delivered again
-QUEUE_LOOK_S: Final = 5.0  # between looks at the queues' lengths, one cheap question a partition
+PREFETCH: Final = 128  # unconfirmed frames of one partition: 12.8 MB of 100 kB, more than Kafka takes in one round trip
+LINGER_MS: Final = 5  # a frame waits this long for others: at most one request each 5 ms and partition
+DRAIN_TIMEOUT_S: Final = 5.0  # on close, for Kafka's confirms of the frames sent; the rest is delivered again
+QUEUE_LOOK_S: Final = 5.0  # between looks at the queues' lengths, one passive declaration a partition
 
 _log = get_logger(__name__)
 
 
 class BridgeMetrics:
-    """What the bridge has moved, and what waits."""
+    """Counters of the frames moved, gauges of those that wait."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("partition",)
@@ -55,8 +54,8 @@ class BridgeMetrics:
 
 
 @dataclass(slots=True)
-class _InHand:
-    """A frame on its way to Kafka."""
+class _UnconfirmedFrame:
+    """A frame sent to Kafka."""
 
     delivery: Delivery
     confirmed: "asyncio.Future[Any]"
@@ -64,8 +63,8 @@ class _InHand:
     span: Span | None
 
 
-class _Lane:
-    """One partition's way: deliveries in, sends in order, acknowledgements in order."""
+class _PartitionForwarder:
+    """One partition: takes deliveries, sends them in order, and acknowledges them in order."""
 
     def __init__(
         self,
@@ -82,7 +81,8 @@ class _Lane:
         self._failed = failed
         self._delivered: deque[Delivery] = deque()  # bounded by PREFETCH
         self._arrived = asyncio.Event()
-        self._in_hand: deque[_InHand] = deque()  # in the order sent; bounded by PREFETCH, twice it after a reconnect
+        # In the order sent; at most PREFETCH, and twice it after a reconnect.
+        self._unconfirmed: deque[_UnconfirmedFrame] = deque()
         self._settling = False
         self._stopped = False
         self.idle = asyncio.Event()  # everything that was delivered is confirmed
@@ -95,24 +95,24 @@ class _Lane:
         self._gauge = metrics.in_hand.labels(label)
 
     def deliver(self, delivery: Delivery) -> None:
-        """A frame from the queue."""
+        """Take a frame from the queue."""
         if not self._stopped:
             self._delivered.append(delivery)
             self._arrived.set()
             self.idle.clear()
 
     def stop(self) -> None:
-        """Send no more than what is in hand."""
+        """Send nothing more; what has been sent may still be confirmed."""
         self._stopped = True
         self.forget()
 
     def forget(self) -> None:
-        """The connection to RabbitMQ is gone: what is not sent comes again."""
+        """The connection to RabbitMQ is lost: drop what is not sent, it is delivered again."""
         self._delivered.clear()
         self._count()
 
     async def forward(self) -> None:
-        """Send, one after the other, for ever. Raises KafkaError."""
+        """Send one delivery after the other, until cancelled. Raises KafkaError."""
         while True:
             while not self._delivered:
                 self._arrived.clear()
@@ -122,11 +122,11 @@ class _Lane:
             if self._delivered and self._delivered[0] is delivery:
                 self._delivered.popleft()
             if sent is not None:
-                self._in_hand.append(sent)
+                self._unconfirmed.append(sent)
                 sent.confirmed.add_done_callback(self._settle_soon)
             self._count()
 
-    async def _send(self, delivery: Delivery) -> _InHand | None:
+    async def _send(self, delivery: Delivery) -> _UnconfirmedFrame | None:
         header, span, headers = None, None, []
         try:
             header = decode_header(delivery.body)
@@ -147,7 +147,7 @@ class _Lane:
                 _log.error("frame_refused", partition=self._number, bytes=len(delivery.body), error=str(error))
                 delivery.reject(requeue=False)
                 return None
-            return _InHand(delivery, confirmed, header, span)
+            return _UnconfirmedFrame(delivery, confirmed, header, span)
 
     def _settle_soon(self, _: object) -> None:
         """Kafka confirms a batch's frames together: acknowledge them together."""
@@ -158,16 +158,16 @@ class _Lane:
     def _settle(self) -> None:
         self._settling = False
         last = None
-        while self._in_hand and self._in_hand[0].confirmed.done():
-            error = None if self._in_hand[0].confirmed.cancelled() else self._in_hand[0].confirmed.exception()
-            if error is not None or self._in_hand[0].confirmed.cancelled():
-                # What follows may be in Kafka already; it comes again, after this one.
+        while self._unconfirmed and self._unconfirmed[0].confirmed.done():
+            error = None if self._unconfirmed[0].confirmed.cancelled() else self._unconfirmed[0].confirmed.exception()
+            if error is not None or self._unconfirmed[0].confirmed.cancelled():
+                # What follows may be in Kafka already; it is delivered again, after this one.
                 if not self._failed.done():
                     self._failed.set_exception(error or KafkaError("a send was cancelled"))
                 break
-            if last is not None and last.channel is not self._in_hand[0].delivery.channel:
+            if last is not None and last.channel is not self._unconfirmed[0].delivery.channel:
                 last.ack(up_to=True)
-            done = self._in_hand.popleft()
+            done = self._unconfirmed.popleft()
             last = done.delivery
             self._frames.inc()
             self._bytes.inc(len(last.body))
@@ -180,8 +180,8 @@ class _Lane:
         self._count()
 
     def _count(self) -> None:
-        self._gauge.set(len(self._in_hand))
-        if not self._delivered and not self._in_hand:
+        self._gauge.set(len(self._unconfirmed))
+        if not self._delivered and not self._unconfirmed:
             self.idle.set()
 
 
@@ -212,7 +212,7 @@ class Bridge:
         self._rabbit: Rabbit | None = None
 
     def flows(self) -> bool:
-        """Are both brokers reached?"""
+        """Whether both brokers are connected."""
         return self._rabbit is not None and self._rabbit.ready
 
     async def check_ready(self) -> None:
@@ -223,10 +223,10 @@ class Bridge:
             raise Unavailable(f"RabbitMQ at {self._rabbit.address} is not reached")
 
     async def run(self) -> None:
-        """Until `close`. Raises ConfigError where the topic has another number of partitions."""
+        """Work until `close`. Raises ConfigError where the topic has another number of partitions."""
         while not self._closing.is_set():
             try:
-                await self._live()
+                await self._run_producer()
             except (Unavailable, KafkaError, OSError) as error:
                 self._metrics.restarts.inc()
                 _log.warning("bridge_restarts", error=repr(error))
@@ -235,17 +235,20 @@ class Bridge:
                 closing.cancel()
 
     def close(self) -> None:
-        """Have `run` finish what is in hand and return."""
+        """Have `run` wait for the confirms of what is sent, and return."""
         self._closing.set()
 
-    async def _live(self) -> None:
-        """One producer's life. Returns on close, raises what ended it."""
+    async def _run_producer(self) -> None:
+        """Work with one producer. Returns on close, raises the error that ended it."""
         await ensure_topic(self._kafka_url, self._topic, self._partitions)
         producer = idempotent_producer(self._kafka_url, linger_ms=self._linger_ms)
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        lanes = [_Lane(number, producer, self._topic, self._metrics, failed) for number in range(self._partitions)]
+        forwarders = [
+            _PartitionForwarder(number, producer, self._topic, self._metrics, failed)
+            for number in range(self._partitions)
+        ]
         rabbit = Rabbit(self._rabbitmq_url, name="bridge")
-        consumers = [self._consumer(number, lane) for number, lane in enumerate(lanes)]
+        consumers = [self._consumer(number, forwarder) for number, forwarder in enumerate(forwarders)]
         for consumer in consumers:
             rabbit.add(consumer)
         tasks: list[asyncio.Future[Any]] = [failed]
@@ -254,13 +257,13 @@ class Bridge:
             self._pauses_s = reconnect_pauses_s()
             self._rabbit = rabbit
             rabbit.start()
-            tasks += [asyncio.create_task(lane.forward()) for lane in lanes]
+            tasks += [asyncio.create_task(forwarder.forward()) for forwarder in forwarders]
             tasks.append(asyncio.create_task(self._look_at_queues(consumers)))
             tasks.append(asyncio.create_task(self._closing.wait()))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            await self._drain(lanes)
+            await self._drain(forwarders)
         finally:
             self._rabbit = None
             for task in tasks:
@@ -269,21 +272,21 @@ class Bridge:
             await rabbit.close()
             await stop_producer(producer)
 
-    def _consumer(self, number: int, lane: _Lane) -> Consumer:
+    def _consumer(self, number: int, forwarder: _PartitionForwarder) -> Consumer:
         queue = self._queue_of(number)
         declare = partial(declare_partition, queue=queue)
-        return Consumer(queue, lane.deliver, prefetch=PREFETCH, declare=declare, on_lost=lane.forget)
+        return Consumer(queue, forwarder.deliver, prefetch=PREFETCH, declare=declare, on_lost=forwarder.forget)
 
-    async def _drain(self, lanes: list[_Lane]) -> None:
-        """Let Kafka confirm what is in hand, bounded. The queues stay ours until then, for the order's sake."""
-        for lane in lanes:
-            lane.stop()
+    async def _drain(self, forwarders: list[_PartitionForwarder]) -> None:
+        """Wait for Kafka's confirms, bounded. Until then no other bridge may consume the queues: order."""
+        for forwarder in forwarders:
+            forwarder.stop()
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                for lane in lanes:
-                    await lane.idle.wait()
+                for forwarder in forwarders:
+                    await forwarder.idle.wait()
         except TimeoutError:
-            _log.info("bridge_closed_with_frames_in_hand")  # they are delivered again to the next bridge
+            _log.info("bridge_closed_with_unconfirmed_frames")  # they are delivered again to the next bridge
 
     async def _look_at_queues(self, consumers: list[Consumer]) -> None:
         while True:

@@ -1,20 +1,20 @@
-"""Errors of the door: a request refused as a whole. Single bad items are values (admission.Refused), not errors.
+"""Errors that refuse a request as a whole. Single bad items are values (admission.RefusedItem), not errors.
 
 IngestError
-├── Malformed: the body is not what its content type says; 400, `position` is the byte where reading stopped, if known
-├── TooLarge: more bytes or readings than one request may carry; 413
-└── UnsupportedMedia: a content type or encoding nobody here reads; 415
+├── MalformedBody: the body is not of its content type; 400, `position` is the byte at which decoding failed, if known
+├── TooLarge: more bytes or readings than one request may have; 413
+└── UnsupportedMedia: a content type or encoding that is not supported; 415
 
-The HTTP status is given at the edge (gateway.py) only. kit.errors.Overloaded and Unavailable pass through as 503.
+Only gateway.py maps them to an HTTP status. kit.errors.Overloaded and Unavailable pass through as 503.
 """
 
 
 class IngestError(Exception):
-    """Root of what the door refuses as a whole. The message is one sentence that says the mend."""
+    """A request that is refused as a whole. The message is one sentence that says what to do."""
 
 
-class Malformed(IngestError):
-    """The body cannot be read at all."""
+class MalformedBody(IngestError):
+    """The body cannot be decoded."""
 
     def __init__(self, message: str, position: int | None = None) -> None:
         super().__init__(message)
@@ -22,8 +22,8 @@ class Malformed(IngestError):
 
 
 class TooLarge(IngestError):
-    """A bound of one request is passed."""
+    """A request exceeds a limit."""
 
 
 class UnsupportedMedia(IngestError):
-    """Content-Type or Content-Encoding is not one we read."""
+    """Content-Type or Content-Encoding is not supported."""

@@ -1,7 +1,7 @@
-"""Group commit: items of many requests leave together, in few frames, and every request waits for its own.
+"""Group commit: items of many requests are written together, in few frames, and each request waits for its own frames.
 
-One Framer is one source (schemas/frame.py): it numbers its frames per partition without a hole. A number is spent when
-the log has taken the frame; a frame the log did not take at all gives its number to the next.
+One Framer is one source (schemas/frame.py): it numbers its frames per partition without a gap. A number is used up once
+the log has accepted the frame; the number of a frame that the log refused goes to the next one.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from kit.log.partitioned_log import LogWriter
 from kit.observability.logs import get_logger
 from schemas.frame import FrameHeader, encode_frame
 
-FRAME_ITEMS_USUAL: Final = 1_000  # a partition's frame is this full when the linger is cut short
-# A frame costs ~4 ms of processors on its way through two brokers to a worker, whatever is in it. So while frames are
-# under way, what comes is collected until one of them is durable, or for this long.
-COMPANY_S_MAX: Final = 0.03
-# Items that wait for the next flush. A flush of this many takes ~0.3 s: who comes later is told to come back, which is
-# kinder than a queue. ~300 B each: 60 MB. A single larger request is let in when nobody else waits.
+FRAME_ITEMS_TARGET: Final = 1_000  # per partition; with this many on average the linger is cut short
+# A frame costs ~4 ms of processor time on its way through two brokers to a worker, whatever its size. So while frames
+# are in flight, new items are collected until one of the frames is durable, or for this long.
+COLLECT_S_MAX: Final = 0.03
+# Items that wait for the next flush. A flush of this many takes ~0.3 s: later requests get a 503 with Retry-After,
+# which is better than a queue. ~300 B each: 60 MB. A single larger request is accepted when no other waits.
 ITEMS_PENDING_MAX: Final = 200_000
 
 _log = get_logger(__name__)
 
 
 class Framer:
-    """One life of one gateway as a source of frames."""
+    """Writes the items of pending requests to the log as numbered frames, for one run of one gateway."""
 
     def __init__(
         self,
@@ -45,19 +45,19 @@ class Framer:
     ) -> None:
         """`source`: 16 hex digits, new at every start.
 
-        `on_durable(partition, items_total)`: a frame is durable, and up to it the partition had so many items. Only
-        ever told more.
+        `on_durable(partition, items_total)` is called when a frame is durable that raises the partition's total of
+        items to `items_total`; totals only grow.
         """
         self.source = source
         self._log = log
         self._partitions = partitions
-        self._items_usual = FRAME_ITEMS_USUAL * partitions
+        self._items_target = FRAME_ITEMS_TARGET * partitions
         self._linger_s = linger_ms / 1_000
         self._clock = clock
         self._metrics = metrics
         self._on_durable = on_durable
         self._numbers = [0] * partitions  # of the next frame
-        self._items_totals = [0] * partitions  # of all frames the log took
+        self._items_totals = [0] * partitions  # of all frames that the log accepted
         self._durable_totals = [0] * partitions  # of the highest durable frame
         self._pending: list[PendingRequest] = []
         self._items_pending = 0
@@ -68,11 +68,11 @@ class Framer:
         metrics.frames_unconfirmed.set_function(lambda: len(self._appends))
 
     def start(self) -> None:
-        """Begin to flush."""
+        """Start flushing."""
         self._runner = asyncio.get_running_loop().create_task(self._run(), name="framer")
 
     async def close(self) -> None:
-        """Flush what waits, let what is under way end, stop. The log stays open."""
+        """Flush pending requests, wait for frames in flight, stop. The log stays open."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
@@ -92,99 +92,99 @@ class Framer:
         if self._runner is None:
             raise Unavailable("the gateway is stopping")
         if self._pending and self._items_pending + items > ITEMS_PENDING_MAX:
-            raise Overloaded(f"{self._items_pending} readings wait already")
-        portion = PendingRequest(admitted, context, asyncio.get_running_loop().create_future())
-        self._pending.append(portion)
+            raise Overloaded(f"{self._items_pending} readings are pending already")
+        request = PendingRequest(admitted, context, asyncio.get_running_loop().create_future())
+        self._pending.append(request)
         self._items_pending += items
-        if self._items_pending >= self._items_usual:
+        if self._items_pending >= self._items_target:
             self._due.set()
         elif self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(self._linger_s, self._due.set)
-        await portion.durable
+        await request.durable
 
     async def _run(self) -> None:
         while self._runner is not None or self._pending:
             await self._due.wait()
             self._due.clear()
-            await self._company()
+            await self._collect_more()
             if self._linger is not None:
                 self._linger.cancel()
                 self._linger = None
-            portions, self._pending, self._items_pending = self._pending, [], 0
+            requests, self._pending, self._items_pending = self._pending, [], 0
             try:
-                await self._hand_over(group(portions, self._partitions))
+                await self._send_frames(group(requests, self._partitions))
             except Exception as error:  # a bug here must not leave requests waiting for ever
                 _log.exception("flush_failed")
-                for portion in portions:
-                    portion.fail(error)
+                for request in requests:
+                    request.fail(error)
 
-    async def _company(self) -> None:
-        """Wait for more, if it costs nobody much."""
-        if not self._appends or self._runner is None or self._items_pending >= self._items_usual:
+    async def _collect_more(self) -> None:
+        """Wait briefly for more requests while frames are in flight."""
+        if not self._appends or self._runner is None or self._items_pending >= self._items_target:
             return
-        # The linger is over and not begun again: only a full flush and the end are due now.
+        # The linger has ended and is not restarted: only a full flush or `close` can set the event now.
         cut_short = asyncio.ensure_future(self._due.wait())
         until = {*self._appends, cut_short}
-        await asyncio.wait(until, timeout=COMPANY_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(until, timeout=COLLECT_S_MAX, return_when=asyncio.FIRST_COMPLETED)
         cut_short.cancel()
 
-    async def _hand_over(self, drafts: list[list[UnnumberedFrame]]) -> None:
-        """Frames of one partition one after the other; those of different partitions side by side."""
-        for wave in zip_longest(*drafts):
-            started = [(draft, self._append(draft)) for draft in wave if draft is not None and draft.wanted]
-            await asyncio.sleep(0)  # the log takes a record, or refuses it, before it first waits
-            for draft, task in started:
+    async def _send_frames(self, frames: list[list[UnnumberedFrame]]) -> None:
+        """Append frames of one partition one after the other, those of different partitions concurrently."""
+        for wave in zip_longest(*frames):
+            started = [(frame, self._append(frame)) for frame in wave if frame is not None and frame.is_awaited]
+            await asyncio.sleep(0)  # the log accepts a record, or refuses it, before it first waits
+            for frame, task in started:
                 if task.done() and task.exception() is not None:
-                    continue  # not taken: its number goes to the next
-                self._numbers[draft.partition] += 1
-                self._items_totals[draft.partition] += draft.items
+                    continue  # refused: its number goes to the next frame
+                self._numbers[frame.partition] += 1
+                self._items_totals[frame.partition] += frame.items
 
-    def _append(self, draft: UnnumberedFrame) -> asyncio.Task[None]:
-        partition, context = draft.partition, draft.portions[0].context
-        items_total = self._items_totals[partition] + draft.items
+    def _append(self, frame: UnnumberedFrame) -> asyncio.Task[None]:
+        partition, context = frame.partition, frame.requests[0].context
+        items_total = self._items_totals[partition] + frame.items
         header = FrameHeader(
-            kind=draft.kind,
+            kind=frame.kind,
             partition=partition,
             source=self.source,
             number=self._numbers[partition],
-            items=draft.items,
+            items=frame.items,
             items_total=items_total,
             received_ms=self._clock.now_ms(),
             traceparent=context.traceparent,
             correlation_id=context.correlation_id,
         )
-        task = asyncio.create_task(self._deliver(draft, items_total, encode_frame(header, draft.batch)))
+        task = asyncio.create_task(self._deliver(frame, items_total, encode_frame(header, frame.batch)))
         self._appends.add(task)
         task.add_done_callback(self._appends.discard)
-        task.add_done_callback(_mark_seen)
+        task.add_done_callback(_retrieve_exception)
         return task
 
-    async def _deliver(self, draft: UnnumberedFrame, items_total: int, frame: bytes) -> None:
-        """Raises what the log raises, after telling the requests."""
+    async def _deliver(self, frame: UnnumberedFrame, items_total: int, encoded: bytes) -> None:
+        """Append and complete the frame's requests. Raises what the log raises, after failing them."""
         started_s = self._clock.monotonic_s()
         try:
-            await self._log.append(draft.partition, frame)
+            await self._log.append(frame.partition, encoded)
         except Exception as error:
             self._metrics.frames_failed.inc()
             if not isinstance(error, KitError):
-                _log.exception("append_failed", partition=draft.partition, bytes=len(frame))
-            _fail(draft.portions, error)
+                _log.exception("append_failed", partition=frame.partition, bytes=len(encoded))
+            _fail(frame.requests, error)
             raise
         self._metrics.append_s.observe(self._clock.monotonic_s() - started_s)
-        self._metrics.frame_items.observe(draft.items)
-        if items_total > self._durable_totals[draft.partition]:  # confirms may overtake each other
-            self._durable_totals[draft.partition] = items_total
-            self._on_durable(draft.partition, items_total)
-        for portion in draft.portions:
-            portion.confirm()
+        self._metrics.frame_items.observe(frame.items)
+        if items_total > self._durable_totals[frame.partition]:  # confirms may overtake each other
+            self._durable_totals[frame.partition] = items_total
+            self._on_durable(frame.partition, items_total)
+        for request in frame.requests:
+            request.confirm()
 
 
-def _fail(portions: Iterable[PendingRequest], error: Exception) -> None:
-    for portion in portions:
-        portion.fail(error)
+def _fail(requests: Iterable[PendingRequest], error: Exception) -> None:
+    for request in requests:
+        request.fail(error)
 
 
-def _mark_seen(task: asyncio.Task[None]) -> None:
-    """The requests were told; nobody else waits for the task."""
+def _retrieve_exception(task: asyncio.Task[None]) -> None:
+    """Nothing awaits the task: its requests have the exception already."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
-"""`POST /api/v1/telemetry`: bytes in, a durable 202 out.
+"""`POST /api/v1/telemetry`: admits the readings of a request and answers 202 once they are durable.
 
-A raw ASGI route inside FastAPI (which documents it and guards the rest): at thousands of requests a second per core,
-a Request, a dependency graph and a Response object would cost more than the readings.
+A raw ASGI route inside FastAPI, which documents it: at thousands of requests a second per core, a Request, a dependency
+graph and a Response object would cost more than the readings.
 """
 
 import asyncio
@@ -15,9 +15,18 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from ingest.admission import STATION_FORBIDDEN, Admitted, Refused, Rules, admit_arrow, admit_json, admit_ndjson, packed
+from ingest.admission import (
+    STATION_FORBIDDEN,
+    AdmissionRules,
+    Admitted,
+    RefusedItem,
+    admit_arrow,
+    admit_json,
+    admit_ndjson,
+    to_columns,
+)
 from ingest.bodies import inflate, read_body
-from ingest.errors import IngestError, Malformed, TooLarge, UnsupportedMedia
+from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
 from ingest.grouping import RequestContext
 from ingest.metrics import IngestMetrics
@@ -27,29 +36,30 @@ from kit.clock import Clock
 from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
-from kit.web.app import Problem
+from kit.web.problem import Problem
+from kit.web.rules import body_bytes_max
 
 PATH: Final = "/api/v1/telemetry"
-# Above this a body is inflated and decoded beside the event loop: 256 KiB of JSON are ~1,000 readings, ~1 ms. What is
-# compressed may be 1,000 times larger than it looks: there the line is lower.
-_ASIDE_BYTES: Final = 256 << 10
-_ASIDE_BYTES_COMPRESSED: Final = 4 << 10
-_ASIDE_AT_ONCE: Final = 2  # each may hold INFLATED_BYTES_MAX and as much again in readings: 2 x 128 MiB
-_ASIDE_MAX: Final = 32  # with those that wait for their turn: 32 x BODY_BYTES_MAX = 256 MiB
-_UPLOADS_BYTES_MAX: Final = 256 << 20  # of bodies that are not here completely: 32 of the largest
+# A larger body is inflated and decoded in a thread: 256 KiB of JSON are ~1,000 readings, ~1 ms. A compressed one may
+# inflate 1,000-fold, so its limit is lower.
+_OFFLOAD_BYTES: Final = 256 << 10
+_OFFLOAD_BYTES_COMPRESSED: Final = 4 << 10
+_OFFLOAD_CONCURRENT_MAX: Final = 2  # each may hold INFLATED_BYTES_MAX and as much again in readings: 2 x 128 MiB
+_OFFLOAD_QUEUED_MAX: Final = 32  # including those that wait for a thread: 32 x BODY_BYTES_MAX = 256 MiB
+_UPLOADS_BYTES_MAX: Final = 256 << 20  # of incomplete bodies: 32 of the largest
 
-_ADMISSIONS: Final[dict[str, Callable[[bytes, Rules], Admitted]]] = {
+_ADMISSIONS: Final[dict[str, Callable[[bytes, AdmissionRules], Admitted]]] = {
     "application/json": admit_json,
     "application/x-ndjson": admit_ndjson,
     "application/vnd.apache.arrow.stream": admit_arrow,
 }
-_STATUSES: Final[dict[type[IngestError], int]] = {Malformed: 400, TooLarge: 413, UnsupportedMedia: 415}
+_STATUSES: Final[dict[type[IngestError], int]] = {MalformedBody: 400, TooLarge: 413, UnsupportedMedia: 415}
 _ACCEPTED_HEADERS: Final = (b"content-type", b"application/json")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may be; from the settings."""
+    """Limits of one request, from the settings."""
 
     body_bytes_max: int
     inflated_bytes_max: int
@@ -58,8 +68,8 @@ class Limits:
     future_ms_max: int
 
 
-class Answer(msgspec.Struct):
-    """One refused item as the device hears of it."""
+class QuarantineEntry(msgspec.Struct):
+    """One refused item in the response."""
 
     index: int
     reason: str
@@ -67,7 +77,7 @@ class Answer(msgspec.Struct):
 
 
 class Gateway:
-    """Judges requests and answers them once their items are durable."""
+    """Handles telemetry requests: admits their items and answers once they are durable."""
 
     def __init__(
         self, framer: Framer, authenticator: Authenticator, clock: Clock, limits: Limits, metrics: IngestMetrics
@@ -77,12 +87,12 @@ class Gateway:
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
-        self._aside = 0
-        self._turns = asyncio.Semaphore(_ASIDE_AT_ONCE)
+        self._offloaded = 0
+        self._offload_slots = asyncio.Semaphore(_OFFLOAD_CONCURRENT_MAX)
         self._uploads_bytes = 0
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI. Raises Problem and what kit.web.problem knows."""
+        """ASGI handler. Raises Problem and the errors that kit.web.problem maps."""
         principal = await self._authenticator.require(HTTPConnection(scope), "device")
         token_id = str(principal.token_id)
         try:
@@ -100,49 +110,51 @@ class Gateway:
         await _send_accepted(send, admitted.accepted, refused)
 
     async def _admit(self, scope: Scope, receive: Receive, stations: frozenset[str] | None) -> Admitted:
-        media_type, encoding, declared = _headers_of(scope)
+        media_type, encoding = _headers_of(scope)
         admit = _ADMISSIONS.get(media_type)
         if admit is None:
             raise UnsupportedMedia(f"this Content-Type is not read; send {', '.join(_ADMISSIONS)}")
         limits = self._limits
-        rules = Rules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations)
-        body = await self._read(receive, declared)
+        rules = AdmissionRules(
+            self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations
+        )
+        body = await self._read(receive)
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(body))
-        if len(body) <= (_ASIDE_BYTES_COMPRESSED if encoding else _ASIDE_BYTES):
+        if len(body) <= (_OFFLOAD_BYTES_COMPRESSED if encoding else _OFFLOAD_BYTES):
             return admit(inflate(body, encoding, limits.inflated_bytes_max), rules)
-        if self._aside >= _ASIDE_MAX:
-            raise Overloaded(f"{self._aside} large bodies are being read already")
-        self._aside += 1
+        if self._offloaded >= _OFFLOAD_QUEUED_MAX:
+            raise Overloaded(f"{self._offloaded} large bodies are being decoded already")
+        self._offloaded += 1
         try:
-            async with self._turns:
+            async with self._offload_slots:
                 return await asyncio.to_thread(
-                    lambda: packed(admit(inflate(body, encoding, limits.inflated_bytes_max), rules))
+                    lambda: to_columns(admit(inflate(body, encoding, limits.inflated_bytes_max), rules))
                 )
         finally:
-            self._aside -= 1
+            self._offloaded -= 1
 
-    async def _read(self, receive: Receive, declared: bytes) -> bytes:
-        held = 0
+    async def _read(self, receive: Receive) -> bytes:
+        reserved = 0
 
-        def take(size: int) -> None:
-            nonlocal held
+        def reserve(size: int) -> None:
+            nonlocal reserved
             if self._uploads_bytes + size > _UPLOADS_BYTES_MAX:
-                raise Overloaded(f"{self._uploads_bytes} bytes of unfinished uploads are held already")
-            held += size
+                raise Overloaded(f"{self._uploads_bytes} bytes of unfinished uploads are in memory already")
+            reserved += size
             self._uploads_bytes += size
 
         try:
-            return await read_body(receive, declared, self._limits.body_bytes_max, take)
+            return await read_body(receive, reserve)
         finally:
-            self._uploads_bytes -= held
+            self._uploads_bytes -= reserved
 
 
-def make_router(gateway: Gateway) -> APIRouter:
-    """The gateway's route, documented."""
+def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
+    """The gateway's route, documented, for bodies of at most `bytes_max`."""
 
     class RawRoute(APIRoute):
-        """Answers at the ASGI level what the path and method are right for."""
+        """Passes POST requests to the gateway at the ASGI level."""
 
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             if scope["method"] == "POST":
@@ -151,53 +163,48 @@ def make_router(gateway: Gateway) -> APIRouter:
                 await super().handle(scope, receive, send)
 
     router = APIRouter(route_class=RawRoute, tags=["telemetry"])
-    router.add_api_route(
+
+    @router.post(
         PATH,
-        _documented,
-        methods=["POST"],
         status_code=202,
         summary="Take readings",
         description=DESCRIPTION,
         operation_id="post_telemetry",
-        dependencies=[Depends(require_device)],  # for the OpenAPI; Gateway.handle asks the authenticator itself
+        # For the OpenAPI and the rules of the body; Gateway.handle calls the authenticator itself.
+        dependencies=[Depends(require_device), Depends(body_bytes_max(bytes_max))],
         responses=RESPONSES,
         openapi_extra={"requestBody": REQUEST_BODY},
     )
+    async def post_telemetry() -> None:
+        """Documents the operation; RawRoute calls Gateway.handle instead."""
+
     return router
 
 
-async def _documented() -> None:
-    """Stands in the OpenAPI for Gateway.handle."""
-
-
-def _headers_of(scope: Scope) -> tuple[str, str, bytes]:
-    """Content-Type without parameters, Content-Encoding (empty for identity), Content-Length."""
-    media_type = encoding = length = b""
+def _headers_of(scope: Scope) -> tuple[str, str]:
+    """Content-Type without parameters, Content-Encoding (empty for identity)."""
+    media_type = encoding = b""
     for key, value in scope["headers"]:
         if key == b"content-type":
             media_type = value
         elif key == b"content-encoding":
             encoding = value
-        elif key == b"content-length":
-            length = value
     coding = encoding.decode("latin-1").strip().lower()
     media = media_type.partition(b";")[0].decode("latin-1").strip().lower()
-    return media, "" if coding == "identity" else coding, length
+    return media, "" if coding == "identity" else coding
 
 
 def _problem_of(error: IngestError) -> Problem:
-    extensions = {"position": error.position} if isinstance(error, Malformed) and error.position is not None else {}
+    extensions = {"position": error.position} if isinstance(error, MalformedBody) and error.position is not None else {}
     headers = {}
     if isinstance(error, UnsupportedMedia):
         headers = {"Accept": ", ".join(_ADMISSIONS), "Accept-Encoding": "gzip, zstd, identity"}
     return Problem(_STATUSES[type(error)], str(error), headers=headers, extensions=extensions)
 
 
-async def _send_accepted(send: Send, accepted: int, refused: list[Refused]) -> None:
-    items = (
-        msgspec.json.encode([Answer(item.place, item.reason, item.detail) for item in refused]) if refused else b"[]"
-    )
-    body = b'{"accepted":%d,"quarantined":%b}' % (accepted, items)
+async def _send_accepted(send: Send, accepted: int, refused: list[RefusedItem]) -> None:
+    entries = [QuarantineEntry(item.position, item.reason, item.detail) for item in refused]
+    body = b'{"accepted":%d,"quarantined":%b}' % (accepted, msgspec.json.encode(entries) if entries else b"[]")
     headers = [_ACCEPTED_HEADERS, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 202, "headers": headers})
     await send({"type": "http.response.body", "body": body})

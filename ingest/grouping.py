@@ -1,4 +1,4 @@
-"""Which items go into which frame: portions of many requests to drafts of frames, by partition. No I/O."""
+"""Groups the items of pending requests into frames, by partition. No I/O."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingest.admission import Admitted, Refused, to_batch
+from ingest.admission import Admitted, RefusedItem, to_batch
 from schemas.frame import FRAME_ITEMS_MAX, FrameKind, partition_of
 from schemas.reading import REFUSED_SCHEMA
 
-# Raw forms in one frame of refused items: with the rest of them it stays below 2 MB, half of what the log takes.
+# Raw bytes in one frame of refused items: with the other columns it stays below 2 MB, half of the log's limit.
 REFUSED_FRAME_BYTES_MAX: Final = 1 << 20
-# Stations as devices spell them -> partition: CRC and upper-casing cost more than the look-up. ~150 B each: 20 MB.
+# Station ids as devices spell them -> partition: CRC and upper-casing cost more than the look-up. ~150 B each: 20 MB.
 _STATIONS_KNOWN_MAX: Final = 131_072
 
 _partition_of = lru_cache(_STATIONS_KNOWN_MAX)(partition_of)
 
 
 class RequestContext(NamedTuple):
-    """Of a request: who sent it, and what it is called in logs and traces."""
+    """The sender of a request, and its ids in logs and traces."""
 
     token_id: str
     traceparent: str = ""
@@ -32,12 +32,12 @@ class RequestContext(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """One request's items, and the future its answer waits for."""
+    """A request's items, and the future that its response waits for."""
 
     admitted: Admitted
     context: RequestContext
     durable: asyncio.Future[None]
-    frames: int = 0  # that carry its items and are not durable yet
+    frames: int = 0  # with its items, not durable yet
 
     def confirm(self) -> None:
         """One of its frames is durable."""
@@ -46,55 +46,55 @@ class PendingRequest:
             self.durable.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """One of its frames is not: the request is answered at once."""
+        """One of its frames failed: the request is answered at once."""
         if not self.durable.done():
             self.durable.set_exception(error)
 
 
 @dataclass(slots=True, eq=False)
 class UnnumberedFrame:
-    """A frame but for its number."""
+    """A frame that has no number yet."""
 
     partition: int
     kind: FrameKind
     batch: pa.RecordBatch
-    portions: list[PendingRequest]
+    requests: list[PendingRequest]
     items: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.items = self.batch.num_rows
-        for portion in self.portions:
-            portion.frames += 1
+        for request in self.requests:
+            request.frames += 1
 
     @property
-    def wanted(self) -> bool:
-        """Some request still waits for it: not all were answered (refused, or gone) before it left."""
-        return not all(portion.durable.done() for portion in self.portions)
+    def is_awaited(self) -> bool:
+        """Whether a request still waits for it: not all of them have failed or been cancelled."""
+        return not all(request.durable.done() for request in self.requests)
 
 
-def group(portions: list[PendingRequest], partitions: int) -> list[list[UnnumberedFrame]]:
-    """The frames of all these items, by partition, in order of arrival; refused items after the readings."""
+def group(requests: list[PendingRequest], partitions: int) -> list[list[UnnumberedFrame]]:
+    """The frames of all items, by partition, in order of arrival; refused items after the readings."""
     rows: list[list[_Rows]] = [[] for _ in range(partitions)]
-    _split_structs([portion for portion in portions if not isinstance(portion.admitted.rows, pa.RecordBatch)], rows)
-    for portion in portions:
-        if isinstance(portion.admitted.rows, pa.RecordBatch):
-            _split_batch(portion, portion.admitted.rows, rows)
-    drafts = [_cut(partition, pieces) for partition, pieces in enumerate(rows)]
-    for partition, held in enumerate(_split_refused(portions, partitions)):
-        drafts[partition] += _cut_refused(partition, held)
-    return drafts
+    _split_decoded([request for request in requests if not isinstance(request.admitted.rows, pa.RecordBatch)], rows)
+    for request in requests:
+        if isinstance(request.admitted.rows, pa.RecordBatch):
+            _split_batch(request, request.admitted.rows, rows)
+    frames = [_cut(partition, pieces) for partition, pieces in enumerate(rows)]
+    for partition, items in enumerate(_split_refused(requests, partitions)):
+        frames[partition] += _cut_refused(partition, items)
+    return frames
 
 
 class _Rows(NamedTuple):
-    """Rows of one partition; `owner[i]` indexes `portions`."""
+    """Rows of one partition; `owner[i]` indexes `requests`."""
 
     batch: pa.RecordBatch
-    portions: list[PendingRequest]
+    requests: list[PendingRequest]
     owner: NDArray[np.int64]
 
 
-def _split_structs(portions: list[PendingRequest], rows: list[list[_Rows]]) -> None:
-    parts = [portion.admitted.rows for portion in portions]
+def _split_decoded(requests: list[PendingRequest], rows: list[list[_Rows]]) -> None:
+    parts = [request.admitted.rows for request in requests]
     readings = [reading for part in parts for reading in part.readings]
     if not readings:
         return
@@ -105,75 +105,75 @@ def _split_structs(portions: list[PendingRequest], rows: list[list[_Rows]]) -> N
     at = np.fromiter((_partition_of(reading.station_id, count) for reading in readings), np.int64, len(readings))
     order = np.argsort(at, kind="stable")
     batch = to_batch([readings[row] for row in order.tolist()], ts_ms[order])
-    _slice(batch, at, owner[order], portions, rows)
+    _slice(batch, at, owner[order], requests, rows)
 
 
-def _split_batch(portion: PendingRequest, batch: pa.RecordBatch, rows: list[list[_Rows]]) -> None:
+def _split_batch(request: PendingRequest, batch: pa.RecordBatch, rows: list[list[_Rows]]) -> None:
     if batch.num_rows == 0:
         return
     stations = batch.column("station_id").dictionary_encode()
     of_station = np.array([partition_of(station, len(rows)) for station in stations.dictionary.to_pylist()], np.int64)
     at = of_station[stations.indices.to_numpy()]
     sorted_batch = batch.take(pa.array(np.argsort(at, kind="stable")))
-    _slice(sorted_batch, at, np.zeros(batch.num_rows, np.int64), [portion], rows)
+    _slice(sorted_batch, at, np.zeros(batch.num_rows, np.int64), [request], rows)
 
 
 def _slice(
     batch: pa.RecordBatch,
     at: NDArray[np.int64],
     owner: NDArray[np.int64],
-    portions: list[PendingRequest],
+    requests: list[PendingRequest],
     rows: list[list[_Rows]],
 ) -> None:
     """`batch` and `owner` are sorted by partition, `at` need not be."""
     ends = np.cumsum(np.bincount(at, minlength=len(rows))).tolist()
     for partition, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
         if end > start:
-            rows[partition].append(_Rows(batch.slice(start, end - start), portions, owner[start:end]))
+            rows[partition].append(_Rows(batch.slice(start, end - start), requests, owner[start:end]))
 
 
 def _cut(partition: int, pieces: list[_Rows]) -> list[UnnumberedFrame]:
     if not pieces:
         return []
     batch = pieces[0].batch if len(pieces) == 1 else pa.concat_batches([piece.batch for piece in pieces])
-    portions = [portion for piece in pieces for portion in piece.portions]
-    shifts = np.cumsum([0, *(len(piece.portions) for piece in pieces[:-1])])
+    requests = [request for piece in pieces for request in piece.requests]
+    shifts = np.cumsum([0, *(len(piece.requests) for piece in pieces[:-1])])
     owner = np.concatenate([piece.owner + shift for piece, shift in zip(pieces, shifts, strict=True)])
-    drafts = []
+    frames = []
     for start in range(0, batch.num_rows, FRAME_ITEMS_MAX):
         owners = np.unique(owner[start : start + FRAME_ITEMS_MAX]).tolist()
         rows = batch.slice(start, FRAME_ITEMS_MAX)
-        drafts.append(UnnumberedFrame(partition, FrameKind.READINGS, rows, [portions[index] for index in owners]))
-    return drafts
+        frames.append(UnnumberedFrame(partition, FrameKind.READINGS, rows, [requests[index] for index in owners]))
+    return frames
 
 
-def _split_refused(portions: list[PendingRequest], partitions: int) -> list[list[tuple[Refused, PendingRequest]]]:
-    held: list[list[tuple[Refused, PendingRequest]]] = [[] for _ in range(partitions)]
-    for portion in portions:
-        for item in portion.admitted.refused:
+def _split_refused(requests: list[PendingRequest], partitions: int) -> list[list[tuple[RefusedItem, PendingRequest]]]:
+    items: list[list[tuple[RefusedItem, PendingRequest]]] = [[] for _ in range(partitions)]
+    for request in requests:
+        for item in request.admitted.refused:
             if item.station_id is not None:
                 partition = partition_of(item.station_id, partitions)
             else:
-                partition = crc32(portion.context.token_id.encode()) % partitions
-            held[partition].append((item, portion))
-    return held
+                partition = crc32(request.context.token_id.encode()) % partitions
+            items[partition].append((item, request))
+    return items
 
 
-def _cut_refused(partition: int, held: list[tuple[Refused, PendingRequest]]) -> list[UnnumberedFrame]:
-    drafts = []
+def _cut_refused(partition: int, items: list[tuple[RefusedItem, PendingRequest]]) -> list[UnnumberedFrame]:
+    frames = []
     start = size = 0
-    for end, (item, _) in enumerate(held):
+    for end, (item, _) in enumerate(items):
         size += len(item.raw)
         if size > REFUSED_FRAME_BYTES_MAX or end - start >= FRAME_ITEMS_MAX:
-            drafts.append(_refused_draft(partition, held[start:end]))
+            frames.append(_refused_frame(partition, items[start:end]))
             start, size = end, len(item.raw)
-    if held:
-        drafts.append(_refused_draft(partition, held[start:]))
-    return drafts
+    if items:
+        frames.append(_refused_frame(partition, items[start:]))
+    return frames
 
 
-def _refused_draft(partition: int, held: list[tuple[Refused, PendingRequest]]) -> UnnumberedFrame:
-    items = [item for item, _ in held]
+def _refused_frame(partition: int, refused: list[tuple[RefusedItem, PendingRequest]]) -> UnnumberedFrame:
+    items = [item for item, _ in refused]
     batch = pa.RecordBatch.from_arrays(
         [
             pa.array([item.station_id for item in items], pa.string()),
@@ -183,4 +183,4 @@ def _refused_draft(partition: int, held: list[tuple[Refused, PendingRequest]]) -
         ],
         schema=REFUSED_SCHEMA,
     )
-    return UnnumberedFrame(partition, FrameKind.REFUSED, batch, list(dict.fromkeys(portion for _, portion in held)))
+    return UnnumberedFrame(partition, FrameKind.REFUSED, batch, list(dict.fromkeys(request for _, request in refused)))

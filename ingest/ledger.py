@@ -1,5 +1,5 @@
-"""What this source has taken responsibility for, told to the live view: the ledger's `accepted`, before the worker
-has seen the frames."""
+"""Reports how many items this gateway has accepted to the live view: the ledger's `accepted`, before a worker has
+processed the frames."""
 
 import asyncio
 from typing import Final
@@ -15,7 +15,7 @@ _log = get_logger(__name__)
 
 
 class LedgerReporter:
-    """Coalesces the totals of durable frames; key `source/partition`, document `{"items_total": n}`."""
+    """Publishes the totals of durable frames, at most 10 times a second: `source/partition` -> `{"items_total": n}`."""
 
     def __init__(self, live: LiveView, source: str) -> None:
         self._live = live
@@ -25,17 +25,17 @@ class LedgerReporter:
         self._runner: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to report."""
+        """Start reporting."""
         self._runner = asyncio.create_task(self._run(), name="ledger-reporter")
 
     def note(self, partition: int, items_total: int) -> None:
-        """A frame that brings the partition's total to `items_total` is durable."""
+        """Record that a frame which raises the partition's total to `items_total` is durable."""
         if items_total > self._totals.get(partition, 0):
             self._totals[partition] = items_total
             self._changed.set()
 
     async def close(self) -> None:
-        """Report what is left, once, and stop."""
+        """Report once more and stop."""
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.cancel()

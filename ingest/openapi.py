@@ -1,4 +1,4 @@
-"""What the OpenAPI says of the gateway: bodies, answers, and an example of each."""
+"""OpenAPI documentation of the gateway: request bodies and responses, with an example of each."""
 
 import json
 from typing import Any, Final
@@ -67,7 +67,7 @@ REQUEST_BODY: Final[dict[str, Any]] = {
     },
 }
 
-_ANSWER_SCHEMA: Final[dict[str, Any]] = {
+_ACCEPTED_SCHEMA: Final[dict[str, Any]] = {
     "title": "Taken",
     "type": "object",
     "required": ["accepted", "quarantined"],
@@ -112,7 +112,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "description": "All items are durable, as readings or in quarantine",
         "content": {
             "application/json": {
-                "schema": _ANSWER_SCHEMA,
+                "schema": _ACCEPTED_SCHEMA,
                 "examples": {
                     "all": {"summary": "All passed", "value": {"accepted": 100, "quarantined": []}},
                     "some": {"summary": "One did not", "value": {"accepted": 1, "quarantined": [_UNKNOWN_FIELD]}},

@@ -1,32 +1,33 @@
-"""The door as one thing to start and stop: framer, gateway, pushes, ledger reports."""
+"""Composes ingestion (gateway, telemetry consumer, framer, ledger reporter) into one object to start and close."""
 
 import secrets
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 
-from ingest.admission import Rules
+from ingest.admission import AdmissionRules
 from ingest.framing import Framer
 from ingest.gateway import Gateway, Limits, make_router
 from ingest.ledger import LedgerReporter
 from ingest.metrics import IngestMetrics
-from ingest.pushes import Pushes
+from ingest.settings import IngestSettings
+from ingest.telemetry_consumer import TelemetryConsumer
 from kit.auth.authenticator import Authenticator
 from kit.clock import Clock
 from kit.live.view import LiveView
 from kit.log.partitioned_log import LogWriter
-from kit.messaging.bus import Bus
-from kit.settings import Settings
+from kit.messaging.bus import Message
 
 _MS_PER_DAY = 86_400_000
 
 
 class Ingest:
-    """One life of one gateway. Made inside a running event loop; owns neither log, bus nor live view."""
+    """One run of one gateway. Created inside a running event loop; does not close log, bus or live view."""
 
     def __init__(
         self,
-        settings: Settings,
+        settings: IngestSettings,
+        partitions: int,
         *,
         log: LogWriter,
         live: LiveView,
@@ -48,29 +49,31 @@ class Ingest:
         self._framer = Framer(
             log,
             source=self.source,
-            partitions=settings.partitions,
+            partitions=partitions,
             linger_ms=settings.linger_ms,
             clock=clock,
             metrics=metrics,
             on_durable=self._reporter.note,
         )
-        self._pushes = Pushes(self._framer, self._rules, metrics)
-        self.router: APIRouter = make_router(Gateway(self._framer, authenticator, clock, self._limits, metrics))
+        self._telemetry_consumer = TelemetryConsumer(self._framer, self._rules, metrics)
+        self.router: APIRouter = make_router(
+            Gateway(self._framer, authenticator, clock, self._limits, metrics), self._limits.body_bytes_max
+        )
 
     def start(self) -> None:
-        """Begin to take readings."""
+        """Start accepting readings."""
         self._reporter.start()
         self._framer.start()
 
-    async def consume(self, bus: Bus) -> None:
-        """Take telemetry.generated.v1 events too, until the bus is closed."""
-        await self._pushes.subscribe(bus)
+    async def receive(self, message: Message) -> None:
+        """Accept a telemetry.generated.v1 event. See TelemetryConsumer.handle."""
+        await self._telemetry_consumer.handle(message)
 
     async def close(self) -> None:
-        """Take nothing new; return when what was taken is durable, or was given up."""
+        """Accept nothing new; return when all that was accepted is durable or has failed."""
         await self._framer.close()
         await self._reporter.close()
 
-    def _rules(self) -> Rules:
+    def _rules(self) -> AdmissionRules:
         limits = self._limits
-        return Rules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max)
+        return AdmissionRules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max)

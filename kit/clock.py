@@ -1,6 +1,6 @@
-"""Time, injected: the only module that reads the real clock.
+"""The clock that code is given, and RFC 3339: the only module that reads the real clock.
 
-Moments are aware UTC datetimes or whole milliseconds since the Unix epoch; durations are seconds as float.
+Instants are aware UTC datetimes or whole milliseconds since the Unix epoch; durations are seconds as float.
 """
 
 import re
@@ -11,48 +11,48 @@ from typing import Final, Protocol
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-# RFC 3339 section 5.6, with any number of fraction digits (what is finer than a microsecond is cut off).
+# RFC 3339 section 5.6, with any number of fraction digits (digits beyond microseconds are cut off).
 _RFC3339: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Clock(Protocol):
-    """What code that needs the time is given."""
+    """The source of time, passed to whatever needs it."""
 
     def now(self) -> datetime:
-        """This moment, aware, UTC."""
+        """The current time, aware, UTC."""
 
     def now_ms(self) -> int:
-        """This moment in ms since the Unix epoch."""
+        """The current time in ms since the Unix epoch."""
 
     def monotonic_s(self) -> float:
-        """Seconds since some fixed moment; never goes back, so durations and deadlines are measured with it."""
+        """Seconds since an arbitrary instant; never goes back. For durations and deadlines."""
 
-    def worked_s(self) -> float:
-        """Seconds of a processor that this thread has had: what work takes, without its waiting for others."""
+    def thread_cpu_s(self) -> float:
+        """CPU time of this thread, in seconds: the cost of work, without its waiting."""
 
 
 class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
-        """This moment, aware, UTC."""
+        """The current time, aware, UTC."""
         return datetime.now(UTC)
 
     def now_ms(self) -> int:
-        """This moment in ms since the Unix epoch."""
+        """The current time in ms since the Unix epoch."""
         return time.time_ns() // 1_000_000
 
     def monotonic_s(self) -> float:
-        """Seconds since some fixed moment."""
+        """Seconds since an arbitrary instant."""
         return time.monotonic()
 
-    def worked_s(self) -> float:
-        """Seconds of a processor that this thread has had."""
+    def thread_cpu_s(self) -> float:
+        """CPU time of this thread, in seconds."""
         return time.thread_time()
 
 
 class ManualClock:
-    """A clock that stands still until a test moves it."""
+    """A clock for tests, which moves only when it is told to."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         if start.tzinfo is None:
@@ -61,30 +61,30 @@ class ManualClock:
         self._monotonic_s = 0.0
 
     def now(self) -> datetime:
-        """The moment the clock was moved to."""
+        """The time that the clock was set to."""
         return self._now
 
     def now_ms(self) -> int:
-        """The moment the clock was moved to, in ms since the Unix epoch."""
+        """The time that the clock was set to, in ms since the Unix epoch."""
         return to_ms(self._now)
 
     def monotonic_s(self) -> float:
         """Seconds advanced since the clock was made."""
         return self._monotonic_s
 
-    def worked_s(self) -> float:
-        """The same, as if all of it were work."""
+    def thread_cpu_s(self) -> float:
+        """Seconds advanced, as if all of them were CPU time."""
         return self._monotonic_s
 
     def advance(self, seconds: float) -> None:
         """Move both the wall and the monotonic clock forward."""
         if seconds < 0:
-            raise ValueError("time does not go back; use set_wall for a clock that was put right")
+            raise ValueError("time does not go back; use set_wall for a correction of the wall clock")
         self._now += timedelta(seconds=seconds)
         self._monotonic_s += seconds
 
     def set_wall(self, moment: datetime) -> None:
-        """Put the wall clock right, forward or back, as NTP does; the monotonic clock does not notice."""
+        """Set the wall clock, forward or back, as NTP does; the monotonic clock does not change."""
         self._now = moment.astimezone(UTC)
 
 
@@ -106,7 +106,7 @@ def format_rfc3339(moment: datetime | int) -> str:
 
 
 def parse_rfc3339(text: str) -> datetime:
-    """The aware UTC datetime that an RFC 3339 text names. Raises ValueError, also where the offset is missing."""
+    """The aware UTC datetime of an RFC 3339 text. Raises ValueError, also where the offset is missing."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("not an RFC 3339 date-time with offset, like 2026-01-31T23:59:59.123Z")

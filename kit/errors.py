@@ -1,11 +1,12 @@
 """Errors of the plumbing.
 
 KitError
-├── ConfigError: a setting is wrong; the message names it and the mend
+├── ConfigError: a setting is wrong; the message names it and says what to write instead
 ├── Unavailable: a dependency does not answer; try again later
-├── Overloaded: a bound of ours is reached; slow down and try again
-├── Unprocessable: a message that no retry will mend; it goes to the dead letters at once
-└── MigrationError: the database's tables and this code do not fit together; an operator must mend it
+├── Overloaded: a buffer is full; slow down and try again
+├── Unprocessable: no retry makes a message readable; it is dead-lettered at once
+├── DatabaseLost: the embedded database died and cannot be started again; the process ends
+└── MigrationError: the database's tables and this code do not fit together; an operator has to act
 """
 
 
@@ -22,7 +23,7 @@ class Unavailable(KitError):
 
 
 class Overloaded(KitError):
-    """A buffer's bound is reached."""
+    """A buffer is full. Nothing was taken; `retry_after_s` says when to try again."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -30,7 +31,11 @@ class Overloaded(KitError):
 
 
 class Unprocessable(KitError):
-    """A message says what its consumer cannot read, now or later. Raised by a handler: the bus does not try again."""
+    """A message that its consumer cannot read, now or later. Raised by a handler: the bus does not deliver it again."""
+
+
+class DatabaseLost(KitError):
+    """The embedded PostgreSQL died and cannot be started again, or dies again and again. Ends its owner's process."""
 
 
 class MigrationError(KitError):

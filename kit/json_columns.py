@@ -1,7 +1,7 @@
-"""JSON by the column: the texts of many rows are put together at once, row by row, from columns of texts. Pure.
+"""Columnar JSON encoder: the JSON texts of many rows are concatenated at once from pyarrow columns of text. Pure.
 
-A row's text is a list of pieces that stand side by side. A column of pyarrow may be null in a row: there the member
-whose value it is part of is left out.
+A row's text is the concatenation of pieces. Where a column is null in a row, the object member whose value it is part
+of is left out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,26 +22,26 @@ Pieces = Sequence[str | Texts]  # str: the same in every row
 _MICROS: Final = pa.decimal128(38, 6)
 _MOMENT: Final = pa.timestamp("ms")
 _DATE_CHARS: Final = 10
-_CONTROLS_END: Final = 0x20  # what is below, and these two, cannot stand in a JSON string
+_CONTROLS_END: Final = 0x20  # characters below it, and these two, are escaped in a JSON string
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def json_of(value: object) -> str:
-    """One value's."""
+    """The JSON text of one value."""
     return _encode(value).decode()
 
 
 def strings(texts: Texts) -> Pieces:
-    """JSON strings of any texts. Hardly ever is there anything to escape among all of them."""
-    held = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
-    if ((held >= _CONTROLS_END) & (held != _QUOTE) & (held != _BACKSLASH)).all():
+    """JSON strings of any texts. Hardly any text needs escaping."""
+    octets_of_all = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    if ((octets_of_all >= _CONTROLS_END) & (octets_of_all != _QUOTE) & (octets_of_all != _BACKSLASH)).all():
         return ('"', texts, '"')
     return (pa.array([None if text is None else json_of(text) for text in texts.to_pylist()], pa.string()),)
 
 
 def decimals(micros: Ints) -> Texts:
-    """Millionths as numbers, exact, with all six digits."""
+    """Millionths as JSON numbers, exact, with all six decimals."""
     words = np.empty((len(micros), 2), np.int64)  # of 128 bits, the low one first
     words[:, 0] = micros
     words[:, 1] = micros >> 63  # its sign
@@ -49,19 +49,19 @@ def decimals(micros: Ints) -> Texts:
 
 
 def moments(moments_ms: Ints) -> Pieces:
-    """RFC 3339, UTC, to the millisecond, as strings."""
+    """JSON strings of epoch milliseconds: RFC 3339, UTC, with milliseconds."""
     texts = pa.array(moments_ms).cast(_MOMENT).cast(pa.string())
     dated = pc.binary_replace_slice(texts.view(pa.binary()), _DATE_CHARS, _DATE_CHARS + 1, b"T")
     return ('"', dated.view(pa.string()), 'Z"')
 
 
 def lists(texts: Texts, starts: Ints) -> Pieces:
-    """JSON arrays; row r has the values from `starts[r]` to before `starts[r + 1]`."""
+    """JSON arrays; row r has the values [`starts[r]`, `starts[r + 1]`)."""
     return ("[", pc.binary_join(pa.ListArray.from_arrays(pa.array(starts, pa.int32()), texts), ","), "]")
 
 
 def objects(members: Mapping[str, Pieces]) -> Pieces:
-    """JSON objects. Their first member is in all of them."""
+    """JSON objects. The first member must not be null in any row."""
     pieces: list[str | Texts] = []
     for place, (name, value) in enumerate(members.items()):
         member = (f'{"," if place else "{"}"{name}":', *value)
@@ -71,17 +71,17 @@ def objects(members: Mapping[str, Pieces]) -> Pieces:
 
 
 def where(mask: Bools, pieces: Pieces) -> Pieces:
-    """The same there, null elsewhere."""
+    """These pieces where `mask` is true, null elsewhere."""
     return (pc.if_else(pa.array(mask), joined(pieces), pa.scalar(None, pa.string())),)
 
 
 def either(mask: Bools, there: str, elsewhere: str) -> Texts:
-    """The one or the other."""
+    """`there` where `mask` is true, `elsewhere` in the other rows."""
     return pc.if_else(pa.array(mask), there, elsewhere)
 
 
 def joined(pieces: Iterable[str | Texts]) -> Texts:
-    """One text a row; null where one of the pieces is."""
+    """The pieces concatenated, one text per row; null where a piece is null."""
     fewer: list[str | Texts] = []
     for piece in pieces:
         if isinstance(piece, str) and fewer and isinstance(fewer[-1], str):
@@ -92,24 +92,24 @@ def joined(pieces: Iterable[str | Texts]) -> Texts:
 
 
 def dense(pieces: Pieces) -> Pieces:
-    """The same in as few pieces as can be; what is in a dictionary stays there."""
+    """The same rows in as few pieces as possible; dictionary-encoded pieces stay as they are."""
     groups = groupby(pieces, lambda piece: isinstance(piece, pa.DictionaryArray))
     return [piece for apart, group in groups for piece in (group if apart else [joined(group)])]
 
 
 def octets(texts: Texts) -> memoryview:
-    """All rows on end, without a copy. `texts`: not a slice of others."""
+    """The bytes of all rows concatenated, without a copy. `texts` must not be a slice."""
     _, ends, data = texts.buffers()
     return memoryview(data)[: np.frombuffer(ends, np.int32)[len(texts)]]
 
 
 def or_null(pieces: Pieces) -> Pieces:
-    """The same, and `null` in the rows where there is nothing."""
+    """The same rows, with the JSON value `null` where they are null."""
     return (joined(pieces).fill_null("null"),)
 
 
 def written(pieces: Pieces, start: int, count: int) -> bytes:
-    """Some of the rows on end."""
+    """The bytes of `count` rows from row `start` on, concatenated."""
     some = [piece if isinstance(piece, str) else _plain(piece.slice(start, count)) for piece in pieces]
     return bytes(octets(joined(some)))
 

@@ -1,11 +1,11 @@
-"""Secrets out of texts that people read: passwords in URLs, bearer tokens."""
+"""Masking of secrets in logs and error texts: passwords in URLs, access tokens, payment keys."""
 
 import re
 from typing import Final
 
 MASK: Final = "***"
 
-# `scheme://user:password@`, where the password may hold any sign but white space: greedy up to the last @ before it.
+# `scheme://user:password@`, whose password may have any character but white space: greedy up to the last @.
 _URL_PASSWORD: Final = re.compile(r"(?P<head>\b[a-zA-Z][\w+.-]*:/{0,2}[^\s:@/]*):(?P<password>[^\s\"'<>]+)@")
 _QUERY_PASSWORD: Final = re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd)=([^&\s\"',;]+)")
 _TOKEN: Final = re.compile(r"\b(vs[a-z]_)[\w-]{8,}")

@@ -1,4 +1,4 @@
-"""How often and how fast work is tried again: the events' policy (retry_policy.yaml) and the pauses of reconnects."""
+"""Retry policies: of event handlers, by queue (retry_policy.yaml), and the exponential backoff of reconnects."""
 
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kit.errors import ConfigError
 
-RECONNECT_FIRST_S: Final = 0.05  # a broker that only dropped the connection is back at once
+RECONNECT_FIRST_S: Final = 0.05  # a broker that only dropped the connection accepts the next at once
 RECONNECT_CEILING_S: Final = 5.0  # ten clients at this pace cost a dead broker's host two connections a second
-# RabbitMQ 4 drops a message of a quorum queue after 20 deliveries that were not answered, as when each takes the
-# consumer down with it: we have given it up by then.
+# RabbitMQ 4 drops a message of a quorum queue after 20 unacknowledged deliveries, as when each crashes its consumer:
+# below that limit the message is dead-lettered first.
 ATTEMPTS_MAX: Final = 19
 
 Seconds = Annotated[float, Field(gt=0, le=3_600)]
@@ -28,8 +28,8 @@ class QueuePolicy(BaseModel):
     factor: Annotated[float, Field(ge=1, le=10)] = 2.0
     ceiling_s: Seconds = 30.0
     attempts_max: Annotated[int, Field(ge=1, le=ATTEMPTS_MAX)] = 8
-    handler_timeout_s: Seconds = 60.0  # a handler that hangs is a failed attempt; the slowest one does one transaction
-    outage_s: Seconds = 600.0  # an attempt waits in hand for a dependency; RabbitMQ wants an answer within 1,800
+    handler_timeout_s: Seconds = 60.0  # a handler that hangs is a failed attempt; the slowest does one transaction
+    outage_s: Seconds = 600.0  # an attempt waits for a dependency; RabbitMQ wants an acknowledgement within 1,800
 
     @model_validator(mode="after")
     def _ceiling_above_first(self) -> Self:

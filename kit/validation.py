@@ -1,45 +1,45 @@
-"""What a request's validation found, in words that say the mend."""
+"""Validation errors of requests, as sentences that say what to write instead."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
-PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"  # no control characters: PostgreSQL has no NUL in text, and no id any other
+from kit.spelling import did_you_mean
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 COPY_IT_WHOLE: Final = "the token is malformed: copy it whole, as it was issued"
-
-_NAMES_SHOWN_MAX: Final = 30  # of models and settings alike
 
 
 def whole_token(token: str) -> str:
-    """The token, if a header can carry it. Raises ValueError with the mend, and without the token."""
+    """The token, if a header can carry it. Raises ValueError, whose message does not contain the token."""
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise ValueError(COPY_IT_WHOLE)
     return token
 
 
-def mend_of(error: Mapping[str, Any], body: Any) -> str:
+def explain_error(error: Mapping[str, Any], body: Any) -> str:
     """One of pydantic's errors as a sentence. `body`: the annotation of the request's body, or None."""
     if error["type"] == "extra_forbidden":
         *above, name = error["loc"]
         return f"there is no field {str(name)[:64]}{did_you_mean(str(name), _fields_at(body, above[1:]))}"
     if error["type"] == "string_pattern_mismatch":
         pattern = error.get("ctx", {}).get("pattern", "")
-        if error.get("input") == "":
+        text = str(error.get("input", ""))
+        if not text:
             return "is empty; give it a value, or leave it out"
-        if pattern == PRINTABLE:
+        if _CONTROL.search(text):
             return "has a control character, which no text may have; leave it out"
         return f"is not written as it has to be; the pattern is {pattern}"
     return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _fields_at(body: Any, path: Sequence[int | str]) -> set[str]:
-    """Names of the fields of whatever model stands at that path of the body; none where that is not known."""
+    """Names of the fields of the model at that path of the body; empty where it is unknown."""
     models = set(_models(body))
     for part in path:
-        if isinstance(part, str):  # a number only says which one of a list
+        if isinstance(part, str):  # a number is an index into a list
             fields = [model.model_fields[part] for model in models if part in model.model_fields]
             models = {inner for field in fields for inner in _models(field.annotation)}
     return {name for model in models for name in model.model_fields}
@@ -50,10 +50,3 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _models(argument)
-
-
-def did_you_mean(name: str, known: set[str]) -> str:
-    """The end of a sentence that says there is no `name`: the nearest of those there are, or all of them."""
-    if close := get_close_matches(name[:64], sorted(known), n=1, cutoff=0.75):
-        return f"; did you mean {close[0]}?"
-    return f"; there are: {', '.join(sorted(known)[:_NAMES_SHOWN_MAX])}" if known else "; leave it out"

@@ -1,1 +1,1 @@
-"""The language of voltstream: readings, frames, events and the names of topics. Imports nothing in-house."""
+"""Schemas shared by all services: readings, frames, tariffs, events and topic names. Imports nothing in-house."""

@@ -1,6 +1,6 @@
-"""The currencies of ISO 4217 that have a minor unit: no metals, no units of account, no codes for tests.
+"""The currencies of ISO 4217 with the digits of their minor unit; without metals, units of account and test codes.
 
-Those withdrawn since 2024 are among them still, for sessions of before.
+Those withdrawn since 2024 are included, for older sessions.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""The envelope every event travels in, and the payloads of the events of telemetry and of money."""
+"""The envelope of every event, and the payloads of all event types."""
 
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -9,7 +9,7 @@ from schemas.topics import routing_key
 
 
 class EventMetadata(msgspec.Struct, frozen=True, rename="camel"):
-    """Who says what, when, and in which trace. `event_id` is what consumers dedupe on."""
+    """Id, type, source, time and trace of an event. Consumers deduplicate by `event_id`."""
 
     event_id: UUID
     timestamp: str  # RFC 3339, UTC
@@ -28,11 +28,11 @@ class Envelope(msgspec.Struct, frozen=True):
 
     @property
     def routing_key(self) -> str:
-        """The key the event is routed by."""
+        """The routing key of the event on its exchange."""
         return routing_key(self.metadata.type)
 
     def encoded(self) -> bytes:
-        """As it travels."""
+        """The JSON bytes of the event."""
         return msgspec.json.encode(self)
 
 
@@ -46,7 +46,7 @@ def envelope_of(
     correlation_id: str = "",
     traceparent: str = "",
 ) -> Envelope:
-    """An event: `session.completed.v1` has version 1. Without a correlation id it begins a piece of work of its own."""
+    """An event: `session.completed.v1` has version 1. Without a correlation id it gets its own event id as one."""
     metadata = EventMetadata(
         event_id=event_id,
         timestamp=timestamp,
@@ -63,7 +63,7 @@ P = TypeVar("P")
 
 
 class Event(msgspec.Struct, Generic[P], frozen=True):
-    """An envelope read as what it is: `msgspec.json.Decoder(Event[SessionCompleted]).decode`."""
+    """An envelope with a typed payload: `msgspec.json.Decoder(Event[SessionCompleted]).decode`."""
 
     metadata: EventMetadata
     payload: P
@@ -75,15 +75,15 @@ class SessionStarted(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID  # voltstream's id of the session
     station_id: str
     connector_id: int
-    session_id: str | None  # as the device named it
+    session_id: str | None  # the device's id
     started_at: str  # RFC 3339, UTC
     revision: int
 
 
 class Consumption(msgspec.Struct, frozen=True, kw_only=True):
-    """What was used of one component of a tariff: a dimension of one of its elements (docs/adr/0009)."""
+    """Quantity used of one tariff component: a dimension of one of its elements (docs/adr/0009)."""
 
-    element: int  # place in Tariff.elements, from 0
+    element: int  # index in Tariff.elements
     dimension: str  # schemas.tariff.Dimension
     volume: int  # ENERGY: mWh; TIME, PARKING_TIME: ms; FLAT: 1. Before step_size
     since: str  # RFC 3339, UTC: when it was first used
@@ -99,9 +99,9 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pricing(msgspec.Struct, frozen=True, kw_only=True):
-    """How a session is priced, and what it comes to by that."""
+    """A session's tariff, consumption and cost."""
 
-    version: UUID  # of the tariff, as pricing knows it; never edited
+    version: UUID  # of the tariff, from pricing; never edited
     time_zone: str  # IANA, of the station
     tariff: dict[str, Any]  # OCPI Tariff, as published
     consumption: list[Consumption]
@@ -117,7 +117,7 @@ class SessionCompleted(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None
     started_at: str
     ended_at: str
-    end_reason: str  # ended | freed | superseded | timeout
+    end_reason: str  # schemas.session.END_REASON_NAMES
     estimated: bool  # no explicit end, or energy (partly) integrated from power
     energy_uj: int  # exact: microjoules (mW x ms); 1 Wh = 3.6e9
     energy_wh: float  # for people; money is computed from energy_uj
@@ -128,7 +128,7 @@ class SessionCompleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionCost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running session comes to by now."""
+    """The cost of a running session to date."""
 
     id: UUID
     station_id: str
@@ -141,7 +141,7 @@ class SessionCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionCostUpdated(msgspec.Struct, frozen=True, kw_only=True):
-    """session.cost_updated.v1: costs that moved, of sessions that one flush wrote; the newest word on one counts."""
+    """session.cost_updated.v1: changed costs of sessions that one flush wrote; of a session the newest event counts."""
 
     partition: int
     sessions: list[SessionCost]
@@ -160,7 +160,7 @@ class PricingUpdated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionRequested(msgspec.Struct, frozen=True, kw_only=True):
-    """session.requested.v1: a driver wants to charge; the station is to be told to start."""
+    """session.requested.v1: a driver wants to charge; the station must start a session."""
 
     request_id: UUID
     station_id: str
@@ -173,7 +173,7 @@ class SessionRequested(msgspec.Struct, frozen=True, kw_only=True):
 class SessionStopRequested(msgspec.Struct, frozen=True, kw_only=True):
     """session.stop_requested.v1"""
 
-    request_id: UUID | None  # of the session.requested; None: nobody had asked for the session
+    request_id: UUID | None  # of the session.requested; None: the session was not requested
     session_id: UUID | None  # voltstream's id of the session, where it runs already
     station_id: str
     connector_id: int
@@ -182,18 +182,18 @@ class SessionStopRequested(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionAssigned(msgspec.Struct, frozen=True, kw_only=True):
-    """session.assigned.v1: whose session it is. May come before or after its completion.
+    """session.assigned.v1: the driver that a session belongs to. May come before or after its completion.
 
-    Once, as a rule. Where events overtook each other, and another session turns out to be the one that the driver had
-    asked for, the assignment is withdrawn and the other session assigned: of one session the highest revision counts.
+    Published once as a rule. If events overtook each other and another session is the one that the driver requested,
+    the assignment is withdrawn and the other session is assigned: of one session the highest revision counts.
     """
 
     session_id: UUID  # voltstream's id of the session
     request_id: UUID
     driver_id: str
     reservation_id: str | None
-    revision: int = 1  # of what is said of this session
-    withdrawn: bool = False  # it is not that driver's after all, as far as is known now
+    revision: int = 1  # of this session's assignment
+    withdrawn: bool = False  # the session is not that driver's after all
 
 
 class ReservationConfirmed(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,7 +225,7 @@ class InvoiceChanged(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     total_excl_micros: int
     total_incl_micros: int
-    payable_minor: int  # what is to be paid, in the currency's smallest coin
+    payable_minor: int  # amount to pay, in minor units of the currency
     replaces: UUID | None
 
 
@@ -256,7 +256,7 @@ class TelemetryAggregated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventFailed(msgspec.Struct, frozen=True, kw_only=True):
-    """event.failed.v1: a consumer gave an event up; it lies among the queue's dead letters."""
+    """event.failed.v1: a consumer gave up an event, which is now a dead letter of its queue."""
 
     queue: str
     event_id: UUID | None

@@ -2,10 +2,10 @@
 
 Layout: magic `VF1\\0`, header length (u32, little endian), header (MessagePack array), zeros up to the next multiple
 of 8 (Arrow wants its buffers aligned), body (Arrow IPC stream).
-A transport moves frames as opaque bytes. The header makes loss visible: every source (one life of one gateway)
-numbers its frames per partition from 0 without a hole and says how many items it has sent in all. Who receives frames
-1 and 3 knows that 2 is missing, who receives 2 twice drops it whole, and `items_total` of the highest frame is what
-that source has taken responsibility for: the ledger's `accepted`.
+A transport moves frames as opaque bytes. The header makes loss visible: every source (one run of one gateway)
+numbers its frames per partition from 0 without a gap and states how many items it has sent in all. A receiver of frames
+1 and 3 knows that 2 is missing, and drops a 2 that comes twice. `items_total` of the highest frame is what that source
+has accepted: the ledger's `accepted`.
 """
 
 from enum import IntEnum
@@ -15,8 +15,6 @@ from zlib import crc32
 import msgspec
 import pyarrow as pa
 
-from schemas.errors import FrameError
-
 MAGIC: Final = b"VF1\0"
 FRAME_ITEMS_MAX: Final = 4_096  # ~1,000 is usual; the bound keeps one frame under ~1 MB on the wire
 _HEADER_AT: Final = len(MAGIC) + 4
@@ -24,19 +22,23 @@ _ALIGNMENT: Final = 8
 
 
 class FrameKind(IntEnum):
-    """What the body holds."""
+    """Content of the body."""
 
     READINGS = 1  # READING_SCHEMA
     REFUSED = 2  # REFUSED_SCHEMA
 
 
+class FrameError(Exception):
+    """Not a frame, or an unreadable one. The transport may acknowledge it only after it has kept the bytes."""
+
+
 class FrameHeader(msgspec.Struct, array_like=True, frozen=True):
-    """Everything about a frame but its rows."""
+    """Metadata of a frame, in front of its rows."""
 
     kind: int  # FrameKind
     partition: int
-    source: str  # one life of one gateway: 16 hex digits, new at every start
-    number: int  # of this source in this partition, from 0, no holes
+    source: str  # one run of one gateway: 16 hex digits, new at every start
+    number: int  # of this source in this partition, from 0, no gaps
     items: int  # rows in the body
     items_total: int  # of this source in this partition, this frame included
     received_ms: int  # gateway clock, Unix epoch
@@ -60,7 +62,7 @@ def encode_frame(header: FrameHeader, batch: pa.RecordBatch) -> bytes:
 
 
 def decode_header(frame: bytes) -> FrameHeader:
-    """The header alone. Raises FrameError where the bytes are not a frame."""
+    """The header alone. Raises FrameError if the bytes are not a frame."""
     if frame[: len(MAGIC)] != MAGIC:
         raise FrameError("not a voltstream frame: wrong magic")
     try:
@@ -70,7 +72,7 @@ def decode_header(frame: bytes) -> FrameHeader:
 
 
 def decode_body(frame: bytes) -> pa.RecordBatch:
-    """The rows, without a copy. Raises FrameError where they cannot be read."""
+    """The rows, without a copy. Raises FrameError if they cannot be read."""
     end = _header_end(frame)
     start = end + -end % _ALIGNMENT
     try:

@@ -1,25 +1,25 @@
 """Quality flags of a stored reading: one bit each, never a silent repair.
 
-A flagged reading is stored. Where the flag speaks of its energy register, that register is kept out of the bill.
+A flagged reading is stored. If the flag concerns its energy register, that register is not billed.
 """
 
 from enum import IntFlag
 
 
 class Quality(IntFlag):
-    """Why a stored reading is not taken at face value. Bits are persisted: never renumber."""
+    """Why a stored reading is doubtful. Bits are persisted: never renumber."""
 
     METER_ROLLBACK = 1  # register below the last good one, and not a restart of the meter
-    METER_RESET = 2  # the meter restarted (replaced, reset): counting goes on from the new register
-    PLACEHOLDER_ZERO = 4  # register exactly 0 between higher ones: a device that had nothing to say
+    METER_RESET = 2  # the meter restarted (replaced, reset): metering continues from the new register
+    PLACEHOLDER_ZERO = 4  # register exactly 0 between higher ones: the device had no value
     IMPLAUSIBLE_POWER = 8  # register rose faster than any charger delivers, or power_w above the plausible limit
     CLOCK_SKEW = 16  # the device's clock runs ahead of ours by more than the tolerance
     OUTSIDE_SESSION = 32  # energy or power while no session is open, or after the session's end
     LATE = 64  # behind its station's watermark when it arrived
-    ESTIMATED = 128  # its energy is integrated from power, the device gave no register
+    ESTIMATED = 128  # its energy is integrated from power: the device sent no register
 
 
-# With one of these the reading's register is no evidence of energy (windows and sessions leave it out).
+# With one of these flags, windows and sessions ignore the reading's register.
 REGISTER_UNUSABLE = Quality.METER_ROLLBACK | Quality.PLACEHOLDER_ZERO | Quality.IMPLAUSIBLE_POWER
 
 QUALITY_NAMES = tuple(flag.name.lower() for flag in Quality if flag.name)

@@ -1,6 +1,6 @@
-"""A reading: what a charger says of one connector at one moment.
+"""A reading: what a charger reports of one connector at one moment.
 
-On the wire a reading has the units people use (Wh, W, V, A, °C, %); inside, every quantity is an integer of
+On the wire a reading has the usual units (Wh, W, V, A, °C, %); internally every quantity is an integer of
 thousandths (mWh, mW, mV, mA, m°C, m%), so that sums are exact in any order and no float touches energy or money.
 """
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 
 class Status(IntEnum):
-    """OCPP 1.6 ChargePointStatus; NONE where the reading says nothing. Values are persisted: never renumber."""
+    """OCPP 1.6 ChargePointStatus; NONE if the reading has no status. Values are persisted: never renumber."""
 
     NONE = 0
     AVAILABLE = 1
@@ -40,7 +40,7 @@ STATUS_LABELS: Final = {code: name for name, code in STATUS_NAMES.items()}
 
 
 class SessionEvent(IntEnum):
-    """OCPP 2.0.1 TransactionEvent kinds; NONE where the reading says nothing. Persisted: never renumber."""
+    """OCPP 2.0.1 TransactionEvent kinds; NONE if the reading has none. Values are persisted: never renumber."""
 
     NONE = 0
     STARTED = 1
@@ -58,7 +58,7 @@ SESSION_EVENT_LABELS: Final = {code: name for name, code in SESSION_EVENT_NAMES.
 STATION_ID_CHARS_MAX: Final = 36  # OCPI CiString(36)
 SESSION_ID_CHARS_MAX: Final = 64  # OCPI CiString(36) for sessions; OCPP 2.0.1 allows 36; room for prefixes
 CONNECTOR_ID_MAX: Final = 32_767  # OCPP numbers connectors from 1; 0 is the charge point itself
-SEQ_MAX: Final = 2**53 - 1  # the largest integer every JSON reader keeps exactly
+SEQ_MAX: Final = 2**53 - 1  # the largest integer that every JSON parser keeps exactly
 MILLI: Final = 1_000
 
 # Wire name -> (column name, Arrow type, lowest and highest sane value in wire units). Beyond them a reading is absurd
@@ -72,7 +72,7 @@ QUANTITIES: Final = {
     "soc_pct": ("soc_mpct", pa.int32(), 0.0, 100.0),
 }
 
-# The columns of a frame of readings. Only what is nullable here may be null.
+# The columns of a frame of readings.
 READING_SCHEMA: Final = pa.schema(
     [
         pa.field("station_id", pa.string(), nullable=False),  # upper case: a CiString compares without case
@@ -87,13 +87,13 @@ READING_SCHEMA: Final = pa.schema(
     ]
 )
 
-# The columns of a frame of items that the gateway refused but keeps (the device was told so, item by item).
+# The columns of a frame of refused items, which the gateway quarantines and lists in its response.
 REFUSED_SCHEMA: Final = pa.schema(
     [
-        pa.field("station_id", pa.string()),  # where it could be read
-        pa.field("reason", pa.string(), nullable=False),  # a code, see ingest/admission
+        pa.field("station_id", pa.string()),  # null if it could not be read
+        pa.field("reason", pa.string(), nullable=False),  # a code of ingest/admission
         pa.field("detail", pa.string(), nullable=False),  # one sentence for people
-        pa.field("raw", pa.binary(), nullable=False),  # the item as it came, at most RAW_ITEM_BYTES_MAX
+        pa.field("raw", pa.binary(), nullable=False),  # the item as received, at most RAW_ITEM_BYTES_MAX
     ]
 )
 RAW_ITEM_BYTES_MAX: Final = 16_384

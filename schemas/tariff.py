@@ -1,6 +1,7 @@
-"""OCPI 2.2.1 `Tariff` (module Tariffs): what is charged, in which circumstances. What it comes to: docs/adr/0009.
+"""The OCPI 2.2.1 `Tariff` object (module Tariffs). How a price is computed from it: docs/adr/0009.
 
-Numbers are `Decimal`, as written. Unknown fields are refused with their path: a misspelt restriction would be money.
+Numbers are `Decimal`, as written. Unknown fields are refused with their path: a misspelt restriction would change
+prices.
 """
 
 from datetime import datetime
@@ -10,8 +11,8 @@ from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-ELEMENTS_MAX: Final = 64  # of one tariff; the longest that was seen in the field has a dozen
-COMPONENTS_MAX: Final = 16  # of one element: four dimensions are used, more only repeat one
+ELEMENTS_MAX: Final = 64  # of one tariff; the longest seen in the field has a dozen
+COMPONENTS_MAX: Final = 16  # of one element: there are four dimensions, more would only repeat one
 MICROS: Final = 1_000_000  # micro-units of a currency in one
 PRICE_MAX: Final = Decimal(1_000_000)  # per kWh, hour or session, in any currency: times 2.5 MWh it fits an int64
 
@@ -133,7 +134,7 @@ class TariffRestrictions(_Ocpi):
             value = getattr(self, name)
             if value is not None:
                 try:
-                    datetime.strptime(value, "%Y-%m-%d")  # noqa: DTZ007  # only whether there is such a day
+                    datetime.strptime(value, "%Y-%m-%d")  # noqa: DTZ007  # checks only that the day exists
                 except ValueError:
                     raise ValueError(f"{name}: there is no {value}") from None
         return self

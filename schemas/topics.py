@@ -1,13 +1,13 @@
-"""Names on the brokers. Events: `domain.action`, versioned in the type; queues: one per consumer group per event."""
+"""Names of topics, queues and event types.
+
+An event type is `domain.action.vN`; each consumer group has one queue per event type. Exchanges are
+named in kit/messaging/delivery.py.
+"""
 
 from typing import Final
 
 READINGS_TOPIC: Final = "telemetry.readings.v1"  # Kafka, frames
 FRAMES_QUEUE_PREFIX: Final = "telemetry_frames_"  # RabbitMQ quorum queues, one a partition, frames
-
-DIRECT_EXCHANGE: Final = "direct_events"
-FANOUT_EXCHANGE: Final = "fanout_broadcast"
-DEAD_LETTER_EXCHANGE: Final = "dlx_events"
 
 TELEMETRY_GENERATED: Final = "telemetry.generated.v1"
 TELEMETRY_AGGREGATED: Final = "telemetry.aggregated.v1"
@@ -25,7 +25,7 @@ EVENT_FAILED: Final = "event.failed.v1"
 
 
 def frames_queue(partition: int) -> str:
-    """The queue that carries one partition's frames from the gateways to the bridge."""
+    """The queue that carries the frames of one partition from the gateways to the bridge."""
     return f"{FRAMES_QUEUE_PREFIX}{partition}"
 
 
@@ -35,5 +35,5 @@ def routing_key(event_type: str) -> str:
 
 
 def group_queue(group: str, event_type: str) -> str:
-    """`billing` listening to `session.completed.v1` reads from `billing_session_completed`."""
+    """The queue of a consumer group: `billing_session_completed` for group `billing` and `session.completed.v1`."""
     return f"{group}_{routing_key(event_type).replace('.', '_')}"

@@ -1,1 +1,1 @@
-"""A fleet of chargers that never was, and files of readings that were: both speak only voltstream's public wire."""
+"""A simulated fleet of chargers, and replay of recorded readings. Both use only voltstream's public interfaces."""

@@ -23,8 +23,9 @@ from kit.validation import whole_token
 from simulator.encode import Format
 from simulator.errors import SimulatorError
 from simulator.fleet.faults import FaultPlan
-from simulator.fleet.fleet import FleetSpec
-from simulator.jobs import LoadJob, Outcome, ReplayJob, SimulationJob, Target
+from simulator.fleet.run import slow_rate
+from simulator.fleet.spec import FleetSpec
+from simulator.jobs import UNAUTHORIZED_MEND, Destination, LoadJob, ReplayJob, RunOutcome, SimulationJob
 from simulator.load.bodies import LoadSpec
 from simulator.load.load import Load
 from simulator.replay.columns import Columns
@@ -40,8 +41,21 @@ _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 _USAGE_CODE: Final = 2
 
-Url = Annotated[str, typer.Option(envvar="VOLTSTREAM_URL", help="base URL of the platform; amqp://… speaks events")]
-Token = Annotated[str, typer.Option(envvar="VOLTSTREAM_DEVICE_TOKEN", help="device token, vsd_…", show_default=False)]
+Url = Annotated[
+    str,
+    typer.Option(
+        envvar="VOLTSTREAM_URL",
+        help="base URL of the platform; default: the `up` of the data folder; amqp://… sends events",
+    ),
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        envvar="VOLTSTREAM_DEVICE_TOKEN",
+        help="a device's, vsd_…; default: that of the `up` of the data folder",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document, no progress bar")]
 BatchSize = Annotated[int, typer.Option(min=1, max=100_000, help="readings a request")]
 Form = Annotated[Format, typer.Option("--format", help="how bodies are written")]
@@ -53,7 +67,7 @@ def simulate(
     stations: Annotated[int, typer.Option(min=1, max=1_000_000)] = 100,
     connectors: Annotated[int, typer.Option(min=1, max=100, help="of each station")] = 2,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="readings/s of the fleet (default: one per 10 s each)")
+        float | None, typer.Option(min=0.001, help="readings/s of the whole fleet (default: each connector every 10 s)")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     days: Annotated[
@@ -81,6 +95,7 @@ def simulate(
         if load:
             if duration_s is None:
                 raise ValueError("--load needs an end: add --for 30s")
+            _need_token(url, token)
             load_spec = LoadSpec(
                 url, token, duration_s, stations, connectors, batch, connections, pipeline, form, rate, prefix
             )
@@ -95,7 +110,8 @@ def simulate(
             rate=rate or stations * connectors / period_s,
             prefix=prefix,
         )
-        target = Target(url, token, clock, encoding, connections)
+        live = live_after or not days
+        target = Destination(url, token, clock, encoding, connections)
         job = SimulationJob(
             spec=spec,
             faults=FaultPlan.parse(faults),
@@ -103,10 +119,13 @@ def simulate(
             form=form,
             batch=batch,
             past_until_ms=now_ms if days else None,
-            live=live_after or not days,
+            live=live,
             duration_s=duration_s,
             quiet=as_json,
         )
+        _need_token(url, token)
+        if live and (slow := slow_rate(stations * connectors, spec.rate)):
+            Console(stderr=True).print(slow, style="yellow", markup=False, soft_wrap=True)
         _finish(job.run(), as_json)
 
 
@@ -151,8 +170,16 @@ def replay(
             speed=speed,
             restart=restart,
         )
-        target = Target(url, token, clock, encoding, connections)
-        _finish(ReplayJob(Replay(spec, clock), target, quiet=as_json).run(), as_json)
+        target = Destination(url, token, clock, encoding, connections)
+        job = ReplayJob(Replay(spec, clock), target, quiet=as_json)
+        _need_token(url, token)
+        _finish(job.run(), as_json)
+
+
+def _need_token(url: str, token: str) -> None:
+    """Raises ValueError where the platform would refuse everything: HTTP needs a token, a broker has its own login."""
+    if not token and url.startswith(("http://", "https://")):
+        raise ValueError(f"a device's token is needed for {mask_url(url)}: {UNAUTHORIZED_MEND}")
 
 
 def _duration_s(text: str) -> float:
@@ -172,7 +199,7 @@ def _explained() -> Iterator[None]:
         raise typer.Exit(_USAGE_CODE) from error
 
 
-def _finish(running: Coroutine[Any, Any, Outcome], as_json: bool) -> NoReturn:
+def _finish(running: Coroutine[Any, Any, RunOutcome], as_json: bool) -> NoReturn:
     outcome = uvloop.run(running)
     if as_json:
         typer.echo(json.dumps({**outcome.summary, "error": outcome.error}))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.reading import MILLI, QUANTITIES, READING_SCHEMA, SESSION_EVENT_LABELS, STATUS_LABELS
-from simulator.fleet.readings import NULL, Malformed, Readings
+from simulator.fleet.readings import NULL, MalformedKind, Readings
 
 Bytes2D = NDArray[np.uint8]
 
@@ -170,21 +170,21 @@ def _break(rows: Bytes2D, readings: Readings) -> Bytes2D:
 
 
 def _broken(reading: np.void) -> bytes:
-    kind = Malformed(int(reading["malformed"]))
-    if kind is Malformed.NOT_AN_OBJECT:
+    kind = MalformedKind(int(reading["malformed"]))
+    if kind is MalformedKind.NOT_AN_OBJECT:
         return b'"NaN"'
     item: dict[str, object] = {
         "station_id": reading["station_id"].decode(),
         "connector_id": int(reading["connector_id"]),
         "ts": int(reading["ts_ms"]),
     }
-    if kind is Malformed.MISSING_TS:
+    if kind is MalformedKind.MISSING_TS:
         del item["ts"]
-    elif kind is Malformed.WRONG_TYPE:
+    elif kind is MalformedKind.WRONG_TYPE:
         item["power_w"] = "lots"
-    elif kind is Malformed.ABSURD:
+    elif kind is MalformedKind.ABSURD:
         item["voltage_v"] = _ABSURD_VOLTAGE_MV / MILLI
-    elif kind is Malformed.UNKNOWN_STATUS:
+    elif kind is MalformedKind.UNKNOWN_STATUS:
         item["status"] = "Dancing"
     else:
         item["power_kw"] = 7.4
@@ -193,7 +193,7 @@ def _broken(reading: np.void) -> bytes:
 
 def to_arrow(readings: Readings) -> pa.RecordBatch:
     """READING_SCHEMA rows. Columns have types, so every malformed item comes out as an absurd one."""
-    absurd = readings["malformed"] != Malformed.NO
+    absurd = readings["malformed"] != MalformedKind.NO
     columns = []
     for field in READING_SCHEMA:
         values = readings[field.name]

@@ -2,8 +2,8 @@
 
 SimulatorError
 ├── Rejected: the platform refused a whole request (4xx); trying again with the same content changes nothing
-├── SourceError: a file of readings cannot be read; the message names the row or column and the mend
-└── ProgressError: what is noted of an earlier run cannot be used; the message says the mend
+├── SourceError: a file of readings cannot be read; the message names the row or column and the remedy
+└── ProgressError: the record of an earlier run cannot be used; the message names the remedy
 
 A platform that does not answer in time is kit.errors.Unavailable; a wrong option is kit.errors.ConfigError.
 """
@@ -14,7 +14,7 @@ class SimulatorError(Exception):
 
 
 class Rejected(SimulatorError):
-    """The platform said 4xx."""
+    """The platform answered 4xx."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -22,8 +22,8 @@ class Rejected(SimulatorError):
 
 
 class SourceError(SimulatorError):
-    """The file, or how its columns are named, is not what replay was told."""
+    """The file, or the names of its columns, do not match the options of replay."""
 
 
 class ProgressError(SimulatorError):
-    """The progress file is unreadable or speaks of another run."""
+    """The progress file is unreadable or belongs to another run."""

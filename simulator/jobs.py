@@ -1,7 +1,7 @@
 """Whole runs, from opening the transport to the summary: what the command line starts, with a progress bar.
 
-However a run ends (done, Ctrl-C, refused, platform away), what is on its way is given a moment and the summary says
-what was acknowledged.
+However a run ends (done, Ctrl-C, refused, platform unreachable), requests under way are given a moment, and the summary
+counts what was acknowledged.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -22,9 +23,10 @@ from kit.retry import load_retry_policy
 from simulator.encode import Format
 from simulator.errors import Rejected, SimulatorError
 from simulator.fleet.faults import FaultPlan, with_faults
-from simulator.fleet.fleet import PAST_BURST_MS, Fleet, FleetSpec
+from simulator.fleet.fleet import PAST_BURST_MS, Fleet
 from simulator.fleet.readings import Stream
 from simulator.fleet.run import back_fill, live
+from simulator.fleet.spec import FleetSpec
 from simulator.load.load import Load
 from simulator.replay.files import count_rows
 from simulator.replay.replay import Replay
@@ -34,12 +36,15 @@ CODE_REFUSED: Final = 1
 CODE_FILE: Final = 2
 CODE_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _BROKER_TIMEOUT_S: Final = 30.0  # RabbitMQ's own start takes 5 to 15 s
-_LOOK_S: Final = 0.2  # how often a load run's counter is looked at
+_LOOK_S: Final = 0.2  # how often a load run's counter is read
 _AMQP: Final = ("amqp://", "amqps://")
+UNAUTHORIZED_MEND: Final = (
+    "name one by --token or VOLTSTREAM_DEVICE_TOKEN (`voltstream up` prints one, `voltstream token issue` makes one)"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a run ended."""
 
     summary: dict[str, Any]  # flat, for JSON
@@ -48,7 +53,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Destination:
     """Where readings go: http(s)://… as a device, amqp(s)://… as events."""
 
     url: str
@@ -91,13 +96,16 @@ class _End:
 
 @contextmanager
 def _ending(code_interrupted: int) -> Iterator[_End]:
-    """Turns Ctrl-C and expected trouble into an end that can be reported."""
+    """Turns Ctrl-C and expected errors into an end that can be reported."""
     end = _End()
     try:
         yield end
     except asyncio.CancelledError:  # Ctrl-C, by asyncio.Runner
         end.interrupted, end.code = True, code_interrupted
-    except (Rejected, KitError) as error:
+    except Rejected as error:
+        mend = f"; {UNAUTHORIZED_MEND}" if error.status == httpx.codes.UNAUTHORIZED else ""
+        end.error, end.code = f"{error}{mend}", CODE_REFUSED
+    except KitError as error:
         end.error, end.code = str(error), CODE_REFUSED
     except SimulatorError as error:
         end.error, end.code = str(error), CODE_FILE
@@ -109,7 +117,7 @@ class SimulationJob:
 
     spec: FleetSpec
     faults: FaultPlan
-    target: Target
+    target: Destination
     form: Format
     batch: int
     past_until_ms: int | None  # back-fill up to here first
@@ -117,8 +125,8 @@ class SimulationJob:
     duration_s: float | None  # of the live part; None: until Ctrl-C
     quiet: bool
 
-    async def run(self) -> Outcome:
-        """Never raises for what may go wrong out there: the outcome says it."""
+    async def run(self) -> RunOutcome:
+        """Never raises for a fault of the platform: the outcome names it."""
         fleet, clock = Fleet(self.spec), self.target.clock
         first_s = clock.monotonic_s()
         tally = None
@@ -127,7 +135,7 @@ class SimulationJob:
                 tally = transport.tally
                 await self._send(fleet, transport, clock, progress)
         sent = _tallied(tally, clock.monotonic_s() - first_s)
-        return Outcome(
+        return RunOutcome(
             {**sent, "sessions_ended": len(fleet.truth), "interrupted": end.interrupted}, end.error, end.code
         )
 
@@ -163,8 +171,8 @@ class LoadJob:
     load: Load
     quiet: bool
 
-    async def run(self) -> Outcome:
-        """Never raises for what may go wrong out there: the outcome says it."""
+    async def run(self) -> RunOutcome:
+        """Never raises for a fault of the platform: the outcome names it."""
         report = self.load.report
         with _ending(code_interrupted=0) as end, _bar("load", None, quiet=self.quiet) as progress:
             looking = asyncio.create_task(self._look(progress))
@@ -172,7 +180,7 @@ class LoadJob:
                 await self.load.run()
             finally:
                 looking.cancel()
-        return Outcome({**report.summary(), "interrupted": end.interrupted}, end.error, end.code)
+        return RunOutcome({**report.summary(), "interrupted": end.interrupted}, end.error, end.code)
 
     async def _look(self, progress: "_Advance") -> None:
         seen = 0
@@ -184,14 +192,14 @@ class LoadJob:
 
 @dataclass(slots=True)
 class ReplayJob:
-    """A file on its way."""
+    """A replay of a file."""
 
     replay: Replay
-    target: Target
+    target: Destination
     quiet: bool
 
-    async def run(self) -> Outcome:
-        """Never raises for what may go wrong out there or in the file: the outcome says it."""
+    async def run(self) -> RunOutcome:
+        """Never raises for a fault of the platform or the file: the outcome names it."""
         replay, clock = self.replay, self.target.clock
         spec, first_s = replay.spec, clock.monotonic_s()
         total = None if self.quiet else round(count_rows(spec.file) * (1 + spec.ordering.resend_pct / 100))
@@ -214,10 +222,10 @@ class ReplayJob:
             "interrupted": end.interrupted,
         }
         if already and not self.quiet:
-            _stderr().print("sent whole to this address before: nothing to do; --restart sends it again")
+            _stderr().print("the whole file was sent to this address before: nothing to do; --restart sends it again")
         if not replay.complete and not self.quiet:
             _stderr().print(f"stopped after {replay.rows:,} rows; the same command goes on from there")
-        return Outcome(summary, end.error, end.code)
+        return RunOutcome(summary, end.error, end.code)
 
 
 def _tallied(tally: Any, elapsed_s: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sending many bodies at once, in order of start, and knowing up to where everything is acknowledged."""
+"""Many sends under way at once, acknowledged in the order in which they were started."""
 
 import asyncio
 from collections import deque

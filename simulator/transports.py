@@ -1,7 +1,7 @@
-"""The ways readings leave: HTTP, AMQP events, and a callable in the same process. All of them deliver at least once.
+"""How readings are sent: by HTTP, as AMQP events, or to a callable in the same process; at least once each.
 
-A transport returns a receipt only for what the platform took responsibility for. While the platform is away or
-overloaded the very same content is sent again, until `patience_s` is used up.
+A transport returns a receipt only for what the platform took responsibility for. While the platform is unreachable or
+overloaded the same content is sent again, until `patience_s` is used up.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ import zstandard
 
 from kit.clock import Clock, format_rfc3339
 from kit.errors import Overloaded, Unavailable
-from kit.messaging.bus import EVENT_ID, Bus, Message
+from kit.messaging.bus import DIRECT, EVENT_ID, Bus, Message
 from kit.retry import reconnect_pauses_s
 from schemas.events import envelope_of
-from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED
+from schemas.topics import TELEMETRY_GENERATED
 from simulator.encode import CONTENT_TYPES, Format
 from simulator.errors import Rejected
 
 TELEMETRY_PATH: Final = "/api/v1/telemetry"
 PATIENCE_S: Final = 120.0  # a broker's restart takes 10 to 30 s; four of them in a row are an outage to report
 FIRST_CONTACT_S: Final = 10.0  # to a host that never answered yet: the URL is more likely wrong than the host busy
-RETRY_AFTER_S_MAX: Final = 30.0  # a server that says more is asked again anyway
+RETRY_AFTER_S_MAX: Final = 30.0  # the longest wait that a server may ask for
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)  # a durable 202 waits for a broker: its publish time-out is 10 s
 _GZIP_LEVEL: Final = 1  # a device's processor is small
 
@@ -44,7 +44,7 @@ class Encoding(StrEnum):
     ZSTD = "zstd"
 
 
-class QuarantinedItem(msgspec.Struct, frozen=True):
+class ReceiptItem(msgspec.Struct, frozen=True):
     """One item the platform kept but did not take as a reading."""
 
     index: int
@@ -55,7 +55,7 @@ class Receipt(msgspec.Struct, frozen=True):
     """What the platform took responsibility for: the answer to one request."""
 
     accepted: Annotated[int, msgspec.Meta(ge=0)]
-    quarantined: list[QuarantinedItem] = []
+    quarantined: list[ReceiptItem] = []
 
 
 _receipt: Final = msgspec.json.Decoder(Receipt)
@@ -80,7 +80,7 @@ class Tally:
 
 
 class Transport(Protocol):
-    """Sends bodies, and counts what became of them."""
+    """Sends bodies, and counts the outcomes."""
 
     tally: Tally
 
@@ -88,7 +88,7 @@ class Transport(Protocol):
         """Return once the platform has acknowledged the body's `count` readings.
 
         Raises Unavailable when patience is used up (the body may have arrived or not), Rejected when the platform
-        wants none of it.
+        refuses it.
         """
 
     async def close(self) -> None:
@@ -105,7 +105,7 @@ class _Patience:
         self._patience_s = patience_s
 
     def shorten(self, patience_s: float) -> None:
-        """Have no more patience than that."""
+        """Give up after that long at the latest."""
         self._patience_s = min(self._patience_s, patience_s)
 
     async def pause(self, why: str, at_least_s: float = 0.0) -> None:
@@ -183,7 +183,7 @@ class BusTransport:
         sleep: Sleep = asyncio.sleep,
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
-        """The bus stays its owner's to close."""
+        """The caller closes the bus."""
         self.tally = Tally()
         self._bus, self._clock, self._source = bus, clock, source
         self._sleep, self._patience_s, self._new_id = sleep, patience_s, new_id
@@ -210,10 +210,10 @@ class BusTransport:
         event_id = self._new_id()
         timestamp, payload = format_rfc3339(self._clock.now_ms()), {"readings": msgspec.Raw(readings)}
         envelope = envelope_of(TELEMETRY_GENERATED, event_id, payload, source=self._source, timestamp=timestamp)
-        return Message(DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
+        return Message(DIRECT, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""
 
 
 Deliver = Callable[[bytes, str], Awaitable[bytes]]  # body, content type -> the body of the 202
@@ -244,7 +244,7 @@ class CallableTransport:
                 return receipt
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""
 
 
 def compress(body: bytes, encoding: Encoding) -> bytes:
@@ -272,4 +272,4 @@ def _problem(response: httpx.Response) -> str:
 
 def _retry_after_s(response: httpx.Response) -> float:
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else 0.0  # the gateway says seconds, never a date
+    return float(text) if text.isascii() and text.isdigit() else 0.0  # the gateway sends seconds, never a date

@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,42 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     """Print the seed where every failure can be read beside it."""
     return f"seed: --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+# What starts servers or other processes, by the fixture that a test asks for.
+_SERVER_FIXTURES = frozenset({"session_servers", "embedded", "processes"})
+_PROOFS = Path(__file__).parent / "proof"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test: `proof` in its folder, `server` where it starts servers or processes, else `unit`.
+
+    A parameter that has a fixture asked for by name is marked by hand: pytest.param("redis", marks=pytest.mark.server).
+    """
+    for item in items:
+        if item.get_closest_marker("server") is not None:
+            continue
+        fixtures = set(getattr(item, "fixturenames", ()))
+        proof = item.path.is_relative_to(_PROOFS)
+        item.add_marker("proof" if proof else "server" if fixtures & _SERVER_FIXTURES else "unit")
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_start_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marks are true: a unit test that starts a process fails."""
+    if request.node.get_closest_marker("unit") is None:
+        return
+
+    def refused(*_: object, **__: object) -> None:
+        pytest.fail("a unit test started a process; ask for a server's fixture, or for `processes`", pytrace=True)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refused)
+    monkeypatch.setattr(subprocess.Popen, "__del__", lambda _: None)
+
+
+@pytest.fixture
+def processes() -> None:
+    """For a test that starts processes by itself."""
 
 
 @pytest.fixture(scope="session")

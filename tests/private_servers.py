@@ -1,4 +1,4 @@
-"""The test session's servers: started when first asked for, shared, stopped at the end."""
+"""The servers of a test session: started at first use, shared, destroyed at the end."""
 
 import os
 import shutil
@@ -24,28 +24,28 @@ class PrivateServers:
         self.kafka: Server = SERVERS[Kafka.name](self._run)
         self.redis: Server = SERVERS[Redis.name](self._run)
         self.all = (self.postgres, self.rabbitmq, self.kafka, self.redis)
-        self._wanted: set[Server] = set()
+        self._started: set[Server] = set()
 
     def url_of(self, server: Server) -> str:
-        """The server's URL, started if need be. Where it cannot be had the test skips, or under CI=true fails."""
+        """The server's URL; starts it if necessary. If it is unavailable, skips the test, or with CI=true fails it."""
         try:
             url = server.start()
         except ServerUnavailable as error:
             if os.environ.get("CI") == "true":
                 pytest.fail(str(error), pytrace=False)
             pytest.skip(str(error))
-        self._wanted.add(server)
+        self._started.add(server)
         return url
 
     def start_all(self) -> None:
-        """Have all four, started side by side."""
+        """Start all four concurrently."""
         with ThreadPoolExecutor(len(self.all)) as pool:
-            for started in [pool.submit(self.url_of, server) for server in self.all]:
-                started.result()
+            for start in [pool.submit(self.url_of, server) for server in self.all]:
+                start.result()
 
     def mend(self) -> None:
-        """Start again what a test has left stopped."""
-        for server in self._wanted:
+        """Start the servers again that a test left stopped."""
+        for server in self._started:
             server.start()
 
     def destroy(self) -> None:
@@ -57,7 +57,7 @@ class PrivateServers:
 
 @contextmanager
 def fresh_database(admin_url: str) -> Iterator[str]:
-    """The URL of a new, empty database, dropped in the end with whoever is still connected."""
+    """The URL of a new, empty database, dropped at the end even if clients are connected."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(admin_url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")

@@ -1,4 +1,4 @@
-"""Waiting for something to become true: the only place in the tests that may let time pass."""
+"""`eventually`: waits until a condition is true; the only place in the tests that may wait."""
 
 import asyncio
 import inspect
@@ -15,9 +15,9 @@ async def eventually(predicate: Callable[[], Awaitable[T]], within_s: float = 10
 @overload
 async def eventually(predicate: Callable[[], T], within_s: float = 10.0) -> T: ...
 async def eventually(predicate: Callable[[], T | Awaitable[T]], within_s: float = 10.0) -> T:
-    """The first true answer of `predicate`, asked again and again. Raises AssertionError with the last one in vain.
+    """Call `predicate` until its value is true, and return it. Raises AssertionError with the last value.
 
-    `within_s` is a bound against hanging, never an expectation of speed: be generous.
+    `within_s` only prevents hanging and is no assertion about speed: be generous.
     """
     deadline_s = time.monotonic() + within_s
     while True:

@@ -1,8 +1,8 @@
 """Errors of running voltstream.
 
 VoltstreamError
-├── Usage: an option or argument is wrong; the message says what to write instead
-├── Refused: the platform that a command asks does not answer, or not with what was asked for
+├── WrongUsage: an option or argument is wrong; the message says what to write instead
+├── PlatformFailed: the platform that a command asks does not answer, or not with what was asked for
 └── ChildFailed: a process that `up` supervises cannot run; the message has its last words
 """
 
@@ -11,11 +11,11 @@ class VoltstreamError(Exception):
     """Root of the command line's errors. The message is one line for the person at the terminal."""
 
 
-class Usage(VoltstreamError):
+class WrongUsage(VoltstreamError):
     """An option or argument is wrong."""
 
 
-class Refused(VoltstreamError):
+class PlatformFailed(VoltstreamError):
     """The platform does not answer, or refuses."""
 
 

@@ -1,38 +1,65 @@
-"""The services as processes of their own: each is told the servers where it meets the others, and serves /healthz,
-/ready and /metrics beside what it is for."""
+"""The one list of services. Everything else about a service is in its folder, in its declaration."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Final
+from importlib.util import find_spec
+from typing import Any, Final
 
-from kit.settings import Settings
-from voltstream.runtime.process import Lifespan
-from voltstream.runtime.web import Web
+from pydantic import BaseModel
 
-# Where those listen that serve nothing but their own health; gateway and api listen on VOLTSTREAM_PORT.
-PORTS: Final = {"bridge": 8082, "worker": 8083, "relay": 8084}
-NEEDS: Final = {
-    "gateway": ("database_url", "rabbitmq_url", "kafka_url", "redis_url"),
-    "api": ("database_url", "rabbitmq_url", "redis_url"),
-    "bridge": ("rabbitmq_url", "kafka_url"),
-    "worker": ("database_url", "kafka_url", "redis_url"),
-    "relay": ("database_url", "rabbitmq_url"),
+from kit.service import Service
+from voltstream.errors import WrongUsage
+
+# In the order in which one process opens them; it closes them the other way round. Where each is declared.
+SERVICES: Final = {
+    "telemetry": "api.telemetry.declaration:SERVICE",
+    "pricing": "api.pricing.declaration:SERVICE",
+    "sessions": "api.sessions.declaration:SERVICE",
+    "billing": "billing.declaration:SERVICE",
+    "worker": "streams.declaration:SERVICE",
+    "gateway": "ingest.declaration:GATEWAY",
+    "bridge": "ingest.declaration:BRIDGE",
+    "relay": "voltstream.runtime.relay:SERVICE",
 }
-
-Announce = Callable[[str], None]
-"""Told the service's base URL once it is ready."""
-Service = Callable[[Settings, int, Lifespan, Announce], Awaitable[None]]
-"""Runs until its Life stops, listening on the port given."""
+# Names for several: what serves the API, but for the gateway.
+SUBSETS: Final = {"api": ("telemetry", "pricing", "sessions", "billing")}
 
 
-def service(name: str) -> Service:
-    """The service of that name. Imported when it is run: each needs only a part of the product."""
-    run: Service = import_module(f"voltstream.runtime.roles.{name}").run
-    return run
+def service(name: str) -> Service[Any]:
+    """The service of that name. Imported when it is asked for: each needs only a part of the product."""
+    found: Service[Any] = loaded(SERVICES[name])
+    return found
 
 
-async def serve(web: Web, host: str, port: int, lifespan: Lifespan, announce: Announce) -> None:
-    """Serve until `life` stops."""
-    async with web.serving(lifespan, host, port) as server:
-        announce(server.url)
-        await lifespan.wait()
+def all_services() -> list[Service[Any]]:
+    """All of them, in order."""
+    return [service(name) for name in SERVICES]
+
+
+def named(names: Sequence[str]) -> list[Service[Any]]:
+    """These services, subsets among them, each once, in the order of the list. Raises WrongUsage."""
+    known = (*SERVICES, *SUBSETS)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        what = f"{unknown[0]!r} is no service" if unknown else "name a service"
+        raise WrongUsage(f"{what}: write one or more of {', '.join(known)}")
+    wanted = _spread(names)
+    return [service(name) for name in SERVICES if name in wanted]
+
+
+def _spread(names: Iterable[str]) -> set[str]:
+    return {one for name in names for one in SUBSETS.get(name, (name,))}
+
+
+def settings_groups() -> list[type[BaseModel]]:
+    """The groups of settings, `GROUP` of the module `settings` beside a declaration. They are apart from it, because
+    every process knows all settings and imports only what it runs."""
+    folders = dict.fromkeys(place.partition(":")[0].rpartition(".")[0] for place in SERVICES.values())
+    modules = [f"{folder}.settings" for folder in folders]
+    return [import_module(module).GROUP for module in modules if find_spec(module)]
+
+
+def loaded(place: str) -> Any:
+    """`folder.module:NAME`."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

@@ -1,4 +1,4 @@
-"""Stored versions as answers. The tariff is passed on as it is stored, so that its numbers stay what they are."""
+"""Stored versions as responses. The tariff is passed on as it is stored, so that its numbers keep their digits."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from api.pricing.models import Change, target_answer
+from api.pricing.models import Change, target_json
 from api.pricing.store import target_of
 from kit.clock import format_rfc3339
 
@@ -22,7 +22,7 @@ def public_answer(row: Mapping[str, Any]) -> dict[str, Any]:
     """`models.PublicVersion`."""
     return {
         **{name: row[name] for name in _PLAIN},
-        "target": target_answer(target_of(row)),
+        "target": target_json(target_of(row)),
         "effective_from": format_rfc3339(row["effective_from"]),
         "published_at": format_rfc3339(row["published_at"]),
         "tariff": msgspec.Raw(row["tariff"].encode()),

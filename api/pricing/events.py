@@ -1,4 +1,4 @@
-"""What pricing tells other services."""
+"""The events that pricing publishes."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -6,13 +6,14 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from api.pricing.models import Reason, Target
+from api.pricing.models import Reason, TariffTarget
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT
 from kit.messaging.outbox import OutboxEvent
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
 from schemas.events import PricingUpdated, envelope_of
-from schemas.topics import DIRECT_EXCHANGE, PRICING_UPDATED
+from schemas.topics import PRICING_UPDATED
 
 SOURCE: Final = "pricing"
 _NAMESPACE: Final = UUID("5a3f0b7e-9f55-4b0a-8e0b-6d6f2c1b7a41")
@@ -20,7 +21,7 @@ _NAMESPACE: Final = UUID("5a3f0b7e-9f55-4b0a-8e0b-6d6f2c1b7a41")
 
 def pricing_updated(
     version: UUID,
-    target: Target,
+    target: TariffTarget,
     effective_from: datetime,
     time_zone: str,
     document: bytes,
@@ -29,7 +30,7 @@ def pricing_updated(
 ) -> OutboxEvent:
     """pricing.updated.v1; its id follows from the version's."""
     event_id = uuid5(_NAMESPACE, f"{PRICING_UPDATED}/{version}")
-    said = PricingUpdated(
+    updated = PricingUpdated(
         version=version,
         target_kind=target.kind,
         target=target.name,
@@ -38,7 +39,8 @@ def pricing_updated(
         tariff={},
         reason=reason,
     )
-    payload: dict[str, Any] = {**msgspec.to_builtins(said), "tariff": msgspec.Raw(document)}  # its digits as they are
+    # The document as it is: its numbers keep their digits.
+    payload: dict[str, Any] = {**msgspec.to_builtins(updated), "tariff": msgspec.Raw(document)}
     envelope = envelope_of(
         PRICING_UPDATED,
         event_id,
@@ -48,4 +50,4 @@ def pricing_updated(
         correlation_id=correlation_id.get(),
         traceparent=current_traceparent(),
     )
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())

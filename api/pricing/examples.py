@@ -1,4 +1,4 @@
-"""Examples of requests and answers for OpenAPI. Tests hold them to the models."""
+"""Examples of requests and responses for OpenAPI. Tests validate them against the models."""
 
 from typing import Any, Final
 

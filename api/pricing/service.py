@@ -1,19 +1,19 @@
-"""Tariffs: publishing, what is in force, history, groups. No HTTP and no SQL here. Demand rules: demand_service.py."""
+"""Tariffs: publishing, what is in force, history, groups. No HTTP and no SQL here. Demand rules: demand/."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from api.errors import NotFound
-from api.paging import decode_cursor, encode_cursor
 from api.pricing.documents.tariff import DEFAULT_TIME_ZONE, default_tariff
-from api.pricing.models import DEFAULT, Change, GroupReplaced, Moved, NewVersion, Target
-from api.pricing.store import NewTariff, PricingStore, VersionCursor, hold_rule, publish, publisher
+from api.pricing.models import DEFAULT, Change, GroupReplaced, MovedStation, NewVersion, TariffTarget
+from api.pricing.store import NewTariff, PricingStore, VersionCursor, lock_rule, publish, publisher
 from kit.auth.token_store import Principal
 from kit.clock import EPOCH, Clock, format_rfc3339, from_ms, to_ms
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.web.errors import NotFound
+from kit.web.paging import decode_cursor, encode_cursor
 
 _FIRST_PUBLISHER: Final = "voltstream"
 
@@ -28,8 +28,8 @@ class PricingService:
     async def publish(self, connection: Transaction, new: NewVersion, operator: Principal) -> Mapping[str, Any]:
         """The version, published in the open transaction with its event."""
         target = new.target.target()
-        await hold_rule(connection, target)
-        now = from_ms(self._clock.now_ms())  # after what we waited for: in force after it too
+        await lock_rule(connection, target)
+        now = from_ms(self._clock.now_ms())  # after the lock: later than the version that it may have waited for
         tariff = NewTariff(
             target=target,
             time_zone=new.time_zone,
@@ -49,7 +49,7 @@ class PricingService:
         return row
 
     async def versions(
-        self, target: Target | None, limit: int, cursor: str | None
+        self, target: TariffTarget | None, limit: int, cursor: str | None
     ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
         """A page of versions, published last first, and the next page's cursor. Raises BadQuery."""
         after = decode_cursor(cursor, VersionCursor) if cursor else None
@@ -58,7 +58,7 @@ class PricingService:
         return page, encode_cursor(VersionCursor(page[-1]["version_key"])) if len(rows) > limit else None
 
     async def in_force(self, station_id: str, at: datetime | None) -> tuple[datetime, Mapping[str, Any], Change | None]:
-        """The moment asked for, what is in force at the station then, and the change after it. Raises NotFound."""
+        """The moment asked for, the version in force at the station then, and the next change. Raises NotFound."""
         moment_ms = self._clock.now_ms() if at is None else to_ms(at)
         moment = from_ms(moment_ms)
         row = await self._store.in_force(station_id, moment_ms)
@@ -83,14 +83,14 @@ class PricingService:
         """Make these, and no others, the group's stations. Those that were in another group leave it."""
         named = sorted(set(stations))
         left = await self._store.replace_members(group, named)
-        moved = [Moved(station_id=station, group=other) for station, other in left]
+        moved = [MovedStation(station_id=station, group=other) for station, other in left]
         return GroupReplaced(group=group, stations=named, moved=moved)
 
 
 async def ensure_default(database: Database, clock: Clock) -> bool:
     """Publish a time-of-use tariff for every station if no tariff was ever published; whether it was.
 
-    In force since always, so that sessions replayed from a recording have a cost too.
+    In force since 1970, so that sessions replayed from a recording have a cost too.
     """
     now = from_ms(clock.now_ms())
     tariff = NewTariff(DEFAULT, DEFAULT_TIME_ZONE, EPOCH, default_tariff(now), "operator", _FIRST_PUBLISHER)

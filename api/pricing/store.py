@@ -1,4 +1,4 @@
-"""Versions, groups and what is in force: their SQL. That of the demand rule stands in demand_store.py."""
+"""The SQL of versions, groups and the tariff in force. That of demand rules stands in demand/store.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from api.paging import Cursor, Int64
 from api.pricing.documents.tariff import document_of
 from api.pricing.events import pricing_updated
-from api.pricing.models import DEFAULT, Reason, Target
+from api.pricing.models import DEFAULT, Reason, TariffTarget
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction, insert_async
+from kit.web.paging import Cursor, Int64
 from schemas.tariff import Tariff
 
 SCHEMA: Final = "pricing"
-# Moments ahead that are looked at for the next change. Operators plan a handful; 200 questions take 5 ms.
+# Future moments that are examined for the next change. Operators plan a handful; 200 questions take 5 ms.
 CHANGES_MAX: Final = 200
 
 COLUMNS: Final = """version_key, id, target_kind, target, time_zone, currency, tariff, effective_from, published_at,
@@ -39,7 +39,7 @@ SELECT {COLUMNS}
 FROM pricing.version
 WHERE version_key = (SELECT version_key FROM pricing.tariffs_at(ARRAY[$1], ARRAY[$2::bigint]))
 """  # noqa: S608  # our own names
-# Where a version of a less specific target comes and goes while a more specific one is in force, nothing changes.
+# While a version of a more specific target is in force, those of less specific ones change nothing.
 _NEXT: Final = """
 WITH target AS (
     SELECT 1 AS rank, 'station' AS target_kind, $1::text COLLATE "C" AS target
@@ -77,7 +77,7 @@ FROM asked LEFT JOIN answered USING (place) LEFT JOIN pricing.version AS v USING
 WHERE version_key IS DISTINCT FROM $4
 ORDER BY place LIMIT 1
 """
-_HOLD_RULE: Final = "SELECT FROM pricing.demand_rule WHERE (target_kind, target) = ($1, $2) FOR UPDATE"
+_LOCK_RULE: Final = "SELECT FROM pricing.demand_rule WHERE (target_kind, target) = ($1, $2) FOR UPDATE"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _GROUP_LOCK: Final = "voltstream pricing groups"
 _DEFAULT_LOCK: Final = "voltstream pricing default"
@@ -93,7 +93,7 @@ class VersionCursor(Cursor, frozen=True, tag="pv"):
 class NewTariff:
     """A version to be published."""
 
-    target: Target
+    target: TariffTarget
     time_zone: str
     effective_from: datetime
     tariff: Tariff
@@ -101,9 +101,9 @@ class NewTariff:
     published_by: str
 
 
-async def hold_rule(connection: Transaction, target: Target) -> None:
-    """No demand rule moves the target's price, and nobody changes its rule, until the transaction ends."""
-    await connection.execute(_HOLD_RULE, target.kind, target.name)
+async def lock_rule(connection: Transaction, target: TariffTarget) -> None:
+    """Until the transaction ends no demand rule moves the target's price, and nobody changes its rule."""
+    await connection.execute(_LOCK_RULE, target.kind, target.name)
 
 
 async def publish(connection: Transaction, new: NewTariff, now: datetime) -> asyncpg.Record:
@@ -137,19 +137,21 @@ class PricingStore:
         """The version of that id."""
         return await self.database.fetchrow(_BY_ID, version)
 
-    async def many(self, target: Target | None, after: VersionCursor | None, rows_max: int) -> list[asyncpg.Record]:
+    async def many(
+        self, target: TariffTarget | None, after: VersionCursor | None, rows_max: int
+    ) -> list[asyncpg.Record]:
         """Up to rows_max versions of a target or of all, published last first."""
         kind, name = (None, None) if target is None else (target.kind, target.name)
         return await self.database.fetch(_LIST, kind, name, after and after.version_key, rows_max)
 
     async def in_force(self, station_id: str, moment_ms: int) -> asyncpg.Record | None:
-        """The version that prices what begins there then."""
+        """The version that prices sessions that begin there then."""
         return await self.database.fetchrow(_IN_FORCE, station_id, moment_ms)
 
     async def next_change(
         self, station_id: str, moment: datetime, current: asyncpg.Record | None
     ) -> tuple[int, UUID | None] | None:
-        """When another version than `current`, in force at `moment`, comes in force, in ms, and which; None: never."""
+        """When another version than `current`, in force at `moment`, comes in force (ms), and which; None: unknown."""
         kind, key = (None, None) if current is None else (current["target_kind"], current["version_key"])
         row = await self.database.fetchrow(_NEXT, station_id, kind, moment, key, CHANGES_MAX)
         return None if row is None else cast("tuple[int, UUID | None]", tuple(row))
@@ -164,7 +166,7 @@ class PricingStore:
     async def replace_members(self, group: str, stations: Sequence[str]) -> list[tuple[str, str]]:
         """Make these the group's stations; (station, group it left) of those that were in another."""
         async with self.database.transaction() as connection:
-            await connection.execute(_LOCK, _GROUP_LOCK)  # two that exchange stations would wait for each other
+            await connection.execute(_LOCK, _GROUP_LOCK)  # two that exchange stations would deadlock
             left = await connection.fetch(
                 "SELECT station_id, group_name FROM pricing.station_group "
                 "WHERE station_id = ANY ($1::text[]) AND group_name <> $2 ORDER BY station_id",
@@ -194,11 +196,11 @@ class PricingStore:
             return True
 
 
-def target_of(row: asyncpg.Record) -> Target:
+def target_of(row: asyncpg.Record) -> TariffTarget:
     """The target of a version's row."""
-    return DEFAULT if row["target_kind"] == DEFAULT.kind else Target(row["target_kind"], row["target"])
+    return DEFAULT if row["target_kind"] == DEFAULT.kind else TariffTarget(row["target_kind"], row["target"])
 
 
 def publisher(principal: Principal) -> str:
-    """Who published, for the record."""
+    """The publisher, as versions record it."""
     return f"{principal.kind}/{principal.subject or principal.token_id}"

@@ -1,33 +1,29 @@
-"""From stored sessions and requests to the answers. Pure."""
+"""From stored sessions and requests to responses. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from api.errors import Ambiguous
 from api.sessions.models import Session, SessionState
-from api.sessions.request_store import Request
+from api.sessions.request_store import StoredRequest
 from kit.clock import format_rfc3339
+from kit.web.errors import Ambiguous
+from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS
 
 CANDIDATES_MAX: Final = 20  # of an ambiguous id: enough to choose from; a device that counts from 1 makes thousands
-
-# telemetry.session.end_reason, as streams/ writes it; 0 while open.
-END_REASONS: Final = {1: "ended", 2: "freed", 3: "superseded", 4: "timeout"}
-EXPLICIT_ENDS: Final = frozenset({1, 2})  # the device said so, or a status freed the connector
-_NO_EXPLICIT_END: Final = frozenset({"superseded", "timeout"})
 
 _MWH_UJ: Final = 3_600_000  # microjoules in a milliwatt-hour
 _MICRO_WH_UJ: Final = 3_600  # microjoules in a millionth of a watt-hour
 _MICRO: Final = 1_000_000
 
 Row = Mapping[str, Any]
-"""Of telemetry.session with its connector."""
+"""Of telemetry.session_overview."""
 
 
-def session_of(row: Row, request: Request | None) -> Session:
-    """The answer of a session that has started, and of the request it came of."""
-    reason = END_REASONS.get(row["end_reason"])
+def session_of(row: Row, request: StoredRequest | None) -> Session:
+    """The response for a session that has started, with the request that it came of."""
+    reason = END_REASON_NAMES.get(row["end_reason"])
     return Session.model_validate(
         {
             **{name: row[name] for name in ("id", "station_id", "connector_id", "session_id", "started_at", "last_at")},
@@ -36,7 +32,7 @@ def session_of(row: Row, request: Request | None) -> Session:
             "end_reason": reason,
             "energy_wh": energy_wh(row["energy_uj"]),
             "energy_source": _energy_source(row),
-            "estimated": reason in _NO_EXPLICIT_END or row["integrated_uj"] != 0,
+            "estimated": (reason is not None and row["end_reason"] not in EXPLICIT_ENDS) or row["integrated_uj"] != 0,
             "currency": row["currency"],
             "cost_excl_vat": decimal_of(row["cost_excl_micros"]),
             "cost_incl_vat": decimal_of(row["cost_incl_micros"]),
@@ -44,13 +40,13 @@ def session_of(row: Row, request: Request | None) -> Session:
             if row["cost_excl_micros"] is None
             else {part: decimal_of(row[f"cost_{part}_micros"]) for part in ("energy", "time", "parking", "flat")},
             "tariff_version": row["tariff_version"],
-            **({} if request is None else _asked(request)),
+            **({} if request is None else _request_fields(request)),
         }
     )
 
 
-def request_of(request: Request, now: datetime) -> Session:
-    """The answer of a request whose session is not there."""
+def request_of(request: StoredRequest, now: datetime) -> Session:
+    """The response for a request without a stored session."""
     return Session.model_validate(
         {
             "id": request.session_id,
@@ -63,18 +59,18 @@ def request_of(request: Request, now: datetime) -> Session:
             "energy_wh": 0.0,
             "estimated": False,
             **dict.fromkeys(("energy_uj", "readings", "flagged", "revision"), 0),
-            **_asked(request),
+            **_request_fields(request),
         }
     )
 
 
-def _asked(request: Request) -> dict[str, Any]:
+def _request_fields(request: StoredRequest) -> dict[str, Any]:
     names = ("driver_id", "reservation_id", "requested_at", "stop_requested_at")
     return {"request_id": request.id, **{name: getattr(request, name) for name in names}}
 
 
-def state_of(request: Request, now: datetime) -> SessionState:
-    """Where a request stands."""
+def state_of(request: StoredRequest, now: datetime) -> SessionState:
+    """State of a request."""
     if request.session_id is None:
         return SessionState.REQUESTED if now < request.expires_at else SessionState.EXPIRED
     return SessionState.OPEN if request.completed_at is None else SessionState.COMPLETED
@@ -83,7 +79,7 @@ def state_of(request: Request, now: datetime) -> SessionState:
 def energy_wh(energy_uj: int) -> float:
     """Wh, exact where the energy is whole thousandths, else rounded half up to the millionth.
 
-    The division is of integers and the double nearest to its decimal, which it prints: up to 1e9 Wh and beyond.
+    The integer division is exact, and the nearest double prints the decimal: up to 1e9 Wh and beyond.
     """
     if energy_uj % _MWH_UJ == 0:
         return energy_uj // _MWH_UJ / 1e3
@@ -99,7 +95,7 @@ def decimal_of(micros: int | None) -> str | None:
 
 
 def ambiguous(name: str, found: Sequence[tuple[UUID | None, str, int, datetime | None]]) -> Ambiguous:
-    """Of several sessions of a name: (id, station, connector, start) each, newest first."""
+    """The error for several sessions of one name: (id, station, connector, start) of each, newest first."""
     candidates: list[dict[str, object]] = [
         {
             "id": str(id_),

@@ -1,11 +1,12 @@
-"""Which session came of which request, found out from the events of streams.
+"""Which session came of which request, derived from the events of streams.
 
-A session is the request's whose id the station named it by; else of those that began at the connector in the request's
-time it is the first. That is decided again with everything that is heard, so it does not depend on the order in which
-events come. What was told and is no more so is withdrawn (schemas.events.SessionAssigned).
+A session that the station named by a request's id is that request's. Of the others, the first that began at the
+connector within a request's time is. This is derived again from all observations with every event, so it does not
+depend on the order in which events arrive. A published assignment that no longer holds is withdrawn
+(schemas.events.SessionAssigned).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -19,50 +20,68 @@ from kit.messaging.consumer import Delivered, EventContext
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from schemas.events import Event, SessionCompleted, SessionStarted
 
-DRIVER_PREFIX: Final = "driver/"  # of Request.stop_requested_by, where the driver did it
+DRIVER_PREFIX: Final = "driver/"  # of StoredRequest.stop_requested_by, where the driver did it
 
 
 class Assignment:
-    """The handlers of the events; each works in the transaction it is given."""
+    """The handlers of the events; each works in the transaction that it is given."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     async def started(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionStarted]]]) -> None:
         """session.started.v1, of different sessions."""
-        news = [(one.event.payload, one.told) for one in batch]
-        await self._hear(connection, [(_heard(said, _moment(said.started_at), None, 0), told) for said, told in news])
+        observed = [_observed(one.event.payload, started_at=one.event.payload.started_at) for one in batch]
+        await self._record(connection, observed, _contexts(batch))
 
     async def completed(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionCompleted]]]) -> None:
-        """session.completed.v1, of different sessions. What they say of the start may have moved with late readings:
-        their started decides."""
-        news = [(one.event.payload, one.told) for one in batch]
-        await self._hear(
-            connection, [(_heard(said, None, _moment(said.ended_at), said.revision), told) for said, told in news]
-        )
+        """session.completed.v1, of different sessions. Late readings may have moved their start since it was
+        published: that of session.started.v1 decides."""
+        observed = [
+            _observed(one.event.payload, ended_at=one.event.payload.ended_at, revision=one.event.payload.revision)
+            for one in batch
+        ]
+        await self._record(connection, observed, _contexts(batch))
 
-    async def _hear(self, connection: Transaction, news: Sequence[tuple[ObservedSession, EventContext]]) -> None:
-        heard = [one for one, _ in news]
-        await store.lock(connection, [store.connector_lock(one.station_id, one.connector_id) for one in heard])
-        claims = await store.hear(connection, heard)
-        if not claims:
+    async def _record(
+        self, connection: Transaction, observed: Sequence[ObservedSession], contexts: Mapping[UUID, EventContext]
+    ) -> None:
+        await store.lock(connection, [store.connector_lock(one.station_id, one.connector_id) for one in observed])
+        matches = await store.record_observations(connection, observed)
+        if not matches:
             return
-        numbers = await store.assign(connection, claims)
-        told = {one.id: told for one, told in news}
-        await insert_async(connection, SCHEMA, _news(claims, numbers, self._clock.now(), told))
+        revisions = await store.assign(connection, matches)
+        events = _events(matches, revisions, self._clock.now(), contexts)
+        await insert_async(connection, SCHEMA, events)
 
 
-def _heard(
-    said: SessionStarted | SessionCompleted, started_at: datetime | None, ended_at: datetime | None, revision: int
+def _contexts(
+    batch: Sequence[Delivered[Event[SessionStarted]]] | Sequence[Delivered[Event[SessionCompleted]]],
+) -> dict[UUID, EventContext]:
+    return {one.event.payload.id: one.context for one in batch}
+
+
+def _observed(
+    payload: SessionStarted | SessionCompleted,
+    *,
+    started_at: str | None = None,
+    ended_at: str | None = None,
+    revision: int = 0,
 ) -> ObservedSession:
-    place = (said.station_id, said.connector_id)
     return ObservedSession(
-        said.id, *place, said.session_id, started_at, ended_at, revision, named_request(said.session_id)
+        id=payload.id,
+        station_id=payload.station_id,
+        connector_id=payload.connector_id,
+        name=payload.session_id,
+        started_at=_moment(started_at),
+        ended_at=_moment(ended_at),
+        revision=revision,
+        names=named_request(payload.session_id),
     )
 
 
 def named_request(name: str | None) -> UUID | None:
-    """The id of a request that a station may have named its session by. As it was told, but for case."""
+    """The id of a request by which a station may have named its session: as it was given to it, but for case."""
     try:
         id_ = UUID(name or "")
     except ValueError:
@@ -70,28 +89,35 @@ def named_request(name: str | None) -> UUID | None:
     return id_ if name is not None and str(id_) == name.lower() else None
 
 
-def _news(
-    claims: Sequence[RequestMatch], numbers: dict[UUID, int], now: datetime, told: dict[UUID, EventContext]
+def _events(
+    matches: Sequence[RequestMatch],
+    revisions: Mapping[UUID, int],
+    now: datetime,
+    contexts: Mapping[UUID, EventContext],
 ) -> list[OutboxEvent]:
-    """What is to be told of assignments that changed; a session that goes from one request to another is only given."""
-    news = []
-    given = {claim.session_id for claim in claims if claim.session_id in numbers}
-    for request, session_id, ended_at, heard_id in claims:
+    """The events of assignments that changed. A session that goes from one request to another is assigned to the new
+    one, and not withdrawn from the old one."""
+    events = []
+    assigned = {match.session_id for match in matches if match.session_id in revisions}
+    for request, session_id, ended_at, observed_id in matches:
+        context = contexts[observed_id]
         left = request.session_id
-        if left is not None and left in numbers and left not in given:
-            news.append(session_assigned(request, left, numbers[left], now, told[heard_id], withdrawn=True))
-        if session_id is None or session_id not in numbers:
+        if left is not None and left in revisions and left not in assigned:
+            events.append(session_assigned(request, left, revisions[left], now, context, withdrawn=True))
+        if session_id is None or session_id not in revisions:
             continue
-        news.append(session_assigned(request, session_id, numbers[session_id], now, told[heard_id]))
+        events.append(session_assigned(request, session_id, revisions[session_id], now, context))
         if request.stop_requested_by is not None and ended_at is None:
-            # The stop came first; now that there is a session, it is that which is to be stopped.
+            # The stop was requested before there was a session; now the session is to be stopped.
             driver_id = request.driver_id if request.stop_requested_by.startswith(DRIVER_PREFIX) else None
             place = (request.station_id, request.connector_id, driver_id)
-            news.append(stop_requested(request.id, session_id, *place, now, told[heard_id]))
-    return news
+            events.append(stop_requested(request.id, session_id, *place, now, context))
+    return events
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
     try:
         return parse_rfc3339(text)
     except ValueError as error:

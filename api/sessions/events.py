@@ -1,21 +1,22 @@
-"""What the sessions' service tells others. Ids follow from what is said, so the same news is one event."""
+"""The events that sessions publishes. Their ids follow from their content: an event that is repeated keeps its id."""
 
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from api.sessions.request_store import Request
+from api.sessions.request_store import StoredRequest
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT
 from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import OutboxEvent
 from schemas.events import SessionAssigned, SessionRequested, SessionStopRequested, envelope_of
-from schemas.topics import DIRECT_EXCHANGE, SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
+from schemas.topics import SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
 
 SOURCE: Final = "sessions"
 _NAMESPACE: Final = UUID("c1f6a0de-3b1c-4d0e-9a0b-8f5f0d6b7e42")
 
 
-def session_requested(request: Request, told: EventContext) -> OutboxEvent:
+def session_requested(request: StoredRequest, context: EventContext) -> OutboxEvent:
     """session.requested.v1"""
     payload = SessionRequested(
         request_id=request.id,
@@ -25,7 +26,7 @@ def session_requested(request: Request, told: EventContext) -> OutboxEvent:
         reservation_id=request.reservation_id,
         requested_at=format_rfc3339(request.requested_at),
     )
-    return _event(SESSION_REQUESTED, f"{request.id}", payload, request.requested_at, told)
+    return _event(SESSION_REQUESTED, f"{request.id}", payload, request.requested_at, context)
 
 
 def stop_requested(
@@ -35,9 +36,9 @@ def stop_requested(
     connector_id: int,
     driver_id: str | None,
     now: datetime,
-    told: EventContext,
+    context: EventContext,
 ) -> OutboxEvent:
-    """session.stop_requested.v1; once without the session and once with it, where the stop came before the session."""
+    """session.stop_requested.v1; where the stop came before the session, once without the session and once with it."""
     payload = SessionStopRequested(
         request_id=request_id,
         session_id=session_id,
@@ -46,11 +47,17 @@ def stop_requested(
         driver_id=driver_id,
         requested_at=format_rfc3339(now),
     )
-    return _event(SESSION_STOP_REQUESTED, f"{request_id}/{session_id}", payload, now, told)
+    return _event(SESSION_STOP_REQUESTED, f"{request_id}/{session_id}", payload, now, context)
 
 
 def session_assigned(
-    request: Request, session_id: UUID, revision: int, now: datetime, told: EventContext, *, withdrawn: bool = False
+    request: StoredRequest,
+    session_id: UUID,
+    revision: int,
+    now: datetime,
+    context: EventContext,
+    *,
+    withdrawn: bool = False,
 ) -> OutboxEvent:
     """session.assigned.v1"""
     payload = SessionAssigned(
@@ -61,10 +68,10 @@ def session_assigned(
         revision=revision,
         withdrawn=withdrawn,
     )
-    return _event(SESSION_ASSIGNED, f"{session_id}/{revision}", payload, now, told)
+    return _event(SESSION_ASSIGNED, f"{session_id}/{revision}", payload, now, context)
 
 
-def _event(type_: str, name: str, payload: Any, now: datetime, told: EventContext) -> OutboxEvent:
+def _event(type_: str, name: str, payload: Any, now: datetime, context: EventContext) -> OutboxEvent:
     event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
     envelope = envelope_of(
         type_,
@@ -72,7 +79,7 @@ def _event(type_: str, name: str, payload: Any, now: datetime, told: EventContex
         payload,
         source=SOURCE,
         timestamp=format_rfc3339(now),
-        correlation_id=told.correlation_id,
-        traceparent=told.traceparent,
+        correlation_id=context.correlation_id,
+        traceparent=context.traceparent,
     )
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())

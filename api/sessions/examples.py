@@ -1,4 +1,4 @@
-"""Examples of the answers for OpenAPI. Tests hold them to the models."""
+"""Examples of responses for OpenAPI. Tests validate them against the models."""
 
 from typing import Any, Final
 

@@ -1,42 +1,24 @@
-"""What sessions are asked for with, and what is answered."""
+"""Requests and responses of the sessions service, as OpenAPI shows them."""
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
-from api.edge import StationId
-from kit.auth.token_store import SUBJECT_CHARS_MAX, valid_subject
-from kit.validation import PRINTABLE
+from schemas.identifiers import DriverId, ReservationId, StationId
 from schemas.reading import CONNECTOR_ID_MAX
-
-RESERVATION_ID_CHARS_MAX = 64  # OCPI CiString(36); room for prefixes
-
-
-def _driver_id(text: str) -> str:
-    if not valid_subject(text):
-        raise ValueError("a driver's id has printable characters only, and no space at either end")
-    return text
-
-
-DriverId = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=SUBJECT_CHARS_MAX, pattern=PRINTABLE),
-    AfterValidator(_driver_id),
-]
-"""A driver's id, as their token's subject has it."""
-ReservationId = Annotated[str, StringConstraints(min_length=1, max_length=RESERVATION_ID_CHARS_MAX, pattern=PRINTABLE)]
+from schemas.session import EndReasonName
 
 
 class SessionState(StrEnum):
-    """Where a session stands. Without a request it is open or completed."""
+    """State of a session. Without a request it is open or completed."""
 
-    REQUESTED = "requested"  # asked for; no session came of it so far
+    REQUESTED = "requested"  # no session came of the request so far
     OPEN = "open"
     COMPLETED = "completed"
-    EXPIRED = "expired"  # asked for; no session came of it in time, or before it was stopped
+    EXPIRED = "expired"  # no session came of the request in time, or before it was stopped
 
 
 class CostParts(BaseModel):
@@ -51,13 +33,13 @@ class CostParts(BaseModel):
 
 
 class Session(BaseModel):
-    """A charging session, or the request for one that has not started. No cost: its station had no tariff."""
+    """A charging session, or the request for one that has not started. Without a cost its station had no tariff."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: UUID | None = Field(description="voltstream's id; null until it has started")
     request_id: UUID | None = Field(default=None, description="of the request it came of, if any")
-    driver_id: str | None = Field(default=None, description="who had asked for it; null: nobody")
+    driver_id: str | None = Field(default=None, description="of the request; null: without one")
     reservation_id: str | None = None
     station_id: str
     connector_id: int
@@ -68,7 +50,7 @@ class Session(BaseModel):
     started_at: datetime | None = Field(description="event time of its first reading")
     last_at: datetime | None = Field(description="event time of its newest reading")
     ended_at: datetime | None
-    end_reason: Literal["ended", "freed", "superseded", "timeout"] | None
+    end_reason: EndReasonName | None
     energy_wh: float = Field(
         description="exact to the thousandth where all of it is from the register, else rounded to the millionth"
     )
@@ -124,25 +106,25 @@ class SessionPage(BaseModel):
     next: str | None = Field(description="address of the next page; null on the last")
 
 
-class Start(BaseModel):
-    """A wish to charge."""
+class SessionRequest(BaseModel):
+    """A request to charge."""
 
     model_config = ConfigDict(extra="forbid")
 
     station_id: StationId
     connector_id: int = Field(ge=1, le=CONNECTOR_ID_MAX, strict=True)  # as readings have it: no text, no 1.0
     driver_id: DriverId | None = Field(
-        default=None, description="for whom; an operator says it, a driver is always its own"
+        default=None, description="the driver who charges: an operator names one, a driver only themself"
     )
     reservation_id: ReservationId | None = None
 
 
-class Requested(BaseModel):
-    """A wish that was passed on to the station."""
+class SessionRequestAccepted(BaseModel):
+    """A charge request that was published to the station."""
 
     model_config = ConfigDict(extra="forbid")
 
-    request_id: UUID = Field(description="ask for the session by it; the station may name the session so")
+    request_id: UUID = Field(description="asks for the session too; the station may name the session by it")
     state: SessionState
     station_id: str
     connector_id: int
@@ -152,12 +134,12 @@ class Requested(BaseModel):
     expires_at: datetime = Field(description="unless a session has come of it")
 
 
-class StopRequested(BaseModel):
-    """A wish to stop. The session ends when the station says so."""
+class StopAccepted(BaseModel):
+    """A request to stop. The session ends when the station reports its end."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: UUID | None = Field(description="voltstream's id of the session; null where none had started")
     request_id: UUID | None
-    state: SessionState = Field(description="as it stands")
+    state: SessionState = Field(description="after the request")
     stop_requested_at: datetime | None = Field(description="null where it had ended before")

@@ -1,53 +1,54 @@
-"""Starting and stopping: what a driver or an operator wishes, and the events that pass it on. No HTTP and no SQL here.
+"""Requests to start and to stop charging, and the events that publish them. No HTTP and no SQL here.
 
-Each works in the transaction that it is given, so that the note of an answer (kit.web.idempotency) is committed with
-it.
+Each works in the caller's transaction, so that the record of the response (kit.web.idempotency) is committed with it.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from api.errors import Conflict
 from api.sessions import request_store as store
-from api.sessions.answers import END_REASONS, state_of
+from api.sessions.answers import state_of
 from api.sessions.events import session_requested, stop_requested
-from api.sessions.models import Requested, SessionState, Start, StopRequested
-from api.sessions.request_store import EXPIRY, SCHEMA, Request
+from api.sessions.models import SessionRequest, SessionRequestAccepted, SessionState, StopAccepted
+from api.sessions.request_store import EXPIRY, SCHEMA, StoredRequest
 from api.sessions.service import Found
 from api.sessions.store import SessionStore
 from kit.clock import Clock
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction, insert_async
+from kit.web.errors import Conflict
+from schemas.session import END_REASON_NAMES
 
 
-class Charging:
+class RequestService:
     """The use cases, one method each."""
 
-    def __init__(self, sessions: SessionStore, clock: Clock) -> None:
-        self._sessions = sessions
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    async def start(self, connection: Transaction, wish: Start, driver_id: str, asked_by: str) -> Requested:
-        """Pass the wish on. Raises Conflict where the driver or the connector has a request or a session open."""
-        place = (wish.station_id, wish.connector_id)
+    async def start(
+        self, connection: Transaction, new: SessionRequest, driver_id: str, requested_by: str
+    ) -> SessionRequestAccepted:
+        """Store and publish the request. Raises Conflict where the driver or the connector has a request or a session
+        open."""
+        sessions, place = SessionStore(connection), (new.station_id, new.connector_id)
         await store.lock(connection, [store.driver_lock(driver_id)])
         await store.lock(connection, [store.connector_lock(*place)])
         now = self._clock.now()
-        mine = await self._running(await store.unsettled_of_driver(connection, driver_id, now))
-        if mine:
-            raise Conflict(f"driver {driver_id} has {_what(mine[0])}; stop it first")
-        if await self._running(await store.unsettled_at(connection, *place, now)) or await self._sessions.open_at(
-            *place
-        ):
-            where = f"connector {wish.connector_id} of station {wish.station_id}"
+        own = await _running(sessions, await store.unsettled_of_driver(connection, driver_id, now))
+        if own:
+            raise Conflict(f"driver {driver_id} has {_described(own[0])}; stop it first")
+        others = await _running(sessions, await store.unsettled_at(connection, *place, now))
+        if others or await sessions.open_at(*place):
+            where = f"connector {new.connector_id} of station {new.station_id}"
             raise Conflict(f"{where} is in use; choose another, or try again once it is free")
-        request = Request(
+        request = StoredRequest(
             id=uuid4(),
             driver_id=driver_id,
-            station_id=wish.station_id,
-            connector_id=wish.connector_id,
-            reservation_id=wish.reservation_id,
+            station_id=new.station_id,
+            connector_id=new.connector_id,
+            reservation_id=new.reservation_id,
             requested_at=now,
             expires_at=now + EXPIRY,
             session_id=None,
@@ -55,9 +56,9 @@ class Charging:
             stop_requested_at=None,
             stop_requested_by=None,
         )
-        await store.add(connection, request, asked_by)
+        await store.add(connection, request, requested_by)
         await insert_async(connection, SCHEMA, [session_requested(request, current_event_context())])
-        return Requested(
+        return SessionRequestAccepted(
             request_id=request.id,
             state=SessionState.REQUESTED,
             station_id=request.station_id,
@@ -68,53 +69,56 @@ class Charging:
             expires_at=request.expires_at,
         )
 
-    async def _running(self, unsettled: Sequence[Request]) -> list[Request]:
-        """Without those whose session is over, though the news of that has not come here."""
-        rows = await self._sessions.by_ids([request.session_id for request in unsettled if request.session_id])
-        over = {id_ for id_, row in rows.items() if row["end_reason"] in END_REASONS}
-        return [request for request in unsettled if request.session_id not in over]
+    async def stop(
+        self, connection: Transaction, found: Found, driver_id: str | None, requested_by: str
+    ) -> StopAccepted:
+        """Store and publish the stop once; not where the session is over. `driver_id` None: an operator asks.
 
-    async def stop(self, connection: Transaction, found: Found, driver_id: str | None, asked_by: str) -> StopRequested:
-        """Pass the wish on, once; where the session is over there is nothing to pass on. `driver_id` None: an operator.
-
-        A request that no session came of so far expires with it.
+        A request of which no session came so far expires.
         """
         place = found.place
         await store.lock(connection, [store.connector_lock(*place)])
-        over = found.row is not None and found.row["end_reason"] in END_REASONS
+        over = found.row is not None and found.row["end_reason"] in END_REASON_NAMES
         if found.request is None:
-            return await self._stop_unasked(connection, found, over, asked_by)
+            return await self._stop_unasked(connection, found, over, requested_by)
         request = await store.fresh(connection, found.request.id)
         now = self._clock.now()
         state = SessionState.COMPLETED if over else state_of(request, now)
         if state in (SessionState.REQUESTED, SessionState.OPEN) and request.stop_requested_at is None:
-            await store.stop(connection, request.id, now, asked_by)
+            await store.stop(connection, request.id, now, requested_by)
             event = stop_requested(request.id, request.session_id, *place, driver_id, now, current_event_context())
             await insert_async(connection, SCHEMA, [event])
             request = await store.fresh(connection, request.id)
             state = state_of(request, now)
         return _stopped(request.session_id, request.id, state, request.stop_requested_at)
 
-    async def _stop_unasked(self, connection: Transaction, found: Found, over: bool, asked_by: str) -> StopRequested:
+    async def _stop_unasked(self, connection: Transaction, found: Found, over: bool, requested_by: str) -> StopAccepted:
         assert found.row is not None  # noqa: S101  # it is a session or a request
         session_id: UUID = found.row["id"]
         if over:
             return _stopped(session_id, None, SessionState.COMPLETED, None)
         now = self._clock.now()
-        since = await store.stop_unasked(connection, session_id, now, asked_by)
+        since = await store.stop_unasked(connection, session_id, now, requested_by)
         if since is None:
             event = stop_requested(None, session_id, *found.place, None, now, current_event_context())
             await insert_async(connection, SCHEMA, [event])
         return _stopped(session_id, None, SessionState.OPEN, since or now)
 
 
+async def _running(sessions: SessionStore, unsettled: Sequence[StoredRequest]) -> list[StoredRequest]:
+    """Without those whose session is over, also where its event has not come here yet."""
+    rows = await sessions.by_ids([request.session_id for request in unsettled if request.session_id])
+    over = {id_ for id_, row in rows.items() if row["end_reason"] in END_REASON_NAMES}
+    return [request for request in unsettled if request.session_id not in over]
+
+
 def _stopped(
     session_id: UUID | None, request_id: UUID | None, state: SessionState, since: datetime | None
-) -> StopRequested:
-    return StopRequested(id=session_id, request_id=request_id, state=state, stop_requested_at=since)
+) -> StopAccepted:
+    return StopAccepted(id=session_id, request_id=request_id, state=state, stop_requested_at=since)
 
 
-def _what(request: Request) -> str:
+def _described(request: StoredRequest) -> str:
     if request.session_id is None:
         return f"the request {request.id} open"
     return f"the session {request.session_id} running"

@@ -1,6 +1,6 @@
-"""The session queries: of streams' sessions and of what drivers asked for. No HTTP and no SQL here.
+"""The session queries: of telemetry's sessions and of drivers' requests. No HTTP and no SQL here.
 
-`driver_id` is who asks: a driver, to whom everybody else's sessions are not there; None: an operator.
+`driver_id` is the driver who asks, for whom other drivers' sessions do not exist; None: an operator asks.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from api.errors import BadQuery, NotFound
-from api.paging import decode_cursor, encode_cursor
-from api.sessions.answers import CANDIDATES_MAX, EXPLICIT_ENDS, Row, ambiguous, request_of, session_of
+from api.sessions.answers import CANDIDATES_MAX, Row, ambiguous, request_of, session_of
 from api.sessions.models import READING_COLUMNS, Session, SessionReadings, SessionState
-from api.sessions.request_store import Request, RequestCursor, RequestFilter, RequestStore, request_cursor
+from api.sessions.request_store import RequestCursor, RequestFilter, RequestStore, StoredRequest, request_cursor
 from api.sessions.store import SessionCursor, SessionFilter, SessionStore, session_cursor
 from kit.clock import Clock, format_rfc3339, to_ms
+from kit.web.errors import BadQuery, NotFound
+from kit.web.paging import decode_cursor, encode_cursor
+from schemas.session import EXPLICIT_ENDS
 
 READINGS_MAX: Final = 1_000_000  # ~40 B each in the answer: 40 MB; half a year of one every 15 s
 _OF_REQUESTS = (SessionState.REQUESTED, SessionState.EXPIRED)
@@ -26,7 +27,7 @@ class Found:
     """A session, the request for one, or both."""
 
     row: Row | None
-    request: Request | None
+    request: StoredRequest | None
 
     @property
     def place(self) -> tuple[str, int]:
@@ -38,7 +39,7 @@ class Found:
         raise AssertionError("it is one of the two")
 
     def answer(self, now: datetime) -> Session:
-        """As it is answered."""
+        """The response."""
         if self.row is not None:
             return session_of(self.row, self.request)
         if self.request is not None:
@@ -59,7 +60,7 @@ class SessionService:
         return (await self.find(name, station_id, driver_id)).answer(self._clock.now())
 
     async def find(self, name: str, station_id: str | None, driver_id: str | None) -> Found:
-        """As `one`, before it is an answer."""
+        """As `one`, but as stored."""
         found = await self._by_own_id(name, driver_id)
         if found is not None and station_id in (None, found.place[0]):
             return found
@@ -94,17 +95,17 @@ class SessionService:
         requests = await self._requests.by_name(driver_id, name, station_id, CANDIDATES_MAX + 1)
         return await self._with_rows(requests)
 
-    async def _with_rows(self, requests: Sequence[Request]) -> list[Found]:
+    async def _with_rows(self, requests: Sequence[StoredRequest]) -> list[Found]:
         rows = await self._sessions.by_ids([request.session_id for request in requests if request.session_id])
         return [Found(rows.get(request.session_id) if request.session_id else None, request) for request in requests]
 
     async def readings(self, name: str) -> SessionReadings:
-        """All stored readings of a session, as billing derives its charge from them. Raises NotFound, Ambiguous and
-        BadQuery where there are too many for one answer."""
+        """All stored readings of a session, from which billing derives its charge. Raises NotFound, Ambiguous and
+        BadQuery where there are too many for one response."""
         row = (await self.find(name, None, None)).row
         if row is None:
-            raise NotFound(f"session {name} was asked for and has not started: it has no readings")
-        rows = await self._sessions.readings(row["id"], READINGS_MAX + 1)
+            raise NotFound(f"session {name} was requested and has not started: it has no readings")
+        rows = await self._sessions.readings(row["session_key"], READINGS_MAX + 1)
         if len(rows) > READINGS_MAX:
             raise BadQuery(f"session {name} has more than {READINGS_MAX:,} readings: ask for raw telemetry by pages")
         columns = {column: [reading[column] for reading in rows] for column in READING_COLUMNS}
@@ -112,43 +113,43 @@ class SessionService:
         return SessionReadings(**columns, end_ms=to_ms(row["ended_at"]) if explicit else None)
 
     async def many(
-        self, wanted: SessionFilter, of_driver: str | None, limit: int, cursor: str | None, driver_id: str | None
+        self, selected: SessionFilter, of_driver: str | None, limit: int, cursor: str | None, driver_id: str | None
     ) -> tuple[Sequence[Session], str | None]:
         """A page, newest first, and the next page's cursor. Raises BadQuery.
 
-        By requests where a driver asks or is asked for (`of_driver`), or a state that only requests have; else by
-        sessions, also those that nobody had asked for.
+        From requests where a driver asks, or where the question is for a driver (`of_driver`) or for a state that only
+        requests have; else from sessions, also those without a request.
         """
-        if wanted.start and wanted.end and wanted.start >= wanted.end:
-            bounds = f"from ({format_rfc3339(wanted.start)}) must be before to ({format_rfc3339(wanted.end)})"
+        if selected.start and selected.end and selected.start >= selected.end:
+            bounds = f"from ({format_rfc3339(selected.start)}) must be before to ({format_rfc3339(selected.end)})"
             raise BadQuery(bounds)
         whose = driver_id if driver_id is not None else of_driver
-        if whose is not None or wanted.state in _OF_REQUESTS:
-            return await self._many_requests(wanted, whose, limit, cursor)
-        return await self._many_sessions(wanted, limit, cursor)
+        if whose is not None or selected.state in _OF_REQUESTS:
+            return await self._many_requests(selected, whose, limit, cursor)
+        return await self._many_sessions(selected, limit, cursor)
 
     async def _many_sessions(
-        self, wanted: SessionFilter, limit: int, cursor: str | None
+        self, selected: SessionFilter, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
         after = decode_cursor(cursor, SessionCursor) if cursor else None
-        rows = await self._sessions.many(wanted, after, limit + 1)
+        rows = await self._sessions.many(selected, after, limit + 1)
         page = rows[:limit]
         requests = await self._requests.of_sessions([row["id"] for row in page])
         behind = encode_cursor(session_cursor(page[-1])) if len(rows) > limit else None
         return [session_of(row, requests.get(row["id"])) for row in page], behind
 
     async def _many_requests(
-        self, wanted: SessionFilter, whose: str | None, limit: int, cursor: str | None
+        self, selected: SessionFilter, whose: str | None, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
         after = decode_cursor(cursor, RequestCursor) if cursor else None
-        asked = RequestFilter(whose, wanted.station_id, wanted.start, wanted.end, wanted.state)
+        filtered = RequestFilter(whose, selected.station_id, selected.start, selected.end, selected.state)
         now = self._clock.now()
-        requests = await self._requests.page(asked, now, after, limit + 1)
+        requests = await self._requests.page(filtered, now, after, limit + 1)
         page = requests[:limit]
         behind = encode_cursor(request_cursor(page[-1])) if len(requests) > limit else None
         sessions = [found.answer(now) for found in await self._with_rows(page)]
-        # What streams has stored since, the request may not know yet: a state is never shown that was not asked for.
-        return [session for session in sessions if wanted.state in (None, session.state)], behind
+        # A session may have changed since the request was last updated: no state is returned but the one asked for.
+        return [session for session in sessions if selected.state in (None, session.state)], behind
 
 
 def _summary(found: Found) -> tuple[UUID | None, str, int, datetime | None]:

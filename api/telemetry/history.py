@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from api.tables import Kind, Table
+from api.telemetry.tables import ColumnTable, Kind
 from schemas.quality import names_of
 from schemas.reading import QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 
 Row = Mapping[str, Any]  # of the store
 
-# A register older than this says nothing of a window's energy; also the store's bound of the search for one:
-# 31 d * 1,440 windows of a connector whose register fell silent are read in ~20 ms, once a page.
+# An older register is not used for a window's energy; also the store's bound of the search for one: 31 d * 1,440
+# windows of a connector that sends no register any more are read in ~20 ms, once a page.
 REGISTER_LOOKBACK: Final = timedelta(days=31)
 
 READING_KINDS: Final = {
@@ -50,8 +50,8 @@ class Register(NamedTuple):
     energy_mwh: int
 
 
-def reading_table(rows: Sequence[Row]) -> Table:
-    """Raw readings, with flags, status and session event by name (null where the reading said nothing)."""
+def reading_table(rows: Sequence[Row]) -> ColumnTable:
+    """Raw readings, with flags, status and session event by name (null where the reading has none)."""
     stored = _columns(rows)
     flag_names = {flags: names_of(flags) for flags in set(stored["flags"])}
     columns = {
@@ -61,10 +61,10 @@ def reading_table(rows: Sequence[Row]) -> Table:
         "session_event": [SESSION_EVENT_LABELS.get(event) for event in stored["session_event"]],
         "flags": [flag_names[flags] for flags in stored["flags"]],
     }
-    return Table(READING_KINDS, [columns.get(name, ()) for name in READING_KINDS])
+    return ColumnTable(READING_KINDS, [columns.get(name, ()) for name in READING_KINDS])
 
 
-def window_table(rows: Sequence[Row], registers: Mapping[int, Register], *, revised: bool) -> Table:
+def window_table(rows: Sequence[Row], registers: Mapping[int, Register], *, revised: bool) -> ColumnTable:
     """Windows in order of time; `registers`: of each connector, the last one before its first row."""
     kinds = REVISED_WINDOW_KINDS if revised else WINDOW_KINDS
     stored = _columns(rows)
@@ -79,18 +79,18 @@ def window_table(rows: Sequence[Row], registers: Mapping[int, Register], *, revi
         columns[f"{name}_avg"] = list(map(_mean, stored[f"{column}_sum"], stored[f"{column}_n"]))
         columns[f"{name}_min"] = stored[f"{column}_min"]
         columns[f"{name}_max"] = stored[f"{column}_max"]
-    return Table(kinds, [columns.get(name, ()) for name in kinds])
+    return ColumnTable(kinds, [columns.get(name, ()) for name in kinds])
 
 
 def _columns(rows: Sequence[Row]) -> Mapping[str, Sequence[Any]]:
-    """The rows turned: every column by name; of no rows every column is empty."""
+    """The rows as columns by name; without rows every column is empty."""
     if not rows:
         return defaultdict(tuple)
     return dict(zip(rows[0].keys(), zip(*(row.values() for row in rows), strict=True), strict=True))
 
 
 def _mean(total: int, n: int) -> int | None:
-    """Rounded half up, exactly; None of nothing."""
+    """Rounded half up, exactly; None where n is 0."""
     return (2 * total + n) // (2 * n) if n else None
 
 

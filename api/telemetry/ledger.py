@@ -24,9 +24,9 @@ def balance(
 ) -> Ledger:
     """The ledger of the rows of telemetry.ledger and telemetry.ledger_source and the gateways' live counters.
 
-    What a source took responsibility for is the larger of what it says itself (key "source/partition") and what the
-    workers last heard of it: either may be behind, neither is ever ahead. Raises msgspec.MsgspecError where a live
-    counter is not `{"items_total": n}`.
+    A source has accepted the larger of its own counter (key "source/partition") and the figure of its newest frame that
+    a worker has stored: either may be behind, neither is ever ahead. Raises msgspec.MsgspecError where a live counter
+    is not `{"items_total": n}`.
     """
     accepted: dict[tuple[int, str], int] = defaultdict(int)
     for row in sources:

@@ -1,8 +1,8 @@
 """The live view as server-sent events: one watcher of the view, many clients.
 
-A client first gets a snapshot, then the newest document of whatever changed since its last event. What a slow client
-missed is not queued: only the keys are remembered, so it skips what was overtaken and its memory is bounded by the
-number of connectors, however long it sleeps.
+A client first gets a snapshot, then the newest document of each connector that changed since its last event. Changes
+are not queued for a slow client: only their keys are remembered, so it skips documents that were replaced, and its
+memory is bounded by the number of connectors, however long it does not read.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _log = get_logger(__name__)
 
 
 class Subscription:
-    """One client: what it wants, and what changed since it was last told. None as stations: all."""
+    """One client: its stations (None: all), and the connectors that changed since its last event."""
 
     def __init__(self, stations: frozenset[str] | None) -> None:
         self.stations = stations
@@ -43,7 +43,7 @@ class Subscription:
 
     @property
     def behind(self) -> int:
-        """Connectors whose newest document it has not been told."""
+        """Connectors whose newest document was not sent to it."""
         return len(self._keys)
 
     def wants(self, key: str) -> bool:
@@ -82,7 +82,7 @@ class LiveStreams:
 
     @property
     def count(self) -> int:
-        """Streams there are."""
+        """Number of open streams."""
         return len(self._clients)
 
     async def subscribe(self, stations: frozenset[str] | None) -> Subscription:
@@ -90,7 +90,7 @@ class LiveStreams:
         if self._closed:
             raise Unavailable("the server is stopping")
         if len(self._clients) >= self._streams_max:
-            raise Overloaded(f"all {self._streams_max} live streams are taken; come again later", _RETRY_AFTER_S)
+            raise Overloaded(f"all {self._streams_max} live streams are in use; try again later", _RETRY_AFTER_S)
         client = Subscription(stations)
         self._clients.add(client)
         if self._following is None:
@@ -129,14 +129,14 @@ class LiveStreams:
             keys = client.take()
 
     async def _changed(self, client: Subscription) -> bool:
-        """Whether there is news before the next heartbeat is due."""
+        """Whether anything changes before the next heartbeat is due."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._heartbeat_s):
                 await client.changed.wait()
         return client.changed.is_set()
 
     def _event(self, name: str, keys: Sequence[str]) -> Iterator[bytes]:
-        """One event in pieces. Each takes the documents as they are when it is written: never older than the id."""
+        """One event in pieces. Each takes the documents as they are when it is written: none is older than the id."""
         yield b'id: %d\nevent: %s\ndata: {"connectors":[' % (self._version, name.encode())
         for start in range(0, len(keys), _DOCUMENTS_PER_CHUNK):
             documents = [self._mirror[key] for key in keys[start : start + _DOCUMENTS_PER_CHUNK]]
@@ -154,7 +154,7 @@ class LiveStreams:
                 return
             except Unavailable as error:
                 _log.warning("live_view_lost", error=str(error))
-            except Exception:  # a bug must not leave the clients with a view that silently stands still
+            except Exception:  # a bug must not leave the clients with a view that silently stops
                 _log.exception("live_view_failed")
             await asyncio.sleep(_WATCH_AGAIN_S)
 
@@ -181,12 +181,12 @@ class LiveStreams:
 
 
 class EventStream(StreamingResponse):
-    """The HTTP response of a subscription, which it ends whatever ends the response."""
+    """The HTTP response of a subscription; the end of the response, whatever its cause, ends the subscription."""
 
     def __init__(self, streams: LiveStreams, client: Subscription) -> None:
         # X-Accel-Buffering: nginx would hold events back until its buffer is full.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(streams.storage.events(client), headers=headers, media_type="text/event-stream")
+        super().__init__(streams.events(client), headers=headers, media_type="text/event-stream")
         self._leave = partial(streams.leave, client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,6 @@
-"""What the queries answer, in wire units (Wh, W, V, A, °C, %), as OpenAPI shows it.
+"""The responses of the queries, in wire units (Wh, W, V, A, °C, %), as OpenAPI shows them.
 
-Wide answers are rendered from columns (api/tables.py) and never pass through these; tests hold the two together.
+Histories are rendered from columns (tables.py) and never pass through these models; tests compare the two.
 """
 
 from datetime import datetime
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Interval(StrEnum):
-    """How finely a history is cut."""
+    """Resolution of a history."""
 
     RAW = "raw"
     MINUTE = "1m"
@@ -21,13 +21,13 @@ class Interval(StrEnum):
     DAY = "1d"
 
 
-class Answer(BaseModel):
-    """Base of the answers: nothing in them is unnamed here."""
+class TelemetryModel(BaseModel):
+    """Base of the responses. A response has no fields but those of its model."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
-class ReadingRow(Answer):
+class ReadingRow(TelemetryModel):
     """One stored reading."""
 
     connector_id: int
@@ -47,7 +47,7 @@ class ReadingRow(Answer):
     flags: list[str] = Field(description="quality flags by name", examples=[["late"]])
 
 
-class WindowRow(Answer):
+class WindowRow(TelemetryModel):
     """One connector's window, [window_start, window_start + interval). A quantity no reading had is null."""
 
     connector_id: int
@@ -75,12 +75,12 @@ class WindowRow(Answer):
     energy_wh_last: float | None = Field(description="last usable register")
     energy_wh: float | None = Field(
         description="last register less that of the connector's previous window (at most 31 days back); less the "
-        "window's own first register where there is none or the register restarted since; null where neither tells"
+        "window's own first register where there is none or the register restarted since; null where neither is known"
     )
     revision: int | None = Field(default=None, description="1m only: how often the window was published")
 
 
-class HistoryPage(Answer):
+class HistoryPage(TelemetryModel):
     """A page of a station's history, ordered by time and connector."""
 
     station_id: str
@@ -91,8 +91,8 @@ class HistoryPage(Answer):
     next: str | None = Field(description="address of the next page; null on the last")
 
 
-class LiveCost(Answer):
-    """What a running session comes to, as if it ended with its newest reading. Decimals to the millionth.
+class LiveCost(TelemetryModel):
+    """Cost of a running session, as if it ended with its newest reading. Decimals to the millionth.
 
     The parts are excl. VAT, before min_price and max_price of the tariff.
     """
@@ -107,7 +107,7 @@ class LiveCost(Answer):
     tariff_version: UUID
 
 
-class LiveSession(Answer):
+class LiveSession(TelemetryModel):
     """The session a connector is in."""
 
     id: UUID
@@ -119,8 +119,8 @@ class LiveSession(Answer):
     cost: LiveCost | None = Field(None, description="null where the station had no tariff when the session began")
 
 
-class LiveConnector(Answer):
-    """The newest a connector said."""
+class LiveConnector(TelemetryModel):
+    """The newest values of a connector."""
 
     station_id: str
     connector_id: int
@@ -137,23 +137,23 @@ class LiveConnector(Answer):
     session: LiveSession | None
 
 
-class LiveStation(Answer):
-    """A station's connectors; empty until one has spoken since the live view began."""
+class LiveStation(TelemetryModel):
+    """A station's connectors; empty until one has sent a reading since the live view began."""
 
     station_id: str
     connectors: list[LiveConnector]
 
 
-class LiveTotal(Answer):
-    """Sums over all that was asked for, also over what `limit` left out of the list."""
+class LiveTotal(TelemetryModel):
+    """Sums over all connectors asked for, also those that `limit` left out of the list."""
 
     stations: int
     connectors: int
-    by_status: dict[str, int] = Field(description="connectors by status; Unknown where none was said")
+    by_status: dict[str, int] = Field(description="connectors by status; Unknown where readings name none")
     power_w: float
 
 
-class LiveFleet(Answer):
+class LiveFleet(TelemetryModel):
     """Many stations' connectors, ordered by station and connector."""
 
     total: LiveTotal
@@ -162,16 +162,16 @@ class LiveFleet(Answer):
     connectors: list[LiveConnector]
 
 
-class LedgerEntry(Answer):
+class LedgerEntry(TelemetryModel):
     """accepted = stored + duplicate + quarantined + in_flight, always."""
 
-    accepted: int = Field(description="items gateways took responsibility for; each says so within 0.1 s of its 202")
+    accepted: int = Field(description="items that gateways have accepted; each counts within 0.1 s of its 202")
     stored: int
     duplicate: int
     quarantined: int
-    in_windows: int = Field(description="of the stored ones, those that their 1m windows have; under load 2 s behind")
+    in_windows: int = Field(description="of the stored ones, those counted in 1m windows; under load 2 s behind")
     in_flight: int = Field(description="accepted, and not yet stored, duplicate or quarantined")
-    closed: bool = Field(description="true where nothing is in flight and the windows have all that is stored")
+    closed: bool = Field(description="true where nothing is in flight and the windows count all that is stored")
 
 
 class LedgerPartition(LedgerEntry):
@@ -180,15 +180,15 @@ class LedgerPartition(LedgerEntry):
     partition: int
 
 
-class Ledger(Answer):
-    """Where every accepted item is, from one snapshot."""
+class Ledger(TelemetryModel):
+    """The outcome of every accepted item, from one snapshot."""
 
     total: LedgerEntry
     partitions: list[LedgerPartition]
 
 
-class QuarantinedItem(Answer):
-    """An item that was refused and kept, with its reason."""
+class QuarantinedItem(TelemetryModel):
+    """A refused item, stored with the reason."""
 
     id: int
     partition: int
@@ -197,11 +197,11 @@ class QuarantinedItem(Answer):
     connector_id: int | None
     reason: str
     detail: str
-    raw: str = Field(description="the item as it came")
+    raw: str = Field(description="the item as it was received")
     raw_encoding: Literal["utf-8", "base64"] = Field(description="how `raw` is written: text where it is text")
 
 
-class QuarantinePage(Answer):
+class QuarantinePage(TelemetryModel):
     """A page of the quarantine, newest first."""
 
     items: list[QuarantinedItem]

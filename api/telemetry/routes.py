@@ -1,6 +1,6 @@
 """The telemetry queries over HTTP. Thin: parameters in, one call of the service, one rendering out.
 
-Literal paths are registered before `/{station_id}`; a station of such a name is reached in upper
+Literal paths stand before `/{station_id}`; a station of such a name is reached in upper
 case (/telemetry/LIVE).
 """
 
@@ -11,18 +11,21 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from api.edge import CursorInQuery, StationId, StationInPath, problems
-from api.instants import Instant
-from api.negotiation import choose
-from api.paging import link_header, next_url
-from api.tables import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
+from api.parameters import StationInPath
 from api.telemetry import examples
-from api.telemetry.live_streams import EventStream, LiveStreams
+from api.telemetry.components import TelemetryComponents
+from api.telemetry.live_streams import EventStream
 from api.telemetry.models import HistoryPage, Interval, Ledger, LiveFleet, LiveStation, LiveTotal, QuarantinePage
-from api.telemetry.service import History, HistoryQuery, TelemetryService
+from api.telemetry.service import History, HistoryQuery
+from api.telemetry.tables import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339
-from kit.validation import PRINTABLE
+from kit.service import provided
+from kit.web.instants import Instant
+from kit.web.negotiation import choose
+from kit.web.paging import link_header, next_url
+from kit.web.parameters import CursorInQuery, example, problems
+from schemas.identifiers import PRINTABLE, StationId
 from schemas.reading import CONNECTOR_ID_MAX
 
 ROWS_MAX: Final = 10_000  # ~6 MB of JSON, ~0.2 s of one core: no page makes others wait longer than that
@@ -33,6 +36,7 @@ STATIONS_MAX: Final = 500  # named in one query: 36 characters each and the para
 QUARANTINE_MAX: Final = 500  # of 16 kB raw each: 8 MB
 QUARANTINE_DEFAULT: Final = 100
 
+Provided = Annotated[TelemetryComponents, Depends(provided(TelemetryComponents))]
 Stations = Annotated[
     list[StationId] | None, Query(max_length=STATIONS_MAX, description="repeat for several; none: all")
 ]
@@ -42,7 +46,8 @@ _UNKNOWN: Final = {404: "The station or its connector is not known"}
 
 _STREAM: Final = (
     'Server-sent events: `snapshot` first, then `change`, each with data `{"connectors": [live documents]}` and the '
-    "newest of every connector that changed; a comment as heartbeat every 15 s. A slow client skips what was overtaken."
+    "newest of every connector that changed; a comment as heartbeat every 15 s. A slow client skips documents that "
+    "were replaced meanwhile."
 )
 _HISTORY_200: Final[dict[str, Any]] = {
     "description": "A page of rows, the same in each format",
@@ -59,162 +64,136 @@ _EVENTS_200: Final[dict[str, Any]] = {
 }
 
 
-class TelemetryRoutes:
-    """The handlers, and where they stand."""
-
-    def __init__(self, service: TelemetryService, streams: LiveStreams) -> None:
-        self._service = service
-        self._streams = streams
-
-    def router(self) -> APIRouter:
-        """All operations, for operators only."""
-        router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"], dependencies=[Depends(require_operator)])
-        router.add_api_route(
-            "/live",
-            self.live_fleet,
-            summary="What many stations do now",
-            response_model=LiveFleet,
-            responses={**problems({}), 200: _example(examples.LIVE_FLEET)},
-        )
-        router.add_api_route(
-            "/live/stream",
-            self.stream_fleet,
-            summary="What many stations do, as it happens",
-            description=_STREAM,
-            response_class=StreamingResponse,
-            responses={**problems({}), 200: _EVENTS_200},
-        )
-        router.add_api_route(
-            "/ledger",
-            self.ledger,
-            summary="Where every accepted item is",
-            responses={**problems({}), 200: _example(examples.LEDGER)},
-        )
-        router.add_api_route(
-            "/quarantine",
-            self.quarantine,
-            summary="What was refused and kept, newest first",
-            response_model=QuarantinePage,
-            responses={**problems({}), 200: _example(examples.QUARANTINE)},
-        )
-        router.add_api_route(
-            "/{station_id}",
-            self.history,
-            summary="A station's windows or readings",
-            response_model=HistoryPage,
-            responses={
-                **problems({**_UNKNOWN, 406: "None of the formats in Accept is offered"}),
-                200: _HISTORY_200,
-            },
-        )
-        router.add_api_route(
-            "/{station_id}/live",
-            self.live_station,
-            summary="What a station does now",
-            response_model=LiveStation,
-            responses={**problems(_UNKNOWN), 200: _example(examples.LIVE_STATION)},
-        )
-        router.add_api_route(
-            "/{station_id}/live/stream",
-            self.stream_station,
-            summary="What a station does, as it happens",
-            description=_STREAM,
-            response_class=StreamingResponse,
-            responses={**problems(_UNKNOWN), 200: _EVENTS_200},
-        )
-        return router
-
-    async def history(
-        self,
-        request: Request,
-        station_id: StationInPath,
-        start: Annotated[
-            Instant | None, Query(alias="from", description="inclusive; default: an hour before `to`")
-        ] = None,
-        end: Annotated[Instant | None, Query(alias="to", description="exclusive; default: now")] = None,
-        interval: Annotated[
-            Interval,
-            Query(description="raw readings, or windows of this length in UTC, under load 2 s behind the readings"),
-        ] = Interval.MINUTE,
-        connector_id: Annotated[int | None, Query(ge=0, le=CONNECTOR_ID_MAX, description="default: all")] = None,
-        limit: Annotated[int, Query(ge=1, le=ROWS_MAX, description="rows on a page")] = ROWS_DEFAULT,
-        cursor: CursorInQuery = None,
-    ) -> Response:
-        """Ordered by time and connector, as JSON, CSV or an Arrow IPC stream by `Accept`.
-
-        Windows are those that overlap [from, to): `from` is taken back to the start of its window. Quantities are exact
-        to the thousandth; in Arrow they are decimals. Pages never repeat a row, whatever arrives meanwhile.
-        """
-        media = choose(request.headers.get("accept"), FORMATS)
-        query = HistoryQuery(station_id, interval, start, end, connector_id, limit, cursor)
-        history = await self._service.history(query)
-        bounds = {"from": format_rfc3339(history.start), "to": format_rfc3339(history.end)}
-        following = next_url(request.url, history.cursor, **bounds)
-        headers = {"Vary": "Accept", **link_header(following)}
-        return Response(_RENDERINGS[media](history, following), headers=headers, media_type=media)
-
-    async def live_station(self, station_id: StationInPath) -> Response:
-        """The newest document of each of its connectors that has spoken since the live view began."""
-        documents = await self._service.live_station(station_id)
-        return _json({"station_id": station_id, "connectors": _as_they_are(documents)})
-
-    async def live_fleet(
-        self,
-        station_id: Stations = None,
-        limit: Annotated[int, Query(ge=1, le=FLEET_MAX, description="connectors in the list")] = FLEET_DEFAULT,
-    ) -> Response:
-        """The newest document of each connector, and sums over all of them, listed or not."""
-        fleet = await self._service.live_fleet(station_id or [], limit)
-        total = {name: getattr(fleet, name) for name in LiveTotal.model_fields}
-        return _json(
-            {
-                "total": total,
-                "truncated": fleet.truncated,
-                "silent": fleet.silent,
-                "connectors": _as_they_are(fleet.documents),
-            }
-        )
-
-    async def stream_fleet(self, station_id: Stations = None) -> EventStream:
-        """Stations that are not known are waited for."""
-        return await self._stream(frozenset(station_id) if station_id else None)
-
-    async def stream_station(self, station_id: StationInPath) -> EventStream:
-        """As above, of one station; 404 where it is not known."""
-        await self._service.live_station(station_id)
-        return await self._stream(frozenset({station_id}))
-
-    async def _stream(self, stations: frozenset[str] | None) -> EventStream:
-        return EventStream(self._streams, await self._streams.subscribe(stations))
-
-    async def ledger(self) -> Ledger:
-        """accepted = stored + duplicate + quarantined + in_flight, per partition and in all, from one snapshot."""
-        return await self._service.ledger()
-
-    async def quarantine(
-        self,
-        request: Request,
-        reason: Annotated[
-            str | None, Query(max_length=64, pattern=PRINTABLE, description="only of this reason")
-        ] = None,
-        station_id: Annotated[
-            StationId | None, Query(description="only of this station, where it could be read")
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=QUARANTINE_MAX, description="items on a page")] = QUARANTINE_DEFAULT,
-        cursor: CursorInQuery = None,
-    ) -> Response:
-        """Each item with its reason and as it came: as text, or where it is none as base64."""
-        items, key = await self._service.quarantine(reason, station_id, limit, cursor)
-        page = QuarantinePage(items=items, next=next_url(request.url, key))
-        return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
+router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"], dependencies=[Depends(require_operator)])
 
 
-def _example(value: Any) -> dict[str, Any]:
-    return {"content": {JSON: {"example": value}}}
+@router.get(
+    "/live",
+    summary="What many stations do now",
+    response_model=LiveFleet,
+    responses={**problems(), 200: example(examples.LIVE_FLEET)},
+)
+async def live_fleet(
+    telemetry: Provided,
+    station_id: Stations = None,
+    limit: Annotated[int, Query(ge=1, le=FLEET_MAX, description="connectors in the list")] = FLEET_DEFAULT,
+) -> Response:
+    """The newest document of each connector, and sums over all of them, listed or not."""
+    fleet = await telemetry.service.live_fleet(station_id or [], limit)
+    total = {name: getattr(fleet, name) for name in LiveTotal.model_fields}
+    return _json(
+        {
+            "total": total,
+            "truncated": fleet.truncated,
+            "silent": fleet.silent,
+            "connectors": _raw(fleet.documents),
+        }
+    )
 
 
-def _as_they_are(documents: Sequence[bytes]) -> list[msgspec.Raw]:
-    """Live documents are JSON already."""
+@router.get(
+    "/live/stream",
+    summary="What many stations do, as it happens",
+    description=_STREAM,
+    response_class=StreamingResponse,
+    responses={**problems(), 200: _EVENTS_200},
+)
+async def stream_fleet(telemetry: Provided, station_id: Stations = None) -> EventStream:
+    """Of stations that are not known yet, events come once they send readings."""
+    return await _stream(telemetry, frozenset(station_id) if station_id else None)
+
+
+@router.get("/ledger", summary="Where every accepted item is", responses={**problems(), 200: example(examples.LEDGER)})
+async def ledger(telemetry: Provided) -> Ledger:
+    """accepted = stored + duplicate + quarantined + in_flight, per partition and in all, from one snapshot."""
+    return await telemetry.service.ledger()
+
+
+@router.get(
+    "/quarantine",
+    summary="Refused items with the reasons, newest first",
+    response_model=QuarantinePage,
+    responses={**problems(), 200: example(examples.QUARANTINE)},
+)
+async def quarantine(
+    telemetry: Provided,
+    request: Request,
+    reason: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE, description="only of this reason")] = None,
+    station_id: Annotated[StationId | None, Query(description="only of this station, where it could be read")] = None,
+    limit: Annotated[int, Query(ge=1, le=QUARANTINE_MAX, description="items on a page")] = QUARANTINE_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """Each item with its reason, as it was received: as text, or as base64 where it is not text."""
+    items, key = await telemetry.service.quarantine(reason, station_id, limit, cursor)
+    page = QuarantinePage(items=items, next=next_url(request.url, key))
+    return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
+
+
+@router.get(
+    "/{station_id}",
+    summary="A station's windows or readings",
+    response_model=HistoryPage,
+    responses={**problems({**_UNKNOWN, 406: "None of the formats in Accept is offered"}), 200: _HISTORY_200},
+)
+async def history(
+    telemetry: Provided,
+    request: Request,
+    station_id: StationInPath,
+    start: Annotated[Instant | None, Query(alias="from", description="inclusive; default: an hour before `to`")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="exclusive; default: now")] = None,
+    interval: Annotated[
+        Interval,
+        Query(description="raw readings, or windows of this length in UTC, under load 2 s behind the readings"),
+    ] = Interval.MINUTE,
+    connector_id: Annotated[int | None, Query(ge=0, le=CONNECTOR_ID_MAX, description="default: all")] = None,
+    limit: Annotated[int, Query(ge=1, le=ROWS_MAX, description="rows on a page")] = ROWS_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """Ordered by time and connector, as JSON, CSV or an Arrow IPC stream by `Accept`.
+
+    Windows are those that overlap [from, to): `from` is taken back to the start of its window. Quantities are exact
+    to the thousandth; in Arrow they are decimals. Pages never repeat a row, whatever arrives meanwhile.
+    """
+    media = choose(request.headers.get("accept"), FORMATS)
+    query = HistoryQuery(station_id, interval, start, end, connector_id, limit, cursor)
+    found = await telemetry.service.history(query)
+    bounds = {"from": format_rfc3339(found.start), "to": format_rfc3339(found.end)}
+    following = next_url(request.url, found.cursor, **bounds)
+    headers = {"Vary": "Accept", **link_header(following)}
+    return Response(_RENDERINGS[media](found, following), headers=headers, media_type=media)
+
+
+@router.get(
+    "/{station_id}/live",
+    summary="What a station does now",
+    response_model=LiveStation,
+    responses={**problems(_UNKNOWN), 200: example(examples.LIVE_STATION)},
+)
+async def live_station(telemetry: Provided, station_id: StationInPath) -> Response:
+    """The newest document of each of its connectors that has sent a reading since the live view began."""
+    documents = await telemetry.service.live_station(station_id)
+    return _json({"station_id": station_id, "connectors": _raw(documents)})
+
+
+@router.get(
+    "/{station_id}/live/stream",
+    summary="What a station does, as it happens",
+    description=_STREAM,
+    response_class=StreamingResponse,
+    responses={**problems(_UNKNOWN), 200: _EVENTS_200},
+)
+async def stream_station(telemetry: Provided, station_id: StationInPath) -> EventStream:
+    """As above, of one station; 404 where it is not known."""
+    await telemetry.service.live_station(station_id)
+    return await _stream(telemetry, frozenset({station_id}))
+
+
+async def _stream(telemetry: TelemetryComponents, stations: frozenset[str] | None) -> EventStream:
+    return EventStream(telemetry.streams, await telemetry.streams.subscribe(stations))
+
+
+def _raw(documents: Sequence[bytes]) -> list[msgspec.Raw]:
+    """Live documents are JSON already, and are passed on unchanged."""
     return [msgspec.Raw(document) for document in documents]
 
 

@@ -9,10 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from api.errors import BadQuery, NotFound
-from api.instants import floor_to
-from api.paging import decode_cursor, encode_cursor
-from api.tables import Table
 from api.telemetry.history import reading_table, window_table
 from api.telemetry.ledger import balance
 from api.telemetry.models import Interval, Ledger, QuarantinedItem
@@ -26,8 +22,12 @@ from api.telemetry.store import (
     reading_cursor,
     window_cursor,
 )
+from api.telemetry.tables import ColumnTable
 from kit.clock import Clock, format_rfc3339
 from kit.live.view import LiveView
+from kit.web.errors import BadQuery, NotFound
+from kit.web.instants import floor_to
+from kit.web.paging import decode_cursor, encode_cursor
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"
@@ -42,7 +42,7 @@ _WIDTHS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """What of a station's history is asked for. Without `end` until now, without `start` the hour before the end."""
+    """A question about a station's history. Without `end` until now, without `start` from an hour before the end."""
 
     station_id: str
     interval: Interval
@@ -55,18 +55,18 @@ class HistoryQuery:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A page of it, with the bounds that were taken and the cursor of the next page."""
+    """A page of a station's history, with the bounds that were applied and the cursor of the next page."""
 
     station_id: str
     interval: Interval
     start: datetime
     end: datetime
-    table: Table
+    table: ColumnTable
     cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetSnapshot:
     """Many stations' live documents, and the sums over all of them."""
 
     documents: list[bytes]
@@ -78,18 +78,18 @@ class Fleet:
     power_w: float
 
 
-class _Telling(msgspec.Struct):
+class _LiveDocument(msgspec.Struct):
     """The part of a live document that the sums need."""
 
     status: str | None = None
     power_w: float | None = None
 
 
-_tellings = msgspec.json.Decoder(_Telling)
+_live_documents = msgspec.json.Decoder(_LiveDocument)
 
 
 class TelemetryService:
-    """The use cases, one method each. All raise Unavailable where database or live view do not answer."""
+    """The use cases, one method each. All raise Unavailable where the database or the live view does not answer."""
 
     def __init__(self, store: TelemetryStore, live: LiveView, clock: Clock) -> None:
         self._store = store
@@ -109,13 +109,13 @@ class TelemetryService:
         table, cursor = await pages(query, span)
         return History(query.station_id, query.interval, start, end, table, cursor)
 
-    async def _readings(self, query: HistoryQuery, span: Span) -> tuple[Table, str | None]:
+    async def _readings(self, query: HistoryQuery, span: Span) -> tuple[ColumnTable, str | None]:
         after = decode_cursor(query.cursor, ReadingCursor) if query.cursor else None
         rows = await self._store.readings(span, after)
         page = rows[: query.limit]
         return reading_table(page), encode_cursor(reading_cursor(page[-1])) if len(rows) > len(page) else None
 
-    async def _windows(self, query: HistoryQuery, span: Span) -> tuple[Table, str | None]:
+    async def _windows(self, query: HistoryQuery, span: Span) -> tuple[ColumnTable, str | None]:
         after = decode_cursor(query.cursor, WindowCursor) if query.cursor else None
         rows, registers = await self._store.windows(query.interval, span, after)
         page = rows[: query.limit]
@@ -140,7 +140,7 @@ class TelemetryService:
         documents = await self._live.get(LIVE_TOPIC, keys)
         return [documents[key] for key in keys if key in documents]
 
-    async def live_fleet(self, station_ids: Sequence[str], limit: int) -> Fleet:
+    async def live_fleet(self, station_ids: Sequence[str], limit: int) -> FleetSnapshot:
         """The live documents of those stations, or of all where none is named, and their sums."""
         if station_ids:
             keys = [_live_key(connector) for connector in await self._store.connectors(station_ids)]
@@ -150,24 +150,24 @@ class TelemetryService:
         by_status: dict[str, int] = defaultdict(int)
         power_mw = 0  # in thousandths: the sum is exact in any order
         for document in documents.values():
-            telling = _tellings.decode(document)
-            by_status[telling.status or "Unknown"] += 1
-            power_mw += round((telling.power_w or 0.0) * 1000)
-        speaking = {station_of(key) for key in documents}
-        return Fleet(
+            newest = _live_documents.decode(document)
+            by_status[newest.status or "Unknown"] += 1
+            power_mw += round((newest.power_w or 0.0) * 1000)
+        live_stations = {station_of(key) for key in documents}
+        return FleetSnapshot(
             documents=[documents[key] for key in sorted(documents, key=_live_order)[:limit]],
             truncated=len(documents) > limit,
-            silent=sorted(set(station_ids) - speaking),
-            stations=len(speaking),
+            silent=sorted(set(station_ids) - live_stations),
+            stations=len(live_stations),
             connectors=len(documents),
             by_status=dict(by_status),
             power_w=power_mw / 1000,
         )
 
     async def ledger(self) -> Ledger:
-        """Where every accepted item is."""
-        # Live counters first: what they miss of the moment of the snapshot, the sources' rows in it make up, so that
-        # nothing is ever received before it was accepted.
+        """The outcome of every accepted item."""
+        # Live counters first: the sources' rows in the snapshot make up for whatever the counters miss until then, so
+        # that nothing is ever received before it was accepted.
         counters = await self._live.all(LEDGER_TOPIC)
         entries, sources = await self._store.ledger()
         return balance(entries, sources, counters)
@@ -175,7 +175,7 @@ class TelemetryService:
     async def quarantine(
         self, reason: str | None, station_id: str | None, limit: int, cursor: str | None
     ) -> tuple[list[QuarantinedItem], str | None]:
-        """A page of what was refused, newest first, and the next page's cursor. Raises BadQuery."""
+        """A page of refused items, newest first, and the next page's cursor. Raises BadQuery."""
         after = decode_cursor(cursor, QuarantineCursor) if cursor else None
         rows = await self._store.quarantine(reason, station_id, after, limit + 1)
         items = [_quarantined(row) for row in rows[:limit]]
@@ -192,7 +192,7 @@ def _live_key(connector: Connector) -> str:
 
 
 def _live_order(key: str) -> tuple[str, int, str]:
-    """By station, then by connector as shorter numbers are smaller ones."""
+    """By station, then by connector number: of two numbers the shorter one is the smaller."""
     station_id, _, connector_id = key.rpartition("/")
     return station_id, len(connector_id), connector_id
 

@@ -1,4 +1,4 @@
-"""The SQL of the telemetry queries. Reads the tables of streams/ through a role that may only read."""
+"""The SQL of the telemetry queries. Its role may read the tables of streams/ and change nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Final
 
 import asyncpg
 
-from api.instants import floor_to
-from api.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
 from api.telemetry.history import REGISTER_LOOKBACK, Register
 from api.telemetry.models import Interval
 from kit.database.postgres import Database
+from kit.web.instants import floor_to
+from kit.web.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
 
 _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1
@@ -38,8 +38,8 @@ SELECT station_id, connector_key, connector_id FROM telemetry.connector
 WHERE station_id = ANY($1::text[]) ORDER BY station_id, connector_id
 """
 
-# Each connector is asked for its next rows by its own index and these are merged, so that a page of n windows reads at
-# most n a connector, however long the history is.
+# The next rows of each connector come from its own index and are merged, so that a page of n windows reads at most n of
+# each connector, however long the history is.
 _WINDOWS: Final = {
     interval: f"""
 SELECT k.connector_id, w.* FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
@@ -71,9 +71,9 @@ LEFT JOIN telemetry.session AS s USING (session_key)
 ORDER BY r.ts, k.connector_id, r.boot_key, r.seq_key LIMIT $8
 """  # noqa: S608  # the one thing filled in is a number
 
-# Raw readings have no index that is in order of time. A page therefore looks through slices of time, each twice as long
-# as the one before, and begins where there is a window: it reads about as much again as it shows, and the five years of
-# a connector that says nothing are 16 slices.
+# Raw readings have no index in order of time. A page therefore reads slices of time, each twice as long as the one
+# before, and begins at the next window: it reads about twice the rows that it returns, and five years without readings
+# are 16 slices.
 _FIRST_SLICE: Final = timedelta(hours=1)
 _NEXT_WINDOW: Final = """
 SELECT min(w.bucket) FROM unnest($1::int[]) AS k (connector_key)
@@ -115,7 +115,7 @@ class Connector:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The rows of some connectors of one station in [start, end), from behind `after` on."""
+    """The connectors of one station whose rows are read, in [start, end), at most `rows_max` of them."""
 
     connectors: Sequence[Connector]
     start: datetime
@@ -162,7 +162,7 @@ def window_cursor(row: asyncpg.Record) -> WindowCursor:
 
 
 class TelemetryStore:
-    """The telemetry tables, read. Every method raises Unavailable where the database does not answer."""
+    """Reads the telemetry tables. Every method raises Unavailable where the database does not answer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -211,7 +211,7 @@ class TelemetryStore:
         return rows, {row["connector_id"]: Register(row["energy_last_ts"], row["energy_last_mwh"]) for row in found}
 
     async def ledger(self) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
-        """The ledger's rows and the sources' rows, of one moment."""
+        """The ledger's rows and the sources' rows, from one snapshot."""
         async with self._database.transaction() as connection:
             await connection.execute(_ONE_SNAPSHOT)
             rows = await connection.fetch(_LEDGER)

@@ -1,1 +1,1 @@
-"""Rivals: what one would write without voltstream, measured on the same servers."""
+"""Rivals: the same task without voltstream, measured on the same servers."""

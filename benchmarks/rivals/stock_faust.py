@@ -1,7 +1,7 @@
-"""Stock faust-streaming, as its manual has it: one JSON message a reading, an agent, a table with one-minute windows
-that counts readings and sums power. In-memory store. No dedupe, no flags, no sessions, no raw rows, no database.
+"""Stock faust-streaming, as in its manual: one JSON message per reading, an agent, a table with one-minute windows that
+counts readings and sums power. In-memory store; no dedupe, flags, sessions, raw rows or database.
 
-`python -m benchmarks.rivals.stock_faust KAFKA READINGS TOPIC` works off the topic and says {"readings_per_s"}.
+`python -m benchmarks.rivals.stock_faust KAFKA READINGS TOPIC` consumes the topic and prints {"readings_per_s"}.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _LIMIT_S: Final = 300
 
 
 class Reading(faust.Record, serializer="json"):
-    """What it counts and sums."""
+    """A reading as its JSON message has it."""
 
     station_id: str
     connector_id: int
@@ -40,7 +40,7 @@ class Reading(faust.Record, serializer="json"):
 
 
 def measure(kafka: str, readings: int) -> float:
-    """Readings a second of one worker process. Raises CalledProcessError."""
+    """Readings per second of one worker process. Raises CalledProcessError."""
     topic = f"stock-{uuid4().hex[:8]}"
     asyncio.run(_fill(kafka, topic, readings))
     command = [sys.executable, "-m", "benchmarks.rivals.stock_faust", kafka, str(readings), topic]
@@ -70,7 +70,7 @@ async def _fill(kafka: str, topic: str, readings: int) -> None:
 
 
 def main(kafka: str, readings: int, topic: str) -> None:
-    """Count and sum until all are seen."""
+    """Count and sum until all readings are consumed."""
     with tempfile.TemporaryDirectory() as folder:
         app = faust.App(
             f"{topic}-app", broker=f"aiokafka://{kafka}", store="memory://", web_enabled=False, datadir=folder,

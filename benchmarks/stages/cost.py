@@ -1,10 +1,10 @@
-"""Hypothesis: what a session costs follows from a few integers a reading and component, cut where its tariff changes.
-Vectorised over a flush, money costs no more than all the rest of a step: a microsecond a reading at most.
+"""Hypothesis: the cost of a session follows from a few integers per reading and component, split where its tariff
+changes. Vectorised over a flush, money takes no longer than the rest of a step: at most a microsecond per reading.
 
-Measured: `streams.engine.step` on the same readings with and without tariffs, turn about: 10,000 sessions, flushes of
-100,000 readings, 1,000 distinct tariffs (benchmarks/tariffs.py) whose thresholds are all crossed on the way. The
-difference is what money adds, from usage intervals to events of changed costs. Limit: the step without. Rival: the
-rating in plain Python integers that invoices are made by (billing/rating), which also checks the outcome.
+Measured: `streams.engine.step` on the same readings with and without tariffs, alternately: 10,000 sessions, flushes of
+100,000 readings, 1,000 distinct tariffs (benchmarks/tariffs.py) whose thresholds are all crossed in the run.
+The difference is what money adds, from usage intervals to events of changed costs. Limit: the step without tariffs.
+Rival: the rating in plain Python integers that invoices use (billing/rating), which also checks the result.
 """
 
 import statistics
@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from benchmarks.readings import Fleet, Frame
+from benchmarks.readings import Frame, FrameGenerator
 from benchmarks.report import Result, phase
-from benchmarks.session import Session
+from benchmarks.run import BenchmarkRun
 from benchmarks.stages.kernels import EmptyStore
 from benchmarks.tariffs import tariff_versions
 from billing.rating import StoredReading, rate_readings
@@ -31,52 +31,52 @@ CONNECTORS, CONNECTORS_QUICK = 10_000, 500
 TARIFFS, TARIFFS_QUICK = 1_000, 50
 ROUNDS = 10
 FLUSHES, FLUSHES_QUICK = 20, 2
-SAMPLE, SAMPLE_QUICK = 500, 50  # sessions that are rated again
-POWER_W: Final = 11_000  # of benchmarks.readings.Fleet
+SAMPLE, SAMPLE_QUICK = 500, 50  # sessions rated again
+POWER_W: Final = 11_000  # of benchmarks.readings.FrameGenerator
 _READ: Final = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
 
 
-class PricedStore(EmptyStore):
-    """A store that has nothing but tariffs: of as many stations as there are, the same number of each."""
+class TariffOnlyStore(EmptyStore):
+    """A store with tariffs only, each for the same number of stations."""
 
     def __init__(self, versions: list[TariffVersion]) -> None:
         super().__init__()
         self.versions = {version.key: version for version in versions}
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
-        """By the station's number."""
+        """The tariff by the station's number."""
         return [1 + int(station.rpartition("-")[2]) % len(self.versions) for station in stations]
 
     def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
-        """Those."""
+        """The versions of these keys."""
         return [self.versions[key] for key in keys]
 
 
-def run(session: Session) -> list[Result]:
-    """The cost's stage."""
-    flushes = session.pick(FLUSHES, FLUSHES_QUICK)
-    fleet = Fleet(session.pick(CONNECTORS, CONNECTORS_QUICK))
-    with phase(session.console, "cost: making readings"):
-        frames = [fleet.frames(ROUNDS) for _ in range(flushes + 1)]
+def run(bench: BenchmarkRun) -> list[Result]:
+    """The `cost` stage."""
+    flushes = bench.pick(FLUSHES, FLUSHES_QUICK)
+    generator = FrameGenerator(bench.pick(CONNECTORS, CONNECTORS_QUICK))
+    with phase(bench.console, "cost: making readings"):
+        frames = [generator.frames(ROUNDS) for _ in range(flushes + 1)]
         seconds = ROUNDS * (flushes + 1)
-        versions = tariff_versions(session.pick(TARIFFS, TARIFFS_QUICK), seconds=seconds, power_w=POWER_W)
+        versions = tariff_versions(bench.pick(TARIFFS, TARIFFS_QUICK), seconds=seconds, power_w=POWER_W)
     bare, priced = PartitionState(0), PartitionState(0)
-    stores = EmptyStore(), PricedStore(versions)
+    stores = EmptyStore(), TariffOnlyStore(versions)
     for state, store in zip((bare, priced), stores, strict=True):
         _timed(state, frames[0], store)  # sessions open and tariffs are compiled once
     without_s, added_s = [], []
-    with phase(session.console, "cost: stepping"):
+    with phase(bench.console, "cost: stepping"):
         for number, flush in enumerate(frames[1:]):
             turns = [(bare, stores[0]), (priced, stores[1])]
             took_s = {id(state): _timed(state, flush, store) for state, store in turns[:: 1 - 2 * (number % 2)]}
             without_s.append(took_s[id(bare)])
             added_s.append(took_s[id(priced)] - took_s[id(bare)])
-    readings = fleet.connectors * ROUNDS
-    with phase(session.console, "cost: rating in plain Python"):
-        rating = _rate(priced, stores[1], frames, session.pick(SAMPLE, SAMPLE_QUICK))
+    readings = generator.connectors * ROUNDS
+    with phase(bench.console, "cost: rating in plain Python"):
+        rating = _rate(priced, stores[1], frames, bench.pick(SAMPLE, SAMPLE_QUICK))
     share = statistics.median(added_s) / statistics.median(without_s)
     note = f"money adds {share:.0%} to a step; {len(versions)} tariffs"
-    # Small or crowded runs may measure the difference as nothing.
+    # On a small or busy run the measured difference may be 0.
     rate = readings / max(statistics.median(added_s), 1e-9)
     return [
         Result("cost: added to the step", rate, "readings/s/core", 1e6, note=note)
@@ -94,8 +94,8 @@ def _timed(state: PartitionState, frames: list[Frame], store: EmptyStore) -> flo
     return elapsed_s
 
 
-def _rate(state: PartitionState, store: PricedStore, frames: list[list[Frame]], sample: int) -> float:
-    """Readings a second of the rating; every session of the sample must cost the same in both."""
+def _rate(state: PartitionState, store: TariffOnlyStore, frames: list[list[Frame]], sample: int) -> float:
+    """Readings per second of the rating; every session of the sample must cost the same in both."""
     slots = np.arange(sample)
     charges = state.charges(slots)
     _, costs = settled(state.tariffs, charges)
@@ -114,7 +114,7 @@ def _rate(state: PartitionState, store: PricedStore, frames: list[list[Frame]], 
 
 
 def _readings_of(state: PartitionState, frames: list[list[Frame]], sample: int) -> list[list[tuple[int, ...]]]:
-    """By slot, the columns of _READ of its readings."""
+    """By slot, the columns _READ of its readings."""
     slot_of = {state.directory.connector(slot)[0]: slot for slot in range(sample)}
     rows: list[list[tuple[int, ...]]] = [[] for _ in range(sample)]
     for flush in frames:

@@ -1,11 +1,11 @@
-"""Hypothesis: everything together costs a reading ~5 us at the door, ~2 us in two brokers and ~5 us in worker and
-database: on two cores with all servers and the load on them that is 150 k readings/s at best.
+"""Hypothesis: a reading costs ~5 us in the gateway, ~2 us in two brokers and ~5 us in worker and database: on two cores
+that also run all servers and the load, that is 150 k readings/s at best.
 
 Measured: `voltstream up` with all four URLs: gateway, RabbitMQ, bridge, Kafka, Faust worker, PostgreSQL, Redis, relay;
-one process of simulator/load/load.py sends as fast as it is answered: Arrow batches of 1,000, as the concentrator of a
-big operator would, and as a second figure JSON batches of 100. Readings a second from when every connector is known,
-its session open (20,000 at once are the start of a day that never comes; how long that took is in the note), until the
-last reading is committed and the ledger has closed; then raw rows, windows and ledger must be exact to the reading, and
+one process of simulator/load/load.py sends as fast as it is answered: Arrow batches of 1,000, as a large operator's
+concentrator would, and as a second figure JSON batches of 100. Readings per second from when the session of every
+connector is open (opening 20,000 at once is not realistic; the note has its duration) until the last reading is
+committed and the ledger has closed; then raw rows, windows and ledger must be exact to the reading, and
 the live view must show every connector's newest reading. Limit: bare COPY of the same rows.
 """
 
@@ -20,18 +20,18 @@ import msgspec
 
 from benchmarks.bare_copy import bare_copy
 from benchmarks.committed import check_rows
-from benchmarks.processes import CpuMeter, Service, load, running, told
+from benchmarks.processes import CpuMeter, RunningService, format_times, load, running
 from benchmarks.report import Result, phase
-from benchmarks.session import Deadline, Session
+from benchmarks.run import BenchmarkRun, Deadline
 from kit.database.embedded import running_url
 
 SECONDS, SECONDS_QUICK = 60, 3
 SECONDS_SECOND = 20  # of the second figure
-# 20,000 connectors: more than the 12,000 readings under way at once. With fewer, a connector's next reading could
-# overtake its last one on another connection, which no device does, and sessions would be rated again from stored rows.
+# 20,000 connectors: more than the 12,000 readings in flight at once. With fewer, a connector's next reading could
+# overtake its last one on another connection, which no device does, and sessions would be recomputed from stored rows.
 STATIONS, STATIONS_QUICK = 10_000, 10_000
 CONNECTORS = 2  # of each station
-PARTITIONS = 2  # one a core: each frame, and each flush, costs something whatever is in it
+PARTITIONS = 2  # one per core: each frame, and each flush, has a fixed cost
 POLL_S = 0.05
 UP = ("voltstream", "up", "--json", "--no-simulator", "--port", "0")
 SHAPES = {
@@ -42,9 +42,9 @@ SHAPES = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run through everything."""
+    """Figures of one run."""
 
-    committed_per_s: float  # from when all connectors are known until all is committed
+    committed_per_s: float  # from when all sessions are open until all is committed
     opening_s: float  # from the start of the load until then
     accepted_per_s: float  # while the load lasted
     latency_ms_p99: float  # of the 202, opening included
@@ -53,21 +53,21 @@ class Run:
 
     @property
     def note(self) -> str:
-        """What else is worth knowing."""
+        """The note below the figure."""
         return (
             f"p99 {self.latency_ms_p99:.0f} ms; {self.opening_s:.1f} s of opening sessions before; "
             f"processor seconds: {self.spent}"
         )
 
 
-def run(session: Session) -> list[Result]:
-    """The distributed stage."""
+def run(bench: BenchmarkRun) -> list[Result]:
+    """The `end_to_end` stage."""
     results = []
-    for number, shape in enumerate(list(SHAPES)[: session.pick(2, 1)]):
-        session.fresh_log(PARTITIONS)
-        with session.database(PARTITIONS) as url, phase(session.console, f"end to end: {shape}"):
-            seconds = session.pick(SECONDS if number == 0 else SECONDS_SECOND, SECONDS_QUICK)
-            done = measure(session, session.environment(url, PARTITIONS), url, shape, seconds, bare=number == 0)
+    for number, shape in enumerate(list(SHAPES)[: bench.pick(2, 1)]):
+        bench.fresh_log(PARTITIONS)
+        with bench.database(PARTITIONS) as url, phase(bench.console, f"end to end: {shape}"):
+            seconds = bench.pick(SECONDS if number == 0 else SECONDS_SECOND, SECONDS_QUICK)
+            done = measure(bench, bench.environment(url, PARTITIONS), url, shape, seconds, bare=number == 0)
         target = 120e3 if number == 0 else None
         result = Result(f"end to end, distributed: {shape}", done.committed_per_s, "readings/s", target)
         result.note = f"202 {done.note}"
@@ -78,29 +78,31 @@ def run(session: Session) -> list[Result]:
     return results
 
 
-def measure(session: Session, environment: dict[str, str], url: str, shape: str, seconds: float, *, bare: bool) -> Run:
-    """One run of `up` under load, checked to the last reading. `url`: of its database; empty: the embedded one."""
-    stations = session.pick(STATIONS, STATIONS_QUICK)
+def measure(
+    bench: BenchmarkRun, environment: dict[str, str], url: str, shape: str, seconds: float, *, bare: bool
+) -> Run:
+    """One run of `up` under load, checked to the last reading. `url` of its database; empty for the embedded one."""
+    stations = bench.pick(STATIONS, STATIONS_QUICK)
     with running(*UP, environment=environment) as up, operator(up) as http:
-        servers = session.pids("postgres", "rabbitmq", "kafka", "redis") if url else embedded_pids(environment)
+        servers = bench.pids("postgres", "rabbitmq", "kafka", "redis") if url else embedded_pids(environment)
         fleet = ("--stations", str(stations), "--connectors", str(CONNECTORS))
         with ThreadPoolExecutor(1) as pool:
             began_s = time.perf_counter()
             options = (*SHAPES[shape], *fleet)
-            loading = pool.submit(load, up.said["api"], up.said["device_token"], *options, seconds=seconds)
-            before = wait_stored(http, session.pick(stations * CONNECTORS, 1), loading)
+            loading = pool.submit(load, up.ready_line["api"], up.ready_line["device_token"], *options, seconds=seconds)
+            before = wait_stored(http, bench.pick(stations * CONNECTORS, 1), loading)
             opened_s, meter = time.perf_counter(), CpuMeter({"gateway": up.pid, **servers})
             report = loading.result()
         sent = int(report["acknowledged"])
         wait_closed(http, sent)
         measured_s = time.perf_counter() - opened_s
-        spent = told(meter.spent_s())
+        spent = format_times(meter.spent_s())
         assert report["unacknowledged"] == 0, "every request must be answered 202"
         check_ledger(http, sent)
         check_live(http, min(sent, stations * CONNECTORS))
         url = url or running_url(Path(environment["VOLTSTREAM_DATA_DIR"])) or ""
         check_rows(url, sent)
-        copied = bare_copy(session, url) if bare else 0.0
+        copied = bare_copy(bench, url) if bare else 0.0
     return Run(
         committed_per_s=(sent - before) / measured_s,
         opening_s=opened_s - began_s,
@@ -112,15 +114,15 @@ def measure(session: Session, environment: dict[str, str], url: str, shape: str,
 
 
 def embedded_pids(environment: dict[str, str]) -> dict[str, int]:
-    """The embedded server, which is no child of the process that started it."""
+    """The process id of the embedded server, which is not a child of the process that started it."""
     (file,) = Path(environment["VOLTSTREAM_DATA_DIR"]).rglob("postmaster.pid")
     return {"postgres": int(file.read_text().split()[0])}
 
 
-def operator(up: Service) -> httpx.Client:
-    """A client that may ask."""
-    headers = {"Authorization": f"Bearer {up.said['operator_token']}"}
-    return httpx.Client(base_url=up.said["api"], headers=headers, timeout=60, trust_env=False)
+def operator(up: RunningService) -> httpx.Client:
+    """An HTTP client with an operator's token."""
+    headers = {"Authorization": f"Bearer {up.ready_line['operator_token']}"}
+    return httpx.Client(base_url=up.ready_line["api"], headers=headers, timeout=60, trust_env=False)
 
 
 def ledger(http: httpx.Client) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def ledger(http: httpx.Client) -> dict[str, Any]:
 
 
 def wait_stored(http: httpx.Client, readings: int, loading: "Future[dict[str, float]]") -> int:
-    """Wait until so many are stored; how many are. Raises what the load does, and where it ended too early."""
+    """Wait until `readings` are stored; returns their number. Raises the load's error, or if it ended too early."""
     deadline = Deadline(f"{readings} readings stored")
     while (stored := int(ledger(http)["stored"])) < readings:
         deadline.check()
@@ -140,7 +142,7 @@ def wait_stored(http: httpx.Client, readings: int, loading: "Future[dict[str, fl
 
 
 def wait_closed(http: httpx.Client, sent: int) -> None:
-    """Wait until nothing of what was sent is in flight. What it accepted, a gateway says a tenth of a second later."""
+    """Wait until nothing is in flight. A gateway reports what it accepted up to a tenth of a second later."""
     deadline = Deadline("the ledger to close")
     while not ((total := ledger(http))["closed"] and total["accepted"] >= sent):
         deadline.check()
@@ -148,22 +150,22 @@ def wait_closed(http: httpx.Client, sent: int) -> None:
 
 
 def check_ledger(http: httpx.Client, sent: int) -> None:
-    """Everything that was answered 202 is stored, once."""
+    """Every reading answered with 202 is stored once."""
     total = ledger(http)
     expected = {"accepted": sent, "stored": sent, "duplicate": 0, "quarantined": 0, "in_flight": 0, "closed": True}
     assert {name: total[name] for name in expected} == expected, f"{sent} sent, the ledger says {total}"
 
 
 def check_live(http: httpx.Client, connectors: int) -> None:
-    """The live view shows every connector that said something."""
+    """The live view shows every connector that sent a reading."""
     deadline = Deadline(f"{connectors} connectors in the live view", 60)
     while (shown := live_connectors(http)) < connectors:
         deadline.check()
         time.sleep(POLL_S)
-    assert shown == connectors, f"{connectors} connectors spoke, the live view shows {shown}"
+    assert shown == connectors, f"{connectors} connectors sent readings, the live view shows {shown}"
 
 
 def live_connectors(http: httpx.Client) -> int:
-    """How many connectors the live view has."""
+    """Number of connectors in the live view."""
     total = msgspec.json.decode(http.get("/api/v1/telemetry/live", params={"limit": 1}).content)["total"]
     return int(total["connectors"])

@@ -1,12 +1,12 @@
-"""Hypothesis: PostgreSQL writes the rows of an export itself (COPY), so an export costs what formatting two dozen
-columns costs there, a few times a bare COPY of the table, and hardly anything here; Parquet is parsed and compressed
-here besides. An OCPI CDR holds the tariff, the lines' sums and the periods, ~2 kB, and is put together here by the
-column: the lines are as much to read again as the documents, and its bytes are copied a few times.
+"""Hypothesis: PostgreSQL writes the rows of an export itself (COPY), so an export costs the formatting of two dozen
+columns there, a few times a bare COPY of the table, and hardly anything in this process; Parquet is also parsed and
+compressed here. An OCPI CDR contains the tariff, the sums of the lines and the periods, ~2 kB, and is assembled here
+by column: the lines are as much to read as the documents, and its bytes are copied a few times.
 
-Measured: all documents of a database by `billing.exports.service`, as the API serves them: documents a second by the
-clock, and of processor time of this process and of PostgreSQL together, so by one core alone. The memory of
-`voltstream billing export` must not grow with their number. Every file is read again: as many documents as there are,
-with the totals that the header says.
+Measured: all documents of a database by `billing.exports.service`, as the API serves them: documents per second by the
+clock, and by the processor time of this process and PostgreSQL together, so on one core. The memory of `voltstream
+billing export` must not grow with their number. Every file is read back: it must have all documents, and the totals of
+its header.
 Limit: COPY billing.invoice TO STDOUT.
 """
 
@@ -29,15 +29,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
 
-from benchmarks.completed import completed
-from benchmarks.processes import Meter, Spent
+from benchmarks.completed_sessions import completed
+from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
-from benchmarks.session import Session
+from benchmarks.run import BenchmarkRun
 from benchmarks.stages.invoices import in_process
-from billing.composition import ROLE
+from billing.declaration import SERVICE
 from billing.exports.ocpi import Party
 from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
 from kit.database.postgres import Database, open_database
 
@@ -49,7 +49,7 @@ _FORMATS: Final = (ExportFormat.CSV, ExportFormat.JSONL, ExportFormat.PARQUET, E
 _LOOK_S: Final = 0.005
 _STATION: Final = "CS-0-00000"
 _PAYABLE: Final = pa.decimal128(23, 4)
-# Each as often again, under ids and numbers of its own, and on the disk as billing writes it: document after document.
+# Copies each document, with ids and numbers of its own, in the order in which billing writes: document after document.
 _MULTIPLY: Final = (
     """INSERT INTO billing.cdr SELECT r.* FROM billing.cdr AS t, generate_series(1, %(more)s) AS k,
        jsonb_populate_record(t, jsonb_build_object('id', md5(k || t.id::text)::uuid,
@@ -65,15 +65,15 @@ _MULTIPLY: Final = (
 )
 
 
-def run(session: Session) -> list[Result]:
-    """The export's stage."""
-    sessions, times = session.pick(SESSIONS, SESSIONS_QUICK), session.pick(TIMES, TIMES_QUICK)
-    with session.database() as url:
-        with phase(session.console, "export: filling the books"):
+def run(bench: BenchmarkRun) -> list[Result]:
+    """The `export` stage."""
+    sessions, times = bench.pick(SESSIONS, SESSIONS_QUICK), bench.pick(TIMES, TIMES_QUICK)
+    with bench.database() as url:
+        with phase(bench.console, "export: making documents"):
             messages, _ = completed(sessions, min(sessions, 100))
-            asyncio.run(in_process(session, url, messages))
+            asyncio.run(in_process(bench, url, messages))
             _multiply(url, sessions, times)
-        return asyncio.run(_measure(session, url, sessions * times))
+        return asyncio.run(_measure(bench, url, sessions * times))
 
 
 def _multiply(url: str, count: int, times: int) -> None:
@@ -83,20 +83,20 @@ def _multiply(url: str, count: int, times: int) -> None:
         connection.execute("VACUUM ANALYZE")
 
 
-async def _measure(session: Session, url: str, documents: int) -> list[Result]:
-    database = await open_database(url, name="benchmarks", role=ROLE)
+async def _measure(bench: BenchmarkRun, url: str, documents: int) -> list[Result]:
+    database = await open_database(url, name="benchmarks", role=SERVICE.role)
     service = ExportService(database, Party("NL", "VST"))
-    repeats = session.pick(REPEATS, REPEATS_QUICK)
-    meter = Meter(session.pids("postgres"))
+    repeats = bench.pick(REPEATS, REPEATS_QUICK)
+    meter = TimeMeter(bench.pids("postgres"))
     try:
-        with phase(session.console, "export: bare COPY"):
+        with phase(bench.console, "export: bare COPY"):
             bare = await _median(meter, lambda: _copy(database), repeats)
         results = []
         with tempfile.TemporaryDirectory() as folder:
             for format_ in _FORMATS:
-                with phase(session.console, f"export: {format_}"):
+                with phase(bench.console, f"export: {format_}"):
                     work = partial(_export, service, format_, Path(folder) / format_)
-                    grown_bytes = _growth(url, format_, Path(folder), session.alone())
+                    grown_bytes = _growth(url, format_, Path(folder), bench.alone())
                     spent = await _median(meter, work, repeats)
                     totals = await work()
                     _check(format_, Path(folder) / format_, totals, documents)
@@ -108,7 +108,7 @@ async def _measure(session: Session, url: str, documents: int) -> list[Result]:
 
 
 def _result(
-    format_: ExportFormat, documents: int, spent: Spent, bare: Spent, grown_bytes: int, size_bytes: int
+    format_: ExportFormat, documents: int, spent: TimeSpent, bare: TimeSpent, grown_bytes: int, size_bytes: int
 ) -> Result:
     note = (
         f"{documents:,} documents, {size_bytes / 1e6:.1f} MB; microseconds a document: here "
@@ -123,7 +123,7 @@ def _result(
 
 
 def _growth(url: str, format_: ExportFormat, folder: Path, alone: Mapping[str, str]) -> int:
-    """How many bytes `voltstream billing export` holds for all documents beyond those for one station's, at most."""
+    """Peak memory of `voltstream billing export` of all documents, less that of one station's, bytes."""
     command = [sys.executable, "-m", "voltstream", "billing", "export", "--json", "--out", str(folder / "command")]
     environment = os.environ | dict(alone) | {"VOLTSTREAM_DATABASE_URL": url}
     few = _memory([*command, "--format", format_, "--station", _STATION], environment)
@@ -131,20 +131,20 @@ def _growth(url: str, format_: ExportFormat, folder: Path, alone: Mapping[str, s
 
 
 def _memory(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The most that the process of a command holds while it runs, bytes. Raises CalledProcessError."""
+    """Peak resident memory of a command, bytes. Raises CalledProcessError."""
     most = 0
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:  # noqa: S603  # our own module
         process = psutil.Process(child.pid)
         while child.poll() is None:
-            most = max(most, process.memory_info().rss)  # of one that has just ended: 0
+            most = max(most, process.memory_info().rss)  # 0 if it has just ended
             time.sleep(_LOOK_S)
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command)
     return most
 
 
-async def _median(meter: Meter, work: Callable[[], Awaitable[object]], repeats: int) -> Spent:
-    """By the clock."""
+async def _median(meter: TimeMeter, work: Callable[[], Awaitable[object]], repeats: int) -> TimeSpent:
+    """The median run by the clock."""
     spent = []
     for _ in range(repeats):
         meter.begin()
@@ -161,8 +161,8 @@ async def _copy(database: Database) -> None:
 
 
 async def _export(service: ExportService, format_: ExportFormat, path: Path) -> Totals:
-    """Everything into a file; the totals that were said before."""
-    async with service.export(Wanted(), format_) as export:
+    """Export everything into a file; the totals of the header."""
+    async with service.export(ExportFilter(), format_) as export:
         with path.open("wb") as file:  # a local file, as a client's socket would be
             async for chunk in export.chunks:
                 file.write(chunk)
@@ -170,7 +170,7 @@ async def _export(service: ExportService, format_: ExportFormat, path: Path) -> 
 
 
 def _check(format_: ExportFormat, path: Path, totals: Totals, documents: int) -> None:
-    """The file holds all documents, and their totals are those that were said."""
+    """The file has all documents, and their totals are those of the header."""
     if format_ is ExportFormat.OCPI:
         _check_cdrs(path, totals, documents)
         return
@@ -181,10 +181,10 @@ def _check(format_: ExportFormat, path: Path, totals: Totals, documents: int) ->
     else:
         table = parquet.read_table(path)
     payable = pc.sum(table.column("payable").cast(_PAYABLE)).as_py()
-    said = totals.currencies["EUR"]
-    assert totals.documents == said.documents == table.num_rows == documents, f"{table.num_rows} of {documents}"
+    header = totals.currencies["EUR"]
+    assert totals.documents == header.documents == table.num_rows == documents, f"{table.num_rows} of {documents}"
     assert len(set(table.column("number").to_pylist())) == documents
-    assert payable == Decimal(said.payable)
+    assert payable == Decimal(header.payable)
 
 
 class _Cost(msgspec.Struct):
@@ -198,7 +198,7 @@ class _Cdr(msgspec.Struct):
 
 def _check_cdrs(path: Path, totals: Totals, documents: int) -> None:
     cdrs = msgspec.json.decode(path.read_bytes(), type=list[_Cdr])
-    said = totals.currencies["EUR"]
-    assert totals.documents == said.documents == len(cdrs) == documents, f"{len(cdrs)} of {documents}"
+    header = totals.currencies["EUR"]
+    assert totals.documents == header.documents == len(cdrs) == documents, f"{len(cdrs)} of {documents}"
     assert len({cdr.invoice_reference_id for cdr in cdrs}) == documents
-    assert sum(cdr.total_cost.incl_vat for cdr in cdrs) == Decimal(said.total_incl_vat)
+    assert sum(cdr.total_cost.incl_vat for cdr in cdrs) == Decimal(header.total_incl_vat)

@@ -1,11 +1,11 @@
-"""Hypothesis: an invoice is some ten small rows in one transaction shared with its neighbours; what it costs beyond the
-rows is decoding an event, pricing its consumption once more, and building the documents: less than two milliseconds.
+"""Hypothesis: an invoice is about ten small rows in one transaction with other invoices; beyond the rows it costs the
+decoding of an event, pricing its consumption again and building the documents: less than two milliseconds.
 
-Measured: session.completed.v1 (of 100 tariffs, every tenth event twice) to committed CDR, invoice, lines, note of the
-event and outbox: `billing.composition.consume_billing` on a real PostgreSQL, by processor time of the process that
-consumes; over the bus in the process, where that pays for publishing too, and over RabbitMQ, from a queue filled
-before. In the end every session has one invoice, numbers have no gaps, and the sum is the stream's. Limit: bare INSERTs
-of the same rows, as many in a transaction.
+Measured: session.completed.v1 (of 100 tariffs, every tenth event twice) to committed CDR, invoice, lines, inbox
+and outbox: `billing.composition.consume_billing` on a real PostgreSQL, by processor time of the consuming process; over
+the in-process bus, where that includes publishing, and over RabbitMQ, from a queue filled before. At the end every
+session must have one invoice, numbers no gaps, and the sum must be the stream's. Limit: bare INSERTs of the same rows,
+with as many per transaction.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import psycopg
+from billing.composition import ROLE, consume_billing
 from prometheus_client import CollectorRegistry
 
 from benchmarks.bare_inserts import bare_inserts
-from benchmarks.completed import completed
-from benchmarks.processes import Meter, Spent
+from benchmarks.completed_sessions import completed
+from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
-from benchmarks.session import Deadline, Session
-from billing.composition import ROLE, consume_billing
-from billing.invoicing.metrics import PostingMetrics
+from benchmarks.run import BenchmarkRun, Deadline
+from billing.invoicing.metrics import InvoicingMetrics
 from kit.clock import SystemClock
 from kit.database.postgres import open_database
 from kit.messaging.bus import DIRECT, Bus, InProcessBus, Message
@@ -34,26 +34,26 @@ from schemas.topics import SESSION_COMPLETED, group_queue, routing_key
 SESSIONS, SESSIONS_QUICK = 10_000, 50
 TARIFFS, TARIFFS_QUICK = 100, 5
 TARGET: Final = 500.0
-_TWICE: Final = 10  # every so manieth event comes twice
+_TWICE: Final = 10  # every tenth event is delivered twice
 _TOTAL_MAX: Final = 1_000_000
 _READY_S: Final = 30.0
 _POLL_S: Final = 0.02
 _QUEUE: Final = group_queue("billing", SESSION_COMPLETED)
 
 
-def run(session: Session) -> list[Result]:
-    """The invoices' stage."""
-    with phase(session.console, "invoices: making events"):
-        count = session.pick(SESSIONS, SESSIONS_QUICK)
-        messages, incl_micros = completed(count, session.pick(TARIFFS, TARIFFS_QUICK))
+def run(bench: BenchmarkRun) -> list[Result]:
+    """The `invoices` stage."""
+    with phase(bench.console, "invoices: making events"):
+        count = bench.pick(SESSIONS, SESSIONS_QUICK)
+        messages, incl_micros = completed(count, bench.pick(TARIFFS, TARIFFS_QUICK))
     results = []
     for name, measure in (("in-process bus", in_process), ("RabbitMQ", _rabbit)):
-        with session.database() as url, session.database() as empty:
-            with phase(session.console, f"invoices: {name}"):
-                spent, batches = asyncio.run(measure(session, url, messages))
+        with bench.database() as url, bench.database() as empty:
+            with phase(bench.console, f"invoices: {name}"):
+                spent, batches = asyncio.run(measure(bench, url, messages))
             _check(url, count, incl_micros)
-            with phase(session.console, "invoices: bare INSERTs"):
-                bare = asyncio.run(bare_inserts(url, empty, _meter(session), max(count // batches, 1)))
+            with phase(bench.console, "invoices: bare INSERTs"):
+                bare = asyncio.run(bare_inserts(url, empty, _meter(bench), max(count // batches, 1)))
         note = (
             f"{count / batches:.0f} sessions a transaction; processor time of a session: consumer "
             f"{spent.own_s / count * 1e3:.2f} ms, PostgreSQL {spent.others_s / count * 1e3:.2f} ms (bare: "
@@ -65,20 +65,20 @@ def run(session: Session) -> list[Result]:
     return results
 
 
-async def in_process(session: Session, url: str, messages: Sequence[Message]) -> tuple[Spent, int]:
+async def in_process(bench: BenchmarkRun, url: str, messages: Sequence[Message]) -> tuple[TimeSpent, int]:
     bus = InProcessBus(RetryPolicy())
     again = messages[::_TWICE]
 
     async def publish() -> None:
-        for at in range(0, len(messages), WINDOW):  # as many at once as a relay has under way
+        for at in range(0, len(messages), WINDOW):  # as many at once as a relay publishes
             await asyncio.gather(*(bus.publish(message) for message in messages[at : at + WINDOW]))
         await asyncio.gather(*(bus.publish(message) for message in again))
 
-    return await _measured(session, url, bus, publish, len(messages) + len(again))
+    return await _measured(bench, url, bus, publish, len(messages) + len(again))
 
 
-async def _rabbit(session: Session, url: str, messages: Sequence[Message]) -> tuple[Spent, int]:
-    bus = RabbitBus(session.server("rabbitmq").url, RetryPolicy(), name="benchmarks")
+async def _rabbit(bench: BenchmarkRun, url: str, messages: Sequence[Message]) -> tuple[TimeSpent, int]:
+    bus = RabbitBus(bench.server("rabbitmq").url, RetryPolicy(), name="benchmarks")
     bus.start()
     await bus.wait_ready(_READY_S)
     await bus.declare(_QUEUE, DIRECT, routing_key(SESSION_COMPLETED))
@@ -88,19 +88,19 @@ async def _rabbit(session: Session, url: str, messages: Sequence[Message]) -> tu
 
     async def nothing() -> None: ...
 
-    return await _measured(session, url, bus, nothing, len(published))
+    return await _measured(bench, url, bus, nothing, len(published))
 
 
 async def _measured(
-    session: Session, url: str, bus: Bus, publish: Callable[[], Awaitable[None]], deliveries: int
-) -> tuple[Spent, int]:
-    """From the subscription until so many deliveries have been handled; and how many transactions that took."""
+    bench: BenchmarkRun, url: str, bus: Bus, publish: Callable[[], Awaitable[None]], deliveries: int
+) -> tuple[TimeSpent, int]:
+    """The time from the subscription until `deliveries` are handled, and the number of transactions."""
     registry = CollectorRegistry()
-    posting, consumers = PostingMetrics(registry), ConsumerMetrics(registry)
+    posting, consumers = InvoicingMetrics(registry), ConsumerMetrics(registry)
     database = await open_database(url, name="benchmarks", role=ROLE)
     deadline = Deadline(f"{deliveries} events handled")
     try:
-        meter = _meter(session)
+        meter = _meter(bench)
         meter.begin()
         await consume_billing(bus, database, SystemClock(), metrics=posting, consumers=consumers, total_max=_TOTAL_MAX)
         await publish()
@@ -115,20 +115,20 @@ async def _measured(
         await database.close()
 
 
-def _meter(session: Session) -> Meter:
-    return Meter(session.pids("postgres"))
+def _meter(bench: BenchmarkRun) -> TimeMeter:
+    return TimeMeter(bench.pids("postgres"))
 
 
 def _check(url: str, count: int, incl_micros: int) -> None:
-    """One invoice a session, numbers without a gap, the stream's sum, everything told once."""
+    """One invoice per session, numbers without a gap, the stream's sum, and one outbox row, inbox row and CDR each."""
     with psycopg.connect(url) as connection:
         invoices = connection.execute(
             "SELECT count(*), count(DISTINCT subject_id), min(sequence), max(sequence), count(DISTINCT sequence), "
             "sum(total_incl_micros)::bigint FROM billing.invoice"
         ).fetchone()
-        told = connection.execute(
+        counts = connection.execute(
             "SELECT count(*), (SELECT count(*) FROM billing.events_processed), (SELECT count(*) FROM billing.cdr "
             "WHERE status = 'invoiced') FROM billing.outbox"
         ).fetchone()
     assert invoices == (count, count, 1, count, count, incl_micros), f"{count} sessions, {invoices}"
-    assert told == (count, count, count), f"{count} sessions, outbox, inbox and CDRs have {told}"
+    assert counts == (count, count, count), f"{count} sessions, outbox, inbox and CDRs have {counts}"

@@ -1,24 +1,24 @@
-"""Hypothesis: per reading the step reads and writes a few hundred bytes, so it cannot beat a memory copy of its
-columns; vectorised over a flush, it should stay within three orders of magnitude of one.
+"""Hypothesis: per reading the step reads and writes a few hundred bytes, so a memory copy of its columns is the limit;
+vectorised over a flush, the step should stay within three orders of magnitude of it.
 
 Measured: `streams.engine.step` as the worker calls it, one core, 10,000 connectors, flushes of 100,000 readings:
-columns from frames, dedupe, quality flags, sessions, windows, live values, effects for the store. Not measured: bytes
-to frames and the database. Rival: the plain-Python reference of the same rules (tests/streams/reference.py) would be
-its own class; here stands the limit only.
+columns from frames, dedupe, quality flags, sessions, windows, live values, effects for the store. Not measured:
+decoding of frames and the database. There is no rival: the plain-Python reference of the same rules
+(tests/streams/reference.py) is far slower.
 """
 
 import numpy as np
 
-from benchmarks.readings import Fleet
+from benchmarks.readings import FrameGenerator
 from benchmarks.report import Result, median_rate, phase
-from benchmarks.session import Session
+from benchmarks.run import BenchmarkRun
+from kit.memory import keep_memory
 from streams.effects import StepParams
 from streams.engine.lookup import StoredIdentity, StoredSession
 from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
 from streams.worker.compute import compute_effects
-from voltstream.runtime.memory import keep_memory
 
 CONNECTORS, CONNECTORS_QUICK = 10_000, 1_000
 ROUNDS = 10
@@ -26,7 +26,7 @@ REPEATS, REPEATS_QUICK = 9, 2
 
 
 class EmptyStore:
-    """A store that has nothing: fresh readings ask for keys and sessions only."""
+    """A store without rows: new readings need keys and sessions only."""
 
     def __init__(self) -> None:
         self._keys = 0
@@ -36,7 +36,7 @@ class EmptyStore:
         self._keys += len(connectors)
         return list(range(self._keys - len(connectors) + 1, self._keys + 1))
 
-    def identities(self, connector_key, boot, seq, ts_ms) -> StoredIdentity:  # type: ignore[no-untyped-def]  # Lookup's
+    def identities(self, connector_key, boot, seq, ts_ms) -> StoredIdentity:  # type: ignore[no-untyped-def]  # as in Lookup
         """None."""
         nothing = np.empty(0, np.int64)
         return StoredIdentity(nothing.astype(np.int32), nothing, nothing, nothing, nothing.astype(np.int32))
@@ -63,14 +63,14 @@ class EmptyStore:
         return {name: np.empty(0, np.int64) for name in names}
 
 
-def run(session: Session) -> list[Result]:
-    """The kernels' stage."""
-    console, repeats = session.console, session.pick(REPEATS, REPEATS_QUICK)
-    connectors = session.pick(CONNECTORS, CONNECTORS_QUICK)
+def run(bench: BenchmarkRun) -> list[Result]:
+    """The `kernels` stage."""
+    console, repeats = bench.console, bench.pick(REPEATS, REPEATS_QUICK)
+    connectors = bench.pick(CONNECTORS, CONNECTORS_QUICK)
     keep_memory()  # as a worker does
-    fleet, state, store, params = Fleet(connectors), PartitionState(0), EmptyStore(), StepParams()
+    generator, state, store, params = FrameGenerator(connectors), PartitionState(0), EmptyStore(), StepParams()
     with phase(console, "kernels: making readings"):
-        flushes = [fleet.frames(ROUNDS) for _ in range(repeats + 2)]
+        flushes = [generator.frames(ROUNDS) for _ in range(repeats + 2)]
     compute_effects(state, flushes[0], flushes[0][-1][0].received_ms, store, params)  # slots and sessions open once
     pending = iter(flushes[1:])
     stored = 0

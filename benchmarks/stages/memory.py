@@ -1,9 +1,9 @@
-"""Hypothesis: a worker holds ~120 MB of Python, Arrow, numpy and Faust, and of each connector ~1 kB of columns (dedupe
-bitmap, open and last sessions, running energy, live values), whatever it has processed before.
+"""Hypothesis: a worker holds ~120 MB of Python, Arrow, numpy and Faust, and ~1 kB of columns per connector (dedupe
+bitmap, open and last sessions, running energy, live values), however much it has processed.
 
-Measured: resident memory of `voltstream worker` (Faust, Kafka, PostgreSQL, Redis) after each of 10,000 and then of
-100,000 connectors has said something ten times and all is committed, 10,000 new connectors at a time; base and bytes a
-connector from the two. What a burst needs while it is worked off is in the figures as far as the allocator keeps it.
+Measured: resident memory of `voltstream worker` (Faust, Kafka, PostgreSQL, Redis) after each of 10,000, and then of
+100,000, connectors has sent ten readings and all is committed, 10,000 new connectors at a time; base and bytes per
+connector follow from the two. Memory of a burst is included as far as the allocator keeps it.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ import time
 from typing import Final
 
 from benchmarks.committed import drain
-from benchmarks.processes import Service, running
-from benchmarks.readings import Fleet
+from benchmarks.processes import RunningService, running
+from benchmarks.readings import FrameGenerator
 from benchmarks.report import Result, phase
-from benchmarks.session import PARTITIONS, Session
+from benchmarks.run import PARTITIONS, BenchmarkRun
 from benchmarks.stages.worker import produce
 from kit.clock import SystemClock
-from voltstream.runtime.memory import TRIM_S
+from kit.memory import TRIM_S
 
 FEW, FEW_QUICK = 10_000, 400
 MANY, MANY_QUICK = 100_000, 2_000
@@ -26,19 +26,19 @@ MB: Final = 1e6
 BASE_MB: Final = 200.0
 CONNECTOR_MB: Final = 1e-3
 _BEFORE_S: Final = 60  # the first reading's age
-# The live view's documents of the last flush are built after its commit, and what was freed is given back regularly.
+# The live view's documents of the last flush are built after its commit; freed memory is returned every TRIM_S.
 _SETTLE_S: Final = TRIM_S + 2.0
 
 
-def run(session: Session) -> list[Result]:
-    """The memory stage."""
-    kafka = session.fresh_log()
-    few, many = session.pick(FEW, FEW_QUICK), session.pick(MANY, MANY_QUICK)
-    rounds = session.pick(ROUNDS, ROUNDS_QUICK)
+def run(bench: BenchmarkRun) -> list[Result]:
+    """The `memory` stage."""
+    kafka = bench.fresh_log()
+    few, many = bench.pick(FEW, FEW_QUICK), bench.pick(MANY, MANY_QUICK)
+    rounds = bench.pick(ROUNDS, ROUNDS_QUICK)
     with (
-        session.database() as url,
-        phase(session.console, "memory"),
-        running("voltstream", "worker", "--json", "--port", "0", environment=session.environment(url)) as worker,
+        bench.database() as url,
+        phase(bench.console, "memory"),
+        running("voltstream", "worker", "--json", "--port", "0", environment=bench.environment(url)) as worker,
     ):
         few_mb = _after(kafka, url, worker, range(0, few, few), rounds)
         many_mb = _after(kafka, url, worker, range(few, many, few), rounds)
@@ -53,15 +53,17 @@ def run(session: Session) -> list[Result]:
     ]  # fmt: skip
 
 
-def _after(kafka: str, url: str, worker: Service, connectors: range, rounds: int) -> float:
-    """Resident MB after these connectors, so many at a time, have spoken and all of it is stored."""
+def _after(kafka: str, url: str, worker: RunningService, connectors: range, rounds: int) -> float:
+    """Resident MB after these connectors, `step` at a time, have sent readings and all are stored."""
     for first in connectors:
         start_ms = SystemClock().now_ms() - _BEFORE_S * 1_000
-        fleets = [
-            Fleet(connectors.step // PARTITIONS, p, f"{first:08x}{p:08x}", prefix=f"C{first}", start_ms=start_ms)
+        generators = [
+            FrameGenerator(
+                connectors.step // PARTITIONS, p, f"{first:08x}{p:08x}", prefix=f"C{first}", start_ms=start_ms
+            )
             for p in range(PARTITIONS)
         ]
-        asyncio.run(produce(kafka, fleets, rounds))
+        asyncio.run(produce(kafka, generators, rounds))
         drain(url, (first + connectors.step) * rounds)
     time.sleep(_SETTLE_S)
     return worker.rss_bytes() / MB

@@ -7,43 +7,33 @@ from fastapi.responses import Response
 
 from billing.charges import examples
 from billing.charges.models import ChargePage, HeldStatus
-from billing.charges.service import ChargeService
-from billing.edge import CursorInQuery, Office, example, problems
+from billing.components import Provided
+from billing.parameters import Office
 from kit.web.paging import link_header, next_url
+from kit.web.parameters import CursorInQuery, example, problems
 
-PREFIX: Final = "/api/v1/billing"
 CHARGES_MAX: Final = 1_000  # ~600 B each: 600 kB
 CHARGES_DEFAULT: Final = 100
 
+router = APIRouter()
 
-class ChargeRoutes:
-    """The handler, and where it stands."""
 
-    def __init__(self, service: ChargeService) -> None:
-        self._service = service
-
-    def router(self) -> APIRouter:
-        """Reading, for finance and operators."""
-        router = APIRouter(prefix=PREFIX, tags=["billing"])
-        router.add_api_route(
-            "/charges",
-            self.many,
-            summary="Charges that are not invoiced before somebody has looked, newest first",
-            response_model=ChargePage,
-            responses={**problems({}), 200: example(examples.PAGE)},
-        )
-        return router
-
-    async def many(
-        self,
-        request: Request,
-        _: Office,
-        status: Annotated[HeldStatus | None, Query(description="default: all of them")] = None,
-        limit: Annotated[int, Query(ge=1, le=CHARGES_MAX, description="charges on a page")] = CHARGES_DEFAULT,
-        cursor: CursorInQuery = None,
-    ) -> Response:
-        """What a session comes to by billing and by the stream, side by side. The next good revision of a session is
-        invoiced, and is not here any more."""
-        charges, key = await self._service.many(status, limit, cursor)
-        page = ChargePage(charges=list(charges), next=next_url(request.url, key))
-        return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
+@router.get(
+    "/charges",
+    summary="Charges that are not invoiced before somebody has looked, newest first",
+    response_model=ChargePage,
+    responses={**problems(), 200: example(examples.PAGE)},
+)
+async def many(
+    request: Request,
+    billing: Provided,
+    _: Office,
+    status: Annotated[HeldStatus | None, Query(description="default: all of them")] = None,
+    limit: Annotated[int, Query(ge=1, le=CHARGES_MAX, description="charges on a page")] = CHARGES_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """What a session comes to by billing and by the stream, side by side. The next good revision of a session is
+    invoiced, and is not here any more."""
+    charges, key = await billing.charges.many(status, limit, cursor)
+    page = ChargePage(charges=list(charges), next=next_url(request.url, key))
+    return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")

@@ -6,8 +6,7 @@ from typing import Any, Final
 from billing.charges.models import HeldCharge
 from billing.charges.store import ChargeCursor, ChargeStore
 from billing.currency import format_micros
-from billing.documents import HELD, CdrStatus
-from billing.errors import BadRequest
+from billing.documents import NOT_INVOICED, CdrStatus
 from kit.web.paging import decode_cursor, encode_cursor, to_micros
 
 _SAME: Final = (
@@ -18,18 +17,15 @@ _MICROS: Final = ("total_excl", "total_incl", "stream_excl", "stream_incl")
 
 
 class ChargeService:
-    """What is not invoiced before somebody has looked."""
+    """Charges that are not invoiced until a person or a later revision settles them."""
 
     def __init__(self, store: ChargeStore) -> None:
         self._store = store
 
     async def many(self, status: str | None, limit: int, cursor: str | None) -> tuple[Sequence[HeldCharge], str | None]:
-        """A page, newest first, and the next page's cursor. Raises BadRequest."""
-        try:
-            after = decode_cursor(cursor, ChargeCursor) if cursor else None
-        except ValueError as error:
-            raise BadRequest(str(error)) from error
-        statuses = HELD if status is None else (CdrStatus(status),)
+        """A page, newest first, and the next page's cursor. Raises BadQuery."""
+        after = decode_cursor(cursor, ChargeCursor) if cursor else None
+        statuses = NOT_INVOICED if status is None else (CdrStatus(status),)
         found = await self._store.many(statuses, after, limit + 1)
         page = found[:limit]
         last = ChargeCursor(to_micros(page[-1]["created_at"]), page[-1]["cdr_id"]) if len(found) > limit else None

@@ -8,19 +8,18 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from billing.components import Provided
 from billing.documents import InvoiceKind, InvoiceStatus
-from billing.edge import DocumentId, DriverId, Office, Reader, StationId, only_of, problems
-from billing.errors import BadRequest
-from billing.exports.receipts import Receipts
-from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.service import ExportFormat
+from billing.exports.store import ExportFilter
+from billing.parameters import DocumentId, Office, Reader, own_driver
 from kit.clock import format_rfc3339
+from kit.web.errors import BadQuery
 from kit.web.instants import Instant
+from kit.web.parameters import problems
+from schemas.identifiers import DriverId, StationId
 
-PREFIX: Final = "/api/v1/billing"
 TOTALS_HEADER: Final = "Voltstream-Totals"
-"""Who may take all documents away."""
-
 MEDIA_TYPES: Final = {
     ExportFormat.CSV: "text/csv; charset=utf-8; header=present",
     ExportFormat.JSONL: "application/jsonl",
@@ -30,70 +29,59 @@ MEDIA_TYPES: Final = {
 _SUFFIXES: Final = {ExportFormat.OCPI: "ocpi.json"}
 _PDF: Final = "application/pdf"
 
+router = APIRouter()
 
-class ExportRoutes:
-    """The handlers, and where they stand."""
 
-    def __init__(self, exports: ExportService, receipts: Receipts) -> None:
-        self._exports = exports
-        self._receipts = receipts
+@router.get(
+    "/export",
+    summary="Invoices and credit notes as a file",
+    response_class=Response,
+    responses={
+        **problems(),
+        200: {
+            "description": f"In order of their numbers. {TOTALS_HEADER}: what they sum to, as JSON",
+            "headers": {TOTALS_HEADER: {"schema": {"type": "string"}}},
+            "content": {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()},
+        },
+    },
+)
+async def export(
+    billing: Provided,
+    _: Office,
+    format_: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
+    start: Annotated[Instant | None, Query(alias="from", description="issued then or later")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="issued before")] = None,
+    driver_id: Annotated[DriverId | None, Query()] = None,
+    station_id: Annotated[StationId | None, Query()] = None,
+    status: Annotated[InvoiceStatus | None, Query()] = None,
+    kind: Annotated[InvoiceKind | None, Query()] = None,
+) -> Response:
+    """Of one moment, however long it takes. A file that breaks off ends its connection without an end."""
+    if start is not None and end is not None and start >= end:
+        raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
+    wanted = ExportFilter(start, end, driver_id, station_id, status, kind)
+    opened = AsyncExitStack()
+    export = await opened.enter_async_context(billing.exports.export(wanted, format_))
+    headers = {
+        TOTALS_HEADER: export.totals.as_json().decode(),
+        "Content-Disposition": f'attachment; filename="invoices.{_SUFFIXES.get(format_, format_)}"',
+    }
+    return _Stream(export.chunks, headers, MEDIA_TYPES[format_], opened)
 
-    def router(self) -> APIRouter:
-        """Exports for finance and operators; a document's PDF for whoever may see the document."""
-        router = APIRouter(prefix=PREFIX, tags=["billing"])
-        router.add_api_route(
-            "/export",
-            self.export,
-            summary="Invoices and credit notes as a file",
-            response_class=Response,
-            responses={
-                **problems({}),
-                200: {
-                    "description": f"In order of their numbers. {TOTALS_HEADER}: what they sum to, as JSON",
-                    "headers": {TOTALS_HEADER: {"schema": {"type": "string"}}},
-                    "content": {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()},
-                },
-            },
-        )
-        router.add_api_route(
-            "/invoices/{id}/pdf",
-            self.pdf,
-            summary="A document as PDF, as a receipt",
-            response_class=Response,
-            responses={
-                **problems({404: "No such document, or none of yours"}),
-                200: {"content": {_PDF: {"schema": {"type": "string", "format": "binary"}}}},
-            },
-        )
-        return router
 
-    async def export(
-        self,
-        _: Office,
-        format_: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
-        start: Annotated[Instant | None, Query(alias="from", description="issued then or later")] = None,
-        end: Annotated[Instant | None, Query(alias="to", description="issued before")] = None,
-        driver_id: Annotated[DriverId | None, Query()] = None,
-        station_id: Annotated[StationId | None, Query()] = None,
-        status: Annotated[InvoiceStatus | None, Query()] = None,
-        kind: Annotated[InvoiceKind | None, Query()] = None,
-    ) -> Response:
-        """Of one moment, however long it takes. A file that breaks off ends its connection without an end."""
-        if start is not None and end is not None and start >= end:
-            raise BadRequest(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
-        wanted = Wanted(start, end, driver_id, station_id, status, kind)
-        opened = AsyncExitStack()
-        export = await opened.enter_async_context(self._exports.export(wanted, format_))
-        headers = {
-            TOTALS_HEADER: export.totals.as_json().decode(),
-            "Content-Disposition": f'attachment; filename="invoices.{_SUFFIXES.get(format_, format_)}"',
-        }
-        return _Stream(export.chunks, headers, MEDIA_TYPES[format_], opened)
-
-    async def pdf(self, id: DocumentId, principal: Reader) -> Response:
-        """The same document gives the same bytes, until its payment moves."""
-        number, body = await self._receipts.pdf(id, only_of(principal))
-        return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.pdf"'}, _PDF)
+@router.get(
+    "/invoices/{id}/pdf",
+    summary="A document as PDF, as a receipt",
+    response_class=Response,
+    responses={
+        **problems({404: "No such document, or none of yours"}),
+        200: {"content": {_PDF: {"schema": {"type": "string", "format": "binary"}}}},
+    },
+)
+async def pdf(id: DocumentId, principal: Reader, billing: Provided) -> Response:
+    """The same document gives the same bytes, until its payment moves."""
+    number, body = await billing.receipts.pdf(id, own_driver(principal))
+    return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.pdf"'}, _PDF)
 
 
 class _Stream(StreamingResponse):

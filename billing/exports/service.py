@@ -9,7 +9,7 @@ from typing import Final
 from billing.exports.ocpi import Party
 from billing.exports.ocpi_file import write_cdrs
 from billing.exports.parquet import ParquetFile
-from billing.exports.store import Output, Snapshot, Wanted, snapshot
+from billing.exports.store import ExportFilter, Output, Snapshot, snapshot
 from billing.exports.totals import Totals, totals_of
 from kit.database.postgres import Database
 from kit.errors import Overloaded
@@ -50,7 +50,7 @@ class ExportService:
         self._slots = asyncio.Semaphore(EXPORTS_MAX)
 
     @asynccontextmanager
-    async def export(self, wanted: Wanted, format_: ExportFormat) -> AsyncIterator[Export]:
+    async def export(self, wanted: ExportFilter, format_: ExportFormat) -> AsyncIterator[Export]:
         """The export, for as long as the block. Raises Overloaded, Unavailable."""
         try:
             async with asyncio.timeout(self._wait_s):

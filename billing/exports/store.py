@@ -120,7 +120,7 @@ _TARIFFS: Final = "SELECT version, tariff, heard_at FROM billing.tariff_version 
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExportFilter:
     """Which documents: those issued in [start, end); None: whichever."""
 
     start: datetime | None = None
@@ -151,7 +151,7 @@ class Round(NamedTuple):
 class Snapshot:
     """One export's view of the books."""
 
-    def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", wanted: Wanted) -> None:
+    def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", wanted: ExportFilter) -> None:
         self._connection = connection
         asked = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
         places = [_CONDITIONS[name].format(f"${place}") for place, name in enumerate(asked, 1)]
@@ -238,7 +238,7 @@ class Snapshot:
 
 
 @asynccontextmanager
-async def snapshot(database: Database, wanted: Wanted) -> AsyncIterator[Snapshot]:
+async def snapshot(database: Database, wanted: ExportFilter) -> AsyncIterator[Snapshot]:
     """The books as they are at this moment, for as long as the block. Raises Unavailable."""
     async with database.snapshot() as connection:
         yield Snapshot(connection, wanted)

@@ -1,16 +1,17 @@
-"""A derivation as the API tells it. Pure."""
+"""A derivation as the API presents it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
-from billing.documents import CdrStatus, Invoice, InvoiceKind
-from billing.invoices.explain import Derived, plain_tariff
+from billing.documents import CdrStatus, Document, InvoiceKind
+from billing.invoices.explain import plain_tariff
 from billing.invoices.models import ComputedFrom, Explanation, LeftOut, Period, Rounding, Used
 from billing.invoices.rendering import MILLI_DIGITS, line_of
-from billing.rating import LeftOut as RatingLeftOut
+from billing.invoicing.derivation import Derived
+from billing.rating import IgnoredReading
 from billing.rating.usage import Step
-from billing.readings_source import SessionReadings
+from billing.readings_source import StoredReadings
 from kit.clock import from_ms, parse_rfc3339
 from schemas.quality import names_of
 
@@ -20,9 +21,9 @@ _KWH_DIGITS: Final = 6
 
 
 def explanation_of(
-    invoice: Invoice,
+    invoice: Document,
     cdr: Mapping[str, Any],
-    stored: SessionReadings,
+    stored: StoredReadings,
     derived: Derived,
     differences: Sequence[str],
     *,
@@ -33,8 +34,8 @@ def explanation_of(
     """`cdr`: the explained one's columns and its tariff's; `derived`: with the document's sign; `kin`: see the store;
     `current`: the newest CDR of the same subject."""
     steps = derived.usage.steps
-    rated = derived.rated
-    sign = -1 if rated.incl_micros < 0 else 1
+    amount = derived.amount
+    sign = -1 if amount.incl_micros < 0 else 1
     return Explanation(
         invoice_id=invoice.id,
         number=invoice.number,
@@ -65,7 +66,7 @@ def explanation_of(
             )
             for used in derived.consumption
         ],
-        lines=[line_of(line) for line in rated.lines],
+        lines=[line_of(line) for line in amount.lines],
         roundings=[
             Rounding(
                 what=one.what,
@@ -77,14 +78,16 @@ def explanation_of(
             )
             for one in derived.roundings
         ],
-        currency=rated.currency,
-        total_excl_vat=format_micros(rated.excl_micros),
-        total_incl_vat=format_micros(rated.incl_micros),
-        payable=format_minor(sign * to_minor(sign * rated.incl_micros, rated.currency), minor_digits(rated.currency)),
+        currency=amount.currency,
+        total_excl_vat=format_micros(amount.excl_micros),
+        total_incl_vat=format_micros(amount.incl_micros),
+        payable=format_minor(
+            sign * to_minor(sign * amount.incl_micros, amount.currency), minor_digits(amount.currency)
+        ),
     )
 
 
-def _remark(invoice: Invoice, kin: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+def _remark(invoice: Document, kin: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     parts = []
     if kin["credits"] is not None:
         parts.append(f"credits {kin['credits']}")
@@ -116,7 +119,7 @@ def _period(step: Step) -> Period:
     )
 
 
-def _left_out(stored: SessionReadings, one: RatingLeftOut) -> LeftOut:
+def _left_out(stored: StoredReadings, one: IgnoredReading) -> LeftOut:
     reading = stored.readings[one.index]
     return LeftOut(
         ts=from_ms(reading.ts_ms),

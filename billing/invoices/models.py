@@ -80,7 +80,7 @@ class Charge(_Answer):
     time_zone: str | None
 
 
-class Payment(_Answer):
+class InvoicePayment(_Answer):
     """A try to move the document's money."""
 
     id: UUID
@@ -98,7 +98,7 @@ class InvoiceDetail(Invoice):
 
     lines: list[Line]
     charge: Charge
-    payments: list[Payment]
+    payments: list[InvoicePayment]
 
 
 class InvoicePage(_Answer):

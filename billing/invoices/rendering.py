@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from billing import documents
 from billing.currency import format_micros, format_minor
-from billing.invoices.models import Charge, Invoice, InvoiceDetail, Line, Payment
+from billing.invoices.models import Charge, Invoice, InvoiceDetail, InvoicePayment, Line
 from billing.rating.documents import format_plain, format_volume
 from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS
 
@@ -14,13 +14,16 @@ MILLI_DIGITS: Final = 3
 _QUANTITY_UNITS: Final = {"kWh": "mWh", "h": "ms"}
 
 
-def invoice_of(invoice: documents.Invoice) -> Invoice:
+def invoice_of(invoice: documents.Document) -> Invoice:
     """A document as the API has it."""
     return Invoice(**_invoice(invoice))
 
 
 def detail_of(
-    invoice: documents.Invoice, cdr: Mapping[str, Any], lines: Iterable[documents.Line], payments: Iterable[Payment]
+    invoice: documents.Document,
+    cdr: Mapping[str, Any],
+    lines: Iterable[documents.DocumentLine],
+    payments: Iterable[InvoicePayment],
 ) -> InvoiceDetail:
     """A document, whole. `cdr`: its CDR's columns."""
     return InvoiceDetail(
@@ -39,7 +42,7 @@ def detail_of(
     )
 
 
-def line_of(line: documents.Line) -> Line:
+def line_of(line: documents.DocumentLine) -> Line:
     """A line as the API has it."""
     unit = UNITS.get(line.dimension)
     return Line.model_validate(
@@ -60,10 +63,10 @@ def line_of(line: documents.Line) -> Line:
     )
 
 
-def payment_of(row: Mapping[str, Any], minor_digits: int) -> Payment:
+def payment_of(row: Mapping[str, Any], minor_digits: int) -> InvoicePayment:
     """A payment as the API has it."""
     names = ("id", "kind", "provider", "status", "error", "created_at", "changed_at")
-    return Payment(amount=format_minor(row["amount_minor"], minor_digits), **{name: row[name] for name in names})
+    return InvoicePayment(amount=format_minor(row["amount_minor"], minor_digits), **{name: row[name] for name in names})
 
 
 def _volume(dimension: str, volume: int) -> str:
@@ -71,7 +74,7 @@ def _volume(dimension: str, volume: int) -> str:
     return f"-{format_volume(dimension, -volume)}" if volume < 0 else format_volume(dimension, volume)
 
 
-def _invoice(invoice: documents.Invoice) -> dict[str, Any]:
+def _invoice(invoice: documents.Document) -> dict[str, Any]:
     same = ("id", "number", "kind", "status", "version", "session_id", "reservation_id", "driver_id", "station_id")
     return {
         **{name: getattr(invoice, name) for name in same},

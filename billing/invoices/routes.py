@@ -6,131 +6,97 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from billing.components import Provided
 from billing.documents import InvoiceKind, InvoiceStatus
-from billing.edge import (
-    NUMBER,
-    CursorInQuery,
-    DocumentId,
-    DriverId,
-    Finance,
-    Reader,
-    StationId,
-    example,
-    only_of,
-    problems,
-)
-from billing.errors import BadRequest
 from billing.invoices import examples
 from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceDetail, InvoicePage
-from billing.invoices.service import InvoiceService
+from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter
-from kit.database.postgres import Database
+from billing.parameters import DocumentId, Finance, Reader, own_driver
 from kit.messaging.outbox import Transaction
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
+from kit.web.parameters import CursorInQuery, example, problems
+from schemas.identifiers import DriverId, StationId
 
 PREFIX: Final = "/api/v1/billing"
 INVOICES_MAX: Final = 1_000  # ~800 B each: 800 kB
 INVOICES_DEFAULT: Final = 100
 _NOT_FOUND: Final = {404: "No such document, or none of yours"}
 
-
-class InvoiceRoutes:
-    """The handlers, and where they stand."""
-
-    def __init__(self, database: Database, service: InvoiceService) -> None:
-        self._database = database
-        self._service = service
-
-    def router(self) -> APIRouter:
-        """All operations: reading for finance, operators and drivers (their own), cancelling for finance."""
-        router = APIRouter(prefix=PREFIX, tags=["billing"])
-        router.add_api_route(
-            "/invoices",
-            self.many,
-            summary="Invoices and credit notes, newest first",
-            response_model=InvoicePage,
-            responses={**problems({}), 200: example(examples.PAGE)},
-        )
-        router.add_api_route(
-            "/invoices/{id}",
-            self.one,
-            summary="An invoice or credit note, whole",
-            responses={**problems(_NOT_FOUND), 200: example(examples.DETAIL)},
-        )
-        router.add_api_route(
-            "/invoices/{id}/explain",
-            self.explain,
-            summary="How the amount follows from the stored readings",
-            responses={
-                **problems({**_NOT_FOUND, 409: "The readings are not stored any more", 502: "They cannot be had"}),
-                200: example(examples.EXPLANATION),
-            },
-        )
-        router.add_api_route(
-            "/cancel",
-            self.cancel,
-            methods=["POST"],
-            status_code=201,
-            summary="Cancel an invoice by a credit note",
-            response_model=Invoice,
-            responses={
-                **problems({404: "No such invoice", 409: "It is cancelled already, or no invoice; or the key is used"}),
-                201: example(examples.CREDIT_NOTE),
-            },
-        )
-        return router
-
-    async def many(
-        self,
-        request: Request,
-        principal: Reader,
-        driver_id: Annotated[DriverId | None, Query(description="default: all that you may see")] = None,
-        station_id: Annotated[StationId | None, Query()] = None,
-        session_id: Annotated[UUID | None, Query(description="voltstream's id")] = None,
-        status: Annotated[InvoiceStatus | None, Query()] = None,
-        kind: Annotated[InvoiceKind | None, Query()] = None,
-        start: Annotated[Instant | None, Query(alias="from", description="issued then or later")] = None,
-        end: Annotated[Instant | None, Query(alias="to", description="issued before")] = None,
-        number: Annotated[
-            str | None, Query(max_length=20, openapi_examples={"number": {"value": "2026-0000017"}})
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=INVOICES_MAX, description="documents on a page")] = INVOICES_DEFAULT,
-        cursor: CursorInQuery = None,
-    ) -> Response:
-        """Ordered by number, newest first. Pages never repeat a document, whatever is issued meanwhile."""
-        wanted = InvoiceFilter(driver_id, station_id, session_id, status, kind, start, end, place_of(number))
-        invoices, key = await self._service.many(wanted, only_of(principal), limit, cursor)
-        page = InvoicePage(invoices=list(invoices), next=next_url(request.url, key))
-        return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
-
-    async def one(self, id: DocumentId, principal: Reader) -> InvoiceDetail:
-        """With its lines, what it is about, and its payments."""
-        return await self._service.one(id, only_of(principal))
-
-    async def explain(self, id: DocumentId, principal: Reader) -> Explanation:
-        """Computed again from the stored readings (of a reservation: its times), with the document's sign, and compared
-        with the document. Where later readings put another invoice in its place, `remark` says which, and the document
-        is compared with what its own CDR says was used."""
-        return await self._service.explain(id, only_of(principal))
-
-    async def cancel(self, wanted: Cancellation, _: Finance, once: Idempotent) -> Response:
-        """Nothing is deleted: a credit note cancels the invoice to the last unit, and is open where there is money to
-        refund. What comes later of the same session is not invoiced any more."""
-
-        async def work(connection: Transaction) -> Answer:
-            note = await self._service.cancel(connection, wanted)
-            return Answer(201, note.model_dump_json().encode(), location=f"{PREFIX}/invoices/{note.id}")
-
-        return await once.do(self._database, "billing", work)
+router = APIRouter()
 
 
-def place_of(number: str | None) -> tuple[int, int] | None:
-    """Year and sequence of a number. Raises BadRequest."""
-    if number is None:
-        return None
-    match = NUMBER.fullmatch(number)
-    if match is None:
-        raise BadRequest(f"number {number!r}: write it as on the document, like 2026-0000017")
-    return int(match[1]), int(match[2])
+@router.get(
+    "/invoices",
+    summary="Invoices and credit notes, newest first",
+    response_model=InvoicePage,
+    responses={**problems(), 200: example(examples.PAGE)},
+)
+async def many(
+    request: Request,
+    billing: Provided,
+    principal: Reader,
+    driver_id: Annotated[DriverId | None, Query(description="default: all that you may see")] = None,
+    station_id: Annotated[StationId | None, Query()] = None,
+    session_id: Annotated[UUID | None, Query(description="voltstream's id")] = None,
+    status: Annotated[InvoiceStatus | None, Query()] = None,
+    kind: Annotated[InvoiceKind | None, Query()] = None,
+    start: Annotated[Instant | None, Query(alias="from", description="issued then or later")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="issued before")] = None,
+    number: Annotated[str | None, Query(max_length=20, openapi_examples={"number": {"value": "2026-0000017"}})] = None,
+    limit: Annotated[int, Query(ge=1, le=INVOICES_MAX, description="documents on a page")] = INVOICES_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """Ordered by number, newest first. Pages never repeat a document, whatever is issued meanwhile."""
+    wanted = InvoiceFilter(driver_id, station_id, session_id, status, kind, start, end, place_of(number))
+    invoices, key = await billing.invoices.many(wanted, own_driver(principal), limit, cursor)
+    page = InvoicePage(invoices=list(invoices), next=next_url(request.url, key))
+    return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
+
+
+@router.get(
+    "/invoices/{id}",
+    summary="An invoice or credit note, whole",
+    responses={**problems(_NOT_FOUND), 200: example(examples.DETAIL)},
+)
+async def one(id: DocumentId, principal: Reader, billing: Provided) -> InvoiceDetail:
+    """With its lines, what it is about, and its payments."""
+    return await billing.invoices.one(id, own_driver(principal))
+
+
+@router.get(
+    "/invoices/{id}/explain",
+    summary="How the amount follows from the stored readings",
+    responses={
+        **problems({**_NOT_FOUND, 409: "The readings are not stored any more", 502: "They cannot be had"}),
+        200: example(examples.EXPLANATION),
+    },
+)
+async def explain(id: DocumentId, principal: Reader, billing: Provided) -> Explanation:
+    """Computed again from the stored readings (of a reservation: its times), with the document's sign, and compared
+    with the document. Where later readings put another invoice in its place, `remark` says which, and the document
+    is compared with what its own CDR says was used."""
+    return await billing.invoices.explain(id, own_driver(principal))
+
+
+@router.post(
+    "/cancel",
+    status_code=201,
+    summary="Cancel an invoice by a credit note",
+    response_model=Invoice,
+    responses={
+        **problems({404: "No such invoice", 409: "It is cancelled already, or no invoice; or the key is used"}),
+        201: example(examples.CREDIT_NOTE),
+    },
+)
+async def cancel(wanted: Cancellation, _: Finance, once: Idempotent, billing: Provided) -> Response:
+    """Nothing is deleted: a credit note cancels the invoice to the last unit, and is open where there is money to
+    refund. What comes later of the same session is not invoiced any more."""
+
+    async def work(connection: Transaction) -> StoredResponse:
+        note = await billing.invoices.cancel(connection, wanted)
+        return StoredResponse(201, note.model_dump_json().encode(), location=f"{PREFIX}/invoices/{note.id}")
+
+    return await once.do(billing.database, "billing", work)

@@ -6,54 +6,50 @@ from typing import Any, Final
 from uuid import UUID
 
 from billing import documents
-from billing.documents import Line, SubjectKind
-from billing.errors import BadRequest, Conflict, NotFound
-from billing.invoices.explain import (
+from billing.documents import DocumentLine, SubjectKind
+from billing.invoices.explain import explaining_cdr, stored_consumption, tariff_of
+from billing.invoices.explanation import explanation_of
+from billing.invoices.models import Cancellation, ComputedFrom, Explanation, Invoice, InvoiceDetail
+from billing.invoices.rendering import detail_of, invoice_of, payment_of
+from billing.invoices.store import InvoiceCursor, InvoiceFilter, InvoiceStore
+from billing.invoicing.derivation import (
     Derived,
     derive_reservation,
     derive_session,
     differences,
     line_differences,
     reprice,
-    stored_consumption,
-    tariff_of,
-    told_by,
 )
-from billing.invoices.explanation import explanation_of
-from billing.invoices.models import Cancellation, ComputedFrom, Explanation, Invoice, InvoiceDetail
-from billing.invoices.rendering import detail_of, invoice_of, payment_of
-from billing.invoices.store import InvoiceCursor, InvoiceFilter, InvoiceStore
 from billing.invoicing.poster import InvoicePoster
-from billing.invoicing.store import to_invoice
+from billing.invoicing.store import to_document
+from billing.parameters import NUMBER
 from billing.rating import NoReadings
-from billing.readings_source import ReadingsSource, SessionReadings
+from billing.readings_source import ReadingsSource, StoredReadings
 from kit.clock import format_rfc3339
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction
+from kit.web.errors import BadQuery, Conflict, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
 
-_NO_READINGS: Final = SessionReadings((), (), None)
+_NO_READINGS: Final = StoredReadings((), (), None)
 
 
 class InvoiceService:
-    """The use cases, one method each. `own`: the driver whose documents alone are there; None: all are."""
+    """The use cases, one method each. `own`: the driver to whose documents they are limited; None: all."""
 
-    def __init__(self, store: InvoiceStore, desk: InvoicePoster, source: ReadingsSource) -> None:
+    def __init__(self, store: InvoiceStore, poster: InvoicePoster, source: ReadingsSource) -> None:
         self._store = store
-        self._desk = desk
+        self._poster = poster
         self._source = source
 
     async def many(
         self, wanted: InvoiceFilter, own: str | None, limit: int, cursor: str | None
     ) -> tuple[Sequence[Invoice], str | None]:
-        """A page, newest first, and the next page's cursor. Raises BadRequest."""
+        """A page, newest first, and the next page's cursor. Raises BadQuery."""
         if wanted.start and wanted.end and wanted.start >= wanted.end:
             bounds = f"from ({format_rfc3339(wanted.start)}) must be before to ({format_rfc3339(wanted.end)})"
-            raise BadRequest(bounds)
-        try:
-            after = decode_cursor(cursor, InvoiceCursor) if cursor else None
-        except ValueError as error:
-            raise BadRequest(str(error)) from error
+            raise BadQuery(bounds)
+        after = decode_cursor(cursor, InvoiceCursor) if cursor else None
         found = await self._store.many(replace(wanted, own=own), after, limit + 1)
         page = found[:limit]
         key = encode_cursor(InvoiceCursor(page[-1].year, page[-1].sequence)) if len(found) > limit else None
@@ -66,28 +62,29 @@ class InvoiceService:
     async def explain(self, invoice_id: UUID, own: str | None) -> Explanation:
         """How the amount follows from what is stored. Raises NotFound, Conflict, SourceFailed, Unavailable."""
         row = await _row(self._store, invoice_id, own)
-        invoice = to_invoice(row)
+        invoice = to_document(row)
         current = await self._store.current_cdr(invoice.subject_id)
         kin = await self._store.kin(invoice_id)
-        lines = [Line(**line) for line in await self._store.lines(invoice_id)]
-        told = told_by(row, current, invoice)
-        cdr = row if told is None else told
+        lines = [DocumentLine(**line) for line in await self._store.lines(invoice_id)]
+        explaining = explaining_cdr(row, current, invoice)
+        cdr = row if explaining is None else explaining
+        consumption = stored_consumption(cdr)
         computed_from: ComputedFrom = "cdr"
-        if told is None:
-            stored, derived = _NO_READINGS, reprice(tariff_of(cdr)[0], cdr)
+        if explaining is None:
+            stored, derived = _NO_READINGS, reprice(tariff_of(cdr)[0], cdr, consumption)
         else:
-            computed_from, stored, derived = await self._derive(invoice.subject_id, told)
+            computed_from, stored, derived = await self._derive(invoice.subject_id, cdr)
         if invoice.kind is documents.InvoiceKind.CREDIT_NOTE:
             derived = derived.negated()
         totals = (invoice.total_excl_micros, invoice.total_incl_micros)
-        found = differences(derived, stored_consumption(cdr), invoice.currency, *totals)
+        found = differences(derived, consumption, invoice.currency, *totals)
         if cdr is row:  # of another version's consumption only the money is the same
             found += line_differences(derived, lines)
         return explanation_of(
             *(invoice, cdr, stored, derived, found), computed_from=computed_from, kin=kin or {}, current=current or row
         )
 
-    async def _derive(self, subject_id: UUID, cdr: Mapping[str, Any]) -> tuple[ComputedFrom, SessionReadings, Derived]:
+    async def _derive(self, subject_id: UUID, cdr: Mapping[str, Any]) -> tuple[ComputedFrom, StoredReadings, Derived]:
         tariff, zone = tariff_of(cdr)
         if cdr["subject_kind"] == SubjectKind.RESERVATION:
             return "reservation", _NO_READINGS, derive_reservation(tariff, zone, cdr)
@@ -99,15 +96,15 @@ class InvoiceService:
 
     async def cancel(self, connection: Transaction, wanted: Cancellation) -> Invoice:
         """The credit note. `connection`: of an open transaction. Raises NotFound, Conflict."""
-        told = current_event_context()
-        return invoice_of(await self._desk.cancel(connection, wanted.invoice_id, wanted.reason, told))
+        context = current_event_context()
+        return invoice_of(await self._poster.cancel(connection, wanted.invoice_id, wanted.reason, context))
 
 
 async def read_detail(store: InvoiceStore, invoice_id: UUID, own: str | None) -> InvoiceDetail:
     """A document, whole. Raises NotFound."""
     row = await _row(store, invoice_id, own)
-    invoice = to_invoice(row)
-    lines = [Line(**line) for line in await store.lines(invoice_id)]
+    invoice = to_document(row)
+    lines = [DocumentLine(**line) for line in await store.lines(invoice_id)]
     payments = [payment_of(payment, invoice.minor_digits) for payment in await store.payments(invoice_id)]
     return detail_of(invoice, row, lines, payments)
 
@@ -117,3 +114,13 @@ async def _row(store: InvoiceStore, invoice_id: UUID, own: str | None) -> Mappin
     if row is None:
         raise NotFound(f"no invoice {invoice_id}" + (" of yours" if own else ""))
     return row
+
+
+def place_of(number: str | None) -> tuple[int, int] | None:
+    """Year and sequence of a number. Raises BadQuery."""
+    if number is None:
+        return None
+    match = NUMBER.fullmatch(number)
+    if match is None:
+        raise BadQuery(f"number {number!r}: write it as on the document, like 2026-0000017")
+    return int(match[1]), int(match[2])

@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from billing.documents import Invoice, InvoiceKind, InvoiceStatus
-from billing.invoicing.store import INVOICE_COLUMNS, to_invoice
+from billing.documents import Document, InvoiceKind, InvoiceStatus
+from billing.invoicing.store import INVOICE_COLUMNS, to_document
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int64
 
@@ -110,7 +110,7 @@ class InvoiceStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def many(self, wanted: InvoiceFilter, after: InvoiceCursor | None, rows_max: int) -> list[Invoice]:
+    async def many(self, wanted: InvoiceFilter, after: InvoiceCursor | None, rows_max: int) -> list[Document]:
         """Up to rows_max documents, newest first."""
         conditions: list[str] = []
         arguments: list[Any] = []
@@ -130,7 +130,7 @@ class InvoiceStore:
             f"SELECT {_COLUMNS} FROM billing.invoice AS i {where} "  # noqa: S608  # the conditions above
             f"ORDER BY year DESC, sequence DESC LIMIT ${len(arguments) + 1}"
         )
-        return [to_invoice(row) for row in await self._database.fetch(query, *arguments, rows_max)]
+        return [to_document(row) for row in await self._database.fetch(query, *arguments, rows_max)]
 
     async def detail(self, invoice_id: UUID, own: str | None) -> asyncpg.Record | None:
         """A document with its CDR's and its tariff's columns; of that driver alone, if given."""

@@ -1,33 +1,34 @@
-"""From documents to the events that tell of them. Pure.
+"""From documents to the events that publish them. Pure.
 
-Event ids follow from what the event says, so the same news has the same id however often it is told.
+Event ids are derived from the content, so that the same change has the same id however often it is published.
 """
 
 from typing import Final
 from uuid import UUID, uuid5
 
-from billing.documents import Invoice
+from billing.documents import Document
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT
 from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import OutboxEvent
 from schemas.events import InvoiceChanged, envelope_of
-from schemas.topics import DIRECT_EXCHANGE, INVOICE_CREATED, INVOICE_UPDATED
+from schemas.topics import INVOICE_CREATED, INVOICE_UPDATED
 
 SOURCE: Final = "billing"
 _NAMESPACE: Final = UUID("5f0b1f0e-2a55-4d0c-8f0e-6f3f6a0b9c11")
 
 
-def invoice_created(invoice: Invoice, told: EventContext) -> OutboxEvent:
+def invoice_created(invoice: Document, context: EventContext) -> OutboxEvent:
     """invoice.created.v1, of an invoice or a credit note."""
-    return _event(INVOICE_CREATED, f"{invoice.id}", invoice, told)
+    return _event(INVOICE_CREATED, f"{invoice.id}", invoice, context)
 
 
-def invoice_updated(invoice: Invoice, told: EventContext) -> OutboxEvent:
+def invoice_updated(invoice: Document, context: EventContext) -> OutboxEvent:
     """invoice.updated.v1, of the invoice as it is now."""
-    return _event(INVOICE_UPDATED, f"{invoice.id}/{invoice.changes}", invoice, told)
+    return _event(INVOICE_UPDATED, f"{invoice.id}/{invoice.changes}", invoice, context)
 
 
-def _event(type_: str, name: str, invoice: Invoice, told: EventContext) -> OutboxEvent:
+def _event(type_: str, name: str, invoice: Document, context: EventContext) -> OutboxEvent:
     event_id = uuid5(_NAMESPACE, f"{type_}/{name}")
     payload = InvoiceChanged(
         invoice_id=invoice.id,
@@ -50,7 +51,7 @@ def _event(type_: str, name: str, invoice: Invoice, told: EventContext) -> Outbo
         payload,
         source=SOURCE,
         timestamp=format_rfc3339(invoice.changed_at),
-        correlation_id=told.correlation_id,
-        traceparent=told.traceparent,
+        correlation_id=context.correlation_id,
+        traceparent=context.traceparent,
     )
-    return OutboxEvent(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())

@@ -1,21 +1,23 @@
-"""What posting measures of itself. The registry is passed in."""
+"""Metrics of invoicing. The registry is passed in."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 
-class PostingMetrics:
-    """Claims by outcome, documents by kind, batches."""
+class InvoicingMetrics:
+    """Charges by outcome, documents by kind, batches."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.claims = Counter(
+        self.charges = Counter(
             "billing_claims",
-            "Charges heard of, by outcome: a CDR's status, or noted, or stale",
+            "Charges of events, by outcome: a CDR's status, or noted, or stale, or superseded",
             ("outcome",),
             registry=registry,
         )
         self.documents = Counter("billing_documents", "Documents issued", ("kind",), registry=registry)
         self.drift = Counter(
-            "billing_drift", "Charges whose cost by the stream is not ours: an alert on any", registry=registry
+            "billing_drift",
+            "Charges whose quantities or cost by the stream are not ours: an alert on any",
+            registry=registry,
         )
         self.batch_events = Histogram(
             "billing_batch_events",

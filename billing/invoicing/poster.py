@@ -1,34 +1,34 @@
-"""Posting: a batch of events becomes documents in one transaction."""
+"""The invoice poster: a batch of drafts becomes CDRs, invoices and credit notes in one transaction."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
 from billing.documents import (
-    STANDING,
+    VALID,
     CdrStatus,
     ChargeDraft,
-    Invoice,
+    Document,
+    DocumentLine,
     InvoiceKind,
     InvoiceStatus,
-    Line,
     Number,
     make_credit_note,
     make_invoice,
 )
-from billing.errors import Conflict, NotFound
 from billing.invoicing import store
 from billing.invoicing.events import invoice_created, invoice_updated
-from billing.invoicing.metrics import PostingMetrics
-from billing.invoicing.rules import Change, Standing, Verdict, judge
+from billing.invoicing.metrics import InvoicingMetrics
+from billing.invoicing.rules import CdrChange, ChargeState, Decision, decide
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
 from kit.messaging.inbox import first_times
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from kit.observability.logs import get_logger
+from kit.web.errors import Conflict, NotFound
 from schemas.events import SessionAssigned
 
 SCHEMA: Final = "billing"
@@ -38,67 +38,70 @@ _log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Superseded:
+    """A revision of a session that a later one has replaced already: there is nothing to record."""
+
+    session_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Posting:
-    """An event, read and rated."""
+    """What one event brings."""
 
     queue: str
     event_id: UUID
-    told: EventContext
-    news: ChargeDraft | SessionAssigned
-
-    @property
-    def key(self) -> Hashable:
-        """What it is about: a batch has one event of each."""
-        return self.news.subject_id if isinstance(self.news, ChargeDraft) else self.news.session_id
+    context: EventContext
+    content: ChargeDraft | SessionAssigned | Superseded
 
 
 @dataclass(slots=True)
 class _Work:
-    """What a batch writes."""
+    """What a transaction writes."""
 
     number: Number
     now: datetime
     cdrs: list[tuple[UUID, int, CdrStatus, str | None, ChargeDraft]] = field(default_factory=list)
     superseded: list[UUID] = field(default_factory=list)
     notes: list[tuple[UUID, ChargeDraft]] = field(default_factory=list)
-    documents: list[tuple[Invoice, Sequence[Line]]] = field(default_factory=list)
+    documents: list[tuple[Document, Sequence[DocumentLine]]] = field(default_factory=list)
     events: list[OutboxEvent] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
 
     def next_number(self) -> Number:
-        """A number that nobody has."""
+        """The next unused number."""
         self.number = self.number.following(self.now)
         return self.number
 
-    def issue(self, document: Invoice, lines: Sequence[Line], told: EventContext) -> None:
-        """Have the document stored and told."""
+    def issue(self, document: Document, lines: Sequence[DocumentLine], context: EventContext) -> None:
+        """Store and publish the document."""
         self.documents.append((document, lines))
-        self.events.append(invoice_created(document, told))
+        self.events.append(invoice_created(document, context))
 
 
 class InvoicePoster:
-    """Writes the books."""
+    """Writes CDRs and documents."""
 
-    def __init__(self, database: Database, clock: Clock, metrics: PostingMetrics) -> None:
+    def __init__(self, database: Database, clock: Clock, metrics: InvoicingMetrics) -> None:
         """`database` works as billing's role."""
         self._database = database
         self._clock = clock
         self._metrics = metrics
 
     async def post(self, postings: Sequence[Posting]) -> None:
-        """All of them or none; of each subject one. What was posted before changes nothing. Raises Unavailable."""
+        """All of them or none; at most one of each subject. Known events change nothing. Raises Unavailable."""
         async with self._database.transaction() as connection:
             number = await store.lock(connection)
             new = await first_times(connection, SCHEMA, [(posting.queue, posting.event_id) for posting in postings])
             work = _Work(number, self._clock.now())
             fresh = [posting for posting in postings if (posting.queue, posting.event_id) in new]
-            await _assign(connection, work, fresh)
-            await _claim(connection, work, fresh)
+            await _assign_drivers(connection, work, fresh)
+            await _record_charges(connection, work, fresh)
+            work.outcomes += ["superseded" for posting in fresh if isinstance(posting.content, Superseded)]
             await self._finish(connection, work, number)
         self._metrics.batch_events.observe(len(postings))
         self._count(work)
 
-    async def cancel(self, connection: Transaction, invoice_id: UUID, reason: str, told: EventContext) -> Invoice:
+    async def cancel(self, connection: Transaction, invoice_id: UUID, reason: str, context: EventContext) -> Document:
         """Cancel an invoice by a credit note, which is returned; nothing more is asked for its subject.
 
         `connection`: of an open transaction, which commits at once. Raises NotFound, Conflict.
@@ -107,12 +110,12 @@ class InvoicePoster:
         invoice = (await store.invoices(connection, [invoice_id])).get(invoice_id)
         if invoice is None:
             raise NotFound(f"no invoice {invoice_id}")
-        if invoice.kind is not InvoiceKind.INVOICE or invoice.status not in STANDING:
+        if invoice.kind is not InvoiceKind.INVOICE or invoice.status not in VALID:
             raise Conflict(
                 f"{invoice.kind} {invoice.number} is {invoice.status}: only an open or paid invoice is cancelled"
             )
         work = _Work(number, self._clock.now())
-        notes = await _credit(connection, work, {invoice_id: told}, InvoiceStatus.CANCELLED, reason)
+        notes = await _credit(connection, work, {invoice_id: context}, InvoiceStatus.CANCELLED, reason)
         await store.cancel_cdr(connection, invoice.subject_id)
         await self._finish(connection, work, number)
         self._count(work)
@@ -126,68 +129,71 @@ class InvoicePoster:
 
     def _count(self, work: _Work) -> None:
         for outcome in work.outcomes:
-            self._metrics.claims.labels(outcome).inc()
+            self._metrics.charges.labels(outcome).inc()
         for document, _ in work.documents:
             self._metrics.documents.labels(document.kind).inc()
-        for _, _, status, _, claim in work.cdrs:
+        for _, _, status, _, draft in work.cdrs:
             if status is CdrStatus.DRIFT:
                 self._metrics.drift.inc()
-                _tell_drift(claim)
+            if draft.reason:
+                _log_doubt(status, draft)
 
 
-async def _assign(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
-    """Give sessions their drivers, and the documents that are there already."""
-    told = {posting.key: posting.told for posting in postings}
-    assigned = [posting.news for posting in postings if isinstance(posting.news, SessionAssigned)]
+async def _assign_drivers(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
+    """Record the drivers of sessions, also on the documents that are there already."""
+    assigned = {
+        posting.content.session_id: posting for posting in postings if isinstance(posting.content, SessionAssigned)
+    }
     if not assigned:
         return
-    for invoice in await store.assign(connection, assigned, work.now):
-        work.events.append(invoice_updated(invoice, told[invoice.subject_id]))
+    assignments = [posting.content for posting in assigned.values() if isinstance(posting.content, SessionAssigned)]
+    for invoice in await store.assign(connection, assignments, work.now):
+        work.events.append(invoice_updated(invoice, assigned[invoice.subject_id].context))
 
 
-async def _claim(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
-    """Decide on the claims."""
-    claims = [(posting.news, posting.told) for posting in postings if isinstance(posting.news, ChargeDraft)]
-    if not claims:
+async def _record_charges(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
+    drafts = [(posting.content, posting.context) for posting in postings if isinstance(posting.content, ChargeDraft)]
+    if not drafts:
         return
-    standing = await store.standing(connection, [claim.subject_id for claim, _ in claims])
-    verdicts = [
-        (claim, told, standing[claim.subject_id], judge(claim, standing[claim.subject_id])) for claim, told in claims
+    states = await store.charge_states(connection, [draft.subject_id for draft, _ in drafts])
+    decisions = [
+        (draft, context, states[draft.subject_id], decide(draft, states[draft.subject_id])) for draft, context in drafts
     ]
     credited = {
-        known.invoice_id: told
-        for _, told, known, verdict in verdicts
-        if verdict.invoiced and known.invoice_id is not None
+        state.invoice_id: context
+        for _, context, state, decision in decisions
+        if decision.issues_invoice and state.invoice_id is not None
     }
     if credited:
         await _credit(connection, work, credited, InvoiceStatus.CREDITED, LATE)
-    for claim, told, known, verdict in verdicts:
-        _decide(work, claim, told, known, verdict)
+    for draft, context, state, decision in decisions:
+        _apply(work, draft, context, state, decision)
 
 
-def _decide(work: _Work, claim: ChargeDraft, told: EventContext, known: Standing, verdict: Verdict) -> None:
-    if verdict.change is Change.NOTHING:
+def _apply(work: _Work, draft: ChargeDraft, context: EventContext, state: ChargeState, decision: Decision) -> None:
+    if decision.change is CdrChange.NOTHING:
         work.outcomes.append("stale")
         return
-    if verdict.change is Change.NOTE:
-        assert known.cdr is not None  # noqa: S101  # there is one whose money is the same
-        work.notes.append((known.cdr.id, claim))
+    if decision.change is CdrChange.NOTE:
+        assert state.cdr is not None  # noqa: S101  # there is one whose money is the same
+        work.notes.append((state.cdr.id, draft))
         work.outcomes.append("noted")
         return
-    driver_id = claim.driver_id or known.driver_id
+    driver_id = draft.driver_id or state.driver_id
     cdr_id = uuid4()
-    work.cdrs.append((cdr_id, verdict.version, verdict.status, driver_id, claim))
-    work.outcomes.append("noted" if verdict.asked else verdict.status)
-    if known.cdr is not None:
-        work.superseded.append(known.cdr.id)
-    if verdict.invoiced and claim.rated is not None:
-        invoice = make_invoice(uuid4(), work.next_number(), claim, cdr_id, verdict.version, driver_id, known.invoice_id)
-        work.issue(invoice, claim.rated.lines, told)
+    work.cdrs.append((cdr_id, decision.version, decision.status, driver_id, draft))
+    work.outcomes.append("noted" if decision.already_invoiced else decision.status)
+    if state.cdr is not None:
+        work.superseded.append(state.cdr.id)
+    if decision.issues_invoice and draft.amount is not None:
+        number = work.next_number()
+        invoice = make_invoice(uuid4(), number, draft, cdr_id, decision.version, driver_id, state.invoice_id)
+        work.issue(invoice, draft.amount.lines, context)
 
 
 async def _credit(
-    connection: Transaction, work: _Work, credited: dict[UUID, EventContext], status: InvoiceStatus, reason: str
-) -> list[Invoice]:
+    connection: Transaction, work: _Work, credited: Mapping[UUID, EventContext], status: InvoiceStatus, reason: str
+) -> list[Document]:
     """Cancel these invoices by a credit note each, and move them to that status; the credit notes."""
     ids = list(credited)
     before = await store.invoices(connection, ids)
@@ -215,16 +221,18 @@ async def _write(connection: Transaction, work: _Work) -> None:
         await store.add_invoices(connection, work.documents)
 
 
-def _tell_drift(claim: ChargeDraft) -> None:
-    rated = claim.rated
+def _log_doubt(status: CdrStatus, draft: ChargeDraft) -> None:
+    amount = draft.amount
     _log.error(
-        "cost_drift",
-        kind=claim.kind,
-        subject_id=str(claim.subject_id),
-        revision=claim.revision,
-        currency=None if rated is None else rated.currency,
-        excl_micros=None if rated is None else rated.excl_micros,
-        incl_micros=None if rated is None else rated.incl_micros,
-        stream_excl_micros=claim.stream_excl_micros,
-        stream_incl_micros=claim.stream_incl_micros,
+        "charge_not_invoiced",
+        status=status,
+        reason=draft.reason,
+        kind=draft.kind,
+        subject_id=str(draft.subject_id),
+        revision=draft.revision,
+        currency=None if amount is None else amount.currency,
+        excl_micros=None if amount is None else amount.excl_micros,
+        incl_micros=None if amount is None else amount.incl_micros,
+        stream_excl_micros=draft.stream_excl_micros,
+        stream_incl_micros=draft.stream_incl_micros,
     )

@@ -1,11 +1,11 @@
-"""What a claim changes in the books. Pure.
+"""What a charge draft changes in what is recorded. Pure.
 
-- A revision that is not newer than what is known changes nothing.
-- Newer, and all that is charged for is the same: the CDR notes the revision, nothing else happens.
-- Other consumption: another version of the CDR. Where it comes to what the standing invoice asks already, that invoice
-  stands, and no document is issued; where it comes to other money, it is credited, and another one takes its place.
-- A claim that cannot be invoiced (drift, no tariff, beyond the bound) never touches the standing invoice either: what
-  is doubtful is no ground to credit. The next good revision does.
+- A revision that is not newer than the recorded one changes nothing.
+- Newer, with the same money and consumption: the CDR notes the revision, nothing else happens.
+- Other consumption: another version of the CDR. If it comes to what the valid invoice asks already, that invoice stays
+  valid and no document is issued; if it comes to other money, the invoice is credited and another one replaces it.
+- A draft that cannot be invoiced (drift, no tariff, review) never touches the valid invoice either: a doubtful figure
+  is no reason to credit. The next good revision does.
 - What finance has cancelled stays cancelled.
 """
 
@@ -13,68 +13,67 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from uuid import UUID
 
-from billing.documents import CdrStatus, ChargeDraft, StoredCdr
+from billing.documents import CdrStatus, ChargeAmount, ChargeDraft, StoredCdr
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the books have of a subject."""
+class ChargeState:
+    """What is recorded of a subject."""
 
     cdr: StoredCdr | None  # the current one
-    invoice_id: UUID | None  # the one no credit note cancels
-    driver_id: str | None  # whose session it is, where that was heard
-    asked: tuple[str, int, int] | None = None  # by that invoice: currency, micro-units excl. and incl. VAT
+    invoice_id: UUID | None  # the valid invoice
+    driver_id: str | None  # of the session, once session.assigned said so
+    invoiced: tuple[str, int, int] | None = None  # by that invoice: currency, micro-units excl. and incl. VAT
 
 
-class Change(Enum):
-    """What is to be done."""
+class CdrChange(Enum):
+    """What happens to a subject's CDR."""
 
     NOTHING = auto()
-    NOTE = auto()
-    VERSION = auto()
+    NOTE = auto()  # the revision is noted
+    VERSION = auto()  # another version is written
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to be done with a claim."""
+class Decision:
+    """What is to be done with a draft."""
 
-    change: Change
+    change: CdrChange
     version: int = 0  # of the CDR to be written
     status: CdrStatus = CdrStatus.INVOICED
-    asked: bool = False  # just this money, by the standing invoice
+    already_invoiced: bool = False  # the valid invoice asks exactly this money
 
     @property
-    def invoiced(self) -> bool:
-        """Whether a new invoice is issued, and the standing one credited."""
-        return self.change is Change.VERSION and self.status is CdrStatus.INVOICED and not self.asked
+    def issues_invoice(self) -> bool:
+        """Whether a new invoice is issued, and the valid one credited."""
+        return self.change is CdrChange.VERSION and self.status is CdrStatus.INVOICED and not self.already_invoiced
 
 
-def judge(claim: ChargeDraft, standing: Standing) -> Verdict:
-    """The verdict on a claim."""
-    known = standing.cdr
-    if known is None:
-        return Verdict(Change.VERSION, 1, claim.status)
-    if claim.revision <= known.revision:
-        return Verdict(Change.NOTHING)
-    cancelled = known.status is CdrStatus.CANCELLED
-    if _same_charge(claim, known) and (cancelled or claim.status is known.status):
-        return Verdict(Change.NOTE, known.version)
-    status = CdrStatus.CANCELLED if cancelled else claim.status
-    asked = status is CdrStatus.INVOICED and standing.asked is not None and _money(claim) == standing.asked
-    return Verdict(Change.VERSION, known.version + 1, status, asked)
+def decide(draft: ChargeDraft, state: ChargeState) -> Decision:
+    """What is to be done with a draft."""
+    cdr = state.cdr
+    if cdr is None:
+        return Decision(CdrChange.VERSION, 1, draft.status)
+    if draft.revision <= cdr.revision:
+        return Decision(CdrChange.NOTHING)
+    cancelled = cdr.status is CdrStatus.CANCELLED
+    if _same_charge(draft, cdr) and (cancelled or draft.status is cdr.status):
+        return Decision(CdrChange.NOTE, cdr.version)
+    status = CdrStatus.CANCELLED if cancelled else draft.status
+    already = status is CdrStatus.INVOICED and state.invoiced is not None and _totals(draft.amount) == state.invoiced
+    return Decision(CdrChange.VERSION, cdr.version + 1, status, already)
 
 
-def _same_charge(claim: ChargeDraft, known: StoredCdr) -> bool:
-    """With the moments of consumption: nothing is charged by them, but a derivation is compared with them."""
-    money = None if known.currency is None else (known.currency, known.excl_micros, known.incl_micros)
+def _same_charge(draft: ChargeDraft, cdr: StoredCdr) -> bool:
+    """Including the moments of consumption: no price depends on them, but a derivation is compared with them."""
+    totals = None if cdr.currency is None else (cdr.currency, cdr.excl_micros, cdr.incl_micros)
     return (
-        _money(claim) == money
-        and claim.tariff_version == known.tariff_version
-        and claim.time_zone == known.time_zone
-        and claim.consumption == known.consumption
+        _totals(draft.amount) == totals
+        and draft.tariff_version == cdr.tariff_version
+        and draft.time_zone == cdr.time_zone
+        and draft.consumption == cdr.consumption
     )
 
 
-def _money(claim: ChargeDraft) -> tuple[str, int, int] | None:
-    rated = claim.rated
-    return None if rated is None else (rated.currency, rated.excl_micros, rated.incl_micros)
+def _totals(amount: ChargeAmount | None) -> tuple[str, int, int] | None:
+    return None if amount is None else amount.totals

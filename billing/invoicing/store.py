@@ -1,4 +1,4 @@
-"""The SQL of posting. Every method works in a transaction that has taken the writer's lock (`lock`) first."""
+"""The SQL of invoicing. Every function works in a transaction that has taken the writer's lock (`lock`) first."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -8,28 +8,37 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from billing.documents import CdrStatus, ChargeDraft, Invoice, InvoiceKind, InvoiceStatus, Line, Number, StoredCdr
-from billing.invoicing.rules import Standing
+from billing.documents import (
+    CdrStatus,
+    ChargeDraft,
+    Document,
+    DocumentLine,
+    InvoiceKind,
+    InvoiceStatus,
+    Number,
+    StoredCdr,
+)
+from billing.invoicing.rules import ChargeState
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from schemas.events import Consumption, SessionAssigned
 
-INVOICE_COLUMNS: Final = Invoice.__struct_fields__
-LINE_COLUMNS: Final = ("invoice_id", "line", *Line.__struct_fields__)
+INVOICE_COLUMNS: Final = Document.__struct_fields__
+LINE_COLUMNS: Final = ("invoice_id", "line", *DocumentLine.__struct_fields__)
 _CDR_COLUMNS: Final = (
     *("id", "kind", "subject_id", "reservation_id", "version", "current", "revision", "status", "driver_id"),
     *("station_id", "connector_id", "device_session_id", "started_at", "ended_at", "end_reason", "estimated"),
     *("energy_uj", "readings", "flagged", "tariff_version", "time_zone", "consumption", "currency"),
-    *("total_excl_micros", "total_incl_micros", "stream_excl_micros", "stream_incl_micros", "created_at"),
+    *("total_excl_micros", "total_incl_micros", "stream_excl_micros", "stream_incl_micros", "reason", "created_at"),
 )
 _COLUMNS: Final = ", ".join(INVOICE_COLUMNS)
 
 _LOCK: Final = "SELECT year, last, issued_at FROM billing.numbering FOR UPDATE"
 _ADVANCE: Final = "UPDATE billing.numbering SET year = $1, last = $2, issued_at = $3"
-_STANDING: Final = """
+_STATES: Final = """
 SELECT s.subject_id, c.id, c.version, c.revision, c.status, c.tariff_version, c.time_zone, c.consumption, c.currency,
-       c.total_excl_micros, c.total_incl_micros, i.id AS invoice_id, d.driver_id, i.currency AS asked_currency,
-       i.total_excl_micros AS asked_excl_micros, i.total_incl_micros AS asked_incl_micros
+       c.total_excl_micros, c.total_incl_micros, i.id AS invoice_id, d.driver_id, i.currency AS invoiced_currency,
+       i.total_excl_micros AS invoiced_excl_micros, i.total_incl_micros AS invoiced_incl_micros
 FROM unnest($1::uuid[]) AS s (subject_id)
 LEFT JOIN billing.cdr AS c ON c.subject_id = s.subject_id AND c.current
 LEFT JOIN billing.invoice AS i
@@ -39,7 +48,7 @@ LEFT JOIN billing.session_driver AS d ON d.session_id = s.subject_id
 _SUPERSEDE: Final = "UPDATE billing.cdr SET current = false WHERE id = ANY ($1::uuid[])"
 _NOTE: Final = """
 UPDATE billing.cdr SET revision = $2, ended_at = $3, end_reason = $4, estimated = $5, energy_uj = $6, readings = $7,
-       flagged = $8, started_at = $9
+       flagged = $8, started_at = $9, reason = $10
 WHERE id = $1
 """
 _INVOICES: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE id = ANY ($1::uuid[])"  # noqa: S608  # our own names
@@ -79,7 +88,7 @@ _decode_consumption: Final = msgspec.json.Decoder(tuple[Consumption, ...]).decod
 
 
 async def lock(connection: Transaction) -> Number:
-    """The last number given; nobody else gives any until this transaction ends."""
+    """The last number assigned; nobody else assigns any until this transaction ends."""
     row = await connection.fetchrow(_LOCK)
     if row is None:
         raise AssertionError("billing.numbering has one row, by its migration")
@@ -87,25 +96,25 @@ async def lock(connection: Transaction) -> Number:
 
 
 async def advance(connection: Transaction, number: Number) -> None:
-    """The last number given is now this one."""
+    """The last number assigned is now this one."""
     await connection.execute(_ADVANCE, number.year, number.sequence, number.issued_at)
 
 
-async def standing(connection: Transaction, subjects: Sequence[UUID]) -> dict[UUID, Standing]:
-    """What the books have of each subject."""
+async def charge_states(connection: Transaction, subjects: Sequence[UUID]) -> dict[UUID, ChargeState]:
+    """What is recorded of each subject."""
     found = {}
-    for row in await connection.fetch(_STANDING, subjects):
+    for row in await connection.fetch(_STATES, subjects):
         cdr = None if row["id"] is None else _stored_cdr(row)
-        asked = (row["asked_currency"], row["asked_excl_micros"], row["asked_incl_micros"])
-        known = None if row["invoice_id"] is None else asked
-        found[row["subject_id"]] = Standing(cdr, row["invoice_id"], row["driver_id"], known)
+        invoiced = (row["invoiced_currency"], row["invoiced_excl_micros"], row["invoiced_incl_micros"])
+        totals = None if row["invoice_id"] is None else invoiced
+        found[row["subject_id"]] = ChargeState(cdr, row["invoice_id"], row["driver_id"], totals)
     return found
 
 
 async def add_cdrs(
     connection: Transaction, rows: Iterable[tuple[UUID, int, CdrStatus, str | None, ChargeDraft]], now: datetime
 ) -> None:
-    """Store (id, version, status, driver, claim) as the current CDRs of their subjects."""
+    """Store (id, version, status, driver, draft) as the current CDRs of their subjects."""
     records = [_cdr_record(*row, now) for row in rows]
     await connection.copy_records_to_table("cdr", schema_name="billing", columns=_CDR_COLUMNS, records=records)
 
@@ -116,17 +125,20 @@ async def supersede(connection: Transaction, cdr_ids: Sequence[UUID]) -> None:
 
 
 async def note_revisions(connection: Transaction, notes: Iterable[tuple[UUID, ChargeDraft]]) -> None:
-    """These CDRs' money is also that of the claims."""
+    """These CDRs have the money of the drafts, whose revisions are noted."""
     await connection.executemany(
         _NOTE,
         [
-            (id_, c.revision, c.ended_at, c.end_reason, c.estimated, c.energy_uj, c.readings, c.flagged, c.started_at)
-            for id_, c in notes
+            (
+                *(id_, d.revision, d.ended_at, d.end_reason, d.estimated, d.energy_uj, d.readings, d.flagged),
+                *(d.started_at, d.reason),
+            )
+            for id_, d in notes
         ],
     )
 
 
-async def add_invoices(connection: Transaction, documents: Sequence[tuple[Invoice, Sequence[Line]]]) -> None:
+async def add_invoices(connection: Transaction, documents: Sequence[tuple[Document, Sequence[DocumentLine]]]) -> None:
     """Store documents with their lines."""
     invoices = [msgspec.structs.astuple(invoice) for invoice, _ in documents]
     await connection.copy_records_to_table("invoice", schema_name="billing", columns=INVOICE_COLUMNS, records=invoices)
@@ -138,60 +150,60 @@ async def add_invoices(connection: Transaction, documents: Sequence[tuple[Invoic
     await connection.copy_records_to_table("invoice_line", schema_name="billing", columns=LINE_COLUMNS, records=lines)
 
 
-async def invoices(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, Invoice]:
+async def invoices(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, Document]:
     """Documents by id."""
-    return {row["id"]: to_invoice(row) for row in await connection.fetch(_INVOICES, ids)}
+    return {row["id"]: to_document(row) for row in await connection.fetch(_INVOICES, ids)}
 
 
-async def lines(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, list[Line]]:
+async def lines(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, list[DocumentLine]]:
     """The lines of documents, in order."""
-    found: dict[UUID, list[Line]] = {id_: [] for id_ in ids}
+    found: dict[UUID, list[DocumentLine]] = {id_: [] for id_ in ids}
     for invoice_id, *values in await connection.fetch(_LINES, ids):
-        found[invoice_id].append(Line(*values))
+        found[invoice_id].append(DocumentLine(*values))
     return found
 
 
 async def set_status(
     connection: Transaction, ids: Sequence[UUID], status: InvoiceStatus, now: datetime
-) -> list[Invoice]:
+) -> list[Document]:
     """Move documents to a status; as they are now."""
-    return [to_invoice(row) for row in await connection.fetch(_SET_STATUS, ids, status, now)]
+    return [to_document(row) for row in await connection.fetch(_SET_STATUS, ids, status, now)]
 
 
 async def cancel_cdr(connection: Transaction, subject_id: UUID) -> None:
-    """Nothing is wanted for this subject any more."""
+    """Nothing is asked for this subject any more."""
     await connection.execute(_CANCEL_CDR, subject_id)
 
 
-async def assign(connection: Transaction, words: Sequence[SessionAssigned], now: datetime) -> list[Invoice]:
-    """Note whose sessions these are, the highest revision standing; the documents whose driver is another now."""
-    drivers = [None if word.withdrawn else word.driver_id for word in words]
+async def assign(connection: Transaction, assignments: Sequence[SessionAssigned], now: datetime) -> list[Document]:
+    """Record the drivers of sessions, the highest revision winning; the documents whose driver has changed."""
+    drivers = [None if one.withdrawn else one.driver_id for one in assignments]
     columns = (
-        [word.session_id for word in words],
-        [word.revision for word in words],
+        [one.session_id for one in assignments],
+        [one.revision for one in assignments],
         drivers,
-        [word.reservation_id for word in words],
-        [word.request_id for word in words],
+        [one.reservation_id for one in assignments],
+        [one.request_id for one in assignments],
     )
     new = await connection.fetch(_ASSIGN, *columns, now)
     if not new:
         return []
     sessions, of_sessions = [row["session_id"] for row in new], [row["driver_id"] for row in new]
     await connection.execute(_CDR_DRIVER, sessions, of_sessions)
-    return [to_invoice(row) for row in await connection.fetch(_INVOICE_DRIVER, sessions, of_sessions, now)]
+    return [to_document(row) for row in await connection.fetch(_INVOICE_DRIVER, sessions, of_sessions, now)]
 
 
-async def first_word_on_tariff(database: Database, version: UUID, tariff: str) -> str:
-    """Store a tariff version, unless it is there; the one that is there then. JSON, in and out. Needs no lock."""
+async def add_tariff(database: Database, version: UUID, tariff: str) -> str:
+    """Store a tariff version unless it is stored; the stored one. JSON, in and out. Needs no lock."""
     await database.execute(_ADD_TARIFF, version, tariff)
     stored: str = await database.fetchval(_TARIFF, version)
     return stored
 
 
-def to_invoice(row: Mapping[str, Any]) -> Invoice:
-    """A row with INVOICE_COLUMNS as the document it is."""
+def to_document(row: Mapping[str, Any]) -> Document:
+    """A row with INVOICE_COLUMNS."""
     values = {name: row[name] for name in INVOICE_COLUMNS}
-    return Invoice(**{**values, "kind": InvoiceKind(row["kind"]), "status": InvoiceStatus(row["status"])})
+    return Document(**{**values, "kind": InvoiceKind(row["kind"]), "status": InvoiceStatus(row["status"])})
 
 
 def _stored_cdr(row: asyncpg.Record) -> StoredCdr:
@@ -210,15 +222,15 @@ def _stored_cdr(row: asyncpg.Record) -> StoredCdr:
 
 
 def _cdr_record(
-    id_: UUID, version: int, status: CdrStatus, driver_id: str | None, claim: ChargeDraft, now: datetime
+    id_: UUID, version: int, status: CdrStatus, driver_id: str | None, draft: ChargeDraft, now: datetime
 ) -> tuple[Any, ...]:
     """The values of _CDR_COLUMNS, in their order."""
-    rated = claim.rated
+    amount = draft.amount
     return (
-        *(id_, claim.kind, claim.subject_id, claim.reservation_id, version, True, claim.revision, status, driver_id),
-        *(claim.station_id, claim.connector_id, claim.device_session_id, claim.started_at, claim.ended_at),
-        *(claim.end_reason, claim.estimated, claim.energy_uj, claim.readings, claim.flagged, claim.tariff_version),
-        *(claim.time_zone, msgspec.json.encode(claim.consumption).decode()),
-        *((None, None, None) if rated is None else (rated.currency, rated.excl_micros, rated.incl_micros)),
-        *(claim.stream_excl_micros, claim.stream_incl_micros, now),
+        *(id_, draft.kind, draft.subject_id, draft.reservation_id, version, True, draft.revision, status, driver_id),
+        *(draft.station_id, draft.connector_id, draft.device_session_id, draft.started_at, draft.ended_at),
+        *(draft.end_reason, draft.estimated, draft.energy_uj, draft.readings, draft.flagged, draft.tariff_version),
+        *(draft.time_zone, msgspec.json.encode(draft.consumption).decode()),
+        *((None, None, None) if amount is None else amount.totals),
+        *(draft.stream_excl_micros, draft.stream_incl_micros, draft.reason, now),
     )

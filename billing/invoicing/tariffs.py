@@ -1,4 +1,4 @@
-"""Tariffs by version, parsed once: a fleet has few, and every session brings its own copy."""
+"""Tariffs by version, parsed once: a fleet has few, and every event has its own copy."""
 
 import json
 from collections import OrderedDict
@@ -29,8 +29,8 @@ def parse_tariff(document: str) -> Tariff:
         raise BadEvent(f"tariff: {where}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-class TariffBook:
-    """The tariffs that charges were priced by, as first heard of; from then on they cannot change."""
+class TariffRegistry:
+    """The tariffs of charges as their first event had them; a version cannot change afterwards."""
 
     def __init__(self, database: Database) -> None:
         """`database` works as billing's role."""
@@ -38,17 +38,17 @@ class TariffBook:
         self._known: OrderedDict[UUID, Tariff] = OrderedDict()
 
     async def tariff(self, version: UUID, document: dict[str, Any]) -> Tariff:
-        """The tariff of that version; stored, where it is new, so that CDRs can refer to it.
+        """The tariff of that version; a new one is stored, so that CDRs can refer to it.
 
-        `document`: as an event has it, numbers as int, Decimal or text. Raises BadEvent, Unavailable.
+        `document`: as in an event, numbers as int, Decimal or text. Raises BadEvent, Unavailable.
         """
         known = self._known.get(version)
         if known is not None:
             self._known.move_to_end(version)
             return known
         text = _encoder.encode(document).decode()
-        parse_tariff(text)  # before it stands for ever
-        tariff = parse_tariff(await store.first_word_on_tariff(self._database, version, text))
+        parse_tariff(text)  # before it is stored for good
+        tariff = parse_tariff(await store.add_tariff(self._database, version, text))
         self._known[version] = tariff
         while len(self._known) > VERSIONS_MAX:
             self._known.popitem(last=False)

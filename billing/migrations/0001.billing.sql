@@ -136,33 +136,3 @@ CREATE TABLE billing.session_driver (
     request_id     uuid NOT NULL,
     heard_at       timestamptz NOT NULL
 );
-
-CREATE TABLE billing.outbox (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    event_id    uuid NOT NULL,
-    exchange    text NOT NULL,
-    routing_key text NOT NULL,
-    body        bytea NOT NULL,  -- schemas.events.Envelope as JSON
-    created_at  timestamptz NOT NULL DEFAULT now()
-);
-
-CREATE TABLE billing.events_processed (
-    queue        text NOT NULL,
-    event_id     uuid NOT NULL,
-    processed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (queue, event_id)
-);
-CREATE INDEX ON billing.events_processed (processed_at);
-
-CREATE TABLE billing.idempotency (
-    principal    text NOT NULL,
-    key          text COLLATE "C" NOT NULL,
-    request_hash bytea NOT NULL,  -- SHA-256 of method, path, query and body
-    status       smallint,        -- NULL only inside the transaction of the first request
-    body         bytea,
-    media_type   text,
-    location     text,
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (principal, key)
-);
-CREATE INDEX ON billing.idempotency (created_at);

@@ -16,8 +16,8 @@ PAYMENT: Final[dict[str, Any]] = {
     "changed_at": "2026-03-29T09:20:00Z",
 }
 DETAIL: Final[dict[str, Any]] = {**PAYMENT, "client_secret": "pi_3PxVolt2eZvKYlo2C1a2b3c4_secret_x"}
-HEARD: Final[dict[str, Any]] = {"outcome": "applied"}
-NEWS: Final[dict[str, Any]] = {
+WEBHOOK_RESULT: Final[dict[str, Any]] = {"outcome": "applied"}
+MESSAGE: Final[dict[str, Any]] = {
     "payment_id": "9b1f7a52-4c0e-5d2f-8a36-2d1c0b9a8f7e",
     "status": "succeeded",
     "note": "bank statement 17, page 2",

@@ -1,4 +1,4 @@
-"""Payments outside of any system: bank transfers, cash, another platform. Finance says what became of them."""
+"""Payments outside of any system: bank transfers, cash, another platform. Finance reports their result."""
 
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
@@ -6,14 +6,15 @@ from uuid import UUID
 
 import msgspec
 
-from billing.errors import BadRequest, NoToken
-from billing.payments.provider import News, Opened, Order, PaymentStatus
+from billing.errors import NoToken
+from billing.payments.provider import Opened, Order, PaymentStatus, PaymentUpdate
+from kit.web.errors import BadQuery
 
 _NOTE_CHARS_MAX: Final = 500
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
-    """What finance posts."""
+    """The body that finance posts."""
 
     payment_id: UUID
     status: Literal["succeeded", "failed"]
@@ -21,7 +22,7 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ManualProvider:
-    """PaymentProvider that waits to be told."""
+    """PaymentProvider whose payments are reported by finance."""
 
     name: Final = "manual"
     drivers_may: Final = False
@@ -36,22 +37,22 @@ class ManualProvider:
         return Opened(f"manual-{order.payment_id}")
 
     async def withdraw(self, reference: str) -> None:
-        """See PaymentProvider. There is nothing that could succeed by itself."""
+        """See PaymentProvider. Nothing can succeed by itself."""
 
     async def client_secret(self, reference: str) -> str | None:
         """See PaymentProvider."""
         return None
 
-    def news(self, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> News | None:
-        """See PaymentProvider. The signature is finance's token."""
+    def read_message(self, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> PaymentUpdate | None:
+        """See PaymentProvider. Finance's token takes the place of a signature."""
         if not by_finance:
-            raise NoToken("what became of a manual payment, finance says: use a token of kind finance")
+            raise NoToken("finance reports the result of a manual payment: use a token of kind finance")
         try:
-            said = msgspec.json.decode(body, type=_Message)
+            message = msgspec.json.decode(body, type=_Message)
         except msgspec.MsgspecError as error:
-            raise BadRequest(f"write payment_id, status (succeeded or failed) and perhaps a note: {error}") from error
-        status = PaymentStatus(said.status)
-        return News(f"{said.payment_id}/{said.status}", said.payment_id, status, None, said.note)
+            raise BadQuery(f"write payment_id, status (succeeded or failed) and perhaps a note: {error}") from error
+        status = PaymentStatus(message.status)
+        return PaymentUpdate(f"{message.payment_id}/{message.status}", message.payment_id, status, None, message.note)
 
     async def close(self) -> None:
         """See PaymentProvider."""

@@ -1,4 +1,4 @@
-"""What the payment operations take and answer."""
+"""Requests and responses of the payment operations."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -17,14 +17,14 @@ class _Model(BaseModel):
 
 
 class ChargeRequest(_Model):
-    """Whose money is to move, and through whom."""
+    """Which document is to be settled, and through which provider."""
 
     invoice_id: UUID = Field(description="an open invoice, to be charged; or an open credit note, to be refunded")
     provider: ProviderName = Field(description="a payment provider of this installation", examples=["stripe"])
 
 
 class Payment(_Model):
-    """A try to move the money of a document."""
+    """An attempt to move the money of a document."""
 
     id: UUID
     invoice_id: UUID
@@ -48,7 +48,7 @@ class PaymentDetail(Payment):
     )
 
 
-class Heard(_Model):
-    """What became of a message to a webhook."""
+class WebhookResult(_Model):
+    """What was done with a webhook message."""
 
     outcome: Literal["applied", "repeated", "ignored"]

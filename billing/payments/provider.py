@@ -1,4 +1,4 @@
-"""The seam to whoever moves the money. Two implementations, `manual` and `stripe`, under one contract suite."""
+"""The protocol of payment providers. Two implementations, `manual` and `stripe`, pass one contract suite."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from uuid import UUID
 
 
 class PaymentStatus(StrEnum):
-    """Where a payment is."""
+    """The state of a payment."""
 
-    PENDING = "pending"  # somebody else's turn: the payer's, the bank's, finance's
+    PENDING = "pending"  # waits for the payer, the bank or finance
     SUCCEEDED = "succeeded"  # the money has moved
-    FAILED = "failed"  # it has not, and by this payment it never will
+    FAILED = "failed"  # the money has not moved, and never will by this payment
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An amount that is to move."""
+    """An amount to be charged or refunded."""
 
-    payment_id: UUID  # the provider does the same order once, however often it is given
+    payment_id: UUID  # the provider executes the same order once, however often it is sent
     document: str  # number of the invoice or credit note, for people
     amount_minor: int  # above 0
     currency: str
@@ -28,7 +28,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What the provider made of an order."""
+    """An order as the provider has accepted it."""
 
     reference: str  # the provider's name for it
     status: PaymentStatus = PaymentStatus.PENDING
@@ -36,18 +36,18 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What a provider says of a payment, later."""
+class PaymentUpdate:
+    """A provider's later message about a payment."""
 
-    event_id: str  # of this piece of news, for it may be told again
+    event_id: str  # by which a repeated message is recognised
     payment_id: UUID
     status: PaymentStatus
-    amount_minor: int | None  # that has moved, in our minor units; None: not said
+    amount_minor: int | None  # that has moved, in our minor units; None: not given
     error: str = ""  # pending: why the last try of the payer did not succeed
 
 
 class PaymentProvider(Protocol):
-    """Moves money. The methods that ask somebody raise Unavailable (the same order again is safe), Declined (402),
+    """Moves money. The methods that call the provider raise Unavailable (the same order again is safe), Declined,
     ProviderFailed."""
 
     @property
@@ -56,29 +56,29 @@ class PaymentProvider(Protocol):
 
     @property
     def drivers_may(self) -> bool:
-        """Whether drivers may pay by it themselves."""
+        """Whether drivers may use it themselves."""
 
     @property
     def refunds_any(self) -> bool:
-        """Whether it can give back what another provider has collected."""
+        """Whether it can refund what another provider has charged."""
 
     async def charge(self, order: Order) -> Opened:
-        """Begin to collect an amount."""
+        """Begin to charge an amount."""
 
     async def refund(self, order: Order, charged: str) -> Opened:
-        """Begin to give back an amount of what was charged under that reference."""
+        """Begin to refund an amount of the charge with that reference."""
 
     async def withdraw(self, reference: str) -> None:
         """Make sure that a pending charge never succeeds. Raises Conflict where it has, or might have."""
 
     async def client_secret(self, reference: str) -> str | None:
-        """What the payer's application needs to pay a pending charge; None where it needs nothing."""
+        """What the payer's application needs to pay a pending charge; None: nothing."""
 
-    def news(self, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> News | None:
-        """What a message to the webhook says; None where it is nothing for us. `headers` with lower-case names.
+    def read_message(self, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> PaymentUpdate | None:
+        """The update in a webhook message; None if it does not concern us. `headers` with lower-case names.
 
-        Raises BadSignature where the message is not the provider's; BadRequest where it cannot be read.
+        Raises BadSignature if the message is not the provider's; BadQuery if it cannot be read.
         """
 
     async def close(self) -> None:
-        """Release what is held."""
+        """Release its connections."""

@@ -1,124 +1,105 @@
 """Payments over HTTP. Thin: parameters in, one call of the service, one answer out."""
 
-import asyncio
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 
+from billing.components import Provided
 from billing.currency import format_minor
-from billing.documents import Invoice
-from billing.edge import Payer, Reader, example, only_of, problems
-from billing.errors import BadRequest
+from billing.documents import Document
+from billing.parameters import Payer, Reader, own_driver
 from billing.payments import examples, models
-from billing.payments.models import ChargeRequest, Heard, PaymentDetail, ProviderName
-from billing.payments.service import PaymentService
-from billing.payments.store import Payment
+from billing.payments.models import ChargeRequest, PaymentDetail, ProviderName, WebhookResult
+from billing.payments.store import PaymentRecord
 from kit.auth.authenticator import Authenticator
-from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
-from kit.web.idempotency import Answer, Idempotent
+from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.parameters import example, problems
+from kit.web.rules import public
 
 PREFIX: Final = "/api/v1/billing"
-MESSAGE_BYTES_MAX: Final = 262_144  # of a webhook; Stripe's are some 10 kB
-# At once: each holds a database connection while the provider is asked, and the pool of 8 serves all else as well.
-CHARGES_MAX: Final = 3
+
+router = APIRouter()
 
 
-class PaymentRoutes:
-    """The handlers, and where they stand."""
+@router.post(
+    "/charge",
+    status_code=201,
+    summary="Have an invoice paid, or a credit note refunded, through a payment provider",
+    response_model=models.Payment,
+    responses={
+        **problems(
+            {
+                402: "The provider refused: nothing was paid",
+                404: "No such document, or none of yours",
+                409: "It is not open, or another payment is under way; or the key is used",
+                502: "The provider cannot do that",
+            }
+        ),
+        201: example(examples.PAYMENT),
+    },
+)
+async def charge(wanted: ChargeRequest, principal: Payer, once: Idempotent, billing: Provided) -> Response:
+    """A payment that is pending at the same provider is returned as it is; one that is pending at another is withdrawn
+    there first. The provider reports later whether it succeeded, see the payment."""
 
-    def __init__(self, database: Database, service: PaymentService) -> None:
-        self._database = database
-        self._service = service
-        self._gate = asyncio.Semaphore(CHARGES_MAX)
+    async def work(connection: Transaction) -> StoredResponse:
+        payment, invoice = await billing.payments.begin(connection, wanted, own_driver(principal))
+        body = payment_of(payment, invoice).model_dump_json().encode()
+        return StoredResponse(201, body, location=f"{PREFIX}/payments/{payment.id}")
 
-    def router(self) -> APIRouter:
-        """Charging for finance and drivers (what they owe), webhooks for whoever signs."""
-        router = APIRouter(prefix=PREFIX, tags=["billing"])
-        router.add_api_route(
-            "/charge",
-            self.charge,
-            methods=["POST"],
-            status_code=201,
-            summary="Have an invoice paid, or a credit note refunded, through a payment provider",
-            response_model=models.Payment,
-            responses={
-                **problems(
-                    {
-                        402: "The provider refused: nothing was paid",
-                        404: "No such document, or none of yours",
-                        409: "It is not open, or another payment is under way; or the key is used",
-                        502: "The provider cannot do that",
-                    }
-                ),
-                201: example(examples.PAYMENT),
-            },
-        )
-        router.add_api_route(
-            "/payments/{id}",
-            self.one,
-            summary="A payment, and what the payer's application needs for it",
-            responses={
-                **problems({404: "No such payment, or none of yours", 502: "The provider cannot say"}),
-                200: example(examples.DETAIL),
-            },
-        )
-        router.add_api_route(
-            "/payments/{provider}/webhook",
-            self.hear,
-            methods=["POST"],
-            summary="What a payment provider has to say",
-            responses={
-                **problems(
-                    {
-                        401: "Of manual payments: no token",
-                        403: "Not signed by the provider; of manual payments: not finance's token",
-                        404: "No such provider or payment",
-                        409: "It contradicts what is known",
-                    }
-                ),
-                200: example(examples.HEARD),
-            },
-            openapi_extra={
-                "requestBody": {"required": True, "content": {"application/json": {"example": examples.NEWS}}}
-            },
-        )
-        return router
-
-    async def charge(self, wanted: ChargeRequest, principal: Payer, once: Idempotent) -> Response:
-        """A payment that is pending at the same provider is answered as it is; one that is pending at another is
-        withdrawn there first. Whether it succeeded is told by the provider later, see the payment."""
-
-        async def work(connection: Transaction) -> Answer:
-            payment, invoice = await self._service.begin(connection, wanted, only_of(principal))
-            body = payment_of(payment, invoice).model_dump_json().encode()
-            return Answer(201, body, location=f"{PREFIX}/payments/{payment.id}")
-
-        async with self._gate:
-            return await once.do(self._database, "billing", work)
-
-    async def one(self, id: UUID, principal: Reader, response: Response) -> PaymentDetail:
-        """The client secret is asked from the provider each time and stored nowhere. Operators do not get it."""
-        may_pay = principal.kind != "operator"
-        payment, invoice, secret = await self._service.one(id, only_of(principal), may_pay=may_pay)
-        response.headers["Cache-Control"] = "no-store"
-        return PaymentDetail(**payment_of(payment, invoice).model_dump(), client_secret=secret)
-
-    async def hear(self, request: Request, provider: Annotated[ProviderName, Path()]) -> Heard:
-        """Needs no token but the provider's signature; what became of a manual payment, finance says with its token.
-        The same message again changes nothing."""
-        by_finance = "authorization" in request.headers
-        if by_finance:
-            authenticator: Authenticator = request.app.state.authenticator
-            await authenticator.require(request, "finance")
-        body = await _bounded_body(request)
-        outcome = await self._service.hear(provider, dict(request.headers), body, by_finance=by_finance)
-        return Heard.model_validate({"outcome": outcome})
+    async with billing.payments.slots:
+        return await once.do(billing.database, "billing", work)
 
 
-def payment_of(payment: Payment, invoice: Invoice) -> models.Payment:
+@router.get(
+    "/payments/{id}",
+    summary="A payment, and what the payer's application needs for it",
+    responses={
+        **problems({404: "No such payment, or none of yours", 502: "The provider cannot say"}),
+        200: example(examples.DETAIL),
+    },
+)
+async def one(id: UUID, principal: Reader, response: Response, billing: Provided) -> PaymentDetail:
+    """The client secret is asked from the provider each time and stored nowhere. Operators do not get it."""
+    may_pay = principal.kind != "operator"
+    payment, invoice, secret = await billing.payments.one(id, own_driver(principal), may_pay=may_pay)
+    response.headers["Cache-Control"] = "no-store"
+    return PaymentDetail(**payment_of(payment, invoice).model_dump(), client_secret=secret)
+
+
+@router.post(
+    "/payments/{provider}/webhook",
+    summary="Message of a payment provider",
+    responses={
+        **problems(
+            {
+                401: "Of manual payments: no token",
+                403: "Not signed by the provider; of manual payments: not finance's token",
+                404: "No such provider or payment",
+                409: "It contradicts what is known",
+            }
+        ),
+        200: example(examples.WEBHOOK_RESULT),
+    },
+    dependencies=[Depends(public)],
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"example": examples.MESSAGE}}}},
+)
+async def webhook(request: Request, provider: Annotated[ProviderName, Path()], billing: Provided) -> WebhookResult:
+    """Needs no token but the provider's signature; finance reports the result of a manual payment with its token. The
+    same message again changes nothing."""
+    by_finance = "authorization" in request.headers
+    if by_finance:
+        authenticator: Authenticator = request.app.state.authenticator
+        await authenticator.require(request, "finance")
+    body = await request.body()
+    outcome = await billing.payments.receive(provider, dict(request.headers), body, by_finance=by_finance)
+    return WebhookResult.model_validate({"outcome": outcome})
+
+
+def payment_of(payment: PaymentRecord, invoice: Document) -> models.Payment:
     """A payment as the API has it."""
     names = ("id", "invoice_id", "kind", "provider", "reference", "status", "currency", "error", "created_at")
     return models.Payment(
@@ -126,12 +107,3 @@ def payment_of(payment: Payment, invoice: Invoice) -> models.Payment:
         changed_at=payment.changed_at,
         **{name: getattr(payment, name) for name in names},
     )
-
-
-async def _bounded_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MESSAGE_BYTES_MAX:
-            raise BadRequest(f"the message is larger than {MESSAGE_BYTES_MAX} bytes")
-    return bytes(body)

@@ -1,49 +1,55 @@
 """The use cases of payments. No HTTP here; SQL stands in the stores.
 
-A provider is asked outside of the writer's lock, for it may take seconds, and before anything of it is written. That is
-safe: a payment's id follows from its document and the number of the attempt, and a provider does one id once. So
-whoever asks again after a crash or a time-out gets the payment that was begun. What the document looks like is
-checked again under the lock.
+A provider is called outside of the writer's lock, because a call may take seconds, and before its result is stored.
+That is safe: a payment's id is derived from its document and the number of the attempt, and a provider executes an id
+once. So a repeated request after a crash or a time-out gets the payment that was begun. The document is checked
+again under the lock.
 """
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid5
 
-from billing.documents import Invoice, InvoiceKind, InvoiceStatus
-from billing.errors import BadRequest, Conflict, Forbidden, NotFound
-from billing.invoicing import store as books
+from billing.documents import Document, InvoiceKind, InvoiceStatus
+from billing.invoicing import store as invoicing
 from billing.invoicing.events import invoice_updated
 from billing.payments import store
 from billing.payments.models import ChargeRequest
-from billing.payments.provider import News, Opened, Order, PaymentProvider, PaymentStatus
-from billing.payments.store import Payment
+from billing.payments.provider import Opened, Order, PaymentProvider, PaymentStatus, PaymentUpdate
+from billing.payments.store import PaymentRecord
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import current_event_context
 from kit.messaging.inbox import first_times
 from kit.messaging.outbox import Transaction, insert_async
 from kit.observability.logs import get_logger
+from kit.web.errors import BadQuery, Conflict, Forbidden, NotFound
 
 SCHEMA: Final = "billing"
+# At once: each holds a database connection while the provider is called, and the pool of 8 serves all else as well.
+CHARGES_MAX: Final = 3
 _NAMESPACE: Final = UUID("a2d3c1b0-7e64-4a52-8c1d-1f2b3c4d5e6f")
 _log = get_logger(__name__)
 
 
 class PaymentService:
-    """The use cases, one method each. `own`: the driver whose documents alone are there; None: all are."""
+    """The use cases, one method each. `own`: the driver to whose documents they are limited; None: all."""
 
     def __init__(self, database: Database, providers: Mapping[str, PaymentProvider], clock: Clock) -> None:
         """`providers` by name."""
         self._database = database
         self._providers = providers
         self._clock = clock
+        self.slots: Final = asyncio.Semaphore(CHARGES_MAX)  # one for each `begin` under way
 
-    async def begin(self, connection: Transaction, wanted: ChargeRequest, own: str | None) -> tuple[Payment, Invoice]:
-        """Charge an open invoice, or refund an open credit note; one that is under way already is answered as it is.
+    async def begin(
+        self, connection: Transaction, wanted: ChargeRequest, own: str | None
+    ) -> tuple[PaymentRecord, Document]:
+        """Charge an open invoice, or refund an open credit note; a payment that is under way already is returned.
 
-        `connection`: of an open transaction. Raises NotFound, BadRequest, Forbidden, Conflict, Declined,
+        `connection`: of an open transaction. Raises NotFound, BadQuery, Forbidden, Conflict, Declined,
         ProviderFailed, Unavailable.
         """
         provider = self._provider(wanted.provider)
@@ -68,10 +74,12 @@ class PaymentService:
         opened = await self._ask(connection, provider, invoice, order)
         return await self._write(connection, invoice, provider.name, order, attempt, opened, standing)
 
-    async def one(self, payment_id: UUID, own: str | None, *, may_pay: bool) -> tuple[Payment, Invoice, str | None]:
-        """A payment, its document, and of a pending one what the payer's application needs, where this one `may_pay`.
+    async def one(
+        self, payment_id: UUID, own: str | None, *, may_pay: bool
+    ) -> tuple[PaymentRecord, Document, str | None]:
+        """A payment, its document, and if it is pending what the payer's application needs, for those who `may_pay`.
 
-        Raises NotFound, and what a provider raises.
+        Raises NotFound, and the provider's errors.
         """
         async with self._database.transaction() as connection:
             payment = await store.payment(connection, payment_id)
@@ -85,35 +93,35 @@ class PaymentService:
         )
         return payment, invoice, secret
 
-    async def hear(self, provider_name: str, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> str:
-        """What became of a provider's message: applied, repeated or ignored.
+    async def receive(self, provider_name: str, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> str:
+        """Apply a provider's webhook message: applied, repeated or ignored.
 
-        Raises NotFound, BadSignature, BadRequest, Conflict, Unavailable: providers tell it again then.
+        Raises NotFound, BadSignature, BadQuery, Conflict, Unavailable: providers send it again then.
         """
         provider = self._providers.get(provider_name)
         if provider is None:
             raise NotFound(f"there is no payment provider {provider_name}")
-        news = provider.news(headers, body, by_finance=by_finance)
-        if news is None:
+        update = provider.read_message(headers, body, by_finance=by_finance)
+        if update is None:
             return "ignored"
         async with self._database.transaction() as connection:
-            await books.lock(connection)
-            event_id = uuid5(_NAMESPACE, f"{provider_name}/{news.event_id}")
+            await invoicing.lock(connection)
+            event_id = uuid5(_NAMESPACE, f"{provider_name}/{update.event_id}")
             if not await first_times(connection, SCHEMA, [(f"payments_{provider_name}", event_id)]):
                 return "repeated"
-            payment = await store.payment(connection, news.payment_id)
+            payment = await store.payment(connection, update.payment_id)
             if payment is None or payment.provider != provider_name:
-                raise NotFound(f"no payment {news.payment_id} by {provider_name}")
-            await self._apply(connection, payment, news)
+                raise NotFound(f"no payment {update.payment_id} by {provider_name}")
+            await self._apply(connection, payment, update)
         return "applied"
 
     def _provider(self, name: str) -> PaymentProvider:
         provider = self._providers.get(name)
         if provider is None:
-            raise BadRequest(f"there is no payment provider {name}; there are: {', '.join(sorted(self._providers))}")
+            raise BadQuery(f"there is no payment provider {name}; there are: {', '.join(sorted(self._providers))}")
         return provider
 
-    async def _open_document(self, connection: Transaction, invoice_id: UUID, own: str | None) -> Invoice:
+    async def _open_document(self, connection: Transaction, invoice_id: UUID, own: str | None) -> Document:
         invoice = await store.invoice(connection, invoice_id, own)
         if invoice is None:
             raise NotFound(f"no invoice {invoice_id}" + (" of yours" if own else ""))
@@ -121,12 +129,12 @@ class PaymentService:
             raise Conflict(f"{invoice.kind} {invoice.number} is {invoice.status}: only an open one can be settled")
         return invoice
 
-    async def _withdraw(self, payment: Payment) -> None:
+    async def _withdraw(self, payment: PaymentRecord) -> None:
         if payment.kind == "refund":
             raise Conflict(f"a refund by {payment.provider} is under way")
         await self._provider(payment.provider).withdraw(payment.reference)
 
-    async def _ask(self, connection: Transaction, provider: PaymentProvider, invoice: Invoice, order: Order) -> Opened:
+    async def _ask(self, connection: Transaction, provider: PaymentProvider, invoice: Document, order: Order) -> Opened:
         if invoice.credits is None:
             return await provider.charge(order)
         paid = [
@@ -142,14 +150,14 @@ class PaymentService:
     async def _write(
         self,
         connection: Transaction,
-        before: Invoice,
+        before: Document,
         provider: str,
         order: Order,
         attempt: int,
         opened: Opened,
-        withdrawn: Payment | None,
-    ) -> tuple[Payment, Invoice]:
-        await books.lock(connection)
+        withdrawn: PaymentRecord | None,
+    ) -> tuple[PaymentRecord, Document]:
+        await invoicing.lock(connection)
         invoice = await self._open_document(connection, before.id, None)
         payments = await store.payments_of(connection, invoice.id)
         if len(payments) >= attempt:
@@ -159,7 +167,7 @@ class PaymentService:
         now = self._clock.now()
         if withdrawn is not None:
             await store.move(connection, withdrawn.id, PaymentStatus.FAILED, "withdrawn", now)
-        payment = Payment(
+        payment = PaymentRecord(
             id=order.payment_id,
             invoice_id=invoice.id,
             attempt=attempt,
@@ -178,34 +186,36 @@ class PaymentService:
             await self._money_moved(connection, payment, now)
         return payment, invoice
 
-    async def _apply(self, connection: Transaction, payment: Payment, news: News) -> None:
-        """Raises Conflict where it cannot be."""
+    async def _apply(self, connection: Transaction, payment: PaymentRecord, update: PaymentUpdate) -> None:
+        """Raises Conflict if the payment's status rules it out."""
         now = self._clock.now()
-        if news.status is PaymentStatus.PENDING or news.status is payment.status:
-            if payment.status is PaymentStatus.PENDING and news.error:
-                await store.move(connection, payment.id, payment.status, news.error, now)
+        if update.status is PaymentStatus.PENDING or update.status is payment.status:
+            if payment.status is PaymentStatus.PENDING and update.error:
+                await store.move(connection, payment.id, payment.status, update.error, now)
             return
-        if news.status is PaymentStatus.SUCCEEDED:
-            await self._check_amount(connection, payment, news)
-            await store.move(connection, payment.id, news.status, "", now)
+        if update.status is PaymentStatus.SUCCEEDED:
+            await self._check_amount(connection, payment, update)
+            await store.move(connection, payment.id, update.status, "", now)
             await self._money_moved(connection, payment, now)
         elif payment.status is PaymentStatus.PENDING:
-            await store.move(connection, payment.id, news.status, news.error, now)
+            await store.move(connection, payment.id, update.status, update.error, now)
         elif payment.kind == "refund":
-            await store.move(connection, payment.id, news.status, news.error, now)
+            await store.move(connection, payment.id, update.status, update.error, now)
             await self._set_status(connection, payment.invoice_id, InvoiceStatus.OPEN, now)
         else:
-            raise Conflict(f"payment {payment.id} has succeeded: what is wrong with it is put right by a credit note")
+            raise Conflict(f"payment {payment.id} has succeeded: a credit note corrects it")
 
-    async def _check_amount(self, connection: Transaction, payment: Payment, news: News) -> None:
-        if news.amount_minor is not None and news.amount_minor != payment.amount_minor:
+    async def _check_amount(self, connection: Transaction, payment: PaymentRecord, update: PaymentUpdate) -> None:
+        if update.amount_minor is not None and update.amount_minor != payment.amount_minor:
             _log.error(
                 "payment_amount_differs",
                 payment_id=str(payment.id),
                 asked_minor=payment.amount_minor,
-                moved_minor=news.amount_minor,
+                moved_minor=update.amount_minor,
             )
-            raise Conflict(f"payment {payment.id} is of {payment.amount_minor}, not of {news.amount_minor} minor units")
+            raise Conflict(
+                f"payment {payment.id} is of {payment.amount_minor}, not of {update.amount_minor} minor units"
+            )
         others = await store.payments_of(connection, payment.invoice_id)
         standing = {one.status for one in others if one.id != payment.id} - {PaymentStatus.FAILED}
         if standing:
@@ -213,17 +223,17 @@ class PaymentService:
             if PaymentStatus.SUCCEEDED in standing:
                 _log.error("paid_twice", **ids)
             else:
-                _log.warning("given_up_payment_succeeded", **ids)  # told while another is under way: not paid twice yet
+                _log.warning("given_up_payment_succeeded", **ids)  # while another is under way: not paid twice yet
             raise Conflict(f"payment {payment.id} was given up, and another has taken its place")
 
-    async def _money_moved(self, connection: Transaction, payment: Payment, now: datetime) -> None:
+    async def _money_moved(self, connection: Transaction, payment: PaymentRecord, now: datetime) -> None:
         invoice = await store.invoice(connection, payment.invoice_id)
         if invoice is None:
             raise ValueError(f"payment {payment.id} is of no document")
         if invoice.status is InvoiceStatus.OPEN:
             await self._set_status(connection, invoice.id, InvoiceStatus.PAID, now)
             return
-        # It was credited while the payer was paying: what has come in is to go back.
+        # It was credited while the payer was paying: the amount must be refunded.
         note = await store.credit_note_of(connection, invoice.id)
         if note is not None and note.status is InvoiceStatus.SETTLED:
             await self._set_status(connection, note.id, InvoiceStatus.OPEN, now)
@@ -231,6 +241,6 @@ class PaymentService:
     async def _set_status(
         self, connection: Transaction, invoice_id: UUID, status: InvoiceStatus, now: datetime
     ) -> None:
-        told = current_event_context()
-        changed = await books.set_status(connection, [invoice_id], status, now)
-        await insert_async(connection, SCHEMA, [invoice_updated(invoice, told) for invoice in changed])
+        context = current_event_context()
+        changed = await invoicing.set_status(connection, [invoice_id], status, now)
+        await insert_async(connection, SCHEMA, [invoice_updated(invoice, context) for invoice in changed])

@@ -7,14 +7,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from billing.documents import Invoice
-from billing.invoicing.store import INVOICE_COLUMNS, to_invoice
+from billing.documents import Document
+from billing.invoicing.store import INVOICE_COLUMNS, to_document
 from billing.payments.provider import PaymentStatus
 from kit.messaging.outbox import Transaction
 
 
-class Payment(msgspec.Struct, frozen=True):
-    """A try to move a document's money; fields as the columns of billing.payment."""
+class PaymentRecord(msgspec.Struct, frozen=True):
+    """An attempt to move a document's money; fields as the columns of billing.payment."""
 
     id: UUID
     invoice_id: UUID
@@ -30,7 +30,7 @@ class Payment(msgspec.Struct, frozen=True):
     changed_at: datetime
 
 
-_COLUMNS: Final = ", ".join(Payment.__struct_fields__)
+_COLUMNS: Final = ", ".join(PaymentRecord.__struct_fields__)
 _INVOICE: Final = f"""
 SELECT {", ".join(INVOICE_COLUMNS)} FROM billing.invoice WHERE id = $1 AND ($2::text IS NULL OR driver_id = $2)
 """  # noqa: S608  # our own names
@@ -45,35 +45,37 @@ UPDATE billing.payment SET status = $2, error = $3, changed_at = $4 WHERE id = $
 """  # noqa: S608  # our own names
 
 
-async def invoice(connection: Transaction, invoice_id: UUID, own: str | None = None) -> Invoice | None:
+async def invoice(connection: Transaction, invoice_id: UUID, own: str | None = None) -> Document | None:
     """A document; of that driver alone, if given."""
     row = await connection.fetchrow(_INVOICE, invoice_id, own)
-    return None if row is None else to_invoice(row)
+    return None if row is None else to_document(row)
 
 
-async def credit_note_of(connection: Transaction, invoice_id: UUID) -> Invoice | None:
+async def credit_note_of(connection: Transaction, invoice_id: UUID) -> Document | None:
     """The document that cancels an invoice."""
     row = await connection.fetchrow(_CREDITS, invoice_id)
-    return None if row is None else to_invoice(row)
+    return None if row is None else to_document(row)
 
 
-async def payments_of(connection: Transaction, invoice_id: UUID) -> list[Payment]:
+async def payments_of(connection: Transaction, invoice_id: UUID) -> list[PaymentRecord]:
     """A document's payments, oldest first."""
     return [_payment(row) for row in await connection.fetch(_OF_INVOICE, invoice_id)]
 
 
-async def payment(connection: Transaction, payment_id: UUID) -> Payment | None:
+async def payment(connection: Transaction, payment_id: UUID) -> PaymentRecord | None:
     """A payment."""
     row = await connection.fetchrow(_ONE, payment_id)
     return None if row is None else _payment(row)
 
 
-async def add(connection: Transaction, new: Payment) -> None:
+async def add(connection: Transaction, new: PaymentRecord) -> None:
     """Store a payment."""
     await connection.execute(_ADD, *msgspec.structs.astuple(new))
 
 
-async def move(connection: Transaction, payment_id: UUID, status: PaymentStatus, error: str, now: datetime) -> Payment:
+async def move(
+    connection: Transaction, payment_id: UUID, status: PaymentStatus, error: str, now: datetime
+) -> PaymentRecord:
     """Move a payment to a status; as it is now."""
     row = await connection.fetchrow(_MOVE, payment_id, status, error, now)
     if row is None:
@@ -81,6 +83,6 @@ async def move(connection: Transaction, payment_id: UUID, status: PaymentStatus,
     return _payment(row)
 
 
-def _payment(row: asyncpg.Record) -> Payment:
+def _payment(row: asyncpg.Record) -> PaymentRecord:
     values = dict(row.items())
-    return Payment(**{**values, "status": PaymentStatus(values["status"])})
+    return PaymentRecord(**{**values, "status": PaymentStatus(values["status"])})

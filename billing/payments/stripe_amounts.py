@@ -1,4 +1,4 @@
-"""Amounts as Stripe counts them: in minor units, but for the currencies that it counts otherwise than ISO 4217.
+"""Amounts as Stripe counts them: in minor units, except for currencies that it counts otherwise than ISO 4217.
 
 Source: https://docs.stripe.com/currencies (zero-decimal, three-decimal and special cases).
 """
@@ -27,7 +27,7 @@ def to_stripe(amount_minor: int, currency: str) -> int:
 
 
 def from_stripe(amount: int, currency: str) -> int:
-    """An amount of Stripe in our minor units, rounded down: less than what was asked for is never taken for it."""
+    """An amount of Stripe in our minor units, rounded down: too small an amount never passes for the one asked."""
     theirs, ours = _units(currency)
     return amount * ours // theirs
 

@@ -1,7 +1,7 @@
-"""How the `stripe` library reaches Stripe: with what a request needs, and nothing about the machine it runs on.
+"""The HTTP client of the `stripe` library: it sends what a request needs, and nothing about the machine.
 
-The library's own client tells of its platform, of what surrounds the process, and of how long the last request took.
-Its global switch stops a part of that; here only the headers that the API asks for go out.
+The library's own client reports the platform, the process's environment and the time of the last request. Its global
+switch stops a part of that; this one sends only the headers that the API requires.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ _USER_AGENT: Final = "voltstream"
 
 
 class QuietClient(stripe.HTTPClient):
-    """The library's seam to HTTP, on httpx."""
+    """The library's HTTP client, on httpx."""
 
     name = "httpx"
 
@@ -35,7 +35,7 @@ class QuietClient(stripe.HTTPClient):
         try:
             response = await self._client.request(method, url, headers=sent, content=post_data or None)
         except httpx.HTTPError as error:
-            # The same idempotency key goes with every try, so a try whose answer was lost is safe to repeat.
+            # Every try has the same idempotency key, so one whose response was lost is safe to repeat.
             raise stripe.APIConnectionError(type(error).__name__, should_retry=True) from error  # type: ignore[no-untyped-call]  # theirs
         return response.content, response.status_code, response.headers
 

@@ -1,6 +1,6 @@
-"""Payments by Stripe: a PaymentIntent a charge, a Refund a refund.
+"""Payments by Stripe: a PaymentIntent for each charge, a Refund for each refund.
 
-Our payment's id is the idempotency key, and stands in the metadata, by which webhooks find it.
+Our payment's id is the idempotency key, and is in the metadata, by which webhooks refer to it.
 """
 
 import asyncio
@@ -12,17 +12,18 @@ from uuid import UUID
 import msgspec
 import stripe
 
-from billing.errors import BadRequest, BadSignature, Conflict, Declined, ProviderFailed
-from billing.payments.provider import News, Opened, Order, PaymentStatus
+from billing.errors import BadSignature, Declined, ProviderFailed
+from billing.payments.provider import Opened, Order, PaymentStatus, PaymentUpdate
 from billing.payments.stripe_amounts import from_stripe, to_stripe
 from billing.payments.stripe_http import QuietClient
 from kit.clock import Clock
 from kit.errors import Unavailable
+from kit.web.errors import BadQuery, Conflict
 
 PAYMENT_ID: Final = "payment_id"  # in the metadata
 TIMEOUT_S: Final = 10  # one try; Stripe answers within 2 s
 RETRIES_MAX: Final = 2
-TOLERANCE_S: Final = 300  # between Stripe's clock and ours: an older message may be somebody's recording
+TOLERANCE_S: Final = 300  # between Stripe's clock and ours: an older message may be a replay
 
 _INTENT: Final = {  # of a PaymentIntent, by the event
     "payment_intent.succeeded": PaymentStatus.SUCCEEDED,
@@ -131,26 +132,26 @@ class StripeProvider:
             intent = await self._stripe.v1.payment_intents.retrieve_async(reference)
         return intent.client_secret
 
-    def news(self, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> News | None:
-        """See PaymentProvider. Finance's token is no signature."""
+    def read_message(self, headers: Mapping[str, str], body: bytes, *, by_finance: bool) -> PaymentUpdate | None:
+        """See PaymentProvider. A token of finance does not replace the signature."""
         self._verify(headers.get("stripe-signature", ""), body)
         try:
             event = msgspec.json.decode(body, type=_Event)
             if event.type not in _INTENT and event.type not in _REFUND_EVENTS:
                 return None
-            said = msgspec.json.decode(event.data.object, type=_Object)
-            payment = UUID(said.metadata[PAYMENT_ID])
+            thing = msgspec.json.decode(event.data.object, type=_Object)
+            payment = UUID(thing.metadata[PAYMENT_ID])
         except msgspec.MsgspecError as error:
-            raise BadRequest(f"not an event of stripe: {error}") from error
+            raise BadQuery(f"not an event of stripe: {error}") from error
         except (KeyError, ValueError):
-            return None  # of somebody else who uses the same account
+            return None  # of another application of the same account
         if event.type in _INTENT:
-            received = from_stripe(said.amount_received, said.currency.upper())
-            why = str((said.last_payment_error or {}).get("code") or "")
-            return News(event.id, payment, _INTENT[event.type], received, why)
-        status = _REFUND.get(said.status, PaymentStatus.PENDING)
-        returned = from_stripe(said.amount, said.currency.upper())
-        return News(event.id, payment, status, returned, said.failure_reason or "")
+            received = from_stripe(thing.amount_received, thing.currency.upper())
+            reason = str((thing.last_payment_error or {}).get("code") or "")
+            return PaymentUpdate(event.id, payment, _INTENT[event.type], received, reason)
+        status = _REFUND.get(thing.status, PaymentStatus.PENDING)
+        returned = from_stripe(thing.amount, thing.currency.upper())
+        return PaymentUpdate(event.id, payment, status, returned, thing.failure_reason or "")
 
     def _verify(self, signature: str, body: bytes) -> None:
         try:
@@ -168,7 +169,7 @@ class StripeProvider:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """The library's errors as ours. Its messages may repeat what was sent, so they are not passed on but for cards."""
+    """The library's errors as ours. Messages may repeat what was sent, so only those about cards are passed on."""
     try:
         yield
     except stripe.CardError as error:

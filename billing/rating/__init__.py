@@ -6,26 +6,26 @@ Pure: no clock, no I/O. The same page is computed once more, and apart, by the s
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
-from billing.rating.consume import Used, consume
+from billing.rating.consume import ComponentUsage, consume
 from billing.rating.errors import NoReadings, RatingError
-from billing.rating.price import Adjustment, Line, Rated, Rounding, price, together
-from billing.rating.readings import POWER_MAX_MW, LeftOut, Reason, StoredReading, usage_of
+from billing.rating.price import Adjustment, PriceLine, RatedUsage, RoundingStep, price, together
+from billing.rating.readings import POWER_MAX_MW, IgnoredReading, Reason, StoredReading, usage_of
 from billing.rating.usage import Usage, reservation_usage
 from schemas.tariff import Tariff
 
 __all__ = [
     "POWER_MAX_MW",
     "Adjustment",
-    "LeftOut",
-    "Line",
+    "ComponentUsage",
+    "IgnoredReading",
     "NoReadings",
-    "Rated",
+    "PriceLine",
+    "RatedUsage",
     "RatingError",
     "Reason",
-    "Rounding",
+    "RoundingStep",
     "StoredReading",
     "Usage",
-    "Used",
     "consume",
     "price",
     "rate_readings",
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-def rate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> tuple[list[Used], Rated]:
+def rate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> tuple[list[ComponentUsage], RatedUsage]:
     """What a usage consumed of each component of the tariff, and what that comes to. `zone`: the station's."""
     consumption = consume(tariff, zone, usage)
     return consumption, price(tariff, consumption, bounded=usage.reservation is None)
@@ -48,7 +48,7 @@ def rate_readings(
     readings: Sequence[StoredReading],
     end_ms: int | None = None,
     power_max_mw: int = POWER_MAX_MW,
-) -> tuple[list[Used], Rated]:
+) -> tuple[list[ComponentUsage], RatedUsage]:
     """The same of the readings of a session, up to its explicit end, where it has one. Raises NoReadings."""
     usage, _ = usage_of(readings, end_ms, power_max_mw)
     return rate_usage(tariff, zone, usage)

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from billing.rating.local_time import boundaries_ms
-from billing.rating.tariffs import Component, Moment, Ready
+from billing.rating.tariffs import Moment, PreparedTariff, TariffComponent
 from billing.rating.usage import EnergyStretch, TimeStretch, Usage
+from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
-from schemas.usage import UsageKind
 
 _TIME_DIMENSION: Final = {
     UsageKind.CHARGING: Dimension.TIME,
@@ -26,7 +26,7 @@ _TIME_DIMENSION: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class ComponentUsage:
     """What was consumed of one component, before step_size."""
 
     element: int  # its place in the tariff, from 0
@@ -43,12 +43,12 @@ class _Cut(NamedTuple):
     energy_mwh: int
 
 
-def consume(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[Used]:
+def consume(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[ComponentUsage]:
     """What the usage consumed of each component, by element and dimension. `zone`: the station's.
 
     Charging and a reservation are different usages, each with components of its own.
     """
-    account = _Account(Ready(tariff, usage.reservation), zone, usage)
+    account = _Account(PreparedTariff(tariff, usage.reservation), zone, usage)
     account.look_for_flat(_Cut(usage.start_ms, 0), usage.power_mw, usage.current_ma)
     energy_mwh = 0
     for step in usage.steps:
@@ -63,7 +63,7 @@ def consume(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[Used]:
 class _Account:
     """Quantities per component, as the stretches of one usage are added."""
 
-    def __init__(self, ready: Ready, zone: ZoneInfo, usage: Usage) -> None:
+    def __init__(self, ready: PreparedTariff, zone: ZoneInfo, usage: Usage) -> None:
         self._ready = ready
         self._zone = zone
         self._start_ms = usage.start_ms
@@ -73,11 +73,11 @@ class _Account:
                 *(usage.start_ms + duration_ms for duration_ms in ready.durations_ms),
             }
         )
-        self._volume: dict[Component, int] = {}
-        self._since_ms: dict[Component, int] = {}
-        self._last_energy: Component | None = None
-        self._last_time: Component | None = None
-        self._flat: Component | None = None
+        self._volume: dict[TariffComponent, int] = {}
+        self._since_ms: dict[TariffComponent, int] = {}
+        self._last_energy: TariffComponent | None = None
+        self._last_time: TariffComponent | None = None
+        self._flat: TariffComponent | None = None
 
     def look_for_flat(self, at: _Cut, power_mw: int, current_ma: int) -> None:
         """Charge FLAT if it was not yet and is active here."""
@@ -130,22 +130,22 @@ class _Account:
                 self._add(component, end_ms - begin_ms, begin_ms)
                 self._last_time = component
 
-    def used(self) -> list[Used]:
+    def used(self) -> list[ComponentUsage]:
         """All of it, by element and dimension."""
         last = (self._last_energy, self._last_time)
         components = sorted(self._volume, key=lambda component: (component.element, component.dimension))
         return [
-            Used(c.element, c.dimension, self._volume[c], self._since_ms[c], c in last)
+            ComponentUsage(c.element, c.dimension, self._volume[c], self._since_ms[c], c in last)
             for c in components
             if self._volume[c] > 0
         ]
 
-    def _active(self, dimension: Dimension, at: _Cut, power_mw: int, current_ma: int) -> Component | None:
+    def _active(self, dimension: Dimension, at: _Cut, power_mw: int, current_ma: int) -> TariffComponent | None:
         duration_ms = at.at_ms - self._start_ms
         moment = Moment(at.at_ms, self._zone, duration_ms, at.energy_mwh, power_mw, current_ma)
         return self._ready.active(dimension, moment)
 
-    def _add(self, component: Component, quantity: int, since_ms: int) -> None:
+    def _add(self, component: TariffComponent, quantity: int, since_ms: int) -> None:
         self._volume[component] = self._volume.get(component, 0) + quantity
         self._since_ms.setdefault(component, since_ms)
 

@@ -2,14 +2,23 @@
 
 import json
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from billing.currency import format_micros, format_minor
 from billing.rating.errors import BadDocument
-from billing.rating.price import MICRO_DIGITS, MILLIONTHS, VAT_DIGITS, VOLUME_PER_UNIT, Adjustment, Line, Rated, half_up
+from billing.rating.price import (
+    MICRO_DIGITS,
+    MILLIONTHS,
+    VAT_DIGITS,
+    VOLUME_PER_UNIT,
+    Adjustment,
+    PriceLine,
+    RatedUsage,
+    half_up,
+)
+from kit.spelling import nearest_name
 from schemas.tariff import Dimension
 
 _MESSAGES: Final = {"model_type": "must be an object: {...}", "missing": "is missing"}
@@ -31,7 +40,7 @@ def read_document(model: type[_Model], text: str | bytes) -> _Model:
         raise BadDocument(_first_mistake(error, model)) from None
 
 
-def rated_document(rated: Rated) -> dict[str, Any]:
+def rated_document(rated: RatedUsage) -> dict[str, Any]:
     """Amounts are decimal strings of whole micro-units. Hours are rounded to six digits; `quantity` is exact."""
     return {
         "currency": rated.currency,
@@ -54,7 +63,7 @@ def format_plain(value: int, digits: int) -> str:
     return text.rstrip("0").rstrip(".") if digits else text
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: PriceLine) -> dict[str, Any]:
     vat_pct = None if line.vat_millionths is None else format_plain(line.vat_millionths, VAT_DIGITS)
     return {
         "dimension": str(line.dimension),
@@ -101,8 +110,8 @@ def _first_mistake(error: ValidationError, model: type[BaseModel]) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
-        near = get_close_matches(str(first["loc"][-1]), sorted(_field_names(model)), n=1)
-        return f"{path}: there is no such field" + (f"; did you mean {near[0]}?" if near else "") + more
+        near = nearest_name(str(first["loc"][-1]), _field_names(model))
+        return f"{path}: there is no such field" + (f"; did you mean {near}?" if near else "") + more
     message = _MESSAGES.get(first["type"], first["msg"].removeprefix("Value error, "))
     return f"{path}: {message}{more}" if path else f"{message}{more}"
 

@@ -36,7 +36,7 @@ class Mark:
         return self.register - earlier.register
 
 
-class Meter:
+class EnergyMeter:
     """The stretches of energy of a session: `begin` with its first reading, `hold` and `read` each next."""
 
     def __init__(self, power_max_mw: int) -> None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from billing.rating.local_time import EPOCH, exists_once, moment_of
 from billing.rating.meter import UJ_PER_MWH
 from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage, reservation_usage
-from schemas.usage import UsageKind
+from schemas.session import UsageKind
 
 PERIODS_MAX: Final = 10_000
 MINUTES_MAX: Final = 527_040  # 366 days, of all periods together
@@ -48,7 +48,7 @@ Ampere = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10_000), _wh
 Watt = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10_000_000), _whole(1_000, "mW")]
 
 
-class Period(BaseModel):
+class WrittenPeriod(BaseModel):
     """A while of one kind, with its energy spread evenly over it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,7 +108,7 @@ class WrittenUsage(BaseModel):
 
     start: str
     time_zone: Annotated[str, AfterValidator(_zone)]
-    periods: Annotated[list[Period], Field(min_length=1, max_length=PERIODS_MAX)]
+    periods: Annotated[list[WrittenPeriod], Field(min_length=1, max_length=PERIODS_MAX)]
     _start_ms: int = PrivateAttr(0)
 
     @model_validator(mode="after")
@@ -163,7 +163,7 @@ def usages_of(written: WrittenUsage) -> Usages:
     return Usages(reservation, charging)
 
 
-def _step(period: Period, start_ms: int, end_ms: int) -> Step:
+def _step(period: WrittenPeriod, start_ms: int, end_ms: int) -> Step:
     kind, power_mw, current_ma = UsageKind[period.kind], period.power_mw, period.current_ma
     energy = None
     if period.energy_mwh:

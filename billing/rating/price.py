@@ -31,7 +31,7 @@ MAX_PRICE: Final = "MAX_PRICE"
 
 
 class Consumed(Protocol):
-    """What was used of a component: `consume.Used`, or the `Consumption` of an event."""
+    """What was used of a component: `consume.ComponentUsage`, or the `Consumption` of an event."""
 
     @property
     def element(self) -> int: ...
@@ -43,7 +43,7 @@ class Consumed(Protocol):
     def last(self) -> bool: ...
 
 
-class Line(NamedTuple):
+class PriceLine(NamedTuple):
     """One component's part of a bill."""
 
     element: int  # its place in the tariff, from 0
@@ -69,7 +69,7 @@ class Adjustment(NamedTuple):
     vat_micros: int
 
 
-class Rounding(NamedTuple):
+class RoundingStep(NamedTuple):
     """A value that was not whole, as the fraction `numerator / denominator`, and what it became."""
 
     what: str  # "0 ENERGY step_size" | "0 ENERGY amount" | "0 ENERGY vat" | "MIN_PRICE incl_vat" ...
@@ -81,23 +81,23 @@ class Rounding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class RatedUsage:
     """What consumption comes to. Totals are the sums of lines and adjustments."""
 
     currency: str
-    lines: tuple[Line, ...]
+    lines: tuple[PriceLine, ...]
     adjustments: tuple[Adjustment, ...]
-    roundings: tuple[Rounding, ...]
+    roundings: tuple[RoundingStep, ...]
     total_excl_micros: int
     total_incl_micros: int
 
 
-def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = True) -> Rated:
+def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = True) -> RatedUsage:
     """Price the consumption of charging, or of a reservation (`bounded=False`: it has no minimum and maximum).
 
     Raises ValueError if the consumption is not of this tariff.
     """
-    roundings: list[Rounding] = []
+    roundings: list[RoundingStep] = []
     added = _steps(tariff, consumption, roundings)
     lines = [_line(tariff, one, added.get(place, 0), roundings) for place, one in enumerate(consumption)]
     excl_micros = sum(line.amount_excl_micros for line in lines)
@@ -111,13 +111,13 @@ def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = Tr
                 if (excl_micros, incl_micros) != before:
                     excl_moved = excl_micros - before[0]
                     adjustments.append(Adjustment(bound, excl_moved, incl_micros - before[1] - excl_moved))
-    return Rated(tariff.currency, tuple(lines), tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
+    return RatedUsage(tariff.currency, tuple(lines), tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
 
 
-def together(parts: Iterable[Rated]) -> Rated:
+def together(parts: Iterable[RatedUsage]) -> RatedUsage:
     """A bill of a reservation and the charging that followed it, of one tariff."""
     parts = list(parts)
-    return Rated(
+    return RatedUsage(
         parts[0].currency,
         tuple(line for part in parts for line in part.lines),
         tuple(adjustment for part in parts for adjustment in part.adjustments),
@@ -137,7 +137,7 @@ def micros_of(amount: Decimal) -> int:
     return int(amount.scaleb(MICRO_DIGITS))
 
 
-def _steps(tariff: Tariff, consumption: Sequence[Consumed], roundings: list[Rounding]) -> dict[int, int]:
+def _steps(tariff: Tariff, consumption: Sequence[Consumed], roundings: list[RoundingStep]) -> dict[int, int]:
     """What step_size adds, by place in the consumption: once for energy, once for time, to the last used of either."""
     added: dict[int, int] = {}
     for place, one in enumerate(consumption):
@@ -150,11 +150,11 @@ def _steps(tariff: Tariff, consumption: Sequence[Consumed], roundings: list[Roun
             added[place] = stepped - total
             what, whole = f"{one.element} {one.dimension} step_size", stepped // VOLUME_PER_STEP
             unit = "Wh" if one.dimension == Dimension.ENERGY else "s"
-            roundings.append(Rounding(what, total, VOLUME_PER_STEP, whole, unit, "up"))
+            roundings.append(RoundingStep(what, total, VOLUME_PER_STEP, whole, unit, "up"))
     return added
 
 
-def _line(tariff: Tariff, one: Consumed, added: int, roundings: list[Rounding]) -> Line:
+def _line(tariff: Tariff, one: Consumed, added: int, roundings: list[RoundingStep]) -> PriceLine:
     component = _component(tariff, one)
     volume, price_micros = one.volume + added, micros_of(component.price)
     name = f"{one.element} {one.dimension}"
@@ -164,11 +164,11 @@ def _line(tariff: Tariff, one: Consumed, added: int, roundings: list[Rounding]) 
     if component.vat is not None:
         vat_millionths = int(component.vat.scaleb(VAT_DIGITS))
         vat_micros = _rounded(f"{name} vat", amount_micros * vat_millionths, MILLIONTHS, roundings)
-    return Line(one.element, one.dimension, volume, added, price_micros, vat_millionths, amount_micros, vat_micros)
+    return PriceLine(one.element, one.dimension, volume, added, price_micros, vat_millionths, amount_micros, vat_micros)
 
 
 def _bounded(
-    bound: str, limit: Price, excl_micros: int, incl_micros: int, roundings: list[Rounding]
+    bound: str, limit: Price, excl_micros: int, incl_micros: int, roundings: list[RoundingStep]
 ) -> tuple[int, int]:
     """Totals excl. and incl. VAT, held to a minimum or a maximum."""
     nearer = max if bound == MIN_PRICE else min
@@ -187,10 +187,10 @@ def _bounded(
     return min(excl_after, incl_after), incl_after
 
 
-def _rounded(what: str, numerator: int, denominator: int, roundings: list[Rounding]) -> int:
+def _rounded(what: str, numerator: int, denominator: int, roundings: list[RoundingStep]) -> int:
     result = half_up(numerator, denominator)
     if result * denominator != numerator:
-        roundings.append(Rounding(what, numerator, denominator, result, "micro-unit", "half up"))
+        roundings.append(RoundingStep(what, numerator, denominator, result, "micro-unit", "half up"))
     return result
 
 

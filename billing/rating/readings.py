@@ -10,10 +10,10 @@ from enum import StrEnum
 from typing import Final
 
 from billing.rating.errors import NoReadings
-from billing.rating.meter import Mark, Meter
+from billing.rating.meter import EnergyMeter, Mark
 from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage
 from schemas.reading import Status
-from schemas.usage import UsageKind
+from schemas.session import UsageKind
 
 POWER_MAX_MW: Final = 1_200_000_000  # 1.2 MW: no connector of today delivers more
 
@@ -55,7 +55,7 @@ class StoredReading:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class IgnoredReading:
     """Something of a reading that does not count."""
 
     index: int  # of the reading, in the order they were given
@@ -63,14 +63,14 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _Conditions:
     """What holds after a reading, until the next says otherwise. As tariffs see it: never said or negative is 0."""
 
     power_mw: int = 0
     current_ma: int = 0
     kind: UsageKind = UsageKind.CHARGING
 
-    def after(self, reading: StoredReading, believed: bool) -> "_Held":
+    def after(self, reading: StoredReading, believed: bool) -> "_Conditions":
         """What holds after one more reading, whose power is believed or not."""
         power_mw = max(reading.power_mw or 0, 0) if believed else self.power_mw
         current_ma = self.current_ma if reading.current_ma is None else max(reading.current_ma, 0)
@@ -79,12 +79,12 @@ class _Held:
             kind = _KIND_OF_STATUS[reading.status]
         elif believed:
             kind = UsageKind.CHARGING if power_mw > 0 else UsageKind.PARKING
-        return _Held(power_mw, current_ma, kind)
+        return _Conditions(power_mw, current_ma, kind)
 
 
 def usage_of(
     readings: Sequence[StoredReading], end_ms: int | None = None, power_max_mw: int = POWER_MAX_MW
-) -> tuple[Usage, list[LeftOut]]:
+) -> tuple[Usage, list[IgnoredReading]]:
     """The usage of a session, and what was left out. `end_ms`: the explicit end, where the session has one.
 
     Raises NoReadings if there is no reading up to the end.
@@ -92,7 +92,7 @@ def usage_of(
     order, left_out = _in_order(readings, end_ms)
     if not order:
         raise NoReadings("a session without a reading up to its end has no usage")
-    meter, held = Meter(power_max_mw), _Held()
+    meter, held = EnergyMeter(power_max_mw), _Conditions()
     first = held
     marks: list[Mark] = []
     steps: list[Step] = []
@@ -100,7 +100,7 @@ def usage_of(
         reading = readings[index]
         believed = reading.power_mw is not None and reading.power_mw <= power_max_mw
         if reading.power_mw is not None and not believed:
-            left_out.append(LeftOut(index, Reason.POWER_IMPLAUSIBLE))
+            left_out.append(IgnoredReading(index, Reason.POWER_IMPLAUSIBLE))
         before, held = held, held.after(reading, believed)
         now = Mark(index, reading.ts_ms, reading.energy_mwh)
         if marks:
@@ -115,18 +115,18 @@ def usage_of(
     rest = _under(held, meter.rest(marks[-1]))
     if rest is not None:
         steps.append(Step(None, rest))
-    left_out += [LeftOut(mark.index, _doubt(mark, good)) for mark, good in meter.refused]
-    left_out += [LeftOut(mark.index, Reason.METER_RESTARTED) for mark in meter.restarts]
+    left_out += [IgnoredReading(mark.index, _doubt(mark, good)) for mark, good in meter.refused]
+    left_out += [IgnoredReading(mark.index, Reason.METER_RESTARTED) for mark in meter.restarts]
     left_out.sort(key=lambda one: one.index)
     return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(steps)), left_out
 
 
-def _under(held: _Held, stretch: EnergyStretch | None) -> EnergyStretch | None:
+def _under(held: _Conditions, stretch: EnergyStretch | None) -> EnergyStretch | None:
     """A stretch of energy under the power and current that held before the reading that closes it."""
     return stretch and replace(stretch, power_mw=held.power_mw, current_ma=held.current_ma)
 
 
-def _in_order(readings: Sequence[StoredReading], end_ms: int | None) -> tuple[list[int], list[LeftOut]]:
+def _in_order(readings: Sequence[StoredReading], end_ms: int | None) -> tuple[list[int], list[IgnoredReading]]:
     """Indices of the readings that count, in the order in which they count, and the readings that do not."""
 
     def key(index: int) -> tuple[tuple[bool, int], ...]:
@@ -135,13 +135,13 @@ def _in_order(readings: Sequence[StoredReading], end_ms: int | None) -> tuple[li
         return tuple((value is not None, value or 0) for value in values)  # nothing comes before something
 
     order: list[int] = []
-    left_out: list[LeftOut] = []
+    left_out: list[IgnoredReading] = []
     for index in sorted(range(len(readings)), key=key):
         this, last = readings[index], readings[order[-1]] if order else None
         if end_ms is not None and this.ts_ms > end_ms:
-            left_out.append(LeftOut(index, Reason.AFTER_END))
+            left_out.append(IgnoredReading(index, Reason.AFTER_END))
         elif last is not None and (this.ts_ms, this.seq) == (last.ts_ms, last.seq):
-            left_out.append(LeftOut(index, Reason.REPEATED))
+            left_out.append(IgnoredReading(index, Reason.REPEATED))
         else:
             order.append(index)
     return order, left_out

@@ -89,7 +89,7 @@ class Restrictions:
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class TariffComponent:
     """A price of one dimension, in one element."""
 
     element: int  # its place in the tariff, from 0
@@ -97,11 +97,11 @@ class Component:
     restrictions: Restrictions | None = field(compare=False)
 
 
-class Ready:
+class PreparedTariff:
     """The components of a tariff that are for charging, or for a reservation that ended in a certain way."""
 
     def __init__(self, tariff: Tariff, reservation: Reservation | None) -> None:
-        self._components: dict[Dimension, list[Component]] = {dimension: [] for dimension in Dimension}
+        self._components: dict[Dimension, list[TariffComponent]] = {dimension: [] for dimension in Dimension}
         chosen: list[Restrictions] = []
         for place, element in enumerate(tariff.elements):
             if not _is_for(element, reservation):
@@ -110,12 +110,12 @@ class Ready:
             if restrictions is not None:
                 chosen.append(restrictions)
             for dimension in {component.type for component in element.price_components}:
-                self._components[dimension].append(Component(place, dimension, restrictions))
+                self._components[dimension].append(TariffComponent(place, dimension, restrictions))
         self.minutes_of_day = {minute for r in chosen for minute in r.minutes_of_day()}
         self.thresholds_mwh = sorted({bound for r in chosen for bound in r.energy_mwh.bounds()})
         self.durations_ms = sorted({bound for r in chosen for bound in r.duration_ms.bounds()})
 
-    def active(self, dimension: Dimension, moment: Moment) -> Component | None:
+    def active(self, dimension: Dimension, moment: Moment) -> TariffComponent | None:
         """The first component of a dimension whose restrictions all hold."""
         for component in self._components[dimension]:
             if component.restrictions is None or component.restrictions.hold(moment):

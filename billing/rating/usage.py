@@ -5,8 +5,8 @@ Moments are ms since the Unix epoch, UTC; energy mWh, power mW, current mA. Stre
 
 from dataclasses import dataclass, field
 
+from schemas.session import UsageKind
 from schemas.tariff import Reservation
-from schemas.usage import UsageKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
-"""Private real servers on free loopback ports: RabbitMQ, Redis, PostgreSQL and Kafka, without Docker."""
+"""Starts private RabbitMQ, Redis, PostgreSQL and Kafka servers on free loopback ports, without Docker."""
 
 from deploy.servers.base import Server
 from deploy.servers.errors import ServerError, ServerFailed, ServerUnavailable
-from deploy.servers.fleet import SERVERS, environment, run_folder, sweep
 from deploy.servers.kafka import Kafka
 from deploy.servers.ports import unused_port
 from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.redis import Redis
+from deploy.servers.registry import SERVERS, environment, run_folder, sweep
 
 __all__ = [
     "SERVERS",

@@ -11,7 +11,7 @@ import typer
 from deploy.servers import install as installation
 from deploy.servers.base import Server
 from deploy.servers.errors import ServerError
-from deploy.servers.fleet import ROOT, SERVERS, alone, environment, sweep
+from deploy.servers.registry import ROOT, SERVERS, alone, environment, sweep
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 _STANDING = ROOT / "standing"
@@ -22,7 +22,7 @@ def _standing() -> list[Server]:
 
 
 def _start(server: Server) -> str | None:
-    """The reason it cannot be had, or None."""
+    """Start it; the reason if that fails, else None."""
     try:
         server.start()
     except ServerError as error:

@@ -1,4 +1,4 @@
-"""What every private server is: a folder with its data, ports that never change, and a process."""
+"""Base class of the private servers: a data folder, ports that never change, and a process."""
 
 import json
 import shutil
@@ -21,30 +21,30 @@ _LOG_TAIL_LINES: Final = 15
 
 
 class Server(ABC):
-    """One server. Stopped, killed and started again it keeps its data and its ports.
+    """A private server. It keeps its data and ports when it is stopped, killed and started again.
 
     Methods block; from async code call them by `asyncio.to_thread`.
     """
 
     name: ClassVar[str]
-    variable: ClassVar[str]  # the setting its URL belongs in
+    variable: ClassVar[str]  # the environment variable for its URL
     port_names: ClassVar[tuple[str, ...]] = ("main",)
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, home: Path) -> None:
-        """`home` is the folder it keeps its data, configuration, log and pid in; made at the first start."""
+        """`home`: folder of its data, configuration, log and pid; created at the first start."""
         self.home = home
         self.process = Process(home / "pid", home / "log")
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients find it. Raises ServerFailed before the first start."""
+        """The URL for clients. Raises ServerFailed before the first start."""
 
     def start(self) -> str:
-        """Start it, wait until it answers, and return its URL. Does nothing where it runs.
+        """Start it unless it runs, wait until it answers, and return its URL.
 
-        Raises ServerUnavailable where it is not installed, ServerFailed where it does not answer in time.
+        Raises ServerUnavailable if it is not installed, ServerFailed if it does not answer in time.
         """
         if not self.process.alive:
             self.home.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class Server(ABC):
         return self.url
 
     def stop(self) -> None:
-        """End it in the orderly way, keeping its data. Does nothing where it does not run."""
+        """Shut it down, keeping its data. Does nothing if it does not run."""
         if not self.process.terminate(self.stop_signal, STOP_TIMEOUT_S):
             self.kill()
 
@@ -75,7 +75,7 @@ class Server(ABC):
 
     @property
     def running(self) -> bool:
-        """Whether its process is there."""
+        """Whether its process runs."""
         return self.process.alive
 
     def port(self, name: str = "main") -> int:
@@ -88,11 +88,11 @@ class Server(ABC):
 
     @abstractmethod
     def _launch(self) -> None:
-        """Write the configuration, make the data folder if new, and spawn the process."""
+        """Write the configuration, create the data folder if missing, and spawn the process."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Whether a client gets an answer. OSError counts as no."""
+        """Whether it answers a client. OSError counts as no."""
 
     def _spawn(self, argv: Sequence[str], env: Mapping[str, str], user: str | None = None) -> None:
         self.process.spawn(argv, env, user)

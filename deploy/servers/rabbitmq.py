@@ -1,4 +1,4 @@
-"""A private RabbitMQ: own node, own epmd, own cookie, so that it never meets another one of this machine."""
+"""A private RabbitMQ with its own node name, epmd and cookie, so that it never connects to another one."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from deploy.servers.errors import ServerUnavailable
 from deploy.servers.ports import LOOPBACK
 from deploy.servers.process import Process
 
-_DEBIAN_SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the PATH insists on its own account
+_DEBIAN_SCRIPT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the script on the PATH requires its own account
 _CONFIGURATION: Final = """\
 listeners.tcp.1 = {loopback}:{port}
 log.console = true
@@ -56,14 +56,14 @@ class RabbitMQ(Server):
         (self.home / "rabbitmq.conf").write_text(_CONFIGURATION.format(loopback=LOOPBACK, port=self.port()))
         (self.home / "plugins").write_text("[].\n")
         environment = self._environment()
-        self._epmd.kill()  # left over from a broker that died by itself: it would refuse the node's name
+        self._epmd.kill()  # left over from a crashed broker: it would refuse the node's name
         self._epmd.spawn([epmd, "-address", LOOPBACK, "-port", str(self.port("epmd"))], environment)
         self._spawn([script], environment)
 
     def _environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))}
         return inherited | {
-            "HOME": str(self.home),  # Erlang's cookie lies there
+            "HOME": str(self.home),  # for Erlang's cookie
             "ERL_EPMD_PORT": str(self.port("epmd")),
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_MAX_PORTS": "65536",  # Erlang reserves memory for as many as ulimit -n allows: a billion in containers
@@ -82,7 +82,7 @@ class RabbitMQ(Server):
 
     def _answers(self) -> bool:
         with socket.create_connection((LOOPBACK, self.port()), timeout=1):
-            pass  # pika logs a refused connection as an error; the listener opens last, so this is the usual no
+            pass  # pika logs a refused connection as an error; the listener opens last, so this test is usually enough
         try:
             connection = pika.BlockingConnection(pika.URLParameters(self.url))
         except AMQPError:

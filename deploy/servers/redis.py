@@ -23,7 +23,7 @@ class Redis(Server):
     def _launch(self) -> None:
         binary = shutil.which("redis-server")
         if binary is None:
-            raise ServerUnavailable("Redis: no redis-server here; `python -m deploy.servers install` as root adds it")
+            raise ServerUnavailable("Redis: no redis-server; `python -m deploy.servers install` as root adds it")
         options = {"bind": LOOPBACK, "port": str(self.port()), "appendonly": "yes", "save": "", "dir": str(self.home)}
         self._spawn([binary, *(part for key, value in options.items() for part in (f"--{key}", value))], os.environ)
 

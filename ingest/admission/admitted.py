@@ -1,4 +1,4 @@
-"""What admission answers: rows that may pass, and the items that may not, each with its reason and raw form."""
+"""Results of admission: the accepted rows, and the refused items with their reason and raw bytes; and its rules."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -8,24 +8,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingest.admission.wire import Fault, WireReading
+from ingest.errors import TooLarge
 from schemas.reading import RAW_ITEM_BYTES_MAX
 
 STATION_FORBIDDEN: Final = "station_forbidden"
 
 
-class Refused(NamedTuple):
-    """An item that is kept in quarantine and never becomes a reading."""
+class RefusedItem(NamedTuple):
+    """An item that is kept in quarantine and does not become a reading."""
 
-    place: int  # in the request, from 0
+    position: int  # in the request, from 0
     reason: str
     detail: str
-    raw: bytes  # as it came, cut at RAW_ITEM_BYTES_MAX
-    station_id: str | None  # upper case, where one could be read
+    raw: bytes  # as received, cut at RAW_ITEM_BYTES_MAX
+    station_id: str | None  # upper case; None if it could not be read
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What one request's readings are held against."""
+class AdmissionRules:
+    """Bounds that the readings of one request are checked against."""
 
     now_ms: int  # Unix epoch
     age_ms_max: int
@@ -35,16 +36,21 @@ class Rules:
 
     @property
     def oldest_ms(self) -> int:
-        """The earliest event time taken."""
+        """The earliest event time accepted."""
         return self.now_ms - self.age_ms_max
 
     @property
     def newest_ms(self) -> int:
-        """The latest event time taken."""
+        """The latest event time accepted."""
         return self.now_ms + self.future_ms_max
 
+    def check_count(self, count: int) -> None:
+        """Raises TooLarge if a request has more readings than allowed."""
+        if count > self.readings_max:
+            raise TooLarge(f"a request carries at most {self.readings_max} readings; send them in smaller batches")
+
     def binding_fault(self, station_id: str) -> Fault | None:
-        """A token speaks only for its own stations."""
+        """The fault of a reading whose station the token is not bound to."""
         if self.stations is None or station_id.upper() in self.stations:
             return None
         return Fault(
@@ -52,28 +58,28 @@ class Rules:
         )
 
 
-class Structs(NamedTuple):
-    """Good readings that are not columns yet: columns cost least when many requests share them."""
+class DecodedReadings(NamedTuple):
+    """Accepted readings as structs: conversion to columns is cheapest for many requests together."""
 
     readings: list[WireReading]
-    ts_ms: NDArray[np.int64]  # beside them, Unix epoch
+    ts_ms: NDArray[np.int64]  # of each, Unix epoch
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """One request's items: `len(rows) + len(refused)` of them, good ones in their order."""
+    """A request's items, `accepted + len(refused)` in number; rows keep the order of the request."""
 
-    rows: Structs | pa.RecordBatch  # the record batch has READING_SCHEMA
-    refused: list[Refused] = field(default_factory=list)
-    single: bool = False  # the body was one JSON object, not a list; only said where it is refused
+    rows: DecodedReadings | pa.RecordBatch  # the record batch has READING_SCHEMA
+    refused: list[RefusedItem] = field(default_factory=list)
+    single: bool = False  # the body was one JSON object, not a list; set only if it is refused
 
     @property
     def accepted(self) -> int:
-        """How many readings passed."""
+        """Number of accepted readings."""
         return self.rows.num_rows if isinstance(self.rows, pa.RecordBatch) else len(self.rows.readings)
 
 
-def refuse(place: int, fault: Fault, raw: bytes, station_id: str | None) -> Refused:
-    """Keep of an item what quarantine keeps; its words are printable (they go to a database and to terminals)."""
+def refuse(position: int, fault: Fault, raw: bytes, station_id: str | None) -> RefusedItem:
+    """The item as quarantine stores it; its detail is made printable, for databases and terminals."""
     detail = fault.detail if fault.detail.isprintable() else ascii(fault.detail)[1:-1]
-    return Refused(place, fault.reason, detail, bytes(raw[:RAW_ITEM_BYTES_MAX]), station_id)
+    return RefusedItem(position, fault.reason, detail, bytes(raw[:RAW_ITEM_BYTES_MAX]), station_id)

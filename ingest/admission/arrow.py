@@ -1,6 +1,6 @@
-"""Arrow IPC stream bodies to readings: columns by the wire names in wire units, or READING_SCHEMA's own columns.
+"""Admits Arrow IPC streams: columns by the wire names in wire units, or READING_SCHEMA's own columns.
 
-All checks are over whole columns; only a row that fails one is looked at alone, for its words.
+All checks are over whole columns; only a row that fails one is examined alone, for its error text.
 """
 
 import math
@@ -13,47 +13,42 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.admission.admitted import Admitted, Refused, Rules, refuse
+from ingest.admission.admitted import AdmissionRules, Admitted, RefusedItem, refuse
 from ingest.admission.columns import quantity
+from ingest.admission.event_time import UNREADABLE, epoch_ms_all, event_time_fault, strings_ms
 from ingest.admission.ipc import read_batch
-from ingest.admission.items import readable_station
-from ingest.admission.moment import UNREADABLE, epoch_ms_all, moment_fault, strings_ms
-from ingest.admission.wire import EPOCH_MS_MAX, FIELDS, Fault, shape_fault, text_fault, unknown_field
-from ingest.errors import Malformed
-from schemas.reading import (
-    CONNECTOR_ID_MAX,
-    MILLI,
-    QUANTITIES,
-    READING_SCHEMA,
-    SEQ_MAX,
-    SESSION_EVENT_LABELS,
-    SESSION_EVENT_NAMES,
-    SESSION_ID_CHARS_MAX,
-    STATION_ID_CHARS_MAX,
-    STATUS_LABELS,
-    STATUS_NAMES,
+from ingest.admission.json_bodies import station_id_of
+from ingest.admission.wire import (
+    EPOCH_MS_MAX,
+    FIELDS,
+    INTEGER_MAX,
+    NAME_CODES,
+    TEXT_CHARS_MAX,
+    Fault,
+    shape_fault,
+    text_fault,
+    unknown_field,
 )
+from ingest.errors import MalformedBody
+from schemas.reading import MILLI, QUANTITIES, READING_SCHEMA, SESSION_EVENT_LABELS, STATUS_LABELS
 
 Mask = NDArray[np.bool_]
 
-_INTEGERS: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
-_TEXTS: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
-_NAMES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
 _LABELS: Final[Mapping[str, Mapping[Any, str]]] = {"status": STATUS_LABELS, "session_event": SESSION_EVENT_LABELS}
 _REQUIRED: Final = frozenset({"station_id", "connector_id", "ts", "ts_ms"})
 _DIVISOR_OF_UNIT: Final = {"us": 1_000, "ns": 1_000_000}
 
 
 class _Checked(NamedTuple):
-    """A column as READING_SCHEMA wants it; rows where `good` is false hold anything."""
+    """A column as in READING_SCHEMA; values of rows that are not `good` are undefined."""
 
     values: pa.Array
     good: Mask
 
 
-def admit_arrow(body: bytes, rules: Rules) -> Admitted:
-    """Raises Malformed (no Arrow stream, or columns that no reading has) and TooLarge (too many rows)."""
-    batch = read_batch(body, rules.readings_max) if body else None
+def admit_arrow(body: bytes, rules: AdmissionRules) -> Admitted:
+    """Raises MalformedBody (no Arrow stream, or columns that no reading has) and TooLarge (too many rows)."""
+    batch = read_batch(body, rules) if body else None
     if batch is None or batch.num_rows == 0:
         return Admitted(pa.RecordBatch.from_pylist([], READING_SCHEMA))
     in_frame_form = "ts_ms" in batch.schema.names
@@ -75,12 +70,14 @@ def admit_arrow(body: bytes, rules: Rules) -> Admitted:
 def _check_names(schema: pa.Schema, known: frozenset[str]) -> None:
     for name in schema.names:
         if name not in known:
-            raise Malformed(unknown_field(name).detail)
+            raise MalformedBody(unknown_field(name).detail)
     if len(set(schema.names)) != len(schema.names):
-        raise Malformed("a column is there twice; name each column once")
+        raise MalformedBody("a column is there twice; name each column once")
     missing = sorted(known & _REQUIRED - set(schema.names))
     if missing:
-        raise Malformed(f"column {missing[0]} is missing; every reading needs {', '.join(sorted(known & _REQUIRED))}")
+        raise MalformedBody(
+            f"column {missing[0]} is missing; every reading needs {', '.join(sorted(known & _REQUIRED))}"
+        )
 
 
 def _wire_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
@@ -88,13 +85,13 @@ def _wire_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
     for name, column in columns.items():
         if pa.types.is_null(column.type) and name not in _REQUIRED:
             continue
-        if name in _TEXTS:
+        if name in TEXT_CHARS_MAX:
             checked[name] = _text(name, column)
-        elif name in _INTEGERS:
-            checked[name] = _integer(name, column, pa.types.is_integer, "integers", 0, _INTEGERS[name])
+        elif name in INTEGER_MAX:
+            checked[name] = _integer(name, column, pa.types.is_integer, "integers", 0, INTEGER_MAX[name])
         elif name in QUANTITIES:
             checked[QUANTITIES[name][0]] = _quantity(name, column)
-        elif name in _NAMES:
+        elif name in NAME_CODES:
             checked[name] = _name(name, column)
         else:
             checked["ts_ms"] = _moment(column)
@@ -103,12 +100,12 @@ def _wire_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
 
 def _frame_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
     bounds = {column: (low * MILLI, high * MILLI) for column, _, low, high in QUANTITIES.values()}
-    bounds |= {name: (0, highest) for name, highest in _INTEGERS.items()}
+    bounds |= {name: (0, highest) for name, highest in INTEGER_MAX.items()}
     bounds |= {name: (0, max(labels)) for name, labels in _LABELS.items()}
     bounds["ts_ms"] = (-EPOCH_MS_MAX, EPOCH_MS_MAX)
     checked = {}
     for name, column in columns.items():
-        if name in _TEXTS:
+        if name in TEXT_CHARS_MAX:
             checked[name] = _text(name, column)
         else:
             dtype = READING_SCHEMA.field(name).type
@@ -121,7 +118,7 @@ def _frame_columns(columns: Mapping[str, pa.Array]) -> dict[str, _Checked]:
 def _text(name: str, column: pa.Array) -> _Checked:
     _check_type(name, _is_text(column.type), "strings")
     lengths = _numbers(pc.binary_length(column))
-    good = (lengths >= 1) & (lengths <= _TEXTS[name]) & _truth(pc.ascii_is_printable(column))
+    good = (lengths >= 1) & (lengths <= TEXT_CHARS_MAX[name]) & _truth(pc.ascii_is_printable(column))
     values = column.cast(pa.string())
     if name == "station_id":
         return _Checked(pc.ascii_upper(values), good)
@@ -151,7 +148,7 @@ def _quantity(name: str, column: pa.Array) -> _Checked:
 
 def _name(name: str, column: pa.Array) -> _Checked:
     _check_type(name, _is_text(column.type), "strings")
-    codes = pc.index_in(column.cast(pa.string()), value_set=pa.array(_NAMES[name], pa.string()))
+    codes = pc.index_in(column.cast(pa.string()), value_set=pa.array(NAME_CODES[name], pa.string()))
     good = _truth(codes.is_valid()) | _truth(column.is_null())
     return _Checked(pc.add(pc.fill_null(codes, -1), 1), good)
 
@@ -179,7 +176,7 @@ def _moment(column: pa.Array) -> _Checked:
 
 
 def _assemble(columns: Mapping[str, pa.Array], good: Mask) -> pa.RecordBatch:
-    """READING_SCHEMA rows of the good ones; a column nobody sent is null, or NONE."""
+    """READING_SCHEMA rows of the good ones; a column that was not sent is null, or NONE."""
     count = len(good)
     arrays = []
     keep = None if good.all() else pa.array(good)
@@ -192,13 +189,13 @@ def _assemble(columns: Mapping[str, pa.Array], good: Mask) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=READING_SCHEMA)
 
 
-def _refuse_row(at: int, row: dict[str, Any], rules: Rules) -> Refused:
+def _refuse_row(at: int, row: dict[str, Any], rules: AdmissionRules) -> RefusedItem:
     raw = msgspec.json.encode({name: _showable(value) for name, value in row.items()})
-    station = readable_station(row.get("station_id"))
+    station = station_id_of(row.get("station_id"))
     return refuse(at, _row_fault(row, rules) or Fault("malformed", "this row is not a reading"), raw, station)
 
 
-def _row_fault(row: dict[str, Any], rules: Rules) -> Fault | None:
+def _row_fault(row: dict[str, Any], rules: AdmissionRules) -> Fault | None:
     fault = shape_fault(row)
     if fault is not None:
         return fault
@@ -206,7 +203,7 @@ def _row_fault(row: dict[str, Any], rules: Rules) -> Fault | None:
     return (
         text_fault("station_id", station)
         or (text_fault("session_id", row["session_id"]) if "session_id" in row else None)
-        or moment_fault(moment, int(epoch_ms_all([moment])[0]), rules.oldest_ms, rules.newest_ms)
+        or event_time_fault(moment, int(epoch_ms_all([moment])[0]), rules.oldest_ms, rules.newest_ms)
         or rules.binding_fault(station)
     )
 
@@ -248,7 +245,7 @@ def _showable(value: Any) -> Any:
 
 def _check_type(name: str, fits: bool, words: str) -> None:
     if not fits:
-        raise Malformed(f"column {name} has a type that is not read; send {words}")
+        raise MalformedBody(f"column {name} has a type that is not read; send {words}")
 
 
 def _is_text(kind: pa.DataType) -> bool:

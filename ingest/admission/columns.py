@@ -1,4 +1,4 @@
-"""Admitted structs to the columns of a frame."""
+"""Converts admitted readings to the columns of a frame."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingest.admission.admitted import Admitted
-from ingest.admission.fixed import thousandths_all
+from ingest.admission.fixed_point import thousandths_all
 from ingest.admission.wire import WireReading
 from schemas.reading import QUANTITIES, READING_SCHEMA, SESSION_EVENT_NAMES, STATUS_NAMES
 
@@ -18,7 +18,7 @@ SESSION_EVENT_CODES: Final[Mapping[str | None, int]] = {None: 0} | dict(SESSION_
 
 
 def to_batch(readings: Sequence[WireReading], ts_ms: NDArray[np.int64]) -> pa.RecordBatch:
-    """READING_SCHEMA rows of checked readings, in their order; `ts_ms` stands beside them."""
+    """READING_SCHEMA rows of checked readings, in their order; `ts_ms` has the event time of each."""
     rows = readings  # one comprehension a column is the fastest of what was measured: 10 ns a value
     return pa.RecordBatch.from_arrays(
         [
@@ -41,15 +41,15 @@ def to_batch(readings: Sequence[WireReading], ts_ms: NDArray[np.int64]) -> pa.Re
     )
 
 
-def packed(admitted: Admitted) -> Admitted:
-    """The same with its rows as columns, for a request so large that it need not share them."""
+def to_columns(admitted: Admitted) -> Admitted:
+    """The same with its rows as columns, for a request so large that sharing a conversion saves nothing."""
     if isinstance(admitted.rows, pa.RecordBatch):
         return admitted
     return replace(admitted, rows=to_batch(*admitted.rows))
 
 
 def quantity(name: str, values: pa.DoubleArray) -> pa.Array:
-    """Wire values (finite, in bounds, or null) as the integers of thousandths of that quantity's column."""
+    """Wire values (finite, in bounds, or null) as integers of thousandths, in the type of the quantity's column."""
     _, dtype, _, _ = QUANTITIES[name]
     count = len(values)
     if values.null_count == count:

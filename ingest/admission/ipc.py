@@ -1,7 +1,7 @@
-"""Arrow IPC streams from strangers: read without letting a small body become a large memory.
+"""Reads Arrow IPC streams from untrusted clients so that a small body cannot expand to a large amount of memory.
 
-What can blow up when read is refused: compressed buffers (the bound on inflated bytes is kept at Content-Encoding,
-where it can be), dictionaries and views (many rows, one long value), and nested or run-end columns.
+Refused are compressed buffers (only Content-Encoding can bound the inflated size), dictionaries and views (many rows,
+one long value), and nested or run-end columns.
 """
 
 import struct
@@ -10,13 +10,14 @@ from typing import Final
 
 import pyarrow as pa
 
-from ingest.errors import Malformed, TooLarge
+from ingest.admission.admitted import AdmissionRules
+from ingest.errors import MalformedBody
 
 _FILE_MAGIC: Final = b"ARROW1"
 # Slots of Arrow's flatbuffer tables (Message.fbs): Message.header, RecordBatch.compression.
 _HEADER_SLOT: Final = 2
 _COMPRESSION_SLOT: Final = 3
-_MEND: Final = "send an Arrow IPC stream (pyarrow.ipc.new_stream) of plain columns"
+_REMEDY: Final = "send an Arrow IPC stream (pyarrow.ipc.new_stream) of plain columns"
 _PLAIN: Final = (
     pa.types.is_null,
     pa.types.is_integer,
@@ -27,44 +28,45 @@ _PLAIN: Final = (
 )
 
 
-def read_batch(body: bytes, rows_max: int) -> pa.RecordBatch | None:
-    """All rows of the stream as one batch, fully validated; None without any. Raises Malformed, TooLarge."""
+def read_batch(body: bytes, rules: AdmissionRules) -> pa.RecordBatch | None:
+    """All rows of the stream as one batch, fully validated; None without any. Raises MalformedBody, TooLarge."""
     if body.startswith(_FILE_MAGIC):
-        raise Malformed("this is the Arrow file format; send the stream format (pyarrow.ipc.new_stream)")
+        raise MalformedBody("this is the Arrow file format; send the stream format (pyarrow.ipc.new_stream)")
     try:
-        return _read(body, rows_max)
+        return _read(body, rules)
     except StopIteration:
-        raise Malformed(f"an empty Arrow stream; {_MEND}") from None
+        raise MalformedBody(f"an empty Arrow stream; {_REMEDY}") from None
     except (pa.ArrowException, OSError, EOFError, ValueError, struct.error, OverflowError) as error:
-        raise Malformed(f"not an Arrow stream: {ascii(str(error)[:200])[1:-1]}; {_MEND}") from None
+        raise MalformedBody(f"not an Arrow stream: {ascii(str(error)[:200])[1:-1]}; {_REMEDY}") from None
 
 
-def _read(body: bytes, rows_max: int) -> pa.RecordBatch | None:
+def _read(body: bytes, rules: AdmissionRules) -> pa.RecordBatch | None:
     source = pa.BufferReader(body)
     messages = pa.ipc.MessageReader.open_stream(source)
     head = messages.read_next_message()
-    if head.type != "schema":  # pyarrow itself does not look, and crashes the process
-        raise Malformed(f"the stream does not begin with its schema; {_MEND}")
+    if head.type != "schema":  # pyarrow does not check this, and crashes the process
+        raise MalformedBody(f"the stream does not begin with its schema; {_REMEDY}")
     schema = pa.ipc.read_schema(head).remove_metadata()
     for field in schema:
-        _ = field.name, str(field.type)  # raises now where it is no UTF-8, not when somebody looks
+        _ = field.name, str(field.type)  # raises here if it is not UTF-8, and not at a later access
         if not any(is_type(field.type) for is_type in _PLAIN):
-            raise Malformed(f"column {ascii(field.name[:64])[1:-1]} has type {field.type}, which is not read; {_MEND}")
+            raise MalformedBody(
+                f"column {ascii(field.name[:64])[1:-1]} has type {field.type}, which is not read; {_REMEDY}"
+            )
     batches: list[pa.RecordBatch] = []
     rows = 0
     for message in _rest(messages):
         if message.type != "record batch":
-            raise Malformed(f"the stream holds a {message.type}; {_MEND}")
+            raise MalformedBody(f"the stream holds a {message.type}; {_REMEDY}")
         if _is_compressed(message.metadata.to_pybytes()):
-            raise Malformed("the stream's buffers are compressed; send them plain, and Content-Encoding: zstd")
+            raise MalformedBody("the stream's buffers are compressed; send them plain, and Content-Encoding: zstd")
         batch = pa.ipc.read_record_batch(message, schema)
         rows += batch.num_rows
-        if rows > rows_max:
-            raise TooLarge(f"a request carries at most {rows_max} readings; send them in smaller batches")
+        rules.check_count(rows)
         batch.validate(full=True)
         batches.append(batch)
-    if beyond := len(body) - source.tell():  # the reader does not look, and who sent it would believe it was taken
-        raise Malformed(f"{beyond} octets follow the end of the Arrow stream; send one stream a request")
+    if beyond := len(body) - source.tell():  # the reader ignores it, and its sender would believe it accepted
+        raise MalformedBody(f"{beyond} octets follow the end of the Arrow stream; send one stream a request")
     return pa.concat_batches(batches) if batches else None
 
 
@@ -78,17 +80,17 @@ def _rest(messages: pa.ipc.MessageReader) -> Iterator[pa.ipc.Message]:
 
 
 def _is_compressed(metadata: bytes) -> bool:
-    """Whether a record batch message's flatbuffer names a compression."""
+    """Whether the flatbuffer of a record batch message declares a compression."""
     message = struct.unpack_from("<I", metadata, 0)[0]
     at = _slot(metadata, message, _HEADER_SLOT)
     if at is None:
-        raise Malformed(f"the stream holds a message without a header; {_MEND}")
+        raise MalformedBody(f"the stream holds a message without a header; {_REMEDY}")
     header = at + struct.unpack_from("<I", metadata, at)[0]
     return _slot(metadata, header, _COMPRESSION_SLOT) is not None
 
 
 def _slot(flatbuffer: bytes, table: int, slot: int) -> int | None:
-    """Where a field of a flatbuffer table is stored; None where it has its default."""
+    """Offset of a field of a flatbuffer table; None if it has its default."""
     vtable = table - struct.unpack_from("<i", flatbuffer, table)[0]
     size = struct.unpack_from("<H", flatbuffer, vtable)[0]
     entry = 4 + 2 * slot

@@ -1,12 +1,12 @@
-"""A reading as devices write it, and the words we find for one that is not."""
+"""A reading as devices send it (WireReading), and the reasons and texts for items that are not one."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from kit.spelling import nearest_name
 from schemas.reading import (
     CONNECTOR_ID_MAX,
     QUANTITIES,
@@ -17,9 +17,9 @@ from schemas.reading import (
     STATUS_NAMES,
 )
 
-EPOCH_MS_MAX: Final = SEQ_MAX  # an integer every JSON reader keeps; the sane range is far inside
+EPOCH_MS_MAX: Final = SEQ_MAX  # an integer that every JSON parser keeps exactly; the valid range is far inside
 
-# Literal needs its words spelled out; a test holds them equal to STATUS_NAMES and SESSION_EVENT_NAMES.
+# A Literal must be spelled out; a test compares them with STATUS_NAMES and SESSION_EVENT_NAMES.
 StatusName = Literal[
     "Available",
     "Preparing",
@@ -85,9 +85,10 @@ class WireReading(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=
 
 FIELDS: Final = WireReading.__struct_fields__
 _REQUIRED: Final = ("station_id", "connector_id", "ts")
-_INTEGERS: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
-_TEXTS: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
-_NAMES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
+# By field: the highest integer, the longest text, the codes of its names.
+INTEGER_MAX: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
+TEXT_CHARS_MAX: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
+NAME_CODES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
 _HINTS: Final = {
     "energy_kwh": "send energy_wh in watt-hours",
     "energy_mwh": "send energy_wh in watt-hours",
@@ -111,34 +112,34 @@ _HINTS: Final = {
 
 
 class Fault(NamedTuple):
-    """Why an item is refused: a code for programs, one sentence with the mend for people."""
+    """Why an item is refused: a code for programs, and one sentence for people that says what to do."""
 
     reason: str
     detail: str
 
 
 def unknown_field(name: str) -> Fault:
-    """The fault of a field nobody here knows, with the name that was probably meant."""
+    """The fault of an unknown field, with the name that was probably meant."""
     hint = _HINTS.get(name.lower())
     if hint is None:
         snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
-        near = get_close_matches(snake, FIELDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known fields are {', '.join(FIELDS)}"
+        near = nearest_name(snake, FIELDS)
+        hint = f"did you mean {near}?" if near else f"known fields are {', '.join(FIELDS)}"
     return Fault("unknown_field", f"unknown field {ascii(name[:64])[1:-1]}; {hint}")
 
 
 def text_fault(name: str, text: str) -> Fault | None:
     """A station id or session id is a CiString: printable ASCII, of bounded length (NUL would break the database)."""
-    highest = _TEXTS[name]
+    highest = TEXT_CHARS_MAX[name]
     if 1 <= len(text) <= highest and text.isascii() and text.isprintable():
         return None
     return Fault(f"{name}_invalid", f"{name} must be 1 to {highest} printable ASCII characters")
 
 
 def shape_fault(item: object) -> Fault | None:
-    """The first thing wrong with a decoded JSON value as a reading.
+    """The first fault of a decoded JSON value as a reading.
 
-    It says nothing of when `ts` is and of whose station it is.
+    The range of `ts` and the token's stations are not checked.
     """
     if not isinstance(item, Mapping):
         return Fault("not_an_object", f"a reading must be an object, this is {_kind(item)}")
@@ -156,8 +157,8 @@ def shape_fault(item: object) -> Fault | None:
 
 
 def _value_fault(name: str, value: object) -> Fault | None:
-    if name in _INTEGERS:
-        return _integer_fault(name, value, _INTEGERS[name])
+    if name in INTEGER_MAX:
+        return _integer_fault(name, value, INTEGER_MAX[name])
     if name in QUANTITIES:
         return _quantity_fault(name, value)
     if name == "ts":
@@ -168,11 +169,11 @@ def _value_fault(name: str, value: object) -> Fault | None:
         return _integer_fault(name, value, EPOCH_MS_MAX, -EPOCH_MS_MAX)
     if not isinstance(value, str):
         return Fault("wrong_type", f"{name} must be a string, this is {_kind(value)}")
-    if name in _TEXTS:
+    if name in TEXT_CHARS_MAX:
         return text_fault(name, value)
-    if value in _NAMES[name]:
+    if value in NAME_CODES[name]:
         return None
-    return Fault(f"{name}_unknown", f"unknown {name} {value[:64]!a}; send one of {', '.join(_NAMES[name])}")
+    return Fault(f"{name}_unknown", f"unknown {name} {value[:64]!a}; send one of {', '.join(NAME_CODES[name])}")
 
 
 def _integer_fault(name: str, value: object, highest: int, lowest: int = 0) -> Fault | None:

@@ -1,1 +1,1 @@
-"""Who may: stored tokens, signed tokens, and the check of every request."""
+"""Authentication: stored tokens, signed tokens, and their verification on every request."""

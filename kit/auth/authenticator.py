@@ -1,14 +1,13 @@
-"""Who may: bearer tokens on HTTP requests, verified from memory on the hot path.
+"""Authentication of HTTP requests by bearer token, from memory on the hot path.
 
-A verified token is remembered. Every 5 s, if there are requests, one query asks which of the remembered ones were
-revoked meanwhile: that is how long a revoked token can still pass, and what the database pays, however many tokens
-are in use. While the database does not answer, remembered tokens pass for 5 minutes more (nobody can revoke one
-either); unknown ones get 503. Tokens signed elsewhere (`kit.auth.signed_tokens`) ask nobody: they count until they
-expire.
+A verified token is cached. Every 5 s, if there are requests, one query asks which cached tokens were revoked since: a
+revoked token passes for at most that long, and the database has one query, however many tokens are in use. While the
+database does not answer, cached tokens pass for 5 more minutes (nobody can revoke one either); unknown ones get 503.
+Signed tokens (`kit.auth.signed_tokens`) need no query: they are valid until they expire.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Final
 
@@ -16,20 +15,22 @@ from fastapi import Security
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection, Request
 
-from kit.auth.signed_tokens import SignedTokens, Untrusted
+from kit.auth.signed_tokens import InvalidToken, SignedTokens
 from kit.auth.token_store import KINDS, Kind, Principal, TokenStore, hash_of, well_formed
 from kit.clock import Clock
 from kit.errors import Unavailable
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
-from kit.web.app import Problem
+from kit.web.problem import Problem
+from kit.web.rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
 OUTAGE_S: Final = 300.0
 CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Beyond, the oldest is looked up again
-# Well-formed but unknown tokens, so that a misconfigured fleet does not become a query a request. 32 B each.
-UNKNOWN_MAX: Final = 10_000
+# Well-formed but unknown tokens, so that a misconfigured fleet does not cause a query a request. 32 B each.
+REJECTED_MAX: Final = 10_000
 
+_PRINCIPALS: Final = "voltstream.principals"  # in the scope of a request whose token is verified
 _REALM: Final = 'Bearer realm="voltstream"'
 _log = get_logger(__name__)
 
@@ -38,80 +39,82 @@ class Authenticator:
     """Verifies bearer tokens. One a process; used from one event loop."""
 
     def __init__(self, store: TokenStore, clock: Clock, signed: SignedTokens | None = None) -> None:
-        """`signed`: None where only stored tokens count."""
+        """`signed`: None where only stored tokens are accepted."""
         self._store = store
         self._clock = clock
         self._signed = signed
-        self._known: dict[bytes, Principal] = {}
-        self._unknown: set[bytes] = set()
+        self._cached: dict[bytes, Principal] = {}
+        self._rejected: set[bytes] = set()
         self._checked_s = clock.monotonic_s()
         self._due_s = self._checked_s + REVOCATION_S
         self._refresh_lock = asyncio.Lock()
 
     async def authenticate(self, request: HTTPConnection) -> Principal:
-        """Who makes this request; of a signed token that has several roles, as the first of KINDS.
+        """The principal of the request; of a signed token with several roles, that of the first of KINDS.
 
-        Raises Problem 401 with the mend, 403 where a signed token has no role of ours; Unavailable when that cannot be
-        found out.
+        Raises Problem 401 that says what to do, 403 where a signed token has no known role, and Unavailable.
         """
         return await self.require(request, *KINDS)
 
     async def require(self, request: HTTPConnection, *kinds: Kind) -> Principal:
-        """Who makes this request, as the first of `kinds` that it may speak as. Raises as `authenticate`, or 403."""
-        principals = await self._principals(request)
+        """The principal of the first of `kinds` that the request's token has. Raises as `authenticate`, or 403."""
+        principals: tuple[Principal, ...] | None = request.scope.get(_PRINCIPALS)
+        if principals is None:
+            principals = request.scope[_PRINCIPALS] = await self._principals(request)
         for kind in kinds:
             for principal in principals:
                 if principal.kind == kind:
+                    request.scope[ACCEPTED] = kinds
                     return principal
         yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
         raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
 
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
-        """One for a stored token, one a role for a signed one."""
+        """One principal for a stored token, one for each role of a signed one."""
         token = _bearer_token(request)
         if self._signed is not None and "." in token:  # no stored token has one
             try:
                 return self._signed.verify(token)
-            except Untrusted as error:
+            except InvalidToken as error:
                 raise _unauthorized(str(error), invalid=True) from None
         if self._clock.monotonic_s() >= self._due_s:
             await self._refresh()
         token_hash = hash_of(token)
-        principal = self._known.get(token_hash)
+        principal = self._cached.get(token_hash)
         return (principal if principal is not None else await self._look_up(token, token_hash),)
 
     async def _look_up(self, token: str, token_hash: bytes) -> Principal:
         if not well_formed(token):
             raise _unauthorized(COPY_IT_WHOLE, invalid=True)
-        if token_hash in self._unknown:
+        if token_hash in self._rejected:
             raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
         principal = await self._store.find(token_hash)
         if principal is None:
-            if len(self._unknown) >= UNKNOWN_MAX:
-                self._unknown.clear()
-            self._unknown.add(token_hash)
+            if len(self._rejected) >= REJECTED_MAX:
+                self._rejected.clear()
+            self._rejected.add(token_hash)
             raise _unauthorized("the token is unknown or revoked; ask an operator for a new one", invalid=True)
-        if len(self._known) >= CACHE_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[token_hash] = principal
+        if len(self._cached) >= CACHE_MAX:
+            del self._cached[next(iter(self._cached))]
+        self._cached[token_hash] = principal
         return principal
 
     async def _refresh(self) -> None:
-        """Forget the revoked. One query at a time, whoever comes meanwhile waits for its answer."""
+        """Drop revoked tokens from the cache. One query at a time; concurrent requests wait for it."""
         async with self._refresh_lock:
             now_s = self._clock.monotonic_s()
             if now_s < self._due_s:
                 return
-            self._unknown.clear()
+            self._rejected.clear()
             try:
-                gone = await self._store.revoked(principal.token_id for principal in self._known.values())
+                gone = await self._store.revoked(principal.token_id for principal in self._cached.values())
             except Unavailable as error:
                 if now_s - self._checked_s >= OUTAGE_S:
-                    self._known.clear()
-                _log.warning("revocations_unknown", error=str(error), remembered=len(self._known))
+                    self._cached.clear()
+                _log.warning("revocations_unknown", error=str(error), remembered=len(self._cached))
                 self._due_s = now_s + REVOCATION_S
                 return
-            self._known = {key: value for key, value in self._known.items() if value.token_id not in gone}
+            self._cached = {key: value for key, value in self._cached.items() if value.token_id not in gone}
             self._checked_s = now_s
             self._due_s = now_s + REVOCATION_S
 
@@ -120,18 +123,26 @@ class Authenticator:
 _BEARER_SCHEME: Final = HTTPBearer(auto_error=False, scheme_name="bearer", description="An access token of voltstream")
 
 
-@cache  # the same function for the same kinds: FastAPI then asks once a request, however often it is depended on
-def require_kinds(*kinds: Kind) -> Callable[[Request, object], Awaitable[Principal]]:
-    """A FastAPI dependency: who makes the request, as the first of `kinds` that its token may speak as. Else 401, 403.
+@dataclass(frozen=True, slots=True)
+class RequireKinds:
+    """A FastAPI dependency: the principal of the first of `kinds` that the request's token has. Else 401, 403.
 
-    The Authenticator is `app.state.authenticator`.
+    The Authenticator is `app.state.authenticator`. `kit.web.rules` reads `kinds`, so that a route's body is not
+    read for anyone else.
     """
 
-    async def required(request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
-        authenticator: Authenticator = request.app.state.authenticator
-        return await authenticator.require(request, *kinds)
+    kinds: tuple[Kind, ...]
 
-    return required
+    async def __call__(self, request: Request, _: Annotated[object, Security(_BEARER_SCHEME)]) -> Principal:
+        """Raises as `Authenticator.require`."""
+        authenticator: Authenticator = request.app.state.authenticator
+        return await authenticator.require(request, *self.kinds)
+
+
+@cache  # the same object for the same kinds: FastAPI then asks once a request, however often it is depended on
+def require_kinds(*kinds: Kind) -> RequireKinds:
+    """The dependency that requires a token of one of these kinds."""
+    return RequireKinds(kinds)
 
 
 require_device: Final = require_kinds("device")

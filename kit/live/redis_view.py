@@ -1,4 +1,4 @@
-"""LiveView over Redis: a hash a topic holds the documents, a channel of the same name carries the changes."""
+"""The live view over Redis: a hash per topic holds the documents, a pub/sub channel of its name carries the changes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -22,9 +22,9 @@ from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 
 COMMAND_TIMEOUT_S: Final = 5.0  # one command; ten thousand documents of 400 bytes take 20 ms
-PUT_KEYS_MAX: Final = 10_000  # of one round trip: ~4 MB, half of what Redis lets a subscriber lag before it is cut off
-PING_S: Final = 15  # a watcher whose server is silently gone notices within this and the command time-out
-CONNECTIONS_MAX: Final = 32  # of one process: a few writers and readers, and one a watched topic
+PUT_KEYS_MAX: Final = 10_000  # of one round trip: ~4 MB, half of the backlog at which Redis disconnects a subscriber
+PING_S: Final = 15  # a watcher notices within this and the command time-out that its server vanished
+CONNECTIONS_MAX: Final = 32  # of one process: a few writers and readers, and one per watched topic
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -32,8 +32,8 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
-class _Packed:
-    """Arguments of a command, all at once: redis-py takes longer to pack each than it took to make the document."""
+class _EncodedPairs:
+    """Keys and documents encoded for the Redis protocol at once: redis-py takes longer to encode each of them."""
 
     def __init__(self, documents: Mapping[str, bytes]) -> None:
         fields = pa.array(list(documents), pa.string()).view(pa.binary())
@@ -48,12 +48,12 @@ class _Packed:
         self.count = 2 * len(documents)
 
 
-class _Packing(AbstractConnection):
-    """A connection that sends `_Packed` as it is."""
+class _PreEncodedConnection(AbstractConnection):
+    """A connection that sends `_EncodedPairs` unchanged."""
 
     def pack_command(self, *args: Any) -> list[Any]:
         *words, last = args
-        if not isinstance(last, _Packed):
+        if not isinstance(last, _EncodedPairs):
             packed: list[bytes] = super().pack_command(*args)
             return packed
         head = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in map(self.encoder.encode, words))
@@ -61,10 +61,10 @@ class _Packing(AbstractConnection):
 
 
 class RedisLive:
-    """See LiveView. One subscription a watched topic, shared by its watchers."""
+    """See LiveView. The watchers of a topic share one subscription."""
 
     def __init__(self, url: str, *, prefix: str = "live:", watch_puts_max: int = WATCH_PUTS_MAX) -> None:
-        """Connects when first used. Raises ConfigError for a URL that is none."""
+        """Connects when first used. Raises ConfigError for a malformed URL."""
         try:
             self._redis: Redis = Redis.from_url(
                 url,
@@ -76,11 +76,11 @@ class RedisLive:
             )
         except ValueError as error:
             raise ConfigError(f"the Redis URL is wrong: {error}") from None
-        pool = self._redis.connection_pool  # its class follows from the URL: TCP, TLS or a socket's path
-        pool.connection_class = type("Packing", (_Packing, pool.connection_class), {})
+        pool = self._redis.connection_pool  # its class depends on the URL: TCP, TLS or a socket's path
+        pool.connection_class = type("PreEncodedConnection", (_PreEncodedConnection, pool.connection_class), {})
         self._prefix = prefix
         self._watch_puts_max = watch_puts_max
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, _Subscription] = {}
 
     async def put(self, topic: str, documents: Mapping[str, bytes]) -> None:
         """See LiveView. More than PUT_KEYS_MAX keys go in several steps."""
@@ -89,28 +89,30 @@ class RedisLive:
         for _ in range(0, len(documents), PUT_KEYS_MAX):
             part = dict(islice(items, PUT_KEYS_MAX))
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.execute_command("HSET", name, _Packed(part))
+                pipeline.execute_command("HSET", name, _EncodedPairs(part))
                 pipeline.publish(name, _pack(part))
-                await _asked(pipeline.execute())
+                await _answer_of(pipeline.execute())
 
     async def get(self, topic: str, keys: Sequence[str]) -> dict[str, bytes]:
         """See LiveView."""
         if not keys:
             return {}
-        found = await _asked(cast("Awaitable[list[bytes | None]]", self._redis.hmget(self._prefix + topic, list(keys))))
+        found = await _answer_of(
+            cast("Awaitable[list[bytes | None]]", self._redis.hmget(self._prefix + topic, list(keys)))
+        )
         return {key: document for key, document in zip(keys, found, strict=True) if document is not None}
 
     async def all(self, topic: str) -> dict[str, bytes]:
         """See LiveView."""
         found = self._redis.hgetall(self._prefix + topic)
-        return _documents(await _asked(cast("Awaitable[dict[bytes, bytes]]", found)))
+        return _documents(await _answer_of(cast("Awaitable[dict[bytes, bytes]]", found)))
 
     @asynccontextmanager
     async def watch(self, topic: str) -> AsyncIterator[AsyncIterator[Mapping[str, bytes]]]:
         """See LiveView. Enters once subscribed: what is put from now on is seen."""
         shared = self._topics.get(topic)
         if shared is None:
-            shared = self._topics[topic] = _Topic(self._redis, self._prefix + topic)
+            shared = self._topics[topic] = _Subscription(self._redis, self._prefix + topic)
         watcher = Watcher(self._watch_puts_max)
         shared.watchers.add(watcher)
         try:
@@ -124,7 +126,7 @@ class RedisLive:
 
     async def check_ready(self) -> None:
         """Raises Unavailable where Redis does not answer."""
-        await _asked(self._redis.ping())
+        await _answer_of(self._redis.ping())
 
     async def close(self) -> None:
         """See LiveView."""
@@ -134,8 +136,8 @@ class RedisLive:
         await self._redis.aclose()
 
 
-class _Topic:
-    """The subscription to one topic: kept up, and after every gap the whole topic is delivered."""
+class _Subscription:
+    """The subscription to one topic: it reconnects, and after every gap delivers the whole topic."""
 
     def __init__(self, redis: Redis, name: str) -> None:
         self.watchers: set[Watcher] = set()
@@ -143,7 +145,7 @@ class _Topic:
         self._name = name
         self._ready = asyncio.Event()
         self._error = "no answer"
-        self._task = asyncio.create_task(self._keep_up(), name=f"watch {name}")
+        self._task = asyncio.create_task(self._run(), name=f"watch {name}")
 
     async def subscribed(self) -> None:
         """Raises Unavailable where Redis does not answer in time."""
@@ -160,7 +162,7 @@ class _Topic:
         for watcher in self.watchers:
             watcher.close()
 
-    async def _keep_up(self) -> None:
+    async def _run(self) -> None:
         pauses = reconnect_pauses_s()
         while True:
             try:
@@ -170,16 +172,16 @@ class _Topic:
                         message = await _cancellable(pubsub.get_message(timeout=PING_S))
                         if message is not None and message["type"] == "subscribe":
                             pauses = reconnect_pauses_s()
-                            await self._begin()
+                            await self._subscribed_again()
                         elif message is not None:
-                            self._pass_on(message["data"])
+                            self._deliver(message["data"])
             except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
                 self._error = repr(error)
                 _log.warning("live_watch_lost", topic=self._name, error=repr(error))
             await asyncio.sleep(next(pauses))
 
-    async def _begin(self) -> None:
-        """Subscribed, for the first time or (the client reconnects by itself too) again: then something was missed."""
+    async def _subscribed_again(self) -> None:
+        """Subscribed, for the first time or again (the client also reconnects by itself): then puts were missed."""
         if self._ready.is_set():
             found = cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(self._name))
             everything = _documents(await _cancellable(found))
@@ -187,7 +189,7 @@ class _Topic:
                 watcher.restart(everything)
         self._ready.set()
 
-    def _pass_on(self, packed: bytes) -> None:
+    def _deliver(self, packed: bytes) -> None:
         documents = _unpack(packed)
         for watcher in self.watchers:
             watcher.offer(documents)
@@ -197,7 +199,7 @@ def _documents(found: Mapping[bytes, bytes]) -> dict[str, bytes]:
     return {key.decode(): document for key, document in found.items()}
 
 
-async def _asked(answer: Awaitable[T]) -> T:
+async def _answer_of(answer: Awaitable[T]) -> T:
     try:
         return await _cancellable(answer)
     except (RedisError, OSError, TimeoutError) as error:
@@ -205,10 +207,10 @@ async def _asked(answer: Awaitable[T]) -> T:
 
 
 async def _cancellable(answer: Awaitable[T]) -> T:
-    """The answer. Raises CancelledError also where the client has lost it.
+    """The answer. Raises CancelledError also where the client has swallowed it.
 
-    It sends by asyncio.wait_for, which on Python 3.11 prefers what comes at the same moment; whoever cancels a task in
-    a loop would wait for its end in vain.
+    redis-py sends by asyncio.wait_for, which on Python 3.11 returns a result that arrives at the moment of a
+    cancellation; a cancelled task with a loop would then never end.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0

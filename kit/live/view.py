@@ -1,7 +1,7 @@
-"""The live view: the newest document of every key, and a stream of its changes.
+"""The live view, a key-value cache with change streams: its interface, and the implementation in memory.
 
-Seam with two implementations, in-process here and Redis in `live_redis`, under one contract suite. A view can be lost
-and is then rebuilt by its writers: nothing that must survive lives here.
+It holds the newest document of every key. The other implementation is Redis (redis_view.py); both pass one contract
+suite. A view can be lost and is then rebuilt by its writers: nothing durable is kept here.
 """
 
 import asyncio
@@ -10,25 +10,25 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
 
-WATCH_PUTS_MAX: Final = 256  # puts a lagging watcher keeps apart: a minute of 4 flushes/s; beyond it they are merged
+WATCH_PUTS_MAX: Final = 256  # puts buffered for a lagging watcher: a minute of 4 flushes/s; beyond it they are merged
 
 
 class LiveView(Protocol):
     """Documents (bytes, JSON by convention) grouped in topics: topic -> key -> document."""
 
     async def put(self, topic: str, documents: Mapping[str, bytes]) -> None:
-        """Replace these keys' documents and tell the watchers, as one step. Raises Unavailable."""
+        """Replace these keys' documents and notify the watchers, atomically. Raises Unavailable."""
 
     async def get(self, topic: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """The documents of those keys that have one."""
+        """The documents of these keys, those without one left out."""
 
     async def all(self, topic: str) -> dict[str, bytes]:
-        """Every key's document."""
+        """The documents of all keys."""
 
     def watch(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, bytes]]]:
-        """Changes as they are put, one mapping a put. A watcher that lags loses the oldest, never the newest, puts.
+        """Changes as they are put, one mapping a put. For a watcher that lags, its oldest puts are merged.
 
-        Where puts may have been missed (the view's server was away), the whole topic is delivered as one mapping.
+        Where puts may have been missed (the view's server was down), the whole topic is delivered as one mapping.
         """
 
     async def close(self) -> None:
@@ -36,7 +36,7 @@ class LiveView(Protocol):
 
 
 class Watcher(AsyncIterator[Mapping[str, bytes]]):
-    """What one watcher has not taken yet. Beyond `puts_max` the two oldest puts become one: no key goes stale."""
+    """Buffer of one watcher. Beyond `puts_max` the two oldest puts are merged: no key goes stale."""
 
     def __init__(self, puts_max: int = WATCH_PUTS_MAX) -> None:
         self._puts_max = puts_max
@@ -45,7 +45,7 @@ class Watcher(AsyncIterator[Mapping[str, bytes]]):
         self._closed = False
 
     def offer(self, documents: Mapping[str, bytes]) -> None:
-        """One put more."""
+        """Append a put."""
         if len(self._puts) >= self._puts_max:
             oldest = self._puts.popleft()
             self._puts[0] = {**oldest, **self._puts[0]}
@@ -53,12 +53,12 @@ class Watcher(AsyncIterator[Mapping[str, bytes]]):
         self._changed.set()
 
     def restart(self, documents: Mapping[str, bytes]) -> None:
-        """Puts may have been missed: `documents`, the whole topic, takes the place of everything not taken yet."""
+        """Replace the buffer by `documents`, the whole topic: puts may have been missed."""
         self._puts.clear()
         self.offer(documents)
 
     def close(self) -> None:
-        """End the iteration after what is there."""
+        """End the iteration after the buffered puts."""
         self._closed = True
         self._changed.set()
 

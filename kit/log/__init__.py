@@ -1,1 +1,1 @@
-"""The partitioned log of records: in the process, or over RabbitMQ and Kafka."""
+"""The partitioned log of records: in memory, or over RabbitMQ and Kafka."""

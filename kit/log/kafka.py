@@ -1,5 +1,7 @@
-"""Kafka: making topics with a fixed number of partitions, and an idempotent producer that can be stopped when Kafka
-is away."""
+"""Kafka: topics with a fixed number of partitions, and an idempotent producer that can be stopped while Kafka is away.
+
+What aiokafka does against that is in docs/faust-and-pika.md.
+"""
 
 import asyncio
 from typing import Final
@@ -13,10 +15,10 @@ from kit.observability.logs import get_logger
 
 RECORD_BYTES_MAX: Final = 8 << 20  # a full frame is ~1 MB; the log's writer refuses records above 4 MiB
 BATCH_BYTES_MAX: Final = 1 << 20  # ten frames of 100 kB; Kafka's own default bound of a request
-REQUEST_TIMEOUT_MS: Final = 15_000  # a node that takes longer is taken for dead; the producer then tries on
-STOP_TIMEOUT_S: Final = 5.0  # for what is under way; confirms take milliseconds
-REPLICAS_MAX: Final = 3  # of a topic, where there are so many brokers
-TOPIC_VISIBLE_TIMEOUT_S: Final = 10.0  # from its creation until its metadata are everywhere
+REQUEST_TIMEOUT_MS: Final = 15_000  # a node that takes longer counts as dead; the producer then tries again
+STOP_TIMEOUT_S: Final = 5.0  # for unconfirmed records; confirms take milliseconds
+REPLICAS_MAX: Final = 3  # of a topic, where there are as many brokers
+TOPIC_VISIBLE_TIMEOUT_S: Final = 10.0  # from its creation until the metadata show it
 
 _log = get_logger(__name__)
 
@@ -27,18 +29,18 @@ def brokers(kafka_url: str) -> list[str]:
 
 
 async def ensure_topic(kafka_url: str, topic: str, partitions: int) -> None:
-    """Make the topic if it is not there, with as many replicas as there are brokers, up to three.
+    """Create the topic if it does not exist, with as many replicas as there are brokers, up to three.
 
     Raises ConfigError where it exists with another number of partitions, Unavailable where Kafka does not answer.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
-        found = await _partitions_of(admin, topic)
+        found = len(await describe_partitions(admin, topic))
         if found == 0:
             await _create(admin, topic, partitions)
             async with asyncio.timeout(TOPIC_VISIBLE_TIMEOUT_S):
-                while (found := await _partitions_of(admin, topic)) == 0:  # noqa: ASYNC110 - Kafka tells nobody
+                while (found := len(await describe_partitions(admin, topic))) == 0:  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.05)
     except (KafkaError, TimeoutError, OSError) as error:
         raise Unavailable(f"Kafka at {kafka_url}: {error!r}") from error
@@ -56,17 +58,19 @@ async def partitions_of(kafka_url: str, topic: str) -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
-        return await _partitions_of(admin, topic)
+        return len(await describe_partitions(admin, topic))
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {kafka_url}: {error!r}") from error
     finally:
         await admin.close()
 
 
-async def _partitions_of(admin: AIOKafkaAdminClient, topic: str) -> int:
-    """How many partitions it has; 0 where it does not exist."""
+async def describe_partitions(admin: AIOKafkaAdminClient, topic: str) -> frozenset[int]:
+    """The partitions of a topic; none where it does not exist."""
     (described,) = await admin.describe_topics([topic])
-    return len(described["partitions"]) if described["error_code"] == 0 else 0
+    if described["error_code"] != 0:
+        return frozenset()
+    return frozenset(partition["partition"] for partition in described["partitions"])
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> None:
@@ -75,13 +79,13 @@ async def _create(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> No
     answer = await admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=configs)])
     for _, code, *_message in answer.topic_errors:
         error = for_code(code)
-        if code != 0 and error is not TopicAlreadyExistsError:  # another process was faster: its count is looked at
+        if code != 0 and error is not TopicAlreadyExistsError:  # another process was faster: the caller compares
             raise error(f"topic {topic}")
     _log.info("topic_created", topic=topic, partitions=partitions, replicas=replicas)
 
 
 def idempotent_producer(kafka_url: str, *, linger_ms: int) -> AIOKafkaProducer:
-    """A producer that keeps each partition's order and tries again without an end what Kafka has not confirmed."""
+    """A producer that keeps the order of each partition and sends again, without end, what Kafka has not confirmed."""
     return AIOKafkaProducer(
         bootstrap_servers=brokers(kafka_url),
         enable_idempotence=True,
@@ -94,11 +98,11 @@ def idempotent_producer(kafka_url: str, *, linger_ms: int) -> AIOKafkaProducer:
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:
-    """Flush and stop; where Kafka is away, give up what is under way instead of waiting for it without an end."""
+    """Flush and stop; where Kafka is away, fail what is unconfirmed after `STOP_TIMEOUT_S` instead of waiting on."""
     stopping = asyncio.ensure_future(producer.stop())
     await asyncio.wait((stopping,), timeout=STOP_TIMEOUT_S)
     if not stopping.done():
-        # No public way: stop() waits for the accumulator, which the sender would try to empty for ever.
+        # There is no public way: stop() waits for the accumulator, which the sender tries to empty for ever.
         producer._message_accumulator.fail_all(KafkaConnectionError("given up: Kafka does not answer"))
         await producer.client.close()
         await asyncio.wait((stopping,), timeout=STOP_TIMEOUT_S)

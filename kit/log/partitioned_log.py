@@ -1,7 +1,8 @@
-"""The partitioned log of opaque records: what is appended is durable, and is read in order, once or more.
+"""The partitioned log of opaque records: the interface of its writer, and the log in memory.
 
-Seam with two implementations: in-process here (durable when the reader has acknowledged, which it does after its
-commit), and RabbitMQ queues bridged to Kafka (durable when the broker has confirmed). Both pass one contract suite.
+Records are durable when `append` returns, and are read in order, at least once. Two implementations pass one contract
+suite: in memory here (durable when the reader has acknowledged, which it does after its commit), and RabbitMQ queues
+bridged to Kafka (durable when the broker has confirmed).
 """
 
 import asyncio
@@ -12,29 +13,27 @@ from typing import Final, Protocol
 
 from kit.errors import Overloaded, Unavailable
 
-RECORDS_MAX: Final = (
-    4_096  # unconfirmed, all partitions together: 4 s of 1,000 frames/s, longer than a database failover
-)
-BYTES_MAX: Final = 256 << 20  # 256 MiB: 2,600 frames of 100 kB; what a process may spend on waiting for a dead broker
+RECORDS_MAX: Final = 4_096  # unconfirmed, in all partitions: 4 s of 1,000 frames/s, longer than a database failover
+BYTES_MAX: Final = 256 << 20  # 256 MiB: 2,600 frames of 100 kB; what a process may buffer while a broker is down
 
 
 class LogWriter(Protocol):
-    """The writing side."""
+    """The producer's side of the log."""
 
     async def append(self, partition: int, record: bytes) -> None:
         """Return once the record is durable. Records of one partition keep the order in which append was called.
 
-        Raises Overloaded at the bound of unconfirmed records, at once and without having taken the record.
-        Raises Unavailable when durability could not be had in time; the record may still arrive (once or more).
+        Raises Overloaded where too many records are unconfirmed, at once and without taking this one.
+        Raises Unavailable where it is not durable in time; it may still become so (once or more).
         """
 
     async def close(self) -> None:
-        """Wait for what is under way, then release everything."""
+        """Wait for appends under way, then release everything."""
 
 
 @dataclass(slots=True)
-class Budget:
-    """How many records and bytes may be unconfirmed at once."""
+class UnconfirmedLimit:
+    """Limits the records and bytes that are unconfirmed at once."""
 
     records_max: int = RECORDS_MAX
     bytes_max: int = BYTES_MAX
@@ -42,16 +41,16 @@ class Budget:
     bytes: int = 0
 
     def take(self, size: int) -> None:
-        """Raises Overloaded, taking nothing, where one record of `size` bytes more does not fit."""
+        """Count a record of `size` bytes. Raises Overloaded, counting nothing, where it does not fit."""
         if self.records >= self.records_max or self.bytes + size > self.bytes_max:
             raise Overloaded(
-                f"{self.records} records ({self.bytes} bytes) wait to become durable: the bound is reached"
+                f"{self.records} records ({self.bytes} bytes) wait to become durable: the limit is reached"
             )
         self.records += 1
         self.bytes += size
 
-    def give_back(self, size: int) -> None:
-        """One record of `size` bytes needs no more room."""
+    def release(self, size: int) -> None:
+        """A record of `size` bytes is confirmed."""
         self.records -= 1
         self.bytes -= size
 
@@ -64,7 +63,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Partition:
-    """What is not acknowledged yet: `entries[0]` has offset `first`, the reader gets `first + unread` next."""
+    """Records not acknowledged yet: `entries[0]` has offset `first`, the reader gets offset `first + unread` next."""
 
     first: int = 0
     started: bool = False
@@ -74,24 +73,24 @@ class _Partition:
 
 
 class InProcessLog:
-    """LogWriter and its reading side in one process: an append resolves when the reader acknowledges.
+    """LogWriter and its reading side in one process: an append returns when the reader acknowledges.
 
-    One reader a partition. Records live in memory only: the writer still holds what is not acknowledged (its callers
-    wait), so a crash loses nothing that anybody was told is durable.
+    One reader per partition. Records are in memory only: the callers of unacknowledged appends still wait, so a crash
+    loses no record whose append has returned.
     """
 
     def __init__(self, *, records_max: int = RECORDS_MAX, bytes_max: int = BYTES_MAX, timeout_s: float = 10.0) -> None:
         """`timeout_s`: how long an append may wait for the reader before its caller gets Unavailable."""
-        self._budget = Budget(records_max, bytes_max)
+        self._unconfirmed = UnconfirmedLimit(records_max, bytes_max)
         self._timeout_s = timeout_s
         self._partitions: dict[int, _Partition] = {}
-        self._closed = False
+        self._closed = self._abandoned = False
 
     async def append(self, partition: int, record: bytes) -> None:
-        """See LogWriter. After a time-out the record stays and still reaches the reader: no hole in the numbers."""
+        """See LogWriter. After a time-out the record stays and still reaches the reader: no gap in the offsets."""
         if self._closed:
             raise Unavailable("the log is closed")
-        self._budget.take(len(record))
+        self._unconfirmed.take(len(record))
         log = self._partition(partition)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         durable.add_done_callback(_mark_seen)
@@ -103,11 +102,10 @@ class InProcessLog:
         durable.result()
 
     def start(self, partition: int, next_offset: int) -> None:
-        """The reader begins (again) at `next_offset`, the first one that it has not committed.
+        """Set the reader's position to `next_offset`, its first uncommitted one; also after a restart of the reader.
 
-        What was read before and lies below counts as acknowledged (a commit whose answer was lost), the rest is read
-        again.
-        Raises ValueError where acknowledged records would have to come back: the store has forgotten a commit.
+        Records read before that lie below count as acknowledged (the answer to their commit was lost), the others are
+        read again. Raises ValueError where acknowledged records would have to be read again: the store lost a commit.
         """
         log = self._partition(partition)
         if not log.started:
@@ -119,7 +117,7 @@ class InProcessLog:
         self.rewind(partition)
 
     async def read(self, partition: int, records_max: int, timeout_s: float) -> list[tuple[int, bytes]]:
-        """The next records with their offsets, at least one; empty after `timeout_s` without any.
+        """The next records with their offsets, at least one; empty where none comes within `timeout_s`.
 
         Raises Unavailable once the log is closed.
         """
@@ -144,7 +142,7 @@ class InProcessLog:
         return batch
 
     def ack(self, partition: int, next_offset: int) -> None:
-        """Every record below `next_offset` is committed: their appends return. Acknowledging twice changes nothing."""
+        """Acknowledge all records below `next_offset`, which are committed: their appends return. Idempotent."""
         log = self._partition(partition)
         if next_offset > log.first + log.unread:
             raise ValueError(
@@ -154,29 +152,41 @@ class InProcessLog:
             entry = log.entries.popleft()
             log.first += 1
             log.unread -= 1
-            self._budget.give_back(len(entry.record))
+            self._unconfirmed.release(len(entry.record))
             if not entry.durable.done():
                 entry.durable.set_result(None)
 
     def rewind(self, partition: int) -> None:
-        """What is not acknowledged is read again, from the oldest on."""
+        """Reset the reader's position to the oldest unacknowledged record."""
         log = self._partition(partition)
         log.unread = 0
         if log.entries:
             log.readable.set()
 
     def fail(self, partition: int, error: Exception) -> None:
-        """Tell the waiting callers that durability cannot be had now. Their records stay and are still handed on."""
+        """Raise Unavailable in the waiting appends. Their records stay and are still read."""
         for entry in self._partition(partition).entries:
             if not entry.durable.done():
                 entry.durable.set_exception(Unavailable(f"partition {partition}: {error}"))
 
     def lag(self, partition: int) -> int:
-        """How many records are not acknowledged."""
+        """Number of unacknowledged records."""
         return len(self._partition(partition).entries)
 
+    def abandon(self, error: Exception) -> None:
+        """Take no more and fail every waiting append at once: its reader will commit nothing any more."""
+        self._closed = self._abandoned = True
+        for partition, log in self._partitions.items():
+            self.fail(partition, error)
+            log.readable.set()
+
+    @property
+    def uncommittable(self) -> bool:
+        """Whether it is in vain to wait for commits: it was abandoned, or closed, and what it holds had its time."""
+        return self._abandoned or (self._closed and any(log.entries for log in self._partitions.values()))
+
     async def close(self) -> None:
-        """Take no more, give the readers the append time-out to acknowledge what is there, then fail the rest."""
+        """Take no more records, give the readers the append time-out to acknowledge the rest, then fail them."""
         self._closed = True
         waiting = [entry.durable for log in self._partitions.values() for entry in log.entries]
         if waiting:
@@ -190,6 +200,6 @@ class InProcessLog:
 
 
 def _mark_seen(future: asyncio.Future[None]) -> None:
-    """Whoever gave up waiting has been told already: an exception that comes later is not news."""
+    """Retrieve an exception that comes after its caller's time-out: asyncio would log it."""
     if not future.cancelled():
         future.exception()

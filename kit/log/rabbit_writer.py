@@ -1,13 +1,13 @@
-"""LogWriter over RabbitMQ: one quorum queue a partition; durable when the broker has confirmed.
+"""The writer of the partitioned log over RabbitMQ: one quorum queue per partition, publisher confirms.
 
-A record that was taken is kept until confirmed, whatever happens to the connection: after a reconnect everything
-unconfirmed is published again, oldest first and before anything new. So records of one partition arrive in order, and
-after a lost connection a stretch of them twice. One exception: where the broker refuses a record (its queue is full)
-it may take the next one, and the refused one, tried again, then comes after it.
+A record is kept until it is confirmed, whatever happens to the connection: after a reconnect all unconfirmed records
+are published again, oldest first and before new ones. So the records of a partition arrive in order, and after a lost
+connection some of them twice. One exception: where the broker rejects a record (its queue is full) it may accept the
+next one, and the rejected one, published again, then follows it.
 
 Seen with RabbitMQ 3.10: a broker that is killed (not stopped) within half a second of a queue's first declaration has
-not yet written down where the queue lives, and the queue never answers again. Declare queues when setting up, not under
-load (whoever starts first, the bridge or a gateway, declares them all).
+not stored the queue's location, and the queue never answers again. Declare queues when setting up, not under load (the
+bridge or a gateway, whichever starts first, declares them all).
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from kit.errors import Unavailable
-from kit.log.partitioned_log import BYTES_MAX, RECORDS_MAX, Budget
+from kit.log.partitioned_log import BYTES_MAX, RECORDS_MAX, UnconfirmedLimit
 from kit.messaging.rabbit_channels import PERSISTENT
 from kit.messaging.rabbit_connection import Channel, Connection, Rabbit, User
 
 RECORD_BYTES_MAX: Final = 4 << 20  # a full frame is ~1 MB; the Kafka topic takes 8 MiB
 QUEUE_BYTES_MAX: Final = 8 << 30  # of one partition: at 25 MB/s five minutes without Kafka; then gateways get nacks
-REFUSED_PAUSE_S: Final = 0.2  # before refused records are tried again: the queue drains ~200 frames meanwhile
-SENDING_MAX: Final = 256  # sent and unconfirmed at once: confirms take ~10 ms, so 25 k frames/s; 25 MB in pika's buffer
+REJECTED_PAUSE_S: Final = 0.2  # before rejected records are published again: the queue drains ~200 frames meanwhile
+SENDING_MAX: Final = 256  # unconfirmed at once: confirms take ~10 ms, so 25 k frames/s; 25 MB in pika's buffer
 
 
 async def declare_partition(channel: Channel, queue: str) -> None:
-    """A partition's queue, and the one for records that its reader cannot take.
+    """Declare a partition's queue, and the one for records that its consumer rejects.
 
-    One consumer is active at a time, which keeps the order; when it dies the next takes over.
+    A single active consumer keeps the order; when it dies the next takes over.
     """
     await channel.declare_queue(f"{queue}_dead", {"x-overflow": "reject-publish"})
     arguments = {
@@ -55,13 +55,13 @@ class _Record:
 
 
 class _Partition:
-    """What of one partition is not on its way."""
+    """Records of one partition that are still to be published."""
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
         self.waiting: deque[_Record] = deque()  # oldest first
-        self.refused: dict[int, _Record] = {}  # by tag; older than what waits
-        self.resume: asyncio.TimerHandle | None = None  # set: nothing is sent before the refused are tried again
+        self.rejected: dict[int, _Record] = {}  # by delivery tag; older than those that wait
+        self.resume: asyncio.TimerHandle | None = None  # set: the rejected ones are published again before any other
 
 
 class RabbitLogWriter(User):
@@ -81,7 +81,7 @@ class RabbitLogWriter(User):
         self.rabbit = Rabbit(url, name="telemetry log writer")
         self.rabbit.add(self)
         self._partitions = [_Partition(queue_of(partition)) for partition in range(partitions)]
-        self._budget = Budget(records_max, bytes_max)
+        self._unconfirmed = UnconfirmedLimit(records_max, bytes_max)
         self._timeout_s = timeout_s
         self._sent: dict[int, _Record] = {}  # tag -> record, ascending
         self._tag = 0  # of the newest publish on this channel
@@ -90,24 +90,24 @@ class RabbitLogWriter(User):
         self._closed = False
 
     def start(self) -> None:
-        """Begin to connect. Appends are taken from now on, connected or not."""
+        """Start connecting. Appends are accepted from now on, connected or not."""
         self.rabbit.start()
 
     @property
     def unconfirmed(self) -> tuple[int, int]:
-        """Records and bytes taken and not confirmed."""
-        return self._budget.records, self._budget.bytes
+        """Number of unconfirmed records, and of their bytes."""
+        return self._unconfirmed.records, self._unconfirmed.bytes
 
     async def append(self, partition: int, record: bytes) -> None:
-        """See LogWriter. After a time-out the record is kept and tried on: numbered records leave no hole.
+        """See LogWriter. After a time-out the record is kept and still published: no gap in numbered records.
 
-        Raises ValueError for a record above RECORD_BYTES_MAX or a partition that is none.
+        Raises ValueError for a record above RECORD_BYTES_MAX or a partition that does not exist.
         """
         if len(record) > RECORD_BYTES_MAX or not 0 <= partition < len(self._partitions):
             raise ValueError(f"a record of {len(record)} bytes for partition {partition}")
         if self._closed:
             raise Unavailable("the log is closed")
-        self._budget.take(len(record))
+        self._unconfirmed.take(len(record))
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         durable.add_done_callback(_mark_seen)
         self._partitions[partition].waiting.append(_Record(partition, record, durable))
@@ -118,11 +118,11 @@ class RabbitLogWriter(User):
         durable.result()
 
     async def close(self) -> None:
-        """Give the broker the append time-out to confirm what is there, then fail the rest and disconnect."""
+        """Give the broker the append time-out to confirm pending records, then fail the rest and disconnect."""
         self._closed = True
         pending = [*self._sent.values()]
         for partition in self._partitions:
-            pending += [*partition.refused.values(), *partition.waiting]
+            pending += [*partition.rejected.values(), *partition.waiting]
         if pending:
             await asyncio.wait([record.durable for record in pending], timeout=self._timeout_s)
         await self.rabbit.close()
@@ -142,13 +142,13 @@ class RabbitLogWriter(User):
         self.unblocked()
 
     def lost(self, _error: Unavailable) -> None:
-        """See User. What was sent goes before what waits, in the order of its first sending."""
+        """See User. Unconfirmed records will be published before those that wait, in their first order."""
         self._connection = self._channel = None
         sent, self._sent = self._sent, {}
         for tag, record in sent.items():
-            self._partitions[record.partition].refused[tag] = record
+            self._partitions[record.partition].rejected[tag] = record
         for partition in self._partitions:
-            _take_back(partition)
+            _requeue_rejected(partition)
 
     def unblocked(self) -> None:
         """See User."""
@@ -165,13 +165,13 @@ class RabbitLogWriter(User):
             try:
                 channel.raw.basic_publish("", partition.queue, record.body, properties, mandatory=True)
             except AMQPError:
-                return  # the connection is going; `lost` comes
+                return  # the connection is closing; `lost` follows
             self._tag += 1
             self._sent[self._tag] = partition.waiting.popleft()
 
     def _answered(self, answer: Any) -> None:
         method = answer.method
-        settle = self._confirm if isinstance(method, Basic.Ack) else self._refuse
+        settle = self._confirm if isinstance(method, Basic.Ack) else self._reject
         if not method.multiple:
             if (record := self._sent.pop(method.delivery_tag, None)) is not None:
                 settle(method.delivery_tag, record)
@@ -183,39 +183,41 @@ class RabbitLogWriter(User):
                 self._send(partition)
 
     def _confirm(self, _tag: int, record: _Record) -> None:
-        self._budget.give_back(len(record.body))
+        self._unconfirmed.release(len(record.body))
         if not record.durable.done():
             record.durable.set_result(None)
 
-    def _refuse(self, tag: int, record: _Record) -> None:
+    def _reject(self, tag: int, record: _Record) -> None:
         partition = self._partitions[record.partition]
-        partition.refused[tag] = record
+        partition.rejected[tag] = record
         if partition.resume is None:
-            partition.resume = asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._try_refused, partition)
+            partition.resume = asyncio.get_running_loop().call_later(
+                REJECTED_PAUSE_S, self._publish_rejected, partition
+            )
 
-    def _try_refused(self, partition: _Partition) -> None:
-        _take_back(partition)
+    def _publish_rejected(self, partition: _Partition) -> None:
+        _requeue_rejected(partition)
         self._send(partition)
 
     def _returned(self, _channel: Any, _method: Any, properties: BasicProperties, _body: bytes) -> None:
-        """The queue is gone: keep the record from being confirmed, and reconnect, which declares the queue again."""
+        """The queue is gone: do not let the record be confirmed, and reconnect, which declares the queue again."""
         tag = int(properties.correlation_id or 0)
         if (record := self._sent.pop(tag, None)) is not None:
-            self._partitions[record.partition].refused[tag] = record
+            self._partitions[record.partition].rejected[tag] = record
         if self._connection is not None:
             self._connection.fail(Unavailable("a queue of the telemetry log was deleted"))
 
 
-def _take_back(partition: _Partition) -> None:
-    """The refused, in the order they were sent, go before what waits."""
+def _requeue_rejected(partition: _Partition) -> None:
+    """Put rejected records before those that wait, in the order in which they were published."""
     if partition.resume is not None:
         partition.resume.cancel()
         partition.resume = None
-    partition.waiting.extendleft(partition.refused[tag] for tag in sorted(partition.refused, reverse=True))
-    partition.refused.clear()
+    partition.waiting.extendleft(partition.rejected[tag] for tag in sorted(partition.rejected, reverse=True))
+    partition.rejected.clear()
 
 
 def _mark_seen(future: asyncio.Future[None]) -> None:
-    """Whoever gave up waiting has been told already."""
+    """Retrieve an exception that comes after its caller's time-out: asyncio would log it."""
     if not future.cancelled():
         future.exception()

@@ -1,7 +1,7 @@
-"""Group commit: what arrives while one batch is at work is the next batch.
+"""Group commit: items that arrive while one batch is processed form the next batch.
 
-Handlers of events run side by side, and each would be a transaction of its own, or wait for one behind another's lock.
-Together they pay for one.
+Event handlers run concurrently, each in a transaction of its own, and may wait for each other's locks. As a batch they
+share one transaction.
 """
 
 import asyncio
@@ -11,22 +11,22 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from kit.errors import Overloaded, Unavailable
 
-ITEMS_MAX: Final = 256  # ~2 kB each in memory; of billing ~60 ms of work, whose three queues hand over 384 at most
+ITEMS_MAX: Final = 256  # ~2 kB each in memory; ~60 ms of work for billing, whose three queues deliver 384 at most
 
 
 class Item(Protocol):
-    """What is batched."""
+    """An element of a batch."""
 
     @property
     def key(self) -> Hashable:
-        """Of two items with one key the second waits for the batch after."""
+        """Two items with equal keys are never in one batch: the second waits for the next."""
 
 
 T = TypeVar("T", bound=Item)
 
 
 class Batches(Generic[T]):
-    """Runs `work` on batches, one at a time."""
+    """Collects submitted items and runs `work` on them, one batch at a time."""
 
     def __init__(self, work: Callable[[Sequence[T]], Awaitable[None]], items_max: int = ITEMS_MAX) -> None:
         self._work = work
@@ -35,7 +35,7 @@ class Batches(Generic[T]):
         self._runner: asyncio.Task[None] | None = None
 
     async def submit(self, item: T) -> None:
-        """Return when the batch with this item is done. Raises what `work` raised for it."""
+        """Return when the batch with this item is processed. Raises what `work` raised for it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, done))
         if self._runner is None or self._runner.done():
@@ -47,14 +47,14 @@ class Batches(Generic[T]):
             batch = self._take()
             error = await self._attempt([item for item, _ in batch])
             if error is not None and len(batch) > 1 and not isinstance(error, Unavailable | Overloaded):
-                for item, done in batch:  # one of them is to blame: alone, it fails alone
+                for item, done in batch:  # one item may have failed all: each is tried alone
                     _settle(done, await self._attempt([item]))
             else:
                 for _, done in batch:
                     _settle(done, error)
 
     def _take(self) -> list[tuple[T, asyncio.Future[None]]]:
-        """The oldest of each key that somebody still waits for, at most items_max."""
+        """The oldest item of each key whose caller still waits, at most items_max."""
         taken: list[tuple[T, asyncio.Future[None]]] = []
         left: list[tuple[T, asyncio.Future[None]]] = []
         keys: set[Hashable] = set()
@@ -75,10 +75,10 @@ class Batches(Generic[T]):
 
 
 def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
-    if done.done():  # whoever waited was cut off
+    if done.done():  # its caller was cancelled
         return
     if error is None:
         done.set_result(None)
     else:
-        # A copy each: one error raised by many grows a traceback of all of them.
+        # A copy each: an error that many callers raise collects the tracebacks of all.
         done.set_exception(copy(error).with_traceback(error.__traceback__))

@@ -1,12 +1,10 @@
-"""The event bus: exchanges, queues, at-least-once delivery, dead letters.
+"""The event bus: its interface (exchanges, queues, at-least-once delivery, dead letters), and the bus in one process.
 
-Seam with two implementations, in-process here and RabbitMQ in `bus_rabbit`, under one contract suite. Bodies are
-opaque bytes; what an event is, the callers know.
+The other implementation is RabbitMQ (rabbit_bus.py); both pass one contract suite. Bodies are opaque bytes.
 
-Exchanges, by name: `direct_events` hands a message to every queue bound with its routing key, `fanout_broadcast` to
-every queue bound at all, `dlx_events` (dead letters) to the queue `dead_letters` and to those bound with the failed
-queue's name. A queue gets what is published from its first subscription on; a message that no queue wants is nobody's
-and is dropped.
+Exchanges, by name: `direct_events` routes a message to every queue bound with its routing key, `fanout_broadcast` to
+every bound queue, `dlx_events` (dead letters) to the queue `dead_letters` and to those bound with the name of the queue
+that failed. A queue receives what is published after its declaration; a message with no queue bound for it is dropped.
 """
 
 import asyncio
@@ -18,8 +16,9 @@ from typing import Final, Protocol, cast
 from kit.errors import Overloaded, Unavailable
 from kit.messaging.delivery import (
     ATTEMPTS,
+    DEAD_LETTER_QUEUE,
     DEAD_LETTERS,
-    DEAD_QUEUE,
+    DEFAULT_EXCHANGE,
     DIRECT,
     ERROR,
     EVENT_ID,
@@ -29,17 +28,16 @@ from kit.messaging.delivery import (
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
     REPLAYS,
-    TO_QUEUE,
     Announce,
-    GivenUp,
+    FailedMessage,
     Handler,
     Message,
     Sleep,
-    again,
-    attempt_once,
-    notice_of,
+    as_published,
+    attempt_delivery,
+    failure_event_of,
+    next_attempt,
     replay_of,
-    restored,
 )
 from kit.observability.logs import get_logger
 from kit.retry import RetryPolicy
@@ -47,7 +45,8 @@ from kit.retry import RetryPolicy
 __all__ = [
     "ATTEMPTS",
     "DEAD_LETTERS",
-    "DEAD_QUEUE",
+    "DEAD_LETTER_QUEUE",
+    "DEFAULT_EXCHANGE",
     "DIRECT",
     "ERROR",
     "EVENT_ID",
@@ -58,10 +57,9 @@ __all__ = [
     "ORIGIN_ROUTING_KEY",
     "PREFETCH",
     "REPLAYS",
-    "TO_QUEUE",
     "Announce",
     "Bus",
-    "GivenUp",
+    "FailedMessage",
     "Handler",
     "InProcessBus",
     "Message",
@@ -69,50 +67,52 @@ __all__ = [
 ]
 
 QUEUE_MESSAGES_MAX: Final = (
-    10_000  # of one queue; at 2 k events/s a consumer may stand still for 5 s before publishers feel it
+    10_000  # of one queue: at 2 k events/s its consumer may stop for 5 s before publishers are refused
 )
-PREFETCH: Final = 64  # handled at once by one subscription; a handler is one transaction, pools have fewer connections
+PREFETCH: Final = 64  # handled at once by one subscription; each is a transaction, and pools have fewer connections
 CLOSE_TIMEOUT_S: Final = (
-    10.0  # for handlers that run while the bus is closed; then they are cut off and run again later
+    10.0  # for handlers that run when the bus is closed; later they are cancelled, and their messages redelivered
 )
 
 _log = get_logger(__name__)
 
 
 class Bus(Protocol):
-    """Publish and subscribe."""
+    """Publish events, and subscribe to queues."""
 
     async def publish(self, message: Message) -> None:
-        """Return once the broker has taken responsibility (confirmed). Raises Unavailable, Overloaded.
+        """Return once the broker has confirmed. Raises Unavailable, Overloaded.
 
-        Calls made in order reach each queue in order. To the exchange TO_QUEUE, the routing key is the queue's name,
-        and Unavailable is also that there is none: so a dead letter is replayed (`replay_of`).
+        Calls made in order reach each queue in order. With DEFAULT_EXCHANGE the routing key is the queue's name, and
+        Unavailable is raised also where there is no such queue; dead letters are replayed that way (`replay_of`).
         """
 
     async def subscribe(
         self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
     ) -> None:
-        """Declare the durable queue, bind it, and hand every message to `handler`, up to `prefetch` at once.
+        """Declare the durable queue, bind it, and deliver every message to `handler`, up to `prefetch` at once.
 
-        The handler returns: acknowledged. It raises (see `kit.messaging.delivery`): delivered again with `attempt` one
-        higher, after the retry policy's pause, and dead-lettered to `dlx_events` (routing key: the queue's name) when
-        attempts are used up. What the bus's `announce` makes of that is published then.
+        A message is acknowledged when the handler returns. When it raises (see `kit.messaging.delivery`), the message
+        is redelivered with `attempt` one higher after the retry policy's pause. When its attempts are used up it is
+        dead-lettered to `dlx_events` (routing key: the queue's name), and the event that `announce` makes is published.
         """
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
-        """Have the durable queue, bound, before anybody subscribes to it: it keeps what is published from now on. Who
-        publishes declares the queues of those who are to hear, for a message that no queue wants is dropped."""
+        """Declare the durable queue and bind it, before anybody subscribes: it keeps what is published from now on.
 
-    async def subscribe_dead(self, handler: Handler) -> None:
-        """Hand every dead letter of every queue to `handler`. Never given up: it comes again until it is taken."""
+        Publishers declare the queues of their consumers, because a message with no queue bound for it is dropped.
+        """
+
+    async def subscribe_dead_letters(self, handler: Handler) -> None:
+        """Deliver every dead letter of every queue to `handler`, again and again until it is acknowledged."""
 
     async def close(self) -> None:
-        """Stop delivering, finish what is being handled, release everything."""
+        """Stop delivering, let running handlers finish, release everything."""
 
 
 @dataclass(slots=True)
 class _Delivery:
-    """A message in one queue; `settled` resolves when it is handled or dead-lettered."""
+    """A message in one queue; `settled` resolves when it is handled or its dead letter is."""
 
     message: Message
     settled: asyncio.Future[None]
@@ -125,31 +125,31 @@ class _Queue:
         self.name = name
         self.messages_max = messages_max
         self.bindings: set[tuple[str, str]] = set()
-        self.held = 0  # ready, in a handler, or pausing before the next attempt
+        self.unsettled = 0  # ready, in a handler, or pausing before the next attempt
         self.ready: deque[_Delivery] = deque()
         self.arrived = asyncio.Semaphore(0)  # one permit a ready delivery
 
-    def wants(self, message: Message) -> bool:
-        """Is this queue bound for it?"""
-        if message.exchange == TO_QUEUE:
+    def is_bound_for(self, message: Message) -> bool:
+        """Whether the exchange routes this message here."""
+        if message.exchange == DEFAULT_EXCHANGE:
             return message.routing_key == self.name
-        if message.exchange == DEAD_LETTERS and self.name == DEAD_QUEUE:
+        if message.exchange == DEAD_LETTERS and self.name == DEAD_LETTER_QUEUE:
             return True
         key = "" if message.exchange == FANOUT else message.routing_key
         return (message.exchange, key) in self.bindings
 
     def put(self, delivery: _Delivery) -> None:
-        """Make it ready."""
+        """Make it ready for a consumer."""
         self.ready.append(delivery)
         self.arrived.release()
 
 
 class InProcessBus:
-    """Bus within one process. Nothing is written to disk: `publish` returns when every bound queue's handler has
-    returned, or the message given up is where its dead letter and its notice go, so a publisher that keeps its event
-    until then (the outbox relay) loses none in a crash. Dead letters that nobody subscribed to stay in memory, the
+    """Bus within one process. Nothing is written to disk: `publish` returns when the handler of every bound queue has
+    returned, or the handlers of its dead letter and of the event that announces it have. So a publisher that keeps its
+    event until then (the outbox relay) loses none in a crash. Dead letters without a subscriber stay in memory, the
     newest `QUEUE_MESSAGES_MAX` of a queue; they are logged as errors. A handler must not publish to its own queue and
-    wait: at the prefetch bound that waits for itself.
+    wait for it: at the prefetch limit that is a deadlock.
     """
 
     def __init__(
@@ -160,16 +160,16 @@ class InProcessBus:
         sleep: Sleep = asyncio.sleep,
         queue_messages_max: int = QUEUE_MESSAGES_MAX,
     ) -> None:
-        """`sleep` makes the pauses between attempts."""
+        """`sleep` pauses between attempts."""
         self._policy = policy
         self._announce = announce
         self._sleep = sleep
         self._messages_max = queue_messages_max
         self._queues: dict[str, _Queue] = {}
-        self._unread: dict[str, deque[Message]] = {}  # queue -> its dead letters
+        self._kept_letters: dict[str, deque[Message]] = {}  # queue -> its dead letters, while nobody subscribes to them
         self._consumers: list[asyncio.Task[None]] = []
         self._handling: set[asyncio.Task[None]] = set()  # consumers with a handler running
-        self._pending: set[asyncio.Task[None]] = set()  # pauses before the next attempt; letters on their way
+        self._pending: set[asyncio.Task[None]] = set()  # pauses before a redelivery; dead letters being published
         self._unsettled: set[asyncio.Future[None]] = set()
         self._closed = False
 
@@ -177,16 +177,16 @@ class InProcessBus:
         """See Bus."""
         if self._closed:
             raise Unavailable("the bus is closed")
-        if message.exchange not in (*EXCHANGES, TO_QUEUE):
+        if message.exchange not in (*EXCHANGES, DEFAULT_EXCHANGE):
             raise ValueError(f"no exchange {message.exchange!r}")
-        queues = [queue for queue in self._queues.values() if queue.wants(message)]
-        if message.exchange == TO_QUEUE:
+        queues = [queue for queue in self._queues.values() if queue.is_bound_for(message)]
+        if message.exchange == DEFAULT_EXCHANGE:
             if not queues:
-                raise Unavailable(f"nobody consumes the queue {message.routing_key}")
-            message = restored(message)
+                raise Unavailable(f"there is no queue {message.routing_key}")
+            message = as_published(message)
         for queue in queues:
-            if queue.held >= queue.messages_max:
-                raise Overloaded(f"queue {queue.name} holds {queue.held} messages: its bound is reached")
+            if queue.unsettled >= queue.messages_max:
+                raise Overloaded(f"queue {queue.name} holds {queue.unsettled} messages: it is full")
         settled = [self._deliver(queue, message) for queue in queues]
         if len(settled) > 1:
             await asyncio.wait(settled)
@@ -196,40 +196,40 @@ class InProcessBus:
     def _deliver(self, queue: _Queue, message: Message) -> asyncio.Future[None]:
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unsettled.add(settled)
-        settled.add_done_callback(self._forget)
-        queue.held += 1
+        settled.add_done_callback(self._discard)
+        queue.unsettled += 1
         queue.put(_Delivery(message, settled))
         return settled
 
-    def _forget(self, settled: asyncio.Future[None]) -> None:
+    def _discard(self, settled: asyncio.Future[None]) -> None:
         self._unsettled.discard(settled)
         if not settled.cancelled():
-            settled.exception()  # a publisher that gave up waiting is not told
+            settled.exception()  # retrieved: its publisher may have stopped waiting
 
     async def subscribe(
         self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
     ) -> None:
         """See Bus."""
-        self._start(self._bound(queue, exchange, routing_key), handler, prefetch)
+        self._start(self._declare(queue, exchange, routing_key), handler, prefetch)
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
-        """See Bus. A publisher waits until somebody subscribes and has handled the message."""
-        self._bound(queue, exchange, routing_key)
+        """See Bus. A publisher waits until a subscriber has handled the message."""
+        self._declare(queue, exchange, routing_key)
 
-    def _bound(self, queue: str, exchange: str, routing_key: str) -> _Queue:
+    def _declare(self, queue: str, exchange: str, routing_key: str) -> _Queue:
         if exchange not in EXCHANGES:
             raise ValueError(f"no exchange {exchange!r}")
         known = self._queues.setdefault(queue, _Queue(queue, self._messages_max))
         known.bindings.add((exchange, "" if exchange == FANOUT else routing_key))
         return known
 
-    async def subscribe_dead(self, handler: Handler) -> None:
+    async def subscribe_dead_letters(self, handler: Handler) -> None:
         """See Bus."""
-        queue = self._queues.setdefault(DEAD_QUEUE, _Queue(DEAD_QUEUE, self._messages_max))
+        queue = self._queues.setdefault(DEAD_LETTER_QUEUE, _Queue(DEAD_LETTER_QUEUE, self._messages_max))
         self._start(queue, handler, PREFETCH)
-        for letter in [letter for letters in self._unread.values() for letter in letters]:
+        for letter in [letter for letters in self._kept_letters.values() for letter in letters]:
             self._deliver(queue, letter)
-        self._unread.clear()
+        self._kept_letters.clear()
 
     def _start(self, queue: _Queue, handler: Handler, prefetch: int) -> None:
         self._consumers += [asyncio.create_task(self._consume(queue, handler)) for _ in range(prefetch)]
@@ -246,16 +246,16 @@ class InProcessBus:
 
     async def _handle(self, queue: _Queue, delivery: _Delivery, handler: Handler) -> None:
         message = delivery.message
-        failed = await attempt_once(queue.name, message, handler, self._policy.of(queue.name), self._rest)
+        failed = await attempt_delivery(queue.name, message, handler, self._policy.of(queue.name), self._pause)
         if failed is None:
             self._settle(queue, delivery)
         elif failed.pause_s is not None:
-            self._spawn(self._later(queue, _Delivery(again(message), delivery.settled), failed.pause_s))
+            self._spawn(self._redeliver(queue, _Delivery(next_attempt(message), delivery.settled), failed.pause_s))
         else:
-            self._spawn(self._bury(queue, delivery, GivenUp(queue.name, message, failed.error)))
+            self._spawn(self._dead_letter(queue, delivery, FailedMessage(queue.name, message, failed.error)))
 
-    async def _rest(self, pause_s: float) -> None:
-        """A pause within a handler's turn; closing the bus does not wait for it."""
+    async def _pause(self, pause_s: float) -> None:
+        """Sleep while a handler's dependency is away; closing the bus does not wait for it."""
         me = cast("asyncio.Task[None]", asyncio.current_task())
         if self._closed:
             raise asyncio.CancelledError
@@ -264,7 +264,7 @@ class InProcessBus:
         self._handling.add(me)
 
     def _settle(self, queue: _Queue, delivery: _Delivery) -> None:
-        queue.held -= 1
+        queue.unsettled -= 1
         if not delivery.settled.done():
             delivery.settled.set_result(None)
 
@@ -273,32 +273,32 @@ class InProcessBus:
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
-    async def _later(self, queue: _Queue, delivery: _Delivery, pause_s: float) -> None:
+    async def _redeliver(self, queue: _Queue, delivery: _Delivery, pause_s: float) -> None:
         await self._sleep(pause_s)
         queue.put(delivery)
 
-    async def _bury(self, queue: _Queue, delivery: _Delivery, given_up: GivenUp) -> None:
-        """The bounds of queues do not count here: what is given up still counts in its own."""
-        event_id = given_up.message.headers.get(EVENT_ID)
-        _log.error("event_given_up", queue=queue.name, event_id=event_id, error=given_up.error)
-        letter = given_up.letter()
-        if DEAD_QUEUE not in self._queues:
-            self._unread.setdefault(queue.name, deque(maxlen=self._messages_max)).append(letter)
-        told = [letter]
-        if (notice := notice_of(given_up, self._announce)) is not None:
-            told.append(notice)
-        wanted = [(other, message) for message in told for other in self._queues.values() if other.wants(message)]
-        settled = [self._deliver(other, message) for other, message in wanted]
+    async def _dead_letter(self, queue: _Queue, delivery: _Delivery, failed_message: FailedMessage) -> None:
+        """The limits of queues do not apply here: the failed message still counts in its own queue."""
+        event_id = failed_message.message.headers.get(EVENT_ID)
+        _log.error("event_dead_lettered", queue=queue.name, event_id=event_id, error=failed_message.error)
+        letter = failed_message.dead_letter()
+        if DEAD_LETTER_QUEUE not in self._queues:
+            self._kept_letters.setdefault(queue.name, deque(maxlen=self._messages_max)).append(letter)
+        messages = [letter]
+        if (event := failure_event_of(failed_message, self._announce)) is not None:
+            messages.append(event)
+        routes = [(other, each) for each in messages for other in self._queues.values() if other.is_bound_for(each)]
+        settled = [self._deliver(other, each) for other, each in routes]
         if settled:
             await asyncio.wait(settled)
         self._settle(queue, delivery)
 
     def dead_letters(self, queue: str) -> list[Message]:
-        """What that queue has given up while nobody subscribed to dead letters."""
-        return list(self._unread.get(queue, ()))
+        """The dead letters of that queue, where nobody has subscribed to dead letters."""
+        return list(self._kept_letters.get(queue, ()))
 
     async def close(self) -> None:
-        """See Bus. Publishers still waiting get Unavailable: their events were not handled."""
+        """See Bus. Publishers that still wait get Unavailable: their events were not handled."""
         self._closed = True
         for task in [*self._pending, *(consumer for consumer in self._consumers if consumer not in self._handling)]:
             task.cancel()

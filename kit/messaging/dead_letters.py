@@ -1,8 +1,8 @@
-"""Dead letters at rest, of both buses: kept, looked at, replayed. SQL of schema `events` stands only here.
+"""The dead-letter store in PostgreSQL: stores, lists and replays dead letters of either bus.
 
-A letter is written down before it is acknowledged, so it is in its bus or here. To replay it is one transaction: it is
-marked, and put into `events.outbox`, whose relay brings it to the queue that failed and deletes it there once that is
-confirmed. So nothing is lost on the way, and nobody can replay it twice.
+All SQL of schema `events` stands here. A letter is stored before it is acknowledged, so it is in its bus or here. A
+replay is one transaction: the letter is marked as replayed and inserted into `events.outbox`, whose relay publishes it
+to the queue that failed and deletes the row once that is confirmed. So no letter is lost or replayed twice.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter
 
 from kit.database.migrations import Migrations
-from kit.database.postgres import Database, Grant
+from kit.database.postgres import Database
 from kit.messaging.delivery import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -25,23 +25,21 @@ from kit.messaging.delivery import (
     LETTER_ID,
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
-    GivenUp,
+    FailedMessage,
     Message,
     replay_of,
 )
 from kit.messaging.outbox import announce_sql
 
 SCHEMA: Final = "events"
-ROLE: Final = "events_service"
 MIGRATIONS: Final = Migrations(SCHEMA, Path(__file__).parent / "migrations")
-GRANT: Final = Grant(ROLE, SCHEMA)
-KEEP_DAYS: Final = 30  # of replayed letters; the others stay until somebody has looked at them
-REPLAY_MAX: Final = 1_000  # letters of one transaction: ~1 MB
+KEEP_DAYS: Final = 30  # of replayed letters; the others stay until they are replayed
+REPLAY_MAX: Final = 1_000  # letters in one transaction: ~1 MB
 
 _COLUMNS: Final = "id, queue, event_id, exchange, routing_key, headers, body, error, attempts, died_at, replayed_at"
 _STATE: Final = "EXISTS (SELECT FROM events.outbox AS o WHERE o.event_id = l.id) AS moving"
 _WAITING: Final = "replayed_at IS NULL OR EXISTS (SELECT FROM events.outbox AS o WHERE o.event_id = l.id)"
-_KEEP: Final = """
+_INSERT: Final = """
 INSERT INTO events.dead_letter (id, queue, event_id, exchange, routing_key, headers, body, error, attempts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING
 """
@@ -51,7 +49,7 @@ WHERE ($1::text IS NULL OR queue = $1) AND ($2 OR {_WAITING})
 ORDER BY died_at, id LIMIT $3
 """  # noqa: S608 - constants
 _FIND: Final = f"SELECT {_COLUMNS}, {_STATE} FROM events.dead_letter AS l WHERE id = $1"  # noqa: S608 - constants
-_TAKE: Final = f"""
+_MARK_REPLAYED: Final = f"""
 WITH next AS (
     SELECT id FROM events.dead_letter
     WHERE replayed_at IS NULL AND ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR queue = $2)
@@ -61,15 +59,15 @@ WITH next AS (
 UPDATE events.dead_letter AS l SET replayed_at = now() FROM next WHERE l.id = next.id
 RETURNING l.{_COLUMNS.replace(", ", ", l.")}, true AS moving
 """  # noqa: S608 - constants
-_SEND: Final = """
+_INSERT_OUTBOX: Final = """
 INSERT INTO events.outbox (event_id, exchange, routing_key, body, headers) VALUES ($1, $2, $3, $4, $5)
 """
-_FORGET: Final = "DELETE FROM events.dead_letter WHERE replayed_at < now() - make_interval(days => $1)"
+_DELETE_OLD: Final = "DELETE FROM events.dead_letter WHERE replayed_at < now() - make_interval(days => $1)"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One letter."""
+    """A stored dead letter."""
 
     id: UUID
     queue: str
@@ -82,7 +80,7 @@ class DeadLetter:
     attempts: int
     died_at: datetime
     replayed_at: datetime | None
-    moving: bool  # replayed, and not confirmed yet
+    moving: bool  # replayed, and the publish not confirmed yet
 
     @property
     def state(self) -> str:
@@ -93,24 +91,24 @@ class DeadLetter:
 
 
 class DeadLetterMetrics:
-    """How many there were."""
+    """Prometheus counters of stored letters."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.kept = Counter("dead_letters", "Events given up, by the queue that failed", ("queue",), registry=registry)
 
 
 class DeadLetterStore:
-    """The letters in the database. Every method raises Unavailable where it does not answer."""
+    """Dead letters in the database. Every method raises Unavailable where it does not answer."""
 
     def __init__(self, database: Database, metrics: DeadLetterMetrics | None = None) -> None:
         self._database = database
         self._metrics = metrics
 
     async def keep(self, letter: Message) -> None:
-        """The handler of `Bus.subscribe_dead`: write it down, once however often it comes."""
+        """Store it, once however often it is delivered. The handler for `Bus.subscribe_dead_letters`."""
         queue, headers = letter.routing_key, letter.headers
         status = await self._database.execute(
-            _KEEP,
+            _INSERT,
             _id_of(letter),
             queue,
             headers.get(EVENT_ID),
@@ -125,21 +123,21 @@ class DeadLetterStore:
             self._metrics.kept.labels(queue).inc()
 
     async def some(self, queue: str | None, letters_max: int, *, replayed: bool = False) -> list[DeadLetter]:
-        """The oldest letters, of one queue or all. `replayed`: also those that their queue has again."""
+        """The oldest letters, of one queue or all. `replayed`: including those already replayed."""
         rows = await self._database.fetch(_LIST, queue, replayed, letters_max)
         return [_letter(row) for row in rows]
 
     async def find(self, letter_id: UUID) -> DeadLetter | None:
-        """That letter, whatever its state."""
+        """The letter of that id, whatever its state."""
         row = await self._database.fetchrow(_FIND, letter_id)
         return None if row is None else _letter(row)
 
     async def replay(
         self, ids: Sequence[UUID] | None = None, queue: str | None = None
     ) -> AsyncIterator[list[DeadLetter]]:
-        """Send dead letters (those; of that queue) back, oldest first, and say which, a transaction at a time.
+        """Replay dead letters (of these ids, of that queue), oldest first; yields each transaction's letters.
 
-        Not those that are under way already, nor one that fails again meanwhile: that is a new letter.
+        Letters already replayed are left out, and so are messages that fail again meanwhile: those are new letters.
         """
         until = await self._database.fetchval("SELECT now()")
         while letters := await self._replay_some(ids, queue, until):
@@ -147,27 +145,27 @@ class DeadLetterStore:
 
     async def _replay_some(self, ids: Sequence[UUID] | None, queue: str | None, until: datetime) -> list[DeadLetter]:
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(_TAKE, None if ids is None else list(ids), queue, REPLAY_MAX, until)
+            rows = await connection.fetch(_MARK_REPLAYED, None if ids is None else list(ids), queue, REPLAY_MAX, until)
             letters = sorted(map(_letter, rows), key=lambda letter: (letter.died_at, letter.id))
-            await connection.executemany(_SEND, [_outbox_row(letter) for letter in letters])
+            await connection.executemany(_INSERT_OUTBOX, [_outbox_row(letter) for letter in letters])
             await connection.execute(*announce_sql(SCHEMA))
         return letters
 
     async def forget_old(self) -> None:
-        """Delete letters that were replayed KEEP_DAYS ago: once a day."""
-        await self._database.execute(_FORGET, KEEP_DAYS)
+        """Delete letters that were replayed more than KEEP_DAYS ago. Run it daily."""
+        await self._database.execute(_DELETE_OLD, KEEP_DAYS)
 
 
 def _outbox_row(letter: DeadLetter) -> tuple[UUID, str, str, bytes, str]:
-    again = replay_of(Message(DEAD_LETTERS, letter.queue, letter.body, letter.headers))
-    return letter.id, again.exchange, again.routing_key, again.body, msgspec.json.encode(again.headers).decode()
+    replay = replay_of(Message(DEAD_LETTERS, letter.queue, letter.body, letter.headers))
+    return letter.id, replay.exchange, replay.routing_key, replay.body, msgspec.json.encode(replay.headers).decode()
 
 
 def _id_of(letter: Message) -> UUID:
     try:
         return UUID(letter.headers[LETTER_ID])
-    except (KeyError, ValueError):  # published by somebody else
-        return GivenUp(letter.routing_key, letter, "").letter_id
+    except (KeyError, ValueError):  # published by another program
+        return FailedMessage(letter.routing_key, letter, "").letter_id
 
 
 def _letter(row: Sequence[object]) -> DeadLetter:

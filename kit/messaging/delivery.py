@@ -1,9 +1,15 @@
-"""Messages of the event bus, and what both buses do alike with one that its handler did not take.
+"""Delivery of a message to its handler, in both buses alike: attempts, outages, redelivery, dead letters.
 
-An attempt ends in one of four ways. The handler returns: handled. It raises Unavailable or Overloaded: a dependency of
-ours is away, which is not the message's fault; it rests in hand and is handed over again, for at most the policy's
-`outage_s`. It raises Unprocessable: given up at once. Anything else: again after the policy's pause, until its attempts
-are used up; then given up. A message given up becomes a dead letter, and is announced.
+An attempt ends in one of four ways:
+
+- the handler returns: the message is handled;
+- it raises Unavailable or Overloaded: a dependency is away, which is not the message's fault. The message stays in the
+  consumer's memory, unacknowledged, and the handler is called again, for at most the policy's `outage_s`;
+- it raises Unprocessable: the message is dead-lettered at once;
+- it raises anything else: the message is redelivered after the policy's pause, and dead-lettered when its attempts are
+  used up.
+
+A dead-lettered message is published to the dead-letter exchange and announced by an event.
 """
 
 import asyncio
@@ -21,20 +27,20 @@ DIRECT: Final = "direct_events"
 FANOUT: Final = "fanout_broadcast"
 DEAD_LETTERS: Final = "dlx_events"
 EXCHANGES: Final = (DIRECT, FANOUT, DEAD_LETTERS)
-TO_QUEUE: Final = ""  # AMQP's default exchange: to the queue that the routing key names, and to no other
-DEAD_QUEUE: Final = "dead_letters"  # gets every dead letter of every queue
+DEFAULT_EXCHANGE: Final = ""  # AMQP's own: to the queue that the routing key names, and to no other
+DEAD_LETTER_QUEUE: Final = "dead_letters"  # gets every dead letter of every queue
 
-EVENT_ID: Final = "event_id"  # header: what consumers dedupe on and logs name
-ERROR: Final = "error"  # header of a dead letter: what its last attempt failed with
-ATTEMPTS: Final = "attempts"  # header of a dead letter: how many there were
-LETTER_ID: Final = "letter_id"  # header of a dead letter: the same one has the same id however often it is sent
-ORIGIN_EXCHANGE: Final = "origin_exchange"  # headers of a dead letter: how it was published
+EVENT_ID: Final = "event_id"  # header: consumers dedupe on it, logs name it
+ERROR: Final = "error"  # header of a dead letter: the error of its last attempt
+ATTEMPTS: Final = "attempts"  # header of a dead letter: the number of its attempts
+LETTER_ID: Final = "letter_id"  # header of a dead letter: the same one has the same id however often it is published
+ORIGIN_EXCHANGE: Final = "origin_exchange"  # headers of a dead letter: as its message was published
 ORIGIN_ROUTING_KEY: Final = "origin_routing_key"
-REPLAYS: Final = "replays"  # header: how often it was taken out of the dead letters
+REPLAYS: Final = "replays"  # header: how often the message was replayed from the dead letters
 ERROR_CHARS_MAX: Final = 500  # AMQP headers share one frame of 128 kB with everything else
 
-_CERTIFICATE: Final = (ERROR, ATTEMPTS, LETTER_ID, ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY)
-_LETTERS: Final = UUID("5d0c9f0e-5b86-4a0e-8f11-6a7a8ac3a2f4")
+_DEAD_LETTER_HEADERS: Final = (ERROR, ATTEMPTS, LETTER_ID, ORIGIN_EXCHANGE, ORIGIN_ROUTING_KEY)
+_LETTER_ID_NAMESPACE: Final = UUID("5d0c9f0e-5b86-4a0e-8f11-6a7a8ac3a2f4")
 
 _log = get_logger(__name__)
 
@@ -55,8 +61,8 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
-    """A message that a queue's consumer could not handle."""
+class FailedMessage:
+    """A message whose handling failed for good, and the queue in which it failed."""
 
     queue: str
     message: Message
@@ -64,38 +70,38 @@ class GivenUp:
 
     @property
     def letter_id(self) -> UUID:
-        """Of its dead letter: follows from queue, event and replays, so that sent twice it is kept once."""
+        """Id of its dead letter. It follows from queue, event and replays, so a letter published twice is kept once."""
         headers = self.message.headers
         event = headers.get(EVENT_ID) or hashlib.sha256(self.message.body).hexdigest()
-        return uuid5(_LETTERS, f"{self.queue}/{headers.get(REPLAYS, 0)}/{event}")
+        return uuid5(_LETTER_ID_NAMESPACE, f"{self.queue}/{headers.get(REPLAYS, 0)}/{event}")
 
-    def letter(self) -> Message:
-        """What is published to the dead letters."""
+    def dead_letter(self) -> Message:
+        """The message to publish to the dead-letter exchange."""
         message = self.message
-        certificate = {
+        headers = {
             ERROR: self.error[:ERROR_CHARS_MAX],
             ATTEMPTS: str(message.attempt),
             LETTER_ID: str(self.letter_id),
             ORIGIN_EXCHANGE: message.exchange,
             ORIGIN_ROUTING_KEY: message.routing_key,
         }
-        return Message(DEAD_LETTERS, self.queue, message.body, {**message.headers, **certificate})
+        return Message(DEAD_LETTERS, self.queue, message.body, {**message.headers, **headers})
 
 
-Announce = Callable[[GivenUp], Message]
-"""Makes the event that tells of a message given up. It may be told twice: its id is to follow from the letter's."""
+Announce = Callable[[FailedMessage], Message]
+"""Makes the event that announces a failed message. It may be published twice: derive its id from the letter's."""
 
 
 def replay_of(letter: Message) -> Message:
-    """What brings a dead letter to its queue again, and to no other. `restored` is what the handler gets of it."""
+    """The message that returns a dead letter to the queue it failed in, and to no other (see `as_published`)."""
     headers = {key: value for key, value in letter.headers.items() if key not in (ERROR, ATTEMPTS, LETTER_ID)}
     times = int(headers.get(REPLAYS, "0")) + 1
-    return Message(TO_QUEUE, letter.routing_key, letter.body, {**headers, REPLAYS: str(times)})
+    return Message(DEFAULT_EXCHANGE, letter.routing_key, letter.body, {**headers, REPLAYS: str(times)})
 
 
-def restored(message: Message) -> Message:
-    """A replayed message as it was first published."""
-    headers = {key: value for key, value in message.headers.items() if key not in _CERTIFICATE}
+def as_published(message: Message) -> Message:
+    """A replayed message as it was first published: this is what its handler gets."""
+    headers = {key: value for key, value in message.headers.items() if key not in _DEAD_LETTER_HEADERS}
     return Message(
         message.headers.get(ORIGIN_EXCHANGE, message.exchange),
         message.headers.get(ORIGIN_ROUTING_KEY, message.routing_key),
@@ -105,91 +111,92 @@ def restored(message: Message) -> Message:
     )
 
 
-def notice_of(given_up: GivenUp, announce: Announce | None) -> Message | None:
-    """The event that tells of it. None where the message itself was such an event: that would never end."""
+def failure_event_of(failed_message: FailedMessage, announce: Announce | None) -> Message | None:
+    """The event that announces it. None where the failed message was itself such an event: that would never end."""
     if announce is None:
         return None
-    notice = announce(given_up)
-    lost = given_up.message
-    return None if (notice.exchange, notice.routing_key) == (lost.exchange, lost.routing_key) else notice
+    event = announce(failed_message)
+    message = failed_message.message
+    return None if (event.exchange, event.routing_key) == (message.exchange, message.routing_key) else event
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """How an attempt ended that was none."""
+class FailedAttempt:
+    """Result of a failed delivery attempt."""
 
     error: str
-    pause_s: float | None  # before the next one; None: given up
+    pause_s: float | None  # before the next attempt; None: there is none, dead-letter it
 
 
-async def attempt_once(
-    queue: str, message: Message, handler: Handler, policy: QueuePolicy, rest: Sleep
-) -> Failed | None:
-    """Run the handler; None: handled. Trouble is logged with the event's id.
+async def attempt_delivery(
+    queue: str, message: Message, handler: Handler, policy: QueuePolicy, pause: Sleep
+) -> FailedAttempt | None:
+    """Run the handler. None: the message is handled. Failures are logged with the event's id.
 
-    `rest` makes the pauses in which a dependency may come back, and raises CancelledError where the bus is closing.
+    `pause` sleeps while a dependency is away, and raises CancelledError where the bus is closing.
     """
-    resting = _Resting(queue, message, policy.outage_s)
+    outage = _OutageBackoff(queue, message, policy.outage_s)
     while True:
         try:
             async with asyncio.timeout(policy.handler_timeout_s):
                 await handler(message)
             return None
         except (Unavailable, Overloaded) as error:
-            pause_s = resting.next_pause_s(error)
+            pause_s = outage.next_pause_s(error)
             if pause_s is None:
-                return Failed(_told(error), _next_pause_s(queue, policy, message.attempt))
+                return FailedAttempt(_describe(error), _next_pause_s(queue, policy, message.attempt))
         except Unprocessable as error:
-            _warn(queue, message)
-            return Failed(_told(error), policy.ceiling_s if queue == DEAD_QUEUE else None)
+            _log_failed_attempt(queue, message)
+            return FailedAttempt(_describe(error), policy.ceiling_s if queue == DEAD_LETTER_QUEUE else None)
         except Exception as error:
-            _warn(queue, message)
-            return Failed(_told(error), _next_pause_s(queue, policy, message.attempt))
-        await rest(pause_s)
+            _log_failed_attempt(queue, message)
+            return FailedAttempt(_describe(error), _next_pause_s(queue, policy, message.attempt))
+        await pause(pause_s)
 
 
-def again(message: Message) -> Message:
-    """For the next attempt."""
+def next_attempt(message: Message) -> Message:
+    """The message as it is redelivered."""
     return replace(message, attempt=message.attempt + 1)
 
 
-class _Resting:
-    """How long a message has waited in hand."""
+class _OutageBackoff:
+    """Pauses between the calls of a handler whose dependency is away, until `outage_s` are over."""
 
     def __init__(self, queue: str, message: Message, outage_s: float) -> None:
         self._queue = queue
         self._message = message
         self._outage_s = outage_s
         self._pauses = reconnect_pauses_s()
-        self._rested_s = 0.0
+        self._paused_s = 0.0
         self._begun_s: float | None = None
 
     def next_pause_s(self, error: Exception) -> float | None:
-        """None: it has waited long enough."""
+        """The next pause. None: the outage has lasted too long, the attempt counts as failed."""
         now_s = asyncio.get_running_loop().time()
         if self._begun_s is None:
             self._begun_s = now_s
             event_id = self._message.headers.get(EVENT_ID)
             _log.warning("event_waits_for_dependency", queue=self._queue, event_id=event_id, error=str(error))
-        # Handlers take their time to find out, too.
-        if max(self._rested_s, now_s - self._begun_s) >= self._outage_s:
-            _warn(self._queue, self._message)
+        # Time that handlers take to notice counts too.
+        if max(self._paused_s, now_s - self._begun_s) >= self._outage_s:
+            _log_failed_attempt(self._queue, self._message)
             return None
         pause_s = next(self._pauses)
-        self._rested_s += pause_s
+        self._paused_s += pause_s
         return pause_s
 
 
 def _next_pause_s(queue: str, policy: QueuePolicy, attempt: int) -> float | None:
     pause_s = policy.pause_s(attempt)
-    return policy.ceiling_s if pause_s is None and queue == DEAD_QUEUE else pause_s  # there is nowhere else to put it
+    # A dead letter has nowhere else to go.
+    return policy.ceiling_s if pause_s is None and queue == DEAD_LETTER_QUEUE else pause_s
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _warn(queue: str, message: Message) -> None:
+def _log_failed_attempt(queue: str, message: Message) -> None:
     _log.warning(
         "event_handler_failed",
         queue=queue,

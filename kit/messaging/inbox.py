@@ -1,14 +1,6 @@
 """The idempotent consumer: an event's id is written down in the transaction of what the event causes.
 
-The table stands in the consumer's own schema and is made by its migrations:
-
-    CREATE TABLE <schema>.events_processed (
-        queue        text NOT NULL,
-        event_id     uuid NOT NULL,
-        processed_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (queue, event_id)
-    );
-    CREATE INDEX ON <schema>.events_processed (processed_at);
+The table is `<schema>.events_processed` of kit/database/standard_tables.
 """
 
 from collections.abc import Sequence

@@ -1,15 +1,6 @@
 """The outbox: events are rows of the business transaction; a relay publishes them and deletes what is confirmed.
 
-The table is `<schema>.outbox` (id, event_id, exchange, routing_key, body, created_at), made by the schema's migrations:
-
-    CREATE TABLE <schema>.outbox (
-        id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        event_id    uuid NOT NULL,
-        exchange    text NOT NULL,
-        routing_key text NOT NULL,
-        body        bytea NOT NULL,
-        created_at  timestamptz NOT NULL DEFAULT now()
-    );
+The table is `<schema>.outbox` of kit/database/standard_tables.
 
 Events go out in the order of their ids, at least once. After a failed publish a later event may pass an earlier one.
 """
@@ -113,16 +104,14 @@ class RelayMetrics:
 class Relay:
     """Publishes one schema's outbox. Of several relays one is active, by an advisory lock; the others wait for it."""
 
-    def __init__(
-        self, database_url: str, schema: str, bus: Bus, metrics: RelayMetrics, *, headers: bool = False
-    ) -> None:
-        """The relay does not own `bus`. `headers`: the table has such a column, jsonb, of the messages' own."""
+    def __init__(self, database_url: str, schema: str, bus: Bus, metrics: RelayMetrics) -> None:
+        """The relay does not own `bus`."""
         table = f"{checked_name(schema)}.outbox"
         self._database_url = database_url
         self._schema = schema
         self._bus = bus
         self._select = (
-            f"SELECT id, event_id, exchange, routing_key, body, {'headers' if headers else 'NULL'} FROM {table} "  # noqa: S608 - checked name
+            f"SELECT id, event_id, exchange, routing_key, body, headers FROM {table} "  # noqa: S608 - checked name
             "WHERE id <> ALL ($1::bigint[]) ORDER BY id LIMIT $2"
         )
         self._delete = f"DELETE FROM {table} WHERE id = ANY ($1::bigint[])"  # noqa: S608 - checked name
@@ -233,7 +222,7 @@ class Relay:
             self._published.inc(len(numbers))
 
     async def _abandon(self) -> None:
-        """The database is gone or we close: what is under way is published again by whoever leads next."""
+        """The database is gone or the relay closes: events under way are published again by the next active relay."""
         tasks = list(self._in_flight.values())
         self._in_flight.clear()
         for task in tasks:

@@ -1,10 +1,10 @@
-"""Bus over RabbitMQ: quorum queues, confirmed publishes, retries that survive the consumer's death.
+"""The event bus over RabbitMQ: quorum queues, publisher confirms, retries by delay queues.
 
 A failed message is published (confirmed) to a delay queue, whose messages expire back into the queue they came from,
-and only then acknowledged: whoever dies in between, the message is in one of the two, or in both. `delay_<ms>` queues
-are shared by all; a message goes there through the fanout exchange of the same name, so that its routing key can name
-the queue it is to come back to. A message that takes its consumer's process down with it counts its attempts too: the
-broker counts deliveries that were never answered.
+and only then acknowledged: whichever process dies in between, the message is in one of the two, or in both. All queues
+share the `delay_<ms>` queues; a message gets there through the fanout exchange of the same name, so that its routing
+key can name the queue it returns to. Attempts that crash the consumer's process count too: the broker counts deliveries
+that were never acknowledged.
 """
 
 import asyncio
@@ -18,36 +18,36 @@ from pika import BasicProperties
 from kit.errors import KitError, Unavailable
 from kit.messaging.bus import CLOSE_TIMEOUT_S, PREFETCH
 from kit.messaging.delivery import (
+    DEAD_LETTER_QUEUE,
     DEAD_LETTERS,
-    DEAD_QUEUE,
+    DEFAULT_EXCHANGE,
     DIRECT,
     EVENT_ID,
     EXCHANGES,
     FANOUT,
-    TO_QUEUE,
     Announce,
-    Failed,
-    GivenUp,
+    FailedAttempt,
+    FailedMessage,
     Handler,
     Message,
-    attempt_once,
-    notice_of,
-    restored,
+    as_published,
+    attempt_delivery,
+    failure_event_of,
 )
 from kit.messaging.rabbit_channels import PERSISTENT, Consumer, Declare, Delivery, Publisher
 from kit.messaging.rabbit_connection import Channel, Connection, Rabbit, User
 from kit.observability.logs import get_logger
 from kit.retry import QueuePolicy, RetryPolicy, reconnect_pauses_s
 
-PUBLISH_TIMEOUT_S: Final = 10.0  # for a confirm; a quorum queue that lost its leader elects one within a few seconds
-QUEUE_MESSAGES_MAX: Final = 1_000_000  # of one queue, ~1 GB on disk: at 200 events/s a consumer may be away for an hour
-DELAYED_MESSAGES_MAX: Final = 100_000  # of all queues together, for one pause; then failed messages wait in hand
-DEAD_MESSAGES_MAX: Final = 1_000_000  # of all queues together, while nobody takes them
-SUBSCRIBE_TIMEOUT_S: Final = 30.0  # for the broker to come up beside us; then the service says what it misses
+PUBLISH_TIMEOUT_S: Final = 10.0  # for a confirm; a quorum queue that lost its leader elects one within seconds
+QUEUE_MESSAGES_MAX: Final = 1_000_000  # of one queue, ~1 GB on disk: at 200 events/s a consumer may be down for an hour
+DELAYED_MESSAGES_MAX: Final = 100_000  # of all queues together, for one pause; others stay unacknowledged
+DEAD_MESSAGES_MAX: Final = 1_000_000  # of all queues together, while nobody consumes them
+SUBSCRIBE_TIMEOUT_S: Final = 30.0  # for a broker that is starting; then the service reports what is missing
 _ATTEMPT: Final = "x-attempt"
 _EXCHANGE: Final = "x-origin-exchange"  # of a message that went through a delay queue
 _ROUTING_KEY: Final = "x-origin-routing-key"
-_DELIVERIES: Final = "x-delivery-count"  # the broker's: deliveries of this message that were never answered
+_DELIVERIES: Final = "x-delivery-count"  # the broker's: deliveries of this message that were never acknowledged
 _OURS: Final = (_ATTEMPT, _EXCHANGE, _ROUTING_KEY, _DELIVERIES)
 _KINDS: Final = {DIRECT: "direct", FANOUT: "fanout", DEAD_LETTERS: "direct"}
 
@@ -55,7 +55,7 @@ _log = get_logger(__name__)
 
 
 class RabbitBus:
-    """See Bus. Two connections: the broker may block the one that publishes, and acknowledgements must still pass."""
+    """See Bus. Two connections: the broker may block the publishing one, and acknowledgements must still pass."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class RabbitBus:
         announce: Announce | None = None,
         queue_messages_max: int = QUEUE_MESSAGES_MAX,
     ) -> None:
-        """`name`: the service, as it shows in the broker's list of connections."""
+        """`name`: of the service, for the broker's list of connections."""
         self.announce = announce
         self._policy = policy
         self._messages_max = queue_messages_max
@@ -77,7 +77,7 @@ class RabbitBus:
         self._closed = False
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start connecting."""
         self._out.start()
         self._in.start()
 
@@ -87,7 +87,7 @@ class RabbitBus:
         await self._in.wait_ready(timeout_s)
 
     async def check_ready(self) -> None:
-        """Raises Unavailable where events do not flow now."""
+        """Raises Unavailable while a connection is down. A readiness check."""
         for rabbit in (self._out, self._in):
             if not rabbit.ready:
                 raise Unavailable(f"RabbitMQ at {rabbit.address} is not reached")
@@ -96,8 +96,9 @@ class RabbitBus:
         """See Bus."""
         if self._closed:
             raise Unavailable("the bus is closed")
-        if message.exchange == TO_QUEUE:
-            await self.send(TO_QUEUE, message.routing_key, message.body, _placed(restored(message)), mandatory=True)
+        if message.exchange == DEFAULT_EXCHANGE:
+            headers = _headers_with_origin(as_published(message))
+            await self.send(DEFAULT_EXCHANGE, message.routing_key, message.body, headers, mandatory=True)
             return
         if message.exchange not in EXCHANGES:
             raise ValueError(f"no exchange {message.exchange!r}")
@@ -119,14 +120,14 @@ class RabbitBus:
     async def subscribe(
         self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
     ) -> None:
-        """See Bus. Raises Unavailable where the broker does not come up in time."""
-        await self._consume(queue, handler, prefetch, self._declaring(queue, exchange, routing_key))
+        """See Bus. Raises Unavailable where the broker is not up in time."""
+        await self._consume(queue, handler, prefetch, self._declaration(queue, exchange, routing_key))
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
-        """See Bus. Raises as `subscribe` does. Declared again with every connection: a broker may come back empty."""
-        await self._in.open(_Declared(self._declaring(queue, exchange, routing_key)), SUBSCRIBE_TIMEOUT_S)
+        """See Bus. Raises as `subscribe`. Declared again with every connection: a broker may come back empty."""
+        await self._in.open(_QueueDeclaration(self._declaration(queue, exchange, routing_key)), SUBSCRIBE_TIMEOUT_S)
 
-    def _declaring(self, queue: str, exchange: str, routing_key: str) -> Declare:
+    def _declaration(self, queue: str, exchange: str, routing_key: str) -> Declare:
         if exchange not in EXCHANGES:
             raise ValueError(f"no exchange {exchange!r}")
         return partial(
@@ -137,11 +138,11 @@ class RabbitBus:
             messages_max=self._messages_max,
         )
 
-    async def subscribe_dead(self, handler: Handler) -> None:
+    async def subscribe_dead_letters(self, handler: Handler) -> None:
         """See Bus. Raises as `subscribe` does."""
-        policy = self._policy.of(DEAD_QUEUE)
+        policy = self._policy.of(DEAD_LETTER_QUEUE)
         declare = partial(_declare_dead_queue, pauses_s={*policy.pauses_s(), policy.ceiling_s})
-        await self._consume(DEAD_QUEUE, handler, PREFETCH, declare)
+        await self._consume(DEAD_LETTER_QUEUE, handler, PREFETCH, declare)
 
     async def _consume(self, queue: str, handler: Handler, prefetch: int, declare: Declare) -> None:
         subscription = _Subscription(self, queue, handler, self._policy.of(queue))
@@ -151,15 +152,15 @@ class RabbitBus:
         self._subscriptions.append(subscription)
 
     async def close(self) -> None:
-        """See Bus. What is not handled in time is delivered again, to whoever subscribes next."""
+        """See Bus. Messages not handled in time are redelivered to the next consumer."""
         await asyncio.gather(*(subscription.stop() for subscription in self._subscriptions))
         self._closed = True
         await self._in.close()
         await self._out.close()
 
 
-class _Declared(User):
-    """Queues that are there, whoever may come to read them."""
+class _QueueDeclaration(User):
+    """Declares a queue on every connection, without consuming it."""
 
     def __init__(self, declare: Declare) -> None:
         self._declare = declare
@@ -171,7 +172,7 @@ class _Declared(User):
 
 
 class _Subscription:
-    """One consumer and its running handlers, as many as the prefetch lets the broker deliver."""
+    """One consumer and its running handlers, at most as many as its prefetch."""
 
     def __init__(self, bus: RabbitBus, queue: str, handler: Handler, policy: QueuePolicy) -> None:
         self.consumer: Consumer | None = None
@@ -183,13 +184,13 @@ class _Subscription:
         self._stopping = asyncio.Event()
 
     def deliver(self, delivery: Delivery) -> None:
-        """Start its handler."""
+        """Start the handler of this delivery."""
         task = asyncio.create_task(self._handle(delivery))
         self._handling.add(task)
         task.add_done_callback(self._handling.discard)
 
     async def stop(self) -> None:
-        """Get no more, let the running handlers finish, cut off those that do not in time."""
+        """Cancel the consumer, let running handlers finish, cancel those that do not in time."""
         self._stopping.set()
         if self.consumer is not None:
             with suppress(Unavailable):  # not connected: nothing is delivered
@@ -203,51 +204,53 @@ class _Subscription:
 
     async def _handle(self, delivery: Delivery) -> None:
         message = _message_of(delivery)
-        rest = partial(self._rest, delivery)
-        # A dead letter, which is not given up, goes round: it comes back with its deliveries counted anew.
-        end = self._policy.ceiling_s if self._queue == DEAD_QUEUE else None
-        failed: Failed | None = Failed("the consumer's process ended each time it was handed this message", end)
+        pause = partial(self._pause, delivery)
+        # A dead letter is never dead-lettered: through a delay queue it returns with its deliveries counted from zero.
+        pause_s = self._policy.ceiling_s if self._queue == DEAD_LETTER_QUEUE else None
+        crashed = "the consumer's process ended at every delivery of this message"
+        failed: FailedAttempt | None = FailedAttempt(crashed, pause_s)
         if message.attempt <= self._policy.attempts_max:
-            failed = await attempt_once(self._queue, message, self._handler, self._policy, rest)
+            failed = await attempt_delivery(self._queue, message, self._handler, self._policy, pause)
         if failed is not None:
-            await self._pass_on(delivery, message, failed)
+            await self._redeliver_or_dead_letter(delivery, message, failed)
         delivery.ack()
 
-    async def _rest(self, delivery: Delivery, pause_s: float) -> None:
-        """A pause with the message in hand, given back where we stop or the broker has taken it back."""
+    async def _pause(self, delivery: Delivery, pause_s: float) -> None:
+        """Sleep with the message unacknowledged. Raises CancelledError on `stop` and where the channel is closed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._stopping.wait()
         if self._stopping.is_set() or not delivery.channel.is_open:
             raise asyncio.CancelledError
 
-    async def _pass_on(self, delivery: Delivery, message: Message, failed: Failed) -> None:
-        """Returns once the broker has the message in its next place."""
+    async def _redeliver_or_dead_letter(self, delivery: Delivery, message: Message, failed: FailedAttempt) -> None:
+        """Return once the broker has confirmed the message in its delay queue or dead-letter exchange."""
         pauses = reconnect_pauses_s()
         while True:
             try:
                 if failed.pause_s is None:
-                    await self._bury(GivenUp(self._queue, message, failed.error))
+                    await self._dead_letter(FailedMessage(self._queue, message, failed.error))
                 else:
-                    headers = {**_placed(message), _ATTEMPT: min(message.attempt + 1, self._policy.attempts_max)}
+                    attempt = min(message.attempt + 1, self._policy.attempts_max)
+                    headers = {**_headers_with_origin(message), _ATTEMPT: attempt}
                     await self._bus.send(_delay(failed.pause_s), self._queue, message.body, headers, mandatory=True)
             except KitError as unavailable:
                 _log.warning("event_retry_waits", queue=self._queue, error=str(unavailable))
-                await self._rest(delivery, next(pauses))
+                await self._pause(delivery, next(pauses))
             else:
                 return
 
-    async def _bury(self, given_up: GivenUp) -> None:
-        letter = given_up.letter()
+    async def _dead_letter(self, failed_message: FailedMessage) -> None:
+        letter = failed_message.dead_letter()
         await self._bus.send(DEAD_LETTERS, self._queue, letter.body, dict(letter.headers), mandatory=True)
-        if (notice := notice_of(given_up, self._bus.announce)) is not None:
-            await self._bus.publish(notice)
-        event_id = given_up.message.headers.get(EVENT_ID)
-        _log.error("event_given_up", queue=self._queue, event_id=event_id, error=given_up.error)
+        if (event := failure_event_of(failed_message, self._bus.announce)) is not None:
+            await self._bus.publish(event)
+        event_id = failed_message.message.headers.get(EVENT_ID)
+        _log.error("event_dead_lettered", queue=self._queue, event_id=event_id, error=failed_message.error)
 
 
-def _placed(message: Message) -> dict[str, Any]:
-    """Headers of a message that comes to its queue another way than it was published."""
+def _headers_with_origin(message: Message) -> dict[str, Any]:
+    """Headers of a message that reaches its queue by another route than it was published."""
     return {**message.headers, _EXCHANGE: message.exchange, _ROUTING_KEY: message.routing_key}
 
 
@@ -263,7 +266,7 @@ def _message_of(delivery: Delivery) -> Message:
 
 
 def _number(value: object, default: int) -> int:
-    """A header may be anything that its publisher liked."""
+    """A header's value is whatever its publisher chose."""
     return value if isinstance(value, int) and 0 <= value < 1_000_000 else default
 
 
@@ -279,18 +282,18 @@ async def _declare_exchanges(channel: Channel) -> None:
 async def _declare_queue(
     channel: Channel, queue: str, binding: tuple[str, str], pauses_s: Collection[float], messages_max: int
 ) -> None:
-    """The queue, the way of its dead letters, and the delay queues its policy needs."""
+    """The queue, the routing of its dead letters, and the delay queues of its policy."""
     await _declare_exchanges(channel)
-    await channel.declare_queue(queue, _bounds(messages_max))
+    await channel.declare_queue(queue, _length_limit(messages_max))
     await channel.bind(queue, *binding)
     await _declare_dead_queue(channel, ())
-    await channel.bind(DEAD_QUEUE, DEAD_LETTERS, queue)
+    await channel.bind(DEAD_LETTER_QUEUE, DEAD_LETTERS, queue)
     await _declare_delays(channel, pauses_s)
 
 
 async def _declare_dead_queue(channel: Channel, pauses_s: Collection[float]) -> None:
     await _declare_exchanges(channel)
-    await channel.declare_queue(DEAD_QUEUE, _bounds(DEAD_MESSAGES_MAX))
+    await channel.declare_queue(DEAD_LETTER_QUEUE, _length_limit(DEAD_MESSAGES_MAX))
     await _declare_delays(channel, pauses_s)
 
 
@@ -300,7 +303,7 @@ async def _declare_delays(channel: Channel, pauses_s: Collection[float]) -> None
         await channel.declare_exchange(delay, "fanout")
         arguments = {
             "x-overflow": "reject-publish",
-            "x-max-length": DELAYED_MESSAGES_MAX,  # not a bus's own bound: they share the queue
+            "x-max-length": DELAYED_MESSAGES_MAX,  # the same for every bus: they share the queue
             "x-message-ttl": int(delay.removeprefix("delay_")),
             "x-dead-letter-exchange": "",  # the default exchange: by routing key to the queue of that name
             "x-dead-letter-strategy": "at-least-once",
@@ -309,5 +312,5 @@ async def _declare_delays(channel: Channel, pauses_s: Collection[float]) -> None
         await channel.bind(delay, delay, "")
 
 
-def _bounds(messages_max: int) -> dict[str, Any]:
+def _length_limit(messages_max: int) -> dict[str, Any]:
     return {"x-overflow": "reject-publish", "x-max-length": messages_max}

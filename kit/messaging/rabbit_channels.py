@@ -12,7 +12,7 @@ from pika.spec import Basic
 from kit.errors import Overloaded, Unavailable
 from kit.messaging.rabbit_connection import Channel, Connection, Rabbit, User
 
-UNCONFIRMED_MAX: Final = 4_096  # confirms come within ~10 ms: room for 400 k messages/s, and a bound when they stop
+UNCONFIRMED_MAX: Final = 4_096  # confirms take ~10 ms: room for 400 k messages/s, and a bound when they stop
 PERSISTENT: Final = 2
 
 Declare = Callable[[Channel], Awaitable[None]]
@@ -41,10 +41,10 @@ class Publisher(User):
     def publish(
         self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
     ) -> asyncio.Future[None]:
-        """Send now, in call order. The future resolves when the broker has the message safe (quorum queue: on disk).
+        """Send now, in call order. The future resolves when the broker has confirmed it (quorum queue: on disk).
 
         It fails with Unavailable on a nack (a queue is full), on an unroutable mandatory message and on connection
-        loss. Raises Unavailable and Overloaded at once, without sending. `properties.correlation_id` is ours.
+        loss. Raises Unavailable and Overloaded at once, without sending. `properties.correlation_id` is overwritten.
         """
         channel = self._channel
         if channel is None or not channel.is_open:
@@ -119,7 +119,7 @@ def _mark_seen(future: asyncio.Future[None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message handed to a consumer. Answers after the connection's end do nothing: the broker delivers it again."""
+    """A delivered message. An answer after the connection's end does nothing: the broker delivers it again."""
 
     channel: Channel
     tag: int
@@ -130,12 +130,12 @@ class Delivery:
     body: bytes
 
     def ack(self, *, up_to: bool = False) -> None:
-        """Done with it (`up_to`: and with everything delivered on this channel before it)."""
+        """Acknowledge it (`up_to`: and everything delivered on this channel before it)."""
         if self.channel.is_open:
             self.channel.raw.basic_ack(self.tag, multiple=up_to)
 
     def reject(self, *, requeue: bool) -> None:
-        """Give it back, or (not `requeue`) let the queue dead-letter it."""
+        """Return it to the queue, or (not `requeue`) have it dead-lettered."""
         if self.channel.is_open:
             self.channel.raw.basic_reject(self.tag, requeue=requeue)
 
@@ -152,7 +152,7 @@ class Consumer(User):
         declare: Declare | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """Register it with a `Rabbit`. `on_lost`: all deliveries so far are void, they come again."""
+        """Register it with a `Rabbit`. `on_lost`: all deliveries so far are void, they are delivered again."""
         self._queue = queue
         self._on_delivery = on_delivery
         self._prefetch = prefetch
@@ -181,7 +181,7 @@ class Consumer(User):
                 )
             )
 
-        def cancelled(_: Any) -> None:  # by the broker: the queue was deleted or has lost its leader
+        def cancelled(_: Any) -> None:  # by the broker: the queue was deleted or lost its leader
             connection.fail(Unavailable(f"RabbitMQ ended the consumer of {self._queue}"))
 
         channel.raw.add_on_cancel_callback(cancelled)
@@ -205,7 +205,7 @@ class Consumer(User):
         return int(answer.method.message_count)
 
     async def cancel(self) -> None:
-        """Get no more; what is delivered can still be acknowledged."""
+        """Have nothing more delivered; what is delivered can still be acknowledged."""
         channel = self._channel
         if channel is not None and channel.is_open:
             for tag in channel.raw.consumer_tags:

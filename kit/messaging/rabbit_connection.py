@@ -1,8 +1,9 @@
 """A RabbitMQ connection that comes back by itself, as asyncio over pika.
 
-`Rabbit` owns one connection. Whoever uses it registers a `User`: its `opened` is called with the live connection after
-every (re)connect, to declare what it needs and open its channels; `lost` when the connection is gone. Any error of a
-channel ends the whole connection, so there is one way of failing and one way of coming back.
+`Rabbit` owns one connection. What uses it is registered as a `User`: its `opened` is called with the connection after
+every (re)connect, to declare what it needs and open its channels; `lost` when the connection is lost. Any error of a
+channel ends the whole connection, so there is one way of failing and one way of recovering. What pika does against
+that is in docs/faust-and-pika.md.
 """
 
 import asyncio
@@ -28,23 +29,23 @@ CLOSE_TIMEOUT_S: Final = 5.0  # for the broker's close-ok
 RECEIVE_BYTES: Final = 256 * 1024  # one recv; pika's own 4 kB make a 100 kB frame 25 system calls and as many copies
 
 _log = get_logger(__name__)
-logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs every failed attempt in ten lines; ours is one
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a failed attempt as seven errors; ours is one
 
 
 T = TypeVar("T")
 
 
 class User:
-    """What lives on a connection. Override what is needed."""
+    """A user of a connection. Override what is needed."""
 
     async def opened(self, connection: "Connection") -> None:
         """Declare and open what is needed. Raising Unavailable means: not usable, reconnect."""
 
     def lost(self, error: Unavailable) -> None:
-        """The connection is gone; nothing opened on it works any more."""
+        """The connection is lost; nothing opened on it works any more."""
 
     def unblocked(self) -> None:
-        """The broker had stopped taking messages and takes them again."""
+        """The broker, which had blocked the connection, reads from it again."""
 
 
 class Channel:
@@ -56,7 +57,7 @@ class Channel:
 
     @property
     def is_open(self) -> bool:
-        """Can it still be written to?"""
+        """Whether it can still be written to."""
         return bool(self.raw.is_open) and not self._lost.done()
 
     async def call(self, method: Callable[..., Any], **arguments: Any) -> Any:
@@ -89,7 +90,7 @@ class Channel:
 
 
 class Connection:
-    """One life of a connection."""
+    """An open connection, until it is lost."""
 
     def __init__(self, raw: AsyncioConnection, lost: "asyncio.Future[Unavailable]") -> None:
         self.raw = raw
@@ -97,7 +98,7 @@ class Connection:
         self._channels: list[PikaChannel] = []
 
     async def channel(self) -> Channel:
-        """Open a channel. Its unexpected end takes the connection with it."""
+        """Open a channel. Its unexpected end ends the connection."""
         opened: asyncio.Future[PikaChannel] = asyncio.get_running_loop().create_future()
         raw = self.raw.channel(on_open_callback=partial(_resolve, opened))
         raw.add_on_close_callback(self._channel_closed)
@@ -110,7 +111,7 @@ class Connection:
         return Channel(raw, self.lost)
 
     def fail(self, error: Unavailable) -> None:
-        """This connection is no good: drop it and reconnect."""
+        """Have this connection dropped and another made."""
         _resolve(self.lost, error)
 
     def _channel_closed(self, _channel: PikaChannel, reason: Exception) -> None:
@@ -122,8 +123,8 @@ class Connection:
         if self.raw.is_closed:
             return
         self.raw.add_on_close_callback(lambda *_: _resolve(closed, None))
-        # pika cancels consumers before it closes a channel. A queue with a single active consumer would then go on to
-        # the next consumer before what this one leaves unanswered is back in its place: out of order.
+        # pika cancels the consumers before it closes a channel. A queue with a single active consumer then delivers to
+        # the next consumer before the unanswered messages are back in their place: out of order.
         for channel in self._channels:
             channel._consumers.clear()
         if self.raw.is_open:
@@ -132,14 +133,14 @@ class Connection:
 
 
 class Rabbit:
-    """A connection kept up: exponential backoff between attempts, without end, until closed."""
+    """A connection that is made again whenever it is lost: exponential backoff, without end, until closed."""
 
     def __init__(self, url: str, *, name: str) -> None:
         """`name` shows in the broker's list of connections. Raises ConfigError for a URL that is none."""
         self._parameters = _parameters(url, name)
         self.address = f"{self._parameters.host}:{self._parameters.port}"  # without the password: for logs
         self.name = name
-        self.blocked = False  # the broker has a memory or disk alarm and reads nothing more that we publish
+        self.blocked = False  # the broker has a memory or disk alarm and reads nothing that is published
         self._users: list[User] = []
         self._ready = asyncio.Event()
         self._error = "not connected yet"
@@ -156,11 +157,11 @@ class Rabbit:
 
     @property
     def ready(self) -> bool:
-        """Connected, and everything declared?"""
+        """Whether it is connected and everything is declared."""
         return self._ready.is_set()
 
     async def wait_ready(self, timeout_s: float) -> None:
-        """Until connected and everything is declared. Raises Unavailable with the last reason why not."""
+        """Wait until it is. Raises Unavailable with the last error."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._ready.wait()
@@ -267,19 +268,19 @@ def _parameters(url: str, name: str) -> URLParameters:
     parameters.heartbeat = HEARTBEAT_S
     parameters.socket_timeout = CONNECT_TIMEOUT_S
     parameters.stack_timeout = CONNECT_TIMEOUT_S
-    parameters.connection_attempts = 1  # again is our business
+    parameters.connection_attempts = 1  # `_keep_up` tries again, with other pauses
     return parameters
 
 
 def _reason(error: BaseException) -> str:
-    """pika nests the cause of a failed connect; the innermost says it."""
+    """The innermost error: pika wraps the cause of a failed connect in errors whose text is empty."""
     while inner := getattr(error, "exceptions", None) or ([error.exception] if hasattr(error, "exception") else None):
         error = inner[-1]
     return f"{type(error).__name__}: {error}" if str(error) else repr(error)
 
 
 def _receive_more_at_once(raw: AsyncioConnection) -> None:
-    """pika offers no setting for it; without the attribute nothing breaks, it is only slower."""
+    """pika has no setting for it; without the attribute nothing breaks, it is only slower."""
     transport = getattr(raw, "_transport", None)
     if transport is not None and hasattr(transport, "_MAX_RECV_BYTES"):
         transport._MAX_RECV_BYTES = RECEIVE_BYTES

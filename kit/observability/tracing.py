@@ -1,8 +1,8 @@
-"""Traces: W3C trace context in and out, spans by OpenTelemetry.
+"""Tracing: W3C trace context in and out, spans by OpenTelemetry.
 
 Without a collector nothing is recorded: a span then only carries its ids (~2 us), so that log lines, frames and events
-of one request still share a trace id. Sampling and batching with a collector: OTEL_TRACES_SAMPLER
-and OTEL_BSP_*, as the SDK documents them.
+of one request still share a trace id. With a collector, OTEL_TRACES_SAMPLER and OTEL_BSP_* set sampling and batching,
+as the SDK documents them.
 """
 
 import random
@@ -23,7 +23,7 @@ _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-(
 _EMPTY: Final = Context()
 _UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 
-# Tracing is the process's own, as the SDK has it. None: nothing is recorded.
+# One per process, as in the SDK. None: nothing is recorded.
 _tracer: Tracer | None = None
 
 
@@ -54,7 +54,7 @@ def setup_tracing(service: str, otlp_endpoint: str = "", *, exporter: SpanExport
     if exporter is not None:
         provider.add_span_processor(SimpleSpanProcessor(exporter))
     else:
-        # Imported here: it costs 100 ms and 15 MB that only those who trace should pay.
+        # Imported here: it costs 100 ms and 15 MB, which only processes that trace should pay.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{otlp_endpoint.rstrip('/')}/v1/traces")))
@@ -87,7 +87,7 @@ def traceparent_of(span: Span) -> str:
 
 
 def start_span(name: str, parent: Context | None, kind: SpanKind) -> Span:
-    """A span that the caller ends, and that is current only where the caller makes it so."""
+    """A span that the caller ends, and has to make current where it should be."""
     if _tracer is not None:
         return _tracer.start_span(name, parent, kind)
     # The SDK's own unrecorded span costs ten times this.

@@ -1,31 +1,31 @@
-"""HTTP services: an app factory whose every request has a correlation id, a span and a measurement.
+"""The app factory: every request has a correlation id, a span and a measurement, and obeys the rules of its route.
 
-The middleware is plain ASGI, one layer: a gateway's hot path goes through it.
+The middleware is one layer of plain ASGI, because the hot path of ingestion goes through it.
 """
 
+import random
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI
-from fastapi.routing import APIRouter
+from fastapi.routing import APIRouter, iter_route_contexts
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from kit.clock import Clock, SystemClock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
-from kit.validation import did_you_mean
-from kit.web.metrics import HttpMetrics
-from kit.web.problem import ERRORS_SHOWN_MAX, Problem, install_problems, invalid, problem_response
-from kit.web.readiness import ReadyCheck, failures
+from kit.spelling import did_you_mean
+from kit.web import pages
+from kit.web.operations import HttpMetrics, ReadyCheck, operations_router
+from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
+from kit.web.request_body import RequestBody
+from kit.web.rules import RouteRules, check_rules, rules_of, selected_route
 from kit.web.server import RunningServer, serve
 
 __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make_app", "serve"]
@@ -34,9 +34,10 @@ CORRELATION_HEADER: Final = "X-Correlation-ID"
 _CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
 # Printable ASCII: it goes into headers, logs and messages as it is.
 _CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
-_API: Final = "/api/"  # what is beside it is asked by monitoring, which adds parameters of its own
+_CLOSE: Final = (b"connection", b"close")
+_API: Final = "/api/"  # other paths are for monitoring, which adds parameters of its own
 _NAME_SHOWN_MAX: Final = 64
-_UNMATCHED: Final = "unmatched"  # the route label of a request no route took: paths are not to become labels
+_UNMATCHED: Final = "unmatched"  # the route label where no route matched: paths as labels would be without number
 
 _log = get_logger(__name__)
 
@@ -51,27 +52,47 @@ def make_app(
     lifespan: Lifespan[FastAPI] | None = None,
     clock: Clock | None = None,
 ) -> FastAPI:
-    """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready and /metrics.
+    """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready, /metrics, / and /docs.
 
-    `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps a name to a
-    check that raises when what it looks at does not work; it may be added to later.
+    `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps names to the
+    checks of /ready; more may be added later.
     """
-    app = FastAPI(
+    app = _App(
         title=title,
         version=version,
         description=description,
         lifespan=lifespan,
-        redoc_url=None,
+        openapi_url=None,  # kit.web.pages serves it and its documentation
         dependencies=[Depends(_refuse_unknown_parameters)],
     )
-    app.include_router(_operations(registry, {} if ready is None else ready))
+    app.include_router(operations_router(registry, {} if ready is None else ready))
+    app.include_router(pages.router)
+    app.routers_last = len(app.routes)
     install_problems(app)
-    app.add_middleware(_Edge, metrics=HttpMetrics(registry), clock=clock or SystemClock())
+    app.add_middleware(_RequestMiddleware, metrics=HttpMetrics(registry), clock=clock or SystemClock())
     return app
 
 
+class _App(FastAPI):
+    """Mounts only routes that declare their rules."""
+
+    routers_last = 0  # those of make_app: requests are matched in order, and theirs are few
+
+    def include_router(self, router: APIRouter, *args: Any, **options: Any) -> None:
+        """See FastAPI. Raises BadRules."""
+        super().include_router(router, *args, **options)
+        included = self.routes.pop()
+        check_rules(iter_route_contexts([included]))
+        self.routes.insert(len(self.routes) - self.routers_last, included)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """See Starlette: once, before the first request. Raises BadRules, for routes that were added one by one."""
+        check_rules(iter_route_contexts(self.routes))
+        return super().build_middleware_stack()
+
+
 async def _refuse_unknown_parameters(request: Request) -> None:
-    """Those that an operation of the API does not have, by its OpenAPI: misspelt, they would ask for something else."""
+    """Refuse query parameters that an operation's OpenAPI does not list: a misspelt one would silently be ignored."""
     given = request.query_params
     if not given or not request.url.path.startswith(_API):
         return
@@ -90,20 +111,24 @@ async def _refuse_unknown_parameters(request: Request) -> None:
         raise invalid(errors, len(unknown))
 
 
-class _Edge:
-    """Around every request: ids in, span, ids out, measurement; an unhandled error becomes a 500 problem here."""
+class _RequestMiddleware:
+    """Correlation id, span, metrics and body rules of every request; makes a 500 problem of an unhandled error."""
 
     def __init__(self, app: ASGIApp, metrics: HttpMetrics, clock: Clock) -> None:
         self._app = app
         self._monotonic_s = clock.monotonic_s
         self._metrics = metrics
+        self._rules: dict[
+            int, tuple[object, RouteRules]
+        ] = {}  # by id of the route, which is kept alive beside its rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started_s = self._monotonic_s()
-        own_id, parent = _ids_of(scope)
+        own_id, parent, declared, is_open = _headers_of(scope)
+        body = RequestBody(scope, receive, self._rules_of, declared, is_open)
         id_header = (_CORRELATION_KEY, own_id.encode())
         method: str = scope["method"]
         status = 0
@@ -112,22 +137,25 @@ class _Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
+                headers = [*message.get("headers", ()), id_header]
+                if body.abandoned:
+                    headers.append(_CLOSE)
+                message["headers"] = headers
             await send(message)
 
         span = start_span(method, context_from(parent), SpanKind.SERVER)
         id_token = correlation_id.set(own_id)
         span_token = otel_context.attach(trace.set_span_in_context(span))
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
-            status = status or 499  # nobody is left to answer; 499 as nginx has it
+            status = status or 499  # the client is gone; 499 as in nginx
         except Exception as error:
             _log.exception("request_failed", method=method, path=scope["path"])
             span.record_exception(error)
             if status:
                 raise  # the response is half out: only closing the connection tells the client
-            await problem_response(_INTERNAL)(scope, receive, send_with_id)
+            await problem_response(Problem(500, INTERNAL))(scope, body.receive, send_with_id)
         finally:
             otel_context.detach(span_token)
             correlation_id.reset(id_token)
@@ -141,52 +169,34 @@ class _Edge:
             span.end()
             self._metrics.observe(method, route, status or 500, self._monotonic_s() - started_s)
 
+    def _rules_of(self, scope: Scope) -> RouteRules:
+        route = selected_route(scope)
+        known = self._rules.get(id(route))
+        if known is None:
+            known = self._rules[id(route)] = (route, rules_of(route))
+        return known[1]
 
-_INTERNAL: Final = Problem(500, "an error on our side; it is logged under the correlation id")
 
-
-def _ids_of(scope: Scope) -> tuple[str, str]:
-    """The request's correlation id, given or new, and its traceparent or empty."""
-    given = traceparent = b""
+def _headers_of(scope: Scope) -> tuple[str, str, bytes, bool]:
+    """The correlation id, given or new; traceparent and Content-Length, or empty; whether the body may be longer than
+    that (chunks), or later (the client waits for 100 Continue)."""
+    given = traceparent = declared = b""
+    is_open = False
     for key, value in scope["headers"]:
         if key == _CORRELATION_KEY:
             given = value
         elif key == b"traceparent":
             traceparent = value
+        elif key == b"content-length":
+            declared = value
+        elif key == b"transfer-encoding" or key == b"expect":
+            is_open = True
     valid = given and _CORRELATION_ID.fullmatch(given)
-    return given.decode("ascii") if valid else secrets.token_hex(16), traceparent.decode("latin-1")
+    own_id = given.decode("ascii") if valid else f"{random.getrandbits(128):032x}"  # as a trace's ids
+    return own_id, traceparent.decode("latin-1"), declared, is_open
 
 
 def _route_template(scope: Scope) -> str:
     """`/items/{id}` of the route that took the request."""
-    # FastAPI keeps the full template of an included router's route in its own part of the scope.
-    effective = scope.get("fastapi", {}).get("effective_route_context")
-    template = getattr(effective, "path", None) or getattr(scope.get("route"), "path", None)
+    template = getattr(selected_route(scope), "path", None)
     return template if isinstance(template, str) else _UNMATCHED
-
-
-def _operations(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck]) -> APIRouter:
-    router = APIRouter(tags=["operations"])
-
-    @router.get("/healthz", summary="The process is alive")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @router.get("/ready", summary="Everything this process needs works", responses={503: {"description": "Not ready"}})
-    async def ready() -> dict[str, Any]:
-        failed = await failures(checks)
-        if failed:
-            detail = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-            raise Problem(503, f"not ready: {detail}", headers={"Retry-After": "1"}, extensions={"checks": failed})
-        return {"status": "ready", "checks": dict.fromkeys(checks, "ok")}
-
-    @router.get(
-        "/metrics",
-        summary="Prometheus metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    )
-    async def metrics() -> Response:
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    return router

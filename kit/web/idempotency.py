@@ -1,9 +1,9 @@
-"""The Idempotency-Key of a POST: the effect once, and the same answer however often it is asked for.
+"""The Idempotency-Key of a POST: one effect, and the same response however often the request is repeated.
 
-The answer is written down in the transaction of the effect. So there is no moment at which one is there without the
-other: a crash leaves neither, and whoever asks again with the key does the work, or reads what was answered.
+The response is stored in the transaction of the effect, so neither exists without the other: a crash leaves neither,
+and a repetition does the work or gets the stored response.
 
-The table stands in the service's own schema and is made by its migrations:
+The table is in the service's own schema:
 
     CREATE TABLE <schema>.idempotency (
         principal    text NOT NULL,
@@ -18,21 +18,21 @@ The table stands in the service's own schema and is made by its migrations:
     );
     CREATE INDEX ON <schema>.idempotency (created_at);
 
-A route takes the dependency and hands over its work, which gets the open transaction:
+A route depends on `Idempotent` and passes it a function, which gets the open transaction:
 
     async def charge(self, body: Charge, once: Idempotent) -> Response:
-        async def work(connection: Transaction) -> Answer:
+        async def work(connection: Transaction) -> StoredResponse:
             invoice = await self._service.charge(connection, body)
-            return Answer(201, invoice.model_dump_json().encode(), location=f"/api/v1/billing/invoices/{invoice.id}")
+            return StoredResponse(201, invoice.model_dump_json().encode(), location=f"/api/v1/invoices/{invoice.id}")
 
         return await once.do(self._database, "billing", work)
 
-- no key: the work is done, nothing is remembered;
-- same key, same request: the stored answer with `Idempotency-Replayed: true`; who comes while the first is still at
-  work waits for it;
+- no key: the work is done, nothing is stored;
+- same key, same request: the stored response with `Idempotency-Replayed: true`; a repetition during the first request
+  waits for it;
 - same key, another request: 409;
-- the work raises, or its answer is an error (4xx, 5xx): everything is rolled back and the key stays free.
-Keys are each principal's own, and known for KEEP_HOURS after their first use.
+- the work raises, or its response is an error (4xx, 5xx): everything is rolled back and the key stays unused.
+Each principal has its own keys. They are kept for KEEP_HOURS after their first use.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ from kit.web.problem import Problem
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
 KEY_CHARS_MAX: Final = 128
-KEEP_HOURS: Final = 48  # clients are told 24; a retry loop that is that old is nobody's
+KEEP_HOURS: Final = 48  # clients are told 24; no retry loop is that old
 WAIT_S: Final = (
     10.0  # for the first request of the same key; a transaction takes milliseconds, a payment provider seconds
 )
@@ -65,42 +65,42 @@ _JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a POST answers: these bytes, now and on every repetition."""
+class StoredResponse:
+    """The response of a POST: these bytes, the first time and on every repetition."""
 
     status: int
     body: bytes
     media_type: str = _JSON
-    location: str | None = None  # the Location header, of what was made
+    location: str | None = None  # the Location header of what was created
 
     def response(self, *, replayed: bool = False) -> Response:
-        """As HTTP has it."""
+        """The HTTP response."""
         headers = {"Location": self.location} if self.location is not None else {}
         if replayed:
             headers[REPLAYED_HEADER] = "true"
         return Response(self.body, self.status, headers, self.media_type)
 
 
-Work = Callable[[Transaction], Awaitable[Answer]]
+Work = Callable[[Transaction], Awaitable[StoredResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestIdentity:
-    """Which request this is. Without a key it is like no other."""
+    """Identifies a request. Without a key, every request is a new one."""
 
     principal: str
     key: str | None
     request_hash: bytes  # 32
 
     async def do(self, database: Database, schema: str, work: Work) -> Response:
-        """The answer of `work`, done in one transaction with the note of it, or as it was answered before.
+        """The response of `work`, stored in the transaction in which the work is done; or the response stored before.
 
         Raises Problem 409 where the key was used for another request, Overloaded where the first request of the key is
-        still at work after WAIT_S, Unavailable, and whatever `work` raises.
+        still not done after WAIT_S, Unavailable, and whatever `work` raises.
         """
         try:
             async with database.transaction() as connection:
-                if self.key is not None and (known := await self._claim(connection, schema, self.key)) is not None:
+                if self.key is not None and (known := await self._reserve(connection, schema, self.key)) is not None:
                     return known.response(replayed=True)
                 answer = await work(connection)
                 if answer.status >= _ERROR_STATUS_MIN:
@@ -111,14 +111,14 @@ class RequestIdentity:
             return rolled_back.answer.response()
         return answer.response()
 
-    async def _claim(self, connection: Transaction, schema: str, key: str) -> Answer | None:
-        """None: the key is ours until the transaction ends. Else what was answered to it."""
+    async def _reserve(self, connection: Transaction, schema: str, key: str) -> StoredResponse | None:
+        """None: the key is reserved until the transaction ends. Else the response that is stored for it."""
         table = f"{checked_name(schema)}.idempotency"
         insert = (
             f"INSERT INTO {table} (principal, key, request_hash) VALUES ($1, $2, $3) "  # noqa: S608 - checked name
             "ON CONFLICT DO NOTHING"
         )
-        try:  # waits for the end of another transaction that holds the key
+        try:  # waits for the end of another transaction with the same key
             status = await connection.execute(insert, self.principal, key, self.request_hash, timeout=WAIT_S)
         except TimeoutError:
             raise Overloaded(f"the first request with this {KEY_HEADER} is still at work; try again") from None
@@ -129,14 +129,14 @@ class RequestIdentity:
             "WHERE principal = $1 AND key = $2"
         )
         row = await connection.fetchrow(select, self.principal, key)
-        if row is None:  # forgotten between the two statements
+        if row is None:  # deleted between the two statements
             raise Overloaded(f"this {KEY_HEADER} has just expired; try again")
         request_hash, code, body, media_type, location = row
         if request_hash != self.request_hash:
             raise Problem(409, f"this {KEY_HEADER} was used for another request; take a new key for a new request")
-        return Answer(code, body, media_type, location)
+        return StoredResponse(code, body, media_type, location)
 
-    async def _store(self, connection: Transaction, schema: str, key: str, answer: Answer) -> None:
+    async def _store(self, connection: Transaction, schema: str, key: str, answer: StoredResponse) -> None:
         update = (
             f"UPDATE {checked_name(schema)}.idempotency SET status = $3, body = $4, media_type = $5, location = $6 "  # noqa: S608 - checked name
             "WHERE principal = $1 AND key = $2"
@@ -147,9 +147,9 @@ class RequestIdentity:
 
 
 class _RolledBack(Exception):
-    """Carries an error's answer out of the transaction that it ends."""
+    """Carries an error response out of the transaction that it rolls back."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: StoredResponse) -> None:
         super().__init__(answer.status)
         self.answer = answer
 
@@ -174,22 +174,22 @@ async def request_identity(
 
 
 Idempotent = Annotated[RequestIdentity, Depends(request_identity)]
-"""The parameter of a route whose work is to be done once."""
+"""The parameter of a route whose work must be done only once."""
 
 
 def hash_of(request: Request, body: bytes) -> bytes:
-    """What makes two requests the same one: SHA-256 of method, path, query and body."""
+    """SHA-256 of method, path, query and body: two requests with the same hash are the same request."""
     path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     query: bytes = request.scope["query_string"]
     return hashlib.sha256(b"%s %s?%s\n%s" % (request.method.encode(), path, query, body)).digest()
 
 
 async def forget_old(connection: Transaction, schema: str) -> None:
-    """Delete what is older than KEEP_HOURS: once a day, by the service itself."""
+    """Delete what is older than KEEP_HOURS; a daily job of the service."""
     delete = f"DELETE FROM {checked_name(schema)}.idempotency WHERE created_at < now() - make_interval(hours => $1)"  # noqa: S608 - checked
     await connection.execute(delete, KEEP_HOURS)
 
 
 def _name_of(principal: Principal) -> str:
-    """Drivers by who they are, all others by their token."""
+    """A driver's subject, or the token's id for every other kind."""
     return f"{principal.kind}/{getattr(principal, 'subject', None) or principal.token_id}"

@@ -1,6 +1,7 @@
-"""Moments as query parameters: RFC 3339, or ms since the Unix epoch."""
+"""Moments as query parameters: RFC 3339, a plain date, or ms since the Unix epoch."""
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -11,10 +12,31 @@ from kit.clock import EPOCH, from_ms, parse_rfc3339
 EARLIEST: Final = EPOCH
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _EPOCH_DIGITS_MAX: Final = 13  # the year 2286
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def parse_instant(text: str) -> datetime:
     """The aware UTC datetime that the text names. Raises ValueError with the mend, also outside 1970 to 2199."""
+    return _parse(text, "")
+
+
+def parse_instant_or_date(text: str) -> datetime:
+    """As `parse_instant`; a plain date is the start of that day in UTC, whichever end of an interval it names."""
+    if not _DATE.fullmatch(text):
+        return _parse(text, ", or a date like 2026-01-31, the start of that day in UTC")
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is no date of the calendar: write YYYY-MM-DD") from None
+    return _in_range(datetime.combine(day, time(), UTC))
+
+
+def floor_to(moment: datetime, width: timedelta) -> datetime:
+    """The last whole multiple of `width` since the Unix epoch that is not after `moment`."""
+    return moment - (moment - EPOCH) % width
+
+
+def _parse(text: str, or_else: str) -> datetime:
     if text.isascii() and text.isdigit() and len(text) <= _EPOCH_DIGITS_MAX:
         moment = from_ms(int(text))
     else:
@@ -23,23 +45,28 @@ def parse_instant(text: str) -> datetime:
         except ValueError:
             raise ValueError(
                 "is no moment: write RFC 3339 with offset, like 2026-01-31T23:59:59Z (a + in a URL is %2B), "
-                "or ms since the Unix epoch"
+                f"or ms since the Unix epoch{or_else}"
             ) from None
+    return _in_range(moment)
+
+
+def _in_range(moment: datetime) -> datetime:
     if not EARLIEST <= moment < LATEST:
         raise ValueError("is outside the years 1970 to 2199")
     return moment
 
 
-def floor_to(moment: datetime, width: timedelta) -> datetime:
-    """The last whole multiple of `width` since the Unix epoch that is not after `moment`."""
-    return moment - (moment - EPOCH) % width
-
-
 Instant = Annotated[
     datetime,
-    BeforeValidator(parse_instant),
+    BeforeValidator(parse_instant_or_date),
     WithJsonSchema(
-        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": "^[0-9]{1,13}$"}]}
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "string", "format": "date", "description": "the start of that day, UTC"},
+                {"type": "string", "pattern": "^[0-9]{1,13}$", "description": "ms since the Unix epoch"},
+            ]
+        }
     ),
 ]
 """A query parameter that is a moment."""

@@ -12,6 +12,7 @@ import msgspec
 from starlette.datastructures import URL
 
 from kit.clock import EPOCH
+from kit.web.errors import BadQuery
 
 CURSOR_CHARS_MAX: Final = 120  # the longest key, a tag and four 64-bit integers, is 48 bytes or 64 characters
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -34,11 +35,11 @@ def encode_cursor(key: Cursor) -> str:
 
 
 def decode_cursor(text: str, kind: type[AnyCursor]) -> AnyCursor:
-    """The key again. Raises ValueError, with the mend, where the text is not a cursor of this kind of page."""
+    """The key again. Raises BadQuery where the text is not a cursor of this kind of page."""
     try:
         return msgspec.msgpack.decode(urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)), type=kind)
     except (Base64Error, UnicodeError, msgspec.MsgspecError) as error:
-        raise ValueError(
+        raise BadQuery(
             "cursor is not one of this query; follow the `next` of its last page, or leave it out"
         ) from error
 

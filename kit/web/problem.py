@@ -1,6 +1,6 @@
-"""Errors over HTTP: RFC 9457 problem documents, for every error there is.
+"""Errors over HTTP: every error response is an RFC 9457 problem document.
 
-`Problem` is what a route raises. Its `detail` says what is wrong and the mend, and never anything of our insides.
+Routes raise `Problem`. Its `detail` says what is wrong and what to do about it, and nothing of internals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,24 @@ from starlette.responses import Response
 
 from kit.errors import Overloaded, Unavailable
 from kit.observability.logs import correlation_id, get_logger
-from kit.validation import mend_of
+from kit.validation import explain_error
+from kit.web.errors import ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_SHOWN_MAX: Final = 100  # of one body's validation errors: enough to see the pattern, ~10 kB at most
+INTERNAL: Final = "an error on our side; it is logged under the correlation id"
 _RETRY_AFTER_S: Final = 1  # a broker or database that restarts is back within seconds
 
 _log = get_logger(__name__)
 
 
-class Problem(Exception):
-    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are."""
+class Problem(HTTPException):
+    """An HTTP error as a route raises it; extra members (`extensions`) go into the document as they are.
+
+    An HTTPException, because FastAPI takes every other exception for a body that cannot be parsed while it reads one.
+    """
+
+    headers: dict[str, str]
 
     def __init__(
         self,
@@ -39,13 +46,14 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         extensions: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(status, detail, dict(headers or {}))
         self.status = status
-        self.detail = detail
         self.title = title or title_of(status)
         self.type = type_
-        self.headers = dict(headers or {})
         self.extensions = dict(extensions or {})
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 def title_of(status: int) -> str:
@@ -57,11 +65,18 @@ def title_of(status: int) -> str:
 
 
 def invalid(errors: Sequence[Mapping[str, str]], found: int) -> Problem:
-    """What is wrong with a request, of each thing `location` and `detail`: the first ones of so many found."""
+    """A 422 with `errors`, each a `location` and a `detail`: the first ones of `found` errors in all."""
     detail = "{location}: {detail}".format_map(errors[0])
     if found > 1:
         detail += f" (and {found - 1} more, see errors)"
     return Problem(422, detail, extensions={"errors": errors})
+
+
+def unavailable(error: Exception) -> Problem:
+    """The problem of a dependency that does not answer. Only the log names it."""
+    _log.warning("dependency_unavailable", error=str(error))
+    headers = {"Retry-After": str(_RETRY_AFTER_S)}
+    return Problem(503, "a dependency does not answer; try again", headers=headers)
 
 
 def problem_response(problem: Problem) -> Response:
@@ -80,6 +95,7 @@ def problem_response(problem: Problem) -> Response:
 def install_problems(app: FastAPI) -> None:
     """Make every error of `app` a problem document, and describe them in its OpenAPI."""
     app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(Unavailable, _on_unavailable)
@@ -90,6 +106,11 @@ def install_problems(app: FastAPI) -> None:
 async def _on_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101  # Starlette hands a handler only what it was registered for
     return problem_response(error)
+
+
+async def _on_service_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101  # as above
+    return problem_response(Problem(error.status, str(error), headers=error.headers, extensions=error.extensions))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -113,16 +134,14 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     body = body_field.field_info.annotation if body_field is not None else None
     # Never the input itself: it may be large, or a secret.
     errors = [
-        {"location": "/".join(str(part) for part in item["loc"]), "detail": mend_of(item, body)}
+        {"location": "/".join(str(part) for part in item["loc"]), "detail": explain_error(item, body)}
         for item in found[:ERRORS_SHOWN_MAX]
     ]
     return problem_response(invalid(errors or [{"location": "request", "detail": "invalid"}], len(found)))
 
 
 async def _on_unavailable(_: Request, error: Exception) -> Response:
-    _log.warning("dependency_unavailable", error=str(error))
-    headers = {"Retry-After": str(_RETRY_AFTER_S)}
-    return problem_response(Problem(503, "a dependency does not answer; try again", headers=headers))
+    return problem_response(unavailable(error))
 
 
 async def _on_overloaded(_: Request, error: Exception) -> Response:
@@ -157,7 +176,7 @@ _UNUSED_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The app's OpenAPI, made once: FastAPI's own with every error of every operation a Problem."""
+    """The app's OpenAPI, made once: FastAPI's own, in which every error of every operation is a Problem."""
     if app.openapi_schema:
         return app.openapi_schema
     schema = get_openapi(

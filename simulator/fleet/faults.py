@@ -1,8 +1,8 @@
-"""Faults as wrappers over a stream of readings. The wrapped stream is never touched: what is bent is a copy.
+"""Faults as wrappers over a stream of readings. The wrapped stream is never changed: faults change copies.
 
 Each fault has its probability and its own random generator. Those of the device (clock skew, reboot, meter reset,
-meter rollback, placeholder zero, malformed) belong inside, those of the way (drop, delay, duplicate, reorder) outside:
-`with_faults` stacks them so. What is dropped here was never sent, so for the platform it never was.
+meter rollback, placeholder zero, malformed) belong inside, those of the network (drop, delay, duplicate, reorder)
+outside: `with_faults` stacks them so. What is dropped here was never sent, so the platform does not account for it.
 """
 
 import heapq
@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.fleet.readings import NULL, Burst, Malformed, Readings, Stream, no_readings
+from simulator.fleet.readings import NULL, Burst, MalformedKind, Readings, Stream, no_readings
 
-HELD_READINGS_MAX: Final = 500_000  # ~200 B each: 100 MB; above it the earliest due leave before their time
+DELAYED_READINGS_MAX: Final = 500_000  # ~200 B each: 100 MB; above it the earliest due leave before their time
 
 Generator = np.random.Generator
 _Mask = NDArray[np.bool_]
@@ -28,23 +28,23 @@ def drop(stream: Iterable[Burst], probability: float, rng: Generator) -> Stream:
 
 
 def delay(stream: Iterable[Burst], probability: float, rng: Generator, *, delay_ms_max: int = 30_000) -> Stream:
-    """Hold readings back for up to `delay_ms_max` of simulated time; their ts stays. What is held leaves at the end."""
+    """Send readings up to `delay_ms_max` of simulated time later; their ts stays. None is lost at its end."""
     waiting = _Waiting()
     at_ms = 0
     for at_ms, readings in stream:
         late = _hits(readings, probability, rng)
         yield Burst(at_ms, _joined(readings[~late], waiting.due(at_ms)))
-        waiting.hold(readings[late], at_ms, delay_ms_max, rng)
+        waiting.add(readings[late], at_ms, delay_ms_max, rng)
     yield Burst(at_ms, waiting.due(None))
 
 
 def duplicate(stream: Iterable[Burst], probability: float, rng: Generator, *, delay_ms_max: int = 30_000) -> Stream:
-    """Send readings a second time, the very same, up to `delay_ms_max` later."""
+    """Send readings a second time, unchanged, up to `delay_ms_max` later."""
     waiting = _Waiting()
     at_ms = 0
     for at_ms, readings in stream:
         yield Burst(at_ms, _joined(readings, waiting.due(at_ms)))
-        waiting.hold(readings[_hits(readings, probability, rng)], at_ms, delay_ms_max, rng)
+        waiting.add(readings[_hits(readings, probability, rng)], at_ms, delay_ms_max, rng)
     yield Burst(at_ms, waiting.due(None))
 
 
@@ -57,11 +57,11 @@ def reorder(stream: Iterable[Burst], probability: float, rng: Generator, *, span
     for at_ms, readings in stream:
         count = len(readings)
         back = rng.integers(1, span + 1, count) * _hits(readings, probability, rng)
-        own = first + np.arange(count) + np.where(back, back + 0.5, 0)  # behind who stands at that place already
+        own = first + np.arange(count) + np.where(back, back + 0.5, 0)  # behind the one at that place
         kept, places = _joined(kept, readings), np.concatenate([places, own])
         first += count
         order = np.argsort(places, kind="stable")
-        leaving = int(np.searchsorted(places[order], first))  # what is still to come stands at `first` and behind it
+        leaving = int(np.searchsorted(places[order], first))  # later readings have places from `first` on
         yield Burst(at_ms, kept[order[:leaving]])
         kept, places = kept[order[leaving:]], places[order[leaving:]]
     yield Burst(at_ms, kept)
@@ -81,8 +81,8 @@ def clock_skew(stream: Iterable[Burst], probability: float, rng: Generator, *, s
         yield Burst(at_ms, readings)
 
 
-def reboot(stream: Iterable[Burst], probability: float, rng: Generator, *, says_boot: bool = True) -> Stream:
-    """From a reading on, its connector's seq starts anew at 0 and boot is one higher; or boot is never said."""
+def reboot(stream: Iterable[Burst], probability: float, rng: Generator, *, sends_boot: bool = True) -> Stream:
+    """From a reading on, its connector's seq starts again at 0 and boot is one higher; or boot is never given."""
     restarted_at, boots = _PerSlot(), _PerSlot()
     for at_ms, clean in stream:
         readings, slot, seq = clean.copy(), clean["slot"], clean["seq"]
@@ -94,7 +94,7 @@ def reboot(stream: Iterable[Burst], probability: float, rng: Generator, *, says_
             readings["boot"][after] += 1
             restarted_at.put(slot[hit], seq[hit])
             boots.put(slot[hit], boots.get(slot[hit]) + 1)
-        if not says_boot:
+        if not sends_boot:
             readings["boot"] = NULL
         yield Burst(at_ms, readings)
 
@@ -124,7 +124,7 @@ def meter_rollback(stream: Iterable[Burst], probability: float, rng: Generator, 
 
 
 def placeholder_zero(stream: Iterable[Burst], probability: float, rng: Generator) -> Stream:
-    """Single readings whose register says 0 because the device had nothing to say."""
+    """Single readings whose register is 0 because the device had no value."""
     for at_ms, clean in stream:
         readings = clean.copy()
         readings["energy_mwh"][_hits(clean, probability, rng) & (clean["energy_mwh"] != NULL)] = 0
@@ -132,11 +132,11 @@ def placeholder_zero(stream: Iterable[Burst], probability: float, rng: Generator
 
 
 def malformed(stream: Iterable[Burst], probability: float, rng: Generator) -> Stream:
-    """Items that no gateway may take, one of the kinds of Malformed each."""
+    """Items that no gateway may take, one of the kinds of MalformedKind each."""
     for at_ms, clean in stream:
         readings = clean.copy()
-        kinds = rng.integers(Malformed.WRONG_TYPE, max(Malformed) + 1, len(clean))
-        readings["malformed"] = np.where(_hits(clean, probability, rng), kinds, Malformed.NO)
+        kinds = rng.integers(MalformedKind.WRONG_TYPE, max(MalformedKind) + 1, len(clean))
+        readings["malformed"] = np.where(_hits(clean, probability, rng), kinds, MalformedKind.NO)
         yield Burst(at_ms, readings)
 
 
@@ -162,7 +162,7 @@ class FaultPlan:
 
     @classmethod
     def parse(cls, text: str) -> "FaultPlan":
-        """Read `drop=0.01,duplicate=0.05`. Raises ValueError that says the mend."""
+        """Read `drop=0.01,duplicate=0.05`. Raises ValueError that names the remedy."""
         known = [entry.name for entry in fields(cls)]
         values = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -199,13 +199,13 @@ def _joined(first: Readings, second: Readings) -> Readings:
 
 
 class _Waiting:
-    """Readings held back until simulated time reaches theirs."""
+    """Readings that wait until simulated time reaches theirs."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, np.void]] = []  # due, a counter that keeps the order of equals, the reading
         self._count = 0
 
-    def hold(self, readings: Readings, at_ms: int, delay_ms_max: int, rng: Generator) -> None:
+    def add(self, readings: Readings, at_ms: int, delay_ms_max: int, rng: Generator) -> None:
         for reading, wait_ms in zip(readings, rng.integers(1, delay_ms_max + 1, len(readings)).tolist(), strict=True):
             heapq.heappush(self._heap, (at_ms + wait_ms, self._count, reading))
             self._count += 1
@@ -213,7 +213,7 @@ class _Waiting:
     def due(self, at_ms: int | None) -> Readings:
         """Those due at that time (None: all), earliest first, and any above the bound."""
         leaving = []
-        while self._heap and (at_ms is None or self._heap[0][0] <= at_ms or len(self._heap) > HELD_READINGS_MAX):
+        while self._heap and (at_ms is None or self._heap[0][0] <= at_ms or len(self._heap) > DELAYED_READINGS_MAX):
             leaving.append(heapq.heappop(self._heap)[2])
         return np.array(leaving, no_readings().dtype)
 

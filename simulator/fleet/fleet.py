@@ -1,77 +1,36 @@
-"""A seeded fleet of charging stations. The same spec makes the same readings, byte for byte.
+"""A seeded fleet of charging stations. The same spec and requests make the same readings, byte for byte.
 
 Physics is sample-and-hold in whole numbers: from one reading to the next a connector delivers exactly the power that
-the earlier one said, and its register grows by exactly that. So the true energy of a session is known to the
+the earlier one gave, and its register grows by exactly that. So the true energy of a session is known to the
 microjoule, equals the integral of its power readings, and equals the register's difference to the milliwatt-hour.
 """
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.reading import CONNECTOR_ID_MAX, STATION_ID_CHARS_MAX, SessionEvent, Status
+from schemas.reading import SessionEvent, Status
 from simulator.fleet.charger import CHARGER_TYPES, air_c, arrivals_per_s, curve, pack_voltage_v
 from simulator.fleet.readings import NULL, READING_DTYPE, UJ_PER_MWH, Burst, Readings
+from simulator.fleet.requests import OPEN, ConnectorRequests
+from simulator.fleet.spec import PERIOD_US_MIN, FleetSpec, SessionTruth, station_name
 
 TRUTH_SESSIONS_MAX: Final = 1_000_000  # ~250 B each: 250 MB, 45 days of a fleet of 10,000 connectors; oldest go first
 LIVE_BURST_MS: Final = 100  # a step of a large fleet leaves in parts this long, so that live readings are not old
-PAST_BURST_MS: Final = 60_000  # nobody waits for the past: larger parts cost less
+PAST_BURST_MS: Final = 60_000  # of past days, which are not live: larger parts cost less
 _REGISTER_WH_MAX: Final = 50_000_000  # registers start anywhere up to 50 MWh: a few busy years, and higher the later
 _REGISTER_SINCE_MS: Final = 1_735_689_600_000  # 2025-01-01: from here on registers of a later start are higher
 _MARGIN: Final = 1.1  # over full power: surges
-_PERIOD_US_MIN: Final = 1  # a million readings a second
 _BRIEF_MS: Final = (40_000, 100_000)  # of charging, after a minute of preparing at most: over within three minutes
+_HANDSHAKE_MS: Final = (2_000, 8_000)  # of a requested session: the driver stands there with the cable in hand
+_NEVER_MS: Final = np.iinfo(np.int64).max
 
 _AVAILABLE, _PREPARING, _CHARGING = Status.AVAILABLE, Status.PREPARING, Status.CHARGING
 _SUSPENDED, _FINISHING = Status.SUSPENDED_EV, Status.FINISHING
-
-
-@dataclass(frozen=True, slots=True)
-class FleetSpec:
-    """Everything that decides what a fleet says."""
-
-    seed: int
-    start_ms: int  # Unix epoch, of the first reading; boot counts are its seconds, so that a later run is a later boot
-    stations: int = 100
-    connectors: int = 2  # of each station
-    rate: float = 20.0  # readings a second of simulated time, of the whole fleet
-    prefix: str = "SIM"
-    busy: float = 0.4  # share of connectors that a car comes to at once
-    brief: float = 0.0  # share of those cars that leave within minutes, so that who starts a fleet sees sessions end
-    spike_probability: float = 0.001  # of a charging reading: a short surge of up to twice the power
-
-    def __post_init__(self) -> None:
-        if self.stations < 1 or not 1 <= self.connectors <= CONNECTOR_ID_MAX:
-            raise ValueError(f"a fleet has at least one station, and 1 to {CONNECTOR_ID_MAX} connectors at each")
-        if not 0 < self.rate <= 1_000_000 / _PERIOD_US_MIN:
-            raise ValueError("rate must be above 0 and at most 1,000,000 readings a second")
-        widest = station_name(self.prefix, self.stations - 1)
-        if len(widest) > STATION_ID_CHARS_MAX or not widest.isascii() or not widest.replace("-", "").isalnum():
-            raise ValueError(f"prefix must be letters, digits and dashes, {STATION_ID_CHARS_MAX - 7} at most")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionTruth:
-    """What a session really was, known to nobody but the simulator."""
-
-    station_id: str
-    connector_id: int
-    session_id: str
-    started_ms: int  # of its first reading
-    ended_ms: int  # of its reading that says Ended
-    energy_uj: int  # exact
-    register_first_mwh: int
-    register_last_mwh: int
-    readings: int
-
-
-def station_name(prefix: str, number: int) -> str:
-    """`SIM-000042`."""
-    return f"{prefix}-{number:06d}"
+_OPEN: Final = tuple(sorted(OPEN))
 
 
 class Fleet:
@@ -82,7 +41,7 @@ class Fleet:
         self.truth: deque[SessionTruth] = deque(maxlen=TRUTH_SESSIONS_MAX)  # ended sessions, in order of their end
         self._rng = np.random.default_rng(spec.seed)
         self.size = size = spec.stations * spec.connectors
-        self._period_us = max(_PERIOD_US_MIN, round(1_000_000 / spec.rate))
+        self._period_us = max(PERIOD_US_MIN, round(1_000_000 / spec.rate))
         self._made = 0  # readings so far
         self._boot = spec.start_ms // 1_000
 
@@ -101,10 +60,10 @@ class Fleet:
         self._connector = np.tile(np.arange(1, spec.connectors + 1), spec.stations)
         self._comes_at_once = self._rng.random(size) < spec.busy
         self._brief = np.zeros(size, np.bool_)  # whether its first car leaves within minutes
-        if spec.brief > 0:  # without such cars nothing is drawn: a fleet of before stays the same, byte for byte
+        if spec.brief > 0:  # else nothing is drawn: readings without such cars stay the same
             self._brief = self._comes_at_once & (self._rng.random(size) < spec.brief)
-        # What chargers at full power could have delivered by now: so a fleet that starts anew goes on above what an
-        # earlier life of it said, and no restart looks like a meter put back.
+        # What chargers at full power could have delivered by now: so the registers of a fleet that is started again are
+        # above those of its earlier run, and no restart looks like a meter rollback.
         hours = max(0, spec.start_ms - _REGISTER_SINCE_MS) / 3_600_000
         first_wh = self._rng.integers(0, _REGISTER_WH_MAX, size) + np.ceil(self._power_w_max * _MARGIN * hours)
         self._register_first_mwh = first_wh.astype(np.int64) * 1_000
@@ -125,6 +84,32 @@ class Fleet:
         self._session_from_uj = np.zeros(size, np.int64)  # delivered before it
         self._session_from_ms = np.zeros(size, np.int64)
         self._session_readings = np.zeros(size, np.int64)
+        self._until_full = np.zeros(size, np.bool_)  # a requested session: ends when full, or when a stop is requested
+        self._requests = ConnectorRequests()
+
+    def request_start(self, station_id: str, connector_id: int, session_id: str) -> bool:
+        """Have a car plugged in at the next step, whose session has that id and lasts until it is stopped or full.
+
+        False where this fleet has no such connector, or it is in use.
+        """
+        slot = self._slot(station_id, connector_id)
+        return slot is not None and self._requests.start(slot, Status(self._status[slot]), session_id.encode())
+
+    def request_stop(self, station_id: str, connector_id: int, session_id: str | None) -> bool:
+        """End that session at the next step; None: whichever runs there. False where there is no such session."""
+        slot = self._slot(station_id, connector_id)
+        if slot is None:
+            return False
+        named = None if session_id is None else session_id.encode()
+        return self._requests.stop(slot, Status(self._status[slot]), self._session[slot].item(), named)
+
+    def _slot(self, station_id: str, connector_id: int) -> int | None:
+        digits = station_id.rpartition("-")[2]
+        number = int(digits) if digits.isascii() and digits.isdecimal() else self.spec.stations
+        known = number < self.spec.stations and station_id == station_name(self.spec.prefix, number)
+        if not known or not 1 <= connector_id <= self.spec.connectors:
+            return None
+        return number * self.spec.connectors + connector_id - 1
 
     def stream(self, until_ms: int | None = None, *, burst_ms: int = LIVE_BURST_MS) -> Iterator[Burst]:
         """Bursts of at most `burst_ms`, in order of time, of readings with ts below `until_ms`, or without end.
@@ -165,23 +150,28 @@ class Fleet:
     def _change_state(self, ts_ms: NDArray[np.int64]) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
         """At most one change of state each. Returns session_event, and the slots whose session ends."""
         before = self._status.copy()
+        starts, stops = self._requests.take()
+        asked, stopped = self._mask(list(starts)), self._mask(stops)
         chance = 1 - np.exp(-arrivals_per_s(self._per_day, ts_ms) * self._elapsed_s)
-        comes = (before == _AVAILABLE) & ((self._rng.random(self.size) < chance) | self._comes_at_once)
+        comes = asked | (before == _AVAILABLE) & ((self._rng.random(self.size) < chance) | self._comes_at_once)
         self._comes_at_once[:] = False
         due = ts_ms >= self._until_ms
-        begins = (before == _PREPARING) & due
+        begins = (before == _PREPARING) & due & ~stopped
+        full = (before == _CHARGING) & (self._soc >= self._soc_target)
         fetched = ((before == _CHARGING) | (before == _SUSPENDED)) & (ts_ms >= self._leave_ms)
-        full = (before == _CHARGING) & ~fetched & (self._soc >= self._soc_target)
-        free = (before == _FINISHING) & due
+        fetched |= stopped | (full & self._until_full)
+        full &= ~fetched
+        free = (before == _FINISHING) & due & ~asked
 
         self._plug_in(np.flatnonzero(comes), ts_ms)
+        self._plug_in_requested(starts, ts_ms)
         self._status[begins] = _CHARGING
         self._status[full] = _SUSPENDED
         self._status[fetched] = _FINISHING
         self._until_ms[fetched] = ts_ms[fetched] + self._rng.integers(20_000, 90_000, int(fetched.sum()))
         self._status[free] = _AVAILABLE
 
-        event = np.where(np.isin(before, (_PREPARING, _CHARGING, _SUSPENDED)), SessionEvent.UPDATED, SessionEvent.NONE)
+        event = np.where(np.isin(before, _OPEN), SessionEvent.UPDATED, SessionEvent.NONE)
         event[comes] = SessionEvent.STARTED
         event[fetched] = SessionEvent.ENDED
         return event.astype(np.int8), np.flatnonzero(fetched)
@@ -191,6 +181,7 @@ class Fleet:
         if not count:
             return
         self._status[slots] = _PREPARING
+        self._until_full[slots] = False
         self._until_ms[slots] = ts_ms[slots] + rng.integers(5_000, 60_000, count)
         stay_s = np.clip(rng.gamma(3.0, self._stay_s[slots] / 3), 300, 86_400)
         self._leave_ms[slots] = self._until_ms[slots] + (stay_s * 1_000).astype(np.int64)
@@ -212,6 +203,21 @@ class Fleet:
         self._session_from_uj[slots] = self._delivered_uj[slots]
         self._session_from_ms[slots] = ts_ms[slots]
         self._session_readings[slots] = 0
+
+    def _plug_in_requested(self, starts: dict[int, bytes], ts_ms: NDArray[np.int64]) -> None:
+        """What is different where a car was asked for: its session's id and length. Draws nothing without requests."""
+        if not starts:
+            return
+        slots = np.fromiter(starts, np.int64, len(starts))
+        self._until_ms[slots] = ts_ms[slots] + self._rng.integers(*_HANDSHAKE_MS, len(slots))
+        self._leave_ms[slots] = _NEVER_MS
+        self._session[slots] = list(starts.values())
+        self._until_full[slots] = True
+
+    def _mask(self, slots: list[int]) -> NDArray[np.bool_]:
+        mask = np.zeros(self.size, np.bool_)
+        mask[np.array(slots, np.int64)] = True
+        return mask
 
     def _draw_power(self) -> None:
         wanted_w = self._car_w_max * curve(self._soc, self._knee) * (1 + 0.01 * self._rng.standard_normal(self.size))

@@ -1,4 +1,4 @@
-"""Readings as rows of one structured numpy array: what the fleet makes, faults bend and transports send.
+"""Readings as rows of one structured numpy array: made by the fleet, changed by faults, sent by transports.
 
 Quantities are the integers of thousandths of schemas.reading; NULL marks one that the device does not give. An empty
 session_id, status 0 and session_event 0 are not sent. `slot` and `malformed` never leave the simulator.
@@ -27,7 +27,7 @@ READING_DTYPE: Final = np.dtype(
         *((column, np.int64) for column, _, _, _ in QUANTITIES.values()),
         ("status", np.int8),
         ("session_event", np.int8),
-        ("malformed", np.uint8),  # Malformed
+        ("malformed", np.uint8),  # MalformedKind
         ("slot", np.int32),  # of the connector in its fleet, from 0
     ]
 )
@@ -35,8 +35,8 @@ READING_DTYPE: Final = np.dtype(
 Readings = NDArray[np.void]  # of READING_DTYPE, shape (n,)
 
 
-class Malformed(IntEnum):
-    """How an item is broken when it is encoded: JSON stays JSON, what it says is no reading."""
+class MalformedKind(IntEnum):
+    """How an item is broken when it is encoded: still JSON, but not a reading."""
 
     NO = 0
     WRONG_TYPE = 1
@@ -66,16 +66,16 @@ def batches(stream: Iterable[Burst], size: int) -> Iterator[Readings]:
     """All readings of a stream, `size` at a time, the last batch smaller. Raises ValueError unless size >= 1."""
     if size < 1:
         raise ValueError("size must be at least 1")
-    held: list[Readings] = []
+    pending: list[Readings] = []
     count = 0
     for burst in stream:
-        held.append(burst.readings)
+        pending.append(burst.readings)
         count += len(burst.readings)
         if count < size:
             continue
-        rows = np.concatenate(held)
+        rows = np.concatenate(pending)
         whole = count - count % size
         yield from (rows[at : at + size] for at in range(0, whole, size))
-        held, count = [rows[whole:]], count - whole
+        pending, count = [rows[whole:]], count - whole
     if count:
-        yield np.concatenate(held)
+        yield np.concatenate(pending)

@@ -1,4 +1,4 @@
-"""A stream of readings to a transport: live at its own pace, or the past as fast as it goes."""
+"""Sends a stream of readings by a transport: live by the clock, or past days as fast as possible."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +14,21 @@ from simulator.transports import Sleep, Transport
 
 PACE_S: Final = 0.05  # a live stream leaves in parts this long: 20 requests a second are cheap, 50 ms old is live
 Progress = Callable[[int], None]  # readings acknowledged since the last call
+# Cars prepare for up to a minute before they charge; a connector that is read less often shows next to nothing live.
+_PERIOD_LIVE_S_MAX: Final = 60.0
+_PERIOD_LIVE_S: Final = 10.0  # as chargers are commonly set
+
+
+def slow_rate(connectors: int, rate: float) -> str | None:
+    """What to say of a fleet's rate at which a live run shows nothing for minutes, and a rate that is better."""
+    period_s = connectors / rate
+    if period_s <= _PERIOD_LIVE_S_MAX:
+        return None
+    return (
+        f"--rate {rate:g} is of the whole fleet: each of {connectors:,} connectors is read every {period_s:,.0f} s, "
+        f"and sessions show only after several readings; --rate {connectors / _PERIOD_LIVE_S:g} reads each of them "
+        f"every {_PERIOD_LIVE_S:.0f} s"
+    )
 
 
 async def back_fill(
@@ -34,24 +49,24 @@ async def live(
     in_flight: int = 8,
     sleep: Sleep = asyncio.sleep,
 ) -> None:
-    """Send every burst when the clock reaches its moment; one that is late leaves at once, none is left out."""
+    """Send every burst when the clock reaches its moment; a late one is sent at once, none is left out."""
     sends = InFlight(in_flight, progress)
-    held: list[Readings] = []
+    pending: list[Readings] = []
     first_ms, first_s = clock.now_ms(), clock.monotonic_s()  # pace by the clock that never jumps
 
     async def flush() -> None:
-        for rows in _parts(held, batch):
+        for rows in _parts(pending, batch):
             await sends.put(transport.send(encode(rows, form), form, len(rows)), len(rows))
-        held.clear()
+        pending.clear()
 
     try:
         for burst in stream:
-            held.append(burst.readings)
+            pending.append(burst.readings)
             wait_s = (burst.at_ms - first_ms) / 1_000 - (clock.monotonic_s() - first_s)
             if wait_s > 0:
                 await sleep(max(wait_s, PACE_S))
                 await flush()
-            elif sum(map(len, held)) >= batch:
+            elif sum(map(len, pending)) >= batch:
                 await flush()
         await flush()
         await sends.drain()
@@ -71,6 +86,6 @@ async def _send_all(
         await sends.settle()
 
 
-def _parts(held: list[Readings], batch: int) -> Iterator[Readings]:
-    rows = np.concatenate(held) if held else no_readings()
+def _parts(pending: list[Readings], batch: int) -> Iterator[Readings]:
+    rows = np.concatenate(pending) if pending else no_readings()
     return (rows[at : at + batch] for at in range(0, len(rows), batch))

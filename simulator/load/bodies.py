@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from kit.clock import Clock
 from schemas.reading import Status
 from simulator.encode import Bytes2D, Format, encode, json_rows, zero_padded
-from simulator.fleet.fleet import station_name
 from simulator.fleet.readings import NULL, READING_DTYPE, Readings
+from simulator.fleet.spec import station_name
 
 _BLOCK_READINGS: Final = 1_024  # made at once, where batches are smaller: below that numpy's fixed costs show
 _TS_DIGITS: Final = 13  # until the year 2286

@@ -1,6 +1,6 @@
 """Load mode: as many readings as one core can write, over plain HTTP/1.1 on a few kept-alive, pipelined connections.
 
-Each request is sent again, the very same, until it is acknowledged; so what is counted as acknowledged is what the
+Each request is sent again unchanged until it is acknowledged; so what is counted as acknowledged is what the
 platform must have, exactly once.
 """
 
@@ -96,21 +96,21 @@ class Load:
         self._start_s = self._clock.monotonic_s()
         try:
             async with asyncio.timeout(self._spec.duration_s + DRAIN_S):
-                await self._lanes()
+                await self._run_connections()
         except TimeoutError:  # the report says how many readings were never acknowledged
             if not self.report.requests:
                 raise Unavailable(f"{self._host}:{self._port} acknowledged nothing; is the URL right?") from None
         return self.report
 
-    async def _lanes(self) -> None:
+    async def _run_connections(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._spec.connections):
-                    group.create_task(self._lane())
+                    group.create_task(self._keep_connected())
         except* (Rejected, Unavailable) as errors:
             raise errors.exceptions[0] from None
 
-    async def _lane(self) -> None:
+    async def _keep_connected(self) -> None:
         """One connection, and the next one where it is lost."""
         waiting: deque[_Request] = deque()  # on their way, in the order of sending
         pauses_s = reconnect_pauses_s()

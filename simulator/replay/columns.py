@@ -8,13 +8,13 @@ used, or named in `ignore`: nothing is left out by accident. An empty cell, null
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kit.clock import parse_rfc3339, to_ms
+from kit.spelling import nearest_name
 from schemas.reading import QUANTITIES
 from simulator.errors import SourceError
 
@@ -101,7 +101,7 @@ class Columns:
                 free = [name for name in WIRE_SCHEMA.names if name not in names and name not in self.templates]
                 raise SourceError(
                     f"the file's column {column} is no field of a reading{_near(column, free)}; "
-                    f"say which it is (--map {(get_close_matches(column, free, 1, _NEAR) or ['FIELD'])[0]}={column}) "
+                    f"say which it is (--map {nearest_name(column, free, _NEAR) or 'FIELD'}={column}) "
                     f"or leave it out (--ignore {column})"
                 )
         for name in _REQUIRED:
@@ -178,5 +178,5 @@ _WORDS: Final = {
 
 
 def _near(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, list(names), 1, _NEAR)
-    return f" (did you mean {near[0]}?)" if near else ""
+    near = nearest_name(name, list(names), _NEAR)
+    return f" (did you mean {near}?)" if near else ""

@@ -130,14 +130,14 @@ def _table(path: Path, rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def _rechunk(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    held: list[pa.Table] = []
+    pending: list[pa.Table] = []
     count = 0
     for table in tables:
-        held.append(table)
+        pending.append(table)
         count += table.num_rows
         while count >= CHUNK_ROWS:
-            joined = pa.concat_tables(held, promote_options="permissive")
+            joined = pa.concat_tables(pending, promote_options="permissive")
             yield joined.slice(0, CHUNK_ROWS)
-            held, count = [joined.slice(CHUNK_ROWS)], count - CHUNK_ROWS
+            pending, count = [joined.slice(CHUNK_ROWS)], count - CHUNK_ROWS
     if count:
-        yield pa.concat_tables(held, promote_options="permissive")
+        yield pa.concat_tables(pending, promote_options="permissive")

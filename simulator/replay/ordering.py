@@ -1,4 +1,4 @@
-"""In which order a file's rows are sent: as they stand, or bent for a proof run, the same for the same seed."""
+"""The order in which a file's rows are sent: the file's, or one disturbed for a test, the same for the same seed."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Ordering:
 
     sort: bool = False  # by ts, equal ones as in the file; needs the whole file in memory
     shuffle_s: float = 0.0  # rows whose ts are this near may change places
-    resend_pct: float = 0.0  # of the rows are sent a second time, the very same
+    resend_pct: float = 0.0  # of the rows are sent a second time, unchanged
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,22 +45,22 @@ class Ordering:
             return both[np.argsort(places, kind="stable")]
         window_ms = self.shuffle_s * 1_000
         ts_ms = pc.fill_null(table["ts"], 0).to_numpy()
-        # Where the file goes back in time by more than the window, another station's story begins: not mixed.
-        story = np.concatenate([[0], np.cumsum(np.diff(ts_ms) < -window_ms)]) if count else rows
+        # Where the file goes back in time by more than the window, another station's readings begin: not mixed.
+        part = np.concatenate([[0], np.cumsum(np.diff(ts_ms) < -window_ms)]) if count else rows
         both = np.concatenate([rows, again])
         moved_ms = ts_ms[both] + rng.uniform(0, window_ms, len(both))
-        return both[np.lexsort((moved_ms, story[both]))]
+        return both[np.lexsort((moved_ms, part[both]))]
 
     def _sorted(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        held, count, rows_each = [], 0, 0
+        pending, count, rows_each = [], 0, 0
         for table in tables:
-            held.append(table)
+            pending.append(table)
             count += table.num_rows
             rows_each = max(rows_each, table.num_rows)
             if count > SORT_ROWS_MAX:
-                raise SourceError(f"sorting holds the file in memory, {SORT_ROWS_MAX} rows at most; sort it beforehand")
-        if held:
-            whole = pa.concat_tables(held)
+                raise SourceError(f"sorting keeps the file in memory, {SORT_ROWS_MAX} rows at most; sort it beforehand")
+        if pending:
+            whole = pa.concat_tables(pending)
             order = np.argsort(pc.fill_null(whole["ts"], 0).to_numpy(), kind="stable")
             for at in range(0, count, rows_each):
                 yield whole.take(order[at : at + rows_each])

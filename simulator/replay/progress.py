@@ -1,4 +1,4 @@
-"""How far a replay came: a small file a run, written after every acknowledgement, so that it can be taken up again."""
+"""The progress of a replay: a small file, written after every acknowledgement, from which the next run resumes."""
 
 import os
 from hashlib import sha256
@@ -30,16 +30,16 @@ class ProgressFile:
         self.path = folder / f"{key}.json"
 
     def read(self) -> Progress | None:
-        """What was noted, or None. Raises ProgressError."""
+        """The record, or None. Raises ProgressError."""
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=Progress)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
-            raise ProgressError(f"{self.path} cannot be read ({error}); start anew with --restart") from error
+            raise ProgressError(f"{self.path} cannot be read ({error}); start again with --restart") from error
 
     def write(self, progress: Progress) -> None:
-        """Replace what was noted, whole or not at all. Raises ProgressError."""
+        """Replace the record, atomically. Raises ProgressError."""
         fresh = self.path.with_suffix(f".{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,5 +51,5 @@ class ProgressFile:
             ) from error
 
     def clear(self) -> None:
-        """Forget it."""
+        """Delete the record."""
         self.path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Replay: the readings of a file, sent as if their devices did, at real or any speed, and taken up where it stopped.
+"""Replay: the readings of a file, sent as their devices would, at any speed, and resumed where an earlier run stopped.
 
-The law of resuming: rows are noted as sent only after their 202 and without a hole before them, so after any end the
-next run leaves none out; what was on its way at the end may be sent twice.
+Rows are recorded as sent only after their 202 and without a gap before them. So after any end the next run leaves none
+out; requests that were under way at the end may be sent twice.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ def encode_rows(rows: pa.Table, form: Format) -> bytes:
 
 
 class Replay:
-    """One replay of one file. `resumed_from` and `rows` (acknowledged) may be looked at while it runs."""
+    """One replay of one file. `resumed_from` and `rows` (acknowledged) may be read while it runs."""
 
     def __init__(self, spec: ReplaySpec, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
         """Reads the file once, for its fingerprint. Raises SourceError and ProgressError."""
@@ -86,7 +86,7 @@ class Replay:
         self.complete = noted is not None and noted.complete
 
     async def run(self, transport: Transport, progress: Callable[[int], None]) -> None:
-        """Send what is left; `progress` hears of newly acknowledged rows. Raises what transport and file raise."""
+        """Send what is left; `progress` gets counts of newly acknowledged rows. Raises as transport and file do."""
         if self.complete:
             return
 

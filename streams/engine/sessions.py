@@ -11,6 +11,7 @@ import numpy as np
 
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
+from schemas.session import EXPLICIT_ENDS, EndReason
 from streams.effects import SESSION_COLUMNS, Columns, ComponentUsage, CostUpdate, StepParams
 from streams.engine.batch import SessionIds
 from streams.engine.lookup import Lookup
@@ -19,7 +20,7 @@ from streams.engine.recompute import Recomputation, ensure_tariffs_compiled, pin
 from streams.kernels import sessions
 from streams.kernels.energy import Samples, SessionEnergy
 from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, distinct, runs_of, shifted
-from streams.kernels.sessions import EndReason, Membership, PastSession, Signals
+from streams.kernels.sessions import Membership, PastSession, Signals
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
 from streams.state.session_charges import (
@@ -131,7 +132,7 @@ def _recall(
             continue
         ts_ms = int(rows.ts_ms[row])
         if found.started_ms - RECALL_BEFORE_MS <= ts_ms <= found.last_ms + params.session_timeout_ms:
-            explicit = found.end_reason in (EndReason.ENDED, EndReason.FREED)
+            explicit = found.end_reason in EXPLICIT_ENDS
             end_ms = found.ended_ms if explicit else FAR
             reason = found.end_reason or EndReason.SUPERSEDED
             recalled[slot, name] = PastSession(

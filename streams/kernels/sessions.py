@@ -9,26 +9,16 @@ An explicit close (ended, freed) has a moment: a reading with a later event time
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from enum import IntEnum
 from typing import Final
 
 import numpy as np
 
+from schemas.session import EndReason
 from streams.kernels.runs import FAR, I8, I32, I64, NULL, Bools, Runs, any_of, column
 
 # Closed sessions that a connector remembers: its youngest, for a session older than these is over when it opens. All
 # others are looked up by name in the store.
 CLOSED_KEPT: Final = 2
-
-
-class EndReason(IntEnum):
-    """Why a session is closed. Values are persisted: never renumber."""
-
-    OPEN = 0
-    ENDED = 1  # the device reported it
-    FREED = 2  # a status freed the connector
-    SUPERSEDED = 3  # another session began at the connector
-    TIMEOUT = 4  # no reading arrived for too long
 
 
 @dataclass(init=False, eq=False, repr=False)

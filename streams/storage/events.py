@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
 from kit.clock import format_rfc3339
+from kit.messaging.bus import DIRECT
 from schemas.events import (
     Consumption,
     Money,
@@ -22,15 +23,14 @@ from schemas.events import (
     envelope_of,
 )
 from schemas.reading import MILLI
+from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS
 from schemas.topics import (
-    DIRECT_EXCHANGE,
     SESSION_COMPLETED,
     SESSION_COST_UPDATED,
     SESSION_STARTED,
     TELEMETRY_AGGREGATED,
 )
 from streams.effects import ComponentUsage, CostUpdate, Effects
-from streams.kernels.sessions import EndReason
 from streams.session_ids import session_uuid
 from streams.tariffs.version import TariffVersion
 
@@ -39,7 +39,6 @@ WINDOWS_PER_EVENT_MAX: Final = 1_000  # ~300 B each: one event stays below 300 k
 SESSIONS_PER_EVENT_MAX: Final = 500  # ~350 B each: one event stays below 200 kB
 _UJ_PER_WH: Final = 3_600_000_000
 _NAMESPACE: Final = UUID("0f6f2b61-6a0e-4a4e-9a53-7c0a4f8e2d10")
-_EXPLICIT: Final = (EndReason.ENDED, EndReason.FREED)  # of the others the session's end is estimated
 
 
 class SessionEventRow(NamedTuple):
@@ -152,7 +151,6 @@ def session_completed(row: SessionEventRow, pricing: Pricing | None, context: Fl
     """session.completed.v1. Raises ValueError for a session that is open."""
     if row.ended_ms is None:
         raise ValueError(f"session {row.session_key} is open")
-    reason = EndReason(row.end_reason)
     payload = SessionCompleted(
         id=row.id,
         station_id=row.station_id,
@@ -160,8 +158,8 @@ def session_completed(row: SessionEventRow, pricing: Pricing | None, context: Fl
         session_id=row.session_id,
         started_at=format_rfc3339(row.started_ms),
         ended_at=format_rfc3339(row.ended_ms),
-        end_reason=reason.name.lower(),
-        estimated=reason not in _EXPLICIT or row.integrated_uj != 0,
+        end_reason=END_REASON_NAMES[row.end_reason],
+        estimated=row.end_reason not in EXPLICIT_ENDS or row.integrated_uj != 0,
         energy_uj=row.energy_uj,
         energy_wh=row.energy_uj / _UJ_PER_WH,
         readings=row.readings,
@@ -255,4 +253,4 @@ def _event(type_: str, name: str, payload: Any, context: FlushContext) -> Outbox
     envelope = envelope_of(
         type_, event_id, payload, source=SOURCE, timestamp=timestamp, traceparent=context.traceparent
     )
-    return OutboxRow(event_id, DIRECT_EXCHANGE, envelope.routing_key, envelope.encoded())
+    return OutboxRow(event_id, DIRECT, envelope.routing_key, envelope.encoded())

@@ -15,8 +15,9 @@ from typing import Any, Final, Literal
 import psycopg
 from psycopg import sql
 
-from kit.database.migrations import Migrations, migrate
-from kit.database.postgres import Grant, connect_sync, ensure_roles, outages
+from kit.database.migrations import Migrations, migrate, standard_tables
+from kit.database.postgres import connect_sync, outages
+from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError
 from streams.storage.tables import COARSE, WEEK_MS, select_coarse
 
@@ -24,12 +25,11 @@ Layout = Literal["community", "apache", "plain"]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIGRATIONS: Final = Migrations("telemetry", Path(__file__).parent / "migrations")
-WRITER_ROLE: Final = "telemetry_writer"  # the workers
-READER_ROLE: Final = "telemetry_reader"  # the queries of api/
+WRITER_ROLE: Final = "worker_service"
+READER_ROLE: Final = "telemetry_service"  # the operators' queries
 GRANTS: Final = (Grant(WRITER_ROLE, "telemetry"), Grant(READER_ROLE, "telemetry", write=False))
 
 _LOCK_KEY: Final = 0x766F6C73  # any number that is locked for nothing else in this database
-_FUNCTIONS: Final = ("ensure_weeks(int[])", "summarize_weeks(int[])", "drop_readings(timestamptz)")
 # A minute's row is rewritten with every merge into it: with room in its page no index needs an update (measured:
 # 3.5 us a merged row at 60 %, 7 us at 100 %).
 _WINDOW_FILLFACTOR: Final = 60
@@ -53,23 +53,22 @@ def prepare(url: str, partitions: int) -> Prepared:
     `url` is that of an owner. Raises ConfigError where the database was prepared for another number of partitions,
     MigrationError, Unavailable.
     """
+    applied = migrate(url, [standard_tables("telemetry"), MIGRATIONS])
+    layout = lay_out(url, partitions)
+    ensure_roles(url, GRANTS)
+    return Prepared(applied, layout)
+
+
+def lay_out(url: str, partitions: int) -> Layout:
+    """Give the migrated tables their storage, as the server can; or find what was laid out before. Idempotent. Blocks.
+
+    Raises ConfigError where the database was prepared for another number of partitions, Unavailable.
+    """
     with connect_sync(url, name="voltstream prepare lock", autocommit=True) as lock, outages():
-        # For all of it, roles too: a grant on a table that another process alters is an error, not a wait.
         lock.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
-        applied = migrate(url, [MIGRATIONS])
-        ensure_roles(url, GRANTS)
         _try_extension(url)
-        return Prepared(applied, _prepare_layout(url, partitions))
-
-
-def _prepare_layout(url: str, partitions: int) -> Layout:
-    with connect_sync(url, name="voltstream prepare") as connection, outages():
-        layout = _layout_of(connection, partitions) or _lay_out(connection, partitions)
-        for function in _FUNCTIONS:
-            name = sql.SQL(f"telemetry.{function}")  # one of three constants
-            connection.execute(sql.SQL("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC").format(name))
-            connection.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(name, sql.Identifier(WRITER_ROLE)))
-    return layout
+        with connect_sync(url, name="voltstream prepare") as connection:
+            return _layout_of(connection, partitions) or _lay_out(connection, partitions)
 
 
 def stored_partitions(connection: Connection) -> int:

@@ -95,14 +95,9 @@ JOIN telemetry.connector AS c USING (station_id, connector_id) ORDER BY wanted.p
 _SESSION_COLUMNS: Final = (
     "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "session_event", "flags",
 )  # fmt: skip
-# OFFSET 0 keeps the planner to one index scan a session. A row of an open session may lag behind its readings.
 _SESSION_READINGS: Final = f"""
-SELECT r.* FROM telemetry.session AS s CROSS JOIN LATERAL (
-    SELECT session_key, {_MS.format("ts")}, boot, seq, energy_mwh, power_mw, current_ma, status, session_event, flags
-    FROM telemetry.reading
-    WHERE connector_key = s.connector_key AND session_key = s.session_key
-      AND ts >= s.started_at - interval '1 day' AND ts <= coalesce(s.ended_at + interval '1 day', 'infinity') OFFSET 0
-) AS r WHERE s.session_key = ANY(%s)
+SELECT session_key, {_MS.format("ts")}, boot, seq, energy_mwh, power_mw, current_ma, status, session_event, flags
+FROM telemetry.session_readings(%s)
 """  # noqa: S608  # constants of this module
 
 

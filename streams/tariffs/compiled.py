@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
+from schemas.session import UsageKind
 from schemas.tariff import Dimension, Price, PriceComponent, Reservation, TariffRestrictions
-from schemas.usage import UsageKind
 from streams.kernels.runs import I64, Bools
 from streams.kernels.tariff_table import (
     CALENDAR,

@@ -5,8 +5,7 @@ from typing import Final
 import msgspec
 import pyarrow as pa
 
-from schemas.errors import FrameError
-from schemas.frame import FrameHeader, FrameKind, decode_body
+from schemas.frame import FrameError, FrameHeader, FrameKind, decode_body
 from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA
 from streams.effects import RefusedItems
 from streams.engine.batch import Frame

@@ -1,4 +1,4 @@
-"""The worker of the embedded run: a loop a partition over the in-process log."""
+"""The worker of the embedded run: one loop for each partition of the in-process log."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,17 +13,17 @@ from streams.worker.maintenance import maintain_regularly
 from streams.worker.processor import Processor, Worker
 
 RECORDS_MAX: Final = 1_024  # of one read: 200,000 readings, one flush, in frames of 200
-IDLE_S: Final = 0.5  # how often a loop without work looks whether time has brought any
-STOP_S_MAX: Final = 10.0  # for committing what the log still holds; its writers wait no longer either
+IDLE_S: Final = 0.5  # between looks at the clock while nothing arrives: windows and sessions may be due
+STOP_S_MAX: Final = 10.0  # for committing what is left in the log; its writers wait no longer either
 
 _log = get_logger(__name__)
 
 
 class EmbeddedWorker:
-    """All partitions of the log, until stopped.
+    """Works on all partitions of the log, until stopped.
 
-    Every append waits for the commit, so the worker's `interval_s` is what a sender waits at least: 0 suits best, since
-    what arrives during one commit makes the next flush.
+    Every append waits for the commit, so a sender waits at least the worker's `interval_s`: 0 suits best, since what
+    arrives during one commit makes the next flush.
     """
 
     def __init__(self, log: InProcessLog, worker: Worker, partitions: int, *, retention_days: int = 0) -> None:
@@ -36,9 +36,9 @@ class EmbeddedWorker:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Work until `stop`. Raises StreamsError where another process takes a partition: two on one database."""
+        """Work until `stop`. Raises StreamsError where a second process on the same database takes a partition."""
         upkeep = asyncio.create_task(maintain_regularly(self._worker, self._retention_days))
-        self._tasks = [asyncio.create_task(self._partition(partition)) for partition in self._partitions]
+        self._tasks = [asyncio.create_task(self._work_on(partition)) for partition in self._partitions]
         try:
             done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -51,14 +51,14 @@ class EmbeddedWorker:
             await asyncio.gather(*everything, return_exceptions=True)
 
     async def stop(self) -> None:
-        """Commit what has been appended, as far as the database lets us within `STOP_S_MAX`; then `run` returns."""
+        """Commit what has been appended, or what the database takes within `STOP_S_MAX`; then `run` returns."""
         self._stopping = True
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
+            await asyncio.wait(self._tasks, timeout=0.0 if self._log.uncommittable else STOP_S_MAX)
         for task in self._tasks:
             task.cancel()
 
-    async def _partition(self, partition: int) -> None:
+    async def _work_on(self, partition: int) -> None:
         processor = Processor(partition, self._worker)
         try:
             await _until_it_works(processor.acquire)
@@ -77,7 +77,7 @@ class EmbeddedWorker:
             await processor.release()
 
     async def _collect(self, processor: Processor) -> bool:
-        """Offer what the log has, waiting for it as long as nothing else is due. False: the log is closed and empty."""
+        """Read from the log and offer it, waiting until something else is due. False: the log is closed and empty."""
         due_s = processor.due_in_s()
         moments_s = [IDLE_S, *(s for s in (due_s, processor.publish_in_s()) if s is not None)]
         timeout_s = 0.0 if self._stopping else min(moments_s)
@@ -94,7 +94,7 @@ class EmbeddedWorker:
 
 
 async def _until_it_works(work: Callable[[], Awaitable[object]]) -> None:
-    """Outages and faults pass or are mended; the records stay in the log, whose bound stops their senders."""
+    """Try until `work` succeeds. The records stay in the log meanwhile, whose bound stops their senders."""
     for pause_s in reconnect_pauses_s():
         try:
             await work()

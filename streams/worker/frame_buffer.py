@@ -7,8 +7,7 @@ from itertools import islice
 from typing import Final
 
 from kit.clock import Clock
-from schemas.errors import FrameError
-from schemas.frame import FrameHeader, decode_header
+from schemas.frame import FrameError, FrameHeader, decode_header
 from streams.errors import Gap
 
 # Flushes that are collected in addition to the one under way. Kafka's events come one after the other for all

@@ -21,7 +21,7 @@ from kit.errors import KitError, Unavailable
 from kit.live.view import LiveView
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, current_traceparent, span
-from schemas.errors import FrameError
+from schemas.frame import FrameError
 from streams.effects import Effects, StepParams
 from streams.engine.batch import Frame
 from streams.errors import StreamsError
@@ -345,9 +345,9 @@ class Processor:
         return not self._base_bytes or self._patches >= _PATCHES_MAX or self._patch_bytes + patch_bytes > bytes_max
 
     def _documents(self, slots: NDArray[np.int64]) -> dict[str, bytes]:
-        began_s = self._worker.clock.worked_s()
+        began_s = self._worker.clock.thread_cpu_s()
         documents = self._worker.engine.documents(self._state, slots)
-        self._worker.live_time.spend(self._worker.clock.worked_s() - began_s)
+        self._worker.live_time.spend(self._worker.clock.thread_cpu_s() - began_s)
         return documents
 
     def _decode(self, batch: list[BufferedFrame]) -> tuple[list[Frame], list[BufferedFrame]]:

@@ -3,32 +3,28 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from api.queries import GRANT, ROLE, mount_queries
-from api.sessions.composition import GRANT as CHARGING_GRANT
-from api.sessions.composition import MIGRATIONS as CHARGING
-from api.sessions.composition import ROLE as CHARGING_ROLE
-from api.sessions.composition import mount_sessions
+from api.pricing.declaration import SERVICE as PRICING
+from api.sessions.declaration import SERVICE as SESSIONS
+from api.telemetry.declaration import SERVICE as TELEMETRY
 from api.telemetry.live_streams import LiveStreams
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
-from kit.database.migrations import migrate
-from kit.database.postgres import Database, ensure_roles, open_database
+from kit.database.postgres import open_database
 from kit.live.view import InProcessLive
 from kit.web.app import make_app
 from kit.web.server import RunningServer, serve
-from tests.api.pricing_app import Pricing, running_pricing
+from streams.declaration import SERVICE as WORKER
+from tests.api.pricing_app import PricingApp, running_pricing
 from tests.api.rows import COARSER_WINDOWS_SQL
+from tests.serving import make_schemas, open_service
 
-ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 
 
@@ -45,7 +41,6 @@ class Api:
     clock: ManualClock
     database_url: str
     tokens: TokenStore
-    charging: Database  # as the sessions' service works
 
     async def token(self, kind: Kind, subject: str | None = None) -> str:
         """A new token."""
@@ -62,14 +57,8 @@ class Api:
 
 @pytest.fixture
 def telemetry_url(database_url: str) -> str:
-    """A database with the telemetry schema, its time-partitioned tables plain, and those of tokens and of charging."""
-    with psycopg.connect(database_url) as connection:
-        for folder in ("streams/migrations", "kit/migrations"):
-            for migration in sorted((ROOT / folder).glob("*.sql")):
-                connection.execute(migration.read_bytes())
-        connection.execute(COARSER_WINDOWS_SQL)
-    migrate(database_url, [CHARGING])
-    ensure_roles(database_url, [GRANT, CHARGING_GRANT])
+    """A database with the schemas of telemetry, its large tables not partitioned, of sessions and of tokens."""
+    make_schemas(database_url, [PRICING, WORKER, TELEMETRY, SESSIONS], prepared=COARSER_WINDOWS_SQL)
     return database_url
 
 
@@ -77,32 +66,31 @@ def telemetry_url(database_url: str) -> str:
 async def api(telemetry_url: str) -> AsyncIterator[Api]:
     """The queries and the sessions, served."""
     clock, live = ManualClock(NOW), InProcessLive()
-    database = await open_database(telemetry_url, name="queries", role=ROLE, connections_max=4)
-    charging = await open_database(telemetry_url, name="sessions", role=CHARGING_ROLE, connections_max=8)
     access = await open_database(telemetry_url, name="access", connections_max=1)
     tokens = TokenStore(access)
     operator_token, _ = await tokens.issue("operator")
     device_token, _ = await tokens.issue("device")
     app = make_app("queries", "0", registry=CollectorRegistry())
     app.state.authenticator = Authenticator(tokens, clock)
-    streams = mount_queries(app, database, live, clock)
-    mount_sessions(app, database, charging, clock)
     bearer = {"Authorization": f"Bearer {operator_token}"}
     try:
-        async with serve(app, "127.0.0.1", 0) as server:
+        async with (
+            open_service(TELEMETRY, telemetry_url, clock, app=app, live=live, connections_max=4) as telemetry,
+            open_service(SESSIONS, telemetry_url, clock, app=app),
+            serve(app, "127.0.0.1", 0) as server,
+        ):
+            streams = telemetry.components.streams
             async with httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client:
                 ends = (live, streams, server, clock)
-                yield Api(client, operator_token, device_token, *ends, telemetry_url, tokens, charging)
+                yield Api(client, operator_token, device_token, *ends, telemetry_url, tokens)
             await streams.close()
     finally:
         await live.close()
-        await database.close()
-        await charging.close()
         await access.close()
 
 
 @pytest.fixture
-async def pricing(database_url: str) -> AsyncIterator[Pricing]:
+async def pricing(database_url: str) -> AsyncIterator[PricingApp]:
     """Pricing, served."""
     async with running_pricing(database_url) as running:
         yield running

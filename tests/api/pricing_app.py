@@ -6,22 +6,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 from prometheus_client import CollectorRegistry
 
-from api.pricing.composition import GRANT, ROLE, grant_readers, mount_pricing
+from api.pricing.components import PricingComponents
+from api.pricing.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
-from kit.database.postgres import Database, ensure_roles, open_database
+from kit.database.postgres import open_database
 from kit.web.app import make_app
 from kit.web.server import RunningServer, serve
+from tests.serving import Opened, make_schemas, open_service
 
-ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 PATH = "/api/v1/pricing"
 STATION = {"station_id": "ST-1"}
@@ -29,14 +29,14 @@ ZONE = "Europe/Amsterdam"
 
 
 @dataclass
-class Pricing:
+class PricingApp:
     """A running server and what stands behind it."""
 
     client: httpx.AsyncClient  # with an operator's token
     tokens: dict[Kind, str]
     server: RunningServer
     clock: ManualClock
-    database: Database
+    service: Opened[PricingComponents]
     url: str
 
     async def get(self, path: str = "", status: int = 200, **params: Any) -> Any:
@@ -79,26 +79,15 @@ def tariff(price: float = 0.29, **more: Any) -> dict[str, Any]:
 
 
 def exact_tariff(price: float) -> Any:
-    """As `Pricing.get` reads it."""
+    """As `PricingApp.get` reads it."""
     return json.loads(json.dumps(tariff(price)), parse_float=Decimal)
 
 
-def make_tables(url: str) -> None:
-    """The tables of tokens and of pricing, and the role."""
-    with psycopg.connect(url) as connection:
-        for folder in ("kit/migrations", "api/pricing/migrations"):
-            for migration in sorted((ROOT / folder).glob("*.sql")):
-                connection.execute(migration.read_bytes())
-    ensure_roles(url, [GRANT])
-    grant_readers(url, [])
-
-
 @asynccontextmanager
-async def running_pricing(url: str) -> AsyncIterator[Pricing]:
+async def running_pricing(url: str) -> AsyncIterator[PricingApp]:
     """Pricing, served from that empty database."""
-    make_tables(url)
+    make_schemas(url, [SERVICE])
     clock = ManualClock(NOW)
-    database = await open_database(url, name="pricing", role=ROLE, connections_max=8)
     access = await open_database(url, name="access", connections_max=1)
     store = TokenStore(access)
     tokens: dict[Kind, str] = {
@@ -107,14 +96,13 @@ async def running_pricing(url: str) -> AsyncIterator[Pricing]:
     }
     app = make_app("pricing", "0", registry=CollectorRegistry())
     app.state.authenticator = Authenticator(store, clock)
-    mount_pricing(app, database, clock)
     bearer = {"Authorization": f"Bearer {tokens['operator']}"}
     try:
         async with (
+            open_service(SERVICE, url, clock, app=app) as service,
             serve(app, "127.0.0.1", 0) as server,
             httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client,
         ):
-            yield Pricing(client, tokens, server, clock, database, url)
+            yield PricingApp(client, tokens, server, clock, service, url)
     finally:
-        await database.close()
         await access.close()

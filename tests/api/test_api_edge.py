@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from api.sessions import examples as session_examples
-from api.sessions.models import Requested, Session, SessionPage, StopRequested
+from api.sessions.models import Session, SessionPage, SessionRequestAccepted, StopAccepted
 from api.telemetry import examples
 from api.telemetry.history import READING_KINDS, REVISED_WINDOW_KINDS
 from api.telemetry.models import (
@@ -43,7 +43,7 @@ OPERATIONS = (
     "/api/v1/sessions/{id}",
     "/api/v1/sessions/{id}/readings",
 )
-WISHES = ("/api/v1/sessions", "/api/v1/sessions/{id}/stop")  # to be posted
+POSTS = ("/api/v1/sessions", "/api/v1/sessions/{id}/stop")  # to be posted
 
 
 @pytest.mark.parametrize("path", OPERATIONS)
@@ -58,9 +58,9 @@ async def test_no_device_may_ask(api: Api, path: str) -> None:
 async def test_every_operation_is_described_with_an_example_and_its_problems(api: Api) -> None:
     paths = (await api.get("/openapi.json")).json()["paths"]
     described = {(path, method) for path in paths if path.startswith("/api/") for method in paths[path]}
-    wanted = {*((path, "get") for path in OPERATIONS), *((path, "post") for path in WISHES)}
-    assert described == wanted
-    for path, method in sorted(wanted):
+    expected = {*((path, "get") for path in OPERATIONS), *((path, "post") for path in POSTS)}
+    assert described == expected
+    for path, method in sorted(expected):
         operation = paths[path][method]
         assert operation["summary"], path
         assert operation["description"], path
@@ -83,8 +83,8 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(api
         (QuarantinePage, examples.QUARANTINE),
         (Session, session_examples.SESSION),
         (Session, session_examples.WAITING),
-        (Requested, session_examples.REQUESTED),
-        (StopRequested, session_examples.STOPPED),
+        (SessionRequestAccepted, session_examples.REQUESTED),
+        (StopAccepted, session_examples.STOPPED),
         (SessionPage, session_examples.PAGE),
     ],
 )

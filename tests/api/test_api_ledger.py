@@ -28,14 +28,14 @@ def histories(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any
         accepted[partition] = 0
         for name in draw(st.sets(st.sampled_from(["a1", "b2", "c3"]), max_size=3)):
             sent = draw(COUNT)
-            heard, received = sent, draw(st.integers(0, sent))
-            if draw(st.booleans()):  # the worker has not heard of its last frames yet, the counter has
-                heard = draw(st.integers(received, sent))
+            reported, received = sent, draw(st.integers(0, sent))
+            if draw(st.booleans()):  # the counter includes the last frames, the worker has not read them yet
+                reported = draw(st.integers(received, sent))
                 counters[f"{name}/{partition}"] = json.dumps({"items_total": sent}).encode()
             elif draw(st.booleans()):  # the counter is behind
                 counters[f"{name}/{partition}"] = json.dumps({"items_total": draw(st.integers(0, sent))}).encode()
-            if heard or draw(st.booleans()):
-                sources.append({"partition": partition, "source": name, "items_total": heard})
+            if reported or draw(st.booleans()):
+                sources.append({"partition": partition, "source": name, "items_total": reported})
             for kind in outcome:
                 share = received if kind == "quarantined" else draw(st.integers(0, received))
                 outcome[kind] += share

@@ -93,7 +93,7 @@ async def test_stations_named_like_resources_are_reached_in_upper_case(api: Api)
 Event = tuple[int, str, list[dict[str, Any]]]
 
 
-async def events(answer: httpx.Response) -> AsyncIterator[Event | str]:
+async def parsed_events(answer: httpx.Response) -> AsyncIterator[Event | str]:
     """The events as a browser reads them, and comments as text."""
     fields: dict[str, str] = {}
     async for line in answer.aiter_lines():
@@ -112,11 +112,11 @@ async def stream(api: Api, path: str, **params: Any) -> AsyncIterator[AsyncItera
     async with api.client.stream("GET", path, params=params or None) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
-        yield events(answer)
+        yield parsed_events(answer)
 
 
-async def event_of(told: AsyncIterator[Event | str]) -> Event:
-    event = await anext(told)
+async def event_of(events: AsyncIterator[Event | str]) -> Event:
+    event = await anext(events)
     assert not isinstance(event, str)
     return event
 
@@ -128,11 +128,11 @@ def summary(event: Event) -> tuple[str, list[tuple[str, int, float]]]:
 
 async def test_a_stream_is_a_snapshot_and_then_the_changes(api: Api) -> None:
     await api.live.put("telemetry", fill("A/1", "B/1"))
-    async with stream(api, f"{FLEET}/stream") as told:
-        first = await event_of(told)
+    async with stream(api, f"{FLEET}/stream") as events:
+        first = await event_of(events)
         assert summary(first) == ("snapshot", [("A", 1, 0.0), ("B", 1, 0.0)])
         await api.live.put("telemetry", fill("B/1", "C/1", power_w=5.5))
-        second = await event_of(told)
+        second = await event_of(events)
         assert summary(second) == ("change", [("B", 1, 5.5), ("C", 1, 5.5)])
         assert first[0] < second[0]
 
@@ -143,11 +143,11 @@ async def test_a_stream_is_a_snapshot_and_then_the_changes(api: Api) -> None:
 async def test_a_stream_tells_only_of_its_stations(api: Api, path: str, params: dict[str, Any]) -> None:
     add_connector(api.database_url, "B", 1)
     await api.live.put("telemetry", fill("A/1", "B/1", "BB/1"))
-    async with stream(api, path, **params) as told:
-        assert summary(await event_of(told)) == ("snapshot", [("B", 1, 0.0)])
+    async with stream(api, path, **params) as events:
+        assert summary(await event_of(events)) == ("snapshot", [("B", 1, 0.0)])
         await api.live.put("telemetry", fill("A/1", "BB/1", power_w=1))
         await api.live.put("telemetry", fill("A/1", "B/1", power_w=2))
-        assert summary(await event_of(told)) == ("change", [("B", 1, 2)])
+        assert summary(await event_of(events)) == ("change", [("B", 1, 2)])
 
 
 async def test_an_unknown_station_has_no_stream(api: Api) -> None:
@@ -155,19 +155,19 @@ async def test_an_unknown_station_has_no_stream(api: Api) -> None:
 
 
 async def test_a_stream_that_the_client_leaves_is_forgotten(api: Api) -> None:
-    async with stream(api, f"{FLEET}/stream") as told:
-        await anext(told)
+    async with stream(api, f"{FLEET}/stream") as events:
+        await anext(events)
         assert api.streams.count == 1
     await eventually(lambda: api.streams.count == 0)
 
 
 async def test_streams_end_when_the_server_stops(api: Api) -> None:
-    async with stream(api, f"{FLEET}/stream") as told, stream(api, f"{FLEET}/stream") as other:
-        await anext(told)
+    async with stream(api, f"{FLEET}/stream") as events, stream(api, f"{FLEET}/stream") as other:
+        await anext(events)
         await anext(other)
         await api.streams.close()
         async with asyncio.timeout(10):  # against hanging: the next heartbeat is due after that
-            assert [event async for event in told] == [event async for event in other] == []
+            assert [event async for event in events] == [event async for event in other] == []
         await api.get(f"{FLEET}/stream", 503)
         await api.server.stop()
 
@@ -182,9 +182,9 @@ async def take(source: AsyncIterator[bytes]) -> bytes:
 
 async def test_a_silent_stream_beats() -> None:
     streams = LiveStreams(InProcessLive(), heartbeat_s=0.001)
-    told = streams.storage.events(await streams.subscribe(None))
-    assert b"snapshot" in await take(told)
-    assert [await take(told), await take(told)] == [HEARTBEAT, HEARTBEAT]
+    events = streams.events(await streams.subscribe(None))
+    assert b"snapshot" in await take(events)
+    assert [await take(events), await take(events)] == [HEARTBEAT, HEARTBEAT]
     await streams.close()
 
 
@@ -192,13 +192,13 @@ async def test_a_slow_client_skips_what_was_overtaken() -> None:
     live = InProcessLive()
     streams = LiveStreams(live)
     client = await streams.subscribe(None)
-    told = streams.storage.events(client)
-    await take(told)
+    events = streams.events(client)
+    await take(events)
     for power_w in range(5_000):
         await live.put("telemetry", fill("A/1", power_w=power_w))
     await live.put("telemetry", fill("B/1"))
     await eventually(lambda: client.behind == 2)
-    change = json.loads((await take(told)).partition(b"data: ")[2])
+    change = json.loads((await take(events)).partition(b"data: ")[2])
     assert [row["power_w"] for row in change["connectors"]] == [4_999, 0.0]
     await streams.close()
 
@@ -207,7 +207,7 @@ async def test_a_document_of_several_lines_stays_one_event() -> None:
     live = InProcessLive()
     await live.put("telemetry", {"A/1": b'{\n "station_id": "A"\n}'})
     streams = LiveStreams(live)
-    text = await take(streams.storage.events(await streams.subscribe(None)))
+    text = await take(streams.events(await streams.subscribe(None)))
     assert text.count(b"\n") == 4
     assert json.loads(text.partition(b"data: ")[2]) == {"connectors": [{"station_id": "A"}]}
     await streams.close()
@@ -224,7 +224,7 @@ async def test_streams_are_bounded() -> None:
 
 
 class Flickering(InProcessLive):
-    """A view whose watchers are cut off when it is told so."""
+    """A view whose watchers can be cut off."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -251,10 +251,10 @@ async def test_changes_missed_while_the_view_was_away_are_told(monkeypatch: pyte
     live = Flickering()
     await live.put("telemetry", fill("A/1", "B/1"))
     streams = LiveStreams(live)
-    told = streams.storage.events(await streams.subscribe(None))
-    await take(told)
+    events = streams.events(await streams.subscribe(None))
+    await take(events)
     await live.put("telemetry", fill("B/1", power_w=7))
     live.cuts.set()
-    change = json.loads((await take(told)).partition(b"data: ")[2])
+    change = json.loads((await take(events)).partition(b"data: ")[2])
     assert [(row["station_id"], row["power_w"]) for row in change["connectors"]] == [("B", 7)]
     await streams.close()

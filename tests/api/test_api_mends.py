@@ -1,10 +1,10 @@
-"""What is wrong with a body is told in words that say the mend."""
+"""The refusal of a body says what is wrong and how to put it right."""
 
 from typing import Any
 
 import pytest
 
-from tests.api.pricing_app import ZONE, Pricing, tariff
+from tests.api.pricing_app import ZONE, PricingApp, tariff
 
 FLAT = {"price_components": [{"type": "FLAT", "price": 1, "step_size": 1}], "restriction": {}}
 
@@ -24,6 +24,6 @@ FLAT = {"price_components": [{"type": "FLAT", "price": 1, "step_size": 1}], "res
         ({"tariff": tariff(currency="ABC")}, "body/tariff: currency: ISO 4217 has no ABC"),
     ],
 )
-async def test_a_refusal_says_the_mend_in_words(pricing: Pricing, change: dict[str, Any], detail: str) -> None:
+async def test_a_refusal_says_the_mend_in_words(pricing: PricingApp, change: dict[str, Any], detail: str) -> None:
     body = {"target": {"station_id": "ST-1"}, "time_zone": ZONE, "tariff": tariff(), **change}
     assert detail in (await pricing.send("POST", "", body, 422))["detail"]

@@ -12,20 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.pricing.composition import forget_old
 from api.pricing.models import (
     InForce,
     Version,
     VersionPage,
 )
 from billing.currency import can_be_paid
-from kit.web.bounded_route import BODY_BYTES_MAX
+from kit.web.rules import BODY_BYTES_MAX
 from schemas.currency import CURRENCIES
 from schemas.events import Event, PricingUpdated
-from tests.api.pricing_app import PATH, STATION, ZONE, Pricing, exact_tariff, tariff
+from tests.api.pricing_app import PATH, STATION, ZONE, PricingApp, exact_tariff, tariff
 
 
-async def test_a_published_tariff_is_in_force_and_says_so(pricing: Pricing) -> None:
+async def test_a_published_tariff_is_in_force_and_says_so(pricing: PricingApp) -> None:
     made = await pricing.publish({"station_id": "st-1"})
     Version.model_validate(made)
     assert made["target"] == STATION
@@ -41,14 +40,14 @@ async def test_a_published_tariff_is_in_force_and_says_so(pricing: Pricing) -> N
     await pricing.get("/versions/00000000-0000-4000-8000-000000000000", 404)
 
 
-async def test_where_nothing_applies_the_answer_says_the_mend(pricing: Pricing) -> None:
+async def test_where_nothing_applies_the_answer_says_the_mend(pricing: PricingApp) -> None:
     assert "POST /api/v1/pricing" in (await pricing.get("/ST-1", 404))["detail"]
     await pricing.publish(STATION, effective_from="2026-04-01T00:00:00+02:00")
     assert "the first is from 2026-03-31T22:00:00.000Z" in (await pricing.get("/ST-1", 404))["detail"]
     await pricing.get("/ST-1", at="2026-03-31T22:00:00Z")
 
 
-async def test_what_is_next_is_told(pricing: Pricing) -> None:
+async def test_what_is_next_is_told(pricing: PricingApp) -> None:
     await pricing.publish("default", 0.10)
     own = await pricing.publish(STATION, 0.20, effective_from="2026-04-01T00:00:00Z")
     season = tariff(0.30, start_date_time="2026-05-01T00:00:00Z", end_date_time="2026-06-01T00:00:00Z")
@@ -107,7 +106,7 @@ async def test_what_is_next_is_told(pricing: Pricing) -> None:
     ],
 )
 async def test_a_wrong_document_is_refused_with_the_path_of_its_mistake(
-    pricing: Pricing, change: dict[str, Any], path: str
+    pricing: PricingApp, change: dict[str, Any], path: str
 ) -> None:
     body = {"target": STATION, "time_zone": ZONE, "tariff": tariff(), **change}
     assert path in (await pricing.send("POST", "", body, 422))["detail"]
@@ -123,9 +122,9 @@ def _element(*dimensions: str, **restrictions: Any) -> dict[str, Any]:
     ("more", "path"),
     [
         *(
-            ({"elements": [_element("FLAT", **{f"min_{name}": 5, f"max_{name}": high}), _element("ENERGY")]}, told)
+            ({"elements": [_element("FLAT", **{f"min_{name}": 5, f"max_{name}": high}), _element("ENERGY")]}, path)
             for name in ("kwh", "current", "power", "duration")
-            for high, told in ((5, f"elements/0/restrictions/max_{name}"), (4, f"elements/0/restrictions/max_{name}"))
+            for high, path in ((5, f"elements/0/restrictions/max_{name}"), (4, f"elements/0/restrictions/max_{name}"))
         ),
         ({"elements": [_element("ENERGY", max_kwh=0)]}, "elements/0/restrictions/max_kwh"),
         (
@@ -145,7 +144,7 @@ def _element(*dimensions: str, **restrictions: Any) -> dict[str, Any]:
     ],
 )
 async def test_a_tariff_that_contradicts_itself_is_refused_with_the_path(
-    pricing: Pricing, more: dict[str, Any], path: str
+    pricing: PricingApp, more: dict[str, Any], path: str
 ) -> None:
     assert f"body/tariff: {path}" in (await pricing.publish(STATION, tariff=tariff(**more), status=422))["detail"]
     assert pricing.rows("SELECT id FROM pricing.version") == []
@@ -160,7 +159,7 @@ async def test_a_tariff_that_contradicts_itself_is_refused_with_the_path(
         {"min_price": {"excl_vat": 5}, "max_price": {"excl_vat": 5}},
     ],
 )
-async def test_a_tariff_that_only_looks_so_is_published(pricing: Pricing, more: dict[str, Any]) -> None:
+async def test_a_tariff_that_only_looks_so_is_published(pricing: PricingApp, more: dict[str, Any]) -> None:
     await pricing.publish(STATION, tariff=tariff(**more))
 
 
@@ -169,7 +168,7 @@ def test_what_can_be_published_can_be_paid() -> None:
     assert {code for code in every if can_be_paid(code)} == CURRENCIES
 
 
-async def test_a_body_without_bounds_is_refused(pricing: Pricing) -> None:
+async def test_a_body_without_bounds_is_refused(pricing: PricingApp) -> None:
     text = [{"language": "nl", "text": "x" * 400}] * 1_000
     answer = await pricing.client.post(PATH, content=json.dumps({"tariff": {"tariff_alt_text": text}}))
     assert answer.status_code == 413
@@ -180,7 +179,7 @@ async def test_a_body_without_bounds_is_refused(pricing: Pricing) -> None:
 PRICES = st.decimals(0, 1_000_000, places=6)
 
 
-async def test_numbers_are_stored_and_told_exactly_as_they_were_written(pricing: Pricing) -> None:
+async def test_numbers_are_stored_and_told_exactly_as_they_were_written(pricing: PricingApp) -> None:
     """Also by the function that other rooms read, and in the event."""
     loop = asyncio.get_running_loop()
 
@@ -203,18 +202,18 @@ async def test_numbers_are_stored_and_told_exactly_as_they_were_written(pricing:
             made["id"],
         )
         for elements in (made["tariff"]["elements"], *(json.loads(text, parse_float=str) for text in stored[0])):
-            told = [element["price_components"][0]["price"] for element in elements]
-            assert [Decimal(price) for price in told] == prices
+            stored = [element["price_components"][0]["price"] for element in elements]
+            assert [Decimal(price) for price in stored] == prices
 
     await asyncio.to_thread(publish)
 
 
-async def _publish_text(pricing: Pricing, text: str) -> Any:
+async def _publish_text(pricing: PricingApp, text: str) -> Any:
     answer = await pricing.client.post(PATH, content=text, headers={"content-type": "application/json"})
     return answer.status_code, json.loads(answer.content, parse_float=str, parse_int=str)
 
 
-async def test_any_decimal_of_six_digits_is_told_as_it_was_written(pricing: Pricing) -> None:
+async def test_any_decimal_of_six_digits_is_told_as_it_was_written(pricing: PricingApp) -> None:
     """To the last zero, and beyond what a float can hold."""
     loop = asyncio.get_running_loop()
     text = json.dumps({"target": STATION, "time_zone": ZONE, "tariff": tariff(0.125)})
@@ -226,9 +225,9 @@ async def test_any_decimal_of_six_digits_is_told_as_it_was_written(pricing: Pric
         sent = _publish_text(pricing, text.replace("0.125", price))
         status, made = asyncio.run_coroutine_threadsafe(sent, loop).result()
         assert status == 201, made
-        told = made["tariff"]["elements"][0]["price_components"][0]["price"]
-        assert Decimal(told) == Decimal(price)
-        assert Decimal(told).as_tuple() == Decimal(price).as_tuple()
+        stored = made["tariff"]["elements"][0]["price_components"][0]["price"]
+        assert Decimal(stored) == Decimal(price)
+        assert Decimal(stored).as_tuple() == Decimal(price).as_tuple()
 
     await asyncio.to_thread(publish)
 
@@ -249,7 +248,7 @@ async def test_any_decimal_of_six_digits_is_told_as_it_was_written(pricing: Pric
     ],
 )
 async def test_a_number_that_no_price_has_is_refused_with_the_path_and_never_rounded(
-    pricing: Pricing, price: str
+    pricing: PricingApp, price: str
 ) -> None:
     text = json.dumps({"target": STATION, "time_zone": ZONE, "tariff": tariff(0.125)})
     for old, new, path in (
@@ -263,7 +262,7 @@ async def test_a_number_that_no_price_has_is_refused_with_the_path_and_never_rou
     assert pricing.rows("SELECT id FROM pricing.version") == []
 
 
-async def test_a_key_that_is_there_twice_is_refused_with_its_path(pricing: Pricing) -> None:
+async def test_a_key_that_is_there_twice_is_refused_with_its_path(pricing: PricingApp) -> None:
     text = json.dumps({"target": STATION, "time_zone": ZONE, "tariff": tariff()})
     for old, new, path in (
         ('"currency": "EUR"', '"currency": "EUR", "currency": "CHF"', "body/tariff/currency"),
@@ -275,7 +274,7 @@ async def test_a_key_that_is_there_twice_is_refused_with_its_path(pricing: Prici
     assert (await _publish_text(pricing, "[" * 50_000))[0] == 400
 
 
-async def test_a_version_and_its_event_are_one(pricing: Pricing) -> None:
+async def test_a_version_and_its_event_are_one(pricing: PricingApp) -> None:
     made = await pricing.publish({"group": "airport"}, 0.31)
     await pricing.publish("default", -1, status=422)
     [(event_id, exchange, key, body)] = pricing.rows("SELECT event_id, exchange, routing_key, body FROM pricing.outbox")
@@ -294,7 +293,7 @@ async def test_a_version_and_its_event_are_one(pricing: Pricing) -> None:
     assert str(event.payload.version) == made["id"]
 
 
-async def test_the_same_key_publishes_once(pricing: Pricing) -> None:
+async def test_the_same_key_publishes_once(pricing: PricingApp) -> None:
     body = {"target": STATION, "time_zone": ZONE, "tariff": tariff()}
     answers = await asyncio.gather(
         *(pricing.client.post(PATH, json=body, headers={"Idempotency-Key": "k"}) for _ in range(6))
@@ -308,10 +307,9 @@ async def test_the_same_key_publishes_once(pricing: Pricing) -> None:
     await pricing.send("POST", "", {**body, "time_zone": "Europe/Paris"}, 409, **{"Idempotency-Key": "k"})
     await pricing.send("POST", "", body, 201, **{"Idempotency-Key": "other"})
     assert len(pricing.rows("SELECT id FROM pricing.version")) == 2
-    await forget_old(pricing.database)
 
 
-async def test_of_versions_published_at_once_none_is_lost_and_the_last_one_counts(pricing: Pricing) -> None:
+async def test_of_versions_published_at_once_none_is_lost_and_the_last_one_counts(pricing: PricingApp) -> None:
     made = await asyncio.gather(*(pricing.publish(STATION, number / 100) for number in range(20)))
     rows = pricing.rows("SELECT id::text FROM pricing.version ORDER BY version_key")
     assert {version["id"] for version in made} == {row[0] for row in rows}
@@ -319,10 +317,10 @@ async def test_of_versions_published_at_once_none_is_lost_and_the_last_one_count
     assert (await pricing.get("/ST-1"))["version"]["id"] == rows[-1][0]
 
 
-async def test_pages_of_versions_put_together_are_the_history(pricing: Pricing) -> None:
+async def test_pages_of_versions_put_together_are_the_history(pricing: PricingApp) -> None:
     targets: list[Any] = ["default", STATION, {"group": "a"}, {"station_id": "ST-2"}]
     made = [await pricing.publish(targets[number % 4], number / 100) for number in range(14)]
-    for params, wanted in (
+    for params, expected in (
         ({}, made),
         ({"default": True}, made[0::4]),
         ({"station_id": "st-1"}, made[1::4]),
@@ -337,6 +335,6 @@ async def test_pages_of_versions_put_together_are_the_history(pricing: Pricing) 
             await pricing.publish(STATION, 0.99)  # newer ones stand before what was seen
             answer = await pricing.get(answer["next"].removeprefix(PATH))
         assert [part["id"] for part in parts if part["tariff"] != exact_tariff(0.99)] == [
-            version["id"] for version in reversed(wanted)
+            version["id"] for version in reversed(expected)
         ]
     await pricing.get("/versions", 422, default=True, group="a")

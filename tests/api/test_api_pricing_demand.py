@@ -15,17 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.pricing.composition import consume_pricing
+from api.pricing.demand.models import Bounds, DemandRule
 from api.pricing.demand.rule import Demand, energy_prices, moved, moved_price, next_level, price_bounds
 from api.pricing.demand.service import newest
 from api.pricing.demand.store import FRESH, KEEP
-from api.pricing.models import Bounds, DemandRule
 from kit.clock import format_rfc3339
 from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
 from schemas.tariff import Dimension, Tariff
-from tests.api.pricing_app import NOW, STATION, Pricing, tariff
+from tests.api.pricing_app import NOW, STATION, PricingApp, tariff
 from tests.waiting import eventually
 
 HOLD_S = 900
@@ -161,10 +160,10 @@ def test_the_same_demand_leads_to_rest(rule: DemandRule, base: Tariff, demand: D
 
 
 @pytest.fixture
-async def bus(pricing: Pricing) -> AsyncIterator[InProcessBus]:
+async def bus(pricing: PricingApp) -> AsyncIterator[InProcessBus]:
     """The bus that brings what connectors do."""
     bus = InProcessBus(RetryPolicy.model_validate({"default": {"first_s": 0.01, "attempts_max": 1}}))
-    await consume_pricing(bus, pricing.database, pricing.clock)
+    await pricing.service.consume(bus)
     yield bus
     await bus.close()
 
@@ -206,26 +205,26 @@ def message(windows: Sequence[WindowAggregate], event_id: UUID | None = None) ->
     return Message(DIRECT, "telemetry.aggregated", msgspec.json.encode(Envelope(metadata, payload)))
 
 
-def minute(pricing: Pricing, charging: int, idle: int, station: str = "ST-1") -> list[WindowAggregate]:
+def minute(pricing: PricingApp, charging: int, idle: int, station: str = "ST-1") -> list[WindowAggregate]:
     """The last minute of a station of which so many connectors charge."""
     start = pricing.clock.now() - timedelta(minutes=1)
     return [window(station, n + 1, start, charging=n < charging) for n in range(charging + idle)]
 
 
-async def price(pricing: Pricing, station: str = "ST-1") -> Decimal:
+async def price(pricing: PricingApp, station: str = "ST-1") -> Decimal:
     """The ENERGY price in force at the station."""
     answer = await pricing.get(f"/{station}")
     found: Decimal = answer["version"]["tariff"]["elements"][0]["price_components"][0]["price"]
     return found
 
 
-def versions(pricing: Pricing, reason: str = "demand") -> int:
+def versions(pricing: PricingApp, reason: str = "demand") -> int:
     """How many there are of that reason."""
     return int(pricing.rows("SELECT count(*) FROM pricing.version WHERE reason = %s", reason)[0][0])
 
 
 async def test_demand_moves_the_price_step_by_step_within_the_bounds_and_back(
-    pricing: Pricing, bus: InProcessBus
+    pricing: PricingApp, bus: InProcessBus
 ) -> None:
     await pricing.publish(STATION, 0.30)
     state = await pricing.send("PUT", "/demand/stations/st-1", RULE, 200)
@@ -249,7 +248,7 @@ async def test_demand_moves_the_price_step_by_step_within_the_bounds_and_back(
     assert [event[0] for event in events].count("demand") == 5
 
 
-async def test_prices_stay_as_long_as_the_rule_says(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_prices_stay_as_long_as_the_rule_says(pricing: PricingApp, bus: InProcessBus) -> None:
     await pricing.publish(STATION, 0.30)
     await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
     for _ in range(HOLD_S // 60):
@@ -265,7 +264,7 @@ async def test_prices_stay_as_long_as_the_rule_says(pricing: Pricing, bus: InPro
     assert await price(pricing) == Decimal("0.315")
 
 
-async def test_the_same_event_again_is_no_second_step(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_the_same_event_again_is_no_second_step(pricing: PricingApp, bus: InProcessBus) -> None:
     await pricing.publish(STATION, 0.30)
     await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
     event = message(minute(pricing, 4, 0))
@@ -275,7 +274,7 @@ async def test_the_same_event_again_is_no_second_step(pricing: Pricing, bus: InP
     assert versions(pricing) == 1
 
 
-async def test_no_version_where_nothing_changes(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_no_version_where_nothing_changes(pricing: PricingApp, bus: InProcessBus) -> None:
     await pricing.publish(STATION, 0.30)
     await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
     await bus.publish(message([]))
@@ -287,7 +286,7 @@ async def test_no_version_where_nothing_changes(pricing: Pricing, bus: InProcess
     assert (await pricing.get("/demand/stations/ST-1"))["changed_at"] is None
 
 
-async def test_a_price_outside_of_absolute_bounds_is_brought_in(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_a_price_outside_of_absolute_bounds_is_brought_in(pricing: PricingApp, bus: InProcessBus) -> None:
     await pricing.publish(STATION, 0.90)
     rule = {**RULE, "bounds": {"min_price": "0.2", "max_price": "0.6"}}
     await pricing.send("PUT", "/demand/stations/ST-1", rule, 200)
@@ -295,7 +294,7 @@ async def test_a_price_outside_of_absolute_bounds_is_brought_in(pricing: Pricing
     assert await price(pricing) == Decimal("0.6")
 
 
-async def test_demand_begins_anew_from_what_operators_publish(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_demand_begins_anew_from_what_operators_publish(pricing: PricingApp, bus: InProcessBus) -> None:
     await pricing.publish(STATION, 0.30)
     await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
     for _ in range(2):
@@ -309,7 +308,7 @@ async def test_demand_begins_anew_from_what_operators_publish(pricing: Pricing, 
     assert await price(pricing) == Decimal("0.55")
 
 
-async def test_a_rule_may_hold_to_one_base(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_a_rule_may_hold_to_one_base(pricing: PricingApp, bus: InProcessBus) -> None:
     base = await pricing.publish(STATION, 0.30)
     other = await pricing.publish({"station_id": "ST-2"}, 0.40)
     await pricing.send("PUT", "/demand/stations/ST-1", {**RULE, "base_version": other["id"]}, 422)
@@ -322,7 +321,7 @@ async def test_a_rule_may_hold_to_one_base(pricing: Pricing, bus: InProcessBus) 
     assert await price(pricing) == Decimal("0.33")
 
 
-async def test_a_rule_that_ends_leaves_the_operators_tariff(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_a_rule_that_ends_leaves_the_operators_tariff(pricing: PricingApp, bus: InProcessBus) -> None:
     await pricing.publish(STATION, 0.30)
     await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
     await bus.publish(message(minute(pricing, 4, 0)))
@@ -338,7 +337,9 @@ async def test_a_rule_that_ends_leaves_the_operators_tariff(pricing: Pricing, bu
     assert versions(pricing) == 1
 
 
-async def test_each_target_has_the_demand_of_the_stations_it_decides_for(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_each_target_has_the_demand_of_the_stations_it_decides_for(
+    pricing: PricingApp, bus: InProcessBus
+) -> None:
     await pricing.send("PUT", "/groups/g", {"stations": ["OWN", "G-1", "G-2"]}, 200)
     await pricing.send("PUT", "/groups/bare", {"stations": ["B-1"]}, 200)
     for target in ("default", {"group": "g"}, {"station_id": "OWN"}):
@@ -364,7 +365,7 @@ async def test_each_target_has_the_demand_of_the_stations_it_decides_for(pricing
     assert prices == [Decimal(text) for text in ("0.3", "0.3", "0.27", "0.33")]
 
 
-async def test_the_newest_window_counts_and_silence_is_not_charging(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_the_newest_window_counts_and_silence_is_not_charging(pricing: PricingApp, bus: InProcessBus) -> None:
     await pricing.publish(STATION, 0.30)
     await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
     start = NOW - timedelta(minutes=5)
@@ -389,7 +390,7 @@ async def test_the_newest_window_counts_and_silence_is_not_charging(pricing: Pri
     assert pricing.rows("SELECT DISTINCT station_id FROM pricing.connector_activity") == [("ST-2",)]
 
 
-async def test_what_operators_publish_while_a_rule_decides_comes_after_it(pricing: Pricing) -> None:
+async def test_what_operators_publish_while_a_rule_decides_comes_after_it(pricing: PricingApp) -> None:
     """A rule decides on what was in force before; were its version the later one, it would stay for the whole hold."""
     await pricing.publish(STATION, 0.30)
     await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
@@ -401,7 +402,7 @@ async def test_what_operators_publish_while_a_rule_decides_comes_after_it(pricin
     assert (await publishing)["effective_from"] == format_rfc3339(NOW + timedelta(seconds=1))
 
 
-async def test_whatever_happens_the_rule_keeps_its_word(pricing: Pricing, bus: InProcessBus, seed: int) -> None:
+async def test_whatever_happens_the_rule_keeps_its_word(pricing: PricingApp, bus: InProcessBus, seed: int) -> None:
     """Its versions: within the bounds, hold_s apart, each another than what was in force before it."""
     rng = random.Random(seed)
     rule = {**RULE, "bounds": {"min_price": 0.25, "max_price": 0.45}, "hold_s": 120}
@@ -429,7 +430,7 @@ async def test_whatever_happens_the_rule_keeps_its_word(pricing: Pricing, bus: I
         assert after[0] == "operator" or Decimal(after[2]) != Decimal(before[2])
 
 
-async def test_without_rules_nothing_is_kept(pricing: Pricing, bus: InProcessBus) -> None:
+async def test_without_rules_nothing_is_kept(pricing: PricingApp, bus: InProcessBus) -> None:
     await bus.publish(message(minute(pricing, 4, 0)))
     assert pricing.rows("SELECT * FROM pricing.connector_activity") == []
 
@@ -467,7 +468,7 @@ def test_of_several_windows_of_a_connector_the_newest_is_taken(seen: list[tuple[
     ],
 )
 async def test_a_wrong_rule_is_refused_with_the_path_of_its_mistake(
-    pricing: Pricing, change: dict[str, Any], path: str
+    pricing: PricingApp, change: dict[str, Any], path: str
 ) -> None:
     await pricing.publish("default")
     detail = (await pricing.send("PUT", "/demand/default", {**RULE, **change}, 422))["detail"]
@@ -475,7 +476,7 @@ async def test_a_wrong_rule_is_refused_with_the_path_of_its_mistake(
     await pricing.get("/demand/default", 404)
 
 
-async def test_a_rule_needs_a_price_to_move(pricing: Pricing) -> None:
+async def test_a_rule_needs_a_price_to_move(pricing: PricingApp) -> None:
     assert "publish one" in (await pricing.send("PUT", "/demand/groups/g", RULE, 422))["detail"]
     flat = tariff()
     flat["elements"][0]["price_components"][0]["type"] = "FLAT"

@@ -7,11 +7,11 @@ import psycopg
 
 from api.pricing.service import ensure_default
 from schemas.tariff import Tariff
-from tests.api.pricing_app import STATION, Pricing
+from tests.api.pricing_app import STATION, PricingApp
 from tests.waiting import eventually
 
 
-async def test_a_station_is_in_one_group(pricing: Pricing) -> None:
+async def test_a_station_is_in_one_group(pricing: PricingApp) -> None:
     assert await pricing.send("PUT", "/groups/a", {"stations": ["st-1", "ST-2", "st-1"]}, 200) == {
         "group": "a",
         "stations": ["ST-1", "ST-2"],
@@ -29,7 +29,7 @@ async def test_a_station_is_in_one_group(pricing: Pricing) -> None:
     await pricing.get("/groups/b", 404)
 
 
-async def test_of_groups_set_at_once_each_is_what_somebody_said(pricing: Pricing) -> None:
+async def test_of_groups_set_at_once_each_is_what_somebody_said(pricing: PricingApp) -> None:
     """Never a mixture of two: here one waits in the middle of its work while another comes."""
     with psycopg.connect(pricing.url) as other:
         other.execute("INSERT INTO pricing.station_group VALUES ('ST-1', 'b')")
@@ -41,7 +41,7 @@ async def test_of_groups_set_at_once_each_is_what_somebody_said(pricing: Pricing
     assert (await pricing.get("/groups/a"))["stations"] in (["ST-1", "ST-2"], ["ST-3"])
 
 
-async def test_groups_that_exchange_stations_at_once_end_with_each_station_in_one(pricing: Pricing) -> None:
+async def test_groups_that_exchange_stations_at_once_end_with_each_station_in_one(pricing: PricingApp) -> None:
     stations = [f"ST-{number}" for number in range(50)]
     puts = [("a", stations), ("b", stations[::-1]), ("c", stations[10:])] * 4
     await asyncio.gather(
@@ -51,8 +51,8 @@ async def test_groups_that_exchange_stations_at_once_end_with_each_station_in_on
     assert sorted(row[0] for row in rows) == sorted(stations)
 
 
-async def test_the_first_tariff_is_made_once_and_only_where_there_is_none(pricing: Pricing) -> None:
-    made = await asyncio.gather(*(ensure_default(pricing.database, pricing.clock) for _ in range(4)))
+async def test_the_first_tariff_is_made_once_and_only_where_there_is_none(pricing: PricingApp) -> None:
+    made = await asyncio.gather(*(ensure_default(pricing.service.database, pricing.clock) for _ in range(4)))
     assert sorted(made) == [False, False, False, True]
     answer = await pricing.get("/ANY", at="2016-01-01T00:00:00Z")
     assert answer["version"]["target"] == "default"
@@ -68,7 +68,7 @@ async def test_the_first_tariff_is_made_once_and_only_where_there_is_none(pricin
     }
 
 
-async def test_it_is_not_made_where_there_is_any_other(pricing: Pricing) -> None:
+async def test_it_is_not_made_where_there_is_any_other(pricing: PricingApp) -> None:
     await pricing.publish(STATION)
-    assert not await ensure_default(pricing.database, pricing.clock)
+    assert not await ensure_default(pricing.service.database, pricing.clock)
     await pricing.get("/ST-2", 404)

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from api.pricing import examples
+from api.pricing.demand.models import DemandRule, DemandState
 from api.pricing.models import (
-    DemandRule,
-    DemandState,
     GroupAnswer,
     GroupMembers,
     GroupReplaced,
@@ -26,7 +25,7 @@ from api.pricing.models import (
     VersionPage,
 )
 from schemas.tariff import Tariff
-from tests.api.pricing_app import NOW, PATH, STATION, Pricing
+from tests.api.pricing_app import NOW, PATH, STATION, PricingApp
 from tests.described import answers_as_described, cases_of
 
 OPERATIONS = {
@@ -45,7 +44,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize(("operation", "kinds"), OPERATIONS.items())
-async def test_only_those_may_ask_who_should(pricing: Pricing, operation: tuple[str, str], kinds: set[str]) -> None:
+async def test_only_those_may_ask_who_should(pricing: PricingApp, operation: tuple[str, str], kinds: set[str]) -> None:
     method, path = operation
     address = path.format(station_id="X", id="00000000-0000-4000-8000-000000000000", group="g")
     for kind, token in pricing.tokens.items():
@@ -56,7 +55,7 @@ async def test_only_those_may_ask_who_should(pricing: Pricing, operation: tuple[
         assert answer.status_code == 401
 
 
-async def test_every_operation_is_described_with_an_example_and_its_problems(pricing: Pricing) -> None:
+async def test_every_operation_is_described_with_an_example_and_its_problems(pricing: PricingApp) -> None:
     paths = (await pricing.client.get("/openapi.json")).json()["paths"]
     described = {(method, path) for path in paths for method in paths[path] if path.startswith("/api/")}
     assert described == set(OPERATIONS)
@@ -93,7 +92,7 @@ def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 async def test_no_question_is_a_server_error_or_answered_otherwise_than_described(
-    pricing: Pricing, method: str, path: str
+    pricing: PricingApp, method: str, path: str
 ) -> None:
     await pricing.publish(STATION)
     await pricing.publish("default", effective_from=(NOW + timedelta(days=1)).isoformat())
@@ -173,7 +172,7 @@ def _with(document: Any, at: tuple[Any, ...], value: Any) -> Any:
     ],
 )
 async def test_anything_anywhere_in_a_body_is_taken_or_refused(
-    pricing: Pricing, method: str, path: str, good: dict[str, Any]
+    pricing: PricingApp, method: str, path: str, good: dict[str, Any]
 ) -> None:
     """What is taken is a tariff that everyone can read again."""
     await pricing.publish("default")

@@ -1,4 +1,4 @@
-"""What other rooms ask of pricing: which version, which document; and that no version is ever changed."""
+"""What other services ask of pricing: which version, which document; and that no version is ever changed."""
 
 import asyncio
 import json
@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from api.pricing.composition import GRANT, MIGRATIONS, ROLE, grant_readers
+from api.pricing.declaration import SERVICE
 from api.pricing.store import PricingStore
 from kit.clock import from_ms
-from kit.database.migrations import migrate
-from kit.database.postgres import connect_sync, ensure_roles, open_database
+from kit.database.postgres import connect_sync, open_database
+from kit.database.roles import Grant, ensure_roles
 from tests.api.pricing_app import ZONE, tariff
+from tests.serving import make_schemas
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 STATIONS = ("S1", "S2", "S3")
@@ -27,6 +28,7 @@ GROUPS = ("A", "B")
 TARGETS = [("station", name) for name in STATIONS] + [("group", name) for name in GROUPS] + [("default", "")]
 BASE_MS = 1_774_774_800_000
 MOMENTS = st.integers(0, 5)
+CONTRACTS = tuple(contract.name for contract in SERVICE.contracts)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ MEMBERS = st.dictionaries(st.sampled_from(STATIONS), st.sampled_from(GROUPS))
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     """As the owner of pricing's tables, made by the migrations."""
-    migrate(database_url, [MIGRATIONS])
+    make_schemas(database_url, [SERVICE])
     with psycopg.connect(database_url) as opened:
         yield opened
         opened.rollback()
@@ -173,7 +175,6 @@ def test_a_version_is_never_changed_not_even_by_its_owner(connection: Connection
 def test_a_reader_may_ask_the_two_questions_and_nothing_else(database_url: str, connection: Connection) -> None:
     key = store(connection, Known(("default", ""), 0, None, None))
     connection.commit()
-    ensure_roles(database_url, [GRANT])
     reader = f"reader_{uuid4().hex}"
     connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(reader)))
     connection.commit()
@@ -184,8 +185,8 @@ def test_a_reader_may_ask_the_two_questions_and_nothing_else(database_url: str, 
         ):
             refused.execute("SELECT * FROM pricing.tariffs_at(ARRAY['S1'], ARRAY[%s::bigint])", (BASE_MS,))
         for _ in range(2):
-            grant_readers(database_url, [reader])
-        for role in (reader, ROLE):
+            ensure_roles(database_url, [Grant(reader, contracts=CONTRACTS)])
+        for role in (reader, SERVICE.role):
             with connect_sync(database_url, name="reader", role=role, autocommit=True) as asking:
                 found = asking.execute(
                     "SELECT version_key FROM pricing.tariffs_at(ARRAY['S1'], ARRAY[%s::bigint])", (BASE_MS,)

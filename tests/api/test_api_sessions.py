@@ -1,9 +1,9 @@
-"""Sessions: found by either id, ambiguous ones told apart, energies exact."""
+"""Sessions: found by either id, ambiguous ones distinguished, energies exact."""
 
 import random
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID, uuid4
 
 import psycopg
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.sessions.answers import END_REASONS, energy_wh
+from api.sessions.answers import energy_wh
 from api.sessions.models import Session
-from streams.kernels.sessions import EndReason
+from schemas.session import END_REASON_NAMES, EndReason, EndReasonName
 from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector
 
@@ -141,8 +141,9 @@ async def test_energy_names_its_source(
     assert answer["end_reason"] == (reason.name.lower() if reason else None)
 
 
-def test_end_reasons_are_those_that_streams_writes() -> None:
-    assert {reason.value: reason.name.lower() for reason in EndReason if reason} == END_REASONS
+def test_every_end_reason_has_its_own_name() -> None:
+    assert {reason: reason.name.lower() for reason in EndReason if reason} == END_REASON_NAMES
+    assert get_args(EndReasonName) == tuple(END_REASON_NAMES.values())
 
 
 @given(st.integers(-(10**15), 10**15))

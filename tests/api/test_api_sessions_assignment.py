@@ -12,18 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.errors import Conflict
 from api.sessions.request_store import EXPIRY, SKEW
 from kit.messaging.bus import Message
+from kit.web.errors import Conflict
 from schemas.topics import SESSION_ASSIGNED, SESSION_REQUESTED, SESSION_STOP_REQUESTED
-from tests.api.charging import NAMESPACE, InvoicePoster, Telling, desk, message, session
 from tests.api.conftest import NOW
+from tests.api.sessions_harness import NAMESPACE, DeviceSession, SessionsHarness, message, session, sessions_harness
 
 
 @pytest.fixture
-async def at(telemetry_url: str) -> AsyncIterator[InvoicePoster]:
+async def harness(telemetry_url: str) -> AsyncIterator[SessionsHarness]:
     """The service at work."""
-    async with desk(telemetry_url, NOW) as opened:
+    async with sessions_harness(telemetry_url, NOW) as opened:
         yield opened
 
 
@@ -31,19 +31,19 @@ def later(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-async def test_a_started_session_is_given_to_the_request_and_its_completion_closes_it(at: InvoicePoster) -> None:
-    wish = await at.start("D1", reservation_id="R-1")
+async def test_a_started_session_is_given_to_the_request_and_its_completion_closes_it(harness: SessionsHarness) -> None:
+    accepted = await harness.start("D1", reservation_id="R-1")
     began = session(NOW + later(20))
-    await at.tell(began.started())
-    request = await at.request(wish.request_id)
+    await harness.deliver(began.started())
+    request = await harness.request(accepted.request_id)
     assert (request.session_id, request.completed_at) == (began.id, None)
-    await at.tell(began.completed())
-    assert (await at.request(wish.request_id)).completed_at == began.ended_at(1)
-    told = await at.told()
-    assert [type_ for type_, _ in told] == [SESSION_REQUESTED, SESSION_ASSIGNED]
-    assert told[1][1] == {
+    await harness.deliver(began.completed())
+    assert (await harness.request(accepted.request_id)).completed_at == began.ended_at(1)
+    published = await harness.published()
+    assert [type_ for type_, _ in published] == [SESSION_REQUESTED, SESSION_ASSIGNED]
+    assert published[1][1] == {
         "session_id": str(began.id),
-        "request_id": str(wish.request_id),
+        "request_id": str(accepted.request_id),
         "driver_id": "D1",
         "reservation_id": "R-1",
         "revision": 1,
@@ -51,21 +51,21 @@ async def test_a_started_session_is_given_to_the_request_and_its_completion_clos
     }
 
 
-async def test_every_order_of_two_sessions_events_twice_ends_the_same(at: InvoicePoster) -> None:
+async def test_every_order_of_two_sessions_events_twice_ends_the_same(harness: SessionsHarness) -> None:
     """All of them: 6 events of which one names the request, so that it has to be taken from the one that came first."""
-    first = Telling(uuid4(), NOW + later(5))
-    wish = await at.start()
-    named = Telling(uuid4(), NOW + later(700), name=str(wish.request_id).upper(), named_late=True)
+    first = DeviceSession(uuid4(), NOW + later(5))
+    accepted = await harness.start()
+    named = DeviceSession(uuid4(), NOW + later(700), name=str(accepted.request_id).upper(), named_late=True)
     events = [first.started(), first.completed(1), named.started(), named.completed(1), named.completed(2)]
     for order in itertools.permutations(events):
         for table in ("session", "events_processed"):
-            await at.database.execute(f"DELETE FROM charging.{table}")
-        await at.database.execute("DELETE FROM charging.outbox WHERE routing_key = 'session.assigned'")
-        await at.database.execute("UPDATE charging.request SET session_id = NULL, completed_at = NULL")
-        await at.tell(*order, *order)
-        request = await at.request(wish.request_id)
+            await harness.database.execute(f"DELETE FROM sessions.{table}")
+        await harness.database.execute("DELETE FROM sessions.outbox WHERE routing_key = 'session.assigned'")
+        await harness.database.execute("UPDATE sessions.request SET session_id = NULL, completed_at = NULL")
+        await harness.deliver(*order, *order)
+        request = await harness.request(accepted.request_id)
         assert (request.session_id, request.completed_at) == (named.id, named.ended_at(2))
-        assert await at.owners() == await at.bound() == {named.id: wish.request_id}
+        assert await harness.owners() == await harness.bound() == {named.id: accepted.request_id}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Phase:
-    """Time passes, somebody wishes for something (or stops it), then stations tell of sessions."""
+    """Time passes, a driver requests something (or stops it), then stations report sessions."""
 
     gap_s: int
     driver_id: str
@@ -110,47 +110,47 @@ PHASES = st.builds(
 
 @dataclass(frozen=True)
 class Ending:
-    """What a story came to. Requests and sessions are told by their places."""
+    """The end of a story. Requests and sessions are named by their positions."""
 
     refused: tuple[bool, ...]  # by phase
     owners: dict[int, int]  # session -> phase of its request
     settled: tuple[tuple[int | None, object] | None, ...]  # by phase: its session, and its end
 
 
-async def play(at: InvoicePoster, story: list[Phase], rng: random.Random) -> Ending:
+async def play(harness: SessionsHarness, story: list[Phase], rng: random.Random) -> Ending:
     """The story from the first day on, the events of every phase in an order of `rng`, each once or more."""
-    await at.empty()
-    at.clock.set_wall(NOW)
+    await harness.empty()
+    harness.clock.set_wall(NOW)
     requests: list[UUID | None] = []
     ids: list[UUID] = []
     for phase in story:
-        at.clock.advance(phase.gap_s)
+        harness.clock.advance(phase.gap_s)
         if phase.stop and requests and requests[-1] is not None:
-            await at.stop(requests[-1])
+            await harness.stop(requests[-1])
         try:
-            requests.append((await at.start(phase.driver_id, connector_id=phase.connector_id)).request_id)
+            requests.append((await harness.start(phase.driver_id, connector_id=phase.connector_id)).request_id)
         except Conflict:
             requests.append(None)
         events: list[Message] = []
         for beginning in phase.beginnings:
             ids.append(uuid5(NAMESPACE, f"{len(ids)}"))
             named = requests[beginning.name] if beginning.name is not None and beginning.name < len(requests) else None
-            told = Telling(
+            began = DeviceSession(
                 ids[-1],
-                at.clock.now() + later(beginning.offset_s),
+                harness.clock.now() + later(beginning.offset_s),
                 connector_id=beginning.connector_id,
                 name="TX" if named is None else str(named),
                 named_late=beginning.named_late,
             )
-            events += [told.started(), *(told.completed(n) for n in range(1, beginning.completions + 1))]
+            events += [began.started(), *(began.completed(n) for n in range(1, beginning.completions + 1))]
         events += rng.choices(events, k=len(events) // 2) if events else []
         rng.shuffle(events)
-        await at.tell(*events)
+        await harness.deliver(*events)
     place_of = {id_: place for place, id_ in enumerate(ids)}
     phase_of = {id_: place for place, id_ in enumerate(requests) if id_ is not None}
-    owners = await at.owners()
-    assert owners == await at.bound(), "what was told is not what is so"
-    stored = [None if id_ is None else await at.request(id_) for id_ in requests]
+    owners = await harness.owners()
+    assert owners == await harness.bound(), "the events and the table differ"
+    stored = [None if id_ is None else await harness.request(id_) for id_ in requests]
     return Ending(
         tuple(id_ is None for id_ in requests),
         {place_of[id_]: phase_of[request] for id_, request in owners.items()},
@@ -162,23 +162,23 @@ async def play(at: InvoicePoster, story: list[Phase], rng: random.Random) -> End
 
 
 @pytest.fixture
-def runner_and_desk(telemetry_url: str) -> Iterator[tuple[asyncio.Runner, InvoicePoster]]:
+def runner_and_harness(telemetry_url: str) -> Iterator[tuple[asyncio.Runner, SessionsHarness]]:
     """For tests that hypothesis calls."""
     with asyncio.Runner() as runner:
-        opened = desk(telemetry_url, NOW)
+        opened = sessions_harness(telemetry_url, NOW)
         yield runner, runner.run(opened.__aenter__())
         runner.run(opened.__aexit__(None, None, None))
 
 
 def test_whatever_the_order_in_which_events_come_the_same_sessions_are_the_same_drivers(
-    runner_and_desk: tuple[asyncio.Runner, InvoicePoster],
+    runner_and_harness: tuple[asyncio.Runner, SessionsHarness],
 ) -> None:
-    runner, at = runner_and_desk
+    runner, harness = runner_and_harness
 
     @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
     @given(story=st.lists(PHASES, min_size=1, max_size=3), orders=st.lists(st.randoms(), min_size=2, max_size=2))
     def check(story: list[Phase], orders: list[random.Random]) -> None:
-        one, other = (runner.run(play(at, story, order)) for order in orders)
+        one, other = (runner.run(play(harness, story, order)) for order in orders)
         assert one == other
         owned = list(one.owners.values())
         assert len(set(owned)) == len(owned), "one request has two sessions"
@@ -189,13 +189,13 @@ def test_whatever_the_order_in_which_events_come_the_same_sessions_are_the_same_
     check()
 
 
-async def test_events_that_come_at_once_and_twice_have_one_effect(at: InvoicePoster) -> None:
-    wishes = [await at.start(f"D{n}", connector_id=n) for n in range(1, 6)]
+async def test_events_that_come_at_once_and_twice_have_one_effect(harness: SessionsHarness) -> None:
+    requests = [await harness.start(f"D{n}", connector_id=n) for n in range(1, 6)]
     sessions = [session(NOW + later(n), connector_id=n) for n in range(1, 6)]
-    await at.tell_at_once(*(told for one in sessions for told in (one.started(), one.completed()) * 3))
-    expected = {one.id: wish.request_id for one, wish in zip(sessions, wishes, strict=True)}
-    assert await at.owners() == await at.bound() == expected
-    assert [type_ for type_, _ in await at.told()] == [SESSION_REQUESTED] * 5 + [SESSION_ASSIGNED] * 5
+    await harness.deliver_at_once(*(event for one in sessions for event in (one.started(), one.completed()) * 3))
+    expected = {one.id: request.request_id for one, request in zip(sessions, requests, strict=True)}
+    assert await harness.owners() == await harness.bound() == expected
+    assert [type_ for type_, _ in await harness.published()] == [SESSION_REQUESTED] * 5 + [SESSION_ASSIGNED] * 5
 
 
 @pytest.mark.parametrize(
@@ -208,97 +208,101 @@ async def test_events_that_come_at_once_and_twice_have_one_effect(at: InvoicePos
         ((EXPIRY + SKEW).total_seconds(), False),
     ],
 )
-async def test_a_session_is_the_requests_if_it_began_in_its_time_however_late_that_is_told(
-    at: InvoicePoster, began_s: float, is_its: bool
+async def test_a_session_is_the_requests_if_it_began_in_its_time_however_late_its_event_comes(
+    harness: SessionsHarness, began_s: float, is_its: bool
 ) -> None:
-    wish = await at.start()
+    accepted = await harness.start()
     began = session(NOW + later(began_s))
-    at.clock.advance(7_200)
-    await at.tell(began.started())
-    assert await at.bound() == ({began.id: wish.request_id} if is_its else {})
+    harness.clock.advance(7_200)
+    await harness.deliver(began.started())
+    assert await harness.bound() == ({began.id: accepted.request_id} if is_its else {})
 
 
-async def test_a_station_that_names_the_request_is_believed_whatever_its_clock_says(at: InvoicePoster) -> None:
-    wish = await at.start()
-    began = session(NOW - timedelta(days=400), name=str(wish.request_id))
-    await at.tell(session(NOW + later(1)).started(), began.started())
-    assert await at.owners() == {began.id: wish.request_id}
-    withdrawn = [payload for _, payload in await at.told() if payload.get("withdrawn")]
+async def test_a_station_that_names_the_request_is_believed_whatever_its_clock_says(harness: SessionsHarness) -> None:
+    accepted = await harness.start()
+    began = session(NOW - timedelta(days=400), name=str(accepted.request_id))
+    await harness.deliver(session(NOW + later(1)).started(), began.started())
+    assert await harness.owners() == {began.id: accepted.request_id}
+    withdrawn = [payload for _, payload in await harness.published() if payload.get("withdrawn")]
     assert [payload["driver_id"] for payload in withdrawn] == ["D1"]
 
 
-async def test_a_session_that_names_a_request_is_no_other_requests(at: InvoicePoster) -> None:
-    first = await at.start("D1")
-    at.clock.advance(EXPIRY.total_seconds())
-    second = await at.start("D2")
-    late = session(at.clock.now() + later(5), name=str(first.request_id))
-    await at.tell(late.started())
-    assert await at.owners() == await at.bound() == {late.id: first.request_id}
-    own = session(at.clock.now() + later(600))
-    await at.tell(own.started())
-    assert (await at.bound())[own.id] == second.request_id
+async def test_a_session_that_names_a_request_is_no_other_requests(harness: SessionsHarness) -> None:
+    first = await harness.start("D1")
+    harness.clock.advance(EXPIRY.total_seconds())
+    second = await harness.start("D2")
+    late = session(harness.clock.now() + later(5), name=str(first.request_id))
+    await harness.deliver(late.started())
+    assert await harness.owners() == await harness.bound() == {late.id: first.request_id}
+    own = session(harness.clock.now() + later(600))
+    await harness.deliver(own.started())
+    assert (await harness.bound())[own.id] == second.request_id
 
 
 @pytest.mark.parametrize("elsewhere", [{"station_id": "ST-2"}, {"connector_id": 2}])
 async def test_a_request_is_not_served_by_another_station_or_connector(
-    at: InvoicePoster, elsewhere: dict[str, object]
+    harness: SessionsHarness, elsewhere: dict[str, object]
 ) -> None:
-    wish = await at.start()
-    await at.tell(session(NOW + later(1), name=str(wish.request_id), **elsewhere).started())
-    assert await at.bound() == {}
+    accepted = await harness.start()
+    await harness.deliver(session(NOW + later(1), name=str(accepted.request_id), **elsewhere).started())
+    assert await harness.bound() == {}
 
 
-async def test_a_session_known_before_the_request_is_not_its(at: InvoicePoster) -> None:
-    """It began within the clocks' skew, and was heard of before anybody asked."""
+async def test_a_session_known_before_the_request_is_not_its(harness: SessionsHarness) -> None:
+    """It began within the clocks' skew, and was observed before the request."""
     before = session(NOW - later(5))
-    await at.tell(before.started(), before.completed())
-    wish = await at.start()
-    await at.tell(before.completed(2))
-    assert await at.bound() == {}
+    await harness.deliver(before.started(), before.completed())
+    accepted = await harness.start()
+    await harness.deliver(before.completed(2))
+    assert await harness.bound() == {}
     after = session(NOW + later(5))
-    await at.tell(after.started())
-    assert await at.bound() == {after.id: wish.request_id}
+    await harness.deliver(after.started())
+    assert await harness.bound() == {after.id: accepted.request_id}
 
 
-async def test_back_to_back_each_driver_has_their_own(at: InvoicePoster) -> None:
+async def test_back_to_back_each_driver_has_their_own(harness: SessionsHarness) -> None:
     """Stations' clocks may be behind by SKEW: the next driver's session seems to begin before they asked."""
-    wishes, told = [], []
+    requests, sessions = [], []
     for number in range(4):
-        wishes.append(await at.start(f"D{number}"))
-        told.append(session(at.clock.now() - later(SKEW.total_seconds() - number)))
-        await at.tell(told[-1].started(), told[-1].completed())
-        at.clock.advance(31)
-    assert await at.bound() == {one.id: wish.request_id for one, wish in zip(told, wishes, strict=True)}
+        requests.append(await harness.start(f"D{number}"))
+        sessions.append(session(harness.clock.now() - later(SKEW.total_seconds() - number)))
+        await harness.deliver(sessions[-1].started(), sessions[-1].completed())
+        harness.clock.advance(31)
+    assert await harness.bound() == {
+        one.id: request.request_id for one, request in zip(sessions, requests, strict=True)
+    }
 
 
-async def test_an_expired_request_makes_way_and_still_gets_what_began_in_its_time(at: InvoicePoster) -> None:
-    first = await at.start("D1")
-    at.clock.advance(EXPIRY.total_seconds())
-    second = await at.start("D2")
-    of_second = session(at.clock.now() + later(2))
+async def test_an_expired_request_makes_way_and_still_gets_what_began_in_its_time(harness: SessionsHarness) -> None:
+    first = await harness.start("D1")
+    harness.clock.advance(EXPIRY.total_seconds())
+    second = await harness.start("D2")
+    of_second = session(harness.clock.now() + later(2))
     of_first = session(NOW + later(60))
-    await at.tell(of_second.started(), of_first.started())
-    assert await at.bound() == {of_first.id: first.request_id, of_second.id: second.request_id}
+    await harness.deliver(of_second.started(), of_first.started())
+    assert await harness.bound() == {of_first.id: first.request_id, of_second.id: second.request_id}
 
 
-async def test_a_session_that_comes_of_a_stopped_request_is_the_drivers_and_is_stopped_too(at: InvoicePoster) -> None:
-    wish = await at.start()
-    at.clock.advance(10)
-    stopped = await at.stop(wish.request_id)
+async def test_a_session_of_a_stopped_request_is_the_drivers_and_is_stopped_too(
+    harness: SessionsHarness,
+) -> None:
+    accepted = await harness.start()
+    harness.clock.advance(10)
+    stopped = await harness.stop(accepted.request_id)
     assert (stopped.state, stopped.id) == ("expired", None)
-    began = session(at.clock.now() + later(3))
-    await at.tell(began.started(), began.started())
-    told = await at.told()
-    stops = [payload for type_, payload in told if type_ == SESSION_STOP_REQUESTED]
+    began = session(harness.clock.now() + later(3))
+    await harness.deliver(began.started(), began.started())
+    published = await harness.published()
+    stops = [payload for type_, payload in published if type_ == SESSION_STOP_REQUESTED]
     assert [payload["session_id"] for payload in stops] == [None, str(began.id)]
     assert [payload["driver_id"] for payload in stops] == ["D1", "D1"]
-    assert await at.owners() == {began.id: wish.request_id}
+    assert await harness.owners() == {began.id: accepted.request_id}
 
 
-async def test_an_event_that_makes_no_sense_is_given_up_at_once_and_leaves_nothing(at: InvoicePoster) -> None:
+async def test_an_event_that_makes_no_sense_is_given_up_at_once_and_leaves_nothing(harness: SessionsHarness) -> None:
     good = session(NOW)
     bad = replace(good, id=uuid4()).started()
-    await at.tell(replace(bad, body=bad.body.replace(b'"2026-03-29T09:00:00.000Z"', b'"yesterday"')))
-    await at.tell(message("session.started.v1", "x", {"id": "7"}))
-    assert len(at.bus.dead_letters("sessions_session_started")) == 2
-    assert await at.database.fetchval("SELECT count(*) FROM charging.session") == 0
+    await harness.deliver(replace(bad, body=bad.body.replace(b'"2026-03-29T09:00:00.000Z"', b'"yesterday"')))
+    await harness.deliver(message("session.started.v1", "x", {"id": "7"}))
+    assert len(harness.bus.dead_letters("sessions_session_started")) == 2
+    assert await harness.database.fetchval("SELECT count(*) FROM sessions.session") == 0

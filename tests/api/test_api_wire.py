@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.errors import BadQuery, NotAcceptable
-from api.instants import EARLIEST, LATEST, floor_to, parse_instant
-from api.negotiation import choose
-from api.paging import decode_cursor, encode_cursor, from_micros, to_micros
-from api.tables import Kind, Table, to_arrow, to_csv, to_rows
 from api.telemetry.store import QuarantineCursor, ReadingCursor, WindowCursor
+from api.telemetry.tables import ColumnTable, Kind, to_arrow, to_csv, to_rows
 from kit.clock import format_rfc3339, to_ms
+from kit.web.errors import BadQuery, NotAcceptable
+from kit.web.instants import EARLIEST, LATEST, floor_to, parse_instant
+from kit.web.negotiation import choose
+from kit.web.paging import decode_cursor, encode_cursor, from_micros, to_micros
 from schemas.reading import QUANTITIES
 
 OFFERED = ("application/json", "text/csv", "application/vnd.apache.arrow.stream")
@@ -105,7 +105,7 @@ MILLI_MAX = int(max(highest for *_, highest in QUANTITIES.values()) * 1000)
 
 @given(st.lists(st.none() | st.integers(-MILLI_MAX, MILLI_MAX), max_size=20))
 def test_thousandths_are_exact_in_every_rendering(values: list[int | None]) -> None:
-    table = Table({"x": Kind.THOUSANDTHS, "n": Kind.INTEGER}, [values, list(range(len(values)))])
+    table = ColumnTable({"x": Kind.THOUSANDTHS, "n": Kind.INTEGER}, [values, list(range(len(values)))])
     exact = [None if value is None else Decimal(value) / 1000 for value in values]
     as_json = msgspec.json.encode(to_rows(table))
     assert [row["x"] for row in json.loads(as_json, parse_float=Decimal)] == exact
@@ -116,6 +116,6 @@ def test_thousandths_are_exact_in_every_rendering(values: list[int | None]) -> N
 
 @given(st.lists(st.none() | st.text(), min_size=1, max_size=5))
 def test_any_text_survives_csv(values: list[str | None]) -> None:
-    table = Table({"t": Kind.TEXT, "n": Kind.INTEGER}, [values, list(range(len(values)))])
+    table = ColumnTable({"t": Kind.TEXT, "n": Kind.INTEGER}, [values, list(range(len(values)))])
     lines = csv.DictReader(io.StringIO(to_csv(table).decode(), newline=""))
     assert [line["t"] for line in lines] == [value or "" for value in values]

@@ -1,11 +1,15 @@
-"""The benchmarks run and check what they measure. Their figures are nobody's business here."""
+"""All benchmark stages run and pass their own checks. Their figures are not checked here."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.private_servers import PrivateServers
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 FIGURES = {
     "kernels": 1,
@@ -23,7 +27,7 @@ FIGURES = {
 
 
 def test_every_stage_gives_its_figures(running_servers: PrivateServers, tmp_path: Path) -> None:
-    """In a process of its own with servers of its own; `running_servers` skips where there can be none."""
+    """In a process of its own with servers of its own; `running_servers` skips if servers are not available."""
     written = tmp_path / "bench.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(written)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Events as other services tell them, for billing to hear."""
+"""Events as other services publish them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 
-from billing.invoicing.rated import rate
+from billing.invoicing.amounts import price_consumption
 from billing.invoicing.tariffs import parse_tariff
 from kit.clock import format_rfc3339
 from kit.messaging.bus import DIRECT, EVENT_ID, Message
@@ -49,6 +49,12 @@ LEAST: dict[str, Any] = {
     "elements": TARIFF["elements"][:1],
 }
 """20.00 at the least, which a usual session does not reach."""
+ENERGY_VERSION = UUID("44444444-4444-4444-8444-444444444444")
+ENERGY: dict[str, Any] = {
+    "currency": "EUR",
+    "elements": [{"price_components": [{"type": "ENERGY", "price": 0.3456, "vat": 21, "step_size": 1}]}],
+}
+"""A session without energy costs nothing."""
 _NAMESPACE = UUID("22222222-2222-4222-8222-222222222222")
 
 
@@ -75,16 +81,17 @@ def session(
     station_id: str = "NL-1",
     excl_off_micros: int = 0,
     used: Sequence[Consumption] | None = None,
+    readings: int = 2,
 ) -> SessionCompleted:
-    """A completed session. `excl_off_micros`: by how much the stream is wrong; no `tariff`: none was in force."""
+    """A completed session. `excl_off_micros`: the error of the stream's cost; no `tariff`: none was in force."""
     used = consumption(energy_mwh, time_ms, start) if used is None else list(used)
     pricing = None
     if tariff is not None:
-        rated = rate(parse_tariff(msgspec.json.encode(tariff).decode()), used)
+        amount = price_consumption(parse_tariff(msgspec.json.encode(tariff).decode()), used)
         cost = Money(
-            currency=rated.currency,
-            excl_vat_micros=rated.excl_micros + excl_off_micros,
-            incl_vat_micros=rated.incl_micros,
+            currency=amount.currency,
+            excl_vat_micros=amount.excl_micros + excl_off_micros,
+            incl_vat_micros=amount.incl_micros,
         )
         pricing = Pricing(version=version, time_zone=ZONE, tariff=tariff, consumption=list(used), cost=cost)
     return SessionCompleted(
@@ -98,15 +105,20 @@ def session(
         estimated=False,
         energy_uj=energy_mwh * 3_600_000 + 17,
         energy_wh=energy_mwh / 1000,
-        readings=100,
+        readings=readings,
         flagged=1,
         revision=revision,
         pricing=pricing,
     )
 
 
+def free_session(session_id: UUID | None = None) -> SessionCompleted:
+    """A session that costs nothing."""
+    return session(session_id, energy_mwh=0, tariff=ENERGY, version=ENERGY_VERSION, used=[])
+
+
 def assigned(session_id: UUID, driver_id: str, revision: int = 1, *, withdrawn: bool = False) -> SessionAssigned:
-    """Whose session it is."""
+    """The driver of a session."""
     return SessionAssigned(
         session_id=session_id,
         request_id=uuid4(),

@@ -1,4 +1,4 @@
-"""Sessions with readings: what telemetry stores of them, and the event it tells."""
+"""Sessions with readings: what telemetry stores of them, and the event it publishes."""
 
 import random
 from datetime import datetime, timedelta
@@ -8,20 +8,20 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing.invoicing.rated import to_consumption
+from billing.invoicing.amounts import to_consumption
 from billing.invoicing.tariffs import parse_tariff
 from billing.rating import StoredReading, rate_readings
-from billing.readings_source import CompletedSession, SessionReadings
+from billing.readings_source import StoredReadings
 from kit.clock import from_ms, to_ms
 from schemas.events import SessionCompleted
 from schemas.reading import Status
 from tests.billing.making import START, TARIFF, VERSION, ZONE, session
-from tests.billing.serving import StoredSessions
+from tests.billing.telemetry import Telemetry
 
 UJ_PER_MWH = 3_600_000
 
 
-def readings(rng: random.Random, start: datetime = START, count: int = 40) -> SessionReadings:
+def readings(rng: random.Random, start: datetime = START, count: int = 40) -> StoredReadings:
     """A session's stored readings, out of order, with a placeholder zero, a leap and a reading after the end."""
     stored, ts_ms, energy_mwh = [], to_ms(start), rng.randrange(10**9)
     for seq in range(count):
@@ -37,19 +37,19 @@ def readings(rng: random.Random, start: datetime = START, count: int = 40) -> Se
     flags = [0] * count + [4, 8, 32]
     order = list(range(len(stored)))
     rng.shuffle(order)
-    return SessionReadings([stored[place] for place in order], [flags[place] for place in order], end_ms)
+    return StoredReadings([stored[place] for place in order], [flags[place] for place in order], end_ms)
 
 
 def completed(
-    source: StoredSessions,
-    stored: SessionReadings,
+    telemetry: Telemetry,
+    stored: StoredReadings,
     session_id: UUID | None = None,
     revision: int = 1,
     *,
     tariff: dict[str, Any] = TARIFF,
     version: UUID = VERSION,
 ) -> SessionCompleted:
-    """The event of a session with these readings, which telemetry has from now on."""
+    """The event of a session with these readings, which telemetry stores."""
     parsed = parse_tariff(msgspec.json.encode(tariff).decode())
     used, _ = rate_readings(parsed, ZoneInfo(ZONE), stored.readings, stored.end_ms)
     start_ms = min(reading.ts_ms for reading in stored.readings)
@@ -64,17 +64,15 @@ def completed(
         used=to_consumption(used),
         tariff=tariff,
         version=version,
+        readings=len(stored.readings),
     )
-    source.sessions[event.id] = stored
-    source.completed = [one for one in source.completed if one.id != event.id]
-    known = CompletedSession(event.id, event.station_id, from_ms(start_ms), event.energy_uj, revision)
-    source.completed.append(known)
+    telemetry.complete(event, stored)
     return event
 
 
-def later(stored: SessionReadings) -> SessionReadings:
+def later(stored: StoredReadings) -> StoredReadings:
     """The same with a reading more, which came late: the energy is other, the end is not."""
     last = max((one for one in stored.readings if one.ts_ms <= (stored.end_ms or 0)), key=lambda one: one.ts_ms)
     more = StoredReading(last.ts_ms + 1_000, 99, (last.energy_mwh or 0) + 5_000, 0, 0, Status.FINISHING)
     end_ms = to_ms(from_ms(last.ts_ms) + timedelta(seconds=1))
-    return SessionReadings([*stored.readings, more], [*stored.flags, 64], end_ms)
+    return StoredReadings([*stored.readings, more], [*stored.flags, 64], end_ms)

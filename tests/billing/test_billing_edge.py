@@ -19,7 +19,7 @@ from billing.currency import format_micros, format_minor, minor_digits, to_minor
 from billing.invoices import examples as invoice_examples
 from billing.invoices.models import Explanation, Invoice, InvoiceDetail, InvoicePage
 from billing.payments import examples as payment_examples
-from billing.payments.models import Heard, Payment, PaymentDetail
+from billing.payments.models import Payment, PaymentDetail, WebhookResult
 from tests.billing.making import reservation, session
 from tests.billing.serving import CHARGE, Service
 from tests.billing.sessions import completed, readings
@@ -62,7 +62,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(ser
         (ChargePage, charge_examples.PAGE),
         (Payment, payment_examples.PAYMENT),
         (PaymentDetail, payment_examples.DETAIL),
-        (Heard, payment_examples.HEARD),
+        (WebhookResult, payment_examples.WEBHOOK_RESULT),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:
@@ -74,9 +74,9 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
     service: Service, seed: int, method: str, path: str
 ) -> None:
     """`known`: of a document or payment that there is."""
-    event = completed(service.source, readings(random.Random(seed)))
-    await service.books.hear(event, session(), reservation("R-1"))
-    known = [str(document["id"]) for document in service.books.documents()]
+    event = completed(service.telemetry, readings(random.Random(seed)))
+    await service.billing.deliver(event, session(), reservation("R-1"))
+    known = [str(document["id"]) for document in service.billing.documents()]
     payment = await service.post(CHARGE, {"invoice_id": known[0], "provider": "stripe"})
     schema = schemathesis.openapi.from_dict((await service.ask("GET", "/openapi.json", 200, None)).json())
     cases = cases_of(schema[path][method])

@@ -26,10 +26,10 @@ async def test_what_is_not_invoiced_is_found_by_its_status_newest_first(service:
     for _ in range(3):
         drift, review = session(excl_off_micros=1), session(energy_mwh=10_000_000_000)
         unpriced = session(tariff=None, used=[])
-        await service.books.hear(session(), drift, review, unpriced)
+        await service.billing.deliver(session(), drift, review, unpriced)
         for status, one in (("drift", drift), ("review", review), ("unpriced", unpriced)):
             held[status].insert(0, str(one.id))
-        service.books.clock.advance(60)
+        service.billing.clock.advance(60)
     for status, ids in held.items():
         for limit in (1, 2, 1_000):
             found = await pages(service, status=status, limit=limit)
@@ -45,14 +45,14 @@ async def test_what_is_not_invoiced_is_found_by_its_status_newest_first(service:
 
 async def test_a_charge_says_what_it_comes_to_by_billing_and_by_the_stream(service: Service) -> None:
     own_id = uuid4()
-    await service.books.hear(assigned(own_id, "ann"), session(own_id, excl_off_micros=7))
-    (cdr,) = service.books.cdrs(own_id)
+    await service.billing.deliver(assigned(own_id, "ann"), session(own_id, excl_off_micros=7))
+    (cdr,) = service.billing.cdrs(own_id)
     (told,) = await pages(service)
     assert (told["station_id"], told["driver_id"], told["currency"]) == ("NL-1", "ann", "EUR")
     assert told["total_excl_vat"] == format_micros(cdr["total_excl_micros"])
     assert told["stream_excl_vat"] == format_micros(cdr["total_excl_micros"] + 7)
     assert told["stream_incl_vat"] == told["total_incl_vat"]
-    await service.books.hear(session(own_id, revision=2))
+    await service.billing.deliver(session(own_id, revision=2))
     assert await pages(service) == [], "it is invoiced now"
 
 

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 from billing.invoices.models import Explanation
 from billing.rating import StoredReading
-from billing.readings_source import SessionReadings
-from tests.billing.making import LEAST, LEAST_VERSION, reservation, session
+from billing.readings_source import StoredReadings
+from kit.clock import to_ms
+from tests.billing.making import LEAST, LEAST_VERSION, START, reservation, session
 from tests.billing.serving import CANCEL, INVOICES, Service
 from tests.billing.sessions import completed, later, readings
 
@@ -16,9 +17,9 @@ from tests.billing.sessions import completed, later, readings
 async def test_an_explanation_is_the_invoice_derived_again(service: Service, seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(5):
-        event = completed(service.source, readings(rng))
-        await service.books.hear(event)
-        (stored,) = service.books.documents(event.id)
+        event = completed(service.telemetry, readings(rng))
+        await service.billing.deliver(event)
+        (stored,) = service.billing.documents(event.id)
         invoice = await service.get(f"{INVOICES}/{stored['id']}")
         told = await service.get(f"{INVOICES}/{stored['id']}/explain")
         Explanation.model_validate(told)
@@ -33,15 +34,15 @@ async def test_an_explanation_is_the_invoice_derived_again(service: Service, see
 
 
 async def test_what_does_not_count_is_named_with_its_reason(service: Service, seed: int) -> None:
-    event = completed(service.source, readings(random.Random(seed)))
-    await service.books.hear(event)
-    told = await service.get(f"{INVOICES}/{service.books.documents()[0]['id']}/explain")
+    event = completed(service.telemetry, readings(random.Random(seed)))
+    await service.billing.deliver(event)
+    told = await service.get(f"{INVOICES}/{service.billing.documents()[0]['id']}/explain")
     assert {one["reason"]: one["flags"] for one in told["left_out"]} == {
         "register_zero": ["placeholder_zero"],
         "register_leapt": ["implausible_power"],
         "after_end": ["outside_session"],
     }
-    assert told["readings"] == len(service.source.sessions[event.id].readings)
+    assert told["readings"] == service.telemetry.readings(event.id)
     payable = next(one for one in told["roundings"] if one["what"] == "payable")
     assert (payable["denominator"], payable["rule"]) == ("10000", "half up")
     assert Decimal(payable["numerator"]) / 10**6 == Decimal(told["total_incl_vat"])
@@ -49,15 +50,15 @@ async def test_what_does_not_count_is_named_with_its_reason(service: Service, se
 
 async def test_other_readings_than_billed_are_told(service: Service, seed: int) -> None:
     stored = readings(random.Random(seed))
-    event = completed(service.source, stored)
-    await service.books.hear(event)
-    id_ = service.books.documents()[0]["id"]
-    service.source.sessions[event.id] = later(stored)
+    event = completed(service.telemetry, stored)
+    await service.billing.deliver(event)
+    id_ = service.billing.documents()[0]["id"]
+    service.telemetry.set_readings(event.id, later(stored))
     told = await service.get(f"{INVOICES}/{id_}/explain")
     assert not told["agrees"]
     assert any(words.startswith("total_incl_vat: stored") for words in told["differences"])
-    await service.books.hear(completed(service.source, later(stored), event.id, 2))
-    new = service.books.documents()[-1]["id"]
+    await service.billing.deliver(completed(service.telemetry, later(stored), event.id, 2))
+    new = service.billing.documents()[-1]["id"]
     assert (await service.get(f"{INVOICES}/{new}/explain"))["agrees"], "the newest agrees with what is stored now"
 
 
@@ -65,9 +66,9 @@ async def test_of_a_superseded_invoice_and_its_credit_note_their_own_version_is_
     service: Service, seed: int
 ) -> None:
     stored = readings(random.Random(seed))
-    event = completed(service.source, stored)
-    await service.books.hear(event, completed(service.source, later(stored), event.id, 2))
-    old, note, new = service.books.documents()
+    event = completed(service.telemetry, stored)
+    await service.billing.deliver(event, completed(service.telemetry, later(stored), event.id, 2))
+    old, note, new = service.billing.documents()
     superseded = f"superseded by {new['number']}: later readings changed it"
     for document, remark in ((old, superseded), (note, f"credits {old['number']}; {superseded}"), (new, "")):
         told = await service.get(f"{INVOICES}/{document['id']}/explain")
@@ -77,7 +78,7 @@ async def test_of_a_superseded_invoice_and_its_credit_note_their_own_version_is_
             assert told[name] == detail[name]
         assert told["computed_from"] == ("readings" if document is new else "cdr")
         assert told["superseded_by"] == (None if document is new else new["number"])
-    service.books.rows("UPDATE billing.invoice_line SET billed = 1 WHERE invoice_id = %s RETURNING 1", old["id"])
+    service.billing.rows("UPDATE billing.invoice_line SET billed = 1 WHERE invoice_id = %s RETURNING 1", old["id"])
     told = await service.get(f"{INVOICES}/{old['id']}/explain")
     assert not told["agrees"]
     assert "line 1: stored" in told["differences"][0]
@@ -86,9 +87,9 @@ async def test_of_a_superseded_invoice_and_its_credit_note_their_own_version_is_
 async def test_an_invoice_that_later_readings_did_not_change_agrees_with_them(service: Service, seed: int) -> None:
     stored = readings(random.Random(seed))
     least: dict[str, Any] = {"tariff": LEAST, "version": LEAST_VERSION}
-    event = completed(service.source, stored, **least)
-    await service.books.hear(event, completed(service.source, later(stored), event.id, 2, **least))
-    (document,) = service.books.documents()
+    event = completed(service.telemetry, stored, **least)
+    await service.billing.deliver(event, completed(service.telemetry, later(stored), event.id, 2, **least))
+    (document,) = service.billing.documents()
     told = await service.get(f"{INVOICES}/{document['id']}/explain")
     assert (told["agrees"], told["differences"], told["computed_from"]) == (True, [], "readings")
     assert (told["status"], told["version"], told["payable"]) == ("open", 2, "24.20")
@@ -96,17 +97,17 @@ async def test_an_invoice_that_later_readings_did_not_change_agrees_with_them(se
 
 
 async def test_an_invoice_whose_newer_version_is_in_doubt_is_explained_by_its_own(service: Service, seed: int) -> None:
-    event = completed(service.source, readings(random.Random(seed)))
-    await service.books.hear(event, session(event.id, revision=2, excl_off_micros=1))
-    (document,) = service.books.documents()
+    event = completed(service.telemetry, readings(random.Random(seed)))
+    await service.billing.deliver(event, session(event.id, revision=2, excl_off_micros=1))
+    (document,) = service.billing.documents()
     told = await service.get(f"{INVOICES}/{document['id']}/explain")
     assert (told["agrees"], told["computed_from"]) == (True, "cdr")
     assert "drift" in told["remark"]
 
 
 async def test_prices_of_a_tariff_are_of_one_type(service: Service, seed: int) -> None:
-    await service.books.hear(completed(service.source, readings(random.Random(seed))))
-    told = await service.get(f"{INVOICES}/{service.books.documents()[0]['id']}/explain")
+    await service.billing.deliver(completed(service.telemetry, readings(random.Random(seed))))
+    told = await service.get(f"{INVOICES}/{service.billing.documents()[0]['id']}/explain")
     components = [one for element in told["tariff"]["elements"] for one in element["price_components"]]
     assert [one["price"] for one in components] == ["0.5", "0.3456", "1.2", "3"]
     assert {type(one["vat"]) for one in components} == {str}
@@ -114,8 +115,8 @@ async def test_prices_of_a_tariff_are_of_one_type(service: Service, seed: int) -
 
 
 async def test_a_reservation_and_a_credit_note_are_explained(service: Service) -> None:
-    await service.books.hear(reservation("R-1"))
-    (stored,) = service.books.documents()
+    await service.billing.deliver(reservation("R-1"))
+    (stored,) = service.billing.documents()
     told = await service.get(f"{INVOICES}/{stored['id']}/explain", who="finance")
     assert (told["agrees"], told["periods"][0]["kind"], told["readings"]) == (True, "RESERVATION", 0)
     note = await service.post(CANCEL, {"invoice_id": str(stored["id"]), "reason": "x"})
@@ -127,11 +128,11 @@ async def test_a_reservation_and_a_credit_note_are_explained(service: Service) -
 
 
 async def test_readings_that_are_not_stored_any_more_are_told(service: Service, seed: int) -> None:
-    event = completed(service.source, readings(random.Random(seed)), uuid4())
-    await service.books.hear(event)
-    id_ = service.books.documents()[0]["id"]
-    service.source.sessions[event.id] = SessionReadings([], [], None)
+    event = completed(service.telemetry, readings(random.Random(seed)), uuid4())
+    await service.billing.deliver(event)
+    id_ = service.billing.documents()[0]["id"]
+    service.telemetry.set_readings(event.id, StoredReadings([], [], None))
     problem = await service.get(f"{INVOICES}/{id_}/explain", 409)
     assert "not stored any more" in problem["detail"]
-    service.source.sessions[event.id] = SessionReadings([StoredReading(0)], [0], None)
+    service.telemetry.set_readings(event.id, StoredReadings([StoredReading(to_ms(START))], [0], None))
     assert not (await service.get(f"{INVOICES}/{id_}/explain"))["agrees"]

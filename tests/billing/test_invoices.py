@@ -11,21 +11,21 @@ import pytest
 
 from billing.invoices.models import Invoice, InvoiceDetail
 from kit.clock import format_rfc3339
-from tests.billing.books import NOW
 from tests.billing.making import assigned, reservation, session
+from tests.billing.running import NOW
 from tests.billing.serving import CANCEL, CHARGE, INVOICES, PAYMENTS, Service
 
 
 async def fill(service: Service, count: int, rng: random.Random) -> None:
     """Sessions of two drivers and nobody at three stations, some of them revised."""
     for number in range(count):
-        service.books.clock.advance(60)
+        service.billing.clock.advance(60)
         own_id = uuid4()
-        await service.books.hear(session(own_id, station_id=f"NL-{number % 3}", energy_mwh=1_000_000 + number))
+        await service.billing.deliver(session(own_id, station_id=f"NL-{number % 3}", energy_mwh=1_000_000 + number))
         if driver := rng.choice(["ann", "bob", None]):
-            await service.books.hear(assigned(own_id, driver))
+            await service.billing.deliver(assigned(own_id, driver))
         if rng.random() < 0.3:
-            await service.books.hear(session(own_id, revision=2, station_id=f"NL-{number % 3}", energy_mwh=5))
+            await service.billing.deliver(session(own_id, revision=2, station_id=f"NL-{number % 3}", energy_mwh=5))
 
 
 async def pages(service: Service, who: str = "finance", **params: Any) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ async def pages(service: Service, who: str = "finance", **params: Any) -> list[d
 
 async def test_pages_put_together_are_all_documents_newest_first(service: Service, seed: int) -> None:
     await fill(service, 25, random.Random(seed))
-    stored = [str(document["id"]) for document in reversed(service.books.documents())]
+    stored = [str(document["id"]) for document in reversed(service.billing.documents())]
     for limit in (1, 7, 1_000):
         found = await pages(service, limit=limit)
         assert [invoice["id"] for invoice in found] == stored
@@ -94,8 +94,8 @@ async def test_a_number_in_the_place_of_an_id_is_told_from_it_and_how_to_find_it
 
 async def test_a_document_is_whole(service: Service) -> None:
     own_id = uuid4()
-    await service.books.hear(session(own_id))
-    (stored,) = service.books.documents()
+    await service.billing.deliver(session(own_id))
+    (stored,) = service.billing.documents()
     detail = await service.get(f"{INVOICES}/{stored['id']}")
     InvoiceDetail.model_validate(detail)
     assert (detail["number"], detail["payable"], detail["total_incl_vat"]) == ("2026-0000001", "7.77", "7.769801")
@@ -121,8 +121,8 @@ async def test_a_document_is_whole(service: Service) -> None:
 
 async def test_only_who_may_sees_and_does(service: Service) -> None:
     of_ann, of_nobody = uuid4(), uuid4()
-    await service.books.hear(session(of_ann), assigned(of_ann, "ann"), session(of_nobody))
-    ann, nobody = (str(service.books.documents(one)[0]["id"]) for one in (of_ann, of_nobody))
+    await service.billing.deliver(session(of_ann), assigned(of_ann, "ann"), session(of_nobody))
+    ann, nobody = (str(service.billing.documents(one)[0]["id"]) for one in (of_ann, of_nobody))
     ours = (await service.post(CHARGE, {"invoice_id": ann, "provider": "stripe"}, who="ann"))["id"]
     everyone = ("finance", "operator", "device", "ann", "bob", None)
     own_only = (200, 200, 403, 200, 404, 401)
@@ -156,8 +156,8 @@ async def test_only_who_may_sees_and_does(service: Service) -> None:
 
 async def test_a_cancelled_invoice_is_credited_once_and_stays_cancelled(service: Service) -> None:
     own_id = uuid4()
-    await service.books.hear(session(own_id))
-    id_ = str(service.books.documents()[0]["id"])
+    await service.billing.deliver(session(own_id))
+    id_ = str(service.billing.documents()[0]["id"])
     wanted = {"invoice_id": id_, "reason": "faulty meter"}
     note = await service.post(CANCEL, wanted, key="k-1")
     assert await service.post(CANCEL, wanted, key="k-1") == note
@@ -174,17 +174,19 @@ async def test_a_cancelled_invoice_is_credited_once_and_stays_cancelled(service:
     await service.post(CANCEL, {"invoice_id": note["id"], "reason": "no"}, 409)
     await service.post(CANCEL, {"invoice_id": str(uuid4()), "reason": "no"}, 404)
     await service.post(CANCEL, {"invoice_id": id_, "reason": "  "}, 422)
-    await service.books.hear(session(own_id, revision=2, energy_mwh=77), session(own_id, revision=3, excl_off_micros=1))
-    await service.books.hear(session(own_id, revision=4, energy_mwh=78))
-    assert [document["status"] for document in service.books.documents()] == ["cancelled", "settled"]
-    assert service.books.cdrs(own_id)[-1]["status"] == "cancelled"
-    types = [event["metadata"]["type"] for event in service.books.events()]
+    await service.billing.deliver(
+        session(own_id, revision=2, energy_mwh=77), session(own_id, revision=3, excl_off_micros=1)
+    )
+    await service.billing.deliver(session(own_id, revision=4, energy_mwh=78))
+    assert [document["status"] for document in service.billing.documents()] == ["cancelled", "settled"]
+    assert service.billing.cdrs(own_id)[-1]["status"] == "cancelled"
+    types = [event["metadata"]["type"] for event in service.billing.events()]
     assert types == ["invoice.created.v1", "invoice.created.v1", "invoice.updated.v1"]
 
 
 async def test_cancelling_at_once_credits_once(service: Service) -> None:
-    await service.books.hear(session())
-    id_ = str(service.books.documents()[0]["id"])
+    await service.billing.deliver(session())
+    id_ = str(service.billing.documents()[0]["id"])
 
     async def cancel() -> int:
         headers = {"Authorization": f"Bearer {service.tokens['finance']}"}
@@ -193,12 +195,12 @@ async def test_cancelling_at_once_credits_once(service: Service) -> None:
 
     statuses = await asyncio.gather(*(cancel() for _ in range(6)))
     assert sorted(statuses) == [201, 409, 409, 409, 409, 409]
-    assert len(service.books.documents()) == 2
+    assert len(service.billing.documents()) == 2
 
 
 async def test_ids_are_random_and_say_nothing_of_what_they_are_of(service: Service) -> None:
-    await service.books.hear(session(), reservation("R-1"))
-    ids = [row["id"] for row in (*service.books.documents(), *service.books.rows("SELECT id FROM billing.cdr"))]
+    await service.billing.deliver(session(), reservation("R-1"))
+    ids = [row["id"] for row in (*service.billing.documents(), *service.billing.rows("SELECT id FROM billing.cdr"))]
     assert {id_.version for id_ in ids} == {4}
     assert len(set(ids)) == 4
 

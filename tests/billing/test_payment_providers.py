@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.currency import minor_digits
-from billing.errors import BadRequest, BadSignature, Conflict, Declined, ProviderFailed
+from billing.errors import BadSignature, Declined, ProviderFailed
 from billing.payments.manual import ManualProvider
-from billing.payments.provider import News, Order, PaymentProvider, PaymentStatus
+from billing.payments.provider import Order, PaymentProvider, PaymentStatus, PaymentUpdate
 from billing.payments.stripe_amounts import from_stripe, to_stripe
 from billing.payments.stripe_provider import StripeProvider
 from kit.clock import ManualClock
 from kit.errors import Unavailable
+from kit.web.errors import BadQuery, Conflict
 from tests.billing.stripe_standin import KEY, SECRET, StripeStandIn, stripe_standin
 
 
@@ -27,12 +28,12 @@ def order(payment_id: UUID | None = None, amount_minor: int = 777, currency: str
 
 
 class Harness(Protocol):
-    """A provider, and whoever speaks for it."""
+    """A provider, and a source of its messages."""
 
     @property
     def provider(self) -> PaymentProvider: ...
 
-    def news(self, payment_id: UUID, reference: str, status: str) -> tuple[dict[str, str], bytes, bool]:
+    def message(self, payment_id: UUID, reference: str, status: str) -> tuple[dict[str, str], bytes, bool]:
         """A true message: headers, body, and whether finance brings it."""
 
     def forged(self, payment_id: UUID, reference: str) -> tuple[dict[str, str], bytes, bool]:
@@ -43,11 +44,11 @@ class Harness(Protocol):
 class ManualHarness:
     provider: ManualProvider
 
-    def news(self, payment_id: UUID, reference: str, status: str) -> tuple[dict[str, str], bytes, bool]:
+    def message(self, payment_id: UUID, reference: str, status: str) -> tuple[dict[str, str], bytes, bool]:
         return {}, json.dumps({"payment_id": str(payment_id), "status": status}).encode(), True
 
     def forged(self, payment_id: UUID, reference: str) -> tuple[dict[str, str], bytes, bool]:
-        headers, body, _ = self.news(payment_id, reference, "succeeded")
+        headers, body, _ = self.message(payment_id, reference, "succeeded")
         return headers, body, False
 
 
@@ -57,7 +58,7 @@ class StripeHarness:
     standin: StripeStandIn
     clock: ManualClock
 
-    def news(self, payment_id: UUID, reference: str, status: str) -> tuple[dict[str, str], bytes, bool]:
+    def message(self, payment_id: UUID, reference: str, status: str) -> tuple[dict[str, str], bytes, bool]:
         intent = {**self.standin.intents[reference], "metadata": {"payment_id": str(payment_id)}}
         types = {"succeeded": "payment_intent.succeeded", "failed": "payment_intent.canceled"}
         if status == "succeeded":
@@ -66,7 +67,7 @@ class StripeHarness:
         return self.standin.signed(body, self.clock.now_ms() // 1000), body, False
 
     def forged(self, payment_id: UUID, reference: str) -> tuple[dict[str, str], bytes, bool]:
-        _, body, _ = self.news(payment_id, reference, "succeeded")
+        _, body, _ = self.message(payment_id, reference, "succeeded")
         # Finance's token is no signature of Stripe's.
         return self.standin.signed(body, self.clock.now_ms() // 1000, "whsec_other"), body, True
 
@@ -106,9 +107,9 @@ async def stripe() -> AsyncIterator[StripeHarness]:
         yield found
 
 
-def read(harness: Harness, message: tuple[dict[str, str], bytes, bool]) -> News | None:
+def read(harness: Harness, message: tuple[dict[str, str], bytes, bool]) -> PaymentUpdate | None:
     headers, body, by_finance = message
-    return harness.provider.news(headers, body, by_finance=by_finance)
+    return harness.provider.read_message(headers, body, by_finance=by_finance)
 
 
 async def test_the_same_order_again_is_the_same_payment_and_another_is_another(harness: Harness) -> None:
@@ -123,13 +124,13 @@ async def test_the_same_order_again_is_the_same_payment_and_another_is_another(h
 async def test_what_became_of_a_payment_is_heard(harness: Harness, status: str) -> None:
     wanted = order()
     reference = (await harness.provider.charge(wanted)).reference
-    news = read(harness, harness.news(wanted.payment_id, reference, status))
-    assert news is not None
-    assert (news.payment_id, news.status) == (wanted.payment_id, PaymentStatus(status))
-    assert news.amount_minor in (None, wanted.amount_minor if status == "succeeded" else 0)
-    again = read(harness, harness.news(wanted.payment_id, reference, status))
+    update = read(harness, harness.message(wanted.payment_id, reference, status))
+    assert update is not None
+    assert (update.payment_id, update.status) == (wanted.payment_id, PaymentStatus(status))
+    assert update.amount_minor in (None, wanted.amount_minor if status == "succeeded" else 0)
+    again = read(harness, harness.message(wanted.payment_id, reference, status))
     assert again is not None
-    assert again.event_id == news.event_id, "told again it must be known again"
+    assert again.event_id == update.event_id, "a repeated message must be recognised"
 
 
 async def test_what_somebody_else_says_is_not_believed(harness: Harness) -> None:
@@ -139,12 +140,12 @@ async def test_what_somebody_else_says_is_not_believed(harness: Harness) -> None
         read(harness, harness.forged(wanted.payment_id, reference))
 
 
-async def test_a_message_that_was_tampered_with_or_is_nonsense_is_no_news(harness: Harness) -> None:
+async def test_a_message_that_was_tampered_with_or_is_nonsense_is_no_update(harness: Harness) -> None:
     wanted = order()
     reference = (await harness.provider.charge(wanted)).reference
-    headers, body, by_finance = harness.news(wanted.payment_id, reference, "succeeded")
+    headers, body, by_finance = harness.message(wanted.payment_id, reference, "succeeded")
     for changed in (body.replace(b"succeeded", b"nonsense"), b"", b"{", b"\xff"):
-        with pytest.raises((BadSignature, BadRequest)):
+        with pytest.raises((BadSignature, BadQuery)):
             read(harness, (headers, changed, by_finance))
 
 
@@ -234,7 +235,7 @@ async def test_a_charge_that_succeeded_cannot_be_withdrawn(stripe: StripeHarness
 async def test_a_recorded_message_is_not_believed_later(stripe: StripeHarness) -> None:
     wanted = order()
     reference = (await stripe.provider.charge(wanted)).reference
-    message = stripe.news(wanted.payment_id, reference, "succeeded")
+    message = stripe.message(wanted.payment_id, reference, "succeeded")
     stripe.clock.advance(301)
     with pytest.raises(BadSignature, match="too long ago"):
         read(stripe, message)
@@ -250,9 +251,11 @@ async def test_a_declined_card_leaves_the_payment_pending_and_refunds_may_fail(s
         ("refund.failed", {**intent, **refund}, PaymentStatus.FAILED, "lost_or_stolen_card"),
     ):
         body = stripe.standin.event(type_, thing)
-        news = stripe.provider.news(stripe.standin.signed(body, stripe.clock.now_ms() // 1000), body, by_finance=False)
-        assert news is not None
-        assert (news.status, news.error, news.payment_id) == (status, why, wanted.payment_id)
+        update = stripe.provider.read_message(
+            stripe.standin.signed(body, stripe.clock.now_ms() // 1000), body, by_finance=False
+        )
+        assert update is not None
+        assert (update.status, update.error, update.payment_id) == (status, why, wanted.payment_id)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +269,7 @@ async def test_a_declined_card_leaves_the_payment_pending_and_refunds_may_fail(s
 async def test_what_is_not_ours_is_ignored(stripe: StripeHarness, type_: str, thing: dict[str, Any]) -> None:
     body = stripe.standin.event(type_, thing)
     headers = stripe.standin.signed(body, stripe.clock.now_ms() // 1000)
-    assert stripe.provider.news(headers, body, by_finance=False) is None
+    assert stripe.provider.read_message(headers, body, by_finance=False) is None
 
 
 @given(st.integers(1, 10**12), st.sampled_from(["EUR", "JPY", "KWD", "ISK", "UGX", "MGA", "CLF", "XOF", "HUF"]))

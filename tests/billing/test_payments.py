@@ -8,20 +8,20 @@ import pytest
 
 from billing.payments.models import Payment, PaymentDetail
 from kit.errors import ConfigError
-from kit.settings import load_settings
 from tests.billing.making import session
 from tests.billing.serving import CANCEL, CHARGE, INVOICES, PAYMENTS, Service
+from voltstream.settings import load_settings
 
 
 async def an_invoice(service: Service, own_id: UUID | None = None) -> str:
     """The id of an open invoice of 7.77 EUR."""
     own_id = own_id or uuid4()
-    await service.books.hear(session(own_id))
-    return str(service.books.documents(own_id)[0]["id"])
+    await service.billing.deliver(session(own_id))
+    return str(service.billing.documents(own_id)[0]["id"])
 
 
 def status_of(service: Service, invoice_id: str) -> str:
-    return str(service.books.rows("SELECT status FROM billing.invoice WHERE id = %s", invoice_id)[0]["status"])
+    return str(service.billing.rows("SELECT status FROM billing.invoice WHERE id = %s", invoice_id)[0]["status"])
 
 
 async def finance_says(service: Service, payment: dict[str, Any], status: str, expected: int = 200) -> Any:
@@ -45,7 +45,7 @@ async def test_finance_marks_an_invoice_as_paid_and_its_credit_note_as_refunded(
     assert (refund["kind"], refund["amount"]) == ("refund", "7.77")
     await finance_says(service, refund, "succeeded")
     assert status_of(service, note["id"]) == "paid"
-    types = [event["metadata"]["type"] for event in service.books.events()]
+    types = [event["metadata"]["type"] for event in service.billing.events()]
     assert types.count("invoice.updated.v1") == 3  # paid, cancelled, refunded
     detail = await service.get(f"{INVOICES}/{note['id']}")
     assert [one["status"] for one in detail["payments"]] == ["succeeded"]
@@ -54,7 +54,7 @@ async def test_finance_marks_an_invoice_as_paid_and_its_credit_note_as_refunded(
 async def test_a_driver_pays_by_stripe(service: Service) -> None:
     own_id = uuid4()
     invoice_id = await an_invoice(service, own_id)
-    service.books.rows("UPDATE billing.invoice SET driver_id = 'ann' WHERE id = %s RETURNING 1", invoice_id)
+    service.billing.rows("UPDATE billing.invoice SET driver_id = 'ann' WHERE id = %s RETURNING 1", invoice_id)
     wanted = {"invoice_id": invoice_id, "provider": "stripe"}
     payment = await service.post(CHARGE, wanted, who="ann", key="once")
     assert await service.post(CHARGE, wanted, who="ann", key="once") == payment
@@ -75,9 +75,9 @@ async def test_a_driver_pays_by_stripe(service: Service) -> None:
 async def test_no_secret_of_a_payment_is_stored(service: Service) -> None:
     invoice_id = await an_invoice(service)
     await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "stripe"}, key="k")
-    tables = service.books.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'billing'")
+    tables = service.billing.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'billing'")
     for table in tables:
-        for row in service.books.rows(f"SELECT to_jsonb(t)::text AS t FROM billing.{table['tablename']} AS t"):
+        for row in service.billing.rows(f"SELECT to_jsonb(t)::text AS t FROM billing.{table['tablename']} AS t"):
             assert "secret_standin" not in row["t"]
             assert b"secret_standin".hex() not in row["t"]
 
@@ -87,7 +87,7 @@ async def test_a_message_that_is_not_stripe_s_changes_nothing(service: Service) 
     payment = await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "stripe"})
     paid = service.stripe.pay(payment["reference"])
     body = service.stripe.event("payment_intent.succeeded", paid)
-    now_s = service.books.clock.now_ms() // 1000
+    now_s = service.billing.clock.now_ms() // 1000
     for headers in ({}, service.stripe.signed(body, now_s, "whsec_guessed"), service.stripe.signed(b"{}", now_s)):
         await service.ask("POST", f"{PAYMENTS}/stripe/webhook", 403, None, content=body, headers=headers)
     await service.ask("POST", f"{PAYMENTS}/stripe/webhook", 403, "finance", content=body)
@@ -118,7 +118,7 @@ async def test_what_stripe_refuses_is_told_and_leaves_no_payment(service: Servic
     service.stripe.faults.append(fault)
     problem = await service.post(CHARGE, wanted, status, key="k")
     assert status != 402 or problem["code"] == "card_declined"
-    assert service.books.rows("SELECT 1 FROM billing.payment") == []
+    assert service.billing.rows("SELECT 1 FROM billing.payment") == []
     payment = await service.post(CHARGE, wanted, key="k")
     assert payment["status"] == "pending"
 
@@ -138,7 +138,7 @@ async def test_charges_at_once_are_one_payment(service: Service) -> None:
     answers = await asyncio.gather(*(service.post(CHARGE, wanted) for _ in range(6)))
     assert {answer["id"] for answer in answers} == {answers[0]["id"]}
     assert len(service.stripe.intents) == 1
-    assert len(service.books.rows("SELECT 1 FROM billing.payment")) == 1
+    assert len(service.billing.rows("SELECT 1 FROM billing.payment")) == 1
 
 
 async def test_another_way_to_pay_withdraws_the_first(service: Service) -> None:
@@ -166,11 +166,11 @@ async def test_paid_while_it_was_credited_the_money_is_to_go_back(service: Servi
     own_id = uuid4()
     invoice_id = await an_invoice(service, own_id)
     payment = await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "stripe"})
-    await service.books.hear(session(own_id, revision=2, energy_mwh=9_999_000))
-    old, note, new = service.books.documents(own_id)
+    await service.billing.deliver(session(own_id, revision=2, energy_mwh=9_999_000))
+    old, note, new = service.billing.documents(own_id)
     assert (old["status"], note["status"], new["status"]) == ("credited", "settled", "open")
     await service.stripe_says("payment_intent.succeeded", service.stripe.pay(payment["reference"]), "evt_1")
-    assert [document["status"] for document in service.books.documents(own_id)] == ["credited", "open", "open"]
+    assert [document["status"] for document in service.billing.documents(own_id)] == ["credited", "open", "open"]
     refund = await service.post(CHARGE, {"invoice_id": str(note["id"]), "provider": "stripe"})
     assert (refund["status"], service.stripe.refunds[refund["reference"]]["amount"]) == ("succeeded", 777)
     assert status_of(service, str(note["id"])) == "paid"
@@ -222,7 +222,7 @@ async def test_only_what_was_paid_twice_is_told_as_such(service: Service, capsys
 
 async def test_a_driver_is_told_what_is_finance_s_to_settle(service: Service) -> None:
     invoice_id = await an_invoice(service)
-    service.books.rows("UPDATE billing.invoice SET driver_id = 'ann' WHERE id = %s RETURNING 1", invoice_id)
+    service.billing.rows("UPDATE billing.invoice SET driver_id = 'ann' WHERE id = %s RETURNING 1", invoice_id)
     problem = await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "manual"}, 403, who="ann")
     assert "cannot have an invoice settled" in problem["detail"]
 

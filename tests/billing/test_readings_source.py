@@ -10,10 +10,11 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from billing.errors import NotFound, SourceFailed
+from billing.errors import SourceFailed
 from billing.rating import StoredReading
-from billing.readings_source import HttpReadingsSource
+from billing.readings_http import HttpReadingsSource
 from kit.errors import Unavailable
+from kit.web.errors import NotFound
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from billing.invoices.store import InvoiceStore
-from billing.reconcile import Outcome, Reconciler, Report
+from billing.readings_store import ReadingsStore
+from billing.reconcile import Finding, Reconciler, Report
 from tests.billing.making import LEAST, LEAST_VERSION, START, reservation, session
 from tests.billing.serving import CANCEL, Service
 from tests.billing.sessions import completed, later, readings
@@ -15,7 +16,7 @@ from tests.billing.sessions import completed, later, readings
 
 async def reconciled(service: Service) -> Report:
     told: list[tuple[int, int]] = []
-    reconciler = Reconciler(InvoiceStore(service.books.database), service.source)
+    reconciler = Reconciler(InvoiceStore(service.billing.database), ReadingsStore(service.billing.database))
     report = await reconciler.run(START, START + timedelta(days=1), lambda *step: told.append(step))
     assert [done for done, _ in told] == list(range(1, report.charges + 1))
     assert all(done <= expected for done, expected in told)
@@ -25,24 +26,25 @@ async def reconciled(service: Service) -> Report:
 async def test_what_events_alone_have_made_agrees_with_the_readings(service: Service, seed: int) -> None:
     rng = random.Random(seed)
     stored = [readings(rng, START + timedelta(minutes=n)) for n in range(30)]
-    events = [completed(service.source, one) for one in stored]
-    await service.books.hear_at_once([*events, reservation("R-1")])
+    events = [completed(service.telemetry, one) for one in stored]
+    await service.billing.deliver_at_once([*events, reservation("R-1")])
     revised = [
-        completed(service.source, later(one), event.id, 2) for one, event in zip(stored[:10], events[:10], strict=True)
+        completed(service.telemetry, later(one), event.id, 2)
+        for one, event in zip(stored[:10], events[:10], strict=True)
     ]
-    await service.books.hear_at_once([*revised, *events])
+    await service.billing.deliver_at_once([*revised, *events])
     report = await reconciled(service)
     assert report.drifts == []
-    assert report.outcomes == {Outcome.AGREES: 31}
+    assert report.outcomes == {Finding.AGREES: 31}
     assert report.booked_micros == report.derived_micros != {}
 
 
 async def test_later_readings_that_change_no_money_are_no_drift(service: Service, seed: int) -> None:
     stored = readings(random.Random(seed))
     least: dict[str, Any] = {"tariff": LEAST, "version": LEAST_VERSION}
-    event = completed(service.source, stored, **least)
-    await service.books.hear(event, completed(service.source, later(stored), event.id, 2, **least))
-    assert len(service.books.documents()) == 1
+    event = completed(service.telemetry, stored, **least)
+    await service.billing.deliver(event, completed(service.telemetry, later(stored), event.id, 2, **least))
+    assert len(service.billing.documents()) == 1
     report = await reconciled(service)
     assert report.drifts == []
     assert report.booked_micros == report.derived_micros == {"EUR": 24_200_000}
@@ -51,13 +53,13 @@ async def test_later_readings_that_change_no_money_are_no_drift(service: Service
 async def test_nothing_is_asked_of_what_was_cancelled_or_not_priced_or_beyond_the_bound(
     service: Service, seed: int
 ) -> None:
-    cancelled, unpriced = (completed(service.source, readings(random.Random(seed + n))) for n in range(2))
+    cancelled, unpriced = (completed(service.telemetry, readings(random.Random(seed + n))) for n in range(2))
     unpriced = session(unpriced.id, tariff=None, used=[], energy_mwh=unpriced.energy_uj // 3_600_000)
-    await service.books.hear(cancelled, unpriced)
-    id_ = str(service.books.documents()[0]["id"])
+    await service.billing.deliver(cancelled, unpriced)
+    id_ = str(service.billing.documents()[0]["id"])
     await service.post(CANCEL, {"invoice_id": id_, "reason": "x"})
     report = await reconciled(service)
-    assert report.outcomes == {Outcome.CANCELLED: 1, Outcome.UNPRICED: 1}
+    assert report.outcomes == {Finding.CANCELLED: 1, Finding.UNPRICED: 1}
 
 
 @pytest.mark.parametrize(
@@ -71,10 +73,10 @@ async def test_nothing_is_asked_of_what_was_cancelled_or_not_priced_or_beyond_th
     ],
 )
 async def test_a_figure_that_is_not_what_follows_is_told(service: Service, seed: int, change: str, words: str) -> None:
-    event = completed(service.source, readings(random.Random(seed)))
-    await service.books.hear(event)
+    event = completed(service.telemetry, readings(random.Random(seed)))
+    await service.billing.deliver(event)
     for statement in change.split(";"):
-        service.books.rows(statement if "RETURNING" in statement else f"{statement} RETURNING 1")
+        service.billing.rows(statement if "RETURNING" in statement else f"{statement} RETURNING 1")
     report = await reconciled(service)
     assert not report.agrees
     assert [drift.subject_id for drift in report.drifts] == [event.id]
@@ -83,22 +85,22 @@ async def test_a_figure_that_is_not_what_follows_is_told(service: Service, seed:
 
 async def test_drift_of_the_stream_is_told_with_both_figures(service: Service) -> None:
     wrong = session(excl_off_micros=3)
-    await service.books.hear(wrong)
+    await service.billing.deliver(wrong)
     report = await reconciled(service)
-    assert report.outcomes == {Outcome.DRIFT: 1}
+    assert report.outcomes == {Finding.DRIFT: 1}
     (drift,) = report.drifts
     assert drift.subject_id == wrong.id
 
 
 async def test_what_one_side_does_not_know_is_told(service: Service, seed: int) -> None:
     rng = random.Random(seed)
-    never_heard = completed(service.source, readings(rng))
-    forgotten = completed(service.source, readings(rng))
-    behind = completed(service.source, readings(rng))
-    await service.books.hear(forgotten, behind)
-    service.source.completed = [one for one in service.source.completed if one.id != forgotten.id]
-    del service.source.sessions[forgotten.id]
-    completed(service.source, later(service.source.sessions[behind.id]), behind.id, 2)
+    never_heard = completed(service.telemetry, readings(rng))
+    forgotten = completed(service.telemetry, readings(rng))
+    stored = readings(rng)
+    behind = completed(service.telemetry, stored)
+    await service.billing.deliver(forgotten, behind)
+    service.telemetry.forget(forgotten.id)
+    completed(service.telemetry, later(stored), behind.id, 2)
     report = await reconciled(service)
     said = {drift.subject_id: " ".join(drift.differences) for drift in report.drifts}
     assert set(said) == {never_heard.id, forgotten.id, behind.id}

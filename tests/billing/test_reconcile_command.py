@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,24 +13,26 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from typer.testing import CliRunner
 
-from billing.composition import GRANT, MIGRATIONS
 from billing.currency import format_micros
+from billing.readings_source import ReadingsSource
+from billing.readings_store import ReadingsStore
 from kit.clock import format_rfc3339
-from kit.database.migrations import migrate
-from kit.database.postgres import ensure_roles
+from kit.web.errors import NotFound
 from kit.web.server import serve
-from tests.billing.books import open_books
 from tests.billing.making import session
-from tests.billing.serving import StoredSessions
+from tests.billing.running import open_running
 from tests.billing.sessions import completed, readings
 from voltstream.cli.main import app as command_line
-from voltstream.errors import Refused
+from voltstream.errors import PlatformFailed
 
+pytestmark = pytest.mark.usefixtures("processes")
+
+DAY = (datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 3, 29, tzinfo=UTC))
 RANGE = ("--from", "2026-03-28T00:00:00Z", "--to", "2026-03-29T00:00:00Z")
 
 
-def operators_api(source: StoredSessions) -> FastAPI:
-    """What telemetry answers of these sessions."""
+def operators_api(source: ReadingsSource) -> FastAPI:
+    """The operators' API over these sessions."""
     app = FastAPI()
 
     @app.get("/api/v1/sessions")
@@ -42,15 +45,16 @@ def operators_api(source: StoredSessions) -> FastAPI:
                 "energy_uj": one.energy_uj,
                 "revision": one.revision,
             }
-            for one in source.completed
+            async for one in source.completed_sessions(*DAY)
         ]
         return JSONResponse({"sessions": rows, "next": None})
 
     @app.get("/api/v1/sessions/{id}/readings")
     async def of_one(id: UUID) -> JSONResponse:
-        if id not in source.sessions:
-            return JSONResponse({"detail": f"no session {id}"}, 404)
-        stored = source.sessions[id]
+        try:
+            stored = await source.readings(id)
+        except NotFound as error:
+            return JSONResponse({"detail": str(error)}, 404)
         names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
         columns = {name: [getattr(reading, name) for reading in stored.readings] for name in names}
         return JSONResponse({**columns, "flags": list(stored.flags), "end_ms": stored.end_ms})
@@ -63,16 +67,15 @@ def run(*arguments: str) -> Any:
 
 
 async def test_no_drift_is_exit_code_0_and_drift_is_1(
-    database_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+    billing_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", database_url)
-    migrate(database_url, [MIGRATIONS])
-    ensure_roles(database_url, [GRANT])
-    source, rng = StoredSessions(), random.Random(seed)
-    events = [completed(source, readings(rng)) for _ in range(5)]
-    async with open_books(database_url) as books:
-        await books.hear(*events)
-    async with serve(operators_api(source), "127.0.0.1", 0) as server:
+    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", billing_url)
+    async with (
+        open_running(billing_url) as billing,
+        serve(operators_api(ReadingsStore(billing.database)), "127.0.0.1", 0) as server,
+    ):
+        rng = random.Random(seed)
+        await billing.deliver(*(completed(billing.telemetry, readings(rng)) for _ in range(5)))
         asked = ("--url", server.url, "--token", "vso_x")
         shown = await asyncio.to_thread(run, *asked, "--json")
         assert shown.exit_code == 0, shown.output
@@ -81,7 +84,7 @@ async def test_no_drift_is_exit_code_0_and_drift_is_1(
         totals = document["totals"]["EUR"]
         assert totals["booked_incl_vat"] == totals["computed_incl_vat"]
 
-        with psycopg.connect(database_url) as connection:
+        with psycopg.connect(billing_url) as connection:
             connection.execute("UPDATE billing.invoice SET total_excl_micros = 0 WHERE sequence = 1")
         shown = await asyncio.to_thread(run, *asked)
         assert shown.exit_code == 1
@@ -90,17 +93,17 @@ async def test_no_drift_is_exit_code_0_and_drift_is_1(
 
 
 async def test_what_is_not_invoiced_is_listed_with_both_figures(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    billing_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", database_url)
-    migrate(database_url, [MIGRATIONS])
-    ensure_roles(database_url, [GRANT])
-    drift, review = session(excl_off_micros=1), session(energy_mwh=10_000_000_000)
+    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", billing_url)
+    drift, review = session(excl_off_micros=1), session(energy_mwh=10_000_000_000, time_ms=10 * 3_600_000)
     unpriced = session(tariff=None, used=[])
-    async with open_books(database_url) as books:
-        await books.hear(session(), drift, review, unpriced)
-        (of_drift,) = books.cdrs(drift.id)
-    async with serve(operators_api(StoredSessions()), "127.0.0.1", 0) as server:
+    async with (
+        open_running(billing_url) as billing,
+        serve(operators_api(ReadingsStore(billing.database)), "127.0.0.1", 0) as server,
+    ):
+        await billing.deliver(session(), drift, review, unpriced)
+        (of_drift,) = billing.cdrs(drift.id)
         asked = ("--url", server.url, "--token", "vso_x")
         document = json.loads((await asyncio.to_thread(run, *asked, "--json")).stdout)
         shown = (await asyncio.to_thread(run, *asked)).stdout
@@ -122,13 +125,11 @@ async def test_what_is_not_invoiced_is_listed_with_both_figures(
 
 
 def test_an_api_that_does_not_answer_is_named_and_how_to_name_another(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    billing_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", database_url)
-    migrate(database_url, [MIGRATIONS])
-    ensure_roles(database_url, [GRANT])
+    monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", billing_url)
     refused = run("--url", "http://127.0.0.1:1", "--token", "vso_x").exception
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, PlatformFailed)
     assert "http://127.0.0.1:1 does not answer" in str(refused)
     assert "--url" in str(refused)
 

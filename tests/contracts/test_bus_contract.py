@@ -11,6 +11,7 @@ from kit.errors import Overloaded, Unavailable, Unprocessable
 from kit.messaging.bus import (
     ATTEMPTS,
     DEAD_LETTERS,
+    DEFAULT_EXCHANGE,
     DIRECT,
     ERROR,
     EVENT_ID,
@@ -19,9 +20,8 @@ from kit.messaging.bus import (
     ORIGIN_EXCHANGE,
     ORIGIN_ROUTING_KEY,
     REPLAYS,
-    TO_QUEUE,
     Bus,
-    GivenUp,
+    FailedMessage,
     InProcessBus,
     Message,
     replay_of,
@@ -39,7 +39,7 @@ QUEUE_MESSAGES_MAX = 20
 MakeBus = Callable[[], Awaitable[Bus]]
 
 
-def announce(given_up: GivenUp) -> Message:
+def announce(given_up: FailedMessage) -> Message:
     """The notice of one test's messages has one routing key: a queue's name begins with the test's."""
     test = "_".join(given_up.queue.split("_")[:2])
     return Message(DIRECT, f"{test}.failed", f"{given_up.queue}: {given_up.error}".encode())
@@ -51,7 +51,7 @@ def name() -> str:
     return f"t_{uuid4().hex[:12]}"
 
 
-@pytest.fixture(params=["in-process", "rabbitmq"])
+@pytest.fixture(params=["in-process", pytest.param("rabbitmq", marks=pytest.mark.server)])
 async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[MakeBus]:
     """Makes buses (in-process: the one), and closes them."""
     made: list[Bus] = []
@@ -198,7 +198,7 @@ async def test_a_message_given_up_is_a_dead_letter_with_its_reason(bus: Bus, nam
         EVENT_ID: "9",
         ERROR: "RuntimeError: attempt 4 fails",
         ATTEMPTS: "4",
-        LETTER_ID: str(GivenUp(name, seen.messages[0], "").letter_id),
+        LETTER_ID: str(FailedMessage(name, seen.messages[0], "").letter_id),
         ORIGIN_EXCHANGE: DIRECT,
         ORIGIN_ROUTING_KEY: f"{name}.key",
     }
@@ -279,7 +279,7 @@ async def test_every_dead_letter_reaches_who_asks_for_all_also_of_those_from_bef
         await bus.subscribe(queue, DIRECT, queue, Seen(fail_attempts=99))
     await asyncio.wait({asyncio.create_task(bus.publish(Message(DIRECT, queues[0], b"before")))})
     archive = Archive(name)
-    await bus.subscribe_dead(archive)
+    await bus.subscribe_dead_letters(archive)
     await bus.subscribe(queues[2], DIRECT, queues[2], Seen(fail_attempts=99))
     for queue in queues[1:]:
         await bus.publish(Message(DIRECT, queue, b"after"))
@@ -295,7 +295,7 @@ async def test_a_dead_letter_comes_until_it_is_taken(bus: Bus, name: str) -> Non
     archive, dead = Archive(name), Seen()
     archive.failures += [RuntimeError(f"{number}") for number in range(9)]  # more than any message has attempts
     archive.failures += [Unprocessable("not this one")]
-    await bus.subscribe_dead(archive)
+    await bus.subscribe_dead_letters(archive)
     await bus.subscribe(name, DIRECT, name, Seen(fail_attempts=99))
     await bus.subscribe(f"{name}_ops", DEAD_LETTERS, name, dead)
     await bus.publish(Message(DIRECT, name, b"it"))
@@ -331,7 +331,7 @@ async def test_a_notice_given_up_is_not_announced(bus: Bus, name: str) -> None:
 
 async def test_a_replayed_letter_comes_to_the_queue_that_failed_and_to_no_other(bus: Bus, name: str) -> None:
     seen, other, archive = Seen(fail_attempts=99), Seen(), Archive(name)
-    await bus.subscribe_dead(archive)
+    await bus.subscribe_dead_letters(archive)
     await bus.subscribe(f"{name}_other", DIRECT, name, other)
     await bus.subscribe(name, DIRECT, name, seen)
     original = Message(DIRECT, name, b"it", {EVENT_ID: "9", "more": "ü"})
@@ -350,7 +350,7 @@ async def test_a_replayed_letter_comes_to_the_queue_that_failed_and_to_no_other(
 async def test_a_letter_of_a_queue_that_is_no_more_is_not_dropped(bus: Bus, name: str) -> None:
     await bus.publish(Message(DIRECT, name, b"so that it is connected"))
     with pytest.raises(Unavailable, match=name):
-        await bus.publish(Message(TO_QUEUE, name, b"it"))
+        await bus.publish(Message(DEFAULT_EXCHANGE, name, b"it"))
 
 
 async def test_a_full_queue_refuses(bus: Bus, name: str) -> None:

@@ -15,7 +15,7 @@ from tests.waiting import eventually
 WATCH_PUTS_MAX = 3
 
 
-@pytest.fixture(params=["in-process", "redis"])
+@pytest.fixture(params=["in-process", pytest.param("redis", marks=pytest.mark.server)])
 async def live(request: pytest.FixtureRequest) -> AsyncIterator[LiveView]:
     """A view of which a watcher may lag by three puts."""
     view: LiveView

@@ -130,7 +130,7 @@ def timeout_s() -> float:
     return 60.0
 
 
-@pytest.fixture(params=["in-process", "rabbitmq-kafka"])
+@pytest.fixture(params=["in-process", pytest.param("rabbitmq-kafka", marks=pytest.mark.server)])
 async def log(request: pytest.FixtureRequest, timeout_s: float) -> AsyncIterator[Harness]:
     """A log that has not begun."""
     harness: Harness

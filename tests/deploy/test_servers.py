@@ -1,4 +1,4 @@
-"""Private servers keep their data and ports through a stop and through a kill, and leave nothing behind."""
+"""Private servers keep their data and ports through a stop and a kill, and leave nothing behind."""
 
 import asyncio
 import socket
@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.servers import SERVERS, Server, ServerFailed, sweep, unused_port
-from deploy.servers.fleet import ROOT
 from deploy.servers.process import Process
+from deploy.servers.registry import ROOT
 from tests.private_servers import PrivateServers
 
 Note = Callable[[str, str], None]
@@ -126,7 +126,7 @@ def test_starting_a_running_server_changes_nothing(servers: PrivateServers) -> N
 
 
 def test_a_server_of_a_dead_run_is_ended_and_its_data_removed(servers: PrivateServers) -> None:
-    servers.url_of(servers.redis)  # skips where there is none
+    servers.url_of(servers.redis)  # skips if it is not available
     dead = ROOT / "run-4194305"  # above the highest pid Linux gives
     orphan = SERVERS["redis"](dead)
     orphan.start()
@@ -137,17 +137,17 @@ def test_a_server_of_a_dead_run_is_ended_and_its_data_removed(servers: PrivateSe
 
 
 def sweep_but_keep(servers: PrivateServers) -> None:
-    """Sweep as another process would, which does not take this one's run for an earlier one's."""
+    """Sweep as another process would, to which this process's run is alive."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.servers.fleet.run_folder", lambda: ROOT / "run-0")
+        patch.setattr("deploy.servers.registry.run_folder", lambda: ROOT / "run-0")
         sweep()
     assert servers.redis.running
 
 
-def test_a_killed_server_has_let_go_of_its_port(tmp_path: Path, servers: PrivateServers) -> None:
-    servers.url_of(servers.redis)  # skips where there is none
+def test_a_killed_server_has_released_its_port(tmp_path: Path, servers: PrivateServers) -> None:
+    servers.url_of(servers.redis)  # skips if it is not available
     server = SERVERS["redis"](tmp_path)
-    for _ in range(10):  # seen from another process, a server whose threads were still ending once counted as gone
+    for _ in range(10):  # a server whose threads were still ending once counted as ended
         server.start()
         SERVERS["redis"](tmp_path).kill()
         with socket.socket() as probe:
@@ -165,7 +165,7 @@ def test_a_recycled_pid_is_not_taken_for_the_server(tmp_path: Path) -> None:
 
 
 def test_a_server_that_ends_while_starting_says_why(tmp_path: Path, servers: PrivateServers) -> None:
-    servers.url_of(servers.redis)  # skips where there is none
+    servers.url_of(servers.redis)  # skips if it is not available
     server = SERVERS["redis"](tmp_path)
     server.home.mkdir()
     (server.home / "appendonlydir").write_text("a file where Redis wants its folder")

@@ -1,4 +1,4 @@
-"""A gateway over real HTTP in a thread of its own, on a log and with tokens made for the tests."""
+"""A gateway over real HTTP in a thread of its own, with a log and tokens for the tests."""
 
 import asyncio
 import contextlib
@@ -13,12 +13,12 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from ingest.service import Ingest
+from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Principal, hash_of
 from kit.clock import SystemClock
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import InProcessLive
-from kit.settings import load_settings
 from kit.web.app import make_app, serve
 
 DEVICE = "vsd_" + "d" * 43
@@ -27,7 +27,7 @@ OPERATOR = "vso_" + "o" * 43
 
 
 class Tokens:
-    """In place of the database's tokens."""
+    """Stands in for the database's tokens."""
 
     principals = {  # noqa: RUF012  # never changed
         hash_of(DEVICE): Principal("device", uuid.UUID(int=1), None),
@@ -43,17 +43,17 @@ class Tokens:
 
 
 @dataclass
-class DoorLog:
-    """A log that is durable at once, full, or unavailable, as the test sets it."""
+class ControlledLog:
+    """A log that is durable at once (`fine`), `full`, or unavailable (`down`), as the test sets it."""
 
-    mood: str = "fine"
+    behaviour: str = "fine"
     frames: list[bytes] = field(default_factory=list)
 
     async def append(self, partition: int, record: bytes) -> None:
-        if self.mood == "full":
+        if self.behaviour == "full":
             raise Overloaded("the buffer is full", 3)
         await asyncio.sleep(0)
-        if self.mood == "down":
+        if self.behaviour == "down":
             raise Unavailable("no broker")
         self.frames.append(record)
 
@@ -62,11 +62,11 @@ class DoorLog:
 
 
 @dataclass
-class Door:
+class RunningGateway:
     """A running gateway."""
 
     url: str
-    log: DoorLog
+    log: ControlledLog
     live: InProcessLive
     ingest: Ingest
 
@@ -77,16 +77,24 @@ class Door:
             yield client
 
 
-SETTINGS = load_settings(
-    body_bytes_max=100_000, inflated_bytes_max=1_000_000, readings_per_request_max=1_000, partitions=2, linger_ms=1
+PARTITIONS = 2
+SETTINGS = IngestSettings.model_validate(
+    {
+        "body_bytes_max": 100_000,
+        "inflated_bytes_max": 1_000_000,
+        "readings_per_request_max": 1_000,
+        "linger_ms": 1,
+    }
 )
 
 
-def make_door_app(log: DoorLog, live: InProcessLive) -> tuple[FastAPI, Ingest]:
+def make_gateway_app(log: ControlledLog, live: InProcessLive) -> tuple[FastAPI, Ingest]:
     registry = CollectorRegistry()
     clock = SystemClock()
-    authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # what it asks of TokenStore is there
-    ingest = Ingest(SETTINGS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry)
+    authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
+    ingest = Ingest(
+        SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -94,22 +102,22 @@ def make_door_app(log: DoorLog, live: InProcessLive) -> tuple[FastAPI, Ingest]:
         yield
         await ingest.close()
 
-    app = make_app("door", "1", registry=registry, lifespan=lifespan)
+    app = make_app("gateway", "1", registry=registry, lifespan=lifespan)
     app.state.authenticator = authenticator
     app.include_router(ingest.router)
     return app, ingest
 
 
 @pytest.fixture(scope="module")
-def running_door() -> Iterator[Door]:
-    doors: list[Door] = []
+def running_gateway() -> Iterator[RunningGateway]:
+    gateways: list[RunningGateway] = []
     ready, stop = threading.Event(), threading.Event()
 
     async def run() -> None:
-        log, live = DoorLog(), InProcessLive()
-        app, ingest = make_door_app(log, live)
+        log, live = ControlledLog(), InProcessLive()
+        app, ingest = make_gateway_app(log, live)
         async with serve(app, "127.0.0.1", 0) as server:
-            doors.append(Door(server.url, log, live, ingest))
+            gateways.append(RunningGateway(server.url, log, live, ingest))
             ready.set()
             await asyncio.to_thread(stop.wait)
 
@@ -117,15 +125,15 @@ def running_door() -> Iterator[Door]:
     thread.start()
     try:
         assert ready.wait(30)
-        yield doors[0]
+        yield gateways[0]
     finally:
         stop.set()
         thread.join(30)
 
 
 @pytest.fixture
-def door(running_door: Door) -> Door:
-    """The gateway, its log empty and well."""
-    running_door.log.mood = "fine"
-    running_door.log.frames.clear()
-    return running_door
+def gateway(running_gateway: RunningGateway) -> RunningGateway:
+    """The gateway, with an empty log that works."""
+    running_gateway.log.behaviour = "fine"
+    running_gateway.log.frames.clear()
+    return running_gateway

@@ -1,4 +1,4 @@
-"""Laws of admission: every item is accounted for, a bad one harms no neighbour, and both paths judge alike."""
+"""Laws of admission: every item is accounted for, a bad one affects no other, and both paths agree."""
 
 import json
 from collections.abc import Callable
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.admission import Admitted, Rules, admit_arrow, admit_json, admit_ndjson
-from ingest.admission.fixed import thousandths, thousandths_all
-from ingest.admission.moment import MANY, UNREADABLE, epoch_ms, epoch_ms_all
+from ingest.admission import AdmissionRules, Admitted, admit_arrow, admit_json, admit_ndjson
+from ingest.admission.event_time import MANY, UNREADABLE, epoch_ms, epoch_ms_all
+from ingest.admission.fixed_point import thousandths, thousandths_all
 from ingest.admission.wire import FIELDS, SessionEventName, StatusName
-from ingest.errors import Malformed, TooLarge
+from ingest.errors import MalformedBody, TooLarge
 from schemas.reading import QUANTITIES, RAW_ITEM_BYTES_MAX, READING_SCHEMA, SESSION_EVENT_NAMES, STATUS_NAMES
 from tests.ingest.wire_strategies import (
     BOUND,
@@ -22,18 +22,18 @@ from tests.ingest.wire_strategies import (
     RULES,
     as_json,
     batches,
+    expected_row,
     good_items,
     items,
-    judge,
+    request_error,
     rows_of,
-    verdict,
 )
 
 GOOD: dict[str, Any] = {"station_id": "CP1", "connector_id": 1, "ts": "2026-11-22T13:17:47Z"}
 ADMISSIONS = [admit_json, admit_ndjson, admit_arrow]
 
 
-def refusal(item: object, rules: Rules = RULES) -> tuple[str, str]:
+def refusal(item: object, rules: AdmissionRules = RULES) -> tuple[str, str]:
     admitted = admit_json(as_json([item]), rules)
     (refused,) = admitted.refused
     return refused.reason, refused.detail
@@ -41,54 +41,54 @@ def refusal(item: object, rules: Rules = RULES) -> tuple[str, str]:
 
 @pytest.mark.parametrize("admit", ADMISSIONS)
 @given(body=st.binary(max_size=400))
-def test_any_bytes_are_judged_or_refused_and_never_crash(
-    admit: Callable[[bytes, Rules], Admitted], body: bytes
+def test_any_bytes_are_admitted_or_refused_and_never_crash(
+    admit: Callable[[bytes, AdmissionRules], Admitted], body: bytes
 ) -> None:
-    assert verdict(admit, body, RULES).isprintable()
+    assert request_error(admit, body, RULES).isprintable()
 
 
 @pytest.mark.parametrize("admit", [admit_json, admit_ndjson])
 @given(batch=batches, data=st.data())
 def test_a_damaged_body_never_crashes(
-    admit: Callable[[bytes, Rules], Admitted], batch: list[Any], data: st.DataObject
+    admit: Callable[[bytes, AdmissionRules], Admitted], batch: list[Any], data: st.DataObject
 ) -> None:
     body = bytearray(as_json(batch))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
         body = body or bytearray(b"[")
-    assert verdict(admit, bytes(body), BOUND).isprintable()
+    assert request_error(admit, bytes(body), BOUND).isprintable()
 
 
 @given(batch=batches, rules=st.sampled_from([RULES, BOUND]))
-def test_admission_agrees_with_the_plain_judge(batch: list[Any], rules: Rules) -> None:
+def test_admission_agrees_with_the_reference(batch: list[Any], rules: AdmissionRules) -> None:
     admitted = admit_json(as_json(batch), rules)
-    expected = [judge(item, rules) for item in json.loads(as_json(batch))]
+    expected = [expected_row(item, rules) for item in json.loads(as_json(batch))]
     empty = dict.fromkeys(READING_SCHEMA.names) | {"status": 0, "session_event": 0}
     assert rows_of(admitted) == [empty | row for row in expected if row is not None]
-    assert [item.place for item in admitted.refused] == [at for at, row in enumerate(expected) if row is None]
+    assert [item.position for item in admitted.refused] == [at for at, row in enumerate(expected) if row is None]
 
 
 @given(batch=batches, rules=st.sampled_from([RULES, BOUND]))
-def test_a_batch_is_judged_as_each_of_its_items_alone(batch: list[Any], rules: Rules) -> None:
+def test_a_batch_is_admitted_as_each_of_its_items_alone(batch: list[Any], rules: AdmissionRules) -> None:
     together = admit_json(as_json(batch), rules)
     alone = [admit_json(as_json([item]), rules) for item in batch]
     assert rows_of(together) == [row for one in alone for row in rows_of(one)]
-    assert [item._replace(place=0) for item in together.refused] == [item for one in alone for item in one.refused]
+    assert [item._replace(position=0) for item in together.refused] == [item for one in alone for item in one.refused]
 
 
 @given(batch=batches)
 def test_every_item_is_accepted_or_refused_exactly_once(batch: list[Any]) -> None:
     admitted = admit_json(as_json(batch), BOUND)
     assert admitted.accepted + len(admitted.refused) == len(batch)
-    places = [item.place for item in admitted.refused]
+    places = [item.position for item in admitted.refused]
     assert places == sorted(set(places))
-    assert all(item.raw == as_json(batch[item.place])[:RAW_ITEM_BYTES_MAX] for item in admitted.refused)
+    assert all(item.raw == as_json(batch[item.position])[:RAW_ITEM_BYTES_MAX] for item in admitted.refused)
     assert all(item.reason and item.detail.isprintable() for item in admitted.refused)
 
 
 @given(before=st.lists(good_items, max_size=15), bad=items, after=st.lists(good_items, max_size=15))
-def test_the_neighbours_of_any_item_stay_as_they_are(before: list[Any], bad: object, after: list[Any]) -> None:
+def test_an_item_does_not_affect_its_neighbours(before: list[Any], bad: object, after: list[Any]) -> None:
     with_it = admit_json(as_json([*before, bad, *after]), RULES)
     own = admit_json(as_json([bad]), RULES)
     first, last = (rows_of(admit_json(as_json(part), RULES)) for part in (before, after))
@@ -96,7 +96,7 @@ def test_the_neighbours_of_any_item_stay_as_they_are(before: list[Any], bad: obj
 
 
 @given(batch=batches)
-def test_ndjson_is_judged_as_json(batch: list[Any]) -> None:
+def test_ndjson_is_admitted_as_json(batch: list[Any]) -> None:
     lines = b"\n \r\n".join(map(as_json, batch)) + b"\r\n"
     left, right = admit_json(as_json(batch), BOUND), admit_ndjson(lines, BOUND)
     assert rows_of(left) == rows_of(right)
@@ -107,7 +107,7 @@ def test_a_broken_line_of_ndjson_is_refused_alone() -> None:
     good = as_json(GOOD)
     admitted = admit_ndjson(b"\n".join([good, b'{"station_id":', b"\xff\xfe", b"[" * 100_000, good]), RULES)
     assert admitted.accepted == 2
-    assert [(item.place, item.reason) for item in admitted.refused] == [(at, "malformed") for at in (1, 2, 3)]
+    assert [(item.position, item.reason) for item in admitted.refused] == [(at, "malformed") for at in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_broken_line_of_ndjson_is_refused_alone() -> None:
         ({"voltage_v": [1]}, "wrong_type", "array"),
     ],
 )
-def test_a_bad_item_is_told_its_reason_and_the_mend(change: dict[str, Any], reason: str, words: str) -> None:
+def test_a_refused_item_has_its_reason_and_the_remedy(change: dict[str, Any], reason: str, words: str) -> None:
     found, detail = refusal(GOOD | change)
     assert found == reason
     assert words in detail
@@ -162,11 +162,11 @@ def test_a_number_beyond_every_float_is_refused_alone() -> None:
 def test_a_foreign_station_is_refused_and_ids_compare_without_case() -> None:
     admitted = admit_json(as_json([GOOD | {"station_id": name} for name in ("cp1", "CP9", "Cp2")]), BOUND)
     assert [row["station_id"] for row in rows_of(admitted)] == ["CP1", "CP2"]
-    assert [(item.place, item.reason) for item in admitted.refused] == [(1, "station_forbidden")]
+    assert [(item.position, item.reason) for item in admitted.refused] == [(1, "station_forbidden")]
 
 
 @pytest.mark.parametrize("body", [b"", b" \r\n\t", b"[]", b" [ ] "])
-def test_nothing_is_accepted_of_nothing(body: bytes) -> None:
+def test_an_empty_body_has_no_readings(body: bytes) -> None:
     admitted = admit_json(body, RULES)
     assert (admitted.accepted, admitted.refused) == (0, [])
     assert rows_of(admitted) == []
@@ -176,15 +176,15 @@ def test_nothing_is_accepted_of_nothing(body: bytes) -> None:
     ("body", "position"),
     [(b"station", 0), (b'[{"ts": }]', 8), (b'[{"a":1}', 8), (b"[1] x", 4), (b"\xef\xbb\xbf{}", 0), (b'{"a":1}}', 7)],
 )
-def test_a_body_that_is_not_json_is_refused_with_the_place(body: bytes, position: int) -> None:
-    with pytest.raises(Malformed) as caught:
+def test_a_body_that_is_not_json_is_refused_with_the_position(body: bytes, position: int) -> None:
+    with pytest.raises(MalformedBody) as caught:
         admit_json(body, RULES)
     assert caught.value.position == position
 
 
 @pytest.mark.parametrize("body", [b"[" * 200_000, b"[" * 200_000 + b"]" * 200_000, b'{"a":' * 200_000, b'"x"', b"1"])
-def test_json_of_no_readings_is_malformed(body: bytes) -> None:
-    with pytest.raises(Malformed):
+def test_json_without_readings_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedBody):
         admit_json(body, RULES)
 
 
@@ -206,13 +206,13 @@ def test_a_large_raw_item_is_cut() -> None:
     assert len(refused.raw) == RAW_ITEM_BYTES_MAX
 
 
-# Of these the float product alone would be rounded the wrong way, as of 0.6 % of all halves.
-_TREACHEROUS = [66313.4435, 4154.7025, 8680961738.3005, 65.87650000000001, 225.30949999999999, 2.0015, 0.0005, -0.0015]
+# The float product alone would round these the wrong way, as it does 0.6 % of all halves.
+_MISROUNDED = [66313.4435, 4154.7025, 8680961738.3005, 65.87650000000001, 225.30949999999999, 2.0015, 0.0005, -0.0015]
 _halves = st.integers(-(10**13), 10**13).map(lambda n: float(Decimal(2 * n + 1) / 2_000))
 
 
-@given(st.lists(st.floats(-1e12, 1e12) | _halves | st.sampled_from(_TREACHEROUS), min_size=1))
-@example(_TREACHEROUS)
+@given(st.lists(st.floats(-1e12, 1e12) | _halves | st.sampled_from(_MISROUNDED), min_size=1))
+@example(_MISROUNDED)
 def test_thousandths_are_the_decimals_rounded_half_even(values: list[float]) -> None:
     expected = [int((Decimal(repr(value)) * 1_000).to_integral_value(ROUND_HALF_EVEN)) for value in values]
     assert thousandths_all(np.array(values)).tolist() == expected
@@ -247,7 +247,7 @@ def test_times_before_the_epoch_are_rounded_to_the_past() -> None:
     assert epoch_ms("1969-12-31T23:59:59.9995") == UNREADABLE
 
 
-def test_the_words_of_the_wire_are_those_of_the_language() -> None:
+def test_wire_names_are_those_of_the_schemas() -> None:
     assert list(get_args(StatusName)) == list(STATUS_NAMES)
     assert list(get_args(SessionEventName)) == list(SESSION_EVENT_NAMES)
     columns = {name: column for name, (column, *_) in QUANTITIES.items()} | {"ts": "ts_ms"}

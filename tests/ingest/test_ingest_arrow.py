@@ -1,4 +1,4 @@
-"""Laws of Arrow admission: rows are judged as the same rows in JSON, and a small body never becomes a large memory."""
+"""Laws of Arrow admission: rows are admitted as the same rows in JSON, and a small body never takes much memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ingest.admission import admit_arrow, admit_json
 from ingest.admission.wire import FIELDS
-from ingest.errors import Malformed, TooLarge
+from ingest.errors import MalformedBody, TooLarge
 from schemas.reading import QUANTITIES, READING_SCHEMA
-from tests.ingest.wire_strategies import BOUND, NOW_MS, RULES, as_json, columns_of, rows_of, verdict
+from tests.ingest.wire_strategies import BOUND, NOW_MS, RULES, as_json, columns_of, request_error, rows_of
 
 _WIRE_TYPES = {
     "station_id": pa.string(),
@@ -60,17 +60,17 @@ def wire_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 @given(rows=_rows)
-def test_rows_are_judged_as_in_json(rows: list[dict[str, Any]]) -> None:
+def test_rows_are_admitted_as_in_json(rows: list[dict[str, Any]]) -> None:
     arrow = admit_arrow(stream(wire_table(rows)), BOUND)
     plain = admit_json(as_json(rows), BOUND)
     assert rows_of(arrow) == rows_of(plain)
     ordered = [{name: row[name] for name in FIELDS if row.get(name) is not None} for row in rows]
     in_order = admit_json(as_json(ordered), BOUND)
-    assert [(item.place, item.station_id) for item in arrow.refused] == [
-        (item.place, item.station_id) for item in plain.refused
+    assert [(item.position, item.station_id) for item in arrow.refused] == [
+        (item.position, item.station_id) for item in plain.refused
     ]
-    assert {(item.place, item.reason) for item in arrow.refused if item.reason in ("missing_field", "ts_naive")} <= {
-        (item.place, item.reason) for item in in_order.refused
+    assert {(item.position, item.reason) for item in arrow.refused if item.reason in ("missing_field", "ts_naive")} <= {
+        (item.position, item.reason) for item in in_order.refused
     }
     assert all(item.raw and item.detail.isprintable() for item in arrow.refused)
 
@@ -83,7 +83,7 @@ def test_admitted_rows_sent_as_a_frames_own_columns_come_out_the_same(rows: list
     assert columns_of(again).equals(first)
 
 
-def test_every_way_to_write_a_time_is_read() -> None:
+def test_every_type_of_time_is_read() -> None:
     moments = {
         pa.timestamp("s", "UTC"): NOW_MS // 1_000,
         pa.timestamp("ms", "Europe/Berlin"): NOW_MS,
@@ -108,7 +108,7 @@ def test_rows_that_are_no_readings_are_refused_alone() -> None:
     )
     admitted = admit_arrow(stream(table), RULES)
     assert admitted.accepted == 1
-    reasons = [(item.place, item.reason) for item in admitted.refused]
+    reasons = [(item.position, item.reason) for item in admitted.refused]
     assert reasons == [(1, "missing_field"), (2, "out_of_range"), (3, "not_finite"), (4, "missing_field")]
 
 
@@ -139,25 +139,25 @@ _base: dict[str, list[Any]] = {"station_id": ["A"], "connector_id": [1], "ts": [
         ({"station_id": pa.array(["A"], pa.string_view())}, "string_view"),
     ],
 )
-def test_columns_no_reading_has_refuse_the_body_with_the_mend(columns: dict[str, Any], words: str) -> None:
-    with pytest.raises(Malformed, match=words):
+def test_unknown_columns_refuse_the_body_with_the_remedy(columns: dict[str, Any], words: str) -> None:
+    with pytest.raises(MalformedBody, match=words):
         admit_arrow(stream(pa.table(_base | columns)), RULES)
 
 
 def test_a_missing_column_refuses_the_body() -> None:
-    with pytest.raises(Malformed, match="connector_id is missing"):
+    with pytest.raises(MalformedBody, match="connector_id is missing"):
         admit_arrow(stream(pa.table({"station_id": ["A"], "ts": [NOW_MS]})), RULES)
 
 
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 def test_compressed_buffers_are_refused(compression: str) -> None:
-    with pytest.raises(Malformed, match="Content-Encoding: zstd"):
+    with pytest.raises(MalformedBody, match="Content-Encoding: zstd"):
         admit_arrow(stream(pa.table(_base), compression=compression), RULES)
 
 
 def test_the_file_format_and_other_bytes_are_refused() -> None:
     for body, words in ((b"ARROW1\0\0", "stream format"), (b"\xff" * 100, "not an Arrow stream"), (b"{}", "not an")):
-        with pytest.raises(Malformed, match=words):
+        with pytest.raises(MalformedBody, match=words):
             admit_arrow(body, RULES)
 
 
@@ -165,9 +165,9 @@ def test_what_follows_the_end_of_a_stream_is_refused_and_not_left_out() -> None:
     one = stream(pa.table(_base))
     assert admit_arrow(one, RULES).accepted == 1
     for more in (one, b"junk", bytes(8), b"\0"):
-        with pytest.raises(Malformed, match="one stream a request"):
+        with pytest.raises(MalformedBody, match="one stream a request"):
             admit_arrow(one + more, RULES)
-    assert admit_arrow(one[:-8], RULES).accepted == 1  # its end need not be said
+    assert admit_arrow(one[:-8], RULES).accepted == 1  # the end-of-stream mark is optional
 
 
 def test_too_many_rows_are_too_large() -> None:
@@ -180,7 +180,7 @@ def test_a_stream_that_begins_with_rows_is_refused_and_does_not_crash() -> None:
     body = stream(pa.table(_base))
     messages = pa.ipc.MessageReader.open_stream(body)
     messages.read_next_message()
-    with pytest.raises(Malformed, match="begin with its schema"):
+    with pytest.raises(MalformedBody, match="begin with its schema"):
         admit_arrow(messages.read_next_message().serialize().to_pybytes(), RULES)
 
 
@@ -189,4 +189,4 @@ def test_a_damaged_stream_never_crashes(data: st.DataObject) -> None:
     body = bytearray(stream(wire_table([_usual, _usual | {"session_id": "S"}])))
     for _ in range(data.draw(st.integers(1, 5))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    assert verdict(admit_arrow, bytes(body[: data.draw(st.integers(1, len(body)))]), RULES).isprintable()
+    assert request_error(admit_arrow, bytes(body[: data.draw(st.integers(1, len(body)))]), RULES).isprintable()

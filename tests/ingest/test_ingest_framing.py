@@ -1,4 +1,4 @@
-"""Laws of framing: numbers without a hole whatever fails, exact totals, and no answer before all items are durable."""
+"""Laws of framing: numbers without a gap whatever fails, exact totals, and no answer before all items are durable."""
 
 import asyncio
 from collections import defaultdict
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from ingest.admission import Admitted, Refused, admit_json, packed
+from ingest.admission import Admitted, RefusedItem, admit_json, to_columns
 from ingest.framing import Framer
 from ingest.grouping import REFUSED_FRAME_BYTES_MAX, RequestContext
 from ingest.metrics import IngestMetrics
@@ -26,7 +26,7 @@ PARTITIONS = 3
 
 @dataclass
 class ScriptedLog:
-    """Takes, refuses or loses sight of records as told; what it took is in `taken`, what is durable in `durable`."""
+    """Accepts, refuses or loses records by its script; accepted ones are in `taken`, durable ones in `durable`."""
 
     script: list[str] = field(default_factory=list)  # outcome of each append; "ok" when used up
     taken: list[bytes] = field(default_factory=list)
@@ -44,7 +44,7 @@ class ScriptedLog:
         if outcome == "at once":
             self.durable.append(record)
             return
-        await asyncio.sleep(0)  # what it took it waits for, if only for a turn
+        await asyncio.sleep(0)  # an accepted record waits at least one turn of the loop
         await self.gate.wait()
         if outcome == "lost":
             raise Unavailable("no confirm in time")
@@ -74,8 +74,8 @@ def readings(stations: list[str], start: int = 0) -> Admitted:
     return admit_json(msgspec.json.encode(items), RULES)
 
 
-def refused(station: str | None, size: int = 3) -> Refused:
-    return Refused(0, "absurd", "too much", b"r" * size, station)
+def refused(station: str | None, size: int = 3) -> RefusedItem:
+    return RefusedItem(0, "absurd", "too much", b"r" * size, station)
 
 
 def headers_of(frames: list[bytes]) -> dict[int, list[FrameHeader]]:
@@ -87,7 +87,7 @@ def headers_of(frames: list[bytes]) -> dict[int, list[FrameHeader]]:
     return found
 
 
-def assert_no_hole(frames: list[bytes]) -> None:
+def assert_no_gap(frames: list[bytes]) -> None:
     for headers in headers_of(frames).values():
         assert [header.number for header in headers] == list(range(len(headers)))
         total = 0
@@ -112,7 +112,7 @@ _requests = st.lists(
 
 
 @given(script=_outcomes, requests=_requests)
-def test_whatever_fails_numbers_have_no_hole_and_answers_are_true(
+def test_whatever_fails_numbers_have_no_gap_and_answers_are_true(
     script: list[str], requests: list[tuple[list[str], int, bool]]
 ) -> None:
     async def scenario() -> None:
@@ -124,7 +124,7 @@ def test_whatever_fails_numbers_have_no_hole_and_answers_are_true(
         start = 0
         for stations, bad, as_columns in requests:
             admitted = readings(stations, start)
-            admitted = packed(admitted) if as_columns else admitted
+            admitted = to_columns(admitted) if as_columns else admitted
             admitted = Admitted(admitted.rows, [refused("A"), refused(None), refused("C")][:bad])
             task = asyncio.create_task(framer.submit(admitted, RequestContext("token")))
             sent.append((set(range(start, start + len(stations))), bad, task))
@@ -136,7 +136,7 @@ def test_whatever_fails_numbers_have_no_hole_and_answers_are_true(
         log.gate.set()
         results = await asyncio.gather(*(task for _, _, task in sent), return_exceptions=True)
         await framer.close()
-        assert_no_hole(log.taken)
+        assert_no_gap(log.taken)
         durable = seqs_of(log.durable)
         assert len(durable) == len(set(durable))
         for (wanted, _, _), result in zip(sent, results, strict=True):
@@ -161,7 +161,7 @@ async def test_rows_go_to_the_partition_of_their_station_in_order_of_arrival() -
     names = [f"CP{at % 7}" for at in range(50)]
     await asyncio.gather(
         framer.submit(readings(names), RequestContext("t")),
-        framer.submit(packed(readings(names, 100)), RequestContext("t")),
+        framer.submit(to_columns(readings(names, 100)), RequestContext("t")),
     )
     await framer.close()
     for frame in log.durable:
@@ -185,8 +185,8 @@ async def test_many_requests_share_one_frame_a_partition() -> None:
     assert (header.items, header.traceparent, header.correlation_id) == (100, context.traceparent, "corr-1")
 
 
-async def test_what_comes_while_a_frame_is_under_way_shares_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.framing.COMPANY_S_MAX", 600.0)
+async def test_requests_during_a_frame_in_flight_share_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.framing.COLLECT_S_MAX", 600.0)
     log = ScriptedLog()
     framer = framer_on(log)
     framer.start()
@@ -203,9 +203,9 @@ async def test_what_comes_while_a_frame_is_under_way_shares_the_next_one(monkeyp
 
 
 @pytest.mark.parametrize("reason", ["time", "a full flush"])
-async def test_nobody_waits_for_company_for_ever(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
-    monkeypatch.setattr("ingest.framing.COMPANY_S_MAX", 0.0 if reason == "time" else 600.0)
-    monkeypatch.setattr("ingest.framing.FRAME_ITEMS_USUAL", 10)
+async def test_collecting_more_requests_is_bounded(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    monkeypatch.setattr("ingest.framing.COLLECT_S_MAX", 0.0 if reason == "time" else 600.0)
+    monkeypatch.setattr("ingest.framing.FRAME_ITEMS_TARGET", 10)
     log = ScriptedLog()
     framer = framer_on(log)
     framer.start()
@@ -231,12 +231,12 @@ async def test_a_large_request_is_split_and_answered_after_its_last_frame() -> N
     log.gate.set()
     await task
     await framer.close()
-    assert_no_hole(log.taken)
+    assert_no_gap(log.taken)
     assert all(len(frame) < 2 * REFUSED_FRAME_BYTES_MAX for frame in log.taken)
     assert sum(header.items for header in headers_of(log.durable)[partition_of("A", PARTITIONS)]) == 100
 
 
-async def test_overload_is_told_with_the_time_to_come_back() -> None:
+async def test_overload_passes_on_the_time_to_retry_after() -> None:
     log = ScriptedLog(["full"])
     framer = framer_on(log)
     framer.start()
@@ -246,11 +246,11 @@ async def test_overload_is_told_with_the_time_to_come_back() -> None:
     log.gate.set()
     await framer.submit(readings(["A"]), RequestContext("t"))
     await framer.close()
-    assert_no_hole(log.taken)
+    assert_no_gap(log.taken)
     assert len(log.durable) == 1
 
 
-async def test_nothing_is_taken_after_the_end_and_what_waits_is_flushed() -> None:
+async def test_close_flushes_what_waits_and_accepts_nothing_more() -> None:
     log = ScriptedLog()
     log.gate.set()
     framer = framer_on(log)
@@ -264,7 +264,7 @@ async def test_nothing_is_taken_after_the_end_and_what_waits_is_flushed() -> Non
         await framer.submit(readings(["A"]), RequestContext("t"))
 
 
-async def test_a_request_whose_client_left_harms_no_other() -> None:
+async def test_a_cancelled_request_affects_no_other() -> None:
     log = ScriptedLog()
     framer = framer_on(log)
     framer.start()

@@ -1,4 +1,4 @@
-"""Laws of the gateway over real HTTP: an exact answer to everything, nothing half-taken, never a 500."""
+"""Laws of the gateway over real HTTP: an exact answer to every request, nothing half-accepted, never a 500."""
 
 import gzip
 import json
@@ -21,7 +21,15 @@ from ingest.bodies import inflate
 from ingest.errors import TooLarge
 from kit.live.view import InProcessLive
 from schemas.frame import FrameKind, decode_body, decode_header
-from tests.ingest.conftest import BOUND_DEVICE, DEVICE, OPERATOR, SETTINGS, Door, DoorLog, make_door_app
+from tests.ingest.conftest import (
+    BOUND_DEVICE,
+    DEVICE,
+    OPERATOR,
+    SETTINGS,
+    ControlledLog,
+    RunningGateway,
+    make_gateway_app,
+)
 
 PATH = "/api/v1/telemetry"
 JSON = {"Content-Type": "application/json"}
@@ -33,14 +41,16 @@ def reading(**changes: Any) -> dict[str, Any]:
     return {"station_id": "CP1", "connector_id": 1, "ts": int(time.time() * 1_000), "power_w": 11_000.5} | changes
 
 
-def post(door: Door, body: Any, headers: dict[str, str] | None = None, token: str | None = None) -> httpx.Response:
+def post(
+    gateway: RunningGateway, body: Any, headers: dict[str, str] | None = None, token: str | None = None
+) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with door.client() if token is None else door.client(token) as client:
+    with gateway.client() if token is None else gateway.client(token) as client:
         return client.post(PATH, content=content, headers=JSON | (headers or {}))
 
 
-def rows(door: Door, kind: FrameKind) -> list[dict[str, Any]]:
-    frames = [frame for frame in door.log.frames if decode_header(frame).kind == kind]
+def rows(gateway: RunningGateway, kind: FrameKind) -> list[dict[str, Any]]:
+    frames = [frame for frame in gateway.log.frames if decode_header(frame).kind == kind]
     return [row for frame in frames for row in decode_body(frame).to_pylist()]
 
 
@@ -53,64 +63,64 @@ def assert_problem(response: httpx.Response, status: int, words: str) -> dict[st
     return document
 
 
-def test_one_reading_is_durable_before_the_202(door: Door) -> None:
-    response = post(door, reading(seq=7))
+def test_one_reading_is_durable_before_the_202(gateway: RunningGateway) -> None:
+    response = post(gateway, reading(seq=7))
     assert (response.status_code, response.json()) == (202, {"accepted": 1, "quarantined": []})
-    assert [(row["station_id"], row["seq"], row["power_mw"]) for row in rows(door, FrameKind.READINGS)] == [
+    assert [(row["station_id"], row["seq"], row["power_mw"]) for row in rows(gateway, FrameKind.READINGS)] == [
         ("CP1", 7, 11_000_500)
     ]
 
 
-def test_correlation_id_and_trace_travel_in_the_frame(door: Door) -> None:
+def test_correlation_id_and_trace_travel_in_the_frame(gateway: RunningGateway) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
-    response = post(door, reading(), {"X-Correlation-ID": "abc", "traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    response = post(gateway, reading(), {"X-Correlation-ID": "abc", "traceparent": f"00-{trace}-b7ad6b7169203331-01"})
     assert response.headers["x-correlation-id"] == "abc"
-    header = decode_header(door.log.frames[0])
+    header = decode_header(gateway.log.frames[0])
     assert header.correlation_id == "abc"
     assert header.traceparent.split("-")[1] == trace
 
 
-def test_bad_items_are_listed_and_kept_and_good_ones_pass(door: Door) -> None:
-    response = post(door, [reading(seq=1), reading(energy_kwh=2), reading(seq=3)])
+def test_bad_items_are_listed_and_kept_and_good_ones_pass(gateway: RunningGateway) -> None:
+    response = post(gateway, [reading(seq=1), reading(energy_kwh=2), reading(seq=3)])
     answer = response.json()
     assert (response.status_code, answer["accepted"]) == (202, 2)
     (item,) = answer["quarantined"]
     assert (item["index"], item["reason"]) == (1, "unknown_field")
     assert item["detail"] == "unknown field energy_kwh; send energy_wh in watt-hours"
-    assert [row["seq"] for row in rows(door, FrameKind.READINGS)] == [1, 3]
-    (kept,) = rows(door, FrameKind.REFUSED)
+    assert [row["seq"] for row in rows(gateway, FrameKind.READINGS)] == [1, 3]
+    (kept,) = rows(gateway, FrameKind.REFUSED)
     assert (kept["station_id"], kept["reason"]) == ("CP1", "unknown_field")
     assert json.loads(kept["raw"])["energy_kwh"] == 2
 
 
-def test_an_array_of_bad_items_is_taken_into_quarantine(door: Door) -> None:
-    response = post(door, [reading(seq=-1)])
+def test_an_array_of_bad_items_is_quarantined(gateway: RunningGateway) -> None:
+    response = post(gateway, [reading(seq=-1)])
     assert (response.status_code, response.json()["accepted"]) == (202, 0)
-    assert len(rows(door, FrameKind.REFUSED)) == 1
+    assert len(rows(gateway, FrameKind.REFUSED)) == 1
 
 
-def test_a_single_bad_reading_is_answered_422_and_kept(door: Door) -> None:
-    document = assert_problem(post(door, reading(status="charging")), 422, "SuspendedEVSE")
+def test_a_single_bad_reading_is_answered_422_and_kept(gateway: RunningGateway) -> None:
+    document = assert_problem(post(gateway, reading(status="charging")), 422, "SuspendedEVSE")
     assert document["reason"] == "status_unknown"
-    assert len(rows(door, FrameKind.REFUSED)) == 1
+    assert len(rows(gateway, FrameKind.REFUSED)) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b" \n"])
-def test_nothing_sent_is_nothing_accepted(door: Door, body: bytes) -> None:
-    response = post(door, body)
+def test_an_empty_body_is_accepted_with_no_readings(gateway: RunningGateway, body: bytes) -> None:
+    response = post(gateway, body)
     assert (response.status_code, response.json()) == (202, {"accepted": 0, "quarantined": []})
-    assert door.log.frames == []
+    assert gateway.log.frames == []
 
 
-def test_ndjson_and_arrow_are_taken(door: Door) -> None:
+def test_ndjson_and_arrow_are_accepted(gateway: RunningGateway) -> None:
     lines = b"\n".join(json.dumps(reading(seq=at)).encode() for at in range(3))
-    assert post(door, lines, NDJSON).json()["accepted"] == 3
+    assert post(gateway, lines, NDJSON).json()["accepted"] == 3
     table = pa.Table.from_pylist([reading(seq=at) for at in range(3, 6)])
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    assert post(door, sink.getvalue().to_pybytes(), ARROW).json()["accepted"] == 3
-    assert sorted(row["seq"] for row in rows(door, FrameKind.READINGS)) == list(range(6))
+    assert post(gateway, sink.getvalue().to_pybytes(), ARROW).json()["accepted"] == 3
+    assert sorted(row["seq"] for row in rows(gateway, FrameKind.READINGS)) == list(range(6))
 
 
 @pytest.mark.parametrize("count", [1, 500])
@@ -124,19 +134,19 @@ def test_ndjson_and_arrow_are_taken(door: Door) -> None:
         ("identity", bytes),
     ],
 )
-def test_encoded_bodies_are_read(door: Door, count: int, coding: str, compress: Any) -> None:
+def test_encoded_bodies_are_read(gateway: RunningGateway, count: int, coding: str, compress: Any) -> None:
     body = compress(json.dumps([reading(seq=at) for at in range(count)]).encode())
-    assert post(door, body, {"Content-Encoding": coding}).json()["accepted"] == count
+    assert post(gateway, body, {"Content-Encoding": coding}).json()["accepted"] == count
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
-def test_a_bomb_is_refused_while_it_inflates(door: Door, compress: Any) -> None:
+def test_a_bomb_is_refused_while_it_inflates(gateway: RunningGateway, compress: Any) -> None:
     coding = {"Content-Encoding": "gzip" if compress is gzip.compress else "zstd"}
     bomb = compress(b"[" + b" " * 50_000_000 + b"]")
     assert len(bomb) < SETTINGS.body_bytes_max
-    assert_problem(post(door, bomb, coding), 413, "inflates to more than 1000000")
+    assert_problem(post(gateway, bomb, coding), 413, "inflates to more than 1000000")
     at_the_bound = compress(b"[" + b" " * (SETTINGS.inflated_bytes_max - 2) + b"]")
-    assert post(door, at_the_bound, coding).status_code == 202
+    assert post(gateway, at_the_bound, coding).status_code == 202
 
 
 @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
@@ -153,94 +163,94 @@ def test_a_bomb_never_takes_much_more_memory_than_the_bound(coding: str, compres
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
-def test_broken_streams_are_refused_with_the_mend(door: Door, coding: str) -> None:
+def test_broken_streams_are_refused_with_the_remedy(gateway: RunningGateway, coding: str) -> None:
     compress = gzip.compress if coding == "gzip" else zstandard.compress
     body = compress(json.dumps([reading(seq=at) for at in range(20)]).encode())
     for broken, words in ((body[:-5], "too early"), (b"junk" + body, "broken"), (b"", "too early")):
-        assert_problem(post(door, broken, {"Content-Encoding": coding}), 400, words)
-    assert_problem(post(door, compress(b"[]") * 65, {"Content-Encoding": coding}), 400, "more than 64")
+        assert_problem(post(gateway, broken, {"Content-Encoding": coding}), 400, words)
+    assert_problem(post(gateway, compress(b"[]") * 65, {"Content-Encoding": coding}), 400, "more than 64")
 
 
-def test_raw_deflate_and_stacked_encodings_are_unsupported(door: Door) -> None:
+def test_raw_deflate_and_stacked_encodings_are_unsupported(gateway: RunningGateway) -> None:
     for coding in ("deflate", "br", "gzip, gzip"):
-        response = post(door, zlib.compress(b"[]"), {"Content-Encoding": coding})
+        response = post(gateway, zlib.compress(b"[]"), {"Content-Encoding": coding})
         assert_problem(response, 415, "gzip, zstd or identity")
         assert "zstd" in response.headers["accept-encoding"]
 
 
-def test_other_content_types_are_unsupported_and_told_which_are(door: Door) -> None:
+def test_unsupported_content_types_are_answered_with_the_supported_ones(gateway: RunningGateway) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
-        assert_problem(post(door, reading(), {"Content-Type": kind}), 415, "application/vnd.apache.arrow.stream")
-    assert post(door, reading(), {"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 202
+        assert_problem(post(gateway, reading(), {"Content-Type": kind}), 415, "application/vnd.apache.arrow.stream")
+    assert post(gateway, reading(), {"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 202
 
 
-def test_a_body_that_is_not_json_is_refused_with_its_place(door: Door) -> None:
-    assert assert_problem(post(door, b'{"station_id": }'), 400, "at byte 15")["position"] == 15
-    assert door.log.frames == []
+def test_a_body_that_is_not_json_is_refused_with_the_position(gateway: RunningGateway) -> None:
+    assert assert_problem(post(gateway, b'{"station_id": }'), 400, "at byte 15")["position"] == 15
+    assert gateway.log.frames == []
 
 
-def test_too_many_readings_are_refused_whole(door: Door) -> None:
+def test_too_many_readings_are_refused_whole(gateway: RunningGateway) -> None:
     lines = b"\n".join([b'{"station_id":"A","connector_id":1,"ts":1}'] * 1_002)
-    assert_problem(post(door, lines, NDJSON), 413, "at most 1000 readings")
-    assert door.log.frames == []
+    assert_problem(post(gateway, lines, NDJSON), 413, "at most 1000 readings")
+    assert gateway.log.frames == []
 
 
-def test_oversize_bodies_are_refused_declared_or_not(door: Door) -> None:
+def test_oversize_bodies_are_refused_declared_or_not(gateway: RunningGateway) -> None:
     body = b" " * (SETTINGS.body_bytes_max + 1)
-    assert_problem(post(door, body), 413, "larger than 100000 bytes")
-    with door.client() as client:
+    assert_problem(post(gateway, body), 413, "larger than 100000 bytes")
+    with gateway.client() as client:
         chunks = (body[at : at + 5_000] for at in range(0, len(body), 5_000))
         assert_problem(client.post(PATH, content=chunks, headers=JSON), 413, "larger than 100000 bytes")
         assert client.post(PATH, content=b"[]", headers=JSON).status_code == 202
 
 
-def test_a_lie_about_the_length_does_not_reserve_anything(door: Door) -> None:
-    url = httpx.URL(door.url)
+def test_a_false_content_length_reserves_nothing(gateway: RunningGateway) -> None:
+    url = httpx.URL(gateway.url)
     with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {'vsd_' + 'd' * 43}\r\n"
         connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 999999999999\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
-def test_wrong_tokens_are_refused(door: Door) -> None:
-    assert_problem(post(door, reading(), token=""), 401, "a token is needed")
-    response = post(door, reading(), token="vsd_" + "x" * 43)
+def test_wrong_tokens_are_refused(gateway: RunningGateway) -> None:
+    assert_problem(post(gateway, reading(), token=""), 401, "a token is needed")
+    response = post(gateway, reading(), token="vsd_" + "x" * 43)
     assert_problem(response, 401, "unknown or revoked")
     assert response.headers["www-authenticate"].startswith("Bearer")
-    assert_problem(post(door, reading(), token=OPERATOR), 403, "device")
-    assert door.log.frames == []
+    assert_problem(post(gateway, reading(), token=OPERATOR), 403, "device")
+    assert gateway.log.frames == []
 
 
-def test_a_bound_token_speaks_for_its_stations_only(door: Door) -> None:
-    assert post(door, reading(station_id="cp1"), token=BOUND_DEVICE).status_code == 202
-    door.log.frames.clear()
+def test_a_bound_token_is_for_its_stations_only(gateway: RunningGateway) -> None:
+    assert post(gateway, reading(station_id="cp1"), token=BOUND_DEVICE).status_code == 202
+    gateway.log.frames.clear()
     for body in (reading(station_id="CP2"), [reading(station_id="CP2"), reading(station_id="CP3")]):
-        document = assert_problem(post(door, body, token=BOUND_DEVICE), 403, "CP2")
+        document = assert_problem(post(gateway, body, token=BOUND_DEVICE), 403, "CP2")
         assert document["reason"] == "station_forbidden"
-    assert door.log.frames == []
-    answer = post(door, [reading(station_id="CP2"), reading()], token=BOUND_DEVICE).json()
+    assert gateway.log.frames == []
+    answer = post(gateway, [reading(station_id="CP2"), reading()], token=BOUND_DEVICE).json()
     assert answer["accepted"] == 1
     assert [item["reason"] for item in answer["quarantined"]] == ["station_forbidden"]
 
 
-def test_overload_and_outage_are_503_with_a_time_to_come_back(door: Door) -> None:
-    door.log.mood = "full"
-    response = post(door, [reading(), reading(seq=-1)])
+def test_overload_and_outage_are_503_with_retry_after(gateway: RunningGateway) -> None:
+    gateway.log.behaviour = "full"
+    response = post(gateway, [reading(), reading(seq=-1)])
     assert_problem(response, 503, "the buffer is full")
     assert response.headers["retry-after"] == "3"
-    door.log.mood = "down"
-    response = post(door, reading())
+    gateway.log.behaviour = "down"
+    response = post(gateway, reading())
     assert_problem(response, 503, "try again")
     assert response.headers["retry-after"] == "1"
-    door.log.mood = "fine"
-    assert post(door, reading()).status_code == 202
-    numbers = [decode_header(frame).number for frame in door.log.frames]
+    gateway.log.behaviour = "fine"
+    assert post(gateway, reading()).status_code == 202
+    numbers = [decode_header(frame).number for frame in gateway.log.frames]
     assert len(numbers) == len(set(numbers))
 
 
-def test_metrics_and_openapi_speak_of_what_happened(door: Door) -> None:
-    post(door, [reading(), reading(seq=-1)])
-    with door.client() as client:
+def test_metrics_and_openapi_cover_the_request(gateway: RunningGateway) -> None:
+    post(gateway, [reading(), reading(seq=-1)])
+    with gateway.client() as client:
         text = client.get("/metrics").text
         operation = client.get("/openapi.json").json()["paths"][PATH]["post"]
     assert 'ingest_readings_refused_total{reason="out_of_range"}' in text
@@ -252,18 +262,22 @@ def test_metrics_and_openapi_speak_of_what_happened(door: Door) -> None:
     assert operation["security"]
 
 
-_OPERATION = schemathesis.openapi.from_dict(make_door_app(DoorLog(), InProcessLive())[0].openapi())[PATH]["POST"]
+_OPERATION = schemathesis.openapi.from_dict(make_gateway_app(ControlledLog(), InProcessLive())[0].openapi())[PATH][
+    "POST"
+]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_no_request_the_openapi_allows_or_forbids_gives_a_5xx(running_door: Door, mode: GenerationMode) -> None:
-    running_door.log.mood = "fine"
+def test_no_request_the_openapi_allows_or_forbids_gives_a_5xx(
+    running_gateway: RunningGateway, mode: GenerationMode
+) -> None:
+    running_gateway.log.behaviour = "fine"
     checks = CHECKS.get_by_names(["not_a_server_error", "response_schema_conformance", "status_code_conformance"])
 
     @settings(suppress_health_check=list(HealthCheck), max_examples=60)
     @given(case=_OPERATION.as_strategy(generation_mode=mode))
     def answers_well(case: Any) -> None:
         headers = {"Authorization": f"Bearer {DEVICE}"}
-        case.call_and_validate(base_url=running_door.url, headers=headers, checks=checks)
+        case.call_and_validate(base_url=running_gateway.url, headers=headers, checks=checks)
 
     answers_well()

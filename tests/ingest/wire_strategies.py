@@ -1,4 +1,4 @@
-"""Readings as devices might write them, good and bad, and a plain judge of one item to hold admission against."""
+"""Strategies for readings as devices might send them, good and bad, and a plain reference of admission for one item."""
 
 import json
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from ingest.admission import Admitted, Rules, packed
+from ingest.admission import AdmissionRules, Admitted, to_columns
 from ingest.errors import IngestError
 from schemas.reading import QUANTITIES, SESSION_EVENT_NAMES, STATUS_NAMES
 
 NOW_MS = 1_795_353_467_000  # 2026-11-22T13:17:47Z
 DAY_MS = 86_400_000
-RULES = Rules(now_ms=NOW_MS, age_ms_max=1_830 * DAY_MS, future_ms_max=DAY_MS, readings_max=1_000)
-BOUND = Rules(NOW_MS, 1_830 * DAY_MS, DAY_MS, 1_000, frozenset({"CP1", "CP2"}))
+RULES = AdmissionRules(now_ms=NOW_MS, age_ms_max=1_830 * DAY_MS, future_ms_max=DAY_MS, readings_max=1_000)
+BOUND = AdmissionRules(NOW_MS, 1_830 * DAY_MS, DAY_MS, 1_000, frozenset({"CP1", "CP2"}))
 
 _ids = st.sampled_from(["CP1", "cp1", "Cp2", "DE*ABC*E1"]) | st.text(
     st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=36
@@ -101,7 +101,7 @@ def as_json(value: object) -> bytes:
 
 def columns_of(admitted: Admitted) -> pa.RecordBatch:
     """What was admitted, as READING_SCHEMA rows."""
-    rows = packed(admitted).rows
+    rows = to_columns(admitted).rows
     assert isinstance(rows, pa.RecordBatch)
     return rows
 
@@ -112,17 +112,17 @@ def rows_of(admitted: Admitted) -> list[dict[str, Any]]:
     return rows
 
 
-def verdict(admit: Callable[[bytes, Rules], Admitted], body: bytes, rules: Rules) -> str:
-    """What a request refused as a whole is told; empty where it is judged item by item."""
+def request_error(admit: Callable[[bytes, AdmissionRules], Admitted], body: bytes, rules: AdmissionRules) -> str:
+    """The error text of a request that is refused as a whole; empty if it is admitted item by item."""
     try:
-        packed(admit(body, rules))
+        to_columns(admit(body, rules))
     except IngestError as error:
         return str(error)
     return ""
 
 
-def judge(item: Any, rules: Rules) -> dict[str, Any] | None:
-    """The reading as a row of READING_SCHEMA, or None where it must be refused. Slow, plain, on its own."""
+def expected_row(item: Any, rules: AdmissionRules) -> dict[str, Any] | None:
+    """The item as a row of READING_SCHEMA, or None if it must be refused. Slow and independent of the product."""
     known = {"station_id", "connector_id", "ts", *_optional}
     if not isinstance(item, dict) or not set(item) <= known:
         return None
@@ -165,7 +165,7 @@ def _milli(value: Any, lowest: float, highest: float) -> int | None:
     return int(Decimal(repr(float(value))).quantize(Decimal("0.001"), ROUND_HALF_EVEN) * 1_000)
 
 
-def _moment(value: Any, rules: Rules) -> int | None:
+def _moment(value: Any, rules: AdmissionRules) -> int | None:
     if type(value) is int:
         ms = value
     elif isinstance(value, str):

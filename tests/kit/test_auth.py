@@ -207,13 +207,13 @@ async def test_what_is_remembered_is_bounded(
     store: TokenStore, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "CACHE_MAX", 2)
-    monkeypatch.setattr(auth, "UNKNOWN_MAX", 2)
+    monkeypatch.setattr(auth, "REJECTED_MAX", 2)
     for number in range(5):
         token, _ = await store.issue("device")
         await authenticator.authenticate(_request(token))
         await _refusal(authenticator, _request("vsd_" + str(number) * 43))
-    assert len(authenticator._known) <= 2
-    assert len(authenticator._unknown) <= 2
+    assert len(authenticator._cached) <= 2
+    assert len(authenticator._rejected) <= 2
 
 
 async def test_an_unknown_token_is_looked_up_once(authenticator: Authenticator, database: _Counting) -> None:

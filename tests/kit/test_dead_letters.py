@@ -9,24 +9,26 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kit.database.migrations import migrate
-from kit.database.postgres import Database, ensure_roles, open_database
+from kit.database.migrations import migrate, standard_tables
+from kit.database.postgres import Database, open_database
+from kit.database.roles import Grant, ensure_roles
 from kit.errors import Unprocessable
 from kit.messaging.bus import ATTEMPTS, DEAD_LETTERS, DIRECT, EVENT_ID, LETTER_ID, REPLAYS, Bus, InProcessBus, Message
-from kit.messaging.dead_letters import GRANT, KEEP_DAYS, MIGRATIONS, ROLE, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.messaging.dead_letters import KEEP_DAYS, MIGRATIONS, SCHEMA, DeadLetterMetrics, DeadLetterStore
 from kit.messaging.outbox import Relay, RelayMetrics
 from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
 from tests.waiting import eventually
 
+ROLE = "letters_test"
 POLICY = RetryPolicy.model_validate({"default": {"first_s": 0.01, "ceiling_s": 0.02, "attempts_max": 2}})
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """With the schema `events`, as its role."""
-    migrate(database_url, [MIGRATIONS])
-    ensure_roles(database_url, [GRANT])
+    migrate(database_url, [standard_tables(SCHEMA), MIGRATIONS])
+    ensure_roles(database_url, [Grant(ROLE, SCHEMA)])
     opened = await open_database(database_url, name="events", role=ROLE, connections_max=4)
     yield opened
     await opened.close()
@@ -38,7 +40,7 @@ def store(database: Database) -> DeadLetterStore:
     return DeadLetterStore(database)
 
 
-@pytest.fixture(params=["in-process", "rabbitmq"])
+@pytest.fixture(params=["in-process", pytest.param("rabbitmq", marks=pytest.mark.server)])
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
     """Either."""
     if request.param == "in-process":
@@ -54,7 +56,7 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def relaying(url: str, bus: Bus) -> AsyncIterator[None]:
     """The relay of the letters' way back."""
-    relay = Relay(url, SCHEMA, bus, RelayMetrics(CollectorRegistry()), headers=True)
+    relay = Relay(url, SCHEMA, bus, RelayMetrics(CollectorRegistry()))
     running = asyncio.create_task(relay.run())
     try:
         yield
@@ -172,7 +174,7 @@ async def test_what_died_is_handled_once_after_its_replay_by_the_queue_that_fail
     name = f"t_{uuid4().hex[:12]}"
     fragile, other = Fragile(), Fragile()
     other.mended = True
-    await bus.subscribe_dead(store.keep)
+    await bus.subscribe_dead_letters(store.keep)
     await bus.subscribe(name, DIRECT, name, fragile)
     await bus.subscribe(f"{name}_other", DIRECT, name, other)
     sent = [Message(DIRECT, name, b"%d" % number, {EVENT_ID: str(number)}) for number in range(20)]
@@ -226,7 +228,7 @@ async def test_without_a_way_to_write_a_letter_down_it_stays_in_the_bus(
     bus: Bus, store: DeadLetterStore, database_url: str
 ) -> None:
     name = f"t_{uuid4().hex[:12]}"
-    await bus.subscribe_dead(store.keep)
+    await bus.subscribe_dead_letters(store.keep)
     await bus.subscribe(name, DIRECT, name, Fragile())
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("ALTER TABLE events.dead_letter RENAME TO away")
@@ -260,12 +262,12 @@ async def test_a_letter_whose_reader_dies_again_and_again_is_never_dropped(
     await first.publish(Message(DIRECT, name, b"it"))
     for times in range(1, 5):
         reader = await open_bus()
-        await reader.subscribe_dead(never)
+        await reader.subscribe_dead_letters(never)
         await eventually(lambda times=times: begun == times)  # type: ignore[misc]  # mypy does not infer it
         await reader._in.close()  # its connection ends without an answer, as when its process is killed
         for task in [task for subscription in reader._subscriptions for task in subscription._handling]:
             task.cancel()
         await reader.close()
-    await first.subscribe_dead(store.keep)
+    await first.subscribe_dead_letters(store.keep)
     await eventually(_dead(store, name, 1))
     await first.close()

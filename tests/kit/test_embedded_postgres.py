@@ -1,22 +1,29 @@
-"""The embedded server: it keeps its data, has one owner, and is mended after any kill."""
+"""The embedded server: it keeps its data, has one owner, and recovers after any kill."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.postgres import connect_sync
-from kit.errors import ConfigError
+from kit.errors import ConfigError, DatabaseLost
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 _KILLED_OWNER = """
 import os, signal, sys
 from pathlib import Path
 from kit.database.embedded import EmbeddedPostgres
 from kit.database.postgres import connect_sync
+
 server = EmbeddedPostgres.start(Path(sys.argv[1]))
 with connect_sync(server.url, name="test") as connection:
     connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
@@ -35,6 +42,32 @@ def _killed_owner(data_dir: Path) -> None:
     command = [sys.executable, "-c", _KILLED_OWNER, str(data_dir)]
     done = subprocess.run(command, check=False)
     assert done.returncode == -signal.SIGKILL
+
+
+def _kill(server: EmbeddedPostgres) -> None:
+    """As the kernel does when memory is short: the server's main process alone."""
+    killed = threading.Event()
+    os.kill(server.pid, signal.SIGKILL)
+    while server.running:
+        killed.wait(0.01)
+
+
+@contextmanager
+def _busy_backend(url: str) -> Iterator[None]:
+    """A backend computes within the block, and looks at nothing else meanwhile."""
+
+    def compute() -> None:
+        with pytest.raises(psycopg.OperationalError), connect_sync(url, name="busy") as connection:
+            connection.execute("SELECT count(*) FROM generate_series(1, 1000000000) AS a (n) WHERE n % 7 = 3")
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    with connect_sync(url, name="test", autocommit=True) as connection:
+        active = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'busy' AND query LIKE '%% % 7%%'"
+        while connection.execute(active.encode()).fetchone() == (0,):
+            pass
+    yield
+    thread.join()
 
 
 def test_data_survive_a_restart_and_stop_leaves_nothing_running(tmp_path: Path) -> None:
@@ -99,3 +132,66 @@ def test_a_blank_in_the_path_is_refused_with_the_mend(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="blank"):
         EmbeddedPostgres.start(tmp_path / "my data")
     assert not (tmp_path / "my data").exists()
+
+
+def test_a_killed_server_is_started_again_at_the_same_url_with_what_was_committed(embedded: EmbeddedPostgres) -> None:
+    with connect_sync(embedded.url, name="test") as connection:
+        connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
+    url, pid = embedded.url, embedded.pid
+    for _ in range(2):
+        _kill(embedded)
+        assert not embedded.running
+        embedded.restart()
+        assert embedded.running
+        assert _kept(url) == 7
+    assert (embedded.url, embedded.pid == pid) == (url, False)
+
+
+def test_a_statement_under_way_does_not_keep_a_killed_server_from_starting_again(embedded: EmbeddedPostgres) -> None:
+    with _busy_backend(embedded.url):
+        _kill(embedded)
+        embedded.restart()
+    with connect_sync(embedded.url, name="test") as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_server_that_was_killed_while_it_started_is_started_again(embedded: EmbeddedPostgres, tmp_path: Path) -> None:
+    _kill(embedded)
+    pid_file = tmp_path / "data" / "postgres" / "postmaster.pid"
+    pid_file.write_text("".join(pid_file.read_text().splitlines(keepends=True)[:5]))  # all that it writes at first
+    embedded.restart()
+    assert running_url(tmp_path / "data") == embedded.url
+
+
+def test_a_crashed_backend_is_the_servers_own_business(embedded: EmbeddedPostgres) -> None:
+    with connect_sync(embedded.url, name="test") as connection:
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    assert embedded.running
+
+
+def test_where_the_data_are_gone_the_server_is_lost_and_no_empty_one_takes_its_place(
+    embedded: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    _kill(embedded)
+    folder = tmp_path / "data" / "postgres"
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(DatabaseLost, match="PG_VERSION is gone"):
+        embedded.restart()
+    assert not folder.exists()
+
+
+def test_a_server_that_refuses_to_start_is_lost_with_its_own_last_words(
+    embedded: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    _kill(embedded)
+    (tmp_path / "data" / "postgres" / "postgresql.conf").write_text("nonsense\n")
+    with pytest.raises(DatabaseLost, match=r"cannot be started again: .*postgresql\.conf.* contains errors"):
+        embedded.restart()
+
+
+def test_a_stopped_server_is_not_started_again(embedded: EmbeddedPostgres, tmp_path: Path) -> None:
+    embedded.stop()
+    embedded.restart()
+    assert running_url(tmp_path / "data") is None

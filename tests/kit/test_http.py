@@ -1,6 +1,7 @@
 """The HTTP edge, over a real server: ids, problems, readiness, metrics."""
 
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.responses import StreamingResponse
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from kit.errors import ConfigError, Overloaded, Unavailable
 from kit.observability.tracing import current_traceparent, setup_tracing
 from kit.web.app import Problem, make_app, serve
+from kit.web.rules import public
 
 _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -26,9 +28,9 @@ class _Item(BaseModel):
 
 
 def _router() -> APIRouter:
-    router = APIRouter(prefix="/api/v1")
+    router = APIRouter(prefix="/api/v1", dependencies=[Depends(public)])
 
-    @router.post("/items/{item_id}")
+    @router.post("/items/{item_id}", tags=["items"])
     async def put(item_id: int, item: _Item) -> dict[str, str]:
         return {"traceparent": current_traceparent()}
 
@@ -250,3 +252,50 @@ async def test_a_stopped_server_gives_its_port_free() -> None:
         port = first.port
     async with serve(app, "127.0.0.1", port) as second, httpx.AsyncClient() as client:
         assert (await client.get(f"{second.url}/healthz")).status_code == 200
+
+
+_REFERENCE = re.compile(r"""(?:src|href|spec-url|url|action)\s*[=:]\s*["']([^"']*)["']""")
+
+
+@pytest.mark.parametrize(("path", "references"), [("/docs", 4), ("/redoc", 3), ("/", 6)])
+async def test_a_page_needs_no_other_host_and_all_that_it_refers_to_is_there(
+    client: httpx.AsyncClient, path: str, references: int
+) -> None:
+    page = await client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "//" not in re.sub(r"<!--.*?-->|^\s*//.*$", "", page.text, flags=re.DOTALL | re.MULTILINE)
+    found = _REFERENCE.findall(page.text)
+    assert len(found) == references
+    for reference in found:
+        assert reference.startswith("/")
+        answer = await client.get(reference)
+        assert answer.status_code == 200, reference
+        assert len(answer.content) > 20
+    sources = {word for part in page.headers["Content-Security-Policy"].split(";") for word in part.split()[1:]}
+    assert sources <= {"'self'", "'none'", "'unsafe-inline'", "data:", "blob:"}
+
+
+async def test_scripts_and_styles_are_served_as_such_and_nothing_else_of_their_folder(
+    client: httpx.AsyncClient,
+) -> None:
+    for name, media_type in (
+        ("swagger-ui-bundle.js", "javascript"),
+        ("redoc.standalone.js", "javascript"),
+        ("swagger-ui.css", "css"),
+    ):
+        answer = await client.get(f"/docs/assets/{name}")
+        assert media_type in answer.headers["Content-Type"]
+        assert len(answer.content) > 100_000
+    for name in ("../core.py", "..%2fcore.py", "core.py"):
+        assert (await client.get(f"/docs/assets/{name}")).status_code == 404
+
+
+async def test_the_root_says_where_things_are(client: httpx.AsyncClient) -> None:
+    about = (await client.get("/")).json()
+    assert (about["name"], about["version"]) == ("test", "1")
+    assert about["apis"] == {"items": ["/api/v1/items"]}
+    page = await client.get("/", headers={"Accept": "text/html"})
+    assert "<code>/api/v1/items</code>" in page.text
+    assert "<script" not in page.text
+    assert page.headers["Vary"] == "Accept"
+    assert "/" not in (await client.get("/openapi.json")).json()["paths"]

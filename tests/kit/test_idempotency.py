@@ -8,18 +8,18 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from fastapi import Body, FastAPI
+from fastapi import Body, Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 import kit.web.idempotency
-from kit.auth.authenticator import Authenticator
+from kit.auth.authenticator import Authenticator, require_kinds
 from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
 from kit.database.postgres import Database, open_database
 from kit.messaging.outbox import Transaction
 from kit.web.app import make_app
-from kit.web.idempotency import KEEP_HOURS, KEY_HEADER, REPLAYED_HEADER, Answer, Idempotent, forget_old
+from kit.web.idempotency import KEEP_HOURS, KEY_HEADER, REPLAYED_HEADER, Idempotent, StoredResponse, forget_old
 from tests.waiting import eventually
 
 TABLES = """
@@ -45,14 +45,15 @@ class Shop:
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def sell(self, once: Idempotent, thing: str = Body(embed=True)) -> Response:
-        async def work(connection: Transaction) -> Answer:
+        async def work(connection: Transaction) -> StoredResponse:
             self.sales += 1
             number = self.sales
             await connection.execute("INSERT INTO shop.sale VALUES ($1)", thing)
             await self.open.wait()
             if self.crash:
                 raise RuntimeError("the process dies here")
-            return Answer(self.status, b"sale %d: %s" % (number, thing.encode()), "text/plain", f"/sales/{number}")
+            body = b"sale %d: %s" % (number, thing.encode())
+            return StoredResponse(self.status, body, "text/plain", f"/sales/{number}")
 
         return await once.do(self.database, "shop", work)
 
@@ -79,7 +80,7 @@ async def shop(access: Database, database_url: str) -> AsyncIterator[Shop]:
     database = await open_database(database_url, name="shop", connections_max=4)
     made = Shop(app, database, [(await store.issue("operator"))[0] for _ in range(2)])
     made.open.set()
-    app.add_api_route("/sales", made.sell, methods=["POST"])
+    app.add_api_route("/sales", made.sell, methods=["POST"], dependencies=[Depends(require_kinds("operator"))])
     yield made
     await database.close()
 

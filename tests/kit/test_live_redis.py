@@ -1,18 +1,18 @@
-"""What RedisLive promises beyond the contract."""
+"""Laws of RedisLive beyond the contract."""
 
 import asyncio
 from contextlib import suppress
 
 import pytest
 
-from kit.live.redis_view import PUT_KEYS_MAX, RedisLive, _asked
+from kit.live.redis_view import PUT_KEYS_MAX, RedisLive, _answer_of
 
 
 @pytest.mark.parametrize("error", [None, OSError("gone")])
 async def test_a_cancellation_that_the_client_loses_is_none_the_less_one(error: OSError | None) -> None:
     begun = asyncio.Event()
 
-    async def loses_it() -> str:
+    async def swallows_it() -> str:
         begun.set()
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
@@ -20,7 +20,7 @@ async def test_a_cancellation_that_the_client_loses_is_none_the_less_one(error: 
             raise error
         return "answer"
 
-    asking = asyncio.create_task(_asked(loses_it()))
+    asking = asyncio.create_task(_answer_of(swallows_it()))
     await begun.wait()
     asking.cancel()
     await asyncio.wait((asking,))
@@ -38,7 +38,7 @@ async def test_who_was_cancelled_before_may_still_ask() -> None:
             begun.set()
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return await _asked(answered())
+            return await _answer_of(answered())
         return ""
 
     cleaning = asyncio.create_task(cleans_up())

@@ -8,7 +8,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from kit.database.postgres import Database, Grant, connect_sync, ensure_roles, open_database, outages
+from kit.database.postgres import Database, connect_sync, open_database, outages
+from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError, Unavailable
 
 _ROLES = ("kit_test_reader", "kit_test_writer")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from ingest.settings import IngestSettings
 from kit.errors import ConfigError
-from kit.settings import load_settings
+from voltstream.settings import load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -105,9 +106,9 @@ def test_an_inflated_body_may_not_be_bounded_below_the_one_on_the_wire() -> None
 
 
 def test_retention_bounds_the_age_of_what_is_taken() -> None:
-    assert load_settings(raw_retention_days=30).age_days_effective == 30
-    assert load_settings(raw_retention_days=0).age_days_effective == 1_830
-    assert load_settings(raw_retention_days=9_000).age_days_effective == 1_830
+    assert IngestSettings(raw_retention_days=30).age_days_effective == 30
+    assert IngestSettings(raw_retention_days=0).age_days_effective == 1_830
+    assert IngestSettings(raw_retention_days=9_000).age_days_effective == 1_830
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -19,12 +19,12 @@ from starlette.requests import Request
 
 from kit.auth import signed_tokens
 from kit.auth.authenticator import Authenticator
-from kit.auth.signed_tokens import LEEWAY_S, SignedTokens, Untrusted
+from kit.auth.signed_tokens import LEEWAY_S, InvalidToken, SignedTokens
 from kit.auth.token_store import KINDS, TokenStore
 from kit.clock import ManualClock, to_ms
 from kit.errors import ConfigError
-from kit.settings import load_settings
 from kit.web.app import Problem
+from voltstream.settings import load_settings
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 NOW_S = to_ms(NOW) // 1000
@@ -58,7 +58,7 @@ def make(tmp_path: Path, clock: ManualClock) -> Make:
 
 
 def _refusal(tokens: SignedTokens, token: str) -> str:
-    with pytest.raises(Untrusted) as raised:
+    with pytest.raises(InvalidToken) as raised:
         tokens.verify(token)
     return str(raised.value)
 

@@ -1,9 +1,9 @@
-"""The Bolite set: 720 real charging sessions, as their owner published them, and as they are priced in the proofs.
+"""The Bolite data set: 720 real charging sessions, as published, and with the ends that the billing proofs need.
 
 The file has no station: its 39 charging piles are the first four characters of the session id, and no pile has two
-sessions at once. Its devices never say that a session ends, so a session ends when the next one of its pile begins.
-For money, three sessions in four get an end of their own, and before it the car stays plugged in for a while; their
-readings have the number of the pile's session as `boot`. Every measured reading is left as it is.
+sessions at once. It has no end events, so a session ends when the next one of its pile begins. For billing, three
+sessions in four get an explicit end, after the car stayed plugged in for a while, and `boot` is the number of the
+pile's session. Every measured reading is unchanged.
 """
 
 import csv
@@ -18,15 +18,15 @@ READINGS, SESSIONS = 132_546, 720
 PERIOD: Final = {"from": "2025-06-01T00:00:00Z", "to": "2025-11-01T00:00:00Z"}
 STATION: Final = ("--set", "station_id=BOLITE-{session_id[:4]}", "--set", "connector_id=1")
 
-_TAIL_AFTER_MS: Final = 15_000  # the pace of the file
-_APART_MS: Final = 60_000  # at least, between a session's end and the next one's begin
-_ENDLESS: Final = 4  # one session in so many has no end of its own
+_TAIL_AFTER_MS: Final = 15_000  # the interval of the file
+_APART_MS: Final = 60_000  # at least, between a session's end and the next one's start
+_WITHOUT_END: Final = 4  # one session in so many gets no explicit end
 _PARKED_MIN_MAX: Final = 40
-_LATE_SESSIONS, _LATE_READINGS = 9, slice(10, 13)  # of one session in so many, these are held back
+_LATE_SESSIONS, _LATE_READINGS = 9, slice(10, 13)  # of one session in so many, these are sent late
 
 
 class Reading(NamedTuple):
-    """A reading as sent; what the file does not say is empty."""
+    """A reading as sent; fields that the file lacks are empty."""
 
     session_id: str
     boot: int
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
 
     @property
     def power_mw(self) -> int:
-        """Exactly: the file has two digits after the point."""
+        """Exact: the file has two digits after the point."""
         whole, _, digits = self.power_w.partition(".")
         return int(whole) * 1_000 + int(digits.ljust(3, "0"))
 
@@ -50,7 +50,7 @@ Sessions = dict[str, list[Reading]]
 
 
 def priced_sessions() -> Sessions:
-    """All sessions, with the ends that the file does not have."""
+    """All sessions, with the ends that the file lacks."""
     sessions: Sessions = {}
     of_pile: dict[str, list[str]] = {}
     with gzip.open(READINGS_FILE, "rt") as file:
@@ -68,13 +68,13 @@ def priced_sessions() -> Sessions:
         for name, following in zip(names, [*names[1:], ""], strict=True):
             number += 1
             next_ms = sessions[following][0].ts if following else None
-            if next_ms is None or number % _ENDLESS:
+            if next_ms is None or number % _WITHOUT_END:
                 sessions[name] += _tail(sessions[name][-1], number, next_ms)
     return sessions
 
 
 def _tail(last: Reading, number: int, next_ms: int | None) -> list[Reading]:
-    """Charged, parked for some minutes (or none), and gone; nothing where the next car is too near."""
+    """Readings of the charged and parked car and of the session's end; none if the next session starts too soon."""
     full_ms = last.ts + _TAIL_AFTER_MS
     end_ms = full_ms + number * 37 % _PARKED_MIN_MAX * 61_000
     if next_ms is not None:
@@ -85,8 +85,8 @@ def _tail(last: Reading, number: int, next_ms: int | None) -> list[Reading]:
     return [full, full._replace(seq=last.seq + 2, ts=end_ms, status="", session_event="Ended")]
 
 
-def held_back(sessions: Sessions) -> tuple[Sessions, Sessions]:
-    """The sessions without a few readings of some of them; and those readings."""
+def split_late(sessions: Sessions) -> tuple[Sessions, Sessions]:
+    """The sessions without a few readings of some of them, and those readings."""
     first = {name: list(readings) for name, readings in sessions.items()}
     late: Sessions = {}
     for name in list(sessions)[::_LATE_SESSIONS]:
@@ -96,7 +96,7 @@ def held_back(sessions: Sessions) -> tuple[Sessions, Sessions]:
 
 
 def write(path: Path, sessions: Iterable[Sequence[Reading]]) -> int:
-    """A file for `voltstream replay` with STATION; how many readings it has."""
+    """Write a file for `voltstream replay` with STATION; the number of its readings."""
     rows = [reading for readings in sessions for reading in readings]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""The distributed platform, every service a process of its own, over the private servers."""
+"""Cluster: the distributed platform, each service in a process of its own, on the private servers."""
 
 import asyncio
 import signal
@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.servers import unused_port
 from kit.log.kafka import partitions_of
-from kit.messaging.delivery import DEAD_QUEUE
+from kit.messaging.bus import DIRECT
+from kit.messaging.delivery import DEAD_LETTER_QUEUE
 from schemas.topics import (
-    DIRECT_EXCHANGE,
     INVOICE_CREATED,
     READINGS_TOPIC,
     SESSION_COMPLETED,
@@ -30,16 +30,16 @@ from schemas.topics import (
     routing_key,
 )
 from tests.private_servers import PrivateServers
-from tests.proof.doubled import EVENT_TYPES
-from tests.proof.processes import Service, kept_alive, run_once
+from tests.proof.duplicate_delivery import EVENT_TYPES
+from tests.proof.processes import SupervisedService, kept_alive, run_once
 from tests.waiting import eventually
 
 PARTITIONS = 4
 SERVICES = ("gateway 1", "gateway 2", "bridge", "relay", "api", "worker 1", "worker 2")
-_LISTENER = "proof"  # a consumer group that hears, and does nothing
-_HEARD = (SESSION_COMPLETED, INVOICE_CREATED)
+_RECORDER_GROUP = "proof"  # a consumer group whose queues keep the events for `received`
+_RECORDED = (SESSION_COMPLETED, INVOICE_CREATED)
 _GROUPS = ("billing", "ingest", "pricing", "sessions")
-# A gateway that waits less long for a confirm refuses more during an outage: more readings come twice.
+# The less a gateway waits for a confirm, the more it refuses during an outage: more readings are sent twice.
 _PUBLISH_TIMEOUT_S = 3
 _START_S, _BACK_S, _ANSWER_S = 120, 120, 30  # against hanging
 _QUORUM = {"x-queue-type": "quorum"}
@@ -58,13 +58,13 @@ class Cluster:
         self.device_token = self.operator_token = ""
         self._folder = folder
         self._starting: dict[str, asyncio.Task[str]] = {}
-        self.services: dict[str, Service] = {}
+        self.services: dict[str, SupervisedService] = {}
 
     async def start(self, *names: str) -> None:
-        """Have these services, kept alive from now on, each with the same port in every life. Not ready yet."""
+        """Start and supervise these services, each with one port for all its restarts. They need not be ready yet."""
         for name in names:
             arguments = (name.split()[0], "--json", "--supervised", "--port", str(unused_port()))
-            self.services[name] = Service(name, arguments, self.environment, self._folder)
+            self.services[name] = SupervisedService(name, arguments, self.environment, self._folder)
             await self._stack.enter_async_context(kept_alive([self.services[name]]))
 
     @property
@@ -73,13 +73,13 @@ class Cluster:
         return [service.url for name, service in self.services.items() if name.startswith("gateway")]
 
     async def ready(self, names: Sequence[str] = ()) -> None:
-        """Until these services (all) do their work."""
+        """Wait until these services (all) are ready."""
         async with httpx.AsyncClient(trust_env=False) as client:
             for name in names or self.services:
                 await eventually(partial(_is_ready, client, self.services[name]), within_s=_START_S)
 
-    async def asked(self, path: str) -> dict[str, Any]:
-        """What operators are told; empty where the API does not answer now."""
+    async def query(self, path: str) -> dict[str, Any]:
+        """An operator's query; empty if the API does not answer now."""
         headers = {"Authorization": f"Bearer {self.operator_token}"}
         async with httpx.AsyncClient(trust_env=False, headers=headers, timeout=_ANSWER_S) as client:
             try:
@@ -101,47 +101,47 @@ class Cluster:
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
-    async def strike(self, component: str, kind: str) -> bool:
-        """Kill a service or a server, or stop a server. Whether a server is now to be brought back."""
+    async def inject_fault(self, component: str, kind: str) -> bool:
+        """Kill a service or a server, or stop a server. Whether it is a server, which must be started again."""
         if (service := self.services.get(component)) is not None:
-            # It may be on its way up again from the last time: that is a moment like any other.
+            # It may still be starting after the last fault: that is tested too.
             await eventually(lambda: service.signal(signal.SIGKILL), within_s=_BACK_S)
             return False
-        await self.back(component)
+        await self.wait_for_servers(component)
         server = getattr(self.servers, component)
         await asyncio.to_thread(server.kill if kind == "kill" else server.stop)
         return True
 
-    def bring_back(self, component: str) -> None:
-        """Begin to start a server again."""
+    def start_server(self, component: str) -> None:
+        """Start a server again, in the background."""
         self._starting[component] = asyncio.create_task(asyncio.to_thread(getattr(self.servers, component).start))
 
-    async def back(self, component: str = "") -> None:
-        """Until this server (all of them) is back."""
+    async def wait_for_servers(self, component: str = "") -> None:
+        """Wait until this server (all of them) runs again."""
         for name in [component] if component else list(self._starting):
             if (task := self._starting.pop(name, None)) is not None:
                 await task
 
     # -- events -----------------------------------------------------------------------------------------------------
 
-    def heard(self, event_type: str) -> list[dict[str, Any]]:
-        """The payloads of all events of a type in _HEARD that arrived since the last call."""
+    def received(self, event_type: str) -> list[dict[str, Any]]:
+        """The payloads of all events of a type in _RECORDED since the last call."""
         found: list[dict[str, Any]] = []
         with _rabbit(self.environment["VOLTSTREAM_RABBITMQ_URL"]) as connection:
             channel = connection.channel()
             while True:
-                method, _, body = channel.basic_get(group_queue(_LISTENER, event_type), auto_ack=True)
+                method, _, body = channel.basic_get(group_queue(_RECORDER_GROUP, event_type), auto_ack=True)
                 if method is None:
                     return found
                 found.append(msgspec.json.decode(body)["payload"])
 
     def messages_waiting(self) -> int:
-        """In the queues of the services, not handed to anybody yet."""
+        """Number of messages in the queues of the services, not delivered yet."""
         waiting = 0
         with _rabbit(self.environment["VOLTSTREAM_RABBITMQ_URL"]) as connection:
             for queue in group_queues(_GROUPS):
                 channel = connection.channel()
-                with suppress(ChannelClosedByBroker):  # there is none of that name
+                with suppress(ChannelClosedByBroker):  # there is no such queue
                     waiting += channel.queue_declare(queue, passive=True).method.message_count
         return waiting
 
@@ -153,7 +153,7 @@ class Cluster:
         self.device_token, self.operator_token = (answer["token"] for answer in issued)
 
     def report(self) -> str:
-        """Who died by itself, and what everybody said last."""
+        """Services that ended unexpectedly, and the last log lines of all."""
         unexpected = [line for service in self.services.values() for line in service.unexpected]
         tails = [f"--- {name}, {s.starts} starts\n{s.tail()}" for name, s in self.services.items()]
         return "\n".join([*unexpected, *tails])
@@ -163,7 +163,7 @@ class Cluster:
 async def running_cluster(
     database_url: str, servers: PrivateServers, folder: Path, *, services: Sequence[str] = SERVICES
 ) -> AsyncIterator[Cluster]:
-    """These services up and ready, on brokers that know nothing yet; stopped in good order in the end."""
+    """A cluster with these services ready, on empty brokers; stopped at the end."""
     environment = {
         "VOLTSTREAM_DATABASE_URL": database_url,
         "VOLTSTREAM_RABBITMQ_URL": servers.rabbitmq.url,
@@ -173,13 +173,13 @@ async def running_cluster(
         "VOLTSTREAM_PUBLISH_TIMEOUT_S": str(_PUBLISH_TIMEOUT_S),
         "VOLTSTREAM_DATA_DIR": str(folder),
     }
-    await forget_telemetry(servers)
+    await clear_brokers(servers)
     async with AsyncExitStack() as stack:
         cluster = Cluster(environment, servers, folder, stack)
         await cluster.prepare()
-        _listen(servers.rabbitmq.url)
+        _record_events(servers.rabbitmq.url)
         await cluster.start(*services)
-        stack.push_async_callback(cluster.back)
+        stack.push_async_callback(cluster.wait_for_servers)
         try:
             await cluster.ready()
             yield cluster
@@ -190,14 +190,14 @@ async def running_cluster(
             await asyncio.gather(*(service.stop() for service in cluster.services.values()))
 
 
-async def forget_telemetry(servers: PrivateServers) -> None:
-    """Leave the brokers and the live view as new: frames, events and counters of a former database are none of ours."""
+async def clear_brokers(servers: PrivateServers) -> None:
+    """Empty the brokers and the live view of frames, events and counters of an earlier database."""
     with _rabbit(servers.rabbitmq.url) as connection:
         channel = connection.channel()
         for queue in (frames_queue(partition) for partition in range(PARTITIONS)):
             channel.queue_delete(queue)
             channel.queue_delete(f"{queue}_dead")
-        for queue in (*group_queues((*_GROUPS, _LISTENER)), DEAD_QUEUE):
+        for queue in (*group_queues((*_GROUPS, _RECORDER_GROUP)), DEAD_LETTER_QUEUE):
             channel.queue_delete(queue)
     admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka.url)
     await admin.start()
@@ -216,26 +216,26 @@ async def forget_telemetry(servers: PrivateServers) -> None:
 
 
 def group_queues(groups: Sequence[str]) -> list[str]:
-    """Of every event; most are not there."""
+    """The names of these groups' queues for every event; most do not exist."""
     return [group_queue(group, event_type) for group in groups for event_type in EVENT_TYPES]
 
 
-def _listen(rabbitmq_url: str) -> None:
-    """Have a consumer group's queues for what is to be heard, before the first is published."""
+def _record_events(rabbitmq_url: str) -> None:
+    """Declare the recorder group's queues before the first event is published."""
     with _rabbit(rabbitmq_url) as connection:
         channel = connection.channel()
-        channel.exchange_declare(DIRECT_EXCHANGE, "direct", durable=True)
-        for event_type in _HEARD:
-            queue = group_queue(_LISTENER, event_type)
+        channel.exchange_declare(DIRECT, "direct", durable=True)
+        for event_type in _RECORDED:
+            queue = group_queue(_RECORDER_GROUP, event_type)
             channel.queue_declare(queue, durable=True, arguments=_QUORUM)
-            channel.queue_bind(queue, DIRECT_EXCHANGE, routing_key(event_type))
+            channel.queue_bind(queue, DIRECT, routing_key(event_type))
 
 
 def _rabbit(url: str) -> Any:
     return pika.BlockingConnection(pika.URLParameters(url))
 
 
-async def _is_ready(client: httpx.AsyncClient, service: Service) -> bool:
+async def _is_ready(client: httpx.AsyncClient, service: SupervisedService) -> bool:
     if not service.ready.is_set():
         return False
     try:

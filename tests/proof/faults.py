@@ -1,4 +1,4 @@
-"""What goes wrong in a run, and when: a plan made of a seed."""
+"""Plans which component fails when in a run, from a seed."""
 
 import random
 from collections.abc import Sequence
@@ -15,21 +15,22 @@ _AT_LEAST = (
     *(("relay", "kill"),) * 2,
     *((server, kind) for server in SERVERS for kind in ("stop", "kill")),
 )
-# The other two servers take up to 15 s to come back on a busy machine: twice each is enough for a run of minutes.
+# The other two servers take up to 15 s to restart on a busy machine: twice each is enough for a run of minutes.
 _MORE = (
     *((process, "kill") for process in PROCESSES),
     *((s, k) for s in ("postgres", "redis") for k in ("stop", "kill")),
 )
-_PROGRESS = (1, 6_000)  # readings acknowledged between two strikes: some in the middle of a recovery, some after it
-_AT_ONCE_SHARE = 0.2  # of the strikes: nothing needs to have come back
-_DOWN = (1, 6_000)  # readings acknowledged while a server is away, where it can do without
+_PROGRESS = (1, 6_000)  # readings acknowledged between two faults: some during a recovery, some after it
+_AT_ONCE_SHARE = 0.2  # of the faults: no component needs to have recovered
+_DOWN = (1, 6_000)  # readings acknowledged during a server's outage, if any can be
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`component` is killed, or stopped in the orderly way, once `after` more readings were acknowledged.
+    """`component` is killed or stopped once `after` more readings were acknowledged.
 
-    A server is started again when another `down` were, or some were refused; a process at once, by its supervisor.
+    A server is started again when another `down` were acknowledged, or some requests refused; a process at once, by its
+    supervisor.
     """
 
     component: str
@@ -39,7 +40,7 @@ class Fault:
 
 
 def plan(seed: int) -> list[Fault]:
-    """At least each of what has to happen, a few more, in any order."""
+    """Every required fault and a few more, in random order."""
     rng = random.Random(f"{seed} faults")
     chosen = [*_AT_LEAST, *rng.choices(_MORE, k=FAULTS - len(_AT_LEAST))]
     rng.shuffle(chosen)
@@ -47,10 +48,10 @@ def plan(seed: int) -> list[Fault]:
 
 
 def pause(rng: random.Random) -> int:
-    """Readings to be acknowledged before the next strike."""
+    """Readings to be acknowledged before the next fault."""
     return 0 if rng.random() < _AT_ONCE_SHARE else rng.randrange(*_PROGRESS)
 
 
-def told(faults: Sequence[Fault]) -> str:
-    """The plan, to be read beside a failure."""
+def plan_text(faults: Sequence[Fault]) -> str:
+    """The plan as text, to print with a failure."""
     return "\n".join(f"{number:2}. {fault}" for number, fault in enumerate(faults, 1))

@@ -1,4 +1,4 @@
-"""A whole platform as users run it: `voltstream up` in a process of its own."""
+"""Runs `voltstream up` in a process of its own, as users do."""
 
 import json
 import os
@@ -64,7 +64,7 @@ class Platform:
         return answer
 
     def stop(self) -> None:
-        """Ctrl-C; it must end cleanly."""
+        """Send Ctrl-C; the process must exit with 0."""
         self.http.close()
         self.process.send_signal(signal.SIGINT)
         code = self.process.wait(_STOP_S)
@@ -74,7 +74,7 @@ class Platform:
 
 @contextmanager
 def running_platform(data_dir: Path, environment: Mapping[str, str], *options: str) -> Iterator[Platform]:
-    """`voltstream up --json --no-simulator` with this environment, stopped in the end."""
+    """`voltstream up --json --no-simulator` with this environment, stopped at the end."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.log").open("w+") as log:
         process = subprocess.Popen(
@@ -88,7 +88,7 @@ def running_platform(data_dir: Path, environment: Mapping[str, str], *options: s
         try:
             line = process.stdout.readline()
             log.seek(0)
-            assert line, f"voltstream up said nothing; its log:\n{log.read()[-4_000:]}"
+            assert line, f"voltstream up printed nothing; its log:\n{log.read()[-4_000:]}"
             platform = Platform(process, json.loads(line), log)
             yield platform
             platform.stop()

@@ -1,4 +1,4 @@
-"""Services in processes of their own, and a supervisor that starts again what dies."""
+"""Runs services in processes of their own, and restarts those that die."""
 
 import asyncio
 import json
@@ -14,14 +14,14 @@ _STARTS_MAX = 60  # a few kills, and between them a start every two seconds as l
 _LOG_TAIL_BYTES = 6_000
 
 
-class Service:
-    """`voltstream <arguments>`, kept alive."""
+class SupervisedService:
+    """`voltstream <arguments>` as a process that is restarted whenever it dies."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
-        self.url = ""  # of its HTTP side, once it was ready
+        self.url = ""  # of its HTTP server, once it was ready
         self.first_line: dict[str, str] = {}
-        self.unexpected: list[str] = []  # deaths after it was ready that were not our doing
+        self.unexpected: list[str] = []  # exits after it was ready that the test did not cause
         self.starts = 0
         self.log = folder / f"{name.replace(' ', '-')}.log"
         self._command = (sys.executable, "-m", "voltstream", *arguments)
@@ -32,11 +32,11 @@ class Service:
 
     @property
     def pid(self) -> int | None:
-        """Of its process, if one lives."""
+        """Of its process, if there is one."""
         return self._process.pid if self._process is not None else None
 
     def signal(self, number: signal.Signals) -> bool:
-        """Send it a signal; False where there is nobody to get it."""
+        """Send it a signal; False if there is no process."""
         if self._process is None or self._process.returncode is not None:
             return False
         self._killed |= number == signal.SIGKILL
@@ -45,23 +45,23 @@ class Service:
         return True
 
     async def keep(self) -> None:
-        """Start it, and again whenever it has died, until `stop`."""
+        """Start it, and restart it whenever it dies, until `stop`."""
         while not self._stopping:
             with self.log.open("ab") as log:
                 self._process = process = await asyncio.create_subprocess_exec(
                     *self._command,
-                    stdin=asyncio.subprocess.PIPE,  # it ends when this closes: none outlives a test that was killed
+                    stdin=asyncio.subprocess.PIPE,  # it ends when this closes, so that none outlives a killed test
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
                     env=self._environment,
                 )
             self.starts += 1
             self._killed = False
-            if self._stopping:  # said while it was being started: `stop` has not seen it
+            if self._stopping:  # set during the start: `stop` did not see this process
                 process.terminate()
-            assert self.starts <= _STARTS_MAX, f"{self.name} does not come up: {self.tail()}"
+            assert self.starts <= _STARTS_MAX, f"{self.name} does not start: {self.tail()}"
             try:
-                await self._listen(process)
+                await self._read_output(process)
                 code = await process.wait()
             except asyncio.CancelledError:
                 process.kill()
@@ -72,7 +72,7 @@ class Service:
             self.ready.clear()
 
     async def stop(self) -> int | None:
-        """In the orderly way; its exit code."""
+        """Stop it with SIGTERM; its exit code."""
         self._stopping = True
         if (process := self._process) is None:
             return None
@@ -82,14 +82,14 @@ class Service:
             async with asyncio.timeout(_STOP_S):
                 return await process.wait()
         except TimeoutError:
-            self.signal(signal.SIGABRT)  # it hangs: the stacks of its threads end up in its log
+            self.signal(signal.SIGABRT)  # it hangs: this writes the stacks of its threads to its log
             return await process.wait()
 
     def tail(self) -> str:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-_LOG_TAIL_BYTES:]
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+    async def _read_output(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
             self.first_line = json.loads(line)
@@ -98,8 +98,8 @@ class Service:
 
 
 @asynccontextmanager
-async def kept_alive(services: Sequence[Service]) -> AsyncIterator[None]:
-    """All of them running within the block."""
+async def kept_alive(services: Sequence[SupervisedService]) -> AsyncIterator[None]:
+    """Run and supervise these services within the block."""
     tasks = [asyncio.create_task(service.keep()) for service in services]
     try:
         yield
@@ -109,7 +109,7 @@ async def kept_alive(services: Sequence[Service]) -> AsyncIterator[None]:
 
 
 async def run_once(environment: Mapping[str, str], *arguments: str) -> dict[str, str]:
-    """A command that ends; its JSON."""
+    """Run a command to its end; its JSON output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "voltstream", *arguments, "--json",
         env=os.environ | dict(environment), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Real data: 720 charging sessions of the Bolite set over HTTP, against the energies their owner reported.
+"""Real data: 720 charging sessions of the Bolite set over HTTP, against the energies that the owner reported.
 
 `seq` begins at 0 with every session, so that every session after a pile's first is a reboot.
 """
@@ -14,7 +14,7 @@ import pytest
 
 from tests.private_servers import PrivateServers
 from tests.proof.bolite import DATA, PERIOD, READINGS, READINGS_FILE, SESSIONS, STATION
-from tests.proof.cluster import forget_telemetry
+from tests.proof.cluster import clear_brokers
 from tests.proof.platform_process import Platform, running_platform
 from tests.waiting import eventually
 
@@ -28,7 +28,7 @@ async def platform(request: pytest.FixtureRequest, data_dir: Path) -> AsyncItera
     environment = {}
     if request.param == "distributed":
         servers: PrivateServers = request.getfixturevalue("running_servers")
-        await forget_telemetry(servers)
+        await clear_brokers(servers)
         environment = {
             "VOLTSTREAM_DATABASE_URL": request.getfixturevalue("database_url"),
             "VOLTSTREAM_RABBITMQ_URL": servers.rabbitmq.url,
@@ -40,13 +40,13 @@ async def platform(request: pytest.FixtureRequest, data_dir: Path) -> AsyncItera
 
 
 async def replay(platform: Platform, folder: Path, *options: str) -> dict[str, Any]:
-    """Send the file and wait until nothing is in flight; the ledger's totals."""
+    """Replay the file and wait until nothing is in flight; the ledger's totals."""
     before = platform.ledger()["accepted"]
     sent = platform.voltstream("replay", str(READINGS_FILE), *MAPPING, *options, data_dir=folder)
     assert sent["error"] is None
 
     def closed() -> dict[str, Any] | None:
-        """A gateway says what it has accepted up to a tenth of a second later: of less, it would close too early."""
+        """A gateway reports what it accepted up to a tenth of a second later, so the ledger could close too early."""
         ledger = platform.ledger()
         return ledger if ledger["closed"] and ledger["accepted"] >= before + sent["accepted"] else None
 
@@ -55,8 +55,8 @@ async def replay(platform: Platform, folder: Path, *options: str) -> dict[str, A
     return ledger
 
 
-def told(platform: Platform) -> dict[str, Any]:
-    """Every figure that must not move: sessions by device name, windows by station."""
+def figures_of(platform: Platform) -> dict[str, Any]:
+    """Every figure that must not change: sessions by the device's id, windows by station."""
     sessions = {
         s["session_id"]: {k: s[k] for k in ("station_id", "started_at", "last_at", "energy_uj", "readings", "flagged")}
         for s in platform.pages("/api/v1/sessions", "sessions", **PERIOD, limit=1_000)
@@ -71,8 +71,8 @@ def told(platform: Platform) -> dict[str, Any]:
     return {"sessions": sessions, "windows": windows}
 
 
-def energy_by_hand_uj() -> dict[str, int]:
-    """Left rectangles over the rows in file order, in integers: mW x ms."""
+def expected_energy_uj() -> dict[str, int]:
+    """Energy by left rectangles over the rows in file order, in integers: mW x ms."""
     total: dict[str, int] = defaultdict(int)
     before: dict[str, tuple[int, int]] = {}
     with gzip.open(READINGS_FILE, "rt") as file:
@@ -97,19 +97,19 @@ async def test_real_sessions_have_the_energy_their_owner_reported(platform: Plat
         "closed": True,
     }
     first = await settled(platform)
-    by_hand = energy_by_hand_uj()
+    expected = expected_energy_uj()
     with (DATA / "bolite_sessions.csv").open() as file:
         reported = {row["session_id"]: row for row in csv.DictReader(file)}
     assert len(first["sessions"]) == len(reported) == SESSIONS
     for name, session in first["sessions"].items():
-        assert session["energy_uj"] == by_hand[name]
+        assert session["energy_uj"] == expected[name]
         assert session["energy_uj"] / 3.6e9 == pytest.approx(float(reported[name]["energy_wh_reported"]), rel=1e-6)
         assert session["readings"] == int(reported[name]["n_points"])
     assert sum(w["readings"] for station in first["windows"].values() for w in station) == READINGS
 
     again = await replay(platform, tmp_path / "second")
     assert (again["stored"], again["duplicate"], again["quarantined"]) == (READINGS, READINGS, 0)
-    assert told(platform) == first, "a second delivery moved a figure"
+    assert figures_of(platform) == first, "a second delivery changed a figure"
 
 
 async def test_shuffled_and_resent_gives_the_same_figures(platform: Platform, tmp_path: Path, seed: int) -> None:
@@ -119,8 +119,8 @@ async def test_shuffled_and_resent_gives_the_same_figures(platform: Platform, tm
     assert ledger["quarantined"] == 0
     assert ledger["duplicate"] == ledger["accepted"] - READINGS > 0
     figures = await settled(platform)
-    by_hand = energy_by_hand_uj()
-    assert {name: s["energy_uj"] for name, s in figures["sessions"].items()} == by_hand
+    expected = expected_energy_uj()
+    assert {name: s["energy_uj"] for name, s in figures["sessions"].items()} == expected
     assert sum(w["readings"] for station in figures["windows"].values() for w in station) == READINGS
 
 
@@ -128,7 +128,7 @@ async def settled(platform: Platform) -> dict[str, Any]:
     """The figures once the rows of running sessions have been written (they may wait for a later step)."""
 
     def written() -> dict[str, Any] | None:
-        figures = told(platform)
+        figures = figures_of(platform)
         complete = sum(s["readings"] for s in figures["sessions"].values()) == READINGS
         return figures if complete else None
 

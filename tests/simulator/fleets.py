@@ -3,9 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
-from ingest.admission import Admitted, Structs, to_batch
-from simulator.fleet.fleet import Fleet, FleetSpec
+from ingest.admission import Admitted, DecodedReadings, to_batch
+from simulator.fleet.fleet import Fleet
 from simulator.fleet.readings import Burst, Readings
+from simulator.fleet.spec import FleetSpec
 
 START_MS = 1_767_600_000_000  # 2026-01-05 08:00 UTC: the morning, cars arrive
 HOUR_MS = 3_600_000
@@ -29,4 +30,4 @@ def rows_of(stream: "list[Burst]") -> Readings:
 def admitted_columns(answer: Admitted) -> pa.RecordBatch:
     """The good readings of a body, with READING_SCHEMA."""
     rows = answer.rows
-    return to_batch(rows.readings, rows.ts_ms) if isinstance(rows, Structs) else rows
+    return to_batch(rows.readings, rows.ts_ms) if isinstance(rows, DecodedReadings) else rows

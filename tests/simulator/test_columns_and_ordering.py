@@ -90,7 +90,7 @@ def test_options_in_another_order_are_the_same_columns() -> None:
     assert repr(one) == repr(Columns.parse(["seq=b", "ts=a"], ignore=["y", "x"]))
 
 
-def story(count: int, *, stations: int = 3) -> list[pa.Table]:
+def readings_by_station(count: int, *, stations: int = 3) -> list[pa.Table]:
     """Stations one after the other, as the Bolite file has them, in tables of 1,000 rows."""
     rows = [
         {"station_id": f"S{station}", "connector_id": 1, "seq": at, "ts": TS + 15_000 * at}
@@ -101,34 +101,36 @@ def story(count: int, *, stations: int = 3) -> list[pa.Table]:
     return [table.slice(at, 1_000) for at in range(0, len(rows), 1_000)]
 
 
-def told(order: Ordering, tables: list[pa.Table]) -> list[tuple[str, int, int]]:
+def sent(order: Ordering, tables: list[pa.Table]) -> list[tuple[str, int, int]]:
     return [(row["station_id"], row["seq"], row["ts"]) for table in order.apply(tables) for row in table.to_pylist()]
 
 
 def test_shuffle_stays_within_its_window_and_resends_the_share(seed: int) -> None:
-    plain = told(Ordering(), story(700))
-    bent = told(Ordering(shuffle_s=60, resend_pct=5, seed=seed), story(700))
-    extra = Counter(bent) - Counter(plain)
-    assert set(bent) == set(plain)
+    plain = sent(Ordering(), readings_by_station(700))
+    disturbed = sent(Ordering(shuffle_s=60, resend_pct=5, seed=seed), readings_by_station(700))
+    extra = Counter(disturbed) - Counter(plain)
+    assert set(disturbed) == set(plain)
     assert sum(extra.values()) == pytest.approx(0.05 * len(plain), rel=0.5)
-    assert bent != plain
+    assert disturbed != plain
     for station in ("S0", "S1", "S2"):
-        ts = np.array([row[2] for row in bent if row[0] == station])
+        ts = np.array([row[2] for row in disturbed if row[0] == station])
         assert 0 < (np.maximum.accumulate(ts) - ts).max() <= 60_000
 
 
 def test_resend_alone_keeps_the_order_of_first_sendings(seed: int) -> None:
-    bent = told(Ordering(resend_pct=10, seed=seed), story(700))
-    assert list(dict.fromkeys(bent)) == told(Ordering(), story(700))
-    assert len(bent) > len(set(bent))
+    disturbed = sent(Ordering(resend_pct=10, seed=seed), readings_by_station(700))
+    assert list(dict.fromkeys(disturbed)) == sent(Ordering(), readings_by_station(700))
+    assert len(disturbed) > len(set(disturbed))
 
 
 def test_same_seed_same_order(seed: int) -> None:
     order = Ordering(shuffle_s=60, resend_pct=5, seed=seed)
-    assert told(order, story(700)) == told(order, story(700))
-    assert told(order, story(700)) != told(Ordering(shuffle_s=60, resend_pct=5, seed=seed + 1), story(700))
+    assert sent(order, readings_by_station(700)) == sent(order, readings_by_station(700))
+    assert sent(order, readings_by_station(700)) != sent(
+        Ordering(shuffle_s=60, resend_pct=5, seed=seed + 1), readings_by_station(700)
+    )
 
 
 def test_sorted_is_by_time_and_stable() -> None:
-    rows = told(Ordering(sort=True), story(700))
-    assert rows == sorted(told(Ordering(), story(700)), key=lambda row: row[2])
+    rows = sent(Ordering(sort=True), readings_by_station(700))
+    assert rows == sorted(sent(Ordering(), readings_by_station(700)), key=lambda row: row[2])

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admission import Rules, admit_arrow, admit_json, admit_ndjson
+from ingest.admission import AdmissionRules, admit_arrow, admit_json, admit_ndjson
 from schemas.reading import QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 from simulator.encode import Format, encode, right_aligned, thousandths, zero_padded
-from simulator.fleet.readings import NULL, READING_DTYPE, Malformed, Readings
+from simulator.fleet.readings import NULL, READING_DTYPE, MalformedKind, Readings
 from tests.simulator.fleets import START_MS, admitted_columns, bursts, rows_of
 
-RULES = Rules(now_ms=START_MS, age_ms_max=10**11, future_ms_max=10**11, readings_max=100_000)
+RULES = AdmissionRules(now_ms=START_MS, age_ms_max=10**11, future_ms_max=10**11, readings_max=100_000)
 
 
 @given(st.lists(st.integers(-(10**15), 10**15), min_size=1))
@@ -86,12 +86,12 @@ def test_every_format_is_admitted_as_the_same_columns(rows: Readings) -> None:
 @pytest.mark.parametrize("form", list(Format))
 def test_malformed_items_are_refused_and_no_neighbour_is(seed: int, form: Format) -> None:
     rows = rows_of(bursts(seed, hours=0.2)).copy()
-    kinds = [kind for kind in Malformed if kind]
+    kinds = [kind for kind in MalformedKind if kind]
     broken = np.arange(3, 3 + 5 * len(kinds), 5)
     rows["malformed"][broken] = kinds
     admit = {Format.JSON: admit_json, Format.NDJSON: admit_ndjson, Format.ARROW: admit_arrow}[form]
     answer = admit(encode(rows, form), RULES)
-    assert [refused.place for refused in answer.refused] == broken.tolist()
+    assert [refused.position for refused in answer.refused] == broken.tolist()
     assert answer.accepted == len(rows) - len(kinds)
     if form is not Format.ARROW:
         assert len({refused.reason for refused in answer.refused}) == len(kinds)

@@ -93,17 +93,17 @@ def test_clock_skew_shifts_whole_stations_by_a_constant(seed: int) -> None:
     assert len(set.union(*shifts.values())) > 2
 
 
-@pytest.mark.parametrize("says_boot", [True, False])
-def test_after_a_reboot_seq_starts_anew_and_boot_is_one_higher(seed: int, says_boot: bool) -> None:
+@pytest.mark.parametrize("sends_boot", [True, False])
+def test_after_a_reboot_seq_starts_anew_and_boot_is_one_higher(seed: int, sends_boot: bool) -> None:
     clean = rows_of(bursts(seed))
-    rows = rows_of(list(reboot(bursts(seed), 0.01, rng(seed), says_boot=says_boot)))
+    rows = rows_of(list(reboot(bursts(seed), 0.01, rng(seed), sends_boot=sends_boot)))
     restarts = 0
     for slot in np.unique(rows["slot"]):
         own = rows[rows["slot"] == slot]
         anew = np.flatnonzero(np.diff(own["seq"]) != 1) + 1
         assert (own["seq"][anew] == 0).all()
         restarts += len(anew)
-        if says_boot:
+        if sends_boot:
             assert (np.flatnonzero(np.diff(own["boot"])) + 1 == anew).all()
             assert set(np.diff(own["boot"])) <= {0, 1}
         else:

@@ -5,8 +5,9 @@ import pytest
 
 from schemas.reading import SessionEvent, Status
 from simulator.encode import Format, encode
-from simulator.fleet.fleet import Fleet, FleetSpec
+from simulator.fleet.fleet import Fleet
 from simulator.fleet.readings import NULL, UJ_PER_MWH, batches
+from simulator.fleet.spec import FleetSpec
 from tests.simulator.fleets import HOUR_MS, START_MS, a_fleet, bursts, rows_of
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from ingest.admission import Rules, admit_arrow, admit_json, admit_ndjson
+from ingest.admission import AdmissionRules, admit_arrow, admit_json, admit_ndjson
 from kit.clock import ManualClock, SystemClock
 from kit.errors import ConfigError
 from simulator.encode import Format
@@ -26,7 +26,7 @@ def a_spec(url: str = "http://127.0.0.1:1", **more: object) -> LoadSpec:
 @pytest.mark.parametrize("batch", [1, 7, 100, 1_500])
 def test_every_reading_is_valid_unique_and_of_now(form: Format, batch: int) -> None:
     clock = ManualClock()
-    rules = Rules(now_ms=clock.now_ms(), age_ms_max=0, future_ms_max=0, readings_max=100_000)
+    rules = AdmissionRules(now_ms=clock.now_ms(), age_ms_max=0, future_ms_max=0, readings_max=100_000)
     admit = {Format.JSON: admit_json, Format.NDJSON: admit_ndjson, Format.ARROW: admit_arrow}[form]
     seen: set[tuple[object, ...]] = set()
     count = max(3, 3_000 // batch)

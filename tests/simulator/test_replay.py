@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from ingest.admission import Rules, admit_arrow, admit_json, admit_ndjson
+from ingest.admission import AdmissionRules, admit_arrow, admit_json, admit_ndjson
 from kit.clock import ManualClock
 from kit.errors import Unavailable
 from simulator.encode import Format
@@ -39,7 +39,7 @@ ROWS = [
 
 
 class Recorder:
-    """A transport that keeps what was acknowledged, and dies as it is told."""
+    """A transport that keeps what was acknowledged, and fails after a given number."""
 
     def __init__(self, dies_after: int | None = None, *, takes_the_last: bool = False) -> None:
         self.tally = Tally()
@@ -183,7 +183,7 @@ def test_all_formats_give_the_same_rows(a_csv: Path, chunk_rows: int, monkeypatc
 
 
 def test_every_body_format_is_admitted_alike(a_csv: Path) -> None:
-    rules = Rules(now_ms=1_767_700_000_000, age_ms_max=10**11, future_ms_max=0, readings_max=1_000)
+    rules = AdmissionRules(now_ms=1_767_700_000_000, age_ms_max=10**11, future_ms_max=0, readings_max=1_000)
     (table,) = readings_of(a_spec(a_csv))
     answers = [
         admit_json(encode_rows(table, Format.JSON), rules),
@@ -207,11 +207,15 @@ def test_bolite_file_comes_whole_and_in_its_order(tmp_path: Path) -> None:
     with gzip.open(BOLITE, "rt") as stream:
         expected = list(csv.DictReader(stream))
     count = 0
-    for row, told in zip(rows(spec), expected, strict=True):
-        assert row["station_id"] == f"BOLITE-{told['session_id'][:4]}"
-        assert (row["session_id"], row["seq"], row["ts"]) == (told["session_id"], int(told["seq"]), int(told["ts_ms"]))
+    for row, wanted in zip(rows(spec), expected, strict=True):
+        assert row["station_id"] == f"BOLITE-{wanted['session_id'][:4]}"
+        assert (row["session_id"], row["seq"], row["ts"]) == (
+            wanted["session_id"],
+            int(wanted["seq"]),
+            int(wanted["ts_ms"]),
+        )
         assert [row[name] for name in ("power_w", "voltage_v", "current_a")] == [
-            float(told[name]) for name in ("power_w", "voltage_v", "current_a")
+            float(wanted[name]) for name in ("power_w", "voltage_v", "current_a")
         ]
         count += 1
     assert count == 132_546

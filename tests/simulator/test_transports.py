@@ -9,10 +9,10 @@ import zstandard
 
 from kit.clock import ManualClock
 from kit.errors import Overloaded, Unavailable
-from kit.messaging.bus import InProcessBus, Message
+from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
-from schemas.topics import DIRECT_EXCHANGE, TELEMETRY_GENERATED, routing_key
+from schemas.topics import TELEMETRY_GENERATED, routing_key
 from simulator.encode import Format, encode
 from simulator.errors import Rejected
 from simulator.transports import BusTransport, CallableTransport, Encoding, HttpTransport, compress
@@ -155,7 +155,7 @@ async def test_event_carries_the_readings_as_they_would_be_posted(naps: Naps, se
     async def take(message: Message) -> None:
         seen.append(message)
 
-    await bus.subscribe("test_generated", DIRECT_EXCHANGE, routing_key(TELEMETRY_GENERATED), take)
+    await bus.subscribe("test_generated", DIRECT, routing_key(TELEMETRY_GENERATED), take)
     transport = BusTransport(bus, naps.clock, sleep=naps)
     body = encode(rows_of(bursts(seed, hours=0.1)), Format.JSON)
     await transport.send(body, Format.JSON, 5)
@@ -176,7 +176,7 @@ async def test_events_reach_a_queue_of_a_real_broker(rabbitmq_url: str, naps: Na
     await bus.wait_ready(30)
     try:
         queue = f"test_simulator_{seed}"
-        await bus.subscribe(queue, DIRECT_EXCHANGE, routing_key(TELEMETRY_GENERATED), take)
+        await bus.subscribe(queue, DIRECT, routing_key(TELEMETRY_GENERATED), take)
         body = encode(rows_of(bursts(seed, hours=0.1)), Format.JSON)
         transport = BusTransport(bus, naps.clock, sleep=naps)
         for _ in range(3):

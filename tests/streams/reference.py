@@ -9,10 +9,11 @@ from typing import Any
 
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
+from schemas.session import EndReason
 from streams.effects import StepParams
 from streams.kernels.dedupe import WINDOW
 from streams.kernels.energy import HOLD_MS_MAX, REGISTER_SLACK_MWH, UJ_PER_MWH
-from streams.kernels.sessions import CLOSED_KEPT, EndReason
+from streams.kernels.sessions import CLOSED_KEPT
 
 Reading = dict[str, Any]
 PAYLOAD = (

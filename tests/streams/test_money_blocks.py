@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.readings import Fleet
-from benchmarks.stages.cost import PricedStore
+from benchmarks.readings import FrameGenerator
+from benchmarks.stages.cost import TariffOnlyStore
 from benchmarks.tariffs import tariff_versions
 from streams.effects import ComponentUsage, StepParams
 from streams.kernels import consumption, cost
@@ -17,8 +17,8 @@ CONNECTORS = 11
 
 def outcome() -> list[tuple[int, int, list[ComponentUsage]]]:
     """Of each session of a fleet whose tariffs change on the way: cost excl. and incl. VAT, and what it used."""
-    fleet, state = Fleet(CONNECTORS), PartitionState(0)
-    store = PricedStore(tariff_versions(CONNECTORS, seconds=240, power_w=11_000))
+    fleet, state = FrameGenerator(CONNECTORS), PartitionState(0)
+    store = TariffOnlyStore(tariff_versions(CONNECTORS, seconds=240, power_w=11_000))
     for rounds in (1, 120, 3, 120):
         frames = fleet.frames(rounds)
         compute_effects(state, frames, frames[-1][0].received_ms, store, StepParams())

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from billing.rating import StoredReading, rate_readings
 from schemas.reading import READING_SCHEMA, SessionEvent
+from schemas.session import EndReason
 from schemas.tariff import Tariff
 from streams.effects import NULL_I32, NULL_I64, StepParams
 from streams.engine import recompute
 from streams.kernels.runs import FAR
-from streams.kernels.sessions import EndReason
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
 from streams.worker.compute import compute_effects

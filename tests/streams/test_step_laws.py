@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA, SessionEvent, Status
+from schemas.session import EndReason
 from streams.effects import NULL_I64, WINDOW_COLUMNS, StepParams
 from streams.engine.batch import QUANTITY_COLUMNS, Frame, accept
 from streams.engine.step import step
 from streams.errors import ForeignState
-from streams.kernels.sessions import EndReason
 from streams.kernels.windows import WINDOW_MS
 from streams.state.encoding import load_state, snapshot, take_patch
 from streams.state.partition import PartitionState

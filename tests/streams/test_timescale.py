@@ -12,6 +12,8 @@ import pytest
 from streams.storage.schema import MIGRATIONS, Layout, statements
 from streams.storage.tables import COARSE, WEEK_MS, WINDOW, select_coarse
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 _SOURCE = Path(__file__).parent / "pglite"
 _INSTALL_S_MAX = 240
 _RUN_S_MAX = 240

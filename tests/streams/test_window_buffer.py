@@ -14,7 +14,7 @@ from streams.state.encoding import load_state, snapshot, take_patch
 from streams.state.partition import PartitionState
 from streams.worker.compute import compute_effects
 from streams.worker.processor import Processor, Worker
-from tests.proof.laws import windows_follow_from_readings
+from tests.proof.telemetry_invariants import windows_follow_from_readings
 from tests.streams.making import charging, frame_of
 from tests.streams.memory_store import AsLookup, MemoryStore
 from tests.streams.reference import Reading

@@ -10,8 +10,8 @@ import pytest
 from billing.rating import Usage
 from billing.rating.documents import read_document
 from billing.rating.periods import WrittenUsage, usages_of
+from schemas.session import UsageKind
 from schemas.tariff import Reservation
-from schemas.usage import UsageKind
 from streams.kernels.consumption import consume
 from streams.kernels.cost import Costs, price
 from streams.kernels.runs import NULL

@@ -9,6 +9,8 @@ from kit.clock import SystemClock
 from voltstream.runtime.children import Child
 from voltstream.runtime.process import Lifespan
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 _FOR_EVER = "import sys; sys.stdin.read()"  # until its supervisor is gone
 _STOPPED_S = 60  # against hanging
 

@@ -1,16 +1,26 @@
 """The command line: what it says, and how it refuses."""
 
+import io
 import json
 import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
+from kit.auth.token_store import Kind, StoredToken
 from tests.voltstream.platform import voltstream
+from voltstream.cli.commands.ledger import ledger_table
+from voltstream.cli.commands.token import tokens_table
 from voltstream.cli.main import _COMMANDS, app
-from voltstream.cli.options import duration_s
-from voltstream.errors import Usage
+from voltstream.cli.options import duration_s, moment, period
+from voltstream.errors import WrongUsage
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 _NOWHERE = {
     "database_url": "postgresql://somebody:hunter2@127.0.0.1:1/none",
@@ -65,7 +75,7 @@ def test_debug_shows_the_traceback() -> None:
 def test_a_service_alone_says_which_servers_it_needs() -> None:
     refused = voltstream("worker", database_url=_NOWHERE["database_url"])
     assert refused.returncode == 2
-    assert "set VOLTSTREAM_KAFKA_URL, VOLTSTREAM_REDIS_URL" in refused.stderr
+    assert "set VOLTSTREAM_REDIS_URL, VOLTSTREAM_KAFKA_URL" in refused.stderr
     assert "VOLTSTREAM_DATABASE_URL" not in refused.stderr
 
 
@@ -117,6 +127,73 @@ def test_a_token_that_no_header_can_carry_is_one_line_without_it(token: str) -> 
     assert token not in refused.stderr
 
 
+def stored(kind: Kind, **more: Any) -> StoredToken:
+    since = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    given = {"label": "", "stations": None, "subject": None, "created_at": since, "revoked_at": None}
+    return StoredToken(token_id=uuid4(), kind=kind, **{**given, **more})
+
+
+def test_the_list_of_tokens_is_a_line_each_at_80_columns_and_its_ids_are_whole() -> None:
+    tokens = [
+        stored("device", label="car park north, of the city's works", stations=("DE*VLT*E1", "DE*VLT*E2")),
+        stored("operator", label="voltstream up"),
+        stored("driver", subject="D-4711"),
+        stored("finance", label="[red]books[/red]", revoked_at=datetime(2026, 11, 29, tzinfo=UTC)),
+    ]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(tokens_table(tokens))
+    assert isinstance(console.file, io.StringIO)
+    heading, *lines = console.file.getvalue().splitlines()
+    assert heading.split() == ["id", "kind", "issued", "for"]
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[:3] for line in lines] == [
+        [str(token.token_id), token.kind, "revoked" if token.revoked_at else "2026-11-28"] for token in tokens
+    ]
+    for line, purpose in zip(lines, ("DE*VLT*E1, DE*V", "voltstream up", "D-4711", "[red]books[/red]"), strict=True):
+        assert purpose in line
+
+
+def test_the_ledger_is_a_line_a_partition_at_80_columns() -> None:
+    entry = dict.fromkeys(("accepted", "stored"), 1_234_567)
+    entry |= dict.fromkeys(("duplicate", "quarantined", "in_flight", "in_windows"), 12_345)
+    entry |= {"partition": 1_023, "closed": True}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(ledger_table({"partitions": [entry], "total": entry}))
+    assert isinstance(console.file, io.StringIO)
+    heading, *rows = console.file.getvalue().splitlines()
+    assert "quarantined" in heading
+    assert "in windows" in heading
+    assert [row.split()[0] for row in rows] == ["1023", "all"]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment_"),
+    [
+        ("2026-11-28", datetime(2026, 11, 28, tzinfo=UTC)),
+        ("2026-11-28T01:00:00+01:00", datetime(2026, 11, 28, tzinfo=UTC)),
+        ("1795824000000", datetime(2026, 11, 28, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_is_a_date_or_rfc_3339_or_ms(text: str, moment_: datetime) -> None:
+    assert moment("--from", text) == moment_
+    assert period(text, None) == (moment_, None)
+
+
+@pytest.mark.parametrize("text", ["2026-02-30", "2026-13-01", "28.11.2026", "2026-11", "1969-12-31", "2200-01-01", ""])
+def test_what_is_no_moment_is_refused_with_its_option(text: str) -> None:
+    with pytest.raises(WrongUsage, match=r"--to '.*' is "):
+        period(None, text)
+
+
+def test_a_range_of_dates_is_half_open() -> None:
+    since, until = period("2026-11-01", "2026-12-01")
+    assert since is not None
+    assert until is not None
+    assert until - since == timedelta(days=30)
+    with pytest.raises(WrongUsage, match="is not before"):
+        period("2026-11-28", "2026-11-28")
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("2h", 7_200), ("250ms", 0.25), ("7", 7)])
 def test_durations_have_units(text: str, seconds: float) -> None:
     assert duration_s(text) == seconds
@@ -124,7 +201,7 @@ def test_durations_have_units(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-3s", "0s", "1 week"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(Usage, match="30s"):
+    with pytest.raises(WrongUsage, match="30s"):
         duration_s(text)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from kit.clock import SystemClock
-from kit.settings import load_settings
 from voltstream.runtime.doctor import examine
+from voltstream.settings import load_settings
 
 
 @pytest.mark.parametrize(("content", "ok", "says"), [(b"x" * 32, True, "HS256"), (b"short", False, "a secret of 5")])

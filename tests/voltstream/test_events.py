@@ -12,11 +12,13 @@ import pytest
 
 from kit.clock import ManualClock
 from kit.database.embedded import running_url
-from kit.messaging.bus import DIRECT, EVENT_ID, GivenUp, Message
+from kit.messaging.bus import DIRECT, EVENT_ID, FailedMessage, Message
 from schemas.events import Envelope, Event, EventFailed, EventMetadata
 from tests.voltstream.platform import readings, up, voltstream
 from tests.waiting import eventually
 from voltstream.runtime.failures import announcer
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 CORRELATION, TRACE = "6f0c2a4b", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -38,40 +40,40 @@ def read(notice: Message) -> Event[EventFailed]:
     return msgspec.json.Decoder(Event[EventFailed]).decode(notice.body)
 
 
-def test_an_event_given_up_is_told_with_its_type_its_trace_and_why() -> None:
+def test_an_event_given_up_is_announced_with_its_type_its_trace_and_why() -> None:
     lost = uuid4()
     message = Message(DIRECT, "telemetry.generated", event(lost, {}), {EVENT_ID: str(lost)}, attempt=8)
-    notice = announcer(ManualClock())(GivenUp("ingest_telemetry_generated", message, "Malformed: no"))
-    told = read(notice)
+    notice = announcer(ManualClock())(FailedMessage("ingest_telemetry_generated", message, "Malformed: no"))
+    failed = read(notice)
     assert (notice.exchange, notice.routing_key) == (DIRECT, "event.failed")
-    assert told.payload == EventFailed(
+    assert failed.payload == EventFailed(
         queue="ingest_telemetry_generated",
         event_id=lost,
         event_type="telemetry.generated.v1",
         attempts=8,
         error="Malformed: no",
     )
-    assert (told.metadata.correlation_id, told.metadata.traceparent) == (CORRELATION, TRACE)
-    assert notice.headers == {EVENT_ID: str(told.metadata.event_id)}
+    assert (failed.metadata.correlation_id, failed.metadata.traceparent) == (CORRELATION, TRACE)
+    assert notice.headers == {EVENT_ID: str(failed.metadata.event_id)}
 
 
-def test_told_twice_it_is_the_same_event_and_another_failure_is_another_one() -> None:
-    def told(body: bytes, queue: str, **headers: str) -> UUID:
+def test_announced_twice_it_is_the_same_event_and_another_failure_is_another_one() -> None:
+    def notice_id(body: bytes, queue: str, **headers: str) -> UUID:
         return read(
-            announcer(ManualClock())(GivenUp(queue, Message(DIRECT, "k", body, headers), "no"))
+            announcer(ManualClock())(FailedMessage(queue, Message(DIRECT, "k", body, headers), "no"))
         ).metadata.event_id
 
-    assert told(b"it", "q") == told(b"it", "q")
-    others = [told(b"it", "q"), told(b"it", "p"), told(b"more", "q"), told(b"it", "q", replays="1")]
+    assert notice_id(b"it", "q") == notice_id(b"it", "q")
+    others = [notice_id(b"it", "q"), notice_id(b"it", "p"), notice_id(b"more", "q"), notice_id(b"it", "q", replays="1")]
     assert len(set(others)) == 4
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"metadata": {"type": "x"}}', b"\xff"])
-def test_of_an_event_that_cannot_be_read_it_tells_what_is_known(body: bytes) -> None:
-    told = read(
-        announcer(ManualClock())(GivenUp("q", Message(DIRECT, "shop.sold", body, {EVENT_ID: "7"}), "e" * 9_999))
+def test_of_an_event_that_cannot_be_read_the_notice_has_what_is_known(body: bytes) -> None:
+    failed = read(
+        announcer(ManualClock())(FailedMessage("q", Message(DIRECT, "shop.sold", body, {EVENT_ID: "7"}), "e" * 9_999))
     )
-    assert (told.payload.event_id, told.payload.event_type, len(told.payload.error)) == (None, "shop.sold", 500)
+    assert (failed.payload.event_id, failed.payload.event_type, len(failed.payload.error)) == (None, "shop.sold", 500)
 
 
 def dlq(*arguments: str, **settings: str) -> list[dict[str, Any]]:

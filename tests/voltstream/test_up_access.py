@@ -6,55 +6,52 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import iter_route_contexts
 
+from ingest.gateway import PATH
 from kit.auth.token_store import KINDS, Kind
+from kit.web.rules import access_of
 from tests.voltstream.platform import Up, up, voltstream
+from voltstream.services import all_services
 
-ANYBODY: Final = "anybody"
-OPERATOR: Final = frozenset[Kind]({"operator"})
-OWN: Final = frozenset[Kind]({"operator", "driver"})  # a driver: their own
-BOOKS: Final = frozenset[Kind]({"finance", "operator", "driver"})
+pytestmark = pytest.mark.usefixtures("processes")
 
-# Every operation has a rule here. One that is described and has none fails the test: say who may before it is served.
-RULES: Final[dict[tuple[str, str], frozenset[Kind] | str]] = {
-    ("get", "/healthz"): ANYBODY,
-    ("get", "/ready"): ANYBODY,
-    ("get", "/metrics"): ANYBODY,
-    ("post", "/api/v1/telemetry"): frozenset({"device"}),
-    ("get", "/api/v1/telemetry/{station_id}"): OPERATOR,
-    ("get", "/api/v1/telemetry/{station_id}/live"): OPERATOR,
-    ("get", "/api/v1/telemetry/{station_id}/live/stream"): OPERATOR,
-    ("get", "/api/v1/telemetry/live"): OPERATOR,
-    ("get", "/api/v1/telemetry/live/stream"): OPERATOR,
-    ("get", "/api/v1/telemetry/ledger"): OPERATOR,
-    ("get", "/api/v1/telemetry/quarantine"): OPERATOR,
-    ("get", "/api/v1/sessions"): OWN,
-    ("post", "/api/v1/sessions"): OWN,
-    ("get", "/api/v1/sessions/{id}"): OWN,
-    ("post", "/api/v1/sessions/{id}/stop"): OWN,
-    ("get", "/api/v1/sessions/{id}/readings"): OPERATOR,
-    ("post", "/api/v1/pricing"): OPERATOR,
-    ("get", "/api/v1/pricing/versions"): frozenset({"operator", "finance"}),
-    ("get", "/api/v1/pricing/versions/{id}"): frozenset({"operator", "finance"}),
-    ("get", "/api/v1/pricing/groups/{group}"): frozenset({"operator", "finance"}),
-    ("put", "/api/v1/pricing/groups/{group}"): OPERATOR,
-    ("get", "/api/v1/pricing/{station_id}"): frozenset({"operator", "finance", "driver"}),
-    **{
-        (method, f"/api/v1/pricing/demand/{target}"): OPERATOR
-        for method in ("get", "put", "delete")
-        for target in ("stations/{station_id}", "groups/{group}", "default")
-    },
-    ("get", "/api/v1/billing/invoices"): BOOKS,
-    ("get", "/api/v1/billing/invoices/{id}"): BOOKS,
-    ("get", "/api/v1/billing/invoices/{id}/explain"): BOOKS,
-    ("get", "/api/v1/billing/invoices/{id}/pdf"): BOOKS,
-    ("get", "/api/v1/billing/export"): frozenset({"finance", "operator"}),
-    ("get", "/api/v1/billing/charges"): frozenset({"finance", "operator"}),
-    ("get", "/api/v1/billing/payments/{id}"): BOOKS,
-    ("post", "/api/v1/billing/charge"): frozenset({"finance", "driver"}),
-    ("post", "/api/v1/billing/cancel"): frozenset({"finance"}),
-    ("post", "/api/v1/billing/payments/{provider}/webhook"): ANYBODY,  # who has signed it
-}
+Rule = frozenset[Kind] | str
+PUBLIC: Final = "public"
+# What no service may declare otherwise, whatever it adds: the rules themselves follow from the declarations.
+PUBLIC_PATHS: Final = {"/", "/healthz", "/ready", "/metrics", "/api/v1/billing/payments/{provider}/webhook"}
+MONEY_MOVES: Final = {"/api/v1/billing/charge", "/api/v1/billing/cancel"}
+
+
+def _rules() -> dict[tuple[str, str], Rule]:
+    """Who may, as every service's routes declare it."""
+    rules: dict[tuple[str, str], Rule] = {("post", PATH): frozenset({"device"})}  # its router is made as it opens
+    for service in all_services():
+        if isinstance(service.router, APIRouter):
+            app = FastAPI()
+            app.include_router(service.router)
+            for route in iter_route_contexts(app.routes):
+                access, path = access_of(route), str(route.path)
+                if access is not None:
+                    rules |= {(method.lower(), path): access for method in route.methods or ()}
+    return rules
+
+
+def test_what_the_declarations_may_not_say() -> None:
+    rules = _rules()
+    assert {path for (_, path), rule in rules.items() if rule == PUBLIC} <= PUBLIC_PATHS
+    by_kind = {kind: {place for place, rule in rules.items() if kind in rule} for kind in KINDS}
+    assert by_kind["device"] == {("post", PATH)}  # a charger's token opens nothing but the gateway
+    changing = {(method, path) for method, path in rules if method not in ("get", "head")}
+    assert {path for _, path in by_kind["driver"] & changing} <= {
+        "/api/v1/sessions",
+        "/api/v1/sessions/{id}/stop",
+        "/api/v1/billing/charge",
+    }
+    assert not by_kind["operator"] & {("post", path) for path in MONEY_MOVES}
+    assert by_kind["finance"] & changing == {("post", path) for path in MONEY_MOVES}
 
 
 def _issue(data_dir: Path, kind: Kind) -> str:
@@ -79,13 +76,15 @@ def _operations(platform: Up) -> set[tuple[str, str]]:
 
 def test_every_operation_is_for_those_that_its_rule_names_and_for_nobody_else(data_dir: Path) -> None:
     with up(data_dir, "--no-simulator") as platform:
-        operations = _operations(platform)
-        assert operations - RULES.keys() == set(), "these need a rule: who may?"
+        rules, operations = _rules(), _operations(platform)
+        undeclared = {path for _, path in operations - rules.keys()}
+        assert undeclared <= PUBLIC_PATHS, "these need a rule: who may?"
+        assert {path for _, path in rules} <= {path for _, path in operations}
         tokens = {kind: _issue(data_dir, kind) for kind in KINDS}
         wrong = []
         with httpx.Client(base_url=platform.api, timeout=30, trust_env=False) as client:
-            for method, path in sorted(operations):
-                rule = RULES[method, path]
+            for method, path in sorted(operations & rules.keys()):
+                rule = rules[method, path]
                 if isinstance(rule, str):
                     continue
                 for token in (None, "vso_" + "x" * 43, "a.b.c"):

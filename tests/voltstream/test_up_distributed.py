@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.voltstream.platform import Up, readings, up
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 _CHILDREN = ("relay", "worker", "bridge")
 

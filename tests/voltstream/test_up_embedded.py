@@ -9,8 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.voltstream.platform import Up, readings, up, voltstream
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 
 def _a_minute_ago_ms() -> int:

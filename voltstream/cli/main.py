@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import zip_longest
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -12,15 +13,16 @@ from typer.main import get_command
 
 from kit.errors import ConfigError, KitError, Unavailable
 from voltstream.cli.output import print_error
-from voltstream.errors import Usage, VoltstreamError
+from voltstream.errors import VoltstreamError, WrongUsage
+from voltstream.services import SERVICES, SUBSETS
 
 _TROUBLE, _WRONG, _INTERRUPTED = 1, 2, 130  # exit codes: a dependency; settings or options; Ctrl-C
 _DEBUG: Final = "--debug"
 _SENDERS: Final = ("simulate", "replay")
 _ERROR_ROOTS: Final = {
-    "api.errors": "ApiError",
     "billing.errors": "BillingError",
     "ingest.errors": "IngestError",
+    "kit.web.errors": "ServiceError",
     "simulator.errors": "SimulatorError",
     "streams.errors": "StreamsError",
 }
@@ -37,7 +39,7 @@ class _Command:
 _COMMANDS: Final = {
     "up": _Command("voltstream.cli.commands.up:up", "voltstream up --stations 200 --rate 500 --for 5m"),
     "doctor": _Command(
-        "voltstream.cli.commands.doctor:doctor", "VOLTSTREAM_REDIS_URL=redis://localhost voltstream doctor"
+        "voltstream.cli.commands.diagnosis:doctor", "VOLTSTREAM_REDIS_URL=redis://localhost voltstream doctor"
     ),
     "ledger": _Command("voltstream.cli.commands.ledger:ledger", "voltstream ledger --watch"),
     "token": _Command("voltstream.cli.commands.token:app"),
@@ -49,12 +51,8 @@ _COMMANDS: Final = {
     ),
     "billing": _Command("voltstream.cli.commands.billing:app"),
     "migrate": _Command("voltstream.cli.commands.migrate:migrate", "voltstream migrate --json"),
-    "gateway": _Command("voltstream.cli.commands.serve:gateway", "voltstream gateway --host 0.0.0.0 --port 8080"),
-    "api": _Command("voltstream.cli.commands.serve:api", "voltstream api --port 8081"),
-    "bridge": _Command("voltstream.cli.commands.serve:bridge", "voltstream bridge --port 0"),
-    "worker": _Command("voltstream.cli.commands.serve:worker", "voltstream worker --check"),
-    "relay": _Command("voltstream.cli.commands.serve:relay", "voltstream relay --json"),
-    "version": _Command("voltstream.cli.commands.version:version", "voltstream version --json"),
+    "serve": _Command("voltstream.cli.commands.serve:serve", "voltstream serve worker relay --json"),
+    "version": _Command("voltstream.cli.commands.diagnosis:version", "voltstream version --json"),
 }
 
 
@@ -64,6 +62,11 @@ class _Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """See click."""
         return list(_COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """`voltstream worker` is short for `voltstream serve worker`."""
+        short = args[0] in {*SERVICES, *SUBSETS} and args[0] not in _COMMANDS
+        return super().resolve_command(ctx, ["serve", *args] if short else args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """See click."""
@@ -99,7 +102,7 @@ def _voltstream(
 
 
 def main() -> NoReturn:
-    """The console script. An error of ours is one clear line and a non-zero exit code, and no traceback."""
+    """The console script. An expected error is one clear line and a non-zero exit code, without a traceback."""
     arguments = sys.argv[1:]
     debug = _DEBUG in arguments
     if debug:
@@ -109,28 +112,43 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
-        sys.exit(_TROUBLE)  # whoever read our output has enough
+        sys.exit(_TROUBLE)  # the reader of our output closed it
     except Exception as error:
         if debug or not _is_ours(error):
             raise
-        wrong = isinstance(error, ConfigError | Usage)
+        wrong = isinstance(error, ConfigError | WrongUsage)
         print_error(str(error) if wrong else " ".join(str(error).split()) + _mend(error))
         sys.exit(_WRONG if wrong else _TROUBLE)
     sys.exit(0)
 
 
 def _defaults(arguments: list[str]) -> dict[str, dict[str, str]]:
-    """`simulate` and `replay` speak to the `up` of this machine with its token, unless told another address."""
+    """What `simulate` and `replay` use where nothing else is given: address and token of the `up` of the data folder,
+    the token on this machine only."""
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
-    told = "VOLTSTREAM_URL" in os.environ or any(argument.startswith("--url") for argument in arguments)
-    if command not in _SENDERS or told or "--help" in arguments:
+    if command not in _SENDERS or "--help" in arguments:
         return {}
     # Imported here: the other commands are faster without.
-    from kit.settings import load_settings
-    from voltstream.runtime.up_tokens import read_tokens
+    from voltstream.runtime.data_folder import platform_url
+    from voltstream.runtime.up_tokens import is_own, read_tokens
+    from voltstream.settings import load_settings
 
-    tokens = read_tokens(load_settings())
-    return {command: {"token": tokens.device_token}} if tokens else {}
+    settings = load_settings(data_dir=_value_of("--data-dir", arguments))
+    url = _value_of("--url", arguments) or os.environ.get("VOLTSTREAM_URL")
+    defaults = {} if url else {"url": platform_url(settings)}
+    if is_own(url) and (tokens := read_tokens(settings)):
+        defaults["token"] = tokens.device_token
+    return {command: defaults}
+
+
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    """As the command will read it: `--url X` or `--url=X`."""
+    for argument, following in zip_longest(arguments, arguments[1:]):
+        if argument == option:
+            return following
+        if argument.startswith(f"{option}="):
+            return argument.removeprefix(f"{option}=")
+    return None
 
 
 def _mend(error: Exception) -> str:
@@ -138,9 +156,9 @@ def _mend(error: Exception) -> str:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether its message is written for whoever runs voltstream."""
+    """Whether its message is written for the user of the command."""
     ours: list[type[Exception]] = [KitError, VoltstreamError]
     for module, root in _ERROR_ROOTS.items():
-        if module in sys.modules:  # who was never imported has raised nothing
+        if module in sys.modules:  # a room that was never imported has raised nothing
             ours.append(getattr(sys.modules[module], root))
     return isinstance(error, tuple(ours))

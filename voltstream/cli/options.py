@@ -1,6 +1,7 @@
 """Options that several commands have, and the settings they give."""
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -8,8 +9,9 @@ import typer
 
 from kit.errors import ConfigError
 from kit.settings import Settings
+from kit.web.instants import parse_instant_or_date
 from voltstream.cli.output import print_json, print_line
-from voltstream.errors import Usage
+from voltstream.errors import WrongUsage
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -33,15 +35,34 @@ HealthPort = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="folder of the embedded database (VOLTSTREAM_DATA_DIR, .data)", show_default=False)
 ]
+MOMENT: Final = "MOMENT"
+MOMENT_HELP: Final = "; RFC 3339 or a date, which is the start of that day, UTC"
 Supervised = Annotated[bool, typer.Option(hidden=True, help="stop when stdin closes: the supervisor is gone")]
 
 
 def duration_s(text: str) -> float:
-    """`30s`, `5m`, `2h`, `1d`, `250ms`, or bare seconds. Raises Usage."""
+    """`30s`, `5m`, `2h`, `1d`, `250ms`, or bare seconds. Raises WrongUsage."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not float(match[1]):
-        raise Usage(f"{text!r} is no duration: write it as 30s, 5m, 2h or 1d")
+        raise WrongUsage(f"{text!r} is no duration: write it as 30s, 5m, 2h or 1d")
     return float(match[1]) * _UNIT_S[match[2] or "s"]
+
+
+def moment(option: str, text: str) -> datetime:
+    """What `--from` or `--to` names: RFC 3339, a date (the start of that day, UTC) or epoch ms. Raises WrongUsage."""
+    try:
+        return parse_instant_or_date(text)
+    except ValueError as error:
+        raise WrongUsage(f"{option} {text!r} {error}") from None
+
+
+def period(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
+    """The half-open interval of `--from` and `--to`, either of which may be left out. Raises WrongUsage."""
+    since = None if start is None else moment("--from", start)
+    until = None if end is None else moment("--to", end)
+    if since is not None and until is not None and since >= until:
+        raise WrongUsage(f"--from {start} is not before --to {end}")
+    return since, until
 
 
 def need(settings: Settings, service: str, *names: str) -> None:
@@ -55,11 +76,11 @@ def need(settings: Settings, service: str, *names: str) -> None:
 
 
 def checked(settings: Settings, as_json: bool) -> None:
-    """What `--check` says of settings that are right; wrong ones never get here. Ends the command."""
+    """Print that the settings are valid, for `--check`; wrong ones were refused before. Ends the command."""
     if as_json:
         print_json({"ok": True, "settings": settings.describe()})
     else:
         for name, value in settings.describe().items():
             print_line(f"VOLTSTREAM_{name.upper()}={value}")
-        print_line("The settings are right.")
+        print_line("The settings are valid.")
     raise typer.Exit

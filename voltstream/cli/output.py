@@ -15,8 +15,18 @@ def print_json(document: Any) -> None:
 
 
 def print_error(message: str) -> None:
-    """What went wrong and the mend, on stderr; never folded, so that it can be searched for and copied."""
+    """An error and its remedy, on stderr; never folded, so that it can be searched for and copied."""
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_note(message: str) -> None:
+    """A line for people, on stderr so that a pipe of stdout does not have it; never folded."""
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_warning(message: str) -> None:
+    """Something that works and is probably not intended, on stderr; never folded."""
+    Console(stderr=True).print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_line(message: str) -> None:

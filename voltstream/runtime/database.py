@@ -1,50 +1,77 @@
 """Where the database is (by URL, or embedded in the data folder), and bringing it up to date."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from psycopg import sql
 
 import kit
-from api.pricing.composition import GRANT as PRICING_GRANT
-from api.pricing.composition import MIGRATIONS as PRICING
-from api.pricing.composition import grant_readers
-from api.queries import GRANT as QUERIES_GRANT
-from api.sessions.composition import GRANT as CHARGING_GRANT
-from api.sessions.composition import MIGRATIONS as CHARGING
-from billing.composition import GRANT as BILLING_GRANT
-from billing.composition import MIGRATIONS as BILLING
 from kit.database.embedded import EmbeddedPostgres, running_url
-from kit.database.migrations import Migrations, MigrationStatus, migrate, status
-from kit.database.postgres import Grant, connect_sync, ensure_roles, outages
+from kit.database.migrations import Migrations, MigrationStatus, migrate, standard_tables, status
+from kit.database.postgres import connect_sync, outages
+from kit.database.roles import Grant, ensure_roles
+from kit.database.supervision import supervise
 from kit.errors import ConfigError
-from kit.messaging.dead_letters import GRANT as EVENTS_GRANT
-from kit.messaging.dead_letters import MIGRATIONS as EVENTS
+from kit.service import Service
 from kit.settings import Settings
-from streams.storage.schema import MIGRATIONS as TELEMETRY
-from streams.storage.schema import WRITER_ROLE, prepare, stored_partitions
+from streams.storage.schema import stored_partitions
+from voltstream.runtime.process import Lifespan
+from voltstream.services import all_services
 
 ACCESS: Final = Migrations("access", Path(kit.__file__).parent / "auth" / "migrations")
-ACCESS_ROLE: Final = "voltstream_access"
+ACCESS_ROLE: Final = "access_service"
 # Of the embedded database's platform. They share one interpreter: while one commits, the other computes. More of them
 # make smaller flushes, of which each costs ~10 ms, and wait for each other.
 EMBEDDED_PARTITIONS: Final = 2
-SOURCES: Final = (ACCESS, EVENTS, TELEMETRY, PRICING, CHARGING, BILLING)
+# Names of before: schemas, and their records of migrations.
+_RENAMED: Final = {"charging": "sessions"}
 
 
-def bring_up_to_date(url: str, partitions: int) -> list[str]:
-    """Migrate every room's tables and make the roles; the migrations applied. Idempotent. Blocks.
+def bring_up_to_date(url: str, partitions: int, services: Sequence[Service[Any]] | None = None) -> list[str]:
+    """Migrate the schemas of all services, make their roles and give them their rights; the migrations applied.
 
-    Raises ConfigError, MigrationError, Unavailable.
+    Idempotent, safe to run at once. Blocks. Raises ConfigError, MigrationError, Unavailable.
     """
-    applied = migrate(url, [ACCESS, EVENTS])
-    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), EVENTS_GRANT])
-    applied += prepare(url, partitions).applied
-    applied += migrate(url, [PRICING, CHARGING, BILLING])
-    ensure_roles(url, [QUERIES_GRANT, PRICING_GRANT, CHARGING_GRANT, BILLING_GRANT])
-    grant_readers(url, [WRITER_ROLE])  # workers ask which tariff is in force as a session opens
+    services = all_services() if services is None else services
+    _rename(url)
+    applied = migrate(url, sources_of(services))
+    for service in services:
+        if service.prepare is not None:
+            service.prepare(url, partitions)
+    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), *grants_of(services)])
     return applied
+
+
+def sources_of(services: Sequence[Service[Any]]) -> list[Migrations]:
+    """The migrations of these services, each schema's standard tables first, and those of access tokens."""
+    sources = [ACCESS]
+    for service in services:
+        if service.migrations is not None:
+            schema = service.owned_schema
+            sources += [standard_tables(schema), Migrations(schema, service.migrations)]
+    return sources
+
+
+def grants_of(services: Sequence[Service[Any]]) -> list[Grant]:
+    """What each service's role may do: its schema, its own contracts and those of others that it declares to read."""
+    return [
+        Grant(service.role, service.owned_schema, service.writes, service.reads)
+        for service in services
+        if service.has_database
+    ]
+
+
+def _rename(url: str) -> None:
+    """Schemas that an older voltstream made under another name."""
+    with connect_sync(url, name="voltstream migrate") as connection, outages():
+        for old, new in _RENAMED.items():
+            for schema, what in (("", f"SCHEMA {old}"), ("migrations", f"TABLE migrations.{old}")):
+                found = "SELECT to_regnamespace(%s)" if not schema else "SELECT to_regclass('migrations.' || %s)"
+                if connection.execute(found, (old,)).fetchone() != (None,):
+                    connection.execute(sql.SQL(f"ALTER {what} RENAME TO {new}"))
 
 
 def with_partitions(settings: Settings, url: str) -> Settings:
@@ -65,12 +92,15 @@ def with_partitions(settings: Settings, url: str) -> Settings:
 
 def statuses(url: str) -> list[MigrationStatus]:
     """Every migration, applied or not. Blocks. Raises as `bring_up_to_date` does."""
-    return status(url, SOURCES)
+    return status(url, sources_of(all_services()))
 
 
 @asynccontextmanager
-async def owned_database(settings: Settings) -> AsyncIterator[str]:
-    """The URL for `up`: as set, or of the embedded server, which runs within the block and belongs to this process."""
+async def owned_database(settings: Settings, lifespan: Lifespan) -> AsyncIterator[str]:
+    """The URL for `up`: as set, or of the embedded server, which runs within the block and belongs to this process.
+
+    The embedded server is started again where it dies; where that fails, DatabaseLost ends the process.
+    """
     if settings.database_url:
         yield settings.database_url
         return
@@ -78,14 +108,20 @@ async def owned_database(settings: Settings) -> AsyncIterator[str]:
     try:
         server = await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # The thread goes on: what it starts, nobody else would stop.
+        # The thread goes on, and nothing else would stop the server that it starts.
         server = await starting
         await asyncio.to_thread(server.stop)
         raise
+    supervision = lifespan.spawn(supervise(server), "database")
     try:
         yield server.url
     finally:
-        await asyncio.to_thread(server.stop)
+        supervision.cancel()
+        stopping = asyncio.ensure_future(asyncio.to_thread(server.stop))
+        await asyncio.wait((supervision, stopping))
+        stopping.result()
+        if not supervision.cancelled():
+            supervision.result()  # the database was lost while everything else was being stopped
 
 
 @contextmanager

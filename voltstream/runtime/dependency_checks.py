@@ -83,7 +83,7 @@ async def check_clock(url: str, clock: Clock) -> Check:
         after_ms = clock.now_ms()
     finally:
         await database.close()
-    # The server looked at its clock somewhere between our two looks.
+    # The server read its clock between our two readings.
     skew_ms = max(before_ms - server_ms, server_ms - after_ms, 0)
     if skew_ms > _SKEW_MS_MAX:
         mend = "set both machines' clocks by NTP (timedatectl set-ntp true): wrong clocks make readings late or early"
@@ -166,5 +166,5 @@ async def _bounded(name: str, check: Callable[[], Awaitable[Check]]) -> Check:
         return Check(name, False, str(error), "start it, or put VOLTSTREAM_DATABASE_URL right")
     except KitError as error:
         return Check(name, False, str(error), "see the detail")
-    except Exception as error:  # a doctor that dies of what it looks at helps nobody
+    except Exception as error:  # the doctor reports faults of its own checks, too
         return Check(name, False, mask_secrets(f"{type(error).__name__}: {error}"), "unforeseen: see the detail")

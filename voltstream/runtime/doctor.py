@@ -1,4 +1,4 @@
-"""What the doctor looks at beyond the kit's checks: the tables, the partitions, the data folder."""
+"""What the doctor checks beyond the servers: the tables, the partitions, the data folder."""
 
 import asyncio
 import os
@@ -68,7 +68,7 @@ def _tables(url: str, partitions: int | None) -> list[Check]:
         checks = [Check("migrations", True, "all applied")]
         with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
             stored = stored_partitions(connection)
-            checks += [_kept_whole(connection), _charges(connection)]
+            checks += [_unprocessed_frames(connection), _charges(connection)]
     except KitError as error:
         return [Check("migrations", False, mask_secrets(str(error)), _MIGRATE)]
     try:
@@ -78,25 +78,25 @@ def _tables(url: str, partitions: int | None) -> list[Check]:
     return [*checks, Check("partitions", True, str(stored))]
 
 
-def _kept_whole(connection: Connection[tuple[Any, ...]]) -> Check:
-    """Frames that were acknowledged and could not be worked off."""
+def _unprocessed_frames(connection: Connection[tuple[Any, ...]]) -> Check:
+    """Frames that were acknowledged and could not be processed."""
     reasons = [UNREADABLE, FAILED]
     row = connection.execute("SELECT count(*) FROM telemetry.quarantine WHERE reason = ANY(%s)", (reasons,)).fetchone()
     frames = row[0] if row else 0
     if not frames:
-        return Check("frames", True, "all were worked off")
-    said = f"{frames} are kept whole in telemetry.quarantine ({', '.join(reasons)}): their readings are in no figure"
-    return Check("frames", False, said, "look for frame_quarantined in the workers' logs; it names the fault")
+        return Check("frames", True, "all were processed")
+    detail = f"{frames} are unprocessed in telemetry.quarantine ({', '.join(reasons)}): their readings count nowhere"
+    return Check("frames", False, detail, "look for frame_quarantined in the workers' logs; it names the fault")
 
 
 def _charges(connection: Connection[tuple[Any, ...]]) -> Check:
-    """Charges that nobody is invoiced for until somebody has looked."""
+    """Charges that are not invoiced until somebody reviews them."""
     row = connection.execute(
         "SELECT count(*) FROM billing.cdr WHERE current AND status IN ('drift', 'review')"
     ).fetchone()
     odd = row[0] if row else 0
     if not odd:
-        return Check("charges", True, "none waits for a look")
+        return Check("charges", True, "none waits for review")
     return Check("charges", False, f"{odd} are in drift or review: not invoiced", "see `voltstream billing reconcile`")
 
 

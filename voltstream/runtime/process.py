@@ -11,22 +11,23 @@ from typing import Any, Final
 
 import uvloop
 
+from kit.memory import collect_seldom
 from kit.observability.logs import get_logger, setup_logging
 from kit.observability.tracing import setup_tracing
 from kit.settings import Settings
-from voltstream.runtime.memory import collect_seldom
 
 _STDIN: Final = 0
 _THREADS_S_MAX: Final = 5.0  # for threads to end after everything has been closed; they have nothing left to do
 
 
 class Lifespan:
-    """A process's life: up, until it is told to stop or a part of it that it cannot do without dies."""
+    """The lifespan of a process: it ends when it is asked to stop, or when a vital part fails."""
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
         self._vital: set[asyncio.Task[Any]] = set()
         self._cause: BaseException | None = None
+        self._reactions: list[Callable[[BaseException], None]] = []
         self._up = False
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
@@ -36,12 +37,16 @@ class Lifespan:
         task.add_done_callback(self._ended)
         return task
 
+    def on_failure(self, react: Callable[[BaseException], None]) -> None:
+        """Call `react` with the error of the first vital part that fails, before anything is closed."""
+        self._reactions.append(react)
+
     def stop(self) -> None:
         """Begin to stop."""
         self._stopping.set()
 
     async def wait(self) -> None:
-        """Everything is up: until it is to stop. Raises what a vital part died of."""
+        """Once everything is up: wait for the stop. Raises the error of a vital part that failed."""
         self._up = True
         collect_seldom()
         await self._stopping.wait()
@@ -49,7 +54,7 @@ class Lifespan:
             raise self._cause
 
     def stop_with_stdin(self) -> None:
-        """Stop when stdin is closed: it is a pipe that our supervisor holds, and closes even where it is killed."""
+        """Stop when stdin is closed: a pipe of the supervisor, which the system closes even where it is killed."""
 
         def readable() -> None:
             if not os.read(_STDIN, 1_024):
@@ -59,30 +64,33 @@ class Lifespan:
         asyncio.get_running_loop().add_reader(_STDIN, readable)
 
     def signalled(self, main: "asyncio.Task[None]") -> None:
-        """The first signal stops in good order; during the start, or a second time, it cuts short."""
+        """The first signal stops in good order; during the start, or a second time, it cancels."""
         if self._stopping.is_set() or not self._up:
             main.cancel()
         self.stop()
 
     @property
     def stopping(self) -> bool:
-        """It was told to stop."""
+        """Whether a stop was asked for."""
         return self._stopping.is_set()
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._vital.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._cause = self._cause or error
+            if self._cause is None:
+                self._cause = error
+                for react in self._reactions:
+                    react(error)
             self.stop()
 
 
 def run(service: str, settings: Settings, main: Callable[[Lifespan], Awaitable[None]]) -> None:
-    """Run `main` until it returns; SIGINT and SIGTERM stop its Life. Raises what it raises."""
+    """Run `main` until it returns; SIGINT and SIGTERM stop its Lifespan. Raises what `main` raises."""
     setup_logging(service, settings.log_level)
     tracing = setup_tracing(service, settings.otlp_endpoint)
     code = 1
     try:
-        uvloop.run(_live(main))
+        uvloop.run(_until_stopped(main))
         code = 0
     finally:
         tracing.shutdown()
@@ -90,8 +98,8 @@ def run(service: str, settings: Settings, main: Callable[[Lifespan], Awaitable[N
 
 
 def _leave_hung_threads(code: int) -> None:
-    """End at once where a thread does not: Python would wait for it without an end. Everything of ours is done by now;
-    Faust's consumer thread was seen to hang after Kafka had put its worker out of the group."""
+    """Exit at once where a thread hangs: Python would wait for it for ever. All other work is done by now. Faust's
+    consumer thread was seen to hang after Kafka had removed its worker from the group."""
     deadline_s = time.monotonic() + _THREADS_S_MAX
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
     for thread in others:
@@ -104,7 +112,7 @@ def _leave_hung_threads(code: int) -> None:
         os._exit(code)
 
 
-async def _live(main: Callable[[Lifespan], Awaitable[None]]) -> None:
+async def _until_stopped(main: Callable[[Lifespan], Awaitable[None]]) -> None:
     lifespan = Lifespan()
     task = asyncio.ensure_future(_as_coroutine(main, lifespan))
     loop = asyncio.get_running_loop()

@@ -1,41 +1,109 @@
-"""The simulated fleet of `up`: real HTTP requests against its own gateway."""
+"""The simulated fleet of `up`: real HTTP requests against its own gateway, and starts and stops from the event bus."""
 
+from collections import OrderedDict
 from typing import Final
+from uuid import UUID
 
-from kit.clock import Clock
-from kit.errors import Unavailable
+import msgspec
+
+from kit.clock import Clock, parse_rfc3339, to_ms
+from kit.errors import Unavailable, Unprocessable
+from kit.messaging.bus import Bus
+from kit.messaging.consumer import Source, listen
 from kit.observability.logs import get_logger
+from schemas.events import Event, SessionRequested, SessionStopRequested
+from schemas.topics import SESSION_REQUESTED, SESSION_STOP_REQUESTED, group_queue, routing_key
 from simulator.encode import Format
-from simulator.fleet.fleet import Fleet, FleetSpec
+from simulator.fleet.fleet import Fleet
 from simulator.fleet.run import live
+from simulator.fleet.spec import FleetSpec
 from simulator.transports import HttpTransport
 
+GROUP: Final = "simulator"
+PREFIX: Final = "SIM"
 CONNECTORS: Final = 2  # of each station
 _SEED: Final = 1
 _BRIEF: Final = 0.5  # of the cars that are there at once: so the first invoices are there within minutes
 _BATCH: Final = 100  # readings a request at most; at 50/s a request leaves each 50 ms with 2 or 3
 _CONNECTIONS: Final = 8
+# A driver's request expires after 15 minutes. RabbitMQ may keep older ones, from while no fleet ran.
+_REQUEST_AGE_MS_MAX: Final = 15 * 60_000
+_REQUESTS_KEPT_MAX: Final = 10_000  # ids, 100 B each, by which repeated deliveries are known
 
 _log = get_logger(__name__)
 
 
-async def drive(url: str, token: str, stations: int, rate: float, clock: Clock) -> None:
-    """Send the fleet's readings at `rate` a second, until cancelled; through outages. Raises Rejected."""
-    while True:
-        # A new fleet is a later boot of the same stations: nothing of it is taken for a duplicate.
-        spec = FleetSpec(
-            seed=_SEED,
-            start_ms=clock.now_ms(),
-            stations=stations,
-            connectors=CONNECTORS,
-            rate=rate,
-            prefix="SIM",
-            brief=_BRIEF,
-        )
-        transport = HttpTransport(url, token, clock, connections=_CONNECTIONS)
+class SimulatedFleet:
+    """The fleet, and what drivers ask of it."""
+
+    def __init__(self, stations: int, rate: float, clock: Clock) -> None:
+        """`rate`: readings a second of the whole fleet."""
+        self._stations, self._rate, self._clock = stations, rate, clock
+        self._fleet: Fleet | None = None  # while it runs
+        self._requests: OrderedDict[UUID, None] = OrderedDict()  # those that a session was started for
+
+    async def consume(self, bus: Bus) -> None:
+        """Subscribe to the requests that sessions start and stop. Raises Unavailable."""
+        decode_start = msgspec.json.Decoder(Event[SessionRequested]).decode
+        await listen(bus, _source(SESSION_REQUESTED), decode=decode_start, process=self.start)
+        decode_stop = msgspec.json.Decoder(Event[SessionStopRequested]).decode
+        await listen(bus, _source(SESSION_STOP_REQUESTED), decode=decode_stop, process=self.stop)
+
+    async def start(self, event: Event[SessionRequested]) -> bool:
+        """Start the session, named by the request's id. Does nothing where the station is not of this fleet, or the
+        connector is in use; repetitions change nothing. Returns whether a session will start."""
+        wanted = event.payload
+        if self._fleet is None or wanted.request_id in self._requests or self._is_old(wanted.requested_at):
+            return False
+        place = (wanted.station_id, wanted.connector_id)
+        if not self._fleet.request_start(*place, str(wanted.request_id)):
+            return False
+        self._requests[wanted.request_id] = None
+        if len(self._requests) > _REQUESTS_KEPT_MAX:
+            self._requests.popitem(last=False)
+        return True
+
+    async def stop(self, event: Event[SessionStopRequested]) -> bool:
+        """End the session. Returns whether there was one to be ended."""
+        wanted = event.payload
+        if self._fleet is None or self._is_old(wanted.requested_at):
+            return False
+        name = None  # whichever session runs there: it bears another name than the request
+        if wanted.request_id in self._requests or wanted.session_id is None:
+            name = str(wanted.request_id)
+        return self._fleet.request_stop(wanted.station_id, wanted.connector_id, name)
+
+    async def run(self, url: str, token: str) -> None:
+        """Send the fleet's readings to the platform at `url`, until cancelled; through outages. Raises Rejected."""
+        while True:
+            # A new fleet is a later boot of the same stations: nothing of it is taken for a duplicate.
+            spec = FleetSpec(
+                seed=_SEED,
+                start_ms=self._clock.now_ms(),
+                stations=self._stations,
+                connectors=CONNECTORS,
+                rate=self._rate,
+                prefix=PREFIX,
+                brief=_BRIEF,
+            )
+            self._fleet = fleet = Fleet(spec)
+            transport = HttpTransport(url, token, self._clock, connections=_CONNECTIONS)
+            try:
+                await live(fleet.stream(), transport, Format.JSON, lambda _: None, self._clock, batch=_BATCH)
+            except Unavailable as error:
+                _log.warning("simulated_fleet_restarted", error=str(error))
+            finally:
+                self._fleet = None
+                await transport.close()
+
+    def _is_old(self, requested_at: str) -> bool:
         try:
-            await live(Fleet(spec).stream(), transport, Format.JSON, lambda _: None, clock, batch=_BATCH)
-        except Unavailable as error:
-            _log.warning("simulated_fleet_starts_over", error=str(error))
-        finally:
-            await transport.close()
+            age_ms = self._clock.now_ms() - to_ms(parse_rfc3339(requested_at))
+        except ValueError as error:
+            raise Unprocessable(f"requested_at {requested_at!r} is {error}") from error
+        return age_ms > _REQUEST_AGE_MS_MAX
+
+
+def _source(event_type: str) -> Source:
+    # One at a time, so that requests of one connector are taken in their order.
+    return Source(group_queue(GROUP, event_type), routing_key(event_type), prefetch=1)

@@ -6,35 +6,37 @@ and the database stops last. So nothing that was answered 202 is ever only in me
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
+from api.pricing.service import ensure_default
 from kit.clock import Clock, SystemClock
-from kit.live.view import LiveView
-from kit.log.partitioned_log import LogWriter
-from kit.messaging.outbox import RelayMetrics
+from kit.observability.logs import get_logger
+from kit.service import Service
 from kit.settings import Settings
 from kit.web.app import RunningServer
-from voltstream.cli.screen import Screen
 from voltstream.errors import ChildFailed
-from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
-from voltstream.runtime.business import open_business
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
+from voltstream.runtime.composition import Composition, open_authenticator
+from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
-from voltstream.runtime.dead_letters import open_dead_letters
-from voltstream.runtime.mounts import open_authenticator, open_ingest, open_queries
 from voltstream.runtime.process import Lifespan
-from voltstream.runtime.relays import relaying
-from voltstream.runtime.simulated_fleet import drive
+from voltstream.runtime.simulated_fleet import SimulatedFleet
 from voltstream.runtime.up_tokens import Tokens, working_tokens
 from voltstream.runtime.web import Web
-from voltstream.runtime.worker import group_member, running_worker
+from voltstream.services import all_services
+
+_log = get_logger(__name__)
 
 _POLL_S: Final = 0.1
+
+
+Show = Callable[[str, str, Clock], Coroutine[Any, Any, None]]
+"""Shows the platform at a URL, with an operator's token, until it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ class UpOptions:
     stations: int  # of the simulated fleet; 0: none
     rate: float  # its readings a second
     workers: int  # processes, in the distributed run
-    duration_s: float | None  # stop after; None: when told
-    screen: bool  # show the fleet
+    duration_s: float | None  # stop after; None: on a signal
+    show: Show | None  # the fleet, while it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,87 +62,76 @@ class Started:
 async def run_up(
     settings: Settings, options: UpOptions, lifespan: Lifespan, announce: Callable[[Started], None]
 ) -> None:
-    """Start everything, tell it, run until `life` stops, stop in order. Raises what a vital part dies of."""
-    clock = SystemClock()
-    web = Web("voltstream", clock)
+    """Start everything, announce it, run until `lifespan` stops, stop in order. Raises the error of a vital part."""
+    web = Web("voltstream", SystemClock())
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(owned_database(settings))
+        url = await stack.enter_async_context(owned_database(settings, lifespan))
         settings = await asyncio.to_thread(with_partitions, settings, url)
         await asyncio.to_thread(bring_up_to_date, url, settings.partitions)
         store = await stack.enter_async_context(open_authenticator(settings, url, web))
         tokens = await working_tokens(settings, store)
-        live = await stack.enter_async_context(open_live(settings, url, web.ready))
-        await stack.enter_async_context(open_queries(url, live, web))
-        business = await stack.enter_async_context(open_business(settings, url, lifespan, web))
-        if options.stations:
-            await business.first_tariff(web)
-        children: list[Child] = []
-        pipeline = _distributed if settings.distributed_log else _embedded
-        log = await stack.enter_async_context(pipeline(settings, url, live, lifespan, web, options.workers, children))
-        ingest = await stack.enter_async_context(open_ingest(settings, log, live, web))
-        bus = await stack.enter_async_context(open_bus(settings, "gateway", web.ready))
-        await ingest.consume(bus)
-        await business.hear(settings, bus, web)
-        if not settings.distributed_bus:
-            metrics = RelayMetrics(web.registry)
-            await stack.enter_async_context(open_dead_letters(url, bus, metrics, lifespan, web))
-            await stack.enter_async_context(relaying(url, bus, metrics, lifespan))
+        apart = _apart(settings, options.workers)
+        children = await _started(apart, settings.model_copy(update={"database_url": url}), lifespan, web, stack)
+        here = [service for service in all_services() if _runs_here(service, settings, apart)]
+        composition = Composition(settings, url, lifespan, web, "gateway")
+        await stack.enter_async_context(composition.running(here))
+        if options.stations and await ensure_default(composition.components["pricing"].database, web.clock):
+            _log.info("default_tariff_published")
+        fleet = SimulatedFleet(options.stations, options.rate, web.clock) if options.stations else None
+        if fleet is not None and composition.bus is not None:
+            await fleet.consume(composition.bus)
         await _ready(children)
         server = await stack.enter_async_context(web.serving(lifespan, settings.host, settings.port))
+        stack.enter_context(published_address(settings, server.url))
         announce(Started(server, tokens, {child.name: child.url for child in children if child.url}))
-        await stack.enter_async_context(_on_top(options, server, tokens, clock, lifespan))
+        await stack.enter_async_context(_on_top(options, fleet, server, tokens, web.clock, lifespan))
         await lifespan.wait()
 
 
-@asynccontextmanager
-async def _embedded(
-    settings: Settings, url: str, live: LiveView, lifespan: Lifespan, web: Web, _workers: int, _children: list[Child]
-) -> AsyncIterator[LogWriter]:
-    """The log and its reader in this process: a 202 is a commit."""
-    log = in_process_log(settings)
-    async with running_worker(settings, url, log, live, lifespan, web):
-        try:
-            yield log
-        finally:
-            await log.close()  # the reader still commits what it holds
+def _apart(settings: Settings, workers: int) -> dict[str, str]:
+    """Child processes, name -> service: those that the API's process is to be kept free of, where brokers are set."""
+    if not settings.distributed_log:
+        return {}
+    # Where the live view is in this process, the worker, which writes it, has to be here too.
+    numbers = range(1, workers + 1) if settings.distributed_live else ()
+    return {
+        "relay": "relay",
+        **{f"worker {number}" if workers > 1 else "worker": "worker" for number in numbers},
+        "bridge": "bridge",
+    }
 
 
-@asynccontextmanager
-async def _distributed(
-    settings: Settings, url: str, live: LiveView, lifespan: Lifespan, web: Web, workers: int, children: list[Child]
-) -> AsyncIterator[LogWriter]:
-    """RabbitMQ's queues; bridge, workers and relay are children. `children` gets them."""
-    environment = environment_of(settings.model_copy(update={"database_url": url}))
-    async with AsyncExitStack() as stack:
+def _runs_here(service: Service[Any], settings: Settings, apart: dict[str, str]) -> bool:
+    """The bridge is of no use without brokers."""
+    return service.name not in apart.values() and ("frames" not in service.backends or settings.distributed_log)
 
-        async def start(service: str, name: str) -> None:
-            arguments = (service, "--json", "--supervised", "--port", "0")
-            child = Child(name, arguments, environment, web.clock)
-            children.append(await stack.enter_async_context(child.running(lifespan)))
 
-        await start("relay", "relay")
-        if settings.distributed_live:
-            for number in range(1, workers + 1):
-                await start("worker", f"worker {number}" if workers > 1 else "worker")
-        else:  # the live view is in this process, so who writes it has to be here too
-            await stack.enter_async_context(group_member(settings, url, live, lifespan, web))
-        await start("bridge", "bridge")
-        log = await open_log_writer(settings, web.ready)
-        stack.push_async_callback(log.close)
-        yield log
+async def _started(
+    apart: dict[str, str], settings: Settings, lifespan: Lifespan, web: Web, stack: AsyncExitStack
+) -> list[Child]:
+    environment, children = environment_of(settings), []
+    for name, service in apart.items():
+        arguments = ("serve", service, "--json", "--supervised", "--port", "0")
+        child = Child(name, arguments, environment, web.clock)
+        children.append(await stack.enter_async_context(child.running(lifespan)))
+    return children
 
 
 @asynccontextmanager
 async def _on_top(
-    options: UpOptions, server: RunningServer, tokens: Tokens, clock: Clock, lifespan: Lifespan
+    options: UpOptions,
+    fleet: SimulatedFleet | None,
+    server: RunningServer,
+    tokens: Tokens,
+    clock: Clock,
+    lifespan: Lifespan,
 ) -> AsyncIterator[None]:
     """The fleet, the screen and the timer: first to go when everything stops."""
     tasks: list[asyncio.Task[None]] = []
-    if options.stations:
-        driving = drive(server.url, tokens.device_token, options.stations, options.rate, clock)
-        tasks.append(lifespan.spawn(driving, "fleet"))
-    if options.screen:
-        tasks.append(lifespan.spawn(Screen(server.url, tokens.operator_token, clock).run(), "screen"))
+    if fleet is not None:
+        tasks.append(lifespan.spawn(fleet.run(server.url, tokens.device_token), "fleet"))
+    if options.show is not None:
+        tasks.append(lifespan.spawn(options.show(server.url, tokens.operator_token, clock), "screen"))
     if options.duration_s is not None:
         asyncio.get_running_loop().call_later(options.duration_s, lifespan.stop)
     try:
@@ -156,13 +147,13 @@ async def _ready(children: list[Child]) -> None:
     await asyncio.gather(*(child.wait_ready() for child in children))
     async with httpx.AsyncClient(trust_env=False) as client:
         for child in children:
-            said = ""
+            complaint = ""
             try:
                 async with asyncio.timeout(READY_S_MAX):
-                    while said := await _unready(client, child):  # noqa: ASYNC110  # HTTP tells nobody
+                    while complaint := await _unready(client, child):  # noqa: ASYNC110  # HTTP notifies nobody
                         await asyncio.sleep(_POLL_S)
             except TimeoutError:
-                raise ChildFailed(f"{child.name} is not ready after {READY_S_MAX:.0f} s: {said}") from None
+                raise ChildFailed(f"{child.name} is not ready after {READY_S_MAX:.0f} s: {complaint}") from None
 
 
 async def _unready(client: httpx.AsyncClient, child: Child) -> str:

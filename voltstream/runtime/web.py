@@ -1,4 +1,4 @@
-"""The HTTP side of every process: health and metrics, and whatever is mounted (voltstream/mounts, voltstream/business).
+"""The HTTP side of every process: health and metrics, and the routes of its services (voltstream/runtime/composition).
 
 A process that mounts nothing imports nothing of the rooms: a worker's memory is for its state.
 """
@@ -7,25 +7,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from kit.clock import Clock
+from kit.service import Closing
 from kit.web.app import RunningServer, make_app, serve
-from kit.web.readiness import ReadyCheck
+from kit.web.operations import ReadyCheck
 from voltstream import __version__
 from voltstream.runtime.process import Lifespan
 
 _DESCRIPTION: Final = "Telemetry of EV chargers in, exact per-station metrics and sessions out, live."
-
-
-class Closing(Protocol):
-    """Answers without an end, which the server waits for."""
-
-    async def close(self) -> None:
-        """End them."""
 
 
 @dataclass(slots=True)
@@ -37,7 +31,7 @@ class Web:
     ready: dict[str, ReadyCheck] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     app: FastAPI = field(init=False)
-    streams: list[Closing] = field(default_factory=list)
+    endless: list[Closing] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -59,7 +53,7 @@ class Web:
             try:
                 yield server
             finally:
-                for streams in self.streams:
-                    await streams.close()  # the server waits for them, and only this ends them
+                for responses in self.endless:
+                    await responses.close()  # the server waits for them, and only this ends them
                 await server.stop()
                 await asyncio.wait((watching,))

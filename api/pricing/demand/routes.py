@@ -5,84 +5,69 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path
 
-from api.edge import StationId, problems
+from api.parameters import StationInPath
 from api.pricing import examples
-from api.pricing.demand.service import DemandService
-from api.pricing.models import DEFAULT, DemandRule, DemandState, Group, Target
-from api.pricing.routes import PREFIX, Operator, example
+from api.pricing.demand.models import DemandRule, DemandState
+from api.pricing.models import DEFAULT, Group, TariffTarget
+from api.pricing.routes import PREFIX, Operator, Provided
 from kit.auth.authenticator import require_kinds
-from kit.web.bounded_route import BoundedRoute
+from kit.web.exact_json import ExactJsonRoute
+from kit.web.parameters import example, problems
 
 
-def _station(station_id: Annotated[StationId, Path(openapi_examples={"station": {"value": "DE-VS-0001"}})]) -> Target:
-    return Target("station", station_id)
+def _station(station_id: StationInPath) -> TariffTarget:
+    return TariffTarget("station", station_id)
 
 
-def _group(group: Annotated[Group, Path(openapi_examples={"group": {"value": "airport"}})]) -> Target:
-    return Target("group", group)
+def _group(group: Annotated[Group, Path(openapi_examples={"group": {"value": "airport"}})]) -> TariffTarget:
+    return TariffTarget("group", group)
 
 
-def _default() -> Target:
+def _default() -> TariffTarget:
     return DEFAULT
 
 
-_TARGETS: Final[dict[str, Callable[..., Target]]] = {
+_TARGETS: Final[dict[str, Callable[..., TariffTarget]]] = {
     "/stations/{station_id}": _station,
     "/groups/{group}": _group,
     "/default": _default,
 }
 _NO_RULE: Final = {404: "The target has no demand rule"}
+_STATE: Final[dict[int | str, Any]] = {200: example(examples.DEMAND_STATE)}
 _RULE_EXAMPLES: Final[dict[str, Any]] = {"a group's": {"value": examples.DEMAND_RULE}}
 
 
-class DemandRoutes:
-    """The handlers, and where they stand."""
+router = APIRouter(
+    prefix=f"{PREFIX}/demand",
+    tags=["pricing"],
+    dependencies=[Depends(require_kinds("operator"))],
+    route_class=ExactJsonRoute,
+)
 
-    def __init__(self, service: DemandService) -> None:
-        self._service = service
 
-    def router(self) -> APIRouter:
-        """All operations, for operators only."""
-        router = APIRouter(
-            prefix=f"{PREFIX}/demand",
-            tags=["pricing"],
-            dependencies=[Depends(require_kinds("operator"))],
-            route_class=BoundedRoute,
-        )
-        for path, target in _TARGETS.items():
-            self._add(router, path, target)
-        return router
+def _add(path: str, target_of_path: Callable[..., TariffTarget]) -> None:
+    """The operations of one kind of target."""
+    named = Annotated[TariffTarget, Depends(target_of_path)]
 
-    def _add(self, router: APIRouter, path: str, target_of_path: Callable[..., Target]) -> None:
-        named = Annotated[Target, Depends(target_of_path)]
+    @router.get(path, summary="A demand rule", responses={**problems(_NO_RULE), **_STATE})
+    async def show(pricing: Provided, target: named) -> DemandState:
+        """The rule's state, and the demand by which it would decide now."""
+        return await pricing.demand.state(target)
 
-        async def show(target: named) -> DemandState:
-            """Where the rule stands, and the demand it would decide on now."""
-            return await self._service.state(target)
+    @router.put(path, summary="Let demand move prices", responses={**problems(), **_STATE})
+    async def put(
+        pricing: Provided, target: named, rule: Annotated[DemandRule, Body(openapi_examples=_RULE_EXAMPLES)]
+    ) -> DemandState:
+        """Demand moves the ENERGY prices of the operators' tariff step by step within the bounds, each step a new
+        version. The same rule again changes nothing; another one begins at the base price.
+        """
+        return await pricing.demand.put(target, rule)
 
-        async def put(
-            target: named,
-            rule: Annotated[DemandRule, Body(openapi_examples=_RULE_EXAMPLES)],
-        ) -> DemandState:
-            """Demand moves the ENERGY prices of the operators' tariff step by step within the bounds, each step a new
-            version. The same rule again changes nothing; another one begins at the base price.
-            """
-            return await self._service.put(target, rule)
+    @router.delete(path, status_code=204, summary="End a demand rule", responses=problems(_NO_RULE))
+    async def delete(pricing: Provided, target: named, operator: Operator) -> None:
+        """Demand no longer moves prices; where it has, the operators' tariff is published again."""
+        await pricing.demand.delete(target, operator)
 
-        async def delete(target: named, operator: Operator) -> None:
-            """Demand moves nothing any more; where it has, the operators' tariff is published again."""
-            await self._service.delete(target, operator)
 
-        state: dict[int | str, Any] = {200: example(examples.DEMAND_STATE)}
-        router.add_api_route(path, show, summary="A demand rule", responses={**problems(_NO_RULE), **state})
-        router.add_api_route(
-            path, put, methods=["PUT"], summary="Let demand move prices", responses={**problems({}), **state}
-        )
-        router.add_api_route(
-            path,
-            delete,
-            methods=["DELETE"],
-            status_code=204,
-            summary="End a demand rule",
-            responses=problems(_NO_RULE),
-        )
+for _path, _target_of_path in _TARGETS.items():
+    _add(_path, _target_of_path)

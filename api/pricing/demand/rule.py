@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Final
 
-from api.pricing.models import Bounds, DemandRule
+from api.pricing.demand.models import Bounds, DemandRule
 from schemas.tariff import Dimension, Tariff
 
 _GRID: Final = Decimal("0.0001")  # moved prices have four digits
@@ -17,7 +17,7 @@ _HUNDRED: Final = Decimal(100)
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """How many of a target's connectors are known, and charge."""
+    """How many connectors of a target are known, and how many of them charge."""
 
     connectors: int
     charging: int
@@ -75,7 +75,7 @@ def price_bounds(bounds: Bounds, base: Decimal) -> tuple[Decimal, Decimal]:
 
 
 def energy_prices(tariff: Tariff) -> list[Decimal]:
-    """What the rule moves, in the tariff's order."""
+    """The prices that the rule moves, in the tariff's order."""
     return [
         component.price
         for element in tariff.elements
@@ -85,7 +85,7 @@ def energy_prices(tariff: Tariff) -> list[Decimal]:
 
 
 def _direction(rule: DemandRule, demand: Demand) -> int:
-    """+1, 0 or -1. Nothing is known of a target without connectors: 0."""
+    """+1, 0 or -1. Of a target without known connectors: 0."""
     if demand.connectors == 0:
         return 0
     charging = demand.charging * _HUNDRED

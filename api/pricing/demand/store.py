@@ -1,4 +1,4 @@
-"""Demand rules and what connectors do: their SQL."""
+"""The SQL of demand rules and of connectors' activity."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -7,13 +7,14 @@ from uuid import UUID
 
 import asyncpg
 
-from api.pricing.models import DemandRule, Target
+from api.pricing.demand.models import DemandRule
+from api.pricing.models import TariffTarget
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 
-# A minute is published up to a few minutes after its end; who has been silent for longer is not taken to be charging.
+# A minute is published up to a few minutes after its end; a connector without a newer one does not count as charging.
 FRESH: Final = timedelta(minutes=15)
-KEEP: Final = timedelta(hours=24)  # a connector silent for that long is no longer counted among the target's
+KEEP: Final = timedelta(hours=24)  # a connector without readings for that long is no longer counted among the target's
 
 # Of each row of `rules`: the operators' version that is moved, the tariff in force for the target, and the connectors
 # of the stations that the target decides for. $1: now, $2: since when a connector counts as charging.
@@ -61,8 +62,8 @@ CROSS JOIN LATERAL (
 ) AS demand
 ORDER BY rules.target_kind, rules.target
 """
-# Two statements: what is read after the lock is what was committed before it. Operators' publishing holds the rule
-# too, so no rule moves a price away that an operator has just set. Who finds a rule locked leaves it: it is in hand.
+# Two statements: what is read after the lock is what was committed before it. Operators' publishing locks the rule too,
+# so no rule moves a price that an operator has just set. A rule that is locked is skipped: another transaction decides.
 _LOCK_DUE: Final = """
 SELECT target_kind, target FROM pricing.demand_rule
 WHERE (changed_at IS NULL OR changed_at + make_interval(secs => (rule ->> 'hold_s')::int) <= $1)
@@ -81,7 +82,7 @@ ON CONFLICT (target_kind, target) DO UPDATE
 SET rule = excluded.rule, base_version = excluded.base_version, level = 0, level_of = NULL
 WHERE (r.rule, r.base_version) IS DISTINCT FROM (excluded.rule, excluded.base_version)
 """
-_OBSERVE: Final = """
+_RECORD: Final = """
 INSERT INTO pricing.connector_activity AS a (station_id, connector_id, window_start, revision, charging)
 SELECT s, c, w, r, charging
 FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::int[], $5::boolean[]) AS seen (s, c, w, r, charging)
@@ -93,7 +94,7 @@ WHERE (a.window_start, a.revision) < (excluded.window_start, excluded.revision)
 
 
 class Activity(NamedTuple):
-    """What a connector did in a window."""
+    """A connector's activity in a window."""
 
     station_id: str
     connector_id: int
@@ -108,41 +109,43 @@ class DemandStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def look(self, target: Target, now: datetime) -> asyncpg.Record | None:
-        """The rule of a target and where it stands."""
+    async def state(self, target: TariffTarget, now: datetime) -> asyncpg.Record | None:
+        """A target's rule with its state."""
         return await self.database.fetchrow(_STATE, now, now - FRESH, [target.kind], [target.name])
 
-    async def one(self, connection: Transaction, target: Target, now: datetime) -> asyncpg.Record | None:
-        """As `look`, of a rule that we hold."""
+    async def state_within(self, connection: Transaction, target: TariffTarget, now: datetime) -> asyncpg.Record | None:
+        """As `state`, within a transaction that has locked the rule."""
         return await connection.fetchrow(_STATE, now, now - FRESH, [target.kind], [target.name])
 
     async def due(self, connection: Transaction, stations: Sequence[str], now: datetime) -> list[asyncpg.Record]:
-        """The rules that concern these stations and may take a step now, held."""
-        held = await connection.fetch(_LOCK_DUE, now, stations)
-        if not held:
+        """The rules that concern these stations and may take a step now, locked."""
+        locked = await connection.fetch(_LOCK_DUE, now, stations)
+        if not locked:
             return []
-        targets = [list(column) for column in zip(*held, strict=True)]
+        targets = [list(column) for column in zip(*locked, strict=True)]
         rows: list[asyncpg.Record] = await connection.fetch(_STATE, now, now - FRESH, *targets)
         return rows
 
     async def has_version(self, connection: Transaction, version: UUID) -> bool:
-        """Whether there is such a version, of whichever target."""
+        """Whether there is such a version, of any target."""
         found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM pricing.version WHERE id = $1)", version)
         return found
 
-    async def put(self, connection: Transaction, target: Target, rule: DemandRule) -> None:
+    async def put(self, connection: Transaction, target: TariffTarget, rule: DemandRule) -> None:
         """Make it the target's rule."""
         base = rule.base_version
         await connection.execute(_PUT, target.kind, target.name, rule.model_dump_json(), base)
 
-    async def delete(self, connection: Transaction, target: Target) -> None:
-        """The target has no rule."""
+    async def delete(self, connection: Transaction, target: TariffTarget) -> None:
+        """Delete the target's rule."""
         await connection.execute(
             "DELETE FROM pricing.demand_rule WHERE (target_kind, target) = ($1, $2)", target.kind, target.name
         )
 
-    async def step(self, connection: Transaction, target: Target, level: int, base_key: int, now: datetime) -> None:
-        """The rule stands at `level`, counted from that base, since now."""
+    async def step(
+        self, connection: Transaction, target: TariffTarget, level: int, base_key: int, now: datetime
+    ) -> None:
+        """Store that the rule is at `level`, counted from that base, since now."""
         await connection.execute(
             "UPDATE pricing.demand_rule SET level = $3, level_of = $4, changed_at = $5 "
             "WHERE (target_kind, target) = ($1, $2)",
@@ -154,7 +157,7 @@ class DemandStore:
         found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM pricing.demand_rule)")
         return found
 
-    async def observe(self, connection: Transaction, seen: Sequence[Activity], now: datetime) -> None:
-        """Remember the newest window of each connector, and forget the connectors silent for KEEP. One of each."""
-        await connection.execute(_OBSERVE, *map(list, zip(*seen, strict=True)))
+    async def record(self, connection: Transaction, activities: Sequence[Activity], now: datetime) -> None:
+        """Store the newest window of each connector, one each, and delete connectors without one for KEEP."""
+        await connection.execute(_RECORD, *map(list, zip(*activities, strict=True)))
         await connection.execute("DELETE FROM pricing.connector_activity WHERE window_start < $1", now - KEEP)

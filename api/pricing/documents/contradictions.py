@@ -1,4 +1,4 @@
-"""What a tariff must not say, though each of its numbers is right: what can never apply, or never count. Pure.
+"""Contradictions in a tariff whose single numbers are right: elements that can never apply or never count. Pure.
 
 The rules are those by which tariffs are rated (docs/adr/0009): lower bounds are inclusive and upper ones exclusive, of
 several components of a dimension in one element the first counts, and of elements the first whose restrictions hold.
@@ -40,7 +40,7 @@ def _empty_ranges(restrictions: TariffRestrictions) -> Iterator[str]:
             yield f"max_{name} is not above {low or 0}, the least: the element would never apply; raise max_{name}"
     first, end = restrictions.start_date, restrictions.end_date
     if first is not None and end is not None and first >= end:
-        yield f"end_date is not after start_date, {first}: the element would never apply; say the day after its last"
+        yield f"end_date is not after start_date, {first}: the element would never apply; write the day after its last"
 
 
 def _repeated(element: TariffElement) -> Iterator[str]:
@@ -52,7 +52,7 @@ def _repeated(element: TariffElement) -> Iterator[str]:
 
 
 def _unreachable(tariff: Tariff) -> Iterator[str]:
-    """Reservations are rated apart, by the elements that name them: those are left out here."""
+    """Elements for reservations are left out here: reservations are rated apart, by those elements alone."""
     always: dict[Dimension, int] = {}
     for number, element in enumerate(tariff.elements):
         if element.restrictions is not None and element.restrictions.reservation is not None:

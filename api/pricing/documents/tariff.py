@@ -1,4 +1,4 @@
-"""Tariff documents: what can be published, how it is stored, and one to begin with. Pure."""
+"""Tariff documents: which can be published, how they are stored, and the first tariff. Pure."""
 
 import json
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from zoneinfo import available_timezones
 
 import msgspec
 
-from api.instants import EARLIEST, LATEST
 from api.pricing.documents.contradictions import contradictions
+from kit.web.exact_json import DIGITS_MAX, stays_small
+from kit.web.instants import EARLIEST, LATEST
 from schemas.currency import CURRENCIES
 from schemas.tariff import Tariff
 
-DIGITS_MAX: Final = 30  # of a number, before or after the point; no price has more than 13
 DEFAULT_TIME_ZONE: Final = "Europe/Amsterdam"
 
 _NO_PLACES: Final = frozenset({"localtime", "Factory"})  # the machine's own, and none at all
@@ -23,7 +23,7 @@ _encoder: Final = msgspec.json.Encoder(decimal_format="number")
 
 
 def document_of(tariff: Tariff) -> bytes:
-    """The tariff as JSON, what was not given left out; numbers with the digits they were given with."""
+    """The tariff as JSON without the fields that were not given; numbers keep their digits."""
     return _encoder.encode(tariff.model_dump(exclude_unset=True, exclude_none=True))
 
 
@@ -33,7 +33,7 @@ def tariff_of(document: str | bytes) -> Tariff:
 
 
 def checked_tariff(tariff: Tariff) -> Tariff:
-    """The tariff. Raises ValueError, with the path, where it says nothing, contradicts itself or cannot be stored."""
+    """The tariff. Raises ValueError, with the path, where it is empty, contradicts itself or cannot be stored."""
     moments = {"start_date_time": tariff.start_date_time, "end_date_time": tariff.end_date_time}
     for name, moment in moments.items():
         if moment is not None and not EARLIEST <= moment < LATEST:
@@ -50,12 +50,6 @@ def checked_tariff(tariff: Tariff) -> Tariff:
         if isinstance(value, Decimal) and not stays_small(value):
             raise ValueError(f"{path} has more than {DIGITS_MAX} digits")
     return tariff
-
-
-def stays_small(value: Decimal) -> bool:
-    """Whether it has at most DIGITS_MAX digits before, and after, the point."""
-    exponent = value.as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -DIGITS_MAX and value.adjusted() < DIGITS_MAX
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -76,14 +70,14 @@ def _time_zones() -> frozenset[str]:
 
 
 def checked_time_zone(name: str) -> str:
-    """The name. Raises ValueError where it is no place of the IANA time zone database."""
+    """The name. Raises ValueError where the IANA time zone database has no such place."""
     if name not in _time_zones():
         raise ValueError("is no IANA time zone: write one like Europe/Amsterdam, with its upper and lower case")
     return name
 
 
 def default_tariff(now: datetime) -> Tariff:
-    """Energy by day and by night, and a price on parking that begins when most have finished charging."""
+    """Energy by day and by night, and parking from the time by which most vehicles have finished charging."""
     day_and_night = [
         {
             "price_components": [_component("ENERGY", "0.29", 1)],

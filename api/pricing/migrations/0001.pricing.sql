@@ -76,35 +76,8 @@ CREATE TABLE pricing.connector_activity (
 );
 CREATE INDEX ON pricing.connector_activity (window_start);
 
-CREATE TABLE pricing.outbox (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    event_id    uuid NOT NULL,
-    exchange    text NOT NULL,
-    routing_key text NOT NULL,
-    body        bytea NOT NULL,  -- schemas.events.Envelope as JSON
-    created_at  timestamptz NOT NULL DEFAULT now()
-);
-CREATE TABLE pricing.events_processed (
-    queue        text NOT NULL,
-    event_id     uuid NOT NULL,
-    processed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (queue, event_id)
-);
-CREATE INDEX ON pricing.events_processed (processed_at);
-CREATE TABLE pricing.idempotency (
-    principal    text NOT NULL,
-    key          text COLLATE "C" NOT NULL,
-    request_hash bytea NOT NULL,
-    status       smallint,
-    body         bytea,
-    media_type   text,
-    location     text,
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (principal, key)
-);
-CREATE INDEX ON pricing.idempotency (created_at);
-
--- What other rooms may ask. They get EXECUTE on these two (api.pricing.composition.grant_readers) and see no table.
+-- The contracts: what other services may ask. Their roles get EXECUTE on these two (kit.service.Contract) and see no
+-- table.
 
 -- Question i is (stations[i], moments_ms[i]): an upper-case station and ms since the Unix epoch. A row each that has a
 -- version in force then, with its place from 1. Of station, the station's group and default the first that has any

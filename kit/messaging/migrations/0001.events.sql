@@ -20,13 +20,4 @@ CREATE INDEX ON events.dead_letter (queue, died_at, id) WHERE replayed_at IS NUL
 CREATE INDEX ON events.dead_letter (died_at, id);
 CREATE INDEX ON events.dead_letter (replayed_at) WHERE replayed_at IS NOT NULL;
 
-CREATE TABLE events.outbox (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    event_id    uuid NOT NULL,  -- of the letter
-    exchange    text NOT NULL,
-    routing_key text NOT NULL,
-    body        bytea NOT NULL,
-    headers     jsonb NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT now()
-);
 CREATE INDEX ON events.outbox (event_id);

@@ -86,15 +86,6 @@ CREATE TABLE telemetry.partition_state (
 );
 ALTER TABLE telemetry.partition_state ALTER COLUMN body SET STORAGE EXTERNAL;  -- compressed already
 
-CREATE TABLE telemetry.outbox (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    event_id    uuid NOT NULL,
-    exchange    text NOT NULL,
-    routing_key text NOT NULL,
-    body        bytea NOT NULL,  -- schemas.events.Envelope as JSON
-    created_at  timestamptz NOT NULL DEFAULT now()
-);
-
 CREATE TABLE telemetry.reading (
     connector_key  int NOT NULL,
     session_key    bigint,

@@ -1,7 +1,5 @@
-"""Exports, served on books that are filled by events or by SQL."""
+"""Exports, served on billing that are filled by events or by SQL."""
 
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,21 +9,12 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from prometheus_client import CollectorRegistry
 
-from billing.edge import install_errors
-from billing.exports.composition import mount_exports
-from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import TokenStore
-from kit.database.postgres import open_database
-from kit.settings import load_settings
-from kit.web.app import make_app
-from kit.web.server import serve
 from schemas.events import SessionAssigned
-from tests.billing.books import Books
 from tests.billing.making import START, session
+from tests.billing.running import RunningBilling
+from tests.billing.serving import Service
 
-ROOT = Path(__file__).parents[3]
 EXPORT = "/api/v1/billing/export"
 
 
@@ -33,7 +22,7 @@ EXPORT = "/api/v1/billing/export"
 class Office:
     """A running server of exports."""
 
-    books: Books
+    billing: RunningBilling
     client: httpx.AsyncClient
     tokens: dict[str, str]  # finance, operator, device, ann and bob
 
@@ -48,37 +37,12 @@ class Office:
 
 
 @pytest.fixture
-async def office(books: Books) -> AsyncIterator[Office]:
+async def office(service: Service) -> Office:
     """Served."""
-    with psycopg.connect(books.url) as connection:
-        for path in sorted((ROOT / "kit/migrations").glob("*.sql")):
-            connection.execute(path.read_bytes())
-    async with contextlib.AsyncExitStack() as stack:
-        access = await open_database(books.url, name="access", connections_max=1)
-        stack.push_async_callback(access.close)
-        store = TokenStore(access)
-        tokens = {kind: (await store.issue(kind))[0] for kind in ("finance", "operator", "device")}
-        tokens |= {driver: (await store.issue("driver", subject=driver))[0] for driver in ("ann", "bob")}
-        app = make_app("exports", "0", registry=CollectorRegistry(), clock=books.clock)
-        app.state.authenticator = Authenticator(store, books.clock)
-        install_errors(app)
-        mount_exports(
-            app,
-            books.database,
-            load_settings(
-                seller_name="Muster Laden GmbH",
-                seller_address="Am Kai 1 | 20457 Hamburg",
-                seller_vat_id="DE123456789",
-                ocpi_country_code="DE",
-                ocpi_party_id="MUL",
-            ),
-        )
-        server = await stack.enter_async_context(serve(app, "127.0.0.1", 0))
-        client = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False))
-        yield Office(books, client, tokens)
+    return Office(service.billing, service.client, service.tokens)
 
 
-async def fill(books: Books, count: int = 12) -> None:
+async def fill(billing: RunningBilling, count: int = 12) -> None:
     """Sessions of several stations and drivers; some corrected by late readings, some with texts that bite."""
     texts = ('=HYPERLINK("http://x")', "+1", "-1", "@a", 'quo"te, comma', "ann", "\uff1d1", "ü\u2028x")
     for number in range(count):
@@ -86,21 +50,21 @@ async def fill(books: Books, count: int = 12) -> None:
         first = session(start=start, energy_mwh=1_000_000 * number + 7, station_id=f"NL-{number % 3}")
         if number % 4 != 3:
             driver = texts[number % len(texts)]
-            await books.hear(
+            await billing.deliver(
                 SessionAssigned(
                     session_id=first.id, request_id=uuid4(), driver_id=driver, reservation_id=None, revision=1
                 )
             )
-        await books.hear(first)
-        books.clock.advance(60)
+        await billing.deliver(first)
+        billing.clock.advance(60)
         if number % 5 == 0:
             late = session(
                 first.id, revision=2, start=start, energy_mwh=1_000_000 * number + 99_000, station_id=first.station_id
             )
-            await books.hear(late)
+            await billing.deliver(late)
 
 
-def add_many(books: Books, count: int) -> None:
+def add_many(billing: RunningBilling, count: int) -> None:
     """Invoices of one tariff, by SQL."""
-    with psycopg.connect(books.url) as connection:
+    with psycopg.connect(billing.url) as connection:
         connection.execute((Path(__file__).parent / "many.sql").read_bytes(), {"many": count})

@@ -1,4 +1,4 @@
-"""Hypothesis: documents as they can stand in the books, by SQL, with anything in the texts that are not ours."""
+"""Hypothesis: documents as they can stand in the billing, by SQL, with anything in the texts that are not ours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,23 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from billing.composition import GRANT, MIGRATIONS
-from kit.database.migrations import migrate
-from kit.database.postgres import ensure_roles
-from tests.billing.books import open_books
 from tests.billing.exports.conftest import fill
 from tests.billing.exports.test_exports import FORMATS, read, sums
+from tests.billing.running import open_running
 from tests.voltstream.platform import voltstream
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 
 @pytest.fixture
-async def filled_url(database_url: str) -> str:
-    """A database with some books, prepared as `voltstream migrate` does it."""
-    migrate(database_url, [MIGRATIONS])
-    ensure_roles(database_url, [GRANT])
-    async with open_books(database_url) as books:
-        await fill(books, 6)
-    return database_url
+async def filled_url(billing_url: str) -> str:
+    """A database with some billing, prepared as `voltstream migrate` does it."""
+    async with open_running(billing_url) as billing:
+        await fill(billing, 6)
+    return billing_url
 
 
 def test_an_export_is_written_whole_with_its_totals(filled_url: str, tmp_path: Path) -> None:

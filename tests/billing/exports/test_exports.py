@@ -15,10 +15,10 @@ from pyarrow import parquet
 from billing.exports import service as exports
 from billing.exports.ocpi import Party
 from billing.exports.service import Export, ExportFormat, ExportService
-from billing.exports.store import Wanted, snapshot
+from billing.exports.store import ExportFilter, snapshot
 from kit.errors import Overloaded
-from tests.billing.books import Books
 from tests.billing.exports.conftest import EXPORT, Office, add_many, fill
+from tests.billing.running import RunningBilling
 from tests.waiting import eventually
 
 FORMATS = list(ExportFormat)
@@ -60,10 +60,10 @@ async def whole(export: Export) -> bytes:
 async def test_an_export_holds_every_document_once_in_order_and_sums_to_the_invoices(
     office: Office, format_: ExportFormat
 ) -> None:
-    await fill(office.books)
+    await fill(office.billing)
     answer = await office.ask(EXPORT, format=format_)
     rows = read(format_, answer.content)
-    documents = office.books.documents()
+    documents = office.billing.documents()
     assert [row["number"] for row in rows] == [document["number"] for document in documents]
     micros = [sum(document[f"total_{kind}_micros"] for document in documents) for kind in ("excl", "incl")]
     assert sums(rows) == tuple(Decimal(total) / 1_000_000 for total in micros)
@@ -84,9 +84,9 @@ async def test_an_export_of_nothing_is_a_whole_file(office: Office, format_: Exp
 
 @pytest.mark.parametrize("format_", [ExportFormat.JSONL, ExportFormat.PARQUET])
 async def test_texts_come_out_as_they_are(office: Office, format_: ExportFormat) -> None:
-    await fill(office.books)
+    await fill(office.billing)
     rows = read(format_, (await office.ask(EXPORT, format=format_)).content)
-    for row, document in zip(rows, office.books.documents(), strict=True):
+    for row, document in zip(rows, office.billing.documents(), strict=True):
         for name in ("driver_id", "station_id", "reservation_id", "reason", "kind", "status", "currency", "version"):
             assert row[name] == document[name]
         for name in ("id", "cdr_id", "session_id", "credits", "replaces"):
@@ -97,10 +97,10 @@ async def test_texts_come_out_as_they_are(office: Office, format_: ExportFormat)
 
 
 async def test_no_text_of_a_csv_is_a_formula(office: Office) -> None:
-    await fill(office.books)
+    await fill(office.billing)
     rows = read(ExportFormat.CSV, (await office.ask(EXPORT)).content)
     guarded = 0
-    for row, document in zip(rows, office.books.documents(), strict=True):
+    for row, document in zip(rows, office.billing.documents(), strict=True):
         for name in ("driver_id", "station_id", "reason"):
             text, told = document[name] or "", row[name]
             assert told.removeprefix("'") == text
@@ -110,8 +110,8 @@ async def test_no_text_of_a_csv_is_a_formula(office: Office) -> None:
 
 
 async def test_filters_keep_what_they_say(office: Office) -> None:
-    await fill(office.books)
-    documents = office.books.documents()
+    await fill(office.billing)
+    documents = office.billing.documents()
     middle = documents[len(documents) // 2]["issued_at"]
 
     async def numbers(**params: Any) -> list[str]:
@@ -138,20 +138,20 @@ async def test_only_finance_and_operators_export(office: Office) -> None:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-async def test_an_export_is_of_one_moment(books: Books, format_: ExportFormat) -> None:
-    await fill(books, 4)
-    async with ExportService(books.database, Party("DE", "MUL")).export(Wanted(), format_) as export:
-        await fill(books, 3)
+async def test_an_export_is_of_one_moment(billing: RunningBilling, format_: ExportFormat) -> None:
+    await fill(billing, 4)
+    async with ExportService(billing.database, Party("DE", "MUL")).export(ExportFilter(), format_) as export:
+        await fill(billing, 3)
         rows = read(format_, await whole(export))
     assert len(rows) == export.totals.documents
-    assert len(books.documents()) > len(rows)
+    assert len(billing.documents()) > len(rows)
 
 
 async def test_however_many_there_are_only_some_chunks_are_in_memory(
-    books: Books, monkeypatch: pytest.MonkeyPatch
+    billing: RunningBilling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that stands still holds the writer up after the queue's bound, and gets everything when it goes on."""
-    add_many(books, MANY)
+    add_many(billing, MANY)
     monkeypatch.setattr("billing.exports.parquet.GROUP_BYTES", 500_000)
     put_by_now: list[int] = []
     original = asyncio.Queue.put
@@ -161,10 +161,10 @@ async def test_however_many_there_are_only_some_chunks_are_in_memory(
         put_by_now.append(len(item or b""))
 
     monkeypatch.setattr(asyncio.Queue, "put", put)
-    service = ExportService(books.database, Party("DE", "MUL"))
+    service = ExportService(billing.database, Party("DE", "MUL"))
     for format_ in FORMATS:
         put_by_now.clear()
-        async with service.export(Wanted(), format_) as export:
+        async with service.export(ExportFilter(), format_) as export:
             first = await anext(export.chunks)
             await eventually(lambda: len(put_by_now) > exports.CHUNKS_MAX)
             await asyncio.sleep(0.1)  # in which a writer without a bound would write everything
@@ -178,42 +178,42 @@ async def test_however_many_there_are_only_some_chunks_are_in_memory(
         assert sums(rows) == (Decimal(euros.total_excl_vat), Decimal(euros.total_incl_vat))
 
 
-async def test_a_reader_that_goes_away_frees_everything(books: Books) -> None:
-    add_many(books, MANY)
-    service = ExportService(books.database, Party("DE", "MUL"))
+async def test_a_reader_that_goes_away_frees_everything(billing: RunningBilling) -> None:
+    add_many(billing, MANY)
+    service = ExportService(billing.database, Party("DE", "MUL"))
     for format_ in FORMATS:
-        for _ in range(books.database._pool.get_max_size() + 1):
-            async with service.export(Wanted(), format_) as export:
+        for _ in range(billing.database._pool.get_max_size() + 1):
+            async with service.export(ExportFilter(), format_) as export:
                 assert await anext(export.chunks)
     busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
-    assert await books.database.fetchval(busy) == 0
+    assert await billing.database.fetchval(busy) == 0
 
 
-async def test_more_exports_than_may_be_at_once_are_told_to_wait(office: Office, books: Books) -> None:
-    service = ExportService(books.database, Party("DE", "MUL"), wait_s=0)
-    async with service.export(Wanted(), ExportFormat.CSV), service.export(Wanted(), ExportFormat.CSV):
+async def test_more_exports_than_may_be_at_once_are_told_to_wait(office: Office, billing: RunningBilling) -> None:
+    service = ExportService(billing.database, Party("DE", "MUL"), wait_s=0)
+    async with service.export(ExportFilter(), ExportFormat.CSV), service.export(ExportFilter(), ExportFormat.CSV):
         with pytest.raises(Overloaded):
-            async with service.export(Wanted(), ExportFormat.CSV):
+            async with service.export(ExportFilter(), ExportFormat.CSV):
                 pass
-    async with service.export(Wanted(), ExportFormat.CSV) as export:
+    async with service.export(ExportFilter(), ExportFormat.CSV) as export:
         assert await whole(export)
 
 
-async def test_an_export_waits_for_one_that_is_just_ending(books: Books) -> None:
-    service = ExportService(books.database, Party("DE", "MUL"), wait_s=600)
+async def test_an_export_waits_for_one_that_is_just_ending(billing: RunningBilling) -> None:
+    service = ExportService(billing.database, Party("DE", "MUL"), wait_s=600)
 
     async def another() -> bytes:
-        async with service.export(Wanted(), ExportFormat.JSONL) as export:
+        async with service.export(ExportFilter(), ExportFormat.JSONL) as export:
             return await whole(export)
 
-    async with service.export(Wanted(), ExportFormat.CSV):
-        async with service.export(Wanted(), ExportFormat.CSV):
+    async with service.export(ExportFilter(), ExportFormat.CSV):
+        async with service.export(ExportFilter(), ExportFormat.CSV):
             waiting = [asyncio.create_task(another()) for _ in range(2)]
             await eventually(lambda: len(service._slots._waiters or ()) == 2)
         assert await asyncio.gather(*waiting) == [b"", b""]
 
 
-async def test_a_snapshot_can_write_nothing(books: Books) -> None:
+async def test_a_snapshot_can_write_nothing(billing: RunningBilling) -> None:
     with pytest.raises(Exception, match="read-only"):
-        async with snapshot(books.database, Wanted()) as view:
+        async with snapshot(billing.database, ExportFilter()) as view:
             await view._connection.execute("DELETE FROM billing.invoice_line")

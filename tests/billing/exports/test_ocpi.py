@@ -26,9 +26,9 @@ async def cdrs(office: Office) -> list[dict[str, Any]]:
 async def test_a_session_is_a_whole_cdr(office: Office) -> None:
     charged = session(energy_mwh=12_345_678, time_ms=5_400_000)
     assigned = SessionAssigned(session_id=charged.id, request_id=uuid4(), driver_id="ann", reservation_id=None)
-    await office.books.hear(assigned, charged)
+    await office.billing.deliver(assigned, charged)
     (cdr,) = await cdrs(office)
-    (document,) = office.books.documents()
+    (document,) = office.billing.documents()
     assert set(cdr) >= REQUIRED
     assert cdr["id"] == str(document["cdr_id"])
     assert (cdr["country_code"], cdr["party_id"], cdr["session_id"]) == ("DE", "MUL", str(charged.id))
@@ -50,8 +50,8 @@ async def test_a_session_is_a_whole_cdr(office: Office) -> None:
 
 
 async def test_the_parts_sum_to_the_total_and_numbers_are_exact(office: Office) -> None:
-    await fill(office.books)
-    for cdr, document in zip(await cdrs(office), office.books.documents(), strict=True):
+    await fill(office.billing)
+    for cdr, document in zip(await cdrs(office), office.billing.documents(), strict=True):
         assert cdr["total_cost"]["excl_vat"] * 1_000_000 == document["total_excl_micros"]
         assert cdr["total_cost"]["incl_vat"] * 1_000_000 == document["total_incl_micros"]
         for vat in ("excl_vat", "incl_vat"):
@@ -67,7 +67,7 @@ async def test_the_parts_sum_to_the_total_and_numbers_are_exact(office: Office) 
 
 async def test_a_credit_cdr_is_the_original_with_its_total_below_zero(office: Office) -> None:
     charged = session()
-    await office.books.hear(charged, session(charged.id, revision=2, energy_mwh=99_000_000))
+    await office.billing.deliver(charged, session(charged.id, revision=2, energy_mwh=99_000_000))
     original, credit, corrected = await cdrs(office)
     assert (credit["credit"], credit["credit_reference_id"]) == (True, original["id"])
     assert len({original["id"], credit["id"], corrected["id"]}) == 3
@@ -80,7 +80,7 @@ async def test_a_credit_cdr_is_the_original_with_its_total_below_zero(office: Of
 
 
 async def test_a_reservation_is_a_cdr_without_a_session(office: Office) -> None:
-    await office.books.hear(reservation("R-1"))
+    await office.billing.deliver(reservation("R-1"))
     (cdr,) = await cdrs(office)
     assert "session_id" not in cdr
     assert cdr["total_reservation_cost"] == cdr["total_cost"]

@@ -12,30 +12,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from billing.declaration import SERVICE
 from billing.exports import ocpi_file
 from billing.exports import store as exports_store
 from billing.exports.ocpi import Party
 from billing.exports.periods import hours
 from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.store import ExportFilter
 from kit import json_columns
 from kit.clock import format_rfc3339, to_ms
 from kit.database.postgres import open_database
-from tests.billing.books import ROLE, Books
 from tests.billing.exports import cdr_oracle
 from tests.billing.exports.cdr_oracle import expected, read, unordered
 from tests.billing.exports.conftest import EXPORT, Office, fill
 from tests.billing.exports.strategies import ODD, Document, documents, store
 from tests.billing.making import reservation, session
+from tests.billing.running import RunningBilling
 
 PARTY = Party("DE", "MUL")
 _int64s = st.integers(-(2**63), 2**63 - 1) | st.integers(-(10**7), 10**7)
 
 
 async def exported(url: str) -> bytes:
-    database = await open_database(url, name="export", role=ROLE, connections_max=1)
+    database = await open_database(url, name="export", role=SERVICE.role, connections_max=1)
     try:
-        async with ExportService(database, PARTY).export(Wanted(), ExportFormat.OCPI) as export:
+        async with ExportService(database, PARTY).export(ExportFilter(), ExportFormat.OCPI) as export:
             return b"".join([chunk async for chunk in export.chunks])
     finally:
         await database.close()
@@ -58,18 +59,18 @@ def test_any_documents_are_the_cdrs_that_the_definition_gives(
 
 
 async def test_what_is_served_is_what_the_definition_gives(office: Office) -> None:
-    await fill(office.books, 40)
-    await office.books.hear(reservation("R-1"), reservation("R-2", minutes=90), session(energy_mwh=0, time_ms=0))
+    await fill(office.billing, 40)
+    await office.billing.deliver(reservation("R-1"), reservation("R-2", minutes=90), session(energy_mwh=0, time_ms=0))
     body = (await office.ask(EXPORT, format="ocpi")).content
-    assert read(body) == expected(office.books.url, PARTY)
-    assert body.count(b"\n") == len(office.books.documents()) + 2  # by which progress is told
+    assert read(body) == expected(office.billing.url, PARTY)
+    assert body.count(b"\n") == len(office.billing.documents()) + 2  # by which progress is told
 
 
-async def test_the_lines_of_components_are_what_was_consumed_in_its_order(books: Books) -> None:
+async def test_the_lines_of_components_are_what_was_consumed_in_its_order(billing: RunningBilling) -> None:
     """So the export need not read volumes twice."""
-    await fill(books)
-    await books.hear(reservation("R-1"))
-    rows = books.rows(cdr_oracle.DOCUMENTS)
+    await fill(billing)
+    await billing.deliver(reservation("R-1"))
+    rows = billing.rows(cdr_oracle.DOCUMENTS)
     for row in rows:
         sign = -1 if row["kind"] == "credit_note" else 1
         lines = [line for line in row["lines"] if line["element"] is not None]
@@ -80,12 +81,12 @@ async def test_the_lines_of_components_are_what_was_consumed_in_its_order(books:
     assert {row["kind"] for row in rows} == {"invoice", "credit_note"}
 
 
-async def test_lines_of_nothing_consumed_are_refused_and_told(books: Books) -> None:
-    await books.hear(session())
-    books.rows("UPDATE billing.cdr SET consumption = '[]' RETURNING 1")
-    (document,) = books.documents()
+async def test_lines_of_nothing_consumed_are_refused_and_told(billing: RunningBilling) -> None:
+    await billing.deliver(session())
+    billing.rows("UPDATE billing.cdr SET consumption = '[]' RETURNING 1")
+    (document,) = billing.documents()
     with pytest.raises(ValueError, match=document["number"]):
-        await exported(books.url)
+        await exported(billing.url)
 
 
 @given(st.lists(_int64s))

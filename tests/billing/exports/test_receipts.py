@@ -83,8 +83,8 @@ def test_a_seller_who_set_nothing_still_gets_a_page() -> None:
 async def test_a_driver_gets_their_own_receipts_and_no_others(office: Office) -> None:
     charged = session()
     assigned = SessionAssigned(session_id=charged.id, request_id=uuid4(), driver_id="ann", reservation_id=None)
-    await office.books.hear(assigned, charged, session(charged.id, revision=2, energy_mwh=99_000_000))
-    first, note, second = office.books.documents(charged.id)
+    await office.billing.deliver(assigned, charged, session(charged.id, revision=2, energy_mwh=99_000_000))
+    first, note, second = office.billing.documents(charged.id)
 
     def path(document: dict[str, Any]) -> str:
         return f"/api/v1/billing/invoices/{document['id']}/pdf"

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from billing.rating.consume import Used, consume
+from billing.rating.consume import ComponentUsage, consume
 from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage
 from kit.clock import to_ms
+from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
-from schemas.usage import UsageKind
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -60,6 +60,6 @@ def volumes(priced: Tariff, used: Usage, zone: ZoneInfo = UTC_ZONE) -> dict[tupl
     return {(one.element, one.dimension): one.volume for one in consume(priced, zone, used)}
 
 
-def last(consumption: list[Used]) -> set[tuple[int, Dimension]]:
+def last(consumption: list[ComponentUsage]) -> set[tuple[int, Dimension]]:
     """To which components step_size applies."""
     return {(one.element, one.dimension) for one in consumption if one.last}

@@ -3,8 +3,8 @@
 from billing.rating import reservation_usage
 from billing.rating.consume import consume
 from billing.rating.usage import EnergyStretch, Step, Usage
+from schemas.session import UsageKind
 from schemas.tariff import Dimension
-from schemas.usage import UsageKind
 from tests.billing.rating.making import (
     HOUR_MS,
     KWH,

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from billing.rating import (
     Adjustment,
-    Line,
+    ComponentUsage,
+    PriceLine,
     StoredReading,
     Usage,
-    Used,
     rate_readings,
     rate_usage,
     reservation_usage,
     usage_of,
 )
 from billing.rating.consume import consume
-from billing.rating.tariffs import Moment, Ready
+from billing.rating.tariffs import Moment, PreparedTariff
 from billing.rating.usage import EnergyStretch, Step, TimeStretch
+from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
-from schemas.usage import UsageKind
 from tests.billing.rating.making import component, tariff, utc_ms
 from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
 
@@ -32,7 +32,7 @@ from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
 @given(tariffs(), sessions())
 def test_totals_are_the_sums_of_lines_and_never_negative(priced: Tariff, session: Session) -> None:
     consumption, rated = rate_readings(priced, session.zone, session.readings, session.end_ms)
-    parts: list[Line | Adjustment] = [*rated.lines, *rated.adjustments]
+    parts: list[PriceLine | Adjustment] = [*rated.lines, *rated.adjustments]
     assert rated.total_excl_micros == sum(part.amount_excl_micros for part in parts)
     assert rated.total_incl_micros - rated.total_excl_micros == sum(part.vat_micros for part in parts)
     assert 0 <= rated.total_excl_micros <= rated.total_incl_micros
@@ -168,7 +168,7 @@ def test_judging_every_millisecond_comes_to_the_same(priced: Tariff, zoned: tupl
     """Where no kWh cut the energy inside a millisecond."""
     zone, used = zoned
     blind = _without_kwh(priced)
-    ready, found, before_mwh = Ready(blind, None), dict[tuple[int, Dimension], int](), 0
+    ready, found, before_mwh = PreparedTariff(blind, None), dict[tuple[int, Dimension], int](), 0
     dimensions = {UsageKind.CHARGING: Dimension.TIME, UsageKind.PARKING: Dimension.PARKING_TIME}
 
     def add(dimension: Dimension | None, at_ms: int, part: TimeStretch, quantity: int) -> None:
@@ -193,7 +193,7 @@ def test_judging_every_millisecond_comes_to_the_same(priced: Tariff, zoned: tupl
 def test_a_reservation_never_touches_the_elements_of_charging(
     priced: Tariff, session: Session, length_ms: int, expired: bool
 ) -> None:
-    def reserved(consumption: list[Used]) -> list[bool]:
+    def reserved(consumption: list[ComponentUsage]) -> list[bool]:
         restrictions = [priced.elements[one.element].restrictions for one in consumption]
         return [one is not None and one.reservation is not None for one in restrictions]
 

@@ -9,8 +9,8 @@ from billing.rating.documents import format_plain, read_document
 from billing.rating.errors import BadDocument
 from billing.rating.periods import WrittenUsage, usages_of
 from billing.rating.usage import EnergyStretch, Step, TimeStretch
+from schemas.session import UsageKind
 from schemas.tariff import Reservation, Tariff
-from schemas.usage import UsageKind
 from tests.billing.rating.making import KWH, MINUTE_MS, utc_ms
 
 CHARGING = {"kind": "CHARGING", "minutes": 60, "energy_kwh": "20", "current_a": None, "power_w": None}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from billing.rating import Adjustment, Rated, price
+from billing.rating import Adjustment, RatedUsage, price
 from billing.rating.price import half_up
 from schemas.events import Consumption
 from tests.billing.rating.making import HOUR_MS, KWH, MINUTE_MS, component, tariff
@@ -21,7 +21,7 @@ class Part:
     element: int = 0
 
 
-def totals(rated: Rated) -> tuple[int, int]:
+def totals(rated: RatedUsage) -> tuple[int, int]:
     return rated.total_excl_micros, rated.total_incl_micros
 
 

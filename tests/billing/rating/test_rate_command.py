@@ -9,6 +9,8 @@ import pytest
 
 from tests.voltstream.platform import voltstream
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 COMPONENTS = [
     {"type": "FLAT", "price": 0.5, "vat": 20, "step_size": 1},
     {"type": "ENERGY", "price": 0.25, "vat": 10, "step_size": 100},

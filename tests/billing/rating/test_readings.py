@@ -6,7 +6,7 @@ from hypothesis import given
 from billing.rating import NoReadings, Reason, StoredReading, Usage, usage_of
 from billing.rating.meter import UJ_PER_MWH
 from schemas.reading import Status
-from schemas.usage import UsageKind
+from schemas.session import UsageKind
 from tests.billing.rating.making import HOUR_MS, KWH, MINUTE_MS, utc_ms
 from tests.billing.rating.strategies import Session, sessions
 from tests.streams.reference import Meter

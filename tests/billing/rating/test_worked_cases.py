@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from billing.rating import Rated, rate_usage, together
+from billing.rating import RatedUsage, rate_usage, together
 from billing.rating.documents import read_document
 from billing.rating.periods import WrittenUsage, usages_of
 from schemas.tariff import Tariff
@@ -21,7 +21,7 @@ MICRO_DIGITS = 6
 there = pytest.mark.skipif(not CASES, reason=f"the worked cases of OCPI are not there: {OCPI}")
 
 
-def rated(tariff: Tariff, start: str, periods: list[dict[str, Any]], time_zone: str = "Europe/Amsterdam") -> Rated:
+def rated(tariff: Tariff, start: str, periods: list[dict[str, Any]], time_zone: str = "Europe/Amsterdam") -> RatedUsage:
     document = json.dumps({"start": start, "time_zone": time_zone, "periods": periods})
     written = read_document(WrittenUsage, document)
     parts = [part for part in usages_of(written) if part is not None]

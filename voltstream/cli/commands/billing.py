@@ -1,6 +1,5 @@
 """`voltstream billing reconcile`, and the commands of files."""
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,27 +11,27 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.composition import MIGRATIONS, ROLE
 from billing.currency import format_micros
+from billing.declaration import SERVICE
 from billing.invoices.store import InvoiceStore
-from billing.readings_source import HttpReadingsSource, SourceSilent
-from billing.reconcile import Drift, Held, Outcome, Reconciler, Report
+from billing.readings_http import HttpReadingsSource
+from billing.readings_source import SourceUnavailable
+from billing.reconcile import Drift, Finding, Reconciler, Report, UninvoicedCharge
 from kit.clock import format_rfc3339
-from kit.database.migrations import status
-from kit.database.postgres import open_database
-from kit.settings import Settings, load_settings
-from kit.web.instants import parse_instant
+from kit.database.postgres import Database
+from kit.settings import Settings
 from voltstream.cli.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, export, pdf
-from voltstream.cli.options import AsJson, DataDir
+from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import print_json, print_line
-from voltstream.errors import Refused, Usage
-from voltstream.runtime.database import any_database
+from voltstream.cli.platform import OperatorToken, Url, base_url_of, no_answer, with_database
+from voltstream.runtime.database import sources_of
 from voltstream.runtime.up_tokens import operator_token
+from voltstream.settings import load_settings
 
 _TIMEOUT_S: Final = 60  # of one answer: the readings of a session of days are some 10 MB
 _DRIFT: Final = 1  # exit code
 
-_EXAMPLE: Final = "Example: voltstream billing reconcile --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z"
+_EXAMPLE: Final = "Example: voltstream billing reconcile --from 2026-03-01 --to 2026-04-01"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check and export what was billed.", epilog=_EXAMPLE)
 
@@ -43,30 +42,26 @@ app.command(epilog=PDF_EXAMPLE)(pdf)
 
 @app.command(epilog=_EXAMPLE)
 def reconcile(
-    start: Annotated[str, typer.Option("--from", metavar="MOMENT", help="began then or later", show_default=False)],
-    end: Annotated[str, typer.Option("--to", metavar="MOMENT", help="began before", show_default=False)],
-    url: Annotated[
-        str | None, typer.Option(envvar="VOLTSTREAM_URL", help="the platform's base URL", show_default=False)
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="VOLTSTREAM_OPERATOR_TOKEN", help="an operator's; default: that of `up`", show_default=False
-        ),
-    ] = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar=MOMENT, help=f"began then or later{MOMENT_HELP}", show_default=False)
+    ],
+    end: Annotated[str, typer.Option("--to", metavar=MOMENT, help="began before", show_default=False)],
+    url: Url = None,
+    token: OperatorToken = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute every charge of a range again from the stored readings, and compare it with CDRs and invoices.
 
-    Readings come from the API that runs, books from the database. Exit code 1 where anything is not what follows.
+    Readings come from the API of the running platform, documents from the database. Exit code 1 where
+    they differ.
     """
-    since, until = _moment("--from", start), _moment("--to", end)
-    if since >= until:
-        raise Usage(f"--from {start} is not before --to {end}")
+    since, until = period(start, end)
+    assert since is not None  # noqa: S101  # both options are required
+    assert until is not None  # noqa: S101
     settings = load_settings(data_dir=data_dir)
     headers = {"Authorization": f"Bearer {operator_token(settings, url, token)}"}
-    base_url = url or f"http://{settings.host}:{settings.port}"
+    base_url = base_url_of(settings, url)
     with _progress(shown=not as_json and sys.stderr.isatty()) as progress:
         report = _run(settings, base_url, headers, since, until, progress)
     if as_json:
@@ -85,25 +80,14 @@ def _run(
     end: datetime,
     progress: Callable[[int, int], None],
 ) -> Report:
-    async def run(database_url: str) -> Report:
-        database = await open_database(database_url, name="voltstream billing", role=ROLE, connections_max=2)
-        try:
-            async with httpx.AsyncClient(
-                base_url=base_url, headers=headers, timeout=_TIMEOUT_S, trust_env=False
-            ) as client:
-                reconciler = Reconciler(InvoiceStore(database), HttpReadingsSource(client))
-                return await reconciler.run(start, end, progress)
-        finally:
-            await database.close()
+    async def work(database: Database) -> Report:
+        async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
+            return await Reconciler(InvoiceStore(database), HttpReadingsSource(client)).run(start, end, progress)
 
-    with any_database(settings) as database_url:
-        if not all(one.applied for one in status(database_url, [MIGRATIONS])):
-            raise Usage("this database has no books of this version: run `voltstream migrate`")
-        try:
-            return asyncio.run(run(database_url))
-        except (SourceSilent, httpx.InvalidURL) as error:
-            mend = "start `voltstream up`, or name its address: --url"
-            raise Refused(f"{base_url} does not answer ({error}); {mend}") from None
+    try:
+        return with_database(settings, "billing", work, need=sources_of([SERVICE]), role=SERVICE.role)
+    except (SourceUnavailable, httpx.InvalidURL) as error:
+        raise no_answer(base_url, error) from None
 
 
 @contextmanager
@@ -117,19 +101,12 @@ def _progress(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, expected: bar.update(task, completed=done, total=expected)
 
 
-def _moment(option: str, text: str) -> datetime:
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise Usage(f"{option} {text!r} {error}") from None
-
-
 def _document(report: Report, start: datetime, end: datetime) -> dict[str, Any]:
     return {
         "from": format_rfc3339(start),
         "to": format_rfc3339(end),
         "charges": report.charges,
-        "outcomes": {outcome.value: report.outcomes[outcome] for outcome in Outcome},
+        "outcomes": {outcome.value: report.outcomes[outcome] for outcome in Finding},
         "agrees": report.agrees,
         "totals": {
             currency: {
@@ -154,7 +131,7 @@ def _described(drift: Drift) -> dict[str, Any]:
     }
 
 
-def _held(held: Held) -> dict[str, Any]:
+def _held(held: UninvoicedCharge) -> dict[str, Any]:
     return {
         "kind": held.kind.value,
         "session_id": None if held.reservation_id else str(held.subject_id),
@@ -170,7 +147,7 @@ def _held(held: Held) -> dict[str, Any]:
     }
 
 
-def _figures(held: Held) -> str:
+def _figures(held: UninvoicedCharge) -> str:
     if held.excl_micros is None or held.incl_micros is None:
         return "no tariff was in force"
     ours = f"{format_micros(held.excl_micros)} excl., {format_micros(held.incl_micros)} incl."
@@ -197,5 +174,5 @@ def _print(report: Report) -> None:
     for currency in sorted(report.derived_micros):
         booked, derived = report.booked_micros[currency], report.derived_micros[currency]
         print_line(f"{currency}: booked {format_micros(booked)}, computed {format_micros(derived)} incl. VAT")
-    counted = ", ".join(f"{report.outcomes[outcome]:,} {outcome.value}" for outcome in Outcome)
+    counted = ", ".join(f"{report.outcomes[outcome]:,} {outcome.value}" for outcome in Finding)
     print_line(f"{report.charges:,} charges: {counted}")

@@ -1,10 +1,8 @@
 """`voltstream billing export | pdf`: documents out of the database into files."""
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -13,30 +11,31 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.composition import MIGRATIONS, ROLE
-from billing.errors import BadRequest
-from billing.exports.composition import party_of, seller_of
+from billing.components import party_of, seller_of
+from billing.declaration import SERVICE
 from billing.exports.receipts import Receipts
 from billing.exports.service import ExportFormat, ExportService
-from billing.exports.store import Wanted
+from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
-from billing.invoices.routes import place_of
+from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter, InvoiceStore
+from billing.settings import BillingSettings
 from kit.clock import format_rfc3339
-from kit.database.migrations import status
-from kit.database.postgres import Database, open_database
-from kit.settings import Settings, load_settings
-from kit.web.instants import parse_instant
-from voltstream.cli.options import AsJson, DataDir
+from kit.database.postgres import Database
+from kit.settings import Settings, group_of
+from kit.web.errors import BadQuery
+from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_line, print_table
-from voltstream.errors import Usage
-from voltstream.runtime.database import any_database
+from voltstream.cli.platform import with_database
+from voltstream.errors import WrongUsage
+from voltstream.runtime.database import sources_of
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
 STDOUT: Final = "-"
 _LINE_END: Final = b"\n"
-EXPORT_EXAMPLE: Final = "Example: voltstream billing export --format ocpi --from 2026-03-01T00:00:00Z --out march.json"
+EXPORT_EXAMPLE: Final = "Example: voltstream billing export --format ocpi --from 2026-03-01 --out march.json"
 PDF_EXAMPLE: Final = "Example: voltstream billing pdf 2026-0000017 --out receipt.pdf"
 
 
@@ -45,8 +44,10 @@ def export(
     format_: Annotated[ExportFormat, typer.Option("--format", help="csv is safe to open in a spreadsheet")] = (
         ExportFormat.CSV
     ),
-    start: Annotated[str | None, typer.Option("--from", metavar="MOMENT", help="issued then or later")] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="MOMENT", help="issued before")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar=MOMENT, help=f"issued then or later{MOMENT_HELP}")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar=MOMENT, help="issued before")] = None,
     station: Annotated[str | None, typer.Option(help="only of this station")] = None,
     driver: Annotated[str | None, typer.Option(help="only of this driver")] = None,
     data_dir: DataDir = None,
@@ -56,15 +57,14 @@ def export(
 
     OCPI files hold CDRs, and Credit CDRs for credit notes. A file that cannot be finished is not left behind.
     """
-    since, until = _moment("--from", start), _moment("--to", end)
-    if since is not None and until is not None and since >= until:
-        raise Usage(f"--from {start} is not before --to {end}")
+    since, until = period(start, end)
     settings = load_settings(data_dir=data_dir)
-    wanted = Wanted(since, until, driver, None if station is None else station.upper())
+    wanted = ExportFilter(since, until, driver, None if station is None else station.upper())
 
     async def work(database: Database) -> tuple[Totals, int]:
         with _file(out) as file, _progress(format_, shown=not as_json and sys.stderr.isatty()) as progress:
-            async with ExportService(database, party_of(settings)).export(wanted, format_) as opened:
+            service = ExportService(database, party_of(group_of(settings, BillingSettings)))
+            async with service.export(wanted, format_) as opened:
                 size_bytes = lines = 0
                 async for chunk in opened.chunks:
                     file.write(chunk)
@@ -101,8 +101,8 @@ def pdf(
     settings = load_settings(data_dir=data_dir)
 
     async def work(database: Database) -> tuple[str, bytes]:
-        store = InvoiceStore(database)
-        return await Receipts(store, seller_of(settings)).pdf(await _id_of(store, document), None)
+        store, seller = InvoiceStore(database), seller_of(group_of(settings, BillingSettings))
+        return await Receipts(store, seller).pdf(await _id_of(store, document), None)
 
     number, body = _with_database(settings, work)
     with _file(str(out)) as file:
@@ -120,25 +120,15 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
         pass
     try:
         found = await store.many(InvoiceFilter(place=place_of(document)), None, 1)
-    except BadRequest as error:
-        raise Usage(str(error)) from None
+    except BadQuery as error:
+        raise WrongUsage(str(error)) from None
     if not found:
-        raise Usage(f"there is no document {document}")
+        raise WrongUsage(f"there is no document {document}")
     return found[0].id
 
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-    async def run(database_url: str) -> T:
-        database = await open_database(database_url, name="voltstream billing", role=ROLE, connections_max=2)
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    with any_database(settings) as database_url:
-        if not all(one.applied for one in status(database_url, [MIGRATIONS])):
-            raise Usage("this database has no books of this version: run `voltstream migrate`")
-        return asyncio.run(run(database_url))
+    return with_database(settings, "billing", work, need=sources_of([SERVICE]), role=SERVICE.role)
 
 
 @contextmanager
@@ -155,7 +145,7 @@ def _file(name: str) -> Iterator[IO[bytes]]:
             yield file
         unfinished.replace(path)
     except OSError as error:
-        raise Usage(f"{name}: {error.strerror}") from None
+        raise WrongUsage(f"{name}: {error.strerror}") from None
     finally:
         with suppress(OSError):
             unfinished.unlink()
@@ -188,12 +178,3 @@ def _print(out: str, totals: Totals) -> None:
 
 def _described(one: Any) -> dict[str, Any]:
     return {name: getattr(one, name) for name in one.__struct_fields__}
-
-
-def _moment(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise Usage(f"{option} {text!r} {error}") from None

@@ -1,6 +1,5 @@
 """`voltstream events dlq list | show | replay`."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, TypeVar
@@ -9,30 +8,32 @@ from uuid import UUID
 import typer
 
 from kit.clock import format_rfc3339
-from kit.database.migrations import migrate
-from kit.database.postgres import open_database
-from kit.messaging.dead_letters import MIGRATIONS, DeadLetter, DeadLetterStore
-from kit.settings import load_settings
+from kit.database.migrations import standard_tables
+from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetter, DeadLetterStore
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
-from voltstream.errors import Usage
-from voltstream.runtime.database import any_database
+from voltstream.cli.platform import with_database
+from voltstream.errors import WrongUsage
 from voltstream.runtime.failures import metadata_of
+from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
-LIST_MAX: Final = 1_000  # letters shown unless told otherwise
+LIST_MAX: Final = 1_000  # letters shown by default
 _ERROR_CHARS: Final = 80  # of the table's last column; `show` has all
 
 _EXAMPLE: Final = "Example: voltstream events dlq list"
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Look at events that failed, and have them handled.",
+    help="Show events that failed, and replay them.",
     epilog=_EXAMPLE,
 )
 dlq = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Dead letters: events that a consumer gave up.", epilog=_EXAMPLE
+    add_completion=False,
+    no_args_is_help=True,
+    help="Dead letters: events that no retry could handle.",
+    epilog=_EXAMPLE,
 )
 app.add_typer(dlq, name="dlq")
 
@@ -42,7 +43,7 @@ Queue = Annotated[str | None, typer.Option(help="only of this queue, as billing_
 @dlq.command("list", epilog="Example: voltstream events dlq list --queue billing_session_completed")
 def list_(
     queue: Queue = None,
-    replayed: Annotated[bool, typer.Option("--all", help="also those whose queue has them again")] = False,
+    replayed: Annotated[bool, typer.Option("--all", help="also those that were replayed")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="how many at most")] = LIST_MAX,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -67,11 +68,11 @@ def show(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter: why it is one, and the event itself."""
+    """Show one dead letter: its error, and the event itself."""
     wanted = _uuid(letter_id)
     letter = _with_store(data_dir, lambda store: store.find(wanted))
     if letter is None:
-        raise Usage(f"there is no letter {wanted}; `voltstream events dlq list` shows them")
+        raise WrongUsage(f"there is no letter {wanted}; `voltstream events dlq list` shows them")
     described = _described(letter) | {"headers": letter.headers, "event": _event(letter.body)}
     if as_json:
         print_json(described)
@@ -95,20 +96,20 @@ def replay(
     They go out when voltstream runs; one that fails again is a new dead letter.
     """
     if queue is None and not letter_id:
-        raise Usage("say which: --queue NAME for all of one queue, or --id ID")
+        raise WrongUsage("say which: --queue NAME for all of one queue, or --id ID")
     ids = [_uuid(text) for text in letter_id] if letter_id else None
     letters = _with_store(data_dir, lambda store: _replay(store, ids, queue))
     missing = sorted(map(str, set(ids or ()) - {letter.id for letter in letters}))
     if missing:
-        raise Usage(
+        raise WrongUsage(
             f"{len(letters)} replayed; not among the dead letters: {', '.join(missing)}. "
-            "`voltstream events dlq list --all` shows what became of them"
+            "`voltstream events dlq list --all` shows their state"
         )
     if as_json:
         for letter in letters:
             print_json({"replayed": str(letter.id), "queue": letter.queue, "event_id": letter.event_id})
     else:
-        print_line(f"{len(letters)} on their way back; `voltstream events dlq list` shows what is not there yet")
+        print_line(f"{len(letters)} will be replayed; `voltstream events dlq list` shows those that were not yet")
 
 
 async def _replay(store: DeadLetterStore, ids: list[UUID] | None, queue: str | None) -> list[DeadLetter]:
@@ -116,23 +117,16 @@ async def _replay(store: DeadLetterStore, ids: list[UUID] | None, queue: str | N
 
 
 def _with_store(data_dir: DataDir, work: Callable[[DeadLetterStore], Awaitable[T]]) -> T:
-    async def run(url: str) -> T:
-        database = await open_database(url, name="voltstream events", connections_max=1)
-        try:
-            return await work(DeadLetterStore(database))
-        finally:
-            await database.close()
-
-    with any_database(load_settings(data_dir=data_dir)) as url:
-        migrate(url, [MIGRATIONS])
-        return asyncio.run(run(url))
+    settings = load_settings(data_dir=data_dir)
+    tables = (standard_tables(SCHEMA), MIGRATIONS)
+    return with_database(settings, "events", lambda database: work(DeadLetterStore(database)), apply=tables)
 
 
 def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise Usage(f"{text!r} is no letter's id; `voltstream events dlq list` shows them") from None
+        raise WrongUsage(f"{text!r} is no letter's id; `voltstream events dlq list` shows them") from None
 
 
 def _described(letter: DeadLetter) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`voltstream ledger`."""
+"""`voltstream ledger`, and the ledger as a line and as a table."""
 
 import time
 from collections.abc import Mapping
@@ -8,29 +8,25 @@ import httpx
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 
-from kit.settings import load_settings
-from voltstream.cli.ledger_view import ledger_table
 from voltstream.cli.options import AsJson, DataDir
-from voltstream.cli.output import print_json, print_table
-from voltstream.errors import Refused
+from voltstream.cli.output import make_table, print_json, print_table
+from voltstream.cli.platform import UNAUTHORIZED_MEND, OperatorToken, Url, base_url_of, no_answer
+from voltstream.errors import PlatformFailed
 from voltstream.runtime.up_tokens import operator_token
+from voltstream.settings import load_settings
 
 _PERIOD_S: Final = 1.0
 _TIMEOUT_S: Final = 10.0
+_COLUMNS: Final = ("accepted", "stored", "duplicate", "quarantined", "in_flight")
+_SHOWN: Final = (*_COLUMNS, "in_windows")
 
 
 def ledger(
-    url: Annotated[
-        str | None, typer.Option(envvar="VOLTSTREAM_URL", help="the platform's base URL", show_default=False)
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="VOLTSTREAM_OPERATOR_TOKEN", help="an operator's; default: that of `up`", show_default=False
-        ),
-    ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="again and again, until Ctrl-C")] = False,
+    url: Url = None,
+    token: OperatorToken = None,
+    watch: Annotated[bool, typer.Option("--watch", help="repeat each second, until Ctrl-C")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +35,7 @@ def ledger(
     accepted = stored + duplicate + quarantined + in flight. Asks the API that runs.
     """
     settings = load_settings(data_dir=data_dir)
-    base_url = url or f"http://{settings.host}:{settings.port}"
+    base_url = base_url_of(settings, url)
     headers = {"Authorization": f"Bearer {operator_token(settings, url, token)}"}
     with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
         document = _ask(client, base_url)
@@ -69,12 +65,12 @@ def _watch(client: httpx.Client, base_url: str, document: Mapping[str, Any], as_
 
 def _ask(client: httpx.Client, base_url: str) -> dict[str, Any]:
     try:
-        response = client.get(f"{base_url.rstrip('/')}/api/v1/telemetry/ledger")
+        response = client.get(f"{base_url}/api/v1/telemetry/ledger")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        mend = "start `voltstream up`, or name its address: --url"
-        raise Refused(f"{base_url} does not answer ({error}); {mend}") from None
+        raise no_answer(base_url, error) from None
     if response.status_code != httpx.codes.OK:
-        raise Refused(f"{base_url}: {response.status_code}: {_detail(response)}")
+        mend = f"; {UNAUTHORIZED_MEND}" if response.status_code == httpx.codes.UNAUTHORIZED else ""
+        raise PlatformFailed(f"{base_url}: {response.status_code}: {_detail(response)}{mend}")
     document: dict[str, Any] = response.json()
     return document
 
@@ -84,3 +80,22 @@ def _detail(response: httpx.Response) -> str:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         return response.reason_phrase
+
+
+def ledger_line(ledger: Mapping[str, Any]) -> str:
+    """`accepted 100 = stored 97 + duplicate 2 + quarantined 1 + in flight 0, closed`, or `, 90 in windows` so far."""
+    total = ledger["total"]
+    state = "closed" if total["closed"] else f"{total['in_windows']:,} in windows"
+    accepted, *parts = (f"{name.replace('_', ' ')} {total[name]:,}" for name in _COLUMNS)
+    return f"ledger: {accepted} = {' + '.join(parts)}, {state}"
+
+
+def ledger_table(ledger: Mapping[str, Any]) -> Table:
+    """A row a partition, and the sum."""
+    table = make_table("partition", *(f">{name.replace('_', ' ')}" for name in _SHOWN), "")
+    table.padding = (0, 1, 0, 0)  # so that its headings fit into 80 columns
+    for name, entry in [*((str(row["partition"]), row) for row in ledger["partitions"]), ("all", ledger["total"])]:
+        state = "closed" if entry["closed"] else "open"
+        figures = (f"{entry[column]:,}" for column in _SHOWN)
+        table.add_row(name, *figures, state, style="bold" if name == "all" else "")
+    return table

@@ -1,9 +1,9 @@
 """`voltstream migrate`."""
 
-from kit.settings import load_settings
 from voltstream.cli.options import AsJson, Check, DataDir, checked
 from voltstream.cli.output import print_json, print_line
 from voltstream.runtime.database import any_database, bring_up_to_date, statuses, with_partitions
+from voltstream.settings import load_settings
 
 
 def migrate(data_dir: DataDir = None, check: Check = False, as_json: AsJson = False) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
-from billing.rating import Rated, RatingError, Used, rate_usage, together
+from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_usage, together
 from billing.rating.documents import format_plain, format_volume, rated_document, read_document
 from billing.rating.local_time import local_text
 from billing.rating.periods import WrittenUsage, usages_of
@@ -16,7 +16,7 @@ from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS
 from schemas.tariff import Tariff
 from voltstream.cli.options import AsJson
 from voltstream.cli.output import make_table, print_json, print_line, print_table
-from voltstream.errors import Usage
+from voltstream.errors import WrongUsage
 
 _BYTES_MAX = 16_000_000  # of a file; 10,000 periods are 1 MB
 _SHOWN_DIGITS = 9  # of a value before it was rounded
@@ -52,12 +52,12 @@ def rate(
 def _read(model: type[_Model], path: Path) -> _Model:
     try:
         if path.stat().st_size > _BYTES_MAX:
-            raise Usage(f"{path}: is longer than {_BYTES_MAX} bytes")
+            raise WrongUsage(f"{path}: is longer than {_BYTES_MAX} bytes")
         return read_document(model, path.read_bytes())
     except OSError as error:
-        raise Usage(f"{path}: cannot be read: {error.strerror}") from None
+        raise WrongUsage(f"{path}: cannot be read: {error.strerror}") from None
     except RatingError as error:
-        raise Usage(f"{path}: {error}") from None
+        raise WrongUsage(f"{path}: {error}") from None
 
 
 def _periods(written: WrittenUsage) -> Table:
@@ -74,7 +74,7 @@ def _periods(written: WrittenUsage) -> Table:
     return table
 
 
-def _consumption(written: WrittenUsage, used: list[Used]) -> Table:
+def _consumption(written: WrittenUsage, used: list[ComponentUsage]) -> Table:
     table = make_table("Element", "Dimension", "Since", ">Used", "", title="Consumption")
     for one in used:
         volume, unit = format_volume(one.dimension, one.volume), UNITS[one.dimension]
@@ -82,7 +82,7 @@ def _consumption(written: WrittenUsage, used: list[Used]) -> Table:
     return table
 
 
-def _lines(rated: Rated) -> Table:
+def _lines(rated: RatedUsage) -> Table:
     table = make_table("Element", "Dimension", ">Billed", ">Price", ">excl. VAT", ">VAT %", ">VAT", title="Lines")
     for line in rated.lines:
         table.add_row(
@@ -99,7 +99,7 @@ def _lines(rated: Rated) -> Table:
     return table
 
 
-def _roundings(rated: Rated) -> Table:
+def _roundings(rated: RatedUsage) -> Table:
     table = make_table("Value", ">From", ">To", "", title="Roundings")
     for one in rated.roundings:
         shown = one.numerator * 10**_SHOWN_DIGITS // one.denominator
@@ -107,7 +107,7 @@ def _roundings(rated: Rated) -> Table:
     return table
 
 
-def _totals(rated: Rated) -> str:
+def _totals(rated: RatedUsage) -> str:
     currency = rated.currency
     payable = format_minor(to_minor(rated.total_incl_micros, currency), minor_digits(currency))
     return (

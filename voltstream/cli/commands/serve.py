@@ -1,75 +1,76 @@
-"""`voltstream gateway | api | bridge | worker | relay`: one service in this process."""
+"""`voltstream serve NAME…`: any services in one process of its own."""
 
-from kit.settings import load_settings
-from voltstream.cli.options import AsJson, Check, HealthPort, Host, Port, Supervised, checked, need
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from kit.service import Backend, Service
+from kit.settings import Settings
+from voltstream.cli.options import AsJson, Check, HealthPort, Host, Supervised, checked, need
 from voltstream.cli.output import print_json, print_line
+from voltstream.runtime.composition import serve as run_services
 from voltstream.runtime.process import Lifespan, run
-from voltstream.services import NEEDS, PORTS, service
+from voltstream.services import SERVICES, SUBSETS, named
+from voltstream.settings import load_settings
+
+_NAMES: Final = ", ".join((*SERVICES, *(f"{name} (= {' '.join(members)})" for name, members in SUBSETS.items())))
+_URLS_OF_BACKENDS: Final[dict[Backend, tuple[str, ...]]] = {
+    "live": ("redis_url",),
+    "log_writer": ("rabbitmq_url",),
+    "log_reader": ("kafka_url",),
+    "frames": ("rabbitmq_url", "kafka_url"),
+}
 
 
-def gateway(
-    host: Host = None, port: Port = None, check: Check = False, as_json: AsJson = False, supervised: Supervised = False
-) -> None:
-    """Take readings over HTTP and from the bus; 202 once RabbitMQ has them."""
-    _run("gateway", host, port, check, as_json, supervised)
-
-
-def api(
-    host: Host = None, port: Port = None, check: Check = False, as_json: AsJson = False, supervised: Supervised = False
-) -> None:
-    """Serve the operators' queries: history, live, sessions, ledger."""
-    _run("api", host, port, check, as_json, supervised)
-
-
-def bridge(
+def serve(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help=f"services: {_NAMES}", show_default=False)],
     host: Host = None,
     port: HealthPort = None,
     check: Check = False,
     as_json: AsJson = False,
     supervised: Supervised = False,
 ) -> None:
-    """Move frames from RabbitMQ's queues to the Kafka topic."""
-    _run("bridge", host, port, check, as_json, supervised)
+    """Serve these services in one process, which meets the others over the servers whose URLs are set.
 
-
-def worker(
-    host: Host = None,
-    port: HealthPort = None,
-    check: Check = False,
-    as_json: AsJson = False,
-    supervised: Supervised = False,
-) -> None:
-    """Turn frames from Kafka into stored readings, windows and sessions; run as many as there are partitions."""
-    _run("worker", host, port, check, as_json, supervised)
-
-
-def relay(
-    host: Host = None,
-    port: HealthPort = None,
-    check: Check = False,
-    as_json: AsJson = False,
-    supervised: Supervised = False,
-) -> None:
-    """Publish the outbox's events to RabbitMQ."""
-    _run("relay", host, port, check, as_json, supervised)
-
-
-def _run(name: str, host: str | None, port: int | None, check: bool, as_json: bool, supervised: bool) -> None:
-    settings = load_settings(host=host, port=port if name not in PORTS else None)
-    need(settings, name, *NEEDS[name])
+    It answers /healthz, /ready and /metrics beside its own routes. `voltstream up` is all of them.
+    """
+    services = named(names)
+    name = "+".join(service.name for service in services)
+    api = any(service.router is not None for service in services)
+    settings = load_settings(host=host, port=port if api else None)
+    need(settings, f"serve {' '.join(names)}", *urls_needed(services))
     if check:
         checked(settings, as_json)
-    listen = settings.port if name not in PORTS else PORTS[name] if port is None else port
 
     def announce(url: str) -> None:
         if as_json:
             print_json({"service": name, "url": url})
         else:
-            print_line(f"voltstream {name}: {url}/ready, {url}/metrics")
+            print_line(f"voltstream serve {' '.join(names)}: {url}/ready, {url}/metrics")
 
     async def main(lifespan: Lifespan) -> None:
         if supervised:
             lifespan.stop_with_stdin()
-        await service(name)(settings, listen, lifespan, announce)
+        await run_services(services, settings, _port(services, settings, port), lifespan, announce)
 
     run(name, settings, main)
+
+
+def urls_needed(services: Sequence[Service[Any]]) -> list[str]:
+    """The settings that name the servers of these services, as their declarations have it."""
+    needed: list[str] = []
+    for service in services:
+        if service.has_database or service.router is not None:
+            needed.append("database_url")
+        if service.consumes or service.attend is not None:
+            needed.append("rabbitmq_url")
+        needed += (name for backend in sorted(service.backends) for name in _URLS_OF_BACKENDS[backend])
+    return list(dict.fromkeys(needed))
+
+
+def _port(services: Sequence[Service[Any]], settings: Settings, given: int | None) -> int:
+    """What serves no routes has a port of its own for its health, so that one machine can run one of each."""
+    if any(service.router is not None for service in services):
+        return settings.port
+    return services[0].health_port if given is None else given

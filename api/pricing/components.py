@@ -1,0 +1,29 @@
+"""The parts of the pricing service, opened for a process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from api.pricing.demand.service import DemandService
+from api.pricing.demand.store import DemandStore
+from api.pricing.service import PricingService
+from api.pricing.store import PricingStore
+from kit.database.postgres import Database
+from kit.service import Context
+
+
+@dataclass(frozen=True, slots=True)
+class PricingComponents:
+    """What handlers and consumers work with."""
+
+    database: Database
+    service: PricingService
+    demand: DemandService
+
+
+@asynccontextmanager
+async def open_pricing(context: Context) -> AsyncIterator[PricingComponents]:
+    """All of it on the service's own pool."""
+    database, clock = context.database, context.clock
+    service = PricingService(PricingStore(database), clock)
+    yield PricingComponents(database, service, DemandService(DemandStore(database), clock))

@@ -1,0 +1,40 @@
+"""The declaration of the pricing service."""
+
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter
+
+from api.pricing import routes
+from api.pricing.components import PricingComponents, open_pricing
+from api.pricing.demand import routes as demand_routes
+from kit.service import Consumes, Contract, Service
+from schemas.events import Event, TelemetryAggregated
+from schemas.topics import PRICING_UPDATED, TELEMETRY_AGGREGATED
+
+_router = APIRouter()
+_router.include_router(demand_routes.router)
+_router.include_router(routes.router)
+
+SERVICE: Final = Service(
+    name="pricing",
+    summary="tariffs: their versions, groups of stations, and the rules that move prices with demand",
+    open=open_pricing,
+    components=PricingComponents,
+    router=_router,
+    migrations=Path(__file__).parent / "migrations",
+    contracts=(
+        Contract("pricing.tariffs_at(text[], bigint[])", "the tariff version in force at each station and moment"),
+        Contract("pricing.documents(bigint[])", "the tariffs of these versions, as they were published"),
+    ),
+    consumes=(
+        # One at a time: each step of a rule follows the last one, and every event of a minute concerns the same rules.
+        Consumes(
+            TELEMETRY_AGGREGATED,
+            Event[TelemetryAggregated],
+            handle=lambda pricing: pricing.demand.handle,
+            prefetch=1,
+        ),
+    ),
+    publishes=(PRICING_UPDATED,),
+)

@@ -1,0 +1,31 @@
+"""The parts of the sessions service, opened for a process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from api.sessions.assignment import Assignment
+from api.sessions.request_store import RequestStore
+from api.sessions.requests import RequestService
+from api.sessions.service import SessionService
+from api.sessions.store import SessionStore
+from kit.database.postgres import Database
+from kit.service import Context
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsComponents:
+    """What handlers, consumers and jobs work with."""
+
+    database: Database
+    service: SessionService
+    requests: RequestService
+    assignment: Assignment
+
+
+@asynccontextmanager
+async def open_sessions(context: Context) -> AsyncIterator[SessionsComponents]:
+    """All of it on the service's own pool."""
+    database, clock = context.database, context.clock
+    service = SessionService(SessionStore(database), RequestStore(database), clock)
+    yield SessionsComponents(database, service, RequestService(clock), Assignment(clock))

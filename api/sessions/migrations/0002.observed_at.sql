@@ -1,0 +1,1 @@
+ALTER TABLE sessions.session RENAME COLUMN heard_at TO observed_at;

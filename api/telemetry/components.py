@@ -1,0 +1,29 @@
+"""The parts of the telemetry queries, opened for a process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from api.telemetry.live_streams import LiveStreams
+from api.telemetry.service import TelemetryService
+from api.telemetry.store import TelemetryStore
+from kit.service import Context
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryComponents:
+    """What the handlers work with."""
+
+    service: TelemetryService
+    streams: LiveStreams
+
+
+@asynccontextmanager
+async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]:
+    """The queries on the service's own pool and the process's live view."""
+    service = TelemetryService(TelemetryStore(context.database), context.live, context.clock)
+    streams = LiveStreams(context.live)
+    try:
+        yield TelemetryComponents(service, streams)
+    finally:
+        await streams.close()

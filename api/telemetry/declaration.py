@@ -1,0 +1,19 @@
+"""The declaration of the telemetry queries."""
+
+from typing import Final
+
+from api.telemetry.components import TelemetryComponents, open_telemetry
+from api.telemetry.routes import router
+from kit.service import Service
+
+SERVICE: Final = Service(
+    name="telemetry",
+    summary="operators' queries of telemetry: history, live view, ledger, quarantine",
+    open=open_telemetry,
+    components=TelemetryComponents,
+    router=router,
+    schema="telemetry",  # the worker's, which owns its migrations
+    writes=False,
+    endless=lambda own: own.streams,
+    backends=frozenset({"live"}),
+)

@@ -1,0 +1,101 @@
+"""The parts of billing, opened for a process."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends
+
+from billing.charges.service import ChargeService
+from billing.charges.store import ChargeStore
+from billing.exports.ocpi import Party
+from billing.exports.receipt import Seller
+from billing.exports.receipts import Receipts
+from billing.exports.service import ExportService
+from billing.invoices.service import InvoiceService
+from billing.invoices.store import InvoiceStore
+from billing.invoicing.metrics import InvoicingMetrics
+from billing.invoicing.poster import InvoicePoster
+from billing.invoicing.service import InvoicingService
+from billing.invoicing.tariffs import TariffRegistry
+from billing.payments.manual import ManualProvider
+from billing.payments.provider import PaymentProvider
+from billing.payments.service import PaymentService
+from billing.readings_store import ReadingsStore
+from billing.settings import BillingSettings
+from kit.clock import Clock
+from kit.database.postgres import Database
+from kit.service import Context, provided
+
+ADDRESS_LINE: Final = "|"
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """What handlers and consumers work with."""
+
+    database: Database
+    invoicing: InvoicingService
+    invoices: InvoiceService
+    charges: ChargeService
+    payments: PaymentService
+    exports: ExportService
+    receipts: Receipts
+
+
+Provided = Annotated[Billing, Depends(provided(Billing))]
+"""In a handler: the components of the process."""
+
+
+@asynccontextmanager
+async def open_billing(context: Context) -> AsyncIterator[Billing]:
+    """All of it on the service's own pool, with the payment providers of the settings."""
+    settings = context.group(BillingSettings)
+    async with _open_providers(settings, context.clock) as providers:
+        yield billing_of(context, settings, providers)
+
+
+def billing_of(context: Context, settings: BillingSettings, providers: Mapping[str, PaymentProvider]) -> Billing:
+    """The components with these payment providers, by name, which the caller closes."""
+    database, clock = context.database, context.clock
+    readings, documents = ReadingsStore(database), InvoiceStore(database)
+    poster = InvoicePoster(database, clock, InvoicingMetrics(context.registry))
+    return Billing(
+        database=database,
+        invoicing=InvoicingService(TariffRegistry(database), readings, poster, settings.invoice_total_max),
+        invoices=InvoiceService(documents, poster, readings),
+        charges=ChargeService(ChargeStore(database)),
+        payments=PaymentService(database, providers, clock),
+        exports=ExportService(database, party_of(settings)),
+        receipts=Receipts(documents, seller_of(settings)),
+    )
+
+
+def seller_of(settings: BillingSettings) -> Seller:
+    """The seller on receipts."""
+    address = tuple(line.strip() for line in settings.seller_address.split(ADDRESS_LINE) if line.strip())
+    return Seller(settings.seller_name, address, settings.seller_vat_id, settings.seller_contact)
+
+
+def party_of(settings: BillingSettings) -> Party:
+    """The party of OCPI CDRs."""
+    return Party(settings.ocpi_country_code, settings.ocpi_party_id)
+
+
+@asynccontextmanager
+async def _open_providers(settings: BillingSettings, clock: Clock) -> AsyncIterator[Mapping[str, PaymentProvider]]:
+    """The providers by name: manual always, Stripe where its key is set."""
+    providers: dict[str, PaymentProvider] = {ManualProvider.name: ManualProvider()}
+    if settings.stripe_key:
+        # Imported here: the library takes 0.7 s and 12 MB, which only those who use it should pay.
+        from billing.payments.stripe_provider import StripeProvider
+
+        providers[StripeProvider.name] = StripeProvider(
+            settings.stripe_key, settings.stripe_webhook_secret, clock, api_base=settings.stripe_api_base
+        )
+    try:
+        yield providers
+    finally:
+        for provider in providers.values():
+            await provider.close()

@@ -1,0 +1,65 @@
+"""The declaration of billing."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter
+
+from billing.charges.routes import router as charges
+from billing.components import Billing, open_billing
+from billing.exports.routes import router as exports
+from billing.invoices.routes import router as invoices
+from billing.invoicing.service import PREFETCH
+from billing.payments.routes import router as payments
+from billing.readings_store import READS
+from billing.settings import BillingSettings
+from kit.service import Consumes, Service
+from schemas.events import Event, ReservationConfirmed, SessionAssigned, SessionCompleted
+from schemas.topics import (
+    INVOICE_CREATED,
+    INVOICE_UPDATED,
+    RESERVATION_CONFIRMED,
+    SESSION_ASSIGNED,
+    SESSION_COMPLETED,
+)
+
+router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
+for _routes in (invoices, charges, payments, exports):
+    router.include_router(_routes)
+
+# Decimal: the numbers of a tariff are money.
+SERVICE: Final = Service(
+    name="billing",
+    summary="charge detail records, invoices, payments and exports",
+    open=open_billing,
+    components=Billing,
+    router=router,
+    migrations=Path(__file__).parent / "migrations",
+    reads=READS,
+    consumes=(
+        Consumes(
+            SESSION_ASSIGNED,
+            Event[SessionAssigned],
+            process=lambda billing: billing.invoicing.session_assigned,
+            float_hook=Decimal,
+            prefetch=PREFETCH,
+        ),
+        Consumes(
+            SESSION_COMPLETED,
+            Event[SessionCompleted],
+            process=lambda billing: billing.invoicing.session_completed,
+            float_hook=Decimal,
+            prefetch=PREFETCH,
+        ),
+        Consumes(
+            RESERVATION_CONFIRMED,
+            Event[ReservationConfirmed],
+            process=lambda billing: billing.invoicing.reservation_confirmed,
+            float_hook=Decimal,
+            prefetch=PREFETCH,
+        ),
+    ),
+    publishes=(INVOICE_CREATED, INVOICE_UPDATED),
+    settings=BillingSettings,
+)

@@ -1,0 +1,83 @@
+"""The check before an invoice: the stream's quantities and cost against billing's own, from the stored readings. Pure.
+
+An event says what a session comes to at one of its revisions; the stored readings may be of a later one already.
+
+- Telemetry stores a later revision, or the session is open again: the event is superseded. Nothing is recorded: another
+  event follows, for every revision is stored and published in one transaction.
+- The stored revision is the event's: consumption is derived from its readings and priced. If every component, the
+  currency, both totals and the tariff's version agree with the event, the charge is invoiced; otherwise it is `drift`.
+- They do not agree and readings are missing (retention dropped some or all), or telemetry does not know the session or
+  its revision, or it has more readings than are read: nothing can be derived, and the charge is put to `review`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from msgspec.structs import replace
+
+from billing.documents import CdrStatus, ChargeAmount, ChargeDraft
+from billing.invoicing.amounts import price_consumption, zone_of
+from billing.invoicing.derivation import derive_session, differences
+from billing.invoicing.drafts import session_draft, status_of
+from billing.rating import NoReadings
+from billing.readings_source import StoredReadings, StoredSession
+from schemas.events import Pricing, SessionCompleted
+from schemas.tariff import Tariff
+
+DIFFERENCES_MAX: Final = 8  # written down with a CDR, ~100 B each; `reconcile` lists them all
+
+
+@dataclass(frozen=True, slots=True)
+class PricedSession:
+    """A completed session with a tariff, its event read."""
+
+    event: SessionCompleted
+    pricing: Pricing
+    tariff: Tariff
+    zone: ZoneInfo
+    draft: ChargeDraft  # by the event alone, its consumption priced by billing: not to be invoiced
+
+    @classmethod
+    def of(cls, event: SessionCompleted, pricing: Pricing, tariff: Tariff) -> "PricedSession":
+        """Raises BadEvent."""
+        draft = session_draft(event, price_consumption(tariff, pricing.consumption), CdrStatus.REVIEW)
+        return cls(event, pricing, tariff, zone_of(pricing.time_zone), draft)
+
+    def checked(self, status: CdrStatus, reason: str = "", amount: ChargeAmount | None = None) -> ChargeDraft:
+        """The draft after its check; without an amount, the event's remains."""
+        return replace(self.draft, status=status, reason=reason, amount=amount or self.draft.amount)
+
+
+def check_session(session: PricedSession, stored: StoredSession | None, total_max: int) -> ChargeDraft | None:
+    """The charge of a session; None: the event is superseded. `total_max`: whole units of the currency; more is put to
+    review."""
+    event = session.event
+    if stored is None:
+        return session.checked(CdrStatus.REVIEW, "telemetry does not know the session")
+    if stored.revision > event.revision or (stored.revision == event.revision and not stored.completed):
+        return None
+    if stored.revision < event.revision:
+        return session.checked(CdrStatus.REVIEW, f"telemetry has revision {stored.revision} of the session only")
+    if stored.readings is None:
+        return session.checked(CdrStatus.REVIEW, "the session has too many readings to derive its charge again")
+    return _compared(session, stored, stored.readings, total_max)
+
+
+def _compared(session: PricedSession, stored: StoredSession, readings: StoredReadings, total_max: int) -> ChargeDraft:
+    event, pricing = session.event, session.pricing
+    missing = f"{len(readings.readings)} of its {event.readings} readings are still stored"
+    try:
+        derived = derive_session(session.tariff, session.zone, readings)
+    except NoReadings:
+        return session.checked(CdrStatus.REVIEW, missing)
+    cost = pricing.cost
+    found = differences(derived, pricing.consumption, cost.currency, cost.excl_vat_micros, cost.incl_vat_micros)
+    if stored.tariff_version != pricing.version:
+        found.append(f"tariff version: stored {stored.tariff_version}, event {pricing.version}")
+    if not found:
+        return session.checked(status_of(derived.amount, total_max), amount=derived.amount)
+    if len(readings.readings) < event.readings:
+        return session.checked(CdrStatus.REVIEW, missing)
+    reason = "; ".join(found[:DIFFERENCES_MAX])
+    return session.checked(CdrStatus.DRIFT, reason, derived.amount)

@@ -1,0 +1,115 @@
+"""The stored readings in SQL, by telemetry's contract: its view of sessions and its function for their readings."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from billing.errors import SourceFailed
+from billing.rating import StoredReading
+from billing.readings_source import CompletedSession, StoredReadings, StoredSession
+from kit.clock import to_ms
+from kit.database.postgres import Database
+from kit.web.errors import NotFound
+from schemas.session import EXPLICIT_ENDS, EndReason
+
+READS: Final = ("telemetry.session_overview", "telemetry.session_readings(bigint[])")
+"""What billing asks of telemetry's contracts."""
+
+READINGS_MAX: Final = 1_000_000  # of one session, ~250 B each in memory: eleven days of one a second
+READINGS_AT_ONCE: Final = 50_000  # of several sessions in one answer: ~13 MB
+PAGE: Final = 1_000  # sessions
+
+_SIZES: Final = "SELECT id, session_key, readings FROM telemetry.session_overview WHERE id = ANY ($1::uuid[])"
+# One statement, so that sessions and readings are of one moment. An array a column: a row a reading takes twice as long
+# to decode.
+_SESSIONS: Final = """
+SELECT s.id, s.revision, s.end_reason, s.ended_at, s.tariff_version,
+       r.ts_ms, r.seq, r.energy_mwh, r.power_mw, r.current_ma, r.status, r.flags
+FROM telemetry.session_overview AS s
+LEFT JOIN (
+    SELECT session_key, array_agg((extract(epoch FROM ts) * 1000)::bigint) AS ts_ms, array_agg(seq) AS seq,
+           array_agg(energy_mwh) AS energy_mwh, array_agg(power_mw) AS power_mw, array_agg(current_ma) AS current_ma,
+           array_agg(status) AS status, array_agg(flags) AS flags
+    FROM telemetry.session_readings($1::bigint[]) GROUP BY session_key
+) AS r USING (session_key)
+WHERE s.session_key = ANY ($1::bigint[])
+"""
+_WITHOUT_READINGS: Final = """
+SELECT id, revision, end_reason, ended_at, tariff_version FROM telemetry.session_overview
+WHERE session_key = ANY ($1::bigint[])
+"""
+_COMPLETED: Final = """
+SELECT id, station_id, started_at, energy_uj, revision, session_key FROM telemetry.session_overview
+WHERE end_reason <> 0 AND started_at >= $1 AND started_at < $2 AND (started_at, session_key) > ($3, $4)
+ORDER BY started_at, session_key LIMIT $5
+"""
+
+
+class ReadingsStore:
+    """ReadingsSource and SessionSource over telemetry's contract. Every method raises Unavailable."""
+
+    def __init__(self, database: Database, readings_max: int = READINGS_MAX, at_once: int = READINGS_AT_ONCE) -> None:
+        """`database` works as billing's role; `readings_max`: of one session; `at_once`: of several in one answer."""
+        self._database = database
+        self._readings_max = readings_max
+        self._at_once = at_once
+
+    async def sessions(self, session_ids: Sequence[UUID]) -> AsyncIterator[StoredSession]:
+        """See SessionSource."""
+        sizes = await self._database.fetch(_SIZES, session_ids)
+        too_large = [row["session_key"] for row in sizes if row["readings"] > self._readings_max]
+        if too_large:
+            for row in await self._database.fetch(_WITHOUT_READINGS, too_large):
+                yield _session(row, None)
+        for keys in _parts([row for row in sizes if row["readings"] <= self._readings_max], self._at_once):
+            for row in await self._database.fetch(_SESSIONS, keys):
+                yield _session(row, _readings(row))
+
+    async def readings(self, session_id: UUID) -> StoredReadings:
+        """See ReadingsSource."""
+        async for session in self.sessions([session_id]):
+            if session.readings is None:
+                raise SourceFailed(f"session {session_id} has more than {self._readings_max:,} readings")
+            return session.readings
+        raise NotFound(f"no session {session_id}")
+
+    async def completed_sessions(self, start: datetime, end: datetime) -> AsyncIterator[CompletedSession]:
+        """See ReadingsSource."""
+        after: tuple[datetime, int] = (start, -(2**63))
+        while rows := await self._database.fetch(_COMPLETED, start, end, *after, PAGE):
+            for row in rows:
+                yield CompletedSession(
+                    row["id"], row["station_id"], row["started_at"], row["energy_uj"], row["revision"]
+                )
+            after = (rows[-1]["started_at"], rows[-1]["session_key"])
+
+
+def _parts(sizes: Sequence[asyncpg.Record], at_once: int) -> Iterator[list[int]]:
+    """Keys of sessions, in parts of about so many readings."""
+    part: list[int] = []
+    readings = 0
+    for row in sizes:
+        part.append(row["session_key"])
+        readings += row["readings"]
+        if readings >= at_once:
+            yield part
+            part, readings = [], 0
+    if part:
+        yield part
+
+
+def _session(row: asyncpg.Record, readings: StoredReadings | None) -> StoredSession:
+    completed = row["end_reason"] != EndReason.OPEN
+    return StoredSession(row["id"], row["revision"], completed, row["tariff_version"], readings)
+
+
+def _readings(row: asyncpg.Record) -> StoredReadings:
+    end_ms = to_ms(row["ended_at"]) if row["end_reason"] in EXPLICIT_ENDS else None
+    if row["ts_ms"] is None:
+        return StoredReadings((), (), end_ms)
+    names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
+    columns = [row[name] for name in names]
+    return StoredReadings(list(map(StoredReading, *columns)), row["flags"], end_ms)

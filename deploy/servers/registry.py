@@ -1,0 +1,57 @@
+"""The set of all four servers: their folders, their settings for voltstream, and the removal of dead runs."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from deploy.servers.base import Server
+from deploy.servers.kafka import Kafka
+from deploy.servers.postgres import Postgres
+from deploy.servers.rabbitmq import RabbitMQ
+from deploy.servers.redis import Redis
+
+ROOT: Final = Path(__file__).resolve().parents[2] / ".servers"
+KAFKA_LIBRARIES: Final = ROOT / "kafka-libs"
+_RUN_PREFIX: Final = "run-"
+
+SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
+    Postgres.name: lambda run: Postgres(run / Postgres.name),
+    RabbitMQ.name: lambda run: RabbitMQ(run / RabbitMQ.name),
+    Kafka.name: lambda run: Kafka(run / Kafka.name, KAFKA_LIBRARIES),
+    Redis.name: lambda run: Redis(run / Redis.name),
+}
+
+
+def run_folder() -> Path:
+    """The folder for servers of this process."""
+    return ROOT / f"{_RUN_PREFIX}{os.getpid()}"
+
+
+def environment(servers: Iterable[Server]) -> dict[str, str]:
+    """The settings that make voltstream use these servers."""
+    return {server.variable: server.url for server in servers}
+
+
+def sweep() -> None:
+    """End the servers, and remove the data, of runs whose process died without cleaning up.
+
+    Call it before this process starts any server: a run folder with its pid is an earlier process's.
+    """
+    for run in ROOT.glob(f"{_RUN_PREFIX}*"):
+        if run == run_folder() or not Path(f"/proc/{run.name.removeprefix(_RUN_PREFIX)}").exists():
+            for make in SERVERS.values():
+                make(run).destroy()
+            shutil.rmtree(run, ignore_errors=True)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold this checkout's lock, so that only one process installs or starts the standing servers at a time."""
+    ROOT.mkdir(exist_ok=True)
+    with (ROOT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

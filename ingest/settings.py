@@ -1,0 +1,44 @@
+"""Settings of the gateway."""
+
+from typing import Final, Self
+
+from pydantic import Field, model_validator
+
+from schemas.settings import Retention
+
+_MIB: Final = 1024 * 1024
+
+
+class IngestSettings(Retention):
+    """Limits of a request, and the linger of frames."""
+
+    # A group commit waits this long for further requests: at 3,000 requests/s, 5 ms makes frames of 15.
+    linger_ms: int = Field(default=5, ge=0, le=1_000, description="how long a single reading waits for others")
+    body_bytes_max: int = Field(default=8 * _MIB, ge=1_024, le=256 * _MIB, description="largest request body, as sent")
+    inflated_bytes_max: int = Field(
+        default=64 * _MIB, ge=1_024, le=1_024 * _MIB, description="largest body, decompressed"
+    )
+    readings_per_request_max: int = Field(
+        default=100_000, ge=1, le=1_000_000, description="most readings in one request"
+    )
+    age_days_max: int = Field(default=1_830, ge=1, le=36_500, description="older readings are quarantined")
+    future_s_max: int = Field(
+        default=86_400, ge=60, le=31_536_000, description="readings further ahead are quarantined"
+    )
+
+    @property
+    def age_days_effective(self) -> int:
+        """The age beyond which a reading is quarantined: at most the retention, which would drop it at once."""
+        return min(self.age_days_max, self.raw_retention_days or self.age_days_max)
+
+    @model_validator(mode="after")
+    def _inflated_is_larger(self) -> Self:
+        if self.inflated_bytes_max < self.body_bytes_max:
+            raise ValueError(
+                f"VOLTSTREAM_INFLATED_BYTES_MAX={self.inflated_bytes_max} is below "
+                f"VOLTSTREAM_BODY_BYTES_MAX={self.body_bytes_max}: raise the first or lower the second"
+            )
+        return self
+
+
+GROUP = IngestSettings

@@ -1,0 +1,105 @@
+"""Roles: every service works as a role of its own, without a login, that sees its schema and what others publish to it.
+
+A process logs in by the one URL and takes the role at connect. For a login of its own, make one and grant it the role.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from kit.database.postgres import connect_sync, outages
+from kit.errors import ConfigError
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+# Any number that nobody else locks here: a grant on a table that another process alters is an error, not a wait.
+_LOCK_KEY: Final = 0x766F6C72
+# Functions with their owner's rights are for roles that write; a role that only reads must not drop a table by one.
+_OWN_FUNCTIONS: Final = """
+SELECT p.oid::regprocedure::text FROM pg_proc AS p
+WHERE p.pronamespace = %s::regnamespace AND p.prokind = 'f' AND (%s OR NOT p.prosecdef)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a role may do: read `schema`, and write there if `write`, but never change its tables; and ask `contracts`,
+    views and functions that other schemas publish (a function with the types of its arguments)."""
+
+    role: str
+    schema: str = ""
+    write: bool = True
+    contracts: tuple[str, ...] = ()
+
+
+def _make_roles(url: str, roles: Sequence[str]) -> None:
+    """Make these roles and have the login be a member of them. Idempotent. Blocks.
+
+    Raises ConfigError where that login may not make roles, Unavailable.
+    """
+    with connect_sync(url, name="voltstream roles") as connection, outages():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        try:
+            for role in roles:
+                _make_role(connection, role)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigError(
+                f"VOLTSTREAM_DATABASE_URL: its login may not make roles ({error.diag.message_primary}). "
+                f"Give it CREATEROLE, or have an administrator make these, granted to it: {', '.join(sorted(roles))}"
+            ) from None
+
+
+def ensure_roles(url: str, grants: Sequence[Grant]) -> None:
+    """Make the roles and give them these rights, on tables to come too. Idempotent. Blocks.
+
+    To be called after migrating, with the URL that migrated. Raises ConfigError where that login may not make roles,
+    Unavailable.
+    """
+    _make_roles(url, sorted({grant.role for grant in grants}))
+    with connect_sync(url, name="voltstream grants") as connection, outages():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        for grant in grants:
+            if grant.schema:
+                _grant_schema(connection, grant)
+            for contract in grant.contracts:
+                _grant_contract(connection, grant.role, contract)
+
+
+def _make_role(connection: Connection, role: str) -> None:
+    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is None:
+        # Roles are the whole server's: another database's migration may make it at this moment.
+        made_meanwhile = contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation)
+        with made_meanwhile, connection.transaction():
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+    member = "SELECT pg_has_role(current_user, %s, 'MEMBER')"
+    if connection.execute(member, (role,)).fetchone() != (True,):
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+
+
+def _grant_schema(connection: Connection, grant: Grant) -> None:
+    names = {"schema": sql.Identifier(grant.schema), "role": sql.Identifier(grant.role)}
+    tables = sql.SQL("SELECT, INSERT, UPDATE, DELETE" if grant.write else "SELECT")
+    sequences = sql.SQL("USAGE, SELECT" if grant.write else "SELECT")
+    for statement in (
+        "GRANT USAGE ON SCHEMA {schema} TO {role}",
+        "GRANT {tables} ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        "GRANT {sequences} ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT {tables} ON TABLES TO {role}",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT {sequences} ON SEQUENCES TO {role}",
+        "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC",
+    ):
+        connection.execute(sql.SQL(statement).format(**names, tables=tables, sequences=sequences))
+    for (function,) in connection.execute(_OWN_FUNCTIONS, (grant.schema, grant.write)).fetchall():
+        connection.execute(sql.SQL(f"GRANT EXECUTE ON FUNCTION {function} TO {{role}}").format(**names))
+
+
+def _grant_contract(connection: Connection, role: str, contract: str) -> None:
+    """`contract`: from a declaration in code, never from outside."""
+    schema = sql.Identifier(contract.partition(".")[0])
+    right = sql.SQL(f"EXECUTE ON FUNCTION {contract}" if "(" in contract else f"SELECT ON {contract}")
+    for what in (sql.SQL("USAGE ON SCHEMA {}").format(schema), right):
+        connection.execute(sql.SQL("GRANT {} TO {}").format(what, sql.Identifier(role)))

@@ -1,0 +1,72 @@
+"""Errors of services that carry their HTTP status. The app makes problem documents of them.
+
+ServiceError
+├── BadQuery 422: the question cannot be answered as put; the message says how to put it
+├── NotFound 404: nothing is known by that name, or nothing of the caller's
+├── Forbidden 403: the token is valid and may not do that
+├── Conflict 409: what is there forbids it; the message says what would have to change
+│   └── Ambiguous 409: several things are known by that name; `candidates` lists them
+└── NotAcceptable 406: none of the formats asked for is offered; the message names those that are
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """Root. The message is a sentence for the caller and says the mend."""
+
+    status: ClassVar[int] = 500
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the response."""
+        return {}
+
+    @property
+    def extensions(self) -> Mapping[str, Any]:
+        """Further members of the problem document."""
+        return {}
+
+
+class BadQuery(ServiceError):
+    """The question cannot be answered as put."""
+
+    status = 422
+
+
+class NotFound(ServiceError):
+    """Nothing is known by that name."""
+
+    status = 404
+
+
+class Forbidden(ServiceError):
+    """The token is valid and may not do that."""
+
+    status = 403
+
+
+class Conflict(ServiceError):
+    """What is there forbids it."""
+
+    status = 409
+
+
+class Ambiguous(Conflict):
+    """Several things are known by that name."""
+
+    def __init__(self, message: str, candidates: Sequence[dict[str, object]]) -> None:
+        super().__init__(message)
+        self.candidates = list(candidates)
+
+    @property
+    def extensions(self) -> Mapping[str, Any]:
+        """The candidates."""
+        return {"candidates": self.candidates}
+
+
+class NotAcceptable(ServiceError):
+    """None of the formats asked for is offered."""
+
+    status = 406

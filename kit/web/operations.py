@@ -1,0 +1,98 @@
+"""What every HTTP process serves for its operators: /healthz, /ready and /metrics, and what these show."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from kit.errors import KitError
+from kit.observability.logs import get_logger
+from kit.web.problem import Problem
+from kit.web.rules import public
+
+ReadyCheck = Callable[[], Awaitable[object]]
+"""Returns where its dependency works and raises where not. The text of a KitError is shown in /ready."""
+
+# A probe runs every few seconds and gives up after a few: a later answer would be none.
+_CHECK_S_MAX: Final = 2.0
+# From a request that only waits for the event loop to one that waits for a broker's confirm time-out of 10 s.
+_DURATION_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+_log = get_logger(__name__)
+
+
+class HttpMetrics:
+    """Count and duration of requests by method, route template and status: every label has few values."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._duration_s = Histogram(
+            "http_request_duration_seconds",
+            "Time from a request's first byte handled to its response's last byte handed over",
+            ("method", "route", "status"),
+            buckets=_DURATION_BUCKETS_S,
+            registry=registry,
+        )
+        # labels() takes a lock and builds strings; its answers are kept. Bounded as the label values are.
+        self._children: dict[tuple[str, str, int], Histogram] = {}
+
+    def observe(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """Count one finished request."""
+        key = (method if method in _METHODS else "other", route, status)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._duration_s.labels(key[0], route, str(status))
+        child.observe(duration_s)
+
+
+def operations_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck]) -> APIRouter:
+    """The three routes."""
+    router = APIRouter(tags=["operations"], dependencies=[Depends(public)])
+
+    @router.get("/healthz", summary="The process is alive")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/ready", summary="Everything this process needs works", responses={503: {"description": "Not ready"}})
+    async def ready() -> dict[str, Any]:
+        failed = await failures(checks)
+        if failed:
+            detail = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+            raise Problem(503, f"not ready: {detail}", headers={"Retry-After": "1"}, extensions={"checks": failed})
+        return {"status": "ready", "checks": dict.fromkeys(checks, "ok")}
+
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return router
+
+
+async def failures(checks: Mapping[str, ReadyCheck]) -> dict[str, str]:
+    """The checks that fail, with the reasons, in the given order. All run at once."""
+    reasons = await asyncio.gather(*(_reason(name, check) for name, check in checks.items()))
+    return {name: reason for name, reason in zip(checks, reasons, strict=True) if reason}
+
+
+async def _reason(name: str, check: ReadyCheck) -> str:
+    try:
+        async with asyncio.timeout(_CHECK_S_MAX):
+            await check()
+    except TimeoutError:
+        return f"no answer within {_CHECK_S_MAX:.0f} s"
+    except KitError as error:
+        return str(error)
+    except Exception as error:
+        # The text of an unforeseen error may tell internals: it is for the log, and only its type for the response.
+        _log.warning("ready_check_failed", check=name, exc_info=True)
+        return type(error).__name__
+    return ""

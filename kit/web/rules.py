@@ -1,0 +1,102 @@
+"""The rules of a route: whose tokens it takes and how long a body. They are known before a request's body is read.
+
+A route declares its rules by dependencies, of its own or of its router: `Depends(require_kinds("operator"))` or
+`Depends(public)`, and `Depends(body_bytes_max(n))` where the default bound does not fit. An app does not mount a route
+that is neither public nor for some kinds of token; `kit.web.request_body` enforces the rules.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from starlette.types import Scope
+
+if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has none
+    from kit.auth.token_store import Kind
+
+ACCEPTED: Final = "voltstream.accepted"
+"""In the scope of a request: the kinds as whose token its own was accepted last, so that it is looked at once."""
+BODY_BYTES_MAX: Final = 256 * 1024  # the longest JSON of any service, a full group of stations, is 195 kB
+
+
+async def public() -> None:
+    """Dependency of a route that needs no token."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyBytesMax:
+    """Dependency of a route whose bodies have a bound of their own."""
+
+    bytes_max: int
+
+    async def __call__(self) -> None:
+        """Nothing is left to do: the bound was enforced while the body was read."""
+
+
+def body_bytes_max(bytes_max: int) -> BodyBytesMax:
+    """The dependency that lets bodies be so long."""
+    return BodyBytesMax(bytes_max)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRules:
+    """Whose tokens a route takes, in the order in which it prefers them (None: it is public), and the body's bound."""
+
+    kinds: "tuple[Kind, ...] | None"
+    body_bytes_max: int
+
+
+class BadRules(Exception):
+    """A route whose rules are missing or contradict each other: an error in the program."""
+
+
+def access_of(route: object) -> 'frozenset[Kind] | Literal["public"] | None':
+    """The kinds of token that a route takes; None: it declares nothing, and no app mounts it.
+
+    `route`: what `fastapi.routing.iter_route_contexts(app.routes)` gives, or an APIRoute.
+    """
+    try:
+        rules = rules_of(route)
+    except BadRules:
+        return None
+    return "public" if rules.kinds is None else frozenset(rules.kinds)
+
+
+def rules_of(route: object) -> RouteRules:
+    """The rules that a route declares; of several rules of kinds a token must satisfy each. Raises BadRules."""
+    calls = list(_calls(getattr(route, "dependant", None)))
+    path = getattr(route, "path", route)
+    required = [call.kinds for call in calls if hasattr(call, "kinds")]
+    if public in calls and required:
+        raise BadRules(f"{path} is public and requires tokens of {required[0]}: leave one of the two out")
+    if public not in calls and not required:
+        raise BadRules(
+            f"{path} declares no access rule: add Depends(require_kinds(…)), or Depends(public) if it needs no token"
+        )
+    bounds = [call.bytes_max for call in calls if isinstance(call, BodyBytesMax)]
+    bytes_max = min(bounds, default=BODY_BYTES_MAX)
+    if not required:
+        return RouteRules(None, bytes_max)
+    kinds = tuple(kind for kind in required[0] if all(kind in others for others in required))
+    if not kinds:
+        raise BadRules(f"{path} takes no token at all: its rules {required} exclude each other")
+    return RouteRules(kinds, bytes_max)
+
+
+def check_rules(routes: Iterable[object]) -> None:
+    """Raises BadRules where a route's rules are missing or contradict each other."""
+    for route in routes:
+        rules_of(route)
+
+
+def selected_route(scope: Scope) -> object:
+    """The route that took the request, as `rules_of` understands it; None before there is one."""
+    # FastAPI keeps the route of an included router, with the router's path and dependencies, in its part of the scope.
+    return scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+
+
+def _calls(dependant: Any) -> Iterator[Any]:
+    """What a route depends on, at every depth."""
+    for inner in () if dependant is None else dependant.dependencies:
+        yield inner.call
+        yield from _calls(inner)

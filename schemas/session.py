@@ -1,0 +1,38 @@
+"""Codes of a charging session: why it ended, and what the time of one of its intervals counts as."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Final, Literal
+
+
+class EndReason(IntEnum):
+    """Why a session is closed. Values are persisted: never renumber."""
+
+    OPEN = 0
+    ENDED = 1  # the device said so
+    FREED = 2  # a status freed the connector
+    SUPERSEDED = 3  # another session began at the connector
+    TIMEOUT = 4  # no reading came within the session time-out
+
+
+EndReasonName = Literal["ended", "freed", "superseded", "timeout"]
+# As events and the API write them; an open session has none. A test compares them with EndReasonName, because a Literal
+# must be spelled out.
+END_REASON_NAMES: Final[Mapping[int, EndReasonName]] = {
+    EndReason.ENDED: "ended",
+    EndReason.FREED: "freed",
+    EndReason.SUPERSEDED: "superseded",
+    EndReason.TIMEOUT: "timeout",
+}
+# These ends have a moment of their own; the others are inferred, so that the session counts as estimated.
+EXPLICIT_ENDS: Final = frozenset({EndReason.ENDED, EndReason.FREED})
+
+
+class UsageKind(IntEnum):
+    """What the time of an interval counts as in a tariff (docs/adr/0009)."""
+
+    IDLE = 0  # out of order, or not occupied: nobody pays for the time
+    CHARGING = 1  # TIME
+    PARKING = 2  # PARKING_TIME: connected, not charging
+    RESERVATION = 3  # TIME of the elements with a reservation restriction
+    RESERVATION_EXPIRED = 4  # likewise, of a reservation that was not used

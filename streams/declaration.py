@@ -1,0 +1,133 @@
+"""The service `worker`: frames from the log become stored readings, windows, sessions and their costs."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Final
+
+import pyarrow as pa
+
+from kit.log.kafka import ensure_topic
+from kit.log.partitioned_log import InProcessLog
+from kit.memory import keep_memory, trim_regularly
+from kit.service import Context, Contract, Service
+from schemas.topics import (
+    READINGS_TOPIC,
+    SESSION_COMPLETED,
+    SESSION_COST_UPDATED,
+    SESSION_STARTED,
+    TELEMETRY_AGGREGATED,
+)
+from streams.effects import StepParams
+from streams.settings import WorkerSettings
+from streams.storage.connections import Connections, open_writer
+from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
+from streams.storage.store import Store
+from streams.worker.embedded_worker import EmbeddedWorker
+from streams.worker.kafka_worker import KafkaSource, KafkaWorker
+from streams.worker.live_documents import Allowance
+from streams.worker.metrics import WorkerMetrics
+from streams.worker.processor import LIVE_SHARE_MAX, Worker
+
+# Flushes at once: one computes while another waits for the database, which has as much to do for a row as we have.
+THREADS_MAX: Final = 2 * (os.cpu_count() or 1)
+
+
+def open_worker(context: Context) -> AbstractAsyncContextManager[Worker]:
+    """The worker over the log in this process, or over Kafka. Raises ConfigError, Unavailable."""
+    if context.in_process_log is not None:
+        return _embedded_worker(context, context.in_process_log)
+    return _group_member(context)
+
+
+@asynccontextmanager
+async def _embedded_worker(context: Context, log: InProcessLog) -> AsyncIterator[Worker]:
+    """Reads `log` within the block; at its end what was appended is committed."""
+    settings = context.group(WorkerSettings)
+    # Every 202 waits for its commit: what arrives during one makes the next, nothing is gained by waiting longer.
+    async with _opened(context, interval_s=0.0) as worker:
+        embedded = EmbeddedWorker(log, worker, context.settings.partitions, retention_days=settings.raw_retention_days)
+        running = context.spawn(embedded.run(), "worker")
+        try:
+            yield worker
+        finally:
+            await embedded.stop()
+            await asyncio.wait((running,))
+
+
+@asynccontextmanager
+async def _group_member(context: Context) -> AsyncIterator[Worker]:
+    """A member of the consumer group within the block."""
+    common, settings = context.settings, context.group(WorkerSettings)
+    await ensure_topic(common.kafka_url, READINGS_TOPIC, common.partitions)
+    async with _opened(context, interval_s=settings.flush_interval_ms / 1_000) as worker:
+        source = KafkaSource(common.kafka_url, READINGS_TOPIC, common.data_dir)
+        member = KafkaWorker(source, worker, retention_days=settings.raw_retention_days)
+
+        async def check() -> None:
+            member.check_ready()
+
+        context.checks["partitions"] = check
+        running = context.spawn(member.run(), "worker")
+        try:
+            yield worker
+        finally:
+            member.stop()
+            await asyncio.wait((running,))
+
+
+@asynccontextmanager
+async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worker]:
+    """What the partitions of this process share. Raises ConfigError where the database is not prepared for them."""
+    keep_memory()
+    pa.set_memory_pool(pa.system_memory_pool())  # its own pools keep as much again of what was freed
+    partitions, settings = context.settings.partitions, context.group(WorkerSettings)
+    threads = min(THREADS_MAX, partitions)
+    # A step's question is asked while its thread holds no other connection; one more is for maintenance.
+    connections = Connections(partial(open_writer, context.database_url), threads + 1)
+    store = Store(connections, priced=True)
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="flush")
+    trimming = asyncio.create_task(trim_regularly(), name="trim")
+    try:
+        check_partitions(await asyncio.to_thread(store.partitions), partitions)
+        yield Worker(
+            store=store,
+            live=context.live,
+            live_time=Allowance(context.clock, LIVE_SHARE_MAX),
+            clock=context.clock,
+            metrics=WorkerMetrics(context.registry),
+            executor=executor,
+            params=StepParams(
+                lateness_ms=settings.lateness_s * 1_000, session_timeout_ms=settings.session_timeout_s * 1_000
+            ),
+            readings_max=settings.flush_readings_max,
+            interval_s=interval_s,
+        )
+    finally:
+        trimming.cancel()
+        executor.shutdown(wait=False, cancel_futures=True)
+        connections.close()
+
+
+SERVICE: Final = Service(
+    name="worker",
+    summary="frames from the log become stored readings, windows, sessions and their costs",
+    open=open_worker,
+    components=Worker,
+    schema="telemetry",
+    migrations=MIGRATIONS.folder,
+    prepare=lay_out,
+    contracts=(
+        Contract("telemetry.session_overview", "sessions with their station, energy and cost"),
+        Contract("telemetry.session_readings(bigint[])", "all stored readings of these sessions"),
+    ),
+    reads=("pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])"),
+    publishes=(SESSION_STARTED, SESSION_COMPLETED, SESSION_COST_UPDATED, TELEMETRY_AGGREGATED),
+    settings=WorkerSettings,
+    backends=frozenset({"live", "log_reader"}),
+    owns_connections=True,
+    health_port=8083,
+)

@@ -1,0 +1,21 @@
+"""Settings of the workers."""
+
+from pydantic import Field
+
+from schemas.settings import Retention
+
+
+class WorkerSettings(Retention):
+    """When a worker commits, and when windows and sessions close."""
+
+    flush_interval_ms: int = Field(default=100, ge=1, le=10_000, description="how often a worker commits")
+    # ~150 B a reading in memory: 100,000 are 15 MB, and a column of them stays in a core's cache. Larger flushes commit
+    # less often and take their memory anew each time, no faster; at 30,000 the commits are half of the work.
+    flush_readings_max: int = Field(default=100_000, ge=1, le=5_000_000, description="most readings in one commit")
+    lateness_s: int = Field(
+        default=10, ge=0, le=86_400, description="how far a watermark runs behind the newest reading"
+    )
+    session_timeout_s: int = Field(default=7_200, ge=60, le=604_800, description="silence that closes a session")
+
+
+GROUP = WorkerSettings

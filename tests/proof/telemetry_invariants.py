@@ -1,0 +1,260 @@
+"""Invariants of stored telemetry after any faults, each as a list of its violations.
+
+Nothing here uses the product's own arithmetic: windows are recomputed by SQL, energies by the plain reference of the
+kernels' tests, both from the raw rows.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import psycopg
+
+from schemas.quality import REGISTER_UNUSABLE, Quality
+from schemas.topics import TELEMETRY_AGGREGATED, routing_key
+from streams.effects import StepParams
+from tests.proof.load import DeliveryRecord
+from tests.proof.recording_chargers import Content, Identity
+from tests.streams.reference import Meter
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Completed = dict[str, Any]
+"""A session.completed.v1's payload."""
+
+_SHOWN = 5  # violations of one kind
+_ROWS = 20_000  # fetched at once
+
+
+def _ms(column: str) -> str:
+    return f"(extract(epoch FROM {column}) * 1000)::bigint"
+
+
+_READINGS = f"""
+SELECT c.station_id, c.connector_id, r.boot, r.seq, s.session_id, {_ms("r.ts")}, r.energy_mwh, r.power_mw,
+    r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.status, r.session_event
+FROM telemetry.reading r JOIN telemetry.connector c USING (connector_key)
+LEFT JOIN telemetry.session s USING (session_key)
+"""
+
+
+def violations(url: str, record: DeliveryRecord, completed: Sequence[Completed] | None) -> list[str]:
+    """Violations of all invariants, in one snapshot. `completed`: the events received; None if none were recorded."""
+    with psycopg.connect(url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        checks: list[Callable[[], list[str]]] = [
+            lambda: readings_are_those_sent(connection, record),
+            lambda: ledger_closes(connection, record),
+            lambda: windows_follow_from_readings(connection),
+            lambda: sessions_follow_from_readings(connection),
+            lambda: device_sessions_have_one_row(connection),
+            lambda: outbox_is_drained(connection),
+        ]
+        if completed is not None:
+            checks.append(lambda: completions_were_published(connection, completed))
+        return [violation for check in checks for violation in check()]
+
+
+def outstanding(url: str) -> int:
+    """Number of events in the outbox, of running sessions whose rows lag behind their readings, and of readings that
+    are not in their windows yet."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "SELECT (SELECT count(*) FROM telemetry.outbox)"
+            " + (SELECT coalesce(sum(stored - in_windows), 0) FROM telemetry.ledger)"
+            " + (SELECT count(*) FROM telemetry.session s LEFT JOIN"
+            " (SELECT session_key, count(*) AS there FROM telemetry.reading GROUP BY 1) AS r USING (session_key)"
+            " WHERE s.ended_at IS NULL AND s.readings IS DISTINCT FROM r.there)"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def newest(url: str) -> dict[tuple[str, int], str]:
+    """The time of each connector's newest reading, as RFC 3339."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT station_id, connector_id, to_char(max(ts) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+            " FROM telemetry.reading JOIN telemetry.connector USING (connector_key) GROUP BY 1, 2"
+        ).fetchall()
+    return {(station, connector): ts for station, connector, ts in rows}
+
+
+def readings_are_those_sent(connection: Connection, record: DeliveryRecord) -> list[str]:
+    """Every acknowledged reading is stored; nothing is stored twice, changed, or was never sent."""
+    twice: list[Identity] = []
+    changed: list[tuple[Identity, Content, Content | None]] = []
+    stored: set[Identity] = set()
+    for station, connector, boot, seq, *content in _rows(connection, _READINGS):
+        identity = (station, connector, boot, seq)
+        if identity in stored:
+            twice.append(identity)
+        stored.add(identity)
+        sent = record.attempted.get(identity)
+        # The stored session id is compared only if the device sent one: voltstream may assign one.
+        received = (content[0] if sent is None or sent[0] is not None else None, *content[1:])
+        if received != sent:
+            changed.append((identity, received, sent))
+    lost = record.acknowledged - stored
+    return [
+        *_violations("acknowledged and not stored", sorted(lost)),
+        *_violations("stored twice", twice),
+        *_violations("stored otherwise than sent", changed),
+    ]
+
+
+def ledger_closes(connection: Connection, record: DeliveryRecord) -> list[str]:
+    """stored + duplicate + quarantined = accepted >= acknowledged, and stored is the number of rows."""
+    row = connection.execute(
+        "SELECT sum(stored)::bigint, sum(duplicate)::bigint, sum(quarantined)::bigint,"
+        " (SELECT sum(items_total)::bigint FROM telemetry.ledger_source),"
+        " (SELECT sum(items_received)::bigint FROM telemetry.ledger_source),"
+        " (SELECT count(*) FROM telemetry.reading), (SELECT count(*) FROM telemetry.quarantine),"
+        " sum(in_windows)::bigint FROM telemetry.ledger"
+    ).fetchone()
+    assert row is not None
+    stored, duplicate, quarantined, sent, received, there, refused, in_windows = row
+    laws = {
+        "stored + duplicate + quarantined = received": stored + duplicate + quarantined == received,
+        "received = sent": received == sent,
+        "sent covers what was acknowledged": sent >= record.items,
+        "stored is the number of rows": stored == there,
+        "the windows have all stored readings": in_windows == stored,
+        "nothing is quarantined": quarantined == refused == 0,
+    }
+    by_partition = connection.execute(
+        "SELECT partition, l.stored, count(r.ts) FROM telemetry.ledger l"
+        " LEFT JOIN telemetry.connector USING (partition) LEFT JOIN telemetry.reading r USING (connector_key)"
+        " GROUP BY partition, l.stored HAVING l.stored <> count(r.ts)"
+    ).fetchall()
+    broken = [f"ledger: not {law}: {row}, acknowledged {record.items}" for law, holds in laws.items() if not holds]
+    doubtful = connection.execute(
+        "SELECT reason, detail, convert_from(raw, 'UTF8') FROM telemetry.quarantine"
+    ).fetchall()
+    return [
+        *broken,
+        *_violations("quarantined", doubtful),
+        *_violations("partition's ledger (partition, stored, there)", by_partition),
+    ]
+
+
+_QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
+_USABLE = f"energy_mwh IS NOT NULL AND flags & {int(REGISTER_UNUSABLE)} = 0"
+_WINDOWS = {
+    "connector_key": "connector_key",
+    "bucket": "date_bin('1 minute', ts, 'epoch')",
+    "readings": "count(*)",
+    "flagged": f"count(*) FILTER (WHERE flags & {~int(Quality.ESTIMATED) & 0x7FFF} <> 0)",
+    "first_ts": "min(ts)",
+    "last_ts": "max(ts)",
+    **{f"{q}_n": f"count({q})" for q in _QUANTITIES},
+    **{f"{q}_sum": f"coalesce(sum({q}), 0)::bigint" for q in _QUANTITIES},
+    **{f"{q}_min": f"min({q})" for q in _QUANTITIES},
+    **{f"{q}_max": f"max({q})" for q in _QUANTITIES},
+    "energy_n": f"count(*) FILTER (WHERE {_USABLE})",
+    "energy_first_ts": f"min(ts) FILTER (WHERE {_USABLE})",
+    "energy_first_mwh": f"(array_agg(energy_mwh ORDER BY ts, energy_mwh) FILTER (WHERE {_USABLE}))[1]",
+    "energy_last_ts": f"max(ts) FILTER (WHERE {_USABLE})",
+    "energy_last_mwh": f"(array_agg(energy_mwh ORDER BY ts DESC, energy_mwh DESC) FILTER (WHERE {_USABLE}))[1]",
+}
+
+
+def windows_follow_from_readings(connection: Connection) -> list[str]:
+    """Every column of every window follows from the raw rows, and there are no other windows."""
+    columns = ", ".join(f"{name}::text" for name in _WINDOWS)
+    recomputed = ", ".join(f"{expression} AS {name}" for name, expression in _WINDOWS.items())
+    names = connection.execute("SELECT column_name FROM information_schema.columns"
+                               " WHERE (table_schema, table_name) = ('telemetry', 'window_1m')").fetchall()  # fmt: skip
+    assert {name for (name,) in names} == {*_WINDOWS, "revision"}, "a column that is not checked"
+    connection.execute(
+        "CREATE TEMP TABLE recomputed ON COMMIT DROP AS"
+        f" SELECT {columns} FROM (SELECT {recomputed} FROM telemetry.reading GROUP BY 1, 2) AS windows"
+    )
+    connection.execute(f"CREATE TEMP TABLE stored ON COMMIT DROP AS SELECT {columns} FROM telemetry.window_1m")
+    wrong = connection.execute("SELECT 'stored', * FROM (TABLE stored EXCEPT ALL TABLE recomputed) AS s"
+                               " UNION ALL SELECT 'recomputed', * FROM (TABLE recomputed EXCEPT ALL TABLE stored) AS r"
+                               " ORDER BY 2, 3").fetchall()  # fmt: skip
+    return _violations("windows (stored and recomputed)", wrong)
+
+
+_SESSION_ROWS = f"""
+SELECT s.session_key, s.energy_uj, s.readings, {_ms("s.started_at")}, {_ms("s.last_at")}, {_ms("s.ended_at")},
+    {_ms("r.ts")}, r.seq, r.energy_mwh, r.power_mw
+FROM telemetry.session s LEFT JOIN telemetry.reading r USING (session_key)
+ORDER BY s.session_key, r.ts, r.seq NULLS FIRST, r.energy_mwh NULLS FIRST, r.power_mw NULLS FIRST
+"""
+
+
+def sessions_follow_from_readings(connection: Connection) -> list[str]:
+    """Energy, count, first and last time of every session follow from its raw rows, up to its end."""
+    wrong = []
+    for head, rows in groupby(_rows(connection, _SESSION_ROWS), key=itemgetter(0, 1, 2, 3, 4, 5)):
+        key, *stored, ended_ms = head
+        meter = Meter(StepParams().power_max_mw)
+        inside = [row[6:] for row in rows if row[6] is not None and (ended_ms is None or row[6] <= ended_ms)]
+        for ts_ms, seq, energy_mwh, power_mw in inside:
+            meter.add({"ts_ms": ts_ms, "seq": seq, "energy_mwh": energy_mwh, "power_mw": power_mw})
+        recomputed = [meter.energy_uj, len(inside), *((inside[0][0], inside[-1][0]) if inside else (None, None))]
+        if stored != recomputed:
+            wrong.append((key, stored, recomputed))
+    orphans = connection.execute(
+        "SELECT session_key, count(*) FROM telemetry.reading r WHERE session_key IS NOT NULL AND NOT EXISTS"
+        " (SELECT FROM telemetry.session s WHERE s.session_key = r.session_key) GROUP BY 1"
+    ).fetchall()
+    return [
+        *_violations("sessions (key, stored, recomputed: energy_uj, readings, started, last)", wrong),
+        *_violations("readings of a session without a row", orphans),
+    ]
+
+
+def device_sessions_have_one_row(connection: Connection) -> list[str]:
+    """A device's session has one row, in whatever order its readings arrived."""
+    return _violations(
+        "sessions with several rows",
+        connection.execute(
+            "SELECT connector_key, session_id, count(*) FROM telemetry.session WHERE session_id IS NOT NULL"
+            " GROUP BY 1, 2 HAVING count(*) > 1"
+        ).fetchall(),
+    )
+
+
+def outbox_is_drained(connection: Connection) -> list[str]:
+    """No event is pending. Windows are published by the clock, so theirs do not count."""
+    waiting = connection.execute(
+        "SELECT id, routing_key FROM telemetry.outbox WHERE routing_key <> %s", (routing_key(TELEMETRY_AGGREGATED),)
+    )
+    return _violations("events in the outbox", waiting.fetchall())
+
+
+def completions_were_published(connection: Connection, completed: Sequence[Completed]) -> list[str]:
+    """Every completed session was published with its last figures, and no other session was."""
+    published = {(event["id"], event["revision"]): event for event in completed}
+    wrong, unknown = [], Counter(event["id"] for event in completed)
+    rows = connection.execute(
+        "SELECT id::text, revision, energy_uj, readings, flagged, session_id, ended_at IS NOT NULL"
+        " FROM telemetry.session"
+    ).fetchall()
+    for id_, revision, energy_uj, readings, flagged, session_id, ended in rows:
+        unknown.pop(id_, None)
+        if not ended:
+            continue
+        event = published.get((id_, revision), {})
+        figures = {"energy_uj": energy_uj, "readings": readings, "flagged": flagged, "session_id": session_id}
+        if {name: event.get(name) for name in figures} != figures:
+            wrong.append((id_, revision, figures, event))
+    return [
+        *_violations("completed sessions that were not published with their last figures", wrong),
+        *_violations("published sessions without a row", list(unknown)),
+    ]
+
+
+def _rows(connection: Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    """Rows of a result that is too large to load at once."""
+    with connection.cursor(name="laws") as cursor:
+        cursor.itersize = _ROWS
+        yield from cursor.execute(query.encode())
+
+
+def _violations(what: str, found: Sequence[Any]) -> list[str]:
+    return [f"{what}: {len(found)}, as {list(found[:_SHOWN])}"] if found else []

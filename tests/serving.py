@@ -1,0 +1,97 @@
+"""Declared services on a database, opened for a test without the rest of a process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry
+
+from kit.clock import Clock
+from kit.database.migrations import migrate
+from kit.database.postgres import Database, connect_sync, open_database
+from kit.database.roles import Grant, ensure_roles
+from kit.live.view import LiveView
+from kit.messaging.bus import Bus
+from kit.messaging.consumer import ConsumerMetrics
+from kit.service import Context, Service, provide
+from kit.settings import Settings
+from voltstream.runtime.database import ACCESS_ROLE, grants_of, sources_of
+from voltstream.runtime.subscriptions import subscribe
+from voltstream.settings import load_settings
+
+C = TypeVar("C")
+
+
+def make_schemas(url: str, services: Sequence[Service[Any]], *, prepared: str = "") -> None:
+    """The tables, roles and rights of these services, and those of access tokens.
+
+    Of what a service prepares beyond its migrations there is only the SQL `prepared`: telemetry's tables are not
+    partitioned by time.
+    """
+    migrate(url, sources_of(services))
+    with connect_sync(url, name="prepare") as connection:
+        connection.execute(prepared.encode())
+    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), *grants_of(services)])
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[C]):
+    """A service at work."""
+
+    service: Service[C]
+    components: C
+    database: Database  # in the service's role
+
+    async def consume(self, bus: Bus) -> None:
+        """Subscribe it to all that it consumes."""
+        metrics = ConsumerMetrics(CollectorRegistry())
+        for consumes in self.service.consumes:
+            await subscribe(bus, self.service, consumes, self.components, self.database, metrics)
+
+    async def run_jobs(self) -> None:
+        """Each of its jobs once."""
+        for job in self.service.jobs:
+            await job.run(self.components)
+
+
+@asynccontextmanager
+async def open_service(
+    service: Service[C],
+    url: str,
+    clock: Clock,
+    *,
+    app: FastAPI | None = None,
+    live: LiveView | None = None,
+    settings: Settings | None = None,
+    registry: CollectorRegistry | None = None,
+    connections_max: int = 8,
+) -> AsyncIterator[Opened[C]]:
+    """The service on a database that has its schema; its routes are mounted on `app`, if one is given.
+
+    Responses without an end are not ended here: close `service.endless(components)` before the HTTP server stops.
+    """
+    database = await open_database(url, name=service.name, role=service.role, connections_max=connections_max)
+    context = Context(
+        settings=settings or load_settings(),
+        clock=clock,
+        registry=registry or CollectorRegistry(),
+        database_url=url,
+        spawn=lambda work, name: asyncio.create_task(work, name=name),
+        checks={},
+        app=app or FastAPI(),
+        own_database=database,
+        live_view=live,
+        services=(service,),
+    )
+    try:
+        async with service.open(context) as components:
+            if app is not None and service.router is not None:
+                provide(app, components)
+                router = service.router if isinstance(service.router, APIRouter) else service.router(components)
+                app.include_router(router)
+            yield Opened(service, components, database)
+    finally:
+        await database.close()

@@ -1,0 +1,89 @@
+"""No role sees more than its service declares: its own schema, and what others publish to it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from kit.service import Service
+from tests.private_servers import PrivateServers, fresh_database
+from voltstream.runtime.database import ACCESS_ROLE, bring_up_to_date
+from voltstream.services import all_services
+
+Rights = set[tuple[str, str]]  # (role, what)
+
+_RELATIONS = """
+SELECT n.nspname || '.' || c.relname, right_
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
+     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS right_
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname = ANY(%(schemas)s)
+  AND has_table_privilege(%(role)s, c.oid, right_) AND has_schema_privilege(%(role)s, n.oid, 'USAGE')
+"""
+_FUNCTIONS = """
+SELECT p.oid::regprocedure::text, p.prosecdef
+FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE n.nspname = ANY(%(schemas)s)
+  AND has_function_privilege(%(role)s, p.oid, 'EXECUTE') AND has_schema_privilege(%(role)s, n.oid, 'USAGE')
+"""
+_MAKING = """
+SELECT nspname FROM pg_namespace
+WHERE nspname = ANY(%(schemas)s) AND has_schema_privilege(%(role)s, oid, 'CREATE')
+"""
+
+
+@pytest.fixture(scope="module")
+def connection(session_servers: PrivateServers) -> Iterator[psycopg.Connection[Any]]:
+    """A database brought up to date, as its owner."""
+    with fresh_database(session_servers.url_of(session_servers.postgres)) as url:
+        bring_up_to_date(url, 2)
+        with psycopg.connect(url, autocommit=True) as opened:
+            yield opened
+
+
+def _asked(connection: psycopg.Connection[Any], query: str, role: str) -> list[tuple[Any, ...]]:
+    schemas = ["access", "migrations", *(one.owned_schema for one in all_services() if one.migrations)]
+    return connection.execute(query, {"role": role, "schemas": schemas}).fetchall()
+
+
+_SERVICES = [service for service in all_services() if service.has_database]
+
+
+@pytest.mark.parametrize("service", _SERVICES, ids=lambda service: service.name)
+def test_a_role_has_the_rights_that_its_service_declares_and_no_other(
+    connection: psycopg.Connection[Any], service: Service[Any]
+) -> None:
+    views = {name for name in service.reads if "(" not in name}
+    functions = {name for name in service.reads if "(" in name}
+    foreign = {(name, right) for name, right in _asked(connection, _RELATIONS, service.role) if not _own(service, name)}
+    assert foreign == {(name, "SELECT") for name in views}
+    own = {right for name, right in _asked(connection, _RELATIONS, service.role) if _own(service, name)}
+    assert own == (
+        {"SELECT", "INSERT", "UPDATE", "DELETE"} if service.writes else {"SELECT"} if service.owned_schema else set()
+    )
+    called = {name for name, _ in _asked(connection, _FUNCTIONS, service.role) if not _own(service, name)}
+    assert called == {name.replace(", ", ",") for name in functions}  # as regprocedure writes them
+    if not service.writes:  # one that acts with its owner's rights could write
+        assert not [
+            name for name, definer in _asked(connection, _FUNCTIONS, service.role) if definer and name not in functions
+        ]
+    assert _asked(connection, _MAKING, service.role) == []
+
+
+def test_tokens_are_for_the_authenticator_alone(connection: psycopg.Connection[Any]) -> None:
+    seen = {name for name, _ in _asked(connection, _RELATIONS, ACCESS_ROLE)}
+    assert seen == {"access.token"}
+    assert _asked(connection, _FUNCTIONS, ACCESS_ROLE) == []
+
+
+def test_nobody_without_a_role_of_ours_may_anything(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("CREATE ROLE grants_test_stranger")
+    try:
+        assert _asked(connection, _RELATIONS, "grants_test_stranger") == []
+        assert _asked(connection, _FUNCTIONS, "grants_test_stranger") == []
+    finally:
+        connection.execute("DROP ROLE grants_test_stranger")
+
+
+def _own(service: Service[Any], name: str) -> bool:
+    return bool(service.owned_schema) and name.startswith(f"{service.owned_schema}.")

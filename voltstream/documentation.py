@@ -1,0 +1,86 @@
+"""`python -m voltstream.documentation`: the tables of ARCHITECTURE.md that follow from the services' declarations."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from kit.service import Service
+from voltstream.services import SUBSETS, all_services
+
+PAGE: Final = Path(__file__).parents[1] / "ARCHITECTURE.md"
+BEGIN, END = "<!-- derived: {} -->", "<!-- end: {} -->"
+
+
+def tables(services: Sequence[Service[Any]]) -> dict[str, str]:
+    """Name -> table in Markdown: the services, the events with publishers and consumers, the contracts in SQL."""
+    return {"services": _services(services), "events": _events(services), "contracts": _contracts(services)}
+
+
+def written(page: str, derived: dict[str, str]) -> str:
+    """The page with these tables between their marks. Raises ValueError where a mark is missing."""
+    for name, table in derived.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        head, found, rest = page.partition(begin)
+        _, closed, tail = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"ARCHITECTURE.md lacks {begin} or {end}")
+        page = f"{head}{begin}\n{table}\n{end}{tail}"
+    return page
+
+
+def _services(services: Sequence[Service[Any]]) -> str:
+    subsets = {name: subset for subset, names in SUBSETS.items() for name in names}
+    rows = [
+        (f"`{one.name}`", one.summary, _code(one.owned_schema), _code(one.role if one.has_database else ""),
+         _code(subsets.get(one.name, "")))
+        for one in services
+    ]  # fmt: skip
+    return _table(("service", "what it does", "schema", "role", "part of"), rows)
+
+
+def _events(services: Sequence[Service[Any]]) -> str:
+    types = sorted({*_all(one.publishes for one in services), *_all(_consumed(one) for one in services)})
+    rows = [
+        (
+            f"`{event_type}`",
+            _codes(one.name for one in services if event_type in one.publishes),
+            _codes(one.name for one in services if event_type in _consumed(one)),
+        )
+        for event_type in types
+    ]
+    return _table(("event", "published by", "consumed by"), rows)
+
+
+def _contracts(services: Sequence[Service[Any]]) -> str:
+    rows = [
+        (f"`{contract.name}`", owner.name, contract.summary,
+         _codes(one.name for one in services if contract.name in one.reads))
+        for owner in services
+        for contract in owner.contracts
+    ]  # fmt: skip
+    return _table(("view or function", "owner", "what it answers", "asked by"), rows)
+
+
+def _consumed(service: Service[Any]) -> list[str]:
+    return [consumes.event_type for consumes in service.consumes]
+
+
+def _all(many: Iterable[Iterable[str]]) -> list[str]:
+    return [one for some in many for one in some]
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(map(_code, names))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), tables(all_services())), encoding="utf-8")

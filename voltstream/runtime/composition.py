@@ -1,0 +1,211 @@
+"""Any services in one process: their backends opened once, their parts in order, then the bus and the events.
+
+Closing is the reverse of opening. So consumers stop before the services that they call, the gateway empties its frames
+into the log before the log closes, the log is durable before the worker stops, and what was answered 202 is never only
+in memory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter
+
+from kit.auth.authenticator import Authenticator
+from kit.auth.signed_tokens import SignedTokens
+from kit.auth.token_store import TokenStore
+from kit.clock import SystemClock
+from kit.database.postgres import Database, open_database
+from kit.errors import DatabaseLost, Unavailable
+from kit.live.view import LiveView
+from kit.log.partitioned_log import InProcessLog, LogWriter
+from kit.messaging import inbox
+from kit.messaging.bus import Bus
+from kit.messaging.consumer import ConsumerMetrics
+from kit.observability.logs import get_logger
+from kit.service import DAY_S, Context, Job, Service, provide
+from kit.settings import Settings
+from kit.web import idempotency
+from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
+from voltstream.runtime.database import ACCESS_ROLE
+from voltstream.runtime.process import Lifespan
+from voltstream.runtime.subscriptions import subscribe
+from voltstream.runtime.web import Web
+
+_log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIterator[TokenStore]:
+    """Let `web.app` authenticate requests within the block. Raises Unavailable, ConfigError."""
+    signed = SignedTokens.of(settings, web.clock)
+    database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
+    try:
+        web.ready["database"] = database.ping
+        store = TokenStore(database)
+        web.app.state.authenticator = Authenticator(store, web.clock, signed)
+        yield store
+    finally:
+        await database.close()
+
+
+class Composition:
+    """Services of one process while they open."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        lifespan: Lifespan,
+        web: Web,
+        bus_name: str,
+        platform: Sequence[Service[Any]] = (),
+    ) -> None:
+        """`bus_name`: this process, as the broker lists its connection. `platform`: all services that there are, of
+        this process or not; none: the product's own list."""
+        self._settings = settings
+        self._url = url
+        self._lifespan = lifespan
+        self._web = web
+        self._bus_name = bus_name
+        self._platform = tuple(platform)
+        self._live: LiveView | None = None
+        self._log: InProcessLog | None = None
+        self._writer: LogWriter | None = None
+        self._opened: list[tuple[Service[Any], Any, Database | None]] = []
+        self.components: dict[str, Any] = {}  # by the service's name
+        self.bus: Bus | None = None
+
+    @asynccontextmanager
+    async def running(self, services: Sequence[Service[Any]]) -> AsyncIterator["Composition"]:
+        """These services, in this order, at work within the block. Raises Unavailable, ConfigError.
+
+        The process has an authenticator where one of them serves routes.
+        """
+        async with AsyncExitStack() as stack:
+            await self._open_backends(services, stack)
+            for service in services:
+                await self._open(service, stack)
+            if any(service.consumes or service.attend for service in services):
+                self.bus = await stack.enter_async_context(open_bus(self._settings, self._bus_name, self._web.ready))
+                await self._join(self.bus, stack)
+            yield self
+
+    async def _open_backends(self, services: Sequence[Service[Any]], stack: AsyncExitStack) -> None:
+        wanted = {backend for service in services for backend in service.backends}
+        if "live" in wanted:
+            self._live = await stack.enter_async_context(open_live(self._settings, self._url, self._web.ready))
+        if "log_reader" in wanted and not self._settings.distributed_log:
+            self._log = self._writer = in_process_log(self._settings)
+            self._lifespan.on_failure(self._abandon_log)
+
+    def _abandon_log(self, error: BaseException) -> None:
+        if self._log is not None and isinstance(error, DatabaseLost):
+            self._log.abandon(error)
+
+    async def _open(self, service: Service[Any], stack: AsyncExitStack) -> None:
+        if "log_writer" in service.backends and self._writer is None:
+            self._writer = writer = await open_log_writer(self._settings, self._web.ready)
+            stack.push_async_callback(writer.close)
+        database = await self._database(service, stack)
+        context = Context(
+            settings=self._settings,
+            clock=self._web.clock,
+            registry=self._web.registry,
+            database_url=self._url,
+            spawn=self._lifespan.spawn,
+            checks=self._web.ready,
+            app=self._web.app,
+            own_database=database,
+            live_view=self._live,
+            log_writer=self._writer,
+            in_process_log=self._log,
+            services=self._platform,
+        )
+        components = await stack.enter_async_context(service.open(context))
+        self.components[service.name] = components
+        self._opened.append((service, components, database))
+        if "log_reader" in service.backends and self._log is not None:
+            stack.push_async_callback(self._log.close)  # the reader still commits what the log holds
+        self._serve(service, components)
+        jobs = [*service.jobs, *_standard_jobs(service, database)]
+        if jobs:
+            working = self._lifespan.spawn(_work(jobs, components), f"jobs of {service.name}")
+            stack.callback(working.cancel)
+
+    async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
+        if not service.has_database or service.owns_connections:
+            return None
+        database = await open_database(self._url, name=f"voltstream {service.name}", role=service.role)
+        stack.push_async_callback(database.close)
+        self._web.ready.setdefault("database", database.ping)
+        return database
+
+    def _serve(self, service: Service[Any], components: Any) -> None:
+        if service.endless is not None:
+            self._web.endless.append(service.endless(components))
+        for name, check in service.checks.items():
+            self._web.ready[name] = check(components)
+        if service.router is not None:
+            provide(self._web.app, components)
+            router = service.router if isinstance(service.router, APIRouter) else service.router(components)
+            self._web.app.include_router(router)
+
+    async def _join(self, bus: Bus, stack: AsyncExitStack) -> None:
+        metrics = ConsumerMetrics(self._web.registry)
+        for service, components, database in self._opened:
+            for consumes in service.consumes:
+                await subscribe(bus, service, consumes, components, database, metrics)
+        for service, components, _ in self._opened:
+            if service.attend is not None:
+                await stack.enter_async_context(service.attend(components, bus))
+
+
+def _standard_jobs(service: Service[Any], database: Database | None) -> list[Job[Any]]:
+    """The clean-up of the standard tables, by their owner."""
+    if database is None or service.migrations is None:
+        return []
+    schema: str = service.owned_schema
+
+    async def tidy(_: object) -> None:
+        async with database.transaction() as connection:
+            await inbox.forget_old(connection, schema)
+            await idempotency.forget_old(connection, schema)
+
+    return [Job("events and responses past repetition", tidy, DAY_S)]
+
+
+async def _work(jobs: Sequence[Job[Any]], components: Any) -> None:
+    """Each job at once and then at its interval, without an end."""
+    loop = asyncio.get_running_loop()
+    due_s = dict.fromkeys(range(len(jobs)), loop.time())
+    while True:
+        number = min(due_s, key=due_s.__getitem__)
+        await asyncio.sleep(max(0.0, due_s[number] - loop.time()))
+        job = jobs[number]
+        try:
+            await job.run(components)
+        except Unavailable as error:
+            _log.warning("job_postponed", job=job.name, error=str(error))
+        due_s[number] = loop.time() + job.every_s
+
+
+Announce = Callable[[str], None]
+"""Called with the base URL of the process once it is ready."""
+
+
+async def serve(
+    services: Sequence[Service[Any]], settings: Settings, port: int, lifespan: Lifespan, announce: Announce
+) -> None:
+    """Run these services as a process of its own, until `lifespan` stops. Raises Unavailable, ConfigError."""
+    name = "+".join(service.name for service in services)
+    web = Web(f"voltstream {name}", SystemClock())
+    async with AsyncExitStack() as stack:
+        if any(service.router is not None for service in services):
+            await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
+        composition = Composition(settings, settings.database_url, lifespan, web, name)
+        await stack.enter_async_context(composition.running(services))
+        server = await stack.enter_async_context(web.serving(lifespan, settings.host, port))
+        announce(server.url)
+        await lifespan.wait()

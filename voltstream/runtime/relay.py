@@ -1,0 +1,77 @@
+"""The service `relay`: events leave the outboxes of all services for the bus; dead letters are kept and sent back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kit.messaging.bus import DIRECT, Bus
+from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.messaging.outbox import Relay, RelayMetrics
+from kit.service import Context, Job, Service
+from schemas.topics import EVENT_FAILED, group_queue, routing_key
+from voltstream.services import all_services
+
+_HOUR_S: Final = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Relays:
+    """What publishes, and what keeps dead letters."""
+
+    letters: DeadLetterStore
+    services: Sequence[Service[Any]]
+    context: Context
+
+
+@asynccontextmanager
+async def open_relays(context: Context) -> AsyncIterator[Relays]:
+    """Publishes nothing yet: that begins with the bus."""
+    letters = DeadLetterStore(context.database, DeadLetterMetrics(context.registry))
+    yield Relays(letters, context.services or all_services(), context)
+
+
+@asynccontextmanager
+async def relaying(relays: Relays, bus: Bus) -> AsyncIterator[None]:
+    """Publish every schema's outbox within the block, keep what consumers give up. Raises Unavailable.
+
+    One process is enough; of several one is active.
+    """
+    await declare_queues(relays.services, bus)
+    await bus.subscribe_dead_letters(relays.letters.keep)
+    context, metrics = relays.context, RelayMetrics(relays.context.registry)
+    schemas = dict.fromkeys(service.owned_schema for service in relays.services if service.migrations)
+    running = {}
+    for schema in schemas:
+        relay = Relay(context.database_url, schema, bus, metrics)
+        running[relay] = context.spawn(relay.run(), f"relay of {schema}")
+    try:
+        yield
+    finally:
+        for relay in running:
+            relay.close()
+        await asyncio.wait(running.values())
+
+
+async def declare_queues(services: Sequence[Service[Any]], bus: Bus) -> None:
+    """Make the queues of all consumers before anything is published: an event that no queue takes is dropped, and a
+    service may be started for the first time after the event. Raises Unavailable."""
+    for service in services:
+        for consumes in service.consumes:
+            queue = group_queue(consumes.group or service.name, consumes.event_type)
+            await bus.declare(queue, DIRECT, routing_key(consumes.event_type))
+
+
+SERVICE: Final = Service(
+    name="relay",
+    summary="events leave the outboxes for the bus; dead letters are kept and sent back",
+    open=open_relays,
+    components=Relays,
+    schema=SCHEMA,
+    migrations=MIGRATIONS.folder,
+    publishes=(EVENT_FAILED,),
+    jobs=(Job("dead letters past keeping", lambda relays: relays.letters.forget_old(), _HOUR_S),),
+    attend=relaying,
+    health_port=8084,
+)

@@ -1,1 +1,0 @@
-"""The services, one module each: `run` is the whole process."""
