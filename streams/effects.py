@@ -1,4 +1,4 @@
-"""What one step asks the store to do, as columns.
+"""The effects of one step on the store, as columns.
 
 Pure data: the contract between `streams.engine.step` and `streams.storage.commit`.
 

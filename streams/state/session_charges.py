@@ -102,7 +102,7 @@ def gathered(rows: Sequence[tuple[SessionCharges, int]]) -> SessionCharges:
 
 @dataclass(slots=True)
 class MeteredReadings:
-    """Readings of sessions, sorted by session, arrival order inside one; NULL where the device said nothing."""
+    """Readings of sessions, sorted by session, arrival order inside one; NULL where the device sent nothing."""
 
     samples: Samples
     current_ma: I64

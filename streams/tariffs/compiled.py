@@ -55,7 +55,7 @@ class TariffComponent:
 
 @dataclass(slots=True)
 class _Compiled:
-    """A version's part of the tables, so that a version more costs little beside those that are there."""
+    """A version's part of the tables, so that another version costs little."""
 
     version: TariffVersion
     components: list[TariffComponent]

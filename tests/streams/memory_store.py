@@ -30,7 +30,7 @@ class MemoryStore:
         self.emitted: set[tuple[int, int]] = set()
         self.counts = {"stored": 0, "duplicate": 0, "quarantined": 0}
 
-    # -- Lookup -----------------------------------------------------------------------------------------------------
+    # -- StepStore -----------------------------------------------------------------------------------------------------
 
     def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         return [self.keys.setdefault(connector, len(self.keys) + 1) for connector in connectors]
@@ -108,7 +108,7 @@ class MemoryStore:
 
 
 class AsLookup:
-    """The Lookup face of a MemoryStore (whose `sessions` is the table)."""
+    """A MemoryStore as worker.compute.StepStore (its own `sessions` is the table)."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.register_connectors = store.register_connectors

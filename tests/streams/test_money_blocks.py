@@ -29,7 +29,7 @@ def outcome() -> list[tuple[int, int, list[ComponentUsage]]]:
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 100])
-def test_blocks_of_any_size_come_to_the_same(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_any_size_have_the_same_outcome(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = outcome()
     monkeypatch.setattr(consumption, "_BLOCK", block)
     monkeypatch.setattr(cost, "_BLOCK", block)
