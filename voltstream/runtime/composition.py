@@ -157,13 +157,13 @@ class Composition:
         metrics = ConsumerMetrics(self._web.registry)
         for service, components, database in self._opened:
             for consumes in service.consumes:
-                await _subscribe(bus, service, consumes, components, database, metrics)
+                await subscribe(bus, service, consumes, components, database, metrics)
         for service, components, _ in self._opened:
             if service.attend is not None:
                 await stack.enter_async_context(service.attend(components, bus))
 
 
-async def _subscribe(
+async def subscribe(
     bus: Bus,
     service: Service[Any],
     consumes: Consumes[Any],
