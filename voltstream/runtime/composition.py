@@ -28,11 +28,12 @@ from kit.observability.logs import get_logger
 from kit.service import DAY_S, Consumes, Context, Job, Service, provide
 from kit.settings import Settings
 from kit.web import idempotency
-from schemas.topics import group_queue, routing_key
+from schemas.topics import routing_key
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
 from voltstream.runtime.database import ACCESS_ROLE
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.web import Web
+from voltstream.services import queue_of
 
 _log = get_logger(__name__)
 
@@ -173,7 +174,7 @@ async def subscribe(
 ) -> None:
     """Let the service's handler take the events of its queue. Raises Unavailable."""
     source = Source(
-        group_queue(consumes.group or service.name, consumes.event_type),
+        queue_of(service, consumes),
         routing_key(consumes.event_type),
         prefetch=consumes.prefetch,
     )
