@@ -12,7 +12,7 @@ import numpy as np
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
 from schemas.session import EXPLICIT_ENDS, EndReason
-from streams.effects import SESSION_COLUMNS, Columns, ComponentUsage, CostUpdate, StepParams
+from streams.effects import SESSION_COLUMNS, Columns, ComponentVolume, CostUpdate, StepParams
 from streams.engine.batch import SessionIds
 from streams.engine.lookup import Lookup
 from streams.engine.readings import StepReadings
@@ -59,7 +59,7 @@ class SessionEffects:
     started: I64
     completed: I64
     slots: I64  # whose sessions changed
-    consumption: dict[int, list[ComponentUsage]]  # by session_key, of completed sessions with a tariff
+    consumption: dict[int, list[ComponentVolume]]  # by session_key, of completed sessions with a tariff
     costs: list[CostUpdate]
 
 
@@ -283,7 +283,7 @@ def _effects(
     open_rows = state.charges(written)
     columns = _open_columns(state, written, open_rows)
     costs = _cost_updates(state, written, columns)
-    consumption: dict[int, list[ComponentUsage]] = {}
+    consumption: dict[int, list[ComponentVolume]] = {}
     if members.closed:
         closed = _closed_columns(state, list(members.closed.values()), totals, consumption)
         columns = {name: np.concatenate([columns[name], closed[name]]) for name in SESSION_COLUMNS}
@@ -318,7 +318,7 @@ def _closed_columns(
     state: PartitionState,
     pasts: list[PastSession],
     totals: dict[int, SessionTotals],
-    consumption: dict[int, list[ComponentUsage]],
+    consumption: dict[int, list[ComponentVolume]],
 ) -> Columns:
     """Of sessions that are not open any more. Adds the usage of those with a tariff to `consumption`."""
     found = [totals[past.key] for past in pasts]

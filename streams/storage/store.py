@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kit.errors import ConfigError
 from kit.observability.logs import get_logger
 from streams.effects import NULL_I64, READING_COLUMNS, Columns
-from streams.engine.lookup import StoredIdentity, StoredSession
+from streams.engine.lookup import RecalledSession, StoredIdentity
 from streams.errors import Fenced
 from streams.storage.connections import Connection, Connections
 from streams.storage.schema import drop_before, stored_partitions, summarize
@@ -238,12 +238,12 @@ class Store:
             np.array(columns[3], np.int64), np.array(columns[4], np.int32),
         )  # fmt: skip
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
+    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
         """See Lookup."""
-        answers: list[StoredSession | None] = [None] * len(connector_key)
+        answers: list[RecalledSession | None] = [None] * len(connector_key)
         with self.connections.lend() as connection:
             for place, *session in connection.execute(_SESSIONS.encode(), (connector_key, session_id)):
-                answers[place] = StoredSession(*(NULL_I64 if value is None else value for value in session))
+                answers[place] = RecalledSession(*(NULL_I64 if value is None else value for value in session))
         return answers
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
