@@ -127,7 +127,7 @@ def _check_queue(queue: str) -> None:
 
     known = [queue_of(service, consumes) for service in all_services() for consumes in service.consumes]
     if queue not in known:
-        raise WrongUsage(f"there is no queue {queue}{did_you_mean(queue, known)}; there are {', '.join(sorted(known))}")
+        raise WrongUsage(f"no service has a queue {queue}{did_you_mean(queue, known)}")
 
 
 def _with_store(data_dir: DataDir, work: Callable[[DeadLetterStore], Awaitable[T]]) -> T:
