@@ -32,7 +32,7 @@ from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
 from kit.service import Context
 from schemas.topics import SESSION_COMPLETED, group_queue, routing_key
-from voltstream.runtime.subscriptions import subscribe
+from voltstream.runtime.composition import subscribe
 from voltstream.settings import load_settings
 
 SESSIONS, SESSIONS_QUICK = 10_000, 50

@@ -14,8 +14,8 @@ from billing.exports.service import ExportFormat
 from billing.exports.store import ExportFilter
 from billing.parameters import DocumentId, Office, Reader, own_driver
 from kit.clock import format_rfc3339
+from kit.instants import Instant
 from kit.web.errors import BadQuery
-from kit.web.instants import Instant
 from kit.web.parameters import problems
 from schemas.identifiers import DriverId, StationId
 

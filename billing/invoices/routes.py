@@ -13,9 +13,9 @@ from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceD
 from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter
 from billing.parameters import DocumentId, Finance, Reader, own_driver
+from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
-from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, example, problems
 from schemas.identifiers import DriverId, StationId

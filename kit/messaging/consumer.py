@@ -28,8 +28,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from kit.database.postgres import Database
 from kit.errors import Unprocessable
-from kit.messaging.batches import Batches
 from kit.messaging.bus import DIRECT, PREFETCH, Bus, Message
+from kit.messaging.group_commit import GroupCommit
 from kit.messaging.inbox import first_times
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import correlation_id, get_logger
@@ -170,7 +170,7 @@ async def consume_batches(
             if new:
                 await handle(connection, [one for one in batch if one.new])
 
-    batches = Batches(work)
+    batches = GroupCommit(work)
 
     async def process(event: E) -> bool:
         one = Delivered(event, key(event), current_event_context())

@@ -18,7 +18,7 @@ from kit.retry import load_retry_policy
 from kit.settings import Settings
 from kit.web.operations import ReadyCheck
 from schemas.topics import frames_queue
-from voltstream.runtime.database_id import database_id_of
+from voltstream.runtime.database import database_id_of
 from voltstream.runtime.failures import announcer
 
 # At the start, for a server that is started beside us; RabbitMQ's own start takes 5 to 15 s.

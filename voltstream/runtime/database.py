@@ -9,6 +9,7 @@ from typing import Any, Final
 from psycopg import sql
 
 import kit
+from kit.clock import format_rfc3339
 from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.migrations import Migrations, MigrationStatus, migrate, standard_tables, status
 from kit.database.postgres import connect_sync, outages
@@ -88,6 +89,19 @@ def with_partitions(settings: Settings, url: str) -> Settings:
             alone = not (settings.database_url or settings.distributed_log)
             partitions = EMBEDDED_PARTITIONS if alone else settings.partitions
     return settings.model_copy(update={"partitions": partitions})
+
+
+def database_id_of(url: str) -> str:
+    """What tells this database from every other, also from one of the same name that was dropped. Blocks.
+
+    Raises ConfigError where it was not prepared.
+    """
+    with connect_sync(url, name="voltstream", autocommit=True) as connection, outages():
+        stored_partitions(connection)
+        row = connection.execute("SELECT prepared_at FROM telemetry.storage").fetchone()
+    if row is None:
+        raise AssertionError("stored_partitions found a row here")
+    return format_rfc3339(row[0])
 
 
 def statuses(url: str) -> list[MigrationStatus]:
