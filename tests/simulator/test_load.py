@@ -29,7 +29,7 @@ def test_every_reading_is_valid_unique_and_of_now(form: Format, batch: int) -> N
     rules = AdmissionRules(now_ms=clock.now_ms(), age_ms_max=0, future_ms_max=0, readings_max=100_000)
     admit = {Format.JSON: admit_json, Format.NDJSON: admit_ndjson, Format.ARROW: admit_arrow}[form]
     seen: set[tuple[object, ...]] = set()
-    count = max(3, 3_000 // batch)
+    count = max(3, 600 // batch)
     for body in islice(bodies(a_spec(batch=batch, form=form), clock), count):
         answer = admit(body, rules)
         assert answer.refused == []

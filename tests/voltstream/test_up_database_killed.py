@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from kit.database.embedded import running_url
 from tests.voltstream.platform import Up, readings, up
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 _STATIONS = [f"DE*VLT*E{number}" for number in range(1, 5)]
 _POST_READINGS = 10
