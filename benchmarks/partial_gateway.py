@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
 from ingest.admission import RefusedItem
+from ingest.declaration import Ingest
 from ingest.gateway import make_router
-from ingest.service import Ingest
 from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Principal, hash_of

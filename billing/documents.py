@@ -31,7 +31,7 @@ class CdrStatus(StrEnum):
     DRIFT = "drift"  # the stream's quantities or cost are not those derived by billing: a person must look first
     # Likewise: above the configured bound, a currency that ISO 4217 does not have, or nothing to derive it from.
     REVIEW = "review"
-    CANCELLED = "cancelled"  # finance wants nothing for it, whatever comes later
+    CANCELLED = "cancelled"  # by finance, for all later revisions too
 
 
 NOT_INVOICED: Final = (CdrStatus.REVIEW, CdrStatus.DRIFT, CdrStatus.UNPRICED)
@@ -239,7 +239,7 @@ def make_invoice(
 
 
 def make_credit_note(id_: UUID, number: Number, credited: Document, reason: str, *, paid: bool) -> Document:
-    """The document that cancels an invoice to the last unit. `paid`: money has moved, and is to move back."""
+    """The document that cancels an invoice to the last unit. `paid`: money has moved and must be refunded."""
     return msgspec.structs.replace(
         credited,
         id=id_,

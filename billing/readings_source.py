@@ -27,7 +27,7 @@ class StoredReadings:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSession:
+class SessionSnapshot:
     """A session as telemetry stores it at one moment, with its readings of the same moment."""
 
     id: UUID
@@ -61,5 +61,5 @@ class ReadingsSource(Protocol):
 class SessionSource(Protocol):
     """Sessions by id, many at once, for the check before an invoice is issued."""
 
-    def sessions(self, session_ids: Sequence[UUID]) -> AsyncIterator[StoredSession]:
+    def sessions(self, session_ids: Sequence[UUID]) -> AsyncIterator[SessionSnapshot]:
         """Those that telemetry knows, in no particular order. Raises Unavailable."""

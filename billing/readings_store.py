@@ -9,7 +9,7 @@ import asyncpg
 
 from billing.errors import SourceFailed
 from billing.rating import StoredReading
-from billing.readings_source import CompletedSession, StoredReadings, StoredSession
+from billing.readings_source import CompletedSession, SessionSnapshot, StoredReadings
 from kit.clock import to_ms
 from kit.database.postgres import Database
 from kit.web.errors import NotFound
@@ -57,7 +57,7 @@ class ReadingsStore:
         self._readings_max = readings_max
         self._at_once = at_once
 
-    async def sessions(self, session_ids: Sequence[UUID]) -> AsyncIterator[StoredSession]:
+    async def sessions(self, session_ids: Sequence[UUID]) -> AsyncIterator[SessionSnapshot]:
         """See SessionSource."""
         sizes = await self._database.fetch(_SIZES, session_ids)
         too_large = [row["session_key"] for row in sizes if row["readings"] > self._readings_max]
@@ -101,9 +101,9 @@ def _parts(sizes: Sequence[asyncpg.Record], at_once: int) -> Iterator[list[int]]
         yield part
 
 
-def _session(row: asyncpg.Record, readings: StoredReadings | None) -> StoredSession:
+def _session(row: asyncpg.Record, readings: StoredReadings | None) -> SessionSnapshot:
     completed = row["end_reason"] != EndReason.OPEN
-    return StoredSession(row["id"], row["revision"], completed, row["tariff_version"], readings)
+    return SessionSnapshot(row["id"], row["revision"], completed, row["tariff_version"], readings)
 
 
 def _readings(row: asyncpg.Record) -> StoredReadings:

@@ -19,21 +19,21 @@ from billing.rating import NoReadings
 from billing.readings_source import CompletedSession, ReadingsSource
 from kit.web.errors import NotFound
 
-PAGE: Final = 200  # charges looked up in the books at once
+PAGE: Final = 200  # charges looked up at once
 AT_ONCE: Final = 8  # questions to the source of readings under way
-DRIFTS_MAX: Final = 10_000  # told one by one, ~500 B each; beyond, they are only counted
+DRIFTS_MAX: Final = 10_000  # listed one by one, ~500 B each; beyond, they are only counted
 
 _CANNOT_DERIVE: Final = (NotFound, NoReadings, BadEvent)
 
 
 class Finding(StrEnum):
-    """What a look at one charge found."""
+    """The result for one charge."""
 
     AGREES = "agrees"
     DRIFT = "drift"  # some figure is not what follows from the readings
     UNPRICED = "unpriced"  # no tariff was in force, so nothing is asked
-    REVIEW = "review"  # agrees, and nothing is asked before somebody has looked: beyond the bound
-    CANCELLED = "cancelled"  # finance wants nothing for it, and all its documents sum to nothing
+    REVIEW = "review"  # agrees, and nothing is asked until somebody has looked
+    CANCELLED = "cancelled"  # by finance; all its documents sum to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class UninvoicedCharge:
-    """A charge that is not invoiced before somebody has looked, with what it comes to by us and by the stream.
+    """A charge that is not invoiced until somebody has looked, with its amounts by billing and by the stream.
 
-    Micro-units; None: no tariff was in force, or of a reservation the stream says nothing.
+    Micro-units; None: no tariff was in force; the stream has no amount of a reservation.
     """
 
     kind: SubjectKind
@@ -74,7 +74,7 @@ class Report:
 
     outcomes: Counter[Finding] = field(default_factory=Counter)
     drifts: list[Drift] = field(default_factory=list)
-    held: list[UninvoicedCharge] = field(default_factory=list)  # of the CDRs; told one by one up to DRIFTS_MAX as well
+    uninvoiced: list[UninvoicedCharge] = field(default_factory=list)  # listed one by one up to DRIFTS_MAX as well
     booked_micros: Counter[str] = field(default_factory=Counter)  # incl. VAT, by currency: the sum of all documents
     derived_micros: Counter[str] = field(default_factory=Counter)  # what they should sum to
 
@@ -90,15 +90,15 @@ class Report:
 
 
 class Reconciler:
-    """Compares the books with the readings."""
+    """Compares CDRs and documents with the readings."""
 
     def __init__(self, store: InvoiceStore, source: ReadingsSource) -> None:
         self._store = store
         self._source = source
-        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, start: datetime, end: datetime, progress: Callable[[int, int], None]) -> Report:
-        """All that began in [start, end). `progress` is told how many are done, and of how many, as far as is known.
+        """All that began in [start, end). `progress` gets how many are done, and of how many, as far as is known.
 
         Raises SourceFailed, Unavailable.
         """
@@ -115,13 +115,13 @@ class Reconciler:
 
         async for page in _pages(self._source.completed_sessions(start, end)):
             seen |= {session.id for session in page}
-            booked = await self._store.booked([session.id for session in page])
-            for found in await asyncio.gather(*(self._session(one, booked.get(one.id), report) for one in page)):
+            recorded = await self._store.recorded([session.id for session in page])
+            for found in await asyncio.gather(*(self._session(one, recorded.get(one.id), report) for one in page)):
                 note(found)
         # Reservations; and sessions that telemetry does not know, or that began at another moment by now.
-        async for rows in self._store.booked_in(start, end, PAGE):
+        async for rows in self._store.recorded_in(start, end, PAGE):
             left = [row for row in rows if row["subject_id"] not in seen]
-            for found in await asyncio.gather(*(self._booked(row, report, []) for row in left)):
+            for found in await asyncio.gather(*(self._recorded(row, report, []) for row in left)):
                 note(found)
         return report
 
@@ -136,12 +136,12 @@ class Reconciler:
             found.append(f"revision: stored {row['revision']}, telemetry has {session.revision} (events to come?)")
         elif row["energy_uj"] != session.energy_uj:
             found.append(f"energy_uj: stored {row['energy_uj']}, telemetry has {session.energy_uj}")
-        return await self._booked(row, report, found)
+        return await self._recorded(row, report, found)
 
-    async def _booked(self, row: Mapping[str, Any], report: Report, found: list[str]) -> tuple[Finding, Drift | None]:
+    async def _recorded(self, row: Mapping[str, Any], report: Report, found: list[str]) -> tuple[Finding, Drift | None]:
         status = CdrStatus(row["cdr_status"])
-        if status in NOT_INVOICED and len(report.held) < DRIFTS_MAX:
-            report.held.append(_held(row, status))
+        if status in NOT_INVOICED and len(report.uninvoiced) < DRIFTS_MAX:
+            report.uninvoiced.append(_uninvoiced(row, status))
         outcome = {CdrStatus.UNPRICED: Finding.UNPRICED, CdrStatus.REVIEW: Finding.REVIEW}.get(status, Finding.AGREES)
         if status is CdrStatus.CANCELLED:
             outcome = Finding.CANCELLED
@@ -164,12 +164,12 @@ class Reconciler:
         tariff, zone = tariff_of(row)
         if row["subject_kind"] == SubjectKind.RESERVATION:
             return derive_reservation(tariff, zone, row)
-        async with self._gate:
+        async with self._slots:
             stored = await self._source.readings(row["subject_id"])
         return derive_session(tariff, zone, stored)
 
 
-def _held(row: Mapping[str, Any], status: CdrStatus) -> UninvoicedCharge:
+def _uninvoiced(row: Mapping[str, Any], status: CdrStatus) -> UninvoicedCharge:
     names = ("subject_id", "reservation_id", "station_id", "started_at", "currency")
     return UninvoicedCharge(
         kind=SubjectKind(row["subject_kind"]),

@@ -1,7 +1,7 @@
-"""What a process gives back to the system once a burst is over, and how often it looks for garbage.
+"""Tuning of glibc's malloc and of Python's garbage collector for a process with bursts of small objects.
 
-glibc keeps what was freed, in an arena a thread and for as long as something above it is in use: after bursts of small
-objects that is more than a worker's state. Other C libraries have none of this, and are left alone.
+glibc keeps freed memory in one arena per thread, for as long as memory above it is in use: after bursts of small
+objects that is more than a worker's state. Other C libraries are not tuned.
 """
 
 import asyncio
@@ -9,32 +9,32 @@ import ctypes
 import gc
 from typing import Final
 
-# Arenas are there so that threads need not wait for each other's malloc. A worker's threads hold the interpreter's lock
-# while they allocate, all but what Arrow and numpy do within one call.
+# Arenas spare threads the wait for each other's malloc. A worker's threads hold the GIL while they allocate, except
+# within calls of Arrow and numpy.
 _ARENAS_MAX: Final = 2
-# By itself glibc maps an array of a MB anew each time, or gives the heap's end back with each that is freed: a flush of
-# 100,000 readings spent a tenth of its time on having the same pages again. What is kept so goes with the next trim.
+# By default glibc maps every array of a MB anew, or returns the end of the heap at each free: a flush of 100,000
+# readings spent a tenth of its time on mapping the same pages again. The next trim returns what is kept here.
 _KEPT_BYTES_MAX: Final = 128 << 20
-_MAPPED_BYTES_MIN: Final = 1 << 20  # larger ones are few, and in the heap they leave holes that no trim closes
+_MAPPED_BYTES_MIN: Final = 1 << 20  # larger blocks are few, and would leave holes in the heap that no trim closes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt, in glibc's malloc.h
-# It takes a few ms, and what is wanted again has to be mapped again, ~0.3 ms a MB: a hundredth of the time for 150 MB.
+# A trim takes a few ms, and memory used again has to be mapped again, ~0.3 ms a MB: 1 % of the time for 150 MB.
 TRIM_S: Final = 5.0
-# Python looks for cycles among 700 new objects, and now and then among all. With ten thousand events in hand that was a
-# fifth of a busy process's time, in pauses of up to a quarter of a second. Hardly anything here is in a cycle: what is
-# waits a little longer, some 10 MB at most.
+# Python looks for cycles among 700 new objects, and now and then among all. With ten thousand events in memory that was
+# a fifth of a busy process's time, in pauses of up to 250 ms. Hardly any object here is in a cycle: the few wait a
+# little longer, 10 MB at most.
 YOUNG_MAX: Final = 50_000
 _GENERATION_AGES: Final = (20, 20)
 
 
 def collect_seldom() -> None:
-    """Leave what there is by now out of every collection. Once the process is up."""
+    """Collect at longer intervals, and exclude all present objects for good. Call it once the process is up."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, *_GENERATION_AGES)
 
 
 def keep_memory() -> None:
-    """Have all threads share two arenas, which keep what is freed until the next trim. Before any is started."""
+    """Let all threads share two arenas, which keep freed memory until the next trim. Call it before threads start."""
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _ARENAS_MAX)
@@ -43,11 +43,11 @@ def keep_memory() -> None:
 
 
 async def trim_regularly() -> None:
-    """Give back what is free, every `TRIM_S`. Never ends."""
+    """Return free memory to the system every `TRIM_S`. Never ends."""
     trim = _of_glibc("malloc_trim")
     while trim is not None:
         await asyncio.sleep(TRIM_S)
-        await asyncio.to_thread(trim, 0)  # ctypes lets go of the interpreter's lock
+        await asyncio.to_thread(trim, 0)  # ctypes releases the GIL
 
 
 def _of_glibc(name: str) -> "ctypes._NamedFuncPointer | None":

@@ -1,6 +1,6 @@
 """Settings: one frozen object a process, from `VOLTSTREAM_*` variables, a TOML file, or both; checked before any I/O.
 
-What is said later wins: defaults, then the file that `VOLTSTREAM_CONFIG` names (keys as the fields below), then the
+Later sources win: defaults, then the file that `VOLTSTREAM_CONFIG` names (keys as the fields below), then the
 environment, then what the command line hands to `load`.
 """
 
@@ -20,7 +20,7 @@ from kit.spelling import did_you_mean
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
-# Options of commands that speak to a platform; they may be set beside the settings of one.
+# Options of client commands; they may be set beside the settings of a platform.
 CLIENT_VARIABLES: Final = frozenset(f"{PREFIX}{name}" for name in ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN"))
 
 URL: Final[JsonDict] = {"masked": "url"}

@@ -1,4 +1,4 @@
-"""What one step asks the store to do, as columns.
+"""The effects of one step on the store, as columns.
 
 Pure data: the contract between `streams.engine.step` and `streams.storage.commit`.
 
@@ -112,7 +112,7 @@ class SourceProgress:
     items_received: int
 
 
-class ComponentUsage(NamedTuple):
+class ComponentVolume(NamedTuple):
     """What a session used of one component of its tariff: see schemas.events.Consumption."""
 
     element: int
@@ -155,7 +155,7 @@ class Effects:
     quarantined: int  # len(refused), except for unreadable frames, which count their header's items
     touched: NDArray[np.int64]  # slots whose live document changed
     # Of completed sessions with a tariff, by session_key.
-    consumption: dict[int, list[ComponentUsage]] = field(default_factory=dict)
+    consumption: dict[int, list[ComponentVolume]] = field(default_factory=dict)
     costs: list[CostUpdate] = field(default_factory=list)
     tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
 

@@ -18,8 +18,8 @@ from kit.messaging.bus import Bus
 from kit.messaging.consumer import ConsumerMetrics
 from kit.service import Context, Service, provide
 from kit.settings import Settings
+from voltstream.runtime.composition import subscribe
 from voltstream.runtime.database import ACCESS_ROLE, grants_of, sources_of
-from voltstream.runtime.subscriptions import subscribe
 from voltstream.settings import load_settings
 
 C = TypeVar("C")

@@ -12,7 +12,7 @@ BEGIN, END = "<!-- derived: {} -->", "<!-- end: {} -->"
 
 
 def tables(services: Sequence[Service[Any]]) -> dict[str, str]:
-    """Name -> table in Markdown: who is there, who publishes and consumes which event, who may ask what in SQL."""
+    """Name -> table in Markdown: the services, the events with publishers and consumers, the contracts in SQL."""
     return {"services": _services(services), "events": _events(services), "contracts": _contracts(services)}
 
 

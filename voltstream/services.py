@@ -1,4 +1,4 @@
-"""The one list of services. Everything about a service is said in its folder, by its declaration."""
+"""The one list of services. Everything else about a service is in its folder, in its declaration."""
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from kit.service import Service
+from kit.service import Consumes, Service
+from schemas.topics import group_queue
 from voltstream.errors import WrongUsage
 
 # In the order in which one process opens them; it closes them the other way round. Where each is declared.
@@ -49,6 +50,11 @@ def named(names: Sequence[str]) -> list[Service[Any]]:
 
 def _spread(names: Iterable[str]) -> set[str]:
     return {one for name in names for one in SUBSETS.get(name, (name,))}
+
+
+def queue_of(service: Service[Any], consumes: Consumes[Any]) -> str:
+    """The queue of the service's consumer group for these events."""
+    return group_queue(consumes.group or service.name, consumes.event_type)
 
 
 def settings_groups() -> list[type[BaseModel]]:

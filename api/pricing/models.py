@@ -18,7 +18,7 @@ from pydantic import (
 
 from api.pricing.documents.tariff import checked_tariff, checked_time_zone
 from kit.clock import from_ms, to_ms
-from kit.web.instants import parse_instant
+from kit.instants import parse_instant
 from schemas.identifiers import StationId
 from schemas.tariff import Tariff
 

@@ -29,12 +29,12 @@ from api.pricing.models import (
 from api.pricing.store import SCHEMA
 from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
+from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.service import provided
 from kit.web.errors import BadQuery
 from kit.web.exact_json import ExactJsonRoute
 from kit.web.idempotency import Idempotent, StoredResponse
-from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.rules import BODY_BYTES_MAX

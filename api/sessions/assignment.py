@@ -58,7 +58,7 @@ class Assignment:
 def _contexts(
     batch: Sequence[Delivered[Event[SessionStarted]]] | Sequence[Delivered[Event[SessionCompleted]]],
 ) -> dict[UUID, EventContext]:
-    return {one.event.payload.id: one.told for one in batch}
+    return {one.event.payload.id: one.context for one in batch}
 
 
 def _observed(

@@ -20,11 +20,11 @@ from api.sessions.request_store import SCHEMA
 from api.sessions.store import SessionFilter
 from kit.auth.authenticator import require_kinds, require_operator
 from kit.auth.token_store import Principal
+from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.service import provided
 from kit.web.errors import BadQuery, Forbidden
 from kit.web.idempotency import Idempotent, StoredResponse
-from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.problem import MEDIA_TYPE

@@ -20,11 +20,10 @@ from api.telemetry.service import History, HistoryQuery
 from api.telemetry.tables import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339
+from kit.instants import Instant
 from kit.service import provided
-from kit.web.instants import Instant
-from kit.web.negotiation import choose
 from kit.web.paging import link_header, next_url
-from kit.web.parameters import CursorInQuery, example, problems
+from kit.web.parameters import CursorInQuery, choose, example, problems
 from schemas.identifiers import PRINTABLE, StationId
 from schemas.reading import CONNECTOR_ID_MAX
 

@@ -24,9 +24,9 @@ from api.telemetry.store import (
 )
 from api.telemetry.tables import ColumnTable
 from kit.clock import Clock, format_rfc3339
+from kit.instants import floor_to
 from kit.live.view import LiveView
 from kit.web.errors import BadQuery, NotFound
-from kit.web.instants import floor_to
 from kit.web.paging import decode_cursor, encode_cursor
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"

@@ -10,7 +10,7 @@ import asyncpg
 from api.telemetry.history import REGISTER_LOOKBACK, Register
 from api.telemetry.models import Interval
 from kit.database.postgres import Database
-from kit.web.instants import floor_to
+from kit.instants import floor_to
 from kit.web.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
 
 _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq

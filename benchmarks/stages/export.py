@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
 
-from benchmarks.completed_sessions import completed
+from benchmarks.completed_sessions import completed, store_readings
 from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun
@@ -71,6 +71,7 @@ def run(bench: BenchmarkRun) -> list[Result]:
     with bench.database() as url:
         with phase(bench.console, "export: making documents"):
             messages, _ = completed(sessions, min(sessions, 100))
+            store_readings(url, messages)
             asyncio.run(in_process(bench, url, messages))
             _multiply(url, sessions, times)
         return asyncio.run(_measure(bench, url, sessions * times))

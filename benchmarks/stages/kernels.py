@@ -14,7 +14,7 @@ from benchmarks.report import Result, median_rate, phase
 from benchmarks.run import BenchmarkRun
 from kit.memory import keep_memory
 from streams.effects import StepParams
-from streams.engine.lookup import StoredIdentity, StoredSession
+from streams.engine.lookup import RecalledSession, StoredIdentity
 from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
@@ -41,7 +41,7 @@ class EmptyStore:
         nothing = np.empty(0, np.int64)
         return StoredIdentity(nothing.astype(np.int32), nothing, nothing, nothing, nothing.astype(np.int32))
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
+    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
         """None."""
         return [None] * len(session_id)
 

@@ -1,1 +1,1 @@
-"""Charges that are not invoiced before somebody has looked: found."""
+"""Lists the charges that are not invoiced until somebody has looked."""

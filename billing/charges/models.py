@@ -1,4 +1,4 @@
-"""What the operation of charges answers."""
+"""The response of the operation of charges."""
 
 from datetime import datetime
 from typing import Literal
@@ -20,8 +20,8 @@ class HeldCharge(_Answer):
 
     cdr_id: UUID
     status: HeldStatus = Field(
-        description="review: more than the installation's bound, or of a currency that nobody can pay in; drift: the "
-        "stream's cost is another; unpriced: no tariff was in force"
+        description="review: more than the installation's bound, a currency that nobody can pay in, or no readings to "
+        "derive it from; drift: the stream's quantities or cost differ; unpriced: no tariff was in force"
     )
     kind: Literal["session", "reservation"]
     session_id: UUID | None

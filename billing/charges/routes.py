@@ -32,8 +32,8 @@ async def many(
     limit: Annotated[int, Query(ge=1, le=CHARGES_MAX, description="charges on a page")] = CHARGES_DEFAULT,
     cursor: CursorInQuery = None,
 ) -> Response:
-    """What a session comes to by billing and by the stream, side by side. The next good revision of a session is
-    invoiced, and is not here any more."""
+    """What a session comes to by billing and by the stream, side by side. When a later revision of the session is
+    invoiced, its charge is not listed any more."""
     charges, key = await billing.charges.many(status, limit, cursor)
     page = ChargePage(charges=list(charges), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")

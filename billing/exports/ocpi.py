@@ -1,9 +1,9 @@
 """OCPI 2.2.1 CDRs (module CDRs) of documents: an invoice is a CDR, a credit note a Credit CDR of the same one. Pure.
 
 Numbers are JSON numbers, exact: sums of the CDRs are sums of the documents. The parts of a charge are listed where each
-component of the tariff was first used, with all that was used of it; components that take turns are not told apart by
-turn. What nobody told voltstream is `#NA`, as OCPI has it for texts; of a location's position and of the connector's
-kind, for which there is no such word, nothing is said.
+component of the tariff was first used, with all that was used of it; components that alternate are not separated.
+What voltstream does not know is `#NA`, OCPI's value for texts; a location's position and a connector's kind, for which
+there is no such value, are left out.
 """
 
 from collections.abc import Mapping
@@ -44,14 +44,14 @@ _COSTS: Final[Mapping[str, str]] = {
 
 
 class Party(NamedTuple):
-    """Who the CDRs are of."""
+    """The party that issues the CDRs."""
 
     country_code: str  # ISO 3166-1 alpha-2
     party_id: str  # of eMI3
 
 
 class Tariffs(NamedTuple):
-    """Of the documents of a round, JSON."""
+    """The tariffs of a round's documents, JSON."""
 
     ids: Texts  # null where there is none
     documents: Texts  # a dictionary's; empty where there is none
@@ -74,7 +74,7 @@ def cdrs(documents: Documents, lines: Lines, tariffs: Tariffs, party: Party) -> 
             "end_date_time": moments(ended_ms),
             "session_id": ('"', session_id, '"'),
             "cdr_token": _token(driver_id, unknown, party),
-            # A driver known by name asked for the session; nobody was asked about one who only plugged in.
+            # A known driver requested the session; an unknown one only plugged in.
             "auth_method": (either(unknown, '"WHITELIST"', '"COMMAND"'),),
             "cdr_location": _location(station, documents.texts("connector_id")),
             "currency": strings(documents.texts("currency")),
@@ -94,7 +94,7 @@ def cdrs(documents: Documents, lines: Lines, tariffs: Tariffs, party: Party) -> 
 
 
 def _parts(lines: Lines, signs: Ints, reserved: Bools) -> dict[str, Pieces]:
-    """What the lines sum to, by dimension; of a reservation all are of one kind."""
+    """Sums of the lines by dimension; those of a reservation are of one kind."""
     of_reservation = reserved[lines.document]
     of = {name: (lines.dimension == letter(dimension)) & ~of_reservation for dimension, name in _COSTS.items()}
     of["total_reservation_cost"] = of_reservation

@@ -1,4 +1,4 @@
-"""A file of OCPI CDRs: while the store reads a round of documents, the one before it is put together and written."""
+"""A file of OCPI CDRs: while the store reads a round of documents, the one before it is assembled and written."""
 
 import asyncio
 import json
@@ -17,13 +17,13 @@ from kit.json_columns import Pieces, dense, json_of, written
 
 T = TypeVar("T")
 
-TARIFFS_MAX: Final = 1_000  # remembered while an export runs, ~2 kB each; and those of one more round
-PART_BYTES: Final = 262_144  # put out at once, if all have the round's longest tariff: fits a core's cache
+TARIFFS_MAX: Final = 1_000  # kept while an export runs, ~2 kB each; and those of one more round
+PART_BYTES: Final = 262_144  # written at once, if all have the round's longest tariff: fits a core's cache
 CDR_BYTES: Final = 1_024  # of one without its tariff, about
 
 
 class _Tariff(NamedTuple):
-    """As CDRs list it, JSON."""
+    """A tariff as in CDRs, JSON."""
 
     id: str
     document: str
@@ -33,15 +33,15 @@ class _Batch(NamedTuple):
     """A round with its tariffs."""
 
     documents: Documents
-    lines: bytearray  # as they were read
+    lines: bytearray  # as read
     tariffs: Tariffs
     tariff_chars_max: int
 
 
-async def write_cdrs(books: Snapshot, party: Party, output: Output) -> None:
+async def write_cdrs(source: Snapshot, party: Party, output: Output) -> None:
     """A JSON array of CDRs, in the order of the documents' numbers, each in a line of its own."""
     before = b"["
-    async with aclosing(_ahead(_read(books, party))) as batches:
+    async with aclosing(_ahead(_read(source, party))) as batches:
         async for batch in batches:
             pieces = await asyncio.to_thread(_rows, batch, party)
             count = max(PART_BYTES // (CDR_BYTES + batch.tariff_chars_max), 1)
@@ -57,23 +57,23 @@ def _rows(batch: _Batch, party: Party) -> Pieces:
     return dense((",\n", *cdrs(batch.documents, lines, batch.tariffs, party)))
 
 
-async def _read(books: Snapshot, party: Party) -> AsyncGenerator[_Batch, None]:
+async def _read(source: Snapshot, party: Party) -> AsyncGenerator[_Batch, None]:
     known: dict[str, _Tariff] = {}
-    async with aclosing(books.rounds()) as rounds:
+    async with aclosing(source.rounds()) as rounds:
         async for round_ in rounds:
             documents = await asyncio.to_thread(Documents, round_.documents)
             versions = documents.texts("tariff_version").dictionary_encode()
             if len(known) > TARIFFS_MAX:
                 known.clear()
             if new := [version for version in versions.dictionary.to_pylist() if version not in known]:
-                known |= await asyncio.to_thread(_tariffs, await books.tariffs(new), party)
+                known |= await asyncio.to_thread(_tariffs, await source.tariffs(new), party)
             tariffs = [known[version] for version in versions.dictionary.to_pylist()]
             longest = max((len(tariff.document) for tariff in tariffs), default=0)
             yield _Batch(documents, round_.lines, _of_documents(tariffs, versions.indices), longest)
 
 
 async def _ahead(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """The same; while one is worked on, the next is got."""
+    """The same items; the next is fetched while one is processed."""
     following = asyncio.ensure_future(anext(items, None))
     try:
         while (item := await following) is not None:
@@ -93,7 +93,7 @@ def _of_documents(tariffs: list[_Tariff], places: Any) -> Tariffs:
 
 
 def _tariffs(rows: Iterable[Mapping[str, Any]], party: Party) -> dict[str, _Tariff]:
-    """By version: as they were published; what OCPI requires and they had not is filled in."""
+    """By version, as published, with the fields that OCPI requires and they lack."""
     tariffs: dict[str, _Tariff] = {}
     for row in rows:
         published = json.loads(row["tariff"], parse_float=Decimal)

@@ -25,7 +25,7 @@ _CONVERT: Final = csv.ConvertOptions(
 
 
 class ParquetFile:
-    """A file in the making. What is ready of it goes to `output`."""
+    """A file being written; finished parts go to `output`."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -44,7 +44,7 @@ class ParquetFile:
             await self._write_group()
 
     async def close(self) -> None:
-        """Write what is left, and the footer."""
+        """Write the rest and the footer."""
         if self._rows:
             await self._write_group()
         self._writer.close()
@@ -66,7 +66,7 @@ class ParquetFile:
 
 
 class _Sink(BytesIO):
-    """What the writer has written and nobody has taken; positions go on counting."""
+    """The bytes written and not yet taken; positions count all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class _Sink(BytesIO):
         return self._gone + super().tell()
 
     def taken(self) -> bytes:
-        """Take what is there."""
+        """Take the bytes written so far."""
         data = self.getvalue()
         self._gone += len(data)
         self.seek(0)

@@ -1,4 +1,4 @@
-"""A document laid out on a page: what a driver can hand in. Pure: the same document gives the same bytes."""
+"""A document as a printable page, a driver's receipt. Pure: the same document gives the same bytes."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -55,7 +55,7 @@ _VAT_WIDTHS_MM: Final = (50, 40, 40, 44)
 
 
 class Seller(NamedTuple):
-    """Who asks for the money."""
+    """The seller."""
 
     name: str
     address: tuple[str, ...]  # its lines
@@ -113,7 +113,7 @@ def _lines(document: InvoiceDetail) -> list[tuple[str, ...]]:
 
 
 def _vat(document: InvoiceDetail) -> list[tuple[str, ...]]:
-    """A row a rate, highest first; then what has none, then the adjustment to a bound, which has no rate of its own."""
+    """A row for each rate, highest first; then lines without a rate, then the adjustment to a minimum or maximum."""
     rates: dict[tuple[Decimal, str], list[Line]] = {}
     for line in document.lines:
         rates.setdefault(_rate(line), []).append(line)
@@ -193,7 +193,7 @@ class _Page:
         self._title = _TITLES[document.kind]
 
     def head(self, seller: Seller) -> None:
-        """Who sells, and what this is."""
+        """The seller, and the kind of document."""
         self._font(12, bold=True)
         if seller.name:
             self._write(seller.name, 6)
@@ -270,5 +270,5 @@ class _Page:
 
 
 def _printable(text: str) -> str:
-    """What the fonts do not have is a question mark."""
+    """With question marks for characters that the fonts do not have."""
     return text.encode(_ENCODING, "replace").decode(_ENCODING)

@@ -1,4 +1,4 @@
-"""A document as PDF, for whoever may see it."""
+"""A document as PDF."""
 
 import asyncio
 from uuid import UUID
@@ -16,7 +16,7 @@ class Receipts:
         self._seller = seller
 
     async def pdf(self, invoice_id: UUID, own: str | None) -> tuple[str, bytes]:
-        """The document's number and its PDF. `own`: of that driver alone. Raises NotFound, Unavailable."""
+        """The document's number and its PDF. `own`: only a document of that driver. Raises NotFound, Unavailable."""
         detail = await read_detail(self._store, invoice_id, own)
         credited = None
         if detail.credits is not None:

@@ -68,7 +68,7 @@ class Documents:
         return np.asarray(self.texts(name).cast(pa.int64())) // _US_PER_MS
 
     def places(self) -> Ints:
-        """By which a line is known to be a document's; they rise."""
+        """Keys that lines and documents share, ascending."""
         return _places(self.ints("year"), self.ints("sequence"))
 
 
@@ -84,12 +84,12 @@ class Lines(NamedTuple):
 
 
 def letter(dimension: str) -> int:
-    """As Lines tell dimensions apart."""
+    """By which Lines distinguish dimensions."""
     return ord(dimension[0])
 
 
 def lines_of(documents: Documents, rows: bytearray) -> Lines:
-    """The lines of a round. Raises ValueError where one is of no component that was consumed."""
+    """The lines of a round. Raises ValueError for a line whose component was not consumed."""
     read = np.frombuffer(rows, _LINE, offset=_HEADER_BYTES, count=(len(rows) - _HEADER_BYTES) // _LINE.itemsize)
     document = np.searchsorted(documents.places(), _places(read["year"], read["sequence"]))
     moments_ms, starts = _moments(documents.texts("since"))

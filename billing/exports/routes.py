@@ -14,8 +14,8 @@ from billing.exports.service import ExportFormat
 from billing.exports.store import ExportFilter
 from billing.parameters import DocumentId, Office, Reader, own_driver
 from kit.clock import format_rfc3339
+from kit.instants import Instant
 from kit.web.errors import BadQuery
-from kit.web.instants import Instant
 from kit.web.parameters import problems
 from schemas.identifiers import DriverId, StationId
 
@@ -56,7 +56,7 @@ async def export(
     status: Annotated[InvoiceStatus | None, Query()] = None,
     kind: Annotated[InvoiceKind | None, Query()] = None,
 ) -> Response:
-    """Of one moment, however long it takes. A file that breaks off ends its connection without an end."""
+    """All rows are of one moment, however long it takes. If the export fails midway, the connection is cut."""
     if start is not None and end is not None and start >= end:
         raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
     wanted = ExportFilter(start, end, driver_id, station_id, status, kind)
@@ -85,7 +85,7 @@ async def pdf(id: DocumentId, principal: Reader, billing: Provided) -> Response:
 
 
 class _Stream(StreamingResponse):
-    """An export on its way; what it needs is open until it is sent, or nobody is left to read it."""
+    """A streamed export; its resources stay open until it is sent or the client has gone."""
 
     def __init__(
         self, chunks: AsyncIterator[bytes], headers: dict[str, str], media_type: str, opened: AsyncExitStack

@@ -15,15 +15,15 @@ from kit.database.postgres import Database
 from kit.errors import Overloaded
 
 EXPORTS_MAX: Final = 2  # at once: each holds one of the service's 8 connections, and a core of the database
-# Whoever asks one after the other sees an end before its slot is free, and is to be served; seconds, for what is longer
-# under way than that is not about to end.
+# A client that exports one file after the other sees the end of one before its slot is free; an export that runs longer
+# than these seconds is not about to end.
 WAIT_S: Final = 5
 CHUNKS_MAX: Final = 8  # between the database and a slow reader; ~100 kB each, of Parquet a row group of ~4 MB
 CHUNK_BYTES: Final = 65_536  # what is shorter waits for more
 
 
 class ExportFormat(StrEnum):
-    """What a file is written as."""
+    """The format of a file."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -40,7 +40,7 @@ class Export:
 
 
 class ExportService:
-    """Exports of one database. Their number at once is bounded."""
+    """Exports of one database, a bounded number at once."""
 
     def __init__(self, database: Database, party: Party, wait_s: int = WAIT_S) -> None:
         """`wait_s`: how long an export waits for its turn."""
@@ -59,44 +59,44 @@ class ExportService:
             words = f"{EXPORTS_MAX} exports are under way; try again when one has ended"
             raise Overloaded(words, retry_after_s=30) from None
         try:
-            async with snapshot(self._database, wanted) as books:
-                totals = totals_of(await books.totals())
-                async with aclosing(_chunks(lambda output: self._write(books, format_, output))) as chunks:
+            async with snapshot(self._database, wanted) as source:
+                totals = totals_of(await source.totals())
+                async with aclosing(_chunks(lambda output: self._write(source, format_, output))) as chunks:
                     yield Export(totals, chunks)
         finally:
             self._slots.release()
 
-    async def _write(self, books: Snapshot, format_: ExportFormat, output: Output) -> None:
+    async def _write(self, source: Snapshot, format_: ExportFormat, output: Output) -> None:
         if format_ is ExportFormat.CSV:
-            await books.copy_csv(output, for_people=True)
+            await source.copy_csv(output, for_people=True)
         elif format_ is ExportFormat.JSONL:
-            await books.copy_jsonl(output)
+            await source.copy_jsonl(output)
         elif format_ is ExportFormat.OCPI:
-            await write_cdrs(books, self._party, output)
+            await write_cdrs(source, self._party, output)
         else:
             file = ParquetFile(output)
-            await books.copy_csv(file.take, for_people=False)
+            await source.copy_csv(file.take, for_people=False)
             await file.close()
 
 
 async def _chunks(write: Callable[[Output], Awaitable[None]]) -> AsyncGenerator[bytes, None]:
-    """What `write` puts out, in chunks of some size, never more than CHUNKS_MAX ahead of the reader."""
+    """The output of `write`, in chunks of some size, at most CHUNKS_MAX ahead of the reader."""
     queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(CHUNKS_MAX)
-    held = bytearray()
+    buffer = bytearray()
 
     async def put(data: bytes) -> None:
-        if not held and len(data) >= CHUNK_BYTES:
+        if not buffer and len(data) >= CHUNK_BYTES:
             await queue.put(data)
             return
-        held.extend(data)
-        if len(held) >= CHUNK_BYTES:
-            await queue.put(bytes(held))
-            held.clear()
+        buffer.extend(data)
+        if len(buffer) >= CHUNK_BYTES:
+            await queue.put(bytes(buffer))
+            buffer.clear()
 
     async def run() -> None:
         try:
             await write(put)
-            await queue.put(bytes(held))
+            await queue.put(bytes(buffer))
         except Exception as error:
             await queue.put(error)
         else:

@@ -20,9 +20,9 @@ ROUND_DOCUMENTS: Final = 8_192  # at once, for OCPI: ~1 kB each with the lines, 
 
 Output = Callable[[bytes], Awaitable[None]]
 
-# A spreadsheet takes a text that begins with one of these for a formula, and runs it (OWASP, CSV injection).
+# A spreadsheet takes a text that begins with one of these for a formula and executes it (OWASP, CSV injection).
 _FORMULA: Final = "[=+@\\t\\r\\n＝＋－＠-]"
-_TEXTS: Final = ("driver_id", "station_id", "reservation_id", "reason")  # not ours: anything may be in them
+_TEXTS: Final = ("driver_id", "station_id", "reservation_id", "reason")  # from outside: they may contain anything
 
 
 def _moment(column: str) -> str:
@@ -69,8 +69,8 @@ _AMOUNTS: Final = ("total_excl_vat", "total_vat", "total_incl_vat", "payable_exc
 
 _FROM: Final = "FROM billing.invoice AS i JOIN billing.cdr AS c ON c.id = i.cdr_id"
 _ORDER: Final = "ORDER BY i.year, i.sequence"
-# OCPI's CDRs are put together here, by the column, from what PostgreSQL writes with least work: hence neither to_char
-# nor a sum of the lines, and of what was consumed only the moments, for the rest is in the lines. In this order.
+# OCPI's CDRs are assembled by column from what PostgreSQL writes with least work: hence neither to_char nor a sum of
+# the lines, and of the consumption only the moments, because the rest is in the lines. In this order.
 CDR_COLUMNS: Final[Mapping[str, str]] = {
     "number": "i.number",
     "credit": "i.kind = 'credit_note'",
@@ -94,8 +94,8 @@ CDR_COLUMNS: Final[Mapping[str, str]] = {
     "year": "i.year",  # last, with the sequence: where the next round begins is read off the end
     "sequence": "i.sequence",
 }
-# Of the lines of components only: an adjustment to the least or most price is in a CDR's total, and nowhere else. None
-# is null, so that each has the same length in COPY's binary format.
+# Lines of components only: an adjustment to a minimum or maximum price is in a CDR's total and nowhere else. No column
+# is null, so that each row has the same length in COPY's binary format.
 LINE_COLUMNS: Final[Mapping[str, str]] = {
     "year": "i.year",
     "sequence": "i.sequence",
@@ -108,8 +108,8 @@ LINE_COLUMNS: Final[Mapping[str, str]] = {
 QUOTE, DELIMITER = "\x01", "\x02"  # characters that JSON never has: so nothing in it is quoted or escaped
 _BARE_CSV: Final = {"format": "csv", "quote": QUOTE, "escape": QUOTE, "delimiter": DELIMITER}
 
-# A round is some thousand documents of maybe millions: found one by one by keys, whatever the planner thinks of hashing
-# or reading all of a table; compiling such a query takes longer than running it.
+# A round is some thousand documents of perhaps millions: index lookups are faster than the hash joins and full scans
+# that the planner may choose; compiling such a query takes longer than running it.
 _BY_KEYS: Final = (
     "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; "
     "SET LOCAL jit = off; SET LOCAL datestyle = ISO"
@@ -121,7 +121,7 @@ _TARIFFS: Final = "SELECT version, tariff, heard_at FROM billing.tariff_version 
 
 @dataclass(frozen=True, slots=True)
 class ExportFilter:
-    """Which documents: those issued in [start, end); None: whichever."""
+    """Which documents: those issued in [start, end); None: any."""
 
     start: datetime | None = None
     end: datetime | None = None
@@ -149,7 +149,7 @@ class Round(NamedTuple):
 
 
 class Snapshot:
-    """One export's view of the books."""
+    """One export's view of the documents."""
 
     def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", wanted: ExportFilter) -> None:
         self._connection = connection
@@ -187,7 +187,7 @@ class Snapshot:
         await self._run(query, output, **_BARE_CSV)
 
     async def rounds(self) -> AsyncGenerator[Round, None]:
-        """What OCPI CDRs are made of, at most ROUND_DOCUMENTS at a time."""
+        """The columns of OCPI CDRs, at most ROUND_DOCUMENTS at a time."""
         await self._connection.execute(_BY_KEYS)
         year, sequence = (f"${len(self._arguments) + place}" for place in (1, 2))
         following = f"{self._where} AND (i.year, i.sequence) > ({year}, {sequence}) {_ORDER} LIMIT {ROUND_DOCUMENTS}"
@@ -196,10 +196,10 @@ class Snapshot:
         lines = f"SELECT {_listed(LINE_COLUMNS)} FROM {documents} {_LINES}"  # noqa: S608  # as above
         after, count = (0, 0), ROUND_DOCUMENTS
         while count == ROUND_DOCUMENTS:
-            held, count = await self._taken(cdrs, *after, **_BARE_CSV)
+            rows, count = await self._taken(cdrs, *after, **_BARE_CSV)
             if count:
-                yield Round(held, (await self._taken(lines, *after, format="binary"))[0])
-                *_, last_year, last_sequence = held.rsplit(DELIMITER.encode(), 2)
+                yield Round(rows, (await self._taken(lines, *after, format="binary"))[0])
+                *_, last_year, last_sequence = rows.rsplit(DELIMITER.encode(), 2)
                 after = int(last_year), int(last_sequence)
 
     async def tariffs(self, versions: Sequence[str]) -> list[asyncpg.Record]:
@@ -209,37 +209,37 @@ class Snapshot:
 
     async def _taken(self, query: str, *after: int, **how: Any) -> tuple[bytearray, int]:
         """All that a query gives, and how many rows that is."""
-        held = bytearray()
+        rows = bytearray()
 
-        async def hold(data: bytes) -> None:
-            held.extend(data)
+        async def keep(data: bytes) -> None:
+            rows.extend(data)
 
-        said = await self._run(query, hold, *after, **how)
-        return held, int(said.removeprefix("COPY "))
+        tag = await self._run(query, keep, *after, **how)
+        return rows, int(tag.removeprefix("COPY "))
 
     async def _copy(self, select: str, output: Output, **how: Any) -> None:
         await self._run(f"{select} {self._where} {_ORDER}", output, **how)
 
     async def _run(self, query: str, output: Output, *more: int, **how: Any) -> str:
-        """PostgreSQL's word on it: COPY and a number of rows."""
+        """The command tag: COPY and a number of rows."""
 
         async def take(data: bytes) -> None:
             await output(data)
             await asyncio.sleep(COPY_GATHER_S)
 
         try:
-            said: str = await self._connection.copy_from_query(
+            tag: str = await self._connection.copy_from_query(
                 query, *self._arguments, *more, output=take, timeout=EXPORT_S_MAX, encoding="utf-8", **how
             )
         except BaseException:
-            self._connection.terminate()  # what the server has sent and nobody reads is in the way of all else
+            self._connection.terminate()  # unread data of the server would block the connection
             raise
-        return said
+        return tag
 
 
 @asynccontextmanager
 async def snapshot(database: Database, wanted: ExportFilter) -> AsyncIterator[Snapshot]:
-    """The books as they are at this moment, for as long as the block. Raises Unavailable."""
+    """The documents as of this moment, within the block. Raises Unavailable."""
     async with database.snapshot() as connection:
         yield Snapshot(connection, wanted)
 

@@ -1,4 +1,4 @@
-"""What an export sums to: beside it in a header, after it on a terminal. Pure."""
+"""The sums of an export, for its header or a terminal. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

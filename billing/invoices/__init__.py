@@ -1,1 +1,1 @@
-"""Invoices and credit notes: found, read, explained, cancelled."""
+"""Lists, reads, explains and cancels invoices."""

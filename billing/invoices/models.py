@@ -1,4 +1,4 @@
-"""What the invoice operations take and answer. Amounts are decimal texts: no reader makes a float of them by itself."""
+"""Requests and responses of the invoice operations. Amounts are decimal texts, which no client parses as floats."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -81,7 +81,7 @@ class Charge(_Answer):
 
 
 class InvoicePayment(_Answer):
-    """A try to move the document's money."""
+    """An attempt to move the document's money."""
 
     id: UUID
     kind: Literal["charge", "refund"]

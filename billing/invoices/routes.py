@@ -13,9 +13,9 @@ from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceD
 from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter
 from billing.parameters import DocumentId, Finance, Reader, own_driver
+from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
-from kit.web.instants import Instant
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, example, problems
 from schemas.identifiers import DriverId, StationId
@@ -92,8 +92,8 @@ async def explain(id: DocumentId, principal: Reader, billing: Provided) -> Expla
     },
 )
 async def cancel(wanted: Cancellation, _: Finance, once: Idempotent, billing: Provided) -> Response:
-    """Nothing is deleted: a credit note cancels the invoice to the last unit, and is open where there is money to
-    refund. What comes later of the same session is not invoiced any more."""
+    """Nothing is deleted: a credit note cancels the invoice to the last unit, and is open if there is money to refund.
+    Later revisions of the same session are not invoiced any more."""
 
     async def work(connection: Transaction) -> StoredResponse:
         note = await billing.invoices.cancel(connection, wanted)

@@ -47,8 +47,8 @@ SELECT id, kind, provider, status, amount_minor, error, created_at, changed_at
 FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt
 """
 
-# Of the current CDR of a subject, what it says, what its standing invoice asks, and what all its documents sum to.
-_BOOKED: Final = """
+# The current CDR of a subject, and the sums of all its documents.
+_RECORDED: Final = """
 SELECT c.id, c.subject_id, c.kind AS subject_kind, c.reservation_id, c.station_id, c.started_at, c.ended_at,
        c.end_reason, c.revision, c.status AS cdr_status, c.energy_uj, c.time_zone, c.consumption, c.currency,
        c.total_excl_micros, c.total_incl_micros, c.stream_excl_micros, c.stream_incl_micros, t.tariff,
@@ -61,14 +61,14 @@ CROSS JOIN LATERAL (
     FROM billing.invoice AS i WHERE i.subject_id = c.subject_id
 ) AS d
 """
-_BOOKED_OF: Final = f"{_BOOKED} WHERE c.current AND c.subject_id = ANY ($1::uuid[])"
-_BOOKED_IN: Final = f"""{_BOOKED}
+_RECORDED_OF: Final = f"{_RECORDED} WHERE c.current AND c.subject_id = ANY ($1::uuid[])"
+_RECORDED_IN: Final = f"""{_RECORDED}
 WHERE c.current AND c.started_at >= $1 AND c.started_at < $2 AND (c.started_at, c.id) > ($3, $4)
 ORDER BY c.started_at, c.id LIMIT $5
 """
 _COUNT_IN: Final = "SELECT count(*) FROM billing.cdr WHERE current AND started_at >= $1 AND started_at < $2"
 
-# Of each filter, the condition; a filter that is not asked for is not in the statement, so that an index can serve.
+# Of each filter, the condition; an unused filter is left out of the statement, so that an index can be used.
 _CONDITIONS: Final = {
     "driver_id": "driver_id = {}",
     "station_id": "station_id = {}",
@@ -91,7 +91,7 @@ class InvoiceCursor(Cursor, frozen=True, tag="i"):
 
 @dataclass(frozen=True, slots=True)
 class InvoiceFilter:
-    """Which documents; None: whichever. They were issued in [start, end)."""
+    """Which documents; None: any. They were issued in [start, end)."""
 
     driver_id: str | None = None
     station_id: str | None = None
@@ -101,7 +101,7 @@ class InvoiceFilter:
     start: datetime | None = None
     end: datetime | None = None
     place: tuple[int, int] | None = None  # year and sequence
-    own: str | None = None  # of this driver, whatever else is asked for
+    own: str | None = None  # only this driver's, whatever else is asked for
 
 
 class InvoiceStore:
@@ -141,7 +141,7 @@ class InvoiceStore:
         return await self._database.fetchrow(_CURRENT, subject_id)
 
     async def kin(self, invoice_id: UUID) -> asyncpg.Record | None:
-        """Numbers of the documents that a document has to do with: credits, credited_by, superseded_by."""
+        """Numbers of related documents: credits, credited_by, superseded_by."""
         return await self._database.fetchrow(_KIN, invoice_id)
 
     async def lines(self, invoice_id: UUID) -> list[asyncpg.Record]:
@@ -152,18 +152,18 @@ class InvoiceStore:
         """A document's payments, oldest first."""
         return await self._database.fetch(_PAYMENTS, invoice_id)
 
-    async def booked(self, subject_ids: Sequence[UUID]) -> dict[UUID, asyncpg.Record]:
-        """What the books have of these subjects."""
-        return {row["subject_id"]: row for row in await self._database.fetch(_BOOKED_OF, subject_ids)}
+    async def recorded(self, subject_ids: Sequence[UUID]) -> dict[UUID, asyncpg.Record]:
+        """The current CDRs of these subjects, with the sums of their documents."""
+        return {row["subject_id"]: row for row in await self._database.fetch(_RECORDED_OF, subject_ids)}
 
-    async def booked_in(self, start: datetime, end: datetime, page: int) -> AsyncIterator[Sequence[asyncpg.Record]]:
+    async def recorded_in(self, start: datetime, end: datetime, page: int) -> AsyncIterator[Sequence[asyncpg.Record]]:
         """The same of all that began in [start, end), oldest first, a page at a time."""
         after = (start, UUID(int=0))
-        while rows := await self._database.fetch(_BOOKED_IN, start, end, *after, page):
+        while rows := await self._database.fetch(_RECORDED_IN, start, end, *after, page):
             yield rows
             after = (rows[-1]["started_at"], rows[-1]["id"])
 
     async def count_in(self, start: datetime, end: datetime) -> int:
-        """How many that is."""
+        """The number of current CDRs in [start, end)."""
         count: int = await self._database.fetchval(_COUNT_IN, start, end)
         return count

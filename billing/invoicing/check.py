@@ -21,7 +21,7 @@ from billing.invoicing.amounts import price_consumption, zone_of
 from billing.invoicing.derivation import derive_session, differences
 from billing.invoicing.drafts import session_draft, status_of
 from billing.rating import NoReadings
-from billing.readings_source import StoredReadings, StoredSession
+from billing.readings_source import SessionSnapshot, StoredReadings
 from schemas.events import Pricing, SessionCompleted
 from schemas.tariff import Tariff
 
@@ -49,7 +49,7 @@ class PricedSession:
         return replace(self.draft, status=status, reason=reason, amount=amount or self.draft.amount)
 
 
-def check_session(session: PricedSession, stored: StoredSession | None, total_max: int) -> ChargeDraft | None:
+def check_session(session: PricedSession, stored: SessionSnapshot | None, total_max: int) -> ChargeDraft | None:
     """The charge of a session; None: the event is superseded. `total_max`: whole units of the currency; more is put to
     review."""
     event = session.event
@@ -64,7 +64,7 @@ def check_session(session: PricedSession, stored: StoredSession | None, total_ma
     return _compared(session, stored, stored.readings, total_max)
 
 
-def _compared(session: PricedSession, stored: StoredSession, readings: StoredReadings, total_max: int) -> ChargeDraft:
+def _compared(session: PricedSession, stored: SessionSnapshot, readings: StoredReadings, total_max: int) -> ChargeDraft:
     event, pricing = session.event, session.pricing
     missing = f"{len(readings.readings)} of its {event.readings} readings are still stored"
     try:

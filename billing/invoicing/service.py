@@ -15,8 +15,8 @@ from billing.invoicing.poster import InvoicePoster, Posting, Superseded
 from billing.invoicing.tariffs import TariffRegistry
 from billing.readings_source import SessionSource
 from kit.errors import Unprocessable
-from kit.messaging.batches import Batches
 from kit.messaging.consumer import EventContext, current_event_context
+from kit.messaging.group_commit import GroupCommit
 from schemas.events import Event, ReservationConfirmed, SessionAssigned, SessionCompleted
 from schemas.topics import RESERVATION_CONFIRMED, SESSION_ASSIGNED, SESSION_COMPLETED, group_queue
 
@@ -58,7 +58,7 @@ class InvoicingService:
         self._sessions = sessions
         self._poster = poster
         self._total_max = invoice_total_max
-        self._batches = Batches(self._post)
+        self._batches = GroupCommit(self._post)
 
     async def session_completed(self, event: Event[SessionCompleted]) -> bool:
         """Raises Unprocessable, Unavailable."""

@@ -58,11 +58,11 @@ class PaymentService:
             what = "an invoice" if invoice.kind is InvoiceKind.INVOICE else "a credit note"
             raise Forbidden(f"a driver cannot have {what} settled by {provider.name}; finance can")
         payments = await store.payments_of(connection, invoice.id)
-        standing = next((payment for payment in payments if payment.status is PaymentStatus.PENDING), None)
-        if standing is not None and standing.provider == provider.name:
-            return standing, invoice
-        if standing is not None:
-            await self._withdraw(standing)
+        pending = next((payment for payment in payments if payment.status is PaymentStatus.PENDING), None)
+        if pending is not None and pending.provider == provider.name:
+            return pending, invoice
+        if pending is not None:
+            await self._withdraw(pending)
         attempt = len(payments) + 1
         order = Order(
             uuid5(_NAMESPACE, f"{invoice.id}/{attempt}"),
@@ -72,7 +72,7 @@ class PaymentService:
             invoice.minor_digits,
         )
         opened = await self._ask(connection, provider, invoice, order)
-        return await self._write(connection, invoice, provider.name, order, attempt, opened, standing)
+        return await self._write(connection, invoice, provider.name, order, attempt, opened, pending)
 
     async def one(
         self, payment_id: UUID, own: str | None, *, may_pay: bool
@@ -217,14 +217,14 @@ class PaymentService:
                 f"payment {payment.id} is of {payment.amount_minor}, not of {update.amount_minor} minor units"
             )
         others = await store.payments_of(connection, payment.invoice_id)
-        standing = {one.status for one in others if one.id != payment.id} - {PaymentStatus.FAILED}
-        if standing:
+        live = {one.status for one in others if one.id != payment.id} - {PaymentStatus.FAILED}
+        if live:
             ids = {"payment_id": str(payment.id), "invoice_id": str(payment.invoice_id)}
-            if PaymentStatus.SUCCEEDED in standing:
+            if PaymentStatus.SUCCEEDED in live:
                 _log.error("paid_twice", **ids)
             else:
                 _log.warning("given_up_payment_succeeded", **ids)  # while another is under way: not paid twice yet
-            raise Conflict(f"payment {payment.id} was given up, and another has taken its place")
+            raise Conflict(f"payment {payment.id} was given up, and another has replaced it")
 
     async def _money_moved(self, connection: Transaction, payment: PaymentRecord, now: datetime) -> None:
         invoice = await store.invoice(connection, payment.invoice_id)

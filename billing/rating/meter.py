@@ -40,7 +40,7 @@ class EnergyMeter:
     """The stretches of energy of a session: `begin` with its first reading, `hold` and `read` each next."""
 
     def __init__(self, power_max_mw: int) -> None:
-        self.refused: list[tuple[Mark, Mark]] = []  # registers that were not accepted, each with the one it was held to
+        self.refused: list[tuple[Mark, Mark]] = []  # registers that were not accepted, each with the last accepted one
         self.restarts: list[Mark] = []  # registers from which counting began anew
         self._power_max_mw = power_max_mw
         self._good: Mark | None = None  # the last accepted register

@@ -82,7 +82,7 @@ class RoundingStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RatedUsage:
-    """What consumption comes to. Totals are the sums of lines and adjustments."""
+    """The price of a consumption. Totals are the sums of lines and adjustments."""
 
     currency: str
     lines: tuple[PriceLine, ...]
@@ -170,7 +170,7 @@ def _line(tariff: Tariff, one: Consumed, added: int, roundings: list[RoundingSte
 def _bounded(
     bound: str, limit: Price, excl_micros: int, incl_micros: int, roundings: list[RoundingStep]
 ) -> tuple[int, int]:
-    """Totals excl. and incl. VAT, held to a minimum or a maximum."""
+    """Totals excl. and incl. VAT, limited to a minimum or a maximum."""
     nearer = max if bound == MIN_PRICE else min
     limit_micros = micros_of(limit.excl_vat)
     excl_after = nearer(excl_micros, limit_micros)

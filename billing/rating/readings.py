@@ -92,8 +92,8 @@ def usage_of(
     order, left_out = _in_order(readings, end_ms)
     if not order:
         raise NoReadings("a session without a reading up to its end has no usage")
-    meter, held = EnergyMeter(power_max_mw), _Conditions()
-    first = held
+    meter, conditions = EnergyMeter(power_max_mw), _Conditions()
+    first = conditions
     marks: list[Mark] = []
     steps: list[Step] = []
     for index in order:
@@ -101,7 +101,7 @@ def usage_of(
         believed = reading.power_mw is not None and reading.power_mw <= power_max_mw
         if reading.power_mw is not None and not believed:
             left_out.append(IgnoredReading(index, Reason.POWER_IMPLAUSIBLE))
-        before, held = held, held.after(reading, believed)
+        before, conditions = conditions, conditions.after(reading, believed)
         now = Mark(index, reading.ts_ms, reading.energy_mwh)
         if marks:
             since_ms = marks[-1].ts_ms
@@ -110,9 +110,9 @@ def usage_of(
             steps.append(Step(time, _under(before, meter.read(now, marks[-1]))))
         else:
             meter.begin(now)
-            first = held
+            first = conditions
         marks.append(now)
-    rest = _under(held, meter.rest(marks[-1]))
+    rest = _under(conditions, meter.rest(marks[-1]))
     if rest is not None:
         steps.append(Step(None, rest))
     left_out += [IgnoredReading(mark.index, _doubt(mark, good)) for mark, good in meter.refused]
@@ -121,9 +121,9 @@ def usage_of(
     return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(steps)), left_out
 
 
-def _under(held: _Conditions, stretch: EnergyStretch | None) -> EnergyStretch | None:
+def _under(conditions: _Conditions, stretch: EnergyStretch | None) -> EnergyStretch | None:
     """A stretch of energy under the power and current that held before the reading that closes it."""
-    return stretch and replace(stretch, power_mw=held.power_mw, current_ma=held.current_ma)
+    return stretch and replace(stretch, power_mw=conditions.power_mw, current_ma=conditions.current_ma)
 
 
 def _in_order(readings: Sequence[StoredReading], end_ms: int | None) -> tuple[list[int], list[IgnoredReading]]:

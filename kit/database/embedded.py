@@ -131,7 +131,7 @@ class EmbeddedPostgres:
                 self._start_again()
             except _START_ERRORS as error:
                 if self._stopping.is_set():
-                    return  # cut short: nobody wants the server any more
+                    return  # cut short by `stop`
                 reason = _reason(error, self._folder)
                 raise DatabaseLost(f"the embedded PostgreSQL died and cannot be started again: {reason}") from error
 

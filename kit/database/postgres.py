@@ -1,4 +1,4 @@
-"""PostgreSQL for services (asyncpg) and for the sink (psycopg), outages told as Unavailable.
+"""PostgreSQL for services (asyncpg) and for the sink (psycopg); outages become Unavailable.
 
 URLs are `postgresql://user:password@host:port/database` or, for a socket, `postgresql://user@/database?host=/folder`.
 A process logs in by the one URL and takes a service's role at connect (kit/database/roles.py).
@@ -90,7 +90,7 @@ class Database:
     async def snapshot(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
         """A connection that reads the database as it is now, and nothing of what comes, for as long as the block.
 
-        Who abandons a statement half-way (a COPY that nobody reads any more) calls its `terminate`.
+        To abandon a statement half-way (a COPY whose reader is gone) call its `terminate`.
         """
         with outages():
             async with self._pool.acquire(timeout=_CONNECT_S) as connection:

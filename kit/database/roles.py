@@ -18,7 +18,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 # Any number that nobody else locks here: a grant on a table that another process alters is an error, not a wait.
 _LOCK_KEY: Final = 0x766F6C72
-# Functions with their owner's rights are for roles that write; who reads only must not drop a table by one.
+# Functions with their owner's rights are for roles that write; a role that only reads must not drop a table by one.
 _OWN_FUNCTIONS: Final = """
 SELECT p.oid::regprocedure::text FROM pg_proc AS p
 WHERE p.pronamespace = %s::regnamespace AND p.prokind = 'f' AND (%s OR NOT p.prosecdef)

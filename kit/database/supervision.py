@@ -8,9 +8,8 @@ from kit.errors import DatabaseLost
 from kit.observability.logs import get_logger
 
 POLL_S: Final = 0.2  # between looks whether the process lives, ~50 us each
-DEATHS_MAX: Final = (
-    4  # within DEATHS_WINDOW_S: more restarts would only hide from whoever runs it what kills the server
-)
+# A server that dies more often has a cause that further restarts would only hide.
+DEATHS_MAX: Final = 4
 DEATHS_WINDOW_S: Final = 60.0
 
 _log = get_logger(__name__)

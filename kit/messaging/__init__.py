@@ -1,1 +1,1 @@
-"""Events between services: the bus, outbox and inbox, consumers, dead letters, and RabbitMQ connections."""
+"""Events between services: the bus, its consumers, outbox and inbox, dead letters, RabbitMQ connections."""

@@ -1,4 +1,4 @@
-"""The idempotent consumer: what an event causes is committed together with the note that it was handled.
+"""The idempotent consumer: what an event causes is committed together with the record that it was handled.
 
     decode = msgspec.json.Decoder(Event[SessionCompleted]).decode
 
@@ -28,8 +28,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from kit.database.postgres import Database
 from kit.errors import Unprocessable
-from kit.messaging.batches import Batches
 from kit.messaging.bus import DIRECT, PREFETCH, Bus, Message
+from kit.messaging.group_commit import GroupCommit
 from kit.messaging.inbox import first_times
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import correlation_id, get_logger
@@ -41,7 +41,7 @@ _log = get_logger(__name__)
 
 
 class Metadata(Protocol):
-    """What every event says of itself."""
+    """The metadata of every event."""
 
     @property
     def event_id(self) -> UUID:
@@ -60,7 +60,7 @@ class Metadata(Protocol):
         """W3C; empty where there is no trace."""
 
 
-class Event(Protocol):
+class DecodedEvent(Protocol):
     """What a decoder gives."""
 
     @property
@@ -70,18 +70,18 @@ class Event(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """The piece of work that an event is told in; what it causes is told in the same."""
+    """Correlation id and trace of the work that an event is published in; events that it causes carry the same."""
 
     correlation_id: str
     traceparent: str = ""
 
 
 def current_event_context() -> EventContext:
-    """Of what is told within the work that runs."""
+    """The context of the work that runs."""
     return EventContext(correlation_id.get(), current_traceparent())
 
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound=DecodedEvent)
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class Delivered(Generic[E]):
 
     event: E
     key: Hashable
-    told: EventContext
+    context: EventContext
     new: bool = False
 
 
@@ -170,7 +170,7 @@ async def consume_batches(
             if new:
                 await handle(connection, [one for one in batch if one.new])
 
-    batches = Batches(work)
+    batches = GroupCommit(work)
 
     async def process(event: E) -> bool:
         one = Delivered(event, key(event), current_event_context())
@@ -194,7 +194,7 @@ class _Listener:
 
     def __init__(self, queue: str, decode: Decode[E], process: Process[E], metrics: ConsumerMetrics | None) -> None:
         self._queue = queue
-        self._decode: Callable[[bytes], Event] = decode
+        self._decode: Callable[[bytes], DecodedEvent] = decode
         self._process: Callable[..., Awaitable[bool]] = process
         self._metrics = metrics
 
@@ -218,7 +218,7 @@ class _Listener:
         finally:
             correlation_id.reset(token)
 
-    async def _try(self, event: Event, attempt: int) -> None:
+    async def _try(self, event: DecodedEvent, attempt: int) -> None:
         try:
             new = await self._process(event)
         except Exception as error:

@@ -94,7 +94,7 @@ class DeadLetterMetrics:
     """Prometheus counters of stored letters."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.kept = Counter("dead_letters", "Events given up, by the queue that failed", ("queue",), registry=registry)
+        self.kept = Counter("dead_letters", "Dead letters, by the queue that failed", ("queue",), registry=registry)
 
 
 class DeadLetterStore:

@@ -222,7 +222,7 @@ class Relay:
             self._published.inc(len(numbers))
 
     async def _abandon(self) -> None:
-        """The database is gone or we close: what is under way is published again by whoever leads next."""
+        """The database is gone or the relay closes: events under way are published again by the next active relay."""
         tasks = list(self._in_flight.values())
         self._in_flight.clear()
         for task in tasks:

@@ -1,1 +1,1 @@
-"""Logs and traces."""
+"""Structured logs and tracing."""

@@ -73,7 +73,7 @@ class BatchConnectors:
 
 @dataclass(slots=True)
 class Batch:
-    """Readings of several frames in order of arrival. int64 columns, NULL where the device said nothing."""
+    """Readings of several frames in order of arrival. int64 columns, NULL where the device sent nothing."""
 
     connectors: BatchConnectors
     name: I64  # fingerprint of session_id; 0: none

@@ -22,7 +22,7 @@ class StoredIdentity(NamedTuple):
     payload_hash: NDArray[np.int32]
 
 
-class StoredSession(NamedTuple):
+class RecalledSession(NamedTuple):
     """A session found in the store: the fields of SESSION_COLUMNS that membership needs, as scalars."""
 
     session_key: int
@@ -50,7 +50,7 @@ class Lookup(Protocol):
         (connector_key, ts), whatever their boot and seq. In any order, possibly repeated.
         """
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
+    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
         """For each pair, the newest session of that device name at that connector."""
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:

@@ -15,7 +15,7 @@ from streams.state.partition import PartitionState
 
 @dataclass(slots=True)
 class StepReadings:
-    """int64 columns of equal length; NULL where the device said nothing."""
+    """int64 columns of equal length; NULL where the device sent nothing."""
 
     slot: I64
     arrival: I64  # place in the order of arrival

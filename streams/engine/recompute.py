@@ -131,9 +131,9 @@ def _tariff_keys(
             found[key] = int(totals[key].charges.tariff_key[totals[key].row])
         elif key not in members.closed:
             found[key] = int(state.open_tariff[slot_of[key]])
-    asked = [key for key in keys if key not in found]
-    if asked:
-        found |= lookup.session_tariffs(asked)
+    missing = [key for key in keys if key not in found]
+    if missing:
+        found |= lookup.session_tariffs(missing)
     tariff_key = np.array([found.get(key, 0) for key in keys], np.int64)
     _compile(state, tariff_key, lookup)
     return tariff_key

@@ -12,7 +12,7 @@ import numpy as np
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
 from schemas.session import EXPLICIT_ENDS, EndReason
-from streams.effects import SESSION_COLUMNS, Columns, ComponentUsage, CostUpdate, StepParams
+from streams.effects import SESSION_COLUMNS, Columns, ComponentVolume, CostUpdate, StepParams
 from streams.engine.batch import SessionIds
 from streams.engine.lookup import Lookup
 from streams.engine.readings import StepReadings
@@ -38,7 +38,7 @@ OPENING: Final = (Status.CHARGING, Status.SUSPENDED_EV, Status.SUSPENDED_EVSE)
 OCCUPYING: Final = (*OPENING, Status.PREPARING, Status.FINISHING)
 FREEING: Final = (Status.AVAILABLE, Status.RESERVED, Status.UNAVAILABLE)
 
-# Rows of running sessions are written at ~20 us each, beside those that open or close: so many in a step that all are
+# Rows of running sessions are written at ~20 us each, besides those that open or close: so many in a step that all are
 # rewritten within RUNNING_AGE_MS, but at most 5 ms of them, and at least a negligible number. The others wait for a
 # later step; the live view is always current, and what a crash needs is in the state.
 RUNNING_AGE_MS: Final = 5_000
@@ -59,7 +59,7 @@ class SessionEffects:
     started: I64
     completed: I64
     slots: I64  # whose sessions changed
-    consumption: dict[int, list[ComponentUsage]]  # by session_key, of completed sessions with a tariff
+    consumption: dict[int, list[ComponentVolume]]  # by session_key, of completed sessions with a tariff
     costs: list[CostUpdate]
 
 
@@ -119,15 +119,15 @@ def _recall(
     params: StepParams,
 ) -> dict[tuple[int, int], PastSession]:
     """Sessions of the store for the names that the state does not remember, by (slot, name)."""
-    asked: dict[tuple[int, int], int] = {}
+    wanted: dict[tuple[int, int], int] = {}
     for row in sessions.unfamiliar(state, signals).tolist():
-        asked.setdefault((int(rows.slot[row]), int(rows.name[row])), row)
-    if not asked:
+        wanted.setdefault((int(rows.slot[row]), int(rows.name[row])), row)
+    if not wanted:
         return {}
-    connector_keys = [int(state.connector_key[slot]) for slot, _ in asked]
-    names = [session_ids[int(rows.name_code[row])] for row in asked.values()]
+    connector_keys = [int(state.connector_key[slot]) for slot, _ in wanted]
+    names = [session_ids[int(rows.name_code[row])] for row in wanted.values()]
     recalled = {}
-    for ((slot, name), row), found in zip(asked.items(), lookup.sessions(connector_keys, names), strict=True):
+    for ((slot, name), row), found in zip(wanted.items(), lookup.sessions(connector_keys, names), strict=True):
         if found is None:
             continue
         ts_ms = int(rows.ts_ms[row])
@@ -234,7 +234,7 @@ def _session_runs(key: I64, resumed: Bools) -> Runs:
 
 
 def _name_open(state: PartitionState, rows: StepReadings, members: Membership, session_ids: SessionIds) -> None:
-    """Keep the device's name of each open session beside the state's fingerprint of it."""
+    """Keep the device's name of each open session, of which the state's columns have the fingerprint only."""
     for slot in [*members.opened.values(), *(past.slot for past in members.closed.values())]:
         state.session_name[slot] = None
     for key, row in members.named:
@@ -283,7 +283,7 @@ def _effects(
     open_rows = state.charges(written)
     columns = _open_columns(state, written, open_rows)
     costs = _cost_updates(state, written, columns)
-    consumption: dict[int, list[ComponentUsage]] = {}
+    consumption: dict[int, list[ComponentVolume]] = {}
     if members.closed:
         closed = _closed_columns(state, list(members.closed.values()), totals, consumption)
         columns = {name: np.concatenate([columns[name], closed[name]]) for name in SESSION_COLUMNS}
@@ -318,7 +318,7 @@ def _closed_columns(
     state: PartitionState,
     pasts: list[PastSession],
     totals: dict[int, SessionTotals],
-    consumption: dict[int, list[ComponentUsage]],
+    consumption: dict[int, list[ComponentVolume]],
 ) -> Columns:
     """Of sessions that are not open any more. Adds the usage of those with a tariff to `consumption`."""
     found = [totals[past.key] for past in pasts]
@@ -361,8 +361,8 @@ def _cost_updates(state: PartitionState, slots: I64, columns: Columns) -> list[C
         cost[rows],
         state.arrival_ms[slots[rows]],
     )
-    asked = ("session_key", "last_ms", "energy_uj", "tariff_key", "cost_excl_micros", "cost_incl_micros")
-    values = zip(slots[rows].tolist(), *(columns[name][rows].tolist() for name in asked), strict=True)
+    names = ("session_key", "last_ms", "energy_uj", "tariff_key", "cost_excl_micros", "cost_incl_micros")
+    values = zip(slots[rows].tolist(), *(columns[name][rows].tolist() for name in names), strict=True)
     return [
         CostUpdate(
             session_key, *state.directory.connector(slot), state.session_name[slot], as_of_ms, energy_uj, tariff_key,

@@ -108,13 +108,13 @@ def _judge(state: PartitionState, rows: StepReadings, lookup: Lookup) -> tuple[N
         return verdict, entries
     taken = dedupe.TakenIdentities()
     odd = rows.where(unknown)
-    asked = state.connector_key[odd.slot], odd.boot, odd.seq, odd.ts_ms
-    stored = lookup.identities(*asked)
+    identity = state.connector_key[odd.slot], odd.boot, odd.seq, odd.ts_ms
+    stored = lookup.identities(*identity)
     fingerprints = stored.payload_hash.astype(np.int64) & 0xFFFF_FFFF
     taken.add(stored.connector_key, stored.boot, stored.seq, stored.ts_ms, fingerprints)
     fresh = rows.where((verdict == DedupeVerdict.FRESH) & np.isin(rows.slot, odd.slot))
     taken.add(state.connector_key[fresh.slot], fresh.boot, fresh.seq, fresh.ts_ms, fresh.fingerprint)
-    verdict[unknown] = taken.judge(*asked, odd.fingerprint)
+    verdict[unknown] = taken.judge(*identity, odd.fingerprint)
     return verdict, entries
 
 

@@ -199,7 +199,7 @@ def _judge_bare(state: DedupeColumns, rows: Identities, at: I64, verdict: NDArra
 
 
 class TakenIdentities:
-    """Identities that are certainly taken: asked from the store, and those of the batch itself."""
+    """Identities that are certainly taken: found in the store, and those of the batch itself."""
 
     def __init__(self) -> None:
         self._fingerprints: dict[tuple[int, int, int, int], int] = {}

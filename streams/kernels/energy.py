@@ -94,7 +94,7 @@ class SessionEnergy:
 
 @dataclass(slots=True)
 class Samples:
-    """Readings sorted by session, arrival order inside a session. NULL where the device said nothing."""
+    """Readings sorted by session, arrival order inside a session. NULL where the device sent nothing."""
 
     ts_ms: I64
     seq: I64

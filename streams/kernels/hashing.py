@@ -42,7 +42,7 @@ def name_hash(offset: I64, octets: NDArray[np.uint8]) -> I64:
         word &= np.uint64(2**64 - 1) >> np.minimum(missing, np.uint64(63))
         mixed = (state ^ word) * np.uint64(_MULTIPLIERS[1])
         mixed ^= mixed >> np.uint64(29)
-        state = np.where(length > first, mixed, state)  # whatever the longest name beside it is
+        state = np.where(length > first, mixed, state)  # whatever the length of the longest name
     state *= np.uint64(_MULTIPLIERS[2])
     state ^= state >> np.uint64(32)
     hashed: I64 = np.maximum(state >> np.uint64(1), np.uint64(1)).view(np.int64)

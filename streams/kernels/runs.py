@@ -13,7 +13,7 @@ I8 = NDArray[np.int8]
 U32 = NDArray[np.uint32]
 Bools = NDArray[np.bool_]
 
-NULL: int = np.iinfo(np.int64).min  # "the device said nothing", in every int64 column
+NULL: int = np.iinfo(np.int64).min  # "the device sent nothing", in every int64 column
 FAR: int = np.iinfo(np.int64).max
 
 

@@ -43,7 +43,7 @@ class SessionColumns:
 
 @dataclass(slots=True)
 class Signals:
-    """What the readings of a batch say about sessions, sorted by slot, arrival order inside a slot."""
+    """What the readings of a batch mean for sessions, sorted by slot, arrival order inside a slot."""
 
     slot: I64
     ts_ms: I64
@@ -99,7 +99,7 @@ NewKey = Callable[[], int]  # makes session keys, unique for ever
 
 
 def unfamiliar(state: SessionColumns, signals: Signals) -> I64:
-    """Rows that name a session which the state does not remember: the names to ask the store for."""
+    """Rows that name a session which the state does not remember: names to look up in the store."""
     name, slot = signals.name, signals.slot
     odd = np.flatnonzero((name != 0) & (name != state.open_name[slot]))
     known = (state.closed_name[slot[odd]] == name[odd, None]).any(axis=1)

@@ -32,7 +32,7 @@ class Steps:
 
     key: I64  # ascending: tariff << KEY_BITS | the value from which on (inclusive) the mask holds
     mask: Masks
-    constant: Bools  # (tariffs,) the restriction says nothing: all elements, whatever the value
+    constant: Bools  # (tariffs,) no restriction: all elements, whatever the value
 
     def at(self, tariff: I64, value: I64) -> tuple[Masks, I64]:
         """Mask at these values (not negative), and the next value at which it may change (FAR: none)."""

@@ -74,7 +74,7 @@ def intervals_of(
     """The intervals that these readings close.
 
     Readings are sorted by session (`runs.key`, a row of `last_values`), each in order of event time; NULL where the
-    device said nothing. Advances `last_values`.
+    device sent nothing. Advances `last_values`.
     """
     session = runs.key
     credible = (power_mw != NULL) & (power_mw <= power_max_mw)

@@ -17,7 +17,7 @@ QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "
 
 @dataclass(slots=True)
 class WindowSamples:
-    """Readings, sorted by slot. Values int64, NULL where the device said nothing."""
+    """Readings, sorted by slot. Values int64, NULL where the device sent nothing."""
 
     slot: I64
     ts_ms: I64

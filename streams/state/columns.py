@@ -25,7 +25,7 @@ _MAPPED_BYTES_MIN: Final = 64 << 10  # below that, pages are not worth it
 
 @dataclass(init=False, eq=False, repr=False)
 class StateColumns(DedupeColumns, SessionColumns):
-    """The columns that have a type of their own; those of SessionEnergy and the live quantities are int64 beside it."""
+    """The columns declared by kernels and here; those of SessionEnergy and the live quantities are added in COLUMNS."""
 
     connector_key: I32 = column()  # of the store; 0: not known
     arrival_ms: I64 = column()  # when a reading last arrived
@@ -34,7 +34,7 @@ class StateColumns(DedupeColumns, SessionColumns):
     live_ts_ms: I64 = column(NULL)
     live_status: I8 = column()
     live_flags: I16 = column()
-    # Of the open session, beside SessionEnergy. The first two are of it, in narrower types.
+    # Of the open session, in addition to SessionEnergy. The first two belong to that, in narrower types here.
     readings: I32 = column()
     dirty: I8 = column()
     open_tariff: I64 = column()  # pricing's version, pinned when the session opened; 0: none

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.effects import COST_COLUMNS, ComponentUsage
+from streams.effects import COST_COLUMNS, ComponentVolume
 from streams.kernels.consumption import consume
 from streams.kernels.cost import Costs, price
 from streams.kernels.energy import UJ_PER_MWH, EnergyTrace, Samples, SessionEnergy
@@ -102,7 +102,7 @@ def gathered(rows: Sequence[tuple[SessionCharges, int]]) -> SessionCharges:
 
 @dataclass(slots=True)
 class MeteredReadings:
-    """Readings of sessions, sorted by session, arrival order inside one; NULL where the device said nothing."""
+    """Readings of sessions, sorted by session, arrival order inside one; NULL where the device sent nothing."""
 
     samples: Samples
     current_ma: I64
@@ -196,12 +196,12 @@ def cost_columns(charges: SessionCharges, usage: TariffUsage, costs: Costs) -> d
     return {name: np.where(priced, value, NULL) for name, value in zip(COST_COLUMNS, values, strict=True)}
 
 
-def component_usage(tariffs: CompiledTariffs, usage: TariffUsage, row: int) -> list[ComponentUsage]:
+def component_usage(tariffs: CompiledTariffs, usage: TariffUsage, row: int) -> list[ComponentVolume]:
     """What a session used, component by component; the session has a tariff."""
     last = int(usage.last_energy[row]), int(usage.last_time[row])
     volumes, since_ms = usage.volume[row].tolist(), usage.since_ms[row].tolist()
     return [
-        ComponentUsage(component.element, component.dimension.value, volumes[number], since_ms[number], number in last)
+        ComponentVolume(component.element, component.dimension.value, volumes[number], since_ms[number], number in last)
         for number, component in enumerate(tariffs.components(int(usage.tariff[row])))
         if volumes[number]
     ]

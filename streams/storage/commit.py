@@ -59,15 +59,16 @@ SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id,
     (extract(epoch FROM s.started_at) * 1000)::bigint, (extract(epoch FROM s.ended_at) * 1000)::bigint,
     s.end_reason, s.energy_uj, s.integrated_uj, s.readings, s.flagged, s.revision,
     s.tariff_key, s.cost_excl_micros, s.cost_incl_micros
-FROM unnest(%s::bigint[]) WITH ORDINALITY AS asked (session_key, place)
-JOIN telemetry.session AS s USING (session_key) JOIN telemetry.connector AS c USING (connector_key) ORDER BY asked.place
+FROM unnest(%s::bigint[]) WITH ORDINALITY AS wanted (session_key, place)
+JOIN telemetry.session AS s USING (session_key) JOIN telemetry.connector AS c USING (connector_key)
+ORDER BY wanted.place
 """
 _PUBLISHED_WINDOWS: Final = f"""
-SELECT c.station_id, c.connector_id, asked.bucket_ms, {", ".join(f"w.{name}" for name in WindowEventRow._fields[3:])}
-FROM unnest(%s::int[], %s::bigint[]) WITH ORDINALITY AS asked (connector_key, bucket_ms, place)
-JOIN telemetry.window_1m AS w ON w.connector_key = asked.connector_key
-    AND w.bucket = 'epoch'::timestamptz + asked.bucket_ms * interval '1 millisecond'
-JOIN telemetry.connector AS c ON c.connector_key = asked.connector_key ORDER BY asked.place
+SELECT c.station_id, c.connector_id, wanted.bucket_ms, {", ".join(f"w.{name}" for name in WindowEventRow._fields[3:])}
+FROM unnest(%s::int[], %s::bigint[]) WITH ORDINALITY AS wanted (connector_key, bucket_ms, place)
+JOIN telemetry.window_1m AS w ON w.connector_key = wanted.connector_key
+    AND w.bucket = 'epoch'::timestamptz + wanted.bucket_ms * interval '1 millisecond'
+JOIN telemetry.connector AS c ON c.connector_key = wanted.connector_key ORDER BY wanted.place
 """  # noqa: S608  # the names are a class's
 
 _NO_ID: Final = bytes(16)

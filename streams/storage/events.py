@@ -30,7 +30,7 @@ from schemas.topics import (
     SESSION_STARTED,
     TELEMETRY_AGGREGATED,
 )
-from streams.effects import ComponentUsage, CostUpdate, Effects
+from streams.effects import ComponentVolume, CostUpdate, Effects
 from streams.session_ids import session_uuid
 from streams.tariffs.version import TariffVersion
 
@@ -115,7 +115,7 @@ def session_started(row: SessionEventRow, context: FlushContext) -> OutboxRow:
     return _event(SESSION_STARTED, f"{row.id}", payload, context)
 
 
-def consumption_of(used: Sequence[ComponentUsage]) -> list[Consumption]:
+def consumption_of(used: Sequence[ComponentVolume]) -> list[Consumption]:
     """As it is published and stored."""
     return [
         Consumption(

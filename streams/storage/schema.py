@@ -29,14 +29,14 @@ WRITER_ROLE: Final = "worker_service"
 READER_ROLE: Final = "telemetry_service"  # the operators' queries
 GRANTS: Final = (Grant(WRITER_ROLE, "telemetry"), Grant(READER_ROLE, "telemetry", write=False))
 
-_LOCK_KEY: Final = 0x766F6C73  # any number that nobody else locks in this database
+_LOCK_KEY: Final = 0x766F6C73  # any number that is locked for nothing else in this database
 # A minute's row is rewritten with every merge into it: with room in its page no index needs an update (measured:
 # 3.5 us a merged row at 60 %, 7 us at 100 %).
 _WINDOW_FILLFACTOR: Final = 60
 # Raw rows older than two pieces are no longer written, except by back-fills, which TimescaleDB also accepts.
 _COLUMNSTORE_AFTER: Final = timedelta(milliseconds=2 * WEEK_MS)
 _REFRESH_EVERY: Final = timedelta(minutes=5)  # how late a late reading shows in a coarse window that is materialised
-_REFRESH_BEHIND: Final = timedelta(hours=1)  # newer than this, plus one bucket, is computed when asked for
+_REFRESH_BEHIND: Final = timedelta(hours=1)  # newer than this, plus one bucket, is computed on request
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _probe(connection: Connection) -> tuple[Layout, str]:
 
 
 def coarse_relations() -> list[str]:
-    """The DDL of the coarse windows where nothing is materialised: computed from the minutes when asked for."""
+    """The DDL of the coarse windows where nothing is materialised: computed from the minutes on request."""
     views = [
         f"CREATE VIEW telemetry.{name} AS\n{select_coarse(width, timescale=False)}" for name, width in COARSE.items()
     ]

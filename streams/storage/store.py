@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kit.errors import ConfigError
 from kit.observability.logs import get_logger
 from streams.effects import NULL_I64, READING_COLUMNS, Columns
-from streams.engine.lookup import StoredIdentity, StoredSession
+from streams.engine.lookup import RecalledSession, StoredIdentity
 from streams.errors import Fenced
 from streams.storage.connections import Connection, Connections
 from streams.storage.schema import drop_before, stored_partitions, summarize
@@ -66,15 +66,15 @@ _BY_SEQ: Final = f"""{_IDENTITIES}
 """  # noqa: S608  # our own names
 _BY_TS: Final = f"""{_IDENTITIES}
   AND ((connector_key, ts) IN (SELECT key, {_MOMENT.format("ms")}
-                               FROM unnest(%(key)s::int[], %(ts)s::bigint[]) AS asked (key, ms))) IS TRUE
+                               FROM unnest(%(key)s::int[], %(ts)s::bigint[]) AS wanted (key, ms))) IS TRUE
 """  # noqa: S608  # our own names
 
 _SESSIONS: Final = f"""
-SELECT asked.place - 1, s.* FROM unnest(%s::int[], %s::text[]) WITH ORDINALITY AS asked (key, name, place)
+SELECT wanted.place - 1, s.* FROM unnest(%s::int[], %s::text[]) WITH ORDINALITY AS wanted (key, name, place)
 CROSS JOIN LATERAL (
     SELECT session_key, {_MS.format("started_at")}, {_MS.format("last_at")}, {_MS.format("ended_at")},
            end_reason, revision
-    FROM telemetry.session WHERE connector_key = asked.key AND session_id = asked.name
+    FROM telemetry.session WHERE connector_key = wanted.key AND session_id = wanted.name
     ORDER BY started_at DESC, session_key DESC LIMIT 1
 ) AS s
 """  # noqa: S608  # constants of this module
@@ -88,8 +88,8 @@ ON CONFLICT (station_id, connector_id) DO NOTHING
 """
 _CONNECTOR_KEYS: Final = """
 SELECT c.connector_key
-FROM unnest(%s::text[], %s::smallint[]) WITH ORDINALITY AS asked (station_id, connector_id, place)
-JOIN telemetry.connector AS c USING (station_id, connector_id) ORDER BY asked.place
+FROM unnest(%s::text[], %s::smallint[]) WITH ORDINALITY AS wanted (station_id, connector_id, place)
+JOIN telemetry.connector AS c USING (station_id, connector_id) ORDER BY wanted.place
 """
 
 _SESSION_COLUMNS: Final = (
@@ -126,7 +126,7 @@ class Store:
     """Thread-safe; every method raises Unavailable where the database does not answer."""
 
     def __init__(self, connections: Connections, *, priced: bool = False, holder_s_max: float = _HOLDER_S_MAX) -> None:
-        """`priced`: ask pricing for tariffs; else sessions have none, for a database with telemetry alone.
+        """`priced`: query pricing for tariffs; else sessions have none, for a database with telemetry alone.
         `holder_s_max`: how long a transaction of a partition's former owner may go on once there is a new one."""
         self._priced = priced
         self.connections = connections
@@ -226,9 +226,9 @@ class Store:
         with self.connections.lend() as connection, connection.pipeline():
             cursors = []
             for query, chosen, slack_ms in ((_BY_SEQ, by_seq, IDENTITY_TS_SLACK_MS), (_BY_TS, ~by_seq, 0)):
-                asked = connector_key[chosen], boot[chosen], seq[chosen], ts_ms[chosen]
-                for cluster in _clusters(asked[0], asked[3]):
-                    parameters = _question(*(column[cluster] for column in asked), slack_ms=slack_ms)
+                wanted = connector_key[chosen], boot[chosen], seq[chosen], ts_ms[chosen]
+                for cluster in _clusters(wanted[0], wanted[3]):
+                    parameters = _question(*(column[cluster] for column in wanted), slack_ms=slack_ms)
                     cursors.append(connection.execute(query.encode(), parameters, prepare=False))
             for cursor in cursors:
                 rows += cursor.fetchall()
@@ -238,12 +238,12 @@ class Store:
             np.array(columns[3], np.int64), np.array(columns[4], np.int32),
         )  # fmt: skip
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
+    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
         """See Lookup."""
-        answers: list[StoredSession | None] = [None] * len(connector_key)
+        answers: list[RecalledSession | None] = [None] * len(connector_key)
         with self.connections.lend() as connection:
             for place, *session in connection.execute(_SESSIONS.encode(), (connector_key, session_id)):
-                answers[place] = StoredSession(*(NULL_I64 if value is None else value for value in session))
+                answers[place] = RecalledSession(*(NULL_I64 if value is None else value for value in session))
         return answers
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:

@@ -47,8 +47,8 @@ class StoredTable:
     def given(self) -> str:
         """SQL: rows given as parameters, a binary array a column.
 
-        Beside a temporary table that COPY fills this saves two round trips, and the server the time to write it, to
-        read it and to empty it: a third of what merging a window costs.
+        Compared with a temporary table filled by COPY this saves two round trips, and the server the time to write,
+        read and empty it: a third of what merging a window costs.
         """
         return f"unnest({', '.join(f'%b::{field.type}[]' for field in self.fields)}) AS given ({self.columns})"
 
@@ -100,7 +100,7 @@ SESSION: Final = StoredTable(
 
 
 def merge_windows() -> bytes:
-    """SQL: add the given rows to the stored ones, as effects.WINDOW_COLUMNS says."""
+    """SQL: add the given rows to the stored ones, as effects.WINDOW_COLUMNS defines."""
     names = [field.name for field in WINDOW.fields if field.name not in _WINDOW_KEY]
     changes = ", ".join(["revision = w.revision + 1", *(f"{name} = {_merged(name)}" for name in names)])
     return (
@@ -140,8 +140,8 @@ COARSE: Final = {"window_15m": "15 minutes", "window_1h": "1 hour", "window_1d":
 def select_coarse(width: str, *, timescale: bool, where: str = "") -> str:
     """SQL: windows of `width` (UTC) merged from those of a minute; columns and types as window_1m, but for revision.
 
-    `where` chooses among the minutes. Sums are bigint again; TimescaleDB wants its own time_bucket, and has first() and
-    last() with partial states.
+    `where` chooses among the minutes. Sums are bigint again; TimescaleDB requires its own time_bucket, and has first()
+    and last() with partial states.
     """
     bucket = f"time_bucket('{width}', bucket)" if timescale else f"date_bin('{width}', bucket, 'epoch')"
     lines = [f"{_coarse(field, timescale)} AS {field.name}" for field in WINDOW.fields if field.name not in _WINDOW_KEY]

@@ -45,7 +45,7 @@ _ALL: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class TariffComponent:
+class CompiledComponent:
     """A priced dimension of an element: consumption is counted by these."""
 
     element: int
@@ -55,10 +55,10 @@ class TariffComponent:
 
 @dataclass(slots=True)
 class _Compiled:
-    """A version's part of the tables, so that a version more costs little beside those that are there."""
+    """A version's part of the tables, so that another version costs little."""
 
     version: TariffVersion
-    components: list[TariffComponent]
+    components: list[CompiledComponent]
     restrictions: list[TariffRestrictions]  # by element
     active: int  # mask of elements that apply to this kind of use at all
     by_calendar: bool
@@ -120,7 +120,7 @@ class CompiledTariffs:
         places = {key: self._place.get((key, UsageKind.CHARGING)) for key in keys}
         return {key: self._compiled[place].version for key, place in places.items() if place is not None}
 
-    def components(self, place: int) -> list[TariffComponent]:
+    def components(self, place: int) -> list[CompiledComponent]:
         """The components that TariffUsage counts, in order."""
         return self._compiled[place].components
 
@@ -214,7 +214,7 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
         for dimension in _DIMENSIONS:
             first = next((c for c in element.price_components if c.type == dimension), None)
             if first is not None and active >> place & 1:
-                components.append(TariffComponent(place, dimension, first))
+                components.append(CompiledComponent(place, dimension, first))
     by_calendar = any(follows_calendar(r) for r in restrictions)
     steps = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
     everything = (1 << len(restrictions)) - 1
@@ -245,7 +245,7 @@ _ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
 }
 
 
-def _component_of(components: Sequence[TariffComponent], elements: int) -> list[int]:
+def _component_of(components: Sequence[CompiledComponent], elements: int) -> list[int]:
     table = [NONE] * (elements * DIMENSIONS)
     for number, component in enumerate(components):
         table[component.element * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
@@ -256,14 +256,14 @@ def _begins(lengths: Sequence[int]) -> I64:
     return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
 
 
-def _step(component: TariffComponent) -> int:
+def _step(component: CompiledComponent) -> int:
     """Wh and s as mWh and ms; 1 where nothing is rounded."""
     return (
         component.price.step_size * 1_000 if component.dimension != Dimension.FLAT and component.price.step_size else 1
     )
 
 
-def _rates(component: TariffComponent) -> tuple[int, int]:
+def _rates(component: CompiledComponent) -> tuple[int, int]:
     """price_micros and vat_ppm."""
     return int(component.price.price * _MICRO), int((component.price.vat or 0) * 10_000)
 

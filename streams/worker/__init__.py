@@ -1,1 +1,1 @@
-"""Who runs the engine: a partition's life, over Kafka with Faust or over the in-process log."""
+"""The workers: one processor a partition, driven by Kafka with Faust or by the in-process log."""

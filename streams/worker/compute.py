@@ -1,7 +1,7 @@
 """The effects of a flush, in three phases: accept the frames, register their new connectors, step.
 
 Only the second writes to the store, before the fenced transaction and only where a connector is new. Its key is the
-same whichever worker registers it and says no more than that the connector exists, so it needs no fence.
+same whichever worker registers it, and says no more than that the connector exists, so it needs no fence.
 """
 
 from collections.abc import Sequence

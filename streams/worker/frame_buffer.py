@@ -10,8 +10,8 @@ from kit.clock import Clock
 from schemas.frame import FrameError, FrameHeader, decode_header
 from streams.errors import Gap
 
-# Flushes that are collected beside the one under way. Kafka's events come one after the other for all partitions, so
-# that one with a full buffer blocks the others: with one flush ahead a sixth of the time was lost to that.
+# Flushes that are collected in addition to the one under way. Kafka's events come one after the other for all
+# partitions, so that a full buffer of one blocks the others: with one flush ahead a sixth of the time was lost to that.
 AHEAD: Final = 3
 WAITING_BYTES_MAX: Final = 64 << 20  # of these; 300,000 readings are ~24 MB, and a process has 4 partitions
 
@@ -59,7 +59,7 @@ class FrameBuffer:
 
     @property
     def plenty(self) -> bool:
-        """A whole flush is collected, beside the one under way."""
+        """A whole flush is collected, in addition to the one under way."""
         return self._collected(self._readings_max)
 
     @property

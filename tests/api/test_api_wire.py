@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from api.telemetry.store import QuarantineCursor, ReadingCursor, WindowCursor
 from api.telemetry.tables import ColumnTable, Kind, to_arrow, to_csv, to_rows
 from kit.clock import format_rfc3339, to_ms
+from kit.instants import EARLIEST, LATEST, floor_to, parse_instant
 from kit.web.errors import BadQuery, NotAcceptable
-from kit.web.instants import EARLIEST, LATEST, floor_to, parse_instant
-from kit.web.negotiation import choose
 from kit.web.paging import decode_cursor, encode_cursor, from_micros, to_micros
+from kit.web.parameters import choose
 from schemas.reading import QUANTITIES
 
 OFFERED = ("application/json", "text/csv", "application/vnd.apache.arrow.stream")

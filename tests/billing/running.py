@@ -28,8 +28,8 @@ from kit.service import Context
 from schemas.events import ReservationConfirmed, SessionAssigned, SessionCompleted
 from tests.billing.making import message
 from tests.billing.telemetry import Telemetry
+from voltstream.runtime.composition import subscribe
 from voltstream.runtime.database import bring_up_to_date
-from voltstream.runtime.subscriptions import subscribe
 from voltstream.settings import load_settings
 
 PARTITIONS = 4

@@ -10,10 +10,10 @@ from billing.readings_source import StoredReadings
 from kit.clock import from_ms, parse_rfc3339, to_ms
 from schemas.events import SessionCompleted
 from schemas.reading import Status
-from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS
+from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS, EndReason
 
 WEEK_MS = 7 * 86_400_000
-REASONS = {name: reason for reason, name in END_REASON_NAMES.items()}
+REASONS: dict[str, EndReason] = {name: EndReason(reason) for reason, name in END_REASON_NAMES.items()}
 UJ_PER_MWH = 3_600_000
 
 _CONNECTOR = """

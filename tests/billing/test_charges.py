@@ -22,22 +22,22 @@ async def pages(service: Service, **params: Any) -> list[dict[str, Any]]:
 
 
 async def test_what_is_not_invoiced_is_found_by_its_status_newest_first(service: Service) -> None:
-    held: dict[str, list[str]] = {"drift": [], "review": [], "unpriced": []}
+    uninvoiced: dict[str, list[str]] = {"drift": [], "review": [], "unpriced": []}
     for _ in range(3):
-        drift, review = session(excl_off_micros=1), session(energy_mwh=10_000_000_000)
+        drift, review = session(excl_off_micros=1), session(energy_mwh=10_000_000_000, time_ms=10 * 3_600_000)
         unpriced = session(tariff=None, used=[])
         await service.billing.deliver(session(), drift, review, unpriced)
         for status, one in (("drift", drift), ("review", review), ("unpriced", unpriced)):
-            held[status].insert(0, str(one.id))
+            uninvoiced[status].insert(0, str(one.id))
         service.billing.clock.advance(60)
-    for status, ids in held.items():
+    for status, ids in uninvoiced.items():
         for limit in (1, 2, 1_000):
             found = await pages(service, status=status, limit=limit)
             assert [one["session_id"] for one in found] == ids
             assert {one["status"] for one in found} == {status}
             for charge in found:
                 HeldCharge.model_validate(charge)
-    every = {id_ for ids in held.values() for id_ in ids}
+    every = {id_ for ids in uninvoiced.values() for id_ in ids}
     assert {one["session_id"] for one in await pages(service, limit=2)} == every
     await service.get(CHARGES, 422, status="invoiced")
     await service.get(CHARGES, 422, cursor="nonsense")
@@ -47,11 +47,11 @@ async def test_a_charge_says_what_it_comes_to_by_billing_and_by_the_stream(servi
     own_id = uuid4()
     await service.billing.deliver(assigned(own_id, "ann"), session(own_id, excl_off_micros=7))
     (cdr,) = service.billing.cdrs(own_id)
-    (told,) = await pages(service)
-    assert (told["station_id"], told["driver_id"], told["currency"]) == ("NL-1", "ann", "EUR")
-    assert told["total_excl_vat"] == format_micros(cdr["total_excl_micros"])
-    assert told["stream_excl_vat"] == format_micros(cdr["total_excl_micros"] + 7)
-    assert told["stream_incl_vat"] == told["total_incl_vat"]
+    (charge,) = await pages(service)
+    assert (charge["station_id"], charge["driver_id"], charge["currency"]) == ("NL-1", "ann", "EUR")
+    assert charge["total_excl_vat"] == format_micros(cdr["total_excl_micros"])
+    assert charge["stream_excl_vat"] == format_micros(cdr["total_excl_micros"] + 7)
+    assert charge["stream_incl_vat"] == charge["total_incl_vat"]
     await service.billing.deliver(session(own_id, revision=2))
     assert await pages(service) == [], "it is invoiced now"
 

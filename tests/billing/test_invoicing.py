@@ -1,4 +1,4 @@
-"""Laws of posting, on a real PostgreSQL: from events to documents."""
+"""Laws of invoicing, on a real PostgreSQL: from events to documents."""
 
 import asyncio
 import itertools
@@ -66,13 +66,13 @@ async def test_a_completed_session_becomes_an_invoice_with_lines_that_add_up(bil
 
 
 async def test_an_event_that_comes_again_changes_nothing(billing: RunningBilling) -> None:
-    news = [session(energy_mwh=1_000_000 + n) for n in range(40)]
-    news_again = [*news, *reversed(news), *news]
-    await billing.deliver_at_once(news_again)
-    await billing.deliver(*news[:3])
-    assert len(billing.documents()) == len(news)
-    assert {document["session_id"] for document in billing.documents()} == {one.id for one in news}
-    assert len(billing.events()) == len(news)
+    events = [session(energy_mwh=1_000_000 + n) for n in range(40)]
+    repeated = [*events, *reversed(events), *events]
+    await billing.deliver_at_once(repeated)
+    await billing.deliver(*events[:3])
+    assert len(billing.documents()) == len(events)
+    assert {document["session_id"] for document in billing.documents()} == {one.id for one in events}
+    assert len(billing.events()) == len(events)
 
 
 async def test_late_readings_credit_and_bill_anew_and_all_documents_sum_to_the_newest(billing: RunningBilling) -> None:
@@ -106,21 +106,21 @@ async def test_late_readings_credit_and_bill_anew_and_all_documents_sum_to_the_n
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 async def test_revisions_in_any_order_end_with_the_newest(billing: RunningBilling, order: tuple[int, ...]) -> None:
     own_id = uuid4()
-    news = [session(own_id, revision=n + 1, energy_mwh=10_000_000 * (n + 1)) for n in range(3)]
+    events = [session(own_id, revision=n + 1, energy_mwh=10_000_000 * (n + 1)) for n in range(3)]
     for place in order:
-        await billing.deliver(news[place], news[place])
-    newest = news[2].pricing
+        await billing.deliver(events[place], events[place])
+    newest = events[2].pricing
     assert newest is not None
     assert totals(billing, own_id)[:2] == (newest.cost.excl_vat_micros, newest.cost.incl_vat_micros)
-    standing = [d for d in billing.documents(own_id) if d["kind"] == "invoice" and d["status"] in ("open", "paid")]
-    assert [invoice["total_incl_micros"] for invoice in standing] == [newest.cost.incl_vat_micros]
+    valid = [d for d in billing.documents(own_id) if d["kind"] == "invoice" and d["status"] in ("open", "paid")]
+    assert [invoice["total_incl_micros"] for invoice in valid] == [newest.cost.incl_vat_micros]
     assert [cdr["revision"] for cdr in billing.cdrs(own_id) if cdr["current"]] == [3]
 
 
 async def test_revisions_all_at_once_end_with_the_newest(billing: RunningBilling) -> None:
     ids = [uuid4() for _ in range(10)]
-    news = [session(own, revision=n, energy_mwh=n * 1_000_000) for own in ids for n in range(1, 6)]
-    await billing.deliver_at_once([*news, *reversed(news)])
+    events = [session(own, revision=n, energy_mwh=n * 1_000_000) for own in ids for n in range(1, 6)]
+    await billing.deliver_at_once([*events, *reversed(events)])
     for own in ids:
         newest = session(own, revision=5, energy_mwh=5_000_000).pricing
         assert newest is not None
@@ -128,31 +128,31 @@ async def test_revisions_all_at_once_end_with_the_newest(billing: RunningBilling
 
 
 async def test_events_twice_and_in_any_order_give_the_same_invoices(billing: RunningBilling, seed: int) -> None:
-    """`told` in order, and the same of other sessions shuffled, each event twice."""
+    """`ordered` in order, and the same of other sessions shuffled, each event twice."""
     rng = random.Random(seed)
     pairs = [(uuid4(), uuid4()) for _ in range(25)]
     shuffled: list[Payload] = []
-    for number, (told, mixed) in enumerate(pairs):
+    for number, (ordered, mixed) in enumerate(pairs):
         energies_mwh = [rng.randrange(1, 50) * 100_000 for _ in range(rng.randrange(1, 5))]
-        for own_id in (told, mixed):
-            news: list[Payload] = [session(own_id, revision=n, energy_mwh=e) for n, e in enumerate(energies_mwh, 1)]
-            news += [assigned(own_id, f"driver-{number}"), reservation(f"R-{own_id}", minutes=number + 1)]
-            if own_id == told:
-                await billing.deliver(*news)
+        for own_id in (ordered, mixed):
+            events: list[Payload] = [session(own_id, revision=n, energy_mwh=e) for n, e in enumerate(energies_mwh, 1)]
+            events += [assigned(own_id, f"driver-{number}"), reservation(f"R-{own_id}", minutes=number + 1)]
+            if own_id == ordered:
+                await billing.deliver(*events)
             else:
-                shuffled += news * 2
+                shuffled += events * 2
     rng.shuffle(shuffled)
     await billing.deliver_at_once(shuffled)
 
-    def standing(own_id: UUID) -> list[tuple[object, ...]]:
+    def valid(own_id: UUID) -> list[tuple[object, ...]]:
         subjects = (own_id, reservation_subject(f"R-{own_id}"))
         documents = [document for subject in subjects for document in billing.documents(subject)]
         names = ("driver_id", "total_excl_micros", "total_incl_micros", "payable_minor", "status")
         return [tuple(d[name] for name in names) for d in documents if d["status"] in ("open", "paid")]
 
-    for told, mixed in pairs:
-        assert standing(mixed) == standing(told)
-        assert totals(billing, mixed) == totals(billing, told)
+    for ordered, mixed in pairs:
+        assert valid(mixed) == valid(ordered)
+        assert totals(billing, mixed) == totals(billing, ordered)
     assert [d["sequence"] for d in billing.documents()] == list(range(1, len(billing.documents()) + 1))
 
 
@@ -197,7 +197,7 @@ async def test_the_money_of_the_standing_invoice_again_after_a_doubt_issues_noth
     assert [document["status"] for document in billing.documents()] == ["credited", "settled", "open"]
 
 
-async def test_drift_is_kept_and_told_and_never_billed(billing: RunningBilling) -> None:
+async def test_drift_is_recorded_and_reported_and_never_billed(billing: RunningBilling) -> None:
     own_id = uuid4()
     await billing.deliver(session(own_id, excl_off_micros=1))
     assert billing.documents() == []
@@ -245,7 +245,7 @@ async def test_an_invoice_of_nothing_is_paid(billing: RunningBilling) -> None:
     assert [(d["status"], d["payable_minor"]) for d in billing.documents()] == [("paid", 0)]
 
 
-async def test_a_driver_is_known_whether_told_before_or_after(billing: RunningBilling) -> None:
+async def test_a_driver_is_known_whether_assigned_before_or_after(billing: RunningBilling) -> None:
     before, after = uuid4(), uuid4()
     await billing.deliver(assigned(before, "ann"), session(before), session(after), assigned(after, "bob"))
     await billing.deliver(session(after, revision=2, energy_mwh=1_000_000))
@@ -256,7 +256,7 @@ async def test_a_driver_is_known_whether_told_before_or_after(billing: RunningBi
     updated = [e for e in billing.events() if e["metadata"]["type"] == "invoice.updated.v1"]
     assert updated[0]["payload"]["driver_id"] == "bob"
     ids = [event["metadata"]["eventId"] for event in billing.events()]
-    assert len(ids) == len(set(ids)), "two pieces of news with one id: consumers would drop one"
+    assert len(ids) == len(set(ids)), "two events with one id: consumers would drop one"
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
@@ -300,10 +300,10 @@ async def test_numbers_have_no_gaps_and_rise_with_the_moment_of_issue(billing: R
 async def test_two_processes_give_each_number_once_and_each_event_once(
     billing_url: str, billing: RunningBilling
 ) -> None:
-    news = [session(energy_mwh=1_000 + n) for n in range(120)]
+    events = [session(energy_mwh=1_000 + n) for n in range(120)]
     async with open_running(billing_url) as other:
-        await asyncio.gather(billing.deliver_at_once(news), other.deliver_at_once(reversed(news)))
-    assert [document["sequence"] for document in billing.documents()] == list(range(1, len(news) + 1))
+        await asyncio.gather(billing.deliver_at_once(events), other.deliver_at_once(reversed(events)))
+    assert [document["sequence"] for document in billing.documents()] == list(range(1, len(events) + 1))
 
 
 async def test_one_bad_event_stops_no_other(billing: RunningBilling) -> None:

@@ -125,7 +125,7 @@ async def test_the_same_order_again_is_the_same_payment_and_another_is_another(h
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed"])
-async def test_what_became_of_a_payment_is_heard(harness: Harness, status: str) -> None:
+async def test_what_became_of_a_payment_is_read(harness: Harness, status: str) -> None:
     wanted = order()
     reference = (await harness.provider.charge(wanted)).reference
     update = read(harness, harness.message(wanted.payment_id, reference, status))
@@ -204,7 +204,7 @@ async def test_a_card_that_is_declined_says_so(stripe: StripeHarness) -> None:
 
 
 @pytest.mark.parametrize(("fault", "error"), [("400", ProviderFailed), ("429", Unavailable)])
-async def test_what_stripe_refuses_is_told_apart_from_what_it_cannot_do_now(
+async def test_what_stripe_refuses_is_distinguished_from_what_it_cannot_do_now(
     stripe: StripeHarness, fault: str, error: type[Exception]
 ) -> None:
     stripe.standin.faults.append(fault)
@@ -221,8 +221,8 @@ async def test_a_wrong_key_is_no_outage() -> None:
         await provider.close()
 
 
-async def test_the_library_tells_stripe_nothing_about_us(stripe: StripeHarness) -> None:
-    for _ in range(2):  # the library tells of a request's duration with the next one
+async def test_the_library_sends_stripe_nothing_about_us(stripe: StripeHarness) -> None:
+    for _ in range(2):  # the library reports a request's duration with the next one
         await stripe.provider.charge(order())
     known = {"host", "accept", "accept-encoding", "connection", "user-agent", "content-length", "content-type"}
     known |= {"authorization", "idempotency-key", "stripe-version"}
@@ -231,7 +231,7 @@ async def test_the_library_tells_stripe_nothing_about_us(stripe: StripeHarness) 
         assert request.headers["user-agent"] == "voltstream"
 
 
-async def test_stripe_is_told_minor_units_and_the_currency(stripe: StripeHarness) -> None:
+async def test_stripe_gets_minor_units_and_the_currency(stripe: StripeHarness) -> None:
     await stripe.provider.charge(order(amount_minor=1_234, currency="JPY"))
     params = stripe.standin.requests[0].params
     assert (params["amount"], params["currency"], params["description"]) == ("1234", "jpy", "2026-0000001")

@@ -92,7 +92,7 @@ async def test_a_message_that_is_not_stripe_s_changes_nothing(service: Service) 
         await service.ask("POST", f"{PAYMENTS}/stripe/webhook", 403, None, content=body, headers=headers)
     await service.ask("POST", f"{PAYMENTS}/stripe/webhook", 403, "finance", content=body)
     await service.ask("POST", f"{PAYMENTS}/paypal/webhook", 404, None, content=body)
-    await service.ask("POST", f"{PAYMENTS}/stripe/webhook", 422, None, content=b" " * 300_000)
+    await service.ask("POST", f"{PAYMENTS}/stripe/webhook", 413, None, content=b" " * 300_000)
     assert status_of(service, invoice_id) == "open"
 
 
@@ -112,7 +112,7 @@ async def test_a_payment_that_nobody_began_is_not_acknowledged(service: Service)
 
 
 @pytest.mark.parametrize(("fault", "status"), [("402", 402), ("400", 502), ("429", 503)])
-async def test_what_stripe_refuses_is_told_and_leaves_no_payment(service: Service, fault: str, status: int) -> None:
+async def test_what_stripe_refuses_is_reported_and_leaves_no_payment(service: Service, fault: str, status: int) -> None:
     invoice_id = await an_invoice(service)
     wanted = {"invoice_id": invoice_id, "provider": "stripe"}
     service.stripe.faults.append(fault)
@@ -204,7 +204,9 @@ async def test_a_manual_payment_that_failed_frees_the_invoice_and_one_that_succe
     assert status_of(service, invoice_id) == "paid"
 
 
-async def test_only_what_was_paid_twice_is_told_as_such(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_only_what_was_paid_twice_is_reported_as_such(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     invoice_id = await an_invoice(service)
     wanted = {"invoice_id": invoice_id, "provider": "manual"}
     first = await service.post(CHARGE, wanted)
@@ -220,14 +222,14 @@ async def test_only_what_was_paid_twice_is_told_as_such(service: Service, capsys
     assert "paid_twice" in said.out + said.err
 
 
-async def test_a_driver_is_told_what_is_finance_s_to_settle(service: Service) -> None:
+async def test_a_driver_is_shown_what_is_finance_s_to_settle(service: Service) -> None:
     invoice_id = await an_invoice(service)
     service.billing.rows("UPDATE billing.invoice SET driver_id = 'ann' WHERE id = %s RETURNING 1", invoice_id)
     problem = await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "manual"}, 403, who="ann")
     assert "cannot have an invoice settled" in problem["detail"]
 
 
-async def test_unknown_providers_and_documents_are_told_apart(service: Service) -> None:
+async def test_unknown_providers_and_documents_are_distinguished(service: Service) -> None:
     invoice_id = await an_invoice(service)
     problem = await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "paypal"}, 422)
     assert "manual, stripe" in problem["detail"]

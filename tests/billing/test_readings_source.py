@@ -1,4 +1,4 @@
-"""Laws of the source of readings over HTTP: all pages, exact columns, and errors told apart."""
+"""Laws of the source of readings over HTTP: all pages, exact columns, and distinct errors."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -96,7 +96,7 @@ async def test_all_pages_of_sessions_are_read(api: OperatorsApi, source: HttpRea
     assert (api.asked[0]["state"], api.asked[0]["from"]) == ("completed", "2026-03-01T00:00:00.000Z")
 
 
-async def test_errors_are_told_apart(api: OperatorsApi, source: HttpReadingsSource) -> None:
+async def test_errors_are_distinguished(api: OperatorsApi, source: HttpReadingsSource) -> None:
     with pytest.raises(NotFound, match="no session"):
         await source.readings(uuid4())
     api.columns = {"ts_ms": [1]}

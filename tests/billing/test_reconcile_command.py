@@ -107,21 +107,21 @@ async def test_what_is_not_invoiced_is_listed_with_both_figures(
         asked = ("--url", server.url, "--token", "vso_x")
         document = json.loads((await asyncio.to_thread(run, *asked, "--json")).stdout)
         shown = (await asyncio.to_thread(run, *asked)).stdout
-    held = {one["session_id"]: one for one in document["held"]}
-    assert {id_: one["status"] for id_, one in held.items()} == {
+    listed = {one["session_id"]: one for one in document["held"]}
+    assert {id_: one["status"] for id_, one in listed.items()} == {
         str(drift.id): "drift",
         str(review.id): "review",
         str(unpriced.id): "unpriced",
     }
-    told = held[str(drift.id)]
-    assert told["station_id"] == "NL-1"
-    assert told["total_excl_vat"] == format_micros(of_drift["total_excl_micros"])
-    assert told["stream_excl_vat"] == format_micros(of_drift["total_excl_micros"] + 1)
-    assert held[str(unpriced.id)]["total_excl_vat"] is None
-    for id_, one in held.items():
+    of_listed = listed[str(drift.id)]
+    assert of_listed["station_id"] == "NL-1"
+    assert of_listed["total_excl_vat"] == format_micros(of_drift["total_excl_micros"])
+    assert of_listed["stream_excl_vat"] == format_micros(of_drift["total_excl_micros"] + 1)
+    assert listed[str(unpriced.id)]["total_excl_vat"] is None
+    for id_, one in listed.items():
         assert f"{one['status']}: session {id_} at NL-1" in shown
-    assert told["total_excl_vat"] in shown
-    assert told["stream_excl_vat"] in shown
+    assert of_listed["total_excl_vat"] in shown
+    assert of_listed["stream_excl_vat"] in shown
 
 
 def test_an_api_that_does_not_answer_is_named_and_how_to_name_another(
@@ -134,7 +134,7 @@ def test_an_api_that_does_not_answer_is_named_and_how_to_name_another(
     assert "--url" in str(refused)
 
 
-def test_a_database_without_books_and_a_wrong_range_are_told(
+def test_a_database_without_tables_and_a_wrong_range_are_reported(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOLTSTREAM_DATABASE_URL", database_url)

@@ -1,4 +1,4 @@
-"""What every LiveView promises, held against both of them."""
+"""Contract of the live view: laws that both implementations keep, in memory and in Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -17,7 +17,7 @@ WATCH_PUTS_MAX = 3
 
 @pytest.fixture(params=["in-process", pytest.param("redis", marks=pytest.mark.server)])
 async def live(request: pytest.FixtureRequest) -> AsyncIterator[LiveView]:
-    """A view of which a watcher may lag by three puts."""
+    """A view whose watchers may lag by three puts."""
     view: LiveView
     if request.param == "in-process":
         view = InProcessLive(watch_puts_max=WATCH_PUTS_MAX)
@@ -141,7 +141,7 @@ async def test_after_an_outage_a_watcher_gets_the_whole_topic(
     await writer.close()
 
 
-async def test_a_view_that_cannot_be_reached_says_so(unused_port: int, topic: str) -> None:
+async def test_an_unreachable_view_is_unavailable(unused_port: int, topic: str) -> None:
     live = RedisLive(f"redis://127.0.0.1:{unused_port}/0")
     with pytest.raises(Unavailable):
         await live.put(topic, {"A/1": b"1"})

@@ -1,4 +1,4 @@
-"""What every LogWriter promises, held against both logs: in-process, and RabbitMQ with the bridge to Kafka."""
+"""Contract of the partitioned log: laws of the log in memory, and of RabbitMQ with the bridge to Kafka."""
 
 import asyncio
 import random
@@ -167,7 +167,7 @@ async def test_an_append_does_not_return_before_its_record_is_durable(log: Harne
     await eventually(lambda: log.read[1] == [b"it"], 30)
 
 
-async def test_at_the_bound_of_records_one_more_is_refused_at_once_and_not_taken(log: Harness) -> None:
+async def test_beyond_the_limit_of_records_an_append_is_rejected_at_once_and_not_accepted(log: Harness) -> None:
     appends = [asyncio.create_task(log.writer.append(0, b"%d" % number)) for number in range(RECORDS_MAX)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
@@ -178,7 +178,7 @@ async def test_at_the_bound_of_records_one_more_is_refused_at_once_and_not_taken
     await eventually(lambda: log.read[1] == [b"room again"], 30)
 
 
-async def test_at_the_bound_of_bytes_one_more_is_refused_at_once_and_not_taken(log: Harness) -> None:
+async def test_beyond_the_limit_of_bytes_an_append_is_rejected_at_once_and_not_accepted(log: Harness) -> None:
     append = asyncio.create_task(log.writer.append(0, bytes(BYTES_MAX - 1)))
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
@@ -190,7 +190,7 @@ async def test_at_the_bound_of_bytes_one_more_is_refused_at_once_and_not_taken(l
 
 
 @pytest.mark.parametrize("timeout_s", [0.05])
-async def test_what_was_taken_arrives_though_its_caller_was_told_unavailable(log: Harness) -> None:
+async def test_an_accepted_record_arrives_though_its_append_raised_unavailable(log: Harness) -> None:
     outcomes = await asyncio.gather(
         *(log.writer.append(0, b"%d" % number) for number in range(3)), return_exceptions=True
     )
@@ -200,7 +200,7 @@ async def test_what_was_taken_arrives_though_its_caller_was_told_unavailable(log
 
 
 @pytest.mark.parametrize("timeout_s", [0.05])
-async def test_a_closed_log_takes_nothing_and_leaves_no_caller_waiting(log: Harness) -> None:
+async def test_a_closed_log_accepts_nothing_and_leaves_no_append_waiting(log: Harness) -> None:
     append = asyncio.create_task(log.writer.append(0, b"never"))
     await asyncio.sleep(0)
     await log.writer.close()
@@ -211,7 +211,7 @@ async def test_a_closed_log_takes_nothing_and_leaves_no_caller_waiting(log: Harn
 
 
 class Load:
-    """Appends numbered records to all partitions until told to stop; within the log's bounds, so none is refused."""
+    """Appends numbered records to all partitions until stopped; within the log's limits, so none is rejected."""
 
     def __init__(self, writer: LogWriter) -> None:
         self.sent: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
@@ -229,7 +229,7 @@ class Load:
                 appends.add(append)
                 append.add_done_callback(appends.discard)
             await asyncio.sleep(0.002)
-        await asyncio.gather(*appends)  # raises what any of those still waiting was told
+        await asyncio.gather(*appends)  # raises what any of them raised
 
     async def _append(self, partition: int, record: bytes) -> None:
         self.sent[partition].append(record)
@@ -260,7 +260,7 @@ async def distributed(rabbitmq_url: str, kafka_url: str) -> AsyncIterator[Distri
 
 @pytest.mark.parametrize("server", ["rabbitmq", "kafka"])
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_no_record_is_lost_and_order_holds_when_a_broker_goes_and_comes(
+async def test_no_record_is_lost_and_order_holds_when_a_broker_restarts(
     distributed: Distributed, servers: PrivateServers, server: str, how: str
 ) -> None:
     log = distributed
@@ -292,7 +292,7 @@ async def test_the_next_bridge_takes_over_in_order(distributed: Distributed, how
     await log.has_all_in_order(load.sent)
 
 
-async def test_what_kafka_has_not_confirmed_survives_the_bridge_that_holds_it(
+async def test_records_unconfirmed_by_kafka_survive_the_death_of_their_bridge(
     distributed: Distributed, servers: PrivateServers
 ) -> None:
     log = distributed

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from ingest.service import Ingest
+from ingest.declaration import Ingest
 from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Principal, hash_of
@@ -78,8 +78,13 @@ class RunningGateway:
 
 
 PARTITIONS = 2
-SETTINGS = IngestSettings(
-    body_bytes_max=100_000, inflated_bytes_max=1_000_000, readings_per_request_max=1_000, linger_ms=1
+SETTINGS = IngestSettings.model_validate(
+    {
+        "body_bytes_max": 100_000,
+        "inflated_bytes_max": 1_000_000,
+        "readings_per_request_max": 1_000,
+        "linger_ms": 1,
+    }
 )
 
 

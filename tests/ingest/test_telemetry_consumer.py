@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ingest.declaration import Ingest
 from ingest.ledger import TOPIC, LedgerReporter
-from ingest.service import Ingest
 from ingest.telemetry_consumer import PREFETCH
 from kit.auth.authenticator import Authenticator
 from kit.clock import SystemClock

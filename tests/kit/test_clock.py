@@ -1,4 +1,4 @@
-"""Moments and their texts."""
+"""Instants and their RFC 3339 texts; the manual clock."""
 
 import contextlib
 from datetime import UTC, datetime, timedelta, timezone
@@ -50,7 +50,7 @@ def test_a_text_is_always_utc() -> None:
     assert format_rfc3339(moment) == "2026-01-01T00:00:00.000Z"
 
 
-def test_a_manual_clock_moves_only_when_told_and_its_monotonic_side_never_back() -> None:
+def test_a_manual_clock_moves_only_when_advanced_and_its_monotonic_time_never_back() -> None:
     clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
     clock.advance(1.5)
     assert clock.now_ms() == to_ms(datetime(2026, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC))

@@ -64,7 +64,7 @@ class Shop:
 
     async def handle_batch(self, connection: Transaction, batch: Sequence[Delivered[Event[Sold]]]) -> None:
         self.calls += 1
-        self.contexts += [(one.told.correlation_id, one.told.traceparent) for one in batch]
+        self.contexts += [(one.context.correlation_id, one.context.traceparent) for one in batch]
         numbers = [one.event.payload.number for one in batch]
         await connection.executemany("INSERT INTO shop.sale VALUES ($1)", [(number,) for number in numbers])
         if BAD in numbers:

@@ -1,4 +1,4 @@
-"""Laws of dead letters at rest: none is lost, none is kept or replayed twice. On a real PostgreSQL, over both buses."""
+"""Laws of the dead-letter store: no letter is lost, stored or replayed twice. On PostgreSQL, with both buses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -75,7 +75,7 @@ async def replay(store: DeadLetterStore, ids: list[UUID] | None = None, queue: s
     return [letter.id async for some in store.replay(ids, queue) for letter in some]
 
 
-async def test_a_letter_is_kept_once_as_it_came(store: DeadLetterStore, database: Database) -> None:
+async def test_a_letter_is_stored_once_and_unchanged(store: DeadLetterStore, database: Database) -> None:
     registry = CollectorRegistry()
     counting = DeadLetterStore(database, DeadLetterMetrics(registry))
     it = letter(more="ü")
@@ -89,20 +89,20 @@ async def test_a_letter_is_kept_once_as_it_came(store: DeadLetterStore, database
     assert registry.get_sample_value("dead_letters_total", {"queue": "q"}) == 1
 
 
-async def test_letters_of_others_are_kept_too(store: DeadLetterStore) -> None:
+async def test_letters_of_other_programs_are_stored_too(store: DeadLetterStore) -> None:
     for body in (b"a", b"b", b"a"):
         await store.keep(Message(DEAD_LETTERS, "q", body, {ATTEMPTS: "many", LETTER_ID: "none"}))
     assert {kept.body for kept in await store.some("q", 10)} == {b"a", b"b"}
 
 
-async def test_a_list_is_of_one_queue_or_all_oldest_first_and_bounded(store: DeadLetterStore) -> None:
+async def test_a_list_has_the_oldest_letters_of_one_queue_or_of_all(store: DeadLetterStore) -> None:
     for number in range(6):
         await store.keep(letter(f"q{number % 2}", UUID(int=number)))
     assert [kept.id.int for kept in await store.some(None, 4)] == [0, 1, 2, 3]
     assert [kept.id.int for kept in await store.some("q1", 10)] == [1, 3, 5]
 
 
-async def test_of_all_who_replay_a_letter_at_once_one_does(store: DeadLetterStore, database: Database) -> None:
+async def test_concurrent_replays_replay_each_letter_once(store: DeadLetterStore, database: Database) -> None:
     for number in range(50):
         await store.keep(letter("q", UUID(int=number)))
     done = await asyncio.gather(*(replay(store, queue="q") for _ in range(4)))
@@ -110,7 +110,7 @@ async def test_of_all_who_replay_a_letter_at_once_one_does(store: DeadLetterStor
     assert await database.fetchval("SELECT count(DISTINCT event_id) = count(*) FROM events.outbox") is True
 
 
-async def test_a_letter_that_is_delivered_again_after_its_replay_stays_replayed(store: DeadLetterStore) -> None:
+async def test_a_letter_redelivered_after_its_replay_stays_replayed(store: DeadLetterStore) -> None:
     it = letter()
     await store.keep(it)
     await replay(store, queue="q")
@@ -119,7 +119,7 @@ async def test_a_letter_that_is_delivered_again_after_its_replay_stays_replayed(
     assert await replay(store, queue="q") == []
 
 
-async def test_only_those_asked_for_are_replayed(store: DeadLetterStore) -> None:
+async def test_only_the_selected_letters_are_replayed(store: DeadLetterStore) -> None:
     ids = [uuid4() for _ in range(3)]
     for number, letter_id in enumerate(ids):
         await store.keep(letter(f"q{number}", letter_id))
@@ -134,7 +134,7 @@ async def test_only_those_asked_for_are_replayed(store: DeadLetterStore) -> None
     }
 
 
-async def test_replayed_letters_are_forgotten_after_their_time_dead_ones_never(
+async def test_replayed_letters_are_deleted_after_their_time_and_others_never(
     store: DeadLetterStore, database_url: str
 ) -> None:
     for queue in ("old", "new", "dead"):
@@ -156,24 +156,24 @@ async def test_replayed_letters_are_forgotten_after_their_time_dead_ones_never(
 
 
 class Fragile:
-    """A handler that cannot handle anything until it is mended."""
+    """A handler that fails until it is fixed."""
 
     def __init__(self) -> None:
-        self.mended = False
+        self.fixed = False
         self.handled: list[Message] = []
 
     async def __call__(self, message: Message) -> None:
-        if not self.mended:
+        if not self.fixed:
             raise Unprocessable("too new")
         self.handled.append(message)
 
 
-async def test_what_died_is_handled_once_after_its_replay_by_the_queue_that_failed_only(
+async def test_a_replayed_message_is_handled_once_and_only_by_the_queue_that_failed(
     bus: Bus, store: DeadLetterStore, database_url: str
 ) -> None:
     name = f"t_{uuid4().hex[:12]}"
     fragile, other = Fragile(), Fragile()
-    other.mended = True
+    other.fixed = True
     await bus.subscribe_dead_letters(store.keep)
     await bus.subscribe(name, DIRECT, name, fragile)
     await bus.subscribe(f"{name}_other", DIRECT, name, other)
@@ -185,11 +185,11 @@ async def test_what_died_is_handled_once_after_its_replay_by_the_queue_that_fail
 
     await eventually(lambda: kept(20))
     async with relaying(database_url, bus):
-        # Not mended yet: each comes back as a letter of its own.
+        # Not fixed yet: each fails again, as a new letter.
         first = await replay(store, queue=name)
         await eventually(_dead(store, name, 20))
         assert {found.headers[REPLAYS] for found in await store.some(name, 100)} == {"1"}
-        fragile.mended = True
+        fragile.fixed = True
         second = await replay(store, queue=name)
         await eventually(lambda: kept(0))
         await eventually(lambda: len(fragile.handled) == 20)
@@ -209,13 +209,13 @@ def _dead(store: DeadLetterStore, queue: str, count: int) -> Callable[[], Awaita
     return found
 
 
-async def test_a_letter_on_its_way_waits_for_its_queue_and_for_the_broker(
+async def test_a_replayed_letter_waits_for_its_queue_and_for_the_broker(
     bus: Bus, store: DeadLetterStore, database_url: str
 ) -> None:
     name = f"t_{uuid4().hex[:12]}"
     await store.keep(letter(name))
     fragile = Fragile()
-    fragile.mended = True
+    fragile.fixed = True
     await replay(store, queue=name)
     async with relaying(database_url, bus):
         await bus.subscribe(name, DIRECT, name, fragile)
@@ -224,7 +224,7 @@ async def test_a_letter_on_its_way_waits_for_its_queue_and_for_the_broker(
     assert (message.exchange, message.routing_key, message.body) == (DIRECT, "shop.sold", b"\x00it")
 
 
-async def test_without_a_way_to_write_a_letter_down_it_stays_in_the_bus(
+async def test_a_letter_that_cannot_be_stored_stays_in_the_bus(
     bus: Bus, store: DeadLetterStore, database_url: str
 ) -> None:
     name = f"t_{uuid4().hex[:12]}"
@@ -239,10 +239,10 @@ async def test_without_a_way_to_write_a_letter_down_it_stays_in_the_bus(
     await publishing
 
 
-async def test_a_letter_whose_reader_dies_again_and_again_is_never_dropped(
+async def test_a_letter_that_crashes_its_consumer_every_time_is_never_dropped(
     rabbitmq_url: str, store: DeadLetterStore
 ) -> None:
-    """RabbitMQ 4 drops what was delivered 20 times without an answer."""
+    """RabbitMQ 4 drops a message after 20 deliveries without an acknowledgement."""
     name = f"t_{uuid4().hex[:12]}"
     begun = 0
 

@@ -1,12 +1,12 @@
 """The embedded server: it keeps its data, has one owner, and recovers after any kill."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -15,6 +15,7 @@ import pytest
 from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.postgres import connect_sync
 from kit.errors import ConfigError, DatabaseLost
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -44,30 +45,31 @@ def _killed_owner(data_dir: Path) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-def _kill(server: EmbeddedPostgres) -> None:
+async def _kill(server: EmbeddedPostgres) -> None:
     """As the kernel does when memory is short: the server's main process alone."""
-    killed = threading.Event()
     os.kill(server.pid, signal.SIGKILL)
-    while server.running:
-        killed.wait(0.01)
+    await eventually(lambda: not server.running)
 
 
-@contextmanager
-def _busy_backend(url: str) -> Iterator[None]:
-    """A backend computes within the block, and looks at nothing else meanwhile."""
+@asynccontextmanager
+async def _busy_backend(url: str) -> AsyncIterator[None]:
+    """A backend computes within the block, and checks nothing else meanwhile."""
 
     def compute() -> None:
         with pytest.raises(psycopg.OperationalError), connect_sync(url, name="busy") as connection:
             connection.execute("SELECT count(*) FROM generate_series(1, 1000000000) AS a (n) WHERE n % 7 = 3")
 
-    thread = threading.Thread(target=compute)
-    thread.start()
-    with connect_sync(url, name="test", autocommit=True) as connection:
-        active = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'busy' AND query LIKE '%% % 7%%'"
-        while connection.execute(active.encode()).fetchone() == (0,):
-            pass
+    def active() -> bool:
+        with connect_sync(url, name="test") as connection:
+            found = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'busy' AND state = 'active'"
+            )
+            return found.fetchone() == (1,)
+
+    computing = asyncio.create_task(asyncio.to_thread(compute))
+    await eventually(active)
     yield
-    thread.join()
+    await computing
 
 
 def test_data_survive_a_restart_and_stop_leaves_nothing_running(tmp_path: Path) -> None:
@@ -134,29 +136,34 @@ def test_a_blank_in_the_path_is_refused_with_the_mend(tmp_path: Path) -> None:
     assert not (tmp_path / "my data").exists()
 
 
-def test_a_killed_server_is_started_again_at_the_same_url_with_what_was_committed(embedded: EmbeddedPostgres) -> None:
+async def test_a_killed_server_is_started_again_with_its_data_and_url(
+    embedded: EmbeddedPostgres,
+) -> None:
     with connect_sync(embedded.url, name="test") as connection:
         connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
     url, pid = embedded.url, embedded.pid
     for _ in range(2):
-        _kill(embedded)
-        assert not embedded.running
+        await _kill(embedded)
         embedded.restart()
         assert embedded.running
         assert _kept(url) == 7
     assert (embedded.url, embedded.pid == pid) == (url, False)
 
 
-def test_a_statement_under_way_does_not_keep_a_killed_server_from_starting_again(embedded: EmbeddedPostgres) -> None:
-    with _busy_backend(embedded.url):
-        _kill(embedded)
+async def test_a_busy_backend_of_a_killed_server_does_not_delay_its_restart(
+    embedded: EmbeddedPostgres,
+) -> None:
+    async with _busy_backend(embedded.url):
+        await _kill(embedded)
         embedded.restart()
     with connect_sync(embedded.url, name="test") as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_server_that_was_killed_while_it_started_is_started_again(embedded: EmbeddedPostgres, tmp_path: Path) -> None:
-    _kill(embedded)
+async def test_a_server_that_was_killed_while_it_started_is_started_again(
+    embedded: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    await _kill(embedded)
     pid_file = tmp_path / "data" / "postgres" / "postmaster.pid"
     pid_file.write_text("".join(pid_file.read_text().splitlines(keepends=True)[:5]))  # all that it writes at first
     embedded.restart()
@@ -171,10 +178,10 @@ def test_a_crashed_backend_is_the_servers_own_business(embedded: EmbeddedPostgre
     assert embedded.running
 
 
-def test_where_the_data_are_gone_the_server_is_lost_and_no_empty_one_takes_its_place(
+async def test_where_the_data_are_gone_the_server_is_lost_and_no_empty_one_takes_its_place(
     embedded: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    _kill(embedded)
+    await _kill(embedded)
     folder = tmp_path / "data" / "postgres"
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(DatabaseLost, match="PG_VERSION is gone"):
@@ -182,10 +189,10 @@ def test_where_the_data_are_gone_the_server_is_lost_and_no_empty_one_takes_its_p
     assert not folder.exists()
 
 
-def test_a_server_that_refuses_to_start_is_lost_with_its_own_last_words(
+async def test_a_server_that_refuses_to_start_is_lost_with_its_own_last_words(
     embedded: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    _kill(embedded)
+    await _kill(embedded)
     (tmp_path / "data" / "postgres" / "postgresql.conf").write_text("nonsense\n")
     with pytest.raises(DatabaseLost, match=r"cannot be started again: .*postgresql\.conf.* contains errors"):
         embedded.restart()

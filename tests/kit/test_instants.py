@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.web.instants import EARLIEST, LATEST, Instant, parse_instant, parse_instant_or_date
+from kit.instants import EARLIEST, LATEST, Instant, parse_instant, parse_instant_or_date
 
 
 @given(st.dates(EARLIEST.date(), LATEST.date() - timedelta(days=1)))

@@ -9,7 +9,7 @@ from kit.live.redis_view import PUT_KEYS_MAX, RedisLive, _answer_of
 
 
 @pytest.mark.parametrize("error", [None, OSError("gone")])
-async def test_a_cancellation_that_the_client_loses_is_none_the_less_one(error: OSError | None) -> None:
+async def test_a_cancellation_that_the_client_swallows_still_cancels(error: OSError | None) -> None:
     begun = asyncio.Event()
 
     async def swallows_it() -> str:
@@ -27,7 +27,7 @@ async def test_a_cancellation_that_the_client_loses_is_none_the_less_one(error: 
     assert asking.cancelled()
 
 
-async def test_who_was_cancelled_before_may_still_ask() -> None:
+async def test_a_cancelled_task_may_still_call_redis_as_it_cleans_up() -> None:
     begun = asyncio.Event()
 
     async def answered() -> str:
@@ -47,7 +47,7 @@ async def test_who_was_cancelled_before_may_still_ask() -> None:
     assert await cleaning == "answer"
 
 
-async def test_a_put_cancelled_at_any_moment_ends(redis_url: str) -> None:
+async def test_a_put_can_be_cancelled_at_any_step(redis_url: str) -> None:
     live = RedisLive(redis_url, prefix="cancelled:")
     try:
         for steps in range(60):
@@ -67,7 +67,7 @@ async def _put_for_ever(live: RedisLive) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, PUT_KEYS_MAX + 1])
-async def test_whatever_is_in_keys_and_documents_arrives(redis_url: str, count: int) -> None:
+async def test_keys_and_documents_may_have_any_content(redis_url: str, count: int) -> None:
     awkward = {"": b"", "with space": b"\r\n$5\r\n", "\u00e9\r\n": b"\x00\xff"}
     documents = {f"{key}{n}": document + b"%d" % n for n in range(count) for key, document in awkward.items()}
     live = RedisLive(redis_url, prefix=f"awkward {count}:")

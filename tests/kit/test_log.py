@@ -15,7 +15,7 @@ async def appended(log: InProcessLog, *records: bytes) -> list["asyncio.Task[Non
     return tasks
 
 
-async def test_offsets_go_on_from_where_the_store_stands() -> None:
+async def test_offsets_continue_at_the_position_of_the_store() -> None:
     log = InProcessLog()
     log.start(0, 41)
     tasks = await appended(log, b"a", b"b", b"c")
@@ -52,7 +52,7 @@ async def test_a_restart_above_what_was_acknowledged_counts_as_an_acknowledgemen
     await tasks[1]
 
 
-async def test_a_store_that_forgot_a_commit_is_an_error() -> None:
+async def test_a_store_that_lost_a_commit_is_an_error() -> None:
     log = InProcessLog()
     log.start(0, 0)
     (task,) = await appended(log, b"a")
@@ -72,7 +72,7 @@ async def test_nothing_unread_can_be_acknowledged() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_failing_a_partition_tells_its_callers_and_keeps_its_records() -> None:
+async def test_failing_a_partition_raises_in_its_appends_and_keeps_its_records() -> None:
     log = InProcessLog()
     log.start(0, 0)
     (task,) = await appended(log, b"a")
@@ -82,7 +82,7 @@ async def test_failing_a_partition_tells_its_callers_and_keeps_its_records() -> 
     assert await log.read(0, 9, 1) == [(0, b"a")]
 
 
-async def test_reading_waits_for_a_record_and_gives_up_after_its_time() -> None:
+async def test_reading_waits_for_a_record_until_its_timeout() -> None:
     log = InProcessLog()
     log.start(0, 0)
     assert await log.read(0, 9, 0.001) == []
@@ -102,3 +102,29 @@ async def test_closing_wakes_the_reader() -> None:
     await log.close()
     with pytest.raises(Unavailable):
         await reading
+
+
+async def test_an_abandoned_log_fails_its_appends_at_once_and_is_closed_without_a_wait() -> None:
+    log = InProcessLog(timeout_s=3_600)
+    log.start(0, 0)
+    (task,) = await appended(log, b"a")
+    log.abandon(RuntimeError("the database is lost"))
+    with pytest.raises(Unavailable, match="the database is lost"):
+        await task
+    with pytest.raises(Unavailable, match="closed"):
+        await log.append(0, b"b")
+    await log.close()
+    assert log.uncommittable
+
+
+async def test_a_closed_log_is_uncommittable_only_while_it_holds_records() -> None:
+    log = InProcessLog(timeout_s=0.01)
+    log.start(0, 0)
+    (task,) = await appended(log, b"a")
+    assert not log.uncommittable
+    await log.close()
+    assert log.uncommittable
+    await log.read(0, 9, 1)
+    log.ack(0, 1)
+    assert not log.uncommittable
+    await asyncio.gather(task, return_exceptions=True)

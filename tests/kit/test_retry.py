@@ -41,14 +41,14 @@ def test_a_queue_takes_from_the_default_what_it_leaves_out(tmp_path: Path) -> No
         ("", "the file"),
     ],
 )
-def test_a_wrong_policy_is_told_by_the_name_of_what_is_wrong(tmp_path: Path, text: str, names: str) -> None:
+def test_an_invalid_policy_is_an_error_that_names_the_field(tmp_path: Path, text: str, names: str) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=names):
         load_retry_policy(path)
 
 
-def test_a_policy_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_policy_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_retry_policy(tmp_path / "nonesuch.yaml")
 

@@ -1,4 +1,4 @@
-"""What is wrong, in words that say the mend."""
+"""Validation errors as sentences."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a live document says, connector by connector, in plain Python."""
+"""The live document of a connector, in plain Python."""
 
 from typing import Any
 
@@ -29,14 +29,14 @@ def document_of(state: PartitionState, slot: int) -> dict[str, Any]:
 
 
 def _session(state: PartitionState, slot: int) -> dict[str, Any]:
-    lanes = state.session_energy(np.array([slot]))
+    energy = state.session_energy(np.array([slot]))
     return {
         "id": str(session_uuid(int(state.open_key[slot]))),
         "session_id": state.session_name[slot],
         "started_at": format_rfc3339(int(state.open_start_ms[slot])),
-        "energy_wh": int(lanes.energy_uj()[0]) / 3_600_000_000,
-        "estimated": bool(lanes.integrated_uj()[0]),
-        "readings": int(lanes.readings[0]),
+        "energy_wh": int(energy.energy_uj()[0]) / 3_600_000_000,
+        "estimated": bool(energy.integrated_uj()[0]),
+        "readings": int(energy.readings[0]),
         "cost": _cost(state, slot) if state.tariffs_compiled else None,
     }
 
@@ -50,6 +50,6 @@ def _cost(state: PartitionState, slot: int) -> dict[str, Any] | None:
     columns = cost_columns(charges, *settled(state.tariffs, charges))
     names = ("excl", "incl", "energy", "time", "parking", "flat")
     micros = {name: int(columns[f"cost_{name}_micros"][0]) for name in names}
-    told = {name: f"{value // 10**6}.{value % 10**6:06d}" for name, value in micros.items()}
-    told["excl_vat"], told["incl_vat"] = told.pop("excl"), told.pop("incl")
-    return {"currency": version.tariff.currency, "tariff_version": str(version.id)} | told
+    amounts = {name: f"{value // 10**6}.{value % 10**6:06d}" for name, value in micros.items()}
+    amounts["excl_vat"], amounts["incl_vat"] = amounts.pop("excl"), amounts.pop("incl")
+    return {"currency": version.tariff.currency, "tariff_version": str(version.id)} | amounts

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, ComponentUsage, Effects
-from streams.engine.lookup import StoredIdentity, StoredSession
+from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, ComponentVolume, Effects
+from streams.engine.lookup import RecalledSession, StoredIdentity
 from streams.tariffs.version import TariffVersion
 
 Row = dict[str, int]
@@ -22,7 +22,7 @@ class MemoryStore:
         self.windows: dict[tuple[int, int], Row] = {}
         self.sessions: dict[int, Row] = {}
         self.tariffs: dict[str, list[tuple[int, TariffVersion]]] = {}  # by station: (in force from, version), ascending
-        self.consumption: dict[int, list[ComponentUsage]] = {}
+        self.consumption: dict[int, list[ComponentVolume]] = {}
         self.session_ids: dict[int, str | None] = {}
         self.refused: list[tuple[str, bytes]] = []
         self.started: list[int] = []
@@ -30,7 +30,7 @@ class MemoryStore:
         self.emitted: set[tuple[int, int]] = set()
         self.counts = {"stored": 0, "duplicate": 0, "quarantined": 0}
 
-    # -- Lookup -----------------------------------------------------------------------------------------------------
+    # -- StepStore -----------------------------------------------------------------------------------------------------
 
     def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         return [self.keys.setdefault(connector, len(self.keys) + 1) for connector in connectors]
@@ -57,7 +57,7 @@ class MemoryStore:
             np.array([r["payload_hash"] for r in found], np.int32),
         )
 
-    def sessions_of(self, connector_key: int, session_id: str) -> StoredSession | None:
+    def sessions_of(self, connector_key: int, session_id: str) -> RecalledSession | None:
         named = [
             row
             for key, row in self.sessions.items()
@@ -66,7 +66,7 @@ class MemoryStore:
         if not named:
             return None
         row = max(named, key=lambda r: r["started_ms"])
-        return StoredSession(*(row[name] for name in StoredSession._fields))
+        return RecalledSession(*(row[name] for name in RecalledSession._fields))
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         found = []
@@ -108,7 +108,7 @@ class MemoryStore:
 
 
 class AsLookup:
-    """The Lookup face of a MemoryStore (whose `sessions` is the table)."""
+    """A MemoryStore as worker.compute.StepStore (its own `sessions` is the table)."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.register_connectors = store.register_connectors
@@ -119,7 +119,7 @@ class AsLookup:
         self.session_tariffs = store.session_tariffs
         self._store = store
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[StoredSession | None]:
+    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
         return [self._store.sessions_of(*asked) for asked in zip(connector_key, session_id, strict=True)]
 
 

@@ -1,7 +1,7 @@
-"""The rules once more, in plain Python over everything ever seen: what the kernels are held against.
+"""The rules once more, in plain Python over everything ever seen: what the kernels are compared with.
 
 Written for being read: no arrays, no bounds, no batches. A reading is a dict with the frame's column names, None where
-the device said nothing; `received_ms` is the frame's.
+the device sent nothing; `received_ms` is the frame's.
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class Judge:
     seq_max: int | None = None
     ts_max: int | None = None
     bare_ts_max: int | None = None
-    life: dict[int, tuple[Any, ...]] = field(default_factory=dict)  # this boot: seq -> payload
+    seen: dict[int, tuple[Any, ...]] = field(default_factory=dict)  # of this boot: seq -> payload
     all: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)  # identity -> payload, for ever
 
     def verdict(self, r: Reading) -> str:
@@ -86,16 +86,16 @@ class Judge:
             return "unknown"
         if r["seq"] <= self.seq_max - WINDOW:
             return "unknown"
-        if r["seq"] in self.life:
-            if self.life[r["seq"]] == payload(r):
+        if r["seq"] in self.seen:
+            if self.seen[r["seq"]] == payload(r):
                 return "duplicate"
             return "unknown" if r["boot"] is None else "conflict"
-        self.life[r["seq"]] = payload(r)
+        self.seen[r["seq"]] = payload(r)
         self.seq_max = max(self.seq_max, r["seq"])
         return "fresh"
 
     def _begin(self, r: Reading, boot_ts: int | None) -> str:
-        self.boot, self.boot_ts, self.seq_max, self.life = r["boot"], boot_ts, r["seq"], {r["seq"]: payload(r)}
+        self.boot, self.boot_ts, self.seq_max, self.seen = r["boot"], boot_ts, r["seq"], {r["seq"]: payload(r)}
         if r["boot"] is not None:
             self.boot_max = r["boot"] if self.boot_max is None else max(self.boot_max, r["boot"])
         return "fresh"
@@ -126,7 +126,7 @@ class Meter:
     def __init__(self, power_max_mw: int) -> None:
         self.power_max_mw = power_max_mw
         self.at: tuple[int, int] | None = None
-        self.held_mw: int | None = None
+        self.last_power_mw: int | None = None
         self.base: tuple[int, int] | None = None  # last good register, its ts
         self.candidate: tuple[int, int] | None = None
         self.first: int | None = None
@@ -141,11 +141,11 @@ class Meter:
         at = (r["ts_ms"], -(2**63) if r["seq"] is None else r["seq"])
         if self.at is not None and at <= self.at:
             return False, Quality(0)
-        if self.at is not None and self.held_mw is not None:
-            self.tail_uj += max(self.held_mw, 0) * min(at[0] - self.at[0], HOLD_MS_MAX)
+        if self.at is not None and self.last_power_mw is not None:
+            self.tail_uj += max(self.last_power_mw, 0) * min(at[0] - self.at[0], HOLD_MS_MAX)
         self.at = at
         if r["power_mw"] is not None and r["power_mw"] <= self.power_max_mw:
-            self.held_mw = r["power_mw"]
+            self.last_power_mw = r["power_mw"]
         return True, Quality(0) if r["energy_mwh"] is None else self._register(r["energy_mwh"], r["ts_ms"])
 
     def _register(self, register: int, ts: int) -> Quality:

@@ -137,7 +137,7 @@ def _stored_windows(connection: psycopg.Connection[Any]) -> list[tuple[int, ...]
     return [tuple(int(value) for value in row) for row in rows]
 
 
-def test_events_say_what_is_stored_and_have_one_id_however_often_told(
+def test_events_say_what_is_stored_and_have_one_id_however_often_published(
     store: Store, telemetry_url: str, seed: int
 ) -> None:
     commit(store, flush_of(store.acquire(0), everything(store, seed)))
@@ -145,16 +145,16 @@ def test_events_say_what_is_stored_and_have_one_id_however_often_told(
         rows = connection.execute(
             "SELECT event_id, exchange, routing_key, body FROM telemetry.outbox ORDER BY id"
         ).fetchall()
-    told = [msgspec.json.decode(body, type=Envelope) for *_, body in rows]
-    assert [envelope.metadata.type for envelope in told] == [
+    published = [msgspec.json.decode(body, type=Envelope) for *_, body in rows]
+    assert [envelope.metadata.type for envelope in published] == [
         "session.started.v1", "session.completed.v1", "session.completed.v1", "telemetry.aggregated.v1"
     ]  # fmt: skip
-    assert all(row[0] == envelope.metadata.event_id for row, envelope in zip(rows, told, strict=True))
-    assert all(row[2] == envelope.routing_key for row, envelope in zip(rows, told, strict=True))
-    completed = told[1].payload
+    assert all(row[0] == envelope.metadata.event_id for row, envelope in zip(rows, published, strict=True))
+    assert all(row[2] == envelope.routing_key for row, envelope in zip(rows, published, strict=True))
+    completed = published[1].payload
     assert (completed["energy_wh"], completed["end_reason"], completed["estimated"]) == (2.0, "ended", False)
     assert completed["id"] == str(session_uuid(11))
-    assert len(told[3].payload["windows"]) == 3
+    assert len(published[3].payload["windows"]) == 3
 
 
 class Cut(Connections):

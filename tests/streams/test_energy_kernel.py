@@ -1,4 +1,4 @@
-"""What a session's readings come to: one case per rule, in mWh and minutes."""
+"""The energy of a session: one case per rule, in mWh and minutes."""
 
 from dataclasses import fields
 
@@ -14,13 +14,13 @@ MINUTE_MS = 60_000
 POWER_MAX_MW = 400_000_000  # 400 kW
 
 
-def rated(
+def energy_of(
     readings: list[tuple[int, int | None, int | None]],
     *,
     seq: list[int] | None = None,
     sessions: SessionEnergy | None = None,
 ) -> tuple[SessionEnergy, list[Quality]]:
-    """Rate one session of (minute, register mWh, power mW), or what comes after in the session of `sessions`."""
+    """The energy of one session of (minute, register mWh, power mW), or of `sessions` after these readings."""
     sessions = sessions or SessionEnergy.fresh(1)
     column = [np.array([NULL if v is None else v for v in values], np.int64) for values in zip(*readings, strict=True)]
     samples = Samples(column[0] * MINUTE_MS, np.array(seq or range(len(readings))), column[1], column[2])
@@ -62,48 +62,48 @@ KWH = 1_000_000
     ],
 )
 def test_registers(why: str, registers: list[int], counted: int, flags: list[Quality]) -> None:
-    sessions, seen = rated([(minute, register, None) for minute, register in enumerate(registers)])
+    sessions, seen = energy_of([(minute, register, None) for minute, register in enumerate(registers)])
     assert sessions.energy_uj()[0] == counted * UJ_PER_MWH, why
     assert seen == flags, why
     assert sessions.integrated_uj()[0] == 0
 
 
 def test_power_stands_until_the_next_reading() -> None:
-    sessions, _ = rated([(0, None, 6_000_000), (10, None, 12_000_000), (40, None, None), (60, None, 0)])
+    sessions, _ = energy_of([(0, None, 6_000_000), (10, None, 12_000_000), (40, None, None), (60, None, 0)])
     assert sessions.energy_uj()[0] == (6_000_000 * 10 + 12_000_000 * 50) * MINUTE_MS
     assert sessions.integrated_uj()[0] == sessions.energy_uj()[0]
 
 
 def test_export_is_not_billed() -> None:
-    sessions, _ = rated([(0, None, -6_000_000), (10, None, 6_000_000), (20, None, 0)])
+    sessions, _ = energy_of([(0, None, -6_000_000), (10, None, 6_000_000), (20, None, 0)])
     assert sessions.energy_uj()[0] == 6_000_000 * 10 * MINUTE_MS
 
 
 def test_registers_replace_what_was_integrated_between_them() -> None:
     power = 6_000_000  # 6 kW for 10 minutes: 1 kWh
-    sessions, _ = rated([(0, None, power), (10, 5 * KWH, power), (15, None, power), (20, 5 * KWH + 700, power)])
+    sessions, _ = energy_of([(0, None, power), (10, 5 * KWH, power), (15, None, power), (20, 5 * KWH + 700, power)])
     assert sessions.integrated_uj()[0] == KWH * UJ_PER_MWH, "only before the first register"
     assert sessions.energy_uj()[0] == (KWH + 700) * UJ_PER_MWH
 
 
 def test_after_the_last_register_power_is_provisional() -> None:
-    sessions, _ = rated([(0, 100, 6_000_000), (10, None, 6_000_000)])
+    sessions, _ = energy_of([(0, 100, 6_000_000), (10, None, 6_000_000)])
     assert sessions.energy_uj()[0] == KWH * UJ_PER_MWH == sessions.integrated_uj()[0]
 
 
-def test_readings_that_overtake_each_other_in_a_batch_come_to_the_same_as_in_order() -> None:
+def test_readings_that_overtake_each_other_in_a_batch_have_the_energy_of_those_in_order() -> None:
     in_order = [(0, 0, 6_000_000), (1, 300, 7_000_000), (2, 800, None), (3, 900, 8_000_000), (4, None, 0)]
-    expected, _ = rated(in_order)
+    expected, _ = energy_of(in_order)
     for arrival in ([0, 2, 1, 3, 4], [2, 1, 0, 3, 4], [3, 0, 1, 2, 4]):
-        sessions, _ = rated([in_order[i] for i in arrival], seq=arrival)
+        sessions, _ = energy_of([in_order[i] for i in arrival], seq=arrival)
         for field in fields(SessionEnergy):
             assert getattr(sessions, field.name)[0] == getattr(expected, field.name)[0], field.name
     assert expected.dirty[0] == 0
 
 
-def test_what_comes_behind_a_newer_one_of_an_earlier_batch_marks_the_session_and_counts_nothing() -> None:
-    sessions, _ = rated([(0, 0, None), (2, 800, None)])
-    rated([(1, 300, None), (3, 900, None)], sessions=sessions)
+def test_what_arrives_after_a_newer_one_of_an_earlier_batch_marks_the_session_and_counts_nothing() -> None:
+    sessions, _ = energy_of([(0, 0, None), (2, 800, None)])
+    energy_of([(1, 300, None), (3, 900, None)], sessions=sessions)
     assert sessions.dirty[0] == 1
     assert sessions.readings[0] == 4
     assert sessions.energy_uj()[0] == 900 * UJ_PER_MWH
@@ -111,17 +111,17 @@ def test_what_comes_behind_a_newer_one_of_an_earlier_batch_marks_the_session_and
 
 def test_a_session_that_judges_its_registers_otherwise_than_their_order_stays_marked() -> None:
     """The newest register came behind a newer reading: it counts, but what comes next is judged by the one before."""
-    sessions, _ = rated([(0, 0, None), (2, None, None), (1, 300, None)])
+    sessions, _ = energy_of([(0, 0, None), (2, None, None), (1, 300, None)])
     assert sessions.dirty[0] == 1
     assert sessions.register_last_mwh[0] == 0
 
 
 def test_readings_of_one_moment_leave_the_session_marked() -> None:
-    sessions, _ = rated([(0, 0, None), (1, 300, None), (1, 500, None)], seq=[0, 1, 1])
+    sessions, _ = energy_of([(0, 0, None), (1, 300, None), (1, 500, None)], seq=[0, 1, 1])
     assert sessions.dirty[0] == 1
 
 
 def test_a_power_beyond_any_charger_is_not_held() -> None:
-    sessions, flags = rated([(0, None, 6_000_000), (1, None, POWER_MAX_MW + 1), (2, None, 0)])
+    sessions, flags = energy_of([(0, None, 6_000_000), (1, None, POWER_MAX_MW + 1), (2, None, 0)])
     assert flags[1] == Quality.IMPLAUSIBLE_POWER
     assert sessions.energy_uj()[0] == 6_000_000 * 2 * MINUTE_MS

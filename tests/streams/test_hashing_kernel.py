@@ -20,7 +20,7 @@ def hashed(values: list[str]) -> list[int]:
 
 
 @given(names)
-def test_a_name_has_one_fingerprint_whatever_stands_beside_it(values: list[str]) -> None:
+def test_a_name_has_one_fingerprint_whatever_is_hashed_with_it(values: list[str]) -> None:
     assert hashed(values) == [hashed([value])[0] for value in values]
     assert all(0 < value < 2**63 for value in hashed(values))
 

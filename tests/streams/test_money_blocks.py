@@ -6,7 +6,7 @@ import pytest
 from benchmarks.readings import FrameGenerator
 from benchmarks.stages.cost import TariffOnlyStore
 from benchmarks.tariffs import tariff_versions
-from streams.effects import ComponentUsage, StepParams
+from streams.effects import ComponentVolume, StepParams
 from streams.kernels import consumption, cost
 from streams.state.partition import PartitionState
 from streams.state.session_charges import component_usage, settled
@@ -15,7 +15,7 @@ from streams.worker.compute import compute_effects
 CONNECTORS = 11
 
 
-def outcome() -> list[tuple[int, int, list[ComponentUsage]]]:
+def outcome() -> list[tuple[int, int, list[ComponentVolume]]]:
     """Of each session of a fleet whose tariffs change on the way: cost excl. and incl. VAT, and what it used."""
     fleet, state = FrameGenerator(CONNECTORS), PartitionState(0)
     store = TariffOnlyStore(tariff_versions(CONNECTORS, seconds=240, power_w=11_000))
@@ -29,7 +29,7 @@ def outcome() -> list[tuple[int, int, list[ComponentUsage]]]:
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 100])
-def test_blocks_of_any_size_come_to_the_same(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_any_size_have_the_same_outcome(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = outcome()
     monkeypatch.setattr(consumption, "_BLOCK", block)
     monkeypatch.setattr(cost, "_BLOCK", block)

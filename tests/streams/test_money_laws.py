@@ -1,5 +1,5 @@
-"""One truth for money: the cost kernel, wherever the stream is cut and however readings are ordered, comes to what the
-independent rating in whole numbers makes of the stored readings (docs/adr/0009), to the last micro-unit."""
+"""One truth for money: the cost kernel, wherever the stream is cut and however readings are ordered, equals the
+independent rating in whole numbers of the stored readings (docs/adr/0009), to the last micro-unit."""
 
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from schemas.reading import READING_SCHEMA, SessionEvent
 from schemas.session import EndReason
 from schemas.tariff import Tariff
 from streams.effects import NULL_I32, NULL_I64, StepParams
-from streams.engine import recompute as rating_again
+from streams.engine import recompute
 from streams.kernels.runs import FAR
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
@@ -135,8 +135,8 @@ def test_any_readings_of_any_sessions_cost_what_they_say(
     event(f"{check(store, PARAMS)} priced sessions")
 
 
-def test_versions_that_no_open_session_has_are_forgotten_and_costs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rating_again, "TARIFFS_MAX", 3)
+def test_versions_that_no_open_session_has_are_dropped_and_costs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recompute, "TARIFFS_MAX", 3)
     store, state = MemoryStore(), PartitionState(0)
     element = {"price_components": [{"type": "ENERGY", "price": 1, "step_size": 0}]}
     tariff = Tariff.model_validate({"currency": "EUR", "elements": [element]})

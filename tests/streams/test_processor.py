@@ -147,18 +147,20 @@ async def test_frames_are_taken_once_and_in_order(processor: Processor, fake: Fa
     assert fake.state.seen == [0, 1]
 
 
-async def test_another_life_goes_on_where_the_store_is(processor: Processor, faked: Worker, fake: FakeStep) -> None:
+async def test_another_processor_continues_where_the_store_is(
+    processor: Processor, faked: Worker, fake: FakeStep
+) -> None:
     for number in range(3):
         processor.offer(number, frame(number))
         await processor.flush()
-    heir = Processor(PARTITION, faked)
-    assert await heir.acquire() == 3
+    successor = Processor(PARTITION, faked)
+    assert await successor.acquire() == 3
     assert fake.state.seen == [0, 1, 2]
     processor.offer(3, frame(3))
     with pytest.raises(Fenced):
         await processor.flush()
-    assert heir.offer(3, frame(3))
-    assert await heir.flush() == 4
+    assert successor.offer(3, frame(3))
+    assert await successor.flush() == 4
 
 
 async def test_one_flush_takes_no_more_than_its_bound(processor: Processor) -> None:
@@ -187,7 +189,7 @@ async def test_a_bad_frame_is_kept_whole_and_the_others_are_stored(
     assert fake.state.seen == list(range(9))
 
 
-async def test_what_is_no_frame_is_kept_whole(processor: Processor, ask: Ask) -> None:
+async def test_what_is_not_a_frame_is_kept_whole(processor: Processor, ask: Ask) -> None:
     whole = frame(0)
     elsewhere = frame_of(PARTITION + 1, 1, charging("A", 1))
     broken = [b"", b"garbage", whole[:-40], whole.replace(b"station_id", b"station_xx"), elsewhere]
@@ -236,7 +238,9 @@ async def test_an_outage_in_the_commit_tries_the_same_effects_again(
     assert await processor.flush() == 2
 
 
-async def test_an_outage_in_the_step_begins_anew_from_what_is_committed(processor: Processor, fake: FakeStep) -> None:
+async def test_after_an_outage_in_the_step_it_starts_again_from_what_is_committed(
+    processor: Processor, fake: FakeStep
+) -> None:
     processor.offer(0, frame(0))
     await processor.flush()
     processor.offer(1, frame(1))
@@ -255,7 +259,7 @@ async def test_an_outage_in_the_step_begins_anew_from_what_is_committed(processo
     assert fake.state.seen == [0, 1]
 
 
-async def test_after_a_mishap_a_partition_is_not_taken_back_from_its_new_owner(
+async def test_after_a_failure_a_partition_is_not_taken_back_from_its_new_owner(
     processor: Processor, faked: Worker, fake: FakeStep
 ) -> None:
     def outage() -> None:
@@ -266,12 +270,12 @@ async def test_after_a_mishap_a_partition_is_not_taken_back_from_its_new_owner(
     with pytest.raises(Unavailable):
         await processor.flush()
     fake.before = lambda: None
-    heir = Processor(PARTITION, faked)
-    await heir.acquire()
+    successor = Processor(PARTITION, faked)
+    await successor.acquire()
     with pytest.raises(Fenced):
         await processor.flush()
-    heir.offer(0, frame(0))
-    assert await heir.flush() == 1
+    successor.offer(0, frame(0))
+    assert await successor.flush() == 1
 
 
 async def test_the_view_takes_its_share_of_the_time_and_no_more(
@@ -355,19 +359,19 @@ async def test_the_view_is_rebuilt_on_taking_over_and_after_it_was_away(
     for number in range(2):
         processor.offer(number, frame(number))
     await processor.flush()
-    heir = Processor(PARTITION, replace(faked, live=view))
-    await heir.acquire()
-    await heir.publish()
+    successor = Processor(PARTITION, replace(faked, live=view))
+    await successor.acquire()
+    await successor.publish()
     assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1"}
     view.away = True
-    heir.offer(2, frame(2))
-    assert await heir.flush() == 3
-    await heir.publish()
+    successor.offer(2, frame(2))
+    assert await successor.flush() == 3
+    await successor.publish()
     view.away = False
-    await heir.publish()
+    await successor.publish()
     assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1"}, "not before a pause"
     clock.advance(LIVE_PAUSE_S_MAX)
-    await heir.publish()
+    await successor.publish()
     assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1", "S/2"}
 
 

@@ -1,4 +1,4 @@
-"""Laws of lanes."""
+"""Laws of runs."""
 
 import numpy as np
 from hypothesis import given

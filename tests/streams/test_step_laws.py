@@ -1,4 +1,4 @@
-"""Laws of the step, held against the plain-Python reference on arbitrary readings."""
+"""Laws of the step, compared with the plain-Python reference on arbitrary readings."""
 
 import itertools
 from collections import Counter
@@ -15,7 +15,8 @@ from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA, SessionEvent, Status
 from schemas.session import EndReason
 from streams.effects import NULL_I64, WINDOW_COLUMNS, StepParams
-from streams.engine.batch import QUANTITY_COLUMNS, Frame
+from streams.engine.batch import QUANTITY_COLUMNS, Frame, accept
+from streams.engine.step import step
 from streams.errors import ForeignState
 from streams.kernels.windows import WINDOW_MS
 from streams.state.encoding import load_state, snapshot, take_patch
@@ -88,10 +89,10 @@ def _run(first: Reading) -> list[Reading]:
     ]
 
 
-def blank_readings(said: Iterable[Reading]) -> list[Reading]:
-    """Of one connector, that says this and nothing else."""
+def blank_readings(fields: Iterable[Reading]) -> list[Reading]:
+    """Of one connector, with these fields and no others."""
     blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS))
-    return [blank | {"station_id": "A", "connector_id": 1, "status": 0, "session_event": 0} | what for what in said]
+    return [blank | {"station_id": "A", "connector_id": 1, "status": 0, "session_event": 0} | given for given in fields]
 
 
 def frames_of(arrived: list[Reading], cuts: list[int]) -> list[Frame]:
@@ -142,14 +143,14 @@ def totals(store: MemoryStore) -> dict[str, Any]:
     """All that must not depend on where steps end (keys are given in order of appearance, revisions count flushes)."""
     place = {key: connector for connector, key in store.keys.items()}
 
-    def told(row: dict[str, int]) -> tuple[Any, ...]:
+    def content(row: dict[str, int]) -> tuple[Any, ...]:
         keyless = {n: v for n, v in row.items() if n not in ("session_key", "revision")}
         return tuple((keyless | {"connector_key": place[row["connector_key"]]}).items())
 
-    sessions = [(told(row), store.session_ids[key]) for key, row in store.sessions.items()]
+    sessions = [(content(row), store.session_ids[key]) for key, row in store.sessions.items()]
     return {
-        "readings": Counter(map(told, store.readings)),
-        "windows": {(place[key], bucket_ms): told(row) for (key, bucket_ms), row in store.windows.items()},
+        "readings": Counter(map(content, store.readings)),
+        "windows": {(place[key], bucket_ms): content(row) for (key, bucket_ms), row in store.windows.items()},
         "sessions": Counter(sessions),
         "refused": Counter(store.refused),
         "counts": store.counts,
@@ -157,7 +158,7 @@ def totals(store: MemoryStore) -> dict[str, Any]:
 
 
 def same(left: PartitionState, right: PartitionState) -> None:
-    """Both states say the same of every connector (slots may be numbered otherwise)."""
+    """Both states are the same for every connector (slots may be numbered differently)."""
     slots, others = ({c: slot for slot, c in enumerate(s.directory.connectors())} for s in (left, right))
     assert sorted(slots) == sorted(others)
     for connector, slot in slots.items():
@@ -239,8 +240,8 @@ def test_splitting_anywhere_changes_nothing(arrived: list[Reading], frame_cuts: 
     same(state, other)
 
 
-def test_a_session_that_awaits_rating_closes_with_the_rated_figures() -> None:
-    """A register out of order, then silence: the running totals know nothing of it, the completed session must."""
+def test_a_session_that_awaits_recomputation_closes_with_the_recomputed_totals() -> None:
+    """A register out of order, then silence: the running totals do not have it, the completed session must."""
     blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS))
     plain = blank | {
         "station_id": "A",
@@ -261,7 +262,7 @@ def test_a_session_that_awaits_rating_closes_with_the_rated_figures() -> None:
 @given(st.data())
 def test_only_the_youngest_session_of_a_connector_can_be_open(data: st.DataObject) -> None:
     """Whatever overtakes what: a session older than one that was seen is over, its bill waits for no time-out."""
-    sessions = data.draw(st.lists(st.booleans(), min_size=2, max_size=8))  # does its device tell its end?
+    sessions = data.draw(st.lists(st.booleans(), min_size=2, max_size=8))  # does its device report its end?
     blank = dict.fromkeys(("boot", *QUANTITY_COLUMNS)) | {"station_id": "A", "connector_id": 1}
     blank |= {"received_ms": BASE_MS, "status": Status.CHARGING}
     readings = [
@@ -290,9 +291,23 @@ def test_readings_that_overtake_each_other_in_a_step_cost_the_store_no_question(
     expected, _ = run(frames_of([arrived[i] for i in np.argsort(order)], []), [])
     store, state = MemoryStore(), PartitionState(0)
     lookup = AsLookup(store)
-    lookup.session_readings = pytest.fail  # type: ignore[assignment]  # not to be asked
+    lookup.session_readings = pytest.fail  # type: ignore[assignment]  # not to be called
     store.apply(compute_effects(state, frames_of(arrived, [3, 7]), BASE_MS, lookup, PARAMS))
     assert totals(store)["sessions"] == totals(expected)["sessions"]
+
+
+def test_a_connector_is_registered_once_and_before_the_step() -> None:
+    frames = frames_of(
+        blank_readings({"ts_ms": BASE_MS + n, "received_ms": BASE_MS + n, "seq": n} for n in range(3)), []
+    )
+    store, state = MemoryStore(), PartitionState(0)
+    lookup = AsLookup(store)
+    with pytest.raises(ValueError, match="registered"):
+        step(PartitionState(0), accept(PartitionState(0), frames[:1]), BASE_MS, lookup, PARAMS)
+    compute_effects(state, frames[:1], BASE_MS, lookup, PARAMS)
+    lookup.register_connectors = pytest.fail  # type: ignore[assignment]  # not to be called
+    compute_effects(state, frames[1:], BASE_MS, lookup, PARAMS)
+    assert state.directory.connectors() == list(store.keys)
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=6), RELOADS)
@@ -351,20 +366,20 @@ def test_windows_are_what_the_stored_readings_say(arrived: list[Reading], cuts: 
     assert set(WINDOW_COLUMNS) == set(next(iter(store.windows.values()))) if store.windows else True
 
 
-def test_the_windows_of_a_minute_are_told_in_several_steps_each_once() -> None:
+def test_the_windows_of_a_minute_are_emitted_in_several_steps_each_once() -> None:
     blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS)) | {"status": 0, "session_event": 0}
     arrived = [
         blank | {"station_id": f"S{n}", "connector_id": 1, "ts_ms": ts_ms, "received_ms": ts_ms}
         for ts_ms in (BASE_MS, BASE_MS + WINDOW_MS + PARAMS.lateness_ms)
         for n in range(1_000)
     ]
-    store, state, told = MemoryStore(), PartitionState(0), []
+    store, state, emitted = MemoryStore(), PartitionState(0), []
     frames = frames_of(arrived, [])
     for part in ([frames[0]], [frames[1]], [], [], []):
         effects = compute_effects(state, part, BASE_MS + WINDOW_MS + PARAMS.lateness_ms, AsLookup(store), PARAMS)
         store.apply(effects)
-        told.append(len(effects.emit["bucket_ms"]))
-    assert told == [0, 400, 400, 200, 0]
+        emitted.append(len(effects.emit["bucket_ms"]))
+    assert emitted == [0, 400, 400, 200, 0]
     assert store.emitted == {(key, BASE_MS) for key in store.keys.values()}
 
 

@@ -1,4 +1,4 @@
-"""The store's answers to a step's questions, held against a look at all rows."""
+"""The store's answers to a step's questions, compared with a look at all rows."""
 
 import numpy as np
 import psycopg
@@ -89,7 +89,7 @@ def test_the_newest_session_of_a_name_is_found(store: Store) -> None:
     assert (found.session_key, found.started_ms, found.ended_ms) == (2, T0_MS + 10, NULL_I64)
 
 
-def test_all_readings_of_a_session_are_found_also_those_its_row_lags_behind(store: Store, seed: int) -> None:
+def test_all_readings_of_a_session_are_found_also_those_newer_than_its_row(store: Store, seed: int) -> None:
     (key, other) = store.register_connectors(0, [("A", 1), ("B", 1)])
     readings = random_readings(np.random.default_rng(seed), [key, other], 500, span_ms=3_600_000)
     readings["session_key"] = np.where(readings["connector_key"] == key, 7, NULL_I64)

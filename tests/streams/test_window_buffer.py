@@ -1,4 +1,4 @@
-"""Windows that are not merged yet: held in the state, as durable as the readings, and never for long."""
+"""Readings that are not merged into windows yet: buffered in the state, as durable as if merged, and not for long."""
 
 from collections import Counter
 
@@ -22,23 +22,23 @@ from tests.streams.test_step_laws import BASE_MS, PARAMS, blank_readings, frames
 
 
 def contents(store: MemoryStore, state: PartitionState) -> Counter[tuple[int, int]]:
-    """How many readings of each (connector_key, minute) are in windows or held."""
+    """How many readings of each (connector_key, minute) are in windows or buffered."""
     counted = Counter({place: row["readings"] for place, row in store.windows.items()})
-    held = state.window_buffer.columns()
-    minutes = held["ts_ms"] // 60_000 * 60_000
-    return counted + Counter(zip(state.connector_key[held["slot"]].tolist(), minutes.tolist(), strict=True))
+    buffered = state.window_buffer.columns()
+    minutes = buffered["ts_ms"] // 60_000 * 60_000
+    return counted + Counter(zip(state.connector_key[buffered["slot"]].tolist(), minutes.tolist(), strict=True))
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=8))
-def test_every_stored_reading_is_in_its_window_or_held(arrived: list[Reading], cuts: list[int]) -> None:
+def test_every_stored_reading_is_in_its_window_or_buffered(arrived: list[Reading], cuts: list[int]) -> None:
     store, state, bodies = MemoryStore(), PartitionState(0), []
     for frame in frames_of(arrived, cuts):
         store.apply(compute_effects(state, [frame], frame[0].received_ms, AsLookup(store), PARAMS))
         bodies.append(take_patch(state))
         stored = Counter((row["connector_key"], row["ts_ms"] // 60_000 * 60_000) for row in store.readings)
-        heir = load_state(0, bodies)
-        heir.connector_key[: heir.slots] = store.register_connectors(0, heir.directory.connectors())
-        assert contents(store, state) == contents(store, heir) == stored
+        successor = load_state(0, bodies)
+        successor.connector_key[: successor.slots] = store.register_connectors(0, successor.directory.connectors())
+        assert contents(store, state) == contents(store, successor) == stored
 
 
 def test_what_flushes_add_is_merged_together_after_a_while_and_at_once_when_nothing_comes() -> None:
@@ -54,33 +54,33 @@ def test_what_flushes_add_is_merged_together_after_a_while_and_at_once_when_noth
     assert state.next_due_ms(PARAMS) != 0
 
 
-def test_no_more_is_held_than_its_bound() -> None:
+def test_no_more_is_buffered_than_the_bound() -> None:
     store, state, rows = MemoryStore(), PartitionState(0), BUFFERED_ROWS_MAX // 4
     arrived = blank_readings({"ts_ms": BASE_MS + n // 10, "received_ms": BASE_MS, "seq": n} for n in range(rows * 6))
     frames = frames_of(arrived, [rows * n for n in range(1, 6)])
-    held = []
+    buffered = []
     for frame in frames:
         compute_effects(state, [frame], BASE_MS, AsLookup(store), PARAMS)
-        held.append(state.window_buffer.rows // rows)
-    assert held == [0, 1, 2, 3, 0, 1]
+        buffered.append(state.window_buffer.rows // rows)
+    assert buffered == [0, 1, 2, 3, 0, 1]
 
 
-def test_a_window_is_told_with_everything_that_is_known_of_it() -> None:
-    """Its end passes while readings of it are held."""
+def test_a_window_is_emitted_with_all_of_its_readings() -> None:
+    """Its end passes while readings of it are buffered."""
     store, state = MemoryStore(), PartitionState(0)
     end_ms = BASE_MS + 60_000
     event_ms = (end_ms - 5, end_ms - 3, end_ms + PARAMS.lateness_ms)
     arrived = blank_readings({"ts_ms": at_ms, "received_ms": end_ms, "seq": at_ms - BASE_MS} for at_ms in event_ms)
-    told = []
+    emitted = []
     for frame in frames_of(arrived, [1, 2]):
         effects = compute_effects(state, [frame], end_ms, AsLookup(store), PARAMS)
         store.apply(effects)
         if len(effects.emit["bucket_ms"]):
-            told.append([row["readings"] for row in store.windows.values() if row["bucket_ms"] == BASE_MS])
-    assert told == [[2]]
+            emitted.append([row["readings"] for row in store.windows.values() if row["bucket_ms"] == BASE_MS])
+    assert emitted == [[2]]
 
 
-def test_a_state_from_before_windows_were_held_is_read() -> None:
+def test_a_state_from_before_windows_were_buffered_is_read() -> None:
     store, state = MemoryStore(), PartitionState(0)
     arrived = blank_readings({"ts_ms": BASE_MS + n, "received_ms": BASE_MS, "seq": n} for n in range(3))
     compute_effects(state, frames_of(arrived, []), BASE_MS, AsLookup(store), PARAMS)
@@ -94,18 +94,20 @@ def test_a_state_from_before_windows_were_held_is_read() -> None:
 
 
 @pytest.mark.parametrize("flushes", [1, 4])
-async def test_what_a_dead_worker_held_its_heir_merges_once(worker: Worker, telemetry_url: str, flushes: int) -> None:
+async def test_what_a_dead_worker_had_buffered_its_successor_merges_once(
+    worker: Worker, telemetry_url: str, flushes: int
+) -> None:
     dead = Processor(0, worker)
     await dead.acquire()
     for number in range(flushes):
         dead.offer(number, frame_of(0, number, charging("A", number, rows=1)))
         await dead.flush()
-    heir = Processor(0, worker)
-    await heir.acquire()
-    assert heir.has_unwritten_rows == (flushes > 1)
-    await heir.flush()
-    await heir.flush()
-    assert not heir.has_unwritten_rows
+    successor = Processor(0, worker)
+    await successor.acquire()
+    assert successor.has_unwritten_rows == (flushes > 1)
+    await successor.flush()
+    await successor.flush()
+    assert not successor.has_unwritten_rows
     with psycopg.connect(telemetry_url) as connection:
         ledger = connection.execute("SELECT stored, in_windows FROM telemetry.ledger WHERE partition = 0").fetchone()
         assert ledger == (flushes, flushes)

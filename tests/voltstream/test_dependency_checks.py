@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kit.clock import ManualClock, SystemClock
-from voltstream.runtime import dependency_checks as checks
-from voltstream.runtime.dependency_checks import check_clock, check_disk, run_checks
+from voltstream.cli import dependency_checks as checks
+from voltstream.cli.dependency_checks import check_clock, check_disk, run_checks
 from voltstream.settings import load_settings
 
 

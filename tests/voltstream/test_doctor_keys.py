@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kit.clock import SystemClock
-from voltstream.runtime.doctor import examine
+from voltstream.cli.doctor import examine
 from voltstream.settings import load_settings
 
 

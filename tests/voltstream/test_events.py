@@ -124,6 +124,15 @@ def test_what_is_asked_wrongly_is_told_how_to_ask(database_url: str, arguments: 
     assert refused.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["list", "replay"])
+def test_a_queue_that_no_service_has_is_refused_with_the_nearest(database_url: str, command: str) -> None:
+    known = voltstream("events", "dlq", command, "--queue", "billing_session_completed", database_url=database_url)
+    assert known.returncode == 0
+    unknown = voltstream("events", "dlq", command, "--queue", "billing_session_complete", database_url=database_url)
+    assert unknown.returncode == 2
+    assert "did you mean billing_session_completed?" in unknown.stderr
+
+
 async def test_a_letter_replayed_while_the_platform_runs_is_handled_once(data_dir: Path) -> None:
     sent = readings("DE*VLT*E1", 50, int((time.time() - 60) * 1_000))
     with up(data_dir, "--no-simulator") as platform:

@@ -66,7 +66,7 @@ class Chargers:
 
 
 def _stored(platform: Up, station_id: str) -> set[int]:
-    since = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     query: dict[str, str] = {"interval": "raw", "from": since, "limit": "1000"}
     page = platform.get(f"/api/v1/telemetry/{station_id}", **query)
     rows: list[dict[str, Any]] = page["rows"]
@@ -85,11 +85,11 @@ async def test_what_was_acknowledged_survives_kills_of_the_database_and_the_ledg
                 assert _postmaster(data_dir) != killed
         finally:
             chargers.stop()
-        for station_id, count in chargers.acknowledged.items():
-            stored = _stored(platform, station_id)
-            missing = set(range(1, min(count, 1_000) + 1)) - stored
-            assert not missing, (station_id, count, len(stored), sorted(missing)[:5], platform.ledger())
         await eventually(lambda: platform.ledger()["closed"], within_s=60)
+        for station_id, count in chargers.acknowledged.items():
+            expected = set(range(1, min(count, 1_000) + 1))
+            # Raw readings are listed once their first window is written.
+            await eventually(lambda: _stored(platform, station_id) >= expected, within_s=60)  # noqa: B023  # it ends within the turn
         assert platform.get("/ready")["status"] == "ready"
         assert platform.stop() == (0, "")
 
@@ -117,7 +117,7 @@ async def test_a_stop_right_after_the_kill_is_in_good_order(data_dir: Path) -> N
         _kill_postmaster(data_dir)
         assert platform.stop() == (0, "")
     with up(data_dir, "--no-simulator") as platform:
-        assert _stored(platform, _STATIONS[0]) == set(range(1, 51))
+        await eventually(lambda: _stored(platform, _STATIONS[0]) == set(range(1, 51)), within_s=60)
 
 
 def test_where_the_database_cannot_come_back_the_process_ends_and_says_why(data_dir: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 import typer
 
 from kit.errors import ConfigError
+from kit.instants import parse_instant_or_date
 from kit.settings import Settings
-from kit.web.instants import parse_instant_or_date
 from voltstream.cli.output import print_json, print_line
 from voltstream.errors import WrongUsage
 

@@ -1,4 +1,4 @@
-"""Bus, log and live view, each in the process or by URL, as the settings say."""
+"""The backends of a process: bus, log and live view, each in the process or a server by URL, as set."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from kit.retry import load_retry_policy
 from kit.settings import Settings
 from kit.web.operations import ReadyCheck
 from schemas.topics import frames_queue
-from voltstream.runtime.database_id import database_id_of
+from voltstream.runtime.database import database_id_of
 from voltstream.runtime.failures import announcer
 
 # At the start, for a server that is started beside us; RabbitMQ's own start takes 5 to 15 s.
@@ -29,13 +29,13 @@ START_S_MAX: Final = 30.0
 async def open_live(settings: Settings, database_url: str, ready: dict[str, ReadyCheck]) -> AsyncIterator[LiveView]:
     """The live view; where it is a server, `ready` gets a check of it. Raises Unavailable, ConfigError.
 
-    On a Redis it is the database's own: what was said of another one, or of one since dropped, would be no truth here,
-    and its gateways' counters would leave the ledger open for ever.
+    On a Redis every database has keys of its own: documents of another one, or of one since dropped, would be wrong
+    here, and counters of its gateways would keep the ledger open for ever.
     """
     live: LiveView
     if settings.distributed_live:
-        birth = await asyncio.to_thread(database_id_of, database_url)
-        live = redis = RedisLive(settings.redis_url, prefix=f"live:{birth}:")
+        database_id = await asyncio.to_thread(database_id_of, database_url)
+        live = redis = RedisLive(settings.redis_url, prefix=f"live:{database_id}:")
         ready["live view"] = redis.check_ready
     else:
         live = InProcessLive()

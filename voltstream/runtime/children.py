@@ -1,6 +1,6 @@
 """Services as child processes: started, watched, started again when they die, stopped in good order.
 
-A child speaks one JSON line on stdout once it is ready, `{"service": …, "url": …}`, and logs on stderr, which is passed
+A child prints one JSON line on stdout once it is ready, `{"service": …, "url": …}`, and logs on stderr, which is passed
 on. It stops when its stdin closes, so that none outlives a supervisor that was killed.
 """
 
@@ -23,9 +23,9 @@ READY_S_MAX: Final = 120.0  # a child waits 30 s for each of its servers; starti
 STOP_S_MAX: Final = 40.0  # a worker's last flush, a bridge's drain of 5 s, an HTTP server's grace of 12 s
 _PAUSE_FIRST_S: Final = 0.5
 _PAUSE_CEILING_S: Final = 15.0  # a child that cannot live costs a start of ~1 s of one core each 15 s
-_HEALTHY_S: Final = 60.0  # who lived this long and then dies is started again at once
+_HEALTHY_S: Final = 60.0  # a child that dies after having run this long is restarted after the first pause again
 _WRONG_SETTINGS: Final = 2  # exit code: starting again changes nothing
-_LAST_WORDS_MAX: Final = 5  # lines of stderr kept for the error message
+_LAST_LINES_MAX: Final = 5  # lines of stderr kept for the error message
 _LINE_BYTES_MAX: Final = 1 << 20  # of one log line; a deep traceback as JSON has 100 kB
 
 _log = get_logger(__name__)
@@ -39,10 +39,10 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 class Child:
-    """One service in a process of its own, kept alive from `start` to `stop`."""
+    """One service in a process of its own, restarted when it dies, until `stop`."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], clock: Clock) -> None:
-        """`arguments` follow `python -m voltstream`; they include what makes it speak as said above."""
+        """`arguments` follow `python -m voltstream`, --json and --supervised among them."""
         self.name = name
         self.url: str | None = None  # where its /ready and /metrics are, while it is ready
         self.restarts = 0
@@ -50,15 +50,15 @@ class Child:
         self._environment = dict(environment)
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
-        self._starting = asyncio.Lock()  # while a process is being made
+        self._starting = asyncio.Lock()  # while a process is being created
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS_MAX)
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES_MAX)
         self._running: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def running(self, lifespan: Lifespan) -> AsyncIterator[Self]:
-        """Kept alive within the block, as a vital part of `life`. Does not wait until it is ready."""
+        """Run within the block as a vital part of `lifespan`. Does not wait until the child is ready."""
         self._running = lifespan.spawn(self.run(), self.name)
         try:
             yield self
@@ -67,24 +67,24 @@ class Child:
             await asyncio.wait((self._running,))
 
     async def run(self) -> None:
-        """Until `stop`. Raises ChildFailed where it says that its settings are wrong."""
+        """Run until `stop`. Raises ChildFailed where the child exits because its settings are wrong."""
         pause_s = _PAUSE_FIRST_S
         while not self._stopping.is_set():
             began_s = self._clock.monotonic_s()
-            code = await self._live()
+            code = await self._run_once()
             if self._stopping.is_set():
                 return
             if code == _WRONG_SETTINGS:
-                raise ChildFailed(f"{self.name}: {self.last_words}")
+                raise ChildFailed(f"{self.name}: {self.last_lines}")
             pause_s = _PAUSE_FIRST_S if self._clock.monotonic_s() - began_s >= _HEALTHY_S else pause_s
             self.restarts += 1
-            _log.error("child_died", child=self.name, code=code, last_words=self.last_words, again_in_s=pause_s)
+            _log.error("child_died", child=self.name, code=code, last_output=self.last_lines, again_in_s=pause_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
             pause_s = min(pause_s * 2, _PAUSE_CEILING_S)
 
     async def wait_ready(self) -> None:
-        """Until it has said that it is ready. Raises ChildFailed with its last words where it does not in time."""
+        """Wait until the child is ready. Raises ChildFailed, with its last log lines, where it takes too long."""
         if self._running is None:
             raise RuntimeError("not started")
         ready = asyncio.create_task(self._ready.wait())
@@ -93,14 +93,14 @@ class Child:
             if self._running.done():
                 self._running.result()
             if not ready.done():
-                raise ChildFailed(f"{self.name} is not ready after {READY_S_MAX:.0f} s: {self.last_words}")
+                raise ChildFailed(f"{self.name} is not ready after {READY_S_MAX:.0f} s: {self.last_lines}")
         finally:
             ready.cancel()
 
     async def stop(self) -> None:
-        """Have it finish what it has in hand; one that takes too long is killed."""
+        """Terminate the child in good order; kill it after STOP_S_MAX."""
         self._stopping.set()
-        async with self._starting:  # else the one that is just being made would never hear of it
+        async with self._starting:  # else a process that is just being created would not be terminated
             process = self._process
         if process is None:
             return
@@ -115,12 +115,12 @@ class Child:
             await process.wait()
 
     @property
-    def last_words(self) -> str:
-        """What it said last on stderr."""
-        return " / ".join(self._last_words) or "it said nothing"
+    def last_lines(self) -> str:
+        """The last lines of its stderr."""
+        return " / ".join(self._last_lines) or "no output"
 
-    async def _live(self) -> int:
-        """One life of the process; its exit code."""
+    async def _run_once(self) -> int:
+        """Run the process once; its exit code."""
         async with self._starting:
             self._process = process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -129,10 +129,10 @@ class Child:
                 stderr=asyncio.subprocess.PIPE,
                 env=self._environment,
                 limit=_LINE_BYTES_MAX,
-                start_new_session=True,  # Ctrl-C in a terminal is for the supervisor, who knows the order
+                start_new_session=True,  # Ctrl-C in a terminal is for the supervisor, which stops its children in order
             )
         try:
-            await asyncio.gather(self._listen(process), self._pass_on(process))
+            await asyncio.gather(self._read_stdout(process), self._forward_stderr(process))
             return await process.wait()
         finally:
             self.url = None
@@ -142,16 +142,16 @@ class Child:
                     process.terminate()
             self._process = None
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+    async def _read_stdout(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101  # it was asked for
         async for line in process.stdout:
             try:
                 self.url = json.loads(line)["url"]
                 self._ready.set()
             except (ValueError, KeyError, TypeError):
-                _log.warning("child_said", child=self.name, line=line.decode(errors="replace").rstrip())
+                _log.warning("child_output", child=self.name, line=line.decode(errors="replace").rstrip())
 
-    async def _pass_on(self, process: asyncio.subprocess.Process) -> None:
+    async def _forward_stderr(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None  # noqa: S101  # it was asked for
         while True:
             try:
@@ -161,5 +161,5 @@ class Child:
             if not raw:
                 return
             line = raw.decode(errors="replace").rstrip()
-            self._last_words.append(line)
+            self._last_lines.append(line)
             print(line, file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 
 from kit.auth.authenticator import Authenticator
@@ -21,24 +22,25 @@ from kit.errors import DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging import inbox
-from kit.messaging.bus import Bus
-from kit.messaging.consumer import ConsumerMetrics
+from kit.messaging.bus import DIRECT, Bus
+from kit.messaging.consumer import ConsumerMetrics, Source, consume, consume_batches, listen
 from kit.observability.logs import get_logger
-from kit.service import DAY_S, Context, Job, Service, provide
+from kit.service import DAY_S, Consumes, Context, Job, Service, provide
 from kit.settings import Settings
 from kit.web import idempotency
+from schemas.topics import routing_key
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
 from voltstream.runtime.database import ACCESS_ROLE
 from voltstream.runtime.process import Lifespan
-from voltstream.runtime.subscriptions import subscribe
 from voltstream.runtime.web import Web
+from voltstream.services import queue_of
 
 _log = get_logger(__name__)
 
 
 @asynccontextmanager
 async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIterator[TokenStore]:
-    """Let `web.app` ask within the block who makes a request. Raises Unavailable, ConfigError."""
+    """Let `web.app` authenticate requests within the block. Raises Unavailable, ConfigError."""
     signed = SignedTokens.of(settings, web.clock)
     database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
     try:
@@ -162,6 +164,46 @@ class Composition:
                 await stack.enter_async_context(service.attend(components, bus))
 
 
+async def subscribe(
+    bus: Bus,
+    service: Service[Any],
+    consumes: Consumes[Any],
+    components: Any,
+    database: Database | None,
+    metrics: ConsumerMetrics,
+) -> None:
+    """Let the service's handler take the events of its queue. Raises Unavailable."""
+    source = Source(
+        queue_of(service, consumes),
+        routing_key(consumes.event_type),
+        prefetch=consumes.prefetch,
+    )
+    if consumes.receive is not None:
+        handler = consumes.receive(components)
+        await bus.subscribe(source.queue, DIRECT, source.routing_key, handler, prefetch=source.prefetch)
+        return
+    decode = msgspec.json.Decoder(consumes.model, float_hook=consumes.float_hook).decode
+    if consumes.process is not None:
+        await listen(bus, source, decode=decode, process=consumes.process(components), metrics=metrics)
+        return
+    assert database is not None  # noqa: S101  # a handler within a transaction wants a schema
+    schema = service.owned_schema
+    if consumes.handle is not None:
+        handle = consumes.handle(components)
+        await consume(bus, database, source, schema=schema, decode=decode, handle=handle, metrics=metrics)
+    if consumes.handle_batch is not None and consumes.key is not None:
+        await consume_batches(
+            bus,
+            database,
+            source,
+            schema=schema,
+            decode=decode,
+            key=consumes.key,
+            handle=consumes.handle_batch(components),
+            metrics=metrics,
+        )
+
+
 def _standard_jobs(service: Service[Any], database: Database | None) -> list[Job[Any]]:
     """The clean-up of the standard tables, by their owner."""
     if database is None or service.migrations is None:
@@ -173,7 +215,7 @@ def _standard_jobs(service: Service[Any], database: Database | None) -> list[Job
             await inbox.forget_old(connection, schema)
             await idempotency.forget_old(connection, schema)
 
-    return [Job("events and answers that nobody repeats any more", tidy, DAY_S)]
+    return [Job("events and responses past repetition", tidy, DAY_S)]
 
 
 async def _work(jobs: Sequence[Job[Any]], components: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from psycopg import sql
 
 import kit
+from kit.clock import format_rfc3339
 from kit.database.embedded import EmbeddedPostgres, running_url
 from kit.database.migrations import Migrations, MigrationStatus, migrate, standard_tables, status
 from kit.database.postgres import connect_sync, outages
@@ -90,6 +91,19 @@ def with_partitions(settings: Settings, url: str) -> Settings:
     return settings.model_copy(update={"partitions": partitions})
 
 
+def database_id_of(url: str) -> str:
+    """What tells this database from every other, also from one of the same name that was dropped. Blocks.
+
+    Raises ConfigError where it was not prepared.
+    """
+    with connect_sync(url, name="voltstream", autocommit=True) as connection, outages():
+        stored_partitions(connection)
+        row = connection.execute("SELECT prepared_at FROM telemetry.storage").fetchone()
+    if row is None:
+        raise AssertionError("stored_partitions found a row here")
+    return format_rfc3339(row[0])
+
+
 def statuses(url: str) -> list[MigrationStatus]:
     """Every migration, applied or not. Blocks. Raises as `bring_up_to_date` does."""
     return status(url, sources_of(all_services()))
@@ -108,7 +122,7 @@ async def owned_database(settings: Settings, lifespan: Lifespan) -> AsyncIterato
     try:
         server = await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # The thread goes on: what it starts, nobody else would stop.
+        # The thread goes on, and nothing else would stop the server that it starts.
         server = await starting
         await asyncio.to_thread(server.stop)
         raise

@@ -1,4 +1,4 @@
-"""event.failed.v1: how the buses tell of an event that a consumer gave up."""
+"""event.failed.v1, which the buses publish for every message that is dead-lettered."""
 
 from typing import Final
 from uuid import UUID, uuid5
@@ -14,37 +14,37 @@ from schemas.topics import EVENT_FAILED
 SOURCE: Final = "events"
 
 
-class _Lost(msgspec.Struct):
-    """What can still be read of the event."""
+class _Readable(msgspec.Struct):
+    """The part of a failed event that can still be decoded."""
 
     metadata: EventMetadata
 
 
-_decoder = msgspec.json.Decoder(_Lost)
+_decoder = msgspec.json.Decoder(_Readable)
 
 
 def announcer(clock: Clock) -> Announce:
-    """Makes the event of a message given up."""
+    """Builds the event of a failed message."""
 
-    def event_failed(given_up: FailedMessage) -> Message:
-        lost = metadata_of(given_up.message.body)
-        message = given_up.message
+    def event_failed(failed: FailedMessage) -> Message:
+        metadata = metadata_of(failed.message.body)
+        message = failed.message
         payload = EventFailed(
-            queue=given_up.queue,
-            event_id=lost.event_id if lost else _uuid(message.headers.get(EVENT_ID, "")),
-            event_type=lost.type if lost else message.routing_key,
+            queue=failed.queue,
+            event_id=metadata.event_id if metadata else _uuid(message.headers.get(EVENT_ID, "")),
+            event_type=metadata.type if metadata else message.routing_key,
             attempts=message.attempt,
-            error=given_up.error[:ERROR_CHARS_MAX],
+            error=failed.error[:ERROR_CHARS_MAX],
         )
-        event_id = uuid5(given_up.letter_id, EVENT_FAILED)
+        event_id = uuid5(failed.letter_id, EVENT_FAILED)
         envelope = envelope_of(
             EVENT_FAILED,
             event_id,
             payload,
             source=SOURCE,
             timestamp=format_rfc3339(clock.now_ms()),
-            correlation_id=lost.correlation_id if lost else "",
-            traceparent=lost.traceparent if lost else "",
+            correlation_id=metadata.correlation_id if metadata else "",
+            traceparent=metadata.traceparent if metadata else "",
         )
         return Message(DIRECT, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
@@ -52,7 +52,7 @@ def announcer(clock: Clock) -> Announce:
 
 
 def metadata_of(body: bytes) -> EventMetadata | None:
-    """What an event says of itself; None where it cannot be read."""
+    """The metadata of an encoded event; None where it cannot be decoded."""
     try:
         return _decoder.decode(body).metadata
     except (ValueError, RecursionError):

@@ -21,7 +21,7 @@ _THREADS_S_MAX: Final = 5.0  # for threads to end after everything has been clos
 
 
 class Lifespan:
-    """A process's life: up, until it is told to stop or a part of it that it cannot do without dies."""
+    """The lifespan of a process: it ends when it is asked to stop, or when a vital part fails."""
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
@@ -46,7 +46,7 @@ class Lifespan:
         self._stopping.set()
 
     async def wait(self) -> None:
-        """Everything is up: until it is to stop. Raises what a vital part died of."""
+        """Once everything is up: wait for the stop. Raises the error of a vital part that failed."""
         self._up = True
         collect_seldom()
         await self._stopping.wait()
@@ -54,7 +54,7 @@ class Lifespan:
             raise self._cause
 
     def stop_with_stdin(self) -> None:
-        """Stop when stdin is closed: it is a pipe that our supervisor holds, and closes even where it is killed."""
+        """Stop when stdin is closed: a pipe of the supervisor, which the system closes even where it is killed."""
 
         def readable() -> None:
             if not os.read(_STDIN, 1_024):
@@ -64,14 +64,14 @@ class Lifespan:
         asyncio.get_running_loop().add_reader(_STDIN, readable)
 
     def signalled(self, main: "asyncio.Task[None]") -> None:
-        """The first signal stops in good order; during the start, or a second time, it cuts short."""
+        """The first signal stops in good order; during the start, or a second time, it cancels."""
         if self._stopping.is_set() or not self._up:
             main.cancel()
         self.stop()
 
     @property
     def stopping(self) -> bool:
-        """It was told to stop."""
+        """Whether a stop was asked for."""
         return self._stopping.is_set()
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
@@ -85,12 +85,12 @@ class Lifespan:
 
 
 def run(service: str, settings: Settings, main: Callable[[Lifespan], Awaitable[None]]) -> None:
-    """Run `main` until it returns; SIGINT and SIGTERM stop its Life. Raises what it raises."""
+    """Run `main` until it returns; SIGINT and SIGTERM stop its Lifespan. Raises what `main` raises."""
     setup_logging(service, settings.log_level)
     tracing = setup_tracing(service, settings.otlp_endpoint)
     code = 1
     try:
-        uvloop.run(_live(main))
+        uvloop.run(_until_stopped(main))
         code = 0
     finally:
         tracing.shutdown()
@@ -98,8 +98,8 @@ def run(service: str, settings: Settings, main: Callable[[Lifespan], Awaitable[N
 
 
 def _leave_hung_threads(code: int) -> None:
-    """End at once where a thread does not: Python would wait for it without an end. Everything of ours is done by now;
-    Faust's consumer thread was seen to hang after Kafka had put its worker out of the group."""
+    """Exit at once where a thread hangs: Python would wait for it for ever. All other work is done by now. Faust's
+    consumer thread was seen to hang after Kafka had removed its worker from the group."""
     deadline_s = time.monotonic() + _THREADS_S_MAX
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
     for thread in others:
@@ -112,7 +112,7 @@ def _leave_hung_threads(code: int) -> None:
         os._exit(code)
 
 
-async def _live(main: Callable[[Lifespan], Awaitable[None]]) -> None:
+async def _until_stopped(main: Callable[[Lifespan], Awaitable[None]]) -> None:
     lifespan = Lifespan()
     task = asyncio.ensure_future(_as_coroutine(main, lifespan))
     loop = asyncio.get_running_loop()

@@ -10,8 +10,8 @@ from kit.messaging.bus import DIRECT, Bus
 from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetterMetrics, DeadLetterStore
 from kit.messaging.outbox import Relay, RelayMetrics
 from kit.service import Context, Job, Service
-from schemas.topics import EVENT_FAILED, group_queue, routing_key
-from voltstream.services import all_services
+from schemas.topics import EVENT_FAILED, routing_key
+from voltstream.services import all_services, queue_of
 
 _HOUR_S: Final = 3_600.0
 
@@ -59,8 +59,7 @@ async def declare_queues(services: Sequence[Service[Any]], bus: Bus) -> None:
     service may be started for the first time after the event. Raises Unavailable."""
     for service in services:
         for consumes in service.consumes:
-            queue = group_queue(consumes.group or service.name, consumes.event_type)
-            await bus.declare(queue, DIRECT, routing_key(consumes.event_type))
+            await bus.declare(queue_of(service, consumes), DIRECT, routing_key(consumes.event_type))
 
 
 SERVICE: Final = Service(

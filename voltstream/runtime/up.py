@@ -46,7 +46,7 @@ class UpOptions:
     stations: int  # of the simulated fleet; 0: none
     rate: float  # its readings a second
     workers: int  # processes, in the distributed run
-    duration_s: float | None  # stop after; None: when told
+    duration_s: float | None  # stop after; None: on a signal
     show: Show | None  # the fleet, while it runs
 
 
@@ -62,7 +62,7 @@ class Started:
 async def run_up(
     settings: Settings, options: UpOptions, lifespan: Lifespan, announce: Callable[[Started], None]
 ) -> None:
-    """Start everything, tell it, run until `lifespan` stops, stop in order. Raises what a vital part dies of."""
+    """Start everything, announce it, run until `lifespan` stops, stop in order. Raises the error of a vital part."""
     web = Web("voltstream", SystemClock())
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(owned_database(settings, lifespan))
@@ -92,7 +92,7 @@ def _apart(settings: Settings, workers: int) -> dict[str, str]:
     """Child processes, name -> service: those that the API's process is to be kept free of, where brokers are set."""
     if not settings.distributed_log:
         return {}
-    # Where the live view is in this process, who writes it has to be here too.
+    # Where the live view is in this process, the worker, which writes it, has to be here too.
     numbers = range(1, workers + 1) if settings.distributed_live else ()
     return {
         "relay": "relay",
@@ -147,13 +147,13 @@ async def _ready(children: list[Child]) -> None:
     await asyncio.gather(*(child.wait_ready() for child in children))
     async with httpx.AsyncClient(trust_env=False) as client:
         for child in children:
-            said = ""
+            complaint = ""
             try:
                 async with asyncio.timeout(READY_S_MAX):
-                    while said := await _unready(client, child):  # noqa: ASYNC110  # HTTP tells nobody
+                    while complaint := await _unready(client, child):  # noqa: ASYNC110  # HTTP notifies nobody
                         await asyncio.sleep(_POLL_S)
             except TimeoutError:
-                raise ChildFailed(f"{child.name} is not ready after {READY_S_MAX:.0f} s: {said}") from None
+                raise ChildFailed(f"{child.name} is not ready after {READY_S_MAX:.0f} s: {complaint}") from None
 
 
 async def _unready(client: httpx.AsyncClient, child: Child) -> str:

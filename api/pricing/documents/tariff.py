@@ -11,8 +11,8 @@ from zoneinfo import available_timezones
 import msgspec
 
 from api.pricing.documents.contradictions import contradictions
+from kit.instants import EARLIEST, LATEST
 from kit.web.exact_json import DIGITS_MAX, stays_small
-from kit.web.instants import EARLIEST, LATEST
 from schemas.currency import CURRENCIES
 from schemas.tariff import Tariff
 

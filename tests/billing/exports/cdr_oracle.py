@@ -1,4 +1,4 @@
-"""What CDRs say, document by document: the definition that the export by columns is held against."""
+"""CDRs, document by document: the definition that the export by columns is compared with."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -22,7 +22,7 @@ async def filled_url(billing_url: str) -> str:
 
 
 def test_an_export_is_written_whole_with_its_totals(filled_url: str, tmp_path: Path) -> None:
-    told = set()
+    totals = set()
     for format_ in FORMATS:
         out = tmp_path / f"it.{format_}"
         done = voltstream(
@@ -34,8 +34,8 @@ def test_an_export_is_written_whole_with_its_totals(filled_url: str, tmp_path: P
         assert (said["documents"], said["bytes"], said["file"]) == (len(rows), out.stat().st_size, str(out))
         euros = said["currencies"]["EUR"]
         assert [f"{total:.6f}" for total in sums(rows)] == [euros["total_excl_vat"], euros["total_incl_vat"]]
-        told.add(json.dumps(said["currencies"]))
-    assert len(told) == 1
+        totals.add(json.dumps(said["currencies"]))
+    assert len(totals) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"it.{format_}" for format_ in FORMATS)
 
 
@@ -67,7 +67,7 @@ def test_a_receipt_is_had_by_number(filled_url: str, tmp_path: Path) -> None:
         ("--format", "xls"),
     ],
 )
-def test_a_wrong_range_is_told(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_wrong_range_is_reported(arguments: tuple[str, ...], tmp_path: Path) -> None:
     refused = voltstream("billing", "export", "--out", str(tmp_path / "it"), *arguments)
     assert refused.returncode == 2
     assert not list(tmp_path.iterdir())

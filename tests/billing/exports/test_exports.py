@@ -102,10 +102,10 @@ async def test_no_text_of_a_csv_is_a_formula(office: Office) -> None:
     guarded = 0
     for row, document in zip(rows, office.billing.documents(), strict=True):
         for name in ("driver_id", "station_id", "reason"):
-            text, told = document[name] or "", row[name]
-            assert told.removeprefix("'") == text
-            assert told[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d")
-            guarded += told != text
+            text, exported = document[name] or "", row[name]
+            assert exported.removeprefix("'") == text
+            assert exported[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d")
+            guarded += exported != text
     assert guarded >= 4
 
 

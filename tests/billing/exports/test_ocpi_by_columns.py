@@ -63,7 +63,7 @@ async def test_what_is_served_is_what_the_definition_gives(office: Office) -> No
     await office.billing.deliver(reservation("R-1"), reservation("R-2", minutes=90), session(energy_mwh=0, time_ms=0))
     body = (await office.ask(EXPORT, format="ocpi")).content
     assert read(body) == expected(office.billing.url, PARTY)
-    assert body.count(b"\n") == len(office.billing.documents()) + 2  # by which progress is told
+    assert body.count(b"\n") == len(office.billing.documents()) + 2  # by which progress is counted
 
 
 async def test_the_lines_of_components_are_what_was_consumed_in_its_order(billing: RunningBilling) -> None:
@@ -104,11 +104,11 @@ def test_hours_are_rounded_half_up_whatever_there_is_of_them(durations_ms: list[
 
 @given(st.lists(st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC))))  # noqa: DTZ001  # they are given one
 def test_moments_are_as_everywhere(moments: list[datetime]) -> None:
-    told = json_columns.joined(json_columns.moments(np.array([to_ms(one) for one in moments], np.int64)))
-    assert told.to_pylist() == [f'"{format_rfc3339(one)}"' for one in moments]
+    written = json_columns.joined(json_columns.moments(np.array([to_ms(one) for one in moments], np.int64)))
+    assert written.to_pylist() == [f'"{format_rfc3339(one)}"' for one in moments]
 
 
 @given(st.lists(st.none() | st.sampled_from(ODD) | st.text(st.characters(exclude_categories=["Cs"]))))
 def test_strings_are_read_as_they_were(texts: Sequence[str | None]) -> None:
-    told = json_columns.joined(json_columns.strings(pa.array(texts, pa.string()))).to_pylist()
-    assert [None if text is None else json.loads(text) for text in told] == list(texts)
+    written = json_columns.joined(json_columns.strings(pa.array(texts, pa.string()))).to_pylist()
+    assert [None if text is None else json.loads(text) for text in written] == list(texts)

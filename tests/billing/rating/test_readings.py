@@ -67,10 +67,10 @@ def test_without_a_status_a_believed_power_decides_and_without_both_the_kind_sta
     assert kinds(at(0, status=Status.FAULTED), at(1), at(2, power=1), at(3)) == [IDLE, IDLE, CHARGING]
 
 
-def test_a_stretch_of_time_has_what_was_held_before_its_reading() -> None:
+def test_a_stretch_of_time_has_what_applied_before_its_reading() -> None:
     used, _ = usage_of([at(0, power=11, current_ma=16_000), at(1, power=-3), at(2, current_ma=-1), at(3, power=22)])
-    held = [(step.time.power_mw, step.time.current_ma) for step in used.steps if step.time is not None]
-    assert held == [(11 * KW, 16_000), (0, 16_000), (0, 0)]
+    conditions = [(step.time.power_mw, step.time.current_ma) for step in used.steps if step.time is not None]
+    assert conditions == [(11 * KW, 16_000), (0, 16_000), (0, 0)]
     assert (used.power_mw, used.current_ma) == (11 * KW, 16_000)
 
 
@@ -85,7 +85,7 @@ def test_readings_without_a_register_do_not_cut_the_energy_between_registers() -
     assert energies(used) == [(0, 60, 10 * KWH)]
 
 
-def test_a_stretch_of_energy_has_what_was_held_before_its_reading_and_the_last_what_is_held_after_it() -> None:
+def test_a_stretch_of_energy_has_what_applied_before_its_reading_and_the_last_what_applies_after_it() -> None:
     used, _ = usage_of([at(0, 100, 6), at(30, power=30), at(60, 110, 40), at(90, power=7), at(120, power=8)])
     parts = [step.energy for step in used.steps if step.energy is not None]
     assert [(part.power_mw, part.energy_mwh) for part in parts] == [(30 * KW, 10 * KWH), (8 * KW, 23_500_000)]
@@ -185,7 +185,7 @@ def test_a_session_without_a_reading_has_no_usage() -> None:
 
 @given(sessions())
 def test_energy_is_that_of_the_session_as_telemetry_defines_it(session: Session) -> None:
-    """Against the plain-Python reference that the stream's energy kernel is held to."""
+    """Against the plain-Python reference that the stream's energy kernel is compared with."""
     none = -(2**63)
     inside = [r for r in session.readings if session.end_ms is None or r.ts_ms <= session.end_ms]
     inside.sort(key=lambda r: tuple(none if v is None else v for v in (r.ts_ms, r.seq, r.energy_mwh, r.power_mw)))

@@ -116,7 +116,7 @@ def _document(report: Report, start: datetime, end: datetime) -> dict[str, Any]:
             for currency in sorted(report.derived_micros)
         },
         "drifts": [_described(drift) for drift in report.drifts],
-        "held": [_held(held) for held in report.held],
+        "held": [_held(held) for held in report.uninvoiced],
     }
 
 
@@ -167,7 +167,7 @@ def _print(report: Report) -> None:
         print_line(f"{drift.kind} {name} at {drift.station_id}, began {format_rfc3339(drift.started_at)}:")
         for difference in drift.differences:
             print_line(f"  {difference}")
-    for held in report.held:
+    for held in report.uninvoiced:
         name = held.reservation_id or held.subject_id
         print_line(f"{held.status}: {held.kind} {name} at {held.station_id}, began {format_rfc3339(held.started_at)}:")
         print_line(f"  {_figures(held)}")

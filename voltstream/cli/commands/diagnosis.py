@@ -11,9 +11,9 @@ from rich.text import Text
 
 from kit.clock import SystemClock
 from voltstream import __version__
+from voltstream.cli.doctor import examine
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_line
-from voltstream.runtime.doctor import examine
 from voltstream.settings import load_settings
 
 

@@ -10,6 +10,7 @@ import typer
 from kit.clock import format_rfc3339
 from kit.database.migrations import standard_tables
 from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetter, DeadLetterStore
+from kit.spelling import did_you_mean
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.cli.platform import with_database
@@ -50,6 +51,8 @@ def list_(
 ) -> None:
     """List dead letters, oldest first."""
     letters = _with_store(data_dir, lambda store: store.some(queue, limit, replayed=replayed))
+    if queue is not None and not letters:
+        _check_queue(queue)
     if as_json:
         for letter in letters:
             print_json(_described(letter))
@@ -99,6 +102,8 @@ def replay(
         raise WrongUsage("say which: --queue NAME for all of one queue, or --id ID")
     ids = [_uuid(text) for text in letter_id] if letter_id else None
     letters = _with_store(data_dir, lambda store: _replay(store, ids, queue))
+    if queue is not None and not letters:
+        _check_queue(queue)
     missing = sorted(map(str, set(ids or ()) - {letter.id for letter in letters}))
     if missing:
         raise WrongUsage(
@@ -114,6 +119,15 @@ def replay(
 
 async def _replay(store: DeadLetterStore, ids: list[UUID] | None, queue: str | None) -> list[DeadLetter]:
     return [letter async for some in store.replay(ids, queue) for letter in some]
+
+
+def _check_queue(queue: str) -> None:
+    """Raises WrongUsage where no service consumes from such a queue."""
+    from voltstream.services import all_services, queue_of  # here: it imports all of them
+
+    known = [queue_of(service, consumes) for service in all_services() for consumes in service.consumes]
+    if queue not in known:
+        raise WrongUsage(f"no service has a queue {queue}{did_you_mean(queue, known)}")
 
 
 def _with_store(data_dir: DataDir, work: Callable[[DeadLetterStore], Awaitable[T]]) -> T:

@@ -17,8 +17,8 @@ from kit.settings import Settings
 from schemas.topics import READINGS_TOPIC
 from streams.storage.schema import check_partitions, stored_partitions
 from streams.worker.decoding import FAILED, UNREADABLE
+from voltstream.cli.dependency_checks import Check, run_checks
 from voltstream.runtime.database import statuses
-from voltstream.runtime.dependency_checks import Check, run_checks
 
 _MIGRATE: Final = "run `voltstream migrate`"
 

@@ -25,7 +25,7 @@ class Item(Protocol):
 T = TypeVar("T", bound=Item)
 
 
-class Batches(Generic[T]):
+class GroupCommit(Generic[T]):
     """Collects submitted items and runs `work` on them, one batch at a time."""
 
     def __init__(self, work: Callable[[Sequence[T]], Awaitable[None]], items_max: int = ITEMS_MAX) -> None:
