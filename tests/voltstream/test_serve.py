@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.private_servers import PrivateServers
 from tests.voltstream.platform import ENOUGH_S, ROOT, environment, voltstream
 from tests.waiting import eventually
-from voltstream.cli.main import app
+from voltstream.cli.main import _COMMANDS, app
 from voltstream.services import SERVICES, SUBSETS
 
 _NOWHERE = {
@@ -80,7 +80,7 @@ async def _ready(client: httpx.AsyncClient) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("processes")  # libraries ask for the kind of machine
-@pytest.mark.parametrize("name", [*SERVICES, *SUBSETS])
+@pytest.mark.parametrize("name", [name for name in (*SERVICES, *SUBSETS) if name not in _COMMANDS])
 def test_the_short_form_of_a_service_is_serve_of_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for setting in [setting for setting in os.environ if setting.startswith("VOLTSTREAM_")]:
         monkeypatch.delenv(setting)
