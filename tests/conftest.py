@@ -16,7 +16,7 @@ from tests.private_servers import PrivateServers, fresh_database
 
 # No deadlines: a slow machine is not a failing law.
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("quick", deadline=None, print_blob=True, max_examples=15)  # of `make unit`
+hypothesis.settings.register_profile("quick", deadline=None, print_blob=True, max_examples=10)  # of `make unit`
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False, max_examples=150)
 hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=3_000)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
