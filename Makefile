@@ -6,6 +6,7 @@ INSTALLED := .venv/.installed
 # Byte code is kept: without it each of the two processes compiles everything again, 4 s.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist worksteal
+ALONE := tests/benchmarks tests/proof
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test unit check format bench servers servers-stop lock clean
@@ -21,7 +22,11 @@ run: install  ## everything in one process with a simulated fleet (ARGS="--stati
 test: install  ## all tests, on real servers; or those that ARGS says (ARGS="tests/kit -k settings")
 	@$(BIN)/python -m deploy.servers install || test "$$CI" != true
 ifeq ($(strip $(ARGS)),)
-	@failed=0; $(PYTEST) -m unit $(PARALLEL) || failed=1; $(PYTEST) -m "not unit" || failed=1; exit $$failed
+	@failed=0; \
+	$(PYTEST) -m unit $(PARALLEL) || failed=1; \
+	$(PYTEST) -m server -n 2 --dist loadfile $(ALONE:%=--ignore=%) || failed=1; \
+	$(PYTEST) -m "not unit" $(ALONE) || failed=1; \
+	exit $$failed
 else
 	@$(PYTEST) $(ARGS)
 endif
