@@ -3,9 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKED := .venv/.locked
 INSTALLED := .venv/.installed
+# Byte code is kept: without it each of the two processes compiles everything again, 4 s.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist worksteal
+ALONE := tests/benchmarks tests/proof
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench servers servers-stop lock clean
+.PHONY: help install run test unit check format bench servers servers-stop lock clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | tr -s '$$' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -15,9 +19,20 @@ install: $(INSTALLED)  ## make .venv with exactly what requirements.lock says
 run: install  ## everything in one process with a simulated fleet (ARGS="--stations 50 --for 30s")
 	@$(BIN)/voltstream up $(ARGS)
 
-test: install  ## all tests, on real servers (ARGS="tests/kit -k settings")
+test: install  ## all tests, on real servers; or those that ARGS says (ARGS="tests/kit -k settings")
 	@$(BIN)/python -m deploy.servers install || test "$$CI" != true
-	@$(BIN)/python -m pytest $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	@failed=0; \
+	$(PYTEST) -m unit $(PARALLEL) || failed=1; \
+	$(PYTEST) -m server -n 2 --dist loadfile $(ALONE:%=--ignore=%) || failed=1; \
+	$(PYTEST) -m "not unit" $(ALONE) || failed=1; \
+	exit $$failed
+else
+	@$(PYTEST) $(ARGS)
+endif
+
+unit: install  ## the tests that start no server and no process, on fewer examples, within 20 s
+	@$(PYTEST) -m unit $(PARALLEL) --hypothesis-profile=quick --ignore=tests/proof $(ARGS)
 
 check: install  ## lint, format, types, import contracts
 	@$(BIN)/ruff check --quiet

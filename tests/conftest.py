@@ -9,15 +9,25 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from deploy.servers import unused_port as _unused_port
 from tests.private_servers import PrivateServers, fresh_database
 
 # No deadlines: a slow machine is not a failing law.
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("quick", deadline=None, print_blob=True, max_examples=10)  # of `make unit`
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False, max_examples=150)
 hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=3_000)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+# structlog's default renders the local variables of every frame of a traceback, which takes seconds.
+structlog.configure(
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,8 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Print the seed where every failure can be read beside it."""
-    return f"seed: --hypothesis-seed={config.option.hypothesis_seed}"
+    """Print the seed where every failure can be read beside it, and how many examples a law is tried on."""
+    examples = hypothesis.settings().max_examples
+    return f"seed: --hypothesis-seed={config.option.hypothesis_seed}, examples of a law: {examples}"
 
 
 # What starts servers or other processes, by the fixture that a test asks for.

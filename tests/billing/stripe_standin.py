@@ -42,6 +42,7 @@ class StripeStandIn:
     intents: dict[str, dict[str, Any]] = field(default_factory=dict)
     refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
     refund_status: str = "succeeded"
+    hanging: asyncio.Event = field(default_factory=asyncio.Event)  # a request waits for its answer
     _answers: dict[str, tuple[str, int, dict[str, Any]]] = field(default_factory=dict)
 
     def signed(self, body: bytes, at_s: int, secret: str = SECRET) -> dict[str, str]:
@@ -142,6 +143,7 @@ async def stripe_standin() -> AsyncIterator[StripeStandIn]:
             fault = standin.faults.popleft() if standin.faults else ""
             status, answer = (int(fault), _FAULTS[fault]) if fault in _FAULTS else standin.answer(request)
             if fault == "hang":
+                standin.hanging.set()
                 await over.wait()
             if fault not in ("hang", "drop"):
                 body = json.dumps(answer).encode()

@@ -1,5 +1,6 @@
 """One contract for every payment provider, and what is Stripe's own, on a stand-in of its API."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -81,6 +82,9 @@ async def opened(name: str) -> AsyncIterator[Harness]:
         yield harness
 
 
+_TIMEOUT_S = 5
+
+
 async def _no_pause(_: Any) -> None: ...
 
 
@@ -88,7 +92,7 @@ async def _no_pause(_: Any) -> None: ...
 async def stripe_harness() -> AsyncIterator[StripeHarness]:
     clock = ManualClock()
     async with stripe_standin() as standin:
-        provider = StripeProvider(KEY, SECRET, clock, api_base=standin.url, timeout_s=5, sleep=_no_pause)
+        provider = StripeProvider(KEY, SECRET, clock, api_base=standin.url, timeout_s=_TIMEOUT_S, sleep=_no_pause)
         try:
             yield StripeHarness(provider, standin, clock)
         finally:
@@ -164,10 +168,18 @@ async def test_a_pending_charge_can_be_withdrawn_again_and_again(harness: Harnes
 
 
 @pytest.mark.parametrize("fault", ["drop", "hang", "500", "409"])
-async def test_stripe_is_asked_again_with_the_same_key_and_charges_once(stripe: StripeHarness, fault: str) -> None:
+async def test_stripe_is_asked_again_with_the_same_key_and_charges_once(
+    stripe: StripeHarness, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stripe.standin.faults.append(fault)
     wanted = order()
-    opened_intent = await stripe.provider.charge(wanted)
+    charging = asyncio.create_task(stripe.provider.charge(wanted))
+    if fault == "hang":
+        await stripe.standin.hanging.wait()
+        loop = asyncio.get_running_loop()
+        time = loop.time
+        monkeypatch.setattr(loop, "time", lambda: time() + _TIMEOUT_S)  # instead of waiting
+    opened_intent = await charging
     assert list(stripe.standin.intents) == [opened_intent.reference]
     keys = {request.headers["idempotency-key"] for request in stripe.standin.requests}
     assert (len(stripe.standin.requests), keys) == (2, {str(wanted.payment_id)})

@@ -274,7 +274,7 @@ def test_no_request_the_openapi_allows_or_forbids_gives_a_5xx(
     running_gateway.log.behaviour = "fine"
     checks = CHECKS.get_by_names(["not_a_server_error", "response_schema_conformance", "status_code_conformance"])
 
-    @settings(suppress_health_check=list(HealthCheck), max_examples=60)
+    @settings(suppress_health_check=list(HealthCheck), max_examples=min(60, settings().max_examples))
     @given(case=_OPERATION.as_strategy(generation_mode=mode))
     def answers_well(case: Any) -> None:
         headers = {"Authorization": f"Bearer {DEVICE}"}

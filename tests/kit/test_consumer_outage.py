@@ -27,7 +27,7 @@ CREATE TABLE shop.sale (number int NOT NULL);
 CREATE TABLE shop.booked (number int NOT NULL);
 CREATE TABLE shop.outbox (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id uuid NOT NULL, exchange text NOT NULL,
-    routing_key text NOT NULL, body bytea NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
+    routing_key text NOT NULL, body bytea NOT NULL, headers jsonb, created_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE shop.events_processed (
     queue text NOT NULL, event_id uuid NOT NULL, processed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (queue, event_id));

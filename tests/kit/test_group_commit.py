@@ -112,3 +112,13 @@ async def test_after_a_pause_the_next_item_is_a_batch_of_its_own() -> None:
     for item in Numbered.distinct(2):
         await commit.submit(item)
     assert work.batches == [[0], [1]]
+
+
+async def test_a_caller_that_is_cancelled_during_its_batch_does_not_stop_the_next() -> None:
+    work = Work()
+    tasks = await submitted(GroupCommit(work), work, Numbered.distinct(2))
+    tasks[0].cancel()
+    await asyncio.wait(tasks[:1])
+    work.released.set()
+    await tasks[1]
+    assert work.batches == [[0], [1]]

@@ -34,7 +34,7 @@ ROWS = [
         "ts": str(1_767_600_000_000 + 5_000 * at),
         "power_w": f"{at}.25",
     }
-    for at in range(200)
+    for at in range(120)
 ]
 
 
@@ -138,7 +138,7 @@ async def test_a_whole_file_is_sent_again_only_with_restart(a_csv: Path) -> None
     again, anew = Recorder(), Recorder()
     assert (await run(a_spec(a_csv), again)).complete
     await run(a_spec(a_csv, restart=True), anew)
-    assert (len(again.rows), len(anew.rows)) == (0, 200)
+    assert (len(again.rows), len(anew.rows)) == (0, 120)
 
 
 def test_progress_is_of_this_file_target_order_and_columns(a_csv: Path) -> None:
@@ -178,7 +178,7 @@ def test_all_formats_give_the_same_rows(a_csv: Path, chunk_rows: int, monkeypatc
     names = ["readings.csv", "r.ndjson", "r.jsonl.gz", "r.csv.gz", "r.parquet"]
     first, *others = ([*rows(a_spec(folder / name))] for name in names)
     assert first == others[0] == others[1] == others[2] == others[3]
-    assert [row["seq"] for row in first] == list(range(200))
+    assert [row["seq"] for row in first] == list(range(120))
     assert first[3]["power_w"] == 3.25
 
 
@@ -193,7 +193,7 @@ def test_every_body_format_is_admitted_alike(a_csv: Path) -> None:
     assert [answer.refused for answer in answers] == [[], [], []]
     tables = [admitted_columns(answer) for answer in answers]
     assert tables[0].to_pylist() == tables[1].to_pylist() == tables[2].to_pylist()
-    assert tables[0].num_rows == 200
+    assert tables[0].num_rows == 120
 
 
 def rows(spec: ReplaySpec) -> Iterator[dict[str, Any]]:
@@ -231,8 +231,8 @@ async def test_real_time_waits_as_long_as_the_readings_lie_apart(a_csv: Path) ->
 
     transport = Recorder()
     await Replay(a_spec(a_csv, speed=10.0), clock, nap).run(transport, lambda _: None)
-    assert sum(naps) == pytest.approx(199 * 5 / 10)
-    assert seqs(transport) == list(range(200))
+    assert sum(naps) == pytest.approx(119 * 5 / 10)
+    assert seqs(transport) == list(range(120))
 
 
 def test_missing_file_and_unknown_kind_are_said(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 _WITH_A_HUNG_THREAD = """
 import threading
 from kit.settings import Settings

@@ -1,14 +1,23 @@
 """What `up` shows: everything within the terminal, whatever its size, and lines that can be copied."""
 
+import asyncio
 import io
 import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from rich.console import Console
 from rich.text import Text
 
-from voltstream.cli.screen import exports, picture
+from kit.clock import ManualClock
+from kit.web.app import serve
+from tests.waiting import eventually
+from voltstream.cli import screen
+from voltstream.cli.screen import Screen, exports, picture
 from voltstream.runtime.up_tokens import Tokens
 
 URL = "http://127.0.0.1:8080"
@@ -104,3 +113,102 @@ def test_the_export_lines_are_for_a_shell_and_a_line_each_at_80_columns() -> Non
     ]
     assert max(map(len, lines)) <= 80
     assert Text(lines[0]).plain == lines[0]
+
+
+class Platform:
+    """Answers what the screen asks for. Between two ledgers 2 s pass, in which 100 readings are accepted."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.accepted = 1_000
+        self.answers = True
+        self.asked: set[str] = set()
+        self.tokens: set[str] = set()
+        self.app = FastAPI()
+        self.app.get("/api/v1/telemetry/live")(self._live)
+        self.app.get("/api/v1/telemetry/ledger")(self._ledger)
+
+    async def _live(self, request: Request) -> Response:
+        total = {"stations": 2, "connectors": 3, "by_status": {"SuspendedEV": 3}, "power_w": 370_370.0}
+        return self._answer(request, {"total": total, "connectors": fleet(3)["connectors"]})
+
+    async def _ledger(self, request: Request) -> Response:
+        self.clock.advance(2.0)
+        self.accepted += 100
+        counts = {"accepted": self.accepted, "stored": self.accepted - 10, "duplicate": 7, "quarantined": 3}
+        total = {**counts, "in_flight": 0, "in_windows": 0, "closed": True}
+        return self._answer(request, {"total": total, "partitions": []})
+
+    def _answer(self, request: Request, document: dict[str, Any]) -> Response:
+        self.asked.add(f"{request.url.path.rpartition('/')[2]}?{request.url.query}")
+        self.tokens.add(request.headers["authorization"])
+        return JSONResponse(document) if self.answers else Response(status_code=503)
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return Platform(ManualClock())
+
+
+@asynccontextmanager
+async def shown(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The URL of the platform, whose screen runs within the block without pauses."""
+    monkeypatch.setattr(screen, "_PERIOD_S", 0.0)
+    monkeypatch.setattr(screen, "_PERIOD_PLAIN_S", 0.0)
+    async with serve(platform.app, "127.0.0.1", 0) as server:
+        running = asyncio.create_task(Screen(server.url, "vso_x", platform.clock).run())
+        yield server.url
+        running.cancel()
+        await asyncio.wait((running,))
+        assert running.cancelled()
+        await server.stop()
+
+
+async def test_without_a_terminal_it_prints_lines_with_the_rate_since_the_line_before(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = ""
+
+    def lines() -> list[str]:
+        nonlocal printed
+        printed += capsys.readouterr().out
+        return printed.splitlines() if printed.count("\n") >= 2 else []
+
+    async with shown(platform, monkeypatch):
+        first, second, *_ = await eventually(lines)
+    sums = "2 stations, 3 connectors (3 SuspendedEV), 370.4 kW, 50 readings/s; ledger: accepted {} = stored {} +"
+    assert first.startswith(sums.format("1,200", "1,190"))
+    assert second.startswith(sums.format("1,300", "1,290"))
+    assert platform.tokens == {"Bearer vso_x"}
+    assert platform.asked == {"live?limit=1", "ledger?"}  # of a large fleet no line needs every connector
+
+
+async def test_an_api_that_does_not_answer_is_said_and_asked_again(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.answers = False
+    async with shown(platform, monkeypatch):
+        await eventually(lambda: "the API does not answer: " in capsys.readouterr().out)
+        platform.answers = True
+        await eventually(lambda: "2 stations" in capsys.readouterr().out)
+
+
+async def test_in_a_terminal_it_draws_the_fleet_and_goes_on_while_the_api_does_not_answer(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Console(file=io.StringIO(), width=132, height=43, force_terminal=True, color_system=None)
+    assert isinstance(terminal.file, io.StringIO)
+    monkeypatch.setattr(screen, "Console", lambda: terminal)
+
+    def drawn_since(place: int, *texts: str) -> bool:
+        assert isinstance(terminal.file, io.StringIO)
+        return all(text in terminal.file.getvalue()[place:] for text in texts)
+
+    async with shown(platform, monkeypatch) as url:
+        await eventually(lambda: drawn_since(0, url, "12.34 EUR", "370.4 kW, 50 readings/s", "Ctrl-C stops it"))
+        platform.answers = False
+        place = terminal.file.tell()
+        await eventually(lambda: drawn_since(place, url, "the API does not answer", "Ctrl-C stops it"))
+        platform.answers = True
+        place = terminal.file.tell()
+        await eventually(lambda: drawn_since(place, "370.4 kW"))
