@@ -1,1 +1,1 @@
-"""The lighter services, one folder each, all of one shape: routes, service, store, models."""
+"""The services telemetry, sessions and pricing, one folder each: routes, service, store, models."""

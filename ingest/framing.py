@@ -1,4 +1,5 @@
-"""Group commit: items of many requests are written together, in few frames, and each request waits for its own frames.
+"""Batches the items of many requests into frames and writes them to the log; each request waits until its own frames
+are durable.
 
 One Framer is one source (schemas/frame.py): it numbers its frames per partition without a gap. A number is used up once
 the log has accepted the frame; the number of a frame that the log refused goes to the next one.

@@ -1,5 +1,5 @@
-"""Reports how many items this gateway has accepted to the live view: the ledger's `accepted`, before a worker has
-processed the frames."""
+"""Reports to the live view how many items this gateway has accepted: `accepted` in the ledger of readings, before a
+worker has processed the frames."""
 
 import asyncio
 from typing import Final

@@ -11,7 +11,7 @@ DESCRIPTION: Final = """
 Takes one reading, an array, NDJSON or an Arrow IPC stream, and answers **202** once every item is durable.
 
 Items are judged one by one. `accepted` counts the readings that passed; each other item is listed in `quarantined`
-with its index, a reason code and how to mend it, and is kept in quarantine in its raw form. Sending a reading again is
+with its index, a reason code and how to fix it, and is kept in quarantine in its raw form. Sending a reading again is
 safe: the same `(station_id, connector_id, boot, seq)`, or `ts` without `seq`, is counted once.
 
 A *single* JSON object that is no valid reading is kept in quarantine too, but answered with **422**.
@@ -82,7 +82,7 @@ _ACCEPTED_SCHEMA: Final[dict[str, Any]] = {
                 "properties": {
                     "index": {"type": "integer", "minimum": 0, "description": "In the request, from 0"},
                     "reason": {"type": "string", "description": "Code, for programs"},
-                    "detail": {"type": "string", "description": "One sentence, with the mend"},
+                    "detail": {"type": "string", "description": "One sentence that says how to fix it"},
                 },
             },
         },

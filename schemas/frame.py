@@ -5,7 +5,7 @@ of 8 (Arrow wants its buffers aligned), body (Arrow IPC stream).
 A transport moves frames as opaque bytes. The header makes loss visible: every source (one run of one gateway)
 numbers its frames per partition from 0 without a gap and states how many items it has sent in all. A receiver of frames
 1 and 3 knows that 2 is missing, and drops a 2 that comes twice. `items_total` of the highest frame is what that source
-has accepted: the ledger's `accepted`.
+has accepted: `accepted` of the ledger of readings.
 """
 
 from enum import IntEnum

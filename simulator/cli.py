@@ -20,12 +20,12 @@ from kit.clock import SystemClock
 from kit.errors import KitError
 from kit.masking import mask_url
 from kit.validation import whole_token
+from simulator.cli_runs import UNAUTHORIZED_HINT, Destination, LoadRun, ReplayRun, RunOutcome, SimulationRun
 from simulator.encode import Format
 from simulator.errors import SimulatorError
 from simulator.fleet.faults import FaultPlan
 from simulator.fleet.run import slow_rate
 from simulator.fleet.spec import FleetSpec
-from simulator.jobs import UNAUTHORIZED_MEND, Destination, LoadJob, ReplayJob, RunOutcome, SimulationJob
 from simulator.load.bodies import LoadSpec
 from simulator.load.load import Load
 from simulator.replay.columns import Columns
@@ -99,7 +99,7 @@ def simulate(
             load_spec = LoadSpec(
                 url, token, duration_s, stations, connectors, batch, connections, pipeline, form, rate, prefix
             )
-            _finish(LoadJob(Load(load_spec, clock), quiet=as_json).run(), as_json)
+            _finish(LoadRun(Load(load_spec, clock), quiet=as_json).run(), as_json)
         period_s = _PERIOD_PAST_S if days and not live_after else _PERIOD_LIVE_S
         now_ms = clock.now_ms()
         spec = FleetSpec(
@@ -112,7 +112,7 @@ def simulate(
         )
         live = live_after or not days
         target = Destination(url, token, clock, encoding, connections)
-        job = SimulationJob(
+        run = SimulationRun(
             spec=spec,
             faults=FaultPlan.parse(faults),
             target=target,
@@ -126,7 +126,7 @@ def simulate(
         _need_token(url, token)
         if live and (slow := slow_rate(stations * connectors, spec.rate)):
             Console(stderr=True).print(slow, style="yellow", markup=False, soft_wrap=True)
-        _finish(job.run(), as_json)
+        _finish(run.run(), as_json)
 
 
 def replay(
@@ -171,15 +171,15 @@ def replay(
             restart=restart,
         )
         target = Destination(url, token, clock, encoding, connections)
-        job = ReplayJob(Replay(spec, clock), target, quiet=as_json)
+        run = ReplayRun(Replay(spec, clock), target, quiet=as_json)
         _need_token(url, token)
-        _finish(job.run(), as_json)
+        _finish(run.run(), as_json)
 
 
 def _need_token(url: str, token: str) -> None:
     """Raises ValueError where the platform would refuse everything: HTTP needs a token, a broker has its own login."""
     if not token and url.startswith(("http://", "https://")):
-        raise ValueError(f"a device's token is needed for {mask_url(url)}: {UNAUTHORIZED_MEND}")
+        raise ValueError(f"a device's token is needed for {mask_url(url)}: {UNAUTHORIZED_HINT}")
 
 
 def _duration_s(text: str) -> float:

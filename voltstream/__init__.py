@@ -1,4 +1,4 @@
-"""The product's face: the command line, and the composition of services into processes. Imports all other rooms."""
+"""Command line and process composition. Imports all other rooms."""
 
 from importlib.metadata import version
 

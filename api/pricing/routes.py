@@ -12,7 +12,6 @@ from fastapi.responses import Response
 
 from api.parameters import StationInPath
 from api.pricing import examples
-from api.pricing.answers import encoded, in_force_answer, version_answer
 from api.pricing.components import PricingComponents
 from api.pricing.models import (
     DEFAULT,
@@ -26,6 +25,7 @@ from api.pricing.models import (
     Version,
     VersionPage,
 )
+from api.pricing.responses import encoded, in_force_response, version_response
 from api.pricing.store import SCHEMA
 from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
@@ -82,7 +82,7 @@ async def publish(
 
     async def work(connection: Transaction) -> StoredResponse:
         row = await pricing.service.publish(connection, body, operator)
-        return StoredResponse(201, encoded(version_answer(row)), location=f"{PREFIX}/versions/{row['id']}")
+        return StoredResponse(201, encoded(version_response(row)), location=f"{PREFIX}/versions/{row['id']}")
 
     return await once.do(pricing.database, SCHEMA, work)
 
@@ -107,7 +107,7 @@ async def versions(
     target = _one_target(station_id, group, default)
     rows, key = await pricing.service.versions(target, limit, cursor)
     following = next_url(request.url, key)
-    page = {"versions": [version_answer(row) for row in rows], "next": following}
+    page = {"versions": [version_response(row) for row in rows], "next": following}
     return Response(encoded(page), headers=link_header(following), media_type=JSON)
 
 
@@ -120,7 +120,7 @@ async def versions(
 )
 async def version(pricing: Provided, id: UUID) -> Response:
     """As it was published: it never changes."""
-    return _json(version_answer(await pricing.service.version(id)))
+    return _json(version_response(await pricing.service.version(id)))
 
 
 @router.get(
@@ -163,7 +163,7 @@ async def in_force(
 ) -> Response:
     """The tariff of a session that begins there then, and the next change of it that is known."""
     moment, row, change = await pricing.service.in_force(station_id, at)
-    return _json(in_force_answer(station_id, moment, row, change))
+    return _json(in_force_response(station_id, moment, row, change))
 
 
 def _one_target(station_id: str | None, group: str | None, default: bool) -> TariffTarget | None:

@@ -53,7 +53,7 @@ class PricingService:
     ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
         """A page of versions, published last first, and the next page's cursor. Raises BadQuery."""
         after = decode_cursor(cursor, VersionCursor) if cursor else None
-        rows = await self._store.many(target, after, limit + 1)
+        rows = await self._store.list_versions(target, after, limit + 1)
         page = rows[:limit]
         return page, encode_cursor(VersionCursor(page[-1]["version_key"])) if len(rows) > limit else None
 

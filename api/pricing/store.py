@@ -137,7 +137,7 @@ class PricingStore:
         """The version of that id."""
         return await self.database.fetchrow(_BY_ID, version)
 
-    async def many(
+    async def list_versions(
         self, target: TariffTarget | None, after: VersionCursor | None, rows_max: int
     ) -> list[asyncpg.Record]:
         """Up to rows_max versions of a target or of all, published last first."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from api.sessions.assignment import Assignment
+from api.sessions.request_matching import RequestMatcher
 from api.sessions.request_store import RequestStore
 from api.sessions.requests import RequestService
 from api.sessions.service import SessionService
@@ -20,7 +20,7 @@ class SessionsComponents:
     database: Database
     service: SessionService
     requests: RequestService
-    assignment: Assignment
+    matcher: RequestMatcher
 
 
 @asynccontextmanager
@@ -28,4 +28,4 @@ async def open_sessions(context: Context) -> AsyncIterator[SessionsComponents]:
     """All of it on the service's own pool."""
     database, clock = context.database, context.clock
     service = SessionService(SessionStore(database), RequestStore(database), clock)
-    yield SessionsComponents(database, service, RequestService(clock), Assignment(clock))
+    yield SessionsComponents(database, service, RequestService(clock), RequestMatcher(clock))

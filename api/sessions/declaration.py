@@ -5,7 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from api.sessions.components import SessionsComponents, open_sessions
-from api.sessions.request_store import forget_unasked
+from api.sessions.request_store import delete_old_unrequested
 from api.sessions.routes import router
 from kit.service import Consumes, Job, Service
 from schemas.events import Event, SessionCompleted, SessionStarted
@@ -24,9 +24,9 @@ def _session_of(event: Event[SessionStarted] | Event[SessionCompleted]) -> UUID:
     return event.payload.id
 
 
-async def _forget_unasked(sessions: SessionsComponents) -> None:
+async def _delete_old_unrequested(sessions: SessionsComponents) -> None:
     async with sessions.database.transaction() as connection:
-        await forget_unasked(connection)
+        await delete_old_unrequested(connection)
 
 
 SERVICE: Final = Service(
@@ -41,18 +41,18 @@ SERVICE: Final = Service(
         Consumes(
             SESSION_STARTED,
             Event[SessionStarted],
-            handle_batch=lambda sessions: sessions.assignment.started,
+            handle_batch=lambda sessions: sessions.matcher.started,
             key=_session_of,
             prefetch=_PREFETCH,
         ),
         Consumes(
             SESSION_COMPLETED,
             Event[SessionCompleted],
-            handle_batch=lambda sessions: sessions.assignment.completed,
+            handle_batch=lambda sessions: sessions.matcher.completed,
             key=_session_of,
             prefetch=_PREFETCH,
         ),
     ),
     publishes=(SESSION_REQUESTED, SESSION_STOP_REQUESTED, SESSION_ASSIGNED),
-    jobs=(Job("forget sessions that nobody requested", _forget_unasked),),
+    jobs=(Job("forget sessions that nobody requested", _delete_old_unrequested),),
 )

@@ -278,7 +278,9 @@ async def stop(connection: Transaction, request_id: UUID, now: datetime, stopped
     await connection.execute(_STOP, request_id, now, stopped_by, now + SKEW)
 
 
-async def stop_unasked(connection: Transaction, session_id: UUID, now: datetime, stopped_by: str) -> datetime | None:
+async def stop_without_request(
+    connection: Transaction, session_id: UUID, now: datetime, stopped_by: str
+) -> datetime | None:
     """Record that a session without a request is to be stopped; since when, if that was recorded before."""
     since: datetime | None = await connection.fetchval(
         "SELECT requested_at FROM sessions.stop WHERE session_id = $1", session_id
@@ -311,6 +313,6 @@ async def assign(connection: Transaction, matches: Sequence[RequestMatch]) -> di
     return {id_: await connection.fetchval(_COUNT, id_) for id_ in sorted(touched)}
 
 
-async def forget_unasked(connection: Transaction) -> None:
+async def delete_old_unrequested(connection: Transaction) -> None:
     """Delete ended sessions that never had a request, KEEP_DAYS after they were first observed."""
     await connection.execute(_FORGET, KEEP_DAYS)

@@ -8,10 +8,10 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from api.sessions import request_store as store
-from api.sessions.answers import state_of
 from api.sessions.events import session_requested, stop_requested
 from api.sessions.models import SessionRequest, SessionRequestAccepted, SessionState, StopAccepted
 from api.sessions.request_store import EXPIRY, SCHEMA, StoredRequest
+from api.sessions.responses import state_of
 from api.sessions.service import Found
 from api.sessions.store import SessionStore
 from kit.clock import Clock
@@ -80,7 +80,7 @@ class RequestService:
         await store.lock(connection, [store.connector_lock(*place)])
         over = found.row is not None and found.row["end_reason"] in END_REASON_NAMES
         if found.request is None:
-            return await self._stop_unasked(connection, found, over, requested_by)
+            return await self._stop_without_request(connection, found, over, requested_by)
         request = await store.fresh(connection, found.request.id)
         now = self._clock.now()
         state = SessionState.COMPLETED if over else state_of(request, now)
@@ -92,13 +92,15 @@ class RequestService:
             state = state_of(request, now)
         return _stopped(request.session_id, request.id, state, request.stop_requested_at)
 
-    async def _stop_unasked(self, connection: Transaction, found: Found, over: bool, requested_by: str) -> StopAccepted:
+    async def _stop_without_request(
+        self, connection: Transaction, found: Found, over: bool, requested_by: str
+    ) -> StopAccepted:
         assert found.row is not None  # noqa: S101  # it is a session or a request
         session_id: UUID = found.row["id"]
         if over:
             return _stopped(session_id, None, SessionState.COMPLETED, None)
         now = self._clock.now()
-        since = await store.stop_unasked(connection, session_id, now, requested_by)
+        since = await store.stop_without_request(connection, session_id, now, requested_by)
         if since is None:
             event = stop_requested(None, session_id, *found.place, None, now, current_event_context())
             await insert_async(connection, SCHEMA, [event])

@@ -51,11 +51,12 @@ router = APIRouter(prefix=PATH, tags=["sessions"], dependencies=[Depends(_ALLOWE
 
 @router.get(
     "",
+    name="many",  # part of the published operationId
     summary="Sessions, newest first",
     response_model=SessionPage,
     responses={**problems(_FORBIDDEN), 200: example(examples.PAGE)},
 )
-async def many(
+async def list_sessions(
     sessions: Provided,
     caller: Caller,
     request: Request,
@@ -75,7 +76,7 @@ async def many(
     if caller.kind == "driver" and driver_id not in (None, caller.driver_id):
         raise Forbidden("a driver has only their own sessions; leave driver_id out")
     selected = SessionFilter(station_id, start, end, state)
-    found, key = await sessions.service.many(selected, driver_id, limit, cursor, _driver(caller))
+    found, key = await sessions.service.list_sessions(selected, driver_id, limit, cursor, _driver(caller))
     page = SessionPage(sessions=list(found), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
 
@@ -113,6 +114,7 @@ async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: I
 
 @router.get(
     "/{id}",
+    name="one",  # part of the published operationId
     summary="A session, by voltstream's id, its request's or the device's",
     responses={
         **problems({**_FORBIDDEN, **_UNKNOWN}),
@@ -120,14 +122,14 @@ async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: I
         409: _SEVERAL,
     },
 )
-async def one(
+async def get_session(
     sessions: Provided,
     caller: Caller,
     id: SessionId,
     station_id: Annotated[StationId | None, Query(description="only of this station")] = None,
 ) -> Session:
     """An id that is both is taken as voltstream's. A driver sees only their own; the cost is that to date."""
-    return await sessions.service.one(id, station_id, _driver(caller))
+    return await sessions.service.get_session(id, station_id, _driver(caller))
 
 
 @router.get(

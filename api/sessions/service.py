@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from api.sessions.answers import CANDIDATES_MAX, Row, ambiguous, request_of, session_of
 from api.sessions.models import READING_COLUMNS, Session, SessionReadings, SessionState
 from api.sessions.request_store import RequestCursor, RequestFilter, RequestStore, StoredRequest, request_cursor
+from api.sessions.responses import CANDIDATES_MAX, Row, ambiguous, request_of, session_of
 from api.sessions.store import SessionCursor, SessionFilter, SessionStore, session_cursor
 from kit.clock import Clock, format_rfc3339, to_ms
 from kit.web.errors import BadQuery, NotFound
@@ -55,12 +55,12 @@ class SessionService:
         self._requests = requests
         self._clock = clock
 
-    async def one(self, name: str, station_id: str | None, driver_id: str | None) -> Session:
+    async def get_session(self, name: str, station_id: str | None, driver_id: str | None) -> Session:
         """The session of voltstream's id, of its request's or else of the device's. Raises NotFound and Ambiguous."""
         return (await self.find(name, station_id, driver_id)).answer(self._clock.now())
 
     async def find(self, name: str, station_id: str | None, driver_id: str | None) -> Found:
-        """As `one`, but as stored."""
+        """As `get_session`, but as stored."""
         found = await self._by_own_id(name, driver_id)
         if found is not None and station_id in (None, found.place[0]):
             return found
@@ -112,7 +112,7 @@ class SessionService:
         explicit = row["end_reason"] in EXPLICIT_ENDS
         return SessionReadings(**columns, end_ms=to_ms(row["ended_at"]) if explicit else None)
 
-    async def many(
+    async def list_sessions(
         self, selected: SessionFilter, of_driver: str | None, limit: int, cursor: str | None, driver_id: str | None
     ) -> tuple[Sequence[Session], str | None]:
         """A page, newest first, and the next page's cursor. Raises BadQuery.
@@ -125,20 +125,20 @@ class SessionService:
             raise BadQuery(bounds)
         whose = driver_id if driver_id is not None else of_driver
         if whose is not None or selected.state in _OF_REQUESTS:
-            return await self._many_requests(selected, whose, limit, cursor)
-        return await self._many_sessions(selected, limit, cursor)
+            return await self._list_requests(selected, whose, limit, cursor)
+        return await self._list_sessions(selected, limit, cursor)
 
-    async def _many_sessions(
+    async def _list_sessions(
         self, selected: SessionFilter, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
         after = decode_cursor(cursor, SessionCursor) if cursor else None
-        rows = await self._sessions.many(selected, after, limit + 1)
+        rows = await self._sessions.list_sessions(selected, after, limit + 1)
         page = rows[:limit]
         requests = await self._requests.of_sessions([row["id"] for row in page])
         behind = encode_cursor(session_cursor(page[-1])) if len(rows) > limit else None
         return [session_of(row, requests.get(row["id"])) for row in page], behind
 
-    async def _many_requests(
+    async def _list_requests(
         self, selected: SessionFilter, whose: str | None, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
         after = decode_cursor(cursor, RequestCursor) if cursor else None

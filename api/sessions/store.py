@@ -92,7 +92,9 @@ class SessionStore:
         """Up to rows_max stored readings of the session, in order of event time."""
         return await self._database.fetch(_READINGS, session_key, rows_max)
 
-    async def many(self, selected: SessionFilter, after: SessionCursor | None, rows_max: int) -> list[asyncpg.Record]:
+    async def list_sessions(
+        self, selected: SessionFilter, after: SessionCursor | None, rows_max: int
+    ) -> list[asyncpg.Record]:
         """Up to rows_max sessions, newest first."""
         is_open = None if selected.state is None else selected.state is SessionState.OPEN
         behind = (None, None) if after is None else (from_micros(after.started_us), after.session_key)

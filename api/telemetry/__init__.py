@@ -1,1 +1,1 @@
-"""The operators' queries of the telemetry spine: history, live view, ledger, quarantine."""
+"""Operators' queries of stored and live telemetry: history, live view, the ledger of readings, quarantine."""

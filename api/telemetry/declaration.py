@@ -8,7 +8,7 @@ from kit.service import Service
 
 SERVICE: Final = Service(
     name="telemetry",
-    summary="operators' queries of telemetry: history, live view, ledger, quarantine",
+    summary="operators' queries of telemetry: history, live view, ledger of readings, quarantine",
     open=open_telemetry,
     components=TelemetryComponents,
     router=router,

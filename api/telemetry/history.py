@@ -1,11 +1,11 @@
-"""Stored rows as the tables of an answer. Pure: rows in, columns out."""
+"""Stored rows as the tables of a response. Pure: rows in, columns out."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from api.telemetry.tables import ColumnTable, Kind
+from api.telemetry.renderings import ColumnTable, Kind
 from schemas.quality import names_of
 from schemas.reading import QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 

@@ -1,4 +1,4 @@
-"""The ledger's arithmetic. Pure."""
+"""The arithmetic of the ledger of readings: how many were accepted, and what became of them. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -19,10 +19,10 @@ class _Counter(msgspec.Struct):
 _counters = msgspec.json.Decoder(_Counter)
 
 
-def balance(
+def ledger_of(
     entries: Iterable[Mapping[str, Any]], sources: Iterable[Mapping[str, Any]], counters: Mapping[str, bytes]
 ) -> Ledger:
-    """The ledger of the rows of telemetry.ledger and telemetry.ledger_source and the gateways' live counters.
+    """The ledger from the rows of telemetry.ledger and telemetry.ledger_source and the gateways' live counters.
 
     A source has accepted the larger of its own counter (key "source/partition") and the figure of its newest frame that
     a worker has stored: either may be behind, neither is ever ahead. Raises msgspec.MsgspecError where a live counter

@@ -1,6 +1,6 @@
 """The responses of the queries, in wire units (Wh, W, V, A, °C, %), as OpenAPI shows them.
 
-Histories are rendered from columns (tables.py) and never pass through these models; tests compare the two.
+Histories are rendered from columns (renderings.py) and never pass through these models; tests compare the two.
 """
 
 from datetime import datetime

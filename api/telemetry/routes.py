@@ -16,8 +16,8 @@ from api.telemetry import examples
 from api.telemetry.components import TelemetryComponents
 from api.telemetry.live_streams import EventStream
 from api.telemetry.models import HistoryPage, Interval, Ledger, LiveFleet, LiveStation, LiveTotal, QuarantinePage
+from api.telemetry.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from api.telemetry.service import History, HistoryQuery
-from api.telemetry.tables import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339
 from kit.instants import Instant

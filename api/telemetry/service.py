@@ -1,4 +1,4 @@
-"""The telemetry queries: history, live, ledger, quarantine. No HTTP and no SQL here."""
+"""The telemetry queries: history, live, ledger of readings, quarantine. No HTTP and no SQL here."""
 
 from base64 import b64encode
 from collections import defaultdict
@@ -10,8 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from api.telemetry.history import reading_table, window_table
-from api.telemetry.ledger import balance
+from api.telemetry.ledger import ledger_of
 from api.telemetry.models import Interval, Ledger, QuarantinedItem
+from api.telemetry.renderings import ColumnTable
 from api.telemetry.store import (
     Connector,
     QuarantineCursor,
@@ -22,7 +23,6 @@ from api.telemetry.store import (
     reading_cursor,
     window_cursor,
 )
-from api.telemetry.tables import ColumnTable
 from kit.clock import Clock, format_rfc3339
 from kit.instants import floor_to
 from kit.live.view import LiveView
@@ -170,7 +170,7 @@ class TelemetryService:
         # that nothing is ever received before it was accepted.
         counters = await self._live.all(LEDGER_TOPIC)
         entries, sources = await self._store.ledger()
-        return balance(entries, sources, counters)
+        return ledger_of(entries, sources, counters)
 
     async def quarantine(
         self, reason: str | None, station_id: str | None, limit: int, cursor: str | None

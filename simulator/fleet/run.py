@@ -9,7 +9,7 @@ import numpy as np
 from kit.clock import Clock
 from simulator.encode import Format, encode
 from simulator.fleet.readings import Burst, Readings, batches, no_readings
-from simulator.outbound import InFlight
+from simulator.in_flight import InFlight
 from simulator.transports import Sleep, Transport
 
 PACE_S: Final = 0.05  # a live stream leaves in parts this long: 20 requests a second are cheap, 50 ms old is live

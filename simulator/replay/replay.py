@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from kit.clock import Clock
 from simulator.encode import Format
 from simulator.fleet.run import PACE_S
-from simulator.outbound import InFlight
+from simulator.in_flight import InFlight
 from simulator.replay.columns import Columns
 from simulator.replay.files import fingerprint, read_file
 from simulator.replay.ordering import Ordering

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.telemetry.ledger import balance
+from api.telemetry.ledger import ledger_of
 from api.telemetry.models import Ledger
 from kit.errors import Unavailable
 from tests.api.conftest import NOW, Api
@@ -51,7 +51,7 @@ def test_what_was_accepted_is_somewhere(
     history: tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, bytes], dict[int, int]],
 ) -> None:
     entries, sources, counters, accepted = history
-    ledger = balance(entries, sources, counters)
+    ledger = ledger_of(entries, sources, counters)
     assert {entry.partition: entry.accepted for entry in ledger.partitions} == accepted
     assert ledger.total.accepted == sum(accepted.values())
     for entry in (*ledger.partitions, ledger.total):

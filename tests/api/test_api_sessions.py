@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.sessions.answers import energy_wh
 from api.sessions.models import Session
+from api.sessions.responses import energy_wh
 from schemas.session import END_REASON_NAMES, EndReason, EndReasonName
 from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector

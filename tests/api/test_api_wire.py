@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.telemetry.renderings import ColumnTable, Kind, to_arrow, to_csv, to_rows
 from api.telemetry.store import QuarantineCursor, ReadingCursor, WindowCursor
-from api.telemetry.tables import ColumnTable, Kind, to_arrow, to_csv, to_rows
 from kit.clock import format_rfc3339, to_ms
 from kit.instants import EARLIEST, LATEST, floor_to, parse_instant
 from kit.web.errors import BadQuery, NotAcceptable

@@ -1,4 +1,4 @@
-"""The commands, as a terminal sees them: exit codes, one JSON document, words with the mend."""
+"""The commands, as a terminal sees them: exit codes, one JSON document, messages that say how to fix it."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from kit.clock import SystemClock
+from simulator.cli_runs import Destination, LoadRun, SimulationRun
 from simulator.encode import Format
 from simulator.fleet.faults import FaultPlan
 from simulator.fleet.run import slow_rate
 from simulator.fleet.spec import FleetSpec
-from simulator.jobs import Destination, LoadJob, SimulationJob
 from simulator.load.bodies import LoadSpec
 from simulator.load.load import Load
 from simulator.transports import Encoding
@@ -113,14 +113,14 @@ async def test_a_refused_token_is_told_with_the_option_that_names_another() -> N
     async with serving(Sink(script=[401] * 100)) as sink:
         target = Destination(sink.url, "vsd_x", clock, Encoding.IDENTITY, 1)
         spec = FleetSpec(seed=1, start_ms=clock.now_ms() - 60_000, stations=1)
-        job = SimulationJob(spec, FaultPlan(), target, Format.JSON, 100, clock.now_ms(), False, None, True)
-        outcome = await job.run()
+        run = SimulationRun(spec, FaultPlan(), target, Format.JSON, 100, clock.now_ms(), False, None, True)
+        outcome = await run.run()
         assert (outcome.code, outcome.summary["accepted"]) == (1, 0)
         assert outcome.error is not None
         assert outcome.error.startswith("401: scripted")
         assert "--token or VOLTSTREAM_DEVICE_TOKEN" in outcome.error
         load = Load(LoadSpec(sink.url, "vsd_x", 0.1, 1, 1, 1, 1, 1, Format.JSON, None, "SIM"), clock)
-        assert "--token or VOLTSTREAM_DEVICE_TOKEN" in ((await LoadJob(load, quiet=True).run()).error or "")
+        assert "--token or VOLTSTREAM_DEVICE_TOKEN" in ((await LoadRun(load, quiet=True).run()).error or "")
 
 
 def test_a_slow_rate_is_warned_of_with_a_better_one(sink_url: str) -> None:

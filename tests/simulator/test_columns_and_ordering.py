@@ -1,4 +1,4 @@
-"""Laws of columns (nothing is left out by accident, errors say the mend) and of the order of sending."""
+"""Laws of columns (nothing is left out by accident, errors say how to fix it) and of the order of sending."""
 
 from collections import Counter
 from typing import Any

@@ -89,7 +89,7 @@ def test_a_dependency_that_is_away_is_one_line() -> None:
     assert "hunter2" not in away.stderr
 
 
-def test_the_doctor_finds_every_server_that_is_away_and_says_the_mend() -> None:
+def test_the_doctor_finds_every_server_that_is_away_and_says_how_to_fix_it() -> None:
     examined = voltstream("doctor", "--json", **_NOWHERE)
     assert (examined.returncode, examined.stderr) == (1, "")
     document = json.loads(examined.stdout)

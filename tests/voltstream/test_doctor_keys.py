@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kit.clock import SystemClock
-from voltstream.cli.doctor import examine
+from voltstream.cli.doctor_data_checks import run_all_checks
 from voltstream.settings import load_settings
 
 
@@ -16,7 +16,7 @@ async def test_the_doctor_tells_a_key_that_signed_tokens_can_be_verified_with(
     (tmp_path / "key").write_bytes(content)
     nowhere = dict.fromkeys(("database_url", "rabbitmq_url", "kafka_url", "redis_url"), "")
     settings = load_settings(jwt_key_file=str(tmp_path / "key"), data_dir=tmp_path / "data", **nowhere)
-    checks = {check.name: check for check in await examine(settings, SystemClock())}
+    checks = {check.name: check for check in await run_all_checks(settings, SystemClock())}
     assert checks["signed tokens"].ok == ok
     assert says in checks["signed tokens"].detail
     assert ok or "VOLTSTREAM_JWT_KEY_FILE" in checks["signed tokens"].mend

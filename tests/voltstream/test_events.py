@@ -16,7 +16,7 @@ from kit.messaging.bus import DIRECT, EVENT_ID, FailedMessage, Message
 from schemas.events import Envelope, Event, EventFailed, EventMetadata
 from tests.voltstream.platform import readings, up, voltstream
 from tests.waiting import eventually
-from voltstream.runtime.failures import announcer
+from voltstream.runtime.dead_letter_events import dead_letter_event_factory
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -43,7 +43,9 @@ def read(notice: Message) -> Event[EventFailed]:
 def test_an_event_given_up_is_announced_with_its_type_its_trace_and_why() -> None:
     lost = uuid4()
     message = Message(DIRECT, "telemetry.generated", event(lost, {}), {EVENT_ID: str(lost)}, attempt=8)
-    notice = announcer(ManualClock())(FailedMessage("ingest_telemetry_generated", message, "Malformed: no"))
+    notice = dead_letter_event_factory(ManualClock())(
+        FailedMessage("ingest_telemetry_generated", message, "Malformed: no")
+    )
     failed = read(notice)
     assert (notice.exchange, notice.routing_key) == (DIRECT, "event.failed")
     assert failed.payload == EventFailed(
@@ -60,7 +62,7 @@ def test_an_event_given_up_is_announced_with_its_type_its_trace_and_why() -> Non
 def test_announced_twice_it_is_the_same_event_and_another_failure_is_another_one() -> None:
     def notice_id(body: bytes, queue: str, **headers: str) -> UUID:
         return read(
-            announcer(ManualClock())(FailedMessage(queue, Message(DIRECT, "k", body, headers), "no"))
+            dead_letter_event_factory(ManualClock())(FailedMessage(queue, Message(DIRECT, "k", body, headers), "no"))
         ).metadata.event_id
 
     assert notice_id(b"it", "q") == notice_id(b"it", "q")
@@ -71,7 +73,9 @@ def test_announced_twice_it_is_the_same_event_and_another_failure_is_another_one
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"metadata": {"type": "x"}}', b"\xff"])
 def test_of_an_event_that_cannot_be_read_the_notice_has_what_is_known(body: bytes) -> None:
     failed = read(
-        announcer(ManualClock())(FailedMessage("q", Message(DIRECT, "shop.sold", body, {EVENT_ID: "7"}), "e" * 9_999))
+        dead_letter_event_factory(ManualClock())(
+            FailedMessage("q", Message(DIRECT, "shop.sold", body, {EVENT_ID: "7"}), "e" * 9_999)
+        )
     )
     assert (failed.payload.event_id, failed.payload.event_type, len(failed.payload.error)) == (None, "shop.sold", 500)
 

@@ -22,7 +22,7 @@ from kit.service import Consumes, Context, Job, Service, provided
 from schemas.events import EventMetadata
 from schemas.topics import routing_key
 from tests.waiting import eventually
-from voltstream.documentation import PAGE, tables, written
+from voltstream.architecture_tables import PAGE, tables, written
 from voltstream.runtime.composition import Composition, open_authenticator
 from voltstream.runtime.database import bring_up_to_date
 from voltstream.runtime.process import Lifespan
@@ -179,7 +179,7 @@ def test_the_list_and_the_declarations_say_the_same() -> None:
 
 def test_the_documentation_has_what_is_declared() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert page == written(page, tables(all_services())), "run `python -m voltstream.documentation`"
+    assert page == written(page, tables(all_services())), "run `python -m voltstream.architecture_tables`"
 
 
 class _Declaring:

@@ -39,7 +39,7 @@ class _Command:
 _COMMANDS: Final = {
     "up": _Command("voltstream.cli.commands.up:up", "voltstream up --stations 200 --rate 500 --for 5m"),
     "doctor": _Command(
-        "voltstream.cli.commands.diagnosis:doctor", "VOLTSTREAM_REDIS_URL=redis://localhost voltstream doctor"
+        "voltstream.cli.commands.doctor:doctor", "VOLTSTREAM_REDIS_URL=redis://localhost voltstream doctor"
     ),
     "ledger": _Command("voltstream.cli.commands.ledger:ledger", "voltstream ledger --watch"),
     "token": _Command("voltstream.cli.commands.token:app"),
@@ -52,7 +52,7 @@ _COMMANDS: Final = {
     "billing": _Command("voltstream.cli.commands.billing:app"),
     "migrate": _Command("voltstream.cli.commands.migrate:migrate", "voltstream migrate --json"),
     "serve": _Command("voltstream.cli.commands.serve:serve", "voltstream serve worker relay --json"),
-    "version": _Command("voltstream.cli.commands.diagnosis:version", "voltstream version --json"),
+    "version": _Command("voltstream.cli.commands.doctor:version", "voltstream version --json"),
 }
 
 
@@ -117,7 +117,7 @@ def main() -> NoReturn:
         if debug or not _is_ours(error):
             raise
         wrong = isinstance(error, ConfigError | WrongUsage)
-        print_error(str(error) if wrong else " ".join(str(error).split()) + _mend(error))
+        print_error(str(error) if wrong else " ".join(str(error).split()) + _hint(error))
         sys.exit(_WRONG if wrong else _TROUBLE)
     sys.exit(0)
 
@@ -151,8 +151,8 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
     return None
 
 
-def _mend(error: Exception) -> str:
-    return "; `voltstream doctor` says what is wrong and how to mend it" if isinstance(error, Unavailable) else ""
+def _hint(error: Exception) -> str:
+    return "; `voltstream doctor` says what is wrong and how to fix it" if isinstance(error, Unavailable) else ""
 
 
 def _is_ours(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from kit.settings import Settings
 from kit.web.operations import ReadyCheck
 from schemas.topics import frames_queue
 from voltstream.runtime.database import database_id_of
-from voltstream.runtime.failures import announcer
+from voltstream.runtime.dead_letter_events import dead_letter_event_factory
 
 # At the start, for a server that is started beside us; RabbitMQ's own start takes 5 to 15 s.
 START_S_MAX: Final = 30.0
@@ -50,7 +50,7 @@ async def open_live(settings: Settings, database_url: str, ready: dict[str, Read
 @asynccontextmanager
 async def open_bus(settings: Settings, name: str, ready: dict[str, ReadyCheck]) -> AsyncIterator[Bus]:
     """The event bus, connected. `name`: whose, as the broker lists it. Raises Unavailable."""
-    policy, announce = load_retry_policy(), announcer(SystemClock())
+    policy, announce = load_retry_policy(), dead_letter_event_factory(SystemClock())
     if not settings.distributed_bus:
         bus = InProcessBus(policy, announce=announce)
         try:

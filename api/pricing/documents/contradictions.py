@@ -14,7 +14,7 @@ _RANGES: Final = ("kwh", "current", "power", "duration")
 
 
 def contradictions(tariff: Tariff) -> Iterator[str]:
-    """Each contradiction with its path inside the tariff and the mend."""
+    """Each contradiction with its path inside the tariff and how to fix it."""
     yield from _bounds_of_totals(tariff.min_price, tariff.max_price)
     for number, element in enumerate(tariff.elements):
         path = f"elements/{number}"

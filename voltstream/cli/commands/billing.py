@@ -21,9 +21,9 @@ from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.settings import Settings
 from voltstream.cli.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, export, pdf
+from voltstream.cli.connection import OperatorToken, Url, base_url_of, no_answer, with_database
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import print_json, print_line
-from voltstream.cli.platform import OperatorToken, Url, base_url_of, no_answer, with_database
 from voltstream.runtime.database import sources_of
 from voltstream.runtime.up_tokens import operator_token
 from voltstream.settings import load_settings

@@ -24,9 +24,9 @@ from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.settings import Settings, group_of
 from kit.web.errors import BadQuery
+from voltstream.cli.connection import with_database
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_line, print_table
-from voltstream.cli.platform import with_database
 from voltstream.errors import WrongUsage
 from voltstream.runtime.database import sources_of
 from voltstream.settings import load_settings

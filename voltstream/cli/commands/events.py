@@ -11,11 +11,11 @@ from kit.clock import format_rfc3339
 from kit.database.migrations import standard_tables
 from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetter, DeadLetterStore
 from kit.spelling import did_you_mean
+from voltstream.cli.connection import with_database
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_table
-from voltstream.cli.platform import with_database
 from voltstream.errors import WrongUsage
-from voltstream.runtime.failures import metadata_of
+from voltstream.runtime.dead_letter_events import metadata_of
 from voltstream.settings import load_settings
 
 T = TypeVar("T")

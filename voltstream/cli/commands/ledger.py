@@ -1,4 +1,4 @@
-"""`voltstream ledger`, and the ledger as a line and as a table."""
+"""`voltstream ledger`: the ledger of readings, as a line and as a table."""
 
 import time
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from voltstream.cli.connection import UNAUTHORIZED_HINT, OperatorToken, Url, base_url_of, no_answer
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_table
-from voltstream.cli.platform import UNAUTHORIZED_MEND, OperatorToken, Url, base_url_of, no_answer
 from voltstream.errors import PlatformFailed
 from voltstream.runtime.up_tokens import operator_token
 from voltstream.settings import load_settings
@@ -69,8 +69,8 @@ def _ask(client: httpx.Client, base_url: str) -> dict[str, Any]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise no_answer(base_url, error) from None
     if response.status_code != httpx.codes.OK:
-        mend = f"; {UNAUTHORIZED_MEND}" if response.status_code == httpx.codes.UNAUTHORIZED else ""
-        raise PlatformFailed(f"{base_url}: {response.status_code}: {_detail(response)}{mend}")
+        hint = f"; {UNAUTHORIZED_HINT}" if response.status_code == httpx.codes.UNAUTHORIZED else ""
+        raise PlatformFailed(f"{base_url}: {response.status_code}: {_detail(response)}{hint}")
     document: dict[str, Any] = response.json()
     return document
 

@@ -12,9 +12,9 @@ from kit.auth.token_store import KINDS, SUBJECT_CHARS_MAX, Kind, StoredToken, To
 from kit.clock import format_rfc3339
 from kit.settings import Settings
 from schemas.reading import STATION_ID_CHARS_MAX
+from voltstream.cli.connection import with_database
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
-from voltstream.cli.platform import with_database
 from voltstream.errors import WrongUsage
 from voltstream.runtime.data_folder import platform_name
 from voltstream.runtime.database import ACCESS

@@ -30,7 +30,7 @@ OperatorToken = Annotated[
         show_default=False,
     ),
 ]
-UNAUTHORIZED_MEND: Final = "name an operator's token that is valid there: --token or VOLTSTREAM_OPERATOR_TOKEN"
+UNAUTHORIZED_HINT: Final = "name an operator's token that is valid there: --token or VOLTSTREAM_OPERATOR_TOKEN"
 
 
 def base_url_of(settings: Settings, url: str | None) -> str:
@@ -39,9 +39,9 @@ def base_url_of(settings: Settings, url: str | None) -> str:
 
 
 def no_answer(base_url: str, error: Exception) -> PlatformFailed:
-    """The platform there cannot be reached."""
-    mend = "start `voltstream up`, or name its address: --url or VOLTSTREAM_URL"
-    return PlatformFailed(f"{base_url} does not answer ({error}); {mend}")
+    """The error where no platform answers there."""
+    hint = "start `voltstream up`, or name its address: --url or VOLTSTREAM_URL"
+    return PlatformFailed(f"{base_url} does not answer ({error}); {hint}")
 
 
 def with_database(

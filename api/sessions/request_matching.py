@@ -1,7 +1,7 @@
-"""Which session came of which request, derived from the events of streams.
+"""Matches sessions to requests, from the events of streams.
 
-A session that the station named by a request's id is that request's. Of the others, the first that began at the
-connector within a request's time is. This is derived again from all observations with every event, so it does not
+A session whose id is a request's id belongs to that request; otherwise the first session that starts at the connector
+within the request's time window does. Matches are derived again from all observations with every event, so they do not
 depend on the order in which events arrive. A published assignment that no longer holds is withdrawn
 (schemas.events.SessionAssigned).
 """
@@ -23,20 +23,20 @@ from schemas.events import Event, SessionCompleted, SessionStarted
 DRIVER_PREFIX: Final = "driver/"  # of StoredRequest.stop_requested_by, where the driver did it
 
 
-class Assignment:
+class RequestMatcher:
     """The handlers of the events; each works in the transaction that it is given."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     async def started(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionStarted]]]) -> None:
-        """session.started.v1, of different sessions."""
+        """Handle session.started.v1 of different sessions."""
         observed = [_observed(one.event.payload, started_at=one.event.payload.started_at) for one in batch]
         await self._record(connection, observed, _contexts(batch))
 
     async def completed(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionCompleted]]]) -> None:
-        """session.completed.v1, of different sessions. Late readings may have moved their start since it was
-        published: that of session.started.v1 decides."""
+        """Handle session.completed.v1 of different sessions. Late readings may have moved their start since it was
+        published: the start in session.started.v1 decides."""
         observed = [
             _observed(one.event.payload, ended_at=one.event.payload.ended_at, revision=one.event.payload.revision)
             for one in batch
@@ -76,12 +76,12 @@ def _observed(
         started_at=_moment(started_at),
         ended_at=_moment(ended_at),
         revision=revision,
-        names=named_request(payload.session_id),
+        names=request_id_in_session_name(payload.session_id),
     )
 
 
-def named_request(name: str | None) -> UUID | None:
-    """The id of a request by which a station may have named its session: as it was given to it, but for case."""
+def request_id_in_session_name(name: str | None) -> UUID | None:
+    """The request's id where the station named its session by one: as it was given to it, in upper or lower case."""
     try:
         id_ = UUID(name or "")
     except ValueError:

@@ -38,7 +38,7 @@ CODE_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _BROKER_TIMEOUT_S: Final = 30.0  # RabbitMQ's own start takes 5 to 15 s
 _LOOK_S: Final = 0.2  # how often a load run's counter is read
 _AMQP: Final = ("amqp://", "amqps://")
-UNAUTHORIZED_MEND: Final = (
+UNAUTHORIZED_HINT: Final = (
     "name one by --token or VOLTSTREAM_DEVICE_TOKEN (`voltstream up` prints one, `voltstream token issue` makes one)"
 )
 
@@ -103,8 +103,8 @@ def _ending(code_interrupted: int) -> Iterator[_End]:
     except asyncio.CancelledError:  # Ctrl-C, by asyncio.Runner
         end.interrupted, end.code = True, code_interrupted
     except Rejected as error:
-        mend = f"; {UNAUTHORIZED_MEND}" if error.status == httpx.codes.UNAUTHORIZED else ""
-        end.error, end.code = f"{error}{mend}", CODE_REFUSED
+        hint = f"; {UNAUTHORIZED_HINT}" if error.status == httpx.codes.UNAUTHORIZED else ""
+        end.error, end.code = f"{error}{hint}", CODE_REFUSED
     except KitError as error:
         end.error, end.code = str(error), CODE_REFUSED
     except SimulatorError as error:
@@ -112,7 +112,7 @@ def _ending(code_interrupted: int) -> Iterator[_End]:
 
 
 @dataclass(slots=True)
-class SimulationJob:
+class SimulationRun:
     """A fleet's past, its present, or both."""
 
     spec: FleetSpec
@@ -165,7 +165,7 @@ class SimulationJob:
 
 
 @dataclass(slots=True)
-class LoadJob:
+class LoadRun:
     """A load run."""
 
     load: Load
@@ -191,7 +191,7 @@ class LoadJob:
 
 
 @dataclass(slots=True)
-class ReplayJob:
+class ReplayRun:
     """A replay of a file."""
 
     replay: Replay

@@ -1,4 +1,4 @@
-"""What the doctor checks beyond the servers: the tables, the partitions, the data folder."""
+"""Checks of the platform's data, for `voltstream doctor`: tables, partitions, data folder; and all checks together."""
 
 import asyncio
 import os
@@ -17,15 +17,15 @@ from kit.settings import Settings
 from schemas.topics import READINGS_TOPIC
 from streams.storage.schema import check_partitions, stored_partitions
 from streams.worker.decoding import FAILED, UNREADABLE
-from voltstream.cli.dependency_checks import Check, run_checks
+from voltstream.cli.doctor_server_checks import Check, run_server_checks
 from voltstream.runtime.database import statuses
 
 _MIGRATE: Final = "run `voltstream migrate`"
 
 
-async def examine(settings: Settings, clock: Clock) -> list[Check]:
-    """Everything these settings depend on, what is wrong with it and how to mend that. Raises nothing."""
-    checks = await run_checks(settings, clock)
+async def run_all_checks(settings: Settings, clock: Clock) -> list[Check]:
+    """Everything these settings depend on, what is wrong with it and how to fix that. Raises nothing."""
+    checks = await run_server_checks(settings, clock)
     well = {check.name for check in checks if check.ok}
     if settings.jwt_key_file:
         checks.append(_signed_tokens(settings, clock))
@@ -52,8 +52,8 @@ def _data_dir(settings: Settings, running: bool) -> Check:
     folder = settings.data_dir.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        mend = "set VOLTSTREAM_DATA_DIR to a folder that this account may write to"
-        return Check("data folder", False, f"{there} cannot be written to", mend)
+        fix = "set VOLTSTREAM_DATA_DIR to a folder that this account may write to"
+        return Check("data folder", False, f"{there} cannot be written to", fix)
     if fault := fault_of(folder):
         return Check("data folder", False, f"{folder}: {fault}", "set VOLTSTREAM_DATA_DIR to such a path")
     state = "its database runs" if running else "its database starts with `voltstream up`"
@@ -106,6 +106,6 @@ async def _topic(settings: Settings) -> Check:
     except KitError as error:
         return Check("topic", False, str(error), "see the check of kafka")
     if found not in (0, settings.partitions):
-        mend = f"set VOLTSTREAM_PARTITIONS={found}, or name another Kafka: a topic's partitions are fixed for ever"
-        return Check("topic", False, f"{READINGS_TOPIC} has {found} partitions", mend)
+        fix = f"set VOLTSTREAM_PARTITIONS={found}, or name another Kafka: a topic's partitions are fixed for ever"
+        return Check("topic", False, f"{READINGS_TOPIC} has {found} partitions", fix)
     return Check("topic", True, f"{READINGS_TOPIC}: {f'{found} partitions' if found else 'made by the first bridge'}")

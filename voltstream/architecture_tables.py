@@ -1,4 +1,4 @@
-"""`python -m voltstream.documentation`: the tables of ARCHITECTURE.md that follow from the services' declarations."""
+"""Derives tables of ARCHITECTURE.md from the declarations of services: `python -m voltstream.architecture_tables`."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

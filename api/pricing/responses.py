@@ -13,12 +13,12 @@ from kit.clock import format_rfc3339
 _PLAIN: Final = ("id", "time_zone", "currency", "reason")
 
 
-def version_answer(row: Mapping[str, Any]) -> dict[str, Any]:
+def version_response(row: Mapping[str, Any]) -> dict[str, Any]:
     """`models.Version`."""
-    return {**public_answer(row), "published_by": row["published_by"]}
+    return {**public_response(row), "published_by": row["published_by"]}
 
 
-def public_answer(row: Mapping[str, Any]) -> dict[str, Any]:
+def public_response(row: Mapping[str, Any]) -> dict[str, Any]:
     """`models.PublicVersion`."""
     return {
         **{name: row[name] for name in _PLAIN},
@@ -29,10 +29,10 @@ def public_answer(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def in_force_answer(station_id: str, at: datetime, row: Mapping[str, Any], change: Change | None) -> dict[str, Any]:
+def in_force_response(station_id: str, at: datetime, row: Mapping[str, Any], change: Change | None) -> dict[str, Any]:
     """`models.InForce`."""
     following = None if change is None else {"at": format_rfc3339(change.at), "version_id": change.version_id}
-    return {"station_id": station_id, "at": format_rfc3339(at), "version": public_answer(row), "next": following}
+    return {"station_id": station_id, "at": format_rfc3339(at), "version": public_response(row), "next": following}
 
 
 def encoded(answer: object) -> bytes:

@@ -1,4 +1,4 @@
-"""From stored sessions and requests to responses. Pure."""
+"""Responses made from stored sessions and requests. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ _MICRO_WH_UJ: Final = 3_600  # microjoules in a millionth of a watt-hour
 _MICRO: Final = 1_000_000
 
 Row = Mapping[str, Any]
-"""Of telemetry.session_overview."""
+"""A row of telemetry.session_overview."""
 
 
 def session_of(row: Row, request: StoredRequest | None) -> Session:

@@ -23,8 +23,8 @@ class _Readable(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Readable)
 
 
-def announcer(clock: Clock) -> Announce:
-    """Builds the event of a failed message."""
+def dead_letter_event_factory(clock: Clock) -> Announce:
+    """A function that builds the event of a failed message."""
 
     def event_failed(failed: FailedMessage) -> Message:
         metadata = metadata_of(failed.message.body)

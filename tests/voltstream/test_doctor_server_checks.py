@@ -1,4 +1,4 @@
-"""The doctor: it finds what works, and says of what does not how to mend it."""
+"""The doctor finds which servers work, and says how to fix those that do not."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kit.clock import ManualClock, SystemClock
-from voltstream.cli import dependency_checks as checks
-from voltstream.cli.dependency_checks import check_clock, check_disk, run_checks
+from voltstream.cli import doctor_server_checks as checks
+from voltstream.cli.doctor_server_checks import check_clock, check_disk, run_server_checks
 from voltstream.settings import load_settings
 
 
@@ -17,19 +17,19 @@ async def test_servers_that_are_there_pass(
     settings = load_settings(
         database_url=database_url, rabbitmq_url=rabbitmq_url, kafka_url=kafka_url, redis_url=redis_url
     )
-    found = await run_checks(settings, SystemClock())
+    found = await run_server_checks(settings, SystemClock())
     assert [check.name for check in found] == ["postgresql", "clock", "rabbitmq", "kafka", "redis"]
     assert [check for check in found if not check.ok] == []
 
 
-async def test_servers_that_are_not_there_fail_with_the_mend_and_without_a_password(unused_port: int) -> None:
+async def test_servers_that_are_not_there_fail_with_the_fix_and_without_a_password(unused_port: int) -> None:
     settings = load_settings(
         database_url=f"postgresql://u:hush@127.0.0.1:{unused_port}/d",
         rabbitmq_url=f"amqp://u:hush@127.0.0.1:{unused_port}",
         kafka_url=f"127.0.0.1:{unused_port}",
         redis_url=f"redis://:hush@127.0.0.1:{unused_port}",
     )
-    found = await run_checks(settings, SystemClock())
+    found = await run_server_checks(settings, SystemClock())
     assert [check.name for check in found] == ["postgresql", "clock", "rabbitmq", "kafka", "redis"]
     for check in found:
         assert not check.ok
@@ -40,7 +40,7 @@ async def test_servers_that_are_not_there_fail_with_the_mend_and_without_a_passw
 
 
 async def test_the_embedded_run_is_checked_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (check,) = await run_checks(load_settings(data_dir=tmp_path / "not" / "yet"), SystemClock())
+    (check,) = await run_server_checks(load_settings(data_dir=tmp_path / "not" / "yet"), SystemClock())
     assert check.name == "disk"
     monkeypatch.setattr(checks, "_FREE_BYTES_MIN", 2**62)
     assert "VOLTSTREAM_DATA_DIR" in (await check_disk(tmp_path)).mend

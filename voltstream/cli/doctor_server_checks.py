@@ -1,4 +1,4 @@
-"""Checks of everything a process depends on, for `voltstream doctor`: what is wrong and how to mend it.
+"""Checks of the servers that a process depends on, for `voltstream doctor`: what is wrong and how to fix it.
 
 Every check answers within `_CHECK_S_MAX` and never raises.
 """
@@ -33,7 +33,7 @@ _POSTGRES_VERSION_MIN: Final = 14
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The outcome of one check. `mend` says what to do, and is empty where all is well."""
+    """The outcome of one check. `mend` says how to fix it, and is empty where nothing is wrong."""
 
     name: str
     ok: bool
@@ -41,7 +41,7 @@ class Check:
     mend: str = ""
 
 
-async def run_checks(settings: Settings, clock: Clock) -> list[Check]:
+async def run_server_checks(settings: Settings, clock: Clock) -> list[Check]:
     """Every dependency these settings name, at once, in a fixed order."""
     url = settings.database_url or running_url(settings.data_dir)
     checks: list[tuple[str, Callable[[], Awaitable[Check]]]] = []
@@ -59,7 +59,7 @@ async def run_checks(settings: Settings, clock: Clock) -> list[Check]:
 
 
 async def check_postgres(url: str) -> Check:
-    """It answers, and is new enough."""
+    """PostgreSQL answers, and is new enough."""
     database = await open_database(url, name="voltstream doctor", connections_max=1)
     try:
         number = int(await database.fetchval("SHOW server_version_num"))
@@ -86,8 +86,8 @@ async def check_clock(url: str, clock: Clock) -> Check:
     # The server read its clock between our two readings.
     skew_ms = max(before_ms - server_ms, server_ms - after_ms, 0)
     if skew_ms > _SKEW_MS_MAX:
-        mend = "set both machines' clocks by NTP (timedatectl set-ntp true): wrong clocks make readings late or early"
-        return Check("clock", False, f"{skew_ms} ms apart from the database's", mend)
+        fix = "set both machines' clocks by NTP (timedatectl set-ntp true): wrong clocks make readings late or early"
+        return Check("clock", False, f"{skew_ms} ms apart from the database's", fix)
     return Check("clock", True, f"within {_SKEW_MS_MAX} ms of the database's")
 
 
@@ -104,8 +104,8 @@ async def check_rabbitmq(url: str) -> Check:
     except (AMQPError, OSError) as error:
         cause = str(error) or ", ".join(map(repr, error.args))  # pika's own say nothing as text
         reason = f"{type(error).__name__}: {cause}".rstrip(": ")
-        mend = f"start RabbitMQ, or put VOLTSTREAM_RABBITMQ_URL={mask_secrets(url)} right (host, login, virtual host)"
-        return Check("rabbitmq", False, mask_secrets(reason), mend)
+        fix = f"start RabbitMQ, or put VOLTSTREAM_RABBITMQ_URL={mask_secrets(url)} right (host, login, virtual host)"
+        return Check("rabbitmq", False, mask_secrets(reason), fix)
     return Check("rabbitmq", True, "takes our login")
 
 
@@ -116,8 +116,8 @@ async def check_kafka(servers: list[str]) -> Check:
         await admin.start()
         cluster = await admin.describe_cluster()
     except (KafkaError, OSError) as error:
-        mend = f"start Kafka, or put VOLTSTREAM_KAFKA_URL={','.join(servers)} right (and its advertised.listeners)"
-        return Check("kafka", False, f"{type(error).__name__}: {error}", mend)
+        fix = f"start Kafka, or put VOLTSTREAM_KAFKA_URL={','.join(servers)} right (and its advertised.listeners)"
+        return Check("kafka", False, f"{type(error).__name__}: {error}", fix)
     finally:
         await admin.close()
     return Check("kafka", True, f"{len(cluster['brokers'])} broker(s)")
@@ -131,8 +131,8 @@ async def check_redis(url: str) -> Check:
     except AuthenticationError as error:
         return Check("redis", False, str(error), f"put the password in VOLTSTREAM_REDIS_URL={mask_secrets(url)} right")
     except (RedisError, OSError) as error:
-        mend = f"start Redis, or put VOLTSTREAM_REDIS_URL={mask_secrets(url)} right"
-        return Check("redis", False, mask_secrets(str(error)), mend)
+        fix = f"start Redis, or put VOLTSTREAM_REDIS_URL={mask_secrets(url)} right"
+        return Check("redis", False, mask_secrets(str(error)), fix)
     finally:
         await client.aclose()
     return Check("redis", True, f"Redis {info['redis_version']}")

@@ -11,20 +11,20 @@ from rich.text import Text
 
 from kit.clock import SystemClock
 from voltstream import __version__
-from voltstream.cli.doctor import examine
+from voltstream.cli.doctor_data_checks import run_all_checks
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_line
 from voltstream.settings import load_settings
 
 
 def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Check everything voltstream is configured with; say what is wrong and how to mend it.
+    """Check everything voltstream is configured with; say what is wrong and how to fix it.
 
     Exits with 1 if anything is wrong.
     """
     settings = load_settings(data_dir=data_dir)
-    logging.disable()  # what libraries say of a server that is away, the checks say better
-    checks = asyncio.run(examine(settings, SystemClock()))
+    logging.disable()  # the checks describe a server that cannot be reached better than the libraries do
+    checks = asyncio.run(run_all_checks(settings, SystemClock()))
     well = all(check.ok for check in checks)
     if as_json:
         print_json({"ok": well, "checks": [asdict(check) for check in checks]})
