@@ -40,7 +40,7 @@ class PendingRequest:
     frames: int = 0  # with its items, not durable yet
 
     def confirm(self) -> None:
-        """One of its frames is durable."""
+        """Record that one of its frames is durable."""
         self.frames -= 1
         if self.frames == 0 and not self.durable.done():
             self.durable.set_result(None)

@@ -57,7 +57,7 @@ Token = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document, no progress bar")]
-BatchSize = Annotated[int, typer.Option(min=1, max=100_000, help="readings a request")]
+BatchSize = Annotated[int, typer.Option(min=1, max=100_000, help="readings per request")]
 Form = Annotated[Format, typer.Option("--format", help="how bodies are written")]
 
 
@@ -140,7 +140,7 @@ def replay(
     ] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="a column of the file to leave out")] = None,
     speed: Annotated[
-        float, typer.Option(min=0, help="1 = as it was, 60 = an hour a minute, 0 = as fast as it goes")
+        float, typer.Option(min=0, help="1 = as it was, 60 = one hour per minute, 0 = as fast as possible")
     ] = 0,
     sort: Annotated[bool, typer.Option("--sort", help="send in order of ts, not of the file")] = False,
     shuffle_s: Annotated[float, typer.Option(min=0, help="rows nearer than this in ts change places")] = 0,

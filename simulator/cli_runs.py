@@ -113,7 +113,7 @@ def _ending(code_interrupted: int) -> Iterator[_End]:
 
 @dataclass(slots=True)
 class SimulationRun:
-    """A fleet's past, its present, or both."""
+    """A run that sends a fleet's past readings, its present ones, or both."""
 
     spec: FleetSpec
     faults: FaultPlan
@@ -245,7 +245,7 @@ def _tallied(tally: Any, elapsed_s: float) -> dict[str, Any]:
 
 
 class _Rate(TextColumn):
-    """Readings a second."""
+    """A column of the progress bar: readings per second."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -255,7 +255,7 @@ class _Rate(TextColumn):
 
 
 class _Advance:
-    """Moves the bar; without one does nothing."""
+    """Advances the progress bar, if there is one."""
 
     def __init__(self, bar: Progress | None, task: Any) -> None:
         self._bar, self._task = bar, task

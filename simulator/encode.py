@@ -25,7 +25,7 @@ _ABSURD_VOLTAGE_MV: Final = 9_999_999  # 10 kV, five times what admission takes
 
 
 class Format(StrEnum):
-    """How a body is written."""
+    """Format of a request body."""
 
     JSON = "json"
     NDJSON = "ndjson"

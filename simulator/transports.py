@@ -63,7 +63,7 @@ _receipt: Final = msgspec.json.Decoder(Receipt)
 
 @dataclass(slots=True)
 class Tally:
-    """What became of everything sent so far."""
+    """Counts of the outcomes of everything sent so far."""
 
     sent: int = 0  # readings in acknowledged requests, those quarantined included
     accepted: int = 0

@@ -33,7 +33,7 @@ def service(name: str) -> Service[Any]:
 
 
 def all_services() -> list[Service[Any]]:
-    """All of them, in order."""
+    """All services, in the order of the list."""
     return [service(name) for name in SERVICES]
 
 
@@ -66,6 +66,6 @@ def settings_groups() -> list[type[BaseModel]]:
 
 
 def loaded(place: str) -> Any:
-    """`folder.module:NAME`."""
+    """The object at `folder.module:NAME`."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)

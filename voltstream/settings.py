@@ -9,10 +9,10 @@ from voltstream.services import settings_groups
 
 @cache
 def settings_type() -> type[Settings]:
-    """Composed of all services' groups."""
+    """The settings of a process: the groups of all services together."""
     return composed_of(settings_groups())
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """See kit.settings.load."""
+    """Load and validate the settings; see kit.settings.load."""
     return load(settings_type(), **overrides)

@@ -14,7 +14,7 @@ from kit.service import Context
 
 @dataclass(frozen=True, slots=True)
 class PricingComponents:
-    """What handlers and consumers work with."""
+    """The objects that handlers and consumers use."""
 
     database: Database
     service: PricingService
@@ -23,7 +23,7 @@ class PricingComponents:
 
 @asynccontextmanager
 async def open_pricing(context: Context) -> AsyncIterator[PricingComponents]:
-    """All of it on the service's own pool."""
+    """Open the components on the service's own connection pool."""
     database, clock = context.database, context.clock
     service = PricingService(PricingStore(database), clock)
     yield PricingComponents(database, service, DemandService(DemandStore(database), clock))

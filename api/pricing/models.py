@@ -75,7 +75,7 @@ class NamedTarget(PricingModel):
         return self
 
     def target(self) -> TariffTarget:
-        """As one value."""
+        """The target as one value."""
         if self.station_id is not None:
             return TariffTarget("station", self.station_id)
         return DEFAULT if self.group is None else TariffTarget("group", self.group)

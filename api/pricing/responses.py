@@ -14,12 +14,12 @@ _PLAIN: Final = ("id", "time_zone", "currency", "reason")
 
 
 def version_response(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`models.Version`."""
+    """The document of a `models.Version`."""
     return {**public_response(row), "published_by": row["published_by"]}
 
 
 def public_response(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`models.PublicVersion`."""
+    """The document of a `models.PublicVersion`."""
     return {
         **{name: row[name] for name in _PLAIN},
         "target": target_json(target_of(row)),
@@ -30,11 +30,11 @@ def public_response(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_force_response(station_id: str, at: datetime, row: Mapping[str, Any], change: Change | None) -> dict[str, Any]:
-    """`models.InForce`."""
+    """The document of a `models.InForce`."""
     following = None if change is None else {"at": format_rfc3339(change.at), "version_id": change.version_id}
     return {"station_id": station_id, "at": format_rfc3339(at), "version": public_response(row), "next": following}
 
 
 def encoded(answer: object) -> bytes:
-    """As JSON."""
+    """The response as JSON bytes."""
     return msgspec.json.encode(answer)

@@ -119,7 +119,7 @@ async def versions(
     responses={**problems({404: "No such version"}), 200: example(examples.VERSION)},
 )
 async def version(pricing: Provided, id: UUID) -> Response:
-    """As it was published: it never changes."""
+    """The version as it was published: it never changes."""
     return _json(version_response(await pricing.service.version(id)))
 
 
@@ -130,7 +130,7 @@ async def version(pricing: Provided, id: UUID) -> Response:
     responses={**problems({404: "No such group"}), 200: example(examples.GROUP)},
 )
 async def group(pricing: Provided, group: GroupInPath) -> GroupAnswer:
-    """In order."""
+    """The group's stations, ordered by id."""
     return GroupAnswer(group=group, stations=list(await pricing.service.members(group)))
 
 

@@ -15,7 +15,7 @@ from kit.service import Context
 
 @dataclass(frozen=True, slots=True)
 class SessionsComponents:
-    """What handlers, consumers and jobs work with."""
+    """The objects that handlers, consumers and jobs use."""
 
     database: Database
     service: SessionService
@@ -25,7 +25,7 @@ class SessionsComponents:
 
 @asynccontextmanager
 async def open_sessions(context: Context) -> AsyncIterator[SessionsComponents]:
-    """All of it on the service's own pool."""
+    """Open the components on the service's own connection pool."""
     database, clock = context.database, context.clock
     service = SessionService(SessionStore(database), RequestStore(database), clock)
     yield SessionsComponents(database, service, RequestService(clock), RequestMatcher(clock))

@@ -17,7 +17,7 @@ _NAMESPACE: Final = UUID("c1f6a0de-3b1c-4d0e-9a0b-8f5f0d6b7e42")
 
 
 def session_requested(request: StoredRequest, context: EventContext) -> OutboxEvent:
-    """session.requested.v1"""
+    """Build session.requested.v1."""
     payload = SessionRequested(
         request_id=request.id,
         station_id=request.station_id,
@@ -59,7 +59,7 @@ def session_assigned(
     *,
     withdrawn: bool = False,
 ) -> OutboxEvent:
-    """session.assigned.v1"""
+    """Build session.assigned.v1."""
     payload = SessionAssigned(
         session_id=session_id,
         request_id=request.id,

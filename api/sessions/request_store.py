@@ -184,7 +184,7 @@ class RequestCursor(Cursor, frozen=True, tag="q"):
 
 
 def request_cursor(request: StoredRequest) -> RequestCursor:
-    """The key of a row of `page`."""
+    """The cursor key of a row of `page`."""
     return RequestCursor(to_micros(request.requested_at), request.id)
 
 

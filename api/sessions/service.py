@@ -60,7 +60,7 @@ class SessionService:
         return (await self.find(name, station_id, driver_id)).answer(self._clock.now())
 
     async def find(self, name: str, station_id: str | None, driver_id: str | None) -> Found:
-        """As `get_session`, but as stored."""
+        """Find the session as `get_session` does, in its stored form."""
         found = await self._by_own_id(name, driver_id)
         if found is not None and station_id in (None, found.place[0]):
             return found

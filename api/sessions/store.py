@@ -50,7 +50,7 @@ class SessionCursor(Cursor, frozen=True, tag="s"):
 
 
 def session_cursor(row: asyncpg.Record) -> SessionCursor:
-    """The key of a row of `many`."""
+    """The cursor key of a row of `list_sessions`."""
     return SessionCursor(to_micros(row["started_at"]), row["session_key"])
 
 
@@ -72,11 +72,11 @@ class SessionStore:
         self._database = database
 
     async def by_id(self, session: UUID) -> asyncpg.Record | None:
-        """The session of voltstream's id."""
+        """The session with this id of voltstream's, if it is stored."""
         return await self._database.fetchrow(_BY_ID, session)
 
     async def by_ids(self, sessions: Sequence[UUID]) -> dict[UUID, asyncpg.Record]:
-        """Those of these sessions that are stored."""
+        """The rows of these sessions by id; sessions that are not stored are left out."""
         return {row["id"]: row for row in await self._database.fetch(_BY_IDS, sessions)}
 
     async def open_at(self, station_id: str, connector_id: int) -> UUID | None:

@@ -12,7 +12,7 @@ from kit.service import Context
 
 @dataclass(frozen=True, slots=True)
 class TelemetryComponents:
-    """What the handlers work with."""
+    """The objects that handlers use."""
 
     service: TelemetryService
     streams: LiveStreams

@@ -90,7 +90,7 @@ def _columns(rows: Sequence[Row]) -> Mapping[str, Sequence[Any]]:
 
 
 def _mean(total: int, n: int) -> int | None:
-    """Rounded half up, exactly; None where n is 0."""
+    """The quotient, rounded half up exactly; None where n is 0."""
     return (2 * total + n) // (2 * n) if n else None
 
 

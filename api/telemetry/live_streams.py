@@ -47,11 +47,11 @@ class Subscription:
         return len(self._keys)
 
     def wants(self, key: str) -> bool:
-        """Whether the key is of one of its stations."""
+        """Whether the key belongs to one of the stations of this stream."""
         return self.stations is None or station_of(key) in self.stations
 
     def offer(self, by_station: Mapping[str, Collection[str]]) -> None:
-        """These keys changed, by station."""
+        """Record that these keys changed, by station."""
         stations = by_station.keys() if self.stations is None else self.stations & by_station.keys()
         for station_id in stations:
             self._keys.update(by_station[station_id])
@@ -107,7 +107,7 @@ class LiveStreams:
         return client
 
     def leave(self, client: Subscription) -> None:
-        """The stream is over."""
+        """Record that the stream is over."""
         self._clients.discard(client)
         if not self._clients and self._following is not None:
             self._following.cancel()

@@ -19,7 +19,7 @@ _DOUBT: Final = 2.0**-51
 
 
 def thousandths(value: float) -> int:
-    """The rule, for one finite number."""
+    """Apply the rule to one finite number."""
     return int((Decimal(repr(float(value))) * MILLI).to_integral_value(ROUND_HALF_EVEN))
 
 

@@ -48,5 +48,5 @@ class SessionTruth:
 
 
 def station_name(prefix: str, number: int) -> str:
-    """`SIM-000042`."""
+    """The id of a station, such as `SIM-000042`."""
     return f"{prefix}-{number:06d}"

@@ -30,7 +30,7 @@ _Make = Callable[[NDArray[np.int64], NDArray[np.int64], int], Iterator[bytes]]  
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """What a load run is."""
+    """Parameters of a load run."""
 
     url: str  # the platform's base URL, http only
     token: str

@@ -27,7 +27,7 @@ from simulator.transports import Sleep, Transport
 
 @dataclass(frozen=True, slots=True)
 class ReplaySpec:
-    """What is replayed, and how."""
+    """Parameters of a replay."""
 
     file: Path
     target: str  # names the platform in the progress file: its URL
@@ -140,7 +140,7 @@ class _Pace:
             yield float(due_s[start]), rows.slice(start, stop - start)
 
     async def wait(self, due_s: float) -> None:
-        """Until then."""
+        """Wait until that many seconds after the start."""
         wait_s = due_s - (self._clock.monotonic_s() - self._start_s)
         if wait_s > 0:
             await self._sleep(wait_s)

@@ -92,7 +92,7 @@ async def check_clock(url: str, clock: Clock) -> Check:
 
 
 async def check_rabbitmq(url: str) -> Check:
-    """It answers and takes the login."""
+    """RabbitMQ answers and accepts the login."""
 
     def connect() -> None:
         parameters = URLParameters(url)
@@ -124,7 +124,7 @@ async def check_kafka(servers: list[str]) -> Check:
 
 
 async def check_redis(url: str) -> Check:
-    """It answers and takes the login."""
+    """Redis answers and accepts the login."""
     client = Redis.from_url(url, socket_connect_timeout=_ANSWER_S_MAX, socket_timeout=_ANSWER_S_MAX)
     try:
         info = await client.info("server")

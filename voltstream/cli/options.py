@@ -16,7 +16,7 @@ from voltstream.errors import WrongUsage
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one document a line")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one document per line")]
 Check = Annotated[bool, typer.Option("--check", help="validate the settings and exit; nothing is connected to")]
 Host = Annotated[str | None, typer.Option(help="address to listen on (VOLTSTREAM_HOST, 127.0.0.1)", show_default=False)]
 Port = Annotated[

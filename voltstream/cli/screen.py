@@ -160,7 +160,7 @@ def _no_answer(error: httpx.HTTPError) -> str:
 
 
 def _cells(connector: Mapping[str, Any]) -> dict[str, Text]:
-    """By column."""
+    """The cells of a connector by column."""
     session = connector["session"]
     status = connector["status"] or ""
     texts = (

@@ -18,7 +18,7 @@ _HOUR_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Relays:
-    """What publishes, and what keeps dead letters."""
+    """The outbox relays, and the store of dead letters."""
 
     letters: DeadLetterStore
     services: Sequence[Service[Any]]

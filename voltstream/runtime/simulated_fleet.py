@@ -34,10 +34,10 @@ _log = get_logger(__name__)
 
 
 class SimulatedFleet:
-    """The fleet, and what drivers ask of it."""
+    """The fleet, and drivers' requests to it."""
 
     def __init__(self, stations: int, rate: float, clock: Clock) -> None:
-        """`rate`: readings a second of the whole fleet."""
+        """`rate` is in readings per second of the whole fleet."""
         self._stations, self._rate, self._clock = stations, rate, clock
         self._fleet: Fleet | None = None  # while it runs
         self._requests: OrderedDict[UUID, None] = OrderedDict()  # those that a session was started for

@@ -41,7 +41,7 @@ Show = Callable[[str, str, Clock], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What is particular to `up`."""
+    """Options that only `up` has."""
 
     stations: int  # of the simulated fleet; 0: none
     rate: float  # its readings a second
@@ -52,7 +52,7 @@ class UpOptions:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Everything is up."""
+    """The addresses and tokens of a platform that has started."""
 
     server: RunningServer
     tokens: Tokens

@@ -161,7 +161,7 @@ def _described(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _event(body: bytes) -> Any:
-    """As JSON where it is JSON, else as text."""
+    """The body as JSON where it is JSON, else as text."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -91,7 +91,7 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
 
 
 def ledger_table(ledger: Mapping[str, Any]) -> Table:
-    """A row a partition, and the sum."""
+    """One row per partition, and the sum."""
     table = make_table("partition", *(f">{name.replace('_', ' ')}" for name in _SHOWN), "")
     table.padding = (0, 1, 0, 0)  # so that its headings fit into 80 columns
     for name, entry in [*((str(row["partition"]), row) for row in ledger["partitions"]), ("all", ledger["total"])]:

@@ -26,7 +26,7 @@ def up(
     port: Port = None,
     data_dir: DataDir = None,
     stations: Annotated[int, typer.Option(min=1, max=100_000, help="of the simulated fleet")] = _STATIONS,
-    rate: Annotated[float, typer.Option(min=0.01, max=1_000_000, help="readings a second of the whole fleet")] = _RATE,
+    rate: Annotated[float, typer.Option(min=0.01, max=1_000_000, help="readings per second of the fleet")] = _RATE,
     simulator: Annotated[
         bool, typer.Option("--simulator/--no-simulator", help="send a simulated fleet's readings")
     ] = True,
