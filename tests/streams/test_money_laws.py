@@ -15,7 +15,7 @@ from schemas.reading import READING_SCHEMA, SessionEvent
 from schemas.session import EndReason
 from schemas.tariff import Tariff
 from streams.effects import NULL_I32, NULL_I64, StepParams
-from streams.engine import recompute
+from streams.engine import session_tariffs
 from streams.kernels.runs import MAX_I64
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
@@ -136,7 +136,7 @@ def test_any_readings_of_any_sessions_cost_what_they_say(
 
 
 def test_versions_that_no_open_session_has_are_dropped_and_costs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recompute, "TARIFFS_MAX", 3)
+    monkeypatch.setattr(session_tariffs, "TARIFFS_MAX", 3)
     store, state = MemoryStore(), PartitionState(0)
     element = {"price_components": [{"type": "ENERGY", "price": 1, "step_size": 0}]}
     tariff = Tariff.model_validate({"currency": "EUR", "elements": [element]})
