@@ -16,7 +16,7 @@ from schemas.session import EndReason
 from streams.effects import StepParams
 from streams.session_ids import session_uuid
 from streams.state.partition import PartitionState
-from streams.state.session_charges import component_usage, settled
+from streams.state.session_charges import component_usage, usage_and_costs
 from streams.storage.events import FlushContext, SessionEventRow, consumption_of, session_completed
 from streams.storage.tables import WEEK_MS
 from streams.worker.compute import compute_effects
@@ -53,13 +53,13 @@ def completed(sessions: int, tariffs: int, seconds: int = 3_600, readings: int =
     store = TariffOnlyStore(tariff_versions(tariffs, seconds=seconds, power_w=POWER_W))
     state = running(sessions, store, _moments_s(seconds, readings))
     charges = state.charges(np.arange(sessions))
-    usage, costs = settled(state.tariffs, charges)
+    usage, costs = usage_and_costs(state.tariffs, charges)
     energy_uj = charges.energy.energy_uj().tolist()
     messages = []
     for slot in range(sessions):
         key, version = int(state.open_key[slot]), store.versions[int(charges.tariff_key[slot])]
         excl_micros, incl_micros = int(costs.excl_vat_micros[slot]), int(costs.incl_vat_micros[slot])
-        station_id, connector_id = state.directory.connector(slot)
+        station_id, connector_id = state.connector_index.connector(slot)
         row = SessionEventRow(
             session_key=key,
             id=session_uuid(key),

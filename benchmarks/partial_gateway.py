@@ -39,7 +39,7 @@ class SingleTokenStore:
     """Stands in for the database's tokens: TOKEN is a device's, for all stations."""
 
     async def find(self, token_hash: bytes) -> Principal | None:
-        """The principal of TOKEN."""
+        """Return the principal of TOKEN."""
         return Principal("device", uuid.UUID(int=1), None) if token_hash == hash_of(TOKEN) else None
 
     async def revoked(self, token_ids: Iterable[object]) -> set[object]:

@@ -28,7 +28,7 @@ class RunningService:
         self._process = psutil.Process(process.pid)
 
     def cpu_s(self) -> float:
-        """Processor time of this process alone, all threads, so far."""
+        """PartitionProcessor time of this process alone, all threads, so far."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
@@ -83,7 +83,7 @@ def load(url: str, token: str, *options: str, seconds: float) -> dict[str, float
 
 
 class CpuMeter:
-    """Processor time of process trees by name, for processes that share the cores."""
+    """PartitionProcessor time of process trees by name, for processes that share the cores."""
 
     def __init__(self, roots: Mapping[str, int]) -> None:
         self._roots = roots
@@ -130,7 +130,7 @@ class TimeMeter:
         self._own_s, self._since_s = time.process_time(), time.perf_counter()
 
     def end(self) -> TimeSpent:
-        """The time since `begin`."""
+        """Seconds since `begin`."""
         own_s, elapsed_s = time.process_time() - self._own_s, time.perf_counter() - self._since_s
         return TimeSpent(own_s, sum(self._meter.spent_s().values()), elapsed_s)
 

@@ -76,5 +76,5 @@ class FrameGenerator:
         return frames
 
     def encoded(self, rounds: int) -> Iterator[bytes]:
-        """The same as encoded frames."""
+        """The readings of `frames`, as encoded frames."""
         return (encode_frame(header, batch) for header, batch in self.frames(rounds))

@@ -28,15 +28,15 @@ from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
 from streams.storage.store import Store
 from streams.worker.embedded_worker import EmbeddedWorker
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
-from streams.worker.live_documents import Allowance
+from streams.worker.live_documents import CpuBudget
 from streams.worker.metrics import WorkerMetrics
-from streams.worker.processor import LIVE_SHARE_MAX, Worker
+from streams.worker.processor import LIVE_SHARE_MAX, WorkerContext
 
 # Flushes at once: one computes while another waits for the database, which has as much to do for a row as we have.
 THREADS_MAX: Final = 2 * (os.cpu_count() or 1)
 
 
-def open_worker(context: Context) -> AbstractAsyncContextManager[Worker]:
+def open_worker(context: Context) -> AbstractAsyncContextManager[WorkerContext]:
     """The worker over the log in this process, or over Kafka. Raises ConfigError, Unavailable."""
     if context.in_process_log is not None:
         return _embedded_worker(context, context.in_process_log)
@@ -44,7 +44,7 @@ def open_worker(context: Context) -> AbstractAsyncContextManager[Worker]:
 
 
 @asynccontextmanager
-async def _embedded_worker(context: Context, log: InProcessLog) -> AsyncIterator[Worker]:
+async def _embedded_worker(context: Context, log: InProcessLog) -> AsyncIterator[WorkerContext]:
     """Reads `log` within the block; at its end what was appended is committed."""
     settings = context.group(WorkerSettings)
     # Every 202 waits for its commit: what arrives during one makes the next, nothing is gained by waiting longer.
@@ -59,7 +59,7 @@ async def _embedded_worker(context: Context, log: InProcessLog) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _group_member(context: Context) -> AsyncIterator[Worker]:
+async def _group_member(context: Context) -> AsyncIterator[WorkerContext]:
     """A member of the consumer group within the block."""
     common, settings = context.settings, context.group(WorkerSettings)
     await ensure_topic(common.kafka_url, READINGS_TOPIC, common.partitions)
@@ -80,23 +80,23 @@ async def _group_member(context: Context) -> AsyncIterator[Worker]:
 
 
 @asynccontextmanager
-async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worker]:
+async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[WorkerContext]:
     """What the partitions of this process share. Raises ConfigError where the database is not prepared for them."""
     keep_memory()
     pa.set_memory_pool(pa.system_memory_pool())  # its own pools keep as much again of what was freed
     partitions, settings = context.settings.partitions, context.group(WorkerSettings)
     threads = min(THREADS_MAX, partitions)
-    # A step's question is asked while its thread holds no other connection; one more is for maintenance.
+    # A step's query is made while its thread holds no other connection; one more is for maintenance.
     connections = Connections(partial(open_writer, context.database_url), threads + 1)
     store = Store(connections, priced=True)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flush")
     trimming = asyncio.create_task(trim_regularly(), name="trim")
     try:
         check_partitions(await asyncio.to_thread(store.partitions), partitions)
-        yield Worker(
+        yield WorkerContext(
             store=store,
             live=context.live,
-            live_time=Allowance(context.clock, LIVE_SHARE_MAX),
+            live_budget=CpuBudget(context.clock, LIVE_SHARE_MAX),
             clock=context.clock,
             metrics=WorkerMetrics(context.registry),
             executor=executor,
@@ -116,7 +116,7 @@ SERVICE: Final = Service(
     name="worker",
     summary="frames from the log become stored readings, windows, sessions and their costs",
     open=open_worker,
-    components=Worker,
+    components=WorkerContext,
     schema="telemetry",
     migrations=MIGRATIONS.folder,
     prepare=lay_out,

@@ -23,7 +23,7 @@ from billing.rating import StoredReading, rate_readings
 from streams.effects import StepParams
 from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
-from streams.state.session_charges import settled
+from streams.state.session_charges import usage_and_costs
 from streams.tariffs.version import TariffVersion
 from streams.worker.compute import compute_effects
 
@@ -98,7 +98,7 @@ def _rate(state: PartitionState, store: TariffOnlyStore, frames: list[list[Frame
     """Readings per second of the rating; every session of the sample must cost the same in both."""
     slots = np.arange(sample)
     charges = state.charges(slots)
-    _, costs = settled(state.tariffs, charges)
+    _, costs = usage_and_costs(state.tariffs, charges)
     sessions = [[StoredReading(*row) for row in rows] for rows in _readings_of(state, frames, sample)]
     tariffs = [store.versions[key] for key in charges.tariff_key.tolist()]
     began_s = time.process_time()
@@ -115,7 +115,7 @@ def _rate(state: PartitionState, store: TariffOnlyStore, frames: list[list[Frame
 
 def _readings_of(state: PartitionState, frames: list[list[Frame]], sample: int) -> list[list[tuple[int, ...]]]:
     """By slot, the columns _READ of its readings."""
-    slot_of = {state.directory.connector(slot)[0]: slot for slot in range(sample)}
+    slot_of = {state.connector_index.connector(slot)[0]: slot for slot in range(sample)}
     rows: list[list[tuple[int, ...]]] = [[] for _ in range(sample)]
     for flush in frames:
         for _, batch in flush:

@@ -145,7 +145,7 @@ def _memory(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 async def _median(meter: TimeMeter, work: Callable[[], Awaitable[object]], repeats: int) -> TimeSpent:
-    """The median run by the clock."""
+    """The run whose duration by the clock is the median."""
     spent = []
     for _ in range(repeats):
         meter.begin()

@@ -14,7 +14,7 @@ from benchmarks.report import Result, median_rate, phase
 from benchmarks.run import BenchmarkRun
 from kit.memory import keep_memory
 from streams.effects import StepParams
-from streams.engine.lookup import RecalledSession, StoredIdentity
+from streams.engine.store_queries import RecalledSession, StoredIdentity
 from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
@@ -36,7 +36,7 @@ class EmptyStore:
         self._keys += len(connectors)
         return list(range(self._keys - len(connectors) + 1, self._keys + 1))
 
-    def identities(self, connector_key, boot, seq, ts_ms) -> StoredIdentity:  # type: ignore[no-untyped-def]  # as in Lookup
+    def identities(self, connector_key, boot, seq, ts_ms) -> StoredIdentity:  # type: ignore[no-untyped-def]  # as in StoreQueries
         """None."""
         nothing = np.empty(0, np.int64)
         return StoredIdentity(nothing.astype(np.int32), nothing, nothing, nothing, nothing.astype(np.int32))

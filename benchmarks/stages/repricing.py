@@ -3,8 +3,8 @@ quantities, that is half a microsecond per session: ten passes over memory.
 
 Measured: repricing 100,000 running sessions of 1,000 distinct tariffs. `price`: the quantities that they have used
 (`streams.kernels.cost.price`). `settled`: as if they ended now, with energy that no register has closed yet
-(`streams.state.session_charges.settled`), as for rows and for the live view. Limit: copying the usage once. Rival: the
-same by `billing.rating.price`, session by session; every session of a sample must cost the same in both.
+(`streams.state.session_charges.usage_and_costs`), as for rows and for the live view. Limit: copying the usage once.
+Rival: the same by `billing.rating.price`, session by session; every session of a sample must cost the same in both.
 """
 
 import statistics
@@ -23,7 +23,7 @@ from billing import rating
 from streams.kernels.cost import price
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
-from streams.state.session_charges import SessionCharges, component_usage, settled
+from streams.state.session_charges import SessionCharges, component_usage, usage_and_costs
 
 SESSIONS, SESSIONS_QUICK = 100_000, 2_000
 TARIFFS, TARIFFS_QUICK = 1_000, 50
@@ -45,7 +45,7 @@ def run(bench: BenchmarkRun) -> list[Result]:
     table = state.tariffs.table(np.full(sessions, NONE), moments, moments)
     with phase(bench.console, "repricing: pricing"):
         price_ms = _median_ms(lambda: price(table, charges.usage), repeats)
-        settled_ms = _median_ms(lambda: settled(state.tariffs, charges), repeats)
+        settled_ms = _median_ms(lambda: usage_and_costs(state.tariffs, charges), repeats)
         copy_ms = _median_ms(charges.usage.copy, repeats)
     with phase(bench.console, "repricing: in plain Python"):
         rating_ms = _rate(state, charges, store, bench.pick(SAMPLE, SAMPLE_QUICK)) * sessions
@@ -70,7 +70,7 @@ def _median_ms(work: Callable[[], object], repeats: int) -> float:
 
 def _rate(state: PartitionState, charges: SessionCharges, store: TariffOnlyStore, sample: int) -> float:
     """Milliseconds per session of the rating; every session of the sample must cost the same in both."""
-    usage, costs = settled(state.tariffs, charges)
+    usage, costs = usage_and_costs(state.tariffs, charges)
     consumed = [component_usage(state.tariffs, usage, row) for row in range(sample)]
     tariffs = [store.versions[key].tariff for key in charges.tariff_key[:sample].tolist()]
     began_s = time.process_time()

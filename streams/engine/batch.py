@@ -11,7 +11,7 @@ from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import QUANTITIES, READING_SCHEMA
 from streams.kernels.hashing import name_hash
 from streams.kernels.runs import I64, NULL
-from streams.state.directory import Directory
+from streams.state.connector_index import ConnectorIndex
 from streams.state.partition import PartitionState
 
 Frame = tuple[FrameHeader, pa.RecordBatch]
@@ -35,7 +35,7 @@ class SessionIds:
 class BatchConnectors:
     """The distinct connectors of a batch, and which of them each row is of."""
 
-    def __init__(self, station_id: pa.ChunkedArray, connector_id: I64, directory: Directory) -> None:
+    def __init__(self, station_id: pa.ChunkedArray, connector_id: I64, index: ConnectorIndex) -> None:
         codes, dictionary = _dictionary(station_id)
         self._stations: list[str] = dictionary.to_pylist()
         width = int(connector_id.max(initial=0)) + 1
@@ -48,18 +48,18 @@ class BatchConnectors:
         else:
             self._distinct = np.unique(self._pair)
         self._station, self._number = np.divmod(self._distinct, width)
-        self._slots = directory.find(self._stations, self._station, self._number)
+        self._slots = index.find(self._stations, self._station, self._number)
 
     def new(self) -> list[tuple[str, int]]:
-        """(station_id, connector_id) of those that the directory did not have."""
+        """(station_id, connector_id) of those that the index did not have."""
         new = self._slots < 0
         numbered = zip(self._station[new].tolist(), self._number[new].tolist(), strict=True)
         return [(self._stations[station], number) for station, number in numbered]
 
-    def slots(self, directory: Directory) -> I64:
+    def slots(self, index: ConnectorIndex) -> I64:
         """The slot of each row. Raises ValueError where a connector has none."""
         if (self._slots < 0).any():
-            self._slots = directory.find(self._stations, self._station, self._number)
+            self._slots = index.find(self._stations, self._station, self._number)
             if (self._slots < 0).any():
                 raise ValueError("new connectors are to be registered before the step")
         if self._pairs_max <= _CONNECTORS_DENSE_MAX:
@@ -97,7 +97,7 @@ def accept(state: PartitionState, frames: Sequence[Frame]) -> Arrivals:
     """Record the arrival of these frames, in this order, and read their columns."""
     arrived = [frame for frame in frames if _arrived(state, frame)]
     readings = [frame for frame in arrived if frame[0].kind == FrameKind.READINGS]
-    batch = _batch_of(readings, state.directory)
+    batch = _batch_of(readings, state.connector_index)
     return Arrivals(arrived, batch, batch.connectors.new(), idle=not frames)
 
 
@@ -106,7 +106,7 @@ def _arrived(state: PartitionState, frame: Frame) -> bool:
     return state.source(header.source).take(header.number, header.items, header.items_total)
 
 
-def _batch_of(frames: Sequence[Frame], directory: Directory) -> Batch:
+def _batch_of(frames: Sequence[Frame], index: ConnectorIndex) -> Batch:
     """Columns of all rows of these READINGS frames."""
     table = pa.Table.from_batches([batch for _, batch in frames], READING_SCHEMA).combine_chunks()
     counts = [batch.num_rows for _, batch in frames]
@@ -115,7 +115,7 @@ def _batch_of(frames: Sequence[Frame], directory: Directory) -> Batch:
     columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event")}
     codes, dictionary = _dictionary(table.column("session_id"))
     name = np.append(_fingerprints(dictionary), 0)[codes]  # NO_NAME takes the last
-    connectors = BatchConnectors(table.column("station_id"), _numbers(table.column("connector_id")), directory)
+    connectors = BatchConnectors(table.column("station_id"), _numbers(table.column("connector_id")), index)
     return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary))
 
 

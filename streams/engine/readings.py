@@ -82,7 +82,7 @@ class StepReadings:
 
     def as_sent(self, state: PartitionState, row: int, session_ids: SessionIds) -> dict[str, object]:
         """One row as a device would have sent it."""
-        station_id, connector_id = state.directory.connector(int(self.slot[row]))
+        station_id, connector_id = state.connector_index.connector(int(self.slot[row]))
         reading: dict[str, object] = {"station_id": station_id, "connector_id": connector_id}
         if (code := int(self.name_code[row])) != NO_NAME:
             reading["session_id"] = session_ids[code]

@@ -1,4 +1,4 @@
-"""Recomputing sessions from all their readings, where some came out of order; and the tariffs of sessions."""
+"""Recomputing sessions from all their readings, where some came out of order."""
 
 from typing import Final, NamedTuple
 
@@ -6,18 +6,15 @@ import numpy as np
 
 from schemas.quality import Quality
 from streams.effects import NULL_I32
-from streams.engine.lookup import Lookup
 from streams.engine.readings import StepReadings
+from streams.engine.session_tariffs import compile_tariffs
+from streams.engine.store_queries import StoreQueries
 from streams.kernels.energy import Samples, SessionEnergy
-from streams.kernels.runs import FAR, I64, NULL, distinct, runs_of
+from streams.kernels.runs import I64, MAX_I64, NULL, distinct, runs_of
 from streams.kernels.sessions import Membership
 from streams.state.partition import PartitionState
-from streams.state.session_charges import MeteredReadings, SessionCharges, SessionTotals, advance, settled
-from streams.tariffs.compiled import CompiledTariffs
+from streams.state.session_charges import MeteredReadings, SessionCharges, SessionTotals, advance, usage_and_costs
 
-# Compiled versions kept though no open session has them: ~10 kB each with their calendar, 10 MB. A demand rule may
-# publish one a minute, for ever.
-TARIFFS_MAX: Final = 1_000
 _READ: Final = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
 
 
@@ -28,55 +25,30 @@ class Recomputation(NamedTuple):
     pinned: dict[int, int]
 
 
-def ensure_tariffs_compiled(state: PartitionState, lookup: Lookup) -> None:
-    """Compile the tariffs of all open sessions: after loading, and when too many others have accumulated. To be called
-    before any session is closed."""
-    if len(state.tariffs) > state.tariffs_max:
-        state.tariffs, state.tariffs_compiled = CompiledTariffs(state.tariffs.width), False
-    if not state.tariffs_compiled:
-        _compile(state, state.open_tariff[: state.slots][state.open_key[: state.slots] != 0], lookup)
-        state.tariffs_compiled = True
-        state.tariffs_max = max(TARIFFS_MAX, 2 * len(state.tariffs))
-
-
-def pin_tariffs(state: PartitionState, members: Membership, lookup: Lookup) -> dict[int, int]:
-    """The tariff in force for each session that opens, by session_key; 0: none. It stays with the session for good."""
-    if not members.opened:
-        return {}
-    stations = [state.directory.connector(slot)[0] for slot in members.opened.values()]
-    keys = lookup.tariffs_at(stations, [members.began_ms[key] for key in members.opened])
-    _compile(state, np.array(keys, np.int64), lookup)
-    return dict(zip(members.opened, keys, strict=True))
-
-
-def _compile(state: PartitionState, keys: I64, lookup: Lookup) -> None:
-    if unknown := state.tariffs.unknown(keys):
-        for version in lookup.tariff_versions(unknown):
-            state.tariffs.add(version)
-
-
 def recompute_sessions(
     state: PartitionState,
     rows: StepReadings,
     members: Membership,
     totals: dict[int, SessionTotals],
     recomputation: Recomputation,
-    lookup: Lookup,
+    queries: StoreQueries,
     power_max_mw: int,
 ) -> None:
     """Recompute these sessions from all their readings, stored and of this step, in order of event time."""
     if not recomputation.dirty:
         return
     keys = np.array(sorted(recomputation.dirty), np.int64)
-    column = _all_readings(rows, members, keys, lookup)
+    column = _all_readings(rows, members, keys, queries)
     session = np.searchsorted(keys, column["session_key"])
-    ends = np.array([members.closed[key].end_ms if key in members.closed else FAR for key in keys.tolist()], np.int64)
+    ends = np.array(
+        [members.closed[key].end_ms if key in members.closed else MAX_I64 for key in keys.tolist()], np.int64
+    )
     inside = np.flatnonzero(column["ts_ms"] <= ends[session])
     by_time = ("status", "current_ma", "power_mw", "energy_mwh", "seq", "ts_ms")  # least significant first
     order = inside[np.lexsort((*(column[name][inside] for name in by_time), session[inside]))]
     runs = runs_of(session[order])
     slot_of = {int(state.open_key[slot]): slot for slot in distinct(rows.slot, state.slots).tolist()}
-    tariff_key = _tariff_keys(state, members, totals, recomputation, keys.tolist(), slot_of, lookup)
+    tariff_key = _tariff_keys(state, members, totals, recomputation, keys.tolist(), slot_of, queries)
     start_ms = np.zeros(len(keys), np.int64)
     start_ms[runs.key] = column["ts_ms"][order[runs.start]]
     charges = SessionCharges.fresh(state.tariffs, tariff_key, start_ms)
@@ -101,9 +73,9 @@ def recompute_sessions(
             state.open_start_ms[slot], state.open_last_ms[slot] = times[0], times[-1]
 
 
-def _all_readings(rows: StepReadings, members: Membership, keys: I64, lookup: Lookup) -> dict[str, I64]:
+def _all_readings(rows: StepReadings, members: Membership, keys: I64, queries: StoreQueries) -> dict[str, I64]:
     own = np.isin(members.key, keys)
-    stored = lookup.session_readings(keys.tolist())
+    stored = queries.session_readings(keys.tolist())
     current_ma = stored["current_ma"].astype(np.int64)
     stored = stored | {"current_ma": np.where(current_ma == NULL_I32, NULL, current_ma)}
     mine = {"session_key": members.key[own], "flags": rows.flags[own]}
@@ -118,7 +90,7 @@ def _tariff_keys(
     recomputation: Recomputation,
     keys: list[int],
     slot_of: dict[int, int],
-    lookup: Lookup,
+    queries: StoreQueries,
 ) -> I64:
     """The tariffs that the sessions were opened with."""
     found: dict[int, int] = {}
@@ -133,9 +105,9 @@ def _tariff_keys(
             found[key] = int(state.open_tariff[slot_of[key]])
     missing = [key for key in keys if key not in found]
     if missing:
-        found |= lookup.session_tariffs(missing)
+        found |= queries.session_tariffs(missing)
     tariff_key = np.array([found.get(key, 0) for key in keys], np.int64)
-    _compile(state, tariff_key, lookup)
+    compile_tariffs(state, tariff_key, queries)
     return tariff_key
 
 
@@ -152,9 +124,9 @@ def _rebase(state: PartitionState, slot: I64, recomputed: SessionCharges, row: I
     if agrees:
         state.put_charges(slot, recomputed, row)
         return
-    usage, _ = settled(state.tariffs, recomputed.at(row))
+    usage, _ = usage_and_costs(state.tariffs, recomputed.at(row))
     recomputed.usage.put(row, usage)
     state.put_charges(slot, recomputed, row)
     for name in SessionEnergy.CARRIED:
         getattr(state, name)[slot] = getattr(running, name)
-    state.dirty[slot] = 1  # also: its usage is settled, by the registers that the recomputation ended with
+    state.dirty[slot] = 1  # also: its usage is complete, by the registers that the recomputation ended with

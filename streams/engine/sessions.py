@@ -14,12 +14,13 @@ from schemas.reading import SessionEvent, Status
 from schemas.session import EXPLICIT_ENDS, EndReason
 from streams.effects import SESSION_COLUMNS, Columns, ComponentVolume, CostUpdate, StepParams
 from streams.engine.batch import SessionIds
-from streams.engine.lookup import Lookup
 from streams.engine.readings import StepReadings
-from streams.engine.recompute import Recomputation, ensure_tariffs_compiled, pin_tariffs, recompute_sessions
+from streams.engine.recompute import Recomputation, recompute_sessions
+from streams.engine.session_tariffs import ensure_tariffs_compiled, pin_tariffs
+from streams.engine.store_queries import StoreQueries
 from streams.kernels import sessions
 from streams.kernels.energy import Samples, SessionEnergy
-from streams.kernels.runs import FAR, I64, NULL, Bools, Runs, distinct, runs_of, shifted
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, Runs, distinct, previous_in_run, runs_of
 from streams.kernels.sessions import Membership, PastSession, Signals
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
@@ -28,10 +29,10 @@ from streams.state.session_charges import (
     SessionCharges,
     SessionTotals,
     advance,
+    collect_charges,
     component_usage,
     cost_columns,
-    gathered,
-    settled,
+    usage_and_costs,
 )
 
 OPENING: Final = (Status.CHARGING, Status.SUSPENDED_EV, Status.SUSPENDED_EVSE)
@@ -64,28 +65,31 @@ class SessionEffects:
 
 
 def update_sessions(
-    state: PartitionState, rows: StepReadings, session_ids: SessionIds, now_ms: int, lookup: Lookup, params: StepParams
+    state: PartitionState,
+    rows: StepReadings,
+    session_ids: SessionIds,
+    now_ms: int,
+    queries: StoreQueries,
+    params: StepParams,
 ) -> SessionEffects:
     """Assign the rows to sessions (sets their session_key and flags), account for them, close what has timed out."""
-    ensure_tariffs_compiled(state, lookup)
+    ensure_tariffs_compiled(state, queries)
     runs = rows.runs
-    silence = (
-        rows.received_ms - shifted(rows.received_ms, runs, state.arrival_ms[runs.key]) >= params.session_timeout_ms
-    )
-    signals = _signals(rows, silence)
-    recalled = _recall(state, rows, signals, session_ids, lookup, params)
+    silence_ms = rows.received_ms - previous_in_run(rows.received_ms, runs, state.arrival_ms[runs.key])
+    signals = _signals(rows, silence_ms >= params.session_timeout_ms)
+    recalled = _recall(state, rows, signals, session_ids, queries, params)
     open_before = state.open_key[: state.slots].copy()
     members = sessions.assign(state, signals, runs, recalled, state.new_session_key)
     _flag(rows, members, params.power_max_mw)
     _record_arrivals(state, rows, runs)
 
-    pinned = pin_tariffs(state, members, lookup)
+    pinned = pin_tariffs(state, members, queries)
     totals, dirty = _advance(state, rows, members, open_before, pinned, params.power_max_mw)
     _name_open(state, rows, members, session_ids)
     clock_ms = int(rows.received_ms.max()) if len(rows) else now_ms
     dirty |= _time_out(state, members, totals, clock_ms - params.session_timeout_ms)
     dirty |= {key for key, past in members.closed.items() if past.last_ms > past.end_ms} | set(members.reopened)
-    recompute_sessions(state, rows, members, totals, Recomputation(dirty, pinned), lookup, params.power_max_mw)
+    recompute_sessions(state, rows, members, totals, Recomputation(dirty, pinned), queries, params.power_max_mw)
     return _effects(state, rows, members, totals, session_ids, _running_rows(state, clock_ms))
 
 
@@ -115,7 +119,7 @@ def _recall(
     rows: StepReadings,
     signals: Signals,
     session_ids: SessionIds,
-    lookup: Lookup,
+    queries: StoreQueries,
     params: StepParams,
 ) -> dict[tuple[int, int], PastSession]:
     """Sessions of the store for the names that the state does not remember, by (slot, name)."""
@@ -127,13 +131,13 @@ def _recall(
     connector_keys = [int(state.connector_key[slot]) for slot, _ in wanted]
     names = [session_ids[int(rows.name_code[row])] for row in wanted.values()]
     recalled = {}
-    for ((slot, name), row), found in zip(wanted.items(), lookup.sessions(connector_keys, names), strict=True):
+    for ((slot, name), row), found in zip(wanted.items(), queries.sessions(connector_keys, names), strict=True):
         if found is None:
             continue
         ts_ms = int(rows.ts_ms[row])
         if found.started_ms - RECALL_BEFORE_MS <= ts_ms <= found.last_ms + params.session_timeout_ms:
             explicit = found.end_reason in EXPLICIT_ENDS
-            end_ms = found.ended_ms if explicit else FAR
+            end_ms = found.ended_ms if explicit else MAX_I64
             reason = found.end_reason or EndReason.SUPERSEDED
             recalled[slot, name] = PastSession(
                 slot, found.session_key, name, found.started_ms, found.last_ms, end_ms, reason, found.revision
@@ -229,7 +233,8 @@ def _charges(
 
 def _session_runs(key: I64, resumed: Bools) -> Runs:
     """The runs of equal keys, a new one also where a session resumes after its time-out; `key` of a run: its number."""
-    first = resumed | (key != shifted(key, runs_of(np.zeros(len(key), np.int64)), np.zeros(min(len(key), 1), np.int64)))
+    one_run = runs_of(np.zeros(len(key), np.int64))
+    first = resumed | (key != previous_in_run(key, one_run, one_run.key))
     return runs_of(np.cumsum(first) - 1)
 
 
@@ -310,7 +315,7 @@ def _open_columns(state: PartitionState, slots: I64, charges: SessionCharges) ->
         **_energy_columns(charges.energy),
         "flagged": state.open_flagged[slots],
         "revision": state.open_revision[slots],
-        **cost_columns(charges, *settled(state.tariffs, charges)),
+        **cost_columns(charges, *usage_and_costs(state.tariffs, charges)),
     }
 
 
@@ -322,8 +327,8 @@ def _closed_columns(
 ) -> Columns:
     """Of sessions that are not open any more. Adds the usage of those with a tariff to `consumption`."""
     found = [totals[past.key] for past in pasts]
-    charges = gathered([(one.charges, one.row) for one in found])
-    usage, costs = settled(state.tariffs, charges)
+    charges = collect_charges([(one.charges, one.row) for one in found])
+    usage, costs = usage_and_costs(state.tariffs, charges)
     for row in np.flatnonzero(usage.tariff != NONE).tolist():
         consumption[pasts[row].key] = component_usage(state.tariffs, usage, row)
     last_ms = np.array([one.last_ms for one in found], np.int64)
@@ -333,7 +338,7 @@ def _closed_columns(
         "connector_key": state.connector_key[[past.slot for past in pasts]],
         "started_ms": np.array([one.start_ms for one in found], np.int64),
         "last_ms": last_ms,
-        "ended_ms": np.where(end_ms == FAR, last_ms, end_ms),
+        "ended_ms": np.where(end_ms == MAX_I64, last_ms, end_ms),
         "end_reason": np.array([past.reason for past in pasts], np.int64),
         **_energy_columns(charges.energy),
         "flagged": np.array([one.flagged for one in found], np.int64),
@@ -365,8 +370,8 @@ def _cost_updates(state: PartitionState, slots: I64, columns: Columns) -> list[C
     values = zip(slots[rows].tolist(), *(columns[name][rows].tolist() for name in names), strict=True)
     return [
         CostUpdate(
-            session_key, *state.directory.connector(slot), state.session_name[slot], as_of_ms, energy_uj, tariff_key,
-            excl_micros, incl_micros,
+            session_key, *state.connector_index.connector(slot), state.session_name[slot], as_of_ms, energy_uj,
+            tariff_key, excl_micros, incl_micros,
         )
         for slot, session_key, as_of_ms, energy_uj, tariff_key, excl_micros, incl_micros in values
     ]  # fmt: skip

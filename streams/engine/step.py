@@ -1,4 +1,4 @@
-"""One step of a partition: frames in, effects out, the state advanced. Pure except for the questions of `Lookup`.
+"""One step of a partition: frames in, effects out, the state advanced. Pure except for `StoreQueries`.
 
 Splitting the frames over several steps anywhere gives the same readings, windows, sessions and state, once a step
 without frames has merged the buffered windows; only how often a changed row is published (its revision) depends on it.
@@ -15,12 +15,12 @@ from schemas.frame import FrameKind
 from schemas.quality import Quality
 from streams.effects import WINDOW_COLUMNS, Columns, Effects, RefusedItems, SourceProgress, StepParams
 from streams.engine.batch import Arrivals, Frame, SessionIds
-from streams.engine.lookup import Lookup
 from streams.engine.readings import StepReadings, arrange
 from streams.engine.sessions import update_sessions
+from streams.engine.store_queries import StoreQueries
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import DedupeVerdict
-from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, united
+from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, union
 from streams.kernels.windows import WindowSamples
 from streams.state.columns import LIVE_QUANTITIES
 from streams.state.partition import PartitionState
@@ -41,7 +41,7 @@ _NO_SAMPLES: Final = WindowSamples(
 _NOTHING_ADDED: Final = windows.aggregate(_NO_SAMPLES)
 
 
-def step(state: PartitionState, arrivals: Arrivals, now_ms: int, lookup: Lookup, params: StepParams) -> Effects:
+def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQueries, params: StepParams) -> Effects:
     """Account for these frames, in this order; with no frames, only for the time that has passed.
 
     Their new connectors must have slots by now: see worker.compute.register_connectors.
@@ -49,14 +49,14 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, lookup: Lookup,
     frames, batch = arrivals.frames, arrivals.batch
     refused = _refused_by_gateway(frames)
     quarantined = sum(header.items for header, _ in frames if header.kind == FrameKind.REFUSED)
-    rows = arrange(batch, batch.connectors.slots(state.directory), params.skew_tolerance_ms)
+    rows = arrange(batch, batch.connectors.slots(state.connector_index), params.skew_tolerance_ms)
 
-    verdict, entries = _judge(state, rows, lookup)
+    verdict, entries = _judge(state, rows, queries)
     conflicts = rows.where(verdict == DedupeVerdict.CONFLICT)
     _refuse_conflicts(state, conflicts, batch.session_ids, refused)
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
     _flag_late(state, accepted, params.lateness_ms)
-    sessions = update_sessions(state, accepted, batch.session_ids, now_ms, lookup, params)
+    sessions = update_sessions(state, accepted, batch.session_ids, now_ms, queries, params)
     added, emit = _windows(state, accepted, now_ms, params, idle=arrivals.idle)
     _update_live(state, accepted)
 
@@ -99,7 +99,7 @@ def _refused_by_gateway(frames: Sequence[Frame]) -> RefusedItems:
     return refused
 
 
-def _judge(state: PartitionState, rows: StepReadings, lookup: Lookup) -> tuple[NDArray[np.int8], I64]:
+def _judge(state: PartitionState, rows: StepReadings, queries: StoreQueries) -> tuple[NDArray[np.int8], I64]:
     """Verdict of every row (never UNKNOWN), and the dedupe window's entries that changed."""
     identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint)
     verdict, entries = dedupe.judge(state, identities, rows.runs)
@@ -109,7 +109,7 @@ def _judge(state: PartitionState, rows: StepReadings, lookup: Lookup) -> tuple[N
     taken = dedupe.TakenIdentities()
     odd = rows.where(unknown)
     identity = state.connector_key[odd.slot], odd.boot, odd.seq, odd.ts_ms
-    stored = lookup.identities(*identity)
+    stored = queries.identities(*identity)
     fingerprints = stored.payload_hash.astype(np.int64) & 0xFFFF_FFFF
     taken.add(stored.connector_key, stored.boot, stored.seq, stored.ts_ms, fingerprints)
     fresh = rows.where((verdict == DedupeVerdict.FRESH) & np.isin(rows.slot, odd.slot))
@@ -124,7 +124,7 @@ def _refuse_conflicts(
     for row in range(len(conflicts)):
         reading = conflicts.as_sent(state, row, session_ids)
         refused.station_id.append(str(reading["station_id"]))
-        refused.connector_id.append(state.directory.connector(int(conflicts.slot[row]))[1])
+        refused.connector_id.append(state.connector_index.connector(int(conflicts.slot[row]))[1])
         refused.reason.append("conflict")
         refused.detail.append(CONFLICT_DETAIL)
         refused.raw.append(msgspec.json.encode(reading))
@@ -132,7 +132,7 @@ def _refuse_conflicts(
 
 
 def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> None:
-    station, newest = state.directory.station[rows.runs.key], state.station_newest_ms
+    station, newest = state.connector_index.station[rows.runs.key], state.station_newest_ms
     late = watermark.late_rows(newest, station, rows.runs, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
     rows.flags |= late * np.int64(Quality.LATE)
 
@@ -140,9 +140,9 @@ def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> N
 def _windows(
     state: PartitionState, rows: StepReadings, now_ms: int, params: StepParams, *, idle: bool
 ) -> tuple[dict[str, I64], Columns]:
-    """What this step adds to rows of windows, of these and the buffered readings; and which windows to emit."""
+    """What these and the buffered readings add to rows of windows, and which windows to emit."""
     due = _due(state, now_ms, params)
-    # By the frames' time, which may be behind the clock's, by which a step without frames is made.
+    # `now_ms` is frame time, which may be behind the wall clock used by a step without frames.
     early = 0 <= now_ms - state.windows_merged_ms < BUFFERED_MS_MAX
     if early and not idle and not due.any() and state.window_buffer.rows + len(rows) < BUFFERED_ROWS_MAX:
         state.window_buffer.add(_samples(rows))
@@ -150,7 +150,7 @@ def _windows(
     state.windows_merged_ms = now_ms
     added = windows.aggregate(state.window_buffer.take(_samples(rows)))
     if len(added["slot"]):
-        state.pending = united(state.pending, (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS))
+        state.pending = union(state.pending, (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS))
         due = _due(state, now_ms, params)
     return added, _emit(state, due)
 
@@ -168,7 +168,7 @@ def _for_store(state: PartitionState, added: dict[str, I64]) -> Columns:
 def _due(state: PartitionState, now_ms: int, params: StepParams) -> Bools:
     """(pending,) windows whose station's watermark has passed their end, or whose time has come by the wall clock."""
     slot, end_ms = state.pending >> 32, ((state.pending & 0xFFFF_FFFF) + 1) * windows.WINDOW_MS
-    newest_ms = state.station_newest_ms[state.directory.station[slot]]
+    newest_ms = state.station_newest_ms[state.connector_index.station[slot]]
     due = (newest_ms != NULL) & (end_ms <= np.maximum(newest_ms, 0) - params.lateness_ms)
     passed: Bools = due | (end_ms + params.wall_cap_ms <= now_ms)
     return passed

@@ -71,7 +71,7 @@ def _steps(table: TariffTable, usage: TariffUsage, part: I64, volume: I64) -> I6
     for last in (usage.last_energy, usage.last_time):
         session = np.flatnonzero(last != NONE)
         place = table.price_base[usage.tariff[session]] + last[session]
-        stepped = np.flatnonzero(table.step[place] > 1)
+        stepped = np.flatnonzero(table.step_size[place] > 1)
         if not len(stepped):
             continue
         session, place = session[stepped], place[stepped]
@@ -79,7 +79,7 @@ def _steps(table: TariffTable, usage: TariffUsage, part: I64, volume: I64) -> I6
             extra, total = np.zeros(rows * width, np.int64), np.zeros(rows * DIMENSIONS, np.int64)
             np.add.at(total, part, volume)
         of_dimension = total[session * DIMENSIONS + table.dimension[place]]
-        extra[session * width + last[session]] = -of_dimension % table.step[place]
+        extra[session * width + last[session]] = -of_dimension % table.step_size[place]
     return extra
 
 

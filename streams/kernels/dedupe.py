@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import FAR, I32, I64, NULL, U32, Runs, column, rounds, runs_of, shifted
+from streams.kernels.runs import I32, I64, MAX_I64, NULL, U32, Runs, column, previous_in_run, rows_by_rank, runs_of
 
 WINDOW: Final = 64  # sequence numbers: at one reading in 10 s, ten minutes of reordering; 256 bytes a connector
 TS_WINDOW: Final = 8  # recent timestamps of connectors without seq: only a cache in front of the store
@@ -33,7 +33,7 @@ class DedupeVerdict(IntEnum):
 
 @dataclass(init=False, eq=False, repr=False)
 class DedupeColumns:
-    """Columns of the state, one row a connector (slot)."""
+    """Columns of the state, one row per connector (slot)."""
 
     boot: I64 = column(NULL)  # of the window; NULL where the device gives none
     boot_max: I64 = column(NULL)  # highest boot ever; NULL: none
@@ -83,7 +83,7 @@ def judge(state: DedupeColumns, rows: Identities, runs: Runs) -> tuple[NDArray[n
         changed.append(_judge_round(state, rows, odd, verdict))
         at = at[np.arange(len(at)) > stop[runs.of_row]]
         runs = runs_of(rows.slot[at])
-    for _, row in rounds(runs, np.arange(len(runs.key))):
+    for _, row in rows_by_rank(runs, np.arange(len(runs.key))):
         changed.append(_judge_round(state, rows, at[row], verdict))
     return verdict, np.concatenate([at[:0], *changed])
 
@@ -93,7 +93,7 @@ def _plain_prefix(state: DedupeColumns, rows: Identities, runs: Runs) -> I64:
     slot = runs.key
     boot = np.where(state.seq_max[slot] < 0, rows.boot[runs.start], state.boot[slot])[runs.of_row]
     odd = rows.boot != boot
-    odd |= rows.seq <= shifted(rows.seq, runs, state.seq_max[slot])  # a reading without seq is NULL, below all
+    odd |= rows.seq <= previous_in_run(rows.seq, runs, state.seq_max[slot])  # a reading without seq is NULL, below all
     odd |= rows.ts_ms < state.boot_ts_ms[slot][runs.of_row]
     if not odd.any():
         return runs.length
@@ -207,7 +207,7 @@ class TakenIdentities:
     @staticmethod
     def _keys(connector: I32, boot: I64, seq: I64, ts_ms: I64) -> Iterable[tuple[int, int, int, int]]:
         """Identity as a tuple: ts counts only where no boot number separates one boot of the device from another."""
-        ts_ms = np.where((boot != NULL) & (seq != NULL), FAR, ts_ms)
+        ts_ms = np.where((boot != NULL) & (seq != NULL), MAX_I64, ts_ms)
         boot = np.where(seq == NULL, NULL, boot)
         return zip(connector.tolist(), boot.tolist(), seq.tolist(), ts_ms.tolist(), strict=True)
 

@@ -22,7 +22,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, column, rounds, runs_of, shifted
+from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, column, previous_in_run, rows_by_rank, runs_of
 
 UJ_PER_MWH: Final = 3_600_000
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
@@ -37,7 +37,7 @@ IMPLAUSIBLE: Final = 8
 
 @dataclass(slots=True)
 class SessionEnergy:
-    """Running energy of sessions, one row a session. All int64."""
+    """Running energy of sessions, one row per session. All int64."""
 
     last_ts_ms: I64 = column(NULL)  # newest reading; NULL: none yet
     last_seq: I64 = column(NULL)  # its seq (NULL: none): readings of equal ts are ordered by seq
@@ -107,8 +107,10 @@ class Samples:
 
 @dataclass(slots=True)
 class EnergyTrace:
-    """On demand: the interval of energy that each reading closes, in cumulative mWh (docs/adr/0009), one row a reading.
-    Not valid for sessions that are dirty."""
+    """On demand, one row per reading: the interval of energy that it closes, in cumulative mWh (docs/adr/0009).
+
+    Not valid for sessions that are dirty.
+    """
 
     order: I64  # the rows with each session's in order of time
     taken: Bools  # False: left out, for it arrived after a newer one
@@ -118,7 +120,7 @@ class EnergyTrace:
 
     @classmethod
     def blank(cls, rows: int) -> "EnergyTrace":
-        """To be filled by `advance`."""
+        """A trace to be filled by `advance`."""
         null = [np.full(rows, NULL, np.int64) for _ in range(3)]
         return cls(np.arange(rows), np.ones(rows, np.bool_), *null)
 
@@ -152,7 +154,7 @@ def _advance_odd(
     trace: EnergyTrace | None,
 ) -> None:
     """Reading by reading, the odd runs side by side."""
-    for of_runs, at in rounds(runs, odd):
+    for of_runs, at in rows_by_rank(runs, odd):
         flags[at] = _round(sessions, samples, runs.key[of_runs], at, power_max_mw, trace)
 
 
@@ -221,12 +223,13 @@ def _credible(power_mw: I64, power_max_mw: int) -> Bools:
 def _plain_runs(sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
     """(runs,) those in order, with a register in all their rows or in none, each plausible after the one before."""
     session = runs.key
-    before_ts = shifted(samples.ts_ms, runs, sessions.last_ts_ms[session])
-    odd = ~_in_order(samples.ts_ms, samples.seq, before_ts, shifted(samples.seq, runs, sessions.last_seq[session]))
+    before_ts = previous_in_run(samples.ts_ms, runs, sessions.last_ts_ms[session])
+    before_seq = previous_in_run(samples.seq, runs, sessions.last_seq[session])
+    odd = ~_in_order(samples.ts_ms, samples.seq, before_ts, before_seq)
     metered = samples.register_mwh != NULL
     if metered.any():
-        base = shifted(samples.register_mwh, runs, sessions.register_last_mwh[session])
-        base_ts = shifted(samples.ts_ms, runs, sessions.register_ts_ms[session])
+        base = previous_in_run(samples.register_mwh, runs, sessions.register_last_mwh[session])
+        base_ts = previous_in_run(samples.ts_ms, runs, sessions.register_ts_ms[session])
         opening = base == NULL
         base = np.where(opening, samples.register_mwh, base)
         rise, dt_ms = samples.register_mwh - base, samples.ts_ms - np.where(opening, samples.ts_ms, base_ts)
@@ -246,7 +249,7 @@ def _advance_plain(
     session, start = runs.key[plain], runs.start[plain]
     last = start + runs.length[plain] - 1
     power_before = _power_before(sessions, samples, runs, power_max_mw)
-    before_ts = shifted(samples.ts_ms, runs, sessions.last_ts_ms[runs.key])
+    before_ts = previous_in_run(samples.ts_ms, runs, sessions.last_ts_ms[runs.key])
     area = _area_uj(power_before, before_ts, samples.ts_ms)
     if trace is not None:
         _trace_plain(trace, sessions, samples, runs, plain, area, before_ts)
@@ -303,8 +306,9 @@ def _trace_plain(
             (tail_uj[of_row] + integrated) // UJ_PER_MWH,
         ),
     )
-    before = shifted(after, runs, sessions.billed_mwh()[session])
-    anchor = shifted(samples.ts_ms, runs, np.where(registered, sessions.register_ts_ms[session], before_ts[runs.start]))
+    before = previous_in_run(after, runs, sessions.billed_mwh()[session])
+    first_anchor = np.where(registered, sessions.register_ts_ms[session], before_ts[runs.start])
+    anchor = previous_in_run(samples.ts_ms, runs, first_anchor)
     anchor[(registered & ~metered)[of_row]] = NULL
     rows = np.flatnonzero(plain[of_row])
     trace.put(rows, anchor[rows], before[rows], after[rows])
@@ -314,10 +318,10 @@ def _power_before(sessions: SessionEnergy, samples: Samples, runs: Runs, power_m
     """The power that holds when each row arrives: of the last row before it in its run with a credible one."""
     credible = _credible(samples.power_mw, power_max_mw)
     if credible.all():
-        return shifted(samples.power_mw, runs, sessions.last_power_mw[runs.key])
+        return previous_in_run(samples.power_mw, runs, sessions.last_power_mw[runs.key])
     source = np.where(credible, np.arange(len(credible)), -1)
     np.maximum.accumulate(source, out=source)
-    source = shifted(source, runs, np.full(len(runs.start), -1))
+    source = previous_in_run(source, runs, np.full(len(runs.start), -1))
     own = source >= runs.start[runs.of_row]
     return np.where(own, samples.power_mw[source], sessions.last_power_mw[runs.key][runs.of_row])
 

@@ -14,13 +14,13 @@ U32 = NDArray[np.uint32]
 Bools = NDArray[np.bool_]
 
 NULL: int = np.iinfo(np.int64).min  # "the device sent nothing", in every int64 column
-FAR: int = np.iinfo(np.int64).max
+MAX_I64: int = np.iinfo(np.int64).max  # "never" or "without end"
 
 
 def column(start: int = 0, *, width: int = 1, flat: bool = False, stored_as: str = "") -> Any:
     """Declare a column of the state, as a dataclass field whose type says what it holds.
 
-    start: the value of a new row. width: values a row, in an array (rows, width), or (rows * width,) where `flat`.
+    start: the value of a new row. width: values per row, in an array (rows, width), or (rows * width,) where `flat`.
     stored_as: its name in the binary form of the state, where that is another.
     """
     return field(metadata={"start": start, "width": width, "flat": flat, "stored_as": stored_as})
@@ -61,8 +61,8 @@ def runs_of(sorted_key: NDArray[np.integer]) -> Runs:
     return Runs(sorted_key[start].astype(np.int64), start, length, np.repeat(np.arange(len(start)), length))
 
 
-def shifted(column: I64, runs: Runs, carry: I64) -> I64:
-    """Each row's predecessor in its run; `carry` (one a run) before the first."""
+def previous_in_run(column: I64, runs: Runs, carry: I64) -> I64:
+    """Each row's predecessor in its run; `carry` (one per run) before the first."""
     before = np.empty_like(column)
     before[1:] = column[:-1]
     before[runs.start] = carry
@@ -70,8 +70,8 @@ def shifted(column: I64, runs: Runs, carry: I64) -> I64:
 
 
 def running_max(column: I64, runs: Runs, carry: I64) -> I64:
-    """The largest value before each row in its run, `carry` (one a run) included. Values span less than 2**40."""
-    before = shifted(column, runs, carry)
+    """The largest value before each row in its run, `carry` (one per run) included. Values span less than 2**40."""
+    before = previous_in_run(column, runs, carry)
     known = before != NULL
     if not known.any():
         return before
@@ -96,7 +96,7 @@ def distinct(values: I64, bound: int) -> I64:
     return np.flatnonzero(seen)
 
 
-def united(left: I64, right: I64) -> I64:
+def union(left: I64, right: I64) -> I64:
     """The distinct values of both, ascending."""
     both = np.concatenate([left, right])
     both.sort()
@@ -105,8 +105,8 @@ def united(left: I64, right: I64) -> I64:
     return both[keep]
 
 
-def rounds(runs: Runs, chosen: I64) -> list[tuple[I64, I64]]:
-    """For the chosen runs: round r as (runs that have an r-th row, index of that row)."""
+def rows_by_rank(runs: Runs, chosen: I64) -> list[tuple[I64, I64]]:
+    """For the chosen runs, by rank r of a row in its run: the runs that have an r-th row, and the index of that row."""
     remaining = chosen
     steps = []
     rank = 0

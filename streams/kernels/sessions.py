@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from schemas.session import EndReason
-from streams.kernels.runs import FAR, I8, I32, I64, NULL, Bools, Runs, any_of, column
+from streams.kernels.runs import I8, I32, I64, MAX_I64, NULL, Bools, Runs, any_of, column
 
 # Closed sessions that a connector remembers: its youngest, for a session older than these is over when it opens. All
 # others are looked up by name in the store.
@@ -23,7 +23,7 @@ CLOSED_KEPT: Final = 2
 
 @dataclass(init=False, eq=False, repr=False)
 class SessionColumns:
-    """Columns of the state, one row a connector (slot)."""
+    """Columns of the state, one row per connector (slot)."""
 
     open_key: I64 = column()  # session_key; 0: no session is open
     open_name: I64 = column()  # fingerprint of the device's name; 0: it has none
@@ -36,7 +36,7 @@ class SessionColumns:
     closed_name: I64 = column(width=CLOSED_KEPT)
     closed_start_ms: I64 = column(width=CLOSED_KEPT)
     closed_last_ms: I64 = column(width=CLOSED_KEPT)
-    closed_end_ms: I64 = column(width=CLOSED_KEPT)  # explicit end; FAR where there is none
+    closed_end_ms: I64 = column(width=CLOSED_KEPT)  # explicit end; MAX_I64 where there is none
     closed_reason: I8 = column(width=CLOSED_KEPT)
     closed_revision: I32 = column(width=CLOSED_KEPT)
 
@@ -66,7 +66,7 @@ class PastSession:
     name: int
     start_ms: int
     last_ms: int
-    end_ms: int  # explicit end; FAR where there is none
+    end_ms: int  # explicit end; MAX_I64 where there is none
     reason: int
     revision: int
     changed: bool = False  # in this batch: it is to be published (again)
@@ -131,7 +131,7 @@ def time_out(state: SessionColumns, slots: I64, members: Membership) -> None:
     """Close the open sessions of these slots by time-out."""
     for slot in slots.tolist():
         connector = _Connector(state, slot, members, lambda: 0, {})
-        connector.close(FAR, EndReason.TIMEOUT)
+        connector.close(MAX_I64, EndReason.TIMEOUT)
         connector.save(state)
 
 
@@ -202,7 +202,7 @@ class _Connector:
         occupying, silence = signals.occupying[start:stop].tolist(), signals.silence[start:stop].tolist()
         for i, row in enumerate(range(start, stop)):
             if silence[i] and self.key:
-                self.close(FAR, EndReason.TIMEOUT)
+                self.close(MAX_I64, EndReason.TIMEOUT)
             past = self._place(row, ts_ms[i], name[i], begins[i])
             if past is not None:
                 self._join_past(past, row, ts_ms[i], ended[i])
@@ -263,11 +263,11 @@ class _Connector:
         if name:
             self._members.named.append((key, row))
         if self._younger_than(ts_ms):
-            past = PastSession(self._slot, key, name, ts_ms, ts_ms, FAR, EndReason.SUPERSEDED, 0)
+            past = PastSession(self._slot, key, name, ts_ms, ts_ms, MAX_I64, EndReason.SUPERSEDED, 0)
             self._remember(past)
             return past
         if self.key:
-            self.close(FAR, EndReason.SUPERSEDED)
+            self.close(MAX_I64, EndReason.SUPERSEDED)
         self.key, self.name, self.start_ms, self.last_ms = key, name, ts_ms, ts_ms
         self.revision, self.occupied = 0, False
         self._members.key[row] = key
@@ -294,13 +294,13 @@ class _Connector:
     def _join_past(self, past: PastSession, row: int, ts_ms: int, ended: bool) -> None:
         past.start_ms, past.last_ms = min(past.start_ms, ts_ms), max(past.last_ms, ts_ms)
         past.changed = True
-        if ended and past.end_ms == FAR:
+        if ended and past.end_ms == MAX_I64:
             past.end_ms, past.reason = ts_ms, EndReason.ENDED
         self._members.key[row] = past.key
         self._members.late[row] = True
 
     def close(self, end_ms: int, reason: EndReason) -> None:
-        """Make the open session a past one. `end_ms` is FAR where its end was not explicit."""
+        """Make the open session a past one. `end_ms` is MAX_I64 where its end was not explicit."""
         past = PastSession(
             self._slot, self.key, self.name, self.start_ms, self.last_ms, end_ms, reason, self.revision, True
         )

@@ -5,13 +5,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from streams.kernels.runs import FAR, I64
+from streams.kernels.runs import I64, MAX_I64
 from streams.kernels.tariff_table import NONE
 
 
 @dataclass(slots=True)
 class TariffUsage:
-    """Consumption of sessions, one row a session. Volumes of the tariff's components: mWh, ms, or 1 for FLAT."""
+    """Consumption of sessions, one row per session. Volumes of the tariff's components: mWh, ms, or 1 for FLAT."""
 
     tariff: I64  # row of TariffTable; NONE: the session has no tariff
     start_ms: I64  # first reading
@@ -19,7 +19,7 @@ class TariffUsage:
     last_time: I64  # likewise, of TIME and PARKING_TIME together
     flat: I64  # the FLAT component that is charged; NONE: none yet
     volume: I64  # (sessions, width)
-    since_ms: I64  # (sessions, width) when it was first used; FAR: not yet
+    since_ms: I64  # (sessions, width) when it was first used; MAX_I64: not yet
 
     @classmethod
     def fresh(cls, tariff: I64, start_ms: I64, width: int) -> "TariffUsage":
@@ -32,7 +32,7 @@ class TariffUsage:
             last_time=np.full(rows, NONE, np.int64),
             flat=np.full(rows, NONE, np.int64),
             volume=np.zeros((rows, width), np.int64),
-            since_ms=np.full((rows, width), FAR, np.int64),
+            since_ms=np.full((rows, width), MAX_I64, np.int64),
         )
 
     def at(self, rows: I64) -> "TariffUsage":
@@ -58,7 +58,7 @@ class TariffUsage:
                 mine[rows, :width] = theirs
 
     @classmethod
-    def together(cls, parts: Sequence["TariffUsage"]) -> "TariffUsage":
+    def concatenate(cls, parts: Sequence["TariffUsage"]) -> "TariffUsage":
         """All rows of these, one after the other."""
         width = max(part.volume.shape[1] for part in parts)
         wide = [part if part.volume.shape[1] == width else part.widened(width) for part in parts]

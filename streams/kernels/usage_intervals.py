@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from streams.kernels.energy import EnergyTrace
-from streams.kernels.runs import I64, NULL, Bools, Runs, shifted
+from streams.kernels.runs import I64, NULL, Bools, Runs, previous_in_run
 
-IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.usage.UsageKind
+IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.session.UsageKind
 _BY_POWER: Final = -1
 # By schemas.reading.Status: None, Available, Preparing, Charging, SuspendedEVSE, SuspendedEV, Finishing, Reserved,
 # Unavailable, Faulted.
@@ -22,7 +22,7 @@ _KIND_OF_STATUS: Final = np.array(
 
 @dataclass(slots=True)
 class UsageIntervals:
-    """What readings close, in order of event time inside a session. int64, one row a reading of a session.
+    """What readings close, in order of event time inside a session. int64, one row per reading of a session.
 
     time: [since_ms, ts_ms) with the kind, power and current known before the reading; since_ms NULL: it is the first,
     and power and current are its own. energy: [anchor_ms, ts_ms) from before_mwh to after_mwh (cumulative); anchor_ms
@@ -53,7 +53,7 @@ class UsageIntervals:
 
 @dataclass(slots=True)
 class LastValues:
-    """The last known values of each session. int64, one row a session."""
+    """The last known values of each session. int64, one row per session."""
 
     last_ts_ms: I64  # NULL: no reading yet
     power_mw: I64  # the last credible one; NULL: none yet
@@ -83,7 +83,7 @@ def intervals_of(
     power, power_before = _last_known(power_mw, credible, runs, last_values.power_mw[session])
     current, current_before = _last_known(current_ma, current_ma != NULL, runs, last_values.current_ma[session])
     kind, kind_before = _last_known(kind, kind != _BY_POWER, runs, last_values.kind[session])
-    since_ms = shifted(ts_ms, runs, last_values.last_ts_ms[session])
+    since_ms = previous_in_run(ts_ms, runs, last_values.last_ts_ms[session])
     begins = since_ms == NULL
     last = runs.start + runs.length - 1
     last_values.last_ts_ms[session], last_values.power_mw[session] = ts_ms[last], power[last]
@@ -104,9 +104,9 @@ def intervals_of(
 def _last_known(values: I64, known: Bools, runs: Runs, carry: I64) -> tuple[I64, I64]:
     """After each row, and before it: the newest known value of its run, else `carry` (one a run)."""
     if known.all():
-        return values, shifted(values, runs, carry)
+        return values, previous_in_run(values, runs, carry)
     source = np.where(known, np.arange(len(known)), -1)
     np.maximum.accumulate(source, out=source)
     own = source >= runs.start[runs.of_row]
     after = np.where(own, values[source], carry[runs.of_row])
-    return after, shifted(after, runs, carry)
+    return after, previous_in_run(after, runs, carry)

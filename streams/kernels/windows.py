@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import FAR, I64, NULL, Bools, arrival_order, runs_of
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, arrival_order, runs_of
 
 WINDOW_MS: Final = 60_000
 QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
@@ -84,7 +84,7 @@ def _summary(name: str, values: I64, length: I64, start: I64) -> dict[str, I64]:
         nulls = np.full(len(start), NULL, np.int64)
         return {f"{name}_n": nothing, f"{name}_sum": nothing, f"{name}_min": nulls, f"{name}_max": nulls}
     count = _reduce(np.add, present.astype(np.int64), start)
-    lowest = _reduce(np.minimum, np.where(present, values, FAR), start)
+    lowest = _reduce(np.minimum, np.where(present, values, MAX_I64), start)
     return {
         f"{name}_n": count,
         f"{name}_sum": _reduce(np.add, np.where(present, values, 0), start),
@@ -98,11 +98,11 @@ def _registers(register: I64, ts_ms: I64, group: I64, start: I64) -> dict[str, I
     present = register != NULL
     count = _reduce(np.add, present.astype(np.int64), start)
     none = count == 0
-    first_ts = _reduce(np.minimum, np.where(present, ts_ms, FAR), start)
+    first_ts = _reduce(np.minimum, np.where(present, ts_ms, MAX_I64), start)
     last_ts = _reduce(np.maximum, np.where(present, ts_ms, NULL), start)
     at_first = present & (ts_ms == first_ts[group])
     at_last = present & (ts_ms == last_ts[group])
-    first = _reduce(np.minimum, np.where(at_first, register, FAR), start)
+    first = _reduce(np.minimum, np.where(at_first, register, MAX_I64), start)
     return {
         "energy_n": count,
         "energy_first_ts_ms": np.where(none, NULL, first_ts),

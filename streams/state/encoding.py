@@ -50,7 +50,7 @@ def load_state(partition: int, bodies: Iterable[bytes]) -> PartitionState:
 def _encode(state: PartitionState, changes: StateChanges) -> bytes:
     slots, entries = changes.slots, changes.entries
     priced = slots[state.open_tariff[slots] != 0]
-    stations = distinct(state.directory.station[slots].astype(np.int64), len(state.directory.stations))
+    stations = distinct(state.connector_index.station[slots].astype(np.int64), len(state.connector_index.stations))
     emptied, buffered = changes.buffered
     return zstandard.ZstdCompressor(level=1).compress(
         _encoder.encode(
@@ -64,7 +64,7 @@ def _encode(state: PartitionState, changes: StateChanges) -> bytes:
                 "entries": _pack(entries),
                 "entry_values": _pack(state.window[entries]),
                 "first_new": changes.first_new,
-                "connectors": state.directory.connectors(changes.first_new),
+                "connectors": state.connector_index.connectors(changes.first_new),
                 "session_names": [state.session_name[slot] for slot in slots.tolist()],
                 "stations": _pack(stations),
                 "station_newest_ms": _pack(state.station_newest_ms[stations]),

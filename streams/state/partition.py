@@ -9,7 +9,7 @@ import numpy as np
 from streams.effects import Columns, StepParams
 from streams.kernels.dedupe import WINDOW
 from streams.kernels.energy import SessionEnergy
-from streams.kernels.runs import FAR, I64, NULL, distinct
+from streams.kernels.runs import I64, MAX_I64, NULL, distinct
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import (
@@ -21,7 +21,7 @@ from streams.state.columns import (
     copy_used,
     zeros,
 )
-from streams.state.directory import Directory
+from streams.state.connector_index import ConnectorIndex
 from streams.state.session_charges import SessionCharges
 from streams.state.window_buffer import WindowBuffer
 from streams.tariffs.compiled import CompiledTariffs
@@ -68,7 +68,7 @@ class PartitionState(StateColumns):
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        self.directory = Directory()
+        self.connector_index = ConnectorIndex()
         self.session_name: list[str | None] = []  # the device's name of the open session, by slot
         self.station_newest_ms: I64 = np.full(SLOTS_AT_FIRST, NULL, np.int64)
         self.window_buffer = WindowBuffer()  # what readings add to windows that are not merged yet
@@ -96,19 +96,19 @@ class PartitionState(StateColumns):
     @property
     def slots(self) -> int:
         """How many are taken."""
-        return len(self.directory)
+        return len(self.connector_index)
 
     def add_connectors(self, connectors: Sequence[tuple[str, int]], keys: Sequence[int]) -> None:
         """Make a slot for each (station_id, connector_id), which have these connector keys in the store."""
         first = self.slots
-        self.directory.add(connectors)
+        self.connector_index.add(connectors)
         self.session_name += [None] * len(connectors)
         self._reserve(self.slots)
         self.connector_key[first : self.slots] = keys
 
     def _reserve(self, slots: int) -> None:
         """Room for so many, an eighth more than there was: what is free is memory that the process holds."""
-        stations = len(self.directory.stations)
+        stations = len(self.connector_index.stations)
         if stations > len(self.station_newest_ms):
             grown = np.full(max(stations, len(self.station_newest_ms) * 9 // 8), NULL, np.int64)
             grown[: len(self.station_newest_ms)] = self.station_newest_ms
@@ -149,7 +149,7 @@ class PartitionState(StateColumns):
             tariff=self.tariffs.places(tariff_key),
             start_ms=self.metered_from_ms[slots],  # not open_start_ms, which may be the next session's by now
             volume=self.volume[slots],
-            since_ms=np.where(self.since_ms[slots] != 0, self.since_ms[slots], FAR),
+            since_ms=np.where(self.since_ms[slots] != 0, self.since_ms[slots], MAX_I64),
             **{name: getattr(self, name)[slots].astype(np.int64) for name in USAGE_COLUMNS},
         )
         last_current_ma, last_kind = self.last_current_ma[slots], self.last_kind[slots].astype(np.int64)
@@ -174,7 +174,7 @@ class PartitionState(StateColumns):
             self.volume[slots] = self.since_ms[slots] = 0  # of an earlier session with a longer tariff
             since_ms = usage.since_ms[rows]
             self.volume[slots, :width] = usage.volume[rows]
-            self.since_ms[slots, :width] = np.where(since_ms == FAR, 0, since_ms)
+            self.since_ms[slots, :width] = np.where(since_ms == MAX_I64, 0, since_ms)
 
     def new_session_key(self) -> int:
         """The next session key: above 0, unique for ever."""

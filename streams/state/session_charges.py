@@ -1,7 +1,7 @@
 """The energy of sessions and, where they have a tariff, their cost, while a step works on them. Pure.
 
 Readings close intervals of energy (kernels/energy) and of time (kernels/usage_intervals). The tariff decides which
-components an interval counts for (kernels/consumption); the cost follows from their volumes (kernels/cost). Rules:
+components an interval counts for (kernels/allocation); the cost follows from their volumes (kernels/cost). Rules:
 docs/adr/0009.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.effects import COST_COLUMNS, ComponentVolume
-from streams.kernels.consumption import consume
+from streams.kernels.allocation import allocate
 from streams.kernels.cost import Costs, price
 from streams.kernels.energy import UJ_PER_MWH, EnergyTrace, Samples, SessionEnergy
 from streams.kernels.energy import advance as advance_energy
@@ -63,13 +63,13 @@ class SessionCharges:
             getattr(self, name)[rows] = getattr(other, name)
 
     @classmethod
-    def together(cls, parts: Sequence["SessionCharges"]) -> "SessionCharges":
+    def concatenate(cls, parts: Sequence["SessionCharges"]) -> "SessionCharges":
         """All rows of these, one after the other."""
         return cls(
             energy=SessionEnergy(
                 *(np.concatenate([getattr(part.energy, f.name) for part in parts]) for f in fields(SessionEnergy))
             ),
-            usage=TariffUsage.together([part.usage for part in parts]),
+            usage=TariffUsage.concatenate([part.usage for part in parts]),
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS},
         )
 
@@ -88,14 +88,14 @@ class SessionTotals:
     row: int
 
 
-def gathered(rows: Sequence[tuple[SessionCharges, int]]) -> SessionCharges:
-    """Those rows of those charges, in order."""
+def collect_charges(rows: Sequence[tuple[SessionCharges, int]]) -> SessionCharges:
+    """These rows of these charges as one SessionCharges, in order."""
     sources: dict[int, tuple[SessionCharges, list[int], list[int]]] = {}
     for place, (charges, row) in enumerate(rows):
         _, taken, places = sources.setdefault(id(charges), (charges, [], []))
         taken.append(row)
         places.append(place)
-    together = SessionCharges.together([charges.at(np.array(taken)) for charges, taken, _ in sources.values()])
+    together = SessionCharges.concatenate([charges.at(np.array(taken)) for charges, taken, _ in sources.values()])
     order = np.argsort(np.array([place for _, _, places in sources.values() for place in places]))
     return together.at(order)
 
@@ -147,20 +147,20 @@ def advance(
         EnergyTrace(rows, trace.taken, trace.anchor_ms[rows], trace.before_mwh[rows], trace.after_mwh[rows]),
         power_max_mw,
     )
-    _consume(tariffs, charges.usage, intervals)
+    _allocate(tariffs, charges.usage, intervals)
     return flags
 
 
-def _consume(tariffs: CompiledTariffs, usage: TariffUsage, s: UsageIntervals) -> None:
+def _allocate(tariffs: CompiledTariffs, usage: TariffUsage, s: UsageIntervals) -> None:
     since_ms = np.where(s.since_ms == NULL, s.ts_ms, s.since_ms)
     first_ms = np.minimum(since_ms, np.where(s.anchor_ms == NULL, s.ts_ms, s.anchor_ms))
-    consume(tariffs.table(usage.tariff[s.session], first_ms, s.ts_ms), usage, s)
+    allocate(tariffs.table(usage.tariff[s.session], first_ms, s.ts_ms), usage, s)
 
 
-def settled(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[TariffUsage, Costs]:
+def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[TariffUsage, Costs]:
     """What each session has used and costs, as if it ended with its newest reading.
 
-    Of sessions that stay dirty after their recomputation, that has settled the usage.
+    For sessions that stay dirty after their recomputation, `charges.usage` includes that already.
     """
     rows = len(charges)
     if not (charges.usage.tariff != NONE).any():
@@ -183,7 +183,7 @@ def settled(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[TariffUs
             before_mwh=before_mwh[drawn],
             after_mwh=after_mwh[drawn],
         )
-        _consume(tariffs, usage, intervals)
+        _allocate(tariffs, usage, intervals)
     moments = np.zeros(rows, np.int64)
     return usage, price(tariffs.table(np.full(rows, NONE), moments, moments), usage)
 

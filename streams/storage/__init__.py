@@ -1,1 +1,1 @@
-"""The telemetry schema, the fenced commit, and the questions of a step to stored rows."""
+"""The telemetry schema, the fenced commit, and the step's queries of stored rows."""

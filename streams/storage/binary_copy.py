@@ -37,7 +37,7 @@ class BinaryArrayDumper(Dumper):
     format = Format.BINARY
 
     def dump(self, obj: Any) -> bytes:
-        """As bytes."""
+        """Return the value, which is in binary form already, as bytes."""
         return bytes(obj)
 
 

@@ -1,4 +1,4 @@
-"""The store of the workers: acquiring a partition, registering connectors, and the answers to the step's questions."""
+"""The store of the workers: acquiring a partition, registering connectors, and the answers to the step's queries."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kit.errors import ConfigError
 from kit.observability.logs import get_logger
 from streams.effects import NULL_I64, READING_COLUMNS, Columns
-from streams.engine.lookup import RecalledSession, StoredIdentity
+from streams.engine.store_queries import RecalledSession, StoredIdentity
 from streams.errors import Fenced
 from streams.storage.connections import Connection, Connections
 from streams.storage.schema import drop_before, stored_partitions, summarize
@@ -31,8 +31,8 @@ _WEEK_MAX: Final = 20_000  # the years 1586 to 2353; no reading is from beyond t
 # reading again gives the same moment. Without the bound every old reading would cost a search through all of history.
 IDENTITY_TS_SLACK_MS: Final = 86_400_000
 
-# One scan per cluster of questions: the index distinguishes ranges of rows by connector and moment, so a cluster should
-# be narrow in one of them.
+# One scan per cluster of wanted identities: the index distinguishes ranges of rows by connector and moment, so each
+# cluster should be narrow in one of them.
 _CONNECTORS_APART_MAX: Final = 4  # as many scans as one connector each is worth
 _CLUSTERS_MAX: Final = 8
 _CLUSTER_GAP_MS: Final = 600_000
@@ -217,10 +217,10 @@ class Store:
             keys = connection.execute(_CONNECTOR_KEYS, (stations, numbers))
             return [key for (key,) in keys.fetchall()]
 
-    # -- Lookup -----------------------------------------------------------------------------------------------------
+    # -- StoreQueries -------------------------------------------------------------------------------------------------
 
     def identities(self, connector_key: NDArray[np.int32], boot: I64, seq: I64, ts_ms: I64) -> StoredIdentity:
-        """See Lookup."""
+        """Implement StoreQueries.identities."""
         by_seq = (boot != NULL_I64) & (seq != NULL_I64)
         rows: list[tuple[Any, ...]] = []
         with self.connections.lend() as connection, connection.pipeline():
@@ -228,7 +228,7 @@ class Store:
             for query, chosen, slack_ms in ((_BY_SEQ, by_seq, IDENTITY_TS_SLACK_MS), (_BY_TS, ~by_seq, 0)):
                 wanted = connector_key[chosen], boot[chosen], seq[chosen], ts_ms[chosen]
                 for cluster in _clusters(wanted[0], wanted[3]):
-                    parameters = _question(*(column[cluster] for column in wanted), slack_ms=slack_ms)
+                    parameters = _identity_query(*(column[cluster] for column in wanted), slack_ms=slack_ms)
                     cursors.append(connection.execute(query.encode(), parameters, prepare=False))
             for cursor in cursors:
                 rows += cursor.fetchall()
@@ -239,7 +239,7 @@ class Store:
         )  # fmt: skip
 
     def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
-        """See Lookup."""
+        """Implement StoreQueries.sessions."""
         answers: list[RecalledSession | None] = [None] * len(connector_key)
         with self.connections.lend() as connection:
             for place, *session in connection.execute(_SESSIONS.encode(), (connector_key, session_id)):
@@ -247,7 +247,7 @@ class Store:
         return answers
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
-        """See Lookup."""
+        """Implement StoreQueries.tariffs_at."""
         keys = [0] * len(stations)
         if self._priced:
             with self.connections.lend() as connection:
@@ -256,17 +256,17 @@ class Store:
         return keys
 
     def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
-        """See Lookup."""
+        """Implement StoreQueries.tariff_versions."""
         with self.connections.lend() as connection:
             return [TariffVersion.of(*row) for row in connection.execute(_VERSIONS, (keys,))]
 
     def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
-        """See Lookup."""
+        """Implement StoreQueries.session_tariffs."""
         with self.connections.lend() as connection:
             return dict(connection.execute(_SESSION_TARIFFS, (session_keys,)).fetchall())
 
     def session_readings(self, session_key: list[int]) -> Columns:
-        """See Lookup."""
+        """Implement StoreQueries.session_readings."""
         with self.connections.lend() as connection:
             rows = connection.execute(_SESSION_READINGS.encode(), (session_key,), prepare=False).fetchall()
         columns = list(zip(*rows, strict=True)) or [()] * len(_SESSION_COLUMNS)
@@ -281,7 +281,7 @@ def _nullable(column: Sequence[int | None], dtype: type[object] = np.int64) -> N
     return np.array([null if value is None else value for value in column], dtype)
 
 
-def _question(key: NDArray[np.int32], boot: I64, seq: I64, ts_ms: I64, *, slack_ms: int) -> dict[str, Any]:
+def _identity_query(key: NDArray[np.int32], boot: I64, seq: I64, ts_ms: I64, *, slack_ms: int) -> dict[str, Any]:
     return {
         "key_min": int(key.min()), "key_max": int(key.max()), "seq_min": int(seq.min()), "seq_max": int(seq.max()),
         "ts_min": int(ts_ms.min()) - slack_ms, "ts_max": int(ts_ms.max()) + slack_ms,
@@ -290,7 +290,7 @@ def _question(key: NDArray[np.int32], boot: I64, seq: I64, ts_ms: I64, *, slack_
 
 
 def _clusters(connector_key: NDArray[np.int32], ts_ms: I64) -> Iterator[NDArray[np.intp]]:
-    """Row numbers, in total all: one cluster a connector if there are few, else split at the widest gaps in time."""
+    """Row numbers, in total all: one cluster per connector if there are few, else split at the widest gaps in time."""
     if not len(ts_ms):
         return
     connectors = np.unique(connector_key)

@@ -40,7 +40,7 @@ class StoredTable:
 
     @property
     def columns(self) -> str:
-        """The columns' names, for SQL."""
+        """The names of the columns, for SQL."""
         return ", ".join(field.name for field in self.fields)
 
     @property

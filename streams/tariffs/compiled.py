@@ -25,7 +25,7 @@ from streams.kernels.tariff_table import (
     NONE,
     POWER,
     Masks,
-    Steps,
+    PiecewiseMasks,
     TariffTable,
 )
 from streams.tariffs.calendar import SPAN_MS, changes, follows_calendar
@@ -62,11 +62,11 @@ class _Compiled:
     restrictions: list[TariffRestrictions]  # by element
     active: int  # mask of elements that apply to this kind of use at all
     by_calendar: bool
-    steps: list[tuple[I64, Masks]]  # by kind of restriction: values, and the mask from each on
+    masks: list[tuple[I64, Masks]]  # by kind of restriction: values, and the mask from each on
     constant: list[bool]  # by kind
     component_of: list[int]  # as TariffTable's
     having: list[int]  # by dimension
-    prices: I64  # (4, components): dimension, price_micros, vat_ppm, step
+    prices: I64  # (4, components): dimension, price_micros, vat_ppm, step_size
     bounds: list[int]  # by _PRICE_BOUNDS
 
 
@@ -170,9 +170,9 @@ class CompiledTariffs:
         # One more at the end that costs nothing: a last tariff without components (all are of reservations) begins
         # there.
         nothing = np.array([[0], [0], [0], [1]])
-        dimension, price_micros, vat_ppm, step = np.concatenate([*(c.prices for c in compiled), nothing], axis=1)
+        dimension, price_micros, vat_ppm, step_size = np.concatenate([*(c.prices for c in compiled), nothing], axis=1)
         return TariffTable(
-            steps=[self._steps(kind) for kind in range(KINDS)],
+            masks=[self._piecewise_masks(kind) for kind in range(KINDS)],
             having=list(np.array([c.having for c in compiled], np.uint64).reshape(-1, DIMENSIONS).T.copy()),
             component_base=_begins([len(c.component_of) for c in compiled]),
             component_of=np.array([one for c in compiled for one in c.component_of], np.int64),
@@ -181,11 +181,11 @@ class CompiledTariffs:
             dimension=dimension,
             price_micros=price_micros,
             vat_ppm=vat_ppm,
-            step=step,
+            step_size=step_size,
             bounds_micros=dict(zip(_PRICE_BOUNDS, bounds.copy(), strict=True)),
         )
 
-    def _steps(self, kind: int) -> Steps:
+    def _piecewise_masks(self, kind: int) -> PiecewiseMasks:
         constant = np.array([c.constant[kind] for c in self._compiled], np.bool_)
         places: list[int] = []
         parts: list[tuple[I64, Masks]] = []
@@ -196,14 +196,14 @@ class CompiledTariffs:
         for place, compiled in enumerate(self._compiled):
             if not (kind == CALENDAR and compiled.by_calendar):
                 places.append(place)
-                parts.append(compiled.steps[kind])
+                parts.append(compiled.masks[kind])
         values = np.concatenate([np.empty(0, np.int64), *(values for values, _ in parts)])
         key = (np.repeat(places, [len(values) for values, _ in parts]).astype(np.int64) << KEY_BITS) | values
         mask = np.concatenate([np.empty(0, np.uint64), *(masks for _, masks in parts)])
         if kind == CALENDAR:  # the others are in order
             order = np.argsort(key, kind="stable")
             key, mask = key[order], mask[order]
-        return Steps(key, mask, constant)
+        return PiecewiseMasks(key, mask, constant)
 
 
 def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
@@ -216,19 +216,19 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
             if first is not None and active >> place & 1:
                 components.append(CompiledComponent(place, dimension, first))
     by_calendar = any(follows_calendar(r) for r in restrictions)
-    steps = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
+    masks = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
     everything = (1 << len(restrictions)) - 1
-    prices = [(_DIMENSIONS.index(c.dimension), *_rates(c), _step(c)) for c in components]
+    prices = [(_DIMENSIONS.index(c.dimension), *_rates(c), _step_size(c)) for c in components]
     return _Compiled(
         version,
         components,
         restrictions,
         active,
         by_calendar,
-        steps=[(np.array([v for v, _ in s], np.int64), np.array([m for _, m in s], np.uint64)) for s in steps],
+        masks=[(np.array([v for v, _ in s], np.int64), np.array([m for _, m in s], np.uint64)) for s in masks],
         constant=[
-            not (of_kind == CALENDAR and by_calendar) and all(mask & everything == everything for _, mask in of_steps)
-            for of_kind, of_steps in enumerate(steps)
+            not (of_kind == CALENDAR and by_calendar) and all(mask & everything == everything for _, mask in pieces)
+            for of_kind, pieces in enumerate(masks)
         ],
         component_of=_component_of(components, len(restrictions)),
         having=[sum(1 << c.element for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
@@ -256,7 +256,7 @@ def _begins(lengths: Sequence[int]) -> I64:
     return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
 
 
-def _step(component: CompiledComponent) -> int:
+def _step_size(component: CompiledComponent) -> int:
     """Wh and s as mWh and ms; 1 where nothing is rounded."""
     return (
         component.price.step_size * 1_000 if component.dimension != Dimension.FLAT and component.price.step_size else 1

@@ -1,1 +1,1 @@
-"""The workers: one processor a partition, driven by Kafka with Faust or by the in-process log."""
+"""The workers: one processor per partition, driven by Kafka with Faust or by the in-process log."""

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from streams.effects import Effects, StepParams
 from streams.engine.batch import Frame, accept
-from streams.engine.lookup import Lookup
 from streams.engine.step import step
+from streams.engine.store_queries import StoreQueries
 from streams.state.partition import PartitionState
 
 
@@ -21,7 +21,7 @@ class ConnectorRegistry(Protocol):
         """The keys of (station_id, connector_id), made and committed at once where they are new."""
 
 
-class StepStore(Lookup, ConnectorRegistry, Protocol):
+class StepStore(StoreQueries, ConnectorRegistry, Protocol):
     """What the three phases need of the store."""
 
 

@@ -10,7 +10,7 @@ from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 from streams.errors import StreamsError
 from streams.worker.maintenance import maintain_regularly
-from streams.worker.processor import Processor, Worker
+from streams.worker.processor import PartitionProcessor, WorkerContext
 
 RECORDS_MAX: Final = 1_024  # of one read: 200,000 readings, one flush, in frames of 200
 IDLE_S: Final = 0.5  # between looks at the clock while nothing arrives: windows and sessions may be due
@@ -26,10 +26,10 @@ class EmbeddedWorker:
     arrives during one commit makes the next flush.
     """
 
-    def __init__(self, log: InProcessLog, worker: Worker, partitions: int, *, retention_days: int = 0) -> None:
+    def __init__(self, log: InProcessLog, context: WorkerContext, partitions: int, *, retention_days: int = 0) -> None:
         """`retention_days`: raw readings older than that are dropped; 0: never."""
         self._log = log
-        self._worker = worker
+        self._context = context
         self._partitions = range(partitions)
         self._retention_days = retention_days
         self._stopping = False
@@ -37,7 +37,7 @@ class EmbeddedWorker:
 
     async def run(self) -> None:
         """Work until `stop`. Raises StreamsError where a second process on the same database takes a partition."""
-        upkeep = asyncio.create_task(maintain_regularly(self._worker, self._retention_days))
+        upkeep = asyncio.create_task(maintain_regularly(self._context, self._retention_days))
         self._tasks = [asyncio.create_task(self._work_on(partition)) for partition in self._partitions]
         try:
             done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -59,7 +59,7 @@ class EmbeddedWorker:
             task.cancel()
 
     async def _work_on(self, partition: int) -> None:
-        processor = Processor(partition, self._worker)
+        processor = PartitionProcessor(partition, self._context)
         try:
             await _until_it_works(processor.acquire)
             self._log.start(partition, processor.next)
@@ -76,7 +76,7 @@ class EmbeddedWorker:
         finally:
             await processor.release()
 
-    async def _collect(self, processor: Processor) -> bool:
+    async def _collect(self, processor: PartitionProcessor) -> bool:
         """Read from the log and offer it, waiting until something else is due. False: the log is closed and empty."""
         due_s = processor.due_in_s()
         moments_s = [IDLE_S, *(s for s in (due_s, processor.publish_in_s()) if s is not None)]

@@ -22,7 +22,7 @@ from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 from streams.worker.maintenance import maintain_regularly
 from streams.worker.partition_worker import PartitionWorker
-from streams.worker.processor import Worker
+from streams.worker.processor import WorkerContext
 
 STREAM_EVENTS_MAX: Final = 64  # handed over by Faust and not taken by a partition: 64 frames of 64 kB to 1 MB
 COMMIT_INTERVAL_S: Final = 1.0  # of offsets to Kafka, which are only a hint where to begin
@@ -53,10 +53,10 @@ class KafkaSource:
 class KafkaWorker:
     """A member of the consumer group, until stopped; joins again whenever Kafka or the group forces it to."""
 
-    def __init__(self, source: KafkaSource, worker: Worker, *, retention_days: int = 0) -> None:
+    def __init__(self, source: KafkaSource, context: WorkerContext, *, retention_days: int = 0) -> None:
         """`retention_days`: raw readings older than that are dropped; 0: never."""
         self._source = source
-        self._worker = worker
+        self._context = context
         self._retention_days = retention_days
         self._assigned: dict[int, PartitionWorker] = {}
         self._stopping = asyncio.Event()
@@ -80,7 +80,7 @@ class KafkaWorker:
 
     async def run(self) -> None:
         """Work until `stop`."""
-        upkeep = asyncio.create_task(maintain_regularly(self._worker, self._retention_days))
+        upkeep = asyncio.create_task(maintain_regularly(self._context, self._retention_days))
         try:
             while not self._stopping.is_set():
                 for pause_s in reconnect_pauses_s():
@@ -109,7 +109,7 @@ class KafkaWorker:
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)  # type: ignore[arg-type]  # as above
         watch = loop.create_task(self._watch_group())
         ends: list[asyncio.Future[Any]] = [loop.create_task(self._stopping.wait()), failed, watch]
-        started_s = self._worker.clock.monotonic_s()
+        started_s = self._context.clock.monotonic_s()
         try:
             app.finalize()
             await app.start()
@@ -126,7 +126,7 @@ class KafkaWorker:
                 end.cancel()
             await asyncio.wait((watch,))
             await self._end(app)
-        return self._worker.clock.monotonic_s() - started_s > STEADY_S
+        return self._context.clock.monotonic_s() - started_s > STEADY_S
 
     async def _end(self, app: faust.App) -> None:
         await self._release(set(self._assigned))
@@ -157,7 +157,7 @@ class KafkaWorker:
         await self._release(set(self._assigned))
         for tp in sorted(assigned):
             if tp.topic == self._source.topic and self._failed is not None:
-                self._assigned[tp.partition] = PartitionWorker(tp, self._worker, self._app, self._failed)
+                self._assigned[tp.partition] = PartitionWorker(tp, self._context, self._app, self._failed)
         self._joined, self._view = True, None
         _log.info("partitions_assigned", partitions=self.partitions)
 
@@ -181,7 +181,7 @@ class KafkaWorker:
                 await asyncio.sleep(LOOK_S)
                 self._view = await self._look(observer)
                 stranded = self._stranded()
-                now_s = self._worker.clock.monotonic_s()
+                now_s = self._context.clock.monotonic_s()
                 if stranded is None:
                     stranded_at_s = None
                 elif stranded_at_s is None:

@@ -17,7 +17,7 @@ from schemas.reading import MILLI, QUANTITIES, STATUS_LABELS, Status
 from streams.kernels.runs import I64, NULL, Bools
 from streams.session_ids import session_texts
 from streams.state.partition import PartitionState
-from streams.state.session_charges import cost_columns, settled
+from streams.state.session_charges import cost_columns, usage_and_costs
 
 _UJ_PER_WH: Final = 3_600_000_000
 _FLAGS_KEPT: Final = 256  # every combination there is
@@ -26,8 +26,8 @@ _STATUSES: Final = pa.array([json_of(STATUS_LABELS.get(code)) for code in Status
 _NONE: Final[Pieces] = ("null",)
 
 
-class Allowance:
-    """A share of the process's time, for work that can wait: after it is spent, all who share it wait for it to accrue.
+class CpuBudget:
+    """A share of a core for work that can wait: after it is spent, all that share it wait for it to accrue.
 
     With little to do the waits are negligible; with more to do, more of it is done at once.
     """
@@ -52,9 +52,9 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
     slots = slots[state.live_ts_ms[slots] != NULL]
     if not len(slots):
         return {}
-    names = state.directory.station_names
-    stations = pa.array([names[number] for number in state.directory.station[slots].tolist()], pa.string())
-    numbers = pa.array(state.directory.connector_id[slots]).cast(pa.string())
+    names = state.connector_index.station_names
+    stations = pa.array([names[number] for number in state.connector_index.station[slots].tolist()], pa.string())
+    numbers = pa.array(state.connector_index.connector_id[slots]).cast(pa.string())
     document = objects(
         {
             "station_id": strings(stations),
@@ -72,7 +72,7 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
 
 
 def _sessions(state: PartitionState, slots: I64) -> Pieces:
-    """The open session of each slot."""
+    """The open session of each slot, null where there is none."""
     is_open = state.open_key[slots] != 0
     if not is_open.any():
         return _NONE
@@ -103,7 +103,7 @@ def _costs(state: PartitionState, slots: I64) -> Pieces:
     if not priced.any():
         return _NONE
     charges = state.charges(slots[priced])
-    columns = cost_columns(charges, *settled(state.tariffs, charges))
+    columns = cost_columns(charges, *usage_and_costs(state.tariffs, charges))
     found = [versions[key] for key in charges.tariff_key.tolist()]
     parts = ("energy", "time", "parking", "flat")
     cost = objects(

@@ -7,7 +7,7 @@ from typing import Final
 
 from kit.errors import KitError
 from kit.observability.logs import get_logger
-from streams.worker.processor import Worker
+from streams.worker.processor import WorkerContext
 
 # Raw rows written since are not in the index, and every query of their week reads them all: at 100,000 readings/s these
 # are 1 M rows, 0.1 s of reading.
@@ -16,14 +16,15 @@ MAINTAIN_EVERY_S: Final = 10.0
 _log = get_logger(__name__)
 
 
-async def maintain_regularly(worker: Worker, retention_days: int) -> None:
+async def maintain_regularly(context: WorkerContext, retention_days: int) -> None:
     """Until cancelled. `retention_days`: raw readings older than that are dropped, a week at a time; 0: never."""
     loop = asyncio.get_running_loop()
     while True:
-        now = worker.clock.now()
+        now = context.clock.now()
         before = now - timedelta(days=retention_days) if retention_days else None
         try:
-            await loop.run_in_executor(worker.executor, partial(worker.store.maintain, worker.clock.now_ms(), before))
+            maintain = partial(context.store.maintain, context.clock.now_ms(), before)
+            await loop.run_in_executor(context.executor, maintain)
         except KitError as error:
             _log.warning("maintenance_failed", error=str(error))
         except Exception:

@@ -48,6 +48,6 @@ class WorkerMetrics:
         self.progress_age_s.labels(str(partition)).set_function(age_s)
 
     def unwatch(self, partition: int) -> None:
-        """The partition is released."""
+        """Drop the gauges of a partition that is released."""
         for gauge in (self.waiting_frames, self.progress_age_s, self.next_offset, self.log_end_offset):
             gauge.remove(str(partition))

@@ -13,7 +13,7 @@ from kit.errors import KitError
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 from streams.errors import Gap, LogReplaced, StreamsError
-from streams.worker.processor import Processor, Worker
+from streams.worker.processor import PartitionProcessor, WorkerContext
 
 IDLE_S: Final = 0.5  # between looks at the clock while nothing arrives: windows and sessions may be due
 REREAD_S: Final = 5.0  # a seek that has brought nothing after this long was lost: seek again
@@ -25,13 +25,13 @@ Event = Any  # faust.types.EventT of bytes; Faust's stubs know no raw values
 class PartitionWorker:
     """Collects the frames of one partition, flushes them, and acknowledges their events in order."""
 
-    def __init__(self, tp: TP, worker: Worker, app: faust.App, failed: "asyncio.Future[None]") -> None:
+    def __init__(self, tp: TP, context: WorkerContext, app: faust.App, failed: "asyncio.Future[None]") -> None:
         """Begins to work at once. `failed` gets the error that this partition cannot recover from."""
         self._tp = tp
-        self._worker = worker
+        self._context = context
         self._app = app
         self._failed = failed
-        self._processor = Processor(tp.partition, worker)
+        self._processor = PartitionProcessor(tp.partition, context)
         self._events: deque[tuple[Any, Event]] = deque()  # with the stream that wants the ack
         self._acquired = asyncio.Event()
         self._offered = asyncio.Event()
@@ -125,7 +125,7 @@ class PartitionWorker:
         end = self._log_end()
         if end is None:
             return False
-        self._worker.metrics.log_end_offset.labels(str(self._tp.partition)).set(end)
+        self._context.metrics.log_end_offset.labels(str(self._tp.partition)).set(end)
         if end < self._processor.next:
             raise LogReplaced(
                 f"partition {self._tp.partition}: the topic ends at offset {end}, the store has committed up to "
@@ -143,7 +143,7 @@ class PartitionWorker:
 
     async def _reread(self, gap: Gap) -> None:
         """Seek to the offset that the store wants next, unless that was done a moment ago."""
-        now_s = self._worker.clock.monotonic_s()
+        now_s = self._context.clock.monotonic_s()
         if now_s - self._reread_at_s < REREAD_S:
             return
         self._reread_at_s = now_s

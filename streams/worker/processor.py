@@ -33,7 +33,7 @@ from streams.storage.store import Acquired, Store
 from streams.worker.compute import StepStore, compute_effects
 from streams.worker.decoding import FAILED, UNREADABLE, read_frame, refuse_unreadable, refused_whole
 from streams.worker.frame_buffer import BufferedFrame, FrameBuffer
-from streams.worker.live_documents import Allowance, live_documents
+from streams.worker.live_documents import CpuBudget, live_documents
 from streams.worker.metrics import WorkerMetrics
 
 LIVE_TOPIC: Final = "telemetry"
@@ -54,18 +54,18 @@ _log = get_logger(__name__)
 T = TypeVar("T")
 
 
-class State(Protocol):
-    """What a processor needs of the state of a partition."""
+class PartitionStateLike(Protocol):
+    """What a processor itself needs of the state of a partition; all else is done by StateFunctions."""
 
     slots: int
 
     def next_due_ms(self, params: StepParams) -> int | None:
-        """When a step is due though nothing arrives."""
+        """The moment at which a step is due though nothing arrives; None: not before something arrives."""
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """What is done with the state of a partition."""
+class StateFunctions:
+    """The functions that load, advance and show the state of a partition; tests replace them."""
 
     load: Callable[[int, Sequence[bytes]], Any]
     compute: Callable[[Any, Sequence[Frame], int, StepStore, StepParams], Effects]
@@ -74,35 +74,35 @@ class Engine:
     documents: Callable[[Any, NDArray[np.int64]], dict[str, bytes]]
 
 
-ENGINE: Final = Engine(load_state, compute_effects, take_patch, snapshot, live_documents)
+STATE_FUNCTIONS: Final = StateFunctions(load_state, compute_effects, take_patch, snapshot, live_documents)
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """Shared by all processors of a process."""
+class WorkerContext:
+    """What all processors of a process share: the store, the clock, the threads, the limits."""
 
     store: Store
     live: LiveView
-    live_time: Allowance
+    live_budget: CpuBudget
     clock: Clock
     metrics: WorkerMetrics
     executor: Executor  # as many threads as flushes may run at once
     params: StepParams
     readings_max: int  # of one flush
     interval_s: float  # between the beginnings of two flushes of a partition
-    engine: Engine = ENGINE
+    functions: StateFunctions = STATE_FUNCTIONS
 
 
-class Processor:
-    """One partition. Make a new one after Fenced or a release."""
+class PartitionProcessor:
+    """The life of one partition in this worker. Make a new one after Fenced or a release."""
 
-    def __init__(self, partition: int, worker: Worker) -> None:
+    def __init__(self, partition: int, context: WorkerContext) -> None:
         self.partition = partition
         self.next = 0  # the first offset that is not committed; known after `acquire`
-        self._worker = worker
-        self._buffer = FrameBuffer(partition, worker.clock, worker.readings_max)
+        self._context = context
+        self._buffer = FrameBuffer(partition, context.clock, context.readings_max)
         self._epoch = self._commits = 0
-        self._state: State | None = None
+        self._state: PartitionStateLike | None = None
         self._base_bytes = self._patch_bytes = self._patches = 0
         self._flush: Flush | None = None  # computed and not known to be committed
         self._batch: list[BufferedFrame] = []  # its frames
@@ -112,7 +112,7 @@ class Processor:
         self._published_at_s = -float("inf")
         self._live_unavailable = False
         self._busy: asyncio.Future[Any] | None = None
-        worker.metrics.watch(partition, lambda: len(self._buffer), self._buffer.age_s)
+        context.metrics.watch(partition, lambda: len(self._buffer), self._buffer.age_s)
 
     @property
     def expected(self) -> int:
@@ -137,7 +137,7 @@ class Processor:
         """The log has lost what lies before: continue there. Only while nothing waits."""
         lost = self._buffer.skip_to(offset)
         _log.error("offsets_lost", partition=self.partition, until=offset, count=lost)
-        self._worker.metrics.lost.labels(str(self.partition)).inc(lost)
+        self._context.metrics.lost.labels(str(self.partition)).inc(lost)
 
     def due_in_s(self, *, ticks: bool = True) -> float | None:
         """Seconds until the next flush should begin; 0: now; None: not before something arrives.
@@ -145,20 +145,20 @@ class Processor:
         `ticks`: whether passing time may close windows and sessions though nothing arrives. Not while frames are known
         to wait in the log: they may keep these open.
         """
-        since_s = self._worker.clock.monotonic_s() - self._flushed_at_s
+        since_s = self._context.clock.monotonic_s() - self._flushed_at_s
         if self._flush or self._buffer.plenty:
             return 0.0
         if len(self._buffer):
-            return max(0.0, self._worker.interval_s - since_s)
-        due_ms = self._state.next_due_ms(self._worker.params) if ticks and self._state else None
+            return max(0.0, self._context.interval_s - since_s)
+        due_ms = self._state.next_due_ms(self._context.params) if ticks and self._state else None
         if due_ms is None:
             return None
-        return max(TICK_S_MIN - since_s, (due_ms - self._worker.clock.now_ms()) / 1_000, 0.0)
+        return max(TICK_S_MIN - since_s, (due_ms - self._context.clock.now_ms()) / 1_000, 0.0)
 
     @property
     def has_unwritten_rows(self) -> bool:
         """Whether rows of windows or running sessions wait for a flush without frames."""
-        return self._state is not None and self._state.next_due_ms(self._worker.params) == 0
+        return self._state is not None and self._state.next_due_ms(self._context.params) == 0
 
     async def acquire(self) -> int:
         """Take the partition over and load its state; the offset to read from. Raises Unavailable, ConfigError."""
@@ -172,7 +172,7 @@ class Processor:
         else is a fault that no frame explains; the state is dropped, and calling again acquires the partition again.
         After a cancelled call only `release` makes sense.
         """
-        self._flushed_at_s = self._worker.clock.monotonic_s()
+        self._flushed_at_s = self._context.clock.monotonic_s()
         while True:
             if self._state is None:
                 await self.acquire()
@@ -186,7 +186,7 @@ class Processor:
             except KitError:
                 if self._flush is None:
                     self._state = None  # the step stopped half-way
-                self._worker.metrics.retries.labels(str(self.partition)).inc()
+                self._context.metrics.retries.labels(str(self.partition)).inc()
                 raise
             except Exception as error:
                 self._state = self._flush = None
@@ -204,8 +204,8 @@ class Processor:
         """Seconds until the live view should be brought up to date; 0: now; None: it is."""
         if self._state is None or not self._unpublished:
             return None
-        latest_s = max(0.0, self._published_at_s + LIVE_PAUSE_S_MAX - self._worker.clock.monotonic_s())
-        return latest_s if self._live_unavailable else min(latest_s, self._worker.live_time.wait_s())
+        latest_s = max(0.0, self._published_at_s + LIVE_PAUSE_S_MAX - self._context.clock.monotonic_s())
+        return latest_s if self._live_unavailable else min(latest_s, self._context.live_budget.wait_s())
 
     async def publish(self) -> None:
         """Bring the live view up to date with what is committed, if it is due. Where it is unavailable, later."""
@@ -215,15 +215,15 @@ class Processor:
         with self._timed("live"):
             documents = await self._in_thread(lambda: self._documents(slots))
             try:
-                await self._worker.live.put(LIVE_TOPIC, documents)
+                await self._context.live.put(LIVE_TOPIC, documents)
                 self._live_unavailable = False
             except Unavailable as error:
                 self._live_unavailable = True
-                self._worker.metrics.live_failures.labels(str(self.partition)).inc()
+                self._context.metrics.live_failures.labels(str(self.partition)).inc()
                 _log.warning("live_view_unavailable", partition=self.partition, error=str(error))
         # If it was unavailable, it may have lost everything.
         self._unpublished = [np.arange(self._state.slots)] if self._live_unavailable else []
-        self._published_at_s = self._worker.clock.monotonic_s()
+        self._published_at_s = self._context.clock.monotonic_s()
 
     async def release(self) -> None:
         """Release the partition: wait for what is under way, drop the rest."""
@@ -232,13 +232,13 @@ class Processor:
         self._buffer.clear()
         self._state = None
         with suppress(KeyError):
-            self._worker.metrics.unwatch(self.partition)
+            self._context.metrics.unwatch(self.partition)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run it in a thread; a cancelled caller leaves it running, and `release` waits for it."""
         if self._busy is not None and not self._busy.done():
             await asyncio.wait((self._busy,))
-        self._busy = asyncio.get_running_loop().run_in_executor(self._worker.executor, work)
+        self._busy = asyncio.get_running_loop().run_in_executor(self._context.executor, work)
         self._busy.add_done_callback(_retrieve)
         result: T = await asyncio.shield(self._busy)
         self._busy = None  # it would keep its result: a flush's documents or a whole state
@@ -246,7 +246,7 @@ class Processor:
 
     # -- before and after the thread's work -------------------------------------------------------------------------
 
-    def _take_over(self, acquired: Acquired, state: State) -> None:
+    def _take_over(self, acquired: Acquired, state: PartitionStateLike) -> None:
         if acquired.next < self.next:
             raise StreamsError(f"partition {self.partition}: the store went back from {self.next} to {acquired.next}")
         self._epoch, self._commits = acquired.epoch, acquired.commits
@@ -258,7 +258,7 @@ class Processor:
         self._unpublished = [np.arange(state.slots)] if state.slots else []
         self._published_at_s = -float("inf")
         self._live_unavailable = False
-        self._worker.metrics.acquired.labels(str(self.partition)).inc()
+        self._context.metrics.acquired.labels(str(self.partition)).inc()
         _log.info("partition_acquired", partition=self.partition, epoch=self._epoch, next=self.next, slots=state.slots)
 
     def _flushed(self, flush: Flush) -> None:
@@ -278,10 +278,10 @@ class Processor:
     def _forget_until(self, end: int) -> None:
         self._buffer.forget_until(end)
         self.next = end
-        self._worker.metrics.next_offset.labels(str(self.partition)).set(end)
+        self._context.metrics.next_offset.labels(str(self.partition)).set(end)
 
     def _count(self, flush: Flush) -> None:
-        metrics, label, effects = self._worker.metrics, str(self.partition), flush.effects
+        metrics, label, effects = self._context.metrics, str(self.partition), flush.effects
         for outcome in ("stored", "duplicate", "quarantined"):
             metrics.readings.labels(label, outcome).inc(getattr(effects, outcome))
         metrics.frames.labels(label).inc(len(self._batch))
@@ -292,10 +292,11 @@ class Processor:
 
     # -- in the thread ----------------------------------------------------------------------------------------------
 
-    def _load(self) -> tuple[Acquired, State]:
-        # After a failure only if no other worker has taken it since: else two would take it from each other for ever.
-        acquired = self._worker.store.acquire(self.partition, self._epoch or None)
-        return acquired, self._worker.engine.load(self.partition, acquired.bodies)
+    def _load(self) -> tuple[Acquired, PartitionStateLike]:
+        # After a failure, only if no other worker has acquired the partition since: else the two workers would take it
+        # from each other for ever.
+        acquired = self._context.store.acquire(self.partition, self._epoch or None)
+        return acquired, self._context.functions.load(self.partition, acquired.bodies)
 
     def _work(self) -> Flush | None:
         with span("streams.flush", attributes={"partition": self.partition}) as running:
@@ -304,30 +305,30 @@ class Processor:
                 self._flush = self._compute()
             if self._flush is not None:
                 with self._timed("commit"):
-                    commit(self._worker.store, self._flush)
+                    commit(self._context.store, self._flush)
             return self._flush
 
     def _compute(self) -> Flush | None:
         """One step over the batch; None: there is nothing to commit."""
-        worker, state, batch = self._worker, self._state, self._batch
+        context, state, batch = self._context, self._state, self._batch
         if state is None:
             raise ValueError("a step needs a state")
         with self._timed("decode"):
             frames, unreadable = self._decode(batch)
-        now_ms = worker.clock.now_ms()
+        now_ms = context.clock.now_ms()
         # While a backlog is read the time is that of the frames: what waits in the log is not silence.
         self._received_ms = max([self._received_ms, *(header.received_ms for header, _ in frames)])
         with self._timed("step"):
             step_ms = min(now_ms, self._received_ms) if frames else now_ms
-            effects = worker.engine.compute(state, frames, step_ms, worker.store, worker.params)
+            effects = context.functions.compute(state, frames, step_ms, context.store, context.params)
             for waiting in unreadable:
                 refuse_unreadable(effects.refused, waiting.frame, now_ms)
             if not batch and not effects.any_rows:
                 return None
-            body = worker.engine.take_patch(state)
+            body = context.functions.take_patch(state)
             base = self._needs_base(len(body))
             if base:
-                body = worker.engine.snapshot(state)
+                body = context.functions.snapshot(state)
         return Flush(
             partition=self.partition,
             epoch=self._epoch,
@@ -345,9 +346,9 @@ class Processor:
         return not self._base_bytes or self._patches >= _PATCHES_MAX or self._patch_bytes + patch_bytes > bytes_max
 
     def _documents(self, slots: NDArray[np.int64]) -> dict[str, bytes]:
-        began_s = self._worker.clock.thread_cpu_s()
-        documents = self._worker.engine.documents(self._state, slots)
-        self._worker.live_time.spend(self._worker.clock.thread_cpu_s() - began_s)
+        began_s = self._context.clock.thread_cpu_s()
+        documents = self._context.functions.documents(self._state, slots)
+        self._context.live_budget.spend(self._context.clock.thread_cpu_s() - began_s)
         return documents
 
     def _decode(self, batch: list[BufferedFrame]) -> tuple[list[Frame], list[BufferedFrame]]:
@@ -371,11 +372,11 @@ class Processor:
         return frames, unreadable
 
     def _report_poison(self, waiting: BufferedFrame, detail: str) -> None:
-        self._worker.metrics.poison.labels(str(self.partition)).inc()
+        self._context.metrics.poison.labels(str(self.partition)).inc()
         _log.error("frame_quarantined", partition=self.partition, offset=waiting.offset, detail=detail)
 
     def _timed(self, stage: str) -> Any:
-        return self._worker.metrics.flush_s.labels(str(self.partition), stage).time()
+        return self._context.metrics.flush_s.labels(str(self.partition), stage).time()
 
 
 def _link(running: trace.Span, batch: Sequence[BufferedFrame]) -> None:

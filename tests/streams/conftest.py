@@ -15,9 +15,9 @@ from streams.effects import StepParams
 from streams.storage.connections import Connections, open_writer
 from streams.storage.schema import prepare
 from streams.storage.store import Store
-from streams.worker.live_documents import Allowance
+from streams.worker.live_documents import CpuBudget
 from streams.worker.metrics import WorkerMetrics
-from streams.worker.processor import Worker
+from streams.worker.processor import WorkerContext
 from tests.private_servers import fresh_database
 
 PARTITIONS = 4
@@ -48,13 +48,13 @@ def store(telemetry_url: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def worker(store: Store) -> Iterator[Worker]:
+def worker(store: Store) -> Iterator[WorkerContext]:
     """On the real clock, with the real step, flushing at once."""
     with ThreadPoolExecutor(2) as executor:
-        yield Worker(
+        yield WorkerContext(
             store=store,
             live=InProcessLive(),
-            live_time=Allowance(SystemClock(), 1.0),
+            live_budget=CpuBudget(SystemClock(), 1.0),
             clock=SystemClock(),
             metrics=WorkerMetrics(CollectorRegistry()),
             executor=executor,

@@ -16,17 +16,17 @@ from streams.effects import StepParams
 from streams.storage.connections import Connections, open_writer
 from streams.storage.store import Store
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
-from streams.worker.live_documents import Allowance
+from streams.worker.live_documents import CpuBudget
 from streams.worker.metrics import WorkerMetrics
-from streams.worker.processor import Worker
+from streams.worker.processor import WorkerContext
 
 
-def make_worker(url: str, executor: ThreadPoolExecutor) -> Worker:
+def make_worker(url: str, executor: ThreadPoolExecutor) -> WorkerContext:
     """On the real clock, with the real step."""
-    return Worker(
+    return WorkerContext(
         store=Store(Connections(partial(open_writer, url), 4)),
         live=InProcessLive(),
-        live_time=Allowance(SystemClock(), 1.0),
+        live_budget=CpuBudget(SystemClock(), 1.0),
         clock=SystemClock(),
         metrics=WorkerMetrics(CollectorRegistry()),
         executor=executor,

@@ -10,11 +10,11 @@ from schemas.reading import QUANTITIES, STATUS_LABELS, Status
 from streams.effects import NULL_I64
 from streams.session_ids import session_uuid
 from streams.state.partition import PartitionState
-from streams.state.session_charges import cost_columns, settled
+from streams.state.session_charges import cost_columns, usage_and_costs
 
 
 def document_of(state: PartitionState, slot: int) -> dict[str, Any]:
-    station_id, connector_id = state.directory.connector(slot)
+    station_id, connector_id = state.connector_index.connector(slot)
     quantities = {name: int(getattr(state, f"live_{column}")[slot]) for name, (column, _, _, _) in QUANTITIES.items()}
     return {
         "station_id": station_id,
@@ -47,7 +47,7 @@ def _cost(state: PartitionState, slot: int) -> dict[str, Any] | None:
     if version is None:
         return None
     charges = state.charges(np.array([slot]))
-    columns = cost_columns(charges, *settled(state.tariffs, charges))
+    columns = cost_columns(charges, *usage_and_costs(state.tariffs, charges))
     names = ("excl", "incl", "energy", "time", "parking", "flat")
     micros = {name: int(columns[f"cost_{name}_micros"][0]) for name in names}
     amounts = {name: f"{value // 10**6}.{value % 10**6:06d}" for name, value in micros.items()}

@@ -1,4 +1,4 @@
-"""A store in memory: answers the step's questions and applies its effects, as the database does."""
+"""A store in memory: answers the step's queries and applies its effects, as the database does."""
 
 from collections import defaultdict
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, ComponentVolume, Effects
-from streams.engine.lookup import RecalledSession, StoredIdentity
+from streams.engine.store_queries import RecalledSession, StoredIdentity
 from streams.tariffs.version import TariffVersion
 
 Row = dict[str, int]
@@ -107,7 +107,7 @@ class MemoryStore:
             self.counts[name] += getattr(effects, name)
 
 
-class AsLookup:
+class AsStoreQueries:
     """A MemoryStore as worker.compute.StepStore (its own `sessions` is the table)."""
 
     def __init__(self, store: MemoryStore) -> None:

@@ -9,7 +9,7 @@ import pytest
 from streams.effects import NULL_I64, READING_COLUMNS
 from streams.storage.binary_copy import BinaryArray, BinaryArrayDumper, encode, encode_arrays
 from streams.storage.tables import READING, SESSION, WINDOW, StoredTable
-from tests.streams.making import T0_MS, columns, random_readings, sessions, windows_of
+from tests.streams.frames_and_effects import T0_MS, columns, random_readings, sessions, windows_of
 
 
 def through_postgres(url: str, table: StoredTable, values: dict[str, Any]) -> list[list[Any]]:

@@ -20,7 +20,7 @@ from streams.storage.commit import _BODY_SENT_MAX, commit
 from streams.storage.connections import Connections, open_writer
 from streams.storage.store import Store
 from streams.storage.tables import WINDOW
-from tests.streams.making import T0_MS, effects_of, flush_of, random_readings, sessions, windows_of
+from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings, sessions, windows_of
 
 _TABLES = ("reading", "window_1m", "session", "quarantine", "ledger", "ledger_source", "stream_offset",
            "partition_state", "outbox")  # fmt: skip

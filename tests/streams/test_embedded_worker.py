@@ -14,14 +14,14 @@ from kit.log.partitioned_log import InProcessLog
 from streams.effects import StepParams
 from streams.errors import Fenced
 from streams.worker.embedded_worker import EmbeddedWorker
-from streams.worker.processor import LIVE_TOPIC, Worker
+from streams.worker.processor import LIVE_TOPIC, WorkerContext
 from tests.streams.conftest import PARTITIONS
-from tests.streams.making import charging, frame_of
+from tests.streams.frames_and_effects import charging, frame_of
 from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def running(worker: Worker, log: InProcessLog) -> AsyncIterator["asyncio.Task[None]"]:
+async def running(worker: WorkerContext, log: InProcessLog) -> AsyncIterator["asyncio.Task[None]"]:
     embedded = EmbeddedWorker(log, worker, PARTITIONS)
     task = asyncio.create_task(embedded.run())
     try:
@@ -49,7 +49,9 @@ def stored(url: str) -> list[tuple[int, int]]:
         ).fetchall()
 
 
-async def test_an_append_returns_when_its_readings_are_stored_and_live(worker: Worker, telemetry_url: str) -> None:
+async def test_an_append_returns_when_its_readings_are_stored_and_live(
+    worker: WorkerContext, telemetry_url: str
+) -> None:
     log = InProcessLog()
     async with running(worker, log):
         await append(log, 0, 5)
@@ -64,7 +66,7 @@ async def test_an_append_returns_when_its_readings_are_stored_and_live(worker: W
         await eventually(last)
 
 
-async def test_a_restart_goes_on_and_what_is_sent_again_counts_once(worker: Worker, telemetry_url: str) -> None:
+async def test_a_restart_goes_on_and_what_is_sent_again_counts_once(worker: WorkerContext, telemetry_url: str) -> None:
     for first in (0, 3):
         log = InProcessLog()
         async with running(worker, log):
@@ -72,7 +74,7 @@ async def test_a_restart_goes_on_and_what_is_sent_again_counts_once(worker: Work
     assert stored(telemetry_url) == [(80, 80)] * PARTITIONS
 
 
-async def test_stopping_commits_what_was_appended(worker: Worker, telemetry_url: str) -> None:
+async def test_stopping_commits_what_was_appended(worker: WorkerContext, telemetry_url: str) -> None:
     log = InProcessLog()
     async with running(worker, log):
         appended = asyncio.create_task(append(log, 0, 20))
@@ -81,7 +83,7 @@ async def test_stopping_commits_what_was_appended(worker: Worker, telemetry_url:
     assert stored(telemetry_url) == [(200, 200)] * PARTITIONS
 
 
-async def test_a_closed_log_ends_it_though_time_will_bring_more(worker: Worker) -> None:
+async def test_a_closed_log_ends_it_though_time_will_bring_more(worker: WorkerContext) -> None:
     log = InProcessLog()
     patient = replace(worker, params=StepParams(session_timeout_ms=10**12))
     async with running(patient, log) as task:
@@ -102,7 +104,7 @@ def away(admin_url: str, url: str) -> Iterator[None]:
 
 
 async def test_an_outage_of_the_database_delays_and_loses_nothing(
-    worker: Worker, postgres_url: str, telemetry_url: str
+    worker: WorkerContext, postgres_url: str, telemetry_url: str
 ) -> None:
     log = InProcessLog(timeout_s=60.0)
     async with running(worker, log):
@@ -118,7 +120,7 @@ async def test_an_outage_of_the_database_delays_and_loses_nothing(
     assert stored(telemetry_url) == [(70, 70)] * PARTITIONS
 
 
-async def test_a_second_process_on_the_same_database_ends_the_first(worker: Worker, telemetry_url: str) -> None:
+async def test_a_second_process_on_the_same_database_ends_the_first(worker: WorkerContext, telemetry_url: str) -> None:
     log = InProcessLog(timeout_s=60.0)
     async with running(worker, log) as first:
         await append(log, 0, 1)
@@ -131,7 +133,7 @@ async def test_a_second_process_on_the_same_database_ends_the_first(worker: Work
         await asyncio.wait((appending,))
 
 
-async def test_the_view_is_filled_again_by_a_restart(worker: Worker) -> None:
+async def test_the_view_is_filled_again_by_a_restart(worker: WorkerContext) -> None:
     for log in (InProcessLog(), InProcessLog()):
         async with running(worker, log):
             if not await worker.live.all(LIVE_TOPIC):

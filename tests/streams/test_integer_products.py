@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.tariffs import tariff_versions
-from streams.kernels.consumption import product_over
+from streams.kernels.allocation import product_over
 from streams.kernels.cost import half_up_over, price
 from streams.kernels.tariff_table import NONE
 from streams.kernels.tariff_usage import TariffUsage

@@ -27,7 +27,7 @@ from kit.log.kafka import ensure_topic
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
 from tests.streams.conftest import PARTITIONS
 from tests.streams.faust_process import make_worker
-from tests.streams.making import charging, frame_of
+from tests.streams.frames_and_effects import charging, frame_of
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("processes")

@@ -19,7 +19,7 @@ from streams.tariffs.version import TariffVersion
 from streams.worker.compute import compute_effects
 from streams.worker.live_documents import live_documents
 from tests.streams.live_reference import document_of
-from tests.streams.memory_store import AsLookup, MemoryStore
+from tests.streams.memory_store import AsStoreQueries, MemoryStore
 from tests.streams.reference import Reading
 from tests.streams.test_step_laws import frames_of, run, streams
 
@@ -45,7 +45,7 @@ def reading(**said: Any) -> dict[str, Any]:
 def documents(*readings: dict[str, Any]) -> dict[str, Any]:
     state, batch = PartitionState(0), pa.RecordBatch.from_pylist(list(readings), READING_SCHEMA)
     header = FrameHeader(FrameKind.READINGS, 0, "0" * 16, 0, len(readings), len(readings), T0_MS + 9_000)
-    compute_effects(state, [(header, batch)], T0_MS + 9_000, AsLookup(MemoryStore()), StepParams())
+    compute_effects(state, [(header, batch)], T0_MS + 9_000, AsStoreQueries(MemoryStore()), StepParams())
     found = live_documents(state, np.arange(state.slots))
     return {key: json.loads(document) for key, document in found.items()}
 
@@ -111,7 +111,7 @@ def test_the_cost_of_a_running_session_is_shown_to_the_millionth() -> None:
     then = reading(seq=1, session_id="S1", energy_mwh=1_010_500, ts_ms=T0_MS + 6_000, status=3)
     batch = pa.RecordBatch.from_pylist([first, then], READING_SCHEMA)
     header = FrameHeader(FrameKind.READINGS, 0, "0" * 16, 0, 2, 2, T0_MS + 9_000)
-    compute_effects(state, [(header, batch)], T0_MS + 9_000, AsLookup(store), StepParams())
+    compute_effects(state, [(header, batch)], T0_MS + 9_000, AsStoreQueries(store), StepParams())
     (document,) = live_documents(state, np.arange(state.slots)).values()
     assert json.loads(document)["session"]["cost"] == {
         "currency": "EUR",

@@ -19,8 +19,8 @@ from streams.storage.commit import commit
 from streams.storage.store import Store
 from streams.storage.tables import WEEK_MS
 from streams.worker.maintenance import MAINTAIN_EVERY_S, maintain_regularly
-from streams.worker.processor import Worker
-from tests.streams.making import T0_MS, effects_of, flush_of, random_readings
+from streams.worker.processor import WorkerContext
+from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings
 
 _START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
@@ -40,7 +40,9 @@ class Tables:
             raise self._failures.pop(0)
 
 
-async def maintained(worker: Worker, times: int, retention_days: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+async def maintained(
+    worker: WorkerContext, times: int, retention_days: int, monkeypatch: pytest.MonkeyPatch
+) -> list[float]:
     """Maintain so many times, on a clock that moves only with the pauses in between. Return the pauses."""
     pauses: list[float] = []
 
@@ -59,7 +61,7 @@ async def maintained(worker: Worker, times: int, retention_days: int, monkeypatc
 
 async def of_tables(tables: Tables, times: int, retention_days: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     with ThreadPoolExecutor(1) as executor:
-        worker = cast(Worker, SimpleNamespace(clock=ManualClock(_START), store=tables, executor=executor))
+        worker = cast(WorkerContext, SimpleNamespace(clock=ManualClock(_START), store=tables, executor=executor))
         return await maintained(worker, times, retention_days, monkeypatch)
 
 
@@ -103,7 +105,13 @@ async def test_a_failure_is_logged_and_maintenance_goes_on(monkeypatch: pytest.M
 
 @pytest.mark.parametrize(("days", "left"), [(0, 100), (7, 50)])
 async def test_readings_past_their_retention_leave_the_tables(
-    days: int, left: int, store: Store, worker: Worker, telemetry_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+    days: int,
+    left: int,
+    store: Store,
+    worker: WorkerContext,
+    telemetry_url: str,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keys = store.register_connectors(0, [("A", 1)])
     readings = random_readings(np.random.default_rng(seed), keys, 100)

@@ -15,13 +15,13 @@ from schemas.reading import READING_SCHEMA, SessionEvent
 from schemas.session import EndReason
 from schemas.tariff import Tariff
 from streams.effects import NULL_I32, NULL_I64, StepParams
-from streams.engine import recompute
-from streams.kernels.runs import FAR
+from streams.engine import session_tariffs
+from streams.kernels.runs import MAX_I64
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
 from streams.worker.compute import compute_effects
 from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
-from tests.streams.memory_store import AsLookup, MemoryStore
+from tests.streams.memory_store import AsStoreQueries, MemoryStore
 from tests.streams.reference import Reading
 from tests.streams.test_step_laws import PARAMS, RELOADS, frames_of, run, streams
 
@@ -54,7 +54,7 @@ def check(store: MemoryStore, params: StepParams) -> int:
     for key, row in store.sessions.items():
         if row["tariff_key"] == NULL_I64:
             station, _ = connectors[row["connector_key"]]
-            in_force_ms = min((since_ms for since_ms, _ in store.tariffs.get(station, [])), default=FAR)
+            in_force_ms = min((since_ms for since_ms, _ in store.tariffs.get(station, [])), default=MAX_I64)
             assert row["started_ms"] < in_force_ms, "a session that began under a tariff has none"
             assert row["cost_incl_micros"] == NULL_I64
             continue
@@ -136,7 +136,7 @@ def test_any_readings_of_any_sessions_cost_what_they_say(
 
 
 def test_versions_that_no_open_session_has_are_dropped_and_costs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recompute, "TARIFFS_MAX", 3)
+    monkeypatch.setattr(session_tariffs, "TARIFFS_MAX", 3)
     store, state = MemoryStore(), PartitionState(0)
     element = {"price_components": [{"type": "ENERGY", "price": 1, "step_size": 0}]}
     tariff = Tariff.model_validate({"currency": "EUR", "elements": [element]})
@@ -151,7 +151,7 @@ def test_versions_that_no_open_session_has_are_dropped_and_costs_stay(monkeypatc
         ]
         (frame,) = frames_of(readings, [])
         header = msgspec.structs.replace(frame[0], number=number - 1, items_total=2 * number)
-        store.apply(compute_effects(state, [(header, frame[1])], 10**6, AsLookup(store), PARAMS))
+        store.apply(compute_effects(state, [(header, frame[1])], 10**6, AsStoreQueries(store), PARAMS))
     assert len(state.tariffs) <= 5
     costs = [row["cost_incl_micros"] for row in store.sessions.values()]
     assert costs == [50_000] * 18  # 50 Wh each

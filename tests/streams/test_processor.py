@@ -22,9 +22,16 @@ from streams.errors import Fenced, Gap
 from streams.worker.compute import StepStore
 from streams.worker.decoding import FAILED
 from streams.worker.frame_buffer import AHEAD, FrameBuffer
-from streams.worker.live_documents import Allowance
-from streams.worker.processor import LIVE_PAUSE_S_MAX, LIVE_TOPIC, TICK_S_MIN, Engine, Processor, Worker
-from tests.streams.making import T0_MS, charging, columns, effects_of, frame_of
+from streams.worker.live_documents import CpuBudget
+from streams.worker.processor import (
+    LIVE_PAUSE_S_MAX,
+    LIVE_TOPIC,
+    TICK_S_MIN,
+    PartitionProcessor,
+    StateFunctions,
+    WorkerContext,
+)
+from tests.streams.frames_and_effects import T0_MS, charging, columns, effects_of, frame_of
 
 PARTITION = 1
 Ask = Callable[[str], list[tuple[Any, ...]]]
@@ -94,8 +101,8 @@ class FakeStep:
         return {f"S/{slot}": b"{}" for slot in slots.tolist()}
 
 
-def engine_of(fake: FakeStep) -> Engine:
-    return Engine(fake.load, fake.compute, lambda s: s.take_patch(), lambda s: s.snapshot(), fake.documents)
+def functions_of(fake: FakeStep) -> StateFunctions:
+    return StateFunctions(fake.load, fake.compute, lambda s: s.take_patch(), lambda s: s.snapshot(), fake.documents)
 
 
 @pytest.fixture
@@ -109,13 +116,13 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def faked(worker: Worker, fake: FakeStep, clock: ManualClock) -> Worker:
-    return replace(worker, engine=engine_of(fake), clock=clock, readings_max=40)
+def faked(worker: WorkerContext, fake: FakeStep, clock: ManualClock) -> WorkerContext:
+    return replace(worker, functions=functions_of(fake), clock=clock, readings_max=40)
 
 
 @pytest.fixture
-async def processor(faked: Worker) -> AsyncIterator[Processor]:
-    processor = Processor(PARTITION, faked)
+async def processor(faked: WorkerContext) -> AsyncIterator[PartitionProcessor]:
+    processor = PartitionProcessor(PARTITION, faked)
     await processor.acquire()
     yield processor
     await processor.release()
@@ -134,7 +141,7 @@ def frame(number: int) -> bytes:
     return frame_of(PARTITION, number, charging("A", number, rows=10))
 
 
-async def test_frames_are_taken_once_and_in_order(processor: Processor, fake: FakeStep) -> None:
+async def test_frames_are_taken_once_and_in_order(processor: PartitionProcessor, fake: FakeStep) -> None:
     assert processor.offer(0, frame(0))
     assert not processor.offer(0, frame(0))
     with pytest.raises(Gap) as gap:
@@ -148,12 +155,12 @@ async def test_frames_are_taken_once_and_in_order(processor: Processor, fake: Fa
 
 
 async def test_another_processor_continues_where_the_store_is(
-    processor: Processor, faked: Worker, fake: FakeStep
+    processor: PartitionProcessor, faked: WorkerContext, fake: FakeStep
 ) -> None:
     for number in range(3):
         processor.offer(number, frame(number))
         await processor.flush()
-    successor = Processor(PARTITION, faked)
+    successor = PartitionProcessor(PARTITION, faked)
     assert await successor.acquire() == 3
     assert fake.state.seen == [0, 1, 2]
     processor.offer(3, frame(3))
@@ -163,7 +170,7 @@ async def test_another_processor_continues_where_the_store_is(
     assert await successor.flush() == 4
 
 
-async def test_one_flush_takes_no_more_than_its_bound(processor: Processor) -> None:
+async def test_one_flush_takes_no_more_than_its_bound(processor: PartitionProcessor) -> None:
     for number in range(9):
         processor.offer(number, frame(number))
     assert [await processor.flush() for _ in range(3)] == [4, 8, 9]
@@ -171,7 +178,7 @@ async def test_one_flush_takes_no_more_than_its_bound(processor: Processor) -> N
 
 @pytest.mark.parametrize("poison", [{0}, {5}, {3, 4, 8}])
 async def test_a_bad_frame_is_kept_whole_and_the_others_are_stored(
-    processor: Processor, faked: Worker, fake: FakeStep, ask: Ask, poison: set[int]
+    processor: PartitionProcessor, faked: WorkerContext, fake: FakeStep, ask: Ask, poison: set[int]
 ) -> None:
     fake.poison = poison
     for number in range(9):
@@ -189,7 +196,7 @@ async def test_a_bad_frame_is_kept_whole_and_the_others_are_stored(
     assert fake.state.seen == list(range(9))
 
 
-async def test_what_is_not_a_frame_is_kept_whole(processor: Processor, ask: Ask) -> None:
+async def test_what_is_not_a_frame_is_kept_whole(processor: PartitionProcessor, ask: Ask) -> None:
     whole = frame(0)
     elsewhere = frame_of(PARTITION + 1, 1, charging("A", 1))
     broken = [b"", b"garbage", whole[:-40], whole.replace(b"station_id", b"station_xx"), elsewhere]
@@ -204,7 +211,7 @@ async def test_what_is_not_a_frame_is_kept_whole(processor: Processor, ask: Ask)
 
 
 async def test_a_fault_that_no_frame_explains_is_no_frames_fault(
-    processor: Processor, fake: FakeStep, ask: Ask
+    processor: PartitionProcessor, fake: FakeStep, ask: Ask
 ) -> None:
     def fault() -> None:
         raise RuntimeError("a fault of ours")
@@ -219,7 +226,7 @@ async def test_a_fault_that_no_frame_explains_is_no_frames_fault(
 
 
 async def test_an_outage_in_the_commit_tries_the_same_effects_again(
-    processor: Processor, fake: FakeStep, faked: Worker
+    processor: PartitionProcessor, fake: FakeStep, faked: WorkerContext
 ) -> None:
     def cut() -> None:  # the connection that the commit will be lent
         with faked.store.connections.lend() as connection:
@@ -239,7 +246,7 @@ async def test_an_outage_in_the_commit_tries_the_same_effects_again(
 
 
 async def test_after_an_outage_in_the_step_it_starts_again_from_what_is_committed(
-    processor: Processor, fake: FakeStep
+    processor: PartitionProcessor, fake: FakeStep
 ) -> None:
     processor.offer(0, frame(0))
     await processor.flush()
@@ -260,7 +267,7 @@ async def test_after_an_outage_in_the_step_it_starts_again_from_what_is_committe
 
 
 async def test_after_a_failure_a_partition_is_not_taken_back_from_its_new_owner(
-    processor: Processor, faked: Worker, fake: FakeStep
+    processor: PartitionProcessor, faked: WorkerContext, fake: FakeStep
 ) -> None:
     def outage() -> None:
         raise Unavailable("the database is away")
@@ -270,7 +277,7 @@ async def test_after_a_failure_a_partition_is_not_taken_back_from_its_new_owner(
     with pytest.raises(Unavailable):
         await processor.flush()
     fake.before = lambda: None
-    successor = Processor(PARTITION, faked)
+    successor = PartitionProcessor(PARTITION, faked)
     await successor.acquire()
     with pytest.raises(Fenced):
         await processor.flush()
@@ -279,7 +286,7 @@ async def test_after_a_failure_a_partition_is_not_taken_back_from_its_new_owner(
 
 
 async def test_the_view_takes_its_share_of_the_time_and_no_more(
-    faked: Worker, fake: FakeStep, clock: ManualClock
+    faked: WorkerContext, fake: FakeStep, clock: ManualClock
 ) -> None:
     share, view = 0.1, InProcessLive()
 
@@ -287,8 +294,10 @@ async def test_the_view_takes_its_share_of_the_time_and_no_more(
         clock.advance(0.01)
         return fake.documents(state, slots)
 
-    engine = replace(faked.engine, documents=documents)
-    processor = Processor(PARTITION, replace(faked, live=view, live_time=Allowance(clock, share), engine=engine))
+    functions = replace(faked.functions, documents=documents)
+    processor = PartitionProcessor(
+        PARTITION, replace(faked, live=view, live_budget=CpuBudget(clock, share), functions=functions)
+    )
     await processor.acquire()
     assert processor.publish_in_s() is None
     for number in range(3):
@@ -305,10 +314,10 @@ async def test_the_view_takes_its_share_of_the_time_and_no_more(
 
 
 async def test_however_busy_others_are_the_view_is_never_older_than_the_pause(
-    faked: Worker, clock: ManualClock
+    faked: WorkerContext, clock: ManualClock
 ) -> None:
-    spent = Allowance(clock, 0.1)
-    processor = Processor(PARTITION, replace(faked, live_time=spent))
+    spent = CpuBudget(clock, 0.1)
+    processor = PartitionProcessor(PARTITION, replace(faked, live_budget=spent))
     await processor.acquire()
     for number in range(2):
         spent.spend(100)
@@ -345,7 +354,7 @@ async def test_the_next_flushes_are_collected_while_one_is_under_way(clock: Manu
 
 
 async def test_the_view_is_rebuilt_on_taking_over_and_after_it_was_away(
-    processor: Processor, faked: Worker, clock: ManualClock
+    processor: PartitionProcessor, faked: WorkerContext, clock: ManualClock
 ) -> None:
     class Away(InProcessLive):
         away = False
@@ -359,7 +368,7 @@ async def test_the_view_is_rebuilt_on_taking_over_and_after_it_was_away(
     for number in range(2):
         processor.offer(number, frame(number))
     await processor.flush()
-    successor = Processor(PARTITION, replace(faked, live=view))
+    successor = PartitionProcessor(PARTITION, replace(faked, live=view))
     await successor.acquire()
     await successor.publish()
     assert set(await view.all(LIVE_TOPIC)) == {"S/0", "S/1"}
@@ -376,7 +385,7 @@ async def test_the_view_is_rebuilt_on_taking_over_and_after_it_was_away(
 
 
 async def test_time_is_that_of_the_frames_while_they_come_and_the_clocks_when_they_do_not(
-    processor: Processor, fake: FakeStep, clock: ManualClock
+    processor: PartitionProcessor, fake: FakeStep, clock: ManualClock
 ) -> None:
     """After an outage of hours, what waits in the log is no silence that would close sessions."""
     processor.offer(0, frame(0))
@@ -390,14 +399,18 @@ async def test_time_is_that_of_the_frames_while_they_come_and_the_clocks_when_th
     assert fake.at_ms[-1] == clock.now_ms()
 
 
-async def test_a_tick_that_brings_nothing_commits_nothing(processor: Processor, fake: FakeStep, ask: Ask) -> None:
+async def test_a_tick_that_brings_nothing_commits_nothing(
+    processor: PartitionProcessor, fake: FakeStep, ask: Ask
+) -> None:
     await processor.flush()
     assert len(fake.at_ms) == 1
     assert ask(f"SELECT commits FROM telemetry.stream_offset WHERE partition = {PARTITION}") == [(0,)]
 
 
-async def test_flushes_keep_their_distance_unless_one_is_full(processor: Processor, clock: ManualClock) -> None:
-    spaced = Processor(PARTITION, replace(processor._worker, interval_s=0.5))
+async def test_flushes_keep_their_distance_unless_one_is_full(
+    processor: PartitionProcessor, clock: ManualClock
+) -> None:
+    spaced = PartitionProcessor(PARTITION, replace(processor._context, interval_s=0.5))
     await spaced.acquire()
     assert spaced.due_in_s() is None
     spaced.offer(0, frame(0))
@@ -412,7 +425,9 @@ async def test_flushes_keep_their_distance_unless_one_is_full(processor: Process
     assert spaced.due_in_s() == 0.0
 
 
-async def test_the_age_of_a_stalled_partition_shows(processor: Processor, faked: Worker, clock: ManualClock) -> None:
+async def test_the_age_of_a_stalled_partition_shows(
+    processor: PartitionProcessor, faked: WorkerContext, clock: ManualClock
+) -> None:
     def age_s() -> list[float]:
         return [sample.value for metric in faked.metrics.progress_age_s.collect() for sample in metric.samples]
 
@@ -423,7 +438,9 @@ async def test_the_age_of_a_stalled_partition_shows(processor: Processor, faked:
     assert age_s() == [0.0]
 
 
-async def test_what_the_log_has_lost_is_counted_and_passed_over(processor: Processor, faked: Worker, ask: Ask) -> None:
+async def test_what_the_log_has_lost_is_counted_and_passed_over(
+    processor: PartitionProcessor, faked: WorkerContext, ask: Ask
+) -> None:
     processor.skip_to(5)
     processor.offer(5, frame(5))
     assert await processor.flush() == 6
@@ -433,7 +450,7 @@ async def test_what_the_log_has_lost_is_counted_and_passed_over(processor: Proce
 
 @pytest.mark.parametrize(("patch", "times"), [(b"7," * 20_000, 4), (b"7,", 500)], ids=["large", "many"])
 async def test_the_state_is_written_as_patches_and_anew_when_they_are_large_or_many(
-    processor: Processor, fake: FakeStep, ask: Ask, patch: bytes, times: int
+    processor: PartitionProcessor, fake: FakeStep, ask: Ask, patch: bytes, times: int
 ) -> None:
     fake.state.take_patch = lambda: patch  # type: ignore[method-assign]  # a fake
     fake.state.snapshot = lambda: b"7," * 20_000  # type: ignore[method-assign]  # a fake
@@ -445,7 +462,7 @@ async def test_the_state_is_written_as_patches_and_anew_when_they_are_large_or_m
     assert bodies == [*range(1, times + 2), 1]
 
 
-async def test_a_flush_is_linked_to_the_traces_of_its_frames(processor: Processor) -> None:
+async def test_a_flush_is_linked_to_the_traces_of_its_frames(processor: PartitionProcessor) -> None:
     exporter = InMemorySpanExporter()
     tracing = setup_tracing("test", exporter=exporter)
     try:
@@ -458,8 +475,8 @@ async def test_a_flush_is_linked_to_the_traces_of_its_frames(processor: Processo
     assert [link.context.trace_id for link in flush.links] == [1, 2]
 
 
-async def test_releasing_waits_for_the_commit_under_way(faked: Worker, fake: FakeStep, ask: Ask) -> None:
-    processor = Processor(PARTITION, faked)
+async def test_releasing_waits_for_the_commit_under_way(faked: WorkerContext, fake: FakeStep, ask: Ask) -> None:
+    processor = PartitionProcessor(PARTITION, faked)
     await processor.acquire()
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
     fake.before = lambda: (loop.call_soon_threadsafe(begun.set), None)[1]

@@ -22,7 +22,7 @@ from streams.kernels.windows import WINDOW_MS
 from streams.state.encoding import load_state, snapshot, take_patch
 from streams.state.partition import PartitionState
 from streams.worker.compute import compute_effects
-from tests.streams.memory_store import AsLookup, MemoryStore
+from tests.streams.memory_store import AsStoreQueries, MemoryStore
 from tests.streams.reference import Reading, Reference, Session
 
 BASE_MS = 1_790_000_000_000 // WINDOW_MS * WINDOW_MS
@@ -129,13 +129,13 @@ def run(
     edges = sorted({0, len(frames), *(cut % (len(frames) + 1) for cut in cuts)})
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         part = frames[start:stop]
-        store.apply(compute_effects(state, part, part[-1][0].received_ms, AsLookup(store), params))
+        store.apply(compute_effects(state, part, part[-1][0].received_ms, AsStoreQueries(store), params))
         bodies.append(take_patch(state))
         if number in reload:
             state = load_state(0, bodies)
-            state.connector_key[: state.slots] = store.register_connectors(0, state.directory.connectors())
+            state.connector_key[: state.slots] = store.register_connectors(0, state.connector_index.connectors())
     for _ in range(3):  # rows of running sessions may wait for a later step, and those of windows do
-        store.apply(compute_effects(state, [], frames[-1][0].received_ms, AsLookup(store), params))
+        store.apply(compute_effects(state, [], frames[-1][0].received_ms, AsStoreQueries(store), params))
     return store, state
 
 
@@ -159,7 +159,7 @@ def totals(store: MemoryStore) -> dict[str, Any]:
 
 def same(left: PartitionState, right: PartitionState) -> None:
     """Both states are the same for every connector (slots may be numbered differently)."""
-    slots, others = ({c: slot for slot, c in enumerate(s.directory.connectors())} for s in (left, right))
+    slots, others = ({c: slot for slot, c in enumerate(s.connector_index.connectors())} for s in (left, right))
     assert sorted(slots) == sorted(others)
     for connector, slot in slots.items():
         other = others[connector]
@@ -281,7 +281,7 @@ def test_only_the_youngest_session_of_a_connector_can_be_open(data: st.DataObjec
 
 
 @given(st.permutations(range(12)), st.booleans())
-def test_readings_that_overtake_each_other_in_a_step_cost_the_store_no_question(order: list[int], power: bool) -> None:
+def test_readings_that_overtake_each_other_in_a_step_cost_the_store_no_query(order: list[int], power: bool) -> None:
     blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS))
     plain = blank | {"station_id": "A", "connector_id": 1, "received_ms": BASE_MS, "session_id": "s1"}
     plain |= {"status": Status.CHARGING, "session_event": SessionEvent.NONE}
@@ -290,9 +290,9 @@ def test_readings_that_overtake_each_other_in_a_step_cost_the_store_no_question(
     ]
     expected, _ = run(frames_of([arrived[i] for i in np.argsort(order)], []), [])
     store, state = MemoryStore(), PartitionState(0)
-    lookup = AsLookup(store)
-    lookup.session_readings = pytest.fail  # type: ignore[assignment]  # not to be called
-    store.apply(compute_effects(state, frames_of(arrived, [3, 7]), BASE_MS, lookup, PARAMS))
+    queries = AsStoreQueries(store)
+    queries.session_readings = pytest.fail  # type: ignore[assignment]  # not to be called
+    store.apply(compute_effects(state, frames_of(arrived, [3, 7]), BASE_MS, queries, PARAMS))
     assert totals(store)["sessions"] == totals(expected)["sessions"]
 
 
@@ -301,13 +301,13 @@ def test_a_connector_is_registered_once_and_before_the_step() -> None:
         blank_readings({"ts_ms": BASE_MS + n, "received_ms": BASE_MS + n, "seq": n} for n in range(3)), []
     )
     store, state = MemoryStore(), PartitionState(0)
-    lookup = AsLookup(store)
+    queries = AsStoreQueries(store)
     with pytest.raises(ValueError, match="registered"):
-        step(PartitionState(0), accept(PartitionState(0), frames[:1]), BASE_MS, lookup, PARAMS)
-    compute_effects(state, frames[:1], BASE_MS, lookup, PARAMS)
-    lookup.register_connectors = pytest.fail  # type: ignore[assignment]  # not to be called
-    compute_effects(state, frames[1:], BASE_MS, lookup, PARAMS)
-    assert state.directory.connectors() == list(store.keys)
+        step(PartitionState(0), accept(PartitionState(0), frames[:1]), BASE_MS, queries, PARAMS)
+    compute_effects(state, frames[:1], BASE_MS, queries, PARAMS)
+    queries.register_connectors = pytest.fail  # type: ignore[assignment]  # not to be called
+    compute_effects(state, frames[1:], BASE_MS, queries, PARAMS)
+    assert state.connector_index.connectors() == list(store.keys)
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=6), RELOADS)
@@ -376,7 +376,7 @@ def test_the_windows_of_a_minute_are_emitted_in_several_steps_each_once() -> Non
     store, state, emitted = MemoryStore(), PartitionState(0), []
     frames = frames_of(arrived, [])
     for part in ([frames[0]], [frames[1]], [], [], []):
-        effects = compute_effects(state, part, BASE_MS + WINDOW_MS + PARAMS.lateness_ms, AsLookup(store), PARAMS)
+        effects = compute_effects(state, part, BASE_MS + WINDOW_MS + PARAMS.lateness_ms, AsStoreQueries(store), PARAMS)
         store.apply(effects)
         emitted.append(len(effects.emit["bucket_ms"]))
     assert emitted == [0, 400, 400, 200, 0]
@@ -388,6 +388,6 @@ def test_a_state_body_of_another_format_is_refused(connectors: int) -> None:
     state = PartitionState(0)
     state.add_connectors([(f"S{n}", 1) for n in range(connectors)], list(range(connectors)))
     body = snapshot(state)
-    assert load_state(0, [body]).directory.connectors() == state.directory.connectors()
+    assert load_state(0, [body]).connector_index.connectors() == state.connector_index.connectors()
     with pytest.raises(ForeignState, match="unreadable"):
         load_state(0, [body[:-3] + b"xyz"])

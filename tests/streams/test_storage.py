@@ -16,7 +16,7 @@ from streams.storage.schema import READER_ROLE, WRITER_ROLE, drop_before, prepar
 from streams.storage.store import Store
 from streams.storage.tables import COARSE, WEEK_MS
 from tests.streams.conftest import PARTITIONS
-from tests.streams.making import T0_MS, effects_of, flush_of, random_readings
+from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings
 
 
 def test_preparing_twice_changes_nothing(telemetry_url: str) -> None:

@@ -1,4 +1,4 @@
-"""The store's answers to a step's questions, compared with a look at all rows."""
+"""The store's answers to a step's queries, compared with a look at all rows."""
 
 import numpy as np
 import psycopg
@@ -10,7 +10,7 @@ from streams.storage.commit import commit
 from streams.storage.connections import open_writer
 from streams.storage.store import Store
 from streams.storage.tables import READING
-from tests.streams.making import T0_MS, effects_of, flush_of, random_readings, sessions
+from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings, sessions
 
 
 def test_acquiring_again_is_for_the_present_owner_only(store: Store) -> None:

@@ -12,7 +12,7 @@ from billing.rating.documents import read_document
 from billing.rating.periods import WrittenUsage, usages_of
 from schemas.session import UsageKind
 from schemas.tariff import Reservation
-from streams.kernels.consumption import consume
+from streams.kernels.allocation import allocate
 from streams.kernels.cost import Costs, price
 from streams.kernels.runs import NULL
 from streams.kernels.tariff_usage import TariffUsage
@@ -50,7 +50,7 @@ def cost_of(version: TariffVersion, usage: Usage) -> Costs:
     place = np.array([tariffs.add(version, KINDS[usage.reservation])])
     used = TariffUsage.fresh(place, np.array([usage.start_ms]), tariffs.width)
     table = tariffs.table(place, np.array([usage.start_ms]), np.array([usage.end_ms]))
-    consume(table, used, intervals_of(usage))
+    allocate(table, used, intervals_of(usage))
     return price(table, used)
 
 

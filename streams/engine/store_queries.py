@@ -1,6 +1,6 @@
-"""The questions of the step to the store: readings and sessions too old for the state to remember, and tariffs.
+"""The queries of the step to the store: readings and sessions too old for the state to remember, and tariffs.
 
-The step is pure except for these questions, which change nothing. The store answers from committed rows; the step
+The step is pure except for these queries, which change nothing. The store answers from committed rows; the step
 itself knows its own batch.
 """
 
@@ -33,8 +33,8 @@ class RecalledSession(NamedTuple):
     revision: int
 
 
-class Lookup(Protocol):
-    """Six questions, batched, one round trip each."""
+class StoreQueries(Protocol):
+    """Six queries, batched, one round trip each."""
 
     def identities(
         self,

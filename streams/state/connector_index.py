@@ -12,7 +12,7 @@ import numpy as np
 from streams.kernels.runs import I16, I32, I64
 
 
-class Directory:
+class ConnectorIndex:
     """Connectors in the order of their slots, 0 and up. They are never removed."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""What sessions consume of each component of their tariff, from the intervals that their readings close.
+"""Usage allocated to the components of tariffs, from the intervals that the readings of sessions close.
 
 Intervals are cut where the tariff may change (moments of the calendar, durations, amounts of energy); all rows at
-once, one cut a round, so that a batch takes as many rounds as its most cut row has pieces. All are sums of integers:
+once, one cut per round, so that a batch takes as many rounds as its most cut row has pieces. All are sums of integers:
 the order of rows matters only for what is "last", "first" and flat. Rules: docs/adr/0009.
 """
 
@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import FAR, I64, NULL, Bools
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools
 from streams.kernels.tariff_table import (
     CALENDAR,
     DURATION,
@@ -57,19 +57,20 @@ class _Pieces:
         return _Pieces(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
-def consume(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) -> None:
-    """Add what is used in these intervals to `usage`. Sessions without a tariff are left out.
+def allocate(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) -> None:
+    """Allocate what is used in these intervals to components, and add it to `usage`.
 
-    The table must cover the calendar of all intervals. Rows of a session must be in order of event time.
+    Sessions without a tariff are left out. The table must cover the calendar of all intervals. Rows of a session must
+    be in order of event time.
     """
     priced = usage.tariff[intervals.session] != NONE
     if not priced.all():
         intervals = intervals.where(priced)
     for begin in range(0, len(intervals), _BLOCK):
-        _consume(table, usage, intervals.block(slice(begin, begin + _BLOCK)))
+        _allocate_block(table, usage, intervals.block(slice(begin, begin + _BLOCK)))
 
 
-def _consume(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) -> None:
+def _allocate_block(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) -> None:
     done: list[_PieceUsage] = [_at_the_first_reading(table, usage, intervals)]
     pieces = _pieces(usage, intervals)
     number = 0
@@ -150,7 +151,7 @@ def _elements(table: TariffTable, tariff: I64, values: tuple[I64, ...]) -> tuple
     until: dict[int, I64] = {}
     for kind, value in enumerate(values):
         if table.restricted[kind]:
-            mask, until[kind] = table.steps[kind].at(tariff, value)
+            mask, until[kind] = table.masks[kind].at(tariff, value)
             elements &= mask
     return elements, until
 
@@ -158,13 +159,13 @@ def _elements(table: TariffTable, tariff: I64, values: tuple[I64, ...]) -> tuple
 def _cut(p: _Pieces, until: dict[int, I64]) -> tuple[I64, I64]:
     """Where the piece ends, and the energy there."""
     end_ms, end_mwh = p.end_ms, p.end_mwh
-    by_clock = np.full(len(p.session), FAR)
+    by_clock = np.full(len(p.session), MAX_I64)
     if CALENDAR in until:
         by_clock = until[CALENDAR]
     if DURATION in until:
         next_duration = until[DURATION]
         by_clock = np.minimum(
-            by_clock, np.where(next_duration == FAR, FAR, p.start_ms + np.minimum(next_duration, FAR >> 1))
+            by_clock, np.where(next_duration == MAX_I64, MAX_I64, p.start_ms + np.minimum(next_duration, MAX_I64 >> 1))
         )
     cut = by_clock < p.end_ms
     if cut.any():
@@ -174,7 +175,7 @@ def _cut(p: _Pieces, until: dict[int, I64]) -> tuple[I64, I64]:
         threshold = until[MWH]
         crossed = threshold < p.end_mwh
         if crossed.any():
-            reached_ms = np.where(crossed, _ms_at(p, np.where(crossed, threshold, p.from_mwh)), FAR)
+            reached_ms = np.where(crossed, _ms_at(p, np.where(crossed, threshold, p.from_mwh)), MAX_I64)
             first = crossed & (reached_ms <= end_ms)
             end_ms = np.where(first, np.maximum(reached_ms, p.at_ms), end_ms)
             end_mwh = np.where(first, threshold, end_mwh)
@@ -266,7 +267,7 @@ def _count(
 def _take_flat(usage: TariffUsage, used: _PieceUsage, rows: I64, component: I64) -> None:
     """The first FLAT of each session is charged."""
     session, key = used.session[rows], used.key[rows]
-    first = np.full(len(usage.tariff), FAR)
+    first = np.full(len(usage.tariff), MAX_I64)
     np.minimum.at(first, session, key)
     chosen = key == first[session]
     session, component = session[chosen], component[chosen]
