@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from billing.documents import CdrStatus, ChargeDraft
 from billing.invoicing.amounts import price_consumption, to_consumption
-from billing.invoicing.check import PricedSession, check_session
+from billing.invoicing.cross_check import PricedSession, check_session
 from billing.rating import rate_readings
 from billing.readings_source import SessionSnapshot, StoredReadings
 from kit.clock import format_rfc3339, parse_rfc3339
