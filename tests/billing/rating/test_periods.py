@@ -1,4 +1,4 @@
-"""Usage as people write it: read exactly, refused with the place and the mend."""
+"""Usage as people write it: read exactly, refused with the place and how to fix it."""
 
 import json
 from typing import Any
