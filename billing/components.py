@@ -7,12 +7,12 @@ from typing import Annotated, Final
 
 from fastapi import Depends
 
-from billing.charges.service import ChargeService
-from billing.charges.store import ChargeStore
+from billing.exports.document_pdf import Seller
 from billing.exports.ocpi import Party
-from billing.exports.receipt import Seller
-from billing.exports.receipts import Receipts
+from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportService
+from billing.held_charges.service import HeldChargeService
+from billing.held_charges.store import HeldChargeStore
 from billing.invoices.service import InvoiceService
 from billing.invoices.store import InvoiceStore
 from billing.invoicing.metrics import InvoicingMetrics
@@ -38,10 +38,10 @@ class Billing:
     database: Database
     invoicing: InvoicingService
     invoices: InvoiceService
-    charges: ChargeService
+    held_charges: HeldChargeService
     payments: PaymentService
     exports: ExportService
-    receipts: Receipts
+    pdfs: PdfService
 
 
 Provided = Annotated[Billing, Depends(provided(Billing))]
@@ -65,15 +65,15 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
         database=database,
         invoicing=InvoicingService(TariffRegistry(database), readings, poster, settings.invoice_total_max),
         invoices=InvoiceService(documents, poster, readings),
-        charges=ChargeService(ChargeStore(database)),
+        held_charges=HeldChargeService(HeldChargeStore(database)),
         payments=PaymentService(database, providers, clock),
         exports=ExportService(database, party_of(settings)),
-        receipts=Receipts(documents, seller_of(settings)),
+        pdfs=PdfService(documents, seller_of(settings)),
     )
 
 
 def seller_of(settings: BillingSettings) -> Seller:
-    """The seller on receipts."""
+    """The seller that documents name."""
     address = tuple(line.strip() for line in settings.seller_address.split(ADDRESS_LINE) if line.strip())
     return Seller(settings.seller_name, address, settings.seller_vat_id, settings.seller_contact)
 

@@ -6,9 +6,9 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from billing.charges.routes import router as charges
 from billing.components import Billing, open_billing
 from billing.exports.routes import router as exports
+from billing.held_charges.routes import router as held_charges
 from billing.invoices.routes import router as invoices
 from billing.invoicing.service import PREFETCH
 from billing.payments.routes import router as payments
@@ -25,7 +25,7 @@ from schemas.topics import (
 )
 
 router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
-for _routes in (invoices, charges, payments, exports):
+for _routes in (invoices, held_charges, payments, exports):
     router.include_router(_routes)
 
 # Decimal: the numbers of a tariff are money.

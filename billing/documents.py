@@ -1,5 +1,5 @@
-"""The records of billing: the charge detail record (CDR), what one charge comes to; the invoice, which asks for it; the
-credit note, which cancels an invoice. Pure.
+"""The records of billing: the charge detail record (CDR) has the amount of one charge; an invoice requests its payment;
+a credit note cancels an invoice. Pure.
 
 Amounts are micro-units of the currency; those to be paid are minor units. Documents never change; a status does.
 """
@@ -86,7 +86,7 @@ class DocumentLine(msgspec.Struct, frozen=True):
 
 
 class ChargeAmount(msgspec.Struct, frozen=True):
-    """What a charge comes to."""
+    """The amount of a charge, and its lines."""
 
     currency: str
     lines: tuple[DocumentLine, ...]

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from billing.documents import NOT_INVOICED, CdrStatus, SubjectKind
 from billing.errors import BadEvent
-from billing.invoices.explain import stored_consumption, tariff_of
 from billing.invoices.store import InvoiceStore
+from billing.invoices.stored_cdr import stream_consumption, tariff_of
 from billing.invoicing.derivation import Derived, derive_reservation, derive_session, differences
 from billing.rating import NoReadings
 from billing.readings_source import CompletedSession, ReadingsSource
@@ -184,7 +184,7 @@ def _compare(row: Mapping[str, Any], status: CdrStatus, derived: Derived) -> lis
     """Where CDR, documents and stream do not say what follows."""
     amount = derived.amount
     found = differences(
-        derived, stored_consumption(row), row["currency"], row["total_excl_micros"], row["total_incl_micros"]
+        derived, stream_consumption(row), row["currency"], row["total_excl_micros"], row["total_incl_micros"]
     )
     if status is CdrStatus.DRIFT:
         stream = f"{row['stream_excl_micros']} excl., {row['stream_incl_micros']} incl."

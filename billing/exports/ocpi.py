@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from billing.exports.export_batches import DocumentBatch, Lines, letter
 from billing.exports.periods import hours, periods
-from billing.exports.rounds import Documents, Lines, letter
 from kit.json_columns import (
     Bools,
     Ints,
@@ -51,13 +51,13 @@ class Party(NamedTuple):
 
 
 class Tariffs(NamedTuple):
-    """The tariffs of a round's documents, JSON."""
+    """The tariffs of a batch's documents, JSON."""
 
     ids: Texts  # null where there is none
     documents: Texts  # a dictionary's; empty where there is none
 
 
-def cdrs(documents: Documents, lines: Lines, tariffs: Tariffs, party: Party) -> Pieces:
+def cdrs(documents: DocumentBatch, lines: Lines, tariffs: Tariffs, party: Party) -> Pieces:
     """The documents' CDRs. Of a Credit CDR only `total_cost` is below 0: the rest is the original's."""
     credit = documents.bools("credit")
     cdr_id, session_id = documents.texts("cdr_id"), documents.texts("session_id")
@@ -135,7 +135,7 @@ def _location(station: Pieces, connector_id: Texts) -> Pieces:
     return objects({"id": station, **nowhere, "evse_uid": station, "evse_id": station, "connector_id": connector})
 
 
-def _remark(documents: Documents) -> Texts:
+def _remark(documents: DocumentBatch) -> Texts:
     reason, nothing = documents.texts("reason"), pa.scalar(None, pa.string())
     said = (
         pc.if_else(pc.equal(reason, ""), nothing, reason),

@@ -1,4 +1,4 @@
-"""A file of OCPI CDRs: while the store reads a round of documents, the one before it is assembled and written."""
+"""A file of OCPI CDRs: while the store reads a batch of documents, the one before it is assembled and written."""
 
 import asyncio
 import json
@@ -9,16 +9,16 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import pyarrow as pa
 
+from billing.exports.export_batches import DocumentBatch, parse_lines
 from billing.exports.ocpi import Party, Tariffs, cdrs
-from billing.exports.rounds import Documents, lines_of
 from billing.exports.store import Output, Snapshot
 from kit.clock import format_rfc3339
 from kit.json_columns import Pieces, dense, json_of, written
 
 T = TypeVar("T")
 
-TARIFFS_MAX: Final = 1_000  # kept while an export runs, ~2 kB each; and those of one more round
-PART_BYTES: Final = 262_144  # written at once, if all have the round's longest tariff: fits a core's cache
+TARIFFS_MAX: Final = 1_000  # kept while an export runs, ~2 kB each; and those of one more batch
+PART_BYTES: Final = 262_144  # written at once, if all have the batch's longest tariff: fits a core's cache
 CDR_BYTES: Final = 1_024  # of one without its tariff, about
 
 
@@ -30,9 +30,9 @@ class _Tariff(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """A round with its tariffs."""
+    """A batch with its tariffs."""
 
-    documents: Documents
+    documents: DocumentBatch
     lines: bytearray  # as read
     tariffs: Tariffs
     tariff_chars_max: int
@@ -53,15 +53,15 @@ async def write_cdrs(source: Snapshot, party: Party, output: Output) -> None:
 
 
 def _rows(batch: _Batch, party: Party) -> Pieces:
-    lines = lines_of(batch.documents, batch.lines)
+    lines = parse_lines(batch.documents, batch.lines)
     return dense((",\n", *cdrs(batch.documents, lines, batch.tariffs, party)))
 
 
 async def _read(source: Snapshot, party: Party) -> AsyncGenerator[_Batch, None]:
     known: dict[str, _Tariff] = {}
-    async with aclosing(source.rounds()) as rounds:
-        async for round_ in rounds:
-            documents = await asyncio.to_thread(Documents, round_.documents)
+    async with aclosing(source.batches()) as batches:
+        async for batch in batches:
+            documents = await asyncio.to_thread(DocumentBatch, batch.documents)
             versions = documents.texts("tariff_version").dictionary_encode()
             if len(known) > TARIFFS_MAX:
                 known.clear()
@@ -69,7 +69,7 @@ async def _read(source: Snapshot, party: Party) -> AsyncGenerator[_Batch, None]:
                 known |= await asyncio.to_thread(_tariffs, await source.tariffs(new), party)
             tariffs = [known[version] for version in versions.dictionary.to_pylist()]
             longest = max((len(tariff.document) for tariff in tariffs), default=0)
-            yield _Batch(documents, round_.lines, _of_documents(tariffs, versions.indices), longest)
+            yield _Batch(documents, batch.lines, _of_documents(tariffs, versions.indices), longest)
 
 
 async def _ahead(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from billing.exports.rounds import Lines, letter
+from billing.exports.export_batches import Lines, letter
 from kit.json_columns import Bools, Ints, Pieces, Texts, decimals, joined, lists, moments, objects
 from schemas.tariff import Dimension
 

@@ -80,7 +80,7 @@ async def export(
 )
 async def pdf(id: DocumentId, principal: Reader, billing: Provided) -> Response:
     """The same document gives the same bytes, until its payment moves."""
-    number, body = await billing.receipts.pdf(id, own_driver(principal))
+    number, body = await billing.pdfs.pdf(id, own_driver(principal))
     return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.pdf"'}, _PDF)
 
 

@@ -16,7 +16,7 @@ from billing.documents import InvoiceKind, InvoiceStatus
 from kit.database.postgres import COPY_GATHER_S, Database
 
 EXPORT_S_MAX: Final = 3_600  # of one statement: at 50 k documents/s, 180 M of them
-ROUND_DOCUMENTS: Final = 8_192  # at once, for OCPI: ~1 kB each with the lines, ~10 kB each while they become JSON
+BATCH_DOCUMENTS: Final = 8_192  # at once, for OCPI: ~1 kB each with the lines, ~10 kB each while they become JSON
 
 Output = Callable[[bytes], Awaitable[None]]
 
@@ -108,7 +108,7 @@ LINE_COLUMNS: Final[Mapping[str, str]] = {
 QUOTE, DELIMITER = "\x01", "\x02"  # characters that JSON never has: so nothing in it is quoted or escaped
 _BARE_CSV: Final = {"format": "csv", "quote": QUOTE, "escape": QUOTE, "delimiter": DELIMITER}
 
-# A round is some thousand documents of perhaps millions: index lookups are faster than the hash joins and full scans
+# A batch is some thousand documents of perhaps millions: index lookups are faster than the hash joins and full scans
 # that the planner may choose; compiling such a query takes longer than running it.
 _BY_KEYS: Final = (
     "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; "
@@ -141,8 +141,8 @@ _CONDITIONS: Final = {
 }
 
 
-class Round(NamedTuple):
-    """Some documents, each after the one before."""
+class ExportBatch(NamedTuple):
+    """Consecutive documents with their lines, as COPY writes them."""
 
     documents: bytearray  # CDR_COLUMNS as CSV with QUOTE and DELIMITER, without a header
     lines: bytearray  # LINE_COLUMNS as COPY's binary format has them
@@ -159,7 +159,7 @@ class Snapshot:
         self._arguments = list(asked.values())
 
     async def totals(self) -> list[asyncpg.Record]:
-        """A row a currency: documents, and the sums of their amounts."""
+        """One row per currency: documents, and the sums of their amounts."""
         query = (
             "SELECT i.currency, i.minor_digits, count(*) AS documents, "  # noqa: S608  # the conditions above
             "count(*) FILTER (WHERE i.kind = 'credit_note') AS credit_notes, "
@@ -178,7 +178,7 @@ class Snapshot:
         await self._copy(f"SELECT {columns} {_FROM}", output, format="csv", header=True, force_quote=_TEXTS)
 
     async def copy_jsonl(self, output: Output) -> None:
-        """A JSON object a line; amounts are decimal texts."""
+        """One JSON object per line; amounts are decimal texts."""
         columns = ", ".join(
             f"({column})::text AS {name}" if name in _AMOUNTS else f"{column} AS {name}"
             for name, column in COLUMNS.items()
@@ -186,19 +186,19 @@ class Snapshot:
         query = f"SELECT row_to_json(r) FROM (SELECT {columns} {_FROM} {self._where} {_ORDER}) AS r"  # noqa: S608  # our own names
         await self._run(query, output, **_BARE_CSV)
 
-    async def rounds(self) -> AsyncGenerator[Round, None]:
-        """The columns of OCPI CDRs, at most ROUND_DOCUMENTS at a time."""
+    async def batches(self) -> AsyncGenerator[ExportBatch, None]:
+        """The columns of OCPI CDRs, at most BATCH_DOCUMENTS at a time."""
         await self._connection.execute(_BY_KEYS)
         year, sequence = (f"${len(self._arguments) + place}" for place in (1, 2))
-        following = f"{self._where} AND (i.year, i.sequence) > ({year}, {sequence}) {_ORDER} LIMIT {ROUND_DOCUMENTS}"
+        following = f"{self._where} AND (i.year, i.sequence) > ({year}, {sequence}) {_ORDER} LIMIT {BATCH_DOCUMENTS}"
         documents = f"(SELECT * FROM billing.invoice AS i {following}) AS i"  # noqa: S608  # the conditions above
         cdrs = f"SELECT {_listed(CDR_COLUMNS)} FROM {documents} {_CDRS} {_ORDER}"  # noqa: S608  # as above
         lines = f"SELECT {_listed(LINE_COLUMNS)} FROM {documents} {_LINES}"  # noqa: S608  # as above
-        after, count = (0, 0), ROUND_DOCUMENTS
-        while count == ROUND_DOCUMENTS:
+        after, count = (0, 0), BATCH_DOCUMENTS
+        while count == BATCH_DOCUMENTS:
             rows, count = await self._taken(cdrs, *after, **_BARE_CSV)
             if count:
-                yield Round(rows, (await self._taken(lines, *after, format="binary"))[0])
+                yield ExportBatch(rows, (await self._taken(lines, *after, format="binary"))[0])
                 *_, last_year, last_sequence = rows.rsplit(DELIMITER.encode(), 2)
                 after = int(last_year), int(last_sequence)
 
@@ -208,7 +208,7 @@ class Snapshot:
         return rows
 
     async def _taken(self, query: str, *after: int, **how: Any) -> tuple[bytearray, int]:
-        """All that a query gives, and how many rows that is."""
+        """The rows that a query returns, and their number."""
         rows = bytearray()
 
         async def keep(data: bytes) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from billing import documents
 from billing.currency import format_micros, format_minor
 from billing.invoices.models import Charge, Invoice, InvoiceDetail, InvoicePayment, Line
-from billing.rating.documents import format_plain, format_volume
+from billing.rating.json_io import format_plain, format_volume
 from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS
 
 UJ_PER_MWH: Final = 3_600_000

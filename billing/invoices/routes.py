@@ -30,11 +30,12 @@ router = APIRouter()
 
 @router.get(
     "/invoices",
+    operation_id="many_api_v1_billing_invoices_get",
     summary="Invoices and credit notes, newest first",
     response_model=InvoicePage,
     responses={**problems(), 200: example(examples.PAGE)},
 )
-async def many(
+async def list_invoices(
     request: Request,
     billing: Provided,
     principal: Reader,
@@ -51,19 +52,20 @@ async def many(
 ) -> Response:
     """Ordered by number, newest first. Pages never repeat a document, whatever is issued meanwhile."""
     wanted = InvoiceFilter(driver_id, station_id, session_id, status, kind, start, end, place_of(number))
-    invoices, key = await billing.invoices.many(wanted, own_driver(principal), limit, cursor)
+    invoices, key = await billing.invoices.list_invoices(wanted, own_driver(principal), limit, cursor)
     page = InvoicePage(invoices=list(invoices), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
 
 
 @router.get(
     "/invoices/{id}",
+    operation_id="one_api_v1_billing_invoices__id__get",
     summary="An invoice or credit note, whole",
     responses={**problems(_NOT_FOUND), 200: example(examples.DETAIL)},
 )
-async def one(id: DocumentId, principal: Reader, billing: Provided) -> InvoiceDetail:
+async def get_invoice(id: DocumentId, principal: Reader, billing: Provided) -> InvoiceDetail:
     """With its lines, what it is about, and its payments."""
-    return await billing.invoices.one(id, own_driver(principal))
+    return await billing.invoices.get_invoice(id, own_driver(principal))
 
 
 @router.get(

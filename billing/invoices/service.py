@@ -7,11 +7,11 @@ from uuid import UUID
 
 from billing import documents
 from billing.documents import DocumentLine, SubjectKind
-from billing.invoices.explain import explaining_cdr, stored_consumption, tariff_of
-from billing.invoices.explanation import explanation_of
+from billing.invoices.explanation import explanation_of, select_cdr_for_explanation
 from billing.invoices.models import Cancellation, ComputedFrom, Explanation, Invoice, InvoiceDetail
 from billing.invoices.rendering import detail_of, invoice_of, payment_of
 from billing.invoices.store import InvoiceCursor, InvoiceFilter, InvoiceStore
+from billing.invoices.stored_cdr import stream_consumption, tariff_of
 from billing.invoicing.derivation import (
     Derived,
     derive_reservation,
@@ -42,7 +42,7 @@ class InvoiceService:
         self._poster = poster
         self._source = source
 
-    async def many(
+    async def list_invoices(
         self, wanted: InvoiceFilter, own: str | None, limit: int, cursor: str | None
     ) -> tuple[Sequence[Invoice], str | None]:
         """A page, newest first, and the next page's cursor. Raises BadQuery."""
@@ -50,12 +50,12 @@ class InvoiceService:
             bounds = f"from ({format_rfc3339(wanted.start)}) must be before to ({format_rfc3339(wanted.end)})"
             raise BadQuery(bounds)
         after = decode_cursor(cursor, InvoiceCursor) if cursor else None
-        found = await self._store.many(replace(wanted, own=own), after, limit + 1)
+        found = await self._store.list_invoices(replace(wanted, own=own), after, limit + 1)
         page = found[:limit]
         key = encode_cursor(InvoiceCursor(page[-1].year, page[-1].sequence)) if len(found) > limit else None
         return [invoice_of(invoice) for invoice in page], key
 
-    async def one(self, invoice_id: UUID, own: str | None) -> InvoiceDetail:
+    async def get_invoice(self, invoice_id: UUID, own: str | None) -> InvoiceDetail:
         """A document, whole. Raises NotFound."""
         return await read_detail(self._store, invoice_id, own)
 
@@ -64,11 +64,11 @@ class InvoiceService:
         row = await _row(self._store, invoice_id, own)
         invoice = to_document(row)
         current = await self._store.current_cdr(invoice.subject_id)
-        kin = await self._store.kin(invoice_id)
+        related = await self._store.related_documents(invoice_id)
         lines = [DocumentLine(**line) for line in await self._store.lines(invoice_id)]
-        explaining = explaining_cdr(row, current, invoice)
+        explaining = select_cdr_for_explanation(row, current, invoice)
         cdr = row if explaining is None else explaining
-        consumption = stored_consumption(cdr)
+        consumption = stream_consumption(cdr)
         computed_from: ComputedFrom = "cdr"
         if explaining is None:
             stored, derived = _NO_READINGS, reprice(tariff_of(cdr)[0], cdr, consumption)
@@ -81,7 +81,10 @@ class InvoiceService:
         if cdr is row:  # of another version's consumption only the money is the same
             found += line_differences(derived, lines)
         return explanation_of(
-            *(invoice, cdr, stored, derived, found), computed_from=computed_from, kin=kin or {}, current=current or row
+            *(invoice, cdr, stored, derived, found),
+            computed_from=computed_from,
+            related=related or {},
+            current=current or row,
         )
 
     async def _derive(self, subject_id: UUID, cdr: Mapping[str, Any]) -> tuple[ComputedFrom, StoredReadings, Derived]:

@@ -110,7 +110,7 @@ class InvoiceStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def many(self, wanted: InvoiceFilter, after: InvoiceCursor | None, rows_max: int) -> list[Document]:
+    async def list_invoices(self, wanted: InvoiceFilter, after: InvoiceCursor | None, rows_max: int) -> list[Document]:
         """Up to rows_max documents, newest first."""
         conditions: list[str] = []
         arguments: list[Any] = []
@@ -140,7 +140,7 @@ class InvoiceStore:
         """The newest CDR of a subject with its tariff, columns as in `detail`."""
         return await self._database.fetchrow(_CURRENT, subject_id)
 
-    async def kin(self, invoice_id: UUID) -> asyncpg.Record | None:
+    async def related_documents(self, invoice_id: UUID) -> asyncpg.Record | None:
         """Numbers of related documents: credits, credited_by, superseded_by."""
         return await self._database.fetchrow(_KIN, invoice_id)
 

@@ -1,1 +1,1 @@
-"""From events to documents."""
+"""Turns session and reservation events into CDRs, invoices and credit notes."""

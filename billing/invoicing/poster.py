@@ -19,9 +19,9 @@ from billing.documents import (
     make_invoice,
 )
 from billing.invoicing import store
+from billing.invoicing.decision import CdrChange, ChargeState, Decision, decide
 from billing.invoicing.events import invoice_created, invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
-from billing.invoicing.rules import CdrChange, ChargeState, Decision, decide
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
@@ -62,7 +62,7 @@ class _Work:
     now: datetime
     cdrs: list[tuple[UUID, int, CdrStatus, str | None, ChargeDraft]] = field(default_factory=list)
     superseded: list[UUID] = field(default_factory=list)
-    notes: list[tuple[UUID, ChargeDraft]] = field(default_factory=list)
+    confirmed_revisions: list[tuple[UUID, ChargeDraft]] = field(default_factory=list)
     documents: list[tuple[Document, Sequence[DocumentLine]]] = field(default_factory=list)
     events: list[OutboxEvent] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
@@ -115,11 +115,11 @@ class InvoicePoster:
                 f"{invoice.kind} {invoice.number} is {invoice.status}: only an open or paid invoice is cancelled"
             )
         work = _Work(number, self._clock.now())
-        notes = await _credit(connection, work, {invoice_id: context}, InvoiceStatus.CANCELLED, reason)
+        credit_notes = await _credit(connection, work, {invoice_id: context}, InvoiceStatus.CANCELLED, reason)
         await store.cancel_cdr(connection, invoice.subject_id)
         await self._finish(connection, work, number)
         self._count(work)
-        return notes[0]
+        return credit_notes[0]
 
     async def _finish(self, connection: Transaction, work: _Work, number: Number) -> None:
         await _write(connection, work)
@@ -174,9 +174,9 @@ def _apply(work: _Work, draft: ChargeDraft, context: EventContext, state: Charge
     if decision.change is CdrChange.NOTHING:
         work.outcomes.append("stale")
         return
-    if decision.change is CdrChange.NOTE:
+    if decision.change is CdrChange.REVISION_ONLY:
         assert state.cdr is not None  # noqa: S101  # there is one whose money is the same
-        work.notes.append((state.cdr.id, draft))
+        work.confirmed_revisions.append((state.cdr.id, draft))
         work.outcomes.append("noted")
         return
     driver_id = draft.driver_id or state.driver_id
@@ -198,21 +198,21 @@ async def _credit(
     ids = list(credited)
     before = await store.invoices(connection, ids)
     lines = await store.lines(connection, ids)
-    notes = []
+    credit_notes = []
     for id_ in ids:
         old = before[id_]
         paid = old.status is InvoiceStatus.PAID and old.payable_minor != 0
         note = make_credit_note(uuid4(), work.next_number(), old, reason, paid=paid)
         work.issue(note, [line.negated() for line in lines[id_]], credited[id_])
-        notes.append(note)
+        credit_notes.append(note)
     for invoice in await store.set_status(connection, ids, status, work.now):
         work.events.append(invoice_updated(invoice, credited[invoice.id]))
-    return notes
+    return credit_notes
 
 
 async def _write(connection: Transaction, work: _Work) -> None:
-    if work.notes:
-        await store.note_revisions(connection, work.notes)
+    if work.confirmed_revisions:
+        await store.confirm_revisions(connection, work.confirmed_revisions)
     if work.superseded:
         await store.supersede(connection, work.superseded)
     if work.cdrs:

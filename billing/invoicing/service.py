@@ -9,7 +9,7 @@ from uuid import UUID
 from billing.documents import CdrStatus, ChargeDraft
 from billing.errors import BadEvent
 from billing.invoicing.amounts import rate_reservation
-from billing.invoicing.check import PricedSession, check_session
+from billing.invoicing.cross_check import PricedSession, check_session
 from billing.invoicing.drafts import reservation_draft, session_draft
 from billing.invoicing.poster import InvoicePoster, Posting, Superseded
 from billing.invoicing.tariffs import TariffRegistry

@@ -18,7 +18,7 @@ from billing.documents import (
     Number,
     StoredCdr,
 )
-from billing.invoicing.rules import ChargeState
+from billing.invoicing.decision import ChargeState
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from schemas.events import Consumption, SessionAssigned
@@ -46,7 +46,7 @@ LEFT JOIN billing.invoice AS i
 LEFT JOIN billing.session_driver AS d ON d.session_id = s.subject_id
 """
 _SUPERSEDE: Final = "UPDATE billing.cdr SET current = false WHERE id = ANY ($1::uuid[])"
-_NOTE: Final = """
+_CONFIRM: Final = """
 UPDATE billing.cdr SET revision = $2, ended_at = $3, end_reason = $4, estimated = $5, energy_uj = $6, readings = $7,
        flagged = $8, started_at = $9, reason = $10
 WHERE id = $1
@@ -124,16 +124,16 @@ async def supersede(connection: Transaction, cdr_ids: Sequence[UUID]) -> None:
     await connection.execute(_SUPERSEDE, cdr_ids)
 
 
-async def note_revisions(connection: Transaction, notes: Iterable[tuple[UUID, ChargeDraft]]) -> None:
-    """These CDRs have the money of the drafts, whose revisions are noted."""
+async def confirm_revisions(connection: Transaction, revisions: Iterable[tuple[UUID, ChargeDraft]]) -> None:
+    """Record newer revisions on CDRs whose charge they confirm."""
     await connection.executemany(
-        _NOTE,
+        _CONFIRM,
         [
             (
                 *(id_, d.revision, d.ended_at, d.end_reason, d.estimated, d.energy_uj, d.readings, d.flagged),
                 *(d.started_at, d.reason),
             )
-            for id_, d in notes
+            for id_, d in revisions
         ],
     )
 

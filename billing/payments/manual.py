@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from billing.errors import NoToken
-from billing.payments.provider import Opened, Order, PaymentStatus, PaymentUpdate
+from billing.payments.provider import AcceptedPayment, PaymentOrder, PaymentStatus, PaymentUpdate
 from kit.web.errors import BadQuery
 
 _NOTE_CHARS_MAX: Final = 500
@@ -28,13 +28,13 @@ class ManualProvider:
     drivers_may: Final = False
     refunds_any: Final = True
 
-    async def charge(self, order: Order) -> Opened:
+    async def charge(self, order: PaymentOrder) -> AcceptedPayment:
         """See PaymentProvider."""
-        return Opened(f"manual-{order.payment_id}")
+        return AcceptedPayment(f"manual-{order.payment_id}")
 
-    async def refund(self, order: Order, charged: str) -> Opened:
+    async def refund(self, order: PaymentOrder, charged: str) -> AcceptedPayment:
         """See PaymentProvider. A transfer refunds a card as well."""
-        return Opened(f"manual-{order.payment_id}")
+        return AcceptedPayment(f"manual-{order.payment_id}")
 
     async def withdraw(self, reference: str) -> None:
         """See PaymentProvider. Nothing can succeed by itself."""

@@ -16,7 +16,7 @@ class PaymentStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PaymentOrder:
     """An amount to be charged or refunded."""
 
     payment_id: UUID  # the provider executes the same order once, however often it is sent
@@ -27,8 +27,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """An order as the provider has accepted it."""
+class AcceptedPayment:
+    """The provider's answer to an order that it has accepted."""
 
     reference: str  # the provider's name for it
     status: PaymentStatus = PaymentStatus.PENDING
@@ -62,10 +62,10 @@ class PaymentProvider(Protocol):
     def refunds_any(self) -> bool:
         """Whether it can refund what another provider has charged."""
 
-    async def charge(self, order: Order) -> Opened:
+    async def charge(self, order: PaymentOrder) -> AcceptedPayment:
         """Begin to charge an amount."""
 
-    async def refund(self, order: Order, charged: str) -> Opened:
+    async def refund(self, order: PaymentOrder, charged: str) -> AcceptedPayment:
         """Begin to refund an amount of the charge with that reference."""
 
     async def withdraw(self, reference: str) -> None:

@@ -56,16 +56,17 @@ async def charge(wanted: ChargeRequest, principal: Payer, once: Idempotent, bill
 
 @router.get(
     "/payments/{id}",
+    operation_id="one_api_v1_billing_payments__id__get",
     summary="A payment, and what the payer's application needs for it",
     responses={
         **problems({404: "No such payment, or none of yours", 502: "The provider cannot say"}),
         200: example(examples.DETAIL),
     },
 )
-async def one(id: UUID, principal: Reader, response: Response, billing: Provided) -> PaymentDetail:
+async def get_payment(id: UUID, principal: Reader, response: Response, billing: Provided) -> PaymentDetail:
     """The client secret is asked from the provider each time and stored nowhere. Operators do not get it."""
     may_pay = principal.kind != "operator"
-    payment, invoice, secret = await billing.payments.one(id, own_driver(principal), may_pay=may_pay)
+    payment, invoice, secret = await billing.payments.get_payment(id, own_driver(principal), may_pay=may_pay)
     response.headers["Cache-Control"] = "no-store"
     return PaymentDetail(**payment_of(payment, invoice).model_dump(), client_secret=secret)
 

@@ -1,4 +1,4 @@
-"""The use cases of payments. No HTTP here; SQL stands in the stores.
+"""The use cases of payments. No HTTP here; the SQL is in the stores.
 
 A provider is called outside of the writer's lock, because a call may take seconds, and before its result is stored.
 That is safe: a payment's id is derived from its document and the number of the attempt, and a provider executes an id
@@ -17,7 +17,7 @@ from billing.invoicing import store as invoicing
 from billing.invoicing.events import invoice_updated
 from billing.payments import store
 from billing.payments.models import ChargeRequest
-from billing.payments.provider import Opened, Order, PaymentProvider, PaymentStatus, PaymentUpdate
+from billing.payments.provider import AcceptedPayment, PaymentOrder, PaymentProvider, PaymentStatus, PaymentUpdate
 from billing.payments.store import PaymentRecord
 from kit.clock import Clock
 from kit.database.postgres import Database
@@ -64,7 +64,7 @@ class PaymentService:
         if pending is not None:
             await self._withdraw(pending)
         attempt = len(payments) + 1
-        order = Order(
+        order = PaymentOrder(
             uuid5(_NAMESPACE, f"{invoice.id}/{attempt}"),
             invoice.number,
             abs(invoice.payable_minor),
@@ -74,7 +74,7 @@ class PaymentService:
         opened = await self._ask(connection, provider, invoice, order)
         return await self._write(connection, invoice, provider.name, order, attempt, opened, pending)
 
-    async def one(
+    async def get_payment(
         self, payment_id: UUID, own: str | None, *, may_pay: bool
     ) -> tuple[PaymentRecord, Document, str | None]:
         """A payment, its document, and if it is pending what the payer's application needs, for those who `may_pay`.
@@ -134,7 +134,9 @@ class PaymentService:
             raise Conflict(f"a refund by {payment.provider} is under way")
         await self._provider(payment.provider).withdraw(payment.reference)
 
-    async def _ask(self, connection: Transaction, provider: PaymentProvider, invoice: Document, order: Order) -> Opened:
+    async def _ask(
+        self, connection: Transaction, provider: PaymentProvider, invoice: Document, order: PaymentOrder
+    ) -> AcceptedPayment:
         if invoice.credits is None:
             return await provider.charge(order)
         paid = [
@@ -152,9 +154,9 @@ class PaymentService:
         connection: Transaction,
         before: Document,
         provider: str,
-        order: Order,
+        order: PaymentOrder,
         attempt: int,
-        opened: Opened,
+        opened: AcceptedPayment,
         withdrawn: PaymentRecord | None,
     ) -> tuple[PaymentRecord, Document]:
         await invoicing.lock(connection)

@@ -13,7 +13,7 @@ import msgspec
 import stripe
 
 from billing.errors import BadSignature, Declined, ProviderFailed
-from billing.payments.provider import Opened, Order, PaymentStatus, PaymentUpdate
+from billing.payments.provider import AcceptedPayment, PaymentOrder, PaymentStatus, PaymentUpdate
 from billing.payments.stripe_amounts import from_stripe, to_stripe
 from billing.payments.stripe_http import QuietClient
 from kit.clock import Clock
@@ -89,7 +89,7 @@ class StripeProvider:
             key, http_client=self._http, base_addresses=bases, max_network_retries=RETRIES_MAX
         )
 
-    async def charge(self, order: Order) -> Opened:
+    async def charge(self, order: PaymentOrder) -> AcceptedPayment:
         """See PaymentProvider."""
         amount = to_stripe(order.amount_minor, order.currency)
         with _translated():
@@ -103,9 +103,11 @@ class StripeProvider:
                 },
                 {"idempotency_key": str(order.payment_id)},
             )
-        return Opened(intent.id, PaymentStatus.SUCCEEDED if intent.status == "succeeded" else PaymentStatus.PENDING)
+        return AcceptedPayment(
+            intent.id, PaymentStatus.SUCCEEDED if intent.status == "succeeded" else PaymentStatus.PENDING
+        )
 
-    async def refund(self, order: Order, charged: str) -> Opened:
+    async def refund(self, order: PaymentOrder, charged: str) -> AcceptedPayment:
         """See PaymentProvider."""
         amount = to_stripe(order.amount_minor, order.currency)
         with _translated():
@@ -114,7 +116,7 @@ class StripeProvider:
                 {"idempotency_key": str(order.payment_id)},
             )
         status = _REFUND.get(refund.status or "pending", PaymentStatus.PENDING)
-        return Opened(refund.id, status, refund.failure_reason or "" if status is PaymentStatus.FAILED else "")
+        return AcceptedPayment(refund.id, status, refund.failure_reason or "" if status is PaymentStatus.FAILED else "")
 
     async def withdraw(self, reference: str) -> None:
         """See PaymentProvider."""

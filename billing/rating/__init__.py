@@ -6,7 +6,7 @@ Pure: no clock, no I/O. The same page is computed once more, and apart, by the s
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
-from billing.rating.consume import ComponentUsage, consume
+from billing.rating.allocate import ComponentUsage, allocate_usage
 from billing.rating.errors import NoReadings, RatingError
 from billing.rating.price import Adjustment, PriceLine, RatedUsage, RoundingStep, price, together
 from billing.rating.readings import POWER_MAX_MW, IgnoredReading, Reason, StoredReading, usage_of
@@ -26,7 +26,7 @@ __all__ = [
     "RoundingStep",
     "StoredReading",
     "Usage",
-    "consume",
+    "allocate_usage",
     "price",
     "rate_readings",
     "rate_usage",
@@ -37,8 +37,8 @@ __all__ = [
 
 
 def rate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> tuple[list[ComponentUsage], RatedUsage]:
-    """What a usage consumed of each component of the tariff, and what that comes to. `zone`: the station's."""
-    consumption = consume(tariff, zone, usage)
+    """What a usage consumed of each component of the tariff, and its price. `zone`: the station's."""
+    consumption = allocate_usage(tariff, zone, usage)
     return consumption, price(tariff, consumption, bounded=usage.reservation is None)
 
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from billing.rating.local_time import EPOCH, exists_once, moment_of
 from billing.rating.meter import UJ_PER_MWH
-from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage, reservation_usage
+from billing.rating.usage import EnergyStretch, TimeStretch, Usage, UsageInterval, reservation_usage
 from schemas.session import UsageKind
 
 PERIODS_MAX: Final = 10_000
@@ -158,21 +158,21 @@ def usages_of(written: WrittenUsage) -> Usages:
         reservation = reservation_usage(reserved[0][1], reserved[-1][2], expired=expired)
     if charged:
         first, start_ms, _ = charged[0]
-        steps = tuple(_step(period, begin_ms, end_ms) for period, begin_ms, end_ms in charged)
-        charging = Usage(start_ms, first.power_mw, first.current_ma, steps)
+        intervals = tuple(_interval(period, begin_ms, end_ms) for period, begin_ms, end_ms in charged)
+        charging = Usage(start_ms, first.power_mw, first.current_ma, intervals)
     return Usages(reservation, charging)
 
 
-def _step(period: WrittenPeriod, start_ms: int, end_ms: int) -> Step:
+def _interval(period: WrittenPeriod, start_ms: int, end_ms: int) -> UsageInterval:
     kind, power_mw, current_ma = UsageKind[period.kind], period.power_mw, period.current_ma
     energy = None
     if period.energy_mwh:
         energy = EnergyStretch(start_ms, end_ms, period.energy_mwh, power_mw, current_ma)
-    return Step(TimeStretch(start_ms, end_ms, kind, power_mw, current_ma), energy)
+    return UsageInterval(TimeStretch(start_ms, end_ms, kind, power_mw, current_ma), energy)
 
 
 def _start_ms(text: str, zone: ZoneInfo) -> int:
-    """Raises ValueError with the mend."""
+    """Raises ValueError, which says how to fix it."""
     with_offset = _OFFSET.fullmatch(text)
     clock = (with_offset[1] if with_offset else text).replace("t", "T").replace(" ", "T")
     try:

@@ -31,7 +31,7 @@ MAX_PRICE: Final = "MAX_PRICE"
 
 
 class Consumed(Protocol):
-    """What was used of a component: `consume.ComponentUsage`, or the `Consumption` of an event."""
+    """What was used of a component: `allocate.ComponentUsage`, or the `Consumption` of an event."""
 
     @property
     def element(self) -> int: ...

@@ -11,7 +11,7 @@ from typing import Final
 
 from billing.rating.errors import NoReadings
 from billing.rating.meter import EnergyMeter, Mark
-from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage
+from billing.rating.usage import EnergyStretch, TimeStretch, Usage, UsageInterval
 from schemas.reading import Status
 from schemas.session import UsageKind
 
@@ -95,7 +95,7 @@ def usage_of(
     meter, conditions = EnergyMeter(power_max_mw), _Conditions()
     first = conditions
     marks: list[Mark] = []
-    steps: list[Step] = []
+    intervals: list[UsageInterval] = []
     for index in order:
         reading = readings[index]
         believed = reading.power_mw is not None and reading.power_mw <= power_max_mw
@@ -107,18 +107,18 @@ def usage_of(
             since_ms = marks[-1].ts_ms
             meter.hold(before.power_mw, now.ts_ms - since_ms)
             time = TimeStretch(since_ms, now.ts_ms, before.kind, before.power_mw, before.current_ma)
-            steps.append(Step(time, _under(before, meter.read(now, marks[-1]))))
+            intervals.append(UsageInterval(time, _under(before, meter.read(now, marks[-1]))))
         else:
             meter.begin(now)
             first = conditions
         marks.append(now)
     rest = _under(conditions, meter.rest(marks[-1]))
     if rest is not None:
-        steps.append(Step(None, rest))
+        intervals.append(UsageInterval(None, rest))
     left_out += [IgnoredReading(mark.index, _doubt(mark, good)) for mark, good in meter.refused]
     left_out += [IgnoredReading(mark.index, Reason.METER_RESTARTED) for mark in meter.restarts]
     left_out.sort(key=lambda one: one.index)
-    return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(steps)), left_out
+    return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(intervals)), left_out
 
 
 def _under(conditions: _Conditions, stretch: EnergyStretch | None) -> EnergyStretch | None:

@@ -18,8 +18,8 @@ _MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """What holds at the beginning of a piece of a session."""
+class RestrictionContext:
+    """The values that restrictions are evaluated against: those at the beginning of a piece of a session."""
 
     at_ms: int
     zone: ZoneInfo  # of the station
@@ -62,20 +62,20 @@ class Restrictions:
     current_ma: Range
     duration_ms: Range
 
-    def hold(self, moment: Moment) -> bool:
-        """Whether all of them hold at a moment."""
+    def hold(self, context: RestrictionContext) -> bool:
+        """Whether all of them hold."""
         return (
-            self.energy_mwh.has(moment.energy_mwh)
-            and self.power_mw.has(moment.power_mw)
-            and self.current_ma.has(moment.current_ma)
-            and self.duration_ms.has(moment.duration_ms)
-            and self._hold_locally(moment)
+            self.energy_mwh.has(context.energy_mwh)
+            and self.power_mw.has(context.power_mw)
+            and self.current_ma.has(context.current_ma)
+            and self.duration_ms.has(context.duration_ms)
+            and self._hold_locally(context)
         )
 
-    def _hold_locally(self, moment: Moment) -> bool:
+    def _hold_locally(self, context: RestrictionContext) -> bool:
         if self.time_of_day_ms is None and self.first_day is None and self.end_day is None and not self.days:
             return True
-        local = moment.local()
+        local = context.local()
         return (
             (self.time_of_day_ms is None or _is_between(local.ms, *self.time_of_day_ms))
             and (self.first_day is None or local.day >= self.first_day)
@@ -115,10 +115,10 @@ class PreparedTariff:
         self.thresholds_mwh = sorted({bound for r in chosen for bound in r.energy_mwh.bounds()})
         self.durations_ms = sorted({bound for r in chosen for bound in r.duration_ms.bounds()})
 
-    def active(self, dimension: Dimension, moment: Moment) -> TariffComponent | None:
+    def active(self, dimension: Dimension, context: RestrictionContext) -> TariffComponent | None:
         """The first component of a dimension whose restrictions all hold."""
         for component in self._components[dimension]:
-            if component.restrictions is None or component.restrictions.hold(moment):
+            if component.restrictions is None or component.restrictions.hold(context):
                 return component
         return None
 

@@ -45,8 +45,9 @@ class EnergyStretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one reading closes. The last may only have energy: what was integrated after the last register."""
+class UsageInterval:
+    """The time and the energy that one reading closes. The last may only have energy: that integrated after the last
+    register."""
 
     time: TimeStretch | None
     energy: EnergyStretch | None
@@ -54,18 +55,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A session, or a reservation: where it begins, what holds there, and its steps in order."""
+    """A session, or a reservation: where it begins, what holds there, and its intervals in order."""
 
     start_ms: int
     power_mw: int
     current_ma: int
-    steps: tuple[Step, ...] = field(default=())
+    intervals: tuple[UsageInterval, ...] = field(default=())
     reservation: Reservation | None = None  # how a reservation ended; None: this is charging
 
     @property
     def end_ms(self) -> int:
         """Where the last stretch ends."""
-        ends = [part.end_ms for step in self.steps for part in (step.time, step.energy) if part is not None]
+        ends = [
+            part.end_ms for interval in self.intervals for part in (interval.time, interval.energy) if part is not None
+        ]
         return max(ends, default=self.start_ms)
 
 
@@ -77,4 +80,4 @@ def reservation_usage(start_ms: int, end_ms: int, *, expired: bool) -> Usage:
     kind = UsageKind.RESERVATION_EXPIRED if expired else UsageKind.RESERVATION
     time = TimeStretch(start_ms, end_ms, kind, power_mw=0, current_ma=0)
     outcome = Reservation.RESERVATION_EXPIRES if expired else Reservation.RESERVATION
-    return Usage(start_ms, 0, 0, (Step(time, None),), outcome)
+    return Usage(start_ms, 0, 0, (UsageInterval(time, None),), outcome)

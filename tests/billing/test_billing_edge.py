@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from billing.charges import examples as charge_examples
-from billing.charges.models import ChargePage
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
+from billing.held_charges import examples as charge_examples
+from billing.held_charges.models import ChargePage
 from billing.invoices import examples as invoice_examples
 from billing.invoices.models import Explanation, Invoice, InvoiceDetail, InvoicePage
 from billing.payments import examples as payment_examples
@@ -98,7 +98,7 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
     await asyncio.to_thread(ask)
 
 
-LENGTHS = BILLING / "exports/receipt.py"  # a page's layout is of millimetres and points; its amounts are text
+LENGTHS = BILLING / "exports/document_pdf.py"  # a page's layout is of millimetres and points; its amounts are text
 _GIVE_FLOATS = ("total_seconds", "timestamp")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from billing.currency import minor_digits
 from billing.errors import BadSignature, Declined, ProviderFailed
 from billing.payments.manual import ManualProvider
-from billing.payments.provider import Order, PaymentProvider, PaymentStatus, PaymentUpdate
+from billing.payments.provider import PaymentOrder, PaymentProvider, PaymentStatus, PaymentUpdate
 from billing.payments.stripe_amounts import from_stripe, to_stripe
 from billing.payments.stripe_provider import StripeProvider
 from kit.clock import ManualClock
@@ -24,8 +24,8 @@ from kit.web.errors import BadQuery, Conflict
 from tests.billing.stripe_standin import KEY, SECRET, StripeStandIn, stripe_standin
 
 
-def order(payment_id: UUID | None = None, amount_minor: int = 777, currency: str = "EUR") -> Order:
-    return Order(payment_id or uuid4(), "2026-0000001", amount_minor, currency, minor_digits(currency))
+def order(payment_id: UUID | None = None, amount_minor: int = 777, currency: str = "EUR") -> PaymentOrder:
+    return PaymentOrder(payment_id or uuid4(), "2026-0000001", amount_minor, currency, minor_digits(currency))
 
 
 class Harness(Protocol):

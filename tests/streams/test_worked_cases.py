@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from billing.rating import Usage
-from billing.rating.documents import read_document
+from billing.rating.json_io import read_document
 from billing.rating.periods import WrittenUsage, usages_of
 from schemas.session import UsageKind
 from schemas.tariff import Reservation
@@ -32,11 +32,11 @@ def intervals_of(usage: Usage) -> UsageIntervals:
     """As readings would close them: the first, which closes none, and one at the end of each period."""
     rows = [(NULL, usage.start_ms, int(KINDS[usage.reservation]), usage.power_mw, usage.current_ma, NULL, 0, 0)]
     mwh = 0
-    for step in usage.steps:
-        assert step.time is not None
-        before_mwh, mwh = mwh, mwh + (step.energy.energy_mwh if step.energy else 0)
-        time = step.time
-        anchor_ms = step.energy.start_ms if step.energy else NULL
+    for interval in usage.intervals:
+        assert interval.time is not None
+        before_mwh, mwh = mwh, mwh + (interval.energy.energy_mwh if interval.energy else 0)
+        time = interval.time
+        anchor_ms = interval.energy.start_ms if interval.energy else NULL
         rows.append(
             (time.start_ms, time.end_ms, int(time.kind), time.power_mw, time.current_ma, anchor_ms, before_mwh, mwh)
         )

@@ -47,8 +47,8 @@ def test_any_documents_are_the_cdrs_that_the_definition_gives(
 ) -> None:
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(documents(), st.sampled_from([1, 3, 8_192]), st.sampled_from([1, 4_000, 262_144]))
-    def check(stored: list[Document], round_documents: int, part_bytes: int) -> None:
-        monkeypatch.setattr(exports_store, "ROUND_DOCUMENTS", round_documents)
+    def check(stored: list[Document], batch_documents: int, part_bytes: int) -> None:
+        monkeypatch.setattr(exports_store, "BATCH_DOCUMENTS", batch_documents)
         monkeypatch.setattr(ocpi_file, "PART_BYTES", part_bytes)
         store(billing_url, stored)
         cdrs = read(asyncio.run(exported(billing_url)))

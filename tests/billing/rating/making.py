@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from billing.rating.consume import ComponentUsage, consume
-from billing.rating.usage import EnergyStretch, Step, TimeStretch, Usage
+from billing.rating.allocate import ComponentUsage, allocate_usage
+from billing.rating.usage import EnergyStretch, TimeStretch, Usage, UsageInterval
 from kit.clock import to_ms
 from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
@@ -41,23 +41,23 @@ def stretch(
     energy_mwh: int = 0,
     power_mw: int = 0,
     current_ma: int = 0,
-) -> Step:
-    """A step whose time and energy are of the same minutes."""
+) -> UsageInterval:
+    """An interval whose time and energy are of the same minutes."""
     end_ms = start_ms + minutes * MINUTE_MS
     energy = EnergyStretch(start_ms, end_ms, energy_mwh, power_mw, current_ma)
-    return Step(TimeStretch(start_ms, end_ms, kind, power_mw, current_ma), energy if energy_mwh else None)
+    return UsageInterval(TimeStretch(start_ms, end_ms, kind, power_mw, current_ma), energy if energy_mwh else None)
 
 
-def usage(*steps: Step, start_ms: int | None = None) -> Usage:
-    """From its first step on, with what that holds."""
-    first = steps[0].time
+def usage(*intervals: UsageInterval, start_ms: int | None = None) -> Usage:
+    """From its first interval on, with what that holds."""
+    first = intervals[0].time
     assert first is not None
-    return Usage(first.start_ms if start_ms is None else start_ms, first.power_mw, first.current_ma, steps)
+    return Usage(first.start_ms if start_ms is None else start_ms, first.power_mw, first.current_ma, intervals)
 
 
 def volumes(priced: Tariff, used: Usage, zone: ZoneInfo = UTC_ZONE) -> dict[tuple[int, Dimension], int]:
     """Volumes by element and dimension."""
-    return {(one.element, one.dimension): one.volume for one in consume(priced, zone, used)}
+    return {(one.element, one.dimension): one.volume for one in allocate_usage(priced, zone, used)}
 
 
 def last(consumption: list[ComponentUsage]) -> set[tuple[int, Dimension]]:

@@ -20,9 +20,9 @@ from billing.rating import (
     reservation_usage,
     usage_of,
 )
-from billing.rating.consume import consume
-from billing.rating.tariffs import Moment, PreparedTariff
-from billing.rating.usage import EnergyStretch, Step, TimeStretch
+from billing.rating.allocate import allocate_usage
+from billing.rating.tariffs import PreparedTariff, RestrictionContext
+from billing.rating.usage import EnergyStretch, TimeStretch, UsageInterval
 from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
 from tests.billing.rating.making import component, tariff, utc_ms
@@ -78,14 +78,14 @@ def test_what_everybody_pays_for_is_consumed_whole(priced: Tariff, session: Sess
     whole = priced.model_copy(update={"elements": [*priced.elements, *everything.elements]})
     used, _ = usage_of(session.readings, session.end_ms)
     expected = dict.fromkeys(Dimension, 0) | {Dimension.FLAT: 1}
-    for step in used.steps:
-        if step.energy is not None:
-            expected[Dimension.ENERGY] += step.energy.energy_mwh
-        if step.time is not None and step.time.kind is not UsageKind.IDLE:
-            dimension = Dimension.TIME if step.time.kind is UsageKind.CHARGING else Dimension.PARKING_TIME
-            expected[dimension] += step.time.end_ms - step.time.start_ms
+    for interval in used.intervals:
+        if interval.energy is not None:
+            expected[Dimension.ENERGY] += interval.energy.energy_mwh
+        if interval.time is not None and interval.time.kind is not UsageKind.IDLE:
+            dimension = Dimension.TIME if interval.time.kind is UsageKind.CHARGING else Dimension.PARKING_TIME
+            expected[dimension] += interval.time.end_ms - interval.time.start_ms
     found = dict.fromkeys(Dimension, 0)
-    for one in consume(whole, session.zone, used):
+    for one in allocate_usage(whole, session.zone, used):
         found[one.dimension] += one.volume
     assert found == expected
 
@@ -94,31 +94,31 @@ def test_what_everybody_pays_for_is_consumed_whole(priced: Tariff, session: Sess
 def test_cutting_a_stretch_changes_nothing(priced: Tariff, session: Session, data: st.DataObject) -> None:
     """Anywhere where its energy is a whole mWh."""
     used, _ = usage_of(session.readings, session.end_ms)
-    steps: list[Step] = []
-    for step in used.steps:
-        steps += _cut(step, data) if data.draw(st.booleans()) else [step]
-    cut = replace(used, steps=tuple(steps))
-    assert consume(priced, session.zone, cut) == consume(priced, session.zone, used)
+    intervals: list[UsageInterval] = []
+    for interval in used.intervals:
+        intervals += _cut(interval, data) if data.draw(st.booleans()) else [interval]
+    cut = replace(used, intervals=tuple(intervals))
+    assert allocate_usage(priced, session.zone, cut) == allocate_usage(priced, session.zone, used)
 
 
-def _cut(step: Step, data: st.DataObject) -> list[Step]:
-    time, energy = step.time, step.energy
+def _cut(interval: UsageInterval, data: st.DataObject) -> list[UsageInterval]:
+    time, energy = interval.time, interval.energy
     if energy is None:
         if time is None or time.start_ms == time.end_ms:
-            return [step]
+            return [interval]
         at_ms = data.draw(st.integers(time.start_ms, time.end_ms))
-        return [Step(replace(time, end_ms=at_ms), None), Step(replace(time, start_ms=at_ms), None)]
+        return [UsageInterval(replace(time, end_ms=at_ms), None), UsageInterval(replace(time, start_ms=at_ms), None)]
     length_ms = energy.end_ms - energy.start_ms
     parts = gcd(length_ms, energy.energy_mwh)
     if not length_ms or not parts:
-        return [step]
+        return [interval]
     part = data.draw(st.integers(0, parts))
     at_ms, before_mwh = energy.start_ms + length_ms // parts * part, energy.energy_mwh // parts * part
     early = replace(energy, end_ms=at_ms, energy_mwh=before_mwh)
     late = replace(energy, start_ms=at_ms, energy_mwh=energy.energy_mwh - before_mwh)
     if time is None or at_ms <= time.start_ms:
-        return [Step(None, early), Step(time, late)]
-    return [Step(replace(time, end_ms=at_ms), early), Step(replace(time, start_ms=at_ms), late)]
+        return [UsageInterval(None, early), UsageInterval(time, late)]
+    return [UsageInterval(replace(time, end_ms=at_ms), early), UsageInterval(replace(time, start_ms=at_ms), late)]
 
 
 @given(tariffs(), sessions(), st.data())
@@ -132,8 +132,8 @@ def test_a_reading_that_says_nothing_new_changes_nothing_of_time(
     low, high = data.draw(st.sampled_from(wide))
     mute = StoredReading(data.draw(st.integers(low + 1, high - 1)))
     blind = _without_kwh(priced)
-    before = consume(blind, session.zone, usage_of(session.readings, session.end_ms)[0])
-    after = consume(blind, session.zone, usage_of([mute, *session.readings], session.end_ms)[0])
+    before = allocate_usage(blind, session.zone, usage_of(session.readings, session.end_ms)[0])
+    after = allocate_usage(blind, session.zone, usage_of([mute, *session.readings], session.end_ms)[0])
     assert [one for one in after if one.dimension != Dimension.ENERGY] == [
         one for one in before if one.dimension != Dimension.ENERGY
     ]
@@ -152,15 +152,17 @@ def short_usages(draw: st.DrawFn) -> tuple[ZoneInfo, Usage]:
     """Some tenths of a second around a moment at which a clock does something."""
     name = draw(st.sampled_from(sorted(MOMENTS)))
     start_ms = at_ms = utc_ms(draw(st.sampled_from(MOMENTS[name]))) - draw(st.integers(0, 300))
-    steps = []
+    intervals = []
     for _ in range(draw(st.integers(1, 4))):
         end_ms = at_ms + draw(st.integers(0, 150))
         kind = draw(st.sampled_from([UsageKind.CHARGING, UsageKind.PARKING, UsageKind.IDLE]))
         power_mw, current_ma = draw(st.sampled_from([0, 11_000_000])), draw(st.sampled_from([0, 16_000]))
         energy = EnergyStretch(at_ms, end_ms, draw(st.sampled_from([1, 7, 1_000, 600_000])), power_mw, current_ma)
-        steps.append(Step(TimeStretch(at_ms, end_ms, kind, power_mw, current_ma), energy if end_ms > at_ms else None))
+        intervals.append(
+            UsageInterval(TimeStretch(at_ms, end_ms, kind, power_mw, current_ma), energy if end_ms > at_ms else None)
+        )
         at_ms = end_ms
-    return ZoneInfo(name), Usage(start_ms, 0, 0, tuple(steps))
+    return ZoneInfo(name), Usage(start_ms, 0, 0, tuple(intervals))
 
 
 @given(tariffs(), short_usages())
@@ -172,20 +174,20 @@ def test_judging_every_millisecond_comes_to_the_same(priced: Tariff, zoned: tupl
     dimensions = {UsageKind.CHARGING: Dimension.TIME, UsageKind.PARKING: Dimension.PARKING_TIME}
 
     def add(dimension: Dimension | None, at_ms: int, part: TimeStretch, quantity: int) -> None:
-        moment = Moment(at_ms, zone, at_ms - used.start_ms, before_mwh, part.power_mw, part.current_ma)
-        active = ready.active(dimension, moment) if dimension is not None else None
+        context = RestrictionContext(at_ms, zone, at_ms - used.start_ms, before_mwh, part.power_mw, part.current_ma)
+        active = ready.active(dimension, context) if dimension is not None else None
         if active is not None and quantity:
             place = (active.element, active.dimension)
             found[place] = found.get(place, 0) + quantity
 
-    for step in used.steps:
-        assert step.time is not None
-        for at_ms in range(step.time.start_ms, step.time.end_ms):
-            add(dimensions.get(step.time.kind), at_ms, step.time, 1)
-            if step.energy is not None:
-                part_mwh = step.energy.energy_until_mwh(at_ms + 1) - step.energy.energy_until_mwh(at_ms)
-                add(Dimension.ENERGY, at_ms, step.time, part_mwh)
-    volumes = {(one.element, one.dimension): one.volume for one in consume(blind, zone, used)}
+    for interval in used.intervals:
+        assert interval.time is not None
+        for at_ms in range(interval.time.start_ms, interval.time.end_ms):
+            add(dimensions.get(interval.time.kind), at_ms, interval.time, 1)
+            if interval.energy is not None:
+                part_mwh = interval.energy.energy_until_mwh(at_ms + 1) - interval.energy.energy_until_mwh(at_ms)
+                add(Dimension.ENERGY, at_ms, interval.time, part_mwh)
+    volumes = {(one.element, one.dimension): one.volume for one in allocate_usage(blind, zone, used)}
     assert {place: volume for place, volume in volumes.items() if place[1] != Dimension.FLAT} == found
 
 

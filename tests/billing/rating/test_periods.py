@@ -1,14 +1,14 @@
-"""Usage as people write it: read exactly, refused with the place and the mend."""
+"""Usage as people write it: read exactly, refused with the place and how to fix it."""
 
 import json
 from typing import Any
 
 import pytest
 
-from billing.rating.documents import format_plain, read_document
 from billing.rating.errors import BadDocument
+from billing.rating.json_io import format_plain, read_document
 from billing.rating.periods import WrittenUsage, usages_of
-from billing.rating.usage import EnergyStretch, Step, TimeStretch
+from billing.rating.usage import EnergyStretch, TimeStretch, UsageInterval
 from schemas.session import UsageKind
 from schemas.tariff import Reservation, Tariff
 from tests.billing.rating.making import KWH, MINUTE_MS, utc_ms
@@ -37,8 +37,8 @@ def test_a_period_is_a_stretch_of_time_and_one_of_energy() -> None:
     assert reservation is None
     assert charging is not None
     end_ms, power_mw = START + 60 * MINUTE_MS, 20 * KWH
-    assert charging.steps == (
-        Step(
+    assert charging.intervals == (
+        UsageInterval(
             TimeStretch(START, end_ms, UsageKind.CHARGING, power_mw, 0),
             EnergyStretch(START, end_ms, 20 * KWH, power_mw, 0),
         ),

@@ -26,12 +26,12 @@ def at(minutes: int, register: int | None = None, power: int | None = None, **mo
 
 def energies(used: Usage) -> list[tuple[int, int, int]]:
     """Stretches of energy: from minute, to minute, mWh."""
-    parts = [step.energy for step in used.steps if step.energy is not None]
+    parts = [interval.energy for interval in used.intervals if interval.energy is not None]
     return [((e.start_ms - T0) // MINUTE_MS, (e.end_ms - T0) // MINUTE_MS, e.energy_mwh) for e in parts]
 
 
 def kinds(*readings: StoredReading) -> list[UsageKind]:
-    return [step.time.kind for step in usage_of(readings)[0].steps if step.time is not None]
+    return [interval.time.kind for interval in usage_of(readings)[0].intervals if interval.time is not None]
 
 
 def reasons(*readings: StoredReading, end_ms: int | None = None) -> list[tuple[int, Reason]]:
@@ -69,7 +69,9 @@ def test_without_a_status_a_believed_power_decides_and_without_both_the_kind_sta
 
 def test_a_stretch_of_time_has_what_applied_before_its_reading() -> None:
     used, _ = usage_of([at(0, power=11, current_ma=16_000), at(1, power=-3), at(2, current_ma=-1), at(3, power=22)])
-    conditions = [(step.time.power_mw, step.time.current_ma) for step in used.steps if step.time is not None]
+    conditions = [
+        (interval.time.power_mw, interval.time.current_ma) for interval in used.intervals if interval.time is not None
+    ]
     assert conditions == [(11 * KW, 16_000), (0, 16_000), (0, 0)]
     assert (used.power_mw, used.current_ma) == (11 * KW, 16_000)
 
@@ -87,14 +89,14 @@ def test_readings_without_a_register_do_not_cut_the_energy_between_registers() -
 
 def test_a_stretch_of_energy_has_what_applied_before_its_reading_and_the_last_what_applies_after_it() -> None:
     used, _ = usage_of([at(0, 100, 6), at(30, power=30), at(60, 110, 40), at(90, power=7), at(120, power=8)])
-    parts = [step.energy for step in used.steps if step.energy is not None]
+    parts = [interval.energy for interval in used.intervals if interval.energy is not None]
     assert [(part.power_mw, part.energy_mwh) for part in parts] == [(30 * KW, 10 * KWH), (8 * KW, 23_500_000)]
 
 
 def test_before_the_first_register_and_after_the_last_energy_is_integrated() -> None:
     used, _ = usage_of([at(0, power=6), at(30, power=12), at(60, 100), at(90, 101), at(120, power=0), at(150)])
     assert energies(used) == [(0, 30, 3 * KWH), (30, 60, 6 * KWH), (60, 90, KWH), (90, 150, 6 * KWH)]
-    assert used.steps[-1].time is None
+    assert used.intervals[-1].time is None
 
 
 def test_a_power_stands_for_a_day_at_most() -> None:
@@ -105,7 +107,7 @@ def test_a_power_stands_for_a_day_at_most() -> None:
 def test_nothing_is_lost_between_whole_milliwatthours() -> None:
     """1 mW for 1 ms is 1 uJ; 3,600,000 of them are 1 mWh."""
     readings = [StoredReading(T0 + n * 1_000_000, power_mw=1) for n in range(19)]
-    parts = [step.energy.energy_mwh for step in usage_of(readings)[0].steps if step.energy is not None]
+    parts = [interval.energy.energy_mwh for interval in usage_of(readings)[0].intervals if interval.energy is not None]
     assert parts == [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1]
 
 
@@ -193,5 +195,5 @@ def test_energy_is_that_of_the_session_as_telemetry_defines_it(session: Session)
     for r in inside:
         meter.add({"ts_ms": r.ts_ms, "seq": r.seq, "energy_mwh": r.energy_mwh, "power_mw": r.power_mw})
     used, _ = usage_of(session.readings, session.end_ms)
-    counted_mwh = sum(step.energy.energy_mwh for step in used.steps if step.energy is not None)
+    counted_mwh = sum(interval.energy.energy_mwh for interval in used.intervals if interval.energy is not None)
     assert counted_mwh == meter.energy_uj // UJ_PER_MWH

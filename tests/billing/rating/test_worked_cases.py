@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from billing.rating import RatedUsage, rate_usage, together
-from billing.rating.documents import read_document
+from billing.rating.json_io import read_document
 from billing.rating.periods import WrittenUsage, usages_of
 from schemas.tariff import Tariff
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from billing.components import party_of, seller_of
 from billing.declaration import SERVICE
-from billing.exports.receipts import Receipts
+from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
@@ -102,7 +102,7 @@ def pdf(
 
     async def work(database: Database) -> tuple[str, bytes]:
         store, seller = InvoiceStore(database), seller_of(group_of(settings, BillingSettings))
-        return await Receipts(store, seller).pdf(await _id_of(store, document), None)
+        return await PdfService(store, seller).pdf(await _id_of(store, document), None)
 
     number, body = _with_database(settings, work)
     with _file(str(out)) as file:
@@ -119,7 +119,7 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
     except ValueError:
         pass
     try:
-        found = await store.many(InvoiceFilter(place=place_of(document)), None, 1)
+        found = await store.list_invoices(InvoiceFilter(place=place_of(document)), None, 1)
     except BadQuery as error:
         raise WrongUsage(str(error)) from None
     if not found:

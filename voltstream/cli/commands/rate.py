@@ -9,7 +9,7 @@ from rich.table import Table
 
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
 from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_usage, together
-from billing.rating.documents import format_plain, format_volume, rated_document, read_document
+from billing.rating.json_io import format_plain, format_volume, rated_document, read_document
 from billing.rating.local_time import local_text
 from billing.rating.periods import WrittenUsage, usages_of
 from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS

@@ -1,4 +1,4 @@
-"""The response of the operation of charges."""
+"""The response of the operation on held charges."""
 
 from datetime import datetime
 from typing import Literal
@@ -34,7 +34,7 @@ class HeldCharge(_Answer):
     revision: int
     tariff_version: UUID | None
     currency: str | None
-    total_excl_vat: Micros | None = Field(description="what it comes to by billing; null: no tariff was in force")
+    total_excl_vat: Micros | None = Field(description="the total by billing; null: no tariff was in force")
     total_incl_vat: Micros | None
     stream_excl_vat: Micros | None = Field(description="by the stream; null also of a reservation")
     stream_incl_vat: Micros | None

@@ -1,4 +1,4 @@
-"""A document as a printable page, a driver's receipt. Pure: the same document gives the same bytes."""
+"""Renders an invoice or a credit note as PDF. Pure: the same document gives the same bytes."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -63,7 +63,7 @@ class Seller(NamedTuple):
     contact: str
 
 
-def render(document: InvoiceDetail, seller: Seller, credited: str | None) -> bytes:
+def render_pdf(document: InvoiceDetail, seller: Seller, credited: str | None) -> bytes:
     """The PDF. `credited`: of a credit note, the number of the invoice that it cancels."""
     page = _Page(document)
     page.head(seller)

@@ -1,6 +1,6 @@
 """The check before an invoice: the stream's quantities and cost against billing's own, from the stored readings. Pure.
 
-An event says what a session comes to at one of its revisions; the stored readings may be of a later one already.
+An event has a session's quantities and cost at one of its revisions; the stored readings may be of a later one already.
 
 - Telemetry stores a later revision, or the session is open again: the event is superseded. Nothing is recorded: another
   event follows, for every revision is stored and published in one transaction.

@@ -1,4 +1,4 @@
-"""Which CDR explains a document, and that CDR's stored values as rating takes them. Pure."""
+"""The stored values of a CDR, as rating takes them. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing.documents import VALID, CdrStatus, Document, InvoiceKind
 from billing.invoicing.amounts import zone_of
 from billing.invoicing.tariffs import parse_tariff
 from schemas.events import Consumption
@@ -17,24 +16,13 @@ from schemas.tariff import Tariff
 _COUNTS: Final = ("step_size", "min_duration", "max_duration")  # of a tariff, what is no amount: Wh or s, s, s
 
 
-def explaining_cdr(
-    own: Mapping[str, Any], current: Mapping[str, Any] | None, document: Document
-) -> Mapping[str, Any] | None:
-    """The CDR that follows from the readings as they are now, if the document is to agree with it; None: the readings
-    give a newer CDR, and the document agrees with its own. `own`, `current`: of the document, of its subject."""
-    if own["cdr_current"] or current is None:
-        return own
-    valid = document.kind is InvoiceKind.INVOICE and document.status in VALID
-    return current if valid and current["cdr_status"] == CdrStatus.INVOICED else None
-
-
 def tariff_of(cdr: Mapping[str, Any]) -> tuple[Tariff, ZoneInfo]:
     """The tariff and the zone that a CDR was priced by. Raises BadEvent."""
     return parse_tariff(cdr["tariff"]), zone_of(cdr["time_zone"])
 
 
-def stored_consumption(cdr: Mapping[str, Any]) -> tuple[Consumption, ...]:
-    """The consumption by the stream."""
+def stream_consumption(cdr: Mapping[str, Any]) -> tuple[Consumption, ...]:
+    """The consumption that the stream computed."""
     return msgspec.json.decode(cdr["consumption"], type=tuple[Consumption, ...])
 
 

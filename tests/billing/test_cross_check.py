@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from billing.documents import CdrStatus, ChargeDraft
 from billing.invoicing.amounts import price_consumption, to_consumption
-from billing.invoicing.check import PricedSession, check_session
+from billing.invoicing.cross_check import PricedSession, check_session
 from billing.rating import rate_readings
 from billing.readings_source import SessionSnapshot, StoredReadings
 from kit.clock import format_rfc3339, parse_rfc3339
@@ -90,7 +90,7 @@ def test_what_follows_from_the_readings_is_invoiced_and_nothing_else(
     wrong = check(priced(tariff, one.zone.key, corrupted), stored_of(one))
     assert wrong.status is CdrStatus.DRIFT, "the price of a wrong quantity is right, and the quantity is not"
     assert wrong.reason
-    assert wrong.amount == draft.amount, "what it comes to by billing follows from the readings"
+    assert wrong.amount == draft.amount, "the total by billing follows from the readings"
 
 
 @given(tariffs(), sessions(), st.sampled_from(["excl_vat_micros", "incl_vat_micros"]), st.sampled_from([-1, 1]))

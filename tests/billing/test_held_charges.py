@@ -3,8 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
-from billing.charges.models import HeldCharge
 from billing.currency import format_micros
+from billing.held_charges.models import HeldCharge
 from tests.billing.making import assigned, session
 from tests.billing.serving import Service
 

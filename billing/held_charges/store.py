@@ -1,4 +1,4 @@
-"""The SQL of reading charges."""
+"""The SQL that reads held charges."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -21,21 +21,21 @@ ORDER BY created_at DESC, id DESC LIMIT $4
 """
 
 
-class ChargeCursor(Cursor, frozen=True, tag="c"):
+class HeldChargeCursor(Cursor, frozen=True, tag="c"):
     """The last charge seen."""
 
     created_us: Micros
     id: UUID
 
 
-class ChargeStore:
-    """The charges, read. Raises Unavailable where the database does not answer."""
+class HeldChargeStore:
+    """Reads held charges. Raises Unavailable where the database does not answer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def many(
-        self, statuses: Sequence[str], after: ChargeCursor | None, rows_max: int
+    async def list_held_charges(
+        self, statuses: Sequence[str], after: HeldChargeCursor | None, rows_max: int
     ) -> Sequence[asyncpg.Record]:
         """Up to rows_max current CDRs in one of these statuses, newest first."""
         key = (None, None) if after is None else (from_micros(after.created_us), after.id)

@@ -1,4 +1,4 @@
-"""From the usage of a session to what it consumed of each component of a tariff (docs/adr/0009).
+"""Allocates the usage of a session to the components of its tariff (docs/adr/0009).
 
 Every stretch is cut wherever the tariff may see a difference, and each piece goes to the component that is active at
 its beginning.
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from billing.rating.local_time import boundaries_ms
-from billing.rating.tariffs import Moment, PreparedTariff, TariffComponent
+from billing.rating.tariffs import PreparedTariff, RestrictionContext, TariffComponent
 from billing.rating.usage import EnergyStretch, TimeStretch, Usage
 from schemas.session import UsageKind
 from schemas.tariff import Dimension, Tariff
@@ -43,20 +43,20 @@ class _Cut(NamedTuple):
     energy_mwh: int
 
 
-def consume(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[ComponentUsage]:
-    """What the usage consumed of each component, by element and dimension. `zone`: the station's.
+def allocate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[ComponentUsage]:
+    """Returns what the usage consumed of each component, by element and dimension. `zone`: the station's.
 
     Charging and a reservation are different usages, each with components of its own.
     """
     account = _Account(PreparedTariff(tariff, usage.reservation), zone, usage)
     account.look_for_flat(_Cut(usage.start_ms, 0), usage.power_mw, usage.current_ma)
     energy_mwh = 0
-    for step in usage.steps:
-        if step.time is not None:
-            account.add_time(step.time, step.energy, energy_mwh)
-        if step.energy is not None:
-            account.add_energy(step.energy, energy_mwh)
-            energy_mwh += step.energy.energy_mwh
+    for interval in usage.intervals:
+        if interval.time is not None:
+            account.add_time(interval.time, interval.energy, energy_mwh)
+        if interval.energy is not None:
+            account.add_energy(interval.energy, energy_mwh)
+            energy_mwh += interval.energy.energy_mwh
     return account.used()
 
 
@@ -142,8 +142,8 @@ class _Account:
 
     def _active(self, dimension: Dimension, at: _Cut, power_mw: int, current_ma: int) -> TariffComponent | None:
         duration_ms = at.at_ms - self._start_ms
-        moment = Moment(at.at_ms, self._zone, duration_ms, at.energy_mwh, power_mw, current_ma)
-        return self._ready.active(dimension, moment)
+        context = RestrictionContext(at.at_ms, self._zone, duration_ms, at.energy_mwh, power_mw, current_ma)
+        return self._ready.active(dimension, context)
 
     def _add(self, component: TariffComponent, quantity: int, since_ms: int) -> None:
         self._volume[component] = self._volume.get(component, 0) + quantity

@@ -1,8 +1,8 @@
 """From usage to consumption: which component gets what."""
 
 from billing.rating import reservation_usage
-from billing.rating.consume import consume
-from billing.rating.usage import EnergyStretch, Step, Usage
+from billing.rating.allocate import allocate_usage
+from billing.rating.usage import EnergyStretch, Usage, UsageInterval
 from schemas.session import UsageKind
 from schemas.tariff import Dimension
 from tests.billing.rating.making import (
@@ -37,8 +37,8 @@ def test_of_several_of_a_dimension_in_one_element_the_first_counts() -> None:
 
 def test_charging_time_and_parking_time_are_apart_and_idle_time_is_free() -> None:
     kinds = (UsageKind.CHARGING, UsageKind.PARKING, UsageKind.IDLE)
-    steps = [stretch(T0 + n * HOUR_MS, 60, kind, energy_mwh=KWH) for n, kind in enumerate(kinds)]
-    found = volumes(tariff(element("TIME", "PARKING_TIME", "ENERGY")), usage(*steps))
+    intervals = [stretch(T0 + n * HOUR_MS, 60, kind, energy_mwh=KWH) for n, kind in enumerate(kinds)]
+    found = volumes(tariff(element("TIME", "PARKING_TIME", "ENERGY")), usage(*intervals))
     assert found == {(0, TIME): HOUR_MS, (0, PARKING): HOUR_MS, (0, ENERGY): 3 * KWH}
 
 
@@ -48,13 +48,13 @@ def test_lower_bounds_are_inside_and_upper_bounds_are_not() -> None:
         element("TIME", min_power="11", max_power="22"),
         element("TIME"),
     )
-    steps = [
+    intervals = [
         stretch(T0, 1, current_ma=16_000),
         stretch(T0 + MINUTE_MS, 10, current_ma=32_000),
         stretch(T0 + 11 * MINUTE_MS, 100, power_mw=11_000_000),
         stretch(T0 + 111 * MINUTE_MS, 1_000, power_mw=22_000_000),
     ]
-    found = volumes(priced, usage(*steps))
+    found = volumes(priced, usage(*intervals))
     assert found == {(0, TIME): MINUTE_MS, (1, TIME): 100 * MINUTE_MS, (2, TIME): 1_010 * MINUTE_MS}
 
 
@@ -69,9 +69,9 @@ def test_energy_is_cut_at_exactly_the_threshold_and_time_where_it_is_reached() -
     energy = EnergyStretch(T0, T0 + 3, 10, 0, 0)
     time = stretch(T0, 0).time
     assert time is not None
-    step = Step(type(time)(T0, T0 + 3, UsageKind.CHARGING, 0, 0), energy)
+    interval = UsageInterval(type(time)(T0, T0 + 3, UsageKind.CHARGING, 0, 0), energy)
     priced = tariff(element("ENERGY", "TIME", max_kwh="0.000004"), element("ENERGY", "TIME"))
-    assert volumes(priced, usage(step)) == {(0, ENERGY): 4, (1, ENERGY): 6, (0, TIME): 2, (1, TIME): 1}
+    assert volumes(priced, usage(interval)) == {(0, ENERGY): 4, (1, ENERGY): 6, (0, TIME): 2, (1, TIME): 1}
 
 
 def test_energy_is_cut_by_the_clock_and_by_thresholds_in_order_of_time() -> None:
@@ -87,19 +87,19 @@ def test_energy_is_cut_by_the_clock_and_by_thresholds_in_order_of_time() -> None
 
 
 def test_energy_without_a_length_of_time_is_cut_at_its_thresholds_all_the_same() -> None:
-    step = Step(None, EnergyStretch(T0, T0, 10, 0, 0))
+    interval = UsageInterval(None, EnergyStretch(T0, T0, 10, 0, 0))
     priced = tariff(element("ENERGY", min_kwh="0.000002", max_kwh="0.000007"), element("ENERGY"))
-    assert volumes(priced, Usage(T0, 0, 0, (step,))) == {(0, ENERGY): 5, (1, ENERGY): 5}
+    assert volumes(priced, Usage(T0, 0, 0, (interval,))) == {(0, ENERGY): 5, (1, ENERGY): 5}
 
 
 def test_a_threshold_reached_in_the_last_millisecond_begins_a_piece_at_the_end() -> None:
     """Two durations: what comes after the threshold is judged by the end, where the first duration is over."""
-    step = Step(None, EnergyStretch(T0, T0 + 1_000, 2, 0, 0))
+    interval = UsageInterval(None, EnergyStretch(T0, T0 + 1_000, 2, 0, 0))
     priced = tariff(element("ENERGY", min_duration=1), element("ENERGY", min_kwh="0.000001"), element("ENERGY"))
-    assert volumes(priced, Usage(T0, 0, 0, (step,))) == {(1, ENERGY): 1, (2, ENERGY): 1}
-    late = Step(None, EnergyStretch(T0, T0 + 1_000, 1, 0, 0))
+    assert volumes(priced, Usage(T0, 0, 0, (interval,))) == {(1, ENERGY): 1, (2, ENERGY): 1}
+    late = UsageInterval(None, EnergyStretch(T0, T0 + 1_000, 1, 0, 0))
     assert volumes(priced, Usage(T0, 0, 0, (late,))) == {(2, ENERGY): 1}
-    both = Step(None, EnergyStretch(T0, T0 + 1_000, 2_000_000, 0, 0))
+    both = UsageInterval(None, EnergyStretch(T0, T0 + 1_000, 2_000_000, 0, 0))
     priced = tariff(element("ENERGY", min_duration=1), element("ENERGY", max_kwh="1.999999"))
     assert volumes(priced, Usage(T0, 0, 0, (both,))) == {(0, ENERGY): 1, (1, ENERGY): 1_999_999}
 
@@ -108,7 +108,7 @@ def test_time_is_read_on_the_energy_known_with_its_closing_reading() -> None:
     """The register is read once in an hour and a half: until then the session has no energy that anybody knows of."""
     unread = stretch(T0, 30)
     time = stretch(T0 + 30 * MINUTE_MS, 60).time
-    read = Step(time, EnergyStretch(T0, T0 + 90 * MINUTE_MS, 9 * KWH, 0, 0))
+    read = UsageInterval(time, EnergyStretch(T0, T0 + 90 * MINUTE_MS, 9 * KWH, 0, 0))
     priced = tariff(element("TIME", max_kwh="1"), element("TIME", max_kwh="6"), element("TIME"))
     assert volumes(priced, usage(unread, read)) == {
         (0, TIME): 30 * MINUTE_MS,
@@ -119,10 +119,10 @@ def test_time_is_read_on_the_energy_known_with_its_closing_reading() -> None:
 
 def test_flat_is_charged_once_by_the_first_that_is_active() -> None:
     priced = tariff(element("FLAT", min_duration=1_800), element("FLAT", max_duration=600))
-    consumption = consume(priced, UTC_ZONE, usage(stretch(T0, 60), stretch(T0 + HOUR_MS, 60)))
+    consumption = allocate_usage(priced, UTC_ZONE, usage(stretch(T0, 60), stretch(T0 + HOUR_MS, 60)))
     assert [(one.element, one.volume, one.since_ms) for one in consumption] == [(1, 1, T0)]
     late = tariff(element("FLAT", min_duration=1_800))
-    consumption = consume(late, UTC_ZONE, usage(stretch(T0, 60)))
+    consumption = allocate_usage(late, UTC_ZONE, usage(stretch(T0, 60)))
     assert [(one.element, one.volume, one.since_ms) for one in consumption] == [(0, 1, T0 + 30 * MINUTE_MS)]
 
 
@@ -142,14 +142,14 @@ def test_flat_is_looked_for_where_time_begins_not_where_the_session_ends() -> No
 def test_the_last_of_energy_and_the_last_of_both_times_are_remembered() -> None:
     priced = tariff(element("ENERGY", "TIME", max_duration=1_800), element("ENERGY", "TIME", "PARKING_TIME"))
     charged = stretch(T0, 60, energy_mwh=KWH)
-    assert last(consume(priced, UTC_ZONE, usage(charged))) == {(1, ENERGY), (1, TIME)}
+    assert last(allocate_usage(priced, UTC_ZONE, usage(charged))) == {(1, ENERGY), (1, TIME)}
     parked = stretch(T0 + HOUR_MS, 1, UsageKind.PARKING)
-    assert last(consume(priced, UTC_ZONE, usage(charged, parked))) == {(1, ENERGY), (1, PARKING)}
+    assert last(allocate_usage(priced, UTC_ZONE, usage(charged, parked))) == {(1, ENERGY), (1, PARKING)}
 
 
 def test_what_nobody_prices_is_not_remembered() -> None:
     priced = tariff(element("TIME", max_duration=1_800))
-    consumption = consume(priced, UTC_ZONE, usage(stretch(T0, 60), stretch(T0 + HOUR_MS, 60, UsageKind.PARKING)))
+    consumption = allocate_usage(priced, UTC_ZONE, usage(stretch(T0, 60), stretch(T0 + HOUR_MS, 60, UsageKind.PARKING)))
     assert last(consumption) == {(0, TIME)}
 
 
@@ -169,5 +169,5 @@ def test_a_reservation_is_for_elements_of_reservations_and_charging_for_the_othe
 def test_since_is_when_a_component_was_first_active() -> None:
     priced = tariff(element("ENERGY", start_time="09:00", end_time="10:00"), element("ENERGY"))
     early = T0 - HOUR_MS
-    consumption = consume(priced, UTC_ZONE, usage(stretch(early, 180, energy_mwh=3 * KWH)))
+    consumption = allocate_usage(priced, UTC_ZONE, usage(stretch(early, 180, energy_mwh=3 * KWH)))
     assert [(one.element, one.volume, one.since_ms) for one in consumption] == [(0, KWH, T0), (1, 2 * KWH, early)]

@@ -1,12 +1,12 @@
-"""The use case of charges. No HTTP and no SQL here."""
+"""The use case of held charges. No HTTP and no SQL here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from billing.charges.models import HeldCharge
-from billing.charges.store import ChargeCursor, ChargeStore
 from billing.currency import format_micros
 from billing.documents import NOT_INVOICED, CdrStatus
+from billing.held_charges.models import HeldCharge
+from billing.held_charges.store import HeldChargeCursor, HeldChargeStore
 from kit.web.paging import decode_cursor, encode_cursor, to_micros
 
 _SAME: Final = (
@@ -16,19 +16,21 @@ _SAME: Final = (
 _MICROS: Final = ("total_excl", "total_incl", "stream_excl", "stream_incl")
 
 
-class ChargeService:
+class HeldChargeService:
     """Charges that are not invoiced until a person or a later revision settles them."""
 
-    def __init__(self, store: ChargeStore) -> None:
+    def __init__(self, store: HeldChargeStore) -> None:
         self._store = store
 
-    async def many(self, status: str | None, limit: int, cursor: str | None) -> tuple[Sequence[HeldCharge], str | None]:
+    async def list_held_charges(
+        self, status: str | None, limit: int, cursor: str | None
+    ) -> tuple[Sequence[HeldCharge], str | None]:
         """A page, newest first, and the next page's cursor. Raises BadQuery."""
-        after = decode_cursor(cursor, ChargeCursor) if cursor else None
+        after = decode_cursor(cursor, HeldChargeCursor) if cursor else None
         statuses = NOT_INVOICED if status is None else (CdrStatus(status),)
-        found = await self._store.many(statuses, after, limit + 1)
+        found = await self._store.list_held_charges(statuses, after, limit + 1)
         page = found[:limit]
-        last = ChargeCursor(to_micros(page[-1]["created_at"]), page[-1]["cdr_id"]) if len(found) > limit else None
+        last = HeldChargeCursor(to_micros(page[-1]["created_at"]), page[-1]["cdr_id"]) if len(found) > limit else None
         return [_charge(row) for row in page], None if last is None else encode_cursor(last)
 
 

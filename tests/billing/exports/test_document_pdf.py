@@ -1,4 +1,4 @@
-"""Laws of receipts: all that a document says is on the page, to the last digit, and the same bytes every time."""
+"""Laws of a document's PDF: the page has all of the document, to the last digit, and the same bytes every time."""
 
 import re
 from decimal import Decimal
@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from pypdf import PdfReader
 
-from billing.exports.receipt import Seller, render
+from billing.exports.document_pdf import Seller, render_pdf
 from billing.invoices import examples
 from billing.invoices.models import InvoiceDetail
 from schemas.events import SessionAssigned
@@ -30,14 +30,14 @@ def changed(**changes: Any) -> InvoiceDetail:
 
 
 def test_the_same_document_is_the_same_bytes_and_another_is_not() -> None:
-    first = render(DETAIL, SELLER, None)
+    first = render_pdf(DETAIL, SELLER, None)
     assert first.startswith(b"%PDF-")
-    assert first == render(DETAIL, SELLER, None)
-    assert first != render(changed(status="paid"), SELLER, None)
+    assert first == render_pdf(DETAIL, SELLER, None)
+    assert first != render_pdf(changed(status="paid"), SELLER, None)
 
 
 def test_all_that_a_driver_and_their_accountant_ask_for_is_on_it() -> None:
-    text = text_of(render(DETAIL, SELLER, None))
+    text = text_of(render_pdf(DETAIL, SELLER, None))
     for said in (
         *("Zoë's Lädchen & Söhne", "Am Kai 1", "20457 Hamburg", "VAT ID DE123456789", "receipts@example.org"),
         *("Invoice", DETAIL.number, "2026-03-29 11:12:34 (UTC+02:00)", DETAIL.driver_id, "DE-VS-0001, connector 1"),
@@ -50,7 +50,7 @@ def test_all_that_a_driver_and_their_accountant_ask_for_is_on_it() -> None:
 
 
 def test_the_vat_table_and_the_lines_sum_to_the_totals() -> None:
-    text = text_of(render(DETAIL, SELLER, None))
+    text = text_of(render_pdf(DETAIL, SELLER, None))
     vat_rows = re.findall(r"^ *(?:21|10) % +([\d.]+) +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
     assert len(vat_rows) == 2
     excl, vat, incl = (sum(Decimal(row[column]) for row in vat_rows) for column in range(3))
@@ -71,13 +71,13 @@ def test_the_vat_table_and_the_lines_sum_to_the_totals() -> None:
     ],
 )
 def test_what_kind_of_document_it_is_shows(changes: dict[str, Any], said: list[str]) -> None:
-    text = text_of(render(changed(**changes), SELLER, "2026-0000016" if "kind" in changes else None))
+    text = text_of(render_pdf(changed(**changes), SELLER, "2026-0000016" if "kind" in changes else None))
     for words in said:
         assert words in text
 
 
 def test_a_seller_who_set_nothing_still_gets_a_page() -> None:
-    assert "2026-0000017" in text_of(render(DETAIL, Seller("", (), "", ""), None))
+    assert "2026-0000017" in text_of(render_pdf(DETAIL, Seller("", (), "", ""), None))
 
 
 async def test_a_driver_gets_their_own_receipts_and_no_others(office: Office) -> None:

@@ -1,4 +1,4 @@
-"""Tariffs and usages as JSON, read exactly, and what they come to as a document."""
+"""Reads tariffs and usages from JSON exactly, and writes the rated result as JSON."""
 
 import json
 from decimal import Decimal
@@ -27,7 +27,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def read_document(model: type[_Model], text: str | bytes) -> _Model:
-    """A document of this model. Raises BadDocument with the path of the first mistake, and the mend."""
+    """A document of this model. Raises BadDocument with the path of the first mistake, and how to fix it."""
     try:
         document = json.loads(text, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_once)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""A round of documents and their lines, as the store reads them, parsed into columns."""
+"""An export batch (documents and their lines, as the store reads them), parsed into columns."""
 
 from typing import Any, Final, NamedTuple
 
@@ -38,33 +38,33 @@ _LINE: Final = np.dtype(
 _SEQUENCE_BITS: Final = 40  # of a document's place: a million million in a year
 
 
-class Documents:
-    """Their columns, by name."""
+class DocumentBatch:
+    """The documents of a batch, as columns by name."""
 
     def __init__(self, rows: bytearray) -> None:
-        """`rows`: some, as CSV."""
+        """`rows`: CDR_COLUMNS as CSV, of at least one document."""
         reading = csv.ReadOptions(column_names=list(CDR_COLUMNS), block_size=len(rows) + 1, use_threads=False)
         self._table = csv.read_csv(pa.BufferReader(rows), reading, _PARSE, _CONVERT)
         self.count: int = self._table.num_rows
 
     def texts(self, name: str) -> Texts:
-        """Of any type."""
+        """A column of any type."""
         return self._table.column(name).chunk(0)
 
     def ints(self, name: str) -> Ints:
-        """Of whole numbers, none of them null."""
+        """A column of integers, none of them null."""
         return np.asarray(self.texts(name))
 
     def bools(self, name: str) -> Bools:
-        """None of them null."""
+        """A column of booleans, none of them null."""
         return np.asarray(self.texts(name).to_numpy(zero_copy_only=False))
 
     def missing(self, name: str) -> Bools:
-        """Where it is null."""
+        """Whether each value of a column is null."""
         return np.asarray(self.texts(name).is_null().to_numpy(zero_copy_only=False))
 
     def moments_ms(self, name: str) -> Ints:
-        """Since the epoch, rounded down."""
+        """A column of instants, in ms since the epoch, rounded down."""
         return np.asarray(self.texts(name).cast(pa.int64())) // _US_PER_MS
 
     def places(self) -> Ints:
@@ -75,7 +75,7 @@ class Documents:
 class Lines(NamedTuple):
     """Components of the tariff, as they were used: columns."""
 
-    document: npt.NDArray[np.intp]  # its place in the round
+    document: npt.NDArray[np.intp]  # its place in the batch
     dimension: npt.NDArray[np.uint8]  # the first letter
     since_ms: Ints  # when it was first used
     volume: Ints  # as are the amounts, of a credit note below 0
@@ -84,12 +84,12 @@ class Lines(NamedTuple):
 
 
 def letter(dimension: str) -> int:
-    """By which Lines distinguish dimensions."""
+    """The code by which Lines distinguish dimensions."""
     return ord(dimension[0])
 
 
-def lines_of(documents: Documents, rows: bytearray) -> Lines:
-    """The lines of a round. Raises ValueError for a line whose component was not consumed."""
+def parse_lines(documents: DocumentBatch, rows: bytearray) -> Lines:
+    """Parses the lines of a batch. Raises ValueError for a line whose component was not consumed."""
     read = np.frombuffer(rows, _LINE, offset=_HEADER_BYTES, count=(len(rows) - _HEADER_BYTES) // _LINE.itemsize)
     document = np.searchsorted(documents.places(), _places(read["year"], read["sequence"]))
     moments_ms, starts = _moments(documents.texts("since"))
@@ -107,7 +107,7 @@ def _places(year: npt.NDArray[np.integer[Any]], sequence: npt.NDArray[np.integer
 
 
 def _moments(since: Texts) -> tuple[Ints, Ints]:
-    """Of all documents' lists on end, `["…", "…"]` each, and after how many each list begins, and the last one ends."""
+    """Parses the JSON lists of instants of all documents; returns the instants concatenated, and the list offsets."""
     inner = pc.utf8_trim(since, '["]')
     lists = pc.split_pattern(pc.if_else(pc.equal(inner, ""), pa.scalar(None, pa.string()), inner), '", "')
     starts = np.zeros(len(since) + 1, np.int64)

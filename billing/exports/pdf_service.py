@@ -1,14 +1,14 @@
-"""A document as PDF."""
+"""Reads a document and renders it as PDF."""
 
 import asyncio
 from uuid import UUID
 
-from billing.exports.receipt import Seller, render
+from billing.exports.document_pdf import Seller, render_pdf
 from billing.invoices.service import read_detail
 from billing.invoices.store import InvoiceStore
 
 
-class Receipts:
+class PdfService:
     """PDFs of one database's documents."""
 
     def __init__(self, store: InvoiceStore, seller: Seller) -> None:
@@ -21,4 +21,4 @@ class Receipts:
         credited = None
         if detail.credits is not None:
             credited = (await read_detail(self._store, detail.credits, None)).number
-        return detail.number, await asyncio.to_thread(render, detail, self._seller, credited)
+        return detail.number, await asyncio.to_thread(render_pdf, detail, self._seller, credited)

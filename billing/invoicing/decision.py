@@ -1,9 +1,9 @@
-"""What a charge draft changes in what is recorded. Pure.
+"""Decides what a charge draft changes in the records. Pure.
 
 - A revision that is not newer than the recorded one changes nothing.
-- Newer, with the same money and consumption: the CDR notes the revision, nothing else happens.
-- Other consumption: another version of the CDR. If it comes to what the valid invoice asks already, that invoice stays
-  valid and no document is issued; if it comes to other money, the invoice is credited and another one replaces it.
+- Newer, with the same money and consumption: the CDR takes the new revision, nothing else happens.
+- Other consumption: another version of the CDR. If it amounts to what the valid invoice requests, that invoice stays
+  valid and no document is issued; if the amount differs, the invoice is credited and another one replaces it.
 - A draft that cannot be invoiced (drift, no tariff, review) never touches the valid invoice either: a doubtful figure
   is no reason to credit. The next good revision does.
 - What finance has cancelled stays cancelled.
@@ -30,8 +30,8 @@ class CdrChange(Enum):
     """What happens to a subject's CDR."""
 
     NOTHING = auto()
-    NOTE = auto()  # the revision is noted
-    VERSION = auto()  # another version is written
+    REVISION_ONLY = auto()  # the charge is the same: only its revision is recorded
+    NEW_VERSION = auto()  # another version is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +41,27 @@ class Decision:
     change: CdrChange
     version: int = 0  # of the CDR to be written
     status: CdrStatus = CdrStatus.INVOICED
-    already_invoiced: bool = False  # the valid invoice asks exactly this money
+    already_invoiced: bool = False  # the valid invoice requests exactly this amount
 
     @property
     def issues_invoice(self) -> bool:
         """Whether a new invoice is issued, and the valid one credited."""
-        return self.change is CdrChange.VERSION and self.status is CdrStatus.INVOICED and not self.already_invoiced
+        return self.change is CdrChange.NEW_VERSION and self.status is CdrStatus.INVOICED and not self.already_invoiced
 
 
 def decide(draft: ChargeDraft, state: ChargeState) -> Decision:
     """What is to be done with a draft."""
     cdr = state.cdr
     if cdr is None:
-        return Decision(CdrChange.VERSION, 1, draft.status)
+        return Decision(CdrChange.NEW_VERSION, 1, draft.status)
     if draft.revision <= cdr.revision:
         return Decision(CdrChange.NOTHING)
     cancelled = cdr.status is CdrStatus.CANCELLED
     if _same_charge(draft, cdr) and (cancelled or draft.status is cdr.status):
-        return Decision(CdrChange.NOTE, cdr.version)
+        return Decision(CdrChange.REVISION_ONLY, cdr.version)
     status = CdrStatus.CANCELLED if cancelled else draft.status
     already = status is CdrStatus.INVOICED and state.invoiced is not None and _totals(draft.amount) == state.invoiced
-    return Decision(CdrChange.VERSION, cdr.version + 1, status, already)
+    return Decision(CdrChange.NEW_VERSION, cdr.version + 1, status, already)
 
 
 def _same_charge(draft: ChargeDraft, cdr: StoredCdr) -> bool:

@@ -1,13 +1,13 @@
-"""Charges over HTTP. Thin: parameters in, one call of the service, one answer out."""
+"""Held charges over HTTP. Thin: parameters in, one call of the service, one answer out."""
 
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from billing.charges import examples
-from billing.charges.models import ChargePage, HeldStatus
 from billing.components import Provided
+from billing.held_charges import examples
+from billing.held_charges.models import ChargePage, HeldStatus
 from billing.parameters import Office
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, example, problems
@@ -20,11 +20,12 @@ router = APIRouter()
 
 @router.get(
     "/charges",
+    operation_id="many_api_v1_billing_charges_get",
     summary="Charges that are not invoiced before somebody has looked, newest first",
     response_model=ChargePage,
     responses={**problems(), 200: example(examples.PAGE)},
 )
-async def many(
+async def list_held_charges(
     request: Request,
     billing: Provided,
     _: Office,
@@ -32,8 +33,8 @@ async def many(
     limit: Annotated[int, Query(ge=1, le=CHARGES_MAX, description="charges on a page")] = CHARGES_DEFAULT,
     cursor: CursorInQuery = None,
 ) -> Response:
-    """What a session comes to by billing and by the stream, side by side. When a later revision of the session is
+    """A session's totals by billing and by the stream, side by side. When a later revision of the session is
     invoiced, its charge is not listed any more."""
-    charges, key = await billing.charges.many(status, limit, cursor)
+    charges, key = await billing.held_charges.list_held_charges(status, limit, cursor)
     page = ChargePage(charges=list(charges), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")

@@ -1,1 +1,0 @@
-"""Lists the charges that are not invoiced until somebody has looked."""
