@@ -6,6 +6,7 @@ owner (kit/database/supervision.py). Started by root it runs as the system user 
 folder: those above it become readable and searchable for everyone.
 """
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -153,7 +154,9 @@ class EmbeddedPostgres:
                 return
             lock, self._lock = self._lock, None
             try:
-                self._server.cleanup()
+                # The wheel's code raises where the server dies between its look whether it runs and its signal.
+                with contextlib.suppress(psutil.Error):
+                    self._server.cleanup()
                 shut_down(self._folder)  # the wheel's code stops only a server that it has seen accept connections
             finally:
                 os.close(lock)

@@ -107,8 +107,12 @@ class Database:
         await self.fetchval("SELECT 1")
 
     async def close(self) -> None:
-        """Close every connection, waiting for what runs on them."""
-        await self._pool.close()
+        """Close every connection, waiting for what runs on them; where the server is gone, at once."""
+        try:
+            with outages():
+                await self._pool.close()
+        except Unavailable:
+            self._pool.terminate()
 
 
 async def open_database(url: str, *, name: str, role: str | None = None, connections_max: int = _POOL_MAX) -> Database:

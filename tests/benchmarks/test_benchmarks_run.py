@@ -15,7 +15,7 @@ FIGURES = {
     "kernels": 1,
     "cost": 1,
     "repricing": 2,
-    "invoices": 2,
+    "invoices": 3,
     "export": 4,
     "gateway": 2,
     "worker": 1,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -202,3 +203,18 @@ def test_a_stopped_server_is_not_started_again(embedded: EmbeddedPostgres, tmp_p
     embedded.stop()
     embedded.restart()
     assert running_url(tmp_path / "data") is None
+
+
+def test_a_server_that_dies_while_it_is_being_stopped_is_stopped(
+    embedded: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = embedded.pid
+
+    def dies() -> None:
+        raise psutil.NoSuchProcess(pid)
+
+    monkeypatch.setattr(embedded._server, "cleanup", dies)
+    embedded.stop()
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    with EmbeddedPostgres.start(tmp_path / "data") as again:
+        assert again.pid != pid

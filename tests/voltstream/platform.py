@@ -34,8 +34,9 @@ def voltstream(*arguments: str, **settings: str) -> "subprocess.CompletedProcess
 class Up:
     """A running `voltstream up --json`."""
 
-    def __init__(self, process: "subprocess.Popen[str]", first_line: dict[str, str]) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", first_line: dict[str, str], log: Path) -> None:
         self.process = process
+        self._log = log
         self.first_line = first_line
         self.api = first_line["api"]
 
@@ -65,6 +66,10 @@ class Up:
         self.process.send_signal(number)
         return self.wait()
 
+    def log(self) -> str:
+        """The end of its stderr."""
+        return self._log.read_text()[-4_000:]
+
     def wait(self) -> tuple[int, str]:
         """Until it ends by itself."""
         rest, _ = self.process.communicate(timeout=ENOUGH_S)
@@ -89,7 +94,7 @@ def up(data_dir: Path, *arguments: str, **settings: str) -> Iterator[Up]:
     try:
         line = process.stdout.readline()
         assert line, f"it ended with {process.wait(ENOUGH_S)}: {log.read_text()[-2_000:]}"
-        yield Up(process, json.loads(line))
+        yield Up(process, json.loads(line), log)
     finally:
         if process.poll() is None:
             process.terminate()

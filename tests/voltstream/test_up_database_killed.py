@@ -115,7 +115,7 @@ async def test_a_stop_right_after_the_kill_is_in_good_order(data_dir: Path) -> N
         sent = readings(_STATIONS[0], 50, int((time.time() - 60) * 1_000))
         assert platform.post(sent).status_code == 202
         _kill_postmaster(data_dir)
-        assert platform.stop() == (0, "")
+        assert platform.stop() == (0, ""), platform.log()
     with up(data_dir, "--no-simulator") as platform:
         await eventually(lambda: _stored(platform, _STATIONS[0]) == set(range(1, 51)), within_s=60)
 
