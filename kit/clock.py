@@ -52,7 +52,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock for tests, which moves only when it is told to."""
+    """A clock for tests, which moves only when the test moves it."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         if start.tzinfo is None:

@@ -3,20 +3,7 @@
 The response is stored in the transaction of the effect, so neither exists without the other: a crash leaves neither,
 and a repetition does the work or gets the stored response.
 
-The table is in the service's own schema:
-
-    CREATE TABLE <schema>.idempotency (
-        principal    text NOT NULL,
-        key          text COLLATE "C" NOT NULL,
-        request_hash bytea NOT NULL,  -- SHA-256 of method, path, query and body
-        status       smallint,        -- NULL only inside the transaction of the first request
-        body         bytea,
-        media_type   text,
-        location     text,
-        created_at   timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (principal, key)
-    );
-    CREATE INDEX ON <schema>.idempotency (created_at);
+The table is `<schema>.idempotency` of kit/database/standard_tables.
 
 A route depends on `Idempotent` and passes it a function, which gets the open transaction:
 
@@ -55,7 +42,7 @@ from kit.web.problem import Problem
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
 KEY_CHARS_MAX: Final = 128
-KEEP_HOURS: Final = 48  # clients are told 24; no retry loop is that old
+KEEP_HOURS: Final = 48  # the documentation says 24; no retry loop is that old
 WAIT_S: Final = (
     10.0  # for the first request of the same key; a transaction takes milliseconds, a payment provider seconds
 )
