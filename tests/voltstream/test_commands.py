@@ -75,7 +75,7 @@ def test_debug_shows_the_traceback() -> None:
 def test_a_service_alone_says_which_servers_it_needs() -> None:
     refused = voltstream("worker", database_url=_NOWHERE["database_url"])
     assert refused.returncode == 2
-    assert "set VOLTSTREAM_REDIS_URL, VOLTSTREAM_KAFKA_URL" in refused.stderr
+    assert "set VOLTSTREAM_REDIS_URL, VOLTSTREAM_KAFKA_URL, VOLTSTREAM_RABBITMQ_URL" in refused.stderr
     assert "VOLTSTREAM_DATABASE_URL" not in refused.stderr
 
 

@@ -170,6 +170,8 @@ def test_operators_commands_go_to_the_platform_of_the_data_folder(tmp_path: Path
     asked = voltstream("ledger", data_dir=str(tmp_path))
     assert (asked.returncode, asked.stdout) == (1, "")
     assert "http://127.0.0.1:1 does not answer" in asked.stderr
+    named = voltstream("ledger", "--data-dir", str(tmp_path), url="http://127.0.0.1:2")
+    assert "http://127.0.0.1:1 does not answer" in named.stderr, "an option beats the environment"
     write_entry(settings_of(tmp_path), FILE, entry | {"started_s": 1.0})
     gone = voltstream("ledger", data_dir=str(tmp_path))
     assert (gone.returncode, gone.stdout, gone.stderr.count("\n")) == (1, "", 1)

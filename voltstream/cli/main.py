@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from kit.errors import ConfigError, KitError, Unavailable
+from kit.settings import CLIENT_VARIABLES
 from voltstream.cli.output import print_error
 from voltstream.errors import VoltstreamError, WrongUsage
 from voltstream.services import SERVICES, SUBSETS
@@ -107,6 +108,10 @@ def main() -> NoReturn:
     debug = _DEBUG in arguments
     if debug:
         arguments = [_DEBUG, *(argument for argument in arguments if argument != _DEBUG)]
+    if _value_of("--data-dir", arguments) is not None:
+        # An option beats the environment: the platform of the folder named here, not the one that was exported.
+        for variable in CLIENT_VARIABLES:
+            os.environ.pop(variable, None)
     try:
         app(arguments, prog_name="voltstream", default_map=_defaults(arguments))
     except KeyboardInterrupt:

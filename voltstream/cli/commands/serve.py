@@ -22,6 +22,8 @@ _URLS_OF_BACKENDS: Final[dict[Backend, tuple[str, ...]]] = {
     "frames": ("rabbitmq_url", "kafka_url"),
 }
 
+_BROKERS: Final = frozenset({"rabbitmq_url", "kafka_url"})
+
 
 def serve(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help=f"services: {_NAMES}", show_default=False)],
@@ -66,6 +68,8 @@ def urls_needed(services: Sequence[Service[Any]]) -> list[str]:
         if service.consumes or service.attend is not None:
             needed.append("rabbitmq_url")
         needed += (name for backend in sorted(service.backends) for name in _URLS_OF_BACKENDS[backend])
+    if needed and _BROKERS & set(needed):
+        needed += sorted(_BROKERS)  # the settings want both or neither
     return list(dict.fromkeys(needed))
 
 
