@@ -22,7 +22,7 @@ from kit.errors import Unavailable
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
 from kit.web.problem import Problem
-from kit.web.rules import ACCEPTED
+from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
 OUTAGE_S: Final = 300.0
@@ -127,7 +127,7 @@ _BEARER_SCHEME: Final = HTTPBearer(auto_error=False, scheme_name="bearer", descr
 class RequireKinds:
     """A FastAPI dependency: the principal of the first of `kinds` that the request's token has. Else 401, 403.
 
-    The Authenticator is `app.state.authenticator`. `kit.web.rules` reads `kinds`, so that a route's body is not
+    The Authenticator is `app.state.authenticator`. `kit.web.route_rules` reads `kinds`, so that a route's body is not
     read for anyone else.
     """
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from kit.errors import Overloaded, Unavailable
-from kit.messaging.delivery import (
+from kit.messaging.delivery_attempts import Sleep, attempt_delivery, next_attempt
+from kit.messaging.messages import (
     ATTEMPTS,
     DEAD_LETTER_QUEUE,
     DEAD_LETTERS,
@@ -32,11 +33,8 @@ from kit.messaging.delivery import (
     FailedMessage,
     Handler,
     Message,
-    Sleep,
     as_published,
-    attempt_delivery,
     failure_event_of,
-    next_attempt,
     replay_of,
 )
 from kit.observability.logs import get_logger
@@ -92,8 +90,8 @@ class Bus(Protocol):
     ) -> None:
         """Declare the durable queue, bind it, and deliver every message to `handler`, up to `prefetch` at once.
 
-        A message is acknowledged when the handler returns. When it raises (see `kit.messaging.delivery`), the message
-        is redelivered with `attempt` one higher after the retry policy's pause. When its attempts are used up it is
+        A message is acknowledged when the handler returns. When it raises (see `delivery_attempts`), the message is
+        redelivered with `attempt` one higher after the retry policy's pause. When its attempts are used up it is
         dead-lettered to `dlx_events` (routing key: the queue's name), and the event that `announce` makes is published.
         """
 

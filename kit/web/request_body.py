@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope
 from kit.errors import Unavailable
 from kit.observability.logs import get_logger
 from kit.web.problem import INTERNAL, Problem, unavailable
-from kit.web.rules import ACCEPTED, RouteRules
+from kit.web.route_rules import ACCEPTED, RouteRules
 
 if TYPE_CHECKING:
     from kit.auth.token_store import Kind

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from kit.errors import KitError
 from kit.observability.logs import get_logger
 from kit.web.problem import Problem
-from kit.web.rules import public
+from kit.web.route_rules import public
 
 ReadyCheck = Callable[[], Awaitable[object]]
 """Returns where its dependency works and raises where not. The text of a KitError is shown in /ready."""
@@ -49,7 +49,7 @@ class HttpMetrics:
         child.observe(duration_s)
 
 
-def operations_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck]) -> APIRouter:
+def health_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck]) -> APIRouter:
     """The three routes."""
     router = APIRouter(tags=["operations"], dependencies=[Depends(public)])
 

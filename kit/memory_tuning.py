@@ -26,14 +26,14 @@ YOUNG_MAX: Final = 50_000
 _GENERATION_AGES: Final = (20, 20)
 
 
-def collect_seldom() -> None:
+def reduce_gc_frequency() -> None:
     """Collect at longer intervals, and exclude all present objects for good. Call it once the process is up."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, *_GENERATION_AGES)
 
 
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Let all threads share two arenas, which keep freed memory until the next trim. Call it before threads start."""
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:
@@ -42,7 +42,7 @@ def keep_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
 
 
-async def trim_regularly() -> None:
+async def trim_periodically() -> None:
     """Return free memory to the system every `TRIM_S`. Never ends."""
     trim = _of_glibc("malloc_trim")
     while trim is not None:

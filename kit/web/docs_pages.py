@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
-from kit.web.rules import public
+from kit.web.route_rules import public
 
 _API: Final = "/api/"
 _PREFIX_PARTS: Final = 4  # of a path: "", api, v1, telemetry
