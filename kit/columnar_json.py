@@ -33,15 +33,15 @@ def json_of(value: object) -> str:
 
 
 def json_strings(texts: Texts) -> Pieces:
-    """JSON strings of any texts. Hardly any text needs escaping."""
-    octets_of_all = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
-    if ((octets_of_all >= _CONTROLS_END) & (octets_of_all != _QUOTE) & (octets_of_all != _BACKSLASH)).all():
+    """JSON strings of the texts. Fast where no text needs escaping, which is the usual case."""
+    all_bytes = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    if ((all_bytes >= _CONTROLS_END) & (all_bytes != _QUOTE) & (all_bytes != _BACKSLASH)).all():
         return ('"', texts, '"')
     return (pa.array([None if text is None else json_of(text) for text in texts.to_pylist()], pa.string()),)
 
 
 def json_decimals(micros: Ints) -> Texts:
-    """Millionths as JSON numbers, exact, with all six decimals."""
+    """JSON numbers of integer millionths: exact, with six decimals."""
     words = np.empty((len(micros), 2), np.int64)  # of 128 bits, the low one first
     words[:, 0] = micros
     words[:, 1] = micros >> 63  # its sign
@@ -49,7 +49,7 @@ def json_decimals(micros: Ints) -> Texts:
 
 
 def json_timestamps(moments_ms: Ints) -> Pieces:
-    """JSON strings of epoch milliseconds: RFC 3339, UTC, with milliseconds."""
+    """JSON strings of ms since the Unix epoch: RFC 3339, UTC, with milliseconds."""
     texts = pa.array(moments_ms).cast(_MOMENT).cast(pa.string())
     dated = pc.binary_replace_slice(texts.view(pa.binary()), _DATE_CHARS, _DATE_CHARS + 1, b"T")
     return ('"', dated.view(pa.string()), 'Z"')
@@ -75,20 +75,20 @@ def where(mask: Bools, pieces: Pieces) -> Pieces:
     return (pc.if_else(pa.array(mask), concatenate(pieces), pa.scalar(None, pa.string())),)
 
 
-def choose_text(mask: Bools, there: str, elsewhere: str) -> Texts:
-    """`there` where `mask` is true, `elsewhere` in the other rows."""
-    return pc.if_else(pa.array(mask), there, elsewhere)
+def choose_text(mask: Bools, if_true: str, if_false: str) -> Texts:
+    """`if_true` where `mask` is true, `if_false` in the other rows."""
+    return pc.if_else(pa.array(mask), if_true, if_false)
 
 
 def concatenate(pieces: Iterable[str | Texts]) -> Texts:
     """The pieces concatenated, one text per row; null where a piece is null."""
-    fewer: list[str | Texts] = []
+    merged: list[str | Texts] = []
     for piece in pieces:
-        if isinstance(piece, str) and fewer and isinstance(fewer[-1], str):
-            fewer[-1] += piece  # each piece costs time in each row
+        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += piece  # each piece costs time in each row
         else:
-            fewer.append(piece)
-    return pc.binary_join_element_wise(*fewer, "", null_handling="emit_null")
+            merged.append(piece)
+    return pc.binary_join_element_wise(*merged, "", null_handling="emit_null")
 
 
 def merge_pieces(pieces: Pieces) -> Pieces:
@@ -110,8 +110,8 @@ def or_null(pieces: Pieces) -> Pieces:
 
 def encode_rows(pieces: Pieces, start: int, count: int) -> bytes:
     """The bytes of `count` rows from row `start` on, concatenated."""
-    some = [piece if isinstance(piece, str) else _plain(piece.slice(start, count)) for piece in pieces]
-    return bytes(value_bytes(concatenate(some)))
+    sliced = [piece if isinstance(piece, str) else _plain(piece.slice(start, count)) for piece in pieces]
+    return bytes(value_bytes(concatenate(sliced)))
 
 
 def _plain(piece: Texts) -> Texts:

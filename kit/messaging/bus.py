@@ -125,7 +125,7 @@ class _Queue:
         self.bindings: set[tuple[str, str]] = set()
         self.unsettled = 0  # ready, in a handler, or pausing before the next attempt
         self.ready: deque[_Delivery] = deque()
-        self.arrived = asyncio.Semaphore(0)  # one permit a ready delivery
+        self.arrived = asyncio.Semaphore(0)  # one permit per ready delivery
 
     def is_bound_for(self, message: Message) -> bool:
         """Whether the exchange routes this message here."""

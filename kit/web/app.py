@@ -54,8 +54,8 @@ def make_app(
 ) -> FastAPI:
     """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready, /metrics, / and /docs.
 
-    `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps names to the
-    checks of /ready; more may be added later.
+    `registry` takes the app's request metrics and is what /metrics shows: one app per registry. `ready` maps names to
+    the checks of /ready; more may be added later.
     """
     app = _App(
         title=title,
