@@ -1,4 +1,4 @@
-"""The clock that code is given, and RFC 3339: the only module that reads the real clock.
+"""The injected clock, and RFC 3339. The only module that reads the real clock.
 
 Instants are aware UTC datetimes or whole milliseconds since the Unix epoch; durations are seconds as float.
 """
@@ -52,7 +52,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock for tests, which moves only when it is told to."""
+    """A clock for tests, which moves only by `advance` and `set_wall`."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         if start.tzinfo is None:

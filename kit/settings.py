@@ -134,7 +134,7 @@ class Settings(BaseSettings):
             )
         if (self.jwt_issuer or self.jwt_audience) and not self.jwt_key_file:
             given = "ISSUER" if self.jwt_issuer else "AUDIENCE"
-            raise ValueError(f"{PREFIX}JWT_{given} is set and {PREFIX}JWT_KEY_FILE is not: no signed token is believed")
+            raise ValueError(f"{PREFIX}JWT_{given} is set and {PREFIX}JWT_KEY_FILE is not: no signed token is accepted")
         return self
 
     @classmethod

@@ -1,6 +1,6 @@
 """Authentication of HTTP requests by bearer token, from memory on the hot path.
 
-A verified token is cached. Every 5 s, if there are requests, one query asks which cached tokens were revoked since: a
+A verified token is cached. Every 5 s, if there are requests, one query reads which cached tokens were revoked since: a
 revoked token passes for at most that long, and the database has one query, however many tokens are in use. While the
 database does not answer, cached tokens pass for 5 more minutes (nobody can revoke one either); unknown ones get 503.
 Signed tokens (`kit.auth.signed_tokens`) need no query: they are valid until they expire.
@@ -139,7 +139,7 @@ class RequireKinds:
         return await authenticator.require(request, *self.kinds)
 
 
-@cache  # the same object for the same kinds: FastAPI then asks once a request, however often it is depended on
+@cache  # one object per kinds, so that FastAPI resolves it once per request, however often it is depended on
 def require_kinds(*kinds: Kind) -> RequireKinds:
     """The dependency that requires a token of one of these kinds."""
     return RequireKinds(kinds)

@@ -144,7 +144,7 @@ class _Queue:
 
 class InProcessBus:
     """Bus within one process. Nothing is written to disk: `publish` returns when the handler of every bound queue has
-    returned, or the handlers of its dead letter and of the event that announces it have. So a publisher that keeps its
+    returned, or those of its dead letter and of the announcing event have. So a publisher that keeps its
     event until then (the outbox relay) loses none in a crash. Dead letters without a subscriber stay in memory, the
     newest `QUEUE_MESSAGES_MAX` of a queue; they are logged as errors. A handler must not publish to its own queue and
     wait for it: at the prefetch limit that is a deadlock.

@@ -1,4 +1,4 @@
-"""Publishing with pipelined confirms, and consuming with explicit acknowledgement, on a `Rabbit` connection."""
+"""A publisher with pipelined confirms and a consumer with explicit acknowledgement, on a `Rabbit` connection."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ class Publisher(ConnectionListener):
 
     @property
     def unconfirmed(self) -> int:
-        """How many publishes the broker has not answered."""
+        """The number of publishes that the broker has not answered."""
         return len(self._unconfirmed)
 
     def publish(
@@ -194,7 +194,7 @@ class AmqpConsumer(ConnectionListener):
             self._on_lost()
 
     async def queue_length(self) -> int | None:
-        """How many messages are ready in the queue; None while not connected."""
+        """The number of messages ready in the queue; None while not connected."""
         channel = self._channel
         if channel is None or not channel.is_open:
             return None

@@ -1,4 +1,4 @@
-"""A RabbitMQ connection that comes back by itself, as asyncio over pika.
+"""A RabbitMQ connection that reconnects automatically: asyncio over pika.
 
 `Rabbit` owns one connection. Its users register a `ConnectionListener`: `opened` is called with the connection after
 every (re)connect, to declare what is needed and to open channels; `lost` when the connection is lost. Any error of a
@@ -133,10 +133,10 @@ class Connection:
 
 
 class Rabbit:
-    """A connection that is made again whenever it is lost: exponential backoff, without end, until closed."""
+    """A connection that is made again whenever it is lost, with exponential backoff, until closed."""
 
     def __init__(self, url: str, *, name: str) -> None:
-        """`name` shows in the broker's list of connections. Raises ConfigError for a URL that is none."""
+        """`name` shows in the broker's list of connections. Raises ConfigError for an invalid URL."""
         self._parameters = _parameters(url, name)
         self.address = f"{self._parameters.host}:{self._parameters.port}"  # without the password: for logs
         self.name = name

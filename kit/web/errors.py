@@ -48,7 +48,7 @@ class Forbidden(ServiceError):
 
 
 class Conflict(ServiceError):
-    """What is there forbids it."""
+    """The resource's state forbids it."""
 
     status = 409
 
@@ -67,6 +67,6 @@ class Ambiguous(Conflict):
 
 
 class NotAcceptable(ServiceError):
-    """None of the formats asked for is offered."""
+    """None of the requested formats is available."""
 
     status = 406

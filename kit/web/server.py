@@ -31,7 +31,7 @@ class RunningServer:
         self._server = server
         self._task = task
         self.host = host
-        self.port = port  # the actual one, also where port 0 was asked for
+        self.port = port  # the actual one, also for port 0
 
     @property
     def url(self) -> str:
