@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from kit.errors import Unavailable
 from kit.log.kafka import ensure_topic, idempotent_producer, stop_producer
 from kit.log.rabbit_writer import declare_partition
-from kit.messaging.rabbit_channels import Consumer, Delivery
+from kit.messaging.rabbit_channels import AmqpConsumer, Delivery
 from kit.messaging.rabbit_connection import Rabbit
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, start_span, traceparent_of
@@ -272,10 +272,10 @@ class Bridge:
             await rabbit.close()
             await stop_producer(producer)
 
-    def _consumer(self, number: int, forwarder: _PartitionForwarder) -> Consumer:
+    def _consumer(self, number: int, forwarder: _PartitionForwarder) -> AmqpConsumer:
         queue = self._queue_of(number)
         declare = partial(declare_partition, queue=queue)
-        return Consumer(queue, forwarder.deliver, prefetch=PREFETCH, declare=declare, on_lost=forwarder.forget)
+        return AmqpConsumer(queue, forwarder.deliver, prefetch=PREFETCH, declare=declare, on_lost=forwarder.forget)
 
     async def _drain(self, forwarders: list[_PartitionForwarder]) -> None:
         """Wait for Kafka's confirms, bounded. Until then no other bridge may consume the queues: order."""
@@ -288,7 +288,7 @@ class Bridge:
         except TimeoutError:
             _log.info("bridge_closed_with_unconfirmed_frames")  # they are delivered again to the next bridge
 
-    async def _look_at_queues(self, consumers: list[Consumer]) -> None:
+    async def _look_at_queues(self, consumers: list[AmqpConsumer]) -> None:
         while True:
             for number, consumer in enumerate(consumers):
                 ready = await consumer.queue_length()

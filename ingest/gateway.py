@@ -37,7 +37,7 @@ from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
 from kit.web.problem import Problem
-from kit.web.rules import body_bytes_max
+from kit.web.route_rules import body_bytes_max
 
 PATH: Final = "/api/v1/telemetry"
 # A larger body is inflated and decoded in a thread: 256 KiB of JSON are ~1,000 readings, ~1 ms. A compressed one may

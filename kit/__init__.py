@@ -1,1 +1,1 @@
-"""Plumbing that knows no EV word. Imports nothing in-house."""
+"""Infrastructure that is independent of EV charging. Imports nothing in-house."""

@@ -1,4 +1,4 @@
-"""The clock that code is given, and RFC 3339: the only module that reads the real clock.
+"""The injected clock, and RFC 3339. The only module that reads the real clock.
 
 Instants are aware UTC datetimes or whole milliseconds since the Unix epoch; durations are seconds as float.
 """
@@ -52,7 +52,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock for tests, which moves only when the test moves it."""
+    """A clock for tests, which moves only by `advance` and `set_wall`."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         if start.tzinfo is None:
@@ -83,14 +83,14 @@ class ManualClock:
         self._now += timedelta(seconds=seconds)
         self._monotonic_s += seconds
 
-    def set_wall(self, moment: datetime) -> None:
+    def set_wall(self, instant: datetime) -> None:
         """Set the wall clock, forward or back, as NTP does; the monotonic clock does not change."""
-        self._now = moment.astimezone(UTC)
+        self._now = instant.astimezone(UTC)
 
 
-def to_ms(moment: datetime) -> int:
+def to_ms(instant: datetime) -> int:
     """Ms since the Unix epoch of an aware datetime, rounded down. Exact: no float in between."""
-    return (moment - EPOCH) // _MILLISECOND
+    return (instant - EPOCH) // _MILLISECOND
 
 
 def from_ms(moment_ms: int) -> datetime:
@@ -98,11 +98,11 @@ def from_ms(moment_ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=moment_ms)
 
 
-def format_rfc3339(moment: datetime | int) -> str:
+def format_rfc3339(instant: datetime | int) -> str:
     """`2026-01-31T23:59:59.123Z`: always UTC, always three digits; of an aware datetime or epoch ms."""
-    if isinstance(moment, int):
-        moment = from_ms(moment)
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    if isinstance(instant, int):
+        instant = from_ms(instant)
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:

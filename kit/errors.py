@@ -1,4 +1,4 @@
-"""Errors of the plumbing.
+"""Errors of the kit.
 
 KitError
 ├── ConfigError: a setting is wrong; the message names it and says what to write instead
@@ -11,7 +11,7 @@ KitError
 
 
 class KitError(Exception):
-    """Root of the plumbing's errors."""
+    """Root of the kit's errors."""
 
 
 class ConfigError(KitError):

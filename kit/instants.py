@@ -1,4 +1,4 @@
-"""Moments as query parameters: RFC 3339, a plain date, or ms since the Unix epoch."""
+"""Instants in HTTP queries and CLI options: RFC 3339, a plain date, or ms since the Unix epoch."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,7 +16,7 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def parse_instant(text: str) -> datetime:
-    """The aware UTC datetime that the text names. Raises ValueError with the mend, also outside 1970 to 2199."""
+    """The aware UTC datetime of the text. Raises ValueError, which says what to write, also outside 1970 to 2199."""
     return _parse(text, "")
 
 
@@ -31,29 +31,29 @@ def parse_instant_or_date(text: str) -> datetime:
     return _in_range(datetime.combine(day, time(), UTC))
 
 
-def floor_to(moment: datetime, width: timedelta) -> datetime:
-    """The last whole multiple of `width` since the Unix epoch that is not after `moment`."""
-    return moment - (moment - EPOCH) % width
+def floor_to(instant: datetime, width: timedelta) -> datetime:
+    """The last whole multiple of `width` since the Unix epoch that is not after `instant`."""
+    return instant - (instant - EPOCH) % width
 
 
 def _parse(text: str, or_else: str) -> datetime:
     if text.isascii() and text.isdigit() and len(text) <= _EPOCH_DIGITS_MAX:
-        moment = from_ms(int(text))
+        instant = from_ms(int(text))
     else:
         try:
-            moment = parse_rfc3339(text)
+            instant = parse_rfc3339(text)
         except ValueError:
             raise ValueError(
-                "is no moment: write RFC 3339 with offset, like 2026-01-31T23:59:59Z (a + in a URL is %2B), "
+                "is not an instant: write RFC 3339 with offset, like 2026-01-31T23:59:59Z (a + in a URL is %2B), "
                 f"or ms since the Unix epoch{or_else}"
             ) from None
-    return _in_range(moment)
+    return _in_range(instant)
 
 
-def _in_range(moment: datetime) -> datetime:
-    if not EARLIEST <= moment < LATEST:
+def _in_range(instant: datetime) -> datetime:
+    if not EARLIEST <= instant < LATEST:
         raise ValueError("is outside the years 1970 to 2199")
-    return moment
+    return instant
 
 
 Instant = Annotated[
@@ -69,4 +69,4 @@ Instant = Annotated[
         }
     ),
 ]
-"""A query parameter that is a moment."""
+"""An instant as query parameter."""

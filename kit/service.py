@@ -1,6 +1,6 @@
-"""One declaration a service: what it owns, asks of others, serves, consumes, publishes and does regularly.
+"""The declaration of a service: its schema, settings, routes, consumed and published events, contracts and jobs.
 
-A folder declares its service once, and the list of services is all that a process needs to run any of them:
+A folder declares its service once; a process needs only the list of declarations to run any of them:
 
     @dataclass(frozen=True, slots=True)
     class Pricing:
@@ -23,7 +23,8 @@ A folder declares its service once, and the list of services is all that a proce
     )
 
 Handlers of the router get the components by `Annotated[Pricing, Depends(provided(Pricing))]`. Migrations, roles and
-grants, the standard tables, relays, subscriptions and clean-up follow from the declaration (voltstream/runtime).
+grants, standard tables, outbox relays, subscriptions and clean-up are derived from the declaration
+(voltstream/runtime).
 """
 
 import asyncio
@@ -47,7 +48,7 @@ from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging.bus import PREFETCH, Bus, Handler
 from kit.messaging.consumer import Handle, HandleBatch, Process
 from kit.settings import Settings, group_of
-from kit.web.operations import ReadyCheck
+from kit.web.health import ReadyCheck
 
 DAY_S: Final = 86_400.0
 
@@ -55,32 +56,34 @@ C = TypeVar("C")
 S = TypeVar("S")
 
 Backend = Literal["live", "log_writer", "log_reader", "frames"]
-"""What a service works with beside its database and the bus."""
+"""A backend that a service uses besides its database and the bus."""
 
 
-class Closing(Protocol):
-    """Responses without an end, which the HTTP server would wait for."""
+class StreamingResponses(Protocol):
+    """Responses that stream without end. The HTTP server would wait for them at shutdown, so they are closed first."""
 
     async def close(self) -> None:
-        """End them."""
+        """End all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a process hands to a service as it opens it."""
+    """What a process passes to the `open` function of a service."""
 
     settings: Settings  # of the whole process; `group` gives the service's own
     clock: Clock
     registry: CollectorRegistry
     database_url: str
-    spawn: Callable[[Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"]  # a vital part: its failure ends the process
+    spawn: Callable[
+        [Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"
+    ]  # starts a vital task: its failure ends the process
     checks: dict[str, ReadyCheck]  # of /ready; a service may add its own while it opens
     app: FastAPI
     own_database: Database | None = None  # in the service's role
     live_view: LiveView | None = None
     log_writer: LogWriter | None = None
-    in_process_log: InProcessLog | None = None  # where writer and reader of the log share the process
-    services: "tuple[Service[Any], ...]" = ()  # of the whole platform; empty: the product's own list
+    in_process_log: InProcessLog | None = None  # set where writer and reader of the log share the process
+    services: "tuple[Service[Any], ...]" = ()  # all of the platform; empty: the product's own list
 
     def group(self, kind: type[S]) -> S:
         """The service's group of the settings."""
@@ -89,20 +92,20 @@ class Context:
     @property
     def database(self) -> Database:
         """The pool in the service's role. Only for a service with a schema or with reads."""
-        return _there(self.own_database, "database")
+        return _required(self.own_database, "database")
 
     @property
     def live(self) -> LiveView:
         """The live view. Only for a service that declares the backend."""
-        return _there(self.live_view, "live view")
+        return _required(self.live_view, "live view")
 
     @property
     def writer(self) -> LogWriter:
         """The writing side of the log. Only for a service that declares the backend."""
-        return _there(self.log_writer, "log")
+        return _required(self.log_writer, "log")
 
 
-def _there(value: S | None, what: str) -> S:
+def _required(value: S | None, what: str) -> S:
     if value is None:
         raise AssertionError(f"the service does not declare that it needs a {what}")
     return value
@@ -110,7 +113,7 @@ def _there(value: S | None, what: str) -> S:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A view or function by which other services may ask the owner's data in SQL. A function names its arguments'
+    """A view or function of a service's schema that other services may query. A function is named with its argument
     types: `telemetry.session_readings(bigint[])`."""
 
     name: str
@@ -118,30 +121,30 @@ class Contract:
 
     @property
     def is_function(self) -> bool:
-        """Whether it is called, not selected from."""
+        """Whether it is a function, not a view."""
         return "(" in self.name
 
     @property
     def schema(self) -> str:
-        """The owner's."""
+        """The schema of the service that owns it."""
         return self.name.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Consumes(Generic[C]):
-    """An event type that a service consumes, and its handler: one of four kinds, made of the service's components.
+    """An event type that a service consumes, and one of four kinds of handler, made from the service's components.
 
-    - `handle`: one transaction for each event;
-    - `handle_batch` with `key`: the events that come while a transaction is under way share the next one;
-    - `process`: sees to its transaction and to repeated events itself;
-    - `receive`: takes the message as it is, undecoded.
+    - `handle`: one transaction per event;
+    - `handle_batch` with `key`: the events that arrive while a transaction is under way share the next one;
+    - `process`: manages its transaction and deduplicates events itself;
+    - `receive`: takes the message undecoded.
     """
 
     event_type: str
-    model: Any = None  # what msgspec decodes the message to
+    model: Any = None  # the type that msgspec decodes the message to
     handle: Callable[[C], Handle[Any]] | None = None
     handle_batch: Callable[[C], HandleBatch[Any]] | None = None
-    key: Callable[[Any], Hashable] | None = None  # of two events with one key the second waits for the first
+    key: Callable[[Any], Hashable] | None = None  # of two events with equal keys the second waits for the first
     process: Callable[[C], Process[Any]] | None = None
     float_hook: Callable[[str], Any] | None = None  # Decimal, where numbers are money
     receive: Callable[[C], Handler] | None = None
@@ -158,7 +161,7 @@ class Consumes(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[C]):
-    """Periodic work. Where the database is away it is left until the next time."""
+    """Periodic work. A run that finds the database down is skipped."""
 
     name: str
     run: Callable[[C], Awaitable[None]]
@@ -167,10 +170,10 @@ class Job(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Service(Generic[C]):
-    """The declaration. With `migrations` it owns the schema of its name; `schema` names another's that it shares."""
+    """A service. With `migrations` it owns the schema of its name; `schema` names another that it shares."""
 
     name: str
-    summary: str  # one line of the documentation's table
+    summary: str  # one line for the table in the documentation
     open: Callable[[Context], AbstractAsyncContextManager[C]]
     components: type[C]
     router: APIRouter | Callable[[C], APIRouter] | None = None
@@ -178,18 +181,19 @@ class Service(Generic[C]):
     schema: str = ""  # empty: `name`, where there are migrations
     writes: bool = True  # its role may write its schema
     prepare: Callable[[str, int], object] | None = None  # (URL, partitions of the log), after migrating; idempotent
-    owns_connections: bool = False  # it connects by URL itself, and wants no pool
-    contracts: tuple[Contract, ...] = ()  # what it publishes of its schema
+    without_pool: bool = False  # it opens its connections itself, by URL
+    contracts: tuple[Contract, ...] = ()  # views and functions of its schema for other services
     reads: tuple[str, ...] = ()  # contracts of other services
     consumes: tuple[Consumes[C], ...] = ()
     publishes: tuple[str, ...] = ()  # event types
     jobs: tuple[Job[C], ...] = ()
     settings: type[BaseModel] | None = None
     checks: dict[str, Callable[[C], ReadyCheck]] = field(default_factory=dict)
-    endless: Callable[[C], Closing] | None = None  # its responses without an end
+    streaming_responses: Callable[[C], StreamingResponses] | None = None  # closed before the server stops
     backends: frozenset[Backend] = frozenset()
-    attend: Callable[[C, Bus], AbstractAsyncContextManager[None]] | None = None  # beside the bus, beyond `consumes`
-    health_port: int = 0  # of a process that serves nothing but its health; 0: the API's port
+    # Entered once the bus is up, for work that `consumes` cannot express.
+    run_with_bus: Callable[[C, Bus], AbstractAsyncContextManager[None]] | None = None
+    health_port: int = 0  # of a process that serves only health routes; 0: the API's port
 
     def __post_init__(self) -> None:
         checked_name(self.name)
@@ -199,30 +203,30 @@ class Service(Generic[C]):
 
     @property
     def owned_schema(self) -> str:
-        """The schema that it works in; empty where it has none."""
+        """The schema that it works in; empty if it has none."""
         return self.schema or (self.name if self.migrations is not None else "")
 
     @property
     def role(self) -> str:
-        """The database role that it works as."""
+        """The service's database role."""
         return f"{self.name}_service"
 
     @property
     def has_database(self) -> bool:
-        """Whether it works with the database by itself."""
+        """Whether it uses the database."""
         return bool(self.owned_schema or self.reads)
 
 
 def provide(app: FastAPI, components: object) -> None:
-    """Let the handlers of `app` have these."""
+    """Make `components` available to the handlers of `app` (see `provided`)."""
     if not hasattr(app.state, "provided"):
         app.state.provided = {}
     app.state.provided[type(components)] = components
 
 
-@cache  # the same function for the same type: FastAPI asks it once a request
+@cache  # one function per type, so that FastAPI calls it once per request
 def provided(kind: type[S]) -> Callable[[Request], Awaitable[S]]:
-    """A FastAPI dependency: the components of that type, which the process has provided."""
+    """The FastAPI dependency that gives the components of type `kind` (see `provide`)."""
 
     async def found(request: Request) -> S:
         components: S = request.app.state.provided[kind]

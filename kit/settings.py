@@ -1,7 +1,7 @@
-"""Settings: one frozen object a process, from `VOLTSTREAM_*` variables, a TOML file, or both; checked before any I/O.
+"""Settings: one frozen object per process, from `VOLTSTREAM_*` variables, a TOML file, or both; checked before any I/O.
 
-Later sources win: defaults, then the file that `VOLTSTREAM_CONFIG` names (keys as the fields below), then the
-environment, then what the command line hands to `load`.
+Later sources win: defaults, then the file that `VOLTSTREAM_CONFIG` names (its keys are the fields below), then
+the environment, then the command line's overrides to `load`.
 """
 
 import os
@@ -20,12 +20,12 @@ from kit.spelling import did_you_mean
 
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
-# Options of client commands; they may be set beside the settings of a platform.
+# Options of client commands, which may be set in the same environment.
 CLIENT_VARIABLES: Final = frozenset(f"{PREFIX}{name}" for name in ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN"))
 
 URL: Final[JsonDict] = {"masked": "url"}
 SECRET: Final[JsonDict] = {"masked": "whole"}
-"""`json_schema_extra` of fields whose value people see masked."""
+"""`json_schema_extra` of fields whose value is displayed masked."""
 
 
 def with_scheme(*schemes: str) -> AfterValidator:
@@ -40,8 +40,8 @@ def with_scheme(*schemes: str) -> AfterValidator:
 
 
 class Settings(BaseSettings):
-    """What every process has: servers, addresses, the log's shape, tokens, logs. A process's settings are these and the
-    groups of all services (`composed_of`), made by `load`, passed down, never imported."""
+    """The settings of every process: servers, addresses, partitions, tokens, logs. A process adds the groups of all
+    services (`composed_of`). `load` makes the object; it is passed down, never imported."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -70,8 +70,7 @@ class Settings(BaseSettings):
     # A full frame of 1,000 readings is ~64 kB: 2,000 of them are 128 MB, 2 M readings, ~10 s of a full gateway.
     buffer_frames_max: int = Field(2_000, ge=1, le=100_000, description="most unconfirmed frames of a gateway")
 
-    # Tokens signed by an identity provider or an API gateway are believed where a key is named
-    # (kit/auth/signed_tokens.py).
+    # With a key, tokens signed by an identity provider or an API gateway are accepted (kit/auth/signed_tokens.py).
     jwt_key_file: str = Field("", description="public key (PEM) or shared secret that signed tokens are verified with")
     jwt_issuer: str = Field("", max_length=256, description="the `iss` that signed tokens must have; empty: any")
     jwt_audience: str = Field("", max_length=256, description="the `aud` that signed tokens must have; empty: any")
@@ -83,22 +82,22 @@ class Settings(BaseSettings):
 
     @property
     def distributed_database(self) -> bool:
-        """A PostgreSQL by URL, not the embedded one."""
+        """Whether PostgreSQL is given by URL, not embedded."""
         return bool(self.database_url)
 
     @property
     def distributed_bus(self) -> bool:
-        """Events travel over RabbitMQ."""
+        """Whether events are sent over RabbitMQ."""
         return bool(self.rabbitmq_url)
 
     @property
     def distributed_log(self) -> bool:
-        """Frames travel over RabbitMQ and Kafka."""
+        """Whether frames are sent over RabbitMQ and Kafka."""
         return bool(self.kafka_url)
 
     @property
     def distributed_live(self) -> bool:
-        """The live view is in Redis."""
+        """Whether the live view is in Redis."""
         return bool(self.redis_url)
 
     @property
@@ -135,7 +134,7 @@ class Settings(BaseSettings):
             )
         if (self.jwt_issuer or self.jwt_audience) and not self.jwt_key_file:
             given = "ISSUER" if self.jwt_issuer else "AUDIENCE"
-            raise ValueError(f"{PREFIX}JWT_{given} is set and {PREFIX}JWT_KEY_FILE is not: no signed token is believed")
+            raise ValueError(f"{PREFIX}JWT_{given} is set and {PREFIX}JWT_KEY_FILE is not: no signed token is accepted")
         return self
 
     @classmethod
@@ -159,7 +158,7 @@ G = TypeVar("G")
 
 
 def composed_of(groups: Iterable[type[BaseModel]]) -> type[Settings]:
-    """Settings with the fields of these groups. Raises TypeError where two of them define the same one differently."""
+    """Settings with the fields of these groups. Raises TypeError if two groups define one field differently."""
     groups = tuple(groups)
     fields: dict[str, Any] = dict(Settings.model_fields)
     for group in groups:
@@ -171,7 +170,7 @@ def composed_of(groups: Iterable[type[BaseModel]]) -> type[Settings]:
 
 def group_of(settings: Settings, kind: type[G]) -> G:
     """The settings as one of the groups that they are composed of."""
-    assert isinstance(settings, kind)  # noqa: S101  # how they were composed
+    assert isinstance(settings, kind)  # noqa: S101  # by composition
     return settings
 
 
@@ -190,7 +189,7 @@ def load(kind: type[S], **overrides: Any) -> S:
 
 
 def _shown(kind: type[Settings], name: str, value: Any) -> Any:
-    """A setting's value as people may see it."""
+    """A setting's value for display, masked if secret."""
     field = kind.model_fields.get(name)
     extra = field.json_schema_extra if field is not None else None
     masked = extra.get("masked") if isinstance(extra, dict) else None
@@ -222,17 +221,17 @@ def _unreadable_file() -> list[str]:
 
 
 def _explain(kind: type[Settings], error: dict[str, Any]) -> str:
-    """One line about one of pydantic's errors."""
-    mend = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    """One of pydantic's errors as one line."""
+    fix = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     if not error["loc"]:
-        return mend
+        return fix
     name = str(error["loc"][0]).lower()
     field = kind.model_fields.get(name)
     if field is None:
         return f"{name}: there is no such setting{did_you_mean(name, set(kind.model_fields))}"
     value = str(_shown(kind, name, str(error["input"])))
     default = f"; default {field.default}" if field.default != "" else ""
-    return f"{PREFIX}{name.upper()}={value}: {mend} ({field.description}{default})"
+    return f"{PREFIX}{name.upper()}={value}: {fix} ({field.description}{default})"
 
 
 def _message(wrong: list[str]) -> str:

@@ -1,7 +1,7 @@
 """Names of topics, queues and event types.
 
 An event type is `domain.action.vN`; each consumer group has one queue per event type. Exchanges are
-named in kit/messaging/delivery.py.
+named in kit/messaging/messages.py.
 """
 
 from typing import Final

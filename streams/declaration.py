@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from kit.log.kafka import ensure_topic
 from kit.log.partitioned_log import InProcessLog
-from kit.memory import keep_memory, trim_regularly
+from kit.memory_tuning import trim_periodically, tune_malloc
 from kit.service import Context, Contract, Service
 from schemas.topics import (
     READINGS_TOPIC,
@@ -82,7 +82,7 @@ async def _group_member(context: Context) -> AsyncIterator[WorkerContext]:
 @asynccontextmanager
 async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[WorkerContext]:
     """What the partitions of this process share. Raises ConfigError where the database is not prepared for them."""
-    keep_memory()
+    tune_malloc()
     pa.set_memory_pool(pa.system_memory_pool())  # its own pools keep as much again of what was freed
     partitions, settings = context.settings.partitions, context.group(WorkerSettings)
     threads = min(THREADS_MAX, partitions)
@@ -90,7 +90,7 @@ async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worke
     connections = Connections(partial(open_writer, context.database_url), threads + 1)
     store = Store(connections, priced=True)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flush")
-    trimming = asyncio.create_task(trim_regularly(), name="trim")
+    trimming = asyncio.create_task(trim_periodically(), name="trim")
     try:
         check_partitions(await asyncio.to_thread(store.partitions), partitions)
         yield WorkerContext(
@@ -128,6 +128,6 @@ SERVICE: Final = Service(
     publishes=(SESSION_STARTED, SESSION_COMPLETED, SESSION_COST_UPDATED, TELEMETRY_AGGREGATED),
     settings=WorkerSettings,
     backends=frozenset({"live", "log_reader"}),
-    owns_connections=True,
+    without_pool=True,
     health_port=8083,
 )

@@ -71,7 +71,7 @@ async def open_service(
 ) -> AsyncIterator[Opened[C]]:
     """The service on a database that has its schema; its routes are mounted on `app`, if one is given.
 
-    Responses without an end are not ended here: close `service.endless(components)` before the HTTP server stops.
+    Streaming responses are not ended here: close `service.streaming_responses(components)` before the server stops.
     """
     database = await open_database(url, name=service.name, role=service.role, connections_max=connections_max)
     context = Context(

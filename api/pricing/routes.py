@@ -37,7 +37,7 @@ from kit.web.exact_json import ExactJsonRoute
 from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
-from kit.web.rules import BODY_BYTES_MAX
+from kit.web.route_rules import BODY_BYTES_MAX
 from schemas.identifiers import StationId
 
 PREFIX: Final = "/api/v1/pricing"

@@ -14,6 +14,6 @@ SERVICE: Final = Service(
     router=router,
     schema="telemetry",  # the worker's, which owns its migrations
     writes=False,
-    endless=lambda own: own.streams,
+    streaming_responses=lambda own: own.streams,
     backends=frozenset({"live"}),
 )

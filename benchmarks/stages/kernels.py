@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.readings import FrameGenerator
 from benchmarks.report import Result, median_rate, phase
 from benchmarks.run import BenchmarkRun
-from kit.memory import keep_memory
+from kit.memory_tuning import tune_malloc
 from streams.effects import StepParams
 from streams.engine.store_queries import RecalledSession, StoredIdentity
 from streams.state.encoding import take_patch
@@ -67,7 +67,7 @@ def run(bench: BenchmarkRun) -> list[Result]:
     """The `kernels` stage."""
     console, repeats = bench.console, bench.pick(REPEATS, REPEATS_QUICK)
     connectors = bench.pick(CONNECTORS, CONNECTORS_QUICK)
-    keep_memory()  # as a worker does
+    tune_malloc()  # as a worker does
     generator, state, store, params = FrameGenerator(connectors), PartitionState(0), EmptyStore(), StepParams()
     with phase(console, "kernels: making readings"):
         flushes = [generator.frames(ROUNDS) for _ in range(repeats + 2)]

@@ -17,7 +17,7 @@ from benchmarks.report import Result, phase
 from benchmarks.run import PARTITIONS, BenchmarkRun
 from benchmarks.stages.worker import produce
 from kit.clock import SystemClock
-from kit.memory import TRIM_S
+from kit.memory_tuning import TRIM_S
 
 FEW, FEW_QUICK = 10_000, 400
 MANY, MANY_QUICK = 100_000, 2_000

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from billing.exports.store import CDR_COLUMNS, DELIMITER, LINE_COLUMNS, QUOTE
-from kit.json_columns import Bools, Ints, Texts
+from kit.columnar_json import Bools, Ints, Texts
 
 _US_PER_MS: Final = 1_000
 _MOMENT: Final = pa.timestamp("us", tz="UTC")

@@ -15,18 +15,18 @@ import pyarrow.compute as pc
 
 from billing.exports.export_batches import DocumentBatch, Lines, letter
 from billing.exports.periods import hours, periods
-from kit.json_columns import (
+from kit.columnar_json import (
     Bools,
     Ints,
     Pieces,
     Texts,
-    decimals,
-    either,
-    joined,
+    choose_text,
+    concatenate,
+    json_decimals,
+    json_objects,
     json_of,
-    moments,
-    objects,
-    strings,
+    json_strings,
+    json_timestamps,
     where,
 )
 from schemas.tariff import Dimension
@@ -62,33 +62,33 @@ def cdrs(documents: DocumentBatch, lines: Lines, tariffs: Tariffs, party: Party)
     credit = documents.bools("credit")
     cdr_id, session_id = documents.texts("cdr_id"), documents.texts("session_id")
     driver_id, unknown = documents.texts("driver_id"), documents.missing("driver_id")
-    station = strings(documents.texts("station_id"))
+    station = json_strings(documents.texts("station_id"))
     started_ms, ended_ms = documents.moments_ms("started_at"), documents.moments_ms("ended_at")
     reserved = documents.missing("session_id")
     signs = np.where(credit, -1, 1)[lines.document]
-    return objects(
+    return json_objects(
         {
             **_members(party),
-            "id": ('"', cdr_id, either(credit, '-C"', '"')),
-            "start_date_time": moments(started_ms),
-            "end_date_time": moments(ended_ms),
+            "id": ('"', cdr_id, choose_text(credit, '-C"', '"')),
+            "start_date_time": json_timestamps(started_ms),
+            "end_date_time": json_timestamps(ended_ms),
             "session_id": ('"', session_id, '"'),
             "cdr_token": _token(driver_id, unknown, party),
             # A known driver requested the session; an unknown one only plugged in.
-            "auth_method": (either(unknown, '"WHITELIST"', '"COMMAND"'),),
+            "auth_method": (choose_text(unknown, '"WHITELIST"', '"COMMAND"'),),
             "cdr_location": _location(station, documents.texts("connector_id")),
-            "currency": strings(documents.texts("currency")),
+            "currency": json_strings(documents.texts("currency")),
             "tariffs": ("[", tariffs.documents, "]"),
             "charging_periods": periods(started_ms, reserved, signs * lines.volume, lines, tariffs.ids),
             "total_cost": _price(documents.ints("total_excl_micros"), documents.ints("total_incl_micros")),
-            "total_energy": (decimals(documents.ints("energy_uj") // _UJ_PER_MWH),),
-            "total_time": (decimals(hours(ended_ms - started_ms)),),
+            "total_energy": (json_decimals(documents.ints("energy_uj") // _UJ_PER_MWH),),
+            "total_time": (json_decimals(hours(ended_ms - started_ms)),),
             **_parts(lines, signs, reserved),
-            "remark": strings(_remark(documents)),
-            "invoice_reference_id": strings(documents.texts("number")),
+            "remark": json_strings(_remark(documents)),
+            "invoice_reference_id": json_strings(documents.texts("number")),
             "credit": where(credit, ("true",)),
             "credit_reference_id": where(credit, ('"', cdr_id, '"')),
-            "last_updated": moments(documents.moments_ms("issued_at")),
+            "last_updated": json_timestamps(documents.moments_ms("issued_at")),
         }
     )
 
@@ -108,7 +108,7 @@ def _parts(lines: Lines, signs: Ints, reserved: Bools) -> dict[str, Pieces]:
     parked = lines.dimension == letter(Dimension.PARKING_TIME)
     if parked.any():
         parked_ms = _sums(lines.document[parked], (signs * lines.volume)[parked], len(reserved))
-        parts["total_parking_time"] = where(parked_ms != 0, (decimals(hours(parked_ms)),))
+        parts["total_parking_time"] = where(parked_ms != 0, (json_decimals(hours(parked_ms)),))
     return parts
 
 
@@ -120,26 +120,26 @@ def _sums(document: Ints, values: Ints, count: int) -> Ints:
 
 
 def _price(excl_micros: Ints, incl_micros: Ints) -> Pieces:
-    return objects({"excl_vat": (decimals(excl_micros),), "incl_vat": (decimals(incl_micros),)})
+    return json_objects({"excl_vat": (json_decimals(excl_micros),), "incl_vat": (json_decimals(incl_micros),)})
 
 
 def _token(driver_id: Texts, unknown: Bools, party: Party) -> Pieces:
-    uid = strings(pc.fill_null(driver_id, NOT_AVAILABLE))
-    type_ = (either(unknown, '"OTHER"', '"APP_USER"'),)
-    return objects({**_members(party), "uid": uid, "type": type_, "contract_id": uid})
+    uid = json_strings(pc.fill_null(driver_id, NOT_AVAILABLE))
+    type_ = (choose_text(unknown, '"OTHER"', '"APP_USER"'),)
+    return json_objects({**_members(party), "uid": uid, "type": type_, "contract_id": uid})
 
 
 def _location(station: Pieces, connector_id: Texts) -> Pieces:
     nowhere = dict.fromkeys(("address", "city", "country"), (f'"{NOT_AVAILABLE}"',))
     connector = ('"', pc.fill_null(connector_id, NOT_AVAILABLE), '"')
-    return objects({"id": station, **nowhere, "evse_uid": station, "evse_id": station, "connector_id": connector})
+    return json_objects({"id": station, **nowhere, "evse_uid": station, "evse_id": station, "connector_id": connector})
 
 
 def _remark(documents: DocumentBatch) -> Texts:
     reason, nothing = documents.texts("reason"), pa.scalar(None, pa.string())
     said = (
         pc.if_else(pc.equal(reason, ""), nothing, reason),
-        joined(("ended: ", documents.texts("end_reason"))),
+        concatenate(("ended: ", documents.texts("end_reason"))),
         pc.if_else(documents.texts("estimated"), "estimated", nothing),
     )
     remark = pc.binary_join_element_wise(*said, "; ", null_handling="skip")

@@ -13,7 +13,7 @@ from billing.exports.export_batches import DocumentBatch, parse_lines
 from billing.exports.ocpi import Party, Tariffs, cdrs
 from billing.exports.store import Output, Snapshot
 from kit.clock import format_rfc3339
-from kit.json_columns import Pieces, dense, json_of, written
+from kit.columnar_json import Pieces, encode_rows, json_of, merge_pieces
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ async def write_cdrs(source: Snapshot, party: Party, output: Output) -> None:
             pieces = await asyncio.to_thread(_rows, batch, party)
             count = max(PART_BYTES // (CDR_BYTES + batch.tariff_chars_max), 1)
             for start in range(0, batch.documents.count, count):
-                part = written(pieces, start, count)
+                part = encode_rows(pieces, start, count)
                 await output(before + part[1:] if before else part)
                 before = b""
     await output(b"[]\n" if before else b"\n]\n")
@@ -54,7 +54,7 @@ async def write_cdrs(source: Snapshot, party: Party, output: Output) -> None:
 
 def _rows(batch: _Batch, party: Party) -> Pieces:
     lines = parse_lines(batch.documents, batch.lines)
-    return dense((",\n", *cdrs(batch.documents, lines, batch.tariffs, party)))
+    return merge_pieces((",\n", *cdrs(batch.documents, lines, batch.tariffs, party)))
 
 
 async def _read(source: Snapshot, party: Party) -> AsyncGenerator[_Batch, None]:

@@ -6,7 +6,17 @@ import numpy as np
 import pyarrow as pa
 
 from billing.exports.export_batches import Lines, letter
-from kit.json_columns import Bools, Ints, Pieces, Texts, decimals, joined, lists, moments, objects
+from kit.columnar_json import (
+    Bools,
+    Ints,
+    Pieces,
+    Texts,
+    concatenate,
+    json_arrays,
+    json_decimals,
+    json_objects,
+    json_timestamps,
+)
 from schemas.tariff import Dimension
 
 _TYPES: Final = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, "RESERVATION_TIME")  # FLAT is no CDR's
@@ -43,17 +53,17 @@ def periods(started_ms: Ints, reserved: Bools, volumes: Ints, lines: Lines, tari
     micros = np.concatenate((micros, np.zeros(np.count_nonzero(idle), np.int64)))
 
     order = np.lexsort((since_ms, document))
-    dimensions = joined((_OPENINGS.take(pa.array(types[order])), decimals(micros[order]), "}"))
+    dimensions = concatenate((_OPENINGS.take(pa.array(types[order])), json_decimals(micros[order]), "}"))
     document = document[order]
     began_ms = np.maximum(since_ms[order], started_ms[document])
     first = np.flatnonzero(_differs(document) | _differs(began_ms))
     document = document[first]
     members = {
-        "start_date_time": moments(began_ms[first]),
-        "dimensions": lists(dimensions, np.append(first, len(dimensions))),
+        "start_date_time": json_timestamps(began_ms[first]),
+        "dimensions": json_arrays(dimensions, np.append(first, len(dimensions))),
         "tariff_id": (tariff_id.take(pa.array(document)),),
     }
-    return lists(joined(objects(members)), np.append(np.flatnonzero(_differs(document)), len(document)))
+    return json_arrays(concatenate(json_objects(members)), np.append(np.flatnonzero(_differs(document)), len(document)))
 
 
 def _differs(values: Ints) -> Bools:

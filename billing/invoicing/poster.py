@@ -25,7 +25,7 @@ from billing.invoicing.metrics import InvoicingMetrics
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
-from kit.messaging.inbox import first_times
+from kit.messaging.inbox import record_new_events
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from kit.observability.logs import get_logger
 from kit.web.errors import Conflict, NotFound
@@ -91,7 +91,9 @@ class InvoicePoster:
         """All of them or none; at most one of each subject. Known events change nothing. Raises Unavailable."""
         async with self._database.transaction() as connection:
             number = await store.lock(connection)
-            new = await first_times(connection, SCHEMA, [(posting.queue, posting.event_id) for posting in postings])
+            new = await record_new_events(
+                connection, SCHEMA, [(posting.queue, posting.event_id) for posting in postings]
+            )
             work = _Work(number, self._clock.now())
             fresh = [posting for posting in postings if (posting.queue, posting.event_id) in new]
             await _assign_drivers(connection, work, fresh)

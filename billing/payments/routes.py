@@ -17,7 +17,7 @@ from kit.auth.authenticator import Authenticator
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.parameters import example, problems
-from kit.web.rules import public
+from kit.web.route_rules import public
 
 PREFIX: Final = "/api/v1/billing"
 

@@ -22,7 +22,7 @@ from billing.payments.store import PaymentRecord
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import current_event_context
-from kit.messaging.inbox import first_times
+from kit.messaging.inbox import record_new_events
 from kit.messaging.outbox import Transaction, insert_async
 from kit.observability.logs import get_logger
 from kit.web.errors import BadQuery, Conflict, Forbidden, NotFound
@@ -107,7 +107,7 @@ class PaymentService:
         async with self._database.transaction() as connection:
             await invoicing.lock(connection)
             event_id = uuid5(_NAMESPACE, f"{provider_name}/{update.event_id}")
-            if not await first_times(connection, SCHEMA, [(f"payments_{provider_name}", event_id)]):
+            if not await record_new_events(connection, SCHEMA, [(f"payments_{provider_name}", event_id)]):
                 return "repeated"
             payment = await store.payment(connection, update.payment_id)
             if payment is None or payment.provider != provider_name:

@@ -1,6 +1,6 @@
 """Authentication of HTTP requests by bearer token, from memory on the hot path.
 
-A verified token is cached. Every 5 s, if there are requests, one query asks which cached tokens were revoked since: a
+A verified token is cached. Every 5 s, if there are requests, one query reads which cached tokens were revoked since: a
 revoked token passes for at most that long, and the database has one query, however many tokens are in use. While the
 database does not answer, cached tokens pass for 5 more minutes (nobody can revoke one either); unknown ones get 503.
 Signed tokens (`kit.auth.signed_tokens`) need no query: they are valid until they expire.
@@ -22,7 +22,7 @@ from kit.errors import Unavailable
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
 from kit.web.problem import Problem
-from kit.web.rules import ACCEPTED
+from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
 OUTAGE_S: Final = 300.0
@@ -127,7 +127,7 @@ _BEARER_SCHEME: Final = HTTPBearer(auto_error=False, scheme_name="bearer", descr
 class RequireKinds:
     """A FastAPI dependency: the principal of the first of `kinds` that the request's token has. Else 401, 403.
 
-    The Authenticator is `app.state.authenticator`. `kit.web.rules` reads `kinds`, so that a route's body is not
+    The Authenticator is `app.state.authenticator`. `kit.web.route_rules` reads `kinds`, so that a route's body is not
     read for anyone else.
     """
 
@@ -139,7 +139,7 @@ class RequireKinds:
         return await authenticator.require(request, *self.kinds)
 
 
-@cache  # the same object for the same kinds: FastAPI then asks once a request, however often it is depended on
+@cache  # one object per kinds, so that FastAPI resolves it once per request, however often it is depended on
 def require_kinds(*kinds: Kind) -> RequireKinds:
     """The dependency that requires a token of one of these kinds."""
     return RequireKinds(kinds)

@@ -78,7 +78,7 @@ class EmbeddedPostgres:
 
     @classmethod
     def start(cls, data_dir: Path) -> Self:
-        """Start the server of `data_dir`, creating its data where there are none: ~1 s, else ~0.3 s. Blocks.
+        """Start the server of `data_dir`, creating its data if there are none: ~1 s, else ~0.3 s. Blocks.
 
         Raises ConfigError where another process owns the folder or it cannot be used, Unavailable where the server
         does not come up.
@@ -211,7 +211,7 @@ def _acquire_lock(data_dir: Path) -> int:
 
 
 def _set_aside_unfinished_initdb(folder: Path) -> None:
-    """Rename what an owner left that was killed during its first start. It never held data."""
+    """Rename the remains of a first start that was killed. They contain no data."""
     if (folder / "PG_VERSION").exists() and not (folder / _TUNING_FILE).exists():
         folder.rename(folder.with_name(f"{_POSTGRES_FOLDER}.unfinished-{os.getpid()}"))
 
@@ -227,7 +227,7 @@ def _start(server: "PostgresServer", folder: Path, cancelled: threading.Event) -
             server.start()
             return
         except subprocess.TimeoutExpired:
-            # The wheel waits 10 s; the server goes on with its recovery all the same.
+            # The wheel waits 10 s; the server continues its recovery after that.
             if not _recovered(folder, cancelled):
                 raise
         except subprocess.CalledProcessError:

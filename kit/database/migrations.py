@@ -1,8 +1,8 @@
 """Migrations: plain SQL files, applied in order, each committed together with the record of it.
 
-A source is a folder of files `NNNN.name.sql`, forward only; `migrations.<source>` records which of them were applied.
-Killed at any moment, the next run goes on from there. These lines are fewer than calling a tool took (dbmate: staged
-copies of the files, a subprocess, its own reading of URLs), and they can apply one folder to several schemas.
+A source is a folder of files `NNNN.name.sql`, forward only; `migrations.<source>` records those applied. A run that
+is killed at any time is continued by the next. This is less code than calling dbmate took (staged copies of the files,
+a subprocess, its own parsing of URLs), and it can apply one folder to several schemas.
 """
 
 import re
@@ -23,14 +23,14 @@ _SCHEMA: Final = "migrations"
 _SOURCE_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _FILE_NAME: Final = re.compile(r"(\d{4})\.[a-z0-9_]+\.sql")
 
-_LOCK_KEY: Final = 0x766F6C74  # "volt": any number that nobody else locks in this database
-# Another process's run may rewrite a large table; the longest that is sane to wait for at a start.
+_LOCK_KEY: Final = 0x766F6C74  # "volt": any number that is unused in this database
+# Longest wait for another process's run, which may rewrite a large table.
 _RUN_S_MAX: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Migrations:
-    """A source. `name` is a lower-case identifier, `folder` holds its files, where `{schema}` stands for `schema`."""
+    """A source. `name`: a lower-case identifier; `folder`: its files, in which `{schema}` is replaced by `schema`."""
 
     name: str
     folder: Path
@@ -56,10 +56,11 @@ class MigrationStatus:
 
 
 def migrate(url: str, sources: Sequence[Migrations]) -> list[str]:
-    """Apply what is missing, source by source in the order given; the ids applied. Idempotent, safe to run at once.
+    """Apply pending migrations, source by source in the order given, and return their ids. Idempotent; concurrent runs
+    are safe.
 
-    Raises MigrationError where one fails or the database is ahead, ConfigError where a folder or file is not as it
-    should be, Unavailable.
+    Raises MigrationError if one fails or the database is ahead, ConfigError if a folder or file is malformed,
+    Unavailable.
     """
     files = [_files(source) for source in sources]
     applied: list[str] = []
@@ -103,7 +104,7 @@ def _files(source: Migrations) -> dict[str, str]:
 
 
 def _pending(source: Migrations, files: dict[str, str], applied: set[str]) -> list[str]:
-    """The ids still to be applied. Raises MigrationError where the database has what the code has not."""
+    """The ids still to be applied. Raises MigrationError if the database has migrations that the code does not know."""
     unknown = sorted(applied - files.keys())
     if unknown:
         raise MigrationError(
@@ -130,7 +131,7 @@ def _versions(connection: psycopg.Connection[tuple[Any, ...]], source: Migration
 
 @contextmanager
 def _locked(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[None]:
-    """One run at a time in this database. The lock goes with the connection, so no kill leaves it behind."""
+    """Let one run at a time use this database. The lock ends with the connection, so a killed run leaves none."""
     with outages():
         connection.execute(f"SET lock_timeout = '{_RUN_S_MAX}s'")
         try:
@@ -144,7 +145,7 @@ def _locked(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[None]:
 
 
 def _apply(connection: psycopg.Connection[tuple[Any, ...]], source: Migrations, id_: str) -> None:
-    """Raises MigrationError; then nothing of the file is there."""
+    """Apply one migration. If it fails, it is rolled back as a whole: MigrationError."""
     schema, table = sql.Identifier(_SCHEMA), sql.Identifier(_SCHEMA, source.name)
     version = id_.partition("/")[2].partition(".")[0]
     try:

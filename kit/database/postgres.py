@@ -1,7 +1,7 @@
-"""PostgreSQL for services (asyncpg) and for the sink (psycopg); outages become Unavailable.
+"""PostgreSQL for services (asyncpg) and for the stream workers and tools (psycopg); outages become Unavailable.
 
 URLs are `postgresql://user:password@host:port/database` or, for a socket, `postgresql://user@/database?host=/folder`.
-A process logs in by the one URL and takes a service's role at connect (kit/database/roles.py).
+A process logs in with one URL and takes a service's role at connect (kit/database/roles.py).
 """
 
 import contextlib
@@ -14,15 +14,15 @@ import psycopg
 from kit.errors import ConfigError, Unavailable
 from kit.masking import mask_secrets
 
-_CONNECT_S: Final = 5  # a server that does not take a connection within this does not answer
-_QUERY_S: Final = 30.0  # a service's query that runs longer would only keep its connection from others
+_CONNECT_S: Final = 5  # a server that accepts no connection within this time counts as down
+_QUERY_S: Final = 30.0  # a longer query of a service would only block its connection
 _POOL_MAX: Final = 8  # connections of one service: 8 services stay within PostgreSQL's default of 100
 
-# Between two pieces of a COPY that is read: PostgreSQL sends 8 kB at a time, and taking them costs ~50 us, as does
-# taking the ~60 kB that it sends within this.
+# Pause between two reads of a COPY. PostgreSQL sends 8 kB at a time; one read costs ~50 us, whether of 8 kB or of the
+# ~60 kB that arrive within the pause.
 COPY_GATHER_S: Final = 0.001
 
-# What both drivers raise when the server went away, is starting, stopping or full. Class 08: connection; 53: resources;
+# SQLSTATE classes of errors when the server is gone, starting, stopping or full. 08: connection; 53: resources;
 # 57: operator intervention. A query cancelled by its own time-out (57014) is no outage.
 _OUTAGE_CLASSES: Final = ("08", "53", "57")
 _NO_OUTAGE: Final = frozenset({"57014"})
@@ -42,7 +42,7 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
     except (OSError, TimeoutError) as error:
         raise Unavailable(f"{what} does not answer: {str(error) or type(error).__name__}") from error
     except asyncpg.InternalClientError as error:
-        # What a connection raises that the server is just ending, between its last words and the end of the socket:
+        # Raised by a connection that the server is ending, between its last message and the end of the socket:
         # "cannot switch to state 11; another operation (2) is in progress" (asyncpg #1069).
         raise Unavailable(f"{what} does not answer: {error}") from error
     except asyncpg.InterfaceError as error:
@@ -74,7 +74,7 @@ class Database:
             return await self._pool.fetchval(query, *args)
 
     async def execute(self, query: str, *args: object) -> str:
-        """Run a statement; its command tag."""
+        """Run a statement and return its command tag."""
         with outages():
             tag: str = await self._pool.execute(query, *args)
             return tag
@@ -88,9 +88,9 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
-        """A connection that reads the database as it is now, and nothing of what comes, for as long as the block.
+        """A connection that sees the database as of the block's begin, without later changes. Read only.
 
-        To abandon a statement half-way (a COPY whose reader is gone) call its `terminate`.
+        To abandon a running statement (a COPY whose reader is gone) call its `terminate`.
         """
         with outages():
             async with self._pool.acquire(timeout=_CONNECT_S) as connection:
@@ -139,9 +139,9 @@ async def open_database(url: str, *, name: str, role: str | None = None, connect
 def connect_sync(
     url: str, *, name: str, role: str | None = None, autocommit: bool = False
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """A psycopg connection for the sink and for tools. Raises Unavailable, ConfigError.
+    """A psycopg connection for the stream workers and tools. Raises Unavailable, ConfigError.
 
-    What is then done with it is to stand within `outages()`.
+    Use it within `outages()`.
     """
     options = f"-c timezone=UTC -c role={role}" if role else "-c timezone=UTC"
     with _wrong_login(url), outages():
@@ -152,7 +152,7 @@ def connect_sync(
 
 @contextlib.contextmanager
 def _wrong_login(url: str) -> Iterator[None]:
-    """What trying again will not mend: the login, the database's name, the URL itself."""
+    """Within the block, a wrong login, database name or URL, which no retry would fix, becomes ConfigError."""
     try:
         yield
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
@@ -160,7 +160,7 @@ def _wrong_login(url: str) -> Iterator[None]:
     except (psycopg.ProgrammingError, ValueError) as error:
         raise _refused(url, error) from None
     except Unavailable as error:
-        # libpq gives no SQLSTATE for a refused login, only its words.
+        # libpq gives no SQLSTATE for a refused login, only a message.
         if any(words in str(error) for words in ("authentication failed", "does not exist")):
             raise _refused(url, error) from None
         raise

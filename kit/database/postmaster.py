@@ -14,7 +14,7 @@ _PID_FILE: Final = "postmaster.pid"
 _PID_FILE_LINES: Final = 8  # pid, data folder, start time, port, socket folder, host, shared memory, status
 _SOCKET_DIR, _STATUS = 4, 7  # of those
 _UNUSED_PID: Final = 4_194_304  # one above the highest that Linux gives; far above macOS's
-_SHUTDOWN_S_MAX: Final = 10.0  # for a server that was still recovering; its next start goes on with that
+_SHUTDOWN_S_MAX: Final = 10.0  # for a server that was still recovering; its next start continues that
 _LOG_TAIL_BYTES: Final = 8_192  # the messages of one failed start
 _LOG_ERROR_LEVELS: Final = ("FATAL:", "PANIC:")
 

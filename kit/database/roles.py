@@ -1,6 +1,6 @@
-"""Roles: every service works as a role of its own, without a login, that sees its schema and what others publish to it.
+"""Roles: each service has a database role without login, which may use its schema and the contracts it reads.
 
-A process logs in by the one URL and takes the role at connect. For a login of its own, make one and grant it the role.
+A process logs in with one URL and takes the role at connect. For a separate login, create one and grant it the role.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from kit.errors import ConfigError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-# Any number that nobody else locks here: a grant on a table that another process alters is an error, not a wait.
+# Advisory lock, any unused number. Without it a grant on a table that another process alters fails instead of waiting.
 _LOCK_KEY: Final = 0x766F6C72
-# Functions with their owner's rights are for roles that write; a role that only reads must not drop a table by one.
+# SECURITY DEFINER functions are for roles that write: a read-only role must not drop a table through one.
 _OWN_FUNCTIONS: Final = """
 SELECT p.oid::regprocedure::text FROM pg_proc AS p
 WHERE p.pronamespace = %s::regnamespace AND p.prokind = 'f' AND (%s OR NOT p.prosecdef)
@@ -27,8 +27,8 @@ WHERE p.pronamespace = %s::regnamespace AND p.prokind = 'f' AND (%s OR NOT p.pro
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a role may do: read `schema`, and write there if `write`, but never change its tables; and ask `contracts`,
-    views and functions that other schemas publish (a function with the types of its arguments)."""
+    """Rights of a role: to read `schema` and, if `write`, to write its rows, never to alter its tables; and to query
+    `contracts`, views and functions of other schemas (a function is named with its argument types)."""
 
     role: str
     schema: str = ""
@@ -37,9 +37,9 @@ class Grant:
 
 
 def _make_roles(url: str, roles: Sequence[str]) -> None:
-    """Make these roles and have the login be a member of them. Idempotent. Blocks.
+    """Create these roles and make the login a member of them. Idempotent. Blocks.
 
-    Raises ConfigError where that login may not make roles, Unavailable.
+    Raises ConfigError if the login may not create roles, Unavailable.
     """
     with connect_sync(url, name="voltstream roles") as connection, outages():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
@@ -54,10 +54,9 @@ def _make_roles(url: str, roles: Sequence[str]) -> None:
 
 
 def ensure_roles(url: str, grants: Sequence[Grant]) -> None:
-    """Make the roles and give them these rights, on tables to come too. Idempotent. Blocks.
+    """Create the roles and grant them these rights, on future tables too. Idempotent. Blocks.
 
-    To be called after migrating, with the URL that migrated. Raises ConfigError where that login may not make roles,
-    Unavailable.
+    Call it after migrating, with the same URL. Raises ConfigError if its login may not create roles, Unavailable.
     """
     _make_roles(url, sorted({grant.role for grant in grants}))
     with connect_sync(url, name="voltstream grants") as connection, outages():
@@ -71,7 +70,7 @@ def ensure_roles(url: str, grants: Sequence[Grant]) -> None:
 
 def _make_role(connection: Connection, role: str) -> None:
     if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is None:
-        # Roles are the whole server's: another database's migration may make it at this moment.
+        # Roles belong to the whole server: another database's migration may create it concurrently.
         made_meanwhile = contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation)
         with made_meanwhile, connection.transaction():
             connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
@@ -98,7 +97,7 @@ def _grant_schema(connection: Connection, grant: Grant) -> None:
 
 
 def _grant_contract(connection: Connection, role: str, contract: str) -> None:
-    """`contract`: from a declaration in code, never from outside."""
+    """Grant the use of a contract, whose name comes from a declaration in code, never from outside."""
     schema = sql.Identifier(contract.partition(".")[0])
     right = sql.SQL(f"EXECUTE ON FUNCTION {contract}" if "(" in contract else f"SELECT ON {contract}")
     for what in (sql.SQL("USAGE ON SCHEMA {}").format(schema), right):

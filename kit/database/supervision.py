@@ -1,4 +1,4 @@
-"""Supervision of the embedded PostgreSQL: a server that dies is started again, and its owner ends where that fails."""
+"""Supervision of the embedded PostgreSQL: restarts a server that died, and raises DatabaseLost if it cannot."""
 
 import asyncio
 from collections import deque
@@ -7,8 +7,8 @@ from typing import Final, Protocol
 from kit.errors import DatabaseLost
 from kit.observability.logs import get_logger
 
-POLL_S: Final = 0.2  # between looks whether the process lives, ~50 us each
-# A server that dies more often has a cause that further restarts would only hide.
+POLL_S: Final = 0.2  # interval of checks whether the process lives, ~50 us each
+# If a server dies more often, further restarts would only hide the cause.
 DEATHS_MAX: Final = 4
 DEATHS_WINDOW_S: Final = 60.0
 
@@ -33,8 +33,8 @@ class RestartableServer(Protocol):
 async def supervise(server: RestartableServer, *, poll_s: float = POLL_S) -> None:
     """Restart `server` whenever it has died, until cancelled.
 
-    Raises DatabaseLost where it cannot be started again, and where it died `DEATHS_MAX` times within `DEATHS_WINDOW_S`.
-    A cancelled call returns only when a restart under way has ended: stop the server after it, not before.
+    Raises DatabaseLost if it cannot be started again, or if it died `DEATHS_MAX` times within `DEATHS_WINDOW_S`.
+    A cancelled call returns only after a restart under way has ended. Stop the server after that, not before.
     """
     loop = asyncio.get_running_loop()
     deaths_s: deque[float] = deque(maxlen=DEATHS_MAX)
@@ -53,11 +53,11 @@ async def supervise(server: RestartableServer, *, poll_s: float = POLL_S) -> Non
         except DatabaseLost as error:
             raise _lost(error) from None
         finally:
-            await asyncio.wait((restarting,))  # its thread goes on though we are cancelled
+            await asyncio.wait((restarting,))  # its thread continues after a cancellation
         _log.warning("database_restarted", pid=server.pid, after_s=round(loop.time() - died_s, 1))
 
 
 def _lost(error: DatabaseLost) -> DatabaseLost:
-    """Logged at once: closing everything else takes a while."""
+    """Log the error at once, since closing everything else takes a while, and return it."""
     _log.error("database_lost", error=str(error))
     return error

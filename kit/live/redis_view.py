@@ -15,8 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from kit.columnar_json import value_bytes
 from kit.errors import ConfigError, Unavailable
-from kit.json_columns import octets
 from kit.live.view import WATCH_PUTS_MAX, Watcher
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
@@ -44,7 +44,7 @@ class _EncodedPairs:
         pairs = pc.binary_join_element_wise(
             b"$", of_field, b"\r\n", fields, b"\r\n$", of_value, b"\r\n", values, b"\r\n", b""
         )
-        self.octets = octets(pairs)
+        self.octets = value_bytes(pairs)
         self.count = 2 * len(documents)
 
 

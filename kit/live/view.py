@@ -26,7 +26,7 @@ class LiveView(Protocol):
         """The documents of all keys."""
 
     def watch(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, bytes]]]:
-        """Changes as they are put, one mapping a put. For a watcher that lags, its oldest puts are merged.
+        """Changes as they are put, one mapping per put. For a watcher that lags, its oldest puts are merged.
 
         Where puts may have been missed (the view's server was down), the whole topic is delivered as one mapping.
         """

@@ -1,4 +1,4 @@
-"""A consumer group of Kafka as its coordinator knows it: the members, and the partitions that each of them has."""
+"""A Kafka consumer group as its coordinator knows it: the members and their assigned partitions."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,13 +10,13 @@ from aiokafka.errors import KafkaError, for_code
 from kit.errors import Unavailable
 from kit.log.kafka import brokers, describe_partitions
 
-REQUEST_TIMEOUT_MS: Final = 5_000  # two small requests; a node that takes longer is asked again at the next look
+REQUEST_TIMEOUT_MS: Final = 5_000  # two small requests; a slower node is asked again at the next look
 _SETTLED: Final = frozenset({"Stable", "Empty", "Dead"})  # the other states of a classic group are of a rebalance
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member, by the client id that it has given itself."""
+    """A member, identified by its client id."""
 
     client_id: str
     partitions: frozenset[int]
@@ -31,7 +31,7 @@ class GroupView:
 
     @property
     def unassigned(self) -> list[int]:
-        """The partitions that no member has."""
+        """The partitions that are assigned to no member."""
         return sorted(self.partitions.difference(*(member.partitions for member in self.members)))
 
     def member(self, client_id: str) -> Member | None:
@@ -40,7 +40,7 @@ class GroupView:
 
 
 class GroupObserver:
-    """Asks for the view of one group and one topic, over a connection of its own."""
+    """Requests the view of one group and one topic, over its own connection."""
 
     def __init__(self, kafka_url: str, group: str, topic: str) -> None:
         """Connects at the first question."""

@@ -54,7 +54,7 @@ async def ensure_topic(kafka_url: str, topic: str, partitions: int) -> None:
 
 
 async def partitions_of(kafka_url: str, topic: str) -> int:
-    """How many partitions a topic has; 0 where it does not exist. Raises Unavailable where Kafka does not answer."""
+    """The number of partitions of a topic; 0 if it does not exist. Raises Unavailable if Kafka does not answer."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers(kafka_url), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()

@@ -182,7 +182,7 @@ class InProcessLog:
 
     @property
     def uncommittable(self) -> bool:
-        """Whether it is in vain to wait for commits: it was abandoned, or closed, and what it holds had its time."""
+        """Whether waiting for commits is useless: the log was abandoned, or closed with records left."""
         return self._abandoned or (self._closed and any(log.entries for log in self._partitions.values()))
 
     async def close(self) -> None:

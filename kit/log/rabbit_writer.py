@@ -23,7 +23,7 @@ from pika.spec import Basic
 from kit.errors import Unavailable
 from kit.log.partitioned_log import BYTES_MAX, RECORDS_MAX, UnconfirmedLimit
 from kit.messaging.rabbit_channels import PERSISTENT
-from kit.messaging.rabbit_connection import Channel, Connection, Rabbit, User
+from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
 
 RECORD_BYTES_MAX: Final = 4 << 20  # a full frame is ~1 MB; the Kafka topic takes 8 MiB
 QUEUE_BYTES_MAX: Final = 8 << 30  # of one partition: at 25 MB/s five minutes without Kafka; then gateways get nacks
@@ -64,7 +64,7 @@ class _Partition:
         self.resume: asyncio.TimerHandle | None = None  # set: the rejected ones are published again before any other
 
 
-class RabbitLogWriter(User):
+class RabbitLogWriter(ConnectionListener):
     """See LogWriter. Owns its connection."""
 
     def __init__(
@@ -131,7 +131,7 @@ class RabbitLogWriter(User):
                 record.durable.set_exception(Unavailable("the log was closed before this was confirmed"))
 
     async def opened(self, connection: Connection) -> None:
-        """See User."""
+        """See ConnectionListener."""
         channel = await connection.channel()
         for partition in self._partitions:
             await declare_partition(channel, partition.queue)
@@ -142,7 +142,7 @@ class RabbitLogWriter(User):
         self.unblocked()
 
     def lost(self, _error: Unavailable) -> None:
-        """See User. Unconfirmed records will be published before those that wait, in their first order."""
+        """See ConnectionListener. Unconfirmed records are published again, in order, before those that wait."""
         self._connection = self._channel = None
         sent, self._sent = self._sent, {}
         for tag, record in sent.items():
@@ -151,7 +151,7 @@ class RabbitLogWriter(User):
             _requeue_rejected(partition)
 
     def unblocked(self) -> None:
-        """See User."""
+        """See ConnectionListener."""
         for partition in self._partitions:
             self._send(partition)
 

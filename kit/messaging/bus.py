@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from kit.errors import Overloaded, Unavailable
-from kit.messaging.delivery import (
+from kit.messaging.delivery_attempts import Sleep, attempt_delivery, next_attempt
+from kit.messaging.messages import (
     ATTEMPTS,
     DEAD_LETTER_QUEUE,
     DEAD_LETTERS,
@@ -32,11 +33,8 @@ from kit.messaging.delivery import (
     FailedMessage,
     Handler,
     Message,
-    Sleep,
     as_published,
-    attempt_delivery,
     failure_event_of,
-    next_attempt,
     replay_of,
 )
 from kit.observability.logs import get_logger
@@ -92,8 +90,8 @@ class Bus(Protocol):
     ) -> None:
         """Declare the durable queue, bind it, and deliver every message to `handler`, up to `prefetch` at once.
 
-        A message is acknowledged when the handler returns. When it raises (see `kit.messaging.delivery`), the message
-        is redelivered with `attempt` one higher after the retry policy's pause. When its attempts are used up it is
+        A message is acknowledged when the handler returns. When it raises (see `delivery_attempts`), the message is
+        redelivered with `attempt` one higher after the retry policy's pause. When its attempts are used up it is
         dead-lettered to `dlx_events` (routing key: the queue's name), and the event that `announce` makes is published.
         """
 
@@ -127,7 +125,7 @@ class _Queue:
         self.bindings: set[tuple[str, str]] = set()
         self.unsettled = 0  # ready, in a handler, or pausing before the next attempt
         self.ready: deque[_Delivery] = deque()
-        self.arrived = asyncio.Semaphore(0)  # one permit a ready delivery
+        self.arrived = asyncio.Semaphore(0)  # one permit per ready delivery
 
     def is_bound_for(self, message: Message) -> bool:
         """Whether the exchange routes this message here."""
@@ -146,7 +144,7 @@ class _Queue:
 
 class InProcessBus:
     """Bus within one process. Nothing is written to disk: `publish` returns when the handler of every bound queue has
-    returned, or the handlers of its dead letter and of the event that announces it have. So a publisher that keeps its
+    returned, or those of its dead letter and of the announcing event have. So a publisher that keeps its
     event until then (the outbox relay) loses none in a crash. Dead letters without a subscriber stay in memory, the
     newest `QUEUE_MESSAGES_MAX` of a queue; they are logged as errors. A handler must not publish to its own queue and
     wait for it: at the prefetch limit that is a deadlock.

@@ -7,15 +7,16 @@
     await consume(bus, database, Source(group_queue("billing", SESSION_COMPLETED), "session.completed"),
                   schema="billing", decode=decode, handle=handle)
 
-`<schema>.events_processed` is there as `kit.messaging.inbox` has it. An event is acknowledged after the commit, so it
-may come again, and then finds the note. `consume_batches` does the same for many events in one transaction, where many
-come. What becomes of one that cannot be handled:
+The schema must have the table `events_processed` (`kit.messaging.inbox`). An event is acknowledged after the commit, so
+it may be delivered again; its id is then found in the table. `consume_batches` handles many events in one transaction,
+for high rates. Failures:
 
-- its bytes cannot be decoded, or the handler raises Unprocessable: dead-lettered at once, no retry would mend it. It is
-  replayed (`voltstream events dlq replay`) once code is in place that can read it;
-- the handler raises Unavailable or Overloaded, as it does while the database is away: it waits in hand for the
-  dependency, which costs no attempt (see `kit.messaging.bus`);
-- it raises anything else: rolled back, tried again by the policy of its queue, then dead-lettered.
+- the bytes cannot be decoded, or the handler raises Unprocessable: the event is dead-lettered at once, since a retry
+  would fail again. Replay it (`voltstream events dlq replay`) once code that can read it is deployed;
+- the handler raises Unavailable or Overloaded, as while the database is down: the event stays unacknowledged until the
+  dependency is back and loses no attempt (see `kit.messaging.delivery_attempts`);
+- the handler raises anything else: the transaction is rolled back, the event is redelivered by its queue's policy and
+  finally dead-lettered.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -30,12 +31,12 @@ from kit.database.postgres import Database
 from kit.errors import Unprocessable
 from kit.messaging.bus import DIRECT, PREFETCH, Bus, Message
 from kit.messaging.group_commit import GroupCommit
-from kit.messaging.inbox import first_times
+from kit.messaging.inbox import record_new_events
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, current_traceparent, span
 
-ERROR_CHARS_MAX: Final = 200  # of a decoder's message: it may repeat what it has read
+ERROR_CHARS_MAX: Final = 200  # of a decoder's error text: it may quote the input
 
 _log = get_logger(__name__)
 
@@ -45,27 +46,27 @@ class Metadata(Protocol):
 
     @property
     def event_id(self) -> UUID:
-        """What repetitions are known by."""
+        """The id by which duplicates are recognized."""
 
     @property
     def type(self) -> str:
-        """`session.completed.v1`."""
+        """Event type and version: `session.completed.v1`."""
 
     @property
     def correlation_id(self) -> str:
-        """Of the work that the event is a part of."""
+        """Correlation id of the work that the event is a part of."""
 
     @property
     def traceparent(self) -> str:
-        """W3C; empty where there is no trace."""
+        """W3C trace context; empty where there is no trace."""
 
 
 class DecodedEvent(Protocol):
-    """What a decoder gives."""
+    """A decoded event."""
 
     @property
     def metadata(self) -> Metadata:
-        """Of this event."""
+        """The event's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class EventContext:
 
 
 def current_event_context() -> EventContext:
-    """The context of the work that runs."""
+    """The context of the current work."""
     return EventContext(correlation_id.get(), current_traceparent())
 
 
@@ -102,16 +103,16 @@ Process = Callable[[E], Awaitable[bool]]  # whether the event was new
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a consumer's events come from."""
+    """The queue that a consumer reads, and its binding."""
 
     queue: str  # of this consumer group alone
     routing_key: str
     exchange: str = DIRECT
-    prefetch: int = PREFETCH  # in hand at once; those that are not batched want a connection each
+    prefetch: int = PREFETCH  # unacknowledged at once; each takes a database connection unless batched
 
 
 class ConsumerMetrics:
-    """What became of deliveries."""
+    """Count of deliveries by outcome."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.handled = Counter(
@@ -136,7 +137,7 @@ async def consume(
 
     async def process(event: E) -> bool:
         async with database.transaction() as connection:
-            new = await first_times(connection, schema, [(source.queue, event.metadata.event_id)])
+            new = await record_new_events(connection, schema, [(source.queue, event.metadata.event_id)])
             if new:
                 await handle(connection, event)
         return bool(new)
@@ -155,18 +156,18 @@ async def consume_batches(
     handle: HandleBatch[E],
     metrics: ConsumerMetrics | None = None,
 ) -> None:
-    """As `consume`, but the events that come while a transaction is under way share the next one.
+    """As `consume`, but the events that arrive while a transaction is under way share the next one.
 
-    Of two events with one `key` the second waits for the transaction after. Where one fails, each event is tried alone,
-    so that only the one to blame comes again.
+    Two events with equal keys are never in one transaction: the second waits for the next. If a transaction fails, each
+    of its events is tried alone, so that only the faulty one is redelivered.
     """
 
     async def work(batch: Sequence[Delivered[E]]) -> None:
         async with database.transaction() as connection:
-            notes = [(source.queue, one.event.metadata.event_id) for one in batch]
-            new = await first_times(connection, schema, notes)
-            for one, note in zip(batch, notes, strict=True):
-                one.new = note in new
+            event_keys = [(source.queue, one.event.metadata.event_id) for one in batch]
+            new = await record_new_events(connection, schema, event_keys)
+            for one, event_key in zip(batch, event_keys, strict=True):
+                one.new = event_key in new
             if new:
                 await handle(connection, [one for one in batch if one.new])
 
@@ -183,8 +184,8 @@ async def consume_batches(
 async def listen(
     bus: Bus, source: Source, *, decode: Decode[E], process: Process[E], metrics: ConsumerMetrics | None = None
 ) -> None:
-    """Subscribe `process` to `source`: it sees to it that an event has its effect once, and returns once that is
-    committed, or was before. It runs within the event's trace and correlation id. Raises Unavailable."""
+    """Subscribe `process` to `source`. `process` makes the event take effect exactly once and returns after the commit,
+    with whether the event was new. It runs in the event's trace and correlation id. Raises Unavailable."""
     listener = _Listener(source.queue, decode, process, metrics)
     await bus.subscribe(source.queue, source.exchange, source.routing_key, listener, prefetch=source.prefetch)
 
@@ -201,7 +202,7 @@ class _Listener:
     async def __call__(self, message: Message) -> None:
         try:
             event = self._decode(message.body)
-        except Exception as error:  # whatever it is, these bytes will raise it again
+        except Exception as error:  # any error: the same bytes would raise it again
             self._count("unprocessable")
             reason = str(error)[:ERROR_CHARS_MAX]
             raise Unprocessable(f"not an event of {self._queue}: {type(error).__name__}: {reason}") from error
@@ -222,7 +223,7 @@ class _Listener:
         try:
             new = await self._process(event)
         except Exception as error:
-            # The bus logs the traceback, and knows neither trace nor correlation id.
+            # The bus logs the traceback, but without the trace and correlation ids.
             event_id = str(event.metadata.event_id)
             _log.warning("event_not_handled", queue=self._queue, event_id=event_id, attempt=attempt, error=repr(error))
             self._count("unprocessable" if isinstance(error, Unprocessable) else "failed")

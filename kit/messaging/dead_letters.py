@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from kit.database.migrations import Migrations
 from kit.database.postgres import Database
-from kit.messaging.delivery import (
+from kit.messaging.messages import (
     ATTEMPTS,
     DEAD_LETTERS,
     ERROR,

@@ -1,7 +1,4 @@
-"""The idempotent consumer: an event's id is written down in the transaction of what the event causes.
-
-The table is `<schema>.events_processed` of kit/database/standard_tables.
-"""
+"""The table of processed event ids, for deduplication: `<schema>.events_processed` of kit/database/standard_tables."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,17 +7,17 @@ from uuid import UUID
 from kit.database.names import checked_name
 from kit.messaging.outbox import Transaction
 
-KEEP_DAYS: Final = 30  # an event may come again for as long as it waits in a queue or among dead letters
+KEEP_DAYS: Final = 30  # an event may be redelivered for as long as it is in a queue or a dead letter
 
 
-Note = tuple[str, UUID]  # queue, event_id
+EventKey = tuple[str, UUID]  # queue, event_id
 
 
-async def first_times(connection: Transaction, schema: str, events: Sequence[Note]) -> set[Note]:
-    """Write these (queue, event id) down; those that were not before. Of the others there is nothing left to do but
-    acknowledge them.
+async def record_new_events(connection: Transaction, schema: str, events: Sequence[EventKey]) -> set[EventKey]:
+    """Record these (queue, event id) pairs and return those that were new; the others were processed before and need
+    only be acknowledged.
 
-    Call it first in the handler's open transaction. A second delivery at the same time waits for the first one's end.
+    Call it first in the handler's open transaction. A concurrent delivery of an event waits for that transaction's end.
     """
     insert = (
         f"INSERT INTO {checked_name(schema)}.events_processed (queue, event_id) "  # noqa: S608 - checked
@@ -32,7 +29,7 @@ async def first_times(connection: Transaction, schema: str, events: Sequence[Not
 
 
 async def forget_old(connection: Transaction, schema: str) -> None:
-    """Delete what is older than KEEP_DAYS: once a day, by the service itself."""
+    """Delete records older than KEEP_DAYS. Each service runs it once a day."""
     delete = (
         f"DELETE FROM {checked_name(schema)}.events_processed WHERE processed_at < now() - make_interval(days => $1)"  # noqa: S608 - checked
     )

@@ -2,7 +2,8 @@
 
 The table is `<schema>.outbox` of kit/database/standard_tables.
 
-Events go out in the order of their ids, at least once. After a failed publish a later event may pass an earlier one.
+Events are published in the order of their ids, at least once. After a failed publish a later event may overtake an
+earlier one.
 """
 
 import asyncio
@@ -24,12 +25,12 @@ from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 
 WINDOW: Final = 1_000  # events being published at once; at 10 ms a confirm, room for 100 k events/s
-POLL_S: Final = 1.0  # between looks when no notification came; also between tries to become the active relay
+POLL_S: Final = 1.0  # poll interval without notifications; also between attempts to become the active relay
 MEASURE_S: Final = 5.0  # between counts of the backlog: a million rows take ~0.1 s
 COMMAND_TIMEOUT_S: Final = 10.0  # one statement; they take milliseconds
-CLOSE_TIMEOUT_S: Final = 5.0  # for confirms under way; what comes later is published again by the next relay
+CLOSE_TIMEOUT_S: Final = 5.0  # for pending confirms; events confirmed later are published again by the next relay
 
-# Of a connection. The last is asyncpg's when the server is just ending it (see kit.database.postgres.outages).
+# Errors of a lost connection. asyncpg raises the last while the server is closing it (see `outages`).
 _LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 Transaction = Union["asyncpg.Connection[Any]", "asyncpg.pool.PoolConnectionProxy[Any]"]
@@ -90,7 +91,7 @@ def _channel(schema: str) -> str:
 
 
 class RelayMetrics:
-    """What went out, and what waits."""
+    """Metrics of published and waiting events."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("schema",)

@@ -17,7 +17,8 @@ from pika import BasicProperties
 
 from kit.errors import KitError, Unavailable
 from kit.messaging.bus import CLOSE_TIMEOUT_S, PREFETCH
-from kit.messaging.delivery import (
+from kit.messaging.delivery_attempts import FailedAttempt, attempt_delivery
+from kit.messaging.messages import (
     DEAD_LETTER_QUEUE,
     DEAD_LETTERS,
     DEFAULT_EXCHANGE,
@@ -26,16 +27,14 @@ from kit.messaging.delivery import (
     EXCHANGES,
     FANOUT,
     Announce,
-    FailedAttempt,
     FailedMessage,
     Handler,
     Message,
     as_published,
-    attempt_delivery,
     failure_event_of,
 )
-from kit.messaging.rabbit_channels import PERSISTENT, Consumer, Declare, Delivery, Publisher
-from kit.messaging.rabbit_connection import Channel, Connection, Rabbit, User
+from kit.messaging.rabbit_channels import PERSISTENT, AmqpConsumer, Declare, Delivery, Publisher
+from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
 from kit.observability.logs import get_logger
 from kit.retry import QueuePolicy, RetryPolicy, reconnect_pauses_s
 
@@ -146,7 +145,7 @@ class RabbitBus:
 
     async def _consume(self, queue: str, handler: Handler, prefetch: int, declare: Declare) -> None:
         subscription = _Subscription(self, queue, handler, self._policy.of(queue))
-        consumer = Consumer(queue, subscription.deliver, prefetch=prefetch, declare=declare)
+        consumer = AmqpConsumer(queue, subscription.deliver, prefetch=prefetch, declare=declare)
         subscription.consumer = consumer
         await self._in.open(consumer, SUBSCRIBE_TIMEOUT_S)
         self._subscriptions.append(subscription)
@@ -159,14 +158,14 @@ class RabbitBus:
         await self._out.close()
 
 
-class _QueueDeclaration(User):
+class _QueueDeclaration(ConnectionListener):
     """Declares a queue on every connection, without consuming it."""
 
     def __init__(self, declare: Declare) -> None:
         self._declare = declare
 
     async def opened(self, connection: Connection) -> None:
-        """See User."""
+        """See ConnectionListener."""
         channel = await connection.channel()
         await self._declare(channel)
 
@@ -175,7 +174,7 @@ class _Subscription:
     """One consumer and its running handlers, at most as many as its prefetch."""
 
     def __init__(self, bus: RabbitBus, queue: str, handler: Handler, policy: QueuePolicy) -> None:
-        self.consumer: Consumer | None = None
+        self.consumer: AmqpConsumer | None = None
         self._bus = bus
         self._queue = queue
         self._handler = handler

@@ -1,4 +1,4 @@
-"""Publishing with pipelined confirms, and consuming with explicit acknowledgement, on a `Rabbit` connection."""
+"""A publisher with pipelined confirms and a consumer with explicit acknowledgement, on a `Rabbit` connection."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from kit.errors import Overloaded, Unavailable
-from kit.messaging.rabbit_connection import Channel, Connection, Rabbit, User
+from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
 
 UNCONFIRMED_MAX: Final = 4_096  # confirms take ~10 ms: room for 400 k messages/s, and a bound when they stop
 PERSISTENT: Final = 2
@@ -18,7 +18,7 @@ PERSISTENT: Final = 2
 Declare = Callable[[Channel], Awaitable[None]]
 
 
-class Publisher(User):
+class Publisher(ConnectionListener):
     """A channel in confirm mode. Every publish gets a future of its own."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Publisher(User):
 
     @property
     def unconfirmed(self) -> int:
-        """How many publishes the broker has not answered."""
+        """The number of publishes that the broker has not answered."""
         return len(self._unconfirmed)
 
     def publish(
@@ -67,7 +67,7 @@ class Publisher(User):
         return future
 
     async def opened(self, connection: Connection) -> None:
-        """See User."""
+        """See ConnectionListener."""
         channel = await connection.channel()
         if self._declare is not None:
             await self._declare(channel)
@@ -77,7 +77,7 @@ class Publisher(User):
         self._channel = channel
 
     def lost(self, error: Unavailable) -> None:
-        """See User."""
+        """See ConnectionListener."""
         self._channel = None
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         for future in unconfirmed.values():
@@ -140,7 +140,7 @@ class Delivery:
             self.channel.raw.basic_reject(self.tag, requeue=requeue)
 
 
-class Consumer(User):
+class AmqpConsumer(ConnectionListener):
     """Consumes one queue, again after every reconnect."""
 
     def __init__(
@@ -161,7 +161,7 @@ class Consumer(User):
         self._channel: Channel | None = None
 
     async def opened(self, connection: Connection) -> None:
-        """See User."""
+        """See ConnectionListener."""
         channel = await connection.channel()
         if self._declare is not None:
             await self._declare(channel)
@@ -188,13 +188,13 @@ class Consumer(User):
         await channel.call(channel.raw.basic_consume, queue=self._queue, on_message_callback=deliver)
 
     def lost(self, _error: Unavailable) -> None:
-        """See User."""
+        """See ConnectionListener."""
         self._channel = None
         if self._on_lost is not None:
             self._on_lost()
 
     async def queue_length(self) -> int | None:
-        """How many messages are ready in the queue; None while not connected."""
+        """The number of messages ready in the queue; None while not connected."""
         channel = self._channel
         if channel is None or not channel.is_open:
             return None

@@ -1,7 +1,7 @@
-"""A RabbitMQ connection that comes back by itself, as asyncio over pika.
+"""A RabbitMQ connection that reconnects automatically: asyncio over pika.
 
-`Rabbit` owns one connection. What uses it is registered as a `User`: its `opened` is called with the connection after
-every (re)connect, to declare what it needs and open its channels; `lost` when the connection is lost. Any error of a
+`Rabbit` owns one connection. Its users register a `ConnectionListener`: `opened` is called with the connection after
+every (re)connect, to declare what is needed and to open channels; `lost` when the connection is lost. Any error of a
 channel ends the whole connection, so there is one way of failing and one way of recovering. What pika does against
 that is in docs/faust-and-pika.md.
 """
@@ -35,8 +35,8 @@ logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a failed attempt
 T = TypeVar("T")
 
 
-class User:
-    """A user of a connection. Override what is needed."""
+class ConnectionListener:
+    """What a user of a connection does when its state changes. Override what is needed."""
 
     async def opened(self, connection: "Connection") -> None:
         """Declare and open what is needed. Raising Unavailable means: not usable, reconnect."""
@@ -133,23 +133,23 @@ class Connection:
 
 
 class Rabbit:
-    """A connection that is made again whenever it is lost: exponential backoff, without end, until closed."""
+    """A connection that is made again whenever it is lost, with exponential backoff, until closed."""
 
     def __init__(self, url: str, *, name: str) -> None:
-        """`name` shows in the broker's list of connections. Raises ConfigError for a URL that is none."""
+        """`name` shows in the broker's list of connections. Raises ConfigError for an invalid URL."""
         self._parameters = _parameters(url, name)
         self.address = f"{self._parameters.host}:{self._parameters.port}"  # without the password: for logs
         self.name = name
         self.blocked = False  # the broker has a memory or disk alarm and reads nothing that is published
-        self._users: list[User] = []
+        self._listeners: list[ConnectionListener] = []
         self._ready = asyncio.Event()
         self._error = "not connected yet"
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, user: User) -> None:
-        """Register before `start`. Users are opened in the order of registration."""
-        self._users.append(user)
+    def add(self, listener: ConnectionListener) -> None:
+        """Register before `start`. Listeners are opened in the order of registration."""
+        self._listeners.append(listener)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -177,16 +177,16 @@ class Rabbit:
         if not self._task.cancelled() and (error := self._task.exception()):
             raise error
 
-    async def open(self, user: User, timeout_s: float) -> None:
-        """Register while running, and return once the user is opened. Raises Unavailable: it is not registered."""
-        self._users.append(user)
+    async def open(self, listener: ConnectionListener, timeout_s: float) -> None:
+        """Register while running, and return once the listener is opened. Raises Unavailable: it is not registered."""
+        self._listeners.append(listener)
         try:
             if self._connection is not None:
-                await user.opened(self._connection)
+                await listener.opened(self._connection)
             else:
                 await self.wait_ready(timeout_s)
         except BaseException:
-            self._users.remove(user)
+            self._listeners.remove(listener)
             raise
 
     async def _keep_up(self) -> None:
@@ -195,8 +195,8 @@ class Rabbit:
             try:
                 connection = await self._connect()
                 try:
-                    for user in self._users:  # may grow meanwhile
-                        await user.opened(connection)
+                    for listener in self._listeners:  # may grow meanwhile
+                        await listener.opened(connection)
                     pauses = reconnect_pauses_s()
                     self._connection = connection
                     self._ready.set()
@@ -217,8 +217,8 @@ class Rabbit:
         self.blocked = False
         gone = connection.lost.result() if connection.lost.done() else Unavailable("the RabbitMQ connection is closed")
         _resolve(connection.lost, gone)
-        for user in list(self._users):
-            user.lost(gone)
+        for listener in list(self._listeners):
+            listener.lost(gone)
         await connection.close()
 
     async def _connect(self) -> Connection:
@@ -253,8 +253,8 @@ class Rabbit:
             _log.error("rabbitmq_blocked", reason="memory or disk alarm", connection=self.name)
         else:
             _log.info("rabbitmq_unblocked", connection=self.name)
-            for user in list(self._users):
-                user.unblocked()
+            for listener in list(self._listeners):
+                listener.unblocked()
 
 
 def _parameters(url: str, name: str) -> URLParameters:

@@ -21,11 +21,11 @@ from kit.clock import Clock, SystemClock
 from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
 from kit.spelling import did_you_mean
-from kit.web import pages
-from kit.web.operations import HttpMetrics, ReadyCheck, operations_router
+from kit.web import docs_pages
+from kit.web.health import HttpMetrics, ReadyCheck, health_router
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
-from kit.web.rules import RouteRules, check_rules, rules_of, selected_route
+from kit.web.route_rules import RouteRules, check_rules, rules_of, selected_route
 from kit.web.server import RunningServer, serve
 
 __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make_app", "serve"]
@@ -54,19 +54,19 @@ def make_app(
 ) -> FastAPI:
     """A FastAPI app with problem documents, correlation ids, spans, metrics, /healthz, /ready, /metrics, / and /docs.
 
-    `registry` takes the app's request metrics and is what /metrics shows: one app a registry. `ready` maps names to the
-    checks of /ready; more may be added later.
+    `registry` takes the app's request metrics and is what /metrics shows: one app per registry. `ready` maps names to
+    the checks of /ready; more may be added later.
     """
     app = _App(
         title=title,
         version=version,
         description=description,
         lifespan=lifespan,
-        openapi_url=None,  # kit.web.pages serves it and its documentation
+        openapi_url=None,  # kit.web.docs_pages serves it and its documentation
         dependencies=[Depends(_refuse_unknown_parameters)],
     )
-    app.include_router(operations_router(registry, {} if ready is None else ready))
-    app.include_router(pages.router)
+    app.include_router(health_router(registry, {} if ready is None else ready))
+    app.include_router(docs_pages.router)
     app.routers_last = len(app.routes)
     install_problems(app)
     app.add_middleware(_RequestMiddleware, metrics=HttpMetrics(registry), clock=clock or SystemClock())
@@ -79,14 +79,14 @@ class _App(FastAPI):
     routers_last = 0  # those of make_app: requests are matched in order, and theirs are few
 
     def include_router(self, router: APIRouter, *args: Any, **options: Any) -> None:
-        """See FastAPI. Raises BadRules."""
+        """See FastAPI. Raises InvalidRouteRules."""
         super().include_router(router, *args, **options)
         included = self.routes.pop()
         check_rules(iter_route_contexts([included]))
         self.routes.insert(len(self.routes) - self.routers_last, included)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """See Starlette: once, before the first request. Raises BadRules, for routes that were added one by one."""
+        """See Starlette: once, before the first request. Raises InvalidRouteRules, for routes added one by one."""
         check_rules(iter_route_contexts(self.routes))
         return super().build_middleware_stack()
 

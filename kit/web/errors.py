@@ -1,12 +1,12 @@
 """Errors of services that carry their HTTP status. The app makes problem documents of them.
 
 ServiceError
-├── BadQuery 422: the question cannot be answered as put; the message says how to put it
-├── NotFound 404: nothing is known by that name, or nothing of the caller's
-├── Forbidden 403: the token is valid and may not do that
-├── Conflict 409: what is there forbids it; the message says what would have to change
-│   └── Ambiguous 409: several things are known by that name; `candidates` lists them
-└── NotAcceptable 406: none of the formats asked for is offered; the message names those that are
+├── BadQuery 422: the query is invalid; the message says how to correct it
+├── NotFound 404: there is no such resource, or it is not the caller's
+├── Forbidden 403: the token is valid but lacks the right
+├── Conflict 409: the resource's state forbids it; the message says what would have to change
+│   └── Ambiguous 409: several resources have that name; `candidates` lists them
+└── NotAcceptable 406: none of the requested formats is available; the message lists those that are
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
-    """Root. The message is a sentence for the caller and says the mend."""
+    """Root. The message is a sentence for the caller that says how to fix it."""
 
     status: ClassVar[int] = 500
 
@@ -48,7 +48,7 @@ class Forbidden(ServiceError):
 
 
 class Conflict(ServiceError):
-    """What is there forbids it."""
+    """The resource's state forbids it."""
 
     status = 409
 
@@ -67,6 +67,6 @@ class Ambiguous(Conflict):
 
 
 class NotAcceptable(ServiceError):
-    """None of the formats asked for is offered."""
+    """None of the requested formats is available."""
 
     status = 406

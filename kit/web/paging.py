@@ -23,7 +23,7 @@ Micros = Annotated[int, msgspec.Meta(ge=0, lt=10_413_792_000_000_000)]  # µs si
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Base of the keys, one subclass a kind of page; the tag keeps one from being taken for another."""
+    """Base of the keys, one subclass per kind of page; the tag tells the kinds apart."""
 
 
 AnyCursor = TypeVar("AnyCursor", bound=Cursor)
@@ -44,14 +44,14 @@ def decode_cursor(text: str, kind: type[AnyCursor]) -> AnyCursor:
         ) from error
 
 
-def to_micros(moment: datetime) -> int:
+def to_micros(instant: datetime) -> int:
     """µs since the Unix epoch, exactly."""
-    return (moment - EPOCH) // _MICROSECOND
+    return (instant - EPOCH) // _MICROSECOND
 
 
-def from_micros(moment_us: int) -> datetime:
+def from_micros(instant_us: int) -> datetime:
     """The aware UTC datetime of µs since the Unix epoch."""
-    return EPOCH + timedelta(microseconds=moment_us)
+    return EPOCH + timedelta(microseconds=instant_us)
 
 
 def next_url(url: URL, cursor: str | None, **fixed: str) -> str | None:

@@ -60,7 +60,7 @@ def _parse_range(part: str) -> tuple[str, float] | None:
 
 
 def _quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """Of the most specific range that matches: the type itself, then `text/*`, then `*/*`."""
+    """The quality of the most specific range that matches: the type itself, then `text/*`, then `*/*`."""
     for pattern in (media, f"{media.partition('/')[0]}/*", "*/*"):
         for candidate, quality in ranges:
             if candidate == pattern:

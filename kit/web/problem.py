@@ -158,7 +158,7 @@ _PROBLEM_SCHEMA: Final = {
         "type": {"type": "string", "format": "uri-reference", "examples": ["about:blank"]},
         "title": {"type": "string", "examples": ["Unprocessable Entity"]},
         "status": {"type": "integer", "minimum": 400, "maximum": 599, "examples": [422]},
-        "detail": {"type": "string", "description": "What is wrong with this request, and the mend"},
+        "detail": {"type": "string", "description": "What is wrong with this request, and how to fix it"},
         "correlation_id": {"type": "string", "description": "As in the X-Correlation-ID header and in our logs"},
         "errors": {
             "type": "array",

@@ -9,13 +9,13 @@ from starlette.types import Message, Receive, Scope
 from kit.errors import Unavailable
 from kit.observability.logs import get_logger
 from kit.web.problem import INTERNAL, Problem, unavailable
-from kit.web.rules import ACCEPTED, RouteRules
+from kit.web.route_rules import ACCEPTED, RouteRules
 
 if TYPE_CHECKING:
     from kit.auth.token_store import Kind
 
 _DIGITS_MAX: Final = 18  # of a Content-Length: an exabyte; what has more is longer than any bound
-# The server takes this much off the socket by itself, read or not: uvicorn's high-water mark.
+# The server reads this much from the socket in advance: uvicorn's high-water mark.
 _DISCARDED_BYTES_MAX: Final = 65_536
 
 _log = get_logger(__name__)

@@ -31,7 +31,7 @@ class RunningServer:
         self._server = server
         self._task = task
         self.host = host
-        self.port = port  # the actual one, also where port 0 was asked for
+        self.port = port  # the actual one, also for port 0
 
     @property
     def url(self) -> str:
@@ -53,7 +53,7 @@ class RunningServer:
 async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[RunningServer]:
     """Serve `app` within the block, its lifespan included; port 0 takes a free one.
 
-    Raises ConfigError where the address cannot be listened on, BadRules, and whatever the app's lifespan raises.
+    Raises ConfigError where the address cannot be listened on, InvalidRouteRules, and what the app's lifespan raises.
     """
     listener = _listen(host, port)
     try:

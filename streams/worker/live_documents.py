@@ -11,7 +11,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kit.clock import Clock
-from kit.json_columns import Pieces, Texts, decimals, either, joined, json_of, moments, objects, or_null, strings
+from kit.columnar_json import (
+    Pieces,
+    Texts,
+    choose_text,
+    concatenate,
+    json_decimals,
+    json_objects,
+    json_of,
+    json_strings,
+    json_timestamps,
+    or_null,
+)
 from schemas.quality import names_of
 from schemas.reading import MILLI, QUANTITIES, STATUS_LABELS, Status
 from streams.kernels.runs import I64, NULL, Bools
@@ -55,20 +66,20 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
     names = state.connector_index.station_names
     stations = pa.array([names[number] for number in state.connector_index.station[slots].tolist()], pa.string())
     numbers = pa.array(state.connector_index.connector_id[slots]).cast(pa.string())
-    document = objects(
+    document = json_objects(
         {
-            "station_id": strings(stations),
+            "station_id": json_strings(stations),
             "connector_id": (numbers,),
-            "ts": moments(state.live_ts_ms[slots]),
-            "received_at": moments(state.arrival_ms[slots]),
+            "ts": json_timestamps(state.live_ts_ms[slots]),
+            "received_at": json_timestamps(state.arrival_ms[slots]),
             "status": (_STATUSES.take(pa.array(state.live_status[slots])),),
             **{name: _in_units(getattr(state, f"live_{column}")[slots]) for name, column in _QUANTITIES.items()},
             "flags": (_flags(state.live_flags[slots]),),
             "session": _sessions(state, slots),
         }
     )
-    keys = joined((stations, "/", numbers)).to_pylist()
-    return dict(zip(keys, joined(document).view(pa.binary()).to_pylist(), strict=True))
+    keys = concatenate((stations, "/", numbers)).to_pylist()
+    return dict(zip(keys, concatenate(document).view(pa.binary()).to_pylist(), strict=True))
 
 
 def _sessions(state: PartitionState, slots: I64) -> Pieces:
@@ -78,15 +89,15 @@ def _sessions(state: PartitionState, slots: I64) -> Pieces:
         return _NONE
     slots = slots[is_open]
     energy = state.session_energy(slots)
-    session = objects(
+    session = json_objects(
         {
             "id": ('"', _session_ids(state.open_key[slots]), '"'),
             "session_id": or_null(
-                strings(pa.array([state.session_name[slot] for slot in slots.tolist()], pa.string()))
+                json_strings(pa.array([state.session_name[slot] for slot in slots.tolist()], pa.string()))
             ),
-            "started_at": moments(state.open_start_ms[slots]),
+            "started_at": json_timestamps(state.open_start_ms[slots]),
             "energy_wh": (pa.array(energy.energy_uj() / _UJ_PER_WH).cast(pa.string()),),
-            "estimated": (either(energy.integrated_uj() != 0, "true", "false"),),
+            "estimated": (choose_text(energy.integrated_uj() != 0, "true", "false"),),
             "readings": (pa.array(energy.readings).cast(pa.string()),),
             "cost": _costs(state, slots),
         }
@@ -106,13 +117,13 @@ def _costs(state: PartitionState, slots: I64) -> Pieces:
     columns = cost_columns(charges, *usage_and_costs(state.tariffs, charges))
     found = [versions[key] for key in charges.tariff_key.tolist()]
     parts = ("energy", "time", "parking", "flat")
-    cost = objects(
+    cost = json_objects(
         {
-            "currency": strings(pa.array([version.tariff.currency for version in found], pa.string())),
-            "excl_vat": ('"', decimals(columns["cost_excl_micros"]), '"'),
-            "incl_vat": ('"', decimals(columns["cost_incl_micros"]), '"'),
-            **{name: ('"', decimals(columns[f"cost_{name}_micros"]), '"') for name in parts},
-            "tariff_version": strings(pa.array([str(version.id) for version in found], pa.string())),
+            "currency": json_strings(pa.array([version.tariff.currency for version in found], pa.string())),
+            "excl_vat": ('"', json_decimals(columns["cost_excl_micros"]), '"'),
+            "incl_vat": ('"', json_decimals(columns["cost_incl_micros"]), '"'),
+            **{name: ('"', json_decimals(columns[f"cost_{name}_micros"]), '"') for name in parts},
+            "tariff_version": json_strings(pa.array([str(version.id) for version in found], pa.string())),
         }
     )
     return _among(priced, cost)
@@ -123,7 +134,7 @@ def _among(there: Bools, pieces: Pieces) -> Pieces:
     if there.all():
         return pieces
     place = np.cumsum(there) - 1
-    return or_null((joined(pieces).take(pa.array(place, mask=~there)),))
+    return or_null((concatenate(pieces).take(pa.array(place, mask=~there)),))
 
 
 def _session_ids(keys: I64) -> Texts:

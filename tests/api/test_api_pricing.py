@@ -18,7 +18,7 @@ from api.pricing.models import (
     VersionPage,
 )
 from billing.currency import can_be_paid
-from kit.web.rules import BODY_BYTES_MAX
+from kit.web.route_rules import BODY_BYTES_MAX
 from schemas.currency import CURRENCIES
 from schemas.events import Event, PricingUpdated
 from tests.api.pricing_app import PATH, STATION, ZONE, PricingApp, exact_tariff, tariff

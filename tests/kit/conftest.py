@@ -1,4 +1,4 @@
-"""What the plumbing's tests share."""
+"""Fixtures of the kit's tests."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path

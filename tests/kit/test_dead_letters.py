@@ -36,7 +36,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def store(database: Database) -> DeadLetterStore:
-    """Of that database."""
+    """The store in the database at `url`."""
     return DeadLetterStore(database)
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from kit.errors import ConfigError, Overloaded, Unavailable
 from kit.observability.tracing import current_traceparent, setup_tracing
 from kit.web.app import Problem, make_app, serve
-from kit.web.rules import public
+from kit.web.route_rules import public
 
 _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from kit.errors import Unavailable
 from kit.messaging.bus import DIRECT, EVENT_ID, Handler, Message
-from kit.messaging.inbox import first_times, forget_old
+from kit.messaging.inbox import forget_old, record_new_events
 from kit.messaging.outbox import OutboxEvent, Relay, RelayMetrics, insert, insert_async
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
@@ -234,13 +234,13 @@ async def test_an_event_is_new_once_per_queue_and_only_when_its_transaction_comm
     event_id = UUID(int=7)
     transaction = connection.transaction()
     await transaction.start()
-    assert await first_times(connection, "shop", [("billing_sold", event_id)])
+    assert await record_new_events(connection, "shop", [("billing_sold", event_id)])
     await transaction.rollback()
-    assert await first_times(connection, "shop", [("billing_sold", event_id)])
-    assert not await first_times(connection, "shop", [("billing_sold", event_id)])
-    assert await first_times(connection, "shop", [("mail_sold", event_id)])
+    assert await record_new_events(connection, "shop", [("billing_sold", event_id)])
+    assert not await record_new_events(connection, "shop", [("billing_sold", event_id)])
+    assert await record_new_events(connection, "shop", [("mail_sold", event_id)])
     await connection.execute("UPDATE shop.events_processed SET processed_at = now() - interval '31 days'")
-    assert await first_times(connection, "shop", [("other", event_id)])
+    assert await record_new_events(connection, "shop", [("other", event_id)])
     await forget_old(connection, "shop")
-    assert not await first_times(connection, "shop", [("other", event_id)])
-    assert await first_times(connection, "shop", [("billing_sold", event_id)])
+    assert not await record_new_events(connection, "shop", [("other", event_id)])
+    assert await record_new_events(connection, "shop", [("billing_sold", event_id)])

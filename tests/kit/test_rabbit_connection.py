@@ -12,13 +12,13 @@ from pika.channel import Channel as PikaChannel
 
 from kit.errors import Overloaded, Unavailable
 from kit.messaging.rabbit_channels import Publisher
-from kit.messaging.rabbit_connection import RECEIVE_BYTES, Channel, Connection, Rabbit, User
+from kit.messaging.rabbit_connection import RECEIVE_BYTES, Channel, Connection, ConnectionListener, Rabbit
 from tests.waiting import eventually
 
 URL = "amqp://guest:guest@127.0.0.1:{}/%2F"
 
 
-class Opened(User):
+class Opened(ConnectionListener):
     """Keeps the connection that it was opened with."""
 
     def __init__(self) -> None:

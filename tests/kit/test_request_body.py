@@ -23,7 +23,7 @@ from kit.auth.token_store import KINDS, Kind, Principal, hash_of
 from kit.clock import ManualClock
 from kit.errors import Unavailable
 from kit.web.app import make_app, serve
-from kit.web.rules import BODY_BYTES_MAX, BadRules, access_of, body_bytes_max, check_rules, public
+from kit.web.route_rules import BODY_BYTES_MAX, InvalidRouteRules, access_of, body_bytes_max, check_rules, public
 from kit.web.server import RunningServer
 
 PREFIXES: Final[dict[Kind, str]] = {"device": "vsd_", "operator": "vso_", "finance": "vsf_", "driver": "vsu_"}
@@ -214,14 +214,14 @@ def _mounted(*rules: Any) -> FastAPI:
     ],
 )
 def test_a_route_without_an_access_rule_or_with_a_contradiction_is_not_mounted(rules: Any, says: str) -> None:
-    with pytest.raises(BadRules, match=says):
+    with pytest.raises(InvalidRouteRules, match=says):
         _mounted(*rules)
 
 
 async def test_an_app_with_a_route_of_its_own_without_an_access_rule_does_not_start() -> None:
     app = make_app("test", "1", registry=CollectorRegistry())
     app.get("/late", response_model=None)(_router)
-    with pytest.raises(BadRules, match="/late"):
+    with pytest.raises(InvalidRouteRules, match="/late"):
         async with serve(app, "127.0.0.1", 0):
             pass
 

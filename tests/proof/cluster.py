@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.servers import unused_port
 from kit.log.kafka import partitions_of
 from kit.messaging.bus import DIRECT
-from kit.messaging.delivery import DEAD_LETTER_QUEUE
+from kit.messaging.messages import DEAD_LETTER_QUEUE
 from schemas.topics import (
     INVOICE_CREATED,
     READINGS_TOPIC,

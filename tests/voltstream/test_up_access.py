@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 
 from ingest.gateway import PATH
 from kit.auth.token_store import KINDS, Kind
-from kit.web.rules import access_of
+from kit.web.route_rules import access_of
 from tests.voltstream.platform import Up, up, voltstream
 from voltstream.services import all_services
 

@@ -16,7 +16,7 @@ from kit.messaging.rabbit_bus import RabbitBus
 from kit.messaging.rabbit_connection import Rabbit
 from kit.retry import load_retry_policy
 from kit.settings import Settings
-from kit.web.operations import ReadyCheck
+from kit.web.health import ReadyCheck
 from schemas.topics import frames_queue
 from voltstream.runtime.database import database_id_of
 from voltstream.runtime.dead_letter_events import dead_letter_event_factory

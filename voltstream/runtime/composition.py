@@ -89,7 +89,7 @@ class Composition:
             await self._open_backends(services, stack)
             for service in services:
                 await self._open(service, stack)
-            if any(service.consumes or service.attend for service in services):
+            if any(service.consumes or service.run_with_bus for service in services):
                 self.bus = await stack.enter_async_context(open_bus(self._settings, self._bus_name, self._web.ready))
                 await self._join(self.bus, stack)
             yield self
@@ -137,7 +137,7 @@ class Composition:
             stack.callback(working.cancel)
 
     async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
-        if not service.has_database or service.owns_connections:
+        if not service.has_database or service.without_pool:
             return None
         database = await open_database(self._url, name=f"voltstream {service.name}", role=service.role)
         stack.push_async_callback(database.close)
@@ -145,8 +145,8 @@ class Composition:
         return database
 
     def _serve(self, service: Service[Any], components: Any) -> None:
-        if service.endless is not None:
-            self._web.endless.append(service.endless(components))
+        if service.streaming_responses is not None:
+            self._web.streaming_responses.append(service.streaming_responses(components))
         for name, check in service.checks.items():
             self._web.ready[name] = check(components)
         if service.router is not None:
@@ -160,8 +160,8 @@ class Composition:
             for consumes in service.consumes:
                 await subscribe(bus, service, consumes, components, database, metrics)
         for service, components, _ in self._opened:
-            if service.attend is not None:
-                await stack.enter_async_context(service.attend(components, bus))
+            if service.run_with_bus is not None:
+                await stack.enter_async_context(service.run_with_bus(components, bus))
 
 
 async def subscribe(

@@ -7,7 +7,7 @@ import msgspec
 
 from kit.clock import Clock, format_rfc3339
 from kit.messaging.bus import DIRECT, EVENT_ID, Announce, FailedMessage, Message
-from kit.messaging.delivery import ERROR_CHARS_MAX
+from kit.messaging.messages import ERROR_CHARS_MAX
 from schemas.events import EventFailed, EventMetadata, envelope_of
 from schemas.topics import EVENT_FAILED
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import uvloop
 
-from kit.memory import collect_seldom
+from kit.memory_tuning import reduce_gc_frequency
 from kit.observability.logs import get_logger, setup_logging
 from kit.observability.tracing import setup_tracing
 from kit.settings import Settings
@@ -48,7 +48,7 @@ class Lifespan:
     async def wait(self) -> None:
         """Once everything is up: wait for the stop. Raises the error of a vital part that failed."""
         self._up = True
-        collect_seldom()
+        reduce_gc_frequency()
         await self._stopping.wait()
         if self._cause is not None:
             raise self._cause

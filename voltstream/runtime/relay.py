@@ -71,6 +71,6 @@ SERVICE: Final = Service(
     migrations=MIGRATIONS.folder,
     publishes=(EVENT_FAILED,),
     jobs=(Job("dead letters past keeping", lambda relays: relays.letters.forget_old(), _HOUR_S),),
-    attend=relaying,
+    run_with_bus=relaying,
     health_port=8084,
 )

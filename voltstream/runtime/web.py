@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from kit.clock import Clock
-from kit.service import Closing
+from kit.service import StreamingResponses
 from kit.web.app import RunningServer, make_app, serve
-from kit.web.operations import ReadyCheck
+from kit.web.health import ReadyCheck
 from voltstream import __version__
 from voltstream.runtime.process import Lifespan
 
@@ -31,7 +31,7 @@ class Web:
     ready: dict[str, ReadyCheck] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     app: FastAPI = field(init=False)
-    endless: list[Closing] = field(default_factory=list)
+    streaming_responses: list[StreamingResponses] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -53,7 +53,7 @@ class Web:
             try:
                 yield server
             finally:
-                for responses in self.endless:
+                for responses in self.streaming_responses:
                     await responses.close()  # the server waits for them, and only this ends them
                 await server.stop()
                 await asyncio.wait((watching,))

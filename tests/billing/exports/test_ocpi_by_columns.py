@@ -19,7 +19,7 @@ from billing.exports.ocpi import Party
 from billing.exports.periods import hours
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import ExportFilter
-from kit import json_columns
+from kit import columnar_json
 from kit.clock import format_rfc3339, to_ms
 from kit.database.postgres import open_database
 from tests.billing.exports import cdr_oracle
@@ -91,7 +91,7 @@ async def test_lines_of_nothing_consumed_are_refused_and_told(billing: RunningBi
 
 @given(st.lists(_int64s))
 def test_decimals_are_exact(micros: list[int]) -> None:
-    texts = json_columns.decimals(np.array(micros, np.int64)).to_pylist()
+    texts = columnar_json.json_decimals(np.array(micros, np.int64)).to_pylist()
     assert [Decimal(text) for text in texts] == [micro * cdr_oracle.MILLIONTH for micro in micros]
     assert all(len(text.rpartition(".")[2]) == 6 for text in texts)
 
@@ -104,11 +104,13 @@ def test_hours_are_rounded_half_up_whatever_there_is_of_them(durations_ms: list[
 
 @given(st.lists(st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC))))  # noqa: DTZ001  # they are given one
 def test_moments_are_as_everywhere(moments: list[datetime]) -> None:
-    written = json_columns.joined(json_columns.moments(np.array([to_ms(one) for one in moments], np.int64)))
+    written = columnar_json.concatenate(
+        columnar_json.json_timestamps(np.array([to_ms(one) for one in moments], np.int64))
+    )
     assert written.to_pylist() == [f'"{format_rfc3339(one)}"' for one in moments]
 
 
 @given(st.lists(st.none() | st.sampled_from(ODD) | st.text(st.characters(exclude_categories=["Cs"]))))
 def test_strings_are_read_as_they_were(texts: Sequence[str | None]) -> None:
-    written = json_columns.joined(json_columns.strings(pa.array(texts, pa.string()))).to_pylist()
+    written = columnar_json.concatenate(columnar_json.json_strings(pa.array(texts, pa.string()))).to_pylist()
     assert [None if text is None else json.loads(text) for text in written] == list(texts)

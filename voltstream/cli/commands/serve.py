@@ -65,7 +65,7 @@ def urls_needed(services: Sequence[Service[Any]]) -> list[str]:
     for service in services:
         if service.has_database or service.router is not None:
             needed.append("database_url")
-        if service.consumes or service.attend is not None:
+        if service.consumes or service.run_with_bus is not None:
             needed.append("rabbitmq_url")
         needed += (name for backend in sorted(service.backends) for name in _URLS_OF_BACKENDS[backend])
     if needed and _BROKERS & set(needed):

@@ -1,4 +1,4 @@
-"""What every HTTP process serves for its operators: /healthz, /ready and /metrics, and what these show."""
+"""Routes of every HTTP process for its operators: /healthz, /ready and /metrics; readiness checks and HTTP metrics."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,12 +12,12 @@ from starlette.responses import Response
 from kit.errors import KitError
 from kit.observability.logs import get_logger
 from kit.web.problem import Problem
-from kit.web.rules import public
+from kit.web.route_rules import public
 
 ReadyCheck = Callable[[], Awaitable[object]]
-"""Returns where its dependency works and raises where not. The text of a KitError is shown in /ready."""
+"""Returns if its dependency works and raises if not. The text of a KitError is shown in /ready."""
 
-# A probe runs every few seconds and gives up after a few: a later answer would be none.
+# A probe runs every few seconds and gives up after a few: a later answer would be useless.
 _CHECK_S_MAX: Final = 2.0
 # From a request that only waits for the event loop to one that waits for a broker's confirm time-out of 10 s.
 _DURATION_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -37,7 +37,7 @@ class HttpMetrics:
             buckets=_DURATION_BUCKETS_S,
             registry=registry,
         )
-        # labels() takes a lock and builds strings; its answers are kept. Bounded as the label values are.
+        # labels() takes a lock and builds strings, so its results are cached. Bounded as the label values are.
         self._children: dict[tuple[str, str, int], Histogram] = {}
 
     def observe(self, method: str, route: str, status: int, duration_s: float) -> None:
@@ -49,8 +49,8 @@ class HttpMetrics:
         child.observe(duration_s)
 
 
-def operations_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck]) -> APIRouter:
-    """The three routes."""
+def health_router(registry: CollectorRegistry, checks: Mapping[str, ReadyCheck]) -> APIRouter:
+    """The routes /healthz, /ready and /metrics."""
     router = APIRouter(tags=["operations"], dependencies=[Depends(public)])
 
     @router.get("/healthz", summary="The process is alive")
@@ -92,7 +92,7 @@ async def _reason(name: str, check: ReadyCheck) -> str:
     except KitError as error:
         return str(error)
     except Exception as error:
-        # The text of an unforeseen error may tell internals: it is for the log, and only its type for the response.
+        # The text of an unforeseen error may reveal internals: it is logged, and the response has only its type.
         _log.warning("ready_check_failed", check=name, exc_info=True)
         return type(error).__name__
     return ""

@@ -9,8 +9,8 @@ import ctypes
 import gc
 from typing import Final
 
-# Arenas spare threads the wait for each other's malloc. A worker's threads hold the GIL while they allocate, except
-# within calls of Arrow and numpy.
+# More arenas let threads allocate in parallel. A worker's threads hold the GIL while they allocate, except within
+# calls of Arrow and numpy, so two are enough.
 _ARENAS_MAX: Final = 2
 # By default glibc maps every array of a MB anew, or returns the end of the heap at each free: a flush of 100,000
 # readings spent a tenth of its time on mapping the same pages again. The next trim returns what is kept here.
@@ -19,21 +19,21 @@ _MAPPED_BYTES_MIN: Final = 1 << 20  # larger blocks are few, and would leave hol
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt, in glibc's malloc.h
 # A trim takes a few ms, and memory used again has to be mapped again, ~0.3 ms a MB: 1 % of the time for 150 MB.
 TRIM_S: Final = 5.0
-# Python looks for cycles among 700 new objects, and now and then among all. With ten thousand events in memory that was
-# a fifth of a busy process's time, in pauses of up to 250 ms. Hardly any object here is in a cycle: the few wait a
-# little longer, 10 MB at most.
+# By default Python searches every 700 new objects for cycles, and sometimes all objects. With ten thousand events in
+# memory that took a fifth of a busy process's time, in pauses of up to 250 ms. Hardly any object is in a cycle; those
+# few are freed a little later, 10 MB at most.
 YOUNG_MAX: Final = 50_000
 _GENERATION_AGES: Final = (20, 20)
 
 
-def collect_seldom() -> None:
-    """Collect at longer intervals, and exclude all present objects for good. Call it once the process is up."""
+def reduce_gc_frequency() -> None:
+    """Run the garbage collector less often and exclude all present objects for good. Call it once the process is up."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, *_GENERATION_AGES)
 
 
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Let all threads share two arenas, which keep freed memory until the next trim. Call it before threads start."""
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:
@@ -42,7 +42,7 @@ def keep_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
 
 
-async def trim_regularly() -> None:
+async def trim_periodically() -> None:
     """Return free memory to the system every `TRIM_S`. Never ends."""
     trim = _of_glibc("malloc_trim")
     while trim is not None:

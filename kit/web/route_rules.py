@@ -1,4 +1,4 @@
-"""The rules of a route: whose tokens it takes and how long a body. They are known before a request's body is read.
+"""The rules of a route: the kinds of token it accepts and the longest body. They are known before a body is read.
 
 A route declares its rules by dependencies, of its own or of its router: `Depends(require_kinds("operator"))` or
 `Depends(public)`, and `Depends(body_bytes_max(n))` where the default bound does not fit. An app does not mount a route
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has
     from kit.auth.token_store import Kind
 
 ACCEPTED: Final = "voltstream.accepted"
-"""In the scope of a request: the kinds as whose token its own was accepted last, so that it is looked at once."""
+"""Key in a request's scope: the kinds for which its token was accepted last, so that it is checked only once."""
 BODY_BYTES_MAX: Final = 256 * 1024  # the longest JSON of any service, a full group of stations, is 195 kB
 
 
@@ -25,52 +25,52 @@ async def public() -> None:
 
 @dataclass(frozen=True, slots=True)
 class BodyBytesMax:
-    """Dependency of a route whose bodies have a bound of their own."""
+    """Dependency of a route whose bodies have another bound than the default."""
 
     bytes_max: int
 
     async def __call__(self) -> None:
-        """Nothing is left to do: the bound was enforced while the body was read."""
+        """Do nothing: the bound was enforced while the body was read."""
 
 
 def body_bytes_max(bytes_max: int) -> BodyBytesMax:
-    """The dependency that lets bodies be so long."""
+    """The dependency that bounds bodies to `bytes_max`."""
     return BodyBytesMax(bytes_max)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteRules:
-    """Whose tokens a route takes, in the order in which it prefers them (None: it is public), and the body's bound."""
+    """The kinds of token a route accepts, preferred ones first (None: it is public), and the body's bound."""
 
     kinds: "tuple[Kind, ...] | None"
     body_bytes_max: int
 
 
-class BadRules(Exception):
+class InvalidRouteRules(Exception):
     """A route whose rules are missing or contradict each other: an error in the program."""
 
 
 def access_of(route: object) -> 'frozenset[Kind] | Literal["public"] | None':
-    """The kinds of token that a route takes; None: it declares nothing, and no app mounts it.
+    """The kinds of token that a route accepts; None: it declares no rules, and no app mounts it.
 
     `route`: what `fastapi.routing.iter_route_contexts(app.routes)` gives, or an APIRoute.
     """
     try:
         rules = rules_of(route)
-    except BadRules:
+    except InvalidRouteRules:
         return None
     return "public" if rules.kinds is None else frozenset(rules.kinds)
 
 
 def rules_of(route: object) -> RouteRules:
-    """The rules that a route declares; of several rules of kinds a token must satisfy each. Raises BadRules."""
+    """The rules that a route declares; a token must satisfy all rules of kinds. Raises InvalidRouteRules."""
     calls = list(_calls(getattr(route, "dependant", None)))
     path = getattr(route, "path", route)
     required = [call.kinds for call in calls if hasattr(call, "kinds")]
     if public in calls and required:
-        raise BadRules(f"{path} is public and requires tokens of {required[0]}: leave one of the two out")
+        raise InvalidRouteRules(f"{path} is public and requires tokens of {required[0]}: leave one of the two out")
     if public not in calls and not required:
-        raise BadRules(
+        raise InvalidRouteRules(
             f"{path} declares no access rule: add Depends(require_kinds(…)), or Depends(public) if it needs no token"
         )
     bounds = [call.bytes_max for call in calls if isinstance(call, BodyBytesMax)]
@@ -79,12 +79,12 @@ def rules_of(route: object) -> RouteRules:
         return RouteRules(None, bytes_max)
     kinds = tuple(kind for kind in required[0] if all(kind in others for others in required))
     if not kinds:
-        raise BadRules(f"{path} takes no token at all: its rules {required} exclude each other")
+        raise InvalidRouteRules(f"{path} takes no token at all: its rules {required} exclude each other")
     return RouteRules(kinds, bytes_max)
 
 
 def check_rules(routes: Iterable[object]) -> None:
-    """Raises BadRules where a route's rules are missing or contradict each other."""
+    """Raises InvalidRouteRules where a route's rules are missing or contradict each other."""
     for route in routes:
         rules_of(route)
 
@@ -96,7 +96,7 @@ def selected_route(scope: Scope) -> object:
 
 
 def _calls(dependant: Any) -> Iterator[Any]:
-    """What a route depends on, at every depth."""
+    """The dependencies of a route, at every depth."""
     for inner in () if dependant is None else dependant.dependencies:
         yield inner.call
         yield from _calls(inner)

@@ -32,72 +32,72 @@ def json_of(value: object) -> str:
     return _encode(value).decode()
 
 
-def strings(texts: Texts) -> Pieces:
-    """JSON strings of any texts. Hardly any text needs escaping."""
-    octets_of_all = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
-    if ((octets_of_all >= _CONTROLS_END) & (octets_of_all != _QUOTE) & (octets_of_all != _BACKSLASH)).all():
+def json_strings(texts: Texts) -> Pieces:
+    """JSON strings of the texts. Fast where no text needs escaping, which is the usual case."""
+    all_bytes = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    if ((all_bytes >= _CONTROLS_END) & (all_bytes != _QUOTE) & (all_bytes != _BACKSLASH)).all():
         return ('"', texts, '"')
     return (pa.array([None if text is None else json_of(text) for text in texts.to_pylist()], pa.string()),)
 
 
-def decimals(micros: Ints) -> Texts:
-    """Millionths as JSON numbers, exact, with all six decimals."""
+def json_decimals(micros: Ints) -> Texts:
+    """JSON numbers of integer millionths: exact, with six decimals."""
     words = np.empty((len(micros), 2), np.int64)  # of 128 bits, the low one first
     words[:, 0] = micros
     words[:, 1] = micros >> 63  # its sign
     return pa.Array.from_buffers(_MICROS, len(micros), (None, pa.py_buffer(words))).cast(pa.string())
 
 
-def moments(moments_ms: Ints) -> Pieces:
-    """JSON strings of epoch milliseconds: RFC 3339, UTC, with milliseconds."""
+def json_timestamps(moments_ms: Ints) -> Pieces:
+    """JSON strings of ms since the Unix epoch: RFC 3339, UTC, with milliseconds."""
     texts = pa.array(moments_ms).cast(_MOMENT).cast(pa.string())
     dated = pc.binary_replace_slice(texts.view(pa.binary()), _DATE_CHARS, _DATE_CHARS + 1, b"T")
     return ('"', dated.view(pa.string()), 'Z"')
 
 
-def lists(texts: Texts, starts: Ints) -> Pieces:
+def json_arrays(texts: Texts, starts: Ints) -> Pieces:
     """JSON arrays; row r has the values [`starts[r]`, `starts[r + 1]`)."""
     return ("[", pc.binary_join(pa.ListArray.from_arrays(pa.array(starts, pa.int32()), texts), ","), "]")
 
 
-def objects(members: Mapping[str, Pieces]) -> Pieces:
+def json_objects(members: Mapping[str, Pieces]) -> Pieces:
     """JSON objects. The first member must not be null in any row."""
     pieces: list[str | Texts] = []
     for place, (name, value) in enumerate(members.items()):
         member = (f'{"," if place else "{"}"{name}":', *value)
         optional = any(not isinstance(piece, str) and piece.null_count for piece in value)
-        pieces += [pc.fill_null(joined(member), "")] if optional else member
+        pieces += [pc.fill_null(concatenate(member), "")] if optional else member
     return (*pieces, "}")
 
 
 def where(mask: Bools, pieces: Pieces) -> Pieces:
     """These pieces where `mask` is true, null elsewhere."""
-    return (pc.if_else(pa.array(mask), joined(pieces), pa.scalar(None, pa.string())),)
+    return (pc.if_else(pa.array(mask), concatenate(pieces), pa.scalar(None, pa.string())),)
 
 
-def either(mask: Bools, there: str, elsewhere: str) -> Texts:
-    """`there` where `mask` is true, `elsewhere` in the other rows."""
-    return pc.if_else(pa.array(mask), there, elsewhere)
+def choose_text(mask: Bools, if_true: str, if_false: str) -> Texts:
+    """`if_true` where `mask` is true, `if_false` in the other rows."""
+    return pc.if_else(pa.array(mask), if_true, if_false)
 
 
-def joined(pieces: Iterable[str | Texts]) -> Texts:
+def concatenate(pieces: Iterable[str | Texts]) -> Texts:
     """The pieces concatenated, one text per row; null where a piece is null."""
-    fewer: list[str | Texts] = []
+    merged: list[str | Texts] = []
     for piece in pieces:
-        if isinstance(piece, str) and fewer and isinstance(fewer[-1], str):
-            fewer[-1] += piece  # each piece costs time in each row
+        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += piece  # each piece costs time in each row
         else:
-            fewer.append(piece)
-    return pc.binary_join_element_wise(*fewer, "", null_handling="emit_null")
+            merged.append(piece)
+    return pc.binary_join_element_wise(*merged, "", null_handling="emit_null")
 
 
-def dense(pieces: Pieces) -> Pieces:
+def merge_pieces(pieces: Pieces) -> Pieces:
     """The same rows in as few pieces as possible; dictionary-encoded pieces stay as they are."""
     groups = groupby(pieces, lambda piece: isinstance(piece, pa.DictionaryArray))
-    return [piece for apart, group in groups for piece in (group if apart else [joined(group)])]
+    return [piece for apart, group in groups for piece in (group if apart else [concatenate(group)])]
 
 
-def octets(texts: Texts) -> memoryview:
+def value_bytes(texts: Texts) -> memoryview:
     """The bytes of all rows concatenated, without a copy. `texts` must not be a slice."""
     _, ends, data = texts.buffers()
     return memoryview(data)[: np.frombuffer(ends, np.int32)[len(texts)]]
@@ -105,13 +105,13 @@ def octets(texts: Texts) -> memoryview:
 
 def or_null(pieces: Pieces) -> Pieces:
     """The same rows, with the JSON value `null` where they are null."""
-    return (joined(pieces).fill_null("null"),)
+    return (concatenate(pieces).fill_null("null"),)
 
 
-def written(pieces: Pieces, start: int, count: int) -> bytes:
+def encode_rows(pieces: Pieces, start: int, count: int) -> bytes:
     """The bytes of `count` rows from row `start` on, concatenated."""
-    some = [piece if isinstance(piece, str) else _plain(piece.slice(start, count)) for piece in pieces]
-    return bytes(octets(joined(some)))
+    sliced = [piece if isinstance(piece, str) else _plain(piece.slice(start, count)) for piece in pieces]
+    return bytes(value_bytes(concatenate(sliced)))
 
 
 def _plain(piece: Texts) -> Texts:

@@ -1,4 +1,4 @@
-"""Pages about the process itself: what it serves (`/`) and the API's documentation, whole without any other host."""
+"""The index page of the process (`/`) and the pages of the API's documentation, which need no other host."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
-from kit.web.rules import public
+from kit.web.route_rules import public
 
 _API: Final = "/api/"
 _PREFIX_PARTS: Final = 4  # of a path: "", api, v1, telemetry
@@ -33,7 +33,7 @@ _MEDIA_TYPES: Final[Mapping[str, str]] = {
     "favicon.png": "image/png",
 }
 _CACHED: Final = {"Cache-Control": "public, max-age=86400"}
-# Nothing of another host: ReDoc would fetch a logo. Both pages style inline; ReDoc searches in a worker of its own.
+# No other host: ReDoc would fetch a logo. Both pages have inline styles; ReDoc searches in a web worker.
 _DOCS_POLICY: Final = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; worker-src blob:"
@@ -48,7 +48,7 @@ router: Final = APIRouter(dependencies=[Depends(public)], include_in_schema=Fals
 
 @router.get("/")
 async def index(request: Request) -> Response:
-    """Where things are: a page for browsers, JSON for everybody else."""
+    """Links to everything that the process serves: HTML for browsers, JSON for other clients."""
     about = _about(request.app)
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(_page(about), headers=_INDEX_POLICY)
@@ -89,7 +89,7 @@ async def redoc(request: Request) -> Response:
 
 @router.get(f"{_ASSETS}/{{name}}")
 async def asset(name: str) -> Response:
-    """Scripts and styles of the two, from the package that ships them."""
+    """Scripts and styles of Swagger UI and ReDoc, from the package that ships them."""
     if name not in _MEDIA_TYPES:
         raise HTTPException(404)
     return FileResponse(_assets() / name, media_type=_MEDIA_TYPES[name], headers=_CACHED)
