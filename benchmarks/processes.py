@@ -28,7 +28,7 @@ class RunningService:
         self._process = psutil.Process(process.pid)
 
     def cpu_s(self) -> float:
-        """PartitionProcessor time of this process alone, all threads, so far."""
+        """Processor time of this process alone, all threads, so far."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
@@ -83,7 +83,7 @@ def load(url: str, token: str, *options: str, seconds: float) -> dict[str, float
 
 
 class CpuMeter:
-    """PartitionProcessor time of process trees by name, for processes that share the cores."""
+    """Processor time of process trees by name, for processes that share the cores."""
 
     def __init__(self, roots: Mapping[str, int]) -> None:
         self._roots = roots
