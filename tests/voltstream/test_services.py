@@ -23,7 +23,8 @@ from schemas.events import EventMetadata
 from schemas.topics import routing_key
 from tests.waiting import eventually
 from voltstream.architecture_tables import PAGE, tables, written
-from voltstream.runtime.composition import Composition, open_authenticator
+from voltstream.runtime.authentication import open_authenticator
+from voltstream.runtime.composition import Composition
 from voltstream.runtime.database import bring_up_to_date
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.relay import SERVICE as RELAY

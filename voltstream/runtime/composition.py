@@ -13,9 +13,6 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter
 
-from kit.auth.authenticator import Authenticator
-from kit.auth.signed_tokens import SignedTokens
-from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
 from kit.database.postgres import Database, open_database
 from kit.errors import DatabaseLost, Unavailable
@@ -27,29 +24,13 @@ from kit.messaging.consumer import ConsumerMetrics, Source, consume, consume_bat
 from kit.observability.logs import get_logger
 from kit.service import DAY_S, Consumes, Context, Job, Service, provide
 from kit.settings import Settings
-from kit.web import idempotency
 from schemas.topics import routing_key
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
-from voltstream.runtime.database import ACCESS_ROLE
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.web import Web
 from voltstream.services import queue_of
 
 _log = get_logger(__name__)
-
-
-@asynccontextmanager
-async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIterator[TokenStore]:
-    """Let `web.app` authenticate requests within the block. Raises Unavailable, ConfigError."""
-    signed = SignedTokens.of(settings, web.clock)
-    database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
-    try:
-        web.ready["database"] = database.ping
-        store = TokenStore(database)
-        web.app.state.authenticator = Authenticator(store, web.clock, signed)
-        yield store
-    finally:
-        await database.close()
 
 
 class Composition:
@@ -208,6 +189,8 @@ def _standard_jobs(service: Service[Any], database: Database | None) -> list[Job
     """The clean-up of the standard tables, by their owner."""
     if database is None or service.migrations is None:
         return []
+    from kit.web import idempotency  # not for a worker: see voltstream.runtime.authentication
+
     schema: str = service.owned_schema
 
     async def tidy(_: object) -> None:
@@ -245,6 +228,8 @@ async def serve(
     web = Web(f"voltstream {name}", SystemClock())
     async with AsyncExitStack() as stack:
         if any(service.router is not None for service in services):
+            from voltstream.runtime.authentication import open_authenticator  # not for a worker: see there
+
             await stack.enter_async_context(open_authenticator(settings, settings.database_url, web))
         composition = Composition(settings, settings.database_url, lifespan, web, name)
         await stack.enter_async_context(composition.running(services))

@@ -20,8 +20,9 @@ from kit.service import Service
 from kit.settings import Settings
 from kit.web.app import RunningServer
 from voltstream.errors import ChildFailed
+from voltstream.runtime.authentication import open_authenticator
 from voltstream.runtime.children import READY_S_MAX, Child, environment_of
-from voltstream.runtime.composition import Composition, open_authenticator
+from voltstream.runtime.composition import Composition
 from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
 from voltstream.runtime.process import Lifespan

@@ -1,0 +1,29 @@
+"""The authenticator of a process that serves routes.
+
+A worker has none and does not import this module: what verifies signed tokens takes 12 MB.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from kit.auth.authenticator import Authenticator
+from kit.auth.signed_tokens import SignedTokens
+from kit.auth.token_store import TokenStore
+from kit.database.postgres import open_database
+from kit.settings import Settings
+from voltstream.runtime.database import ACCESS_ROLE
+from voltstream.runtime.web import Web
+
+
+@asynccontextmanager
+async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIterator[TokenStore]:
+    """Let `web.app` authenticate requests within the block. Raises Unavailable, ConfigError."""
+    signed = SignedTokens.of(settings, web.clock)
+    database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
+    try:
+        web.ready["database"] = database.ping
+        store = TokenStore(database)
+        web.app.state.authenticator = Authenticator(store, web.clock, signed)
+        yield store
+    finally:
+        await database.close()
