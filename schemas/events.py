@@ -125,6 +125,9 @@ class SessionCompleted(msgspec.Struct, frozen=True, kw_only=True):
     flagged: int
     revision: int
     pricing: Pricing | None = None  # None: the station had no tariff when the session began
+    held: tuple[str, ...] = ()  # schemas.session.hold_names: why a person is to look at it before it is billed
+    void: bool = False  # below the operator's thresholds: nothing is owed
+    energy_export_wh: float = 0.0  # for people; vehicle to grid
 
 
 class SessionCost(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Codes of a charging session: why it ended, and what the time of one of its intervals counts as."""
 
 from collections.abc import Mapping
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Final, Literal
 
 
@@ -26,6 +26,24 @@ END_REASON_NAMES: Final[Mapping[int, EndReasonName]] = {
 }
 # These ends have a moment of their own; the others are inferred, so that the session counts as estimated.
 EXPLICIT_ENDS: Final = frozenset({EndReason.ENDED, EndReason.FREED})
+
+
+class HoldReason(IntFlag):
+    """How a session contradicts itself, so that a person looks at it before it is billed (docs/adr/0014). Bits are
+    persisted: never renumber."""
+
+    REGISTER_UNCONFIRMED = 1  # its last register does not fit the ones before, and none came to confirm it
+    REGISTER_AGAINST_POWER = 2  # register and integrated power differ by more than threefold
+    REGISTER_LEAPT = 4  # the register leapt by more than the connector can deliver, and went on from there
+    REGISTERS_MIXED = 8  # readings of two registers whose ends disagree
+    ENDED_BEFORE_START = 16  # the clock was set back between start and end
+    POWER_IMPLAUSIBLE = 32  # without a register, and powers above the rated one were left out
+    SILENT = 64  # without a register, and a power stood for an hour or more without a reading
+
+
+def hold_names(reasons: int) -> tuple[str, ...]:
+    """The names of the set bits as events and the API write them, in bit order."""
+    return tuple(reason.name.lower() for reason in HoldReason if reasons & reason and reason.name)
 
 
 class UsageKind(IntEnum):
