@@ -17,6 +17,7 @@ class Quality(IntFlag):
     OUTSIDE_SESSION = 32  # energy or power while no session is open, or after the session's end
     LATE = 64  # behind its station's watermark when it arrived
     ESTIMATED = 128  # its energy is integrated from power: the device sent no register
+    FOREIGN_ID = 256  # it names another session than the one that holds its connector
 
 
 # With one of these flags, windows and sessions ignore the reading's register.

@@ -13,9 +13,10 @@ class EndReason(IntEnum):
     FREED = 2  # a status freed the connector
     SUPERSEDED = 3  # another session began at the connector
     TIMEOUT = 4  # no reading came within the session time-out
+    WITHDRAWN = 5  # late readings showed that its readings are other sessions'
 
 
-EndReasonName = Literal["ended", "freed", "superseded", "timeout"]
+EndReasonName = Literal["ended", "freed", "superseded", "timeout", "withdrawn"]
 # As events and the API write them; an open session has none. A test compares them with EndReasonName, because a Literal
 # must be spelled out.
 END_REASON_NAMES: Final[Mapping[int, EndReasonName]] = {
@@ -23,6 +24,7 @@ END_REASON_NAMES: Final[Mapping[int, EndReasonName]] = {
     EndReason.FREED: "freed",
     EndReason.SUPERSEDED: "superseded",
     EndReason.TIMEOUT: "timeout",
+    EndReason.WITHDRAWN: "withdrawn",
 }
 # These ends have a moment of their own; the others are inferred, so that the session counts as estimated.
 EXPLICIT_ENDS: Final = frozenset({EndReason.ENDED, EndReason.FREED})

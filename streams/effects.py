@@ -19,7 +19,7 @@ Columns = dict[str, NDArray[np.generic]]
 NULL_I64: Final = np.iinfo(np.int64).min
 NULL_I32: Final = np.iinfo(np.int32).min
 
-# telemetry.reading, in COPY order. Nullable: session_key, boot, seq and the six quantities.
+# telemetry.reading, in COPY order, and `extra`. Nullable: session_key, boot, seq, quantities and what is accounted for.
 READING_COLUMNS: Final = {
     "connector_key": np.int32,
     "session_key": np.int64,
@@ -36,7 +36,21 @@ READING_COLUMNS: Final = {
     "session_event": np.int16,
     "flags": np.int16,
     "payload_hash": np.int32,
+    "part": np.int16,
+    "named": np.int16,  # 1: it gives the name of its session
+    # What its register accounts for (docs/adr/0014).
+    "in_session_mwh": np.int64,
+    "outside_mwh": np.int64,
+    "rejected_mwh": np.int64,
+    "energy_export_mwh": np.int64,
 }
+# Columns that a repeated pass over a connector's timeline may change of stored readings, and by what these are found.
+REVISED_COLUMNS: Final = {
+    name: READING_COLUMNS[name]
+    for name in ("connector_key", "ts_ms", "boot", "seq", "part", "payload_hash", "session_key", "flags", "named",
+                 "in_session_mwh", "outside_mwh", "rejected_mwh")
+}  # fmt: skip
+
 
 # telemetry.window_1m: what this step adds to the row (connector_key, bucket_ms). Counts and sums add up, minima and
 # maxima take the extreme; `energy_first` is the register at the smallest ts (of equal ones the smaller register),
@@ -58,6 +72,9 @@ WINDOW_COLUMNS: Final = {
     "energy_first_mwh": np.int64,
     "energy_last_ts_ms": np.int64,
     "energy_last_mwh": np.int64,
+    "in_session_mwh_sum": np.int64,
+    "outside_mwh_sum": np.int64,
+    "rejected_mwh_sum": np.int64,
 }
 
 # What a session costs, in millionths of the tariff's currency; null without a tariff. `tariff_key` is pricing's
@@ -86,6 +103,17 @@ SESSION_COLUMNS: Final = {
     "register_last_mwh": np.int64,
     "readings": np.int32,
     "flagged": np.int32,
+    "hold": np.int16,  # HoldReason
+    "void": np.int16,  # 1: below the operator's thresholds, nothing is owed
+    "export_mwh": np.int64,  # vehicle to grid
+    "power_max_mw": np.int64,  # what the connector can deliver, as registered when the session opened
+    # The connector's last accepted register before the session and after it, and the first one of the session before.
+    "register_before_mwh": np.int64,
+    "register_before_ms": np.int64,
+    "series_mwh": np.int64,
+    "register_after_mwh": np.int64,
+    "register_after_ms": np.int64,
+    "explicit": np.int16,  # 1: begun by Started
     "revision": np.int32,  # 0 while never completed; +1 with every completion or change after it
     **dict.fromkeys(COST_COLUMNS, np.int64),
 }
@@ -147,6 +175,10 @@ class Effects:
     session_ids: list[str | None]  # the devices' names, one per row of `sessions`
     started: NDArray[np.int64]  # session_key: publish session.started.v1
     completed: NDArray[np.int64]  # session_key: publish session.completed.v1 (revision in `sessions`)
+    extra: list[bytes] | None  # JSON of each reading, b"": none; None: no reading has any
+    revised: Columns  # REVISED_COLUMNS: stored readings, as a repeated pass found them
+    revised_extra: list[bytes]  # JSON of each, b"": none
+    remeasured: Columns  # connector_key, bucket_ms: windows whose registers are to be read again from the readings
     emit: Columns  # connector_key, bucket_ms: windows to publish in telemetry.aggregated.v1
     refused: RefusedItems
     sources: list[SourceProgress]
@@ -162,7 +194,12 @@ class Effects:
     @property
     def any_rows(self) -> bool:
         """Whether a flush without frames has anything to commit."""
-        rows = self.sessions["session_key"], self.windows["connector_key"], self.emit["connector_key"]
+        rows = (
+            self.sessions["session_key"],
+            self.revised["ts_ms"],
+            self.windows["connector_key"],
+            self.emit["connector_key"],
+        )
         return any(map(len, rows)) or bool(self.refused.reason)
 
 
@@ -174,4 +211,6 @@ class StepParams:
     wall_cap_ms: int = 15_000  # a window of an idle station is emitted this long after its end by the wall clock
     session_timeout_ms: int = 7_200_000  # no reading for this long (by arrival): the session is closed, estimated
     skew_tolerance_ms: int = 60_000  # event time this far ahead of arrival is flagged CLOCK_SKEW
-    power_max_mw: int = 1_200_000_000  # 1.2 MW: a register rising faster is implausible
+    power_max_mw: int = 500_000_000  # 500 kW: what a connector can deliver that is registered nowhere
+    void_ms: int = 120_000  # a session that lasted less, and delivered at most void_mwh, is void
+    void_mwh: int = 0

@@ -81,6 +81,7 @@ class Batch:
     columns: dict[str, I64]  # boot, seq, ts_ms, the quantities, status, session_event
     name_code: I64  # index into `session_ids`; NO_NAME: none
     session_ids: SessionIds
+    extra: list[str | None] | None  # JSON of what has no column; None: no reading has any
 
 
 @dataclass(slots=True)
@@ -112,11 +113,13 @@ def _batch_of(frames: Sequence[Frame], index: ConnectorIndex) -> Batch:
     counts = [batch.num_rows for _, batch in frames]
     received_ms = np.repeat(np.array([header.received_ms for header, _ in frames], np.int64), counts)
     columns = {name: _numbers(table.column(name)) for name in ("boot", "seq", "ts_ms", *QUANTITY_COLUMNS)}
-    columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event")}
+    columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event", "energy_export_mwh")}
     codes, dictionary = _dictionary(table.column("session_id"))
     name = np.append(_fingerprints(dictionary), 0)[codes]  # NO_NAME takes the last
     connectors = BatchConnectors(table.column("station_id"), _numbers(table.column("connector_id")), index)
-    return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary))
+    extra = table.column("extra")
+    extras = None if extra.null_count == len(extra) else extra.to_pylist()
+    return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary), extras)
 
 
 def _numbers(column: pa.ChunkedArray) -> I64:
@@ -136,6 +139,11 @@ def _dictionary(column: pa.ChunkedArray) -> tuple[I64, pa.StringArray]:
         encoded = encoded.unify_dictionaries().combine_chunks()
     codes: I64 = encoded.indices.fill_null(NO_NAME).to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, encoded.dictionary
+
+
+def fingerprint_of(name: str) -> int:
+    """The fingerprint of one name of a session."""
+    return int(_fingerprints(pa.array([name], pa.string()))[0])
 
 
 def _fingerprints(names: pa.StringArray) -> I64:

@@ -1,16 +1,20 @@
 """The readings of one step, sorted by connector, arrival order inside a connector, with the results of the kernels."""
 
 from dataclasses import dataclass, field, fields
+from typing import Final
 
+import msgspec
 import numpy as np
 
 from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
-from streams.engine.batch import NO_NAME, QUANTITY_COLUMNS, Batch, SessionIds
+from streams.engine.batch import NO_NAME, QUANTITY_COLUMNS, Batch, SessionIds, fingerprint_of
 from streams.kernels.hashing import payload_hash
 from streams.kernels.runs import I64, NULL, Bools, Runs, arrival_order, runs_of
 from streams.state.partition import PartitionState
+
+ACCOUNTED: Final = ("in_session_mwh", "outside_mwh", "rejected_mwh")
 
 
 @dataclass(slots=True)
@@ -23,8 +27,14 @@ class StepReadings:
     name_code: I64
     received_ms: I64
     fingerprint: I64  # of the payload
+    part: I64  # without seq: its place among the readings of its ts
     flags: I64  # Quality bits
     session_key: I64  # NULL: outside any session
+    named: I64  # 1: it gives the name of its session
+    in_session_mwh: I64  # what its register accounts for
+    outside_mwh: I64
+    rejected_mwh: I64
+    extra: I64  # index into the batch's; NO_NAME: none
     boot: I64
     seq: I64
     ts_ms: I64
@@ -36,6 +46,7 @@ class StepReadings:
     soc_mpct: I64
     status: I64
     session_event: I64
+    energy_export_mwh: I64
     runs: Runs = field(init=False)  # of the slots
 
     def __post_init__(self) -> None:
@@ -73,12 +84,27 @@ class StepReadings:
             elif column == "payload_hash":
                 out[column] = self.fingerprint.astype(np.uint32).view(np.int32)
                 continue
+            elif column in ACCOUNTED:
+                values = getattr(self, column)
+                values = np.where(values == 0, NULL, values)
             else:
                 values = getattr(self, column)
             if dtype is np.int32 and column != "connector_key":
                 values = np.where(values == NULL, NULL_I32, values)
             out[column] = values.astype(dtype, copy=False)
         return out
+
+    def extras(self, batch: Batch) -> list[bytes] | None:
+        """What is stored as JSON with each reading: what has no column, and a session id that is not its session's."""
+        own = (self.name != 0) & (self.named == 0)
+        if batch.extra is None and not own.any():
+            return None
+        extras = [b"" for _ in range(len(self))]
+        if batch.extra is not None:
+            extras = [(batch.extra[row] or "").encode() for row in self.extra.tolist()]
+        for row in np.flatnonzero(own).tolist():
+            extras[row] = with_session_id(extras[row], batch.session_ids[int(self.name_code[row])])
+        return extras
 
     def as_sent(self, state: PartitionState, row: int, session_ids: SessionIds) -> dict[str, object]:
         """One row as a device would have sent it."""
@@ -95,9 +121,26 @@ class StepReadings:
                 reading[name] = value / MILLI
         if status := int(self.status[row]):
             reading["status"] = STATUS_LABELS[status]  # type: ignore[index]  # an IntEnum is looked up by its int
+        if (export := int(self.energy_export_mwh[row])) != NULL:
+            reading["energy_export_wh"] = export / MILLI
         if event := int(self.session_event[row]):
             reading["session_event"] = SESSION_EVENT_LABELS[event]  # type: ignore[index]  # likewise
         return reading
+
+
+class _GivenId(msgspec.Struct):
+    session_id: str | None = None
+
+
+def session_id_in(extra: str | None) -> str | None:
+    """The session id that is kept beside a reading because it is not its session's."""
+    return msgspec.json.decode(extra, type=_GivenId).session_id if extra else None
+
+
+def with_session_id(extra: bytes, session_id: str) -> bytes:
+    """The JSON of what has no column, b"": none, with the session id that the device gave."""
+    members: dict[str, msgspec.Raw] = msgspec.json.decode(extra, type=dict[str, msgspec.Raw]) if extra else {}
+    return msgspec.json.encode(members | {"session_id": session_id}, order="sorted")
 
 
 def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
@@ -112,6 +155,9 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
         columns["session_event"],
         name,
     )
+    fingerprint = payload_hash(hashed, len(order))
+    if batch.extra is not None or (columns["energy_export_mwh"] != NULL).any():  # else as before there were these
+        fingerprint = _with_rest(fingerprint, columns["energy_export_mwh"], batch, order)
     skewed = columns["ts_ms"] > received_ms + skew_tolerance_ms
     return StepReadings(
         slot=slot[order],
@@ -119,8 +165,21 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
         name=name,
         name_code=batch.name_code[order],
         received_ms=received_ms,
-        fingerprint=payload_hash(hashed, len(order)),
+        fingerprint=fingerprint,
+        part=np.zeros(len(order), np.int64),
         flags=skewed * np.int64(Quality.CLOCK_SKEW),
         session_key=np.full(len(order), NULL, np.int64),
+        named=np.zeros(len(order), np.int64),
+        **{column: np.zeros(len(order), np.int64) for column in ACCOUNTED},
+        extra=order if batch.extra is not None else np.full(len(order), NO_NAME, np.int64),
         **columns,
     )
+
+
+def _with_rest(fingerprint: I64, export_mwh: I64, batch: Batch, order: I64) -> I64:
+    """Fingerprints with the columns that readings did not always have, of those that have any."""
+    extras = [None] * len(order) if batch.extra is None else batch.extra
+    hashed = {text: fingerprint_of(text) for text in set(extras) if text}
+    extra = np.array([hashed.get(extras[row], 0) if extras[row] else 0 for row in order.tolist()], np.int64)
+    plain = (extra == 0) & (export_mwh == NULL)
+    return np.where(plain, fingerprint, payload_hash((fingerprint, export_mwh, extra), len(order)))

@@ -1,10 +1,11 @@
 """The tariffs of sessions: which version each is priced by, and that those of open sessions are compiled."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from streams.engine.store_queries import StoreQueries
+from streams.engine.store_queries import StoredSession, StoreQueries
 from streams.kernels.runs import I64
 from streams.kernels.sessions import Membership
 from streams.state.partition import PartitionState
@@ -13,6 +14,13 @@ from streams.tariffs.compiled import CompiledTariffs
 # Compiled versions kept though no open session has them: ~10 kB each with their calendar, 10 MB. A demand rule may
 # publish one a minute, for ever.
 TARIFFS_MAX: Final = 1_000
+
+
+class SessionTerms(NamedTuple):
+    """What a session is measured and priced by."""
+
+    tariff_key: int  # pricing's version; 0: none
+    power_max_mw: int  # what the connector can deliver
 
 
 def ensure_tariffs_compiled(state: PartitionState, queries: StoreQueries) -> None:
@@ -27,14 +35,25 @@ def ensure_tariffs_compiled(state: PartitionState, queries: StoreQueries) -> Non
         state.tariffs_max = max(TARIFFS_MAX, 2 * len(state.tariffs))
 
 
-def pin_tariffs(state: PartitionState, members: Membership, queries: StoreQueries) -> dict[int, int]:
-    """The tariff in force for each session that opens, by session_key; 0: none. It stays with the session for good."""
-    if not members.opened:
-        return {}
-    stations = [state.connector_index.connector(slot)[0] for slot in members.opened.values()]
-    keys = queries.tariffs_at(stations, [members.began_ms[key] for key in members.opened])
-    compile_tariffs(state, np.array(keys, np.int64), queries)
-    return dict(zip(members.opened, keys, strict=True))
+def pin_terms(
+    state: PartitionState,
+    members: Membership,
+    found: Mapping[int, StoredSession],
+    queries: StoreQueries,
+    power_max_mw: int,
+) -> dict[int, SessionTerms]:
+    """The tariff in force and the connector's rated power for each session that opens, by session_key. They stay with
+    the session for good: those `found` again keep theirs. `power_max_mw`: of connectors that are not registered."""
+    terms = {key: SessionTerms(session.tariff_key, session.power_max_mw) for key, session in found.items()}
+    new = {key: slot for key, slot in members.opened.items() if key not in found}
+    if new:
+        connectors = [state.connector_index.connector(slot) for slot in new.values()]
+        tariffs = queries.tariffs_at([station for station, _ in connectors], [members.began_ms[key] for key in new])
+        powers = queries.rated_powers(connectors)
+        for key, tariff, power_mw in zip(new, tariffs, powers, strict=True):
+            terms[key] = SessionTerms(tariff, power_mw or power_max_mw)
+    compile_tariffs(state, np.array([one.tariff_key for one in terms.values()], np.int64), queries)
+    return terms
 
 
 def compile_tariffs(state: PartitionState, keys: I64, queries: StoreQueries) -> None:

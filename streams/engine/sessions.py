@@ -1,27 +1,29 @@
 """Sessions of a step: which readings are theirs, their energy and cost, and which rows of telemetry.session change.
 
-The energy of a session is a function of the set of its readings. Those that come in order are accounted for as they
-come; as soon as one does not, the session is recomputed from all its stored readings, and goes on from there.
+The step continues the pass over the timelines of its connectors, or repeats it where a reading came late
+(docs/adr/0014, engine/replay). The timeline is cut into segments, sessions and what is outside of one; the kernels
+account for each, those of a connector one after the other.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from schemas.quality import Quality
-from schemas.reading import SessionEvent, Status
-from schemas.session import EXPLICIT_ENDS, EndReason
-from streams.effects import SESSION_COLUMNS, Columns, ComponentVolume, CostUpdate, StepParams
+from schemas.session import EndReason
+from streams.effects import COST_COLUMNS, SESSION_COLUMNS, Columns, ComponentVolume, CostUpdate, StepParams
 from streams.engine.batch import SessionIds
-from streams.engine.readings import StepReadings
-from streams.engine.recompute import Recomputation, recompute_sessions
-from streams.engine.session_tariffs import ensure_tariffs_compiled, pin_tariffs
-from streams.engine.store_queries import StoreQueries
+from streams.engine.readings import ACCOUNTED, StepReadings
+from streams.engine.replay import MovedEnergy, Replay, load_replay, settle_keys
+from streams.engine.session_tariffs import SessionTerms, compile_tariffs, ensure_tariffs_compiled, pin_terms
+from streams.engine.store_queries import StoredSession, StoreQueries
+from streams.engine.timeline import SessionNames, Timeline, in_order, late_runs, timeline_of
 from streams.kernels import sessions
-from streams.kernels.energy import Samples, SessionEnergy
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, Runs, distinct, previous_in_run, runs_of
-from streams.kernels.sessions import Membership, PastSession, Signals
+from streams.kernels.energy import UJ_PER_MWH, Samples, SessionEnergy, hold_reasons
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, distinct, runs_of
+from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
 from streams.state.session_charges import (
@@ -35,10 +37,6 @@ from streams.state.session_charges import (
     usage_and_costs,
 )
 
-OPENING: Final = (Status.CHARGING, Status.SUSPENDED_EV, Status.SUSPENDED_EVSE)
-OCCUPYING: Final = (*OPENING, Status.PREPARING, Status.FINISHING)
-FREEING: Final = (Status.AVAILABLE, Status.RESERVED, Status.UNAVAILABLE)
-
 # Rows of running sessions are written at ~20 us each, besides those that open or close: so many in a step that all are
 # rewritten within RUNNING_AGE_MS, but at most 5 ms of them, and at least a negligible number. The others wait for a
 # later step; the live view is always current, and what a crash needs is in the state.
@@ -48,7 +46,6 @@ RUNNING_ROWS_MIN: Final = 25
 # Between two events with the cost of a running session: 10,000 sessions are 1,000 of 350 B a second. The live view has
 # every change.
 COST_UPDATE_MS: Final = 10_000
-RECALL_BEFORE_MS: Final = 86_400_000  # a name means the stored session if the reading is at most a day older than it
 
 
 @dataclass(slots=True)
@@ -62,6 +59,25 @@ class SessionEffects:
     slots: I64  # whose sessions changed
     consumption: dict[int, list[ComponentVolume]]  # by session_key, of completed sessions with a tariff
     costs: list[CostUpdate]
+    moved: MovedEnergy
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over the timelines of a step's connectors."""
+
+    state: PartitionState
+    timeline: Timeline
+    members: Membership
+    terms: dict[int, SessionTerms]
+    power_max_mw: int  # of connectors that are not registered
+    totals: dict[int, SessionTotals] = field(default_factory=dict)  # of sessions that are not open any more
+    flags: I64 = field(init=False)
+    accounted: dict[str, I64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.flags = self.timeline.flags | self.members.foreign * np.int64(Quality.FOREIGN_ID)
+        self.accounted = {name: np.zeros(len(self.timeline), np.int64) for name in ACCOUNTED}
 
 
 def update_sessions(
@@ -72,193 +88,198 @@ def update_sessions(
     queries: StoreQueries,
     params: StepParams,
 ) -> SessionEffects:
-    """Assign the rows to sessions (sets their session_key and flags), account for them, close what has timed out."""
+    """Assign the rows to sessions (sets what the pass finds of them), account for them, close what has timed out."""
     ensure_tariffs_compiled(state, queries)
-    runs = rows.runs
-    silence_ms = rows.received_ms - previous_in_run(rows.received_ms, runs, state.arrival_ms[runs.key])
-    signals = _signals(rows, silence_ms >= params.session_timeout_ms)
-    recalled = _recall(state, rows, signals, session_ids, queries, params)
-    open_before = state.open_key[: state.slots].copy()
-    members = sessions.assign(state, signals, runs, recalled, state.new_session_key)
-    _flag(rows, members, params.power_max_mw)
-    _record_arrivals(state, rows, runs)
-
-    pinned = pin_tariffs(state, members, queries)
-    totals, dirty = _advance(state, rows, members, open_before, pinned, params.power_max_mw)
-    _name_open(state, rows, members, session_ids)
-    clock_ms = int(rows.received_ms.max()) if len(rows) else now_ms
-    dirty |= _time_out(state, members, totals, clock_ms - params.session_timeout_ms)
-    dirty |= {key for key, past in members.closed.items() if past.last_ms > past.end_ms} | set(members.reopened)
-    recompute_sessions(state, rows, members, totals, Recomputation(dirty, pinned), queries, params.power_max_mw)
-    return _effects(state, rows, members, totals, session_ids, _running_rows(state, clock_ms))
-
-
-def _signals(rows: StepReadings, silence: Bools) -> Signals:
-    def among(statuses: tuple[Status, ...]) -> Bools:
-        table = np.zeros(len(Status), np.bool_)
-        table[list(statuses)] = True
-        found: Bools = table[rows.status]
-        return found
-
-    return Signals(
-        slot=rows.slot,
-        ts_ms=rows.ts_ms,
-        name=rows.name,
-        started=rows.session_event == SessionEvent.STARTED,
-        ended=rows.session_event == SessionEvent.ENDED,
-        opening=among(OPENING),
-        occupying=among(OCCUPYING),
-        freeing=among(FREEING),
-        drawing=rows.power_mw > 0,
-        silence=silence,
+    names = SessionNames(rows, session_ids)
+    timeline = in_order(timeline_of(rows))
+    replay, timeline = load_replay(state, timeline, _late(state, timeline), names, queries)
+    signals = timeline.signals(state.connector_index.connector_id[timeline.slot] == 0)
+    members = sessions.assign(
+        state, signals, timeline.runs, lambda slot: replay.new_key(state, slot), params.session_timeout_ms
     )
+    found, lost = settle_keys(state, replay, timeline, members)
+    compile_tariffs(state, np.array([session.tariff_key for session in lost], np.int64), queries)
+    terms = pin_terms(state, members, found, queries, params.power_max_mw)
+    this = _Pass(state, timeline, members, terms, params.power_max_mw)
+    _advance(this)
+    _flag(this, signals)
+    _record_arrivals(state, rows)
+    _name_open(this, names)
+    clock_ms = int(rows.received_ms.max()) if len(rows) else now_ms
+    _time_out(this, clock_ms - params.session_timeout_ms)
+    moved = _return(this, rows, replay, names)
+    return _effects(this, replay, found, lost, names, _running_rows(state, clock_ms), params, moved)
 
 
-def _recall(
-    state: PartitionState,
-    rows: StepReadings,
-    signals: Signals,
-    session_ids: SessionIds,
-    queries: StoreQueries,
-    params: StepParams,
-) -> dict[tuple[int, int], PastSession]:
-    """Sessions of the store for the names that the state does not remember, by (slot, name)."""
-    wanted: dict[tuple[int, int], int] = {}
-    for row in sessions.unfamiliar(state, signals).tolist():
-        wanted.setdefault((int(rows.slot[row]), int(rows.name[row])), row)
-    if not wanted:
-        return {}
-    connector_keys = [int(state.connector_key[slot]) for slot, _ in wanted]
-    names = [session_ids[int(rows.name_code[row])] for row in wanted.values()]
-    recalled = {}
-    for ((slot, name), row), found in zip(wanted.items(), queries.sessions(connector_keys, names), strict=True):
-        if found is None:
-            continue
-        ts_ms = int(rows.ts_ms[row])
-        if found.started_ms - RECALL_BEFORE_MS <= ts_ms <= found.last_ms + params.session_timeout_ms:
-            explicit = found.end_reason in EXPLICIT_ENDS
-            end_ms = found.ended_ms if explicit else MAX_I64
-            reason = found.end_reason or EndReason.SUPERSEDED
-            recalled[slot, name] = PastSession(
-                slot, found.session_key, name, found.started_ms, found.last_ms, end_ms, reason, found.revision
-            )
-    return recalled
+def _late(state: PartitionState, timeline: Timeline) -> Bools:
+    """(runs,) connectors whose pass is repeated: a reading comes late, or shows that those before were a session's."""
+    late = late_runs(timeline, state)
+    if (state.unproven[timeline.runs.key] != 0).any():
+        late |= sessions.proof(state, timeline.signals(np.zeros(len(timeline), np.bool_)), timeline.runs)
+    return late
 
 
-def _flag(rows: StepReadings, members: Membership, power_max_mw: int) -> None:
-    rows.session_key[:] = members.key
-    rows.flags |= members.outside * np.int64(Quality.OUTSIDE_SESSION)
-    rows.flags |= (rows.power_mw > power_max_mw) * np.int64(Quality.IMPLAUSIBLE_POWER)
-    estimated = (members.key != NULL) & (rows.energy_mwh == NULL) & (rows.power_mw != NULL)
-    rows.flags |= estimated * np.int64(Quality.ESTIMATED)
+@dataclass(slots=True)
+class _Segments:
+    """The segments under way of connectors, one row per connector."""
+
+    key: I64  # 0: outside of any session
+    charges: SessionCharges
+    flagged: I64
 
 
-def _record_arrivals(state: PartitionState, rows: StepReadings, runs: Runs) -> None:
+def _advance(this: _Pass) -> None:
+    """Account for all rows, segment by segment: the first of each connector together, then the second, and so on."""
+    state, timeline, runs = this.state, this.timeline, this.timeline.runs
+    slots = runs.key
+    if not len(slots):
+        return
+    key = np.where(this.members.key == NULL, 0, this.members.key)
+    begins = np.zeros(len(timeline), np.bool_)
+    begins[1:] = key[1:] != key[:-1]
+    begins[runs.start] = True
+    segment_of_row = np.cumsum(begins) - 1
+    first_row = np.flatnonzero(begins)
+    connector = runs.of_row[first_row]  # of each segment
+    rank = np.arange(len(first_row)) - segment_of_row[runs.start][connector]
+    before = _Segments(state.segment_key[slots], state.charges(slots), state.open_flagged[slots].astype(np.int64))
+    power_max_mw = before.charges.energy.power_max_mw
+    power_max_mw[power_max_mw == 0] = this.power_max_mw  # of new connectors
+    _close_before(this, before, key[first_row[rank == 0]])
+    segments = before
+    for turn in range(int(rank.max()) + 1):
+        chosen = rank == turn
+        done = _advance_turn(this, segments, connector[chosen], first_row[chosen], key, chosen[segment_of_row])
+        segments = done if turn == 0 else _put(segments, connector[chosen], done)
+    new = slots[(segments.key != before.key) & (segments.key != 0)]
+    state.put_charges(slots, segments.charges, np.arange(len(slots)))
+    state.segment_key[slots], state.open_flagged[slots] = segments.key, segments.flagged
+    state.cost_published_micros[new] = state.cost_published_ms[new] = 0
+
+
+def _put(segments: _Segments, connector: I64, done: _Segments) -> _Segments:
+    """The segments under way after some connectors' next ones are done."""
+    key, flagged = segments.key.copy(), segments.flagged.copy()
+    charges = segments.charges.at(np.arange(len(key)))  # the totals of sessions refer to what was
+    key[connector], flagged[connector] = done.key, done.flagged
+    charges.put(connector, done.charges)
+    return _Segments(key, charges, flagged)
+
+
+def _close_before(this: _Pass, before: _Segments, next_key: I64) -> None:
+    """Totals of the sessions that were open before and closed without another reading."""
+    ended = np.flatnonzero((before.key != 0) & (before.key != next_key))
+    for row in ended.tolist():
+        _keep_totals(this, int(before.key[row]), before, row)
+
+
+def _keep_totals(this: _Pass, key: int, segments: _Segments, row: int) -> None:
+    past = this.members.closed.get(key)
+    if past is not None:
+        flagged = int(segments.flagged[row])
+        this.totals[key] = SessionTotals(past.start_ms, past.last_ms, flagged, segments.charges, row)
+
+
+def _advance_turn(
+    this: _Pass, segments: _Segments, connector: I64, first_row: I64, key: I64, chosen: Bools
+) -> _Segments:
+    """Account for one segment of each of these connectors: rows `chosen` of the timeline."""
+    state, timeline = this.state, this.timeline
+    own = key[first_row]
+    continues = own == segments.key[connector]
+    before = segments.charges if len(connector) == len(segments.key) else segments.charges.at(connector)
+    flagged = np.where(continues, segments.flagged[connector], 0)
+    charges = before
+    if not continues.all():
+        charges = _new_charges(this, before, own, segments.key[connector] != 0, timeline.ts_ms[first_row])
+        rows = np.flatnonzero(continues)
+        charges.put(rows, before.at(rows))
+    at = slice(None) if chosen.all() else np.flatnonzero(chosen)
+    starts = np.zeros(len(timeline), np.int64)
+    starts[first_row] = 1
+    runs = runs_of(np.cumsum(starts[at]) - 1)
+    samples = Samples(
+        timeline.ts_ms[at], timeline.energy_mwh[at], timeline.power_mw[at], timeline.energy_export_mwh[at]
+    )
+    readings = MeteredReadings(samples, timeline.current_ma[at], timeline.status[at])
+    found = advance(state.tariffs, charges, readings, runs, own != 0)
+    this.flags[at] |= found.flags
+    for name in ACCOUNTED:
+        this.accounted[name][at] = getattr(found, name)
+    doubtful = (this.flags[at] & ~np.int64(Quality.ESTIMATED)) != 0
+    flagged = flagged + np.bincount(runs.of_row[doubtful], minlength=len(own))
+    done = _Segments(own, charges, flagged)
+    closed = (own != 0) & (state.open_key[timeline.slot[first_row]] != own)
+    for row in np.flatnonzero(closed).tolist():
+        _keep_totals(this, int(own[row]), done, row)
+    return done
+
+
+def _new_charges(this: _Pass, before: SessionCharges, key: I64, after_session: Bools, start_ms: I64) -> SessionCharges:
+    """Segments that begin, after these."""
+    power_max_mw = before.energy.power_max_mw.copy()
+    tariff_key = np.zeros(len(key), np.int64)
+    for row in np.flatnonzero(key).tolist():
+        if (terms := this.terms.get(int(key[row]))) is not None:
+            tariff_key[row], power_max_mw[row] = terms
+    energy = before.energy.next_segments(power_max_mw, after_session=after_session)
+    return SessionCharges.fresh(this.state.tariffs, tariff_key, start_ms, energy)
+
+
+def _flag(this: _Pass, signals: sessions.Signals) -> None:
+    timeline = this.timeline
+    outside = this.members.key == NULL
+    stirring = signals.drawing | signals.ended | (signals.name != 0) | (this.accounted["outside_mwh"] != 0)
+    this.flags |= (outside & stirring) * np.int64(Quality.OUTSIDE_SESSION)
+    estimated = ~outside & (timeline.energy_mwh == NULL) & (timeline.power_mw != NULL)
+    this.flags |= estimated * np.int64(Quality.ESTIMATED)
+
+
+def _record_arrivals(state: PartitionState, rows: StepReadings) -> None:
+    runs = rows.runs
     if len(runs.start):
         newest = np.maximum.reduceat(rows.received_ms, runs.start)
         state.arrival_ms[runs.key] = np.maximum(state.arrival_ms[runs.key], newest)
 
 
-def _advance(
-    state: PartitionState,
-    rows: StepReadings,
-    members: Membership,
-    open_before: I64,
-    pinned: dict[int, int],
-    power_max_mw: int,
-) -> tuple[dict[int, SessionTotals], set[int]]:
-    """Account for rows that joined an open session. Returns totals of sessions closed since, and keys to recompute.
-
-    A session continues from the state if it was open before this step, and goes back into the state if it still is;
-    totals are returned of those that closed on the way.
-    """
-    closing = [past for key, past in members.closed.items() if open_before[past.slot] == key]
-    totals = _totals_in_state(state, closing)
-    dirty = {past.key for past in closing if state.dirty[past.slot]}
-    taken = np.flatnonzero((members.key != NULL) & ~members.late)
-    resumed = np.isin(taken, members.resumed)
-    runs = _session_runs(members.key[taken], resumed)
-    key, slot = members.key[taken[runs.start]], rows.slot[taken[runs.start]]
-    before = open_before[slot]
-    continuing = (key == before) & ~resumed[runs.start]
-    readings = _readings(rows, taken)
-    charges = _charges(state, slot, key, continuing, _earliest(readings.samples.ts_ms, runs), pinned)
-    flagged = np.where(continuing, state.open_flagged[slot], np.int64(0))
-
-    rows.flags[taken] |= advance(state.tariffs, charges, readings, runs, power_max_mw)
-    flagged += np.bincount(runs.of_row[rows.flagged()[taken]], minlength=len(slot))
-
-    still = state.open_key[slot] == key
-    state.put_charges(slot[still], charges, np.flatnonzero(still))
-    state.open_flagged[slot[still]] = flagged[still]
-    state.cost_published_micros[slot[still & ~continuing]] = state.cost_published_ms[slot[still & ~continuing]] = 0
-    for row in np.flatnonzero(~still).tolist():
-        past = members.closed[int(key[row])]
-        totals[past.key] = SessionTotals(past.start_ms, past.last_ms, int(flagged[row]), charges, row)
-    dirty |= set(key[charges.energy.dirty != 0].tolist()) | set(members.key[members.late].tolist())
-    return totals, dirty
-
-
-def _totals_in_state(state: PartitionState, closing: list[PastSession]) -> dict[int, SessionTotals]:
-    """Totals of sessions as the state has them; to be called before their slots are reused."""
-    slots = np.array([past.slot for past in closing], np.int64)
-    charges = state.charges(slots)
-    flagged = state.open_flagged[slots].tolist()
-    return {
-        past.key: SessionTotals(past.start_ms, past.last_ms, flagged[row], charges, row)
-        for row, past in enumerate(closing)
-    }
-
-
-def _readings(rows: StepReadings, taken: I64) -> MeteredReadings:
-    samples = Samples(rows.ts_ms[taken], rows.seq[taken], rows.energy_mwh[taken], rows.power_mw[taken])
-    return MeteredReadings(samples, rows.current_ma[taken], rows.status[taken])
-
-
-def _earliest(ts_ms: I64, runs: Runs) -> I64:
-    return np.minimum.reduceat(ts_ms, runs.start) if len(runs.start) else runs.start
-
-
-def _charges(
-    state: PartitionState, slot: I64, key: I64, continuing: Bools, start_ms: I64, pinned: dict[int, int]
-) -> SessionCharges:
-    """Of each session: as the state has it where it continues, else new."""
-    if continuing.all():
-        return state.charges(slot)
-    tariff_key = np.array([pinned.get(k, 0) for k in key.tolist()], np.int64)
-    charges = SessionCharges.fresh(state.tariffs, tariff_key, start_ms)
-    charges.put(np.flatnonzero(continuing), state.charges(slot[continuing]))
-    return charges
-
-
-def _session_runs(key: I64, resumed: Bools) -> Runs:
-    """The runs of equal keys, a new one also where a session resumes after its time-out; `key` of a run: its number."""
-    one_run = runs_of(np.zeros(len(key), np.int64))
-    first = resumed | (key != previous_in_run(key, one_run, one_run.key))
-    return runs_of(np.cumsum(first) - 1)
-
-
-def _name_open(state: PartitionState, rows: StepReadings, members: Membership, session_ids: SessionIds) -> None:
+def _name_open(this: _Pass, names: SessionNames) -> None:
     """Keep the device's name of each open session, of which the state's columns have the fingerprint only."""
-    for slot in [*members.opened.values(), *(past.slot for past in members.closed.values())]:
+    state = this.state
+    for slot in this.members.opened.values():
         state.session_name[slot] = None
-    for key, row in members.named:
-        slot = int(rows.slot[row])
+    for key, row in this.members.named:
+        slot = int(this.timeline.slot[row])
         if state.open_key[slot] == key:
-            state.session_name[slot] = session_ids[int(rows.name_code[row])]
+            state.session_name[slot] = names[int(this.timeline.row[row])]
 
 
-def _time_out(
-    state: PartitionState, members: Membership, totals: dict[int, SessionTotals], deadline_ms: int
-) -> set[int]:
-    """Close the sessions of which nothing came since the deadline (by arrival). Returns those to be recomputed."""
-    slots = np.flatnonzero((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
+def _time_out(this: _Pass, deadline_ms: int) -> None:
+    """Close the sessions of which nothing came since the deadline (by arrival)."""
+    state = this.state
+    is_open = (state.open_key[: state.slots] != 0) | (state.unproven[: state.slots] != 0)
+    slots = np.flatnonzero(is_open & (state.arrival_ms[: state.slots] <= deadline_ms))
+    if not len(slots):
+        return
     keys = state.open_key[slots].tolist()
-    sessions.time_out(state, slots, members)
-    totals |= _totals_in_state(state, [members.closed[key] for key in keys])
-    for slot in slots.tolist():
-        state.session_name[slot] = None
-    return {key for key, slot in zip(keys, slots.tolist(), strict=True) if state.dirty[slot]}
+    sessions.time_out(state, slots, this.members)
+    segments = _Segments(state.segment_key[slots], state.charges(slots), state.open_flagged[slots].astype(np.int64))
+    for row, key in enumerate(keys):
+        if key:
+            _keep_totals(this, key, segments, row)
+
+
+def _return(this: _Pass, rows: StepReadings, replay: Replay, names: SessionNames) -> MovedEnergy:
+    """Give the step's readings what the pass found of them. Returns what it changes of stored ones."""
+    timeline, members = this.timeline, this.members
+    named = (members.key != NULL) & (timeline.given != 0) & ~members.foreign
+    columns = {"session_key": members.key, "flags": this.flags, "named": named.astype(np.int64), **this.accounted}
+    new = ~timeline.stored
+    for name, values in columns.items():
+        getattr(rows, name)[timeline.row[new]] = values[new]
+    if replay.impossible:
+        apart = np.isin(rows.slot, sorted(replay.impossible))
+        rows.flags[apart] |= Quality.OUTSIDE_SESSION
+    return replay.differences(timeline, columns, this.state.connector_key[timeline.slot].astype(np.int64), names)
 
 
 def _running_rows(state: PartitionState, clock_ms: int) -> int:
@@ -269,15 +290,18 @@ def _running_rows(state: PartitionState, clock_ms: int) -> int:
 
 
 def _effects(
-    state: PartitionState,
-    rows: StepReadings,
-    members: Membership,
-    totals: dict[int, SessionTotals],
-    session_ids: SessionIds,
+    this: _Pass,
+    replay: Replay,
+    found: Mapping[int, StoredSession],
+    lost: Sequence[StoredSession],
+    names: SessionNames,
     most: int,
+    params: StepParams,
+    moved: MovedEnergy,
 ) -> SessionEffects:
     """The rows to write: all that opened, closed or changed after it, and `most` running ones."""
-    running = distinct(rows.slot[(members.key != NULL) & ~members.late], state.slots)
+    state, members, timeline = this.state, this.members, this.timeline
+    running = distinct(timeline.slot[members.key != NULL], state.slots)
     queue = np.concatenate([state.stale, running[~np.isin(running, state.stale)]])
     queue = queue[state.open_key[queue] != 0]
     urgent = np.isin(queue, [*members.opened.values(), *members.reopened.values()])
@@ -285,22 +309,34 @@ def _effects(
     state.stale = waiting[most:]
     written = np.concatenate([queue[urgent], waiting[:most]])
 
-    open_rows = state.charges(written)
-    columns = _open_columns(state, written, open_rows)
-    costs = _cost_updates(state, written, columns)
+    parts = [_open_columns(state, written, state.charges(written))]
+    costs = _cost_updates(state, written, parts[0])
     consumption: dict[int, list[ComponentVolume]] = {}
-    if members.closed:
-        closed = _closed_columns(state, list(members.closed.values()), totals, consumption)
-        columns = {name: np.concatenate([columns[name], closed[name]]) for name in SESSION_COLUMNS}
-    named = {key: session_ids[int(rows.name_code[row])] for key, row in members.named}
+    closed = [past for past in members.closed.values() if past.key in this.totals]
+    completed: list[int] = []
+    if closed:
+        columns = _closed_columns(this, closed, params, consumption)
+        changed = _changed(columns, found)
+        completed += columns["session_key"][changed].tolist()
+        parts.append({name: column[changed] for name, column in columns.items()})
+    if lost:
+        parts.append(_withdrawn_columns(lost))
+        completed += [session.session_key for session in lost]
+        consumption |= {session.session_key: [] for session in lost if session.tariff_key}
+    named = {key: names[int(timeline.row[row])] for key, row in members.named}
+    texts = [state.session_name[slot] for slot in written.tolist()]
     return SessionEffects(
-        columns={name: columns[name].astype(dtype, copy=False) for name, dtype in SESSION_COLUMNS.items()},
-        names=[*(state.session_name[slot] for slot in written.tolist()), *(named.get(key) for key in members.closed)],
-        started=np.array(sorted(members.opened), np.int64),
-        completed=np.array(list(members.closed), np.int64),
-        slots=np.array([past.slot for past in members.closed.values()], np.int64),
+        columns={
+            name: np.concatenate([part[name] for part in parts]).astype(dtype, copy=False)
+            for name, dtype in SESSION_COLUMNS.items()
+        },
+        names=[*texts, *(named.get(key) for key in completed)],
+        started=np.array(sorted(key for key in members.opened if key not in found), np.int64),
+        completed=np.array(completed, np.int64),
+        slots=np.array(sorted({*(past.slot for past in members.closed.values()), *replay.slots}), np.int64),
         consumption=consumption,
         costs=costs,
+        moved=moved,
     )
 
 
@@ -313,6 +349,9 @@ def _open_columns(state: PartitionState, slots: I64, charges: SessionCharges) ->
         "ended_ms": np.full(len(slots), NULL, np.int64),
         "end_reason": np.zeros(len(slots), np.int64),
         **_energy_columns(charges.energy),
+        "hold": np.zeros(len(slots), np.int64),
+        "void": np.zeros(len(slots), np.int64),
+        "explicit": state.open_explicit[slots],
         "flagged": state.open_flagged[slots],
         "revision": state.open_revision[slots],
         **cost_columns(charges, *usage_and_costs(state.tariffs, charges)),
@@ -320,28 +359,36 @@ def _open_columns(state: PartitionState, slots: I64, charges: SessionCharges) ->
 
 
 def _closed_columns(
-    state: PartitionState,
+    this: _Pass,
     pasts: list[PastSession],
-    totals: dict[int, SessionTotals],
+    params: StepParams,
     consumption: dict[int, list[ComponentVolume]],
 ) -> Columns:
     """Of sessions that are not open any more. Adds the usage of those with a tariff to `consumption`."""
-    found = [totals[past.key] for past in pasts]
-    charges = collect_charges([(one.charges, one.row) for one in found])
+    state = this.state
+    totals = [this.totals[past.key] for past in pasts]
+    charges = collect_charges([(one.charges, one.row) for one in totals])
     usage, costs = usage_and_costs(state.tariffs, charges)
     for row in np.flatnonzero(usage.tariff != NONE).tolist():
         consumption[pasts[row].key] = component_usage(state.tariffs, usage, row)
-    last_ms = np.array([one.last_ms for one in found], np.int64)
+    start_ms = np.array([past.start_ms for past in pasts], np.int64)
+    last_ms = np.array([past.last_ms for past in pasts], np.int64)
     end_ms = np.array([past.end_ms for past in pasts], np.int64)
+    hold = hold_reasons(charges.energy) | np.array([past.hold for past in pasts], np.int64)
+    delivered_mwh = charges.energy.energy_uj() // UJ_PER_MWH
+    brief = (last_ms - start_ms < params.void_ms) & (delivered_mwh <= params.void_mwh)
     return {
         "session_key": np.array([past.key for past in pasts], np.int64),
         "connector_key": state.connector_key[[past.slot for past in pasts]],
-        "started_ms": np.array([one.start_ms for one in found], np.int64),
+        "started_ms": start_ms,
         "last_ms": last_ms,
         "ended_ms": np.where(end_ms == MAX_I64, last_ms, end_ms),
         "end_reason": np.array([past.reason for past in pasts], np.int64),
         **_energy_columns(charges.energy),
-        "flagged": np.array([one.flagged for one in found], np.int64),
+        "hold": hold,
+        "void": (brief & (hold == 0)).astype(np.int64),
+        "explicit": np.array([past.explicit for past in pasts], np.int64),
+        "flagged": np.array([one.flagged for one in totals], np.int64),
         "revision": np.array([past.revision for past in pasts], np.int64),
         **cost_columns(charges, usage, costs),
     }
@@ -351,10 +398,56 @@ def _energy_columns(energy: SessionEnergy) -> dict[str, I64]:
     return {
         "energy_uj": energy.energy_uj(),
         "integrated_uj": energy.integrated_uj(),
+        "export_mwh": energy.export_mwh,
         "register_first_mwh": energy.register_first_mwh,
-        "register_last_mwh": energy.register_last_mwh,
+        "register_last_mwh": np.where(energy.register_first_mwh == NULL, NULL, energy.register_last_mwh),
+        "power_max_mw": energy.power_max_mw,
+        "register_before_mwh": energy.before_mwh,
+        "register_before_ms": energy.before_ts_ms,
+        "series_mwh": energy.series_mwh,
+        "register_after_mwh": energy.register_last_mwh,
+        "register_after_ms": energy.register_ts_ms,
         "readings": energy.readings,
     }
+
+
+_COMPARED: Final = (
+    "started_ms", "last_ms", "ended_ms", "end_reason", "explicit", "energy_uj", "integrated_uj", "export_mwh",
+    "readings", "flagged", "hold", "cost_incl_micros", "register_after_mwh", "register_after_ms",
+)  # fmt: skip
+
+
+def _changed(columns: Columns, found: Mapping[int, StoredSession]) -> I64:
+    """The rows of sessions that are not stored so already; of those a repeated pass found again the revision rises."""
+    changed = []
+    for row, key in enumerate(columns["session_key"].tolist()):
+        stored = found.get(key)
+        if stored is not None:
+            if all(int(columns[name][row]) == getattr(stored, name) for name in _COMPARED):
+                continue
+            columns["revision"][row] = stored.revision + 1
+        changed.append(row)
+    return np.array(changed, np.int64)
+
+
+def _withdrawn_columns(lost: Sequence[StoredSession]) -> Columns:
+    """Of sessions whose readings are others': they have nothing."""
+    rows = len(lost)
+    columns: Columns = {name: np.zeros(rows, np.int64) for name in SESSION_COLUMNS}
+    for name in ("register_first_mwh", "register_last_mwh", "register_before_mwh", "register_before_ms", "series_mwh",
+                 "register_after_mwh", "register_after_ms"):  # fmt: skip
+        columns[name] = np.full(rows, NULL, np.int64)
+    priced = np.array([session.tariff_key != 0 for session in lost])
+    for name in COST_COLUMNS:
+        columns[name] = np.where(priced, 0, NULL)
+    for name in ("session_key", "connector_key", "started_ms", "last_ms", "explicit", "power_max_mw", "tariff_key"):
+        columns[name] = np.array([getattr(session, name) for session in lost], np.int64)
+    columns["tariff_key"] = np.where(priced, columns["tariff_key"], NULL)
+    columns["ended_ms"] = columns["last_ms"]
+    columns["void"] = np.ones(rows, np.int64)
+    columns["end_reason"] = np.full(rows, int(EndReason.WITHDRAWN), np.int64)
+    columns["revision"] = np.array([session.revision + 1 for session in lost], np.int64)
+    return columns
 
 
 def _cost_updates(state: PartitionState, slots: I64, columns: Columns) -> list[CostUpdate]:

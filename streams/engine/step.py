@@ -15,7 +15,8 @@ from schemas.frame import FrameKind
 from schemas.quality import Quality
 from streams.effects import WINDOW_COLUMNS, Columns, Effects, RefusedItems, SourceProgress, StepParams
 from streams.engine.batch import Arrivals, Frame, SessionIds
-from streams.engine.readings import StepReadings, arrange
+from streams.engine.readings import ACCOUNTED, StepReadings, arrange
+from streams.engine.replay import MovedEnergy
 from streams.engine.sessions import update_sessions
 from streams.engine.store_queries import StoreQueries
 from streams.kernels import dedupe, watermark, windows
@@ -36,7 +37,13 @@ CONFLICT_DETAIL = "same identity as a stored reading, other values: the first on
 
 _NO_I64: Final = np.empty(0, np.int64)
 _NO_SAMPLES: Final = WindowSamples(
-    _NO_I64, _NO_I64, _NO_I64.astype(np.bool_), _NO_I64, dict.fromkeys(windows.QUANTITIES, _NO_I64)
+    _NO_I64,
+    _NO_I64,
+    _NO_I64,
+    _NO_I64,
+    _NO_I64,
+    dict.fromkeys(windows.QUANTITIES, _NO_I64),
+    dict.fromkeys(ACCOUNTED, _NO_I64),
 )
 _NOTHING_ADDED: Final = windows.aggregate(_NO_SAMPLES)
 
@@ -57,7 +64,7 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
     _flag_late(state, accepted, params.lateness_ms)
     sessions = update_sessions(state, accepted, batch.session_ids, now_ms, queries, params)
-    added, emit = _windows(state, accepted, now_ms, params, idle=arrivals.idle)
+    added, emit = _windows(state, accepted, sessions.moved, now_ms, params, idle=arrivals.idle)
     _update_live(state, accepted)
 
     touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
@@ -65,6 +72,10 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     state.touch(sessions.slots, entries[:0])
     return Effects(
         readings=accepted.for_store(state),
+        extra=accepted.extras(batch),
+        revised=sessions.moved.revised,
+        revised_extra=sessions.moved.extra,
+        remeasured=sessions.moved.remeasured,
         windows=_for_store(state, added),
         sessions=sessions.columns,
         session_ids=sessions.names,
@@ -101,7 +112,7 @@ def _refused_by_gateway(frames: Sequence[Frame]) -> RefusedItems:
 
 def _judge(state: PartitionState, rows: StepReadings, queries: StoreQueries) -> tuple[NDArray[np.int8], I64]:
     """Verdict of every row (never UNKNOWN), and the dedupe window's entries that changed."""
-    identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint)
+    identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint, rows.part)
     verdict, entries = dedupe.judge(state, identities, rows.runs)
     unknown = verdict == DedupeVerdict.UNKNOWN
     if not unknown.any():
@@ -114,7 +125,9 @@ def _judge(state: PartitionState, rows: StepReadings, queries: StoreQueries) -> 
     taken.add(stored.connector_key, stored.boot, stored.seq, stored.ts_ms, fingerprints)
     fresh = rows.where((verdict == DedupeVerdict.FRESH) & np.isin(rows.slot, odd.slot))
     taken.add(state.connector_key[fresh.slot], fresh.boot, fresh.seq, fresh.ts_ms, fresh.fingerprint)
-    verdict[unknown] = taken.judge(*identity, odd.fingerprint)
+    verdict[unknown], rows.part[unknown] = taken.judge(*identity, odd.fingerprint)
+    found = unknown & (verdict == DedupeVerdict.FRESH) & (rows.seq == NULL)
+    dedupe.count_part(state, rows.slot[found], rows.ts_ms[found], rows.part[found])
     return verdict, entries
 
 
@@ -138,26 +151,48 @@ def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> N
 
 
 def _windows(
-    state: PartitionState, rows: StepReadings, now_ms: int, params: StepParams, *, idle: bool
+    state: PartitionState, rows: StepReadings, moved: MovedEnergy, now_ms: int, params: StepParams, *, idle: bool
 ) -> tuple[dict[str, I64], Columns]:
     """What these and the buffered readings add to rows of windows, and which windows to emit."""
     due = _due(state, now_ms, params)
+    samples = _samples(rows, moved)
     # `now_ms` is frame time, which may be behind the wall clock used by a step without frames.
     early = 0 <= now_ms - state.windows_merged_ms < BUFFERED_MS_MAX
-    if early and not idle and not due.any() and state.window_buffer.rows + len(rows) < BUFFERED_ROWS_MAX:
-        state.window_buffer.add(_samples(rows))
+    if (
+        early
+        and not idle
+        and not due.any()
+        and not len(moved.slot)
+        and state.window_buffer.rows + len(samples.slot) < BUFFERED_ROWS_MAX
+    ):
+        state.window_buffer.add(samples)
         return _NOTHING_ADDED, _emit(state, due)
     state.windows_merged_ms = now_ms
-    added = windows.aggregate(state.window_buffer.take(_samples(rows)))
+    added = windows.aggregate(state.window_buffer.take(samples))
     if len(added["slot"]):
         state.pending = union(state.pending, (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS))
         due = _due(state, now_ms, params)
     return added, _emit(state, due)
 
 
-def _samples(rows: StepReadings) -> WindowSamples:
+def _samples(rows: StepReadings, moved: MovedEnergy) -> WindowSamples:
     quantities = {name: getattr(rows, name) for name in windows.QUANTITIES}
-    return WindowSamples(rows.slot, rows.ts_ms, rows.flagged(), rows.usable_register_mwh(), quantities)
+    sums = {name: getattr(rows, name) for name in ACCOUNTED}
+    register, weight = rows.usable_register_mwh(), np.ones(len(rows), np.int64)
+    samples = WindowSamples(rows.slot, rows.ts_ms, weight, rows.flagged().astype(np.int64), register, quantities, sums)
+    if not len(moved.slot):
+        return samples
+    nothing = np.full(len(moved.slot), NULL, np.int64)
+    changes = WindowSamples(
+        slot=moved.slot,
+        ts_ms=moved.ts_ms,
+        weight=np.zeros(len(moved.slot), np.int64),
+        flagged=moved.flagged,
+        register_mwh=nothing,
+        quantities=dict.fromkeys(windows.QUANTITIES, nothing),
+        sums=moved.accounted,
+    )
+    return windows.sorted_by_slot([samples, changes])
 
 
 def _for_store(state: PartitionState, added: dict[str, I64]) -> Columns:
@@ -190,10 +225,12 @@ def _update_live(state: PartitionState, rows: StepReadings) -> None:
     runs, slot = rows.runs, rows.runs.key
     if not len(rows):
         return
-    in_order = rows.ts_ms >= running_max(rows.ts_ms, runs, state.live_ts_ms[slot])
+    # A clock that runs ahead does not hold up what comes after it.
+    at_ms = np.minimum(rows.ts_ms, rows.received_ms)
+    in_order = at_ms >= running_max(at_ms, runs, state.live_ts_ms[slot])
     newest = _newest(in_order, runs)
     moved = newest >= 0
-    state.live_ts_ms[slot[moved]] = rows.ts_ms[newest[moved]]
+    state.live_ts_ms[slot[moved]] = at_ms[newest[moved]]
     state.live_flags[slot[moved]] = rows.flags[newest[moved]]
     for name in LIVE_QUANTITIES:
         values = getattr(rows, name)

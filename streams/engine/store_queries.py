@@ -4,7 +4,7 @@ The step is pure except for these queries, which change nothing. The store answe
 itself knows its own batch.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,49 @@ class StoredIdentity(NamedTuple):
     payload_hash: NDArray[np.int32]
 
 
-class RecalledSession(NamedTuple):
-    """A session found in the store: the fields of SESSION_COLUMNS that membership needs, as scalars."""
+class StoredSession(NamedTuple):
+    """A session of the store: what a repeated pass needs of it, as scalars."""
 
+    connector_key: int
     session_key: int
+    session_id: str | None
     started_ms: int
     last_ms: int
     ended_ms: int  # NULL_I64 while open
     end_reason: int
+    explicit: int
+    energy_uj: int
+    integrated_uj: int
+    export_mwh: int
+    readings: int
+    flagged: int
+    hold: int
     revision: int
+    tariff_key: int  # 0: none
+    cost_incl_micros: int  # NULL_I64 without a tariff
+    power_max_mw: int
+    series_mwh: int  # NULL_I64: none, as the others
+    register_first_mwh: int
+    register_after_mwh: int
+    register_after_ms: int
+
+
+class StoredTimelines(NamedTuple):
+    """The stored part of connectors' timelines."""
+
+    sessions: list[StoredSession]  # by connector_key, started_ms, session_key
+    readings: dict[str, NDArray[np.generic]]  # TIMELINE_COLUMNS, in no particular order
+    extra: list[str | None]  # of the readings: JSON of what has no column, and a session id not their session's
+
+
+TIMELINE_COLUMNS: Final = (
+    "connector_key", "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status",
+    "session_event", "flags", "payload_hash", "part", "named", "in_session_mwh", "outside_mwh", "rejected_mwh", "energy_export_mwh",
+)  # fmt: skip
 
 
 class StoreQueries(Protocol):
-    """Six queries, batched, one round trip each."""
+    """Five queries, batched, one round trip each."""
 
     def identities(
         self,
@@ -50,21 +80,19 @@ class StoreQueries(Protocol):
         (connector_key, ts), whatever their boot and seq. In any order, possibly repeated.
         """
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
-        """For each pair, the newest session of that device name at that connector."""
+    def timelines(self, connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
+        """The stored part of these connectors' timelines around these moments.
+
+        Sessions from the one before that in which, or after which, the moment falls; with fewer than two that began by
+        then, all. Readings from the newest of the first session on; with fewer than two, all. Withdrawn sessions are
+        left out.
+        """
+
+    def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
+        """What each connector can deliver, mW, by the registry of stations; 0: it is not registered."""
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """The key of the tariff version in force for each station at its moment; 0: none is."""
 
     def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
         """Those versions, in any order. All of them exist."""
-
-    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
-        """The tariff keys that stored sessions were opened with; 0: none. Sessions not stored are left out."""
-
-    def session_readings(self, session_key: list[int]) -> dict[str, NDArray[np.generic]]:
-        """All stored readings of those sessions, in no particular order.
-
-        Columns of READING_COLUMNS: session_key, ts_ms, boot, seq, energy_mwh, power_mw, current_ma, status,
-        session_event, flags.
-        """

@@ -1,6 +1,7 @@
 """Is this reading new? Exact, in constant memory per connector (anti-replay window after RFC 6479, with fingerprints).
 
-Identity is (boot, seq) of a connector; without boot it is (seq, ts), without seq it is ts. A window of the last WINDOW
+Identity is (boot, seq) of a connector; without boot it is (seq, ts), without seq it is ts and the payload, for devices
+send one moment in several messages. A window of the last WINDOW
 sequence numbers of the current boot holds a fingerprint of each reading and of nothing older, so that inside it "seen"
 and "seen with another payload" are certain. What the window cannot know (older sequence numbers, earlier boots, earlier
 timestamps) is UNKNOWN: the step asks the store. A fingerprint has 32 bits: of the readings that reuse an identity with
@@ -15,10 +16,24 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import I32, I64, MAX_I64, NULL, U32, Runs, column, previous_in_run, rows_by_rank, runs_of
+from streams.kernels.runs import (
+    I8,
+    I16,
+    I32,
+    I64,
+    MAX_I64,
+    NULL,
+    U32,
+    Runs,
+    column,
+    previous_in_run,
+    rows_by_rank,
+    runs_of,
+)
 
 WINDOW: Final = 64  # sequence numbers: at one reading in 10 s, ten minutes of reordering; 256 bytes a connector
-TS_WINDOW: Final = 8  # recent timestamps of connectors without seq: only a cache in front of the store
+TS_WINDOW: Final = 8  # recent readings of connectors without seq: only a cache in front of the store
+PARTS_MAX: Final = 32_767
 PASSES: Final = 4  # a connector with more odd readings in one batch (reboots, repetitions) is judged one by one
 
 
@@ -45,6 +60,8 @@ class DedupeColumns:
     window: U32 = column(width=WINDOW, flat=True)
     ts_window_ms: I64 = column(width=TS_WINDOW, flat=True)
     ts_window_hash: U32 = column(width=TS_WINDOW, flat=True)  # 0: empty
+    ts_window_next: I8 = column()  # the entry that is written next
+    bare_parts: I16 = column()  # readings without seq at bare_ts_max_ms
 
 
 @dataclass(slots=True)
@@ -56,6 +73,7 @@ class Identities:
     seq: I64  # NULL: none
     ts_ms: I64
     fingerprint: I64  # [1, 2**32)
+    part: I64  # set by `judge`: the place of a reading without seq among those of its ts
 
     def at(self, rows: I64) -> "Identities":
         """Some of the rows (themselves, if it is all of them)."""
@@ -185,24 +203,37 @@ def _judge_bare(state: DedupeColumns, rows: Identities, at: I64, verdict: NDArra
     """Readings without seq, at most one a slot."""
     slot = rows.slot[at]
     ts_ms, fingerprint = rows.ts_ms[at], rows.fingerprint[at]
-    fresh = ts_ms > state.bare_ts_max_ms[slot]
-    entry = slot * TS_WINDOW + ((ts_ms // 1_000 * 0x9E37_79B1) >> 7 & (TS_WINDOW - 1))
-    seen = (state.ts_window_ms[entry] == ts_ms) & (state.ts_window_hash[entry] != 0)
-    same = state.ts_window_hash[entry] == fingerprint
-    repeated = np.where(seen, np.where(same, DedupeVerdict.DUPLICATE, DedupeVerdict.CONFLICT), DedupeVerdict.UNKNOWN)
-    verdict[at] = np.where(fresh, DedupeVerdict.FRESH, repeated)
+    newer = ts_ms > state.bare_ts_max_ms[slot]
+    latest = ts_ms == state.bare_ts_max_ms[slot]
+    entries = slot[:, np.newaxis] * TS_WINDOW + np.arange(TS_WINDOW)
+    moments, hashes = state.ts_window_ms[entries], state.ts_window_hash[entries]
+    of_moment = (moments == ts_ms[:, np.newaxis]) & (hashes != 0)
+    seen = (of_moment & (hashes == fingerprint[:, np.newaxis])).any(axis=1)
+    # Of the latest moment the window has every part, unless some were too many or came late.
+    complete = latest & (of_moment.sum(axis=1) == state.bare_parts[slot])
+    fresh = newer | (complete & ~seen)
+    verdict[at] = np.where(seen, DedupeVerdict.DUPLICATE, np.where(fresh, DedupeVerdict.FRESH, DedupeVerdict.UNKNOWN))
+    rows.part[at] = np.where(fresh & ~newer, state.bare_parts[slot], 0)
+    state.bare_parts[slot[fresh]] = np.minimum(rows.part[at[fresh]] + 1, PARTS_MAX)
     state.bare_ts_max_ms[slot[fresh]] = ts_ms[fresh]
-    state.ts_window_ms[entry[fresh]] = ts_ms[fresh]
-    state.ts_window_hash[entry[fresh]] = fingerprint[fresh]
+    place = slot * TS_WINDOW + state.ts_window_next[slot]
+    state.ts_window_ms[place[fresh]], state.ts_window_hash[place[fresh]] = ts_ms[fresh], fingerprint[fresh]
+    state.ts_window_next[slot[fresh]] = (state.ts_window_next[slot[fresh]] + 1) % TS_WINDOW
     newest = fresh & (ts_ms > state.ts_max_ms[slot])
     state.ts_max_ms[slot[newest]] = ts_ms[newest]
+
+
+def count_part(state: DedupeColumns, slot: I64, ts_ms: I64, part: I64) -> None:
+    """Parts of a moment that the store judged new: one of the latest moment is not in the window."""
+    latest = ts_ms == state.bare_ts_max_ms[slot]
+    np.maximum.at(state.bare_parts, slot[latest], np.minimum(part[latest] + 1, PARTS_MAX).astype(np.int16))
 
 
 class TakenIdentities:
     """Identities that are certainly taken: found in the store, and those of the batch itself."""
 
     def __init__(self) -> None:
-        self._fingerprints: dict[tuple[int, int, int, int], int] = {}
+        self._fingerprints: dict[tuple[int, int, int, int], dict[int, None]] = {}
 
     @staticmethod
     def _keys(connector: I32, boot: I64, seq: I64, ts_ms: I64) -> Iterable[tuple[int, int, int, int]]:
@@ -214,18 +245,21 @@ class TakenIdentities:
     def add(self, connector: I32, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> None:
         """These are taken."""
         for key, value in zip(self._keys(connector, boot, seq, ts_ms), fingerprint.tolist(), strict=True):
-            self._fingerprints.setdefault(key, value)
+            self._fingerprints.setdefault(key, {})[value] = None
 
-    def judge(self, connector: I32, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> NDArray[np.int8]:
-        """FRESH, DUPLICATE or CONFLICT of each row, in order; the fresh ones are taken from then on."""
-        verdict = np.empty(len(connector), np.int8)
-        for row, (key, value) in enumerate(
-            zip(self._keys(connector, boot, seq, ts_ms), fingerprint.tolist(), strict=True)
-        ):
-            taken = self._fingerprints.get(key)
-            if taken is None:
-                self._fingerprints[key] = value
-                verdict[row] = DedupeVerdict.FRESH
-            else:
-                verdict[row] = DedupeVerdict.DUPLICATE if taken == value else DedupeVerdict.CONFLICT
-        return verdict
+    def judge(self, connector: I32, boot: I64, seq: I64, ts_ms: I64, fingerprint: I64) -> tuple[NDArray[np.int8], I64]:
+        """FRESH, DUPLICATE or CONFLICT of each row, in order, and its part of the moment; the fresh ones are taken from
+        then on."""
+        verdict, part = np.empty(len(connector), np.int8), np.zeros(len(connector), np.int64)
+        keys = zip(self._keys(connector, boot, seq, ts_ms), fingerprint.tolist(), strict=True)
+        for row, (key, value) in enumerate(keys):
+            taken = self._fingerprints.setdefault(key, {})
+            if value in taken:
+                verdict[row] = DedupeVerdict.DUPLICATE
+                continue
+            bare = key[2] == NULL
+            verdict[row] = DedupeVerdict.CONFLICT if taken and not bare else DedupeVerdict.FRESH
+            part[row] = min(len(taken), PARTS_MAX) if bare else 0
+            if bare or not taken:
+                taken[value] = None
+        return verdict, part

@@ -1,33 +1,38 @@
-"""Energy of a session from its readings, in order: from the register where there is one, else from power.
+"""Energy of a connector's segments from its readings, in order: from registers, where there are none from power.
 
-Between two usable registers the energy is their difference. Before the first and after the last usable register it is
-integrated from power by sample and hold: a power holds until the next reading (left rectangle), and a reading without
-power does not change it. Only import counts: negative power (vehicle to grid) integrates as 0.
+The rules are those of docs/adr/0014: what a register is judged by, when a meter was reset, to whom a rise belongs.
+Before the first and after the last accepted register of a session, energy is integrated from power by sample and hold:
+a power holds until the next reading (left rectangle), and a reading without power does not change it. Only import
+counts: negative power (vehicle to grid) integrates as 0.
 
-A register that falls, or rises faster than `power_max_mw` allows, is rejected; it becomes the candidate. If the
-next register fits the last good one, the candidate was a glitch (rollback, placeholder zero, spike). If instead it
-rises plausibly from the candidate, the meter was reset or replaced, and counting goes on from the candidate; what
-happened between the two is not billed. A small fall is never taken for a reset: it would be billed twice.
-
-Flags follow the order of arrival: a reading that arrives after a newer one is not judged, so that its flags do not
-depend on what else was in its batch. Totals follow the order of time: readings of one batch that overtook each other
-are sorted for that. A reading that arrives after a newer one of an earlier batch only marks the session dirty.
+Readings come in the order of the connector's timeline. A segment is a session, or what is outside of one.
 
 Units: registers mWh, power mW, time ms, integrated energy uJ (mW x ms, exact); 1 mWh = 3,600,000 uJ.
 """
 
-from dataclasses import dataclass, fields
-from typing import ClassVar, Final
+from dataclasses import dataclass, field, fields
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.session import HoldReason
 from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, column, previous_in_run, rows_by_rank, runs_of
 
 UJ_PER_MWH: Final = 3_600_000
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
-DT_CAP_MS: Final = 7 * 86_400_000  # power_max_mw x a week stays below 2**63
-HOLD_MS_MAX: Final = 86_400_000  # a power holds for a day at most; 1.2 MW x a day = 1.04e17 uJ, 88 of them fit an int64
+DT_CAP_MS: Final = 7 * 86_400_000  # 10 MW x a week stays below 2**63
+HOLD_MS_MAX: Final = 86_400_000  # a power holds for a day at most; 10 MW x a day = 8.6e17 uJ, ten of them fit an int64
+# Against the device's own power a register is judged only over a time in which its samples say something of it.
+OWN_POWER_MS_MAX: Final = 900_000
+OWN_POWER_FACTOR: Final = 4
+OWN_POWER_SLACK_MWH: Final = 1_000_000
+
+# Register and power contradict each other beyond this, if power was reported at least so often.
+DISAGREEMENT_FACTOR: Final = 3
+DISAGREEMENT_SLACK_MWH: Final = 1_000_000
+SAMPLED_MS_MAX: Final = 1_200_000
+SILENT_MS_MIN: Final = 3_600_000
 
 ROLLBACK: Final = 1
 RESET: Final = 2
@@ -37,39 +42,45 @@ IMPLAUSIBLE: Final = 8
 
 @dataclass(slots=True)
 class SessionEnergy:
-    """Running energy of sessions, one row per session. All int64."""
+    """Running energy of segments, one row per segment. All int64."""
 
     last_ts_ms: I64 = column(NULL)  # newest reading; NULL: none yet
-    last_seq: I64 = column(NULL)  # its seq (NULL: none): readings of equal ts are ordered by seq
     last_power_mw: I64 = column(NULL, stored_as="held_mw")  # power that holds since last_ts_ms; NULL: none yet
-    register_first_mwh: I64 = column(NULL)  # NULL: none yet
-    register_last_mwh: I64 = column(NULL)  # last good one
+    power_ts_ms: I64 = column(NULL)  # when a credible power was last reported
+    peak_mw: I64 = column()  # the highest credible power since the last accepted register; that held then included
+    register_first_mwh: I64 = column(NULL)  # accepted first in this segment; NULL: none yet
+    register_last_mwh: I64 = column(NULL)  # last accepted one, of this segment or before it
     register_ts_ms: I64 = column(NULL)
+    anchor_mwh: I64 = column(NULL)  # last accepted register of an earlier moment than register_ts_ms
+    anchor_ts_ms: I64 = column(NULL)
     candidate_mwh: I64 = column(NULL)  # NULL: none
     candidate_ts_ms: I64 = column(NULL)
-    counted_mwh: I64 = column()  # between registers
+    candidate_tail_uj: I64 = column()  # tail_uj then
+    old_mwh: I64 = column(NULL)  # the last accepted register before the meter's reset; NULL: no reset in this segment
+    old_ts_ms: I64 = column(NULL)
+    old_counted_mwh: I64 = column()  # counted_mwh then
+    old_rejected_mwh: I64 = column()  # what the reset rejected
+    before_mwh: I64 = column(NULL)  # the last accepted register before this segment; NULL: none
+    before_ts_ms: I64 = column(NULL)
+    series_mwh: I64 = column(NULL)  # the first register of the connector's session before this segment
+    counted_mwh: I64 = column()  # between registers, of a session without the rise to its first
     head_uj: I64 = column()  # integrated before the first register
-    tail_uj: I64 = column()  # integrated since the last good register (or since the start)
+    tail_uj: I64 = column()  # integrated since the last accepted register (or since the start)
+    power_uj: I64 = column()  # integrated in all
+    gap_ms: I64 = column()  # the longest time without a credible power after the first one
+    power_gap_ms: I64 = column()  # likewise, while a power above zero held
+    export_last_mwh: I64 = column(NULL)  # last export register of the session
+    export_mwh: I64 = column()  # vehicle to grid, between export registers
     readings: I64 = column()
-    dirty: I64 = column()  # 1: readings came out of order; the totals are to be computed again from all of them
-
-    # What decides how the next reading counts; the others are totals.
-    CARRIED: ClassVar = (
-        "last_ts_ms",
-        "last_seq",
-        "last_power_mw",
-        "register_last_mwh",
-        "register_ts_ms",
-        "candidate_mwh",
-        "candidate_ts_ms",
-    )
+    hold: I64 = column()  # HoldReason bits seen so far
+    power_max_mw: I64 = column()  # what the connector can deliver
 
     @classmethod
     def fresh(cls, rows: int) -> "SessionEnergy":
-        """Sessions without a reading."""
+        """Segments without a reading, of connectors of which nothing is known."""
         return cls(*(np.full(rows, f.metadata["start"], np.int64) for f in fields(cls)))
 
-    def at(self, rows: I64) -> "SessionEnergy":
+    def at(self, rows: I64 | Bools) -> "SessionEnergy":
         """A copy of these rows."""
         return SessionEnergy(*(getattr(self, f.name)[rows] for f in fields(self)))
 
@@ -78,13 +89,24 @@ class SessionEnergy:
         for f in fields(self):
             getattr(self, f.name)[rows] = getattr(other, f.name)
 
+    def next_segments(self, power_max_mw: I64, *, after_session: Bools) -> "SessionEnergy":
+        """The segments that follow these, which inherit the base only. `after_session`: where these are sessions."""
+        fresh = SessionEnergy.fresh(len(self.readings))
+        fresh.register_last_mwh, fresh.register_ts_ms = self.register_last_mwh.copy(), self.register_ts_ms.copy()
+        fresh.before_mwh, fresh.before_ts_ms = fresh.register_last_mwh.copy(), fresh.register_ts_ms.copy()
+        own_series = after_session & (self.register_first_mwh != NULL)
+        fresh.series_mwh = np.where(own_series, self.register_first_mwh, self.series_mwh)
+        fresh.power_max_mw = power_max_mw
+        return fresh
+
     def energy_uj(self) -> I64:
         """Energy to date."""
         return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
 
     def billed_mwh(self) -> I64:
         """Energy to date that is billed: what follows the last register counts with the next, or at the end."""
-        open_uj = np.where(self.register_last_mwh == NULL, self.tail_uj, 0)
+        open_uj = np.where(self.candidate_mwh == NULL, self.tail_uj, self.candidate_tail_uj)
+        open_uj = np.where(self.register_first_mwh == NULL, open_uj, 0)
         return self.counted_mwh + (self.head_uj + open_uj) // UJ_PER_MWH
 
     def integrated_uj(self) -> I64:
@@ -94,26 +116,36 @@ class SessionEnergy:
 
 @dataclass(slots=True)
 class Samples:
-    """Readings sorted by session, arrival order inside a session. NULL where the device sent nothing."""
+    """Readings sorted by segment, in order of the timeline. NULL where the device sent nothing."""
 
     ts_ms: I64
-    seq: I64
     register_mwh: I64
     power_mw: I64
+    export_mwh: I64 | None = None  # register of the energy fed back; None: no reading has one
 
     def __len__(self) -> int:
         return len(self.ts_ms)
 
 
 @dataclass(slots=True)
+class Accounted:
+    """What each reading's register accounts for, one row per reading; 0 where nothing."""
+
+    flags: NDArray[np.int16]
+    in_session_mwh: I64
+    outside_mwh: I64
+    rejected_mwh: I64  # below 0 where what was rejected before proves right
+
+    @classmethod
+    def blank(cls, rows: int) -> "Accounted":
+        """Of readings that account for nothing."""
+        return cls(np.zeros(rows, np.int16), *(np.zeros(rows, np.int64) for _ in range(3)))
+
+
+@dataclass(slots=True)
 class EnergyTrace:
-    """On demand, one row per reading: the interval of energy that it closes, in cumulative mWh (docs/adr/0009).
+    """On demand, one row per reading: the interval of energy that it closes, in cumulative mWh (docs/adr/0009)."""
 
-    Not valid for sessions that are dirty.
-    """
-
-    order: I64  # the rows with each session's in order of time
-    taken: Bools  # False: left out, for it arrived after a newer one
     anchor_ms: I64  # where the interval begins; NULL: the reading closes none
     before_mwh: I64  # the energy at its beginning; without an interval, the energy to date
     after_mwh: I64  # at its end
@@ -121,92 +153,82 @@ class EnergyTrace:
     @classmethod
     def blank(cls, rows: int) -> "EnergyTrace":
         """A trace to be filled by `advance`."""
-        null = [np.full(rows, NULL, np.int64) for _ in range(3)]
-        return cls(np.arange(rows), np.ones(rows, np.bool_), *null)
+        return cls(*(np.full(rows, NULL, np.int64) for _ in range(3)))
 
     def put(self, rows: I64, anchor_ms: I64, before_mwh: I64, after_mwh: I64) -> None:
         """Set the intervals that these rows close."""
         self.anchor_ms[rows], self.before_mwh[rows], self.after_mwh[rows] = anchor_ms, before_mwh, after_mwh
 
 
+@dataclass(slots=True)
+class _Job:
+    """One call of `advance`."""
+
+    segments: SessionEnergy
+    samples: Samples
+    runs: Runs  # `key`: row of `segments`
+    in_session: Bools  # (segments,)
+    trace: EnergyTrace | None
+    power_max_mw: I64 = field(init=False)  # (rows,)
+    credible: Bools = field(init=False)  # (rows,) of the power
+    out: Accounted = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.power_max_mw = self.segments.power_max_mw[self.runs.key][self.runs.of_row]
+        power_mw = self.samples.power_mw
+        self.credible = (power_mw != NULL) & (power_mw <= self.power_max_mw)
+        self.out = Accounted.blank(len(self.samples))
+
+
 def advance(
-    sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int, trace: EnergyTrace | None = None
-) -> NDArray[np.int16]:
-    """Account for the samples; `runs.key` is each run's row of `sessions`, which advance. Returns register flags."""
-    flags = np.zeros(len(samples), np.int16)
+    segments: SessionEnergy, samples: Samples, runs: Runs, in_session: Bools, trace: EnergyTrace | None = None
+) -> Accounted:
+    """Account for the samples; `runs.key` is each run's row of `segments` and of `in_session`. The segments advance."""
     if not len(runs.key):
-        return flags
-    odd = np.flatnonzero(~_advance_plain(sessions, samples, runs, power_max_mw, trace))
-    before = sessions.at(runs.key[odd])
-    _advance_odd(sessions, samples, runs, odd, flags, power_max_mw, trace)
-    _put_in_order(sessions, before, samples, runs, odd, power_max_mw, trace)
-    flags[samples.power_mw > power_max_mw] |= IMPLAUSIBLE
-    return flags
-
-
-def _advance_odd(
-    sessions: SessionEnergy,
-    samples: Samples,
-    runs: Runs,
-    odd: I64,
-    flags: NDArray[np.int16],
-    power_max_mw: int,
-    trace: EnergyTrace | None,
-) -> None:
-    """Reading by reading, the odd runs side by side."""
+        return Accounted.blank(len(samples))
+    job = _Job(segments, samples, runs, in_session, trace)
+    odd = np.flatnonzero(~_advance_plain(job))
     for of_runs, at in rows_by_rank(runs, odd):
-        flags[at] = _round(sessions, samples, runs.key[of_runs], at, power_max_mw, trace)
+        _round(job, runs.key[of_runs], at)
+    too_much = (samples.power_mw != NULL) & ~job.credible
+    if too_much.any():
+        job.out.flags[too_much] |= IMPLAUSIBLE
+        segments.hold[runs.key[any_of(too_much, runs)]] |= HoldReason.POWER_IMPLAUSIBLE
+    if samples.export_mwh is not None:
+        _export(segments, samples.export_mwh, samples.ts_ms, runs)
+    outside = ~in_session[runs.key]
+    if outside.any():  # nothing is integrated there
+        for name in ("head_uj", "tail_uj", "power_uj", "gap_ms", "power_gap_ms"):
+            getattr(segments, name)[runs.key[outside]] = 0
+    return job.out
 
 
-def _put_in_order(
-    sessions: SessionEnergy,
-    before: SessionEnergy,
-    samples: Samples,
-    runs: Runs,
-    odd: I64,
-    power_max_mw: int,
-    trace: EnergyTrace | None,
-) -> None:
-    """Account again, in order of time, for the runs that became dirty: `before` are their sessions before this batch.
-
-    Where that succeeds (all are newer than the readings before, none is of the same moment) the session takes the
-    totals, if it would go on judging registers as it does in order of arrival; else it stays dirty, to be recomputed
-    from all of its readings.
-    """
-    mixed = np.flatnonzero((sessions.dirty[runs.key[odd]] != 0) & (before.dirty == 0))
-    if not len(mixed):
-        return
-    place = np.full(len(runs.key), -1)
-    place[odd[mixed]] = np.arange(len(mixed))
-    session_of_row = place[runs.of_row]
-    rows = np.flatnonzero(session_of_row >= 0)
-    rows = rows[np.lexsort((samples.seq[rows], samples.ts_ms[rows], session_of_row[rows]))]
-    ordered = Samples(*(getattr(samples, f.name)[rows] for f in fields(samples)))
-    sorted_energy, sorted_runs = before.at(mixed), runs_of(session_of_row[rows])
-    found = None if trace is None else EnergyTrace.blank(len(rows))
-    rest = np.flatnonzero(~_advance_plain(sorted_energy, ordered, sorted_runs, power_max_mw, found))
-    _advance_odd(sorted_energy, ordered, sorted_runs, rest, np.zeros(len(rows), np.int16), power_max_mw, found)
-
-    session = runs.key[odd[mixed]]
-    settled = sorted_energy.dirty == 0
-    for name in SessionEnergy.CARRIED:
-        settled &= getattr(sorted_energy, name) == getattr(sessions, name)[session]
-    sessions.put(session[settled], sorted_energy.at(np.flatnonzero(settled)))
-    if trace is not None and found is not None:
-        trace.order[np.sort(rows)] = rows  # a session's rows are adjacent, and sessions in one order in both
-        trace.taken[rows] = True
-        trace.put(rows, found.anchor_ms, found.before_mwh, found.after_mwh)
+def hold_reasons(segments: SessionEnergy) -> I64:
+    """The HoldReason bits of sessions that end here."""
+    unregistered = segments.register_first_mwh == NULL
+    hold = segments.hold & (HoldReason.REGISTER_LEAPT | HoldReason.REGISTERS_MIXED)
+    hold |= (segments.candidate_mwh != NULL) * np.int64(HoldReason.REGISTER_UNCONFIRMED)
+    registered_mwh = segments.counted_mwh + segments.head_uj // UJ_PER_MWH
+    powered_mwh = segments.power_uj // UJ_PER_MWH
+    since_power_ms = np.where(segments.power_ts_ms == NULL, 0, segments.last_ts_ms - segments.power_ts_ms)
+    gap_ms = np.maximum(segments.gap_ms, since_power_ms)
+    higher, lower = np.maximum(registered_mwh, powered_mwh), np.minimum(registered_mwh, powered_mwh)
+    differ = higher > DISAGREEMENT_FACTOR * lower + DISAGREEMENT_SLACK_MWH
+    sampled = (segments.power_ts_ms != NULL) & (gap_ms <= SAMPLED_MS_MAX)
+    hold |= (~unregistered & sampled & differ) * np.int64(HoldReason.REGISTER_AGAINST_POWER)
+    hold |= np.where(unregistered, segments.hold & HoldReason.POWER_IMPLAUSIBLE, 0)
+    hold |= (unregistered & (segments.power_gap_ms >= SILENT_MS_MIN)) * np.int64(HoldReason.SILENT)
+    return hold
 
 
-def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: int) -> Bools:
-    ceiling = np.clip(dt_ms, 0, DT_CAP_MS) * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH
-    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= ceiling)
+def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: I64, peak_mw: I64) -> Bools:
+    """Whether the connector can have delivered this, by its rating and by the power that its device reported."""
+    dt_ms = np.clip(dt_ms, 0, DT_CAP_MS)
+    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= dt_ms * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH)
+    own = (peak_mw > 0) & (dt_ms <= OWN_POWER_MS_MAX)
+    most_mwh = np.where(own, dt_ms, 0) * peak_mw // UJ_PER_MWH * OWN_POWER_FACTOR + OWN_POWER_SLACK_MWH
+    plausible &= ~own | (rise_mwh <= most_mwh)
     return plausible
-
-
-def _in_order(ts_ms: I64, seq: I64, before_ts_ms: I64, before_seq: I64) -> Bools:
-    in_order: Bools = (ts_ms > before_ts_ms) | ((ts_ms == before_ts_ms) & (seq > before_seq))
-    return in_order
 
 
 def _area_uj(power_mw: I64, since_ms: I64, until_ms: I64) -> I64:
@@ -215,83 +237,107 @@ def _area_uj(power_mw: I64, since_ms: I64, until_ms: I64) -> I64:
     return area_uj
 
 
-def _credible(power_mw: I64, power_max_mw: int) -> Bools:
-    credible: Bools = (power_mw != NULL) & (power_mw <= power_max_mw)
-    return credible
+def _power_before(job: _Job) -> tuple[I64, I64]:
+    """The power that holds when each row arrives, and when it was reported: by the last row before it with a credible
+    one."""
+    segments, samples, runs = job.segments, job.samples, job.runs
+    carried = segments.last_power_mw[runs.key], segments.power_ts_ms[runs.key]
+    if job.credible.all():
+        return previous_in_run(samples.power_mw, runs, carried[0]), previous_in_run(samples.ts_ms, runs, carried[1])
+    source = np.where(job.credible, np.arange(len(job.credible)), -1)
+    np.maximum.accumulate(source, out=source)
+    source = previous_in_run(source, runs, np.full(len(runs.start), -1))
+    own = source >= runs.start[runs.of_row]
+    power = np.where(own, samples.power_mw[source], carried[0][runs.of_row])
+    return power, np.where(own, samples.ts_ms[source], carried[1][runs.of_row])
 
 
-def _plain_runs(sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> Bools:
-    """(runs,) those in order, with a register in all their rows or in none, each plausible after the one before."""
-    session = runs.key
-    before_ts = previous_in_run(samples.ts_ms, runs, sessions.last_ts_ms[session])
-    before_seq = previous_in_run(samples.seq, runs, sessions.last_seq[session])
-    odd = ~_in_order(samples.ts_ms, samples.seq, before_ts, before_seq)
+def _advance_plain(job: _Job) -> Bools:
+    """Account for the plain runs in closed form: those with a register in all rows or in none, each at a later moment
+    and plausible after the one before. Returns which these are."""
+    segments, samples, runs = job.segments, job.samples, job.runs
+    power_before, power_ts = _power_before(job)
     metered = samples.register_mwh != NULL
+    rise = np.zeros(len(samples), np.int64)
+    odd = metered != metered[runs.start][runs.of_row]
     if metered.any():
-        base = previous_in_run(samples.register_mwh, runs, sessions.register_last_mwh[session])
-        base_ts = previous_in_run(samples.ts_ms, runs, sessions.register_ts_ms[session])
-        opening = base == NULL
-        base = np.where(opening, samples.register_mwh, base)
-        rise, dt_ms = samples.register_mwh - base, samples.ts_ms - np.where(opening, samples.ts_ms, base_ts)
-        odd |= metered & ~_plausible(rise, dt_ms, power_max_mw)
-        odd |= metered != metered[runs.start][runs.of_row]
-    plain: Bools = ~(any_of(odd, runs) | (sessions.candidate_mwh[session] != NULL) | (sessions.dirty[session] != 0))
-    return plain
-
-
-def _advance_plain(
-    sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int, trace: EnergyTrace | None
-) -> Bools:
-    """Account for the plain runs in closed form. Returns which these are."""
-    plain = _plain_runs(sessions, samples, runs, power_max_mw)
+        base = previous_in_run(samples.register_mwh, runs, segments.register_last_mwh[runs.key])
+        base_ts = previous_in_run(samples.ts_ms, runs, segments.register_ts_ms[runs.key])
+        known = metered & (base != NULL)
+        rise = np.where(known, samples.register_mwh - base, 0)
+        peak = np.maximum(power_before, np.where(job.credible, samples.power_mw, 0))
+        peak[runs.start] = np.maximum(peak[runs.start], segments.peak_mw[runs.key])
+        dt_ms = np.where(known, samples.ts_ms - base_ts, 1)
+        odd |= known & ~((dt_ms > 0) & _plausible(rise, dt_ms, job.power_max_mw, peak))
+    plain: Bools = ~(any_of(odd, runs) | (segments.candidate_mwh[runs.key] != NULL))
     if not plain.any():
         return plain
-    session, start = runs.key[plain], runs.start[plain]
-    last = start + runs.length[plain] - 1
-    power_before = _power_before(sessions, samples, runs, power_max_mw)
-    before_ts = previous_in_run(samples.ts_ms, runs, sessions.last_ts_ms[runs.key])
+    before_ts = previous_in_run(samples.ts_ms, runs, segments.last_ts_ms[runs.key])
     area = _area_uj(power_before, before_ts, samples.ts_ms)
-    if trace is not None:
-        _trace_plain(trace, sessions, samples, runs, plain, area, before_ts)
-    register = samples.register_mwh[start]
-    metered = register != NULL
-    opening = metered & (sessions.register_last_mwh[session] == NULL)
-
-    # A register in every row: what was integrated before the first one stays, registers cover all the rest.
-    first_area = area[start] + sessions.tail_uj[session]
-    sessions.head_uj[session[opening]] += first_area[opening]
-    whole_area = np.add.reduceat(area, runs.start)[plain]
-    sessions.tail_uj[session] = np.where(metered, 0, sessions.tail_uj[session] + whole_area)
-
-    base = np.where(opening, register, sessions.register_last_mwh[session])
-    final = samples.register_mwh[last]
-    sessions.counted_mwh[session] += np.where(metered, final - np.where(metered, base, 0), 0)
-    sessions.register_first_mwh[session[opening]] = register[opening]
-    sessions.register_last_mwh[session[metered]] = final[metered]
-    sessions.register_ts_ms[session[metered]] = samples.ts_ms[last][metered]
-
-    power = samples.power_mw[last]
-    sessions.last_power_mw[session] = np.where(_credible(power, power_max_mw), power, power_before[last])
-    sessions.last_ts_ms[session] = samples.ts_ms[last]
-    sessions.last_seq[session] = samples.seq[last]
-    sessions.readings[session] += runs.length[plain]
+    if job.trace is not None:
+        _trace_plain(job.trace, job, plain, area, before_ts)
+    _put_plain_registers(job, plain, rise, area)
+    _put_plain_powers(job, plain, area, power_before, power_ts)
     return plain
 
 
-def _trace_plain(
-    trace: EnergyTrace,
-    sessions: SessionEnergy,
-    samples: Samples,
-    runs: Runs,
-    plain: Bools,
-    area_uj: I64,
-    before_ts: I64,
-) -> None:
-    """The intervals that the rows of plain runs close; to be called before `sessions` advance."""
-    session, first = runs.key, samples.register_mwh[runs.start]
-    metered, registered = first != NULL, sessions.register_last_mwh[session] != NULL
-    counted, head_uj, tail_uj = sessions.counted_mwh[session], sessions.head_uj[session], sessions.tail_uj[session]
-    base = np.where(registered, sessions.register_last_mwh[session], first)
+def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
+    segments, samples, runs = job.segments, job.samples, job.runs
+    segment, start = runs.key[plain], runs.start[plain]
+    last = start + runs.length[plain] - 1
+    register = samples.register_mwh[start]
+    metered = register != NULL
+    first = metered & (segments.register_first_mwh[segment] == NULL)  # of the segment
+
+    # The rise to a session's first register lies before it.
+    own = (job.in_session[runs.key] & plain)[runs.of_row]
+    own[start[first]] = False
+    rises = plain[runs.of_row]
+    job.out.in_session_mwh += np.where(own, rise, 0)
+    job.out.outside_mwh += np.where(rises & ~own, rise, 0)
+    counted = own | (rises & ~job.in_session[runs.key][runs.of_row])
+    segments.counted_mwh[segment] += np.add.reduceat(np.where(counted, rise, 0), runs.start)[plain]
+
+    segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
+    segments.tail_uj[segment] = np.where(
+        metered, 0, segments.tail_uj[segment] + np.add.reduceat(area, runs.start)[plain]
+    )
+    several = metered & (last > start)
+    before_last = np.maximum(last - 1, 0)
+    anchor = np.where(several, samples.register_mwh[before_last], segments.register_last_mwh[segment])
+    anchor_ts = np.where(several, samples.ts_ms[before_last], segments.register_ts_ms[segment])
+    segments.anchor_mwh[segment[metered]], segments.anchor_ts_ms[segment[metered]] = anchor[metered], anchor_ts[metered]
+    segments.register_first_mwh[segment[first]] = register[first]
+    segments.register_last_mwh[segment[metered]] = samples.register_mwh[last][metered]
+    segments.register_ts_ms[segment[metered]] = samples.ts_ms[last][metered]
+
+
+def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, power_ts: I64) -> None:
+    segments, samples, runs = job.segments, job.samples, job.runs
+    segment, last = runs.key[plain], (runs.start + runs.length - 1)[plain]
+    gap = np.where(power_ts == NULL, 0, samples.ts_ms - power_ts)
+    segments.gap_ms[segment] = np.maximum(segments.gap_ms[segment], np.maximum.reduceat(gap, runs.start)[plain])
+    powered = np.maximum.reduceat(np.where(power_before > 0, gap, 0), runs.start)[plain]
+    segments.power_gap_ms[segment] = np.maximum(segments.power_gap_ms[segment], powered)
+    segments.power_uj[segment] += np.add.reduceat(area, runs.start)[plain]
+    power = np.where(job.credible, samples.power_mw, NULL)
+    held = np.where(job.credible[last], samples.power_mw[last], power_before[last])
+    highest = np.maximum(np.maximum.reduceat(power, runs.start)[plain], segments.peak_mw[segment])
+    metered = samples.register_mwh[runs.start[plain]] != NULL
+    segments.peak_mw[segment] = np.maximum(np.where(metered, held, highest), 0)
+    segments.power_ts_ms[segment] = np.where(job.credible[last], samples.ts_ms[last], power_ts[last])
+    segments.last_power_mw[segment] = held
+    segments.last_ts_ms[segment] = samples.ts_ms[last]
+    segments.readings[segment] += runs.length[plain]
+
+
+def _trace_plain(trace: EnergyTrace, job: _Job, plain: Bools, area_uj: I64, before_ts: I64) -> None:
+    """The intervals that the rows of plain runs close; to be called before the segments advance."""
+    segments, samples, runs = job.segments, job.samples, job.runs
+    segment, first = runs.key, samples.register_mwh[runs.start]
+    metered, registered = first != NULL, segments.register_first_mwh[segment] != NULL
+    counted, head_uj, tail_uj = segments.counted_mwh[segment], segments.head_uj[segment], segments.tail_uj[segment]
+    base = np.where(registered, segments.register_last_mwh[segment], first)
     # Of the head, with the first register.
     opening_uj = np.where(metered & ~registered, tail_uj + area_uj[runs.start], 0)
     summed = np.cumsum(area_uj)
@@ -306,80 +352,137 @@ def _trace_plain(
             (tail_uj[of_row] + integrated) // UJ_PER_MWH,
         ),
     )
-    before = previous_in_run(after, runs, sessions.billed_mwh()[session])
-    first_anchor = np.where(registered, sessions.register_ts_ms[session], before_ts[runs.start])
+    before = previous_in_run(after, runs, segments.billed_mwh()[segment])
+    first_anchor = np.where(registered, segments.register_ts_ms[segment], before_ts[runs.start])
     anchor = previous_in_run(samples.ts_ms, runs, first_anchor)
     anchor[(registered & ~metered)[of_row]] = NULL
     rows = np.flatnonzero(plain[of_row])
     trace.put(rows, anchor[rows], before[rows], after[rows])
 
 
-def _power_before(sessions: SessionEnergy, samples: Samples, runs: Runs, power_max_mw: int) -> I64:
-    """The power that holds when each row arrives: of the last row before it in its run with a credible one."""
-    credible = _credible(samples.power_mw, power_max_mw)
-    if credible.all():
-        return previous_in_run(samples.power_mw, runs, sessions.last_power_mw[runs.key])
-    source = np.where(credible, np.arange(len(credible)), -1)
-    np.maximum.accumulate(source, out=source)
-    source = previous_in_run(source, runs, np.full(len(runs.start), -1))
-    own = source >= runs.start[runs.of_row]
-    return np.where(own, samples.power_mw[source], sessions.last_power_mw[runs.key][runs.of_row])
-
-
-def _round(
-    sessions: SessionEnergy, samples: Samples, session: I64, at: I64, power_max_mw: int, trace: EnergyTrace | None
-) -> NDArray[np.int16]:
-    """Advance these sessions by one reading each."""
-    sessions.readings[session] += 1
-    in_order = _in_order(samples.ts_ms[at], samples.seq[at], sessions.last_ts_ms[session], sessions.last_seq[session])
-    sessions.dirty[session[~in_order]] = 1
-    flags = np.zeros(len(at), np.int16)
-    metered = in_order & (samples.register_mwh[at] != NULL)
-
-    taken, row = session[in_order], at[in_order]
-    before = sessions if trace is None else sessions.at(session)
-    ts_ms, power = samples.ts_ms[row], samples.power_mw[row]
-    sessions.tail_uj[taken] += _area_uj(sessions.last_power_mw[taken], sessions.last_ts_ms[taken], ts_ms)
-    sessions.last_power_mw[taken] = np.where(_credible(power, power_max_mw), power, sessions.last_power_mw[taken])
-    sessions.last_ts_ms[taken] = ts_ms
-    sessions.last_seq[taken] = samples.seq[row]
-
+def _round(job: _Job, segment: I64, at: I64) -> None:
+    """Advance these segments by one reading each."""
+    s, samples = job.segments, job.samples
+    before = None if job.trace is None else s.at(segment)
+    ts_ms, power, credible = samples.ts_ms[at], samples.power_mw[at], job.credible[at]
+    area = _area_uj(s.last_power_mw[segment], s.last_ts_ms[segment], ts_ms)
+    gap = np.where(s.power_ts_ms[segment] == NULL, 0, ts_ms - s.power_ts_ms[segment])
+    s.gap_ms[segment] = np.maximum(s.gap_ms[segment], gap)
+    powered = np.where(s.last_power_mw[segment] > 0, gap, 0)
+    s.power_gap_ms[segment] = np.maximum(s.power_gap_ms[segment], powered)
+    s.tail_uj[segment] += area
+    s.power_uj[segment] += area
+    s.readings[segment] += 1
+    s.last_ts_ms[segment] = ts_ms
+    s.last_power_mw[segment] = np.where(credible, power, s.last_power_mw[segment])
+    s.power_ts_ms[segment] = np.where(credible, ts_ms, s.power_ts_ms[segment])
+    s.peak_mw[segment] = np.maximum(s.peak_mw[segment], np.where(credible, power, 0))
+    metered = samples.register_mwh[at] != NULL
     if metered.any():
-        row = at[metered]
-        flags[metered] = _meter(sessions, session[metered], samples.ts_ms[row], samples.register_mwh[row], power_max_mw)
-    if trace is not None:
-        good = metered & ((flags == 0) | (flags == RESET))
-        anchor = np.where(before.register_last_mwh == NULL, before.last_ts_ms, NULL)
-        anchor = np.where(good & (before.register_last_mwh != NULL), before.register_ts_ms, anchor)
-        anchor = np.where(flags == RESET, before.candidate_ts_ms, anchor)
-        trace.put(at, anchor, before.billed_mwh(), sessions.at(session).billed_mwh())
-        trace.taken[at] = in_order
-    return flags
+        _meter(job, segment[metered], at[metered])
+    if job.trace is not None and before is not None:
+        _trace_round(job.trace, before, s.at(segment), at, metered, job.out.flags[at])
 
 
-def _meter(sessions: SessionEnergy, session: I64, ts_ms: I64, register: I64, power_max_mw: int) -> NDArray[np.int16]:
-    """Account for one register of each of these sessions."""
-    base = sessions.register_last_mwh[session]
+def _trace_round(
+    trace: EnergyTrace, before: SessionEnergy, after: SessionEnergy, at: I64, metered: Bools, flags: NDArray[np.int16]
+) -> None:
+    registered, pending = before.register_first_mwh != NULL, before.candidate_mwh != NULL
+    accepted = metered & (after.candidate_mwh == NULL)
+    anchor = np.where(accepted, before.register_ts_ms, NULL)
+    anchor = np.where(~registered, np.where(pending, before.candidate_ts_ms, before.last_ts_ms), anchor)
+    anchor = np.where(~registered & pending & ~metered, NULL, anchor)  # the candidate decides when it is judged
+    from_candidate = accepted & pending & ((flags & RESET) != 0) & (after.old_mwh != NULL)
+    anchor = np.where(from_candidate, before.candidate_ts_ms, anchor)
+    trace.put(at, anchor, before.billed_mwh(), np.maximum(after.billed_mwh(), before.billed_mwh()))
+
+
+def _meter(job: _Job, segment: I64, at: I64) -> None:
+    """Account for one register of each of these segments (docs/adr/0014, "Energy")."""
+    s, samples, out = job.segments, job.samples, job.out
+    ts_ms, register, power_max = samples.ts_ms[at], samples.register_mwh[at], job.power_max_mw[at]
+    in_session, peak = job.in_session[segment], s.peak_mw[segment]
+    base, base_ts = s.register_last_mwh[segment], s.register_ts_ms[segment]
     opening = base == NULL
-    base = np.where(opening, register, base)
-    base_ts = np.where(opening, ts_ms, sessions.register_ts_ms[session])
-    candidate = sessions.candidate_mwh[session]
-    fits = opening | _plausible(register - base, ts_ms - base_ts, power_max_mw)
-    has_candidate = candidate != NULL
-    candidate = np.where(has_candidate, candidate, 0)
-    candidate_ts = np.where(has_candidate, sessions.candidate_ts_ms[session], ts_ms)
-    restarted = (candidate > base) | (candidate * 2 < base)  # a fall by less is a rollback, never a reset
-    reset = ~fits & has_candidate & restarted & (register > candidate)
-    reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max_mw)
+    base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
+    registered = s.register_first_mwh[segment] != NULL
 
-    good = fits | reset
-    sessions.head_uj[session[opening]] += sessions.tail_uj[session[opening]]
-    sessions.register_first_mwh[session[opening]] = register[opening]
-    sessions.counted_mwh[session] += np.where(fits, register - base, np.where(reset, register - candidate, 0))
-    sessions.register_last_mwh[session[good]] = register[good]
-    sessions.register_ts_ms[session[good]] = ts_ms[good]
-    sessions.tail_uj[session[good]] = 0
-    sessions.candidate_mwh[session] = np.where(good, NULL, register)
-    sessions.candidate_ts_ms[session] = np.where(good, NULL, ts_ms)
+    same = ~opening & (ts_ms <= base_ts)  # a moment with several registers
+    earlier = same & (s.anchor_mwh[segment] != NULL)
+    since = np.where(earlier, s.anchor_mwh[segment], base)
+    since_ts = np.where(earlier, s.anchor_ts_ms[segment], base_ts)
+    none = np.zeros(len(at), np.int64)
+    fits = opening | (
+        (register >= base) & _plausible(register - since, ts_ms - since_ts, power_max, np.where(same, none, peak))
+    )
+    series = ~fits & in_session & ~registered & (register == s.series_mwh[segment])
+    old = s.old_mwh[segment]
+    mixed = ~fits & ~series & (old != NULL)
+    old = np.where(mixed, old, register)
+    mixed &= _plausible(register - old, np.where(mixed, ts_ms - s.old_ts_ms[segment], 0), power_max, none)
+    candidate = s.candidate_mwh[segment]
+    pending = candidate != NULL
+    candidate = np.where(pending, candidate, register)
+    candidate_ts = np.where(pending, s.candidate_ts_ms[segment], ts_ms)
+    elsewhere = (candidate > base) | (candidate * 2 < base)  # a fall by less is a rollback, never a reset
+    reset = pending & ~fits & ~series & ~mixed & elsewhere & (register > candidate)
+    reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max, peak)
+    accepted = fits | series | mixed | reset
+
+    # To whom the rise belongs.
+    missing_mwh = s.old_counted_mwh[segment] + register - old - s.counted_mwh[segment]
+    rise = np.where(fits, register - base, np.where(reset, register - candidate, 0))
+    rise = np.where(mixed, np.maximum(missing_mwh, 0), rise)
+    own = in_session & (registered | reset | mixed)
+    out.in_session_mwh[at], out.outside_mwh[at] = np.where(own, rise, 0), np.where(own, 0, rise)
+    placeholder = base == 0  # it was no register
+    leap = np.where(reset & ~placeholder, np.maximum(candidate - base, 0), 0)
+    leap = np.where(mixed, -s.old_rejected_mwh[segment], leap)
+    out.rejected_mwh[at] = leap
+    leapt, disagree = reset & in_session & registered & (leap > 0), mixed & in_session & (missing_mwh < 0)
+    s.hold[segment] |= leapt * np.int64(HoldReason.REGISTER_LEAPT)
+    s.hold[segment] |= disagree * np.int64(HoldReason.REGISTERS_MIXED)
+
+    # The segment afterwards.
+    first = accepted & ~registered
+    begins = first | (reset & placeholder & (s.register_first_mwh[segment] == 0))
+    open_uj = np.where(reset, s.candidate_tail_uj[segment], s.tail_uj[segment])
+    s.head_uj[segment] += np.where(first, open_uj, 0)
+    s.register_first_mwh[segment] = np.where(
+        begins, np.where(reset, candidate, register), s.register_first_mwh[segment]
+    )
+    s.old_counted_mwh[segment] = np.where(reset, s.counted_mwh[segment], s.old_counted_mwh[segment])
+    s.old_rejected_mwh[segment] = np.where(reset, leap, np.where(mixed, 0, s.old_rejected_mwh[segment]))
+    s.old_ts_ms[segment] = np.where(reset, base_ts, s.old_ts_ms[segment])
+    s.old_mwh[segment] = np.where(reset, base, np.where(mixed, NULL, s.old_mwh[segment]))
+    s.counted_mwh[segment] += np.where(own | ~in_session, rise, 0)
+    moved = accepted & ~same
+    anchor = np.where(fits & ~opening, base, np.where(reset, candidate, np.where(mixed, old, NULL)))
+    anchor_ts = np.where(fits & ~opening, base_ts, np.where(reset, candidate_ts, ts_ms))
+    s.anchor_mwh[segment] = np.where(moved, anchor, s.anchor_mwh[segment])
+    s.anchor_ts_ms[segment] = np.where(moved, anchor_ts, s.anchor_ts_ms[segment])
+    s.register_last_mwh[segment] = np.where(accepted, register, s.register_last_mwh[segment])
+    s.register_ts_ms[segment] = np.where(accepted, ts_ms, s.register_ts_ms[segment])
+    s.candidate_tail_uj[segment] = np.where(accepted, 0, s.tail_uj[segment])
+    s.tail_uj[segment] = np.where(accepted, 0, s.tail_uj[segment])
+    s.candidate_mwh[segment] = np.where(accepted, NULL, register)
+    s.candidate_ts_ms[segment] = np.where(accepted, NULL, ts_ms)
+    s.peak_mw[segment] = np.where(accepted, np.maximum(s.last_power_mw[segment], 0), peak)
     doubt = np.where(register == 0, ZERO, np.where(register < base, ROLLBACK, IMPLAUSIBLE))
-    return np.where(fits, 0, np.where(reset, RESET, doubt)).astype(np.int16)
+    out.flags[at] |= np.where(fits | series, 0, np.where(accepted, RESET, doubt)).astype(np.int16)
+
+
+def _export(segments: SessionEnergy, export_mwh: I64, ts_ms: I64, runs: Runs) -> None:
+    """Energy fed back: what the export register rises by, where that is plausible."""
+    rows = np.flatnonzero(export_mwh != NULL)
+    if not len(rows):
+        return
+    segment = runs.key[runs.of_row[rows]]
+    exporting = runs_of(segment)
+    register = export_mwh[rows]
+    before = previous_in_run(register, exporting, segments.export_last_mwh[exporting.key])
+    rise = np.where(before == NULL, 0, register - before)
+    most_mwh = DT_CAP_MS * segments.power_max_mw[segment] // UJ_PER_MWH
+    np.add.at(segments.export_mwh, segment, np.where((rise > 0) & (rise <= most_mwh), rise, 0))
+    last = exporting.start + exporting.length - 1
+    segments.export_last_mwh[exporting.key] = register[last]

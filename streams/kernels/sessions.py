@@ -1,60 +1,70 @@
-"""Which session a reading belongs to, and when sessions open and close.
+"""Which session a reading belongs to, and when sessions open and close (docs/adr/0014, "One session at a time").
 
-A reading that names a session belongs to the session of that name at its connector, in whatever order it comes. One
-that names none belongs to the session its event time falls into. A session opens with the first reading that names
-it, or, unnamed, with `Started` or a status that only a transaction has. It closes with `Ended`, with a status that
-frees the connector (once an occupying one was seen), when another session takes the connector over, or by time-out.
-An explicit close (ended, freed) has a moment: a reading with a later event time is outside the session.
+Readings come in the order of their connector's timeline; what comes out of order makes the step repeat the pass.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from schemas.session import EndReason
-from streams.kernels.runs import I8, I32, I64, MAX_I64, NULL, Bools, Runs, any_of, column
+from schemas.session import EXPLICIT_ENDS, EndReason, HoldReason
+from streams.kernels.runs import I8, I32, I64, MAX_I64, NULL, Bools, Runs, any_of, column, previous_in_run
 
-# Closed sessions that a connector remembers: its youngest, for a session older than these is over when it opens. All
-# others are looked up by name in the store.
-CLOSED_KEPT: Final = 2
+TRAILING_MS: Final = 60_000  # after an explicit end, the last samples and statuses of the session are still under way
+ORPHAN_MS_MAX: Final = 86_400_000
 
 
 @dataclass(init=False, eq=False, repr=False)
 class SessionColumns:
     """Columns of the state, one row per connector (slot)."""
 
+    newest_ts_ms: I64 = column(NULL)  # position in the timeline: the newest reading; NULL: none yet
+    newest_seq: I64 = column(NULL)
     open_key: I64 = column()  # session_key; 0: no session is open
     open_name: I64 = column()  # fingerprint of the device's name; 0: it has none
     open_start_ms: I64 = column()
     open_last_ms: I64 = column()
     open_revision: I32 = column()
-    open_occupied: I8 = column()  # 1: an occupying status was seen
-    # The youngest closed sessions, youngest first: the fields of PastSession. Key 0: none.
-    closed_key: I64 = column(width=CLOSED_KEPT)
-    closed_name: I64 = column(width=CLOSED_KEPT)
-    closed_start_ms: I64 = column(width=CLOSED_KEPT)
-    closed_last_ms: I64 = column(width=CLOSED_KEPT)
-    closed_end_ms: I64 = column(width=CLOSED_KEPT)  # explicit end; MAX_I64 where there is none
-    closed_reason: I8 = column(width=CLOSED_KEPT)
-    closed_revision: I32 = column(width=CLOSED_KEPT)
+    open_occupied: I8 = column()  # 1: the connector was seen occupied
+    open_explicit: I8 = column()  # 1: begun by Started
+    open_register_mwh: I64 = column(NULL)  # its first register
+    open_delivered: I8 = column()  # 1: a higher register was seen
+    unproven: I8 = column()  # 1: the columns above are of a session that is not one yet; open_key is 0
+    # The last session that closed. Key 0: none.
+    past_key: I64 = column()
+    past_name: I64 = column()
+    past_start_ms: I64 = column()
+    past_last_ms: I64 = column()
+    past_reason: I8 = column()
+    past_revision: I32 = column()
+    past_explicit: I8 = column()  # open_explicit, open_occupied and open_delivered as they were
+    past_occupied: I8 = column()
+    past_delivered: I8 = column()
+    # The last Ended without a session, if none has begun since.
+    orphan_ts_ms: I64 = column(NULL)  # NULL: none
+    orphan_name: I64 = column()
+    orphan_seq: I64 = column(NULL)
 
 
 @dataclass(slots=True)
 class Signals:
-    """What the readings of a batch mean for sessions, sorted by slot, arrival order inside a slot."""
+    """What readings mean for sessions, sorted by slot, each connector's in the order of its timeline."""
 
     slot: I64
     ts_ms: I64
-    name: I64  # fingerprint of session_id; 0: none
+    seq: I64  # NULL: none
+    given: I64  # fingerprint of the session_id that the device gave; 0: none
+    name: I64  # the same, but 0 for one that names nothing
     started: Bools  # session_event Started
     ended: Bools  # session_event Ended
     opening: Bools  # a status that only a transaction has: Charging, SuspendedEV, SuspendedEVSE
     occupying: Bools  # opening, Preparing or Finishing
     freeing: Bools  # Available, Reserved or Unavailable
     drawing: Bools  # power above zero
-    silence: Bools  # the connector had sent nothing for the time-out before this row
+    register_mwh: I64  # NULL: none
+    main_meter: Bools  # of connector 0
 
 
 @dataclass(slots=True)
@@ -68,242 +78,339 @@ class PastSession:
     last_ms: int
     end_ms: int  # explicit end; MAX_I64 where there is none
     reason: int
-    revision: int
-    changed: bool = False  # in this batch: it is to be published (again)
-
-
-_CLOSED: Final = "closed_"  # columns of closed sessions, named after the fields of PastSession
-_CLOSED_FIELDS: Final = tuple(
-    f.name.removeprefix(_CLOSED) for f in fields(SessionColumns) if f.name.startswith(_CLOSED)
-)
+    revision: int  # of its completion
+    hold: int = 0  # HoldReason
+    explicit: bool = False  # begun by Started
 
 
 @dataclass(slots=True)
 class Membership:
-    """The session of every row, and which sessions opened, closed or changed on the way."""
+    """The session of every row, and which sessions opened or closed on the way."""
 
     key: I64  # (rows,) session_key; NULL: outside any session
-    late: Bools  # (rows,) member of a session that is not open any more: it is to be recomputed
-    outside: Bools  # (rows,) to be flagged OUTSIDE_SESSION
+    foreign: Bools  # (rows,) the reading names another session than its own
     opened: dict[int, int] = field(default_factory=dict)  # session_key -> slot
     began_ms: dict[int, int] = field(default_factory=dict)  # session_key -> moment of the reading that opened it
     named: list[tuple[int, int]] = field(default_factory=list)  # (session_key, row) that gave the session its name
     reopened: dict[int, int] = field(default_factory=dict)  # session_key -> slot: timed out before, and open again
-    resumed: list[int] = field(default_factory=list)  # the rows that reopened one
-    closed: dict[int, PastSession] = field(
-        default_factory=dict
-    )  # session_key: closed, or closed before and changed now
+    closed: dict[int, PastSession] = field(default_factory=dict)  # session_key
+
+    @classmethod
+    def blank(cls, rows: int) -> "Membership":
+        """Of rows outside any session."""
+        return cls(np.full(rows, NULL, np.int64), np.zeros(rows, np.bool_))
 
 
-NewKey = Callable[[], int]  # makes session keys, unique for ever
-
-
-def unfamiliar(state: SessionColumns, signals: Signals) -> I64:
-    """Rows that name a session which the state does not remember: names to look up in the store."""
-    name, slot = signals.name, signals.slot
-    odd = np.flatnonzero((name != 0) & (name != state.open_name[slot]))
-    known = (state.closed_name[slot[odd]] == name[odd, None]).any(axis=1)
-    unknown: I64 = odd[~known]
-    return unknown
+NewKey = Callable[[], int]  # makes session keys
 
 
 def assign(
-    state: SessionColumns, signals: Signals, runs: Runs, recalled: dict[tuple[int, int], PastSession], new_key: NewKey
+    state: SessionColumns, signals: Signals, runs: Runs, new_key: Callable[[int], NewKey], timeout_ms: int
 ) -> Membership:
-    """Assign every row to its session. `recalled` holds (slot, name) of the store. Advances the state.
+    """Assign every row to its session. Advances the state. `new_key(slot)` makes the keys of that connector's sessions.
 
-    Connectors where sessions open or close are walked reading by reading: that is a handful of batches per session.
+    Connectors where something may open or close are walked reading by reading: a handful of batches per session.
     """
-    rows = len(signals.slot)
-    members = Membership(np.full(rows, NULL, np.int64), np.zeros(rows, np.bool_), np.zeros(rows, np.bool_))
-    steady, idle = _plain_runs(state, signals, runs)
+    members = Membership.blank(len(signals.slot))
+    if not len(runs.key):
+        return members
+    gap_ms = signals.ts_ms - previous_in_run(signals.ts_ms, runs, _known(state.newest_ts_ms[runs.key], signals, runs))
+    steady, idle = _plain_runs(state, signals, runs, gap_ms >= timeout_ms)
     _advance_steady(state, signals, runs, steady, members)
-    members.outside |= idle[runs.of_row] & (signals.drawing | signals.ended)
     for run in np.flatnonzero(~(steady | idle)).tolist():
-        connector = _Connector(state, int(runs.key[run]), members, new_key, recalled)
-        start = int(runs.start[run])
+        slot, start = int(runs.key[run]), int(runs.start[run])
+        connector = _Connector(state, slot, members, new_key(slot), timeout_ms)
         connector.walk(signals, start, start + int(runs.length[run]))
         connector.save(state)
+    last = runs.start + runs.length - 1
+    state.newest_ts_ms[runs.key], state.newest_seq[runs.key] = signals.ts_ms[last], signals.seq[last]
     return members
 
 
 def time_out(state: SessionColumns, slots: I64, members: Membership) -> None:
-    """Close the open sessions of these slots by time-out."""
+    """Close the open sessions of these slots by time-out; the next reading may open one again."""
     for slot in slots.tolist():
-        connector = _Connector(state, slot, members, lambda: 0, {})
+        connector = _Connector(state, slot, members, lambda: 0, MAX_I64)
         connector.close(MAX_I64, EndReason.TIMEOUT)
         connector.save(state)
 
 
-def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs) -> tuple[Bools, Bools]:
+def proof(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
+    """(runs,) whether a row shows that the connector's unproven session is one."""
+    register = state.open_register_mwh[runs.key][runs.of_row]
+    risen = (signals.register_mwh != NULL) & (register != NULL) & (signals.register_mwh > register)
+    shown = any_of(signals.opening | signals.drawing | signals.started | risen, runs)
+    proved: Bools = (state.unproven[runs.key] != 0) & shown
+    return proved
+
+
+def _known(newest_ms: I64, signals: Signals, runs: Runs) -> I64:
+    """The newest event time before each run; its own first where nothing came before."""
+    return np.where(newest_ms == NULL, signals.ts_ms[runs.start], newest_ms)
+
+
+def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, silence: Bools) -> tuple[Bools, Bools]:
     """(runs,) those that stay in their open session, and those that stay without one."""
-    if not len(runs.key):
-        return np.empty(0, np.bool_), np.empty(0, np.bool_)
     slot = runs.key
     foreign = (signals.name != 0) & (signals.name != state.open_name[slot][runs.of_row])
-    early = signals.ts_ms < state.open_start_ms[slot][runs.of_row]
-    turning = signals.ended | signals.freeing | signals.silence
-    steady = (state.open_key[slot] != 0) & ~any_of(foreign | early | turning, runs)
-    newest_closed = np.where(state.closed_key[slot] != 0, state.closed_last_ms[slot], NULL).max(axis=1)
-    stirring = (signals.name != 0) | signals.started | signals.opening
-    stirring |= signals.ts_ms <= newest_closed[runs.of_row]
-    idle = (state.open_key[slot] == 0) & ~any_of(stirring, runs)
-    return steady, idle
+    turning = foreign | signals.started | signals.ended | signals.freeing | silence
+    steady = (state.open_key[slot] != 0) & ~any_of(turning, runs)
+    stirring = (signals.name != 0) | signals.started | signals.ended | signals.opening
+    resumable = (state.past_key[slot] != 0) & (state.past_reason[slot] == EndReason.TIMEOUT)
+    vacant = (state.open_key[slot] == 0) & (state.unproven[slot] == 0) & ~resumable
+    idle = (vacant & ~any_of(stirring, runs)) | signals.main_meter[runs.start]
+    return steady & ~idle, idle
 
 
 def _advance_steady(state: SessionColumns, signals: Signals, runs: Runs, steady: Bools, members: Membership) -> None:
     if not steady.any():
         return
-    slot = runs.key[steady]
-    members.key[steady[runs.of_row]] = np.repeat(state.open_key[slot], runs.length[steady])
-    newest = np.maximum.reduceat(signals.ts_ms, runs.start)[steady]
-    state.open_last_ms[slot] = np.maximum(state.open_last_ms[slot], newest)
-    state.open_occupied[slot] |= any_of(signals.occupying, runs)[steady]
+    slot, last = runs.key[steady], (runs.start + runs.length - 1)[steady]
+    chosen = steady[runs.of_row]
+    members.key[chosen] = np.repeat(state.open_key[slot], runs.length[steady])
+    given = signals.given[chosen]
+    members.foreign[chosen] = (given != 0) & (given != np.repeat(state.open_name[slot], runs.length[steady]))
+    state.open_last_ms[slot] = signals.ts_ms[last]
+    state.open_occupied[slot] |= any_of(signals.occupying | signals.drawing, runs)[steady]
+    wanting = steady & (state.open_delivered[runs.key] == 0)
+    if not wanting.any():
+        return
+    metered = signals.register_mwh != NULL
+    rows = len(metered)
+    first = np.minimum.reduceat(np.where(metered, np.arange(rows), rows), runs.start)
+    first_mwh = np.where(first < rows, signals.register_mwh[np.minimum(first, rows - 1)], NULL)
+    before_mwh = state.open_register_mwh[runs.key]
+    register = np.where(before_mwh == NULL, first_mwh, before_mwh)
+    higher = any_of(metered & (signals.register_mwh > register[runs.of_row]), runs)
+    state.open_register_mwh[runs.key[wanting]] = register[wanting]
+    state.open_delivered[runs.key[wanting]] = higher[wanting]
 
 
 class _Connector:
-    """One connector's sessions while its readings of a batch are walked through."""
+    """One connector's sessions while its readings are walked through."""
 
-    def __init__(
-        self,
-        state: SessionColumns,
-        slot: int,
-        members: Membership,
-        new_key: NewKey,
-        recalled: dict[tuple[int, int], PastSession],
-    ) -> None:
-        self._slot, self._members, self._new_key, self._recalled = slot, members, new_key, recalled
-        self.key, self.name = int(state.open_key[slot]), int(state.open_name[slot])
-        self.start_ms, self.last_ms = int(state.open_start_ms[slot]), int(state.open_last_ms[slot])
-        self.revision, self.occupied = int(state.open_revision[slot]), bool(state.open_occupied[slot])
-        columns = [getattr(state, _CLOSED + name)[slot].tolist() for name in _CLOSED_FIELDS]
-        self.past = [PastSession(slot, *values) for values in zip(*columns, strict=True) if values[0]]  # youngest first
-        self._forgotten: list[PastSession] = []  # in this batch
+    def __init__(self, state: SessionColumns, slot: int, members: Membership, new_key: NewKey, timeout_ms: int) -> None:
+        self._slot, self._members, self._new_key, self._timeout_ms = slot, members, new_key, timeout_ms
+        self.key, self.unproven = int(state.open_key[slot]), bool(state.unproven[slot])
+        self.name, self.start_ms = int(state.open_name[slot]), int(state.open_start_ms[slot])
+        self.last_ms, self.revision = int(state.open_last_ms[slot]), int(state.open_revision[slot])
+        self.occupied, self.explicit = bool(state.open_occupied[slot]), bool(state.open_explicit[slot])
+        self.register_mwh, self.delivered = int(state.open_register_mwh[slot]), bool(state.open_delivered[slot])
+        self.newest_ms = int(state.newest_ts_ms[slot])
+        self.past = PastSession(
+            slot, int(state.past_key[slot]), int(state.past_name[slot]), int(state.past_start_ms[slot]),
+            int(state.past_last_ms[slot]), MAX_I64, int(state.past_reason[slot]), int(state.past_revision[slot]),
+        )  # fmt: skip
+        self.past_was = tuple(bool(getattr(state, name)[slot]) for name in _PAST_WAS)  # explicit, occupied, delivered
+        self.orphan = int(state.orphan_ts_ms[slot]), int(state.orphan_name[slot]), int(state.orphan_seq[slot])
+        self._rows: list[int] = []  # of an unproven session
+        self._name_row: int | None = None
 
     def save(self, state: SessionColumns) -> None:
         """Write back."""
-        slot = self._slot
-        state.open_key[slot], state.open_name[slot] = self.key, self.name
-        state.open_start_ms[slot], state.open_last_ms[slot] = self.start_ms, self.last_ms
-        state.open_revision[slot], state.open_occupied[slot] = self.revision, self.occupied
-        for past in (*self.past, *self._forgotten):
-            if past.changed and past.key not in self._members.closed and past.key != self.key:
-                past.revision += 1
-                self._members.closed[past.key] = past
-        for name in _CLOSED_FIELDS:
-            kept = [getattr(past, name) for past in self.past]
-            getattr(state, _CLOSED + name)[slot] = kept + [0] * (CLOSED_KEPT - len(kept))
+        slot, past = self._slot, self.past
+        state.open_key[slot], state.unproven[slot] = self.key, self.unproven
+        state.open_name[slot], state.open_start_ms[slot] = self.name, self.start_ms
+        state.open_last_ms[slot], state.open_revision[slot] = self.last_ms, self.revision
+        state.open_occupied[slot], state.open_explicit[slot] = self.occupied, self.explicit
+        state.open_register_mwh[slot], state.open_delivered[slot] = self.register_mwh, self.delivered
+        state.past_key[slot], state.past_name[slot] = past.key, past.name
+        state.past_start_ms[slot], state.past_last_ms[slot] = past.start_ms, past.last_ms
+        state.past_reason[slot], state.past_revision[slot] = past.reason, past.revision
+        for name, was in zip(_PAST_WAS, self.past_was, strict=True):
+            getattr(state, name)[slot] = was
+        state.orphan_ts_ms[slot], state.orphan_name[slot], state.orphan_seq[slot] = self.orphan
 
     def walk(self, signals: Signals, start: int, stop: int) -> None:
-        """Assign rows [start, stop), which are this connector's, in arrival order."""
-        ts_ms, name = signals.ts_ms[start:stop].tolist(), signals.name[start:stop].tolist()
-        begins = (signals.started[start:stop] | signals.opening[start:stop]).tolist()
-        ended, freeing = signals.ended[start:stop].tolist(), signals.freeing[start:stop].tolist()
-        occupying, silence = signals.occupying[start:stop].tolist(), signals.silence[start:stop].tolist()
-        for i, row in enumerate(range(start, stop)):
-            if silence[i] and self.key:
-                self.close(MAX_I64, EndReason.TIMEOUT)
-            past = self._place(row, ts_ms[i], name[i], begins[i])
-            if past is not None:
-                self._join_past(past, row, ts_ms[i], ended[i])
-            elif self._members.key[row] != NULL:
-                self._join_open(ts_ms[i], ended[i], freeing[i], occupying[i])
-            else:
-                self._members.outside[row] |= bool(signals.drawing[row]) or ended[i] or name[i] != 0
-
-    def _place(self, row: int, ts_ms: int, name: int, begins: bool) -> PastSession | None:
-        """Find the row's session: a past one is returned; the open one is entered for the row; neither: outside."""
-        if name and not (self.key and self.name == name):
-            past = self._named(name)
-            if past is not None:
-                if ts_ms > past.end_ms:
-                    return None
-                over = past.reason != EndReason.TIMEOUT or self.key or self._younger_than(past.start_ms)
-                if over or ts_ms < past.last_ms:
-                    return past
-                self._reopen(past, row)
-            elif self.key and not self.name and ts_ms >= self.start_ms:
-                self.name = name
-                self._members.named.append((self.key, row))
-            else:
-                return self._begin(row, ts_ms, name)
-        elif not name and not (self.key and ts_ms >= self.start_ms):
-            past = next((p for p in self.past if p.start_ms <= ts_ms <= min(p.last_ms, p.end_ms)), None)
-            if past is not None:
-                return past
-            if self.key or not begins or any(ts_ms <= p.last_ms for p in self.past):
-                return None
-            self._begin(row, ts_ms, 0)
-        self._members.key[row] = self.key
-        return None
-
-    def _named(self, name: int) -> PastSession | None:
-        past = next((p for p in self.past if p.name == name), None)
-        if past is None:
-            past = next((p for p in self._forgotten if p.name == name), self._recalled.get((self._slot, name)))
-            if past is not None:
-                self._remember(past)
-        return past
-
-    def _remember(self, past: PastSession) -> None:
-        """Until a younger one closes if it is among the youngest; else for this batch."""
-        known = sorted((past, *self.past), key=lambda p: -p.start_ms)
-        self._forgotten = [*(p for p in self._forgotten if p is not past), *known[CLOSED_KEPT:]]
-        self.past = known[:CLOSED_KEPT]
-
-    def _younger_than(self, ts_ms: int) -> bool:
-        """Whether a session is known that began later, open or not."""
-        return (self.key != 0 and self.start_ms > ts_ms) or any(p.start_ms > ts_ms for p in self.past)
-
-    def _begin(self, row: int, ts_ms: int, name: int) -> PastSession | None:
-        """A new session: open from now on, or, where younger ones were here already, a past one at once."""
-        key = self._new_key()
-        self._members.opened[key] = self._slot
-        self._members.began_ms[key] = ts_ms
-        if name:
-            self._members.named.append((key, row))
-        if self._younger_than(ts_ms):
-            past = PastSession(self._slot, key, name, ts_ms, ts_ms, MAX_I64, EndReason.SUPERSEDED, 0)
-            self._remember(past)
-            return past
-        if self.key:
-            self.close(MAX_I64, EndReason.SUPERSEDED)
-        self.key, self.name, self.start_ms, self.last_ms = key, name, ts_ms, ts_ms
-        self.revision, self.occupied = 0, False
-        self._members.key[row] = key
-        return None
-
-    def _reopen(self, past: PastSession, row: int) -> None:
-        self.past = [p for p in self.past if p is not past]
-        self._forgotten = [p for p in self._forgotten if p is not past]
-        self._members.reopened[past.key] = self._slot
-        self._members.resumed.append(row)
-        self._members.named.append((past.key, row))
-        self.key, self.name, self.start_ms, self.last_ms = past.key, past.name, past.start_ms, past.last_ms
-        self.revision, self.occupied = past.revision, False
-
-    def _join_open(self, ts_ms: int, ended: bool, freeing: bool, occupying: bool) -> None:
-        in_order = ts_ms >= self.last_ms
-        self.start_ms, self.last_ms = min(self.start_ms, ts_ms), max(self.last_ms, ts_ms)
-        if ended:
-            self.close(ts_ms, EndReason.ENDED)
-        elif freeing and in_order and self.occupied:
-            self.close(ts_ms, EndReason.FREED)
-        self.occupied |= occupying
-
-    def _join_past(self, past: PastSession, row: int, ts_ms: int, ended: bool) -> None:
-        past.start_ms, past.last_ms = min(past.start_ms, ts_ms), max(past.last_ms, ts_ms)
-        past.changed = True
-        if ended and past.end_ms == MAX_I64:
-            past.end_ms, past.reason = ts_ms, EndReason.ENDED
-        self._members.key[row] = past.key
-        self._members.late[row] = True
-
-    def close(self, end_ms: int, reason: EndReason) -> None:
-        """Make the open session a past one. `end_ms` is MAX_I64 where its end was not explicit."""
-        past = PastSession(
-            self._slot, self.key, self.name, self.start_ms, self.last_ms, end_ms, reason, self.revision, True
+        """Assign rows [start, stop), which are this connector's, in the order of the timeline."""
+        rows = zip(
+            range(start, stop),
+            *(getattr(signals, name)[start:stop].tolist() for name in _WALKED),
+            strict=True,
         )
-        self._remember(past)
+        for values in rows:
+            reading = _Reading(*values)
+            self._pass_time(reading.ts_ms)
+            if reading.started:
+                self._start(reading)
+            elif reading.ended:
+                self._end(reading)
+            else:
+                self._sample(reading)
+
+    @property
+    def _is_open(self) -> bool:
+        return self.key != 0 or self.unproven
+
+    def _pass_time(self, ts_ms: int) -> None:
+        silent = self.newest_ms != NULL and ts_ms - self.newest_ms >= self._timeout_ms
+        if self._is_open and silent:
+            self.close(MAX_I64, EndReason.TIMEOUT)
+        elif not self._is_open and self.past.key and self.past.reason == EndReason.TIMEOUT and not silent:
+            self._reopen()
+        self.newest_ms = ts_ms
+
+    def _start(self, r: "_Reading") -> None:
+        """A reading with Started."""
+        if self._is_open and not self._starts_another(r.name):
+            self.explicit = True
+            if r.name:
+                self._take_name(r)
+            self._join(r)
+            return
+        if self._is_open:
+            self.close(MAX_I64, EndReason.SUPERSEDED)
+        ended_before = self._ended_before(r)
+        self._begin(r, explicit=True)
+        if ended_before:
+            self.close(r.ts_ms, EndReason.ENDED, HoldReason.ENDED_BEFORE_START)
+
+    def _starts_another(self, name: int) -> bool:
+        """Whether Started with this name begins another session than the open one."""
+        if name and name == self.name:
+            return False
+        return self.explicit or self.delivered or bool(name and self.name)
+
+    def _ended_before(self, r: "_Reading") -> bool:
+        """Whether the end of the session that begins came before it: the clock was set back between."""
+        ts_ms, name, seq = self.orphan
+        if ts_ms == NULL or r.ts_ms - ts_ms > ORPHAN_MS_MAX:
+            return False
+        if seq != NULL and r.seq != NULL:
+            return r.seq < seq and (name == r.name or not (name and r.name))
+        return seq == r.seq and name != 0 and name == r.name
+
+    def _end(self, r: "_Reading") -> None:
+        """A reading with Ended."""
+        if self._is_open:
+            self._join(r, may_free=False)
+            self.close(r.ts_ms, EndReason.ENDED)
+            return
+        repeated = self.past.reason in EXPLICIT_ENDS and self.past.key and (not r.name or r.name == self.past.name)
+        if not repeated:
+            self.orphan = r.ts_ms, r.name, r.seq
+
+    def _sample(self, r: "_Reading") -> None:
+        """Another reading."""
+        if self._is_open and r.name and r.name != self.name:
+            if not self.name:
+                self._take_name(r)
+            elif not self.explicit:
+                self.close(MAX_I64, EndReason.SUPERSEDED)
+        if self._is_open:
+            self._join(r)
+        elif self._may_begin(r):
+            self._begin(r, explicit=False)
+
+    def _may_begin(self, r: "_Reading") -> bool:
+        """Whether a reading without Started begins a session where none is open."""
+        explicitly = self.past.key != 0 and self.past.reason in EXPLICIT_ENDS
+        trailing = explicitly and r.ts_ms - self.past.last_ms < TRAILING_MS
+        if not r.name:
+            return r.opening and not trailing
+        if r.freeing:
+            return False
+        if explicitly and r.name == self.past.name:
+            return (r.opening or r.drawing) and not trailing
+        return True
+
+    def _begin(self, r: "_Reading", *, explicit: bool) -> None:
+        self.unproven, self.explicit = True, explicit
+        self.start_ms = self.last_ms = r.ts_ms
+        self.name, self.revision, self.register_mwh = 0, 0, NULL
+        self.occupied = self.delivered = False
+        self.orphan = NULL, 0, NULL
+        self._rows, self._name_row = [], None
+        if r.name:
+            self._take_name(r)
+        self._join(r)
+
+    def _take_name(self, r: "_Reading") -> None:
+        self.name = r.name
+        if self.unproven:
+            self._name_row = r.row
+        else:
+            self._members.named.append((self.key, r.row))
+
+    def _join(self, r: "_Reading", *, may_free: bool = True) -> None:
+        """The reading is the open session's."""
+        self.last_ms = r.ts_ms
+        self._members.foreign[r.row] = r.given not in (0, self.name)
+        if r.register_mwh != NULL:
+            if self.register_mwh == NULL:
+                self.register_mwh = r.register_mwh
+            self.delivered |= r.register_mwh > self.register_mwh
+        if self.unproven:
+            self._rows.append(r.row)
+            if self.explicit or r.opening or r.drawing or self.delivered:
+                self._prove()
+        else:
+            self._members.key[r.row] = self.key
+        if may_free and r.freeing and (self.occupied or (self.explicit and r.ts_ms > self.start_ms)):
+            self.close(r.ts_ms, EndReason.FREED)
+        else:
+            self.occupied |= r.occupying or r.drawing
+
+    def _prove(self) -> None:
+        self.key, self.unproven = self._new_key(), False
+        self._members.opened[self.key] = self._slot
+        self._members.began_ms[self.key] = self.start_ms
+        self._members.key[self._rows] = self.key
+        if self._name_row is not None:
+            self._members.named.append((self.key, self._name_row))
+
+    def _reopen(self) -> None:
+        past = self.past
+        self._members.reopened[past.key] = self._slot
+        if past.key in self._members.closed:
+            del self._members.closed[past.key]
+        self.key, self.name, self.start_ms, self.last_ms = past.key, past.name, past.start_ms, past.last_ms
+        self.revision = past.revision
+        self.explicit, self.occupied, self.delivered = self.past_was
+        self.past = PastSession(self._slot, 0, 0, 0, 0, MAX_I64, 0, 0)
+
+    def close(self, end_ms: int, reason: EndReason, hold: int = 0) -> None:
+        """End the open session; an unproven one was none. `end_ms` is MAX_I64 where its end was not explicit."""
+        if self.key:
+            self.past = PastSession(
+                self._slot,
+                self.key,
+                self.name,
+                self.start_ms,
+                self.last_ms,
+                end_ms,
+                reason,
+                self.revision + 1,
+                hold,
+                self.explicit,
+            )
+            self.past_was = self.explicit, self.occupied, self.delivered
+            self._members.closed[self.key] = self.past
         self.key = self.name = self.start_ms = self.last_ms = self.revision = 0
-        self.occupied = False
+        if reason != EndReason.TIMEOUT:  # else it may go on
+            self.register_mwh = NULL
+        self.unproven = self.explicit = self.occupied = self.delivered = False
+        self._rows = []
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One row of Signals."""
+
+    row: int
+    ts_ms: int
+    seq: int
+    given: int
+    name: int
+    started: bool
+    ended: bool
+    opening: bool
+    occupying: bool
+    freeing: bool
+    drawing: bool
+    register_mwh: int
+
+
+_PAST_WAS: Final = ("past_explicit", "past_occupied", "past_delivered")
+_WALKED: Final = ("ts_ms", "seq", "given", "name", "started", "ended", "opening", "occupying", "freeing", "drawing",
+                  "register_mwh")  # fmt: skip

@@ -69,7 +69,7 @@ def intervals_of(
     current_ma: I64,
     status: I64,
     trace: EnergyTrace,
-    power_max_mw: int,
+    power_max_mw: I64,
 ) -> UsageIntervals:
     """The intervals that these readings close.
 

@@ -4,15 +4,17 @@ Windows are [start, start + 60 s) of event time. Null (NULL) values take no part
 sum = 0 and NULL extremes. Registers known to be unusable take no part in first and last.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, arrival_order, runs_of
+from streams.kernels.runs import I64, MAX_I64, NULL, arrival_order, runs_of
 
 WINDOW_MS: Final = 60_000
 QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
+SUMS: Final = ("in_session_mwh", "outside_mwh", "rejected_mwh")  # energy by whose it is (docs/adr/0014)
 
 
 @dataclass(slots=True)
@@ -21,9 +23,31 @@ class WindowSamples:
 
     slot: I64
     ts_ms: I64
-    flagged: Bools
+    weight: I64  # 1: a reading; 0: only a change of what one is flagged with and accounts for
+    flagged: I64  # 1: flagged; of a change -1 to 1
     register_mwh: I64  # NULL also where it is unusable
     quantities: dict[str, I64]
+    sums: dict[str, I64]  # SUMS, 0 for nothing
+
+
+def sorted_by_slot(parts: Sequence[WindowSamples]) -> WindowSamples:
+    """All rows of these, sorted by slot."""
+    slot = np.concatenate([part.slot for part in parts])
+    order = arrival_order(slot)
+
+    def together(columns: Iterable[I64]) -> I64:
+        joined: I64 = np.concatenate(list(columns))[order]
+        return joined
+
+    return WindowSamples(
+        slot=slot[order],
+        ts_ms=together(part.ts_ms for part in parts),
+        weight=together(part.weight for part in parts),
+        flagged=together(part.flagged for part in parts),
+        register_mwh=together(part.register_mwh for part in parts),
+        quantities={name: together(part.quantities[name] for part in parts) for name in QUANTITIES},
+        sums={name: together(part.sums[name] for part in parts) for name in SUMS},
+    )
 
 
 def aggregate(rows: WindowSamples) -> dict[str, I64]:
@@ -42,13 +66,14 @@ def aggregate(rows: WindowSamples) -> dict[str, I64]:
     out = {
         "slot": slot[start],
         "bucket_ms": bucket[start] * WINDOW_MS,
-        "readings": groups.length,
-        "flagged": _reduce(np.add, arranged(rows.flagged.astype(np.int64)), start),
+        "readings": _reduce(np.add, arranged(rows.weight), start),
+        "flagged": _reduce(np.add, arranged(rows.flagged), start),
         "first_ts_ms": _reduce(np.minimum, ts_ms, start),
         "last_ts_ms": _reduce(np.maximum, ts_ms, start),
     }
     for name in QUANTITIES:
         out |= _summary(name, arranged(rows.quantities[name]), groups.length, start)
+    out |= {f"{name}_sum": _reduce(np.add, arranged(rows.sums[name]), start) for name in SUMS}
     out |= _registers(arranged(rows.register_mwh), ts_ms, groups.of_row, start)
     return out
 

@@ -29,14 +29,17 @@ class StateColumns(DedupeColumns, SessionColumns):
 
     connector_key: I32 = column()  # of the store; 0: not known
     arrival_ms: I64 = column()  # when a reading last arrived
-    open_flagged: I32 = column()  # flagged readings of the open session
+    open_flagged: I32 = column()  # flagged readings of the segment
     # Newest value of everything that the connector has sent, by event time.
     live_ts_ms: I64 = column(NULL)
     live_status: I8 = column()
     live_flags: I16 = column()
-    # Of the open session, in addition to SessionEnergy. The first two belong to that, in narrower types here.
+    segment_key: I64 = column()  # whose running totals the columns of SessionEnergy and below have; 0: none's, outside
+    # Of that segment. The first ones belong to SessionEnergy, in narrower types here.
     readings: I32 = column()
-    dirty: I8 = column()
+    hold: I8 = column()
+    gap_ms: I32 = column()
+    power_gap_ms: I32 = column()
     open_tariff: I64 = column()  # pricing's version, pinned when the session opened; 0: none
     metered_from_ms: I64 = column()  # TariffUsage.start_ms
     last_energy: I16 = column(NONE)  # fields of TariffUsage

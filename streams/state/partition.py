@@ -136,11 +136,16 @@ class PartitionState(StateColumns):
     # -- what a step needs ------------------------------------------------------------------------------------------
 
     def session_energy(self, slots: I64) -> SessionEnergy:
-        """Copies of the running energy of the open sessions of these slots."""
+        """Copies of the running energy of the segments of these slots."""
         return SessionEnergy(*(getattr(self, name)[slots].astype(np.int64, copy=False) for name in ENERGY_COLUMNS))
 
+    def put_energy(self, slots: I64, energy: SessionEnergy) -> None:
+        """Write the running energy of the segments of these slots."""
+        for name in ENERGY_COLUMNS:
+            getattr(self, name)[slots] = getattr(energy, name)
+
     def charges(self, slots: I64) -> SessionCharges:
-        """Copies of all that decides what the open sessions of these slots cost."""
+        """Copies of all that decides what the segments of these slots cost."""
         tariff_key, energy = self.open_tariff[slots], self.session_energy(slots)
         if not tariff_key.any():  # no usage is recorded of sessions without a tariff
             return SessionCharges.fresh(self.tariffs, tariff_key, self.metered_from_ms[slots], energy)
@@ -157,8 +162,7 @@ class PartitionState(StateColumns):
 
     def put_charges(self, slots: I64, charges: SessionCharges, rows: I64) -> None:
         """Write rows of `charges` back to these slots."""
-        for name in ENERGY_COLUMNS:
-            getattr(self, name)[slots] = getattr(charges.energy, name)[rows]
+        self.put_energy(slots, charges.energy.at(rows))
         if not (charges.tariff_key[rows].any() or self.open_tariff[slots].any()):
             return
         usage = charges.usage

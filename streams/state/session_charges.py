@@ -10,14 +10,13 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.effects import COST_COLUMNS, ComponentVolume
 from streams.kernels.allocation import allocate
 from streams.kernels.cost import Costs, price
-from streams.kernels.energy import UJ_PER_MWH, EnergyTrace, Samples, SessionEnergy
+from streams.kernels.energy import UJ_PER_MWH, Accounted, EnergyTrace, Samples, SessionEnergy
 from streams.kernels.energy import advance as advance_energy
-from streams.kernels.runs import I64, NULL, Runs, runs_of
+from streams.kernels.runs import I64, NULL, Bools, Runs, runs_of
 from streams.kernels.tariff_table import ENERGY, FLAT, NONE, PARKING_TIME, TIME
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import CHARGING, IDLE, LastValues, UsageIntervals, intervals_of
@@ -102,7 +101,7 @@ def collect_charges(rows: Sequence[tuple[SessionCharges, int]]) -> SessionCharge
 
 @dataclass(slots=True)
 class MeteredReadings:
-    """Readings of sessions, sorted by session, arrival order inside one; NULL where the device sent nothing."""
+    """Readings of segments, in order of the timeline in each; NULL where the device sent nothing."""
 
     samples: Samples
     current_ma: I64
@@ -110,32 +109,21 @@ class MeteredReadings:
 
 
 def advance(
-    tariffs: CompiledTariffs,
-    charges: SessionCharges,
-    readings: MeteredReadings,
-    runs: Runs,
-    power_max_mw: int,
-    *,
-    final: bool = False,
-) -> NDArray[np.int16]:
-    """Account for the readings; `runs.key` is each run's row of `charges`. Returns register flags per reading.
-
-    Usage is not advanced for sessions that are dirty afterwards: they are to be recomputed. `final`: this is the
-    recomputation.
-    """
+    tariffs: CompiledTariffs, charges: SessionCharges, readings: MeteredReadings, runs: Runs, in_session: Bools
+) -> Accounted:
+    """Account for the readings; `runs.key` is each run's row of `charges` and `in_session`: a segment of a timeline."""
     samples, energy = readings.samples, charges.energy
-    if not (charges.usage.tariff != NONE).any():
-        return advance_energy(energy, samples, runs, power_max_mw)
+    priced = charges.usage.tariff != NONE
+    if not priced.any():
+        return advance_energy(energy, samples, runs, in_session)
     trace = EnergyTrace.blank(len(samples))
     last_ts_ms, last_power_mw = energy.last_ts_ms.copy(), energy.last_power_mw.copy()
     last_values = LastValues(last_ts_ms, last_power_mw, charges.last_current_ma, charges.last_kind)
-    flags = advance_energy(energy, samples, runs, power_max_mw, trace)
-    counted = charges.usage.tariff != NONE
-    if not final:
-        counted &= energy.dirty == 0
-    rows = trace.order[(counted[runs.key][runs.of_row] & trace.taken)[trace.order]]
+    accounted = advance_energy(energy, samples, runs, in_session, trace)
+    counted = priced[runs.key][runs.of_row]
+    rows = np.flatnonzero(counted)
     if not len(rows):
-        return flags
+        return accounted
     session = runs.key[runs.of_row[rows]]
     intervals = intervals_of(
         last_values,
@@ -144,11 +132,11 @@ def advance(
         samples.power_mw[rows],
         readings.current_ma[rows],
         readings.status[rows],
-        EnergyTrace(rows, trace.taken, trace.anchor_ms[rows], trace.before_mwh[rows], trace.after_mwh[rows]),
-        power_max_mw,
+        EnergyTrace(trace.anchor_ms[rows], trace.before_mwh[rows], trace.after_mwh[rows]),
+        energy.power_max_mw[session],
     )
     _allocate(tariffs, charges.usage, intervals)
-    return flags
+    return accounted
 
 
 def _allocate(tariffs: CompiledTariffs, usage: TariffUsage, s: UsageIntervals) -> None:
@@ -158,10 +146,7 @@ def _allocate(tariffs: CompiledTariffs, usage: TariffUsage, s: UsageIntervals) -
 
 
 def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[TariffUsage, Costs]:
-    """What each session has used and costs, as if it ended with its newest reading.
-
-    For sessions that stay dirty after their recomputation, `charges.usage` includes that already.
-    """
+    """What each session has used and costs, as if it ended with its newest reading."""
     rows = len(charges)
     if not (charges.usage.tariff != NONE).any():
         zero = np.zeros(rows, np.int64)
@@ -169,8 +154,9 @@ def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[
     energy, usage = charges.energy, charges.usage.copy()
     before_mwh = energy.billed_mwh()
     after_mwh = energy.energy_uj() // UJ_PER_MWH
-    open_end = (usage.tariff != NONE) & (energy.register_last_mwh != NULL) & (energy.dirty == 0)
-    drawn = np.flatnonzero(open_end & (after_mwh > before_mwh))
+    registered = energy.register_first_mwh != NULL
+    since_ms = np.where(registered, energy.register_ts_ms, energy.candidate_ts_ms)
+    drawn = np.flatnonzero((usage.tariff != NONE) & (since_ms != NULL) & (after_mwh > before_mwh))
     if len(drawn):
         intervals = UsageIntervals(
             session=drawn,
@@ -179,7 +165,7 @@ def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[
             kind=np.full(len(drawn), IDLE, np.int64),
             power_mw=np.maximum(energy.last_power_mw[drawn], 0),
             current_ma=np.maximum(charges.last_current_ma[drawn], 0),
-            anchor_ms=energy.register_ts_ms[drawn],
+            anchor_ms=since_ms[drawn],
             before_mwh=before_mwh[drawn],
             after_mwh=after_mwh[drawn],
         )

@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
 from streams.kernels.runs import I64, NULL, arrival_order
-from streams.kernels.windows import QUANTITIES, WindowSamples
+from streams.kernels.windows import QUANTITIES, SUMS, WindowSamples
 
 BUFFER_COLUMNS: Final = {
     "slot": np.int32,
     "ts_ms": np.int64,
+    "weight": np.int8,
     "flagged": np.int8,
     "register_mwh": np.int64,  # null also where it is unusable
     **{name: READING_COLUMNS[name] for name in QUANTITIES},
+    **dict.fromkeys(SUMS, np.int64),
 }
 
 
 class WindowBuffer:
-    """BUFFER_COLUMNS, 45 B a reading, in parts as they came; and what of them the next patch of the state holds."""
+    """BUFFER_COLUMNS, 70 B a reading, in parts as they came; and what of them the next patch of the state holds."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -35,9 +37,8 @@ class WindowBuffer:
     def add(self, rows: WindowSamples) -> None:
         """Buffer these too."""
         if len(rows.slot):
-            columns = {"slot": rows.slot, "ts_ms": rows.ts_ms, "register_mwh": rows.register_mwh} | rows.quantities
-            part = {name: _narrow(column, name) for name, column in columns.items()}
-            self._put(part | {"flagged": rows.flagged.astype(np.int8)})
+            own = {name: getattr(rows, name) for name in ("slot", "ts_ms", "weight", "flagged", "register_mwh")}
+            self._put({name: _narrow(column, name) for name, column in (own | rows.quantities | rows.sums).items()})
 
     def take(self, rows: WindowSamples) -> WindowSamples:
         """Empty the buffer: all that was in it, and these, which were not, sorted by slot."""
@@ -49,7 +50,8 @@ class WindowBuffer:
         order = arrival_order(columns["slot"].astype(np.int64))
         wide = {name: _wide(column[order]) for name, column in columns.items()}
         quantities = {name: wide[name] for name in QUANTITIES}
-        return WindowSamples(wide["slot"], wide["ts_ms"], wide["flagged"] != 0, wide["register_mwh"], quantities)
+        own = {name: wide[name] for name in ("slot", "ts_ms", "weight", "flagged", "register_mwh")}
+        return WindowSamples(**own, quantities=quantities, sums={name: wide[name] for name in SUMS})
 
     def columns(self, first: int = 0) -> Columns:
         """Everything, or the parts from the `first` on."""

@@ -45,15 +45,20 @@ def encode(table: StoredTable, columns: Columns) -> Iterator[bytes]:
     """The bytes to send after `table.copy_into(…)`, in chunks.
 
     `columns` by `StoredColumn.source`, equal lengths: integers with the least value of their dtype for null, `uuid` as
-    V16 with zeros for null, `text` as S (UTF-8) with no trailing NUL and b"" for null.
+    V16 with zeros for null, `text` as S (UTF-8), or as objects of bytes, with no trailing NUL and b"" for null.
     Raises ValueError for a moment outside the range of timestamptz.
     """
     rows = len(columns[table.fields[0].source])
     yield _HEADER
     for start in range(0, rows, _ROWS_MAX):
         end = min(rows, start + _ROWS_MAX)
-        yield _encode_rows(table, {field.source: columns[field.source][start:end] for field in table.fields})
+        yield _encode_rows(table, {field.source: _chunk(columns[field.source][start:end]) for field in table.fields})
     yield _TRAILER
+
+
+def _chunk(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Texts of a chunk as S, as wide as its longest."""
+    return values.astype(np.bytes_) if values.dtype == np.object_ else values
 
 
 def encode_arrays(table: StoredTable, columns: Columns) -> list[BinaryArray]:

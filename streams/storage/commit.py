@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from schemas.quality import REGISTER_UNUSABLE
 from streams.effects import Columns, Effects, RefusedItems
 from streams.errors import Fenced
 from streams.session_ids import session_octets
@@ -21,7 +22,16 @@ from streams.storage.binary_copy import encode, encode_arrays
 from streams.storage.connections import Connection
 from streams.storage.events import FlushContext, OutboxRow, SessionEventRow, WindowEventRow
 from streams.storage.store import Store
-from streams.storage.tables import READING, SESSION, WINDOW, StoredTable, merge_sessions, merge_windows
+from streams.storage.tables import (
+    READING,
+    REVISED,
+    SESSION,
+    WINDOW,
+    StoredTable,
+    merge_sessions,
+    merge_windows,
+    revise_readings,
+)
 
 _FENCE: Final = """
 UPDATE telemetry.stream_offset SET next = %s, commits = %s
@@ -30,6 +40,21 @@ WHERE partition = %s AND epoch = %s AND next = %s AND commits = %s - 1
 _PROGRESS: Final = "SELECT epoch, next, commits FROM telemetry.stream_offset WHERE partition = %s"
 _MERGE_WINDOWS: Final = merge_windows()
 _MERGE_SESSIONS: Final = merge_sessions()
+_REVISE_READINGS: Final = revise_readings()
+# The registers of windows, read again from the readings: a merge can add a register, not take one out.
+_REMEASURE: Final = f"""
+UPDATE telemetry.window_1m AS w SET energy_n = r.n, energy_first_ts = r.first_ts, energy_first_mwh = r.first_mwh,
+    energy_last_ts = r.last_ts, energy_last_mwh = r.last_mwh, revision = revision + 1
+FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, bucket_ms) CROSS JOIN LATERAL (
+    SELECT 'epoch'::timestamptz + wanted.bucket_ms * interval '1 millisecond' AS bucket
+) AS b CROSS JOIN LATERAL (
+    SELECT count(*) AS n, min(ts) AS first_ts, (array_agg(energy_mwh ORDER BY ts, energy_mwh))[1] AS first_mwh,
+        max(ts) AS last_ts, (array_agg(energy_mwh ORDER BY ts DESC, energy_mwh DESC))[1] AS last_mwh
+    FROM telemetry.reading WHERE connector_key = wanted.key AND ts >= b.bucket AND ts < b.bucket + interval '1 minute'
+        AND energy_mwh IS NOT NULL AND flags & {int(REGISTER_UNUSABLE)} = 0
+) AS r
+WHERE w.connector_key = wanted.key AND w.bucket = b.bucket
+"""  # noqa: S608  # a constant
 _LEDGER: Final = """
 UPDATE telemetry.ledger SET stored = stored + %s, duplicate = duplicate + %s, quarantined = quarantined + %s,
     in_windows = in_windows + %s, updated_at = now() WHERE partition = %s
@@ -58,7 +83,7 @@ _PUBLISHED_SESSIONS: Final = """
 SELECT s.session_key, s.id, c.station_id, c.connector_id, s.session_id,
     (extract(epoch FROM s.started_at) * 1000)::bigint, (extract(epoch FROM s.ended_at) * 1000)::bigint,
     s.end_reason, s.energy_uj, s.integrated_uj, s.readings, s.flagged, s.revision,
-    s.tariff_key, s.cost_excl_micros, s.cost_incl_micros
+    s.tariff_key, s.cost_excl_micros, s.cost_incl_micros, s.hold, s.void, s.export_mwh
 FROM unnest(%s::bigint[]) WITH ORDINALITY AS wanted (session_key, place)
 JOIN telemetry.session AS s USING (session_key) JOIN telemetry.connector AS c USING (connector_key)
 ORDER BY wanted.place
@@ -127,7 +152,7 @@ def _transact(connection: Connection, flush: Flush) -> None:
         raise Fenced(f"partition {flush.partition}: epoch {flush.epoch} commits {flush.start} to {flush.end}, "
                      f"but the store has epoch, next, commits = {progress}")  # fmt: skip
     effects = flush.effects
-    _copy(connection, READING, _sorted(effects.readings))
+    _copy(connection, READING, _sorted(effects.readings | {"extra": _extras(effects)}))
     if _is_large(flush):  # there is no COPY in a pipeline
         _write_body(connection, flush)
     published = [*effects.started.tolist(), *effects.completed.tolist()]
@@ -152,6 +177,14 @@ def _copy(connection: Connection, table: StoredTable, columns: Columns) -> None:
     with connection.cursor() as cursor, cursor.copy(table.copy_into(table.name)) as copy:
         for chunk in encode(table, columns):
             copy.write(chunk)
+
+
+def _extras(effects: Effects) -> NDArray[Any]:
+    if effects.extra is None:
+        return np.zeros(effects.stored, "S1")
+    extras = np.empty(effects.stored, np.object_)
+    extras[:] = effects.extra
+    return extras
 
 
 def _sorted(readings: Columns) -> Columns:
@@ -185,6 +218,10 @@ def _texts(texts: list[bytes]) -> NDArray[np.bytes_]:
 def _merge(connection: Connection, flush: Flush) -> None:
     effects, partition = flush.effects, flush.partition
     _merge_rows(connection, WINDOW, _MERGE_WINDOWS, effects.windows)
+    _merge_rows(connection, REVISED, _REVISE_READINGS, effects.revised | {"extra": _texts(effects.revised_extra)})
+    if len(effects.remeasured["bucket_ms"]):
+        columns = (effects.remeasured[name].tolist() for name in ("connector_key", "bucket_ms"))
+        connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
     _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
     counts = (effects.stored, effects.duplicate, effects.quarantined, int(effects.windows["readings"].sum()))
     if any(counts):

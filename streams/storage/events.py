@@ -23,7 +23,7 @@ from schemas.events import (
     envelope_of,
 )
 from schemas.reading import MILLI
-from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS
+from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS, hold_names
 from schemas.topics import (
     SESSION_COMPLETED,
     SESSION_COST_UPDATED,
@@ -60,6 +60,9 @@ class SessionEventRow(NamedTuple):
     tariff_key: int | None
     excl_vat_micros: int | None
     incl_vat_micros: int | None
+    hold: int
+    void: int
+    export_mwh: int
 
 
 class WindowEventRow(NamedTuple):
@@ -166,6 +169,9 @@ def session_completed(row: SessionEventRow, pricing: Pricing | None, context: Fl
         flagged=row.flagged,
         revision=row.revision,
         pricing=pricing,
+        held=hold_names(row.hold),
+        void=row.void != 0,
+        energy_export_wh=row.export_mwh / 1_000,
     )
     return _event(SESSION_COMPLETED, f"{row.id}/{row.revision}", payload, context)
 

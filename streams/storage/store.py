@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from kit.errors import ConfigError
 from kit.observability.logs import get_logger
-from streams.effects import NULL_I64, READING_COLUMNS, Columns
-from streams.engine.store_queries import RecalledSession, StoredIdentity
+from schemas.session import EndReason
+from streams.effects import NULL_I64, READING_COLUMNS
+from streams.engine.store_queries import TIMELINE_COLUMNS, StoredIdentity, StoredSession, StoredTimelines
 from streams.errors import Fenced
 from streams.storage.connections import Connection, Connections
 from streams.storage.schema import drop_before, stored_partitions, summarize
@@ -69,16 +70,24 @@ _BY_TS: Final = f"""{_IDENTITIES}
                                FROM unnest(%(key)s::int[], %(ts)s::bigint[]) AS wanted (key, ms))) IS TRUE
 """  # noqa: S608  # our own names
 
-_SESSIONS: Final = f"""
-SELECT wanted.place - 1, s.* FROM unnest(%s::int[], %s::text[]) WITH ORDINALITY AS wanted (key, name, place)
-CROSS JOIN LATERAL (
-    SELECT session_key, {_MS.format("started_at")}, {_MS.format("last_at")}, {_MS.format("ended_at")},
-           end_reason, revision
-    FROM telemetry.session WHERE connector_key = wanted.key AND session_id = wanted.name
-    ORDER BY started_at DESC, session_key DESC LIMIT 1
-) AS s
+# The sessions of timelines from their checkpoints on: see StoreQueries.timelines.
+_TIMELINE_SESSIONS: Final = f"""
+SELECT s.connector_key, s.session_key, s.session_id, {_MS.format("s.started_at")}, {_MS.format("s.last_at")},
+       {_MS.format("s.ended_at")}, s.end_reason, s.explicit, s.energy_uj, s.integrated_uj, s.export_mwh, s.readings,
+       s.flagged, s.hold, s.revision, coalesce(s.tariff_key, 0), s.cost_incl_micros, s.power_max_mw, s.series_mwh,
+       s.register_first_mwh, s.register_after_mwh, {_MS.format("s.register_after_at")}
+FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms)
+LEFT JOIN LATERAL (
+    SELECT started_at, session_key FROM telemetry.session
+    WHERE connector_key = wanted.key AND end_reason <> {int(EndReason.WITHDRAWN)}
+      AND started_at <= {_MOMENT.format("wanted.ms")}
+    ORDER BY started_at DESC, session_key DESC OFFSET 1 LIMIT 1
+) AS checkpoint ON true
+JOIN telemetry.session AS s ON s.connector_key = wanted.key AND s.end_reason <> {int(EndReason.WITHDRAWN)}
+    AND (s.started_at, s.session_key)
+        >= (coalesce(checkpoint.started_at, '-infinity'), coalesce(checkpoint.session_key, 0))
+ORDER BY s.connector_key, s.started_at, s.session_key
 """  # noqa: S608  # constants of this module
-
 _NEW_CONNECTORS: Final = """
 INSERT INTO telemetry.connector (partition, station_id, connector_id)
 SELECT %s, * FROM unnest(%s::text[], %s::smallint[]) AS new (station_id, connector_id)
@@ -92,21 +101,21 @@ FROM unnest(%s::text[], %s::smallint[]) WITH ORDINALITY AS wanted (station_id, c
 JOIN telemetry.connector AS c USING (station_id, connector_id) ORDER BY wanted.place
 """
 
-_SESSION_COLUMNS: Final = (
-    "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "session_event", "flags",
-)  # fmt: skip
-_SESSION_READINGS: Final = f"""
-SELECT session_key, {_MS.format("ts")}, boot, seq, energy_mwh, power_mw, current_ma, status, session_event, flags
-FROM telemetry.session_readings(%s)
+# `OFFSET 0` keeps the planner to one index scan a connector.
+_TIMELINE_READINGS: Final = f"""
+SELECT {", ".join(_MS.format("r.ts") if name == "ts_ms" else f"r.{name}" for name in TIMELINE_COLUMNS)},
+       r.extra
+FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms) CROSS JOIN LATERAL (
+    SELECT * FROM telemetry.reading
+    WHERE connector_key = wanted.key AND (wanted.ms IS NULL OR ts >= {_MOMENT.format("wanted.ms")}) OFFSET 0
+) AS r
 """  # noqa: S608  # constants of this module
-
 
 # Pricing's two functions, the only thing of its schema that the writer's role may use.
 _TARIFFS_AT: Final = "SELECT place - 1, version_key FROM pricing.tariffs_at(%s::text[], %s::bigint[])"
 _VERSIONS: Final = "SELECT version_key, id, time_zone, tariff::text FROM pricing.documents(%s::bigint[])"
-_SESSION_TARIFFS: Final = """
-SELECT session_key, coalesce(tariff_key, 0) FROM telemetry.session WHERE session_key = ANY(%s)
-"""
+# The registry's function likewise.
+_RATED_POWERS: Final = "SELECT place, rated_power_mw FROM stations.rated_powers(%s::text[], %s::smallint[])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +134,20 @@ class Acquired:
 class Store:
     """Thread-safe; every method raises Unavailable where the database does not answer."""
 
-    def __init__(self, connections: Connections, *, priced: bool = False, holder_s_max: float = _HOLDER_S_MAX) -> None:
-        """`priced`: query pricing for tariffs; else sessions have none, for a database with telemetry alone.
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        priced: bool = False,
+        registered: bool = False,
+        holder_s_max: float = _HOLDER_S_MAX,
+    ) -> None:
+        """`priced`: query pricing for tariffs, `registered`: and the registry of stations for rated powers; else there
+        are none, for a database with telemetry alone.
+
         `holder_s_max`: how long a transaction of a partition's former owner may go on once there is a new one."""
         self._priced = priced
+        self._registered = registered
         self.connections = connections
         self._holder_ms_max = round(holder_s_max * 1_000)
         self._weeks: set[int] = set()  # that have their pieces
@@ -238,13 +257,29 @@ class Store:
             np.array(columns[3], np.int64), np.array(columns[4], np.int32),
         )  # fmt: skip
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
-        """Implement StoreQueries.sessions."""
-        answers: list[RecalledSession | None] = [None] * len(connector_key)
+    def timelines(self, connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
+        """Implement StoreQueries.timelines."""
         with self.connections.lend() as connection:
-            for place, *session in connection.execute(_SESSIONS.encode(), (connector_key, session_id)):
-                answers[place] = RecalledSession(*(NULL_I64 if value is None else value for value in session))
-        return answers
+            rows = connection.execute(_TIMELINE_SESSIONS.encode(), (connector_key, ts_ms), prepare=False).fetchall()
+            sessions = [StoredSession(*(_scalar(value) for value in row)) for row in rows]
+            since = _checkpoints(sessions, connector_key, ts_ms)
+            readings = connection.execute(_TIMELINE_READINGS.encode(), (connector_key, since), prepare=False).fetchall()
+        columns = list(zip(*readings, strict=True)) or [()] * (len(TIMELINE_COLUMNS) + 1)
+        by_name = {
+            name: _nullable(column, READING_COLUMNS[name])
+            for name, column in zip(TIMELINE_COLUMNS, columns[:-1], strict=True)
+        }
+        return StoredTimelines(sessions, by_name, list(columns[-1]))
+
+    def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
+        """Implement StoreQueries.rated_powers."""
+        powers = [0] * len(connectors)
+        if self._registered:
+            stations, numbers = [station for station, _ in connectors], [number for _, number in connectors]
+            with self.connections.lend() as connection:
+                for place, power_mw in connection.execute(_RATED_POWERS, (stations, numbers)):
+                    powers[place] = power_mw
+        return powers
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """Implement StoreQueries.tariffs_at."""
@@ -260,20 +295,19 @@ class Store:
         with self.connections.lend() as connection:
             return [TariffVersion.of(*row) for row in connection.execute(_VERSIONS, (keys,))]
 
-    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
-        """Implement StoreQueries.session_tariffs."""
-        with self.connections.lend() as connection:
-            return dict(connection.execute(_SESSION_TARIFFS, (session_keys,)).fetchall())
 
-    def session_readings(self, session_key: list[int]) -> Columns:
-        """Implement StoreQueries.session_readings."""
-        with self.connections.lend() as connection:
-            rows = connection.execute(_SESSION_READINGS.encode(), (session_key,), prepare=False).fetchall()
-        columns = list(zip(*rows, strict=True)) or [()] * len(_SESSION_COLUMNS)
-        return {
-            name: _nullable(column, READING_COLUMNS[name])
-            for name, column in zip(_SESSION_COLUMNS, columns, strict=True)
-        }
+def _scalar(value: Any) -> Any:
+    return NULL_I64 if value is None else value
+
+
+def _checkpoints(sessions: list[StoredSession], connector_key: list[int], ts_ms: list[int]) -> list[int | None]:
+    """From when on the readings of each connector are needed; None: all."""
+    since: list[int | None] = []
+    for key, moment_ms in zip(connector_key, ts_ms, strict=True):
+        mine = [session for session in sessions if session.connector_key == key]
+        began = sum(session.started_ms <= moment_ms for session in mine)
+        since.append(mine[0].last_ms if began > 1 else None)
+    return since
 
 
 def _nullable(column: Sequence[int | None], dtype: type[object] = np.int64) -> NDArray[Any]:

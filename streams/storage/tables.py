@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from streams.effects import READING_COLUMNS, SESSION_COLUMNS, WINDOW_COLUMNS
+from streams.effects import READING_COLUMNS, REVISED_COLUMNS, SESSION_COLUMNS, WINDOW_COLUMNS
+from streams.kernels.windows import SUMS
 
 SqlType = Literal["int2", "int4", "int8", "timestamptz", "uuid", "text"]
 
@@ -65,10 +66,21 @@ def _field(source: str, dtype: type[object], nullable: bool, *, moment: str) -> 
 
 
 _READING_NULLABLE: Final = {"session_key", "boot", "seq", "energy_mwh", "power_mw", "voltage_mv", "current_ma",
-                            "temperature_mc", "soc_mpct"}  # fmt: skip
+                            "temperature_mc", "soc_mpct", "in_session_mwh", "outside_mwh", "rejected_mwh",
+                            "energy_export_mwh"}  # fmt: skip
 READING: Final = StoredTable(
     "telemetry.reading",
-    tuple(_field(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in READING_COLUMNS.items()),
+    (
+        *(_field(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in READING_COLUMNS.items()),
+        StoredColumn("extra", "extra", "text", nullable=True),
+    ),
+)
+REVISED: Final = StoredTable(
+    "telemetry.reading",
+    (
+        *(_field(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in REVISED_COLUMNS.items()),
+        StoredColumn("extra", "extra", "text", nullable=True),
+    ),
 )
 
 _WINDOW_KEY: Final = ("connector_key", "bucket")
@@ -82,7 +94,8 @@ WINDOW: Final = StoredTable(
     ),
 )  # fmt: skip
 
-_SESSION_NULLABLE: Final = {"ended_ms", "register_first_mwh", "register_last_mwh", "tariff_key"}
+_SESSION_NULLABLE: Final = {"ended_ms", "register_first_mwh", "register_last_mwh", "tariff_key", "register_before_mwh",
+                            "register_before_ms", "series_mwh", "register_after_mwh", "register_after_ms"}  # fmt: skip
 SESSION: Final = StoredTable(
     "telemetry.session",
     (
@@ -134,6 +147,19 @@ def merge_sessions() -> bytes:
     ).encode()
 
 
+def revise_readings() -> bytes:
+    """SQL: what a repeated pass found of stored readings replaces what they had."""
+    found_by = {"connector_key", "ts", "boot", "seq", "part", "payload_hash"}
+    changes = ", ".join(f"{field.name} = given.{field.name}" for field in REVISED.fields if field.name not in found_by)
+    return (
+        f"UPDATE telemetry.reading AS r SET {changes} FROM {REVISED.given} "  # noqa: S608  # our own names
+        "WHERE r.connector_key = given.connector_key AND r.ts = given.ts AND r.seq IS NOT DISTINCT FROM given.seq "
+        "AND r.boot IS NOT DISTINCT FROM given.boot AND r.part = given.part AND r.payload_hash = given.payload_hash"
+    ).encode()
+
+
+# Energy by whose it is, which coarse windows do not have: the ledger of energy sums the minutes.
+_MINUTES_ONLY: Final = frozenset(f"{name}_sum" for name in SUMS)
 COARSE: Final = {"window_15m": "15 minutes", "window_1h": "1 hour", "window_1d": "1 day"}
 
 
@@ -144,7 +170,8 @@ def select_coarse(width: str, *, timescale: bool, where: str = "") -> str:
     and last() with partial states.
     """
     bucket = f"time_bucket('{width}', bucket)" if timescale else f"date_bin('{width}', bucket, 'epoch')"
-    lines = [f"{_coarse(field, timescale)} AS {field.name}" for field in WINDOW.fields if field.name not in _WINDOW_KEY]
+    fields = [field for field in WINDOW.fields if field.name not in _MINUTES_ONLY.union(_WINDOW_KEY)]
+    lines = [f"{_coarse(field, timescale)} AS {field.name}" for field in fields]
     return (
         f"SELECT connector_key, {bucket} AS bucket,\n    "
         + ",\n    ".join(lines)

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.quality import REGISTER_UNUSABLE
+from schemas.session import EndReason
 from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, ComponentVolume, Effects
-from streams.engine.store_queries import RecalledSession, StoredIdentity
+from streams.engine.store_queries import TIMELINE_COLUMNS, StoredIdentity, StoredSession, StoredTimelines
+from streams.kernels.windows import WINDOW_MS
 from streams.tariffs.version import TariffVersion
 
 Row = dict[str, int]
@@ -24,6 +27,8 @@ class MemoryStore:
         self.tariffs: dict[str, list[tuple[int, TariffVersion]]] = {}  # by station: (in force from, version), ascending
         self.consumption: dict[int, list[ComponentVolume]] = {}
         self.session_ids: dict[int, str | None] = {}
+        self.extra: list[str | None] = []  # of the readings
+        self.rated: dict[tuple[str, int], int] = {}
         self.refused: list[tuple[str, bytes]] = []
         self.started: list[int] = []
         self.completed: list[int] = []
@@ -57,16 +62,33 @@ class MemoryStore:
             np.array([r["payload_hash"] for r in found], np.int32),
         )
 
-    def sessions_of(self, connector_key: int, session_id: str) -> RecalledSession | None:
-        named = [
-            row
-            for key, row in self.sessions.items()
-            if row["connector_key"] == connector_key and self.session_ids[key] == session_id
-        ]
-        if not named:
-            return None
-        row = max(named, key=lambda r: r["started_ms"])
-        return RecalledSession(*(row[name] for name in RecalledSession._fields))
+    def timelines(self, connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
+        sessions: list[StoredSession] = []
+        readings: list[int] = []
+        for key, moment_ms in zip(connector_key, ts_ms, strict=True):
+            rows = [r for r in self.sessions.values() if r["connector_key"] == key]
+            rows = sorted(
+                (r for r in rows if r["end_reason"] != EndReason.WITHDRAWN),
+                key=lambda r: (r["started_ms"], r["session_key"]),
+            )
+            began = sum(r["started_ms"] <= moment_ms for r in rows)
+            rows = rows[began - 2 :] if began > 1 else rows
+            since_ms = rows[0]["last_ms"] if began > 1 else NULL_I64
+            sessions += map(self._stored, rows)
+            readings += [n for n, r in enumerate(self.readings) if r["connector_key"] == key and r["ts_ms"] >= since_ms]
+        columns = {
+            name: np.array([self.readings[n][name] for n in readings], READING_COLUMNS[name])
+            for name in TIMELINE_COLUMNS
+        }
+        return StoredTimelines(sessions, columns, [self.extra[n] for n in readings])
+
+    def _stored(self, row: Row) -> StoredSession:
+        known = {name: row[name] for name in StoredSession._fields if name != "session_id"}
+        known["tariff_key"] = 0 if row["tariff_key"] == NULL_I64 else row["tariff_key"]
+        return StoredSession(session_id=self.session_ids[row["session_key"]], **known)
+
+    def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
+        return [self.rated.get(connector, 0) for connector in connectors]
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         found = []
@@ -78,22 +100,21 @@ class MemoryStore:
     def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
         return [version for versions in self.tariffs.values() for _, version in versions if version.key in keys]
 
-    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
-        rows = {key: self.sessions[key]["tariff_key"] for key in session_keys if key in self.sessions}
-        return {key: 0 if tariff == NULL_I64 else tariff for key, tariff in rows.items()}
-
-    def session_readings(self, session_key: list[int]) -> dict[str, NDArray[Any]]:
-        wanted = set(session_key)
-        found = [r for r in self.readings if r["session_key"] in wanted]
-        return {name: np.array([r[name] for r in found], dtype) for name, dtype in READING_COLUMNS.items()}
-
     # -- Effects ----------------------------------------------------------------------------------------------------
 
     def apply(self, effects: Effects) -> None:
-        self.readings += _rows(effects.readings)
+        for revised, extra in zip(_rows(effects.revised), effects.revised_extra, strict=True):
+            (n,) = (n for n, r in enumerate(self.readings) if all(r[name] == revised[name] for name in FOUND_BY))
+            self.readings[n] |= revised
+            self.extra[n] = extra.decode() or None
+        rows = _rows(effects.readings)
+        self.extra += [extra.decode() or None for extra in effects.extra or [b""] * len(rows)]
+        self.readings += rows
         for added in _rows(effects.windows):
             place = added["connector_key"], added["bucket_ms"]
             self.windows[place] = merge(self.windows[place], added) if place in self.windows else added
+        for place in {(row["connector_key"], row["bucket_ms"]) for row in _rows(effects.remeasured)}:
+            self.windows[place] |= self._registers(*place)
         for row, name in zip(_rows(effects.sessions), effects.session_ids, strict=True):
             key = row["session_key"]
             self.sessions[key] = row
@@ -106,21 +127,33 @@ class MemoryStore:
         for name in self.counts:
             self.counts[name] += getattr(effects, name)
 
+    def _registers(self, connector_key: int, bucket_ms: int) -> Row:
+        usable = sorted(
+            (r["ts_ms"], r["energy_mwh"])
+            for r in self.readings
+            if r["connector_key"] == connector_key
+            and 0 <= r["ts_ms"] - bucket_ms < WINDOW_MS
+            and r["energy_mwh"] != NULL_I64
+            and not r["flags"] & REGISTER_UNUSABLE
+        )
+        (first_ts, first), (last_ts, last) = (usable[0], usable[-1]) if usable else [(NULL_I64, NULL_I64)] * 2
+        return {"energy_n": len(usable), "energy_first_ts_ms": first_ts, "energy_first_mwh": first,
+                "energy_last_ts_ms": last_ts, "energy_last_mwh": last}  # fmt: skip
+
 
 class AsStoreQueries:
-    """A MemoryStore as worker.compute.StepStore (its own `sessions` is the table)."""
+    """A MemoryStore as worker.compute.StepStore, whose queries a test can replace."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.register_connectors = store.register_connectors
         self.identities = store.identities
-        self.session_readings = store.session_readings
+        self.timelines = store.timelines
         self.tariffs_at = store.tariffs_at
         self.tariff_versions = store.tariff_versions
-        self.session_tariffs = store.session_tariffs
-        self._store = store
+        self.rated_powers = store.rated_powers
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
-        return [self._store.sessions_of(*asked) for asked in zip(connector_key, session_id, strict=True)]
+
+FOUND_BY = ("connector_key", "ts_ms", "boot", "seq", "part", "payload_hash")
 
 
 def _rows(columns: dict[str, Any]) -> list[Row]:

@@ -1,7 +1,8 @@
-"""The rules once more, in plain Python over everything ever seen: what the kernels are compared with.
+"""The rules once more (docs/adr/0014), in plain Python over everything ever seen: what the kernels are compared with.
 
-Written for being read: no arrays, no bounds, no batches. A reading is a dict with the frame's column names, None where
-the device sent nothing; `received_ms` is the frame's.
+Written for being read: no arrays, no bounds, no batches, and no order of arrival: one pass over the readings in order
+of time. A reading is a dict with the frame's column names, None where the device sent nothing; `received_ms` is the
+frame's.
 """
 
 from dataclasses import dataclass, field
@@ -9,11 +10,9 @@ from typing import Any
 
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
-from schemas.session import EndReason
+from schemas.session import EndReason, HoldReason
 from streams.effects import StepParams
 from streams.kernels.dedupe import WINDOW
-from streams.kernels.energy import HOLD_MS_MAX, REGISTER_SLACK_MWH, UJ_PER_MWH
-from streams.kernels.sessions import CLOSED_KEPT
 
 Reading = dict[str, Any]
 PAYLOAD = (
@@ -27,7 +26,14 @@ PAYLOAD = (
     "status",
     "session_event",
     "session_id",
+    "energy_export_mwh",
+    "extra",
 )
+PLACEHOLDERS = {"", "0", "-1", "null", "NULL", "none", "None", "unknown", "undefined"}
+UJ_PER_MWH = 3_600_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+Order = tuple[int, int, int]
 OPENING = {Status.CHARGING, Status.SUSPENDED_EV, Status.SUSPENDED_EVSE}
 OCCUPYING = OPENING | {Status.PREPARING, Status.FINISHING}
 FREEING = {Status.AVAILABLE, Status.RESERVED, Status.UNAVAILABLE}
@@ -48,18 +54,19 @@ class Judge:
     ts_max: int | None = None
     bare_ts_max: int | None = None
     seen: dict[int, tuple[Any, ...]] = field(default_factory=dict)  # of this boot: seq -> payload
-    all: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)  # identity -> payload, for ever
+    all: dict[tuple[Any, ...], list[tuple[Any, ...]]] = field(default_factory=dict)  # identity -> payloads, for ever
 
     def verdict(self, r: Reading) -> str:
         verdict = self._bare(r) if r["seq"] is None else self._numbered(r)
         if verdict in ("unknown", "fresh"):
             self.ts_max = r["ts_ms"] if self.ts_max is None else max(self.ts_max, r["ts_ms"])
+        seen = self.all.setdefault(self._identity(r), [])
         if verdict == "unknown":
-            seen = self.all.get(self._identity(r))
-            verdict = "fresh" if seen is None else "duplicate" if seen == payload(r) else "conflict"
+            verdict = "duplicate" if payload(r) in seen else "fresh" if r["seq"] is None or not seen else "conflict"
         if verdict == "fresh":
-            assert self._identity(r) not in self.all, "judged new, but its identity is taken"
-            self.all[self._identity(r)] = payload(r)
+            assert r["seq"] is None or not seen, "judged new, but its identity is taken"
+            r["part"] = len(seen) if r["seq"] is None else 0
+            seen.append(payload(r))
         return verdict
 
     @staticmethod
@@ -106,192 +113,358 @@ class Session:
     start_ms: int
     last_ms: int
     session_id: str | None
+    explicit: bool
     end_ms: int | None = None  # explicit
     reason: int = EndReason.OPEN
     occupied: bool = False
+    delivered: bool = False
+    first_register: int | None = None
+    proven: bool = False
+    hold: int = 0
     members: list[Reading] = field(default_factory=list)
+    meter: "Meter | None" = None
 
-    def inside(self) -> list[Reading]:
-        chosen = [r for r in self.members if self.end_ms is None or r["ts_ms"] <= self.end_ms]
-        low = -(2**63)
-        return sorted(
-            chosen,
-            key=lambda r: tuple(low if r[n] is None else r[n] for n in ("ts_ms", "seq", "energy_mwh", "power_mw")),
-        )
+
+class Membership:
+    """Cuts one connector's readings, in order, into sessions."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        self.timeout_ms = timeout_ms
+        self.open: Session | None = None
+        self.sessions: list[Session] = []  # proven, not open any more
+        self.orphan: Reading | None = None  # an Ended without a session
+        self.newest_ms: int | None = None
+        self.foreign: set[int] = set()  # ids of readings
+
+    def add(self, r: Reading) -> None:
+        if self.open and r["ts_ms"] - (self.newest_ms or 0) >= self.timeout_ms:
+            self.close(EndReason.TIMEOUT)
+        self.newest_ms = r["ts_ms"]
+        if r["connector_id"] == 0:
+            return
+        if r["session_event"] == SessionEvent.STARTED:
+            self._start(r)
+        elif r["session_event"] == SessionEvent.ENDED:
+            self._end(r)
+        else:
+            self._sample(r)
+
+    def _start(self, r: Reading) -> None:
+        name, now = r["session_id"], self.open
+        if now:
+            again = name is not None and name == now.session_id
+            unclaimed = not now.explicit and not now.delivered and (name is None or now.session_id is None)
+            if again or unclaimed:
+                now.explicit = True
+                now.session_id = name if name is not None else now.session_id
+                self._join(r)
+                return
+            self.close(EndReason.SUPERSEDED)
+        backwards = self._clock_went_back(r)
+        self._begin(r, explicit=True)
+        if backwards and self.open:
+            self.open.hold |= HoldReason.ENDED_BEFORE_START
+            self.close(EndReason.ENDED, r["ts_ms"])
+
+    def _clock_went_back(self, r: Reading) -> bool:
+        end = self.orphan
+        if end is None or r["ts_ms"] - end["ts_ms"] > DAY_MS:
+            return False
+        mine, its = r["session_id"], naming(end)
+        if r["seq"] is not None and end["seq"] is not None:
+            return bool(r["seq"] < end["seq"] and (mine == its or mine is None or its is None))
+        return r["seq"] is None and end["seq"] is None and its is not None and mine == its
+
+    def _end(self, r: Reading) -> None:
+        if self.open:
+            self._join(r, may_free=False)
+            self.close(EndReason.ENDED, r["ts_ms"])
+            return
+        last = self.sessions[-1] if self.sessions else None
+        again = last is not None and last.end_ms is not None and naming(r) in (None, last.session_id)
+        if not again:
+            self.orphan = r
+
+    def _sample(self, r: Reading) -> None:
+        name = naming(r)
+        if self.open and name is not None and name != self.open.session_id:
+            if self.open.session_id is None:
+                self.open.session_id = name
+            elif not self.open.explicit:
+                self.close(EndReason.SUPERSEDED)
+        if self.open:
+            self._join(r)
+        elif self._may_begin(r):
+            self._begin(r, explicit=False)
+
+    def _may_begin(self, r: Reading) -> bool:
+        last = self.sessions[-1] if self.sessions else None
+        ended = last is not None and last.end_ms is not None
+        trailing = ended and last is not None and r["ts_ms"] - last.last_ms < 60_000
+        opening, drawing = r["status"] in OPENING, (r["power_mw"] or 0) > 0
+        name = naming(r)
+        if name is None:
+            return opening and not trailing
+        if r["status"] in FREEING:
+            return False
+        if ended and last is not None and name == last.session_id:
+            return (opening or drawing) and not trailing
+        return True
+
+    def _begin(self, r: Reading, *, explicit: bool) -> None:
+        name = r["session_id"] if explicit else naming(r)
+        self.open = Session(r["ts_ms"], r["ts_ms"], name, explicit)
+        self.orphan = None
+        self._join(r)
+
+    def _join(self, r: Reading, *, may_free: bool = True) -> None:
+        now = self.open
+        assert now is not None
+        now.members.append(r)
+        now.last_ms = r["ts_ms"]
+        if r["session_id"] not in (None, now.session_id):
+            self.foreign.add(id(r))
+        if r["energy_mwh"] is not None:
+            now.first_register = r["energy_mwh"] if now.first_register is None else now.first_register
+            now.delivered |= r["energy_mwh"] > now.first_register
+        drawing = (r["power_mw"] or 0) > 0
+        now.proven |= now.explicit or r["status"] in OPENING or drawing or now.delivered
+        later = now.explicit and r["ts_ms"] > now.start_ms
+        if may_free and r["status"] in FREEING and (now.occupied or later):
+            self.close(EndReason.FREED, r["ts_ms"])
+        now.occupied |= r["status"] in OCCUPYING or drawing
+
+    def close(self, reason: int, end_ms: int | None = None) -> None:
+        assert self.open is not None
+        self.open.end_ms, self.open.reason = end_ms, reason
+        if self.open.proven:
+            self.sessions.append(self.open)
+        self.open = None
+
+
+def naming(r: Reading) -> str | None:
+    return None if r["session_id"] in PLACEHOLDERS and r["session_event"] != SessionEvent.STARTED else r["session_id"]
 
 
 class Meter:
-    """Energy of readings in order."""
+    """Energy of one segment. `base`: the connector's last accepted register before it, and its moment."""
 
-    def __init__(self, power_max_mw: int) -> None:
-        self.power_max_mw = power_max_mw
-        self.at: tuple[int, int] | None = None
-        self.last_power_mw: int | None = None
-        self.base: tuple[int, int] | None = None  # last good register, its ts
-        self.candidate: tuple[int, int] | None = None
+    def __init__(
+        self, power_max_mw: int, base: tuple[int, int] | None = None, series: int | None = None, *, session: bool = True
+    ) -> None:
+        self.power_max_mw, self.base, self.series, self.session = power_max_mw, base, series, session
         self.first: int | None = None
-        self.counted_mwh = self.head_uj = self.tail_uj = 0
+        self.earlier: tuple[int, int] | None = None  # the last accepted register of an earlier moment than base
+        self.candidate: tuple[int, int] | None = None
+        self.old: tuple[int, int, int, int] | None = None  # register, moment, counted and rejected at the reset
+        self.at_ms: int | None = None
+        self.power_mw: int | None = None  # holds
+        self.power_ms: int | None = None
+        self.peak_mw = 0
+        self.counted_mwh = self.head_uj = self.tail_uj = self.candidate_tail_uj = self.power_uj = 0
+        self.gap_ms = self.power_gap_ms = 0
+        self.export_mwh, self.export_last = 0, None
+        self.hold = 0
 
-    def plausible(self, rise_mwh: int, dt_ms: int) -> bool:
-        ceiling = min(max(dt_ms, 0), 7 * 86_400_000) * self.power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH
-        return 0 <= rise_mwh <= ceiling
+    def plausible(self, rise_mwh: int, dt_ms: int, peak_mw: int) -> bool:
+        dt_ms = min(dt_ms, 7 * DAY_MS)
+        if not 0 <= rise_mwh <= dt_ms * self.power_max_mw // UJ_PER_MWH + 100_000:
+            return False
+        if peak_mw > 0 and dt_ms <= 15 * 60_000:
+            return rise_mwh <= dt_ms * peak_mw // UJ_PER_MWH * 4 + 1_000_000
+        return True
 
-    def add(self, r: Reading) -> tuple[bool, Quality]:
-        """False: out of order, not counted."""
-        at = (r["ts_ms"], -(2**63) if r["seq"] is None else r["seq"])
-        if self.at is not None and at <= self.at:
-            return False, Quality(0)
-        if self.at is not None and self.last_power_mw is not None:
-            self.tail_uj += max(self.last_power_mw, 0) * min(at[0] - self.at[0], HOLD_MS_MAX)
-        self.at = at
-        if r["power_mw"] is not None and r["power_mw"] <= self.power_max_mw:
-            self.last_power_mw = r["power_mw"]
-        return True, Quality(0) if r["energy_mwh"] is None else self._register(r["energy_mwh"], r["ts_ms"])
+    def add(self, r: Reading) -> tuple[Quality, int, int, int]:
+        """Flags; what the register accounts for in the session, outside and rejected, mWh."""
+        ts = r["ts_ms"]
+        flags = Quality(0)
+        if self.power_ms is not None:
+            self.gap_ms = max(self.gap_ms, ts - self.power_ms)
+            if (self.power_mw or 0) > 0:
+                self.power_gap_ms = max(self.power_gap_ms, ts - self.power_ms)
+        if self.at_ms is not None:
+            area = max(self.power_mw or 0, 0) * min(ts - self.at_ms, DAY_MS)
+            self.tail_uj, self.power_uj = self.tail_uj + area, self.power_uj + area
+        self.at_ms = ts
+        if r["power_mw"] is not None and r["power_mw"] > self.power_max_mw:
+            flags |= Quality.IMPLAUSIBLE_POWER
+            self.hold |= HoldReason.POWER_IMPLAUSIBLE
+        elif r["power_mw"] is not None:
+            self.power_mw, self.power_ms = r["power_mw"], ts
+            self.peak_mw = max(self.peak_mw, r["power_mw"])
+        if (export := r["energy_export_mwh"]) is not None:
+            if (
+                self.export_last is not None
+                and 0 < export - self.export_last <= 7 * DAY_MS * self.power_max_mw // UJ_PER_MWH
+            ):
+                self.export_mwh += export - self.export_last
+            self.export_last = export
+        if r["energy_mwh"] is None:
+            return flags, 0, 0, 0
+        more, *accounted = self._register(r["energy_mwh"], ts)
+        return (flags | more, *accounted)  # type: ignore[return-value]
 
-    def _register(self, register: int, ts: int) -> Quality:
+    def _register(self, register: int, ts: int) -> tuple[Quality, int, int, int]:
         if self.base is None:
-            self.head_uj, self.tail_uj, self.first = self.head_uj + self.tail_uj, 0, register
-            self.base = (register, ts)
-            return Quality(0)
+            self._accept(register, ts, earlier=None)
+            return Quality(0), 0, 0, 0
         base, base_ts = self.base
-        if self.plausible(register - base, ts - base_ts):
-            self.counted_mwh += register - base
-            self.base, self.candidate, self.tail_uj = (register, ts), None, 0
-            return Quality(0)
+        since, since_ts = (self.earlier or self.base) if ts == base_ts else self.base
+        own = 0 if ts == base_ts else self.peak_mw
+        if register >= base and self.plausible(register - since, ts - since_ts, own):
+            mine = self.session and self.first is not None
+            self.counted_mwh += register - base if mine or not self.session else 0
+            self._accept(register, ts, earlier=self.earlier if ts == base_ts else self.base)
+            return Quality(0), *self._owned(register - base, mine), 0
+        if self.session and self.first is None and register == self.series:
+            self._accept(register, ts, earlier=self.earlier if ts == base_ts else None)
+            return Quality(0), 0, 0, 0
+        if self.old is not None and self.plausible(register - self.old[0], ts - self.old[1], 0):
+            old, old_ts, counted, rejected = self.old
+            missing = counted + register - old - self.counted_mwh
+            if missing < 0 and self.session:
+                self.hold |= HoldReason.REGISTERS_MIXED
+            self.counted_mwh += max(missing, 0)
+            self.old = None
+            self._accept(register, ts, earlier=self.earlier if ts == base_ts else (old, old_ts))
+            return Quality.METER_RESET, *self._owned(max(missing, 0), self.session), -rejected
         if self.candidate is not None:
             candidate, candidate_ts = self.candidate
-            restarted = candidate > base or candidate * 2 < base
-            if restarted and register > candidate and self.plausible(register - candidate, ts - candidate_ts):
+            elsewhere = candidate > base or candidate * 2 < base
+            if (
+                elsewhere
+                and register > candidate
+                and self.plausible(register - candidate, ts - candidate_ts, self.peak_mw)
+            ):
+                leap = max(candidate - base, 0) if base != 0 else 0
+                if leap and self.session and self.first is not None:
+                    self.hold |= HoldReason.REGISTER_LEAPT
+                self.old = (base, base_ts, self.counted_mwh, leap)
                 self.counted_mwh += register - candidate
-                self.base, self.candidate, self.tail_uj = (register, ts), None, 0
-                return Quality.METER_RESET
-        self.candidate = (register, ts)
-        if register == 0:
-            return Quality.PLACEHOLDER_ZERO
-        return Quality.METER_ROLLBACK if register < base else Quality.IMPLAUSIBLE_POWER
+                if base == 0 and self.first == 0:
+                    self.first = candidate
+                self._accept(register, ts, earlier=self.earlier if ts == base_ts else self.candidate, reset=candidate)
+                return Quality.METER_RESET, *self._owned(register - candidate, self.session), leap
+        self.candidate, self.candidate_tail_uj = (register, ts), self.tail_uj
+        doubt = Quality.METER_ROLLBACK if register < base else Quality.IMPLAUSIBLE_POWER
+        return Quality.PLACEHOLDER_ZERO if register == 0 else doubt, 0, 0, 0
+
+    @staticmethod
+    def _owned(rise_mwh: int, mine: bool) -> tuple[int, int]:
+        return (rise_mwh, 0) if mine else (0, rise_mwh)
+
+    def _accept(self, register: int, ts: int, *, earlier: tuple[int, int] | None, reset: int | None = None) -> None:
+        if self.first is None:
+            self.first = register if reset is None else reset
+            self.head_uj += self.tail_uj if reset is None else self.candidate_tail_uj
+        self.base, self.earlier, self.candidate = (register, ts), earlier, None
+        self.tail_uj, self.peak_mw = 0, max(self.power_mw or 0, 0)
 
     @property
     def energy_uj(self) -> int:
         return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
 
+    def reasons(self) -> int:
+        hold = self.hold & ~HoldReason.POWER_IMPLAUSIBLE
+        if self.candidate is not None:
+            hold |= HoldReason.REGISTER_UNCONFIRMED
+        if self.first is None:
+            hold |= self.hold & HoldReason.POWER_IMPLAUSIBLE
+            return hold | (HoldReason.SILENT if self.power_gap_ms >= HOUR_MS else 0)
+        gap = max(self.gap_ms, (self.at_ms or 0) - self.power_ms) if self.power_ms is not None else None
+        low, high = sorted((self.counted_mwh + self.head_uj // UJ_PER_MWH, self.power_uj // UJ_PER_MWH))
+        if gap is not None and gap <= 20 * 60_000 and high > 3 * low + 1_000_000:
+            hold |= HoldReason.REGISTER_AGAINST_POWER
+        return hold
+
+
+@dataclass
+class Found:
+    """What the pass finds of one reading."""
+
+    reading: Reading
+    session: Session | None
+    flags: Quality
+    in_session_mwh: int
+    outside_mwh: int
+    rejected_mwh: int
+
+
+def _place(r: Reading) -> tuple[int, ...]:
+    """The order of the timeline."""
+    low = -(2**63)
+    return tuple(low if r[name] is None else r[name] for name in ("ts_ms", "seq", "part", "boot"))
+
 
 class Connector:
-    """One connector: sessions and flags, reading by reading."""
+    """One connector: its readings, and the pass over them."""
 
-    def __init__(self, params: StepParams) -> None:
+    def __init__(self, params: StepParams, rated_mw: int = 0) -> None:
         self.params = params
+        self.rated_mw = rated_mw
         self.judge = Judge()
-        self.open: Session | None = None
-        self.sessions: list[Session] = []  # not open any more
-        self.near: list[Session] = []  # the youngest of them, youngest first
-        self.meter = Meter(params.power_max_mw)  # judges registers in order of arrival
-        self.arrival_ms: int | None = None
+        self.readings: list[tuple[Reading, Quality]] = []  # and the flags of its arrival
+        self.arrival_ms = 0
+        self.timed_out = False
 
-    def place(self, r: Reading) -> tuple[Session | None, Quality]:
-        silent = self.arrival_ms is not None and r["received_ms"] - self.arrival_ms >= self.params.session_timeout_ms
-        if silent and self.open:
-            self.close(None, EndReason.TIMEOUT)
-        self.arrival_ms = max(self.arrival_ms or 0, r["received_ms"])
-        flags = Quality(0)
-        if r["power_mw"] is not None and r["power_mw"] > self.params.power_max_mw:
-            flags |= Quality.IMPLAUSIBLE_POWER
-        session, past = self._find(r)
-        if session is None:
-            drawing = r["power_mw"] is not None and r["power_mw"] > 0
-            outside = drawing or r["session_event"] == SessionEvent.ENDED or r["session_id"] is not None
-            return None, flags | (Quality.OUTSIDE_SESSION if outside else Quality(0))
-        if r["energy_mwh"] is None and r["power_mw"] is not None:
-            flags |= Quality.ESTIMATED
-        session.members.append(r)
-        in_order = r["ts_ms"] >= session.last_ms
-        session.start_ms, session.last_ms = min(session.start_ms, r["ts_ms"]), max(session.last_ms, r["ts_ms"])
-        if past:
-            if r["session_event"] == SessionEvent.ENDED and session.end_ms is None:
-                session.end_ms, session.reason = r["ts_ms"], EndReason.ENDED
-            return session, flags
-        flags |= self.meter.add(r)[1]
-        if r["session_event"] == SessionEvent.ENDED:
-            self.close(r["ts_ms"], EndReason.ENDED)
-        elif r["status"] in FREEING and in_order and session.occupied:
-            self.close(r["ts_ms"], EndReason.FREED)
-        session.occupied |= r["status"] in OCCUPYING
-        return session, flags
-
-    def _find(self, r: Reading) -> tuple[Session | None, bool]:
-        """The session and whether it is a past one."""
-        name, ts = r["session_id"], r["ts_ms"]
-        if name is not None and not (self.open and self.open.session_id == name):
-            past = next((s for s in self.sessions if s.session_id == name), None)
-            if past is not None:
-                if past not in self.near:
-                    self._keep(past)
-                if past.end_ms is not None and ts > past.end_ms:
-                    return None, False
-                if past.reason != EndReason.TIMEOUT or self.open or ts < past.last_ms or self._younger(past.start_ms):
-                    return past, True
-                self.sessions.remove(past)
-                self.near = [s for s in self.near if s is not past]
-                self.open, past.reason, past.occupied = past, EndReason.OPEN, False
-                self.meter = Meter(self.params.power_max_mw)
-            elif self.open and self.open.session_id is None and ts >= self.open.start_ms:
-                self.open.session_id = name
+    def timeline(self) -> tuple[list[Session], list[Found]]:
+        """All sessions in order, and every reading in order."""
+        readings = sorted(self.readings, key=lambda one: _place(one[0]))
+        membership = Membership(self.params.session_timeout_ms)
+        for r, _ in readings:
+            membership.add(r)
+        if self.timed_out and membership.open:
+            membership.close(EndReason.TIMEOUT)
+        sessions = membership.sessions
+        if membership.open and membership.open.proven:
+            sessions = [*sessions, membership.open]
+        session_of = {id(r): session for session in sessions for r in session.members}
+        found: list[Found] = []
+        current: Session | None = None
+        meter = Meter(self.params.power_max_mw, session=False)
+        for index, (r, arrival) in enumerate(readings):
+            session = session_of.get(id(r))
+            if index and session is not current:
+                series = meter.first if meter.session and meter.first is not None else meter.series
+                power = meter.power_max_mw if session is None else self.rated_mw or self.params.power_max_mw
+                meter = Meter(power, meter.base, series, session=session is not None)
+            elif not index and session is not None:
+                meter = Meter(self.rated_mw or self.params.power_max_mw)
+            current = session
+            if session is not None:
+                session.meter = meter
+            flags, own, outside, rejected = meter.add(r)
+            flags |= arrival
+            if session is None:
+                stirring = (r["power_mw"] or 0) > 0 or r["session_event"] == SessionEvent.ENDED or naming(r) is not None
+                flags |= Quality.OUTSIDE_SESSION if stirring or outside else Quality(0)
             else:
-                return self._begin(name, ts)
-        elif name is None and not (self.open and ts >= self.open.start_ms):
-            ends = [(s, min(s.last_ms, s.last_ms if s.end_ms is None else s.end_ms)) for s in self.near]
-            past = next((s for s, end in ends if s.start_ms <= ts <= end), None)
-            if past is not None:
-                return past, True
-            begins = r["session_event"] == SessionEvent.STARTED or r["status"] in OPENING
-            if self.open or not begins or any(ts <= s.last_ms for s in self.near):
-                return None, False
-            return self._begin(None, ts)
-        return self.open, False
-
-    def _keep(self, session: Session) -> None:
-        """Unnamed readings can fall into the youngest past sessions only."""
-        self.near = sorted([session, *self.near], key=lambda s: -s.start_ms)[:CLOSED_KEPT]
-
-    def _younger(self, ts: int) -> bool:
-        return (self.open is not None and self.open.start_ms > ts) or any(s.start_ms > ts for s in self.near)
-
-    def _begin(self, name: str | None, ts: int) -> tuple[Session, bool]:
-        session = Session(ts, ts, name)
-        if self._younger(ts):
-            session.reason = EndReason.SUPERSEDED
-            self.sessions.append(session)
-            self._keep(session)
-            return session, True
-        if self.open:
-            self.close(None, EndReason.SUPERSEDED)
-        self.open, self.meter = session, Meter(self.params.power_max_mw)
-        return session, False
-
-    def close(self, end_ms: int | None, reason: EndReason) -> None:
-        assert self.open is not None
-        self.open.end_ms, self.open.reason = end_ms, reason
-        self.sessions.append(self.open)
-        self._keep(self.open)
-        self.open = None
+                flags |= Quality.FOREIGN_ID if id(r) in membership.foreign else Quality(0)
+                if r["energy_mwh"] is None and r["power_mw"] is not None:
+                    flags |= Quality.ESTIMATED
+            found.append(Found(r, session, flags, own, outside, rejected))
+        return sessions, found
 
 
 class Reference:
     """A partition."""
 
-    def __init__(self, params: StepParams) -> None:
+    def __init__(self, params: StepParams, rated_mw: dict[tuple[str, int], int] | None = None) -> None:
         self.params = params
+        self.rated_mw = rated_mw or {}
         self.connectors: dict[tuple[str, int], Connector] = {}
         self.newest: dict[str, int] = {}
-        self.stored: list[tuple[Reading, Session | None, Quality]] = []
         self.counts = {"stored": 0, "duplicate": 0, "quarantined": 0}
 
     def add(self, r: Reading) -> None:
-        connector = self.connectors.setdefault((r["station_id"], r["connector_id"]), Connector(self.params))
+        place = r["station_id"], r["connector_id"]
+        connector = self.connectors.setdefault(place, Connector(self.params, self.rated_mw.get(place, 0)))
+        r = dict(r)
         verdict = connector.judge.verdict(r)
         self.counts[{"fresh": "stored", "duplicate": "duplicate", "conflict": "quarantined"}[verdict]] += 1
         if verdict != "fresh":
             return
-        session, flags = connector.place(r)
+        flags = Quality(0)
         newest = self.newest.get(r["station_id"])
         if newest is not None and r["ts_ms"] < newest - self.params.lateness_ms:
             flags |= Quality.LATE
@@ -299,16 +472,10 @@ class Reference:
             flags |= Quality.CLOCK_SKEW
         else:
             self.newest[r["station_id"]] = max(newest or 0, r["ts_ms"])
-        self.stored.append((r, session, flags))
+        connector.arrival_ms = max(connector.arrival_ms, r["received_ms"])
+        connector.readings.append((r, flags))
 
     def tick(self, now_ms: int) -> None:
-        """Time passes and nothing comes."""
+        """Time has passed and nothing came."""
         for connector in self.connectors.values():
-            if connector.open and now_ms - (connector.arrival_ms or 0) >= self.params.session_timeout_ms:
-                connector.close(None, EndReason.TIMEOUT)
-
-    def energy_uj(self, session: Session) -> int:
-        meter = Meter(self.params.power_max_mw)
-        for r in session.inside():
-            meter.add(r)
-        return meter.energy_uj
+            connector.timed_out = now_ms - connector.arrival_ms >= self.params.session_timeout_ms

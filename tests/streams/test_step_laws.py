@@ -23,7 +23,7 @@ from streams.state.encoding import load_state, snapshot, take_patch
 from streams.state.partition import PartitionState
 from streams.worker.compute import compute_effects
 from tests.streams.memory_store import AsStoreQueries, MemoryStore
-from tests.streams.reference import Reading, Reference, Session
+from tests.streams.reference import Reading, Reference
 
 BASE_MS = 1_790_000_000_000 // WINDOW_MS * WINDOW_MS
 RELOADS = st.frozensets(st.integers(0, 6))
@@ -37,8 +37,8 @@ def optional(values: st.SearchStrategy[Any], present: int = 3) -> st.SearchStrat
 readings = st.fixed_dictionaries(
     {
         "station_id": st.sampled_from(["A", "B"]),
-        "connector_id": st.sampled_from([1, 2]),
-        "session_id": optional(st.sampled_from(["s1", "s2", "s3", "s4"]), 1),
+        "connector_id": st.sampled_from([0, 1, 1, 1, 2]),
+        "session_id": optional(st.sampled_from(["s1", "s2", "s3", "0"]), 1),
         "boot": st.one_of(st.none(), st.none(), st.integers(1, 3)),
         "seq": optional(st.one_of(st.integers(0, 12), st.integers(0, 200))),
         "offset_ms": st.one_of(st.integers(0, 40).map(lambda n: n * 1_000), st.integers(-120_000, 400_000)),
@@ -48,6 +48,8 @@ readings = st.fixed_dictionaries(
         "current_ma": st.none(),
         "temperature_mc": optional(st.integers(-40_000, 90_000), 1),
         "soc_mpct": st.none(),
+        "energy_export_mwh": optional(st.integers(0, 10**6), 1),
+        "extra": optional(st.sampled_from(['{"error_code":"x"}', '{"error_code":"y"}']), 1),
         "status": st.sampled_from([Status.NONE, Status.NONE, Status.CHARGING, Status.SUSPENDED_EV, Status.AVAILABLE]),
         "session_event": st.sampled_from(
             [SessionEvent.NONE, SessionEvent.NONE, SessionEvent.NONE, SessionEvent.STARTED, SessionEvent.ENDED]
@@ -147,7 +149,11 @@ def totals(store: MemoryStore) -> dict[str, Any]:
         keyless = {n: v for n, v in row.items() if n not in ("session_key", "revision")}
         return tuple((keyless | {"connector_key": place[row["connector_key"]]}).items())
 
-    sessions = [(content(row), store.session_ids[key]) for key, row in store.sessions.items()]
+    sessions = [
+        (content(row), store.session_ids[key])
+        for key, row in store.sessions.items()
+        if row["end_reason"] != EndReason.WITHDRAWN
+    ]
     return {
         "readings": Counter(map(content, store.readings)),
         "windows": {(place[key], bucket_ms): content(row) for (key, bucket_ms), row in store.windows.items()},
@@ -180,49 +186,68 @@ def test_step_equals_the_reference(arrived: list[Reading], frame_cuts: list[int]
     reference = Reference(PARAMS)
     for reading in arrived:
         reference.add(reading)
-    reference.tick(arrived[-1]["received_ms"])
+    reference.tick(max(reading["received_ms"] for reading in arrived))
 
     assert store.counts == reference.counts
-    got = Counter(
-        (r["connector_key"], r["ts_ms"], r["boot"], r["seq"], r["energy_mwh"], r["power_mw"], r["flags"])
-        for r in store.readings
-    )
-    null = NULL_I64
-    expected = Counter(
-        (
-            store.keys[r["station_id"], r["connector_id"]],
-            r["ts_ms"],
-            *(null if r[n] is None else r[n] for n in ("boot", "seq", "energy_mwh", "power_mw")),
-            int(flags),
-        )
-        for r, _, flags in reference.stored
-    )
-    assert got == expected
+    assert _stored_figures(store) == _expected_readings(store, reference)
     assert _session_figures(store) == _expected_sessions(store, reference)
 
 
+_READING_FIGURES = ("connector_key", "ts_ms", "boot", "seq", "part", "energy_mwh", "power_mw", "flags")
+_ACCOUNTED = ("in_session_mwh", "outside_mwh", "rejected_mwh")
+
+
+def _stored_figures(store: MemoryStore) -> Counter[Any]:
+    return Counter(
+        (
+            *(r[name] for name in _READING_FIGURES),
+            *(0 if r[name] == NULL_I64 else r[name] for name in _ACCOUNTED),
+            null_if(r["session_key"] == NULL_I64, store.sessions.get(r["session_key"], {}).get("started_ms", -1)),
+        )
+        for r in store.readings
+    )
+
+
+def _expected_readings(store: MemoryStore, reference: Reference) -> Counter[Any]:
+    expected: Counter[Any] = Counter()
+    for place, connector in reference.connectors.items():
+        for one in connector.timeline()[1]:
+            r = one.reading
+            numbers = (r["boot"], r["seq"], r["part"], r["energy_mwh"], r["power_mw"])
+            figures = (NULL_I64 if number is None else number for number in numbers)
+            start_ms = NULL_I64 if one.session is None else one.session.start_ms
+            accounted = (one.in_session_mwh, one.outside_mwh, one.rejected_mwh)
+            expected[store.keys[place], r["ts_ms"], *figures, int(one.flags), *accounted, start_ms] += 1
+    return expected
+
+
 def _session_figures(store: MemoryStore) -> Counter[Any]:
-    names = ("connector_key", "started_ms", "last_ms", "ended_ms", "end_reason", "energy_uj", "readings")
-    return Counter((store.session_ids[key], *(row[n] for n in names)) for key, row in store.sessions.items())
+    names = ("connector_key", "started_ms", "last_ms", "ended_ms", "end_reason", "hold", "energy_uj", "export_mwh",
+             "readings")  # fmt: skip
+    return Counter(
+        (store.session_ids[key], *(row[n] for n in names))
+        for key, row in store.sessions.items()
+        if row["end_reason"] != EndReason.WITHDRAWN
+    )
 
 
 def _expected_sessions(store: MemoryStore, reference: Reference) -> Counter[Any]:
     expected: Counter[Any] = Counter()
     for place, connector in reference.connectors.items():
-        sessions: list[Session] = [*connector.sessions, *([connector.open] if connector.open else [])]
-        for session in sessions:
-            inside = session.inside()
-            last_ms = inside[-1]["ts_ms"]
-            ended = null_if(session.reason == 0, last_ms if session.end_ms is None else session.end_ms)
+        for session in connector.timeline()[0]:
+            assert session.meter is not None
+            is_open = session.reason == EndReason.OPEN
             expected[
                 session.session_id,
                 store.keys[place],
-                inside[0]["ts_ms"],
-                last_ms,
-                ended,
+                session.start_ms,
+                session.last_ms,
+                null_if(is_open, session.last_ms if session.end_ms is None else session.end_ms),
                 int(session.reason),
-                reference.energy_uj(session),
-                len(inside),
+                0 if is_open else int(session.hold | session.meter.reasons()),
+                session.meter.energy_uj,
+                session.meter.export_mwh,
+                len(session.members),
             ] += 1
     return expected
 

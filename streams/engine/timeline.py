@@ -1,0 +1,161 @@
+"""The readings of a pass over connectors' timelines: those of the step and, where one comes late, the stored ones since
+a checkpoint (docs/adr/0014)."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.quality import Quality
+from schemas.reading import SessionEvent, Status
+from streams.engine.batch import NO_NAME, SessionIds, fingerprint_of
+from streams.engine.readings import StepReadings
+from streams.kernels.runs import I64, NULL, Bools, Runs, previous_in_run, runs_of
+from streams.kernels.sessions import Signals
+from streams.state.partition import PartitionState
+
+OPENING: Final = (Status.CHARGING, Status.SUSPENDED_EV, Status.SUSPENDED_EVSE)
+OCCUPYING: Final = (*OPENING, Status.PREPARING, Status.FINISHING)
+FREEING: Final = (Status.AVAILABLE, Status.RESERVED, Status.UNAVAILABLE)
+# Session ids that name nothing, on readings without Started.
+PLACEHOLDERS: Final = ("", "0", "-1", "null", "NULL", "none", "None", "unknown", "undefined")
+_PLACEHOLDERS: Final = np.array(sorted(fingerprint_of(name) for name in PLACEHOLDERS), np.int64)
+ARRIVAL_FLAGS: Final = np.int64(Quality.CLOCK_SKEW | Quality.LATE)  # the others describe the place in the timeline
+NEW: Final = -1
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Readings sorted by slot, each connector's in the order of its timeline; int64, NULL where there is nothing."""
+
+    slot: I64
+    ts_ms: I64
+    boot: I64
+    seq: I64
+    part: I64
+    given: I64  # fingerprint of the session_id that the device gave; 0: none
+    energy_mwh: I64
+    power_mw: I64
+    current_ma: I64
+    status: I64
+    session_event: I64
+    energy_export_mwh: I64
+    flags: I64  # at first those of the arrival
+    fingerprint: I64
+    row: I64  # of the step's readings; NEW - 1 - n: the n-th stored reading
+    runs: Runs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runs = runs_of(self.slot)
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def where(self, chosen: Bools | I64) -> "Timeline":
+        """The chosen rows, in that order (a copy)."""
+        return Timeline(*(getattr(self, f.name)[chosen] for f in fields(self) if f.init))
+
+    @property
+    def stored(self) -> Bools:
+        """The rows that are stored already."""
+        stored: Bools = self.row < 0
+        return stored
+
+    def signals(self, main_meter: Bools) -> Signals:
+        """What they mean for sessions. `main_meter`: of each row."""
+        started = self.session_event == SessionEvent.STARTED
+        naming = self.given
+        if (given := self.given != 0).any():
+            placeholder = given & ~started & np.isin(self.given, _PLACEHOLDERS)
+            naming = np.where(placeholder, 0, self.given)
+        return Signals(
+            slot=self.slot,
+            ts_ms=self.ts_ms,
+            seq=self.seq,
+            given=self.given,
+            name=naming,
+            started=started,
+            ended=self.session_event == SessionEvent.ENDED,
+            opening=_OPENING[self.status],
+            occupying=_OCCUPYING[self.status],
+            freeing=_FREEING[self.status],
+            drawing=self.power_mw > 0,
+            register_mwh=self.energy_mwh,
+            main_meter=main_meter,
+        )
+
+
+def _among(statuses: tuple[Status, ...]) -> Bools:
+    table = np.zeros(len(Status), np.bool_)
+    table[list(statuses)] = True
+    return table
+
+
+_OPENING: Final = _among(OPENING)
+_OCCUPYING: Final = _among(OCCUPYING)
+_FREEING: Final = _among(FREEING)
+
+
+def timeline_of(rows: StepReadings) -> Timeline:
+    """The step's readings, in order of arrival inside a connector."""
+    columns: dict[str, I64] = {
+        f.name: getattr(rows, f.name) for f in fields(Timeline) if f.init and f.name not in ("given", "row", "flags")
+    }
+    return Timeline(given=rows.name, row=np.arange(len(rows)), flags=rows.flags.copy(), **columns)
+
+
+def in_order(timeline: Timeline) -> Timeline:
+    """Sorted, if it is not yet."""
+    runs = timeline.runs
+    before = previous_in_run(timeline.ts_ms, runs, np.full(len(runs.start), NULL))
+    if (timeline.ts_ms > before).all():
+        return timeline
+    seq = previous_in_run(timeline.seq, runs, np.full(len(runs.start), NULL))
+    if _follows(timeline.ts_ms, timeline.seq, before, seq).all():
+        return timeline
+    return _sorted(timeline)
+
+
+def late_runs(timeline: Timeline, state: PartitionState) -> Bools:
+    """(runs,) connectors with a reading that does not follow the newest before this step. `timeline` is in order."""
+    runs = timeline.runs
+    first = runs.start
+    newest_ms, newest_seq = state.newest_ts_ms[runs.key], state.newest_seq[runs.key]
+    return ~_follows(timeline.ts_ms[first], timeline.seq[first], newest_ms, newest_seq)
+
+
+def _follows(ts_ms: I64, seq: I64, before_ms: I64, before_seq: I64) -> Bools:
+    follows: Bools = (ts_ms > before_ms) | (
+        (ts_ms == before_ms) & ((seq > before_seq) | ((seq == NULL) & (before_seq == NULL)))
+    )
+    return follows
+
+
+class SessionNames:
+    """The texts of session ids by row of a timeline: from the step's batch, or stored."""
+
+    def __init__(self, rows: StepReadings, session_ids: SessionIds) -> None:
+        self._rows, self._session_ids = rows, session_ids
+        self.stored: list[str | None] = []  # of the stored readings
+
+    def __getitem__(self, row: int) -> str | None:
+        """By `Timeline.row`."""
+        if row < 0:
+            return self.stored[NEW - row - 1]
+        code = int(self._rows.name_code[row])
+        return None if code == NO_NAME else self._session_ids[code]
+
+
+def concatenated(parts: list[Timeline]) -> Timeline:
+    """All rows of these, in order of the timelines."""
+    columns: dict[str, NDArray[Any]] = {
+        f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Timeline) if f.init
+    }
+    whole = Timeline(**columns)
+    return _sorted(whole)
+
+
+def _sorted(timeline: Timeline) -> Timeline:
+    order = np.lexsort((timeline.boot, timeline.part, timeline.seq, timeline.ts_ms, timeline.slot))
+    return timeline.where(order)
