@@ -26,6 +26,7 @@ from streams.state.columns import COLUMNS
 from streams.state.partition import PartitionState
 
 _SESSION_COLUMNS: Final = [COLUMNS[f.name] for f in fields(SessionColumns)]
+_FOUND_BY: Final = ("ts_ms", "boot", "seq", "part", "payload_hash")
 _I16_NULL: Final = np.iinfo(np.int16).min
 
 
@@ -88,10 +89,7 @@ class Replay:
         out = {name: columns[name][rows] for name in columns}
         for name in ACCOUNTED:
             out[name] = np.where(out[name] == 0, NULL, out[name])
-        out |= {
-            name: self.stored(name, at) if len(rows) else rows
-            for name in ("ts_ms", "boot", "seq", "part", "payload_hash")
-        }
+        out |= {name: self.stored(name, at) if len(rows) else rows for name in _FOUND_BY}
         out["connector_key"] = connector_key[rows]
         doubt = ~np.int64(Quality.ESTIMATED)
         flagged = ((columns["flags"][rows] & doubt) != 0).astype(np.int64)
@@ -168,8 +166,8 @@ def _stored_rows(columns: dict[str, I64], slot: I64, names: SessionNames) -> Tim
         row=NEW - 1 - np.arange(rows),
         **{
             name: columns[name]
-            for name in ("ts_ms", "boot", "seq", "part", "energy_mwh", "power_mw", "current_ma", "status", "session_event",
-                         "energy_export_mwh")
+            for name in ("ts_ms", "boot", "seq", "part", "energy_mwh", "power_mw", "current_ma", "status",
+                         "session_event", "energy_export_mwh")
         },
     )  # fmt: skip
 

@@ -59,7 +59,8 @@ class StoredTimelines(NamedTuple):
 
 TIMELINE_COLUMNS: Final = (
     "connector_key", "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status",
-    "session_event", "flags", "payload_hash", "part", "named", "in_session_mwh", "outside_mwh", "rejected_mwh", "energy_export_mwh",
+    "session_event", "flags", "payload_hash", "part", "named", "in_session_mwh", "outside_mwh", "rejected_mwh",
+    "energy_export_mwh",
 )  # fmt: skip
 
 

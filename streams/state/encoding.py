@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from streams.errors import ForeignState
 from streams.kernels.runs import I64, distinct
+from streams.kernels.windows import SUMS
 from streams.state.columns import COLUMNS, COMPONENT_COLUMNS, copy_used
 from streams.state.partition import ArrivedFrames, PartitionState, StateChanges
 from streams.state.window_buffer import BUFFER_COLUMNS
 from streams.tariffs.compiled import CompiledTariffs
 
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
+_BEFORE_TIMELINES: Final = 4  # sessions were found by name; several closed ones were kept
 _WITHOUT_BUFFER: Final = 3  # windows were merged with every flush, and every patch had all stations and pending windows
 _BODY_BYTES_MAX: Final = 2**31  # 1 kB a connector: two million connectors in one partition
+_POWER_MAX_MW: Final = 1_200_000_000  # by which sessions were judged before connectors had their own
 _WINDOW: Final = COLUMNS["window"]  # stored by the entries that changed, of 64 a slot
 _BY_SLOT: Final = [column for column in COLUMNS.values() if column is not _WINDOW]
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -137,13 +140,40 @@ def _decoded(partition: int, body: bytes) -> dict[str, Any]:
         raise ForeignState(f"partition {partition}: state body unreadable: {error}") from error
     if patch.get("version") == _WITHOUT_BUFFER:
         stations = np.arange(len(patch["station_newest_ms"]) // 8)
-        return patch | {"stations": _pack(stations), "held_emptied": False, "held": {}}
+        patch |= {"stations": _pack(stations), "held_emptied": False, "held": {}, "version": _BEFORE_TIMELINES}
+    if patch.get("version") == _BEFORE_TIMELINES:
+        return _with_timelines(patch)
     if patch.get("version") != FORMAT_VERSION:
         raise ForeignState(
             f"partition {partition}: its state has format {patch.get('version')}, this version reads "
             f"{FORMAT_VERSION}: run the version that wrote it, or begin with an empty database (or data folder)"
         )
     return patch
+
+
+def _with_timelines(patch: dict[str, Any]) -> dict[str, Any]:
+    """A body of format 4 in the present one: positions, the segment under way, and the last closed session of each
+    connector."""
+    old, rows = patch["columns"], len(_unpack(patch["slots"]))
+    columns = dict(old)
+
+    def of(name: str) -> NDArray[Any]:
+        return _unpack(old[name]) if name in old else np.full(rows, COLUMNS[name].start)
+
+    columns["newest_ts_ms"] = _pack(of("ts_max_ms"))
+    columns["segment_key"] = _pack(of("open_key"))
+    columns["open_explicit"] = _pack((of("open_key") != 0).astype(np.int8))
+    columns["power_max_mw"] = _pack(np.full(rows, _POWER_MAX_MW))
+    for name in ("key", "name", "start_ms", "last_ms", "reason", "revision"):
+        if (kept := f"closed_{name}") in old:
+            column = COLUMNS[f"past_{name}"]
+            columns[column.name] = _pack(_unpack(old[kept], column.dtype).reshape(rows, -1)[:, 0])
+    held = patch["held"]
+    if held:
+        readings = len(_unpack(held["slot"], np.int32))
+        held = held | {name: _pack(np.zeros(readings, np.int64)) for name in SUMS}
+        held["weight"] = _pack(np.ones(readings, np.int8))
+    return patch | {"columns": columns, "held": held, "version": FORMAT_VERSION}
 
 
 def _pack(column: NDArray[Any]) -> bytes:
