@@ -19,9 +19,9 @@ POWER_MAX_MW: Final = 1_200_000_000  # 1.2 MW: no connector of today delivers mo
 
 _KIND_OF_STATUS: Final[dict[int, UsageKind]] = {
     Status.CHARGING: UsageKind.CHARGING,
-    Status.PREPARING: UsageKind.PARKING,
+    Status.PREPARING: UsageKind.IDLE,
     Status.SUSPENDED_EV: UsageKind.PARKING,
-    Status.SUSPENDED_EVSE: UsageKind.PARKING,
+    Status.SUSPENDED_EVSE: UsageKind.IDLE,
     Status.FINISHING: UsageKind.PARKING,
     Status.AVAILABLE: UsageKind.IDLE,
     Status.RESERVED: UsageKind.IDLE,

@@ -103,9 +103,7 @@ class PreparedTariff:
     def __init__(self, tariff: Tariff, reservation: Reservation | None) -> None:
         self._components: dict[Dimension, list[TariffComponent]] = {dimension: [] for dimension in Dimension}
         chosen: list[Restrictions] = []
-        for place, element in enumerate(tariff.elements):
-            if not _is_for(element, reservation):
-                continue
+        for place, element in _elements_for(tariff, reservation):
             restrictions = _restrictions(element.restrictions) if element.restrictions else None
             if restrictions is not None:
                 chosen.append(restrictions)
@@ -123,12 +121,21 @@ class PreparedTariff:
         return None
 
 
-def _is_for(element: TariffElement, reservation: Reservation | None) -> bool:
-    written = element.restrictions.reservation if element.restrictions else None
-    if reservation is None:
-        return written is None
-    # Whoever does not come has reserved all the same.
-    return written is Reservation.RESERVATION or written is reservation
+def _elements_for(tariff: Tariff, reservation: Reservation | None) -> list[tuple[int, TariffElement]]:
+    """The elements for charging, or for a reservation, with their places, in the order in which they are looked through.
+
+    Whoever does not come has reserved all the same, but what the tariff says of that case comes first, wherever it
+    stands (OCPI 2.2.1, ReservationRestrictionType).
+    """
+    wanted: list[Reservation | None] = [reservation]
+    if reservation is Reservation.RESERVATION_EXPIRES:
+        wanted.append(Reservation.RESERVATION)
+    return [
+        (place, element)
+        for one in wanted
+        for place, element in enumerate(tariff.elements)
+        if (element.restrictions.reservation if element.restrictions else None) is one
+    ]
 
 
 def _restrictions(written: TariffRestrictions) -> Restrictions:

@@ -16,7 +16,7 @@ _BY_POWER: Final = -1
 # By schemas.reading.Status: None, Available, Preparing, Charging, SuspendedEVSE, SuspendedEV, Finishing, Reserved,
 # Unavailable, Faulted.
 _KIND_OF_STATUS: Final = np.array(
-    [_BY_POWER, IDLE, PARKING, CHARGING, PARKING, PARKING, PARKING, IDLE, IDLE, IDLE], np.int64
+    [_BY_POWER, IDLE, IDLE, CHARGING, IDLE, PARKING, PARKING, IDLE, IDLE, IDLE], np.int64
 )
 
 

@@ -49,6 +49,7 @@ class CompiledComponent:
     """A priced dimension of an element: consumption is counted by these."""
 
     element: int
+    bit: int  # of its element: elements are looked through in this order
     dimension: Dimension
     price: PriceComponent
 
@@ -59,7 +60,7 @@ class _Compiled:
 
     version: TariffVersion
     components: list[CompiledComponent]
-    restrictions: list[TariffRestrictions]  # by element
+    restrictions: list[TariffRestrictions]  # by bit
     active: int  # mask of elements that apply to this kind of use at all
     by_calendar: bool
     masks: list[tuple[I64, Masks]]  # by kind of restriction: values, and the mask from each on
@@ -207,14 +208,18 @@ class CompiledTariffs:
 
 
 def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
-    restrictions = [element.restrictions or TariffRestrictions() for element in version.tariff.elements]
-    active = sum(1 << place for place, r in enumerate(restrictions) if r.reservation in _ALLOWED[kind])
+    elements, allowed = version.tariff.elements, _ALLOWED[kind]
+    written = [element.restrictions or TariffRestrictions() for element in elements]
+    first_of_all = [place for place, r in enumerate(written) if r.reservation == allowed[0]]
+    order = [*first_of_all, *(place for place in range(len(elements)) if place not in first_of_all)]
+    restrictions = [written[place] for place in order]
+    active = sum(1 << bit for bit, r in enumerate(restrictions) if r.reservation in allowed)
     components = []
-    for place, element in enumerate(version.tariff.elements):
+    for bit, place in enumerate(order):
         for dimension in _DIMENSIONS:
-            first = next((c for c in element.price_components if c.type == dimension), None)
-            if first is not None and active >> place & 1:
-                components.append(CompiledComponent(place, dimension, first))
+            first = next((c for c in elements[place].price_components if c.type == dimension), None)
+            if first is not None and active >> bit & 1:
+                components.append(CompiledComponent(place, bit, dimension, first))
     by_calendar = any(follows_calendar(r) for r in restrictions)
     masks = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
     everything = (1 << len(restrictions)) - 1
@@ -231,24 +236,25 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
             for of_kind, pieces in enumerate(masks)
         ],
         component_of=_component_of(components, len(restrictions)),
-        having=[sum(1 << c.element for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
+        having=[sum(1 << c.bit for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
         prices=np.array(prices, np.int64).reshape(-1, 4).T,
         # min_price and max_price are of the charging part alone
         bounds=[_bound(version, name) if kind == UsageKind.CHARGING else NONE for name in _PRICE_BOUNDS],
     )
 
 
+# Of each kind of use, the elements that are for it; those with the first are looked through before the others.
 _ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
     UsageKind.CHARGING: (None,),
     UsageKind.RESERVATION: (Reservation.RESERVATION,),
-    UsageKind.RESERVATION_EXPIRED: (Reservation.RESERVATION, Reservation.RESERVATION_EXPIRES),
+    UsageKind.RESERVATION_EXPIRED: (Reservation.RESERVATION_EXPIRES, Reservation.RESERVATION),
 }
 
 
 def _component_of(components: Sequence[CompiledComponent], elements: int) -> list[int]:
     table = [NONE] * (elements * DIMENSIONS)
     for number, component in enumerate(components):
-        table[component.element * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
+        table[component.bit * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
     return table
 
 

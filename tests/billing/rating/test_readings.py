@@ -41,9 +41,9 @@ def reasons(*readings: StoredReading, end_ms: int | None = None) -> list[tuple[i
 def test_a_status_decides_the_kind_of_time_before_any_power() -> None:
     expected = {
         Status.AVAILABLE: IDLE,
-        Status.PREPARING: PARKING,
+        Status.PREPARING: IDLE,
         Status.CHARGING: CHARGING,
-        Status.SUSPENDED_EVSE: PARKING,
+        Status.SUSPENDED_EVSE: IDLE,
         Status.SUSPENDED_EV: PARKING,
         Status.FINISHING: PARKING,
         Status.RESERVED: IDLE,
