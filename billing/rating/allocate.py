@@ -49,7 +49,7 @@ def allocate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[Compone
     Charging and a reservation are different usages, each with components of its own.
     """
     account = _Account(PreparedTariff(tariff, usage.reservation), zone, usage)
-    account.look_for_flat(_Cut(usage.start_ms, 0), usage.power_mw, usage.current_ma)
+    account.look_for_flat_at_first(usage)
     energy_mwh = 0
     for interval in usage.intervals:
         if interval.time is not None:
@@ -78,6 +78,15 @@ class _Account:
         self._last_energy: TariffComponent | None = None
         self._last_time: TariffComponent | None = None
         self._flat: TariffComponent | None = None
+
+    def look_for_flat_at_first(self, usage: Usage) -> None:
+        """Where the session begins, unless that depends on what is not known there."""
+        power_mw, current_ma = usage.power_mw, usage.current_ma
+        if (power_mw is None and self._ready.flat_bounds_power) or (
+            current_ma is None and self._ready.flat_bounds_current
+        ):
+            return
+        self.look_for_flat(_Cut(usage.start_ms, 0), power_mw or 0, current_ma or 0)
 
     def look_for_flat(self, at: _Cut, power_mw: int, current_ma: int) -> None:
         """Charge FLAT if it was not yet and is active here."""

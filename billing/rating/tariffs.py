@@ -111,6 +111,9 @@ class PreparedTariff:
                 self._components[dimension].append(TariffComponent(place, dimension, restrictions))
         self.minutes_of_day = {minute for r in chosen for minute in r.minutes_of_day()}
         self.thresholds_mwh = sorted({bound for r in chosen for bound in r.energy_mwh.bounds()})
+        flat = [one.restrictions for one in self._components[Dimension.FLAT] if one.restrictions is not None]
+        self.flat_bounds_power = any(r.power_mw.bounds() for r in flat)
+        self.flat_bounds_current = any(r.current_ma.bounds() for r in flat)
         self.durations_ms = sorted({bound for r in chosen for bound in r.duration_ms.bounds()})
 
     def active(self, dimension: Dimension, context: RestrictionContext) -> TariffComponent | None:
@@ -122,7 +125,7 @@ class PreparedTariff:
 
 
 def _elements_for(tariff: Tariff, reservation: Reservation | None) -> list[tuple[int, TariffElement]]:
-    """The elements for charging, or for a reservation, with their places, in the order in which they are looked through.
+    """The elements for charging, or for a reservation, with their places, in the order in which they are examined.
 
     Whoever does not come has reserved all the same, but what the tariff says of that case comes first, wherever it
     stands (OCPI 2.2.1, ReservationRestrictionType).

@@ -55,11 +55,11 @@ class UsageInterval:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A session, or a reservation: where it begins, what holds there, and its intervals in order."""
+    """A session, or a reservation: where it begins, what is known there (None: nothing), and its intervals in order."""
 
     start_ms: int
-    power_mw: int
-    current_ma: int
+    power_mw: int | None
+    current_ma: int | None
     intervals: tuple[UsageInterval, ...] = field(default=())
     reservation: Reservation | None = None  # how a reservation ended; None: this is charging
 

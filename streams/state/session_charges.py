@@ -20,7 +20,7 @@ from streams.kernels.energy import advance as advance_energy
 from streams.kernels.runs import I64, NULL, Runs, runs_of
 from streams.kernels.tariff_table import ENERGY, FLAT, NONE, PARKING_TIME, TIME
 from streams.kernels.tariff_usage import TariffUsage
-from streams.kernels.usage_intervals import CHARGING, IDLE, LastValues, UsageIntervals, intervals_of
+from streams.kernels.usage_intervals import IDLE, NOT_SAID, LastValues, UsageIntervals, current_of, intervals_of
 from streams.tariffs.compiled import CompiledTariffs
 
 _PARTS: Final = (ENERGY, TIME, PARKING_TIME, FLAT)  # in the order of COST_COLUMNS
@@ -33,7 +33,8 @@ class SessionCharges:
     energy: SessionEnergy
     tariff_key: I64  # pricing's version; 0: none
     last_current_ma: I64  # the last known current; NULL: none yet
-    last_kind: I64  # the last known kind of use
+    last_kind: I64  # the last known kind of use; NOT_SAID: none yet
+    register_power_mw: I64  # between the last two registers; NULL: none yet
     usage: TariffUsage
 
     @classmethod
@@ -43,9 +44,9 @@ class SessionCharges:
         """Sessions that have used nothing yet, with this energy, or without a reading."""
         rows = len(tariff_key)
         usage = TariffUsage.fresh(tariffs.places(tariff_key), start_ms, tariffs.width)
-        last_current_ma, last_kind = np.full(rows, NULL, np.int64), np.full(rows, CHARGING, np.int64)
+        last_current_ma, register_power_mw = np.full((2, rows), NULL, np.int64)
         energy = SessionEnergy.fresh(rows) if energy is None else energy
-        return cls(energy, tariff_key, last_current_ma, last_kind, usage)
+        return cls(energy, tariff_key, last_current_ma, np.full(rows, NOT_SAID), register_power_mw, usage)
 
     def __len__(self) -> int:
         return len(self.tariff_key)
@@ -127,8 +128,14 @@ def advance(
     if not (charges.usage.tariff != NONE).any():
         return advance_energy(energy, samples, runs, power_max_mw)
     trace = EnergyTrace.blank(len(samples))
-    last_ts_ms, last_power_mw = energy.last_ts_ms.copy(), energy.last_power_mw.copy()
-    last_values = LastValues(last_ts_ms, last_power_mw, charges.last_current_ma, charges.last_kind)
+    last_values = LastValues(
+        energy.last_ts_ms.copy(),
+        energy.last_power_mw.copy(),
+        charges.last_current_ma,
+        charges.last_kind,
+        charges.register_power_mw,
+        energy.register_last_mwh != NULL,
+    )
     flags = advance_energy(energy, samples, runs, power_max_mw, trace)
     counted = charges.usage.tariff != NONE
     if not final:
@@ -141,6 +148,7 @@ def advance(
         last_values,
         runs_of(session),
         samples.ts_ms[rows],
+        samples.register_mwh[rows],
         samples.power_mw[rows],
         readings.current_ma[rows],
         readings.status[rows],
@@ -172,13 +180,14 @@ def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[
     open_end = (usage.tariff != NONE) & (energy.register_last_mwh != NULL) & (energy.dirty == 0)
     drawn = np.flatnonzero(open_end & (after_mwh > before_mwh))
     if len(drawn):
+        power_mw = np.maximum(energy.last_power_mw[drawn], 0)
         intervals = UsageIntervals(
             session=drawn,
             since_ms=energy.last_ts_ms[drawn],  # no time: that is counted with each reading
             ts_ms=energy.last_ts_ms[drawn],
             kind=np.full(len(drawn), IDLE, np.int64),
-            power_mw=np.maximum(energy.last_power_mw[drawn], 0),
-            current_ma=np.maximum(charges.last_current_ma[drawn], 0),
+            power_mw=power_mw,
+            current_ma=current_of(charges.last_current_ma[drawn], power_mw),
             anchor_ms=energy.register_ts_ms[drawn],
             before_mwh=before_mwh[drawn],
             after_mwh=after_mwh[drawn],

@@ -49,7 +49,7 @@ class CompiledComponent:
     """A priced dimension of an element: consumption is counted by these."""
 
     element: int
-    bit: int  # of its element: elements are looked through in this order
+    bit: int  # of its element: elements are examined in this order
     dimension: Dimension
     price: PriceComponent
 
@@ -67,6 +67,7 @@ class _Compiled:
     constant: list[bool]  # by kind
     component_of: list[int]  # as TariffTable's
     having: list[int]  # by dimension
+    flat_bounded: dict[int, bool]  # as TariffTable's
     prices: I64  # (4, components): dimension, price_micros, vat_ppm, step_size
     bounds: list[int]  # by _PRICE_BOUNDS
 
@@ -175,6 +176,7 @@ class CompiledTariffs:
         return TariffTable(
             masks=[self._piecewise_masks(kind) for kind in range(KINDS)],
             having=list(np.array([c.having for c in compiled], np.uint64).reshape(-1, DIMENSIONS).T.copy()),
+            flat_bounded={kind: np.array([c.flat_bounded[kind] for c in compiled]) for kind in (POWER, CURRENT)},
             component_base=_begins([len(c.component_of) for c in compiled]),
             component_of=np.array([one for c in compiled for one in c.component_of], np.int64),
             price_base=_begins(counts.tolist()),
@@ -237,13 +239,14 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
         ],
         component_of=_component_of(components, len(restrictions)),
         having=[sum(1 << c.bit for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
+        flat_bounded={of_kind: _flat_bounded(components, restrictions, of_kind) for of_kind in (POWER, CURRENT)},
         prices=np.array(prices, np.int64).reshape(-1, 4).T,
         # min_price and max_price are of the charging part alone
         bounds=[_bound(version, name) if kind == UsageKind.CHARGING else NONE for name in _PRICE_BOUNDS],
     )
 
 
-# Of each kind of use, the elements that are for it; those with the first are looked through before the others.
+# Of each kind of use, the elements that are for it; those with the first are examined before the others.
 _ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
     UsageKind.CHARGING: (None,),
     UsageKind.RESERVATION: (Reservation.RESERVATION,),
@@ -289,6 +292,14 @@ _BOUNDS: Final = {  # kind -> (lower field, upper field, what one of its unit is
     POWER: ("min_power", "max_power", 1_000_000),
     CURRENT: ("min_current", "max_current", 1_000),
 }
+
+
+def _flat_bounded(
+    components: Sequence[CompiledComponent], restrictions: Sequence[TariffRestrictions], kind: int
+) -> bool:
+    lower, upper, _ = _BOUNDS[kind]
+    with_flat = [restrictions[c.bit] for c in components if c.dimension == Dimension.FLAT]
+    return any(getattr(r, bound) is not None for r in with_flat for bound in (lower, upper))
 
 
 def _thresholds(restrictions: Sequence[TariffRestrictions], kind: int) -> list[tuple[int, int]]:
