@@ -57,6 +57,8 @@ def allocate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[Compone
         if interval.energy is not None:
             account.add_energy(interval.energy, energy_mwh)
             energy_mwh += interval.energy.energy_mwh
+    if usage.of_moment is not None:
+        account.look_for_flat(_Cut(usage.start_ms, 0), *usage.of_moment)
     return account.used()
 
 

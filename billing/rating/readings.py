@@ -105,9 +105,24 @@ class _Conditions:
         return _Conditions(power_mw, current_ma, kind, self.register_power_mw)
 
     def with_rise(self, rise: EnergyStretch) -> "_Conditions":
-        """With the power of a rise between two registers; one without length shows none."""
-        length_ms = rise.end_ms - rise.start_ms
-        return replace(self, register_power_mw=rise.energy_mwh * UJ_PER_MWH // length_ms) if length_ms else self
+        """With the power of a rise between two registers, which has a length."""
+        return replace(self, register_power_mw=rise.energy_mwh * UJ_PER_MWH // (rise.end_ms - rise.start_ms))
+
+    def says_more_than(self, before: "_Conditions") -> bool:
+        """Whether the reading after which these hold closes the time before it.
+
+        While no power was ever said, one that says no power and no other current or kind leaves that to the next, with
+        which the register may show what the time was.
+        """
+        return (
+            self.said_power_mw is not None
+            or self.said_current_ma != before.said_current_ma
+            or self.said_kind is not before.said_kind
+        )
+
+    def during(self, start_ms: int, end_ms: int) -> TimeStretch:
+        """Time under these conditions."""
+        return TimeStretch(start_ms, end_ms, self.kind, self.power_mw or 0, self.current_ma or 0)
 
 
 def usage_of(
@@ -124,6 +139,7 @@ def usage_of(
     first = conditions
     marks: list[Mark] = []
     intervals: list[UsageInterval] = []
+    since_ms = 0  # where the time begins that is not closed yet
     for index in order:
         reading = readings[index]
         believed = reading.power_mw is not None and reading.power_mw <= power_max_mw
@@ -131,26 +147,37 @@ def usage_of(
             left_out.append(IgnoredReading(index, Reason.POWER_IMPLAUSIBLE))
         now = Mark(index, reading.ts_ms, reading.energy_mwh)
         if marks:
-            since_ms, metered = marks[-1].ts_ms, meter.has_register
-            meter.hold(conditions.said_power_mw or 0, now.ts_ms - since_ms)
+            metered = meter.has_register
+            meter.hold(conditions.said_power_mw or 0, now.ts_ms - marks[-1].ts_ms)
             energy = meter.read(now, marks[-1])
-            if energy is not None and metered:
+            shows_power = energy is not None and metered and energy.end_ms > energy.start_ms
+            if energy is not None and shows_power:
                 conditions = conditions.with_rise(energy)
-            power_mw, current_ma = conditions.power_mw or 0, conditions.current_ma or 0
-            time = TimeStretch(since_ms, now.ts_ms, conditions.kind, power_mw, current_ma)
-            intervals.append(UsageInterval(time, _under(conditions, energy)))
-        conditions = conditions.after(reading, believed)
-        if not marks:
+            after = conditions.after(reading, believed)
+            time = None
+            if shows_power or after.says_more_than(conditions):
+                time = conditions.during(since_ms, now.ts_ms)
+                since_ms = now.ts_ms
+            if time is not None or energy is not None:
+                intervals.append(UsageInterval(time, _under(conditions, energy)))
+            conditions = after
+        else:
             meter.begin(now)
-            first = conditions
+            first = conditions = conditions.after(reading, believed)
+            since_ms = now.ts_ms
         marks.append(now)
+    if since_ms < marks[-1].ts_ms:
+        intervals.append(UsageInterval(conditions.during(since_ms, marks[-1].ts_ms), None))
     rest = _under(conditions, meter.rest(marks[-1]))
     if rest is not None:
         intervals.append(UsageInterval(None, rest))
     left_out += [IgnoredReading(mark.index, _doubt(mark, good)) for mark, good in meter.refused]
     left_out += [IgnoredReading(mark.index, Reason.METER_RESTARTED) for mark in meter.restarts]
     left_out.sort(key=lambda one: one.index)
-    return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(intervals)), left_out
+    of_moment = None
+    if marks[0].ts_ms == marks[-1].ts_ms:
+        of_moment = (conditions.power_mw or 0, conditions.current_ma or 0)
+    return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(intervals), of_moment), left_out
 
 
 def _under(conditions: _Conditions, stretch: EnergyStretch | None) -> EnergyStretch | None:

@@ -23,10 +23,10 @@ _KIND_OF_STATUS: Final = np.array([NOT_SAID, IDLE, IDLE, CHARGING, IDLE, PARKING
 class UsageIntervals:
     """What readings close, in order of event time inside a session. int64, one row per reading of a session.
 
-    time: [since_ms, ts_ms) with the kind, power and current known before the reading, or that follow from the register;
-    since_ms NULL: it is the first, and power and current are its own, NULL where it says none.
-    energy: [anchor_ms, ts_ms) from before_mwh to after_mwh (cumulative); anchor_ms NULL: it closes none, and before_mwh
-    is the energy to date.
+    time: [since_ms, ts_ms), without length where a later reading closes it, with the kind, power and current known
+    before the reading, or that follow from the register; since_ms NULL: it is the first, and power and current are its
+    own, NULL where it says none. energy: [anchor_ms, ts_ms) from before_mwh to after_mwh (cumulative); anchor_ms NULL:
+    it closes none, and before_mwh is the energy to date.
     """
 
     session: I64  # row of TariffUsage
@@ -60,6 +60,7 @@ class LastValues:
     current_ma: I64  # NULL: none yet
     kind: I64  # as a status or a power said; NOT_SAID: neither did yet
     register_power_mw: I64  # between the last two registers; NULL: none yet. It counts while power_mw is NULL
+    open_since_ms: I64  # where time begins that no reading has closed yet; NULL: the last one closed all
     has_register: Bools  # a register was read before; not advanced
 
 
@@ -89,9 +90,12 @@ def intervals_of(
     since_ms = previous_in_run(ts_ms, runs, last_values.last_ts_ms[session])
     begins = since_ms == NULL
     if (unsaid := power_before == NULL).any():
-        by_register = _register_power(last_values, runs, ts_ms, register_mwh, trace)
-        power_before = np.where(unsaid, by_register, power_before)
-        kind_before = np.where(kind_before == NOT_SAID, np.where(by_register == 0, PARKING, CHARGING), kind_before)
+        register_power_mw, says = _register_power(last_values, runs, ts_ms, register_mwh, trace)
+        closes = ~unsaid | begins | says | credible | (kind != kind_before)
+        closes |= _not_negative(current) != _not_negative(current_before)
+        since_ms = np.where(closes, _closed_until(last_values, runs, ts_ms, closes), ts_ms)
+        power_before = np.where(unsaid, register_power_mw, power_before)
+        kind_before = np.where(kind_before == NOT_SAID, kind_by_register(register_power_mw), kind_before)
     last = runs.start + runs.length - 1
     last_values.last_ts_ms[session], last_values.power_mw[session] = ts_ms[last], power[last]
     last_values.current_ma[session], last_values.kind[session] = current[last], kind[last]
@@ -122,10 +126,27 @@ def _not_negative(values: I64) -> I64:
     return np.where(values == NULL, NULL, np.maximum(values, 0))
 
 
-def _register_power(last_values: LastValues, runs: Runs, ts_ms: I64, register_mwh: I64, trace: EnergyTrace) -> I64:
-    """The power between the last two registers, after each row; NULL: none yet. Advances `last_values`.
+def kind_by_register(register_power_mw: I64) -> I64:
+    """The kind of use where neither a status nor a power was said."""
+    return np.where(register_power_mw == 0, PARKING, CHARGING)
 
-    A row says one if it closes an interval of energy that has a length and begins at a register.
+
+def _closed_until(last_values: LastValues, runs: Runs, ts_ms: I64, closes: Bools) -> I64:
+    """Where the time that each row closes begins; NULL: it is the first reading. Advances `last_values`."""
+    open_since_ms = last_values.open_since_ms[runs.key]
+    carry = np.where(open_since_ms == NULL, last_values.last_ts_ms[runs.key], open_since_ms)
+    after, before = _last_known(ts_ms, closes, runs, carry)
+    last = runs.start + runs.length - 1
+    last_values.open_since_ms[runs.key] = np.where(closes[last], NULL, after[last])
+    return before
+
+
+def _register_power(
+    last_values: LastValues, runs: Runs, ts_ms: I64, register_mwh: I64, trace: EnergyTrace
+) -> tuple[I64, Bools]:
+    """The power between the last two registers, after each row (NULL: none yet), and which rows say one.
+
+    Those do that close an interval of energy which has a length and begins at a register. Advances `last_values`.
     """
     session = runs.key
     metered = register_mwh != NULL
@@ -137,7 +158,7 @@ def _register_power(last_values: LastValues, runs: Runs, ts_ms: I64, register_mw
     power_mw = rise_mwh * UJ_PER_MWH // length_ms  # at most power_max_mw for a week, which fits
     power_mw, _ = _last_known(power_mw, says, runs, last_values.register_power_mw[session])
     last_values.register_power_mw[session] = power_mw[runs.start + runs.length - 1]
-    return power_mw
+    return power_mw, says
 
 
 def _last_known(values: I64, known: Bools, runs: Runs, carry: I64) -> tuple[I64, I64]:

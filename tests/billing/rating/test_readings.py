@@ -64,7 +64,7 @@ def test_without_a_status_a_believed_power_decides_and_without_both_the_kind_sta
         PARKING,
     ]
     assert kinds(at(0, power=-5), at(1)) == [PARKING]
-    assert kinds(at(0, status=Status.FAULTED), at(1), at(2, power=1), at(3)) == [IDLE, IDLE, CHARGING]
+    assert kinds(at(0, status=Status.FAULTED), at(1), at(2, power=1), at(3)) == [IDLE, CHARGING]
 
 
 def test_a_stretch_of_time_has_what_applied_before_its_reading() -> None:
