@@ -95,9 +95,11 @@ class RatedUsage:
 def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = True) -> RatedUsage:
     """Price the consumption of charging, or of a reservation (`bounded=False`: it has no minimum and maximum).
 
-    Raises ValueError if the consumption is not of this tariff.
+    Lines are in the order of the tariff, whatever the order of the consumption. Raises ValueError if the consumption is
+    not of this tariff.
     """
     roundings: list[RoundingStep] = []
+    consumption = sorted(consumption, key=lambda one: _place(tariff, one))
     added = _steps(tariff, consumption, roundings)
     lines = [_line(tariff, one, added.get(place, 0), roundings) for place, one in enumerate(consumption)]
     excl_micros = sum(line.amount_excl_micros for line in lines)
@@ -196,8 +198,14 @@ def _rounded(what: str, numerator: int, denominator: int, roundings: list[Roundi
 
 def _component(tariff: Tariff, one: Consumed) -> PriceComponent:
     """The first of its dimension in its element."""
+    element, component = _place(tariff, one)
+    return tariff.elements[element].price_components[component]
+
+
+def _place(tariff: Tariff, one: Consumed) -> tuple[int, int]:
+    """Its element, and where in that it stands."""
     if 0 <= one.element < len(tariff.elements):
-        for component in tariff.elements[one.element].price_components:
+        for number, component in enumerate(tariff.elements[one.element].price_components):
             if component.type == one.dimension:
-                return component
+                return one.element, number
     raise ValueError(f"the tariff has no {one.dimension} in element {one.element}")

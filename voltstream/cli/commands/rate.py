@@ -7,9 +7,9 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
-from billing.currency import format_micros, format_minor, minor_digits, to_minor
+from billing.currency import format_micros
 from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_usage, together
-from billing.rating.json_io import format_plain, format_volume, rated_document, read_document
+from billing.rating.json_io import format_payable, format_plain, format_volume, rated_document, read_document
 from billing.rating.local_time import local_text
 from billing.rating.periods import WrittenUsage, usages_of
 from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS
@@ -109,8 +109,8 @@ def _roundings(rated: RatedUsage) -> Table:
 
 def _totals(rated: RatedUsage) -> str:
     currency = rated.currency
-    payable = format_minor(to_minor(rated.total_incl_micros, currency), minor_digits(currency))
     return (
         f"Total {format_micros(rated.total_excl_micros)} {currency} excl. VAT, "
-        f"{format_micros(rated.total_incl_micros)} {currency} incl. VAT; to pay {payable} {currency}"
+        f"{format_micros(rated.total_incl_micros)} {currency} incl. VAT\n"
+        f"To pay: {format_payable(rated)} {currency}"
     )
