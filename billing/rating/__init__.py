@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from billing.rating.allocate import ComponentUsage, allocate_usage
 from billing.rating.errors import NoReadings, RatingError
-from billing.rating.price import Adjustment, PriceLine, RatedUsage, RoundingStep, price, together
+from billing.rating.price import Adjustment, PriceLine, RatedUsage, RoundingStep, in_tariff_order, price, together
 from billing.rating.readings import POWER_MAX_MW, IgnoredReading, Reason, StoredReading, usage_of
 from billing.rating.usage import Usage, reservation_usage
 from schemas.tariff import Tariff
@@ -27,6 +27,7 @@ __all__ = [
     "StoredReading",
     "Usage",
     "allocate_usage",
+    "in_tariff_order",
     "price",
     "rate_readings",
     "rate_usage",

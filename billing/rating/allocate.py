@@ -44,7 +44,7 @@ class _Cut(NamedTuple):
 
 
 def allocate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[ComponentUsage]:
-    """Returns what the usage consumed of each component, by element and dimension. `zone`: the station's.
+    """Returns what the usage consumed of each component, in the order of the tariff. `zone`: the station's.
 
     Charging and a reservation are different usages, each with components of its own.
     """
@@ -142,9 +142,9 @@ class _Account:
                 self._last_time = component
 
     def used(self) -> list[ComponentUsage]:
-        """All of it, by element and dimension."""
+        """All of it, in the order of the tariff."""
         last = (self._last_energy, self._last_time)
-        components = sorted(self._volume, key=lambda component: (component.element, component.dimension))
+        components = sorted(self._volume, key=lambda component: (component.element, component.place))
         return [
             ComponentUsage(c.element, c.dimension, self._volume[c], self._since_ms[c], c in last)
             for c in components

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from schemas.tariff import Dimension, Price, PriceComponent, Tariff
 
@@ -41,6 +41,9 @@ class Consumed(Protocol):
     def volume(self) -> int: ...
     @property
     def last(self) -> bool: ...
+
+
+_Consumed = TypeVar("_Consumed", bound=Consumed)
 
 
 class PriceLine(NamedTuple):
@@ -99,7 +102,7 @@ def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = Tr
     not of this tariff.
     """
     roundings: list[RoundingStep] = []
-    consumption = sorted(consumption, key=lambda one: _place(tariff, one))
+    consumption = in_tariff_order(tariff, consumption)
     added = _steps(tariff, consumption, roundings)
     lines = [_line(tariff, one, added.get(place, 0), roundings) for place, one in enumerate(consumption)]
     excl_micros = sum(line.amount_excl_micros for line in lines)
@@ -114,6 +117,11 @@ def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = Tr
                     excl_moved = excl_micros - before[0]
                     adjustments.append(Adjustment(bound, excl_moved, incl_micros - before[1] - excl_moved))
     return RatedUsage(tariff.currency, tuple(lines), tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
+
+
+def in_tariff_order(tariff: Tariff, consumption: Iterable[_Consumed]) -> list[_Consumed]:
+    """The same consumption, its components as the tariff has them. Raises ValueError if it is not of this tariff."""
+    return sorted(consumption, key=lambda one: _place(tariff, one))
 
 
 def together(parts: Iterable[RatedUsage]) -> RatedUsage:

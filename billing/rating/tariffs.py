@@ -93,6 +93,7 @@ class TariffComponent:
     """A price of one dimension, in one element."""
 
     element: int  # its place in the tariff, from 0
+    place: int  # in its element
     dimension: Dimension
     restrictions: Restrictions | None = field(compare=False)
 
@@ -107,8 +108,10 @@ class PreparedTariff:
             restrictions = _restrictions(element.restrictions) if element.restrictions else None
             if restrictions is not None:
                 chosen.append(restrictions)
-            for dimension in {component.type for component in element.price_components}:
-                self._components[dimension].append(TariffComponent(place, dimension, restrictions))
+            types = [component.type for component in element.price_components]
+            for dimension in set(types):
+                component = TariffComponent(place, types.index(dimension), dimension, restrictions)
+                self._components[dimension].append(component)
         self.minutes_of_day = {minute for r in chosen for minute in r.minutes_of_day()}
         self.thresholds_mwh = sorted({bound for r in chosen for bound in r.energy_mwh.bounds()})
         flat = [one.restrictions for one in self._components[Dimension.FLAT] if one.restrictions is not None]

@@ -259,11 +259,12 @@ def cost_columns(charges: SessionCharges, usage: TariffUsage, costs: Costs) -> d
 
 
 def component_usage(tariffs: CompiledTariffs, usage: TariffUsage, row: int) -> list[ComponentVolume]:
-    """What a session used, component by component; the session has a tariff."""
+    """What a session used, component by component in the order of its tariff; the session has one."""
     last = int(usage.last_energy[row]), int(usage.last_time[row])
     volumes, since_ms = usage.volume[row].tolist(), usage.since_ms[row].tolist()
+    components = enumerate(tariffs.components(int(usage.tariff[row])))
     return [
         ComponentVolume(component.element, component.dimension.value, volumes[number], since_ms[number], number in last)
-        for number, component in enumerate(tariffs.components(int(usage.tariff[row])))
+        for number, component in sorted(components, key=lambda one: (one[1].element, one[1].place))
         if volumes[number]
     ]

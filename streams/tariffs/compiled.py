@@ -50,6 +50,7 @@ class CompiledComponent:
 
     element: int
     bit: int  # of its element: elements are examined in this order
+    place: int  # in its element
     dimension: Dimension
     price: PriceComponent
 
@@ -211,17 +212,19 @@ class CompiledTariffs:
 
 def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
     elements, allowed = version.tariff.elements, _ALLOWED[kind]
-    written = [element.restrictions or TariffRestrictions() for element in elements]
-    first_of_all = [place for place, r in enumerate(written) if r.reservation == allowed[0]]
+    by_place = [element.restrictions or TariffRestrictions() for element in elements]
+    first_of_all = [place for place, r in enumerate(by_place) if r.reservation == allowed[0]]
     order = [*first_of_all, *(place for place in range(len(elements)) if place not in first_of_all)]
-    restrictions = [written[place] for place in order]
+    restrictions = [by_place[place] for place in order]
     active = sum(1 << bit for bit, r in enumerate(restrictions) if r.reservation in allowed)
     components = []
     for bit, place in enumerate(order):
         for dimension in _DIMENSIONS:
-            first = next((c for c in elements[place].price_components if c.type == dimension), None)
+            written = enumerate(elements[place].price_components)
+            first = next((number for number, c in written if c.type == dimension), None)
             if first is not None and active >> bit & 1:
-                components.append(CompiledComponent(place, bit, dimension, first))
+                price = elements[place].price_components[first]
+                components.append(CompiledComponent(place, bit, first, dimension, price))
     by_calendar = any(follows_calendar(r) for r in restrictions)
     masks = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
     everything = (1 << len(restrictions)) - 1

@@ -65,10 +65,8 @@ def check(store: MemoryStore, params: StepParams) -> int:
             params.power_max_mw,
         )  # fmt: skip
         if row["end_reason"] != EndReason.OPEN:
-            used = sorted(store.consumption[key])
-            assert [tuple(one) for one in used] == [
-                (c.element, c.dimension.value, c.volume, c.since_ms, c.last)
-                for c in sorted(consumption, key=lambda c: (c.element, c.dimension.value))
+            assert [tuple(one) for one in store.consumption[key]] == [
+                (c.element, c.dimension.value, c.volume, c.since_ms, c.last) for c in consumption
             ]
         assert (row["cost_excl_micros"], row["cost_incl_micros"]) == (rated.total_excl_micros, rated.total_incl_micros)
         parts = dict.fromkeys((line.dimension for line in rated.lines), 0)
