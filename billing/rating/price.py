@@ -107,16 +107,23 @@ def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = Tr
     lines = [_line(tariff, one, added.get(place, 0), roundings) for place, one in enumerate(consumption)]
     excl_micros = sum(line.amount_excl_micros for line in lines)
     incl_micros = excl_micros + sum(line.vat_micros for line in lines)
+    rated = RatedUsage(tariff.currency, tuple(lines), (), tuple(roundings), excl_micros, incl_micros)
+    return within_bounds(tariff, rated) if bounded else rated
+
+
+def within_bounds(tariff: Tariff, rated: RatedUsage) -> RatedUsage:
+    """The same with the tariff's minimum and maximum price, of which it has none yet."""
+    roundings = list(rated.roundings)
+    excl_micros, incl_micros = rated.total_excl_micros, rated.total_incl_micros
     adjustments: list[Adjustment] = []
-    if bounded:
-        for bound, limit in ((MIN_PRICE, tariff.min_price), (MAX_PRICE, tariff.max_price)):
-            if limit is not None:
-                before = (excl_micros, incl_micros)
-                excl_micros, incl_micros = _bounded(bound, limit, excl_micros, incl_micros, roundings)
-                if (excl_micros, incl_micros) != before:
-                    excl_moved = excl_micros - before[0]
-                    adjustments.append(Adjustment(bound, excl_moved, incl_micros - before[1] - excl_moved))
-    return RatedUsage(tariff.currency, tuple(lines), tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
+    for bound, limit in ((MIN_PRICE, tariff.min_price), (MAX_PRICE, tariff.max_price)):
+        if limit is not None:
+            before = (excl_micros, incl_micros)
+            excl_micros, incl_micros = _bounded(bound, limit, excl_micros, incl_micros, roundings)
+            if (excl_micros, incl_micros) != before:
+                excl_moved = excl_micros - before[0]
+                adjustments.append(Adjustment(bound, excl_moved, incl_micros - before[1] - excl_moved))
+    return RatedUsage(rated.currency, rated.lines, tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
 
 
 def in_tariff_order(tariff: Tariff, consumption: Iterable[_Consumed]) -> list[_Consumed]:

@@ -179,7 +179,7 @@ async def test_other_consumption_of_the_same_money_issues_no_document_and_the_cd
         ("invoiced", False, 1),
         ("invoiced", True, 2),
     ]
-    assert [cdr["consumption"][0]["volume"] for cdr in (first, second)] == [1_000_000, 2_000_000]
+    assert [cdr["consumption"][1]["volume"] for cdr in (first, second)] == [1_000_000, 2_000_000]
     assert invoice["cdr_id"] == first["id"], "its lines are those of the consumption then"
     assert len(billing.events()) == 1
     await billing.deliver(session(own_id, revision=3, tariff=LEAST, version=LEAST_VERSION, energy_mwh=500_000_000))

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from billing.currency import format_micros
-from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_usage, together
+from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_visit
 from billing.rating.json_io import format_payable, format_plain, format_volume, rated_document, read_document
 from billing.rating.local_time import local_text
 from billing.rating.periods import WrittenUsage, usages_of
@@ -36,12 +36,10 @@ def rate(
     and RESERVATION_EXPIRED; a start without an offset is local time.
     """
     agreed, written = _read(Tariff, tariff), _read(WrittenUsage, usage)
-    rated = [rate_usage(agreed, written.zone, part) for part in usages_of(written) if part is not None]
-    total = together(part for _, part in rated)
+    used, total = rate_visit(agreed, written.zone, *usages_of(written))
     if as_json:
         print_json(rated_document(total))
         return
-    used = [one for consumption, _ in rated for one in consumption]
     for table in (_periods(written), _consumption(written, used), _lines(total), _roundings(total)):
         if table.row_count:
             print_table(table)
