@@ -123,6 +123,40 @@ def tariffs(draw: st.DrawFn) -> Tariff:
     return Tariff.model_validate(written)
 
 
+@st.composite
+def banded(draw: st.DrawFn, powers_mw: list[int], currents_ma: list[int]) -> Tariff:
+    """A tariff whose bands of power and current begin and end at these, or beside them."""
+
+    def bound(values: list[int], digits: int) -> Decimal:
+        return Decimal(max(draw(st.sampled_from(values)) + draw(st.sampled_from([-1, 0, 0, 1])), 0)).scaleb(-digits)
+
+    written_elements: list[dict[str, Any]] = []
+    for name in draw(st.lists(st.sampled_from(["power", "current"]), min_size=1, max_size=4)):
+        values, digits = (powers_mw, 6) if name == "power" else (currents_ma, 3)
+        ends = draw(st.sampled_from([("min",), ("max",), ("min", "max")]))
+        written_elements.append(
+            {
+                "price_components": draw(st.lists(components(), min_size=1, max_size=4)),
+                "restrictions": {f"{end}_{name}": bound(values, digits) for end in ends},
+            }
+        )
+    if draw(st.booleans()):
+        written_elements.append({"price_components": draw(st.lists(components(), min_size=1, max_size=4))})
+    return Tariff.model_validate({"currency": "EUR", "elements": written_elements})
+
+
+@st.composite
+def reservation_tariffs(draw: st.DrawFn) -> Tariff:
+    """Elements for reservations, used or expired, in any order."""
+    written_elements = []
+    for _ in range(draw(st.integers(1, 6))):
+        written = draw(st.builds(dict) | restrictions())
+        written["reservation"] = draw(st.sampled_from(["RESERVATION", "RESERVATION_EXPIRES"]))
+        parts = draw(st.lists(components(reserved=True), min_size=1, max_size=2))
+        written_elements.append({"price_components": parts, "restrictions": written})
+    return Tariff.model_validate({"currency": "EUR", "elements": draw(st.permutations(written_elements))})
+
+
 def gaps_ms() -> st.SearchStrategy[int]:
     """Time between two readings."""
     plain = st.sampled_from([15_000, 60_000, 5 * MINUTE_MS, 15 * MINUTE_MS, HOUR_MS])
