@@ -151,7 +151,7 @@ def usage_of(
             meter.hold(conditions.said_power_mw or 0, now.ts_ms - marks[-1].ts_ms)
             energy = meter.read(now, marks[-1])
             shows_power = energy is not None and metered and energy.end_ms > energy.start_ms
-            if energy is not None and shows_power:
+            if energy is not None and shows_power and conditions.said_power_mw is None:
                 conditions = conditions.with_rise(energy)
             after = conditions.after(reading, believed)
             time = None
