@@ -43,7 +43,7 @@ class StateColumns(DedupeColumns, SessionColumns):
     last_time: I16 = column(NONE)
     flat: I16 = column(NONE)
     last_current_ma: I64 = column(NULL, stored_as="held_ma")  # fields of SessionCharges
-    last_kind: I8 = column(NOT_SAID, stored_as="said_kind")
+    last_kind: I8 = column(NOT_SAID, stored_as="held_kind")
     register_power_mw: I64 = column(NULL)
     open_since_ms: I64 = column(NULL)
     cost_published_ms: I64 = column(stored_as="told_ms")  # when, by arrival
