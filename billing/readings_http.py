@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from billing.errors import SourceFailed
-from billing.rating import StoredReading
+from billing.rating import MeterBefore, StoredReading
 from billing.readings_source import CompletedSession, SourceUnavailable, StoredReadings
 from kit.clock import format_rfc3339
 from kit.web.errors import NotFound
@@ -28,8 +28,13 @@ class _Columns(msgspec.Struct):
     power_mw: list[int | None]
     current_ma: list[int | None]
     status: list[int]
+    part: list[int]
+    boot: list[int | None]
     flags: list[int]
-    end_ms: int | None = None
+    power_max_mw: int
+    register_before_mwh: int | None = None
+    register_before_ms: int | None = None
+    series_mwh: int | None = None
 
 
 class _Listed(msgspec.Struct):
@@ -49,6 +54,8 @@ class _Page(msgspec.Struct):
     next: str | None = None
 
 
+_READING: Final = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "boot")  # StoredReading
+
 T = TypeVar("T")
 
 
@@ -62,14 +69,14 @@ class HttpReadingsSource:
     async def readings(self, session_id: UUID) -> StoredReadings:
         """See ReadingsSource."""
         columns = await self._ask(f"/api/v1/sessions/{session_id}/readings", {}, _Columns)
-        lengths = {len(getattr(columns, name)) for name in _Columns.__struct_fields__ if name != "end_ms"}
+        lengths = {len(getattr(columns, name)) for name in (*_READING, "flags")}
         if len(lengths) != 1 or len(columns.ts_ms) > _READINGS_MAX:
             raise SourceFailed(f"the readings of session {session_id} are columns of lengths {sorted(lengths)}")
-        rows = zip(
-            *(columns.ts_ms, columns.seq, columns.energy_mwh, columns.power_mw, columns.current_ma, columns.status),
-            strict=True,
+        rows = zip(*(getattr(columns, name) for name in _READING), strict=True)
+        before = MeterBefore(
+            columns.power_max_mw, columns.register_before_mwh, columns.register_before_ms, columns.series_mwh
         )
-        return StoredReadings([StoredReading(*row) for row in rows], columns.flags, columns.end_ms)
+        return StoredReadings([StoredReading(*row) for row in rows], columns.flags, before)
 
     async def completed_sessions(self, start: datetime, end: datetime) -> AsyncIterator[CompletedSession]:
         """See ReadingsSource."""

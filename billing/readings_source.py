@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from billing.rating import StoredReading
+from billing.rating import MeterBefore, StoredReading
 from kit.errors import Unavailable
 
 
@@ -23,7 +23,7 @@ class StoredReadings:
 
     readings: Sequence[StoredReading]
     flags: Sequence[int]  # schemas.quality.Quality, beside each
-    end_ms: int | None  # the explicit end, where the session has one
+    before: MeterBefore
 
 
 @dataclass(frozen=True, slots=True)

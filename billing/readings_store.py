@@ -11,12 +11,12 @@ from uuid import UUID
 import asyncpg
 
 from billing.errors import SourceFailed
-from billing.rating import StoredReading
+from billing.rating import MeterBefore, StoredReading
 from billing.readings_source import CompletedSession, SessionSnapshot, StoredReadings
 from kit.clock import to_ms
 from kit.database.postgres import Database
 from kit.web.errors import NotFound
-from schemas.session import EXPLICIT_ENDS, EndReason
+from schemas.session import EndReason
 
 READS: Final = ("telemetry.session_overview", "telemetry.session_readings(bigint[])")
 """What billing asks of telemetry's contracts."""
@@ -31,19 +31,19 @@ _SIZES: Final = "SELECT id, session_key, readings FROM telemetry.session_overvie
 # One statement, so that sessions and readings are of one moment. An array a column: a row a reading takes twice as long
 # to decode.
 _SESSIONS: Final = """
-SELECT s.id, s.revision, s.end_reason, s.ended_at, s.tariff_version,
-       r.ts_ms, r.seq, r.energy_mwh, r.power_mw, r.current_ma, r.status, r.flags
+SELECT s.id, s.revision, s.end_reason, s.tariff_version, s.power_max_mw, s.register_before_mwh, s.register_before_at,
+       s.series_mwh, r.ts_ms, r.seq, r.energy_mwh, r.power_mw, r.current_ma, r.status, r.part, r.boot, r.flags
 FROM telemetry.session_overview AS s
 LEFT JOIN (
     SELECT session_key, array_agg((extract(epoch FROM ts) * 1000)::bigint) AS ts_ms, array_agg(seq) AS seq,
            array_agg(energy_mwh) AS energy_mwh, array_agg(power_mw) AS power_mw, array_agg(current_ma) AS current_ma,
-           array_agg(status) AS status, array_agg(flags) AS flags
+           array_agg(status) AS status, array_agg(part) AS part, array_agg(boot) AS boot, array_agg(flags) AS flags
     FROM telemetry.session_readings($1::bigint[]) GROUP BY session_key
 ) AS r USING (session_key)
 WHERE s.session_key = ANY ($1::bigint[])
 """
 _WITHOUT_READINGS: Final = """
-SELECT id, revision, end_reason, ended_at, tariff_version FROM telemetry.session_overview
+SELECT id, revision, end_reason, tariff_version FROM telemetry.session_overview
 WHERE session_key = ANY ($1::bigint[])
 """
 _COMPLETED: Final = """
@@ -124,9 +124,12 @@ def _session(row: asyncpg.Record, readings: StoredReadings | None) -> SessionSna
 
 
 def _readings(row: asyncpg.Record) -> StoredReadings:
-    end_ms = to_ms(row["ended_at"]) if row["end_reason"] in EXPLICIT_ENDS else None
+    moment = row["register_before_at"]
+    before = MeterBefore(
+        row["power_max_mw"], row["register_before_mwh"], None if moment is None else to_ms(moment), row["series_mwh"]
+    )
     if row["ts_ms"] is None:
-        return StoredReadings((), (), end_ms)
-    names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
+        return StoredReadings((), (), before)
+    names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "boot")
     columns = [row[name] for name in names]
-    return StoredReadings(list(map(StoredReading, *columns)), row["flags"], end_ms)
+    return StoredReadings(list(map(StoredReading, *columns)), row["flags"], before)

@@ -110,5 +110,9 @@ READINGS: Final[dict[str, Any]] = {
     "status": [3, 3],
     "session_event": [1, 2],
     "flags": [0, 0],
-    "end_ms": None,
+    "part": [0, 0],
+    "power_max_mw": 500000000,
+    "register_before_mwh": 1000000,
+    "register_before_ms": 1774770000000,
+    "series_mwh": None,
 }

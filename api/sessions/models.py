@@ -13,11 +13,13 @@ from schemas.session import EndReasonName
 
 
 class SessionState(StrEnum):
-    """State of a session. Without a request it is open or completed."""
+    """State of a session. Without a request it is open, completed, held or void."""
 
     REQUESTED = "requested"  # no session came of the request so far
     OPEN = "open"
     COMPLETED = "completed"
+    HELD = "held"  # completed, and contradicts itself: a person looks at it before it is billed
+    VOID = "void"  # completed, and nothing is owed for it
     EXPIRED = "expired"  # no session came of the request in time, or before it was stopped
 
 
@@ -55,12 +57,15 @@ class Session(BaseModel):
         description="exact to the thousandth where all of it is from the register, else rounded to the millionth"
     )
     energy_uj: int = Field(description="the exact figure, in microjoules: 1 Wh = 3.6e9; money is computed from it")
+    energy_export_wh: float = Field(default=0.0, description="fed back to the grid, by the export register")
     energy_source: Literal["register", "integrated", "mixed"] | None = Field(
         description="register differences, power integrated over time, or both; null while there is no evidence"
     )
     estimated: bool = Field(description="ended by time-out, or energy (partly) integrated from power")
     readings: int
     flagged: int
+    held: list[str] = Field(default_factory=list, description="how it contradicts itself, where it is held")
+    rated_power_w: float | None = Field(default=None, description="of its connector, by which registers are judged")
     revision: int = Field(description="0 until completed; higher with every completion or change after it")
     currency: str | None = Field(default=None, description="ISO 4217, of the cost; null: the station has no tariff")
     cost_excl_vat: str | None = Field(default=None, description="to date, exact to the millionth; not yet rounded")
@@ -73,6 +78,7 @@ class Session(BaseModel):
 
 READING_COLUMNS: Final = (
     "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "session_event", "flags",
+    "part",
 )  # fmt: skip
 
 
@@ -94,7 +100,11 @@ class SessionReadings(BaseModel):
     status: list[int]
     session_event: list[int]
     flags: list[int]
-    end_ms: int | None = Field(description="the explicit end; readings after it do not count")
+    part: list[int] = Field(description="without seq: the place among the readings of one moment")
+    power_max_mw: int = Field(description="what the connector can deliver, by which registers are judged")
+    register_before_mwh: int | None = Field(description="the connector's last accepted register before the session")
+    register_before_ms: int | None
+    series_mwh: int | None = Field(description="the first register of the connector's session before")
 
 
 class SessionPage(BaseModel):

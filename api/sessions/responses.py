@@ -9,7 +9,7 @@ from api.sessions.models import Session, SessionState
 from api.sessions.request_store import StoredRequest
 from kit.clock import format_rfc3339
 from kit.web.errors import Ambiguous
-from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS
+from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS, hold_names
 
 CANDIDATES_MAX: Final = 20  # of an ambiguous id: enough to choose from; a device that counts from 1 makes thousands
 
@@ -28,7 +28,10 @@ def session_of(row: Row, request: StoredRequest | None) -> Session:
         {
             **{name: row[name] for name in ("id", "station_id", "connector_id", "session_id", "started_at", "last_at")},
             **{name: row[name] for name in ("ended_at", "energy_uj", "readings", "flagged", "revision")},
-            "state": SessionState.OPEN if reason is None else SessionState.COMPLETED,
+            "state": SessionState.OPEN if reason is None else _ended_state(row),
+            "held": list(hold_names(row["hold"])),
+            "energy_export_wh": row["export_mwh"] / 1_000,
+            "rated_power_w": row["power_max_mw"] / 1_000,
             "end_reason": reason,
             "energy_wh": energy_wh(row["energy_uj"]),
             "energy_source": _energy_source(row),
@@ -43,6 +46,12 @@ def session_of(row: Row, request: StoredRequest | None) -> Session:
             **({} if request is None else _request_fields(request)),
         }
     )
+
+
+def _ended_state(row: Row) -> SessionState:
+    if row["hold"]:
+        return SessionState.HELD
+    return SessionState.VOID if row["void"] else SessionState.COMPLETED
 
 
 def request_of(request: StoredRequest, now: datetime) -> Session:

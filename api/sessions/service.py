@@ -16,7 +16,6 @@ from api.sessions.store import SessionCursor, SessionFilter, SessionStore, sessi
 from kit.clock import Clock, format_rfc3339, to_ms
 from kit.web.errors import BadQuery, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
-from schemas.session import EXPLICIT_ENDS
 
 READINGS_MAX: Final = 1_000_000  # ~40 B each in the answer: 40 MB; half a year of one every 15 s
 _OF_REQUESTS = (SessionState.REQUESTED, SessionState.EXPIRED)
@@ -109,8 +108,9 @@ class SessionService:
         if len(rows) > READINGS_MAX:
             raise BadQuery(f"session {name} has more than {READINGS_MAX:,} readings: ask for raw telemetry by pages")
         columns = {column: [reading[column] for reading in rows] for column in READING_COLUMNS}
-        explicit = row["end_reason"] in EXPLICIT_ENDS
-        return SessionReadings(**columns, end_ms=to_ms(row["ended_at"]) if explicit else None)
+        moment = row["register_before_at"]
+        judged_by = {name: row[name] for name in ("power_max_mw", "register_before_mwh", "series_mwh")}
+        return SessionReadings(**columns, **judged_by, register_before_ms=None if moment is None else to_ms(moment))
 
     async def list_sessions(
         self, selected: SessionFilter, of_driver: str | None, limit: int, cursor: str | None, driver_id: str | None

@@ -31,14 +31,16 @@ ORDER BY started_at DESC, session_key DESC LIMIT $3
 _LIST: Final = f"""{_SELECT}
 WHERE ($1::text IS NULL OR station_id = $1)
   AND ($2::timestamptz IS NULL OR started_at >= $2) AND ($3::timestamptz IS NULL OR started_at < $3)
-  AND ($4::boolean IS NULL OR (end_reason = 0) = $4)
+  AND end_reason <> 5  -- withdrawn: its readings are other sessions'
+  AND ($4::text IS NULL OR CASE WHEN end_reason = 0 THEN 'open' WHEN hold <> 0 THEN 'held' WHEN void = 1 THEN 'void'
+                                ELSE 'completed' END = $4)
   AND ($5::timestamptz IS NULL OR (started_at, session_key) < ($5, $6::bigint))
 ORDER BY started_at DESC, session_key DESC LIMIT $7
 """
 _READINGS: Final = """
 SELECT (extract(epoch FROM ts) * 1000)::bigint AS ts_ms, boot, seq, energy_mwh, power_mw, current_ma, status,
-       session_event, flags
-FROM telemetry.session_readings(ARRAY[$1::bigint]) ORDER BY ts, seq, boot LIMIT $2
+       session_event, flags, part
+FROM telemetry.session_readings(ARRAY[$1::bigint]) ORDER BY ts, seq NULLS FIRST, part, boot NULLS FIRST LIMIT $2
 """
 
 
@@ -96,8 +98,8 @@ class SessionStore:
         self, selected: SessionFilter, after: SessionCursor | None, rows_max: int
     ) -> list[asyncpg.Record]:
         """Up to rows_max sessions, newest first."""
-        is_open = None if selected.state is None else selected.state is SessionState.OPEN
+        state = None if selected.state is None else str(selected.state)
         behind = (None, None) if after is None else (from_micros(after.started_us), after.session_key)
         return await self._database.fetch(
-            _LIST, selected.station_id, selected.start, selected.end, is_open, *behind, rows_max
+            _LIST, selected.station_id, selected.start, selected.end, state, *behind, rows_max
         )

@@ -23,7 +23,7 @@ from billing.invoicing.derivation import (
 from billing.invoicing.poster import InvoicePoster
 from billing.invoicing.store import to_document
 from billing.parameters import NUMBER
-from billing.rating import NoReadings
+from billing.rating import MeterBefore, NoReadings
 from billing.readings_source import ReadingsSource, StoredReadings
 from kit.clock import format_rfc3339
 from kit.messaging.consumer import current_event_context
@@ -31,7 +31,7 @@ from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery, Conflict, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
 
-_NO_READINGS: Final = StoredReadings((), (), None)
+_NO_READINGS: Final = StoredReadings((), (), MeterBefore())
 
 
 class InvoiceService:

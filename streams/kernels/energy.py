@@ -149,15 +149,22 @@ class EnergyTrace:
     anchor_ms: I64  # where the interval begins; NULL: the reading closes none
     before_mwh: I64  # the energy at its beginning; without an interval, the energy to date
     after_mwh: I64  # at its end
+    by_register: Bools  # it is the rise between two registers
 
     @classmethod
     def blank(cls, rows: int) -> "EnergyTrace":
         """A trace to be filled by `advance`."""
-        return cls(*(np.full(rows, NULL, np.int64) for _ in range(3)))
+        anchor_ms, before_mwh, after_mwh = (np.full(rows, NULL, np.int64) for _ in range(3))
+        return cls(anchor_ms, before_mwh, after_mwh, np.zeros(rows, np.bool_))
 
-    def put(self, rows: I64, anchor_ms: I64, before_mwh: I64, after_mwh: I64) -> None:
+    def at(self, rows: I64) -> "EnergyTrace":
+        """A copy of these rows."""
+        return EnergyTrace(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, rows: I64, anchor_ms: I64, before_mwh: I64, after_mwh: I64, by_register: Bools) -> None:
         """Set the intervals that these rows close."""
         self.anchor_ms[rows], self.before_mwh[rows], self.after_mwh[rows] = anchor_ms, before_mwh, after_mwh
+        self.by_register[rows] = by_register
 
 
 @dataclass(slots=True)
@@ -357,7 +364,10 @@ def _trace_plain(trace: EnergyTrace, job: _Job, plain: Bools, area_uj: I64, befo
     anchor = previous_in_run(samples.ts_ms, runs, first_anchor)
     anchor[(registered & ~metered)[of_row]] = NULL
     rows = np.flatnonzero(plain[of_row])
-    trace.put(rows, anchor[rows], before[rows], after[rows])
+    by_register = metered[of_row] & previous_in_run(np.ones(len(samples), np.int64), runs, registered * 1).astype(
+        np.bool_
+    )
+    trace.put(rows, anchor[rows], before[rows], after[rows], by_register[rows])
 
 
 def _round(job: _Job, segment: I64, at: I64) -> None:
@@ -394,7 +404,8 @@ def _trace_round(
     anchor = np.where(~registered & pending & ~metered, NULL, anchor)  # the candidate decides when it is judged
     from_candidate = accepted & pending & ((flags & RESET) != 0) & (after.old_mwh != NULL)
     anchor = np.where(from_candidate, before.candidate_ts_ms, anchor)
-    trace.put(at, anchor, before.billed_mwh(), np.maximum(after.billed_mwh(), before.billed_mwh()))
+    by_register = from_candidate | (accepted & registered)
+    trace.put(at, anchor, before.billed_mwh(), np.maximum(after.billed_mwh(), before.billed_mwh()), by_register)
 
 
 def _meter(job: _Job, segment: I64, at: I64) -> None:
