@@ -56,6 +56,8 @@ class _Page(msgspec.Struct):
 
 _READING: Final = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "boot")  # StoredReading
 
+_ENDED: Final = ("completed", "held", "void")  # states of sessions that are over
+
 T = TypeVar("T")
 
 
@@ -80,15 +82,14 @@ class HttpReadingsSource:
 
     async def completed_sessions(self, start: datetime, end: datetime) -> AsyncIterator[CompletedSession]:
         """See ReadingsSource."""
-        asked = {"state": "completed", "from": format_rfc3339(start), "to": format_rfc3339(end), "limit": str(PAGE)}
-        page = await self._ask("/api/v1/sessions", asked, _Page)
-        while True:
-            for one in page.sessions:
-                if one.id is not None and one.started_at is not None:
-                    yield CompletedSession(one.id, one.station_id, one.started_at, one.energy_uj, one.revision)
-            if page.next is None:
-                return
-            page = await self._ask(page.next, {}, _Page)
+        span = {"from": format_rfc3339(start), "to": format_rfc3339(end), "limit": str(PAGE)}
+        for state in _ENDED:
+            page: _Page | None = await self._ask("/api/v1/sessions", span | {"state": state}, _Page)
+            while page is not None:
+                for one in page.sessions:
+                    if one.id is not None and one.started_at is not None:
+                        yield CompletedSession(one.id, one.station_id, one.started_at, one.energy_uj, one.revision)
+                page = None if page.next is None else await self._ask(page.next, {}, _Page)
 
     async def _ask(self, path: str, params: dict[str, str], kind: type[T]) -> T:
         try:

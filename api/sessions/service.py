@@ -109,8 +109,13 @@ class SessionService:
             raise BadQuery(f"session {name} has more than {READINGS_MAX:,} readings: ask for raw telemetry by pages")
         columns = {column: [reading[column] for reading in rows] for column in READING_COLUMNS}
         moment = row["register_before_at"]
-        judged_by = {name: row[name] for name in ("power_max_mw", "register_before_mwh", "series_mwh")}
-        return SessionReadings(**columns, **judged_by, register_before_ms=None if moment is None else to_ms(moment))
+        return SessionReadings(
+            **columns,
+            power_max_mw=row["power_max_mw"],
+            register_before_mwh=row["register_before_mwh"],
+            register_before_ms=None if moment is None else to_ms(moment),
+            series_mwh=row["series_mwh"],
+        )
 
     async def list_sessions(
         self, selected: SessionFilter, of_driver: str | None, limit: int, cursor: str | None, driver_id: str | None
