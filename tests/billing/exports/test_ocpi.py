@@ -1,6 +1,5 @@
 """Laws of OCPI CDRs: whole, exact, and a Credit CDR is the original with its total below 0."""
 
-import json
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -8,6 +7,7 @@ from uuid import uuid4
 from schemas.events import SessionAssigned
 from schemas.tariff import Tariff
 from tests.billing.exports.conftest import EXPORT, Office, fill
+from tests.billing.exports.ocpi_model import read_checked
 from tests.billing.making import TARIFF, VERSION, reservation, session
 
 REQUIRED = {
@@ -19,8 +19,7 @@ PARTS = ("total_fixed_cost", "total_energy_cost", "total_time_cost", "total_park
 
 async def cdrs(office: Office) -> list[dict[str, Any]]:
     body = (await office.ask(EXPORT, format="ocpi")).content
-    found: list[dict[str, Any]] = json.loads(body, parse_float=Decimal)
-    return found
+    return read_checked(body)
 
 
 async def test_a_session_is_a_whole_cdr(office: Office) -> None:
@@ -34,7 +33,8 @@ async def test_a_session_is_a_whole_cdr(office: Office) -> None:
     assert (cdr["country_code"], cdr["party_id"], cdr["session_id"]) == ("DE", "MUL", str(charged.id))
     assert (cdr["start_date_time"], cdr["end_date_time"]) == (charged.started_at, charged.ended_at)
     assert (cdr["cdr_token"]["uid"], cdr["cdr_token"]["type"], cdr["auth_method"]) == ("ann", "APP_USER", "COMMAND")
-    assert (cdr["cdr_location"]["evse_id"], cdr["cdr_location"]["connector_id"]) == ("NL-1", "1")
+    assert (cdr["cdr_location"]["evse_id"], cdr["cdr_location"]["connector_id"]) == ("DE*MUL*E1", "1")
+    assert cdr["cdr_location"]["coordinates"] == {"latitude": "53.543210", "longitude": "-9.000001"}
     assert cdr["total_energy"] == Decimal("12.345678")
     assert cdr["total_time"] == Decimal("1.5")
     (period,) = cdr["charging_periods"]
