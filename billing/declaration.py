@@ -7,8 +7,8 @@ from typing import Final
 from fastapi import APIRouter
 
 from billing.components import Billing, open_billing
+from billing.exports.place_queries import LOCATION_READS
 from billing.exports.routes import router as exports
-from billing.exports.store import LOCATION_READS
 from billing.held_charges.routes import router as held_charges
 from billing.invoices.routes import router as invoices
 from billing.invoicing.service import PREFETCH

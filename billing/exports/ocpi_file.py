@@ -22,7 +22,7 @@ T = TypeVar("T")
 TARIFFS_MAX: Final = 1_000  # kept while an export runs, ~2 kB each; and those of one more batch
 PART_BYTES: Final = 262_144  # written at once, if all have the batch's longest tariff: fits a core's cache
 PLACES_MAX: Final = 10_000  # kept while an export runs, ~600 B each; and those of one more batch
-CDR_BYTES: Final = 1_280  # of one without its tariff, about
+CDR_BYTES: Final = 1_024  # of one without its tariff, about
 
 
 class _Tariff(NamedTuple):
