@@ -60,7 +60,7 @@ def _rows(batch: _Batch, party: Party) -> tuple[Pieces, int]:
     """The CDRs of the documents whose stations lack no fact, and their number."""
     documents, tariffs, locations = batch.documents, batch.tariffs, batch.locations
     lines = parse_lines(documents, batch.lines)
-    whole = np.asarray(locations.is_valid())
+    whole = np.asarray(locations.dictionary.is_valid().take(locations.indices))
     if not whole.any():
         return (), 0
     if not whole.all():
