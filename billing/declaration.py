@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from billing.components import Billing, open_billing
+from billing.exports.place_queries import LOCATION_READS
 from billing.exports.routes import router as exports
 from billing.held_charges.routes import router as held_charges
 from billing.invoices.routes import router as invoices
@@ -36,7 +37,7 @@ SERVICE: Final = Service(
     components=Billing,
     router=router,
     migrations=Path(__file__).parent / "migrations",
-    reads=READS,
+    reads=(*READS, *LOCATION_READS),
     consumes=(
         Consumes(
             SESSION_ASSIGNED,

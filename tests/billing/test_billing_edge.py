@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
+from billing.exports import examples as export_examples
+from billing.exports.models import LeftOutPage
 from billing.held_charges import examples as charge_examples
 from billing.held_charges.models import ChargePage
 from billing.invoices import examples as invoice_examples
@@ -31,6 +33,7 @@ OPERATIONS = {
     ("GET", "/api/v1/billing/invoices/{id}"),
     ("GET", "/api/v1/billing/invoices/{id}/explain"),
     ("GET", "/api/v1/billing/charges"),
+    ("GET", "/api/v1/billing/export/left-out"),
     ("POST", "/api/v1/billing/cancel"),
     ("POST", "/api/v1/billing/charge"),
     ("GET", "/api/v1/billing/payments/{id}"),
@@ -62,6 +65,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(ser
         (Explanation, invoice_examples.EXPLANATION),
         (Invoice, invoice_examples.CREDIT_NOTE),
         (ChargePage, charge_examples.PAGE),
+        (LeftOutPage, export_examples.LEFT_OUT),
         (Payment, payment_examples.PAYMENT),
         (PaymentDetail, payment_examples.DETAIL),
         (WebhookResult, payment_examples.WEBHOOK_RESULT),
