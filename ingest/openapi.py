@@ -21,6 +21,11 @@ Arrow columns are named as the JSON fields, in the same units (integers, floats,
 no dictionaries, no compressed buffers: use Content-Encoding).
 """.strip()
 
+STRICT: Final = (
+    "For those who build devices: refuse every reading that has an unknown field, a value that cannot be, or a value "
+    "of another type than the schema says."
+)
+
 _READING: Final = {
     "station_id": "CP-00042",
     "connector_id": 1,
