@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 import msgspec
 from fastapi import APIRouter, Depends, Query
@@ -37,7 +37,8 @@ from kit.clock import Clock
 from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
-from kit.web.problem import Problem
+from kit.spelling import did_you_mean
+from kit.web.problem import Problem, invalid
 from kit.web.route_rules import body_bytes_max
 
 PATH: Final = "/api/v1/telemetry"
@@ -56,7 +57,7 @@ _ADMISSIONS: Final[dict[str, Callable[[bytes, AdmissionRules], Admitted]]] = {
 }
 _STATUSES: Final[dict[type[IngestError], int]] = {MalformedBody: 400, TooLarge: 413, UnsupportedMedia: 415}
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
-_QUERY_FIELDS_MAX: Final = 16
+_NAME_SHOWN_MAX: Final = 64
 _ACCEPTED_HEADERS: Final = (b"content-type", b"application/json")
 
 
@@ -220,17 +221,18 @@ def _problem_of(error: IngestError) -> Problem:
 
 
 def _is_strict(query: bytes) -> bool:
-    """The query parameter `strict`. Raises Problem if it is neither true nor false."""
+    """The query parameter `strict`. Raises Problem if it is no boolean, or there is another parameter."""
     if not query:
         return False
-    try:
-        given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX))
-    except ValueError:
-        raise Problem(422, f"the query has more than {_QUERY_FIELDS_MAX} parameters; the only one is strict") from None
-    strict = _BOOLEANS.get(given.get("strict", "false").lower())
-    if strict is None:
-        raise Problem(422, "strict must be true or false")
-    return strict
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    unknown = [name[:_NAME_SHOWN_MAX] for name in given if name != "strict"]
+    if unknown:
+        detail = f"there is no such parameter{did_you_mean(unknown[0], ['strict'])}"
+        raise invalid([{"location": f"query/{unknown[0]}", "detail": detail}], 1)
+    answers = {_BOOLEANS.get(value.lower()) for value in given.get("strict", ["false"])}
+    if answers not in ({True}, {False}):
+        raise invalid([{"location": "query/strict", "detail": "strict is true or false"}], 1)
+    return True in answers
 
 
 async def _send_accepted(send: Send, admitted: Admitted) -> None:

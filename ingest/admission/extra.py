@@ -6,6 +6,8 @@ numbers that no decimal type holds. Pure.
 
 import json
 import re
+from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Final
 
 from schemas.reading import EXTRA_BYTES_MAX, EXTRA_DROPPED, EXTRA_UNKNOWN_MAX
@@ -17,6 +19,7 @@ _RAW_BYTES_MAX: Final = 4 * EXTRA_BYTES_MAX  # of a value as sent, blanks includ
 _PLAIN_NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d{0,39})(?:\.\d{1,40})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _NUL_FREE: Final = str.maketrans("\0", "\ufffd")
 _MEMBERS_EMPTY: Final = len("{}") + len(f',"{EXTRA_DROPPED}":{{}}')
+_KEYS_KNOWN_MAX: Final = 4_096  # names of fields, ~200 B each
 
 
 class TooDeep(Exception):
@@ -61,7 +64,7 @@ class Extra:
         return _object(members) if members else None
 
     def _put(self, members: dict[str, str], name: str, text: str) -> bool:
-        size = len(quoted(name).encode()) + len(text.encode()) + 2
+        size = len(_key(name)) + 1 + (len(text) if text.isascii() else len(text.encode()))
         if self._bytes + size > EXTRA_BYTES_MAX:
             return False
         self._bytes += size
@@ -97,7 +100,13 @@ def is_plain_number(digits: str) -> bool:
 
 def quoted(text: str) -> str:
     """A JSON string; NUL, which databases do not store, becomes U+FFFD."""
-    return json.dumps(text.translate(_NUL_FREE) if "\0" in text else text, ensure_ascii=False)
+    return encode_basestring(text.translate(_NUL_FREE) if "\0" in text else text)
+
+
+@lru_cache(_KEYS_KNOWN_MAX)
+def _key(name: str) -> bytes:
+    """A member's name and the colon."""
+    return f"{quoted(name)}:".encode()
 
 
 def _number(digits: str) -> str:

@@ -35,6 +35,7 @@ _EPOCH_MS: Final = re.compile(r"[12]\d{12}", re.ASCII)  # 2001 to 2065; with oth
 _NOT_FINITE: Final = frozenset({"nan", "inf", "infinity", "+inf", "-inf", "+infinity", "-infinity"})
 _TEXTS: Final = frozenset({"session_id", *DETAIL_TEXTS})  # OCPP 1.6 has integers for some of them
 _TEXT_BITS_MAX: Final = 256  # 77 digits: longer than every text, and the conversion takes quadratic time
+_NUMERIC: Final = (float, int)  # a boolean is neither
 _PLAIN: Final = frozenset(FIELDS)
 
 
@@ -104,6 +105,11 @@ def interpret(
         if name not in KNOWN_FIELDS:
             unknown.append(name)
             continue
+        if type(value) in _NUMERIC and name in NUMBER_BOUNDS:  # most fields: checked without a call
+            lowest, highest = NUMBER_BOUNDS[name]
+            if lowest <= value <= highest:
+                (values if name in _PLAIN else details)[name] = value
+                continue
         typed = _in_its_type(name, value)
         fault = value_fault(name, typed)
         if fault is None:
