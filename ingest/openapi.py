@@ -17,12 +17,12 @@ Items are judged one by one. `accepted` counts the readings that passed; each ot
 with its index, a reason code and how to fix it, and is kept in quarantine in its raw form. Sending a reading again is
 safe: the same `(station_id, connector_id, boot, seq)`, or `ts` and payload without `seq`, is counted once.
 
-A **field** that cannot be (a sentinel such as a state of charge of 65535 or a register of -1, another type) costs that
-field and not the reading: it is listed in `dropped`, and its raw value is kept with the reading. An item is refused
-only if its identity cannot be: `station_id`, `connector_id`, `ts`, `boot`, `seq`. A reading of which only its identity is
-left is accepted, as one that was sent with nothing else is. Numbers may be strings of digits. Fields that are not known
-here are kept with the reading, up to 32 of them and 4 KiB, and named in `unknown_fields`. With **`strict=true`** an item
-with any of this is refused.
+A **field** that cannot be (a sentinel such as a state of charge of 65535 or a register of -1, another type) costs
+that field and not the reading: it is listed in `dropped`, and its raw value is kept with the reading. An item is
+refused only if its identity cannot be: `station_id`, `connector_id`, `ts`, `boot`, `seq`. A reading of which only its
+identity is left is accepted, as one that was sent with nothing else is. Numbers may be strings of digits. Fields that
+are not known here are kept with the reading, up to 32 of them and 4 KiB, and named in `unknown_fields`. With
+**`strict=true`** an item with any of this is refused.
 
 What is not JSON in one item of an array or one line of NDJSON (`NaN`, half of a surrogate pair, too deep nesting) costs
 that item alone. A byte order mark is ignored.
