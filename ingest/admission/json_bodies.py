@@ -55,7 +55,6 @@ _PLAIN: Final = frozenset(FIELDS)
 
 def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
     """One reading or an array of them. Raises MalformedBody (not JSON) and TooLarge (too many items)."""
-    body = _without_bom(body)
     start = body[:64].lstrip(_BLANKS)[:1] or body.lstrip(_BLANKS)[:1]
     if not start:
         return Admitted(DecodedReadings([], np.empty(0, np.int64)))
@@ -63,6 +62,8 @@ def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
         admitted = _admit_object(body, rules)
         return replace(admitted, single=True) if admitted.refused else admitted
     if start != b"[":
+        if body.startswith(_BOM):
+            return admit_json(_without_bom(body), rules)
         _raise_unless_json(body)
         raise MalformedBody("the body is neither a reading nor an array of readings; send an object or an array")
     try:
