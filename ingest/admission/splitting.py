@@ -35,10 +35,7 @@ def split(body: bytes, items_max: int) -> list[bytes]:
     if body[start : start + 1] not in (b"[", b"{"):
         raise MalformedBody("the body is neither an object nor an array", start)
     scan = _Scan(body, start, items_max)
-    end = scan.run()
-    if trailing := body[end:].lstrip(_BLANKS):
-        at = len(body) - len(trailing)
-        raise MalformedBody(f"the body goes on after its end, at byte {at}; send one array a request", at)
+    scan.run()
     return scan.items
 
 
@@ -60,12 +57,13 @@ class _Scan:
         self._body = body
         self._start = start
         self._items_max = items_max
+        self._end: int | None = None  # behind the first bracket that could end the whole
         self._last = len(body.rstrip(_BLANKS)) - 1
         self._stack = bytearray()
         self._open = {_ARRAY: 0, _OBJECT: 0}  # how many of each are on the stack
 
-    def run(self) -> int:
-        """Fill `items`; the position behind the array or object."""
+    def run(self) -> None:
+        """Fill `items`."""
         body, at = self._body, self._start
         self._push(body[at])
         at = item = at + 1
@@ -73,7 +71,7 @@ class _Scan:
             between = len(self._stack) == 1
             at = (_TO_SEPARATOR if between else _TO_BRACKET).match(body, at).end()  # type: ignore[union-attr]
             if at == len(body) or body[at] == _QUOTE:
-                raise MalformedBody(f"the body ends too early, at byte {len(body)}; send all of it", len(body))
+                raise self._unended()
             sign = body[at]
             if sign == _COMMA:
                 self._take(item, at)
@@ -86,8 +84,16 @@ class _Scan:
             elif self._close(sign, at):
                 if body[item:at].strip(_BLANKS) or self.items:
                     self._take(item, at)
-                return at + 1
+                return
             at += 1
+
+    def _unended(self) -> MalformedBody:
+        if self._end is None:
+            at = len(self._body)
+            return MalformedBody(f"the body ends too early, at byte {at}; send all of it", at)
+        trailing = self._body[self._end :].lstrip(_BLANKS)
+        at = len(self._body) - len(trailing)
+        return MalformedBody(f"the body goes on after its end, at byte {at}; send one array a request", at)
 
     def _take(self, start: int, end: int) -> None:
         if len(self.items) == self._items_max:
@@ -124,5 +130,7 @@ class _Scan:
         if within:
             self._pop_to(opener)
             return False
-        # Else it matches nothing, and the item is damaged here; or the last item lacks its own end.
-        return opener == outermost and (len(self._stack) == 1 or at == self._last)
+        # Else it matches nothing, and the item is damaged here; or it is the end, even if the last item lacks its own.
+        if opener == outermost and len(self._stack) == 1 and self._end is None:
+            self._end = at + 1
+        return opener == outermost and at == self._last

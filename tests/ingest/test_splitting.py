@@ -37,20 +37,54 @@ def test_a_sound_object_is_split_into_its_members(members: dict[str, Any], inden
     assert json.loads(b"{" + b",".join(found) + b"}") == members
 
 
-@given(before=st.lists(good_items, max_size=4), item=good_items, after=st.lists(good_items, max_size=4), data=st.data())
-def test_no_damage_within_an_item_loses_another(
-    before: list[Any], item: dict[str, Any], after: list[Any], data: st.DataObject
+_neighbours = st.lists(good_items.map(as_json), max_size=4)
+_BYTES = b"[]{},:0x \xff\x00"
+
+
+@given(before=_neighbours, item=good_items.map(as_json), after=_neighbours, data=st.data())
+def test_a_byte_too_many_within_an_item_loses_no_other(
+    before: list[bytes], item: bytes, after: list[bytes], data: st.DataObject
 ) -> None:
-    damaged = bytearray(as_json(item))
-    at = data.draw(st.integers(1, len(damaged) - 2))
-    cut = data.draw(st.integers(0, 2))
+    at = data.draw(st.integers(1, len(item) - 1))
     # Without quotes and backslashes: a string without its end swallows what follows, and the body is refused.
-    assume(not {ord('"'), ord("\\")} & set(damaged[at : at + cut]))
-    damaged[at : at + cut] = data.draw(st.lists(st.sampled_from(b"[]{},:0x \xff\x00"), max_size=3).map(bytes))
-    body = b"[" + b",".join([*map(as_json, before), bytes(damaged), *map(as_json, after)]) + b"]"
-    found = split(body, ITEMS_MAX)
-    assert found[: len(before)] == [as_json(other) for other in before]
-    assert found[len(found) - len(after) :] == [as_json(other) for other in after]
+    damaged = item[:at] + bytes([data.draw(st.sampled_from(_BYTES))]) + item[at:]
+    assert_neighbours_are_found(before, damaged, after, split_or_none(array_of(*before, damaged, *after)))
+
+
+@given(before=_neighbours, item=good_items.map(as_json), after=_neighbours, data=st.data())
+def test_a_byte_too_few_within_an_item_loses_no_other(
+    before: list[bytes], item: bytes, after: list[bytes], data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(0, len(item) - 1))
+    assume(item[at] not in b'"\\')
+    damaged = item[:at] + item[at + 1 :]
+    assert_neighbours_are_found(before, damaged, after, split_or_none(array_of(*before, damaged, *after)))
+
+
+@given(before=_neighbours, item=good_items.map(as_json), after=_neighbours, data=st.data())
+def test_greater_damage_loses_no_other_item_unless_the_body_is_refused(
+    before: list[bytes], item: bytes, after: list[bytes], data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(1, len(item) - 2))
+    cut = data.draw(st.integers(0, 2))
+    assume(not set(b'"\\') & set(item[at : at + cut]))
+    damaged = item[:at] + data.draw(st.lists(st.sampled_from(_BYTES), max_size=3).map(bytes)) + item[at + cut :]
+    found = split_or_none(array_of(*before, damaged, *after))
+    if found is not None:
+        assert_neighbours_are_found(before, damaged, after, found)
+
+
+def array_of(*items: bytes) -> bytes:
+    return b"[" + b",".join(items) + b"]"
+
+
+def assert_neighbours_are_found(
+    before: list[bytes], damaged: bytes, after: list[bytes], found: list[bytes] | None
+) -> None:
+    assert found is not None
+    assert found[: len(before)] == before
+    assert found[len(found) - len(after) :] == after
+    assert b",".join(found[len(before) : len(found) - len(after)]).replace(b" ", b"") == damaged.replace(b" ", b"")
 
 
 @given(body=st.lists(st.sampled_from(b'[]{},:"\\ a1'), max_size=60).map(bytes))
