@@ -123,7 +123,7 @@ def interpret(
     export_wh = details.pop("energy_export_wh", None)
     values["energy_export_mwh"] = None if export_wh is None else thousandths(export_wh)
     if recorded is None:
-        _subtract_export(values, details.get("power_export_w"))
+        values["power_w"] = net_power_w(values.get("power_w"), details.get("power_export_w"))
     extra = Extra()
     for name, value in details.items():
         extra.add(name, _detail_text(name, value, fields[name], raw_of))
@@ -169,11 +169,10 @@ def _keep_unknown(
     return kept
 
 
-def _subtract_export(values: dict[str, Any], export_w: float | None) -> None:
-    """`power_w` less the exported power. A negative one is that already; an export of 0 alone says nothing of it."""
-    power_mw = thousandths(values.get("power_w", 0.0))
-    if export_w and power_mw >= 0:
-        values["power_w"] = (power_mw - thousandths(export_w)) / MILLI
+def net_power_w(power_w: float | None, export_w: float | None) -> float | None:
+    """Power less exported power, exact in mW. A negative power is that already; an export of 0 alone says nothing."""
+    power_mw = thousandths(power_w or 0.0)
+    return (power_mw - thousandths(export_w)) / MILLI if export_w and power_mw >= 0 else power_w
 
 
 def _in_its_type(name: str, value: Any) -> Any:

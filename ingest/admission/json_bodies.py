@@ -21,6 +21,7 @@ from ingest.admission.admitted import (
     refuse,
     station_id_of,
 )
+from ingest.admission.detailed import decode_detailed
 from ingest.admission.event_time import epoch_ms_all
 from ingest.admission.items import Interpreted, Remarks, interpret
 from ingest.admission.splitting import split
@@ -69,7 +70,7 @@ def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
     try:
         readings = _many.decode(body)
     except _UNDECODABLE:
-        return _admit_each(_items_of(body, rules), rules)
+        return _admit_detailed(body, rules) or _admit_each(_items_of(body, rules), rules)
     rules.check_count(len(readings))
     return _admit_plain(readings, rules) or _admit_each(_items_of(body, rules), rules)
 
@@ -89,6 +90,16 @@ def admit_ndjson(body: bytes, rules: AdmissionRules) -> Admitted:
 def _without_bom(body: bytes) -> bytes:
     """The body with blanks in place of a byte order mark, so that positions stay."""
     return b"   " + body[len(_BOM) :] if body.startswith(_BOM) else body
+
+
+def _admit_detailed(body: bytes, rules: AdmissionRules) -> Admitted | None:
+    """An array of readings with details at once; None if one of them has to be looked at alone."""
+    readings = decode_detailed(body)
+    if readings is None:
+        return None
+    rules.check_count(len(readings))
+    admitted = _admit_plain(readings, rules)
+    return admitted and replace(admitted, rows=admitted.rows._replace(detailed=True))
 
 
 def _admit_object(body: bytes, rules: AdmissionRules) -> Admitted:

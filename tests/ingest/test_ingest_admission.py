@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.admission import AdmissionRules, Admitted, Remarks, admit_arrow, admit_json, admit_ndjson
+from ingest.admission.detailed import decode_detailed
 from ingest.admission.event_time import MANY, UNREADABLE, epoch_ms, epoch_ms_all
 from ingest.admission.fixed_point import thousandths, thousandths_all
 from ingest.admission.wire import DETAILS, FIELDS, SessionEventName, StatusName
@@ -93,6 +94,38 @@ def test_admission_agrees_with_the_reference(batch: list[Any], rules: AdmissionR
         for name in (one.dropped if one is not None else ())
     }
     assert set(told.unknown_fields) == set().union(*(one.unknown for one in accepted))
+
+
+@given(batch=st.lists(good_items, max_size=20), rules=st.sampled_from([RULES, STRICT, BOUND]))
+def test_readings_with_details_are_decoded_at_once_as_field_by_field(
+    batch: list[dict[str, Any]], rules: AdmissionRules
+) -> None:
+    batch = [item | {"frequency_hz": 50} for item in batch]
+    at_once, one_by_one = admit_json(as_json(batch), rules), admit_json(as_json([*batch, 0]), rules)
+    assert decode_detailed(as_json([*batch, 0])) is None
+    assert rows_of(at_once) == rows_of(one_by_one)
+    assert at_once.refused == one_by_one.refused[:-1]
+
+
+@given(item=good_items)
+def test_plain_details_need_no_second_look(item: dict[str, Any]) -> None:
+    usual = {name: value for name, value in item.items() if not isinstance(value, str) or value.isalnum()}
+    plain = {name: round(value, 4) if isinstance(value, float) else value for name, value in usual.items()}
+    assert decode_detailed(as_json([plain | GOOD])) is not None
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *('"id_tag":"\\u0041"', '"id_tag":"\u00e9"', '"id_tag":"\x7f"', '"id_tag":7', f'"id_tag":"{"x" * 65}"'),
+        *('"power_factor":"0.5"', '"power_factor":2', '"power_factor":1e-200', '"power_factor":true'),
+        *('"frequency_hz":[50]', '"fan_rpm":9', '"energy_export_wh":"5"', '"energy_export_wh":-1'),
+    ],
+)
+def test_other_details_are_looked_at_alone(field: str) -> None:
+    body = b"[%b,%b]" % (as_json(GOOD)[:-1], field.encode() + b"}")
+    assert decode_detailed(body) is None
+    assert admit_json(body, RULES).accepted == 1
 
 
 @given(batch=batches, rules=st.sampled_from([STRICT, STRICT_BOUND]))
