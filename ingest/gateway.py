@@ -255,5 +255,5 @@ def _remarks(remarks: Remarks | None) -> bytes:
     if remarks.dropped_omitted:
         members += b',"dropped_omitted":%d' % remarks.dropped_omitted
     if remarks.unknown_fields:
-        members += b',"unknown_fields":%b' % msgspec.json.encode(remarks.unknown_fields)
+        members += b',"unknown_fields":%b' % msgspec.json.encode(list(remarks.unknown_fields))
     return members

@@ -61,7 +61,7 @@ class Remarks:
 
     dropped: list[DroppedField] = field(default_factory=list)
     dropped_omitted: int = 0  # not listed in `dropped`
-    unknown_fields: list[str] = field(default_factory=list)  # kept in `extra`; distinct
+    unknown_fields: dict[str, None] = field(default_factory=dict)  # names, kept in `extra`
     reasons: Counter[str] = field(default_factory=Counter)  # of all that were dropped
 
     def record(self, position: int, interpreted: Interpreted) -> None:
@@ -73,8 +73,8 @@ class Remarks:
             else:
                 self.dropped_omitted += 1
         for name in interpreted.unknown:
-            if name not in self.unknown_fields and len(self.unknown_fields) < UNKNOWN_LISTED_MAX:
-                self.unknown_fields.append(name)
+            if len(self.unknown_fields) < UNKNOWN_LISTED_MAX:
+                self.unknown_fields[name] = None
 
 
 def _shown(name: str) -> str:
