@@ -91,7 +91,10 @@ def _values(name: str, column: pa.Array) -> list[Any]:
         scale, divisor = _MS_PER_UNIT.get(unit, 1), _UNITS_PER_MS.get(unit, 1)
         values = [None if value is None else value * scale // divisor for value in column.view(pa.int64()).to_pylist()]
     else:
-        values = column.cast(pa.string()).to_pylist()
+        # Without its zone, which may be none that this machine knows: the numbers are UTC in any case.
+        texts = column.view(pa.timestamp(column.type.unit)).cast(pa.string()).to_pylist()
+        zone = "Z" if column.type.tz is not None else ""
+        values = [None if text is None else text + zone for text in texts]
     return values
 
 

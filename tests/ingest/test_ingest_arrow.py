@@ -141,6 +141,22 @@ def test_numbers_in_columns_of_strings_are_those_numbers(rows: list[dict[str, An
     assert told(found) == told(right)
 
 
+@pytest.mark.parametrize("name", ["soc_pct", "status", "id_tag", "voltage_l1_v", "energy_export_wh", "fan"])
+@pytest.mark.parametrize(
+    ("values", "kind", "kept"),
+    [
+        ([1], pa.timestamp("ms", "Nowhere/At_All"), '"1970-01-01 00:00:00.001Z"'),
+        ([2**62], pa.timestamp("ns"), '"2116-02-20 23:53:38.427387904"'),
+        ([2**62], pa.timestamp("s", "UTC"), '"<value out of range: 4611686018427387904>Z"'),
+        ([True], pa.bool_(), "true"),
+        ([float("inf")], pa.float32(), '"Infinity"'),
+    ],
+)
+def test_a_value_of_another_type_is_kept(name: str, values: list[Any], kind: pa.DataType, kept: str) -> None:
+    (row,) = rows_of(admit_arrow(stream(pa.table(_base | {name: pa.array(values, kind)})), RULES))
+    assert row["extra"] in (f'{{"{name}":{kept}}}', f'{{"dropped":{{"{name}":{kept}}}}}')
+
+
 def test_plain_rows_have_the_plain_columns() -> None:
     admitted = admit_arrow(stream(wire_table([_usual]).drop_columns(["energy_export_wh"])), RULES)
     assert isinstance(admitted.rows, pa.RecordBatch)
