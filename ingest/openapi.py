@@ -31,8 +31,8 @@ A *single* JSON object that is no valid reading is kept in quarantine too, but a
 After a **503** send the whole request again after `Retry-After` seconds: nothing is lost, nothing counts twice.
 
 Arrow columns are named as the JSON fields, in the same units (integers, floats, strings, booleans, timestamps with a
-time zone; no dictionaries, no compressed buffers: use Content-Encoding). Columns that are not known here are kept as
-fields are; `station_id`, `connector_id`, `ts`, `boot` and `seq` must have their types.
+time zone; no dictionaries, no compressed buffers: use Content-Encoding). Columns that are not known here, at most 64,
+are kept as fields are; `station_id`, `connector_id`, `ts`, `boot` and `seq` must have their types.
 """.strip()
 
 STRICT: Final = (

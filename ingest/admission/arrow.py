@@ -38,6 +38,10 @@ Mask = NDArray[np.bool_]
 _COLUMN_OF: Final = {name: column for name, (column, *_) in QUANTITIES.items()} | {"energy_export_wh": ENERGY_EXPORT[0]}
 _DIVISOR_OF_UNIT: Final = {"us": 1_000, "ns": 1_000_000}
 _EXTRA: Final = "extra"
+# A boolean is a bit in the body and a Python object in a row: 64 MB of booleans would be 4 GB and a minute. A reading
+# keeps 32 unknown fields.
+_UNKNOWN_COLUMNS_MAX: Final = 64
+_ROWS_AT_ONCE: Final = 1_000  # as Python objects: up to ~100 columns, 1 MB of references
 
 
 class _Checked(NamedTuple):
@@ -74,19 +78,21 @@ def _with_odd_rows(
     batch: pa.RecordBatch, rows: pa.RecordBatch, odd: NDArray[np.int64], in_frame_form: bool, rules: AdmissionRules
 ) -> Admitted:
     """`rows` are the others, which have been checked already."""
-    items = rows_of(batch.take(pa.array(odd)))
-    if in_frame_form:
-        items = wire_rows_of_frame(items)
     accepted: list[tuple[int, Interpreted, int]] = []
     refused: list[RefusedItem] = []
     remarks = Remarks()
-    for at, item in zip(odd.tolist(), items, strict=True):
-        found = admit_row(at, item, rules, in_frame_form)
-        if isinstance(found, RefusedItem):
-            refused.append(found)
-        else:
-            accepted.append((at, *found))
-            remarks.record(at, found[0])
+    for start in range(0, len(odd), _ROWS_AT_ONCE):
+        part = odd[start : start + _ROWS_AT_ONCE]
+        items = rows_of(batch.take(pa.array(part)))
+        if in_frame_form:
+            items = wire_rows_of_frame(items)
+        for at, item in zip(part.tolist(), items, strict=True):
+            found = admit_row(at, item, rules, in_frame_form)
+            if isinstance(found, RefusedItem):
+                refused.append(found)
+            else:
+                accepted.append((at, *found))
+                remarks.record(at, found[0])
     if accepted:
         moments = np.array([ts_ms for _, _, ts_ms in accepted], np.int64)
         more = to_batch([interpreted.reading for _, interpreted, _ in accepted], moments, detailed=True)
@@ -104,6 +110,11 @@ def _check_names(schema: pa.Schema, in_frame_form: bool, strict: bool) -> None:
     if len(set(schema.names)) != len(schema.names):
         raise MalformedBody("a column is there twice; name each column once")
     needed = sorted({*REQUIRED, "ts_ms"}.intersection(known))
+    unknown = set(schema.names).difference(known)
+    if len(unknown) > _UNKNOWN_COLUMNS_MAX:
+        raise MalformedBody(
+            f"{len(unknown)} columns are unknown here, more than {_UNKNOWN_COLUMNS_MAX}; leave them out"
+        )
     missing = [name for name in needed if name not in schema.names]
     if missing:
         raise MalformedBody(f"column {missing[0]} is missing; every reading needs {', '.join(needed)}")

@@ -1,6 +1,7 @@
 """Laws of Arrow admission: rows are admitted as the same rows in JSON, and a small body never takes much memory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -155,6 +156,28 @@ def test_numbers_in_columns_of_strings_are_those_numbers(rows: list[dict[str, An
 def test_a_value_of_another_type_is_kept(name: str, values: list[Any], kind: pa.DataType, kept: str) -> None:
     (row,) = rows_of(admit_arrow(stream(pa.table(_base | {name: pa.array(values, kind)})), RULES))
     assert row["extra"] in (f'{{"{name}":{kept}}}', f'{{"dropped":{{"{name}":{kept}}}}}')
+
+
+def test_so_many_unknown_columns_that_rows_would_fill_the_memory_refuse_the_body() -> None:
+    for kind in (pa.bool_(), pa.null()):
+        unknown = {f"c{at}": pa.nulls(1, kind) for at in range(64)}
+        assert admit_arrow(stream(pa.table(_base | unknown)), RULES).accepted == 1
+        with pytest.raises(MalformedBody, match="65 columns are unknown"):
+            admit_arrow(stream(pa.table(_base | unknown | {"one_more": pa.nulls(1, kind)})), RULES)
+
+
+def test_more_odd_rows_than_are_handled_at_once_keep_their_order() -> None:
+    count = 2_500
+    rules = replace(RULES, readings_max=count)
+    columns = {
+        **{name: values * count for name, values in _base.items()},
+        "seq": pa.array([-1 if at % 7 == 0 else at for at in range(count)], pa.int64()),
+        "fan_rpm": pa.array([at if at % 3 else None for at in range(count)], pa.int64()),
+    }
+    admitted = admit_arrow(stream(pa.table(columns)), rules)
+    assert [row["seq"] for row in rows_of(admitted)] == [at for at in range(count) if at % 7]
+    assert [item.position for item in admitted.refused] == list(range(0, count, 7))
+    assert all((row["extra"] is None) == (row["seq"] % 3 == 0) for row in rows_of(admitted))
 
 
 def test_plain_rows_have_the_plain_columns() -> None:
