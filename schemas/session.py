@@ -49,8 +49,8 @@ def hold_names(reasons: int) -> tuple[str, ...]:
 class UsageKind(IntEnum):
     """What the time of an interval counts as in a tariff (docs/adr/0009)."""
 
-    IDLE = 0  # out of order, or not occupied: nobody pays for the time
+    IDLE = 0  # out of order, not occupied, preparing, or held back by the station: nobody pays for the time
     CHARGING = 1  # TIME
-    PARKING = 2  # PARKING_TIME: connected, not charging
+    PARKING = 2  # PARKING_TIME: connected, and the vehicle does not charge though it could
     RESERVATION = 3  # TIME of the elements with a reservation restriction
     RESERVATION_EXPIRED = 4  # likewise, of a reservation that was not used

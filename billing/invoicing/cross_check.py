@@ -20,7 +20,7 @@ from billing.documents import CdrStatus, ChargeAmount, ChargeDraft
 from billing.invoicing.amounts import price_consumption, zone_of
 from billing.invoicing.derivation import derive_session, differences
 from billing.invoicing.drafts import session_draft, status_of
-from billing.rating import NoReadings
+from billing.rating import NoReadings, in_tariff_order
 from billing.readings_source import SessionSnapshot, StoredReadings
 from schemas.events import Pricing, SessionCompleted
 from schemas.tariff import Tariff
@@ -42,6 +42,8 @@ class PricedSession:
     def of(cls, event: SessionCompleted, pricing: Pricing, tariff: Tariff) -> "PricedSession":
         """Raises BadEvent."""
         draft = session_draft(event, price_consumption(tariff, pricing.consumption), CdrStatus.REVIEW)
+        # In the order of the lines, by which exports find the moment of each.
+        draft = replace(draft, consumption=tuple(in_tariff_order(tariff, draft.consumption)))
         return cls(event, pricing, tariff, zone_of(pricing.time_zone), draft)
 
     def checked(self, status: CdrStatus, reason: str = "", amount: ChargeAmount | None = None) -> ChargeDraft:

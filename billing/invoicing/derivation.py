@@ -5,7 +5,6 @@ The one derivation of billing: the check before an invoice is issued, `explain` 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -101,12 +100,17 @@ def differences(
 
 
 def line_differences(derived: Derived, lines: Sequence[DocumentLine]) -> list[str]:
-    """Where the lines of a document are not the derived ones; empty if they agree."""
-    return [
-        f"line {number}: stored {_line(stored)}, computed {_line(computed)}"
-        for number, (stored, computed) in enumerate(zip_longest(lines, derived.amount.lines), 1)
-        if stored != computed
-    ]
+    """Where the lines of a document are not the derived ones, component by component; empty if they agree.
+
+    In which order they stand on the document is no matter of money.
+    """
+    computed = {(line.element, line.dimension): line for line in derived.amount.lines}
+    found = []
+    for number, stored in enumerate(lines, 1):
+        ours = computed.pop((stored.element, stored.dimension), None)
+        if stored != ours:
+            found.append(f"line {number}: stored {_line(stored)}, computed {_line(ours)}")
+    return found + [f"no line: stored nothing, computed {_line(ours)}" for ours in computed.values()]
 
 
 def _quantity(one: Consumption | None) -> str:

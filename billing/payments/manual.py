@@ -52,7 +52,8 @@ class ManualProvider:
         except msgspec.MsgspecError as error:
             raise BadQuery(f"write payment_id, status (succeeded or failed) and perhaps a note: {error}") from error
         status = PaymentStatus(message.status)
-        return PaymentUpdate(f"{message.payment_id}/{message.status}", message.payment_id, status, None, message.note)
+        event_id = f"{message.payment_id}/{message.status}"
+        return PaymentUpdate(event_id, message.payment_id, status, None, error=message.note)
 
     async def close(self) -> None:
         """See PaymentProvider."""

@@ -43,6 +43,7 @@ class PaymentUpdate:
     payment_id: UUID
     status: PaymentStatus
     amount_minor: int | None  # that has moved, in our minor units; None: not given
+    currency: str | None = None  # of it, ISO 4217; None: not given
     error: str = ""  # pending: why the last try of the payer did not succeed
 
 

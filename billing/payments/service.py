@@ -189,7 +189,8 @@ class PaymentService:
         return payment, invoice
 
     async def _apply(self, connection: Transaction, payment: PaymentRecord, update: PaymentUpdate) -> None:
-        """Raises Conflict if the payment's status rules it out."""
+        """Raises Conflict if the payment's currency or status rules it out."""
+        _check_currency(payment, update)
         now = self._clock.now()
         if update.status is PaymentStatus.PENDING or update.status is payment.status:
             if payment.status is PaymentStatus.PENDING and update.error:
@@ -246,3 +247,16 @@ class PaymentService:
         context = current_event_context()
         changed = await invoicing.set_status(connection, [invoice_id], status, now)
         await insert_async(connection, SCHEMA, [invoice_updated(invoice, context) for invoice in changed])
+
+
+def _check_currency(payment: PaymentRecord, update: PaymentUpdate) -> None:
+    """Raises Conflict: an amount of another currency is another amount, whatever its number."""
+    if update.currency is None or update.currency == payment.currency:
+        return
+    _log.error(
+        "payment_currency_differs",
+        payment_id=str(payment.id),
+        asked_currency=payment.currency,
+        moved_currency=update.currency,
+    )
+    raise Conflict(f"payment {payment.id} is in {payment.currency}, not in {update.currency}")

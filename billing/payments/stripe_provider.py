@@ -147,13 +147,14 @@ class StripeProvider:
             raise BadQuery(f"not an event of stripe: {error}") from error
         except (KeyError, ValueError):
             return None  # of another application of the same account
+        currency = thing.currency.upper()
         if event.type in _INTENT:
-            received = from_stripe(thing.amount_received, thing.currency.upper())
+            received = from_stripe(thing.amount_received, currency)
             reason = str((thing.last_payment_error or {}).get("code") or "")
-            return PaymentUpdate(event.id, payment, _INTENT[event.type], received, reason)
+            return PaymentUpdate(event.id, payment, _INTENT[event.type], received, currency, reason)
         status = _REFUND.get(thing.status, PaymentStatus.PENDING)
-        returned = from_stripe(thing.amount, thing.currency.upper())
-        return PaymentUpdate(event.id, payment, status, returned, thing.failure_reason or "")
+        returned = from_stripe(thing.amount, currency)
+        return PaymentUpdate(event.id, payment, status, returned, currency, thing.failure_reason or "")
 
     def _verify(self, signature: str, body: bytes) -> None:
         try:

@@ -44,12 +44,12 @@ class _Cut(NamedTuple):
 
 
 def allocate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[ComponentUsage]:
-    """Returns what the usage consumed of each component, by element and dimension. `zone`: the station's.
+    """Returns what the usage consumed of each component, in the order of the tariff. `zone`: the station's.
 
     Charging and a reservation are different usages, each with components of its own.
     """
     account = _Account(PreparedTariff(tariff, usage.reservation), zone, usage)
-    account.look_for_flat(_Cut(usage.start_ms, 0), usage.power_mw, usage.current_ma)
+    account.look_for_flat_at_first(usage)
     energy_mwh = 0
     for interval in usage.intervals:
         if interval.time is not None:
@@ -57,6 +57,8 @@ def allocate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> list[Compone
         if interval.energy is not None:
             account.add_energy(interval.energy, energy_mwh)
             energy_mwh += interval.energy.energy_mwh
+    if usage.of_moment is not None:
+        account.look_for_flat(_Cut(usage.start_ms, 0), *usage.of_moment)
     return account.used()
 
 
@@ -78,6 +80,15 @@ class _Account:
         self._last_energy: TariffComponent | None = None
         self._last_time: TariffComponent | None = None
         self._flat: TariffComponent | None = None
+
+    def look_for_flat_at_first(self, usage: Usage) -> None:
+        """Where the session begins, unless that depends on what is not known there."""
+        power_mw, current_ma = usage.power_mw, usage.current_ma
+        if (power_mw is None and self._ready.flat_bounds_power) or (
+            current_ma is None and self._ready.flat_bounds_current
+        ):
+            return
+        self.look_for_flat(_Cut(usage.start_ms, 0), power_mw or 0, current_ma or 0)
 
     def look_for_flat(self, at: _Cut, power_mw: int, current_ma: int) -> None:
         """Charge FLAT if it was not yet and is active here."""
@@ -131,9 +142,9 @@ class _Account:
                 self._last_time = component
 
     def used(self) -> list[ComponentUsage]:
-        """All of it, by element and dimension."""
+        """All of it, in the order of the tariff."""
         last = (self._last_energy, self._last_time)
-        components = sorted(self._volume, key=lambda component: (component.element, component.dimension))
+        components = sorted(self._volume, key=lambda component: (component.element, component.place))
         return [
             ComponentUsage(c.element, c.dimension, self._volume[c], self._since_ms[c], c in last)
             for c in components

@@ -6,7 +6,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from billing.currency import format_micros, format_minor
+from billing.currency import format_micros, format_minor, minor_digits, to_minor
 from billing.rating.errors import BadDocument
 from billing.rating.price import (
     MICRO_DIGITS,
@@ -41,13 +41,20 @@ def read_document(model: type[_Model], text: str | bytes) -> _Model:
 
 
 def rated_document(rated: RatedUsage) -> dict[str, Any]:
-    """Amounts are decimal strings of whole micro-units. Hours are rounded to six digits; `quantity` is exact."""
+    """Amounts are decimal strings of whole micro-units; the one to pay is of whole coins, as invoices are. Hours are
+    rounded to six digits; `quantity` is exact."""
     return {
         "currency": rated.currency,
         "total_excl_vat": format_micros(rated.total_excl_micros),
         "total_incl_vat": format_micros(rated.total_incl_micros),
+        "payable": format_payable(rated),
         "lines": [_line(line) for line in rated.lines] + [_adjustment(one) for one in rated.adjustments],
     }
+
+
+def format_payable(rated: RatedUsage) -> str:
+    """What is to be paid, incl. VAT, rounded half up to the currency's smallest coin: `6.24`, `66`."""
+    return format_minor(to_minor(rated.total_incl_micros, rated.currency), minor_digits(rated.currency))
 
 
 def format_volume(dimension: str, volume: int) -> str:

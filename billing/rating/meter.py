@@ -48,6 +48,11 @@ class EnergyMeter:
         self._counted_uj = 0  # of all stretches so far
         self._open_uj = 0  # integrated since the last stretch: dropped if registers turn out to cover it
 
+    @property
+    def has_register(self) -> bool:
+        """Whether a register was accepted so far: what `read` returns then is the rise between two registers."""
+        return self._good is not None
+
     def begin(self, first: Mark) -> None:
         """The session's first reading."""
         self._good = first if first.register_mwh is not None else None

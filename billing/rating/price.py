@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from schemas.tariff import Dimension, Price, PriceComponent, Tariff
 
@@ -41,6 +41,9 @@ class Consumed(Protocol):
     def volume(self) -> int: ...
     @property
     def last(self) -> bool: ...
+
+
+_Consumed = TypeVar("_Consumed", bound=Consumed)
 
 
 class PriceLine(NamedTuple):
@@ -95,23 +98,39 @@ class RatedUsage:
 def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = True) -> RatedUsage:
     """Price the consumption of charging, or of a reservation (`bounded=False`: it has no minimum and maximum).
 
-    Raises ValueError if the consumption is not of this tariff.
+    Lines are in the order of the tariff, whatever the order of the consumption. Raises ValueError if the consumption is
+    not of this tariff.
     """
     roundings: list[RoundingStep] = []
-    added = _steps(tariff, consumption, roundings)
-    lines = [_line(tariff, one, added.get(place, 0), roundings) for place, one in enumerate(consumption)]
+    components = _components(tariff)
+    consumption = _ordered(components, consumption)
+    priced = [(one, components[one.element, one.dimension][1]) for one in consumption]
+    added = _steps(priced, roundings)
+    lines = [_line(one, component, added.get(place, 0), roundings) for place, (one, component) in enumerate(priced)]
     excl_micros = sum(line.amount_excl_micros for line in lines)
     incl_micros = excl_micros + sum(line.vat_micros for line in lines)
+    rated = RatedUsage(tariff.currency, tuple(lines), (), tuple(roundings), excl_micros, incl_micros)
+    return within_bounds(tariff, rated) if bounded else rated
+
+
+def within_bounds(tariff: Tariff, rated: RatedUsage) -> RatedUsage:
+    """The same with the tariff's minimum and maximum price, of which it has none yet."""
+    roundings = list(rated.roundings)
+    excl_micros, incl_micros = rated.total_excl_micros, rated.total_incl_micros
     adjustments: list[Adjustment] = []
-    if bounded:
-        for bound, limit in ((MIN_PRICE, tariff.min_price), (MAX_PRICE, tariff.max_price)):
-            if limit is not None:
-                before = (excl_micros, incl_micros)
-                excl_micros, incl_micros = _bounded(bound, limit, excl_micros, incl_micros, roundings)
-                if (excl_micros, incl_micros) != before:
-                    excl_moved = excl_micros - before[0]
-                    adjustments.append(Adjustment(bound, excl_moved, incl_micros - before[1] - excl_moved))
-    return RatedUsage(tariff.currency, tuple(lines), tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
+    for bound, limit in ((MIN_PRICE, tariff.min_price), (MAX_PRICE, tariff.max_price)):
+        if limit is not None:
+            before = (excl_micros, incl_micros)
+            excl_micros, incl_micros = _bounded(bound, limit, excl_micros, incl_micros, roundings)
+            if (excl_micros, incl_micros) != before:
+                excl_moved = excl_micros - before[0]
+                adjustments.append(Adjustment(bound, excl_moved, incl_micros - before[1] - excl_moved))
+    return RatedUsage(rated.currency, rated.lines, tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
+
+
+def in_tariff_order(tariff: Tariff, consumption: Iterable[_Consumed]) -> list[_Consumed]:
+    """The same consumption, its components as the tariff has them. Raises ValueError if it is not of this tariff."""
+    return _ordered(_components(tariff), consumption)
 
 
 def together(parts: Iterable[RatedUsage]) -> RatedUsage:
@@ -137,14 +156,14 @@ def micros_of(amount: Decimal) -> int:
     return int(amount.scaleb(MICRO_DIGITS))
 
 
-def _steps(tariff: Tariff, consumption: Sequence[Consumed], roundings: list[RoundingStep]) -> dict[int, int]:
+def _steps(priced: Sequence[tuple[Consumed, PriceComponent]], roundings: list[RoundingStep]) -> dict[int, int]:
     """What step_size adds, by place in the consumption: once for energy, once for time, to the last used of either."""
     added: dict[int, int] = {}
-    for place, one in enumerate(consumption):
+    for place, (one, component) in enumerate(priced):
         if not one.last or one.dimension == Dimension.FLAT:
             continue
-        step = _component(tariff, one).step_size * VOLUME_PER_STEP
-        total = sum(other.volume for other in consumption if other.dimension == one.dimension)
+        step = component.step_size * VOLUME_PER_STEP
+        total = sum(other.volume for other, _ in priced if other.dimension == one.dimension)
         if step and total % step:
             stepped = -(-total // step) * step  # the quotient rounded up
             added[place] = stepped - total
@@ -154,8 +173,7 @@ def _steps(tariff: Tariff, consumption: Sequence[Consumed], roundings: list[Roun
     return added
 
 
-def _line(tariff: Tariff, one: Consumed, added: int, roundings: list[RoundingStep]) -> PriceLine:
-    component = _component(tariff, one)
+def _line(one: Consumed, component: PriceComponent, added: int, roundings: list[RoundingStep]) -> PriceLine:
     volume, price_micros = one.volume + added, micros_of(component.price)
     name = f"{one.element} {one.dimension}"
     per_unit = VOLUME_PER_UNIT[one.dimension]
@@ -194,10 +212,22 @@ def _rounded(what: str, numerator: int, denominator: int, roundings: list[Roundi
     return result
 
 
-def _component(tariff: Tariff, one: Consumed) -> PriceComponent:
-    """The first of its dimension in its element."""
-    if 0 <= one.element < len(tariff.elements):
-        for component in tariff.elements[one.element].price_components:
-            if component.type == one.dimension:
-                return component
-    raise ValueError(f"the tariff has no {one.dimension} in element {one.element}")
+_Components = Mapping[tuple[int, str], tuple[int, PriceComponent]]
+
+
+def _components(tariff: Tariff) -> _Components:
+    """By element and dimension the first component, with its place in the tariff."""
+    found: dict[tuple[int, str], tuple[int, PriceComponent]] = {}
+    for number, element in enumerate(tariff.elements):
+        for component in element.price_components:
+            found.setdefault((number, component.type), (len(found), component))
+    return found
+
+
+def _ordered(components: _Components, consumption: Iterable[_Consumed]) -> list[_Consumed]:
+    """In the order of the tariff. Raises ValueError if it is not of this tariff."""
+    try:
+        return sorted(consumption, key=lambda one: components[one.element, one.dimension][0])
+    except KeyError as error:
+        element, dimension = error.args[0]
+        raise ValueError(f"the tariff has no {dimension} in element {element}") from None

@@ -10,18 +10,21 @@ from enum import StrEnum
 from typing import Final
 
 from billing.rating.errors import NoReadings
-from billing.rating.meter import EnergyMeter, Mark
+from billing.rating.meter import UJ_PER_MWH, EnergyMeter, Mark
 from billing.rating.usage import EnergyStretch, TimeStretch, Usage, UsageInterval
 from schemas.reading import Status
 from schemas.session import UsageKind
 
 POWER_MAX_MW: Final = 1_200_000_000  # 1.2 MW: no connector of today delivers more
 
+# Phase to neutral (IEC 60038). Bounds of current are of the sum over all phases, so that their number does not matter.
+NOMINAL_VOLTAGE_V: Final = 230
+
 _KIND_OF_STATUS: Final[dict[int, UsageKind]] = {
     Status.CHARGING: UsageKind.CHARGING,
-    Status.PREPARING: UsageKind.PARKING,
+    Status.PREPARING: UsageKind.IDLE,
     Status.SUSPENDED_EV: UsageKind.PARKING,
-    Status.SUSPENDED_EVSE: UsageKind.PARKING,
+    Status.SUSPENDED_EVSE: UsageKind.IDLE,
     Status.FINISHING: UsageKind.PARKING,
     Status.AVAILABLE: UsageKind.IDLE,
     Status.RESERVED: UsageKind.IDLE,
@@ -64,22 +67,62 @@ class IgnoredReading:
 
 @dataclass(frozen=True, slots=True)
 class _Conditions:
-    """What holds after a reading, until the next says otherwise. As tariffs see it: never said or negative is 0."""
+    """What readings have said so far (negative is 0), and what registers have shown. None: nothing yet."""
 
-    power_mw: int = 0
-    current_ma: int = 0
-    kind: UsageKind = UsageKind.CHARGING
+    said_power_mw: int | None = None
+    said_current_ma: int | None = None
+    said_kind: UsageKind | None = None
+    register_power_mw: int | None = None
+
+    @property
+    def power_mw(self) -> int | None:
+        """As tariffs see it: what was never said follows from the register."""
+        return self.register_power_mw if self.said_power_mw is None else self.said_power_mw
+
+    @property
+    def current_ma(self) -> int | None:
+        """As tariffs see it: what was never said follows from the power, at the nominal voltage."""
+        if self.said_current_ma is not None:
+            return self.said_current_ma
+        return None if self.power_mw is None else self.power_mw // NOMINAL_VOLTAGE_V
+
+    @property
+    def kind(self) -> UsageKind:
+        """Of time. Where neither a status nor a power was ever said, a register that stands is parking."""
+        if self.said_kind is not None:
+            return self.said_kind
+        return UsageKind.PARKING if self.register_power_mw == 0 else UsageKind.CHARGING
 
     def after(self, reading: StoredReading, believed: bool) -> "_Conditions":
-        """What holds after one more reading, whose power is believed or not."""
-        power_mw = max(reading.power_mw or 0, 0) if believed else self.power_mw
-        current_ma = self.current_ma if reading.current_ma is None else max(reading.current_ma, 0)
-        kind = self.kind
+        """With what one more reading says, whose power is believed or not."""
+        power_mw = max(reading.power_mw or 0, 0) if believed else self.said_power_mw
+        current_ma = self.said_current_ma if reading.current_ma is None else max(reading.current_ma, 0)
+        kind = self.said_kind
         if reading.status != Status.NONE:
             kind = _KIND_OF_STATUS[reading.status]
-        elif believed:
+        elif power_mw is not None and believed:
             kind = UsageKind.CHARGING if power_mw > 0 else UsageKind.PARKING
-        return _Conditions(power_mw, current_ma, kind)
+        return _Conditions(power_mw, current_ma, kind, self.register_power_mw)
+
+    def with_rise(self, rise: EnergyStretch) -> "_Conditions":
+        """With the power of a rise between two registers, which has a length."""
+        return replace(self, register_power_mw=rise.energy_mwh * UJ_PER_MWH // (rise.end_ms - rise.start_ms))
+
+    def says_more_than(self, before: "_Conditions") -> bool:
+        """Whether the reading after which these hold closes the time before it.
+
+        While no power was ever said, one that says no power and no other current or kind leaves that to the next, with
+        which the register may show what the time was.
+        """
+        return (
+            self.said_power_mw is not None
+            or self.said_current_ma != before.said_current_ma
+            or self.said_kind is not before.said_kind
+        )
+
+    def during(self, start_ms: int, end_ms: int) -> TimeStretch:
+        """Time under these conditions."""
+        return TimeStretch(start_ms, end_ms, self.kind, self.power_mw or 0, self.current_ma or 0)
 
 
 def usage_of(
@@ -96,34 +139,50 @@ def usage_of(
     first = conditions
     marks: list[Mark] = []
     intervals: list[UsageInterval] = []
+    since_ms = 0  # where the time begins that is not closed yet
     for index in order:
         reading = readings[index]
         believed = reading.power_mw is not None and reading.power_mw <= power_max_mw
         if reading.power_mw is not None and not believed:
             left_out.append(IgnoredReading(index, Reason.POWER_IMPLAUSIBLE))
-        before, conditions = conditions, conditions.after(reading, believed)
         now = Mark(index, reading.ts_ms, reading.energy_mwh)
         if marks:
-            since_ms = marks[-1].ts_ms
-            meter.hold(before.power_mw, now.ts_ms - since_ms)
-            time = TimeStretch(since_ms, now.ts_ms, before.kind, before.power_mw, before.current_ma)
-            intervals.append(UsageInterval(time, _under(before, meter.read(now, marks[-1]))))
+            metered = meter.has_register
+            meter.hold(conditions.said_power_mw or 0, now.ts_ms - marks[-1].ts_ms)
+            energy = meter.read(now, marks[-1])
+            shows_power = energy is not None and metered and energy.end_ms > energy.start_ms
+            if energy is not None and shows_power and conditions.said_power_mw is None:
+                conditions = conditions.with_rise(energy)
+            after = conditions.after(reading, believed)
+            time = None
+            if shows_power or after.says_more_than(conditions):
+                time = conditions.during(since_ms, now.ts_ms)
+                since_ms = now.ts_ms
+            if time is not None or energy is not None:
+                intervals.append(UsageInterval(time, _under(conditions, energy)))
+            conditions = after
         else:
             meter.begin(now)
-            first = conditions
+            first = conditions = conditions.after(reading, believed)
+            since_ms = now.ts_ms
         marks.append(now)
+    if since_ms < marks[-1].ts_ms:
+        intervals.append(UsageInterval(conditions.during(since_ms, marks[-1].ts_ms), None))
     rest = _under(conditions, meter.rest(marks[-1]))
     if rest is not None:
         intervals.append(UsageInterval(None, rest))
     left_out += [IgnoredReading(mark.index, _doubt(mark, good)) for mark, good in meter.refused]
     left_out += [IgnoredReading(mark.index, Reason.METER_RESTARTED) for mark in meter.restarts]
     left_out.sort(key=lambda one: one.index)
-    return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(intervals)), left_out
+    of_moment = None
+    if marks[0].ts_ms == marks[-1].ts_ms:
+        of_moment = (conditions.power_mw or 0, conditions.current_ma or 0)
+    return Usage(marks[0].ts_ms, first.power_mw, first.current_ma, tuple(intervals), of_moment), left_out
 
 
 def _under(conditions: _Conditions, stretch: EnergyStretch | None) -> EnergyStretch | None:
-    """A stretch of energy under the power and current that held before the reading that closes it."""
-    return stretch and replace(stretch, power_mw=conditions.power_mw, current_ma=conditions.current_ma)
+    """A stretch of energy under the power and current of the interval."""
+    return stretch and replace(stretch, power_mw=conditions.power_mw or 0, current_ma=conditions.current_ma or 0)
 
 
 def _in_order(readings: Sequence[StoredReading], end_ms: int | None) -> tuple[list[int], list[IgnoredReading]]:

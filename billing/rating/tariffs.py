@@ -93,6 +93,7 @@ class TariffComponent:
     """A price of one dimension, in one element."""
 
     element: int  # its place in the tariff, from 0
+    place: int  # in its element
     dimension: Dimension
     restrictions: Restrictions | None = field(compare=False)
 
@@ -103,16 +104,19 @@ class PreparedTariff:
     def __init__(self, tariff: Tariff, reservation: Reservation | None) -> None:
         self._components: dict[Dimension, list[TariffComponent]] = {dimension: [] for dimension in Dimension}
         chosen: list[Restrictions] = []
-        for place, element in enumerate(tariff.elements):
-            if not _is_for(element, reservation):
-                continue
+        for place, element in _elements_for(tariff, reservation):
             restrictions = _restrictions(element.restrictions) if element.restrictions else None
             if restrictions is not None:
                 chosen.append(restrictions)
-            for dimension in {component.type for component in element.price_components}:
-                self._components[dimension].append(TariffComponent(place, dimension, restrictions))
+            types = [component.type for component in element.price_components]
+            for dimension in set(types):
+                component = TariffComponent(place, types.index(dimension), dimension, restrictions)
+                self._components[dimension].append(component)
         self.minutes_of_day = {minute for r in chosen for minute in r.minutes_of_day()}
         self.thresholds_mwh = sorted({bound for r in chosen for bound in r.energy_mwh.bounds()})
+        flat = [one.restrictions for one in self._components[Dimension.FLAT] if one.restrictions is not None]
+        self.flat_bounds_power = any(r.power_mw.bounds() for r in flat)
+        self.flat_bounds_current = any(r.current_ma.bounds() for r in flat)
         self.durations_ms = sorted({bound for r in chosen for bound in r.duration_ms.bounds()})
 
     def active(self, dimension: Dimension, context: RestrictionContext) -> TariffComponent | None:
@@ -123,12 +127,21 @@ class PreparedTariff:
         return None
 
 
-def _is_for(element: TariffElement, reservation: Reservation | None) -> bool:
-    written = element.restrictions.reservation if element.restrictions else None
-    if reservation is None:
-        return written is None
-    # Whoever does not come has reserved all the same.
-    return written is Reservation.RESERVATION or written is reservation
+def _elements_for(tariff: Tariff, reservation: Reservation | None) -> list[tuple[int, TariffElement]]:
+    """The elements for charging, or for a reservation, with their places, in the order in which they are examined.
+
+    Whoever does not come has reserved all the same, but what the tariff says of that case comes first, wherever it
+    stands (OCPI 2.2.1, ReservationRestrictionType).
+    """
+    wanted: list[Reservation | None] = [reservation]
+    if reservation is Reservation.RESERVATION_EXPIRES:
+        wanted.append(Reservation.RESERVATION)
+    return [
+        (place, element)
+        for one in wanted
+        for place, element in enumerate(tariff.elements)
+        if (element.restrictions.reservation if element.restrictions else None) is one
+    ]
 
 
 def _restrictions(written: TariffRestrictions) -> Restrictions:

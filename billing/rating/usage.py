@@ -55,12 +55,13 @@ class UsageInterval:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A session, or a reservation: where it begins, what holds there, and its intervals in order."""
+    """A session, or a reservation: where it begins, what is known there (None: nothing), and its intervals in order."""
 
     start_ms: int
-    power_mw: int
-    current_ma: int
+    power_mw: int | None
+    current_ma: int | None
     intervals: tuple[UsageInterval, ...] = field(default=())
+    of_moment: tuple[int, int] | None = None  # of a session without length: power and current, as it ends
     reservation: Reservation | None = None  # how a reservation ended; None: this is charging
 
     @property
@@ -80,4 +81,4 @@ def reservation_usage(start_ms: int, end_ms: int, *, expired: bool) -> Usage:
     kind = UsageKind.RESERVATION_EXPIRED if expired else UsageKind.RESERVATION
     time = TimeStretch(start_ms, end_ms, kind, power_mw=0, current_ma=0)
     outcome = Reservation.RESERVATION_EXPIRES if expired else Reservation.RESERVATION
-    return Usage(start_ms, 0, 0, (UsageInterval(time, None),), outcome)
+    return Usage(start_ms, 0, 0, (UsageInterval(time, None),), reservation=outcome)

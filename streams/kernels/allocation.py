@@ -13,12 +13,14 @@ import numpy as np
 from streams.kernels.runs import I64, MAX_I64, NULL, Bools
 from streams.kernels.tariff_table import (
     CALENDAR,
+    CURRENT,
     DURATION,
     ENERGY,
     FLAT,
     MWH,
     NONE,
     PARKING_TIME,
+    POWER,
     TIME,
     Masks,
     TariffTable,
@@ -216,12 +218,18 @@ def _concatenated(done: list[_PieceUsage]) -> _PieceUsage:
 
 
 def _at_the_first_reading(table: TariffTable, usage: TariffUsage, s: UsageIntervals) -> _PieceUsage:
-    """The moment a session begins: an element that holds then may have a FLAT."""
+    """The moment a session begins: an element that holds then may have a FLAT. Left to the time that follows where that
+    depends on a power or current that the first reading does not say."""
     chosen = np.flatnonzero((s.since_ms == NULL) & (usage.flat[s.session] == NONE))
+    priced_by = usage.tariff[s.session[chosen]]
+    unclear = (s.power_mw[chosen] == NULL) & table.flat_bounded[POWER][priced_by]
+    unclear |= (s.current_ma[chosen] == NULL) & table.flat_bounded[CURRENT][priced_by]
+    chosen = chosen[~unclear]
     session, ts_ms = s.session[chosen], s.ts_ms[chosen]
     zero = np.zeros(len(chosen), np.int64)
     tariff = usage.tariff[session]
-    elements, _ = _elements(table, tariff, (ts_ms, zero, zero, s.power_mw[chosen], s.current_ma[chosen]))
+    power_mw, current_ma = np.maximum(s.power_mw[chosen], 0), np.maximum(s.current_ma[chosen], 0)  # NULL is negative
+    elements, _ = _elements(table, tariff, (ts_ms, zero, zero, power_mw, current_ma))
     key, kind = chosen << (_ROUND_BITS + 1), s.kind[chosen]
     return _PieceUsage(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)
 

@@ -1,10 +1,11 @@
 """Compiled tariffs as tables: which components are active, for many intervals of many tariffs at once.
 
-A tariff's elements are bits of a mask (element 0 the lowest). Each kind of restriction is a step function from a value
-(moment, energy, duration, power, current) to the mask of the elements that it allows; the elements that hold are the
-AND of all five, and the active component of a dimension is that of the lowest bit among those that have it. All step
-functions of one kind are in one sorted column whose keys are `tariff << KEY_BITS | value`, so that one binary search
-serves all rows. Rules: docs/adr/0009. Built by streams/tariffs/compiled.py.
+A tariff's elements are bits of a mask, in the order in which they are examined: the first is the lowest. Each kind of
+restriction is a step function from a value (moment, energy, duration, power, current) to the mask of the elements that
+it allows; the elements that hold are the AND of all five, and the active component of a dimension is that of the lowest
+bit among those that have it. All step functions of one kind are in one sorted column whose keys are
+`tariff << KEY_BITS | value`, so that one binary search serves all rows. Rules: docs/adr/0009. Built by
+streams/tariffs/compiled.py.
 """
 
 from dataclasses import dataclass, field
@@ -49,8 +50,9 @@ class TariffTable:
 
     masks: list[PiecewiseMasks]  # by kind of restriction: the elements that it allows
     having: list[Masks]  # by dimension, (tariffs,): the elements that have a component of it
+    flat_bounded: dict[int, Bools]  # POWER, CURRENT: (tariffs,) whether an element with FLAT has a bound of it
     component_base: I64  # (tariffs,) where `component_of` of the tariff begins
-    component_of: I64  # [component_base + element * DIMENSIONS + dimension] -> component of the tariff, NONE
+    component_of: I64  # [component_base + bit * DIMENSIONS + dimension] -> component of the tariff, NONE
     price_base: I64  # (tariffs,) where its components begin
     components: I64  # (tariffs,) how many
     dimension: I64  # (components,)

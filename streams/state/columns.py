@@ -18,7 +18,7 @@ from streams.kernels.runs import I8, I16, I32, I64, NULL, column
 from streams.kernels.sessions import SessionColumns
 from streams.kernels.tariff_table import NONE
 from streams.kernels.tariff_usage import TariffUsage
-from streams.kernels.usage_intervals import CHARGING
+from streams.kernels.usage_intervals import NOT_SAID
 
 _MAPPED_BYTES_MIN: Final = 64 << 10  # below that, pages are not worth it
 
@@ -43,7 +43,9 @@ class StateColumns(DedupeColumns, SessionColumns):
     last_time: I16 = column(NONE)
     flat: I16 = column(NONE)
     last_current_ma: I64 = column(NULL, stored_as="held_ma")  # fields of SessionCharges
-    last_kind: I8 = column(CHARGING, stored_as="held_kind")
+    last_kind: I8 = column(NOT_SAID, stored_as="held_kind")
+    register_power_mw: I64 = column(NULL)
+    open_since_ms: I64 = column(NULL)
     cost_published_ms: I64 = column(stored_as="told_ms")  # when, by arrival
     cost_published_micros: I64 = column(stored_as="told_micros")  # incl. VAT, as last published
 

@@ -153,7 +153,8 @@ class PartitionState(StateColumns):
             **{name: getattr(self, name)[slots].astype(np.int64) for name in USAGE_COLUMNS},
         )
         last_current_ma, last_kind = self.last_current_ma[slots], self.last_kind[slots].astype(np.int64)
-        return SessionCharges(energy, tariff_key, last_current_ma, last_kind, usage)
+        register_power_mw, open_since_ms = self.register_power_mw[slots], self.open_since_ms[slots]
+        return SessionCharges(energy, tariff_key, last_current_ma, last_kind, register_power_mw, open_since_ms, usage)
 
     def put_charges(self, slots: I64, charges: SessionCharges, rows: I64) -> None:
         """Write rows of `charges` back to these slots."""
@@ -165,6 +166,8 @@ class PartitionState(StateColumns):
         self.widen(usage.volume.shape[1])
         self.open_tariff[slots], self.metered_from_ms[slots] = charges.tariff_key[rows], usage.start_ms[rows]
         self.last_current_ma[slots], self.last_kind[slots] = charges.last_current_ma[rows], charges.last_kind[rows]
+        self.register_power_mw[slots] = charges.register_power_mw[rows]
+        self.open_since_ms[slots] = charges.open_since_ms[rows]
         for name in USAGE_COLUMNS:
             getattr(self, name)[slots] = getattr(usage, name)[rows]
         priced = charges.tariff_key[rows] != 0

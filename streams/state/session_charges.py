@@ -20,10 +20,27 @@ from streams.kernels.energy import advance as advance_energy
 from streams.kernels.runs import I64, NULL, Runs, runs_of
 from streams.kernels.tariff_table import ENERGY, FLAT, NONE, PARKING_TIME, TIME
 from streams.kernels.tariff_usage import TariffUsage
-from streams.kernels.usage_intervals import CHARGING, IDLE, LastValues, UsageIntervals, intervals_of
+from streams.kernels.usage_intervals import (
+    IDLE,
+    NOT_SAID,
+    LastValues,
+    UsageIntervals,
+    current_of,
+    intervals_of,
+    kind_by_register,
+)
 from streams.tariffs.compiled import CompiledTariffs
 
 _PARTS: Final = (ENERGY, TIME, PARKING_TIME, FLAT)  # in the order of COST_COLUMNS
+
+
+# Of a session without a reading.
+_NOTHING: Final = {
+    "last_current_ma": NULL,
+    "last_kind": NOT_SAID,
+    "register_power_mw": NULL,
+    "open_since_ms": NULL,
+}
 
 
 @dataclass(slots=True)
@@ -33,7 +50,9 @@ class SessionCharges:
     energy: SessionEnergy
     tariff_key: I64  # pricing's version; 0: none
     last_current_ma: I64  # the last known current; NULL: none yet
-    last_kind: I64  # the last known kind of use
+    last_kind: I64  # the last known kind of use; NOT_SAID: none yet
+    register_power_mw: I64  # between the last two registers; NULL: none yet
+    open_since_ms: I64  # where time begins that no reading has closed yet; NULL: there is none
     usage: TariffUsage
 
     @classmethod
@@ -42,10 +61,13 @@ class SessionCharges:
     ) -> "SessionCharges":
         """Sessions that have used nothing yet, with this energy, or without a reading."""
         rows = len(tariff_key)
-        usage = TariffUsage.fresh(tariffs.places(tariff_key), start_ms, tariffs.width)
-        last_current_ma, last_kind = np.full(rows, NULL, np.int64), np.full(rows, CHARGING, np.int64)
-        energy = SessionEnergy.fresh(rows) if energy is None else energy
-        return cls(energy, tariff_key, last_current_ma, last_kind, usage)
+        nothing = {name: np.full(rows, value, np.int64) for name, value in _NOTHING.items()}
+        return cls(
+            energy=SessionEnergy.fresh(rows) if energy is None else energy,
+            tariff_key=tariff_key,
+            usage=TariffUsage.fresh(tariffs.places(tariff_key), start_ms, tariffs.width),
+            **nothing,
+        )
 
     def __len__(self) -> int:
         return len(self.tariff_key)
@@ -127,8 +149,15 @@ def advance(
     if not (charges.usage.tariff != NONE).any():
         return advance_energy(energy, samples, runs, power_max_mw)
     trace = EnergyTrace.blank(len(samples))
-    last_ts_ms, last_power_mw = energy.last_ts_ms.copy(), energy.last_power_mw.copy()
-    last_values = LastValues(last_ts_ms, last_power_mw, charges.last_current_ma, charges.last_kind)
+    last_values = LastValues(
+        energy.last_ts_ms.copy(),
+        energy.last_power_mw.copy(),
+        charges.last_current_ma,
+        charges.last_kind,
+        charges.register_power_mw,
+        charges.open_since_ms,
+        energy.register_last_mwh != NULL,
+    )
     flags = advance_energy(energy, samples, runs, power_max_mw, trace)
     counted = charges.usage.tariff != NONE
     if not final:
@@ -141,6 +170,7 @@ def advance(
         last_values,
         runs_of(session),
         samples.ts_ms[rows],
+        samples.register_mwh[rows],
         samples.power_mw[rows],
         readings.current_ma[rows],
         readings.status[rows],
@@ -169,16 +199,23 @@ def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[
     energy, usage = charges.energy, charges.usage.copy()
     before_mwh = energy.billed_mwh()
     after_mwh = energy.energy_uj() // UJ_PER_MWH
-    open_end = (usage.tariff != NONE) & (energy.register_last_mwh != NULL) & (energy.dirty == 0)
-    drawn = np.flatnonzero(open_end & (after_mwh > before_mwh))
+    counted = (usage.tariff != NONE) & (energy.dirty == 0)
+    open_time = np.flatnonzero(counted & (charges.open_since_ms != NULL))
+    if len(open_time):
+        _allocate(tariffs, usage, _open_time(charges, open_time, before_mwh[open_time]))
+    moments_only = np.flatnonzero(counted & (energy.last_ts_ms == usage.start_ms) & (usage.flat == NONE))
+    if len(moments_only):
+        _allocate(tariffs, usage, _moments(charges, moments_only))
+    drawn = np.flatnonzero(counted & (energy.register_last_mwh != NULL) & (after_mwh > before_mwh))
     if len(drawn):
+        power_mw = np.maximum(energy.last_power_mw[drawn], 0)
         intervals = UsageIntervals(
             session=drawn,
             since_ms=energy.last_ts_ms[drawn],  # no time: that is counted with each reading
             ts_ms=energy.last_ts_ms[drawn],
             kind=np.full(len(drawn), IDLE, np.int64),
-            power_mw=np.maximum(energy.last_power_mw[drawn], 0),
-            current_ma=np.maximum(charges.last_current_ma[drawn], 0),
+            power_mw=power_mw,
+            current_ma=current_of(charges.last_current_ma[drawn], power_mw),
             anchor_ms=energy.register_ts_ms[drawn],
             before_mwh=before_mwh[drawn],
             after_mwh=after_mwh[drawn],
@@ -186,6 +223,31 @@ def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[
         _allocate(tariffs, usage, intervals)
     moments = np.zeros(rows, np.int64)
     return usage, price(tariffs.table(np.full(rows, NONE), moments, moments), usage)
+
+
+def _open_time(charges: SessionCharges, rows: I64, energy_mwh: I64) -> UsageIntervals:
+    """The time that no reading of these sessions has closed, as the last one closes it if they end there."""
+    kind, power_mw = charges.last_kind[rows], charges.register_power_mw[rows]
+    power_or_none = np.maximum(power_mw, 0)  # NULL is negative
+    return UsageIntervals(
+        session=rows,
+        since_ms=charges.open_since_ms[rows],
+        ts_ms=charges.energy.last_ts_ms[rows],
+        kind=np.where(kind == NOT_SAID, kind_by_register(power_mw), kind),
+        power_mw=power_or_none,
+        current_ma=current_of(charges.last_current_ma[rows], power_or_none),
+        anchor_ms=np.full(len(rows), NULL),
+        before_mwh=energy_mwh,
+        after_mwh=energy_mwh,
+    )
+
+
+def _moments(charges: SessionCharges, rows: I64) -> UsageIntervals:
+    """Sessions without length, as if all that their readings say had been in the first."""
+    ts_ms, power_mw = charges.energy.last_ts_ms[rows], np.maximum(charges.energy.last_power_mw[rows], 0)
+    none, zero = np.full(len(rows), NULL), np.zeros(len(rows), np.int64)
+    current_ma = current_of(charges.last_current_ma[rows], power_mw)
+    return UsageIntervals(rows, none, ts_ms, zero + IDLE, power_mw, current_ma, none, zero, zero)
 
 
 def cost_columns(charges: SessionCharges, usage: TariffUsage, costs: Costs) -> dict[str, I64]:
@@ -197,11 +259,12 @@ def cost_columns(charges: SessionCharges, usage: TariffUsage, costs: Costs) -> d
 
 
 def component_usage(tariffs: CompiledTariffs, usage: TariffUsage, row: int) -> list[ComponentVolume]:
-    """What a session used, component by component; the session has a tariff."""
+    """What a session used, component by component in the order of its tariff; the session has one."""
     last = int(usage.last_energy[row]), int(usage.last_time[row])
     volumes, since_ms = usage.volume[row].tolist(), usage.since_ms[row].tolist()
+    components = enumerate(tariffs.components(int(usage.tariff[row])))
     return [
         ComponentVolume(component.element, component.dimension.value, volumes[number], since_ms[number], number in last)
-        for number, component in enumerate(tariffs.components(int(usage.tariff[row])))
+        for number, component in sorted(components, key=lambda one: (one[1].element, one[1].place))
         if volumes[number]
     ]

@@ -49,6 +49,8 @@ class CompiledComponent:
     """A priced dimension of an element: consumption is counted by these."""
 
     element: int
+    bit: int  # of its element: elements are examined in this order
+    place: int  # in its element
     dimension: Dimension
     price: PriceComponent
 
@@ -59,13 +61,14 @@ class _Compiled:
 
     version: TariffVersion
     components: list[CompiledComponent]
-    restrictions: list[TariffRestrictions]  # by element
+    restrictions: list[TariffRestrictions]  # by bit
     active: int  # mask of elements that apply to this kind of use at all
     by_calendar: bool
     masks: list[tuple[I64, Masks]]  # by kind of restriction: values, and the mask from each on
     constant: list[bool]  # by kind
     component_of: list[int]  # as TariffTable's
     having: list[int]  # by dimension
+    flat_bounded: dict[int, bool]  # as TariffTable's
     prices: I64  # (4, components): dimension, price_micros, vat_ppm, step_size
     bounds: list[int]  # by _PRICE_BOUNDS
 
@@ -174,6 +177,7 @@ class CompiledTariffs:
         return TariffTable(
             masks=[self._piecewise_masks(kind) for kind in range(KINDS)],
             having=list(np.array([c.having for c in compiled], np.uint64).reshape(-1, DIMENSIONS).T.copy()),
+            flat_bounded={kind: np.array([c.flat_bounded[kind] for c in compiled]) for kind in (POWER, CURRENT)},
             component_base=_begins([len(c.component_of) for c in compiled]),
             component_of=np.array([one for c in compiled for one in c.component_of], np.int64),
             price_base=_begins(counts.tolist()),
@@ -207,14 +211,20 @@ class CompiledTariffs:
 
 
 def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
-    restrictions = [element.restrictions or TariffRestrictions() for element in version.tariff.elements]
-    active = sum(1 << place for place, r in enumerate(restrictions) if r.reservation in _ALLOWED[kind])
+    elements, allowed = version.tariff.elements, _ALLOWED[kind]
+    by_place = [element.restrictions or TariffRestrictions() for element in elements]
+    first_of_all = [place for place, r in enumerate(by_place) if r.reservation == allowed[0]]
+    order = [*first_of_all, *(place for place in range(len(elements)) if place not in first_of_all)]
+    restrictions = [by_place[place] for place in order]
+    active = sum(1 << bit for bit, r in enumerate(restrictions) if r.reservation in allowed)
     components = []
-    for place, element in enumerate(version.tariff.elements):
+    for bit, place in enumerate(order):
         for dimension in _DIMENSIONS:
-            first = next((c for c in element.price_components if c.type == dimension), None)
-            if first is not None and active >> place & 1:
-                components.append(CompiledComponent(place, dimension, first))
+            written = enumerate(elements[place].price_components)
+            first = next((number for number, c in written if c.type == dimension), None)
+            if first is not None and active >> bit & 1:
+                price = elements[place].price_components[first]
+                components.append(CompiledComponent(place, bit, first, dimension, price))
     by_calendar = any(follows_calendar(r) for r in restrictions)
     masks = [_thresholds(restrictions, of_kind) for of_kind in range(KINDS)]
     everything = (1 << len(restrictions)) - 1
@@ -231,24 +241,26 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
             for of_kind, pieces in enumerate(masks)
         ],
         component_of=_component_of(components, len(restrictions)),
-        having=[sum(1 << c.element for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
+        having=[sum(1 << c.bit for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
+        flat_bounded={of_kind: _flat_bounded(components, restrictions, of_kind) for of_kind in (POWER, CURRENT)},
         prices=np.array(prices, np.int64).reshape(-1, 4).T,
         # min_price and max_price are of the charging part alone
         bounds=[_bound(version, name) if kind == UsageKind.CHARGING else NONE for name in _PRICE_BOUNDS],
     )
 
 
+# Of each kind of use, the elements that are for it; those with the first are examined before the others.
 _ALLOWED: Final[dict[UsageKind, tuple[Reservation | None, ...]]] = {
     UsageKind.CHARGING: (None,),
     UsageKind.RESERVATION: (Reservation.RESERVATION,),
-    UsageKind.RESERVATION_EXPIRED: (Reservation.RESERVATION, Reservation.RESERVATION_EXPIRES),
+    UsageKind.RESERVATION_EXPIRED: (Reservation.RESERVATION_EXPIRES, Reservation.RESERVATION),
 }
 
 
 def _component_of(components: Sequence[CompiledComponent], elements: int) -> list[int]:
     table = [NONE] * (elements * DIMENSIONS)
     for number, component in enumerate(components):
-        table[component.element * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
+        table[component.bit * DIMENSIONS + _DIMENSIONS.index(component.dimension)] = number
     return table
 
 
@@ -283,6 +295,14 @@ _BOUNDS: Final = {  # kind -> (lower field, upper field, what one of its unit is
     POWER: ("min_power", "max_power", 1_000_000),
     CURRENT: ("min_current", "max_current", 1_000),
 }
+
+
+def _flat_bounded(
+    components: Sequence[CompiledComponent], restrictions: Sequence[TariffRestrictions], kind: int
+) -> bool:
+    lower, upper, _ = _BOUNDS[kind]
+    with_flat = [restrictions[c.bit] for c in components if c.dimension == Dimension.FLAT]
+    return any(getattr(r, bound) is not None for r in with_flat for bound in (lower, upper))
 
 
 def _thresholds(restrictions: Sequence[TariffRestrictions], kind: int) -> list[tuple[int, int]]:

@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+import msgspec
+
 from billing.invoices.models import Explanation
 from billing.rating import StoredReading
 from billing.readings_source import StoredReadings
@@ -82,7 +84,24 @@ async def test_of_a_superseded_invoice_and_its_credit_note_their_own_version_is_
     service.billing.rows("UPDATE billing.invoice_line SET billed = 1 WHERE invoice_id = %s RETURNING 1", old["id"])
     shown = await service.get(f"{INVOICES}/{old['id']}/explain")
     assert not shown["agrees"]
-    assert "line 1: stored" in shown["differences"][0]
+    assert "line 2: stored ENERGY 1," in shown["differences"][0]
+
+
+async def test_a_credited_invoice_agrees_in_whatever_order_its_event_has_the_components(
+    service: Service, seed: int
+) -> None:
+    """The stream has TIME before FLAT, rating has them by name, and the tariff as its author liked."""
+    event = completed(service.telemetry, readings(random.Random(seed)))
+    assert event.pricing is not None
+    backwards = msgspec.structs.replace(event.pricing, consumption=event.pricing.consumption[::-1])
+    await service.billing.deliver(msgspec.structs.replace(event, pricing=backwards))
+    (invoice,) = service.billing.documents()
+    note = await service.post(CANCEL, {"invoice_id": str(invoice["id"]), "reason": "x"})
+    await service.billing.deliver(completed(service.telemetry, readings(random.Random(seed + 1)), event.id, 2))
+    for id_ in (invoice["id"], note["id"]):
+        shown = await service.get(f"{INVOICES}/{id_}/explain")
+        assert (shown["agrees"], shown["differences"], shown["computed_from"]) == (True, [], "cdr")
+        assert [line["dimension"] for line in shown["lines"]] == ["FLAT", "ENERGY", "TIME"]
 
 
 async def test_an_invoice_that_later_readings_did_not_change_agrees_with_them(service: Service, seed: int) -> None:

@@ -100,7 +100,7 @@ async def test_a_document_is_whole(service: Service) -> None:
     InvoiceDetail.model_validate(detail)
     assert (detail["number"], detail["payable"], detail["total_incl_vat"]) == ("2026-0000001", "7.77", "7.769801")
     assert detail["charge"]["energy_kwh"] == "12.345678"
-    energy, flat, time = detail["lines"]
+    flat, energy, time = detail["lines"]  # in the order of the tariff
     assert energy == {
         "dimension": "ENERGY",
         "element": 0,
@@ -169,7 +169,7 @@ async def test_a_cancelled_invoice_is_credited_once_and_stays_cancelled(service:
     )
     assert (note["total_incl_vat"], note["payable"]) == ("-7.769801", "-7.77")
     detail = await service.get(f"{INVOICES}/{note['id']}")
-    assert detail["lines"][0]["volume"] == "-12.346000"
+    assert detail["lines"][1]["volume"] == "-12.346000"
     await service.post(CANCEL, {"invoice_id": note["id"], "reason": "no"}, 409)
     await service.post(CANCEL, {"invoice_id": str(uuid4()), "reason": "no"}, 404)
     await service.post(CANCEL, {"invoice_id": id_, "reason": "  "}, 422)

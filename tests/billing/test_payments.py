@@ -106,6 +106,19 @@ async def test_a_wrong_amount_is_no_payment(service: Service) -> None:
     assert status_of(service, invoice_id) == "paid"
 
 
+@pytest.mark.parametrize("message", ["payment_intent.succeeded", "payment_intent.canceled"])
+async def test_a_message_in_another_currency_is_refused_and_changes_nothing(service: Service, message: str) -> None:
+    invoice_id = await an_invoice(service)
+    payment = await service.post(CHARGE, {"invoice_id": invoice_id, "provider": "stripe"})
+    paid = service.stripe.pay(payment["reference"])
+    problem = await service.stripe_says(message, {**paid, "currency": "sek"}, "evt_1", 409)
+    assert problem["detail"] == f"payment {payment['id']} is in EUR, not in SEK"
+    assert status_of(service, invoice_id) == "open"
+    assert (await service.get(f"{PAYMENTS}/{payment['id']}"))["status"] == "pending"
+    await service.stripe_says("payment_intent.succeeded", paid, "evt_1")
+    assert status_of(service, invoice_id) == "paid"
+
+
 async def test_a_payment_that_nobody_began_is_not_acknowledged(service: Service) -> None:
     stray = {"currency": "eur", "amount_received": 5, "metadata": {"payment_id": str(uuid4())}}
     await service.stripe_says("payment_intent.succeeded", stray, "evt_1", 404)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from billing.rating import StoredReading, rate_readings
+from billing.rating import StoredReading, rate_readings, usage_of
 from schemas.reading import READING_SCHEMA, SessionEvent
 from schemas.session import EndReason
 from schemas.tariff import Tariff
@@ -20,7 +20,7 @@ from streams.kernels.runs import MAX_I64
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
 from streams.worker.compute import compute_effects
-from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
+from tests.billing.rating.strategies import MOMENTS, Session, banded, sessions, tariffs
 from tests.streams.memory_store import AsStoreQueries, MemoryStore
 from tests.streams.reference import Reading
 from tests.streams.test_step_laws import PARAMS, RELOADS, frames_of, run, streams
@@ -65,10 +65,8 @@ def check(store: MemoryStore, params: StepParams) -> int:
             params.power_max_mw,
         )  # fmt: skip
         if row["end_reason"] != EndReason.OPEN:
-            used = sorted(store.consumption[key])
-            assert [tuple(one) for one in used] == [
-                (c.element, c.dimension.value, c.volume, c.since_ms, c.last)
-                for c in sorted(consumption, key=lambda c: (c.element, c.dimension.value))
+            assert [tuple(one) for one in store.consumption[key]] == [
+                (c.element, c.dimension.value, c.volume, c.since_ms, c.last) for c in consumption
             ]
         assert (row["cost_excl_micros"], row["cost_incl_micros"]) == (rated.total_excl_micros, rated.total_incl_micros)
         parts = dict.fromkeys((line.dimension for line in rated.lines), 0)
@@ -104,6 +102,21 @@ def test_a_session_costs_what_its_readings_cost_however_they_come(
     run(frames_of(arrivals(session), frame_cuts), step_cuts, reload=reload, store=store, params=params)
     priced = check(store, params)
     event(f"{priced} sessions")
+
+
+@given(sessions(), CUTS, CUTS, RELOADS, st.data())
+def test_bands_at_what_a_session_shows_are_kept_to_the_milliwatt(
+    session: Session, frame_cuts: list[int], step_cuts: list[int], reload: frozenset[int], data: st.DataObject
+) -> None:
+    """Of power and current, whether they were said or follow from the register."""
+    used, _ = usage_of(session.readings, session.end_ms)
+    times = [interval.time for interval in used.intervals if interval.time is not None]
+    powers_mw, currents_ma = ({0, *(getattr(time, name) for time in times)} for name in ("power_mw", "current_ma"))
+    tariff = data.draw(banded(sorted(powers_mw), sorted(currents_ma)))
+    store = MemoryStore()
+    store.tariffs["A"] = [(0, version_of(1, session.zone.key, tariff))]
+    run(frames_of(arrivals(session), frame_cuts), step_cuts, reload=reload, store=store)
+    event(f"{check(store, PARAMS)} sessions, {min(len(powers_mw), 4)} powers")
 
 
 @given(

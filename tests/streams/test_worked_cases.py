@@ -3,15 +3,18 @@
 import json
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from billing.rating import Usage
+from billing.rating import Usage, rate_usage, reservation_usage
 from billing.rating.json_io import read_document
 from billing.rating.periods import WrittenUsage, usages_of
 from schemas.session import UsageKind
-from schemas.tariff import Reservation
+from schemas.tariff import Reservation, Tariff
 from streams.kernels.allocation import allocate
 from streams.kernels.cost import Costs, price
 from streams.kernels.runs import NULL
@@ -19,6 +22,8 @@ from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import UsageIntervals
 from streams.tariffs.compiled import CompiledTariffs
 from streams.tariffs.version import TariffVersion
+from tests.billing.rating.making import utc_ms
+from tests.billing.rating.strategies import MOMENTS, gaps_ms, reservation_tariffs, tariffs
 from tests.billing.rating.test_worked_cases import CASES, assert_states, period, tariff_of, there
 
 KINDS = {
@@ -30,7 +35,8 @@ KINDS = {
 
 def intervals_of(usage: Usage) -> UsageIntervals:
     """As readings would close them: the first, which closes none, and one at the end of each period."""
-    rows = [(NULL, usage.start_ms, int(KINDS[usage.reservation]), usage.power_mw, usage.current_ma, NULL, 0, 0)]
+    known = (NULL if usage.power_mw is None else usage.power_mw, NULL if usage.current_ma is None else usage.current_ma)
+    rows = [(NULL, usage.start_ms, int(KINDS[usage.reservation]), *known, NULL, 0, 0)]
     mwh = 0
     for interval in usage.intervals:
         assert interval.time is not None
@@ -52,6 +58,18 @@ def cost_of(version: TariffVersion, usage: Usage) -> Costs:
     table = tariffs.table(place, np.array([usage.start_ms]), np.array([usage.end_ms]))
     allocate(table, used, intervals_of(usage))
     return price(table, used)
+
+
+@given(reservation_tariffs() | tariffs(), st.sampled_from(sorted(MOMENTS)), gaps_ms(), st.booleans(), st.data())
+def test_a_reservation_costs_what_it_costs_by_the_independent_rating(
+    tariff: Tariff, zone: str, length_ms: int, expired: bool, data: st.DataObject
+) -> None:
+    start_ms = utc_ms(data.draw(st.sampled_from(MOMENTS[zone]))) - data.draw(st.integers(0, 10_000_000))
+    usage = reservation_usage(start_ms, start_ms + length_ms, expired=expired)
+    _, rated = rate_usage(tariff, ZoneInfo(zone), usage)
+    costs = cost_of(TariffVersion.of(1, UUID(int=1), zone, tariff.model_dump_json(exclude_none=True)), usage)
+    assert int(costs.excl_vat_micros[0]) == rated.total_excl_micros
+    assert int(costs.incl_vat_micros[0]) == rated.total_incl_micros
 
 
 @there

@@ -123,6 +123,40 @@ def tariffs(draw: st.DrawFn) -> Tariff:
     return Tariff.model_validate(written)
 
 
+@st.composite
+def banded(draw: st.DrawFn, powers_mw: list[int], currents_ma: list[int]) -> Tariff:
+    """A tariff whose bands of power and current begin and end at these, or beside them."""
+
+    def bound(values: list[int], digits: int) -> Decimal:
+        return Decimal(max(draw(st.sampled_from(values)) + draw(st.sampled_from([-1, 0, 0, 1])), 0)).scaleb(-digits)
+
+    written_elements: list[dict[str, Any]] = []
+    for name in draw(st.lists(st.sampled_from(["power", "current"]), min_size=1, max_size=4)):
+        values, digits = (powers_mw, 6) if name == "power" else (currents_ma, 3)
+        ends = draw(st.sampled_from([("min",), ("max",), ("min", "max")]))
+        written_elements.append(
+            {
+                "price_components": draw(st.lists(components(), min_size=1, max_size=4)),
+                "restrictions": {f"{end}_{name}": bound(values, digits) for end in ends},
+            }
+        )
+    if draw(st.booleans()):
+        written_elements.append({"price_components": draw(st.lists(components(), min_size=1, max_size=4))})
+    return Tariff.model_validate({"currency": "EUR", "elements": written_elements})
+
+
+@st.composite
+def reservation_tariffs(draw: st.DrawFn) -> Tariff:
+    """Elements for reservations, used or expired, in any order."""
+    written_elements = []
+    for _ in range(draw(st.integers(1, 6))):
+        written = draw(st.builds(dict) | restrictions())
+        written["reservation"] = draw(st.sampled_from(["RESERVATION", "RESERVATION_EXPIRES"]))
+        parts = draw(st.lists(components(reserved=True), min_size=1, max_size=2))
+        written_elements.append({"price_components": parts, "restrictions": written})
+    return Tariff.model_validate({"currency": "EUR", "elements": draw(st.permutations(written_elements))})
+
+
 def gaps_ms() -> st.SearchStrategy[int]:
     """Time between two readings."""
     plain = st.sampled_from([15_000, 60_000, 5 * MINUTE_MS, 15 * MINUTE_MS, HOUR_MS])
@@ -135,17 +169,37 @@ _ODD_POWERS_MW = st.sampled_from([-5_000_000, POWER_MAX_MW, POWER_MAX_MW + 1]) |
 _STATUSES = st.sampled_from([Status.NONE] * 6 + [Status.CHARGING] * 5 + list(Status))
 
 
+# What a device says at all, beside time; "rarely power": in one reading of four. Registers alone are the usual case of
+# OCPP 1.6, and what follows from them is what is easily got wrong.
+_SAYS = (
+    ("register",),
+    ("register",),
+    ("register", "current"),
+    ("register", "status"),
+    ("register", "rarely power"),
+    ("register", "rarely power", "rarely status", "rarely current"),
+    ("register", "power", "status"),
+    ("register", "power", "current", "status"),
+    ("power",),
+    ("power", "current", "status"),
+    ("current", "status"),
+    (),
+)
+
+
+def _now(draw: st.DrawFn, says: tuple[str, ...], what: str) -> bool:
+    return what in says or (f"rarely {what}" in says and draw(st.integers(0, 3)) == 3)
+
+
 @st.composite
 def sessions(draw: st.DrawFn, readings_max: int = 12) -> Session:
-    """Registers or power, both, or neither; fields missing; rollbacks, resets, spikes; readings of one moment."""
+    """Registers, power, current, status, some or none of them; fields missing; rollbacks, resets, spikes; readings of
+    one moment."""
     zone = draw(st.sampled_from(sorted(MOMENTS)))
     near_ms = utc_ms(draw(st.sampled_from(MOMENTS[zone])))
     at_ms = near_ms + draw(st.sampled_from([0, -HOUR_MS, -10 * MINUTE_MS, -1]) | st.integers(-6 * HOUR_MS, HOUR_MS))
-    has_register, has_power, has_seq = (
-        draw(st.sampled_from([True, True, False])),
-        draw(st.booleans()),
-        draw(st.booleans()),
-    )
+    says = draw(st.sampled_from(_SAYS))
+    has_seq = draw(st.booleans())
     register_mwh = draw(st.sampled_from([0, 1_234_567, 10**10]))
     readings: list[StoredReading] = []
     for number in range(draw(st.integers(1, readings_max))):
@@ -157,10 +211,12 @@ def sessions(draw: st.DrawFn, readings_max: int = 12) -> Session:
             StoredReading(
                 ts_ms=at_ms,
                 seq=draw(_often(st.just(number))) if has_seq else None,
-                energy_mwh=draw(_often(st.just(register_mwh) | _glitches(register_mwh))) if has_register else None,
-                power_mw=draw(_often(_POWERS_MW | _POWERS_MW | _ODD_POWERS_MW)) if has_power else None,
-                current_ma=draw(_maybe(_CURRENTS_MA)),
-                status=draw(_STATUSES),
+                energy_mwh=draw(_often(st.just(register_mwh) | _glitches(register_mwh)))
+                if "register" in says
+                else None,
+                power_mw=draw(_often(_POWERS_MW | _POWERS_MW | _ODD_POWERS_MW)) if _now(draw, says, "power") else None,
+                current_ma=draw(_maybe(_CURRENTS_MA)) if _now(draw, says, "current") else None,
+                status=draw(_STATUSES) if _now(draw, says, "status") else Status.NONE,
             )
         )
     end_ms = draw(_maybe(st.sampled_from([r.ts_ms for r in readings])))
@@ -171,7 +227,7 @@ def _next_register(register_mwh: int, gap_ms: int) -> st.SearchStrategy[int]:
     """Mostly on, at up to 50 kW; seldom anew (a meter that was reset), or further than any charger delivers."""
     on = st.integers(0, 50_000_000 * gap_ms // 3_600_000 + 100).map(lambda rise_mwh: register_mwh + rise_mwh)
     odd = st.sampled_from([0, 5_000, register_mwh // 3, register_mwh // 2, register_mwh + 10**10])
-    return st.integers(0, 9).flatmap(lambda n: odd if n == 9 else st.just(register_mwh) if n == 8 else on)
+    return st.integers(0, 9).flatmap(lambda n: odd if n == 9 else st.just(register_mwh) if n > 6 else on)
 
 
 def _glitches(register_mwh: int) -> st.SearchStrategy[int]:

@@ -1,8 +1,9 @@
 """From usage to consumption: which component gets what."""
 
-from billing.rating import reservation_usage
+from billing.rating import StoredReading, reservation_usage, usage_of
 from billing.rating.allocate import allocate_usage
 from billing.rating.usage import EnergyStretch, Usage, UsageInterval
+from schemas.reading import Status
 from schemas.session import UsageKind
 from schemas.tariff import Dimension
 from tests.billing.rating.making import (
@@ -171,3 +172,63 @@ def test_since_is_when_a_component_was_first_active() -> None:
     early = T0 - HOUR_MS
     consumption = allocate_usage(priced, UTC_ZONE, usage(stretch(early, 180, energy_mwh=3 * KWH)))
     assert [(one.element, one.volume, one.since_ms) for one in consumption] == [(0, KWH, T0), (1, 2 * KWH, early)]
+
+
+def test_bands_of_power_and_current_see_what_the_register_shows() -> None:
+    readings = [StoredReading(T0 + n * 30 * MINUTE_MS, energy_mwh=n * 10 * KWH) for n in range(3)]
+    used, _ = usage_of(readings)
+    whole = {(1, ENERGY): 20 * KWH, (1, TIME): HOUR_MS, (1, FLAT): 1}
+    for band in ({"max_power": "7"}, {"min_power": "20.000001"}, {"max_current": "86.956"}, {"min_current": "86.957"}):
+        assert (
+            volumes(tariff(element("ENERGY", "TIME", "FLAT", **band), element("ENERGY", "TIME", "FLAT")), used) == whole
+        )
+    inside = {(0, dimension): volume for (_, dimension), volume in whole.items()}
+    for band in ({"min_power": "20"}, {"max_power": "20.000001"}, {"min_current": "86.956"}, {"max_current": "86.957"}):
+        assert (
+            volumes(tariff(element("ENERGY", "TIME", "FLAT", **band), element("ENERGY", "TIME", "FLAT")), used)
+            == inside
+        )
+
+
+def test_a_flat_fee_by_power_waits_for_the_power_and_another_does_not() -> None:
+    silent = usage_of([StoredReading(T0)])[0]
+    assert volumes(tariff(element("FLAT", max_power="7")), silent) == {(0, FLAT): 1}, "nothing was ever known"
+    assert volumes(tariff(element("FLAT", min_power="7"), element("FLAT")), silent) == {(1, FLAT): 1}
+    two = usage_of([StoredReading(T0), StoredReading(T0, 1, power_mw=11_000_000)])[0]
+    assert volumes(tariff(element("FLAT", min_power="7")), two) == {(0, FLAT): 1}, "what its only moment says"
+
+
+def test_what_the_station_holds_back_is_free_and_what_the_vehicle_does_not_take_is_parking() -> None:
+    priced = tariff(element("TIME", "PARKING_TIME"))
+    for status, expected in (
+        (Status.SUSPENDED_EVSE, {}),
+        (Status.PREPARING, {}),
+        (Status.SUSPENDED_EV, {(0, PARKING): HOUR_MS}),
+        (Status.FINISHING, {(0, PARKING): HOUR_MS}),
+    ):
+        readings = [StoredReading(T0, power_mw=11_000_000, status=status), StoredReading(T0 + HOUR_MS)]
+        assert volumes(priced, usage_of(readings)[0]) == expected
+
+
+def test_an_expired_reservation_is_priced_by_its_own_elements_wherever_they_stand() -> None:
+    of_all = element("TIME", "FLAT", reservation="RESERVATION")
+    of_expired = element("TIME", reservation="RESERVATION_EXPIRES")
+    expired, used = (reservation_usage(T0, T0 + HOUR_MS, expired=one) for one in (True, False))
+    for elements, own in (((of_all, of_expired), 1), ((of_expired, of_all), 0)):
+        priced = tariff(*elements)
+        assert volumes(priced, expired) == {(own, TIME): HOUR_MS, (1 - own, FLAT): 1}
+        assert volumes(priced, used) == {(1 - own, TIME): HOUR_MS, (1 - own, FLAT): 1}
+
+
+def test_an_element_for_expired_reservations_that_does_not_hold_leaves_it_to_the_others() -> None:
+    priced = tariff(
+        element("TIME", reservation="RESERVATION"), element("TIME", reservation="RESERVATION_EXPIRES", max_duration=600)
+    )
+    found = volumes(priced, reservation_usage(T0, T0 + HOUR_MS, expired=True))
+    assert found == {(0, TIME): 50 * MINUTE_MS, (1, TIME): 10 * MINUTE_MS}
+
+
+def test_consumption_is_in_the_order_of_the_tariff() -> None:
+    priced = tariff(element("TIME", "FLAT", "ENERGY"), element("PARKING_TIME"))
+    used = usage(stretch(T0, 60, energy_mwh=KWH), stretch(T0 + HOUR_MS, 60, UsageKind.PARKING))
+    assert [one.dimension for one in allocate_usage(priced, UTC_ZONE, used)] == [TIME, FLAT, ENERGY, PARKING]

@@ -5,10 +5,23 @@ from typing import Any
 
 import pytest
 
-from billing.rating import Adjustment, RatedUsage, price
+from billing.rating import Adjustment, PriceLine, RatedUsage, price, rate_visit, reservation_usage
 from billing.rating.price import half_up
 from schemas.events import Consumption
-from tests.billing.rating.making import HOUR_MS, KWH, MINUTE_MS, component, tariff
+from tests.billing.rating.making import (
+    HOUR_MS,
+    KWH,
+    MINUTE_MS,
+    UTC_ZONE,
+    component,
+    element,
+    stretch,
+    tariff,
+    usage,
+    utc_ms,
+)
+
+T0 = utc_ms("2026-06-01T09:00")
 
 
 @dataclass(frozen=True)
@@ -167,3 +180,27 @@ def test_the_largest_bill_is_exact() -> None:
 @pytest.mark.parametrize(("numerator", "denominator", "whole"), [(0, 2, 0), (1, 2, 1), (3, 2, 2), (4, 3, 1), (5, 3, 2)])
 def test_half_up(numerator: int, denominator: int, whole: int) -> None:
     assert half_up(numerator, denominator) == whole
+
+
+def test_a_minimum_and_a_maximum_are_of_the_reservation_and_the_charging_that_it_was_for() -> None:
+    elements = [element("TIME", reservation="RESERVATION"), element("ENERGY")]
+    reservation = reservation_usage(T0, T0 + 2 * HOUR_MS, expired=False)
+    charging = usage(stretch(T0 + 2 * HOUR_MS, 60, energy_mwh=3 * KWH))
+    for bounds, total in (
+        ({}, 5),
+        ({"max_price": {"excl_vat": 4}}, 4),
+        ({"max_price": {"excl_vat": 1}}, 1),
+        ({"min_price": {"excl_vat": 4}}, 5),
+        ({"min_price": {"excl_vat": 6}}, 6),
+    ):
+        _, rated = rate_visit(tariff(*elements, **bounds), UTC_ZONE, reservation, charging)
+        assert rated.total_excl_micros == total * 1_000_000
+        parts: list[PriceLine | Adjustment] = [*rated.lines, *rated.adjustments]
+        assert rated.total_excl_micros == sum(part.amount_excl_micros for part in parts)
+
+
+def test_an_expired_reservation_has_neither_minimum_nor_maximum() -> None:
+    expired = reservation_usage(T0, T0 + 2 * HOUR_MS, expired=True)
+    for bounds in ({"min_price": {"excl_vat": 5}}, {"max_price": {"excl_vat": 1}}):
+        priced = tariff(element("TIME", reservation="RESERVATION_EXPIRES"), **bounds)
+        assert rate_visit(priced, UTC_ZONE, expired, None)[1].total_excl_micros == 2_000_000

@@ -43,13 +43,13 @@ def test_json_has_totals_and_lines(files: Files) -> None:
     shown = voltstream("rate", *files(), "--json")
     assert (shown.returncode, shown.stderr) == (0, "")
     document = json.loads(shown.stdout)
-    assert set(document) == {"currency", "total_excl_vat", "total_incl_vat", "lines"}
+    assert set(document) == {"currency", "total_excl_vat", "total_incl_vat", "payable", "lines"}
     assert (document["currency"], document["total_excl_vat"], document["total_incl_vat"]) == (
         "EUR",
         "5.625000",
         "6.237500",
     )
-    energy, flat = document["lines"]
+    flat, energy = document["lines"]  # in the order of the tariff
     assert energy == {
         "dimension": "ENERGY",
         "element": 0,
@@ -66,6 +66,20 @@ def test_json_has_totals_and_lines(files: Files) -> None:
     assert (flat["dimension"], flat["volume"], flat["unit"], flat["vat_pct"]) == ("FLAT", "1", "session", "20")
 
 
+@pytest.mark.parametrize(
+    ("currency", "price", "payable"),
+    [("JPY", "55.5555", "66"), ("EUR", "0.3", "0.36"), ("EUR", "0.3043", "0.36"), ("KWD", "0.3", "0.357")],
+)
+def test_what_is_to_be_paid_is_in_whole_coins_of_the_currency(
+    files: Files, currency: str, price: str, payable: str
+) -> None:
+    element = {"price_components": [{"type": "ENERGY", "price": price, "vat": 19, "step_size": 1}]}
+    usage = USAGE | {"periods": [{"kind": "CHARGING", "minutes": 60, "energy_kwh": "1"}]}
+    options = files({"currency": currency, "elements": [element]}, usage)
+    assert json.loads(voltstream("rate", *options, "--json").stdout)["payable"] == payable
+    assert f"To pay: {payable} {currency}" in voltstream("rate", *options).stdout
+
+
 def test_a_bound_is_a_line(files: Files) -> None:
     document = json.loads(voltstream("rate", *files(TARIFF | {"max_price": {"excl_vat": 5}}), "--json").stdout)
     line = document["lines"][-1]
@@ -78,7 +92,7 @@ def test_people_see_periods_lines_roundings_and_what_is_to_be_paid(files: Files)
     assert shown.returncode == 0
     for part in ("Europe/Amsterdam", "2019-01-07T09:00:00.000+01:00", "20450", "0 ENERGY step_size", "0.25/kWh"):
         assert part in shown.stdout
-    assert "Total 5.625000 EUR excl. VAT, 6.237500 EUR incl. VAT; to pay 6.24 EUR" in shown.stdout
+    assert "Total 5.625000 EUR excl. VAT, 6.237500 EUR incl. VAT\nTo pay: 6.24 EUR" in shown.stdout
 
 
 def test_a_mistake_is_one_line_with_its_place(files: Files) -> None:

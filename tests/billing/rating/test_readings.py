@@ -41,9 +41,9 @@ def reasons(*readings: StoredReading, end_ms: int | None = None) -> list[tuple[i
 def test_a_status_decides_the_kind_of_time_before_any_power() -> None:
     expected = {
         Status.AVAILABLE: IDLE,
-        Status.PREPARING: PARKING,
+        Status.PREPARING: IDLE,
         Status.CHARGING: CHARGING,
-        Status.SUSPENDED_EVSE: PARKING,
+        Status.SUSPENDED_EVSE: IDLE,
         Status.SUSPENDED_EV: PARKING,
         Status.FINISHING: PARKING,
         Status.RESERVED: IDLE,
@@ -64,7 +64,7 @@ def test_without_a_status_a_believed_power_decides_and_without_both_the_kind_sta
         PARKING,
     ]
     assert kinds(at(0, power=-5), at(1)) == [PARKING]
-    assert kinds(at(0, status=Status.FAULTED), at(1), at(2, power=1), at(3)) == [IDLE, IDLE, CHARGING]
+    assert kinds(at(0, status=Status.FAULTED), at(1), at(2, power=1), at(3)) == [IDLE, CHARGING]
 
 
 def test_a_stretch_of_time_has_what_applied_before_its_reading() -> None:
@@ -197,3 +197,71 @@ def test_energy_is_that_of_the_session_as_telemetry_defines_it(session: Session)
     used, _ = usage_of(session.readings, session.end_ms)
     counted_mwh = sum(interval.energy.energy_mwh for interval in used.intervals if interval.energy is not None)
     assert counted_mwh == meter.energy_uj // UJ_PER_MWH
+
+
+def powers(used: Usage) -> list[tuple[int, int, int]]:
+    """Stretches of time: until minute, W, mA."""
+    times = [interval.time for interval in used.intervals if interval.time is not None]
+    return [((t.end_ms - T0) // MINUTE_MS, t.power_mw // 1_000, t.current_ma) for t in times]
+
+
+def test_a_power_that_nobody_said_is_the_rise_of_the_register_over_its_time() -> None:
+    used, _ = usage_of([at(0, 1), at(30, 11), at(60, 21), at(120, 22)])
+    assert powers(used) == [(30, 20_000, 86_956), (60, 20_000, 86_956), (120, 1_000, 4_347)]
+    assert [interval.energy.power_mw for interval in used.intervals if interval.energy] == [20 * KW, 20 * KW, KW]
+    assert (used.power_mw, used.current_ma) == (None, None), "the first reading says neither"
+
+
+def test_a_power_that_follows_is_in_whole_milliwatts_rounded_down() -> None:
+    used, _ = usage_of([StoredReading(T0, energy_mwh=0), StoredReading(T0 + 7, energy_mwh=1)])
+    assert used.intervals[0].time is not None
+    assert used.intervals[0].time.power_mw == UJ_PER_MWH // 7
+
+
+def test_once_a_power_was_said_no_register_says_another() -> None:
+    used, _ = usage_of([at(0, 1), at(30, 11), at(60, 21, power=7), at(90, 31), at(120, 41, power=2_000), at(150, 51)])
+    assert powers(used)[2:] == [(90, 7_000, 30_434), (120, 7_000, 30_434), (150, 7_000, 30_434)]
+    never_believed, _ = usage_of([at(0, 1, power=2_000), at(30, 11, power=2_000), at(60, 21)])
+    assert [watt for _, watt, _ in powers(never_believed)] == [20_000, 20_000]
+
+
+def test_a_current_that_was_said_stands_and_one_that_was_not_is_that_of_the_power() -> None:
+    used, _ = usage_of([at(0, 1), at(30, 11, current_ma=16_000), at(60, 21), at(90, 31, current_ma=-1), at(120, 41)])
+    assert [current_ma for _, _, current_ma in powers(used)] == [86_956, 16_000, 16_000, 0]
+    assert powers(usage_of([at(0, power=23), at(1)])[0]) == [(1, 23_000, 100_000)], "a power that was said, too"
+
+
+def test_a_register_that_stands_is_parking_where_neither_status_nor_power_was_ever_said() -> None:
+    assert kinds(at(0, 1), at(30, 6), at(60, 11), at(90, 11), at(120, 11), at(150, 12)) == [
+        *(CHARGING, CHARGING, PARKING, PARKING, CHARGING)
+    ]
+    assert kinds(at(0, 1, status=Status.CHARGING), at(30, 1), at(60, 1)) == [CHARGING, CHARGING]
+    assert kinds(at(0, 1), at(30, 1, power=11), at(60, 1)) == [PARKING, CHARGING]
+    assert kinds(at(0), at(30), at(60)) == [CHARGING], "without a register nothing shows"
+
+
+def test_time_that_nothing_was_said_of_waits_for_the_register() -> None:
+    """Whether a reading comes in parts or says something else does not matter."""
+    whole = [at(0, 1), at(30, 11), at(60, 11), at(90, 16)]
+    parts = [at(0), at(0, 1, seq=1), at(30), at(30, 11, seq=2), at(45), at(60), at(60, 11, seq=3), at(70), at(90, 16)]
+    assert powers(usage_of(parts)[0]) == powers(usage_of(whole)[0])
+    assert kinds(*parts) == kinds(*whole) == [CHARGING, PARKING, CHARGING]
+
+
+def test_time_that_waits_is_closed_by_the_last_reading_as_the_register_was() -> None:
+    idle = [at(0, 1), at(30, 11), at(60, 11), at(75), at(90)]
+    assert powers(usage_of(idle)[0]) == [(30, 20_000, 86_956), (60, 0, 0), (90, 0, 0)]
+    assert kinds(*idle) == [CHARGING, PARKING, PARKING]
+
+
+def test_a_glitch_of_the_register_shows_no_power_and_a_restart_shows_its_own() -> None:
+    assert powers(usage_of([at(0, 100), at(15, 0), at(30, 110)])[0]) == [(30, 20_000, 86_956)]
+    assert powers(usage_of([at(0, 100), at(15, 0), at(30, 5), at(45, 10)])[0]) == [
+        (30, 20_000, 86_956),
+        (45, 20_000, 86_956),
+    ]
+
+
+def test_registers_of_one_moment_show_no_power() -> None:
+    readings = [at(0, 1), at(30, 11), StoredReading(T0 + 30 * MINUTE_MS, 1, 11 * KWH + 1), at(60, 21)]
+    assert [watt for _, watt, _ in powers(usage_of(readings)[0])] == [20_000, 19_999]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from billing.rating import RatedUsage, rate_usage, together
+from billing.rating import RatedUsage, rate_visit
 from billing.rating.json_io import read_document
 from billing.rating.periods import WrittenUsage, usages_of
 from schemas.tariff import Tariff
@@ -24,8 +24,7 @@ there = pytest.mark.skipif(not CASES, reason=f"the worked cases of OCPI are not 
 def rated(tariff: Tariff, start: str, periods: list[dict[str, Any]], time_zone: str = "Europe/Amsterdam") -> RatedUsage:
     document = json.dumps({"start": start, "time_zone": time_zone, "periods": periods})
     written = read_document(WrittenUsage, document)
-    parts = [part for part in usages_of(written) if part is not None]
-    return together(rate_usage(tariff, written.zone, part)[1] for part in parts)
+    return rate_visit(tariff, written.zone, *usages_of(written))[1]
 
 
 def tariff_of(case: dict[str, Any]) -> Tariff:

@@ -7,9 +7,9 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
-from billing.currency import format_micros, format_minor, minor_digits, to_minor
-from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_usage, together
-from billing.rating.json_io import format_plain, format_volume, rated_document, read_document
+from billing.currency import format_micros
+from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_visit
+from billing.rating.json_io import format_payable, format_plain, format_volume, rated_document, read_document
 from billing.rating.local_time import local_text
 from billing.rating.periods import WrittenUsage, usages_of
 from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS
@@ -36,12 +36,10 @@ def rate(
     and RESERVATION_EXPIRED; a start without an offset is local time.
     """
     agreed, written = _read(Tariff, tariff), _read(WrittenUsage, usage)
-    rated = [rate_usage(agreed, written.zone, part) for part in usages_of(written) if part is not None]
-    total = together(part for _, part in rated)
+    used, total = rate_visit(agreed, written.zone, *usages_of(written))
     if as_json:
         print_json(rated_document(total))
         return
-    used = [one for consumption, _ in rated for one in consumption]
     for table in (_periods(written), _consumption(written, used), _lines(total), _roundings(total)):
         if table.row_count:
             print_table(table)
@@ -109,8 +107,8 @@ def _roundings(rated: RatedUsage) -> Table:
 
 def _totals(rated: RatedUsage) -> str:
     currency = rated.currency
-    payable = format_minor(to_minor(rated.total_incl_micros, currency), minor_digits(currency))
     return (
         f"Total {format_micros(rated.total_excl_micros)} {currency} excl. VAT, "
-        f"{format_micros(rated.total_incl_micros)} {currency} incl. VAT; to pay {payable} {currency}"
+        f"{format_micros(rated.total_incl_micros)} {currency} incl. VAT\n"
+        f"To pay: {format_payable(rated)} {currency}"
     )
