@@ -1,15 +1,20 @@
 """The invoice poster: a batch of drafts becomes CDRs, invoices and credit notes in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from billing.documents import (
+    CORRECTION,
     VALID,
+    WAITING,
     CdrStatus,
     ChargeDraft,
+    ChargeReason,
     Document,
     DocumentLine,
     InvoiceKind,
@@ -19,9 +24,11 @@ from billing.documents import (
     make_invoice,
 )
 from billing.invoicing import store
-from billing.invoicing.decision import CdrChange, ChargeState, Decision, decide
+from billing.invoicing.credit import CreditedInvoice, Part
+from billing.invoicing.decision import CdrChange, ChargeState, Decision, DocumentChange, decide, decide_released
 from billing.invoicing.events import invoice_created, invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
+from billing.invoicing.rules import InvoicingRules
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
@@ -33,6 +40,8 @@ from schemas.events import SessionAssigned
 
 SCHEMA: Final = "billing"
 LATE: Final = "readings that came later changed the amount"
+DUE_AT_ONCE: Final = 256  # ~60 ms, during which no other writer of documents works
+CORRECTION_LINE: Final = DocumentLine(CORRECTION, None, 0, 0, None, None, 0, 0)
 
 _log = get_logger(__name__)
 
@@ -54,15 +63,32 @@ class Posting:
     content: ChargeDraft | SessionAssigned | Superseded
 
 
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a person's decision adds to a CDR and its invoice."""
+
+    decision_id: UUID
+    remark: str  # of the invoice of corrected consumption; else empty
+    why: str  # stands on the credit note of an invoice that is replaced
+
+
+class WantedCredit(Protocol):
+    """Which part of an invoice is to be credited."""
+
+    def of(self, credited: CreditedInvoice) -> Part:
+        """Amounts and lines of the credit note. Raises BadQuery, Conflict."""
+
+
 @dataclass(slots=True)
 class _Work:
     """What a transaction writes."""
 
     number: Number
     now: datetime
-    cdrs: list[tuple[UUID, int, CdrStatus, str | None, ChargeDraft]] = field(default_factory=list)
+    cdrs: list[store.NewCdr] = field(default_factory=list)
     superseded: list[UUID] = field(default_factory=list)
     confirmed_revisions: list[tuple[UUID, ChargeDraft]] = field(default_factory=list)
+    confirmed_decisions: list[tuple[UUID, int]] = field(default_factory=list)
     documents: list[tuple[Document, Sequence[DocumentLine]]] = field(default_factory=list)
     events: list[OutboxEvent] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
@@ -81,11 +107,12 @@ class _Work:
 class InvoicePoster:
     """Writes CDRs and documents."""
 
-    def __init__(self, database: Database, clock: Clock, metrics: InvoicingMetrics) -> None:
+    def __init__(self, database: Database, clock: Clock, metrics: InvoicingMetrics, rules: InvoicingRules) -> None:
         """`database` works as billing's role."""
         self._database = database
         self._clock = clock
         self._metrics = metrics
+        self._rules = rules
 
     async def post(self, postings: Sequence[Posting]) -> None:
         """All of them or none; at most one of each subject. Known events change nothing. Raises Unavailable."""
@@ -97,27 +124,69 @@ class InvoicePoster:
             work = _Work(number, self._clock.now())
             fresh = [posting for posting in postings if (posting.queue, posting.event_id) in new]
             await _assign_drivers(connection, work, fresh)
-            await _record_charges(connection, work, fresh)
+            await _record_charges(connection, work, fresh, self._rules)
             work.outcomes += ["superseded" for posting in fresh if isinstance(posting.content, Superseded)]
             await self._finish(connection, work, number)
         self._metrics.batch_events.observe(len(postings))
         self._count(work)
 
-    async def cancel(self, connection: Transaction, invoice_id: UUID, reason: str, context: EventContext) -> Document:
-        """Cancel an invoice by a credit note, which is returned; nothing more is asked for its subject.
+    async def invoice_due(self) -> None:
+        """Invoice the charges that have settled, in transactions of DUE_AT_ONCE. Of several processes that do so one
+        works, and the others find nothing left. Raises Unavailable."""
+        while await store.any_due(self._database, self._clock.now()):
+            async with self._database.transaction() as connection:
+                number = await store.lock(connection)
+                work = _Work(number, self._clock.now())
+                await _invoice_settled(connection, work)
+                await self._finish(connection, work, number)
+            self._count(work)
 
-        `connection`: of an open transaction, which commits at once. Raises NotFound, Conflict.
-        """
+    async def release(
+        self, connection: Transaction, draft: ChargeDraft, released: Released, context: EventContext
+    ) -> UUID:
+        """Record a charge as a person has decided, at once; the id of the CDR. `connection`: of an open transaction,
+        which commits at once."""
         number = await store.lock(connection)
-        invoice = (await store.invoices(connection, [invoice_id])).get(invoice_id)
-        if invoice is None:
-            raise NotFound(f"no invoice {invoice_id}")
-        if invoice.kind is not InvoiceKind.INVOICE or invoice.status not in VALID:
-            raise Conflict(
-                f"{invoice.kind} {invoice.number} is {invoice.status}: only an open or paid invoice is cancelled"
-            )
         work = _Work(number, self._clock.now())
-        credit_notes = await _credit(connection, work, {invoice_id: context}, InvoiceStatus.CANCELLED, reason)
+        state = (await store.charge_states(connection, [draft.subject_id]))[draft.subject_id]
+        decision = decide_released(draft, state)
+        await _credit_replaced(connection, work, [(context, state, decision, released.why)])
+        cdr_id = _apply(work, draft, context, state, decision, released)
+        await self._finish(connection, work, number)
+        self._count(work)
+        return cdr_id
+
+    async def cancel(self, connection: Transaction, invoice_id: UUID, reason: str, context: EventContext) -> Document:
+        """Cancel an invoice by a credit note of what is left of it, which is returned; nothing more is asked for its
+        subject. `connection`: of an open transaction, which commits at once. Raises NotFound, Conflict."""
+        number = await store.lock(connection)
+        credited = await _valid_invoice(connection, invoice_id)
+        return await self._cancel(connection, credited.invoice, number, reason, context)
+
+    async def credit(
+        self, connection: Transaction, invoice_id: UUID, wanted: WantedCredit, reason: str, context: EventContext
+    ) -> Document:
+        """Credit a part of an invoice; the credit note. All that is left is a cancellation. `connection`: of an open
+        transaction, which commits at once. Raises NotFound, Conflict, BadQuery."""
+        number = await store.lock(connection)
+        credited = await _valid_invoice(connection, invoice_id)
+        amounts, lines = wanted.of(credited)
+        if amounts == credited.left:
+            return await self._cancel(connection, credited.invoice, number, reason, context)
+        work = _Work(number, self._clock.now())
+        old = credited.invoice
+        paid = old.status is InvoiceStatus.PAID
+        note = make_credit_note(uuid4(), work.next_number(), old, amounts, reason, paid=paid)
+        work.issue(note, lines, context)
+        await self._finish(connection, work, number)
+        self._count(work)
+        return note
+
+    async def _cancel(
+        self, connection: Transaction, invoice: Document, number: Number, reason: str, context: EventContext
+    ) -> Document:
+        work = _Work(number, self._clock.now())
+        credit_notes = await _credit(connection, work, {invoice.id: context}, InvoiceStatus.CANCELLED, reason)
         await store.cancel_cdr(connection, invoice.subject_id)
         await self._finish(connection, work, number)
         self._count(work)
@@ -134,11 +203,14 @@ class InvoicePoster:
             self._metrics.charges.labels(outcome).inc()
         for document, _ in work.documents:
             self._metrics.documents.labels(document.kind).inc()
-        for _, _, status, _, draft in work.cdrs:
+        for new in work.cdrs:
+            status = new.decision.status
             if status is CdrStatus.DRIFT:
                 self._metrics.drift.inc()
-            if draft.reason:
-                _log_doubt(status, draft)
+            if status in WAITING:
+                for reason in new.decision.reasons:
+                    self._metrics.waiting.labels(reason).inc()
+                _log_doubt(status, new.decision.reasons, new.draft)
 
 
 async def _assign_drivers(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
@@ -153,59 +225,149 @@ async def _assign_drivers(connection: Transaction, work: _Work, postings: Sequen
         work.events.append(invoice_updated(invoice, assigned[invoice.subject_id].context))
 
 
-async def _record_charges(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
+async def _record_charges(
+    connection: Transaction, work: _Work, postings: Sequence[Posting], rules: InvoicingRules
+) -> None:
     drafts = [(posting.content, posting.context) for posting in postings if isinstance(posting.content, ChargeDraft)]
     if not drafts:
         return
     states = await store.charge_states(connection, [draft.subject_id for draft, _ in drafts])
-    decisions = [
-        (draft, context, states[draft.subject_id], decide(draft, states[draft.subject_id])) for draft, context in drafts
-    ]
-    credited = {
-        state.invoice_id: context
-        for _, context, state, decision in decisions
-        if decision.issues_invoice and state.invoice_id is not None
-    }
-    if credited:
-        await _credit(connection, work, credited, InvoiceStatus.CREDITED, LATE)
+    decisions = []
+    for draft, context in drafts:
+        state = states[draft.subject_id]
+        decisions.append((draft, context, state, decide(draft, state, work.now, rules)))
+    await _credit_replaced(connection, work, [(*decided[1:], LATE) for decided in decisions])
     for draft, context, state, decision in decisions:
         _apply(work, draft, context, state, decision)
 
 
-def _apply(work: _Work, draft: ChargeDraft, context: EventContext, state: ChargeState, decision: Decision) -> None:
-    if decision.change is CdrChange.NOTHING:
-        work.outcomes.append("stale")
+async def _credit_replaced(
+    connection: Transaction, work: _Work, decisions: Iterable[tuple[EventContext, ChargeState, Decision, str]]
+) -> None:
+    """Credit the valid invoices that these decisions replace or withdraw, with that reason."""
+    credited: dict[tuple[InvoiceStatus, str], dict[UUID, EventContext]] = {}
+    for context, state, decision, reason in decisions:
+        if state.invoice_id is not None and decision.documents is not DocumentChange.NOTHING:
+            replaced = decision.documents is DocumentChange.INVOICE
+            status = InvoiceStatus.CREDITED if replaced else InvoiceStatus.CANCELLED
+            credited.setdefault((status, reason), {})[state.invoice_id] = context
+    for (status, reason), invoices in credited.items():
+        await _credit(connection, work, invoices, status, reason)
+
+
+async def _invoice_settled(connection: Transaction, work: _Work) -> None:
+    """Issue the invoices of charges that are due."""
+    rows = await store.due_cdrs(connection, work.now, DUE_AT_ONCE)
+    if not rows:
         return
-    if decision.change is CdrChange.REVISION_ONLY:
-        assert state.cdr is not None  # noqa: S101  # there is one whose money is the same
-        work.confirmed_revisions.append((state.cdr.id, draft))
-        work.outcomes.append("noted")
-        return
+    states = await store.charge_states(connection, [row["subject_id"] for row in rows])
+    settled: list[tuple[asyncpg.Record, EventContext, ChargeState]] = []
+    outcomes: list[tuple[UUID, CdrStatus, str]] = []
+    for row in rows:
+        state = states[row["subject_id"]]
+        if state.partly_credited:  # since it settles
+            outcomes.append((row["id"], CdrStatus.HELD, ChargeReason.PARTLY_CREDITED))
+            work.outcomes.append(CdrStatus.HELD)
+            continue
+        outcomes.append((row["id"], CdrStatus.INVOICED, ""))
+        work.outcomes.append(CdrStatus.INVOICED)
+        settled.append((row, EventContext(row["correlation_id"], row["traceparent"]), state))
+    issue = Decision(CdrChange.NOTHING, documents=DocumentChange.INVOICE)
+    await _credit_replaced(connection, work, [(context, state, issue, LATE) for _, context, state in settled])
+    for row, context, state in settled:
+        draft = store.draft_of(row)
+        driver_id = draft.driver_id or state.driver_id
+        _issue_invoice(work, draft, row["id"], row["version"], driver_id, state.invoice_id, context)
+    await store.settled(connection, outcomes)
+
+
+def _apply(
+    work: _Work,
+    draft: ChargeDraft,
+    context: EventContext,
+    state: ChargeState,
+    decision: Decision,
+    released: Released | None = None,
+) -> UUID:
+    """The id of the CDR that has the charge."""
+    if decision.change is not CdrChange.NEW_VERSION:
+        assert state.cdr is not None  # noqa: S101  # there is one that is as new, or whose money is the same
+        if decision.change is CdrChange.REVISION_ONLY:
+            work.confirmed_revisions.append((state.cdr.id, draft))
+        if decision.change is CdrChange.DECISION_CONFIRMED:
+            work.confirmed_decisions.append((state.cdr.id, draft.revision))
+        work.outcomes.append("stale" if decision.change is CdrChange.NOTHING else "noted")
+        return state.cdr.id
     driver_id = draft.driver_id or state.driver_id
     cdr_id = uuid4()
-    work.cdrs.append((cdr_id, decision.version, decision.status, driver_id, draft))
+    decision_id = None if released is None else released.decision_id
+    work.cdrs.append(store.NewCdr(cdr_id, decision, driver_id, draft, context, decision_id))
     work.outcomes.append("noted" if decision.already_invoiced else decision.status)
     if state.cdr is not None:
         work.superseded.append(state.cdr.id)
-    if decision.issues_invoice and draft.amount is not None:
-        number = work.next_number()
-        invoice = make_invoice(uuid4(), number, draft, cdr_id, decision.version, driver_id, state.invoice_id)
-        work.issue(invoice, draft.amount.lines, context)
+    if decision.documents is DocumentChange.INVOICE:
+        remark = "" if released is None else released.remark
+        _issue_invoice(work, draft, cdr_id, decision.version, driver_id, state.invoice_id, context, remark)
+    return cdr_id
+
+
+def _issue_invoice(
+    work: _Work,
+    draft: ChargeDraft,
+    cdr_id: UUID,
+    version: int,
+    driver_id: str | None,
+    replaces: UUID | None,
+    context: EventContext,
+    remark: str = "",
+) -> None:
+    """The one place where an invoice is issued. `remark`: that the consumption was corrected, and why."""
+    if draft.amount is None:
+        raise ValueError(f"{draft.kind} {draft.subject_id} has no price")
+    invoice = make_invoice(uuid4(), work.next_number(), draft, cdr_id, version, driver_id, replaces, remark)
+    more = [CORRECTION_LINE] if remark else []
+    work.issue(invoice, [*draft.amount.lines, *more], context)
+
+
+async def _valid_invoice(connection: Transaction, invoice_id: UUID) -> CreditedInvoice:
+    """Raises NotFound, Conflict."""
+    found = await _credited(connection, [invoice_id])
+    if invoice_id not in found:
+        raise NotFound(f"no invoice {invoice_id}")
+    invoice = found[invoice_id].invoice
+    if invoice.kind is not InvoiceKind.INVOICE or invoice.status not in VALID:
+        raise Conflict(
+            f"{invoice.kind} {invoice.number} is {invoice.status}: only an open or paid invoice can be credited"
+        )
+    return found[invoice_id]
+
+
+async def _credited(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, CreditedInvoice]:
+    """Invoices with what is credited of them already."""
+    documents = await store.invoices(connection, ids)
+    notes = await store.credit_notes(connection, ids)
+    note_ids = [note.id for of_invoice in notes.values() for note in of_invoice]
+    lines = await store.lines(connection, [*ids, *note_ids])
+    return {
+        id_: CreditedInvoice(invoice, lines[id_], notes[id_], [line for note in notes[id_] for line in lines[note.id]])
+        for id_, invoice in documents.items()
+    }
 
 
 async def _credit(
     connection: Transaction, work: _Work, credited: Mapping[UUID, EventContext], status: InvoiceStatus, reason: str
 ) -> list[Document]:
-    """Cancel these invoices by a credit note each, and move them to that status; the credit notes."""
+    """Credit all that is left of these invoices by a credit note each, and move them to that status; the notes."""
     ids = list(credited)
-    before = await store.invoices(connection, ids)
-    lines = await store.lines(connection, ids)
+    before = await _credited(connection, ids)
     credit_notes = []
     for id_ in ids:
-        old = before[id_]
-        paid = old.status is InvoiceStatus.PAID and old.payable_minor != 0
-        note = make_credit_note(uuid4(), work.next_number(), old, reason, paid=paid)
-        work.issue(note, [line.negated() for line in lines[id_]], credited[id_])
+        old = before[id_].invoice
+        amounts, lines = before[id_].rest()
+        note = make_credit_note(
+            uuid4(), work.next_number(), old, amounts, reason, paid=old.status is InvoiceStatus.PAID
+        )
+        work.issue(note, lines, credited[id_])
         credit_notes.append(note)
     for invoice in await store.set_status(connection, ids, status, work.now):
         work.events.append(invoice_updated(invoice, credited[invoice.id]))
@@ -215,6 +377,8 @@ async def _credit(
 async def _write(connection: Transaction, work: _Work) -> None:
     if work.confirmed_revisions:
         await store.confirm_revisions(connection, work.confirmed_revisions)
+    if work.confirmed_decisions:
+        await store.confirm_decided(connection, work.confirmed_decisions)
     if work.superseded:
         await store.supersede(connection, work.superseded)
     if work.cdrs:
@@ -223,11 +387,12 @@ async def _write(connection: Transaction, work: _Work) -> None:
         await store.add_invoices(connection, work.documents)
 
 
-def _log_doubt(status: CdrStatus, draft: ChargeDraft) -> None:
+def _log_doubt(status: CdrStatus, reasons: Sequence[str], draft: ChargeDraft) -> None:
     amount = draft.amount
     _log.error(
         "charge_not_invoiced",
         status=status,
+        reasons=[str(reason) for reason in reasons],
         reason=draft.reason,
         kind=draft.kind,
         subject_id=str(draft.subject_id),
