@@ -7,8 +7,11 @@ from typing import Annotated, Final
 
 from fastapi import Depends
 
+from billing.balances.service import BalanceService
+from billing.balances.store import BalanceStore
 from billing.charges.service import ChargeService
 from billing.charges.store import ChargeStore
+from billing.credits.service import CreditService
 from billing.exports.document_pdf import Seller
 from billing.exports.ocpi import Party
 from billing.exports.pdf_service import PdfService
@@ -41,6 +44,8 @@ class Billing:
     invoicing: InvoicingService
     invoices: InvoiceService
     charges: ChargeService
+    credits: CreditService
+    balances: BalanceService
     payments: PaymentService
     exports: ExportService
     pdfs: PdfService
@@ -65,13 +70,16 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
     rules = rules_of(settings)
     metrics = InvoicingMetrics(context.registry)
     poster = InvoicePoster(database, clock, metrics, rules)
+    payments = PaymentService(database, providers, clock)
     return Billing(
         database=database,
         poster=poster,
         invoicing=InvoicingService(TariffRegistry(database), readings, poster, rules),
         invoices=InvoiceService(documents, poster, readings),
         charges=ChargeService(ChargeStore(database), poster, rules, metrics, clock),
-        payments=PaymentService(database, providers, clock),
+        credits=CreditService(poster, payments),
+        balances=BalanceService(BalanceStore(database)),
+        payments=payments,
         exports=ExportService(database, party_of(settings)),
         pdfs=PdfService(documents, seller_of(settings)),
     )

@@ -7,6 +7,7 @@ more than a minor unit (5 rappen, 5 öre) are a matter of cash, which nobody pay
 
 from typing import Final
 
+from kit.web.errors import BadQuery
 from schemas.currency import MINOR_DIGITS
 
 _MICRO_DIGITS: Final = 6
@@ -28,6 +29,15 @@ def to_minor(micros: int, currency: str) -> int:
         raise ValueError(f"{micros} micro-units of {currency} cannot be asked for")
     unit_micros: int = 10 ** (_MICRO_DIGITS - minor_digits(currency))
     return (2 * micros + unit_micros) // (2 * unit_micros)
+
+
+def minor_of(amount: str, currency: str) -> int:
+    """The minor units of a decimal text without a sign. Raises BadQuery for more digits than the currency has."""
+    digits = minor_digits(currency)
+    whole, _, fraction = amount.partition(".")
+    if len(fraction.rstrip("0")) > digits:
+        raise BadQuery(f"{amount}: {currency} has {digits} digits after the point")
+    return int(whole + fraction[:digits].ljust(digits, "0"))
 
 
 def rounding_rule(currency: str) -> str:

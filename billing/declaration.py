@@ -6,8 +6,10 @@ from typing import Final
 
 from fastapi import APIRouter
 
+from billing.balances.routes import router as balances
 from billing.charges.routes import router as charges
 from billing.components import Billing, open_billing
+from billing.credits.routes import router as credits
 from billing.exports.routes import router as exports
 from billing.invoices.routes import router as invoices
 from billing.invoicing.service import PREFETCH
@@ -25,7 +27,7 @@ from schemas.topics import (
 )
 
 router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
-for _routes in (invoices, charges, payments, exports):
+for _routes in (invoices, charges, credits, balances, payments, exports):
     router.include_router(_routes)
 
 DUE_EVERY_S: Final = 1.0  # one indexed look while nothing is due
