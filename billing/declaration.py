@@ -30,7 +30,7 @@ router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
 for _routes in (invoices, charges, credits, balances, payments, exports):
     router.include_router(_routes)
 
-DUE_EVERY_S: Final = 1.0  # one indexed look while nothing is due
+DUE_EVERY_S: Final = 1  # one indexed look while nothing is due
 
 # Decimal: the numbers of a tariff are money.
 SERVICE: Final = Service(
