@@ -7,7 +7,6 @@ more than a minor unit (5 rappen, 5 öre) are a matter of cash, which nobody pay
 
 from typing import Final
 
-from kit.web.errors import BadQuery
 from schemas.currency import MINOR_DIGITS
 
 _MICRO_DIGITS: Final = 6
@@ -32,11 +31,12 @@ def to_minor(micros: int, currency: str) -> int:
 
 
 def minor_of(amount: str, currency: str) -> int:
-    """The minor units of a decimal text without a sign. Raises BadQuery for more digits than the currency has."""
+    """The minor units of a decimal text without a sign. Raises ValueError for more digits than the currency
+    has."""
     digits = minor_digits(currency)
     whole, _, fraction = amount.partition(".")
     if len(fraction.rstrip("0")) > digits:
-        raise BadQuery(f"{amount}: {currency} has {digits} digits after the point")
+        raise ValueError(f"{amount}: {currency} has {digits} digits after the point")
     return int(whole + fraction[:digits].ljust(digits, "0"))
 
 

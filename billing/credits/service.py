@@ -17,6 +17,7 @@ from billing.payments.service import PaymentService
 from billing.payments.store import PaymentRecord
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import Transaction
+from kit.web.errors import BadQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class _Amount:
         """See WantedCredit."""
         if self.amount is None:
             return credited.rest()
-        return credited.part(minor_of(self.amount, credited.invoice.currency), credited.left_by_rate())
+        return credited.part(_minor(self.amount, credited), credited.left_by_rate())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,18 @@ class _Lines:
 
     def of(self, credited: CreditedInvoice) -> Part:
         """See WantedCredit."""
-        currency = credited.invoice.currency
         chosen = {
-            one.line: None if one.amount is None else minor_of(one.amount, currency) for one in self.wanted.lines or ()
+            one.line: None if one.amount is None else _minor(one.amount, credited) for one in self.wanted.lines or ()
         }
         return credited.part(*credited.of_lines(chosen))
+
+
+def _minor(amount: str, credited: CreditedInvoice) -> int:
+    """Raises BadQuery."""
+    try:
+        return minor_of(amount, credited.invoice.currency)
+    except ValueError as error:
+        raise BadQuery(str(error)) from error
 
 
 class CreditService:
