@@ -15,12 +15,16 @@ from typing import Final
 from billing.currency import format_minor, to_minor
 from billing.documents import CREDIT, Document, DocumentAmounts, DocumentLine
 from billing.rating.json_io import format_plain
-from billing.rating.price import VAT_DIGITS
+from billing.rating.price import MAX_PRICE, MIN_PRICE, VAT_DIGITS
 from kit.web.errors import BadQuery, Conflict
 
 _MICRO_DIGITS: Final = 6
+ADJUSTMENTS: Final = (MIN_PRICE, MAX_PRICE)
+"""Dimensions of lines that have no rate of their own."""
 Rate = int | None
-"""Of VAT, in millionths; None: no VAT applies, or an adjustment without one."""
+"""Of VAT, in millionths; None: no VAT applies."""
+Shares = dict[Rate, tuple[int, int]]
+"""Net and VAT by rate, in micro-units."""
 Part = tuple[DocumentAmounts, list[DocumentLine]]
 
 
@@ -43,7 +47,7 @@ class CreditedInvoice:
         """Amounts and lines of the note that credits all that is left."""
         return self.left, [line.negated() for line in (*self.lines, *self.note_lines)]
 
-    def part(self, amount_minor: int, shares: Mapping[Rate, tuple[int, int]]) -> Part:
+    def part(self, amount_minor: int, shares: Shares) -> Part:
         """Amounts and lines of the note that credits so much incl. VAT. `shares`: net and VAT by rate, to which the
         amount is proportional. Raises BadQuery, Conflict."""
         left = self.left
@@ -68,7 +72,9 @@ class CreditedInvoice:
             if net or vat
         ]
         excl_micros = sum(nets)
-        excl_minor = min(to_minor(max(excl_micros, 0), self.invoice.currency), amount_minor)
+        # So that what is left excl. VAT stays the rounded rest as well: many small parts would add up their roundings.
+        rest_minor = to_minor(max(left.excl_micros - excl_micros, 0), self.invoice.currency)
+        excl_minor = min(max(left.payable_excl_minor - rest_minor, 0), amount_minor, left.payable_excl_minor)
         return DocumentAmounts(excl_micros, incl_micros, excl_minor, amount_minor), lines
 
     @property
@@ -77,11 +83,34 @@ class CreditedInvoice:
         unit: int = 10 ** (_MICRO_DIGITS - self.invoice.minor_digits)
         return unit
 
-    def left_by_rate(self) -> dict[Rate, tuple[int, int]]:
-        """Net and VAT that are not credited yet, by rate, in micro-units."""
-        return by_rate((*self.lines, *self.note_lines))
+    def left_by_rate(self) -> Shares:
+        """Net and VAT that are not credited yet, by rate; an adjustment to a minimum or maximum price counts to
+        every rate, in proportion."""
+        requested = self._requested_by_rate()
+        credited = by_rate(self.note_lines)
+        rates = list(dict.fromkeys((*requested, *credited)))
+        pairs = {rate: (requested.get(rate, (0, 0)), credited.get(rate, (0, 0))) for rate in rates}
+        return {rate: (net + net_less, vat + vat_less) for rate, ((net, vat), (net_less, vat_less)) in pairs.items()}
 
-    def of_lines(self, chosen: Mapping[int, int | None]) -> tuple[int, dict[Rate, tuple[int, int]]]:
+    def _requested_by_rate(self) -> Shares:
+        shares = by_rate(line for line in self.lines if line.dimension not in ADJUSTMENTS)
+        nets, vats = ([share[place] for share in shares.values()] for place in (0, 1))
+        if sum(nets) <= 0 or len(shares) == 0:
+            return by_rate(self.lines)
+        net, vat = self.invoice.total_excl_micros, self.invoice.total_incl_micros - self.invoice.total_excl_micros
+        return dict(
+            zip(
+                shares,
+                zip(
+                    split_in_proportion(net, nets),
+                    split_in_proportion(vat, vats if sum(vats) > 0 else nets),
+                    strict=True,
+                ),
+                strict=True,
+            )
+        )
+
+    def of_lines(self, chosen: Mapping[int, int | None]) -> tuple[int, Shares]:
         """The amount in minor units of these lines, by their number from 1, and their net and VAT by rate. Of a line
         so many minor units incl. VAT, or all of it. Raises BadQuery, Conflict."""
         parts = []
@@ -96,6 +125,8 @@ class CreditedInvoice:
 
     def _part_of_line(self, number: int, amount_minor: int | None) -> DocumentLine:
         line = self.lines[number - 1]
+        if line.dimension in ADJUSTMENTS:
+            raise BadQuery(f"line {number} of {self.invoice.number} adjusts the others: credit an amount")
         if line.incl_micros <= 0:
             raise BadQuery(f"line {number} of {self.invoice.number} requests nothing that could be credited")
         if amount_minor is None:
@@ -110,16 +141,16 @@ class CreditedInvoice:
         left = self.left_by_rate()
         for rate, net, vat in zip(shares, nets, vats, strict=True):
             net_left, vat_left = left.get(rate, (0, 0))
-            if net + vat > max(net_left + vat_left, 0):
+            if net > max(net_left, 0) or vat > max(vat_left, 0):
                 of = "without VAT" if rate is None else f"with {format_plain(rate, VAT_DIGITS)} % VAT"
                 raise Conflict(
                     f"of {self.invoice.number} less is left to credit {of}: choose other lines, or an amount"
                 )
 
 
-def by_rate(lines: Iterable[DocumentLine]) -> dict[Rate, tuple[int, int]]:
+def by_rate(lines: Iterable[DocumentLine]) -> Shares:
     """Net and VAT of lines by rate, in micro-units, without rates of which nothing is left."""
-    found: dict[Rate, tuple[int, int]] = {}
+    found: Shares = {}
     for line in lines:
         net, vat = found.get(line.vat_ppm, (0, 0))
         found[line.vat_ppm] = (net + line.excl_micros, vat + line.incl_micros - line.excl_micros)

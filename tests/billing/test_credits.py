@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from billing.balances.models import Balance
 from billing.documents import CREDIT, Document, DocumentLine, InvoiceKind, Number, make_credit_note
-from billing.invoicing.credit import CreditedInvoice, by_rate, split_in_proportion
-from kit.web.errors import Conflict
+from billing.invoicing.credit import ADJUSTMENTS, CreditedInvoice, by_rate, split_in_proportion
+from kit.web.errors import BadQuery, Conflict
 from tests.billing.invoices_made import invoice_of_lines
 from tests.billing.making import assigned, session
 from tests.billing.running import NOW
@@ -39,7 +39,7 @@ def test_a_split_is_exact_and_each_part_is_within_a_unit_of_its_share(amount: in
 
 @st.composite
 def invoices(draw: st.DrawFn) -> CreditedInvoice:
-    """An invoice of some lines, of which a maximum price may have lowered the total."""
+    """An invoice of some lines, whose total a maximum or minimum price may have moved, with any VAT."""
     rates = st.sampled_from([None, 210_000, 100_000, 70_000])
     lines = []
     for element in range(draw(st.integers(1, 5))):
@@ -48,8 +48,10 @@ def invoices(draw: st.DrawFn) -> CreditedInvoice:
         lines.append(DocumentLine("ENERGY", element, 5, 5, 1, rate, excl, incl))
     excl, incl = sum(line.excl_micros for line in lines), sum(line.incl_micros for line in lines)
     if draw(st.booleans()):
-        lowered = draw(st.integers(0, excl // 2))
-        lines.append(DocumentLine("MAX_PRICE", None, 1, 1, None, None, -lowered, -(incl * lowered // excl)))
+        change = draw(st.integers(-excl // 2, excl))
+        bound = "MAX_PRICE" if change < 0 else "MIN_PRICE"
+        vat = draw(st.sampled_from([(incl - excl) * change // excl, 0, change // 5]))
+        lines.append(DocumentLine(bound, None, 1, 1, None, None, change, change + max(vat, excl - incl)))
     return CreditedInvoice(invoice_of_lines(lines, draw(st.sampled_from(["EUR", "JPY", "KWD"]))), lines)
 
 
@@ -66,6 +68,8 @@ def notes_add_up(one: CreditedInvoice) -> None:
     assert left.excl_micros == sum(line.excl_micros for line in lines)
     assert left.incl_micros == sum(line.incl_micros for line in lines)
     assert 0 <= left.incl_micros <= one.invoice.total_incl_micros
+    assert 0 <= left.excl_micros <= one.invoice.total_excl_micros
+    assert 0 <= left.payable_excl_minor <= one.invoice.payable_excl_minor
     assert 0 <= left.payable_minor <= one.invoice.payable_minor
     unit = one.unit_micros
     assert (2 * left.incl_micros + unit) // (2 * unit) == left.payable_minor, "both say the same rest"
@@ -103,6 +107,10 @@ def test_any_sequence_of_credits_is_exact_and_never_more_than_was_invoiced(
 def test_lines_are_credited_at_their_own_rates(one: CreditedInvoice, data: st.DataObject) -> None:
     number = data.draw(st.integers(1, len(one.lines)))
     line = one.lines[number - 1]
+    if line.dimension in ADJUSTMENTS:
+        with pytest.raises(BadQuery):
+            one.of_lines({number: None})
+        return
     if line.incl_micros < one.unit_micros or line.incl_micros == one.left.incl_micros:
         return
     try:
