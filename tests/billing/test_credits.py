@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from billing.balances.models import Balance
 from billing.documents import CREDIT, Document, DocumentLine, InvoiceKind, Number, make_credit_note
 from billing.invoicing.credit import ADJUSTMENTS, CreditedInvoice, by_rate, split_in_proportion
+from kit.errors import Unavailable
 from kit.web.errors import BadQuery, Conflict
 from tests.billing.invoices_made import invoice_of_lines
 from tests.billing.making import assigned, session
@@ -279,6 +280,25 @@ async def test_a_part_of_a_payment_is_refunded_with_a_credit_note(service: Servi
     rest = await service.post(path, {"reason": "the rest"})
     assert rest["amount"] == "5.27"
     assert (await service.get(f"{INVOICES}/{invoice_id}"))["status"] == "cancelled"
+
+
+async def test_a_refund_that_the_provider_did_not_answer_is_asked_for_again_with_one_credit_note(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await pay(service, await an_invoice(service), "stripe")
+    path, wanted = f"{PAYMENTS}/{payment['id']}/refund", {"amount": "2.50", "reason": "blocked"}
+
+    async def no_answer(*_: object) -> None:
+        raise Unavailable("stripe does not answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(service.billing.providers["stripe"], "refund", no_answer)
+        await service.post(path, wanted, 503, key="k")
+        await service.post(path, wanted, 503, key="k")
+    assert await open_amount(service) == "-2.50"
+    refund = await service.post(path, wanted, key="k")
+    assert (refund["kind"], refund["amount"]) == ("refund", "2.50")
+    assert [one["kind"] for one in service.billing.documents()] == ["invoice", "credit_note"]
 
 
 async def test_a_balance_is_for_its_driver_and_the_office(service: Service) -> None:
