@@ -20,8 +20,9 @@ from billing.invoicing.derivation import (
     line_differences,
     reprice,
 )
-from billing.invoicing.poster import CORRECTION_LINE, InvoicePoster
+from billing.invoicing.poster import InvoicePoster
 from billing.invoicing.store import to_document
+from billing.invoicing.work import CORRECTION_LINE
 from billing.parameters import NUMBER
 from billing.rating import NoReadings
 from billing.readings_source import ReadingsSource, StoredReadings

@@ -1,47 +1,41 @@
 """The invoice poster: a batch of drafts becomes CDRs, invoices and credit notes in one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from billing.documents import (
-    CORRECTION,
-    VALID,
     WAITING,
     CdrStatus,
     ChargeDraft,
     ChargeReason,
     Document,
-    DocumentLine,
-    InvoiceKind,
     InvoiceStatus,
     Number,
     make_credit_note,
-    make_invoice,
 )
 from billing.invoicing import store
 from billing.invoicing.credit import CreditedInvoice, Part
 from billing.invoicing.decision import CdrChange, ChargeState, Decision, DocumentChange, decide, decide_released
-from billing.invoicing.events import invoice_created, invoice_updated
+from billing.invoicing.events import invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.rules import InvoicingRules
+from billing.invoicing.work import Work, credit_rest, issue_invoice, valid_invoice, write
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
 from kit.messaging.inbox import record_new_events
-from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
+from kit.messaging.outbox import Transaction, insert_async
 from kit.observability.logs import get_logger
-from kit.web.errors import Conflict, NotFound
 from schemas.events import SessionAssigned
 
 SCHEMA: Final = "billing"
 LATE: Final = "readings that came later changed the amount"
 DUE_AT_ONCE: Final = 256  # ~60 ms, during which no other writer of documents works
-CORRECTION_LINE: Final = DocumentLine(CORRECTION, None, 0, 0, None, None, 0, 0)
+
 
 _log = get_logger(__name__)
 
@@ -79,31 +73,6 @@ class WantedCredit(Protocol):
         """Amounts and lines of the credit note. Raises BadQuery, Conflict."""
 
 
-@dataclass(slots=True)
-class _Work:
-    """What a transaction writes."""
-
-    number: Number
-    now: datetime
-    cdrs: list[store.NewCdr] = field(default_factory=list)
-    superseded: list[UUID] = field(default_factory=list)
-    confirmed_revisions: list[tuple[UUID, ChargeDraft]] = field(default_factory=list)
-    confirmed_decisions: list[tuple[UUID, int]] = field(default_factory=list)
-    documents: list[tuple[Document, Sequence[DocumentLine]]] = field(default_factory=list)
-    events: list[OutboxEvent] = field(default_factory=list)
-    outcomes: list[str] = field(default_factory=list)
-
-    def next_number(self) -> Number:
-        """The next unused number."""
-        self.number = self.number.following(self.now)
-        return self.number
-
-    def issue(self, document: Document, lines: Sequence[DocumentLine], context: EventContext) -> None:
-        """Store and publish the document."""
-        self.documents.append((document, lines))
-        self.events.append(invoice_created(document, context))
-
-
 class InvoicePoster:
     """Writes CDRs and documents."""
 
@@ -121,7 +90,7 @@ class InvoicePoster:
             new = await record_new_events(
                 connection, SCHEMA, [(posting.queue, posting.event_id) for posting in postings]
             )
-            work = _Work(number, self._clock.now())
+            work = Work(number, self._clock.now())
             fresh = [posting for posting in postings if (posting.queue, posting.event_id) in new]
             await _assign_drivers(connection, work, fresh)
             await _record_charges(connection, work, fresh, self._rules)
@@ -136,7 +105,7 @@ class InvoicePoster:
         while await store.any_due(self._database, self._clock.now()):
             async with self._database.transaction() as connection:
                 number = await store.lock(connection)
-                work = _Work(number, self._clock.now())
+                work = Work(number, self._clock.now())
                 await _invoice_settled(connection, work)
                 await self._finish(connection, work, number)
             self._count(work)
@@ -147,7 +116,7 @@ class InvoicePoster:
         """Record a charge as a person has decided, at once; the id of the CDR. `connection`: of an open transaction,
         which commits at once."""
         number = await store.lock(connection)
-        work = _Work(number, self._clock.now())
+        work = Work(number, self._clock.now())
         state = (await store.charge_states(connection, [draft.subject_id]))[draft.subject_id]
         decision = decide_released(draft, state)
         await _credit_replaced(connection, work, [(context, state, decision, released.why)])
@@ -160,7 +129,7 @@ class InvoicePoster:
         """Cancel an invoice by a credit note of what is left of it, which is returned; nothing more is asked for its
         subject. `connection`: of an open transaction, which commits at once. Raises NotFound, Conflict."""
         number = await store.lock(connection)
-        credited = await _valid_invoice(connection, invoice_id)
+        credited = await valid_invoice(connection, invoice_id)
         return await self._cancel(connection, credited.invoice, number, reason, context)
 
     async def credit(
@@ -169,11 +138,11 @@ class InvoicePoster:
         """Credit a part of an invoice; the credit note. All that is left is a cancellation. `connection`: of an open
         transaction, which commits at once. Raises NotFound, Conflict, BadQuery."""
         number = await store.lock(connection)
-        credited = await _valid_invoice(connection, invoice_id)
+        credited = await valid_invoice(connection, invoice_id)
         amounts, lines = wanted.of(credited)
         if amounts == credited.left:
             return await self._cancel(connection, credited.invoice, number, reason, context)
-        work = _Work(number, self._clock.now())
+        work = Work(number, self._clock.now())
         old = credited.invoice
         paid = old.status is InvoiceStatus.PAID
         note = make_credit_note(uuid4(), work.next_number(), old, amounts, reason, paid=paid)
@@ -185,20 +154,20 @@ class InvoicePoster:
     async def _cancel(
         self, connection: Transaction, invoice: Document, number: Number, reason: str, context: EventContext
     ) -> Document:
-        work = _Work(number, self._clock.now())
-        credit_notes = await _credit(connection, work, {invoice.id: context}, InvoiceStatus.CANCELLED, reason)
+        work = Work(number, self._clock.now())
+        credit_notes = await credit_rest(connection, work, {invoice.id: context}, InvoiceStatus.CANCELLED, reason)
         await store.cancel_cdr(connection, invoice.subject_id)
         await self._finish(connection, work, number)
         self._count(work)
         return credit_notes[0]
 
-    async def _finish(self, connection: Transaction, work: _Work, number: Number) -> None:
-        await _write(connection, work)
+    async def _finish(self, connection: Transaction, work: Work, number: Number) -> None:
+        await write(connection, work)
         if work.number != number:
             await store.advance(connection, work.number)
         await insert_async(connection, SCHEMA, work.events)
 
-    def _count(self, work: _Work) -> None:
+    def _count(self, work: Work) -> None:
         for outcome in work.outcomes:
             self._metrics.charges.labels(outcome).inc()
         for document, _ in work.documents:
@@ -213,7 +182,7 @@ class InvoicePoster:
                 _log_doubt(status, new.decision.reasons, new.draft)
 
 
-async def _assign_drivers(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
+async def _assign_drivers(connection: Transaction, work: Work, postings: Sequence[Posting]) -> None:
     """Record the drivers of sessions, also on the documents that are there already."""
     assigned = {
         posting.content.session_id: posting for posting in postings if isinstance(posting.content, SessionAssigned)
@@ -226,7 +195,7 @@ async def _assign_drivers(connection: Transaction, work: _Work, postings: Sequen
 
 
 async def _record_charges(
-    connection: Transaction, work: _Work, postings: Sequence[Posting], rules: InvoicingRules
+    connection: Transaction, work: Work, postings: Sequence[Posting], rules: InvoicingRules
 ) -> None:
     drafts = [(posting.content, posting.context) for posting in postings if isinstance(posting.content, ChargeDraft)]
     if not drafts:
@@ -242,7 +211,7 @@ async def _record_charges(
 
 
 async def _credit_replaced(
-    connection: Transaction, work: _Work, decisions: Iterable[tuple[EventContext, ChargeState, Decision, str]]
+    connection: Transaction, work: Work, decisions: Iterable[tuple[EventContext, ChargeState, Decision, str]]
 ) -> None:
     """Credit the valid invoices that these decisions replace or withdraw, with that reason."""
     credited: dict[tuple[InvoiceStatus, str], dict[UUID, EventContext]] = {}
@@ -252,10 +221,10 @@ async def _credit_replaced(
             status = InvoiceStatus.CREDITED if replaced else InvoiceStatus.CANCELLED
             credited.setdefault((status, reason), {})[state.invoice_id] = context
     for (status, reason), invoices in credited.items():
-        await _credit(connection, work, invoices, status, reason)
+        await credit_rest(connection, work, invoices, status, reason)
 
 
-async def _invoice_settled(connection: Transaction, work: _Work) -> None:
+async def _invoice_settled(connection: Transaction, work: Work) -> None:
     """Issue the invoices of charges that are due."""
     rows = await store.due_cdrs(connection, work.now, DUE_AT_ONCE)
     if not rows:
@@ -277,12 +246,12 @@ async def _invoice_settled(connection: Transaction, work: _Work) -> None:
     for row, context, state in settled:
         draft = store.draft_of(row)
         driver_id = draft.driver_id or state.driver_id
-        _issue_invoice(work, draft, row["id"], row["version"], driver_id, state.invoice_id, context)
+        issue_invoice(work, draft, row["id"], row["version"], driver_id, state.invoice_id, context)
     await store.settled(connection, outcomes)
 
 
 def _apply(
-    work: _Work,
+    work: Work,
     draft: ChargeDraft,
     context: EventContext,
     state: ChargeState,
@@ -307,84 +276,8 @@ def _apply(
         work.superseded.append(state.cdr.id)
     if decision.documents is DocumentChange.INVOICE:
         remark = "" if released is None else released.remark
-        _issue_invoice(work, draft, cdr_id, decision.version, driver_id, state.invoice_id, context, remark)
+        issue_invoice(work, draft, cdr_id, decision.version, driver_id, state.invoice_id, context, remark)
     return cdr_id
-
-
-def _issue_invoice(
-    work: _Work,
-    draft: ChargeDraft,
-    cdr_id: UUID,
-    version: int,
-    driver_id: str | None,
-    replaces: UUID | None,
-    context: EventContext,
-    remark: str = "",
-) -> None:
-    """The one place where an invoice is issued. `remark`: that the consumption was corrected, and why."""
-    if draft.amount is None:
-        raise ValueError(f"{draft.kind} {draft.subject_id} has no price")
-    invoice = make_invoice(uuid4(), work.next_number(), draft, cdr_id, version, driver_id, replaces, remark)
-    more = [CORRECTION_LINE] if remark else []
-    work.issue(invoice, [*draft.amount.lines, *more], context)
-
-
-async def _valid_invoice(connection: Transaction, invoice_id: UUID) -> CreditedInvoice:
-    """Raises NotFound, Conflict."""
-    found = await _credited(connection, [invoice_id])
-    if invoice_id not in found:
-        raise NotFound(f"no invoice {invoice_id}")
-    invoice = found[invoice_id].invoice
-    if invoice.kind is not InvoiceKind.INVOICE or invoice.status not in VALID:
-        raise Conflict(
-            f"{invoice.kind} {invoice.number} is {invoice.status}: only an open or paid invoice can be credited"
-        )
-    return found[invoice_id]
-
-
-async def _credited(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, CreditedInvoice]:
-    """Invoices with what is credited of them already."""
-    documents = await store.invoices(connection, ids)
-    notes = await store.credit_notes(connection, ids)
-    note_ids = [note.id for of_invoice in notes.values() for note in of_invoice]
-    lines = await store.lines(connection, [*ids, *note_ids])
-    return {
-        id_: CreditedInvoice(invoice, lines[id_], notes[id_], [line for note in notes[id_] for line in lines[note.id]])
-        for id_, invoice in documents.items()
-    }
-
-
-async def _credit(
-    connection: Transaction, work: _Work, credited: Mapping[UUID, EventContext], status: InvoiceStatus, reason: str
-) -> list[Document]:
-    """Credit all that is left of these invoices by a credit note each, and move them to that status; the notes."""
-    ids = list(credited)
-    before = await _credited(connection, ids)
-    credit_notes = []
-    for id_ in ids:
-        old = before[id_].invoice
-        amounts, lines = before[id_].rest()
-        note = make_credit_note(
-            uuid4(), work.next_number(), old, amounts, reason, paid=old.status is InvoiceStatus.PAID
-        )
-        work.issue(note, lines, credited[id_])
-        credit_notes.append(note)
-    for invoice in await store.set_status(connection, ids, status, work.now):
-        work.events.append(invoice_updated(invoice, credited[invoice.id]))
-    return credit_notes
-
-
-async def _write(connection: Transaction, work: _Work) -> None:
-    if work.confirmed_revisions:
-        await store.confirm_revisions(connection, work.confirmed_revisions)
-    if work.confirmed_decisions:
-        await store.confirm_decided(connection, work.confirmed_decisions)
-    if work.superseded:
-        await store.supersede(connection, work.superseded)
-    if work.cdrs:
-        await store.add_cdrs(connection, work.cdrs, work.now)
-    if work.documents:
-        await store.add_invoices(connection, work.documents)
 
 
 def _log_doubt(status: CdrStatus, reasons: Sequence[str], draft: ChargeDraft) -> None:
