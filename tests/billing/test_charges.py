@@ -162,6 +162,24 @@ async def test_a_void_session_whose_quantities_differ_is_drift(service: Service)
     assert [cdr["status"] for cdr in service.billing.cdrs(own_id)] == ["drift"]
 
 
+async def test_without_a_tariff_a_session_is_held_or_void_as_the_stream_says(service: Service) -> None:
+    doubted, nothing = held(tariff=None, used=[]), void(tariff=None, used=[])
+    await service.billing.deliver(doubted, nothing)
+    (cdr,) = service.billing.cdrs(doubted.id)
+    assert (cdr["status"], cdr["reasons"]) == ("held", ["register_leapt", "no_tariff"])
+    assert [one["status"] for one in service.billing.cdrs(nothing.id)] == ["void"]
+    await service.post(f"{CHARGES}/{doubted.id}/approve", WHY, 409)
+    await service.post(f"{CHARGES}/{doubted.id}/void", WHY)
+
+
+async def test_a_held_session_whose_quantities_differ_says_both(service: Service) -> None:
+    one = held("silent", excl_off_micros=1)
+    await service.billing.deliver(one)
+    (cdr,) = service.billing.cdrs(one.id)
+    assert (cdr["status"], cdr["reasons"]) == ("held", ["silent", "differs_from_readings"])
+    assert "total_excl_vat" in cdr["reason"]
+
+
 async def test_the_bound_is_of_the_currency(service: Service) -> None:
     for currency, units, status in (("EUR", 1_001, "held"), ("JPY", 1_001, "invoiced"), ("JPY", 150_001, "held")):
         component = {"type": "FLAT", "price": units, "step_size": 1}
