@@ -7,16 +7,20 @@ from typing import Annotated, Final
 
 from fastapi import Depends
 
+from billing.balances.service import BalanceService
+from billing.balances.store import BalanceStore
+from billing.charges.service import ChargeService
+from billing.charges.store import ChargeStore
+from billing.credits.service import CreditService
 from billing.exports.document_pdf import Seller
 from billing.exports.ocpi import Party
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportService
-from billing.held_charges.service import HeldChargeService
-from billing.held_charges.store import HeldChargeStore
 from billing.invoices.service import InvoiceService
 from billing.invoices.store import InvoiceStore
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.poster import InvoicePoster
+from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.service import InvoicingService
 from billing.invoicing.tariffs import TariffRegistry
 from billing.payments.manual import ManualProvider
@@ -36,9 +40,12 @@ class Billing:
     """What handlers and consumers work with."""
 
     database: Database
+    poster: InvoicePoster
     invoicing: InvoicingService
     invoices: InvoiceService
-    held_charges: HeldChargeService
+    charges: ChargeService
+    credits: CreditService
+    balances: BalanceService
     payments: PaymentService
     exports: ExportService
     pdfs: PdfService
@@ -60,15 +67,31 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
     """The components with these payment providers, by name, which the caller closes."""
     database, clock = context.database, context.clock
     readings, documents = ReadingsStore(database), InvoiceStore(database)
-    poster = InvoicePoster(database, clock, InvoicingMetrics(context.registry))
+    rules = rules_of(settings)
+    metrics = InvoicingMetrics(context.registry)
+    poster = InvoicePoster(database, clock, metrics, rules)
+    payments = PaymentService(database, providers, clock)
     return Billing(
         database=database,
-        invoicing=InvoicingService(TariffRegistry(database), readings, poster, settings.invoice_total_max),
+        poster=poster,
+        invoicing=InvoicingService(TariffRegistry(database), readings, poster, rules),
         invoices=InvoiceService(documents, poster, readings),
-        held_charges=HeldChargeService(HeldChargeStore(database)),
-        payments=PaymentService(database, providers, clock),
+        charges=ChargeService(ChargeStore(database), poster, rules, metrics, clock),
+        credits=CreditService(poster, payments),
+        balances=BalanceService(BalanceStore(database)),
+        payments=payments,
         exports=ExportService(database, party_of(settings)),
         pdfs=PdfService(documents, seller_of(settings)),
+    )
+
+
+def rules_of(settings: BillingSettings) -> InvoicingRules:
+    """The rules of invoicing."""
+    return InvoicingRules(
+        dict(settings.invoice_total_max),
+        settings.invoice_zero,
+        settings.invoice_settle_s,
+        settings.invoice_settle_max_s,
     )
 
 

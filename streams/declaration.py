@@ -124,7 +124,11 @@ SERVICE: Final = Service(
         Contract("telemetry.session_overview", "sessions with their station, energy and cost"),
         Contract("telemetry.session_readings(bigint[])", "all stored readings of these sessions"),
     ),
-    reads=("pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])"),
+    reads=(
+        "pricing.tariffs_at(text[], bigint[])",
+        "pricing.documents(bigint[])",
+        "stations.rated_powers(text[], smallint[])",
+    ),
     publishes=(SESSION_STARTED, SESSION_COMPLETED, SESSION_COST_UPDATED, TELEMETRY_AGGREGATED),
     settings=WorkerSettings,
     backends=frozenset({"live", "log_reader"}),

@@ -41,17 +41,18 @@ class Invoice(_Answer):
     payable_excl_vat: Payable = Field(description="rounded as `rounding` says")
     payable: Payable = Field(description="to be paid, incl. VAT, rounded as `rounding` says")
     rounding: str
-    credits: UUID | None = Field(description="of a credit note: the invoice that it cancels")
+    credits: UUID | None = Field(description="of a credit note: the invoice that it cancels, or a part of it")
     replaces: UUID | None = Field(description="of an invoice: the credited one before it")
-    reason: str = Field(description="of a credit note")
+    reason: str = Field(description="of a credit note; of an invoice of a corrected charge, why")
     issued_at: datetime
 
 
 class Line(_Answer):
-    """A component of the tariff that was used, or an adjustment to its least or most price, which has only amounts."""
+    """A component of the tariff that was used; or an adjustment to its least or most price, or a part that is credited
+    (by rate of VAT), which have only amounts; or the remark that a person corrected the consumption."""
 
-    dimension: Literal["ENERGY", "FLAT", "TIME", "PARKING_TIME", "MIN_PRICE", "MAX_PRICE"]
-    element: int | None = Field(description="of the tariff, from 0; null for an adjustment")
+    dimension: Literal["ENERGY", "FLAT", "TIME", "PARKING_TIME", "MIN_PRICE", "MAX_PRICE", "CORRECTION", "CREDIT"]
+    element: int | None = Field(description="of the tariff, from 0; null where it is of no component")
     volume: Quantity | None = Field(description="billed, in `unit`; hours are rounded to six digits")
     unit: Literal["kWh", "h", "session"] | None = Field(description="of the volume, and what the price is per")
     quantity: int | None = Field(description="billed, exactly, in `quantity_unit`")

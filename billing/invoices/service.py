@@ -22,6 +22,7 @@ from billing.invoicing.derivation import (
 )
 from billing.invoicing.poster import InvoicePoster
 from billing.invoicing.store import to_document
+from billing.invoicing.work import CORRECTION_LINE
 from billing.parameters import NUMBER
 from billing.rating import MeterBefore, NoReadings
 from billing.readings_source import ReadingsSource, StoredReadings
@@ -64,14 +65,22 @@ class InvoiceService:
         row = await _row(self._store, invoice_id, own)
         invoice = to_document(row)
         current = await self._store.current_cdr(invoice.subject_id)
-        related = await self._store.related_documents(invoice_id)
+        related = await self._store.related_documents(invoice_id) or {}
+        if related and invoice.kind is documents.InvoiceKind.CREDIT_NOTE and related["part"]:
+            raise Conflict(
+                f"{invoice.number} credits a part of {related['credits']}: no readings say how much. Explain that one"
+            )
         lines = [DocumentLine(**line) for line in await self._store.lines(invoice_id)]
         explaining = select_cdr_for_explanation(row, current, invoice)
+        if row["corrected"] or (explaining is not None and explaining["corrected"]):
+            explaining = None  # a person gave the consumption: no reading says it
         cdr = row if explaining is None else explaining
         consumption = stream_consumption(cdr)
         computed_from: ComputedFrom = "cdr"
         if explaining is None:
             stored, derived = _NO_READINGS, reprice(tariff_of(cdr)[0], cdr, consumption)
+            if row["corrected"]:
+                derived = derived.with_line(CORRECTION_LINE)
         else:
             computed_from, stored, derived = await self._derive(invoice.subject_id, cdr)
         if invoice.kind is documents.InvoiceKind.CREDIT_NOTE:
@@ -83,7 +92,7 @@ class InvoiceService:
         return explanation_of(
             *(invoice, cdr, stored, derived, found),
             computed_from=computed_from,
-            related=related or {},
+            related=related,
             current=current or row,
         )
 

@@ -74,7 +74,7 @@ def free_connector(platform: Up) -> dict[str, Any]:
 async def test_a_driver_charges_at_the_simulated_fleet_and_is_invoiced(
     data_dir: Path, request: pytest.FixtureRequest
 ) -> None:
-    with up(data_dir, "--stations", "5", "--rate", "20") as platform:
+    with up(data_dir, "--stations", "5", "--rate", "20", invoice_settle_s="0") as platform:
         await eventually(lambda: platform.get("/api/v1/telemetry/live")["total"]["connectors"] == 10, within_s=60)
         driver, connector = Driver(platform, data_dir), free_connector(platform)
         request.addfinalizer(driver.close)

@@ -92,12 +92,12 @@ def _unprocessed_frames(connection: Connection[tuple[Any, ...]]) -> Check:
 def _charges(connection: Connection[tuple[Any, ...]]) -> Check:
     """Charges that are not invoiced until somebody reviews them."""
     row = connection.execute(
-        "SELECT count(*) FROM billing.cdr WHERE current AND status IN ('drift', 'review')"
+        "SELECT count(*) FROM billing.cdr WHERE current AND status IN ('held', 'drift', 'review')"
     ).fetchone()
     odd = row[0] if row else 0
     if not odd:
         return Check("charges", True, "none waits for review")
-    return Check("charges", False, f"{odd} are in drift or review: not invoiced", "see `voltstream billing reconcile`")
+    return Check("charges", False, f"{odd} wait for a person, and are not invoiced", "see GET /api/v1/billing/charges")
 
 
 async def _topic(settings: Settings) -> Check:

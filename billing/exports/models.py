@@ -1,0 +1,48 @@
+"""The response of the operation on documents that an OCPI export leaves out."""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from billing.documents import InvoiceKind
+
+MissingFact = Literal[
+    "station",
+    "station_id",
+    "address",
+    "city",
+    "country",
+    "coordinates",
+    "connector",
+    "standard",
+    "format",
+    "power_type",
+    "evse_id",
+]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class LeftOutDocument(_Answer):
+    """A document whose station or connector lacks facts that an OCPI CDR has to have."""
+
+    number: str
+    kind: InvoiceKind
+    id: UUID
+    session_id: UUID | None
+    reservation_id: str | None
+    station_id: str
+    connector_id: int | None
+    missing: list[MissingFact] = Field(
+        description="station, connector: it is not registered; station_id: not ASCII, as OCPI demands; else the fact"
+    )
+
+
+class LeftOutPage(_Answer):
+    """A page of documents, by their numbers."""
+
+    documents: list[LeftOutDocument]
+    next: str | None = Field(description="address of the next page; null on the last")
