@@ -1,5 +1,5 @@
-"""The arithmetic of the two ledgers: how many readings were accepted and what became of them, and whose the energy is that
-meters measured. Pure."""
+"""The arithmetic of the two ledgers: how many readings were accepted and what became of them, and whose the energy is
+that meters measured. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,20 +69,21 @@ def energy_of(
     sums: Mapping[int, Mapping[str, Any]],
 ) -> Energy:
     """The ledger of energy. `connectors`: (connector_key, connector_id); `sums`: by key, in mWh, of those with any."""
-    energies = {
-        number: [sums[key][name] for name in _ENERGIES] if key in sums else [0, 0, 0] for key, number in connectors
-    }
-    own = {number: energy for number, energy in energies.items() if number != _MAIN_METER}
-    return Energy(
-        station_id=station_id,
-        start=start,
-        end=end,
-        total=_energy([sum(column) for column in zip(*own.values(), strict=True)] or [0, 0, 0]),
-        connectors=[
-            ConnectorEnergy(connector_id=number, **_energy(energy).model_dump())
-            for number, energy in sorted(own.items())
-        ],
-        main_meter=_energy(energies[_MAIN_METER]) if _MAIN_METER in energies else None,
+    nothing = dict.fromkeys(_ENERGIES, 0)
+    energies = {number: [sums.get(key, nothing)[name] for name in _ENERGIES] for key, number in connectors}
+    own = {number: parts for number, parts in energies.items() if number != _MAIN_METER}
+    return Energy.model_validate(
+        {
+            "station_id": station_id,
+            "from": start,
+            "to": end,
+            "total": _energy([sum(column) for column in zip(*own.values(), strict=True)] or [0, 0, 0]),
+            "connectors": [
+                ConnectorEnergy(connector_id=number, **_energy(parts).model_dump())
+                for number, parts in sorted(own.items())
+            ],
+            "main_meter": _energy(energies[_MAIN_METER]) if _MAIN_METER in energies else None,
+        }
     )
 
 

@@ -191,7 +191,7 @@ async def energy(
     station_id: StationInPath,
     start: Annotated[
         Instant | None,
-        Query(alias="from", description="inclusive, the minute; default: the start of the day of `to`, UTC"),
+        Query(alias="from", description="inclusive, its minute; default: the start of the day of `to`"),
     ] = None,
     end: Annotated[Instant | None, Query(alias="to", description="exclusive; default: now")] = None,
 ) -> Energy:

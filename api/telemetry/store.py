@@ -58,8 +58,8 @@ ORDER BY w.bucket, k.connector_id LIMIT $6
 
 _READINGS: Final = f"""
 SELECT k.connector_id, r.ts, s.id::text AS session, s.session_id, r.boot, r.seq, r.energy_mwh, r.power_mw,
-       r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.energy_export_mwh, r.status, r.session_event, r.flags,
-       r.in_session_mwh, r.outside_mwh, r.rejected_mwh, r.extra, r.part
+       r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.energy_export_mwh, r.status, r.session_event,
+       r.flags, r.in_session_mwh, r.outside_mwh, r.rejected_mwh, r.extra, r.part
 FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
 CROSS JOIN LATERAL (
     SELECT r.*, coalesce(r.boot, {_NULL_KEY}) AS boot_key, coalesce(r.seq, {_NULL_KEY}) AS seq_key

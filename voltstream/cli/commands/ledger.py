@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from kit.clock import format_rfc3339
 from voltstream.cli.connection import UNAUTHORIZED_HINT, OperatorToken, Url, base_url_of, no_answer
-from voltstream.cli.options import AsJson, DataDir
+from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_table
 from voltstream.errors import PlatformFailed
 from voltstream.runtime.up_tokens import operator_token
@@ -32,8 +33,10 @@ def ledger(
     energy: Annotated[
         str | None, typer.Option("--energy", metavar="STATION", help="of a station's energy instead of readings")
     ] = None,
-    start: From = None,
-    end: To = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar=MOMENT, help=f"energy since then{MOMENT_HELP}; default: today")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar=MOMENT, help="energy before then; default: now")] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +50,8 @@ def ledger(
     headers = {"Authorization": f"Bearer {operator_token(settings, url, token)}"}
     with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
         if energy is not None:
-            bounds = {"from": start, "to": end}
+            since, until = period(start, end)
+            bounds = {name: at and format_rfc3339(at) for name, at in (("from", since), ("to", until))}
             found = _ask(client, f"{base_url}/api/v1/telemetry/{quote(energy, safe='')}/energy", bounds)
             if as_json:
                 print_json(found)
