@@ -51,7 +51,7 @@ def ledger(
     with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
         if energy is not None:
             since, until = period(start, end)
-            bounds = {name: at and format_rfc3339(at) for name, at in (("from", since), ("to", until))}
+            bounds = {name: None if at is None else format_rfc3339(at) for name, at in (("from", since), ("to", until))}
             found = _ask(client, f"{base_url}/api/v1/telemetry/{quote(energy, safe='')}/energy", bounds)
             if as_json:
                 print_json(found)
