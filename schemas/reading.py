@@ -111,8 +111,6 @@ PLAIN_READING_SCHEMA: Final = pa.schema(
         *(pa.field(column, dtype) for column, dtype, _, _ in QUANTITIES.values()),
         pa.field("status", pa.int8(), nullable=False),
         pa.field("session_event", pa.int8(), nullable=False),
-        pa.field("energy_export_mwh", pa.int64()),
-        pa.field("extra", pa.string()),  # JSON object of everything that has no column
     ]
 )
 OPTIONAL_FIELDS: Final = (
