@@ -58,6 +58,8 @@ class FrameGenerator:
             "soc_mpct": np.full(rows, 50_000, np.int32),
             "status": np.full(rows, Status.CHARGING, np.int8),
             "session_event": np.zeros(rows, np.int8),
+            "energy_export_mwh": pa.nulls(rows, pa.int64()),
+            "extra": pa.nulls(rows, pa.string()),
         }
         optional = {field.name: pa.nulls(rows, field.type) for field in OPTIONAL_FIELDS}
         arrays = [pa.array((columns | optional)[f.name], f.type) for f in READING_SCHEMA]

@@ -469,7 +469,8 @@ def _meter(job: _Job, segment: I64, at: I64) -> None:
     s.counted_mwh[segment] += np.where(own | ~in_session, rise, 0)
     moved = accepted & ~same
     anchor = np.where(fits & ~opening, base, np.where(reset, candidate, np.where(mixed, old, NULL)))
-    anchor_ts = np.where(fits & ~opening, base_ts, np.where(reset, candidate_ts, ts_ms))
+    old_ts = np.where(mixed, s.old_ts_ms[segment], NULL)
+    anchor_ts = np.where(fits & ~opening, base_ts, np.where(reset, candidate_ts, old_ts))
     s.anchor_mwh[segment] = np.where(moved, anchor, s.anchor_mwh[segment])
     s.anchor_ts_ms[segment] = np.where(moved, anchor_ts, s.anchor_ts_ms[segment])
     s.register_last_mwh[segment] = np.where(accepted, register, s.register_last_mwh[segment])
