@@ -93,7 +93,7 @@ def _run(first: Reading) -> list[Reading]:
 
 def blank_readings(fields: Iterable[Reading]) -> list[Reading]:
     """Of one connector, with these fields and no others."""
-    blank = dict.fromkeys(("session_id", "boot", "seq", *QUANTITY_COLUMNS))
+    blank = dict.fromkeys(READING_SCHEMA.names)
     return [blank | {"station_id": "A", "connector_id": 1, "status": 0, "session_event": 0} | given for given in fields]
 
 
