@@ -156,7 +156,8 @@ def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, silence: Bo
     turning = foreign | signals.started | signals.ended | signals.freeing | silence
     steady = (state.open_key[slot] != 0) & ~any_of(turning, runs)
     stirring = (signals.name != 0) | signals.started | signals.ended | signals.opening
-    resumable = (state.past_key[slot] != 0) & (state.past_reason[slot] == EndReason.TIMEOUT)
+    timed_out = (state.past_key[slot] != 0) & (state.past_reason[slot] == EndReason.TIMEOUT)
+    resumable = timed_out & (state.past_last_ms[slot] == state.newest_ts_ms[slot])
     vacant = (state.open_key[slot] == 0) & (state.unproven[slot] == 0) & ~resumable
     idle = (vacant & ~any_of(stirring, runs)) | signals.main_meter[runs.start]
     return steady & ~idle, idle
@@ -242,11 +243,17 @@ class _Connector:
     def _is_open(self) -> bool:
         return self.key != 0 or self.unproven
 
+    @property
+    def _timed_out_early(self) -> bool:
+        """Whether the newest session was closed by the wall clock, and no reading has come since."""
+        past = self.past
+        return past.key != 0 and past.reason == EndReason.TIMEOUT and past.last_ms == self.newest_ms
+
     def _pass_time(self, ts_ms: int) -> None:
         silent = self.newest_ms != NULL and ts_ms - self.newest_ms >= self._timeout_ms
         if self._is_open and silent:
             self.close(MAX_I64, EndReason.TIMEOUT)
-        elif not self._is_open and self.past.key and self.past.reason == EndReason.TIMEOUT and not silent:
+        elif not self._is_open and self._timed_out_early and not silent:
             self._reopen()
         self.newest_ms = ts_ms
 

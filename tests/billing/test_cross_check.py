@@ -16,7 +16,7 @@ from billing.documents import CdrStatus, ChargeDraft
 from billing.invoicing.amounts import price_consumption, to_consumption
 from billing.invoicing.cross_check import PricedSession, check_session
 from billing.invoicing.rules import OTHERS, InvoicingRules
-from billing.rating import rate_readings
+from billing.rating import MeterBefore, rate_readings
 from billing.readings_source import SessionSnapshot, StoredReadings
 from kit.clock import format_rfc3339, parse_rfc3339
 from schemas.events import Consumption, Money, SessionCompleted
@@ -40,13 +40,13 @@ def priced(tariff: Tariff, zone: str, used: list[Consumption], readings: int = 1
 
 def stored_of(one: Session, revision: int = 1, **changes: Any) -> SessionSnapshot:
     """What telemetry stores of it."""
-    readings = StoredReadings(one.readings, [0] * len(one.readings), one.end_ms)
+    readings = StoredReadings(one.readings, [0] * len(one.readings), one.before)
     return replace(SessionSnapshot(uuid4(), revision, True, VERSION, readings), **changes)
 
 
 def honest(tariff: Tariff, one: Session) -> list[Consumption]:
     """The consumption that follows from the readings."""
-    return list(to_consumption(rate_readings(tariff, one.zone, one.readings, one.end_ms)[0]))
+    return list(to_consumption(rate_readings(tariff, one.zone, one.readings, one.before)[0]))
 
 
 def check(session: PricedSession, stored: SessionSnapshot | None) -> ChargeDraft:
@@ -113,10 +113,10 @@ def test_readings_that_retention_has_dropped_are_never_guessed(
     used = honest(tariff, one)
     session = priced(tariff, one.zone.key, used, readings=len(one.readings))
     left = data.draw(st.lists(st.sampled_from(one.readings), max_size=len(one.readings) - 1, unique_by=id))
-    readings = StoredReadings(left, [0] * len(left), one.end_ms)
+    readings = StoredReadings(left, [0] * len(left), one.before)
     draft = check(session, stored_of(one, readings=readings))
     if draft.status is CdrStatus.INVOICED:
-        again = honest(tariff, Session(one.zone, left, one.end_ms))
+        again = honest(tariff, Session(one.zone, left, one.before))
         assert again == used, "the rest says the same to the last unit"
     else:
         assert draft.status is CdrStatus.REVIEW
@@ -128,7 +128,7 @@ CASES = {
     "unknown": (None, "telemetry does not know the session"),
     "older": ({"revision": 1}, "telemetry has revision 1 of the session only"),
     "too large": ({"readings": None}, "too many readings"),
-    "none left": ({"readings": StoredReadings((), (), None)}, "0 of its 2 readings are still stored"),
+    "none left": ({"readings": StoredReadings((), (), MeterBefore())}, "0 of its 2 readings are still stored"),
 }
 
 

@@ -55,9 +55,16 @@ def operators_api(source: ReadingsSource) -> FastAPI:
             stored = await source.readings(id)
         except NotFound as error:
             return JSONResponse({"detail": str(error)}, 404)
-        names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
+        names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "boot")
         columns = {name: [getattr(reading, name) for reading in stored.readings] for name in names}
-        return JSONResponse({**columns, "flags": list(stored.flags), "end_ms": stored.end_ms})
+        before = stored.before
+        judged = {
+            "power_max_mw": before.power_max_mw,
+            "register_before_mwh": before.register_mwh,
+            "register_before_ms": before.register_ms,
+            "series_mwh": before.series_mwh,
+        }
+        return JSONResponse({**columns, "flags": list(stored.flags), **judged})
 
     return app
 
