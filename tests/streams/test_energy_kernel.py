@@ -1,5 +1,6 @@
 """The energy of a connector's segments: one case per rule of docs/adr/0014, in mWh and minutes."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -9,7 +10,7 @@ from schemas.quality import Quality
 from schemas.session import HoldReason
 from streams.kernels import energy
 from streams.kernels.energy import UJ_PER_MWH, Accounted, Samples, SessionEnergy
-from streams.kernels.runs import NULL, runs_of
+from streams.kernels.runs import I64, NULL, runs_of
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -47,15 +48,13 @@ class Meter:
 
     def read(self, *readings: Reading, export_mwh: list[int | None] | None = None) -> "Meter":
         """Feed these readings in one batch."""
-        column = [
-            np.array([NULL if v is None else v for v in values], np.int64)
-            for values in (
-                [round(minute * MINUTE_MS) for minute, _, _ in readings],
-                *list(zip(*readings, strict=True))[1:],
-            )
-        ]
-        exported = None if export_mwh is None else np.array([NULL if v is None else v for v in export_mwh], np.int64)
-        samples = Samples(column[0], column[1], column[2], exported)
+        minutes, register_mwh, power_mw = zip(*readings, strict=True)
+        samples = Samples(
+            _array([round(minute * MINUTE_MS) for minute in minutes]),
+            _array(register_mwh),
+            _array(power_mw),
+            None if export_mwh is None else _array(export_mwh),
+        )
         found = energy.advance(self.energy, samples, runs_of(np.zeros(len(readings), np.int64)), self.in_session)
         self.flags += [Quality(int(flag)) for flag in found.flags]
         self.accounted += _rows(found)
@@ -83,6 +82,10 @@ class Meter:
     def reasons(self) -> HoldReason:
         """Why it is held if it ends here."""
         return HoldReason(int(energy.hold_reasons(self.energy)[0]))
+
+
+def _array(values: Sequence[int | None]) -> I64:
+    return np.array([NULL if value is None else value for value in values], np.int64)
 
 
 def _rows(found: Accounted) -> list[tuple[int, int, int]]:

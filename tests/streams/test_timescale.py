@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from streams.storage.schema import MIGRATIONS, Layout, statements
 from streams.kernels.windows import SUMS
+from streams.storage.schema import MIGRATIONS, Layout, statements
 from streams.storage.tables import COARSE, REVISED, WEEK_MS, WINDOW, revise_readings, select_coarse
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -50,7 +50,8 @@ _REVISION = (
     .replace(
         REVISED.given,
         "(SELECT connector_key, ts, boot, seq, part, payload_hash, 7::bigint, 0::smallint, 1::smallint, 5::bigint, "
-        f"NULL::bigint, NULL::bigint, NULL::text FROM telemetry.reading WHERE payload_hash = 3) AS given ({REVISED.columns})",
+        "NULL::bigint, NULL::bigint, NULL::text FROM telemetry.reading WHERE payload_hash = 3) "
+        f"AS given ({REVISED.columns})",
     )
 )
 
@@ -100,7 +101,7 @@ def columns_of(table: str) -> str:
     return (
         "SELECT column_name, data_type FROM information_schema.columns "
         f"WHERE table_schema = 'telemetry' AND table_name = '{table}' "
-        f"AND column_name NOT IN ('revision', {', '.join(f"'{name}'" for name in MINUTES_ONLY)}) ORDER BY 1"
+        f"AND column_name <> ALL ('{{revision,{','.join(MINUTES_ONLY)}}}') ORDER BY 1"
     )
 
 
