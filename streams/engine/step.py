@@ -63,7 +63,7 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     _refuse_conflicts(state, conflicts, batch.session_ids, refused)
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
     _flag_late(state, accepted, params.lateness_ms)
-    sessions = update_sessions(state, accepted, batch.session_ids, now_ms, queries, params)
+    sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
     added, emit = _windows(state, accepted, sessions.moved, now_ms, params, idle=arrivals.idle)
     _update_live(state, accepted, params.skew_tolerance_ms)
 
@@ -226,7 +226,10 @@ def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: i
     if not len(rows):
         return
     # A reading of a clock that runs ahead gives way to what was measured shortly before it arrived.
-    at_ms = np.where(rows.trusted(), np.minimum(rows.ts_ms, rows.received_ms), rows.received_ms - 2 * skew_tolerance_ms)
+    at_ms = rows.ts_ms
+    if (at_ms > rows.received_ms).any():
+        at_ms = np.minimum(rows.ts_ms, rows.received_ms)
+        at_ms = np.where(rows.trusted(), at_ms, rows.received_ms - 2 * skew_tolerance_ms)
     in_order = at_ms >= running_max(at_ms, runs, state.live_ts_ms[slot])
     newest = _newest(in_order, runs)
     moved = newest >= 0
