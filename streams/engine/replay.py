@@ -235,7 +235,7 @@ def _put_checkpoint(state: PartitionState, slot: int, past: StoredSession | None
         state.past_last_ms[slot] = past.ended_ms if explicit_end else past.last_ms
         state.past_reason[slot], state.past_revision[slot] = past.end_reason, past.revision
     state.put_energy(np.array([slot]), energy)
-    state.segment_key[slot] = state.open_flagged[slot] = 0
+    state.segment_key[slot] = state.open_flagged[slot] = state.open_tariff[slot] = 0
 
 
 def settle_keys(
