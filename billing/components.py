@@ -3,17 +3,17 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import Depends
 
-from billing.exports.document_pdf import Seller
+from billing.customers.service import CustomerService
 from billing.exports.ocpi import Party
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportService
 from billing.held_charges.service import HeldChargeService
 from billing.held_charges.store import HeldChargeStore
-from billing.invoices.service import InvoiceService
+from billing.invoices.service import DocumentReader, InvoiceService
 from billing.invoices.store import InvoiceStore
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.poster import InvoicePoster
@@ -23,12 +23,11 @@ from billing.payments.manual import ManualProvider
 from billing.payments.provider import PaymentProvider
 from billing.payments.service import PaymentService
 from billing.readings_store import ReadingsStore
-from billing.settings import BillingSettings
+from billing.settings import BillingSettings, seller_of, terms_of
 from kit.clock import Clock
 from kit.database.postgres import Database
+from kit.errors import ConfigError
 from kit.service import Context, provided
-
-ADDRESS_LINE: Final = "|"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class Billing:
     payments: PaymentService
     exports: ExportService
     pdfs: PdfService
+    customers: CustomerService
 
 
 Provided = Annotated[Billing, Depends(provided(Billing))]
@@ -50,8 +50,15 @@ Provided = Annotated[Billing, Depends(provided(Billing))]
 
 @asynccontextmanager
 async def open_billing(context: Context) -> AsyncIterator[Billing]:
-    """All of it on the service's own pool, with the payment providers of the settings."""
+    """All of it on the service's own pool, with the payment providers of the settings.
+
+    Raises ConfigError where documents must name their seller, and the settings do not.
+    """
     settings = context.group(BillingSettings)
+    if settings.seller_required and (missing := seller_of(settings).missing):
+        raise ConfigError(
+            f"VOLTSTREAM_SELLER_REQUIRED is set, so no document is issued without its seller: set {', '.join(missing)}"
+        )
     async with _open_providers(settings, context.clock) as providers:
         yield billing_of(context, settings, providers)
 
@@ -60,22 +67,19 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
     """The components with these payment providers, by name, which the caller closes."""
     database, clock = context.database, context.clock
     readings, documents = ReadingsStore(database), InvoiceStore(database)
-    poster = InvoicePoster(database, clock, InvoicingMetrics(context.registry))
+    seller, terms = seller_of(settings), terms_of(settings)
+    poster = InvoicePoster(database, clock, InvoicingMetrics(context.registry), seller, terms)
+    reader = DocumentReader(documents, seller, terms)
     return Billing(
         database=database,
         invoicing=InvoicingService(TariffRegistry(database), readings, poster, settings.invoice_total_max),
-        invoices=InvoiceService(documents, poster, readings),
+        invoices=InvoiceService(documents, poster, readings, reader),
         held_charges=HeldChargeService(HeldChargeStore(database)),
         payments=PaymentService(database, providers, clock),
         exports=ExportService(database, party_of(settings)),
-        pdfs=PdfService(documents, seller_of(settings)),
+        pdfs=PdfService(reader),
+        customers=CustomerService(database, clock),
     )
-
-
-def seller_of(settings: BillingSettings) -> Seller:
-    """The seller that documents name."""
-    address = tuple(line.strip() for line in settings.seller_address.split(ADDRESS_LINE) if line.strip())
-    return Seller(settings.seller_name, address, settings.seller_vat_id, settings.seller_contact)
 
 
 def party_of(settings: BillingSettings) -> Party:

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from billing.currency import minor_digits, rounding_rule, to_minor
+from billing.vat import payable_amounts
 from schemas.events import Consumption
 
 
@@ -226,7 +227,7 @@ def make_invoice(
         minor_digits=minor_digits(amount.currency),
         total_excl_micros=amount.excl_micros,
         total_incl_micros=amount.incl_micros,
-        payable_excl_minor=to_minor(amount.excl_micros, amount.currency),
+        payable_excl_minor=payable_amounts(amount.lines, payable_minor, minor_digits(amount.currency)).net_minor,
         payable_minor=payable_minor,
         rounding=rounding_rule(amount.currency),
         credits=None,

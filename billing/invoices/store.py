@@ -19,10 +19,14 @@ _CDR: Final = """c.started_at, c.ended_at, c.end_reason, c.connector_id, c.devic
        c.estimated, c.revision, c.tariff_version, c.time_zone, c.status AS cdr_status, c.kind AS subject_kind,
        c.version AS cdr_version, c.current AS cdr_current, c.consumption, t.tariff"""
 _DETAIL: Final = f"""
-SELECT {_COLUMNS}, {_CDR}
+SELECT {_COLUMNS}, {_CDR}, p.seller, p.buyer, p.issued_on, p.due_on, p.payment_terms,
+       n.number AS credits_number, n.issued_at AS credits_issued_at, np.issued_on AS credits_issued_on
 FROM billing.invoice AS i
 JOIN billing.cdr AS c ON c.id = i.cdr_id
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
+LEFT JOIN billing.document_terms AS p ON p.invoice_id = i.id
+LEFT JOIN billing.invoice AS n ON n.id = i.credits
+LEFT JOIN billing.document_terms AS np ON np.invoice_id = i.credits
 WHERE i.id = $1 AND ($2::text IS NULL OR i.driver_id = $2)
 """  # noqa: S608  # our own names
 _CURRENT: Final = f"""

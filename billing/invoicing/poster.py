@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
+from billing.customers.document_terms import record_terms
 from billing.documents import (
     VALID,
     CdrStatus,
@@ -22,6 +23,7 @@ from billing.invoicing import store
 from billing.invoicing.decision import CdrChange, ChargeState, Decision, decide
 from billing.invoicing.events import invoice_created, invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
+from billing.parties import Seller, Terms
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
@@ -66,6 +68,12 @@ class _Work:
     documents: list[tuple[Document, Sequence[DocumentLine]]] = field(default_factory=list)
     events: list[OutboxEvent] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
+    reassigned: list[UUID] = field(default_factory=list)  # documents that have another driver now
+
+    @property
+    def with_new_terms(self) -> list[UUID]:
+        """Documents whose parties and terms of payment are to be recorded (billing/customers)."""
+        return [document.id for document, _ in self.documents] + self.reassigned
 
     def next_number(self) -> Number:
         """The next unused number."""
@@ -81,11 +89,15 @@ class _Work:
 class InvoicePoster:
     """Writes CDRs and documents."""
 
-    def __init__(self, database: Database, clock: Clock, metrics: InvoicingMetrics) -> None:
-        """`database` works as billing's role."""
+    def __init__(
+        self, database: Database, clock: Clock, metrics: InvoicingMetrics, seller: Seller, terms: Terms
+    ) -> None:
+        """`database` works as billing's role. `seller`, `terms`: of the documents that it issues."""
         self._database = database
         self._clock = clock
         self._metrics = metrics
+        self._seller = seller
+        self._terms = terms
 
     async def post(self, postings: Sequence[Posting]) -> None:
         """All of them or none; at most one of each subject. Known events change nothing. Raises Unavailable."""
@@ -125,6 +137,7 @@ class InvoicePoster:
 
     async def _finish(self, connection: Transaction, work: _Work, number: Number) -> None:
         await _write(connection, work)
+        await record_terms(connection, work.with_new_terms, self._seller, self._terms)
         if work.number != number:
             await store.advance(connection, work.number)
         await insert_async(connection, SCHEMA, work.events)
@@ -150,6 +163,7 @@ async def _assign_drivers(connection: Transaction, work: _Work, postings: Sequen
         return
     assignments = [posting.content for posting in assigned.values() if isinstance(posting.content, SessionAssigned)]
     for invoice in await store.assign(connection, assignments, work.now):
+        work.reassigned.append(invoice.id)
         work.events.append(invoice_updated(invoice, assigned[invoice.subject_id].context))
 
 

@@ -11,15 +11,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.components import party_of, seller_of
+from billing.components import party_of
 from billing.declaration import SERVICE
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import ExportFilter
 from billing.exports.totals import Totals
-from billing.invoices.service import place_of
+from billing.invoices.service import DocumentReader, place_of
 from billing.invoices.store import InvoiceFilter, InvoiceStore
-from billing.settings import BillingSettings
+from billing.settings import BillingSettings, seller_of, terms_of
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.settings import Settings, group_of
@@ -101,8 +101,9 @@ def pdf(
     settings = load_settings(data_dir=data_dir)
 
     async def work(database: Database) -> tuple[str, bytes]:
-        store, seller = InvoiceStore(database), seller_of(group_of(settings, BillingSettings))
-        return await PdfService(store, seller).pdf(await _id_of(store, document), None)
+        store, billing = InvoiceStore(database), group_of(settings, BillingSettings)
+        reader = DocumentReader(store, seller_of(billing), terms_of(billing))
+        return await PdfService(reader).pdf(await _id_of(store, document), None)
 
     number, body = _with_database(settings, work)
     with _file(str(out)) as file:
