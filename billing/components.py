@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends
 
 from billing.customers.service import CustomerService
+from billing.einvoices.service import EInvoiceService
 from billing.exports.ocpi import Party
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportService
@@ -41,6 +42,7 @@ class Billing:
     payments: PaymentService
     exports: ExportService
     pdfs: PdfService
+    einvoices: EInvoiceService
     customers: CustomerService
 
 
@@ -78,6 +80,7 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
         payments=PaymentService(database, providers, clock),
         exports=ExportService(database, party_of(settings)),
         pdfs=PdfService(reader),
+        einvoices=EInvoiceService(reader),
         customers=CustomerService(database, clock),
     )
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from billing.components import Billing, open_billing
 from billing.customers.routes import router as customers
+from billing.einvoices.routes import router as einvoices
 from billing.exports.routes import router as exports
 from billing.held_charges.routes import router as held_charges
 from billing.invoices.routes import router as invoices
@@ -26,7 +27,7 @@ from schemas.topics import (
 )
 
 router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
-for _routes in (invoices, held_charges, payments, exports, customers):
+for _routes in (invoices, held_charges, payments, exports, customers, einvoices):
     router.include_router(_routes)
 
 # Decimal: the numbers of a tariff are money.
