@@ -215,7 +215,7 @@ def _totals(document: InvoiceDetail, lines: list[EInvoiceLine], adjustments: lis
     allowances = sum((Decimal(one.amount) for one in adjustments if not one.is_charge), zero)
     charges = sum((Decimal(one.amount) for one in adjustments if one.is_charge), zero)
     net = of_lines - allowances + charges
-    vat = Decimal(document.payable_vat) * sign
+    vat = Decimal(_signed(document.payable_vat, sign))
     return Totals(
         lines=f"{of_lines:f}",
         allowances=f"{allowances:f}",

@@ -8,14 +8,11 @@ from pydantic import ValidationError
 
 from billing.customers import examples
 from billing.customers.models import Customer, CustomerPage, NewCustomer
+from tests.billing.customers_wanted import wanted
 from tests.billing.making import assigned, session
 from tests.billing.serving import INVOICES, Service
 
 CUSTOMERS = "/api/v1/billing/customers"
-
-
-def wanted(name: str = "Hafenlogistik GmbH", *drivers: str, **more: Any) -> dict[str, Any]:
-    return {**examples.NEW_CUSTOMER, "name": name, "driver_ids": list(drivers), "billing": "single", **more}
 
 
 async def change(service: Service, customer_id: str, body: Any, status: int, if_match: str | None) -> Any:
