@@ -25,6 +25,7 @@ from billing.payments.provider import PaymentProvider
 from billing.payments.service import PaymentService
 from billing.readings_store import ReadingsStore
 from billing.settings import BillingSettings, seller_of, terms_of
+from billing.statements.service import StatementService
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.errors import ConfigError
@@ -44,6 +45,7 @@ class Billing:
     pdfs: PdfService
     einvoices: EInvoiceService
     customers: CustomerService
+    statements: StatementService
 
 
 Provided = Annotated[Billing, Depends(provided(Billing))]
@@ -70,7 +72,8 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
     database, clock = context.database, context.clock
     readings, documents = ReadingsStore(database), InvoiceStore(database)
     seller, terms = seller_of(settings), terms_of(settings)
-    poster = InvoicePoster(database, clock, InvoicingMetrics(context.registry), seller, terms)
+    metrics = InvoicingMetrics(context.registry)
+    poster = InvoicePoster(database, clock, metrics, seller, terms)
     reader = DocumentReader(documents, seller, terms)
     return Billing(
         database=database,
@@ -82,6 +85,7 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
         pdfs=PdfService(reader),
         einvoices=EInvoiceService(reader),
         customers=CustomerService(database, clock),
+        statements=StatementService(database, clock, metrics, seller, terms),
     )
 
 

@@ -16,7 +16,7 @@ from billing.invoicing.service import PREFETCH
 from billing.payments.routes import router as payments
 from billing.readings_store import READS
 from billing.settings import BillingSettings
-from kit.service import Consumes, Service
+from kit.service import Consumes, Job, Service
 from schemas.events import Event, ReservationConfirmed, SessionAssigned, SessionCompleted
 from schemas.topics import (
     INVOICE_CREATED,
@@ -29,6 +29,13 @@ from schemas.topics import (
 router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
 for _routes in (invoices, held_charges, payments, exports, customers, einvoices):
     router.include_router(_routes)
+
+_HOUR_S: Final = 3_600.0
+
+
+async def _issue_due(billing: Billing) -> None:
+    await billing.statements.issue_due()
+
 
 # Decimal: the numbers of a tariff are money.
 SERVICE: Final = Service(
@@ -63,5 +70,6 @@ SERVICE: Final = Service(
         ),
     ),
     publishes=(INVOICE_CREATED, INVOICE_UPDATED),
+    jobs=(Job("collective invoices that are due", _issue_due, _HOUR_S),),
     settings=BillingSettings,
 )

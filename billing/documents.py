@@ -21,6 +21,7 @@ class SubjectKind(StrEnum):
 
     SESSION = "session"
     RESERVATION = "reservation"
+    STATEMENT = "statement"  # of a collective invoice: the charges of a customer's month
 
 
 class CdrStatus(StrEnum):

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:  # documents are made with these amounts
     from billing.documents import DocumentLine
 
@@ -28,6 +30,7 @@ Rate = int | None
 class PayableLine(NamedTuple):
     """A line with its rate. An adjustment to a minimum or maximum price is a line of each rate that it concerns."""
 
+    place: int  # of the line among those given, from 0
     line: DocumentLine
     vat_ppm: Rate
     net_minor: int
@@ -75,6 +78,7 @@ class PayableAmounts(NamedTuple):
 
 
 class _Taxed(NamedTuple):
+    place: int
     line: DocumentLine
     vat_ppm: Rate
     net_micros: int
@@ -89,7 +93,7 @@ def payable_amounts(lines: Sequence[DocumentLine], payable_minor: int, minor_dig
     if payable_minor < 0 or (payable_minor == 0 and sum(line.incl_micros for line in lines) < 0):
         mirrored = payable_amounts([line.negated() for line in lines], -payable_minor, minor_digits)
         return PayableAmounts(
-            tuple(PayableLine(one.line.negated(), one.vat_ppm, -one.net_minor) for one in mirrored.lines),
+            tuple(PayableLine(one.place, one.line.negated(), one.vat_ppm, -one.net_minor) for one in mirrored.lines),
             tuple(RateTotal(rate.vat_ppm, -rate.net_minor, -rate.vat_minor) for rate in mirrored.rates),
             payable_minor,
         )
@@ -113,29 +117,54 @@ def vat_of(net_minor: int, vat_ppm: Rate) -> int:
     return vat_minor if net_minor >= 0 else -vat_minor
 
 
-def _taxed(lines: Sequence[DocumentLine]) -> list[_Taxed]:
-    """Every line with a rate: an adjustment has those of what it adjusts, in proportion to their amounts incl. VAT."""
+def with_rates(lines: Sequence[DocumentLine]) -> list[DocumentLine]:
+    """The lines of a charge with every adjustment divided by rate, as `payable_amounts` does it, and the same sums: so
+    that they can stand beside lines of other charges."""
+    weights = _weights(lines)
+    found: list[DocumentLine] = []
+    for line in lines:
+        if line.dimension not in BOUNDS or line.vat_ppm is not None:
+            found.append(line)
+            continue
+        of = weights or {_implied_rate(line): 1}
+        excl, incl = _shares(line.excl_micros, of), _shares(line.incl_micros, of)
+        found += [
+            msgspec.structs.replace(line, vat_ppm=rate, excl_micros=excl[rate], incl_micros=incl[rate])
+            for rate in of
+            if excl[rate] or incl[rate]
+        ]
+    return found
+
+
+def _weights(lines: Sequence[DocumentLine]) -> dict[Rate, int]:
+    """Amounts incl. VAT of what was used, by rate."""
     weights: dict[Rate, int] = {}
     for line in lines:
         if line.dimension not in BOUNDS:
             weights[line.vat_ppm] = weights.get(line.vat_ppm, 0) + abs(line.incl_micros)
+    return weights
+
+
+def _taxed(lines: Sequence[DocumentLine]) -> list[_Taxed]:
+    """Every line with a rate: an adjustment has those of what it adjusts, in proportion to their amounts incl. VAT."""
+    weights = _weights(lines)
     taxed: list[_Taxed] = []
-    for line in lines:
+    for place, line in enumerate(lines):
         if line.dimension not in BOUNDS:
-            taxed.append(_Taxed(line, line.vat_ppm, line.excl_micros))
+            taxed.append(_Taxed(place, line, line.vat_ppm, line.excl_micros))
         elif line.vat_ppm is not None:
-            taxed.append(_adjustment(line, line.vat_ppm, line.incl_micros))
+            taxed.append(_adjustment(place, line, line.vat_ppm, line.incl_micros))
         else:
             parts = _shares(line.incl_micros, weights or {_implied_rate(line): 1})
-            taxed += [_adjustment(line, rate, part) for rate, part in parts.items() if part or len(parts) == 1]
+            taxed += [_adjustment(place, line, rate, part) for rate, part in parts.items() if part or len(parts) == 1]
     return taxed
 
 
-def _adjustment(line: DocumentLine, rate: Rate, incl_micros: int) -> _Taxed:
+def _adjustment(place: int, line: DocumentLine, rate: Rate, incl_micros: int) -> _Taxed:
     """A bound is a price to be paid, VAT included: its net amount follows from it."""
     denominator = MILLION + (rate or 0)
     net_micros = (2 * abs(incl_micros) * MILLION + denominator) // (2 * denominator)
-    return _Taxed(line, rate, net_micros if incl_micros >= 0 else -net_micros)
+    return _Taxed(place, line, rate, net_micros if incl_micros >= 0 else -net_micros)
 
 
 def _implied_rate(line: DocumentLine) -> Rate:
@@ -188,5 +217,6 @@ def _divided(taxed: Sequence[_Taxed], nets: Mapping[Rate, int], unit_micros: int
         left = net_minor - sum(parts[place][0] for place in places)
         higher.update(sorted(places, key=lambda place: -parts[place][1])[:left])
     return tuple(
-        PayableLine(one.line, one.vat_ppm, parts[place][0] + (place in higher)) for place, one in enumerate(taxed)
+        PayableLine(one.place, one.line, one.vat_ppm, parts[place][0] + (place in higher))
+        for place, one in enumerate(taxed)
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from billing.documents import Document
 from billing.parties import Address, Buyer, ElectronicAddress, Seller, Terms, local_date
 from kit.messaging.outbox import Transaction
 
@@ -55,6 +56,19 @@ async def record_terms(connection: Transaction, invoice_ids: Sequence[UUID], sel
     rows = await connection.fetch(_ISSUED, list(invoice_ids))
     now = set(invoice_ids)
     await connection.executemany(_RECORD, [_recorded(row, row["credits"] not in now, seller, terms) for row in rows])
+
+
+async def record_buyer(
+    connection: Transaction, invoice: Document, customer: Mapping[str, Any], seller: Seller, terms: Terms
+) -> None:
+    """Record the parties and terms of a document that this transaction has issued to a customer, and to no driver.
+    `customer`: its columns."""
+    row = {
+        **customer,
+        **{"id": invoice.id, "issued_at": invoice.issued_at, "payable_minor": invoice.payable_minor},
+        **{"credited_buyer": None, "credited_seller": None},
+    }
+    await connection.execute(_RECORD, *_recorded(row, False, seller, terms))
 
 
 def terms_from(row: Mapping[str, Any], seller: Seller, terms: Terms) -> DocumentTerms:

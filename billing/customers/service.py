@@ -8,6 +8,7 @@ from billing.customers import store
 from billing.customers.models import Customer, NetworkAddress, NewCustomer, PostalAddress
 from billing.customers.store import CustomerCursor, CustomerStore
 from billing.errors import VersionChanged
+from billing.statements.store import any_waiting
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -59,9 +60,14 @@ class CustomerService:
             return _known(await store.read(connection, customer_id), customer_id)
 
     async def delete(self, customer_id: UUID, version: int | None) -> None:
-        """Delete a customer. Raises NotFound, VersionChanged."""
+        """Delete a customer. Raises NotFound, VersionChanged, Conflict where charges wait."""
         async with self._database.transaction() as connection:
             await _lock(connection, customer_id, version)
+            if await any_waiting(connection, customer_id):
+                raise Conflict(
+                    f"charges wait for the next collective invoice of customer {customer_id}: "
+                    "delete the customer when it is issued"
+                )
             await store.delete(connection, customer_id)
 
 

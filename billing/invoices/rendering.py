@@ -50,8 +50,10 @@ def detail_of(
     lines: Sequence[documents.DocumentLine],
     payments: Iterable[InvoicePayment],
     terms: DocumentTerms,
+    groups: Mapping[int, str],
 ) -> InvoiceDetail:
-    """A document, whole. `row`: its CDR's columns and those of the invoice that it credits."""
+    """A document, whole. `row`: its CDR's columns and those of the invoice that it credits; `groups`: of a collective
+    invoice, by the number of their first line, from 1, the labels of its charges."""
     amounts = payable_amounts(lines, invoice.payable_minor, invoice.minor_digits)
     credited_on = row["credits_issued_on"]
     if credited_on is None and row["credits_issued_at"] is not None:
@@ -66,7 +68,7 @@ def detail_of(
         credits_number=row["credits_number"],
         credits_issued_on=credited_on,
         lines=[line_of(line) for line in lines],
-        **_amounts(invoice, amounts),
+        **_amounts(invoice, amounts, _labels(len(lines), groups)),
         charge=Charge(
             cdr_id=invoice.cdr_id,
             energy_kwh=format_minor(row["energy_uj"] // UJ_PER_MWH, MICRO_DIGITS),
@@ -80,12 +82,12 @@ def detail_of(
     )
 
 
-def _amounts(invoice: documents.Document, amounts: PayableAmounts) -> dict[str, Any]:
+def _amounts(invoice: documents.Document, amounts: PayableAmounts, labels: Sequence[str]) -> dict[str, Any]:
     """The members of a document that are in the currency's digits."""
     digits = invoice.minor_digits
     only_adjustments = all(line.is_adjustment for line in amounts.lines)
     return {
-        "payable_lines": [_payable_line(invoice, one, only_adjustments) for one in amounts.lines],
+        "payable_lines": [_payable_line(invoice, one, only_adjustments, labels[one.place]) for one in amounts.lines],
         "vat": [
             VatTotal(
                 vat_pct=_percent(rate.vat_ppm),
@@ -100,7 +102,7 @@ def _amounts(invoice: documents.Document, amounts: PayableAmounts) -> dict[str, 
     }
 
 
-def _payable_line(invoice: documents.Document, one: LineAmount, only_adjustments: bool) -> PayableLine:
+def _payable_line(invoice: documents.Document, one: LineAmount, only_adjustments: bool, label: str) -> PayableLine:
     line, dimension = one.line, one.line.dimension
     unit = UNITS.get(dimension)
     net = format_minor(one.net_minor, invoice.minor_digits)
@@ -110,6 +112,7 @@ def _payable_line(invoice: documents.Document, one: LineAmount, only_adjustments
         {
             "kind": ("charge" if dimension == "MIN_PRICE" else "allowance") if adjustment else "line",
             "dimension": dimension,
+            "group": label,
             "description": "Reserved time" if reserved else _DESCRIPTIONS.get(dimension, dimension.capitalize()),
             "volume": "1" if unit is None else _volume(dimension, line.billed),
             "unit": unit or "session",
@@ -118,6 +121,15 @@ def _payable_line(invoice: documents.Document, one: LineAmount, only_adjustments
             "net": net,
         }
     )
+
+
+def _labels(count: int, groups: Mapping[int, str]) -> list[str]:
+    """The label of each line: that of the group which begins at it or last before it."""
+    labels, label = [], ""
+    for number in range(1, count + 1):
+        label = groups.get(number, label)
+        labels.append(label)
+    return labels
 
 
 def _percent(vat_ppm: int | None) -> str | None:

@@ -68,6 +68,8 @@ class InvoiceService:
         """How the amount follows from what is stored. Raises NotFound, Conflict, SourceFailed, Unavailable."""
         row = await _row(self._store, invoice_id, own)
         invoice = to_document(row)
+        if row["subject_kind"] == SubjectKind.STATEMENT:
+            raise Conflict(f"{invoice.number} is a collective invoice: its charges are explained by their readings")
         current = await self._store.current_cdr(invoice.subject_id)
         related = await self._store.related_documents(invoice_id)
         lines = [DocumentLine(**line) for line in await self._store.lines(invoice_id)]
@@ -122,7 +124,9 @@ class DocumentReader:
         invoice = to_document(row)
         lines = [DocumentLine(**line) for line in await self._store.lines(invoice_id)]
         payments = [payment_of(payment, invoice.minor_digits) for payment in await self._store.payments(invoice_id)]
-        return detail_of(invoice, row, lines, payments, terms_from(row, self._seller, self._terms))
+        collective = row["subject_kind"] == SubjectKind.STATEMENT
+        groups = {one["line"]: one["label"] for one in await self._store.groups(invoice_id)} if collective else {}
+        return detail_of(invoice, row, lines, payments, terms_from(row, self._seller, self._terms), groups)
 
 
 async def _row(store: InvoiceStore, invoice_id: UUID, own: str | None) -> Mapping[str, Any]:

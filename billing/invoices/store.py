@@ -46,6 +46,12 @@ _LINES: Final = """
 SELECT dimension, element, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
 FROM billing.invoice_line WHERE invoice_id = $1 ORDER BY line
 """
+# A credit note has the lines of its invoice.
+_GROUPS: Final = """
+SELECT s.line, s.label FROM billing.statement_item AS s
+JOIN billing.invoice AS i ON s.invoice_id = coalesce(i.credits, i.id)
+WHERE i.id = $1 ORDER BY s.line
+"""
 _PAYMENTS: Final = """
 SELECT id, kind, provider, status, amount_minor, error, created_at, changed_at
 FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt
@@ -62,7 +68,13 @@ LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
 CROSS JOIN LATERAL (
     SELECT count(*) AS documents, coalesce(sum(total_excl_micros), 0)::bigint AS excl_micros,
            coalesce(sum(total_incl_micros), 0)::bigint AS incl_micros
-    FROM billing.invoice AS i WHERE i.subject_id = c.subject_id
+    FROM (
+        SELECT total_excl_micros, total_incl_micros FROM billing.invoice AS i WHERE i.subject_id = c.subject_id
+        UNION ALL  -- on a collective invoice, or waiting for one: the newest version that may be invoiced
+        (SELECT r.total_excl_micros, r.total_incl_micros FROM billing.collected_charge AS k
+         JOIN billing.cdr AS r ON r.id = k.cdr_id
+         WHERE k.subject_id = c.subject_id AND c.status NOT IN ('void', 'cancelled') ORDER BY k.version DESC LIMIT 1)
+    ) AS i
 ) AS d
 """
 _RECORDED_OF: Final = f"{_RECORDED} WHERE c.current AND c.subject_id = ANY ($1::uuid[])"
@@ -151,6 +163,10 @@ class InvoiceStore:
     async def lines(self, invoice_id: UUID) -> list[asyncpg.Record]:
         """A document's lines, in order."""
         return await self._database.fetch(_LINES, invoice_id)
+
+    async def groups(self, invoice_id: UUID) -> list[asyncpg.Record]:
+        """Of a collective invoice and its credit note: the first line of each charge, and its label."""
+        return await self._database.fetch(_GROUPS, invoice_id)
 
     async def payments(self, invoice_id: UUID) -> list[asyncpg.Record]:
         """A document's payments, oldest first."""

@@ -24,6 +24,9 @@ from billing.invoicing.decision import CdrChange, ChargeState, Decision, decide
 from billing.invoicing.events import invoice_created, invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.parties import Seller, Terms
+from billing.statements.collecting import collected_charge
+from billing.statements.composition import CollectedCharge
+from billing.statements.store import add_collected, collecting
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
@@ -68,6 +71,7 @@ class _Work:
     documents: list[tuple[Document, Sequence[DocumentLine]]] = field(default_factory=list)
     events: list[OutboxEvent] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
+    collected: list[CollectedCharge] = field(default_factory=list)
     reassigned: list[UUID] = field(default_factory=list)  # documents that have another driver now
 
     @property
@@ -182,11 +186,23 @@ async def _record_charges(connection: Transaction, work: _Work, postings: Sequen
     }
     if credited:
         await _credit(connection, work, credited, InvoiceStatus.CREDITED, LATE)
+    # Collective invoices (billing/statements): such a charge is collected where it would be invoiced.
+    subjects = [draft.subject_id for draft, _ in drafts]
+    drivers = [draft.driver_id or states[draft.subject_id].driver_id for draft, _ in drafts]
+    customers = await collecting(connection, subjects, drivers)
     for draft, context, state, decision in decisions:
-        _apply(work, draft, context, state, decision)
+        _apply(work, draft, context, state, decision, customers.get(draft.subject_id))
 
 
-def _apply(work: _Work, draft: ChargeDraft, context: EventContext, state: ChargeState, decision: Decision) -> None:
+def _apply(
+    work: _Work,
+    draft: ChargeDraft,
+    context: EventContext,
+    state: ChargeState,
+    decision: Decision,
+    customer_id: UUID | None,
+) -> None:
+    """`customer_id`: for whose collective invoice the charge is collected; not if it has an invoice of its own."""
     if decision.change is CdrChange.NOTHING:
         work.outcomes.append("stale")
         return
@@ -202,6 +218,9 @@ def _apply(work: _Work, draft: ChargeDraft, context: EventContext, state: Charge
     if state.cdr is not None:
         work.superseded.append(state.cdr.id)
     if decision.issues_invoice and draft.amount is not None:
+        if customer_id is not None and state.invoice_id is None:
+            work.collected.append(collected_charge(cdr_id, decision.version, customer_id, draft))
+            return
         number = work.next_number()
         invoice = make_invoice(uuid4(), number, draft, cdr_id, decision.version, driver_id, state.invoice_id)
         work.issue(invoice, draft.amount.lines, context)
@@ -233,6 +252,8 @@ async def _write(connection: Transaction, work: _Work) -> None:
         await store.supersede(connection, work.superseded)
     if work.cdrs:
         await store.add_cdrs(connection, work.cdrs, work.now)
+    if work.collected:
+        await add_collected(connection, work.collected, work.now)
     if work.documents:
         await store.add_invoices(connection, work.documents)
 

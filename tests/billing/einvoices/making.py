@@ -74,4 +74,4 @@ def detail(
         "due_on": None if credit or not payable else date(2026, 4, 12),
         **terms,
     }
-    return detail_of(document, row, lines, [], DocumentTerms(**said))
+    return detail_of(document, row, lines, [], DocumentTerms(**said), {})
