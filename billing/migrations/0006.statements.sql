@@ -10,6 +10,7 @@ CREATE TABLE billing.collected_charge (
     currency     text NOT NULL,
     label        text NOT NULL,     -- how the collective invoice names it
     energy_uj    bigint NOT NULL,
+    started_at   timestamptz NOT NULL,
     ended_at     timestamptz NOT NULL,
     lines        jsonb NOT NULL,    -- of the charge: [billing.documents.DocumentLine]
     collected_at timestamptz NOT NULL,

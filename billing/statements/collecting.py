@@ -23,6 +23,7 @@ def collected_charge(cdr_id: UUID, version: int, customer_id: UUID, draft: Charg
         currency=draft.amount.currency,
         label=" · ".join(filter(None, parts)),
         energy_uj=draft.energy_uj,
+        started_at=draft.started_at,
         ended_at=draft.ended_at,
         lines=tuple(with_rates(draft.amount.lines)),
     )

@@ -24,6 +24,7 @@ class CollectedCharge(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     label: str
     energy_uj: int
+    started_at: datetime
     ended_at: datetime
     lines: tuple[DocumentLine, ...]  # every one with a rate
 

@@ -68,7 +68,7 @@ _ADD_CDR: Final = """
 INSERT INTO billing.cdr (id, kind, subject_id, version, current, revision, status, station_id, started_at, ended_at,
     end_reason, estimated, energy_uj, readings, flagged, time_zone, consumption, currency, total_excl_micros,
     total_incl_micros, created_at)
-VALUES ($1, 'statement', $2, 1, false, 1, 'invoiced', '', $3, $4, 'ended', false, $5, 0, 0, $6, '[]', $7, $8, $9, $10)
+VALUES ($1, 'statement', $2, 1, false, 1, 'invoiced', '', $3, $4, 'ended', false, $5, 0, 0, $6, $7, $8, $9, $10, $11)
 """
 _ADD_STATEMENT: Final = "INSERT INTO billing.statement VALUES ($1, $2, $3, $4, $5)"
 _DEALT_WITH: Final = """

@@ -35,6 +35,7 @@ def charge(subject: int, version: int, cents: int) -> CollectedCharge:
         currency="EUR",
         label="",
         energy_uj=cents,
+        started_at=START,
         ended_at=START,
         lines=(component(cents * 10_000, 210_000),),
     )
@@ -137,6 +138,11 @@ async def test_a_months_charges_stand_on_one_invoice_by_charge(service: Service,
         assert published_rules_broken(xml.content, syntax) == []
     await service.ask("GET", f"{INVOICES}/{invoice['id']}/pdf", 200, params={"format": "facturx"})
     await service.get(f"{INVOICES}/{invoice['id']}/explain", 409)
+    for format_ in ("csv", "jsonl", "parquet", "ocpi"):
+        await service.ask("GET", "/api/v1/billing/export", 200, params={"format": format_})
+    cdrs_of_file = (await service.ask("GET", "/api/v1/billing/export", 200, params={"format": "ocpi"})).json()
+    excl_vat = [one["total_cost"]["excl_vat"] for one in cdrs_of_file if one["id"] == invoice["number"]]
+    assert [Decimal(str(one)) for one in excl_vat] == [Decimal(invoice["total_excl_vat"])]
     assert len(await issue(service, MAY)) == 1
 
 
