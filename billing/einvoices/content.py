@@ -234,5 +234,7 @@ def _signed(amount: str, sign: int) -> str:
 
 
 def _note(document: InvoiceDetail) -> str:
+    if not document.station_id:  # a collective invoice
+        return "Charges of the period, named at each line"
     connector = f", connector {document.charge.connector_id}" if document.charge.connector_id is not None else ""
     return f"Charged at {document.station_id}{connector}"
