@@ -30,7 +30,7 @@ router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
 for _routes in (invoices, held_charges, payments, exports, customers, einvoices):
     router.include_router(_routes)
 
-_HOUR_S: Final = 3_600.0
+_HOUR_S: Final = 3_600
 
 
 async def _issue_due(billing: Billing) -> None:

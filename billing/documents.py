@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from billing.currency import minor_digits, rounding_rule, to_minor
+from billing.lines import DocumentLine as DocumentLine
 from billing.vat import payable_amounts
 from schemas.events import Consumption
 
@@ -59,32 +60,6 @@ class InvoiceStatus(StrEnum):
 
 VALID: Final = (InvoiceStatus.OPEN, InvoiceStatus.PAID)
 """An invoice with one of these is valid: no credit note cancels it."""
-
-
-class DocumentLine(msgspec.Struct, frozen=True):
-    """A line of a document: a component of the tariff, or an adjustment to its least or most price."""
-
-    dimension: str
-    element: int | None
-    volume: int  # mWh, ms or times
-    billed: int  # after step_size
-    price_micros: int | None
-    vat_ppm: int | None
-    excl_micros: int
-    incl_micros: int
-
-    def negated(self) -> "DocumentLine":
-        """The line that cancels this one."""
-        return DocumentLine(
-            self.dimension,
-            self.element,
-            -self.volume,
-            -self.billed,
-            self.price_micros,
-            self.vat_ppm,
-            -self.excl_micros,
-            -self.incl_micros,
-        )
 
 
 class ChargeAmount(msgspec.Struct, frozen=True):

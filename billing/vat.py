@@ -6,16 +6,13 @@ and the rounding amount (BT-114) sum to what is to be paid (BR-CO-10 to 16). Wha
 changes here: it is the exact total incl. VAT, rounded once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-if TYPE_CHECKING:  # documents are made with these amounts
-    from billing.documents import DocumentLine
+from billing.lines import DocumentLine
 
 BOUNDS: Final = ("MIN_PRICE", "MAX_PRICE")
 """Dimensions of the lines that adjust a charge to a tariff's minimum or maximum price."""

@@ -53,7 +53,7 @@ def render_pdf(document: InvoiceDetail, xml: bytes | None = None) -> bytes:
     paper.text(title, 18, bold=True)
     paper.space(3)
     if document.customer is not None:
-        paper.block(_customer(document), WIDTH_MM / 2)
+        paper.block(_customer(document), WIDTH_MM // 2)
         paper.space(3)
     paper.facts(_facts(document))
     paper.space(4)

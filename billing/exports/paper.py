@@ -41,8 +41,8 @@ class _Pages(FPDF):
         self.set_y(-_FOOT_MM)
         self.set_font(_FAMILY, "", 8)
         self.set_text_color(*_GREY)
-        self.cell(WIDTH_MM / 2, 4, self.footer_text)
-        self.cell(WIDTH_MM / 2, 4, f"Page {self.page_no()} of {{nb}}", align="R")
+        self.cell(WIDTH_MM // 2, 4, self.footer_text)
+        self.cell(WIDTH_MM // 2, 4, f"Page {self.page_no()} of {{nb}}", align="R")
 
 
 class Paper:
@@ -50,8 +50,8 @@ class Paper:
 
     def __init__(self, title: str, issued_at: datetime) -> None:
         self._pdf = _Pages(format="A4", enforce_compliance=DocumentCompliance.PDFA_3B)
-        self._pdf.add_font(_FAMILY, "", _FONTS / "DejaVuSans.ttf")
-        self._pdf.add_font(_FAMILY, "B", _FONTS / "DejaVuSans-Bold.ttf")
+        self._pdf.add_font(_FAMILY, "", _FONTS.joinpath("DejaVuSans.ttf"))
+        self._pdf.add_font(_FAMILY, "B", _FONTS.joinpath("DejaVuSans-Bold.ttf"))
         regular = self._pdf.fonts[_FAMILY.lower()]
         self._characters = frozenset(regular.cmap) if isinstance(regular, TTFFont) else frozenset()
         self._pdf.footer_text = title
@@ -143,7 +143,7 @@ class Paper:
         self._rule()
 
     def _row(self, cells: Sequence[str], alignments: Sequence[str], widths: Sequence[float]) -> None:
-        top, bottom, left = self._pdf.get_y(), self._pdf.get_y(), float(MARGIN_MM)
+        top, bottom, left = self._pdf.get_y(), self._pdf.get_y(), MARGIN_MM + 0.0
         for text, align, width in zip(cells, alignments, widths, strict=True):
             self._pdf.set_xy(left, top)
             self._pdf.multi_cell(
