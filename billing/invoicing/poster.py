@@ -219,7 +219,7 @@ def _apply(
         work.superseded.append(state.cdr.id)
     if decision.issues_invoice and draft.amount is not None:
         if customer_id is not None and state.invoice_id is None:
-            work.collected.append(collected_charge(cdr_id, decision.version, customer_id, draft))
+            work.collected.append(collected_charge(cdr_id, decision.version, customer_id, driver_id, draft))
             return
         number = work.next_number()
         invoice = make_invoice(uuid4(), number, draft, cdr_id, decision.version, driver_id, state.invoice_id)

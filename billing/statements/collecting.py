@@ -8,13 +8,15 @@ from billing.statements.composition import CollectedCharge
 from billing.vat import with_rates
 
 
-def collected_charge(cdr_id: UUID, version: int, customer_id: UUID, draft: ChargeDraft) -> CollectedCharge:
+def collected_charge(
+    cdr_id: UUID, version: int, customer_id: UUID, driver_id: str | None, draft: ChargeDraft
+) -> CollectedCharge:
     """The charge that waits for its collective invoice. Raises ValueError where it has no price."""
     if draft.amount is None:
         raise ValueError(f"{draft.kind} {draft.subject_id} has no price")
     started_at = draft.started_at.astimezone(ZoneInfo(draft.time_zone or "UTC"))
     name = draft.reservation_id or draft.device_session_id or str(draft.subject_id)
-    parts = (draft.station_id, f"{started_at:%Y-%m-%d %H:%M}", f"{draft.kind} {name}", draft.driver_id or "")
+    parts = (draft.station_id, f"{started_at:%Y-%m-%d %H:%M}", f"{draft.kind} {name}", driver_id or "")
     return CollectedCharge(
         cdr_id=cdr_id,
         subject_id=draft.subject_id,
