@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from billing.lines import DocumentLine
+from billing.lines import CORRECTION, CREDIT, DocumentLine
 
 BOUNDS: Final = ("MIN_PRICE", "MAX_PRICE")
 """Dimensions of the lines that adjust a charge to a tariff's minimum or maximum price."""
+_NOT_USED: Final = (*BOUNDS, CREDIT, CORRECTION)
 MILLION: Final = 1_000_000
 RATES_TRIED_MAX: Final = 8  # 2^8 ways to round their nets; a tariff has one or two rates
 _RATE_STEP: Final = 100  # of an implied rate: a hundredth of a percent
@@ -79,16 +80,22 @@ class _Taxed(NamedTuple):
     line: DocumentLine
     vat_ppm: Rate
     net_micros: int
+    incl_micros: int
 
 
-def payable_amounts(lines: Sequence[DocumentLine], payable_minor: int, minor_digits: int) -> PayableAmounts:
-    """The lines of a document in minor units. A credit note's are those of its invoice with the sign reversed.
+def payable_amounts(
+    lines: Sequence[DocumentLine], payable_minor: int, minor_digits: int, net_minor: int | None = None
+) -> PayableAmounts:
+    """The lines of a document in minor units. A credit note's are those of its invoice with the sign reversed. The
+    remark that the consumption was corrected (CORRECTION) asks for nothing, and is no line here.
 
     Of each rate the net amount is its exact one, rounded down or up: whichever leaves least between nets with VAT and
-    what is to be paid, of equals the nearest. Lines have their rate's net by largest remainder.
+    what is to be paid, of equals the nearest. Lines have their rate's net by largest remainder. `net_minor`: what the
+    nets sum to, where that is known; of credit notes it is, so that those of an invoice sum to its net amount.
     """
     if payable_minor < 0 or (payable_minor == 0 and sum(line.incl_micros for line in lines) < 0):
-        mirrored = payable_amounts([line.negated() for line in lines], -payable_minor, minor_digits)
+        of = None if net_minor is None else -net_minor
+        mirrored = payable_amounts([line.negated() for line in lines], -payable_minor, minor_digits, of)
         return PayableAmounts(
             tuple(PayableLine(one.place, one.line.negated(), one.vat_ppm, -one.net_minor) for one in mirrored.lines),
             tuple(RateTotal(rate.vat_ppm, -rate.net_minor, -rate.vat_minor) for rate in mirrored.rates),
@@ -100,12 +107,22 @@ def payable_amounts(lines: Sequence[DocumentLine], payable_minor: int, minor_dig
     for one in taxed:
         exact_micros[one.vat_ppm] = exact_micros.get(one.vat_ppm, 0) + one.net_micros
     rates = sorted(exact_micros, key=lambda rate: -1 if rate is None else rate, reverse=True)
-    nets = _rounded_nets([(rate, exact_micros[rate]) for rate in rates], payable_minor, unit_micros)
+    nets = _rounded_nets([(rate, exact_micros[rate]) for rate in rates], payable_minor, unit_micros, net_minor)
     return PayableAmounts(
         _divided(taxed, nets, unit_micros),
         tuple(RateTotal(rate, nets[rate], vat_of(nets[rate], rate)) for rate in rates),
         payable_minor,
     )
+
+
+def amounts_by_rate(lines: Sequence[DocumentLine]) -> dict[Rate, tuple[int, int]]:
+    """Net and VAT of lines by rate, in micro-units, as `payable_amounts` takes them: an adjustment counts to every rate
+    that it concerns, and its net amount follows from what is to be paid."""
+    found: dict[Rate, tuple[int, int]] = {}
+    for one in _taxed(lines):
+        net, vat = found.get(one.vat_ppm, (0, 0))
+        found[one.vat_ppm] = (net + one.net_micros, vat + one.incl_micros - one.net_micros)
+    return found
 
 
 def vat_of(net_minor: int, vat_ppm: Rate) -> int:
@@ -137,7 +154,7 @@ def _weights(lines: Sequence[DocumentLine]) -> dict[Rate, int]:
     """Amounts incl. VAT of what was used, by rate."""
     weights: dict[Rate, int] = {}
     for line in lines:
-        if line.dimension not in BOUNDS:
+        if line.dimension not in _NOT_USED:
             weights[line.vat_ppm] = weights.get(line.vat_ppm, 0) + abs(line.incl_micros)
     return weights
 
@@ -147,21 +164,25 @@ def _taxed(lines: Sequence[DocumentLine]) -> list[_Taxed]:
     weights = _weights(lines)
     taxed: list[_Taxed] = []
     for place, line in enumerate(lines):
-        if line.dimension not in BOUNDS:
-            taxed.append(_Taxed(place, line, line.vat_ppm, line.excl_micros))
+        if line.dimension == CORRECTION:
+            continue
+        if line.dimension == CREDIT:
+            taxed.append(_from_price(place, line, line.vat_ppm, line.incl_micros))
+        elif line.dimension not in BOUNDS:
+            taxed.append(_Taxed(place, line, line.vat_ppm, line.excl_micros, line.incl_micros))
         elif line.vat_ppm is not None:
-            taxed.append(_adjustment(place, line, line.vat_ppm, line.incl_micros))
+            taxed.append(_from_price(place, line, line.vat_ppm, line.incl_micros))
         else:
             parts = _shares(line.incl_micros, weights or {_implied_rate(line): 1})
-            taxed += [_adjustment(place, line, rate, part) for rate, part in parts.items() if part or len(parts) == 1]
+            taxed += [_from_price(place, line, rate, part) for rate, part in parts.items() if part or len(parts) == 1]
     return taxed
 
 
-def _adjustment(place: int, line: DocumentLine, rate: Rate, incl_micros: int) -> _Taxed:
-    """A bound is a price to be paid, VAT included: its net amount follows from it."""
+def _from_price(place: int, line: DocumentLine, rate: Rate, incl_micros: int) -> _Taxed:
+    """A bound, and a part that is credited, is a price to be paid, VAT included: its net amount follows from it."""
     denominator = MILLION + (rate or 0)
     net_micros = (2 * abs(incl_micros) * MILLION + denominator) // (2 * denominator)
-    return _Taxed(place, line, rate, net_micros if incl_micros >= 0 else -net_micros)
+    return _Taxed(place, line, rate, net_micros if incl_micros >= 0 else -net_micros, incl_micros)
 
 
 def _implied_rate(line: DocumentLine) -> Rate:
@@ -187,8 +208,11 @@ def _shares(total: int, weights: Mapping[Rate, int]) -> dict[Rate, int]:
     return {name: parts[place][0] + (place in larger) for place, name in enumerate(names)}
 
 
-def _rounded_nets(exact: Sequence[tuple[Rate, int]], payable_minor: int, unit_micros: int) -> dict[Rate, int]:
-    """The net amount of each rate: of all ways to round each down or up the best."""
+def _rounded_nets(
+    exact: Sequence[tuple[Rate, int]], payable_minor: int, unit_micros: int, net_minor: int | None
+) -> dict[Rate, int]:
+    """The net amount of each rate: of all ways to round each down or up the best. What they lack to `net_minor` then,
+    which is coins of roundings, the largest has."""
 
     def ways(micros: int) -> Iterable[int]:
         low, rest = divmod(micros, unit_micros)
@@ -196,24 +220,27 @@ def _rounded_nets(exact: Sequence[tuple[Rate, int]], payable_minor: int, unit_mi
             return (low,)
         return (low, low + 1) if len(exact) <= RATES_TRIED_MAX else (low + (2 * rest >= unit_micros),)
 
-    def badness(nets: tuple[int, ...]) -> tuple[int, int]:
+    def badness(nets: tuple[int, ...]) -> tuple[int, int, int]:
         with_vat = sum(net + vat_of(net, rate) for net, (rate, _) in zip(nets, exact, strict=True))
         moved = sum(abs(net * unit_micros - micros) for net, (_, micros) in zip(nets, exact, strict=True))
-        return abs(payable_minor - with_vat), moved
+        return 0 if net_minor is None else abs(net_minor - sum(nets)), abs(payable_minor - with_vat), moved
 
     best = min(product(*(ways(micros) for _, micros in exact)), key=badness)
-    return {rate: net for (rate, _), net in zip(exact, best, strict=True)}
+    nets = {rate: net for (rate, _), net in zip(exact, best, strict=True)}
+    if net_minor is not None and nets:
+        nets[max(nets, key=lambda rate: abs(nets[rate]))] += net_minor - sum(best)
+    return nets
 
 
 def _divided(taxed: Sequence[_Taxed], nets: Mapping[Rate, int], unit_micros: int) -> tuple[PayableLine, ...]:
     """Each rate's net amount over its lines, by largest remainder."""
     parts = [divmod(one.net_micros, unit_micros) for one in taxed]
-    higher: set[int] = set()
+    more = [0] * len(taxed)
     for rate, net_minor in nets.items():
         places = [place for place, one in enumerate(taxed) if one.vat_ppm == rate]
-        left = net_minor - sum(parts[place][0] for place in places)
-        higher.update(sorted(places, key=lambda place: -parts[place][1])[:left])
+        each, left = divmod(net_minor - sum(parts[place][0] for place in places), len(places))
+        for order, place in enumerate(sorted(places, key=lambda place: -parts[place][1])):
+            more[place] = each + (order < left)
     return tuple(
-        PayableLine(one.place, one.line, one.vat_ppm, parts[place][0] + (place in higher))
-        for place, one in enumerate(taxed)
+        PayableLine(one.place, one.line, one.vat_ppm, parts[place][0] + more[place]) for place, one in enumerate(taxed)
     )

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from billing.exports.paper import WIDTH_MM, Attachment, Paper
 from billing.invoices.models import InvoiceDetail, Party, PayableLine
+from billing.lines import CREDIT
 
 _TITLES: Final = {"invoice": "Invoice", "credit_note": "Credit note"}
 _STATES: Final = {
@@ -96,7 +97,7 @@ def _facts(document: InvoiceDetail) -> list[tuple[str, str]]:
         ("Number", document.number),
         ("Date", _moment(document.issued_at, zone)),
         ("Due", "" if document.due_on is None else f"{document.due_on}"),
-        ("Cancels invoice", credited),
+        ("Credits part of invoice" if _is_part(document) else "Cancels invoice", credited),
         ("Reason", document.reason),
         ("Your reference", "" if document.customer is None else document.customer.reference),
         ("Driver", document.driver_id or ""),
@@ -110,6 +111,10 @@ def _facts(document: InvoiceDetail) -> list[tuple[str, str]]:
         ("Energy", f"{_trimmed(charge.energy_kwh, 3)} kWh" + (" (estimated)" if charge.estimated else "")),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def _is_part(document: InvoiceDetail) -> bool:
+    return all(line.dimension == CREDIT for line in document.payable_lines)
 
 
 def _lines(document: InvoiceDetail) -> list[tuple[str, ...]]:

@@ -36,6 +36,7 @@ _DESCRIPTIONS: Final = {
     "PARKING_TIME": "Parking time",
     "MIN_PRICE": "Raised to the minimum price",
     "MAX_PRICE": "Lowered to the maximum price",
+    "CREDIT": "Credited part",
 }
 
 
@@ -54,7 +55,8 @@ def detail_of(
 ) -> InvoiceDetail:
     """A document, whole. `row`: its CDR's columns and those of the invoice that it credits; `groups`: of a collective
     invoice, by the number of their first line, from 1, the labels of its charges."""
-    amounts = payable_amounts(lines, invoice.payable_minor, invoice.minor_digits)
+    known = (invoice.payable_minor, invoice.minor_digits, invoice.payable_excl_minor)
+    amounts = payable_amounts(lines, *known)
     credited_on = row["credits_issued_on"]
     if credited_on is None and row["credits_issued_at"] is not None:
         credited_on = local_date(row["credits_issued_at"], row["time_zone"])
@@ -68,7 +70,7 @@ def detail_of(
         credits_number=row["credits_number"],
         credits_issued_on=credited_on,
         lines=[line_of(line) for line in lines],
-        **_amounts(invoice, amounts, _labels(len(lines), groups)),
+        **_amounts(invoice, amounts, _labels(lines, groups)),
         charge=Charge(
             cdr_id=invoice.cdr_id,
             energy_kwh=format_minor(row["energy_uj"] // UJ_PER_MWH, MICRO_DIGITS),
@@ -113,7 +115,7 @@ def _payable_line(invoice: documents.Document, one: LineAmount, only_adjustments
             "kind": ("charge" if dimension == "MIN_PRICE" else "allowance") if adjustment else "line",
             "dimension": dimension,
             "group": label,
-            "description": "Reserved time" if reserved else _DESCRIPTIONS.get(dimension, dimension.capitalize()),
+            "description": "Reserved time" if reserved else _description(one),
             "volume": "1" if unit is None else _volume(dimension, line.billed),
             "unit": unit or "session",
             "price": net if line.price_micros is None else format_plain(line.price_micros, MICRO_DIGITS),
@@ -123,11 +125,18 @@ def _payable_line(invoice: documents.Document, one: LineAmount, only_adjustments
     )
 
 
-def _labels(count: int, groups: Mapping[int, str]) -> list[str]:
-    """The label of each line: that of the group which begins at it or last before it."""
+def _description(one: LineAmount) -> str:
+    if one.line.dimension == documents.CREDIT and one.line.incl_micros > 0:
+        return "Credited before"  # on the note that credits the rest
+    return _DESCRIPTIONS.get(one.line.dimension, one.line.dimension.capitalize())
+
+
+def _labels(lines: Sequence[documents.DocumentLine], groups: Mapping[int, str]) -> list[str]:
+    """The label of each line: that of the group which begins at it or last before it; a part that is credited of a
+    collective invoice is of no charge."""
     labels, label = [], ""
-    for number in range(1, count + 1):
-        label = groups.get(number, label)
+    for number, line in enumerate(lines, 1):
+        label = "" if line.dimension == documents.CREDIT else groups.get(number, label)
         labels.append(label)
     return labels
 

@@ -168,9 +168,10 @@ class InvoicePoster:
     async def _cancel(
         self, connection: Transaction, invoice: Document, number: Number, reason: str, context: EventContext
     ) -> Document:
+        await statements.check_last(connection, invoice.id)
         work = Work(number, self._clock.now())
         credit_notes = await credit_rest(connection, work, {invoice.id: context}, InvoiceStatus.CANCELLED, reason)
-        await store.cancel_cdr(connection, invoice.subject_id)
+        await store.cancel_cdrs(connection, [invoice.subject_id, *await statements.withdraw(connection, invoice.id)])
         await self._finish(connection, work, number)
         self._count(work)
         return credit_notes[0]

@@ -6,8 +6,6 @@ from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from billing.currency import minor_digits, rounding_rule, to_minor
 from billing.customers.document_terms import record_buyer
 from billing.documents import Document, InvoiceKind, InvoiceStatus, Number
@@ -19,12 +17,11 @@ from billing.statements import store
 from billing.statements.composition import Item, bounds_of, first_month, following, is_due, items_of
 from billing.statements.store import StatementStore
 from billing.vat import payable_amounts
-from kit.clock import Clock, format_rfc3339
+from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import insert_async
 from kit.observability.logs import get_logger
-from schemas.events import Consumption
 
 CHARGES_MAX: Final = (
     5_000  # of one document: 10,000 items with replaced ones, of 3 lines; a line's number is a smallint
@@ -139,24 +136,8 @@ def _cdr(
     energy_uj = sum(-item.charge.energy_uj if item.taken_back else item.charge.energy_uj for item in items)
     return (
         *(invoice.cdr_id, invoice.subject_id, start, end, energy_uj, customer["time_zone"]),
-        *(msgspec.json.encode(_consumption(items)).decode(), invoice.currency),
-        *(invoice.total_excl_micros, invoice.total_incl_micros, invoice.issued_at),
+        *("[]", invoice.currency, invoice.total_excl_micros, invoice.total_incl_micros, invoice.issued_at),
     )
-
-
-def _consumption(items: list[Item]) -> list[Consumption]:
-    """What each line is of, as exports take it: the nth of the nth line."""
-    return [
-        Consumption(
-            element=-1 if line.element is None else line.element,
-            dimension=line.dimension,
-            volume=line.volume,
-            since=format_rfc3339(item.charge.started_at),
-            last=False,
-        )
-        for item in items
-        for line in item.lines
-    ]
 
 
 def _placed(items: list[Item]) -> list[tuple[int, Item]]:

@@ -12,6 +12,7 @@ from billing.documents import NOT_OWED, CdrStatus, DocumentLine
 from billing.statements.composition import CollectedCharge, Item
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from kit.web.errors import Conflict
 
 _FIELDS: Final = CollectedCharge.__struct_fields__
 _COLUMNS: Final = ", ".join(_FIELDS)
@@ -78,6 +79,21 @@ _REPLACED: Final = "UPDATE billing.collected_charge SET invoiced = false WHERE c
 _NOW_INVOICED: Final = "UPDATE billing.collected_charge SET invoiced = true WHERE cdr_id = ANY ($1::uuid[])"
 _FORGET: Final = """
 DELETE FROM billing.collected_charge WHERE statement_id IS NULL AND cdr_id = ANY ($1::uuid[])
+"""
+# A later collective invoice that takes back or adds a version of a charge of this one.
+_LATER: Final = """
+SELECT later.number FROM billing.statement_item AS own
+JOIN billing.invoice AS this ON this.id = own.invoice_id
+JOIN billing.cdr AS c ON c.id = own.cdr_id
+JOIN billing.cdr AS other ON other.subject_id = c.subject_id
+JOIN billing.statement_item AS item ON item.cdr_id = other.id
+JOIN billing.invoice AS later ON later.id = item.invoice_id AND later.status IN ('open', 'paid')
+WHERE own.invoice_id = $1 AND (later.year, later.sequence) > (this.year, this.sequence)
+ORDER BY later.year DESC, later.sequence DESC LIMIT 1
+"""
+_WITHDRAWN: Final = """
+UPDATE billing.collected_charge AS c SET invoiced = s.taken_back FROM billing.statement_item AS s
+WHERE s.invoice_id = $1 AND s.cdr_id = c.cdr_id AND s.taken_back = $2 RETURNING c.subject_id
 """
 _ITEMS: Final = ("invoice_id", "line", "label", "cdr_id", "taken_back")
 _ANY_WAITING: Final = """
@@ -159,6 +175,21 @@ async def settle(connection: Transaction, invoice_id: UUID, dealt_with: Sequence
     await connection.execute(_DEALT_WITH, dealt_with, invoice_id)
     await connection.execute(_REPLACED, [item.charge.cdr_id for item in items if item.taken_back])
     await connection.execute(_NOW_INVOICED, [item.charge.cdr_id for item in items if not item.taken_back])
+
+
+async def check_last(connection: Transaction, invoice_id: UUID) -> None:
+    """Raises Conflict where a later collective invoice has corrected charges of this one: of both together, whole."""
+    number = await connection.fetchval(_LATER, invoice_id)
+    if number is not None:
+        raise Conflict(f"{number} takes back or corrects charges of this collective invoice: cancel that one first")
+
+
+async def withdraw(connection: Transaction, invoice_id: UUID) -> list[UUID]:
+    """The subjects of the charges on a collective invoice that is cancelled: they stand on it no more. What it took
+    back stands on the invoice before again, until the next one takes it back."""
+    subjects = [row["subject_id"] for row in await connection.fetch(_WITHDRAWN, invoice_id, False)]
+    await connection.fetch(_WITHDRAWN, invoice_id, True)
+    return subjects
 
 
 async def forget(connection: Transaction, cdr_ids: Sequence[UUID]) -> None:

@@ -38,9 +38,17 @@ def detail(
 ) -> InvoiceDetail:
     """The invoice of these lines, or its credit note; `terms`: what the document says of parties and payment."""
     payable = to_minor(sum(line.incl_micros for line in lines), currency)
-    sign, kind = (-1, InvoiceKind.CREDIT_NOTE) if credit else (1, InvoiceKind.INVOICE)
+    sign = -1 if credit else 1
     lines = [line.negated() for line in lines] if credit else lines
     amounts = payable_amounts(lines, sign * payable, minor_digits(currency))
+    return document_of(lines, currency, sign * payable, amounts.net_minor, credit=credit, **terms)
+
+
+def document_of(
+    lines: Sequence[DocumentLine], currency: str, payable: int, payable_excl: int, *, credit: bool, **terms: Any
+) -> InvoiceDetail:
+    """The same of these lines and amounts, in minor units; of a credit note both are below 0."""
+    kind = InvoiceKind.CREDIT_NOTE if credit else InvoiceKind.INVOICE
     id_ = UUID(int=17)
     facts: dict[str, Any] = {
         **{name: uuid4() for name in ("cdr_id", "subject_id", "session_id")},
@@ -53,8 +61,8 @@ def detail(
         minor_digits=minor_digits(currency),
         total_excl_micros=sum(line.excl_micros for line in lines),
         total_incl_micros=sum(line.incl_micros for line in lines),
-        payable_excl_minor=amounts.net_minor,
-        payable_minor=sign * payable,
+        payable_excl_minor=payable_excl,
+        payable_minor=payable,
         rounding=rounding_rule(currency),
         credits=uuid4() if credit else None,
         replaces=None,

@@ -13,19 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
-from billing.documents import DocumentLine
+from billing.documents import DocumentLine, Number, make_credit_note
 from billing.einvoices.cii import to_cii
 from billing.einvoices.content import einvoice_of
 from billing.einvoices.service import render_facturx
 from billing.einvoices.ubl import to_ubl
 from billing.einvoices.xml_tree import NAMESPACES
+from billing.invoicing.credit import CreditedInvoice
+from billing.invoicing.work import CORRECTION_LINE
 from billing.parties import Address, Buyer, Seller
 from kit.web.errors import Conflict
 from tests.billing.charged_lines import bound, component, documents
 from tests.billing.customers_wanted import wanted
 from tests.billing.einvoices.en16931 import amount, broken, published_rules_broken
-from tests.billing.einvoices.making import BUYER, PEPPOL, SELLER, detail
+from tests.billing.einvoices.making import BUYER, PEPPOL, SELLER, detail, document_of
+from tests.billing.invoices_made import invoice_of_lines
 from tests.billing.making import assigned, session
+from tests.billing.running import NOW
 from tests.billing.serving import CANCEL, INVOICES, Service
 
 LINES = [component(1_743_206, 210_000), component(420_000, 100_000, "TIME"), component(77_000, None, "FLAT")]
@@ -63,6 +67,35 @@ def test_whatever_is_charged_is_valid_by_the_published_schemas_and_rules(
     invoice = einvoice_of(detail(lines, credit=credit))
     assert published_rules_broken(to_cii(invoice), "cii") == []
     assert published_rules_broken(to_ubl(invoice), "ubl") == []
+
+
+@settings(max_examples=25)
+@given(documents(), st.integers(1, 10**9), st.sampled_from(["EUR", "JPY"]))
+def test_credits_of_a_part_and_of_the_rest_keep_the_rules(
+    lines: list[DocumentLine], amount: int, currency: str
+) -> None:
+    invoice = CreditedInvoice(invoice_of_lines(lines, currency), lines)
+    if invoice.invoice.payable_minor < 2:
+        return
+    amounts, of_part = invoice.part(amount % (invoice.invoice.payable_minor - 1) + 1, invoice.left_by_rate())
+    note = make_credit_note(uuid4(), Number(2026, 2, NOW), invoice.invoice, amounts, "", paid=False)
+    rest_amounts, of_rest = CreditedInvoice(invoice.invoice, lines, [note], of_part).rest()
+    for parts, credited in ((amounts, of_part), (rest_amounts, of_rest)):
+        minors = (-parts.payable_minor, -parts.payable_excl_minor)
+        document = document_of(credited, currency, *minors, credit=True)
+        xml = to_ubl(einvoice_of(document))
+        assert broken(xml) == []
+        assert published_rules_broken(xml, "ubl") == published_rules_broken(to_cii(einvoice_of(document)), "cii") == []
+        assert totals(xml) == tuple(
+            -Decimal(one) for one in (document.payable_excl_vat, document.payable_vat, document.payable)
+        )
+
+
+def test_the_remark_of_a_correction_is_no_line_of_paper_and_its_reason_is_the_note() -> None:
+    plain, corrected = detail(LINES), detail([*LINES, CORRECTION_LINE])
+    assert (corrected.payable_lines, corrected.vat) == (plain.payable_lines, plain.vat)
+    assert [line.dimension for line in corrected.lines][-1] == "CORRECTION"
+    assert einvoice_of(corrected.model_copy(update={"reason": "corrected: read on site"})).note.endswith("on site")
 
 
 _TAX_NUMBER = msgspec.structs.replace(SELLER, vat_id="", tax_number="22/815/0815/4", iban="", contact="desk 1")
