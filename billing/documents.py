@@ -12,6 +12,10 @@ from uuid import UUID
 import msgspec
 
 from billing.currency import minor_digits, rounding_rule, to_minor
+from billing.lines import CORRECTION as CORRECTION
+from billing.lines import CREDIT as CREDIT
+from billing.lines import DocumentLine as DocumentLine
+from billing.vat import payable_amounts
 from schemas.events import Consumption
 
 
@@ -20,6 +24,7 @@ class SubjectKind(StrEnum):
 
     SESSION = "session"
     RESERVATION = "reservation"
+    STATEMENT = "statement"  # of a collective invoice: the charges of a customer's month
 
 
 class CdrStatus(StrEnum):
@@ -78,38 +83,6 @@ class InvoiceStatus(StrEnum):
 
 VALID: Final = (InvoiceStatus.OPEN, InvoiceStatus.PAID)
 """An invoice with one of these is valid: no credit notes cancel all of it."""
-
-
-CORRECTION: Final = "CORRECTION"
-CREDIT: Final = "CREDIT"
-"""Dimensions of lines that are of no component."""
-
-
-class DocumentLine(msgspec.Struct, frozen=True):
-    """A line of a document: a component of the tariff, an adjustment to its least or most price, the remark that the
-    consumption was corrected (CORRECTION: an amount of 0), or a part that is credited (CREDIT: by rate of VAT)."""
-
-    dimension: str
-    element: int | None
-    volume: int  # mWh, ms or times
-    billed: int  # after step_size
-    price_micros: int | None
-    vat_ppm: int | None
-    excl_micros: int
-    incl_micros: int
-
-    def negated(self) -> "DocumentLine":
-        """The line that cancels this one."""
-        return DocumentLine(
-            self.dimension,
-            self.element,
-            -self.volume,
-            -self.billed,
-            self.price_micros,
-            self.vat_ppm,
-            -self.excl_micros,
-            -self.incl_micros,
-        )
 
 
 class ChargeAmount(msgspec.Struct, frozen=True):
@@ -285,7 +258,7 @@ def make_invoice(
         minor_digits=minor_digits(amount.currency),
         total_excl_micros=amount.excl_micros,
         total_incl_micros=amount.incl_micros,
-        payable_excl_minor=to_minor(amount.excl_micros, amount.currency),
+        payable_excl_minor=payable_amounts(amount.lines, payable_minor, minor_digits(amount.currency)).net_minor,
         payable_minor=payable_minor,
         rounding=rounding_rule(amount.currency),
         credits=None,

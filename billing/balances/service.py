@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from billing.balances.models import Balance, CurrencyBalance
 from billing.balances.store import BalanceStore
@@ -16,14 +17,19 @@ class BalanceService:
     def __init__(self, store: BalanceStore) -> None:
         self._store = store
 
-    async def balance(self, driver_id: str | None, principal: Principal) -> Balance:
-        """Of that driver; a driver has no other balance than their own. Raises BadQuery."""
+    async def balance(self, driver_id: str | None, customer_id: UUID | None, principal: Principal) -> Balance:
+        """Of that driver or customer; a driver has no other balance than their own. Raises BadQuery."""
         own = principal.driver_id if principal.kind == "driver" else None
+        if customer_id is not None:
+            if driver_id is not None:
+                raise BadQuery("driver_id, customer_id: give one of them")
+            rows = [] if own is not None else await self._store.of_customer(customer_id)
+            return Balance(driver_id=None, customer_id=customer_id, balances=[_balance(row) for row in rows])
         wanted = driver_id or own
         if wanted is None:
-            raise BadQuery("driver_id: say whose balance")
+            raise BadQuery("driver_id or customer_id: say whose balance")
         rows = [] if own is not None and own != wanted else await self._store.of_driver(wanted)
-        return Balance(driver_id=wanted, balances=[_balance(row) for row in rows])
+        return Balance(driver_id=wanted, customer_id=None, balances=[_balance(row) for row in rows])
 
 
 def _balance(row: Mapping[str, Any]) -> CurrencyBalance:

@@ -1,6 +1,7 @@
 """The SQL of balances."""
 
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
@@ -17,8 +18,10 @@ LEFT JOIN LATERAL (
            sum(amount_minor) FILTER (WHERE kind = 'refund') AS refunded
     FROM billing.payment WHERE invoice_id = i.id AND status = 'succeeded'
 ) AS p ON true
-WHERE i.driver_id = $1 GROUP BY i.currency, i.minor_digits ORDER BY i.currency
+WHERE {} GROUP BY i.currency, i.minor_digits ORDER BY i.currency
 """
+
+_OF_CUSTOMER: Final = "i.id IN (SELECT invoice_id FROM billing.document_terms WHERE buyer ->> 'customer_id' = $1)"
 
 
 class BalanceStore:
@@ -29,4 +32,8 @@ class BalanceStore:
 
     async def of_driver(self, driver_id: str) -> list[asyncpg.Record]:
         """A row for each currency."""
-        return await self._database.fetch(_BALANCE, driver_id)
+        return await self._database.fetch(_BALANCE.format("i.driver_id = $1"), driver_id)
+
+    async def of_customer(self, customer_id: UUID) -> list[asyncpg.Record]:
+        """The same, over the documents that name the customer as the buyer."""
+        return await self._database.fetch(_BALANCE.format(_OF_CUSTOMER), str(customer_id))

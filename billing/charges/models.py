@@ -116,5 +116,5 @@ class RecordedDecision(_Model):
 class ChargeDetail(RecordedCharge):
     """A charge, with what people decided about it."""
 
-    invoice_id: UUID | None = Field(description="of its valid invoice")
+    invoice_id: UUID | None = Field(description="of its valid invoice, single or collective")
     decisions: list[RecordedDecision] = Field(description="oldest first")

@@ -35,8 +35,10 @@ WHERE c.id = $1 OR (c.subject_id = $1 AND c.current)
 """
 _DETAIL: Final = f"""
 SELECT {_COLUMNS}, c.subject_id,
-       (SELECT i.id FROM billing.invoice AS i
-        WHERE i.subject_id = c.subject_id AND i.kind = 'invoice' AND i.status IN ('open', 'paid')) AS invoice_id
+       coalesce((SELECT i.id FROM billing.invoice AS i
+                 WHERE i.subject_id = c.subject_id AND i.kind = 'invoice' AND i.status IN ('open', 'paid')),
+                (SELECT k.statement_id FROM billing.collected_charge AS k
+                 WHERE k.subject_id = c.subject_id AND k.invoiced)) AS invoice_id
 FROM billing.cdr AS c WHERE c.id = $1 OR (c.subject_id = $1 AND c.current)
 """  # noqa: S608  # our own names
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from billing.documents import InvoiceKind
 
 MissingFact = Literal[
+    "single_charge",
     "station",
     "station_id",
     "address",
@@ -27,7 +28,7 @@ class _Answer(BaseModel):
 
 
 class LeftOutDocument(_Answer):
-    """A document whose station or connector lacks facts that an OCPI CDR has to have."""
+    """A document that lacks, or whose station or connector lacks, what an OCPI CDR has to have."""
 
     number: str
     kind: InvoiceKind
@@ -37,7 +38,8 @@ class LeftOutDocument(_Answer):
     station_id: str
     connector_id: int | None
     missing: list[MissingFact] = Field(
-        description="station, connector: it is not registered; station_id: not ASCII, as OCPI demands; else the fact"
+        description="single_charge: it is a collective invoice, and a CDR is of one charge; station, connector: it is "
+        "not registered; station_id: not ASCII, as OCPI demands; else the fact"
     )
 
 

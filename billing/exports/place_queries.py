@@ -16,9 +16,10 @@ LEFT JOIN LATERAL (
     ORDER BY f.connector_id LIMIT 1
 ) AS k ON true
 """
-# What a CdrLocation has to have and is not known. A CiString is of printable ASCII.
+# What a CdrLocation has to have and is not known. A CiString is printable ASCII. A collective invoice is of no station.
 MISSING: Final = """
-CASE WHEN s.station_id IS NULL THEN ARRAY['station'] ELSE array_remove(ARRAY[
+CASE WHEN charge.station_id = '' THEN ARRAY['single_charge'] WHEN s.station_id IS NULL THEN ARRAY['station']
+ELSE array_remove(ARRAY[
     CASE WHEN s.station_id !~ '^[ -~]+$' THEN 'station_id' END,
     CASE WHEN s.address IS NULL THEN 'address' END,
     CASE WHEN s.city IS NULL THEN 'city' END,

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
@@ -33,6 +33,8 @@ MEDIA_TYPES: Final = {
 }
 _SUFFIXES: Final = {ExportFormat.OCPI: "ocpi.json"}
 _PDF: Final = "application/pdf"
+
+PdfFormat = Literal["pdf", "facturx"]
 
 router = APIRouter()
 
@@ -113,13 +115,20 @@ async def left_out(
     summary="A document as PDF, as a receipt",
     response_class=Response,
     responses={
-        **problems({404: "No such document, or none of yours"}),
+        **problems({404: "No such document, or none of yours", 409: "It lacks what EN 16931 wants of a Factur-X PDF"}),
         200: {"content": {_PDF: {"schema": {"type": "string", "format": "binary"}}}},
     },
 )
-async def pdf(id: DocumentId, principal: Reader, billing: Provided) -> Response:
-    """The same document gives the same bytes, until its payment moves."""
-    number, body = await billing.pdfs.pdf(id, own_driver(principal))
+async def pdf(
+    id: DocumentId,
+    principal: Reader,
+    billing: Provided,
+    format_: Annotated[PdfFormat, Query(alias="format", description="facturx: with the e-invoice inside")] = "pdf",
+) -> Response:
+    """PDF/A-3. The same document gives the same bytes, until its payment moves. A Factur-X PDF (profile EN 16931) is an
+    e-invoice, which wants a customer and a seller as the standard has them."""
+    own = own_driver(principal)
+    number, body = await (billing.einvoices.facturx(id, own) if format_ == "facturx" else billing.pdfs.pdf(id, own))
     return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.pdf"'}, _PDF)
 
 

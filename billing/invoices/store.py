@@ -21,10 +21,14 @@ _CDR: Final = """c.started_at, c.ended_at, c.end_reason, c.connector_id, c.devic
        EXISTS (SELECT FROM billing.charge_decision AS x WHERE x.id = c.decision_id AND x.decision = 'correct')
        AS corrected"""
 _DETAIL: Final = f"""
-SELECT {_COLUMNS}, {_CDR}
+SELECT {_COLUMNS}, {_CDR}, p.seller, p.buyer, p.issued_on, p.due_on, p.payment_terms,
+       n.number AS credits_number, n.issued_at AS credits_issued_at, np.issued_on AS credits_issued_on
 FROM billing.invoice AS i
 JOIN billing.cdr AS c ON c.id = i.cdr_id
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
+LEFT JOIN billing.document_terms AS p ON p.invoice_id = i.id
+LEFT JOIN billing.invoice AS n ON n.id = i.credits
+LEFT JOIN billing.document_terms AS np ON np.invoice_id = i.credits
 WHERE i.id = $1 AND ($2::text IS NULL OR i.driver_id = $2)
 """  # noqa: S608  # our own names
 _CURRENT: Final = f"""
@@ -49,6 +53,12 @@ _LINES: Final = """
 SELECT dimension, element, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
 FROM billing.invoice_line WHERE invoice_id = $1 ORDER BY line
 """
+# A credit note has the lines of its invoice.
+_GROUPS: Final = """
+SELECT s.line, s.label FROM billing.statement_item AS s
+JOIN billing.invoice AS i ON s.invoice_id = coalesce(i.credits, i.id)
+WHERE i.id = $1 ORDER BY s.line
+"""
 _PAYMENTS: Final = """
 SELECT id, kind, provider, status, amount_minor, error, created_at, changed_at
 FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt
@@ -66,12 +76,21 @@ LEFT JOIN billing.charge_decision AS x ON x.id = c.decision_id
 CROSS JOIN LATERAL (
     SELECT count(*) AS documents, coalesce(sum(i.total_excl_micros), 0)::bigint AS excl_micros,
            coalesce(sum(i.total_incl_micros), 0)::bigint AS incl_micros,
-           coalesce(sum(i.total_excl_micros) FILTER (WHERE part), 0)::bigint AS part_excl_micros,
-           coalesce(sum(i.total_incl_micros) FILTER (WHERE part), 0)::bigint AS part_incl_micros
-    FROM billing.invoice AS i
-    LEFT JOIN billing.invoice AS of_invoice ON of_invoice.id = i.credits
-    CROSS JOIN LATERAL (SELECT coalesce(of_invoice.status IN ('open', 'paid'), false) AS part) AS p
-    WHERE i.subject_id = c.subject_id
+           coalesce(sum(i.total_excl_micros) FILTER (WHERE i.part), 0)::bigint AS part_excl_micros,
+           coalesce(sum(i.total_incl_micros) FILTER (WHERE i.part), 0)::bigint AS part_incl_micros
+    FROM (
+        SELECT i.total_excl_micros, i.total_incl_micros,
+               coalesce(of_invoice.status IN ('open', 'paid'), false) AS part
+        FROM billing.invoice AS i
+        LEFT JOIN billing.invoice AS of_invoice ON of_invoice.id = i.credits
+        WHERE i.subject_id = c.subject_id
+        UNION ALL  -- on a collective invoice, or waiting for one: the newest version that may be invoiced
+        (SELECT r.total_excl_micros, r.total_incl_micros, false
+         FROM billing.collected_charge AS k JOIN billing.cdr AS r ON r.id = k.cdr_id
+         WHERE k.subject_id = c.subject_id AND (k.invoiced OR k.statement_id IS NULL)
+           AND c.status NOT IN ('void', 'nothing_owed', 'cancelled')
+         ORDER BY k.version DESC LIMIT 1)
+    ) AS i
 ) AS d
 """
 _RECORDED_OF: Final = f"{_RECORDED} WHERE c.current AND c.subject_id = ANY ($1::uuid[])"
@@ -160,6 +179,10 @@ class InvoiceStore:
     async def lines(self, invoice_id: UUID) -> list[asyncpg.Record]:
         """A document's lines, in order."""
         return await self._database.fetch(_LINES, invoice_id)
+
+    async def groups(self, invoice_id: UUID) -> list[asyncpg.Record]:
+        """Of a collective invoice and its credit note: the first line of each charge, and its label."""
+        return await self._database.fetch(_GROUPS, invoice_id)
 
     async def payments(self, invoice_id: UUID) -> list[asyncpg.Record]:
         """A document's payments, oldest first."""

@@ -16,6 +16,7 @@ from billing.currency import format_minor, to_minor
 from billing.documents import CREDIT, Document, DocumentAmounts, DocumentLine
 from billing.rating.json_io import format_plain
 from billing.rating.price import MAX_PRICE, MIN_PRICE, VAT_DIGITS
+from billing.vat import amounts_by_rate
 from kit.web.errors import BadQuery, Conflict
 
 _MICRO_DIGITS: Final = 6
@@ -71,11 +72,16 @@ class CreditedInvoice:
             for rate, net, vat in zip(shares, nets, vats, strict=True)
             if net or vat
         ]
-        excl_micros = sum(nets)
-        # So that what is left excl. VAT stays the rounded rest as well: many small parts would add up their roundings.
-        rest_minor = to_minor(max(left.excl_micros - excl_micros, 0), self.invoice.currency)
-        excl_minor = min(max(left.payable_excl_minor - rest_minor, 0), amount_minor, left.payable_excl_minor)
-        return DocumentAmounts(excl_micros, incl_micros, excl_minor, amount_minor), lines
+        excl_minor = self._payable_excl(lines, amount_minor)
+        return DocumentAmounts(sum(nets), incl_micros, excl_minor, amount_minor), lines
+
+    def _payable_excl(self, lines: Sequence[DocumentLine], amount_minor: int) -> int:
+        """What a part has excl. VAT on paper. What is left excl. VAT stays the rounded rest as well: many small parts
+        would add up their roundings."""
+        left_minor = self.left.payable_excl_minor
+        rest_micros = _net_on_paper([*self.lines, *self.note_lines]) + _net_on_paper(lines)  # of a part below 0
+        rest_minor = to_minor(max(rest_micros, 0), self.invoice.currency)
+        return min(max(left_minor - rest_minor, 0), amount_minor, left_minor)
 
     @property
     def unit_micros(self) -> int:
@@ -93,10 +99,12 @@ class CreditedInvoice:
         return {rate: (net + net_less, vat + vat_less) for rate, ((net, vat), (net_less, vat_less)) in pairs.items()}
 
     def _requested_by_rate(self) -> Shares:
-        shares = by_rate(line for line in self.lines if line.dimension not in ADJUSTMENTS)
-        nets, vats = ([share[place] for share in shares.values()] for place in (0, 1))
-        if sum(nets) <= 0 or len(shares) == 0:
+        if not any(line.dimension in ADJUSTMENTS for line in self.lines):
             return by_rate(self.lines)
+        shares = {rate: share for rate, share in amounts_by_rate(self.lines).items() if share != (0, 0)}
+        nets, vats = ([share[place] for share in shares.values()] for place in (0, 1))
+        if sum(nets) <= 0:
+            return shares
         net, vat = self.invoice.total_excl_micros, self.invoice.total_incl_micros - self.invoice.total_excl_micros
         return dict(
             zip(
@@ -146,6 +154,10 @@ class CreditedInvoice:
                 raise Conflict(
                     f"of {self.invoice.number} less is left to credit {of}: choose other lines, or an amount"
                 )
+
+
+def _net_on_paper(lines: Sequence[DocumentLine]) -> int:
+    return sum(net for net, _ in amounts_by_rate(lines).values())
 
 
 def by_rate(lines: Iterable[DocumentLine]) -> Shares:

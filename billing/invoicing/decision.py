@@ -6,6 +6,8 @@
   valid and no document is issued; if the amount differs, the charge settles, and then the invoice is credited and
   another one replaces it.
 - Where nothing is owed (void, or an amount of nothing) a valid invoice is credited at once, and nothing replaces it.
+- A charge of a customer with collective invoices is collected where it would be invoiced; what of it is invoiced
+  already, the next collective invoice corrects (billing/statements).
 - A draft that waits for a person (held, drift, no tariff, review) never touches the valid invoice either: a doubtful
   figure is no reason to credit. The next good revision does.
 - A person's decision is for a revision. A later one with the figures that were decided on confirms it; one with others
@@ -36,10 +38,11 @@ class ChargeState:
     """What is recorded of a subject."""
 
     cdr: StoredCdr | None  # the current one
-    invoice_id: UUID | None  # the valid invoice
+    invoice_id: UUID | None  # the valid invoice of its own
     driver_id: str | None  # of the session, once session.assigned said so
-    invoiced: tuple[str, int, int] | None = None  # by that invoice: currency, micro-units excl. and incl. VAT
-    partly_credited: bool = False  # that invoice
+    # By that invoice, or collected for a collective one: currency, micro-units excl. and incl. VAT.
+    invoiced: tuple[str, int, int] | None = None
+    partly_credited: bool = False  # the invoice on which it stands
     decision: PastDecision | None = None
 
 
@@ -124,7 +127,8 @@ def _outcome(draft: ChargeDraft, state: ChargeState) -> tuple[CdrStatus, tuple[s
     """The status of the draft in view of what is recorded, before it settles, and its reasons."""
     if state.cdr is not None and state.cdr.status is CdrStatus.CANCELLED:
         return CdrStatus.CANCELLED, ()
-    requested = _is_invoiced(draft, state) or (draft.status in NOT_OWED and state.invoice_id is None)
+    unasked = state.invoice_id is None and state.invoiced is None
+    requested = _is_invoiced(draft, state) or (draft.status in NOT_OWED and unasked)
     if requested or draft.status is CdrStatus.FREE:
         return draft.status, draft.reasons
     more = []

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from billing.customers.document_terms import record_terms
 from billing.documents import (
     WAITING,
     CdrStatus,
@@ -23,7 +24,9 @@ from billing.invoicing.decision import CdrChange, ChargeState, Decision, Documen
 from billing.invoicing.events import invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.rules import InvoicingRules
-from billing.invoicing.work import Work, credit_rest, issue_invoice, valid_invoice, write
+from billing.invoicing.work import Work, credit_rest, request_payment, valid_invoice, write
+from billing.parties import Seller, Terms
+from billing.statements import store as statements
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
@@ -76,12 +79,22 @@ class WantedCredit(Protocol):
 class InvoicePoster:
     """Writes CDRs and documents."""
 
-    def __init__(self, database: Database, clock: Clock, metrics: InvoicingMetrics, rules: InvoicingRules) -> None:
-        """`database` works as billing's role."""
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        metrics: InvoicingMetrics,
+        rules: InvoicingRules,
+        seller: Seller,
+        terms: Terms,
+    ) -> None:
+        """`database` works as billing's role. `seller`, `terms`: of the documents that it issues."""
         self._database = database
         self._clock = clock
         self._metrics = metrics
         self._rules = rules
+        self._seller = seller
+        self._terms = terms
 
     async def post(self, postings: Sequence[Posting]) -> None:
         """All of them or none; at most one of each subject. Known events change nothing. Raises Unavailable."""
@@ -120,7 +133,8 @@ class InvoicePoster:
         state = (await store.charge_states(connection, [draft.subject_id]))[draft.subject_id]
         decision = decide_released(draft, state)
         await _credit_replaced(connection, work, [(context, state, decision, released.why)])
-        cdr_id = _apply(work, draft, context, state, decision, released)
+        customers = await _customers(connection, [(draft, state)])
+        cdr_id = _apply(work, draft, context, state, decision, customers.get(draft.subject_id), released)
         await self._finish(connection, work, number)
         self._count(work)
         return cdr_id
@@ -154,15 +168,17 @@ class InvoicePoster:
     async def _cancel(
         self, connection: Transaction, invoice: Document, number: Number, reason: str, context: EventContext
     ) -> Document:
+        await statements.check_last(connection, invoice.id)
         work = Work(number, self._clock.now())
         credit_notes = await credit_rest(connection, work, {invoice.id: context}, InvoiceStatus.CANCELLED, reason)
-        await store.cancel_cdr(connection, invoice.subject_id)
+        await store.cancel_cdrs(connection, [invoice.subject_id, *await statements.withdraw(connection, invoice.id)])
         await self._finish(connection, work, number)
         self._count(work)
         return credit_notes[0]
 
     async def _finish(self, connection: Transaction, work: Work, number: Number) -> None:
         await write(connection, work)
+        await record_terms(connection, work.with_new_terms, self._seller, self._terms)
         if work.number != number:
             await store.advance(connection, work.number)
         await insert_async(connection, SCHEMA, work.events)
@@ -191,6 +207,7 @@ async def _assign_drivers(connection: Transaction, work: Work, postings: Sequenc
         return
     assignments = [posting.content for posting in assigned.values() if isinstance(posting.content, SessionAssigned)]
     for invoice in await store.assign(connection, assignments, work.now):
+        work.reassigned.append(invoice.id)
         work.events.append(invoice_updated(invoice, assigned[invoice.subject_id].context))
 
 
@@ -206,8 +223,19 @@ async def _record_charges(
         state = states[draft.subject_id]
         decisions.append((draft, context, state, decide(draft, state, work.now, rules)))
     await _credit_replaced(connection, work, [(*decided[1:], LATE) for decided in decisions])
+    customers = await _customers(connection, [(draft, state) for draft, _, state, _ in decisions])
     for draft, context, state, decision in decisions:
-        _apply(work, draft, context, state, decision)
+        _apply(work, draft, context, state, decision, customers.get(draft.subject_id))
+
+
+async def _customers(connection: Transaction, charges: Sequence[tuple[ChargeDraft, ChargeState]]) -> dict[UUID, UUID]:
+    """The customers for whose collective invoices (billing/statements) these charges are collected, by subject. A
+    charge that has an invoice of its own is not."""
+    singly = [(draft, state) for draft, state in charges if state.invoice_id is None]
+    subjects = [draft.subject_id for draft, _ in singly]
+    return await statements.collecting(
+        connection, subjects, [draft.driver_id or state.driver_id for draft, state in singly]
+    )
 
 
 async def _credit_replaced(
@@ -243,10 +271,12 @@ async def _invoice_settled(connection: Transaction, work: Work) -> None:
         settled.append((row, EventContext(row["correlation_id"], row["traceparent"]), state))
     issue = Decision(CdrChange.NOTHING, documents=DocumentChange.INVOICE)
     await _credit_replaced(connection, work, [(context, state, issue, LATE) for _, context, state in settled])
-    for row, context, state in settled:
-        draft = store.draft_of(row)
-        driver_id = draft.driver_id or state.driver_id
-        issue_invoice(work, draft, row["id"], row["version"], driver_id, state.invoice_id, context)
+    drafts = [store.draft_of(row) for row, _, _ in settled]
+    customers = await _customers(
+        connection, [(draft, state) for draft, (_, _, state) in zip(drafts, settled, strict=True)]
+    )
+    for draft, (row, context, state) in zip(drafts, settled, strict=True):
+        request_payment(work, draft, row["id"], row["version"], state, context, customers.get(draft.subject_id))
     await store.settled(connection, outcomes)
 
 
@@ -256,9 +286,10 @@ def _apply(
     context: EventContext,
     state: ChargeState,
     decision: Decision,
+    customer_id: UUID | None,
     released: Released | None = None,
 ) -> UUID:
-    """The id of the CDR that has the charge."""
+    """The id of the CDR that has the charge. `customer_id`: who has it on a collective invoice."""
     if decision.change is not CdrChange.NEW_VERSION:
         assert state.cdr is not None  # noqa: S101  # there is one that is as new, or whose money is the same
         if decision.change is CdrChange.REVISION_ONLY:
@@ -276,7 +307,7 @@ def _apply(
         work.superseded.append(state.cdr.id)
     if decision.documents is DocumentChange.INVOICE:
         remark = "" if released is None else released.remark
-        issue_invoice(work, draft, cdr_id, decision.version, driver_id, state.invoice_id, context, remark)
+        request_payment(work, draft, cdr_id, decision.version, state, context, customer_id, remark)
     return cdr_id
 
 

@@ -46,13 +46,23 @@ _COLUMNS: Final = ", ".join(INVOICE_COLUMNS)
 _LOCK: Final = "SELECT year, last, issued_at FROM billing.numbering FOR UPDATE"
 _ADVANCE: Final = "UPDATE billing.numbering SET year = $1, last = $2, issued_at = $3"
 _STATES: Final = f"""
-SELECT {_COMPARED}, s.subject_id AS subject, i.id AS invoice_id, d.driver_id, i.currency AS invoiced_currency,
-       i.total_excl_micros AS invoiced_excl_micros, i.total_incl_micros AS invoiced_incl_micros,
-       i.id IS NOT NULL AND EXISTS (SELECT FROM billing.invoice AS n WHERE n.credits = i.id) AS partly_credited
+SELECT {_COMPARED}, s.subject_id AS subject, i.id AS invoice_id, d.driver_id,
+       coalesce(i.currency, k.currency) AS invoiced_currency,
+       coalesce(i.total_excl_micros, k.total_excl_micros) AS invoiced_excl_micros,
+       coalesce(i.total_incl_micros, k.total_incl_micros) AS invoiced_incl_micros,
+       EXISTS (SELECT FROM billing.invoice AS n WHERE n.credits = coalesce(i.id, k.standing_on)) AS partly_credited
 FROM unnest($1::uuid[]) AS s (subject_id)
 LEFT JOIN billing.cdr AS c ON c.subject_id = s.subject_id AND c.current
 LEFT JOIN billing.invoice AS i
        ON i.subject_id = s.subject_id AND i.kind = 'invoice' AND i.status IN ('open', 'paid')
+LEFT JOIN LATERAL (  -- on a collective invoice, or waiting for one: the newest version
+    SELECT r.currency, r.total_excl_micros, r.total_incl_micros,
+           (SELECT o.statement_id FROM billing.collected_charge AS o
+            WHERE o.subject_id = s.subject_id AND o.invoiced) AS standing_on
+    FROM billing.collected_charge AS c JOIN billing.cdr AS r ON r.id = c.cdr_id
+    WHERE c.subject_id = s.subject_id AND (c.invoiced OR c.statement_id IS NULL)
+    ORDER BY c.version DESC LIMIT 1
+) AS k ON true
 LEFT JOIN billing.session_driver AS d ON d.session_id = s.subject_id
 """  # noqa: S608  # our own names
 _PAST_DECISIONS: Final = f"""
@@ -87,7 +97,9 @@ _SET_STATUS: Final = f"""
 UPDATE billing.invoice SET status = $2, changes = changes + 1, changed_at = $3 WHERE id = ANY ($1::uuid[])
 RETURNING {_COLUMNS}
 """  # noqa: S608  # our own names
-_CANCEL_CDR: Final = "UPDATE billing.cdr SET status = 'cancelled', reasons = '{}' WHERE subject_id = $1 AND current"
+_CANCEL_CDRS: Final = """
+UPDATE billing.cdr SET status = 'cancelled', reasons = '{}' WHERE subject_id = ANY ($1::uuid[]) AND current
+"""
 _CREDIT_NOTES: Final = f"""
 SELECT {_COLUMNS} FROM billing.invoice WHERE credits = ANY ($1::uuid[]) ORDER BY year, sequence
 """  # noqa: S608  # our own names
@@ -151,13 +163,13 @@ async def charge_states(connection: Transaction, subjects: Sequence[UUID]) -> di
         decisions = {row["subject_id"]: row for row in await connection.fetch(_PAST_DECISIONS, recorded)}
     found = {}
     for row in rows:
-        invoiced = (row["invoiced_currency"], row["invoiced_excl_micros"], row["invoiced_incl_micros"])
+        requested = (row["invoiced_currency"], row["invoiced_excl_micros"], row["invoiced_incl_micros"])
         past = decisions.get(row["subject"])
         found[row["subject"]] = ChargeState(
             cdr=None if row["id"] is None else _stored_cdr(row),
             invoice_id=row["invoice_id"],
             driver_id=row["driver_id"],
-            invoiced=None if row["invoice_id"] is None else invoiced,
+            invoiced=None if row["invoiced_currency"] is None else requested,
             partly_credited=row["partly_credited"],
             decision=past and PastDecision(past["result_cdr_id"], _stored_cdr(past), past["corrected"]),
         )
@@ -252,9 +264,9 @@ async def set_status(
     return [to_document(row) for row in await connection.fetch(_SET_STATUS, ids, status, now)]
 
 
-async def cancel_cdr(connection: Transaction, subject_id: UUID) -> None:
-    """Nothing is asked for this subject any more."""
-    await connection.execute(_CANCEL_CDR, subject_id)
+async def cancel_cdrs(connection: Transaction, subjects: Sequence[UUID]) -> None:
+    """Nothing is asked for these subjects any more."""
+    await connection.execute(_CANCEL_CDRS, subjects)
 
 
 async def assign(connection: Transaction, assignments: Sequence[SessionAssigned], now: datetime) -> list[Document]:

@@ -20,7 +20,11 @@ from billing.documents import (
 )
 from billing.invoicing import store
 from billing.invoicing.credit import CreditedInvoice
+from billing.invoicing.decision import ChargeState
 from billing.invoicing.events import invoice_created, invoice_updated
+from billing.statements.collecting import collected_charge
+from billing.statements.composition import CollectedCharge
+from billing.statements.store import add_collected
 from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import OutboxEvent, Transaction
 from kit.web.errors import Conflict, NotFound
@@ -41,6 +45,13 @@ class Work:
     documents: list[tuple[Document, Sequence[DocumentLine]]] = field(default_factory=list)
     events: list[OutboxEvent] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
+    collected: list[CollectedCharge] = field(default_factory=list)
+    reassigned: list[UUID] = field(default_factory=list)  # documents that have another driver now
+
+    @property
+    def with_new_terms(self) -> list[UUID]:
+        """Documents whose parties and terms of payment are to be recorded (billing/customers)."""
+        return [document.id for document, _ in self.documents] + self.reassigned
 
     def next_number(self) -> Number:
         """The next unused number."""
@@ -53,20 +64,25 @@ class Work:
         self.events.append(invoice_created(document, context))
 
 
-def issue_invoice(
+def request_payment(
     work: Work,
     draft: ChargeDraft,
     cdr_id: UUID,
     version: int,
-    driver_id: str | None,
-    replaces: UUID | None,
+    state: ChargeState,
     context: EventContext,
+    customer_id: UUID | None,
     remark: str = "",
 ) -> None:
-    """The one place where an invoice is issued. `remark`: that the consumption was corrected, and why."""
+    """The one place where payment of a charge is requested: by an invoice, or on the collective invoice of that
+    customer, for which it is collected. `remark`: that the consumption was corrected, and why."""
     if draft.amount is None:
         raise ValueError(f"{draft.kind} {draft.subject_id} has no price")
-    invoice = make_invoice(uuid4(), work.next_number(), draft, cdr_id, version, driver_id, replaces, remark)
+    driver_id = draft.driver_id or state.driver_id
+    if customer_id is not None:
+        work.collected.append(collected_charge(cdr_id, version, customer_id, driver_id, draft, remark))
+        return
+    invoice = make_invoice(uuid4(), work.next_number(), draft, cdr_id, version, driver_id, state.invoice_id, remark)
     more = [CORRECTION_LINE] if remark else []
     work.issue(invoice, [*draft.amount.lines, *more], context)
 
@@ -125,5 +141,7 @@ async def write(connection: Transaction, work: Work) -> None:
         await store.supersede(connection, work.superseded)
     if work.cdrs:
         await store.add_cdrs(connection, work.cdrs, work.now)
+    if work.collected:
+        await add_collected(connection, work.collected, work.now)
     if work.documents:
         await store.add_invoices(connection, work.documents)

@@ -1,6 +1,7 @@
 """Laws of credits of a part: exact sums, never more than was invoiced, and one balance of documents and payments."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from billing.balances.models import Balance
 from billing.documents import CREDIT, Document, DocumentLine, InvoiceKind, Number, make_credit_note
 from billing.invoicing.credit import ADJUSTMENTS, CreditedInvoice, by_rate, split_in_proportion
+from billing.vat import PayableAmounts, payable_amounts
 from kit.errors import Unavailable
 from kit.web.errors import BadQuery, Conflict
 from tests.billing.invoices_made import invoice_of_lines
@@ -102,6 +104,32 @@ def test_any_sequence_of_credits_is_exact_and_never_more_than_was_invoiced(
         notes_add_up(one)
     assert one.left == (0, 0, 0, 0)
     assert by_rate([*one.lines, *one.note_lines]) == {}
+
+
+def on_paper(document: Document, lines: Sequence[DocumentLine]) -> PayableAmounts:
+    """As the PDF and the e-invoice have it."""
+    return payable_amounts(lines, document.payable_minor, document.minor_digits, document.payable_excl_minor)
+
+
+@given(invoices(), st.lists(st.integers(1, 10**12), max_size=8))
+def test_on_paper_credit_notes_have_their_invoices_rates_and_sum_to_its_net_amount(
+    one: CreditedInvoice, amounts: list[int]
+) -> None:
+    of_invoice = on_paper(one.invoice, one.lines)
+    nets = []
+    for amount in [*amounts, 0]:
+        left = one.left.payable_minor
+        if left == 0:
+            break
+        amounts_of_part, lines = one.part(amount % left + 1, one.left_by_rate()) if amount else one.rest()
+        one = credited(one, (amounts_of_part, lines))
+        note = on_paper(one.notes[-1], lines)
+        assert note.net_minor == one.notes[-1].payable_excl_minor
+        assert note.net_minor == sum(line.net_minor for line in note.lines)
+        assert {rate.vat_ppm for rate in note.rates} <= {rate.vat_ppm for rate in of_invoice.rates}
+        assert abs(note.rounding_minor) <= 2 * len(of_invoice.rates)
+        nets.append(note.net_minor)
+    assert sum(nets) == -one.invoice.payable_excl_minor
 
 
 @given(invoices(), st.data())

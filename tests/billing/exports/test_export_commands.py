@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from billing.customers.models import NewCustomer
 from billing.declaration import SERVICE as BILLING
 from kit.database.migrations import migrate
+from tests.billing.customers_wanted import wanted
 from tests.billing.exports.conftest import fill
 from tests.billing.exports.ocpi_model import read_checked
 from tests.billing.exports.registry import CONNECTOR, Station, register, register_whole
 from tests.billing.exports.test_exports import FORMATS, read, sums
+from tests.billing.making import assigned, session
 from tests.billing.running import open_running
 from tests.voltstream.platform import voltstream
 from voltstream.runtime.database import sources_of
@@ -98,6 +101,27 @@ def test_a_receipt_is_had_by_number(filled_url: str, tmp_path: Path) -> None:
     for wrong in ("2026-9999999", "x"):
         refused = voltstream("billing", "pdf", wrong, "--out", str(out), database_url=filled_url)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+async def test_an_einvoice_is_had_by_number_in_both_syntaxes_and_in_a_pdf(billing_url: str, tmp_path: Path) -> None:
+    async with open_running(billing_url) as billing:
+        customer = NewCustomer.model_validate(wanted("Hafenlogistik GmbH", "ann"))
+        async with billing.database.transaction() as connection:
+            await billing.components.customers.add(connection, customer)
+        charged = session()
+        await billing.deliver(assigned(charged.id, "ann"), charged, session())
+    for name, arguments, begins in (
+        ("ubl", ("einvoice",), b"<?xml"),
+        ("cii", ("einvoice", "--format", "cii"), b"<?xml"),
+        ("pdf", ("pdf", "--facturx"), b"%PDF-"),
+    ):
+        command, *options = arguments
+        out = tmp_path / name
+        done = voltstream("billing", command, "2026-0000001", *options, "--out", str(out), database_url=billing_url)
+        assert done.returncode == 0, done.stderr
+        assert out.read_bytes().startswith(begins)
+        refused = voltstream("billing", command, "2026-0000002", *options, "--out", str(out), database_url=billing_url)
+        assert (refused.returncode, "/api/v1/billing/customers" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`voltstream billing export | pdf`: documents out of the database into files."""
+"""`voltstream billing export | pdf | einvoice`: documents out of the database into files."""
 
 import sys
 from collections import Counter
@@ -12,20 +12,21 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.components import party_of, seller_of
+from billing.components import party_of
 from billing.declaration import SERVICE
+from billing.einvoices.service import EInvoiceService, XmlFormat
 from billing.exports.models import LeftOutDocument
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import ExportFilter
 from billing.exports.totals import DocumentTotals, Totals
-from billing.invoices.service import place_of
+from billing.invoices.service import DocumentReader, place_of
 from billing.invoices.store import InvoiceFilter, InvoiceStore
-from billing.settings import BillingSettings
+from billing.settings import BillingSettings, seller_of, terms_of
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.settings import Settings, group_of
-from kit.web.errors import BadQuery
+from kit.web.errors import BadQuery, Conflict
 from voltstream.cli.connection import with_database
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_line, print_table
@@ -42,6 +43,7 @@ _PLACES_SHOWN_MAX: Final = 20  # connectors that are listed for people
 _INCOMPLETE: Final = 1  # exit code: the file lacks documents
 _LINE_END: Final = b"\n"
 EXPORT_EXAMPLE: Final = "Example: voltstream billing export --format ocpi --from 2026-03-01 --out march.json"
+EINVOICE_EXAMPLE: Final = "Example: voltstream billing einvoice 2026-0000017 --format ubl --out invoice.xml"
 PDF_EXAMPLE: Final = "Example: voltstream billing pdf 2026-0000017 --out receipt.pdf"
 
 
@@ -108,15 +110,51 @@ def export(
 def pdf(
     document: Annotated[str, typer.Argument(metavar="NUMBER", help="of an invoice or credit note, or its id")],
     out: Annotated[Path, typer.Option(help="the file", show_default=False)],
+    facturx: Annotated[bool, typer.Option("--facturx", help="with the e-invoice inside (Factur-X, EN 16931)")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a document as PDF, as a receipt for its driver."""
+
+    async def read(reader: DocumentReader, id_: UUID) -> tuple[str, bytes]:
+        if facturx:
+            return await EInvoiceService(reader).facturx(id_, None)
+        return await PdfService(reader).pdf(id_, None)
+
+    _write_document(document, out, read, data_dir, as_json)
+
+
+def einvoice(
+    document: Annotated[str, typer.Argument(metavar="NUMBER", help="of an invoice or credit note, or its id")],
+    out: Annotated[Path, typer.Option(help="the file", show_default=False)],
+    format_: Annotated[XmlFormat, typer.Option("--format", help="the syntax")] = XmlFormat.UBL,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a document as e-invoice by EN 16931: UBL 2.1, or the CII of Factur-X."""
+
+    async def read(reader: DocumentReader, id_: UUID) -> tuple[str, bytes]:
+        return await EInvoiceService(reader).xml(id_, None, format_)
+
+    _write_document(document, out, read, data_dir, as_json)
+
+
+def _write_document(
+    document: str,
+    out: Path,
+    read: Callable[[DocumentReader, UUID], Awaitable[tuple[str, bytes]]],
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
     settings = load_settings(data_dir=data_dir)
 
     async def work(database: Database) -> tuple[str, bytes]:
-        store, seller = InvoiceStore(database), seller_of(group_of(settings, BillingSettings))
-        return await PdfService(store, seller).pdf(await _id_of(store, document), None)
+        store, billing = InvoiceStore(database), group_of(settings, BillingSettings)
+        reader = DocumentReader(store, seller_of(billing), terms_of(billing))
+        try:
+            return await read(reader, await _id_of(store, document))
+        except Conflict as error:
+            raise WrongUsage(str(error)) from None
 
     number, body = _with_database(settings, work)
     with _file(str(out)) as file:
