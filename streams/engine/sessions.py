@@ -153,8 +153,7 @@ def _advance(this: _Pass) -> None:
         segments = done if turn == 0 else _put(segments, connector[chosen], done)
     new = slots[(segments.key != before.key) & (segments.key != 0)]
     state.put_charges(slots, segments.charges, np.arange(len(slots)))
-    resumable = (state.past_key[slots] != 0) & (state.past_reason[slots] == EndReason.TIMEOUT)
-    state.open_tariff[slots[(state.open_key[slots] == 0) & ~resumable]] = 0
+    state.open_tariff[slots[(state.open_key[slots] == 0) & ~sessions.resumable(state, slots)]] = 0
     state.segment_key[slots], state.open_flagged[slots] = segments.key, segments.flagged
     state.cost_published_micros[new] = state.cost_published_ms[new] = 0
 

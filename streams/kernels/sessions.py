@@ -144,6 +144,13 @@ def proof(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
     return proved
 
 
+def resumable(state: SessionColumns, slot: I64) -> Bools:
+    """(slots,) whether the past session was closed by the wall clock, so that the next reading may go on with it."""
+    timed_out = (state.past_key[slot] != 0) & (state.past_reason[slot] == EndReason.TIMEOUT)
+    going_on: Bools = timed_out & (state.past_last_ms[slot] == state.newest_ts_ms[slot])
+    return going_on
+
+
 def _known(newest_ms: I64, signals: Signals, runs: Runs) -> I64:
     """The newest event time before each run; its own first where nothing came before."""
     return np.where(newest_ms == NULL, signals.ts_ms[runs.start], newest_ms)
@@ -156,8 +163,7 @@ def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, silence: Bo
     turning = foreign | signals.started | signals.ended | signals.freeing | silence
     steady = (state.open_key[slot] != 0) & ~any_of(turning, runs)
     stirring = (signals.name != 0) | signals.started | signals.ended | signals.opening
-    resumable = (state.past_key[slot] != 0) & (state.past_reason[slot] == EndReason.TIMEOUT)
-    vacant = (state.open_key[slot] == 0) & (state.unproven[slot] == 0) & ~resumable
+    vacant = (state.open_key[slot] == 0) & (state.unproven[slot] == 0) & ~resumable(state, slot)
     idle = (vacant & ~any_of(stirring, runs)) | signals.main_meter[runs.start]
     return steady & ~idle, idle
 
@@ -242,11 +248,17 @@ class _Connector:
     def _is_open(self) -> bool:
         return self.key != 0 or self.unproven
 
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether the past session was closed by the wall clock: no reading came since."""
+        past = self.past
+        return past.key != 0 and past.reason == EndReason.TIMEOUT and past.last_ms == self.newest_ms
+
     def _pass_time(self, ts_ms: int) -> None:
         silent = self.newest_ms != NULL and ts_ms - self.newest_ms >= self._timeout_ms
         if self._is_open and silent:
             self.close(MAX_I64, EndReason.TIMEOUT)
-        elif not self._is_open and self.past.key and self.past.reason == EndReason.TIMEOUT and not silent:
+        elif not (self._is_open or silent) and self._may_go_on:
             self._reopen()
         self.newest_ms = ts_ms
 
