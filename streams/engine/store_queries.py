@@ -84,8 +84,8 @@ class StoreQueries(Protocol):
     def timelines(self, connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
         """The stored part of these connectors' timelines around these moments.
 
-        Sessions from the one before that in which, or after which, the moment falls; with fewer than two that began by
-        then, all. Readings from the newest of the first session on; with fewer than two, all. Withdrawn sessions are
+        Sessions from the one before that in which, or after which, the moment falls; with fewer than two that began
+        before it, all. Of one moment a reading may stand before the start. Readings from the newest of the first session on; with fewer than two, all. Withdrawn sessions are
         left out.
         """
 

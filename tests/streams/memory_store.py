@@ -71,7 +71,7 @@ class MemoryStore:
                 (r for r in rows if r["end_reason"] != EndReason.WITHDRAWN),
                 key=lambda r: (r["started_ms"], r["session_key"]),
             )
-            began = sum(r["started_ms"] <= moment_ms for r in rows)
+            began = sum(r["started_ms"] < moment_ms for r in rows)
             rows = rows[began - 2 :] if began > 1 else rows
             since_ms = rows[0]["last_ms"] if began > 1 else NULL_I64
             sessions += map(self._stored, rows)

@@ -155,7 +155,7 @@ def totals(store: MemoryStore) -> dict[str, Any]:
         if row["end_reason"] != EndReason.WITHDRAWN
     ]
     return {
-        "readings": Counter(map(content, store.readings)),
+        "readings": Counter(zip(map(content, store.readings), store.extra, strict=True)),
         "windows": {(place[key], bucket_ms): content(row) for (key, bucket_ms), row in store.windows.items()},
         "sessions": Counter(sessions),
         "refused": Counter(store.refused),
