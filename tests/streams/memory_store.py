@@ -118,7 +118,7 @@ class MemoryStore:
         for row, name in zip(_rows(effects.sessions), effects.session_ids, strict=True):
             key = row["session_key"]
             self.sessions[key] = row
-            self.session_ids[key] = name or self.session_ids.get(key)
+            self.session_ids[key] = name
         self.consumption |= effects.consumption
         self.refused += zip(effects.refused.reason, effects.refused.raw, strict=True)
         self.started += effects.started.tolist()
