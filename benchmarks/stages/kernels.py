@@ -14,7 +14,7 @@ from benchmarks.report import Result, median_rate, phase
 from benchmarks.run import BenchmarkRun
 from kit.memory_tuning import tune_malloc
 from streams.effects import StepParams
-from streams.engine.store_queries import RecalledSession, StoredIdentity
+from streams.engine.store_queries import StoredIdentity, StoredTimelines
 from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
@@ -41,9 +41,13 @@ class EmptyStore:
         nothing = np.empty(0, np.int64)
         return StoredIdentity(nothing.astype(np.int32), nothing, nothing, nothing, nothing.astype(np.int32))
 
-    def sessions(self, connector_key: list[int], session_id: list[str]) -> list[RecalledSession | None]:
+    def timelines(self, connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
+        """Not asked for readings that come in order. Raises AssertionError."""
+        raise AssertionError("a reading came late")
+
+    def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         """None."""
-        return [None] * len(session_id)
+        return [0] * len(connectors)
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """None."""
@@ -52,15 +56,6 @@ class EmptyStore:
     def tariff_versions(self, keys: list[int]) -> list[TariffVersion]:
         """None."""
         return []
-
-    def session_tariffs(self, session_keys: list[int]) -> dict[int, int]:
-        """None."""
-        return {}
-
-    def session_readings(self, session_key: list[int]) -> dict[str, np.ndarray]:
-        """None."""
-        names = ("session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "flags")
-        return {name: np.empty(0, np.int64) for name in names}
 
 
 def run(bench: BenchmarkRun) -> list[Result]:

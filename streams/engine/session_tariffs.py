@@ -24,13 +24,13 @@ class SessionTerms(NamedTuple):
 
 
 def ensure_tariffs_compiled(state: PartitionState, queries: StoreQueries) -> None:
-    """Compile the tariffs of all open sessions: after loading, and when too many others have accumulated. To be called
-    before any session is closed.
+    """Compile the tariffs of all sessions that are open or may go on: after loading, and when too many others have
+    accumulated. To be called before any session is closed.
     """
     if len(state.tariffs) > state.tariffs_max:
         state.tariffs, state.tariffs_compiled = CompiledTariffs(state.tariffs.width), False
     if not state.tariffs_compiled:
-        compile_tariffs(state, state.open_tariff[: state.slots][state.open_key[: state.slots] != 0], queries)
+        compile_tariffs(state, state.open_tariff[: state.slots], queries)
         state.tariffs_compiled = True
         state.tariffs_max = max(TARIFFS_MAX, 2 * len(state.tariffs))
 

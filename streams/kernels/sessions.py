@@ -20,16 +20,16 @@ ORPHAN_MS_MAX: Final = 86_400_000
 class SessionColumns:
     """Columns of the state, one row per connector (slot)."""
 
-    newest_ts_ms: I64 = column(NULL)  # position in the timeline: the newest reading; NULL: none yet
-    newest_seq: I64 = column(NULL)
+    newest_ts_ms: I64 = column(NULL, like="last_ts_ms")  # position in the timeline: the newest reading; NULL: none yet
+    newest_seq: I64 = column(NULL, like="seq_max")
     open_key: I64 = column()  # session_key; 0: no session is open
     open_name: I64 = column()  # fingerprint of the device's name; 0: it has none
     open_start_ms: I64 = column()
-    open_last_ms: I64 = column()
+    open_last_ms: I64 = column(like="last_ts_ms")
     open_revision: I32 = column()
     open_occupied: I8 = column()  # 1: the connector was seen occupied
     open_explicit: I8 = column()  # 1: begun by Started
-    open_register_mwh: I64 = column(NULL)  # its first register
+    open_register_mwh: I64 = column(NULL, like="register_first_mwh")  # its first register
     open_delivered: I8 = column()  # 1: a higher register was seen
     unproven: I8 = column()  # 1: the columns above are of a session that is not one yet; open_key is 0
     # The last session that closed. Key 0: none.

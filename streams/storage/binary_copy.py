@@ -57,13 +57,13 @@ def encode(table: StoredTable, columns: Columns) -> Iterator[bytes]:
 
 
 def _chunk(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Texts of a chunk as S, as wide as its longest."""
+    """Texts that are objects as S, as wide as its longest."""
     return values.astype(np.bytes_) if values.dtype == np.object_ else values
 
 
 def encode_arrays(table: StoredTable, columns: Columns) -> list[BinaryArray]:
     """The parameters of `table.given`: `columns` as in `encode`, at least one row. Raises ValueError as it does."""
-    return [_encode_array(field, columns[field.source]) for field in table.fields]
+    return [_encode_array(field, _chunk(columns[field.source])) for field in table.fields]
 
 
 def _encode_array(field: StoredColumn, values: NDArray[np.generic]) -> BinaryArray:

@@ -107,7 +107,7 @@ SELECT {", ".join(_MS.format("r.ts") if name == "ts_ms" else f"r.{name}" for nam
        r.extra
 FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms) CROSS JOIN LATERAL (
     SELECT * FROM telemetry.reading
-    WHERE connector_key = wanted.key AND (wanted.ms IS NULL OR ts >= {_MOMENT.format("wanted.ms")}) OFFSET 0
+    WHERE connector_key = wanted.key AND ts >= coalesce({_MOMENT.format("wanted.ms")}, '-infinity') OFFSET 0
 ) AS r
 """  # noqa: S608  # constants of this module
 
@@ -261,7 +261,7 @@ class Store:
         """Implement StoreQueries.timelines."""
         with self.connections.lend() as connection:
             rows = connection.execute(_TIMELINE_SESSIONS.encode(), (connector_key, ts_ms), prepare=False).fetchall()
-            sessions = [StoredSession(*(_scalar(value) for value in row)) for row in rows]
+            sessions = [_session(row) for row in rows]
             since = _checkpoints(sessions, connector_key, ts_ms)
             readings = connection.execute(_TIMELINE_READINGS.encode(), (connector_key, since), prepare=False).fetchall()
         columns = list(zip(*readings, strict=True)) or [()] * (len(TIMELINE_COLUMNS) + 1)
@@ -296,8 +296,9 @@ class Store:
             return [TariffVersion.of(*row) for row in connection.execute(_VERSIONS, (keys,))]
 
 
-def _scalar(value: Any) -> Any:
-    return NULL_I64 if value is None else value
+def _session(row: tuple[Any, ...]) -> StoredSession:
+    connector_key, session_key, session_id, *numbers = row
+    return StoredSession(connector_key, session_key, session_id, *(NULL_I64 if n is None else n for n in numbers))
 
 
 def _checkpoints(sessions: list[StoredSession], connector_key: list[int], ts_ms: list[int]) -> list[int | None]:

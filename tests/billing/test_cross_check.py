@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from billing.documents import CdrStatus, ChargeDraft
 from billing.invoicing.amounts import price_consumption, to_consumption
 from billing.invoicing.cross_check import PricedSession, check_session
+from billing.invoicing.rules import OTHERS, InvoicingRules
 from billing.rating import MeterBefore, rate_readings
 from billing.readings_source import SessionSnapshot, StoredReadings
 from kit.clock import format_rfc3339, parse_rfc3339
@@ -24,7 +25,7 @@ from tests.billing.making import VERSION, session
 from tests.billing.rating.strategies import Session, sessions, tariffs
 from tests.billing.telemetry import plain_readings
 
-TOTAL_MAX = 1_000_000_000
+RULES = InvoicingRules({OTHERS: 1_000_000_000}, zero_invoices=True)
 
 
 def priced(tariff: Tariff, zone: str, used: list[Consumption], readings: int = 1) -> PricedSession:
@@ -49,7 +50,7 @@ def honest(tariff: Tariff, one: Session) -> list[Consumption]:
 
 
 def check(session: PricedSession, stored: SessionSnapshot | None) -> ChargeDraft:
-    draft = check_session(session, stored, TOTAL_MAX)
+    draft = check_session(session, stored, RULES)
     assert draft is not None
     return draft
 
@@ -146,7 +147,7 @@ def test_without_independent_quantities_a_charge_is_put_to_review(case: str) -> 
 def test_an_event_that_telemetry_has_replaced_already_is_neither_invoiced_nor_doubted(changes: dict[str, Any]) -> None:
     priced_session, stored = plain(revision=2)
     assert check(priced_session, stored).status is CdrStatus.INVOICED
-    assert check_session(priced_session, replace(stored, **changes), TOTAL_MAX) is None
+    assert check_session(priced_session, replace(stored, **changes), RULES) is None
 
 
 def plain(revision: int) -> tuple[PricedSession, SessionSnapshot]:

@@ -119,7 +119,7 @@ async def test_what_is_not_invoiced_is_listed_with_both_figures(
     listed = {one["session_id"]: one for one in document["held"]}
     assert {id_: one["status"] for id_, one in listed.items()} == {
         str(drift.id): "drift",
-        str(review.id): "review",
+        str(review.id): "held",
         str(unpriced.id): "unpriced",
     }
     of_listed = listed[str(drift.id)]

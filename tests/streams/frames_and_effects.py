@@ -10,6 +10,7 @@ from schemas.reading import READING_SCHEMA
 from streams.effects import (
     NULL_I64,
     READING_COLUMNS,
+    REVISED_COLUMNS,
     SESSION_COLUMNS,
     WINDOW_COLUMNS,
     Columns,
@@ -26,7 +27,7 @@ NO_KEYS = np.empty(0, np.int64)
 
 
 def columns(kinds: dict[str, Any], rows: int) -> Columns:
-    """All null where a column can be, else 0."""
+    """The least value of each, which is null where a column can be."""
     return {name: np.full(rows, np.iinfo(dtype).min, dtype) for name, dtype in kinds.items()}
 
 
@@ -41,6 +42,10 @@ def random_readings(rng: np.random.Generator, keys: list[int], rows: int, span_m
     out["power_mw"] = np.where(rng.random(rows) < 0.3, NULL_I64, rng.integers(-(10**7), 10**7, rows))
     for name in ("status", "session_event", "flags", "payload_hash"):
         out[name] = rng.integers(0, 9, rows).astype(READING_COLUMNS[name])
+    for name in ("in_session_mwh", "outside_mwh", "rejected_mwh"):
+        out[name] = np.where(rng.random(rows) < 0.7, NULL_I64, rng.integers(-(10**6), 10**6, rows))
+    out["part"] = rng.integers(0, 3, rows).astype(np.int16)
+    out["named"] = rng.integers(0, 2, rows).astype(np.int16)
     return out
 
 
@@ -59,6 +64,8 @@ def windows_of(readings: Columns) -> Columns:
                   "power_mw_n": len(power), "power_mw_sum": sum(power), "energy_n": len(energy)}  # fmt: skip
         for name in ("voltage_mv", "current_ma", "temperature_mc", "soc_mpct"):
             values |= {f"{name}_n": 0, f"{name}_sum": 0}
+        for name in ("in_session_mwh", "outside_mwh", "rejected_mwh"):
+            values[f"{name}_sum"] = sum(int(v) for v in readings[name][rows] if v != NULL_I64)
         if power:
             values |= {"power_mw_min": min(power), "power_mw_max": max(power)}
         if energy:
@@ -72,7 +79,8 @@ def windows_of(readings: Columns) -> Columns:
 def sessions(keys: list[int], connector_key: int, **changes: int) -> Columns:
     out = columns(SESSION_COLUMNS, len(keys))
     plain = {"started_ms": T0_MS, "last_ms": T0_MS + 60_000, "end_reason": 0, "energy_uj": 7_200_000_000,
-             "integrated_uj": 0, "readings": 3, "flagged": 0, "revision": 0} | changes  # fmt: skip
+             "integrated_uj": 0, "readings": 3, "flagged": 0, "hold": 0, "void": 0, "export_mwh": 0, "explicit": 0,
+             "power_max_mw": 500_000_000, "revision": 0} | changes  # fmt: skip
     for name, value in plain.items():
         out[name][:] = value
     out["session_key"][:] = keys
@@ -89,6 +97,10 @@ def effects_of(readings: Columns, **changes: Any) -> Effects:
         "session_ids": [],
         "started": NO_KEYS,
         "completed": NO_KEYS,
+        "extra": None,
+        "revised": columns(REVISED_COLUMNS, 0),
+        "revised_extra": [],
+        "remeasured": {"connector_key": NO_KEYS, "bucket_ms": NO_KEYS},
         "emit": {"connector_key": NO_KEYS.astype(np.int32), "bucket_ms": NO_KEYS},
         "refused": RefusedItems(),
         "sources": [SourceProgress("source", rows, rows)],

@@ -42,8 +42,11 @@ def test_readings_arrive_as_they_are(postgres_url: str, seed: int, rows: int) ->
         readings[name] = np.abs(readings[name])
     readings["boot"][:] = NULL_I64  # null in every row, here and in the first chunk alone
     readings["soc_mpct"][:4_096] = np.iinfo(np.int32).min
-    found = through_postgres(postgres_url, READING, readings)
-    assert found == [plain(readings[field.source]) for field in READING.fields]
+    extra = np.array([[b"", '{"fehler":"ü"}'.encode(), b"{}"][n % 3] for n in range(rows)], np.object_)
+    extra[:4_096] = b""
+    found = through_postgres(postgres_url, READING, readings | {"extra": extra})
+    assert found[:-1] == [plain(readings[field.source]) for field in READING.fields[:-1]]
+    assert found[-1] == [text.decode() or None for text in extra]
 
 
 def test_windows_arrive_as_they_are(postgres_url: str, seed: int) -> None:
@@ -76,8 +79,8 @@ def test_the_ends_of_what_a_column_holds_arrive(postgres_url: str) -> None:
         limits = np.iinfo(readings[name].dtype.type)  # type: ignore[type-var]  # all are integers
         readings[name][:] = [limits.min + 1, limits.max]
     readings["ts_ms"][:] = [-62_135_596_800_000, 8_640_000_000_000_000]
-    found = through_postgres(postgres_url, READING, readings)
-    assert found == [plain(readings[field.source]) for field in READING.fields]
+    found = through_postgres(postgres_url, READING, readings | {"extra": np.zeros(2, "S1")})
+    assert found == [*(plain(readings[field.source]) for field in READING.fields[:-1]), [None, None]]
 
 
 @pytest.mark.parametrize("ts_ms", [8_640_000_000_000_001, np.iinfo(np.int64).max, NULL_I64])
@@ -85,4 +88,4 @@ def test_a_moment_that_cannot_be_stored_is_refused_and_never_another_one(ts_ms: 
     readings = columns(READING_COLUMNS, 1)
     readings["ts_ms"][:] = ts_ms
     with pytest.raises(ValueError, match="moment"):
-        list(encode(READING, readings))
+        list(encode(READING, readings | {"extra": np.zeros(1, "S1")}))

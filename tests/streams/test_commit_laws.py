@@ -13,7 +13,7 @@ import pytest
 
 from kit.errors import Unavailable
 from schemas.events import Envelope
-from streams.effects import NULL_I64, SourceProgress
+from streams.effects import NULL_I64, REVISED_COLUMNS, SourceProgress
 from streams.errors import Fenced
 from streams.session_ids import session_uuid
 from streams.storage.commit import _BODY_SENT_MAX, commit
@@ -44,8 +44,16 @@ def everything(store: Store, seed: int, number: int = 1) -> Any:
     keys = store.register_connectors(0, [("A", 1), ("B", 1)])
     readings = random_readings(rng, keys, 200)
     session_keys = [number * 10 + 1, number * 10 + 2]
+    revised = {name: readings[name][:20] for name in REVISED_COLUMNS} | {"session_key": np.full(20, session_keys[0])}
     effects = effects_of(
         readings,
+        extra=[b'{"error_code":"x"}' if row % 2 else b"" for row in range(200)],
+        revised=revised,
+        revised_extra=[b"", b'{"session_id":"ty"}'] * 10,
+        remeasured={
+            "connector_key": readings["connector_key"][:1],
+            "bucket_ms": readings["ts_ms"][:1] // 60_000 * 60_000,
+        },
         sessions=sessions(session_keys, keys[0], ended_ms=T0_MS + 60_000, end_reason=1, revision=1),
         session_ids=["tx", None],
         started=np.array(session_keys[:1]),
@@ -69,6 +77,7 @@ def test_a_commit_moves_everything_at_once(store: Store, telemetry_url: str, see
         for query, wanted in (
             ("SELECT next, epoch, commits FROM telemetry.stream_offset WHERE partition = 0", (3, 1, 1)),
             ("SELECT count(*), sum(payload_hash) FROM telemetry.reading", (200, int(hashes))),
+            ("SELECT count(*), count(extra) FROM telemetry.reading WHERE session_key = 11", (20, 10)),
             ("SELECT stored, duplicate, quarantined FROM telemetry.ledger WHERE partition = 0", (200, 0, 1)),
             ("SELECT reason, station_id, raw FROM telemetry.quarantine", ("absurd", "A\ufffd", b"\0raw")),
             ("SELECT id, session_id FROM telemetry.session WHERE session_key = 11", (session_uuid(11), "tx")),

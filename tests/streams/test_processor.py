@@ -82,7 +82,7 @@ class FakeStep:
         rows = columns(READING_COLUMNS, sum(header.items for header in readings))
         rows["connector_key"][:] = store.register_connectors(PARTITION, [("A", 1)])[0]
         rows["ts_ms"][:] = T0_MS
-        for name in ("status", "session_event", "flags", "payload_hash"):
+        for name in ("status", "session_event", "flags", "payload_hash", "part", "named"):
             rows[name][:] = 0
         state.slots = len(state.seen)
         refused = [(header, batch) for header, batch in frames if header.kind == FrameKind.REFUSED]

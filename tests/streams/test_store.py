@@ -4,13 +4,17 @@ import numpy as np
 import psycopg
 import pytest
 
-from streams.effects import NULL_I64
+from schemas.quality import Quality
+from schemas.session import EndReason
+from streams.effects import NULL_I64, READING_COLUMNS, REVISED_COLUMNS
+from streams.engine.store_queries import TIMELINE_COLUMNS, StoredTimelines
 from streams.errors import Fenced
 from streams.storage.commit import commit
 from streams.storage.connections import open_writer
 from streams.storage.store import Store
 from streams.storage.tables import READING
 from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings, sessions
+from tests.streams.memory_store import MemoryStore
 
 
 def test_acquiring_again_is_for_the_present_owner_only(store: Store) -> None:
@@ -71,32 +75,77 @@ def test_identities_are_those_of_a_look_at_all_rows(store: Store, seed: int, con
 def test_no_question_has_no_answer(store: Store) -> None:
     none = np.empty(0, np.int64)
     assert all(len(column) == 0 for column in store.identities(none.astype(np.int32), none, none, none))
-    assert store.sessions([], []) == []
-    assert len(store.session_readings([5])["ts_ms"]) == 0
+    found = store.timelines([], [])
+    assert (found.sessions, found.extra) == ([], [])
+    assert {name: column.dtype for name, column in found.readings.items()} == {
+        name: READING_COLUMNS[name] for name in TIMELINE_COLUMNS
+    }
+    assert store.rated_powers([("A", 1), ("B", 1)]) == [0, 0], "no registry to ask"
 
 
-def test_the_newest_session_of_a_name_is_found(store: Store) -> None:
-    (key, other) = store.register_connectors(0, [("A", 1), ("B", 1)])
-    old = sessions([1], key, started_ms=T0_MS, ended_ms=T0_MS + 9, end_reason=2, revision=3)
-    new = sessions([2], key, started_ms=T0_MS + 10)
-    acquired = store.acquire(0)
-    none = random_readings(np.random.default_rng(0), [key], 0)
-    for number, rows in enumerate((old, new), 1):
-        commit(store, flush_of(acquired, effects_of(none, sessions=rows, session_ids=["tx"]), number=number))
-    (found, missing, elsewhere) = store.sessions([key, key, other], ["tx", "ty", "tx"])
-    assert (missing, elsewhere) == (None, None)
-    assert found is not None
-    assert (found.session_key, found.started_ms, found.ended_ms) == (2, T0_MS + 10, NULL_I64)
+def test_timelines_are_those_of_a_look_at_all_rows(store: Store, seed: int) -> None:
+    """The store in memory, of which the laws of the step are shown, answers the same."""
+    rng = np.random.default_rng(seed)
+    keys = store.register_connectors(0, [("A", 1), ("B", 1), ("C", 1)])
+    other = MemoryStore()
+    assert other.register_connectors(0, [("A", 1), ("B", 1), ("C", 1)]) == keys
+    readings = random_readings(rng, keys, 500, span_ms=3_600_000)
+    session_keys = list(range(1, 30))
+    rows = sessions(session_keys, keys[0])
+    rows["connector_key"] = rng.choice(keys[:2], len(session_keys)).astype(np.int32)
+    rows["started_ms"] = T0_MS + rng.integers(0, 60, len(session_keys)) * 60_000
+    rows["last_ms"] = rows["started_ms"] + rng.integers(0, 600_000, len(session_keys))
+    rows["end_reason"] = rng.choice(list(EndReason), len(session_keys)).astype(np.int16)
+    for name in ("hold", "revision", "explicit", "export_mwh", "power_max_mw"):
+        rows[name] = rng.integers(0, 99, len(session_keys)).astype(rows[name].dtype)
+    extra = [[b"", b'{"session_id":"tx"}'][n] for n in rng.integers(0, 2, 500)]
+    names = [[None, "tx", "L\u00e4nge"][n] for n in rng.integers(0, 3, len(session_keys))]
+    effects = effects_of(readings, sessions=rows, session_ids=names, extra=extra)
+    commit(store, flush_of(store.acquire(0), effects))
+    other.apply(effects)
+    for moments in ([T0_MS + 1_800_000] * 3, [T0_MS - 1, T0_MS + 60_000, T0_MS]):
+        found, expected = store.timelines(keys, moments), other.timelines(keys, moments)
+        assert found.sessions == expected.sessions
+        assert _rows(found) == _rows(expected)
+        assert {name: column.dtype for name, column in found.readings.items()} == {
+            name: READING_COLUMNS[name] for name in TIMELINE_COLUMNS
+        }
 
 
-def test_all_readings_of_a_session_are_found_also_those_newer_than_its_row(store: Store, seed: int) -> None:
-    (key, other) = store.register_connectors(0, [("A", 1), ("B", 1)])
-    readings = random_readings(np.random.default_rng(seed), [key, other], 500, span_ms=3_600_000)
-    readings["session_key"] = np.where(readings["connector_key"] == key, 7, NULL_I64)
-    rows = sessions([7], key, started_ms=T0_MS + 60_000, last_ms=T0_MS + 61_000)
-    commit(store, flush_of(store.acquire(0), effects_of(readings, sessions=rows, session_ids=["tx"])))
-    found = store.session_readings([7, 8])
-    mine = readings["session_key"] == 7
-    assert {name: column.dtype for name, column in found.items()} == {n: readings[n].dtype for n in found}
-    for name in ("ts_ms", "boot", "seq", "energy_mwh", "power_mw", "session_event", "flags"):
-        assert sorted(found[name].tolist()) == sorted(readings[name][mine].tolist())
+def _rows(found: StoredTimelines) -> list[str]:
+    return sorted(map(repr, zip(*(column.tolist() for column in found.readings.values()), found.extra, strict=True)))
+
+
+def test_revised_readings_are_found_by_their_identity_and_windows_measured_again(
+    store: Store, telemetry_url: str, seed: int
+) -> None:
+    """As the store in memory has them; readings of other connectors and moments stay as they were."""
+    rng = np.random.default_rng(seed)
+    keys = store.register_connectors(0, [("A", 1), ("B", 1)])
+    other = MemoryStore()
+    other.register_connectors(0, [("A", 1), ("B", 1)])
+    readings = random_readings(rng, keys, 300)
+    readings["seq"] = np.where(rng.random(300) < 0.3, NULL_I64, readings["seq"])
+    readings["part"] = (np.arange(300) % 100).astype(np.int16)
+    acquired, first = store.acquire(0), effects_of(readings)
+    chosen = np.sort(rng.choice(300, 120, replace=False))
+    revised = {name: readings[name][chosen] for name in REVISED_COLUMNS}
+    for name in ("in_session_mwh", "outside_mwh", "rejected_mwh"):
+        revised[name] = rng.integers(-9, 9, 120)
+    revised["flags"] = rng.choice([0, int(Quality.METER_ROLLBACK)], 120).astype(np.int16)
+    revised["session_key"] = rng.choice([NULL_I64, 7], 120)
+    windows = {"connector_key": readings["connector_key"].astype(np.int64),
+               "bucket_ms": readings["ts_ms"] // 60_000 * 60_000}  # fmt: skip
+    none = random_readings(rng, keys, 0)
+    extra = [[b"", b'{"a":1}'][n] for n in rng.integers(0, 2, 120)]
+    second = effects_of(none, revised=revised, revised_extra=extra, remeasured=windows)
+    for number, effects in enumerate((first, second), 1):
+        commit(store, flush_of(acquired, effects, number=number))
+        other.apply(effects)
+    found, expected = (one.timelines(keys, [T0_MS, T0_MS]) for one in (store, other))
+    assert _rows(found) == _rows(expected)
+    names = ("energy_n", "energy_first_mwh", "energy_last_mwh")
+    with psycopg.connect(telemetry_url) as connection:
+        rows = connection.execute(f"SELECT {', '.join(names)} FROM telemetry.window_1m".encode()).fetchall()
+    wanted = [tuple(None if row[n] == NULL_I64 else row[n] for n in names) for row in other.windows.values()]
+    assert sorted(map(repr, rows)) == sorted(map(repr, wanted))

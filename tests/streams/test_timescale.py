@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from streams.kernels.windows import SUMS
 from streams.storage.schema import MIGRATIONS, Layout, statements
-from streams.storage.tables import COARSE, WEEK_MS, WINDOW, select_coarse
+from streams.storage.tables import COARSE, REVISED, WEEK_MS, WINDOW, revise_readings, select_coarse
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -31,6 +32,7 @@ FROM generate_series(1, 2) AS k, generate_series(0, 4319) AS i,
      LATERAL (SELECT '2026-03-01'::timestamptz + i * interval '1 minute' AS bucket, k = 2 AND i < 60 AS no) AS at
 WHERE i % 13 <> k
 """
+MINUTES_ONLY = [f"{name}_sum" for name in SUMS]
 _LATE = """
 UPDATE telemetry.window_1m SET power_mw_max = 10000000, revision = revision + 1
 WHERE connector_key = 1 AND bucket = '2026-03-01 00:05Z'
@@ -39,6 +41,19 @@ _READINGS = """
 INSERT INTO telemetry.reading (connector_key, ts, status, session_event, flags, payload_hash)
 SELECT i % 5, '2026-03-01'::timestamptz + i * interval '1 hour', 0, 0, 0, i FROM generate_series(0, 999) AS i
 """
+
+
+# A repeated pass gives the stored reading 3 to session 7.
+_REVISION = (
+    revise_readings()
+    .decode()
+    .replace(
+        REVISED.given,
+        "(SELECT connector_key, ts, boot, seq, part, payload_hash, 7::bigint, 0::smallint, 1::smallint, 5::bigint, "
+        "NULL::bigint, NULL::bigint, NULL::text FROM telemetry.reading WHERE payload_hash = 3) "
+        f"AS given ({REVISED.columns})",
+    )
+)
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +93,15 @@ def run(folder: Path, scripts: list[str]) -> list[Any]:
 
 def shown(relation: str) -> str:
     """Every column as text, so that no driver rounds."""
-    names = [field.name for field in WINDOW.fields]
+    names = [field.name for field in WINDOW.fields if field.name not in MINUTES_ONLY]
     return f"SELECT {', '.join(f'{name}::text' for name in names)} FROM {relation} ORDER BY connector_key, bucket"
 
 
 def columns_of(table: str) -> str:
     return (
         "SELECT column_name, data_type FROM information_schema.columns "
-        f"WHERE table_schema = 'telemetry' AND table_name = '{table}' AND column_name <> 'revision' ORDER BY 1"
+        f"WHERE table_schema = 'telemetry' AND table_name = '{table}' "
+        f"AND column_name <> ALL ('{{revision,{','.join(MINUTES_ONLY)}}}') ORDER BY 1"
     )
 
 
@@ -136,16 +152,18 @@ def test_pieces_are_a_week_and_retention_and_upkeep_work_on_them(pglite: Path) -
     assert rows[-4:] == [[[0]], [[1]], [[6]], [["2026-03-05 00:00:00+00"]]]
 
 
-def test_old_readings_go_to_the_columnstore_and_are_still_found(pglite: Path) -> None:
+def test_old_readings_go_to_the_columnstore_and_are_still_found_and_revised(pglite: Path) -> None:
     rows = run(
         pglite,
         [
             *_MIGRATIONS, *statements("community"), _READINGS,
             "SELECT count(compress_chunk(c))::int FROM show_chunks('telemetry.reading') c",
             "SELECT count(*)::int, sum(payload_hash)::int FROM telemetry.reading WHERE connector_key = 3",
+            _REVISION,
+            "SELECT connector_key::int, payload_hash::int FROM telemetry.reading WHERE session_key = 7",
             # A back-fill into it, and a merge into an old window.
             _READINGS.replace("999", "99"),
             "SELECT count(*)::int FROM telemetry.reading WHERE connector_key = 3 AND ts < '2026-03-02'",
         ],
     )  # fmt: skip
-    assert rows[-4:] == [[[7]], [[200, 100_100]], [], [[10]]]
+    assert rows[-6:] == [[[7]], [[200, 100_100]], [], [[3, 3]], [], [[10]]]

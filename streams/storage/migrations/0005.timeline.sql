@@ -1,7 +1,8 @@
 -- One timeline per connector and the ledger of energy (docs/adr/0014).
 ALTER TABLE telemetry.reading
     ADD COLUMN part              smallint NOT NULL DEFAULT 0,  -- without seq: its place among the readings of its ts
-    ADD COLUMN named             smallint NOT NULL DEFAULT 0,  -- 1: it gives the name of its session
+    -- 1: it gives the name of its session, as readings from before this column are taken to
+    ADD COLUMN named             smallint NOT NULL DEFAULT 1,
     ADD COLUMN in_session_mwh    bigint,  -- what its register accounts for; null: nothing
     ADD COLUMN outside_mwh       bigint,
     ADD COLUMN rejected_mwh      bigint,
