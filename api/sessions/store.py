@@ -25,7 +25,7 @@ SELECT s.id FROM (
     WHERE station_id = $1 AND connector_id = $2 AND {_KEPT}
     ORDER BY started_at DESC, session_key DESC LIMIT 1
 ) AS s WHERE s.end_reason = 0
-"""
+"""  # noqa: S608  # our own number
 _BY_NAME: Final = f"""{_SELECT}
 WHERE session_id = $1 AND ($2::text IS NULL OR station_id = $2) AND {_KEPT}
 ORDER BY started_at DESC, session_key DESC LIMIT $3
