@@ -14,6 +14,7 @@ from billing.documents import WAITING, CdrStatus, SubjectKind
 from billing.errors import BadEvent
 from billing.invoices.store import InvoiceStore
 from billing.invoices.stored_cdr import stream_consumption, tariff_of
+from billing.invoicing.cross_check import WITHDRAWN
 from billing.invoicing.derivation import Derived, derive_reservation, derive_session, differences
 from billing.rating import NoReadings
 from billing.readings_source import CompletedSession, ReadingsSource
@@ -161,7 +162,8 @@ class Reconciler:
         if status in WAITING and len(report.uninvoiced) < DRIFTS_MAX:
             report.uninvoiced.append(_uninvoiced(row, status))
         decided = row["decision"] in (DECISION_CORRECT, DECISION_VOID)
-        if decided:
+        withdrawn = row["end_reason"] == WITHDRAWN  # without readings, from which anything could be derived
+        if decided or withdrawn:
             amount = (row["total_excl_micros"], row["total_incl_micros"])
             found = [*found, *_document_differences(row, status, amount)]
             if row["currency"] is not None:

@@ -10,6 +10,7 @@ An event has a session's quantities and cost at one of its revisions; the stored
   its revision, or it has more readings than are read: nothing can be derived, and the charge is put to `review`.
 - Above the operator's bound, or if the session contradicts itself (the event says why): the charge is `held`, with the
   amount that it would have.
+- A session is `withdrawn`: late readings showed that all its readings are other sessions'. Nothing is owed: it is void.
 - A session below the operator's thresholds is `void`, unless billing derives other quantities than the stream.
 """
 
@@ -27,8 +28,10 @@ from billing.invoicing.rules import InvoicingRules
 from billing.rating import NoReadings, in_tariff_order
 from billing.readings_source import SessionSnapshot, StoredReadings
 from schemas.events import Pricing, SessionCompleted
+from schemas.session import END_REASON_NAMES, EndReason
 from schemas.tariff import Tariff
 
+WITHDRAWN: Final = END_REASON_NAMES[EndReason.WITHDRAWN]
 DIFFERENCES_MAX: Final = 8  # written down with a CDR, ~100 B each; `reconcile` lists them all
 
 
@@ -85,6 +88,8 @@ def check_session(session: PricedSession, stored: SessionSnapshot | None, rules:
     if stored.revision < event.revision:
         reason = f"telemetry has revision {stored.revision} of the session only"
         return session.put_aside(review, ChargeReason.REVISION_NOT_STORED, reason)
+    if event.end_reason == WITHDRAWN and not event.readings:
+        return replace(session.draft, status=CdrStatus.VOID)
     if stored.readings is None:
         reason = "the session has too many readings to derive its charge again"
         return session.put_aside(review, ChargeReason.READINGS_TOO_MANY, reason)

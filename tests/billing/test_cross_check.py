@@ -143,6 +143,17 @@ def test_without_independent_quantities_a_charge_is_put_to_review(case: str) -> 
     assert draft.amount.excl_micros == draft.stream_excl_micros, "by the event's quantities"
 
 
+def test_of_a_session_whose_readings_are_all_another_sessions_nothing_is_owed() -> None:
+    priced_session, stored = plain(revision=2)
+    event = msgspec.structs.replace(priced_session.event, end_reason="withdrawn", readings=0, void=True)
+    withdrawn, nothing = replace(priced_session, event=event), StoredReadings((), (), MeterBefore())
+    draft = check(withdrawn, replace(stored, readings=nothing))
+    assert (draft.status, draft.reasons, draft.reason) == (CdrStatus.VOID, (), "")
+    assert check_session(withdrawn, replace(stored, revision=3, readings=nothing), RULES) is None
+    lost = check(priced_session, replace(stored, readings=nothing))
+    assert lost.status is CdrStatus.REVIEW, "retention has dropped its readings: that is another matter"
+
+
 @pytest.mark.parametrize("changes", [{"revision": 3}, {"completed": False}, {"revision": 3, "completed": False}])
 def test_an_event_that_telemetry_has_replaced_already_is_neither_invoiced_nor_doubted(changes: dict[str, Any]) -> None:
     priced_session, stored = plain(revision=2)

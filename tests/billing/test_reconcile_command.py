@@ -36,7 +36,9 @@ def operators_api(source: ReadingsSource) -> FastAPI:
     app = FastAPI()
 
     @app.get("/api/v1/sessions")
-    async def many() -> JSONResponse:
+    async def many(state: str) -> JSONResponse:
+        if state != "completed":
+            return JSONResponse({"sessions": [], "next": None})
         rows = [
             {
                 "id": str(one.id),

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pytest
 
 from billing.errors import SourceFailed
+from billing.invoices.store import InvoiceStore
 from billing.readings_source import StoredReadings
 from billing.readings_store import ReadingsStore
+from billing.reconcile import Reconciler
 from kit.clock import to_ms
 from kit.messaging.bus import EVENT_ID, Message
 from kit.web.errors import NotFound
-from schemas.events import SessionCompleted
+from schemas.events import Money, SessionCompleted
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA, SessionEvent, Status
 from schemas.topics import SESSION_COMPLETED, routing_key
@@ -78,6 +80,29 @@ async def test_an_event_is_not_invoiced_once_later_readings_are_stored(billing: 
     assert second.pricing is not None
     assert invoice["total_incl_micros"] == second.pricing.cost.incl_vat_micros
     assert [(cdr["revision"], cdr["status"]) for cdr in billing.cdrs(first.id)] == [(2, "invoiced")]
+
+
+async def test_the_invoice_of_a_session_whose_readings_are_another_ones_is_credited_and_not_replaced(
+    billing: RunningBilling, seed: int
+) -> None:
+    first = completed(billing.telemetry, readings(random.Random(seed)))
+    await billing.deliver(first)
+    assert first.pricing is not None
+    nothing = Money(currency="EUR", excl_vat_micros=0, incl_vat_micros=0)
+    pricing = msgspec.structs.replace(first.pricing, consumption=[], cost=nothing)
+    withdrawn = msgspec.structs.replace(
+        first, revision=2, end_reason="withdrawn", readings=0, flagged=0, energy_uj=0, void=True, pricing=pricing
+    )
+    billing.telemetry.complete(withdrawn, StoredReadings((), (), ANYTHING))
+    await billing.deliver(withdrawn, first)
+    assert [(one["kind"], one["status"]) for one in billing.documents()] == [
+        ("invoice", "credited"),
+        ("credit_note", "issued"),
+    ]
+    assert [(cdr["revision"], cdr["status"]) for cdr in billing.cdrs(first.id)] == [(1, "invoiced"), (2, "void")]
+    reconciler = Reconciler(InvoiceStore(billing.database), ReadingsStore(billing.database))
+    report = await reconciler.run(START, START + timedelta(days=1), lambda done, expected: None)
+    assert (report.drifts, report.booked_micros["EUR"], report.derived_micros["EUR"]) == ([], 0, 0)
 
 
 async def test_a_session_that_is_open_again_waits_for_its_end(billing: RunningBilling, seed: int) -> None:
