@@ -141,8 +141,8 @@ async def test_a_months_charges_stand_on_one_invoice_by_charge(service: Service,
     for format_ in ("csv", "jsonl", "parquet", "ocpi"):
         await service.ask("GET", "/api/v1/billing/export", 200, params={"format": format_})
     cdrs_of_file = (await service.ask("GET", "/api/v1/billing/export", 200, params={"format": "ocpi"})).json()
-    excl_vat = [one["total_cost"]["excl_vat"] for one in cdrs_of_file if one["id"] == invoice["number"]]
-    assert [Decimal(str(one)) for one in excl_vat] == [Decimal(invoice["total_excl_vat"])]
+    costs = [Decimal(str(one["total_cost"]["excl_vat"])) for one in cdrs_of_file]
+    assert costs.count(Decimal(invoice["total_excl_vat"])) == 1
     assert len(await issue(service, MAY)) == 1
 
 
