@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.frame import FrameHeader, FrameKind, encode_frame
-from schemas.reading import READING_SCHEMA, Status
+from schemas.reading import OPTIONAL_FIELDS, READING_SCHEMA, Status
 
 FRAME_READINGS = 1_000
 START_MS = 1_790_000_000_000
@@ -61,7 +61,9 @@ class FrameGenerator:
             "energy_export_mwh": pa.nulls(rows, pa.int64()),
             "extra": pa.nulls(rows, pa.string()),
         }
-        return pa.table([pa.array(columns[f.name], f.type) for f in READING_SCHEMA], schema=READING_SCHEMA)
+        optional = {field.name: pa.nulls(rows, field.type) for field in OPTIONAL_FIELDS}
+        arrays = [pa.array((columns | optional)[f.name], f.type) for f in READING_SCHEMA]
+        return pa.table(arrays, schema=READING_SCHEMA)
 
     def frames(self, rounds: int, second: int | None = None) -> list[Frame]:
         """The same in frames of FRAME_READINGS, from `second` on if that is later than the next one."""

@@ -3,32 +3,37 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import Depends
 
-from billing.exports.document_pdf import Seller
+from billing.balances.service import BalanceService
+from billing.balances.store import BalanceStore
+from billing.charges.service import ChargeService
+from billing.charges.store import ChargeStore
+from billing.credits.service import CreditService
+from billing.customers.service import CustomerService
+from billing.einvoices.service import EInvoiceService
 from billing.exports.ocpi import Party
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportService
-from billing.held_charges.service import HeldChargeService
-from billing.held_charges.store import HeldChargeStore
-from billing.invoices.service import InvoiceService
+from billing.invoices.service import DocumentReader, InvoiceService
 from billing.invoices.store import InvoiceStore
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.poster import InvoicePoster
+from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.service import InvoicingService
 from billing.invoicing.tariffs import TariffRegistry
 from billing.payments.manual import ManualProvider
 from billing.payments.provider import PaymentProvider
 from billing.payments.service import PaymentService
 from billing.readings_store import ReadingsStore
-from billing.settings import BillingSettings
+from billing.settings import BillingSettings, seller_of, terms_of
+from billing.statements.service import StatementService
 from kit.clock import Clock
 from kit.database.postgres import Database
+from kit.errors import ConfigError
 from kit.service import Context, provided
-
-ADDRESS_LINE: Final = "|"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,18 @@ class Billing:
     """What handlers and consumers work with."""
 
     database: Database
+    poster: InvoicePoster
     invoicing: InvoicingService
     invoices: InvoiceService
-    held_charges: HeldChargeService
+    charges: ChargeService
+    credits: CreditService
+    balances: BalanceService
     payments: PaymentService
     exports: ExportService
     pdfs: PdfService
+    einvoices: EInvoiceService
+    customers: CustomerService
+    statements: StatementService
 
 
 Provided = Annotated[Billing, Depends(provided(Billing))]
@@ -50,8 +61,15 @@ Provided = Annotated[Billing, Depends(provided(Billing))]
 
 @asynccontextmanager
 async def open_billing(context: Context) -> AsyncIterator[Billing]:
-    """All of it on the service's own pool, with the payment providers of the settings."""
+    """All of it on the service's own pool, with the payment providers of the settings.
+
+    Raises ConfigError where documents must name their seller, and the settings do not.
+    """
     settings = context.group(BillingSettings)
+    if settings.seller_required and (missing := seller_of(settings).missing):
+        raise ConfigError(
+            f"VOLTSTREAM_SELLER_REQUIRED is set, so no document is issued without its seller: set {', '.join(missing)}"
+        )
     async with _open_providers(settings, context.clock) as providers:
         yield billing_of(context, settings, providers)
 
@@ -60,22 +78,36 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
     """The components with these payment providers, by name, which the caller closes."""
     database, clock = context.database, context.clock
     readings, documents = ReadingsStore(database), InvoiceStore(database)
-    poster = InvoicePoster(database, clock, InvoicingMetrics(context.registry))
+    rules, metrics = rules_of(settings), InvoicingMetrics(context.registry)
+    seller, terms = seller_of(settings), terms_of(settings)
+    poster = InvoicePoster(database, clock, metrics, rules, seller, terms)
+    reader = DocumentReader(documents, seller, terms)
+    payments = PaymentService(database, providers, clock)
     return Billing(
         database=database,
-        invoicing=InvoicingService(TariffRegistry(database), readings, poster, settings.invoice_total_max),
-        invoices=InvoiceService(documents, poster, readings),
-        held_charges=HeldChargeService(HeldChargeStore(database)),
-        payments=PaymentService(database, providers, clock),
+        poster=poster,
+        invoicing=InvoicingService(TariffRegistry(database), readings, poster, rules),
+        invoices=InvoiceService(documents, poster, readings, reader),
+        charges=ChargeService(ChargeStore(database), poster, rules, metrics, clock),
+        credits=CreditService(poster, payments),
+        balances=BalanceService(BalanceStore(database)),
+        payments=payments,
         exports=ExportService(database, party_of(settings)),
-        pdfs=PdfService(documents, seller_of(settings)),
+        pdfs=PdfService(reader),
+        einvoices=EInvoiceService(reader),
+        customers=CustomerService(database, clock),
+        statements=StatementService(database, clock, metrics, rules, seller, terms),
     )
 
 
-def seller_of(settings: BillingSettings) -> Seller:
-    """The seller that documents name."""
-    address = tuple(line.strip() for line in settings.seller_address.split(ADDRESS_LINE) if line.strip())
-    return Seller(settings.seller_name, address, settings.seller_vat_id, settings.seller_contact)
+def rules_of(settings: BillingSettings) -> InvoicingRules:
+    """The rules of invoicing."""
+    return InvoicingRules(
+        dict(settings.invoice_total_max),
+        settings.invoice_zero,
+        settings.invoice_settle_s,
+        settings.invoice_settle_max_s,
+    )
 
 
 def party_of(settings: BillingSettings) -> Party:

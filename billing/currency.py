@@ -30,6 +30,16 @@ def to_minor(micros: int, currency: str) -> int:
     return (2 * micros + unit_micros) // (2 * unit_micros)
 
 
+def minor_of(amount: str, currency: str) -> int:
+    """The minor units of a decimal text without a sign. Raises ValueError for more digits than the currency
+    has."""
+    digits = minor_digits(currency)
+    whole, _, fraction = amount.partition(".")
+    if len(fraction.rstrip("0")) > digits:
+        raise ValueError(f"{amount}: {currency} has {digits} digits after the point")
+    return int(whole + fraction[:digits].ljust(digits, "0"))
+
+
 def rounding_rule(currency: str) -> str:
     """What `to_minor` does, for the document."""
     return f"payable: the total, once, half up to {format_minor(1, minor_digits(currency))} {currency}"

@@ -6,15 +6,20 @@ from typing import Final
 
 from fastapi import APIRouter
 
+from billing.balances.routes import router as balances
+from billing.charges.routes import router as charges
 from billing.components import Billing, open_billing
+from billing.credits.routes import router as credits
+from billing.customers.routes import router as customers
+from billing.einvoices.routes import router as einvoices
+from billing.exports.place_queries import LOCATION_READS
 from billing.exports.routes import router as exports
-from billing.held_charges.routes import router as held_charges
 from billing.invoices.routes import router as invoices
 from billing.invoicing.service import PREFETCH
 from billing.payments.routes import router as payments
 from billing.readings_store import READS
 from billing.settings import BillingSettings
-from kit.service import Consumes, Service
+from kit.service import Consumes, Job, Service
 from schemas.events import Event, ReservationConfirmed, SessionAssigned, SessionCompleted
 from schemas.topics import (
     INVOICE_CREATED,
@@ -25,8 +30,16 @@ from schemas.topics import (
 )
 
 router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
-for _routes in (invoices, held_charges, payments, exports):
+for _routes in (invoices, charges, credits, balances, payments, exports, customers, einvoices):
     router.include_router(_routes)
+
+DUE_EVERY_S: Final = 1  # one indexed look while nothing is due
+_HOUR_S: Final = 3_600
+
+
+async def _issue_due(billing: Billing) -> None:
+    await billing.statements.issue_due()
+
 
 # Decimal: the numbers of a tariff are money.
 SERVICE: Final = Service(
@@ -36,7 +49,7 @@ SERVICE: Final = Service(
     components=Billing,
     router=router,
     migrations=Path(__file__).parent / "migrations",
-    reads=READS,
+    reads=(*READS, *LOCATION_READS),
     consumes=(
         Consumes(
             SESSION_ASSIGNED,
@@ -59,6 +72,10 @@ SERVICE: Final = Service(
             float_hook=Decimal,
             prefetch=PREFETCH,
         ),
+    ),
+    jobs=(
+        Job("invoice what has settled", lambda billing: billing.poster.invoice_due(), DUE_EVERY_S),
+        Job("collective invoices that are due", _issue_due, _HOUR_S),
     ),
     publishes=(INVOICE_CREATED, INVOICE_UPDATED),
     settings=BillingSettings,

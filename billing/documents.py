@@ -6,12 +6,16 @@ Amounts are micro-units of the currency; those to be paid are minor units. Docum
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from billing.currency import minor_digits, rounding_rule, to_minor
+from billing.lines import CORRECTION as CORRECTION
+from billing.lines import CREDIT as CREDIT
+from billing.lines import DocumentLine as DocumentLine
+from billing.vat import payable_amounts
 from schemas.events import Consumption
 
 
@@ -20,22 +24,44 @@ class SubjectKind(StrEnum):
 
     SESSION = "session"
     RESERVATION = "reservation"
+    STATEMENT = "statement"  # of a collective invoice: the charges of a customer's month
 
 
 class CdrStatus(StrEnum):
     """Whether a CDR is invoiced, and if not, why."""
 
+    SETTLING = "settling"  # to be invoiced once no later reading came for a while
     INVOICED = "invoiced"
+    NOTHING_OWED = "nothing_owed"  # it comes to nothing that could be paid
+    VOID = "void"  # below the operator's thresholds, or voided by a person: nothing is owed
     FREE = "free"  # a reservation for which the tariff has no price
     UNPRICED = "unpriced"  # no tariff was in force
-    DRIFT = "drift"  # the stream's quantities or cost are not those derived by billing: a person must look first
-    # Likewise: above the configured bound, a currency that ISO 4217 does not have, or nothing to derive it from.
-    REVIEW = "review"
+    HELD = "held"  # the session contradicts itself, or the amount is above the bound: a person must look first
+    DRIFT = "drift"  # likewise: the stream's quantities or cost are not those derived by billing
+    REVIEW = "review"  # likewise: a currency that ISO 4217 does not have, or nothing to derive it from
     CANCELLED = "cancelled"  # by finance, for all later revisions too
 
 
-NOT_INVOICED: Final = (CdrStatus.REVIEW, CdrStatus.DRIFT, CdrStatus.UNPRICED)
+WAITING: Final = (CdrStatus.HELD, CdrStatus.REVIEW, CdrStatus.DRIFT, CdrStatus.UNPRICED)
 """CDRs with one of these are not invoiced until a person or a later revision settles it."""
+NOT_OWED: Final = (CdrStatus.NOTHING_OWED, CdrStatus.VOID)
+"""Of a subject whose newest CDR has one of these nothing is requested."""
+
+
+class ChargeReason(StrEnum):
+    """Why a charge waits for a person, beside the reasons of the session itself (schemas.session.hold_names). Stored:
+    never rename."""
+
+    NO_TARIFF = "no_tariff"
+    ABOVE_TOTAL_MAX = "above_total_max"
+    CURRENCY_UNKNOWN = "currency_unknown"  # not in ISO 4217: nobody can pay in it
+    SESSION_UNKNOWN = "session_unknown"  # to telemetry
+    REVISION_NOT_STORED = "revision_not_stored"
+    READINGS_TOO_MANY = "readings_too_many"  # to derive the charge again
+    READINGS_MISSING = "readings_missing"  # dropped by retention
+    DIFFERS_FROM_READINGS = "differs_from_readings"  # the stream's quantities or cost
+    DECIDED_BEFORE = "decided_before"  # a person decided on other figures of this session
+    PARTLY_CREDITED = "partly_credited"  # its invoice has another amount, and a person has credited a part of that
 
 
 class InvoiceKind(StrEnum):
@@ -50,39 +76,13 @@ class InvoiceStatus(StrEnum):
 
     OPEN = "open"  # to be paid; a credit note: to be refunded
     PAID = "paid"  # likewise done; also an invoice of nothing
-    CREDITED = "credited"  # an invoice that a credit note cancels, with another in its place
-    CANCELLED = "cancelled"  # an invoice that a credit note cancels, without another
+    CREDITED = "credited"  # an invoice that credit notes cancel, with another in its place
+    CANCELLED = "cancelled"  # an invoice that credit notes cancel, without another
     SETTLED = "settled"  # a credit note of an invoice that nobody had paid
 
 
 VALID: Final = (InvoiceStatus.OPEN, InvoiceStatus.PAID)
-"""An invoice with one of these is valid: no credit note cancels it."""
-
-
-class DocumentLine(msgspec.Struct, frozen=True):
-    """A line of a document: a component of the tariff, or an adjustment to its least or most price."""
-
-    dimension: str
-    element: int | None
-    volume: int  # mWh, ms or times
-    billed: int  # after step_size
-    price_micros: int | None
-    vat_ppm: int | None
-    excl_micros: int
-    incl_micros: int
-
-    def negated(self) -> "DocumentLine":
-        """The line that cancels this one."""
-        return DocumentLine(
-            self.dimension,
-            self.element,
-            -self.volume,
-            -self.billed,
-            self.price_micros,
-            self.vat_ppm,
-            -self.excl_micros,
-            -self.incl_micros,
-        )
+"""An invoice with one of these is valid: no credit notes cancel all of it."""
 
 
 class ChargeAmount(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True):
     reservation_id: str | None
     revision: int
     status: CdrStatus  # as if nothing were recorded yet; INVOICED: an invoice may be issued
-    reason: str  # of DRIFT and REVIEW
+    reason: str  # of DRIFT and REVIEW, in words
     driver_id: str | None
     station_id: str
     connector_id: int | None
@@ -130,6 +130,18 @@ class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True):
     amount: ChargeAmount | None  # by billing
     stream_excl_micros: int | None
     stream_incl_micros: int | None
+    reasons: tuple[str, ...] = ()  # why it waits for a person: ChargeReason, and the session's own
+    computed: tuple[Consumption, ...] | None = None  # by billing, where the stream's `consumption` is another
+
+    @property
+    def settles(self) -> bool:
+        """Whether later readings may change it."""
+        return self.kind is SubjectKind.SESSION
+
+    @property
+    def own_consumption(self) -> tuple[Consumption, ...]:
+        """What the amount is of."""
+        return self.consumption if self.computed is None else self.computed
 
 
 class StoredCdr(msgspec.Struct, frozen=True):
@@ -142,9 +154,21 @@ class StoredCdr(msgspec.Struct, frozen=True):
     tariff_version: UUID | None
     time_zone: str | None
     consumption: tuple[Consumption, ...]
+    reasons: tuple[str, ...]
+    settling_since: datetime | None
+    decision_id: UUID | None
     currency: str | None
     excl_micros: int | None
     incl_micros: int | None
+
+
+class DocumentAmounts(NamedTuple):
+    """Totals of a document, or a part of them."""
+
+    excl_micros: int
+    incl_micros: int
+    payable_excl_minor: int
+    payable_minor: int
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +201,13 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     changes: int
     changed_at: datetime
 
+    @property
+    def amounts(self) -> DocumentAmounts:
+        """Its totals; of a credit note below 0."""
+        return DocumentAmounts(
+            self.total_excl_micros, self.total_incl_micros, self.payable_excl_minor, self.payable_minor
+        )
+
 
 class Number(msgspec.Struct, frozen=True):
     """A document's place among all of its year."""
@@ -202,8 +233,9 @@ def make_invoice(
     version: int,
     driver_id: str | None,
     replaces: UUID | None,
+    reason: str = "",
 ) -> Document:
-    """The invoice of a charge that has a price."""
+    """The invoice of a charge that has a price. `reason`: of a corrected charge, why."""
     amount = draft.amount
     if amount is None:
         raise ValueError(f"{draft.kind} {draft.subject_id} has no price")
@@ -226,20 +258,22 @@ def make_invoice(
         minor_digits=minor_digits(amount.currency),
         total_excl_micros=amount.excl_micros,
         total_incl_micros=amount.incl_micros,
-        payable_excl_minor=to_minor(amount.excl_micros, amount.currency),
+        payable_excl_minor=payable_amounts(amount.lines, payable_minor, minor_digits(amount.currency)).net_minor,
         payable_minor=payable_minor,
         rounding=rounding_rule(amount.currency),
         credits=None,
         replaces=replaces,
-        reason="",
+        reason=reason,
         issued_at=number.issued_at,
         changes=0,
         changed_at=number.issued_at,
     )
 
 
-def make_credit_note(id_: UUID, number: Number, credited: Document, reason: str, *, paid: bool) -> Document:
-    """The document that cancels an invoice to the last unit. `paid`: money has moved and must be refunded."""
+def make_credit_note(
+    id_: UUID, number: Number, credited: Document, amounts: DocumentAmounts, reason: str, *, paid: bool
+) -> Document:
+    """The document that credits this much of an invoice. `paid`: money has moved and must be refunded."""
     return msgspec.structs.replace(
         credited,
         id=id_,
@@ -247,11 +281,11 @@ def make_credit_note(id_: UUID, number: Number, credited: Document, reason: str,
         year=number.year,
         sequence=number.sequence,
         number=str(number),
-        status=InvoiceStatus.OPEN if paid else InvoiceStatus.SETTLED,
-        total_excl_micros=-credited.total_excl_micros,
-        total_incl_micros=-credited.total_incl_micros,
-        payable_excl_minor=-credited.payable_excl_minor,
-        payable_minor=-credited.payable_minor,
+        status=InvoiceStatus.OPEN if paid and amounts.payable_minor else InvoiceStatus.SETTLED,
+        total_excl_micros=-amounts.excl_micros,
+        total_incl_micros=-amounts.incl_micros,
+        payable_excl_minor=-amounts.payable_excl_minor,
+        payable_minor=-amounts.payable_minor,
         credits=credited.id,
         replaces=None,
         reason=reason,

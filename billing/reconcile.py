@@ -10,10 +10,11 @@ from itertools import count
 from typing import Any, Final
 from uuid import UUID
 
-from billing.documents import NOT_INVOICED, CdrStatus, SubjectKind
+from billing.documents import WAITING, CdrStatus, SubjectKind
 from billing.errors import BadEvent
 from billing.invoices.store import InvoiceStore
 from billing.invoices.stored_cdr import stream_consumption, tariff_of
+from billing.invoicing.cross_check import WITHDRAWN
 from billing.invoicing.derivation import Derived, derive_reservation, derive_session, differences
 from billing.rating import NoReadings
 from billing.readings_source import CompletedSession, ReadingsSource
@@ -23,6 +24,9 @@ PAGE: Final = 200  # charges looked up at once
 AT_ONCE: Final = 8  # questions to the source of readings under way
 DRIFTS_MAX: Final = 10_000  # listed one by one, ~500 B each; beyond, they are only counted
 
+DECISION_CORRECT, DECISION_VOID = "correct", "void"
+# Of these nothing is asked for yet: what an earlier revision had invoiced stands.
+_DOCUMENTS_STAY: Final = (*WAITING, CdrStatus.SETTLING)
 _CANNOT_DERIVE: Final = (NotFound, NoReadings, BadEvent)
 
 
@@ -33,7 +37,22 @@ class Finding(StrEnum):
     DRIFT = "drift"  # some figure is not what follows from the readings
     UNPRICED = "unpriced"  # no tariff was in force, so nothing is asked
     REVIEW = "review"  # agrees, and nothing is asked until somebody has looked
+    HELD = "held"  # likewise
+    SETTLING = "settling"  # agrees, and is invoiced soon
+    NOT_OWED = "not_owed"  # void, or it comes to nothing; all its documents sum to nothing
+    DECIDED = "decided"  # a person corrected or voided it: no reading says so; the documents sum to what was decided
     CANCELLED = "cancelled"  # by finance; all its documents sum to nothing
+
+
+_OUTCOMES: Final = {
+    CdrStatus.UNPRICED: Finding.UNPRICED,
+    CdrStatus.REVIEW: Finding.REVIEW,
+    CdrStatus.HELD: Finding.HELD,
+    CdrStatus.SETTLING: Finding.SETTLING,
+    CdrStatus.NOTHING_OWED: Finding.NOT_OWED,
+    CdrStatus.VOID: Finding.NOT_OWED,
+    CdrStatus.CANCELLED: Finding.CANCELLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +153,33 @@ class Reconciler:
         found = []
         if row["revision"] < session.revision:
             found.append(f"revision: stored {row['revision']}, telemetry has {session.revision} (events to come?)")
-        elif row["energy_uj"] != session.energy_uj:
+        elif row["energy_uj"] != session.energy_uj and row["decision"] != DECISION_CORRECT:
             found.append(f"energy_uj: stored {row['energy_uj']}, telemetry has {session.energy_uj}")
         return await self._recorded(row, report, found)
 
     async def _recorded(self, row: Mapping[str, Any], report: Report, found: list[str]) -> tuple[Finding, Drift | None]:
         status = CdrStatus(row["cdr_status"])
-        if status in NOT_INVOICED and len(report.uninvoiced) < DRIFTS_MAX:
+        if status in WAITING and len(report.uninvoiced) < DRIFTS_MAX:
             report.uninvoiced.append(_uninvoiced(row, status))
-        outcome = {CdrStatus.UNPRICED: Finding.UNPRICED, CdrStatus.REVIEW: Finding.REVIEW}.get(status, Finding.AGREES)
-        if status is CdrStatus.CANCELLED:
-            outcome = Finding.CANCELLED
-        if row["tariff"] is not None:
+        decided = row["decision"] in (DECISION_CORRECT, DECISION_VOID)
+        withdrawn = row["end_reason"] == WITHDRAWN  # without readings, from which anything could be derived
+        if decided or withdrawn:
+            amount = (row["total_excl_micros"], row["total_incl_micros"])
+            found = [*found, *_document_differences(row, status, amount)]
+            if row["currency"] is not None:
+                report.derived_micros[row["currency"]] += _asked(row, status, row["total_incl_micros"])
+                report.booked_micros[row["currency"]] += row["incl_micros"]
+        elif row["tariff"] is not None:
             try:
                 derived = await self._derive(row)
             except _CANNOT_DERIVE as error:
                 found = [*found, str(error)]
             else:
                 found = [*found, *_compare(row, status, derived)]
-                asked = 0 if status in (CdrStatus.CANCELLED, CdrStatus.REVIEW) else derived.amount.incl_micros
+                asked = _asked(row, status, derived.amount.incl_micros)
                 report.derived_micros[derived.amount.currency] += asked
                 report.booked_micros[derived.amount.currency] += row["incl_micros"]
+        outcome = Finding.DECIDED if decided else _OUTCOMES.get(status, Finding.AGREES)
         if not found:
             return outcome, None
         known = (SubjectKind(row["subject_kind"]), row["subject_id"], row["reservation_id"], row["station_id"])
@@ -189,14 +214,27 @@ def _compare(row: Mapping[str, Any], status: CdrStatus, derived: Derived) -> lis
     if status is CdrStatus.DRIFT:
         stream = f"{row['stream_excl_micros']} excl., {row['stream_incl_micros']} incl."
         found.append(f"the stream's cost: {stream}, computed {amount.excl_micros} excl., {amount.incl_micros} incl.")
-    if status in (CdrStatus.INVOICED, CdrStatus.CANCELLED, CdrStatus.FREE):
-        wanted = (amount.excl_micros, amount.incl_micros) if status is CdrStatus.INVOICED else (0, 0)
-        asked = (row["excl_micros"], row["incl_micros"])
-        if asked != wanted or (status is CdrStatus.INVOICED and not row["documents"]):
-            found.append(
-                f"all documents together: {asked[0]} excl., {asked[1]} incl., should be {wanted[0]}, {wanted[1]}"
-            )
-    return found
+    return found + _document_differences(row, status, (amount.excl_micros, amount.incl_micros))
+
+
+def _document_differences(row: Mapping[str, Any], status: CdrStatus, amount: tuple[int, int]) -> list[str]:
+    """Where the documents of a charge, excl. and incl. VAT, do not sum to its amount less what was credited of it."""
+    if status in _DOCUMENTS_STAY:
+        return []
+    wanted = (0, 0)
+    if status is CdrStatus.INVOICED:
+        wanted = (amount[0] + row["part_excl_micros"], amount[1] + row["part_incl_micros"])
+    asked = (row["excl_micros"], row["incl_micros"])
+    if asked == wanted and (status is not CdrStatus.INVOICED or row["documents"]):
+        return []
+    return [f"all documents together: {asked[0]} excl., {asked[1]} incl., should be {wanted[0]}, {wanted[1]}"]
+
+
+def _asked(row: Mapping[str, Any], status: CdrStatus, incl_micros: int) -> int:
+    """What the documents of a charge of this amount should sum to, incl. VAT."""
+    if status in _DOCUMENTS_STAY:
+        return int(row["incl_micros"])
+    return incl_micros + int(row["part_incl_micros"]) if status is CdrStatus.INVOICED else 0
 
 
 async def _pages(sessions: AsyncIterator[CompletedSession]) -> AsyncIterator[list[CompletedSession]]:

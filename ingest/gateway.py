@@ -7,10 +7,11 @@ graph and a Response object would cost more than the readings.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+from urllib.parse import parse_qs
 
 import msgspec
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
@@ -19,7 +20,7 @@ from ingest.admission import (
     STATION_FORBIDDEN,
     AdmissionRules,
     Admitted,
-    RefusedItem,
+    Remarks,
     admit_arrow,
     admit_json,
     admit_ndjson,
@@ -30,13 +31,14 @@ from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
 from ingest.grouping import RequestContext
 from ingest.metrics import IngestMetrics
-from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES
+from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES, STRICT
 from kit.auth.authenticator import Authenticator, require_device
 from kit.clock import Clock
 from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
-from kit.web.problem import Problem
+from kit.spelling import did_you_mean
+from kit.web.problem import Problem, invalid
 from kit.web.route_rules import body_bytes_max
 
 PATH: Final = "/api/v1/telemetry"
@@ -54,6 +56,8 @@ _ADMISSIONS: Final[dict[str, Callable[[bytes, AdmissionRules], Admitted]]] = {
     "application/vnd.apache.arrow.stream": admit_arrow,
 }
 _STATUSES: Final[dict[type[IngestError], int]] = {MalformedBody: 400, TooLarge: 413, UnsupportedMedia: 415}
+_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
+_NAME_SHOWN_MAX: Final = 64
 _ACCEPTED_HEADERS: Final = (b"content-type", b"application/json")
 
 
@@ -74,6 +78,14 @@ class QuarantineEntry(msgspec.Struct):
     index: int
     reason: str
     detail: str
+
+
+class DroppedEntry(msgspec.Struct):
+    """One dropped field of an accepted reading in the response."""
+
+    index: int
+    field: str
+    reason: str
 
 
 class Gateway:
@@ -105,9 +117,10 @@ class Gateway:
             raise Problem(403, refused[0].detail, extensions={"reason": STATION_FORBIDDEN})
         await self._framer.submit(admitted, RequestContext(token_id, current_traceparent(), correlation_id.get()))
         self._metrics.accepted.inc(admitted.accepted)
+        self._metrics.dropped(admitted.remarks)
         if admitted.single and refused:
             raise Problem(422, refused[0].detail, extensions={"reason": refused[0].reason})
-        await _send_accepted(send, admitted.accepted, refused)
+        await _send_accepted(send, admitted)
 
     async def _admit(self, scope: Scope, receive: Receive, stations: frozenset[str] | None) -> Admitted:
         media_type, encoding = _headers_of(scope)
@@ -116,7 +129,12 @@ class Gateway:
             raise UnsupportedMedia(f"this Content-Type is not read; send {', '.join(_ADMISSIONS)}")
         limits = self._limits
         rules = AdmissionRules(
-            self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations
+            self._clock.now_ms(),
+            limits.age_ms_max,
+            limits.future_ms_max,
+            limits.readings_max,
+            stations,
+            _is_strict(scope["query_string"]),
         )
         body = await self._read(receive)
         self._metrics.requests.inc()
@@ -175,7 +193,7 @@ def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
         responses=RESPONSES,
         openapi_extra={"requestBody": REQUEST_BODY},
     )
-    async def post_telemetry() -> None:
+    async def post_telemetry(strict: Annotated[bool, Query(description=STRICT)] = False) -> None:
         """Documents the operation; RawRoute calls Gateway.handle instead."""
 
     return router
@@ -202,9 +220,40 @@ def _problem_of(error: IngestError) -> Problem:
     return Problem(_STATUSES[type(error)], str(error), headers=headers, extensions=extensions)
 
 
-async def _send_accepted(send: Send, accepted: int, refused: list[RefusedItem]) -> None:
-    entries = [QuarantineEntry(item.position, item.reason, item.detail) for item in refused]
-    body = b'{"accepted":%d,"quarantined":%b}' % (accepted, msgspec.json.encode(entries) if entries else b"[]")
+def _is_strict(query: bytes) -> bool:
+    """The query parameter `strict`. Raises Problem if it is no boolean, or there is another parameter."""
+    if not query:
+        return False
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    unknown = [name[:_NAME_SHOWN_MAX] for name in given if name != "strict"]
+    if unknown:
+        detail = f"there is no such parameter{did_you_mean(unknown[0], ['strict'])}"
+        raise invalid([{"location": f"query/{unknown[0]}", "detail": detail}], 1)
+    answers = {_BOOLEANS.get(value.lower()) for value in given.get("strict", ["false"])}
+    if answers not in ({True}, {False}):
+        raise invalid([{"location": "query/strict", "detail": "strict is true or false"}], 1)
+    return True in answers
+
+
+async def _send_accepted(send: Send, admitted: Admitted) -> None:
+    entries = [QuarantineEntry(item.position, item.reason, item.detail) for item in admitted.refused]
+    quarantined = msgspec.json.encode(entries) if entries else b"[]"
+    body = b'{"accepted":%d,"quarantined":%b%b}' % (admitted.accepted, quarantined, _remarks(admitted.remarks))
     headers = [_ACCEPTED_HEADERS, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 202, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _remarks(remarks: Remarks | None) -> bytes:
+    """The members of the response that say what became of fields; none if there is nothing to say."""
+    if remarks is None:
+        return b""
+    members = b""
+    if remarks.dropped:
+        entries = [DroppedEntry(entry.position, entry.field, entry.reason) for entry in remarks.dropped]
+        members = b',"dropped":%b' % msgspec.json.encode(entries)
+    if remarks.dropped_omitted:
+        members += b',"dropped_omitted":%d' % remarks.dropped_omitted
+    if remarks.unknown_fields:
+        members += b',"unknown_fields":%b' % msgspec.json.encode(list(remarks.unknown_fields))
+    return members

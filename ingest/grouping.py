@@ -8,14 +8,17 @@ from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ingest.admission import Admitted, RefusedItem, to_batch
 from schemas.frame import FRAME_ITEMS_MAX, FrameKind, partition_of
-from schemas.reading import REFUSED_SCHEMA
+from schemas.reading import PLAIN_READING_SCHEMA, REFUSED_SCHEMA, with_all_columns
 
 # Raw bytes in one frame of refused items: with the other columns it stays below 2 MB, half of the log's limit.
 REFUSED_FRAME_BYTES_MAX: Final = 1 << 20
+# Bytes of `extra` in one frame of readings, likewise: 256 readings with the most that one may have.
+EXTRA_FRAME_BYTES_MAX: Final = 1 << 20
 # Station ids as devices spell them -> partition: CRC and upper-casing cost more than the look-up. ~150 B each: 20 MB.
 _STATIONS_KNOWN_MAX: Final = 131_072
 
@@ -104,7 +107,8 @@ def _split_decoded(requests: list[PendingRequest], rows: list[list[_Rows]]) -> N
     count = len(rows)
     at = np.fromiter((_partition_of(reading.station_id, count) for reading in readings), np.int64, len(readings))
     order = np.argsort(at, kind="stable")
-    batch = to_batch([readings[row] for row in order.tolist()], ts_ms[order])
+    detailed = any(part.detailed for part in parts)
+    batch = to_batch([readings[row] for row in order.tolist()], ts_ms[order], detailed)
     _slice(batch, at, owner[order], requests, rows)
 
 
@@ -135,16 +139,40 @@ def _slice(
 def _cut(partition: int, pieces: list[_Rows]) -> list[UnnumberedFrame]:
     if not pieces:
         return []
-    batch = pieces[0].batch if len(pieces) == 1 else pa.concat_batches([piece.batch for piece in pieces])
+    batch = _joined([piece.batch for piece in pieces])
     requests = [request for piece in pieces for request in piece.requests]
     shifts = np.cumsum([0, *(len(piece.requests) for piece in pieces[:-1])])
     owner = np.concatenate([piece.owner + shift for piece, shift in zip(pieces, shifts, strict=True)])
     frames = []
-    for start in range(0, batch.num_rows, FRAME_ITEMS_MAX):
-        owners = np.unique(owner[start : start + FRAME_ITEMS_MAX]).tolist()
-        rows = batch.slice(start, FRAME_ITEMS_MAX)
+    for start, count in _frame_cuts(batch):
+        owners = np.unique(owner[start : start + count]).tolist()
+        rows = batch.slice(start, count)
         frames.append(UnnumberedFrame(partition, FrameKind.READINGS, rows, [requests[index] for index in owners]))
     return frames
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Their rows, with the optional columns if one of them has those."""
+    if len({len(batch.schema) for batch in batches}) > 1:
+        batches = [with_all_columns(batch) for batch in batches]
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _frame_cuts(batch: pa.RecordBatch) -> list[tuple[int, int]]:
+    """First row and number of rows of each frame: FRAME_ITEMS_MAX at most, and EXTRA_FRAME_BYTES_MAX of `extra`."""
+    count = batch.num_rows
+    if batch.schema == PLAIN_READING_SCHEMA:
+        return [(start, min(FRAME_ITEMS_MAX, count - start)) for start in range(0, count, FRAME_ITEMS_MAX)]
+    sizes = pc.fill_null(pc.binary_length(batch.column("extra")), 0).to_numpy()
+    ends = np.cumsum(sizes, dtype=np.int64)
+    cuts = []
+    start = 0
+    while start < count:
+        before = ends[start - 1] if start else 0
+        fitting = int(np.searchsorted(ends, before + EXTRA_FRAME_BYTES_MAX, side="right")) - start
+        cuts.append((start, max(1, min(fitting, FRAME_ITEMS_MAX, count - start))))
+        start += cuts[-1][1]
+    return cuts
 
 
 def _split_refused(requests: list[PendingRequest], partitions: int) -> list[list[tuple[RefusedItem, PendingRequest]]]:

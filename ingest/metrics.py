@@ -5,7 +5,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from ingest.admission import RefusedItem
+from ingest.admission import RefusedItem, Remarks
 
 # From a lone reading to FRAME_ITEMS_MAX.
 _FILL_BUCKETS: Final = (1, 4, 16, 64, 256, 1_000, 2_048, 4_096)
@@ -34,8 +34,17 @@ class IngestMetrics:
         self._refused = Counter(
             "ingest_readings_refused", "Items refused and kept in quarantine", ("reason",), registry=registry
         )
+        self._dropped = Counter(
+            "ingest_fields_dropped", "Fields that accepted readings were sent with and cannot be", ("reason",),
+            registry=registry,
+        )  # fmt: skip
 
     def refused(self, items: Iterable[RefusedItem]) -> None:
         """Count refused items by reason; ingest.admission lists the few there are."""
         for item in items:
             self._refused.labels(item.reason).inc()
+
+    def dropped(self, remarks: Remarks | None) -> None:
+        """Count dropped fields by reason."""
+        for reason, count in remarks.reasons.items() if remarks is not None else ():
+            self._dropped.labels(reason).inc(count)

@@ -6,20 +6,39 @@ from typing import Any, Final
 import msgspec
 
 from ingest.admission import WireReading
+from ingest.admission.items import DROPPED_LISTED_MAX, UNKNOWN_LISTED_MAX
+from ingest.admission.wire import DETAILS, NUMBER_BOUNDS
+from schemas.reading import DETAIL_TEXTS
 
 DESCRIPTION: Final = """
 Takes one reading, an array, NDJSON or an Arrow IPC stream, and answers **202** once every item is durable.
 
 Items are judged one by one. `accepted` counts the readings that passed; each other item is listed in `quarantined`
 with its index, a reason code and how to fix it, and is kept in quarantine in its raw form. Sending a reading again is
-safe: the same `(station_id, connector_id, boot, seq)`, or `ts` without `seq`, is counted once.
+safe: the same `(station_id, connector_id, boot, seq)`, or `ts` and payload without `seq`, is counted once.
+
+A **field** that cannot be (a sentinel such as a state of charge of 65535 or a register of -1, another type) costs
+that field and not the reading: it is listed in `dropped`, and its raw value is kept with the reading. An item is
+refused only if its identity cannot be: `station_id`, `connector_id`, `ts`, `boot`, `seq`. A reading of which only its
+identity is left is accepted, as one that was sent with nothing else is. Numbers may be strings of digits. Fields that
+are not known here are kept with the reading, up to 32 of them and 4 KiB, and named in `unknown_fields`. With
+**`strict=true`** an item with any of this is refused.
+
+What is not JSON in one item of an array or one line of NDJSON (`NaN`, half of a surrogate pair, too deep nesting) costs
+that item alone. A byte order mark is ignored.
 
 A *single* JSON object that is no valid reading is kept in quarantine too, but answered with **422**.
 After a **503** send the whole request again after `Retry-After` seconds: nothing is lost, nothing counts twice.
 
-Arrow columns are named as the JSON fields, in the same units (integers, floats, strings, timestamps with a time zone;
-no dictionaries, no compressed buffers: use Content-Encoding).
+Arrow columns are named as the JSON fields, in the same units (integers, floats, strings, booleans, timestamps with a
+time zone; no dictionaries, no compressed buffers: use Content-Encoding). Columns that are not known here, at most 64,
+are kept as fields are; `station_id`, `connector_id`, `ts`, `boot` and `seq` must have their types.
 """.strip()
+
+STRICT: Final = (
+    "For those who build devices: refuse every reading that has an unknown field, a value that cannot be, or a value "
+    "of another type than the schema says."
+)
 
 _READING: Final = {
     "station_id": "CP-00042",
@@ -37,8 +56,53 @@ _READING: Final = {
     "status": "Charging",
     "session_event": "Updated",
 }
+_VEHICLE_TO_GRID: Final = {
+    "station_id": "CP-00042",
+    "connector_id": 1,
+    "ts": "2026-11-22T13:18:47.250Z",
+    "energy_wh": "1204331.25",
+    "energy_export_wh": 2250.5,
+    "power_export_w": 5000,
+    "voltage_l1_v": 231.2,
+    "current_l1_a": -7.2,
+    "frequency_hz": 50.01,
+    "id_tag": "04E1AB22",
+    "fan_rpm": 900,
+}
 _MINIMAL: Final = {"station_id": "CP-00042", "connector_id": 2, "ts": 1795353467250, "status": "Available"}
-_SCHEMA: Final[dict[str, Any]] = msgspec.json.schema(WireReading)["$defs"]["WireReading"]
+_DESCRIPTIONS: Final = {
+    "energy_export_wh": "Meter register of exported energy (vehicle to grid), Wh",
+    "power_export_w": "Exported power, W; subtracted from power_w, unless that is negative already",
+    "power_offered_w": "Most that the station offers to the vehicle, W",
+    "current_offered_a": "Most that the station offers to the vehicle, A",
+    "power_factor": "1 is all active; negative: export",
+    "frequency_hz": "Of the mains, Hz",
+    "reactive_power_var": "var; negative: export",
+    "reactive_energy_varh": "Register of imported reactive energy, varh",
+    "reactive_energy_export_varh": "Register of exported reactive energy, varh",
+    "error_code": "OCPP errorCode",
+    "vendor_error_code": "OCPP vendorErrorCode",
+    "stop_reason": "OCPP reason of the end of a transaction",
+    "id_tag": "Who charges, as the card or app has it. Personal: it is never logged",
+}
+
+
+def _reading_schema() -> dict[str, Any]:
+    """WireReading's schema with the fields that are kept in `extra`, and any others."""
+    schema: dict[str, Any] = dict(msgspec.json.schema(WireReading)["$defs"]["WireReading"])
+    properties = dict(schema["properties"])
+    for name in DETAILS:
+        kind: dict[str, Any] = {"maxLength": DETAIL_TEXTS[name]} if name in DETAIL_TEXTS else {}
+        if name in NUMBER_BOUNDS:
+            kind["minimum"], kind["maximum"] = NUMBER_BOUNDS[name]
+        described = _DESCRIPTIONS.get(name, f"Of the phase, {name.rpartition('_')[2].upper()}")
+        type_name = "number" if name in NUMBER_BOUNDS else "string"
+        properties[name] = {"anyOf": [{"type": type_name, **kind}, {"type": "null"}], "default": None}
+        properties[name]["description"] = described
+    return schema | {"properties": properties, "additionalProperties": True}
+
+
+_SCHEMA: Final = _reading_schema()
 _NDJSON: Final = "\n".join(json.dumps(reading) for reading in (_READING, _MINIMAL))
 
 REQUEST_BODY: Final[dict[str, Any]] = {
@@ -49,6 +113,7 @@ REQUEST_BODY: Final[dict[str, Any]] = {
             "examples": {
                 "one": {"summary": "One reading", "value": _READING},
                 "many": {"summary": "Several readings", "value": [_READING, _MINIMAL]},
+                "v2g": {"summary": "Vehicle to grid, with details and an unknown field", "value": _VEHICLE_TO_GRID},
             },
         },
         "application/x-ndjson": {
@@ -86,12 +151,43 @@ _ACCEPTED_SCHEMA: Final[dict[str, Any]] = {
                 },
             },
         },
+        "dropped": {
+            "type": "array",
+            "maxItems": DROPPED_LISTED_MAX,
+            "description": "Fields that cannot be and that accepted readings go without; left out if there are none",
+            "items": {
+                "type": "object",
+                "required": ["index", "field", "reason"],
+                "properties": {
+                    "index": {"type": "integer", "minimum": 0, "description": "Of the item in the request, from 0"},
+                    "field": {"type": "string"},
+                    "reason": {"type": "string", "description": "Code, for programs"},
+                },
+            },
+        },
+        "dropped_omitted": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "How many more there are than `dropped` lists; left out if it lists all",
+        },
+        "unknown_fields": {
+            "type": "array",
+            "maxItems": UNKNOWN_LISTED_MAX,
+            "items": {"type": "string"},
+            "description": "Names of unknown fields that were kept, each once; left out if there are none",
+        },
     },
 }
-_UNKNOWN_FIELD: Final = {
+_MISSING_FIELD: Final = {
     "index": 1,
-    "reason": "unknown_field",
-    "detail": "unknown field energy_kwh; send energy_wh in watt-hours",
+    "reason": "missing_field",
+    "detail": "ts is missing; every reading needs station_id, connector_id, ts",
+}
+_WITH_REMARKS: Final = {
+    "accepted": 2,
+    "quarantined": [],
+    "dropped": [{"index": 1, "field": "soc_pct", "reason": "absurd"}],
+    "unknown_fields": ["fan_rpm"],
 }
 
 
@@ -115,7 +211,8 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
                 "schema": _ACCEPTED_SCHEMA,
                 "examples": {
                     "all": {"summary": "All passed", "value": {"accepted": 100, "quarantined": []}},
-                    "some": {"summary": "One did not", "value": {"accepted": 1, "quarantined": [_UNKNOWN_FIELD]}},
+                    "some": {"summary": "One did not", "value": {"accepted": 1, "quarantined": [_MISSING_FIELD]}},
+                    "remarks": {"summary": "A field was dropped, one is unknown", "value": _WITH_REMARKS},
                 },
             }
         },
@@ -150,9 +247,9 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     422: _problem(
         422,
         "Unprocessable Content",
-        "unknown field energy_kwh; send energy_wh in watt-hours",
-        "The single object is no valid reading; it is kept in quarantine",
-        reason="unknown_field",
+        "ts is missing; every reading needs station_id, connector_id, ts",
+        "The single object is no valid reading and is kept in quarantine; or a query parameter is not understood",
+        reason="missing_field",
     ),
     503: _with_retry_after(
         _problem(

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from ingest.admission import AdmissionRules, admit_json
+from ingest.admission import AdmissionRules, admit_json, damaged_member
 from ingest.errors import MalformedBody, TooLarge
 from ingest.framing import Framer
 from ingest.grouping import RequestContext
@@ -31,6 +31,7 @@ class _Generated(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Generated)
+_metadata = msgspec.json.Decoder(EventMetadata)
 
 
 class TelemetryConsumer:
@@ -48,13 +49,25 @@ class TelemetryConsumer:
         bus delivers it again).
         """
         try:
-            event = _decoder.decode(message.body)
-            admitted = admit_json(bytes(event.payload.readings), self._rules())
+            metadata, readings = _parts(message.body)
+            admitted = admit_json(readings, self._rules())
         except (ValueError, RecursionError, MalformedBody, TooLarge) as error:
             raise Unprocessable(f"not a {TELEMETRY_GENERATED} event: {error}") from error
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(message.body))
         self._metrics.refused(admitted.refused)
-        context = RequestContext(_TOKEN_ID, event.metadata.traceparent, event.metadata.correlation_id)
+        context = RequestContext(_TOKEN_ID, metadata.traceparent, metadata.correlation_id)
         await self._framer.submit(admitted, context)
         self._metrics.accepted.inc(admitted.accepted)
+        self._metrics.dropped(admitted.remarks)
+
+
+def _parts(body: bytes) -> tuple[EventMetadata, bytes]:
+    """Metadata and the readings' JSON, which may be damaged. Raises what decoding raises, and MalformedBody."""
+    try:
+        event = _decoder.decode(body)
+    except (ValueError, RecursionError):
+        # A reading may be the reason; then only that reading is refused.
+        readings = damaged_member(damaged_member(body, "payload"), "readings")
+        return _metadata.decode(damaged_member(body, "metadata")), readings
+    return event.metadata, bytes(event.payload.readings)

@@ -65,13 +65,18 @@ def json_objects(members: Mapping[str, Pieces]) -> Pieces:
     pieces: list[str | Texts] = []
     for place, (name, value) in enumerate(members.items()):
         member = (f'{"," if place else "{"}"{name}":', *value)
-        optional = any(not isinstance(piece, str) and piece.null_count for piece in value)
+        columns = [piece for piece in value if not isinstance(piece, str)]
+        if any(piece.null_count and piece.null_count == len(piece) for piece in columns):
+            continue  # it is null in every row
+        optional = any(piece.null_count for piece in columns)
         pieces += [pc.fill_null(concatenate(member), "")] if optional else member
     return (*pieces, "}")
 
 
 def where(mask: Bools, pieces: Pieces) -> Pieces:
     """These pieces where `mask` is true, null elsewhere."""
+    if mask.all():
+        return pieces
     return (pc.if_else(pa.array(mask), concatenate(pieces), pa.scalar(None, pa.string())),)
 
 

@@ -56,9 +56,16 @@ def _in_range(instant: datetime) -> datetime:
     return instant
 
 
+def _of_text(value: object) -> datetime:
+    """In a body it may be anything. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError("is not an instant: write it as text, like 2026-01-31T23:59:59Z")
+    return parse_instant_or_date(value)
+
+
 Instant = Annotated[
     datetime,
-    BeforeValidator(parse_instant_or_date),
+    BeforeValidator(_of_text),
     WithJsonSchema(
         {
             "anyOf": [
@@ -69,4 +76,4 @@ Instant = Annotated[
         }
     ),
 ]
-"""An instant as query parameter."""
+"""An instant as query parameter, or as text in a body."""

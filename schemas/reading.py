@@ -61,8 +61,8 @@ CONNECTOR_ID_MAX: Final = 32_767  # OCPP numbers connectors from 1; 0 is the cha
 SEQ_MAX: Final = 2**53 - 1  # the largest integer that every JSON parser keeps exactly
 MILLI: Final = 1_000
 
-# Wire name -> (column name, Arrow type, lowest and highest sane value in wire units). Beyond them a reading is absurd
-# and is quarantined: MCS, the strongest charging there is, ends at 3.75 MW, 1,250 V and 3,000 A.
+# Wire name -> (column name, Arrow type, lowest and highest sane value in wire units). Beyond them a value is absurd and
+# is dropped: MCS, the strongest charging there is, ends at 3.75 MW, 1,250 V and 3,000 A.
 QUANTITIES: Final = {
     "energy_wh": ("energy_mwh", pa.int64(), 0.0, 1e12),
     "power_w": ("power_mw", pa.int64(), -1e7, 1e7),  # negative: vehicle to grid
@@ -72,8 +72,35 @@ QUANTITIES: Final = {
     "soc_pct": ("soc_mpct", pa.int32(), 0.0, 100.0),
 }
 
-# The columns of a frame of readings.
-READING_SCHEMA: Final = pa.schema(
+# The register of exported energy (vehicle to grid), as in QUANTITIES. It stands beside them because windows and live
+# view treat each of those alike.
+ENERGY_EXPORT: Final = ("energy_export_mwh", pa.int64(), 0.0, 1e12)
+
+# Fields that a reading may have and that are in no column of their own but in `extra`; named after OCPP's measurands.
+# Wire name -> lowest and highest sane value in wire units.
+DETAIL_QUANTITIES: Final = {
+    "power_export_w": (0.0, 1e7),  # subtracted from power_w
+    "power_offered_w": (0.0, 1e7),
+    "current_offered_a": (0.0, 1e4),
+    **{f"voltage_l{phase}_v": (0.0, 2e3) for phase in (1, 2, 3)},
+    **{f"current_l{phase}_a": (-1e4, 1e4) for phase in (1, 2, 3)},
+    **{f"power_l{phase}_w": (-1e7, 1e7) for phase in (1, 2, 3)},
+    "power_factor": (-1.0, 1.0),
+    "frequency_hz": (0.0, 1e3),
+    "reactive_power_var": (-1e7, 1e7),  # negative: export
+    "reactive_energy_varh": (0.0, 1e12),  # register of import
+    "reactive_energy_export_varh": (0.0, 1e12),
+}
+# Wire name -> most characters. OCPP allows 50 for codes and 36 for tokens. `id_tag` is personal data and never logged.
+DETAIL_TEXTS: Final = {"error_code": 64, "vendor_error_code": 64, "stop_reason": 64, "id_tag": 64}
+
+# Bounds of `extra`, per reading: a full set of details is below 1 KiB, the rest is for fields that are not known here.
+EXTRA_BYTES_MAX: Final = 4_096
+EXTRA_UNKNOWN_MAX: Final = 32
+EXTRA_DROPPED: Final = "dropped"  # its member that has the values which could not be, by field
+
+# The columns of a frame of readings that have nothing in the optional columns, as most have not.
+PLAIN_READING_SCHEMA: Final = pa.schema(
     [
         pa.field("station_id", pa.string(), nullable=False),  # upper case: a CiString compares without case
         pa.field("connector_id", pa.int16(), nullable=False),
@@ -84,10 +111,25 @@ READING_SCHEMA: Final = pa.schema(
         *(pa.field(column, dtype) for column, dtype, _, _ in QUANTITIES.values()),
         pa.field("status", pa.int8(), nullable=False),
         pa.field("session_event", pa.int8(), nullable=False),
-        pa.field("energy_export_mwh", pa.int64()),
-        pa.field("extra", pa.string()),  # JSON object of everything that has no column
     ]
 )
+OPTIONAL_FIELDS: Final = (
+    pa.field(ENERGY_EXPORT[0], ENERGY_EXPORT[1]),
+    # A compact JSON object with sorted keys, of all that has no column: details, unknown fields, and `dropped` values.
+    pa.field("extra", pa.string()),
+)
+# All columns of readings. A frame has these or those of PLAIN_READING_SCHEMA.
+READING_SCHEMA: Final = pa.schema([*PLAIN_READING_SCHEMA, *OPTIONAL_FIELDS])
+
+
+def with_all_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch of PLAIN_READING_SCHEMA with the optional columns, null; another one as it is."""
+    if batch.schema != PLAIN_READING_SCHEMA:
+        return batch
+    for field in OPTIONAL_FIELDS:
+        batch = batch.append_column(field, pa.nulls(batch.num_rows, field.type))
+    return batch
+
 
 # The columns of a frame of refused items, which the gateway quarantines and lists in its response.
 REFUSED_SCHEMA: Final = pa.schema(

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.reading import MILLI, QUANTITIES, READING_SCHEMA, SESSION_EVENT_LABELS, STATUS_LABELS
+from schemas.reading import MILLI, PLAIN_READING_SCHEMA, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 from simulator.fleet.readings import NULL, MalformedKind, Readings
 
 Bytes2D = NDArray[np.uint8]
 
 BLANK: Final = ord(" ")
 _QUOTE: Final = ord('"')
-_ABSURD_VOLTAGE_MV: Final = 9_999_999  # 10 kV, five times what admission takes
+_CONNECTOR_BEYOND: Final = 99_999  # three times what admission takes
 
 
 class Format(StrEnum):
@@ -181,32 +181,32 @@ def _broken(reading: np.void) -> bytes:
     if kind is MalformedKind.MISSING_TS:
         del item["ts"]
     elif kind is MalformedKind.WRONG_TYPE:
-        item["power_w"] = "lots"
-    elif kind is MalformedKind.ABSURD:
-        item["voltage_v"] = _ABSURD_VOLTAGE_MV / MILLI
-    elif kind is MalformedKind.UNKNOWN_STATUS:
-        item["status"] = "Dancing"
+        item["connector_id"] = "left"
+    elif kind is MalformedKind.OUT_OF_RANGE:
+        item["connector_id"] = _CONNECTOR_BEYOND
+    elif kind is MalformedKind.NO_TIME:
+        item["ts"] = "yesterday"
     else:
-        item["power_kw"] = 7.4
+        item["ts"] = "2026-11-22T13:17:47"
     return msgspec.json.encode(item)
 
 
 def to_arrow(readings: Readings) -> pa.RecordBatch:
-    """READING_SCHEMA rows. Columns have types, so every malformed item comes out as an absurd one."""
-    absurd = readings["malformed"] != MalformedKind.NO
+    """PLAIN_READING_SCHEMA rows. Columns have types, so every malformed item is one with a connector out of range."""
+    malformed = readings["malformed"] != MalformedKind.NO
     columns = []
-    for field in READING_SCHEMA:
+    for field in PLAIN_READING_SCHEMA:
         values = readings[field.name]
         if pa.types.is_string(field.type):
             texts = pa.array(np.char.decode(values, "ascii"), pa.string())
             columns.append(pc.if_else(pa.array(values != b""), texts, None))
             continue
-        if field.name == "voltage_mv":
-            values = np.where(absurd, _ABSURD_VOLTAGE_MV, values)
+        if field.name == "connector_id":
+            values = np.where(malformed, -1, values)
         missing = values == NULL if field.nullable else None
         narrow = values if missing is None else np.where(missing, 0, values)
         columns.append(pa.array(narrow.astype(field.type.to_pandas_dtype()), field.type, mask=missing))
-    return pa.RecordBatch.from_arrays(columns, schema=READING_SCHEMA)
+    return pa.RecordBatch.from_arrays(columns, schema=PLAIN_READING_SCHEMA)
 
 
 def encode(readings: Readings, form: Format) -> bytes:

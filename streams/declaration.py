@@ -14,6 +14,7 @@ from kit.log.kafka import ensure_topic
 from kit.log.partitioned_log import InProcessLog
 from kit.memory_tuning import trim_periodically, tune_malloc
 from kit.service import Context, Contract, Service
+from schemas.reading import MILLI
 from schemas.topics import (
     READINGS_TOPIC,
     SESSION_COMPLETED,
@@ -88,7 +89,7 @@ async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worke
     threads = min(THREADS_MAX, partitions)
     # A step's query is made while its thread holds no other connection; one more is for maintenance.
     connections = Connections(partial(open_writer, context.database_url), threads + 1)
-    store = Store(connections, priced=True)
+    store = Store(connections, priced=True, registered=True)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flush")
     trimming = asyncio.create_task(trim_periodically(), name="trim")
     try:
@@ -101,7 +102,11 @@ async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worke
             metrics=WorkerMetrics(context.registry),
             executor=executor,
             params=StepParams(
-                lateness_ms=settings.lateness_s * 1_000, session_timeout_ms=settings.session_timeout_s * 1_000
+                lateness_ms=settings.lateness_s * 1_000,
+                session_timeout_ms=settings.session_timeout_s * 1_000,
+                power_max_mw=settings.rated_power_w * MILLI,
+                void_ms=settings.void_session_s * 1_000,
+                void_mwh=settings.void_session_wh * MILLI,
             ),
             readings_max=settings.flush_readings_max,
             interval_s=interval_s,
@@ -124,7 +129,11 @@ SERVICE: Final = Service(
         Contract("telemetry.session_overview", "sessions with their station, energy and cost"),
         Contract("telemetry.session_readings(bigint[])", "all stored readings of these sessions"),
     ),
-    reads=("pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])"),
+    reads=(
+        "pricing.tariffs_at(text[], bigint[])",
+        "pricing.documents(bigint[])",
+        "stations.rated_powers(text[], smallint[])",
+    ),
     publishes=(SESSION_STARTED, SESSION_COMPLETED, SESSION_COST_UPDATED, TELEMETRY_AGGREGATED),
     settings=WorkerSettings,
     backends=frozenset({"live", "log_reader"}),

@@ -16,6 +16,16 @@ class WorkerSettings(Retention):
         default=10, ge=0, le=86_400, description="how far a watermark runs behind the newest reading"
     )
     session_timeout_s: int = Field(default=7_200, ge=60, le=604_800, description="silence that closes a session")
+    rated_power_w: int = Field(
+        default=500_000,
+        ge=1_000,
+        le=10_000_000,
+        description="what a connector can deliver that is registered with no rated power; a faster register is doubted",
+    )
+    void_session_s: int = Field(
+        default=120, ge=0, le=86_400, description="a shorter session that delivered next to nothing is void"
+    )
+    void_session_wh: int = Field(default=0, ge=0, le=100_000, description="the most that a void session delivered")
 
 
 GROUP = WorkerSettings

@@ -14,6 +14,7 @@ from voltstream.errors import WrongUsage
 # In the order in which one process opens them; it closes them the other way round. Where each is declared.
 SERVICES: Final = {
     "telemetry": "api.telemetry.declaration:SERVICE",
+    "stations": "api.stations.declaration:SERVICE",
     "pricing": "api.pricing.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
     "billing": "billing.declaration:SERVICE",
@@ -23,7 +24,7 @@ SERVICES: Final = {
     "relay": "voltstream.runtime.relay:SERVICE",
 }
 # Names for several: what serves the API, but for the gateway.
-SUBSETS: Final = {"api": ("telemetry", "pricing", "sessions", "billing")}
+SUBSETS: Final = {"api": ("telemetry", "stations", "pricing", "sessions", "billing")}
 
 
 def service(name: str) -> Service[Any]:

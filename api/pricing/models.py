@@ -16,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from api.pricing.documents.tariff import checked_tariff, checked_time_zone
+from api.pricing.documents.tariff import checked_tariff
+from api.time_zones import checked_time_zone
 from kit.clock import from_ms, to_ms
 from kit.instants import parse_instant
 from schemas.identifiers import StationId

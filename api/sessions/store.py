@@ -12,26 +12,28 @@ from api.sessions.models import SessionState
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Int64, Micros, from_micros, to_micros
+from schemas.session import EndReason
 
 _SELECT: Final = "SELECT * FROM telemetry.session_overview"
 _BY_ID: Final = f"{_SELECT} WHERE id = $1"
 _BY_IDS: Final = f"{_SELECT} WHERE id = ANY($1::uuid[])"
 # A connector's open session is its newest: another one that begins there ends it.
-_OPEN_AT: Final = """
+_KEPT: Final = f"end_reason <> {int(EndReason.WITHDRAWN)}"  # else its readings are other sessions'
+_OPEN_AT: Final = f"""
 SELECT s.id FROM (
     SELECT id, end_reason FROM telemetry.session_overview
-    WHERE station_id = $1 AND connector_id = $2
+    WHERE station_id = $1 AND connector_id = $2 AND {_KEPT}
     ORDER BY started_at DESC, session_key DESC LIMIT 1
 ) AS s WHERE s.end_reason = 0
-"""
+"""  # noqa: S608  # our own number
 _BY_NAME: Final = f"""{_SELECT}
-WHERE session_id = $1 AND ($2::text IS NULL OR station_id = $2)
+WHERE session_id = $1 AND ($2::text IS NULL OR station_id = $2) AND {_KEPT}
 ORDER BY started_at DESC, session_key DESC LIMIT $3
 """
 _LIST: Final = f"""{_SELECT}
 WHERE ($1::text IS NULL OR station_id = $1)
   AND ($2::timestamptz IS NULL OR started_at >= $2) AND ($3::timestamptz IS NULL OR started_at < $3)
-  AND end_reason <> 5  -- withdrawn: its readings are other sessions'
+  AND {_KEPT}
   AND ($4::text IS NULL OR CASE WHEN end_reason = 0 THEN 'open' WHEN hold <> 0 THEN 'held' WHEN void = 1 THEN 'void'
                                 ELSE 'completed' END = $4)
   AND ($5::timestamptz IS NULL OR (started_at, session_key) < ($5, $6::bigint))

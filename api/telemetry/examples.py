@@ -47,6 +47,11 @@ READINGS: Final[dict[str, Any]] = {
             "status": "Charging",
             "session_event": "Updated",
             "flags": ["late"],
+            "energy_export_wh": None,
+            "in_session_wh": 45.781,
+            "outside_wh": None,
+            "rejected_wh": None,
+            "extra": None,
         }
     ],
     "next": "/api/v1/telemetry/DE-VS-0001?interval=raw&from=2026-03-29T08%3A00%3A00.000Z"
@@ -55,9 +60,9 @@ READINGS: Final[dict[str, Any]] = {
 
 READINGS_CSV: Final = (
     "connector_id,ts,session,session_id,boot,seq,energy_wh,power_w,voltage_v,current_a,temperature_c,soc_pct,"
-    "status,session_event,flags\r\n"
+    "status,session_event,flags,energy_export_wh,in_session_wh,outside_wh,rejected_wh,extra\r\n"
     "1,2026-03-29T08:15:04.000Z,7d4f0d0e-3f0c-5d5c-9c54-0f5f6a1f2b11,TX-4711,3,90125,1204511.25,10987.5,229.8,15.94,"
-    "31.2,64.0,Charging,Updated,late\r\n"
+    "31.2,64.0,Charging,Updated,late,,45.781,,,\r\n"
 )
 
 WINDOWS: Final[dict[str, Any]] = {
@@ -141,4 +146,14 @@ QUARANTINE: Final[dict[str, Any]] = {
         }
     ],
     "next": None,
+}
+ENERGY: Final[dict[str, Any]] = {
+    "station_id": "DE-VS-0001",
+    "from": "2026-03-29T00:00:00Z",
+    "to": "2026-03-30T00:00:00Z",
+    "total": {"rise_wh": 43120.0, "in_sessions_wh": 43100.0, "outside_wh": 20.0, "rejected_wh": 0.0},
+    "connectors": [
+        {"rise_wh": 43120.0, "in_sessions_wh": 43100.0, "outside_wh": 20.0, "rejected_wh": 0.0, "connector_id": 1}
+    ],
+    "main_meter": None,
 }

@@ -26,6 +26,8 @@ READING_KINDS: Final = {
     "status": Kind.TEXT,
     "session_event": Kind.TEXT,
     "flags": Kind.NAMES,
+    **dict.fromkeys(("energy_export_wh", "in_session_wh", "outside_wh", "rejected_wh"), Kind.THOUSANDTHS),
+    "extra": Kind.TEXT,
 }
 
 # Everything but the register: a register has no mean.
@@ -60,6 +62,8 @@ def reading_table(rows: Sequence[Row]) -> ColumnTable:
         "status": [STATUS_LABELS.get(status) for status in stored["status"]],
         "session_event": [SESSION_EVENT_LABELS.get(event) for event in stored["session_event"]],
         "flags": [flag_names[flags] for flags in stored["flags"]],
+        "energy_export_wh": stored["energy_export_mwh"],
+        **{f"{name}_wh": stored[f"{name}_mwh"] for name in ("in_session", "outside", "rejected")},
     }
     return ColumnTable(READING_KINDS, [columns.get(name, ()) for name in READING_KINDS])
 

@@ -1,15 +1,20 @@
-"""The arithmetic of the ledger of readings: how many were accepted, and what became of them. Pure."""
+"""The arithmetic of the two ledgers: how many readings were accepted and what became of them, and whose the energy is
+that meters measured. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
 
 import msgspec
 
-from api.telemetry.models import Ledger, LedgerEntry, LedgerPartition
+from api.telemetry.models import ConnectorEnergy, Energy, EnergyEntry, Ledger, LedgerEntry, LedgerPartition
+from schemas.reading import MILLI
 
 _OUTCOMES = ("stored", "duplicate", "quarantined")
 _COUNTS = (*_OUTCOMES, "in_windows")
+_ENERGIES: Final = ("in_sessions_mwh", "outside_mwh", "rejected_mwh")
+_MAIN_METER: Final = 0  # the connector
 
 
 class _Counter(msgspec.Struct):
@@ -54,3 +59,36 @@ def _entry(accepted: int, outcomes: Mapping[str, int]) -> dict[str, Any]:
     in_flight = accepted - sum(counts[name] for name in _OUTCOMES)
     closed = in_flight == 0 and counts["in_windows"] == counts["stored"]
     return {"accepted": accepted, **counts, "in_flight": in_flight, "closed": closed}
+
+
+def energy_of(
+    station_id: str,
+    start: datetime,
+    end: datetime,
+    connectors: Iterable[tuple[int, int]],
+    sums: Mapping[int, Mapping[str, Any]],
+) -> Energy:
+    """The ledger of energy. `connectors`: (connector_key, connector_id); `sums`: by key, in mWh, of those with any."""
+    nothing = dict.fromkeys(_ENERGIES, 0)
+    energies = {number: [sums.get(key, nothing)[name] for name in _ENERGIES] for key, number in connectors}
+    own = {number: parts for number, parts in energies.items() if number != _MAIN_METER}
+    return Energy.model_validate(
+        {
+            "station_id": station_id,
+            "from": start,
+            "to": end,
+            "total": _energy([sum(column) for column in zip(*own.values(), strict=True)] or [0, 0, 0]),
+            "connectors": [
+                ConnectorEnergy(connector_id=number, **_energy(parts).model_dump())
+                for number, parts in sorted(own.items())
+            ],
+            "main_meter": _energy(energies[_MAIN_METER]) if _MAIN_METER in energies else None,
+        }
+    )
+
+
+def _energy(energy_mwh: Sequence[int]) -> EnergyEntry:
+    in_sessions, outside, rejected = (part / MILLI for part in energy_mwh)
+    return EnergyEntry(
+        rise_wh=sum(energy_mwh) / MILLI, in_sessions_wh=in_sessions, outside_wh=outside, rejected_wh=rejected
+    )

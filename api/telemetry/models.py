@@ -45,6 +45,11 @@ class ReadingRow(TelemetryModel):
     status: str | None = Field(description="OCPP 1.6 status name", examples=["Charging"])
     session_event: str | None = Field(description="Started, Updated or Ended")
     flags: list[str] = Field(description="quality flags by name", examples=[["late"]])
+    energy_export_wh: float | None = Field(description="register of the energy fed back")
+    in_session_wh: float | None = Field(description="what its register accounts for in its session")
+    outside_wh: float | None = Field(description="what it accounts for outside of any session")
+    rejected_wh: float | None = Field(description="by which the register leapt, and nobody is charged")
+    extra: str | None = Field(description="JSON: what has no column, and a session_id that is not its session's")
 
 
 class WindowRow(TelemetryModel):
@@ -185,6 +190,32 @@ class Ledger(TelemetryModel):
 
     total: LedgerEntry
     partitions: list[LedgerPartition]
+
+
+class EnergyEntry(TelemetryModel):
+    """rise_wh = in_sessions_wh + outside_wh + rejected_wh, always; Wh, exact to the thousandth."""
+
+    rise_wh: float = Field(description="what the meter rose by")
+    in_sessions_wh: float
+    outside_wh: float = Field(description="while no session was open; `flag=outside_session` lists where")
+    rejected_wh: float = Field(description="by which the register leapt further than the connector can deliver")
+
+
+class ConnectorEnergy(EnergyEntry):
+    """One connector's entry."""
+
+    connector_id: int
+
+
+class Energy(TelemetryModel):
+    """The ledger of energy of a station: minutes of event time, under load 2 s behind the readings."""
+
+    station_id: str
+    start: datetime = Field(alias="from")
+    end: datetime = Field(alias="to")
+    total: EnergyEntry = Field(description="of all connectors but the main meter")
+    connectors: list[ConnectorEnergy]
+    main_meter: EnergyEntry | None = Field(description="connector 0, which measures the others once more")
 
 
 class QuarantinedItem(TelemetryModel):

@@ -5,7 +5,7 @@ case (/telemetry/LIVE).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
@@ -15,7 +15,16 @@ from api.parameters import StationInPath
 from api.telemetry import examples
 from api.telemetry.components import TelemetryComponents
 from api.telemetry.live_streams import EventStream
-from api.telemetry.models import HistoryPage, Interval, Ledger, LiveFleet, LiveStation, LiveTotal, QuarantinePage
+from api.telemetry.models import (
+    Energy,
+    HistoryPage,
+    Interval,
+    Ledger,
+    LiveFleet,
+    LiveStation,
+    LiveTotal,
+    QuarantinePage,
+)
 from api.telemetry.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from api.telemetry.service import History, HistoryQuery
 from kit.auth.authenticator import require_operator
@@ -25,6 +34,7 @@ from kit.service import provided
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, choose, example, problems
 from schemas.identifiers import PRINTABLE, StationId
+from schemas.quality import QUALITY_NAMES, Quality
 from schemas.reading import CONNECTOR_ID_MAX
 
 ROWS_MAX: Final = 10_000  # ~6 MB of JSON, ~0.2 s of one core: no page makes others wait longer than that
@@ -35,6 +45,10 @@ STATIONS_MAX: Final = 500  # named in one query: 36 characters each and the para
 QUARANTINE_MAX: Final = 500  # of 16 kB raw each: 8 MB
 QUARANTINE_DEFAULT: Final = 100
 
+QualityName = Literal[
+    "meter_rollback", "meter_reset", "placeholder_zero", "implausible_power", "clock_skew", "outside_session", "late",
+    "estimated", "foreign_id",
+]  # fmt: skip
 Provided = Annotated[TelemetryComponents, Depends(provided(TelemetryComponents))]
 Stations = Annotated[
     list[StationId] | None, Query(max_length=STATIONS_MAX, description="repeat for several; none: all")
@@ -147,6 +161,10 @@ async def history(
     connector_id: Annotated[int | None, Query(ge=0, le=CONNECTOR_ID_MAX, description="default: all")] = None,
     limit: Annotated[int, Query(ge=1, le=ROWS_MAX, description="rows on a page")] = ROWS_DEFAULT,
     cursor: CursorInQuery = None,
+    flag: Annotated[
+        list[QualityName] | None,
+        Query(max_length=len(QUALITY_NAMES), description="raw readings with any of these; repeat for several"),
+    ] = None,
 ) -> Response:
     """Ordered by time and connector, as JSON, CSV or an Arrow IPC stream by `Accept`.
 
@@ -154,12 +172,34 @@ async def history(
     to the thousandth; in Arrow they are decimals. Pages never repeat a row, whatever arrives meanwhile.
     """
     media = choose(request.headers.get("accept"), FORMATS)
-    query = HistoryQuery(station_id, interval, start, end, connector_id, limit, cursor)
+    flags = sum(Quality[name.upper()] for name in set(flag or ()))
+    query = HistoryQuery(station_id, interval, start, end, connector_id, limit, cursor, flags)
     found = await telemetry.service.history(query)
     bounds = {"from": format_rfc3339(found.start), "to": format_rfc3339(found.end)}
     following = next_url(request.url, found.cursor, **bounds)
     headers = {"Vary": "Accept", **link_header(following)}
     return Response(_RENDERINGS[media](found, following), headers=headers, media_type=media)
+
+
+@router.get(
+    "/{station_id}/energy",
+    summary="What a station's meters rose by, and whose energy it is",
+    responses={**problems(_UNKNOWN), 200: example(examples.ENERGY)},
+)
+async def energy(
+    telemetry: Provided,
+    station_id: StationInPath,
+    start: Annotated[
+        Instant | None,
+        Query(alias="from", description="inclusive, its minute; default: the start of the day of `to`"),
+    ] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="exclusive; default: now")] = None,
+) -> Energy:
+    """The ledger of energy: rise = in sessions + outside of any session + rejected, to the last mWh.
+
+    Whatever comes late, twice or in disorder: the sums are of the readings as they stand in event time.
+    """
+    return await telemetry.service.energy(station_id, start, end)
 
 
 @router.get(

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from api.telemetry.history import reading_table, window_table
-from api.telemetry.ledger import ledger_of
-from api.telemetry.models import Interval, Ledger, QuarantinedItem
+from api.telemetry.ledger import energy_of, ledger_of
+from api.telemetry.models import Energy, Interval, Ledger, QuarantinedItem
 from api.telemetry.renderings import ColumnTable
 from api.telemetry.store import (
     Connector,
@@ -31,6 +31,7 @@ from kit.web.paging import decode_cursor, encode_cursor
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"
+_MAIN_METER: Final = "/0"  # how the live view's keys of connector 0 end
 _DEFAULT_SPAN: Final = timedelta(hours=1)
 _WIDTHS: Final = {
     Interval.MINUTE: timedelta(minutes=1),
@@ -51,6 +52,7 @@ class HistoryQuery:
     connector_id: int | None
     limit: int
     cursor: str | None
+    flags: int = 0  # raw readings with any of these; 0: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class TelemetryService:
 
     async def _readings(self, query: HistoryQuery, span: Span) -> tuple[ColumnTable, str | None]:
         after = decode_cursor(query.cursor, ReadingCursor) if query.cursor else None
-        rows = await self._store.readings(span, after)
+        rows = await self._store.readings(span, after, query.flags)
         page = rows[: query.limit]
         return reading_table(page), encode_cursor(reading_cursor(page[-1])) if len(rows) > len(page) else None
 
@@ -134,6 +136,18 @@ class TelemetryService:
             raise NotFound(f"station {station_id} has no connector {connector_id}; it has {ids}")
         return asked_for
 
+    async def energy(self, station_id: str, start: datetime | None, end: datetime | None) -> Energy:
+        """What the meters of the station's connectors rose by, and whose it is. Raises NotFound and BadQuery."""
+        end = end or self._clock.now()
+        start = start or end.replace(hour=0, minute=0, second=0, microsecond=0)
+        if start >= end:
+            raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
+        start = floor_to(start, _WIDTHS[Interval.MINUTE])
+        connectors = await self._connectors(station_id, None)
+        rows = await self._store.energy(connectors, start, end)
+        pairs = [(connector.connector_key, connector.connector_id) for connector in connectors]
+        return energy_of(station_id, start, end, pairs, {row["connector_key"]: row for row in rows})
+
     async def live_station(self, station_id: str) -> list[bytes]:
         """The live documents of the station's connectors, in their order. Raises NotFound."""
         keys = [_live_key(connector) for connector in await self._connectors(station_id, None)]
@@ -149,10 +163,11 @@ class TelemetryService:
             documents = await self._live.all(LIVE_TOPIC)
         by_status: dict[str, int] = defaultdict(int)
         power_mw = 0  # in thousandths: the sum is exact in any order
-        for document in documents.values():
+        for key, document in documents.items():
             newest = _live_documents.decode(document)
             by_status[newest.status or "Unknown"] += 1
-            power_mw += round((newest.power_w or 0.0) * 1000)
+            if not key.endswith(_MAIN_METER):  # it measures the others once more
+                power_mw += round((newest.power_w or 0.0) * 1000)
         live_stations = {station_of(key) for key in documents}
         return FleetSnapshot(
             documents=[documents[key] for key in sorted(documents, key=_live_order)[:limit]],

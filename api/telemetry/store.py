@@ -17,7 +17,7 @@ _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1
 _NULL_KEY: Final = f"'{_INT64_MIN}'::bigint"
 
-_BEFORE_ALL: Final = (-1, _INT64_MIN, _INT64_MIN)  # connector, boot and seq: less than those of any reading
+_BEFORE_ALL: Final = (-1, _INT64_MIN, _INT64_MIN, -1)  # connector, boot, seq, part: less than of any reading
 _MINUTE: Final = timedelta(minutes=1)
 
 _QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
@@ -58,17 +58,20 @@ ORDER BY w.bucket, k.connector_id LIMIT $6
 
 _READINGS: Final = f"""
 SELECT k.connector_id, r.ts, s.id::text AS session, s.session_id, r.boot, r.seq, r.energy_mwh, r.power_mw,
-       r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.status, r.session_event, r.flags
+       r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.energy_export_mwh, r.status, r.session_event,
+       r.flags, r.in_session_mwh, r.outside_mwh, r.rejected_mwh, r.extra, r.part
 FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
 CROSS JOIN LATERAL (
     SELECT r.*, coalesce(r.boot, {_NULL_KEY}) AS boot_key, coalesce(r.seq, {_NULL_KEY}) AS seq_key
     FROM telemetry.reading AS r
     WHERE r.connector_key = k.connector_key AND r.ts >= $3 AND r.ts < $4
-      AND (r.ts, k.connector_id, coalesce(r.boot, {_NULL_KEY}), coalesce(r.seq, {_NULL_KEY})) > ($3, $5, $6, $7)
-    ORDER BY r.ts, boot_key, seq_key LIMIT $8
+      AND (r.ts, k.connector_id, coalesce(r.boot, {_NULL_KEY}), coalesce(r.seq, {_NULL_KEY}), r.part)
+          > ($3, $5, $6, $7, $8)
+      AND ($9::int = 0 OR r.flags & $9 <> 0)
+    ORDER BY r.ts, boot_key, seq_key, r.part LIMIT $10
 ) AS r
 LEFT JOIN telemetry.session AS s USING (session_key)
-ORDER BY r.ts, k.connector_id, r.boot_key, r.seq_key LIMIT $8
+ORDER BY r.ts, k.connector_id, r.boot_key, r.seq_key, r.part LIMIT $10
 """  # noqa: S608  # the one thing filled in is a number
 
 # Raw readings have no index in order of time. A page therefore reads slices of time, each twice as long as the one
@@ -94,6 +97,11 @@ CROSS JOIN LATERAL (
 ) AS w
 """
 
+_ENERGY: Final = """
+SELECT connector_key, sum(in_session_mwh_sum)::bigint AS in_sessions_mwh, sum(outside_mwh_sum)::bigint AS outside_mwh,
+       sum(rejected_mwh_sum)::bigint AS rejected_mwh
+FROM telemetry.window_1m WHERE connector_key = ANY($1::int[]) AND bucket >= $2 AND bucket < $3 GROUP BY connector_key
+"""
 _LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger"
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
@@ -142,6 +150,7 @@ class ReadingCursor(Cursor, frozen=True, tag="r"):
     connector_id: Int16
     boot: Int64
     seq: Int64
+    part: Int16
 
 
 class QuarantineCursor(Cursor, frozen=True, tag="q"):
@@ -153,7 +162,7 @@ class QuarantineCursor(Cursor, frozen=True, tag="q"):
 def reading_cursor(row: asyncpg.Record) -> ReadingCursor:
     """The key of a row of `readings`."""
     boot, seq = (_INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
-    return ReadingCursor(to_micros(row["ts"]), row["connector_id"], boot, seq)
+    return ReadingCursor(to_micros(row["ts"]), row["connector_id"], boot, seq, row["part"])
 
 
 def window_cursor(row: asyncpg.Record) -> WindowCursor:
@@ -171,11 +180,11 @@ class TelemetryStore:
         """The known connectors of those stations, ordered by station and connector."""
         return [Connector(*row) for row in await self._database.fetch(_CONNECTORS, station_ids)]
 
-    async def readings(self, span: Span, after: ReadingCursor | None) -> list[asyncpg.Record]:
-        """Up to rows_max readings, ordered by ts, connector, boot and seq."""
+    async def readings(self, span: Span, after: ReadingCursor | None, flags: int) -> list[asyncpg.Record]:
+        """Up to rows_max readings with any of these flags (0: all), by ts, connector, boot, seq and part."""
         start, key = span.start, _BEFORE_ALL
         if after is not None and from_micros(after.ts_us) >= span.start:
-            start, key = from_micros(after.ts_us), (after.connector_id, after.boot, after.seq)
+            start, key = from_micros(after.ts_us), (after.connector_id, after.boot, after.seq, after.part)
         rows: list[asyncpg.Record] = []
         length = _FIRST_SLICE
         while start < span.end and len(rows) < span.rows_max:
@@ -185,7 +194,8 @@ class TelemetryStore:
             if window > start:
                 start, key = window, _BEFORE_ALL
             end = min(start + length, span.end)
-            rows += await self._database.fetch(_READINGS, *span.keys, start, end, *key, span.rows_max - len(rows))
+            most = span.rows_max - len(rows)
+            rows += await self._database.fetch(_READINGS, *span.keys, start, end, *key, flags, most)
             start, key, length = end, _BEFORE_ALL, 2 * length
         return rows
 
@@ -209,6 +219,10 @@ class TelemetryStore:
             columns: list[Sequence[object]] = list(zip(*firsts, strict=True)) or [(), (), ()]
             found = await connection.fetch(_REGISTERS_BEFORE, *columns, REGISTER_LOOKBACK)
         return rows, {row["connector_id"]: Register(row["energy_last_ts"], row["energy_last_mwh"]) for row in found}
+
+    async def energy(self, connectors: Sequence[Connector], start: datetime, end: datetime) -> list[asyncpg.Record]:
+        """By connector_key, the sums of energy in, outside of and rejected from sessions in the minutes of the time."""
+        return await self._database.fetch(_ENERGY, [connector.connector_key for connector in connectors], start, end)
 
     async def ledger(self) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
         """The ledger's rows and the sources' rows, from one snapshot."""

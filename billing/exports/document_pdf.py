@@ -1,33 +1,19 @@
-"""Renders an invoice or a credit note as PDF. Pure: the same document gives the same bytes."""
+"""Renders an invoice or a credit note as PDF/A-3. Pure: the same document gives the same bytes.
 
-from collections.abc import Sequence
+Amounts are in the currency's digits: lines sum to the net amounts of their rates, those with VAT and the rounding to
+what is to be paid (docs/adr/0010). The exact amounts are in the API's answer.
+"""
+
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final
+from xml.sax.saxutils import escape
 from zoneinfo import ZoneInfo
 
-from fpdf import FPDF
-from fpdf.enums import XPos, YPos
-
-from billing.invoices.models import InvoiceDetail, Line
-
-_MARGIN_MM: Final = 18
-_LEFT_MM: Final = 34  # of a label before its value
-_ROW_MM: Final = 5.5
-_GREY: Final = (95, 95, 95)
-_RULE: Final = (190, 190, 190)
-_BLACK: Final = (0, 0, 0)
-_ENCODING: Final = "cp1252"  # what PDF's own fonts have, which need not be embedded
+from billing.exports.paper import WIDTH_MM, Attachment, Paper
+from billing.invoices.models import InvoiceDetail, Party, PayableLine
+from billing.lines import CREDIT
 
 _TITLES: Final = {"invoice": "Invoice", "credit_note": "Credit note"}
-_DIMENSIONS: Final = {
-    "ENERGY": "Energy",
-    "FLAT": "Start fee",
-    "TIME": "Charging time",
-    "PARKING_TIME": "Parking time",
-    "MIN_PRICE": "Raised to the least price",
-    "MAX_PRICE": "Lowered to the highest price",
-}
 _STATES: Final = {
     "open": "To be paid",
     "paid": "Paid",
@@ -45,47 +31,76 @@ _PAYABLE: Final = {
     ("credit_note", "open"): "To refund",
     ("credit_note", "paid"): "Refunded",
 }
-_BOUNDS: Final = ("MIN_PRICE", "MAX_PRICE")
-_MONEY: Final = ("Excl. VAT", "VAT", "Incl. VAT")
-_LINE_HEADINGS: Final = ("", "Quantity", "Price", "VAT")
-_LINE_COLUMNS: Final = ("L", "R", "R", "R", "R", "R")
-_LINE_WIDTHS_MM: Final = (50, 26, 26, 16, 28, 28)
+_LINE_COLUMNS: Final = ("L", "R", "R", "R", "R")
+_LINE_WIDTHS_MM: Final = (60, 32, 34, 18, 30)
 _VAT_COLUMNS: Final = ("L", "R", "R", "R")
-_VAT_WIDTHS_MM: Final = (50, 40, 40, 44)
+_VAT_WIDTHS_MM: Final = (54, 40, 40, 40)
+_PRICE_DIGITS: Final = 2  # at the least
+FACTURX_NAME: Final = "factur-x.xml"
 
 
-class Seller(NamedTuple):
-    """The seller."""
+def render_pdf(document: InvoiceDetail, xml: bytes | None = None) -> bytes:
+    """The PDF. `xml`: the document as CII, which makes it a Factur-X invoice."""
+    title = f"{_TITLES[document.kind]} {document.number}"
+    paper = Paper(title, document.issued_at)
+    seller = document.seller
+    if seller.name:
+        paper.text(seller.name, 12, bold=True)
+    contact = [f"VAT ID {seller.vat_id}" if seller.vat_id else "", seller.contact]
+    tax_number = f"Tax number {seller.tax_number}" if seller.tax_number else ""
+    for line in filter(None, (*_address(seller), tax_number, *contact)):
+        paper.text(line, 9, grey=True)
+    paper.space(7)
+    paper.text(title, 18, bold=True)
+    paper.space(3)
+    if document.customer is not None:
+        paper.block(_customer(document), WIDTH_MM // 2)
+        paper.space(3)
+    paper.facts(_facts(document))
+    paper.space(4)
+    currency = document.currency
+    headings = ("", "Quantity", f"Price ({currency})", "VAT", f"Net ({currency})")
+    paper.table(headings, _lines(document), _LINE_COLUMNS, _LINE_WIDTHS_MM)
+    money = tuple(f"{heading} ({currency})" for heading in ("Net", "VAT", "Gross"))
+    paper.table(("VAT rate", *money), _vat(document), _VAT_COLUMNS, _VAT_WIDTHS_MM)
+    paper.totals(_totals(document))
+    for place, note in enumerate(_notes(document)):
+        paper.text(note, 10 if place == 0 else 8.5, bold=place == 0, grey=place > 0)
+        paper.space(1)
+    attachment = None
+    if xml is not None:
+        attachment = Attachment(FACTURX_NAME, xml, "text/xml", "The invoice as structured data (Factur-X, EN 16931)")
+    return paper.finish(attachment, _metadata(document, title, facturx=xml is not None))
 
-    name: str
-    address: tuple[str, ...]  # its lines
-    vat_id: str
-    contact: str
+
+def _address(party: Party) -> list[str]:
+    address = party.address
+    place = " ".join(filter(None, (address.postal_code, address.city)))
+    return [*address.lines, *filter(None, (place, address.country))]
 
 
-def render_pdf(document: InvoiceDetail, seller: Seller, credited: str | None) -> bytes:
-    """The PDF. `credited`: of a credit note, the number of the invoice that it cancels."""
-    page = _Page(document)
-    page.head(seller)
-    page.facts(_facts(document, credited))
-    money = tuple(f"{heading} ({document.currency})" for heading in _MONEY)
-    page.table((*_LINE_HEADINGS, money[0], money[2]), _lines(document), _LINE_COLUMNS, _LINE_WIDTHS_MM)
-    page.table(("VAT rate", *money), _vat(document), _VAT_COLUMNS, _VAT_WIDTHS_MM)
-    page.totals(_totals(document))
-    page.notes(_notes(document))
-    return page.finish()
+def _customer(document: InvoiceDetail) -> list[str]:
+    customer = document.customer
+    if customer is None:
+        return []
+    return [customer.name, *_address(customer), *([f"VAT ID {customer.vat_id}"] if customer.vat_id else [])]
 
 
-def _facts(document: InvoiceDetail, credited: str | None) -> list[tuple[str, str]]:
+def _facts(document: InvoiceDetail) -> list[tuple[str, str]]:
     charge = document.charge
     zone = ZoneInfo(charge.time_zone) if charge.time_zone else ZoneInfo("UTC")
     place = document.station_id + (f", connector {charge.connector_id}" if charge.connector_id is not None else "")
+    credited = document.credits_number or ""
+    if credited and document.credits_issued_on:
+        credited += f" of {document.credits_issued_on}"
     facts = [
         ("Number", document.number),
         ("Date", _moment(document.issued_at, zone)),
-        ("Cancels invoice", credited or ""),
+        ("Due", "" if document.due_on is None else f"{document.due_on}"),
+        ("Credits part of invoice" if _is_part(document) else "Cancels invoice", credited),
         ("Reason", document.reason),
-        ("Customer", document.driver_id or ""),
+        ("Your reference", "" if document.customer is None else document.customer.reference),
+        ("Driver", document.driver_id or ""),
         ("Station", place),
         ("Reservation", document.reservation_id or ""),
         ("Session", "" if document.session_id is None else str(document.session_id)),
@@ -98,48 +113,42 @@ def _facts(document: InvoiceDetail, credited: str | None) -> list[tuple[str, str
     return [(label, value) for label, value in facts if value]
 
 
+def _is_part(document: InvoiceDetail) -> bool:
+    return all(line.dimension == CREDIT for line in document.payable_lines)
+
+
 def _lines(document: InvoiceDetail) -> list[tuple[str, ...]]:
-    return [
-        (
-            _DIMENSIONS[line.dimension] if document.session_id or line.dimension != "TIME" else "Reserved time",
-            f"{_trimmed(line.volume, 3)} {line.unit}" if line.volume and line.unit != "session" else line.volume or "",
-            f"{_trimmed(line.price, 2)}{'' if line.unit == 'session' else f' / {line.unit}'}" if line.price else "",
-            "" if line.vat_pct is None else f"{line.vat_pct} %",
-            _trimmed(line.amount_excl_vat, 2),
-            _trimmed(line.amount_incl_vat, 2),
-        )
-        for line in document.lines
-    ]
+    """Of a collective invoice, a heading before the lines of each charge."""
+    rows: list[tuple[str, ...]] = []
+    group = ""
+    for line in document.payable_lines:
+        if line.group != group:
+            group = line.group
+            rows.append((group or "All charges",))
+        rows.append(_line(line))
+    return rows
+
+
+def _line(line: PayableLine) -> tuple[str, ...]:
+    quantity = line.volume if line.unit == "session" else f"{_trimmed(line.volume, 3)} {line.unit}"
+    price = _trimmed(line.price, _PRICE_DIGITS) + ("" if line.unit == "session" else f" / {line.unit}")
+    if line.kind != "line":
+        quantity = price = ""
+    return line.description, quantity, price, _rate(line.vat_pct), line.net
+
+
+def _rate(vat_pct: str | None) -> str:
+    return "no VAT" if vat_pct is None else f"{vat_pct} %"
 
 
 def _vat(document: InvoiceDetail) -> list[tuple[str, ...]]:
-    """A row for each rate, highest first; then lines without a rate, then the adjustment to a minimum or maximum."""
-    rates: dict[tuple[Decimal, str], list[Line]] = {}
-    for line in document.lines:
-        rates.setdefault(_rate(line), []).append(line)
-    return [
-        (name, *(_sum(lines, column) for column in ("amount_excl_vat", "vat", "amount_incl_vat")))
-        for (_, name), lines in sorted(rates.items(), reverse=True)
-    ]
-
-
-def _rate(line: Line) -> tuple[Decimal, str]:
-    """Its place among the rates, and its name."""
-    if line.vat_pct is not None:
-        return Decimal(line.vat_pct), f"{line.vat_pct} %"
-    return (Decimal(-2), "Adjustment") if line.dimension in _BOUNDS else (Decimal(-1), "No VAT")
+    return [(_rate(rate.vat_pct), rate.net, rate.vat, rate.gross) for rate in document.vat]
 
 
 def _totals(document: InvoiceDetail) -> list[tuple[str, str]]:
-    vat = Decimal(document.total_incl_vat) - Decimal(document.total_excl_vat)
-    rounding = Decimal(document.payable) - Decimal(document.total_incl_vat)
-    totals = [
-        ("Total excl. VAT", _trimmed(document.total_excl_vat, 2)),
-        ("VAT", _trimmed(f"{vat:f}", 2)),
-        ("Total incl. VAT", _trimmed(document.total_incl_vat, 2)),
-    ]
-    if rounding:
-        totals.append(("Rounding", _trimmed(f"{rounding:f}", 2)))
+    totals = [("Total excl. VAT", document.payable_excl_vat), ("VAT", document.payable_vat)]
+    if document.payable_rounding.strip("-0."):
+        totals.append(("Rounding", document.payable_rounding))
     label = _PAYABLE.get((document.kind, document.status), "Amount")
     return [*totals, (f"{label}, {document.currency}", document.payable)]
 
@@ -149,12 +158,61 @@ def _notes(document: InvoiceDetail) -> list[str]:
     paid = [payment for payment in document.payments if payment.status == "succeeded"]
     if paid:
         state += f" on {paid[-1].changed_at:%Y-%m-%d} by {paid[-1].provider}, reference {paid[-1].id}"
-    amounts = f"Amounts are in {document.currency}. Rounding: {document.rounding}."
-    return [f"{state}.", amounts, f"Document {document.id}"]
+    elif document.status == "open" and document.due_on is not None:
+        state += f" by {document.due_on}"
+    seller = document.seller
+    account = f"Account: {seller.iban}{f', {seller.bic}' if seller.bic else ''}." if seller.iban else ""
+    payment = account if document.status == "open" and document.kind == "invoice" else ""
+    exempt = any(rate.vat_pct is None for rate in document.vat)
+    amounts = f"Amounts are in {document.currency}. Rounding: {document.rounding}; VAT of each rate on its net amount."
+    notes = [document.payment_terms, payment, f"VAT: {seller.vat_exemption}." if exempt else "", amounts]
+    return [f"{state}.", *filter(None, notes), f"Document {document.id}"]
 
 
-def _sum(lines: Sequence[Line], name: str) -> str:
-    return _trimmed(f"{sum(Decimal(getattr(line, name)) for line in lines):f}", 2)
+def _metadata(document: InvoiceDetail, title: str, *, facturx: bool) -> str:
+    """XMP as PDF/A-3 wants it, and with the extension schema of Factur-X 1.0, section 6.2."""
+    moment = document.issued_at.isoformat(timespec="seconds")
+    described = "" if not facturx else _FACTURX_METADATA
+    creator = escape(document.seller.name or "voltstream")
+    return _METADATA.format(title=escape(title), creator=creator, moment=moment, described=described)
+
+
+_METADATA: Final = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/">
+<pdfaid:part>3</pdfaid:part><pdfaid:conformance>B</pdfaid:conformance></rdf:Description>
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<dc:title><rdf:Alt><rdf:li xml:lang="x-default">{title}</rdf:li></rdf:Alt></dc:title>
+<dc:creator><rdf:Seq><rdf:li>{creator}</rdf:li></rdf:Seq></dc:creator></rdf:Description>
+<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
+<xmp:CreatorTool>voltstream</xmp:CreatorTool><xmp:CreateDate>{moment}</xmp:CreateDate>
+<xmp:ModifyDate>{moment}</xmp:ModifyDate></rdf:Description>{described}
+</rdf:RDF>
+</x:xmpmeta>"""
+_PROPERTIES: Final = {
+    "DocumentFileName": (FACTURX_NAME, "name of the embedded XML invoice file"),
+    "DocumentType": ("INVOICE", "INVOICE"),
+    "Version": ("1.0", "The actual version of the Factur-X XML schema"),
+    "ConformanceLevel": ("EN 16931", "The conformance level of the embedded Factur-X data"),
+}
+_NAMESPACE: Final = "urn:factur-x:pdfa:CrossIndustryDocument:invoice:1p0#"
+_FACTURX_METADATA: Final = (
+    f'\n<rdf:Description rdf:about="" xmlns:fx="{_NAMESPACE}">'
+    + "".join(f"<fx:{name}>{value}</fx:{name}>" for name, (value, _) in _PROPERTIES.items())
+    + '</rdf:Description>\n<rdf:Description rdf:about="" xmlns:pdfaExtension="http://www.aiim.org/pdfa/ns/extension/" '
+    'xmlns:pdfaSchema="http://www.aiim.org/pdfa/ns/schema#" '
+    'xmlns:pdfaProperty="http://www.aiim.org/pdfa/ns/property#"><pdfaExtension:schemas><rdf:Bag>'
+    '<rdf:li rdf:parseType="Resource"><pdfaSchema:schema>Factur-X PDFA Extension Schema</pdfaSchema:schema>'
+    f"<pdfaSchema:namespaceURI>{_NAMESPACE}</pdfaSchema:namespaceURI><pdfaSchema:prefix>fx</pdfaSchema:prefix>"
+    "<pdfaSchema:property><rdf:Seq>"
+    + "".join(
+        f'<rdf:li rdf:parseType="Resource"><pdfaProperty:name>{name}</pdfaProperty:name>'
+        "<pdfaProperty:valueType>Text</pdfaProperty:valueType><pdfaProperty:category>external</pdfaProperty:category>"
+        f"<pdfaProperty:description>{description}</pdfaProperty:description></rdf:li>"
+        for name, (_, description) in _PROPERTIES.items()
+    )
+    + "</rdf:Seq></pdfaSchema:property></rdf:li></rdf:Bag></pdfaExtension:schemas></rdf:Description>"
+)
 
 
 def _trimmed(number: str, digits: int) -> str:
@@ -175,100 +233,3 @@ def _moment(moment: datetime, zone: ZoneInfo) -> str:
     local = moment.astimezone(zone)
     offset = local.strftime("%z")
     return f"{local:%Y-%m-%d %H:%M:%S} (UTC{offset[:3]}:{offset[3:]})"
-
-
-class _Page:
-    """The paper, from top to bottom."""
-
-    def __init__(self, document: InvoiceDetail) -> None:
-        self._pdf = FPDF(format="A4")
-        self._pdf.core_fonts_encoding = _ENCODING
-        self._pdf.set_creation_date(document.issued_at)  # and no other moment: the same bytes tomorrow
-        self._pdf.set_title(f"{_TITLES[document.kind]} {document.number}")
-        self._pdf.set_creator("voltstream")
-        self._pdf.set_lang("en")
-        self._pdf.set_margin(_MARGIN_MM)
-        self._pdf.set_auto_page_break(True, _MARGIN_MM)
-        self._pdf.add_page()
-        self._title = _TITLES[document.kind]
-
-    def head(self, seller: Seller) -> None:
-        """The seller, and the kind of document."""
-        self._font(12, bold=True)
-        if seller.name:
-            self._write(seller.name, 6)
-        self._font(9, colour=_GREY)
-        vat_id = f"VAT ID {seller.vat_id}" if seller.vat_id else ""
-        for line in filter(None, (*seller.address, vat_id, seller.contact)):
-            self._write(line, 4.5)
-        self._pdf.ln(8)
-        self._font(22, bold=True)
-        self._write(self._title, 11)
-        self._pdf.ln(2)
-
-    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
-        """A label and its value a row."""
-        for label, value in facts:
-            self._font(9.5, colour=_GREY)
-            self._pdf.cell(_LEFT_MM, _ROW_MM, label)
-            self._font(9.5)
-            self._pdf.multi_cell(0, _ROW_MM, _printable(value), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-        self._pdf.ln(5)
-
-    def table(
-        self, headings: Sequence[str], rows: Sequence[Sequence[str]], alignments: Sequence[str], widths: Sequence[float]
-    ) -> None:
-        """Ruled above and below."""
-        self._font(8.5, colour=_GREY)
-        self._row(headings, alignments, widths)
-        self._rule()
-        self._font(9.5)
-        for row in rows:
-            self._row(row, alignments, widths)
-        self._rule()
-        self._pdf.ln(5)
-
-    def totals(self, totals: Sequence[tuple[str, str]]) -> None:
-        """Right, the last one large."""
-        for place, (label, value) in enumerate(totals):
-            last = place == len(totals) - 1
-            if last:
-                self._pdf.ln(1)
-            self._font(13 if last else 9.5, bold=last)
-            height = 8 if last else _ROW_MM
-            self._pdf.cell(self._pdf.epw - 40, height, label, align="R")
-            self._pdf.cell(40, height, value, align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-        self._pdf.ln(6)
-
-    def notes(self, notes: Sequence[str]) -> None:
-        """The state of the payment first."""
-        for place, note in enumerate(notes):
-            self._font(10.5 if place == 0 else 8.5, bold=place == 0, colour=_BLACK if place == 0 else _GREY)
-            self._pdf.multi_cell(0, _ROW_MM, _printable(note), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-
-    def finish(self) -> bytes:
-        """The file."""
-        return bytes(self._pdf.output())
-
-    def _row(self, cells: Sequence[str], alignments: Sequence[str], widths: Sequence[float]) -> None:
-        for text, align, width in zip(cells, alignments, widths, strict=True):
-            self._pdf.cell(width, _ROW_MM, _printable(text), align=align)
-        self._pdf.ln(_ROW_MM)
-
-    def _rule(self) -> None:
-        y = self._pdf.get_y() + 0.5
-        self._pdf.set_draw_color(*_RULE)
-        self._pdf.line(_MARGIN_MM, y, self._pdf.w - _MARGIN_MM, y)
-        self._pdf.ln(1.5)
-
-    def _write(self, text: str, height: float) -> None:
-        self._pdf.multi_cell(0, height, _printable(text), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-
-    def _font(self, size: float, *, bold: bool = False, colour: tuple[int, int, int] = _BLACK) -> None:
-        self._pdf.set_font("Helvetica", "B" if bold else "", size)
-        self._pdf.set_text_color(*colour)
-
-
-def _printable(text: str) -> str:
-    """With question marks for characters that the fonts do not have."""
-    return text.encode(_ENCODING, "replace").decode(_ENCODING)

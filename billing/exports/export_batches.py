@@ -1,5 +1,6 @@
 """An export batch (documents and their lines, as the store reads them), parsed into columns."""
 
+from copy import copy
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -47,6 +48,13 @@ class DocumentBatch:
         self._table = csv.read_csv(pa.BufferReader(rows), reading, _PARSE, _CONVERT)
         self.count: int = self._table.num_rows
 
+    def keep(self, mask: Bools) -> "DocumentBatch":
+        """The documents where `mask` is true, of which there is at least one."""
+        kept = copy(self)
+        kept._table = self._table.filter(pa.array(mask)).combine_chunks()
+        kept.count = kept._table.num_rows
+        return kept
+
     def texts(self, name: str) -> Texts:
         """A column of any type."""
         return self._table.column(name).chunk(0)
@@ -81,6 +89,14 @@ class Lines(NamedTuple):
     volume: Ints  # as are the amounts, of a credit note below 0
     excl_micros: Ints
     incl_micros: Ints
+
+
+def keep_lines(lines: Lines, mask: Bools) -> Lines:
+    """The lines of the documents where `mask` is true, numbered by their places among these."""
+    kept = mask[lines.document]
+    place = np.cumsum(mask) - 1
+    document, dimension, *amounts = lines
+    return Lines(place[document[kept]], dimension[kept], *(column[kept] for column in amounts))
 
 
 def letter(dimension: str) -> int:

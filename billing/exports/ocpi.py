@@ -2,18 +2,20 @@
 
 Numbers are JSON numbers, exact: sums of the CDRs are sums of the documents. The parts of a charge are listed where each
 component of the tariff was first used, with all that was used of it; components that alternate are not separated.
-What voltstream does not know is `#NA`, OCPI's value for texts; a location's position and a connector's kind, for which
-there is no such value, are left out.
+Every CDR is whole by OCPI's cardinalities: documents whose station lacks a fact of CdrLocation are not given to this.
 """
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+from uuid import UUID, uuid5
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from billing.exports.export_batches import DocumentBatch, Lines, letter
+from billing.exports.locations import NOT_AVAILABLE
+from billing.exports.ocpi_tariffs import printable
 from billing.exports.periods import hours, periods
 from kit.columnar_json import (
     Bools,
@@ -31,8 +33,10 @@ from kit.columnar_json import (
 )
 from schemas.tariff import Dimension
 
-NOT_AVAILABLE: Final = "#NA"
 REMARK_CHARS_MAX: Final = 255  # OCPI's bound
+TOKEN_CHARS_MAX: Final = 36  # of a CiString, as tokens have it
+_UNUSUAL: Final = len(NOT_AVAILABLE) + 1  # characters; among shorter ids may be one that says something else
+_NAMESPACE: Final = UUID("5d0b1c52-8a0e-4d0b-9d0f-3c5a6b1e7f21")
 
 _UJ_PER_MWH: Final = 3_600_000  # a mWh is a millionth of a kWh
 _COSTS: Final[Mapping[str, str]] = {
@@ -57,12 +61,14 @@ class Tariffs(NamedTuple):
     documents: Texts  # a dictionary's; empty where there is none
 
 
-def cdrs(documents: DocumentBatch, lines: Lines, tariffs: Tariffs, party: Party) -> Pieces:
-    """The documents' CDRs. Of a Credit CDR only `total_cost` is below 0: the rest is the original's."""
+def cdrs(documents: DocumentBatch, lines: Lines, tariffs: Tariffs, locations: Texts, party: Party) -> Pieces:
+    """The documents' CDRs; `locations`: the JSON of each one's CdrLocation, perhaps a dictionary's.
+
+    Of a Credit CDR only `total_cost` is below 0: the rest is the original's.
+    """
     credit = documents.bools("credit")
     cdr_id, session_id = documents.texts("cdr_id"), documents.texts("session_id")
-    driver_id, unknown = documents.texts("driver_id"), documents.missing("driver_id")
-    station = json_strings(documents.texts("station_id"))
+    unknown = documents.missing("driver_id")
     started_ms, ended_ms = documents.moments_ms("started_at"), documents.moments_ms("ended_at")
     reserved = documents.missing("session_id")
     signs = np.where(credit, -1, 1)[lines.document]
@@ -73,10 +79,10 @@ def cdrs(documents: DocumentBatch, lines: Lines, tariffs: Tariffs, party: Party)
             "start_date_time": json_timestamps(started_ms),
             "end_date_time": json_timestamps(ended_ms),
             "session_id": ('"', session_id, '"'),
-            "cdr_token": _token(driver_id, unknown, party),
+            "cdr_token": _token(documents, unknown, party),
             # A known driver requested the session; an unknown one only plugged in.
             "auth_method": (choose_text(unknown, '"WHITELIST"', '"COMMAND"'),),
-            "cdr_location": _location(station, documents.texts("connector_id")),
+            "cdr_location": (locations,),
             "currency": json_strings(documents.texts("currency")),
             "tariffs": ("[", tariffs.documents, "]"),
             "charging_periods": periods(started_ms, reserved, signs * lines.volume, lines, tariffs.ids),
@@ -123,16 +129,28 @@ def _price(excl_micros: Ints, incl_micros: Ints) -> Pieces:
     return json_objects({"excl_vat": (json_decimals(excl_micros),), "incl_vat": (json_decimals(incl_micros),)})
 
 
-def _token(driver_id: Texts, unknown: Bools, party: Party) -> Pieces:
-    uid = json_strings(pc.fill_null(driver_id, NOT_AVAILABLE))
-    type_ = (choose_text(unknown, '"OTHER"', '"APP_USER"'),)
+def _token(documents: DocumentBatch, unknown: Bools, party: Party) -> Pieces:
+    """A driver's; of an unknown one a token of that one charge."""
+    once = pc.coalesce(documents.texts("session_id"), documents.texts("cdr_id"))
+    uid = json_strings(pc.coalesce(_ci_strings(documents.texts("driver_id")), once))
+    type_ = (choose_text(unknown, '"AD_HOC_USER"', '"APP_USER"'),)
     return json_objects({**_members(party), "uid": uid, "type": type_, "contract_id": uid})
 
 
-def _location(station: Pieces, connector_id: Texts) -> Pieces:
-    nowhere = dict.fromkeys(("address", "city", "country"), (f'"{NOT_AVAILABLE}"',))
-    connector = ('"', pc.fill_null(connector_id, NOT_AVAILABLE), '"')
-    return json_objects({"id": station, **nowhere, "evse_uid": station, "evse_id": station, "connector_id": connector})
+def _ci_strings(driver_id: Texts) -> Texts:
+    """Tokens' CiStrings: a text that is none is a UUID that follows from it."""
+    data = np.frombuffer(driver_id.buffers()[2] or b"", np.uint8)
+    sizes = pc.binary_length(driver_id)
+    ascii_ = bool(((data >= ord(" ")) & (data <= ord("~"))).all())
+    if ascii_ and not pc.any(pc.or_(pc.less(sizes, _UNUSUAL), pc.greater(sizes, TOKEN_CHARS_MAX))).as_py():
+        return driver_id
+    drivers = driver_id.dictionary_encode()
+    return pa.array([_ci_string(one) for one in drivers.dictionary.to_pylist()], pa.string()).take(drivers.indices)
+
+
+def _ci_string(text: str) -> str:
+    fits = 1 <= len(text) <= TOKEN_CHARS_MAX and text.isascii() and text.isprintable() and text != NOT_AVAILABLE
+    return text if fits else str(uuid5(_NAMESPACE, text))
 
 
 def _remark(documents: DocumentBatch) -> Texts:
@@ -142,8 +160,10 @@ def _remark(documents: DocumentBatch) -> Texts:
         concatenate(("ended: ", documents.texts("end_reason"))),
         pc.if_else(documents.texts("estimated"), "estimated", nothing),
     )
-    remark = pc.binary_join_element_wise(*said, "; ", null_handling="skip")
-    return pc.utf8_slice_codeunits(remark, 0, REMARK_CHARS_MAX)
+    remarks = pc.binary_join_element_wise(*said, "; ", null_handling="skip").dictionary_encode()
+    return pa.array([printable(one, REMARK_CHARS_MAX) for one in remarks.dictionary.to_pylist()], pa.string()).take(
+        remarks.indices
+    )
 
 
 def _members(party: Party) -> dict[str, Pieces]:

@@ -2,23 +2,28 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from billing.components import Provided
 from billing.documents import InvoiceKind, InvoiceStatus
+from billing.exports import examples
+from billing.exports.models import LeftOutPage
 from billing.exports.service import ExportFormat
 from billing.exports.store import ExportFilter
 from billing.parameters import DocumentId, Office, Reader, own_driver
 from kit.clock import format_rfc3339
 from kit.instants import Instant
 from kit.web.errors import BadQuery
-from kit.web.parameters import problems
+from kit.web.paging import link_header, next_url
+from kit.web.parameters import JSON, CursorInQuery, example, problems
 from schemas.identifiers import DriverId, StationId
 
+LEFT_OUT_MAX: Final = 1_000  # ~350 B each: 350 kB
+LEFT_OUT_DEFAULT: Final = 100
 TOTALS_HEADER: Final = "Voltstream-Totals"
 MEDIA_TYPES: Final = {
     ExportFormat.CSV: "text/csv; charset=utf-8; header=present",
@@ -29,7 +34,26 @@ MEDIA_TYPES: Final = {
 _SUFFIXES: Final = {ExportFormat.OCPI: "ocpi.json"}
 _PDF: Final = "application/pdf"
 
+PdfFormat = Literal["pdf", "facturx"]
+
 router = APIRouter()
+
+
+def wanted_documents(
+    start: Annotated[Instant | None, Query(alias="from", description="issued then or later")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="issued before")] = None,
+    driver_id: Annotated[DriverId | None, Query()] = None,
+    station_id: Annotated[StationId | None, Query()] = None,
+    status: Annotated[InvoiceStatus | None, Query()] = None,
+    kind: Annotated[InvoiceKind | None, Query()] = None,
+) -> ExportFilter:
+    """The documents that a query names. Raises BadQuery."""
+    if start is not None and end is not None and start >= end:
+        raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
+    return ExportFilter(start, end, driver_id, station_id, status, kind)
+
+
+Wanted = Annotated[ExportFilter, Depends(wanted_documents)]
 
 
 @router.get(
@@ -39,7 +63,8 @@ router = APIRouter()
     responses={
         **problems(),
         200: {
-            "description": f"In order of their numbers. {TOTALS_HEADER}: what they sum to, as JSON",
+            "description": f"In order of their numbers. {TOTALS_HEADER}: what they sum to, as JSON; "
+            "`left_out`: what those sum to that OCPI CDRs leave out",
             "headers": {TOTALS_HEADER: {"schema": {"type": "string"}}},
             "content": {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()},
         },
@@ -48,18 +73,14 @@ router = APIRouter()
 async def export(
     billing: Provided,
     _: Office,
+    wanted: Wanted,
     format_: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
-    start: Annotated[Instant | None, Query(alias="from", description="issued then or later")] = None,
-    end: Annotated[Instant | None, Query(alias="to", description="issued before")] = None,
-    driver_id: Annotated[DriverId | None, Query()] = None,
-    station_id: Annotated[StationId | None, Query()] = None,
-    status: Annotated[InvoiceStatus | None, Query()] = None,
-    kind: Annotated[InvoiceKind | None, Query()] = None,
 ) -> Response:
-    """All rows are of one moment, however long it takes. If the export fails midway, the connection is cut."""
-    if start is not None and end is not None and start >= end:
-        raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
-    wanted = ExportFilter(start, end, driver_id, station_id, status, kind)
+    """All rows are of one moment, however long it takes. If the export fails midway, the connection is cut.
+
+    `ocpi`: documents whose station or connector lacks a fact that a CDR has to have are left out;
+    /export/left-out lists them.
+    """
     opened = AsyncExitStack()
     export = await opened.enter_async_context(billing.exports.export(wanted, format_))
     headers = {
@@ -70,17 +91,44 @@ async def export(
 
 
 @router.get(
+    "/export/left-out",
+    summary="Documents that an OCPI export leaves out, and what is missing",
+    response_model=LeftOutPage,
+    responses={**problems(), 200: example(examples.LEFT_OUT)},
+)
+async def left_out(
+    request: Request,
+    billing: Provided,
+    _: Office,
+    wanted: Wanted,
+    limit: Annotated[int, Query(ge=1, le=LEFT_OUT_MAX, description="documents on a page")] = LEFT_OUT_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """In order of their numbers. Register what is missing at /api/v1/stations, and export again."""
+    documents, key = await billing.exports.left_out(wanted, limit, cursor)
+    page = LeftOutPage(documents=list(documents), next=next_url(request.url, key))
+    return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
+
+
+@router.get(
     "/invoices/{id}/pdf",
     summary="A document as PDF, as a receipt",
     response_class=Response,
     responses={
-        **problems({404: "No such document, or none of yours"}),
+        **problems({404: "No such document, or none of yours", 409: "It lacks what EN 16931 wants of a Factur-X PDF"}),
         200: {"content": {_PDF: {"schema": {"type": "string", "format": "binary"}}}},
     },
 )
-async def pdf(id: DocumentId, principal: Reader, billing: Provided) -> Response:
-    """The same document gives the same bytes, until its payment moves."""
-    number, body = await billing.pdfs.pdf(id, own_driver(principal))
+async def pdf(
+    id: DocumentId,
+    principal: Reader,
+    billing: Provided,
+    format_: Annotated[PdfFormat, Query(alias="format", description="facturx: with the e-invoice inside")] = "pdf",
+) -> Response:
+    """PDF/A-3. The same document gives the same bytes, until its payment moves. A Factur-X PDF (profile EN 16931) is an
+    e-invoice, which wants a customer and a seller as the standard has them."""
+    own = own_driver(principal)
+    number, body = await (billing.einvoices.facturx(id, own) if format_ == "facturx" else billing.pdfs.pdf(id, own))
     return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.pdf"'}, _PDF)
 
 

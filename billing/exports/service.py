@@ -1,18 +1,20 @@
 """Exports: one snapshot, its totals, and its documents as a stream of bytes. No HTTP and no SQL here."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
+from billing.exports.models import LeftOutDocument
 from billing.exports.ocpi import Party
 from billing.exports.ocpi_file import write_cdrs
 from billing.exports.parquet import ParquetFile
-from billing.exports.store import ExportFilter, Output, Snapshot, snapshot
+from billing.exports.store import DocumentCursor, ExportFilter, Output, Snapshot, snapshot
 from billing.exports.totals import Totals, totals_of
 from kit.database.postgres import Database
 from kit.errors import Overloaded
+from kit.web.paging import decode_cursor, encode_cursor
 
 EXPORTS_MAX: Final = 2  # at once: each holds one of the service's 8 connections, and a core of the database
 # A client that exports one file after the other sees the end of one before its slot is free; an export that runs longer
@@ -34,9 +36,15 @@ class ExportFormat(StrEnum):
 class Export:
     """One export under way."""
 
-    def __init__(self, totals: Totals, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, source: Snapshot, totals: Totals, chunks: AsyncIterator[bytes]) -> None:
+        self._source = source
         self.totals = totals
         self.chunks = chunks  # to be read once; raises Unavailable
+
+    async def left_out(self, rows_max: int) -> list[LeftOutDocument]:
+        """The first documents that are not in the file. To be asked before the chunks are read. Raises Unavailable."""
+        rows = await self._source.left_out(None, rows_max) if self.totals.left_out else []
+        return [_left_out(row) for row in rows]
 
 
 class ExportService:
@@ -60,11 +68,23 @@ class ExportService:
             raise Overloaded(words, retry_after_s=30) from None
         try:
             async with snapshot(self._database, wanted) as source:
-                totals = totals_of(await source.totals())
+                of_cdrs = format_ is ExportFormat.OCPI
+                totals = totals_of(await (source.cdr_totals() if of_cdrs else source.totals()))
                 async with aclosing(_chunks(lambda output: self._write(source, format_, output))) as chunks:
-                    yield Export(totals, chunks)
+                    yield Export(source, totals, chunks)
         finally:
             self._slots.release()
+
+    async def left_out(
+        self, wanted: ExportFilter, limit: int, cursor: str | None
+    ) -> tuple[Sequence[LeftOutDocument], str | None]:
+        """A page of documents that OCPI's CDRs leave out, and the next page's cursor. Raises BadQuery, Unavailable."""
+        after = decode_cursor(cursor, DocumentCursor) if cursor else None
+        async with snapshot(self._database, wanted) as source:
+            rows = await source.left_out(after, limit + 1)
+        page = rows[:limit]
+        following = encode_cursor(DocumentCursor(page[-1]["year"], page[-1]["sequence"])) if len(rows) > limit else None
+        return [_left_out(row) for row in page], following
 
     async def _write(self, source: Snapshot, format_: ExportFormat, output: Output) -> None:
         if format_ is ExportFormat.CSV:
@@ -77,6 +97,10 @@ class ExportService:
             file = ParquetFile(output)
             await source.copy_csv(file.take, for_people=False)
             await file.close()
+
+
+def _left_out(row: Mapping[str, Any]) -> LeftOutDocument:
+    return LeftOutDocument(**{name: row[name] for name in LeftOutDocument.model_fields})
 
 
 async def _chunks(write: Callable[[Output], Awaitable[None]]) -> AsyncGenerator[bytes, None]:

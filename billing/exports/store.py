@@ -13,7 +13,9 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from billing.documents import InvoiceKind, InvoiceStatus
+from billing.exports.place_queries import MISSING, PLACE, PLACE_FACTS
 from kit.database.postgres import COPY_GATHER_S, Database
+from kit.web.paging import Cursor, Int16, Int64
 
 EXPORT_S_MAX: Final = 3_600  # of one statement: at 50 k documents/s, 180 M of them
 BATCH_DOCUMENTS: Final = 8_192  # at once, for OCPI: ~1 kB each with the lines, ~10 kB each while they become JSON
@@ -67,6 +69,14 @@ COLUMNS: Final[Mapping[str, str]] = {
 }
 _AMOUNTS: Final = ("total_excl_vat", "total_vat", "total_incl_vat", "payable_excl_vat", "payable", "energy_kwh")
 
+_SUMS: Final[Mapping[str, str]] = {
+    "documents": "count(*)",
+    "credit_notes": "count(*) FILTER (WHERE i.kind = 'credit_note')",
+    "excl_micros": "sum(i.total_excl_micros)",
+    "incl_micros": "sum(i.total_incl_micros)",
+    "payable_excl_minor": "sum(i.payable_excl_minor)",
+    "payable_minor": "sum(i.payable_minor)",
+}
 _FROM: Final = "FROM billing.invoice AS i JOIN billing.cdr AS c ON c.id = i.cdr_id"
 _ORDER: Final = "ORDER BY i.year, i.sequence"
 # OCPI's CDRs are assembled by column from what PostgreSQL writes with least work: hence neither to_char nor a sum of
@@ -83,7 +93,7 @@ CDR_COLUMNS: Final[Mapping[str, str]] = {
     "reason": "i.reason",
     "issued_at": "i.issued_at",
     "cdr_id": "i.cdr_id",
-    "connector_id": "c.connector_id",
+    "connector_id": "i.connector_id",
     "started_at": "c.started_at",
     "ended_at": "c.ended_at",
     "end_reason": "c.end_reason",
@@ -116,6 +126,7 @@ _BY_KEYS: Final = (
 )
 _CDRS: Final = "JOIN billing.cdr AS c ON c.id = i.cdr_id"
 _LINES: Final = "JOIN billing.invoice_line AS l ON l.invoice_id = i.id WHERE l.element IS NOT NULL"
+_OF_PLACE: Final = "i.station_id, i.connector_id, i.session_id IS NULL AS reserved"
 _TARIFFS: Final = "SELECT version, tariff, heard_at FROM billing.tariff_version WHERE version = ANY ($1::uuid[])"
 
 
@@ -141,6 +152,13 @@ _CONDITIONS: Final = {
 }
 
 
+class DocumentCursor(Cursor, frozen=True, tag="x"):
+    """The last document seen."""
+
+    year: Int16
+    sequence: Int64
+
+
 class ExportBatch(NamedTuple):
     """Consecutive documents with their lines, as COPY writes them."""
 
@@ -161,13 +179,49 @@ class Snapshot:
     async def totals(self) -> list[asyncpg.Record]:
         """One row per currency: documents, and the sums of their amounts."""
         query = (
-            "SELECT i.currency, i.minor_digits, count(*) AS documents, "  # noqa: S608  # the conditions above
-            "count(*) FILTER (WHERE i.kind = 'credit_note') AS credit_notes, "
-            "sum(i.total_excl_micros) AS excl_micros, sum(i.total_incl_micros) AS incl_micros, "
-            "sum(i.payable_excl_minor) AS payable_excl_minor, sum(i.payable_minor) AS payable_minor "
+            f"SELECT i.currency, i.minor_digits, {_selected(_SUMS)} "  # noqa: S608  # the conditions above
             f"FROM billing.invoice AS i {self._where} GROUP BY i.currency, i.minor_digits ORDER BY i.currency"
         )
         rows: list[asyncpg.Record] = await self._connection.fetch(query, *self._arguments, timeout=EXPORT_S_MAX)
+        return rows
+
+    async def cdr_totals(self) -> list[asyncpg.Record]:
+        """As `totals`, with a row more per currency where documents are left out of OCPI's CDRs (`left_out`)."""
+        charges = (
+            f"SELECT {_OF_PLACE}, i.currency, i.minor_digits, {_selected(_SUMS)} "  # noqa: S608  # the conditions above
+            f"FROM billing.invoice AS i {self._where} "
+            "GROUP BY i.station_id, i.connector_id, reserved, i.currency, i.minor_digits"
+        )
+        sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
+        query = (
+            f"SELECT currency, minor_digits, left_out, {sums} FROM ("  # noqa: S608  # our own names
+            f"SELECT charge.*, cardinality({MISSING}) > 0 AS left_out FROM ({charges}) AS charge {PLACE}"
+            ") AS of_places GROUP BY currency, minor_digits, left_out ORDER BY currency"
+        )
+        rows: list[asyncpg.Record] = await self._connection.fetch(query, *self._arguments, timeout=EXPORT_S_MAX)
+        return rows
+
+    async def left_out(self, after: DocumentCursor | None, rows_max: int) -> list[asyncpg.Record]:
+        """Up to rows_max documents that OCPI's CDRs leave out, behind that one, with what is missing of each."""
+        year, sequence, limit = (f"${len(self._arguments) + place}" for place in (1, 2, 3))
+        charges = (
+            f"SELECT i.year, i.sequence, i.number, i.kind, i.id, i.session_id, i.reservation_id, {_OF_PLACE} "  # noqa: S608  # as above
+            f"FROM billing.invoice AS i {self._where} AND (i.year, i.sequence) > ({year}::int, {sequence}::bigint)"
+        )
+        query = (
+            f"SELECT * FROM (SELECT charge.*, {MISSING} AS missing FROM ({charges}) AS charge {PLACE}) AS found "  # noqa: S608  # as above
+            f"WHERE cardinality(missing) > 0 ORDER BY year, sequence LIMIT {limit}::bigint"
+        )
+        key = (0, 0) if after is None else (after.year, after.sequence)
+        rows: list[asyncpg.Record] = await self._connection.fetch(
+            query, *self._arguments, *key, rows_max, timeout=EXPORT_S_MAX
+        )
+        return rows
+
+    async def places(self, wanted: Sequence[tuple[str, int | None, bool]]) -> list[asyncpg.Record]:
+        """What is known of each place (station, connector, whether it is a reservation's), and what is missing."""
+        columns = [list(column) for column in zip(*wanted, strict=True)] or [[], [], []]
+        rows: list[asyncpg.Record] = await self._connection.fetch(PLACE_FACTS, *columns, timeout=EXPORT_S_MAX)
         return rows
 
     async def copy_csv(self, output: Output, *, for_people: bool) -> None:
@@ -192,8 +246,8 @@ class Snapshot:
         year, sequence = (f"${len(self._arguments) + place}" for place in (1, 2))
         following = f"{self._where} AND (i.year, i.sequence) > ({year}, {sequence}) {_ORDER} LIMIT {BATCH_DOCUMENTS}"
         documents = f"(SELECT * FROM billing.invoice AS i {following}) AS i"  # noqa: S608  # the conditions above
-        cdrs = f"SELECT {_listed(CDR_COLUMNS)} FROM {documents} {_CDRS} {_ORDER}"  # noqa: S608  # as above
-        lines = f"SELECT {_listed(LINE_COLUMNS)} FROM {documents} {_LINES}"  # noqa: S608  # as above
+        cdrs = f"SELECT {_selected(CDR_COLUMNS)} FROM {documents} {_CDRS} {_ORDER}"  # noqa: S608  # as above
+        lines = f"SELECT {_selected(LINE_COLUMNS)} FROM {documents} {_LINES}"  # noqa: S608  # as above
         after, count = (0, 0), BATCH_DOCUMENTS
         while count == BATCH_DOCUMENTS:
             rows, count = await self._taken(cdrs, *after, **_BARE_CSV)
@@ -244,7 +298,7 @@ async def snapshot(database: Database, wanted: ExportFilter) -> AsyncIterator[Sn
         yield Snapshot(connection, wanted)
 
 
-def _listed(columns: Mapping[str, str]) -> str:
+def _selected(columns: Mapping[str, str]) -> str:
     return ", ".join(f"{column} AS {name}" for name, column in columns.items())
 
 

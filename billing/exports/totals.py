@@ -19,11 +19,19 @@ class CurrencyTotals(msgspec.Struct, frozen=True):
     payable: str
 
 
-class Totals(msgspec.Struct, frozen=True):
+class DocumentTotals(msgspec.Struct, frozen=True):
+    """Over some documents."""
+
+    documents: int
+    currencies: dict[str, CurrencyTotals]
+
+
+class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of one export, over all its documents."""
 
     documents: int
     currencies: dict[str, CurrencyTotals]
+    left_out: DocumentTotals | None = None  # documents that are not in the file; none: all are
 
     def as_json(self) -> bytes:
         """One line, ASCII."""
@@ -31,11 +39,20 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 def totals_of(rows: Iterable[Mapping[str, Any]]) -> Totals:
-    """From the store's rows, one a currency."""
+    """From the store's rows, one a currency; of OCPI's CDRs those that are `left_out` apart."""
+    exported: list[Mapping[str, Any]] = []
+    left_out: list[Mapping[str, Any]] = []
+    for row in rows:
+        (left_out if row.get("left_out") else exported).append(row)
+    inside, outside = _sums(exported), _sums(left_out)
+    return Totals(inside.documents, inside.currencies, outside if outside.documents else None)
+
+
+def _sums(rows: Iterable[Mapping[str, Any]]) -> DocumentTotals:
     currencies = {
         row["currency"]: CurrencyTotals(
-            documents=row["documents"],
-            credit_notes=row["credit_notes"],
+            documents=int(row["documents"]),
+            credit_notes=int(row["credit_notes"]),
             total_excl_vat=format_micros(int(row["excl_micros"])),
             total_incl_vat=format_micros(int(row["incl_micros"])),
             payable_excl_vat=format_minor(int(row["payable_excl_minor"]), row["minor_digits"]),
@@ -43,4 +60,4 @@ def totals_of(rows: Iterable[Mapping[str, Any]]) -> Totals:
         )
         for row in rows
     }
-    return Totals(sum(one.documents for one in currencies.values()), currencies)
+    return DocumentTotals(sum(one.documents for one in currencies.values()), currencies)

@@ -1,6 +1,6 @@
 """Requests and responses of the invoice operations. Amounts are decimal texts, which no client parses as floats."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -41,17 +41,18 @@ class Invoice(_Answer):
     payable_excl_vat: Payable = Field(description="rounded as `rounding` says")
     payable: Payable = Field(description="to be paid, incl. VAT, rounded as `rounding` says")
     rounding: str
-    credits: UUID | None = Field(description="of a credit note: the invoice that it cancels")
+    credits: UUID | None = Field(description="of a credit note: the invoice that it cancels, or a part of it")
     replaces: UUID | None = Field(description="of an invoice: the credited one before it")
-    reason: str = Field(description="of a credit note")
+    reason: str = Field(description="of a credit note; of an invoice of a corrected charge, why")
     issued_at: datetime
 
 
 class Line(_Answer):
-    """A component of the tariff that was used, or an adjustment to its least or most price, which has only amounts."""
+    """A component of the tariff that was used; or an adjustment to its least or most price, or a part that is credited
+    (by rate of VAT), which have only amounts; or the remark that a person corrected the consumption."""
 
-    dimension: Literal["ENERGY", "FLAT", "TIME", "PARKING_TIME", "MIN_PRICE", "MAX_PRICE"]
-    element: int | None = Field(description="of the tariff, from 0; null for an adjustment")
+    dimension: Literal["ENERGY", "FLAT", "TIME", "PARKING_TIME", "MIN_PRICE", "MAX_PRICE", "CORRECTION", "CREDIT"]
+    element: int | None = Field(description="of the tariff, from 0; null where it is of no component")
     volume: Quantity | None = Field(description="billed, in `unit`; hours are rounded to six digits")
     unit: Literal["kWh", "h", "session"] | None = Field(description="of the volume, and what the price is per")
     quantity: int | None = Field(description="billed, exactly, in `quantity_unit`")
@@ -93,10 +94,89 @@ class InvoicePayment(_Answer):
     changed_at: datetime
 
 
+class PayableLine(_Answer):
+    """A line as it stands on paper: in the currency's digits, with its rate."""
+
+    kind: Literal["line", "charge", "allowance"] = Field(
+        description="charge, allowance: of the whole document, up to a tariff's minimum price or down to its maximum"
+    )
+    dimension: str
+    description: str
+    group: str = Field("", description="of a collective invoice: the charge that the line is of")
+    volume: Quantity = Field(description="billed, in `unit`")
+    unit: Literal["kWh", "h", "session"]
+    price: Quantity = Field(description="per unit, excl. VAT")
+    vat_pct: Quantity | None
+    net: Payable
+
+
+class VatTotal(_Answer):
+    """What is to be paid at one rate: VAT is `net` times the rate, rounded half up."""
+
+    vat_pct: Quantity | None = Field(description="null: no VAT applies")
+    net: Payable
+    vat: Payable
+    gross: Payable
+
+
+class Place(_Answer):
+    """A postal address."""
+
+    lines: list[str]
+    postal_code: str
+    city: str
+    country: str = Field(description="ISO 3166-1 alpha-2; empty: not said")
+
+
+class NetworkAddress(_Answer):
+    """An address for e-invoices."""
+
+    scheme: str
+    id: str
+
+
+class Party(_Answer):
+    """Who sells or buys, as the document named them when it was issued."""
+
+    name: str
+    address: Place
+    vat_id: str = Field(description="of a customer: or another number of a register")
+    electronic_address: NetworkAddress | None
+
+
+class SellingParty(Party):
+    """The seller."""
+
+    tax_number: str
+    contact: str
+    iban: str
+    bic: str
+    vat_exemption: str = Field(description="why no VAT applies, where none does")
+
+
+class BuyingParty(Party):
+    """The customer of the document's driver."""
+
+    customer_id: UUID
+    email: str
+    reference: str
+
+
 class InvoiceDetail(Invoice):
     """A document, whole."""
 
-    lines: list[Line]
+    issued_on: date = Field(description="in the zone of the charge")
+    due_on: date | None = Field(description="null: nothing is to be paid")
+    payment_terms: str
+    seller: SellingParty
+    customer: BuyingParty | None = Field(description="null: the driver has none")
+    credits_number: str | None = Field(description="of a credit note: the number of the invoice that it credits")
+    credits_issued_on: date | None
+    lines: list[Line] = Field(description="exact")
+    payable_lines: list[PayableLine] = Field(description="as on paper; those of a rate sum to its net")
+    vat: list[VatTotal] = Field(description="by rate; with `payable_rounding` they sum to `payable`")
+    payable_vat: Payable
+    payable_rounding: Payable = Field(description="what nets and VAT lack to the exact total, rounded once (BT-114)")
     charge: Charge
     payments: list[InvoicePayment]
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from billing import documents
+from billing.customers.document_terms import terms_from
 from billing.documents import DocumentLine, SubjectKind
 from billing.invoices.explanation import explanation_of, select_cdr_for_explanation
 from billing.invoices.models import Cancellation, ComputedFrom, Explanation, Invoice, InvoiceDetail
@@ -22,7 +23,9 @@ from billing.invoicing.derivation import (
 )
 from billing.invoicing.poster import InvoicePoster
 from billing.invoicing.store import to_document
+from billing.invoicing.work import CORRECTION_LINE
 from billing.parameters import NUMBER
+from billing.parties import Seller, Terms
 from billing.rating import MeterBefore, NoReadings
 from billing.readings_source import ReadingsSource, StoredReadings
 from kit.clock import format_rfc3339
@@ -37,10 +40,13 @@ _NO_READINGS: Final = StoredReadings((), (), MeterBefore())
 class InvoiceService:
     """The use cases, one method each. `own`: the driver to whose documents they are limited; None: all."""
 
-    def __init__(self, store: InvoiceStore, poster: InvoicePoster, source: ReadingsSource) -> None:
+    def __init__(
+        self, store: InvoiceStore, poster: InvoicePoster, source: ReadingsSource, details: "DocumentReader"
+    ) -> None:
         self._store = store
         self._poster = poster
         self._source = source
+        self._details = details
 
     async def list_invoices(
         self, wanted: InvoiceFilter, own: str | None, limit: int, cursor: str | None
@@ -57,21 +63,31 @@ class InvoiceService:
 
     async def get_invoice(self, invoice_id: UUID, own: str | None) -> InvoiceDetail:
         """A document, whole. Raises NotFound."""
-        return await read_detail(self._store, invoice_id, own)
+        return await self._details.read(invoice_id, own)
 
     async def explain(self, invoice_id: UUID, own: str | None) -> Explanation:
         """How the amount follows from what is stored. Raises NotFound, Conflict, SourceFailed, Unavailable."""
         row = await _row(self._store, invoice_id, own)
         invoice = to_document(row)
+        if row["subject_kind"] == SubjectKind.STATEMENT:
+            raise Conflict(f"{invoice.number} is a collective invoice: its charges are explained by their readings")
         current = await self._store.current_cdr(invoice.subject_id)
-        related = await self._store.related_documents(invoice_id)
+        related = await self._store.related_documents(invoice_id) or {}
+        if related and invoice.kind is documents.InvoiceKind.CREDIT_NOTE and related["part"]:
+            raise Conflict(
+                f"{invoice.number} credits a part of {related['credits']}: no readings say how much. Explain that one"
+            )
         lines = [DocumentLine(**line) for line in await self._store.lines(invoice_id)]
         explaining = select_cdr_for_explanation(row, current, invoice)
+        if row["corrected"] or (explaining is not None and explaining["corrected"]):
+            explaining = None  # a person gave the consumption: no reading says it
         cdr = row if explaining is None else explaining
         consumption = stream_consumption(cdr)
         computed_from: ComputedFrom = "cdr"
         if explaining is None:
             stored, derived = _NO_READINGS, reprice(tariff_of(cdr)[0], cdr, consumption)
+            if row["corrected"]:
+                derived = derived.with_line(CORRECTION_LINE)
         else:
             computed_from, stored, derived = await self._derive(invoice.subject_id, cdr)
         if invoice.kind is documents.InvoiceKind.CREDIT_NOTE:
@@ -83,7 +99,7 @@ class InvoiceService:
         return explanation_of(
             *(invoice, cdr, stored, derived, found),
             computed_from=computed_from,
-            related=related or {},
+            related=related,
             current=current or row,
         )
 
@@ -103,13 +119,23 @@ class InvoiceService:
         return invoice_of(await self._poster.cancel(connection, wanted.invoice_id, wanted.reason, context))
 
 
-async def read_detail(store: InvoiceStore, invoice_id: UUID, own: str | None) -> InvoiceDetail:
-    """A document, whole. Raises NotFound."""
-    row = await _row(store, invoice_id, own)
-    invoice = to_document(row)
-    lines = [DocumentLine(**line) for line in await store.lines(invoice_id)]
-    payments = [payment_of(payment, invoice.minor_digits) for payment in await store.payments(invoice_id)]
-    return detail_of(invoice, row, lines, payments)
+class DocumentReader:
+    """Reads documents, whole. `seller`, `terms`: of documents that were issued before theirs were recorded."""
+
+    def __init__(self, store: InvoiceStore, seller: Seller, terms: Terms) -> None:
+        self._store = store
+        self._seller = seller
+        self._terms = terms
+
+    async def read(self, invoice_id: UUID, own: str | None) -> InvoiceDetail:
+        """A document. `own`: only a document of that driver. Raises NotFound, Unavailable."""
+        row = await _row(self._store, invoice_id, own)
+        invoice = to_document(row)
+        lines = [DocumentLine(**line) for line in await self._store.lines(invoice_id)]
+        payments = [payment_of(payment, invoice.minor_digits) for payment in await self._store.payments(invoice_id)]
+        collective = row["subject_kind"] == SubjectKind.STATEMENT
+        groups = {one["line"]: one["label"] for one in await self._store.groups(invoice_id)} if collective else {}
+        return detail_of(invoice, row, lines, payments, terms_from(row, self._seller, self._terms), groups)
 
 
 async def _row(store: InvoiceStore, invoice_id: UUID, own: str | None) -> Mapping[str, Any]:

@@ -17,12 +17,18 @@ from kit.web.paging import Cursor, Int64
 _COLUMNS: Final = ", ".join(f"i.{name}" for name in INVOICE_COLUMNS)
 _CDR: Final = """c.started_at, c.ended_at, c.end_reason, c.connector_id, c.device_session_id, c.energy_uj,
        c.estimated, c.revision, c.tariff_version, c.time_zone, c.status AS cdr_status, c.kind AS subject_kind,
-       c.version AS cdr_version, c.current AS cdr_current, c.consumption, t.tariff"""
+       c.version AS cdr_version, c.current AS cdr_current, c.consumption, t.tariff,
+       EXISTS (SELECT FROM billing.charge_decision AS x WHERE x.id = c.decision_id AND x.decision = 'correct')
+       AS corrected"""
 _DETAIL: Final = f"""
-SELECT {_COLUMNS}, {_CDR}
+SELECT {_COLUMNS}, {_CDR}, p.seller, p.buyer, p.issued_on, p.due_on, p.payment_terms,
+       n.number AS credits_number, n.issued_at AS credits_issued_at, np.issued_on AS credits_issued_on
 FROM billing.invoice AS i
 JOIN billing.cdr AS c ON c.id = i.cdr_id
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
+LEFT JOIN billing.document_terms AS p ON p.invoice_id = i.id
+LEFT JOIN billing.invoice AS n ON n.id = i.credits
+LEFT JOIN billing.document_terms AS np ON np.invoice_id = i.credits
 WHERE i.id = $1 AND ($2::text IS NULL OR i.driver_id = $2)
 """  # noqa: S608  # our own names
 _CURRENT: Final = f"""
@@ -31,10 +37,15 @@ LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
 WHERE c.subject_id = $1 AND c.current
 """  # noqa: S608  # our own names
 _KIN: Final = """
-SELECT credited.number AS credits, note.number AS credited_by, later.number AS superseded_by
+SELECT credited.number AS credits, note.number AS credited_by, later.number AS superseded_by,
+       credited.total_incl_micros IS DISTINCT FROM -i.total_incl_micros
+       OR EXISTS (SELECT FROM billing.invoice AS n WHERE n.credits = i.credits AND n.id <> i.id) AS part
 FROM billing.invoice AS i
 LEFT JOIN billing.invoice AS credited ON credited.id = i.credits
-LEFT JOIN billing.invoice AS note ON note.credits = i.id
+LEFT JOIN LATERAL (
+    SELECT n.number FROM billing.invoice AS n WHERE n.credits = i.id AND i.status IN ('credited', 'cancelled')
+    ORDER BY n.year DESC, n.sequence DESC LIMIT 1
+) AS note ON true
 LEFT JOIN billing.invoice AS later ON later.subject_id = i.subject_id AND later.replaces = coalesce(i.credits, i.id)
 WHERE i.id = $1
 """
@@ -42,23 +53,44 @@ _LINES: Final = """
 SELECT dimension, element, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
 FROM billing.invoice_line WHERE invoice_id = $1 ORDER BY line
 """
+# A credit note has the lines of its invoice.
+_GROUPS: Final = """
+SELECT s.line, s.label FROM billing.statement_item AS s
+JOIN billing.invoice AS i ON s.invoice_id = coalesce(i.credits, i.id)
+WHERE i.id = $1 ORDER BY s.line
+"""
 _PAYMENTS: Final = """
 SELECT id, kind, provider, status, amount_minor, error, created_at, changed_at
 FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt
 """
 
-# The current CDR of a subject, and the sums of all its documents.
+# The current CDR of a subject, the sums of all its documents, and of the parts credited of its valid invoice.
 _RECORDED: Final = """
 SELECT c.id, c.subject_id, c.kind AS subject_kind, c.reservation_id, c.station_id, c.started_at, c.ended_at,
        c.end_reason, c.revision, c.status AS cdr_status, c.energy_uj, c.time_zone, c.consumption, c.currency,
        c.total_excl_micros, c.total_incl_micros, c.stream_excl_micros, c.stream_incl_micros, t.tariff,
-       d.documents, d.excl_micros, d.incl_micros
+       d.documents, d.excl_micros, d.incl_micros, d.part_excl_micros, d.part_incl_micros, x.decision
 FROM billing.cdr AS c
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version
+LEFT JOIN billing.charge_decision AS x ON x.id = c.decision_id
 CROSS JOIN LATERAL (
-    SELECT count(*) AS documents, coalesce(sum(total_excl_micros), 0)::bigint AS excl_micros,
-           coalesce(sum(total_incl_micros), 0)::bigint AS incl_micros
-    FROM billing.invoice AS i WHERE i.subject_id = c.subject_id
+    SELECT count(*) AS documents, coalesce(sum(i.total_excl_micros), 0)::bigint AS excl_micros,
+           coalesce(sum(i.total_incl_micros), 0)::bigint AS incl_micros,
+           coalesce(sum(i.total_excl_micros) FILTER (WHERE i.part), 0)::bigint AS part_excl_micros,
+           coalesce(sum(i.total_incl_micros) FILTER (WHERE i.part), 0)::bigint AS part_incl_micros
+    FROM (
+        SELECT i.total_excl_micros, i.total_incl_micros,
+               coalesce(of_invoice.status IN ('open', 'paid'), false) AS part
+        FROM billing.invoice AS i
+        LEFT JOIN billing.invoice AS of_invoice ON of_invoice.id = i.credits
+        WHERE i.subject_id = c.subject_id
+        UNION ALL  -- on a collective invoice, or waiting for one: the newest version that may be invoiced
+        (SELECT r.total_excl_micros, r.total_incl_micros, false
+         FROM billing.collected_charge AS k JOIN billing.cdr AS r ON r.id = k.cdr_id
+         WHERE k.subject_id = c.subject_id AND (k.invoiced OR k.statement_id IS NULL)
+           AND c.status NOT IN ('void', 'nothing_owed', 'cancelled')
+         ORDER BY k.version DESC LIMIT 1)
+    ) AS i
 ) AS d
 """
 _RECORDED_OF: Final = f"{_RECORDED} WHERE c.current AND c.subject_id = ANY ($1::uuid[])"
@@ -141,12 +173,16 @@ class InvoiceStore:
         return await self._database.fetchrow(_CURRENT, subject_id)
 
     async def related_documents(self, invoice_id: UUID) -> asyncpg.Record | None:
-        """Numbers of related documents: credits, credited_by, superseded_by."""
+        """Numbers of related documents: credits, credited_by, superseded_by; `part`: a credit note of not all of it."""
         return await self._database.fetchrow(_KIN, invoice_id)
 
     async def lines(self, invoice_id: UUID) -> list[asyncpg.Record]:
         """A document's lines, in order."""
         return await self._database.fetch(_LINES, invoice_id)
+
+    async def groups(self, invoice_id: UUID) -> list[asyncpg.Record]:
+        """Of a collective invoice and its credit note: the first line of each charge, and its label."""
+        return await self._database.fetch(_GROUPS, invoice_id)
 
     async def payments(self, invoice_id: UUID) -> list[asyncpg.Record]:
         """A document's payments, oldest first."""

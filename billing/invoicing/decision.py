@@ -3,17 +3,34 @@
 - A revision that is not newer than the recorded one changes nothing.
 - Newer, with the same money and consumption: the CDR takes the new revision, nothing else happens.
 - Other consumption: another version of the CDR. If it amounts to what the valid invoice requests, that invoice stays
-  valid and no document is issued; if the amount differs, the invoice is credited and another one replaces it.
-- A draft that cannot be invoiced (drift, no tariff, review) never touches the valid invoice either: a doubtful figure
-  is no reason to credit. The next good revision does.
+  valid and no document is issued; if the amount differs, the charge settles, and then the invoice is credited and
+  another one replaces it.
+- Where nothing is owed (void, or an amount of nothing) a valid invoice is credited at once, and nothing replaces it.
+- A charge of a customer with collective invoices is collected where it would be invoiced; what of it is invoiced
+  already, the next collective invoice corrects (billing/statements).
+- A draft that waits for a person (held, drift, no tariff, review) never touches the valid invoice either: a doubtful
+  figure is no reason to credit. The next good revision does.
+- A person's decision is for a revision. A later one with the figures that were decided on confirms it; one with others
+  is held again, unless it comes to what is requested already. So is one whose invoice a person has credited in part.
 - What finance has cancelled stays cancelled.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, auto
 from uuid import UUID
 
-from billing.documents import CdrStatus, ChargeAmount, ChargeDraft, StoredCdr
+from billing.documents import NOT_OWED, WAITING, CdrStatus, ChargeAmount, ChargeDraft, ChargeReason, StoredCdr
+from billing.invoicing.rules import InvoicingRules
+
+
+@dataclass(frozen=True, slots=True)
+class PastDecision:
+    """The last decision of a person on a subject."""
+
+    result_cdr_id: UUID  # the version of the CDR that it made
+    decided: StoredCdr  # the version that it was about
+    corrected: bool  # the version that it made has other consumption than the session
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +38,29 @@ class ChargeState:
     """What is recorded of a subject."""
 
     cdr: StoredCdr | None  # the current one
-    invoice_id: UUID | None  # the valid invoice
+    invoice_id: UUID | None  # the valid invoice of its own
     driver_id: str | None  # of the session, once session.assigned said so
-    invoiced: tuple[str, int, int] | None = None  # by that invoice: currency, micro-units excl. and incl. VAT
+    # By that invoice, or collected for a collective one: currency, micro-units excl. and incl. VAT.
+    invoiced: tuple[str, int, int] | None = None
+    partly_credited: bool = False  # the invoice on which it stands
+    decision: PastDecision | None = None
 
 
 class CdrChange(Enum):
     """What happens to a subject's CDR."""
 
     NOTHING = auto()
-    REVISION_ONLY = auto()  # the charge is the same: only its revision is recorded
+    REVISION_ONLY = auto()  # the charge is the same: its revision is recorded
+    DECISION_CONFIRMED = auto()  # likewise of a CDR with consumption that a person gave: nothing else is recorded
     NEW_VERSION = auto()  # another version is written
+
+
+class DocumentChange(Enum):
+    """What happens to a subject's documents."""
+
+    NOTHING = auto()
+    INVOICE = auto()  # a new invoice; the valid one is credited
+    CREDIT = auto()  # the valid invoice is credited, and nothing takes its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +70,84 @@ class Decision:
     change: CdrChange
     version: int = 0  # of the CDR to be written
     status: CdrStatus = CdrStatus.INVOICED
-    already_invoiced: bool = False  # the valid invoice requests exactly this amount
+    reasons: tuple[str, ...] = ()
+    documents: DocumentChange = DocumentChange.NOTHING
+    due_at: datetime | None = None  # of SETTLING
+    settling_since: datetime | None = None
 
     @property
-    def issues_invoice(self) -> bool:
-        """Whether a new invoice is issued, and the valid one credited."""
-        return self.change is CdrChange.NEW_VERSION and self.status is CdrStatus.INVOICED and not self.already_invoiced
+    def already_invoiced(self) -> bool:
+        """The valid invoice requests exactly this amount."""
+        return self.status is CdrStatus.INVOICED and self.documents is DocumentChange.NOTHING
 
 
-def decide(draft: ChargeDraft, state: ChargeState) -> Decision:
-    """What is to be done with a draft."""
+def decide(draft: ChargeDraft, state: ChargeState, now: datetime, rules: InvoicingRules) -> Decision:
+    """What is to be done with a draft that came now."""
     cdr = state.cdr
-    if cdr is None:
-        return Decision(CdrChange.NEW_VERSION, 1, draft.status)
-    if draft.revision <= cdr.revision:
+    if cdr is not None and draft.revision <= cdr.revision:
         return Decision(CdrChange.NOTHING)
-    cancelled = cdr.status is CdrStatus.CANCELLED
-    if _same_charge(draft, cdr) and (cancelled or draft.status is cdr.status):
-        return Decision(CdrChange.REVISION_ONLY, cdr.version)
-    status = CdrStatus.CANCELLED if cancelled else draft.status
-    already = status is CdrStatus.INVOICED and state.invoiced is not None and _totals(draft.amount) == state.invoiced
-    return Decision(CdrChange.NEW_VERSION, cdr.version + 1, status, already)
+    if cdr is not None and _confirms_decision(draft, cdr, state.decision):
+        assert state.decision is not None  # noqa: S101  # what is confirmed is there
+        change = CdrChange.DECISION_CONFIRMED if state.decision.corrected else CdrChange.REVISION_ONLY
+        return Decision(change, cdr.version, cdr.status)
+    status, reasons = _outcome(draft, state)
+    version = 1 if cdr is None else cdr.version + 1
+    already = status is CdrStatus.INVOICED and _is_invoiced(draft, state)
+    settles = status is CdrStatus.INVOICED and not already and rules.settle_s > 0 and draft.settles
+    if settles:
+        status = CdrStatus.SETTLING
+    if cdr is not None and _same_charge(draft, cdr) and (status, reasons) == (cdr.status, cdr.reasons):
+        return Decision(CdrChange.REVISION_ONLY, cdr.version, status)
+    if settles:
+        since = now if cdr is None or cdr.settling_since is None else cdr.settling_since
+        due_at = rules.due_at(now, since)
+        return Decision(CdrChange.NEW_VERSION, version, status, due_at=due_at, settling_since=since)
+    return Decision(CdrChange.NEW_VERSION, version, status, reasons, documents_of(status, state, already))
+
+
+def decide_released(draft: ChargeDraft, state: ChargeState) -> Decision:
+    """What is to be done with a draft that a person has decided on: it is not doubted again, and does not settle."""
+    if state.cdr is None:
+        raise ValueError("only a recorded charge is decided on")
+    already = _is_invoiced(draft, state)
+    documents = documents_of(draft.status, state, already)
+    return Decision(CdrChange.NEW_VERSION, state.cdr.version + 1, draft.status, documents=documents)
+
+
+def documents_of(status: CdrStatus, state: ChargeState, already_invoiced: bool) -> DocumentChange:
+    """What a CDR of this status means for the documents."""
+    if status is CdrStatus.INVOICED and not already_invoiced:
+        return DocumentChange.INVOICE
+    if status in NOT_OWED and state.invoice_id is not None:
+        return DocumentChange.CREDIT
+    return DocumentChange.NOTHING
+
+
+def _outcome(draft: ChargeDraft, state: ChargeState) -> tuple[CdrStatus, tuple[str, ...]]:
+    """The status of the draft in view of what is recorded, before it settles, and its reasons."""
+    if state.cdr is not None and state.cdr.status is CdrStatus.CANCELLED:
+        return CdrStatus.CANCELLED, ()
+    unasked = state.invoice_id is None and state.invoiced is None
+    requested = _is_invoiced(draft, state) or (draft.status in NOT_OWED and unasked)
+    if requested or draft.status is CdrStatus.FREE:
+        return draft.status, draft.reasons
+    more = []
+    if state.decision is not None:
+        more.append(ChargeReason.DECIDED_BEFORE)
+    if state.partly_credited:
+        more.append(ChargeReason.PARTLY_CREDITED)
+    if not more:
+        return draft.status, draft.reasons
+    return draft.status if draft.status in WAITING else CdrStatus.HELD, (*draft.reasons, *more)
+
+
+def _confirms_decision(draft: ChargeDraft, cdr: StoredCdr, past: PastDecision | None) -> bool:
+    """Whether it has the figures that a person has decided on, and nothing came since."""
+    return past is not None and past.result_cdr_id == cdr.id and _same_charge(draft, past.decided)
+
+
+def _is_invoiced(draft: ChargeDraft, state: ChargeState) -> bool:
+    return draft.status is CdrStatus.INVOICED and state.invoiced is not None and _totals(draft.amount) == state.invoiced
 
 
 def _same_charge(draft: ChargeDraft, cdr: StoredCdr) -> bool:

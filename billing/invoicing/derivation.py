@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from billing import rating
 from billing.currency import minor_digits, to_minor
 from billing.documents import ChargeAmount, DocumentLine, SubjectKind
@@ -30,6 +32,10 @@ class Derived:
     consumption: tuple[Consumption, ...]
     amount: ChargeAmount
     roundings: Sequence[rating.RoundingStep]
+
+    def with_line(self, line: DocumentLine) -> "Derived":
+        """With another line, of no amount."""
+        return replace(self, amount=msgspec.structs.replace(self.amount, lines=(*self.amount.lines, line)))
 
     def negated(self) -> "Derived":
         """As on a credit note: the same usage, amounts below 0."""

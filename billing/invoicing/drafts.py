@@ -4,12 +4,11 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid5
 
-from billing.currency import can_be_paid
-from billing.documents import CdrStatus, ChargeAmount, ChargeDraft, SubjectKind
+from billing.documents import CdrStatus, ChargeAmount, ChargeDraft, ChargeReason, SubjectKind
 from billing.errors import BadEvent
+from billing.invoicing.rules import InvoicingRules
 from kit.clock import parse_rfc3339
 from schemas.events import Consumption, ReservationConfirmed, SessionCompleted
-from schemas.tariff import MICROS
 
 _NAMESPACE: Final = UUID("c8d0a0f4-6c5b-4c62-9d5e-0b1c7b1f4e2a")
 
@@ -19,8 +18,16 @@ def reservation_subject(reservation_id: str) -> UUID:
     return uuid5(_NAMESPACE, reservation_id)
 
 
+def unpriced_draft(session: SessionCompleted) -> ChargeDraft:
+    """The charge of a session without a tariff. Raises BadEvent."""
+    if session.void:
+        return session_draft(session, None, CdrStatus.VOID)
+    status = CdrStatus.HELD if session.held else CdrStatus.UNPRICED
+    return session_draft(session, None, status, (*session.held, ChargeReason.NO_TARIFF))
+
+
 def session_draft(
-    session: SessionCompleted, amount: ChargeAmount | None, status: CdrStatus, reason: str = ""
+    session: SessionCompleted, amount: ChargeAmount | None, status: CdrStatus, reasons: tuple[str, ...] = ()
 ) -> ChargeDraft:
     """The charge of a completed session. `amount`: by billing; None without a tariff. Raises BadEvent."""
     pricing = session.pricing
@@ -30,7 +37,8 @@ def session_draft(
         reservation_id=None,
         revision=session.revision,
         status=status,
-        reason=reason,
+        reason="",
+        reasons=reasons,
         driver_id=None,
         station_id=session.station_id,
         connector_id=session.connector_id,
@@ -52,16 +60,18 @@ def session_draft(
 
 
 def reservation_draft(
-    reservation: ReservationConfirmed, consumption: tuple[Consumption, ...], amount: ChargeAmount, total_max: int
+    reservation: ReservationConfirmed, consumption: tuple[Consumption, ...], amount: ChargeAmount, rules: InvoicingRules
 ) -> ChargeDraft:
     """The charge of a reservation; FREE if the tariff has no price for it. Raises BadEvent."""
+    status, reasons = rules.outcome_of(amount) if amount.lines else (CdrStatus.FREE, ())
     return ChargeDraft(
         kind=SubjectKind.RESERVATION,
         subject_id=reservation_subject(reservation.reservation_id),
         reservation_id=reservation.reservation_id,
         revision=1,
-        status=status_of(amount, total_max) if amount.lines else CdrStatus.FREE,
+        status=status,
         reason="",
+        reasons=reasons,
         driver_id=reservation.driver_id,
         station_id=reservation.station_id,
         connector_id=reservation.connector_id,
@@ -80,12 +90,6 @@ def reservation_draft(
         stream_excl_micros=None,
         stream_incl_micros=None,
     )
-
-
-def status_of(amount: ChargeAmount, total_max: int) -> CdrStatus:
-    """INVOICED, or REVIEW above `total_max` whole units of the currency, or if nobody can pay in that currency."""
-    sendable = amount.incl_micros <= total_max * MICROS and can_be_paid(amount.currency)
-    return CdrStatus.INVOICED if sendable else CdrStatus.REVIEW
 
 
 def _moment(text: str) -> datetime:

@@ -19,6 +19,15 @@ class InvoicingMetrics:
             "Charges whose quantities or cost by the stream are not ours: an alert on any",
             registry=registry,
         )
+        self.waiting = Counter(
+            "billing_waiting",
+            "Charges that were put aside for a person, by reason: those of the session, and billing's own",
+            ("reason",),
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "billing_decisions", "Decisions of people on charges", ("decision",), registry=registry
+        )
         self.batch_events = Histogram(
             "billing_batch_events",
             "Events of one transaction",

@@ -1,38 +1,44 @@
 """The invoice poster: a batch of drafts becomes CDRs, invoices and credit notes in one transaction."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
+import asyncpg
+
+from billing.customers.document_terms import record_terms
 from billing.documents import (
-    VALID,
+    WAITING,
     CdrStatus,
     ChargeDraft,
+    ChargeReason,
     Document,
-    DocumentLine,
-    InvoiceKind,
     InvoiceStatus,
     Number,
     make_credit_note,
-    make_invoice,
 )
 from billing.invoicing import store
-from billing.invoicing.decision import CdrChange, ChargeState, Decision, decide
-from billing.invoicing.events import invoice_created, invoice_updated
+from billing.invoicing.credit import CreditedInvoice, Part
+from billing.invoicing.decision import CdrChange, ChargeState, Decision, DocumentChange, decide, decide_released
+from billing.invoicing.events import invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
+from billing.invoicing.rules import InvoicingRules
+from billing.invoicing.work import Work, credit_rest, request_payment, valid_invoice, write
+from billing.parties import Seller, Terms
+from billing.statements import store as statements
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import EventContext
 from kit.messaging.inbox import record_new_events
-from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
+from kit.messaging.outbox import Transaction, insert_async
 from kit.observability.logs import get_logger
-from kit.web.errors import Conflict, NotFound
 from schemas.events import SessionAssigned
 
 SCHEMA: Final = "billing"
 LATE: Final = "readings that came later changed the amount"
+DUE_AT_ONCE: Final = 256  # ~60 ms, during which no other writer of documents works
+
 
 _log = get_logger(__name__)
 
@@ -54,38 +60,41 @@ class Posting:
     content: ChargeDraft | SessionAssigned | Superseded
 
 
-@dataclass(slots=True)
-class _Work:
-    """What a transaction writes."""
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a person's decision adds to a CDR and its invoice."""
 
-    number: Number
-    now: datetime
-    cdrs: list[tuple[UUID, int, CdrStatus, str | None, ChargeDraft]] = field(default_factory=list)
-    superseded: list[UUID] = field(default_factory=list)
-    confirmed_revisions: list[tuple[UUID, ChargeDraft]] = field(default_factory=list)
-    documents: list[tuple[Document, Sequence[DocumentLine]]] = field(default_factory=list)
-    events: list[OutboxEvent] = field(default_factory=list)
-    outcomes: list[str] = field(default_factory=list)
+    decision_id: UUID
+    remark: str  # of the invoice of corrected consumption; else empty
+    why: str  # stands on the credit note of an invoice that is replaced
 
-    def next_number(self) -> Number:
-        """The next unused number."""
-        self.number = self.number.following(self.now)
-        return self.number
 
-    def issue(self, document: Document, lines: Sequence[DocumentLine], context: EventContext) -> None:
-        """Store and publish the document."""
-        self.documents.append((document, lines))
-        self.events.append(invoice_created(document, context))
+class WantedCredit(Protocol):
+    """Which part of an invoice is to be credited."""
+
+    def of(self, credited: CreditedInvoice) -> Part:
+        """Amounts and lines of the credit note. Raises BadQuery, Conflict."""
 
 
 class InvoicePoster:
     """Writes CDRs and documents."""
 
-    def __init__(self, database: Database, clock: Clock, metrics: InvoicingMetrics) -> None:
-        """`database` works as billing's role."""
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        metrics: InvoicingMetrics,
+        rules: InvoicingRules,
+        seller: Seller,
+        terms: Terms,
+    ) -> None:
+        """`database` works as billing's role. `seller`, `terms`: of the documents that it issues."""
         self._database = database
         self._clock = clock
         self._metrics = metrics
+        self._rules = rules
+        self._seller = seller
+        self._terms = terms
 
     async def post(self, postings: Sequence[Posting]) -> None:
         """All of them or none; at most one of each subject. Known events change nothing. Raises Unavailable."""
@@ -94,54 +103,102 @@ class InvoicePoster:
             new = await record_new_events(
                 connection, SCHEMA, [(posting.queue, posting.event_id) for posting in postings]
             )
-            work = _Work(number, self._clock.now())
+            work = Work(number, self._clock.now())
             fresh = [posting for posting in postings if (posting.queue, posting.event_id) in new]
             await _assign_drivers(connection, work, fresh)
-            await _record_charges(connection, work, fresh)
+            await _record_charges(connection, work, fresh, self._rules)
             work.outcomes += ["superseded" for posting in fresh if isinstance(posting.content, Superseded)]
             await self._finish(connection, work, number)
         self._metrics.batch_events.observe(len(postings))
         self._count(work)
 
-    async def cancel(self, connection: Transaction, invoice_id: UUID, reason: str, context: EventContext) -> Document:
-        """Cancel an invoice by a credit note, which is returned; nothing more is asked for its subject.
+    async def invoice_due(self) -> None:
+        """Invoice the charges that have settled, in transactions of DUE_AT_ONCE. Of several processes that do so one
+        works, and the others find nothing left. Raises Unavailable."""
+        while await store.any_due(self._database, self._clock.now()):
+            async with self._database.transaction() as connection:
+                number = await store.lock(connection)
+                work = Work(number, self._clock.now())
+                await _invoice_settled(connection, work)
+                await self._finish(connection, work, number)
+            self._count(work)
 
-        `connection`: of an open transaction, which commits at once. Raises NotFound, Conflict.
-        """
+    async def release(
+        self, connection: Transaction, draft: ChargeDraft, released: Released, context: EventContext
+    ) -> UUID:
+        """Record a charge as a person has decided, at once; the id of the CDR. `connection`: of an open transaction,
+        which commits at once."""
         number = await store.lock(connection)
-        invoice = (await store.invoices(connection, [invoice_id])).get(invoice_id)
-        if invoice is None:
-            raise NotFound(f"no invoice {invoice_id}")
-        if invoice.kind is not InvoiceKind.INVOICE or invoice.status not in VALID:
-            raise Conflict(
-                f"{invoice.kind} {invoice.number} is {invoice.status}: only an open or paid invoice is cancelled"
-            )
-        work = _Work(number, self._clock.now())
-        credit_notes = await _credit(connection, work, {invoice_id: context}, InvoiceStatus.CANCELLED, reason)
-        await store.cancel_cdr(connection, invoice.subject_id)
+        work = Work(number, self._clock.now())
+        state = (await store.charge_states(connection, [draft.subject_id]))[draft.subject_id]
+        decision = decide_released(draft, state)
+        await _credit_replaced(connection, work, [(context, state, decision, released.why)])
+        customers = await _customers(connection, [(draft, state)])
+        cdr_id = _apply(work, draft, context, state, decision, customers.get(draft.subject_id), released)
+        await self._finish(connection, work, number)
+        self._count(work)
+        return cdr_id
+
+    async def cancel(self, connection: Transaction, invoice_id: UUID, reason: str, context: EventContext) -> Document:
+        """Cancel an invoice by a credit note of what is left of it, which is returned; nothing more is asked for its
+        subject. `connection`: of an open transaction, which commits at once. Raises NotFound, Conflict."""
+        number = await store.lock(connection)
+        credited = await valid_invoice(connection, invoice_id)
+        return await self._cancel(connection, credited.invoice, number, reason, context)
+
+    async def credit(
+        self, connection: Transaction, invoice_id: UUID, wanted: WantedCredit, reason: str, context: EventContext
+    ) -> Document:
+        """Credit a part of an invoice; the credit note. All that is left is a cancellation. `connection`: of an open
+        transaction, which commits at once. Raises NotFound, Conflict, BadQuery."""
+        number = await store.lock(connection)
+        credited = await valid_invoice(connection, invoice_id)
+        amounts, lines = wanted.of(credited)
+        if amounts == credited.left:
+            return await self._cancel(connection, credited.invoice, number, reason, context)
+        work = Work(number, self._clock.now())
+        old = credited.invoice
+        paid = old.status is InvoiceStatus.PAID
+        note = make_credit_note(uuid4(), work.next_number(), old, amounts, reason, paid=paid)
+        work.issue(note, lines, context)
+        await self._finish(connection, work, number)
+        self._count(work)
+        return note
+
+    async def _cancel(
+        self, connection: Transaction, invoice: Document, number: Number, reason: str, context: EventContext
+    ) -> Document:
+        await statements.check_last(connection, invoice.id)
+        work = Work(number, self._clock.now())
+        credit_notes = await credit_rest(connection, work, {invoice.id: context}, InvoiceStatus.CANCELLED, reason)
+        await store.cancel_cdrs(connection, [invoice.subject_id, *await statements.withdraw(connection, invoice.id)])
         await self._finish(connection, work, number)
         self._count(work)
         return credit_notes[0]
 
-    async def _finish(self, connection: Transaction, work: _Work, number: Number) -> None:
-        await _write(connection, work)
+    async def _finish(self, connection: Transaction, work: Work, number: Number) -> None:
+        await write(connection, work)
+        await record_terms(connection, work.with_new_terms, self._seller, self._terms)
         if work.number != number:
             await store.advance(connection, work.number)
         await insert_async(connection, SCHEMA, work.events)
 
-    def _count(self, work: _Work) -> None:
+    def _count(self, work: Work) -> None:
         for outcome in work.outcomes:
             self._metrics.charges.labels(outcome).inc()
         for document, _ in work.documents:
             self._metrics.documents.labels(document.kind).inc()
-        for _, _, status, _, draft in work.cdrs:
+        for new in work.cdrs:
+            status = new.decision.status
             if status is CdrStatus.DRIFT:
                 self._metrics.drift.inc()
-            if draft.reason:
-                _log_doubt(status, draft)
+            if status in WAITING:
+                for reason in new.decision.reasons:
+                    self._metrics.waiting.labels(reason).inc()
+                _log_doubt(status, new.decision.reasons, new.draft)
 
 
-async def _assign_drivers(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
+async def _assign_drivers(connection: Transaction, work: Work, postings: Sequence[Posting]) -> None:
     """Record the drivers of sessions, also on the documents that are there already."""
     assigned = {
         posting.content.session_id: posting for posting in postings if isinstance(posting.content, SessionAssigned)
@@ -150,84 +207,116 @@ async def _assign_drivers(connection: Transaction, work: _Work, postings: Sequen
         return
     assignments = [posting.content for posting in assigned.values() if isinstance(posting.content, SessionAssigned)]
     for invoice in await store.assign(connection, assignments, work.now):
+        work.reassigned.append(invoice.id)
         work.events.append(invoice_updated(invoice, assigned[invoice.subject_id].context))
 
 
-async def _record_charges(connection: Transaction, work: _Work, postings: Sequence[Posting]) -> None:
+async def _record_charges(
+    connection: Transaction, work: Work, postings: Sequence[Posting], rules: InvoicingRules
+) -> None:
     drafts = [(posting.content, posting.context) for posting in postings if isinstance(posting.content, ChargeDraft)]
     if not drafts:
         return
     states = await store.charge_states(connection, [draft.subject_id for draft, _ in drafts])
-    decisions = [
-        (draft, context, states[draft.subject_id], decide(draft, states[draft.subject_id])) for draft, context in drafts
-    ]
-    credited = {
-        state.invoice_id: context
-        for _, context, state, decision in decisions
-        if decision.issues_invoice and state.invoice_id is not None
-    }
-    if credited:
-        await _credit(connection, work, credited, InvoiceStatus.CREDITED, LATE)
+    decisions = []
+    for draft, context in drafts:
+        state = states[draft.subject_id]
+        decisions.append((draft, context, state, decide(draft, state, work.now, rules)))
+    await _credit_replaced(connection, work, [(*decided[1:], LATE) for decided in decisions])
+    customers = await _customers(connection, [(draft, state) for draft, _, state, _ in decisions])
     for draft, context, state, decision in decisions:
-        _apply(work, draft, context, state, decision)
+        _apply(work, draft, context, state, decision, customers.get(draft.subject_id))
 
 
-def _apply(work: _Work, draft: ChargeDraft, context: EventContext, state: ChargeState, decision: Decision) -> None:
-    if decision.change is CdrChange.NOTHING:
-        work.outcomes.append("stale")
+async def _customers(connection: Transaction, charges: Sequence[tuple[ChargeDraft, ChargeState]]) -> dict[UUID, UUID]:
+    """The customers for whose collective invoices (billing/statements) these charges are collected, by subject. A
+    charge that has an invoice of its own is not."""
+    singly = [(draft, state) for draft, state in charges if state.invoice_id is None]
+    subjects = [draft.subject_id for draft, _ in singly]
+    return await statements.collecting(
+        connection, subjects, [draft.driver_id or state.driver_id for draft, state in singly]
+    )
+
+
+async def _credit_replaced(
+    connection: Transaction, work: Work, decisions: Iterable[tuple[EventContext, ChargeState, Decision, str]]
+) -> None:
+    """Credit the valid invoices that these decisions replace or withdraw, with that reason."""
+    credited: dict[tuple[InvoiceStatus, str], dict[UUID, EventContext]] = {}
+    for context, state, decision, reason in decisions:
+        if state.invoice_id is not None and decision.documents is not DocumentChange.NOTHING:
+            replaced = decision.documents is DocumentChange.INVOICE
+            status = InvoiceStatus.CREDITED if replaced else InvoiceStatus.CANCELLED
+            credited.setdefault((status, reason), {})[state.invoice_id] = context
+    for (status, reason), invoices in credited.items():
+        await credit_rest(connection, work, invoices, status, reason)
+
+
+async def _invoice_settled(connection: Transaction, work: Work) -> None:
+    """Issue the invoices of charges that are due."""
+    rows = await store.due_cdrs(connection, work.now, DUE_AT_ONCE)
+    if not rows:
         return
-    if decision.change is CdrChange.REVISION_ONLY:
-        assert state.cdr is not None  # noqa: S101  # there is one whose money is the same
-        work.confirmed_revisions.append((state.cdr.id, draft))
-        work.outcomes.append("noted")
-        return
+    states = await store.charge_states(connection, [row["subject_id"] for row in rows])
+    settled: list[tuple[asyncpg.Record, EventContext, ChargeState]] = []
+    outcomes: list[tuple[UUID, CdrStatus, str]] = []
+    for row in rows:
+        state = states[row["subject_id"]]
+        if state.partly_credited:  # since it settles
+            outcomes.append((row["id"], CdrStatus.HELD, ChargeReason.PARTLY_CREDITED))
+            work.outcomes.append(CdrStatus.HELD)
+            continue
+        outcomes.append((row["id"], CdrStatus.INVOICED, ""))
+        work.outcomes.append(CdrStatus.INVOICED)
+        settled.append((row, EventContext(row["correlation_id"], row["traceparent"]), state))
+    issue = Decision(CdrChange.NOTHING, documents=DocumentChange.INVOICE)
+    await _credit_replaced(connection, work, [(context, state, issue, LATE) for _, context, state in settled])
+    drafts = [store.draft_of(row) for row, _, _ in settled]
+    customers = await _customers(
+        connection, [(draft, state) for draft, (_, _, state) in zip(drafts, settled, strict=True)]
+    )
+    for draft, (row, context, state) in zip(drafts, settled, strict=True):
+        request_payment(work, draft, row["id"], row["version"], state, context, customers.get(draft.subject_id))
+    await store.settled(connection, outcomes)
+
+
+def _apply(
+    work: Work,
+    draft: ChargeDraft,
+    context: EventContext,
+    state: ChargeState,
+    decision: Decision,
+    customer_id: UUID | None,
+    released: Released | None = None,
+) -> UUID:
+    """The id of the CDR that has the charge. `customer_id`: who has it on a collective invoice."""
+    if decision.change is not CdrChange.NEW_VERSION:
+        assert state.cdr is not None  # noqa: S101  # there is one that is as new, or whose money is the same
+        if decision.change is CdrChange.REVISION_ONLY:
+            work.confirmed_revisions.append((state.cdr.id, draft))
+        if decision.change is CdrChange.DECISION_CONFIRMED:
+            work.confirmed_decisions.append((state.cdr.id, draft.revision))
+        work.outcomes.append("stale" if decision.change is CdrChange.NOTHING else "noted")
+        return state.cdr.id
     driver_id = draft.driver_id or state.driver_id
     cdr_id = uuid4()
-    work.cdrs.append((cdr_id, decision.version, decision.status, driver_id, draft))
+    decision_id = None if released is None else released.decision_id
+    work.cdrs.append(store.NewCdr(cdr_id, decision, driver_id, draft, context, decision_id))
     work.outcomes.append("noted" if decision.already_invoiced else decision.status)
     if state.cdr is not None:
         work.superseded.append(state.cdr.id)
-    if decision.issues_invoice and draft.amount is not None:
-        number = work.next_number()
-        invoice = make_invoice(uuid4(), number, draft, cdr_id, decision.version, driver_id, state.invoice_id)
-        work.issue(invoice, draft.amount.lines, context)
+    if decision.documents is DocumentChange.INVOICE:
+        remark = "" if released is None else released.remark
+        request_payment(work, draft, cdr_id, decision.version, state, context, customer_id, remark)
+    return cdr_id
 
 
-async def _credit(
-    connection: Transaction, work: _Work, credited: Mapping[UUID, EventContext], status: InvoiceStatus, reason: str
-) -> list[Document]:
-    """Cancel these invoices by a credit note each, and move them to that status; the credit notes."""
-    ids = list(credited)
-    before = await store.invoices(connection, ids)
-    lines = await store.lines(connection, ids)
-    credit_notes = []
-    for id_ in ids:
-        old = before[id_]
-        paid = old.status is InvoiceStatus.PAID and old.payable_minor != 0
-        note = make_credit_note(uuid4(), work.next_number(), old, reason, paid=paid)
-        work.issue(note, [line.negated() for line in lines[id_]], credited[id_])
-        credit_notes.append(note)
-    for invoice in await store.set_status(connection, ids, status, work.now):
-        work.events.append(invoice_updated(invoice, credited[invoice.id]))
-    return credit_notes
-
-
-async def _write(connection: Transaction, work: _Work) -> None:
-    if work.confirmed_revisions:
-        await store.confirm_revisions(connection, work.confirmed_revisions)
-    if work.superseded:
-        await store.supersede(connection, work.superseded)
-    if work.cdrs:
-        await store.add_cdrs(connection, work.cdrs, work.now)
-    if work.documents:
-        await store.add_invoices(connection, work.documents)
-
-
-def _log_doubt(status: CdrStatus, draft: ChargeDraft) -> None:
+def _log_doubt(status: CdrStatus, reasons: Sequence[str], draft: ChargeDraft) -> None:
     amount = draft.amount
     _log.error(
         "charge_not_invoiced",
         status=status,
+        reasons=[str(reason) for reason in reasons],
         reason=draft.reason,
         kind=draft.kind,
         subject_id=str(draft.subject_id),

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from uuid import UUID
 
-from billing.documents import CdrStatus, ChargeDraft
+from billing.documents import ChargeDraft
 from billing.errors import BadEvent
 from billing.invoicing.amounts import rate_reservation
 from billing.invoicing.cross_check import PricedSession, check_session
-from billing.invoicing.drafts import reservation_draft, session_draft
+from billing.invoicing.drafts import reservation_draft, unpriced_draft
 from billing.invoicing.poster import InvoicePoster, Posting, Superseded
+from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.tariffs import TariffRegistry
 from billing.readings_source import SessionSource
 from kit.errors import Unprocessable
@@ -51,13 +52,12 @@ class InvoicingService:
     """
 
     def __init__(
-        self, tariffs: TariffRegistry, sessions: SessionSource, poster: InvoicePoster, invoice_total_max: int
+        self, tariffs: TariffRegistry, sessions: SessionSource, poster: InvoicePoster, rules: InvoicingRules
     ) -> None:
-        """`invoice_total_max`: whole units of a currency; no invoice above that before a person has looked."""
         self._tariffs = tariffs
         self._sessions = sessions
         self._poster = poster
-        self._total_max = invoice_total_max
+        self._rules = rules
         self._batches = GroupCommit(self._post)
 
     async def session_completed(self, event: Event[SessionCompleted]) -> bool:
@@ -89,14 +89,14 @@ class InvoicingService:
     async def _read_session(self, payload: SessionCompleted) -> ChargeDraft | PricedSession:
         pricing = payload.pricing
         if pricing is None:
-            return session_draft(payload, None, CdrStatus.UNPRICED)
+            return unpriced_draft(payload)
         tariff = await self._tariffs.tariff(pricing.version, pricing.tariff)
         return PricedSession.of(payload, pricing, tariff)
 
     async def _read_reservation(self, payload: ReservationConfirmed) -> ChargeDraft:
         tariff = await self._tariffs.tariff(payload.version, payload.tariff)
         consumption, amount = rate_reservation(tariff, payload)
-        return reservation_draft(payload, consumption, amount, self._total_max)
+        return reservation_draft(payload, consumption, amount, self._rules)
 
     async def _post(self, batch: Sequence[_Received]) -> None:
         checked = await self._check([one.content for one in batch if isinstance(one.content, PricedSession)])
@@ -109,11 +109,11 @@ class InvoicingService:
         checked: dict[UUID, ChargeDraft | Superseded] = {}
         if by_id:
             async for stored in self._sessions.sessions(list(by_id)):
-                draft = check_session(by_id[stored.id], stored, self._total_max)
+                draft = check_session(by_id[stored.id], stored, self._rules)
                 checked[stored.id] = draft or Superseded(stored.id)
                 await asyncio.sleep(0)  # let the process answer others between two sessions
         for id_ in by_id.keys() - checked.keys():
-            draft = check_session(by_id[id_], None, self._total_max)
+            draft = check_session(by_id[id_], None, self._rules)
             checked[id_] = draft or Superseded(id_)
         return checked
 

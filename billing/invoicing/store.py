@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from billing.documents import (
+    WAITING,
     CdrStatus,
+    ChargeAmount,
     ChargeDraft,
     Document,
     DocumentLine,
@@ -17,9 +19,11 @@ from billing.documents import (
     InvoiceStatus,
     Number,
     StoredCdr,
+    SubjectKind,
 )
-from billing.invoicing.decision import ChargeState
+from billing.invoicing.decision import ChargeState, Decision, PastDecision
 from kit.database.postgres import Database
+from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import Transaction
 from schemas.events import Consumption, SessionAssigned
 
@@ -30,26 +34,59 @@ _CDR_COLUMNS: Final = (
     *("station_id", "connector_id", "device_session_id", "started_at", "ended_at", "end_reason", "estimated"),
     *("energy_uj", "readings", "flagged", "tariff_version", "time_zone", "consumption", "currency"),
     *("total_excl_micros", "total_incl_micros", "stream_excl_micros", "stream_incl_micros", "reason", "created_at"),
+    *("reasons", "lines", "computed", "due_at", "settling_since", "correlation_id", "traceparent", "decision_id"),
+)
+# What a charge is compared with: see StoredCdr.
+_COMPARED: Final = (
+    "c.subject_id, c.id, c.version, c.revision, c.status, c.tariff_version, c.time_zone, c.consumption, c.reasons, "
+    "c.settling_since, c.decision_id, c.currency, c.total_excl_micros, c.total_incl_micros"
 )
 _COLUMNS: Final = ", ".join(INVOICE_COLUMNS)
 
 _LOCK: Final = "SELECT year, last, issued_at FROM billing.numbering FOR UPDATE"
 _ADVANCE: Final = "UPDATE billing.numbering SET year = $1, last = $2, issued_at = $3"
-_STATES: Final = """
-SELECT s.subject_id, c.id, c.version, c.revision, c.status, c.tariff_version, c.time_zone, c.consumption, c.currency,
-       c.total_excl_micros, c.total_incl_micros, i.id AS invoice_id, d.driver_id, i.currency AS invoiced_currency,
-       i.total_excl_micros AS invoiced_excl_micros, i.total_incl_micros AS invoiced_incl_micros
+_STATES: Final = f"""
+SELECT {_COMPARED}, s.subject_id AS subject, i.id AS invoice_id, d.driver_id,
+       coalesce(i.currency, k.currency) AS invoiced_currency,
+       coalesce(i.total_excl_micros, k.total_excl_micros) AS invoiced_excl_micros,
+       coalesce(i.total_incl_micros, k.total_incl_micros) AS invoiced_incl_micros,
+       EXISTS (SELECT FROM billing.invoice AS n WHERE n.credits = coalesce(i.id, k.standing_on)) AS partly_credited
 FROM unnest($1::uuid[]) AS s (subject_id)
 LEFT JOIN billing.cdr AS c ON c.subject_id = s.subject_id AND c.current
 LEFT JOIN billing.invoice AS i
        ON i.subject_id = s.subject_id AND i.kind = 'invoice' AND i.status IN ('open', 'paid')
+LEFT JOIN LATERAL (  -- on a collective invoice, or waiting for one: the newest version
+    SELECT r.currency, r.total_excl_micros, r.total_incl_micros,
+           (SELECT o.statement_id FROM billing.collected_charge AS o
+            WHERE o.subject_id = s.subject_id AND o.invoiced) AS standing_on
+    FROM billing.collected_charge AS c JOIN billing.cdr AS r ON r.id = c.cdr_id
+    WHERE c.subject_id = s.subject_id AND (c.invoiced OR c.statement_id IS NULL)
+    ORDER BY c.version DESC LIMIT 1
+) AS k ON true
 LEFT JOIN billing.session_driver AS d ON d.session_id = s.subject_id
-"""
+"""  # noqa: S608  # our own names
+_PAST_DECISIONS: Final = f"""
+SELECT DISTINCT ON (p.subject_id) p.result_cdr_id, p.decision = 'correct' AS corrected, {_COMPARED}
+FROM billing.charge_decision AS p JOIN billing.cdr AS c ON c.id = p.cdr_id
+WHERE p.subject_id = ANY ($1::uuid[]) ORDER BY p.subject_id, p.decided_at DESC, c.version DESC
+"""  # noqa: S608  # our own names
 _SUPERSEDE: Final = "UPDATE billing.cdr SET current = false WHERE id = ANY ($1::uuid[])"
 _CONFIRM: Final = """
 UPDATE billing.cdr SET revision = $2, ended_at = $3, end_reason = $4, estimated = $5, energy_uj = $6, readings = $7,
        flagged = $8, started_at = $9, reason = $10
 WHERE id = $1
+"""
+_CONFIRM_DECIDED: Final = "UPDATE billing.cdr SET revision = $2 WHERE id = $1"
+_DUE: Final = f"""
+SELECT {", ".join(_CDR_COLUMNS)} FROM billing.cdr
+WHERE current AND status = 'settling' AND due_at <= $1 ORDER BY due_at LIMIT $2
+"""  # noqa: S608  # our own names
+_ANY_DUE: Final = "SELECT EXISTS (SELECT FROM billing.cdr WHERE current AND status = 'settling' AND due_at <= $1)"
+_SETTLED: Final = """
+UPDATE billing.cdr AS c
+SET status = s.status, reasons = CASE WHEN s.reason = '' THEN c.reasons ELSE c.reasons || s.reason END,
+    lines = CASE WHEN s.reason = '' THEN NULL ELSE c.lines END, due_at = NULL, settling_since = NULL
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS s (id, status, reason) WHERE c.id = s.id
 """
 _INVOICES: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE id = ANY ($1::uuid[])"  # noqa: S608  # our own names
 _LINES: Final = """
@@ -60,7 +97,12 @@ _SET_STATUS: Final = f"""
 UPDATE billing.invoice SET status = $2, changes = changes + 1, changed_at = $3 WHERE id = ANY ($1::uuid[])
 RETURNING {_COLUMNS}
 """  # noqa: S608  # our own names
-_CANCEL_CDR: Final = "UPDATE billing.cdr SET status = 'cancelled' WHERE subject_id = $1 AND current"
+_CANCEL_CDRS: Final = """
+UPDATE billing.cdr SET status = 'cancelled', reasons = '{}' WHERE subject_id = ANY ($1::uuid[]) AND current
+"""
+_CREDIT_NOTES: Final = f"""
+SELECT {_COLUMNS} FROM billing.invoice WHERE credits = ANY ($1::uuid[]) ORDER BY year, sequence
+"""  # noqa: S608  # our own names
 _ASSIGN: Final = """
 INSERT INTO billing.session_driver AS known (session_id, revision, driver_id, reservation_id, request_id, heard_at)
 SELECT *, $6 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::uuid[])
@@ -85,6 +127,18 @@ INSERT INTO billing.tariff_version (version, tariff) VALUES ($1, $2) ON CONFLICT
 _TARIFF: Final = "SELECT tariff FROM billing.tariff_version WHERE version = $1"
 
 _decode_consumption: Final = msgspec.json.Decoder(tuple[Consumption, ...]).decode
+_decode_lines: Final = msgspec.json.Decoder(tuple[DocumentLine, ...]).decode
+
+
+class NewCdr(NamedTuple):
+    """A version of a CDR to be stored."""
+
+    id: UUID
+    decision: Decision
+    driver_id: str | None
+    draft: ChargeDraft
+    context: EventContext
+    decision_id: UUID | None = None
 
 
 async def lock(connection: Transaction) -> Number:
@@ -102,21 +156,48 @@ async def advance(connection: Transaction, number: Number) -> None:
 
 async def charge_states(connection: Transaction, subjects: Sequence[UUID]) -> dict[UUID, ChargeState]:
     """What is recorded of each subject."""
+    rows = await connection.fetch(_STATES, subjects)
+    recorded = [row["subject"] for row in rows if row["id"] is not None]
+    decisions = {}
+    if recorded:  # not so of a first revision, as most are
+        decisions = {row["subject_id"]: row for row in await connection.fetch(_PAST_DECISIONS, recorded)}
     found = {}
-    for row in await connection.fetch(_STATES, subjects):
-        cdr = None if row["id"] is None else _stored_cdr(row)
-        invoiced = (row["invoiced_currency"], row["invoiced_excl_micros"], row["invoiced_incl_micros"])
-        totals = None if row["invoice_id"] is None else invoiced
-        found[row["subject_id"]] = ChargeState(cdr, row["invoice_id"], row["driver_id"], totals)
+    for row in rows:
+        requested = (row["invoiced_currency"], row["invoiced_excl_micros"], row["invoiced_incl_micros"])
+        past = decisions.get(row["subject"])
+        found[row["subject"]] = ChargeState(
+            cdr=None if row["id"] is None else _stored_cdr(row),
+            invoice_id=row["invoice_id"],
+            driver_id=row["driver_id"],
+            invoiced=None if row["invoiced_currency"] is None else requested,
+            partly_credited=row["partly_credited"],
+            decision=past and PastDecision(past["result_cdr_id"], _stored_cdr(past), past["corrected"]),
+        )
     return found
 
 
-async def add_cdrs(
-    connection: Transaction, rows: Iterable[tuple[UUID, int, CdrStatus, str | None, ChargeDraft]], now: datetime
-) -> None:
-    """Store (id, version, status, driver, draft) as the current CDRs of their subjects."""
-    records = [_cdr_record(*row, now) for row in rows]
+async def add_cdrs(connection: Transaction, rows: Iterable[NewCdr], now: datetime) -> None:
+    """Store these as the current CDRs of their subjects."""
+    records = [_cdr_record(row, now) for row in rows]
     await connection.copy_records_to_table("cdr", schema_name="billing", columns=_CDR_COLUMNS, records=records)
+
+
+async def any_due(database: Database, now: datetime) -> bool:
+    """Whether a settling CDR is to be invoiced now. Needs no lock."""
+    found: bool = await database.fetchval(_ANY_DUE, now)
+    return found
+
+
+async def due_cdrs(connection: Transaction, now: datetime, rows_max: int) -> list[asyncpg.Record]:
+    """Settling CDRs that are to be invoiced now, those that have waited longest first."""
+    rows: list[asyncpg.Record] = await connection.fetch(_DUE, now, rows_max)
+    return rows
+
+
+async def settled(connection: Transaction, outcomes: Sequence[tuple[UUID, CdrStatus, str]]) -> None:
+    """These CDRs settle no more: id, status, and a further reason, or an empty one."""
+    ids, statuses, reasons = zip(*outcomes, strict=True)
+    await connection.execute(_SETTLED, ids, statuses, reasons)
 
 
 async def supersede(connection: Transaction, cdr_ids: Sequence[UUID]) -> None:
@@ -136,6 +217,11 @@ async def confirm_revisions(connection: Transaction, revisions: Iterable[tuple[U
             for id_, d in revisions
         ],
     )
+
+
+async def confirm_decided(connection: Transaction, revisions: Iterable[tuple[UUID, int]]) -> None:
+    """Record newer revisions on CDRs whose consumption a person gave."""
+    await connection.executemany(_CONFIRM_DECIDED, list(revisions))
 
 
 async def add_invoices(connection: Transaction, documents: Sequence[tuple[Document, Sequence[DocumentLine]]]) -> None:
@@ -163,6 +249,14 @@ async def lines(connection: Transaction, ids: Sequence[UUID]) -> dict[UUID, list
     return found
 
 
+async def credit_notes(connection: Transaction, invoice_ids: Sequence[UUID]) -> dict[UUID, list[Document]]:
+    """The credit notes of invoices, in the order of issue."""
+    found: dict[UUID, list[Document]] = {id_: [] for id_ in invoice_ids}
+    for row in await connection.fetch(_CREDIT_NOTES, invoice_ids):
+        found[row["credits"]].append(to_document(row))
+    return found
+
+
 async def set_status(
     connection: Transaction, ids: Sequence[UUID], status: InvoiceStatus, now: datetime
 ) -> list[Document]:
@@ -170,9 +264,9 @@ async def set_status(
     return [to_document(row) for row in await connection.fetch(_SET_STATUS, ids, status, now)]
 
 
-async def cancel_cdr(connection: Transaction, subject_id: UUID) -> None:
-    """Nothing is asked for this subject any more."""
-    await connection.execute(_CANCEL_CDR, subject_id)
+async def cancel_cdrs(connection: Transaction, subjects: Sequence[UUID]) -> None:
+    """Nothing is asked for these subjects any more."""
+    await connection.execute(_CANCEL_CDRS, subjects)
 
 
 async def assign(connection: Transaction, assignments: Sequence[SessionAssigned], now: datetime) -> list[Document]:
@@ -206,31 +300,56 @@ def to_document(row: Mapping[str, Any]) -> Document:
     return Document(**{**values, "kind": InvoiceKind(row["kind"]), "status": InvoiceStatus(row["status"])})
 
 
+def draft_of(row: Mapping[str, Any]) -> ChargeDraft:
+    """The draft that a CDR was made of. `row`: its columns; without `lines` where a document has them."""
+    amount = None
+    if row["currency"] is not None:
+        lines = () if row["lines"] is None else _decode_lines(row["lines"])
+        amount = ChargeAmount(row["currency"], lines, row["total_excl_micros"], row["total_incl_micros"])
+    names = set(ChargeDraft.__struct_fields__) - {"kind", "status", "amount", "consumption", "computed", "reasons"}
+    return ChargeDraft(
+        kind=SubjectKind(row["kind"]),
+        status=CdrStatus(row["status"]),
+        amount=amount,
+        consumption=_decode_consumption(row["consumption"]),
+        computed=None if row["computed"] is None else _decode_consumption(row["computed"]),
+        reasons=tuple(row["reasons"]),
+        **{name: row[name] for name in names},
+    )
+
+
 def _stored_cdr(row: asyncpg.Record) -> StoredCdr:
+    names = ("id", "version", "revision", "tariff_version", "time_zone", "settling_since", "decision_id", "currency")
     return StoredCdr(
-        row["id"],
-        row["version"],
-        row["revision"],
-        CdrStatus(row["status"]),
-        row["tariff_version"],
-        row["time_zone"],
-        _decode_consumption(row["consumption"]),
-        row["currency"],
-        row["total_excl_micros"],
-        row["total_incl_micros"],
+        status=CdrStatus(row["status"]),
+        consumption=_decode_consumption(row["consumption"]),
+        reasons=tuple(row["reasons"]),
+        excl_micros=row["total_excl_micros"],
+        incl_micros=row["total_incl_micros"],
+        **{name: row[name] for name in names},
     )
 
 
-def _cdr_record(
-    id_: UUID, version: int, status: CdrStatus, driver_id: str | None, draft: ChargeDraft, now: datetime
-) -> tuple[Any, ...]:
+def _cdr_record(new: NewCdr, now: datetime) -> tuple[Any, ...]:
     """The values of _CDR_COLUMNS, in their order."""
-    amount = draft.amount
+    draft, decision = new.draft, new.decision
+    amount, status = draft.amount, decision.status
+    kept = amount is not None and status in (CdrStatus.SETTLING, *WAITING)
+    context = new.context if status is CdrStatus.SETTLING else None
     return (
-        *(id_, draft.kind, draft.subject_id, draft.reservation_id, version, True, draft.revision, status, driver_id),
-        *(draft.station_id, draft.connector_id, draft.device_session_id, draft.started_at, draft.ended_at),
-        *(draft.end_reason, draft.estimated, draft.energy_uj, draft.readings, draft.flagged, draft.tariff_version),
-        *(draft.time_zone, msgspec.json.encode(draft.consumption).decode()),
+        *(new.id, draft.kind, draft.subject_id, draft.reservation_id, decision.version, True, draft.revision),
+        *(status, new.driver_id, draft.station_id, draft.connector_id, draft.device_session_id, draft.started_at),
+        *(draft.ended_at, draft.end_reason, draft.estimated, draft.energy_uj, draft.readings, draft.flagged),
+        *(draft.tariff_version, draft.time_zone, _json(draft.consumption)),
         *((None, None, None) if amount is None else amount.totals),
-        *(draft.stream_excl_micros, draft.stream_incl_micros, draft.reason, now),
+        *(draft.stream_excl_micros, draft.stream_incl_micros, draft.reason, now, list(decision.reasons)),
+        _json(amount.lines) if amount is not None and kept else None,
+        None if draft.computed is None else _json(draft.computed),
+        *(decision.due_at, decision.settling_since),
+        *((None, None) if context is None else (context.correlation_id, context.traceparent)),
+        new.decision_id,
     )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -57,17 +57,18 @@ class PaymentService:
         if own is not None and (not provider.drivers_may or invoice.kind is not InvoiceKind.INVOICE):
             what = "an invoice" if invoice.kind is InvoiceKind.INVOICE else "a credit note"
             raise Forbidden(f"a driver cannot have {what} settled by {provider.name}; finance can")
+        amount_minor = await _left(connection, invoice)
         payments = await store.payments_of(connection, invoice.id)
         pending = next((payment for payment in payments if payment.status is PaymentStatus.PENDING), None)
-        if pending is not None and pending.provider == provider.name:
+        if pending is not None and (pending.provider, pending.amount_minor) == (provider.name, amount_minor):
             return pending, invoice
         if pending is not None:
             await self._withdraw(pending)
         attempt = len(payments) + 1
         order = PaymentOrder(
-            uuid5(_NAMESPACE, f"{invoice.id}/{attempt}"),
+            _payment_id(invoice, attempt, amount_minor),
             invoice.number,
-            abs(invoice.payable_minor),
+            amount_minor,
             invoice.currency,
             invoice.minor_digits,
         )
@@ -114,6 +115,27 @@ class PaymentService:
                 raise NotFound(f"no payment {update.payment_id} by {provider_name}")
             await self._apply(connection, payment, update)
         return "applied"
+
+    async def refundable(self, connection: Transaction, payment_id: UUID) -> PaymentRecord:
+        """A payment that has succeeded. Raises NotFound, Conflict."""
+        payment = await store.payment(connection, payment_id)
+        if payment is None:
+            raise NotFound(f"no payment {payment_id}")
+        if payment.kind != "charge" or payment.status is not PaymentStatus.SUCCEEDED:
+            raise Conflict(f"{payment.kind} {payment_id} is {payment.status}: only a charge that succeeded is refunded")
+        return payment
+
+    async def refund(self, connection: Transaction, payment_id: UUID, note_id: UUID) -> tuple[PaymentRecord, Document]:
+        """The refund of a credit note through the provider of that payment; one that was begun before is returned.
+
+        `connection`: of an open transaction. Raises Conflict, Declined, ProviderFailed, Unavailable.
+        """
+        payment = await self.refundable(connection, payment_id)
+        note = await store.invoice(connection, note_id)
+        begun = [one for one in await store.payments_of(connection, note_id) if one.status is not PaymentStatus.FAILED]
+        if note is not None and begun:
+            return begun[-1], note
+        return await self.begin(connection, ChargeRequest(invoice_id=note_id, provider=payment.provider), None)
 
     def _provider(self, name: str) -> PaymentProvider:
         provider = self._providers.get(name)
@@ -235,11 +257,14 @@ class PaymentService:
             raise ValueError(f"payment {payment.id} is of no document")
         if invoice.status is InvoiceStatus.OPEN:
             await self._set_status(connection, invoice.id, InvoiceStatus.PAID, now)
+        if payment.kind == "refund":
             return
-        # It was credited while the payer was paying: the amount must be refunded.
-        note = await store.credit_note_of(connection, invoice.id)
-        if note is not None and note.status is InvoiceStatus.SETTLED:
-            await self._set_status(connection, note.id, InvoiceStatus.OPEN, now)
+        # What was credited while the payer was paying must be refunded: the last credit notes.
+        overpaid_minor = payment.amount_minor - await _left(connection, invoice)
+        for note in reversed((await invoicing.credit_notes(connection, [invoice.id]))[invoice.id]):
+            if overpaid_minor > 0 and note.status is InvoiceStatus.SETTLED and note.payable_minor:
+                await self._set_status(connection, note.id, InvoiceStatus.OPEN, now)
+                overpaid_minor += note.payable_minor
 
     async def _set_status(
         self, connection: Transaction, invoice_id: UUID, status: InvoiceStatus, now: datetime
@@ -260,3 +285,18 @@ def _check_currency(payment: PaymentRecord, update: PaymentUpdate) -> None:
         moved_currency=update.currency,
     )
     raise Conflict(f"payment {payment.id} is in {payment.currency}, not in {update.currency}")
+
+
+async def _left(connection: Transaction, invoice: Document) -> int:
+    """Minor units that a document requests, or gives back: of an invoice less what is credited of it."""
+    if invoice.kind is InvoiceKind.CREDIT_NOTE:
+        return -invoice.payable_minor
+    notes = (await invoicing.credit_notes(connection, [invoice.id]))[invoice.id]
+    return invoice.payable_minor + sum(note.payable_minor for note in notes)
+
+
+def _payment_id(invoice: Document, attempt: int, amount_minor: int) -> UUID:
+    """The same for the same order. A provider refuses a known id with another amount: hence the amount, where a part of
+    the document is credited."""
+    whole = amount_minor == abs(invoice.payable_minor)
+    return uuid5(_NAMESPACE, f"{invoice.id}/{attempt}" if whole else f"{invoice.id}/{attempt}/{amount_minor}")

@@ -34,7 +34,6 @@ _COLUMNS: Final = ", ".join(PaymentRecord.__struct_fields__)
 _INVOICE: Final = f"""
 SELECT {", ".join(INVOICE_COLUMNS)} FROM billing.invoice WHERE id = $1 AND ($2::text IS NULL OR driver_id = $2)
 """  # noqa: S608  # our own names
-_CREDITS: Final = f"SELECT {', '.join(INVOICE_COLUMNS)} FROM billing.invoice WHERE credits = $1"  # noqa: S608  # our own names
 _OF_INVOICE: Final = f"SELECT {_COLUMNS} FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt"  # noqa: S608  # our own names
 _ONE: Final = f"SELECT {_COLUMNS} FROM billing.payment WHERE id = $1"  # noqa: S608  # our own names
 _ADD: Final = f"""
@@ -48,12 +47,6 @@ UPDATE billing.payment SET status = $2, error = $3, changed_at = $4 WHERE id = $
 async def invoice(connection: Transaction, invoice_id: UUID, own: str | None = None) -> Document | None:
     """A document; of that driver alone, if given."""
     row = await connection.fetchrow(_INVOICE, invoice_id, own)
-    return None if row is None else to_document(row)
-
-
-async def credit_note_of(connection: Transaction, invoice_id: UUID) -> Document | None:
-    """The document that cancels an invoice."""
-    row = await connection.fetchrow(_CREDITS, invoice_id)
     return None if row is None else to_document(row)
 
 

@@ -1,4 +1,4 @@
-"""Results of admission: the accepted rows, and the refused items with their reason and raw bytes; and its rules."""
+"""Results of admission: the accepted rows, the refused items with their reason and raw bytes; and its rules."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingest.admission.wire import Fault, WireReading
+from ingest.admission.event_time import event_time_fault
+from ingest.admission.items import Remarks
+from ingest.admission.wire import Fault, WireReading, text_fault
 from ingest.errors import TooLarge
 from schemas.reading import RAW_ITEM_BYTES_MAX
 
@@ -33,6 +35,9 @@ class AdmissionRules:
     future_ms_max: int
     readings_max: int
     stations: frozenset[str] | None = None  # upper case; None: all
+    strict: bool = (
+        False  # refuse items with unknown fields or values that cannot be; else only those fields are dropped
+    )
 
     @property
     def oldest_ms(self) -> int:
@@ -63,15 +68,17 @@ class DecodedReadings(NamedTuple):
 
     readings: list[WireReading]
     ts_ms: NDArray[np.int64]  # of each, Unix epoch
+    detailed: bool = False  # some are DetailedReadings
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """A request's items, `accepted + len(refused)` in number; rows keep the order of the request."""
 
-    rows: DecodedReadings | pa.RecordBatch  # the record batch has READING_SCHEMA
+    rows: DecodedReadings | pa.RecordBatch  # PLAIN_READING_SCHEMA or READING_SCHEMA
     refused: list[RefusedItem] = field(default_factory=list)
     single: bool = False  # the body was one JSON object, not a list; set only if it is refused
+    remarks: Remarks | None = None  # on accepted items; None: there are none
 
     @property
     def accepted(self) -> int:
@@ -83,3 +90,17 @@ def refuse(position: int, fault: Fault, raw: bytes, station_id: str | None) -> R
     """The item as quarantine stores it; its detail is made printable, for databases and terminals."""
     detail = fault.detail if fault.detail.isprintable() else ascii(fault.detail)[1:-1]
     return RefusedItem(position, fault.reason, detail, bytes(raw[:RAW_ITEM_BYTES_MAX]), station_id)
+
+
+def station_id_of(value: object) -> str | None:
+    """The item's station id in upper case; None if it is not a valid one."""
+    return value.upper() if isinstance(value, str) and text_fault("station_id", value) is None else None
+
+
+def reading_fault(reading: WireReading, ts_ms: int, rules: AdmissionRules) -> Fault | None:
+    """The fault of a reading's station or event time, which `ts_ms` is as Unix epoch milliseconds."""
+    return (
+        text_fault("station_id", reading.station_id)
+        or event_time_fault(reading.ts, ts_ms, rules.oldest_ms, rules.newest_ms)
+        or rules.binding_fault(reading.station_id)
+    )

@@ -20,6 +20,7 @@ _COMPRESSION_SLOT: Final = 3
 _REMEDY: Final = "send an Arrow IPC stream (pyarrow.ipc.new_stream) of plain columns"
 _PLAIN: Final = (
     pa.types.is_null,
+    pa.types.is_boolean,
     pa.types.is_integer,
     pa.types.is_floating,
     pa.types.is_string,

@@ -1,24 +1,45 @@
-"""Admits JSON and NDJSON bodies, item by item if one of them is bad.
+"""Admits JSON and NDJSON bodies, item by item if one of them is not plain.
 
 The fast path decodes a whole body into typed structs. If that fails, the body is split into items, each decoded alone
-by the same decoder, so that both paths accept the same readings.
+by the same decoder, and what that does not take is interpreted field by field (`items`). So all paths accept the same
+readings.
 """
 
 import re
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from ingest.admission.admitted import AdmissionRules, Admitted, DecodedReadings, RefusedItem, refuse
-from ingest.admission.event_time import epoch_ms_all, event_time_fault
-from ingest.admission.wire import Fault, WireReading, shape_fault, text_fault
-from ingest.errors import MalformedBody, TooLarge
+from ingest.admission.admitted import (
+    AdmissionRules,
+    Admitted,
+    DecodedReadings,
+    RefusedItem,
+    reading_fault,
+    refuse,
+    station_id_of,
+)
+from ingest.admission.detailed import decode_detailed
+from ingest.admission.event_time import epoch_ms_all
+from ingest.admission.items import Interpreted, Remarks, interpret
+from ingest.admission.splitting import split
+from ingest.admission.wire import (
+    FIELDS,
+    DetailedReading,
+    Fault,
+    WireReading,
+    not_an_object,
+    shape_fault,
+    text_fault,
+)
+from ingest.errors import MalformedBody
 
 _one = msgspec.json.Decoder(WireReading)
 _many = msgspec.json.Decoder(list[WireReading])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
 
 # What msgspec raises on malformed input: MsgspecError and UnicodeDecodeError are ValueErrors; too deep is
@@ -26,10 +47,11 @@ _any = msgspec.json.Decoder()
 _UNDECODABLE: Final = (ValueError, RecursionError)
 _POSITION: Final = re.compile(r"\(byte (\d+)\)")
 _BLANKS: Final = b" \t\r\n"
-# An array with more commas is not split: 32 M numbers would be 2 GB of objects, this many are ~100 MB. A reading has up
-# to 14 commas and one behind it, so 100,000 full readings are still below.
+_BOM: Final = b"\xef\xbb\xbf"
+# An array with more commas is split one by one: 32 M numbers would be 2 GB of objects, this many are ~100 MB. A
+# reading without details has up to 14 commas and one behind it, so 100,000 of them are still below.
 _COMMAS_MAX: Final = 1_500_000
-_COMMAS_PER_READING: Final = 15
+_PLAIN: Final = frozenset(FIELDS)
 
 
 def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
@@ -41,34 +63,53 @@ def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
         admitted = _admit_object(body, rules)
         return replace(admitted, single=True) if admitted.refused else admitted
     if start != b"[":
+        if body.startswith(_BOM):
+            return admit_json(_without_bom(body), rules)
         _raise_unless_json(body)
         raise MalformedBody("the body is neither a reading nor an array of readings; send an object or an array")
     try:
         readings = _many.decode(body)
     except _UNDECODABLE:
-        return _admit_each(_items_of(body, rules), rules)
+        return _admit_detailed(body, rules) or _admit_each(_items_of(body, rules), rules)
     rules.check_count(len(readings))
-    return _admit(readings, body, rules)
+    return _admit_plain(readings, rules) or _admit_each(_items_of(body, rules), rules)
 
 
 def admit_ndjson(body: bytes, rules: AdmissionRules) -> Admitted:
     """One reading per line; blank lines are ignored. Raises TooLarge."""
     rules.check_count(body.count(b"\n"))
-    lines = [line for line in body.split(b"\n") if line.strip(_BLANKS)]
+    lines = [line for line in _without_bom(body).split(b"\n") if line.strip(_BLANKS)]
     decode = _one.decode
     try:
         readings = [decode(line) for line in lines]
     except _UNDECODABLE:
         return _admit_each(lines, rules)
-    return _admit(readings, lines, rules)
+    return _admit_plain(readings, rules) or _admit_each(lines, rules)
+
+
+def _without_bom(body: bytes) -> bytes:
+    """The body with blanks in place of a byte order mark, so that positions stay."""
+    return b"   " + body[len(_BOM) :] if body.startswith(_BOM) else body
+
+
+def _admit_detailed(body: bytes, rules: AdmissionRules) -> Admitted | None:
+    """An array of readings with details at once; None if one of them has to be looked at alone."""
+    if body.count(b"{") > rules.readings_max:  # each has one; more would be ~400 B each before they were counted
+        return None
+    readings = decode_detailed(body)
+    if readings is None:
+        return None
+    admitted = _admit_plain(readings, rules)
+    return admitted and replace(admitted, rows=admitted.rows._replace(detailed=True))
 
 
 def _admit_object(body: bytes, rules: AdmissionRules) -> Admitted:
     try:
-        return _admit([_one.decode(body)], [body], rules)
+        reading = _one.decode(body)
     except _UNDECODABLE:
         _raise_unless_json(body)
         return _admit_each([body], rules)
+    return _admit_plain([reading], rules) or _admit_each([body], rules)
 
 
 def _raise_unless_json(body: bytes) -> None:
@@ -79,12 +120,13 @@ def _raise_unless_json(body: bytes) -> None:
 
 
 def _items_of(body: bytes, rules: AdmissionRules) -> list[bytes]:
-    if body.count(b",") > max(_COMMAS_MAX, rules.readings_max * _COMMAS_PER_READING):
-        raise TooLarge(f"the body has far more items than {rules.readings_max} readings; send smaller batches")
+    """The items of an array, damaged ones too."""
+    if body.count(b",") > _COMMAS_MAX:
+        return split(body, rules.readings_max)
     try:
         raws = _raws.decode(body)
-    except _UNDECODABLE as error:
-        raise _malformed_body(error, body) from None
+    except _UNDECODABLE:
+        return split(body, rules.readings_max)
     rules.check_count(len(raws))
     return [bytes(raw).strip(_BLANKS) for raw in raws]
 
@@ -99,8 +141,8 @@ def _malformed_body(error: Exception, body: bytes) -> MalformedBody:
     return MalformedBody(f"{what}, at byte {position}; send an object, an array of objects, or NDJSON", position)
 
 
-def _admit(readings: list[WireReading], raws: bytes | list[bytes], rules: AdmissionRules) -> Admitted:
-    """Check what decoding could not; `raws` are the items, or the array's body that has them."""
+def _admit_plain(readings: list[WireReading], rules: AdmissionRules) -> Admitted | None:
+    """Check what decoding could not, of all at once; None if one of them fails."""
     ts_ms = epoch_ms_all([reading.ts for reading in readings])
     ids = [reading.station_id for reading in readings]
     sessions = [reading.session_id for reading in readings]
@@ -111,55 +153,84 @@ def _admit(readings: list[WireReading], raws: bytes | list[bytes], rules: Admiss
         and (rules.stations is None or rules.stations.issuperset({station.upper() for station in ids}))
         and bool(((ts_ms >= rules.oldest_ms) & (ts_ms <= rules.newest_ms)).all())
     )
-    if clean:
-        return Admitted(DecodedReadings(readings, ts_ms))
-    if isinstance(raws, bytes):
-        raws = _items_of(raws, rules)
-    good: list[int] = []
-    refused: list[RefusedItem] = []
-    for at, reading in enumerate(readings):
-        fault = (
-            text_fault("station_id", reading.station_id)
-            or (text_fault("session_id", reading.session_id) if reading.session_id is not None else None)
-            or event_time_fault(reading.ts, int(ts_ms[at]), rules.oldest_ms, rules.newest_ms)
-            or rules.binding_fault(reading.station_id)
-        )
-        if fault is None:
-            good.append(at)
-        else:
-            refused.append(refuse(at, fault, raws[at], station_id_of(reading.station_id)))
-    return Admitted(DecodedReadings([readings[at] for at in good], ts_ms[good]), refused)
+    return Admitted(DecodedReadings(readings, ts_ms)) if clean else None
 
 
 def _admit_each(items: list[bytes], rules: AdmissionRules) -> Admitted:
     """The slow path: each item decoded alone."""
+    read = [_read(at, item, rules.strict) for at, item in enumerate(items)]
+    moments = epoch_ms_all([found.reading.ts for found in read if isinstance(found, Interpreted)]).tolist()
     readings: list[WireReading] = []
-    places: list[int] = []
+    kept_ms: list[int] = []
     refused: list[RefusedItem] = []
-    for at, item in enumerate(items):
-        try:
-            readings.append(_one.decode(item))
-            places.append(at)
-        except _UNDECODABLE as error:
-            refused.append(_refuse_item(at, item, error))
-    rest = _admit(readings, [items[at] for at in places], rules)
-    refused += [late._replace(position=places[late.position]) for late in rest.refused]
-    refused.sort(key=lambda item: item.position)
-    return Admitted(rest.rows, refused)
+    remarks = Remarks()
+    later = iter(moments)
+    for at, found in enumerate(read):
+        if isinstance(found, RefusedItem):
+            refused.append(found)
+            continue
+        reading, ts_ms = found.reading, next(later)
+        fault = reading_fault(reading, ts_ms, rules)
+        if fault is None:
+            readings.append(reading)
+            kept_ms.append(ts_ms)
+            remarks.record(at, found)
+        else:
+            refused.append(refuse(at, fault, items[at], station_id_of(reading.station_id)))
+    detailed = any(isinstance(reading, DetailedReading) for reading in readings)
+    return Admitted(DecodedReadings(readings, np.array(kept_ms, np.int64), detailed), refused, remarks=remarks)
 
 
-def _refuse_item(at: int, item: bytes, error: Exception) -> RefusedItem:
+def _read(at: int, item: bytes, strict: bool) -> Interpreted | RefusedItem:
+    """The item as a reading, its station and moment unchecked."""
     try:
-        value = _any.decode(item)
+        reading = _one.decode(item)
+    except _UNDECODABLE as error:
+        return _read_fields(at, item, strict, str(error))
+    session_is_good = reading.session_id is None or text_fault("session_id", reading.session_id) is None
+    if session_is_good and (strict or not (isinstance(reading.ts, str) and reading.ts.isdigit())):
+        return Interpreted(reading, [], [])
+    return _read_fields(at, item, strict)
+
+
+def _read_fields(at: int, item: bytes, strict: bool, error: str = "") -> Interpreted | RefusedItem:
+    """Field by field. `error` is why the typed decoder refused it."""
+    try:
+        fields: Any = _any.decode(item)
     except _UNDECODABLE as unreadable:
-        what = "it is nested too deeply" if isinstance(unreadable, RecursionError) else str(unreadable)[:200]
-        return refuse(at, Fault("malformed", f"this item is not readable JSON: {what}"), item, None)
-    # The typed decoder refused it; its message is the fallback if shape_fault finds nothing.
-    fault = shape_fault(value) or Fault("malformed", f"this item is not a reading: {str(error)[:200]}")
-    station = value.get("station_id") if isinstance(value, dict) else None
+        return refuse(at, Fault("malformed", f"this item is not readable JSON: {_damage(unreadable)}"), item, None)
+    fault = None if isinstance(fields, dict) else not_an_object(fields)
+    if strict and fault is None:
+        fault = shape_fault(fields)
+        if fault is None and error and fields.keys() <= _PLAIN:  # one of its fields is there twice
+            fault = Fault("malformed", f"this item is not a reading: {error[:200]}")
+    if fault is None:
+        found = interpret(fields, _RawFields(item))
+        if isinstance(found, Interpreted):
+            return found
+        fault = found
+    station = fields.get("station_id") if isinstance(fields, dict) else None
     return refuse(at, fault, item, station_id_of(station))
 
 
-def station_id_of(value: object) -> str | None:
-    """The item's station id in upper case; None if it is not a valid one."""
-    return value.upper() if isinstance(value, str) and text_fault("station_id", value) is None else None
+class _RawFields:
+    """The JSON text of an item's fields, split when the first is asked for."""
+
+    __slots__ = ("_item", "_raws")
+
+    def __init__(self, item: bytes) -> None:
+        self._item = item
+        self._raws: dict[str, msgspec.Raw] | None = None
+
+    def __call__(self, name: str) -> str:
+        if self._raws is None:
+            self._raws = _raw_fields.decode(self._item)
+        return bytes(self._raws[name]).decode()
+
+
+def _damage(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if "truncated" in str(error):  # msgspec says so of both
+        return "it ends too early, or half of a surrogate pair stands alone"
+    return str(error)[:200]

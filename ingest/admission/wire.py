@@ -6,9 +6,12 @@ from typing import Annotated, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from kit.spelling import nearest_name
+from ingest.admission.field_names import meant_field
 from schemas.reading import (
     CONNECTOR_ID_MAX,
+    DETAIL_QUANTITIES,
+    DETAIL_TEXTS,
+    ENERGY_EXPORT,
     QUANTITIES,
     SEQ_MAX,
     SESSION_EVENT_NAMES,
@@ -83,12 +86,27 @@ class WireReading(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=
     session_event: SessionEventName | None = None
 
 
+class DetailedReading(WireReading, gc=False, kw_only=True):
+    """A reading with more than WireReading's fields, or without one that could not be. Made by `items.interpret`."""
+
+    energy_export_mwh: int | None = None
+    extra: str | None = None  # compact JSON object, sorted keys
+
+
 FIELDS: Final = WireReading.__struct_fields__
-_REQUIRED: Final = ("station_id", "connector_id", "ts")
-# By field: the highest integer, the longest text, the codes of its names.
+DETAILS: Final = ("energy_export_wh", *DETAIL_QUANTITIES, *DETAIL_TEXTS)
+KNOWN_FIELDS: Final = frozenset((*FIELDS, *DETAILS))
+REQUIRED: Final = ("station_id", "connector_id", "ts")
+IDENTITY: Final = frozenset({*REQUIRED, "boot", "seq"})  # where one of them cannot be, the reading is refused
+# By field: the highest integer, the longest text, the codes of its names, the lowest and highest number.
 INTEGER_MAX: Final = {"connector_id": CONNECTOR_ID_MAX, "boot": SEQ_MAX, "seq": SEQ_MAX}
 TEXT_CHARS_MAX: Final = {"station_id": STATION_ID_CHARS_MAX, "session_id": SESSION_ID_CHARS_MAX}
 NAME_CODES: Final[Mapping[str, Mapping[str, int]]] = {"status": STATUS_NAMES, "session_event": SESSION_EVENT_NAMES}
+NUMBER_BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
+    **{name: (lowest, highest) for name, (_, _, lowest, highest) in QUANTITIES.items()},
+    "energy_export_wh": ENERGY_EXPORT[2:],
+    **DETAIL_QUANTITIES,
+}
 _HINTS: Final = {
     "energy_kwh": "send energy_wh in watt-hours",
     "energy_mwh": "send energy_wh in watt-hours",
@@ -111,6 +129,9 @@ _HINTS: Final = {
 }
 
 
+TS_INVALID: Final = "ts is no time; send RFC 3339 such as 2026-11-22T13:17:47.250Z, or epoch milliseconds"
+
+
 class Fault(NamedTuple):
     """Why an item is refused: a code for programs, and one sentence for people that says what to do."""
 
@@ -122,9 +143,8 @@ def unknown_field(name: str) -> Fault:
     """The fault of an unknown field, with the name that was probably meant."""
     hint = _HINTS.get(name.lower())
     if hint is None:
-        snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
-        near = nearest_name(snake, FIELDS)
-        hint = f"did you mean {near}?" if near else f"known fields are {', '.join(FIELDS)}"
+        near = meant_field(name, (*FIELDS, *DETAILS))
+        hint = f"did you mean {near}?" if near else f"known fields are {', '.join((*FIELDS, *DETAILS))}"
     return Fault("unknown_field", f"unknown field {ascii(name[:64])[1:-1]}; {hint}")
 
 
@@ -137,33 +157,47 @@ def text_fault(name: str, text: str) -> Fault | None:
 
 
 def shape_fault(item: object) -> Fault | None:
-    """The first fault of a decoded JSON value as a reading.
+    """The first fault of a decoded JSON value as a reading, by the letter: unknown fields and other types are faults.
 
     The range of `ts` and the token's stations are not checked.
     """
     if not isinstance(item, Mapping):
-        return Fault("not_an_object", f"a reading must be an object, this is {_kind(item)}")
+        return not_an_object(item)
     for name in item:
-        if name not in FIELDS:
+        if name not in KNOWN_FIELDS:
             return unknown_field(str(name))
-    for name in _REQUIRED:
-        if item.get(name) is None:
-            return Fault("missing_field", f"{name} is missing; every reading needs {', '.join(_REQUIRED)}")
+    fault = missing_fault(item)
+    if fault is not None:
+        return fault
     for name, value in item.items():
-        fault = None if value is None else _value_fault(name, value)
+        fault = None if value is None else value_fault(name, value)
         if fault is not None:
             return fault
     return None
 
 
-def _value_fault(name: str, value: object) -> Fault | None:
+def not_an_object(item: object) -> Fault:
+    """The fault of a value that is no JSON object."""
+    return Fault("not_an_object", f"a reading must be an object, this is {_kind(item)}")
+
+
+def missing_fault(item: Mapping[str, object]) -> Fault | None:
+    """The fault of a reading without one of the fields that every reading needs."""
+    for name in REQUIRED:
+        if item.get(name) is None:
+            return Fault("missing_field", f"{name} is missing; every reading needs {', '.join(REQUIRED)}")
+    return None
+
+
+def value_fault(name: str, value: object) -> Fault | None:
+    """The fault of the value of a known field."""
+    if name in NUMBER_BOUNDS:
+        return _number_fault(name, value)
     if name in INTEGER_MAX:
         return _integer_fault(name, value, INTEGER_MAX[name])
-    if name in QUANTITIES:
-        return _quantity_fault(name, value)
     if name == "ts":
         if isinstance(value, str):
-            return None
+            return Fault("ts_invalid", TS_INVALID) if value.isdigit() else None
         if isinstance(value, float):
             return Fault("ts_invalid", "ts as a number must be a whole number of epoch milliseconds, without a point")
         return _integer_fault(name, value, EPOCH_MS_MAX, -EPOCH_MS_MAX)
@@ -171,6 +205,8 @@ def _value_fault(name: str, value: object) -> Fault | None:
         return Fault("wrong_type", f"{name} must be a string, this is {_kind(value)}")
     if name in TEXT_CHARS_MAX:
         return text_fault(name, value)
+    if name in DETAIL_TEXTS:
+        return _detail_text_fault(name, value)
     if value in NAME_CODES[name]:
         return None
     return Fault(f"{name}_unknown", f"unknown {name} {value[:64]!a}; send one of {', '.join(NAME_CODES[name])}")
@@ -184,15 +220,22 @@ def _integer_fault(name: str, value: object, highest: int, lowest: int = 0) -> F
     return Fault("out_of_range", f"{name} must be {lowest} to {highest}")
 
 
-def _quantity_fault(name: str, value: object) -> Fault | None:
+def _number_fault(name: str, value: object) -> Fault | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Fault("wrong_type", f"{name} must be a number, this is {_kind(value)}")
-    _, _, lowest, highest = QUANTITIES[name]
+    lowest, highest = NUMBER_BOUNDS[name]
     if value != value or value in (float("inf"), float("-inf")):
         return Fault("not_finite", f"{name} is not a finite number; leave it out where there is none")
     if lowest <= value <= highest:
         return None
     return Fault("absurd", f"{name} must be {lowest:.0f} to {highest:.0f}; check its unit")
+
+
+def _detail_text_fault(name: str, text: str) -> Fault | None:
+    highest = DETAIL_TEXTS[name]
+    if len(text) <= highest and text.isprintable():
+        return None
+    return Fault("text_invalid", f"{name} must be at most {highest} printable characters")
 
 
 def _kind(value: object) -> str:

@@ -14,7 +14,7 @@ from starlette.datastructures import URL
 from kit.clock import EPOCH
 from kit.web.errors import BadQuery
 
-CURSOR_CHARS_MAX: Final = 120  # the longest key, a tag and four 64-bit integers, is 48 bytes or 64 characters
+CURSOR_CHARS_MAX: Final = 240  # the longest key, of a tag and a station id of 36 characters, is 150 bytes: 200 here
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 Int16 = Annotated[int, msgspec.Meta(ge=-(2**15), lt=2**15)]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.reading import SessionEvent, Status
-from simulator.fleet.charger import CHARGER_TYPES, air_c, arrivals_per_s, curve, pack_voltage_v
+from simulator.fleet.charger import CHARGER_TYPES, ChargerType, air_c, arrivals_per_s, curve, pack_voltage_v
 from simulator.fleet.readings import NULL, READING_DTYPE, UJ_PER_MWH, Burst, Readings
 from simulator.fleet.requests import OPEN, ConnectorRequests
 from simulator.fleet.spec import PERIOD_US_MIN, FleetSpec, SessionTruth, station_name
@@ -33,6 +33,16 @@ _SUSPENDED, _FINISHING = Status.SUSPENDED_EV, Status.FINISHING
 _OPEN: Final = tuple(sorted(OPEN))
 
 
+def charger_types(spec: FleetSpec) -> list[ChargerType]:
+    """The type of each station of the fleet that the spec makes."""
+    return [CHARGER_TYPES[kind] for kind in _draw_kinds(np.random.default_rng(spec.seed), spec.stations)]
+
+
+def _draw_kinds(rng: np.random.Generator, stations: int) -> NDArray[np.int64]:
+    """Of each station the place of its type; the first that a fleet's generator draws."""
+    return rng.choice(len(CHARGER_TYPES), stations, p=[kind.share for kind in CHARGER_TYPES])
+
+
 class Fleet:
     """Stations x connectors, stepped all at once. `slot` = station * connectors + connector - 1."""
 
@@ -45,8 +55,7 @@ class Fleet:
         self._made = 0  # readings so far
         self._boot = spec.start_ms // 1_000
 
-        kinds = self._rng.choice(len(CHARGER_TYPES), spec.stations, p=[kind.share for kind in CHARGER_TYPES])
-        kinds = np.repeat(kinds, spec.connectors)
+        kinds = np.repeat(_draw_kinds(self._rng, spec.stations), spec.connectors)
         self._power_w_max = np.array([kind.power_w_max for kind in CHARGER_TYPES])[kinds]
         self._voltage_v = np.array([kind.voltage_v for kind in CHARGER_TYPES])[kinds]
         self._phases = np.array([kind.phases for kind in CHARGER_TYPES])[kinds]

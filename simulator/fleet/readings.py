@@ -36,15 +36,15 @@ Readings = NDArray[np.void]  # of READING_DTYPE, shape (n,)
 
 
 class MalformedKind(IntEnum):
-    """How an item is broken when it is encoded: still JSON, but not a reading."""
+    """How an item is broken when it is encoded: still JSON, but without an identity, so that it is refused."""
 
     NO = 0
     WRONG_TYPE = 1
     MISSING_TS = 2
-    ABSURD = 3
-    UNKNOWN_STATUS = 4
+    OUT_OF_RANGE = 3
+    NO_TIME = 4
     NOT_AN_OBJECT = 5
-    UNKNOWN_FIELD = 6
+    NO_OFFSET = 6
 
 
 class Burst(NamedTuple):

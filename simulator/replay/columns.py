@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from kit.clock import parse_rfc3339, to_ms
 from kit.spelling import nearest_name
-from schemas.reading import QUANTITIES
+from schemas.reading import DETAIL_QUANTITIES, DETAIL_TEXTS, QUANTITIES
 from simulator.errors import SourceError
 
 WIRE_SCHEMA: Final = pa.schema(
@@ -29,9 +29,12 @@ WIRE_SCHEMA: Final = pa.schema(
         *((name, pa.float64()) for name in QUANTITIES),
         ("status", pa.string()),
         ("session_event", pa.string()),
+        ("energy_export_wh", pa.float64()),
+        *((name, pa.float64()) for name in DETAIL_QUANTITIES),
+        *((name, pa.string()) for name in DETAIL_TEXTS),
     ]
 )
-_REQUIRED: Final = ("station_id", "connector_id", "ts")
+REQUIRED: Final = ("station_id", "connector_id", "ts")
 _NEAR: Final = 0.5  # ts_ms is near ts; h is near nothing
 _HOLE: Final = re.compile(r"\{([^{}\[\]]+)(?:\[(-?\d*):(-?\d*)\])?\}")
 
@@ -104,7 +107,7 @@ class Columns:
                     f"say which it is (--map {nearest_name(column, free, _NEAR) or 'FIELD'}={column}) "
                     f"or leave it out (--ignore {column})"
                 )
-        for name in _REQUIRED:
+        for name in REQUIRED:
             if name not in self.templates and (name not in names or name in self.ignored):
                 raise SourceError(
                     f"every reading needs {name}, the file has none: say which column it is (--map {name}=COLUMN) "

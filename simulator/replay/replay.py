@@ -18,7 +18,7 @@ from kit.clock import Clock
 from simulator.encode import Format
 from simulator.fleet.run import PACE_S
 from simulator.in_flight import InFlight
-from simulator.replay.columns import Columns
+from simulator.replay.columns import REQUIRED, Columns
 from simulator.replay.files import fingerprint, read_file
 from simulator.replay.ordering import Ordering
 from simulator.replay.progress import Progress, ProgressFile
@@ -58,7 +58,9 @@ def readings_of(spec: ReplaySpec) -> Iterator[pa.Table]:
 
 
 def encode_rows(rows: pa.Table, form: Format) -> bytes:
-    """The body of a request. A field that a row does not have is left out of its JSON object."""
+    """The body of a request. A column that no row has is left out, and so is a field that a row does not have."""
+    count = rows.num_rows
+    rows = rows.select([name for name in rows.column_names if rows[name].null_count < count or name in REQUIRED])
     if form is Format.ARROW:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:

@@ -82,6 +82,7 @@ class Batch:
     name_code: I64  # index into `session_ids`; NO_NAME: none
     session_ids: SessionIds
     extra: list[str | None] | None  # JSON of what has no column; None: no reading has any
+    names_nothing: bool  # whether a session_id is one that names nothing
 
 
 @dataclass(slots=True)
@@ -115,11 +116,13 @@ def _batch_of(frames: Sequence[Frame], index: ConnectorIndex) -> Batch:
     columns = {name: _numbers(table.column(name)) for name in ("boot", "seq", "ts_ms", *QUANTITY_COLUMNS)}
     columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event", "energy_export_mwh")}
     codes, dictionary = _dictionary(table.column("session_id"))
-    name = np.append(_fingerprints(dictionary), 0)[codes]  # NO_NAME takes the last
+    fingerprints = _fingerprints(dictionary)
+    name = np.append(fingerprints, 0)[codes]  # NO_NAME takes the last
     connectors = BatchConnectors(table.column("station_id"), _numbers(table.column("connector_id")), index)
     extra = table.column("extra")
     extras = None if extra.null_count == len(extra) else extra.to_pylist()
-    return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary), extras)
+    names_nothing = bool(np.isin(fingerprints, PLACEHOLDERS).any())
+    return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary), extras, names_nothing)
 
 
 def _numbers(column: pa.ChunkedArray) -> I64:
@@ -153,3 +156,9 @@ def _fingerprints(names: pa.StringArray) -> I64:
     _, offsets, octets = names.buffers()
     offset = np.frombuffer(offsets, np.int32, len(names) + 1, names.offset * 4).astype(np.int64)
     return name_hash(offset, np.frombuffer(octets or b"", np.uint8))
+
+
+# Session ids that name nothing, on readings without Started.
+PLACEHOLDERS: Final = np.array(
+    sorted(map(fingerprint_of, ("", "0", "-1", "null", "NULL", "none", "None", "unknown", "undefined"))), np.int64
+)

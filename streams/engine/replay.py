@@ -27,6 +27,10 @@ from streams.state.partition import PartitionState
 
 _SESSION_COLUMNS: Final = [COLUMNS[f.name] for f in fields(SessionColumns)]
 _FOUND_BY: Final = ("ts_ms", "boot", "seq", "part", "payload_hash")
+_SAME: Final = (
+    "ts_ms", "boot", "seq", "part", "energy_mwh", "power_mw", "current_ma", "status", "session_event",
+    "energy_export_mwh",
+)  # fmt: skip
 _I16_NULL: Final = np.iinfo(np.int16).min
 
 
@@ -156,19 +160,15 @@ def _session_ids(state: PartitionState, found: StoredTimelines, columns: dict[st
 
 def _stored_rows(columns: dict[str, I64], slot: I64, names: SessionNames) -> Timeline:
     given = {text: fingerprint_of(text) for text in set(names.stored) if text is not None}
-    rows = len(slot)
+    same: dict[str, Any] = {name: columns[name] for name in _SAME}
     return Timeline(
+        **same,
         slot=slot,
         given=np.array([0 if text is None else given[text] for text in names.stored], np.int64),
         flags=columns["flags"] & ARRIVAL_FLAGS,
         fingerprint=columns["payload_hash"] & 0xFFFF_FFFF,
-        row=NEW - 1 - np.arange(rows),
-        **{
-            name: columns[name]
-            for name in ("ts_ms", "boot", "seq", "part", "energy_mwh", "power_mw", "current_ma", "status",
-                         "session_event", "energy_export_mwh")
-        },
-    )  # fmt: skip
+        row=NEW - 1 - np.arange(len(slot)),
+    )
 
 
 def _restore(

@@ -14,7 +14,7 @@ import numpy as np
 from schemas.quality import Quality
 from schemas.session import EndReason
 from streams.effects import COST_COLUMNS, SESSION_COLUMNS, Columns, ComponentVolume, CostUpdate, StepParams
-from streams.engine.batch import SessionIds
+from streams.engine.batch import Batch
 from streams.engine.readings import ACCOUNTED, StepReadings
 from streams.engine.replay import MovedEnergy, Replay, load_replay, settle_keys
 from streams.engine.session_tariffs import SessionTerms, compile_tariffs, ensure_tariffs_compiled, pin_terms
@@ -84,15 +84,15 @@ class _Pass:
 def update_sessions(
     state: PartitionState,
     rows: StepReadings,
-    session_ids: SessionIds,
+    batch: Batch,
     now_ms: int,
     queries: StoreQueries,
     params: StepParams,
 ) -> SessionEffects:
     """Assign the rows to sessions (sets what the pass finds of them), account for them, close what has timed out."""
     ensure_tariffs_compiled(state, queries)
-    names = SessionNames(rows, session_ids)
-    timeline = in_order(timeline_of(rows))
+    names = SessionNames(rows, batch.session_ids)
+    timeline = in_order(timeline_of(rows, names_nothing=batch.names_nothing))
     replay, timeline = load_replay(state, timeline, _late(state, timeline), names, queries)
     signals = timeline.signals(state.connector_index.connector_id[timeline.slot] == 0)
     members = sessions.assign(
@@ -206,8 +206,11 @@ def _advance_turn(
     readings = MeteredReadings(samples, timeline.current_ma[at], timeline.status[at])
     found = advance(state.tariffs, charges, readings, runs, own != 0)
     this.flags[at] |= found.flags
-    for name in ACCOUNTED:
-        this.accounted[name][at] = getattr(found, name)
+    if len(found.flags) == len(timeline):
+        this.accounted = {name: getattr(found, name) for name in ACCOUNTED}
+    else:
+        for name in ACCOUNTED:
+            this.accounted[name][at] = getattr(found, name)
     doubtful = (this.flags[at] & ~np.int64(Quality.ESTIMATED)) != 0
     flagged = flagged + np.bincount(runs.of_row[doubtful], minlength=len(own))
     done = _Segments(own, charges, flagged)
@@ -279,9 +282,13 @@ def _return(this: _Pass, rows: StepReadings, replay: Replay, names: SessionNames
     timeline, members = this.timeline, this.members
     named = (members.key != NULL) & (timeline.given != 0) & ~members.foreign
     columns = {"session_key": members.key, "flags": this.flags, "named": named.astype(np.int64), **this.accounted}
-    new = ~timeline.stored
-    for name, values in columns.items():
-        getattr(rows, name)[timeline.row[new]] = values[new]
+    if len(timeline) == len(rows) and timeline.as_arrived:
+        for name, values in columns.items():
+            setattr(rows, name, values)
+    else:
+        new = ~timeline.stored
+        for name, values in columns.items():
+            getattr(rows, name)[timeline.row[new]] = values[new]
     if replay.impossible:
         apart = np.isin(rows.slot, sorted(replay.impossible))
         rows.flags[apart] |= Quality.OUTSIDE_SESSION

@@ -63,9 +63,9 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     _refuse_conflicts(state, conflicts, batch.session_ids, refused)
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
     _flag_late(state, accepted, params.lateness_ms)
-    sessions = update_sessions(state, accepted, batch.session_ids, now_ms, queries, params)
+    sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
     added, emit = _windows(state, accepted, sessions.moved, now_ms, params, idle=arrivals.idle)
-    _update_live(state, accepted)
+    _update_live(state, accepted, params.skew_tolerance_ms)
 
     touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
     state.touch(rows.slot, entries)
@@ -220,13 +220,16 @@ def _emit(state: PartitionState, due: Bools) -> Columns:
     return {"connector_key": state.connector_key[emitted >> 32], "bucket_ms": bucket_ms}
 
 
-def _update_live(state: PartitionState, rows: StepReadings) -> None:
+def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: int) -> None:
     """Keep the newest known value of everything that a connector sends, by event time."""
     runs, slot = rows.runs, rows.runs.key
     if not len(rows):
         return
-    # A clock that runs ahead does not hold up what comes after it.
-    at_ms = np.minimum(rows.ts_ms, rows.received_ms)
+    # A reading of a clock that runs ahead gives way to what was measured shortly before it arrived.
+    at_ms = rows.ts_ms
+    if (at_ms > rows.received_ms).any():
+        at_ms = np.minimum(rows.ts_ms, rows.received_ms)
+        at_ms = np.where(rows.trusted(), at_ms, rows.received_ms - 2 * skew_tolerance_ms)
     in_order = at_ms >= running_max(at_ms, runs, state.live_ts_ms[slot])
     newest = _newest(in_order, runs)
     moved = newest >= 0

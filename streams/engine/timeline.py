@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
-from streams.engine.batch import NO_NAME, SessionIds, fingerprint_of
+from streams.engine.batch import NO_NAME, PLACEHOLDERS, SessionIds
 from streams.engine.readings import StepReadings
 from streams.kernels.runs import I64, NULL, Bools, Runs, previous_in_run, runs_of
 from streams.kernels.sessions import Signals
@@ -18,9 +17,6 @@ from streams.state.partition import PartitionState
 OPENING: Final = (Status.CHARGING, Status.SUSPENDED_EV, Status.SUSPENDED_EVSE)
 OCCUPYING: Final = (*OPENING, Status.PREPARING, Status.FINISHING)
 FREEING: Final = (Status.AVAILABLE, Status.RESERVED, Status.UNAVAILABLE)
-# Session ids that name nothing, on readings without Started.
-PLACEHOLDERS: Final = ("", "0", "-1", "null", "NULL", "none", "None", "unknown", "undefined")
-_PLACEHOLDERS: Final = np.array(sorted(fingerprint_of(name) for name in PLACEHOLDERS), np.int64)
 ARRIVAL_FLAGS: Final = np.int64(Quality.CLOCK_SKEW | Quality.LATE)  # the others describe the place in the timeline
 NEW: Final = -1
 
@@ -44,6 +40,8 @@ class Timeline:
     flags: I64  # at first those of the arrival
     fingerprint: I64
     row: I64  # of the step's readings; NEW - 1 - n: the n-th stored reading
+    as_arrived: bool = False  # the step's readings and no others, in their order
+    names_nothing: bool = True  # whether a session id may be one that names nothing
     runs: Runs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +52,7 @@ class Timeline:
 
     def where(self, chosen: Bools | I64) -> "Timeline":
         """The chosen rows, in that order (a copy)."""
-        return Timeline(*(getattr(self, f.name)[chosen] for f in fields(self) if f.init))
+        return Timeline(**{name: getattr(self, name)[chosen] for name in COLUMNS})
 
     @property
     def stored(self) -> Bools:
@@ -66,9 +64,8 @@ class Timeline:
         """What they mean for sessions. `main_meter`: of each row."""
         started = self.session_event == SessionEvent.STARTED
         naming = self.given
-        if (given := self.given != 0).any():
-            placeholder = given & ~started & np.isin(self.given, _PLACEHOLDERS)
-            naming = np.where(placeholder, 0, self.given)
+        if self.names_nothing:
+            naming = np.where(~started & np.isin(self.given, PLACEHOLDERS), 0, self.given)
         return Signals(
             slot=self.slot,
             ts_ms=self.ts_ms,
@@ -86,6 +83,9 @@ class Timeline:
         )
 
 
+COLUMNS: Final = tuple(f.name for f in fields(Timeline) if f.init and f.name not in ("as_arrived", "names_nothing"))
+
+
 def _among(statuses: tuple[Status, ...]) -> Bools:
     table = np.zeros(len(Status), np.bool_)
     table[list(statuses)] = True
@@ -97,12 +97,10 @@ _OCCUPYING: Final = _among(OCCUPYING)
 _FREEING: Final = _among(FREEING)
 
 
-def timeline_of(rows: StepReadings) -> Timeline:
+def timeline_of(rows: StepReadings, *, names_nothing: bool) -> Timeline:
     """The step's readings, in order of arrival inside a connector."""
-    columns: dict[str, I64] = {
-        f.name: getattr(rows, f.name) for f in fields(Timeline) if f.init and f.name not in ("given", "row", "flags")
-    }
-    return Timeline(given=rows.name, row=np.arange(len(rows)), flags=rows.flags.copy(), **columns)
+    columns: dict[str, Any] = {name: getattr(rows, name) for name in COLUMNS if name not in ("given", "row")}
+    return Timeline(**columns, given=rows.name, row=np.arange(len(rows)), as_arrived=True, names_nothing=names_nothing)
 
 
 def in_order(timeline: Timeline) -> Timeline:
@@ -149,9 +147,7 @@ class SessionNames:
 
 def concatenated(parts: list[Timeline]) -> Timeline:
     """All rows of these, in order of the timelines."""
-    columns: dict[str, NDArray[Any]] = {
-        f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Timeline) if f.init
-    }
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
     whole = Timeline(**columns)
     return _sorted(whole)
 

@@ -54,7 +54,7 @@ class DedupeColumns:
     boot_max: I64 = column(NULL)  # highest boot ever; NULL: none
     boot_ts_ms: I64 = column(NULL)  # readings before this are of an earlier boot; NULL: no limit
     seq_max: I64 = column(-1)  # -1: no reading with seq yet
-    ts_max_ms: I64 = column(NULL)  # newest event time; NULL: none yet
+    ts_max_ms: I64 = column(NULL, like="last_ts_ms")  # newest event time; NULL: none yet
     bare_ts_max_ms: I64 = column(NULL)  # newest event time among readings without seq; NULL: none yet
     # Fingerprint of seq at seq % WINDOW, for seq in (seq_max - WINDOW, seq_max]; 0: none.
     window: U32 = column(width=WINDOW, flat=True)

@@ -46,11 +46,13 @@ class SessionEnergy:
 
     last_ts_ms: I64 = column(NULL)  # newest reading; NULL: none yet
     last_power_mw: I64 = column(NULL, stored_as="held_mw")  # power that holds since last_ts_ms; NULL: none yet
-    power_ts_ms: I64 = column(NULL)  # when a credible power was last reported
-    peak_mw: I64 = column()  # the highest credible power since the last accepted register; that held then included
+    power_ts_ms: I64 = column(NULL, like="last_ts_ms")  # when a credible power was last reported
+    peak_mw: I64 = column(
+        like="last_power_mw"
+    )  # the highest credible power since the last accepted register; that held then included
     register_first_mwh: I64 = column(NULL)  # accepted first in this segment; NULL: none yet
     register_last_mwh: I64 = column(NULL)  # last accepted one, of this segment or before it
-    register_ts_ms: I64 = column(NULL)
+    register_ts_ms: I64 = column(NULL, like="last_ts_ms")
     anchor_mwh: I64 = column(NULL)  # last accepted register of an earlier moment than register_ts_ms
     anchor_ts_ms: I64 = column(NULL)
     candidate_mwh: I64 = column(NULL)  # NULL: none
@@ -272,7 +274,9 @@ def _advance_plain(job: _Job) -> Bools:
         base_ts = previous_in_run(samples.ts_ms, runs, segments.register_ts_ms[runs.key])
         known = metered & (base != NULL)
         rise = np.where(known, samples.register_mwh - base, 0)
-        peak = np.maximum(power_before, np.where(job.credible, samples.power_mw, 0))
+        peak = np.maximum(
+            power_before, samples.power_mw if job.credible.all() else np.where(job.credible, samples.power_mw, 0)
+        )
         peak[runs.start] = np.maximum(peak[runs.start], segments.peak_mw[runs.key])
         dt_ms = np.where(known, samples.ts_ms - base_ts, 1)
         odd |= known & ~((dt_ms > 0) & _plausible(rise, dt_ms, job.power_max_mw, peak))
@@ -299,11 +303,15 @@ def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
     # The rise to a session's first register lies before it.
     own = (job.in_session[runs.key] & plain)[runs.of_row]
     own[start[first]] = False
-    rises = plain[runs.of_row]
-    job.out.in_session_mwh += np.where(own, rise, 0)
-    job.out.outside_mwh += np.where(rises & ~own, rise, 0)
-    counted = own | (rises & ~job.in_session[runs.key][runs.of_row])
-    segments.counted_mwh[segment] += np.add.reduceat(np.where(counted, rise, 0), runs.start)[plain]
+    if own.all():
+        job.out.in_session_mwh[:] = rise
+        segments.counted_mwh[segment] += np.add.reduceat(rise, runs.start)
+    else:
+        rises = plain[runs.of_row]
+        job.out.in_session_mwh += np.where(own, rise, 0)
+        job.out.outside_mwh += np.where(rises & ~own, rise, 0)
+        counted = own | (rises & ~job.in_session[runs.key][runs.of_row])
+        segments.counted_mwh[segment] += np.add.reduceat(np.where(counted, rise, 0), runs.start)[plain]
 
     segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
     segments.tail_uj[segment] = np.where(
@@ -323,15 +331,21 @@ def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, pow
     segments, samples, runs = job.segments, job.samples, job.runs
     segment, last = runs.key[plain], (runs.start + runs.length - 1)[plain]
     gap = np.where(power_ts == NULL, 0, samples.ts_ms - power_ts)
-    segments.gap_ms[segment] = np.maximum(segments.gap_ms[segment], np.maximum.reduceat(gap, runs.start)[plain])
-    powered = np.maximum.reduceat(np.where(power_before > 0, gap, 0), runs.start)[plain]
-    segments.power_gap_ms[segment] = np.maximum(segments.power_gap_ms[segment], powered)
+    longest = np.maximum.reduceat(gap, runs.start)
+    segments.gap_ms[segment] = np.maximum(segments.gap_ms[segment], longest[plain])
+    powered = (
+        longest if (power_before > 0).all() else np.maximum.reduceat(np.where(power_before > 0, gap, 0), runs.start)
+    )
+    segments.power_gap_ms[segment] = np.maximum(segments.power_gap_ms[segment], powered[plain])
     segments.power_uj[segment] += np.add.reduceat(area, runs.start)[plain]
-    power = np.where(job.credible, samples.power_mw, NULL)
     held = np.where(job.credible[last], samples.power_mw[last], power_before[last])
-    highest = np.maximum(np.maximum.reduceat(power, runs.start)[plain], segments.peak_mw[segment])
+    peak = held
     metered = samples.register_mwh[runs.start[plain]] != NULL
-    segments.peak_mw[segment] = np.maximum(np.where(metered, held, highest), 0)
+    if not metered.all():
+        power = np.where(job.credible, samples.power_mw, NULL)
+        highest = np.maximum(np.maximum.reduceat(power, runs.start)[plain], segments.peak_mw[segment])
+        peak = np.where(metered, held, highest)
+    segments.peak_mw[segment] = np.maximum(peak, 0)
     segments.power_ts_ms[segment] = np.where(job.credible[last], samples.ts_ms[last], power_ts[last])
     segments.last_power_mw[segment] = held
     segments.last_ts_ms[segment] = samples.ts_ms[last]

@@ -17,13 +17,14 @@ NULL: int = np.iinfo(np.int64).min  # "the device sent nothing", in every int64 
 MAX_I64: int = np.iinfo(np.int64).max  # "never" or "without end"
 
 
-def column(start: int = 0, *, width: int = 1, flat: bool = False, stored_as: str = "") -> Any:
+def column(start: int = 0, *, width: int = 1, flat: bool = False, stored_as: str = "", like: str = "") -> Any:
     """Declare a column of the state, as a dataclass field whose type says what it holds.
 
     start: the value of a new row. width: values per row, in an array (rows, width), or (rows * width,) where `flat`.
-    stored_as: its name in the binary form of the state, where that is another.
+    stored_as: its name in the binary form of the state, where that is another. like: the column that it mostly equals:
+    stored is the difference, and nothing where there is none.
     """
-    return field(metadata={"start": start, "width": width, "flat": flat, "stored_as": stored_as})
+    return field(metadata={"start": start, "width": width, "flat": flat, "stored_as": stored_as, "like": like})
 
 
 class Runs(NamedTuple):

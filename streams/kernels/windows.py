@@ -66,14 +66,18 @@ def aggregate(rows: WindowSamples) -> dict[str, I64]:
     out = {
         "slot": slot[start],
         "bucket_ms": bucket[start] * WINDOW_MS,
-        "readings": _reduce(np.add, arranged(rows.weight), start),
+        "readings": groups.length if rows.weight.all() else _reduce(np.add, arranged(rows.weight), start),
         "flagged": _reduce(np.add, arranged(rows.flagged), start),
         "first_ts_ms": _reduce(np.minimum, ts_ms, start),
         "last_ts_ms": _reduce(np.maximum, ts_ms, start),
     }
     for name in QUANTITIES:
         out |= _summary(name, arranged(rows.quantities[name]), groups.length, start)
-    out |= {f"{name}_sum": _reduce(np.add, arranged(rows.sums[name]), start) for name in SUMS}
+    for name in SUMS:
+        some = rows.sums[name].any()
+        out[f"{name}_sum"] = (
+            _reduce(np.add, arranged(rows.sums[name]), start) if some else np.zeros(len(start), np.int64)
+        )
     out |= _registers(arranged(rows.register_mwh), ts_ms, groups.of_row, start)
     return out
 

@@ -31,10 +31,12 @@ class StateColumns(DedupeColumns, SessionColumns):
     arrival_ms: I64 = column()  # when a reading last arrived
     open_flagged: I32 = column()  # flagged readings of the segment
     # Newest value of everything that the connector has sent, by event time.
-    live_ts_ms: I64 = column(NULL)
+    live_ts_ms: I64 = column(NULL, like="last_ts_ms")
     live_status: I8 = column()
     live_flags: I16 = column()
-    segment_key: I64 = column()  # whose running totals the columns of SessionEnergy and below have; 0: none's, outside
+    segment_key: I64 = column(
+        like="open_key"
+    )  # whose running totals the columns of SessionEnergy and below have; 0: none's, outside
     # Of that segment. The first ones belong to SessionEnergy, in narrower types here.
     readings: I32 = column()
     hold: I8 = column()
@@ -62,6 +64,7 @@ class Column(NamedTuple):
     width: int
     flat: bool
     stored_as: str
+    like: str
 
     def allocate(self, slots: int) -> NDArray[Any]:
         """The column of so many new slots."""
@@ -80,10 +83,14 @@ def _declared(cls: type[Any]) -> dict[str, Column]:
 
 
 LIVE_QUANTITIES: Final = tuple(name for name, _, _, _ in QUANTITIES.values())  # their columns begin with "live_"
+_LIVE_LIKE: Final = {"energy_mwh": "register_last_mwh", "power_mw": "last_power_mw"}
 _ENERGY: Final = _declared(SessionEnergy)
 COLUMNS: Final = {
     **_ENERGY,
-    **{f"live_{name}": Column(f"live_{name}", np.int64, NULL, 1, False, f"live_{name}") for name in LIVE_QUANTITIES},
+    **{
+        f"live_{name}": Column(f"live_{name}", np.int64, NULL, 1, False, f"live_{name}", _LIVE_LIKE.get(name, ""))
+        for name in LIVE_QUANTITIES
+    },
     **_declared(StateColumns),
 }
 ENERGY_COLUMNS: Final = tuple(_ENERGY)

@@ -28,6 +28,7 @@ _BODY_BYTES_MAX: Final = 2**31  # 1 kB a connector: two million connectors in on
 _POWER_MAX_MW: Final = 1_200_000_000  # by which sessions were judged before connectors had their own
 _WINDOW: Final = COLUMNS["window"]  # stored by the entries that changed, of 64 a slot
 _BY_SLOT: Final = [column for column in COLUMNS.values() if column is not _WINDOW]
+_LIKE_OTHERS: Final = [column for column in _BY_SLOT if column.like]  # none of these is like one of these
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -87,11 +88,15 @@ def _encode(state: PartitionState, changes: StateChanges) -> bytes:
 
 
 def _columns(state: PartitionState, slots: I64) -> dict[str, bytes]:
-    """Those that are not what a new slot starts with, in all of these."""
+    """Those that are not what a new slot starts with, in all of these; of those like another one the differences."""
     columns = {}
     for column in _BY_SLOT:
         values = getattr(state, column.name).reshape(-1, column.width)[slots]
-        if (values != column.start).any():
+        if column.like:
+            values = values - getattr(state, column.like)[slots, np.newaxis]
+            if values.any():
+                columns[column.stored_as] = _pack(values)
+        elif (values != column.start).any():
             columns[column.stored_as] = _pack(values)
     return columns
 
@@ -107,8 +112,10 @@ def _apply(state: PartitionState, body: bytes) -> None:
         if column.stored_as in patch["columns"]:
             values = _unpack(patch["columns"][column.stored_as], column.dtype)
             copy_used(target, slots, values.reshape(-1, column.width))
-        elif (target[slots] != column.start).any():
-            target[slots] = column.start
+        elif (target[slots] != 0 if column.like else target[slots] != column.start).any():
+            target[slots] = 0 if column.like else column.start
+    for column in _LIKE_OTHERS:
+        getattr(state, column.name)[slots] += getattr(state, column.like)[slots]
     state.widen(patch["width"])
     state.tariffs = CompiledTariffs(state.volume.shape[1])
     priced = _unpack(patch["priced"])
@@ -168,6 +175,11 @@ def _with_timelines(patch: dict[str, Any]) -> dict[str, Any]:
         if (kept := f"closed_{name}") in old:
             column = COLUMNS[f"past_{name}"]
             columns[column.name] = _pack(_unpack(old[kept], column.dtype).reshape(rows, -1)[:, 0])
+    for column in _LIKE_OTHERS:
+        values = _unpack(columns[column.stored_as]) if column.stored_as in columns else np.full(rows, column.start)
+        other = COLUMNS[column.like]
+        base = _unpack(columns[other.stored_as]) if other.stored_as in columns else np.full(rows, other.start)
+        columns[column.stored_as] = _pack(values - base)
     held = patch["held"]
     if held:
         readings = len(_unpack(held["slot"], np.int32))

@@ -6,7 +6,7 @@ import msgspec
 import pyarrow as pa
 
 from schemas.frame import FrameError, FrameHeader, FrameKind, decode_body
-from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA
+from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA, with_all_columns
 from streams.effects import RefusedItems
 from streams.engine.batch import Frame
 
@@ -26,6 +26,8 @@ def read_frame(header: FrameHeader, frame: bytes, partition: int) -> Frame:
     if schema is None:
         raise FrameError(f"frames of kind {header.kind} are not known here")
     batch = decode_body(frame)
+    if schema is READING_SCHEMA:
+        batch = with_all_columns(batch)
     if batch.schema != schema:
         raise FrameError("the frame's columns are not those of its kind")
     try:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from api.pricing.declaration import SERVICE as PRICING
 from api.sessions.declaration import SERVICE as SESSIONS
+from api.stations.declaration import SERVICE as STATIONS
 from api.telemetry.declaration import SERVICE as TELEMETRY
 from api.telemetry.live_streams import LiveStreams
 from kit.auth.authenticator import Authenticator
@@ -58,7 +59,7 @@ class Api:
 @pytest.fixture
 def telemetry_url(database_url: str) -> str:
     """A database with the schemas of telemetry, its large tables not partitioned, of sessions and of tokens."""
-    make_schemas(database_url, [PRICING, WORKER, TELEMETRY, SESSIONS], prepared=COARSER_WINDOWS_SQL)
+    make_schemas(database_url, [STATIONS, PRICING, WORKER, TELEMETRY, SESSIONS], prepared=COARSER_WINDOWS_SQL)
     return database_url
 
 

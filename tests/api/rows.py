@@ -20,7 +20,8 @@ SELECT connector_key, date_trunc('minute', ts), 1, count(*), count(*) FILTER (WH
        {_AGGREGATED}, count(energy_mwh), min(ts) FILTER (WHERE energy_mwh IS NOT NULL),
        (array_agg(energy_mwh ORDER BY ts) FILTER (WHERE energy_mwh IS NOT NULL))[1],
        max(ts) FILTER (WHERE energy_mwh IS NOT NULL),
-       (array_agg(energy_mwh ORDER BY ts DESC) FILTER (WHERE energy_mwh IS NOT NULL))[1]
+       (array_agg(energy_mwh ORDER BY ts DESC) FILTER (WHERE energy_mwh IS NOT NULL))[1],
+       coalesce(sum(in_session_mwh), 0), coalesce(sum(outside_mwh), 0), coalesce(sum(rejected_mwh), 0)
 FROM telemetry.reading GROUP BY 1, 2
 """
 
@@ -44,6 +45,9 @@ class Reading:
     session_event: int = 0
     flags: int = 0
     payload_hash: int = 0
+    in_session_mwh: int | None = None
+    outside_mwh: int | None = None
+    rejected_mwh: int | None = None
 
 
 def add_connector(url: str, station_id: str, connector_id: int) -> int:
@@ -97,6 +101,9 @@ def random_readings(
                 status=rng.randrange(10),
                 session_event=rng.randrange(4),
                 flags=rng.choice([0, 0, 0, 1, 64, 65]),
+                in_session_mwh=maybe(rng.randrange(30_000)),
+                outside_mwh=rng.choice([None, None, rng.randrange(500)]),
+                rejected_mwh=rng.choice([None, None, None, rng.randrange(-5, 10**6)]),
             )
         )
     return readings

@@ -17,6 +17,7 @@ from api.sessions.models import Session, SessionPage, SessionRequestAccepted, St
 from api.telemetry import examples
 from api.telemetry.history import READING_KINDS, REVISED_WINDOW_KINDS
 from api.telemetry.models import (
+    Energy,
     HistoryPage,
     Ledger,
     LiveFleet,
@@ -33,6 +34,7 @@ START = datetime(2026, 3, 29, 8, 0, tzinfo=UTC)
 
 OPERATIONS = (
     "/api/v1/telemetry/{station_id}",
+    "/api/v1/telemetry/{station_id}/energy",
     "/api/v1/telemetry/{station_id}/live",
     "/api/v1/telemetry/{station_id}/live/stream",
     "/api/v1/telemetry/live",
@@ -77,6 +79,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(api
     [
         (HistoryPage, examples.READINGS),
         (HistoryPage, examples.WINDOWS),
+        (Energy, examples.ENERGY),
         (LiveStation, examples.LIVE_STATION),
         (LiveFleet, examples.LIVE_FLEET),
         (Ledger, examples.LEDGER),

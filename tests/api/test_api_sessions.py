@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from api.sessions.models import Session
 from api.sessions.responses import energy_wh
-from schemas.session import END_REASON_NAMES, EndReason, EndReasonName
+from schemas.session import END_REASON_NAMES, EndReason, EndReasonName, HoldReason
 from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector
 
@@ -31,6 +31,10 @@ def add_session(
     integrated_uj: int = 0,
     register_mwh: int | None = None,
     own_id: UUID | None = None,
+    hold: int = 0,
+    void: bool = False,
+    power_max_mw: int = 22_000_000,
+    export_mwh: int = 0,
 ) -> str:
     """Store a session; voltstream's id of it."""
     own_id = own_id or uuid4()
@@ -44,14 +48,19 @@ def add_session(
                 *(energy_uj, integrated_uj, register_mwh, register_mwh, int(end_reason > 0)),
             ),
         )
+        connection.execute(
+            "UPDATE telemetry.session SET hold = %s, void = %s, power_max_mw = %s, export_mwh = %s WHERE id = %s",
+            (hold, int(void), power_max_mw, export_mwh, own_id),
+        )
     return str(own_id)
 
 
 async def test_a_session_is_found_by_either_id(api: Api) -> None:
     key = add_connector(api.database_url, "ST-1", 2)
     own_id = add_session(
-        api.database_url, key, "TX-1", end_reason=EndReason.ENDED, energy_uj=16_482_250 * 3_600_000, register_mwh=1
-    )
+        api.database_url, key, "TX-1", end_reason=EndReason.ENDED, energy_uj=16_482_250 * 3_600_000, register_mwh=1,
+        export_mwh=1_500,
+    )  # fmt: skip
     answer = (await api.get(f"{PATH}/{own_id}")).json()
     Session.model_validate(answer)
     assert answer == (await api.get(f"{PATH}/TX-1")).json()
@@ -72,7 +81,10 @@ async def test_a_session_is_found_by_either_id(api: Api) -> None:
         "energy_wh": 16482.25,
         "energy_uj": 16_482_250 * 3_600_000,
         "energy_source": "register",
+        "energy_export_wh": 1.5,
         "estimated": False,
+        "held": [],
+        "rated_power_w": 22_000.0,
         "readings": 10,
         "flagged": 2,
         "revision": 1,
@@ -141,6 +153,33 @@ async def test_energy_names_its_source(
     assert answer["end_reason"] == (reason.name.lower() if reason else None)
 
 
+async def test_a_session_that_contradicts_itself_is_held_and_one_of_nothing_is_void(api: Api) -> None:
+    key = add_connector(api.database_url, "ST-1", 1)
+    reasons = int(HoldReason.REGISTER_LEAPT | HoldReason.SILENT)
+    ids = {
+        "held": add_session(api.database_url, key, end_reason=EndReason.ENDED, hold=reasons),
+        "void": add_session(api.database_url, key, end_reason=EndReason.FREED, void=True),
+        "completed": add_session(api.database_url, key, end_reason=EndReason.TIMEOUT),
+        "open": add_session(api.database_url, key),
+    }
+    for state, own_id in ids.items():
+        answer = (await api.get(f"{PATH}/{own_id}")).json()
+        assert answer["state"] == state
+        assert answer["held"] == (["register_leapt", "silent"] if state == "held" else [])
+        listed = (await api.get(PATH, state=state)).json()["sessions"]
+        assert [one["id"] for one in listed] == [own_id]
+
+
+async def test_a_session_whose_readings_are_another_ones_is_not_listed(api: Api) -> None:
+    key = add_connector(api.database_url, "ST-1", 1)
+    own_id = add_session(api.database_url, key, "17", end_reason=EndReason.WITHDRAWN, void=True)
+    occurrence = add_session(api.database_url, key, "17")
+    assert [one["id"] for one in (await api.get(PATH)).json()["sessions"]] == [occurrence]
+    assert (await api.get(f"{PATH}/17")).json()["id"] == occurrence, "its name is not ambiguous for that"
+    answer = (await api.get(f"{PATH}/{own_id}")).json()
+    assert (answer["end_reason"], answer["state"]) == ("withdrawn", "void"), "who has its id is told"
+
+
 def test_every_end_reason_has_its_own_name() -> None:
     assert {reason: reason.name.lower() for reason in EndReason if reason} == END_REASON_NAMES
     assert get_args(EndReasonName) == tuple(END_REASON_NAMES.values())
@@ -160,9 +199,10 @@ def test_integrated_energy_is_rounded_half_up_to_the_millionth(energy_uj: int) -
 async def test_session_pages_put_together_are_the_list(api: Api, seed: int) -> None:
     rng = random.Random(seed)
     keys = [add_connector(api.database_url, name, 1) for name in ("ST-1", "ST-2")]
+    reasons = [reason for reason in EndReason if reason != EndReason.WITHDRAWN]
     for _ in range(30):
         started_at = NOW + timedelta(hours=rng.randrange(12))  # several at once
-        add_session(api.database_url, rng.choice(keys), started_at=started_at, end_reason=rng.choice([*EndReason]))
+        add_session(api.database_url, rng.choice(keys), started_at=started_at, end_reason=rng.choice(reasons))
     whole = (await api.get(PATH, limit=1_000)).json()["sessions"]
     assert len(whole) == 30
     assert [row["started_at"] for row in whole] == sorted((row["started_at"] for row in whole), reverse=True)

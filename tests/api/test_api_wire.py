@@ -85,7 +85,7 @@ def test_a_window_start_is_the_last_multiple_of_its_width(moment: datetime, widt
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
-@given(st.builds(ReadingCursor, st.integers(0, 10**15), st.integers(-1, 32_767), INT64, INT64))
+@given(st.builds(ReadingCursor, st.integers(0, 10**15), st.integers(-1, 32_767), INT64, INT64, st.integers(-1, 32_767)))
 def test_a_cursor_comes_back_and_only_as_its_own_kind(cursor: ReadingCursor) -> None:
     text = encode_cursor(cursor)
     assert decode_cursor(text, ReadingCursor) == cursor

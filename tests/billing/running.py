@@ -34,7 +34,7 @@ from voltstream.settings import load_settings
 
 PARTITIONS = 4
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
-TOTAL_MAX = 1_000
+TOTAL_MAX = {"EUR": 1_000, "JPY": 150_000}
 Payload = SessionCompleted | SessionAssigned | ReservationConfirmed
 
 
@@ -106,18 +106,21 @@ def _spawn(work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
 
 
 @asynccontextmanager
-async def open_running(url: str, clock: ManualClock | None = None) -> AsyncIterator[RunningBilling]:
-    """Billing on that database, already prepared. It subscribes as the declaration says."""
+async def open_running(url: str, clock: ManualClock | None = None, **changes: object) -> AsyncIterator[RunningBilling]:
+    """Billing on that database, already prepared. It subscribes as the declaration says. Charges do not settle, unless
+    `changes`, which are settings, say so; then `invoice_due` invoices them."""
     clock = clock or ManualClock(NOW)
     registry = CollectorRegistry()
-    settings = load_settings(
-        invoice_total_max=TOTAL_MAX,
-        seller_name="Muster Laden GmbH",
-        seller_address="Am Kai 1 | 20457 Hamburg",
-        seller_vat_id="DE123456789",
-        ocpi_country_code="DE",
-        ocpi_party_id="MUL",
-    )
+    defaults: dict[str, object] = {
+        "invoice_total_max": TOTAL_MAX,
+        "invoice_settle_s": 0,
+        "seller_name": "Muster Laden GmbH",
+        "seller_address": "Am Kai 1 | 20457 Hamburg",
+        "seller_vat_id": "DE123456789",
+        "ocpi_country_code": "DE",
+        "ocpi_party_id": "MUL",
+    }
+    settings = load_settings(**{**defaults, **changes})
     database = await open_database(url, name="billing", role=SERVICE.role, connections_max=4)
     telemetry = Telemetry(url)
     bus = InProcessBus(RetryPolicy(default=QueuePolicy(attempts_max=3)), sleep=_no_pause)

@@ -5,12 +5,12 @@ from uuid import UUID
 
 import psycopg
 
-from billing.rating import StoredReading
+from billing.rating import MeterBefore, StoredReading
 from billing.readings_source import StoredReadings
 from kit.clock import from_ms, parse_rfc3339, to_ms
 from schemas.events import SessionCompleted
 from schemas.reading import Status
-from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS, EndReason
+from schemas.session import END_REASON_NAMES, EndReason
 
 WEEK_MS = 7 * 86_400_000
 REASONS: dict[str, EndReason] = {name: EndReason(reason) for reason, name in END_REASON_NAMES.items()}
@@ -22,21 +22,27 @@ ON CONFLICT (station_id, connector_id) DO UPDATE SET partition = 0 RETURNING con
 """
 _SESSION = """
 INSERT INTO telemetry.session (session_key, id, connector_key, session_id, started_at, last_at, ended_at, end_reason,
-    energy_uj, integrated_uj, readings, flagged, revision, tariff_version)
+    energy_uj, integrated_uj, readings, flagged, void, revision, tariff_version)
 VALUES ((SELECT coalesce(max(session_key), 0) + 1 FROM telemetry.session), %(id)s, %(connector_key)s, %(session_id)s,
-    %(started_at)s, %(ended_at)s, %(ended_at)s, %(end_reason)s, %(energy_uj)s, 0, %(readings)s, %(flagged)s,
+    %(started_at)s, %(ended_at)s, %(ended_at)s, %(end_reason)s, %(energy_uj)s, 0, %(readings)s, %(flagged)s, %(void)s,
     %(revision)s, %(tariff_version)s)
 ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, ended_at = excluded.ended_at,
     last_at = excluded.last_at, end_reason = excluded.end_reason, energy_uj = excluded.energy_uj,
-    readings = excluded.readings, flagged = excluded.flagged, revision = excluded.revision,
+    readings = excluded.readings, flagged = excluded.flagged, void = excluded.void, revision = excluded.revision,
     tariff_version = excluded.tariff_version
 RETURNING session_key
 """
 _READING = """
-INSERT INTO telemetry.reading (connector_key, session_key, ts, seq, energy_mwh, power_mw, current_ma, status,
-    session_event, flags, payload_hash)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 0, %s, 0)
+INSERT INTO telemetry.reading (connector_key, session_key, ts, seq, energy_mwh, power_mw, current_ma, status, part,
+    boot, session_event, flags, payload_hash)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, %s, 0)
 """
+_BEFORE = """
+UPDATE telemetry.session SET power_max_mw = %s, register_before_mwh = %s, register_before_at = %s, series_mwh = %s
+WHERE session_key = %s
+"""
+ANYTHING = MeterBefore(power_max_mw=2_000_000_000)
+"""A connector that delivers whatever a test says."""
 
 
 def plain_readings(payload: SessionCompleted) -> StoredReadings:
@@ -46,11 +52,7 @@ def plain_readings(payload: SessionCompleted) -> StoredReadings:
     readings = [first]
     if end_ms > start_ms or payload.energy_uj >= UJ_PER_MWH:
         readings.append(StoredReading(end_ms, 1, payload.energy_uj // UJ_PER_MWH, None, None, Status.CHARGING))
-    return StoredReadings(readings, [0] * len(readings), end_ms if _explicit(payload) else None)
-
-
-def _explicit(payload: SessionCompleted) -> bool:
-    return REASONS[payload.end_reason] in EXPLICIT_ENDS
+    return StoredReadings(readings, [0] * len(readings), ANYTHING)
 
 
 class Telemetry:
@@ -79,11 +81,12 @@ class Telemetry:
                 "connector_key": row[0],
                 "session_id": payload.session_id,
                 "started_at": payload.started_at,
-                "ended_at": from_ms(stored.end_ms) if stored.end_ms is not None else payload.ended_at,
+                "ended_at": payload.ended_at,
                 "end_reason": REASONS[payload.end_reason],
                 "energy_uj": payload.energy_uj,
                 "readings": payload.readings,
                 "flagged": payload.flagged,
+                "void": int(payload.void),
                 "revision": payload.revision,
                 "tariff_version": None if payload.pricing is None else payload.pricing.version,
             }
@@ -91,22 +94,23 @@ class Telemetry:
             self.set_readings(payload.id, stored)
 
     def set_readings(self, session_id: UUID, stored: StoredReadings) -> None:
-        """Replace its readings, and its explicit end; the session's row stays otherwise."""
+        """Replace its readings, and what they are judged by; the session's row stays otherwise."""
         with self._connection.transaction():
             keys = "SELECT session_key, connector_key FROM telemetry.session WHERE id = %s"
             row = self._connection.execute(keys, (session_id,)).fetchone()
             assert row is not None
             session_key, connector_key = row
-            if stored.end_ms is not None:
-                end = (from_ms(stored.end_ms), session_key)
-                self._connection.execute("UPDATE telemetry.session SET ended_at = %s WHERE session_key = %s", end)
+            before = stored.before
+            moment = None if before.register_ms is None else from_ms(before.register_ms)
+            judged = (before.power_max_mw, before.register_mwh, moment, before.series_mwh)
+            self._connection.execute(_BEFORE, (*judged, session_key))
             self._connection.execute("DELETE FROM telemetry.reading WHERE session_key = %s", (session_key,))
             weeks = sorted({reading.ts_ms // WEEK_MS for reading in stored.readings})
             self._connection.execute("SELECT telemetry.ensure_weeks(%s)", (weeks,))
             rows = [
                 (
                     *(connector_key, session_key, from_ms(r.ts_ms), r.seq, r.energy_mwh, r.power_mw, r.current_ma),
-                    *(r.status, flags),
+                    *(r.status, r.part, r.boot, flags),
                 )
                 for r, flags in zip(stored.readings, stored.flags, strict=True)
             ]
@@ -123,7 +127,7 @@ class Telemetry:
 
     def forget(self, session_id: UUID) -> None:
         """The session was never there."""
-        self.set_readings(session_id, StoredReadings((), (), None))
+        self.set_readings(session_id, StoredReadings((), (), ANYTHING))
         self._run("DELETE FROM telemetry.session WHERE id = %s RETURNING 1", session_id)
 
     def _run(self, query: str, *args: object) -> list[tuple[Any, ...]]:

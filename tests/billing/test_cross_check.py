@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from billing.documents import CdrStatus, ChargeDraft
 from billing.invoicing.amounts import price_consumption, to_consumption
 from billing.invoicing.cross_check import PricedSession, check_session
-from billing.rating import rate_readings
+from billing.invoicing.rules import OTHERS, InvoicingRules
+from billing.rating import MeterBefore, rate_readings
 from billing.readings_source import SessionSnapshot, StoredReadings
 from kit.clock import format_rfc3339, parse_rfc3339
 from schemas.events import Consumption, Money, SessionCompleted
@@ -24,7 +25,7 @@ from tests.billing.making import VERSION, session
 from tests.billing.rating.strategies import Session, sessions, tariffs
 from tests.billing.telemetry import plain_readings
 
-TOTAL_MAX = 1_000_000_000
+RULES = InvoicingRules({OTHERS: 1_000_000_000}, zero_invoices=True)
 
 
 def priced(tariff: Tariff, zone: str, used: list[Consumption], readings: int = 1) -> PricedSession:
@@ -39,17 +40,17 @@ def priced(tariff: Tariff, zone: str, used: list[Consumption], readings: int = 1
 
 def stored_of(one: Session, revision: int = 1, **changes: Any) -> SessionSnapshot:
     """What telemetry stores of it."""
-    readings = StoredReadings(one.readings, [0] * len(one.readings), one.end_ms)
+    readings = StoredReadings(one.readings, [0] * len(one.readings), one.before)
     return replace(SessionSnapshot(uuid4(), revision, True, VERSION, readings), **changes)
 
 
 def honest(tariff: Tariff, one: Session) -> list[Consumption]:
     """The consumption that follows from the readings."""
-    return list(to_consumption(rate_readings(tariff, one.zone, one.readings, one.end_ms)[0]))
+    return list(to_consumption(rate_readings(tariff, one.zone, one.readings, one.before)[0]))
 
 
 def check(session: PricedSession, stored: SessionSnapshot | None) -> ChargeDraft:
-    draft = check_session(session, stored, TOTAL_MAX)
+    draft = check_session(session, stored, RULES)
     assert draft is not None
     return draft
 
@@ -112,10 +113,10 @@ def test_readings_that_retention_has_dropped_are_never_guessed(
     used = honest(tariff, one)
     session = priced(tariff, one.zone.key, used, readings=len(one.readings))
     left = data.draw(st.lists(st.sampled_from(one.readings), max_size=len(one.readings) - 1, unique_by=id))
-    readings = StoredReadings(left, [0] * len(left), one.end_ms)
+    readings = StoredReadings(left, [0] * len(left), one.before)
     draft = check(session, stored_of(one, readings=readings))
     if draft.status is CdrStatus.INVOICED:
-        again = honest(tariff, Session(one.zone, left, one.end_ms))
+        again = honest(tariff, Session(one.zone, left, one.before))
         assert again == used, "the rest says the same to the last unit"
     else:
         assert draft.status is CdrStatus.REVIEW
@@ -127,7 +128,7 @@ CASES = {
     "unknown": (None, "telemetry does not know the session"),
     "older": ({"revision": 1}, "telemetry has revision 1 of the session only"),
     "too large": ({"readings": None}, "too many readings"),
-    "none left": ({"readings": StoredReadings((), (), None)}, "0 of its 2 readings are still stored"),
+    "none left": ({"readings": StoredReadings((), (), MeterBefore())}, "0 of its 2 readings are still stored"),
 }
 
 
@@ -142,11 +143,22 @@ def test_without_independent_quantities_a_charge_is_put_to_review(case: str) -> 
     assert draft.amount.excl_micros == draft.stream_excl_micros, "by the event's quantities"
 
 
+def test_of_a_session_whose_readings_are_all_another_sessions_nothing_is_owed() -> None:
+    priced_session, stored = plain(revision=2)
+    event = msgspec.structs.replace(priced_session.event, end_reason="withdrawn", readings=0, void=True)
+    withdrawn, nothing = replace(priced_session, event=event), StoredReadings((), (), MeterBefore())
+    draft = check(withdrawn, replace(stored, readings=nothing))
+    assert (draft.status, draft.reasons, draft.reason) == (CdrStatus.VOID, (), "")
+    assert check_session(withdrawn, replace(stored, revision=3, readings=nothing), RULES) is None
+    lost = check(priced_session, replace(stored, readings=nothing))
+    assert lost.status is CdrStatus.REVIEW, "retention has dropped its readings: that is another matter"
+
+
 @pytest.mark.parametrize("changes", [{"revision": 3}, {"completed": False}, {"revision": 3, "completed": False}])
 def test_an_event_that_telemetry_has_replaced_already_is_neither_invoiced_nor_doubted(changes: dict[str, Any]) -> None:
     priced_session, stored = plain(revision=2)
     assert check(priced_session, stored).status is CdrStatus.INVOICED
-    assert check_session(priced_session, replace(stored, **changes), TOTAL_MAX) is None
+    assert check_session(priced_session, replace(stored, **changes), RULES) is None
 
 
 def plain(revision: int) -> tuple[PricedSession, SessionSnapshot]:

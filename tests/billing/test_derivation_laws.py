@@ -12,7 +12,7 @@ from tests.billing.rating.strategies import Session, sessions, tariffs
 
 
 def stored(session: Session) -> StoredReadings:
-    return StoredReadings(session.readings, [0] * len(session.readings), session.end_ms)
+    return StoredReadings(session.readings, [0] * len(session.readings), session.before)
 
 
 @given(tariffs(), sessions(), st.data())

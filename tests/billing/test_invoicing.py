@@ -9,7 +9,10 @@ import pytest
 
 from billing.invoicing.drafts import reservation_subject
 from billing.invoicing.poster import LATE
+from schemas.events import Consumption
 from tests.billing.making import (
+    ENERGY,
+    ENERGY_VERSION,
     LEAST,
     LEAST_VERSION,
     TARIFF,
@@ -21,6 +24,11 @@ from tests.billing.making import (
     session,
 )
 from tests.billing.running import NOW, Payload, RunningBilling, open_running
+
+
+def energy(energy_mwh: int) -> list[Consumption]:
+    """Consumption of ENERGY's only component."""
+    return [one for one in consumption(energy_mwh, 0) if one.dimension == "ENERGY"]
 
 
 def totals(billing: RunningBilling, subject_id: UUID) -> tuple[int, int, int]:
@@ -227,7 +235,7 @@ async def test_more_than_the_bound_is_looked_at_before_it_is_billed(billing: Run
     own_id = uuid4()
     await billing.deliver(session(own_id, energy_mwh=10_000_000_000, time_ms=10 * 3_600_000))
     assert billing.documents() == []
-    assert [cdr["status"] for cdr in billing.cdrs(own_id)] == ["review"]
+    assert [(cdr["status"], cdr["reasons"]) for cdr in billing.cdrs(own_id)] == [("held", ["above_total_max"])]
 
 
 @pytest.mark.parametrize("currency", ["ABC", "XXX", "XAU"])
@@ -240,9 +248,24 @@ async def test_a_currency_that_nobody_can_pay_in_is_looked_at_before_it_is_bille
     assert [(cdr["status"], cdr["currency"]) for cdr in billing.cdrs(own_id)] == [("review", currency)]
 
 
-async def test_an_invoice_of_nothing_is_paid(billing: RunningBilling) -> None:
-    await billing.deliver(free_session())
-    assert [(d["status"], d["payable_minor"]) for d in billing.documents()] == [("paid", 0)]
+async def test_nothing_owed_uses_no_number(billing: RunningBilling) -> None:
+    free, own_id = free_session(), uuid4()
+    first = session(own_id, tariff=ENERGY, version=ENERGY_VERSION, energy_mwh=2_000_000, used=energy(2_000_000))
+    await billing.deliver(free, first)
+    assert [cdr["status"] for cdr in billing.cdrs(free.id)] == ["nothing_owed"]
+    (invoice,) = billing.documents()
+    assert (invoice["number"], invoice["session_id"]) == ("2026-0000001", own_id)
+    less = session(own_id, revision=2, tariff=ENERGY, version=ENERGY_VERSION, energy_mwh=11_000, used=energy(11_000))
+    await billing.deliver(less)
+    assert [cdr["status"] for cdr in billing.cdrs(own_id)] == ["invoiced", "nothing_owed"], "0.46 cents cannot be paid"
+    assert [d["status"] for d in billing.documents()] == ["cancelled", "settled"]
+    assert totals(billing, own_id) == (0, 0, 0)
+
+
+async def test_an_operator_may_want_invoices_of_nothing_which_are_paid(billing_url: str) -> None:
+    async with open_running(billing_url, invoice_zero=True) as billing:
+        await billing.deliver(free_session())
+        assert [(d["status"], d["payable_minor"]) for d in billing.documents()] == [("paid", 0)]
 
 
 async def test_a_driver_is_known_whether_assigned_before_or_after(billing: RunningBilling) -> None:
@@ -311,7 +334,8 @@ async def test_one_bad_event_stops_no_other(billing: RunningBilling) -> None:
     bad = session(energy_mwh=7, station_id="nul \0 is no text for PostgreSQL")
     odd = free_session()
     await billing.deliver_at_once([*good[:10], bad, odd, *good[10:]])
-    assert len(billing.documents()) == len(good) + 1
+    assert len(billing.documents()) == len(good)
+    assert [cdr["status"] for cdr in billing.cdrs(odd.id)] == ["nothing_owed"]
     assert billing.cdrs(bad.id) == []
 
 

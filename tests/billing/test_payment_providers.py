@@ -153,6 +153,14 @@ async def test_a_message_that_was_tampered_with_or_is_nonsense_is_no_update(harn
             read(harness, (headers, changed, by_finance))
 
 
+async def test_a_charge_can_be_refunded_in_parts(harness: Harness) -> None:
+    charge = order()
+    reference = (await harness.provider.charge(charge)).reference
+    parts = [order(amount_minor=250), order(amount_minor=527)]
+    refunds = [await harness.provider.refund(part, reference) for part in parts]
+    assert len({refund.reference for refund in refunds}) == 2
+
+
 async def test_a_charge_can_be_refunded_and_the_same_refund_is_one(harness: Harness) -> None:
     wanted, back = order(), order()
     reference = (await harness.provider.charge(wanted)).reference

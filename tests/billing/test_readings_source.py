@@ -11,12 +11,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from billing.errors import SourceFailed
-from billing.rating import StoredReading
+from billing.rating import MeterBefore, StoredReading
 from billing.readings_http import HttpReadingsSource
 from kit.errors import Unavailable
 from kit.web.errors import NotFound
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
+COLUMNS = ("ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "flags")
 
 
 class OperatorsApi:
@@ -24,7 +25,7 @@ class OperatorsApi:
 
     def __init__(self) -> None:
         self.app = FastAPI()
-        self.sessions: list[dict[str, Any]] = []
+        self.sessions: dict[str, list[dict[str, Any]]] = {"completed": [], "held": [], "void": []}  # by state
         self.columns: dict[str, Any] = {}
         self.status = 200
         self.asked: list[dict[str, str]] = []
@@ -34,8 +35,10 @@ class OperatorsApi:
     async def many(self, request: Request) -> JSONResponse:
         self.asked.append(dict(request.query_params))
         at = int(request.query_params.get("cursor", "0"))
-        following = f"/api/v1/sessions?cursor={at + 2}" if at + 2 < len(self.sessions) else None
-        return JSONResponse({"sessions": self.sessions[at : at + 2], "next": following}, self.status)
+        state = request.query_params["state"]
+        found = self.sessions[state]
+        following = f"/api/v1/sessions?state={state}&cursor={at + 2}" if at + 2 < len(found) else None
+        return JSONResponse({"sessions": found[at : at + 2], "next": following}, self.status)
 
     async def readings(self, id: UUID) -> JSONResponse:
         if not self.columns:
@@ -66,20 +69,30 @@ async def test_readings_are_the_columns_exactly(api: OperatorsApi, source: HttpR
         "current_ma": [None, 32_000],
         "status": [0, 3],
         "session_event": [0, 1],
+        "part": [0, 1],
         "flags": [0, 65],
-        "end_ms": 2_000,
+        "power_max_mw": 22_000_000,
+        "register_before_mwh": most,
+        "register_before_ms": 500,
+        "series_mwh": None,
     }
     stored = await source.readings(uuid4())
     assert stored.readings == [
         StoredReading(1_000, None, 10**15, -5, None, 0),
-        StoredReading(2_000, most, None, None, 32_000, 3),
+        StoredReading(2_000, most, None, None, 32_000, 3, part=1, boot=1),
     ]
-    assert (stored.flags, stored.end_ms) == ([0, 65], 2_000)
+    assert stored.flags == [0, 65]
+    assert stored.before == MeterBefore(22_000_000, most, 500, None)
+
+
+async def test_a_connector_without_a_register_before_has_none(api: OperatorsApi, source: HttpReadingsSource) -> None:
+    api.columns = {name: [] for name in COLUMNS} | {"power_max_mw": 1}
+    assert (await source.readings(uuid4())).before == MeterBefore(1)
 
 
 async def test_all_pages_of_sessions_are_read(api: OperatorsApi, source: HttpReadingsSource) -> None:
-    ids = [uuid4() for _ in range(5)]
-    api.sessions = [
+    ids = [uuid4() for _ in range(7)]
+    api.sessions["completed"] = [
         {
             "id": str(id_),
             "station_id": "NL-1",
@@ -88,8 +101,10 @@ async def test_all_pages_of_sessions_are_read(api: OperatorsApi, source: HttpRea
             "energy_wh": 1.5,
             "revision": 2,
         }
-        for id_ in ids
+        for id_ in ids[:5]
     ]
+    api.sessions["held"] = [api.sessions["completed"][0] | {"id": str(ids[5])}]
+    api.sessions["void"] = [api.sessions["completed"][0] | {"id": str(ids[6])}]
     found = [session async for session in source.completed_sessions(START, START + timedelta(days=1))]
     assert [session.id for session in found] == ids
     assert {session.energy_uj for session in found} == {2**60 + 1}
@@ -102,8 +117,7 @@ async def test_errors_are_distinguished(api: OperatorsApi, source: HttpReadingsS
     api.columns = {"ts_ms": [1]}
     with pytest.raises(SourceFailed, match="something else"):
         await source.readings(uuid4())
-    names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "flags")
-    api.columns = {**{name: [1] for name in names}, "flags": []}
+    api.columns = {name: [1] for name in COLUMNS} | {"flags": [], "power_max_mw": 1}
     with pytest.raises(SourceFailed, match="lengths"):
         await source.readings(uuid4())
     for status, error in ((503, Unavailable), (429, Unavailable), (403, SourceFailed), (500, SourceFailed)):

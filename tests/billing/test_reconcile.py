@@ -3,15 +3,20 @@
 import random
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
+import msgspec
 import pytest
 
 from billing.invoices.store import InvoiceStore
 from billing.readings_store import ReadingsStore
 from billing.reconcile import Finding, Reconciler, Report
 from tests.billing.making import LEAST, LEAST_VERSION, START, reservation, session
-from tests.billing.serving import CANCEL, Service
+from tests.billing.running import open_running
+from tests.billing.serving import CANCEL, INVOICES, Service, served
 from tests.billing.sessions import completed, later, readings
+
+CHARGES = "/api/v1/billing/charges"
 
 
 async def reconciled(service: Service) -> Report:
@@ -70,7 +75,10 @@ async def test_nothing_is_asked_of_what_was_cancelled_or_not_priced_or_beyond_th
         ("UPDATE billing.cdr SET total_excl_micros = total_excl_micros - 1 RETURNING 1", "total_excl_vat"),
         ("UPDATE billing.cdr SET energy_uj = 5 RETURNING 1", "energy_uj"),
         ("UPDATE billing.cdr SET consumption = '[]' RETURNING 1", "element 0 ENERGY"),
-        ("DELETE FROM billing.invoice_line RETURNING 1; DELETE FROM billing.invoice", "all documents together"),
+        (
+            "DELETE FROM billing.invoice_line; DELETE FROM billing.document_terms; DELETE FROM billing.invoice",
+            "all documents together",
+        ),
     ],
 )
 async def test_a_figure_that_is_not_what_follows_is_reported(
@@ -110,3 +118,40 @@ async def test_what_one_side_does_not_know_is_reported(service: Service, seed: i
     assert "no CDR" in said[never_heard.id]
     assert "no session" in said[forgotten.id]
     assert "revision" in said[behind.id]
+
+
+async def test_what_people_decided_and_credited_agrees(service: Service, seed: int) -> None:
+    rng = random.Random(seed)
+    done = [completed(service.telemetry, readings(rng)) for _ in range(6)]
+    approved, corrected, voided, void, held, credited = done
+    doubted = [msgspec.structs.replace(one, held=("register_leapt",)) for one in (approved, corrected, voided, held)]
+    await service.billing.deliver(*doubted, msgspec.structs.replace(void, void=True), credited)
+    for one, deed, more in (
+        (approved, "approve", {}),
+        (corrected, "correct", {"energy_wh": "77"}),
+        (voided, "void", {}),
+    ):
+        await service.post(f"{CHARGES}/{one.id}/{deed}", {"why": "x", **more})
+    (invoice,) = service.billing.documents(credited.id)
+    await service.post(f"{INVOICES}/{invoice['id']}/credit", {"amount": "0.10", "reason": "x"})
+    report = await reconciled(service)
+    assert report.drifts == []
+    assert report.outcomes == {Finding.AGREES: 2, Finding.DECIDED: 2, Finding.NOT_OWED: 1, Finding.HELD: 1}
+    assert report.booked_micros == report.derived_micros
+    assert sum(report.booked_micros.values()) == sum(one["total_incl_micros"] for one in service.billing.documents())
+    service.billing.rows("UPDATE billing.cdr SET total_incl_micros = total_incl_micros + 1 WHERE current RETURNING 1")
+    said = {drift.subject_id for drift in (await reconciled(service)).drifts}
+    assert {approved.id, corrected.id, credited.id} <= said
+
+
+async def test_what_settles_is_no_drift(billing_url: str) -> None:
+    async with open_running(billing_url, invoice_settle_s=60) as billing, served(billing) as service:
+        own_id = uuid4()
+        await billing.deliver(session(own_id))
+        assert (await reconciled(service)).outcomes == {Finding.SETTLING: 1}
+        billing.clock.advance(60)
+        await billing.components.poster.invoice_due()
+        await billing.deliver(session(own_id, revision=2, energy_mwh=5_000_000))
+        report = await reconciled(service)
+        assert (report.outcomes, report.drifts) == ({Finding.SETTLING: 1}, [])
+        assert report.booked_micros == report.derived_micros != {}

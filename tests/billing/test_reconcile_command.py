@@ -36,7 +36,9 @@ def operators_api(source: ReadingsSource) -> FastAPI:
     app = FastAPI()
 
     @app.get("/api/v1/sessions")
-    async def many() -> JSONResponse:
+    async def many(state: str) -> JSONResponse:
+        if state != "completed":
+            return JSONResponse({"sessions": [], "next": None})
         rows = [
             {
                 "id": str(one.id),
@@ -55,9 +57,16 @@ def operators_api(source: ReadingsSource) -> FastAPI:
             stored = await source.readings(id)
         except NotFound as error:
             return JSONResponse({"detail": str(error)}, 404)
-        names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status")
+        names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "boot")
         columns = {name: [getattr(reading, name) for reading in stored.readings] for name in names}
-        return JSONResponse({**columns, "flags": list(stored.flags), "end_ms": stored.end_ms})
+        before = stored.before
+        judged = {
+            "power_max_mw": before.power_max_mw,
+            "register_before_mwh": before.register_mwh,
+            "register_before_ms": before.register_ms,
+            "series_mwh": before.series_mwh,
+        }
+        return JSONResponse({**columns, "flags": list(stored.flags), **judged})
 
     return app
 
@@ -110,7 +119,7 @@ async def test_what_is_not_invoiced_is_listed_with_both_figures(
     listed = {one["session_id"]: one for one in document["held"]}
     assert {id_: one["status"] for id_, one in listed.items()} == {
         str(drift.id): "drift",
-        str(review.id): "review",
+        str(review.id): "held",
         str(unpriced.id): "unpriced",
     }
     of_listed = listed[str(drift.id)]

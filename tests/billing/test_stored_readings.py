@@ -12,12 +12,14 @@ import pyarrow as pa
 import pytest
 
 from billing.errors import SourceFailed
+from billing.invoices.store import InvoiceStore
 from billing.readings_source import StoredReadings
 from billing.readings_store import ReadingsStore
+from billing.reconcile import Reconciler
 from kit.clock import to_ms
 from kit.messaging.bus import EVENT_ID, Message
 from kit.web.errors import NotFound
-from schemas.events import SessionCompleted
+from schemas.events import Money, SessionCompleted
 from schemas.frame import FrameHeader, FrameKind
 from schemas.reading import READING_SCHEMA, SessionEvent, Status
 from schemas.topics import SESSION_COMPLETED, routing_key
@@ -31,6 +33,7 @@ from streams.worker.compute import compute_effects
 from tests.billing.making import START, TARIFF, ZONE, free_session, session
 from tests.billing.running import RunningBilling
 from tests.billing.sessions import completed, later, readings
+from tests.billing.telemetry import ANYTHING
 
 Frame = tuple[FrameHeader, pa.RecordBatch]
 
@@ -79,6 +82,29 @@ async def test_an_event_is_not_invoiced_once_later_readings_are_stored(billing: 
     assert [(cdr["revision"], cdr["status"]) for cdr in billing.cdrs(first.id)] == [(2, "invoiced")]
 
 
+async def test_the_invoice_of_a_session_whose_readings_are_another_ones_is_credited_and_not_replaced(
+    billing: RunningBilling, seed: int
+) -> None:
+    first = completed(billing.telemetry, readings(random.Random(seed)))
+    await billing.deliver(first)
+    assert first.pricing is not None
+    nothing = Money(currency="EUR", excl_vat_micros=0, incl_vat_micros=0)
+    pricing = msgspec.structs.replace(first.pricing, consumption=[], cost=nothing)
+    withdrawn = msgspec.structs.replace(
+        first, revision=2, end_reason="withdrawn", readings=0, flagged=0, energy_uj=0, void=True, pricing=pricing
+    )
+    billing.telemetry.complete(withdrawn, StoredReadings((), (), ANYTHING))
+    await billing.deliver(withdrawn, first)
+    assert [(one["kind"], one["status"]) for one in billing.documents()] == [
+        ("invoice", "credited"),
+        ("credit_note", "issued"),
+    ]
+    assert [(cdr["revision"], cdr["status"]) for cdr in billing.cdrs(first.id)] == [(1, "invoiced"), (2, "void")]
+    reconciler = Reconciler(InvoiceStore(billing.database), ReadingsStore(billing.database))
+    report = await reconciler.run(START, START + timedelta(days=1), lambda done, expected: None)
+    assert (report.drifts, report.booked_micros["EUR"], report.derived_micros["EUR"]) == ([], 0, 0)
+
+
 async def test_a_session_that_is_open_again_waits_for_its_end(billing: RunningBilling, seed: int) -> None:
     stored = readings(random.Random(seed))
     first = completed(billing.telemetry, stored)
@@ -107,7 +133,7 @@ async def test_a_session_whose_readings_retention_has_dropped_is_put_to_review(
     newest = (
         sorted(zip(stored.readings, stored.flags, strict=True), key=lambda one: one[0].ts_ms)[-kept:] if kept else []
     )
-    left = StoredReadings([one for one, _ in newest], [flags for _, flags in newest], stored.end_ms)
+    left = StoredReadings([one for one, _ in newest], [flags for _, flags in newest], stored.before)
     billing.telemetry.set_readings(event.id, left)
     await billing.deliver(event)
     assert billing.documents() == []
@@ -145,7 +171,7 @@ async def test_the_source_gives_every_session_once_in_parts_of_any_size(billing:
         stored = readings(rng, START + timedelta(minutes=number), count=20 + number)
         events[completed(billing.telemetry, stored).id] = stored
     nothing = free_session()
-    billing.telemetry.complete(nothing, StoredReadings((), (), None))
+    billing.telemetry.complete(nothing, StoredReadings((), (), ANYTHING))
     for at_once in (1, 50, 10_000):
         source = ReadingsStore(billing.database, at_once=at_once)
         found = {one.id: one async for one in source.sessions([*events, nothing.id, uuid4()])}
@@ -153,7 +179,7 @@ async def test_the_source_gives_every_session_once_in_parts_of_any_size(billing:
         for id_, stored in events.items():
             one = found[id_].readings
             assert one is not None
-            assert one.end_ms == stored.end_ms
+            assert one.before == stored.before
             assert sorted(zip(one.readings, one.flags, strict=True), key=repr) == sorted(
                 zip(stored.readings, stored.flags, strict=True), key=repr
             )

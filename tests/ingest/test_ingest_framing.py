@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,12 +13,12 @@ from prometheus_client import CollectorRegistry
 
 from ingest.admission import Admitted, RefusedItem, admit_json, to_columns
 from ingest.framing import Framer
-from ingest.grouping import REFUSED_FRAME_BYTES_MAX, RequestContext
+from ingest.grouping import EXTRA_FRAME_BYTES_MAX, REFUSED_FRAME_BYTES_MAX, RequestContext
 from ingest.metrics import IngestMetrics
 from kit.clock import ManualClock
 from kit.errors import KitError, Overloaded, Unavailable
 from schemas.frame import FRAME_ITEMS_MAX, FrameHeader, FrameKind, decode_body, decode_header, partition_of
-from schemas.reading import RAW_ITEM_BYTES_MAX
+from schemas.reading import PLAIN_READING_SCHEMA, RAW_ITEM_BYTES_MAX, with_all_columns
 from tests.ingest.wire_strategies import NOW_MS, RULES
 from tests.waiting import eventually
 
@@ -67,9 +68,10 @@ def framer_on(log: ScriptedLog, totals: dict[int, int] | None = None) -> Framer:
     )
 
 
-def readings(stations: list[str], start: int = 0) -> Admitted:
+def readings(stations: list[str], start: int = 0, **more: Any) -> Admitted:
     items = [
-        {"station_id": name, "connector_id": 1, "ts": NOW_MS, "seq": start + at} for at, name in enumerate(stations)
+        {"station_id": name, "connector_id": 1, "ts": NOW_MS, "seq": start + at} | more
+        for at, name in enumerate(stations)
     ]
     return admit_json(msgspec.json.encode(items), RULES)
 
@@ -234,6 +236,48 @@ async def test_a_large_request_is_split_and_answered_after_its_last_frame() -> N
     assert_no_gap(log.taken)
     assert all(len(frame) < 2 * REFUSED_FRAME_BYTES_MAX for frame in log.taken)
     assert sum(header.items for header in headers_of(log.durable)[partition_of("A", PARTITIONS)]) == 100
+
+
+@pytest.mark.parametrize("as_columns", [False, True])
+async def test_details_stay_with_their_readings_among_plain_ones(as_columns: bool) -> None:
+    log = ScriptedLog()
+    log.gate.set()
+    framer = framer_on(log)
+    framer.start()
+    names = [f"CP{at % 7}" for at in range(50)]
+    detailed = readings(names, 1_000, power_factor=0.5, energy_export_wh=3)
+    parts = [readings(names), to_columns(detailed) if as_columns else detailed, readings(names, 2_000)]
+    await asyncio.gather(*(framer.submit(part, RequestContext("t")) for part in parts))
+    await framer.close()
+    rows = [row for frame in log.durable for row in with_all_columns(decode_body(frame)).to_pylist()]
+    assert len(rows) == 150
+    for row in rows:
+        is_detailed = 1_000 <= row["seq"] < 2_000
+        assert row["extra"] == ('{"power_factor":0.5}' if is_detailed else None)
+        assert row["energy_export_mwh"] == (3_000 if is_detailed else None)
+
+
+async def test_plain_readings_make_frames_of_the_plain_columns() -> None:
+    log = ScriptedLog()
+    log.gate.set()
+    framer = framer_on(log)
+    framer.start()
+    await framer.submit(readings(["A"] * 3), RequestContext("t"))
+    await framer.close()
+    assert [decode_body(frame).schema for frame in log.durable] == [PLAIN_READING_SCHEMA]
+
+
+async def test_frames_with_much_extra_are_cut_by_its_bytes() -> None:
+    log = ScriptedLog()
+    log.gate.set()
+    framer = framer_on(log)
+    framer.start()
+    await framer.submit(readings(["A"] * 1_000, note="x" * 4_000), RequestContext("t"))
+    await framer.close()
+    assert_no_gap(log.durable)
+    assert seqs_of(log.durable) == list(range(1_000))
+    assert len(log.durable) == -(-1_000 // (EXTRA_FRAME_BYTES_MAX // 4_011))  # {"note":"…"} has 11 more
+    assert max(map(len, log.durable)) < EXTRA_FRAME_BYTES_MAX * 1.1
 
 
 async def test_overload_passes_on_the_time_to_retry_after() -> None:

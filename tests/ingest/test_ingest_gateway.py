@@ -21,6 +21,7 @@ from ingest.bodies import inflate
 from ingest.errors import TooLarge
 from kit.live.view import InProcessLive
 from schemas.frame import FrameKind, decode_body, decode_header
+from schemas.reading import with_all_columns
 from tests.ingest.conftest import (
     BOUND_DEVICE,
     DEVICE,
@@ -51,7 +52,7 @@ def post(
 
 def rows(gateway: RunningGateway, kind: FrameKind) -> list[dict[str, Any]]:
     frames = [frame for frame in gateway.log.frames if decode_header(frame).kind == kind]
-    return [row for frame in frames for row in decode_body(frame).to_pylist()]
+    return [row for frame in frames for row in with_all_columns(decode_body(frame)).to_pylist()]
 
 
 def assert_problem(response: httpx.Response, status: int, words: str) -> dict[str, Any]:
@@ -81,16 +82,78 @@ def test_correlation_id_and_trace_travel_in_the_frame(gateway: RunningGateway) -
 
 
 def test_bad_items_are_listed_and_kept_and_good_ones_pass(gateway: RunningGateway) -> None:
-    response = post(gateway, [reading(seq=1), reading(energy_kwh=2), reading(seq=3)])
+    response = post(gateway, [reading(seq=1), reading(connector_id="one"), reading(seq=3)])
     answer = response.json()
     assert (response.status_code, answer["accepted"]) == (202, 2)
     (item,) = answer["quarantined"]
-    assert (item["index"], item["reason"]) == (1, "unknown_field")
-    assert item["detail"] == "unknown field energy_kwh; send energy_wh in watt-hours"
+    assert (item["index"], item["reason"]) == (1, "wrong_type")
+    assert item["detail"] == "connector_id must be an integer, this is a string"
     assert [row["seq"] for row in rows(gateway, FrameKind.READINGS)] == [1, 3]
     (kept,) = rows(gateway, FrameKind.REFUSED)
-    assert (kept["station_id"], kept["reason"]) == ("CP1", "unknown_field")
-    assert json.loads(kept["raw"])["energy_kwh"] == 2
+    assert (kept["station_id"], kept["reason"]) == ("CP1", "wrong_type")
+    assert json.loads(kept["raw"])["connector_id"] == "one"
+
+
+def test_fields_that_cannot_be_and_unknown_ones_are_told_and_kept_beside_the_reading(gateway: RunningGateway) -> None:
+    sent = [reading(seq=1), reading(seq=2, soc_pct=65_535, energy_wh="5000.0", vendor_mode="eco", frequency_hz=50)]
+    response = post(gateway, sent)
+    assert response.status_code == 202
+    assert response.json() == {
+        "accepted": 2,
+        "quarantined": [],
+        "dropped": [{"index": 1, "field": "soc_pct", "reason": "absurd"}],
+        "unknown_fields": ["vendor_mode"],
+    }
+    plain, detailed = rows(gateway, FrameKind.READINGS)
+    assert (plain["extra"], detailed["energy_mwh"]) == (None, 5_000_000)
+    assert detailed["extra"] == '{"dropped":{"soc_pct":65535},"frequency_hz":50,"vendor_mode":"eco"}'
+    with gateway.client() as client:
+        assert 'ingest_fields_dropped_total{reason="absurd"}' in client.get("/metrics").text
+
+
+def test_dropped_fields_beyond_the_list_are_counted(gateway: RunningGateway) -> None:
+    answer = post(gateway, [reading(seq=at, soc_pct=-1) for at in range(130)]).json()
+    assert (len(answer["dropped"]), answer["dropped_omitted"]) == (100, 30)
+
+
+@pytest.mark.parametrize("value", ["true", "True", "1"])
+def test_strict_refuses_unknown_and_impossible_fields(gateway: RunningGateway, value: str) -> None:
+    body = json.dumps([reading(seq=1), reading(energy_kwh=2), reading(soc_pct=65_535), reading(power_w="5")])
+    with gateway.client() as client:
+        answer = client.post(PATH, params={"strict": value}, content=body, headers=JSON).json()
+        assert answer["accepted"] == 1
+        assert [item["reason"] for item in answer["quarantined"]] == ["unknown_field", "absurd", "wrong_type"]
+        assert answer["quarantined"][0]["detail"] == "unknown field energy_kwh; send energy_wh in watt-hours"
+        assert "dropped" not in answer
+        alone = client.post(PATH, params={"strict": value}, json=reading(energy_kwh=2))
+        assert assert_problem(alone, 422, "energy_wh")["reason"] == "unknown_field"
+        for query in ("strict=false", "strict=0", "&"):
+            assert client.post(f"{PATH}?{query}", content=body, headers=JSON).json()["accepted"] == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("strict=maybe", "strict is true or false"),
+        ("strict=", "strict is true or false"),
+        ("strict=true&strict=2", "strict is true or false"),
+        ("stict=true", "did you mean strict?"),
+        ("&".join(f"a{at}=1" for at in range(2_000)), "there is no such parameter"),
+    ],
+)
+def test_a_query_that_is_not_understood_is_refused(gateway: RunningGateway, query: str, words: str) -> None:
+    with gateway.client() as client:
+        response = client.post(f"{PATH}?{query}", json=reading())
+    assert_problem(response, 422, "")
+    assert words in response.text
+    assert gateway.log.frames == []
+
+
+def test_one_damaged_item_of_an_array_costs_no_other(gateway: RunningGateway) -> None:
+    good = json.dumps(reading()).encode()
+    answer = post(gateway, b"[%b,%b,%b]" % (good, good[:-1] + b',"soc_pct":NaN}', good)).json()
+    assert answer["accepted"] == 2
+    assert [(item["index"], item["reason"]) for item in answer["quarantined"]] == [(1, "malformed")]
 
 
 def test_an_array_of_bad_items_is_quarantined(gateway: RunningGateway) -> None:
@@ -100,8 +163,8 @@ def test_an_array_of_bad_items_is_quarantined(gateway: RunningGateway) -> None:
 
 
 def test_a_single_bad_reading_is_answered_422_and_kept(gateway: RunningGateway) -> None:
-    document = assert_problem(post(gateway, reading(status="charging")), 422, "SuspendedEVSE")
-    assert document["reason"] == "status_unknown"
+    document = assert_problem(post(gateway, reading(seq=-1)), 422, "seq must be 0")
+    assert document["reason"] == "out_of_range"
     assert len(rows(gateway, FrameKind.REFUSED)) == 1
 
 

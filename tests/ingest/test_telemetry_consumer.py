@@ -18,6 +18,7 @@ from kit.live.view import InProcessLive
 from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.frame import FrameKind, decode_body, decode_header
+from schemas.reading import with_all_columns
 from schemas.topics import TELEMETRY_GENERATED, group_queue, routing_key
 from tests.ingest.conftest import PARTITIONS, SETTINGS, ControlledLog, Tokens
 from tests.waiting import eventually
@@ -66,6 +67,20 @@ async def test_events_over_the_bus_become_frames_of_any_station() -> None:
     assert kinds == {FrameKind.READINGS, FrameKind.REFUSED}
     stations = [row["station_id"] for frame in log.frames for row in decode_body(frame).to_pylist()]
     assert sorted(stations) == ["CP1", "CP1", "CP2"]
+    assert {decode_header(frame).correlation_id for frame in log.frames} == {"corr-9"}
+
+
+async def test_one_damaged_reading_of_an_event_costs_no_other() -> None:
+    log, live = ControlledLog(), InProcessLive()
+    ingest = ingest_on(log, live)
+    ingest.start()
+    body = event([reading(seq=1), reading(seq=2, soc_pct="NaN_"), reading(seq=3, mode="eco")]).body
+    await ingest.receive(Message(DIRECT, "telemetry.generated", body.replace(b'"NaN_"', b"NaN")))
+    await ingest.close()
+    await live.close()
+    rows = {decode_header(frame).kind: with_all_columns(decode_body(frame)).to_pylist() for frame in log.frames}
+    assert [(row["seq"], row["extra"]) for row in rows[FrameKind.READINGS]] == [(1, None), (3, '{"mode":"eco"}')]
+    assert [row["reason"] for row in rows[FrameKind.REFUSED]] == ["malformed"]
     assert {decode_header(frame).correlation_id for frame in log.frames} == {"corr-9"}
 
 

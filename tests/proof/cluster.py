@@ -31,7 +31,7 @@ from schemas.topics import (
 )
 from tests.private_servers import PrivateServers
 from tests.proof.duplicate_delivery import EVENT_TYPES
-from tests.proof.processes import SupervisedService, kept_alive, run_once
+from tests.proof.processes import AT_ONCE, SupervisedService, kept_alive, run_once
 from tests.waiting import eventually
 
 PARTITIONS = 4
@@ -172,6 +172,7 @@ async def running_cluster(
         "VOLTSTREAM_PARTITIONS": str(PARTITIONS),
         "VOLTSTREAM_PUBLISH_TIMEOUT_S": str(_PUBLISH_TIMEOUT_S),
         "VOLTSTREAM_DATA_DIR": str(folder),
+        **AT_ONCE,
     }
     await clear_brokers(servers)
     async with AsyncExitStack() as stack:

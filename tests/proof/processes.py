@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+AT_ONCE = {"VOLTSTREAM_INVOICE_SETTLE_S": "0"}
+"""Settings of a platform whose charges are invoiced at once: its tests wait for no clock."""
+
 _STOP_S = 60  # against hanging; a worker's last flush and a server's grace take seconds
 _STARTS_MAX = 60  # a few kills, and between them a start every two seconds as long as a server is away
 _LOG_TAIL_BYTES = 6_000

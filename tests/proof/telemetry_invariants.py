@@ -13,11 +13,11 @@ from typing import Any
 import psycopg
 
 from schemas.quality import REGISTER_UNUSABLE, Quality
+from schemas.session import EndReason, HoldReason
 from schemas.topics import TELEMETRY_AGGREGATED, routing_key
-from streams.effects import StepParams
 from tests.proof.load import DeliveryRecord
 from tests.proof.recording_chargers import Content, Identity
-from tests.streams.reference import Meter
+from tests.streams.reference import UJ_PER_MWH, Meter
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Completed = dict[str, Any]
@@ -31,9 +31,11 @@ def _ms(column: str) -> str:
     return f"(extract(epoch FROM {column}) * 1000)::bigint"
 
 
+# A session id that is not its session's is kept beside the reading.
 _READINGS = f"""
-SELECT c.station_id, c.connector_id, r.boot, r.seq, s.session_id, {_ms("r.ts")}, r.energy_mwh, r.power_mw,
-    r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.status, r.session_event
+SELECT c.station_id, c.connector_id, r.boot, r.seq,
+    CASE WHEN r.named = 1 THEN s.session_id ELSE r.extra::json ->> 'session_id' END, {_ms("r.ts")}, r.energy_mwh,
+    r.power_mw, r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.status, r.session_event
 FROM telemetry.reading r JOIN telemetry.connector c USING (connector_key)
 LEFT JOIN telemetry.session s USING (session_key)
 """
@@ -48,6 +50,7 @@ def violations(url: str, record: DeliveryRecord, completed: Sequence[Completed] 
             lambda: ledger_closes(connection, record),
             lambda: windows_follow_from_readings(connection),
             lambda: sessions_follow_from_readings(connection),
+            lambda: energy_ledger_closes(connection),
             lambda: device_sessions_have_one_row(connection),
             lambda: outbox_is_drained(connection),
         ]
@@ -92,10 +95,8 @@ def readings_are_those_sent(connection: Connection, record: DeliveryRecord) -> l
             twice.append(identity)
         stored.add(identity)
         sent = record.attempted.get(identity)
-        # The stored session id is compared only if the device sent one: voltstream may assign one.
-        received = (content[0] if sent is None or sent[0] is not None else None, *content[1:])
-        if received != sent:
-            changed.append((identity, received, sent))
+        if tuple(content) != sent:
+            changed.append((identity, tuple(content), sent))
     lost = record.acknowledged - stored
     return [
         *_violations("acknowledged and not stored", sorted(lost)),
@@ -140,6 +141,7 @@ def ledger_closes(connection: Connection, record: DeliveryRecord) -> list[str]:
 
 
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
+_ACCOUNTED = ("in_session_mwh", "outside_mwh", "rejected_mwh")
 _USABLE = f"energy_mwh IS NOT NULL AND flags & {int(REGISTER_UNUSABLE)} = 0"
 _WINDOWS = {
     "connector_key": "connector_key",
@@ -157,6 +159,7 @@ _WINDOWS = {
     "energy_first_mwh": f"(array_agg(energy_mwh ORDER BY ts, energy_mwh) FILTER (WHERE {_USABLE}))[1]",
     "energy_last_ts": f"max(ts) FILTER (WHERE {_USABLE})",
     "energy_last_mwh": f"(array_agg(energy_mwh ORDER BY ts DESC, energy_mwh DESC) FILTER (WHERE {_USABLE}))[1]",
+    **{f"{name}_sum": f"coalesce(sum({name}), 0)::bigint" for name in _ACCOUNTED},
 }
 
 
@@ -179,42 +182,72 @@ def windows_follow_from_readings(connection: Connection) -> list[str]:
 
 
 _SESSION_ROWS = f"""
-SELECT s.session_key, s.energy_uj, s.readings, {_ms("s.started_at")}, {_ms("s.last_at")}, {_ms("s.ended_at")},
-    {_ms("r.ts")}, r.seq, r.energy_mwh, r.power_mw
+SELECT s.session_key, s.energy_uj, s.integrated_uj, s.hold, s.readings, {_ms("s.started_at")}, {_ms("s.last_at")},
+    s.end_reason, s.power_max_mw, s.register_before_mwh, {_ms("s.register_before_at")}, s.series_mwh,
+    {_ms("r.ts")}, r.energy_mwh, r.power_mw, r.energy_export_mwh, r.in_session_mwh
 FROM telemetry.session s LEFT JOIN telemetry.reading r USING (session_key)
-ORDER BY s.session_key, r.ts, r.seq NULLS FIRST, r.energy_mwh NULLS FIRST, r.power_mw NULLS FIRST
+WHERE s.end_reason <> {int(EndReason.WITHDRAWN)}
+ORDER BY s.session_key, r.ts, r.seq NULLS FIRST, r.part, r.boot NULLS FIRST
 """
+_HEAD = 12  # columns of the session
 
 
 def sessions_follow_from_readings(connection: Connection) -> list[str]:
-    """Energy, count, first and last time of every session follow from its raw rows, up to its end."""
+    """Energy, doubts, count, first and last time of every session follow from its raw rows; its register's part is what
+    these account for."""
     wrong = []
-    for head, rows in groupby(_rows(connection, _SESSION_ROWS), key=itemgetter(0, 1, 2, 3, 4, 5)):
-        key, *stored, ended_ms = head
-        meter = Meter(StepParams().power_max_mw)
-        inside = [row[6:] for row in rows if row[6] is not None and (ended_ms is None or row[6] <= ended_ms)]
-        for ts_ms, seq, energy_mwh, power_mw in inside:
-            meter.add({"ts_ms": ts_ms, "seq": seq, "energy_mwh": energy_mwh, "power_mw": power_mw})
-        recomputed = [meter.energy_uj, len(inside), *((inside[0][0], inside[-1][0]) if inside else (None, None))]
-        if stored != recomputed:
-            wrong.append((key, stored, recomputed))
+    for head, rows in groupby(_rows(connection, _SESSION_ROWS), key=itemgetter(*range(_HEAD))):
+        key, energy_uj, integrated_uj, hold, *stored, end_reason, power_max_mw, base_mwh, base_ms, series_mwh = head
+        meter = Meter(power_max_mw, None if base_mwh is None else (base_mwh, base_ms), series_mwh)
+        inside = [row[_HEAD:] for row in rows if row[_HEAD] is not None]
+        for ts_ms, energy_mwh, power_mw, export_mwh, _ in inside:
+            meter.add({"ts_ms": ts_ms, "energy_mwh": energy_mwh, "power_mw": power_mw, "energy_export_mwh": export_mwh})
+        registered_uj = sum(row[-1] or 0 for row in inside) * UJ_PER_MWH
+        reasons = 0 if end_reason == EndReason.OPEN else int(meter.reasons()) | hold & HoldReason.ENDED_BEFORE_START
+        times = (inside[0][0], inside[-1][0]) if inside else (None, None)
+        recomputed = [meter.energy_uj, registered_uj, reasons, len(inside), *times]
+        found = [energy_uj, energy_uj - integrated_uj, hold, *stored]
+        if found != recomputed:
+            wrong.append((key, found, recomputed))
     orphans = connection.execute(
         "SELECT session_key, count(*) FROM telemetry.reading r WHERE session_key IS NOT NULL AND NOT EXISTS"
-        " (SELECT FROM telemetry.session s WHERE s.session_key = r.session_key) GROUP BY 1"
+        " (SELECT FROM telemetry.session s WHERE s.session_key = r.session_key AND s.end_reason <> %s) GROUP BY 1",
+        (int(EndReason.WITHDRAWN),),
     ).fetchall()
     return [
-        *_violations("sessions (key, stored, recomputed: energy_uj, readings, started, last)", wrong),
+        *_violations("sessions (key, stored, recomputed: energy_uj, by register, hold, readings, times)", wrong),
         *_violations("readings of a session without a row", orphans),
     ]
 
 
+_LEDGER = f"""
+SELECT connector_key, coalesce(sum(in_session_mwh), 0)::bigint,
+    coalesce(sum(outside_mwh), 0)::bigint, coalesce(sum(rejected_mwh), 0)::bigint,
+    min(energy_mwh) FILTER (WHERE {_USABLE}), max(energy_mwh) FILTER (WHERE {_USABLE})
+FROM telemetry.reading GROUP BY connector_key
+"""
+
+
+def energy_ledger_closes(connection: Connection) -> list[str]:
+    """What a connector's register rose by is in sessions or outside: those of these devices neither fall nor leap."""
+    wrong = []
+    for key, in_session_mwh, outside_mwh, rejected_mwh, lowest_mwh, highest_mwh in connection.execute(
+        _LEDGER.encode()
+    ).fetchall():
+        rise_mwh = 0 if lowest_mwh is None else highest_mwh - lowest_mwh
+        if (in_session_mwh + outside_mwh, rejected_mwh) != (rise_mwh, 0):
+            wrong.append((key, rise_mwh, in_session_mwh, outside_mwh, rejected_mwh))
+    return _violations("connectors (key, rise, in sessions, outside, rejected in mWh)", wrong)
+
+
 def device_sessions_have_one_row(connection: Connection) -> list[str]:
-    """A device's session has one row, in whatever order its readings arrived."""
+    """A device's session has one row, in whatever order its readings arrived; these devices use no id again."""
     return _violations(
         "sessions with several rows",
         connection.execute(
             "SELECT connector_key, session_id, count(*) FROM telemetry.session WHERE session_id IS NOT NULL"
-            " GROUP BY 1, 2 HAVING count(*) > 1"
+            " AND end_reason <> %s GROUP BY 1, 2 HAVING count(*) > 1",
+            (int(EndReason.WITHDRAWN),),
         ).fetchall(),
     )
 

@@ -21,7 +21,7 @@ from tests.proof.cluster import Cluster, running_cluster
 from tests.proof.duplicate_delivery import every_event_twice
 from tests.proof.expected_bills import Bill, bill
 from tests.proof.platform_client import PlatformClient
-from tests.proof.processes import SupervisedService, kept_alive
+from tests.proof.processes import AT_ONCE, SupervisedService, kept_alive
 from tests.waiting import eventually
 
 SERVICES = ("gateway", "bridge", "relay", "api", "worker 1", "worker 2")
@@ -54,7 +54,7 @@ def bills(sessions: Sessions) -> dict[str, Bill]:
 @asynccontextmanager
 async def embedded(data_dir: Path, folder: Path) -> AsyncIterator[PlatformClient]:
     """`voltstream up` without any URL, with the tariff published."""
-    environment = {"VOLTSTREAM_DATA_DIR": str(data_dir)}
+    environment = {"VOLTSTREAM_DATA_DIR": str(data_dir), **AT_ONCE}
     platform = SupervisedService("up", ("up", "--json", "--no-simulator", "--port", "0"), environment, folder)
     async with kept_alive([platform]):
         await eventually(platform.ready.is_set, within_s=_START_S)

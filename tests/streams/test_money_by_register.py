@@ -112,6 +112,6 @@ def test_a_session_of_few_words_costs_what_it_costs_by_hand(name: str, flushes: 
     store.tariffs["A"] = [(0, version_of(1, "UTC", tariff))]
     cuts = [] if flushes == "one" else list(range(len(arrived)))
     run(frames_of(arrived, cuts), cuts, reload=frozenset(cuts), store=store, params=StepParams())
-    assert check(store, StepParams()) == 1
+    assert check(store) == 1
     (row,) = store.sessions.values()
     assert row["cost_excl_micros"] == total

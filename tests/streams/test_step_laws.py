@@ -106,7 +106,7 @@ def frames_of(arrived: list[Reading], cuts: list[int]) -> list[Frame]:
         part = arrived[start:stop]
         total += len(part)
         batch = pa.record_batch(
-            [pa.array([r[f.name] for r in part], f.type) for f in READING_SCHEMA], schema=READING_SCHEMA
+            [pa.array([r.get(f.name) for r in part], f.type) for f in READING_SCHEMA], schema=READING_SCHEMA
         )
         received_ms = part[0]["received_ms"]
         frames.append((FrameHeader(FrameKind.READINGS, 0, "source", number, len(part), total, received_ms), batch))

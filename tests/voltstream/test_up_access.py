@@ -22,7 +22,13 @@ Rule = frozenset[Kind] | str
 PUBLIC: Final = "public"
 # What no service may declare otherwise, whatever it adds: the rules themselves follow from the declarations.
 PUBLIC_PATHS: Final = {"/", "/healthz", "/ready", "/metrics", "/api/v1/billing/payments/{provider}/webhook"}
-MONEY_MOVES: Final = {"/api/v1/billing/charge", "/api/v1/billing/cancel"}
+MONEY_MOVES: Final = {
+    "/api/v1/billing/charge",
+    "/api/v1/billing/cancel",
+    "/api/v1/billing/invoices/{id}/credit",
+    "/api/v1/billing/payments/{id}/refund",
+}
+DECISIONS: Final = {f"/api/v1/billing/charges/{{id}}/{decision}" for decision in ("approve", "correct", "void")}
 
 
 def _rules() -> dict[tuple[str, str], Rule]:
@@ -51,7 +57,7 @@ def test_what_the_declarations_may_not_say() -> None:
         "/api/v1/billing/charge",
     }
     assert not by_kind["operator"] & {("post", path) for path in MONEY_MOVES}
-    assert by_kind["finance"] & changing == {("post", path) for path in MONEY_MOVES}
+    assert by_kind["finance"] & changing == {("post", path) for path in MONEY_MOVES | DECISIONS}
 
 
 def _issue(data_dir: Path, kind: Kind) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from psycopg import Connection
 
+from billing.settings import BillingSettings, seller_of
 from kit.auth.signed_tokens import SignedTokens
 from kit.clock import Clock
 from kit.database.embedded import fault_of, running_url
@@ -13,7 +14,7 @@ from kit.database.postgres import connect_sync, outages
 from kit.errors import ConfigError, KitError
 from kit.log.kafka import partitions_of
 from kit.masking import mask_secrets
-from kit.settings import Settings
+from kit.settings import Settings, group_of
 from schemas.topics import READINGS_TOPIC
 from streams.storage.schema import check_partitions, stored_partitions
 from streams.worker.decoding import FAILED, UNREADABLE
@@ -29,6 +30,7 @@ async def run_all_checks(settings: Settings, clock: Clock) -> list[Check]:
     well = {check.name for check in checks if check.ok}
     if settings.jwt_key_file:
         checks.append(_signed_tokens(settings, clock))
+    checks.append(_seller(group_of(settings, BillingSettings)))
     url = settings.database_url or running_url(settings.data_dir)
     if not settings.database_url:
         checks.append(await asyncio.to_thread(_data_dir, settings, url is not None))
@@ -46,6 +48,18 @@ def _signed_tokens(settings: Settings, clock: Clock) -> Check:
     except ConfigError as error:
         return Check("signed tokens", False, str(error), "set VOLTSTREAM_JWT_KEY_FILE to a file that holds such a key")
     return Check("signed tokens", True, f"believed when signed with {signed.algorithm}" if signed else "none count")
+
+
+def _seller(settings: BillingSettings) -> Check:
+    """Whether documents name who sells. Without, they are issued all the same unless the operator forbids it."""
+    missing = seller_of(settings).missing
+    if not missing:
+        return Check("seller", True, f"documents name {settings.seller_name}")
+    unset = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+    if settings.seller_required:
+        return Check("seller", False, f"{unset}: billing does not start", "set them: documents must name who sells")
+    detail = f"{unset}: documents do not name their seller as the law wants; VOLTSTREAM_SELLER_REQUIRED refuses that"
+    return Check("seller", True, detail)
 
 
 def _data_dir(settings: Settings, running: bool) -> Check:
@@ -92,12 +106,12 @@ def _unprocessed_frames(connection: Connection[tuple[Any, ...]]) -> Check:
 def _charges(connection: Connection[tuple[Any, ...]]) -> Check:
     """Charges that are not invoiced until somebody reviews them."""
     row = connection.execute(
-        "SELECT count(*) FROM billing.cdr WHERE current AND status IN ('drift', 'review')"
+        "SELECT count(*) FROM billing.cdr WHERE current AND status IN ('held', 'drift', 'review')"
     ).fetchone()
     odd = row[0] if row else 0
     if not odd:
         return Check("charges", True, "none waits for review")
-    return Check("charges", False, f"{odd} are in drift or review: not invoiced", "see `voltstream billing reconcile`")
+    return Check("charges", False, f"{odd} wait for a person, and are not invoiced", "see GET /api/v1/billing/charges")
 
 
 async def _topic(settings: Settings) -> Check:

@@ -42,6 +42,18 @@ class SimulatedFleet:
         self._fleet: Fleet | None = None  # while it runs
         self._requests: OrderedDict[UUID, None] = OrderedDict()  # those that a session was started for
 
+    def spec(self) -> FleetSpec:
+        """The spec of a fleet that starts now; its stations are the same at any time."""
+        return FleetSpec(
+            seed=_SEED,
+            start_ms=self._clock.now_ms(),
+            stations=self._stations,
+            connectors=CONNECTORS,
+            rate=self._rate,
+            prefix=PREFIX,
+            brief=_BRIEF,
+        )
+
     async def consume(self, bus: Bus) -> None:
         """Subscribe to the requests that sessions start and stop. Raises Unavailable."""
         decode_start = msgspec.json.Decoder(Event[SessionRequested]).decode
@@ -77,16 +89,7 @@ class SimulatedFleet:
         """Send the fleet's readings to the platform at `url`, until cancelled; through outages. Raises Rejected."""
         while True:
             # A new fleet is a later boot of the same stations: nothing of it is taken for a duplicate.
-            spec = FleetSpec(
-                seed=_SEED,
-                start_ms=self._clock.now_ms(),
-                stations=self._stations,
-                connectors=CONNECTORS,
-                rate=self._rate,
-                prefix=PREFIX,
-                brief=_BRIEF,
-            )
-            self._fleet = fleet = Fleet(spec)
+            self._fleet = fleet = Fleet(self.spec())
             transport = HttpTransport(url, token, self._clock, connections=_CONNECTIONS)
             try:
                 await live(fleet.stream(), transport, Format.JSON, lambda _: None, self._clock, batch=_BATCH)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx
 
 from api.pricing.service import ensure_default
+from api.stations.service import ensure_stations
 from kit.clock import Clock, SystemClock
 from kit.observability.logs import get_logger
 from kit.service import Service
@@ -27,6 +28,7 @@ from voltstream.runtime.data_folder import published_address
 from voltstream.runtime.database import bring_up_to_date, owned_database, with_partitions
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.simulated_fleet import SimulatedFleet
+from voltstream.runtime.simulated_stations import simulated_stations
 from voltstream.runtime.up_tokens import Tokens, working_tokens
 from voltstream.runtime.web import Web
 from voltstream.services import all_services
@@ -79,6 +81,9 @@ async def run_up(
         if options.stations and await ensure_default(composition.components["pricing"].database, web.clock):
             _log.info("default_tariff_published")
         fleet = SimulatedFleet(options.stations, options.rate, web.clock) if options.stations else None
+        if fleet is not None:
+            stations = composition.components["stations"].database
+            await ensure_stations(stations, web.clock, simulated_stations(fleet.spec()))
         if fleet is not None and composition.bus is not None:
             await fleet.consume(composition.bus)
         await _ready(children)

@@ -4,9 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any, Final
-from zoneinfo import available_timezones
 
 import msgspec
 
@@ -18,7 +16,6 @@ from schemas.tariff import Tariff
 
 DEFAULT_TIME_ZONE: Final = "Europe/Amsterdam"
 
-_NO_PLACES: Final = frozenset({"localtime", "Factory"})  # the machine's own, and none at all
 _encoder: Final = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -62,18 +59,6 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         return
     for name, child in children:
         yield from _leaves(child, f"{path}/{name}".lstrip("/"))
-
-
-@cache  # it reads folders of the machine
-def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones()) - _NO_PLACES
-
-
-def checked_time_zone(name: str) -> str:
-    """The name. Raises ValueError where the IANA time zone database has no such place."""
-    if name not in _time_zones():
-        raise ValueError("is no IANA time zone: write one like Europe/Amsterdam, with its upper and lower case")
-    return name
 
 
 def default_tariff(now: datetime) -> Tariff:

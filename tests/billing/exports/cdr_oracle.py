@@ -1,9 +1,13 @@
 """CDRs, document by document: the definition that the export by columns is compared with."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID, uuid5
 
 import psycopg
 from psycopg.rows import dict_row
@@ -15,6 +19,8 @@ from kit.clock import format_rfc3339, to_ms
 Row = Mapping[str, Any]
 MILLIONTH = Decimal("0.000001")
 MS_PER_H = 3_600_000
+DRIVERS = UUID("5d0b1c52-8a0e-4d0b-9d0f-3c5a6b1e7f21")
+EVSES = UUID("0b2f3c0e-0d5c-4ad5-9d43-1f0c6a9a55e7")
 UJ_PER_MWH = 3_600_000
 COSTS = {
     "FLAT": "total_fixed_cost",
@@ -37,13 +43,58 @@ def read(body: bytes) -> list[dict[str, Any]]:
     return cdrs
 
 
-def expected(url: str, party: Party) -> list[dict[str, Any]]:
-    """The CDRs of all documents."""
+@dataclass(frozen=True)
+class Expected:
+    """What an export has to hold."""
+
+    cdrs: list[dict[str, Any]]
+    left_out: dict[str, list[str]]  # number -> what is missing
+
+
+def expected(url: str, party: Party) -> Expected:
+    """The CDRs of all documents, and those that have none."""
     with psycopg.connect(url, row_factory=dict_row) as connection:
-        return [cdr_of(row, party) for row in connection.execute(DOCUMENTS).fetchall()]
+        registry: dict[str, dict[str, Any]] = {}
+        for row in connection.execute("SELECT * FROM stations.station"):
+            registry[row["station_id"]] = {**row, "connectors": {}}
+        for row in connection.execute("SELECT * FROM stations.connector ORDER BY connector_id"):
+            registry[row["station_id"]]["connectors"][row["connector_id"]] = row
+        found = Expected([], {})
+        for row in connection.execute(DOCUMENTS).fetchall():
+            missing = missing_of(row, registry)
+            if missing:
+                found.left_out[row["number"]] = missing
+            else:
+                found.cdrs.append(cdr_of(row, registry[row["station_id"]], party))
+        return found
 
 
-def cdr_of(row: Row, party: Party) -> dict[str, Any]:
+def connector_of(row: Row, station: Row) -> Row | None:
+    """The charge's connector; of a reservation that names none, the station's first."""
+    named: Row | None = station["connectors"].get(row["connector_id"])
+    if row["connector_id"] is None and row["session_id"] is None:
+        return next((one for number, one in station["connectors"].items() if number > 0), None)
+    return named
+
+
+def missing_of(row: Row, registry: Mapping[str, Row]) -> list[str]:
+    """What a CdrLocation has to have and the registry has not."""
+    station = registry.get(row["station_id"])
+    if station is None:
+        return ["station"]
+    missing = []
+    if not row["station_id"] or not row["station_id"].isascii() or not row["station_id"].isprintable():
+        missing.append("station_id")
+    missing += [name for name in ("address", "city", "country") if station[name] is None]
+    missing += ["coordinates"] if station["latitude_udeg"] is None else []
+    connector = connector_of(row, station)
+    if connector is None:
+        return [*missing, "connector"]
+    needed = ["standard", "format", "power_type"] + (["evse_id"] if row["connector_id"] is not None else [])
+    return missing + [name for name in needed if connector[name] is None]
+
+
+def cdr_of(row: Row, station: Row, party: Party) -> dict[str, Any]:
     """A document's CDR. Of a Credit CDR only `total_cost` is below 0: the rest is the original's."""
     credit, cdr_id, driver_id = row["kind"] == "credit_note", str(row["cdr_id"]), row["driver_id"]
     tariff = tariff_of(row, party)
@@ -53,9 +104,9 @@ def cdr_of(row: Row, party: Party) -> dict[str, Any]:
         "start_date_time": format_rfc3339(row["started_at"]),
         "end_date_time": format_rfc3339(row["ended_at"]),
         "session_id": None if row["session_id"] is None else str(row["session_id"]),
-        "cdr_token": token_of(driver_id, party),
+        "cdr_token": token_of(row, party),
         "auth_method": "WHITELIST" if driver_id is None else "COMMAND",
-        "cdr_location": location_of(row),
+        "cdr_location": location_of(row, station),
         "currency": row["currency"],
         "tariffs": [] if tariff is None else [tariff],
         "charging_periods": periods_of(row, tariff),
@@ -112,29 +163,65 @@ def periods_of(row: Row, tariff: Row | None) -> list[dict[str, Any]]:
     ]
 
 
-def token_of(driver_id: str | None, party: Party) -> dict[str, str]:
-    uid = "#NA" if driver_id is None else driver_id
-    return {**party._asdict(), "uid": uid, "type": "OTHER" if driver_id is None else "APP_USER", "contract_id": uid}
+def token_of(row: Row, party: Party) -> dict[str, str]:
+    driver_id = row["driver_id"]
+    if driver_id is None:
+        uid, kind = str(row["session_id"] or row["cdr_id"]), "AD_HOC_USER"
+    else:
+        fits = re.fullmatch(r"[ -~]{1,36}", driver_id) and driver_id != "#NA"
+        uid, kind = driver_id if fits else str(uuid5(DRIVERS, driver_id)), "APP_USER"
+    return {**party._asdict(), "uid": uid, "type": kind, "contract_id": uid}
 
 
-def location_of(row: Row) -> dict[str, str]:
-    connector = "#NA" if row["connector_id"] is None else str(row["connector_id"])
-    place = {"id": row["station_id"], "address": "#NA", "city": "#NA", "country": "#NA"}
-    return {**place, "evse_uid": row["station_id"], "evse_id": row["station_id"], "connector_id": connector}
+def location_of(row: Row, station: Row) -> dict[str, Any]:
+    connector = connector_of(row, station)
+    assert connector is not None
+    known = row["connector_id"] is not None
+    evse_id = connector["evse_id"] if known else "#NA"
+    place = {
+        "id": row["station_id"],
+        **{name: station[name] for name in ("name", "address", "city", "postal_code", "country")},
+        "coordinates": {axis: f"{station[f'{axis}_udeg'] * MILLIONTH:.6f}" for axis in ("latitude", "longitude")},
+        "evse_uid": evse_id if len(evse_id) <= 36 else str(uuid5(EVSES, evse_id)),
+        "evse_id": evse_id,
+        "connector_id": str(row["connector_id"]) if known else "#NA",
+        "connector_standard": connector["standard"],
+        "connector_format": connector["format"],
+        "connector_power_type": connector["power_type"],
+    }
+    return {name: value for name, value in place.items() if value is not None}
 
 
 def remark_of(row: Row) -> str:
     said = [row["reason"], f"ended: {row['end_reason']}", "estimated" if row["estimated"] else ""]
-    return "; ".join(filter(None, said))[:255]
+    return printed("; ".join(filter(None, said))[:255])
+
+
+def printed(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def tariff_of(row: Row, party: Party) -> dict[str, Any] | None:
-    """As it was published; what OCPI requires and it had not is filled in."""
+    """As it was published, moments in UTC; what OCPI requires and it had not is filled in, what it has no value for is
+    left out."""
     if row["tariff"] is None:
         return None
     published = json.loads(row["tariff"], parse_float=Decimal)
-    id_ = str(published.get("id") or row["tariff_version"])
-    return {**party._asdict(), "last_updated": format_rfc3339(row["heard_at"]), **published, "id": id_}
+    tariff = {**party._asdict(), **{name: value for name, value in published.items() if value is not None}}
+    tariff["id"] = published.get("id") or str(row["tariff_version"])
+    for name in ("start_date_time", "end_date_time", "last_updated"):
+        if name in tariff:
+            tariff[name] = format_rfc3339(datetime.fromisoformat(tariff[name]))
+    tariff.setdefault("last_updated", format_rfc3339(row["heard_at"]))
+    if "\t" in tariff.get("tariff_alt_url", ""):
+        del tariff["tariff_alt_url"]
+    for text in tariff.get("tariff_alt_text", []):
+        text["text"] = printed(text["text"])
+    mix = tariff.pop("energy_mix", None)
+    if mix is not None and not any(one["source"] == "TIDES" for one in mix.get("energy_sources", [])):
+        named = {name: printed(value) for name, value in mix.items() if isinstance(value, str)}
+        tariff["energy_mix"] = {name: value for name, value in {**mix, **named}.items() if value is not None}
+    return tariff
 
 
 def price(excl_micros: int, incl_micros: int) -> dict[str, Decimal]:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from schemas.events import SessionAssigned
+from tests.billing.exports.registry import register_whole
 from tests.billing.making import START, session
 from tests.billing.running import RunningBilling
 from tests.billing.serving import Service
@@ -34,6 +35,16 @@ class Office:
         answer = await self.client.get(path, params=asked, headers=headers)
         assert answer.status_code == expected, answer.text
         return answer
+
+
+STATIONS = ("NL-0", "NL-1", "NL-2")
+
+
+@pytest.fixture
+def billing_url(billing_url: str) -> str:
+    """Where STATIONS are registered, whole, with connector 1."""
+    register_whole(billing_url, STATIONS)
+    return billing_url
 
 
 @pytest.fixture
@@ -65,6 +76,7 @@ async def fill(billing: RunningBilling, count: int = 12) -> None:
 
 
 def add_many(billing: RunningBilling, count: int) -> None:
-    """Invoices of one tariff, by SQL."""
+    """Invoices of one tariff and 1,000 stations, by SQL."""
+    register_whole(billing.url, [f"NL-{number}" for number in range(1_000)])
     with psycopg.connect(billing.url) as connection:
         connection.execute((Path(__file__).parent / "many.sql").read_bytes(), {"many": count})

@@ -1,11 +1,11 @@
 -- Invoices of one tariff, as many as asked for.
 WITH tariff AS (
     INSERT INTO billing.tariff_version (version, tariff)
-    VALUES ('11111111-1111-4111-8111-111111111111', '{"currency": "EUR", "elements": []}') RETURNING version
+    VALUES ('11111111-1111-4111-8111-111111111111', '{"currency": "EUR", "elements": [{"price_components": [{"type": "ENERGY", "price": 1, "step_size": 1}]}]}') RETURNING version
 ), cdr AS (
-    INSERT INTO billing.cdr (id, kind, subject_id, version, current, revision, status, station_id, started_at, ended_at,
+    INSERT INTO billing.cdr (id, kind, subject_id, version, current, revision, status, station_id, connector_id, started_at, ended_at,
         end_reason, estimated, energy_uj, readings, flagged, tariff_version, consumption, currency, created_at)
-    SELECT gen_random_uuid(), 'session', gen_random_uuid(), 1, true, 1, 'invoiced', 'NL-' || n %% 1000,
+    SELECT gen_random_uuid(), 'session', gen_random_uuid(), 1, true, 1, 'invoiced', 'NL-' || n %% 1000, 1,
         '2026-03-01'::timestamptz + n * interval '1 s', '2026-03-01'::timestamptz + n * interval '2 s', 'ended', false,
         36000000000000 + n, 100, 0, version,
         '[{"element": 0, "dimension": "ENERGY", "volume": 10000000, "since": "2026-03-01T00:00:00.000Z", "last": true}'

@@ -11,14 +11,33 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from kit.clock import format_rfc3339
+from tests.billing.exports.registry import CONNECTOR, STATION, Facts, Station
 
 Row = dict[str, Any]
 _NAMESPACE = UUID("44444444-4444-4444-8444-444444444444")
 VERSIONS = [uuid5(_NAMESPACE, f"tariff {number}") for number in range(3)]
-TARIFFS = (
-    {"currency": "EUR", "elements": [{"price_components": [{"type": "ENERGY", "price": 0.3456, "step_size": 1}]}]},
-    {"id": 'odd "one"\n\u2028', "currency": "JPY", "elements": [], "last_updated": "2026-01-01T00:00:00Z"},
-    {"id": "", "currency": "KWD", "party_id": "ABC", "min_price": {"excl_vat": 1.250}, "elements": []},
+ELEMENTS = [{"price_components": [{"type": "ENERGY", "price": 0.3456, "step_size": 1}]}]
+TARIFFS: tuple[Row, ...] = (
+    {"currency": "EUR", "elements": ELEMENTS},
+    {
+        "id": 'odd "one"\\',
+        "currency": "JPY",
+        "elements": ELEMENTS,
+        "tariff_alt_text": [{"language": "nl", "text": "dag\nen\u2028nacht"}],
+        "start_date_time": "2025-12-31T23:00:00+01:00",
+        "energy_mix": {"is_green_energy": False, "energy_sources": [{"source": "TIDES", "percentage": 100}]},
+        "last_updated": "2026-01-01T00:00:00Z",
+    },
+    {
+        "id": "",
+        "currency": "KWD",
+        "party_id": "ABC",
+        "min_price": {"excl_vat": 1.250},
+        "elements": ELEMENTS,
+        "tariff_alt_url": "x\ty",
+        "end_date_time": None,
+        "energy_mix": {"is_green_energy": True, "supplier_name": "a\x7fb", "energy_product_name": None},
+    },
 )
 ODD = (
     '"',
@@ -40,6 +59,7 @@ ODD = (
 )
 _texts = st.sampled_from(ODD) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
 _long_texts = st.builds(lambda text, times: text * times, _texts, st.sampled_from([1, 60, 250]))
+_stations = st.sampled_from(["NL-1", "NL-1", "NL-2", "A|1", "ü"]) | _texts
 _micros = st.integers(-(10**15), 10**15) | st.sampled_from([0, 1, -1, 999_999, -1_000_000])
 _moments = st.datetimes(datetime(1960, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # they are given one
 _durations = st.integers(0, 400 * 86_400_000_000).map(lambda us: timedelta(microseconds=us))
@@ -63,12 +83,37 @@ def documents(draw: st.DrawFn) -> list[Document]:
 
 
 @st.composite
+def registries(draw: st.DrawFn) -> dict[str, Station]:
+    """Stations, as a rule whole, with a fact missing here and there."""
+
+    def some(facts: Facts) -> Facts:
+        lost = draw(st.sets(st.sampled_from(sorted(facts)), max_size=1))
+        if lost & {"latitude_udeg", "longitude_udeg"}:
+            lost = {"latitude_udeg", "longitude_udeg"}
+        return {name: None if name in lost else value for name, value in facts.items()}
+
+    names = draw(st.sets(st.sampled_from(["NL-1", "NL-2", "A|1", "ü", *ODD])))
+    bounds = {"latitude_udeg": 90 * 10**6, "longitude_udeg": 180 * 10**6}
+    degrees = {axis: st.integers(-most, most) for axis, most in bounds.items()}
+    return {
+        name: Station(
+            some({**STATION, **{axis: draw(one) for axis, one in degrees.items()}}),
+            {
+                number: some({**CONNECTOR, "evse_id": f"DE*MUL*E{'1' * draw(st.sampled_from([1, 31]))}"})
+                for number in draw(st.sets(st.integers(0, 3)) | st.just({1, 2}))
+            },
+        )
+        for name in names
+    }
+
+
+@st.composite
 def _document(draw: st.DrawFn, year: int, sequence: int) -> Document:
     number = f"{year}-{sequence:07d}"
     id_, cdr_id, subject_id = (uuid5(_NAMESPACE, f"{kind} {number}") for kind in ("invoice", "cdr", "subject"))
     credit, reserved, started_at = draw(st.booleans()), draw(st.booleans()), draw(_moments)
     consumption = draw(st.lists(_used(started_at), max_size=6))
-    station_id, currency = draw(_texts), draw(st.sampled_from(["EUR", "JPY", "KWD", "HUF"]))
+    station_id, currency = draw(_stations), draw(st.sampled_from(["EUR", "JPY", "KWD", "HUF"]))
     cdr = {
         "id": cdr_id,
         "kind": "reservation" if reserved else "session",
@@ -78,7 +123,7 @@ def _document(draw: st.DrawFn, year: int, sequence: int) -> Document:
         "revision": 1,
         "status": "invoiced",
         "station_id": station_id,
-        "connector_id": draw(st.none() | st.integers(0, 2**31 - 1)),
+        "connector_id": draw(st.sampled_from([None, 1, 1, 1, 2, 3, 2**31 - 1])),
         "started_at": started_at,
         "ended_at": started_at + draw(_durations),
         "end_reason": draw(st.sampled_from(["ended", "timeout"]) | _texts),

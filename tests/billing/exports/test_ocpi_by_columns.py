@@ -15,17 +15,21 @@ from hypothesis import strategies as st
 from billing.declaration import SERVICE
 from billing.exports import ocpi_file
 from billing.exports import store as exports_store
+from billing.exports.models import LeftOutDocument
 from billing.exports.ocpi import Party
 from billing.exports.periods import hours
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import ExportFilter
+from billing.exports.totals import DocumentTotals, Totals
 from kit import columnar_json
 from kit.clock import format_rfc3339, to_ms
 from kit.database.postgres import open_database
 from tests.billing.exports import cdr_oracle
-from tests.billing.exports.cdr_oracle import expected, read, unordered
+from tests.billing.exports.cdr_oracle import expected, unordered
 from tests.billing.exports.conftest import EXPORT, Office, fill
-from tests.billing.exports.strategies import ODD, Document, documents, store
+from tests.billing.exports.ocpi_model import read_checked
+from tests.billing.exports.registry import Station, register
+from tests.billing.exports.strategies import ODD, Document, documents, registries, store
 from tests.billing.making import reservation, session
 from tests.billing.running import RunningBilling
 
@@ -33,11 +37,24 @@ PARTY = Party("DE", "MUL")
 _int64s = st.integers(-(2**63), 2**63 - 1) | st.integers(-(10**7), 10**7)
 
 
-async def exported(url: str) -> bytes:
+def _check_totals(stored: list[Document], totals: Totals, left_out: set[str]) -> None:
+    """Those of the file and of what is left out are sums of the documents."""
+    outside = totals.left_out or DocumentTotals(0, {})
+    for of_part, inside in ((totals, True), (outside, False)):
+        invoices = [one.invoice for one in stored if (one.invoice["number"] not in left_out) == inside]
+        assert of_part.documents == len(invoices)
+        assert set(of_part.currencies) == {one["currency"] for one in invoices}
+        for currency, sums in of_part.currencies.items():
+            micros = sum(one["total_incl_micros"] for one in invoices if one["currency"] == currency)
+            assert Decimal(sums.total_incl_vat) == micros * cdr_oracle.MILLIONTH
+
+
+async def exported(url: str) -> tuple[bytes, Totals, list[LeftOutDocument]]:
     database = await open_database(url, name="export", role=SERVICE.role, connections_max=1)
     try:
         async with ExportService(database, PARTY).export(ExportFilter(), ExportFormat.OCPI) as export:
-            return b"".join([chunk async for chunk in export.chunks])
+            left_out = await export.left_out(1_000)
+            return b"".join([chunk async for chunk in export.chunks]), export.totals, left_out
     finally:
         await database.close()
 
@@ -46,14 +63,18 @@ def test_any_documents_are_the_cdrs_that_the_definition_gives(
     billing_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(documents(), st.sampled_from([1, 3, 8_192]), st.sampled_from([1, 4_000, 262_144]))
-    def check(stored: list[Document], batch_documents: int, part_bytes: int) -> None:
+    @given(documents(), registries(), st.sampled_from([1, 3, 8_192]), st.sampled_from([1, 4_000, 262_144]))
+    def check(stored: list[Document], registry: dict[str, Station], batch_documents: int, part_bytes: int) -> None:
         monkeypatch.setattr(exports_store, "BATCH_DOCUMENTS", batch_documents)
         monkeypatch.setattr(ocpi_file, "PART_BYTES", part_bytes)
         store(billing_url, stored)
-        cdrs = read(asyncio.run(exported(billing_url)))
-        assert unordered(cdrs) == unordered(expected(billing_url, PARTY))
-        assert len(cdrs) == len(stored)
+        register(billing_url, registry)
+        body, totals, left_out = asyncio.run(exported(billing_url))
+        cdrs, wanted = read_checked(body), expected(billing_url, PARTY)
+        assert unordered(cdrs) == unordered(wanted.cdrs)
+        assert {one.number: list(one.missing) for one in left_out} == wanted.left_out
+        assert len(cdrs) + len(left_out) == len(stored)
+        _check_totals(stored, totals, {one.number for one in left_out})
 
     check()
 
@@ -62,7 +83,8 @@ async def test_what_is_served_is_what_the_definition_gives(office: Office) -> No
     await fill(office.billing, 40)
     await office.billing.deliver(reservation("R-1"), reservation("R-2", minutes=90), session(energy_mwh=0, time_ms=0))
     body = (await office.ask(EXPORT, format="ocpi")).content
-    assert read(body) == expected(office.billing.url, PARTY)
+    wanted = expected(office.billing.url, PARTY)
+    assert (read_checked(body), {}) == (wanted.cdrs, wanted.left_out)
     assert body.count(b"\n") == len(office.billing.documents()) + 2  # by which progress is counted
 
 

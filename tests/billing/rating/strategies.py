@@ -1,13 +1,14 @@
 """Hypothesis: any OCPI tariff, and any session of stored readings around the moments where money is decided."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from billing.rating import POWER_MAX_MW, StoredReading
+from billing.rating import POWER_MAX_MW, MeterBefore, StoredReading
 from schemas.reading import Status
 from schemas.tariff import DayOfWeek, Tariff
 from tests.billing.rating.making import HOUR_MS, MINUTE_MS, utc_ms
@@ -33,8 +34,7 @@ class Session:
 
     zone: ZoneInfo
     readings: list[StoredReading]
-    end_ms: int | None  # the explicit end; never before all readings
-    power_max_mw: int = POWER_MAX_MW
+    before: MeterBefore = field(default_factory=MeterBefore)
 
 
 def decimals(digits: int, high: int) -> st.SearchStrategy[Decimal]:
@@ -219,8 +219,32 @@ def sessions(draw: st.DrawFn, readings_max: int = 12) -> Session:
                 status=draw(_STATUSES) if _now(draw, says, "status") else Status.NONE,
             )
         )
-    end_ms = draw(_maybe(st.sampled_from([r.ts_ms for r in readings])))
-    return Session(ZoneInfo(zone), draw(st.permutations(readings)), end_ms)
+    before = draw(st.just(MeterBefore()) | meters_before(readings))
+    return Session(ZoneInfo(zone), in_parts(draw(st.permutations(readings))), before)
+
+
+def in_parts(readings: list[StoredReading]) -> list[StoredReading]:
+    """Those without seq of one moment, numbered in the order in which they are given: in that of their arrival."""
+    parts: Counter[int] = Counter()
+    numbered = []
+    for reading in readings:
+        if reading.seq is None:
+            reading = replace(reading, part=parts[reading.ts_ms])
+            parts[reading.ts_ms] += 1
+        numbered.append(reading)
+    return numbered
+
+
+@st.composite
+def meters_before(draw: st.DrawFn, readings: list[StoredReading]) -> MeterBefore:
+    """What the connector of these readings, in order of time, can deliver, and what its register was before them."""
+    power_max_mw = draw(st.sampled_from([3_700_000, 22_000_000, 50_000_000, POWER_MAX_MW]))
+    registers = [r.energy_mwh for r in readings if r.energy_mwh is not None] or [1_000_000]
+    rise_mwh = draw(st.sampled_from([0, 1, 100_000, 2_000_000, -1, -3_000_000, -(10**10)]))
+    register_mwh = draw(st.sampled_from([0, max(registers[0] - rise_mwh, 0), *registers]))
+    register_ms = readings[0].ts_ms - draw(st.sampled_from([0, 1, 60_000, HOUR_MS, 30 * HOUR_MS]))
+    series_mwh = draw(st.none() | st.sampled_from([0, *registers]))
+    return MeterBefore(power_max_mw, register_mwh, register_ms, series_mwh)
 
 
 def _next_register(register_mwh: int, gap_ms: int) -> st.SearchStrategy[int]:

@@ -31,7 +31,7 @@ from tests.billing.rating.strategies import MOMENTS, Session, sessions, tariffs
 
 @given(tariffs(), sessions())
 def test_totals_are_the_sums_of_lines_and_never_negative(priced: Tariff, session: Session) -> None:
-    consumption, rated = rate_readings(priced, session.zone, session.readings, session.end_ms)
+    consumption, rated = rate_readings(priced, session.zone, session.readings, session.before)
     parts: list[PriceLine | Adjustment] = [*rated.lines, *rated.adjustments]
     assert rated.total_excl_micros == sum(part.amount_excl_micros for part in parts)
     assert rated.total_incl_micros - rated.total_excl_micros == sum(part.vat_micros for part in parts)
@@ -44,7 +44,7 @@ def test_totals_are_the_sums_of_lines_and_never_negative(priced: Tariff, session
 
 @given(tariffs(), sessions())
 def test_totals_keep_within_the_bounds(priced: Tariff, session: Session) -> None:
-    _, rated = rate_readings(priced, session.zone, session.readings, session.end_ms)
+    _, rated = rate_readings(priced, session.zone, session.readings, session.before)
     if priced.max_price is not None:
         assert rated.total_excl_micros <= priced.max_price.excl_vat.scaleb(6)
         if priced.max_price.incl_vat is not None:
@@ -58,17 +58,8 @@ def test_totals_keep_within_the_bounds(priced: Tariff, session: Session) -> None
 def test_the_order_in_which_readings_came_changes_nothing(priced: Tariff, session: Session, random: Any) -> None:
     shuffled = list(session.readings)
     random.shuffle(shuffled)
-    once = rate_readings(priced, session.zone, session.readings, session.end_ms)
-    assert rate_readings(priced, session.zone, shuffled, session.end_ms) == once
-
-
-@given(tariffs(), sessions())
-def test_readings_after_the_end_change_nothing(priced: Tariff, session: Session) -> None:
-    end_ms = session.end_ms if session.end_ms is not None else max(r.ts_ms for r in session.readings)
-    inside = [reading for reading in session.readings if reading.ts_ms <= end_ms]
-    late = [replace(reading, ts_ms=end_ms + 1) for reading in session.readings]
-    expected = rate_readings(priced, session.zone, inside)
-    assert rate_readings(priced, session.zone, [*late, *inside], end_ms) == expected
+    once = rate_readings(priced, session.zone, session.readings, session.before)
+    assert rate_readings(priced, session.zone, shuffled, session.before) == once
 
 
 @given(tariffs(), sessions())
@@ -76,7 +67,7 @@ def test_what_everybody_pays_for_is_consumed_whole(priced: Tariff, session: Sess
     """With a last element that prices everything always, no mWh and no ms of charging or parking is lost or doubled."""
     everything = tariff({"price_components": [component(name) for name in ("ENERGY", "TIME", "PARKING_TIME", "FLAT")]})
     whole = priced.model_copy(update={"elements": [*priced.elements, *everything.elements]})
-    used, _ = usage_of(session.readings, session.end_ms)
+    used, _ = usage_of(session.readings, session.before)
     expected = dict.fromkeys(Dimension, 0) | {Dimension.FLAT: 1}
     for interval in used.intervals:
         if interval.energy is not None:
@@ -93,7 +84,7 @@ def test_what_everybody_pays_for_is_consumed_whole(priced: Tariff, session: Sess
 @given(tariffs(), sessions(), st.data())
 def test_cutting_a_stretch_changes_nothing(priced: Tariff, session: Session, data: st.DataObject) -> None:
     """Anywhere where its energy is a whole mWh."""
-    used, _ = usage_of(session.readings, session.end_ms)
+    used, _ = usage_of(session.readings, session.before)
     intervals: list[UsageInterval] = []
     for interval in used.intervals:
         intervals += _cut(interval, data) if data.draw(st.booleans()) else [interval]
@@ -132,8 +123,8 @@ def test_a_reading_that_says_nothing_new_changes_nothing_of_time(
     low, high = data.draw(st.sampled_from(wide))
     mute = StoredReading(data.draw(st.integers(low + 1, high - 1)))
     blind = _without_kwh(priced)
-    before = allocate_usage(blind, session.zone, usage_of(session.readings, session.end_ms)[0])
-    after = allocate_usage(blind, session.zone, usage_of([mute, *session.readings], session.end_ms)[0])
+    before = allocate_usage(blind, session.zone, usage_of(session.readings, session.before)[0])
+    after = allocate_usage(blind, session.zone, usage_of([mute, *session.readings], session.before)[0])
     assert [one for one in after if one.dimension != Dimension.ENERGY] == [
         one for one in before if one.dimension != Dimension.ENERGY
     ]

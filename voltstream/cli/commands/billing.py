@@ -20,7 +20,7 @@ from billing.reconcile import Drift, Finding, Reconciler, Report, UninvoicedChar
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.settings import Settings
-from voltstream.cli.commands.billing_files import EXPORT_EXAMPLE, PDF_EXAMPLE, export, pdf
+from voltstream.cli.commands.billing_files import EINVOICE_EXAMPLE, EXPORT_EXAMPLE, PDF_EXAMPLE, einvoice, export, pdf
 from voltstream.cli.connection import OperatorToken, Url, base_url_of, no_answer, with_database
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import print_json, print_line
@@ -38,6 +38,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check and ex
 
 app.command(epilog=EXPORT_EXAMPLE)(export)
 app.command(epilog=PDF_EXAMPLE)(pdf)
+app.command(epilog=EINVOICE_EXAMPLE)(einvoice)
 
 
 @app.command(epilog=_EXAMPLE)

@@ -1,6 +1,7 @@
-"""`voltstream billing export | pdf`: documents out of the database into files."""
+"""`voltstream billing export | pdf | einvoice`: documents out of the database into files."""
 
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,31 +12,38 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from billing.components import party_of, seller_of
+from billing.components import party_of
 from billing.declaration import SERVICE
+from billing.einvoices.service import EInvoiceService, XmlFormat
+from billing.exports.models import LeftOutDocument
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportFormat, ExportService
 from billing.exports.store import ExportFilter
-from billing.exports.totals import Totals
-from billing.invoices.service import place_of
+from billing.exports.totals import DocumentTotals, Totals
+from billing.invoices.service import DocumentReader, place_of
 from billing.invoices.store import InvoiceFilter, InvoiceStore
-from billing.settings import BillingSettings
+from billing.settings import BillingSettings, seller_of, terms_of
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.settings import Settings, group_of
-from kit.web.errors import BadQuery
+from kit.web.errors import BadQuery, Conflict
 from voltstream.cli.connection import with_database
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.errors import WrongUsage
 from voltstream.runtime.database import sources_of
+from voltstream.services import service
 from voltstream.settings import load_settings
 
 T = TypeVar("T")
 
 STDOUT: Final = "-"
+LEFT_OUT_MAX: Final = 1_000  # documents that are listed, ~300 B each; all of them are at /billing/export/left-out
+_PLACES_SHOWN_MAX: Final = 20  # connectors that are listed for people
+_INCOMPLETE: Final = 1  # exit code: the file lacks documents
 _LINE_END: Final = b"\n"
 EXPORT_EXAMPLE: Final = "Example: voltstream billing export --format ocpi --from 2026-03-01 --out march.json"
+EINVOICE_EXAMPLE: Final = "Example: voltstream billing einvoice 2026-0000017 --format ubl --out invoice.xml"
 PDF_EXAMPLE: Final = "Example: voltstream billing pdf 2026-0000017 --out receipt.pdf"
 
 
@@ -55,25 +63,28 @@ def export(
 ) -> None:
     """Write invoices and credit notes into a file, in order of their numbers, and say what they sum to.
 
-    OCPI files hold CDRs, and Credit CDRs for credit notes. A file that cannot be finished is not left behind.
+    OCPI files hold CDRs, and Credit CDRs for credit notes. Documents whose station or connector lacks a fact
+    that a CDR has to have are left out and listed: exit code 1. Register it (PUT /api/v1/stations), and
+    export again. A file that cannot be finished is not left behind.
     """
     since, until = period(start, end)
     settings = load_settings(data_dir=data_dir)
     wanted = ExportFilter(since, until, driver, None if station is None else station.upper())
 
-    async def work(database: Database) -> tuple[Totals, int]:
+    async def work(database: Database) -> tuple[Totals, int, list[LeftOutDocument]]:
         with _file(out) as file, _progress(format_, shown=not as_json and sys.stderr.isatty()) as progress:
-            service = ExportService(database, party_of(group_of(settings, BillingSettings)))
-            async with service.export(wanted, format_) as opened:
+            exports = ExportService(database, party_of(group_of(settings, BillingSettings)))
+            async with exports.export(wanted, format_) as opened:
+                left_out = await opened.left_out(LEFT_OUT_MAX)
                 size_bytes = lines = 0
                 async for chunk in opened.chunks:
                     file.write(chunk)
                     size_bytes += len(chunk)
                     lines += chunk.count(_LINE_END)
                     progress(lines, opened.totals.documents)
-                return opened.totals, size_bytes
+                return opened.totals, size_bytes, left_out
 
-    totals, size_bytes = _with_database(settings, work)
+    totals, size_bytes, left_out = _with_database(settings, work)
     described = {
         "file": out,
         "format": format_.value,
@@ -82,6 +93,7 @@ def export(
         "to": None if until is None else format_rfc3339(until),
         "documents": totals.documents,
         "currencies": {name: _described(one) for name, one in totals.currencies.items()},
+        "left_out": _left_out(totals, left_out),
     }
     if out == STDOUT:
         sys.stderr.write(totals.as_json().decode() + "\n")  # stdout is the file
@@ -89,20 +101,60 @@ def export(
         print_json(described)
     else:
         _print(out, totals)
+    if totals.left_out is not None:
+        if not as_json:
+            _print_left_out(totals.left_out.documents, left_out)
+        raise typer.Exit(_INCOMPLETE)
 
 
 def pdf(
     document: Annotated[str, typer.Argument(metavar="NUMBER", help="of an invoice or credit note, or its id")],
     out: Annotated[Path, typer.Option(help="the file", show_default=False)],
+    facturx: Annotated[bool, typer.Option("--facturx", help="with the e-invoice inside (Factur-X, EN 16931)")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a document as PDF, as a receipt for its driver."""
+
+    async def read(reader: DocumentReader, id_: UUID) -> tuple[str, bytes]:
+        if facturx:
+            return await EInvoiceService(reader).facturx(id_, None)
+        return await PdfService(reader).pdf(id_, None)
+
+    _write_document(document, out, read, data_dir, as_json)
+
+
+def einvoice(
+    document: Annotated[str, typer.Argument(metavar="NUMBER", help="of an invoice or credit note, or its id")],
+    out: Annotated[Path, typer.Option(help="the file", show_default=False)],
+    format_: Annotated[XmlFormat, typer.Option("--format", help="the syntax")] = XmlFormat.UBL,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a document as e-invoice by EN 16931: UBL 2.1, or the CII of Factur-X."""
+
+    async def read(reader: DocumentReader, id_: UUID) -> tuple[str, bytes]:
+        return await EInvoiceService(reader).xml(id_, None, format_)
+
+    _write_document(document, out, read, data_dir, as_json)
+
+
+def _write_document(
+    document: str,
+    out: Path,
+    read: Callable[[DocumentReader, UUID], Awaitable[tuple[str, bytes]]],
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
     settings = load_settings(data_dir=data_dir)
 
     async def work(database: Database) -> tuple[str, bytes]:
-        store, seller = InvoiceStore(database), seller_of(group_of(settings, BillingSettings))
-        return await PdfService(store, seller).pdf(await _id_of(store, document), None)
+        store, billing = InvoiceStore(database), group_of(settings, BillingSettings)
+        reader = DocumentReader(store, seller_of(billing), terms_of(billing))
+        try:
+            return await read(reader, await _id_of(store, document))
+        except Conflict as error:
+            raise WrongUsage(str(error)) from None
 
     number, body = _with_database(settings, work)
     with _file(str(out)) as file:
@@ -128,7 +180,8 @@ async def _id_of(store: InvoiceStore, document: str) -> UUID:
 
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-    return with_database(settings, "billing", work, need=sources_of([SERVICE]), role=SERVICE.role)
+    need = sources_of([SERVICE, service("stations")])
+    return with_database(settings, "billing", work, need=need, role=SERVICE.role)
 
 
 @contextmanager
@@ -174,6 +227,28 @@ def _print(out: str, totals: Totals) -> None:
             table.add_row(currency, *counts, one.total_excl_vat, one.total_incl_vat, one.payable)
         print_table(table)
     print_line(f"{totals.documents:,} documents: {out}")
+
+
+def _left_out(totals: Totals, listed: list[LeftOutDocument]) -> dict[str, Any]:
+    """All of their sums, and the first of them."""
+    outside = totals.left_out or DocumentTotals(0, {})
+    return {
+        "documents": outside.documents,
+        "currencies": {name: _described(one) for name, one in outside.currencies.items()},
+        "charges": [one.model_dump(mode="json") for one in listed],
+    }
+
+
+def _print_left_out(count: int, listed: list[LeftOutDocument]) -> None:
+    """For people, on stderr: the connectors with what they lack."""
+    lacking = Counter((one.station_id, one.connector_id, ", ".join(one.missing)) for one in listed)
+    sys.stderr.write(f"{count:,} documents are left out, because a CDR has to say what is not registered:\n")
+    for (station_id, connector_id, missing), documents in lacking.most_common(_PLACES_SHOWN_MAX):
+        connector = "" if connector_id is None else f", connector {connector_id}"
+        sys.stderr.write(f"  {station_id}{connector}: {missing} ({documents:,})\n")
+    if len(lacking) > _PLACES_SHOWN_MAX or count > len(listed):
+        sys.stderr.write("  … all: GET /api/v1/billing/export/left-out\n")
+    sys.stderr.write("Register it with PUT /api/v1/stations/{id} or …/connectors/{connector_id}, and export again.\n")
 
 
 def _described(one: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""`voltstream ledger`: the ledger of readings, as a line and as a table."""
+"""`voltstream ledger`: the ledger of readings, as a line and as a table, and that of energy."""
 
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -10,13 +11,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from kit.clock import format_rfc3339
 from voltstream.cli.connection import UNAUTHORIZED_HINT, OperatorToken, Url, base_url_of, no_answer
-from voltstream.cli.options import AsJson, DataDir
+from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_table
 from voltstream.errors import PlatformFailed
 from voltstream.runtime.up_tokens import operator_token
 from voltstream.settings import load_settings
 
+_PATH: Final = "/api/v1/telemetry/ledger"
 _PERIOD_S: Final = 1.0
 _TIMEOUT_S: Final = 10.0
 _COLUMNS: Final = ("accepted", "stored", "duplicate", "quarantined", "in_flight")
@@ -27,18 +30,35 @@ def ledger(
     url: Url = None,
     token: OperatorToken = None,
     watch: Annotated[bool, typer.Option("--watch", help="repeat each second, until Ctrl-C")] = False,
+    energy: Annotated[
+        str | None, typer.Option("--energy", metavar="STATION", help="of a station's energy instead of readings")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar=MOMENT, help=f"energy since then{MOMENT_HELP}; default: today")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar=MOMENT, help="energy before then; default: now")] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where every accepted reading is, per partition.
 
-    accepted = stored + duplicate + quarantined + in flight. Asks the API that runs.
+    accepted = stored + duplicate + quarantined + in flight. Asks the API that runs. With --energy: what the meters of a
+    station rose by = in sessions + outside of any session + rejected, per connector.
     """
     settings = load_settings(data_dir=data_dir)
     base_url = base_url_of(settings, url)
     headers = {"Authorization": f"Bearer {operator_token(settings, url, token)}"}
     with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
-        document = _ask(client, base_url)
+        if energy is not None:
+            since, until = period(start, end)
+            bounds = {name: None if at is None else format_rfc3339(at) for name, at in (("from", since), ("to", until))}
+            found = _ask(client, f"{base_url}/api/v1/telemetry/{quote(energy, safe='')}/energy", bounds)
+            if as_json:
+                print_json(found)
+            else:
+                print_table(energy_table(found))
+            return
+        document = _ask(client, f"{base_url}{_PATH}")
         if not watch:
             if as_json:
                 print_json(document)
@@ -56,21 +76,22 @@ def _watch(client: httpx.Client, base_url: str, document: Mapping[str, Any], as_
         while True:
             print_json(document)
             time.sleep(_PERIOD_S)
-            document = _ask(client, base_url)
+            document = _ask(client, f"{base_url}{_PATH}")
     with Live(ledger_table(document), console=Console(), auto_refresh=False) as screen:
         while True:
             time.sleep(_PERIOD_S)
-            screen.update(ledger_table(_ask(client, base_url)), refresh=True)
+            screen.update(ledger_table(_ask(client, f"{base_url}{_PATH}")), refresh=True)
 
 
-def _ask(client: httpx.Client, base_url: str) -> dict[str, Any]:
+def _ask(client: httpx.Client, url: str, params: Mapping[str, str | None] | None = None) -> dict[str, Any]:
+    given = {name: value for name, value in (params or {}).items() if value is not None}
     try:
-        response = client.get(f"{base_url}/api/v1/telemetry/ledger")
+        response = client.get(url, params=given)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise no_answer(base_url, error) from None
+        raise no_answer(url, error) from None
     if response.status_code != httpx.codes.OK:
         hint = f"; {UNAUTHORIZED_HINT}" if response.status_code == httpx.codes.UNAUTHORIZED else ""
-        raise PlatformFailed(f"{base_url}: {response.status_code}: {_detail(response)}{hint}")
+        raise PlatformFailed(f"{url}: {response.status_code}: {_detail(response)}{hint}")
     document: dict[str, Any] = response.json()
     return document
 
@@ -98,4 +119,17 @@ def ledger_table(ledger: Mapping[str, Any]) -> Table:
         state = "closed" if entry["closed"] else "open"
         figures = (f"{entry[column]:,}" for column in _SHOWN)
         table.add_row(name, *figures, state, style="bold" if name == "all" else "")
+    return table
+
+
+def energy_table(energy: Mapping[str, Any]) -> Table:
+    """One row per connector, the sum, and the main meter where there is one."""
+    table = make_table("connector", *(f">{name}" for name in ("rise Wh", "in sessions", "outside", "rejected")))
+    rows = [(str(row["connector_id"]), row) for row in energy["connectors"]]
+    rows.append(("all", energy["total"]))
+    if energy["main_meter"] is not None:
+        rows.append(("0 (main meter)", energy["main_meter"]))
+    for name, row in rows:
+        figures = (f"{row[f'{column}_wh']:,.3f}" for column in ("rise", "in_sessions", "outside", "rejected"))
+        table.add_row(name, *figures, style="bold" if name == "all" else "")
     return table

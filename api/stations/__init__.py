@@ -1,0 +1,1 @@
+"""Stations and their connectors: where they are, and what they can do."""

@@ -1,0 +1,1 @@
+"""What a driver owes, or is owed, over all documents and payments."""

@@ -1,0 +1,33 @@
+"""The answer of the operation on balances."""
+
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from billing.invoices.models import Payable
+
+
+class CurrencyBalance(BaseModel):
+    """Sums over documents of one currency and their payments."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    currency: str
+    documents: int
+    invoiced: Payable = Field(description="all invoices, those that were credited too")
+    credited: Payable = Field(description="all credit notes: 0 or below")
+    paid: Payable = Field(description="payments that have succeeded")
+    refunded: Payable = Field(description="refunds that have succeeded")
+    open_amount: Payable = Field(
+        description="invoiced + credited - paid + refunded: above 0 it is owed to the seller, below 0 by the seller"
+    )
+
+
+class Balance(BaseModel):
+    """A driver's or a customer's balance. Corrections net against each other in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    driver_id: str | None
+    customer_id: UUID | None
+    balances: list[CurrencyBalance] = Field(description="by currency; empty where there is no document")

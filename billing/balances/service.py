@@ -1,0 +1,43 @@
+"""The use case of balances. No HTTP and no SQL here."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from billing.balances.models import Balance, CurrencyBalance
+from billing.balances.store import BalanceStore
+from billing.currency import format_minor
+from kit.auth.token_store import Principal
+from kit.web.errors import BadQuery
+
+
+class BalanceService:
+    """Reads balances."""
+
+    def __init__(self, store: BalanceStore) -> None:
+        self._store = store
+
+    async def balance(self, driver_id: str | None, customer_id: UUID | None, principal: Principal) -> Balance:
+        """Of that driver or customer; a driver has no other balance than their own. Raises BadQuery."""
+        own = principal.driver_id if principal.kind == "driver" else None
+        if customer_id is not None:
+            if driver_id is not None:
+                raise BadQuery("driver_id, customer_id: give one of them")
+            rows = [] if own is not None else await self._store.of_customer(customer_id)
+            return Balance(driver_id=None, customer_id=customer_id, balances=[_balance(row) for row in rows])
+        wanted = driver_id or own
+        if wanted is None:
+            raise BadQuery("driver_id or customer_id: say whose balance")
+        rows = [] if own is not None and own != wanted else await self._store.of_driver(wanted)
+        return Balance(driver_id=wanted, customer_id=None, balances=[_balance(row) for row in rows])
+
+
+def _balance(row: Mapping[str, Any]) -> CurrencyBalance:
+    sums = {name: int(row[name]) for name in ("invoiced", "credited", "paid", "refunded")}
+    open_minor = sums["invoiced"] + sums["credited"] - sums["paid"] + sums["refunded"]
+    amounts = {**sums, "open_amount": open_minor}
+    return CurrencyBalance(
+        currency=row["currency"],
+        documents=row["documents"],
+        **{name: format_minor(minor, row["minor_digits"]) for name, minor in amounts.items()},
+    )

@@ -1,0 +1,136 @@
+"""Customers over HTTP. Thin: parameters in, one call of the service, one answer out."""
+
+import re
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi.responses import Response
+
+from billing.components import Provided
+from billing.customers import examples
+from billing.customers.models import Customer, CustomerPage, NewCustomer
+from billing.errors import VersionNeeded
+from billing.parameters import Office
+from kit.messaging.outbox import Transaction
+from kit.web.errors import BadQuery
+from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.paging import link_header, next_url
+from kit.web.parameters import JSON, CursorInQuery, example, problems
+from schemas.identifiers import DriverId
+
+PREFIX: Final = "/api/v1/billing/customers"
+CUSTOMERS_MAX: Final = 500  # ~1 kB each and up to 65 kB of drivers
+CUSTOMERS_DEFAULT: Final = 100
+_ETAG: Final = re.compile(r'"([1-9][0-9]{0,8})"', re.ASCII)
+_TAKEN: Final = {409: "A driver has another customer"}
+_TAKEN_OR_USED: Final = {409: "A driver has another customer, or the Idempotency-Key was used otherwise"}
+_VERSIONS: Final = {
+    404: "No such customer",
+    412: "The customer has changed since that version",
+    428: "If-Match is missing",
+}
+_WITH_ETAG: Final[dict[str, Any]] = {
+    **example(examples.CUSTOMER),
+    "headers": {"ETag": {"description": "the version, for If-Match", "schema": {"type": "string"}}},
+}
+
+IfMatch = Annotated[
+    str | None,
+    Header(alias="If-Match", max_length=100, description="ETag of the version that the change is made to; * for any"),
+]
+Wanted = Annotated[NewCustomer, Body(openapi_examples={"a company": {"value": examples.NEW_CUSTOMER}})]
+
+router = APIRouter()
+
+
+@router.post(
+    "/customers",
+    status_code=201,
+    summary="Add a customer",
+    response_model=Customer,
+    responses={
+        **problems(_TAKEN_OR_USED),
+        201: example(examples.CUSTOMER),
+    },
+)
+async def add_customer(wanted: Wanted, _: Office, once: Idempotent, billing: Provided) -> Response:
+    """Documents that are issued for the customer's drivers from now on name the customer as the buyer."""
+
+    async def work(connection: Transaction) -> StoredResponse:
+        customer = await billing.customers.add(connection, wanted)
+        return StoredResponse(201, customer.model_dump_json().encode(), location=f"{PREFIX}/{customer.id}")
+
+    return await once.do(billing.database, "billing", work)
+
+
+@router.get(
+    "/customers",
+    summary="Customers, the oldest first",
+    response_model=CustomerPage,
+    responses={**problems(), 200: example(examples.PAGE)},
+)
+async def list_customers(
+    request: Request,
+    billing: Provided,
+    _: Office,
+    driver_id: Annotated[DriverId | None, Query(description="only this driver's")] = None,
+    limit: Annotated[int, Query(ge=1, le=CUSTOMERS_MAX, description="customers on a page")] = CUSTOMERS_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """Pages never repeat a customer, whoever is added meanwhile."""
+    customers, key = await billing.customers.list_customers(driver_id, limit, cursor)
+    page = CustomerPage(customers=list(customers), next=next_url(request.url, key))
+    return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
+
+
+@router.get(
+    "/customers/{id}",
+    summary="A customer",
+    response_model=Customer,
+    responses={**problems({404: "No such customer"}), 200: _WITH_ETAG},
+)
+async def get_customer(id: UUID, _: Office, billing: Provided) -> Response:
+    """With the ETag that a change needs."""
+    return _answer(await billing.customers.get_customer(id))
+
+
+@router.put(
+    "/customers/{id}",
+    summary="Replace what is said of a customer",
+    response_model=Customer,
+    responses={**problems({**_VERSIONS, **_TAKEN}), 200: _WITH_ETAG},
+)
+async def replace_customer(
+    id: UUID, wanted: Wanted, _: Office, billing: Provided, if_match: IfMatch = None
+) -> Response:
+    """Documents that are issued already stay as they are."""
+    return _answer(await billing.customers.replace(id, _version_of(if_match), wanted))
+
+
+@router.delete(
+    "/customers/{id}",
+    status_code=204,
+    summary="Delete a customer",
+    responses={**problems({**_VERSIONS, 409: "Charges wait for the customer's monthly invoice"})},
+)
+async def delete_customer(id: UUID, _: Office, billing: Provided, if_match: IfMatch = None) -> Response:
+    """Documents that are issued already keep naming the customer."""
+    await billing.customers.delete(id, _version_of(if_match))
+    return Response(status_code=204)
+
+
+def _answer(customer: Customer) -> Response:
+    return Response(customer.model_dump_json(), headers={"ETag": f'"{customer.version}"'}, media_type=JSON)
+
+
+def _version_of(if_match: str | None) -> int | None:
+    """None: any. Raises VersionNeeded, BadQuery."""
+    if if_match is None:
+        raise VersionNeeded('say which version you have read: If-Match with its ETag, like "3"; * for any')
+    if if_match.strip() == "*":
+        return None
+    match = _ETAG.fullmatch(if_match.strip())
+    if match is None:
+        raise BadQuery('If-Match is the ETag of a customer, with its quotes, like "3"')
+    return int(match[1])

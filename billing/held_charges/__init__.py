@@ -1,1 +1,0 @@
-"""Lists the charges that are held: not invoiced until a person has reviewed them."""

@@ -1,0 +1,177 @@
+"""Issues the collective invoices that are due: a job of the service."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID, uuid4, uuid5
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from billing.currency import minor_digits, rounding_rule, to_minor
+from billing.customers.document_terms import record_buyer
+from billing.documents import Document, InvoiceKind, InvoiceStatus, Number
+from billing.invoicing import store as invoicing_store
+from billing.invoicing.events import invoice_created
+from billing.invoicing.metrics import InvoicingMetrics
+from billing.invoicing.rules import InvoicingRules
+from billing.parties import Seller, Terms
+from billing.statements import store
+from billing.statements.composition import Item, bounds_of, first_month, following, is_due, items_of
+from billing.statements.store import StatementStore
+from billing.vat import payable_amounts
+from kit.clock import Clock, format_rfc3339
+from kit.database.postgres import Database
+from kit.messaging.consumer import current_event_context
+from kit.messaging.outbox import insert_async
+from kit.observability.logs import get_logger
+from schemas.events import Consumption
+
+CHARGES_MAX: Final = (
+    5_000  # of one document: 10,000 items with replaced ones, of 3 lines; a line's number is a smallint
+)
+_NAMESPACE: Final = UUID("0b0f5a0e-63d5-4b62-9d6c-0a7d8f5c2e41")
+
+_log = get_logger(__name__)
+
+
+class StatementService:
+    """Collective invoices of one database."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        metrics: InvoicingMetrics,
+        rules: InvoicingRules,
+        seller: Seller,
+        terms: Terms,
+    ) -> None:
+        """`seller`, `terms`: of the documents that it issues."""
+        self._database = database
+        self._clock = clock
+        self._metrics = metrics
+        self._store = StatementStore(database)
+        self._rules = rules
+        self._seller = seller
+        self._terms = terms
+
+    async def issue_due(self) -> int:
+        """Issue every collective invoice that is due; how many. Each is one transaction, so that a crash leaves whole
+        documents, and the next run the rest. Raises Unavailable."""
+        issued = 0
+        for row in await self._store.oldest():
+            zone = ZoneInfo(row["time_zone"])
+            month = first_month(row["oldest_ended_at"], row["last"], zone)
+            while is_due(month, self._clock.now(), zone):
+                if await self._issue(row["customer_id"], row["currency"], month):
+                    issued += 1  # and once more, for what one document does not hold
+                else:
+                    month = following(month)  # which has what was carried over
+        return issued
+
+    async def _issue(self, customer_id: UUID, currency: str, month: date) -> bool:
+        """One document of all that waits from before the month's end. False: there is nothing, or it comes to nothing
+        that could be paid or less, which is carried over."""
+        async with self._database.transaction() as connection:
+            number = await invoicing_store.lock(connection)  # first, so that writers take turns
+            customer = await store.customer(connection, customer_id)
+            if customer is None:
+                return False
+            start, end = bounds_of(month, ZoneInfo(customer["time_zone"]))
+            waiting = await store.waiting(connection, customer_id, currency, end, CHARGES_MAX)
+            subjects = [charge.subject_id for charge in waiting]
+            before, void = await store.invoiced(connection, customer_id, currency, subjects)
+            items = items_of(waiting, before, void)
+            lines = [line for item in items for line in item.lines]
+            total_micros = sum(line.incl_micros for line in lines)
+            if not items:
+                await store.forget(connection, [charge.cdr_id for charge in waiting])
+                return False
+            if total_micros < 0 or not (self._rules.zero_invoices or to_minor(total_micros, currency)):
+                _log.info("statement_carried_over", customer_id=str(customer_id), month=str(month))
+                return False
+            part = await store.parts(connection, customer_id, month, currency) + 1
+            number = number.following(self._clock.now())
+            invoice = _invoice(customer_id, month, currency, part, number, items)
+            await store.add_cdr(connection, _cdr(invoice, items, start, end, customer))
+            await invoicing_store.add_invoices(connection, [(invoice, lines)])
+            await store.add_items(connection, (invoice.id, customer_id, month, currency, part), _placed(items))
+            await store.settle(connection, invoice.id, [charge.cdr_id for charge in waiting], items)
+            await record_buyer(connection, invoice, customer, self._seller, self._terms)
+            await invoicing_store.advance(connection, number)
+            await insert_async(connection, "billing", [invoice_created(invoice, current_event_context())])
+        self._metrics.documents.labels(invoice.kind).inc()
+        return True
+
+
+def _invoice(customer_id: UUID, month: date, currency: str, part: int, number: Number, items: list[Item]) -> Document:
+    lines = [line for item in items for line in item.lines]
+    total_micros = sum(line.incl_micros for line in lines)
+    payable_minor, digits = to_minor(total_micros, currency), minor_digits(currency)
+    id_ = uuid5(_NAMESPACE, f"{customer_id}/{month}/{currency}/{part}")
+    return Document(
+        id=id_,
+        kind=InvoiceKind.INVOICE,
+        year=number.year,
+        sequence=number.sequence,
+        number=str(number),
+        cdr_id=uuid4(),
+        subject_id=id_,
+        session_id=None,
+        reservation_id=None,
+        version=1,
+        status=InvoiceStatus.OPEN if payable_minor else InvoiceStatus.PAID,
+        driver_id=None,
+        station_id="",
+        currency=currency,
+        minor_digits=digits,
+        total_excl_micros=sum(line.excl_micros for line in lines),
+        total_incl_micros=total_micros,
+        payable_excl_minor=payable_amounts(lines, payable_minor, digits).net_minor,
+        payable_minor=payable_minor,
+        rounding=rounding_rule(currency),
+        credits=None,
+        replaces=None,
+        reason="",
+        issued_at=number.issued_at,
+        changes=0,
+        changed_at=number.issued_at,
+    )
+
+
+def _cdr(
+    invoice: Document, items: list[Item], start: datetime, end: datetime, customer: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """Its values, in the order of the statement that stores it."""
+    energy_uj = sum(-item.charge.energy_uj if item.taken_back else item.charge.energy_uj for item in items)
+    return (
+        *(invoice.cdr_id, invoice.subject_id, start, end, energy_uj, customer["time_zone"]),
+        *(msgspec.json.encode(_consumption(items)).decode(), invoice.currency),
+        *(invoice.total_excl_micros, invoice.total_incl_micros, invoice.issued_at),
+    )
+
+
+def _consumption(items: list[Item]) -> list[Consumption]:
+    """What each line is of, as exports take it: the nth of the nth line."""
+    return [
+        Consumption(
+            element=-1 if line.element is None else line.element,
+            dimension=line.dimension,
+            volume=line.volume,
+            since=format_rfc3339(item.charge.started_at),
+            last=False,
+        )
+        for item in items
+        for line in item.lines
+    ]
+
+
+def _placed(items: list[Item]) -> list[tuple[int, Item]]:
+    """Each item with the number of its first line, from 1; an item without lines has none."""
+    placed, line = [], 1
+    for item in items:
+        if item.lines:
+            placed.append((line, item))
+        line += len(item.lines)
+    return placed
