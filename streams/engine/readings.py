@@ -137,10 +137,13 @@ def session_id_in(extra: str | None) -> str | None:
     return msgspec.json.decode(extra, type=_GivenId).session_id if extra else None
 
 
-def with_session_id(extra: bytes, session_id: str) -> bytes:
-    """The JSON of what has no column, b"": none, with the session id that the device gave."""
-    members: dict[str, msgspec.Raw] = msgspec.json.decode(extra, type=dict[str, msgspec.Raw]) if extra else {}
-    return msgspec.json.encode(members | {"session_id": session_id}, order="sorted")
+def with_session_id(extra: bytes, session_id: str | None) -> bytes:
+    """The JSON of what has no column, b"": none, with the session id that the device gave, or without one."""
+    members: dict[str, object] = dict(msgspec.json.decode(extra, type=dict[str, msgspec.Raw])) if extra else {}
+    members.pop("session_id", None)
+    if session_id is not None:
+        members["session_id"] = session_id
+    return msgspec.json.encode(members, order="sorted") if members else b""
 
 
 def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:

@@ -73,8 +73,7 @@ class Replay:
 
     def _extra(self, row: int, named: int, names: SessionNames) -> bytes:
         extra = (self.extras[NEW - row - 1] or "").encode()
-        given = names[row]
-        return extra if named or given is None else with_session_id(extra, given)
+        return with_session_id(extra, None if named else names[row])
 
     def differences(
         self, timeline: Timeline, columns: dict[str, I64], connector_key: I64, names: SessionNames

@@ -169,6 +169,6 @@ def _accounted(store: MemoryStore) -> Counter[Any]:
     place = {key: connector for connector, key in store.keys.items()}
     return Counter(
         (place[row["connector_key"]], row["ts_ms"], row["seq"], row["part"], *(known(row[name]) for name in ACCOUNTED),
-         store.sessions[row["session_key"]]["started_ms"] if row["session_key"] != NULL_I64 else None)
-        for row in store.readings
+         store.sessions[row["session_key"]]["started_ms"] if row["session_key"] != NULL_I64 else None, extra)
+        for row, extra in zip(store.readings, store.extra, strict=True)
     )  # fmt: skip
