@@ -75,7 +75,10 @@ async def test_nothing_is_asked_of_what_was_cancelled_or_not_priced_or_beyond_th
         ("UPDATE billing.cdr SET total_excl_micros = total_excl_micros - 1 RETURNING 1", "total_excl_vat"),
         ("UPDATE billing.cdr SET energy_uj = 5 RETURNING 1", "energy_uj"),
         ("UPDATE billing.cdr SET consumption = '[]' RETURNING 1", "element 0 ENERGY"),
-        ("DELETE FROM billing.invoice_line RETURNING 1; DELETE FROM billing.invoice", "all documents together"),
+        (
+            "DELETE FROM billing.document_terms; DELETE FROM billing.invoice_line; DELETE FROM billing.invoice",
+            "all documents together",
+        ),
     ],
 )
 async def test_a_figure_that_is_not_what_follows_is_reported(
