@@ -96,7 +96,7 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
         pdfs=PdfService(reader),
         einvoices=EInvoiceService(reader),
         customers=CustomerService(database, clock),
-        statements=StatementService(database, clock, metrics, seller, terms),
+        statements=StatementService(database, clock, metrics, rules, seller, terms),
     )
 
 

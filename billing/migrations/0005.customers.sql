@@ -28,7 +28,7 @@ CREATE INDEX customer_driver_customer ON billing.customer_driver (customer_id);
 -- What a document says of seller, buyer and payment. It stays as it is, whatever becomes of settings and customers.
 -- The buyer follows the document's driver, who may be known only later.
 CREATE TABLE billing.document_terms (
-    invoice_id    uuid PRIMARY KEY REFERENCES billing.invoice,
+    invoice_id    uuid PRIMARY KEY REFERENCES billing.invoice ON DELETE CASCADE,
     seller        jsonb NOT NULL,
     buyer         jsonb,
     issued_on     date NOT NULL,  -- in the zone of the charge

@@ -6,22 +6,26 @@ from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from billing.currency import minor_digits, rounding_rule, to_minor
 from billing.customers.document_terms import record_buyer
 from billing.documents import Document, InvoiceKind, InvoiceStatus, Number
 from billing.invoicing import store as invoicing_store
 from billing.invoicing.events import invoice_created
 from billing.invoicing.metrics import InvoicingMetrics
+from billing.invoicing.rules import InvoicingRules
 from billing.parties import Seller, Terms
 from billing.statements import store
 from billing.statements.composition import Item, bounds_of, first_month, following, is_due, items_of
 from billing.statements.store import StatementStore
 from billing.vat import payable_amounts
-from kit.clock import Clock
+from kit.clock import Clock, format_rfc3339
 from kit.database.postgres import Database
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import insert_async
 from kit.observability.logs import get_logger
+from schemas.events import Consumption
 
 CHARGES_MAX: Final = (
     5_000  # of one document: 10,000 items with replaced ones, of 3 lines; a line's number is a smallint
@@ -35,13 +39,20 @@ class StatementService:
     """Collective invoices of one database."""
 
     def __init__(
-        self, database: Database, clock: Clock, metrics: InvoicingMetrics, seller: Seller, terms: Terms
+        self,
+        database: Database,
+        clock: Clock,
+        metrics: InvoicingMetrics,
+        rules: InvoicingRules,
+        seller: Seller,
+        terms: Terms,
     ) -> None:
         """`seller`, `terms`: of the documents that it issues."""
         self._database = database
         self._clock = clock
         self._metrics = metrics
         self._store = StatementStore(database)
+        self._rules = rules
         self._seller = seller
         self._terms = terms
 
@@ -60,8 +71,8 @@ class StatementService:
         return issued
 
     async def _issue(self, customer_id: UUID, currency: str, month: date) -> bool:
-        """One document of all that waits from before the month's end. False: there is nothing, or less than nothing,
-        which is carried over."""
+        """One document of all that waits from before the month's end. False: there is nothing, or it comes to nothing
+        that could be paid or less, which is carried over."""
         async with self._database.transaction() as connection:
             number = await invoicing_store.lock(connection)  # first, so that writers take turns
             customer = await store.customer(connection, customer_id)
@@ -77,7 +88,7 @@ class StatementService:
             if not items:
                 await store.forget(connection, [charge.cdr_id for charge in waiting])
                 return False
-            if total_micros < 0:
+            if total_micros < 0 or not (self._rules.zero_invoices or to_minor(total_micros, currency)):
                 _log.info("statement_carried_over", customer_id=str(customer_id), month=str(month))
                 return False
             part = await store.parts(connection, customer_id, month, currency) + 1
@@ -136,8 +147,24 @@ def _cdr(
     energy_uj = sum(-item.charge.energy_uj if item.taken_back else item.charge.energy_uj for item in items)
     return (
         *(invoice.cdr_id, invoice.subject_id, start, end, energy_uj, customer["time_zone"]),
-        *("[]", invoice.currency, invoice.total_excl_micros, invoice.total_incl_micros, invoice.issued_at),
+        *(msgspec.json.encode(_consumption(items)).decode(), invoice.currency),
+        *(invoice.total_excl_micros, invoice.total_incl_micros, invoice.issued_at),
     )
+
+
+def _consumption(items: list[Item]) -> list[Consumption]:
+    """What each line is of, as exports take it: the nth of the nth line."""
+    return [
+        Consumption(
+            element=-1 if line.element is None else line.element,
+            dimension=line.dimension,
+            volume=line.volume,
+            since=format_rfc3339(item.charge.started_at),
+            last=False,
+        )
+        for item in items
+        for line in item.lines
+    ]
 
 
 def _placed(items: list[Item]) -> list[tuple[int, Item]]:

@@ -178,7 +178,7 @@ def _restore(
     """Put the state of a connector back to the checkpoint. Returns which stored readings lie behind that."""
     connector_key = int(state.connector_key[slot])
     sessions = [session for session in found.sessions if session.connector_key == connector_key]
-    began = sum(session.started_ms <= ts_ms for session in sessions)
+    began = sum(session.started_ms < ts_ms for session in sessions)
     checkpoint, after = (sessions[0], sessions[1:]) if began > 1 else (None, sessions)
     mine = slot_of_row == slot
     rows = np.flatnonzero(mine)

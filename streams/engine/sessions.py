@@ -72,6 +72,7 @@ class _Pass:
     terms: dict[int, SessionTerms]
     power_max_mw: int  # of connectors that are not registered
     totals: dict[int, SessionTotals] = field(default_factory=dict)  # of sessions that are not open any more
+    session_ids: dict[int, str | None] = field(default_factory=dict)  # likewise, of those that were open before
     flags: I64 = field(init=False)
     accounted: dict[str, I64] = field(init=False)
 
@@ -153,8 +154,7 @@ def _advance(this: _Pass) -> None:
         segments = done if turn == 0 else _put(segments, connector[chosen], done)
     new = slots[(segments.key != before.key) & (segments.key != 0)]
     state.put_charges(slots, segments.charges, np.arange(len(slots)))
-    resumable = (state.past_key[slots] != 0) & (state.past_reason[slots] == EndReason.TIMEOUT)
-    state.open_tariff[slots[(state.open_key[slots] == 0) & ~resumable]] = 0
+    state.open_tariff[slots[(state.open_key[slots] == 0) & ~sessions.resumable(state, slots)]] = 0
     state.segment_key[slots], state.open_flagged[slots] = segments.key, segments.flagged
     state.cost_published_micros[new] = state.cost_published_ms[new] = 0
 
@@ -249,7 +249,10 @@ def _record_arrivals(state: PartitionState, rows: StepReadings) -> None:
 
 def _name_open(this: _Pass, names: SessionNames) -> None:
     """Keep the device's name of each open session, of which the state's columns have the fingerprint only."""
-    state = this.state
+    state, opened = this.state, this.members.opened
+    for key, past in this.members.closed.items():
+        if key not in opened:
+            this.session_ids[key] = state.session_name[past.slot]
     for slot in this.members.opened.values():
         state.session_name[slot] = None
     for key, row in this.members.named:
@@ -270,6 +273,7 @@ def _time_out(this: _Pass, deadline_ms: int) -> None:
     segments = _Segments(state.segment_key[slots], state.charges(slots), state.open_flagged[slots].astype(np.int64))
     for row, key in enumerate(keys):
         if key:
+            this.session_ids[key] = state.session_name[slots[row]]
             _keep_totals(this, key, segments, row)
 
 
@@ -318,6 +322,8 @@ def _effects(
     state.stale = waiting[most:]
     written = np.concatenate([queue[urgent], waiting[:most]])
 
+    texts = this.session_ids | {session.session_key: session.session_id for session in lost}
+    texts |= {key: names[int(timeline.row[row])] for key, row in members.named}
     parts = [_open_columns(state, written, state.charges(written))]
     costs = _cost_updates(state, written, parts[0])
     consumption: dict[int, list[ComponentVolume]] = {}
@@ -325,21 +331,20 @@ def _effects(
     completed: list[int] = []
     if closed:
         columns = _closed_columns(this, closed, params, consumption)
-        changed = _changed(columns, found)
+        changed = _changed(columns, found, texts)
         completed += columns["session_key"][changed].tolist()
         parts.append({name: column[changed] for name, column in columns.items()})
     if lost:
         parts.append(_withdrawn_columns(lost))
         completed += [session.session_key for session in lost]
         consumption |= {session.session_key: [] for session in lost if session.tariff_key}
-    named = {key: names[int(timeline.row[row])] for key, row in members.named}
-    texts = [state.session_name[slot] for slot in written.tolist()]
+    running_ids = [state.session_name[slot] for slot in written.tolist()]
     return SessionEffects(
         columns={
             name: np.concatenate([part[name] for part in parts]).astype(dtype, copy=False)
             for name, dtype in SESSION_COLUMNS.items()
         },
-        names=[*texts, *(named.get(key) for key in completed)],
+        names=[*running_ids, *map(texts.get, completed)],
         started=np.array(sorted(key for key in members.opened if key not in found), np.int64),
         completed=np.array(completed, np.int64),
         slots=np.array(sorted({*(past.slot for past in members.closed.values()), *replay.slots}), np.int64),
@@ -426,13 +431,15 @@ _COMPARED: Final = (
 )  # fmt: skip
 
 
-def _changed(columns: Columns, found: Mapping[int, StoredSession]) -> I64:
-    """The rows of sessions that are not stored so already; of those a repeated pass found again the revision rises."""
+def _changed(columns: Columns, found: Mapping[int, StoredSession], texts: Mapping[int, str | None]) -> I64:
+    """The rows of sessions that are not stored so already; of those a repeated pass found again the revision rises.
+    `texts`: session ids by key."""
     changed = []
     for row, key in enumerate(columns["session_key"].tolist()):
         stored = found.get(key)
         if stored is not None:
-            if all(int(columns[name][row]) == getattr(stored, name) for name in _COMPARED):
+            same = all(int(columns[name][row]) == getattr(stored, name) for name in _COMPARED)
+            if same and texts.get(key) == stored.session_id:
                 continue
             columns["revision"][row] = stored.revision + 1
         changed.append(row)

@@ -84,9 +84,9 @@ class StoreQueries(Protocol):
     def timelines(self, connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
         """The stored part of these connectors' timelines around these moments.
 
-        Sessions from the one before that in which, or after which, the moment falls; with fewer than two that began by
-        then, all. Readings from the newest of the first session on; with fewer than two, all. Withdrawn sessions are
-        left out.
+        Sessions from the one before that in which, or after which, the moment falls; with fewer than two that began
+        before it, all (of one moment a late reading may stand before the start). Readings from the newest of the first
+        session on; with fewer than two, all. Withdrawn sessions are left out.
         """
 
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:

@@ -20,16 +20,16 @@ ORPHAN_MS_MAX: Final = 86_400_000
 class SessionColumns:
     """Columns of the state, one row per connector (slot)."""
 
-    newest_ts_ms: I64 = column(NULL, like="last_ts_ms")  # position in the timeline: the newest reading; NULL: none yet
-    newest_seq: I64 = column(NULL, like="seq_max")
+    newest_ts_ms: I64 = column(NULL)  # position in the timeline: the newest reading; NULL: none yet
+    newest_seq: I64 = column(NULL)
     open_key: I64 = column()  # session_key; 0: no session is open
     open_name: I64 = column()  # fingerprint of the device's name; 0: it has none
     open_start_ms: I64 = column()
-    open_last_ms: I64 = column(like="last_ts_ms")
+    open_last_ms: I64 = column()
     open_revision: I32 = column()
     open_occupied: I8 = column()  # 1: the connector was seen occupied
     open_explicit: I8 = column()  # 1: begun by Started
-    open_register_mwh: I64 = column(NULL, like="register_first_mwh")  # its first register
+    open_register_mwh: I64 = column(NULL)  # its first register
     open_delivered: I8 = column()  # 1: a higher register was seen
     unproven: I8 = column()  # 1: the columns above are of a session that is not one yet; open_key is 0
     # The last session that closed. Key 0: none.
@@ -144,6 +144,13 @@ def proof(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
     return proved
 
 
+def resumable(state: SessionColumns, slot: I64) -> Bools:
+    """(slots,) whether the past session was closed by the wall clock, so that the next reading may go on with it."""
+    timed_out = (state.past_key[slot] != 0) & (state.past_reason[slot] == EndReason.TIMEOUT)
+    going_on: Bools = timed_out & (state.past_last_ms[slot] == state.newest_ts_ms[slot])
+    return going_on
+
+
 def _known(newest_ms: I64, signals: Signals, runs: Runs) -> I64:
     """The newest event time before each run; its own first where nothing came before."""
     return np.where(newest_ms == NULL, signals.ts_ms[runs.start], newest_ms)
@@ -156,9 +163,7 @@ def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, silence: Bo
     turning = foreign | signals.started | signals.ended | signals.freeing | silence
     steady = (state.open_key[slot] != 0) & ~any_of(turning, runs)
     stirring = (signals.name != 0) | signals.started | signals.ended | signals.opening
-    timed_out = (state.past_key[slot] != 0) & (state.past_reason[slot] == EndReason.TIMEOUT)
-    resumable = timed_out & (state.past_last_ms[slot] == state.newest_ts_ms[slot])
-    vacant = (state.open_key[slot] == 0) & (state.unproven[slot] == 0) & ~resumable
+    vacant = (state.open_key[slot] == 0) & (state.unproven[slot] == 0) & ~resumable(state, slot)
     idle = (vacant & ~any_of(stirring, runs)) | signals.main_meter[runs.start]
     return steady & ~idle, idle
 
@@ -244,8 +249,8 @@ class _Connector:
         return self.key != 0 or self.unproven
 
     @property
-    def _timed_out_early(self) -> bool:
-        """Whether the newest session was closed by the wall clock, and no reading has come since."""
+    def _may_go_on(self) -> bool:
+        """Whether the past session was closed by the wall clock: no reading came since."""
         past = self.past
         return past.key != 0 and past.reason == EndReason.TIMEOUT and past.last_ms == self.newest_ms
 
@@ -253,7 +258,7 @@ class _Connector:
         silent = self.newest_ms != NULL and ts_ms - self.newest_ms >= self._timeout_ms
         if self._is_open and silent:
             self.close(MAX_I64, EndReason.TIMEOUT)
-        elif not self._is_open and self._timed_out_early and not silent:
+        elif not (self._is_open or silent) and self._may_go_on:
             self._reopen()
         self.newest_ms = ts_ms
 

@@ -80,7 +80,7 @@ FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms)
 LEFT JOIN LATERAL (
     SELECT started_at, session_key FROM telemetry.session
     WHERE connector_key = wanted.key AND end_reason <> {int(EndReason.WITHDRAWN)}
-      AND started_at <= {_MOMENT.format("wanted.ms")}
+      AND started_at < {_MOMENT.format("wanted.ms")}
     ORDER BY started_at DESC, session_key DESC OFFSET 1 LIMIT 1
 ) AS checkpoint ON true
 JOIN telemetry.session AS s ON s.connector_key = wanted.key AND s.end_reason <> {int(EndReason.WITHDRAWN)}
@@ -306,7 +306,7 @@ def _checkpoints(sessions: list[StoredSession], connector_key: list[int], ts_ms:
     since: list[int | None] = []
     for key, moment_ms in zip(connector_key, ts_ms, strict=True):
         mine = [session for session in sessions if session.connector_key == key]
-        began = sum(session.started_ms <= moment_ms for session in mine)
+        began = sum(session.started_ms < moment_ms for session in mine)
         since.append(mine[0].last_ms if began > 1 else None)
     return since
 

@@ -136,11 +136,9 @@ def _merged(name: str) -> str:
 
 
 def merge_sessions() -> bytes:
-    """SQL: the given rows replace the stored ones; a name once known stays."""
-    names = [field.name for field in SESSION.fields if field.name not in ("session_key", "id", "session_id")]
-    changes = ", ".join(
-        [*(f"{name} = excluded.{name}" for name in names), "session_id = coalesce(excluded.session_id, s.session_id)"]
-    )
+    """SQL: the given rows replace the stored ones."""
+    names = [field.name for field in SESSION.fields if field.name not in ("session_key", "id")]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names)
     return (
         f"INSERT INTO telemetry.session AS s ({SESSION.columns}) SELECT {SESSION.columns} FROM {SESSION.given} "  # noqa: S608  # our own names
         f"ON CONFLICT (session_key) DO UPDATE SET {changes}"

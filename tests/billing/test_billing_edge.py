@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from billing.balances import routes as balance_routes
+from billing.balances.models import Balance
 from billing.charges import examples as charge_examples
 from billing.charges.models import ChargeDetail, ChargePage
 from billing.currency import format_micros, format_minor, minor_digits, to_minor
@@ -45,15 +47,24 @@ OPERATIONS = {
     ("POST", "/api/v1/billing/charge"),
     ("GET", "/api/v1/billing/payments/{id}"),
     ("POST", "/api/v1/billing/payments/{provider}/webhook"),
+    ("GET", "/api/v1/billing/customers"),
+    ("POST", "/api/v1/billing/customers"),
+    ("GET", "/api/v1/billing/customers/{id}"),
+    ("PUT", "/api/v1/billing/customers/{id}"),
 }
 
-FILES = {("GET", "/api/v1/billing/export"), ("GET", "/api/v1/billing/invoices/{id}/pdf")}
+FILES = {
+    ("GET", "/api/v1/billing/export"),
+    ("GET", "/api/v1/billing/invoices/{id}/pdf"),
+    ("GET", "/api/v1/billing/invoices/{id}/xml"),
+}
+WITHOUT_BODY = {("DELETE", "/api/v1/billing/customers/{id}")}
 
 
 async def test_every_operation_is_described_with_an_example_and_its_problems(service: Service) -> None:
     paths = (await service.ask("GET", "/openapi.json", 200, None)).json()["paths"]
     found = {(method.upper(), path) for path in paths if path.startswith("/api/") for method in paths[path]}
-    assert found == OPERATIONS | FILES
+    assert found == OPERATIONS | FILES | WITHOUT_BODY
     for method, path in OPERATIONS:
         operation = paths[path][method.lower()]
         assert operation["summary"], path
@@ -71,6 +82,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(ser
         (InvoiceDetail, invoice_examples.DETAIL),
         (Explanation, invoice_examples.EXPLANATION),
         (Invoice, invoice_examples.CREDIT_NOTE),
+        (Balance, balance_routes.EXAMPLE),
         (ChargePage, charge_examples.PAGE),
         (LeftOutPage, export_examples.LEFT_OUT),
         (ChargeDetail, charge_examples.DETAIL),

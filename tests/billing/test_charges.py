@@ -247,7 +247,7 @@ async def test_a_corrected_charge_is_priced_by_the_same_rules_and_its_invoice_sa
     # 0.50 + 0.150500 kWh (step 1 Wh: 0.151) x 0.3456 + 60 min x 1.2/h, by hand
     assert invoice["total_excl_micros"] == 500_000 + 52_186 + 1_200_000
     detail = await service.get(f"/api/v1/billing/invoices/{invoice['id']}")
-    assert [line["dimension"] for line in detail["lines"]] == ["ENERGY", "FLAT", "TIME", "CORRECTION"]
+    assert [line["dimension"] for line in detail["lines"]] == ["FLAT", "ENERGY", "TIME", "CORRECTION"]
     assert detail["lines"][-1]["amount_incl_vat"] == "0.000000"
     assert detail["reason"] == f"corrected: {WHY['why']}"
     explained = await service.get(f"/api/v1/billing/invoices/{invoice['id']}/explain")

@@ -208,12 +208,12 @@ async def test_lines_are_credited_whole_or_in_part(service: Service) -> None:
     path = f"{INVOICES}/{invoice_id}/credit"
     note = await service.post(path, {"lines": [{"line": 3}], "reason": "no parking"})
     assert (note["payable"], note["total_excl_vat"]) == ("-2.00", "-1.818182")
-    note = await service.post(path, {"lines": [{"line": 1, "amount": "1.21"}], "reason": "x"})
+    note = await service.post(path, {"lines": [{"line": 2, "amount": "1.21"}], "reason": "x"})
     assert (note["payable"], note["total_excl_vat"], note["payable_excl_vat"]) == ("-1.21", "-1.000000", "-1.00")
     refused: list[tuple[dict[str, Any], int]] = [
         ({"lines": [{"line": 9}]}, 422),
         ({"lines": [{"line": 3}]}, 409),
-        ({"lines": [{"line": 2, "amount": "0.61"}]}, 409),
+        ({"lines": [{"line": 1, "amount": "0.61"}]}, 409),
         ({"lines": [{"line": 1}, {"line": 1}]}, 422),
         ({"amount": "0"}, 422),
         ({"amount": "1.001"}, 422),

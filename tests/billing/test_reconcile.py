@@ -76,7 +76,7 @@ async def test_nothing_is_asked_of_what_was_cancelled_or_not_priced_or_beyond_th
         ("UPDATE billing.cdr SET energy_uj = 5 RETURNING 1", "energy_uj"),
         ("UPDATE billing.cdr SET consumption = '[]' RETURNING 1", "element 0 ENERGY"),
         (
-            "DELETE FROM billing.document_terms; DELETE FROM billing.invoice_line; DELETE FROM billing.invoice",
+            "DELETE FROM billing.invoice_line; DELETE FROM billing.document_terms; DELETE FROM billing.invoice",
             "all documents together",
         ),
     ],

@@ -46,7 +46,7 @@ async def test_a_charge_is_invoiced_when_it_has_settled_and_not_before(settling:
     assert invoice["total_incl_micros"] == done.pricing.cost.incl_vat_micros
     assert (invoice["cdr_id"], cdr["status"], cdr["due_at"], cdr["lines"]) == (cdr["id"], "invoiced", None, None)
     lines = settling.rows("SELECT dimension FROM billing.invoice_line ORDER BY line")
-    assert [line["dimension"] for line in lines] == ["ENERGY", "FLAT", "TIME"]
+    assert [line["dimension"] for line in lines] == ["FLAT", "ENERGY", "TIME"]
     (event,) = settling.events()
     assert event["metadata"]["correlationId"].startswith("test-"), "of the event that brought the charge"
     assert await after(settling, SETTLE_S) == ["open"]

@@ -71,7 +71,7 @@ class MemoryStore:
                 (r for r in rows if r["end_reason"] != EndReason.WITHDRAWN),
                 key=lambda r: (r["started_ms"], r["session_key"]),
             )
-            began = sum(r["started_ms"] <= moment_ms for r in rows)
+            began = sum(r["started_ms"] < moment_ms for r in rows)
             rows = rows[began - 2 :] if began > 1 else rows
             since_ms = rows[0]["last_ms"] if began > 1 else NULL_I64
             sessions += map(self._stored, rows)
@@ -118,7 +118,7 @@ class MemoryStore:
         for row, name in zip(_rows(effects.sessions), effects.session_ids, strict=True):
             key = row["session_key"]
             self.sessions[key] = row
-            self.session_ids[key] = name or self.session_ids.get(key)
+            self.session_ids[key] = name
         self.consumption |= effects.consumption
         self.refused += zip(effects.refused.reason, effects.refused.raw, strict=True)
         self.started += effects.started.tolist()

@@ -62,7 +62,7 @@ class Meter:
 
     def next(self, *, session: bool) -> None:
         """Begin the segment that follows."""
-        self.energy = self.energy.next_segments(self.energy.power_max_mw, after_session=bool(self.in_session[0]))
+        self.energy = self.energy.next_segments(self.energy.power_max_mw, after_session=self.in_session)
         self.in_session = np.array([session])
 
     @property

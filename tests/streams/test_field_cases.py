@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.reading import SESSION_EVENT_NAMES, STATUS_LABELS, STATUS_NAMES
+from schemas.reading import SESSION_EVENT_NAMES, STATUS_LABELS, STATUS_NAMES, Status
 from schemas.session import EndReason
 from schemas.tariff import Tariff
 from streams.effects import StepParams
@@ -101,15 +102,14 @@ def state_of(row: Row) -> str:
 def assert_as_expected(case: dict[str, Any], store: MemoryStore, state: PartitionState) -> None:
     """What the step has a part in; invoices, drops and explanations are shown through the API."""
     expect = case["expect"]
-    found = [
+    found: list[dict[str, Any]] = [
         {"session_id": session_id, "state": state_of(row), "energy_wh": row["energy_uj"] / UJ_PER_MWH / 1_000,
-         "energy_export_wh": row["export_mwh"] / 1_000, "total_excl_vat": row["cost_excl_micros"] / 1_000_000}
+         "energy_export_wh": row["export_mwh"] / 1_000,
+         "total_excl_vat": f"{Decimal(row['cost_excl_micros']).scaleb(-6):.2f}"}
         for session_id, row in sessions_of(store)
     ]  # fmt: skip
     if "sessions" in expect:
         asked = [{name: value for name, value in wanted.items() if name != "invoiced"} for wanted in expect["sessions"]]
-        for wanted in asked:
-            wanted |= {name: float(wanted[name]) for name in ("total_excl_vat",) if name in wanted}
         assert [{name: one[name] for name in wanted} for one, wanted in zip(found, asked, strict=True)] == asked
     if "energy" in expect:
         own, outside, rejected = (
@@ -125,8 +125,9 @@ def assert_as_expected(case: dict[str, Any], store: MemoryStore, state: Partitio
         billed_wh = sum(one["energy_wh"] for one in found if one["state"] == "completed")
         assert billed_wh <= expect["billed_wh_max"]
     if "live" in expect:
-        assert STATUS_LABELS[int(state.live_status[0])] == expect["live"]["status"]
-        assert state.live_power_mw[0] == expect["live"]["power_w"] * 1_000
+        power_mw = getattr(state, f"live_{_COLUMNS['power_w']}")[0]
+        assert STATUS_LABELS[Status(int(state.live_status[0]))] == expect["live"]["status"]
+        assert power_mw == expect["live"]["power_w"] * 1_000
     if "quarantined" in expect:
         assert store.counts["quarantined"] == expect["quarantined"]
 

@@ -155,7 +155,7 @@ def totals(store: MemoryStore) -> dict[str, Any]:
         if row["end_reason"] != EndReason.WITHDRAWN
     ]
     return {
-        "readings": Counter(map(content, store.readings)),
+        "readings": Counter(zip(map(content, store.readings), store.extra, strict=True)),
         "windows": {(place[key], bucket_ms): content(row) for (key, bucket_ms), row in store.windows.items()},
         "sessions": Counter(sessions),
         "refused": Counter(store.refused),
@@ -276,6 +276,56 @@ def test_a_session_that_times_out_has_what_came_late() -> None:
         store, _ = run(frames_of(arrived, frames), cuts)
         (closed,) = (row for row in store.sessions.values() if row["end_reason"] == EndReason.TIMEOUT)
         assert (closed["register_first_mwh"], closed["register_last_mwh"], closed["readings"]) == (7, 7, 5)
+
+
+def rows_of(store: MemoryStore) -> list[tuple[str | None, int]]:
+    """Session id and number of readings of each session, by start."""
+    rows = [(row["started_ms"], key, row) for key, row in store.sessions.items()]
+    return [(store.session_ids[key], row["readings"]) for _, key, row in sorted(rows, key=lambda one: one[:2])]
+
+
+def test_a_session_gives_up_the_id_of_a_reading_that_is_not_its_own_after_all() -> None:
+    """It took the id of the third reading; the second, which comes last, shows that it ended before."""
+    plain = {"received_ms": BASE_MS + 90_000}
+    arrived = blank_readings(
+        [
+            plain | {"seq": 1, "ts_ms": BASE_MS, "status": Status.CHARGING},
+            plain | {"seq": 3, "ts_ms": BASE_MS + 30_000, "session_id": "tx"},
+            plain | {"seq": 2, "ts_ms": BASE_MS + 1_000, "status": Status.AVAILABLE},
+            plain | {"seq": 4, "ts_ms": BASE_MS + 80_000, "status": Status.CHARGING},
+        ]
+    )
+    for frames, steps in (([], []), ([1, 2, 3], [1, 2, 3])):
+        store, _ = run(frames_of(arrived, frames), steps, reload=frozenset(steps))
+        assert rows_of(store) == [(None, 2), ("tx", 2)]
+
+
+def test_a_late_reading_of_the_moment_at_which_a_session_began_may_stand_before_it() -> None:
+    plain = {"received_ms": BASE_MS + 90_000}
+    started = SessionEvent.STARTED
+    arrived = blank_readings(
+        [
+            plain | {"seq": 1, "ts_ms": BASE_MS, "session_event": started},
+            plain | {"seq": 3, "ts_ms": BASE_MS + 1_000, "session_event": started},
+            plain | {"seq": 2, "ts_ms": BASE_MS + 1_000},
+        ]
+    )
+    store, _ = run(frames_of(arrived, [2]), [1])
+    assert rows_of(store) == [(None, 2), (None, 1)]
+
+
+def test_after_silence_and_a_reading_outside_a_session_is_not_opened_again() -> None:
+    plain = {"received_ms": BASE_MS + 700_000}
+    arrived = blank_readings(
+        plain | {"seq": n, "ts_ms": BASE_MS + at_ms, "session_event": event}
+        for n, (at_ms, event) in enumerate(
+            [(0, SessionEvent.STARTED), (PARAMS.session_timeout_ms, 0), (PARAMS.session_timeout_ms + 1, 0)]
+        )
+    )
+    for cuts in ([], [1, 2]):
+        store, _ = run(frames_of(arrived, cuts), cuts)
+        assert rows_of(store) == [(None, 1)]
+        assert [r["session_key"] != NULL_I64 for r in store.readings] == [True, False, False]
 
 
 @given(st.data())

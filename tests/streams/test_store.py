@@ -93,8 +93,8 @@ def test_timelines_are_those_of_a_look_at_all_rows(store: Store, seed: int) -> N
     session_keys = list(range(1, 30))
     rows = sessions(session_keys, keys[0])
     rows["connector_key"] = rng.choice(keys[:2], len(session_keys)).astype(np.int32)
-    rows["started_ms"] = T0_MS + rng.integers(0, 60, len(session_keys)) * 60_000
-    rows["last_ms"] = rows["started_ms"] + rng.integers(0, 600_000, len(session_keys))
+    started_ms = T0_MS + rng.integers(0, 60, len(session_keys)) * 60_000
+    rows["started_ms"], rows["last_ms"] = started_ms, started_ms + rng.integers(0, 600_000, len(session_keys))
     rows["end_reason"] = rng.choice(list(EndReason), len(session_keys)).astype(np.int16)
     for name in ("hold", "revision", "explicit", "export_mwh", "power_max_mw"):
         rows[name] = rng.integers(0, 99, len(session_keys)).astype(rows[name].dtype)
