@@ -96,8 +96,8 @@ async def test_the_invoice_of_a_session_whose_readings_are_another_ones_is_credi
     billing.telemetry.complete(withdrawn, StoredReadings((), (), ANYTHING))
     await billing.deliver(withdrawn, first)
     assert [(one["kind"], one["status"]) for one in billing.documents()] == [
-        ("invoice", "credited"),
-        ("credit_note", "issued"),
+        ("invoice", "cancelled"),
+        ("credit_note", "settled"),
     ]
     assert [(cdr["revision"], cdr["status"]) for cdr in billing.cdrs(first.id)] == [(1, "invoiced"), (2, "void")]
     reconciler = Reconciler(InvoiceStore(billing.database), ReadingsStore(billing.database))
