@@ -34,8 +34,13 @@ _log = get_logger(__name__)
 def environment_of(settings: Settings) -> dict[str, str]:
     """An environment in which a child's settings are exactly these. Not arguments: those, anyone can read."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-    ours = {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.model_dump(mode="json").items()}
+    ours = {f"{PREFIX}{name.upper()}": _text(value) for name, value in settings.model_dump(mode="json").items()}
     return {**inherited, **ours}
+
+
+def _text(value: object) -> str:
+    """A value as a variable has it: structures as JSON."""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
 class Child:

@@ -52,13 +52,13 @@ def ledger(
         if energy is not None:
             since, until = period(start, end)
             bounds = {name: None if at is None else format_rfc3339(at) for name, at in (("from", since), ("to", until))}
-            found = _ask(client, f"{base_url}/api/v1/telemetry/{quote(energy, safe='')}/energy", bounds)
+            found = _ask(client, base_url, f"/api/v1/telemetry/{quote(energy, safe='')}/energy", bounds)
             if as_json:
                 print_json(found)
             else:
                 print_table(energy_table(found))
             return
-        document = _ask(client, f"{base_url}{_PATH}")
+        document = _ask(client, base_url)
         if not watch:
             if as_json:
                 print_json(document)
@@ -76,22 +76,24 @@ def _watch(client: httpx.Client, base_url: str, document: Mapping[str, Any], as_
         while True:
             print_json(document)
             time.sleep(_PERIOD_S)
-            document = _ask(client, f"{base_url}{_PATH}")
+            document = _ask(client, base_url)
     with Live(ledger_table(document), console=Console(), auto_refresh=False) as screen:
         while True:
             time.sleep(_PERIOD_S)
-            screen.update(ledger_table(_ask(client, f"{base_url}{_PATH}")), refresh=True)
+            screen.update(ledger_table(_ask(client, base_url)), refresh=True)
 
 
-def _ask(client: httpx.Client, url: str, params: Mapping[str, str | None] | None = None) -> dict[str, Any]:
+def _ask(
+    client: httpx.Client, base_url: str, path: str = _PATH, params: Mapping[str, str | None] | None = None
+) -> dict[str, Any]:
     given = {name: value for name, value in (params or {}).items() if value is not None}
     try:
-        response = client.get(url, params=given)
+        response = client.get(f"{base_url}{path}", params=given)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise no_answer(url, error) from None
+        raise no_answer(base_url, error) from None
     if response.status_code != httpx.codes.OK:
         hint = f"; {UNAUTHORIZED_HINT}" if response.status_code == httpx.codes.UNAUTHORIZED else ""
-        raise PlatformFailed(f"{url}: {response.status_code}: {_detail(response)}{hint}")
+        raise PlatformFailed(f"{base_url}: {response.status_code}: {_detail(response)}{hint}")
     document: dict[str, Any] = response.json()
     return document
 
