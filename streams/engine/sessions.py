@@ -77,6 +77,7 @@ class _Pass:
     accounted: dict[str, I64] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.members.foreign &= self.members.key != NULL  # readings of an unproven session are nobody's
         self.flags = self.timeline.flags | self.members.foreign * np.int64(Quality.FOREIGN_ID)
         self.accounted = {name: np.zeros(len(self.timeline), np.int64) for name in ACCOUNTED}
 

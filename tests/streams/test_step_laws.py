@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from schemas.frame import FrameHeader, FrameKind
+from schemas.quality import Quality
 from schemas.reading import READING_SCHEMA, SessionEvent, Status
 from schemas.session import EndReason
 from streams.effects import NULL_I64, WINDOW_COLUMNS, StepParams
@@ -461,3 +462,12 @@ def test_a_state_body_of_another_format_is_refused(connectors: int) -> None:
     assert load_state(0, [body]).connector_index.connectors() == state.connector_index.connectors()
     with pytest.raises(ForeignState, match="unreadable"):
         load_state(0, [body[:-3] + b"xyz"])
+
+
+def test_a_reading_of_an_unproven_session_is_nobodys_and_not_flagged_as_foreign() -> None:
+    arrived = blank_readings(
+        {"session_id": name, "ts_ms": BASE_MS + at_ms, "received_ms": BASE_MS + 62_000}
+        for name, at_ms in (("s2", 0), ("0", 36_000))
+    )
+    store, _ = run(frames_of(arrived, []), [])
+    assert {(r["session_key"], r["flags"] & Quality.FOREIGN_ID) for r in store.readings} == {(NULL_I64, 0)}
