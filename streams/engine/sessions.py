@@ -263,19 +263,17 @@ def _name_open(this: _Pass, names: SessionNames) -> None:
 
 
 def _time_out(this: _Pass, deadline_ms: int) -> None:
-    """Close the sessions of which nothing came since the deadline (by arrival)."""
+    """Close the sessions of which nothing came since the deadline (by arrival); what is unproven waits for its proof."""
     state = this.state
-    is_open = (state.open_key[: state.slots] != 0) | (state.unproven[: state.slots] != 0)
-    slots = np.flatnonzero(is_open & (state.arrival_ms[: state.slots] <= deadline_ms))
+    slots = np.flatnonzero((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
     if not len(slots):
         return
     keys = state.open_key[slots].tolist()
     sessions.time_out(state, slots, this.members)
     segments = _Segments(state.segment_key[slots], state.charges(slots), state.open_flagged[slots].astype(np.int64))
     for row, key in enumerate(keys):
-        if key:
-            this.session_ids[key] = state.session_name[slots[row]]
-            _keep_totals(this, key, segments, row)
+        this.session_ids[key] = state.session_name[slots[row]]
+        _keep_totals(this, key, segments, row)
 
 
 def _return(this: _Pass, rows: StepReadings, replay: Replay, names: SessionNames) -> MovedEnergy:

@@ -52,7 +52,7 @@ class StoredSession(NamedTuple):
 class StoredTimelines(NamedTuple):
     """The stored part of connectors' timelines."""
 
-    sessions: list[StoredSession]  # by connector_key, started_ms, session_key
+    sessions: list[StoredSession]  # by connector_key, started_ms, last_ms, session_key
     readings: dict[str, NDArray[np.generic]]  # TIMELINE_COLUMNS, in no particular order
     extra: list[str | None]  # of the readings: JSON of what has no column, and a session id not their session's
 

@@ -78,15 +78,16 @@ SELECT s.connector_key, s.session_key, s.session_id, {_MS.format("s.started_at")
        s.register_first_mwh, s.register_after_mwh, {_MS.format("s.register_after_at")}
 FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms)
 LEFT JOIN LATERAL (
-    SELECT started_at, session_key FROM telemetry.session
+    SELECT started_at, last_at, session_key FROM telemetry.session
     WHERE connector_key = wanted.key AND end_reason <> {int(EndReason.WITHDRAWN)}
       AND started_at < {_MOMENT.format("wanted.ms")}
-    ORDER BY started_at DESC, session_key DESC OFFSET 1 LIMIT 1
+    ORDER BY started_at DESC, last_at DESC, session_key DESC OFFSET 1 LIMIT 1
 ) AS checkpoint ON true
 JOIN telemetry.session AS s ON s.connector_key = wanted.key AND s.end_reason <> {int(EndReason.WITHDRAWN)}
-    AND (s.started_at, s.session_key)
-        >= (coalesce(checkpoint.started_at, '-infinity'), coalesce(checkpoint.session_key, 0))
-ORDER BY s.connector_key, s.started_at, s.session_key
+    AND (s.started_at, s.last_at, s.session_key)
+        >= (coalesce(checkpoint.started_at, '-infinity'), coalesce(checkpoint.last_at, '-infinity'),
+            coalesce(checkpoint.session_key, 0))
+ORDER BY s.connector_key, s.started_at, s.last_at, s.session_key
 """  # noqa: S608  # constants of this module
 _NEW_CONNECTORS: Final = """
 INSERT INTO telemetry.connector (partition, station_id, connector_id)

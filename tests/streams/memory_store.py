@@ -69,7 +69,7 @@ class MemoryStore:
             rows = [r for r in self.sessions.values() if r["connector_key"] == key]
             rows = sorted(
                 (r for r in rows if r["end_reason"] != EndReason.WITHDRAWN),
-                key=lambda r: (r["started_ms"], r["session_key"]),
+                key=lambda r: (r["started_ms"], r["last_ms"], r["session_key"]),
             )
             began = sum(r["started_ms"] < moment_ms for r in rows)
             rows = rows[began - 2 :] if began > 1 else rows

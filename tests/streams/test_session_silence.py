@@ -34,3 +34,16 @@ def test_the_next_reading_opens_a_session_again_that_only_the_wall_clock_ended()
     store, _ = run(frames_of(arrived, []), [1, 2])
     (session,) = store.sessions.values()
     assert (session["end_reason"], session["readings"]) == (EndReason.OPEN, 3)
+
+
+def test_a_late_proof_makes_a_session_of_readings_that_the_wall_clock_had_given_up() -> None:
+    """Whether the readings before were a session's is a matter of event time, not of when the proof arrived."""
+    arrived = blank_readings(
+        {"ts_ms": BASE_MS + n * 5_000, "received_ms": received_ms, "seq": n, "session_id": "tx"}
+        for n, received_ms in enumerate((BASE_MS, BASE_MS, BASE_MS + 2 * SILENCE_MS))
+    )
+    arrived[-1] |= {"power_mw": 7_000_000}
+    arrived.insert(2, arrived[0] | {"station_id": "B", "received_ms": BASE_MS + SILENCE_MS})
+    store, _ = run(frames_of(arrived, []), [1, 2, 3])
+    (session,) = (row for row in store.sessions.values() if row["readings"] > 1)
+    assert (session["started_ms"], session["readings"]) == (BASE_MS, 3)

@@ -42,7 +42,11 @@ readings = st.fixed_dictionaries(
         "session_id": optional(st.sampled_from(["s1", "s2", "s3", "0"]), 1),
         "boot": st.one_of(st.none(), st.none(), st.integers(1, 3)),
         "seq": optional(st.one_of(st.integers(0, 12), st.integers(0, 200))),
-        "offset_ms": st.one_of(st.integers(0, 40).map(lambda n: n * 1_000), st.integers(-120_000, 400_000)),
+        "offset_ms": st.one_of(
+            st.integers(0, 40).map(lambda n: n * 1_000),
+            st.integers(-120_000, 400_000),
+            st.integers(0, 6).map(lambda n: n * 300_000),
+        ),
         "energy_mwh": optional(st.one_of(st.just(0), st.integers(0, 3_000_000), st.integers(0, 10**9)), 1),
         "power_mw": optional(st.one_of(st.integers(0, 50_000_000), st.integers(-(10**9), 10**9)), 1),
         "voltage_mv": optional(st.integers(0, 1_000_000), 1),
