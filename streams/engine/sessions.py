@@ -263,7 +263,7 @@ def _name_open(this: _Pass, names: SessionNames) -> None:
 
 
 def _time_out(this: _Pass, deadline_ms: int) -> None:
-    """Close the sessions of which nothing came since the deadline (by arrival); what is unproven waits for its proof."""
+    """Close the sessions of which nothing came since the deadline (by arrival); unproven ones wait for their proof."""
     state = this.state
     slots = np.flatnonzero((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
     if not len(slots):
