@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.frame import FrameKind
@@ -102,7 +103,7 @@ def _progress(state: PartitionState, frames: Sequence[Frame]) -> list[SourceProg
 def _refused_by_gateway(frames: Sequence[Frame]) -> RefusedItems:
     refused = RefusedItems()
     for header, batch in frames:
-        if header.kind == FrameKind.REFUSED:
+        if header.kind == FrameKind.REFUSED and isinstance(batch, pa.RecordBatch):
             for name in ("station_id", "reason", "detail", "raw"):
                 getattr(refused, name).extend(batch.column(name).to_pylist())
             refused.connector_id.extend([None] * batch.num_rows)
