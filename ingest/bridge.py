@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, takewhile
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -153,17 +154,14 @@ class _PartitionForwarder:
             self._count()
 
     def _next_record(self) -> list[_WaitingFrame]:
-        """The oldest frame, and those after it that may share its record: all readable, and small together."""
-        frames: list[_WaitingFrame] = []
-        size = 0
-        for waiting in self._delivered:
-            size += len(waiting.delivery.body)
-            if frames and (size > RECORD_BYTES_MAX or waiting.header is None):
-                break
-            frames.append(waiting)
-            if waiting.header is None:
-                break
-        return frames
+        """The oldest frame, and those after it that may share its record: readable ones, as far as RECORD_BYTES_MAX."""
+        first = self._delivered[0]
+        if first.header is None:
+            return [first]
+        readable = takewhile(lambda waiting: waiting.header is not None, self._delivered)
+        sizes = accumulate(len(waiting.delivery.body) for waiting in self._delivered)
+        small = takewhile(lambda pair: pair[1] <= RECORD_BYTES_MAX, zip(readable, sizes, strict=False))
+        return [waiting for waiting, _ in small] or [first]
 
     async def _send(self, frames: list[_WaitingFrame]) -> _UnconfirmedRecord | None:
         traceparents = [waiting.header.traceparent for waiting in frames if waiting.header is not None]

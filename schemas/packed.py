@@ -1,11 +1,11 @@
 """Packed readings: the body of a frame with few readings, as chargers that speak singly make them.
 
-An Arrow stream describes its 16 columns anew in every frame: 1.8 kB and 30 us for one reading. Packed readings are rows of
-64-bit integers that are read for many frames at once, in one pass over all their bytes.
+An Arrow stream describes its 16 columns anew in every frame: 1.8 kB and 30 us for one reading. Packed readings are rows
+of 64-bit integers that are read for many frames at once, in one pass over all their bytes.
 
 Layout: magic `VFPACKD1`; a row a reading: the integer columns of READING_SCHEMA in their order, NULL where there is
-nothing, then the length in bytes of each text column, -1 for null; then the texts, UTF-8, row by row in the order of the
-columns; zeros up to the next multiple of 8. All integers are int64, little endian.
+nothing, then the length in bytes of each text column, -1 for null; then the texts, UTF-8, row by row in the order of
+the columns; zeros up to the next multiple of 8. All integers are int64, little endian.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
-"""Hypothesis: chargers speak singly, so what a frame costs matters more than what a reading does. A frame of one reading
-costs the worker what Kafka's client needs to hand it over and a few attribute reads; decoding, the step and the commit
-are paid by the flush and by the reading.
+"""Hypothesis: chargers speak singly, so what a frame costs matters more than what a reading does. A frame of one
+reading costs the worker a few attribute reads; decoding, the step and the commit are paid by the flush and the reading.
 
 Measured: as in the `worker` stage, `voltstream worker` drains a prefilled topic, with frames of 1,000, 100, 10 and 1
-readings, in records as the bridge makes them of what waits. Limits: bare COPY of the same rows; the rate at full frames.
+readings, in records as the bridge makes them of what waits. Limits: bare COPY of the same rows; the rate at full
+frames.
 Rival: a loop written by hand (benchmarks/rivals/by_hand.py) over one JSON message a reading, raw rows and windows.
 """
 

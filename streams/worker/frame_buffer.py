@@ -1,8 +1,8 @@
 """The frames of a partition that are read and not committed, and which of them the next flush takes.
 
-A record of the log has one frame, or several small ones. A flush may end inside a record, where a frame that it fails on
-is searched for: what it commits then is where the record begins, and the frames of it that are committed are known by
-their numbers if the record is read again.
+A record of the log has one frame, or several small ones. A flush may end inside a record, where a frame that it fails
+on is searched for: what it commits then is where the record begins, and the frames of it that are committed are known
+by their numbers if the record is read again.
 """
 
 from collections import deque

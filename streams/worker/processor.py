@@ -356,8 +356,8 @@ class PartitionProcessor:
         """Frames for the step, and those whose header is unreadable."""
         frames: list[Frame] = []
         readable = [(waiting, waiting.header) for waiting in batch if waiting.header is not None]
-        sound = [waiting for waiting, _ in readable if not self._buffer.is_suspect(waiting)]
-        decoded = iter(read_frames([(waiting.header, waiting.frame) for waiting in sound], self.partition))
+        sound = [(header, waiting.frame) for waiting, header in readable if not self._buffer.is_suspect(waiting)]
+        decoded = iter(read_frames(sound, self.partition))
         for waiting, header in readable:
             reason, detail = FAILED, "processing it failed repeatedly"
             if not self._buffer.is_suspect(waiting):
