@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from schemas.reading import READING_SCHEMA
 
 MAGIC: Final = b"VFPACKD1"
-ROWS_MAX: Final = 64  # of a frame that is packed; a column of more is written faster by Arrow, and read as fast
+# Of a frame that is packed: a column of more is written faster by Arrow, and read as fast. Never lower it: logs keep
+# frames of as many.
+ROWS_MAX: Final = 64
 NULL: Final = np.iinfo(np.int64).min
 TEXTS: Final = tuple(field.name for field in READING_SCHEMA if pa.types.is_string(field.type))
 NUMBERS: Final = tuple(field.name for field in READING_SCHEMA if not pa.types.is_string(field.type))
@@ -88,6 +90,8 @@ def is_packed(frame: bytes, body_at: int) -> bool:
 
 def unpack(bodies: Sequence[bytes | memoryview], counts: Sequence[int]) -> PackedReadings:
     """The readings of these packed bodies, so many in each. Raises PackedError if one of them is broken."""
+    if any(not 0 <= count <= ROWS_MAX for count in counts):
+        raise PackedError(f"a body has 0 to {ROWS_MAX} readings")
     sizes = np.array([len(body) for body in bodies], np.int64)
     if (sizes % _WORD).any():
         raise PackedError("a body is not whole words long")
@@ -97,7 +101,7 @@ def unpack(bodies: Sequence[bytes | memoryview], counts: Sequence[int]) -> Packe
     starts = ends - sizes // _WORD
     rows = np.array(counts, np.int64)
     texts_at = starts + 1 + rows * _WIDTH
-    if (rows < 0).any() or (texts_at > ends).any() or (words[starts[starts < ends]] != _MAGIC_WORD).any():
+    if (texts_at > ends).any() or (words[starts[starts < ends]] != _MAGIC_WORD).any():
         raise PackedError("a body is shorter than its rows, or has none")
     total = int(rows.sum())
     first_row = np.cumsum(rows) - rows

@@ -49,7 +49,7 @@ class FrameBuffer:
         self._readings_taken = self._bytes_taken = 0  # of them, by the flush under way
         self._resume = 0  # the next offset while nothing waits
         self._frames_max: int | None = None  # while a bad frame is searched for
-        self._search_until = 0  # the offset behind that search
+        self._searched = 0  # the oldest frames: one of them is bad
         self._suspect: BufferedFrame | None = None
 
     def __len__(self) -> int:
@@ -120,23 +120,23 @@ class FrameBuffer:
             self._bytes -= len(waiting.frame)
             self._resume = waiting.next
         self._readings_taken = self._bytes_taken = 0
-        if self._resume >= self._search_until:
+        self._searched = max(0, self._searched - count)
+        if not self._searched:
             self._frames_max = None
 
     def forget_until(self, end: int) -> None:
         """Drop the frames below `end`, which are committed."""
         self.forget(sum(1 for _ in takewhile(lambda waiting: waiting.offset < end, self._frames)))
         self._resume = max(self._resume, end)
-        if end >= self._search_until:
-            self._frames_max = None
 
     def clear(self) -> None:
         """Drop all frames."""
         self._frames.clear()
-        self._readings = self._bytes = self._readings_taken = self._bytes_taken = 0
+        self._readings = self._bytes = self._readings_taken = self._bytes_taken = self._searched = 0
+        self._frames_max = None
 
     def next_batch(self) -> list[BufferedFrame]:
-        """From the oldest on, as many as one flush may take: they are under way until `forget_until`."""
+        """From the oldest on, as many as one flush may take: they are under way until `forget`."""
         batch = self._oldest()
         self._readings_taken = sum(waiting.readings for waiting in batch)
         self._bytes_taken = sum(len(waiting.frame) for waiting in batch)
@@ -161,7 +161,7 @@ class FrameBuffer:
         """
         if not batch or (len(batch) == 1 and self.is_suspect(batch[0])):
             return False
-        self._search_until = max(self._search_until, batch[-1].next)
+        self._searched = max(self._searched, len(batch))
         if len(batch) == 1:
             self._suspect = batch[0]
         self._frames_max = max(1, len(batch) // 2)
