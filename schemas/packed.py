@@ -26,6 +26,7 @@ NULL: Final = np.iinfo(np.int64).min
 TEXTS: Final = tuple(field.name for field in READING_SCHEMA if pa.types.is_string(field.type))
 NUMBERS: Final = tuple(field.name for field in READING_SCHEMA if not pa.types.is_string(field.type))
 _WORD: Final = 8
+_TEXT_BYTES_MAX: Final = 1 << 20
 _WIDTH: Final = len(NUMBERS) + len(TEXTS)  # of a row, in words
 _MAGIC_WORD: Final = int.from_bytes(MAGIC, "little")
 _REQUIRED: Final = np.array([not READING_SCHEMA.field(name).nullable for name in NUMBERS])
@@ -88,29 +89,23 @@ def is_packed(frame: bytes, body_at: int) -> bool:
     return frame.startswith(MAGIC, body_at)
 
 
-def unpack(bodies: Sequence[bytes | memoryview], counts: Sequence[int]) -> PackedReadings:
+def unpack(bodies: Sequence[bytes], counts: Sequence[int]) -> PackedReadings:
     """The readings of these packed bodies, so many in each. Raises PackedError if one of them is broken."""
     if any(not 0 <= count <= ROWS_MAX for count in counts):
         raise PackedError(f"a body has 0 to {ROWS_MAX} readings")
-    sizes = np.array([len(body) for body in bodies], np.int64)
-    if (sizes % _WORD).any():
-        raise PackedError("a body is not whole words long")
-    octets = np.frombuffer(b"".join(bodies), np.uint8)
-    words = octets.view("<i8").astype(np.int64, copy=False)
-    ends = np.cumsum(sizes // _WORD)
-    starts = ends - sizes // _WORD
+    if not all(body.startswith(MAGIC) for body in bodies):
+        raise PackedError("a body is not packed readings")
     rows = np.array(counts, np.int64)
-    texts_at = starts + 1 + rows * _WIDTH
-    if (texts_at > ends).any() or (words[starts[starts < ends]] != _MAGIC_WORD).any():
-        raise PackedError("a body is shorter than its rows, or has none")
     total = int(rows.sum())
-    first_row = np.cumsum(rows) - rows
-    row_at = np.repeat(starts + 1 - first_row * _WIDTH, rows) + np.arange(total) * _WIDTH
-    cells = words[row_at[:, None] + np.arange(_WIDTH)].T
-    numbers, lengths = np.ascontiguousarray(cells[: len(NUMBERS)]), cells[len(NUMBERS) :].T.reshape(-1)
+    texts_at = _WORD + rows * (_WIDTH * _WORD)
+    whole = b"".join([body[_WORD:end] for body, end in zip(bodies, texts_at.tolist(), strict=True)])
+    if len(whole) != total * _WIDTH * _WORD:
+        raise PackedError("a body is shorter than its rows")
+    cells = np.frombuffer(whole, "<i8").astype(np.int64, copy=False).reshape(total, _WIDTH)
+    numbers = np.ascontiguousarray(cells[:, : len(NUMBERS)].T)
     _check_numbers(numbers)
     return PackedReadings(
-        dict(zip(NUMBERS, numbers, strict=True)), _texts(octets, lengths, first_row, texts_at, ends, rows)
+        dict(zip(NUMBERS, numbers, strict=True)), _texts(bodies, texts_at, rows, cells[:, len(NUMBERS) :])
     )
 
 
@@ -123,44 +118,27 @@ def _check_numbers(numbers: I64) -> None:
         raise PackedError("a number is beyond its column's type")
 
 
-def _texts(
-    octets: NDArray[np.uint8], lengths: I64, first_row: I64, texts_at: I64, ends: I64, rows: I64
-) -> dict[str, pa.StringArray]:
-    """`lengths`: of all texts, row by row."""
-    kinds = len(TEXTS)
-    if (lengths < -1).any() or (lengths > len(octets)).any():
+def _texts(bodies: Sequence[bytes], texts_at: I64, rows: I64, lengths: I64) -> dict[str, pa.StringArray]:
+    """The text columns. `lengths`: a row a reading, a column a text."""
+    if (lengths < -1).any() or (lengths > _TEXT_BYTES_MAX).any():
         raise PackedError("a text has no length that is one")
-    taken = np.maximum(lengths, 0)
-    after = np.cumsum(taken)  # of each text, over all bodies
-    before = np.concatenate([np.zeros(1, np.int64), after])  # before each text, and of all
-    began = before[first_row * kinds]  # before the texts of each body
-    used = before[(first_row + rows) * kinds] - began
-    room = (ends - texts_at) * _WORD
-    if (used > room).any() or (room - used >= _WORD).any():
+    absent = (lengths < 0).reshape(-1)
+    after = np.zeros(len(absent) + 1, np.int64)  # bytes of texts before each, and of all
+    np.cumsum(np.maximum(lengths, 0).reshape(-1), out=after[1:])
+    texts_of = len(TEXTS) * np.concatenate([np.zeros(1, np.int64), np.cumsum(rows)])
+    used = np.diff(after[texts_of])
+    if (texts_at + used + -used % _WORD != [len(body) for body in bodies]).any():
         raise PackedError("the texts are not as long as the body")
-    at = np.repeat(texts_at * _WORD - began, rows * kinds) + before[:-1]
-    texts = {}
-    for number, name in enumerate(TEXTS):
-        length = lengths[number::kinds]
-        texts[name] = _gather(octets, at[number::kinds], length)
-        if not READING_SCHEMA.field(name).nullable and (length < 0).any():
-            raise PackedError(f"column {name} may not be null")
-    return texts
-
-
-def _gather(octets: NDArray[np.uint8], at: I64, length: I64) -> pa.StringArray:
-    """The texts of these lengths that begin there, -1: null."""
-    absent = length < 0
-    taken = np.where(absent, 0, length)
-    offsets = np.zeros(len(length) + 1, np.int32)
-    np.cumsum(taken, out=offsets[1:])
-    inside = np.arange(int(offsets[-1])) + np.repeat(at - offsets[:-1], taken)
+    spans = zip(bodies, texts_at.tolist(), (texts_at + used).tolist(), strict=True)
+    octets = pa.py_buffer(b"".join([body[start:end] for body, start, end in spans]))
     valid = pa.array(~absent).buffers()[1] if absent.any() else None
-    texts = pa.StringArray.from_buffers(
-        len(length), pa.py_buffer(offsets), pa.py_buffer(octets[inside]), valid, int(absent.sum())
-    )
+    every = pa.StringArray.from_buffers(len(absent), pa.py_buffer(after.astype(np.int32)), octets, valid)
     try:
-        texts.validate(full=True)
+        every.validate(full=True)
     except pa.ArrowException as error:
         raise PackedError(f"a text is not UTF-8: {error}") from error
+    texts = {name: every.take(pa.array(np.arange(kind, len(every), len(TEXTS)))) for kind, name in enumerate(TEXTS)}
+    for name, text in texts.items():
+        if text.null_count and not READING_SCHEMA.field(name).nullable:
+            raise PackedError(f"column {name} may not be null")
     return texts

@@ -19,6 +19,7 @@ FIGURES = {
     "export": 4,
     "gateway": 2,
     "worker": 1,
+    "frame_sizes": 2,
     "end_to_end": 1,
     "embedded": 1,
     "live": 2,

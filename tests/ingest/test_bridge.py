@@ -85,11 +85,11 @@ class ScriptedDelivery:
         self.acked.append(self.tag)
 
 
+HEADER = FrameHeader(1, 0, "f" * 16, 0, 1, 1, 0)
 _body = st.one_of(
     st.integers(0, 300).map(lambda size: encode_frame(HEADER, pa.record_batch({"x": pa.array([0] * size * 8)}))),
     st.sampled_from([b"not a frame", b"", b"x" * 3_000]),
 )
-HEADER = FrameHeader(1, 0, "f" * 16, 0, 1, 1, 0)
 
 
 @given(turns=st.lists(st.lists(_body, max_size=8), max_size=5), confirm=st.lists(st.integers(0, 3)))
@@ -99,7 +99,8 @@ def test_small_frames_share_records_in_their_order_and_are_acknowledged_after_th
     bytes_max = 4_096
 
     async def scenario() -> None:
-        producer, acked = ScriptedProducer(), []
+        producer = ScriptedProducer()
+        acked: list[int] = []
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         metrics = BridgeMetrics(CollectorRegistry())
         forwarder = _PartitionForwarder(0, cast("Any", producer), "t", metrics, failed)

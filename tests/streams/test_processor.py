@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -90,6 +91,7 @@ class FakeStep:
         effects = effects_of(rows, sources=[], touched=np.arange(state.slots),
                              quarantined=sum(header.items for header, _ in refused))  # fmt: skip
         for header, batch in refused:
+            assert isinstance(batch, pa.RecordBatch)
             row = batch.to_pylist()[0]
             for column in ("station_id", "reason", "detail", "raw"):
                 getattr(effects.refused, column).append(row[column])
