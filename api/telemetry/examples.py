@@ -147,13 +147,19 @@ QUARANTINE: Final[dict[str, Any]] = {
     ],
     "next": None,
 }
+
+_ENERGY: Final[dict[str, Any]] = {
+    "rise_wh": 43120.0,
+    "in_sessions_wh": 43100.0,
+    "outside_wh": 20.0,
+    "rejected_wh": 0.0,
+    "rejected_by_reason_wh": {"register_leapt": 0.0},
+}
 ENERGY: Final[dict[str, Any]] = {
     "station_id": "DE-VS-0001",
     "from": "2026-03-29T00:00:00Z",
     "to": "2026-03-30T00:00:00Z",
-    "total": {"rise_wh": 43120.0, "in_sessions_wh": 43100.0, "outside_wh": 20.0, "rejected_wh": 0.0},
-    "connectors": [
-        {"rise_wh": 43120.0, "in_sessions_wh": 43100.0, "outside_wh": 20.0, "rejected_wh": 0.0, "connector_id": 1}
-    ],
+    "total": _ENERGY,
+    "connectors": [_ENERGY | {"connector_id": 1}],
     "main_meter": None,
 }

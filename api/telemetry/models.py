@@ -10,6 +10,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.energy import RejectReason
+
 
 class Interval(StrEnum):
     """Resolution of a history."""
@@ -198,7 +200,11 @@ class EnergyEntry(TelemetryModel):
     rise_wh: float = Field(description="what the meter rose by")
     in_sessions_wh: float
     outside_wh: float = Field(description="while no session was open; `flag=outside_session` lists where")
-    rejected_wh: float = Field(description="by which the register leapt further than the connector can deliver")
+    rejected_wh: float = Field(description="which nobody is charged for")
+    rejected_by_reason_wh: dict[RejectReason, float] = Field(
+        description="the parts of rejected_wh. register_leapt: the register leapt further than the connector can "
+        "deliver, and went on from there"
+    )
 
 
 class ConnectorEnergy(EnergyEntry):

@@ -12,6 +12,7 @@ from api.telemetry.models import Interval
 from kit.database.postgres import Database
 from kit.instants import floor_to
 from kit.web.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
+from schemas.energy import ENERGY_SHARES
 
 _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1
@@ -97,11 +98,10 @@ CROSS JOIN LATERAL (
 ) AS w
 """
 
-_ENERGY: Final = """
-SELECT connector_key, sum(in_session_mwh_sum)::bigint AS in_sessions_mwh, sum(outside_mwh_sum)::bigint AS outside_mwh,
-       sum(rejected_mwh_sum)::bigint AS rejected_mwh
+_ENERGY: Final = f"""
+SELECT connector_key, {", ".join(f"sum({name}_sum)::bigint AS {name}" for name in ENERGY_SHARES)}
 FROM telemetry.window_1m WHERE connector_key = ANY($1::int[]) AND bucket >= $2 AND bucket < $3 GROUP BY connector_key
-"""
+"""  # noqa: S608  # our own names
 _LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger"
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
@@ -221,7 +221,7 @@ class TelemetryStore:
         return rows, {row["connector_id"]: Register(row["energy_last_ts"], row["energy_last_mwh"]) for row in found}
 
     async def energy(self, connectors: Sequence[Connector], start: datetime, end: datetime) -> list[asyncpg.Record]:
-        """By connector_key, the sums of energy in, outside of and rejected from sessions in the minutes of the time."""
+        """By connector_key, the sum of each of ENERGY_SHARES in the minutes of the time."""
         return await self._database.fetch(_ENERGY, [connector.connector_key for connector in connectors], start, end)
 
     async def ledger(self) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:

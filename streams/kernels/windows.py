@@ -10,11 +10,12 @@ from typing import Final
 
 import numpy as np
 
+from schemas.energy import ENERGY_SHARES
 from streams.kernels.runs import I64, MAX_I64, NULL, arrival_order, runs_of
 
 WINDOW_MS: Final = 60_000
 QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
-SUMS: Final = ("in_session_mwh", "outside_mwh", "rejected_mwh")  # energy by whose it is (docs/adr/0014)
+SUMS: Final = tuple(ENERGY_SHARES)  # energy by whose it is
 
 
 @dataclass(slots=True)
