@@ -84,6 +84,12 @@ class WindowRow(TelemetryModel):
         description="last register less that of the connector's previous window (at most 31 days back); less the "
         "window's own first register where there is none or the register restarted since; null where neither is known"
     )
+    in_session_wh: float = Field(description="what registers account for in sessions, as in the ledger of energy")
+    outside_wh: float = Field(description="likewise, outside of any session")
+    rejected_wh: float = Field(description="likewise, by which registers leapt; below 0 where that proved right")
+    energy_export_wh_first: float | None = Field(description="first register of the energy fed back")
+    energy_export_wh_last: float | None
+    energy_export_wh: float | None = Field(description="energy fed back: from these as energy_wh from the others")
     revision: int | None = Field(default=None, description="1m only: how often the window was published")
 
 
@@ -121,6 +127,7 @@ class LiveSession(TelemetryModel):
     session_id: str | None
     started_at: datetime
     energy_wh: float
+    energy_export_wh: float = Field(0, description="fed back to the grid, by the export register")
     estimated: bool
     readings: int
     cost: LiveCost | None = Field(None, description="null where the station had no tariff when the session began")
@@ -140,6 +147,7 @@ class LiveConnector(TelemetryModel):
     temperature_c: float | None
     soc_pct: float | None
     energy_wh: float | None
+    energy_export_wh: float | None = Field(None, description="register of the energy fed back")
     flags: list[str]
     session: LiveSession | None
 

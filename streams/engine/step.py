@@ -179,7 +179,10 @@ def _samples(rows: StepReadings, moved: MovedEnergy) -> WindowSamples:
     quantities = {name: getattr(rows, name) for name in windows.QUANTITIES}
     sums = {name: getattr(rows, name) for name in ACCOUNTED}
     register, weight = rows.usable_register_mwh(), np.ones(len(rows), np.int64)
-    samples = WindowSamples(rows.slot, rows.ts_ms, weight, rows.flagged().astype(np.int64), register, quantities, sums)
+    export = rows.energy_export_mwh
+    export_mwh = export if (export != NULL).any() else None
+    flagged = rows.flagged().astype(np.int64)
+    samples = WindowSamples(rows.slot, rows.ts_ms, weight, flagged, register, quantities, sums, export_mwh)
     if not len(moved.slot):
         return samples
     nothing = np.full(len(moved.slot), NULL, np.int64)
@@ -237,7 +240,8 @@ def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: i
     state.live_flags[slot[moved]] = rows.flags[newest[moved]]
     for name in LIVE_QUANTITIES:
         values = getattr(rows, name)
-        _keep(getattr(state, f"live_{name}"), slot, _newest(in_order & (values != NULL), runs), values)
+        if (known := values != NULL).any():
+            _keep(getattr(state, f"live_{name}"), slot, _newest(in_order & known, runs), values)
     _keep(state.live_status, slot, _newest(in_order & (rows.status != 0), runs), rows.status)
 
 

@@ -1,7 +1,8 @@
 """One-minute windows: what a batch adds per connector and minute. Every part merges, so the order is free.
 
 Windows are [start, start + 60 s) of event time. Null (NULL) values take no part; a quantity without a value has n = 0,
-sum = 0 and NULL extremes. Registers known to be unusable take no part in first and last.
+sum = 0 and NULL extremes. Registers known to be unusable take no part in first and last; the register of exported
+energy, which few readings have, stands in a column only where some of the readings have it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,8 @@ from streams.kernels.runs import I64, MAX_I64, NULL, arrival_order, runs_of
 WINDOW_MS: Final = 60_000
 QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 SUMS: Final = tuple(ENERGY_SHARES)  # energy by whose it is
+_ENDS: Final = ("first_ts_ms", "first_mwh", "last_ts_ms", "last_mwh")  # of a register
+EXPORT_COLUMNS: Final = tuple(f"energy_export_{part}" for part in _ENDS)  # NULL where no reading has one
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class WindowSamples:
     register_mwh: I64  # NULL also where it is unusable
     quantities: dict[str, I64]
     sums: dict[str, I64]  # SUMS, 0 for nothing
+    export_mwh: I64 | None = None  # register of exported energy; None: no reading has one
 
 
 def sorted_by_slot(parts: Sequence[WindowSamples]) -> WindowSamples:
@@ -48,6 +52,9 @@ def sorted_by_slot(parts: Sequence[WindowSamples]) -> WindowSamples:
         register_mwh=together(part.register_mwh for part in parts),
         quantities={name: together(part.quantities[name] for part in parts) for name in QUANTITIES},
         sums={name: together(part.sums[name] for part in parts) for name in SUMS},
+        export_mwh=None
+        if all(part.export_mwh is None for part in parts)
+        else together(np.full(len(p.slot), NULL) if p.export_mwh is None else p.export_mwh for p in parts),
     )
 
 
@@ -79,8 +86,13 @@ def aggregate(rows: WindowSamples) -> dict[str, I64]:
         out[f"{name}_sum"] = (
             _reduce(np.add, arranged(rows.sums[name]), start) if some else np.zeros(len(start), np.int64)
         )
-    out |= _registers(arranged(rows.register_mwh), ts_ms, groups.of_row, start)
-    return out
+    registers = _registers(arranged(rows.register_mwh), ts_ms, groups.of_row, start)
+    out |= {f"energy_{part}": column for part, column in registers.items()}
+    nothing = np.full(len(start), NULL, np.int64)
+    exports = dict.fromkeys(_ENDS, nothing)
+    if rows.export_mwh is not None:
+        exports = _registers(arranged(rows.export_mwh), ts_ms, groups.of_row, start)
+    return out | {name: exports[part] for name, part in zip(EXPORT_COLUMNS, _ENDS, strict=True)}
 
 
 def _order(slot: I64, bucket: I64) -> I64 | None:
@@ -134,9 +146,9 @@ def _registers(register: I64, ts_ms: I64, group: I64, start: I64) -> dict[str, I
     at_last = present & (ts_ms == last_ts[group])
     first = _reduce(np.minimum, np.where(at_first, register, MAX_I64), start)
     return {
-        "energy_n": count,
-        "energy_first_ts_ms": np.where(none, NULL, first_ts),
-        "energy_first_mwh": np.where(none, NULL, first),
-        "energy_last_ts_ms": np.where(none, NULL, last_ts),
-        "energy_last_mwh": _reduce(np.maximum, np.where(at_last, register, NULL), start),
+        "n": count,
+        "first_ts_ms": np.where(none, NULL, first_ts),
+        "first_mwh": np.where(none, NULL, first),
+        "last_ts_ms": np.where(none, NULL, last_ts),
+        "last_mwh": _reduce(np.maximum, np.where(at_last, register, NULL), start),
     }

@@ -143,6 +143,8 @@ def ledger_closes(connection: Connection, record: DeliveryRecord) -> list[str]:
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 _ACCOUNTED = ("in_session_mwh", "outside_mwh", "rejected_mwh")
 _USABLE = f"energy_mwh IS NOT NULL AND flags & {int(REGISTER_UNUSABLE)} = 0"
+_EXPORT = "energy_export_mwh"
+_EXPORTED = f"{_EXPORT} IS NOT NULL"
 _WINDOWS = {
     "connector_key": "connector_key",
     "bucket": "date_bin('1 minute', ts, 'epoch')",
@@ -160,6 +162,10 @@ _WINDOWS = {
     "energy_last_ts": f"max(ts) FILTER (WHERE {_USABLE})",
     "energy_last_mwh": f"(array_agg(energy_mwh ORDER BY ts DESC, energy_mwh DESC) FILTER (WHERE {_USABLE}))[1]",
     **{f"{name}_sum": f"coalesce(sum({name}), 0)::bigint" for name in _ACCOUNTED},
+    "energy_export_first_ts": f"min(ts) FILTER (WHERE {_EXPORTED})",
+    "energy_export_first_mwh": f"(array_agg({_EXPORT} ORDER BY ts, {_EXPORT}) FILTER (WHERE {_EXPORTED}))[1]",
+    "energy_export_last_ts": f"max(ts) FILTER (WHERE {_EXPORTED})",
+    "energy_export_last_mwh": f"(array_agg({_EXPORT} ORDER BY ts DESC, {_EXPORT} DESC) FILTER (WHERE {_EXPORTED}))[1]",
 }
 
 
