@@ -83,6 +83,7 @@ class Batch:
     session_ids: SessionIds
     extra: list[str | None] | None  # JSON of what has no column; None: no reading has any
     names_nothing: bool  # whether a session_id is one that names nothing
+    exports: bool  # whether a reading has a register of exported energy
 
 
 @dataclass(slots=True)
@@ -122,7 +123,8 @@ def _batch_of(frames: Sequence[Frame], index: ConnectorIndex) -> Batch:
     extra = table.column("extra")
     extras = None if extra.null_count == len(extra) else extra.to_pylist()
     names_nothing = bool(np.isin(fingerprints, PLACEHOLDERS).any())
-    return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary), extras, names_nothing)
+    exports = table.column("energy_export_mwh").null_count < len(table)
+    return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary), extras, names_nothing, exports)
 
 
 def _numbers(column: pa.ChunkedArray) -> I64:

@@ -160,7 +160,7 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
         name,
     )
     fingerprint = payload_hash(hashed, len(order))
-    if batch.extra is not None or (columns["energy_export_mwh"] != NULL).any():  # else as before there were these
+    if batch.extra is not None or batch.exports:  # else as before there were these
         fingerprint = _with_rest(fingerprint, columns["energy_export_mwh"], batch, order)
     skewed = columns["ts_ms"] > received_ms + skew_tolerance_ms
     return StepReadings(

@@ -17,8 +17,9 @@ from streams.kernels.runs import I64, MAX_I64, NULL, arrival_order, runs_of
 WINDOW_MS: Final = 60_000
 QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 SUMS: Final = tuple(ENERGY_SHARES)  # energy by whose it is
-_ENDS: Final = ("first_ts_ms", "first_mwh", "last_ts_ms", "last_mwh")  # of a register
-EXPORT_COLUMNS: Final = tuple(f"energy_export_{part}" for part in _ENDS)  # NULL where no reading has one
+_ENDS: Final = ("energy_first_ts_ms", "energy_first_mwh", "energy_last_ts_ms", "energy_last_mwh")
+# Likewise of exported energy; NULL where no reading has that register.
+EXPORT_COLUMNS: Final = tuple(name.replace("energy", "energy_export") for name in _ENDS)
 
 
 @dataclass(slots=True)
@@ -86,13 +87,11 @@ def aggregate(rows: WindowSamples) -> dict[str, I64]:
         out[f"{name}_sum"] = (
             _reduce(np.add, arranged(rows.sums[name]), start) if some else np.zeros(len(start), np.int64)
         )
-    registers = _registers(arranged(rows.register_mwh), ts_ms, groups.of_row, start)
-    out |= {f"energy_{part}": column for part, column in registers.items()}
-    nothing = np.full(len(start), NULL, np.int64)
-    exports = dict.fromkeys(_ENDS, nothing)
-    if rows.export_mwh is not None:
-        exports = _registers(arranged(rows.export_mwh), ts_ms, groups.of_row, start)
-    return out | {name: exports[part] for name, part in zip(EXPORT_COLUMNS, _ENDS, strict=True)}
+    out |= _registers(arranged(rows.register_mwh), ts_ms, groups.of_row, start)
+    if rows.export_mwh is None:
+        return out | dict.fromkeys(EXPORT_COLUMNS, np.full(len(start), NULL, np.int64))
+    exports = _registers(arranged(rows.export_mwh), ts_ms, groups.of_row, start)
+    return out | {export: exports[name] for name, export in zip(_ENDS, EXPORT_COLUMNS, strict=True)}
 
 
 def _order(slot: I64, bucket: I64) -> I64 | None:
@@ -146,9 +145,9 @@ def _registers(register: I64, ts_ms: I64, group: I64, start: I64) -> dict[str, I
     at_last = present & (ts_ms == last_ts[group])
     first = _reduce(np.minimum, np.where(at_first, register, MAX_I64), start)
     return {
-        "n": count,
-        "first_ts_ms": np.where(none, NULL, first_ts),
-        "first_mwh": np.where(none, NULL, first),
-        "last_ts_ms": np.where(none, NULL, last_ts),
-        "last_mwh": _reduce(np.maximum, np.where(at_last, register, NULL), start),
+        "energy_n": count,
+        "energy_first_ts_ms": np.where(none, NULL, first_ts),
+        "energy_first_mwh": np.where(none, NULL, first),
+        "energy_last_ts_ms": np.where(none, NULL, last_ts),
+        "energy_last_mwh": _reduce(np.maximum, np.where(at_last, register, NULL), start),
     }

@@ -11,6 +11,7 @@ import pytest
 from kit.database.postgres import connect_sync
 from kit.errors import ConfigError
 from schemas.energy import ENERGY_SHARES
+from streams.effects import NULL_I64
 from streams.storage.commit import commit
 from streams.storage.connections import Connections, open_writer
 from streams.storage.schema import READER_ROLE, WRITER_ROLE, drop_before, prepare, stored_partitions
@@ -127,11 +128,17 @@ def test_retention_drops_whole_weeks_and_only_old_ones(store: Store, telemetry_u
     readings = random_readings(np.random.default_rng(seed), keys, 100)
     readings["ts_ms"] = T0_MS - np.repeat([3 * WEEK_MS, 0], 50)
     commit(store, flush_of(store.acquire(0), effects_of(readings)))
+    shares = [sum(int(v) for v in readings[name] if v != NULL_I64) for name in ENERGY_SHARES]
+    assert all(shares)
+    sums = ", ".join(f"sum({name}_sum)::bigint" for name in ENERGY_SHARES)
     with psycopg.connect(telemetry_url) as connection:
         week_end_ms = (T0_MS // WEEK_MS - 2) * WEEK_MS
         assert drop_before(connection, datetime.fromtimestamp(week_end_ms / 1_000 - 1, UTC)) == 0
         assert drop_before(connection, datetime.fromtimestamp(week_end_ms / 1_000, UTC)) == 1
         assert connection.execute("SELECT count(*) FROM telemetry.reading").fetchone() == (50,)
+        for name in ("window_1m", *COARSE):
+            row = connection.execute(f"SELECT {sums} FROM telemetry.{name}".encode()).fetchone()
+            assert row == tuple(shares), "the ledger of energy does not need the readings"
 
 
 def test_maintenance_makes_next_week_and_brings_the_index_up_to_date(
