@@ -65,7 +65,7 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     _flag_late(state, accepted, params.lateness_ms)
     sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
     samples = _samples(accepted, sessions.moved, exports=batch.exports)
-    added, emit = _windows(state, samples, now_ms, params, moved=bool(len(sessions.moved.slot)), idle=arrivals.idle)
+    added, emit = _windows(state, samples, sessions.moved, now_ms, params, idle=arrivals.idle)
     _update_live(state, accepted, params.skew_tolerance_ms, exports=batch.exports)
 
     touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
@@ -152,7 +152,7 @@ def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> N
 
 
 def _windows(
-    state: PartitionState, samples: WindowSamples, now_ms: int, params: StepParams, *, moved: bool, idle: bool
+    state: PartitionState, samples: WindowSamples, moved: MovedEnergy, now_ms: int, params: StepParams, *, idle: bool
 ) -> tuple[dict[str, I64], Columns]:
     """What these and the buffered readings add to rows of windows, and which windows to emit."""
     due = _due(state, now_ms, params)
@@ -162,7 +162,7 @@ def _windows(
         early
         and not idle
         and not due.any()
-        and not moved
+        and not len(moved.slot)
         and state.window_buffer.rows + len(samples.slot) < BUFFERED_ROWS_MAX
     ):
         state.window_buffer.add(samples)
