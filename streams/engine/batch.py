@@ -94,6 +94,7 @@ class Batch:
     session_ids: SessionIds
     extra: list[str | None] | None  # JSON of what has no column; None: no reading has any
     names_nothing: bool  # whether a session_id is one that names nothing
+    exports: bool  # whether a reading has a register of exported energy
 
 
 @dataclass(slots=True)
@@ -132,7 +133,15 @@ def _batch_of(frames: Sequence[Frame], index: ConnectorIndex) -> Batch:
     extras = None if extra.null_count == len(extra) else extra.to_pylist()
     names_nothing = bool(np.isin(fingerprints, PLACEHOLDERS).any())
     return Batch(
-        connectors, name, np.repeat(received_ms, counts), numbers, codes, SessionIds(dictionary), extras, names_nothing
+        connectors,
+        name,
+        np.repeat(received_ms, counts),
+        numbers,
+        codes,
+        SessionIds(dictionary),
+        extras,
+        names_nothing,
+        exports=bool((numbers["energy_export_mwh"] != NULL).any()),
     )
 
 

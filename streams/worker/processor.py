@@ -288,6 +288,7 @@ class PartitionProcessor:
         metrics.frames.labels(label).inc(len(self._batch))
         metrics.bytes.labels(label).inc(sum(len(waiting.frame) for waiting in self._batch))
         metrics.windows.labels(label).inc(len(effects.windows["connector_key"]))
+        metrics.count_energy(self.partition, effects.windows)
         metrics.sessions.labels(label).inc(len(effects.sessions["session_key"]))
         metrics.state_bytes.labels(label).inc(len(flush.body))
 
