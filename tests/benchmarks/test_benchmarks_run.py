@@ -20,6 +20,7 @@ FIGURES = {
     "gateway": 2,
     "worker": 1,
     "frame_sizes": 2,
+    "flush": 4,
     "end_to_end": 1,
     "embedded": 1,
     "live": 2,
