@@ -23,7 +23,7 @@ FIGURES = {
     "flush": 4,
     "end_to_end": 1,
     "embedded": 1,
-    "live": 2,
+    "live": 6,
     "memory": 2,
 }
 
