@@ -19,7 +19,7 @@ from streams.engine.readings import ACCOUNTED, session_id_in, with_session_id
 from streams.engine.store_queries import StoredSession, StoredTimelines, StoreQueries
 from streams.engine.timeline import ARRIVAL_FLAGS, NEW, SessionNames, Timeline, concatenated
 from streams.kernels.energy import SessionEnergy
-from streams.kernels.runs import I64, NULL, Bools
+from streams.kernels.runs import I32, I64, NULL, Bools
 from streams.kernels.sessions import Membership, NewKey, SessionColumns
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import COLUMNS
@@ -46,6 +46,18 @@ class MovedEnergy:
     ts_ms: I64
     flagged: I64
     accounted: dict[str, I64]  # readings.ACCOUNTED
+
+
+_NONE: Final = np.empty(0, np.int64)
+_NOTHING_MOVED: Final = MovedEnergy(
+    revised={name: _NONE.astype(dtype) for name, dtype in REVISED_COLUMNS.items()},
+    extra=[],
+    remeasured={"connector_key": _NONE, "bucket_ms": _NONE},
+    slot=_NONE,
+    ts_ms=_NONE,
+    flagged=_NONE,
+    accounted=dict.fromkeys(ACCOUNTED, _NONE),
+)
 
 
 @dataclass(slots=True)
@@ -76,41 +88,37 @@ class Replay:
         return with_session_id(extra, None if named else names[row])
 
     def differences(
-        self, timeline: Timeline, columns: dict[str, I64], connector_key: I64, names: SessionNames
+        self, timeline: Timeline, columns: dict[str, I64], connector_key_of_slot: I32, names: SessionNames
     ) -> MovedEnergy:
         """What of stored readings the pass judges otherwise than before. `columns`: what it found, by row."""
+        if not self.slots:
+            return _NOTHING_MOVED
         rows = np.flatnonzero(timeline.stored)
         changed = np.zeros(len(rows), np.bool_)
-        before = {name: self.stored(name, timeline.row[rows]) for name in columns} if len(rows) else {}
+        before = {name: self.stored(name, timeline.row[rows]) for name in columns}
         for name in ACCOUNTED:
-            if len(rows):
-                before[name] = np.where(before[name] == NULL, 0, before[name])
+            before[name] = np.where(before[name] == NULL, 0, before[name])
         for name, values in before.items():
             changed |= columns[name][rows] != values
         rows = rows[changed]
-        at = timeline.row[rows]
+        at, flags, flags_before = timeline.row[rows], columns["flags"][rows], before["flags"][changed]
         out = {name: columns[name][rows] for name in columns}
         for name in ACCOUNTED:
             out[name] = np.where(out[name] == 0, NULL, out[name])
-        out |= {name: self.stored(name, at) if len(rows) else rows for name in _FOUND_BY}
-        out["connector_key"] = connector_key[rows]
+        out |= {name: self.stored(name, at) for name in _FOUND_BY}
+        out["connector_key"] = connector_key = connector_key_of_slot[timeline.slot[rows]].astype(np.int64)
         doubt = ~np.int64(Quality.ESTIMATED)
-        flagged = ((columns["flags"][rows] & doubt) != 0).astype(np.int64)
-        if len(rows):
-            flagged -= (before["flags"][changed] & doubt) != 0
-        moved = np.zeros(len(rows), np.bool_)
-        if len(rows):
-            usable = (columns["flags"][rows] & REGISTER_UNUSABLE) == 0
-            moved = usable != ((before["flags"][changed] & REGISTER_UNUSABLE) == 0)
+        flagged = ((flags & doubt) != 0).astype(np.int64) - ((flags_before & doubt) != 0)
+        moved = ((flags & REGISTER_UNUSABLE) == 0) != ((flags_before & REGISTER_UNUSABLE) == 0)
         bucket_ms = timeline.ts_ms[rows] // WINDOW_MS * WINDOW_MS
         return MovedEnergy(
             revised={name: out[name].astype(dtype) for name, dtype in REVISED_COLUMNS.items()},
             extra=[self._extra(*one, names) for one in zip(at.tolist(), out["named"].tolist(), strict=True)],
-            remeasured={"connector_key": connector_key[rows[moved]], "bucket_ms": bucket_ms[moved]},
+            remeasured={"connector_key": connector_key[moved], "bucket_ms": bucket_ms[moved]},
             slot=timeline.slot[rows],
             ts_ms=timeline.ts_ms[rows],
             flagged=flagged,
-            accounted={name: columns[name][rows] - (before[name][changed] if len(rows) else 0) for name in ACCOUNTED},
+            accounted={name: columns[name][rows] - before[name][changed] for name in ACCOUNTED},
         )
 
 

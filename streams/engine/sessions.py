@@ -22,7 +22,7 @@ from streams.engine.store_queries import StoredSession, StoreQueries
 from streams.engine.timeline import SessionNames, Timeline, in_order, late_runs, timeline_of
 from streams.kernels import sessions
 from streams.kernels.energy import UJ_PER_MWH, Samples, SessionEnergy, hold_reasons
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, distinct, runs_of
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, any_of
 from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
@@ -77,8 +77,10 @@ class _Pass:
     accounted: dict[str, I64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.members.foreign &= self.members.key != NULL  # readings of an unproven session are nobody's
-        self.flags = self.timeline.flags | self.members.foreign * np.int64(Quality.FOREIGN_ID)
+        self.flags = self.timeline.flags.copy()
+        if self.members.foreign.any():
+            self.members.foreign &= self.members.key != NULL  # readings of an unproven session are nobody's
+            self.flags[self.members.foreign] |= Quality.FOREIGN_ID
         self.accounted = {name: np.zeros(len(self.timeline), np.int64) for name in ACCOUNTED}
 
 
@@ -95,7 +97,7 @@ def update_sessions(
     names = SessionNames(rows, batch.session_ids)
     timeline = in_order(timeline_of(rows, names_nothing=batch.names_nothing))
     replay, timeline = load_replay(state, timeline, _late(state, timeline), names, queries)
-    signals = timeline.signals(state.connector_index.connector_id[timeline.slot] == 0)
+    signals = timeline.signals(state.connector_index.connector_id[timeline.runs.key] == 0)
     members = sessions.assign(
         state, signals, timeline.runs, lambda slot: replay.new_key(state, slot), params.session_timeout_ms
     )
@@ -117,7 +119,7 @@ def _late(state: PartitionState, timeline: Timeline) -> Bools:
     """(runs,) connectors whose pass is repeated: a reading comes late, or shows that those before were a session's."""
     late = late_runs(timeline, state)
     if (state.unproven[timeline.runs.key] != 0).any():
-        late |= sessions.proof(state, timeline.signals(np.zeros(len(timeline), np.bool_)), timeline.runs)
+        late |= sessions.proof(state, timeline.signals(np.zeros(len(late), np.bool_)), timeline.runs)
     return late
 
 
@@ -131,12 +133,63 @@ class _Segments:
 
 
 def _advance(this: _Pass) -> None:
-    """Account for all rows, segment by segment: the first of each connector together, then the second, and so on."""
-    state, timeline, runs = this.state, this.timeline, this.timeline.runs
+    """Account for all rows: those of segments that go on where these are kept, the others segment by segment."""
+    state, runs = this.state, this.timeline.runs
     slots = runs.key
     if not len(slots):
         return
-    key = np.where(this.members.key == NULL, 0, this.members.key)
+    power_max_mw = state.energy_in_place().power_max_mw
+    power_max_mw[slots[power_max_mw[slots] == 0]] = this.power_max_mw  # of new connectors
+    goes_on = _goes_on(this)
+    if goes_on.all():
+        this.accounted = _go_on(this, this.timeline, this.flags)
+        return
+    at = np.flatnonzero(goes_on[runs.of_row])
+    if len(at):
+        flags = this.flags[at]
+        for name, values in _go_on(this, this.timeline.where(at), flags).items():
+            this.accounted[name][at] = values
+        this.flags[at] = flags
+    _advance_by_segment(this, np.flatnonzero(~goes_on[runs.of_row]))
+
+
+def _goes_on(this: _Pass) -> Bools:
+    """(runs,) connectors whose segment under way all their rows are of, and which goes on after these."""
+    state, runs, key = this.state, this.timeline.runs, this.members.key
+    segment_key = state.segment_key[runs.key]
+    kept = segment_key == state.open_key[runs.key]
+    own = np.where(segment_key == 0, NULL, segment_key)
+    goes_on: Bools = kept & ~any_of(key != own[runs.of_row], runs)
+    return goes_on
+
+
+def _go_on(this: _Pass, timeline: Timeline, flags: I64) -> dict[str, I64]:
+    """Account for rows that continue the segments of their connectors. Returns ACCOUNTED; adds to `flags`."""
+    state, runs = this.state, timeline.runs
+    slots = runs.key
+    charges = state.charges_with(slots, state.energy_in_place())
+    found = advance(state.tariffs, charges, _readings_of(timeline), runs, state.segment_key[slots] != 0)
+    state.put_usage(slots, charges)
+    if found.flags.any():
+        flags |= found.flags
+    doubtful = np.flatnonzero(flags & ~np.int64(Quality.ESTIMATED))
+    if len(doubtful):
+        np.add.at(state.open_flagged, timeline.slot[doubtful], 1)
+    return {name: getattr(found, name) for name in ACCOUNTED}
+
+
+def _readings_of(timeline: Timeline) -> MeteredReadings:
+    samples = Samples(timeline.ts_ms, timeline.energy_mwh, timeline.power_mw, timeline.energy_export_mwh)
+    return MeteredReadings(samples, timeline.current_ma, timeline.status)
+
+
+def _advance_by_segment(this: _Pass, at: I64) -> None:
+    """Account for these rows of the timeline, all of their connectors: of each connector the first segment, then the
+    second, and so on."""
+    state, timeline = this.state, this.timeline.where(at)
+    runs, key = timeline.runs, this.members.key[at]
+    slots = runs.key
+    key[key == NULL] = 0
     begins = np.zeros(len(timeline), np.bool_)
     begins[1:] = key[1:] != key[:-1]
     begins[runs.start] = True
@@ -145,16 +198,15 @@ def _advance(this: _Pass) -> None:
     connector = runs.of_row[first_row]  # of each segment
     rank = np.arange(len(first_row)) - segment_of_row[runs.start][connector]
     before = _Segments(state.segment_key[slots], state.charges(slots), state.open_flagged[slots].astype(np.int64))
-    power_max_mw = before.charges.energy.power_max_mw
-    power_max_mw[power_max_mw == 0] = this.power_max_mw  # of new connectors
     _close_before(this, before, key[first_row[rank == 0]])
     segments = before
     for turn in range(int(rank.max()) + 1):
         chosen = rank == turn
-        done = _advance_turn(this, segments, connector[chosen], first_row[chosen], key, chosen[segment_of_row])
+        rows = np.flatnonzero(chosen[segment_of_row])
+        done = _advance_turn(this, segments, connector[chosen], key[first_row[chosen]], timeline.where(rows), at[rows])
         segments = done if turn == 0 else _put(segments, connector[chosen], done)
     new = slots[(segments.key != before.key) & (segments.key != 0)]
-    state.put_charges(slots, segments.charges, np.arange(len(slots)))
+    state.put_charges(slots, segments.charges)
     state.open_tariff[slots[(state.open_key[slots] == 0) & ~sessions.resumable(state, slots)]] = 0
     state.segment_key[slots], state.open_flagged[slots] = segments.key, segments.flagged
     state.cost_published_micros[new] = state.cost_published_ms[new] = 0
@@ -183,39 +235,24 @@ def _keep_totals(this: _Pass, key: int, segments: _Segments, row: int) -> None:
         this.totals[key] = SessionTotals(past.start_ms, past.last_ms, flagged, segments.charges, row)
 
 
-def _advance_turn(
-    this: _Pass, segments: _Segments, connector: I64, first_row: I64, key: I64, chosen: Bools
-) -> _Segments:
-    """Account for one segment of each of these connectors: rows `chosen` of the timeline."""
-    state, timeline = this.state, this.timeline
-    own = key[first_row]
+def _advance_turn(this: _Pass, segments: _Segments, connector: I64, own: I64, timeline: Timeline, at: I64) -> _Segments:
+    """Account for one segment of each of these connectors, `own` their keys: rows `at` of the pass."""
+    state, runs = this.state, timeline.runs
     continues = own == segments.key[connector]
     before = segments.charges if len(connector) == len(segments.key) else segments.charges.at(connector)
-    flagged = np.where(continues, segments.flagged[connector], 0)
-    charges = before
-    if not continues.all():
-        charges = _new_charges(this, before, own, segments.key[connector] != 0, timeline.ts_ms[first_row])
-        rows = np.flatnonzero(continues)
-        charges.put(rows, before.at(rows))
-    at = slice(None) if chosen.all() else np.flatnonzero(chosen)
-    starts = np.zeros(len(timeline), np.int64)
-    starts[first_row] = 1
-    runs = runs_of(np.cumsum(starts[at]) - 1)
-    samples = Samples(
-        timeline.ts_ms[at], timeline.energy_mwh[at], timeline.power_mw[at], timeline.energy_export_mwh[at]
-    )
-    readings = MeteredReadings(samples, timeline.current_ma[at], timeline.status[at])
-    found = advance(state.tariffs, charges, readings, runs, own != 0)
+    charges = _new_charges(this, before, own, segments.key[connector] != 0, timeline.ts_ms[runs.start])
+    rows = np.flatnonzero(continues)
+    charges.put(rows, before.at(rows))
+    by_segment = runs._replace(key=np.arange(len(own)))
+    found = advance(state.tariffs, charges, _readings_of(timeline), by_segment, own != 0)
     this.flags[at] |= found.flags
-    if len(found.flags) == len(timeline):
-        this.accounted = {name: getattr(found, name) for name in ACCOUNTED}
-    else:
-        for name in ACCOUNTED:
-            this.accounted[name][at] = getattr(found, name)
+    for name in ACCOUNTED:
+        this.accounted[name][at] = getattr(found, name)
     doubtful = (this.flags[at] & ~np.int64(Quality.ESTIMATED)) != 0
-    flagged = flagged + np.bincount(runs.of_row[doubtful], minlength=len(own))
+    flagged = np.where(continues, segments.flagged[connector], 0)
+    flagged += np.bincount(runs.of_row[doubtful], minlength=len(own))
     done = _Segments(own, charges, flagged)
-    closed = (own != 0) & (state.open_key[timeline.slot[first_row]] != own)
+    closed = (own != 0) & (state.open_key[runs.key] != own)
     for row in np.flatnonzero(closed).tolist():
         _keep_totals(this, int(own[row]), done, row)
     return done
@@ -235,10 +272,13 @@ def _new_charges(this: _Pass, before: SessionCharges, key: I64, after_session: B
 def _flag(this: _Pass, signals: sessions.Signals) -> None:
     timeline = this.timeline
     outside = this.members.key == NULL
-    stirring = signals.drawing | signals.ended | (signals.name != 0) | (this.accounted["outside_mwh"] != 0)
-    this.flags |= (outside & stirring) * np.int64(Quality.OUTSIDE_SESSION)
-    estimated = ~outside & (timeline.energy_mwh == NULL) & (timeline.power_mw != NULL)
-    this.flags |= estimated * np.int64(Quality.ESTIMATED)
+    if outside.any():
+        stirring = signals.have(sessions.DRAWING | sessions.ENDED) | (signals.name != 0)
+        stirring |= this.accounted["outside_mwh"] != 0
+        this.flags[outside & stirring] |= Quality.OUTSIDE_SESSION
+    bare = timeline.energy_mwh == NULL
+    if bare.any():
+        this.flags[bare & ~outside & (timeline.power_mw != NULL)] |= Quality.ESTIMATED
 
 
 def _record_arrivals(state: PartitionState, rows: StepReadings) -> None:
@@ -285,13 +325,15 @@ def _return(this: _Pass, rows: StepReadings, replay: Replay, names: SessionNames
         for name, values in columns.items():
             setattr(rows, name, values)
     else:
-        new = ~timeline.stored
+        new = np.flatnonzero(~timeline.stored)
         for name, values in columns.items():
-            getattr(rows, name)[timeline.row[new]] = values[new]
+            found = getattr(rows, name).copy()
+            found[timeline.row[new]] = values[new]
+            setattr(rows, name, found)
     if replay.impossible:
         apart = np.isin(rows.slot, sorted(replay.impossible))
         rows.flags[apart] |= Quality.OUTSIDE_SESSION
-    return replay.differences(timeline, columns, this.state.connector_key[timeline.slot].astype(np.int64), names)
+    return replay.differences(timeline, columns, this.state.connector_key, names)
 
 
 def _running_rows(state: PartitionState, clock_ms: int) -> int:
@@ -313,7 +355,7 @@ def _effects(
 ) -> SessionEffects:
     """The rows to write: all that opened, closed or changed after it, and `most` running ones."""
     state, members, timeline = this.state, this.members, this.timeline
-    running = distinct(timeline.slot[members.key != NULL], state.slots)
+    running = timeline.runs.key[any_of(members.key != NULL, timeline.runs)]
     queue = np.concatenate([state.stale, running[~np.isin(running, state.stale)]])
     queue = queue[state.open_key[queue] != 0]
     urgent = np.isin(queue, [*members.opened.values(), *members.reopened.values()])

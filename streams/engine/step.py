@@ -21,7 +21,7 @@ from streams.engine.sessions import update_sessions
 from streams.engine.store_queries import StoreQueries
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import DedupeVerdict
-from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, union
+from streams.kernels.runs import I64, NULL, Bools, Runs, rises, running_max, union
 from streams.kernels.windows import WindowSamples
 from streams.state.columns import LIVE_QUANTITIES
 from streams.state.partition import PartitionState
@@ -59,17 +59,16 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     rows = arrange(batch, batch.connectors.slots(state.connector_index), params.skew_tolerance_ms)
 
     verdict, entries = _judge(state, rows, queries)
-    conflicts = rows.where(verdict == DedupeVerdict.CONFLICT)
-    _refuse_conflicts(state, conflicts, batch.session_ids, refused)
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
+    conflicts = np.flatnonzero(verdict == DedupeVerdict.CONFLICT)
+    _refuse_conflicts(state, rows, conflicts, batch.session_ids, refused)
     _flag_late(state, accepted, params.lateness_ms)
     sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
     added, emit = _windows(state, accepted, sessions.moved, now_ms, params, idle=arrivals.idle)
     _update_live(state, accepted, params.skew_tolerance_ms)
 
-    touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
-    state.touch(rows.slot, entries)
-    state.touch(sessions.slots, entries[:0])
+    touched = union(accepted.runs.key, sessions.slots) if len(sessions.slots) else accepted.runs.key
+    state.touch(union(rows.runs.key, sessions.slots) if len(sessions.slots) else rows.runs.key, entries)
     return Effects(
         readings=accepted.for_store(state),
         extra=accepted.extras(batch),
@@ -132,22 +131,22 @@ def _judge(state: PartitionState, rows: StepReadings, queries: StoreQueries) -> 
 
 
 def _refuse_conflicts(
-    state: PartitionState, conflicts: StepReadings, session_ids: SessionIds, refused: RefusedItems
+    state: PartitionState, rows: StepReadings, conflicts: I64, session_ids: SessionIds, refused: RefusedItems
 ) -> None:
-    for row in range(len(conflicts)):
-        reading = conflicts.as_sent(state, row, session_ids)
+    for row in conflicts.tolist():
+        reading = rows.as_sent(state, row, session_ids)
         refused.station_id.append(str(reading["station_id"]))
-        refused.connector_id.append(state.connector_index.connector(int(conflicts.slot[row]))[1])
+        refused.connector_id.append(state.connector_index.connector(int(rows.slot[row]))[1])
         refused.reason.append("conflict")
         refused.detail.append(CONFLICT_DETAIL)
         refused.raw.append(msgspec.json.encode(reading))
-        refused.received_ms.append(int(conflicts.received_ms[row]))
+        refused.received_ms.append(int(rows.received_ms[row]))
 
 
 def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> None:
     station, newest = state.connector_index.station[rows.runs.key], state.station_newest_ms
     late = watermark.late_rows(newest, station, rows.runs, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
-    rows.flags |= late * np.int64(Quality.LATE)
+    rows.flags[late] |= Quality.LATE
 
 
 def _windows(
@@ -230,26 +229,22 @@ def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: i
     if (at_ms > rows.received_ms).any():
         at_ms = np.minimum(rows.ts_ms, rows.received_ms)
         at_ms = np.where(rows.trusted(), at_ms, rows.received_ms - 2 * skew_tolerance_ms)
-    in_order = at_ms >= running_max(at_ms, runs, state.live_ts_ms[slot])
-    newest = _newest(in_order, runs)
-    moved = newest >= 0
-    state.live_ts_ms[slot[moved]] = at_ms[newest[moved]]
-    state.live_flags[slot[moved]] = rows.flags[newest[moved]]
+    in_order = None  # all are
+    if not (rises(at_ms, runs) and (at_ms[runs.start] >= state.live_ts_ms[slot]).all()):
+        in_order = at_ms >= running_max(at_ms, runs, state.live_ts_ms[slot])
+    _keep(state.live_ts_ms, at_ms, NULL, in_order, runs)
+    _keep(state.live_flags, rows.flags, NULL, in_order, runs)
     for name in LIVE_QUANTITIES:
-        values = getattr(rows, name)
-        _keep(getattr(state, f"live_{name}"), slot, _newest(in_order & (values != NULL), runs), values)
-    _keep(state.live_status, slot, _newest(in_order & (rows.status != 0), runs), rows.status)
+        _keep(getattr(state, f"live_{name}"), getattr(rows, name), NULL, in_order, runs)
+    _keep(state.live_status, rows.status, 0, in_order, runs)
 
 
-def _newest(candidate: NDArray[np.bool_], runs: Runs) -> I64:
-    """The last candidate row of each run; -1: none."""
-    last = runs.start + runs.length - 1
-    if candidate[last].all():
-        return last
-    found: I64 = np.maximum.reduceat(np.where(candidate, np.arange(len(candidate)), -1), runs.start)
-    return found
-
-
-def _keep(column: NDArray[np.integer[Any]], slot: I64, newest: I64, values: I64) -> None:
-    found = newest >= 0
-    column[slot[found]] = values[newest[found]]
+def _keep(column: NDArray[np.integer[Any]], values: I64, nothing: int, in_order: Bools | None, runs: Runs) -> None:
+    """Keep of each run the last value that is in order and not `nothing`. `in_order` None: all are."""
+    newest = values[runs.last]
+    if in_order is None and (newest != nothing).all():
+        column[runs.key] = newest
+        return
+    candidates = np.flatnonzero(values != nothing if in_order is None else in_order & (values != nothing))
+    if len(candidates):
+        column[runs.key[runs.of_row[candidates]]] = values[candidates]  # of several of a run the last one stays

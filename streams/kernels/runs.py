@@ -32,20 +32,23 @@ class Runs(NamedTuple):
 
     key: I64  # (runs,) the key of each run
     start: I64  # (runs,) index of its first row
+    last: I64  # (runs,) index of its last row
     length: I64  # (runs,)
     of_row: I64  # (rows,) the run each row belongs to
 
 
 def arrival_order(key: NDArray[np.integer]) -> I64:
-    """Row indices sorted by `key`, equal keys in arrival order. `key` in [0, 2**32).
+    """Row indices sorted by `key`, equal keys in arrival order. `key` in [0, 2**32), at most 2**31 rows."""
+    return sorted_by_arrival(key)[0]
 
-    Sixteen bits at a time: these numpy sorts by radix, several times faster than anything wider.
-    """
-    order: I64 = np.argsort((key & 0xFFFF).astype(np.uint16), kind="stable")
-    high = key >> 16
-    if high.any():
-        order = order[np.argsort(high[order].astype(np.uint16), kind="stable")]
-    return order
+
+def sorted_by_arrival(key: NDArray[np.integer]) -> tuple[I64, I64]:
+    """The same, and the sorted keys. Key and row are sorted as one integer: numpy sorts these by vectors, several times
+    faster than it sorts indices."""
+    bits = len(key).bit_length()
+    both = (key.astype(np.int64, copy=False) << bits) | np.arange(len(key))
+    both.sort()
+    return both & ((1 << bits) - 1), both >> bits
 
 
 def runs_of(sorted_key: NDArray[np.integer]) -> Runs:
@@ -53,13 +56,24 @@ def runs_of(sorted_key: NDArray[np.integer]) -> Runs:
     rows = len(sorted_key)
     if not rows:
         empty = np.empty(0, np.int64)
-        return Runs(empty, empty, empty, empty)
+        return Runs(empty, empty, empty, empty, empty)
     first = np.empty(rows, np.bool_)
     first[0] = True
     np.not_equal(sorted_key[1:], sorted_key[:-1], out=first[1:])
     start = np.flatnonzero(first)
-    length = np.diff(start, append=rows)
-    return Runs(sorted_key[start].astype(np.int64), start, length, np.repeat(np.arange(len(start)), length))
+    if len(start) == rows:  # as in a sparse fleet: one reading of each
+        return Runs(sorted_key.astype(np.int64), start, start, np.ones(rows, np.int64), start)
+    last = np.empty_like(start)
+    last[:-1], last[-1] = start[1:] - 1, rows - 1
+    length = last - start + 1
+    return Runs(sorted_key[start].astype(np.int64), start, last, length, np.repeat(np.arange(len(start)), length))
+
+
+def by_row(values: NDArray[Any], runs: Runs) -> Any:
+    """`values` (one per run) for each row; where all are equal, one for all rows."""
+    if len(values) and (values == values[0]).all():
+        return values[0]
+    return values[runs.of_row]
 
 
 def previous_in_run(column: I64, runs: Runs, carry: I64) -> I64:
@@ -68,6 +82,13 @@ def previous_in_run(column: I64, runs: Runs, carry: I64) -> I64:
     before[1:] = column[:-1]
     before[runs.start] = carry
     return before
+
+
+def rises(column: I64, runs: Runs) -> bool:
+    """Whether each row of a run is above the one before it."""
+    rising = column[1:] > column[:-1]
+    rising[runs.start[1:] - 1] = True
+    return bool(rising.all())
 
 
 def running_max(column: I64, runs: Runs, carry: I64) -> I64:
@@ -87,7 +108,7 @@ def running_max(column: I64, runs: Runs, carry: I64) -> I64:
 
 def any_of(flag: Bools, runs: Runs) -> Bools:
     """(runs,) whether any row of the run has the flag."""
-    return np.logical_or.reduceat(flag, runs.start) if len(runs.start) else np.empty(0, np.bool_)
+    return np.logical_or.reduceat(flag, runs.start) if flag.any() else np.zeros(len(runs.start), np.bool_)
 
 
 def distinct(values: I64, bound: int) -> I64:

@@ -94,7 +94,7 @@ def intervals_of(
         since_ms = np.where(closes, _closed_until(last_values, runs, ts_ms, closes), ts_ms)
         power_before = np.where(unsaid, register_power_mw, power_before)
         kind_before = np.where(kind_before == NOT_SAID, kind_by_register(register_power_mw), kind_before)
-    last = runs.start + runs.length - 1
+    last = runs.last
     last_values.last_ts_ms[session], last_values.power_mw[session] = ts_ms[last], power[last]
     last_values.current_ma[session], last_values.kind[session] = current[last], kind[last]
     power = np.where(begins, _not_negative(power), np.maximum(power_before, 0))  # NULL is negative
@@ -134,7 +134,7 @@ def _closed_until(last_values: LastValues, runs: Runs, ts_ms: I64, closes: Bools
     open_since_ms = last_values.open_since_ms[runs.key]
     carry = np.where(open_since_ms == NULL, last_values.last_ts_ms[runs.key], open_since_ms)
     after, before = _last_known(ts_ms, closes, runs, carry)
-    last = runs.start + runs.length - 1
+    last = runs.last
     last_values.open_since_ms[runs.key] = np.where(closes[last], NULL, after[last])
     return before
 
@@ -150,7 +150,7 @@ def _register_power(last_values: LastValues, runs: Runs, ts_ms: I64, trace: Ener
     rise_mwh = np.where(says, trace.after_mwh - trace.before_mwh, 0)
     power_mw = rise_mwh * UJ_PER_MWH // length_ms  # at most power_max_mw for a week, which fits
     power_mw, _ = _last_known(power_mw, says, runs, last_values.register_power_mw[session])
-    last_values.register_power_mw[session] = power_mw[runs.start + runs.length - 1]
+    last_values.register_power_mw[session] = power_mw[runs.last]
     return power_mw, says
 
 

@@ -47,11 +47,12 @@ def late_rows(
 def _perhaps_late(newest_ms: I64, runs: Runs, ts_ms: I64, trusted_ms: I64, arrival: I64, lateness_ms: int) -> Bools:
     """(runs,) those that may have a late row: one behind what its station had reached before, or behind anything that
     arrived before it, of any station. Most batches have none."""
+    perhaps: Bools = np.minimum.reduceat(ts_ms, runs.start) < np.maximum(newest_ms, NULL + lateness_ms) - lateness_ms
+    if ts_ms.min() >= max(int(trusted_ms.max()), NULL + lateness_ms) - lateness_ms:
+        return perhaps
     arrived = np.full(int(arrival.max()) + 1, NULL)
     arrived[arrival] = trusted_ms
     np.maximum.accumulate(arrived, out=arrived)
     behind = ts_ms < np.maximum(arrived, NULL + lateness_ms)[arrival] - lateness_ms
-    perhaps = np.minimum.reduceat(ts_ms, runs.start) < np.maximum(newest_ms, NULL + lateness_ms) - lateness_ms
-    if behind.any():
-        perhaps[runs.of_row[behind]] = True
+    perhaps[runs.of_row[behind]] = True
     return perhaps

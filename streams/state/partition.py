@@ -144,9 +144,17 @@ class PartitionState(StateColumns):
         for name in ENERGY_COLUMNS:
             getattr(self, name)[slots] = getattr(energy, name)
 
+    def energy_in_place(self) -> SessionEnergy:
+        """The running energy of the segments of all slots: the columns themselves."""
+        return SessionEnergy(*(getattr(self, name) for name in ENERGY_COLUMNS))
+
     def charges(self, slots: I64) -> SessionCharges:
         """Copies of all that decides what the segments of these slots cost."""
-        tariff_key, energy = self.open_tariff[slots], self.session_energy(slots)
+        return self.charges_with(slots, self.session_energy(slots))
+
+    def charges_with(self, slots: I64, energy: SessionEnergy) -> SessionCharges:
+        """The same with this energy."""
+        tariff_key = self.open_tariff[slots]
         if not tariff_key.any():  # no usage is recorded of sessions without a tariff
             return SessionCharges.fresh(self.tariffs, tariff_key, self.metered_from_ms[slots], energy)
         self.widen(self.tariffs.width)
@@ -161,23 +169,26 @@ class PartitionState(StateColumns):
         register_power_mw, open_since_ms = self.register_power_mw[slots], self.open_since_ms[slots]
         return SessionCharges(energy, tariff_key, last_current_ma, last_kind, register_power_mw, open_since_ms, usage)
 
-    def put_charges(self, slots: I64, charges: SessionCharges, rows: I64) -> None:
-        """Write rows of `charges` back to these slots."""
-        self.put_energy(slots, charges.energy.at(rows))
-        if not (charges.tariff_key[rows].any() or self.open_tariff[slots].any()):
+    def put_charges(self, slots: I64, charges: SessionCharges) -> None:
+        """Write charges back to these slots, one each."""
+        self.put_energy(slots, charges.energy)
+        self.put_usage(slots, charges)
+
+    def put_usage(self, slots: I64, charges: SessionCharges) -> None:
+        """The same of all but the energy."""
+        if not (charges.tariff_key.any() or self.open_tariff[slots].any()):
             return
         usage = charges.usage
         self.widen(usage.volume.shape[1])
-        self.open_tariff[slots], self.metered_from_ms[slots] = charges.tariff_key[rows], usage.start_ms[rows]
-        self.last_current_ma[slots], self.last_kind[slots] = charges.last_current_ma[rows], charges.last_kind[rows]
-        self.register_power_mw[slots] = charges.register_power_mw[rows]
-        self.open_since_ms[slots] = charges.open_since_ms[rows]
+        self.open_tariff[slots], self.metered_from_ms[slots] = charges.tariff_key, usage.start_ms
+        self.last_current_ma[slots], self.last_kind[slots] = charges.last_current_ma, charges.last_kind
+        self.register_power_mw[slots] = charges.register_power_mw
+        self.open_since_ms[slots] = charges.open_since_ms
         for name in USAGE_COLUMNS:
-            getattr(self, name)[slots] = getattr(usage, name)[rows]
-        priced = charges.tariff_key[rows] != 0
-        slots, rows = slots[priced], rows[priced]
-        if len(slots):
-            width = usage.volume.shape[1]
+            getattr(self, name)[slots] = getattr(usage, name)
+        rows = np.flatnonzero(charges.tariff_key != 0)
+        if len(rows):
+            slots, width = slots[rows], usage.volume.shape[1]
             self.volume[slots] = self.since_ms[slots] = 0  # of an earlier session with a longer tariff
             since_ms = usage.since_ms[rows]
             self.volume[slots, :width] = usage.volume[rows]

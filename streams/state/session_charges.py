@@ -133,26 +133,24 @@ class MeteredReadings:
 def advance(
     tariffs: CompiledTariffs, charges: SessionCharges, readings: MeteredReadings, runs: Runs, in_session: Bools
 ) -> Accounted:
-    """Account for the readings; `runs.key` is each run's row of `charges` and `in_session`: a segment of a timeline."""
+    """Account for the readings. Each run is a segment of a timeline, a row of `charges` and of `in_session`; `runs.key`
+    is its row of `charges.energy`, which may have others too."""
     samples, energy = readings.samples, charges.energy
     priced = charges.usage.tariff != NONE
     if not priced.any():
         return advance_energy(energy, samples, runs, in_session)
     trace = EnergyTrace.blank(len(samples))
     last_values = LastValues(
-        energy.last_ts_ms.copy(),
-        energy.last_power_mw.copy(),
+        energy.last_ts_ms[runs.key],
+        energy.last_power_mw[runs.key],
         charges.last_current_ma,
         charges.last_kind,
         charges.register_power_mw,
         charges.open_since_ms,
     )
     accounted = advance_energy(energy, samples, runs, in_session, trace)
-    counted = priced[runs.key][runs.of_row]
-    rows = np.flatnonzero(counted)
-    if not len(rows):
-        return accounted
-    session = runs.key[runs.of_row[rows]]
+    rows = np.flatnonzero(priced[runs.of_row])
+    session = runs.of_row[rows]
     intervals = intervals_of(
         last_values,
         runs_of(session),
@@ -161,7 +159,7 @@ def advance(
         readings.current_ma[rows],
         readings.status[rows],
         trace.at(rows),
-        energy.power_max_mw[session],
+        energy.power_max_mw[runs.key[session]],
     )
     _allocate(tariffs, charges.usage, intervals)
     return accounted
