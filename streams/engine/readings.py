@@ -11,7 +11,7 @@ from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABE
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
 from streams.engine.batch import NO_NAME, QUANTITY_COLUMNS, Batch, SessionIds, fingerprint_of
 from streams.kernels.hashing import payload_hash
-from streams.kernels.runs import I64, NULL, Bools, Runs, runs_of, sorted_by_arrival
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, runs_of, sorted_by_arrival
 from streams.state.partition import PartitionState
 
 ACCOUNTED: Final = ("in_session_mwh", "outside_mwh", "rejected_mwh")
@@ -57,7 +57,7 @@ class StepReadings:
 
     def where(self, chosen: Bools) -> "StepReadings":
         """The chosen rows (a copy, unless all are chosen)."""
-        if chosen.all():
+        if all_true(chosen):
             return self
         rows = np.flatnonzero(chosen)
         return StepReadings(*(getattr(self, f.name)[rows] for f in fields(self) if f.init))
@@ -75,7 +75,7 @@ class StepReadings:
     def usable_register_mwh(self) -> I64:
         """Registers, NULL where they are no evidence."""
         unusable = (self.flags & REGISTER_UNUSABLE) != 0
-        return np.where(unusable, NULL, self.energy_mwh) if unusable.any() else self.energy_mwh
+        return np.where(unusable, NULL, self.energy_mwh) if any_true(unusable) else self.energy_mwh
 
     def for_store(self, state: PartitionState) -> Columns:
         """effects.READING_COLUMNS."""
@@ -99,7 +99,7 @@ class StepReadings:
     def extras(self, batch: Batch) -> list[bytes] | None:
         """What is stored as JSON with each reading: what has no column, and a session id that is not its session's."""
         own = (self.name != 0) & (self.named == 0)
-        if batch.extra is None and not own.any():
+        if batch.extra is None and not any_true(own):
             return None
         extras = [b"" for _ in range(len(self))]
         if batch.extra is not None:
@@ -161,7 +161,7 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
         name,
     )
     fingerprint = payload_hash(hashed, len(order))
-    if batch.extra is not None or (columns["energy_export_mwh"] != NULL).any():  # else as before there were these
+    if batch.extra is not None or any_true(columns["energy_export_mwh"] != NULL):  # else as before there were these
         fingerprint = _with_rest(fingerprint, columns["energy_export_mwh"], batch, order)
     skewed = columns["ts_ms"] > received_ms + skew_tolerance_ms
     return StepReadings(
@@ -183,7 +183,7 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
 
 def _arranged(column: I64, order: I64) -> I64:
     """A column in this order. One in which no reading has a value, as of devices that never send it, needs none."""
-    if not len(column) or (column[0] in (NULL, 0) and (column == column[0]).all()):
+    if not len(column) or (column[0] in (NULL, 0) and all_true(column == column[0])):
         return column
     return column.take(order)
 

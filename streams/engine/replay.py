@@ -19,7 +19,7 @@ from streams.engine.readings import ACCOUNTED, session_id_in, with_session_id
 from streams.engine.store_queries import StoredSession, StoredTimelines, StoreQueries
 from streams.engine.timeline import ARRIVAL_FLAGS, NEW, SessionNames, Timeline, concatenated
 from streams.kernels.energy import SessionEnergy
-from streams.kernels.runs import I32, I64, NULL, Bools
+from streams.kernels.runs import I32, I64, NULL, Bools, any_true
 from streams.kernels.sessions import Membership, NewKey, SessionColumns
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import COLUMNS
@@ -130,7 +130,7 @@ def load_replay(
     Where the store has lost some of them (retention), the late readings are left out of the timeline.
     """
     replay = Replay()
-    if not late.any():
+    if not any_true(late):
         return replay, timeline
     runs = timeline.runs
     slots, first_ms = runs.key[late].tolist(), timeline.ts_ms[runs.start[late]].tolist()
@@ -225,7 +225,7 @@ def _complete(state: PartitionState, slot: int, sessions: list[StoredSession], k
 
 
 def _put_checkpoint(state: PartitionState, slot: int, past: StoredSession | None, position: tuple[int, int]) -> None:
-    power_max_mw = int(state.session_energy(np.array([slot])).power_max_mw[0])
+    power_max_mw = int(state.energy.power_max_mw[slot])
     for column in _SESSION_COLUMNS:
         getattr(state, column.name)[slot] = column.start
     energy = SessionEnergy.fresh(1)
@@ -241,7 +241,7 @@ def _put_checkpoint(state: PartitionState, slot: int, past: StoredSession | None
         explicit_end = past.end_reason in EXPLICIT_ENDS
         state.past_last_ms[slot] = past.ended_ms if explicit_end else past.last_ms
         state.past_reason[slot], state.past_revision[slot] = past.end_reason, past.revision
-    state.put_energy(np.array([slot]), energy)
+    state.energy.put(np.array([slot]), energy)
     state.segment_key[slot] = state.open_flagged[slot] = state.open_tariff[slot] = 0
 
 

@@ -22,7 +22,8 @@ from streams.engine.store_queries import StoredSession, StoreQueries
 from streams.engine.timeline import SessionNames, Timeline, in_order, late_runs, timeline_of
 from streams.kernels import sessions
 from streams.kernels.energy import UJ_PER_MWH, Samples, SessionEnergy, hold_reasons
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, any_of
+from streams.kernels.energy import advance as advance_energy
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, all_true, among, any_of, any_true
 from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
@@ -78,7 +79,7 @@ class _Pass:
 
     def __post_init__(self) -> None:
         self.flags = self.timeline.flags.copy()
-        if self.members.foreign.any():
+        if any_true(self.members.foreign):
             self.members.foreign &= self.members.key != NULL  # readings of an unproven session are nobody's
             self.flags[self.members.foreign] |= Quality.FOREIGN_ID
         self.accounted = {name: np.zeros(len(self.timeline), np.int64) for name in ACCOUNTED}
@@ -118,7 +119,7 @@ def update_sessions(
 def _late(state: PartitionState, timeline: Timeline) -> Bools:
     """(runs,) connectors whose pass is repeated: a reading comes late, or shows that those before were a session's."""
     late = late_runs(timeline, state)
-    if (state.unproven[timeline.runs.key] != 0).any():
+    if any_true(state.unproven[timeline.runs.key] != 0):
         late |= sessions.proof(state, timeline.signals(np.zeros(len(late), np.bool_)), timeline.runs)
     return late
 
@@ -138,10 +139,10 @@ def _advance(this: _Pass) -> None:
     slots = runs.key
     if not len(slots):
         return
-    power_max_mw = state.energy_in_place().power_max_mw
+    power_max_mw = state.energy.power_max_mw
     power_max_mw[slots[power_max_mw[slots] == 0]] = this.power_max_mw  # of new connectors
     goes_on = _goes_on(this)
-    if goes_on.all():
+    if all_true(goes_on):
         this.accounted = _go_on(this, this.timeline, this.flags)
         return
     at = np.flatnonzero(goes_on[runs.of_row])
@@ -167,10 +168,14 @@ def _go_on(this: _Pass, timeline: Timeline, flags: I64) -> dict[str, I64]:
     """Account for rows that continue the segments of their connectors. Returns ACCOUNTED; adds to `flags`."""
     state, runs = this.state, timeline.runs
     slots = runs.key
-    charges = state.charges_with(slots, state.energy_in_place())
-    found = advance(state.tariffs, charges, _readings_of(timeline), runs, state.segment_key[slots] != 0)
-    state.put_usage(slots, charges)
-    if found.flags.any():
+    readings, in_session = _readings_of(timeline), state.segment_key[slots] != 0
+    if any_true(state.open_tariff[slots]):
+        charges = state.charges_with(slots, state.energy)
+        found = advance(state.tariffs, charges, readings, runs, in_session)
+        state.put_usage(slots, charges)
+    else:  # no usage is recorded of sessions without a tariff
+        found = advance_energy(state.energy, readings.samples, runs, in_session)
+    if any_true(found.flags):
         flags |= found.flags
     doubtful = np.flatnonzero(flags & ~np.int64(Quality.ESTIMATED))
     if len(doubtful):
@@ -272,12 +277,12 @@ def _new_charges(this: _Pass, before: SessionCharges, key: I64, after_session: B
 def _flag(this: _Pass, signals: sessions.Signals) -> None:
     timeline = this.timeline
     outside = this.members.key == NULL
-    if outside.any():
+    if any_true(outside):
         stirring = signals.have(sessions.DRAWING | sessions.ENDED) | (signals.name != 0)
         stirring |= this.accounted["outside_mwh"] != 0
         this.flags[outside & stirring] |= Quality.OUTSIDE_SESSION
     bare = timeline.energy_mwh == NULL
-    if bare.any():
+    if any_true(bare):
         this.flags[bare & ~outside & (timeline.power_mw != NULL)] |= Quality.ESTIMATED
 
 
@@ -356,16 +361,16 @@ def _effects(
     """The rows to write: all that opened, closed or changed after it, and `most` running ones."""
     state, members, timeline = this.state, this.members, this.timeline
     running = timeline.runs.key[any_of(members.key != NULL, timeline.runs)]
-    queue = np.concatenate([state.stale, running[~np.isin(running, state.stale)]])
+    queue = np.concatenate([state.stale, running[~among(running, state.stale, state.slots)]])
     queue = queue[state.open_key[queue] != 0]
-    urgent = np.isin(queue, [*members.opened.values(), *members.reopened.values()])
+    urgent = among(queue, [*members.opened.values(), *members.reopened.values()], state.slots)
     waiting = queue[~urgent]
     state.stale = waiting[most:]
     written = np.concatenate([queue[urgent], waiting[:most]])
 
     texts = this.session_ids | {session.session_key: session.session_id for session in lost}
     texts |= {key: names[int(timeline.row[row])] for key, row in members.named}
-    parts = [_open_columns(state, written, state.charges(written))]
+    parts = [_open_columns(state, written)]
     costs = _cost_updates(state, written, parts[0])
     consumption: dict[int, list[ComponentVolume]] = {}
     closed = [past for past in members.closed.values() if past.key in this.totals]
@@ -381,10 +386,7 @@ def _effects(
         consumption |= {session.session_key: [] for session in lost if session.tariff_key}
     running_ids = [state.session_name[slot] for slot in written.tolist()]
     return SessionEffects(
-        columns={
-            name: np.concatenate([part[name] for part in parts]).astype(dtype, copy=False)
-            for name, dtype in SESSION_COLUMNS.items()
-        },
+        columns=_together(parts),
         names=[*running_ids, *map(texts.get, completed)],
         started=np.array(sorted(key for key in members.opened if key not in found), np.int64),
         completed=np.array(completed, np.int64),
@@ -395,22 +397,38 @@ def _effects(
     )
 
 
-def _open_columns(state: PartitionState, slots: I64, charges: SessionCharges) -> Columns:
+def _together(parts: Sequence[Columns]) -> Columns:
+    """effects.SESSION_COLUMNS of all rows of these."""
+    one = parts[0]
+    if len(parts) > 1:
+        one = {name: np.concatenate([part[name] for part in parts]) for name in SESSION_COLUMNS}
+    return {name: one[name].astype(dtype, copy=False) for name, dtype in SESSION_COLUMNS.items()}
+
+
+def _open_columns(state: PartitionState, slots: I64) -> Columns:
+    nothing = np.zeros(len(slots), np.int64)
     return {
         "session_key": state.open_key[slots],
         "connector_key": state.connector_key[slots],
         "started_ms": state.open_start_ms[slots],
         "last_ms": state.open_last_ms[slots],
         "ended_ms": np.full(len(slots), NULL, np.int64),
-        "end_reason": np.zeros(len(slots), np.int64),
-        **_energy_columns(charges.energy),
-        "hold": np.zeros(len(slots), np.int64),
-        "void": np.zeros(len(slots), np.int64),
+        "end_reason": nothing,
+        **_energy_columns(state.energy.at(slots)),
+        "hold": nothing,
+        "void": nothing,
         "explicit": state.open_explicit[slots],
         "flagged": state.open_flagged[slots],
         "revision": state.open_revision[slots],
-        **cost_columns(charges, *usage_and_costs(state.tariffs, charges)),
+        **_running_costs(state, slots),
     }
+
+
+def _running_costs(state: PartitionState, slots: I64) -> Columns:
+    if not any_true(state.open_tariff[slots]):
+        return dict.fromkeys(COST_COLUMNS, np.full(len(slots), NULL, np.int64))
+    charges = state.charges(slots)
+    return {**cost_columns(charges, *usage_and_costs(state.tariffs, charges))}
 
 
 def _closed_columns(
@@ -512,6 +530,8 @@ def _cost_updates(state: PartitionState, slots: I64, columns: Columns) -> list[C
     """Of the sessions whose cost is not the one last published, if that was long enough ago."""
     cost = columns["cost_incl_micros"].astype(np.int64)
     moved = (cost != NULL) & (cost != state.cost_published_micros[slots])
+    if not any_true(moved):
+        return []
     rows = np.flatnonzero(moved & (state.arrival_ms[slots] >= state.cost_published_ms[slots] + COST_UPDATE_MS))
     state.cost_published_micros[slots[rows]], state.cost_published_ms[slots[rows]] = (
         cost[rows],

@@ -21,7 +21,7 @@ from streams.engine.sessions import update_sessions
 from streams.engine.store_queries import StoreQueries
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import DedupeVerdict
-from streams.kernels.runs import I64, NULL, Bools, Runs, rises, running_max, union
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, rises, running_max, union
 from streams.kernels.windows import WindowSamples
 from streams.state.columns import LIVE_QUANTITIES
 from streams.state.partition import PartitionState
@@ -35,17 +35,7 @@ BUFFERED_MS_MAX: Final = 2_000
 BUFFERED_ROWS_MAX: Final = 65_536
 CONFLICT_DETAIL = "same identity as a stored reading, other values: the first one stands"
 
-_NO_I64: Final = np.empty(0, np.int64)
-_NO_SAMPLES: Final = WindowSamples(
-    _NO_I64,
-    _NO_I64,
-    _NO_I64,
-    _NO_I64,
-    _NO_I64,
-    dict.fromkeys(windows.QUANTITIES, _NO_I64),
-    dict.fromkeys(ACCOUNTED, _NO_I64),
-)
-_NOTHING_ADDED: Final = windows.aggregate(_NO_SAMPLES)
+_NOTHING_ADDED: Final[Columns] = {name: np.empty(0, dtype) for name, dtype in WINDOW_COLUMNS.items()}
 
 
 def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQueries, params: StepParams) -> Effects:
@@ -75,7 +65,7 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
         revised=sessions.moved.revised,
         revised_extra=sessions.moved.extra,
         remeasured=sessions.moved.remeasured,
-        windows=_for_store(state, added),
+        windows=added,
         sessions=sessions.columns,
         session_ids=sessions.names,
         started=sessions.started,
@@ -114,7 +104,7 @@ def _judge(state: PartitionState, rows: StepReadings, queries: StoreQueries) -> 
     identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint, rows.part)
     verdict, entries = dedupe.judge(state, identities, rows.runs)
     unknown = verdict == DedupeVerdict.UNKNOWN
-    if not unknown.any():
+    if not any_true(unknown):
         return verdict, entries
     taken = dedupe.TakenIdentities()
     odd = rows.where(unknown)
@@ -151,8 +141,8 @@ def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> N
 
 def _windows(
     state: PartitionState, rows: StepReadings, moved: MovedEnergy, now_ms: int, params: StepParams, *, idle: bool
-) -> tuple[dict[str, I64], Columns]:
-    """What these and the buffered readings add to rows of windows, and which windows to emit."""
+) -> tuple[Columns, Columns]:
+    """What these and the buffered readings add to rows of windows (effects.WINDOW_COLUMNS), and which to emit."""
     due = _due(state, now_ms, params)
     samples = _samples(rows, moved)
     # `now_ms` is frame time, which may be behind the wall clock used by a step without frames.
@@ -160,7 +150,7 @@ def _windows(
     if (
         early
         and not idle
-        and not due.any()
+        and not any_true(due)
         and not len(moved.slot)
         and state.window_buffer.rows + len(samples.slot) < BUFFERED_ROWS_MAX
     ):
@@ -171,7 +161,7 @@ def _windows(
     if len(added["slot"]):
         state.pending = union(state.pending, (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS))
         due = _due(state, now_ms, params)
-    return added, _emit(state, due)
+    return _for_store(state, added), _emit(state, due)
 
 
 def _samples(rows: StepReadings, moved: MovedEnergy) -> WindowSamples:
@@ -226,11 +216,11 @@ def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: i
         return
     # A reading of a clock that runs ahead gives way to what was measured shortly before it arrived.
     at_ms = rows.ts_ms
-    if (at_ms > rows.received_ms).any():
+    if any_true(at_ms > rows.received_ms):
         at_ms = np.minimum(rows.ts_ms, rows.received_ms)
         at_ms = np.where(rows.trusted(), at_ms, rows.received_ms - 2 * skew_tolerance_ms)
     in_order = None  # all are
-    if not (rises(at_ms, runs) and (at_ms[runs.start] >= state.live_ts_ms[slot]).all()):
+    if not (rises(at_ms, runs) and all_true(at_ms[runs.start] >= state.live_ts_ms[slot])):
         in_order = at_ms >= running_max(at_ms, runs, state.live_ts_ms[slot])
     _keep(state.live_ts_ms, at_ms, NULL, in_order, runs)
     _keep(state.live_flags, rows.flags, NULL, in_order, runs)
@@ -242,7 +232,7 @@ def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: i
 def _keep(column: NDArray[np.integer[Any]], values: I64, nothing: int, in_order: Bools | None, runs: Runs) -> None:
     """Keep of each run the last value that is in order and not `nothing`. `in_order` None: all are."""
     newest = values[runs.last]
-    if in_order is None and (newest != nothing).all():
+    if in_order is None and all_true(newest != nothing):
         column[runs.key] = newest
         return
     candidates = np.flatnonzero(values != nothing if in_order is None else in_order & (values != nothing))

@@ -12,7 +12,7 @@ from schemas.reading import SessionEvent, Status
 from streams.engine.batch import NO_NAME, PLACEHOLDERS, SessionIds
 from streams.engine.readings import StepReadings
 from streams.kernels import sessions
-from streams.kernels.runs import I64, NULL, Bools, Runs, previous_in_run, rises, runs_of
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, previous_in_run, rises, runs_of
 from streams.kernels.sessions import Signals
 from streams.state.partition import PartitionState
 
@@ -66,7 +66,7 @@ class Timeline:
     def signals(self, main_meter: Bools) -> Signals:
         """What they mean for sessions. `main_meter`: of each run."""
         signs = _SIGNS_OF_STATUS.take(self.status) | ((self.power_mw > 0) * np.uint8(sessions.DRAWING))
-        if self.session_event.any():
+        if any_true(self.session_event):
             signs |= _SIGNS_OF_EVENT.take(self.session_event)
         naming = self.given
         if self.names_nothing:
@@ -120,7 +120,7 @@ def in_order(timeline: Timeline) -> Timeline:
         return timeline
     before = previous_in_run(timeline.ts_ms, runs, np.full(len(runs.start), NULL))
     seq = previous_in_run(timeline.seq, runs, np.full(len(runs.start), NULL))
-    if _follows(timeline.ts_ms, timeline.seq, before, seq).all():
+    if all_true(_follows(timeline.ts_ms, timeline.seq, before, seq)):
         return timeline
     return _sorted(timeline)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, all_true, any_true
 from streams.kernels.tariff_table import (
     CALENDAR,
     CURRENT,
@@ -66,7 +66,7 @@ def allocate(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) 
     be in order of event time.
     """
     priced = usage.tariff[intervals.session] != NONE
-    if not priced.all():
+    if not all_true(priced):
         intervals = intervals.where(priced)
     for begin in range(0, len(intervals), _BLOCK):
         _allocate_block(table, usage, intervals.block(slice(begin, begin + _BLOCK)))
@@ -83,7 +83,7 @@ def _allocate_block(table: TariffTable, usage: TariffUsage, intervals: UsageInte
         number += 1
         done.append(_used(pieces, elements, end_ms, end_mwh, number))
         more = (end_ms < pieces.end_ms) | (pieces.counts_mwh & (end_mwh < pieces.end_mwh))
-        if not more.any():
+        if not any_true(more):
             break
         pieces.at_ms, pieces.at_mwh = end_ms, end_mwh
         pieces = pieces.where(more)
@@ -98,7 +98,7 @@ def _pieces(usage: TariffUsage, s: UsageIntervals) -> _Pieces:
     timed = (s.since_ms != NULL) & (s.since_ms < s.ts_ms)
     joint = timed & (~rises | (s.anchor_ms == s.since_ms))
     apart = rises & ~joint
-    if not apart.any():
+    if not any_true(apart):
         return _rows_of(usage, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True)
     parts = (
         _rows_of(usage, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True),
@@ -170,13 +170,13 @@ def _cut(p: _Pieces, until: dict[int, I64]) -> tuple[I64, I64]:
             by_clock, np.where(next_duration == MAX_I64, MAX_I64, p.start_ms + np.minimum(next_duration, MAX_I64 >> 1))
         )
     cut = by_clock < p.end_ms
-    if cut.any():
+    if any_true(cut):
         end_ms = np.where(cut, by_clock, end_ms)
         end_mwh = np.where(cut, np.maximum(_mwh_at(p, end_ms), p.at_mwh), end_mwh)
     if MWH in until:
         threshold = until[MWH]
         crossed = threshold < p.end_mwh
-        if crossed.any():
+        if any_true(crossed):
             reached_ms = np.where(crossed, _ms_at(p, np.where(crossed, threshold, p.from_mwh)), MAX_I64)
             first = crossed & (reached_ms <= end_ms)
             end_ms = np.where(first, np.maximum(reached_ms, p.at_ms), end_ms)
@@ -257,14 +257,14 @@ def _count(
     if not len(rows):
         return
     component = table.active(used.tariff[rows], used.elements[rows], dimension)
-    if (component == NONE).any():
+    if any_true(component == NONE):
         rows, component = rows[component != NONE], component[component != NONE]
     session, key = used.session[rows], used.key[rows]
     cell = session * usage.volume.shape[1] + component
     np.add.at(usage.volume.reshape(-1), cell, volume[rows])
     np.minimum.at(usage.since_ms.reshape(-1), cell, used.at_ms[rows])
     some = volume[rows] > 0
-    if not some.all():
+    if not all_true(some):
         session, key, component = session[some], key[some], component[some]
     newest = np.full(len(usage.tariff), NONE) if last_key is None else last_key
     np.maximum.at(newest, session, key)

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import I64
+from streams.kernels.runs import I64, all_true, any_true
 from streams.kernels.tariff_table import DIMENSIONS, NONE, TariffTable
 from streams.kernels.tariff_usage import TariffUsage
 
@@ -44,7 +44,7 @@ def _price(table: TariffTable, usage: TariffUsage) -> tuple[I64, I64, I64]:
     used = usage.volume.ravel()
     cell = np.flatnonzero(used != 0)  # what only step_size adds has a volume too
     session = cell // width
-    if (unpriced := usage.tariff == NONE).any():  # usage of an earlier session of the connector may be there
+    if any_true(unpriced := usage.tariff == NONE):  # usage of an earlier session of the connector may be there
         kept = ~unpriced[session]
         cell, session = cell[kept], session[kept]
     place = (table.price_base[np.maximum(usage.tariff, 0)] - np.arange(rows) * width)[session] + cell
@@ -86,7 +86,7 @@ def _steps(table: TariffTable, usage: TariffUsage, part: I64, volume: I64) -> I6
 def _bounded(table: TariffTable, usage: TariffUsage, excl: I64, incl: I64) -> tuple[I64, I64]:
     """Apply min_price, then max_price."""
     for name, raising in (("min", True), ("max", False)):
-        if (table.bounds_micros[f"{name}_excl"] == NONE).all():
+        if all_true(table.bounds_micros[f"{name}_excl"] == NONE):
             continue
         bound_excl, bound_incl = (
             np.where(usage.tariff == NONE, NONE, table.bounds_micros[f"{name}_{part}"][usage.tariff])

@@ -25,6 +25,8 @@ from streams.kernels.runs import (
     NULL,
     U32,
     Runs,
+    all_true,
+    any_true,
     by_row,
     column,
     previous_in_run,
@@ -118,7 +120,7 @@ def _plain_prefix(state: DedupeColumns, rows: Identities, runs: Runs) -> I64 | N
     odd = rows.seq <= previous_in_run(rows.seq, runs, seq_max)  # a reading without seq is NULL, below all
     odd |= rows.boot != by_row(np.where(seq_max < 0, rows.boot[runs.start], state.boot[slot]), runs)
     odd |= rows.ts_ms < by_row(state.boot_ts_ms[slot], runs)
-    if not odd.any():
+    if not any_true(odd):
         return None
     place = np.arange(len(odd)) - runs.start[runs.of_row]
     return np.minimum.reduceat(np.where(odd, place, runs.length[runs.of_row]), runs.start)
@@ -136,7 +138,7 @@ def _advance_plain(state: DedupeColumns, rows: Identities, runs: Runs) -> I64:
     moved = newest - before
     skipping = np.flatnonzero(moved > runs.length)  # else each entry that the window moves over is written below
     cleared = _clear(state, slot[skipping], newest[skipping], np.minimum(moved[skipping], WINDOW))
-    if (rows.seq[runs.start] <= newest - WINDOW).any():
+    if any_true(rows.seq[runs.start] <= newest - WINDOW):
         rows = rows.at(np.flatnonzero(rows.seq > (newest - WINDOW)[runs.of_row]))
     written = _remember(state, rows.slot, rows.seq, rows.fingerprint)
     return np.concatenate([cleared, written]) if len(cleared) else written
@@ -155,7 +157,7 @@ def _clear(state: DedupeColumns, slot: I64, newest: I64, count: I64) -> I64:
 def _judge_round(state: DedupeColumns, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
     """One row of each of several slots. Returns the window entries that changed."""
     numbered = rows.seq[at] != NULL
-    if numbered.all():
+    if all_true(numbered):
         return _judge_numbered(state, rows, at, verdict)
     _judge_bare(state, rows, at[~numbered], verdict)
     return _judge_numbered(state, rows, at[numbered], verdict)

@@ -17,7 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.session import HoldReason
-from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, by_row, column, previous_in_run, rows_by_rank, runs_of
+from streams.kernels.runs import (
+    I64,
+    NULL,
+    Bools,
+    Runs,
+    all_true,
+    any_of,
+    any_true,
+    by_row,
+    column,
+    previous_in_run,
+    rows_by_rank,
+    runs_of,
+)
 
 UJ_PER_MWH: Final = 3_600_000
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
@@ -83,13 +96,13 @@ class SessionEnergy:
         return cls(*(np.full(rows, f.metadata["start"], np.int64) for f in fields(cls)))
 
     def at(self, rows: I64 | Bools) -> "SessionEnergy":
-        """A copy of these rows."""
-        return SessionEnergy(*(getattr(self, f.name)[rows] for f in fields(self)))
+        """A copy of these rows, int64 whatever the columns are."""
+        return SessionEnergy(*(getattr(self, name)[rows].astype(np.int64, copy=False) for name in ENERGY_COLUMNS))
 
     def put(self, rows: I64, other: "SessionEnergy") -> None:
         """Overwrite these rows with all rows of `other`, in order."""
-        for f in fields(self):
-            getattr(self, f.name)[rows] = getattr(other, f.name)
+        for name in ENERGY_COLUMNS:
+            getattr(self, name)[rows] = getattr(other, name)
 
     def next_segments(self, power_max_mw: I64, *, after_session: Bools) -> "SessionEnergy":
         """The segments that follow these, which inherit the base only. `after_session`: where these are sessions."""
@@ -114,6 +127,9 @@ class SessionEnergy:
     def integrated_uj(self) -> I64:
         """The part of it that is estimated."""
         return self.head_uj + self.tail_uj
+
+
+ENERGY_COLUMNS: Final = tuple(f.name for f in fields(SessionEnergy))
 
 
 @dataclass(slots=True)
@@ -199,12 +215,12 @@ def advance(
     odd = np.flatnonzero(~_advance_plain(job))
     for of_runs, at in rows_by_rank(runs, odd):
         _round(job, of_runs, at)
-    if job.too_much.any():
+    if any_true(job.too_much):
         job.out.flags[job.too_much] |= IMPLAUSIBLE
         segments.hold[runs.key[any_of(job.too_much, runs)]] |= HoldReason.POWER_IMPLAUSIBLE
     if samples.export_mwh is not None:
         _export(segments, samples.export_mwh, samples.ts_ms, runs)
-    if not in_session.all():  # nothing is integrated outside
+    if not all_true(in_session):  # nothing is integrated outside
         for name in ("head_uj", "tail_uj", "power_uj", "gap_ms", "power_gap_ms"):
             getattr(segments, name)[runs.key[~in_session]] = 0
     return job.out
@@ -247,14 +263,14 @@ def _elapsed(since_ms: I64, until_ms: I64) -> I64:
     """0 where `since_ms` is NULL."""
     never = since_ms == NULL
     elapsed_ms: I64 = until_ms - since_ms
-    if never.any():
+    if any_true(never):
         elapsed_ms[never] = 0
     return elapsed_ms
 
 
 def _ts_before(job: _Job, carry: I64, before_ts: I64) -> I64:
     """Like `before_ts`, the event times before each row, with this time (one per run) before the first of a run."""
-    if (carry == before_ts[job.runs.start]).all():
+    if all_true(carry == before_ts[job.runs.start]):
         return before_ts
     return previous_in_run(job.samples.ts_ms, job.runs, carry)
 
@@ -264,7 +280,7 @@ def _power_before(job: _Job, before_ts: I64) -> tuple[I64, I64]:
     one."""
     segments, samples, runs = job.segments, job.samples, job.runs
     power, power_ts = segments.last_power_mw[runs.key], segments.power_ts_ms[runs.key]
-    if job.credible.all():
+    if all_true(job.credible):
         return previous_in_run(samples.power_mw, runs, power), _ts_before(job, power_ts, before_ts)
     source = np.where(job.credible, np.arange(len(job.credible)), -1)
     np.maximum.accumulate(source, out=source)
@@ -284,7 +300,7 @@ def _advance_plain(job: _Job) -> Bools:
     power_before, power_ts = _power_before(job, before_ts)
     rise, odd = _rises(job, before_ts, power_before)
     plain: Bools = ~(any_of(odd, runs) | (segments.candidate_mwh[runs.key] != NULL))
-    if not plain.any():
+    if not any_true(plain):
         return plain
     elapsed_ms = _elapsed(before_ts, samples.ts_ms)
     area = _area_uj(power_before, elapsed_ms)
@@ -301,14 +317,14 @@ def _rises(job: _Job, before_ts: I64, power_before: I64) -> tuple[I64, Bools]:
     segments, samples, runs = job.segments, job.samples, job.runs
     register = samples.register_mwh
     metered = register != NULL
-    if not metered.any():
+    if not any_true(metered):
         return np.zeros(len(register), np.int64), np.zeros(len(register), np.bool_)
     base = previous_in_run(register, runs, segments.register_last_mwh[runs.key])
     base_ts = _ts_before(job, segments.register_ts_ms[runs.key], before_ts)
     known = metered & (base != NULL)
     rise = register - base
     dt_ms = samples.ts_ms - base_ts
-    if not known.all():
+    if not all_true(known):
         rise[~known], dt_ms[~known] = 0, 1
     odd = (rise < 0) | (dt_ms <= 0)
     # A rise within the slack is plausible whatever the time and the power.
@@ -319,7 +335,7 @@ def _rises(job: _Job, before_ts: I64, power_before: I64) -> tuple[I64, Bools]:
         carried = segments.peak_mw[runs.key[run]]
         peak = np.where(high == runs.start[run], np.maximum(peak, carried), peak)
         odd[high] |= ~_plausible(rise[high], dt_ms[high], segments.power_max_mw[runs.key[run]], peak)
-    if not metered.all():
+    if not all_true(metered):
         odd |= metered != metered[runs.start][runs.of_row]
     return rise, odd
 
@@ -333,7 +349,7 @@ def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
     first = metered & (segments.register_first_mwh[segment] == NULL)  # of the segment
 
     # The rise to a session's first register lies before it.
-    if plain.all() and job.in_session.all() and not first.any():
+    if all_true(plain) and all_true(job.in_session) and not any_true(first):
         job.out.in_session_mwh = rise
         risen = np.add.reduceat(rise, runs.start)
     else:
@@ -346,10 +362,10 @@ def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
         risen = np.add.reduceat(np.where(counted, rise, 0), runs.start)[plain]
     segments.counted_mwh[segment] += risen
 
-    if first.any():
+    if any_true(first):
         segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
         segments.register_first_mwh[segment[first]] = register[first]
-    if not metered.all():
+    if not all_true(metered):
         bare, bare_uj = ~metered, np.add.reduceat(area, runs.start)[plain]
         segments.tail_uj[segment[bare]] += bare_uj[bare]
         segment, start, last = segment[metered], start[metered], last[metered]
@@ -369,14 +385,16 @@ def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, pow
     longest = np.maximum.reduceat(gap_ms, runs.start)
     segments.gap_ms[segment] = np.maximum(segments.gap_ms[segment], longest[plain])
     powered = (
-        longest if (power_before > 0).all() else np.maximum.reduceat(np.where(power_before > 0, gap_ms, 0), runs.start)
+        longest
+        if all_true(power_before > 0)
+        else np.maximum.reduceat(np.where(power_before > 0, gap_ms, 0), runs.start)
     )
     segments.power_gap_ms[segment] = np.maximum(segments.power_gap_ms[segment], powered[plain])
     segments.power_uj[segment] += np.add.reduceat(area, runs.start)[plain]
     held = np.where(job.credible[last], samples.power_mw[last], power_before[last])
     peak = held
     metered = samples.register_mwh[runs.start[plain]] != NULL
-    if not metered.all():
+    if not all_true(metered):
         power = np.where(job.credible, samples.power_mw, NULL)
         highest = np.maximum(np.maximum.reduceat(power, runs.start)[plain], segments.peak_mw[segment])
         peak = np.where(metered, held, highest)
@@ -437,7 +455,7 @@ def _round(job: _Job, run: I64, at: I64) -> None:
     s.power_ts_ms[segment] = np.where(credible, ts_ms, s.power_ts_ms[segment])
     s.peak_mw[segment] = np.maximum(s.peak_mw[segment], np.where(credible, power, 0))
     metered = samples.register_mwh[at] != NULL
-    if metered.any():
+    if any_true(metered):
         _meter(job, run[metered], at[metered])
     if job.trace is not None and before is not None:
         _trace_round(job.trace, before, s.at(segment), at, metered, job.out.flags[at])

@@ -11,7 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.session import EXPLICIT_ENDS, EndReason, HoldReason
-from streams.kernels.runs import I8, I32, I64, MAX_I64, NULL, Bools, Runs, any_of, column, previous_in_run
+from streams.kernels.runs import (
+    I8,
+    I32,
+    I64,
+    MAX_I64,
+    NULL,
+    Bools,
+    Runs,
+    all_true,
+    any_of,
+    any_true,
+    column,
+    previous_in_run,
+)
 
 TRAILING_MS: Final = 60_000  # after an explicit end, the last samples and statuses of the session are still under way
 ORPHAN_MS_MAX: Final = 86_400_000
@@ -173,7 +186,7 @@ def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, breaking: B
     slot = runs.key
     is_open = state.open_key[slot] != 0
     steady = is_open & ~any_of(breaking | signals.have(STARTED | ENDED | FREEING), runs) & ~signals.main_meter
-    if steady.all():
+    if all_true(steady):
         return steady, ~steady
     stirring = (signals.name != 0) | signals.have(STARTED | ENDED | OPENING)
     vacant = ~is_open & (state.unproven[slot] == 0) & ~resumable(state, slot)
@@ -181,7 +194,7 @@ def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, breaking: B
 
 
 def _advance_steady(state: SessionColumns, signals: Signals, runs: Runs, steady: Bools, members: Membership) -> None:
-    if not steady.any():
+    if not any_true(steady):
         return
     slot, last = runs.key[steady], runs.last[steady]
     members.key = np.where(steady, state.open_key[runs.key], NULL)[runs.of_row]
@@ -189,10 +202,10 @@ def _advance_steady(state: SessionColumns, signals: Signals, runs: Runs, steady:
         named = steady[runs.of_row] & (signals.given != 0)
         members.foreign = named & (signals.given != state.open_name[runs.key][runs.of_row])
     state.open_last_ms[slot] = signals.ts_ms[last]
-    if not state.open_occupied[slot].all():
+    if not all_true(state.open_occupied[slot]):
         state.open_occupied[slot] |= any_of(signals.have(OCCUPYING | DRAWING), runs)[steady]
     wanting = steady & (state.open_delivered[runs.key] == 0)
-    if wanting.any():
+    if any_true(wanting):
         _look_for_delivery(state, signals, runs, wanting)
 
 

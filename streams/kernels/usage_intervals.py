@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from streams.kernels.energy import UJ_PER_MWH, EnergyTrace
-from streams.kernels.runs import I64, NULL, Bools, Runs, previous_in_run
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, previous_in_run
 
 IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.session.UsageKind
 NOT_SAID: Final = -1  # a kind of use: neither a status nor a power decides it
@@ -87,7 +87,7 @@ def intervals_of(
     kind, kind_before = _last_known(kind, kind != NOT_SAID, runs, last_values.kind[session])
     since_ms = previous_in_run(ts_ms, runs, last_values.last_ts_ms[session])
     begins = since_ms == NULL
-    if (unsaid := power_before == NULL).any():
+    if any_true(unsaid := power_before == NULL):
         register_power_mw, says = _register_power(last_values, runs, ts_ms, trace)
         closes = ~unsaid | begins | says | credible | (kind != kind_before)
         closes |= _not_negative(current) != _not_negative(current_before)
@@ -156,7 +156,7 @@ def _register_power(last_values: LastValues, runs: Runs, ts_ms: I64, trace: Ener
 
 def _last_known(values: I64, known: Bools, runs: Runs, carry: I64) -> tuple[I64, I64]:
     """After each row, and before it: the newest known value of its run, else `carry` (one a run)."""
-    if known.all():
+    if all_true(known):
         return values, previous_in_run(values, runs, carry)
     source = np.where(known, np.arange(len(known)), -1)
     np.maximum.accumulate(source, out=source)

@@ -7,7 +7,7 @@ a station share one clock, so that an active one moves the watermark of an idle 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import I64, NULL, Bools, Runs, arrival_order, running_max, runs_of
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, arrival_order, running_max, runs_of
 
 
 def late_rows(
@@ -28,9 +28,9 @@ def late_rows(
     late = np.zeros(len(ts_ms), np.bool_)
     if not len(ts_ms):
         return late
-    trusted_ms = ts_ms if trusted.all() else np.where(trusted, ts_ms, NULL)
+    trusted_ms = ts_ms if all_true(trusted) else np.where(trusted, ts_ms, NULL)
     suspects = _perhaps_late(newest_ms[station], runs, ts_ms, trusted_ms, arrival, lateness_ms)
-    if suspects.any():
+    if any_true(suspects):
         stations = np.zeros(len(newest_ms), np.bool_)
         stations[station[suspects]] = True
         rows = np.flatnonzero(stations[station][runs.of_row])

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import I64, MAX_I64, NULL, Runs, arrival_order, rises, runs_of
+from streams.kernels.runs import I64, MAX_I64, NULL, Runs, all_true, any_true, arrival_order, rises, runs_of
 
 WINDOW_MS: Final = 60_000
 QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
@@ -66,7 +66,7 @@ def aggregate(rows: WindowSamples) -> dict[str, I64]:
     out = {
         "slot": groups.key >> 32,
         "bucket_ms": (groups.key & 0xFFFF_FFFF) * WINDOW_MS,
-        "readings": groups.length if rows.weight.all() else _reduce(np.add, arranged(rows.weight), start),
+        "readings": groups.length if all_true(rows.weight) else _reduce(np.add, arranged(rows.weight), start),
         "flagged": _sum(arranged, rows.flagged, start),
         "first_ts_ms": ts_ms[start] if in_turn else _reduce(np.minimum, ts_ms, start),
         "last_ts_ms": ts_ms[groups.last] if in_turn else _reduce(np.maximum, ts_ms, start),
@@ -81,7 +81,7 @@ def aggregate(rows: WindowSamples) -> dict[str, I64]:
 
 def _order(slot: I64, key: I64) -> I64 | None:
     """Row order by key, (slot, bucket), or None where the rows are in it already, as they are when nothing is late."""
-    if (key[1:] >= key[:-1]).all():
+    if all_true(key[1:] >= key[:-1]):
         return None
     bucket = key & 0xFFFF_FFFF
     by_bucket = arrival_order(bucket - bucket.min())
@@ -95,19 +95,19 @@ def _reduce(how: np.ufunc, column: I64, start: I64) -> I64:
 
 
 def _sum(arranged: Callable[[I64], I64], column: I64, start: I64) -> I64:
-    return _reduce(np.add, arranged(column), start) if column.any() else np.zeros(len(start), np.int64)
+    return _reduce(np.add, arranged(column), start) if any_true(column) else np.zeros(len(start), np.int64)
 
 
 def _summary(name: str, values: I64, length: I64, start: I64) -> dict[str, I64]:
     present = values != NULL
-    if present.all():
+    if all_true(present):
         return {
             f"{name}_n": length,
             f"{name}_sum": _reduce(np.add, values, start),
             f"{name}_min": _reduce(np.minimum, values, start),
             f"{name}_max": _reduce(np.maximum, values, start),
         }
-    if not present.any():
+    if not any_true(present):
         nothing = np.zeros(len(start), np.int64)
         nulls = np.full(len(start), NULL, np.int64)
         return {f"{name}_n": nothing, f"{name}_sum": nothing, f"{name}_min": nulls, f"{name}_max": nulls}
@@ -126,7 +126,7 @@ def _registers(register: I64, ts_ms: I64, groups: Runs, *, in_turn: bool) -> dic
     `in_turn`: there are no equal times, and the rows are in the order of time."""
     start, last, group = groups.start, groups.last, groups.of_row
     present = register != NULL
-    if in_turn and present.all():
+    if in_turn and all_true(present):
         return {
             "energy_n": groups.length,
             "energy_first_ts_ms": ts_ms[start],

@@ -16,7 +16,7 @@ from streams.kernels.allocation import allocate
 from streams.kernels.cost import Costs, price
 from streams.kernels.energy import UJ_PER_MWH, Accounted, EnergyTrace, Samples, SessionEnergy
 from streams.kernels.energy import advance as advance_energy
-from streams.kernels.runs import I64, NULL, Bools, Runs, runs_of
+from streams.kernels.runs import I64, NULL, Bools, Runs, any_true, runs_of
 from streams.kernels.tariff_table import ENERGY, FLAT, NONE, PARKING_TIME, TIME
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import (
@@ -137,7 +137,7 @@ def advance(
     is its row of `charges.energy`, which may have others too."""
     samples, energy = readings.samples, charges.energy
     priced = charges.usage.tariff != NONE
-    if not priced.any():
+    if not any_true(priced):
         return advance_energy(energy, samples, runs, in_session)
     trace = EnergyTrace.blank(len(samples))
     last_values = LastValues(
@@ -174,7 +174,7 @@ def _allocate(tariffs: CompiledTariffs, usage: TariffUsage, s: UsageIntervals) -
 def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[TariffUsage, Costs]:
     """What each session has used and costs, as if it ended with its newest reading."""
     rows = len(charges)
-    if not (charges.usage.tariff != NONE).any():
+    if not any_true(charges.usage.tariff != NONE):
         zero = np.zeros(rows, np.int64)
         return charges.usage, Costs(zero, zero.copy(), np.zeros((rows, len(_PARTS)), np.int64))
     energy, usage = charges.energy, charges.usage.copy()
