@@ -11,7 +11,7 @@ from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABE
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
 from streams.engine.batch import NO_NAME, QUANTITY_COLUMNS, Batch, SessionIds, fingerprint_of
 from streams.kernels.hashing import payload_hash
-from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, runs_of, sorted_by_arrival
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, rows_where, runs_of, sorted_by_arrival
 from streams.state.partition import PartitionState
 
 ACCOUNTED: Final = ("in_session_mwh", "outside_mwh", "rejected_mwh")
@@ -59,7 +59,7 @@ class StepReadings:
         """The chosen rows (a copy, unless all are chosen)."""
         if all_true(chosen):
             return self
-        rows = np.flatnonzero(chosen)
+        rows = rows_where(chosen)
         return StepReadings(*(getattr(self, f.name)[rows] for f in fields(self) if f.init))
 
     def trusted(self) -> Bools:
@@ -104,7 +104,7 @@ class StepReadings:
         extras = [b"" for _ in range(len(self))]
         if batch.extra is not None:
             extras = [(batch.extra[row] or "").encode() for row in self.extra.tolist()]
-        for row in np.flatnonzero(own).tolist():
+        for row in rows_where(own).tolist():
             extras[row] = with_session_id(extras[row], batch.session_ids[int(self.name_code[row])])
         return extras
 

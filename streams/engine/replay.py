@@ -19,7 +19,7 @@ from streams.engine.readings import ACCOUNTED, session_id_in, with_session_id
 from streams.engine.store_queries import StoredSession, StoredTimelines, StoreQueries
 from streams.engine.timeline import ARRIVAL_FLAGS, NEW, SessionNames, Timeline, concatenated
 from streams.kernels.energy import SessionEnergy
-from streams.kernels.runs import I32, I64, NULL, Bools, any_true
+from streams.kernels.runs import I32, I64, NULL, Bools, any_true, rows_where
 from streams.kernels.sessions import Membership, NewKey, SessionColumns
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import COLUMNS
@@ -93,7 +93,7 @@ class Replay:
         """What of stored readings the pass judges otherwise than before. `columns`: what it found, by row."""
         if not self.slots:
             return _NOTHING_MOVED
-        rows = np.flatnonzero(timeline.stored)
+        rows = rows_where(timeline.stored)
         changed = np.zeros(len(rows), np.bool_)
         before = {name: self.stored(name, timeline.row[rows]) for name in columns}
         for name in ACCOUNTED:
@@ -145,7 +145,7 @@ def load_replay(
         kept |= _restore(state, replay, one, ts_ms, found, slot)
     if replay.impossible:
         timeline = timeline.where(~np.isin(timeline.slot, sorted(replay.impossible)))
-    stored = _stored_rows(columns, slot, names).where(np.flatnonzero(kept))
+    stored = _stored_rows(columns, slot, names).where(rows_where(kept))
     return replay, concatenated([timeline, stored])
 
 
@@ -188,13 +188,13 @@ def _restore(
     began = sum(session.started_ms < ts_ms for session in sessions)
     checkpoint, after = (sessions[0], sessions[1:]) if began > 1 else (None, sessions)
     mine = slot_of_row == slot
-    rows = np.flatnonzero(mine)
+    rows = rows_where(mine)
     columns = replay.columns
     rows = rows[np.lexsort([columns[name][rows] for name in ("boot", "part", "seq", "ts_ms")])]
     keys = columns["session_key"][rows]
     start = 0
     if checkpoint is not None:
-        last = np.flatnonzero(keys == checkpoint.session_key)
+        last = rows_where(keys == checkpoint.session_key)
         start = int(last[-1]) + 1 if len(last) else -1
     kept = np.zeros(len(mine), np.bool_)
     if start < 0 or not _complete(state, slot, after, keys[start:]):

@@ -23,7 +23,7 @@ from streams.engine.timeline import SessionNames, Timeline, in_order, late_runs,
 from streams.kernels import sessions
 from streams.kernels.energy import UJ_PER_MWH, Samples, SessionEnergy, hold_reasons
 from streams.kernels.energy import advance as advance_energy
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, all_true, among, any_of, any_true
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, all_true, among, any_of, any_true, rows_where
 from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
@@ -145,13 +145,13 @@ def _advance(this: _Pass) -> None:
     if all_true(goes_on):
         this.accounted = _go_on(this, this.timeline, this.flags)
         return
-    at = np.flatnonzero(goes_on[runs.of_row])
+    at = rows_where(goes_on[runs.of_row])
     if len(at):
         flags = this.flags[at]
         for name, values in _go_on(this, this.timeline.where(at), flags).items():
             this.accounted[name][at] = values
         this.flags[at] = flags
-    _advance_by_segment(this, np.flatnonzero(~goes_on[runs.of_row]))
+    _advance_by_segment(this, rows_where(~goes_on[runs.of_row]))
 
 
 def _goes_on(this: _Pass) -> Bools:
@@ -177,7 +177,7 @@ def _go_on(this: _Pass, timeline: Timeline, flags: I64) -> dict[str, I64]:
         found = advance_energy(state.energy, readings.samples, runs, in_session)
     if any_true(found.flags):
         flags |= found.flags
-    doubtful = np.flatnonzero(flags & ~np.int64(Quality.ESTIMATED))
+    doubtful = rows_where(flags & ~np.int64(Quality.ESTIMATED))
     if len(doubtful):
         np.add.at(state.open_flagged, timeline.slot[doubtful], 1)
     return {name: getattr(found, name) for name in ACCOUNTED}
@@ -199,7 +199,7 @@ def _advance_by_segment(this: _Pass, at: I64) -> None:
     begins[1:] = key[1:] != key[:-1]
     begins[runs.start] = True
     segment_of_row = np.cumsum(begins) - 1
-    first_row = np.flatnonzero(begins)
+    first_row = rows_where(begins)
     connector = runs.of_row[first_row]  # of each segment
     rank = np.arange(len(first_row)) - segment_of_row[runs.start][connector]
     before = _Segments(state.segment_key[slots], state.charges(slots), state.open_flagged[slots].astype(np.int64))
@@ -207,7 +207,7 @@ def _advance_by_segment(this: _Pass, at: I64) -> None:
     segments = before
     for turn in range(int(rank.max()) + 1):
         chosen = rank == turn
-        rows = np.flatnonzero(chosen[segment_of_row])
+        rows = rows_where(chosen[segment_of_row])
         done = _advance_turn(this, segments, connector[chosen], key[first_row[chosen]], timeline.where(rows), at[rows])
         segments = done if turn == 0 else _put(segments, connector[chosen], done)
     new = slots[(segments.key != before.key) & (segments.key != 0)]
@@ -228,7 +228,7 @@ def _put(segments: _Segments, connector: I64, done: _Segments) -> _Segments:
 
 def _close_before(this: _Pass, before: _Segments, next_key: I64) -> None:
     """Totals of the sessions that were open before and closed without another reading."""
-    ended = np.flatnonzero((before.key != 0) & (before.key != next_key))
+    ended = rows_where((before.key != 0) & (before.key != next_key))
     for row in ended.tolist():
         _keep_totals(this, int(before.key[row]), before, row)
 
@@ -246,7 +246,7 @@ def _advance_turn(this: _Pass, segments: _Segments, connector: I64, own: I64, ti
     continues = own == segments.key[connector]
     before = segments.charges if len(connector) == len(segments.key) else segments.charges.at(connector)
     charges = _new_charges(this, before, own, segments.key[connector] != 0, timeline.ts_ms[runs.start])
-    rows = np.flatnonzero(continues)
+    rows = rows_where(continues)
     charges.put(rows, before.at(rows))
     by_segment = runs._replace(key=np.arange(len(own)))
     found = advance(state.tariffs, charges, _readings_of(timeline), by_segment, own != 0)
@@ -258,7 +258,7 @@ def _advance_turn(this: _Pass, segments: _Segments, connector: I64, own: I64, ti
     flagged += np.bincount(runs.of_row[doubtful], minlength=len(own))
     done = _Segments(own, charges, flagged)
     closed = (own != 0) & (state.open_key[runs.key] != own)
-    for row in np.flatnonzero(closed).tolist():
+    for row in rows_where(closed).tolist():
         _keep_totals(this, int(own[row]), done, row)
     return done
 
@@ -267,7 +267,7 @@ def _new_charges(this: _Pass, before: SessionCharges, key: I64, after_session: B
     """Segments that begin, after these."""
     power_max_mw = before.energy.power_max_mw.copy()
     tariff_key = np.zeros(len(key), np.int64)
-    for row in np.flatnonzero(key).tolist():
+    for row in rows_where(key).tolist():
         if (terms := this.terms.get(int(key[row]))) is not None:
             tariff_key[row], power_max_mw[row] = terms
     energy = before.energy.next_segments(power_max_mw, after_session=after_session)
@@ -310,7 +310,7 @@ def _name_open(this: _Pass, names: SessionNames) -> None:
 def _time_out(this: _Pass, deadline_ms: int) -> None:
     """Close the sessions of which nothing came since the deadline (by arrival); unproven ones wait for their proof."""
     state = this.state
-    slots = np.flatnonzero((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
+    slots = rows_where((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
     if not len(slots):
         return
     keys = state.open_key[slots].tolist()
@@ -330,7 +330,7 @@ def _return(this: _Pass, rows: StepReadings, replay: Replay, names: SessionNames
         for name, values in columns.items():
             setattr(rows, name, values)
     else:
-        new = np.flatnonzero(~timeline.stored)
+        new = rows_where(~timeline.stored)
         for name, values in columns.items():
             found = getattr(rows, name).copy()
             found[timeline.row[new]] = values[new]
@@ -406,7 +406,7 @@ def _together(parts: Sequence[Columns]) -> Columns:
 
 
 def _open_columns(state: PartitionState, slots: I64) -> Columns:
-    nothing = np.zeros(len(slots), np.int64)
+    nothing, energy = np.zeros(len(slots), np.int64), state.energy.at(slots)
     return {
         "session_key": state.open_key[slots],
         "connector_key": state.connector_key[slots],
@@ -414,21 +414,21 @@ def _open_columns(state: PartitionState, slots: I64) -> Columns:
         "last_ms": state.open_last_ms[slots],
         "ended_ms": np.full(len(slots), NULL, np.int64),
         "end_reason": nothing,
-        **_energy_columns(state.energy.at(slots)),
+        **_energy_columns(energy),
         "hold": nothing,
         "void": nothing,
         "explicit": state.open_explicit[slots],
         "flagged": state.open_flagged[slots],
         "revision": state.open_revision[slots],
-        **_running_costs(state, slots),
+        **_running_costs(state, slots, energy),
     }
 
 
-def _running_costs(state: PartitionState, slots: I64) -> Columns:
+def _running_costs(state: PartitionState, slots: I64, energy: SessionEnergy) -> dict[str, I64]:
     if not any_true(state.open_tariff[slots]):
         return dict.fromkeys(COST_COLUMNS, np.full(len(slots), NULL, np.int64))
-    charges = state.charges(slots)
-    return {**cost_columns(charges, *usage_and_costs(state.tariffs, charges))}
+    charges = state.charges_with(slots, energy)
+    return cost_columns(charges, *usage_and_costs(state.tariffs, charges))
 
 
 def _closed_columns(
@@ -442,7 +442,7 @@ def _closed_columns(
     totals = [this.totals[past.key] for past in pasts]
     charges = collect_charges([(one.charges, one.row) for one in totals])
     usage, costs = usage_and_costs(state.tariffs, charges)
-    for row in np.flatnonzero(usage.tariff != NONE).tolist():
+    for row in rows_where(usage.tariff != NONE).tolist():
         consumption[pasts[row].key] = component_usage(state.tariffs, usage, row)
     start_ms = np.array([past.start_ms for past in pasts], np.int64)
     last_ms = np.array([past.last_ms for past in pasts], np.int64)
@@ -532,7 +532,7 @@ def _cost_updates(state: PartitionState, slots: I64, columns: Columns) -> list[C
     moved = (cost != NULL) & (cost != state.cost_published_micros[slots])
     if not any_true(moved):
         return []
-    rows = np.flatnonzero(moved & (state.arrival_ms[slots] >= state.cost_published_ms[slots] + COST_UPDATE_MS))
+    rows = rows_where(moved & (state.arrival_ms[slots] >= state.cost_published_ms[slots] + COST_UPDATE_MS))
     state.cost_published_micros[slots[rows]], state.cost_published_ms[slots[rows]] = (
         cost[rows],
         state.arrival_ms[slots[rows]],

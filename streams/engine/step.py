@@ -21,7 +21,7 @@ from streams.engine.sessions import update_sessions
 from streams.engine.store_queries import StoreQueries
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import DedupeVerdict
-from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, rises, running_max, union
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, rises, rows_where, running_max, union
 from streams.kernels.windows import WindowSamples
 from streams.state.columns import LIVE_QUANTITIES
 from streams.state.partition import PartitionState
@@ -50,7 +50,7 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
 
     verdict, entries = _judge(state, rows, queries)
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
-    conflicts = np.flatnonzero(verdict == DedupeVerdict.CONFLICT)
+    conflicts = rows_where(verdict == DedupeVerdict.CONFLICT)
     _refuse_conflicts(state, rows, conflicts, batch.session_ids, refused)
     _flag_late(state, accepted, params.lateness_ms)
     sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
@@ -200,7 +200,7 @@ def _due(state: PartitionState, now_ms: int, params: StepParams) -> Bools:
 
 def _emit(state: PartitionState, due: Bools) -> Columns:
     """The due windows, as many as a step emits; they are not pending any more."""
-    first = np.flatnonzero(due)
+    first = rows_where(due)
     first = first[: max(_EMITTED_MIN, len(first) // _EMITTED_SHARE)]
     emitted = state.pending[first]
     if len(first):
@@ -235,6 +235,6 @@ def _keep(column: NDArray[np.integer[Any]], values: I64, nothing: int, in_order:
     if in_order is None and all_true(newest != nothing):
         column[runs.key] = newest
         return
-    candidates = np.flatnonzero(values != nothing if in_order is None else in_order & (values != nothing))
+    candidates = rows_where(values != nothing if in_order is None else in_order & (values != nothing))
     if len(candidates):
         column[runs.key[runs.of_row[candidates]]] = values[candidates]  # of several of a run the last one stays

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, all_true, any_true
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, all_true, any_true, rows_where
 from streams.kernels.tariff_table import (
     CALENDAR,
     CURRENT,
@@ -73,7 +73,7 @@ def allocate(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) 
 
 
 def _allocate_block(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) -> None:
-    done: list[_PieceUsage] = [_at_the_first_reading(table, usage, intervals)]
+    done = _at_the_first_reading(table, usage, intervals)
     pieces = _pieces(usage, intervals)
     number = 0
     while len(pieces.session):
@@ -87,8 +87,8 @@ def _allocate_block(table: TariffTable, usage: TariffUsage, intervals: UsageInte
             break
         pieces.at_ms, pieces.at_mwh = end_ms, end_mwh
         pieces = pieces.where(more)
-    used = done[1] if len(done) == 2 and not len(done[0].session) else _concatenated(done)
-    _add(table, usage, used)
+    if done:
+        _add(table, usage, done[0] if len(done) == 1 else _concatenated(done))
 
 
 def _pieces(usage: TariffUsage, s: UsageIntervals) -> _Pieces:
@@ -99,11 +99,11 @@ def _pieces(usage: TariffUsage, s: UsageIntervals) -> _Pieces:
     joint = timed & (~rises | (s.anchor_ms == s.since_ms))
     apart = rises & ~joint
     if not any_true(apart):
-        return _rows_of(usage, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True)
+        return _rows_of(usage, s, rows_where(joint), s.since_ms, energy=True, time=True)
     parts = (
-        _rows_of(usage, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True),
-        _rows_of(usage, s, np.flatnonzero(apart), s.anchor_ms, energy=True, time=False),
-        _rows_of(usage, s, np.flatnonzero(timed & ~joint), s.since_ms, energy=False, time=True),
+        _rows_of(usage, s, rows_where(joint), s.since_ms, energy=True, time=True),
+        _rows_of(usage, s, rows_where(apart), s.anchor_ms, energy=True, time=False),
+        _rows_of(usage, s, rows_where(timed & ~joint), s.since_ms, energy=False, time=True),
     )
     pieces = _Pieces(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Pieces)))
     within = ~pieces.counts_mwh & (pieces.at_ms > pieces.from_ms)  # time within a longer interval of energy
@@ -217,10 +217,12 @@ def _concatenated(done: list[_PieceUsage]) -> _PieceUsage:
     return _PieceUsage(*(np.concatenate([getattr(one, f.name) for one in done]) for f in fields(_PieceUsage)))
 
 
-def _at_the_first_reading(table: TariffTable, usage: TariffUsage, s: UsageIntervals) -> _PieceUsage:
-    """The moment a session begins: an element that holds then may have a FLAT. Left to the time that follows where that
-    depends on a power or current that the first reading does not say."""
-    chosen = np.flatnonzero((s.since_ms == NULL) & (usage.flat[s.session] == NONE))
+def _at_the_first_reading(table: TariffTable, usage: TariffUsage, s: UsageIntervals) -> list[_PieceUsage]:
+    """The moments at which sessions begin: an element that holds then may have a FLAT. Left to the time that
+    follows where that depends on a power or current that the first reading does not say."""
+    chosen = rows_where((s.since_ms == NULL) & (usage.flat[s.session] == NONE))
+    if not len(chosen):
+        return []
     priced_by = usage.tariff[s.session[chosen]]
     unclear = (s.power_mw[chosen] == NULL) & table.flat_bounded[POWER][priced_by]
     unclear |= (s.current_ma[chosen] == NULL) & table.flat_bounded[CURRENT][priced_by]
@@ -231,7 +233,7 @@ def _at_the_first_reading(table: TariffTable, usage: TariffUsage, s: UsageInterv
     power_mw, current_ma = np.maximum(s.power_mw[chosen], 0), np.maximum(s.current_ma[chosen], 0)  # NULL is negative
     elements, _ = _elements(table, tariff, (ts_ms, zero, zero, power_mw, current_ma))
     key, kind = chosen << (_ROUND_BITS + 1), s.kind[chosen]
-    return _PieceUsage(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)
+    return [_PieceUsage(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)]
 
 
 def _add(table: TariffTable, usage: TariffUsage, used: _PieceUsage) -> None:
@@ -242,7 +244,7 @@ def _add(table: TariffTable, usage: TariffUsage, used: _PieceUsage) -> None:
     last_time = np.full(len(usage.tariff), NONE)
     for one in (TIME, PARKING_TIME):
         _count(table, usage, used, one, used.ms, timed & (dimension == one), usage.last_time, last_time)
-    wanting = np.flatnonzero((used.ms != 0) & (usage.flat[used.session] == NONE))
+    wanting = rows_where((used.ms != 0) & (usage.flat[used.session] == NONE))
     if len(wanting):
         component = table.active(used.tariff[wanting], used.elements[wanting], FLAT)
         _take_flat(usage, used, wanting[component != NONE], component[component != NONE])
@@ -253,7 +255,7 @@ def _count(
     last_key: I64 | None = None,
 ) -> None:  # fmt: skip
     """Add volumes to the active components of this dimension; `last` becomes the one of the last piece."""
-    rows = np.flatnonzero(chosen)
+    rows = rows_where(chosen)
     if not len(rows):
         return
     component = table.active(used.tariff[rows], used.elements[rows], dimension)
@@ -288,6 +290,6 @@ def product_over(a: I64, b: I64, c: I64) -> I64:
     """floor(a * b / c). Where the product leaves an int64 (an interval of a month, of 3 MWh), row by row."""
     out: I64 = a * b // c
     large = np.abs(a.astype(np.float64)) * np.abs(b.astype(np.float64)) > _PRODUCT_MAX
-    for row in np.flatnonzero(large).tolist():
+    for row in rows_where(large).tolist():
         out[row] = int(a[row]) * int(b[row]) // int(c[row])
     return out

@@ -31,6 +31,7 @@ from streams.kernels.runs import (
     column,
     previous_in_run,
     rows_by_rank,
+    rows_where,
     runs_of,
 )
 
@@ -101,7 +102,7 @@ def judge(state: DedupeColumns, rows: Identities, runs: Runs) -> tuple[NDArray[n
             changed.append(_advance_plain(state, remaining, runs))
             return verdict, np.concatenate(changed)
         stop = runs.start + prefix
-        plain = remaining.at(np.flatnonzero(np.arange(len(at)) < stop[runs.of_row]))
+        plain = remaining.at(rows_where(np.arange(len(at)) < stop[runs.of_row]))
         changed.append(_advance_plain(state, plain, runs_of(plain.slot)))
         odd = at[stop[stop <= runs.last]]
         changed.append(_judge_round(state, rows, odd, verdict))
@@ -136,10 +137,10 @@ def _advance_plain(state: DedupeColumns, rows: Identities, runs: Runs) -> I64:
     state.seq_max[slot] = newest
     state.ts_max_ms[slot] = np.maximum(state.ts_max_ms[slot], np.maximum.reduceat(rows.ts_ms, runs.start))
     moved = newest - before
-    skipping = np.flatnonzero(moved > runs.length)  # else each entry that the window moves over is written below
+    skipping = rows_where(moved > runs.length)  # else each entry that the window moves over is written below
     cleared = _clear(state, slot[skipping], newest[skipping], np.minimum(moved[skipping], WINDOW))
     if any_true(rows.seq[runs.start] <= newest - WINDOW):
-        rows = rows.at(np.flatnonzero(rows.seq > (newest - WINDOW)[runs.of_row]))
+        rows = rows.at(rows_where(rows.seq > (newest - WINDOW)[runs.of_row]))
     written = _remember(state, rows.slot, rows.seq, rows.fingerprint)
     return np.concatenate([cleared, written]) if len(cleared) else written
 

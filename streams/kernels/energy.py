@@ -29,6 +29,7 @@ from streams.kernels.runs import (
     column,
     previous_in_run,
     rows_by_rank,
+    rows_where,
     runs_of,
 )
 
@@ -212,7 +213,7 @@ def advance(
     if not len(runs.key):
         return Accounted.blank(len(samples))
     job = _Job(segments, samples, runs, in_session, trace)
-    odd = np.flatnonzero(~_advance_plain(job))
+    odd = rows_where(~_advance_plain(job))
     for of_runs, at in rows_by_rank(runs, odd):
         _round(job, of_runs, at)
     if any_true(job.too_much):
@@ -328,7 +329,7 @@ def _rises(job: _Job, before_ts: I64, power_before: I64) -> tuple[I64, Bools]:
         rise[~known], dt_ms[~known] = 0, 1
     odd = (rise < 0) | (dt_ms <= 0)
     # A rise within the slack is plausible whatever the time and the power.
-    high = np.flatnonzero(rise > REGISTER_SLACK_MWH)
+    high = rows_where(rise > REGISTER_SLACK_MWH)
     if len(high):
         peak = np.maximum(power_before[high], np.where(job.credible[high], samples.power_mw[high], 0))
         run = runs.of_row[high]
@@ -430,7 +431,7 @@ def _trace_plain(trace: EnergyTrace, job: _Job, plain: Bools, area_uj: I64, befo
     first_anchor = np.where(registered, segments.register_ts_ms[segment], before_ts[runs.start])
     anchor = previous_in_run(samples.ts_ms, runs, first_anchor)
     anchor[(registered & ~metered)[of_row]] = NULL
-    rows = np.flatnonzero(plain[of_row])
+    rows = rows_where(plain[of_row])
     by_register = metered[of_row] & previous_in_run(np.ones(len(samples), np.int64), runs, registered * 1).astype(
         np.bool_
     )
@@ -553,7 +554,7 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
 
 def _export(segments: SessionEnergy, export_mwh: I64, ts_ms: I64, runs: Runs) -> None:
     """Energy fed back: what the export register rises by, where that is plausible."""
-    rows = np.flatnonzero(export_mwh != NULL)
+    rows = rows_where(export_mwh != NULL)
     if not len(rows):
         return
     segment = runs.key[runs.of_row[rows]]

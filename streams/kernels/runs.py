@@ -60,7 +60,7 @@ def runs_of(sorted_key: NDArray[np.integer]) -> Runs:
     first = np.empty(rows, np.bool_)
     first[0] = True
     np.not_equal(sorted_key[1:], sorted_key[:-1], out=first[1:])
-    start = np.flatnonzero(first)
+    start = rows_where(first)
     if len(start) == rows:  # as in a sparse fleet: one reading of each
         return Runs(sorted_key.astype(np.int64), start, start, np.ones(rows, np.int64), start)
     last = np.empty_like(start)
@@ -116,6 +116,12 @@ def all_true(values: NDArray[Any]) -> bool:
     return bool(np.count_nonzero(values) == values.size)
 
 
+def rows_where(values: NDArray[Any]) -> I64:
+    """np.flatnonzero(values): likewise."""
+    rows: I64 = values.nonzero()[0]
+    return rows
+
+
 def any_of(flag: Bools, runs: Runs) -> Bools:
     """(runs,) whether any row of the run has the flag."""
     return np.logical_or.reduceat(flag, runs.start) if any_true(flag) else np.zeros(len(runs.start), np.bool_)
@@ -125,7 +131,7 @@ def distinct(values: I64, bound: int) -> I64:
     """The distinct values, ascending; all in [0, bound). For slots this is several times faster than np.unique."""
     seen = np.zeros(bound, np.bool_)
     seen[values] = True
-    return np.flatnonzero(seen)
+    return rows_where(seen)
 
 
 def among(values: I64, others: I64 | list[int], bound: int) -> Bools:

@@ -24,6 +24,7 @@ from streams.kernels.runs import (
     any_true,
     column,
     previous_in_run,
+    rows_where,
 )
 
 TRAILING_MS: Final = 60_000  # after an explicit end, the last samples and statuses of the session are still under way
@@ -141,7 +142,7 @@ def assign(
     foreign = (signals.name != 0) & (signals.name != state.open_name[runs.key][runs.of_row])
     steady, idle = _plain_runs(state, signals, runs, (gap_ms >= timeout_ms) | foreign)
     _advance_steady(state, signals, runs, steady, members)
-    for run in np.flatnonzero(~(steady | idle)).tolist():
+    for run in rows_where(~(steady | idle)).tolist():
         slot, start = int(runs.key[run]), int(runs.start[run])
         connector = _Connector(state, slot, members, new_key(slot), timeout_ms)
         connector.walk(signals, start, start + int(runs.length[run]))

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from streams.kernels.energy import UJ_PER_MWH, EnergyTrace
-from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, previous_in_run
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, previous_in_run, rows_where
 
 IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.session.UsageKind
 NOT_SAID: Final = -1  # a kind of use: neither a status nor a power decides it
@@ -114,7 +114,7 @@ def intervals_of(
 def current_of(current_ma: I64, power_mw: I64) -> I64:
     """The current that tariffs see: what was said, else that of the power; NULL if there is none of either."""
     current = _not_negative(current_ma)
-    follows = np.flatnonzero((current == NULL) & (power_mw != NULL))
+    follows = rows_where((current == NULL) & (power_mw != NULL))
     if len(follows):
         current[follows] = power_mw[follows] // VOLT
     return current

@@ -7,7 +7,18 @@ a station share one clock, so that an active one moves the watermark of an idle 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, arrival_order, running_max, runs_of
+from streams.kernels.runs import (
+    I64,
+    NULL,
+    Bools,
+    Runs,
+    all_true,
+    any_true,
+    arrival_order,
+    rows_where,
+    running_max,
+    runs_of,
+)
 
 
 def late_rows(
@@ -33,7 +44,7 @@ def late_rows(
     if any_true(suspects):
         stations = np.zeros(len(newest_ms), np.bool_)
         stations[station[suspects]] = True
-        rows = np.flatnonzero(stations[station][runs.of_row])
+        rows = rows_where(stations[station][runs.of_row])
         rows = rows[np.argsort(arrival[rows])]
         of_row = station[runs.of_row[rows]]
         order = arrival_order(of_row)

@@ -9,7 +9,7 @@ import numpy as np
 from streams.effects import Columns, StepParams
 from streams.kernels.dedupe import WINDOW
 from streams.kernels.energy import ENERGY_COLUMNS, SessionEnergy
-from streams.kernels.runs import I64, MAX_I64, NULL, any_true, distinct
+from streams.kernels.runs import I64, MAX_I64, NULL, any_true, distinct, rows_where
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import (
@@ -175,7 +175,7 @@ class PartitionState(StateColumns):
         self.open_since_ms[slots] = charges.open_since_ms
         for name in USAGE_COLUMNS:
             getattr(self, name)[slots] = getattr(usage, name)
-        rows = np.flatnonzero(charges.tariff_key != 0)
+        rows = rows_where(charges.tariff_key != 0)
         if len(rows):
             slots, width = slots[rows], usage.volume.shape[1]
             self.volume[slots] = self.since_ms[slots] = 0  # of an earlier session with a longer tariff
@@ -225,7 +225,7 @@ class PartitionState(StateColumns):
 
     def everything(self) -> StateChanges:
         """All of the state."""
-        entries, buffered = np.flatnonzero(self.window), (True, self.window_buffer.columns())
+        entries, buffered = rows_where(self.window), (True, self.window_buffer.columns())
         return StateChanges(np.arange(self.slots), entries, self.sources, 0, buffered, self.pending)
 
     def mark_saved(self) -> None:

@@ -16,7 +16,7 @@ from streams.kernels.allocation import allocate
 from streams.kernels.cost import Costs, price
 from streams.kernels.energy import UJ_PER_MWH, Accounted, EnergyTrace, Samples, SessionEnergy
 from streams.kernels.energy import advance as advance_energy
-from streams.kernels.runs import I64, NULL, Bools, Runs, any_true, runs_of
+from streams.kernels.runs import I64, NULL, Bools, Runs, any_true, rows_where, runs_of
 from streams.kernels.tariff_table import ENERGY, FLAT, NONE, PARKING_TIME, TIME
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import (
@@ -149,7 +149,7 @@ def advance(
         charges.open_since_ms,
     )
     accounted = advance_energy(energy, samples, runs, in_session, trace)
-    rows = np.flatnonzero(priced[runs.of_row])
+    rows = rows_where(priced[runs.of_row])
     session = runs.of_row[rows]
     intervals = intervals_of(
         last_values,
@@ -183,13 +183,13 @@ def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[
     registered = energy.register_first_mwh != NULL
     register_ts_ms = np.where(registered, energy.register_ts_ms, energy.candidate_ts_ms)
     counted = usage.tariff != NONE
-    open_time = np.flatnonzero(counted & (charges.open_since_ms != NULL))
+    open_time = rows_where(counted & (charges.open_since_ms != NULL))
     if len(open_time):
         _allocate(tariffs, usage, _open_time(charges, open_time, before_mwh[open_time]))
-    moments_only = np.flatnonzero(counted & (energy.last_ts_ms == usage.start_ms) & (usage.flat == NONE))
+    moments_only = rows_where(counted & (energy.last_ts_ms == usage.start_ms) & (usage.flat == NONE))
     if len(moments_only):
         _allocate(tariffs, usage, _moments(charges, moments_only))
-    drawn = np.flatnonzero(counted & (register_ts_ms != NULL) & (after_mwh > before_mwh))
+    drawn = rows_where(counted & (register_ts_ms != NULL) & (after_mwh > before_mwh))
     if len(drawn):
         power_mw = np.maximum(energy.last_power_mw[drawn], 0)
         intervals = UsageIntervals(
