@@ -38,7 +38,7 @@ class Runs(NamedTuple):
 
 
 def arrival_order(key: NDArray[np.integer]) -> I64:
-    """Row indices sorted by `key`, equal keys in arrival order. `key` in [0, 2**32), at most 2**31 rows."""
+    """Row indices sorted by `key`, equal keys in arrival order. `key` in [0, 2**32), fewer than 2**31 rows."""
     return sorted_by_arrival(key)[0]
 
 
