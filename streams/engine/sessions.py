@@ -23,7 +23,7 @@ from streams.engine.timeline import SessionNames, Timeline, in_order, late_runs,
 from streams.kernels import sessions
 from streams.kernels.energy import UJ_PER_MWH, Samples, SessionEnergy, hold_reasons
 from streams.kernels.energy import advance as advance_energy
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, all_true, among, any_of, any_true, rows_where
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, Runs, all_true, among, any_of, any_true, rows_where, runs_of
 from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
@@ -143,12 +143,12 @@ def _advance(this: _Pass) -> None:
     power_max_mw[slots[power_max_mw[slots] == 0]] = this.power_max_mw  # of new connectors
     goes_on = _goes_on(this)
     if all_true(goes_on):
-        this.accounted = _go_on(this, this.timeline, this.flags)
+        this.accounted = _go_on(this, _readings_of(this.timeline), runs, this.flags)
         return
     at = rows_where(goes_on[runs.of_row])
     if len(at):
-        flags = this.flags[at]
-        for name, values in _go_on(this, this.timeline.where(at), flags).items():
+        flags, readings = this.flags[at], _readings_of(this.timeline).at(at)
+        for name, values in _go_on(this, readings, runs_of(this.timeline.slot[at]), flags).items():
             this.accounted[name][at] = values
         this.flags[at] = flags
     _advance_by_segment(this, rows_where(~goes_on[runs.of_row]))
@@ -164,11 +164,10 @@ def _goes_on(this: _Pass) -> Bools:
     return goes_on
 
 
-def _go_on(this: _Pass, timeline: Timeline, flags: I64) -> dict[str, I64]:
-    """Account for rows that continue the segments of their connectors. Returns ACCOUNTED; adds to `flags`."""
-    state, runs = this.state, timeline.runs
-    slots = runs.key
-    readings, in_session = _readings_of(timeline), state.segment_key[slots] != 0
+def _go_on(this: _Pass, readings: MeteredReadings, runs: Runs, flags: I64) -> dict[str, I64]:
+    """Account for readings that continue the segments of their connectors. Returns ACCOUNTED; adds to `flags`."""
+    state, slots = this.state, runs.key
+    in_session = state.segment_key[slots] != 0
     if any_true(state.open_tariff[slots]):
         charges = state.charges_with(slots, state.energy)
         found = advance(state.tariffs, charges, readings, runs, in_session)
@@ -179,7 +178,7 @@ def _go_on(this: _Pass, timeline: Timeline, flags: I64) -> dict[str, I64]:
         flags |= found.flags
     doubtful = rows_where(flags & ~np.int64(Quality.ESTIMATED))
     if len(doubtful):
-        np.add.at(state.open_flagged, timeline.slot[doubtful], 1)
+        np.add.at(state.open_flagged, slots[runs.of_row[doubtful]], 1)
     return {name: getattr(found, name) for name in ACCOUNTED}
 
 

@@ -142,6 +142,11 @@ class Samples:
     power_mw: I64
     export_mwh: I64 | None = None  # register of the energy fed back; None: no reading has one
 
+    def at(self, rows: I64) -> "Samples":
+        """A copy of these rows."""
+        export_mwh = None if self.export_mwh is None else self.export_mwh[rows]
+        return Samples(self.ts_ms[rows], self.register_mwh[rows], self.power_mw[rows], export_mwh)
+
     def __len__(self) -> int:
         return len(self.ts_ms)
 

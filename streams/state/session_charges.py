@@ -129,6 +129,10 @@ class MeteredReadings:
     current_ma: I64
     status: I64
 
+    def at(self, rows: I64) -> "MeteredReadings":
+        """A copy of these rows."""
+        return MeteredReadings(self.samples.at(rows), self.current_ma[rows], self.status[rows])
+
 
 def advance(
     tariffs: CompiledTariffs, charges: SessionCharges, readings: MeteredReadings, runs: Runs, in_session: Bools
