@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from schemas.energy import ENERGY_SHARES
 from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
@@ -14,7 +15,7 @@ from streams.kernels.hashing import payload_hash
 from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, rows_where, runs_of, sorted_by_arrival
 from streams.state.partition import PartitionState
 
-ACCOUNTED: Final = ("in_session_mwh", "outside_mwh", "rejected_mwh")
+ACCOUNTED: Final = tuple(ENERGY_SHARES)
 
 
 @dataclass(slots=True)
@@ -161,7 +162,7 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
         name,
     )
     fingerprint = payload_hash(hashed, len(order))
-    if batch.extra is not None or any_true(columns["energy_export_mwh"] != NULL):  # else as before there were these
+    if batch.extra is not None or batch.exports:  # else as before there were these
         fingerprint = _with_rest(fingerprint, columns["energy_export_mwh"], batch, order)
     skewed = columns["ts_ms"] > received_ms + skew_tolerance_ms
     return StepReadings(
