@@ -12,7 +12,7 @@ from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABE
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
 from streams.engine.batch import NO_NAME, QUANTITY_COLUMNS, Batch, SessionIds, fingerprint_of
 from streams.kernels.hashing import payload_hash
-from streams.kernels.runs import I64, NULL, Bools, Runs, arrival_order, runs_of
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, rows_where, runs_of, sorted_by_arrival
 from streams.state.partition import PartitionState
 
 ACCOUNTED: Final = tuple(ENERGY_SHARES)
@@ -58,9 +58,10 @@ class StepReadings:
 
     def where(self, chosen: Bools) -> "StepReadings":
         """The chosen rows (a copy, unless all are chosen)."""
-        if chosen.all():
+        if all_true(chosen):
             return self
-        return StepReadings(*(getattr(self, f.name)[chosen] for f in fields(self) if f.init))
+        rows = rows_where(chosen)
+        return StepReadings(*(getattr(self, f.name)[rows] for f in fields(self) if f.init))
 
     def trusted(self) -> Bools:
         """Rows whose clock does not run ahead of ours."""
@@ -74,7 +75,8 @@ class StepReadings:
 
     def usable_register_mwh(self) -> I64:
         """Registers, NULL where they are no evidence."""
-        return np.where((self.flags & REGISTER_UNUSABLE) != 0, NULL, self.energy_mwh)
+        unusable = (self.flags & REGISTER_UNUSABLE) != 0
+        return np.where(unusable, NULL, self.energy_mwh) if any_true(unusable) else self.energy_mwh
 
     def for_store(self, state: PartitionState) -> Columns:
         """effects.READING_COLUMNS."""
@@ -85,25 +87,25 @@ class StepReadings:
             elif column == "payload_hash":
                 out[column] = self.fingerprint.astype(np.uint32).view(np.int32)
                 continue
-            elif column in ACCOUNTED:
-                values = getattr(self, column)
-                values = np.where(values == 0, NULL, values)
             else:
                 values = getattr(self, column)
-            if dtype is np.int32 and column != "connector_key":
-                values = np.where(values == NULL, NULL_I32, values)
-            out[column] = values.astype(dtype, copy=False)
+            narrow = values.astype(dtype, copy=False)
+            if column in ACCOUNTED:
+                narrow = np.where(values == 0, NULL, values)
+            elif dtype is np.int32 and column != "connector_key":
+                np.copyto(narrow, NULL_I32, where=values == NULL)
+            out[column] = narrow
         return out
 
     def extras(self, batch: Batch) -> list[bytes] | None:
         """What is stored as JSON with each reading: what has no column, and a session id that is not its session's."""
         own = (self.name != 0) & (self.named == 0)
-        if batch.extra is None and not own.any():
+        if batch.extra is None and not any_true(own):
             return None
         extras = [b"" for _ in range(len(self))]
         if batch.extra is not None:
             extras = [(batch.extra[row] or "").encode() for row in self.extra.tolist()]
-        for row in np.flatnonzero(own).tolist():
+        for row in rows_where(own).tolist():
             extras[row] = with_session_id(extras[row], batch.session_ids[int(self.name_code[row])])
         return extras
 
@@ -149,9 +151,9 @@ def with_session_id(extra: bytes, session_id: str | None) -> bytes:
 
 def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
     """Sort a batch by connector (`slot` of each row), fingerprint it, and flag clocks that run ahead."""
-    order = arrival_order(slot)
-    columns = {name: column[order] for name, column in batch.columns.items()}
-    received_ms, name = batch.received_ms[order], batch.name[order]
+    order, slot = sorted_by_arrival(slot)
+    columns = {name: _arranged(column, order) for name, column in batch.columns.items()}
+    received_ms, name = batch.received_ms.take(order), batch.name.take(order)
     hashed = (
         columns["ts_ms"],
         *(columns[c] for c in QUANTITY_COLUMNS),
@@ -164,10 +166,10 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
         fingerprint = _with_rest(fingerprint, columns["energy_export_mwh"], batch, order)
     skewed = columns["ts_ms"] > received_ms + skew_tolerance_ms
     return StepReadings(
-        slot=slot[order],
+        slot=slot,
         arrival=order,
         name=name,
-        name_code=batch.name_code[order],
+        name_code=batch.name_code.take(order),
         received_ms=received_ms,
         fingerprint=fingerprint,
         part=np.zeros(len(order), np.int64),
@@ -178,6 +180,13 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
         extra=order if batch.extra is not None else np.full(len(order), NO_NAME, np.int64),
         **columns,
     )
+
+
+def _arranged(column: I64, order: I64) -> I64:
+    """A column in this order. One in which no reading has a value, as of devices that never send it, needs none."""
+    if not len(column) or (column[0] in (NULL, 0) and all_true(column == column[0])):
+        return column
+    return column.take(order)
 
 
 def _with_rest(fingerprint: I64, export_mwh: I64, batch: Batch, order: I64) -> I64:

@@ -19,7 +19,7 @@ from streams.engine.readings import ACCOUNTED, session_id_in, with_session_id
 from streams.engine.store_queries import StoredSession, StoredTimelines, StoreQueries
 from streams.engine.timeline import ARRIVAL_FLAGS, NEW, SessionNames, Timeline, concatenated
 from streams.kernels.energy import SessionEnergy
-from streams.kernels.runs import I64, NULL, Bools
+from streams.kernels.runs import I32, I64, NULL, Bools, any_true, rows_where
 from streams.kernels.sessions import Membership, NewKey, SessionColumns
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import COLUMNS
@@ -46,6 +46,18 @@ class MovedEnergy:
     ts_ms: I64
     flagged: I64
     accounted: dict[str, I64]  # readings.ACCOUNTED
+
+
+_NONE: Final = np.empty(0, np.int64)
+_NOTHING_MOVED: Final = MovedEnergy(
+    revised={name: _NONE.astype(dtype) for name, dtype in REVISED_COLUMNS.items()},
+    extra=[],
+    remeasured={"connector_key": _NONE, "bucket_ms": _NONE},
+    slot=_NONE,
+    ts_ms=_NONE,
+    flagged=_NONE,
+    accounted=dict.fromkeys(ACCOUNTED, _NONE),
+)
 
 
 @dataclass(slots=True)
@@ -76,41 +88,37 @@ class Replay:
         return with_session_id(extra, None if named else names[row])
 
     def differences(
-        self, timeline: Timeline, columns: dict[str, I64], connector_key: I64, names: SessionNames
+        self, timeline: Timeline, columns: dict[str, I64], connector_key_of_slot: I32, names: SessionNames
     ) -> MovedEnergy:
         """What of stored readings the pass judges otherwise than before. `columns`: what it found, by row."""
-        rows = np.flatnonzero(timeline.stored)
+        if not self.slots:
+            return _NOTHING_MOVED
+        rows = rows_where(timeline.stored)
         changed = np.zeros(len(rows), np.bool_)
-        before = {name: self.stored(name, timeline.row[rows]) for name in columns} if len(rows) else {}
+        before = {name: self.stored(name, timeline.row[rows]) for name in columns}
         for name in ACCOUNTED:
-            if len(rows):
-                before[name] = np.where(before[name] == NULL, 0, before[name])
+            before[name] = np.where(before[name] == NULL, 0, before[name])
         for name, values in before.items():
             changed |= columns[name][rows] != values
         rows = rows[changed]
-        at = timeline.row[rows]
+        at, flags, flags_before = timeline.row[rows], columns["flags"][rows], before["flags"][changed]
         out = {name: columns[name][rows] for name in columns}
         for name in ACCOUNTED:
             out[name] = np.where(out[name] == 0, NULL, out[name])
-        out |= {name: self.stored(name, at) if len(rows) else rows for name in _FOUND_BY}
-        out["connector_key"] = connector_key[rows]
+        out |= {name: self.stored(name, at) for name in _FOUND_BY}
+        out["connector_key"] = connector_key = connector_key_of_slot[timeline.slot[rows]].astype(np.int64)
         doubt = ~np.int64(Quality.ESTIMATED)
-        flagged = ((columns["flags"][rows] & doubt) != 0).astype(np.int64)
-        if len(rows):
-            flagged -= (before["flags"][changed] & doubt) != 0
-        moved = np.zeros(len(rows), np.bool_)
-        if len(rows):
-            usable = (columns["flags"][rows] & REGISTER_UNUSABLE) == 0
-            moved = usable != ((before["flags"][changed] & REGISTER_UNUSABLE) == 0)
+        flagged = ((flags & doubt) != 0).astype(np.int64) - ((flags_before & doubt) != 0)
+        moved = ((flags & REGISTER_UNUSABLE) == 0) != ((flags_before & REGISTER_UNUSABLE) == 0)
         bucket_ms = timeline.ts_ms[rows] // WINDOW_MS * WINDOW_MS
         return MovedEnergy(
             revised={name: out[name].astype(dtype) for name, dtype in REVISED_COLUMNS.items()},
             extra=[self._extra(*one, names) for one in zip(at.tolist(), out["named"].tolist(), strict=True)],
-            remeasured={"connector_key": connector_key[rows[moved]], "bucket_ms": bucket_ms[moved]},
+            remeasured={"connector_key": connector_key[moved], "bucket_ms": bucket_ms[moved]},
             slot=timeline.slot[rows],
             ts_ms=timeline.ts_ms[rows],
             flagged=flagged,
-            accounted={name: columns[name][rows] - (before[name][changed] if len(rows) else 0) for name in ACCOUNTED},
+            accounted={name: columns[name][rows] - before[name][changed] for name in ACCOUNTED},
         )
 
 
@@ -122,7 +130,7 @@ def load_replay(
     Where the store has lost some of them (retention), the late readings are left out of the timeline.
     """
     replay = Replay()
-    if not late.any():
+    if not any_true(late):
         return replay, timeline
     runs = timeline.runs
     slots, first_ms = runs.key[late].tolist(), timeline.ts_ms[runs.start[late]].tolist()
@@ -137,7 +145,7 @@ def load_replay(
         kept |= _restore(state, replay, one, ts_ms, found, slot)
     if replay.impossible:
         timeline = timeline.where(~np.isin(timeline.slot, sorted(replay.impossible)))
-    stored = _stored_rows(columns, slot, names).where(np.flatnonzero(kept))
+    stored = _stored_rows(columns, slot, names).where(rows_where(kept))
     return replay, concatenated([timeline, stored])
 
 
@@ -180,13 +188,13 @@ def _restore(
     began = sum(session.started_ms < ts_ms for session in sessions)
     checkpoint, after = (sessions[0], sessions[1:]) if began > 1 else (None, sessions)
     mine = slot_of_row == slot
-    rows = np.flatnonzero(mine)
+    rows = rows_where(mine)
     columns = replay.columns
     rows = rows[np.lexsort([columns[name][rows] for name in ("boot", "part", "seq", "ts_ms")])]
     keys = columns["session_key"][rows]
     start = 0
     if checkpoint is not None:
-        last = np.flatnonzero(keys == checkpoint.session_key)
+        last = rows_where(keys == checkpoint.session_key)
         start = int(last[-1]) + 1 if len(last) else -1
     kept = np.zeros(len(mine), np.bool_)
     if start < 0 or not _complete(state, slot, after, keys[start:]):
@@ -217,7 +225,7 @@ def _complete(state: PartitionState, slot: int, sessions: list[StoredSession], k
 
 
 def _put_checkpoint(state: PartitionState, slot: int, past: StoredSession | None, position: tuple[int, int]) -> None:
-    power_max_mw = int(state.session_energy(np.array([slot])).power_max_mw[0])
+    power_max_mw = int(state.energy.power_max_mw[slot])
     for column in _SESSION_COLUMNS:
         getattr(state, column.name)[slot] = column.start
     energy = SessionEnergy.fresh(1)
@@ -233,7 +241,7 @@ def _put_checkpoint(state: PartitionState, slot: int, past: StoredSession | None
         explicit_end = past.end_reason in EXPLICIT_ENDS
         state.past_last_ms[slot] = past.ended_ms if explicit_end else past.last_ms
         state.past_reason[slot], state.past_revision[slot] = past.end_reason, past.revision
-    state.put_energy(np.array([slot]), energy)
+    state.energy.put(np.array([slot]), energy)
     state.segment_key[slot] = state.open_flagged[slot] = state.open_tariff[slot] = 0
 
 

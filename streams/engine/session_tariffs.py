@@ -58,6 +58,6 @@ def pin_terms(
 
 def compile_tariffs(state: PartitionState, keys: I64, queries: StoreQueries) -> None:
     """Fetch and compile those of these versions that the state has not compiled yet."""
-    if unknown := state.tariffs.unknown(keys):
+    if len(keys) and (unknown := state.tariffs.unknown(keys)):
         for version in queries.tariff_versions(unknown):
             state.tariffs.add(version)

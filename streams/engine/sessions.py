@@ -22,7 +22,8 @@ from streams.engine.store_queries import StoredSession, StoreQueries
 from streams.engine.timeline import SessionNames, Timeline, in_order, late_runs, timeline_of
 from streams.kernels import sessions
 from streams.kernels.energy import UJ_PER_MWH, Samples, SessionEnergy, hold_reasons
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools, distinct, runs_of
+from streams.kernels.energy import advance as advance_energy
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, Runs, all_true, among, any_of, any_true, rows_where, runs_of
 from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
@@ -77,8 +78,10 @@ class _Pass:
     accounted: dict[str, I64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.members.foreign &= self.members.key != NULL  # readings of an unproven session are nobody's
-        self.flags = self.timeline.flags | self.members.foreign * np.int64(Quality.FOREIGN_ID)
+        self.flags = self.timeline.flags.copy()
+        if any_true(self.members.foreign):
+            self.members.foreign &= self.members.key != NULL  # readings of an unproven session are nobody's
+            self.flags[self.members.foreign] |= Quality.FOREIGN_ID
         self.accounted = {name: np.zeros(len(self.timeline), np.int64) for name in ACCOUNTED}
 
 
@@ -95,7 +98,7 @@ def update_sessions(
     names = SessionNames(rows, batch.session_ids)
     timeline = in_order(timeline_of(rows, names_nothing=batch.names_nothing))
     replay, timeline = load_replay(state, timeline, _late(state, timeline), names, queries)
-    signals = timeline.signals(state.connector_index.connector_id[timeline.slot] == 0)
+    signals = timeline.signals(state.connector_index.connector_id[timeline.runs.key] == 0)
     members = sessions.assign(
         state, signals, timeline.runs, lambda slot: replay.new_key(state, slot), params.session_timeout_ms
     )
@@ -116,8 +119,8 @@ def update_sessions(
 def _late(state: PartitionState, timeline: Timeline) -> Bools:
     """(runs,) connectors whose pass is repeated: a reading comes late, or shows that those before were a session's."""
     late = late_runs(timeline, state)
-    if (state.unproven[timeline.runs.key] != 0).any():
-        late |= sessions.proof(state, timeline.signals(np.zeros(len(timeline), np.bool_)), timeline.runs)
+    if any_true(state.unproven[timeline.runs.key] != 0):
+        late |= sessions.proof(state, timeline.signals(np.zeros(len(late), np.bool_)), timeline.runs)
     return late
 
 
@@ -131,30 +134,83 @@ class _Segments:
 
 
 def _advance(this: _Pass) -> None:
-    """Account for all rows, segment by segment: the first of each connector together, then the second, and so on."""
-    state, timeline, runs = this.state, this.timeline, this.timeline.runs
+    """Account for all rows: those of segments that go on where these are kept, the others segment by segment."""
+    state, runs = this.state, this.timeline.runs
     slots = runs.key
     if not len(slots):
         return
-    key = np.where(this.members.key == NULL, 0, this.members.key)
+    power_max_mw = state.energy.power_max_mw
+    power_max_mw[slots[power_max_mw[slots] == 0]] = this.power_max_mw  # of new connectors
+    goes_on = _goes_on(this)
+    if all_true(goes_on):
+        this.accounted = _go_on(this, _readings_of(this.timeline), runs, this.flags)
+        return
+    at = rows_where(goes_on[runs.of_row])
+    if len(at):
+        flags, readings = this.flags[at], _readings_of(this.timeline).at(at)
+        for name, values in _go_on(this, readings, runs_of(this.timeline.slot[at]), flags).items():
+            this.accounted[name][at] = values
+        this.flags[at] = flags
+    _advance_by_segment(this, rows_where(~goes_on[runs.of_row]))
+
+
+def _goes_on(this: _Pass) -> Bools:
+    """(runs,) connectors whose segment under way all their rows are of, and which goes on after these."""
+    state, runs, key = this.state, this.timeline.runs, this.members.key
+    segment_key = state.segment_key[runs.key]
+    kept = segment_key == state.open_key[runs.key]
+    own = np.where(segment_key == 0, NULL, segment_key)
+    goes_on: Bools = kept & ~any_of(key != own[runs.of_row], runs)
+    return goes_on
+
+
+def _go_on(this: _Pass, readings: MeteredReadings, runs: Runs, flags: I64) -> dict[str, I64]:
+    """Account for readings that continue the segments of their connectors. Returns ACCOUNTED; adds to `flags`."""
+    state, slots = this.state, runs.key
+    in_session = state.segment_key[slots] != 0
+    if any_true(state.open_tariff[slots]):
+        charges = state.charges_with(slots, state.energy)
+        found = advance(state.tariffs, charges, readings, runs, in_session)
+        state.put_usage(slots, charges)
+    else:  # no usage is recorded of sessions without a tariff
+        found = advance_energy(state.energy, readings.samples, runs, in_session)
+    if any_true(found.flags):
+        flags |= found.flags
+    doubtful = rows_where(flags & ~np.int64(Quality.ESTIMATED))
+    if len(doubtful):
+        np.add.at(state.open_flagged, slots[runs.of_row[doubtful]], 1)
+    return {name: getattr(found, name) for name in ACCOUNTED}
+
+
+def _readings_of(timeline: Timeline) -> MeteredReadings:
+    samples = Samples(timeline.ts_ms, timeline.energy_mwh, timeline.power_mw, timeline.energy_export_mwh)
+    return MeteredReadings(samples, timeline.current_ma, timeline.status)
+
+
+def _advance_by_segment(this: _Pass, at: I64) -> None:
+    """Account for these rows of the timeline, all of their connectors: of each connector the first segment, then the
+    second, and so on."""
+    state, timeline = this.state, this.timeline.where(at)
+    runs, key = timeline.runs, this.members.key[at]
+    slots = runs.key
+    key[key == NULL] = 0
     begins = np.zeros(len(timeline), np.bool_)
     begins[1:] = key[1:] != key[:-1]
     begins[runs.start] = True
     segment_of_row = np.cumsum(begins) - 1
-    first_row = np.flatnonzero(begins)
+    first_row = rows_where(begins)
     connector = runs.of_row[first_row]  # of each segment
     rank = np.arange(len(first_row)) - segment_of_row[runs.start][connector]
     before = _Segments(state.segment_key[slots], state.charges(slots), state.open_flagged[slots].astype(np.int64))
-    power_max_mw = before.charges.energy.power_max_mw
-    power_max_mw[power_max_mw == 0] = this.power_max_mw  # of new connectors
     _close_before(this, before, key[first_row[rank == 0]])
     segments = before
     for turn in range(int(rank.max()) + 1):
         chosen = rank == turn
-        done = _advance_turn(this, segments, connector[chosen], first_row[chosen], key, chosen[segment_of_row])
+        rows = rows_where(chosen[segment_of_row])
+        done = _advance_turn(this, segments, connector[chosen], key[first_row[chosen]], timeline.where(rows), at[rows])
         segments = done if turn == 0 else _put(segments, connector[chosen], done)
     new = slots[(segments.key != before.key) & (segments.key != 0)]
-    state.put_charges(slots, segments.charges, np.arange(len(slots)))
+    state.put_charges(slots, segments.charges)
     state.open_tariff[slots[(state.open_key[slots] == 0) & ~sessions.resumable(state, slots)]] = 0
     state.segment_key[slots], state.open_flagged[slots] = segments.key, segments.flagged
     state.cost_published_micros[new] = state.cost_published_ms[new] = 0
@@ -171,7 +227,7 @@ def _put(segments: _Segments, connector: I64, done: _Segments) -> _Segments:
 
 def _close_before(this: _Pass, before: _Segments, next_key: I64) -> None:
     """Totals of the sessions that were open before and closed without another reading."""
-    ended = np.flatnonzero((before.key != 0) & (before.key != next_key))
+    ended = rows_where((before.key != 0) & (before.key != next_key))
     for row in ended.tolist():
         _keep_totals(this, int(before.key[row]), before, row)
 
@@ -183,40 +239,25 @@ def _keep_totals(this: _Pass, key: int, segments: _Segments, row: int) -> None:
         this.totals[key] = SessionTotals(past.start_ms, past.last_ms, flagged, segments.charges, row)
 
 
-def _advance_turn(
-    this: _Pass, segments: _Segments, connector: I64, first_row: I64, key: I64, chosen: Bools
-) -> _Segments:
-    """Account for one segment of each of these connectors: rows `chosen` of the timeline."""
-    state, timeline = this.state, this.timeline
-    own = key[first_row]
+def _advance_turn(this: _Pass, segments: _Segments, connector: I64, own: I64, timeline: Timeline, at: I64) -> _Segments:
+    """Account for one segment of each of these connectors, `own` their keys: rows `at` of the pass."""
+    state, runs = this.state, timeline.runs
     continues = own == segments.key[connector]
     before = segments.charges if len(connector) == len(segments.key) else segments.charges.at(connector)
-    flagged = np.where(continues, segments.flagged[connector], 0)
-    charges = before
-    if not continues.all():
-        charges = _new_charges(this, before, own, segments.key[connector] != 0, timeline.ts_ms[first_row])
-        rows = np.flatnonzero(continues)
-        charges.put(rows, before.at(rows))
-    at = slice(None) if chosen.all() else np.flatnonzero(chosen)
-    starts = np.zeros(len(timeline), np.int64)
-    starts[first_row] = 1
-    runs = runs_of(np.cumsum(starts[at]) - 1)
-    samples = Samples(
-        timeline.ts_ms[at], timeline.energy_mwh[at], timeline.power_mw[at], timeline.energy_export_mwh[at]
-    )
-    readings = MeteredReadings(samples, timeline.current_ma[at], timeline.status[at])
-    found = advance(state.tariffs, charges, readings, runs, own != 0)
+    charges = _new_charges(this, before, own, segments.key[connector] != 0, timeline.ts_ms[runs.start])
+    rows = rows_where(continues)
+    charges.put(rows, before.at(rows))
+    by_segment = runs._replace(key=np.arange(len(own)))
+    found = advance(state.tariffs, charges, _readings_of(timeline), by_segment, own != 0)
     this.flags[at] |= found.flags
-    if len(found.flags) == len(timeline):
-        this.accounted = {name: getattr(found, name) for name in ACCOUNTED}
-    else:
-        for name in ACCOUNTED:
-            this.accounted[name][at] = getattr(found, name)
+    for name in ACCOUNTED:
+        this.accounted[name][at] = getattr(found, name)
     doubtful = (this.flags[at] & ~np.int64(Quality.ESTIMATED)) != 0
-    flagged = flagged + np.bincount(runs.of_row[doubtful], minlength=len(own))
+    flagged = np.where(continues, segments.flagged[connector], 0)
+    flagged += np.bincount(runs.of_row[doubtful], minlength=len(own))
     done = _Segments(own, charges, flagged)
-    closed = (own != 0) & (state.open_key[timeline.slot[first_row]] != own)
-    for row in np.flatnonzero(closed).tolist():
+    closed = (own != 0) & (state.open_key[runs.key] != own)
+    for row in rows_where(closed).tolist():
         _keep_totals(this, int(own[row]), done, row)
     return done
 
@@ -225,7 +266,7 @@ def _new_charges(this: _Pass, before: SessionCharges, key: I64, after_session: B
     """Segments that begin, after these."""
     power_max_mw = before.energy.power_max_mw.copy()
     tariff_key = np.zeros(len(key), np.int64)
-    for row in np.flatnonzero(key).tolist():
+    for row in rows_where(key).tolist():
         if (terms := this.terms.get(int(key[row]))) is not None:
             tariff_key[row], power_max_mw[row] = terms
     energy = before.energy.next_segments(power_max_mw, after_session=after_session)
@@ -235,10 +276,13 @@ def _new_charges(this: _Pass, before: SessionCharges, key: I64, after_session: B
 def _flag(this: _Pass, signals: sessions.Signals) -> None:
     timeline = this.timeline
     outside = this.members.key == NULL
-    stirring = signals.drawing | signals.ended | (signals.name != 0) | (this.accounted["outside_mwh"] != 0)
-    this.flags |= (outside & stirring) * np.int64(Quality.OUTSIDE_SESSION)
-    estimated = ~outside & (timeline.energy_mwh == NULL) & (timeline.power_mw != NULL)
-    this.flags |= estimated * np.int64(Quality.ESTIMATED)
+    if any_true(outside):
+        stirring = signals.have(sessions.DRAWING | sessions.ENDED) | (signals.name != 0)
+        stirring |= this.accounted["outside_mwh"] != 0
+        this.flags[outside & stirring] |= Quality.OUTSIDE_SESSION
+    bare = timeline.energy_mwh == NULL
+    if any_true(bare):
+        this.flags[bare & ~outside & (timeline.power_mw != NULL)] |= Quality.ESTIMATED
 
 
 def _record_arrivals(state: PartitionState, rows: StepReadings) -> None:
@@ -265,7 +309,7 @@ def _name_open(this: _Pass, names: SessionNames) -> None:
 def _time_out(this: _Pass, deadline_ms: int) -> None:
     """Close the sessions of which nothing came since the deadline (by arrival); unproven ones wait for their proof."""
     state = this.state
-    slots = np.flatnonzero((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
+    slots = rows_where((state.open_key[: state.slots] != 0) & (state.arrival_ms[: state.slots] <= deadline_ms))
     if not len(slots):
         return
     keys = state.open_key[slots].tolist()
@@ -285,13 +329,15 @@ def _return(this: _Pass, rows: StepReadings, replay: Replay, names: SessionNames
         for name, values in columns.items():
             setattr(rows, name, values)
     else:
-        new = ~timeline.stored
+        new = rows_where(~timeline.stored)
         for name, values in columns.items():
-            getattr(rows, name)[timeline.row[new]] = values[new]
+            found = getattr(rows, name).copy()
+            found[timeline.row[new]] = values[new]
+            setattr(rows, name, found)
     if replay.impossible:
         apart = np.isin(rows.slot, sorted(replay.impossible))
         rows.flags[apart] |= Quality.OUTSIDE_SESSION
-    return replay.differences(timeline, columns, this.state.connector_key[timeline.slot].astype(np.int64), names)
+    return replay.differences(timeline, columns, this.state.connector_key, names)
 
 
 def _running_rows(state: PartitionState, clock_ms: int) -> int:
@@ -313,17 +359,17 @@ def _effects(
 ) -> SessionEffects:
     """The rows to write: all that opened, closed or changed after it, and `most` running ones."""
     state, members, timeline = this.state, this.members, this.timeline
-    running = distinct(timeline.slot[members.key != NULL], state.slots)
-    queue = np.concatenate([state.stale, running[~np.isin(running, state.stale)]])
+    running = timeline.runs.key[any_of(members.key != NULL, timeline.runs)]
+    queue = np.concatenate([state.stale, running[~among(running, state.stale, state.slots)]])
     queue = queue[state.open_key[queue] != 0]
-    urgent = np.isin(queue, [*members.opened.values(), *members.reopened.values()])
+    urgent = among(queue, [*members.opened.values(), *members.reopened.values()], state.slots)
     waiting = queue[~urgent]
     state.stale = waiting[most:]
     written = np.concatenate([queue[urgent], waiting[:most]])
 
     texts = this.session_ids | {session.session_key: session.session_id for session in lost}
     texts |= {key: names[int(timeline.row[row])] for key, row in members.named}
-    parts = [_open_columns(state, written, state.charges(written))]
+    parts = [_open_columns(state, written)]
     costs = _cost_updates(state, written, parts[0])
     consumption: dict[int, list[ComponentVolume]] = {}
     closed = [past for past in members.closed.values() if past.key in this.totals]
@@ -339,10 +385,7 @@ def _effects(
         consumption |= {session.session_key: [] for session in lost if session.tariff_key}
     running_ids = [state.session_name[slot] for slot in written.tolist()]
     return SessionEffects(
-        columns={
-            name: np.concatenate([part[name] for part in parts]).astype(dtype, copy=False)
-            for name, dtype in SESSION_COLUMNS.items()
-        },
+        columns=_together(parts),
         names=[*running_ids, *map(texts.get, completed)],
         started=np.array(sorted(key for key in members.opened if key not in found), np.int64),
         completed=np.array(completed, np.int64),
@@ -353,22 +396,38 @@ def _effects(
     )
 
 
-def _open_columns(state: PartitionState, slots: I64, charges: SessionCharges) -> Columns:
+def _together(parts: Sequence[Columns]) -> Columns:
+    """effects.SESSION_COLUMNS of all rows of these."""
+    one = parts[0]
+    if len(parts) > 1:
+        one = {name: np.concatenate([part[name] for part in parts]) for name in SESSION_COLUMNS}
+    return {name: one[name].astype(dtype, copy=False) for name, dtype in SESSION_COLUMNS.items()}
+
+
+def _open_columns(state: PartitionState, slots: I64) -> Columns:
+    nothing, energy = np.zeros(len(slots), np.int64), state.energy.at(slots)
     return {
         "session_key": state.open_key[slots],
         "connector_key": state.connector_key[slots],
         "started_ms": state.open_start_ms[slots],
         "last_ms": state.open_last_ms[slots],
         "ended_ms": np.full(len(slots), NULL, np.int64),
-        "end_reason": np.zeros(len(slots), np.int64),
-        **_energy_columns(charges.energy),
-        "hold": np.zeros(len(slots), np.int64),
-        "void": np.zeros(len(slots), np.int64),
+        "end_reason": nothing,
+        **_energy_columns(energy),
+        "hold": nothing,
+        "void": nothing,
         "explicit": state.open_explicit[slots],
         "flagged": state.open_flagged[slots],
         "revision": state.open_revision[slots],
-        **cost_columns(charges, *usage_and_costs(state.tariffs, charges)),
+        **_running_costs(state, slots, energy),
     }
+
+
+def _running_costs(state: PartitionState, slots: I64, energy: SessionEnergy) -> dict[str, I64]:
+    if not any_true(state.open_tariff[slots]):
+        return dict.fromkeys(COST_COLUMNS, np.full(len(slots), NULL, np.int64))
+    charges = state.charges_with(slots, energy)
+    return cost_columns(charges, *usage_and_costs(state.tariffs, charges))
 
 
 def _closed_columns(
@@ -382,7 +441,7 @@ def _closed_columns(
     totals = [this.totals[past.key] for past in pasts]
     charges = collect_charges([(one.charges, one.row) for one in totals])
     usage, costs = usage_and_costs(state.tariffs, charges)
-    for row in np.flatnonzero(usage.tariff != NONE).tolist():
+    for row in rows_where(usage.tariff != NONE).tolist():
         consumption[pasts[row].key] = component_usage(state.tariffs, usage, row)
     start_ms = np.array([past.start_ms for past in pasts], np.int64)
     last_ms = np.array([past.last_ms for past in pasts], np.int64)
@@ -470,7 +529,9 @@ def _cost_updates(state: PartitionState, slots: I64, columns: Columns) -> list[C
     """Of the sessions whose cost is not the one last published, if that was long enough ago."""
     cost = columns["cost_incl_micros"].astype(np.int64)
     moved = (cost != NULL) & (cost != state.cost_published_micros[slots])
-    rows = np.flatnonzero(moved & (state.arrival_ms[slots] >= state.cost_published_ms[slots] + COST_UPDATE_MS))
+    if not any_true(moved):
+        return []
+    rows = rows_where(moved & (state.arrival_ms[slots] >= state.cost_published_ms[slots] + COST_UPDATE_MS))
     state.cost_published_micros[slots[rows]], state.cost_published_ms[slots[rows]] = (
         cost[rows],
         state.arrival_ms[slots[rows]],

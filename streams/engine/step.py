@@ -22,7 +22,7 @@ from streams.engine.sessions import update_sessions
 from streams.engine.store_queries import StoreQueries
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import DedupeVerdict
-from streams.kernels.runs import I64, NULL, Bools, Runs, distinct, running_max, union
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, rises, rows_where, running_max, union
 from streams.kernels.windows import WindowSamples
 from streams.state.columns import LIVE_QUANTITIES
 from streams.state.partition import PartitionState
@@ -36,17 +36,7 @@ BUFFERED_MS_MAX: Final = 2_000
 BUFFERED_ROWS_MAX: Final = 65_536
 CONFLICT_DETAIL = "same identity as a stored reading, other values: the first one stands"
 
-_NO_I64: Final = np.empty(0, np.int64)
-_NO_SAMPLES: Final = WindowSamples(
-    _NO_I64,
-    _NO_I64,
-    _NO_I64,
-    _NO_I64,
-    _NO_I64,
-    dict.fromkeys(windows.QUANTITIES, _NO_I64),
-    dict.fromkeys(ACCOUNTED, _NO_I64),
-)
-_NOTHING_ADDED: Final = windows.aggregate(_NO_SAMPLES)
+_NOTHING_ADDED: Final[Columns] = {name: np.empty(0, dtype) for name, dtype in WINDOW_COLUMNS.items()}
 
 
 def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQueries, params: StepParams) -> Effects:
@@ -60,25 +50,24 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     rows = arrange(batch, batch.connectors.slots(state.connector_index), params.skew_tolerance_ms)
 
     verdict, entries = _judge(state, rows, queries)
-    conflicts = rows.where(verdict == DedupeVerdict.CONFLICT)
-    _refuse_conflicts(state, conflicts, batch.session_ids, refused)
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
+    conflicts = rows_where(verdict == DedupeVerdict.CONFLICT)
+    _refuse_conflicts(state, rows, conflicts, batch.session_ids, refused)
     _flag_late(state, accepted, params.lateness_ms)
     sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
     samples = _samples(accepted, sessions.moved, exports=batch.exports)
     added, emit = _windows(state, samples, sessions.moved, now_ms, params, idle=arrivals.idle)
     _update_live(state, accepted, params.skew_tolerance_ms, exports=batch.exports)
 
-    touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
-    state.touch(rows.slot, entries)
-    state.touch(sessions.slots, entries[:0])
+    touched = union(accepted.runs.key, sessions.slots) if len(sessions.slots) else accepted.runs.key
+    state.touch(union(rows.runs.key, sessions.slots) if len(sessions.slots) else rows.runs.key, entries)
     return Effects(
         readings=accepted.for_store(state),
         extra=accepted.extras(batch),
         revised=sessions.moved.revised,
         revised_extra=sessions.moved.extra,
         remeasured=sessions.moved.remeasured,
-        windows=_for_store(state, added),
+        windows=added,
         sessions=sessions.columns,
         session_ids=sessions.names,
         started=sessions.started,
@@ -117,7 +106,7 @@ def _judge(state: PartitionState, rows: StepReadings, queries: StoreQueries) -> 
     identities = dedupe.Identities(rows.slot, rows.boot, rows.seq, rows.ts_ms, rows.fingerprint, rows.part)
     verdict, entries = dedupe.judge(state, identities, rows.runs)
     unknown = verdict == DedupeVerdict.UNKNOWN
-    if not unknown.any():
+    if not any_true(unknown):
         return verdict, entries
     taken = dedupe.TakenIdentities()
     odd = rows.where(unknown)
@@ -134,35 +123,35 @@ def _judge(state: PartitionState, rows: StepReadings, queries: StoreQueries) -> 
 
 
 def _refuse_conflicts(
-    state: PartitionState, conflicts: StepReadings, session_ids: SessionIds, refused: RefusedItems
+    state: PartitionState, rows: StepReadings, conflicts: I64, session_ids: SessionIds, refused: RefusedItems
 ) -> None:
-    for row in range(len(conflicts)):
-        reading = conflicts.as_sent(state, row, session_ids)
+    for row in conflicts.tolist():
+        reading = rows.as_sent(state, row, session_ids)
         refused.station_id.append(str(reading["station_id"]))
-        refused.connector_id.append(state.connector_index.connector(int(conflicts.slot[row]))[1])
+        refused.connector_id.append(state.connector_index.connector(int(rows.slot[row]))[1])
         refused.reason.append("conflict")
         refused.detail.append(CONFLICT_DETAIL)
         refused.raw.append(msgspec.json.encode(reading))
-        refused.received_ms.append(int(conflicts.received_ms[row]))
+        refused.received_ms.append(int(rows.received_ms[row]))
 
 
 def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> None:
     station, newest = state.connector_index.station[rows.runs.key], state.station_newest_ms
     late = watermark.late_rows(newest, station, rows.runs, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
-    rows.flags |= late * np.int64(Quality.LATE)
+    rows.flags[late] |= Quality.LATE
 
 
 def _windows(
     state: PartitionState, samples: WindowSamples, moved: MovedEnergy, now_ms: int, params: StepParams, *, idle: bool
-) -> tuple[dict[str, I64], Columns]:
-    """What these and the buffered readings add to rows of windows, and which windows to emit."""
+) -> tuple[Columns, Columns]:
+    """What these and the buffered readings add to rows of windows (effects.WINDOW_COLUMNS), and which to emit."""
     due = _due(state, now_ms, params)
     # `now_ms` is frame time, which may be behind the wall clock used by a step without frames.
     early = 0 <= now_ms - state.windows_merged_ms < BUFFERED_MS_MAX
     if (
         early
         and not idle
-        and not due.any()
+        and not any_true(due)
         and not len(moved.slot)
         and state.window_buffer.rows + len(samples.slot) < BUFFERED_ROWS_MAX
     ):
@@ -173,7 +162,7 @@ def _windows(
     if len(added["slot"]):
         state.pending = union(state.pending, (added["slot"] << 32) | (added["bucket_ms"] // windows.WINDOW_MS))
         due = _due(state, now_ms, params)
-    return added, _emit(state, due)
+    return _for_store(state, added), _emit(state, due)
 
 
 def _samples(rows: StepReadings, moved: MovedEnergy, *, exports: bool) -> WindowSamples:
@@ -214,7 +203,7 @@ def _due(state: PartitionState, now_ms: int, params: StepParams) -> Bools:
 
 def _emit(state: PartitionState, due: Bools) -> Columns:
     """The due windows, as many as a step emits; they are not pending any more."""
-    first = np.flatnonzero(due)
+    first = rows_where(due)
     first = first[: max(_EMITTED_MIN, len(first) // _EMITTED_SHARE)]
     emitted = state.pending[first]
     if len(first):
@@ -230,29 +219,25 @@ def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: i
         return
     # A reading of a clock that runs ahead gives way to what was measured shortly before it arrived.
     at_ms = rows.ts_ms
-    if (at_ms > rows.received_ms).any():
+    if any_true(at_ms > rows.received_ms):
         at_ms = np.minimum(rows.ts_ms, rows.received_ms)
         at_ms = np.where(rows.trusted(), at_ms, rows.received_ms - 2 * skew_tolerance_ms)
-    in_order = at_ms >= running_max(at_ms, runs, state.live_ts_ms[slot])
-    newest = _newest(in_order, runs)
-    moved = newest >= 0
-    state.live_ts_ms[slot[moved]] = at_ms[newest[moved]]
-    state.live_flags[slot[moved]] = rows.flags[newest[moved]]
+    in_order = None  # all are
+    if not (rises(at_ms, runs) and all_true(at_ms[runs.start] >= state.live_ts_ms[slot])):
+        in_order = at_ms >= running_max(at_ms, runs, state.live_ts_ms[slot])
+    _keep(state.live_ts_ms, at_ms, NULL, in_order, runs)
+    _keep(state.live_flags, rows.flags, NULL, in_order, runs)
     for name in LIVE_QUANTITIES if exports else QUANTITY_COLUMNS:
-        values = getattr(rows, name)
-        _keep(getattr(state, f"live_{name}"), slot, _newest(in_order & (values != NULL), runs), values)
-    _keep(state.live_status, slot, _newest(in_order & (rows.status != 0), runs), rows.status)
+        _keep(getattr(state, f"live_{name}"), getattr(rows, name), NULL, in_order, runs)
+    _keep(state.live_status, rows.status, 0, in_order, runs)
 
 
-def _newest(candidate: NDArray[np.bool_], runs: Runs) -> I64:
-    """The last candidate row of each run; -1: none."""
-    last = runs.start + runs.length - 1
-    if candidate[last].all():
-        return last
-    found: I64 = np.maximum.reduceat(np.where(candidate, np.arange(len(candidate)), -1), runs.start)
-    return found
-
-
-def _keep(column: NDArray[np.integer[Any]], slot: I64, newest: I64, values: I64) -> None:
-    found = newest >= 0
-    column[slot[found]] = values[newest[found]]
+def _keep(column: NDArray[np.integer[Any]], values: I64, nothing: int, in_order: Bools | None, runs: Runs) -> None:
+    """Keep of each run the last value that is in order and not `nothing`. `in_order` None: all are."""
+    newest = values[runs.last]
+    if in_order is None and all_true(newest != nothing):
+        column[runs.key] = newest
+        return
+    candidates = rows_where(values != nothing if in_order is None else in_order & (values != nothing))
+    if len(candidates):
+        column[runs.key[runs.of_row[candidates]]] = values[candidates]  # of several of a run the last one stays

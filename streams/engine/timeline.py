@@ -1,16 +1,18 @@
 """The readings of a pass over connectors' timelines: those of the step and, where one comes late, the stored ones since
 a checkpoint (docs/adr/0014)."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.quality import Quality
 from schemas.reading import SessionEvent, Status
 from streams.engine.batch import NO_NAME, PLACEHOLDERS, SessionIds
 from streams.engine.readings import StepReadings
-from streams.kernels.runs import I64, NULL, Bools, Runs, previous_in_run, runs_of
+from streams.kernels import sessions
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, previous_in_run, rises, runs_of
 from streams.kernels.sessions import Signals
 from streams.state.partition import PartitionState
 
@@ -42,10 +44,11 @@ class Timeline:
     row: I64  # of the step's readings; NEW - 1 - n: the n-th stored reading
     as_arrived: bool = False  # the step's readings and no others, in their order
     names_nothing: bool = True  # whether a session id may be one that names nothing
-    runs: Runs = field(init=False)
+    runs: Runs = None  # type: ignore[assignment]  # of the slots; found where not given
 
     def __post_init__(self) -> None:
-        self.runs = runs_of(self.slot)
+        if self.runs is None:
+            self.runs = runs_of(self.slot)
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -61,56 +64,63 @@ class Timeline:
         return stored
 
     def signals(self, main_meter: Bools) -> Signals:
-        """What they mean for sessions. `main_meter`: of each row."""
-        started = self.session_event == SessionEvent.STARTED
+        """What they mean for sessions. `main_meter`: of each run."""
+        signs = _SIGNS_OF_STATUS.take(self.status) | ((self.power_mw > 0) * np.uint8(sessions.DRAWING))
+        if any_true(self.session_event):
+            signs |= _SIGNS_OF_EVENT.take(self.session_event)
         naming = self.given
         if self.names_nothing:
-            naming = np.where(~started & np.isin(self.given, PLACEHOLDERS), 0, self.given)
+            placeholder = np.isin(self.given, PLACEHOLDERS) & (self.session_event != SessionEvent.STARTED)
+            naming = np.where(placeholder, 0, self.given)
         return Signals(
             slot=self.slot,
             ts_ms=self.ts_ms,
             seq=self.seq,
             given=self.given,
             name=naming,
-            started=started,
-            ended=self.session_event == SessionEvent.ENDED,
-            opening=_OPENING[self.status],
-            occupying=_OCCUPYING[self.status],
-            freeing=_FREEING[self.status],
-            drawing=self.power_mw > 0,
+            signs=signs,
             register_mwh=self.energy_mwh,
             main_meter=main_meter,
         )
 
 
-COLUMNS: Final = tuple(f.name for f in fields(Timeline) if f.init and f.name not in ("as_arrived", "names_nothing"))
+COLUMNS: Final = tuple(f.name for f in fields(Timeline) if f.name not in ("as_arrived", "names_nothing", "runs"))
 
 
-def _among(statuses: tuple[Status, ...]) -> Bools:
-    table = np.zeros(len(Status), np.bool_)
-    table[list(statuses)] = True
-    return table
+def _signs_of_status() -> NDArray[np.uint8]:
+    signs = np.zeros(len(Status), np.uint8)
+    signs[list(OPENING)] |= sessions.OPENING
+    signs[list(OCCUPYING)] |= sessions.OCCUPYING
+    signs[list(FREEING)] |= sessions.FREEING
+    return signs
 
 
-_OPENING: Final = _among(OPENING)
-_OCCUPYING: Final = _among(OCCUPYING)
-_FREEING: Final = _among(FREEING)
+_SIGNS_OF_STATUS: Final = _signs_of_status()
+_SIGNS_OF_EVENT: Final = np.zeros(len(SessionEvent), np.uint8)
+_SIGNS_OF_EVENT[SessionEvent.STARTED], _SIGNS_OF_EVENT[SessionEvent.ENDED] = sessions.STARTED, sessions.ENDED
 
 
 def timeline_of(rows: StepReadings, *, names_nothing: bool) -> Timeline:
     """The step's readings, in order of arrival inside a connector."""
     columns: dict[str, Any] = {name: getattr(rows, name) for name in COLUMNS if name not in ("given", "row")}
-    return Timeline(**columns, given=rows.name, row=np.arange(len(rows)), as_arrived=True, names_nothing=names_nothing)
+    return Timeline(
+        **columns,
+        given=rows.name,
+        row=np.arange(len(rows)),
+        as_arrived=True,
+        names_nothing=names_nothing,
+        runs=rows.runs,
+    )
 
 
 def in_order(timeline: Timeline) -> Timeline:
     """Sorted, if it is not yet."""
     runs = timeline.runs
-    before = previous_in_run(timeline.ts_ms, runs, np.full(len(runs.start), NULL))
-    if (timeline.ts_ms > before).all():
+    if rises(timeline.ts_ms, runs):
         return timeline
+    before = previous_in_run(timeline.ts_ms, runs, np.full(len(runs.start), NULL))
     seq = previous_in_run(timeline.seq, runs, np.full(len(runs.start), NULL))
-    if _follows(timeline.ts_ms, timeline.seq, before, seq).all():
+    if all_true(_follows(timeline.ts_ms, timeline.seq, before, seq)):
         return timeline
     return _sorted(timeline)
 

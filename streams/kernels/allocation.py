@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import I64, MAX_I64, NULL, Bools
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, all_true, any_true, rows_where
 from streams.kernels.tariff_table import (
     CALENDAR,
     CURRENT,
@@ -66,14 +66,14 @@ def allocate(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) 
     be in order of event time.
     """
     priced = usage.tariff[intervals.session] != NONE
-    if not priced.all():
+    if not all_true(priced):
         intervals = intervals.where(priced)
     for begin in range(0, len(intervals), _BLOCK):
         _allocate_block(table, usage, intervals.block(slice(begin, begin + _BLOCK)))
 
 
 def _allocate_block(table: TariffTable, usage: TariffUsage, intervals: UsageIntervals) -> None:
-    done: list[_PieceUsage] = [_at_the_first_reading(table, usage, intervals)]
+    done = _at_the_first_reading(table, usage, intervals)
     pieces = _pieces(usage, intervals)
     number = 0
     while len(pieces.session):
@@ -83,12 +83,12 @@ def _allocate_block(table: TariffTable, usage: TariffUsage, intervals: UsageInte
         number += 1
         done.append(_used(pieces, elements, end_ms, end_mwh, number))
         more = (end_ms < pieces.end_ms) | (pieces.counts_mwh & (end_mwh < pieces.end_mwh))
-        if not more.any():
+        if not any_true(more):
             break
         pieces.at_ms, pieces.at_mwh = end_ms, end_mwh
         pieces = pieces.where(more)
-    used = done[1] if len(done) == 2 and not len(done[0].session) else _concatenated(done)
-    _add(table, usage, used)
+    if done:
+        _add(table, usage, done[0] if len(done) == 1 else _concatenated(done))
 
 
 def _pieces(usage: TariffUsage, s: UsageIntervals) -> _Pieces:
@@ -98,12 +98,12 @@ def _pieces(usage: TariffUsage, s: UsageIntervals) -> _Pieces:
     timed = (s.since_ms != NULL) & (s.since_ms < s.ts_ms)
     joint = timed & (~rises | (s.anchor_ms == s.since_ms))
     apart = rises & ~joint
-    if not apart.any():
-        return _rows_of(usage, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True)
+    if not any_true(apart):
+        return _rows_of(usage, s, rows_where(joint), s.since_ms, energy=True, time=True)
     parts = (
-        _rows_of(usage, s, np.flatnonzero(joint), s.since_ms, energy=True, time=True),
-        _rows_of(usage, s, np.flatnonzero(apart), s.anchor_ms, energy=True, time=False),
-        _rows_of(usage, s, np.flatnonzero(timed & ~joint), s.since_ms, energy=False, time=True),
+        _rows_of(usage, s, rows_where(joint), s.since_ms, energy=True, time=True),
+        _rows_of(usage, s, rows_where(apart), s.anchor_ms, energy=True, time=False),
+        _rows_of(usage, s, rows_where(timed & ~joint), s.since_ms, energy=False, time=True),
     )
     pieces = _Pieces(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Pieces)))
     within = ~pieces.counts_mwh & (pieces.at_ms > pieces.from_ms)  # time within a longer interval of energy
@@ -170,13 +170,13 @@ def _cut(p: _Pieces, until: dict[int, I64]) -> tuple[I64, I64]:
             by_clock, np.where(next_duration == MAX_I64, MAX_I64, p.start_ms + np.minimum(next_duration, MAX_I64 >> 1))
         )
     cut = by_clock < p.end_ms
-    if cut.any():
+    if any_true(cut):
         end_ms = np.where(cut, by_clock, end_ms)
         end_mwh = np.where(cut, np.maximum(_mwh_at(p, end_ms), p.at_mwh), end_mwh)
     if MWH in until:
         threshold = until[MWH]
         crossed = threshold < p.end_mwh
-        if crossed.any():
+        if any_true(crossed):
             reached_ms = np.where(crossed, _ms_at(p, np.where(crossed, threshold, p.from_mwh)), MAX_I64)
             first = crossed & (reached_ms <= end_ms)
             end_ms = np.where(first, np.maximum(reached_ms, p.at_ms), end_ms)
@@ -217,10 +217,12 @@ def _concatenated(done: list[_PieceUsage]) -> _PieceUsage:
     return _PieceUsage(*(np.concatenate([getattr(one, f.name) for one in done]) for f in fields(_PieceUsage)))
 
 
-def _at_the_first_reading(table: TariffTable, usage: TariffUsage, s: UsageIntervals) -> _PieceUsage:
-    """The moment a session begins: an element that holds then may have a FLAT. Left to the time that follows where that
-    depends on a power or current that the first reading does not say."""
-    chosen = np.flatnonzero((s.since_ms == NULL) & (usage.flat[s.session] == NONE))
+def _at_the_first_reading(table: TariffTable, usage: TariffUsage, s: UsageIntervals) -> list[_PieceUsage]:
+    """The moments at which sessions begin: an element that holds then may have a FLAT. Left to the time that
+    follows where that depends on a power or current that the first reading does not say."""
+    chosen = rows_where((s.since_ms == NULL) & (usage.flat[s.session] == NONE))
+    if not len(chosen):
+        return []
     priced_by = usage.tariff[s.session[chosen]]
     unclear = (s.power_mw[chosen] == NULL) & table.flat_bounded[POWER][priced_by]
     unclear |= (s.current_ma[chosen] == NULL) & table.flat_bounded[CURRENT][priced_by]
@@ -231,7 +233,7 @@ def _at_the_first_reading(table: TariffTable, usage: TariffUsage, s: UsageInterv
     power_mw, current_ma = np.maximum(s.power_mw[chosen], 0), np.maximum(s.current_ma[chosen], 0)  # NULL is negative
     elements, _ = _elements(table, tariff, (ts_ms, zero, zero, power_mw, current_ma))
     key, kind = chosen << (_ROUND_BITS + 1), s.kind[chosen]
-    return _PieceUsage(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)
+    return [_PieceUsage(key, session, tariff, elements, ts_ms, kind, draws=zero > 0, mwh=zero, ms=zero + NONE)]
 
 
 def _add(table: TariffTable, usage: TariffUsage, used: _PieceUsage) -> None:
@@ -242,7 +244,7 @@ def _add(table: TariffTable, usage: TariffUsage, used: _PieceUsage) -> None:
     last_time = np.full(len(usage.tariff), NONE)
     for one in (TIME, PARKING_TIME):
         _count(table, usage, used, one, used.ms, timed & (dimension == one), usage.last_time, last_time)
-    wanting = np.flatnonzero((used.ms != 0) & (usage.flat[used.session] == NONE))
+    wanting = rows_where((used.ms != 0) & (usage.flat[used.session] == NONE))
     if len(wanting):
         component = table.active(used.tariff[wanting], used.elements[wanting], FLAT)
         _take_flat(usage, used, wanting[component != NONE], component[component != NONE])
@@ -253,18 +255,18 @@ def _count(
     last_key: I64 | None = None,
 ) -> None:  # fmt: skip
     """Add volumes to the active components of this dimension; `last` becomes the one of the last piece."""
-    rows = np.flatnonzero(chosen)
+    rows = rows_where(chosen)
     if not len(rows):
         return
     component = table.active(used.tariff[rows], used.elements[rows], dimension)
-    if (component == NONE).any():
+    if any_true(component == NONE):
         rows, component = rows[component != NONE], component[component != NONE]
     session, key = used.session[rows], used.key[rows]
     cell = session * usage.volume.shape[1] + component
     np.add.at(usage.volume.reshape(-1), cell, volume[rows])
     np.minimum.at(usage.since_ms.reshape(-1), cell, used.at_ms[rows])
     some = volume[rows] > 0
-    if not some.all():
+    if not all_true(some):
         session, key, component = session[some], key[some], component[some]
     newest = np.full(len(usage.tariff), NONE) if last_key is None else last_key
     np.maximum.at(newest, session, key)
@@ -288,6 +290,6 @@ def product_over(a: I64, b: I64, c: I64) -> I64:
     """floor(a * b / c). Where the product leaves an int64 (an interval of a month, of 3 MWh), row by row."""
     out: I64 = a * b // c
     large = np.abs(a.astype(np.float64)) * np.abs(b.astype(np.float64)) > _PRODUCT_MAX
-    for row in np.flatnonzero(large).tolist():
+    for row in rows_where(large).tolist():
         out[row] = int(a[row]) * int(b[row]) // int(c[row])
     return out

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.runs import I64
+from streams.kernels.runs import I64, all_true, any_true, rows_where
 from streams.kernels.tariff_table import DIMENSIONS, NONE, TariffTable
 from streams.kernels.tariff_usage import TariffUsage
 
@@ -42,9 +42,9 @@ def _price(table: TariffTable, usage: TariffUsage) -> tuple[I64, I64, I64]:
     """Totals excl. and incl. VAT before min_price and max_price, and the parts of the first."""
     rows, width = usage.volume.shape
     used = usage.volume.ravel()
-    cell = np.flatnonzero(used != 0)  # what only step_size adds has a volume too
+    cell = rows_where(used != 0)  # what only step_size adds has a volume too
     session = cell // width
-    if (unpriced := usage.tariff == NONE).any():  # usage of an earlier session of the connector may be there
+    if any_true(unpriced := usage.tariff == NONE):  # usage of an earlier session of the connector may be there
         kept = ~unpriced[session]
         cell, session = cell[kept], session[kept]
     place = (table.price_base[np.maximum(usage.tariff, 0)] - np.arange(rows) * width)[session] + cell
@@ -69,9 +69,9 @@ def _steps(table: TariffTable, usage: TariffUsage, part: I64, volume: I64) -> I6
     rows, width = usage.volume.shape
     extra = total = None
     for last in (usage.last_energy, usage.last_time):
-        session = np.flatnonzero(last != NONE)
+        session = rows_where(last != NONE)
         place = table.price_base[usage.tariff[session]] + last[session]
-        stepped = np.flatnonzero(table.step_size[place] > 1)
+        stepped = rows_where(table.step_size[place] > 1)
         if not len(stepped):
             continue
         session, place = session[stepped], place[stepped]
@@ -86,7 +86,7 @@ def _steps(table: TariffTable, usage: TariffUsage, part: I64, volume: I64) -> I6
 def _bounded(table: TariffTable, usage: TariffUsage, excl: I64, incl: I64) -> tuple[I64, I64]:
     """Apply min_price, then max_price."""
     for name, raising in (("min", True), ("max", False)):
-        if (table.bounds_micros[f"{name}_excl"] == NONE).all():
+        if all_true(table.bounds_micros[f"{name}_excl"] == NONE):
             continue
         bound_excl, bound_incl = (
             np.where(usage.tariff == NONE, NONE, table.bounds_micros[f"{name}_{part}"][usage.tariff])
@@ -95,8 +95,10 @@ def _bounded(table: TariffTable, usage: TariffUsage, excl: I64, incl: I64) -> tu
         bounded, says_incl = bound_excl != NONE, bound_incl != NONE
         moved = bounded & ((excl < bound_excl) if raising else (excl > bound_excl))
         beyond = says_incl & ((incl < bound_incl) if raising else (incl > bound_incl))
-        rows = np.flatnonzero(moved & ~says_incl)
-        incl[rows] = np.where(excl[rows] > 0, half_up_over(incl[rows], bound_excl[rows], excl[rows]), bound_excl[rows])
+        rows = rows_where(moved & ~says_incl)
+        if len(rows):
+            in_proportion = half_up_over(incl[rows], bound_excl[rows], excl[rows])
+            incl[rows] = np.where(excl[rows] > 0, in_proportion, bound_excl[rows])
         incl = np.where(beyond, bound_incl, incl)
         excl = np.where(moved, bound_excl, excl)
         incl, excl = (np.maximum(incl, excl), excl) if raising else (incl, np.minimum(excl, incl))
@@ -108,7 +110,7 @@ def half_up_over(a: I64, b: I64, c: I64) -> I64:
     twice = 2 * np.maximum(c, 1)
     out: I64 = (2 * a * b + c) // twice
     large = a.astype(np.float64) * b.astype(np.float64) > _PRODUCT_MAX / 2
-    for row in np.flatnonzero(large).tolist():
+    for row in rows_where(large).tolist():
         out[row] = (2 * int(a[row]) * int(b[row]) + int(c[row])) // int(twice[row])
     return out
 

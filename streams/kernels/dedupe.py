@@ -25,9 +25,13 @@ from streams.kernels.runs import (
     NULL,
     U32,
     Runs,
+    all_true,
+    any_true,
+    by_row,
     column,
     previous_in_run,
     rows_by_rank,
+    rows_where,
     runs_of,
 )
 
@@ -90,31 +94,35 @@ def judge(state: DedupeColumns, rows: Identities, runs: Runs) -> tuple[NDArray[n
     """
     verdict = np.zeros(len(rows.slot), np.int8)
     at = np.arange(len(rows.slot))
-    changed = []
+    changed = [at[:0]]
     for _ in range(PASSES):
-        if not len(at):
-            break
-        stop = runs.start + _plain_prefix(state, rows.at(at), runs)
-        plain = rows.at(at[np.arange(len(at)) < stop[runs.of_row]])
-        changed.append(_advance_plain(state, plain, runs if len(plain.slot) == len(at) else runs_of(plain.slot)))
-        odd = at[stop[stop < runs.start + runs.length]]
+        remaining = rows.at(at)
+        prefix = _plain_prefix(state, remaining, runs)
+        if prefix is None:
+            changed.append(_advance_plain(state, remaining, runs))
+            return verdict, np.concatenate(changed)
+        stop = runs.start + prefix
+        plain = remaining.at(rows_where(np.arange(len(at)) < stop[runs.of_row]))
+        changed.append(_advance_plain(state, plain, runs_of(plain.slot)))
+        odd = at[stop[stop <= runs.last]]
         changed.append(_judge_round(state, rows, odd, verdict))
         at = at[np.arange(len(at)) > stop[runs.of_row]]
         runs = runs_of(rows.slot[at])
     for _, row in rows_by_rank(runs, np.arange(len(runs.key))):
         changed.append(_judge_round(state, rows, at[row], verdict))
-    return verdict, np.concatenate([at[:0], *changed])
+    return verdict, np.concatenate(changed)
 
 
-def _plain_prefix(state: DedupeColumns, rows: Identities, runs: Runs) -> I64:
-    """(runs,) how many rows at the beginning are each above all before it, in the boot that the window is of."""
+def _plain_prefix(state: DedupeColumns, rows: Identities, runs: Runs) -> I64 | None:
+    """(runs,) how many rows at the beginning are each above all before it, in the boot that the window is of; None: all
+    rows."""
     slot = runs.key
-    boot = np.where(state.seq_max[slot] < 0, rows.boot[runs.start], state.boot[slot])[runs.of_row]
-    odd = rows.boot != boot
-    odd |= rows.seq <= previous_in_run(rows.seq, runs, state.seq_max[slot])  # a reading without seq is NULL, below all
-    odd |= rows.ts_ms < state.boot_ts_ms[slot][runs.of_row]
-    if not odd.any():
-        return runs.length
+    seq_max = state.seq_max[slot]
+    odd = rows.seq <= previous_in_run(rows.seq, runs, seq_max)  # a reading without seq is NULL, below all
+    odd |= rows.boot != by_row(np.where(seq_max < 0, rows.boot[runs.start], state.boot[slot]), runs)
+    odd |= rows.ts_ms < by_row(state.boot_ts_ms[slot], runs)
+    if not any_true(odd):
+        return None
     place = np.arange(len(odd)) - runs.start[runs.of_row]
     return np.minimum.reduceat(np.where(odd, place, runs.length[runs.of_row]), runs.start)
 
@@ -122,23 +130,25 @@ def _plain_prefix(state: DedupeColumns, rows: Identities, runs: Runs) -> I64:
 def _advance_plain(state: DedupeColumns, rows: Identities, runs: Runs) -> I64:
     if not len(runs.key):
         return runs.key
-    slot, last = runs.key, runs.start + runs.length - 1
+    slot, last = runs.key, runs.last
     before, newest = state.seq_max[slot], rows.seq[last]
     state.boot[slot] = rows.boot[last]
     state.boot_max[slot] = np.maximum(state.boot_max[slot], rows.boot[last])
     state.seq_max[slot] = newest
     state.ts_max_ms[slot] = np.maximum(state.ts_max_ms[slot], np.maximum.reduceat(rows.ts_ms, runs.start))
     moved = newest - before
-    skipping = moved > runs.length  # else each entry that the window moves over is written below
+    skipping = rows_where(moved > runs.length)  # else each entry that the window moves over is written below
     cleared = _clear(state, slot[skipping], newest[skipping], np.minimum(moved[skipping], WINDOW))
-    inside = rows.seq > (newest - WINDOW)[runs.of_row]
-    if inside.all():
-        return np.concatenate([cleared, _remember(state, rows.slot, rows.seq, rows.fingerprint)])
-    return np.concatenate([cleared, _remember(state, rows.slot[inside], rows.seq[inside], rows.fingerprint[inside])])
+    if any_true(rows.seq[runs.start] <= newest - WINDOW):
+        rows = rows.at(rows_where(rows.seq > (newest - WINDOW)[runs.of_row]))
+    written = _remember(state, rows.slot, rows.seq, rows.fingerprint)
+    return np.concatenate([cleared, written]) if len(cleared) else written
 
 
 def _clear(state: DedupeColumns, slot: I64, newest: I64, count: I64) -> I64:
     """Empty the entries of the last `count` (at most WINDOW) sequence numbers up to `newest`. Returns them."""
+    if not len(slot):
+        return slot
     back = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     entries: I64 = np.repeat(slot * WINDOW, count) + ((np.repeat(newest, count) - back) & (WINDOW - 1))
     state.window[entries] = 0
@@ -148,7 +158,7 @@ def _clear(state: DedupeColumns, slot: I64, newest: I64, count: I64) -> I64:
 def _judge_round(state: DedupeColumns, rows: Identities, at: I64, verdict: NDArray[np.int8]) -> I64:
     """One row of each of several slots. Returns the window entries that changed."""
     numbered = rows.seq[at] != NULL
-    if numbered.all():
+    if all_true(numbered):
         return _judge_numbered(state, rows, at, verdict)
     _judge_bare(state, rows, at[~numbered], verdict)
     return _judge_numbered(state, rows, at[numbered], verdict)

@@ -17,7 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.session import HoldReason
-from streams.kernels.runs import I64, NULL, Bools, Runs, any_of, column, previous_in_run, rows_by_rank, runs_of
+from streams.kernels.runs import (
+    I64,
+    NULL,
+    Bools,
+    Runs,
+    all_true,
+    any_of,
+    any_true,
+    by_row,
+    column,
+    previous_in_run,
+    rows_by_rank,
+    rows_where,
+    runs_of,
+)
 
 UJ_PER_MWH: Final = 3_600_000
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
@@ -83,13 +97,13 @@ class SessionEnergy:
         return cls(*(np.full(rows, f.metadata["start"], np.int64) for f in fields(cls)))
 
     def at(self, rows: I64 | Bools) -> "SessionEnergy":
-        """A copy of these rows."""
-        return SessionEnergy(*(getattr(self, f.name)[rows] for f in fields(self)))
+        """A copy of these rows, int64 whatever the columns are."""
+        return SessionEnergy(*(getattr(self, name)[rows].astype(np.int64, copy=False) for name in ENERGY_COLUMNS))
 
     def put(self, rows: I64, other: "SessionEnergy") -> None:
         """Overwrite these rows with all rows of `other`, in order."""
-        for f in fields(self):
-            getattr(self, f.name)[rows] = getattr(other, f.name)
+        for name in ENERGY_COLUMNS:
+            getattr(self, name)[rows] = getattr(other, name)
 
     def next_segments(self, power_max_mw: I64, *, after_session: Bools) -> "SessionEnergy":
         """The segments that follow these, which inherit the base only. `after_session`: where these are sessions."""
@@ -116,6 +130,9 @@ class SessionEnergy:
         return self.head_uj + self.tail_uj
 
 
+ENERGY_COLUMNS: Final = tuple(f.name for f in fields(SessionEnergy))
+
+
 @dataclass(slots=True)
 class Samples:
     """Readings sorted by segment, in order of the timeline. NULL where the device sent nothing."""
@@ -124,6 +141,11 @@ class Samples:
     register_mwh: I64
     power_mw: I64
     export_mwh: I64 | None = None  # register of the energy fed back; None: no reading has one
+
+    def at(self, rows: I64) -> "Samples":
+        """A copy of these rows."""
+        export_mwh = None if self.export_mwh is None else self.export_mwh[rows]
+        return Samples(self.ts_ms[rows], self.register_mwh[rows], self.power_mw[rows], export_mwh)
 
     def __len__(self) -> int:
         return len(self.ts_ms)
@@ -176,39 +198,37 @@ class _Job:
     segments: SessionEnergy
     samples: Samples
     runs: Runs  # `key`: row of `segments`
-    in_session: Bools  # (segments,)
+    in_session: Bools  # (runs,)
     trace: EnergyTrace | None
-    power_max_mw: I64 = field(init=False)  # (rows,)
-    credible: Bools = field(init=False)  # (rows,) of the power
+    too_much: Bools = field(init=False)  # (rows,) of the power
+    credible: Bools = field(init=False)  # (rows,) likewise
     out: Accounted = field(init=False)
 
     def __post_init__(self) -> None:
-        self.power_max_mw = self.segments.power_max_mw[self.runs.key][self.runs.of_row]
         power_mw = self.samples.power_mw
-        self.credible = (power_mw != NULL) & (power_mw <= self.power_max_mw)
+        self.too_much = power_mw > by_row(self.segments.power_max_mw[self.runs.key], self.runs)
+        self.credible = (power_mw != NULL) & ~self.too_much
         self.out = Accounted.blank(len(self.samples))
 
 
 def advance(
     segments: SessionEnergy, samples: Samples, runs: Runs, in_session: Bools, trace: EnergyTrace | None = None
 ) -> Accounted:
-    """Account for the samples; `runs.key` is each run's row of `segments` and of `in_session`. The segments advance."""
+    """Account for the samples. `runs.key` is each run's row of `segments`, which advance; `in_session`: (runs,)."""
     if not len(runs.key):
         return Accounted.blank(len(samples))
     job = _Job(segments, samples, runs, in_session, trace)
-    odd = np.flatnonzero(~_advance_plain(job))
+    odd = rows_where(~_advance_plain(job))
     for of_runs, at in rows_by_rank(runs, odd):
-        _round(job, runs.key[of_runs], at)
-    too_much = (samples.power_mw != NULL) & ~job.credible
-    if too_much.any():
-        job.out.flags[too_much] |= IMPLAUSIBLE
-        segments.hold[runs.key[any_of(too_much, runs)]] |= HoldReason.POWER_IMPLAUSIBLE
+        _round(job, of_runs, at)
+    if any_true(job.too_much):
+        job.out.flags[job.too_much] |= IMPLAUSIBLE
+        segments.hold[runs.key[any_of(job.too_much, runs)]] |= HoldReason.POWER_IMPLAUSIBLE
     if samples.export_mwh is not None:
         _export(segments, samples.export_mwh, samples.ts_ms, runs)
-    outside = ~in_session[runs.key]
-    if outside.any():  # nothing is integrated there
+    if not all_true(in_session):  # nothing is integrated outside
         for name in ("head_uj", "tail_uj", "power_uj", "gap_ms", "power_gap_ms"):
-            getattr(segments, name)[runs.key[outside]] = 0
+            getattr(segments, name)[runs.key[~in_session]] = 0
     return job.out
 
 
@@ -240,108 +260,147 @@ def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: I64, peak_mw: I64) -> Bo
     return plausible
 
 
-def _area_uj(power_mw: I64, since_ms: I64, until_ms: I64) -> I64:
-    duration_ms = np.where(since_ms == NULL, 0, np.minimum(until_ms - since_ms, HOLD_MS_MAX))
-    area_uj: I64 = np.maximum(power_mw, 0) * duration_ms  # NULL is negative, and counts as nothing like any export
+def _area_uj(power_mw: I64, duration_ms: I64) -> I64:
+    area_uj: I64 = np.maximum(power_mw, 0) * np.minimum(duration_ms, HOLD_MS_MAX)  # NULL is negative, like any export
     return area_uj
 
 
-def _power_before(job: _Job) -> tuple[I64, I64]:
+def _elapsed(since_ms: I64, until_ms: I64) -> I64:
+    """0 where `since_ms` is NULL."""
+    never = since_ms == NULL
+    elapsed_ms: I64 = until_ms - since_ms
+    if any_true(never):
+        elapsed_ms[never] = 0
+    return elapsed_ms
+
+
+def _ts_before(job: _Job, carry: I64, before_ts: I64) -> I64:
+    """Like `before_ts`, the event times before each row, with this time (one per run) before the first of a run."""
+    if all_true(carry == before_ts[job.runs.start]):
+        return before_ts
+    return previous_in_run(job.samples.ts_ms, job.runs, carry)
+
+
+def _power_before(job: _Job, before_ts: I64) -> tuple[I64, I64]:
     """The power that holds when each row arrives, and when it was reported: by the last row before it with a credible
     one."""
     segments, samples, runs = job.segments, job.samples, job.runs
-    carried = segments.last_power_mw[runs.key], segments.power_ts_ms[runs.key]
-    if job.credible.all():
-        return previous_in_run(samples.power_mw, runs, carried[0]), previous_in_run(samples.ts_ms, runs, carried[1])
+    power, power_ts = segments.last_power_mw[runs.key], segments.power_ts_ms[runs.key]
+    if all_true(job.credible):
+        return previous_in_run(samples.power_mw, runs, power), _ts_before(job, power_ts, before_ts)
     source = np.where(job.credible, np.arange(len(job.credible)), -1)
     np.maximum.accumulate(source, out=source)
     source = previous_in_run(source, runs, np.full(len(runs.start), -1))
     own = source >= runs.start[runs.of_row]
-    power = np.where(own, samples.power_mw[source], carried[0][runs.of_row])
-    return power, np.where(own, samples.ts_ms[source], carried[1][runs.of_row])
+    return (
+        np.where(own, samples.power_mw[source], power[runs.of_row]),
+        np.where(own, samples.ts_ms[source], power_ts[runs.of_row]),
+    )
 
 
 def _advance_plain(job: _Job) -> Bools:
     """Account for the plain runs in closed form: those with a register in all rows or in none, each at a later moment
     and plausible after the one before. Returns which these are."""
     segments, samples, runs = job.segments, job.samples, job.runs
-    power_before, power_ts = _power_before(job)
-    metered = samples.register_mwh != NULL
-    rise = np.zeros(len(samples), np.int64)
-    odd = metered != metered[runs.start][runs.of_row]
-    if metered.any():
-        base = previous_in_run(samples.register_mwh, runs, segments.register_last_mwh[runs.key])
-        base_ts = previous_in_run(samples.ts_ms, runs, segments.register_ts_ms[runs.key])
-        known = metered & (base != NULL)
-        rise = np.where(known, samples.register_mwh - base, 0)
-        peak = np.maximum(
-            power_before, samples.power_mw if job.credible.all() else np.where(job.credible, samples.power_mw, 0)
-        )
-        peak[runs.start] = np.maximum(peak[runs.start], segments.peak_mw[runs.key])
-        dt_ms = np.where(known, samples.ts_ms - base_ts, 1)
-        odd |= known & ~((dt_ms > 0) & _plausible(rise, dt_ms, job.power_max_mw, peak))
-    plain: Bools = ~(any_of(odd, runs) | (segments.candidate_mwh[runs.key] != NULL))
-    if not plain.any():
-        return plain
     before_ts = previous_in_run(samples.ts_ms, runs, segments.last_ts_ms[runs.key])
-    area = _area_uj(power_before, before_ts, samples.ts_ms)
+    power_before, power_ts = _power_before(job, before_ts)
+    rise, odd = _rises(job, before_ts, power_before)
+    plain: Bools = ~(any_of(odd, runs) | (segments.candidate_mwh[runs.key] != NULL))
+    if not any_true(plain):
+        return plain
+    elapsed_ms = _elapsed(before_ts, samples.ts_ms)
+    area = _area_uj(power_before, elapsed_ms)
     if job.trace is not None:
         _trace_plain(job.trace, job, plain, area, before_ts)
     _put_plain_registers(job, plain, rise, area)
-    _put_plain_powers(job, plain, area, power_before, power_ts)
+    gap_ms = elapsed_ms if power_ts is before_ts else _elapsed(power_ts, samples.ts_ms)
+    _put_plain_powers(job, plain, area, power_before, power_ts, gap_ms)
     return plain
+
+
+def _rises(job: _Job, before_ts: I64, power_before: I64) -> tuple[I64, Bools]:
+    """What each register rises by, 0 where that is not known, and the rows that make a run other than plain."""
+    segments, samples, runs = job.segments, job.samples, job.runs
+    register = samples.register_mwh
+    metered = register != NULL
+    if not any_true(metered):
+        return np.zeros(len(register), np.int64), np.zeros(len(register), np.bool_)
+    base = previous_in_run(register, runs, segments.register_last_mwh[runs.key])
+    base_ts = _ts_before(job, segments.register_ts_ms[runs.key], before_ts)
+    known = metered & (base != NULL)
+    rise = register - base
+    dt_ms = samples.ts_ms - base_ts
+    if not all_true(known):
+        rise[~known], dt_ms[~known] = 0, 1
+    odd = (rise < 0) | (dt_ms <= 0)
+    # A rise within the slack is plausible whatever the time and the power.
+    high = rows_where(rise > REGISTER_SLACK_MWH)
+    if len(high):
+        peak = np.maximum(power_before[high], np.where(job.credible[high], samples.power_mw[high], 0))
+        run = runs.of_row[high]
+        carried = segments.peak_mw[runs.key[run]]
+        peak = np.where(high == runs.start[run], np.maximum(peak, carried), peak)
+        odd[high] |= ~_plausible(rise[high], dt_ms[high], segments.power_max_mw[runs.key[run]], peak)
+    if not all_true(metered):
+        odd |= metered != metered[runs.start][runs.of_row]
+    return rise, odd
 
 
 def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
     segments, samples, runs = job.segments, job.samples, job.runs
     segment, start = runs.key[plain], runs.start[plain]
-    last = start + runs.length[plain] - 1
+    last = runs.last[plain]
     register = samples.register_mwh[start]
     metered = register != NULL
     first = metered & (segments.register_first_mwh[segment] == NULL)  # of the segment
 
     # The rise to a session's first register lies before it.
-    own = (job.in_session[runs.key] & plain)[runs.of_row]
-    own[start[first]] = False
-    if own.all():
-        job.out.in_session_mwh[:] = rise
-        segments.counted_mwh[segment] += np.add.reduceat(rise, runs.start)
+    if all_true(plain) and all_true(job.in_session) and not any_true(first):
+        job.out.in_session_mwh = rise
+        risen = np.add.reduceat(rise, runs.start)
     else:
+        own = (job.in_session & plain)[runs.of_row]
+        own[start[first]] = False
         rises = plain[runs.of_row]
         job.out.in_session_mwh += np.where(own, rise, 0)
         job.out.outside_mwh += np.where(rises & ~own, rise, 0)
-        counted = own | (rises & ~job.in_session[runs.key][runs.of_row])
-        segments.counted_mwh[segment] += np.add.reduceat(np.where(counted, rise, 0), runs.start)[plain]
+        counted = own | (rises & ~job.in_session[runs.of_row])
+        risen = np.add.reduceat(np.where(counted, rise, 0), runs.start)[plain]
+    segments.counted_mwh[segment] += risen
 
-    segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
-    segments.tail_uj[segment] = np.where(
-        metered, 0, segments.tail_uj[segment] + np.add.reduceat(area, runs.start)[plain]
+    if any_true(first):
+        segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
+        segments.register_first_mwh[segment[first]] = register[first]
+    if not all_true(metered):
+        bare, bare_uj = ~metered, np.add.reduceat(area, runs.start)[plain]
+        segments.tail_uj[segment[bare]] += bare_uj[bare]
+        segment, start, last = segment[metered], start[metered], last[metered]
+    segments.tail_uj[segment] = 0
+    several, before_last = last > start, np.maximum(last - 1, 0)
+    segments.anchor_mwh[segment] = np.where(
+        several, samples.register_mwh[before_last], segments.register_last_mwh[segment]
     )
-    several = metered & (last > start)
-    before_last = np.maximum(last - 1, 0)
-    anchor = np.where(several, samples.register_mwh[before_last], segments.register_last_mwh[segment])
-    anchor_ts = np.where(several, samples.ts_ms[before_last], segments.register_ts_ms[segment])
-    segments.anchor_mwh[segment[metered]], segments.anchor_ts_ms[segment[metered]] = anchor[metered], anchor_ts[metered]
-    segments.register_first_mwh[segment[first]] = register[first]
-    segments.register_last_mwh[segment[metered]] = samples.register_mwh[last][metered]
-    segments.register_ts_ms[segment[metered]] = samples.ts_ms[last][metered]
+    segments.anchor_ts_ms[segment] = np.where(several, samples.ts_ms[before_last], segments.register_ts_ms[segment])
+    segments.register_last_mwh[segment] = samples.register_mwh[last]
+    segments.register_ts_ms[segment] = samples.ts_ms[last]
 
 
-def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, power_ts: I64) -> None:
+def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, power_ts: I64, gap_ms: I64) -> None:
     segments, samples, runs = job.segments, job.samples, job.runs
-    segment, last = runs.key[plain], (runs.start + runs.length - 1)[plain]
-    gap = np.where(power_ts == NULL, 0, samples.ts_ms - power_ts)
-    longest = np.maximum.reduceat(gap, runs.start)
+    segment, last = runs.key[plain], runs.last[plain]
+    longest = np.maximum.reduceat(gap_ms, runs.start)
     segments.gap_ms[segment] = np.maximum(segments.gap_ms[segment], longest[plain])
     powered = (
-        longest if (power_before > 0).all() else np.maximum.reduceat(np.where(power_before > 0, gap, 0), runs.start)
+        longest
+        if all_true(power_before > 0)
+        else np.maximum.reduceat(np.where(power_before > 0, gap_ms, 0), runs.start)
     )
     segments.power_gap_ms[segment] = np.maximum(segments.power_gap_ms[segment], powered[plain])
     segments.power_uj[segment] += np.add.reduceat(area, runs.start)[plain]
     held = np.where(job.credible[last], samples.power_mw[last], power_before[last])
     peak = held
     metered = samples.register_mwh[runs.start[plain]] != NULL
-    if not metered.all():
+    if not all_true(metered):
         power = np.where(job.credible, samples.power_mw, NULL)
         highest = np.maximum(np.maximum.reduceat(power, runs.start)[plain], segments.peak_mw[segment])
         peak = np.where(metered, held, highest)
@@ -377,20 +436,20 @@ def _trace_plain(trace: EnergyTrace, job: _Job, plain: Bools, area_uj: I64, befo
     first_anchor = np.where(registered, segments.register_ts_ms[segment], before_ts[runs.start])
     anchor = previous_in_run(samples.ts_ms, runs, first_anchor)
     anchor[(registered & ~metered)[of_row]] = NULL
-    rows = np.flatnonzero(plain[of_row])
+    rows = rows_where(plain[of_row])
     by_register = metered[of_row] & previous_in_run(np.ones(len(samples), np.int64), runs, registered * 1).astype(
         np.bool_
     )
     trace.put(rows, anchor[rows], before[rows], after[rows], by_register[rows])
 
 
-def _round(job: _Job, segment: I64, at: I64) -> None:
-    """Advance these segments by one reading each."""
-    s, samples = job.segments, job.samples
+def _round(job: _Job, run: I64, at: I64) -> None:
+    """Advance the segments of these runs by one reading each."""
+    s, samples, segment = job.segments, job.samples, job.runs.key[run]
     before = None if job.trace is None else s.at(segment)
     ts_ms, power, credible = samples.ts_ms[at], samples.power_mw[at], job.credible[at]
-    area = _area_uj(s.last_power_mw[segment], s.last_ts_ms[segment], ts_ms)
-    gap = np.where(s.power_ts_ms[segment] == NULL, 0, ts_ms - s.power_ts_ms[segment])
+    area = _area_uj(s.last_power_mw[segment], _elapsed(s.last_ts_ms[segment], ts_ms))
+    gap = _elapsed(s.power_ts_ms[segment], ts_ms)
     s.gap_ms[segment] = np.maximum(s.gap_ms[segment], gap)
     powered = np.where(s.last_power_mw[segment] > 0, gap, 0)
     s.power_gap_ms[segment] = np.maximum(s.power_gap_ms[segment], powered)
@@ -402,8 +461,8 @@ def _round(job: _Job, segment: I64, at: I64) -> None:
     s.power_ts_ms[segment] = np.where(credible, ts_ms, s.power_ts_ms[segment])
     s.peak_mw[segment] = np.maximum(s.peak_mw[segment], np.where(credible, power, 0))
     metered = samples.register_mwh[at] != NULL
-    if metered.any():
-        _meter(job, segment[metered], at[metered])
+    if any_true(metered):
+        _meter(job, run[metered], at[metered])
     if job.trace is not None and before is not None:
         _trace_round(job.trace, before, s.at(segment), at, metered, job.out.flags[at])
 
@@ -422,11 +481,11 @@ def _trace_round(
     trace.put(at, anchor, before.billed_mwh(), np.maximum(after.billed_mwh(), before.billed_mwh()), by_register)
 
 
-def _meter(job: _Job, segment: I64, at: I64) -> None:
-    """Account for one register of each of these segments (docs/adr/0014, "Energy")."""
-    s, samples, out = job.segments, job.samples, job.out
-    ts_ms, register, power_max = samples.ts_ms[at], samples.register_mwh[at], job.power_max_mw[at]
-    in_session, peak = job.in_session[segment], s.peak_mw[segment]
+def _meter(job: _Job, run: I64, at: I64) -> None:
+    """Account for one register of the segment of each of these runs (docs/adr/0014, "Energy")."""
+    s, samples, out, segment = job.segments, job.samples, job.out, job.runs.key[run]
+    ts_ms, register, power_max = samples.ts_ms[at], samples.register_mwh[at], s.power_max_mw[segment]
+    in_session, peak = job.in_session[run], s.peak_mw[segment]
     base, base_ts = s.register_last_mwh[segment], s.register_ts_ms[segment]
     opening = base == NULL
     base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
@@ -500,7 +559,7 @@ def _meter(job: _Job, segment: I64, at: I64) -> None:
 
 def _export(segments: SessionEnergy, export_mwh: I64, ts_ms: I64, runs: Runs) -> None:
     """Energy fed back: what the export register rises by, where that is plausible."""
-    rows = np.flatnonzero(export_mwh != NULL)
+    rows = rows_where(export_mwh != NULL)
     if not len(rows):
         return
     segment = runs.key[runs.of_row[rows]]
@@ -510,5 +569,5 @@ def _export(segments: SessionEnergy, export_mwh: I64, ts_ms: I64, runs: Runs) ->
     rise = np.where(before == NULL, 0, register - before)
     most_mwh = DT_CAP_MS * segments.power_max_mw[segment] // UJ_PER_MWH
     np.add.at(segments.export_mwh, segment, np.where((rise > 0) & (rise <= most_mwh), rise, 0))
-    last = exporting.start + exporting.length - 1
+    last = exporting.last
     segments.export_last_mwh[exporting.key] = register[last]

@@ -8,9 +8,24 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.session import EXPLICIT_ENDS, EndReason, HoldReason
-from streams.kernels.runs import I8, I32, I64, MAX_I64, NULL, Bools, Runs, any_of, column, previous_in_run
+from streams.kernels.runs import (
+    I8,
+    I32,
+    I64,
+    MAX_I64,
+    NULL,
+    Bools,
+    Runs,
+    all_true,
+    any_of,
+    any_true,
+    column,
+    previous_in_run,
+    rows_where,
+)
 
 TRAILING_MS: Final = 60_000  # after an explicit end, the last samples and statuses of the session are still under way
 ORPHAN_MS_MAX: Final = 86_400_000
@@ -48,6 +63,15 @@ class SessionColumns:
     orphan_seq: I64 = column(NULL)
 
 
+# Signs of a reading.
+STARTED: Final = 1  # session_event Started
+ENDED: Final = 2  # session_event Ended
+OPENING: Final = 4  # a status that only a transaction has: Charging, SuspendedEV, SuspendedEVSE
+OCCUPYING: Final = 8  # opening, Preparing or Finishing
+FREEING: Final = 16  # Available, Reserved or Unavailable
+DRAWING: Final = 32  # power above zero
+
+
 @dataclass(slots=True)
 class Signals:
     """What readings mean for sessions, sorted by slot, each connector's in the order of its timeline."""
@@ -57,14 +81,14 @@ class Signals:
     seq: I64  # NULL: none
     given: I64  # fingerprint of the session_id that the device gave; 0: none
     name: I64  # the same, but 0 for one that names nothing
-    started: Bools  # session_event Started
-    ended: Bools  # session_event Ended
-    opening: Bools  # a status that only a transaction has: Charging, SuspendedEV, SuspendedEVSE
-    occupying: Bools  # opening, Preparing or Finishing
-    freeing: Bools  # Available, Reserved or Unavailable
-    drawing: Bools  # power above zero
+    signs: NDArray[np.uint8]  # STARTED to DRAWING
     register_mwh: I64  # NULL: none
-    main_meter: Bools  # of connector 0
+    main_meter: Bools  # (runs,) connector 0
+
+    def have(self, signs: int) -> Bools:
+        """(rows,) those that have any of these signs."""
+        has: Bools = (self.signs & signs) != 0
+        return has
 
 
 @dataclass(slots=True)
@@ -115,14 +139,15 @@ def assign(
     if not len(runs.key):
         return members
     gap_ms = signals.ts_ms - previous_in_run(signals.ts_ms, runs, _known(state.newest_ts_ms[runs.key], signals, runs))
-    steady, idle = _plain_runs(state, signals, runs, gap_ms >= timeout_ms)
+    foreign = (signals.name != 0) & (signals.name != state.open_name[runs.key][runs.of_row])
+    steady, idle = _plain_runs(state, signals, runs, (gap_ms >= timeout_ms) | foreign)
     _advance_steady(state, signals, runs, steady, members)
-    for run in np.flatnonzero(~(steady | idle)).tolist():
+    for run in rows_where(~(steady | idle)).tolist():
         slot, start = int(runs.key[run]), int(runs.start[run])
         connector = _Connector(state, slot, members, new_key(slot), timeout_ms)
         connector.walk(signals, start, start + int(runs.length[run]))
         connector.save(state)
-    last = runs.start + runs.length - 1
+    last = runs.last
     state.newest_ts_ms[runs.key], state.newest_seq[runs.key] = signals.ts_ms[last], signals.seq[last]
     return members
 
@@ -139,7 +164,7 @@ def proof(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
     """(runs,) whether a row shows that the connector's unproven session is one."""
     register = state.open_register_mwh[runs.key][runs.of_row]
     risen = (signals.register_mwh != NULL) & (register != NULL) & (signals.register_mwh > register)
-    shown = any_of(signals.opening | signals.drawing | signals.started | risen, runs)
+    shown = any_of(signals.have(OPENING | DRAWING | STARTED) | risen, runs)
     proved: Bools = (state.unproven[runs.key] != 0) & shown
     return proved
 
@@ -156,31 +181,37 @@ def _known(newest_ms: I64, signals: Signals, runs: Runs) -> I64:
     return np.where(newest_ms == NULL, signals.ts_ms[runs.start], newest_ms)
 
 
-def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, silence: Bools) -> tuple[Bools, Bools]:
-    """(runs,) those that stay in their open session, and those that stay without one."""
+def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, breaking: Bools) -> tuple[Bools, Bools]:
+    """(runs,) those that stay in their open session, and those that stay without one. `breaking`: silence before the
+    row, or another name than the session's."""
     slot = runs.key
-    foreign = (signals.name != 0) & (signals.name != state.open_name[slot][runs.of_row])
-    turning = foreign | signals.started | signals.ended | signals.freeing | silence
-    steady = (state.open_key[slot] != 0) & ~any_of(turning, runs)
-    stirring = (signals.name != 0) | signals.started | signals.ended | signals.opening
-    vacant = (state.open_key[slot] == 0) & (state.unproven[slot] == 0) & ~resumable(state, slot)
-    idle = (vacant & ~any_of(stirring, runs)) | signals.main_meter[runs.start]
-    return steady & ~idle, idle
+    is_open = state.open_key[slot] != 0
+    steady = is_open & ~any_of(breaking | signals.have(STARTED | ENDED | FREEING), runs) & ~signals.main_meter
+    if all_true(steady):
+        return steady, ~steady
+    stirring = (signals.name != 0) | signals.have(STARTED | ENDED | OPENING)
+    vacant = ~is_open & (state.unproven[slot] == 0) & ~resumable(state, slot)
+    return steady, (vacant & ~any_of(stirring, runs)) | signals.main_meter
 
 
 def _advance_steady(state: SessionColumns, signals: Signals, runs: Runs, steady: Bools, members: Membership) -> None:
-    if not steady.any():
+    if not any_true(steady):
         return
-    slot, last = runs.key[steady], (runs.start + runs.length - 1)[steady]
-    chosen = steady[runs.of_row]
-    members.key[chosen] = np.repeat(state.open_key[slot], runs.length[steady])
-    given = signals.given[chosen]
-    members.foreign[chosen] = (given != 0) & (given != np.repeat(state.open_name[slot], runs.length[steady]))
+    slot, last = runs.key[steady], runs.last[steady]
+    members.key = np.where(steady, state.open_key[runs.key], NULL)[runs.of_row]
+    if signals.given is not signals.name:  # else a reading with another name breaks its run
+        named = steady[runs.of_row] & (signals.given != 0)
+        members.foreign = named & (signals.given != state.open_name[runs.key][runs.of_row])
     state.open_last_ms[slot] = signals.ts_ms[last]
-    state.open_occupied[slot] |= any_of(signals.occupying | signals.drawing, runs)[steady]
+    if not all_true(state.open_occupied[slot]):
+        state.open_occupied[slot] |= any_of(signals.have(OCCUPYING | DRAWING), runs)[steady]
     wanting = steady & (state.open_delivered[runs.key] == 0)
-    if not wanting.any():
-        return
+    if any_true(wanting):
+        _look_for_delivery(state, signals, runs, wanting)
+
+
+def _look_for_delivery(state: SessionColumns, signals: Signals, runs: Runs, wanting: Bools) -> None:
+    """Keep the first register of the open session, and whether a higher one was seen."""
     metered = signals.register_mwh != NULL
     rows = len(metered)
     first = np.minimum.reduceat(np.where(metered, np.arange(rows), rows), runs.start)
@@ -237,9 +268,9 @@ class _Connector:
         for values in rows:
             reading = _Reading(*values)
             self._pass_time(reading.ts_ms)
-            if reading.started:
+            if reading.has(STARTED):
                 self._start(reading)
-            elif reading.ended:
+            elif reading.has(ENDED):
                 self._end(reading)
             else:
                 self._sample(reading)
@@ -319,11 +350,11 @@ class _Connector:
         explicitly = self.past.key != 0 and self.past.reason in EXPLICIT_ENDS
         trailing = explicitly and r.ts_ms - self.past.last_ms < TRAILING_MS
         if not r.name:
-            return r.opening and not trailing
-        if r.freeing:
+            return r.has(OPENING) and not trailing
+        if r.has(FREEING):
             return False
         if explicitly and r.name == self.past.name:
-            return (r.opening or r.drawing) and not trailing
+            return r.has(OPENING | DRAWING) and not trailing
         return True
 
     def _begin(self, r: "_Reading", *, explicit: bool) -> None:
@@ -354,14 +385,14 @@ class _Connector:
             self.delivered |= r.register_mwh > self.register_mwh
         if self.unproven:
             self._rows.append(r.row)
-            if self.explicit or r.opening or r.drawing or self.delivered:
+            if self.explicit or r.has(OPENING | DRAWING) or self.delivered:
                 self._prove()
         else:
             self._members.key[r.row] = self.key
-        if may_free and r.freeing and (self.occupied or (self.explicit and r.ts_ms > self.start_ms)):
+        if may_free and r.has(FREEING) and (self.occupied or (self.explicit and r.ts_ms > self.start_ms)):
             self.close(r.ts_ms, EndReason.FREED)
         else:
-            self.occupied |= r.occupying or r.drawing
+            self.occupied |= r.has(OCCUPYING | DRAWING)
 
     def _prove(self) -> None:
         self.key, self.unproven = self._new_key(), False
@@ -414,15 +445,13 @@ class _Reading:
     seq: int
     given: int
     name: int
-    started: bool
-    ended: bool
-    opening: bool
-    occupying: bool
-    freeing: bool
-    drawing: bool
+    signs: int
     register_mwh: int
+
+    def has(self, signs: int) -> bool:
+        """Whether it has any of these signs."""
+        return (self.signs & signs) != 0
 
 
 _PAST_WAS: Final = ("past_explicit", "past_occupied", "past_delivered")
-_WALKED: Final = ("ts_ms", "seq", "given", "name", "started", "ended", "opening", "occupying", "freeing", "drawing",
-                  "register_mwh")  # fmt: skip
+_WALKED: Final = ("ts_ms", "seq", "given", "name", "signs", "register_mwh")

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from streams.kernels.energy import UJ_PER_MWH, EnergyTrace
-from streams.kernels.runs import I64, NULL, Bools, Runs, previous_in_run
+from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, previous_in_run, rows_where
 
 IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.session.UsageKind
 NOT_SAID: Final = -1  # a kind of use: neither a status nor a power decides it
@@ -87,14 +87,14 @@ def intervals_of(
     kind, kind_before = _last_known(kind, kind != NOT_SAID, runs, last_values.kind[session])
     since_ms = previous_in_run(ts_ms, runs, last_values.last_ts_ms[session])
     begins = since_ms == NULL
-    if (unsaid := power_before == NULL).any():
+    if any_true(unsaid := power_before == NULL):
         register_power_mw, says = _register_power(last_values, runs, ts_ms, trace)
         closes = ~unsaid | begins | says | credible | (kind != kind_before)
         closes |= _not_negative(current) != _not_negative(current_before)
         since_ms = np.where(closes, _closed_until(last_values, runs, ts_ms, closes), ts_ms)
         power_before = np.where(unsaid, register_power_mw, power_before)
         kind_before = np.where(kind_before == NOT_SAID, kind_by_register(register_power_mw), kind_before)
-    last = runs.start + runs.length - 1
+    last = runs.last
     last_values.last_ts_ms[session], last_values.power_mw[session] = ts_ms[last], power[last]
     last_values.current_ma[session], last_values.kind[session] = current[last], kind[last]
     power = np.where(begins, _not_negative(power), np.maximum(power_before, 0))  # NULL is negative
@@ -114,7 +114,7 @@ def intervals_of(
 def current_of(current_ma: I64, power_mw: I64) -> I64:
     """The current that tariffs see: what was said, else that of the power; NULL if there is none of either."""
     current = _not_negative(current_ma)
-    follows = np.flatnonzero((current == NULL) & (power_mw != NULL))
+    follows = rows_where((current == NULL) & (power_mw != NULL))
     if len(follows):
         current[follows] = power_mw[follows] // VOLT
     return current
@@ -134,7 +134,7 @@ def _closed_until(last_values: LastValues, runs: Runs, ts_ms: I64, closes: Bools
     open_since_ms = last_values.open_since_ms[runs.key]
     carry = np.where(open_since_ms == NULL, last_values.last_ts_ms[runs.key], open_since_ms)
     after, before = _last_known(ts_ms, closes, runs, carry)
-    last = runs.start + runs.length - 1
+    last = runs.last
     last_values.open_since_ms[runs.key] = np.where(closes[last], NULL, after[last])
     return before
 
@@ -150,13 +150,13 @@ def _register_power(last_values: LastValues, runs: Runs, ts_ms: I64, trace: Ener
     rise_mwh = np.where(says, trace.after_mwh - trace.before_mwh, 0)
     power_mw = rise_mwh * UJ_PER_MWH // length_ms  # at most power_max_mw for a week, which fits
     power_mw, _ = _last_known(power_mw, says, runs, last_values.register_power_mw[session])
-    last_values.register_power_mw[session] = power_mw[runs.start + runs.length - 1]
+    last_values.register_power_mw[session] = power_mw[runs.last]
     return power_mw, says
 
 
 def _last_known(values: I64, known: Bools, runs: Runs, carry: I64) -> tuple[I64, I64]:
     """After each row, and before it: the newest known value of its run, else `carry` (one a run)."""
-    if known.all():
+    if all_true(known):
         return values, previous_in_run(values, runs, carry)
     source = np.where(known, np.arange(len(known)), -1)
     np.maximum.accumulate(source, out=source)

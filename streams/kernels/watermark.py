@@ -7,7 +7,18 @@ a station share one clock, so that an active one moves the watermark of an idle 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.runs import I64, NULL, Bools, Runs, arrival_order, running_max, runs_of
+from streams.kernels.runs import (
+    I64,
+    NULL,
+    Bools,
+    Runs,
+    all_true,
+    any_true,
+    arrival_order,
+    rows_where,
+    running_max,
+    runs_of,
+)
 
 
 def late_rows(
@@ -28,12 +39,12 @@ def late_rows(
     late = np.zeros(len(ts_ms), np.bool_)
     if not len(ts_ms):
         return late
-    trusted_ms = ts_ms if trusted.all() else np.where(trusted, ts_ms, NULL)
+    trusted_ms = ts_ms if all_true(trusted) else np.where(trusted, ts_ms, NULL)
     suspects = _perhaps_late(newest_ms[station], runs, ts_ms, trusted_ms, arrival, lateness_ms)
-    if suspects.any():
+    if any_true(suspects):
         stations = np.zeros(len(newest_ms), np.bool_)
         stations[station[suspects]] = True
-        rows = np.flatnonzero(stations[station][runs.of_row])
+        rows = rows_where(stations[station][runs.of_row])
         rows = rows[np.argsort(arrival[rows])]
         of_row = station[runs.of_row[rows]]
         order = arrival_order(of_row)
@@ -47,11 +58,12 @@ def late_rows(
 def _perhaps_late(newest_ms: I64, runs: Runs, ts_ms: I64, trusted_ms: I64, arrival: I64, lateness_ms: int) -> Bools:
     """(runs,) those that may have a late row: one behind what its station had reached before, or behind anything that
     arrived before it, of any station. Most batches have none."""
+    perhaps: Bools = np.minimum.reduceat(ts_ms, runs.start) < np.maximum(newest_ms, NULL + lateness_ms) - lateness_ms
+    if ts_ms.min() >= max(int(trusted_ms.max()), NULL + lateness_ms) - lateness_ms:
+        return perhaps
     arrived = np.full(int(arrival.max()) + 1, NULL)
     arrived[arrival] = trusted_ms
     np.maximum.accumulate(arrived, out=arrived)
     behind = ts_ms < np.maximum(arrived, NULL + lateness_ms)[arrival] - lateness_ms
-    perhaps = np.minimum.reduceat(ts_ms, runs.start) < np.maximum(newest_ms, NULL + lateness_ms) - lateness_ms
-    if behind.any():
-        perhaps[runs.of_row[behind]] = True
+    perhaps[runs.of_row[behind]] = True
     return perhaps

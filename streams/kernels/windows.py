@@ -5,14 +5,14 @@ sum = 0 and NULL extremes. Registers known to be unusable take no part in first 
 energy, which few readings have, stands in a column only where some of the readings have it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from schemas.energy import ENERGY_SHARES
-from streams.kernels.runs import I64, MAX_I64, NULL, arrival_order, runs_of
+from streams.kernels.runs import I64, MAX_I64, NULL, Runs, all_true, any_true, arrival_order, rises, runs_of
 
 WINDOW_MS: Final = 60_000
 QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
@@ -61,46 +61,41 @@ def sorted_by_slot(parts: Sequence[WindowSamples]) -> WindowSamples:
 
 def aggregate(rows: WindowSamples) -> dict[str, I64]:
     """Columns by window, ascending (slot, bucket_ms): those of effects.WINDOW_COLUMNS, `slot` for `connector_key`."""
-    bucket = rows.ts_ms // WINDOW_MS
-    order = _order(rows.slot, bucket)
-    slot, bucket, ts_ms = rows.slot, bucket, rows.ts_ms
+    key, ts_ms = (rows.slot << 32) | (rows.ts_ms // WINDOW_MS), rows.ts_ms
+    order = _order(rows.slot, key)
     if order is not None:
-        slot, bucket, ts_ms = slot[order], bucket[order], ts_ms[order]
-    groups = runs_of((slot << 32) | bucket)
+        key, ts_ms = key[order], ts_ms[order]
+    groups = runs_of(key)
     start = groups.start
+    in_turn = rises(ts_ms, groups)
 
     def arranged(column: I64) -> I64:
         return column if order is None else column[order]
 
     out = {
-        "slot": slot[start],
-        "bucket_ms": bucket[start] * WINDOW_MS,
-        "readings": groups.length if rows.weight.all() else _reduce(np.add, arranged(rows.weight), start),
-        "flagged": _reduce(np.add, arranged(rows.flagged), start),
-        "first_ts_ms": _reduce(np.minimum, ts_ms, start),
-        "last_ts_ms": _reduce(np.maximum, ts_ms, start),
+        "slot": groups.key >> 32,
+        "bucket_ms": (groups.key & 0xFFFF_FFFF) * WINDOW_MS,
+        "readings": groups.length if all_true(rows.weight) else _reduce(np.add, arranged(rows.weight), start),
+        "flagged": _sum(arranged, rows.flagged, start),
+        "first_ts_ms": ts_ms[start] if in_turn else _reduce(np.minimum, ts_ms, start),
+        "last_ts_ms": ts_ms[groups.last] if in_turn else _reduce(np.maximum, ts_ms, start),
     }
     for name in QUANTITIES:
         out |= _summary(name, arranged(rows.quantities[name]), groups.length, start)
     for name in SUMS:
-        some = rows.sums[name].any()
-        out[f"{name}_sum"] = (
-            _reduce(np.add, arranged(rows.sums[name]), start) if some else np.zeros(len(start), np.int64)
-        )
-    out |= _registers(arranged(rows.register_mwh), ts_ms, groups.of_row, start)
+        out[f"{name}_sum"] = _sum(arranged, rows.sums[name], start)
+    out |= _registers(arranged(rows.register_mwh), ts_ms, groups, in_turn=in_turn)
     if rows.export_mwh is None:
         return out | dict.fromkeys(EXPORT_COLUMNS, np.full(len(start), NULL, np.int64))
-    exports = _registers(arranged(rows.export_mwh), ts_ms, groups.of_row, start)
+    exports = _registers(arranged(rows.export_mwh), ts_ms, groups, in_turn=in_turn)
     return out | {export: exports[name] for name, export in zip(_ENDS, EXPORT_COLUMNS, strict=True)}
 
 
-def _order(slot: I64, bucket: I64) -> I64 | None:
-    """Row order by (slot, bucket), or None where the rows are in it already, as they are when nothing is late."""
-    if len(slot) < 2:
+def _order(slot: I64, key: I64) -> I64 | None:
+    """Row order by key, (slot, bucket), or None where the rows are in it already, as they are when nothing is late."""
+    if all_true(key[1:] >= key[:-1]):
         return None
-    key = (slot << 32) | bucket
-    if (key[1:] >= key[:-1]).all():
-        return None
+    bucket = key & 0xFFFF_FFFF
     by_bucket = arrival_order(bucket - bucket.min())
     by_slot: I64 = by_bucket[arrival_order(slot[by_bucket])]
     return by_slot
@@ -111,16 +106,20 @@ def _reduce(how: np.ufunc, column: I64, start: I64) -> I64:
     return reduced
 
 
+def _sum(arranged: Callable[[I64], I64], column: I64, start: I64) -> I64:
+    return _reduce(np.add, arranged(column), start) if any_true(column) else np.zeros(len(start), np.int64)
+
+
 def _summary(name: str, values: I64, length: I64, start: I64) -> dict[str, I64]:
     present = values != NULL
-    if present.all():
+    if all_true(present):
         return {
             f"{name}_n": length,
             f"{name}_sum": _reduce(np.add, values, start),
             f"{name}_min": _reduce(np.minimum, values, start),
             f"{name}_max": _reduce(np.maximum, values, start),
         }
-    if not present.any():
+    if not any_true(present):
         nothing = np.zeros(len(start), np.int64)
         nulls = np.full(len(start), NULL, np.int64)
         return {f"{name}_n": nothing, f"{name}_sum": nothing, f"{name}_min": nulls, f"{name}_max": nulls}
@@ -134,9 +133,19 @@ def _summary(name: str, values: I64, length: I64, start: I64) -> dict[str, I64]:
     }
 
 
-def _registers(register: I64, ts_ms: I64, group: I64, start: I64) -> dict[str, I64]:
-    """First and last usable register by event time; of equal times the smaller is first and the larger is last."""
+def _registers(register: I64, ts_ms: I64, groups: Runs, *, in_turn: bool) -> dict[str, I64]:
+    """First and last usable register by event time; of equal times the smaller is first and the larger is last.
+    `in_turn`: there are no equal times, and the rows are in the order of time."""
+    start, last, group = groups.start, groups.last, groups.of_row
     present = register != NULL
+    if in_turn and all_true(present):
+        return {
+            "energy_n": groups.length,
+            "energy_first_ts_ms": ts_ms[start],
+            "energy_first_mwh": register[start],
+            "energy_last_ts_ms": ts_ms[last],
+            "energy_last_mwh": register[last],
+        }
     count = _reduce(np.add, present.astype(np.int64), start)
     none = count == 0
     first_ts = _reduce(np.minimum, np.where(present, ts_ms, MAX_I64), start)

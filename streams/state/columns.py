@@ -94,7 +94,6 @@ COLUMNS: Final = {
     },
     **_declared(StateColumns),
 }
-ENERGY_COLUMNS: Final = tuple(_ENERGY)
 USAGE_COLUMNS: Final = tuple(f.name for f in fields(TariffUsage) if f.name in COLUMNS)
 COMPONENT_COLUMNS: Final = ("volume", "since_ms")  # of TariffUsage too, (slots, components of the longest tariff)
 

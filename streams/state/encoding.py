@@ -5,6 +5,7 @@ It is stored as a base and patches: a patch holds the slots that a step touched,
 Never pickle. The names in it are part of the format: a column that is renamed keeps the name it is `stored_as`.
 """
 
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from streams.errors import ForeignState
-from streams.kernels.runs import I64, distinct
+from streams.kernels.runs import I64, any_true, distinct
 from streams.kernels.windows import SUMS
 from streams.state.columns import COLUMNS, COMPONENT_COLUMNS, copy_used
 from streams.state.partition import ArrivedFrames, PartitionState, StateChanges
@@ -28,7 +29,7 @@ _BODY_BYTES_MAX: Final = 2**31  # 1 kB a connector: two million connectors in on
 _POWER_MAX_MW: Final = 1_200_000_000  # by which sessions were judged before connectors had their own
 _WINDOW: Final = COLUMNS["window"]  # stored by the entries that changed, of 64 a slot
 _BY_SLOT: Final = [column for column in COLUMNS.values() if column is not _WINDOW]
-_LIKE_OTHERS: Final = [column for column in _BY_SLOT if column.like]  # none of these is like one of these
+_LIKE_OTHERS: Final = [column for column in _BY_SLOT if column.like]  # one value a slot; none is like one of these
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -91,12 +92,12 @@ def _columns(state: PartitionState, slots: I64) -> dict[str, bytes]:
     """Those that are not what a new slot starts with, in all of these; of those like another one the differences."""
     columns = {}
     for column in _BY_SLOT:
-        values = getattr(state, column.name).reshape(-1, column.width)[slots]
+        values = getattr(state, column.name)
+        values = values[slots] if column.width == 1 else values.reshape(-1, column.width)[slots]
+        start = column.start
         if column.like:
-            values = values - getattr(state, column.like)[slots, np.newaxis]
-            if values.any():
-                columns[column.stored_as] = _pack(values)
-        elif (values != column.start).any():
+            values, start = values - getattr(state, column.like)[slots], 0
+        if any_true(values != start if start else values):
             columns[column.stored_as] = _pack(values)
     return columns
 
@@ -189,7 +190,7 @@ def _with_timelines(patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pack(column: NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(column, column.dtype.newbyteorder("<")).tobytes()
+    return (column if sys.byteorder == "little" else column.byteswap()).tobytes()
 
 
 def _unpack(packed: bytes, kind: type[object] = np.int64) -> NDArray[Any]:

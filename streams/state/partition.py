@@ -8,14 +8,13 @@ import numpy as np
 
 from streams.effects import Columns, StepParams
 from streams.kernels.dedupe import WINDOW
-from streams.kernels.energy import SessionEnergy
-from streams.kernels.runs import I64, MAX_I64, NULL, distinct
+from streams.kernels.energy import ENERGY_COLUMNS, SessionEnergy
+from streams.kernels.runs import I64, MAX_I64, NULL, any_true, distinct, rows_where
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import (
     COLUMNS,
     COMPONENT_COLUMNS,
-    ENERGY_COLUMNS,
     USAGE_COLUMNS,
     StateColumns,
     copy_used,
@@ -65,6 +64,8 @@ class StateChanges(NamedTuple):
 
 class PartitionState(StateColumns):
     """The state of one partition. Columns have at least `slots` rows; kernels index them by slot."""
+
+    energy: SessionEnergy  # the running energy of the segments of all slots: the columns themselves
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
@@ -121,6 +122,7 @@ class PartitionState(StateColumns):
             if (old := getattr(self, column.name, None)) is not None:
                 copy_used(values, slice(len(old)), old)
             setattr(self, column.name, values)
+        self.energy = SessionEnergy(*(getattr(self, name) for name in ENERGY_COLUMNS))
         self.widen(self.volume.shape[1])
 
     def widen(self, width: int) -> None:
@@ -135,19 +137,14 @@ class PartitionState(StateColumns):
 
     # -- what a step needs ------------------------------------------------------------------------------------------
 
-    def session_energy(self, slots: I64) -> SessionEnergy:
-        """Copies of the running energy of the segments of these slots."""
-        return SessionEnergy(*(getattr(self, name)[slots].astype(np.int64, copy=False) for name in ENERGY_COLUMNS))
-
-    def put_energy(self, slots: I64, energy: SessionEnergy) -> None:
-        """Write the running energy of the segments of these slots."""
-        for name in ENERGY_COLUMNS:
-            getattr(self, name)[slots] = getattr(energy, name)
-
     def charges(self, slots: I64) -> SessionCharges:
         """Copies of all that decides what the segments of these slots cost."""
-        tariff_key, energy = self.open_tariff[slots], self.session_energy(slots)
-        if not tariff_key.any():  # no usage is recorded of sessions without a tariff
+        return self.charges_with(slots, self.energy.at(slots))
+
+    def charges_with(self, slots: I64, energy: SessionEnergy) -> SessionCharges:
+        """The same with this energy."""
+        tariff_key = self.open_tariff[slots]
+        if not any_true(tariff_key):  # no usage is recorded of sessions without a tariff
             return SessionCharges.fresh(self.tariffs, tariff_key, self.metered_from_ms[slots], energy)
         self.widen(self.tariffs.width)
         usage = TariffUsage(
@@ -161,23 +158,26 @@ class PartitionState(StateColumns):
         register_power_mw, open_since_ms = self.register_power_mw[slots], self.open_since_ms[slots]
         return SessionCharges(energy, tariff_key, last_current_ma, last_kind, register_power_mw, open_since_ms, usage)
 
-    def put_charges(self, slots: I64, charges: SessionCharges, rows: I64) -> None:
-        """Write rows of `charges` back to these slots."""
-        self.put_energy(slots, charges.energy.at(rows))
-        if not (charges.tariff_key[rows].any() or self.open_tariff[slots].any()):
+    def put_charges(self, slots: I64, charges: SessionCharges) -> None:
+        """Write charges back to these slots, one each."""
+        self.energy.put(slots, charges.energy)
+        self.put_usage(slots, charges)
+
+    def put_usage(self, slots: I64, charges: SessionCharges) -> None:
+        """The same of all but the energy."""
+        if not (any_true(charges.tariff_key) or any_true(self.open_tariff[slots])):
             return
         usage = charges.usage
         self.widen(usage.volume.shape[1])
-        self.open_tariff[slots], self.metered_from_ms[slots] = charges.tariff_key[rows], usage.start_ms[rows]
-        self.last_current_ma[slots], self.last_kind[slots] = charges.last_current_ma[rows], charges.last_kind[rows]
-        self.register_power_mw[slots] = charges.register_power_mw[rows]
-        self.open_since_ms[slots] = charges.open_since_ms[rows]
+        self.open_tariff[slots], self.metered_from_ms[slots] = charges.tariff_key, usage.start_ms
+        self.last_current_ma[slots], self.last_kind[slots] = charges.last_current_ma, charges.last_kind
+        self.register_power_mw[slots] = charges.register_power_mw
+        self.open_since_ms[slots] = charges.open_since_ms
         for name in USAGE_COLUMNS:
-            getattr(self, name)[slots] = getattr(usage, name)[rows]
-        priced = charges.tariff_key[rows] != 0
-        slots, rows = slots[priced], rows[priced]
-        if len(slots):
-            width = usage.volume.shape[1]
+            getattr(self, name)[slots] = getattr(usage, name)
+        rows = rows_where(charges.tariff_key != 0)
+        if len(rows):
+            slots, width = slots[rows], usage.volume.shape[1]
             self.volume[slots] = self.since_ms[slots] = 0  # of an earlier session with a longer tariff
             since_ms = usage.since_ms[rows]
             self.volume[slots, :width] = usage.volume[rows]
@@ -202,7 +202,7 @@ class PartitionState(StateColumns):
             oldest_end_ms = (int((self.pending & 0xFFFF_FFFF).min()) + 1) * WINDOW_MS
             moments.append(oldest_end_ms + params.wall_cap_ms)
         is_open = self.open_key[: self.slots] != 0
-        if is_open.any():
+        if any_true(is_open):
             moments.append(int(self.arrival_ms[: self.slots][is_open].min()) + params.session_timeout_ms)
         return min(moments) if moments else None
 
@@ -225,7 +225,7 @@ class PartitionState(StateColumns):
 
     def everything(self) -> StateChanges:
         """All of the state."""
-        entries, buffered = np.flatnonzero(self.window), (True, self.window_buffer.columns())
+        entries, buffered = rows_where(self.window), (True, self.window_buffer.columns())
         return StateChanges(np.arange(self.slots), entries, self.sources, 0, buffered, self.pending)
 
     def mark_saved(self) -> None:

@@ -16,7 +16,7 @@ from streams.kernels.allocation import allocate
 from streams.kernels.cost import Costs, price
 from streams.kernels.energy import UJ_PER_MWH, Accounted, EnergyTrace, Samples, SessionEnergy
 from streams.kernels.energy import advance as advance_energy
-from streams.kernels.runs import I64, NULL, Bools, Runs, runs_of
+from streams.kernels.runs import I64, NULL, Bools, Runs, any_true, rows_where, runs_of
 from streams.kernels.tariff_table import ENERGY, FLAT, NONE, PARKING_TIME, TIME
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import (
@@ -129,30 +129,32 @@ class MeteredReadings:
     current_ma: I64
     status: I64
 
+    def at(self, rows: I64) -> "MeteredReadings":
+        """A copy of these rows."""
+        return MeteredReadings(self.samples.at(rows), self.current_ma[rows], self.status[rows])
+
 
 def advance(
     tariffs: CompiledTariffs, charges: SessionCharges, readings: MeteredReadings, runs: Runs, in_session: Bools
 ) -> Accounted:
-    """Account for the readings; `runs.key` is each run's row of `charges` and `in_session`: a segment of a timeline."""
+    """Account for the readings. Each run is a segment of a timeline, a row of `charges` and of `in_session`; `runs.key`
+    is its row of `charges.energy`, which may have others too."""
     samples, energy = readings.samples, charges.energy
     priced = charges.usage.tariff != NONE
-    if not priced.any():
+    if not any_true(priced):
         return advance_energy(energy, samples, runs, in_session)
     trace = EnergyTrace.blank(len(samples))
     last_values = LastValues(
-        energy.last_ts_ms.copy(),
-        energy.last_power_mw.copy(),
+        energy.last_ts_ms[runs.key],
+        energy.last_power_mw[runs.key],
         charges.last_current_ma,
         charges.last_kind,
         charges.register_power_mw,
         charges.open_since_ms,
     )
     accounted = advance_energy(energy, samples, runs, in_session, trace)
-    counted = priced[runs.key][runs.of_row]
-    rows = np.flatnonzero(counted)
-    if not len(rows):
-        return accounted
-    session = runs.key[runs.of_row[rows]]
+    rows = rows_where(priced[runs.of_row])
+    session = runs.of_row[rows]
     intervals = intervals_of(
         last_values,
         runs_of(session),
@@ -161,7 +163,7 @@ def advance(
         readings.current_ma[rows],
         readings.status[rows],
         trace.at(rows),
-        energy.power_max_mw[session],
+        energy.power_max_mw[runs.key[session]],
     )
     _allocate(tariffs, charges.usage, intervals)
     return accounted
@@ -176,7 +178,7 @@ def _allocate(tariffs: CompiledTariffs, usage: TariffUsage, s: UsageIntervals) -
 def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[TariffUsage, Costs]:
     """What each session has used and costs, as if it ended with its newest reading."""
     rows = len(charges)
-    if not (charges.usage.tariff != NONE).any():
+    if not any_true(charges.usage.tariff != NONE):
         zero = np.zeros(rows, np.int64)
         return charges.usage, Costs(zero, zero.copy(), np.zeros((rows, len(_PARTS)), np.int64))
     energy, usage = charges.energy, charges.usage.copy()
@@ -185,13 +187,13 @@ def usage_and_costs(tariffs: CompiledTariffs, charges: SessionCharges) -> tuple[
     registered = energy.register_first_mwh != NULL
     register_ts_ms = np.where(registered, energy.register_ts_ms, energy.candidate_ts_ms)
     counted = usage.tariff != NONE
-    open_time = np.flatnonzero(counted & (charges.open_since_ms != NULL))
+    open_time = rows_where(counted & (charges.open_since_ms != NULL))
     if len(open_time):
         _allocate(tariffs, usage, _open_time(charges, open_time, before_mwh[open_time]))
-    moments_only = np.flatnonzero(counted & (energy.last_ts_ms == usage.start_ms) & (usage.flat == NONE))
+    moments_only = rows_where(counted & (energy.last_ts_ms == usage.start_ms) & (usage.flat == NONE))
     if len(moments_only):
         _allocate(tariffs, usage, _moments(charges, moments_only))
-    drawn = np.flatnonzero(counted & (register_ts_ms != NULL) & (after_mwh > before_mwh))
+    drawn = rows_where(counted & (register_ts_ms != NULL) & (after_mwh > before_mwh))
     if len(drawn):
         power_mw = np.maximum(energy.last_power_mw[drawn], 0)
         intervals = UsageIntervals(

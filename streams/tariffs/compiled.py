@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.session import UsageKind
 from schemas.tariff import Dimension, Price, PriceComponent, Reservation, TariffRestrictions
-from streams.kernels.runs import I64, Bools
+from streams.kernels.runs import I64, Bools, rows_where, union
 from streams.kernels.tariff_table import (
     CALENDAR,
     CURRENT,
@@ -139,7 +139,7 @@ class CompiledTariffs:
         if len(self._followed) != len(self._compiled):
             self._followed = np.array([compiled.by_calendar for compiled in self._compiled], np.bool_)
         followed = self._followed
-        rows = np.flatnonzero((place != NONE) & followed[place]) if len(followed) else np.empty(0, np.int64)
+        rows = rows_where((place != NONE) & followed[place]) if len(followed) else np.empty(0, np.int64)
         if not len(rows):
             return False
         missing = self._missing(place[rows], first_ms[rows] // SPAN_MS, last_ms[rows] // SPAN_MS)
@@ -157,13 +157,17 @@ class CompiledTariffs:
         return bool(missing)
 
     def _missing(self, place: I64, first: I64, last: I64) -> list[int]:
-        wanted = np.unique((place << _SPAN_BITS) | first)
-        long = np.flatnonzero(last > first)
+        wanted, later = (place << _SPAN_BITS) | first, np.empty(0, np.int64)
+        long = rows_where(last > first)
         if len(long):
             of_long = zip(place[long].tolist(), first[long].tolist(), last[long].tolist(), strict=True)
-            later = {(at << _SPAN_BITS) | span for at, begin, end in of_long for span in range(begin + 1, end + 1)}
-            wanted = np.union1d(wanted, np.array(sorted(later), np.int64))
-        missing: list[int] = wanted[~np.isin(wanted, self._computed, assume_unique=True)].tolist()
+            spans = {(at << _SPAN_BITS) | span for at, begin, end in of_long for span in range(begin + 1, end + 1)}
+            later = np.array(sorted(spans), np.int64)
+        wanted = union(wanted, later)
+        if len(self._computed):
+            nearest = np.minimum(np.searchsorted(self._computed, wanted), len(self._computed) - 1)
+            wanted = wanted[self._computed[nearest] != wanted]
+        missing: list[int] = wanted.tolist()
         return missing
 
     def _make_table(self) -> TariffTable:

@@ -88,7 +88,7 @@ def _sessions(state: PartitionState, slots: I64) -> Pieces:
     if not is_open.any():
         return _NONE
     slots = slots[is_open]
-    energy = state.session_energy(slots)
+    energy = state.energy.at(slots)
     session = json_objects(
         {
             "id": ('"', _session_ids(state.open_key[slots]), '"'),

@@ -30,7 +30,7 @@ def document_of(state: PartitionState, slot: int) -> dict[str, Any]:
 
 
 def _session(state: PartitionState, slot: int) -> dict[str, Any]:
-    energy = state.session_energy(np.array([slot]))
+    energy = state.energy.at(np.array([slot]))
     return {
         "id": str(session_uuid(int(state.open_key[slot]))),
         "session_id": state.session_name[slot],

@@ -180,7 +180,7 @@ def same(left: PartitionState, right: PartitionState) -> None:
         if left.open_key[slot]:
             for name in ("energy_uj", "integrated_uj"):
                 mine, its = (
-                    getattr(s.session_energy(np.array([at])), name)()[0] for s, at in ((left, slot), (right, other))
+                    getattr(s.energy.at(np.array([at])), name)()[0] for s, at in ((left, slot), (right, other))
                 )
                 assert mine == its, (connector, name)
 
