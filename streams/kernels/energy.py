@@ -47,6 +47,7 @@ DISAGREEMENT_FACTOR: Final = 3
 DISAGREEMENT_SLACK_MWH: Final = 1_000_000
 SAMPLED_MS_MAX: Final = 1_200_000
 SILENT_MS_MIN: Final = 3_600_000
+_GAP_MS_MAX: Final = np.iinfo(np.int32).max  # 24 days
 
 ROLLBACK: Final = 1
 RESET: Final = 2
@@ -389,13 +390,13 @@ def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, pow
     segments, samples, runs = job.segments, job.samples, job.runs
     segment, last = runs.key[plain], runs.last[plain]
     longest = np.maximum.reduceat(gap_ms, runs.start)
-    segments.gap_ms[segment] = np.maximum(segments.gap_ms[segment], longest[plain])
+    _lengthen(segments.gap_ms, segment, longest[plain])
     powered = (
         longest
         if all_true(power_before > 0)
         else np.maximum.reduceat(np.where(power_before > 0, gap_ms, 0), runs.start)
     )
-    segments.power_gap_ms[segment] = np.maximum(segments.power_gap_ms[segment], powered[plain])
+    _lengthen(segments.power_gap_ms, segment, powered[plain])
     segments.power_uj[segment] += np.add.reduceat(area, runs.start)[plain]
     held = np.where(job.credible[last], samples.power_mw[last], power_before[last])
     peak = held
@@ -409,6 +410,11 @@ def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, pow
     segments.last_power_mw[segment] = held
     segments.last_ts_ms[segment] = samples.ts_ms[last]
     segments.readings[segment] += runs.length[plain]
+
+
+def _lengthen(longest_ms: I64, segment: I64, gap_ms: I64) -> None:
+    """The longest of these segments, up to what the state can keep: all beyond that is judged alike."""
+    longest_ms[segment] = np.minimum(np.maximum(longest_ms[segment], gap_ms), _GAP_MS_MAX)
 
 
 def _trace_plain(trace: EnergyTrace, job: _Job, plain: Bools, area_uj: I64, before_ts: I64) -> None:
@@ -450,9 +456,9 @@ def _round(job: _Job, run: I64, at: I64) -> None:
     ts_ms, power, credible = samples.ts_ms[at], samples.power_mw[at], job.credible[at]
     area = _area_uj(s.last_power_mw[segment], _elapsed(s.last_ts_ms[segment], ts_ms))
     gap = _elapsed(s.power_ts_ms[segment], ts_ms)
-    s.gap_ms[segment] = np.maximum(s.gap_ms[segment], gap)
+    _lengthen(s.gap_ms, segment, gap)
     powered = np.where(s.last_power_mw[segment] > 0, gap, 0)
-    s.power_gap_ms[segment] = np.maximum(s.power_gap_ms[segment], powered)
+    _lengthen(s.power_gap_ms, segment, powered)
     s.tail_uj[segment] += area
     s.power_uj[segment] += area
     s.readings[segment] += 1

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.reading import SessionEvent, Status
-from schemas.session import EndReason
+from schemas.session import EndReason, HoldReason
 from tests.streams.test_step_laws import BASE_MS, PARAMS, blank_readings, frames_of, run
 
 SILENCE_MS = PARAMS.session_timeout_ms
@@ -47,3 +47,22 @@ def test_a_late_proof_makes_a_session_of_readings_that_the_wall_clock_had_given_
     store, _ = run(frames_of(arrived, []), [1, 2, 3])
     (session,) = (row for row in store.sessions.values() if row["readings"] > 1)
     assert (session["started_ms"], session["readings"]) == (BASE_MS, 3)
+
+
+@pytest.mark.parametrize("days", [1, 26, 60])
+def test_a_power_that_stood_for_weeks_is_told_however_long_it_was(days: int) -> None:
+    """Longer than 32 bits of milliseconds can say."""
+    count = days * 86_400_000 // (SILENCE_MS // 2) + 200
+    arrived = blank_readings(
+        {"ts_ms": BASE_MS + n * (SILENCE_MS // 2), "received_ms": BASE_MS + n * (SILENCE_MS // 2), "seq": n}
+        for n in range(count + 1)
+    )
+    arrived[0] |= {"session_event": SessionEvent.STARTED, "power_mw": 7_000_000}
+    arrived[-1] |= {"session_event": SessionEvent.ENDED}
+    for reading in arrived[-200:]:
+        reading["power_mw"] = 0
+    cuts = list(range(0, len(arrived), 97))
+    store, _ = run(frames_of(arrived, cuts), cuts)
+    (session,) = store.sessions.values()
+    assert session["readings"] == len(arrived)
+    assert session["hold"] == HoldReason.SILENT
