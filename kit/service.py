@@ -41,6 +41,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from kit.clock import Clock
+from kit.config.runtime import RuntimeConfig
 from kit.database.names import checked_name
 from kit.database.postgres import Database
 from kit.live.view import LiveView
@@ -84,10 +85,16 @@ class Context:
     log_writer: LogWriter | None = None
     in_process_log: InProcessLog | None = None  # set where writer and reader of the log share the process
     services: "tuple[Service[Any], ...]" = ()  # all of the platform; empty: the product's own list
+    runtime_config: RuntimeConfig | None = None  # None: nothing changes while the process runs
 
     def group(self, kind: type[S]) -> S:
-        """The service's group of the settings."""
+        """The service's group of the settings, as the process was started."""
         return group_of(self.settings, kind)
+
+    @property
+    def config(self) -> RuntimeConfig:
+        """The settings as they are now, with what operators have changed since. Keep it: see RuntimeConfig.group."""
+        return self.runtime_config or RuntimeConfig(self.settings)
 
     @property
     def database(self) -> Database:
@@ -150,6 +157,8 @@ class Consumes(Generic[C]):
     receive: Callable[[C], Handler] | None = None
     prefetch: int = PREFETCH
     group: str = ""  # consumer group; empty: the service's name
+    each_process: bool = False  # every process has a queue, not the group together one (see Bus.subscribe_process)
+    paused_by: str = ""  # an adjustable setting: while it is true events stay in their queue
 
     def __post_init__(self) -> None:
         kinds = [kind for kind in (self.handle, self.handle_batch, self.process, self.receive) if kind is not None]
@@ -157,6 +166,8 @@ class Consumes(Generic[C]):
             raise ValueError(f"{self.event_type}: give one of handle, handle_batch with key, process, receive")
         if (self.model is None) != (self.receive is not None):
             raise ValueError(f"{self.event_type}: a model is for what is decoded")
+        if self.each_process and (self.receive is None or self.paused_by):
+            raise ValueError(f"{self.event_type}: each process can only receive it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +177,7 @@ class Job(Generic[C]):
     name: str
     run: Callable[[C], Awaitable[None]]
     every_s: float = DAY_S
+    paused_by: str = ""  # an adjustable setting: while it is true no run begins
 
 
 @dataclass(frozen=True, slots=True)

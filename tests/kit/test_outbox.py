@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kit.errors import Unavailable
+from kit.messaging.gate import Gate
 from kit.messaging.bus import DIRECT, EVENT_ID, Handler, Message
 from kit.messaging.inbox import forget_old, record_new_events
 from kit.messaging.outbox import OutboxEvent, Relay, RelayMetrics, insert, insert_async
@@ -43,8 +44,17 @@ class StubbornBus:
         self.taken.append(message)
 
     async def subscribe(
-        self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = 1
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        handler: Handler,
+        *,
+        prefetch: int = 1,
+        gate: Gate | None = None,
     ) -> None: ...
+
+    async def subscribe_process(self, queue: str, exchange: str, routing_key: str, handler: Handler) -> None: ...
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None: ...
 

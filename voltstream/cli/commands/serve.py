@@ -11,7 +11,7 @@ from voltstream.cli.options import AsJson, Check, HealthPort, Host, Supervised, 
 from voltstream.cli.output import print_json, print_line
 from voltstream.runtime.composition import serve as run_services
 from voltstream.runtime.process import Lifespan, run
-from voltstream.services import SERVICES, SUBSETS, named
+from voltstream.services import SERVICES, SUBSETS, follows_config, named
 from voltstream.settings import load_settings
 
 _NAMES: Final = ", ".join((*SERVICES, *(f"{name} (= {' '.join(members)})" for name, members in SUBSETS.items())))
@@ -63,9 +63,10 @@ def urls_needed(services: Sequence[Service[Any]]) -> list[str]:
     """The settings that name the servers of these services, as their declarations have it."""
     needed: list[str] = []
     for service in services:
-        if service.has_database or service.router is not None:
+        follows = follows_config(service)
+        if service.has_database or service.router is not None or follows:
             needed.append("database_url")
-        if service.consumes or service.run_with_bus is not None:
+        if service.consumes or service.run_with_bus is not None or follows:
             needed.append("rabbitmq_url")
         needed += (name for backend in sorted(service.backends) for name in _URLS_OF_BACKENDS[backend])
     if needed and _BROKERS & set(needed):
