@@ -92,12 +92,18 @@ class Gateway:
     """Handles telemetry requests: admits their items and answers once they are durable."""
 
     def __init__(
-        self, framer: Framer, authenticator: Authenticator, clock: Clock, limits: Limits, metrics: IngestMetrics
+        self,
+        framer: Framer,
+        authenticator: Authenticator,
+        clock: Clock,
+        limits: Callable[[], Limits],
+        metrics: IngestMetrics,
     ) -> None:
+        """`limits`: as they are now."""
         self._framer = framer
         self._authenticator = authenticator
         self._clock = clock
-        self._limits = limits
+        self._limits_now = limits
         self._metrics = metrics
         self._offloaded = 0
         self._offload_slots = asyncio.Semaphore(_OFFLOAD_CONCURRENT_MAX)
@@ -151,6 +157,10 @@ class Gateway:
                 )
         finally:
             self._offloaded -= 1
+
+    @property
+    def _limits(self) -> Limits:
+        return self._limits_now()
 
     async def _read(self, receive: Receive) -> bytes:
         reserved = 0

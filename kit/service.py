@@ -56,7 +56,7 @@ DAY_S: Final = 86_400.0
 C = TypeVar("C")
 S = TypeVar("S")
 
-Backend = Literal["live", "log_writer", "log_reader", "frames"]
+Backend = Literal["live", "log_writer", "log_reader", "frames", "config"]
 """A backend that a service uses besides its database and the bus."""
 
 
@@ -157,7 +157,6 @@ class Consumes(Generic[C]):
     receive: Callable[[C], Handler] | None = None
     prefetch: int = PREFETCH
     group: str = ""  # consumer group; empty: the service's name
-    each_process: bool = False  # every process has a queue, not the group together one (see Bus.subscribe_process)
     paused_by: str = ""  # an adjustable setting: while it is true events stay in their queue
 
     def __post_init__(self) -> None:
@@ -166,8 +165,6 @@ class Consumes(Generic[C]):
             raise ValueError(f"{self.event_type}: give one of handle, handle_batch with key, process, receive")
         if (self.model is None) != (self.receive is not None):
             raise ValueError(f"{self.event_type}: a model is for what is decoded")
-        if self.each_process and (self.receive is None or self.paused_by):
-            raise ValueError(f"{self.event_type}: each process can only receive it")
 
 
 @dataclass(frozen=True, slots=True)

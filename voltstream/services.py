@@ -67,8 +67,9 @@ def exchange_of(event_type: str) -> str:
 
 
 def follows_config(service: Service[Any]) -> bool:
-    """Whether operators may change settings of the service while it runs: then its process hears of every change."""
-    return service.settings is not None and bool(adjustables_of(service.settings))
+    """Whether operators may change settings of the service while it runs, or it shows them: then its process reads
+    every change."""
+    return "config" in service.backends or (service.settings is not None and bool(adjustables_of(service.settings)))
 
 
 def settings_groups() -> list[type[BaseModel]]:

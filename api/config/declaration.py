@@ -20,4 +20,5 @@ SERVICE: Final = Service(
     ),
     reads=("stations.station_overview",),
     publishes=(CONFIG_UPDATED,),
+    backends=frozenset({"config"}),
 )

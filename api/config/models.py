@@ -61,7 +61,7 @@ class Setting(ConfigModel):
     value: Value = Field(description="in force; of a flag with a rule, for a subject that the rule does not name")
     rule: FlagRule | None = Field(default=None, description="of a flag, where somebody set one")
     source: Source = Field(
-        description="where the value is from: default; file (environment, TOML, folder of files); service, flag (set here)"
+        description="where the value is from: default; file (environment, TOML or folder); service, flag (set here)"
     )
     version: int = Field(description="for the next change; 0: nobody ever set it here")
     owner: str = Field(description="the service that it belongs to")

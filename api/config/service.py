@@ -1,11 +1,12 @@
 """Settings and flags: what is in force, changing it, the history. No HTTP and no SQL here."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from api.config.events import config_updated
 from api.config.models import Change, History, HistoryEntry, NewRule, NewValue, Setting, Settings, StationsTouched
-from api.config.store import SCHEMA, ChangeCursor, ConfigStore, Document, StoredChange, lock, record
+from api.config.store import SCHEMA, ChangeCursor, ConfigStore, Document, StoredChange, current, record, stations
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
 from kit.config.adjustable import Adjustable
@@ -93,7 +94,7 @@ class ConfigService:
         *,
         dry_run: bool,
     ) -> Change:
-        snapshot, versions = await lock(connection)
+        snapshot, versions = await current(connection, lock=not dry_run)
         _check_version(one.name, version, versions.get(one.name, 0))
         changed = StoredChange(
             revision=snapshot.revision + 1,
@@ -117,24 +118,17 @@ class ConfigService:
             await insert_async(connection, SCHEMA, [config_updated(changed)])
         author = {"changed_at": changed.changed_at, "changed_by": changed.changed_by, "reason": reason}
         before = self._setting(one, old[one.name], {"version": version} if version else None)
+        touched: StationsTouched | None = None
+        if dry_run and one.is_flag:
+            registered = await stations(connection, STATIONS_MAX)
+            touched = await asyncio.to_thread(_stations_touched, one, old[one.name], new[one.name], registered)
         return Change(
             dry_run=dry_run,
             changes=(old[one.name].value, old[one.name].rule) != (new[one.name].value, new[one.name].rule),
             before=before,
             after=self._setting(one, new[one.name], {**author, "version": changed.version}),
             touches=list(self._config.used_by(one.name)),
-            stations=await self._stations_touched(one, old[one.name], new[one.name])
-            if dry_run and one.is_flag
-            else None,
-        )
-
-    async def _stations_touched(self, one: Adjustable, old: Resolved, new: Resolved) -> StationsTouched:
-        stations = [station.upper() for station in await self._store.stations(STATIONS_MAX)]
-        rule = rule_of(new)
-        touched = rule.changed_for(one.name, rule_of(old), stations)
-        on = sum(rule.decide(one.name, FlagSubject(station_id=station))[0] for station in touched)
-        return StationsTouched(
-            looked_at=len(stations), turned_on=on, turned_off=len(touched) - on, examples=touched[:STATIONS_SHOWN]
+            stations=touched,
         )
 
     def _visible(self, reader: Principal) -> Sequence[Adjustable]:
@@ -170,6 +164,15 @@ class ConfigService:
             description=one.description,
             **facts,
         )
+
+
+def _stations_touched(one: Adjustable, old: Resolved, new: Resolved, stations: Sequence[str]) -> StationsTouched:
+    rule, names = rule_of(new), [station.upper() for station in stations]
+    touched = rule.changed_for(one.name, rule_of(old), names)
+    on = sum(rule.decide(one.name, FlagSubject(station_id=station))[0] for station in touched)
+    return StationsTouched(
+        looked_at=len(names), turned_on=on, turned_off=len(touched) - on, examples=touched[:STATIONS_SHOWN]
+    )
 
 
 def _check_version(name: str, given: int, current: int) -> None:

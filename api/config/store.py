@@ -75,15 +75,17 @@ class ConfigStore:
         rows = await self.database.fetch(_CHANGES, list(names), after and after.revision, rows_max)
         return [_change(row) for row in rows]
 
-    async def stations(self, rows_max: int) -> list[str]:
-        """Registered stations, by their ids."""
-        return [row["station_id"] for row in await self.database.fetch(_STATIONS, rows_max)]
+
+async def stations(connection: Transaction, rows_max: int) -> list[str]:
+    """Registered stations, by their ids."""
+    return [row["station_id"] for row in await connection.fetch(_STATIONS, rows_max)]
 
 
-async def lock(connection: Transaction) -> tuple[Snapshot, dict[str, int]]:
-    """Until the transaction ends nobody else changes anything; all that is set, and the version of each setting that
-    was ever set."""
-    await connection.fetchval(_LOCK)
+async def current(connection: Transaction, *, lock: bool) -> tuple[Snapshot, dict[str, int]]:
+    """All that is set, and the version of each setting that was ever set. `lock`: nobody else changes anything until
+    the transaction ends."""
+    if lock:
+        await connection.fetchval(_LOCK)
     snapshot = _snapshot(await connection.fetchrow(_SNAPSHOT))
     return snapshot, {row["name"]: row["version"] for row in await connection.fetch(_SETTINGS)}
 

@@ -101,7 +101,7 @@ def groups_with(field: str, groups: Iterable[type[BaseModel]]) -> list[type[Base
 
 def _adjustable(field: str, info: FieldInfo, declared: Mapping[str, Any]) -> Adjustable:
     annotation: Any = info.annotation
-    if annotation not in _TYPES or (declared["flag"] and annotation is not bool):
+    if annotation not in _TYPES or (declared.get("flag") and annotation is not bool):
         raise TypeError(f"the setting {field} cannot be adjustable: it is no {', '.join(_TYPES.values())}")
     adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(annotation, *info.metadata)] if info.metadata else annotation)
     schema = adapter.json_schema()
@@ -109,9 +109,9 @@ def _adjustable(field: str, info: FieldInfo, declared: Mapping[str, Any]) -> Adj
         name=declared["name"],
         field=field,
         type=_TYPES[annotation],
-        unit=declared["unit"],
-        is_flag=declared["flag"],
-        for_finance=declared["finance"],
+        unit=declared.get("unit", ""),
+        is_flag=declared.get("flag", False),
+        for_finance=declared.get("finance", False),
         default=info.default,
         bounds={bound: schema[bound] for bound in _BOUNDS if bound in schema},
         description=info.description or "",

@@ -35,4 +35,5 @@ class Gate:
 
     async def passable(self) -> None:
         """Wait until it is open."""
-        await self._opened.wait()
+        while not self._opened.is_set():  # it may be closed again before the waiter runs
+            await self._opened.wait()

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kit.errors import Unavailable
-from kit.messaging.gate import Gate
 from kit.messaging.bus import DIRECT, EVENT_ID, Handler, Message
+from kit.messaging.gate import Gate
 from kit.messaging.inbox import forget_old, record_new_events
 from kit.messaging.outbox import OutboxEvent, Relay, RelayMetrics, insert, insert_async
 from tests.private_servers import PrivateServers

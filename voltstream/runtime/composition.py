@@ -6,7 +6,6 @@ in memory.
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -26,7 +25,7 @@ from kit.messaging.consumer import ConsumerMetrics, OnlyOf, Source, consume, con
 from kit.observability.logs import get_logger
 from kit.service import DAY_S, Consumes, Context, Job, Service, provide
 from kit.settings import Settings
-from schemas.topics import process_queue, routing_key
+from schemas.topics import routing_key
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
 from voltstream.runtime.config_updates import ConfigUpdates, open_config
 from voltstream.runtime.process import Lifespan
@@ -74,12 +73,14 @@ class Composition:
         async with AsyncExitStack() as stack:
             await self._open_backends(services, stack)
             if any(follows_config(service) for service in services):
-                opened = open_config(self._settings, self._url, self._lifespan)
+                opened = open_config(self._settings, self._url, self._lifespan, self._web.registry)
                 self._config, self._config_updates = await stack.enter_async_context(opened)
             for service in services:
                 await self._open(service, stack)
-            if self._config_updates or any(service.consumes or service.run_with_bus for service in services):
-                self.bus = await stack.enter_async_context(open_bus(self._settings, self._bus_name, self._web.ready))
+            uses_bus = any(service.consumes or service.run_with_bus for service in services)
+            if uses_bus or self._config_updates is not None:
+                ready = self._web.ready if uses_bus else None
+                self.bus = await stack.enter_async_context(open_bus(self._settings, self._bus_name, ready))
                 await self._join(self.bus, stack)
             yield self
 
@@ -147,7 +148,8 @@ class Composition:
     async def _join(self, bus: Bus, stack: AsyncExitStack) -> None:
         metrics = ConsumerMetrics(self._web.registry)
         if self._config_updates is not None:
-            await self._config_updates.follow(bus, self._bus_name.replace("+", "_"))
+            following = self._config_updates.follow(bus, self._bus_name.replace("+", "_"))
+            stack.callback(self._lifespan.spawn(following, "config events").cancel)
         for service, components, database in self._opened:
             for consumes in service.consumes:
                 await subscribe(bus, service, consumes, components, database, metrics, self._config)
@@ -178,10 +180,6 @@ async def subscribe(
     )
     if consumes.receive is not None:
         handler = consumes.receive(components)
-        if consumes.each_process:
-            queue = process_queue(consumes.group or service.name, secrets.token_hex(4), consumes.event_type)
-            await bus.subscribe_process(queue, source.exchange, source.routing_key, handler)
-            return
         if source.exchange == FANOUT:
             handler = OnlyOf(source.routing_key, handler)
         await bus.subscribe(

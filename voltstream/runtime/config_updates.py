@@ -13,6 +13,7 @@ from typing import Final
 
 import asyncpg
 import msgspec
+from prometheus_client import CollectorRegistry, Gauge
 
 from kit.config.folder import LOOK_EVERY_S, ConfigFolder
 from kit.config.runtime import RuntimeConfig
@@ -37,10 +38,14 @@ _log = get_logger(__name__)
 class ConfigUpdates:
     """Reads the config service's contract into `config`."""
 
-    def __init__(self, config: RuntimeConfig, database: Database) -> None:
+    def __init__(self, config: RuntimeConfig, database: Database, registry: CollectorRegistry) -> None:
         self._config = config
         self._database = database
         self._failed = asyncio.Event()  # the last read did: try again soon
+        revision = Gauge("config_revision", "Revision of the configuration in force here", registry=registry)
+        revision.set_function(lambda: config.snapshot.revision)
+        stale = Gauge("config_stale", "1 while the configuration cannot be read: the last one stays", registry=registry)
+        stale.set_function(self._failed.is_set)
 
     async def read(self) -> None:
         """Take over what operators have set. Where the database does not answer, what was read last stays."""
@@ -73,9 +78,16 @@ class ConfigUpdates:
                 await asyncio.sleep(pause_s)
 
     async def follow(self, bus: Bus, group: str) -> None:
-        """Hear of every change, by a queue of this process alone. Raises Unavailable."""
+        """Subscribe to every change, by a queue of this process alone, as soon as the broker is there."""
         queue = process_queue(group, secrets.token_hex(4), CONFIG_UPDATED)
-        await bus.subscribe_process(queue, exchange_of(CONFIG_UPDATED), routing_key(CONFIG_UPDATED), self.receive)
+        binding = (exchange_of(CONFIG_UPDATED), routing_key(CONFIG_UPDATED))
+        for pause_s in reconnect_pauses_s():
+            try:
+                await bus.subscribe_process(queue, *binding, self.receive)
+                break
+            except Unavailable as error:
+                _log.warning("config_events_unreachable", error=str(error))
+            await asyncio.sleep(pause_s)
         await self.read()  # what was changed before the queue was there
 
 
@@ -87,14 +99,14 @@ async def read_snapshot(database: Database) -> Snapshot:
 
 @asynccontextmanager
 async def open_config(
-    settings: Settings, url: str, lifespan: Lifespan
+    settings: Settings, url: str, lifespan: Lifespan, registry: CollectorRegistry
 ) -> AsyncIterator[tuple[RuntimeConfig, ConfigUpdates]]:
     """The configuration, read once and kept up to date within the block. Raises Unavailable."""
     config = RuntimeConfig(settings, setting_owners())
     database = await open_database(url, name="voltstream config", role=ROLE, connections_max=1)
     tasks: list[asyncio.Task[None]] = []
     try:
-        updates = ConfigUpdates(config, database)
+        updates = ConfigUpdates(config, database, registry)
         if settings.config_dir:
             folder = ConfigFolder(Path(settings.config_dir), config.adjustables)
             _look(folder, config)

@@ -59,9 +59,8 @@ async def declare_queues(services: Sequence[Service[Any]], bus: Bus) -> None:
     a service may be started for the first time after the event. Raises Unavailable."""
     for service in services:
         for consumes in service.consumes:
-            if not consumes.each_process:
-                exchange = exchange_of(consumes.event_type)
-                await bus.declare(queue_of(service, consumes), exchange, routing_key(consumes.event_type))
+            exchange = exchange_of(consumes.event_type)
+            await bus.declare(queue_of(service, consumes), exchange, routing_key(consumes.event_type))
 
 
 SERVICE: Final = Service(

@@ -20,6 +20,7 @@ _URLS_OF_BACKENDS: Final[dict[Backend, tuple[str, ...]]] = {
     "log_writer": ("rabbitmq_url",),
     "log_reader": ("kafka_url",),
     "frames": ("rabbitmq_url", "kafka_url"),
+    "config": (),
 }
 
 _BROKERS: Final = frozenset({"rabbitmq_url", "kafka_url"})
