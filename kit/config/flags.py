@@ -72,6 +72,11 @@ class FlagTargets(BaseModel):
     def _in_order(self, names: frozenset[str]) -> list[str]:
         return sorted(names)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is named here."""
+        return not (self.stations or self.organisations or self.roles)
+
     def include(self, subject: FlagSubject) -> bool:
         """Whether the subject is named here."""
         return (

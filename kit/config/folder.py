@@ -34,6 +34,7 @@ class ConfigFolder:
         self._adjustables = adjustables
         self._signature: Signature | None = None
         self._values: dict[str, Scalar | FlagRule] = {}
+        self.faults: dict[str, str] = {}  # file, or the folder -> what was wrong at the last look
 
     def look(self) -> Mapping[str, Scalar | FlagRule] | None:
         """The values of all files; None: nothing has changed since the last look. Blocks for system calls.
@@ -60,6 +61,7 @@ class ConfigFolder:
         if self._signature != _UNREADABLE:  # else it was said before
             _log.warning("config_folder_unreadable", folder=str(self._folder), error=str(error))
         self._signature = _UNREADABLE
+        self.faults = {str(self._folder): f"it cannot be read ({error.strerror})"}
 
     def _root(self) -> Path:
         """The folder that the files are in at this moment."""
@@ -68,18 +70,20 @@ class ConfigFolder:
 
     def _read(self, texts: Mapping[str, str]) -> dict[str, Scalar | FlagRule]:
         values: dict[str, Scalar | FlagRule] = {}
+        self.faults = {}
         for name, text in texts.items():
             one = self._adjustables.get(name)
             if one is None:
-                hint = f"there is no such setting{did_you_mean(name, self._adjustables)}"
-                _log.warning("config_file_unknown", file=name, hint=hint)
+                self.faults[name] = f"there is no such setting{did_you_mean(name, self._adjustables)}"
                 continue
             try:
                 values[name] = one.rule_from_text(text) if one.is_flag else one.from_text(text)
             except ValueError as error:
-                _log.error("config_file_refused", file=name, error=str(error))
+                self.faults[name] = str(error)
                 if name in self._values:
                     values[name] = self._values[name]
+        for name, fault in self.faults.items():
+            _log.error("config_file_refused", file=name, error=fault)
         return values
 
 

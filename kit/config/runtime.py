@@ -53,7 +53,7 @@ class RuntimeConfig:
         ]
         self._folder: FolderValues = {}
         self._resolved: dict[str, Resolved] = {}
-        self._current: dict[type[BaseModel], BaseModel] = {}
+        self._current: dict[type[BaseModel], BaseModel] = dict.fromkeys(self._groups, settings)
         self._gates: dict[str, Gate] = {}
         self._domain = f"voltstream {next(_numbers)}"
         self._provider = ConfigProvider(lambda: self._resolved)
@@ -69,10 +69,7 @@ class RuntimeConfig:
 
     def group(self, kind: type[G]) -> G:
         """The settings of a group as they are now: a new object after each change of one of them, else the same."""
-        found = self._current.get(kind)
-        if found is None:
-            found = self._current[kind] = self._made(kind) or _static(self._settings, kind)
-        return cast(G, found)
+        return cast(G, self._current[kind])
 
     def enabled(self, name: str, subject: FlagSubject) -> bool:
         """Whether the flag is on for the subject."""
@@ -140,9 +137,9 @@ class RuntimeConfig:
         changed = [name for name, now in self._resolved.items() if before.get(name) != now]
         if not changed:
             return []
-        for kind in list(self._current):
+        for kind, current in self._current.items():
             made = self._made(kind)
-            if made is not None and made != self._current[kind]:
+            if made is not None and made != current:
                 self._current[kind] = made
         for name, gate in self._gates.items():
             gate.set(is_open=not self._resolved[name].value)
@@ -182,8 +179,3 @@ class RuntimeConfig:
         }
         found: Scalar = evaluate[one.type](one.name, getattr(self._settings, one.field))
         return found
-
-
-def _static(settings: Settings, kind: type[G]) -> G:
-    assert isinstance(settings, kind)  # noqa: S101  # by composition
-    return settings

@@ -64,12 +64,13 @@ def urls_needed(services: Sequence[Service[Any]]) -> list[str]:
     """The settings that name the servers of these services, as their declarations have it."""
     needed: list[str] = []
     for service in services:
-        follows = follows_config(service)
-        if service.has_database or service.router is not None or follows:
+        if service.has_database or service.router is not None:
             needed.append("database_url")
-        if service.consumes or service.run_with_bus is not None or follows:
+        if service.consumes or service.run_with_bus is not None:
             needed.append("rabbitmq_url")
         needed += (name for backend in sorted(service.backends) for name in _URLS_OF_BACKENDS[backend])
+        if follows_config(service):
+            needed += ("database_url", "rabbitmq_url")
     if needed and _BROKERS & set(needed):
         needed += sorted(_BROKERS)  # the settings want both or neither
     return list(dict.fromkeys(needed))
