@@ -81,8 +81,9 @@ class DemandService:
         target, rule, base = target_of(row), _rule_of(row), tariff_of(row["base_tariff"])
         level = level_of(row)
         demand = Demand(row["connectors"], row["charging"])
-        decided = next_level(rule, base, level, demand) if self._moves(target) else 0
-        tariff = moved(rule, base, decided)
+        moves = self._moves(target)
+        decided = next_level(rule, base, level, demand) if moves else 0
+        tariff = moved(rule, base, decided) if moves else base
         changes = tariff != tariff_of(row["current_tariff"])
         if changes:
             await publish(connection, NewTariff(target, row["time_zone"], now, tariff, "demand", _BY_RULE), now)
