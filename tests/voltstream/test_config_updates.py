@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kit.config.runtime import RuntimeConfig
+from kit.config.values import Snapshot
 from kit.messaging.bus import FANOUT, InProcessBus, Message
 from kit.retry import RetryPolicy
+from kit.service import Job
 from schemas.topics import CONFIG_UPDATED, routing_key
 from tests.private_servers import PrivateServers
 from tests.voltstream.platform import ENOUGH_S, readings, served, voltstream
 from tests.waiting import eventually
 from voltstream.runtime import config_updates
+from voltstream.runtime.composition import _work
 from voltstream.runtime.config_updates import ConfigUpdates, open_config
 from voltstream.runtime.database import bring_up_to_date
 from voltstream.runtime.process import Lifespan
@@ -98,6 +101,26 @@ async def test_a_folder_is_followed_and_the_service_is_before_it(database_url: s
         put(database_url, SETTLE, 120)
         await updates.read()
         assert (config.resolved(SETTLE).value, config.resolved(SETTLE).source) == (120, "service")
+
+
+async def test_a_paused_job_does_not_run_and_the_others_do() -> None:
+    config, paused, other = RuntimeConfig(load_settings(billing_paused=True)), [0], [0]
+
+    def counting(count: list[int]) -> Callable[[object], Awaitable[None]]:
+        async def run(_: object) -> None:
+            count[0] += 1
+
+        return run
+
+    jobs: list[Job[Any]] = [Job("a", counting(paused), 0.001, "billing.paused"), Job("b", counting(other), 0.001)]
+    working = asyncio.create_task(_work(jobs, None, config))
+    await eventually(lambda: other[0] >= 3)
+    assert paused == [0]
+    config.apply_snapshot(Snapshot(1, {"billing.paused": {"value": False, "version": 1}}))
+    await eventually(lambda: paused[0] >= 3)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    config.close()
 
 
 # -- Processes.
