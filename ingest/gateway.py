@@ -109,6 +109,10 @@ class Gateway:
         self._offload_slots = asyncio.Semaphore(_OFFLOAD_CONCURRENT_MAX)
         self._uploads_bytes = 0
 
+    @property
+    def _limits(self) -> Limits:
+        return self._limits_now()
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI handler. Raises Problem and the errors that kit.web.problem maps."""
         principal = await self._authenticator.require(HTTPConnection(scope), "device")
@@ -157,10 +161,6 @@ class Gateway:
                 )
         finally:
             self._offloaded -= 1
-
-    @property
-    def _limits(self) -> Limits:
-        return self._limits_now()
 
     async def _read(self, receive: Receive) -> bytes:
         reserved = 0
