@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
+from billing.settings import BillingSettings
 from kit.config.runtime import RuntimeConfig
 from kit.config.values import Snapshot
+from kit.errors import Unavailable
 from kit.messaging.bus import FANOUT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from kit.service import Job
@@ -101,6 +105,34 @@ async def test_a_folder_is_followed_and_the_service_is_before_it(database_url: s
         put(database_url, SETTLE, 120)
         await updates.read()
         assert (config.resolved(SETTLE).value, config.resolved(SETTLE).source) == (120, "service")
+
+
+class Away:
+    """A database and a broker, both away; the broker for the first attempts only."""
+
+    def __init__(self, attempts: int) -> None:
+        self.attempts = attempts
+        self.queues: list[str] = []
+
+    async def fetchrow(self, _: str) -> None:
+        raise Unavailable("away")
+
+    async def subscribe_process(self, queue: str, exchange: str, *_: object) -> None:
+        self.attempts -= 1
+        if self.attempts >= 0:
+            raise Unavailable("away")
+        self.queues.append(f"{exchange} {queue}")
+
+
+async def test_a_process_follows_once_the_broker_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_updates, "reconnect_pauses_s", lambda: repeat(0.0))
+    away: Any = Away(3)
+    config = RuntimeConfig(load_settings(invoice_settle_s=90))
+    await ConfigUpdates(config, away, CollectorRegistry()).follow(away, "billing")
+    (queue,) = away.queues
+    assert re.fullmatch(r"fanout_broadcast billing_[0-9a-f]{8}_config_updated", queue)
+    assert config.group(BillingSettings).invoice_settle_s == 90
+    config.close()
 
 
 async def test_a_paused_job_does_not_run_and_the_others_do() -> None:

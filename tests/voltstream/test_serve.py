@@ -48,6 +48,25 @@ async def test_two_services_in_a_process_answer_on_one_port_and_end_in_good_orde
     assert (process.returncode, rest) == (0, ""), (tmp_path / "log").read_text()[-2_000:]
 
 
+async def test_a_worker_starts_while_the_broker_of_events_is_away(
+    database_url: str, running_servers: PrivateServers, tmp_path: Path, unused_port: int
+) -> None:
+    """It only hears there of changed settings, which it reads from the database as well."""
+    settings = {
+        "database_url": database_url,
+        "rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{unused_port}/",
+        "kafka_url": running_servers.url_of(running_servers.kafka),
+        "redis_url": running_servers.url_of(running_servers.redis),
+        "data_dir": str(tmp_path / "data"),
+    }
+    assert voltstream("migrate", "--json", **settings).returncode == 0
+    with served(tmp_path / "log", "worker", **settings) as (process, line):
+        async with httpx.AsyncClient(base_url=line["url"], trust_env=False, timeout=30) as client:
+            assert "partitions" in await eventually(lambda: _ready(client), ENOUGH_S)
+        process.terminate()
+        assert process.wait(ENOUGH_S) == 0, (tmp_path / "log").read_text()[-2_000:]
+
+
 async def _ready(client: httpx.AsyncClient) -> dict[str, str]:
     """Its checks; empty while one of them fails: at first the worker owns no partition."""
     response = await client.get("/ready")
