@@ -24,6 +24,7 @@ FIGURES = {
     "end_to_end": 1,
     "embedded": 1,
     "live": 6,
+    "idle": 2,
     "memory": 2,
 }
 
