@@ -87,7 +87,7 @@ async def main(kind: str) -> None:
         log = InProcessLog(records_max=settings.buffer_frames_max)
         tasks = [asyncio.create_task(acknowledge(log, partition)) for partition in range(settings.partitions)]
         ingest = Ingest(
-            limits,
+            lambda: limits,
             settings.partitions,
             log=log,
             live=InProcessLive(),

@@ -80,7 +80,8 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
     readings, documents = ReadingsStore(database), InvoiceStore(database)
     rules, metrics = rules_of(settings), InvoicingMetrics(context.registry)
     seller, terms = seller_of(settings), terms_of(settings)
-    poster = InvoicePoster(database, clock, metrics, rules, seller, terms)
+    config = context.config
+    poster = InvoicePoster(database, clock, metrics, lambda: rules_of(config.group(BillingSettings)), seller, terms)
     reader = DocumentReader(documents, seller, terms)
     payments = PaymentService(database, providers, clock)
     return Billing(

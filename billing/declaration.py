@@ -18,7 +18,7 @@ from billing.invoices.routes import router as invoices
 from billing.invoicing.service import PREFETCH
 from billing.payments.routes import router as payments
 from billing.readings_store import READS
-from billing.settings import BillingSettings
+from billing.settings import PAUSED, BillingSettings
 from kit.service import Consumes, Job, Service
 from schemas.events import Event, ReservationConfirmed, SessionAssigned, SessionCompleted
 from schemas.topics import (
@@ -57,6 +57,7 @@ SERVICE: Final = Service(
             process=lambda billing: billing.invoicing.session_assigned,
             float_hook=Decimal,
             prefetch=PREFETCH,
+            paused_by=PAUSED,
         ),
         Consumes(
             SESSION_COMPLETED,
@@ -64,6 +65,7 @@ SERVICE: Final = Service(
             process=lambda billing: billing.invoicing.session_completed,
             float_hook=Decimal,
             prefetch=PREFETCH,
+            paused_by=PAUSED,
         ),
         Consumes(
             RESERVATION_CONFIRMED,
@@ -71,11 +73,12 @@ SERVICE: Final = Service(
             process=lambda billing: billing.invoicing.reservation_confirmed,
             float_hook=Decimal,
             prefetch=PREFETCH,
+            paused_by=PAUSED,
         ),
     ),
     jobs=(
-        Job("invoice what has settled", lambda billing: billing.poster.invoice_due(), DUE_EVERY_S),
-        Job("collective invoices that are due", _issue_due, _HOUR_S),
+        Job("invoice what has settled", lambda billing: billing.poster.invoice_due(), DUE_EVERY_S, PAUSED),
+        Job("collective invoices that are due", _issue_due, _HOUR_S, PAUSED),
     ),
     publishes=(INVOICE_CREATED, INVOICE_UPDATED),
     settings=BillingSettings,

@@ -5,8 +5,10 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
 
 from billing.parties import Address, ElectronicAddress, Seller, Terms, country_of
+from kit.config.adjustable import adjustable
 from kit.settings import SECRET, URL, with_scheme
 
+PAUSED: Final = "billing.paused"
 ADDRESS_LINE: Final = "|"
 SETTLE_S_MAX: Final = 86_400
 # A wrong tariff or meter shows in the amount. A charge of 1,000 is 1,500 kWh at 0.65: no vehicle takes that.
@@ -38,10 +40,23 @@ class BillingSettings(BaseModel):
     )
     # Late readings come within seconds of a reconnect, as a rule.
     invoice_settle_s: int = Field(
-        60, ge=0, le=SETTLE_S_MAX, description="a charge is invoiced so long after its last revision; 0: at once"
+        60,
+        ge=0,
+        le=SETTLE_S_MAX,
+        description="a charge is invoiced so long after its last revision; 0: at once",
+        json_schema_extra=adjustable("billing.settle_time", unit="s", finance=True),
     )
     invoice_settle_max_s: int = Field(
-        600, ge=0, le=SETTLE_S_MAX, description="and so long after its first one at the latest, whatever still comes"
+        600,
+        ge=0,
+        le=SETTLE_S_MAX,
+        description="and so long after its first one at the latest, whatever still comes",
+        json_schema_extra=adjustable("billing.settle_time_max", unit="s", finance=True),
+    )
+    billing_paused: bool = Field(
+        False,
+        description="maintenance: events wait in their queues, and nothing that is due is invoiced, until it ends",
+        json_schema_extra=adjustable(PAUSED, finance=True),
     )
     invoice_zero: bool = Field(False, description="whether charges of nothing get an invoice, and so a number")
 

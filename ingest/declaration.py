@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -33,7 +33,7 @@ class Ingest:
 
     def __init__(
         self,
-        settings: IngestSettings,
+        settings: Callable[[], IngestSettings],
         partitions: int,
         *,
         log: LogWriter,
@@ -42,29 +42,25 @@ class Ingest:
         clock: Clock,
         registry: CollectorRegistry,
     ) -> None:
+        """`settings`: as they are now. Of a request's body the bound of the start stays: it is in the OpenAPI."""
         self.source = secrets.token_hex(8)
         self._clock = clock
-        self._limits = Limits(
-            body_bytes_max=settings.body_bytes_max,
-            inflated_bytes_max=settings.inflated_bytes_max,
-            readings_max=settings.readings_per_request_max,
-            age_ms_max=settings.age_days_effective * _MS_PER_DAY,
-            future_ms_max=settings.future_s_max * 1_000,
-        )
+        self._settings = settings
+        self._limits_of: tuple[IngestSettings, Limits] = (settings(), limits_of(settings()))
         metrics = IngestMetrics(registry)
         self._reporter = LedgerReporter(live, self.source)
         self._framer = Framer(
             log,
             source=self.source,
             partitions=partitions,
-            linger_ms=settings.linger_ms,
+            linger_ms=settings().linger_ms,
             clock=clock,
             metrics=metrics,
             on_durable=self._reporter.note,
         )
         self._telemetry_consumer = TelemetryConsumer(self._framer, self._rules, metrics)
         self.router: APIRouter = make_router(
-            Gateway(self._framer, authenticator, clock, self._limits, metrics), self._limits.body_bytes_max
+            Gateway(self._framer, authenticator, clock, self._limits, metrics), settings().body_bytes_max
         )
 
     def start(self) -> None:
@@ -81,16 +77,34 @@ class Ingest:
         await self._framer.close()
         await self._reporter.close()
 
+    def _limits(self) -> Limits:
+        settings = self._settings()
+        if settings is not self._limits_of[0]:
+            self._limits_of = settings, limits_of(settings)
+        return self._limits_of[1]
+
     def _rules(self) -> AdmissionRules:
-        limits = self._limits
+        limits = self._limits()
         return AdmissionRules(self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max)
+
+
+def limits_of(settings: IngestSettings) -> Limits:
+    """The limits of a request."""
+    return Limits(
+        body_bytes_max=settings.body_bytes_max,
+        inflated_bytes_max=settings.inflated_bytes_max,
+        readings_max=settings.readings_per_request_max,
+        age_ms_max=settings.age_days_effective * _MS_PER_DAY,
+        future_ms_max=settings.future_s_max * 1_000,
+    )
 
 
 @asynccontextmanager
 async def open_gateway(context: Context) -> AsyncIterator[Ingest]:
     """Accept readings within the block; at its end all that was accepted is durable or has failed."""
+    config = context.config
     ingest = Ingest(
-        context.group(IngestSettings),
+        lambda: config.group(IngestSettings),
         context.settings.partitions,
         log=context.writer,
         live=context.live,

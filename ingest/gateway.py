@@ -92,16 +92,26 @@ class Gateway:
     """Handles telemetry requests: admits their items and answers once they are durable."""
 
     def __init__(
-        self, framer: Framer, authenticator: Authenticator, clock: Clock, limits: Limits, metrics: IngestMetrics
+        self,
+        framer: Framer,
+        authenticator: Authenticator,
+        clock: Clock,
+        limits: Callable[[], Limits],
+        metrics: IngestMetrics,
     ) -> None:
+        """`limits`: as they are now."""
         self._framer = framer
         self._authenticator = authenticator
         self._clock = clock
-        self._limits = limits
+        self._limits_now = limits
         self._metrics = metrics
         self._offloaded = 0
         self._offload_slots = asyncio.Semaphore(_OFFLOAD_CONCURRENT_MAX)
         self._uploads_bytes = 0
+
+    @property
+    def _limits(self) -> Limits:
+        return self._limits_now()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI handler. Raises Problem and the errors that kit.web.problem maps."""

@@ -4,6 +4,7 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
+from kit.config.adjustable import adjustable
 from schemas.settings import Retention
 
 _MIB: Final = 1024 * 1024
@@ -19,11 +20,25 @@ class IngestSettings(Retention):
         default=64 * _MIB, ge=1_024, le=1_024 * _MIB, description="largest body, decompressed"
     )
     readings_per_request_max: int = Field(
-        default=100_000, ge=1, le=1_000_000, description="most readings in one request"
+        default=100_000,
+        ge=1,
+        le=1_000_000,
+        description="most readings in one request",
+        json_schema_extra=adjustable("gateway.readings_per_request"),
     )
-    age_days_max: int = Field(default=1_830, ge=1, le=36_500, description="older readings are quarantined")
+    age_days_max: int = Field(
+        default=1_830,
+        ge=1,
+        le=36_500,
+        description="older readings are quarantined",
+        json_schema_extra=adjustable("gateway.age_max", unit="d"),
+    )
     future_s_max: int = Field(
-        default=86_400, ge=60, le=31_536_000, description="readings further ahead are quarantined"
+        default=86_400,
+        ge=60,
+        le=31_536_000,
+        description="readings further ahead are quarantined",
+        json_schema_extra=adjustable("gateway.future_max", unit="s"),
     )
 
     @property

@@ -41,6 +41,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from kit.clock import Clock
+from kit.config.runtime import RuntimeConfig
 from kit.database.names import checked_name
 from kit.database.postgres import Database
 from kit.live.view import LiveView
@@ -55,7 +56,7 @@ DAY_S: Final = 86_400.0
 C = TypeVar("C")
 S = TypeVar("S")
 
-Backend = Literal["live", "log_writer", "log_reader", "frames"]
+Backend = Literal["live", "log_writer", "log_reader", "frames", "config"]
 """A backend that a service uses besides its database and the bus."""
 
 
@@ -84,10 +85,16 @@ class Context:
     log_writer: LogWriter | None = None
     in_process_log: InProcessLog | None = None  # set where writer and reader of the log share the process
     services: "tuple[Service[Any], ...]" = ()  # all of the platform; empty: the product's own list
+    runtime_config: RuntimeConfig | None = None  # None: nothing changes while the process runs
 
     def group(self, kind: type[S]) -> S:
-        """The service's group of the settings."""
+        """The service's group of the settings, as the process was started."""
         return group_of(self.settings, kind)
+
+    @property
+    def config(self) -> RuntimeConfig:
+        """The settings as they are now, with what operators have changed since. Keep it: see RuntimeConfig.group."""
+        return self.runtime_config or RuntimeConfig(self.settings)
 
     @property
     def database(self) -> Database:
@@ -150,6 +157,7 @@ class Consumes(Generic[C]):
     receive: Callable[[C], Handler] | None = None
     prefetch: int = PREFETCH
     group: str = ""  # consumer group; empty: the service's name
+    paused_by: str = ""  # an adjustable setting: while it is true events stay in their queue
 
     def __post_init__(self) -> None:
         kinds = [kind for kind in (self.handle, self.handle_batch, self.process, self.receive) if kind is not None]
@@ -166,6 +174,7 @@ class Job(Generic[C]):
     name: str
     run: Callable[[C], Awaitable[None]]
     every_s: float = DAY_S
+    paused_by: str = ""  # an adjustable setting: while it is true no run begins
 
 
 @dataclass(frozen=True, slots=True)

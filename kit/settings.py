@@ -75,6 +75,11 @@ class Settings(BaseSettings):
     jwt_issuer: str = Field("", max_length=256, description="the `iss` that signed tokens must have; empty: any")
     jwt_audience: str = Field("", max_length=256, description="the `aud` that signed tokens must have; empty: any")
 
+    # Kubernetes mounts a ConfigMap as such a folder. Its files are read again when they change (kit/config/folder.py).
+    config_dir: str = Field(
+        "", description="folder of files named like adjustable settings, as billing.paused; empty: none"
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     otlp_endpoint: Annotated[str, with_scheme("http", "https")] = Field(
         "", repr=False, description="OTLP/HTTP collector, http://host:4318; empty: no traces", json_schema_extra=URL

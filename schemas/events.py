@@ -268,3 +268,15 @@ class EventFailed(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str
     attempts: int
     error: str
+
+
+class ConfigUpdated(msgspec.Struct, frozen=True, kw_only=True):
+    """config.updated.v1: an operator changed a setting. Consumers read the configuration anew."""
+
+    revision: int  # of the whole configuration: of two events the higher one is newer
+    name: str
+    version: int  # of this setting
+    before: dict[str, Any] | None  # {"value": …} or {"rule": …}; None: it was at its default
+    after: dict[str, Any] | None
+    changed_by: str
+    reason: str

@@ -1,7 +1,7 @@
 """Names of topics, queues and event types.
 
-An event type is `domain.action.vN`; each consumer group has one queue per event type. Exchanges are
-named in kit/messaging/messages.py.
+An event type is `domain.action.vN`; each consumer group has one queue per event type, and of some that are broadcast
+each process has one. Exchanges are named in kit/messaging/messages.py.
 """
 
 from typing import Final
@@ -22,6 +22,10 @@ RESERVATION_CONFIRMED: Final = "reservation.confirmed.v1"
 INVOICE_CREATED: Final = "invoice.created.v1"
 INVOICE_UPDATED: Final = "invoice.updated.v1"
 EVENT_FAILED: Final = "event.failed.v1"
+CONFIG_UPDATED: Final = "config.updated.v1"
+
+# What everyone must hear goes by `fanout_broadcast`, all else by `direct_events`.
+BROADCAST: Final = frozenset({CONFIG_UPDATED})
 
 
 def frames_queue(partition: int) -> str:
@@ -37,3 +41,8 @@ def routing_key(event_type: str) -> str:
 def group_queue(group: str, event_type: str) -> str:
     """The queue of a consumer group: `billing_session_completed` for group `billing` and `session.completed.v1`."""
     return f"{group}_{routing_key(event_type).replace('.', '_')}"
+
+
+def process_queue(group: str, process: str, event_type: str) -> str:
+    """The queue of one process of a group: `billing_1a2b3c4d_config_updated`."""
+    return group_queue(f"{group}_{process}", event_type)

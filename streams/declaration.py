@@ -47,10 +47,9 @@ def open_worker(context: Context) -> AbstractAsyncContextManager[WorkerContext]:
 @asynccontextmanager
 async def _embedded_worker(context: Context, log: InProcessLog) -> AsyncIterator[WorkerContext]:
     """Reads `log` within the block; at its end what was appended is committed."""
-    settings = context.group(WorkerSettings)
     # Every 202 waits for its commit: what arrives during one makes the next, nothing is gained by waiting longer.
     async with _opened(context, interval_s=0.0) as worker:
-        embedded = EmbeddedWorker(log, worker, context.settings.partitions, retention_days=settings.raw_retention_days)
+        embedded = EmbeddedWorker(log, worker, context.settings.partitions)
         running = context.spawn(embedded.run(), "worker")
         try:
             yield worker
@@ -66,7 +65,7 @@ async def _group_member(context: Context) -> AsyncIterator[WorkerContext]:
     await ensure_topic(common.kafka_url, READINGS_TOPIC, common.partitions)
     async with _opened(context, interval_s=settings.flush_interval_ms / 1_000) as worker:
         source = KafkaSource(common.kafka_url, READINGS_TOPIC, common.data_dir)
-        member = KafkaWorker(source, worker, retention_days=settings.raw_retention_days)
+        member = KafkaWorker(source, worker)
 
         async def check() -> None:
             member.check_ready()
@@ -85,7 +84,7 @@ async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worke
     """What the partitions of this process share. Raises ConfigError where the database is not prepared for them."""
     tune_malloc()
     pa.set_memory_pool(pa.system_memory_pool())  # its own pools keep as much again of what was freed
-    partitions, settings = context.settings.partitions, context.group(WorkerSettings)
+    partitions, config = context.settings.partitions, context.config
     threads = min(THREADS_MAX, partitions)
     # A step's query is made while its thread holds no other connection; one more is for maintenance.
     connections = Connections(partial(open_writer, context.database_url), threads + 1)
@@ -101,20 +100,26 @@ async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worke
             clock=context.clock,
             metrics=WorkerMetrics(context.registry),
             executor=executor,
-            params=StepParams(
-                lateness_ms=settings.lateness_s * 1_000,
-                session_timeout_ms=settings.session_timeout_s * 1_000,
-                power_max_mw=settings.rated_power_w * MILLI,
-                void_ms=settings.void_session_s * 1_000,
-                void_mwh=settings.void_session_wh * MILLI,
-            ),
-            readings_max=settings.flush_readings_max,
+            params=lambda: params_of(config.group(WorkerSettings)),
+            readings_max=config.group(WorkerSettings).flush_readings_max,
             interval_s=interval_s,
+            retention_days=lambda: config.group(WorkerSettings).raw_retention_days,
         )
     finally:
         trimming.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
         connections.close()
+
+
+def params_of(settings: WorkerSettings) -> StepParams:
+    """The parameters of the step."""
+    return StepParams(
+        lateness_ms=settings.lateness_s * 1_000,
+        session_timeout_ms=settings.session_timeout_s * 1_000,
+        power_max_mw=settings.rated_power_w * MILLI,
+        void_ms=settings.void_session_s * 1_000,
+        void_mwh=settings.void_session_wh * MILLI,
+    )
 
 
 SERVICE: Final = Service(

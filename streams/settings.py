@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from kit.config.adjustable import adjustable
 from schemas.settings import Retention
 
 
@@ -23,9 +24,19 @@ class WorkerSettings(Retention):
         description="what a connector can deliver that is registered with no rated power; a faster register is doubted",
     )
     void_session_s: int = Field(
-        default=120, ge=0, le=86_400, description="a shorter session that delivered next to nothing is void"
+        default=120,
+        ge=0,
+        le=86_400,
+        description="a shorter session that delivered next to nothing is void",
+        json_schema_extra=adjustable("sessions.void_time", unit="s", finance=True),
     )
-    void_session_wh: int = Field(default=0, ge=0, le=100_000, description="the most that a void session delivered")
+    void_session_wh: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="the most that a void session delivered",
+        json_schema_extra=adjustable("sessions.void_energy", unit="Wh", finance=True),
+    )
 
 
 GROUP = WorkerSettings

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
 from kit.clock import Clock
+from kit.config.runtime import RuntimeConfig
 from kit.database.migrations import migrate
 from kit.database.postgres import Database, connect_sync, open_database
 from kit.database.roles import Grant, ensure_roles
@@ -68,6 +69,7 @@ async def open_service(
     settings: Settings | None = None,
     registry: CollectorRegistry | None = None,
     connections_max: int = 8,
+    config: RuntimeConfig | None = None,
 ) -> AsyncIterator[Opened[C]]:
     """The service on a database that has its schema; its routes are mounted on `app`, if one is given.
 
@@ -85,6 +87,7 @@ async def open_service(
         own_database=database,
         live_view=live,
         services=(service,),
+        runtime_config=config,
     )
     try:
         async with service.open(context) as components:

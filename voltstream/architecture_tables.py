@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kit.service import Service
-from voltstream.services import SUBSETS, all_services
+from schemas.topics import CONFIG_UPDATED
+from voltstream.services import SUBSETS, all_services, follows_config
 
 PAGE: Final = Path(__file__).parents[1] / "ARCHITECTURE.md"
 BEGIN, END = "<!-- derived: {} -->", "<!-- end: {} -->"
@@ -62,7 +63,8 @@ def _contracts(services: Sequence[Service[Any]]) -> str:
 
 
 def _consumed(service: Service[Any]) -> list[str]:
-    return [consumes.event_type for consumes in service.consumes]
+    own = [consumes.event_type for consumes in service.consumes]
+    return [*own, CONFIG_UPDATED] if follows_config(service) else own
 
 
 def _all(many: Iterable[Iterable[str]]) -> list[str]:

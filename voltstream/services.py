@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from kit.config.adjustable import adjustables_of
+from kit.messaging.bus import DIRECT, FANOUT
 from kit.service import Consumes, Service
-from schemas.topics import group_queue
+from schemas.topics import BROADCAST, group_queue
 from voltstream.errors import WrongUsage
 
 # In the order in which one process opens them; it closes them the other way round. Where each is declared.
@@ -16,6 +18,7 @@ SERVICES: Final = {
     "telemetry": "api.telemetry.declaration:SERVICE",
     "stations": "api.stations.declaration:SERVICE",
     "pricing": "api.pricing.declaration:SERVICE",
+    "config": "api.config.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
@@ -24,7 +27,7 @@ SERVICES: Final = {
     "relay": "voltstream.runtime.relay:SERVICE",
 }
 # Names for several: what serves the API, but for the gateway.
-SUBSETS: Final = {"api": ("telemetry", "stations", "pricing", "sessions", "billing")}
+SUBSETS: Final = {"api": ("telemetry", "stations", "pricing", "config", "sessions", "billing")}
 
 
 def service(name: str) -> Service[Any]:
@@ -58,12 +61,39 @@ def queue_of(service: Service[Any], consumes: Consumes[Any]) -> str:
     return group_queue(consumes.group or service.name, consumes.event_type)
 
 
+def exchange_of(event_type: str) -> str:
+    """The exchange that these events are published to."""
+    return FANOUT if event_type in BROADCAST else DIRECT
+
+
+def follows_config(service: Service[Any]) -> bool:
+    """Whether operators may change settings of the service while it runs, or it shows them: then its process reads
+    every change."""
+    return "config" in service.backends or (service.settings is not None and bool(adjustables_of(service.settings)))
+
+
 def settings_groups() -> list[type[BaseModel]]:
     """The groups of settings, `GROUP` of the module `settings` beside a declaration. They are apart from it, because
     every process knows all settings and imports only what it runs."""
-    folders = dict.fromkeys(place.partition(":")[0].rpartition(".")[0] for place in SERVICES.values())
-    modules = [f"{folder}.settings" for folder in folders]
-    return [import_module(module).GROUP for module in modules if find_spec(module)]
+    return list(_groups_by_service().values())
+
+
+def setting_owners() -> dict[str, tuple[str, ...]]:
+    """The services that read a field of the settings, the first of the list, its owner, first."""
+    owners: dict[str, tuple[str, ...]] = {}
+    for name, group in _groups_by_service().items():
+        for field in group.model_fields:
+            owners[field] = (*owners.get(field, ()), name)
+    return owners
+
+
+def _groups_by_service() -> dict[str, type[BaseModel]]:
+    """Of services in one folder, which share its settings, the first."""
+    folders: dict[str, str] = {}
+    for name, place in SERVICES.items():
+        folders.setdefault(place.partition(":")[0].rpartition(".")[0], name)
+    modules = {name: f"{folder}.settings" for folder, name in folders.items()}
+    return {name: import_module(module).GROUP for name, module in modules.items() if find_spec(module)}
 
 
 def loaded(place: str) -> Any:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from api.pricing.demand.service import DemandService
 from api.pricing.demand.store import DemandStore
+from api.pricing.models import TariffTarget
 from api.pricing.service import PricingService
+from api.pricing.settings import DEMAND
 from api.pricing.store import PricingStore
+from kit.config.flags import FlagSubject
 from kit.database.postgres import Database
 from kit.service import Context
 
@@ -26,4 +29,16 @@ async def open_pricing(context: Context) -> AsyncIterator[PricingComponents]:
     """Open the components on the service's own connection pool."""
     database, clock = context.database, context.clock
     service = PricingService(PricingStore(database), clock)
-    yield PricingComponents(database, service, DemandService(DemandStore(database), clock))
+    config = context.config
+
+    def demand_moves(target: TariffTarget) -> bool:
+        return config.enabled(DEMAND, _subject(target))
+
+    yield PricingComponents(database, service, DemandService(DemandStore(database), clock, demand_moves))
+
+
+def _subject(target: TariffTarget) -> FlagSubject:
+    """Of a station's rule the station; a group's or the default's is one of those that a percentage divides."""
+    if target.kind == "station":
+        return FlagSubject(station_id=target.name.upper())
+    return FlagSubject(key=f"{target.kind} {target.name}".strip())

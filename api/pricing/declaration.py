@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from api.pricing import routes
 from api.pricing.components import PricingComponents, open_pricing
 from api.pricing.demand import routes as demand_routes
+from api.pricing.settings import PricingSettings
 from kit.service import Consumes, Contract, Service
 from schemas.events import Event, TelemetryAggregated
 from schemas.topics import PRICING_UPDATED, TELEMETRY_AGGREGATED
@@ -37,4 +38,5 @@ SERVICE: Final = Service(
         ),
     ),
     publishes=(PRICING_UPDATED,),
+    settings=PricingSettings,
 )

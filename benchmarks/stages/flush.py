@@ -69,7 +69,7 @@ def _context(url: str) -> Iterator[WorkerContext]:
             clock=clock,
             metrics=WorkerMetrics(CollectorRegistry()),
             executor=executor,
-            params=StepParams(),
+            params=StepParams,
             readings_max=100_000,
             interval_s=0.0,
         )

@@ -1,6 +1,6 @@
 """The invoice poster: a batch of drafts becomes CDRs, invoices and credit notes in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID, uuid4
@@ -84,11 +84,12 @@ class InvoicePoster:
         database: Database,
         clock: Clock,
         metrics: InvoicingMetrics,
-        rules: InvoicingRules,
+        rules: Callable[[], InvoicingRules],
         seller: Seller,
         terms: Terms,
     ) -> None:
-        """`database` works as billing's role. `seller`, `terms`: of the documents that it issues."""
+        """`database` works as billing's role. `rules`: as they are now. `seller`, `terms`: of the documents that it
+        issues."""
         self._database = database
         self._clock = clock
         self._metrics = metrics
@@ -106,7 +107,7 @@ class InvoicePoster:
             work = Work(number, self._clock.now())
             fresh = [posting for posting in postings if (posting.queue, posting.event_id) in new]
             await _assign_drivers(connection, work, fresh)
-            await _record_charges(connection, work, fresh, self._rules)
+            await _record_charges(connection, work, fresh, self._rules())
             work.outcomes += ["superseded" for posting in fresh if isinstance(posting.content, Superseded)]
             await self._finish(connection, work, number)
         self._metrics.batch_events.observe(len(postings))

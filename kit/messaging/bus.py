@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from kit.errors import Overloaded, Unavailable
-from kit.messaging.delivery_attempts import Sleep, attempt_delivery, next_attempt
+from kit.messaging.delivery_attempts import Sleep, attempt_delivery, deliver_once, next_attempt
+from kit.messaging.gate import Gate
 from kit.messaging.messages import (
     ATTEMPTS,
     DEAD_LETTER_QUEUE,
@@ -86,13 +87,29 @@ class Bus(Protocol):
         """
 
     async def subscribe(
-        self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        handler: Handler,
+        *,
+        prefetch: int = PREFETCH,
+        gate: Gate | None = None,
     ) -> None:
-        """Declare the durable queue, bind it, and deliver every message to `handler`, up to `prefetch` at once.
+        """Declare the durable queue, bind it, and deliver every message to `handler`, up to `prefetch` at once. While
+        `gate` is closed messages stay in the queue; what was delivered before is finished.
 
         A message is acknowledged when the handler returns. When it raises (see `delivery_attempts`), the message is
         redelivered with `attempt` one higher after the retry policy's pause. When its attempts are used up it is
         dead-lettered to `dlx_events` (routing key: the queue's name), and the event that `announce` makes is published.
+        """
+
+    async def subscribe_process(self, queue: str, exchange: str, routing_key: str, handler: Handler) -> None:
+        """Deliver to `handler`, one after the other, what is broadcast with that routing key, by a queue of this
+        process alone: name it after the process. The queue is deleted some minutes after its process is gone.
+
+        A message is delivered once: where the handler fails that is logged. So it suits state that is read again
+        anyway, and nothing that has to be done for each message.
         """
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
@@ -205,10 +222,26 @@ class InProcessBus:
             settled.exception()  # retrieved: its publisher may have stopped waiting
 
     async def subscribe(
-        self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        handler: Handler,
+        *,
+        prefetch: int = PREFETCH,
+        gate: Gate | None = None,
     ) -> None:
         """See Bus."""
-        self._start(self._declare(queue, exchange, routing_key), handler, prefetch)
+        self._start(self._declare(queue, exchange, routing_key), handler, prefetch, gate or Gate())
+
+    async def subscribe_process(self, queue: str, exchange: str, routing_key: str, handler: Handler) -> None:
+        """See Bus."""
+        timeout_s = self._policy.of(queue).handler_timeout_s
+
+        async def once(message: Message) -> None:
+            await deliver_once(queue, routing_key, message, handler, timeout_s)
+
+        self._start(self._declare(queue, exchange, routing_key), once, 1, Gate())
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
         """See Bus. A publisher waits until a subscriber has handled the message."""
@@ -224,18 +257,19 @@ class InProcessBus:
     async def subscribe_dead_letters(self, handler: Handler) -> None:
         """See Bus."""
         queue = self._queues.setdefault(DEAD_LETTER_QUEUE, _Queue(DEAD_LETTER_QUEUE, self._messages_max))
-        self._start(queue, handler, PREFETCH)
+        self._start(queue, handler, PREFETCH, Gate())
         for letter in [letter for letters in self._kept_letters.values() for letter in letters]:
             self._deliver(queue, letter)
         self._kept_letters.clear()
 
-    def _start(self, queue: _Queue, handler: Handler, prefetch: int) -> None:
-        self._consumers += [asyncio.create_task(self._consume(queue, handler)) for _ in range(prefetch)]
+    def _start(self, queue: _Queue, handler: Handler, prefetch: int, gate: Gate) -> None:
+        self._consumers += [asyncio.create_task(self._consume(queue, handler, gate)) for _ in range(prefetch)]
 
-    async def _consume(self, queue: _Queue, handler: Handler) -> None:
+    async def _consume(self, queue: _Queue, handler: Handler, gate: Gate) -> None:
         me = cast("asyncio.Task[None]", asyncio.current_task())
         while not self._closed:
             await queue.arrived.acquire()
+            await gate.passable()
             self._handling.add(me)
             try:
                 await self._handle(queue, queue.ready.popleft(), handler)

@@ -3,10 +3,11 @@
 The table is `<schema>.outbox` of kit/database/standard_tables.
 
 Events are published in the order of their ids, at least once. After a failed publish a later event may overtake an
-earlier one.
+earlier one. An event that is slow to be taken, as while its consumer is paused, holds up those of its routing key only.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from kit.messaging.bus import EVENT_ID, EXCHANGES, Bus, Message
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 
-WINDOW: Final = 1_000  # events being published at once; at 10 ms a confirm, room for 100 k events/s
+WINDOW: Final = 1_000  # events of a routing key being published at once; at 10 ms a confirm, 100 k events/s
 POLL_S: Final = 1.0  # poll interval without notifications; also between attempts to become the active relay
 MEASURE_S: Final = 5.0  # between counts of the backlog: a million rows take ~0.1 s
 COMMAND_TIMEOUT_S: Final = 10.0  # one statement; they take milliseconds
@@ -113,7 +114,7 @@ class Relay:
         self._bus = bus
         self._select = (
             f"SELECT id, event_id, exchange, routing_key, body, headers FROM {table} "  # noqa: S608 - checked name
-            "WHERE id <> ALL ($1::bigint[]) ORDER BY id LIMIT $2"
+            "WHERE id <> ALL ($1::bigint[]) AND routing_key <> ALL ($2::text[]) ORDER BY id LIMIT $3"
         )
         self._delete = f"DELETE FROM {table} WHERE id = ANY ($1::bigint[])"  # noqa: S608 - checked name
         self._measure = f"SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0) FROM {table}"  # noqa: S608 - checked name
@@ -125,6 +126,7 @@ class Relay:
         self._wake = asyncio.Event()  # something was confirmed, something failed, a notification, or close
         self._closing = False
         self._in_flight: dict[int, asyncio.Task[None]] = {}
+        self._under_way: defaultdict[str, int] = defaultdict(int)  # those, by routing key
         self._confirmed: list[int] = []
         self._failure: BaseException | None = None
 
@@ -191,21 +193,24 @@ class Relay:
 
     async def _publish_next(self, connection: "asyncpg.Connection[Any]") -> int:
         """Begin to publish the oldest events that are not under way. Returns how many."""
-        room = WINDOW - len(self._in_flight)
-        if room < WINDOW // 2:
-            return 0
-        rows = await connection.fetch(self._select, [*self._in_flight, *self._confirmed], room)
+        full = [key for key, count in self._under_way.items() if count > WINDOW // 2]
+        room = WINDOW - max((count for key, count in self._under_way.items() if key not in full), default=0)
+        rows = await connection.fetch(self._select, [*self._in_flight, *self._confirmed], full, room)
         for row in rows:
             number, event_id, exchange, routing_key, body, headers = row
             own = {EVENT_ID: str(event_id)} if headers is None else msgspec.json.decode(headers, type=dict[str, str])
             message = Message(exchange, routing_key, body, own)
             task = asyncio.create_task(self._bus.publish(message))
             self._in_flight[number] = task
-            task.add_done_callback(partial(self._settle, number))
+            self._under_way[routing_key] += 1
+            task.add_done_callback(partial(self._settle, number, routing_key))
         return len(rows)
 
-    def _settle(self, number: int, task: "asyncio.Task[None]") -> None:
-        if self._in_flight.pop(number, None) is None or task.cancelled():
+    def _settle(self, number: int, routing_key: str, task: "asyncio.Task[None]") -> None:
+        if self._in_flight.pop(number, None) is None:
+            return
+        self._under_way[routing_key] -= 1
+        if task.cancelled():
             return
         error = task.exception()
         if error is None:
@@ -226,6 +231,7 @@ class Relay:
         """The database is gone or the relay closes: events under way are published again by the next active relay."""
         tasks = list(self._in_flight.values())
         self._in_flight.clear()
+        self._under_way.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

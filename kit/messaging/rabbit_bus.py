@@ -17,7 +17,8 @@ from pika import BasicProperties
 
 from kit.errors import KitError, Unavailable
 from kit.messaging.bus import CLOSE_TIMEOUT_S, PREFETCH
-from kit.messaging.delivery_attempts import FailedAttempt, attempt_delivery
+from kit.messaging.delivery_attempts import FailedAttempt, attempt_delivery, deliver_once
+from kit.messaging.gate import Gate
 from kit.messaging.messages import (
     DEAD_LETTER_QUEUE,
     DEAD_LETTERS,
@@ -42,7 +43,10 @@ PUBLISH_TIMEOUT_S: Final = 10.0  # for a confirm; a quorum queue that lost its l
 QUEUE_MESSAGES_MAX: Final = 1_000_000  # of one queue, ~1 GB on disk: at 200 events/s a consumer may be down for an hour
 DELAYED_MESSAGES_MAX: Final = 100_000  # of all queues together, for one pause; others stay unacknowledged
 DEAD_MESSAGES_MAX: Final = 1_000_000  # of all queues together, while nobody consumes them
+PROCESS_MESSAGES_MAX: Final = 10_000  # of a process's own queue: the oldest are dropped, what counts is the newest
+PROCESS_QUEUE_S: Final = 300.0  # without a consumer; a broker that is away for longer makes processes read anew anyway
 SUBSCRIBE_TIMEOUT_S: Final = 30.0  # for a broker that is starting; then the service reports what is missing
+_WITHOUT_END: Final = {"attempts_max": 1 << 31}  # deliveries to a process's own queue
 _ATTEMPT: Final = "x-attempt"
 _EXCHANGE: Final = "x-origin-exchange"  # of a message that went through a delay queue
 _ROUTING_KEY: Final = "x-origin-routing-key"
@@ -117,22 +121,38 @@ class RabbitBus:
         confirmed.result()
 
     async def subscribe(
-        self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = PREFETCH
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        handler: Handler,
+        *,
+        prefetch: int = PREFETCH,
+        gate: Gate | None = None,
     ) -> None:
         """See Bus. Raises Unavailable where the broker is not up in time."""
-        await self._consume(queue, handler, prefetch, self._declaration(queue, exchange, routing_key))
+        await self._consume(queue, handler, prefetch, self._declaration(queue, exchange, routing_key), gate)
+
+    async def subscribe_process(self, queue: str, exchange: str, routing_key: str, handler: Handler) -> None:
+        """See Bus. Raises as `subscribe`."""
+        declare = partial(_declare_process_queue, queue=queue, binding=_binding(exchange, routing_key))
+        timeout_s = self._policy.of(queue).handler_timeout_s
+
+        async def once(message: Message) -> None:
+            await deliver_once(queue, routing_key, message, handler, timeout_s)
+
+        # Never dead-lettered: nobody would look for it there.
+        await self._consume(queue, once, 1, declare, policy=self._policy.of(queue).model_copy(update=_WITHOUT_END))
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None:
         """See Bus. Raises as `subscribe`. Declared again with every connection: a broker may come back empty."""
         await self._in.open(_QueueDeclaration(self._declaration(queue, exchange, routing_key)), SUBSCRIBE_TIMEOUT_S)
 
     def _declaration(self, queue: str, exchange: str, routing_key: str) -> Declare:
-        if exchange not in EXCHANGES:
-            raise ValueError(f"no exchange {exchange!r}")
         return partial(
             _declare_queue,
             queue=queue,
-            binding=(exchange, "" if exchange == FANOUT else routing_key),
+            binding=_binding(exchange, routing_key),
             pauses_s=self._policy.of(queue).pauses_s(),
             messages_max=self._messages_max,
         )
@@ -143,9 +163,17 @@ class RabbitBus:
         declare = partial(_declare_dead_queue, pauses_s={*policy.pauses_s(), policy.ceiling_s})
         await self._consume(DEAD_LETTER_QUEUE, handler, PREFETCH, declare)
 
-    async def _consume(self, queue: str, handler: Handler, prefetch: int, declare: Declare) -> None:
-        subscription = _Subscription(self, queue, handler, self._policy.of(queue))
-        consumer = AmqpConsumer(queue, subscription.deliver, prefetch=prefetch, declare=declare)
+    async def _consume(
+        self,
+        queue: str,
+        handler: Handler,
+        prefetch: int,
+        declare: Declare,
+        gate: Gate | None = None,
+        policy: QueuePolicy | None = None,
+    ) -> None:
+        subscription = _Subscription(self, queue, handler, policy or self._policy.of(queue))
+        consumer = AmqpConsumer(queue, subscription.deliver, prefetch=prefetch, declare=declare, gate=gate)
         subscription.consumer = consumer
         await self._in.open(consumer, SUBSCRIBE_TIMEOUT_S)
         self._subscriptions.append(subscription)
@@ -269,6 +297,12 @@ def _number(value: object, default: int) -> int:
     return value if isinstance(value, int) and 0 <= value < 1_000_000 else default
 
 
+def _binding(exchange: str, routing_key: str) -> tuple[str, str]:
+    if exchange not in EXCHANGES:
+        raise ValueError(f"no exchange {exchange!r}")
+    return exchange, "" if exchange == FANOUT else routing_key
+
+
 def _delay(pause_s: float) -> str:
     return f"delay_{max(1, round(pause_s * 1_000))}"
 
@@ -288,6 +322,18 @@ async def _declare_queue(
     await _declare_dead_queue(channel, ())
     await channel.bind(DEAD_LETTER_QUEUE, DEAD_LETTERS, queue)
     await _declare_delays(channel, pauses_s)
+
+
+async def _declare_process_queue(channel: Channel, queue: str, binding: tuple[str, str]) -> None:
+    """A queue without dead letters and retries, which ends after its process."""
+    await _declare_exchanges(channel)
+    arguments = {
+        "x-overflow": "drop-head",
+        "x-max-length": PROCESS_MESSAGES_MAX,
+        "x-expires": int(PROCESS_QUEUE_S * 1_000),
+    }
+    await channel.declare_queue(queue, arguments)
+    await channel.bind(queue, *binding)
 
 
 async def _declare_dead_queue(channel: Channel, pauses_s: Collection[float]) -> None:

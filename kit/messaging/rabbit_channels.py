@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from kit.errors import Overloaded, Unavailable
+from kit.messaging.gate import Gate
 from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
 
 UNCONFIRMED_MAX: Final = 4_096  # confirms take ~10 ms: room for 400 k messages/s, and a bound when they stop
@@ -151,9 +153,17 @@ class AmqpConsumer(ConnectionListener):
         prefetch: int,
         declare: Declare | None = None,
         on_lost: Callable[[], None] | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        """Register it with a `Rabbit`. `on_lost`: all deliveries so far are void, they are delivered again."""
+        """Register it with a `Rabbit`. `on_lost`: all deliveries so far are void, they are delivered again. `gate`:
+        nothing is consumed while it is closed."""
         self._queue = queue
+        self._gate = gate or Gate()
+        self._gate.watch(self._gate_changed)
+        self._adjusting = asyncio.Lock()  # consuming begins or ends
+        self._adjustments: set[asyncio.Task[None]] = set()
+        self._cancelled = False
+        self._deliver: Callable[..., None] | None = None  # None: not connected
         self._on_delivery = on_delivery
         self._prefetch = prefetch
         self._declare = declare
@@ -185,11 +195,12 @@ class AmqpConsumer(ConnectionListener):
             connection.fail(Unavailable(f"RabbitMQ ended the consumer of {self._queue}"))
 
         channel.raw.add_on_cancel_callback(cancelled)
-        await channel.call(channel.raw.basic_consume, queue=self._queue, on_message_callback=deliver)
+        self._deliver = deliver
+        await self._adjust()
 
     def lost(self, _error: Unavailable) -> None:
         """See ConnectionListener."""
-        self._channel = None
+        self._channel = self._deliver = None
         if self._on_lost is not None:
             self._on_lost()
 
@@ -206,7 +217,28 @@ class AmqpConsumer(ConnectionListener):
 
     async def cancel(self) -> None:
         """Have nothing more delivered; what is delivered can still be acknowledged."""
-        channel = self._channel
-        if channel is not None and channel.is_open:
-            for tag in channel.raw.consumer_tags:
+        self._cancelled = True
+        await self._adjust()
+
+    def _gate_changed(self, _is_open: bool) -> None:
+        task = asyncio.create_task(self._follow_gate())
+        self._adjustments.add(task)
+        task.add_done_callback(self._adjustments.discard)
+
+    async def _follow_gate(self) -> None:
+        with suppress(Unavailable):  # the next connection begins as the gate is then
+            await self._adjust()
+
+    async def _adjust(self) -> None:
+        """Consume, or do not, as it is to be now. Raises Unavailable."""
+        async with self._adjusting:
+            channel, deliver = self._channel, self._deliver
+            if channel is None or deliver is None or not channel.is_open:
+                return
+            tags = channel.raw.consumer_tags
+            if self._gate.is_open and not self._cancelled:
+                if not tags:
+                    await channel.call(channel.raw.basic_consume, queue=self._queue, on_message_callback=deliver)
+                return
+            for tag in tags:
                 await channel.call(channel.raw.basic_cancel, consumer_tag=tag)

@@ -26,18 +26,16 @@ class EmbeddedWorker:
     arrives during one commit makes the next flush.
     """
 
-    def __init__(self, log: InProcessLog, context: WorkerContext, partitions: int, *, retention_days: int = 0) -> None:
-        """`retention_days`: raw readings older than that are dropped; 0: never."""
+    def __init__(self, log: InProcessLog, context: WorkerContext, partitions: int) -> None:
         self._log = log
         self._context = context
         self._partitions = range(partitions)
-        self._retention_days = retention_days
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Work until `stop`. Raises StreamsError where a second process on the same database takes a partition."""
-        upkeep = asyncio.create_task(maintain_regularly(self._context, self._retention_days))
+        upkeep = asyncio.create_task(maintain_regularly(self._context))
         self._tasks = [asyncio.create_task(self._work_on(partition)) for partition in self._partitions]
         try:
             done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)

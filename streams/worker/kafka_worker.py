@@ -53,11 +53,9 @@ class KafkaSource:
 class KafkaWorker:
     """A member of the consumer group, until stopped; joins again whenever Kafka or the group forces it to."""
 
-    def __init__(self, source: KafkaSource, context: WorkerContext, *, retention_days: int = 0) -> None:
-        """`retention_days`: raw readings older than that are dropped; 0: never."""
+    def __init__(self, source: KafkaSource, context: WorkerContext) -> None:
         self._source = source
         self._context = context
-        self._retention_days = retention_days
         self._assigned: dict[int, PartitionWorker] = {}
         self._stopping = asyncio.Event()
         self._failed: asyncio.Future[None] | None = None
@@ -80,7 +78,7 @@ class KafkaWorker:
 
     async def run(self) -> None:
         """Work until `stop`."""
-        upkeep = asyncio.create_task(maintain_regularly(self._context, self._retention_days))
+        upkeep = asyncio.create_task(maintain_regularly(self._context))
         try:
             while not self._stopping.is_set():
                 for pause_s in reconnect_pauses_s():

@@ -16,11 +16,12 @@ MAINTAIN_EVERY_S: Final = 10.0
 _log = get_logger(__name__)
 
 
-async def maintain_regularly(context: WorkerContext, retention_days: int) -> None:
-    """Until cancelled. `retention_days`: raw readings older than that are dropped, a week at a time; 0: never."""
+async def maintain_regularly(context: WorkerContext) -> None:
+    """Until cancelled. Raw readings past their retention are dropped a week at a time."""
     loop = asyncio.get_running_loop()
     while True:
         now = context.clock.now()
+        retention_days = context.retention_days()
         before = now - timedelta(days=retention_days) if retention_days else None
         try:
             maintain = partial(context.store.maintain, context.clock.now_ms(), before)

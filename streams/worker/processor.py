@@ -77,6 +77,10 @@ class StateFunctions:
 STATE_FUNCTIONS: Final = StateFunctions(load_state, compute_effects, take_patch, snapshot, live_documents)
 
 
+def _for_ever() -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
     """What all processors of a process share: the store, the clock, the threads, the limits."""
@@ -87,10 +91,11 @@ class WorkerContext:
     clock: Clock
     metrics: WorkerMetrics
     executor: Executor  # as many threads as flushes may run at once
-    params: StepParams
+    params: Callable[[], StepParams]  # as they are now: operators change some of them meanwhile
     readings_max: int  # of one flush
     interval_s: float  # between the beginnings of two flushes of a partition
     functions: StateFunctions = STATE_FUNCTIONS
+    retention_days: Callable[[], int] = _for_ever  # raw readings older than that are dropped; 0: never
 
 
 class PartitionProcessor:
@@ -150,7 +155,7 @@ class PartitionProcessor:
             return 0.0
         if len(self._buffer):
             return max(0.0, self._context.interval_s - since_s)
-        due_ms = self._state.next_due_ms(self._context.params) if ticks and self._state else None
+        due_ms = self._state.next_due_ms(self._context.params()) if ticks and self._state else None
         if due_ms is None:
             return None
         return max(TICK_S_MIN - since_s, (due_ms - self._context.clock.now_ms()) / 1_000, 0.0)
@@ -158,7 +163,7 @@ class PartitionProcessor:
     @property
     def has_unwritten_rows(self) -> bool:
         """Whether rows of windows or running sessions wait for a flush without frames."""
-        return self._state is not None and self._state.next_due_ms(self._context.params) == 0
+        return self._state is not None and self._state.next_due_ms(self._context.params()) == 0
 
     async def acquire(self) -> int:
         """Take the partition over and load its state; the offset to read from. Raises Unavailable, ConfigError."""
@@ -322,7 +327,7 @@ class PartitionProcessor:
         self._received_ms = max([self._received_ms, *(header.received_ms for header, _ in frames)])
         with self._timed("step"):
             step_ms = min(now_ms, self._received_ms) if frames else now_ms
-            effects = context.functions.compute(state, frames, step_ms, context.store, context.params)
+            effects = context.functions.compute(state, frames, step_ms, context.store, context.params())
             for waiting in unreadable:
                 refuse_unreadable(effects.refused, waiting.frame, now_ms)
             if not batch and not effects.any_rows:

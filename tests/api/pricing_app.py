@@ -17,10 +17,12 @@ from api.pricing.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
+from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database
 from kit.web.app import make_app
 from kit.web.server import RunningServer, serve
 from tests.serving import Opened, make_schemas, open_service
+from voltstream.settings import load_settings
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 PATH = "/api/v1/pricing"
@@ -38,6 +40,7 @@ class PricingApp:
     clock: ManualClock
     service: Opened[PricingComponents]
     url: str
+    config: RuntimeConfig
 
     async def get(self, path: str = "", status: int = 200, **params: Any) -> Any:
         """The answer as JSON, its numbers exact, after a look at its status."""
@@ -97,12 +100,14 @@ async def running_pricing(url: str) -> AsyncIterator[PricingApp]:
     app = make_app("pricing", "0", registry=CollectorRegistry())
     app.state.authenticator = Authenticator(store, clock)
     bearer = {"Authorization": f"Bearer {tokens['operator']}"}
+    config = RuntimeConfig(load_settings())
     try:
         async with (
-            open_service(SERVICE, url, clock, app=app) as service,
+            open_service(SERVICE, url, clock, app=app, config=config) as service,
             serve(app, "127.0.0.1", 0) as server,
             httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client,
         ):
-            yield PricingApp(client, tokens, server, clock, service, url)
+            yield PricingApp(client, tokens, server, clock, service, url, config)
     finally:
+        config.close()
         await access.close()

@@ -20,6 +20,7 @@ from api.pricing.demand.rule import Demand, energy_prices, moved, moved_price, n
 from api.pricing.demand.service import newest
 from api.pricing.demand.store import FRESH, KEEP
 from kit.clock import format_rfc3339
+from kit.config.values import Snapshot
 from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
@@ -246,6 +247,23 @@ async def test_demand_moves_the_price_step_by_step_within_the_bounds_and_back(
     }
     events = pricing.rows("SELECT convert_from(body, 'utf8')::json #>> '{payload,reason}' FROM pricing.outbox")
     assert [event[0] for event in events].count("demand") == 5
+
+
+async def test_where_operators_turn_it_off_prices_are_those_of_the_operators(
+    pricing: PricingApp, bus: InProcessBus
+) -> None:
+    for station in ("ST-1", "ST-2"):
+        await pricing.publish({"station_id": station}, 0.90)
+        rule = {**RULE, "bounds": {"min_price": "0.2", "max_price": "0.6"}}
+        await pricing.send("PUT", f"/demand/stations/{station}", rule, 200)
+        await bus.publish(message(minute(pricing, 4, 0, station)))
+        assert await price(pricing, station) == Decimal("0.6")
+    only_first = {"enabled": True, "percentage": 0, "targets": {"stations": ["ST-1"]}}
+    pricing.config.apply_snapshot(Snapshot(1, {"pricing.demand": {"rule": only_first, "version": 1}}))
+    pricing.clock.advance(HOLD_S)
+    for station, expected in (("ST-1", "0.6"), ("ST-2", "0.9")):
+        await bus.publish(message(minute(pricing, 4, 0, station)))
+        assert await price(pricing, station) == Decimal(expected)
 
 
 async def test_prices_stay_as_long_as_the_rule_says(pricing: PricingApp, bus: InProcessBus) -> None:

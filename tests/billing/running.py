@@ -20,6 +20,7 @@ from billing.payments.manual import ManualProvider
 from billing.payments.provider import PaymentProvider
 from billing.settings import BillingSettings
 from kit.clock import ManualClock
+from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import Database, open_database
 from kit.messaging.bus import InProcessBus
 from kit.messaging.consumer import ConsumerMetrics
@@ -53,6 +54,7 @@ class RunningBilling:
     registry: CollectorRegistry
     providers: dict[str, PaymentProvider]
     components: Billing
+    config: RuntimeConfig
 
     async def deliver(self, *payloads: Payload) -> None:
         """One event after the other. Telemetry stores a session before its event is published, as the stream does."""
@@ -122,17 +124,20 @@ async def open_running(url: str, clock: ManualClock | None = None, **changes: ob
     }
     settings = load_settings(**{**defaults, **changes})
     database = await open_database(url, name="billing", role=SERVICE.role, connections_max=4)
-    telemetry = Telemetry(url)
+    telemetry, config = Telemetry(url), RuntimeConfig(settings)
     bus = InProcessBus(RetryPolicy(default=QueuePolicy(attempts_max=3)), sleep=_no_pause)
     try:
-        context = Context(settings, clock, registry, url, _spawn, {}, FastAPI(), own_database=database)
+        context = Context(
+            settings, clock, registry, url, _spawn, {}, FastAPI(), own_database=database, runtime_config=config
+        )
         providers: dict[str, PaymentProvider] = {"manual": ManualProvider()}
         components = billing_of(context, context.group(BillingSettings), providers)
         metrics = ConsumerMetrics(registry)
         for consumes in SERVICE.consumes:
-            await subscribe(bus, SERVICE, consumes, components, database, metrics)
-        yield RunningBilling(url, database, telemetry, bus, clock, registry, providers, components)
+            await subscribe(bus, SERVICE, consumes, components, database, metrics, config)
+        yield RunningBilling(url, database, telemetry, bus, clock, registry, providers, components, config)
     finally:
         await bus.close()
+        config.close()
         await database.close()
         telemetry.close()

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -26,6 +27,7 @@ from kit.messaging.bus import (
     Message,
     replay_of,
 )
+from kit.messaging.gate import Gate
 from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
 from tests.private_servers import PrivateServers
@@ -118,6 +120,101 @@ async def test_a_broadcast_reaches_every_bound_queue_whatever_the_key(bus: Bus, 
     await bus.subscribe(f"{name}_two", FANOUT, "any.key", two)
     await bus.publish(Message(FANOUT, name, name.encode()))
     await eventually(lambda: name.encode() in one.bodies and name.encode() in two.bodies)
+
+
+async def test_a_broadcast_reaches_every_process_once_and_only_what_it_asked_for(make_bus: MakeBus, name: str) -> None:
+    one, two = RecordingHandler(), RecordingHandler()
+    first, second = await make_bus(), await make_bus()
+    await first.subscribe_process(f"{name}_one", FANOUT, name, one)
+    await second.subscribe_process(f"{name}_two", FANOUT, name, two)
+    for number in range(3):
+        await first.publish(Message(FANOUT, f"{name}.other", b"not for them"))
+        await first.publish(Message(FANOUT, name, b"%d" % number))
+    await eventually(lambda: len(one.messages) >= 3 and len(two.messages) >= 3)
+    assert one.bodies == two.bodies == [b"0", b"1", b"2"]
+
+
+async def test_a_broadcast_that_a_process_fails_on_is_neither_tried_again_nor_dead_lettered(
+    bus: Bus, name: str
+) -> None:
+    seen, dead = RecordingHandler(), RecordingHandler()
+    seen.failures += [RuntimeError("once"), Unavailable("away")]
+    await bus.subscribe(f"{name}_ops", DEAD_LETTERS, name, dead)
+    await bus.subscribe_process(name, FANOUT, name, seen)
+    for body in (b"1", b"2", b"3"):
+        await bus.publish(Message(FANOUT, name, body))
+    await eventually(lambda: len(seen.messages) >= 3)
+    assert (seen.bodies, dead.messages) == ([b"1", b"2", b"3"], [])
+
+
+async def test_while_a_gate_is_closed_messages_wait_and_none_is_lost(bus: Bus, name: str) -> None:
+    gate, seen, other = Gate(is_open=False), RecordingHandler(), RecordingHandler()
+    await bus.subscribe(name, DIRECT, name, seen, prefetch=1, gate=gate)
+    await bus.subscribe(f"{name}_other", DIRECT, name, other)
+
+    async def publish(numbers: range) -> list[asyncio.Task[None]]:
+        publishing = [asyncio.create_task(bus.publish(Message(DIRECT, name, b"%d" % n))) for n in numbers]
+        await eventually(lambda: len(other.messages) == numbers.stop)  # what is open goes on
+        return publishing
+
+    publishing = await publish(range(8))
+    assert seen.messages == []
+    gate.set(is_open=True)
+    await eventually(lambda: len(seen.messages) == 8)
+    gate.set(is_open=False)
+    gate.set(is_open=True)
+    gate.set(is_open=False)
+    await asyncio.gather(*publishing)
+    taken = await closed(bus, gate, seen)
+    publishing = await publish(range(8, 15))
+    assert len(seen.messages) == taken
+    gate.set(is_open=True)
+    await asyncio.gather(*publishing)
+    await eventually(lambda: {b"%d" % number for number in range(15)} <= set(seen.bodies))
+    assert Counter(body for body in seen.bodies if body.isdigit()) == Counter(b"%d" % number for number in range(15))
+
+
+async def closed(bus: Bus, gate: Gate, seen: RecordingHandler) -> int:
+    """Until the closed gate has reached the broker: how many messages were handled before."""
+    if isinstance(bus, RabbitBus):
+        consumers: list[Any] = [subscription.consumer for subscription in bus._subscriptions]
+        (consumer,) = (consumer for consumer in consumers if consumer._gate is gate)
+        await eventually(lambda: bool(not consumer._channel.raw.consumer_tags))
+    return len(seen.messages)
+
+
+async def test_a_gate_that_closes_lets_what_is_at_work_finish(bus: Bus, name: str) -> None:
+    gate, begun, release, finished = Gate(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handler(_: Message) -> None:
+        begun.set()
+        await release.wait()
+        finished.set()
+
+    await bus.subscribe(name, DIRECT, name, handler, prefetch=1, gate=gate)
+    publishing = asyncio.create_task(bus.publish(Message(DIRECT, name, b"it")))
+    await begun.wait()
+    gate.set(is_open=False)
+    release.set()
+    await asyncio.gather(publishing, finished.wait())
+
+
+async def test_a_closed_gate_does_not_hold_up_closing(make_bus: MakeBus, name: str) -> None:
+    bus, seen = await make_bus(), RecordingHandler()
+    await bus.subscribe(name, DIRECT, name, seen, gate=Gate(is_open=False))
+    publishing = asyncio.create_task(bus.publish(Message(DIRECT, name, b"it")))
+    if isinstance(bus, RabbitBus):
+        await publishing
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await bus.close()
+    await asyncio.wait((publishing,))
+    assert seen.messages == []
+    if publishing.exception() is None:  # the broker has it, not we
+        await (await make_bus()).subscribe(name, DIRECT, name, again := RecordingHandler())
+        await eventually(lambda: again.bodies == [b"it"])
+    else:
+        assert isinstance(publishing.exception(), Unavailable)
 
 
 async def test_a_message_without_a_bound_queue_is_accepted(bus: Bus, name: str) -> None:

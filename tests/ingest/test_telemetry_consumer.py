@@ -45,7 +45,9 @@ def ingest_on(log: ControlledLog, live: InProcessLive) -> Ingest:
     clock = SystemClock()
     authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
     registry = CollectorRegistry()
-    return Ingest(SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry)
+    return Ingest(
+        lambda: SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry
+    )
 
 
 async def subscribe(ingest: Ingest, bus: InProcessBus) -> None:

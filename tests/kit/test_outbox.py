@@ -10,9 +10,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kit.errors import Unavailable
-from kit.messaging.bus import DIRECT, EVENT_ID, Handler, Message
+from kit.messaging.bus import DIRECT, EVENT_ID, Handler, InProcessBus, Message
+from kit.messaging.gate import Gate
 from kit.messaging.inbox import forget_old, record_new_events
-from kit.messaging.outbox import OutboxEvent, Relay, RelayMetrics, insert, insert_async
+from kit.messaging.outbox import WINDOW, OutboxEvent, Relay, RelayMetrics, insert, insert_async
+from kit.retry import RetryPolicy
 from tests.private_servers import PrivateServers
 from tests.waiting import eventually
 
@@ -43,8 +45,17 @@ class StubbornBus:
         self.taken.append(message)
 
     async def subscribe(
-        self, queue: str, exchange: str, routing_key: str, handler: Handler, *, prefetch: int = 1
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str,
+        handler: Handler,
+        *,
+        prefetch: int = 1,
+        gate: Gate | None = None,
     ) -> None: ...
+
+    async def subscribe_process(self, queue: str, exchange: str, routing_key: str, handler: Handler) -> None: ...
 
     async def declare(self, queue: str, exchange: str, routing_key: str) -> None: ...
 
@@ -179,6 +190,39 @@ async def test_while_the_bus_is_down_events_wait(
     bus.down = False
     await eventually(lambda: left(database) == 0, 30)
     assert [message.body for message in bus.taken] == [b"a", b"b", b"c"]
+
+
+async def test_events_of_a_paused_consumer_wait_and_hold_up_no_others(
+    database: "psycopg.Connection[tuple[object, ...]]", database_url: str
+) -> None:
+    bus, gate = InProcessBus(RetryPolicy()), Gate(is_open=False)
+    paused: list[bytes] = []
+    sold: list[bytes] = []
+
+    async def pause(message: Message) -> None:
+        paused.append(message.body)
+
+    async def sell(message: Message) -> None:
+        sold.append(message.body)
+
+    await bus.subscribe("paused", DIRECT, "shop.paused", pause, gate=gate)
+    await bus.subscribe("sold", DIRECT, "shop.sold", sell)
+    waiting = [OutboxEvent(uuid4(), DIRECT, "shop.paused", b"%d" % number) for number in range(2 * WINDOW)]
+    with database.cursor() as cursor:
+        insert(cursor, "shop", waiting)
+        insert(cursor, "shop", events("a", "b"))
+    database.commit()
+    relay = Relay(database_url, "shop", bus, RelayMetrics(CollectorRegistry()))
+    running = asyncio.create_task(relay.run())
+    await eventually(lambda: sold == [b"a", b"b"])
+    await eventually(lambda: left(database) == len(waiting))
+    assert paused == []
+    gate.set(is_open=True)
+    await eventually(lambda: left(database) == 0, 30)
+    assert sorted(paused) == sorted(event.body for event in waiting)
+    relay.close()
+    await running
+    await bus.close()
 
 
 async def test_of_two_relays_one_is_active_and_the_other_follows_when_its_connection_dies(

@@ -58,7 +58,7 @@ def worker(store: Store) -> Iterator[WorkerContext]:
             clock=SystemClock(),
             metrics=WorkerMetrics(CollectorRegistry()),
             executor=executor,
-            params=StepParams(),
+            params=StepParams,
             readings_max=10_000,
             interval_s=0.0,
         )

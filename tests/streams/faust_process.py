@@ -30,7 +30,7 @@ def make_worker(url: str, executor: ThreadPoolExecutor) -> WorkerContext:
         clock=SystemClock(),
         metrics=WorkerMetrics(CollectorRegistry()),
         executor=executor,
-        params=StepParams(),
+        params=StepParams,
         readings_max=10_000,
         interval_s=0.02,
     )

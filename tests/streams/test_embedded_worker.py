@@ -125,7 +125,7 @@ async def test_stopping_commits_what_was_appended(worker: WorkerContext, telemet
 
 async def test_a_closed_log_ends_it_though_time_will_bring_more(worker: WorkerContext) -> None:
     log = InProcessLog()
-    patient = replace(worker, params=StepParams(session_timeout_ms=10**12))
+    patient = replace(worker, params=lambda: StepParams(session_timeout_ms=10**12))
     async with running(patient, log) as task:
         await append(log, 0, 1)  # its session stays open, to be closed in many years
         await log.close()

@@ -40,9 +40,7 @@ class Tables:
             raise self._failures.pop(0)
 
 
-async def maintained(
-    worker: WorkerContext, times: int, retention_days: int, monkeypatch: pytest.MonkeyPatch
-) -> list[float]:
+async def maintained(worker: WorkerContext, times: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Maintain so many times, on a clock that moves only with the pauses in between. Return the pauses."""
     pauses: list[float] = []
 
@@ -55,14 +53,15 @@ async def maintained(
 
     monkeypatch.setattr("streams.worker.maintenance.asyncio.sleep", pause)
     with pytest.raises(asyncio.CancelledError):
-        await maintain_regularly(worker, retention_days)
+        await maintain_regularly(worker)
     return pauses
 
 
 async def of_tables(tables: Tables, times: int, retention_days: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     with ThreadPoolExecutor(1) as executor:
-        worker = cast(WorkerContext, SimpleNamespace(clock=ManualClock(_START), store=tables, executor=executor))
-        return await maintained(worker, times, retention_days, monkeypatch)
+        parts = {"clock": ManualClock(_START), "store": tables, "executor": executor}
+        worker = cast(WorkerContext, SimpleNamespace(**parts, retention_days=lambda: retention_days))
+        return await maintained(worker, times, monkeypatch)
 
 
 async def test_tables_are_maintained_at_once_and_then_at_every_interval(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +116,6 @@ async def test_readings_past_their_retention_leave_the_tables(
     readings = random_readings(np.random.default_rng(seed), keys, 100)
     readings["ts_ms"] = T0_MS - np.repeat([3 * WEEK_MS, 0], 50)
     commit(store, flush_of(store.acquire(0), effects_of(readings)))
-    await maintained(replace(worker, clock=ManualClock(from_ms(T0_MS))), 1, days, monkeypatch)
+    await maintained(replace(worker, clock=ManualClock(from_ms(T0_MS)), retention_days=lambda: days), 1, monkeypatch)
     with psycopg.connect(telemetry_url) as connection:
         assert connection.execute("SELECT count(*) FROM telemetry.reading").fetchone() == (left,)

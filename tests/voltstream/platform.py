@@ -102,6 +102,26 @@ def up(data_dir: Path, *arguments: str, **settings: str) -> Iterator[Up]:
         process.stdout.close()
 
 
+@contextmanager
+def served(log: Path, *names: str, **settings: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    """The process and the line in which it says where it is; ended with the block, if it has not ended."""
+    command = [sys.executable, "-m", "voltstream", "serve", *names, "--json", "--port", "0"]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment(**settings), text=True, stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line, f"it ended with {process.wait(ENOUGH_S)}: {log.read_text()[-2_000:]}"
+            yield process, json.loads(line)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
 def readings(station_id: str, count: int, start_ms: int, *, first_seq: int = 1) -> list[dict[str, Any]]:
     """`count` readings of one charging connector, a second apart."""
     return [

@@ -2,10 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.private_servers import PrivateServers
-from tests.voltstream.platform import ENOUGH_S, ROOT, environment, voltstream
+from tests.voltstream.platform import ENOUGH_S, served, voltstream
 from tests.waiting import eventually
 from voltstream.cli.main import _COMMANDS, app
 from voltstream.services import SERVICES, SUBSETS
@@ -24,26 +20,6 @@ _NOWHERE = {
     "kafka_url": "127.0.0.1:1",
     "redis_url": "redis://:hunter2@127.0.0.1:1",
 }
-
-
-@contextmanager
-def _served(log: Path, *names: str, **settings: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
-    """The process and the line in which it says where it is; ended with the block, if it has not ended."""
-    command = [sys.executable, "-m", "voltstream", "serve", *names, "--json", "--port", "0"]
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment(**settings), text=True, stdout=subprocess.PIPE, stderr=errors
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            assert line, f"it ended with {process.wait(ENOUGH_S)}: {log.read_text()[-2_000:]}"
-            yield process, json.loads(line)
-        finally:
-            if process.poll() is None:
-                process.terminate()
 
 
 async def test_two_services_in_a_process_answer_on_one_port_and_end_in_good_order(
@@ -57,7 +33,7 @@ async def test_two_services_in_a_process_answer_on_one_port_and_end_in_good_orde
         "data_dir": str(tmp_path / "data"),
     }
     assert voltstream("migrate", "--json", **settings).returncode == 0
-    with _served(tmp_path / "log", "worker", "relay", **settings) as (process, line):
+    with served(tmp_path / "log", "worker", "relay", **settings) as (process, line):
         assert line["service"] == "worker+relay"
         async with httpx.AsyncClient(base_url=line["url"], trust_env=False, timeout=30) as client:
             assert (await client.get("/healthz")).status_code == 200
@@ -70,6 +46,25 @@ async def test_two_services_in_a_process_answer_on_one_port_and_end_in_good_orde
         process.terminate()
         rest, _ = process.communicate(timeout=ENOUGH_S)
     assert (process.returncode, rest) == (0, ""), (tmp_path / "log").read_text()[-2_000:]
+
+
+async def test_a_worker_starts_while_the_broker_of_events_is_away(
+    database_url: str, running_servers: PrivateServers, tmp_path: Path, unused_port: int
+) -> None:
+    """It only hears there of changed settings, which it reads from the database as well."""
+    settings = {
+        "database_url": database_url,
+        "rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{unused_port}/",
+        "kafka_url": running_servers.url_of(running_servers.kafka),
+        "redis_url": running_servers.url_of(running_servers.redis),
+        "data_dir": str(tmp_path / "data"),
+    }
+    assert voltstream("migrate", "--json", **settings).returncode == 0
+    with served(tmp_path / "log", "worker", **settings) as (process, line):
+        async with httpx.AsyncClient(base_url=line["url"], trust_env=False, timeout=30) as client:
+            assert "partitions" in await eventually(lambda: _ready(client), ENOUGH_S)
+        process.terminate()
+        assert process.wait(ENOUGH_S) == 0, (tmp_path / "log").read_text()[-2_000:]
 
 
 async def _ready(client: httpx.AsyncClient) -> dict[str, str]:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends
 from kit.auth.authenticator import require_operator
 from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
+from kit.config.adjustable import adjustables_of
 from kit.database.postgres import Database, open_database
 from kit.messaging.bus import DIRECT, EVENT_ID, Bus, Message
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
@@ -30,8 +31,8 @@ from voltstream.runtime.process import Lifespan
 from voltstream.runtime.relay import SERVICE as RELAY
 from voltstream.runtime.relay import declare_queues
 from voltstream.runtime.web import Web
-from voltstream.services import SERVICES, all_services, settings_groups
-from voltstream.settings import load_settings
+from voltstream.services import SERVICES, all_services, follows_config, setting_owners, settings_groups
+from voltstream.settings import load_settings, settings_type
 
 RANG, ANSWERED = "doorbell.rang.v1", "doorbell.answered.v1"
 
@@ -176,6 +177,24 @@ def test_the_list_and_the_declarations_say_the_same() -> None:
     outside = {"telemetry.generated.v1", "reservation.confirmed.v1"}  # from simulators; from a service to come
     consumed = {consumes.event_type for service in services for consumes in service.consumes}
     assert consumed - published_types == outside & consumed
+
+
+def test_what_pauses_a_consumer_or_a_job_is_a_setting_that_is_true_or_false() -> None:
+    adjustables = adjustables_of(settings_type())
+    consumers = {one.paused_by for service in all_services() for one in service.consumes}
+    jobs = {one.paused_by for service in all_services() for one in service.jobs}
+    pauses = (consumers | jobs) - {""}
+    assert "billing.paused" in pauses
+    for name in pauses:
+        assert (adjustables[name].type, adjustables[name].is_flag) == ("boolean", False)
+
+
+def test_every_adjustable_setting_has_an_owner_that_follows_it() -> None:
+    services, owners = {service.name: service for service in all_services()}, setting_owners()
+    for one in adjustables_of(settings_type()).values():
+        assert one.description, one.name
+        for name in owners[one.field]:
+            assert follows_config(services[name]), f"{name} declares {one.name} and hears of no change"
 
 
 def test_the_documentation_has_what_is_declared() -> None:

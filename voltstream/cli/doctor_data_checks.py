@@ -2,13 +2,17 @@
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any, Final
 
-from psycopg import Connection
+from psycopg import Connection, Error
 
 from billing.settings import BillingSettings, seller_of
 from kit.auth.signed_tokens import SignedTokens
 from kit.clock import Clock
+from kit.config.folder import ConfigFolder
+from kit.config.runtime import RuntimeConfig
+from kit.config.values import EMPTY, Resolved, Snapshot
 from kit.database.embedded import fault_of, running_url
 from kit.database.postgres import connect_sync, outages
 from kit.errors import ConfigError, KitError
@@ -34,6 +38,7 @@ async def run_all_checks(settings: Settings, clock: Clock) -> list[Check]:
     url = settings.database_url or running_url(settings.data_dir)
     if not settings.database_url:
         checks.append(await asyncio.to_thread(_data_dir, settings, url is not None))
+    checks.append(await asyncio.to_thread(_config, settings, url if "postgresql" in well else None))
     if url and "postgresql" in well:
         wanted = "partitions" in settings.model_fields_set or settings.distributed_log
         checks += await asyncio.to_thread(_tables, url, settings.partitions if wanted else None)
@@ -60,6 +65,45 @@ def _seller(settings: BillingSettings) -> Check:
         return Check("seller", False, f"{unset}: billing does not start", "set them: documents must name who sells")
     detail = f"{unset}: documents do not name their seller as the law wants; VOLTSTREAM_SELLER_REQUIRED refuses that"
     return Check("seller", True, detail)
+
+
+def _config(settings: Settings, url: str | None) -> Check:
+    """What operators have set otherwise than by default, and where; `url`: of a database that answers."""
+    config = RuntimeConfig(settings)
+    files = ConfigFolder(Path(settings.config_dir), config.adjustables) if settings.config_dir else None
+    config.apply_folder((files.look() if files else None) or {})
+    known = "the config service was not asked: its database does not answer"
+    try:
+        if url:
+            config.apply_snapshot(_snapshot(url))
+            known = f"revision {config.snapshot.revision}"
+    except (KitError, Error):
+        known = "the config service was not asked: see the check of migrations"
+    finally:
+        config.close()
+    resolved = {name: config.resolved(name) for name in sorted(config.adjustables)}
+    changed = [f"{name} = {_value(one)} ({one.source})" for name, one in resolved.items() if one.source != "default"]
+    detail = "; ".join([known, *(changed or ["all by default"])])
+    if files is None or not files.faults:
+        return Check("config", True, detail)
+    faults = "; ".join(f"{name}: {fault}" for name, fault in files.faults.items())
+    return Check(
+        "config", False, f"{faults}; {detail}", f"mend the files of VOLTSTREAM_CONFIG_DIR={settings.config_dir}"
+    )
+
+
+def _value(resolved: Resolved) -> str:
+    rule = resolved.rule
+    if rule is None or not rule.enabled:
+        return str(resolved.value).lower()
+    named = "" if rule.targets.empty and rule.excepted.empty else ", with exceptions"
+    return f"{rule.percentage.normalize():f} % of stations{named}"
+
+
+def _snapshot(url: str) -> Snapshot:
+    with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
+        row = connection.execute("SELECT revision, settings FROM config.snapshot").fetchone()
+    return Snapshot(*row) if row else EMPTY
 
 
 def _data_dir(settings: Settings, running: bool) -> Check:

@@ -48,8 +48,9 @@ async def open_live(settings: Settings, database_url: str, ready: dict[str, Read
 
 
 @asynccontextmanager
-async def open_bus(settings: Settings, name: str, ready: dict[str, ReadyCheck]) -> AsyncIterator[Bus]:
-    """The event bus, connected. `name`: whose, as the broker lists it. Raises Unavailable."""
+async def open_bus(settings: Settings, name: str, ready: dict[str, ReadyCheck] | None) -> AsyncIterator[Bus]:
+    """The event bus, connected. `name`: whose, as the broker lists it. `ready` gets a check of it; None: the process
+    can do its work without, so nobody waits for the broker. Raises Unavailable."""
     policy, announce = load_retry_policy(), dead_letter_event_factory(SystemClock())
     if not settings.distributed_bus:
         bus = InProcessBus(policy, announce=announce)
@@ -59,10 +60,11 @@ async def open_bus(settings: Settings, name: str, ready: dict[str, ReadyCheck]) 
             await bus.close()
         return
     rabbit = RabbitBus(settings.rabbitmq_url, policy, name=name, announce=announce)
-    ready["bus"] = rabbit.check_ready
     rabbit.start()
     try:
-        await rabbit.wait_ready(START_S_MAX)
+        if ready is not None:
+            ready["bus"] = rabbit.check_ready
+            await rabbit.wait_ready(START_S_MAX)
         yield rabbit
     finally:
         await rabbit.close()

@@ -14,21 +14,23 @@ import msgspec
 from fastapi import APIRouter
 
 from kit.clock import SystemClock
+from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import Database, open_database
 from kit.errors import DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging import inbox
-from kit.messaging.bus import DIRECT, Bus
-from kit.messaging.consumer import ConsumerMetrics, Source, consume, consume_batches, listen
+from kit.messaging.bus import FANOUT, Bus
+from kit.messaging.consumer import ConsumerMetrics, OnlyOf, Source, consume, consume_batches, listen
 from kit.observability.logs import get_logger
 from kit.service import DAY_S, Consumes, Context, Job, Service, provide
 from kit.settings import Settings
 from schemas.topics import routing_key
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
+from voltstream.runtime.config_updates import ConfigUpdates, open_config
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.web import Web
-from voltstream.services import queue_of
+from voltstream.services import exchange_of, follows_config, queue_of
 
 _log = get_logger(__name__)
 
@@ -56,6 +58,8 @@ class Composition:
         self._live: LiveView | None = None
         self._log: InProcessLog | None = None
         self._writer: LogWriter | None = None
+        self._config: RuntimeConfig | None = None
+        self._config_updates: ConfigUpdates | None = None
         self._opened: list[tuple[Service[Any], Any, Database | None]] = []
         self.components: dict[str, Any] = {}  # by the service's name
         self.bus: Bus | None = None
@@ -68,10 +72,15 @@ class Composition:
         """
         async with AsyncExitStack() as stack:
             await self._open_backends(services, stack)
+            if any(follows_config(service) for service in services):
+                opened = open_config(self._settings, self._url, self._lifespan, self._web.registry)
+                self._config, self._config_updates = await stack.enter_async_context(opened)
             for service in services:
                 await self._open(service, stack)
-            if any(service.consumes or service.run_with_bus for service in services):
-                self.bus = await stack.enter_async_context(open_bus(self._settings, self._bus_name, self._web.ready))
+            uses_bus = any(service.consumes or service.run_with_bus for service in services)
+            if uses_bus or self._config_updates is not None:
+                ready = self._web.ready if uses_bus else None
+                self.bus = await stack.enter_async_context(open_bus(self._settings, self._bus_name, ready))
                 await self._join(self.bus, stack)
             yield self
 
@@ -105,6 +114,7 @@ class Composition:
             log_writer=self._writer,
             in_process_log=self._log,
             services=self._platform,
+            runtime_config=self._config,
         )
         components = await stack.enter_async_context(service.open(context))
         self.components[service.name] = components
@@ -114,7 +124,7 @@ class Composition:
         self._serve(service, components)
         jobs = [*service.jobs, *_standard_jobs(service, database)]
         if jobs:
-            working = self._lifespan.spawn(_work(jobs, components), f"jobs of {service.name}")
+            working = self._lifespan.spawn(_work(jobs, components, context.config), f"jobs of {service.name}")
             stack.callback(working.cancel)
 
     async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
@@ -137,9 +147,12 @@ class Composition:
 
     async def _join(self, bus: Bus, stack: AsyncExitStack) -> None:
         metrics = ConsumerMetrics(self._web.registry)
+        if self._config_updates is not None:
+            following = self._config_updates.follow(bus, self._bus_name.replace("+", "_"))
+            stack.callback(self._lifespan.spawn(following, "config events").cancel)
         for service, components, database in self._opened:
             for consumes in service.consumes:
-                await subscribe(bus, service, consumes, components, database, metrics)
+                await subscribe(bus, service, consumes, components, database, metrics, self._config)
         for service, components, _ in self._opened:
             if service.run_with_bus is not None:
                 await stack.enter_async_context(service.run_with_bus(components, bus))
@@ -152,16 +165,26 @@ async def subscribe(
     components: Any,
     database: Database | None,
     metrics: ConsumerMetrics,
+    config: RuntimeConfig | None = None,
 ) -> None:
-    """Let the service's handler take the events of its queue. Raises Unavailable."""
+    """Let the service's handler take the events of its queue. Raises Unavailable.
+
+    `config` has the setting that pauses it; without, nothing does.
+    """
     source = Source(
         queue_of(service, consumes),
         routing_key(consumes.event_type),
-        prefetch=consumes.prefetch,
+        exchange_of(consumes.event_type),
+        consumes.prefetch,
+        config.gate(consumes.paused_by) if config is not None and consumes.paused_by else None,
     )
     if consumes.receive is not None:
         handler = consumes.receive(components)
-        await bus.subscribe(source.queue, DIRECT, source.routing_key, handler, prefetch=source.prefetch)
+        if source.exchange == FANOUT:
+            handler = OnlyOf(source.routing_key, handler)
+        await bus.subscribe(
+            source.queue, source.exchange, source.routing_key, handler, prefetch=source.prefetch, gate=source.gate
+        )
         return
     decode = msgspec.json.Decoder(consumes.model, float_hook=consumes.float_hook).decode
     if consumes.process is not None:
@@ -201,8 +224,8 @@ def _standard_jobs(service: Service[Any], database: Database | None) -> list[Job
     return [Job("events and responses past repetition", tidy, DAY_S)]
 
 
-async def _work(jobs: Sequence[Job[Any]], components: Any) -> None:
-    """Each job at once and then at its interval, without an end."""
+async def _work(jobs: Sequence[Job[Any]], components: Any, config: RuntimeConfig) -> None:
+    """Each job at once and then at its interval, without an end; a paused one at its next turn after the pause."""
     loop = asyncio.get_running_loop()
     due_s = dict.fromkeys(range(len(jobs)), loop.time())
     while True:
@@ -210,7 +233,8 @@ async def _work(jobs: Sequence[Job[Any]], components: Any) -> None:
         await asyncio.sleep(max(0.0, due_s[number] - loop.time()))
         job = jobs[number]
         try:
-            await job.run(components)
+            if not (job.paused_by and config.resolved(job.paused_by).value):
+                await job.run(components)
         except Unavailable as error:
             _log.warning("job_postponed", job=job.name, error=str(error))
         due_s[number] = loop.time() + job.every_s

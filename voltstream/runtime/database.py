@@ -19,6 +19,7 @@ from kit.errors import ConfigError
 from kit.service import Service
 from kit.settings import Settings
 from streams.storage.schema import stored_partitions
+from voltstream.runtime.config_updates import CONTRACT, ROLE
 from voltstream.runtime.process import Lifespan
 from voltstream.services import all_services
 
@@ -42,7 +43,7 @@ def bring_up_to_date(url: str, partitions: int, services: Sequence[Service[Any]]
     for service in services:
         if service.prepare is not None:
             service.prepare(url, partitions)
-    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), *grants_of(services)])
+    ensure_roles(url, [Grant(ACCESS_ROLE, "access"), Grant(ROLE, contracts=(CONTRACT,)), *grants_of(services)])
     return applied
 
 

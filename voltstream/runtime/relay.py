@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kit.messaging.bus import DIRECT, Bus
+from kit.messaging.bus import Bus
 from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetterMetrics, DeadLetterStore
 from kit.messaging.outbox import Relay, RelayMetrics
 from kit.service import Context, Job, Service
 from schemas.topics import EVENT_FAILED, routing_key
-from voltstream.services import all_services, queue_of
+from voltstream.services import all_services, exchange_of, queue_of
 
 _HOUR_S: Final = 3_600.0
 
@@ -55,11 +55,12 @@ async def relaying(relays: Relays, bus: Bus) -> AsyncIterator[None]:
 
 
 async def declare_queues(services: Sequence[Service[Any]], bus: Bus) -> None:
-    """Make the queues of all consumers before anything is published: an event that no queue takes is dropped, and a
-    service may be started for the first time after the event. Raises Unavailable."""
+    """Make the queues of all consumer groups before anything is published: an event that no queue takes is dropped, and
+    a service may be started for the first time after the event. Raises Unavailable."""
     for service in services:
         for consumes in service.consumes:
-            await bus.declare(queue_of(service, consumes), DIRECT, routing_key(consumes.event_type))
+            exchange = exchange_of(consumes.event_type)
+            await bus.declare(queue_of(service, consumes), exchange, routing_key(consumes.event_type))
 
 
 SERVICE: Final = Service(

@@ -1,6 +1,6 @@
 """Demand rules: set by operators, applied as connectors charge. The decision itself is in rule.py."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,9 +22,11 @@ _BY_RULE: Final = "demand rule"
 class DemandService:
     """The use cases, one method each."""
 
-    def __init__(self, store: DemandStore, clock: Clock) -> None:
+    def __init__(self, store: DemandStore, clock: Clock, moves: Callable[[TariffTarget], bool]) -> None:
+        """`moves`: whether demand may move the prices of a target now; otherwise they return to the base price."""
         self._store = store
         self._clock = clock
+        self._moves = moves
 
     async def state(self, target: TariffTarget) -> DemandState:
         """A target's rule with its state. Raises NotFound."""
@@ -78,8 +80,10 @@ class DemandService:
             return
         target, rule, base = target_of(row), _rule_of(row), tariff_of(row["base_tariff"])
         level = level_of(row)
-        decided = next_level(rule, base, level, Demand(row["connectors"], row["charging"]))
-        tariff = moved(rule, base, decided)
+        demand = Demand(row["connectors"], row["charging"])
+        moves = self._moves(target)
+        decided = next_level(rule, base, level, demand) if moves else 0
+        tariff = moved(rule, base, decided) if moves else base
         changes = tariff != tariff_of(row["current_tariff"])
         if changes:
             await publish(connection, NewTariff(target, row["time_zone"], now, tariff, "demand", _BY_RULE), now)

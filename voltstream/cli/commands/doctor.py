@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kit.clock import SystemClock
+from kit.observability.logs import setup_logging
 from voltstream import __version__
 from voltstream.cli.doctor_data_checks import run_all_checks
 from voltstream.cli.options import AsJson, DataDir
@@ -23,6 +24,7 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     Exits with 1 if anything is wrong.
     """
     settings = load_settings(data_dir=data_dir)
+    setup_logging("doctor")
     logging.disable()  # the checks describe a server that cannot be reached better than the libraries do
     checks = asyncio.run(run_all_checks(settings, SystemClock()))
     well = all(check.ok for check in checks)

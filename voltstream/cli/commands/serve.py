@@ -11,7 +11,7 @@ from voltstream.cli.options import AsJson, Check, HealthPort, Host, Supervised, 
 from voltstream.cli.output import print_json, print_line
 from voltstream.runtime.composition import serve as run_services
 from voltstream.runtime.process import Lifespan, run
-from voltstream.services import SERVICES, SUBSETS, named
+from voltstream.services import SERVICES, SUBSETS, follows_config, named
 from voltstream.settings import load_settings
 
 _NAMES: Final = ", ".join((*SERVICES, *(f"{name} (= {' '.join(members)})" for name, members in SUBSETS.items())))
@@ -20,6 +20,7 @@ _URLS_OF_BACKENDS: Final[dict[Backend, tuple[str, ...]]] = {
     "log_writer": ("rabbitmq_url",),
     "log_reader": ("kafka_url",),
     "frames": ("rabbitmq_url", "kafka_url"),
+    "config": (),
 }
 
 _BROKERS: Final = frozenset({"rabbitmq_url", "kafka_url"})
@@ -68,6 +69,8 @@ def urls_needed(services: Sequence[Service[Any]]) -> list[str]:
         if service.consumes or service.run_with_bus is not None:
             needed.append("rabbitmq_url")
         needed += (name for backend in sorted(service.backends) for name in _URLS_OF_BACKENDS[backend])
+        if follows_config(service):
+            needed += ("database_url", "rabbitmq_url")
     if needed and _BROKERS & set(needed):
         needed += sorted(_BROKERS)  # the settings want both or neither
     return list(dict.fromkeys(needed))

@@ -1,0 +1,1 @@
+"""The service `config`: settings and flags that operators change while everything runs."""

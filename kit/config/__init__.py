@@ -1,0 +1,1 @@
+"""Settings that operators may change while processes run: typed values with bounds, and feature flags."""

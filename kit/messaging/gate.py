@@ -1,0 +1,39 @@
+"""A gate before a consumer or a job: while it is closed, events stay in their queue."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Gate:
+    """Open or closed. Used from one event loop."""
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        self._opened = asyncio.Event()
+        self._watchers: list[Callable[[bool], None]] = []
+        if is_open:
+            self._opened.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open now."""
+        return self._opened.is_set()
+
+    def set(self, *, is_open: bool) -> None:
+        """Open or close it; those who watch it are told of a change."""
+        if is_open == self.is_open:
+            return
+        if is_open:
+            self._opened.set()
+        else:
+            self._opened.clear()
+        for watcher in self._watchers:
+            watcher(is_open)
+
+    def watch(self, watcher: Callable[[bool], None]) -> None:
+        """Call it with each change: whether the gate is open now."""
+        self._watchers.append(watcher)
+
+    async def passable(self) -> None:
+        """Wait until it is open."""
+        while not self._opened.is_set():  # it may be closed again before the waiter runs
+            await self._opened.wait()
