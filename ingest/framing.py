@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Final
 
 from ingest.admission import Admitted
-from ingest.grouping import PendingRequest, RequestContext, UnnumberedFrame, group
+from ingest.grouping import PendingRequest, Sender, UnnumberedFrame, group
 from ingest.metrics import IngestMetrics
 from kit.clock import Clock
 from kit.errors import KitError, Overloaded, Unavailable
@@ -82,26 +82,47 @@ class Framer:
         if self._appends:
             await asyncio.wait(self._appends)
 
-    async def submit(self, admitted: Admitted, context: RequestContext) -> None:
+    async def submit(self, admitted: Admitted, context: Sender) -> None:
         """Return once all items are durable.
 
         Raises Overloaded and Unavailable; some of the items may be, or become, durable all the same.
         """
-        items = admitted.accepted + len(admitted.refused)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: Exception | None) -> None:
+            if durable.done():
+                return  # cancelled
+            if error is None:
+                durable.set_result(None)
+            else:
+                durable.set_exception(error)
+
+        request = PendingRequest(admitted, context, settle)
+        self.enqueue(request)
+        try:
+            await durable
+        finally:
+            request.done = True  # also where its caller is cancelled
+
+    def enqueue(self, request: PendingRequest) -> None:
+        """Settle the request once all its items are durable, or with Overloaded or Unavailable.
+
+        Raises the same where it is not taken; then it is not settled.
+        """
+        items = request.admitted.accepted + len(request.admitted.refused)
         if items == 0:
+            request.settle(None)
             return
         if self._runner is None:
             raise Unavailable("the gateway is stopping")
         if self._pending and self._items_pending + items > ITEMS_PENDING_MAX:
             raise Overloaded(f"{self._items_pending} readings are pending already")
-        request = PendingRequest(admitted, context, asyncio.get_running_loop().create_future())
         self._pending.append(request)
         self._items_pending += items
         if self._items_pending >= self._items_target:
             self._due.set()
         elif self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(self._linger_s, self._due.set)
-        await request.durable
 
     async def _run(self) -> None:
         while self._runner is not None or self._pending:

@@ -69,6 +69,27 @@ class Authenticator:
         yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
         raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
 
+    def known(self, authorization: bytes, kinds: tuple[Kind, ...]) -> Principal | None:
+        """The principal that `require` gives for this header without waiting or verifying; None where it would have
+        to, or refuses the token."""
+        token = _token_in(authorization)
+        if token is None:
+            return None
+        principals: tuple[Principal, ...] | None
+        if self._signed is not None and "." in token:
+            principals = self._signed.known(token)
+        elif self._clock.monotonic_s() >= self._due_s:
+            return None
+        else:
+            principal = self._cached.get(hash_of(token))
+            principals = None if principal is None else (principal,)
+        if principals is not None:
+            for kind in kinds:
+                for principal in principals:
+                    if principal.kind == kind:
+                        return principal
+        return None
+
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """One principal for a stored token, one for each role of a signed one."""
         token = _bearer_token(request)
@@ -152,11 +173,17 @@ require_operator: Final = require_kinds("operator")
 def _bearer_token(request: HTTPConnection) -> str:
     for key, value in request.scope["headers"]:
         if key == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            if scheme.lower() == "bearer" and token:
-                return str(token.strip())
+            token = _token_in(value)
+            if token is not None:
+                return token
             raise _unauthorized("write the header as: Authorization: Bearer <token>", invalid=False)
     raise _unauthorized("a token is needed: Authorization: Bearer <token>", invalid=False)
+
+
+def _token_in(authorization: bytes) -> str | None:
+    """The token of an Authorization header; None where the header has another form."""
+    scheme, _, token = authorization.decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token else None
 
 
 def _unauthorized(detail: str, *, invalid: bool) -> Problem:

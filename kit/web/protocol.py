@@ -1,0 +1,207 @@
+"""The HTTP protocol of one connection: uvicorn's, with an end that a client sees, and with direct routes."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, cast
+
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from kit.web.direct import DirectRequest, DirectRoute, DirectRoutes
+
+# A client that is still sending when its request is refused gets so long to read the response, and may send so much
+# meanwhile: ~10 ms of a core.
+_LINGER_S: Final = 5.0
+_LINGER_BYTES_MAX: Final = 16 << 20
+# The longest body that is handled directly: uvloop reads 250 KiB at once, so a longer one is never here as a whole.
+_DIRECT_BYTES_MAX: Final = 250 << 10
+_NEVER_DIRECT: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade"))  # headers
+
+
+class LingeringProtocol(HttpToolsProtocol):
+    """uvicorn's, but for the end of a connection whose request is not here completely.
+
+    A socket that is closed with unread bytes sends a reset, by which the client may lose a response that it has not
+    read yet. So only our direction is closed at first; what the client still sends is discarded, unparsed, until it
+    closes its own or a bound is reached (as nginx's `lingering_close`).
+    """
+
+    _lingering: "_LingeringTransport | None" = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """See asyncio."""
+        super().connection_made(cast(asyncio.Transport, _LingeringTransport(transport, self)))
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if self._lingering is None:
+            super().data_received(data)
+        else:
+            self._lingering.discard(len(data))
+
+    def closes_early(self, transport: "_LingeringTransport") -> bool:
+        """Whether a connection that is to be closed shall linger: once, where a response is out before its request."""
+        cycle = self.cycle
+        if self._lingering is not None or cycle is None or not (cycle.response_complete and cycle.more_body):
+            return False
+        self._lingering = transport
+        return True
+
+
+class _LingeringTransport:
+    """A transport whose `close` lingers where the protocol wants it."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: LingeringProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._closing = False
+        self._discarded_bytes = 0
+        self.write = transport.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """See asyncio."""
+        return self._closing or self._transport.is_closing()
+
+    def close(self) -> None:
+        """See asyncio."""
+        if self._transport.is_closing() or not self._protocol.closes_early(self):
+            self._transport.close()
+            return
+        self._closing = True
+        self._transport.write_eof()
+        if not self._transport.is_reading():
+            self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)
+
+    def discard(self, size: int) -> None:
+        """Count bytes that are received and dropped."""
+        self._discarded_bytes += size
+        if self._discarded_bytes > _LINGER_BYTES_MAX:
+            self._transport.abort()
+
+
+class DirectProtocol(LingeringProtocol):
+    """Hands the ordinary requests of direct routes to their direct handlers, all others to the app.
+
+    A request of a direct route is held from its head on if its token is known. It is handled once its body is complete.
+    What turns out not to be ordinary goes to the app as if it had not been held: a body in parts, a connection that
+    closes meanwhile, a handler that declines.
+    """
+
+    routes: ClassVar[Mapping[bytes, DirectRoute]] = {}  # by path; see protocol_of
+    _default_head: ClassVar[tuple[object, bytes]] = ((), b"")
+    _held: DirectRequest | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        super().data_received(data)
+        if self._held is not None and self._held.body:
+            self._pass_on(self._release())  # its body comes in parts: the app bounds them
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        if self._held is not None:
+            self._pass_on(self._release())
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """See uvicorn."""
+        if self._held is not None:
+            self._pass_on(self._release())
+        super().shutdown()
+
+    def on_message_begin(self) -> None:
+        """See httptools. The scope is made where it is needed."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        route = self.routes.get(self.url)
+        if route is not None:
+            self._held = self._direct_request(route)
+        if self._held is None:
+            self._begin_scope()
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held.body += body
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        if self._held is None:
+            super().on_message_complete()
+            return
+        request, before = self._release(), self.cycle
+        self.cycle = cast(Any, request)
+        if not request.handle():
+            self.cycle = before
+            self._pass_on(request)
+            super().on_message_complete()
+
+    def write_response(self, response: bytes, *, close: bool) -> None:
+        """See kit.web.direct.Connection."""
+        self.transport.write(response)
+        if close:
+            self.transport.close()
+        self.on_response_complete()
+
+    @property
+    def head(self) -> bytes:
+        """The headers of every response."""
+        headers, head = self._default_head
+        if headers is not self.server_state.default_headers:  # a new list every second
+            headers = self.server_state.default_headers
+            head = b"".join([b"%b: %b\r\n" % header for header in headers])
+            type(self)._default_head = (headers, head)
+        return head
+
+    def _direct_request(self, route: DirectRoute) -> DirectRequest | None:
+        """The request whose head is complete, if it is an ordinary one."""
+        cycle, parser, headers = self.cycle, self.parser, dict(self.headers)
+        length = headers.get(b"content-length", b"")
+        ordinary = (
+            (cycle is None or cycle.response_complete)  # else it is pipelined
+            and not self.flow.write_paused
+            and parser.get_method() == route.method
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and len(headers) == len(self.headers)  # else one is there twice
+            and _NEVER_DIRECT.isdisjoint(headers)
+            and length.isdigit()
+            and int(length) <= min(route.rules.body_bytes_max, _DIRECT_BYTES_MAX)
+        )
+        return route.begin(self, headers) if ordinary else None
+
+    def _release(self) -> DirectRequest:
+        request, self._held = self._held, None
+        assert request is not None  # noqa: S101  # the callers have looked
+        return request
+
+    def _begin_scope(self) -> None:
+        """Let uvicorn handle the request whose head is complete."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+
+    def _pass_on(self, request: DirectRequest) -> None:
+        """Let uvicorn handle a request that was held, and as much of its body as is here."""
+        self._begin_scope()
+        if request.body:
+            super().on_body(request.body)
+
+
+def protocol_of(app: FastAPI) -> type[LingeringProtocol]:
+    """The protocol of an app's connections: with its direct routes, if it has any."""
+    direct_routes: DirectRoutes | None = getattr(app.state, "direct_routes", None)
+    by_path = direct_routes.by_path() if direct_routes is not None else {}
+    return type("DirectProtocol", (DirectProtocol,), {"routes": by_path}) if by_path else LingeringProtocol
