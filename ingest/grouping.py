@@ -167,12 +167,14 @@ def _cut(partition: int, pieces: list[_Rows]) -> list[UnnumberedFrame]:
     if not pieces:
         return []
     batch = _joined([piece.batch for piece in pieces])
-    requests = [request for piece in pieces for request in piece.requests]
-    shifts = np.cumsum([0, *(len(piece.requests) for piece in pieces[:-1])])
-    owner = np.concatenate([piece.owner + shift for piece, shift in zip(pieces, shifts, strict=True)])
+    requests, owner = pieces[0].requests, pieces[0].owner
+    if len(pieces) > 1:
+        requests = [request for piece in pieces for request in piece.requests]
+        shifts = np.cumsum([0, *(len(piece.requests) for piece in pieces[:-1])])
+        owner = np.concatenate([piece.owner + shift for piece, shift in zip(pieces, shifts, strict=True)])
     frames = []
     for start, count in _frame_cuts(batch):
-        owners = np.unique(owner[start : start + count]).tolist()
+        owners = dict.fromkeys(owner[start : start + count].tolist())
         rows = batch.slice(start, count)
         frames.append(UnnumberedFrame(partition, FrameKind.READINGS, rows, [requests[index] for index in owners]))
     return frames
