@@ -1,16 +1,16 @@
 """Direct routes: a hot route whose ordinary requests are answered without a task, a scope and a framework.
 
-Such a route has two handlers for one thing. Its ASGI handler takes every request. Its direct handler is offered those of
-which nothing has to be waited for but the answer itself: the token is known to the authenticator, the body is within the
-route's bound and here as a whole (`kit.web.protocol`). It may decline before it has had an effect. Access, bound, ids,
-span, metrics and problems are those of every other route, from the same declarations and functions.
+Such a route has two handlers for one thing. Its ASGI handler takes every request. Its direct handler is offered those
+of which nothing has to be waited for but the answer itself: the token is known to the authenticator, the body is within
+the route's bound and here as a whole (`kit.web.protocol`). It may decline before it has had an effect. Access, bound,
+ids, span, metrics and problems are those of every other route, from the same declarations and functions.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
@@ -172,7 +172,13 @@ class DirectRequest:
             close = b"" if self.keep_alive else b"connection: close\r\n"
             own_id = self.correlation_id.encode()
             response = b"%b%b%b%b: %b\r\n%b\r\n%b" % (
-                _STATUS_LINES[status], self._connection.head, lines, CORRELATION_KEY, own_id, close, body
+                _STATUS_LINES[status],
+                self._connection.head,
+                lines,
+                CORRELATION_KEY,
+                own_id,
+                close,
+                body,
             )
             self._connection.write_response(response, close=not self.keep_alive)
         route = self._route

@@ -54,19 +54,7 @@ async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[RunningServ
     listener = _listen(host, port)
     try:
         async with app.router.lifespan_context(app):
-            app.middleware_stack = app.middleware_stack or app.build_middleware_stack()  # finds routes without rules
-            config = uvicorn.Config(
-                app,
-                http=protocol_of(app),
-                ws="none",
-                lifespan="off",  # entered above: uvicorn would swallow its error and exit the process
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_GRACE_S,
-            )
+            config = config_of(app)
             server = _Server(config)
             task = asyncio.create_task(server.serve(sockets=[listener]), name=f"http-{port}")
             ready = asyncio.create_task(server.accepting.wait())
@@ -79,6 +67,23 @@ async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[RunningServ
                 await running.stop()
     finally:
         listener.close()
+
+
+def config_of(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves `app`, whose routes are complete. Raises InvalidRouteRules."""
+    app.middleware_stack = app.middleware_stack or app.build_middleware_stack()  # finds routes without rules
+    return uvicorn.Config(
+        app,
+        http=protocol_of(app),
+        ws="none",
+        lifespan="off",  # `serve` enters it: uvicorn would swallow its error and exit the process
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
 
 
 class _Server(uvicorn.Server):
