@@ -19,6 +19,8 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
+from kit.memory_tuning import reduce_gc_frequency
+
 _BODY: Final = b'{"accepted":1,"quarantined":[]}'
 _HEADERS: Final = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BODY))]
 _HEAD: Final = b"".join(b"%b: %b\r\n" % header for header in _HEADERS)
@@ -72,6 +74,7 @@ async def main(kind: str) -> None:
     """Serve until SIGTERM."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    reduce_gc_frequency()  # as the product does
     listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
     print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
     if kind == "protocol":

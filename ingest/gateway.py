@@ -60,7 +60,7 @@ _ADMISSIONS: Final[dict[str, Callable[[bytes, AdmissionRules], Admitted]]] = {
 _STATUSES: Final[dict[type[IngestError], int]] = {MalformedBody: 400, TooLarge: 413, UnsupportedMedia: 415}
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _NAME_SHOWN_MAX: Final = 64
-_CONTENT_TYPE: Final = (b"content-type", b"application/json")
+_HEAD: Final = b"content-type: application/json\r\ncontent-length: %d\r\n"  # of a 202, as it is sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class Gateway:
         self._offloaded = 0
         self._offload_slots = asyncio.Semaphore(_OFFLOAD_CONCURRENT_MAX)
         self._uploads_bytes = 0
+        self._rules_used: AdmissionRules | None = None
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI handler. Raises Problem and the errors that kit.web.problem maps."""
@@ -129,7 +130,7 @@ class Gateway:
         sender = RequestContext(str(principal.token_id), current_traceparent(), correlation_id.get())
         await self._framer.submit(admitted, sender)
         answer = self._answer(admitted)
-        headers = [_CONTENT_TYPE, (b"content-length", b"%d" % len(answer))]
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 202, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
@@ -159,13 +160,16 @@ class Gateway:
         if error is not None:
             request.fail(error)
         else:
-            request.respond(202, (_CONTENT_TYPE, (b"content-length", b"%d" % len(answer))), answer)
+            request.respond(202, _HEAD % len(answer), answer)
 
     def _rules(self, stations: frozenset[str] | None, strict: bool) -> AdmissionRules:
-        limits = self._limits
-        return AdmissionRules(
-            self._clock.now_ms(), limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations, strict
-        )
+        """The rules of this moment; the same object within a millisecond, for requests of one kind."""
+        now_ms, rules, limits = self._clock.now_ms(), self._rules_used, self._limits
+        if rules is None or rules.now_ms != now_ms or rules.stations is not stations or rules.strict != strict:
+            rules = self._rules_used = AdmissionRules(
+                now_ms, limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations, strict
+            )
+        return rules
 
     def _count(self, body: bytes) -> None:
         self._metrics.requests.inc()
@@ -194,12 +198,16 @@ class Gateway:
 
     def _answer(self, admitted: Admitted) -> bytes:
         """The body of the 202, once all items are durable. Raises Problem where a single one was refused."""
-        refused = admitted.refused
-        self._metrics.accepted.inc(admitted.accepted)
-        self._metrics.dropped(admitted.remarks)
+        refused, remarks, accepted = admitted.refused, admitted.remarks, admitted.accepted
+        self._metrics.accepted.inc(accepted)
+        if not refused and remarks is None:
+            return b'{"accepted":%d,"quarantined":[]}' % accepted
+        self._metrics.dropped(remarks)
         if admitted.single and refused:
             raise Problem(422, refused[0].detail, extensions={"reason": refused[0].reason})
-        return _accepted_body(admitted)
+        entries = [QuarantineEntry(item.position, item.reason, item.detail) for item in refused]
+        quarantined = msgspec.json.encode(entries) if entries else b"[]"
+        return b'{"accepted":%d,"quarantined":%b%b}' % (accepted, quarantined, _remarks(remarks))
 
     async def _read(self, receive: Receive) -> bytes:
         reserved = 0
@@ -282,14 +290,6 @@ def _is_strict(query: bytes) -> bool:
     if answers not in ({True}, {False}):
         raise invalid([{"location": "query/strict", "detail": "strict is true or false"}], 1)
     return True in answers
-
-
-def _accepted_body(admitted: Admitted) -> bytes:
-    if not admitted.refused and admitted.remarks is None:
-        return b'{"accepted":%d,"quarantined":[]}' % admitted.accepted
-    entries = [QuarantineEntry(item.position, item.reason, item.detail) for item in admitted.refused]
-    quarantined = msgspec.json.encode(entries) if entries else b"[]"
-    return b'{"accepted":%d,"quarantined":%b%b}' % (admitted.accepted, quarantined, _remarks(admitted.remarks))
 
 
 def _remarks(remarks: Remarks | None) -> bytes:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from kit.auth.token_store import Kind, Principal
 
-Headers = Iterable[tuple[bytes, bytes]]
 DirectHandler = Callable[["DirectRequest"], bool]
 """Begins to answer a request, which `respond` or `fail` ends, now or later. False: it has done nothing, and the route's
 ASGI handler is to take the request. What it raises is passed to `fail`."""
@@ -42,6 +41,11 @@ _STATUS_LINES: Final = {
 }
 
 _log = get_logger(__name__)
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 class KnowsTokens(Protocol):
@@ -164,22 +168,15 @@ class DirectRequest:
             self.fail(error)
             return True
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer it."""
+    def respond(self, status: int, head: bytes, body: bytes) -> None:
+        """Answer it. `head`: the headers of this response, each as a line, with its Content-Length."""
         self.response_complete = True
         if not self.disconnected:
-            lines = b"".join([b"%b: %b\r\n" % header for header in headers])
             close = b"" if self.keep_alive else b"connection: close\r\n"
             own_id = self.correlation_id.encode()
             response = b"%b%b%b%b: %b\r\n%b\r\n%b" % (
-                _STATUS_LINES[status],
-                self._connection.head,
-                lines,
-                CORRELATION_KEY,
-                own_id,
-                close,
-                body,
-            )
+                _STATUS_LINES[status], self._connection.head, head, CORRELATION_KEY, own_id, close, body
+            )  # fmt: skip
             self._connection.write_response(response, close=not self.keep_alive)
         route = self._route
         method, seconds = route.method.decode(), route.routes.monotonic_s() - self._started_s
@@ -197,7 +194,7 @@ class DirectRequest:
                     self._span.record_exception(error)
                 problem = Problem(500, INTERNAL)
             response = problem_response(problem)
-        self.respond(response.status_code, response.raw_headers, bytes(response.body))
+        self.respond(response.status_code, lines_of(response.raw_headers), bytes(response.body))
 
     @contextmanager
     def _current(self) -> "Iterator[None]":

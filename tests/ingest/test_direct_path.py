@@ -106,9 +106,13 @@ class Side:
         self._state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
         self.ingest.start()
 
+    def connection(self) -> Any:
+        """The protocol of a new connection."""
+        return self._protocol(config=self._config, server_state=self._state, app_state={})
+
     async def answers(self, *pieces: Piece, all_answered: bool = True) -> bytes:
         """What the gateway sends on a new connection, on which these arrive, until all is answered or at once."""
-        protocol = self._protocol(config=self._config, server_state=self._state, app_state={})
+        protocol = self.connection()
         wire = Wire()
         protocol.connection_made(wire)
         async with asyncio.timeout(_EXCHANGE_S):
@@ -460,3 +464,54 @@ def test_an_error_of_ours_is_the_same_500_and_is_logged_with_its_ids(
         assert twins.compare(Piece(request(as_json(reading())))) == [500]
     first, second = ({name: line[name] for name in ("event", "log_level", "method", "path")} for line in lines)
     assert first == second
+
+
+class ManualLoop:
+    """Stands in for a protocol's loop: its time moves by hand, and its timers are called when they are due."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self._now_s
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> "ManualLoop":
+        self._timers.append((self._now_s + delay_s, call))
+        return self
+
+    def cancel(self) -> None:
+        self._timers.clear()
+
+    def advance(self, seconds: float) -> None:
+        self._now_s += seconds
+        due = [call for at_s, call in self._timers if at_s <= self._now_s]
+        self._timers = [timer for timer in self._timers if timer[0] > self._now_s]
+        for call in due:
+            call()
+
+
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["answered", "received"]), st.sampled_from([1.0, 30.0, 74.0, 75.0, 80.0])))
+)
+def test_a_connection_is_closed_once_it_is_idle_for_the_time_to_keep_it_alive(
+    twins: Twins, steps: list[tuple[str, float]]
+) -> None:
+    protocol = twins.direct.connection()
+    wire, loop = Wire(), ManualLoop()
+    protocol.loop = loop
+    protocol.connection_made(wire)
+    idle_since_s: float | None = None
+    for what, seconds in steps:
+        if what == "answered":
+            protocol.on_response_complete()
+            idle_since_s = loop.time()
+        else:
+            protocol.data_received(b"\r\n")
+            idle_since_s = None
+        loop.advance(seconds)
+        expired = idle_since_s is not None and seconds >= protocol.timeout_keep_alive
+        assert wire.closed == expired
+        if expired:
+            break
+    protocol.connection_lost(None)
