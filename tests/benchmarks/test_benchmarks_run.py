@@ -17,7 +17,7 @@ FIGURES = {
     "repricing": 2,
     "invoices": 3,
     "export": 4,
-    "gateway": 2,
+    "gateway": 4,
     "worker": 1,
     "end_to_end": 1,
     "embedded": 1,
