@@ -18,6 +18,7 @@ FIGURES = {
     "invoices": 3,
     "export": 4,
     "gateway": 4,
+    "connections": 2,
     "worker": 1,
     "end_to_end": 1,
     "embedded": 1,
