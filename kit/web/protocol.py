@@ -8,18 +8,22 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kit.web.direct import DirectRequest, DirectRoute, DirectRoutes, lines_of
+from kit.web.problem import Problem, problem_response
 
 # A client that is still sending when its request is refused gets so long to read the response, and may send so much
 # meanwhile: ~10 ms of a core.
 _LINGER_S: Final = 5.0
 _LINGER_BYTES_MAX: Final = 16 << 20
+# Of a request's head that is not here completely: the longest token of an issuer is 8 KiB. The parser keeps all of it.
+_HEAD_BYTES_MAX: Final = 64 << 10
+_HEAD_TOO_LONG: Final = f"the head of the request is longer than {_HEAD_BYTES_MAX} bytes; send shorter headers"
 # The longest body that is handled directly: uvloop reads 250 KiB at once, so a longer one is never here as a whole.
 _DIRECT_BYTES_MAX: Final = 250 << 10
 _NEVER_DIRECT: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade"))  # headers
 
 
 class LingeringProtocol(HttpToolsProtocol):
-    """uvicorn's, but for the end of a connection whose request is not here completely.
+    """uvicorn's, but for a bound of a request's head, and for the end of a connection whose request is not complete.
 
     A socket that is closed with unread bytes sends a reset, by which the client may lose a response that it has not
     read yet. So only our direction is closed at first; what the client still sends is discarded, unparsed, until it
@@ -27,6 +31,9 @@ class LingeringProtocol(HttpToolsProtocol):
     """
 
     _lingering: "_LingeringTransport | None" = None
+    _in_head = False
+    _head_bytes = 0  # received since the head began, in pieces that did not complete it
+    _head_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """See asyncio."""
@@ -34,15 +41,42 @@ class LingeringProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
-        if self._lingering is None:
-            super().data_received(data)
-        else:
+        if self._lingering is not None:
             self._lingering.discard(len(data))
+            return
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES_MAX:
+                self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        self._in_head, self._head_bytes = False, 0
+        super().on_headers_complete()
+
+    def _refuse_head(self) -> None:
+        """Answer 431, unless an answer to an earlier request is still to come, and close the connection."""
+        self._head_refused = True
+        if self.cycle is None or self.cycle.response_complete:
+            response = problem_response(Problem(431, _HEAD_TOO_LONG))
+            headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
+            head = lines_of(headers)
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\n%b\r\n%b" % (head, bytes(response.body))
+            )
+        self.transport.close()
 
     def closes_early(self, transport: "_LingeringTransport") -> bool:
         """Whether a connection that is to be closed shall linger: once, where a response is out before its request."""
         cycle = self.cycle
-        if self._lingering is not None or cycle is None or not (cycle.response_complete and cycle.more_body):
+        early = self._head_refused or (cycle is not None and cycle.response_complete and cycle.more_body)
+        if self._lingering is not None or not early:
             return False
         self._lingering = transport
         return True
@@ -118,6 +152,7 @@ class DirectProtocol(LingeringProtocol):
 
     def on_message_begin(self) -> None:
         """See httptools. The scope is made where it is needed."""
+        self._in_head = True
         self.url = b""
         self.headers = []
 
@@ -127,6 +162,7 @@ class DirectProtocol(LingeringProtocol):
 
     def on_headers_complete(self) -> None:
         """See httptools."""
+        self._in_head, self._head_bytes = False, 0
         route = self.routes.get(self.url)
         if route is not None:
             self._held = self._direct_request(route)

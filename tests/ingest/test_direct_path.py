@@ -466,6 +466,16 @@ def test_an_error_of_ours_is_the_same_500_and_is_logged_with_its_ids(
     assert first == second
 
 
+@pytest.mark.parametrize("head", [b"X-Long: ", b"X-Many: x\r\n", b""], ids=["one header", "many headers", "target"])
+@pytest.mark.parametrize("before", [b"", request(as_json(reading()))], ids=["first", "second"])
+def test_a_head_without_an_end_is_refused_on_both_paths(twins: Twins, before: bytes, head: bytes) -> None:
+    twins.know_tokens()
+    begun = f"POST {PATH} HTTP/1.1\r\n".encode() if head else b"POST /"
+    endless = [Piece((head or b"x") * 4_000) for _ in range(100)]
+    pieces = [*([Piece(before)] if before else []), Piece(begun + head, awaits=True), *endless]
+    assert twins.compare(*pieces) == [*([202] if before else []), 431]
+
+
 class ManualLoop:
     """Stands in for a protocol's loop: its time moves by hand, and its timers are called when they are due."""
 
