@@ -1,5 +1,6 @@
 """Metrics of one event loop: what a scrape shows is what prometheus_client's own metrics would show."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -32,3 +33,15 @@ def test_a_histogram_is_shown_as_prometheus_clients_own(values: list[tuple[str, 
         loop_histogram.labels(kind, "x").observe(value)
         histogram.labels(kind, "x").observe(value)
     assert _shown(ours) == _shown(theirs)
+
+
+def test_a_registry_has_one_metric_of_a_name() -> None:
+    registry = CollectorRegistry()
+    LoopCounter("things", "Things", registry=registry)
+    LoopHistogram("wait", "Waits", (), buckets=BUCKETS, registry=registry)
+    for again in (
+        lambda: LoopCounter("things", "Things", registry=registry),
+        lambda: Histogram("wait", "Waits", registry=registry),
+    ):
+        with pytest.raises(ValueError, match="Duplicated"):
+            again()
