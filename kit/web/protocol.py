@@ -62,8 +62,8 @@ class LingeringProtocol(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         """Answer 431, unless an answer to an earlier request is still to come, and close the connection."""
-        self._head_refused = True
         if self.cycle is None or self.cycle.response_complete:
+            self._head_refused = True
             response = problem_response(Problem(431, _HEAD_TOO_LONG))
             headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
             head = lines_of(headers)
