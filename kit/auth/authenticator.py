@@ -25,7 +25,7 @@ from kit.web.problem import Problem
 from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
-# Asked so long before, so that requests which cannot wait (`known`) need not while the query runs: a busy loop took 1 s.
+# Asked so long before, so that requests which cannot wait (`known`) need not while the query runs: 1 s in a busy loop.
 AHEAD_S: Final = 2.5
 OUTAGE_S: Final = 300.0
 CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Beyond, the oldest is looked up again
