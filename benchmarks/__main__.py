@@ -13,7 +13,20 @@ from benchmarks.run import BenchmarkRun
 from deploy.servers import ServerError
 
 MONEY = ("cost", "repricing", "invoices", "export")
-STAGES = ("kernels", *MONEY, "gateway", "connections", "worker", "end_to_end", "embedded", "live", "memory")
+STAGES = (
+    "kernels",
+    *MONEY,
+    "gateway",
+    "connections",
+    "worker",
+    "frame_sizes",
+    "flush",
+    "end_to_end",
+    "embedded",
+    "live",
+    "idle",
+    "memory",
+)
 
 
 def main() -> int:

@@ -20,9 +20,12 @@ FIGURES = {
     "gateway": 4,
     "connections": 2,
     "worker": 1,
+    "frame_sizes": 2,
+    "flush": 4,
     "end_to_end": 1,
     "embedded": 1,
-    "live": 2,
+    "live": 6,
+    "idle": 2,
     "memory": 2,
 }
 
