@@ -17,6 +17,7 @@ STAGES = (
     "kernels",
     *MONEY,
     "gateway",
+    "connections",
     "worker",
     "frame_sizes",
     "flush",

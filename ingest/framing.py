@@ -11,7 +11,8 @@ from itertools import zip_longest
 from typing import Final
 
 from ingest.admission import Admitted
-from ingest.grouping import PendingRequest, RequestContext, UnnumberedFrame, group
+from ingest.grouping import PendingRequest, Sender, UnnumberedFrame, group
+from ingest.linger import Linger
 from ingest.metrics import IngestMetrics
 from kit.clock import Clock
 from kit.errors import KitError, Overloaded, Unavailable
@@ -23,6 +24,7 @@ FRAME_ITEMS_TARGET: Final = 1_000  # per partition; with this many on average th
 # A frame costs ~4 ms of processor time on its way through two brokers to a worker, whatever its size. So while frames
 # are in flight, new items are collected until one of the frames is durable, or for this long.
 COLLECT_S_MAX: Final = 0.03
+_TIMER_S: Final = 0.0005  # timers come so much too early: uvloop rounds to milliseconds
 # Items that wait for the next flush. A flush of this many takes ~0.3 s: later requests get a 503 with Retry-After,
 # which is better than a queue. ~300 B each: 60 MB. A single larger request is accepted when no other waits.
 ITEMS_PENDING_MAX: Final = 200_000
@@ -53,7 +55,7 @@ class Framer:
         self._log = log
         self._partitions = partitions
         self._items_target = FRAME_ITEMS_TARGET * partitions
-        self._linger_s = linger_ms / 1_000
+        self._linger = Linger(linger_ms / 1_000, partitions)
         self._clock = clock
         self._metrics = metrics
         self._on_durable = on_durable
@@ -63,7 +65,7 @@ class Framer:
         self._pending: list[PendingRequest] = []
         self._items_pending = 0
         self._due = asyncio.Event()
-        self._linger: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # set from the first pending request until their flush
         self._appends: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
         metrics.frames_unconfirmed.set_function(lambda: len(self._appends))
@@ -82,35 +84,69 @@ class Framer:
         if self._appends:
             await asyncio.wait(self._appends)
 
-    async def submit(self, admitted: Admitted, context: RequestContext) -> None:
+    async def submit(self, admitted: Admitted, context: Sender) -> None:
         """Return once all items are durable.
 
         Raises Overloaded and Unavailable; some of the items may be, or become, durable all the same.
         """
-        items = admitted.accepted + len(admitted.refused)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: Exception | None) -> None:
+            if durable.done():
+                return  # cancelled
+            if error is None:
+                durable.set_result(None)
+            else:
+                durable.set_exception(error)
+
+        request = PendingRequest(admitted, context, settle)
+        self.enqueue(request)
+        try:
+            await durable
+        finally:
+            request.done = True  # also where its caller is cancelled
+
+    def enqueue(self, request: PendingRequest) -> None:
+        """Settle the request once all its items are durable, or with Overloaded or Unavailable.
+
+        Raises the same where it is not taken; then it is not settled.
+        """
+        items = request.admitted.accepted + len(request.admitted.refused)
         if items == 0:
+            request.settle(None)
             return
         if self._runner is None:
             raise Unavailable("the gateway is stopping")
         if self._pending and self._items_pending + items > ITEMS_PENDING_MAX:
             raise Overloaded(f"{self._items_pending} readings are pending already")
-        request = PendingRequest(admitted, context, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        if not self._pending:
+            self._linger.begin(now_s)
+        self._linger.add(items, now_s)
         self._pending.append(request)
         self._items_pending += items
         if self._items_pending >= self._items_target:
             self._due.set()
-        elif self._linger is None:
-            self._linger = asyncio.get_running_loop().call_later(self._linger_s, self._due.set)
-        await request.durable
+        elif self._timer is None:
+            self._timer = loop.call_at(self._linger.due_s, self._end_linger, loop)
+
+    def _end_linger(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Flush, unless requests have come since that others may follow."""
+        due_s = self._linger.due_s
+        if loop.time() >= due_s - _TIMER_S:
+            self._due.set()
+        else:
+            self._timer = loop.call_at(due_s, self._end_linger, loop)
 
     async def _run(self) -> None:
         while self._runner is not None or self._pending:
             await self._due.wait()
             self._due.clear()
             await self._collect_more()
-            if self._linger is not None:
-                self._linger.cancel()
-                self._linger = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             requests, self._pending, self._items_pending = self._pending, [], 0
             try:
                 await self._send_frames(group(requests, self._partitions))

@@ -1,13 +1,14 @@
 """`POST /api/v1/telemetry`: admits the readings of a request and answers 202 once they are durable.
 
-A raw ASGI route inside FastAPI, which documents it: at thousands of requests a second per core, a Request, a dependency
-graph and a Response object would cost more than the readings.
+A direct route (kit.web.direct), with a raw ASGI route inside FastAPI for what is not direct: at thousands of requests a
+second per core, a Request, a dependency graph and a Response object would cost more than the readings.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from functools import partial
+from typing import Annotated, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
@@ -29,7 +30,7 @@ from ingest.admission import (
 from ingest.bodies import inflate, read_body
 from ingest.errors import IngestError, MalformedBody, TooLarge, UnsupportedMedia
 from ingest.framing import Framer
-from ingest.grouping import RequestContext
+from ingest.grouping import PendingRequest, RequestContext
 from ingest.metrics import IngestMetrics
 from ingest.openapi import DESCRIPTION, REQUEST_BODY, RESPONSES, STRICT
 from kit.auth.authenticator import Authenticator, require_device
@@ -38,6 +39,7 @@ from kit.errors import Overloaded
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
 from kit.spelling import did_you_mean
+from kit.web.direct import DirectHandler, DirectRequest
 from kit.web.problem import Problem, invalid
 from kit.web.route_rules import body_bytes_max
 
@@ -58,7 +60,7 @@ _ADMISSIONS: Final[dict[str, Callable[[bytes, AdmissionRules], Admitted]]] = {
 _STATUSES: Final[dict[type[IngestError], int]] = {MalformedBody: 400, TooLarge: 413, UnsupportedMedia: 415}
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _NAME_SHOWN_MAX: Final = 64
-_ACCEPTED_HEADERS: Final = (b"content-type", b"application/json")
+_HEAD: Final = b"content-type: application/json\r\ncontent-length: %d\r\n"  # of a 202, as it is sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,14 @@ class Limits:
     readings_max: int
     age_ms_max: int
     future_ms_max: int
+
+
+class _Form(NamedTuple):
+    """How a body is read."""
+
+    admit: Callable[[bytes, AdmissionRules], Admitted]
+    encoding: str
+    inline_bytes_max: int  # longer bodies are read in a thread
 
 
 class QuarantineEntry(msgspec.Struct):
@@ -108,6 +118,7 @@ class Gateway:
         self._offloaded = 0
         self._offload_slots = asyncio.Semaphore(_OFFLOAD_CONCURRENT_MAX)
         self._uploads_bytes = 0
+        self._rules_used: AdmissionRules | None = None
 
     @property
     def _limits(self) -> Limits:
@@ -116,51 +127,97 @@ class Gateway:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI handler. Raises Problem and the errors that kit.web.problem maps."""
         principal = await self._authenticator.require(HTTPConnection(scope), "device")
-        token_id = str(principal.token_id)
         try:
-            admitted = await self._admit(scope, receive, principal.stations)
+            form = _form_of(dict(scope["headers"]))
+            rules = self._rules(principal.stations, _is_strict(scope["query_string"]))
+            body = await self._read(receive)
+            self._count(body)
+            short = len(body) <= form.inline_bytes_max
+            admitted = self._admit(form, body, rules) if short else await self._offload(form, body, rules)
         except IngestError as error:
             raise _problem_of(error) from None
-        self._metrics.refused(admitted.refused)
-        refused = admitted.refused
-        if refused and not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
-            raise Problem(403, refused[0].detail, extensions={"reason": STATION_FORBIDDEN})
-        await self._framer.submit(admitted, RequestContext(token_id, current_traceparent(), correlation_id.get()))
-        self._metrics.accepted.inc(admitted.accepted)
-        self._metrics.dropped(admitted.remarks)
-        if admitted.single and refused:
-            raise Problem(422, refused[0].detail, extensions={"reason": refused[0].reason})
-        await _send_accepted(send, admitted)
+        self._judge(admitted)
+        sender = RequestContext(str(principal.token_id), current_traceparent(), correlation_id.get())
+        await self._framer.submit(admitted, sender)
+        answer = self._answer(admitted)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
-    async def _admit(self, scope: Scope, receive: Receive, stations: frozenset[str] | None) -> Admitted:
-        media_type, encoding = _headers_of(scope)
-        admit = _ADMISSIONS.get(media_type)
-        if admit is None:
-            raise UnsupportedMedia(f"this Content-Type is not read; send {', '.join(_ADMISSIONS)}")
-        limits = self._limits
-        rules = AdmissionRules(
-            self._clock.now_ms(),
-            limits.age_ms_max,
-            limits.future_ms_max,
-            limits.readings_max,
-            stations,
-            _is_strict(scope["query_string"]),
-        )
-        body = await self._read(receive)
+    def take(self, request: DirectRequest) -> bool:
+        """Direct handler (kit.web.direct): the same for a request of which nothing has to be waited for. Raises
+        likewise. Declines bodies that are to be inflated or decoded in a thread."""
+        try:
+            form = _form_of(request.headers)
+            if len(request.body) > form.inline_bytes_max:
+                return False
+            rules = self._rules(request.principal.stations, strict=False)
+            self._count(request.body)
+            admitted = self._admit(form, request.body, rules)
+        except IngestError as error:
+            raise _problem_of(error) from None
+        self._judge(admitted)
+        self._framer.enqueue(PendingRequest(admitted, request, partial(self._settle, request, admitted)))
+        return True
+
+    def _settle(self, request: DirectRequest, admitted: Admitted, error: Exception | None) -> None:
+        """Answer a request whose items are durable, or failed."""
+        if error is None:
+            try:
+                answer = self._answer(admitted)
+            except Problem as problem:
+                error = problem
+        if error is not None:
+            request.fail(error)
+        else:
+            request.respond(202, _HEAD % len(answer), answer)
+
+    def _rules(self, stations: frozenset[str] | None, strict: bool) -> AdmissionRules:
+        """The rules of this moment; the same object within a millisecond, for requests of one kind."""
+        now_ms, rules, limits = self._clock.now_ms(), self._rules_used, self._limits
+        if rules is None or rules.now_ms != now_ms or rules.stations is not stations or rules.strict != strict:
+            rules = self._rules_used = AdmissionRules(
+                now_ms, limits.age_ms_max, limits.future_ms_max, limits.readings_max, stations, strict
+            )
+        return rules
+
+    def _count(self, body: bytes) -> None:
         self._metrics.requests.inc()
         self._metrics.body_bytes.inc(len(body))
-        if len(body) <= (_OFFLOAD_BYTES_COMPRESSED if encoding else _OFFLOAD_BYTES):
-            return admit(inflate(body, encoding, limits.inflated_bytes_max), rules)
+
+    def _admit(self, form: _Form, body: bytes, rules: AdmissionRules) -> Admitted:
+        return form.admit(inflate(body, form.encoding, self._limits.inflated_bytes_max), rules)
+
+    async def _offload(self, form: _Form, body: bytes, rules: AdmissionRules) -> Admitted:
+        """Inflate and decode a long body in a thread."""
         if self._offloaded >= _OFFLOAD_QUEUED_MAX:
             raise Overloaded(f"{self._offloaded} large bodies are being decoded already")
         self._offloaded += 1
         try:
             async with self._offload_slots:
-                return await asyncio.to_thread(
-                    lambda: to_columns(admit(inflate(body, encoding, limits.inflated_bytes_max), rules))
-                )
+                return await asyncio.to_thread(lambda: to_columns(self._admit(form, body, rules)))
         finally:
             self._offloaded -= 1
+
+    def _judge(self, admitted: Admitted) -> None:
+        """Raise Problem where all items are for stations that the token is not bound to."""
+        refused = admitted.refused
+        self._metrics.refused(refused)
+        if refused and not admitted.accepted and all(item.reason == STATION_FORBIDDEN for item in refused):
+            raise Problem(403, refused[0].detail, extensions={"reason": STATION_FORBIDDEN})
+
+    def _answer(self, admitted: Admitted) -> bytes:
+        """The body of the 202, once all items are durable. Raises Problem where a single one was refused."""
+        refused, remarks, accepted = admitted.refused, admitted.remarks, admitted.accepted
+        self._metrics.accepted.inc(accepted)
+        if not refused and remarks is None:
+            return b'{"accepted":%d,"quarantined":[]}' % accepted
+        self._metrics.dropped(remarks)
+        if admitted.single and refused:
+            raise Problem(422, refused[0].detail, extensions={"reason": refused[0].reason})
+        entries = [QuarantineEntry(item.position, item.reason, item.detail) for item in refused]
+        quarantined = msgspec.json.encode(entries) if entries else b"[]"
+        return b'{"accepted":%d,"quarantined":%b%b}' % (accepted, quarantined, _remarks(remarks))
 
     async def _read(self, receive: Receive) -> bytes:
         reserved = 0
@@ -182,7 +239,9 @@ def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
     """The gateway's route, documented, for bodies of at most `bytes_max`."""
 
     class RawRoute(APIRoute):
-        """Passes POST requests to the gateway at the ASGI level."""
+        """Passes POST requests to the gateway: directly where that is possible, else at the ASGI level."""
+
+        direct: ClassVar[DirectHandler] = staticmethod(gateway.take)
 
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             if scope["method"] == "POST":
@@ -209,17 +268,15 @@ def make_router(gateway: Gateway, bytes_max: int) -> APIRouter:
     return router
 
 
-def _headers_of(scope: Scope) -> tuple[str, str]:
-    """Content-Type without parameters, Content-Encoding (empty for identity)."""
-    media_type = encoding = b""
-    for key, value in scope["headers"]:
-        if key == b"content-type":
-            media_type = value
-        elif key == b"content-encoding":
-            encoding = value
-    coding = encoding.decode("latin-1").strip().lower()
-    media = media_type.partition(b";")[0].decode("latin-1").strip().lower()
-    return media, "" if coding == "identity" else coding
+def _form_of(headers: Mapping[bytes, bytes]) -> _Form:
+    """The form that the headers say a body has. Raises UnsupportedMedia."""
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].decode("latin-1").strip().lower()
+    admit = _ADMISSIONS.get(media_type)
+    if admit is None:
+        raise UnsupportedMedia(f"this Content-Type is not read; send {', '.join(_ADMISSIONS)}")
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    compressed = encoding not in ("", "identity")
+    return _Form(admit, encoding, _OFFLOAD_BYTES_COMPRESSED if compressed else _OFFLOAD_BYTES)
 
 
 def _problem_of(error: IngestError) -> Problem:
@@ -243,15 +300,6 @@ def _is_strict(query: bytes) -> bool:
     if answers not in ({True}, {False}):
         raise invalid([{"location": "query/strict", "detail": "strict is true or false"}], 1)
     return True in answers
-
-
-async def _send_accepted(send: Send, admitted: Admitted) -> None:
-    entries = [QuarantineEntry(item.position, item.reason, item.detail) for item in admitted.refused]
-    quarantined = msgspec.json.encode(entries) if entries else b"[]"
-    body = b'{"accepted":%d,"quarantined":%b%b}' % (admitted.accepted, quarantined, _remarks(admitted.remarks))
-    headers = [_ACCEPTED_HEADERS, (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _remarks(remarks: Remarks | None) -> bytes:

@@ -1,9 +1,9 @@
 """Groups the items of pending requests into frames, by partition. No I/O."""
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ingest.admission import Admitted, RefusedItem, to_batch
+from kit.observability.logs import get_logger
 from schemas.frame import FRAME_ITEMS_MAX, FrameKind, partition_of
 from schemas.reading import PLAIN_READING_SCHEMA, REFUSED_SCHEMA, with_all_columns
 
@@ -22,11 +23,28 @@ EXTRA_FRAME_BYTES_MAX: Final = 1 << 20
 # Station ids as devices spell them -> partition: CRC and upper-casing cost more than the look-up. ~150 B each: 20 MB.
 _STATIONS_KNOWN_MAX: Final = 131_072
 
+_log = get_logger(__name__)
 _partition_of = lru_cache(_STATIONS_KNOWN_MAX)(partition_of)
 
 
-class RequestContext(NamedTuple):
+class Sender(Protocol):
     """The sender of a request, and its ids in logs and traces."""
+
+    @property
+    def token_id(self) -> str:
+        """Its token."""
+
+    @property
+    def traceparent(self) -> str:
+        """W3C trace context, or empty."""
+
+    @property
+    def correlation_id(self) -> str:
+        """As in the logs, or empty."""
+
+
+class RequestContext(NamedTuple):
+    """A Sender whose ids are known."""
 
     token_id: str
     traceparent: str = ""
@@ -35,23 +53,32 @@ class RequestContext(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request's items, and the future that its response waits for."""
+    """A request's items. `settle` is called once: with None when all of them are durable, else with the error."""
 
     admitted: Admitted
-    context: RequestContext
-    durable: asyncio.Future[None]
+    context: Sender
+    settle: Callable[[Exception | None], None]
     frames: int = 0  # with its items, not durable yet
+    done: bool = False
 
     def confirm(self) -> None:
         """Record that one of its frames is durable."""
         self.frames -= 1
-        if self.frames == 0 and not self.durable.done():
-            self.durable.set_result(None)
+        if self.frames == 0:
+            self._settle(None)
 
     def fail(self, error: Exception) -> None:
         """One of its frames failed: the request is answered at once."""
-        if not self.durable.done():
-            self.durable.set_exception(error)
+        self._settle(error)
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.done:
+            return
+        self.done = True
+        try:
+            self.settle(error)
+        except Exception:  # a bug there must not affect the others of the frame
+            _log.exception("answer_failed")
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +99,7 @@ class UnnumberedFrame:
     @property
     def is_awaited(self) -> bool:
         """Whether a request still waits for it: not all of them have failed or been cancelled."""
-        return not all(request.durable.done() for request in self.requests)
+        return not all(request.done for request in self.requests)
 
 
 def group(requests: list[PendingRequest], partitions: int) -> list[list[UnnumberedFrame]]:
@@ -140,12 +167,14 @@ def _cut(partition: int, pieces: list[_Rows]) -> list[UnnumberedFrame]:
     if not pieces:
         return []
     batch = _joined([piece.batch for piece in pieces])
-    requests = [request for piece in pieces for request in piece.requests]
-    shifts = np.cumsum([0, *(len(piece.requests) for piece in pieces[:-1])])
-    owner = np.concatenate([piece.owner + shift for piece, shift in zip(pieces, shifts, strict=True)])
+    requests, owner = pieces[0].requests, pieces[0].owner
+    if len(pieces) > 1:
+        requests = [request for piece in pieces for request in piece.requests]
+        shifts = np.cumsum([0, *(len(piece.requests) for piece in pieces[:-1])])
+        owner = np.concatenate([piece.owner + shift for piece, shift in zip(pieces, shifts, strict=True)])
     frames = []
     for start, count in _frame_cuts(batch):
-        owners = np.unique(owner[start : start + count]).tolist()
+        owners = dict.fromkeys(owner[start : start + count].tolist())
         rows = batch.slice(start, count)
         frames.append(UnnumberedFrame(partition, FrameKind.READINGS, rows, [requests[index] for index in owners]))
     return frames

@@ -6,6 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ingest.admission import RefusedItem, Remarks
+from kit.observability.loop_metrics import LoopCounter
 
 # From a lone reading to FRAME_ITEMS_MAX.
 _FILL_BUCKETS: Final = (1, 4, 16, 64, 256, 1_000, 2_048, 4_096)
@@ -17,9 +18,9 @@ class IngestMetrics:
     """One instance per process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter("ingest_requests", "Requests and events received", registry=registry)
-        self.body_bytes = Counter("ingest_body_bytes", "Bytes of request bodies, as sent", registry=registry)
-        self.accepted = Counter("ingest_readings_accepted", "Readings that are durable", registry=registry)
+        self.requests = LoopCounter("ingest_requests", "Requests and events received", registry=registry)
+        self.body_bytes = LoopCounter("ingest_body_bytes", "Bytes of request bodies, as sent", registry=registry)
+        self.accepted = LoopCounter("ingest_readings_accepted", "Readings that are durable", registry=registry)
         self.frame_items = Histogram("ingest_frame_items", "Items in a frame", buckets=_FILL_BUCKETS, registry=registry)
         self.append_s = Histogram(
             "ingest_append_seconds", "From appending a frame until it is durable", buckets=_APPEND_BUCKETS_S,

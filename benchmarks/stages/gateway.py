@@ -1,24 +1,27 @@
 """Hypothesis: for a batch of 100 readings, most of the gateway's time is decoding JSON and building columns; HTTP, the
-frame and the broker's confirm are paid once per batch or frame. A single reading costs little more than its request.
+frame and the broker's confirm are paid once per batch or frame. A single reading costs what HTTP costs: about as much
+again for its decoding, columns and share of a frame as a bare ASGI function costs by its task and its awaits.
 
 Measured: `voltstream gateway` in a process of its own, private RabbitMQ (quorum queues, confirms), PostgreSQL for the
-tokens, Redis for the ledger; load from simulator/load/load.py in another process. Readings (or requests) per
-second of the gateway's own processor time, because broker and load share the two cores. Limits: admission and msgspec
-alone on the same bodies; the same server answering 202 without reading.
+tokens, Redis for the ledger; load in another process, of batches from simulator/load/load.py, of single readings by wrk
+(64 kept-alive connections; `benchmarks/single_posts.py`). Readings (or requests) per second of the gateway's own
+processor time, because broker and load share the two cores. Limits: admission and msgspec alone on the same bodies; the
+least that a server can be (`benchmarks/bare_http.py`), measured in turns with the gateway.
 """
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-from benchmarks.partial_gateway import TOKEN
+from benchmarks.gateway_alone import TOKEN
 from benchmarks.processes import RunningService, load, running
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun, issue_token
+from benchmarks.single_posts import post_singles
 from ingest.admission import AdmissionRules, WireReading, admit_json
 from kit.clock import SystemClock
 from simulator.load.bodies import LoadSpec, bodies
@@ -41,27 +44,24 @@ class Throughput(NamedTuple):
 
 def run(bench: BenchmarkRun) -> list[Result]:
     """The `gateway` stage."""
-    with bench.database() as url:
+    with (
+        running("benchmarks.gateway_alone", environment={}) as alone,
+        running("benchmarks.bare_http", "asgi", environment={}) as asgi,
+        running("benchmarks.bare_http", "protocol", environment={}) as protocol,
+        bench.database() as url,
+    ):
         bench.fresh_log()
         token, environment = issue_token(url, "device"), bench.environment(url)
         with running("voltstream", "gateway", "--json", "--port", "0", environment=environment) as gateway:
             with phase(bench.console, "gateway: batches, RabbitMQ behind"):
                 batches = measure(bench, gateway, token, BATCH, "--connections", "32", "--pipeline", "1")
             bench.drop_queues()
-            with phase(bench.console, "gateway: single readings, RabbitMQ behind"):
-                singles = measure(bench, gateway, token, 1, "--connections", "64", "--pipeline", "1")
+            with phase(bench.console, "gateway: single readings"):
+                servers = ((gateway, token), (alone, TOKEN), (asgi, TOKEN), (protocol, TOKEN))
+                singles, singles_alone, bare_asgi, bare_protocol = measure_singles(bench, servers)
         bench.drop_queues()
-    with (
-        running("benchmarks.partial_gateway", "log", environment={}) as gateway,
-        phase(bench.console, "gateway: no broker"),
-    ):
-        inside = measure(bench, gateway, TOKEN, BATCH, "--connections", "32", "--pipeline", "1")
-        singles_inside = measure(bench, gateway, TOKEN, 1, "--connections", "64", "--pipeline", "1")
-    with (
-        running("benchmarks.partial_gateway", "nothing", environment={}) as server,
-        phase(bench.console, "gateway: nothing"),
-    ):
-        nothing = measure(bench, server, TOKEN, 1, "--connections", "64", "--pipeline", "1", checked=False)
+        with phase(bench.console, "gateway: no broker"):
+            inside = measure(bench, alone, TOKEN, BATCH, "--connections", "32", "--pipeline", "1")
     with phase(bench.console, "gateway: decoding"):
         admission, typed = decoding(bench)
     return [
@@ -70,16 +70,43 @@ def run(bench: BenchmarkRun) -> list[Result]:
         .compare("admission alone", admission)
         .compare("the same on the in-process log", inside.per_core)
         .compare("by the wall clock, load and broker on the same cores", batches.wall),
-        Result("gateway: single readings", singles.per_core, "requests/s/core", 3e3, note=_latency(singles))
-        .compare("the same server answering 202 to nothing", nothing.per_core)
-        .compare("the same on the in-process log", singles_inside.per_core)
+        Result("gateway: single readings", singles.per_core, "requests/s/core", None, note=_latency(singles))
+        .compare("the same on the in-process log", singles_alone.per_core)
         .compare("by the wall clock, load and broker on the same cores", singles.wall),
+        _beside("a bare ASGI function under the same uvicorn", singles, singles_alone, bare_asgi, target=1 / 2),
+        _beside("a bare httptools protocol", singles, singles_alone, bare_protocol, target=1 / 10),
     ]
 
 
-def measure(
-    bench: BenchmarkRun, server: RunningService, token: str, batch: int, *options: str, checked: bool = True
-) -> Throughput:
+def _beside(limit: str, singles: Throughput, alone: Throughput, bare: Throughput, target: float) -> Result:
+    """Single readings as a share of what the bare server does."""
+    result = Result(f"gateway: single readings, of {limit}", singles.per_core / bare.per_core, "of it", target)
+    return result.compare("the same on the in-process log", alone.per_core / bare.per_core)
+
+
+def measure_singles(bench: BenchmarkRun, servers: Sequence[tuple[RunningService, str]]) -> list[Throughput]:
+    """Median of several runs for each server and its token, in turns, after one warm-up turn."""
+    runs: list[list[Throughput]] = []
+    warm_up = bench.pick(1, 0)
+    for _ in range(bench.pick(REPEATS, REPEATS_QUICK) + warm_up):
+        turn = []
+        for server, token in servers:
+            before_s = server.cpu_s()
+            posted = post_singles(server.ready_line["url"], token, bench.pick(SECONDS, SECONDS_QUICK))
+            spent_s = server.cpu_s() - before_s
+            turn.append(
+                Throughput(
+                    posted.requests / spent_s, posted.requests_per_s, posted.latency_ms_p50, posted.latency_ms_p99
+                )
+            )
+        runs.append(turn)
+    return [
+        Throughput(*map(statistics.median, zip(*of_server, strict=True)))
+        for of_server in zip(*runs[warm_up:], strict=True)
+    ]
+
+
+def measure(bench: BenchmarkRun, server: RunningService, token: str, batch: int, *options: str) -> Throughput:
     """Median of several load runs, after one warm-up run."""
     seconds = bench.pick(SECONDS, SECONDS_QUICK)
     runs = []
@@ -89,8 +116,8 @@ def measure(
         before_s = server.cpu_s()
         report = load(server.ready_line["url"], token, *options_all, seconds=seconds)
         spent_s = server.cpu_s() - before_s
-        assert not checked or report["unacknowledged"] == 0, "every request must be answered 202"
-        assert not checked or report["quarantined"] == 0, "every reading must pass"
+        assert report["unacknowledged"] == 0, "every request must be answered 202"
+        assert report["quarantined"] == 0, "every reading must pass"
         done = report["acknowledged"]
         latencies_ms = report["latency_ms_p50"], report["latency_ms_p99"]
         runs.append(Throughput(done / spent_s, report["readings_per_s"], *latencies_ms))

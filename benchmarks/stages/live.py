@@ -1,5 +1,5 @@
-"""Hypothesis: a reading is live after the linger (5 ms), two brokers (~20 ms), half a flush interval and a flush
-(~100 ms): nearly always within 300 ms. Embedded: after the linger and one or two commits.
+"""Hypothesis: a reading is live after the linger (20 ms at most), two brokers (~20 ms), half a flush interval and a
+flush (~100 ms): nearly always within 300 ms. Embedded: after the linger and one or two commits.
 
 Measured: 10,000 connectors each send a reading per second in JSON batches of 100, 10,000 readings/s offered; a
 reading's `ts` is the moment it is sent. One operator reads all stations' server-sent events

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -23,6 +25,13 @@ from schemas.reading import (
 STATUS_CODES: Final[Mapping[str | None, int]] = {None: 0} | dict(STATUS_NAMES.items())
 SESSION_EVENT_CODES: Final[Mapping[str | None, int]] = {None: 0} | dict(SESSION_EVENT_NAMES.items())
 
+_NUMBERS: Final = ("connector_id", "boot", "seq", *QUANTITIES)
+_INTEGERS: Final = 3  # of these, before the quantities
+_numbers_of: Final = attrgetter(*_NUMBERS)
+_NUMBER_TYPES: Final = [
+    (dtype, dtype.to_pandas_dtype())
+    for dtype in (pa.int16(), pa.int64(), pa.int64(), *(dtype for _, dtype, *_ in QUANTITIES.values()))
+]
 _DTYPES: Final = {name: dtype for name, (_, dtype, *_) in QUANTITIES.items()} | {"energy_export_wh": ENERGY_EXPORT[1]}
 
 
@@ -31,27 +40,47 @@ def to_batch(readings: Sequence[WireReading], ts_ms: NDArray[np.int64], detailed
 
     `detailed`: some of them are DetailedReadings, so that the rows have READING_SCHEMA.
     """
-    rows = readings  # one comprehension a column is the fastest of what was measured: 10 ns a value
+    rows = readings
+    connector_id, boot, seq, *quantities = _numbers(rows)
     return pa.RecordBatch.from_arrays(
         [
             pa.array([row.station_id.upper() for row in rows], pa.string()),
-            pa.array([row.connector_id for row in rows], pa.int16()),
+            connector_id,
             pa.array([row.session_id for row in rows], pa.string()),
-            pa.array([row.boot for row in rows], pa.int64()),
-            pa.array([row.seq for row in rows], pa.int64()),
+            boot,
+            seq,
             pa.array(ts_ms),
-            quantity("energy_wh", pa.array([row.energy_wh for row in rows], pa.float64())),
-            quantity("power_w", pa.array([row.power_w for row in rows], pa.float64())),
-            quantity("voltage_v", pa.array([row.voltage_v for row in rows], pa.float64())),
-            quantity("current_a", pa.array([row.current_a for row in rows], pa.float64())),
-            quantity("temperature_c", pa.array([row.temperature_c for row in rows], pa.float64())),
-            quantity("soc_pct", pa.array([row.soc_pct for row in rows], pa.float64())),
+            *quantities,
             _codes([row.status for row in rows], STATUS_CODES),
             _codes([row.session_event for row in rows], SESSION_EVENT_CODES),
             *(_optional_columns(rows) if detailed else ()),
         ],
         schema=READING_SCHEMA if detailed else PLAIN_READING_SCHEMA,
     )
+
+
+def _numbers(rows: Sequence[WireReading]) -> list[pa.Array]:
+    """The columns of _NUMBERS, converted together: a column alone costs 8 us however few rows it has.
+
+    As floats in between, which is exact: integers are at most SEQ_MAX, and no number of a reading is NaN.
+    """
+    count = len(rows)
+    flat = chain.from_iterable(map(_numbers_of, rows))
+    values = np.fromiter(flat, np.float64, count * len(_NUMBERS)).reshape(count, len(_NUMBERS)).T.copy()
+    null = np.isnan(values)
+    null_counts = null.sum(axis=1).tolist() if null.any() else [0] * len(_NUMBERS)
+    values[null] = 0.0
+    validity = np.packbits(~null, axis=1, bitorder="little")
+    integers = values[:_INTEGERS].astype(np.int64)
+    whole = [*integers, *thousandths_all(values[_INTEGERS:])]
+    columns = []
+    for column, bits, nulls, (dtype, narrow) in zip(whole, validity, null_counts, _NUMBER_TYPES, strict=True):
+        if nulls and nulls == count:
+            columns.append(pa.nulls(count, dtype))
+            continue
+        buffers = [pa.py_buffer(bits) if nulls else None, pa.py_buffer(column.astype(narrow, copy=False))]
+        columns.append(pa.Array.from_buffers(dtype, count, buffers, nulls))
+    return columns
 
 
 def _optional_columns(rows: Sequence[WireReading]) -> list[pa.Array]:

@@ -24,12 +24,12 @@ def thousandths(value: float) -> int:
 
 
 def thousandths_all(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """`thousandths` of each: shape (n,), finite, |value| at most 1e12."""
+    """`thousandths` of each: any shape, finite, |value| at most 1e12."""
     scaled = values * MILLI
     rounded = np.rint(scaled)
     doubtful = np.abs(scaled - rounded) >= 0.5 - np.abs(scaled) * _DOUBT
     whole = rounded.astype(np.int64)
     if doubtful.any():
-        for at in np.flatnonzero(doubtful):
+        for at in zip(*np.nonzero(doubtful), strict=True):
             whole[at] = thousandths(values[at])
     return whole

@@ -25,6 +25,8 @@ from kit.web.problem import Problem
 from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
+# Asked so long before, so that requests which cannot wait (`known`) need not while the query runs: 1 s in a busy loop.
+AHEAD_S: Final = 2.5
 OUTAGE_S: Final = 300.0
 CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Beyond, the oldest is looked up again
 # Well-formed but unknown tokens, so that a misconfigured fleet does not cause a query a request. 32 B each.
@@ -48,6 +50,7 @@ class Authenticator:
         self._checked_s = clock.monotonic_s()
         self._due_s = self._checked_s + REVOCATION_S
         self._refresh_lock = asyncio.Lock()
+        self._ahead: asyncio.Task[None] | None = None
 
     async def authenticate(self, request: HTTPConnection) -> Principal:
         """The principal of the request; of a signed token with several roles, that of the first of KINDS.
@@ -69,6 +72,42 @@ class Authenticator:
         yours = " and ".join(principal.kind for principal in principals) or "none that is known here"
         raise Problem(403, f"this needs a token of kind {' or '.join(kinds)}; yours is of kind {yours}")
 
+    def known(self, authorization: bytes, kinds: tuple[Kind, ...]) -> Principal | None:
+        """The principal that `require` gives for this header without waiting or verifying; None where it would have
+        to, or refuses the token."""
+        token = _token_in(authorization)
+        if token is None:
+            return None
+        principals: tuple[Principal, ...] | None
+        if self._signed is not None and "." in token:
+            principals = self._signed.known(token)
+        elif not self._is_fresh():
+            return None
+        else:
+            principal = self._cached.get(hash_of(token))
+            principals = None if principal is None else (principal,)
+        if principals is not None:
+            for kind in kinds:
+                for principal in principals:
+                    if principal.kind == kind:
+                        return principal
+        return None
+
+    def _is_fresh(self) -> bool:
+        """Whether the cache may be used as it is. Begins to refresh it when that is due soon."""
+        left_s = self._due_s - self._clock.monotonic_s()
+        if left_s <= AHEAD_S and self._ahead is None:
+            self._ahead = asyncio.create_task(self._refresh_ahead(self._due_s), name="revocations")
+        return left_s > 0
+
+    async def _refresh_ahead(self, due_s: float) -> None:
+        try:
+            await self._refresh(due_s)
+        except Exception:  # the next request that has to wait gets it
+            _log.exception("refresh_failed")
+        finally:
+            self._ahead = None
+
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """One principal for a stored token, one for each role of a signed one."""
         token = _bearer_token(request)
@@ -78,7 +117,7 @@ class Authenticator:
             except InvalidToken as error:
                 raise _unauthorized(str(error), invalid=True) from None
         if self._clock.monotonic_s() >= self._due_s:
-            await self._refresh()
+            await self._refresh(self._due_s)
         token_hash = hash_of(token)
         principal = self._cached.get(token_hash)
         return (principal if principal is not None else await self._look_up(token, token_hash),)
@@ -99,12 +138,12 @@ class Authenticator:
         self._cached[token_hash] = principal
         return principal
 
-    async def _refresh(self) -> None:
-        """Drop revoked tokens from the cache. One query at a time; concurrent requests wait for it."""
+    async def _refresh(self, due_s: float) -> None:
+        """Drop revoked tokens from the cache, as was due at `due_s`. One query at a time; others wait for it."""
         async with self._refresh_lock:
+            if self._due_s != due_s:
+                return  # done meanwhile
             now_s = self._clock.monotonic_s()
-            if now_s < self._due_s:
-                return
             self._rejected.clear()
             try:
                 gone = await self._store.revoked(principal.token_id for principal in self._cached.values())
@@ -152,11 +191,17 @@ require_operator: Final = require_kinds("operator")
 def _bearer_token(request: HTTPConnection) -> str:
     for key, value in request.scope["headers"]:
         if key == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            if scheme.lower() == "bearer" and token:
-                return str(token.strip())
+            token = _token_in(value)
+            if token is not None:
+                return token
             raise _unauthorized("write the header as: Authorization: Bearer <token>", invalid=False)
     raise _unauthorized("a token is needed: Authorization: Bearer <token>", invalid=False)
+
+
+def _token_in(authorization: bytes) -> str | None:
+    """The token of an Authorization header; None where the header has another form."""
+    scheme, _, token = authorization.decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token else None
 
 
 def _unauthorized(detail: str, *, invalid: bool) -> Problem:

@@ -98,6 +98,13 @@ class SignedTokens:
             raise InvalidToken(f"the token expired at {expired_at}; get a new one where you got it")
         return known.principals
 
+    def known(self, token: str) -> tuple[Principal, ...] | None:
+        """What `verify` gives for a token that was verified before and has not expired; else None."""
+        known = self._verified.get(hashlib.sha256(token.encode()).digest())
+        if known is None or self._clock.now_ms() / 1000 >= known.expires_s + LEEWAY_S:
+            return None
+        return known.principals
+
     def _checked(self, token: str, token_id: UUID) -> _Verified:
         claims = self._claims(token)
         not_before_s = _moment_s(claims, "nbf", 0.0)

@@ -86,6 +86,17 @@ def traceparent_of(span: Span) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
+def records_spans() -> bool:
+    """Whether spans of this process may be recorded. If not, a request's ids need to be made only where they are
+    used: `child_traceparent`."""
+    return _tracer is not None
+
+
+def child_traceparent(traceparent: str) -> str:
+    """The `traceparent` of a new span, not recorded, within the given one, or of a new trace."""
+    return traceparent_of(start_span("", context_from(traceparent), SpanKind.SERVER))
+
+
 def start_span(name: str, parent: Context | None, kind: SpanKind) -> Span:
     """A span that the caller ends, and has to make current where it should be."""
     if _tracer is not None:

@@ -3,8 +3,6 @@
 The middleware is one layer of plain ASGI, because the hot path of ingestion goes through it.
 """
 
-import random
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRouter, iter_route_contexts
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
@@ -22,18 +20,16 @@ from kit.observability.logs import correlation_id, get_logger
 from kit.observability.tracing import context_from, start_span
 from kit.spelling import did_you_mean
 from kit.web import docs_pages
+from kit.web.direct import DirectRoutes
 from kit.web.health import HttpMetrics, ReadyCheck, health_router
 from kit.web.problem import ERRORS_SHOWN_MAX, INTERNAL, Problem, install_problems, invalid, problem_response
 from kit.web.request_body import RequestBody
+from kit.web.request_ids import CORRELATION_HEADER, CORRELATION_KEY, correlation_id_of, end_span
 from kit.web.route_rules import RouteRules, check_rules, rules_of, selected_route
 from kit.web.server import RunningServer, serve
 
 __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make_app", "serve"]
 
-CORRELATION_HEADER: Final = "X-Correlation-ID"
-_CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
-# Printable ASCII: it goes into headers, logs and messages as it is.
-_CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
 _CLOSE: Final = (b"connection", b"close")
 _API: Final = "/api/"  # other paths are for monitoring, which adds parameters of its own
 _NAME_SHOWN_MAX: Final = 64
@@ -69,7 +65,9 @@ def make_app(
     app.include_router(docs_pages.router)
     app.routers_last = len(app.routes)
     install_problems(app)
-    app.add_middleware(_RequestMiddleware, metrics=HttpMetrics(registry), clock=clock or SystemClock())
+    metrics, clock = HttpMetrics(registry), clock or SystemClock()
+    app.add_middleware(_RequestMiddleware, metrics=metrics, clock=clock)
+    app.state.direct_routes = DirectRoutes(app, metrics, clock)
     return app
 
 
@@ -129,7 +127,7 @@ class _RequestMiddleware:
         started_s = self._monotonic_s()
         own_id, parent, declared, is_open = _headers_of(scope)
         body = RequestBody(scope, receive, self._rules_of, declared, is_open)
-        id_header = (_CORRELATION_KEY, own_id.encode())
+        id_header = (CORRELATION_KEY, own_id.encode())
         method: str = scope["method"]
         status = 0
 
@@ -160,13 +158,7 @@ class _RequestMiddleware:
             otel_context.detach(span_token)
             correlation_id.reset(id_token)
             route = _route_template(scope)
-            if span.is_recording():
-                span.update_name(f"{method} {route}")
-                span.set_attributes({"http.request.method": method, "http.route": route, "url.path": scope["path"]})
-                span.set_attribute("http.response.status_code", status)
-                if status >= 500:
-                    span.set_status(Status(StatusCode.ERROR))
-            span.end()
+            end_span(span, method, route, scope["path"], status)
             self._metrics.observe(method, route, status or 500, self._monotonic_s() - started_s)
 
     def _rules_of(self, scope: Scope) -> RouteRules:
@@ -183,7 +175,7 @@ def _headers_of(scope: Scope) -> tuple[str, str, bytes, bool]:
     given = traceparent = declared = b""
     is_open = False
     for key, value in scope["headers"]:
-        if key == _CORRELATION_KEY:
+        if key == CORRELATION_KEY:
             given = value
         elif key == b"traceparent":
             traceparent = value
@@ -191,9 +183,7 @@ def _headers_of(scope: Scope) -> tuple[str, str, bytes, bool]:
             declared = value
         elif key == b"transfer-encoding" or key == b"expect":
             is_open = True
-    valid = given and _CORRELATION_ID.fullmatch(given)
-    own_id = given.decode("ascii") if valid else f"{random.getrandbits(128):032x}"  # as a trace's ids
-    return own_id, traceparent.decode("latin-1"), declared, is_open
+    return correlation_id_of(given), traceparent.decode("latin-1"), declared, is_open
 
 
 def _route_template(scope: Scope) -> str:

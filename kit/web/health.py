@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from kit.errors import KitError
 from kit.observability.logs import get_logger
+from kit.observability.loop_metrics import LoopHistogram, LoopHistogramChild
 from kit.web.problem import Problem
 from kit.web.route_rules import public
 
@@ -30,15 +31,14 @@ class HttpMetrics:
     """Count and duration of requests by method, route template and status: every label has few values."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._duration_s = Histogram(
+        self._duration_s = LoopHistogram(
             "http_request_duration_seconds",
             "Time from a request's first byte handled to its response's last byte handed over",
             ("method", "route", "status"),
             buckets=_DURATION_BUCKETS_S,
             registry=registry,
         )
-        # labels() takes a lock and builds strings, so its results are cached. Bounded as the label values are.
-        self._children: dict[tuple[str, str, int], Histogram] = {}
+        self._children: dict[tuple[str, str, int], LoopHistogramChild] = {}  # bounded as the label values are
 
     def observe(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Count one finished request."""

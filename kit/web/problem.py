@@ -94,23 +94,30 @@ def problem_response(problem: Problem) -> Response:
 
 def install_problems(app: FastAPI) -> None:
     """Make every error of `app` a problem document, and describe them in its OpenAPI."""
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(ServiceError, _on_service_error)
+    for kind in (Problem, ServiceError, Unavailable, Overloaded):
+        app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(Unavailable, _on_unavailable)
-    app.add_exception_handler(Overloaded, _on_overloaded)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema
 
 
-async def _on_problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)  # noqa: S101  # Starlette hands a handler only what it was registered for
-    return problem_response(error)
+def problem_of(error: Exception) -> Problem | None:
+    """The problem that an error of a route is answered with; None where it is an error of ours."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ServiceError):
+        return Problem(error.status, str(error), headers=error.headers, extensions=error.extensions)
+    if isinstance(error, Unavailable):
+        return unavailable(error)
+    if isinstance(error, Overloaded):
+        return Problem(503, str(error), headers={"Retry-After": str(error.retry_after_s)})
+    return None
 
 
-async def _on_service_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)  # noqa: S101  # as above
-    return problem_response(Problem(error.status, str(error), headers=error.headers, extensions=error.extensions))
+async def _on_error(_: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    assert problem is not None  # noqa: S101  # Starlette hands a handler only what it was registered for
+    return problem_response(problem)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -138,15 +145,6 @@ async def _on_validation(request: Request, error: Exception) -> Response:
         for item in found[:ERRORS_SHOWN_MAX]
     ]
     return problem_response(invalid(errors or [{"location": "request", "detail": "invalid"}], len(found)))
-
-
-async def _on_unavailable(_: Request, error: Exception) -> Response:
-    return problem_response(unavailable(error))
-
-
-async def _on_overloaded(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Overloaded)  # noqa: S101  # as above
-    return problem_response(Problem(503, str(error), headers={"Retry-After": str(error.retry_after_s)}))
 
 
 _PROBLEM_SCHEMA: Final = {

@@ -5,23 +5,19 @@ import contextlib
 import errno
 import socket
 from collections.abc import AsyncIterator, Generator
-from typing import Any, Final, cast
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kit.errors import ConfigError
+from kit.web.protocol import protocol_of
 
 # Requests under way get this long at a stop: the longest a route waits is a broker's confirm (10 s by default).
 _GRACE_S: Final = 12
 # Chargers post every few seconds to a minute and should find their connection still open.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2_048  # connections that wait for accept, as uvicorn has it
-# A client that is still sending when its request is refused gets so long to read the response, and may send so much
-# meanwhile: ~10 ms of a core.
-_LINGER_S: Final = 5.0
-_LINGER_BYTES_MAX: Final = 16 << 20
 
 
 class RunningServer:
@@ -58,19 +54,7 @@ async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[RunningServ
     listener = _listen(host, port)
     try:
         async with app.router.lifespan_context(app):
-            app.middleware_stack = app.middleware_stack or app.build_middleware_stack()  # finds routes without rules
-            config = uvicorn.Config(
-                app,
-                http=_LingeringProtocol,
-                ws="none",
-                lifespan="off",  # entered above: uvicorn would swallow its error and exit the process
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_GRACE_S,
-            )
+            config = config_of(app)
             server = _Server(config)
             task = asyncio.create_task(server.serve(sockets=[listener]), name=f"http-{port}")
             ready = asyncio.create_task(server.accepting.wait())
@@ -83,6 +67,23 @@ async def serve(app: FastAPI, host: str, port: int) -> AsyncIterator[RunningServ
                 await running.stop()
     finally:
         listener.close()
+
+
+def config_of(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves `app`, whose routes are complete. Raises InvalidRouteRules."""
+    app.middleware_stack = app.middleware_stack or app.build_middleware_stack()  # finds routes without rules
+    return uvicorn.Config(
+        app,
+        http=protocol_of(app),
+        ws="none",
+        lifespan="off",  # `serve` enters it: uvicorn would swallow its error and exit the process
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -98,71 +99,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Signals are handled by the process, which may run more than this server."""
         yield
-
-
-class _LingeringProtocol(HttpToolsProtocol):
-    """uvicorn's, but for the end of a connection whose request is not here completely.
-
-    A socket that is closed with unread bytes sends a reset, by which the client may lose a response that it has not
-    read yet. So only our direction is closed at first; what the client still sends is discarded, unparsed, until it
-    closes its own or a bound is reached (as nginx's `lingering_close`).
-    """
-
-    _lingering: "_LingeringTransport | None" = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """See asyncio."""
-        super().connection_made(cast(asyncio.Transport, _LingeringTransport(transport, self)))
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio."""
-        if self._lingering is None:
-            super().data_received(data)
-        else:
-            self._lingering.discard(len(data))
-
-    def closes_early(self, transport: "_LingeringTransport") -> bool:
-        """Whether a connection that is to be closed shall linger: once, where a response is out before its request."""
-        cycle = self.cycle
-        if self._lingering is not None or cycle is None or not (cycle.response_complete and cycle.more_body):
-            return False
-        self._lingering = transport
-        return True
-
-
-class _LingeringTransport:
-    """A transport whose `close` lingers where the protocol wants it."""
-
-    def __init__(self, transport: asyncio.Transport, protocol: _LingeringProtocol) -> None:
-        self._transport = transport
-        self._protocol = protocol
-        self._closing = False
-        self._discarded_bytes = 0
-        self.write = transport.write
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def is_closing(self) -> bool:
-        """See asyncio."""
-        return self._closing or self._transport.is_closing()
-
-    def close(self) -> None:
-        """See asyncio."""
-        if self._transport.is_closing() or not self._protocol.closes_early(self):
-            self._transport.close()
-            return
-        self._closing = True
-        self._transport.write_eof()
-        if not self._transport.is_reading():
-            self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)
-
-    def discard(self, size: int) -> None:
-        """Count bytes that are received and dropped."""
-        self._discarded_bytes += size
-        if self._discarded_bytes > _LINGER_BYTES_MAX:
-            self._transport.abort()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ from ingest.declaration import Ingest
 from ingest.settings import IngestSettings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Principal, hash_of
-from kit.clock import SystemClock
+from kit.clock import Clock, SystemClock
 from kit.errors import Overloaded, Unavailable
 from kit.live.view import InProcessLive
 from kit.web.app import make_app, serve
@@ -88,9 +88,9 @@ SETTINGS = IngestSettings.model_validate(
 )
 
 
-def make_gateway_app(log: ControlledLog, live: InProcessLive) -> tuple[FastAPI, Ingest]:
+def make_gateway_app(log: ControlledLog, live: InProcessLive, clock: Clock | None = None) -> tuple[FastAPI, Ingest]:
     registry = CollectorRegistry()
-    clock = SystemClock()
+    clock = clock or SystemClock()
     authenticator = Authenticator(Tokens(), clock)  # type: ignore[arg-type]  # has the methods of TokenStore that it calls
     ingest = Ingest(
         lambda: SETTINGS, PARTITIONS, log=log, live=live, authenticator=authenticator, clock=clock, registry=registry
@@ -102,7 +102,7 @@ def make_gateway_app(log: ControlledLog, live: InProcessLive) -> tuple[FastAPI, 
         yield
         await ingest.close()
 
-    app = make_app("gateway", "1", registry=registry, lifespan=lifespan)
+    app = make_app("gateway", "1", registry=registry, lifespan=lifespan, clock=clock)
     app.state.authenticator = authenticator
     app.include_router(ingest.router)
     return app, ingest

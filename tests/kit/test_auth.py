@@ -1,5 +1,6 @@
 """Tokens: who may, from when, until when; against a real database."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import uuid4
@@ -13,6 +14,7 @@ from starlette.requests import Request
 
 from kit.auth import authenticator as auth
 from kit.auth.authenticator import (
+    AHEAD_S,
     OUTAGE_S,
     REVOCATION_S,
     Authenticator,
@@ -25,6 +27,7 @@ from kit.clock import ManualClock
 from kit.database.postgres import Database
 from kit.errors import Unavailable
 from kit.web.app import Problem, make_app, serve
+from tests.waiting import eventually
 
 
 class _Counting:
@@ -304,3 +307,60 @@ async def test_the_openapi_names_the_scheme_of_a_guarded_route(client: httpx.Asy
     schema = (await client.get("/openapi.json")).json()
     assert schema["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert schema["paths"]["/device"]["get"]["security"] == [{"bearer": []}]
+
+
+class _SlowStore:
+    """Tokens in memory; `revoked` waits for `gate`."""
+
+    def __init__(self, token: str) -> None:
+        self.principal = Principal("device", uuid4(), None)
+        self.token_hash = hash_of(token)
+        self.gone: set[object] = set()
+        self.gate = asyncio.Event()
+        self.asked = 0
+
+    async def find(self, token_hash: bytes) -> Principal | None:
+        return self.principal if token_hash == self.token_hash else None
+
+    async def revoked(self, _token_ids: object) -> set[object]:
+        self.asked += 1
+        gone = set(self.gone)
+        await self.gate.wait()
+        return gone
+
+
+async def test_a_request_that_cannot_wait_is_known_while_its_revocation_is_asked_for_ahead(clock: ManualClock) -> None:
+    token = "vsd_" + "t" * 43
+    header = f"Bearer {token}".encode()
+    store = _SlowStore(token)
+    authenticator = Authenticator(store, clock)  # type: ignore[arg-type]  # all of a TokenStore that is called
+    assert authenticator.known(header, ("device",)) is None, "not seen before"
+    await authenticator.require(_request(token), "device")
+    assert authenticator.known(header, ("device",)) == store.principal
+    assert authenticator.known(header, ("operator",)) is None
+    store.gone.add(store.principal.token_id)
+    clock.advance(REVOCATION_S - AHEAD_S)
+    for _ in range(3):
+        assert authenticator.known(header, ("device",)) == store.principal, "the answer is not here yet"
+        await asyncio.sleep(0)
+    assert store.asked == 1
+    clock.advance(AHEAD_S)
+    assert authenticator.known(header, ("device",)) is None, "no longer than the bound"
+    store.gate.set()
+    await eventually(lambda: not authenticator._cached)
+    assert authenticator.known(header, ("device",)) is None
+    assert store.asked == 1
+
+
+async def test_tokens_that_are_not_revoked_stay_known_without_a_pause(clock: ManualClock) -> None:
+    token = "vsd_" + "t" * 43
+    header = f"Bearer {token}".encode()
+    store = _SlowStore(token)
+    store.gate.set()
+    authenticator = Authenticator(store, clock)  # type: ignore[arg-type]  # all of a TokenStore that is called
+    await authenticator.require(_request(token), "device")
+    for asked in range(1, 10):
+        clock.advance(REVOCATION_S - AHEAD_S)
+        assert authenticator.known(header, ("device",)) == store.principal
+        await eventually(lambda: authenticator._ahead is None)
+        assert store.asked == asked

@@ -1,0 +1,282 @@
+"""The HTTP protocol of one connection: uvicorn's, with an end that a client sees, and with direct routes."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, cast
+
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from kit.web.direct import DirectRequest, DirectRoute, DirectRoutes, lines_of
+from kit.web.problem import Problem, problem_response
+
+# A client that is still sending when its request is refused gets so long to read the response, and may send so much
+# meanwhile: ~10 ms of a core.
+_LINGER_S: Final = 5.0
+_LINGER_BYTES_MAX: Final = 16 << 20
+# Of a request's head that is not here completely: the longest token of an issuer is 8 KiB. The parser keeps all of it.
+_HEAD_BYTES_MAX: Final = 64 << 10
+_HEAD_TOO_LONG: Final = f"the head of the request is longer than {_HEAD_BYTES_MAX} bytes; send shorter headers"
+# The longest body that is handled directly: uvloop reads 250 KiB at once, so a longer one is never here as a whole.
+_DIRECT_BYTES_MAX: Final = 250 << 10
+_NEVER_DIRECT: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade"))  # headers
+
+
+class LingeringProtocol(HttpToolsProtocol):
+    """uvicorn's, but for a bound of a request's head, and for the end of a connection whose request is not complete.
+
+    A socket that is closed with unread bytes sends a reset, by which the client may lose a response that it has not
+    read yet. So only our direction is closed at first; what the client still sends is discarded, unparsed, until it
+    closes its own or a bound is reached (as nginx's `lingering_close`).
+    """
+
+    _lingering: "_LingeringTransport | None" = None
+    _in_head = False
+    _head_bytes = 0  # received since the head began, in pieces that did not complete it
+    _head_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """See asyncio."""
+        super().connection_made(cast(asyncio.Transport, _LingeringTransport(transport, self)))
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if self._lingering is not None:
+            self._lingering.discard(len(data))
+            return
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES_MAX:
+                self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        self._in_head, self._head_bytes = False, 0
+        super().on_headers_complete()
+
+    def _refuse_head(self) -> None:
+        """Answer 431, unless an answer to an earlier request is still to come, and close the connection."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._head_refused = True
+            response = problem_response(Problem(431, _HEAD_TOO_LONG))
+            headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
+            head = lines_of(headers)
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\n%b\r\n%b" % (head, bytes(response.body))
+            )
+        self.transport.close()
+
+    def closes_early(self, transport: "_LingeringTransport") -> bool:
+        """Whether a connection that is to be closed shall linger: once, where a response is out before its request."""
+        cycle = self.cycle
+        early = self._head_refused or (cycle is not None and cycle.response_complete and cycle.more_body)
+        if self._lingering is not None or not early:
+            return False
+        self._lingering = transport
+        return True
+
+
+class _LingeringTransport:
+    """A transport whose `close` lingers where the protocol wants it."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: LingeringProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._closing = False
+        self._discarded_bytes = 0
+        self.write = transport.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """See asyncio."""
+        return self._closing or self._transport.is_closing()
+
+    def close(self) -> None:
+        """See asyncio."""
+        if self._transport.is_closing() or not self._protocol.closes_early(self):
+            self._transport.close()
+            return
+        self._closing = True
+        self._transport.write_eof()
+        if not self._transport.is_reading():
+            self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(_LINGER_S, self._transport.close)
+
+    def discard(self, size: int) -> None:
+        """Count bytes that are received and dropped."""
+        self._discarded_bytes += size
+        if self._discarded_bytes > _LINGER_BYTES_MAX:
+            self._transport.abort()
+
+
+class DirectProtocol(LingeringProtocol):
+    """Hands the ordinary requests of direct routes to their direct handlers, all others to the app.
+
+    A request of a direct route is held from its head on if its token is known. It is handled once its body is complete.
+    What turns out not to be ordinary goes to the app as if it had not been held: a body in parts, a connection that
+    closes meanwhile, a handler that declines.
+    """
+
+    routes: ClassVar[Mapping[bytes, DirectRoute]] = {}  # by path; see protocol_of
+    _default_head: ClassVar[tuple[object, bytes]] = ((), b"")
+    _held: DirectRequest | None = None
+    _idle_since_s: float | None = None  # loop time; None while there is a request
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        super().data_received(data)
+        if self._held is not None and self._held.body:
+            self._pass_on(self._release())  # its body comes in parts: the app bounds them
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        if self._held is not None:
+            self._pass_on(self._release())
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    def shutdown(self) -> None:
+        """See uvicorn."""
+        if self._held is not None:
+            self._pass_on(self._release())
+        super().shutdown()
+
+    def on_message_begin(self) -> None:
+        """See httptools. The scope is made where it is needed."""
+        self._in_head = True
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        self._in_head, self._head_bytes = False, 0
+        route = self.routes.get(self.url)
+        if route is not None:
+            self._held = self._direct_request(route)
+        if self._held is None:
+            self._begin_scope()
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held.body += body
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        if self._held is None:
+            super().on_message_complete()
+            return
+        request, before = self._release(), self.cycle
+        self.cycle = cast(Any, request)
+        if not request.handle():
+            self.cycle = before
+            self._pass_on(request)
+            super().on_message_complete()
+
+    def write_response(self, response: bytes, *, close: bool) -> None:
+        """See kit.web.direct.Connection."""
+        self.transport.write(response)
+        if close:
+            self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """See uvicorn. One timer lasts as long as the connection is idle or busy; to start and cancel one with every
+        request costs 2 us."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self._idle_since_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idleness(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """See uvicorn."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since_s is None:
+            return
+        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._watch_idleness(left_s)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _watch_idleness(self, within_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(within_s, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since_s = None
+
+    @property
+    def head(self) -> bytes:
+        """The headers of every response."""
+        headers, head = self._default_head
+        if headers is not self.server_state.default_headers:  # a new list every second
+            headers = self.server_state.default_headers
+            head = lines_of(headers)
+            type(self)._default_head = (headers, head)
+        return head
+
+    def _direct_request(self, route: DirectRoute) -> DirectRequest | None:
+        """The request whose head is complete, if it is an ordinary one."""
+        cycle, parser, headers = self.cycle, self.parser, dict(self.headers)
+        length = headers.get(b"content-length", b"")
+        ordinary = (
+            (cycle is None or cycle.response_complete)  # else it is pipelined
+            and not self.flow.write_paused
+            and parser.get_method() == route.method
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and len(headers) == len(self.headers)  # else one is there twice
+            and _NEVER_DIRECT.isdisjoint(headers)
+            and length.isdigit()
+            and int(length) <= min(route.rules.body_bytes_max, _DIRECT_BYTES_MAX)
+        )
+        return route.begin(self, headers) if ordinary else None
+
+    def _release(self) -> DirectRequest:
+        request, self._held = self._held, None
+        assert request is not None  # noqa: S101  # the callers have looked
+        return request
+
+    def _begin_scope(self) -> None:
+        """Let uvicorn handle the request whose head is complete."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers = self.scope["headers"] = headers
+        self.expect_100_continue = any(key == b"expect" and value.lower() == b"100-continue" for key, value in headers)
+        super().on_headers_complete()
+
+    def _pass_on(self, request: DirectRequest) -> None:
+        """Let uvicorn handle a request that was held, and as much of its body as is here."""
+        self._begin_scope()
+        if request.body:
+            super().on_body(request.body)
+
+
+def protocol_of(app: FastAPI) -> type[LingeringProtocol]:
+    """The protocol of an app's connections: with its direct routes, if it has any."""
+    direct_routes: DirectRoutes | None = getattr(app.state, "direct_routes", None)
+    by_path = direct_routes.by_path() if direct_routes is not None else {}
+    return type("DirectProtocol", (DirectProtocol,), {"routes": by_path}) if by_path else LingeringProtocol

@@ -1,0 +1,30 @@
+"""The ids of a request: its correlation id, given or new, and its span."""
+
+import random
+import re
+from typing import Final
+
+from opentelemetry.trace import Span, Status, StatusCode
+
+CORRELATION_HEADER: Final = "X-Correlation-ID"
+CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
+# Printable ASCII: it goes into headers, logs and messages as it is.
+_CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
+
+
+def correlation_id_of(given: bytes) -> str:
+    """The header's value if it may be used as it is, else a new id."""
+    if given and _CORRELATION_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"{random.getrandbits(128):032x}"  # as a trace's ids
+
+
+def end_span(span: Span, method: str, route: str, path: str, status: int) -> None:
+    """End the span of a request that was answered with `status`."""
+    if span.is_recording():
+        span.update_name(f"{method} {route}")
+        span.set_attributes({"http.request.method": method, "http.route": route, "url.path": path})
+        span.set_attribute("http.response.status_code", status)
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+    span.end()
