@@ -56,28 +56,31 @@ class StatementService:
         self._seller = seller
         self._terms = terms
 
-    async def issue_due(self) -> int:
-        """Issue every collective invoice that is due; how many. Each is one transaction, so that a crash leaves whole
-        documents, and the next run the rest. Raises Unavailable."""
-        issued = 0
+    async def issue_due(self, documents_max: int | None = None) -> list[Document]:
+        """Issue the collective invoices that are due, all or so many. Each is one transaction, so that a crash leaves
+        whole documents, and the next run the rest. Raises Unavailable."""
+        issued: list[Document] = []
         for row in await self._store.oldest():
             zone = ZoneInfo(row["time_zone"])
             month = first_month(row["oldest_ended_at"], row["last"], zone)
             while is_due(month, self._clock.now(), zone):
-                if await self._issue(row["customer_id"], row["currency"], month):
-                    issued += 1  # and once more, for what one document does not hold
+                if len(issued) == documents_max:
+                    return issued
+                invoice = await self._issue(row["customer_id"], row["currency"], month)
+                if invoice is not None:
+                    issued.append(invoice)  # and once more, for what one document does not hold
                 else:
                     month = following(month)  # which has what was carried over
         return issued
 
-    async def _issue(self, customer_id: UUID, currency: str, month: date) -> bool:
-        """One document of all that waits from before the month's end. False: there is nothing, or it comes to nothing
+    async def _issue(self, customer_id: UUID, currency: str, month: date) -> Document | None:
+        """One document of all that waits from before the month's end. None: there is nothing, or it comes to nothing
         that could be paid or less, which is carried over."""
         async with self._database.transaction() as connection:
             number = await invoicing_store.lock(connection)  # first, so that writers take turns
             customer = await store.customer(connection, customer_id)
             if customer is None:
-                return False
+                return None
             start, end = bounds_of(month, ZoneInfo(customer["time_zone"]))
             waiting = await store.waiting(connection, customer_id, currency, end, CHARGES_MAX)
             subjects = [charge.subject_id for charge in waiting]
@@ -87,10 +90,10 @@ class StatementService:
             total_micros = sum(line.incl_micros for line in lines)
             if not items:
                 await store.forget(connection, [charge.cdr_id for charge in waiting])
-                return False
+                return None
             if total_micros < 0 or not (self._rules.zero_invoices or to_minor(total_micros, currency)):
                 _log.info("statement_carried_over", customer_id=str(customer_id), month=str(month))
-                return False
+                return None
             part = await store.parts(connection, customer_id, month, currency) + 1
             number = number.following(self._clock.now())
             invoice = _invoice(customer_id, month, currency, part, number, items)
@@ -102,7 +105,7 @@ class StatementService:
             await invoicing_store.advance(connection, number)
             await insert_async(connection, "billing", [invoice_created(invoice, current_event_context())])
         self._metrics.documents.labels(invoice.kind).inc()
-        return True
+        return invoice
 
 
 def _invoice(customer_id: UUID, month: date, currency: str, part: int, number: Number, items: list[Item]) -> Document:

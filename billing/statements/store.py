@@ -31,8 +31,8 @@ INSERT INTO billing.collected_charge ({_COLUMNS}, collected_at)
 VALUES ({", ".join(f"${place}" for place in range(1, len(_FIELDS) + 1))}, ${len(_FIELDS) + 1})
 """  # noqa: S608  # our own names
 # Of a charge that owes nothing any more what was invoiced is taken back, also where no later version waits.
-_NOT_OWED: Final = f"({', '.join(repr(str(status)) for status in (*NOT_OWED, CdrStatus.CANCELLED))})"
-_TAKEN_BACK: Final = f"c.invoiced AND r.status IN {_NOT_OWED}"
+NOT_OWED_ANY_MORE: Final = f"({', '.join(repr(str(status)) for status in (*NOT_OWED, CdrStatus.CANCELLED))})"
+_TAKEN_BACK: Final = f"c.invoiced AND r.status IN {NOT_OWED_ANY_MORE}"
 _OLDEST: Final = f"""
 SELECT c.customer_id, c.currency, min(c.ended_at) AS oldest_ended_at,
        (SELECT max(month) FROM billing.statement AS s
@@ -55,7 +55,7 @@ JOIN billing.cdr AS r ON r.subject_id = c.subject_id AND r.current
 WHERE c.invoiced AND c.customer_id = $1 AND c.currency = $2 AND (c.subject_id = ANY ($3::uuid[]) OR {_TAKEN_BACK})
 """  # noqa: S608  # our own names
 _VOID: Final = f"""
-SELECT subject_id FROM billing.cdr WHERE current AND subject_id = ANY ($1::uuid[]) AND status IN {_NOT_OWED}
+SELECT subject_id FROM billing.cdr WHERE current AND subject_id = ANY ($1::uuid[]) AND status IN {NOT_OWED_ANY_MORE}
 """  # noqa: S608  # our own names
 _PARTS: Final = """
 SELECT count(*) FROM billing.statement WHERE customer_id = $1 AND month = $2 AND currency = $3

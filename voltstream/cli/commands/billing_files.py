@@ -1,4 +1,4 @@
-"""`voltstream billing export | pdf | einvoice`: documents out of the database into files."""
+"""`voltstream billing export | pdf | einvoice | validate`: documents as files."""
 
 import sys
 from collections import Counter
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from billing.components import party_of
 from billing.declaration import SERVICE
 from billing.einvoices.service import EInvoiceService, XmlFormat
+from billing.einvoices.validation import CannotValidate, broken_rules
 from billing.exports.models import LeftOutDocument
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportFormat, ExportService
@@ -41,8 +42,10 @@ STDOUT: Final = "-"
 LEFT_OUT_MAX: Final = 1_000  # documents that are listed, ~300 B each; all of them are at /billing/export/left-out
 _PLACES_SHOWN_MAX: Final = 20  # connectors that are listed for people
 _INCOMPLETE: Final = 1  # exit code: the file lacks documents
+_INVALID: Final = 1  # exit code: a rule is broken
 _LINE_END: Final = b"\n"
 EXPORT_EXAMPLE: Final = "Example: voltstream billing export --format ocpi --from 2026-03-01 --out march.json"
+VALIDATE_EXAMPLE: Final = "Example: voltstream billing validate invoice.xml receipt.pdf"
 EINVOICE_EXAMPLE: Final = "Example: voltstream billing einvoice 2026-0000017 --format ubl --out invoice.xml"
 PDF_EXAMPLE: Final = "Example: voltstream billing pdf 2026-0000017 --out receipt.pdf"
 
@@ -137,6 +140,31 @@ def einvoice(
         return await EInvoiceService(reader).xml(id_, None, format_)
 
     _write_document(document, out, read, data_dir, as_json)
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="UBL, CII, or a PDF with either inside")],
+    as_json: AsJson = False,
+) -> None:
+    """Hold e-invoices to their schemas and to EN 16931's rules, as their authors publish both. Exit code 1 where a rule
+    is broken."""
+    valid = True
+    for file in files:
+        try:
+            broken = broken_rules(file.read_bytes())
+        except OSError as error:
+            raise WrongUsage(f"{file}: {error.strerror}") from None
+        except CannotValidate as error:
+            raise WrongUsage(f"{file}: {error}") from None
+        valid = valid and not broken
+        if as_json:
+            print_json({"file": str(file), "valid": not broken, "broken": broken})
+        else:
+            print_line(f"{file}: valid by its schema and EN 16931" if not broken else f"{file}: not valid")
+            for rule in broken:
+                print_line(f"  {rule}")
+    if not valid:
+        raise typer.Exit(_INVALID)
 
 
 def _write_document(
