@@ -426,7 +426,8 @@ def _energy_columns(energy: SessionEnergy) -> dict[str, I64]:
 
 _COMPARED: Final = (
     "started_ms", "last_ms", "ended_ms", "end_reason", "explicit", "energy_uj", "integrated_uj", "export_mwh",
-    "readings", "flagged", "hold", "cost_incl_micros", "register_after_mwh", "register_after_ms",
+    "readings", "flagged", "hold", "cost_excl_micros", "cost_incl_micros", "register_before_mwh", "register_before_ms",
+    "series_mwh", "register_first_mwh", "register_after_mwh", "register_after_ms",
 )  # fmt: skip
 
 

@@ -41,9 +41,12 @@ class StoredSession(NamedTuple):
     hold: int
     revision: int
     tariff_key: int  # 0: none
-    cost_incl_micros: int  # NULL_I64 without a tariff
+    cost_excl_micros: int  # NULL_I64 without a tariff
+    cost_incl_micros: int
     power_max_mw: int
-    series_mwh: int  # NULL_I64: none, as the others
+    register_before_mwh: int  # NULL_I64: none, as the others
+    register_before_ms: int
+    series_mwh: int
     register_first_mwh: int
     register_after_mwh: int
     register_after_ms: int

@@ -74,7 +74,8 @@ _BY_TS: Final = f"""{_IDENTITIES}
 _TIMELINE_SESSIONS: Final = f"""
 SELECT s.connector_key, s.session_key, s.session_id, {_MS.format("s.started_at")}, {_MS.format("s.last_at")},
        {_MS.format("s.ended_at")}, s.end_reason, s.explicit, s.energy_uj, s.integrated_uj, s.export_mwh, s.readings,
-       s.flagged, s.hold, s.revision, coalesce(s.tariff_key, 0), s.cost_incl_micros, s.power_max_mw, s.series_mwh,
+       s.flagged, s.hold, s.revision, coalesce(s.tariff_key, 0), s.cost_excl_micros, s.cost_incl_micros, s.power_max_mw,
+       s.register_before_mwh, {_MS.format("s.register_before_at")}, s.series_mwh,
        s.register_first_mwh, s.register_after_mwh, {_MS.format("s.register_after_at")}
 FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms)
 LEFT JOIN LATERAL (
