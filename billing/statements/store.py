@@ -54,6 +54,18 @@ FROM billing.collected_charge AS c
 JOIN billing.cdr AS r ON r.subject_id = c.subject_id AND r.current
 WHERE c.invoiced AND c.customer_id = $1 AND c.currency = $2 AND (c.subject_id = ANY ($3::uuid[]) OR {_TAKEN_BACK})
 """  # noqa: S608  # our own names
+# Of the collective invoices of which a person credited a part and on which one of these charges stands: what stands.
+_STANDING: Final = """
+SELECT c.statement_id, sum(l.incl_micros)::bigint AS micros,
+       coalesce(sum(l.incl_micros) FILTER (WHERE c.cdr_id = ANY ($1::uuid[])), 0)::bigint AS taken_back_micros
+FROM billing.collected_charge AS c
+CROSS JOIN LATERAL (SELECT coalesce(sum((line ->> 'incl_micros')::bigint), 0) AS incl_micros
+                    FROM jsonb_array_elements(c.lines) AS line) AS l
+WHERE c.invoiced
+  AND c.statement_id IN (SELECT o.statement_id FROM billing.collected_charge AS o WHERE o.cdr_id = ANY ($1::uuid[]))
+  AND EXISTS (SELECT FROM billing.invoice AS n WHERE n.credits = c.statement_id)
+GROUP BY c.statement_id
+"""
 _VOID: Final = f"""
 SELECT subject_id FROM billing.cdr WHERE current AND subject_id = ANY ($1::uuid[]) AND status IN {NOT_OWED_ANY_MORE}
 """  # noqa: S608  # our own names
@@ -155,6 +167,13 @@ async def invoiced(
     found = [_charge(row) for row in await connection.fetch(_INVOICED, customer_id, currency, subjects)]
     of = list({*subjects, *(charge.subject_id for charge in found)})
     return found, {row["subject_id"] for row in await connection.fetch(_VOID, of)}
+
+
+async def standing(connection: Transaction, taken_back: Sequence[UUID]) -> list[asyncpg.Record]:
+    """Of the invoices on which these CDRs stand, as far as a part is credited of them: statement_id, the micro-units of
+    all charges that stand on it, and those of the CDRs."""
+    rows: list[asyncpg.Record] = await connection.fetch(_STANDING, taken_back)
+    return rows
 
 
 async def add_cdr(connection: Transaction, cdr: Sequence[Any]) -> None:

@@ -9,11 +9,15 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from billing.documents import DocumentLine
 from billing.einvoices.validation import broken_rules
 from billing.invoices.store import InvoiceStore
 from billing.readings_store import ReadingsStore
 from billing.reconcile import Finding, Reconciler, Report
+from billing.statements.given_back import given_back
 from tests.billing.customers_wanted import wanted
 from tests.billing.making import ENERGY, ENERGY_VERSION, START, assigned, free_session, session
 from tests.billing.running import open_running
@@ -181,6 +185,71 @@ async def test_a_part_of_a_collective_invoice_is_credited_and_its_charges_are_he
     assert rest["status"] == "open"
     xml = await monthly.ask("GET", f"{INVOICES}/{rest['id']}/xml", 200)
     assert broken_rules(xml.content) == []
+
+
+@pytest.mark.parametrize("decision", ["void", "correct", "approve"])
+async def test_what_was_credited_of_a_charge_is_not_repaid_when_it_is_taken_back(
+    monthly: Service, decision: str
+) -> None:
+    one = session()
+    await settle(monthly, one)
+    invoice = await issued(monthly, 0)
+    await monthly.post(f"{INVOICES}/{invoice['id']}/credit", {"amount": "2.50", "reason": "blocked"})
+    await settle(monthly, session(one.id, revision=2, energy_mwh=13_000_000))
+    energy = {"energy_wh": "5000"} if decision == "correct" else {}
+    await monthly.post(f"{CHARGES}/{one.id}/{decision}", {"why": "x", **energy}, key=decision)
+    other = session(start=START + timedelta(days=9), energy_mwh=40_000_000)
+    await settle(monthly, other)
+    (customer,) = (await monthly.get(CUSTOMERS))["customers"]
+    (balance,) = (await monthly.get(BALANCE, customer_id=customer["id"]))["balances"]
+    second = await issued(monthly, 1)
+    assert Decimal(balance["collected"]) == Decimal(second["total_incl_vat"])
+    counted = [other] if decision == "void" else [one, other]
+    owed = sum(monthly.billing.cdrs(charged.id)[-1]["total_incl_micros"] for charged in counted)
+    assert sum(row["total_incl_micros"] for row in monthly.billing.documents()) == owed
+    assert [line["description"] for line in second["payable_lines"] if not line["group"]] == ["Credited before"] * 2
+    for syntax in ("ubl", "cii"):
+        xml = await monthly.ask("GET", f"{INVOICES}/{second['id']}/xml", 200, params={"format": syntax})
+        assert broken_rules(xml.content) == []
+    await monthly.ask("GET", f"{INVOICES}/{second['id']}/pdf", 200)
+    await monthly.post(CANCEL, {"invoice_id": second["id"], "reason": "x"})
+    assert booked(monthly) == Decimal(invoice["payable"]) - Decimal("2.50")
+
+
+async def test_what_was_credited_stays_so_while_enough_of_the_invoice_stands(monthly: Service) -> None:
+    one, other = session(), session(start=START + timedelta(hours=9))
+    await settle(monthly, one, other)
+    invoice = await issued(monthly, 0)
+    await monthly.post(f"{INVOICES}/{invoice['id']}/credit", {"amount": "2.50", "reason": "blocked"})
+    await settle(monthly, session(one.id, revision=2, energy_mwh=1_000_000))
+    await monthly.post(f"{CHARGES}/{one.id}/void", {"why": "x"}, key="void")
+    later = session(start=START + timedelta(days=9), energy_mwh=40_000_000)
+    await settle(monthly, later)
+    (customer,) = (await monthly.get(CUSTOMERS))["customers"]
+    (balance,) = (await monthly.get(BALANCE, customer_id=customer["id"]))["balances"]
+    second = await issued(monthly, 1)
+    assert Decimal(balance["collected"]) == Decimal(second["total_incl_vat"])
+    owed = sum(monthly.billing.cdrs(charged.id)[-1]["total_incl_micros"] for charged in (other, later))
+    assert sum(row["total_incl_micros"] for row in monthly.billing.documents()) == owed - 2_500_000
+
+
+@given(
+    charges=st.lists(st.integers(1, 10_000_000), min_size=1, max_size=8),
+    credited=st.lists(st.integers(1, 3_000_000), max_size=3),
+    by=st.integers(1, 4),
+)
+def test_of_charges_that_are_all_taken_back_everything_credited_is_given_back(
+    charges: list[int], credited: list[int], by: int
+) -> None:
+    assume(sum(credited) <= sum(charges))
+    parts = [DocumentLine("CREDIT", None, 0, 0, None, place % 2, -one // 2, -one) for place, one in enumerate(credited)]
+    standing, back = sum(charges), 0
+    for place in range(0, len(charges), by):
+        taken = sum(charges[place : place + by])
+        back += sum(line.incl_micros for line in given_back(parts, standing, taken))
+        standing -= taken
+        assert back == max(sum(credited) - standing, 0)  # what stays credited is what stands at the most
+    assert back == sum(credited)
 
 
 async def test_a_cancelled_collective_invoice_cancels_its_charges(monthly: Service) -> None:
