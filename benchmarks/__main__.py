@@ -13,7 +13,7 @@ from benchmarks.run import BenchmarkRun
 from deploy.servers import ServerError
 
 MONEY = ("cost", "repricing", "invoices", "export")
-STAGES = ("kernels", *MONEY, "gateway", "worker", "end_to_end", "embedded", "live", "memory")
+STAGES = ("kernels", *MONEY, "gateway", "worker", "frame_sizes", "flush", "end_to_end", "embedded", "live", "memory")
 
 
 def main() -> int:

@@ -27,8 +27,10 @@ class FrameGenerator:
         *,
         prefix: str = "CS",
         start_ms: int = START_MS,
+        frame_readings: int = FRAME_READINGS,
     ) -> None:
         """`start_ms`: event time of the first second; recent for a running worker, or sessions would time out."""
+        self.frame_readings = frame_readings
         self.connectors, self.partition, self.source = connectors, partition, source
         self._station = pa.array([f"{prefix}-{partition}-{n:05d}" for n in range(connectors)])
         self._session = pa.array([f"S-{partition}-{n:06d}" for n in range(connectors)])
@@ -66,10 +68,10 @@ class FrameGenerator:
         return pa.table(arrays, schema=READING_SCHEMA)
 
     def frames(self, rounds: int, second: int | None = None) -> list[Frame]:
-        """The same in frames of FRAME_READINGS, from `second` on if that is later than the next one."""
+        """The same in frames of `frame_readings`, from `second` on if that is later than the next one."""
         self._second = max(self._second, second or 0)
         frames = []
-        for batch in self.table(rounds).combine_chunks().to_batches(max_chunksize=FRAME_READINGS):
+        for batch in self.table(rounds).combine_chunks().to_batches(max_chunksize=self.frame_readings):
             self._sent += batch.num_rows
             received_ms = int(batch.column("ts_ms")[0].as_py())
             header = FrameHeader(

@@ -1,5 +1,7 @@
 """The bridge: moves frames from the partitions' RabbitMQ queues to the partitions of the Kafka topic, as they are.
 
+Small frames that wait for the same partition share a record: a record costs Kafka and a worker more than a frame does.
+
 A frame leaves its queue only after Kafka has confirmed it, so no crash of any process loses one; after a crash some
 frames may be produced twice. Order of a partition: its queue has one active consumer, and its frames go to Kafka one
 after the other. Several bridges may run: where one dies the next becomes the active consumer of its queues.
@@ -10,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, takewhile
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -25,12 +28,13 @@ from kit.messaging.rabbit_connection import Rabbit
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, start_span, traceparent_of
 from kit.retry import reconnect_pauses_s
-from schemas.frame import FrameError, FrameHeader, decode_header
+from schemas.frame import FrameError, FrameHeader, decode_header, join_frames
 from schemas.topics import READINGS_TOPIC, frames_queue
 
 PREFETCH: Final = 128  # unconfirmed frames of one partition: 12.8 MB of 100 kB, more than Kafka takes in one round trip
 LINGER_MS: Final = 5  # a frame waits this long for others: at most one request each 5 ms and partition
 DRAIN_TIMEOUT_S: Final = 5.0  # on close, for Kafka's confirms of the frames sent; the rest is delivered again
+RECORD_BYTES_MAX: Final = 128 << 10  # of frames that share a record; a larger frame has one of its own
 QUEUE_LOOK_S: Final = 5.0  # between looks at the queues' lengths, one passive declaration a partition
 
 _log = get_logger(__name__)
@@ -42,6 +46,7 @@ class BridgeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("partition",)
         self.frames = Counter("bridge_frames", "Frames confirmed by Kafka", labels, registry=registry)
+        self.records = Counter("bridge_records", "Records that had those frames", labels, registry=registry)
         self.readings = Counter("bridge_readings", "Items of those frames", labels, registry=registry)
         self.bytes = Counter("bridge_bytes", "Bytes of those frames", labels, registry=registry)
         self.unreadable = Counter(
@@ -54,13 +59,33 @@ class BridgeMetrics:
 
 
 @dataclass(slots=True)
-class _UnconfirmedFrame:
-    """A frame sent to Kafka."""
+class _WaitingFrame:
+    """A frame from the queue."""
 
     delivery: Delivery
+    header: FrameHeader | None  # None: unreadable
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> "_WaitingFrame":
+        """Read its header."""
+        try:
+            return cls(delivery, decode_header(delivery.body))
+        except FrameError:
+            return cls(delivery, None)
+
+
+@dataclass(slots=True)
+class _UnconfirmedRecord:
+    """A record sent to Kafka."""
+
+    frames: list[_WaitingFrame]
     confirmed: "asyncio.Future[Any]"
-    header: FrameHeader | None
-    span: Span | None
+    spans: list[Span]
+
+    @property
+    def last(self) -> Delivery:
+        """Of its frames."""
+        return self.frames[-1].delivery
 
 
 class _PartitionForwarder:
@@ -79,15 +104,16 @@ class _PartitionForwarder:
         self._producer = producer
         self._topic = topic
         self._failed = failed
-        self._delivered: deque[Delivery] = deque()  # bounded by PREFETCH
+        self._delivered: deque[_WaitingFrame] = deque()  # bounded by PREFETCH
         self._arrived = asyncio.Event()
         # In the order sent; at most PREFETCH, and twice it after a reconnect.
-        self._unconfirmed: deque[_UnconfirmedFrame] = deque()
+        self._unconfirmed: deque[_UnconfirmedRecord] = deque()
         self._settling = False
         self._stopped = False
         self.idle = asyncio.Event()  # everything that was delivered is confirmed
         self.idle.set()
         self._frames = metrics.frames.labels(label)
+        self._records = metrics.records.labels(label)
         self._readings = metrics.readings.labels(label)
         self._bytes = metrics.bytes.labels(label)
         self._unreadable = metrics.unreadable.labels(label)
@@ -97,7 +123,7 @@ class _PartitionForwarder:
     def deliver(self, delivery: Delivery) -> None:
         """Take a frame from the queue."""
         if not self._stopped:
-            self._delivered.append(delivery)
+            self._delivered.append(_WaitingFrame.of(delivery))
             self._arrived.set()
             self.idle.clear()
 
@@ -112,42 +138,48 @@ class _PartitionForwarder:
         self._count()
 
     async def forward(self) -> None:
-        """Send one delivery after the other, until cancelled. Raises KafkaError."""
+        """Send what waits, one record after the other, until cancelled. Raises KafkaError."""
         while True:
             while not self._delivered:
                 self._arrived.clear()
                 await self._arrived.wait()
-            delivery = self._delivered[0]
-            sent = await self._send(delivery)
-            if self._delivered and self._delivered[0] is delivery:
-                self._delivered.popleft()
+            frames = self._next_record()
+            sent = await self._send(frames)
+            if self._delivered and self._delivered[0] is frames[0]:  # else they were forgotten meanwhile
+                for _ in frames:
+                    self._delivered.popleft()
             if sent is not None:
                 self._unconfirmed.append(sent)
                 sent.confirmed.add_done_callback(self._settle_soon)
             self._count()
 
-    async def _send(self, delivery: Delivery) -> _UnconfirmedFrame | None:
-        header, span, headers = None, None, []
-        try:
-            header = decode_header(delivery.body)
-        except FrameError:
-            self._unreadable.inc()  # the worker says why, and keeps its bytes in quarantine
-        if header is not None and header.traceparent:
-            span = start_span("bridge", context_from(header.traceparent), SpanKind.PRODUCER)
-            headers = [("traceparent", traceparent_of(span).encode())]
+    def _next_record(self) -> list[_WaitingFrame]:
+        """The oldest frame, and those after it that may share its record: readable ones, as far as RECORD_BYTES_MAX."""
+        first = self._delivered[0]
+        if first.header is None:
+            return [first]
+        readable = takewhile(lambda waiting: waiting.header is not None, self._delivered)
+        sizes = accumulate(len(waiting.delivery.body) for waiting in self._delivered)
+        small = takewhile(lambda pair: pair[1] <= RECORD_BYTES_MAX, zip(readable, sizes, strict=False))
+        return [waiting for waiting, _ in small] or [first]
+
+    async def _send(self, frames: list[_WaitingFrame]) -> _UnconfirmedRecord | None:
+        traceparents = [waiting.header.traceparent for waiting in frames if waiting.header is not None]
+        spans = [start_span("bridge", context_from(parent), SpanKind.PRODUCER) for parent in traceparents if parent]
+        headers = [("traceparent", traceparent_of(spans[0]).encode())] if spans else []
+        record = join_frames([waiting.delivery.body for waiting in frames])
         while True:
             try:
-                confirmed = await self._producer.send(
-                    self._topic, delivery.body, partition=self._number, headers=headers
-                )
-            except KafkaTimeoutError:  # no room because Kafka is slow or away: the frame was not taken
+                confirmed = await self._producer.send(self._topic, record, partition=self._number, headers=headers)
+            except KafkaTimeoutError:  # no room because Kafka is slow or away: the record was not taken
                 continue
-            except MessageSizeTooLargeError as error:
+            except MessageSizeTooLargeError as error:  # a frame by itself: those that share a record are far smaller
                 self._refused.inc()
-                _log.error("frame_refused", partition=self._number, bytes=len(delivery.body), error=str(error))
-                delivery.reject(requeue=False)
+                _log.error("frame_refused", partition=self._number, bytes=len(record), error=str(error))
+                for waiting in frames:
+                    waiting.delivery.reject(requeue=False)
                 return None
-            return _UnconfirmedFrame(delivery, confirmed, header, span)
+            return _UnconfirmedRecord(frames, confirmed, spans)
 
     def _settle_soon(self, _: object) -> None:
         """Kafka confirms a batch's frames together: acknowledge them together."""
@@ -165,22 +197,26 @@ class _PartitionForwarder:
                 if not self._failed.done():
                     self._failed.set_exception(error or KafkaError("a send was cancelled"))
                 break
-            if last is not None and last.channel is not self._unconfirmed[0].delivery.channel:
+            if last is not None and last.channel is not self._unconfirmed[0].last.channel:
                 last.ack(up_to=True)
             done = self._unconfirmed.popleft()
-            last = done.delivery
-            self._frames.inc()
-            self._bytes.inc(len(last.body))
-            if done.header is not None:
-                self._readings.inc(done.header.items)
-            if done.span is not None:
-                done.span.end()
+            last = done.last
+            self._confirmed(done)
         if last is not None:
             last.ack(up_to=True)
         self._count()
 
+    def _confirmed(self, record: _UnconfirmedRecord) -> None:
+        self._records.inc()
+        self._frames.inc(len(record.frames))
+        self._unreadable.inc(sum(waiting.header is None for waiting in record.frames))
+        self._bytes.inc(sum(len(waiting.delivery.body) for waiting in record.frames))
+        self._readings.inc(sum(waiting.header.items for waiting in record.frames if waiting.header is not None))
+        for span in record.spans:
+            span.end()
+
     def _count(self) -> None:
-        self._gauge.set(len(self._unconfirmed))
+        self._gauge.set(sum(len(record.frames) for record in self._unconfirmed))
         if not self._delivered and not self._unconfirmed:
             self.idle.set()
 

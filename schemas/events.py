@@ -249,6 +249,8 @@ class WindowAggregate(msgspec.Struct, frozen=True, kw_only=True):
     temperature_c_max: float | None
     energy_wh_first: float | None  # register
     energy_wh_last: float | None
+    energy_export_wh_first: float | msgspec.UnsetType = msgspec.UNSET  # register; left out where there is none
+    energy_export_wh_last: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class TelemetryAggregated(msgspec.Struct, frozen=True, kw_only=True):

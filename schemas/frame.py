@@ -1,21 +1,28 @@
 """The frame, voltstream's unit of work: some readings of one partition, as an Arrow record batch behind a header.
 
 Layout: magic `VF1\\0`, header length (u32, little endian), header (MessagePack array), zeros up to the next multiple
-of 8 (Arrow wants its buffers aligned), body (Arrow IPC stream).
-A transport moves frames as opaque bytes. The header makes loss visible: every source (one run of one gateway)
-numbers its frames per partition from 0 without a gap and states how many items it has sent in all. A receiver of frames
-1 and 3 knows that 2 is missing, and drops a 2 that comes twice. `items_total` of the highest frame is what that source
-has accepted: `accepted` of the ledger of readings.
+of 8 (Arrow wants its buffers aligned), body: an Arrow IPC stream, or the few readings packed (schemas/packed.py).
+A transport moves frames as opaque bytes, several in one record where they are small (`join_frames`). The header makes
+loss visible: every source (one run of one gateway) numbers its frames per partition from 0 without a gap and states how
+many items it has sent in all. A receiver of frames 1 and 3 knows that 2 is missing, and drops a 2 that comes twice.
+`items_total` of the highest frame is what that source has accepted: `accepted` of the ledger of readings.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+from itertools import accumulate, pairwise
 from typing import Final
 from zlib import crc32
 
 import msgspec
 import pyarrow as pa
 
+from schemas import packed
+from schemas.packed import PackedError
+from schemas.reading import PLAIN_READING_SCHEMA, READING_SCHEMA
+
 MAGIC: Final = b"VF1\0"
+JOINED_MAGIC: Final = b"VFJ\0"
 FRAME_ITEMS_MAX: Final = 4_096  # ~1,000 is usual; the bound keeps one frame under ~1 MB on the wire
 _HEADER_AT: Final = len(MAGIC) + 4
 _ALIGNMENT: Final = 8
@@ -53,8 +60,11 @@ _decoder = msgspec.msgpack.Decoder(FrameHeader)
 def encode_frame(header: FrameHeader, batch: pa.RecordBatch) -> bytes:
     """The frame's bytes. `batch` has READING_SCHEMA or REFUSED_SCHEMA, as `header.kind` says."""
     head = _encoder.encode(header)
+    start = MAGIC + len(head).to_bytes(4, "little") + head + bytes(-(_HEADER_AT + len(head)) % _ALIGNMENT)
+    if batch.num_rows <= packed.ROWS_MAX and batch.schema in (PLAIN_READING_SCHEMA, READING_SCHEMA):
+        return start + packed.pack(batch)
     sink = pa.BufferOutputStream()
-    sink.write(MAGIC + len(head).to_bytes(4, "little") + head + bytes(-(_HEADER_AT + len(head)) % _ALIGNMENT))
+    sink.write(start)
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     frame: bytes = sink.getvalue().to_pybytes()
@@ -71,14 +81,54 @@ def decode_header(frame: bytes) -> FrameHeader:
         raise FrameError(f"frame header unreadable: {error}") from error
 
 
+def packed_body(frame: bytes) -> bytes | None:
+    """The body, if it is packed readings; None: it is not."""
+    start = _body_at(frame)
+    return frame[start:] if packed.is_packed(frame, start) else None
+
+
 def decode_body(frame: bytes) -> pa.RecordBatch:
-    """The rows, without a copy. Raises FrameError if they cannot be read."""
-    end = _header_end(frame)
-    start = end + -end % _ALIGNMENT
+    """The rows. Raises FrameError if they cannot be read."""
+    start = _body_at(frame)
+    if packed.is_packed(frame, start):
+        try:
+            return packed.unpack([frame[start:]], [decode_header(frame).items]).to_batch()
+        except PackedError as error:
+            raise FrameError(f"frame body unreadable: {error}") from error
     try:
         return pa.ipc.open_stream(pa.py_buffer(frame)[start:]).read_next_batch()
     except (pa.ArrowException, OSError, StopIteration) as error:
         raise FrameError(f"frame body unreadable: {error}") from error
+
+
+def join_frames(frames: Sequence[bytes]) -> bytes:
+    """One record of a log with all these frames, in their order; a single one is a record as it is.
+
+    Layout: magic `VFJ\\0`, number of frames, the length of each (u32, little endian), the frames.
+    """
+    if len(frames) == 1:
+        return frames[0]
+    numbers = (len(frames), *map(len, frames))
+    return b"".join([JOINED_MAGIC, *(number.to_bytes(4, "little") for number in numbers), *frames])
+
+
+def split_frames(record: bytes) -> list[bytes]:
+    """The frames of a record; the record itself if it is not joined frames. Raises FrameError if they are broken."""
+    if not record.startswith(JOINED_MAGIC):
+        return [record]
+    numbers = memoryview(record)[len(JOINED_MAGIC) : len(record) // 4 * 4].cast("I")
+    count = numbers[0] if len(numbers) else 0
+    lengths = numbers[1 : 1 + count].tolist()
+    start = len(JOINED_MAGIC) + 4 * (1 + count)
+    if not count or len(lengths) != count or start + sum(lengths) != len(record):
+        raise FrameError("joined frames are not as long as they say")
+    ends = list(accumulate(lengths, initial=start))
+    return [record[begin:end] for begin, end in pairwise(ends)]
+
+
+def _body_at(frame: bytes) -> int:
+    end = _header_end(frame)
+    return end + -end % _ALIGNMENT
 
 
 def _header_end(frame: bytes) -> int:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kernels.windows import QUANTITIES
+from streams.kernels.windows import EXPORT_COLUMNS, QUANTITIES, SUMS
 from streams.tariffs.version import TariffVersion
 
 Columns = dict[str, NDArray[np.generic]]
@@ -54,7 +54,8 @@ REVISED_COLUMNS: Final = {
 
 # telemetry.window_1m: what this step adds to the row (connector_key, bucket_ms). Counts and sums add up, minima and
 # maxima take the extreme; `energy_first` is the register at the smallest ts (of equal ones the smaller register),
-# `energy_last` at the largest (of equal ones the larger). A quantity no reading had: n = 0, sum = 0, rest null.
+# `energy_last` at the largest (of equal ones the larger); likewise `energy_export_first` and `_last`, the register of
+# exported energy. A quantity no reading had: n = 0, sum = 0, rest null.
 WINDOW_COLUMNS: Final = {
     "connector_key": np.int32,
     "bucket_ms": np.int64,
@@ -72,9 +73,8 @@ WINDOW_COLUMNS: Final = {
     "energy_first_mwh": np.int64,
     "energy_last_ts_ms": np.int64,
     "energy_last_mwh": np.int64,
-    "in_session_mwh_sum": np.int64,
-    "outside_mwh_sum": np.int64,
-    "rejected_mwh_sum": np.int64,
+    **dict.fromkeys(EXPORT_COLUMNS, np.int64),
+    **{f"{name}_sum": np.int64 for name in SUMS},
 }
 
 # What a session costs, in millionths of the tariff's currency; null without a tariff. `tariff_key` is pricing's

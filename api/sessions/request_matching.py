@@ -3,7 +3,7 @@
 A session whose id is a request's id belongs to that request; otherwise the first session that starts at the connector
 within the request's time window does. Matches are derived again from all observations with every event, so they do not
 depend on the order in which events arrive. A published assignment that no longer holds is withdrawn
-(schemas.events.SessionAssigned).
+(schemas.events.SessionAssigned), also because streams has withdrawn the session itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from kit.errors import Unprocessable
 from kit.messaging.consumer import Delivered, EventContext
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from schemas.events import Event, SessionCompleted, SessionStarted
+from schemas.session import END_REASON_NAMES, EndReason
 
 DRIVER_PREFIX: Final = "driver/"  # of StoredRequest.stop_requested_by, where the driver did it
 
@@ -38,7 +39,12 @@ class RequestMatcher:
         """Handle session.completed.v1 of different sessions. Late readings may have moved their start since it was
         published: the start in session.started.v1 decides."""
         observed = [
-            _observed(one.event.payload, ended_at=one.event.payload.ended_at, revision=one.event.payload.revision)
+            _observed(
+                one.event.payload,
+                ended_at=one.event.payload.ended_at,
+                revision=one.event.payload.revision,
+                withdrawn=one.event.payload.end_reason == END_REASON_NAMES[EndReason.WITHDRAWN],
+            )
             for one in batch
         ]
         await self._record(connection, observed, _contexts(batch))
@@ -67,6 +73,7 @@ def _observed(
     started_at: str | None = None,
     ended_at: str | None = None,
     revision: int = 0,
+    withdrawn: bool = False,
 ) -> ObservedSession:
     return ObservedSession(
         id=payload.id,
@@ -76,6 +83,7 @@ def _observed(
         started_at=_moment(started_at),
         ended_at=_moment(ended_at),
         revision=revision,
+        withdrawn=withdrawn,
         names=request_id_in_session_name(payload.session_id),
     )
 

@@ -81,11 +81,12 @@ SELECT pg_advisory_xact_lock(lock) FROM (
 # A session's start comes from session.started.v1 alone, its name and its end from whichever event has them. Rows are
 # inserted in the given order, because each draws its arrival number.
 _RECORD: Final = """
-INSERT INTO sessions.session AS s (id, station_id, connector_id, name, started_at, ended_at, revision, names_request)
-SELECT o.id, o.station_id, o.connector_id, o.name, o.started_at, o.ended_at, o.revision, r.id
+INSERT INTO sessions.session AS s (id, station_id, connector_id, name, started_at, ended_at, revision, withdrawn,
+                                   names_request)
+SELECT o.id, o.station_id, o.connector_id, o.name, o.started_at, o.ended_at, o.revision, o.withdrawn, r.id
 FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int[],
-            $8::uuid[]) WITH ORDINALITY
-    AS o (id, station_id, connector_id, name, started_at, ended_at, revision, names, place)
+            $8::bool[], $9::uuid[]) WITH ORDINALITY
+    AS o (id, station_id, connector_id, name, started_at, ended_at, revision, withdrawn, names, place)
 LEFT JOIN sessions.request AS r
     ON r.id = o.names AND r.station_id = o.station_id AND r.connector_id = o.connector_id
 ORDER BY o.place
@@ -94,10 +95,11 @@ ON CONFLICT (id) DO UPDATE SET
     names_request = coalesce(s.names_request, excluded.names_request),
     started_at = coalesce(s.started_at, excluded.started_at),
     ended_at = CASE WHEN excluded.revision > s.revision THEN excluded.ended_at ELSE s.ended_at END,
+    withdrawn = CASE WHEN excluded.revision > s.revision THEN excluded.withdrawn ELSE s.withdrawn END,
     revision = greatest(s.revision, excluded.revision)
 """
 # The requests that these sessions may belong to, did belong to or name, each with the session that is now its own: the
-# one that names it, else the first that began in its time and was not known before it.
+# one that names it, else the first that began in its time and was not known before it. Never one that was withdrawn.
 _MATCHES: Final = f"""
 SELECT DISTINCT ON (r.id) {_COLUMNS}, best.id AS best_id, best.ended_at AS best_ended_at, observed.id AS observed_id
 FROM sessions.session AS observed
@@ -108,6 +110,7 @@ LEFT JOIN LATERAL (
     SELECT s.id, s.ended_at
     FROM sessions.session AS s
     WHERE s.station_id = r.station_id AND s.connector_id = r.connector_id AND s.started_at IS NOT NULL
+      AND NOT s.withdrawn
       AND (s.names_request = r.id
            OR (s.names_request IS NULL AND s.arrival > r.arrival
                AND s.started_at >= r.claims_from AND s.started_at < r.claims_until))
@@ -162,6 +165,7 @@ class ObservedSession(NamedTuple):
     started_at: datetime | None
     ended_at: datetime | None
     revision: int  # of ended_at; 0: without the end
+    withdrawn: bool  # its readings are other sessions' after all, or none's
     names: UUID | None  # the request's id that is its name, if it is one
 
 

@@ -14,12 +14,14 @@ _LIVE: Final[dict[str, Any]] = {
     "temperature_c": 31.2,
     "soc_pct": 64.0,
     "energy_wh": 1204511.25,
+    "energy_export_wh": None,
     "flags": [],
     "session": {
         "id": "7d4f0d0e-3f0c-5d5c-9c54-0f5f6a1f2b11",
         "session_id": "TX-4711",
         "started_at": "2026-03-29T07:41:00.000Z",
         "energy_wh": 6120.75,
+        "energy_export_wh": 0.0,
         "estimated": False,
         "readings": 409,
     },
@@ -94,6 +96,12 @@ WINDOWS: Final[dict[str, Any]] = {
             "energy_wh_first": 1204496.0,
             "energy_wh_last": 1204663.75,
             "energy_wh": 183.0,
+            "in_session_wh": 183.0,
+            "outside_wh": 0.0,
+            "rejected_wh": 0.0,
+            "energy_export_wh_first": None,
+            "energy_export_wh_last": None,
+            "energy_export_wh": None,
             "revision": 1,
         }
     ],
@@ -147,13 +155,19 @@ QUARANTINE: Final[dict[str, Any]] = {
     ],
     "next": None,
 }
+
+_ENERGY: Final[dict[str, Any]] = {
+    "rise_wh": 43120.0,
+    "in_sessions_wh": 43100.0,
+    "outside_wh": 20.0,
+    "rejected_wh": 0.0,
+    "rejected_by_reason_wh": {"register_leapt": 0.0},
+}
 ENERGY: Final[dict[str, Any]] = {
     "station_id": "DE-VS-0001",
     "from": "2026-03-29T00:00:00Z",
     "to": "2026-03-30T00:00:00Z",
-    "total": {"rise_wh": 43120.0, "in_sessions_wh": 43100.0, "outside_wh": 20.0, "rejected_wh": 0.0},
-    "connectors": [
-        {"rise_wh": 43120.0, "in_sessions_wh": 43100.0, "outside_wh": 20.0, "rejected_wh": 0.0, "connector_id": 1}
-    ],
+    "total": _ENERGY,
+    "connectors": [_ENERGY | {"connector_id": 1}],
     "main_meter": None,
 }

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from api.telemetry.renderings import ColumnTable, Kind
+from schemas.energy import ENERGY_SHARES
 from schemas.quality import names_of
 from schemas.reading import QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 
@@ -15,6 +16,8 @@ Row = Mapping[str, Any]  # of the store
 # windows of a connector that sends no register any more are read in ~20 ms, once a page.
 REGISTER_LOOKBACK: Final = timedelta(days=31)
 
+# Energy by whose it is: the ledger of energy has the same in sum.
+_SHARES: Final = {name.replace("_mwh", "_wh"): name for name in ENERGY_SHARES}
 READING_KINDS: Final = {
     "connector_id": Kind.INTEGER,
     "ts": Kind.MOMENT,
@@ -26,7 +29,7 @@ READING_KINDS: Final = {
     "status": Kind.TEXT,
     "session_event": Kind.TEXT,
     "flags": Kind.NAMES,
-    **dict.fromkeys(("energy_export_wh", "in_session_wh", "outside_wh", "rejected_wh"), Kind.THOUSANDTHS),
+    **dict.fromkeys(("energy_export_wh", *_SHARES), Kind.THOUSANDTHS),
     "extra": Kind.TEXT,
 }
 
@@ -41,6 +44,8 @@ WINDOW_KINDS: Final = {
     "energy_wh_first": Kind.THOUSANDTHS,
     "energy_wh_last": Kind.THOUSANDTHS,
     "energy_wh": Kind.THOUSANDTHS,
+    **dict.fromkeys(_SHARES, Kind.THOUSANDTHS),
+    **{f"energy_export_wh{part}": Kind.THOUSANDTHS for part in ("_first", "_last", "")},
 }
 REVISED_WINDOW_KINDS: Final = {**WINDOW_KINDS, "revision": Kind.INTEGER}
 
@@ -50,6 +55,13 @@ class Register(NamedTuple):
 
     at: datetime
     energy_mwh: int
+
+
+class Registers(NamedTuple):
+    """By connector_id, the registers before the first row of a history that has one."""
+
+    energy: Mapping[int, Register]
+    energy_export: Mapping[int, Register]
 
 
 def reading_table(rows: Sequence[Row]) -> ColumnTable:
@@ -63,13 +75,13 @@ def reading_table(rows: Sequence[Row]) -> ColumnTable:
         "session_event": [SESSION_EVENT_LABELS.get(event) for event in stored["session_event"]],
         "flags": [flag_names[flags] for flags in stored["flags"]],
         "energy_export_wh": stored["energy_export_mwh"],
-        **{f"{name}_wh": stored[f"{name}_mwh"] for name in ("in_session", "outside", "rejected")},
+        **{name: stored[column] for name, column in _SHARES.items()},
     }
     return ColumnTable(READING_KINDS, [columns.get(name, ()) for name in READING_KINDS])
 
 
-def window_table(rows: Sequence[Row], registers: Mapping[int, Register], *, revised: bool) -> ColumnTable:
-    """Windows in order of time; `registers`: of each connector, the last one before its first row."""
+def window_table(rows: Sequence[Row], registers: Registers, *, revised: bool) -> ColumnTable:
+    """Windows in order of time."""
     kinds = REVISED_WINDOW_KINDS if revised else WINDOW_KINDS
     stored = _columns(rows)
     columns = {
@@ -77,7 +89,11 @@ def window_table(rows: Sequence[Row], registers: Mapping[int, Register], *, revi
         "window_start": stored["bucket"],
         "energy_wh_first": stored["energy_first_mwh"],
         "energy_wh_last": stored["energy_last_mwh"],
-        "energy_wh": _energies_mwh(rows, registers),
+        "energy_wh": _energies_mwh(rows, registers.energy, "energy"),
+        **{name: stored[f"{column}_sum"] for name, column in _SHARES.items()},
+        "energy_export_wh_first": stored["energy_export_first_mwh"],
+        "energy_export_wh_last": stored["energy_export_last_mwh"],
+        "energy_export_wh": _energies_mwh(rows, registers.energy_export, "energy_export"),
     }
     for name, column in _AVERAGED.items():
         columns[f"{name}_avg"] = list(map(_mean, stored[f"{column}_sum"], stored[f"{column}_n"]))
@@ -98,12 +114,14 @@ def _mean(total: int, n: int) -> int | None:
     return (2 * total + n) // (2 * n) if n else None
 
 
-def _energies_mwh(rows: Sequence[Row], registers: Mapping[int, Register]) -> list[int | None]:
-    """Per window its energy in mWh: against the connector's previous register, else within the window, else None."""
+def _energies_mwh(rows: Sequence[Row], registers: Mapping[int, Register], name: str) -> list[int | None]:
+    """Per window its energy in mWh: against the connector's previous register, else within the window, else None.
+    `name`: how the columns of the register begin."""
+    first_of, last_of, at = f"{name}_first_mwh", f"{name}_last_mwh", f"{name}_last_ts"
     previous = dict(registers)
     energies: list[int | None] = []
     for row in rows:
-        first, last = row["energy_first_mwh"], row["energy_last_mwh"]
+        first, last = row[first_of], row[last_of]
         if last is None:
             energies.append(None)
             continue
@@ -113,5 +131,5 @@ def _energies_mwh(rows: Sequence[Row], registers: Mapping[int, Register]) -> lis
             energies.append(last - before.energy_mwh)
         else:
             energies.append(last - first if first <= last else None)
-        previous[row["connector_id"]] = Register(row["energy_last_ts"], last)
+        previous[row["connector_id"]] = Register(row[at], last)
     return energies

@@ -9,11 +9,11 @@ from typing import Any, Final
 import msgspec
 
 from api.telemetry.models import ConnectorEnergy, Energy, EnergyEntry, Ledger, LedgerEntry, LedgerPartition
+from schemas.energy import ENERGY_SHARES, EnergyShare, RejectReason
 from schemas.reading import MILLI
 
 _OUTCOMES = ("stored", "duplicate", "quarantined")
 _COUNTS = (*_OUTCOMES, "in_windows")
-_ENERGIES: Final = ("in_sessions_mwh", "outside_mwh", "rejected_mwh")
 _MAIN_METER: Final = 0  # the connector
 
 
@@ -69,15 +69,15 @@ def energy_of(
     sums: Mapping[int, Mapping[str, Any]],
 ) -> Energy:
     """The ledger of energy. `connectors`: (connector_key, connector_id); `sums`: by key, in mWh, of those with any."""
-    nothing = dict.fromkeys(_ENERGIES, 0)
-    energies = {number: [sums.get(key, nothing)[name] for name in _ENERGIES] for key, number in connectors}
+    nothing = dict.fromkeys(ENERGY_SHARES, 0)
+    energies = {number: [sums.get(key, nothing)[name] for name in ENERGY_SHARES] for key, number in connectors}
     own = {number: parts for number, parts in energies.items() if number != _MAIN_METER}
     return Energy.model_validate(
         {
             "station_id": station_id,
             "from": start,
             "to": end,
-            "total": _energy([sum(column) for column in zip(*own.values(), strict=True)] or [0, 0, 0]),
+            "total": _energy([sum(column) for column in zip(*own.values(), strict=True)] or list(nothing.values())),
             "connectors": [
                 ConnectorEnergy(connector_id=number, **_energy(parts).model_dump())
                 for number, parts in sorted(own.items())
@@ -88,7 +88,13 @@ def energy_of(
 
 
 def _energy(energy_mwh: Sequence[int]) -> EnergyEntry:
-    in_sessions, outside, rejected = (part / MILLI for part in energy_mwh)
+    """From the energy of each of ENERGY_SHARES."""
+    shares = dict(zip(ENERGY_SHARES.values(), energy_mwh, strict=True))
+    rejected = {reason: shares[EnergyShare("rejected", reason)] for reason in RejectReason}
     return EnergyEntry(
-        rise_wh=sum(energy_mwh) / MILLI, in_sessions_wh=in_sessions, outside_wh=outside, rejected_wh=rejected
+        rise_wh=sum(energy_mwh) / MILLI,
+        in_sessions_wh=shares[EnergyShare("session")] / MILLI,
+        outside_wh=shares[EnergyShare("outside")] / MILLI,
+        rejected_wh=sum(rejected.values()) / MILLI,
+        rejected_by_reason_wh={reason: energy / MILLI for reason, energy in rejected.items()},
     )

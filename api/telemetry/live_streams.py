@@ -1,14 +1,16 @@
 """The live view as server-sent events: one watcher of the view, many clients.
 
 A client first gets a snapshot, then the newest document of each connector that changed since its last event. Changes
-are not queued for a slow client: only their keys are remembered, so it skips documents that were replaced, and its
-memory is bounded by the number of connectors, however long it does not read.
+are not queued for a slow client: it remembers the version of the view that it has, and skips documents that were
+replaced since. What clients that read as fast as the view changes are sent is put together once for all of them.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from starlette.responses import StreamingResponse
@@ -19,13 +21,15 @@ from kit.errors import Overloaded, Unavailable
 from kit.live.view import LiveView
 from kit.observability.logs import get_logger
 
-# Each stream costs a connection and ~1 MB of keys for 10,000 connectors; 10 changes/s of 1,000 connectors to each of
-# 64 is ~250 MB/s of copying, about what one core can do.
-STREAMS_MAX: Final = 64
+# Each stream costs a connection and what its transport buffers. All that 256 of them are sent is copied for each by the
+# kernel: at 10,000 changes/s of 400 bytes ~1 GB/s, more than a core can do; slow ones then skip more.
+STREAMS_MAX: Final = 256
 HEARTBEAT_S: Final = 15.0  # proxies cut connections that are silent for 30 to 60 s
 _FIRST_VIEW_S_MAX: Final = 5.0  # the whole view of 100,000 connectors is read from Redis in ~1 s
 _WATCH_AGAIN_S: Final = 1.0
-_DOCUMENTS_PER_CHUNK: Final = 128  # ~50 kB: about what the transport buffers before it makes us wait
+_DOCUMENTS_PER_PIECE: Final = 512  # ~200 kB: sending a piece costs ~50 us whatever its size
+_KEYS_REMEMBERED_MAX: Final = 200_000  # of recent changes, ~2 MB; a client that lags further is sent its whole view
+_VERSIONS_SHARED: Final = 4  # how far a client may lag to be sent the pieces that are made for others
 _RETRY_AFTER_S: Final = 10
 
 HEARTBEAT: Final = b": heartbeat\n\n"
@@ -34,36 +38,64 @@ _log = get_logger(__name__)
 
 
 class Subscription:
-    """One client: its stations (None: all), and the connectors that changed since its last event."""
+    """One client: its stations (None: all), and the version of the mirror that it has."""
 
     def __init__(self, stations: frozenset[str] | None) -> None:
         self.stations = stations
+        self.version = 0
         self.changed = asyncio.Event()
-        self._keys: set[str] = set()
-
-    @property
-    def behind(self) -> int:
-        """Connectors whose newest document was not sent to it."""
-        return len(self._keys)
 
     def wants(self, key: str) -> bool:
         """Whether the key belongs to one of the stations of this stream."""
         return self.stations is None or station_of(key) in self.stations
 
-    def offer(self, by_station: Mapping[str, Collection[str]]) -> None:
-        """Record that these keys changed, by station."""
-        stations = by_station.keys() if self.stations is None else self.stations & by_station.keys()
-        for station_id in stations:
-            self._keys.update(by_station[station_id])
-        if self._keys:
+    def offer(self, version: int, stations: Collection[str]) -> None:
+        """These stations have changed with that version."""
+        if self.stations is None or not self.stations.isdisjoint(stations):
             self.changed.set()
+        elif not self.changed.is_set():
+            self.version = version
 
-    def take(self) -> list[str]:
-        """The keys that changed, in order, and forget them."""
-        keys = sorted(self._keys)
-        self._keys.clear()
-        self.changed.clear()
-        return keys
+
+class RecentChanges:
+    """Which keys changed with each of the newest versions of the mirror, by station."""
+
+    def __init__(self) -> None:
+        self._newest = 0  # version
+        self._changes: deque[Mapping[str, Sequence[str]]] = deque()  # of it and of those before it, without a gap
+        self._keys = 0
+        self._merged: dict[int, list[str]] = {}  # by version, the keys that changed since; as of the newest one
+
+    def add(self, version: int, by_station: Mapping[str, Sequence[str]]) -> None:
+        """The newest version's; the oldest are forgotten."""
+        self._merged.clear()
+        self._newest = version
+        self._changes.append(by_station)
+        self._keys += _count(by_station)
+        while self._keys > _KEYS_REMEMBERED_MAX:
+            self._keys -= _count(self._changes.popleft())
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._changes.clear()
+        self._merged.clear()
+        self._keys = 0
+
+    def since(self, version: int, stations: frozenset[str] | None) -> list[str] | None:
+        """The keys of these stations that changed after `version`, in order; None: that is not known any more."""
+        lag = self._newest - version
+        if lag > len(self._changes):
+            return None
+        newer = [self._changes[-back] for back in range(lag, 0, -1)]
+        if stations is not None:
+            return sorted({key for change in newer for name in stations & change.keys() for key in change[name]})
+        if version not in self._merged:
+            self._merged[version] = sorted({key for change in newer for key in chain.from_iterable(change.values())})
+        return self._merged[version]
+
+
+def _count(by_station: Mapping[str, Sequence[str]]) -> int:
+    return sum(map(len, by_station.values()))
 
 
 class LiveStreams:
@@ -76,6 +108,10 @@ class LiveStreams:
         self._clients: set[Subscription] = set()
         self._mirror: dict[str, bytes] = {}
         self._version = 0  # of the mirror; the id of events
+        self._recent = RecentChanges()
+        self._pieces: dict[
+            tuple[int, int], bytes
+        ] = {}  # of the newest version, by that of its clients and the first key
         self._mirrored = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._closed = False
@@ -114,19 +150,41 @@ class LiveStreams:
             self._following = None
             self._mirrored.clear()
             self._mirror.clear()
+            self._recent.clear()
+            self._pieces.clear()
+
+    def behind(self, client: Subscription) -> int:
+        """Connectors whose newest document was not sent to it."""
+        return len(self._changed_for(client)) if client.changed.is_set() else 0
 
     async def events(self, client: Subscription) -> AsyncIterator[bytes]:
         """The stream's bytes, until `close`."""
-        client.take()  # the snapshot has them
-        keys = sorted(key for key in self._mirror if client.wants(key))
-        name = "snapshot"
-        while not self._closed:
-            for chunk in self._event(name, keys):
-                yield chunk
-            name = "change"
+        self._has_newest(client)
+        for piece in self._event("snapshot", self._all_of(client)):
+            yield piece
+        while True:
             while not await self._changed(client):
                 yield HEARTBEAT
-            keys = client.take()
+            if self._closed:
+                return
+            keys = self._changed_for(client)
+            since = self._has_newest(client)
+            shared = client.stations is None and self._version - since <= _VERSIONS_SHARED
+            for piece in self._event("change", keys, since if shared else None):
+                yield piece
+
+    def _all_of(self, client: Subscription) -> list[str]:
+        return sorted(key for key in self._mirror if client.wants(key))
+
+    def _changed_for(self, client: Subscription) -> list[str]:
+        changed = self._recent.since(client.version, client.stations)
+        return self._all_of(client) if changed is None else changed
+
+    def _has_newest(self, client: Subscription) -> int:
+        """It is about to be sent all there is; the version that it had."""
+        since, client.version = client.version, self._version
+        client.changed.clear()
+        return since
 
     async def _changed(self, client: Subscription) -> bool:
         """Whether anything changes before the next heartbeat is due."""
@@ -135,13 +193,27 @@ class LiveStreams:
                 await client.changed.wait()
         return client.changed.is_set()
 
-    def _event(self, name: str, keys: Sequence[str]) -> Iterator[bytes]:
-        """One event in pieces. Each takes the documents as they are when it is written: none is older than the id."""
-        yield b'id: %d\nevent: %s\ndata: {"connectors":[' % (self._version, name.encode())
-        for start in range(0, len(keys), _DOCUMENTS_PER_CHUNK):
-            documents = [self._mirror[key] for key in keys[start : start + _DOCUMENTS_PER_CHUNK]]
-            yield (b"," if start else b"") + b",".join(documents).replace(b"\n", b" ")  # a line ends the field
-        yield b"]}\n\n"
+    def _event(self, name: str, keys: Sequence[str], since: int | None = None) -> Iterator[bytes]:
+        """One event in pieces. Each has the documents as they are when it is made: none is older than the id.
+
+        `since`: it has what changed after that version, and is the same for all clients that had it.
+        """
+        version = self._version
+        for start in range(0, len(keys) or 1, _DOCUMENTS_PER_PIECE):
+            shared = since is not None and version == self._version
+            piece = self._pieces.get((since or 0, start)) if shared else None
+            if piece is None:
+                piece = self._piece(name, version, keys, start)
+                if shared:
+                    self._pieces[since or 0, start] = piece
+            yield piece
+
+    def _piece(self, name: str, version: int, keys: Sequence[str], start: int) -> bytes:
+        end = start + _DOCUMENTS_PER_PIECE
+        documents = b",".join([self._mirror[key] for key in keys[start:end]])
+        head = b"," if start else b'id: %d\nevent: %s\ndata: {"connectors":[' % (version, name.encode())
+        tail = b"]}\n\n" if end >= len(keys) else b""
+        return head + documents.replace(b"\n", b" ") + tail  # a line ends the field
 
     async def _follow(self) -> None:
         while True:
@@ -166,8 +238,10 @@ class LiveStreams:
                 by_station.setdefault(station_of(key), []).append(key)
         if by_station:
             self._version += 1
+            self._recent.add(self._version, by_station)
+            self._pieces.clear()
             for client in self._clients:
-                client.offer(by_station)
+                client.offer(self._version, by_station.keys())
 
     async def close(self) -> None:
         """End every stream. Call before the HTTP server stops: it waits for streams, which end only here."""

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.energy import RejectReason
+
 
 class Interval(StrEnum):
     """Resolution of a history."""
@@ -82,6 +84,12 @@ class WindowRow(TelemetryModel):
         description="last register less that of the connector's previous window (at most 31 days back); less the "
         "window's own first register where there is none or the register restarted since; null where neither is known"
     )
+    in_session_wh: float = Field(description="what registers account for in sessions, as in the ledger of energy")
+    outside_wh: float = Field(description="likewise, outside of any session")
+    rejected_wh: float = Field(description="likewise, by which registers leapt; below 0 where that proved right")
+    energy_export_wh_first: float | None = Field(description="first register of the energy fed back")
+    energy_export_wh_last: float | None
+    energy_export_wh: float | None = Field(description="energy fed back: from these as energy_wh from the others")
     revision: int | None = Field(default=None, description="1m only: how often the window was published")
 
 
@@ -119,6 +127,7 @@ class LiveSession(TelemetryModel):
     session_id: str | None
     started_at: datetime
     energy_wh: float
+    energy_export_wh: float = Field(0, description="fed back to the grid, by the export register")
     estimated: bool
     readings: int
     cost: LiveCost | None = Field(None, description="null where the station had no tariff when the session began")
@@ -138,6 +147,7 @@ class LiveConnector(TelemetryModel):
     temperature_c: float | None
     soc_pct: float | None
     energy_wh: float | None
+    energy_export_wh: float | None = Field(None, description="register of the energy fed back")
     flags: list[str]
     session: LiveSession | None
 
@@ -198,7 +208,11 @@ class EnergyEntry(TelemetryModel):
     rise_wh: float = Field(description="what the meter rose by")
     in_sessions_wh: float
     outside_wh: float = Field(description="while no session was open; `flag=outside_session` lists where")
-    rejected_wh: float = Field(description="by which the register leapt further than the connector can deliver")
+    rejected_wh: float = Field(description="which nobody is charged for")
+    rejected_by_reason_wh: dict[RejectReason, float] = Field(
+        description="the parts of rejected_wh. register_leapt: the register leapt further than the connector can "
+        "deliver, and went on from there"
+    )
 
 
 class ConnectorEnergy(EnergyEntry):

@@ -7,11 +7,12 @@ from typing import Final
 
 import asyncpg
 
-from api.telemetry.history import REGISTER_LOOKBACK, Register
+from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers
 from api.telemetry.models import Interval
 from kit.database.postgres import Database
 from kit.instants import floor_to
 from kit.web.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
+from schemas.energy import ENERGY_SHARES
 
 _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1
@@ -24,6 +25,8 @@ _QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", 
 _AGGREGATES: Final = ", ".join(
     f"w.{name}_n, w.{name}_sum::bigint AS {name}_sum, w.{name}_min, w.{name}_max" for name in _QUANTITIES
 )
+_EXPORTS: Final = "w.energy_export_first_mwh, w.energy_export_last_ts, w.energy_export_last_mwh"
+_SHARES: Final = ", ".join(f"w.{name}_sum" for name in ENERGY_SHARES)
 _RELATIONS: Final = {
     Interval.MINUTE: ("telemetry.window_1m", "w.revision"),
     Interval.QUARTER: ("telemetry.window_15m_of(k.connector_key, $3, $4)", "NULL::int"),
@@ -45,7 +48,7 @@ _WINDOWS: Final = {
 SELECT k.connector_id, w.* FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
 CROSS JOIN LATERAL (
     SELECT w.bucket, w.readings, w.flagged, {_AGGREGATES},
-           w.energy_first_mwh, w.energy_last_ts, w.energy_last_mwh, {revision} AS revision
+           w.energy_first_mwh, w.energy_last_ts, w.energy_last_mwh, {_EXPORTS}, {_SHARES}, {revision} AS revision
     FROM {relation} AS w
     WHERE w.connector_key = k.connector_key AND w.bucket >= $3 AND w.bucket < $4
       AND (w.bucket > $3 OR k.connector_id > $5)
@@ -86,22 +89,24 @@ CROSS JOIN LATERAL (
 ) AS w
 """
 
-_REGISTERS_BEFORE: Final = """
-SELECT k.connector_id, w.energy_last_ts, w.energy_last_mwh
+_REGISTERS_BEFORE: Final = {
+    name: f"""
+SELECT k.connector_id, w.*
 FROM unnest($1::int[], $2::int[], $3::timestamptz[]) AS k (connector_key, connector_id, before)
 CROSS JOIN LATERAL (
-    SELECT energy_last_ts, energy_last_mwh FROM telemetry.window_1m
+    SELECT {name}_last_ts, {name}_last_mwh FROM telemetry.window_1m
     WHERE connector_key = k.connector_key AND bucket < k.before AND bucket >= k.before - $4::interval
-      AND energy_last_mwh IS NOT NULL
+      AND {name}_last_mwh IS NOT NULL
     ORDER BY bucket DESC LIMIT 1
 ) AS w
-"""
+"""  # noqa: S608  # the two names are below
+    for name in Registers._fields
+}
 
-_ENERGY: Final = """
-SELECT connector_key, sum(in_session_mwh_sum)::bigint AS in_sessions_mwh, sum(outside_mwh_sum)::bigint AS outside_mwh,
-       sum(rejected_mwh_sum)::bigint AS rejected_mwh
+_ENERGY: Final = f"""
+SELECT connector_key, {", ".join(f"sum({name}_sum)::bigint AS {name}" for name in ENERGY_SHARES)}
 FROM telemetry.window_1m WHERE connector_key = ANY($1::int[]) AND bucket >= $2 AND bucket < $3 GROUP BY connector_key
-"""
+"""  # noqa: S608  # our own names
 _LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger"
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
@@ -201,8 +206,8 @@ class TelemetryStore:
 
     async def windows(
         self, interval: Interval, span: Span, after: WindowCursor | None
-    ) -> tuple[list[asyncpg.Record], dict[int, Register]]:
-        """Up to rows_max windows, ordered by bucket and connector; by connector_id the register before its first."""
+    ) -> tuple[list[asyncpg.Record], Registers]:
+        """Up to rows_max windows, ordered by bucket and connector, and the registers before these."""
         start, connector_id = span.start, -1
         if after is not None and from_micros(after.bucket_us) >= span.start:
             start, connector_id = from_micros(after.bucket_us), after.connector_id
@@ -210,18 +215,10 @@ class TelemetryStore:
             await connection.execute(_ONE_SNAPSHOT)
             arguments = (*span.keys, start, span.end, connector_id, span.rows_max)
             rows = await connection.fetch(_WINDOWS[interval], *arguments)
-            first_seen = {row["connector_id"]: row["bucket"] for row in reversed(rows)}
-            firsts = [
-                (c.connector_key, c.connector_id, first_seen[c.connector_id])
-                for c in span.connectors
-                if c.connector_id in first_seen
-            ]
-            columns: list[Sequence[object]] = list(zip(*firsts, strict=True)) or [(), (), ()]
-            found = await connection.fetch(_REGISTERS_BEFORE, *columns, REGISTER_LOOKBACK)
-        return rows, {row["connector_id"]: Register(row["energy_last_ts"], row["energy_last_mwh"]) for row in found}
+            return rows, Registers(*[await _before(connection, span, rows, name) for name in Registers._fields])
 
     async def energy(self, connectors: Sequence[Connector], start: datetime, end: datetime) -> list[asyncpg.Record]:
-        """By connector_key, the sums of energy in, outside of and rejected from sessions in the minutes of the time."""
+        """By connector_key, the sum of each of ENERGY_SHARES in the minutes of the time."""
         return await self._database.fetch(_ENERGY, [connector.connector_key for connector in connectors], start, end)
 
     async def ledger(self) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
@@ -237,3 +234,19 @@ class TelemetryStore:
         """Up to rows_max quarantined items, newest first."""
         before = _INT64_MAX if after is None else after.id
         return await self._database.fetch(_QUARANTINE, before, reason, station_id, rows_max)
+
+
+async def _before(
+    connection: asyncpg.Connection, span: Span, rows: Sequence[asyncpg.Record], name: str
+) -> dict[int, Register]:
+    """By connector_id, the register before the first of these windows that has one. `name`: of Registers."""
+    first_seen = {row["connector_id"]: row["bucket"] for row in reversed(rows) if row[f"{name}_last_mwh"] is not None}
+    firsts = [
+        (c.connector_key, c.connector_id, first_seen[c.connector_id])
+        for c in span.connectors
+        if c.connector_id in first_seen
+    ]
+    if not firsts:
+        return {}
+    found = await connection.fetch(_REGISTERS_BEFORE[name], *zip(*firsts, strict=True), REGISTER_LOOKBACK)
+    return {row["connector_id"]: Register(row[f"{name}_last_ts"], row[f"{name}_last_mwh"]) for row in found}

@@ -14,13 +14,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 import faust
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-PARTITIONS: Final = 4
-CONNECTORS: Final = 1_000
+from benchmarks.rivals.messages import PARTITIONS, fill
+
 WINDOW_S: Final = 60
-START_S: Final = 1_790_000_000
 _LIMIT_S: Final = 300
 
 
@@ -42,31 +39,11 @@ class Reading(faust.Record, serializer="json"):
 def measure(kafka: str, readings: int) -> float:
     """Readings per second of one worker process. Raises CalledProcessError."""
     topic = f"stock-{uuid4().hex[:8]}"
-    asyncio.run(_fill(kafka, topic, readings))
+    asyncio.run(fill(kafka, topic, readings, f"{topic}-app-power-changelog"))
     command = [sys.executable, "-m", "benchmarks.rivals.stock_faust", kafka, str(readings), topic]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LIMIT_S)  # noqa: S603  # our own command
     rate: float = json.loads(done.stdout.splitlines()[-1])["readings_per_s"]
     return rate
-
-
-async def _fill(kafka: str, topic: str, readings: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    names = (topic, f"{topic}-app-power-changelog")
-    await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
-    await admin.close()
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, linger_ms=20)
-    await producer.start()
-    for number in range(readings):
-        slot, second = number % CONNECTORS, number // CONNECTORS
-        station = f"CS-{slot:05d}"
-        reading = {
-            "station_id": station, "connector_id": 1, "session_id": f"S-{slot:06d}", "seq": second,
-            "ts": START_S + second, "energy_wh": second * 3.055, "power_w": 11_000.0, "voltage_v": 230.0,
-            "current_a": 16.0, "status": "Charging",
-        }  # fmt: skip
-        await producer.send(topic, json.dumps(reading).encode(), key=station.encode(), partition=slot % PARTITIONS)
-    await producer.stop()
 
 
 def main(kafka: str, readings: int, topic: str) -> None:

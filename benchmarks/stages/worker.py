@@ -9,6 +9,7 @@ with a windowed table that counts and sums reading by reading (benchmarks/rivals
 """
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final
 
 from benchmarks.bare_copy import bare_copy
@@ -18,8 +19,10 @@ from benchmarks.readings import FrameGenerator
 from benchmarks.report import Result, phase
 from benchmarks.rivals.stock_faust import measure as measure_stock_faust
 from benchmarks.run import PARTITIONS, BenchmarkRun
+from ingest.bridge import PREFETCH, RECORD_BYTES_MAX
 from kit.clock import SystemClock
 from kit.log.kafka import idempotent_producer
+from schemas.frame import join_frames
 from schemas.topics import READINGS_TOPIC
 
 CONNECTORS, CONNECTORS_QUICK = 10_000, 400
@@ -77,8 +80,20 @@ async def produce(kafka: str, generators: list[FrameGenerator], seconds: int) ->
     try:
         for start in range(0, seconds, _SECONDS_AT_ONCE):
             for generator in generators:
-                for frame in generator.encoded(min(_SECONDS_AT_ONCE, seconds - start)):
-                    await producer.send(READINGS_TOPIC, frame, partition=generator.partition)
+                for record in _records(generator.encoded(min(_SECONDS_AT_ONCE, seconds - start))):
+                    await producer.send(READINGS_TOPIC, record, partition=generator.partition)
         await producer.flush()
     finally:
         await producer.stop()
+
+
+def _records(frames: Iterator[bytes]) -> Iterator[bytes]:
+    """Small frames share records, as the bridge has them do with PREFETCH of them waiting."""
+    waiting: list[bytes] = []
+    for frame in frames:
+        if waiting and (len(waiting) == PREFETCH or sum(map(len, waiting)) + len(frame) > RECORD_BYTES_MAX):
+            yield join_frames(waiting)
+            waiting = []
+        waiting.append(frame)
+    if waiting:
+        yield join_frames(waiting)

@@ -2,22 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from schemas.frame import FrameHeader, FrameKind
+from schemas.packed import NUMBERS, TEXTS, PackedReadings
 from schemas.reading import QUANTITIES, READING_SCHEMA
 from streams.kernels.hashing import name_hash
 from streams.kernels.runs import I64, NULL
 from streams.state.connector_index import ConnectorIndex
 from streams.state.partition import PartitionState
 
-Frame = tuple[FrameHeader, pa.RecordBatch]
+
+class PackedRows(NamedTuple):
+    """The rows of one frame among packed readings."""
+
+    whole: PackedReadings
+    start: int
+    end: int
+
+
+Frame = tuple[FrameHeader, pa.RecordBatch | PackedRows]
 
 NO_NAME: Final = -1
 QUANTITY_COLUMNS: Final = tuple(column for column, _, _, _ in QUANTITIES.values())
+_NO_NUMBERS: Final = np.empty(0, np.int64)
 _CONNECTORS_DENSE_MAX: Final = 1_000_000  # entries of the table station x connector: 8 MB
 
 
@@ -83,6 +94,7 @@ class Batch:
     session_ids: SessionIds
     extra: list[str | None] | None  # JSON of what has no column; None: no reading has any
     names_nothing: bool  # whether a session_id is one that names nothing
+    exports: bool  # whether a reading has a register of exported energy
 
 
 @dataclass(slots=True)
@@ -110,19 +122,58 @@ def _arrived(state: PartitionState, frame: Frame) -> bool:
 
 def _batch_of(frames: Sequence[Frame], index: ConnectorIndex) -> Batch:
     """Columns of all rows of these READINGS frames."""
-    table = pa.Table.from_batches([batch for _, batch in frames], READING_SCHEMA).combine_chunks()
-    counts = [batch.num_rows for _, batch in frames]
-    received_ms = np.repeat(np.array([header.received_ms for header, _ in frames], np.int64), counts)
-    columns = {name: _numbers(table.column(name)) for name in ("boot", "seq", "ts_ms", *QUANTITY_COLUMNS)}
-    columns |= {name: _numbers(table.column(name)) for name in ("status", "session_event", "energy_export_mwh")}
-    codes, dictionary = _dictionary(table.column("session_id"))
+    numbers, texts = _columns(frames)
+    received_ms = np.array([header.received_ms for header, _ in frames], np.int64)
+    counts = [header.items for header, _ in frames]
+    codes, dictionary = _dictionary(texts["session_id"])
     fingerprints = _fingerprints(dictionary)
     name = np.append(fingerprints, 0)[codes]  # NO_NAME takes the last
-    connectors = BatchConnectors(table.column("station_id"), _numbers(table.column("connector_id")), index)
-    extra = table.column("extra")
+    connectors = BatchConnectors(texts["station_id"], numbers.pop("connector_id"), index)
+    extra = texts["extra"]
     extras = None if extra.null_count == len(extra) else extra.to_pylist()
     names_nothing = bool(np.isin(fingerprints, PLACEHOLDERS).any())
-    return Batch(connectors, name, received_ms, columns, codes, SessionIds(dictionary), extras, names_nothing)
+    return Batch(
+        connectors,
+        name,
+        np.repeat(received_ms, counts),
+        numbers,
+        codes,
+        SessionIds(dictionary),
+        extras,
+        names_nothing,
+        exports=bool((numbers["energy_export_mwh"] != NULL).any()),
+    )
+
+
+def _columns(frames: Sequence[Frame]) -> tuple[dict[str, I64], dict[str, pa.ChunkedArray]]:
+    """All rows of these frames, in their order: the columns of integers, and those of texts."""
+    pieces: list[list[pa.RecordBatch] | PackedRows] = []
+    for _, rows in frames:
+        last = pieces[-1] if pieces else None
+        if isinstance(rows, PackedRows):
+            if isinstance(last, PackedRows) and last.whole is rows.whole and last.end == rows.start:
+                pieces[-1] = PackedRows(rows.whole, last.start, rows.end)
+            else:
+                pieces.append(rows)
+        elif isinstance(last, list):
+            last.append(rows)
+        else:
+            pieces.append([rows])
+    if len(pieces) == 1:
+        return _columns_of_piece(pieces[0])
+    parts = [_columns_of_piece(piece) for piece in pieces]
+    numbers = {name: np.concatenate([_NO_NUMBERS, *(part[0][name] for part in parts)]) for name in NUMBERS}
+    chunks = {name: [chunk for part in parts for chunk in part[1][name].chunks] for name in TEXTS}
+    return numbers, {name: pa.chunked_array(chunks[name], pa.string()) for name in TEXTS}
+
+
+def _columns_of_piece(piece: list[pa.RecordBatch] | PackedRows) -> tuple[dict[str, I64], dict[str, pa.ChunkedArray]]:
+    if isinstance(piece, PackedRows):
+        whole, at = piece.whole, slice(piece.start, piece.end)
+        texts = {name: pa.chunked_array([whole.texts[name][at]], pa.string()) for name in TEXTS}
+        return {name: whole.numbers[name][at] for name in NUMBERS}, texts
+    table = pa.Table.from_batches(piece, READING_SCHEMA).combine_chunks()
+    return {name: _numbers(table.column(name)) for name in NUMBERS}, {name: table.column(name) for name in TEXTS}
 
 
 def _numbers(column: pa.ChunkedArray) -> I64:

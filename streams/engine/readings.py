@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from schemas.energy import ENERGY_SHARES
 from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.reading import MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 from streams.effects import NULL_I32, READING_COLUMNS, Columns
@@ -14,7 +15,7 @@ from streams.kernels.hashing import payload_hash
 from streams.kernels.runs import I64, NULL, Bools, Runs, arrival_order, runs_of
 from streams.state.partition import PartitionState
 
-ACCOUNTED: Final = ("in_session_mwh", "outside_mwh", "rejected_mwh")
+ACCOUNTED: Final = tuple(ENERGY_SHARES)
 
 
 @dataclass(slots=True)
@@ -159,7 +160,7 @@ def arrange(batch: Batch, slot: I64, skew_tolerance_ms: int) -> StepReadings:
         name,
     )
     fingerprint = payload_hash(hashed, len(order))
-    if batch.extra is not None or (columns["energy_export_mwh"] != NULL).any():  # else as before there were these
+    if batch.extra is not None or batch.exports:  # else as before there were these
         fingerprint = _with_rest(fingerprint, columns["energy_export_mwh"], batch, order)
     skewed = columns["ts_ms"] > received_ms + skew_tolerance_ms
     return StepReadings(

@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.frame import FrameKind
 from schemas.quality import Quality
 from streams.effects import WINDOW_COLUMNS, Columns, Effects, RefusedItems, SourceProgress, StepParams
-from streams.engine.batch import Arrivals, Frame, SessionIds
+from streams.engine.batch import QUANTITY_COLUMNS, Arrivals, Frame, SessionIds
 from streams.engine.readings import ACCOUNTED, StepReadings, arrange
 from streams.engine.replay import MovedEnergy
 from streams.engine.sessions import update_sessions
@@ -64,8 +65,9 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
     _flag_late(state, accepted, params.lateness_ms)
     sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
-    added, emit = _windows(state, accepted, sessions.moved, now_ms, params, idle=arrivals.idle)
-    _update_live(state, accepted, params.skew_tolerance_ms)
+    samples = _samples(accepted, sessions.moved, exports=batch.exports)
+    added, emit = _windows(state, samples, sessions.moved, now_ms, params, idle=arrivals.idle)
+    _update_live(state, accepted, params.skew_tolerance_ms, exports=batch.exports)
 
     touched = distinct(np.concatenate([accepted.slot, sessions.slots]), state.slots)
     state.touch(rows.slot, entries)
@@ -102,7 +104,7 @@ def _progress(state: PartitionState, frames: Sequence[Frame]) -> list[SourceProg
 def _refused_by_gateway(frames: Sequence[Frame]) -> RefusedItems:
     refused = RefusedItems()
     for header, batch in frames:
-        if header.kind == FrameKind.REFUSED:
+        if header.kind == FrameKind.REFUSED and isinstance(batch, pa.RecordBatch):
             for name in ("station_id", "reason", "detail", "raw"):
                 getattr(refused, name).extend(batch.column(name).to_pylist())
             refused.connector_id.extend([None] * batch.num_rows)
@@ -151,11 +153,10 @@ def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> N
 
 
 def _windows(
-    state: PartitionState, rows: StepReadings, moved: MovedEnergy, now_ms: int, params: StepParams, *, idle: bool
+    state: PartitionState, samples: WindowSamples, moved: MovedEnergy, now_ms: int, params: StepParams, *, idle: bool
 ) -> tuple[dict[str, I64], Columns]:
     """What these and the buffered readings add to rows of windows, and which windows to emit."""
     due = _due(state, now_ms, params)
-    samples = _samples(rows, moved)
     # `now_ms` is frame time, which may be behind the wall clock used by a step without frames.
     early = 0 <= now_ms - state.windows_merged_ms < BUFFERED_MS_MAX
     if (
@@ -175,11 +176,13 @@ def _windows(
     return added, _emit(state, due)
 
 
-def _samples(rows: StepReadings, moved: MovedEnergy) -> WindowSamples:
+def _samples(rows: StepReadings, moved: MovedEnergy, *, exports: bool) -> WindowSamples:
     quantities = {name: getattr(rows, name) for name in windows.QUANTITIES}
     sums = {name: getattr(rows, name) for name in ACCOUNTED}
     register, weight = rows.usable_register_mwh(), np.ones(len(rows), np.int64)
-    samples = WindowSamples(rows.slot, rows.ts_ms, weight, rows.flagged().astype(np.int64), register, quantities, sums)
+    export_mwh = rows.energy_export_mwh if exports else None
+    flagged = rows.flagged().astype(np.int64)
+    samples = WindowSamples(rows.slot, rows.ts_ms, weight, flagged, register, quantities, sums, export_mwh)
     if not len(moved.slot):
         return samples
     nothing = np.full(len(moved.slot), NULL, np.int64)
@@ -220,7 +223,7 @@ def _emit(state: PartitionState, due: Bools) -> Columns:
     return {"connector_key": state.connector_key[emitted >> 32], "bucket_ms": bucket_ms}
 
 
-def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: int) -> None:
+def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: int, *, exports: bool) -> None:
     """Keep the newest known value of everything that a connector sends, by event time."""
     runs, slot = rows.runs, rows.runs.key
     if not len(rows):
@@ -235,7 +238,7 @@ def _update_live(state: PartitionState, rows: StepReadings, skew_tolerance_ms: i
     moved = newest >= 0
     state.live_ts_ms[slot[moved]] = at_ms[newest[moved]]
     state.live_flags[slot[moved]] = rows.flags[newest[moved]]
-    for name in LIVE_QUANTITIES:
+    for name in LIVE_QUANTITIES if exports else QUANTITY_COLUMNS:
         values = getattr(rows, name)
         _keep(getattr(state, f"live_{name}"), slot, _newest(in_order & (values != NULL), runs), values)
     _keep(state.live_status, slot, _newest(in_order & (rows.status != 0), runs), rows.status)

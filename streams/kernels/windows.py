@@ -1,7 +1,8 @@
 """One-minute windows: what a batch adds per connector and minute. Every part merges, so the order is free.
 
 Windows are [start, start + 60 s) of event time. Null (NULL) values take no part; a quantity without a value has n = 0,
-sum = 0 and NULL extremes. Registers known to be unusable take no part in first and last.
+sum = 0 and NULL extremes. Registers known to be unusable take no part in first and last; the register of exported
+energy, which few readings have, stands in a column only where some of the readings have it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,11 +11,15 @@ from typing import Final
 
 import numpy as np
 
+from schemas.energy import ENERGY_SHARES
 from streams.kernels.runs import I64, MAX_I64, NULL, arrival_order, runs_of
 
 WINDOW_MS: Final = 60_000
 QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
-SUMS: Final = ("in_session_mwh", "outside_mwh", "rejected_mwh")  # energy by whose it is (docs/adr/0014)
+SUMS: Final = tuple(ENERGY_SHARES)  # energy by whose it is
+_ENDS: Final = ("energy_first_ts_ms", "energy_first_mwh", "energy_last_ts_ms", "energy_last_mwh")
+# Likewise of exported energy; NULL where no reading has that register.
+EXPORT_COLUMNS: Final = tuple(name.replace("energy", "energy_export") for name in _ENDS)
 
 
 @dataclass(slots=True)
@@ -28,6 +33,7 @@ class WindowSamples:
     register_mwh: I64  # NULL also where it is unusable
     quantities: dict[str, I64]
     sums: dict[str, I64]  # SUMS, 0 for nothing
+    export_mwh: I64 | None = None  # register of exported energy; None: no reading has one
 
 
 def sorted_by_slot(parts: Sequence[WindowSamples]) -> WindowSamples:
@@ -47,6 +53,9 @@ def sorted_by_slot(parts: Sequence[WindowSamples]) -> WindowSamples:
         register_mwh=together(part.register_mwh for part in parts),
         quantities={name: together(part.quantities[name] for part in parts) for name in QUANTITIES},
         sums={name: together(part.sums[name] for part in parts) for name in SUMS},
+        export_mwh=None
+        if all(part.export_mwh is None for part in parts)
+        else together(np.full(len(p.slot), NULL) if p.export_mwh is None else p.export_mwh for p in parts),
     )
 
 
@@ -79,7 +88,10 @@ def aggregate(rows: WindowSamples) -> dict[str, I64]:
             _reduce(np.add, arranged(rows.sums[name]), start) if some else np.zeros(len(start), np.int64)
         )
     out |= _registers(arranged(rows.register_mwh), ts_ms, groups.of_row, start)
-    return out
+    if rows.export_mwh is None:
+        return out | dict.fromkeys(EXPORT_COLUMNS, np.full(len(start), NULL, np.int64))
+    exports = _registers(arranged(rows.export_mwh), ts_ms, groups.of_row, start)
+    return out | {export: exports[name] for name, export in zip(_ENDS, EXPORT_COLUMNS, strict=True)}
 
 
 def _order(slot: I64, bucket: I64) -> I64 | None:

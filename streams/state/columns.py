@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.reading import QUANTITIES
+from schemas.reading import ENERGY_EXPORT, QUANTITIES
 from streams.kernels.dedupe import DedupeColumns
 from streams.kernels.energy import SessionEnergy
 from streams.kernels.runs import I8, I16, I32, I64, NULL, column
@@ -82,7 +82,8 @@ def _declared(cls: type[Any]) -> dict[str, Column]:
     return columns
 
 
-LIVE_QUANTITIES: Final = tuple(name for name, _, _, _ in QUANTITIES.values())  # their columns begin with "live_"
+# Their columns begin with "live_".
+LIVE_QUANTITIES: Final = (*(name for name, _, _, _ in QUANTITIES.values()), ENERGY_EXPORT[0])
 _LIVE_LIKE: Final = {"energy_mwh": "register_last_mwh", "power_mw": "last_power_mw"}
 _ENERGY: Final = _declared(SessionEnergy)
 COLUMNS: Final = {

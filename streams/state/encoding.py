@@ -131,7 +131,7 @@ def _apply(state: PartitionState, body: bytes) -> None:
     if patch["pending"] is not None:
         state.pending = _unpack(patch["pending"])
     if patch["held"]:
-        buffered = {name: _unpack(patch["held"][name], dtype) for name, dtype in BUFFER_COLUMNS.items()}
+        buffered = {name: _unpack(packed, BUFFER_COLUMNS.get(name, np.int64)) for name, packed in patch["held"].items()}
         state.window_buffer.apply_changes(patch["held_emptied"], buffered)
     state.stale = _unpack(patch["stale"])
     for name, (floor, beyond, items_total, items_received) in patch["sources"].items():

@@ -23,6 +23,7 @@ BUFFER_COLUMNS: Final = {
     **{name: READING_COLUMNS[name] for name in QUANTITIES},
     **dict.fromkeys(SUMS, np.int64),
 }
+_EXPORT: Final = "export_mwh"  # int64; a part has it only if one of its readings has
 
 
 class WindowBuffer:
@@ -38,7 +39,8 @@ class WindowBuffer:
         """Buffer these too."""
         if len(rows.slot):
             own = {name: getattr(rows, name) for name in ("slot", "ts_ms", "weight", "flagged", "register_mwh")}
-            self._put({name: _narrow(column, name) for name, column in (own | rows.quantities | rows.sums).items()})
+            part = {name: _narrow(column, name) for name, column in (own | rows.quantities | rows.sums).items()}
+            self._put(part if rows.export_mwh is None else part | {_EXPORT: rows.export_mwh})
 
     def take(self, rows: WindowSamples) -> WindowSamples:
         """Empty the buffer: all that was in it, and these, which were not, sorted by slot."""
@@ -51,15 +53,20 @@ class WindowBuffer:
         wide = {name: _wide(column[order]) for name, column in columns.items()}
         quantities = {name: wide[name] for name in QUANTITIES}
         own = {name: wide[name] for name in ("slot", "ts_ms", "weight", "flagged", "register_mwh")}
-        return WindowSamples(**own, quantities=quantities, sums={name: wide[name] for name in SUMS})
+        sums = {name: wide[name] for name in SUMS}
+        return WindowSamples(**own, quantities=quantities, sums=sums, export_mwh=wide.get(_EXPORT))
 
     def columns(self, first: int = 0) -> Columns:
         """Everything, or the parts from the `first` on."""
         parts = self._parts[first:]
-        return {
+        columns: Columns = {
             name: np.concatenate([np.empty(0, dtype), *(part[name] for part in parts)])
             for name, dtype in BUFFER_COLUMNS.items()
         }
+        if any(_EXPORT in part for part in parts):
+            none = (np.full(len(part["slot"]), NULL) for part in parts)
+            columns[_EXPORT] = np.concatenate([part.get(_EXPORT, n) for part, n in zip(parts, none, strict=True)])
+        return columns
 
     def take_changes(self) -> tuple[bool, Columns]:
         """For a patch: whether the buffer was emptied since the last call, and what was added to it."""

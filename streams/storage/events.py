@@ -85,6 +85,8 @@ class WindowEventRow(NamedTuple):
     temperature_mc_max: int | None
     energy_first_mwh: int | None
     energy_last_mwh: int | None
+    energy_export_first_mwh: int | None
+    energy_export_last_mwh: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,18 @@ def _window(row: WindowEventRow) -> WindowAggregate:
         temperature_c_max=_thousandth(row.temperature_mc_max),
         energy_wh_first=_thousandth(row.energy_first_mwh),
         energy_wh_last=_thousandth(row.energy_last_mwh),
+        **_exports(row),
     )
+
+
+def _exports(row: WindowEventRow) -> dict[str, float]:
+    """Left out where no reading had that register: few have."""
+    if row.energy_export_first_mwh is None or row.energy_export_last_mwh is None:
+        return {}
+    return {
+        "energy_export_wh_first": row.energy_export_first_mwh / MILLI,
+        "energy_export_wh_last": row.energy_export_last_mwh / MILLI,
+    }
 
 
 def _thousandth(value: int | None) -> float | None:

@@ -19,7 +19,7 @@ from kit.database.migrations import Migrations, migrate, standard_tables
 from kit.database.postgres import connect_sync, outages
 from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError
-from streams.storage.tables import COARSE, WEEK_MS, select_coarse
+from streams.storage.tables import COARSE, WEEK_MS, WINDOW, select_coarse
 
 Layout = Literal["community", "apache", "plain"]
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -68,7 +68,11 @@ def lay_out(url: str, partitions: int) -> Layout:
         lock.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         _try_extension(url)
         with connect_sync(url, name="voltstream prepare") as connection:
-            return _layout_of(connection, partitions) or _lay_out(connection, partitions)
+            layout = _layout_of(connection, partitions)
+            if layout is None:
+                return _lay_out(connection, partitions)
+            _renew_coarse(connection, layout)
+            return layout
 
 
 def stored_partitions(connection: Connection) -> int:
@@ -109,7 +113,8 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
             for table, column in (("reading", "ts"), ("window_1m", "bucket"))
         ),
         _file("timescale.sql").replace("{extension_schema}", extension_schema),
-        *([*_continuous_aggregates(), *_spans(materialised=True)] if layout == "community" else coarse_relations()),
+        *_coarse_statements(layout),
+        *(_columnstore() if layout == "community" else ()),
     ]
 
 
@@ -135,6 +140,32 @@ def _lay_out(connection: Connection, partitions: int) -> Layout:
             (partitions,),
         )
     return layout
+
+
+def _renew_coarse(connection: Connection, layout: Layout) -> None:
+    """Make the coarse windows again where they lack columns that those of a minute have got since. They are computed
+    from these, which are kept for ever, so that nothing is lost."""
+    name = next(iter(COARSE))
+    found = connection.execute(
+        "SELECT array_agg(attname::text) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0",
+        (f"telemetry.{name}",),
+    ).fetchone()
+    if found is not None and set(found[0] or ()) >= {field.name for field in WINDOW.fields}:
+        return
+    for statement in renewed_coarse(layout):
+        connection.execute(statement.encode())
+
+
+def renewed_coarse(layout: Layout) -> list[str]:
+    """The DDL that makes the coarse windows again; each is dropped with the function of its rows."""
+    kind = "MATERIALIZED VIEW" if layout == "community" else "VIEW"
+    dropped = [f"DROP {kind} IF EXISTS telemetry.{name} CASCADE" for name in COARSE]
+    return [*dropped, *_coarse_statements(layout)]
+
+
+def _coarse_statements(layout: Layout) -> list[str]:
+    """The DDL of the coarse windows."""
+    return [*_continuous_aggregates(), *_spans(materialised=True)] if layout == "community" else coarse_relations()
 
 
 def _try_extension(url: str) -> None:
@@ -212,13 +243,16 @@ def _continuous_aggregates() -> list[str]:
             f"SELECT add_continuous_aggregate_policy('telemetry.{name}', start_offset => NULL, "
             f"end_offset => {_interval(_REFRESH_BEHIND)}, schedule_interval => {_interval(_REFRESH_EVERY)})"
         )
-    # The names from before 2.18 are understood by every version.
-    made.append(
-        "ALTER TABLE telemetry.reading SET (timescaledb.compress, timescaledb.compress_segmentby = 'connector_key', "
-        "timescaledb.compress_orderby = 'ts')"
-    )
-    made.append(f"SELECT add_compression_policy('telemetry.reading', {_interval(_COLUMNSTORE_AFTER)})")
     return made
+
+
+def _columnstore() -> list[str]:
+    """Of raw readings. The names from before 2.18 are understood by every version."""
+    return [
+        "ALTER TABLE telemetry.reading SET (timescaledb.compress, timescaledb.compress_segmentby = 'connector_key', "
+        "timescaledb.compress_orderby = 'ts')",
+        f"SELECT add_compression_policy('telemetry.reading', {_interval(_COLUMNSTORE_AFTER)})",
+    ]
 
 
 def _interval(duration: timedelta) -> str:

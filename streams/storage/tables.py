@@ -3,13 +3,14 @@
 Effects name columns with their unit (`ts_ms`), tables by their type (`ts timestamptz`); the names differ in that only.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
 from streams.effects import READING_COLUMNS, REVISED_COLUMNS, SESSION_COLUMNS, WINDOW_COLUMNS
-from streams.kernels.windows import SUMS
+from streams.kernels.windows import EXPORT_COLUMNS
 
 SqlType = Literal["int2", "int4", "int8", "timestamptz", "uuid", "text"]
 
@@ -85,14 +86,18 @@ REVISED: Final = StoredTable(
 
 _WINDOW_KEY: Final = ("connector_key", "bucket")
 _COUNTS: Final = {"readings", "flagged", "energy_n"}
+_REGISTER: Final = re.compile(r"(energy|energy_export)_(first|last)_(ts|mwh)")
 WINDOW: Final = StoredTable(
     "telemetry.window_1m",
     tuple(
-        _field(name, dtype, name.endswith(("_min", "_max")) or name.startswith(("energy_first", "energy_last")),
-               moment="")
+        _field(name, dtype, name.endswith(("_min", "_max")) or _REGISTER.match(name) is not None, moment="")
         for name, dtype in WINDOW_COLUMNS.items()
     ),
-)  # fmt: skip
+)
+# Without the columns that few windows have: what is not sent and merged costs nothing.
+PLAIN_WINDOW: Final = StoredTable(
+    WINDOW.name, tuple(field for field in WINDOW.fields if field.source not in EXPORT_COLUMNS)
+)
 
 _SESSION_NULLABLE: Final = {"ended_ms", "register_first_mwh", "register_last_mwh", "tariff_key", "register_before_mwh",
                             "register_before_ms", "series_mwh", "register_after_mwh", "register_after_ms"}  # fmt: skip
@@ -112,12 +117,12 @@ SESSION: Final = StoredTable(
 )
 
 
-def merge_windows() -> bytes:
-    """SQL: add the given rows to the stored ones, as effects.WINDOW_COLUMNS defines."""
-    names = [field.name for field in WINDOW.fields if field.name not in _WINDOW_KEY]
+def merge_windows(table: StoredTable) -> bytes:
+    """SQL: add the given rows of WINDOW or PLAIN_WINDOW to the stored ones, as effects.WINDOW_COLUMNS defines."""
+    names = [field.name for field in table.fields if field.name not in _WINDOW_KEY]
     changes = ", ".join(["revision = w.revision + 1", *(f"{name} = {_merged(name)}" for name in names)])
     return (
-        f"INSERT INTO telemetry.window_1m AS w ({WINDOW.columns}) SELECT {WINDOW.columns} FROM {WINDOW.given} "  # noqa: S608  # our own names
+        f"INSERT INTO {table.name} AS w ({table.columns}) SELECT {table.columns} FROM {table.given} "  # noqa: S608  # our own names
         f"ON CONFLICT ({', '.join(_WINDOW_KEY)}) DO UPDATE SET {changes}"
     ).encode()
 
@@ -130,9 +135,18 @@ def _merged(name: str) -> str:
     if name == "last_ts" or name.endswith("_max"):
         return f"greatest(w.{name}, excluded.{name})"
     # The register at one end: the earlier (later) moment wins, of equal moments the smaller (larger) register.
-    end, before = ("first", "<") if name.startswith("energy_first") else ("last", ">")
-    mine, other = (f"{row}.energy_{end}_ts, {row}.energy_{end}_mwh" for row in ("w", "excluded"))
-    return f"CASE WHEN w.energy_{end}_ts IS NULL OR ({other}) {before} ({mine}) THEN excluded.{name} ELSE w.{name} END"
+    place, end = _end(name)
+    mine, other = (f"{row}.{place}_ts, {row}.{place}_mwh" for row in ("w", "excluded"))
+    before = "<" if end == "first" else ">"
+    return f"CASE WHEN w.{place}_ts IS NULL OR ({other}) {before} ({mine}) THEN excluded.{name} ELSE w.{name} END"
+
+
+def _end(name: str) -> tuple[str, str]:
+    """Of a column of a register: what moment and value have in common, and which end of the window it is of."""
+    found = _REGISTER.fullmatch(name)
+    if found is None:
+        raise ValueError(name)
+    return f"{found[1]}_{found[2]}", found[2]
 
 
 def merge_sessions() -> bytes:
@@ -162,8 +176,6 @@ def revise_readings() -> bytes:
     ).encode()
 
 
-# Energy by whose it is, which coarse windows do not have: the ledger of energy sums the minutes.
-_MINUTES_ONLY: Final = frozenset(f"{name}_sum" for name in SUMS)
 COARSE: Final = {"window_15m": "15 minutes", "window_1h": "1 hour", "window_1d": "1 day"}
 
 
@@ -174,7 +186,7 @@ def select_coarse(width: str, *, timescale: bool, where: str = "") -> str:
     and last() with partial states.
     """
     bucket = f"time_bucket('{width}', bucket)" if timescale else f"date_bin('{width}', bucket, 'epoch')"
-    fields = [field for field in WINDOW.fields if field.name not in _MINUTES_ONLY.union(_WINDOW_KEY)]
+    fields = [field for field in WINDOW.fields if field.name not in _WINDOW_KEY]
     lines = [f"{_coarse(field, timescale)} AS {field.name}" for field in fields]
     return (
         f"SELECT connector_key, {bucket} AS bucket,\n    "
@@ -187,12 +199,12 @@ def _coarse(field: StoredColumn, timescale: bool) -> str:
     name = field.name
     if name in _COUNTS or name.endswith(("_n", "_sum")):
         return f"sum({name})::{field.type}"
-    if name in ("first_ts", "energy_first_ts") or name.endswith("_min"):
+    if name.endswith(("first_ts", "_min")):
         return f"min({name})"
-    if name in ("last_ts", "energy_last_ts") or name.endswith("_max"):
+    if name.endswith(("last_ts", "_max")):
         return f"max({name})"
-    end = "first" if name == "energy_first_mwh" else "last"
+    place, end = _end(name)
     if timescale:
-        return f"{end}({name}, energy_{end}_ts)"
+        return f"{end}({name}, {place}_ts)"
     order = "" if end == "first" else " DESC"
-    return f"(array_agg({name} ORDER BY energy_{end}_ts{order}) FILTER (WHERE energy_n > 0))[1]"
+    return f"(array_agg({name} ORDER BY {place}_ts{order}) FILTER (WHERE {place}_ts IS NOT NULL))[1]"

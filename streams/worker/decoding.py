@@ -1,18 +1,61 @@
-"""Decoding of frames; a frame that cannot be read is kept whole, as one refused item."""
+"""Decoding of frames; a frame that cannot be read is kept whole, as one refused item.
 
+The packed frames of a flush are decoded together: what is paid by frame would be paid by reading where chargers speak
+singly.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import accumulate
 from typing import Final
 
 import msgspec
 import pyarrow as pa
 
-from schemas.frame import FrameError, FrameHeader, FrameKind, decode_body
+from schemas.frame import FrameError, FrameHeader, FrameKind, decode_body, packed_body
+from schemas.packed import PackedError, unpack
 from schemas.reading import READING_SCHEMA, REFUSED_SCHEMA, with_all_columns
 from streams.effects import RefusedItems
-from streams.engine.batch import Frame
+from streams.engine.batch import Frame, PackedRows
 
 UNREADABLE: Final = "unreadable_frame"
 FAILED: Final = "processing_failed"  # readable, but a step fails on it: a fault of this program
 _SCHEMAS: Final = {FrameKind.READINGS: READING_SCHEMA, FrameKind.REFUSED: REFUSED_SCHEMA}
+
+
+def read_frames(frames: Sequence[tuple[FrameHeader, bytes]], partition: int) -> list[Frame | FrameError]:
+    """Header and rows of each, checked as far as the kernels rely on it, or what is wrong with it."""
+    bodies = [_packed_body(header, frame, partition) for header, frame in frames]
+    found: dict[int, Frame] = {}
+    with suppress(PackedError):  # one of them is broken: each by itself
+        found = _unpacked([header for header, _ in frames], bodies)
+    return [found.get(place) or _read(header, frame, partition) for place, (header, frame) in enumerate(frames)]
+
+
+def _packed_body(header: FrameHeader, frame: bytes, partition: int) -> bytes | None:
+    mine = header.kind == FrameKind.READINGS and header.partition == partition
+    return packed_body(frame) if mine else None
+
+
+def _unpacked(headers: Sequence[FrameHeader], bodies: Sequence[bytes | None]) -> dict[int, Frame]:
+    """The frames with these bodies, by place. Raises PackedError if one of them is broken."""
+    chosen = [(place, body) for place, body in enumerate(bodies) if body is not None]
+    if not chosen:
+        return {}
+    counts = [headers[place].items for place, _ in chosen]
+    whole = unpack([body for _, body in chosen], counts)
+    ends = accumulate(counts)
+    return {
+        place: (headers[place], PackedRows(whole, end - count, end))
+        for (place, _), count, end in zip(chosen, counts, ends, strict=True)
+    }
+
+
+def _read(header: FrameHeader, frame: bytes, partition: int) -> Frame | FrameError:
+    try:
+        return read_frame(header, frame, partition)
+    except FrameError as error:
+        return error
 
 
 def read_frame(header: FrameHeader, frame: bytes, partition: int) -> Frame:

@@ -1,13 +1,18 @@
-"""The frames of a partition that are read and not committed, and which of them the next flush takes."""
+"""The frames of a partition that are read and not committed, and which of them the next flush takes.
+
+A record of the log has one frame, or several small ones. A flush may end inside a record, where a frame that it fails
+on is searched for: what it commits then is where the record begins, and the frames of it that are committed are known
+by their numbers if the record is read again.
+"""
 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 
 from kit.clock import Clock
-from schemas.frame import FrameError, FrameHeader, decode_header
+from schemas.frame import FrameError, FrameHeader, decode_header, split_frames
 from streams.errors import Gap
 
 # Flushes that are collected in addition to the one under way. Kafka's events come one after the other for all
@@ -16,11 +21,12 @@ AHEAD: Final = 3
 WAITING_BYTES_MAX: Final = 64 << 20  # of these; 300,000 readings are ~24 MB, and a process has 4 partitions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class BufferedFrame:
     """A frame as it arrived."""
 
-    offset: int
+    offset: int  # of its record
+    next: int  # the first offset that is not committed when it is: behind its record, if it is the last of that
     frame: bytes
     header: FrameHeader | None  # None: unreadable
     since_s: float
@@ -43,8 +49,8 @@ class FrameBuffer:
         self._readings_taken = self._bytes_taken = 0  # of them, by the flush under way
         self._resume = 0  # the next offset while nothing waits
         self._frames_max: int | None = None  # while a bad frame is searched for
-        self._search_until = 0  # the offset behind that search
-        self._suspect: int | None = None
+        self._searched = 0  # the oldest frames: one of them is bad
+        self._suspect: BufferedFrame | None = None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -77,20 +83,26 @@ class FrameBuffer:
         except IndexError:
             return 0.0
 
-    def offer(self, offset: int, frame: bytes) -> bool:
-        """Append it. False: it is buffered or committed already. Raises Gap."""
+    def offer(self, offset: int, record: bytes) -> bool:
+        """Append its frames. False: they are buffered or committed already. Raises Gap."""
         if offset < self.expected:
             return False
         if offset > self.expected:
             raise Gap(self._partition, self.expected, offset)
         try:
-            header = decode_header(frame)
+            frames = split_frames(record)
         except FrameError:
-            header = None
-        waiting = BufferedFrame(offset, frame, header, self._clock.monotonic_s())
-        self._frames.append(waiting)
-        self._readings += waiting.readings
-        self._bytes += len(frame)
+            frames = [record]
+        since_s = self._clock.monotonic_s()
+        for frame in frames:
+            try:
+                header = decode_header(frame)
+            except FrameError:
+                header = None
+            self._frames.append(BufferedFrame(offset, offset, frame, header, since_s))
+            self._readings += header.items if header else 1
+            self._bytes += len(frame)
+        self._frames[-1].next = offset + 1
         return True
 
     def skip_to(self, offset: int) -> int:
@@ -100,24 +112,31 @@ class FrameBuffer:
         lost, self._resume = offset - self._resume, offset
         return lost
 
-    def forget_until(self, end: int) -> None:
-        """Drop the frames below `end`, which are committed."""
-        while self._frames and self._frames[0].offset < end:
+    def forget(self, count: int) -> None:
+        """Drop the oldest frames, which are committed."""
+        for _ in range(count):
             waiting = self._frames.popleft()
             self._readings -= waiting.readings
             self._bytes -= len(waiting.frame)
+            self._resume = waiting.next
         self._readings_taken = self._bytes_taken = 0
-        self._resume = max(self._resume, end)
-        if end >= self._search_until:
+        self._searched = max(0, self._searched - count)
+        if not self._searched:
             self._frames_max = None
+
+    def forget_until(self, end: int) -> None:
+        """Drop the frames below `end`, which are committed."""
+        self.forget(sum(1 for _ in takewhile(lambda waiting: waiting.offset < end, self._frames)))
+        self._resume = max(self._resume, end)
 
     def clear(self) -> None:
         """Drop all frames."""
         self._frames.clear()
-        self._readings = self._bytes = self._readings_taken = self._bytes_taken = 0
+        self._readings = self._bytes = self._readings_taken = self._bytes_taken = self._searched = 0
+        self._frames_max = None
 
     def next_batch(self) -> list[BufferedFrame]:
-        """From the oldest on, as many as one flush may take: they are under way until `forget_until`."""
+        """From the oldest on, as many as one flush may take: they are under way until `forget`."""
         batch = self._oldest()
         self._readings_taken = sum(waiting.readings for waiting in batch)
         self._bytes_taken = sum(len(waiting.frame) for waiting in batch)
@@ -142,12 +161,12 @@ class FrameBuffer:
         """
         if not batch or (len(batch) == 1 and self.is_suspect(batch[0])):
             return False
-        self._search_until = max(self._search_until, batch[-1].offset + 1)
+        self._searched = max(self._searched, len(batch))
         if len(batch) == 1:
-            self._suspect = batch[0].offset
+            self._suspect = batch[0]
         self._frames_max = max(1, len(batch) // 2)
         return True
 
     def is_suspect(self, waiting: BufferedFrame) -> bool:
         """Whether processing this frame alone has failed: it is to be quarantined whole."""
-        return waiting.offset == self._suspect
+        return waiting is self._suspect

@@ -24,7 +24,7 @@ from kit.columnar_json import (
     or_null,
 )
 from schemas.quality import names_of
-from schemas.reading import MILLI, QUANTITIES, STATUS_LABELS, Status
+from schemas.reading import ENERGY_EXPORT, MILLI, QUANTITIES, STATUS_LABELS, Status
 from streams.kernels.runs import I64, NULL, Bools
 from streams.session_ids import session_texts
 from streams.state.partition import PartitionState
@@ -32,7 +32,7 @@ from streams.state.session_charges import cost_columns, usage_and_costs
 
 _UJ_PER_WH: Final = 3_600_000_000
 _FLAGS_KEPT: Final = 256  # every combination there is
-_QUANTITIES: Final = {name: column for name, (column, _, _, _) in QUANTITIES.items()}
+_QUANTITIES: Final = {name: column for name, (column, *_) in (QUANTITIES | {"energy_export_wh": ENERGY_EXPORT}).items()}
 _STATUSES: Final = pa.array([json_of(STATUS_LABELS.get(code)) for code in Status])  # they count from 0
 _NONE: Final[Pieces] = ("null",)
 
@@ -97,6 +97,7 @@ def _sessions(state: PartitionState, slots: I64) -> Pieces:
             ),
             "started_at": json_timestamps(state.open_start_ms[slots]),
             "energy_wh": (pa.array(energy.energy_uj() / _UJ_PER_WH).cast(pa.string()),),
+            "energy_export_wh": _in_units(energy.export_mwh) if energy.export_mwh.any() else ("0",),
             "estimated": (choose_text(energy.integrated_uj() != 0, "true", "false"),),
             "readings": (pa.array(energy.readings).cast(pa.string()),),
             "cost": _costs(state, slots),

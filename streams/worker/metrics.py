@@ -1,9 +1,19 @@
-"""The metrics of a worker, by partition. The registry is passed in."""
+"""The metrics of a worker, by partition. The registry is passed in.
 
-from collections.abc import Callable
-from typing import Final
+Energy can move: a late reading may put it from outside into a session. What an owner gets is counted by one counter and
+what is taken from it again by another, for a counter cannot fall; the difference of the two is what the committed
+windows, and so the ledger of energy, have changed by.
+"""
 
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas.energy import ENERGY_SHARES
+from schemas.reading import MILLI
 
 # From an idle tick to a full batch on a busy server.
 _DURATION_BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -23,6 +33,11 @@ class WorkerMetrics:
         self.frames = counter("frames_total", "Frames committed")
         self.bytes = counter("frame_bytes_total", "Bytes of the frames committed")
         self.windows = counter("windows_merged_total", "Window rows merged")
+        energy = "Energy that meters measured, by whose it is (session, outside, rejected)"
+        self.energy_accounted = counter("energy_accounted_wh_total", energy, "owner", "reason")
+        self.energy_reversed = counter(
+            "energy_reversed_wh_total", f"{energy}: what later readings took from it", "owner", "reason"
+        )
         self.sessions = counter("sessions_written_total", "Session rows written")
         self.state_bytes = counter("state_bytes_total", "Bytes of state written")
         self.poison = counter("poison_frames_total", "Frames kept whole in the quarantine")
@@ -41,6 +56,15 @@ class WorkerMetrics:
         self.log_end_offset = gauge("log_end_offset", "First offset that is not in the log yet, as last seen")
         self.waiting_frames = gauge("waiting_frames", "Frames read and not committed")
         self.progress_age_s = gauge("progress_age_seconds", "How long the oldest frame read has been waiting; 0: none")
+
+    def count_energy(self, partition: int, windows: Mapping[str, NDArray[Any]]) -> None:
+        """Count what a commit adds to the windows' sums of energy. `windows`: effects.WINDOW_COLUMNS."""
+        for name, share in ENERGY_SHARES.items():
+            added_mwh = windows[f"{name}_sum"]
+            labels = str(partition), share.owner, share.reason or ""
+            gained_mwh = int(np.maximum(added_mwh, 0).sum())
+            self.energy_accounted.labels(*labels).inc(gained_mwh / MILLI)
+            self.energy_reversed.labels(*labels).inc((gained_mwh - int(added_mwh.sum())) / MILLI)
 
     def watch(self, partition: int, waiting: Callable[[], int], age_s: Callable[[], float]) -> None:
         """Call these whenever the gauges are read."""

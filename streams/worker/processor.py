@@ -31,7 +31,7 @@ from streams.storage.commit import Flush, commit
 from streams.storage.events import FlushContext
 from streams.storage.store import Acquired, Store
 from streams.worker.compute import StepStore, compute_effects
-from streams.worker.decoding import FAILED, UNREADABLE, read_frame, refuse_unreadable, refused_whole
+from streams.worker.decoding import FAILED, UNREADABLE, read_frames, refuse_unreadable, refused_whole
 from streams.worker.frame_buffer import BufferedFrame, FrameBuffer
 from streams.worker.live_documents import CpuBudget, live_documents
 from streams.worker.metrics import WorkerMetrics
@@ -272,6 +272,7 @@ class PartitionProcessor:
         if len(flush.effects.touched):
             self._unpublished.append(flush.effects.touched)
         self._count(flush)
+        self._buffer.forget(len(self._batch))
         self._batch = []  # or its frames would be kept until the next flush, 15 MB
         self._forget_until(flush.end)
 
@@ -287,6 +288,7 @@ class PartitionProcessor:
         metrics.frames.labels(label).inc(len(self._batch))
         metrics.bytes.labels(label).inc(sum(len(waiting.frame) for waiting in self._batch))
         metrics.windows.labels(label).inc(len(effects.windows["connector_key"]))
+        metrics.count_energy(self.partition, effects.windows)
         metrics.sessions.labels(label).inc(len(effects.sessions["session_key"]))
         metrics.state_bytes.labels(label).inc(len(flush.body))
 
@@ -334,7 +336,7 @@ class PartitionProcessor:
             epoch=self._epoch,
             commit=self._commits + 1,
             start=self.next,
-            end=batch[-1].offset + 1 if batch else self.next,
+            end=batch[-1].next if batch else self.next,
             effects=effects,
             body=body,
             base=base,
@@ -354,22 +356,20 @@ class PartitionProcessor:
     def _decode(self, batch: list[BufferedFrame]) -> tuple[list[Frame], list[BufferedFrame]]:
         """Frames for the step, and those whose header is unreadable."""
         frames: list[Frame] = []
-        unreadable: list[BufferedFrame] = []
-        for waiting in batch:
-            if waiting.header is None:
-                unreadable.append(waiting)
-                continue
-            if self._buffer.is_suspect(waiting):
-                reason, detail = FAILED, "processing it failed repeatedly"
-            else:
-                try:
-                    frames.append(read_frame(waiting.header, waiting.frame, self.partition))
+        readable = [(waiting, waiting.header) for waiting in batch if waiting.header is not None]
+        sound = [(header, waiting.frame) for waiting, header in readable if not self._buffer.is_suspect(waiting)]
+        decoded = iter(read_frames(sound, self.partition))
+        for waiting, header in readable:
+            reason, detail = FAILED, "processing it failed repeatedly"
+            if not self._buffer.is_suspect(waiting):
+                rows = next(decoded)
+                if not isinstance(rows, FrameError):
+                    frames.append(rows)
                     continue
-                except FrameError as error:
-                    reason, detail = UNREADABLE, str(error)
+                reason, detail = UNREADABLE, str(rows)
             self._report_poison(waiting, detail)
-            frames.append(refused_whole(waiting.header, waiting.frame, reason, detail))
-        return frames, unreadable
+            frames.append(refused_whole(header, waiting.frame, reason, detail))
+        return frames, [waiting for waiting in batch if waiting.header is None]
 
     def _report_poison(self, waiting: BufferedFrame, detail: str) -> None:
         self._context.metrics.poison.labels(str(self.partition)).inc()

@@ -21,7 +21,11 @@ SELECT connector_key, date_trunc('minute', ts), 1, count(*), count(*) FILTER (WH
        (array_agg(energy_mwh ORDER BY ts) FILTER (WHERE energy_mwh IS NOT NULL))[1],
        max(ts) FILTER (WHERE energy_mwh IS NOT NULL),
        (array_agg(energy_mwh ORDER BY ts DESC) FILTER (WHERE energy_mwh IS NOT NULL))[1],
-       coalesce(sum(in_session_mwh), 0), coalesce(sum(outside_mwh), 0), coalesce(sum(rejected_mwh), 0)
+       coalesce(sum(in_session_mwh), 0), coalesce(sum(outside_mwh), 0), coalesce(sum(rejected_mwh), 0),
+       min(ts) FILTER (WHERE energy_export_mwh IS NOT NULL),
+       (array_agg(energy_export_mwh ORDER BY ts) FILTER (WHERE energy_export_mwh IS NOT NULL))[1],
+       max(ts) FILTER (WHERE energy_export_mwh IS NOT NULL),
+       (array_agg(energy_export_mwh ORDER BY ts DESC) FILTER (WHERE energy_export_mwh IS NOT NULL))[1]
 FROM telemetry.reading GROUP BY 1, 2
 """
 
@@ -48,6 +52,7 @@ class Reading:
     in_session_mwh: int | None = None
     outside_mwh: int | None = None
     rejected_mwh: int | None = None
+    energy_export_mwh: int | None = None
 
 
 def add_connector(url: str, station_id: str, connector_id: int) -> int:
@@ -78,10 +83,12 @@ def random_readings(
     rng: random.Random, connector_key: int, start: datetime, n: int, step_s: float = 7
 ) -> list[Reading]:
     """A connector's readings with gaps: a rising register that sometimes restarts, any quantity sometimes missing."""
-    readings, energy_mwh, ts = [], rng.randrange(10**9), start
+    readings, energy_mwh, export_mwh, ts = [], rng.randrange(10**9), 0, start
     for seq in range(n):
         ts += timedelta(milliseconds=rng.randrange(1, int(step_s * 2_000)) + (600_000 if rng.random() < 0.01 else 0))
         energy_mwh = rng.randrange(1_000) if rng.random() < 0.005 else energy_mwh + rng.randrange(30_000)
+
+        export_mwh = 0 if rng.random() < 0.005 else export_mwh + rng.randrange(5_000)
 
         def maybe(value: int) -> int | None:
             return value if rng.random() < 0.8 else None
@@ -104,6 +111,7 @@ def random_readings(
                 in_session_mwh=maybe(rng.randrange(30_000)),
                 outside_mwh=rng.choice([None, None, rng.randrange(500)]),
                 rejected_mwh=rng.choice([None, None, None, rng.randrange(-5, 10**6)]),
+                energy_export_mwh=rng.choice([None, export_mwh]) if ts.minute % 7 else None,
             )
         )
     return readings

@@ -53,7 +53,7 @@ class DeviceSession:
         )
         return message(SESSION_STARTED, f"{self.id}", payload)
 
-    def completed(self, revision: int = 1) -> Message:
+    def completed(self, revision: int = 1, *, withdrawn: bool = False) -> Message:
         """session.completed.v1; the end moves with the revision; so does the start, which must not matter."""
         payload = SessionCompleted(
             id=self.id,
@@ -62,7 +62,7 @@ class DeviceSession:
             session_id=self.name,
             started_at=format_rfc3339(self.started_at - timedelta(minutes=revision)),
             ended_at=format_rfc3339(self.ended_at(revision)),
-            end_reason="ended",
+            end_reason="withdrawn" if withdrawn else "ended",
             estimated=False,
             energy_uj=0,
             energy_wh=0,

@@ -34,12 +34,18 @@ def sums(readings: list[Reading], start: datetime, end: datetime) -> dict[str, D
     parts = [
         sum(getattr(one, name) or 0 for one in inside) for name in ("in_session_mwh", "outside_mwh", "rejected_mwh")
     ]
-    names = ("rise_wh", "in_sessions_wh", "outside_wh", "rejected_wh")
-    return {name: Decimal(value) / 1_000 for name, value in zip(names, (sum(parts), *parts), strict=True)}
+    names = ("rise_wh", "in_sessions_wh", "outside_wh", "rejected_wh", "register_leapt")
+    values = (sum(parts), *parts, parts[-1])
+    return {name: Decimal(value) / 1_000 for name, value in zip(names, values, strict=True)}
 
 
 def exact(entry: dict[str, Any]) -> dict[str, Decimal]:
-    return {name: Decimal(str(value)) for name, value in entry.items() if name != "connector_id"}
+    flat = entry | entry["rejected_by_reason_wh"]
+    return {
+        name: Decimal(str(value))
+        for name, value in flat.items()
+        if name not in ("connector_id", "rejected_by_reason_wh")
+    }
 
 
 @pytest.mark.parametrize("minutes", [(0, 180), (7, 8), (12, 31)])
@@ -65,7 +71,8 @@ async def test_without_a_range_it_is_of_today(api: Api, stored: dict[int, list[R
 async def test_a_connector_without_a_register_accounts_for_nothing(api: Api) -> None:
     add_connector(api.database_url, "ST-1", 1)
     answer = (await api.get(PATH)).json()
-    nothing = {"rise_wh": 0, "in_sessions_wh": 0, "outside_wh": 0, "rejected_wh": 0}
+    nothing = {"rise_wh": 0, "in_sessions_wh": 0, "outside_wh": 0, "rejected_wh": 0,
+               "rejected_by_reason_wh": {"register_leapt": 0}}  # fmt: skip
     assert (answer["total"], answer["connectors"]) == (nothing, [nothing | {"connector_id": 1}])
     assert answer["main_meter"] is None
 

@@ -67,7 +67,7 @@ def recomputed(stored: dict[int, list[Reading]], width: timedelta) -> dict[tuple
         for reading in readings:
             windows[reading.ts - (reading.ts - epoch) % width, connector_id].append(reading)
     answer: dict[tuple[datetime, int], dict[str, Any]] = {}
-    register: dict[int, int] = {}
+    register: dict[tuple[str, int], int] = {}
     for (start, connector_id), readings in sorted(windows.items()):
         row: dict[str, Any] = {"readings": len(readings), "flagged": sum(r.flags != 0 for r in readings)}
         for name, column in QUANTITIES.items():
@@ -75,16 +75,21 @@ def recomputed(stored: dict[int, list[Reading]], width: timedelta) -> dict[tuple
             mean = (Decimal(sum(values)) / len(values) + Decimal("0.5")).to_integral(ROUND_FLOOR) if values else None
             row[f"{name}_avg"] = None if mean is None else mean / 1000
             row[f"{name}_min"], row[f"{name}_max"] = (thousandths(f(values)) if values else None for f in (min, max))
-        registers = [r.energy_mwh for r in sorted(readings, key=lambda r: r.ts) if r.energy_mwh is not None]
-        energy = None
-        if registers:
-            before = register.get(connector_id)
-            first, last = registers[0], registers[-1]
-            energy = last - before if before is not None and before <= last else last - first if first <= last else None
-            register[connector_id] = last
-        row["energy_wh_first"] = thousandths(registers[0]) if registers else None
-        row["energy_wh_last"] = thousandths(registers[-1]) if registers else None
-        row["energy_wh"] = thousandths(energy)
+        for name in ("energy", "energy_export"):
+            in_order = (getattr(r, f"{name}_mwh") for r in sorted(readings, key=lambda r: r.ts))
+            registers = [value for value in in_order if value is not None]
+            energy = None
+            if registers:
+                before = register.get((name, connector_id))
+                first, last = registers[0], registers[-1]
+                rise = last - first if first <= last else None
+                energy = last - before if before is not None and before <= last else rise
+                register[name, connector_id] = last
+            row[f"{name}_wh_first"] = thousandths(registers[0]) if registers else None
+            row[f"{name}_wh_last"] = thousandths(registers[-1]) if registers else None
+            row[f"{name}_wh"] = thousandths(energy)
+        for name in ("in_session", "outside", "rejected"):
+            row[f"{name}_wh"] = thousandths(sum(getattr(r, f"{name}_mwh") or 0 for r in readings))
         answer[start, connector_id] = row
     return answer
 
@@ -116,6 +121,7 @@ async def test_raw_rows_are_the_stored_readings(api: Api, stored: dict[int, list
         reading = expected[row["connector_id"], datetime.fromisoformat(row["ts"])]
         assert (row["boot"], row["seq"]) == (reading.boot, reading.seq)
         assert row["energy_wh"] == thousandths(reading.energy_mwh)
+        assert row["energy_export_wh"] == thousandths(reading.energy_export_mwh)
         assert {name: row[name] for name in QUANTITIES} == {
             name: thousandths(getattr(reading, column)) for name, column in QUANTITIES.items()
         }

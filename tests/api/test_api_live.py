@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.telemetry.live_streams import HEARTBEAT, LiveStreams
 from api.telemetry.models import LiveFleet, LiveStation
@@ -197,9 +199,79 @@ async def test_a_slow_client_skips_what_was_overtaken() -> None:
     for power_w in range(5_000):
         await live.put("telemetry", fill("A/1", power_w=power_w))
     await live.put("telemetry", fill("B/1"))
-    await eventually(lambda: client.behind == 2)
+    await eventually(lambda: streams.behind(client) == 2)
     change = json.loads((await take(events)).partition(b"data: ")[2])
     assert [row["power_w"] for row in change["connectors"]] == [4_999, 0.0]
+    await streams.close()
+
+
+def documents_of(event: bytes) -> dict[str, int]:
+    rows = json.loads(event.partition(b"data: ")[2])["connectors"]
+    return {f"{row['station_id']}/{row['connector_id']}": row["power_w"] for row in rows}
+
+
+_KEYS = [f"{station}/{number}" for station in "ABC" for number in (1, 2)]
+_PUTS = st.lists(st.sampled_from(_KEYS), min_size=1, max_size=4)
+
+
+@given(
+    wanted=st.lists(st.none() | st.frozensets(st.sampled_from("ABC"), min_size=1), min_size=1, max_size=4),
+    steps=st.lists(_PUTS | st.integers(0, 3), max_size=25),
+    remembered=st.integers(0, 12),
+)
+def test_however_slowly_each_client_reads_it_has_the_newest_documents_in_the_end(
+    wanted: list[frozenset[str] | None], steps: list[list[str] | int], remembered: int
+) -> None:
+    """A step is a put of these keys, or one client reads a piece of what it is sent; a piece has two documents."""
+
+    async def scenario() -> None:
+        live, power_w = InProcessLive(), 0
+        streams = LiveStreams(live)
+        clients = [await streams.subscribe(stations) for stations in wanted]
+        sources = [streams.events(client) for client in clients]
+        views: list[dict[str, int]] = [{} for _ in clients]
+        parts = [b"" for _ in clients]
+
+        async def read(number: int) -> None:
+            parts[number] += await anext(sources[number])
+            if parts[number].endswith(b"\n\n"):
+                views[number] |= documents_of(parts[number])
+                parts[number] = b""
+
+        for number in range(len(clients)):
+            await read(number)
+        truth: dict[str, int] = {}
+        for step in steps:
+            if isinstance(step, list):
+                power_w += 1
+                truth |= dict.fromkeys(step, power_w)
+                await live.put("telemetry", fill(*step, power_w=power_w))
+                for _ in range(5):
+                    await asyncio.sleep(0)  # the watcher is told
+            elif parts[step % len(clients)] or streams.behind(clients[step % len(clients)]):
+                await read(step % len(clients))
+        for number, client in enumerate(clients):
+            while parts[number] or streams.behind(client):
+                await read(number)
+            assert views[number] == {key: value for key, value in truth.items() if client.wants(key)}
+        await streams.close()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("api.telemetry.live_streams._DOCUMENTS_PER_PIECE", 2)
+        patched.setattr("api.telemetry.live_streams._KEYS_REMEMBERED_MAX", remembered)
+        asyncio.run(scenario())
+
+
+async def test_clients_in_step_are_sent_the_same_pieces() -> None:
+    live = InProcessLive()
+    streams = LiveStreams(live)
+    sources = [streams.events(await streams.subscribe(None)) for _ in range(20)]
+    for source in sources:
+        await take(source)
+    await live.put("telemetry", fill("A/1", "B/1"))
+    pieces = [await anext(source) for source in sources]
+    assert len({id(piece) for piece in pieces}) == 1
+    assert documents_of(pieces[0]) == {"A/1": 0, "B/1": 0}
     await streams.close()
 
 

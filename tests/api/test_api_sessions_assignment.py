@@ -51,6 +51,26 @@ async def test_a_started_session_is_given_to_the_request_and_its_completion_clos
     }
 
 
+async def test_a_session_that_was_none_makes_way_for_the_next(harness: SessionsHarness) -> None:
+    accepted = await harness.start("D1")
+    none, real = session(NOW + later(20)), session(NOW + later(40))
+    await harness.deliver(none.started(), none.completed(1), real.started())
+    assert await harness.owners() == {none.id: accepted.request_id}
+    await harness.deliver(none.completed(2, withdrawn=True))
+    assert await harness.owners() == await harness.bound() == {real.id: accepted.request_id}
+    await harness.deliver(none.completed(3))  # and back, whatever comes later
+    assert await harness.owners() == await harness.bound() == {none.id: accepted.request_id}
+
+
+async def test_a_request_whose_only_session_was_none_has_none(harness: SessionsHarness) -> None:
+    accepted = await harness.start("D1")
+    none = session(NOW + later(20))
+    await harness.deliver(none.started(), none.completed(1, withdrawn=True))
+    assert await harness.owners() == await harness.bound() == {}
+    request = await harness.request(accepted.request_id)
+    assert (request.session_id, request.completed_at) == (None, None)
+
+
 async def test_every_order_of_two_sessions_events_twice_ends_the_same(harness: SessionsHarness) -> None:
     """All of them: 6 events of which one names the request, so that it has to be taken from the one that came first."""
     first = DeviceSession(uuid4(), NOW + later(5))
@@ -77,6 +97,7 @@ class Beginning:
     name: int | None  # of which phase's request it bears the id; None: the device's own
     named_late: bool
     completions: int
+    withdrawn: bool  # by the last of them
 
 
 @dataclass(frozen=True)
@@ -97,6 +118,7 @@ BEGINNINGS = st.builds(
     name=st.none() | st.integers(0, 2),
     named_late=st.booleans(),
     completions=st.integers(0, 2),
+    withdrawn=st.booleans(),
 )
 PHASES = st.builds(
     Phase,
@@ -142,7 +164,9 @@ async def play(harness: SessionsHarness, story: list[Phase], rng: random.Random)
                 name="TX" if named is None else str(named),
                 named_late=beginning.named_late,
             )
-            events += [began.started(), *(began.completed(n) for n in range(1, beginning.completions + 1))]
+            last = beginning.completions
+            completed = [began.completed(n, withdrawn=beginning.withdrawn and n == last) for n in range(1, last + 1)]
+            events += [began.started(), *completed]
         events += rng.choices(events, k=len(events) // 2) if events else []
         rng.shuffle(events)
         await harness.deliver(*events)
@@ -185,6 +209,7 @@ def test_whatever_the_order_in_which_events_come_the_same_sessions_are_the_same_
         beginnings = [(number, beginning) for number, phase in enumerate(story) for beginning in phase.beginnings]
         for place, phase in one.owners.items():
             assert beginnings[place][1].connector_id == story[phase].connector_id
+            assert not (beginnings[place][1].withdrawn and beginnings[place][1].completions)
 
     check()
 

@@ -19,9 +19,11 @@ FIGURES = {
     "export": 4,
     "gateway": 2,
     "worker": 1,
+    "frame_sizes": 2,
+    "flush": 4,
     "end_to_end": 1,
     "embedded": 1,
-    "live": 2,
+    "live": 6,
     "memory": 2,
 }
 

@@ -1,18 +1,22 @@
 """Laws of the bridge that the log's contract does not see: what it counts, carries and refuses."""
 
 import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
 from uuid import uuid4
 
 import pyarrow as pa
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from ingest.bridge import Bridge, BridgeMetrics
+from ingest.bridge import Bridge, BridgeMetrics, _PartitionForwarder
 from kit.errors import ConfigError
 from kit.log.kafka import ensure_topic
 from kit.log.rabbit_writer import RabbitLogWriter
-from schemas.frame import FrameHeader, encode_frame
+from schemas.frame import FrameHeader, encode_frame, split_frames
 from tests.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -47,11 +51,100 @@ async def test_it_counts_what_it_moves_and_carries_the_trace(rabbitmq_url: str, 
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka_url, auto_offset_reset="earliest", enable_auto_commit=False)
     await consumer.start()
     consumer.assign([TopicPartition(f"t.{name}", 0)])
-    messages = [await consumer.getone() for _ in records]
+    messages = [await consumer.getone() for _ in range(int(count("bridge_records_total") or 0))]
     await consumer.stop()
-    assert [message.value for message in messages] == records
+    assert [frame for message in messages for frame in split_frames(message.value)] == records
     carried = [dict(message.headers).get("traceparent", b"").decode() for message in messages]
-    assert [traceparent[3:35] for traceparent in carried] == [TRACE, TRACE, ""]
+    assert [traceparent[3:35] for traceparent in carried] == [TRACE] * (len(messages) - 1) + [""]
+
+
+@dataclass
+class ScriptedProducer:
+    """Takes records; what it confirms is said."""
+
+    sent: list[tuple[bytes, "asyncio.Future[None]"]] = field(default_factory=list)
+
+    async def send(self, topic: str, record: bytes, **_: object) -> "asyncio.Future[None]":
+        await asyncio.sleep(0)
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.sent.append((record, confirmed))
+        return confirmed
+
+
+@dataclass
+class ScriptedDelivery:
+    """What the bridge asks of a delivery."""
+
+    body: bytes
+    tag: int
+    acked: list[int]
+    channel: None = None
+
+    def ack(self, *, up_to: bool) -> None:
+        assert up_to
+        self.acked.append(self.tag)
+
+
+HEADER = FrameHeader(1, 0, "f" * 16, 0, 1, 1, 0)
+_body = st.one_of(
+    st.integers(0, 300).map(lambda size: encode_frame(HEADER, pa.record_batch({"x": pa.array([0] * size * 8)}))),
+    st.sampled_from([b"not a frame", b"", b"x" * 3_000]),
+)
+
+
+@given(turns=st.lists(st.lists(_body, max_size=8), max_size=5), confirm=st.lists(st.integers(0, 3)))
+def test_small_frames_share_records_in_their_order_and_are_acknowledged_after_them(
+    turns: list[list[bytes]], confirm: list[int]
+) -> None:
+    bytes_max = 4_096
+
+    async def scenario() -> None:
+        producer = ScriptedProducer()
+        acked: list[int] = []
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        metrics = BridgeMetrics(CollectorRegistry())
+        forwarder = _PartitionForwarder(0, cast("Any", producer), "t", metrics, failed)
+        forwarding = asyncio.create_task(forwarder.forward())
+        bodies = [body for turn in turns for body in turn]
+        tag = confirmed = 0
+        counts = iter(confirm)
+        for turn in [*turns, []]:
+            for body in turn:
+                tag += 1
+                forwarder.deliver(cast("Any", ScriptedDelivery(body, tag, acked)))
+            for _ in range(3 * len(bodies) if not turn else 2):
+                await asyncio.sleep(0)
+            wanted = len(producer.sent) if not turn else min(len(producer.sent), confirmed + next(counts, 0))
+            for _, future in producer.sent[confirmed:wanted]:
+                future.set_result(None)
+            confirmed = wanted
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            done = sum(len(split_frames(record)) for record, _ in producer.sent[:confirmed])
+            assert max(acked, default=0) == done
+        assert acked == sorted(acked)
+        assert [frame for record, _ in producer.sent for frame in split_frames(record)] == bodies
+        for record, _ in producer.sent:
+            frames = split_frames(record)
+            assert len(frames) == 1 or sum(map(len, frames)) <= bytes_max
+        await forwarder.idle.wait()
+        forwarding.cancel()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("ingest.bridge.RECORD_BYTES_MAX", bytes_max)
+        asyncio.run(scenario())
+
+
+async def test_what_waits_together_shares_one_record() -> None:
+    producer = ScriptedProducer()
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    forwarder = _PartitionForwarder(0, cast("Any", producer), "t", BridgeMetrics(CollectorRegistry()), failed)
+    for number in range(9):
+        forwarder.deliver(cast("Any", ScriptedDelivery(frame(number), number + 1, [])))
+    forwarding = asyncio.create_task(forwarder.forward())
+    await eventually(lambda: producer.sent)
+    forwarding.cancel()
+    assert [len(split_frames(record)) for record, _ in producer.sent] == [9]
 
 
 async def test_a_topic_with_another_number_of_partitions_is_a_clear_error(kafka_url: str) -> None:

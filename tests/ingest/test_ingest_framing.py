@@ -18,6 +18,7 @@ from ingest.metrics import IngestMetrics
 from kit.clock import ManualClock
 from kit.errors import KitError, Overloaded, Unavailable
 from schemas.frame import FRAME_ITEMS_MAX, FrameHeader, FrameKind, decode_body, decode_header, partition_of
+from schemas.packed import ROWS_MAX
 from schemas.reading import PLAIN_READING_SCHEMA, RAW_ITEM_BYTES_MAX, with_all_columns
 from tests.ingest.wire_strategies import NOW_MS, RULES
 from tests.waiting import eventually
@@ -262,7 +263,7 @@ async def test_plain_readings_make_frames_of_the_plain_columns() -> None:
     log.gate.set()
     framer = framer_on(log)
     framer.start()
-    await framer.submit(readings(["A"] * 3), RequestContext("t"))
+    await framer.submit(readings(["A"] * (ROWS_MAX + 1)), RequestContext("t"))
     await framer.close()
     assert [decode_body(frame).schema for frame in log.durable] == [PLAIN_READING_SCHEMA]
 

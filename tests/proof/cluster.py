@@ -165,10 +165,7 @@ async def running_cluster(
 ) -> AsyncIterator[Cluster]:
     """A cluster with these services ready, on empty brokers; stopped at the end."""
     environment = {
-        "VOLTSTREAM_DATABASE_URL": database_url,
-        "VOLTSTREAM_RABBITMQ_URL": servers.rabbitmq.url,
-        "VOLTSTREAM_KAFKA_URL": servers.kafka.url,
-        "VOLTSTREAM_REDIS_URL": servers.redis.url,
+        **server_urls(servers, database_url),
         "VOLTSTREAM_PARTITIONS": str(PARTITIONS),
         "VOLTSTREAM_PUBLISH_TIMEOUT_S": str(_PUBLISH_TIMEOUT_S),
         "VOLTSTREAM_DATA_DIR": str(folder),
@@ -189,6 +186,16 @@ async def running_cluster(
             raise
         finally:
             await asyncio.gather(*(service.stop() for service in cluster.services.values()))
+
+
+def server_urls(servers: PrivateServers, database_url: str) -> dict[str, str]:
+    """The settings that make a run a distributed one."""
+    return {
+        "VOLTSTREAM_DATABASE_URL": database_url,
+        "VOLTSTREAM_RABBITMQ_URL": servers.rabbitmq.url,
+        "VOLTSTREAM_KAFKA_URL": servers.kafka.url,
+        "VOLTSTREAM_REDIS_URL": servers.redis.url,
+    }
 
 
 async def clear_brokers(servers: PrivateServers) -> None:

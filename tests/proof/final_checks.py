@@ -11,12 +11,15 @@ from tests.waiting import eventually
 
 SETTLE_S = 180  # against hanging
 _LEDGER, _LIVE = "/api/v1/telemetry/ledger", "/api/v1/telemetry/live?limit=1000"
-_PAST_MS = 7 * 86_400_000  # the chargers' clocks run faster than real time, and must not overtake it
+_DAY_MS = 86_400_000
+_PAST_MS = 7 * _DAY_MS  # the chargers' clocks run faster than real time, and must not overtake it
+_BEFORE_MIDNIGHT_MS = 600_000  # the load is of two days: each connector sends a reading every ten seconds
 
 
 def load_for(urls: Sequence[str], token: str, seed: int) -> Load:
-    """A load on these gateways, whose chargers' clocks are a week behind."""
-    return Load(urls, token, int(time.time() * 1_000) - _PAST_MS, seed)
+    """A load on these gateways, whose chargers' clocks are a week behind, shortly before midnight."""
+    midnight_ms = (int(time.time() * 1_000) - _PAST_MS) // _DAY_MS * _DAY_MS
+    return Load(urls, token, midnight_ms - _BEFORE_MIDNIGHT_MS, seed)
 
 
 async def final_violations(cluster: Cluster, record: DeliveryRecord) -> list[str]:

@@ -1,7 +1,8 @@
 """Simulated chargers that record what they send, to compare the stored readings with.
 
 The devices are correct: each counts its readings, boots and registers rightly; faults happen between them and the
-store. Some have no register and some omit it at times, so that every way of metering energy is tested.
+store. Some have no register and some omit it at times, so that every way of metering energy is tested; of some that
+always say it, the meter leaps between two sessions, further than any connector delivers. Some feed energy back.
 """
 
 import random
@@ -14,13 +15,16 @@ from schemas.reading import SESSION_EVENT_NAMES, STATUS_NAMES
 Identity = tuple[str, int, int, int]
 """Station, connector, boot, seq."""
 Content = tuple[int | str | None, ...]
-"""Session id, ts_ms, the six quantities in thousandths, status and session event as codes."""
+"""Session id, ts_ms, the six quantities and exported energy in thousandths, status and session event as codes."""
 
 _STEP_S = (4, 16)  # between two readings of a connector: four to fifteen to a window
 _SESSION_READINGS = (12, 60)
 _REBOOT_SHARE = 0.05  # of the sessions begin after a reboot
 _WITHOUT_REGISTER_SHARE, _OMITTING_SHARE = 0.15, 0.15  # of the chargers
 _OMIT_SHARE = 0.3  # of the readings of an omitting one
+_LEAP_SHARE = 0.1  # of the sessions of one that never omits it begin after the meter leapt
+LEAP_MWH = 10**9  # at least
+_EXPORTING_SHARE = 0.1  # of the chargers
 _POWER_MAX_MW = 150_000_000
 _MS_PER_H = 3_600_000
 
@@ -46,6 +50,8 @@ class RecordingCharger:
         kind = rng.random()
         self._has_register = kind >= _WITHOUT_REGISTER_SHARE
         self._omits_registers = self._has_register and kind < _WITHOUT_REGISTER_SHARE + _OMITTING_SHARE
+        self._exports = rng.random() < _EXPORTING_SHARE
+        self._export_mwh = rng.randrange(10**9)
         self._session, self._sessions, self._left = "", 0, 0
 
     def next(self) -> Reading:
@@ -59,12 +65,15 @@ class RecordingCharger:
             return self._reading("Available", "", 0)
         power_mw = self._rng.randrange(_POWER_MAX_MW)
         self._register_mwh += power_mw * step_ms // _MS_PER_H
+        self._export_mwh += self._rng.randrange(1_000)
         event = "Ended" if self._left == 1 else "Updated"
         return self._reading("Finishing" if self._left == 1 else "Charging", event, power_mw)
 
     def _begin(self) -> Reading:
         if self._rng.random() < _REBOOT_SHARE:
             self._boot, self._seq = self._boot + 1, 0
+        if not self._omits_registers and self._rng.random() < _LEAP_SHARE:
+            self._register_mwh += LEAP_MWH + self._rng.randrange(LEAP_MWH)
         self._sessions += 1
         self._session = f"{self._station_id}/{self._connector_id}/{self._sessions}"
         self._left = self._rng.randrange(*_SESSION_READINGS)
@@ -80,6 +89,7 @@ class RecordingCharger:
             "current_a": power_mw // 400,
             "temperature_c": 20_000 + self._rng.randrange(30_000),
             "soc_pct": self._rng.randrange(100_000) if event else None,
+            "energy_export_wh": self._export_mwh if self._exports else None,
         }
         wire = {"station_id": self._station_id, "connector_id": self._connector_id, "boot": self._boot,
                 "seq": self._seq, "ts": self._ts_ms, "status": status}  # fmt: skip

@@ -12,12 +12,14 @@ from typing import Any
 
 import psycopg
 
+from schemas.energy import ENERGY_SHARES
 from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.session import EndReason, HoldReason
 from schemas.topics import TELEMETRY_AGGREGATED, routing_key
+from streams.effects import StepParams
 from tests.proof.load import DeliveryRecord
-from tests.proof.recording_chargers import Content, Identity
-from tests.streams.reference import UJ_PER_MWH, Meter
+from tests.proof.recording_chargers import LEAP_MWH, Content, Identity
+from tests.streams.reference import DAY_MS, UJ_PER_MWH, Connector, Meter
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Completed = dict[str, Any]
@@ -32,10 +34,11 @@ def _ms(column: str) -> str:
 
 
 # A session id that is not its session's is kept beside the reading.
+_GIVEN_ID = "CASE WHEN r.named = 1 THEN s.session_id ELSE r.extra::json ->> 'session_id' END"
 _READINGS = f"""
 SELECT c.station_id, c.connector_id, r.boot, r.seq,
-    CASE WHEN r.named = 1 THEN s.session_id ELSE r.extra::json ->> 'session_id' END, {_ms("r.ts")}, r.energy_mwh,
-    r.power_mw, r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.status, r.session_event
+    {_GIVEN_ID}, {_ms("r.ts")}, r.energy_mwh,
+    r.power_mw, r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.energy_export_mwh, r.status, r.session_event
 FROM telemetry.reading r JOIN telemetry.connector c USING (connector_key)
 LEFT JOIN telemetry.session s USING (session_key)
 """
@@ -50,7 +53,8 @@ def violations(url: str, record: DeliveryRecord, completed: Sequence[Completed] 
             lambda: ledger_closes(connection, record),
             lambda: windows_follow_from_readings(connection),
             lambda: sessions_follow_from_readings(connection),
-            lambda: energy_ledger_closes(connection),
+            lambda: meters_rose_by_what_is_accounted_for(connection),
+            lambda: energy_ledger_follows_from_readings(connection),
             lambda: device_sessions_have_one_row(connection),
             lambda: outbox_is_drained(connection),
         ]
@@ -141,8 +145,9 @@ def ledger_closes(connection: Connection, record: DeliveryRecord) -> list[str]:
 
 
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
-_ACCOUNTED = ("in_session_mwh", "outside_mwh", "rejected_mwh")
 _USABLE = f"energy_mwh IS NOT NULL AND flags & {int(REGISTER_UNUSABLE)} = 0"
+_EXPORT = "energy_export_mwh"
+_EXPORTED = f"{_EXPORT} IS NOT NULL"
 _WINDOWS = {
     "connector_key": "connector_key",
     "bucket": "date_bin('1 minute', ts, 'epoch')",
@@ -159,7 +164,11 @@ _WINDOWS = {
     "energy_first_mwh": f"(array_agg(energy_mwh ORDER BY ts, energy_mwh) FILTER (WHERE {_USABLE}))[1]",
     "energy_last_ts": f"max(ts) FILTER (WHERE {_USABLE})",
     "energy_last_mwh": f"(array_agg(energy_mwh ORDER BY ts DESC, energy_mwh DESC) FILTER (WHERE {_USABLE}))[1]",
-    **{f"{name}_sum": f"coalesce(sum({name}), 0)::bigint" for name in _ACCOUNTED},
+    **{f"{name}_sum": f"coalesce(sum({name}), 0)::bigint" for name in ENERGY_SHARES},
+    "energy_export_first_ts": f"min(ts) FILTER (WHERE {_EXPORTED})",
+    "energy_export_first_mwh": f"(array_agg({_EXPORT} ORDER BY ts, {_EXPORT}) FILTER (WHERE {_EXPORTED}))[1]",
+    "energy_export_last_ts": f"max(ts) FILTER (WHERE {_EXPORTED})",
+    "energy_export_last_mwh": f"(array_agg({_EXPORT} ORDER BY ts DESC, {_EXPORT} DESC) FILTER (WHERE {_EXPORTED}))[1]",
 }
 
 
@@ -182,30 +191,31 @@ def windows_follow_from_readings(connection: Connection) -> list[str]:
 
 
 _SESSION_ROWS = f"""
-SELECT s.session_key, s.energy_uj, s.integrated_uj, s.hold, s.readings, {_ms("s.started_at")}, {_ms("s.last_at")},
-    s.end_reason, s.power_max_mw, s.register_before_mwh, {_ms("s.register_before_at")}, s.series_mwh,
+SELECT s.session_key, s.energy_uj, s.integrated_uj, s.hold, s.export_mwh, s.readings,
+    {_ms("s.started_at")}, {_ms("s.last_at")}, s.end_reason, s.power_max_mw,
+    s.register_before_mwh, {_ms("s.register_before_at")}, s.series_mwh,
     {_ms("r.ts")}, r.energy_mwh, r.power_mw, r.energy_export_mwh, r.in_session_mwh
 FROM telemetry.session s LEFT JOIN telemetry.reading r USING (session_key)
 WHERE s.end_reason <> {int(EndReason.WITHDRAWN)}
 ORDER BY s.session_key, r.ts, r.seq NULLS FIRST, r.part, r.boot NULLS FIRST
 """
-_HEAD = 12  # columns of the session
+_HEAD = 13  # columns of the session
 
 
 def sessions_follow_from_readings(connection: Connection) -> list[str]:
-    """Energy, doubts, count, first and last time of every session follow from its raw rows; its register's part is what
-    these account for."""
+    """Energy, exported energy, doubts, count, first and last time of every session follow from its raw rows; its
+    register's part is what these account for."""
     wrong = []
     for head, rows in groupby(_rows(connection, _SESSION_ROWS), key=itemgetter(*range(_HEAD))):
         key, energy_uj, integrated_uj, hold, *stored, end_reason, power_max_mw, base_mwh, base_ms, series_mwh = head
         meter = Meter(power_max_mw, None if base_mwh is None else (base_mwh, base_ms), series_mwh)
         inside = [row[_HEAD:] for row in rows if row[_HEAD] is not None]
-        for ts_ms, energy_mwh, power_mw, export_mwh, _ in inside:
-            meter.add({"ts_ms": ts_ms, "energy_mwh": energy_mwh, "power_mw": power_mw, "energy_export_mwh": export_mwh})
+        for row in inside:
+            meter.add(dict(zip(("ts_ms", "energy_mwh", "power_mw", "energy_export_mwh"), row[:-1], strict=True)))
         registered_uj = sum(row[-1] or 0 for row in inside) * UJ_PER_MWH
         reasons = 0 if end_reason == EndReason.OPEN else int(meter.reasons()) | hold & HoldReason.ENDED_BEFORE_START
         times = (inside[0][0], inside[-1][0]) if inside else (None, None)
-        recomputed = [meter.energy_uj, registered_uj, reasons, len(inside), *times]
+        recomputed = [meter.energy_uj, registered_uj, reasons, meter.export_mwh, len(inside), *times]
         found = [energy_uj, energy_uj - integrated_uj, hold, *stored]
         if found != recomputed:
             wrong.append((key, found, recomputed))
@@ -215,29 +225,69 @@ def sessions_follow_from_readings(connection: Connection) -> list[str]:
         (int(EndReason.WITHDRAWN),),
     ).fetchall()
     return [
-        *_violations("sessions (key, stored, recomputed: energy_uj, by register, hold, readings, times)", wrong),
+        *_violations("sessions (key, stored, recomputed: energy_uj, by register, hold, exported, count, times)", wrong),
         *_violations("readings of a session without a row", orphans),
     ]
 
 
-_LEDGER = f"""
-SELECT connector_key, coalesce(sum(in_session_mwh), 0)::bigint,
-    coalesce(sum(outside_mwh), 0)::bigint, coalesce(sum(rejected_mwh), 0)::bigint,
-    min(energy_mwh) FILTER (WHERE {_USABLE}), max(energy_mwh) FILTER (WHERE {_USABLE})
-FROM telemetry.reading GROUP BY connector_key
+_METERS = f"""
+WITH registers AS (
+    SELECT connector_key, energy_mwh, energy_mwh - lag(energy_mwh) OVER timeline AS rise_mwh,
+        row_number() OVER timeline = count(*) OVER (PARTITION BY connector_key) AS last
+    FROM telemetry.reading WHERE energy_mwh IS NOT NULL
+    WINDOW timeline AS (PARTITION BY connector_key ORDER BY ts, seq)
+), meters AS (
+    SELECT connector_key, sum(rise_mwh) FILTER (WHERE NOT last OR rise_mwh < {LEAP_MWH}) AS rise_mwh
+    FROM registers GROUP BY 1
+), ledger AS (
+    SELECT connector_key, sum({" + ".join(f"{name}_sum" for name in ENERGY_SHARES)}) AS accounted_mwh
+    FROM telemetry.window_1m GROUP BY 1
+)
+SELECT connector_key, coalesce(rise_mwh, 0)::bigint, accounted_mwh::bigint
+FROM ledger LEFT JOIN meters USING (connector_key) WHERE coalesce(rise_mwh, 0) <> accounted_mwh
 """
 
 
-def energy_ledger_closes(connection: Connection) -> list[str]:
-    """What a connector's register rose by is in sessions or outside: those of these devices neither fall nor leap."""
-    wrong = []
-    for key, in_session_mwh, outside_mwh, rejected_mwh, lowest_mwh, highest_mwh in connection.execute(
-        _LEDGER.encode()
-    ).fetchall():
-        rise_mwh = 0 if lowest_mwh is None else highest_mwh - lowest_mwh
-        if (in_session_mwh + outside_mwh, rejected_mwh) != (rise_mwh, 0):
-            wrong.append((key, rise_mwh, in_session_mwh, outside_mwh, rejected_mwh))
-    return _violations("connectors (key, rise, in sessions, outside, rejected in mWh)", wrong)
+def meters_rose_by_what_is_accounted_for(connection: Connection) -> list[str]:
+    """What a connector's register rose by is in its sessions, outside or rejected: those of these devices never fall.
+    A leap counts with the register after it, which confirms it, so that one that is a connector's last does not."""
+    wrong = connection.execute(_METERS.encode()).fetchall()
+    return _violations("connectors whose meter rose otherwise (key, rise, accounted for in mWh)", wrong)
+
+
+_TIMELINES = f"""
+SELECT r.connector_key, c.connector_id, {_ms("r.ts")} AS ts_ms, r.seq, r.part, r.boot, {_GIVEN_ID} AS session_id,
+    r.session_event, r.status, r.power_mw, r.energy_mwh, r.energy_export_mwh
+FROM telemetry.reading r JOIN telemetry.connector c USING (connector_key)
+LEFT JOIN telemetry.session s USING (session_key) ORDER BY 1
+"""
+_COLUMNS = ("connector_id", "ts_ms", "seq", "part", "boot", "session_id", "session_event", "status", "power_mw",
+            "energy_mwh", "energy_export_mwh")  # fmt: skip
+_DAYS = f"""
+SELECT connector_key, {_ms("date_bin('1 day', bucket, 'epoch')")},
+    {", ".join(f"sum({name}_sum)::bigint" for name in ENERGY_SHARES)}
+FROM telemetry.window_1m GROUP BY 1, 2
+"""
+
+
+def energy_ledger_follows_from_readings(connection: Connection) -> list[str]:
+    """What each connector's energy of a day is in sessions, outside and rejected is what the plain reference finds of
+    all its raw rows."""
+    expected: dict[tuple[int, int], Counter[str]] = {}
+    for key, rows in groupby(_rows(connection, _TIMELINES), key=itemgetter(0)):
+        connector = Connector(StepParams())
+        connector.readings = [(dict(zip(_COLUMNS, row[1:], strict=True)), Quality(0)) for row in rows]
+        for found in connector.timeline()[1]:
+            day = expected.setdefault((key, found.reading["ts_ms"] // DAY_MS * DAY_MS), Counter())
+            day.update({name: getattr(found, name) for name in ENERGY_SHARES})
+    stored = {(key, day): shares for key, day, *shares in connection.execute(_DAYS.encode()).fetchall()}
+    wanted = {place: [shares[name] for name in ENERGY_SHARES] for place, shares in expected.items()}
+    wrong = [
+        (*place, stored.get(place), wanted.get(place))
+        for place in sorted({*stored, *wanted})
+        if stored.get(place) != wanted.get(place)
+    ]
+    return _violations(f"connectors and days whose ledger of energy is wrong ({', '.join(ENERGY_SHARES)})", wrong)
 
 
 def device_sessions_have_one_row(connection: Connection) -> list[str]:

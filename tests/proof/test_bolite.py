@@ -14,7 +14,7 @@ import pytest
 
 from tests.private_servers import PrivateServers
 from tests.proof.bolite import DATA, PERIOD, READINGS, READINGS_FILE, SESSIONS, STATION
-from tests.proof.cluster import clear_brokers
+from tests.proof.cluster import clear_brokers, server_urls
 from tests.proof.platform_process import Platform, running_platform
 from tests.waiting import eventually
 
@@ -29,12 +29,7 @@ async def platform(request: pytest.FixtureRequest, data_dir: Path) -> AsyncItera
     if request.param == "distributed":
         servers: PrivateServers = request.getfixturevalue("running_servers")
         await clear_brokers(servers)
-        environment = {
-            "VOLTSTREAM_DATABASE_URL": request.getfixturevalue("database_url"),
-            "VOLTSTREAM_RABBITMQ_URL": servers.rabbitmq.url,
-            "VOLTSTREAM_KAFKA_URL": servers.kafka.url,
-            "VOLTSTREAM_REDIS_URL": servers.redis.url,
-        }
+        environment = server_urls(servers, request.getfixturevalue("database_url"))
     with running_platform(data_dir, environment) as running:
         yield running
 

@@ -24,9 +24,9 @@ from tests.proof.load import DeliveryRecord
 from tests.proof.recording_chargers import Reading, RecordingCharger
 from tests.proof.telemetry_invariants import violations
 
-START_MS = 1_790_000_000_000
+START_MS = 1_790_035_200_000 - 600_000  # shortly before midnight, so that the readings are of two days
 _CONTENT = ("session_id", "ts_ms", "energy_mwh", "power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct",
-            "status", "session_event")  # fmt: skip
+            "energy_export_mwh", "status", "session_event")  # fmt: skip
 _READINGS, _FLUSHES = 150, 6
 
 
@@ -86,10 +86,15 @@ def test_they_hold_after_disorder_and_repetition_and_find_what_contradicts_them(
             assert any(words in line for line in violations(telemetry_url, record, None)), change
 
 
-RISEN = "UPDATE telemetry.reading SET in_session_mwh = in_session_mwh + 1 WHERE in_session_mwh > 0"
+RISEN = "UPDATE telemetry.window_1m SET in_session_mwh_sum = in_session_mwh_sum + 1 WHERE in_session_mwh_sum > 0"
+MOVED = "UPDATE telemetry.window_1m SET in_session_mwh_sum = 0, outside_mwh_sum = outside_mwh_sum + in_session_mwh_sum"
+LATER = "UPDATE telemetry.window_1m SET bucket = bucket + interval '1 day' WHERE in_session_mwh_sum > 0"
 CONTRADICTIONS = {
     "UPDATE telemetry.window_1m SET outside_mwh_sum = outside_mwh_sum + 1": "windows (stored and recomputed)",
     "UPDATE telemetry.session SET power_max_mw = 1": "sessions (key, stored",
-    RISEN: "connectors (key, rise",
+    "UPDATE telemetry.session SET export_mwh = export_mwh + 1": "sessions (key, stored",
+    RISEN: "connectors whose meter rose otherwise",
+    MOVED: "connectors and days whose ledger of energy",
+    LATER: "connectors and days whose ledger of energy",
     "UPDATE telemetry.reading SET named = 0": "stored otherwise than sent",
 }

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,12 @@ def test_ctrl_c_ends_a_live_simulation_with_a_summary(sink_url: str) -> None:
     words = ("simulate", "--url", sink_url, *TOKEN, "--rate", "200")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1"}
     with subprocess.Popen(
-        command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command(*words),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in a shell's background ignore it
     ) as process:
         assert process.stderr is not None
         process.stderr.read(1)  # the bar is there: it runs
@@ -93,7 +99,7 @@ def test_ctrl_c_ends_a_live_simulation_with_a_summary(sink_url: str) -> None:
         try:
             out, _ = process.communicate(timeout=WITHIN_S)
         finally:
-            process.kill()  # one that ignores Ctrl-C, as in the background of a shell, is not waited for
+            process.kill()
     assert process.returncode == 0
     assert "interrupted" in out
     assert "True" in out

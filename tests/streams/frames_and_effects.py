@@ -44,6 +44,7 @@ def random_readings(rng: np.random.Generator, keys: list[int], rows: int, span_m
         out[name] = rng.integers(0, 9, rows).astype(READING_COLUMNS[name])
     for name in ("in_session_mwh", "outside_mwh", "rejected_mwh"):
         out[name] = np.where(rng.random(rows) < 0.7, NULL_I64, rng.integers(-(10**6), 10**6, rows))
+    out["energy_export_mwh"] = np.where(rng.random(rows) < 0.8, NULL_I64, rng.integers(0, 10**6, rows))
     out["part"] = rng.integers(0, 3, rows).astype(np.int16)
     out["named"] = rng.integers(0, 2, rows).astype(np.int16)
     return out
@@ -58,7 +59,10 @@ def windows_of(readings: Columns) -> Columns:
     for at, ((key, bucket_ms), rows) in enumerate(sorted(groups.items())):
         ts_ms = [int(readings["ts_ms"][row]) for row in rows]
         power = [int(v) for v in readings["power_mw"][rows] if v != NULL_I64]
-        energy = sorted((t, int(v)) for t, v in zip(ts_ms, readings["energy_mwh"][rows], strict=True) if v != NULL_I64)
+        energy, exported = (
+            sorted((t, int(v)) for t, v in zip(ts_ms, readings[f"{name}_mwh"][rows], strict=True) if v != NULL_I64)
+            for name in ("energy", "energy_export")
+        )
         values = {"connector_key": key, "bucket_ms": bucket_ms, "readings": len(rows), "first_ts_ms": min(ts_ms),
                   "last_ts_ms": max(ts_ms), "flagged": int((readings["flags"][rows] != 0).sum()),
                   "power_mw_n": len(power), "power_mw_sum": sum(power), "energy_n": len(energy)}  # fmt: skip
@@ -68,9 +72,10 @@ def windows_of(readings: Columns) -> Columns:
             values[f"{name}_sum"] = sum(int(v) for v in readings[name][rows] if v != NULL_I64)
         if power:
             values |= {"power_mw_min": min(power), "power_mw_max": max(power)}
-        if energy:
-            values |= {"energy_first_ts_ms": energy[0][0], "energy_first_mwh": energy[0][1],
-                       "energy_last_ts_ms": energy[-1][0], "energy_last_mwh": energy[-1][1]}  # fmt: skip
+        for name, registers in (("energy", energy), ("energy_export", exported)):
+            if registers:
+                values |= {f"{name}_first_ts_ms": registers[0][0], f"{name}_first_mwh": registers[0][1],
+                           f"{name}_last_ts_ms": registers[-1][0], f"{name}_last_mwh": registers[-1][1]}  # fmt: skip
         for name, value in values.items():
             out[name][at] = value
     return out

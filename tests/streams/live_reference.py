@@ -6,7 +6,7 @@ import numpy as np
 
 from kit.clock import format_rfc3339
 from schemas.quality import names_of
-from schemas.reading import QUANTITIES, STATUS_LABELS, Status
+from schemas.reading import ENERGY_EXPORT, QUANTITIES, STATUS_LABELS, Status
 from streams.effects import NULL_I64
 from streams.session_ids import session_uuid
 from streams.state.partition import PartitionState
@@ -15,7 +15,8 @@ from streams.state.session_charges import cost_columns, usage_and_costs
 
 def document_of(state: PartitionState, slot: int) -> dict[str, Any]:
     station_id, connector_id = state.connector_index.connector(slot)
-    quantities = {name: int(getattr(state, f"live_{column}")[slot]) for name, (column, _, _, _) in QUANTITIES.items()}
+    columns = {name: column for name, (column, *_) in (QUANTITIES | {"energy_export_wh": ENERGY_EXPORT}).items()}
+    quantities = {name: int(getattr(state, f"live_{column}")[slot]) for name, column in columns.items()}
     return {
         "station_id": station_id,
         "connector_id": connector_id,
@@ -35,6 +36,7 @@ def _session(state: PartitionState, slot: int) -> dict[str, Any]:
         "session_id": state.session_name[slot],
         "started_at": format_rfc3339(int(state.open_start_ms[slot])),
         "energy_wh": int(energy.energy_uj()[0]) / 3_600_000_000,
+        "energy_export_wh": int(energy.export_mwh[0]) / 1_000,
         "estimated": bool(energy.integrated_uj()[0]),
         "readings": int(energy.readings[0]),
         "cost": _cost(state, slot) if state.tariffs_compiled else None,

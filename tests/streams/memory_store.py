@@ -1,6 +1,5 @@
 """A store in memory: answers the step's queries and applies its effects, as the database does."""
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -172,12 +171,9 @@ def merge(old: Row, added: Row) -> Row:
             out[name] = min((v for v in (a, b) if v != NULL_I64), default=NULL_I64)
         elif name == "last_ts_ms" or name.endswith("_max"):
             out[name] = max(a, b)
-    registers: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for part in (old, added):
-        if part["energy_n"]:
-            registers["first"].append((part["energy_first_ts_ms"], part["energy_first_mwh"]))
-            registers["last"].append((part["energy_last_ts_ms"], part["energy_last_mwh"]))
-    if registers:
-        out["energy_first_ts_ms"], out["energy_first_mwh"] = min(registers["first"])
-        out["energy_last_ts_ms"], out["energy_last_mwh"] = max(registers["last"])
+    for name in ("energy", "energy_export"):
+        for end, chosen in (("first", min), ("last", max)):
+            ends = [(part[f"{name}_{end}_ts_ms"], part[f"{name}_{end}_mwh"]) for part in (old, added)]
+            known = [one for one in ends if one[0] != NULL_I64]
+            out[f"{name}_{end}_ts_ms"], out[f"{name}_{end}_mwh"] = chosen(known, default=(NULL_I64, NULL_I64))
     return out

@@ -125,9 +125,10 @@ def test_windows_merged_in_any_pieces_are_the_windows_of_all(store: Store, telem
     rng = np.random.default_rng(seed)
     keys = store.register_connectors(0, [("A", 1), ("B", 1), ("C", 2)])
     readings = random_readings(rng, keys, 600)
-    order = rng.permutation(600)
+    pieces = np.array_split(rng.permutation(600), 7)
+    readings["energy_export_mwh"][np.concatenate(pieces[::3])] = NULL_I64  # windows without it are merged apart
     acquired = store.acquire(0)
-    for number, piece in enumerate(np.array_split(order, 7), 1):
+    for number, piece in enumerate(pieces, 1):
         part = {name: column[np.sort(piece)] for name, column in readings.items()}
         commit(store, flush_of(acquired, effects_of(part), number=number))
     wanted = windows_of(readings)
@@ -163,7 +164,23 @@ def test_events_say_what_is_stored_and_have_one_id_however_often_published(
     completed = published[1].payload
     assert (completed["energy_wh"], completed["end_reason"], completed["estimated"]) == (2.0, "ended", False)
     assert completed["id"] == str(session_uuid(11))
-    assert len(published[3].payload["windows"]) == 3
+    windows = published[3].payload["windows"]
+    assert len(windows) == 3
+    names = ("energy_export_wh_first", "energy_export_wh_last")
+    with psycopg.connect(telemetry_url) as connection:
+        for window in windows:
+            asked = (window["station_id"], window["connector_id"], window["window_start"])
+            exports = connection.execute(_EXPORTS, asked).fetchone()
+            assert [window.get(name, "left out") for name in names] == [
+                "left out" if mwh is None else mwh / 1_000 for mwh in exports or ()
+            ]
+
+
+_EXPORTS = """
+SELECT energy_export_first_mwh, energy_export_last_mwh
+FROM telemetry.window_1m JOIN telemetry.connector USING (connector_key)
+WHERE (station_id, connector_id, bucket) = (%s, %s, %s)
+"""
 
 
 class Cut(Connections):

@@ -11,12 +11,14 @@ import pytest
 
 from kit.live.view import InProcessLive
 from kit.log.partitioned_log import InProcessLog
+from schemas.energy import ENERGY_SHARES
+from schemas.reading import SessionEvent
 from streams.effects import StepParams
 from streams.errors import Fenced
 from streams.worker.embedded_worker import EmbeddedWorker
 from streams.worker.processor import LIVE_TOPIC, WorkerContext
 from tests.streams.conftest import PARTITIONS
-from tests.streams.frames_and_effects import charging, frame_of
+from tests.streams.frames_and_effects import T0_MS, charging, frame_of
 from tests.waiting import eventually
 
 
@@ -64,6 +66,44 @@ async def test_an_append_returns_when_its_readings_are_stored_and_live(
             )
 
         await eventually(last)
+
+
+async def test_energy_that_a_late_reading_moves_is_counted_for_its_new_owner_and_taken_from_the_old_one(
+    worker: WorkerContext, telemetry_url: str
+) -> None:
+    log = InProcessLog()
+    unnamed = [row | {"session_id": None, "status": 0} for row in charging("A", 0)]
+    late_start = {"station_id": "A", "ts_ms": T0_MS + 3_500, "session_id": "tx", "session_event": SessionEvent.STARTED}
+    async with running(worker, log):
+        await log.append(0, frame_of(0, 0, unnamed))
+        await eventually(lambda: energy(worker, telemetry_url, "outside") == (9.0, 0.0))
+        await log.append(0, frame_of(0, 1, [late_start] * 10))  # all frames of a source have as many items
+        await eventually(lambda: energy(worker, telemetry_url, "outside") == (9.0, 5.0))
+        assert energy(worker, telemetry_url, "session") == (5.0, 0.0)
+        assert energy(worker, telemetry_url, "rejected") == (0.0, 0.0)
+
+
+def energy(worker: WorkerContext, url: str, owner: str) -> tuple[float, float]:
+    """By the metrics, Wh accounted to this owner and taken from it again; their difference is that of the windows."""
+    sums = [
+        sum(
+            s.value
+            for m in counter.collect()
+            for s in m.samples
+            if s.name.endswith("_total") and wanted(s.labels, owner)
+        )
+        for counter in (worker.metrics.energy_accounted, worker.metrics.energy_reversed)
+    ]
+    column = {share.owner: name for name, share in ENERGY_SHARES.items()}[owner]
+    with psycopg.connect(url) as connection:
+        (stored_wh,) = connection.execute(  # type: ignore[misc]  # a sum is one row
+            f"SELECT coalesce(sum({column}_sum), 0) / 1000.0 FROM telemetry.window_1m".encode()
+        ).fetchone()
+    return (sums[0], sums[1]) if sums[0] - sums[1] == float(stored_wh) else (-1.0, -1.0)
+
+
+def wanted(labels: dict[str, str], owner: str) -> bool:
+    return labels["owner"] == owner and labels["reason"] == ("register_leapt" if owner == "rejected" else "")
 
 
 async def test_a_restart_goes_on_and_what_is_sent_again_counts_once(worker: WorkerContext, telemetry_url: str) -> None:

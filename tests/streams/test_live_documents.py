@@ -51,8 +51,9 @@ def documents(*readings: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_document_says_the_newest_of_everything_and_the_session() -> None:
-    first = reading(seq=0, session_id="S1", energy_mwh=1_000_000, power_mw=7_000_500, soc_mpct=50_000, status=3)
-    then = reading(seq=1, session_id="S1", energy_mwh=1_010_500, ts_ms=T0_MS + 6_000)
+    first = reading(seq=0, session_id="S1", energy_mwh=1_000_000, power_mw=7_000_500, soc_mpct=50_000, status=3,
+                    energy_export_mwh=500)  # fmt: skip
+    then = reading(seq=1, session_id="S1", energy_mwh=1_010_500, ts_ms=T0_MS + 6_000, energy_export_mwh=2_750)
     assert documents(first, then) == {
         "CP1/1": {
             "station_id": "CP1",
@@ -66,12 +67,14 @@ def test_a_document_says_the_newest_of_everything_and_the_session() -> None:
             "current_a": None,
             "temperature_c": None,
             "soc_pct": 50.0,
+            "energy_export_wh": 2.75,
             "flags": [],
             "session": {
                 "id": str(session_uuid(1)),
                 "session_id": "S1",
                 "started_at": "2026-09-21T14:13:20.123Z",
                 "energy_wh": 10.5,
+                "energy_export_wh": 2.25,
                 "estimated": False,
                 "readings": 2,
                 "cost": None,

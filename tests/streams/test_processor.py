@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -15,7 +16,8 @@ from kit.clock import ManualClock, from_ms
 from kit.errors import Unavailable
 from kit.live.view import InProcessLive
 from kit.observability.tracing import setup_tracing
-from schemas.frame import FrameKind
+from schemas.frame import JOINED_MAGIC, FrameKind, join_frames
+from schemas.packed import ROWS_MAX
 from streams.effects import READING_COLUMNS, Effects, StepParams
 from streams.engine.batch import Frame
 from streams.errors import Fenced, Gap
@@ -89,6 +91,7 @@ class FakeStep:
         effects = effects_of(rows, sources=[], touched=np.arange(state.slots),
                              quarantined=sum(header.items for header, _ in refused))  # fmt: skip
         for header, batch in refused:
+            assert isinstance(batch, pa.RecordBatch)
             row = batch.to_pylist()[0]
             for column in ("station_id", "reason", "detail", "raw"):
                 getattr(effects.refused, column).append(row[column])
@@ -176,16 +179,19 @@ async def test_one_flush_takes_no_more_than_its_bound(processor: PartitionProces
     assert [await processor.flush() for _ in range(3)] == [4, 8, 9]
 
 
+@pytest.mark.parametrize("a_record", [1, 2, 4, 9])
 @pytest.mark.parametrize("poison", [{0}, {5}, {3, 4, 8}])
 async def test_a_bad_frame_is_kept_whole_and_the_others_are_stored(
-    processor: PartitionProcessor, faked: WorkerContext, fake: FakeStep, ask: Ask, poison: set[int]
+    processor: PartitionProcessor, fake: FakeStep, ask: Ask, poison: set[int], a_record: int
 ) -> None:
     fake.poison = poison
-    for number in range(9):
-        processor.offer(number, frame(number))
+    frames = [frame(number) for number in range(9)]
+    records = [join_frames(frames[start : start + a_record]) for start in range(0, 9, a_record)]
+    for offset, record in enumerate(records):
+        processor.offer(offset, record)
     while processor.waiting:
         await processor.flush()
-    assert processor.next == 9
+    assert processor.next == len(records)
     stored = (9 - len(poison)) * 10
     assert ask("SELECT count(*) FROM telemetry.reading") == [(stored,)]
     assert ask("SELECT reason, raw FROM telemetry.quarantine ORDER BY id") == [
@@ -196,10 +202,54 @@ async def test_a_bad_frame_is_kept_whole_and_the_others_are_stored(
     assert fake.state.seen == list(range(9))
 
 
+async def test_a_flush_that_ends_inside_a_record_commits_up_to_its_beginning(
+    processor: PartitionProcessor, faked: WorkerContext, fake: FakeStep, ask: Ask
+) -> None:
+    fake.poison = {3}
+    records = [frame(0), join_frames([frame(number) for number in range(1, 5)]), frame(5)]
+    for offset, record in enumerate(records):
+        processor.offer(offset, record)
+    assert await processor.flush() == 1
+    assert fake.state.seen == [0, 1]
+    successor = PartitionProcessor(PARTITION, faked)
+    assert await successor.acquire() == 1
+    for offset, record in enumerate(records[1:], 1):
+        assert successor.offer(offset, record)
+    while successor.waiting:
+        await successor.flush()
+    assert successor.next == 3
+    assert ask("SELECT raw FROM telemetry.quarantine") == [(frame(3),)]
+
+
+async def test_after_a_flush_that_ended_inside_a_record_every_reading_is_stored_once(
+    worker: WorkerContext, ask: Ask
+) -> None:
+    context = replace(worker, readings_max=20)
+    record = join_frames([frame(number) for number in range(7)])
+    for _ in range(4):
+        processor = PartitionProcessor(PARTITION, context)
+        assert await processor.acquire() == 0
+        processor.offer(0, record)
+        await processor.flush()
+        await processor.release()
+    successor = PartitionProcessor(PARTITION, context)
+    await successor.acquire()
+    successor.offer(0, record)
+    while successor.waiting:
+        await successor.flush()
+    assert successor.next == 1
+    await successor.release()
+    assert ask("SELECT count(*), count(DISTINCT ts), max(energy_mwh) FROM telemetry.reading") == [(70, 70, 69_000)]
+    assert ask(f"SELECT stored, duplicate FROM telemetry.ledger WHERE partition = {PARTITION}") == [(70, 0)]
+
+
 async def test_what_is_not_a_frame_is_kept_whole(processor: PartitionProcessor, ask: Ask) -> None:
     whole = frame(0)
     elsewhere = frame_of(PARTITION + 1, 1, charging("A", 1))
-    broken = [b"", b"garbage", whole[:-40], whole.replace(b"station_id", b"station_xx"), elsewhere]
+    many = frame_of(PARTITION, 2, charging("A", 1, rows=ROWS_MAX + 1))  # not packed
+    other = many.replace(b"station_id", b"station_xx")
+    cut = [whole[:-40], whole[:-8], many[:-40], join_frames([many, many])[:-1]]
+    broken = [b"", b"garbage", JOINED_MAGIC, other, elsewhere, *cut]
     for offset, bytes_ in enumerate([*broken, whole]):
         processor.offer(offset, bytes_)
     while processor.waiting:

@@ -10,6 +10,8 @@ import pytest
 
 from kit.database.postgres import connect_sync
 from kit.errors import ConfigError
+from schemas.energy import ENERGY_SHARES
+from streams.effects import NULL_I64
 from streams.storage.commit import commit
 from streams.storage.connections import Connections, open_writer
 from streams.storage.schema import READER_ROLE, WRITER_ROLE, drop_before, prepare, stored_partitions
@@ -80,23 +82,45 @@ def test_coarse_windows_are_those_of_a_minute_merged(store: Store, telemetry_url
     keys = store.register_connectors(0, [("A", 1), ("B", 1)])
     readings = random_readings(rng, keys, 3_000, span_ms=3 * 86_400_000)
     commit(store, flush_of(store.acquire(0), effects_of(readings)))
-    first, last = (
-        f"(array_agg(energy_mwh ORDER BY ts {way}, energy_mwh {way}) FILTER (WHERE energy_mwh IS NOT NULL))[1]"
+    ends = ", ".join(
+        f"(array_agg({name} ORDER BY ts {way}, {name} {way}) FILTER (WHERE {name} IS NOT NULL))[1]"
+        for name in ("energy_mwh", "energy_export_mwh")
         for way in ("", "DESC")
     )
+    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in ENERGY_SHARES)
     with psycopg.connect(telemetry_url) as connection:
         for name, width in COARSE.items():
             found = f"""
                 SELECT connector_key, bucket, readings, flagged, first_ts, last_ts, power_mw_n, power_mw_sum,
-                       power_mw_min, power_mw_max, voltage_mv_n, energy_n, energy_first_mwh, energy_last_mwh
+                       power_mw_min, power_mw_max, voltage_mv_n, energy_n, energy_first_mwh, energy_last_mwh,
+                       energy_export_first_mwh, energy_export_last_mwh, in_session_mwh_sum, outside_mwh_sum,
+                       rejected_mwh_sum
                 FROM telemetry.{name} ORDER BY 1, 2"""
             wanted = f"""
                 SELECT connector_key, date_bin('{width}', ts, 'epoch'), count(*), count(*) FILTER (WHERE flags <> 0),
                        min(ts), max(ts), count(power_mw), coalesce(sum(power_mw), 0), min(power_mw), max(power_mw), 0,
-                       count(energy_mwh), {first}, {last}
+                       count(energy_mwh), {ends}, {sums}
                 FROM telemetry.reading GROUP BY 1, 2 ORDER BY 1, 2"""
             answers = [connection.execute(query.encode()).fetchall() for query in (found, wanted)]
             assert answers[0] == answers[1]
+
+
+def test_coarse_windows_of_an_older_version_are_made_again_with_what_is_new(
+    store: Store, telemetry_url: str, seed: int
+) -> None:
+    readings = random_readings(np.random.default_rng(seed), store.register_connectors(0, [("A", 1)]), 200)
+    commit(store, flush_of(store.acquire(0), effects_of(readings)))
+    asked = "SELECT * FROM telemetry.window_1d_of(1, '2000-01-01', '2100-01-01') ORDER BY bucket"
+    with psycopg.connect(telemetry_url, autocommit=True) as connection:
+        wanted = connection.execute("SELECT * FROM telemetry.window_1d ORDER BY bucket").fetchall()
+        for name in COARSE:
+            connection.execute(f"DROP VIEW telemetry.{name} CASCADE".encode())
+            connection.execute(f"CREATE VIEW telemetry.{name} AS SELECT bucket FROM telemetry.window_1m".encode())
+        prepare(telemetry_url, PARTITIONS)
+        assert connection.execute("SELECT * FROM telemetry.window_1d ORDER BY bucket").fetchall() == wanted
+    with connect_sync(telemetry_url, name="test", role=READER_ROLE) as connection:
+        assert connection.execute(asked.encode()).fetchall() == wanted, "the reader may ask"
+    assert wanted
 
 
 def test_retention_drops_whole_weeks_and_only_old_ones(store: Store, telemetry_url: str, seed: int) -> None:
@@ -104,11 +128,17 @@ def test_retention_drops_whole_weeks_and_only_old_ones(store: Store, telemetry_u
     readings = random_readings(np.random.default_rng(seed), keys, 100)
     readings["ts_ms"] = T0_MS - np.repeat([3 * WEEK_MS, 0], 50)
     commit(store, flush_of(store.acquire(0), effects_of(readings)))
+    shares = [sum(int(v) for v in readings[name] if v != NULL_I64) for name in ENERGY_SHARES]
+    assert all(shares)
+    sums = ", ".join(f"sum({name}_sum)::bigint" for name in ENERGY_SHARES)
     with psycopg.connect(telemetry_url) as connection:
         week_end_ms = (T0_MS // WEEK_MS - 2) * WEEK_MS
         assert drop_before(connection, datetime.fromtimestamp(week_end_ms / 1_000 - 1, UTC)) == 0
         assert drop_before(connection, datetime.fromtimestamp(week_end_ms / 1_000, UTC)) == 1
         assert connection.execute("SELECT count(*) FROM telemetry.reading").fetchone() == (50,)
+        for name in ("window_1m", *COARSE):
+            row = connection.execute(f"SELECT {sums} FROM telemetry.{name}".encode()).fetchone()
+            assert row == tuple(shares), "the ledger of energy does not need the readings"
 
 
 def test_maintenance_makes_next_week_and_brings_the_index_up_to_date(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from kit.auth.token_store import Kind, StoredToken
 from tests.voltstream.platform import voltstream
-from voltstream.cli.commands.ledger import ledger_table
+from voltstream.cli.commands.ledger import energy_table, ledger_table
 from voltstream.cli.commands.token import tokens_table
 from voltstream.cli.main import _COMMANDS, app
 from voltstream.cli.options import duration_s, moment, period
@@ -164,6 +164,16 @@ def test_the_ledger_is_a_line_a_partition_at_80_columns() -> None:
     assert "quarantined" in heading
     assert "in windows" in heading
     assert [row.split()[0] for row in rows] == ["1023", "all"]
+
+
+def test_rejected_energy_has_its_reason() -> None:
+    entry = {"rise_wh": 5.5, "in_sessions_wh": 2.0, "outside_wh": 0.5, "rejected_wh": 3.0}
+    leapt, fine = (entry | {"rejected_by_reason_wh": {"register_leapt": wh}} for wh in (3.0, 0.0))
+    console = Console(file=io.StringIO(), width=80)
+    energy = {"connectors": [{"connector_id": 1, **leapt}, {"connector_id": 2, **fine}], "total": leapt}
+    console.print(energy_table({**energy, "main_meter": None}))
+    assert isinstance(console.file, io.StringIO)
+    assert ["register_leapt" in row for row in console.file.getvalue().splitlines()] == [False, True, False, True]
 
 
 @pytest.mark.parametrize(

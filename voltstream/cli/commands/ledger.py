@@ -98,12 +98,15 @@ def ledger_table(ledger: Mapping[str, Any]) -> Table:
 
 def energy_table(energy: Mapping[str, Any]) -> Table:
     """One row per connector, the sum, and the main meter where there is one."""
-    table = make_table("connector", *(f">{name}" for name in ("rise Wh", "in sessions", "outside", "rejected")))
+    table = make_table(
+        "connector", *(f">{name}" for name in ("rise Wh", "in sessions", "outside", "rejected")), "reason"
+    )
     rows = [(str(row["connector_id"]), row) for row in energy["connectors"]]
     rows.append(("all", energy["total"]))
     if energy["main_meter"] is not None:
         rows.append(("0 (main meter)", energy["main_meter"]))
     for name, row in rows:
         figures = (f"{row[f'{column}_wh']:,.3f}" for column in ("rise", "in_sessions", "outside", "rejected"))
-        table.add_row(name, *figures, style="bold" if name == "all" else "")
+        reasons = ", ".join(f"{reason} {wh:,.3f}" for reason, wh in row["rejected_by_reason_wh"].items() if wh)
+        table.add_row(name, *figures, reasons, style="bold" if name == "all" else "")
     return table
