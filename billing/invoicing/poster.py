@@ -175,6 +175,7 @@ class InvoicePoster:
         amounts, lines = wanted.of(credited)
         if amounts == credited.left:
             return await self._cancel(connection, credited.invoice, number, reason, context)
+        await statements.check_part(connection, credited, amounts.payable_minor)
         work = Work(number, self._clock.now())
         old = credited.invoice
         paid = old.status is InvoiceStatus.PAID

@@ -8,7 +8,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from billing.currency import format_minor
 from billing.documents import NOT_OWED, CdrStatus, DocumentLine
+from billing.invoicing.credit import CreditedInvoice
 from billing.statements.composition import CollectedCharge, Item
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -65,6 +67,11 @@ WHERE c.invoiced
   AND c.statement_id IN (SELECT o.statement_id FROM billing.collected_charge AS o WHERE o.cdr_id = ANY ($1::uuid[]))
   AND EXISTS (SELECT FROM billing.invoice AS n WHERE n.credits = c.statement_id)
 GROUP BY c.statement_id
+"""
+_STILL_ON: Final = """
+SELECT coalesce(sum((line ->> 'incl_micros')::bigint), 0)::bigint
+FROM billing.collected_charge AS c CROSS JOIN LATERAL jsonb_array_elements(c.lines) AS line
+WHERE c.invoiced AND c.statement_id = $1
 """
 _VOID: Final = f"""
 SELECT subject_id FROM billing.cdr WHERE current AND subject_id = ANY ($1::uuid[]) AND status IN {NOT_OWED_ANY_MORE}
@@ -194,6 +201,22 @@ async def settle(connection: Transaction, invoice_id: UUID, dealt_with: Sequence
     await connection.execute(_DEALT_WITH, dealt_with, invoice_id)
     await connection.execute(_REPLACED, [item.charge.cdr_id for item in items if item.taken_back])
     await connection.execute(_NOW_INVOICED, [item.charge.cdr_id for item in items if not item.taken_back])
+
+
+async def check_part(connection: Transaction, credited: CreditedInvoice, amount_minor: int) -> None:
+    """Raises Conflict where that much cannot be credited of a collective invoice, because later ones have taken charges
+    of it back. Does nothing of any other invoice."""
+    invoice = credited.invoice
+    if invoice.session_id is not None or invoice.reservation_id is not None:
+        return
+    standing_micros: int = await connection.fetchval(_STILL_ON, invoice.id)
+    left_micros = standing_micros + sum(note.total_incl_micros for note in credited.notes)  # of credit notes below 0
+    if amount_minor * credited.unit_micros > left_micros:
+        left = format_minor(max(left_micros, 0) // credited.unit_micros, invoice.minor_digits)
+        raise Conflict(
+            f"a later collective invoice has taken charges of {invoice.number} back: {left} {invoice.currency} is left "
+            "to credit; credit the rest on that one"
+        )
 
 
 async def check_last(connection: Transaction, invoice_id: UUID) -> None:

@@ -233,6 +233,23 @@ async def test_what_was_credited_stays_so_while_enough_of_the_invoice_stands(mon
     assert sum(row["total_incl_micros"] for row in monthly.billing.documents()) == owed - 2_500_000
 
 
+async def test_of_what_was_taken_back_nothing_is_credited(monthly: Service) -> None:
+    one, other = session(energy_mwh=5_000_000), session(start=START + timedelta(hours=9))
+    await settle(monthly, one, other)
+    invoice = await issued(monthly, 0)
+    path = f"{INVOICES}/{invoice['id']}/credit"
+    await monthly.post(path, {"amount": "1.00", "reason": "x"})
+    held = msgspec.structs.replace(session(other.id, revision=2), held=("register_leapt",))
+    await deliver(monthly, held)
+    await monthly.post(f"{CHARGES}/{other.id}/void", {"why": "x"}, key="void")
+    await settle(monthly, session(start=START + timedelta(days=9), energy_mwh=40_000_000))
+    await issued(monthly, 1)
+    standing = monthly.billing.cdrs(one.id)[-1]["total_incl_micros"] // 10_000 - 100
+    problem = await monthly.post(path, {"amount": f"{Decimal(standing + 1) / 100}", "reason": "x"}, 409)
+    assert f"{Decimal(standing) / 100} EUR is left" in problem["detail"]
+    await monthly.post(path, {"amount": f"{Decimal(standing) / 100}", "reason": "x"})
+
+
 @given(
     charges=st.lists(st.integers(1, 10_000_000), min_size=1, max_size=8),
     credited=st.lists(st.integers(1, 3_000_000), max_size=3),
