@@ -19,6 +19,7 @@ from billing.invoicing.service import PREFETCH
 from billing.payments.routes import router as payments
 from billing.readings_store import READS
 from billing.settings import PAUSED, BillingSettings
+from billing.statements.routes import router as statements
 from kit.service import Consumes, Job, Service
 from schemas.events import Event, ReservationConfirmed, SessionAssigned, SessionCompleted
 from schemas.topics import (
@@ -30,7 +31,7 @@ from schemas.topics import (
 )
 
 router: Final = APIRouter(prefix="/api/v1/billing", tags=["billing"])
-for _routes in (invoices, charges, credits, balances, payments, exports, customers, einvoices):
+for _routes in (invoices, charges, credits, balances, payments, exports, customers, einvoices, statements):
     router.include_router(_routes)
 
 DUE_EVERY_S: Final = 1  # one indexed look while nothing is due

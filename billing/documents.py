@@ -132,6 +132,9 @@ class ChargeDraft(msgspec.Struct, frozen=True, kw_only=True):
     stream_incl_micros: int | None
     reasons: tuple[str, ...] = ()  # why it waits for a person: ChargeReason, and the session's own
     computed: tuple[Consumption, ...] | None = None  # by billing, where the stream's `consumption` is another
+    # Of the reservation that the session used, as far as that counts for the bounds of the amount; None: there is none.
+    reserved_excl_micros: int | None = None
+    reserved_incl_micros: int | None = None
 
     @property
     def settles(self) -> bool:

@@ -15,7 +15,7 @@ from billing.errors import BadEvent
 from billing.invoices.store import InvoiceStore
 from billing.invoices.stored_cdr import stream_consumption, tariff_of
 from billing.invoicing.cross_check import WITHDRAWN
-from billing.invoicing.derivation import Derived, derive_reservation, derive_session, differences
+from billing.invoicing.derivation import Derived, derive_reservation, derive_session, differences, reserved_of
 from billing.rating import NoReadings
 from billing.readings_source import CompletedSession, ReadingsSource
 from kit.web.errors import NotFound
@@ -191,7 +191,7 @@ class Reconciler:
             return derive_reservation(tariff, zone, row)
         async with self._slots:
             stored = await self._source.readings(row["subject_id"])
-        return derive_session(tariff, zone, stored)
+        return derive_session(tariff, zone, stored, reserved_of(row))
 
 
 def _uninvoiced(row: Mapping[str, Any], status: CdrStatus) -> UninvoicedCharge:

@@ -21,7 +21,9 @@ from kit.spelling import did_you_mean
 PREFIX: Final = "VOLTSTREAM_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
 # Options of client commands, which may be set in the same environment.
-CLIENT_VARIABLES: Final = frozenset(f"{PREFIX}{name}" for name in ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN"))
+CLIENT_VARIABLES: Final = frozenset(
+    f"{PREFIX}{name}" for name in ("URL", "DEVICE_TOKEN", "OPERATOR_TOKEN", "FINANCE_TOKEN")
+)
 
 URL: Final[JsonDict] = {"masked": "url"}
 SECRET: Final[JsonDict] = {"masked": "whole"}

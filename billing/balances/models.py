@@ -4,7 +4,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from billing.invoices.models import Payable
+from billing.invoices.models import Micros, Payable
 
 
 class CurrencyBalance(BaseModel):
@@ -21,6 +21,10 @@ class CurrencyBalance(BaseModel):
     open_amount: Payable = Field(
         description="invoiced + credited - paid + refunded: above 0 it is owed to the seller, below 0 by the seller"
     )
+    collected: Micros | None = Field(
+        description="of a customer: charges on no collective invoice yet, incl. VAT, less what the next one takes "
+        "back; below 0 it is carried over until there is more to invoice. Not in open_amount. Null: of a driver"
+    )
 
 
 class Balance(BaseModel):
@@ -30,4 +34,6 @@ class Balance(BaseModel):
 
     driver_id: str | None
     customer_id: UUID | None
-    balances: list[CurrencyBalance] = Field(description="by currency; empty where there is no document")
+    balances: list[CurrencyBalance] = Field(
+        description="by currency; empty where there is no document and nothing is collected"
+    )

@@ -23,6 +23,7 @@ EXAMPLE: Final[dict[str, Any]] = {
             "paid": "10.00",
             "refunded": "0.00",
             "open_amount": "0.27",
+            "collected": None,
         }
     ],
 }

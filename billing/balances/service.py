@@ -6,7 +6,7 @@ from uuid import UUID
 
 from billing.balances.models import Balance, CurrencyBalance
 from billing.balances.store import BalanceStore
-from billing.currency import format_minor
+from billing.currency import format_micros, format_minor, minor_digits
 from kit.auth.token_store import Principal
 from kit.web.errors import BadQuery
 
@@ -23,21 +23,35 @@ class BalanceService:
         if customer_id is not None:
             if driver_id is not None:
                 raise BadQuery("driver_id, customer_id: give one of them")
-            rows = [] if own is not None else await self._store.of_customer(customer_id)
-            return Balance(driver_id=None, customer_id=customer_id, balances=[_balance(row) for row in rows])
+            balances = [] if own is not None else await self._of_customer(customer_id)
+            return Balance(driver_id=None, customer_id=customer_id, balances=balances)
         wanted = driver_id or own
         if wanted is None:
             raise BadQuery("driver_id or customer_id: say whose balance")
         rows = [] if own is not None and own != wanted else await self._store.of_driver(wanted)
         return Balance(driver_id=wanted, customer_id=None, balances=[_balance(row) for row in rows])
 
+    async def _of_customer(self, customer_id: UUID) -> list[CurrencyBalance]:
+        collected = await self._store.collected(customer_id)
+        documents = {row["currency"]: row for row in await self._store.of_customer(customer_id)}
+        return [
+            _balance(documents.get(currency, _none(currency)), collected.get(currency, 0))
+            for currency in sorted(documents.keys() | collected.keys())
+        ]
 
-def _balance(row: Mapping[str, Any]) -> CurrencyBalance:
+
+def _none(currency: str) -> dict[str, Any]:
+    sums = dict.fromkeys(("documents", "invoiced", "credited", "paid", "refunded"), 0)
+    return {"currency": currency, "minor_digits": minor_digits(currency), **sums}
+
+
+def _balance(row: Mapping[str, Any], collected_micros: int | None = None) -> CurrencyBalance:
     sums = {name: int(row[name]) for name in ("invoiced", "credited", "paid", "refunded")}
     open_minor = sums["invoiced"] + sums["credited"] - sums["paid"] + sums["refunded"]
     amounts = {**sums, "open_amount": open_minor}
     return CurrencyBalance(
         currency=row["currency"],
         documents=row["documents"],
+        collected=None if collected_micros is None else format_micros(collected_micros),
         **{name: format_minor(minor, row["minor_digits"]) for name, minor in amounts.items()},
     )

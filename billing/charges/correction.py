@@ -15,6 +15,7 @@ from billing.charges.models import Correction
 from billing.documents import ChargeDraft, SubjectKind
 from billing.invoices.stored_cdr import tariff_of
 from billing.invoicing.amounts import charge_amount, to_consumption
+from billing.invoicing.derivation import reserved_of
 from billing.rating.usage import EnergyStretch, TimeStretch, Usage, UsageInterval
 from kit.clock import to_ms
 from kit.web.errors import BadQuery, Conflict
@@ -37,7 +38,7 @@ def corrected(draft: ChargeDraft, row: Any, wanted: Correction) -> ChargeDraft:
     started_at, ended_at = wanted.started_at or draft.started_at, wanted.ended_at or draft.ended_at
     energy_mwh = milliwatt_hours(wanted.energy_wh)
     tariff, zone = tariff_of(row)
-    used, rated = rating.rate_usage(tariff, zone, even_usage(started_at, ended_at, energy_mwh))
+    used, rated = rating.rate_usage(tariff, zone, even_usage(started_at, ended_at, energy_mwh), reserved_of(row))
     return msgspec.structs.replace(
         draft,
         started_at=started_at,

@@ -17,7 +17,7 @@ from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, RequestIdentity, StoredResponse
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, example, problems
-from schemas.identifiers import StationId
+from schemas.identifiers import DriverId, StationId
 
 PREFIX: Final = "/api/v1/billing"
 CHARGES_MAX: Final = 1_000  # ~800 B each: 800 kB
@@ -46,6 +46,7 @@ async def list_charges(
     _: Office,
     status: Annotated[ListedStatus | None, Query(description="default: all that wait for a person")] = None,
     station_id: Annotated[StationId | None, Query()] = None,
+    driver_id: Annotated[DriverId | None, Query()] = None,
     reason: Annotated[Reason | None, Query(description="one of a charge's reasons")] = None,
     min_age_s: Annotated[int, Query(ge=0, le=AGE_S_MAX, description="written down so long ago, or longer")] = 0,
     limit: Annotated[int, Query(ge=1, le=CHARGES_MAX, description="charges on a page")] = CHARGES_DEFAULT,
@@ -53,7 +54,7 @@ async def list_charges(
 ) -> Response:
     """A session's totals by billing and by the stream, side by side. When a later revision of the session is
     invoiced, its charge is not listed any more."""
-    wanted = ChargeFilter(None if status is None else CdrStatus(status), station_id, reason)
+    wanted = ChargeFilter(None if status is None else CdrStatus(status), station_id, driver_id, reason)
     charges, key = await billing.charges.list_charges(wanted, min_age_s, limit, cursor)
     page = ChargePage(charges=list(charges), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")

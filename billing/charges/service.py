@@ -1,6 +1,7 @@
 """The use cases of charges. No HTTP and no SQL here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -63,9 +64,7 @@ class ChargeService:
         """A page, oldest first, and the next page's cursor. Raises BadQuery."""
         after = decode_cursor(cursor, ChargeCursor) if cursor else None
         if min_age_s:
-            wanted = ChargeFilter(
-                wanted.status, wanted.station_id, wanted.reason, self._clock.now() - timedelta(seconds=min_age_s)
-            )
+            wanted = replace(wanted, noted_before=self._clock.now() - timedelta(seconds=min_age_s))
         found = await self._store.list_charges(wanted, after, limit + 1)
         page = found[:limit]
         last = ChargeCursor(to_micros(page[-1]["created_at"]), page[-1]["id"]) if len(found) > limit else None

@@ -23,6 +23,7 @@ c.created_at, c.due_at"""
 # which partial index serves.
 _CONDITIONS: Final = {
     "station_id": "c.station_id = {}",
+    "driver_id": "c.driver_id = {}",
     "reason": "{} = ANY (c.reasons)",
     "noted_before": "c.created_at <= {}",
 }
@@ -81,6 +82,7 @@ class ChargeFilter:
 
     status: CdrStatus | None = None
     station_id: str | None = None
+    driver_id: str | None = None
     reason: str | None = None
     noted_before: datetime | None = None
 

@@ -20,6 +20,7 @@ from billing.invoicing.derivation import (
     differences,
     line_differences,
     reprice,
+    reserved_of,
 )
 from billing.invoicing.poster import InvoicePoster
 from billing.invoicing.store import to_document
@@ -109,7 +110,7 @@ class InvoiceService:
             return "reservation", _NO_READINGS, derive_reservation(tariff, zone, cdr)
         stored = await self._source.readings(subject_id)
         try:
-            return "readings", stored, derive_session(tariff, zone, stored)
+            return "readings", stored, derive_session(tariff, zone, stored, reserved_of(cdr))
         except NoReadings as error:
             raise Conflict(f"the readings of session {subject_id} are not stored any more") from error
 

@@ -18,6 +18,7 @@ _COLUMNS: Final = ", ".join(f"i.{name}" for name in INVOICE_COLUMNS)
 _CDR: Final = """c.started_at, c.ended_at, c.end_reason, c.connector_id, c.device_session_id, c.energy_uj,
        c.estimated, c.revision, c.tariff_version, c.time_zone, c.status AS cdr_status, c.kind AS subject_kind,
        c.version AS cdr_version, c.current AS cdr_current, c.consumption, t.tariff,
+       c.reserved_excl_micros, c.reserved_incl_micros,
        EXISTS (SELECT FROM billing.charge_decision AS x WHERE x.id = c.decision_id AND x.decision = 'correct')
        AS corrected"""
 _DETAIL: Final = f"""
@@ -69,6 +70,7 @@ _RECORDED: Final = """
 SELECT c.id, c.subject_id, c.kind AS subject_kind, c.reservation_id, c.station_id, c.started_at, c.ended_at,
        c.end_reason, c.revision, c.status AS cdr_status, c.energy_uj, c.time_zone, c.consumption, c.currency,
        c.total_excl_micros, c.total_incl_micros, c.stream_excl_micros, c.stream_incl_micros, t.tariff,
+       c.reserved_excl_micros, c.reserved_incl_micros,
        d.documents, d.excl_micros, d.incl_micros, d.part_excl_micros, d.part_incl_micros, x.decision
 FROM billing.cdr AS c
 LEFT JOIN billing.tariff_version AS t ON t.version = c.tariff_version

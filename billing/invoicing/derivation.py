@@ -18,7 +18,7 @@ from billing.invoicing.amounts import charge_amount, to_consumption
 from billing.readings_source import StoredReadings
 from kit.clock import to_ms
 from schemas.events import Consumption
-from schemas.tariff import Tariff
+from schemas.tariff import Reservation, Tariff
 
 _MICRO_DIGITS: Final = 6
 
@@ -42,15 +42,23 @@ class Derived:
         return replace(self, amount=self.amount.negated())
 
 
-def derive_session(tariff: Tariff, zone: ZoneInfo, stored: StoredReadings) -> Derived:
-    """A session, from its stored readings. Raises NoReadings."""
+def derive_session(
+    tariff: Tariff, zone: ZoneInfo, stored: StoredReadings, reserved: rating.Reserved = rating.NOTHING_RESERVED
+) -> Derived:
+    """A session, from its stored readings. `reserved`: what the reservation cost that it used. Raises NoReadings."""
     usage, left_out = rating.usage_of(stored.readings, stored.before)
-    return _derive(tariff, zone, usage, left_out)
+    return _derive(tariff, zone, usage, left_out, reserved)
+
+
+def reserved_of(cdr: Mapping[str, Any]) -> rating.Reserved:
+    """What the reservation cost that a session used. `cdr`: its columns."""
+    excl_micros, incl_micros = cdr["reserved_excl_micros"], cdr["reserved_incl_micros"]
+    return rating.NOTHING_RESERVED if excl_micros is None else rating.Reserved(excl_micros, incl_micros)
 
 
 def derive_reservation(tariff: Tariff, zone: ZoneInfo, cdr: Mapping[str, Any]) -> Derived:
     """A reservation, from its times. `cdr`: its columns."""
-    expired = cdr["end_reason"] == "expired"
+    expired = _reservation_of(cdr) is Reservation.RESERVATION_EXPIRES
     usage = rating.reservation_usage(to_ms(cdr["started_at"]), to_ms(cdr["ended_at"]), expired=expired)
     return _derive(tariff, zone, usage, ())
 
@@ -58,15 +66,30 @@ def derive_reservation(tariff: Tariff, zone: ZoneInfo, cdr: Mapping[str, Any]) -
 def reprice(tariff: Tariff, cdr: Mapping[str, Any], consumption: tuple[Consumption, ...]) -> Derived:
     """A charge, from the consumption that its CDR has. Raises BadEvent."""
     try:
-        rated = rating.price(tariff, consumption, bounded=cdr["subject_kind"] == SubjectKind.SESSION)
+        rated = rating.price(
+            tariff, consumption, bounds=rating.bounds_of(_reservation_of(cdr)), reserved=reserved_of(cdr)
+        )
     except ValueError as error:
         raise BadEvent(str(error)) from error
     usage = rating.Usage(to_ms(cdr["started_at"]), 0, 0)
     return Derived(usage, (), consumption, charge_amount(rated), [*rated.roundings, *_payable_roundings(rated)])
 
 
-def _derive(tariff: Tariff, zone: ZoneInfo, usage: rating.Usage, left_out: Sequence[rating.IgnoredReading]) -> Derived:
-    used, rated = rating.rate_usage(tariff, zone, usage)
+def _reservation_of(cdr: Mapping[str, Any]) -> Reservation | None:
+    """How a reservation ended; None: it is of a session."""
+    if cdr["subject_kind"] == SubjectKind.SESSION:
+        return None
+    return Reservation.RESERVATION_EXPIRES if cdr["end_reason"] == "expired" else Reservation.RESERVATION
+
+
+def _derive(
+    tariff: Tariff,
+    zone: ZoneInfo,
+    usage: rating.Usage,
+    left_out: Sequence[rating.IgnoredReading],
+    reserved: rating.Reserved = rating.NOTHING_RESERVED,
+) -> Derived:
+    used, rated = rating.rate_usage(tariff, zone, usage, reserved)
     roundings = [*rated.roundings, *_payable_roundings(rated)]
     return Derived(usage, left_out, to_consumption(used), charge_amount(rated), roundings)
 

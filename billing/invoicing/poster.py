@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
-import asyncpg
-
 from billing.customers.document_terms import record_terms
 from billing.documents import (
     WAITING,
@@ -20,9 +18,18 @@ from billing.documents import (
 )
 from billing.invoicing import store
 from billing.invoicing.credit import CreditedInvoice, Part
-from billing.invoicing.decision import CdrChange, ChargeState, Decision, DocumentChange, decide, decide_released
+from billing.invoicing.decision import (
+    CdrChange,
+    ChargeState,
+    Decision,
+    DocumentChange,
+    decide,
+    decide_released,
+    documents_of,
+)
 from billing.invoicing.events import invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
+from billing.invoicing.reserved import within_bounds_together
 from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.work import Work, credit_rest, request_payment, valid_invoice, write
 from billing.parties import Seller, Terms
@@ -67,6 +74,18 @@ class Released:
     decision_id: UUID
     remark: str  # of the invoice of corrected consumption; else empty
     why: str  # stands on the credit note of an invoice that is replaced
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A charge that is due, and what is to be done about its documents."""
+
+    cdr_id: UUID
+    version: int
+    draft: ChargeDraft
+    context: EventContext
+    state: ChargeState
+    decision: Decision
 
 
 class WantedCredit(Protocol):
@@ -120,7 +139,7 @@ class InvoicePoster:
             async with self._database.transaction() as connection:
                 number = await store.lock(connection)
                 work = Work(number, self._clock.now())
-                await _invoice_settled(connection, work)
+                await _invoice_settled(connection, work, self._rules)
                 await self._finish(connection, work, number)
             self._count(work)
 
@@ -157,6 +176,7 @@ class InvoicePoster:
         amounts, lines = wanted.of(credited)
         if amounts == credited.left:
             return await self._cancel(connection, credited.invoice, number, reason, context)
+        await statements.check_part(connection, credited, amounts.payable_minor)
         work = Work(number, self._clock.now())
         old = credited.invoice
         paid = old.status is InvoiceStatus.PAID
@@ -218,6 +238,8 @@ async def _record_charges(
     drafts = [(posting.content, posting.context) for posting in postings if isinstance(posting.content, ChargeDraft)]
     if not drafts:
         return
+    priced = await within_bounds_together(connection, [draft for draft, _ in drafts], rules)
+    drafts = [(draft, context) for draft, (_, context) in zip(priced, drafts, strict=True)]
     states = await store.charge_states(connection, [draft.subject_id for draft, _ in drafts])
     decisions = []
     for draft, context in drafts:
@@ -253,31 +275,36 @@ async def _credit_replaced(
         await credit_rest(connection, work, invoices, status, reason)
 
 
-async def _invoice_settled(connection: Transaction, work: Work) -> None:
-    """Issue the invoices of charges that are due."""
+async def _invoice_settled(connection: Transaction, work: Work, rules: InvoicingRules) -> None:
+    """Issue the invoices of charges that are due, of which reservations may have become known meanwhile."""
     rows = await store.due_cdrs(connection, work.now, DUE_AT_ONCE)
     if not rows:
         return
     states = await store.charge_states(connection, [row["subject_id"] for row in rows])
-    settled: list[tuple[asyncpg.Record, EventContext, ChargeState]] = []
+    recorded = [store.draft_of(row) for row in rows]
+    priced = await within_bounds_together(connection, recorded, rules)
+    changed = [(row["id"], new) for row, old, new in zip(rows, recorded, priced, strict=True) if new != old]
+    await store.reprice(connection, changed)
+    settled: list[_Settled] = []
     outcomes: list[tuple[UUID, CdrStatus, str]] = []
-    for row in rows:
+    for row, draft in zip(rows, priced, strict=True):
         state = states[row["subject_id"]]
         if state.partly_credited:  # since it settles
             outcomes.append((row["id"], CdrStatus.HELD, ChargeReason.PARTLY_CREDITED))
             work.outcomes.append(CdrStatus.HELD)
             continue
-        outcomes.append((row["id"], CdrStatus.INVOICED, ""))
-        work.outcomes.append(CdrStatus.INVOICED)
-        settled.append((row, EventContext(row["correlation_id"], row["traceparent"]), state))
-    issue = Decision(CdrChange.NOTHING, documents=DocumentChange.INVOICE)
-    await _credit_replaced(connection, work, [(context, state, issue, LATE) for _, context, state in settled])
-    drafts = [store.draft_of(row) for row, _, _ in settled]
-    customers = await _customers(
-        connection, [(draft, state) for draft, (_, _, state) in zip(drafts, settled, strict=True)]
-    )
-    for draft, (row, context, state) in zip(drafts, settled, strict=True):
-        request_payment(work, draft, row["id"], row["version"], state, context, customers.get(draft.subject_id))
+        status = CdrStatus.NOTHING_OWED if draft.status is CdrStatus.NOTHING_OWED else CdrStatus.INVOICED
+        outcomes.append((row["id"], status, ""))
+        work.outcomes.append(status)
+        decision = Decision(CdrChange.NOTHING, status=status, documents=documents_of(status, state, False))
+        context = EventContext(row["correlation_id"], row["traceparent"])
+        settled.append(_Settled(row["id"], row["version"], draft, context, state, decision))
+    await _credit_replaced(connection, work, [(one.context, one.state, one.decision, LATE) for one in settled])
+    customers = await _customers(connection, [(one.draft, one.state) for one in settled])
+    for one in settled:
+        if one.decision.documents is DocumentChange.INVOICE:
+            customer_id = customers.get(one.draft.subject_id)
+            request_payment(work, one.draft, one.cdr_id, one.version, one.state, one.context, customer_id)
     await store.settled(connection, outcomes)
 
 

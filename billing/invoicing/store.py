@@ -35,6 +35,7 @@ _CDR_COLUMNS: Final = (
     *("energy_uj", "readings", "flagged", "tariff_version", "time_zone", "consumption", "currency"),
     *("total_excl_micros", "total_incl_micros", "stream_excl_micros", "stream_incl_micros", "reason", "created_at"),
     *("reasons", "lines", "computed", "due_at", "settling_since", "correlation_id", "traceparent", "decision_id"),
+    *("reserved_excl_micros", "reserved_incl_micros"),
 )
 # What a charge is compared with: see StoredCdr.
 _COMPARED: Final = (
@@ -87,6 +88,20 @@ UPDATE billing.cdr AS c
 SET status = s.status, reasons = CASE WHEN s.reason = '' THEN c.reasons ELSE c.reasons || s.reason END,
     lines = CASE WHEN s.reason = '' THEN NULL ELSE c.lines END, due_at = NULL, settling_since = NULL
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS s (id, status, reason) WHERE c.id = s.id
+"""
+_REPRICE: Final = """
+UPDATE billing.cdr SET total_excl_micros = $2, total_incl_micros = $3, reserved_excl_micros = $4,
+       reserved_incl_micros = $5
+WHERE id = $1
+"""
+# The used reservations of sessions, as far as they are paid for or may be, and the tariffs of these sessions.
+_RESERVED: Final = """
+SELECT s.id AS session_id, r.total_excl_micros, r.total_incl_micros, r.currency, t.tariff
+FROM unnest($1::uuid[], $2::uuid[]) AS s (id, tariff_version)
+JOIN billing.session_driver AS d ON d.session_id = s.id AND d.reservation_id IS NOT NULL AND d.driver_id IS NOT NULL
+JOIN billing.cdr AS r ON r.reservation_id = d.reservation_id AND r.current AND r.end_reason = 'used'
+ AND r.total_incl_micros IS NOT NULL AND r.status NOT IN ('free', 'void', 'nothing_owed', 'cancelled')
+JOIN billing.tariff_version AS t ON t.version = s.tariff_version
 """
 _INVOICES: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE id = ANY ($1::uuid[])"  # noqa: S608  # our own names
 _LINES: Final = """
@@ -198,6 +213,28 @@ async def settled(connection: Transaction, outcomes: Sequence[tuple[UUID, CdrSta
     """These CDRs settle no more: id, status, and a further reason, or an empty one."""
     ids, statuses, reasons = zip(*outcomes, strict=True)
     await connection.execute(_SETTLED, ids, statuses, reasons)
+
+
+async def reprice(connection: Transaction, drafts: Iterable[tuple[UUID, ChargeDraft]]) -> None:
+    """Record the amounts that these CDRs have now, in view of what was reserved."""
+    await connection.executemany(
+        _REPRICE,
+        [
+            (id_, *draft.amount.totals[1:], draft.reserved_excl_micros, draft.reserved_incl_micros)
+            for id_, draft in drafts
+            if draft.amount is not None
+        ],
+    )
+
+
+async def reserved(
+    connection: Transaction, sessions: Sequence[tuple[UUID, UUID | None]]
+) -> dict[UUID, Mapping[str, Any]]:
+    """By session id (and its tariff's version), the amount of the reservation that it used, and its tariff."""
+    if not sessions:
+        return {}
+    ids, versions = zip(*sessions, strict=True)
+    return {row["session_id"]: row for row in await connection.fetch(_RESERVED, ids, versions)}
 
 
 async def supersede(connection: Transaction, cdr_ids: Sequence[UUID]) -> None:
@@ -347,7 +384,7 @@ def _cdr_record(new: NewCdr, now: datetime) -> tuple[Any, ...]:
         None if draft.computed is None else _json(draft.computed),
         *(decision.due_at, decision.settling_since),
         *((None, None) if context is None else (context.correlation_id, context.traceparent)),
-        new.decision_id,
+        *(new.decision_id, draft.reserved_excl_micros, draft.reserved_incl_micros),
     )
 
 

@@ -9,9 +9,13 @@ from zoneinfo import ZoneInfo
 from billing.rating.allocate import ComponentUsage, allocate_usage
 from billing.rating.errors import NoReadings, RatingError
 from billing.rating.price import (
+    BOUNDS,
+    MAX_PRICE,
+    NOTHING_RESERVED,
     Adjustment,
     PriceLine,
     RatedUsage,
+    Reserved,
     RoundingStep,
     in_tariff_order,
     price,
@@ -20,9 +24,10 @@ from billing.rating.price import (
 )
 from billing.rating.readings import POWER_MAX_MW, IgnoredReading, MeterBefore, Reason, StoredReading, usage_of
 from billing.rating.usage import Usage, reservation_usage
-from schemas.tariff import Tariff
+from schemas.tariff import Reservation, Tariff
 
 __all__ = [
+    "NOTHING_RESERVED",
     "POWER_MAX_MW",
     "Adjustment",
     "ComponentUsage",
@@ -33,10 +38,12 @@ __all__ = [
     "RatedUsage",
     "RatingError",
     "Reason",
+    "Reserved",
     "RoundingStep",
     "StoredReading",
     "Usage",
     "allocate_usage",
+    "bounds_of",
     "in_tariff_order",
     "price",
     "rate_readings",
@@ -49,10 +56,21 @@ __all__ = [
 ]
 
 
-def rate_usage(tariff: Tariff, zone: ZoneInfo, usage: Usage) -> tuple[list[ComponentUsage], RatedUsage]:
-    """What a usage consumed of each component of the tariff, and its price. `zone`: the station's."""
+def bounds_of(reservation: Reservation | None) -> Sequence[str]:
+    """Which bounds a charge by itself has: a session (None) both; a used reservation, to which its session adds, the
+    maximum only; one that expired never became a session, and has neither."""
+    if reservation is None:
+        return BOUNDS
+    return (MAX_PRICE,) if reservation is Reservation.RESERVATION else ()
+
+
+def rate_usage(
+    tariff: Tariff, zone: ZoneInfo, usage: Usage, reserved: Reserved = NOTHING_RESERVED
+) -> tuple[list[ComponentUsage], RatedUsage]:
+    """What a usage consumed of each component of the tariff, and its price. `zone`: the station's; `reserved`: what the
+    reservation cost that it used."""
     consumption = allocate_usage(tariff, zone, usage)
-    return consumption, price(tariff, consumption, bounded=usage.reservation is None)
+    return consumption, price(tariff, consumption, bounds=bounds_of(usage.reservation), reserved=reserved)
 
 
 def rate_visit(
@@ -64,7 +82,7 @@ def rate_visit(
     reservation that expired never became one, and has neither (OCPI 2.2.1, Session and CDR objects).
     """
     used = [(part, allocate_usage(tariff, zone, part)) for part in (reservation, charging) if part is not None]
-    rated = together(price(tariff, consumption, bounded=False) for _, consumption in used)
+    rated = together(price(tariff, consumption, bounds=()) for _, consumption in used)
     consumption = [one for _, of_part in used for one in of_part]
     return consumption, rated if charging is None else within_bounds(tariff, rated)
 

@@ -28,6 +28,17 @@ VOLUME_PER_STEP: Final = 1_000
 
 MIN_PRICE: Final = "MIN_PRICE"
 MAX_PRICE: Final = "MAX_PRICE"
+BOUNDS: Final = (MIN_PRICE, MAX_PRICE)
+
+
+class Reserved(NamedTuple):
+    """What the reservation has cost that a session used. Micro-units."""
+
+    excl_micros: int
+    incl_micros: int
+
+
+NOTHING_RESERVED: Final = Reserved(0, 0)
 
 
 class Consumed(Protocol):
@@ -95,8 +106,14 @@ class RatedUsage:
     total_incl_micros: int
 
 
-def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = True) -> RatedUsage:
-    """Price the consumption of charging, or of a reservation (`bounded=False`: it has no minimum and maximum).
+def price(
+    tariff: Tariff,
+    consumption: Sequence[Consumed],
+    *,
+    bounds: Sequence[str] = BOUNDS,
+    reserved: Reserved = NOTHING_RESERVED,
+) -> RatedUsage:
+    """Price the consumption of charging, or of a reservation. `bounds`, `reserved`: see `within_bounds`.
 
     Lines are in the order of the tariff, whatever the order of the consumption. Raises ValueError if the consumption is
     not of this tariff.
@@ -110,21 +127,35 @@ def price(tariff: Tariff, consumption: Sequence[Consumed], *, bounded: bool = Tr
     excl_micros = sum(line.amount_excl_micros for line in lines)
     incl_micros = excl_micros + sum(line.vat_micros for line in lines)
     rated = RatedUsage(tariff.currency, tuple(lines), (), tuple(roundings), excl_micros, incl_micros)
-    return within_bounds(tariff, rated) if bounded else rated
+    return within_bounds(tariff, rated, bounds, reserved)
 
 
-def within_bounds(tariff: Tariff, rated: RatedUsage) -> RatedUsage:
-    """The same with the tariff's minimum and maximum price, of which it has none yet."""
+def within_bounds(
+    tariff: Tariff, rated: RatedUsage, bounds: Sequence[str] = BOUNDS, reserved: Reserved = NOTHING_RESERVED
+) -> RatedUsage:
+    """The same with those of the tariff's minimum and maximum price, of which it has none yet.
+
+    They are of it and of what is `reserved` together; what is returned is its part, which is never below 0.
+    """
     roundings = list(rated.roundings)
-    excl_micros, incl_micros = rated.total_excl_micros, rated.total_incl_micros
+    excl_micros = rated.total_excl_micros + reserved.excl_micros
+    incl_micros = rated.total_incl_micros + reserved.incl_micros
     adjustments: list[Adjustment] = []
     for bound, limit in ((MIN_PRICE, tariff.min_price), (MAX_PRICE, tariff.max_price)):
-        if limit is not None:
+        if limit is not None and bound in bounds:
             before = (excl_micros, incl_micros)
             excl_micros, incl_micros = _bounded(bound, limit, excl_micros, incl_micros, roundings)
             if (excl_micros, incl_micros) != before:
                 excl_moved = excl_micros - before[0]
                 adjustments.append(Adjustment(bound, excl_moved, incl_micros - before[1] - excl_moved))
+    incl_left = max(incl_micros - reserved.incl_micros, 0)
+    excl_left = min(max(excl_micros - reserved.excl_micros, 0), incl_left)
+    if adjustments:  # the last one has what is below 0, too: without any it is the sum of the lines
+        bound, excl_moved, vat_moved = adjustments[-1]
+        excl_more = excl_left - (excl_micros - reserved.excl_micros)
+        incl_more = incl_left - (incl_micros - reserved.incl_micros)
+        adjustments[-1] = Adjustment(bound, excl_moved + excl_more, vat_moved + incl_more - excl_more)
+    excl_micros, incl_micros = excl_left, incl_left
     return RatedUsage(rated.currency, rated.lines, tuple(adjustments), tuple(roundings), excl_micros, incl_micros)
 
 

@@ -1,6 +1,6 @@
 """Issues the collective invoices that are due: a job of the service."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
@@ -10,20 +10,22 @@ import msgspec
 
 from billing.currency import minor_digits, rounding_rule, to_minor
 from billing.customers.document_terms import record_buyer
-from billing.documents import Document, InvoiceKind, InvoiceStatus, Number
+from billing.documents import Document, DocumentLine, InvoiceKind, InvoiceStatus, Number
 from billing.invoicing import store as invoicing_store
 from billing.invoicing.events import invoice_created
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.rules import InvoicingRules
+from billing.invoicing.work import credited_invoices
 from billing.parties import Seller, Terms
 from billing.statements import store
 from billing.statements.composition import Item, bounds_of, first_month, following, is_due, items_of
+from billing.statements.given_back import given_back
 from billing.statements.store import StatementStore
 from billing.vat import payable_amounts
 from kit.clock import Clock, format_rfc3339
 from kit.database.postgres import Database
 from kit.messaging.consumer import current_event_context
-from kit.messaging.outbox import insert_async
+from kit.messaging.outbox import Transaction, insert_async
 from kit.observability.logs import get_logger
 from schemas.events import Consumption
 
@@ -56,45 +58,49 @@ class StatementService:
         self._seller = seller
         self._terms = terms
 
-    async def issue_due(self) -> int:
-        """Issue every collective invoice that is due; how many. Each is one transaction, so that a crash leaves whole
-        documents, and the next run the rest. Raises Unavailable."""
-        issued = 0
+    async def issue_due(self, documents_max: int | None = None) -> list[Document]:
+        """Issue the collective invoices that are due, all or so many. Each is one transaction, so that a crash leaves
+        whole documents, and the next run the rest. Raises Unavailable."""
+        issued: list[Document] = []
         for row in await self._store.oldest():
             zone = ZoneInfo(row["time_zone"])
             month = first_month(row["oldest_ended_at"], row["last"], zone)
             while is_due(month, self._clock.now(), zone):
-                if await self._issue(row["customer_id"], row["currency"], month):
-                    issued += 1  # and once more, for what one document does not hold
+                if len(issued) == documents_max:
+                    return issued
+                invoice = await self._issue(row["customer_id"], row["currency"], month)
+                if invoice is not None:
+                    issued.append(invoice)  # and once more, for what one document does not hold
                 else:
                     month = following(month)  # which has what was carried over
         return issued
 
-    async def _issue(self, customer_id: UUID, currency: str, month: date) -> bool:
-        """One document of all that waits from before the month's end. False: there is nothing, or it comes to nothing
+    async def _issue(self, customer_id: UUID, currency: str, month: date) -> Document | None:
+        """One document of all that waits from before the month's end. None: there is nothing, or it comes to nothing
         that could be paid or less, which is carried over."""
         async with self._database.transaction() as connection:
             number = await invoicing_store.lock(connection)  # first, so that writers take turns
             customer = await store.customer(connection, customer_id)
             if customer is None:
-                return False
+                return None
             start, end = bounds_of(month, ZoneInfo(customer["time_zone"]))
             waiting = await store.waiting(connection, customer_id, currency, end, CHARGES_MAX)
             subjects = [charge.subject_id for charge in waiting]
             before, void = await store.invoiced(connection, customer_id, currency, subjects)
             items = items_of(waiting, before, void)
-            lines = [line for item in items for line in item.lines]
+            more = await _given_back(connection, items)
+            lines = [*(line for item in items for line in item.lines), *more]
             total_micros = sum(line.incl_micros for line in lines)
             if not items:
                 await store.forget(connection, [charge.cdr_id for charge in waiting])
-                return False
+                return None
             if total_micros < 0 or not (self._rules.zero_invoices or to_minor(total_micros, currency)):
                 _log.info("statement_carried_over", customer_id=str(customer_id), month=str(month))
-                return False
+                return None
             part = await store.parts(connection, customer_id, month, currency) + 1
             number = number.following(self._clock.now())
-            invoice = _invoice(customer_id, month, currency, part, number, items)
-            await store.add_cdr(connection, _cdr(invoice, items, start, end, customer))
+            invoice = _invoice(customer_id, month, currency, part, number, lines)
+            await store.add_cdr(connection, _cdr(invoice, items, more, start, end, customer))
             await invoicing_store.add_invoices(connection, [(invoice, lines)])
             await store.add_items(connection, (invoice.id, customer_id, month, currency, part), _placed(items))
             await store.settle(connection, invoice.id, [charge.cdr_id for charge in waiting], items)
@@ -102,11 +108,25 @@ class StatementService:
             await invoicing_store.advance(connection, number)
             await insert_async(connection, "billing", [invoice_created(invoice, current_event_context())])
         self._metrics.documents.labels(invoice.kind).inc()
-        return True
+        return invoice
 
 
-def _invoice(customer_id: UUID, month: date, currency: str, part: int, number: Number, items: list[Item]) -> Document:
-    lines = [line for item in items for line in item.lines]
+async def _given_back(connection: Transaction, items: Sequence[Item]) -> list[DocumentLine]:
+    """What was credited of earlier invoices of which these items leave too little."""
+    taken_back = [item.charge.cdr_id for item in items if item.taken_back]
+    if not taken_back:
+        return []
+    lines: list[DocumentLine] = []
+    for row in await store.standing(connection, taken_back):
+        invoice_id = row["statement_id"]
+        credited = (await credited_invoices(connection, [invoice_id]))[invoice_id]
+        lines += given_back(credited.note_lines, row["micros"], row["taken_back_micros"])
+    return lines
+
+
+def _invoice(
+    customer_id: UUID, month: date, currency: str, part: int, number: Number, lines: Sequence[DocumentLine]
+) -> Document:
     total_micros = sum(line.incl_micros for line in lines)
     payable_minor, digits = to_minor(total_micros, currency), minor_digits(currency)
     id_ = uuid5(_NAMESPACE, f"{customer_id}/{month}/{currency}/{part}")
@@ -141,29 +161,34 @@ def _invoice(customer_id: UUID, month: date, currency: str, part: int, number: N
 
 
 def _cdr(
-    invoice: Document, items: list[Item], start: datetime, end: datetime, customer: Mapping[str, Any]
+    invoice: Document,
+    items: list[Item],
+    more: Sequence[DocumentLine],
+    start: datetime,
+    end: datetime,
+    customer: Mapping[str, Any],
 ) -> tuple[Any, ...]:
     """Its values, in the order of the statement that stores it."""
     energy_uj = sum(-item.charge.energy_uj if item.taken_back else item.charge.energy_uj for item in items)
     return (
         *(invoice.cdr_id, invoice.subject_id, start, end, energy_uj, customer["time_zone"]),
-        *(msgspec.json.encode(_consumption(items)).decode(), invoice.currency),
+        *(msgspec.json.encode(_consumption(items, more, start)).decode(), invoice.currency),
         *(invoice.total_excl_micros, invoice.total_incl_micros, invoice.issued_at),
     )
 
 
-def _consumption(items: list[Item]) -> list[Consumption]:
-    """What each line is of, as exports take it: the nth of the nth line."""
+def _consumption(items: list[Item], more: Sequence[DocumentLine], start: datetime) -> list[Consumption]:
+    """What each line is of, as exports take it: the nth of the nth line. `more`: lines of no item, from `start` on."""
+    placed = [(line, item.charge.started_at) for item in items for line in item.lines]
     return [
         Consumption(
             element=-1 if line.element is None else line.element,
             dimension=line.dimension,
             volume=line.volume,
-            since=format_rfc3339(item.charge.started_at),
+            since=format_rfc3339(since),
             last=False,
         )
-        for item in items
-        for line in item.lines
+        for line, since in [*placed, *((line, start) for line in more)]
     ]
 
 

@@ -8,7 +8,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from billing.currency import format_minor
 from billing.documents import NOT_OWED, CdrStatus, DocumentLine
+from billing.invoicing.credit import CreditedInvoice
 from billing.statements.composition import CollectedCharge, Item
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -31,8 +33,8 @@ INSERT INTO billing.collected_charge ({_COLUMNS}, collected_at)
 VALUES ({", ".join(f"${place}" for place in range(1, len(_FIELDS) + 1))}, ${len(_FIELDS) + 1})
 """  # noqa: S608  # our own names
 # Of a charge that owes nothing any more what was invoiced is taken back, also where no later version waits.
-_NOT_OWED: Final = f"({', '.join(repr(str(status)) for status in (*NOT_OWED, CdrStatus.CANCELLED))})"
-_TAKEN_BACK: Final = f"c.invoiced AND r.status IN {_NOT_OWED}"
+NOT_OWED_ANY_MORE: Final = f"({', '.join(repr(str(status)) for status in (*NOT_OWED, CdrStatus.CANCELLED))})"
+_TAKEN_BACK: Final = f"c.invoiced AND r.status IN {NOT_OWED_ANY_MORE}"
 _OLDEST: Final = f"""
 SELECT c.customer_id, c.currency, min(c.ended_at) AS oldest_ended_at,
        (SELECT max(month) FROM billing.statement AS s
@@ -54,8 +56,25 @@ FROM billing.collected_charge AS c
 JOIN billing.cdr AS r ON r.subject_id = c.subject_id AND r.current
 WHERE c.invoiced AND c.customer_id = $1 AND c.currency = $2 AND (c.subject_id = ANY ($3::uuid[]) OR {_TAKEN_BACK})
 """  # noqa: S608  # our own names
+# Of the collective invoices of which a person credited a part and on which one of these charges stands: what stands.
+_STANDING: Final = """
+SELECT c.statement_id, sum(l.incl_micros)::bigint AS micros,
+       coalesce(sum(l.incl_micros) FILTER (WHERE c.cdr_id = ANY ($1::uuid[])), 0)::bigint AS taken_back_micros
+FROM billing.collected_charge AS c
+CROSS JOIN LATERAL (SELECT coalesce(sum((line ->> 'incl_micros')::bigint), 0) AS incl_micros
+                    FROM jsonb_array_elements(c.lines) AS line) AS l
+WHERE c.invoiced
+  AND c.statement_id IN (SELECT o.statement_id FROM billing.collected_charge AS o WHERE o.cdr_id = ANY ($1::uuid[]))
+  AND EXISTS (SELECT FROM billing.invoice AS n WHERE n.credits = c.statement_id)
+GROUP BY c.statement_id
+"""
+_STILL_ON: Final = """
+SELECT coalesce(sum((line ->> 'incl_micros')::bigint), 0)::bigint
+FROM billing.collected_charge AS c CROSS JOIN LATERAL jsonb_array_elements(c.lines) AS line
+WHERE c.invoiced AND c.statement_id = $1
+"""
 _VOID: Final = f"""
-SELECT subject_id FROM billing.cdr WHERE current AND subject_id = ANY ($1::uuid[]) AND status IN {_NOT_OWED}
+SELECT subject_id FROM billing.cdr WHERE current AND subject_id = ANY ($1::uuid[]) AND status IN {NOT_OWED_ANY_MORE}
 """  # noqa: S608  # our own names
 _PARTS: Final = """
 SELECT count(*) FROM billing.statement WHERE customer_id = $1 AND month = $2 AND currency = $3
@@ -157,6 +176,13 @@ async def invoiced(
     return found, {row["subject_id"] for row in await connection.fetch(_VOID, of)}
 
 
+async def standing(connection: Transaction, taken_back: Sequence[UUID]) -> list[asyncpg.Record]:
+    """Of the invoices on which these CDRs stand, as far as a part is credited of them: statement_id, the micro-units of
+    all charges that stand on it, and those of the CDRs."""
+    rows: list[asyncpg.Record] = await connection.fetch(_STANDING, taken_back)
+    return rows
+
+
 async def add_cdr(connection: Transaction, cdr: Sequence[Any]) -> None:
     """Store a collective invoice's own CDR."""
     await connection.execute(_ADD_CDR, *cdr)
@@ -175,6 +201,22 @@ async def settle(connection: Transaction, invoice_id: UUID, dealt_with: Sequence
     await connection.execute(_DEALT_WITH, dealt_with, invoice_id)
     await connection.execute(_REPLACED, [item.charge.cdr_id for item in items if item.taken_back])
     await connection.execute(_NOW_INVOICED, [item.charge.cdr_id for item in items if not item.taken_back])
+
+
+async def check_part(connection: Transaction, credited: CreditedInvoice, amount_minor: int) -> None:
+    """Raises Conflict where that much cannot be credited of a collective invoice, because later ones have taken charges
+    of it back. Does nothing of any other invoice."""
+    invoice = credited.invoice
+    if invoice.session_id is not None or invoice.reservation_id is not None:
+        return
+    standing_micros: int = await connection.fetchval(_STILL_ON, invoice.id)
+    left_micros = standing_micros + sum(note.total_incl_micros for note in credited.notes)  # of credit notes below 0
+    if amount_minor * credited.unit_micros > left_micros:
+        left = format_minor(max(left_micros, 0) // credited.unit_micros, invoice.minor_digits)
+        raise Conflict(
+            f"a later collective invoice has taken charges of {invoice.number} back: {left} {invoice.currency} is left "
+            "to credit; credit the rest on that one"
+        )
 
 
 async def check_last(connection: Transaction, invoice_id: UUID) -> None:

@@ -24,6 +24,8 @@ from billing.invoices import examples as invoice_examples
 from billing.invoices.models import Explanation, Invoice, InvoiceDetail, InvoicePage
 from billing.payments import examples as payment_examples
 from billing.payments.models import Payment, PaymentDetail, WebhookResult
+from billing.statements import routes as statement_routes
+from billing.statements.models import IssuedStatements
 from tests.billing.making import reservation, session
 from tests.billing.serving import CHARGE, Service
 from tests.billing.sessions import completed, readings
@@ -44,6 +46,7 @@ OPERATIONS = {
     ("POST", "/api/v1/billing/invoices/{id}/credit"),
     ("POST", "/api/v1/billing/payments/{id}/refund"),
     ("GET", "/api/v1/billing/balance"),
+    ("POST", "/api/v1/billing/statements"),
     ("POST", "/api/v1/billing/charge"),
     ("GET", "/api/v1/billing/payments/{id}"),
     ("POST", "/api/v1/billing/payments/{provider}/webhook"),
@@ -83,6 +86,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(ser
         (Explanation, invoice_examples.EXPLANATION),
         (Invoice, invoice_examples.CREDIT_NOTE),
         (Balance, balance_routes.EXAMPLE),
+        (IssuedStatements, statement_routes.EXAMPLE),
         (ChargePage, charge_examples.PAGE),
         (LeftOutPage, export_examples.LEFT_OUT),
         (ChargeDetail, charge_examples.DETAIL),

@@ -27,6 +27,7 @@ MONEY_MOVES: Final = {
     "/api/v1/billing/cancel",
     "/api/v1/billing/invoices/{id}/credit",
     "/api/v1/billing/payments/{id}/refund",
+    "/api/v1/billing/statements",
 }
 DECISIONS: Final = {f"/api/v1/billing/charges/{{id}}/{decision}" for decision in ("approve", "correct", "void")}
 

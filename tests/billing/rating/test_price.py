@@ -152,7 +152,7 @@ def test_a_minimum_is_due_although_nothing_was_used() -> None:
 def test_a_reservation_knows_no_bounds() -> None:
     bounds: dict[str, Any] = {"min_price": {"excl_vat": 5}}
     priced = tariff({"price_components": [component("FLAT", "1")]}, **bounds)
-    assert totals(price(priced, [Part("FLAT", 1)], bounded=False)) == (1_000_000, 1_000_000)
+    assert totals(price(priced, [Part("FLAT", 1)], bounds=())) == (1_000_000, 1_000_000)
 
 
 def test_the_consumption_of_an_event_is_priced_as_it_is() -> None:

@@ -20,7 +20,42 @@ from billing.reconcile import Drift, Finding, Reconciler, Report, UninvoicedChar
 from kit.clock import format_rfc3339
 from kit.database.postgres import Database
 from kit.settings import Settings
-from voltstream.cli.commands.billing_files import EINVOICE_EXAMPLE, EXPORT_EXAMPLE, PDF_EXAMPLE, einvoice, export, pdf
+from voltstream.cli.commands.billing_charges import (
+    APPROVE_EXAMPLE,
+    CHARGES_EXAMPLE,
+    CORRECT_EXAMPLE,
+    VOID_EXAMPLE,
+    approve,
+    charges,
+    correct,
+    void,
+)
+from voltstream.cli.commands.billing_documents import (
+    BALANCE_EXAMPLE,
+    CANCEL_EXAMPLE,
+    CREDIT_EXAMPLE,
+    INVOICES_EXAMPLE,
+    PAY_EXAMPLE,
+    REFUND_EXAMPLE,
+    STATEMENTS_EXAMPLE,
+    balance,
+    cancel,
+    credit,
+    invoices,
+    pay,
+    refund,
+    statements,
+)
+from voltstream.cli.commands.billing_files import (
+    EINVOICE_EXAMPLE,
+    EXPORT_EXAMPLE,
+    PDF_EXAMPLE,
+    VALIDATE_EXAMPLE,
+    einvoice,
+    export,
+    pdf,
+    validate,
+)
 from voltstream.cli.connection import OperatorToken, Url, base_url_of, no_answer, with_database
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import print_json, print_line
@@ -33,12 +68,28 @@ _DRIFT: Final = 1  # exit code
 
 _EXAMPLE: Final = "Example: voltstream billing reconcile --from 2026-03-01 --to 2026-04-01"
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check and export what was billed.", epilog=_EXAMPLE)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Finance's work: charges, documents, files.", epilog=_EXAMPLE
+)
 
-
-app.command(epilog=EXPORT_EXAMPLE)(export)
-app.command(epilog=PDF_EXAMPLE)(pdf)
-app.command(epilog=EINVOICE_EXAMPLE)(einvoice)
+for _command, _example in (
+    (charges, CHARGES_EXAMPLE),
+    (approve, APPROVE_EXAMPLE),
+    (correct, CORRECT_EXAMPLE),
+    (void, VOID_EXAMPLE),
+    (invoices, INVOICES_EXAMPLE),
+    (balance, BALANCE_EXAMPLE),
+    (pdf, PDF_EXAMPLE),
+    (einvoice, EINVOICE_EXAMPLE),
+    (validate, VALIDATE_EXAMPLE),
+    (pay, PAY_EXAMPLE),
+    (credit, CREDIT_EXAMPLE),
+    (refund, REFUND_EXAMPLE),
+    (cancel, CANCEL_EXAMPLE),
+    (statements, STATEMENTS_EXAMPLE),
+    (export, EXPORT_EXAMPLE),
+):
+    app.command(epilog=_example)(_command)
 
 
 @app.command(epilog=_EXAMPLE)

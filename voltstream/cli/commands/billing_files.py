@@ -1,4 +1,4 @@
-"""`voltstream billing export | pdf | einvoice`: documents out of the database into files."""
+"""`voltstream billing export | pdf | einvoice | validate`: documents as files."""
 
 import sys
 from collections import Counter
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from billing.components import party_of
 from billing.declaration import SERVICE
 from billing.einvoices.service import EInvoiceService, XmlFormat
+from billing.einvoices.validation import CannotValidate, broken_rules
 from billing.exports.models import LeftOutDocument
 from billing.exports.pdf_service import PdfService
 from billing.exports.service import ExportFormat, ExportService
@@ -40,9 +41,12 @@ T = TypeVar("T")
 STDOUT: Final = "-"
 LEFT_OUT_MAX: Final = 1_000  # documents that are listed, ~300 B each; all of them are at /billing/export/left-out
 _PLACES_SHOWN_MAX: Final = 20  # connectors that are listed for people
-_INCOMPLETE: Final = 1  # exit code: the file lacks documents
+_INCOMPLETE: Final = 1  # exit code: the file lacks documents that it could have
+_OF_SEVERAL: Final = "single_charge"  # what a collective invoice lacks, and always will
+_INVALID: Final = 1  # exit code: a rule is broken
 _LINE_END: Final = b"\n"
 EXPORT_EXAMPLE: Final = "Example: voltstream billing export --format ocpi --from 2026-03-01 --out march.json"
+VALIDATE_EXAMPLE: Final = "Example: voltstream billing validate invoice.xml receipt.pdf"
 EINVOICE_EXAMPLE: Final = "Example: voltstream billing einvoice 2026-0000017 --format ubl --out invoice.xml"
 PDF_EXAMPLE: Final = "Example: voltstream billing pdf 2026-0000017 --out receipt.pdf"
 
@@ -64,8 +68,8 @@ def export(
     """Write invoices and credit notes into a file, in order of their numbers, and say what they sum to.
 
     OCPI files hold CDRs, and Credit CDRs for credit notes. Documents whose station or connector lacks a fact
-    that a CDR has to have are left out and listed: exit code 1. Register it (PUT /api/v1/stations), and
-    export again. A file that cannot be finished is not left behind.
+    that a CDR has to have are left out and listed: exit code 1. Register it (`voltstream station`), and export
+    again. Collective invoices are of no single charge and no CDRs. A file that cannot be finished is not left behind.
     """
     since, until = period(start, end)
     settings = load_settings(data_dir=data_dir)
@@ -101,9 +105,13 @@ def export(
         print_json(described)
     else:
         _print(out, totals)
-    if totals.left_out is not None:
-        if not as_json:
-            _print_left_out(totals.left_out.documents, left_out)
+    if totals.left_out is None:
+        return
+    lacking = [one for one in left_out if one.missing != [_OF_SEVERAL]]
+    others = totals.left_out.documents - (len(left_out) - len(lacking))
+    if not as_json:
+        _print_left_out(others, totals.left_out.documents - others, lacking)
+    if others:
         raise typer.Exit(_INCOMPLETE)
 
 
@@ -137,6 +145,31 @@ def einvoice(
         return await EInvoiceService(reader).xml(id_, None, format_)
 
     _write_document(document, out, read, data_dir, as_json)
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="UBL, CII, or a PDF with either inside")],
+    as_json: AsJson = False,
+) -> None:
+    """Hold e-invoices to their schemas and to EN 16931's rules, as their authors publish both. Exit code 1 where a rule
+    is broken."""
+    valid = True
+    for file in files:
+        try:
+            broken = broken_rules(file.read_bytes())
+        except OSError as error:
+            raise WrongUsage(f"{file}: {error.strerror}") from None
+        except CannotValidate as error:
+            raise WrongUsage(f"{file}: {error}") from None
+        valid = valid and not broken
+        if as_json:
+            print_json({"file": str(file), "valid": not broken, "broken": broken})
+        else:
+            print_line(f"{file}: valid by its schema and EN 16931" if not broken else f"{file}: not valid")
+            for rule in broken:
+                print_line(f"  {rule}")
+    if not valid:
+        raise typer.Exit(_INVALID)
 
 
 def _write_document(
@@ -239,8 +272,12 @@ def _left_out(totals: Totals, listed: list[LeftOutDocument]) -> dict[str, Any]:
     }
 
 
-def _print_left_out(count: int, listed: list[LeftOutDocument]) -> None:
+def _print_left_out(count: int, collective: int, listed: list[LeftOutDocument]) -> None:
     """For people, on stderr: the connectors with what they lack."""
+    if collective:
+        sys.stderr.write(f"{collective:,} collective invoices are left out: a CDR is of a single charge\n")
+    if not count:
+        return
     lacking = Counter((one.station_id, one.connector_id, ", ".join(one.missing)) for one in listed)
     sys.stderr.write(f"{count:,} documents are left out, because a CDR has to say what is not registered:\n")
     for (station_id, connector_id, missing), documents in lacking.most_common(_PLACES_SHOWN_MAX):
@@ -248,7 +285,7 @@ def _print_left_out(count: int, listed: list[LeftOutDocument]) -> None:
         sys.stderr.write(f"  {station_id}{connector}: {missing} ({documents:,})\n")
     if len(lacking) > _PLACES_SHOWN_MAX or count > len(listed):
         sys.stderr.write("  … all: GET /api/v1/billing/export/left-out\n")
-    sys.stderr.write("Register it with PUT /api/v1/stations/{id} or …/connectors/{connector_id}, and export again.\n")
+    sys.stderr.write("Register it with `voltstream station set` or `connector`, and export again.\n")
 
 
 def _described(one: Any) -> dict[str, Any]:

@@ -5,23 +5,20 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-import httpx
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from kit.clock import format_rfc3339
-from voltstream.cli.connection import UNAUTHORIZED_HINT, OperatorToken, Url, base_url_of, no_answer
+from voltstream.cli.connection import OperatorToken, Url
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import make_table, print_json, print_table
-from voltstream.errors import PlatformFailed
-from voltstream.runtime.up_tokens import operator_token
+from voltstream.cli.platform_api import PlatformApi, operators_api
 from voltstream.settings import load_settings
 
 _PATH: Final = "/api/v1/telemetry/ledger"
 _PERIOD_S: Final = 1.0
-_TIMEOUT_S: Final = 10.0
 _COLUMNS: Final = ("accepted", "stored", "duplicate", "quarantined", "in_flight")
 _SHOWN: Final = (*_COLUMNS, "in_windows")
 
@@ -45,20 +42,17 @@ def ledger(
     accepted = stored + duplicate + quarantined + in flight. Asks the API that runs. With --energy: what the meters of a
     station rose by = in sessions + outside of any session + rejected, per connector.
     """
-    settings = load_settings(data_dir=data_dir)
-    base_url = base_url_of(settings, url)
-    headers = {"Authorization": f"Bearer {operator_token(settings, url, token)}"}
-    with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
+    with operators_api(load_settings(data_dir=data_dir), url, token) as api:
         if energy is not None:
             since, until = period(start, end)
             bounds = {name: None if at is None else format_rfc3339(at) for name, at in (("from", since), ("to", until))}
-            found = _ask(client, base_url, f"/api/v1/telemetry/{quote(energy, safe='')}/energy", bounds)
+            found = api.get(f"/api/v1/telemetry/{quote(energy, safe='')}/energy", bounds)
             if as_json:
                 print_json(found)
             else:
                 print_table(energy_table(found))
             return
-        document = _ask(client, base_url)
+        document = api.get(_PATH)
         if not watch:
             if as_json:
                 print_json(document)
@@ -66,43 +60,21 @@ def ledger(
                 print_table(ledger_table(document))
             return
         try:
-            _watch(client, base_url, document, as_json)
+            _watch(api, document, as_json)
         except KeyboardInterrupt:
             return
 
 
-def _watch(client: httpx.Client, base_url: str, document: Mapping[str, Any], as_json: bool) -> None:
+def _watch(api: PlatformApi, document: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         while True:
             print_json(document)
             time.sleep(_PERIOD_S)
-            document = _ask(client, base_url)
+            document = api.get(_PATH)
     with Live(ledger_table(document), console=Console(), auto_refresh=False) as screen:
         while True:
             time.sleep(_PERIOD_S)
-            screen.update(ledger_table(_ask(client, base_url)), refresh=True)
-
-
-def _ask(
-    client: httpx.Client, base_url: str, path: str = _PATH, params: Mapping[str, str | None] | None = None
-) -> dict[str, Any]:
-    given = {name: value for name, value in (params or {}).items() if value is not None}
-    try:
-        response = client.get(f"{base_url}{path}", params=given)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise no_answer(base_url, error) from None
-    if response.status_code != httpx.codes.OK:
-        hint = f"; {UNAUTHORIZED_HINT}" if response.status_code == httpx.codes.UNAUTHORIZED else ""
-        raise PlatformFailed(f"{base_url}: {response.status_code}: {_detail(response)}{hint}")
-    document: dict[str, Any] = response.json()
-    return document
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return response.reason_phrase
+            screen.update(ledger_table(api.get(_PATH)), refresh=True)
 
 
 def ledger_line(ledger: Mapping[str, Any]) -> str:

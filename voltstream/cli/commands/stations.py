@@ -1,0 +1,178 @@
+"""`voltstream station list | show | set | connector | remove`: what operators register of stations and connectors."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+
+from api.stations.models import RATED_POWER_W_MAX
+from api.stations.routes import PATH
+from schemas.connector import ConnectorFormat, ConnectorStandard, PowerType
+from schemas.reading import CONNECTOR_ID_MAX
+from voltstream.cli.connection import OperatorToken, Url
+from voltstream.cli.options import AsJson, DataDir
+from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
+from voltstream.cli.platform_api import operators_api
+from voltstream.errors import WrongUsage
+from voltstream.settings import load_settings
+
+_OF_THE_ANSWER: Final = ("station_id", "connector_id", "connectors", "changed_at")  # and of no request
+_EXAMPLE: Final = "Example: voltstream station show 'DE*VLT*E1'"
+
+StationId = Annotated[str, typer.Argument(metavar="STATION", help="as readings name it", show_default=False)]
+ConnectorId = Annotated[
+    int, typer.Argument(metavar="NUMBER", min=0, max=CONNECTOR_ID_MAX, help="as readings number it", show_default=False)
+]
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Register stations and what they can do.", epilog=_EXAMPLE
+)
+
+
+def _fact(help_: str) -> Any:
+    return typer.Option(help=help_, show_default=False)
+
+
+@app.command("list", epilog="Example: voltstream station list --json")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="at most so many")] = 1_000,
+    url: Url = None,
+    token: OperatorToken = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List registered stations, by their ids."""
+    with operators_api(load_settings(data_dir=data_dir), url, token) as api:
+        page = api.get(PATH, {"limit": limit})
+    if as_json:
+        for station in page["stations"]:
+            print_json(station)
+        return
+    table = make_table("station", "name", "city", "country")
+    for station in page["stations"]:
+        table.add_row(*(station[name] or "" for name in ("station_id", "name", "city", "country")))
+    print_table(table)
+    if page["next"] is not None:
+        print_note("… and more: --limit")
+
+
+@app.command(epilog=_EXAMPLE)
+def show(
+    station: StationId, url: Url = None, token: OperatorToken = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Show a station and its connectors."""
+    with operators_api(load_settings(data_dir=data_dir), url, token) as api:
+        found = api.find(_place(station))
+    if found is None:
+        raise WrongUsage(f"{station} is not registered: `voltstream station set {station} --city …`")
+    _print(found, as_json)
+
+
+@app.command("set", epilog="Example: voltstream station set 'DE*VLT*E1' --address 'Kai 1' --city Hamburg --country DEU")
+def set_(
+    station: StationId,
+    name: Annotated[str | None, _fact("as drivers read it")] = None,
+    address: Annotated[str | None, _fact("street and number")] = None,
+    city: Annotated[str | None, _fact("of the address")] = None,
+    postal_code: Annotated[str | None, _fact("of the address")] = None,
+    country: Annotated[str | None, _fact("ISO 3166-1 alpha-3, like DEU")] = None,
+    latitude: Annotated[str | None, _fact("degrees, WGS 84")] = None,
+    longitude: Annotated[str | None, _fact("degrees, WGS 84")] = None,
+    time_zone: Annotated[str | None, _fact("IANA, like Europe/Berlin")] = None,
+    url: Url = None,
+    token: OperatorToken = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a station, or change what is known of it: what no option names stays, and an empty text is forgotten.
+
+    OCPI CDRs need address, city, country and position.
+    """
+    given = {
+        **{"name": name, "address": address, "city": city, "postal_code": postal_code, "country": country},
+        **{"latitude": latitude, "longitude": longitude, "time_zone": time_zone},
+    }
+    _set(_place(station), given, url, token, data_dir, as_json)
+
+
+@app.command(epilog="Example: voltstream station connector 'DE*VLT*E1' 1 --rated-power-w 22000")
+def connector(
+    station: StationId,
+    number: ConnectorId,
+    rated_power_w: Annotated[str | None, _fact(f"the most it can deliver, 1 to {RATED_POWER_W_MAX:,}")] = None,
+    standard: Annotated[str | None, _fact(f"of the plug: {ConnectorStandard.IEC_62196_T2}, …, as OCPI has it")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help=" or ".join(ConnectorFormat))] = None,
+    power_type: Annotated[str | None, _fact(", ".join(PowerType))] = None,
+    evse_id: Annotated[str | None, _fact("ISO 15118, like DE*VLT*E1*1")] = None,
+    url: Url = None,
+    token: OperatorToken = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a connector, or change what is known of it: what no option names stays, and an empty text is forgotten.
+
+    Readings are plausible up to the rated power; OCPI CDRs need all the rest. Connector 0 is the station's main meter
+    and has a rated power only.
+    """
+    if rated_power_w and not rated_power_w.isdecimal():
+        raise WrongUsage(f"--rated-power-w {rated_power_w!r}: write whole watts, like 22000")
+    given: dict[str, str | int | None] = {
+        **{"standard": standard, "format": format_, "power_type": power_type, "evse_id": evse_id},
+        "rated_power_w": int(rated_power_w) if rated_power_w else rated_power_w,
+    }
+    _set(f"{_place(station)}/connectors/{number}", given, url, token, data_dir, as_json)
+
+
+@app.command(epilog="Example: voltstream station remove 'DE*VLT*E1' --connector 2")
+def remove(
+    station: StationId,
+    connector: Annotated[
+        int | None, typer.Option(min=0, max=CONNECTOR_ID_MAX, help="only this one", show_default=False)
+    ] = None,
+    url: Url = None,
+    token: OperatorToken = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a station with its connectors, or one of them. Its readings, sessions and charges stay."""
+    place = _place(station) if connector is None else f"{_place(station)}/connectors/{connector}"
+    with operators_api(load_settings(data_dir=data_dir), url, token) as api:
+        api.delete(place)
+    if as_json:
+        print_json({"station_id": station, "connector_id": connector, "removed": True})
+    else:
+        print_line("removed")
+
+
+def _set(
+    place: str, given: Mapping[str, str | int | None], url: str | None, token: str | None, data_dir: Any, as_json: bool
+) -> None:
+    """PUT what is known already with what is given: an empty text is a fact that is forgotten."""
+    with operators_api(load_settings(data_dir=data_dir), url, token) as api:
+        known = api.find(place) or {}
+        facts = {name: value for name, value in known.items() if name not in _OF_THE_ANSWER}
+        facts |= {name: value for name, value in given.items() if value is not None}
+        changed = api.put(place, {name: value for name, value in facts.items() if value not in (None, "")})
+    _print(changed, as_json)
+
+
+def _print(found: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        if name == "connectors":
+            for one in value:
+                print_line(f"connector {one['connector_id']}: {_facts(one)}")
+        elif value is not None:
+            print_line(f"{name}: {value}")
+
+
+def _facts(connector: Mapping[str, Any]) -> str:
+    known = {name: value for name, value in connector.items() if name not in _OF_THE_ANSWER and value is not None}
+    return ", ".join(f"{name} {value}" for name, value in known.items()) or "nothing is known"
+
+
+def _place(station: str) -> str:
+    return f"{PATH}/{quote(station, safe='')}"
