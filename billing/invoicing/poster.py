@@ -139,7 +139,7 @@ class InvoicePoster:
             async with self._database.transaction() as connection:
                 number = await store.lock(connection)
                 work = Work(number, self._clock.now())
-                await _invoice_settled(connection, work, self._rules)
+                await _invoice_settled(connection, work, self._rules())
                 await self._finish(connection, work, number)
             self._count(work)
 
