@@ -260,6 +260,24 @@ class TelemetryAggregated(msgspec.Struct, frozen=True, kw_only=True):
     windows: list[WindowAggregate]
 
 
+class StationReceived(msgspec.Struct, frozen=True, kw_only=True):
+    """What one station sent."""
+
+    station_id: str
+    readings: int  # stored
+    newest_ts: str  # of these
+
+
+class TelemetryReceived(msgspec.Struct, frozen=True, kw_only=True):
+    """telemetry.received.v1: the stations that one flush heard, in chunks of at most a thousand. Only where
+    `telemetry.received_events` is on."""
+
+    partition: int
+    readings: int  # stored, of these stations
+    newest_ts: str
+    stations: list[StationReceived]
+
+
 class EventFailed(msgspec.Struct, frozen=True, kw_only=True):
     """event.failed.v1: a consumer gave up an event, which is now a dead letter of its queue."""
 

@@ -11,6 +11,7 @@ FRAMES_QUEUE_PREFIX: Final = "telemetry_frames_"  # RabbitMQ quorum queues, one 
 
 TELEMETRY_GENERATED: Final = "telemetry.generated.v1"
 TELEMETRY_AGGREGATED: Final = "telemetry.aggregated.v1"
+TELEMETRY_RECEIVED: Final = "telemetry.received.v1"
 SESSION_STARTED: Final = "session.started.v1"
 SESSION_COMPLETED: Final = "session.completed.v1"
 SESSION_COST_UPDATED: Final = "session.cost_updated.v1"

@@ -21,6 +21,7 @@ from schemas.topics import (
     SESSION_COST_UPDATED,
     SESSION_STARTED,
     TELEMETRY_AGGREGATED,
+    TELEMETRY_RECEIVED,
 )
 from streams.effects import StepParams
 from streams.settings import WorkerSettings
@@ -119,6 +120,7 @@ def params_of(settings: WorkerSettings) -> StepParams:
         power_max_mw=settings.rated_power_w * MILLI,
         void_ms=settings.void_session_s * 1_000,
         void_mwh=settings.void_session_wh * MILLI,
+        received=settings.received_events,
     )
 
 
@@ -139,7 +141,7 @@ SERVICE: Final = Service(
         "pricing.documents(bigint[])",
         "stations.rated_powers(text[], smallint[])",
     ),
-    publishes=(SESSION_STARTED, SESSION_COMPLETED, SESSION_COST_UPDATED, TELEMETRY_AGGREGATED),
+    publishes=(SESSION_STARTED, SESSION_COMPLETED, SESSION_COST_UPDATED, TELEMETRY_AGGREGATED, TELEMETRY_RECEIVED),
     settings=WorkerSettings,
     backends=frozenset({"live", "log_reader"}),
     without_pool=True,

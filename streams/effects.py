@@ -165,6 +165,14 @@ class CostUpdate:
     incl_vat_micros: int
 
 
+class StationHeard(NamedTuple):
+    """A station of which a flush stored readings."""
+
+    station_id: str
+    readings: int
+    newest_ms: int
+
+
 @dataclass(slots=True)
 class Effects:
     """Everything one flush changes, except the state."""
@@ -190,6 +198,7 @@ class Effects:
     consumption: dict[int, list[ComponentVolume]] = field(default_factory=dict)
     costs: list[CostUpdate] = field(default_factory=list)
     tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
+    heard: list[StationHeard] = field(default_factory=list)  # in order, where StepParams.received wants them
 
     @property
     def any_rows(self) -> bool:
@@ -214,3 +223,4 @@ class StepParams:
     power_max_mw: int = 500_000_000  # 500 kW: what a connector can deliver that is registered nowhere
     void_ms: int = 120_000  # a session that lasted less, and delivered at most void_mwh, is void
     void_mwh: int = 0
+    received: bool = False  # whether the stations that were heard are told, in telemetry.received.v1

@@ -37,6 +37,11 @@ class WorkerSettings(Retention):
         description="the most that a void session delivered",
         json_schema_extra=adjustable("sessions.void_energy", unit="Wh", finance=True),
     )
+    received_events: bool = Field(
+        default=False,
+        description="whether each commit publishes telemetry.received.v1, the stations that it heard",
+        json_schema_extra=adjustable("telemetry.received_events"),
+    )
 
 
 GROUP = WorkerSettings

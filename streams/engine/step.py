@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from schemas.frame import FrameKind
 from schemas.quality import Quality
-from streams.effects import WINDOW_COLUMNS, Columns, Effects, RefusedItems, SourceProgress, StepParams
+from streams.effects import (
+    WINDOW_COLUMNS,
+    Columns,
+    Effects,
+    RefusedItems,
+    SourceProgress,
+    StationHeard,
+    StepParams,
+)
 from streams.engine.batch import QUANTITY_COLUMNS, Arrivals, Frame, SessionIds
 from streams.engine.readings import ACCOUNTED, StepReadings, arrange
 from streams.engine.replay import MovedEnergy
@@ -82,7 +90,22 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
         consumption=sessions.consumption,
         costs=sessions.costs,
         tariffs=state.tariffs.versions(set(sessions.columns["tariff_key"].tolist())),
+        heard=_heard(state, accepted) if params.received else [],
     )
+
+
+def _heard(state: PartitionState, rows: StepReadings) -> list[StationHeard]:
+    if not len(rows):
+        return []
+    runs = rows.runs  # by connector
+    stations, of_run = np.unique(state.connector_index.station[runs.key], return_inverse=True)
+    readings = np.zeros(len(stations), np.int64)
+    np.add.at(readings, of_run, runs.length)
+    newest_ms = np.full(len(stations), NULL, np.int64)
+    np.maximum.at(newest_ms, of_run, np.maximum.reduceat(rows.ts_ms, runs.start))
+    names = state.connector_index.station_names
+    found = zip(stations.tolist(), readings.tolist(), newest_ms.tolist(), strict=True)
+    return sorted(StationHeard(names[station], count, newest) for station, count, newest in found)
 
 
 def _progress(state: PartitionState, frames: Sequence[Frame]) -> list[SourceProgress]:

@@ -165,7 +165,7 @@ def _transact(connection: Connection, flush: Flush) -> None:
             _write_body(connection, flush)
         sessions = connection.execute(_PUBLISHED_SESSIONS, (published,)) if published else None
         windows = _read_windows(connection, effects.emit)
-        if sessions is None and windows is None and not effects.costs:
+        if sessions is None and windows is None and not effects.costs and not effects.heard:
             connection.execute("COMMIT")
             return
     rows = _outbox(flush, sessions, windows)
@@ -302,6 +302,7 @@ def _outbox(
         emitted = [WindowEventRow(*row) for row in windows.fetchall()]
         rows += events.telemetry_aggregated(flush.partition, flush.commit, emitted, flush.context)
     rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.context)
+    rows += events.telemetry_received(flush.partition, flush.commit, flush.effects, flush.context)
     return rows
 
 

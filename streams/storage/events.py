@@ -18,7 +18,9 @@ from schemas.events import (
     SessionCost,
     SessionCostUpdated,
     SessionStarted,
+    StationReceived,
     TelemetryAggregated,
+    TelemetryReceived,
     WindowAggregate,
     envelope_of,
 )
@@ -29,13 +31,15 @@ from schemas.topics import (
     SESSION_COST_UPDATED,
     SESSION_STARTED,
     TELEMETRY_AGGREGATED,
+    TELEMETRY_RECEIVED,
 )
-from streams.effects import ComponentVolume, CostUpdate, Effects
+from streams.effects import ComponentVolume, CostUpdate, Effects, StationHeard
 from streams.session_ids import session_uuid
 from streams.tariffs.version import TariffVersion
 
 SOURCE: Final = "streams"
 WINDOWS_PER_EVENT_MAX: Final = 1_000  # ~300 B each: one event stays below 300 kB
+STATIONS_PER_EVENT_MAX: Final = 1_000  # ~100 B each
 SESSIONS_PER_EVENT_MAX: Final = 500  # ~350 B each: one event stays below 200 kB
 _UJ_PER_WH: Final = 3_600_000_000
 _NAMESPACE: Final = UUID("0f6f2b61-6a0e-4a4e-9a53-7c0a4f8e2d10")
@@ -226,6 +230,32 @@ def telemetry_aggregated(
         )
         for number, chunk in enumerate(chunks)
     ]
+
+
+def telemetry_received(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
+    """telemetry.received.v1, as many as the stations need."""
+    heard = effects.heard
+    chunks = [heard[at : at + STATIONS_PER_EVENT_MAX] for at in range(0, len(heard), STATIONS_PER_EVENT_MAX)]
+    return [
+        _event(TELEMETRY_RECEIVED, f"{partition}/{commit}/{number}", _received(partition, chunk), context)
+        for number, chunk in enumerate(chunks)
+    ]
+
+
+def _received(partition: int, heard: Sequence[StationHeard]) -> TelemetryReceived:
+    return TelemetryReceived(
+        partition=partition,
+        readings=sum(station.readings for station in heard),
+        newest_ts=format_rfc3339(max(station.newest_ms for station in heard)),
+        stations=[
+            StationReceived(
+                station_id=station.station_id,
+                readings=station.readings,
+                newest_ts=format_rfc3339(station.newest_ms),
+            )
+            for station in heard
+        ],
+    )
 
 
 def _window(row: WindowEventRow) -> WindowAggregate:

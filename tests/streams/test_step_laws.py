@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -444,6 +445,21 @@ def test_windows_are_what_the_stored_readings_say(arrived: list[Reading], cuts: 
             assert [stored] == (register or [(NULL_I64, NULL_I64)])
     assert sum(w["readings"] for w in store.windows.values()) == len(store.readings)
     assert set(WINDOW_COLUMNS) == set(next(iter(store.windows.values()))) if store.windows else True
+
+
+@given(streams(), st.lists(st.integers(0, 99), max_size=4))
+def test_the_stations_heard_are_those_of_the_stored_readings(arrived: list[Reading], cuts: list[int]) -> None:
+    store, _ = run(frames_of([*arrived, *map(dict, arrived)], []), cuts, params=replace(PARAMS, received=True))
+    station_of = {key: station for (station, _), key in store.keys.items()}
+    stored = [(station_of[row["connector_key"]], row["ts_ms"]) for row in store.readings]
+    counts: Counter[str] = Counter()
+    for station, readings, _ in store.heard:
+        counts[station] += readings
+    assert counts == Counter(station for station, _ in stored)
+    for station in counts:
+        newest_ms = max(ts_ms for name, ts_ms in stored if name == station)
+        assert max(heard.newest_ms for heard in store.heard if heard.station_id == station) == newest_ms
+    assert run(frames_of(arrived, []), cuts)[0].heard == []
 
 
 def test_the_windows_of_a_minute_are_emitted_in_several_steps_each_once() -> None:
