@@ -80,6 +80,7 @@ class Figures(NamedTuple):
     own_us: float  # processor time a reading, all its processes
     spent_s: dict[str, float]
     rss_mb: float
+    verdict: str
 
 
 def _topic_arguments(task: Task) -> tuple[str, ...]:
@@ -154,7 +155,7 @@ def _measure(bench: BenchmarkRun, rival: Rival, found: str) -> Result:
         "readings/s",
         None,
         note=f"{figures.own_us:.1f} us of its processes a reading; memory {figures.rss_mb:.0f} MB; "
-        f"processor seconds: {format_times(figures.spent_s)}; kill -9: {outcome}",
+        f"processor seconds: {format_times(figures.spent_s)}; counts {figures.verdict}; with kill -9: {outcome}",
     )
 
 
@@ -193,13 +194,20 @@ async def _figures(bench: BenchmarkRun, rival: Rival, task: Task) -> Figures:
                 if "rival" in spent_s:
                     samples.append((_counted(output, right), time.perf_counter(), spent_s))
                     rss_bytes = max(rss_bytes, running.rss_bytes())
+            await _settle(output, running, right, deadline)
     last = samples[-1]
-    first = next(sample for sample in samples if sample[0] >= _FROM * task.readings)
+    first = next((sample for sample in samples if sample[0] >= _FROM * task.readings), last)
     if first is last:  # all windows were written at once, as in a quick run
         first = samples[0]
-    readings = last[0] - first[0]
+    readings = max(last[0] - first[0], 1)
     spent_s = {name: seconds - first[2].get(name, 0.0) for name, seconds in last[2].items()}
-    return Figures(readings / (last[1] - first[1]), spent_s["rival"] / max(readings, 1) * 1e6, spent_s, rss_bytes / 1e6)
+    return Figures(
+        readings / (last[1] - first[1]),
+        spent_s["rival"] / readings * 1e6,
+        spent_s,
+        rss_bytes / 1e6,
+        verdict(output.counts, right),
+    )
 
 
 async def _killed(rival: Rival, task: Task) -> str:
@@ -214,24 +222,32 @@ async def _killed(rival: Rival, task: Task) -> str:
         while await output.poll():  # what it had sent
             pass
         killed_at = _counted(output, right)
-        killed_s = changed_s = time.perf_counter()
-        back_s = 0.0
         with _running(rival, task) as running:
-            while not running.ended():
-                deadline.check()
-                now_s = time.perf_counter()
-                if await output.poll():
-                    back_s, changed_s = back_s or now_s - killed_s, now_s
-                complete = _counted(output, right) >= task.readings
-                if now_s - changed_s > (_QUIET_S if complete else _BACK_S_MAX):
-                    break
-            while await output.poll():
-                pass
-        back = f"output again after {back_s:.0f} s" if back_s else "no output afterwards"
-        again = output.written - len(output.counts) if rival.closed_only else 0
-        return f"killed at {killed_at / task.readings:.0%}, {back}, {verdict(output.counts, right)}" + (
-            f", {again} of {len(right)} windows written twice" if again else ""
-        )
+            back_s = await _settle(output, running, right, deadline)
+    said = [
+        f"killed at {killed_at / task.readings:.0%}",
+        f"output again after {back_s:.0f} s" if back_s else "no output afterwards",
+        verdict(output.counts, right),
+    ]
+    if rival.closed_only and (again := output.written - len(output.counts)):
+        said.append(f"{again} of {len(right)} windows written twice")
+    return ", ".join(said)
+
+
+async def _settle(output: Output, running: ForeignProcess, right: dict[Key, int], deadline: Deadline) -> float:
+    """Read on until all is counted and nothing more comes; seconds until there was output, 0 if there was none."""
+    began_s = changed_s = time.perf_counter()
+    first_s = 0.0
+    while not running.ended():
+        deadline.check()
+        now_s = time.perf_counter()
+        if await output.poll():
+            first_s, changed_s = first_s or now_s - began_s, now_s
+        if now_s - changed_s > (_QUIET_S if _counted(output, right) >= sum(right.values()) else _BACK_S_MAX):
+            return first_s
+    while await output.poll():
+        pass
+    return first_s
 
 
 def _counted(output: Output, right: dict[Key, int]) -> int:
