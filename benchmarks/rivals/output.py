@@ -1,5 +1,6 @@
 """What a rival has counted so far, read from outside: its output topic, its changelog, or its table."""
 
+import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -9,7 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 Key = tuple[str, int, int]  # station, connector, minute
-_POLL_MS: Final = 100
+_POLL_MS: Final = 200
 _MESSAGES_MAX: Final = 50_000
 _TABLE: Final = "SELECT station_id, connector_id, minute, readings FROM window_1m"
 _TABLE_EXISTS: Final = "SELECT to_regclass('window_1m') IS NOT NULL"
@@ -86,6 +87,7 @@ class TableOutput:
 
     async def poll(self) -> bool:
         """Read what is new; whether there was anything."""
+        await asyncio.sleep(_POLL_MS / 1_000)  # or it would keep PostgreSQL busy
         if not await self._connection.fetchval(_TABLE_EXISTS):
             return False
         rows = await self._connection.fetch(_TABLE)

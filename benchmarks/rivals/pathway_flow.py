@@ -1,7 +1,9 @@
 """Pathway, as in its manual: one JSON message per reading, one-minute windows that count readings and sum power, with
 persistence in a folder, the default mode; every change of a window to a topic.
 
-`python -m benchmarks.rivals.pathway_flow KAFKA TOPIC OUTPUT FOLDER` consumes the topic until it is ended.
+`python -m benchmarks.rivals.pathway_flow KAFKA TOPIC OUTPUT FOLDER [SETTING=VALUE …]` consumes the topic until it is
+ended. The settings are the consumer's. Its manual has none for offsets: it commits them by itself, and goes on from them,
+without the readings, if it is killed before its first snapshot is complete. With enable.auto.commit=false it does not.
 """
 
 import sys
@@ -12,9 +14,10 @@ import pathway as pw
 _WINDOW_S: Final = 60
 
 
-def main(kafka: str, topic: str, output: str, folder: str) -> None:
+def main(kafka: str, topic: str, output: str, folder: str, *more: str) -> None:
     """Count and sum until ended."""
     settings = {"bootstrap.servers": kafka, "group.id": f"{topic}-pathway", "auto.offset.reset": "earliest"}
+    settings |= dict(setting.split("=", 1) for setting in more)
     schema = pw.schema_from_types(station_id=str, connector_id=int, ts=float, power_w=float)
     readings = pw.io.kafka.read(settings, topic=topic, schema=schema, format="json", name="readings")
     windows = readings.windowby(

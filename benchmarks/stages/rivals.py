@@ -3,7 +3,7 @@ generality with a call or more per reading, and what a kill -9 leaves depends on
 offsets are one transaction.
 
 Measured: each rival's small program (benchmarks/rivals/) counts readings and sums power by connector and minute, from a
-prefilled topic: readings/s and processor time between a tenth and nine tenths of the readings, and memory. Then once
+prefilled topic: readings/s and processor time, of all readings less a run of a tenth of them, and memory. Then once
 more, with kill -9 of all its processes midway and a new start: its last counts are compared with the truth, by window.
 Limit: a loop written by hand, which also stores the raw rows. Our own worker's figures are in `frame_sizes`.
 
@@ -30,7 +30,7 @@ from benchmarks.rivals.output import Key, Output, TableOutput, TopicOutput, deco
 from benchmarks.rivals.stock_faust import changelog
 from benchmarks.run import BenchmarkRun, Deadline
 
-_FROM, _TO = 0.1, 0.9  # of the readings: what is measured
+_SHORTEST_S: Final = 0.001
 _KILLED_AT: Final = 0.5
 _QUIET_S: Final = 15.0  # without output: it is done; snapshots and commits are at most 10 s apart
 _BACK_S_MAX: Final = 120.0  # the same if readings are missing: a killed consumer's place is given away after 45 or 60 s
@@ -73,6 +73,15 @@ class Rival:
     servers: tuple[str, ...] = ("kafka",)  # that work for it
 
 
+class Seen(NamedTuple):
+    """What was seen of a run from outside. Times are from its start."""
+
+    first_s: float  # until there was output, 0 if there was none
+    last_s: float  # until the last output
+    spent_s: dict[str, float]  # processor time until then, by process
+    rss_bytes_max: int
+
+
 class Figures(NamedTuple):
     """What a rival needed."""
 
@@ -105,6 +114,11 @@ RIVALS: Final = (
     Rival("Bytewax", "bytewax_flow", "bytewax", 1_000_000, 60_000, _topic_arguments, _windows, _windows_topic),
     Rival(
         "Pathway", "pathway_flow", "pathway", 600_000, 60_000, _topic_arguments, _windows, _windows_topic,
+        closed_only=False,
+    ),
+    Rival(
+        "Pathway, enable.auto.commit=false", "pathway_flow", "pathway", 600_000, 60_000,
+        lambda task: (*_topic_arguments(task), "enable.auto.commit=false"), _windows, _windows_topic,
         closed_only=False,
     ),
     Rival("Quix Streams", "quix_streams", "quixstreams", 300_000, 60_000, _topic_arguments, _windows, _windows_topic),
@@ -145,9 +159,10 @@ def run(bench: BenchmarkRun) -> list[Result]:
 
 
 def _measure(bench: BenchmarkRun, rival: Rival, found: str) -> Result:
-    with phase(bench.console, f"rivals: {rival.name}"), _task(bench, rival) as task:
-        figures = asyncio.run(_figures(bench, rival, task))
-    with phase(bench.console, f"rivals: {rival.name}, kill -9"), _task(bench, rival) as task:
+    with phase(bench.console, f"rivals: {rival.name}"):
+        figures = _figures(bench, rival)
+    readings = bench.pick(rival.readings, rival.readings_quick)
+    with phase(bench.console, f"rivals: {rival.name}, kill -9"), _task(bench, readings, rival) as task:
         outcome = asyncio.run(_killed(rival, task))
     return Result(
         f"rivals: {rival.name} ({rival.distribution} {found})",
@@ -160,10 +175,9 @@ def _measure(bench: BenchmarkRun, rival: Rival, found: str) -> Result:
 
 
 @contextmanager
-def _task(bench: BenchmarkRun, rival: Rival) -> Iterator[Task]:
+def _task(bench: BenchmarkRun, readings: int, rival: Rival) -> Iterator[Task]:
     """A prefilled topic and everything else new."""
     kafka = bench.server("kafka").url
-    readings = bench.pick(rival.readings, rival.readings_quick)
     with bench.database() as database, tempfile.TemporaryDirectory() as folder:
         task = Task(kafka, database, f"rivals-{uuid4().hex[:8]}", readings, folder)
         asyncio.run(fill(kafka, task.topic, readings, closing=True))
@@ -178,36 +192,34 @@ def _running(rival: Rival, task: Task) -> AbstractContextManager[ForeignProcess]
     return ForeignProcess(command, Path(task.folder))
 
 
-async def _figures(bench: BenchmarkRun, rival: Rival, task: Task) -> Figures:
-    """Rate and processor time between _FROM and _TO of the readings. Raises RuntimeError, TimeoutError."""
+def _figures(bench: BenchmarkRun, rival: Rival) -> Figures:
+    """Of a run of all readings less one of a tenth: so the start does not count, however late the first window is
+    written. Raises RuntimeError, TimeoutError.
+    """
+    readings = bench.pick(rival.readings, rival.readings_quick)
+    fewer = readings // 10
+    with _task(bench, fewer, rival) as task:
+        short, _ = asyncio.run(_uninterrupted(bench, rival, task))
+    with _task(bench, readings, rival) as task:
+        long, said = asyncio.run(_uninterrupted(bench, rival, task))
+    spent_s = {name: seconds - short.spent_s.get(name, 0.0) for name, seconds in long.spent_s.items()}
+    return Figures(
+        (readings - fewer) / max(long.last_s - short.last_s, _SHORTEST_S),
+        spent_s["rival"] / (readings - fewer) * 1e6,
+        spent_s,
+        long.rss_bytes_max / 1e6,
+        said,
+    )
+
+
+async def _uninterrupted(bench: BenchmarkRun, rival: Rival, task: Task) -> tuple[Seen, str]:
+    """A run without a kill, and whether its counts are right."""
     right = truth(task.readings)
-    deadline = Deadline(f"{task.readings} readings")
     async with rival.output(task) as output:
         with _running(rival, task) as running:
             meter = CpuMeter({"rival": running.pid, **bench.pids(*rival.servers)})
-            samples = [(0, time.perf_counter(), meter.spent_s())]
-            rss_bytes = 0
-            while samples[-1][0] < _TO * task.readings and not running.ended():
-                deadline.check()
-                await output.poll()
-                spent_s = meter.spent_s()
-                if "rival" in spent_s:
-                    samples.append((_counted(output, right), time.perf_counter(), spent_s))
-                    rss_bytes = max(rss_bytes, running.rss_bytes())
-            await _settle(output, running, right, deadline)
-    last = samples[-1]
-    first = next((sample for sample in samples if sample[0] >= _FROM * task.readings), last)
-    if first is last:  # all windows were written at once, as in a quick run
-        first = samples[0]
-    readings = max(last[0] - first[0], 1)
-    spent_s = {name: seconds - first[2].get(name, 0.0) for name, seconds in last[2].items()}
-    return Figures(
-        readings / (last[1] - first[1]),
-        spent_s["rival"] / readings * 1e6,
-        spent_s,
-        rss_bytes / 1e6,
-        verdict(output.counts, right),
-    )
+            seen = await _settle(output, running, right, Deadline(f"{task.readings} readings"), meter)
+        return seen, verdict(output.counts, right)
 
 
 async def _killed(rival: Rival, task: Task) -> str:
@@ -223,10 +235,10 @@ async def _killed(rival: Rival, task: Task) -> str:
             pass
         killed_at = _counted(output, right)
         with _running(rival, task) as running:
-            back_s = await _settle(output, running, right, deadline)
+            seen = await _settle(output, running, right, deadline, CpuMeter({"rival": running.pid}))
     said = [
         f"killed at {killed_at / task.readings:.0%}",
-        f"output again after {back_s:.0f} s" if back_s else "no output afterwards",
+        f"output again after {seen.first_s:.0f} s" if seen.first_s else "no output afterwards",
         verdict(output.counts, right),
     ]
     if rival.closed_only and (again := output.written - len(output.counts)):
@@ -234,20 +246,26 @@ async def _killed(rival: Rival, task: Task) -> str:
     return ", ".join(said)
 
 
-async def _settle(output: Output, running: ForeignProcess, right: dict[Key, int], deadline: Deadline) -> float:
-    """Read on until all is counted and nothing more comes; seconds until there was output, 0 if there was none."""
+async def _settle(
+    output: Output, running: ForeignProcess, right: dict[Key, int], deadline: Deadline, meter: CpuMeter
+) -> Seen:
+    """Read on until all is counted and nothing more comes, or until it has ended."""
     began_s = changed_s = time.perf_counter()
-    first_s = 0.0
+    seen = Seen(0.0, 0.0, meter.spent_s(), 0)
+    wanted = sum(right.values())
     while not running.ended():
         deadline.check()
-        now_s = time.perf_counter()
-        if await output.poll():
-            first_s, changed_s = first_s or now_s - began_s, now_s
-        if now_s - changed_s > (_QUIET_S if _counted(output, right) >= sum(right.values()) else _BACK_S_MAX):
-            return first_s
+        changed = await output.poll()
+        spent_s, now_s = meter.spent_s(), time.perf_counter()
+        if changed and "rival" in spent_s:
+            changed_s = now_s
+            rss_bytes = max(seen.rss_bytes_max, running.rss_bytes())
+            seen = Seen(seen.first_s or now_s - began_s, now_s - began_s, spent_s, rss_bytes)
+        if now_s - changed_s > (_QUIET_S if _counted(output, right) >= wanted else _BACK_S_MAX):
+            break
     while await output.poll():
         pass
-    return first_s
+    return seen
 
 
 def _counted(output: Output, right: dict[Key, int]) -> int:
