@@ -2,8 +2,8 @@
 persistence in a folder, the default mode; every change of a window to a topic.
 
 `python -m benchmarks.rivals.pathway_flow KAFKA TOPIC OUTPUT FOLDER [SETTING=VALUE …]` consumes the topic until it is
-ended. The settings are the consumer's. Its manual has none for offsets: it commits them by itself, and goes on from them,
-without the readings, if it is killed before its first snapshot is complete. With enable.auto.commit=false it does not.
+ended. The settings are the consumer's. Its manual sets none for offsets, so they are committed regularly, and killed
+before its first snapshot is complete it goes on from there, without the readings; not so with enable.auto.commit=false.
 """
 
 import sys
