@@ -13,26 +13,18 @@ from benchmarks.run import BenchmarkRun
 from deploy.servers import ServerError
 
 MONEY = ("cost", "repricing", "invoices", "export")
-STAGES = (
-    "kernels",
-    *MONEY,
-    "gateway",
-    "connections",
-    "worker",
-    "frame_sizes",
-    "flush",
-    "end_to_end",
-    "embedded",
-    "live",
-    "idle",
-    "memory",
-)
+GATEWAY = ("gateway", "connections")
+WORKER = ("worker", "frame_sizes", "flush")
+STAGES = ("kernels", *MONEY, *GATEWAY, *WORKER, "end_to_end", "embedded", "live", "idle", "memory")
+BY_NAME = ("rivals",)  # they download something: only if asked for
 
 
 def main() -> int:
     """Exit status 0 whatever the figures are; 1 if a stage could not run."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("stage", nargs="*", choices=[*STAGES, []], help="default: all")
+    parser.add_argument(
+        "stage", nargs="*", choices=[*STAGES, *BY_NAME, []], help=f"default: all but {', '.join(BY_NAME)}"
+    )
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the results are written")
     parser.add_argument("--quick", action="store_true", help="as small as possible: the figures mean nothing")
     arguments = parser.parse_args()

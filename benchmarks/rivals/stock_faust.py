@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import faust
 
-from benchmarks.rivals.messages import PARTITIONS, fill
+from benchmarks.rivals.messages import PARTITIONS, create_topics, fill
 
 WINDOW_S: Final = 60
 _LIMIT_S: Final = 300
@@ -39,11 +39,17 @@ class Reading(faust.Record, serializer="json"):
 def measure(kafka: str, readings: int) -> float:
     """Readings per second of one worker process. Raises CalledProcessError."""
     topic = f"stock-{uuid4().hex[:8]}"
-    asyncio.run(fill(kafka, topic, readings, f"{topic}-app-power-changelog"))
+    asyncio.run(fill(kafka, topic, readings))
+    asyncio.run(create_topics(kafka, changelog(topic)))
     command = [sys.executable, "-m", "benchmarks.rivals.stock_faust", kafka, str(readings), topic]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LIMIT_S)  # noqa: S603  # our own command
     rate: float = json.loads(done.stdout.splitlines()[-1])["readings_per_s"]
     return rate
+
+
+def changelog(topic: str) -> str:
+    """The topic with every change of its table."""
+    return f"{topic}-app-power-changelog"
 
 
 def main(kafka: str, readings: int, topic: str) -> None:
