@@ -41,6 +41,12 @@ _DIMENSIONS: Final = (
     Dimension.FLAT,
 )  # as in kernels/tariff_table
 _PRICE_BOUNDS: Final = ("min_excl", "min_incl", "max_excl", "max_incl")
+# A used reservation is priced before the session is, which can only cost more; an expired one is of no session.
+_BOUNDS_OF: Final = {
+    UsageKind.CHARGING: ("min", "max"),
+    UsageKind.RESERVATION: ("max",),
+    UsageKind.RESERVATION_EXPIRED: (),
+}
 _ALL: Final = (1 << 64) - 1
 
 
@@ -248,8 +254,7 @@ def _compile(version: TariffVersion, kind: UsageKind) -> _Compiled:
         having=[sum(1 << c.bit for c in components if c.dimension == dimension) for dimension in _DIMENSIONS],
         flat_bounded={of_kind: _flat_bounded(components, restrictions, of_kind) for of_kind in (POWER, CURRENT)},
         prices=np.array(prices, np.int64).reshape(-1, 4).T,
-        # min_price and max_price are of the charging part alone
-        bounds=[_bound(version, name) if kind == UsageKind.CHARGING else NONE for name in _PRICE_BOUNDS],
+        bounds=[_bound(version, name) if name.split("_")[0] in _BOUNDS_OF[kind] else NONE for name in _PRICE_BOUNDS],
     )
 
 

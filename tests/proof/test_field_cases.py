@@ -1,8 +1,7 @@
-"""What devices and tariffs really do (../shared/data/field): every case by the public API alone, in one process and
+"""What devices and tariffs really do (tests/field_cases.py): every case by the public API alone, in one process and
 over the brokers. All cases run in one platform at once, each at a station of its own.
 """
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.field_cases import CASES, session_faults
 from tests.private_servers import PrivateServers
 from tests.proof.cluster import clear_brokers, server_urls
 from tests.proof.processes import AT_ONCE
@@ -20,7 +20,6 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-CASES = Path(__file__).parents[3] / "shared" / "data" / "field" / "cases.json"
 _FROM = "2026-11-01T00:00:00Z"
 
 
@@ -36,9 +35,8 @@ async def platform(request: pytest.FixtureRequest, data_dir: Path) -> AsyncItera
         yield running
 
 
-@pytest.mark.skipif(not CASES.exists(), reason="the field cases are not beside the checkout")
 async def test_every_case_has_its_right_outcome(platform: Up) -> None:
-    cases = json.loads(CASES.read_text())["posted"]
+    cases = CASES.values()
     faults: list[str] = []
     answers = {}
     for number, case in enumerate(cases):
@@ -140,11 +138,7 @@ def _faults(platform: Up, expected: dict[str, Any], station_id: str, answers: li
 
 
 def _session_faults(want: dict[str, Any], session: dict[str, Any], invoices: list[dict[str, Any]]) -> list[str]:
-    faults = [
-        f"{name} of session {session['session_id']}: {session[name]}, expected {want[name]}"
-        for name in ("session_id", "energy_wh", "energy_export_wh", "state")
-        if name in want and session[name] != want[name]
-    ]
+    faults = session_faults(want, session)
     mine = [one for one in invoices if one["session_id"] == session["id"]]
     if "invoiced" in want and bool(mine) != want["invoiced"]:
         faults.append(f"session {session['session_id']}: {len(mine)} invoices")

@@ -72,6 +72,23 @@ def test_a_reservation_costs_what_it_costs_by_the_independent_rating(
     assert int(costs.incl_vat_micros[0]) == rated.total_incl_micros
 
 
+def test_a_used_reservation_has_the_maximum_price_and_no_minimum() -> None:
+    element = {
+        "price_components": [{"type": "TIME", "price": 2, "vat": 0, "step_size": 1}],
+        "restrictions": {"reservation": "RESERVATION"},
+    }
+    totals = []
+    for bounds in ({"max_price": {"excl_vat": 1}}, {"min_price": {"excl_vat": 5}}):
+        tariff = Tariff.model_validate({"currency": "EUR", "elements": [element], **bounds})
+        version = TariffVersion.of(1, UUID(int=1), "UTC", tariff.model_dump_json(exclude_none=True))
+        for expired in (False, True):
+            usage = reservation_usage(0, 3_600_000, expired=expired)
+            _, rated = rate_usage(tariff, ZoneInfo("UTC"), usage)
+            assert int(cost_of(version, usage).excl_vat_micros[0]) == rated.total_excl_micros
+            totals.append(rated.total_excl_micros)
+    assert totals == [1_000_000, 2_000_000, 2_000_000, 2_000_000]
+
+
 @there
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["id"]))
 def test_a_worked_case_costs_what_the_specification_states(case: dict[str, Any]) -> None:
