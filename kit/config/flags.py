@@ -54,7 +54,9 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+_Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 _Names = Annotated[frozenset[_Name], Field(max_length=TARGETS_MAX)]
 _Stations = Annotated[frozenset[Annotated[_Name, BeforeValidator(_upper)]], Field(max_length=TARGETS_MAX)]
 

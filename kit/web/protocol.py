@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from fastapi import FastAPI
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kit.web.direct import DirectRequest, DirectRoute, DirectRoutes, lines_of
 from kit.web.problem import Problem, problem_response
+
+if TYPE_CHECKING:
+    from array import array
 
 # A client that is still sending when its request is refused gets so long to read the response, and may send so much
 # meanwhile: ~10 ms of a core.
@@ -19,11 +23,35 @@ _HEAD_BYTES_MAX: Final = 64 << 10
 _HEAD_TOO_LONG: Final = f"the head of the request is longer than {_HEAD_BYTES_MAX} bytes; send shorter headers"
 # The longest body that is handled directly: uvloop reads 250 KiB at once, so a longer one is never here as a whole.
 _DIRECT_BYTES_MAX: Final = 250 << 10
-_NEVER_DIRECT: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade"))  # headers
+_NEVER_DIRECT: Final = frozenset((b"transfer-encoding", b"expect"))  # headers
+
+
+class _Parser(HttpRequestParser):
+    """httptools', but offers of another protocol are ignored (RFC 9110, 7.8): Java's client offers HTTP/2 by itself.
+
+    httptools takes such a request for one without a body, and leaves all behind its head to the other protocol. So its
+    head is parsed again, without the offer, and then what follows it.
+    """
+
+    def __init__(self, protocol: "LingeringProtocol") -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+
+    def feed_data(self, data: "bytes | bytearray | memoryview[int] | array[int]") -> None:
+        """See httptools."""
+        while True:
+            try:
+                super().feed_data(data)
+            except HttpParserUpgrade as offer:
+                super().feed_data(self._protocol.head_without_offer())
+                data = memoryview(data)[offer.args[0] :]
+            else:
+                return
 
 
 class LingeringProtocol(HttpToolsProtocol):
-    """uvicorn's, but for a bound of a request's head, and for the end of a connection whose request is not complete.
+    """uvicorn's, but for offers of another protocol, a bound of a request's head, and the end of a connection whose
+    request is not complete.
 
     A socket that is closed with unread bytes sends a reset, by which the client may lose a response that it has not
     read yet. So only our direction is closed at first; what the client still sends is discarded, unparsed, until it
@@ -34,6 +62,11 @@ class LingeringProtocol(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0  # received since the head began, in pieces that did not complete it
     _head_refused = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = _Parser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """See asyncio."""
@@ -58,7 +91,23 @@ class LingeringProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See httptools."""
         self._in_head, self._head_bytes = False, 0
-        super().on_headers_complete()
+        if not self.offers_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        if not self.offers_upgrade():
+            super().on_message_complete()
+
+    def offers_upgrade(self) -> bool:
+        """Whether the request that is parsed offers another protocol, so that its head is parsed again."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"  # which is no offer
+
+    def head_without_offer(self) -> bytes:
+        """The head that was parsed last, without the header that offers another protocol."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        headers = [header for header in self.headers if header[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines_of(headers))
 
     def _refuse_head(self) -> None:
         """Answer 431, unless an answer to an earlier request is still to come, and close the connection."""
@@ -163,6 +212,8 @@ class DirectProtocol(LingeringProtocol):
     def on_headers_complete(self) -> None:
         """See httptools."""
         self._in_head, self._head_bytes = False, 0
+        if self.offers_upgrade():
+            return
         route = self.routes.get(self.url)
         if route is not None:
             self._held = self._direct_request(route)

@@ -394,6 +394,25 @@ def test_one_oddity_is_answered_as_by_the_framework_and_so_is_what_follows(
     twins.compare(Piece(usual + request(**{"body": as_json(reading())} | oddity) + usual))
 
 
+_OFFER: Final = [(b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", b"h2c"), (b"HTTP2-Settings", b"AAMAAABk")]
+
+
+@pytest.mark.parametrize("chunk_bytes", [0, 70], ids=["length", "chunked"])
+@pytest.mark.parametrize("cut", [None, 100, -1, -60], ids=["whole", "in the head", "in the body", "late in the body"])
+def test_an_offer_of_another_protocol_costs_no_reading(twins: Twins, cut: int | None, chunk_bytes: int) -> None:
+    twins.know_tokens()
+    first = request(as_json([reading()] * 3), headers=_OFFER, chunk_bytes=chunk_bytes)
+    before = len(twins.direct.log.frames)
+    assert twins.compare(Piece(first[:cut]), Piece(first[len(first[:cut]) :] + first), log="fine") == [202, 202]
+    assert sum(decode_header(frame).items for frame in twins.direct.log.frames[before:]) == 6
+
+
+def test_many_offers_at_once_are_each_answered(twins: Twins) -> None:
+    twins.know_tokens()
+    offers = b"".join(request(as_json(reading()), headers=[*_OFFER, (b"Expect", b"else")]) for _ in range(20))
+    assert twins.compare(Piece(offers), log="fine") == [202] * 20
+
+
 @contextmanager
 def _framework_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The requests that reach the gateway's ASGI handler."""

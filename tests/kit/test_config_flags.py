@@ -38,6 +38,13 @@ def test_a_higher_percentage_only_adds_keys(flag: str, key: str, one: Decimal, o
     assert share(low).decide(flag, subject)[0] <= share(high).decide(flag, subject)[0]
 
 
+@pytest.mark.parametrize("group", ["stations", "organisations", "roles"])
+@pytest.mark.parametrize("name", ["", " ", "a\0", "a\nb", "\x7f", "x" * 65])
+def test_a_name_that_the_database_or_a_page_cannot_show_is_refused(group: str, name: str) -> None:
+    with pytest.raises(ValidationError, match=group):
+        FlagTargets.model_validate({group: [name]})
+
+
 @given(RULES, SHARES, SUBJECTS)
 def test_whatever_else_a_rule_says_a_higher_percentage_turns_it_off_for_nobody(
     rule: FlagRule, more: Decimal, subject: FlagSubject

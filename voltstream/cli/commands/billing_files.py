@@ -219,12 +219,20 @@ def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]])
 
 @contextmanager
 def _file(name: str) -> Iterator[IO[bytes]]:
-    """To be written; it has its name once it is whole."""
+    """To be written; it has its name once it is whole. A device or a pipe is written to, not replaced by a file."""
     if name == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     path = Path(name)
+    if path.exists() and not path.is_file():
+        try:
+            with path.open("wb") as device:
+                yield device
+        except OSError as error:
+            raise WrongUsage(f"{name}: {error.strerror}") from None
+        return
+    path = path.resolve()  # a link stays one
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with unfinished.open("wb") as file:
