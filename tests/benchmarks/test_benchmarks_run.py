@@ -40,5 +40,6 @@ def test_every_stage_gives_its_figures(running_servers: PrivateServers, tmp_path
     assert len(results) == sum(FIGURES.values())
     for result in results:
         assert result.keys() >= {"stage", "value", "unit", "target", "beside"}
-        assert result["value"] > 0, result["stage"]
+        silence = result["unit"] == "% of a core"  # in a second it may cost less than the clock can tell
+        assert result["value"] > 0 or (silence and result["value"] == 0), result["stage"]
         assert all(side.keys() == {"name", "value", "ratio"} and side["value"] > 0 for side in result["beside"])
