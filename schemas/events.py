@@ -269,8 +269,8 @@ class StationReceived(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TelemetryReceived(msgspec.Struct, frozen=True, kw_only=True):
-    """telemetry.received.v1: the stations that one flush heard, in chunks of at most a thousand. Only where
-    `telemetry.received_events` is on."""
+    """telemetry.received.v1: the stations of which one flush stored readings, in chunks of at most a thousand. Only
+    where `telemetry.received_events` is on."""
 
     partition: int
     readings: int  # stored, of these stations

@@ -120,7 +120,7 @@ def params_of(settings: WorkerSettings) -> StepParams:
         power_max_mw=settings.rated_power_w * MILLI,
         void_ms=settings.void_session_s * 1_000,
         void_mwh=settings.void_session_wh * MILLI,
-        received=settings.received_events,
+        by_station=settings.received_events,
     )
 
 

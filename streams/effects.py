@@ -165,8 +165,8 @@ class CostUpdate:
     incl_vat_micros: int
 
 
-class StationHeard(NamedTuple):
-    """A station of which a flush stored readings."""
+class StationReadings(NamedTuple):
+    """What a flush stored of a station."""
 
     station_id: str
     readings: int
@@ -198,7 +198,7 @@ class Effects:
     consumption: dict[int, list[ComponentVolume]] = field(default_factory=dict)
     costs: list[CostUpdate] = field(default_factory=list)
     tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
-    heard: list[StationHeard] = field(default_factory=list)  # in order, where StepParams.received wants them
+    by_station: list[StationReadings] = field(default_factory=list)  # in order; empty unless StepParams.by_station
 
     @property
     def any_rows(self) -> bool:
@@ -223,4 +223,4 @@ class StepParams:
     power_max_mw: int = 500_000_000  # 500 kW: what a connector can deliver that is registered nowhere
     void_ms: int = 120_000  # a session that lasted less, and delivered at most void_mwh, is void
     void_mwh: int = 0
-    received: bool = False  # whether the stations that were heard are told, in telemetry.received.v1
+    by_station: bool = False  # whether the readings of each station are counted, for telemetry.received.v1

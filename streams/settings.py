@@ -39,7 +39,7 @@ class WorkerSettings(Retention):
     )
     received_events: bool = Field(
         default=False,
-        description="whether each commit publishes telemetry.received.v1, the stations that it heard",
+        description="whether each commit publishes telemetry.received.v1: the readings of each station",
         json_schema_extra=adjustable("telemetry.received_events"),
     )
 

@@ -11,7 +11,7 @@ from schemas.frame import FrameHeader, FrameKind
 from schemas.packed import NUMBERS, TEXTS, PackedReadings
 from schemas.reading import QUANTITIES, READING_SCHEMA
 from streams.kernels.hashing import name_hash
-from streams.kernels.runs import I64, NULL
+from streams.kernels.runs import I64, NULL, any_true
 from streams.state.connector_index import ConnectorIndex
 from streams.state.partition import PartitionState
 
@@ -141,7 +141,7 @@ def _batch_of(frames: Sequence[Frame], index: ConnectorIndex) -> Batch:
         SessionIds(dictionary),
         extras,
         names_nothing,
-        exports=bool((numbers["energy_export_mwh"] != NULL).any()),
+        exports=any_true(numbers["energy_export_mwh"] != NULL),
     )
 
 

@@ -20,7 +20,7 @@ from streams.effects import (
     Effects,
     RefusedItems,
     SourceProgress,
-    StationHeard,
+    StationReadings,
     StepParams,
 )
 from streams.engine.batch import QUANTITY_COLUMNS, Arrivals, Frame, SessionIds
@@ -90,11 +90,11 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
         consumption=sessions.consumption,
         costs=sessions.costs,
         tariffs=state.tariffs.versions(set(sessions.columns["tariff_key"].tolist())),
-        heard=_heard(state, accepted) if params.received else [],
+        by_station=_by_station(state, accepted) if params.by_station else [],
     )
 
 
-def _heard(state: PartitionState, rows: StepReadings) -> list[StationHeard]:
+def _by_station(state: PartitionState, rows: StepReadings) -> list[StationReadings]:
     if not len(rows):
         return []
     runs = rows.runs  # by connector
@@ -105,7 +105,7 @@ def _heard(state: PartitionState, rows: StepReadings) -> list[StationHeard]:
     np.maximum.at(newest_ms, of_run, np.maximum.reduceat(rows.ts_ms, runs.start))
     names = state.connector_index.station_names
     found = zip(stations.tolist(), readings.tolist(), newest_ms.tolist(), strict=True)
-    return sorted(StationHeard(names[station], count, newest) for station, count, newest in found)
+    return sorted(StationReadings(names[station], count, newest) for station, count, newest in found)
 
 
 def _progress(state: PartitionState, frames: Sequence[Frame]) -> list[SourceProgress]:

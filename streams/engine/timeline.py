@@ -1,7 +1,7 @@
 """The readings of a pass over connectors' timelines: those of the step and, where one comes late, the stored ones since
 a checkpoint (docs/adr/0014)."""
 
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
@@ -44,11 +44,11 @@ class Timeline:
     row: I64  # of the step's readings; NEW - 1 - n: the n-th stored reading
     as_arrived: bool = False  # the step's readings and no others, in their order
     names_nothing: bool = True  # whether a session id may be one that names nothing
-    runs: Runs = None  # type: ignore[assignment]  # of the slots; found where not given
+    known_runs: InitVar[Runs | None] = None
+    runs: Runs = field(init=False)  # of the slots
 
-    def __post_init__(self) -> None:
-        if self.runs is None:
-            self.runs = runs_of(self.slot)
+    def __post_init__(self, known_runs: Runs | None) -> None:
+        self.runs = runs_of(self.slot) if known_runs is None else known_runs
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -84,7 +84,7 @@ class Timeline:
         )
 
 
-COLUMNS: Final = tuple(f.name for f in fields(Timeline) if f.name not in ("as_arrived", "names_nothing", "runs"))
+COLUMNS: Final = tuple(f.name for f in fields(Timeline) if f.init and f.name not in ("as_arrived", "names_nothing"))
 
 
 def _signs_of_status() -> NDArray[np.uint8]:
@@ -109,7 +109,7 @@ def timeline_of(rows: StepReadings, *, names_nothing: bool) -> Timeline:
         row=np.arange(len(rows)),
         as_arrived=True,
         names_nothing=names_nothing,
-        runs=rows.runs,
+        known_runs=rows.runs,
     )
 
 

@@ -165,7 +165,7 @@ def _transact(connection: Connection, flush: Flush) -> None:
             _write_body(connection, flush)
         sessions = connection.execute(_PUBLISHED_SESSIONS, (published,)) if published else None
         windows = _read_windows(connection, effects.emit)
-        if sessions is None and windows is None and not effects.costs and not effects.heard:
+        if sessions is None and windows is None and not effects.costs and not effects.by_station:
             connection.execute("COMMIT")
             return
     rows = _outbox(flush, sessions, windows)

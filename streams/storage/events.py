@@ -3,9 +3,9 @@
 Event ids are computed from the content, so that an event has the same id however often it is published.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 from kit.clock import format_rfc3339
@@ -33,7 +33,7 @@ from schemas.topics import (
     TELEMETRY_AGGREGATED,
     TELEMETRY_RECEIVED,
 )
-from streams.effects import ComponentVolume, CostUpdate, Effects, StationHeard
+from streams.effects import ComponentVolume, CostUpdate, Effects, StationReadings
 from streams.session_ids import session_uuid
 from streams.tariffs.version import TariffVersion
 
@@ -42,6 +42,7 @@ WINDOWS_PER_EVENT_MAX: Final = 1_000  # ~300 B each: one event stays below 300 k
 STATIONS_PER_EVENT_MAX: Final = 1_000  # ~100 B each
 SESSIONS_PER_EVENT_MAX: Final = 500  # ~350 B each: one event stays below 200 kB
 _UJ_PER_WH: Final = 3_600_000_000
+T = TypeVar("T")
 _NAMESPACE: Final = UUID("0f6f2b61-6a0e-4a4e-9a53-7c0a4f8e2d10")
 
 
@@ -184,18 +185,11 @@ def session_completed(row: SessionEventRow, pricing: Pricing | None, context: Fl
 
 def session_cost_updated(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
     """session.cost_updated.v1, as many as the sessions need."""
-    chunks = [
-        effects.costs[at : at + SESSIONS_PER_EVENT_MAX] for at in range(0, len(effects.costs), SESSIONS_PER_EVENT_MAX)
+    payloads = [
+        SessionCostUpdated(partition=partition, sessions=[_cost(update, effects.tariffs) for update in chunk])
+        for chunk in _chunks(effects.costs, SESSIONS_PER_EVENT_MAX)
     ]
-    return [
-        _event(
-            SESSION_COST_UPDATED,
-            f"{partition}/{commit}/{number}",
-            SessionCostUpdated(partition=partition, sessions=[_cost(update, effects.tariffs) for update in chunk]),
-            context,
-        )
-        for number, chunk in enumerate(chunks)
-    ]
+    return _events(SESSION_COST_UPDATED, partition, commit, payloads, context)
 
 
 def _cost(update: CostUpdate, tariffs: Mapping[int, TariffVersion]) -> SessionCost:
@@ -220,40 +214,31 @@ def telemetry_aggregated(
     partition: int, commit: int, rows: Sequence[WindowEventRow], context: FlushContext
 ) -> list[OutboxRow]:
     """telemetry.aggregated.v1, as many as the windows need."""
-    chunks = [rows[at : at + WINDOWS_PER_EVENT_MAX] for at in range(0, len(rows), WINDOWS_PER_EVENT_MAX)]
-    return [
-        _event(
-            TELEMETRY_AGGREGATED,
-            f"{partition}/{commit}/{number}",
-            TelemetryAggregated(partition=partition, windows=[_window(row) for row in chunk]),
-            context,
-        )
-        for number, chunk in enumerate(chunks)
+    payloads = [
+        TelemetryAggregated(partition=partition, windows=[_window(row) for row in chunk])
+        for chunk in _chunks(rows, WINDOWS_PER_EVENT_MAX)
     ]
+    return _events(TELEMETRY_AGGREGATED, partition, commit, payloads, context)
 
 
 def telemetry_received(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
     """telemetry.received.v1, as many as the stations need."""
-    heard = effects.heard
-    chunks = [heard[at : at + STATIONS_PER_EVENT_MAX] for at in range(0, len(heard), STATIONS_PER_EVENT_MAX)]
-    return [
-        _event(TELEMETRY_RECEIVED, f"{partition}/{commit}/{number}", _received(partition, chunk), context)
-        for number, chunk in enumerate(chunks)
-    ]
+    payloads = [_received(partition, chunk) for chunk in _chunks(effects.by_station, STATIONS_PER_EVENT_MAX)]
+    return _events(TELEMETRY_RECEIVED, partition, commit, payloads, context)
 
 
-def _received(partition: int, heard: Sequence[StationHeard]) -> TelemetryReceived:
+def _received(partition: int, stations: Sequence[StationReadings]) -> TelemetryReceived:
     return TelemetryReceived(
         partition=partition,
-        readings=sum(station.readings for station in heard),
-        newest_ts=format_rfc3339(max(station.newest_ms for station in heard)),
+        readings=sum(station.readings for station in stations),
+        newest_ts=format_rfc3339(max(station.newest_ms for station in stations)),
         stations=[
             StationReceived(
                 station_id=station.station_id,
                 readings=station.readings,
                 newest_ts=format_rfc3339(station.newest_ms),
             )
-            for station in heard
+            for station in stations
         ],
     )
 
@@ -294,6 +279,17 @@ def _thousandth(value: int | None) -> float | None:
 
 def _mean(total: int, count: int) -> float | None:
     return total / count / MILLI if count else None
+
+
+def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (rows[at : at + size] for at in range(0, len(rows), size))
+
+
+def _events(type_: str, partition: int, commit: int, payloads: Sequence[Any], context: FlushContext) -> list[OutboxRow]:
+    """The events of one flush, which are numbered."""
+    return [
+        _event(type_, f"{partition}/{commit}/{number}", payload, context) for number, payload in enumerate(payloads)
+    ]
 
 
 def _event(type_: str, name: str, payload: Any, context: FlushContext) -> OutboxRow:

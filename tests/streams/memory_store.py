@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from schemas.quality import REGISTER_UNUSABLE
 from schemas.session import EndReason
-from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, ComponentVolume, Effects, StationHeard
+from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, ComponentVolume, Effects, StationReadings
 from streams.engine.store_queries import TIMELINE_COLUMNS, StoredIdentity, StoredSession, StoredTimelines
 from streams.kernels.windows import WINDOW_MS
 from streams.tariffs.version import TariffVersion
@@ -33,7 +33,7 @@ class MemoryStore:
         self.completed: list[int] = []
         self.emitted: set[tuple[int, int]] = set()
         self.counts = {"stored": 0, "duplicate": 0, "quarantined": 0}
-        self.heard: list[StationHeard] = []
+        self.by_station: list[StationReadings] = []
 
     # -- StepStore -----------------------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class MemoryStore:
         self.emitted |= {(row["connector_key"], row["bucket_ms"]) for row in _rows(effects.emit)}
         for name in self.counts:
             self.counts[name] += getattr(effects, name)
-        self.heard += effects.heard
+        self.by_station += effects.by_station
 
     def _registers(self, connector_key: int, bucket_ms: int) -> Row:
         usable = sorted(

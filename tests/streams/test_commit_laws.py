@@ -14,7 +14,7 @@ import pytest
 from kit.clock import format_rfc3339
 from kit.errors import Unavailable
 from schemas.events import Envelope, Event, StationReceived, TelemetryReceived
-from streams.effects import NULL_I64, REVISED_COLUMNS, SourceProgress, StationHeard
+from streams.effects import NULL_I64, REVISED_COLUMNS, SourceProgress, StationReadings
 from streams.errors import Fenced
 from streams.session_ids import session_uuid
 from streams.storage.commit import _BODY_SENT_MAX, commit
@@ -177,10 +177,12 @@ def test_events_say_what_is_stored_and_have_one_id_however_often_published(
             ]
 
 
-def test_the_stations_heard_are_told_once_where_that_is_wanted(store: Store, telemetry_url: str, seed: int) -> None:
-    heard = [StationHeard(f"S{number:04d}", number + 1, T0_MS + number) for number in range(1_001)]
+def test_readings_by_station_are_published_once_where_wanted(
+    store: Store, telemetry_url: str, seed: int
+) -> None:
+    stations = [StationReadings(f"S{number:04d}", number + 1, T0_MS + number) for number in range(1_001)]
     readings = random_readings(np.random.default_rng(seed), store.register_connectors(0, [("A", 1)]), 3)
-    flush = flush_of(store.acquire(0), effects_of(readings, heard=heard))
+    flush = flush_of(store.acquire(0), effects_of(readings, by_station=stations))
     commit(store, flush)
     commit(store, flush)  # its answer was lost
     with psycopg.connect(telemetry_url) as connection:
@@ -188,7 +190,7 @@ def test_the_stations_heard_are_told_once_where_that_is_wanted(store: Store, tel
     published = [msgspec.json.decode(body, type=Event[TelemetryReceived]) for (body,) in rows]
     assert [one.metadata.type for one in published] == ["telemetry.received.v1"] * 2
     assert [len(one.payload.stations) for one in published] == [1_000, 1]
-    assert sum(one.payload.readings for one in published) == sum(station.readings for station in heard)
+    assert sum(one.payload.readings for one in published) == sum(station.readings for station in stations)
     assert published[0].payload.stations[7] == StationReceived(
         station_id="S0007", readings=8, newest_ts=format_rfc3339(T0_MS + 7)
     )

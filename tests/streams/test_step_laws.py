@@ -448,18 +448,18 @@ def test_windows_are_what_the_stored_readings_say(arrived: list[Reading], cuts: 
 
 
 @given(streams(), st.lists(st.integers(0, 99), max_size=4))
-def test_the_stations_heard_are_those_of_the_stored_readings(arrived: list[Reading], cuts: list[int]) -> None:
-    store, _ = run(frames_of([*arrived, *map(dict, arrived)], []), cuts, params=replace(PARAMS, received=True))
+def test_readings_by_station_are_the_stored_ones(arrived: list[Reading], cuts: list[int]) -> None:
+    store, _ = run(frames_of([*arrived, *map(dict, arrived)], []), cuts, params=replace(PARAMS, by_station=True))
     station_of = {key: station for (station, _), key in store.keys.items()}
     stored = [(station_of[row["connector_key"]], row["ts_ms"]) for row in store.readings]
     counts: Counter[str] = Counter()
-    for station, readings, _ in store.heard:
+    for station, readings, _ in store.by_station:
         counts[station] += readings
     assert counts == Counter(station for station, _ in stored)
     for station in counts:
         newest_ms = max(ts_ms for name, ts_ms in stored if name == station)
-        assert max(heard.newest_ms for heard in store.heard if heard.station_id == station) == newest_ms
-    assert run(frames_of(arrived, []), cuts)[0].heard == []
+        assert max(one.newest_ms for one in store.by_station if one.station_id == station) == newest_ms
+    assert run(frames_of(arrived, []), cuts)[0].by_station == []
 
 
 def test_the_windows_of_a_minute_are_emitted_in_several_steps_each_once() -> None:
