@@ -96,8 +96,8 @@ class Bus(Protocol):
         prefetch: int = PREFETCH,
         gate: Gate | None = None,
     ) -> None:
-        """Declare the durable queue, bind it, and deliver every message to `handler`, up to `prefetch` at once. While
-        `gate` is closed messages stay in the queue; what was delivered before is finished.
+        """Declare the durable queue, bind it, and deliver every message with that routing key to `handler`, up to
+        `prefetch` at once. While `gate` is closed messages stay in the queue; what was delivered before is finished.
 
         A message is acknowledged when the handler returns. When it raises (see `delivery_attempts`), the message is
         redelivered with `attempt` one higher after the retry policy's pause. When its attempts are used up it is
@@ -150,8 +150,7 @@ class _Queue:
             return message.routing_key == self.name
         if message.exchange == DEAD_LETTERS and self.name == DEAD_LETTER_QUEUE:
             return True
-        key = "" if message.exchange == FANOUT else message.routing_key
-        return (message.exchange, key) in self.bindings
+        return (message.exchange, message.routing_key) in self.bindings
 
     def put(self, delivery: _Delivery) -> None:
         """Make it ready for a consumer."""
@@ -239,7 +238,7 @@ class InProcessBus:
         timeout_s = self._policy.of(queue).handler_timeout_s
 
         async def once(message: Message) -> None:
-            await deliver_once(queue, routing_key, message, handler, timeout_s)
+            await deliver_once(queue, message, handler, timeout_s)
 
         self._start(self._declare(queue, exchange, routing_key), once, 1, Gate())
 
@@ -251,7 +250,7 @@ class InProcessBus:
         if exchange not in EXCHANGES:
             raise ValueError(f"no exchange {exchange!r}")
         known = self._queues.setdefault(queue, _Queue(queue, self._messages_max))
-        known.bindings.add((exchange, "" if exchange == FANOUT else routing_key))
+        known.bindings.add((exchange, routing_key))
         return known
 
     async def subscribe_dead_letters(self, handler: Handler) -> None:

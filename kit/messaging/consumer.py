@@ -29,7 +29,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from kit.database.postgres import Database
 from kit.errors import Unprocessable
-from kit.messaging.bus import DIRECT, FANOUT, PREFETCH, Bus, Handler, Message
+from kit.messaging.bus import DIRECT, PREFETCH, Bus, Message
 from kit.messaging.gate import Gate
 from kit.messaging.group_commit import GroupCommit
 from kit.messaging.inbox import record_new_events
@@ -188,24 +188,10 @@ async def listen(
 ) -> None:
     """Subscribe `process` to `source`. `process` makes the event take effect exactly once and returns after the commit,
     with whether the event was new. It runs in the event's trace and correlation id. Raises Unavailable."""
-    listener: Handler = _Listener(source.queue, decode, process, metrics)
-    if source.exchange == FANOUT:
-        listener = OnlyOf(source.routing_key, listener)
+    listener = _Listener(source.queue, decode, process, metrics)
     await bus.subscribe(
         source.queue, source.exchange, source.routing_key, listener, prefetch=source.prefetch, gate=source.gate
     )
-
-
-class OnlyOf:
-    """Takes the messages of one routing key; the others, which the exchange broadcasts too, are dropped."""
-
-    def __init__(self, routing_key: str, handler: Handler) -> None:
-        self._routing_key = routing_key
-        self._handler = handler
-
-    async def __call__(self, message: Message) -> None:
-        if message.routing_key == self._routing_key:
-            await self._handler(message)
 
 
 class _Listener:

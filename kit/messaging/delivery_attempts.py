@@ -58,11 +58,9 @@ async def attempt_delivery(
         await pause(pause_s)
 
 
-async def deliver_once(queue: str, routing_key: str, message: Message, handler: Handler, timeout_s: float) -> None:
-    """Run the handler of a process's own queue, for messages of that routing key: such a queue gets everything that its
-    exchange broadcasts. A failure is logged and not tried again: the process would not miss the message for long."""
-    if message.routing_key != routing_key:
-        return
+async def deliver_once(queue: str, message: Message, handler: Handler, timeout_s: float) -> None:
+    """Run the handler of a process's own queue. A failure is logged and not tried again: the process would not miss the
+    message for long."""
     try:
         async with asyncio.timeout(timeout_s):
             await handler(message)

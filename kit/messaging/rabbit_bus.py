@@ -131,15 +131,16 @@ class RabbitBus:
         gate: Gate | None = None,
     ) -> None:
         """See Bus. Raises Unavailable where the broker is not up in time."""
-        await self._consume(queue, handler, prefetch, self._declaration(queue, exchange, routing_key), gate)
+        declare = self._declaration(queue, exchange, routing_key)
+        await self._consume(queue, _only(exchange, routing_key, handler), prefetch, declare, gate)
 
     async def subscribe_process(self, queue: str, exchange: str, routing_key: str, handler: Handler) -> None:
         """See Bus. Raises as `subscribe`."""
         declare = partial(_declare_process_queue, queue=queue, binding=_binding(exchange, routing_key))
-        timeout_s = self._policy.of(queue).handler_timeout_s
+        wanted, timeout_s = _only(exchange, routing_key, handler), self._policy.of(queue).handler_timeout_s
 
         async def once(message: Message) -> None:
-            await deliver_once(queue, routing_key, message, handler, timeout_s)
+            await deliver_once(queue, message, wanted, timeout_s)
 
         # Never dead-lettered: nobody would look for it there.
         await self._consume(queue, once, 1, declare, policy=self._policy.of(queue).model_copy(update=_WITHOUT_END))
@@ -301,6 +302,18 @@ def _binding(exchange: str, routing_key: str) -> tuple[str, str]:
     if exchange not in EXCHANGES:
         raise ValueError(f"no exchange {exchange!r}")
     return exchange, "" if exchange == FANOUT else routing_key
+
+
+def _only(exchange: str, routing_key: str, handler: Handler) -> Handler:
+    """For messages with that routing key: a fanout exchange routes all it gets to every queue."""
+    if exchange != FANOUT:
+        return handler
+
+    async def wanted(message: Message) -> None:
+        if message.routing_key == routing_key:
+            await handler(message)
+
+    return wanted
 
 
 def _delay(pause_s: float) -> str:

@@ -177,9 +177,7 @@ def test_events_say_what_is_stored_and_have_one_id_however_often_published(
             ]
 
 
-def test_readings_by_station_are_published_once_where_wanted(
-    store: Store, telemetry_url: str, seed: int
-) -> None:
+def test_readings_by_station_are_published_once_where_wanted(store: Store, telemetry_url: str, seed: int) -> None:
     stations = [StationReadings(f"S{number:04d}", number + 1, T0_MS + number) for number in range(1_001)]
     readings = random_readings(np.random.default_rng(seed), store.register_connectors(0, [("A", 1)]), 3)
     flush = flush_of(store.acquire(0), effects_of(readings, by_station=stations))

@@ -20,8 +20,8 @@ from kit.errors import DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging import inbox
-from kit.messaging.bus import FANOUT, Bus
-from kit.messaging.consumer import ConsumerMetrics, OnlyOf, Source, consume, consume_batches, listen
+from kit.messaging.bus import Bus
+from kit.messaging.consumer import ConsumerMetrics, Source, consume, consume_batches, listen
 from kit.observability.logs import get_logger
 from kit.service import DAY_S, Consumes, Context, Job, Service, provide
 from kit.settings import Settings
@@ -180,8 +180,6 @@ async def subscribe(
     )
     if consumes.receive is not None:
         handler = consumes.receive(components)
-        if source.exchange == FANOUT:
-            handler = OnlyOf(source.routing_key, handler)
         await bus.subscribe(
             source.queue, source.exchange, source.routing_key, handler, prefetch=source.prefetch, gate=source.gate
         )
@@ -233,7 +231,7 @@ async def _work(jobs: Sequence[Job[Any]], components: Any, config: RuntimeConfig
         await asyncio.sleep(max(0.0, due_s[number] - loop.time()))
         job = jobs[number]
         try:
-            if not (job.paused_by and config.resolved(job.paused_by).value):
+            if not job.paused_by or config.gate(job.paused_by).is_open:
                 await job.run(components)
         except Unavailable as error:
             _log.warning("job_postponed", job=job.name, error=str(error))
