@@ -72,7 +72,7 @@ class Setting(ConfigModel):
     reason: str | None = None
 
 
-class Settings(ConfigModel):
+class SettingList(ConfigModel):
     """Settings by name."""
 
     revision: int = Field(description="of the whole configuration; it rises with each change")
@@ -88,7 +88,7 @@ class StationsTouched(ConfigModel):
     examples: list[str] = Field(description="some of them")
 
 
-class Change(ConfigModel):
+class ConfigChange(ConfigModel):
     """A change of a setting, made or, in a dry run, not."""
 
     dry_run: bool
@@ -112,7 +112,7 @@ class HistoryEntry(ConfigModel):
     reason: str
 
 
-class History(ConfigModel):
+class ConfigHistory(ConfigModel):
     """A page of changes, newest first."""
 
     changes: list[HistoryEntry]

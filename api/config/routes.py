@@ -3,21 +3,32 @@
 Literal paths stand before `/{name}`; the name of a setting has a dot, so it is none of them.
 """
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import StringConstraints
 
 from api.config import examples
 from api.config.components import ConfigComponents
-from api.config.models import VERSION_MAX, Change, History, Name, NewRule, NewValue, Setting, Settings
+from api.config.models import (
+    VERSION_MAX,
+    ConfigChange,
+    ConfigHistory,
+    Name,
+    NewRule,
+    NewValue,
+    Reason,
+    Setting,
+    SettingList,
+)
 from api.config.store import SCHEMA
 from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.service import provided
-from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.idempotency import Idempotent, RequestIdentity, StoredResponse
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.route_rules import BODY_BYTES_MAX
@@ -39,7 +50,7 @@ router = APIRouter(prefix=PREFIX, tags=["config"])
 
 
 @router.get("", summary="All settings", responses={**problems(), 200: example(examples.SETTINGS)})
-async def settings(config: Provided, reader: Reader) -> Settings:
+async def settings(config: Provided, reader: Reader) -> SettingList:
     """Each with its bounds, its value, and where that is from. Finance sees the settings of money."""
     return await config.service.settings(reader)
 
@@ -47,7 +58,7 @@ async def settings(config: Provided, reader: Reader) -> Settings:
 @router.post(
     "",
     summary="Set a value",
-    response_model=Change,
+    response_model=ConfigChange,
     responses={**problems({**_CHANGING, **_TOO_LARGE}), 200: example(examples.CHANGE)},
 )
 async def set_value(
@@ -60,15 +71,12 @@ async def set_value(
     """It takes effect in every process within a second, without a restart. `version` is the one that you read: where
     somebody else was faster the answer is 409, and nothing is changed.
     """
-
-    async def work(connection: Transaction) -> StoredResponse:
-        return _stored(await config.service.set_value(connection, body, operator, dry_run=dry_run))
-
-    return await once.do(config.database, SCHEMA, work)
+    work = partial(config.service.set_value, new=body, operator=operator, dry_run=dry_run)
+    return await _once(config, work, once, dry_run=dry_run)
 
 
 @router.get("/flags", summary="All feature flags", responses={**problems(), 200: example(examples.FLAGS)})
-async def flags(config: Provided, reader: Reader) -> Settings:
+async def flags(config: Provided, reader: Reader) -> SettingList:
     """Those of the settings that may differ from one station, organisation or role to the next."""
     return await config.service.settings(reader, flags_only=True)
 
@@ -76,7 +84,7 @@ async def flags(config: Provided, reader: Reader) -> Settings:
 @router.post(
     "/flags",
     summary="Set a flag's rule",
-    response_model=Change,
+    response_model=ConfigChange,
     responses={**problems({**_CHANGING, **_TOO_LARGE}), 200: example(examples.RULE_CHANGE)},
 )
 async def set_rule(
@@ -90,17 +98,14 @@ async def set_rule(
     `percentage` of the stations (or of other keys that a service asks for). A key stays in its place: a higher
     percentage only adds keys. A dry run counts the registered stations for which the flag would be another.
     """
-
-    async def work(connection: Transaction) -> StoredResponse:
-        return _stored(await config.service.set_rule(connection, body, operator, dry_run=dry_run))
-
-    return await once.do(config.database, SCHEMA, work)
+    work = partial(config.service.set_rule, new=body, operator=operator, dry_run=dry_run)
+    return await _once(config, work, once, dry_run=dry_run)
 
 
 @router.get(
     "/history",
     summary="What was changed, newest first",
-    response_model=History,
+    response_model=ConfigHistory,
     responses={**problems(_UNKNOWN), 200: example(examples.HISTORY)},
 )
 async def history(
@@ -126,7 +131,7 @@ async def setting(config: Provided, reader: Reader, name: NameInPath) -> Setting
 @router.delete(
     "/{name}",
     summary="Back to the default",
-    response_model=Change,
+    response_model=ConfigChange,
     responses={**problems(_CHANGING), 200: example(examples.CHANGE)},
 )
 async def reset(
@@ -134,17 +139,27 @@ async def reset(
     operator: Operator,
     name: NameInPath,
     version: Annotated[int, Query(ge=0, le=VERSION_MAX, description="the setting's version when you read it")],
-    reason: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$"),
-        Query(description="why, for whoever reads the history"),
-    ],
+    reason: Annotated[Reason, Query()],
     dry_run: DryRun = False,
-) -> Change:
+) -> ConfigChange:
     """To what a file says, or the default. The history stays."""
     async with config.database.transaction() as connection:
         return await config.service.reset(connection, name, version, reason, operator, dry_run=dry_run)
 
 
-def _stored(change: Change) -> StoredResponse:
-    return StoredResponse(200, change.model_dump_json().encode())
+async def _once(
+    config: ConfigComponents,
+    change: Callable[[Transaction], Awaitable[ConfigChange]],
+    once: RequestIdentity,
+    *,
+    dry_run: bool,
+) -> Response:
+    """Make the change. A dry run has no effect that may happen once only, and uses up no key."""
+
+    async def work(connection: Transaction) -> StoredResponse:
+        return StoredResponse(200, (await change(connection)).model_dump_json().encode())
+
+    if not dry_run:
+        return await once.do(config.database, SCHEMA, work)
+    async with config.database.transaction() as connection:
+        return (await work(connection)).response()

@@ -5,7 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from api.config.events import config_updated
-from api.config.models import Change, History, HistoryEntry, NewRule, NewValue, Setting, Settings, StationsTouched
+from api.config.models import (
+    ConfigChange,
+    ConfigHistory,
+    HistoryEntry,
+    NewRule,
+    NewValue,
+    Setting,
+    SettingList,
+    StationsTouched,
+)
 from api.config.store import SCHEMA, ChangeCursor, ConfigStore, Document, StoredChange, current, record, stations
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
@@ -29,7 +38,7 @@ class ConfigService:
         self._config = config
         self._clock = clock
 
-    async def settings(self, reader: Principal, *, flags_only: bool = False) -> Settings:
+    async def settings(self, reader: Principal, *, flags_only: bool = False) -> SettingList:
         """All that the reader may see."""
         snapshot, changed = await self._store.snapshot(), await self._store.settings()
         resolved = self._config.would_be(snapshot)
@@ -38,7 +47,7 @@ class ConfigService:
             for one in self._visible(reader)
             if one.is_flag or not flags_only
         ]
-        return Settings(revision=snapshot.revision, settings=shown)
+        return SettingList(revision=snapshot.revision, settings=shown)
 
     async def setting(self, name: str, reader: Principal) -> Setting:
         """One of them. Raises NotFound."""
@@ -46,7 +55,9 @@ class ConfigService:
         snapshot, changed = await self._store.snapshot(), await self._store.settings()
         return self._setting(one, self._config.would_be(snapshot)[name], changed.get(name))
 
-    async def set_value(self, connection: Transaction, new: NewValue, operator: Principal, *, dry_run: bool) -> Change:
+    async def set_value(
+        self, connection: Transaction, new: NewValue, operator: Principal, *, dry_run: bool
+    ) -> ConfigChange:
         """Set a value, in the open transaction. Raises NotFound, BadQuery, Conflict."""
         one = self._known(new.name, operator)
         if one.is_flag:
@@ -57,7 +68,9 @@ class ConfigService:
             raise BadQuery(str(error)) from None
         return await self._change(connection, one, document, new.version, new.reason, operator, dry_run=dry_run)
 
-    async def set_rule(self, connection: Transaction, new: NewRule, operator: Principal, *, dry_run: bool) -> Change:
+    async def set_rule(
+        self, connection: Transaction, new: NewRule, operator: Principal, *, dry_run: bool
+    ) -> ConfigChange:
         """Set a flag's rule, in the open transaction. Raises NotFound, BadQuery, Conflict."""
         one = self._known(new.name, operator)
         if not one.is_flag:
@@ -67,21 +80,21 @@ class ConfigService:
 
     async def reset(
         self, connection: Transaction, name: str, version: int, reason: str, operator: Principal, *, dry_run: bool
-    ) -> Change:
+    ) -> ConfigChange:
         """Back to the file's value or the default, in the open transaction. Raises NotFound, BadQuery, Conflict."""
         one = self._known(name, operator)
         return await self._change(connection, one, None, version, reason, operator, dry_run=dry_run)
 
     async def history(
         self, name: str | None, reader: Principal, limit: int, cursor: str | None
-    ) -> tuple[History, str | None]:
+    ) -> tuple[ConfigHistory, str | None]:
         """A page of changes, newest first, and the next page's cursor. Raises NotFound, BadQuery."""
         names = [one.name for one in self._visible(reader)] if name is None else [self._known(name, reader).name]
         after = decode_cursor(cursor, ChangeCursor) if cursor else None
         rows = await self._store.changes(names, after, limit + 1)
         page = [_entry(row) for row in rows[:limit]]
         following = encode_cursor(ChangeCursor(page[-1].revision)) if len(rows) > limit else None
-        return History(changes=page, next=None), following
+        return ConfigHistory(changes=page, next=None), following
 
     async def _change(
         self,
@@ -93,9 +106,10 @@ class ConfigService:
         operator: Principal,
         *,
         dry_run: bool,
-    ) -> Change:
-        snapshot, versions = await current(connection, lock=not dry_run)
-        _check_version(one.name, version, versions.get(one.name, 0))
+    ) -> ConfigChange:
+        snapshot, last_changes = await current(connection, lock=not dry_run)
+        last = last_changes.get(one.name)
+        _check_version(one.name, version, 0 if last is None else last["version"])
         changed = StoredChange(
             revision=snapshot.revision + 1,
             name=one.name,
@@ -106,6 +120,7 @@ class ConfigService:
             changed_by=f"{operator.kind}/{operator.subject or operator.token_id}",
             reason=reason,
         )
+        repeated = changed.after == changed.before  # nothing to record: nobody's version shall go stale for it
         after = None if document is None else {**document, "version": changed.version}
         old = self._config.would_be(snapshot)
         new = self._config.would_be(snapshot.with_change(one.name, after))
@@ -113,20 +128,18 @@ class ConfigService:
             self._config.check(one.name, new)
         except ValueError as error:
             raise BadQuery(f"{one.name} does not fit the others: {error}") from None
-        if not dry_run:
+        if not dry_run and not repeated:
             await record(connection, changed)
             await insert_async(connection, SCHEMA, [config_updated(changed)])
-        author = {"changed_at": changed.changed_at, "changed_by": changed.changed_by, "reason": reason}
-        before = self._setting(one, old[one.name], {"version": version} if version else None)
         touched: StationsTouched | None = None
         if dry_run and one.is_flag:
             registered = await stations(connection, STATIONS_MAX)
             touched = await asyncio.to_thread(_stations_touched, one, old[one.name], new[one.name], registered)
-        return Change(
+        return ConfigChange(
             dry_run=dry_run,
             changes=(old[one.name].value, old[one.name].rule) != (new[one.name].value, new[one.name].rule),
-            before=before,
-            after=self._setting(one, new[one.name], {**author, "version": changed.version}),
+            before=self._setting(one, old[one.name], last),
+            after=self._setting(one, new[one.name], last if repeated else _facts(changed)),
             touches=list(self._config.used_by(one.name)),
             stations=touched,
         )
@@ -180,6 +193,11 @@ def _check_version(name: str, given: int, current: int) -> None:
         raise Conflict(
             f"{name} is at version {current}, not {given}: read it with GET /api/v1/config/{name} and decide anew"
         )
+
+
+def _facts(change: StoredChange) -> Mapping[str, Any]:
+    """Of a setting's last change."""
+    return {name: getattr(change, name) for name in ("version", "changed_at", "changed_by", "reason")}
 
 
 def _without_version(document: Document | None) -> Document | None:

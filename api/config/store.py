@@ -81,13 +81,13 @@ async def stations(connection: Transaction, rows_max: int) -> list[str]:
     return [row["station_id"] for row in await connection.fetch(_STATIONS, rows_max)]
 
 
-async def current(connection: Transaction, *, lock: bool) -> tuple[Snapshot, dict[str, int]]:
-    """All that is set, and the version of each setting that was ever set. `lock`: nobody else changes anything until
-    the transaction ends."""
+async def current(connection: Transaction, *, lock: bool) -> tuple[Snapshot, dict[str, asyncpg.Record]]:
+    """All that is set, and the last change of each setting that was ever set. `lock`: nobody else changes anything
+    until the transaction ends."""
     if lock:
         await connection.fetchval(_LOCK)
     snapshot = _snapshot(await connection.fetchrow(_SNAPSHOT))
-    return snapshot, {row["name"]: row["version"] for row in await connection.fetch(_SETTINGS)}
+    return snapshot, {row["name"]: row for row in await connection.fetch(_SETTINGS)}
 
 
 async def record(connection: Transaction, change: StoredChange) -> None:

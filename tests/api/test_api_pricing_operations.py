@@ -26,7 +26,7 @@ from api.pricing.models import (
 )
 from schemas.tariff import Tariff
 from tests.api.pricing_app import NOW, PATH, STATION, PricingApp
-from tests.described import answers_as_described, cases_of
+from tests.described import answers_as_described, asked_only_by, cases_of, described_are
 
 OPERATIONS = {
     ("post", PATH): {"operator"},
@@ -47,27 +47,11 @@ OPERATIONS = {
 async def test_only_those_may_ask_who_should(pricing: PricingApp, operation: tuple[str, str], kinds: set[str]) -> None:
     method, path = operation
     address = path.format(station_id="X", id="00000000-0000-4000-8000-000000000000", group="g")
-    for kind, token in pricing.tokens.items():
-        answer = await pricing.client.request(method, address, headers={"authorization": f"Bearer {token}"}, json={})
-        assert (answer.status_code == 403) == (kind not in kinds), (kind, answer.text)
-    for authorization in ("Bearer vso_unknown", "Basic x"):
-        answer = await pricing.client.request(method, address, headers={"authorization": authorization}, json={})
-        assert answer.status_code == 401
+    await asked_only_by(pricing.client, pricing.tokens, method, address, kinds)
 
 
 async def test_every_operation_is_described_with_an_example_and_its_problems(pricing: PricingApp) -> None:
-    paths = (await pricing.client.get("/openapi.json")).json()["paths"]
-    described = {(method, path) for path in paths for method in paths[path] if path.startswith("/api/")}
-    assert described == set(OPERATIONS)
-    for method, path in OPERATIONS:
-        operation = paths[path][method]
-        assert operation["summary"], path
-        assert operation["description"], path
-        assert operation["security"], path
-        assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
-        for status, response in operation["responses"].items():
-            if status in ("200", "201"):
-                assert "example" in response["content"]["application/json"], path
+    await described_are(pricing.client, OPERATIONS)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from kit.web.app import make_app
 from kit.web.server import serve
 from schemas.connector import AC_STANDARDS, DC_STANDARDS
 from tests.api.test_api_pricing_operations import JSON, _places, _with
-from tests.described import answers_as_described, cases_of
+from tests.described import answers_as_described, asked_only_by, cases_of, described_are
 from tests.serving import make_schemas, open_service
 
 PATH = "/api/v1/stations"
@@ -315,27 +315,11 @@ def test_every_address_that_is_taken_is_a_string_of_ocpi(text: str) -> None:
 @pytest.mark.parametrize(("operation", "kinds"), OPERATIONS.items())
 async def test_only_those_may_ask_who_should(stations: Stations, operation: tuple[str, str], kinds: set[str]) -> None:
     method, path = operation
-    address = path.format(station_id="X", connector_id=1)
-    for kind, token in stations.tokens.items():
-        answer = await stations.client.request(method, address, headers={"authorization": f"Bearer {token}"}, json={})
-        assert (answer.status_code == 403) == (kind not in kinds), (kind, answer.text)
-    answer = await stations.client.request(method, address, headers={"authorization": "Bearer vso_unknown"}, json={})
-    assert answer.status_code == 401
+    await asked_only_by(stations.client, stations.tokens, method, path.format(station_id="X", connector_id=1), kinds)
 
 
 async def test_every_operation_is_described_with_an_example_and_its_problems(stations: Stations) -> None:
-    paths = (await stations.client.get("/openapi.json")).json()["paths"]
-    described = {(method, path) for path in paths for method in paths[path] if path.startswith("/api/")}
-    assert described == set(OPERATIONS)
-    for method, path in OPERATIONS:
-        operation = paths[path][method]
-        assert operation["summary"], path
-        assert operation["description"], path
-        assert operation["security"], path
-        assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
-        for status, response in operation["responses"].items():
-            if status in ("200", "201"):
-                assert "example" in response["content"]["application/json"], path
+    await described_are(stations.client, OPERATIONS)
 
 
 @pytest.mark.parametrize(
