@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from kit.config.values import EMPTY, Snapshot
+from kit.config.values import EMPTY, ConfigSnapshot
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Int64
@@ -62,7 +62,7 @@ class ConfigStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> ConfigSnapshot:
         """All that is set."""
         return _snapshot(await self.database.fetchrow(_SNAPSHOT))
 
@@ -81,7 +81,7 @@ async def stations(connection: Transaction, rows_max: int) -> list[str]:
     return [row["station_id"] for row in await connection.fetch(_STATIONS, rows_max)]
 
 
-async def current(connection: Transaction, *, lock: bool) -> tuple[Snapshot, dict[str, asyncpg.Record]]:
+async def current(connection: Transaction, *, lock: bool) -> tuple[ConfigSnapshot, dict[str, asyncpg.Record]]:
     """All that is set, and the last change of each setting that was ever set. `lock`: nobody else changes anything
     until the transaction ends."""
     if lock:
@@ -99,8 +99,8 @@ async def record(connection: Transaction, change: StoredChange) -> None:
     await connection.execute("UPDATE config.revision SET revision = $1", change.revision)
 
 
-def _snapshot(row: asyncpg.Record | None) -> Snapshot:
-    return EMPTY if row is None else Snapshot(row["revision"], msgspec.json.decode(row["settings"]))
+def _snapshot(row: asyncpg.Record | None) -> ConfigSnapshot:
+    return EMPTY if row is None else ConfigSnapshot(row["revision"], msgspec.json.decode(row["settings"]))
 
 
 def _change(row: asyncpg.Record) -> StoredChange:

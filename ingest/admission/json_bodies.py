@@ -58,7 +58,7 @@ def admit_json(body: bytes, rules: AdmissionRules) -> Admitted:
     """One reading or an array of them. Raises MalformedBody (not JSON) and TooLarge (too many items)."""
     start = body[:64].lstrip(_BLANKS)[:1] or body.lstrip(_BLANKS)[:1]
     if not start:
-        return Admitted(DecodedReadings([], np.empty(0, np.int64)))
+        raise MalformedBody("the body is empty; send a reading or an array of readings")
     if start == b"{":
         admitted = _admit_object(body, rules)
         return replace(admitted, single=True) if admitted.refused else admitted

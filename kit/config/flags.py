@@ -25,7 +25,7 @@ TARGETS_MAX: Final = 1_000  # of one kind; ~40 B each: 40 kB
 _HUNDRED: Final = Decimal(100)
 
 
-class Reason(StrEnum):
+class DecidedBy(StrEnum):
     """Why a flag is on or off."""
 
     DISABLED = "disabled"
@@ -105,18 +105,18 @@ class FlagRule(BaseModel):
     targets: FlagTargets = Field(default=FlagTargets(), description="on for these, whatever the percentage")
     excepted: FlagTargets = Field(default=FlagTargets(), description="off for these, even if they are targeted")
 
-    def decide(self, flag: str, subject: FlagSubject) -> tuple[bool, Reason]:
+    def decide(self, flag: str, subject: FlagSubject) -> tuple[bool, DecidedBy]:
         """Whether it is on for the subject, and why."""
         if not self.enabled:
-            return False, Reason.DISABLED
+            return False, DecidedBy.DISABLED
         if self.excepted.include(subject):
-            return False, Reason.EXCEPTED
+            return False, DecidedBy.EXCEPTED
         if self.targets.include(subject):
-            return True, Reason.TARGETED
+            return True, DecidedBy.TARGETED
         if self.percentage == _HUNDRED:
-            return True, Reason.EVERYONE
+            return True, DecidedBy.EVERYONE
         key = subject.targeting_key
-        return bool(key) and bucket_of(flag, key) < self.percentage * 100, Reason.SHARE
+        return bool(key) and bucket_of(flag, key) < self.percentage * 100, DecidedBy.SHARE
 
     def changed_for(self, flag: str, before: "FlagRule", stations: Iterable[str]) -> list[str]:
         """Those of these stations (upper case) for which this rule decides otherwise than `before` did."""

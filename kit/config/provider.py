@@ -13,17 +13,17 @@ from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType
 from openfeature.flag_evaluation import Reason as OpenFeatureReason
 from openfeature.provider import AbstractProvider, Metadata
 
-from kit.config.flags import FlagSubject, Reason
+from kit.config.flags import DecidedBy, FlagSubject
 from kit.config.values import Resolved
 
 T = TypeVar("T", bool, int, float, str)
 
 _REASONS: Final = {
-    Reason.DISABLED: OpenFeatureReason.DISABLED,
-    Reason.EXCEPTED: OpenFeatureReason.TARGETING_MATCH,
-    Reason.TARGETED: OpenFeatureReason.TARGETING_MATCH,
-    Reason.EVERYONE: OpenFeatureReason.STATIC,
-    Reason.SHARE: OpenFeatureReason.SPLIT,
+    DecidedBy.DISABLED: OpenFeatureReason.DISABLED,
+    DecidedBy.EXCEPTED: OpenFeatureReason.TARGETING_MATCH,
+    DecidedBy.TARGETED: OpenFeatureReason.TARGETING_MATCH,
+    DecidedBy.EVERYONE: OpenFeatureReason.STATIC,
+    DecidedBy.SHARE: OpenFeatureReason.SPLIT,
 }
 
 

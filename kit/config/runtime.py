@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings
 from kit.config.adjustable import Adjustable, Scalar, adjustables_of, groups_with
 from kit.config.flags import FlagRule, FlagSubject
 from kit.config.provider import ConfigProvider, context_of
-from kit.config.values import EMPTY, Resolved, Snapshot, resolve
+from kit.config.values import EMPTY, ConfigSnapshot, Resolved, resolve
 from kit.messaging.gate import Gate
 from kit.observability.logs import get_logger
 from kit.settings import Settings
@@ -44,7 +44,7 @@ class RuntimeConfig:
     def __init__(self, settings: Settings, owners: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.adjustables: Mapping[str, Adjustable] = adjustables_of(type(settings))
         self.owners = owners or {}
-        self.snapshot: Snapshot = EMPTY
+        self.snapshot: ConfigSnapshot = EMPTY
         self._settings = settings
         self._groups: list[type[BaseModel]] = [
             base
@@ -100,7 +100,7 @@ class RuntimeConfig:
 
     # -- what would be ----------------------------------------------------------------------------------------------
 
-    def would_be(self, snapshot: Snapshot) -> Mapping[str, Resolved]:
+    def would_be(self, snapshot: ConfigSnapshot) -> Mapping[str, Resolved]:
         """Every setting by that snapshot of the config service."""
         return {name: self._resolve(one, snapshot) for name, one in self.adjustables.items()}
 
@@ -115,7 +115,7 @@ class RuntimeConfig:
 
     # -- changing ---------------------------------------------------------------------------------------------------
 
-    def apply_snapshot(self, snapshot: Snapshot) -> list[str]:
+    def apply_snapshot(self, snapshot: ConfigSnapshot) -> list[str]:
         """Take over what the config service has now; the names of settings that changed. An older one is ignored."""
         if snapshot.revision < self.snapshot.revision:
             return []
@@ -148,7 +148,7 @@ class RuntimeConfig:
         self._provider.changed(changed)
         return changed
 
-    def _resolve(self, one: Adjustable, snapshot: Snapshot) -> Resolved:
+    def _resolve(self, one: Adjustable, snapshot: ConfigSnapshot) -> Resolved:
         try:
             return resolve(one, getattr(self._settings, one.field), self._folder.get(one.name), snapshot)
         except ValueError as error:  # written by another version of this software: the last good value stays

@@ -12,20 +12,20 @@ Source = Literal["default", "file", "service", "flag"]
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class ConfigSnapshot:
     """All that operators have set at the config service, at one revision: of each setting `{"value": …}` or
     `{"rule": …}`, and its `version`."""
 
     revision: int = 0
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def with_change(self, name: str, document: Mapping[str, Any] | None) -> "Snapshot":
+    def with_change(self, name: str, document: Mapping[str, Any] | None) -> "ConfigSnapshot":
         """The same with another document of one setting; None: back at its default."""
         others = {key: value for key, value in self.documents.items() if key != name}
-        return Snapshot(self.revision + 1, others if document is None else {**others, name: document})
+        return ConfigSnapshot(self.revision + 1, others if document is None else {**others, name: document})
 
 
-EMPTY: Final = Snapshot()
+EMPTY: Final = ConfigSnapshot()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Resolved:
     rule: FlagRule | None = None
 
 
-def resolve(one: Adjustable, static: Scalar, in_folder: Scalar | FlagRule | None, snapshot: Snapshot) -> Resolved:
+def resolve(one: Adjustable, static: Scalar, in_folder: Scalar | FlagRule | None, snapshot: ConfigSnapshot) -> Resolved:
     """Of the sources the last that has it. `static`: as the process was started. Raises ValueError where the config
     service's document is not one of this setting."""
     document = snapshot.documents.get(one.name)

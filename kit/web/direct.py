@@ -55,7 +55,7 @@ class KnowsTokens(Protocol):
         """The principal of a header, if it needs no waiting."""
 
 
-class Connection(Protocol):
+class DirectConnection(Protocol):
     """A connection, as a request on it needs it."""
 
     @property
@@ -101,7 +101,7 @@ class DirectRoute:
     authenticator: KnowsTokens
     routes: DirectRoutes
 
-    def begin(self, connection: Connection, headers: Mapping[bytes, bytes]) -> "DirectRequest | None":
+    def begin(self, connection: DirectConnection, headers: Mapping[bytes, bytes]) -> "DirectRequest | None":
         """The request with these headers, if its token is known and takes the route."""
         assert self.rules.kinds is not None  # noqa: S101  # see by_path
         principal = self.authenticator.known(headers.get(b"authorization", b""), self.rules.kinds)
@@ -129,7 +129,7 @@ class DirectRequest:
     message_event = _Unawaited()
 
     def __init__(
-        self, route: DirectRoute, connection: Connection, headers: Mapping[bytes, bytes], principal: "Principal"
+        self, route: DirectRoute, connection: DirectConnection, headers: Mapping[bytes, bytes], principal: "Principal"
     ) -> None:
         self._route = route
         self._connection = connection

@@ -20,7 +20,7 @@ from api.pricing.demand.rule import Demand, energy_prices, moved, moved_price, n
 from api.pricing.demand.service import newest
 from api.pricing.demand.store import FRESH, KEEP
 from kit.clock import format_rfc3339
-from kit.config.values import Snapshot
+from kit.config.values import ConfigSnapshot
 from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
@@ -259,7 +259,7 @@ async def test_where_operators_turn_it_off_prices_are_those_of_the_operators(
         await bus.publish(message(minute(pricing, 4, 0, station)))
         assert await price(pricing, station) == Decimal("0.6")
     only_first = {"enabled": True, "percentage": 0, "targets": {"stations": ["ST-1"]}}
-    pricing.config.apply_snapshot(Snapshot(1, {"pricing.demand": {"rule": only_first, "version": 1}}))
+    pricing.config.apply_snapshot(ConfigSnapshot(1, {"pricing.demand": {"rule": only_first, "version": 1}}))
     pricing.clock.advance(HOLD_S)
     for station, expected in (("ST-1", "0.6"), ("ST-2", "0.9")):
         await bus.publish(message(minute(pricing, 4, 0, station)))

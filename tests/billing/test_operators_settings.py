@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit.config.values import Snapshot
+from kit.config.values import ConfigSnapshot
 from tests.billing.making import assigned, reservation, session
 from tests.billing.running import RunningBilling
 from tests.waiting import eventually
@@ -14,7 +14,7 @@ from tests.waiting import eventually
 def put(billing: RunningBilling, **values: object) -> None:
     """As if the config service had these settings of billing, and no other."""
     documents = {f"billing.{name}": {"value": value, "version": 1} for name, value in values.items()}
-    billing.config.apply_snapshot(Snapshot(billing.config.snapshot.revision + 1, documents))
+    billing.config.apply_snapshot(ConfigSnapshot(billing.config.snapshot.revision + 1, documents))
 
 
 async def test_what_comes_in_a_pause_waits_and_is_invoiced_once_after_it(billing: RunningBilling) -> None:

@@ -20,7 +20,7 @@ from kit.config.adjustable import adjustable, adjustables_of
 from kit.config.flags import FlagRule, FlagSubject
 from kit.config.folder import ConfigFolder
 from kit.config.runtime import RuntimeConfig
-from kit.config.values import EMPTY, Snapshot
+from kit.config.values import EMPTY, ConfigSnapshot
 from kit.settings import composed_of
 from tests.waiting import eventually
 
@@ -57,11 +57,11 @@ def config() -> Iterator[RuntimeConfig]:
     opened.close()
 
 
-def service(revision: int = 1, **documents: Any) -> Snapshot:
-    return Snapshot(revision, {name.replace("__", "."): document for name, document in documents.items()})
+def service(revision: int = 1, **documents: Any) -> ConfigSnapshot:
+    return ConfigSnapshot(revision, {name.replace("__", "."): document for name, document in documents.items()})
 
 
-def heat(value: object, revision: int = 1) -> Snapshot:
+def heat(value: object, revision: int = 1) -> ConfigSnapshot:
     return service(revision, oven__heat={"value": value, "version": revision})
 
 
@@ -80,7 +80,7 @@ def test_the_config_service_is_before_a_folder_and_a_folder_before_the_environme
         assert (config.resolved("oven.heat").source, config.resolved("oven.heat").value) == (source, value)
         assert config.group(Oven).heat_k == value
         assert config.client.get_integer_value("oven.heat", -1) == value
-        config.apply_snapshot(Snapshot(9, {}))  # back at its default there
+        config.apply_snapshot(ConfigSnapshot(9, {}))  # back at its default there
         assert config.group(Oven).heat_k == next((v for _, v in given_here[1:] if v is not None), 300)
     finally:
         config.close()

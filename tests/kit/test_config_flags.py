@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kit.config.flags import BUCKETS, FlagRule, FlagSubject, FlagTargets, Reason, bucket_of
+from kit.config.flags import BUCKETS, DecidedBy, FlagRule, FlagSubject, FlagTargets, bucket_of
 from kit.config.provider import context_of, subject_of
 
 KEYS = st.text(min_size=1, max_size=40)
@@ -70,28 +70,28 @@ def test_a_percentage_is_that_share_of_keys(percentage: object) -> None:
 @given(FLAGS, KEYS)
 def test_every_key_is_in_a_bucket_and_the_ends_are_nobody_and_everybody(flag: str, key: str) -> None:
     assert 0 <= bucket_of(flag, key) < BUCKETS
-    assert share(0).decide(flag, FlagSubject(key=key)) == (False, Reason.SHARE)
-    assert share(100).decide(flag, FlagSubject(key=key)) == (True, Reason.EVERYONE)
+    assert share(0).decide(flag, FlagSubject(key=key)) == (False, DecidedBy.SHARE)
+    assert share(100).decide(flag, FlagSubject(key=key)) == (True, DecidedBy.EVERYONE)
 
 
 def test_without_a_key_a_share_is_off() -> None:
-    assert share("99.99").decide("a.b", FlagSubject(role="operator")) == (False, Reason.SHARE)
+    assert share("99.99").decide("a.b", FlagSubject(role="operator")) == (False, DecidedBy.SHARE)
 
 
 @given(RULES, SUBJECTS)
 def test_off_then_excepted_then_targeted_then_the_share(rule: FlagRule, subject: FlagSubject) -> None:
     decided, reason = rule.decide("a.b", subject)
     if not rule.enabled:
-        assert (decided, reason) == (False, Reason.DISABLED)
+        assert (decided, reason) == (False, DecidedBy.DISABLED)
     elif rule.excepted.include(subject):
-        assert (decided, reason) == (False, Reason.EXCEPTED)
+        assert (decided, reason) == (False, DecidedBy.EXCEPTED)
     elif rule.targets.include(subject):
-        assert (decided, reason) == (True, Reason.TARGETED)
+        assert (decided, reason) == (True, DecidedBy.TARGETED)
     else:
-        assert reason in (Reason.EVERYONE, Reason.SHARE)
+        assert reason in (DecidedBy.EVERYONE, DecidedBy.SHARE)
     named = {subject.station_id, subject.organisation, subject.role}
     assert "" not in rule.targets.stations | rule.targets.organisations | rule.targets.roles
-    assert reason is not Reason.TARGETED or named - {""}
+    assert reason is not DecidedBy.TARGETED or named - {""}
 
 
 @given(RULES)

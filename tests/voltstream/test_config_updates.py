@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from billing.settings import BillingSettings
 from kit.config.runtime import RuntimeConfig
-from kit.config.values import Snapshot
+from kit.config.values import ConfigSnapshot
 from kit.errors import Unavailable
 from kit.messaging.bus import FANOUT, InProcessBus, Message
 from kit.retry import RetryPolicy
@@ -148,7 +148,7 @@ async def test_a_paused_job_does_not_run_and_the_others_do() -> None:
     working = asyncio.create_task(_work(jobs, None, config))
     await eventually(lambda: other[0] >= 3)
     assert paused == [0]
-    config.apply_snapshot(Snapshot(1, {"billing.paused": {"value": False, "version": 1}}))
+    config.apply_snapshot(ConfigSnapshot(1, {"billing.paused": {"value": False, "version": 1}}))
     await eventually(lambda: paused[0] >= 3)
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)

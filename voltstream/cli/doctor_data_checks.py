@@ -12,7 +12,7 @@ from kit.auth.signed_tokens import SignedTokens
 from kit.clock import Clock
 from kit.config.folder import ConfigFolder
 from kit.config.runtime import RuntimeConfig
-from kit.config.values import EMPTY, Resolved, Snapshot
+from kit.config.values import EMPTY, ConfigSnapshot, Resolved
 from kit.database.embedded import fault_of, running_url
 from kit.database.postgres import connect_sync, outages
 from kit.errors import ConfigError, KitError
@@ -100,10 +100,10 @@ def _value(resolved: Resolved) -> str:
     return f"{rule.percentage.normalize():f} % of stations{named}"
 
 
-def _snapshot(url: str) -> Snapshot:
+def _snapshot(url: str) -> ConfigSnapshot:
     with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
         row = connection.execute("SELECT revision, settings FROM config.snapshot").fetchone()
-    return Snapshot(*row) if row else EMPTY
+    return ConfigSnapshot(*row) if row else EMPTY
 
 
 def _data_dir(settings: Settings, running: bool) -> Check:

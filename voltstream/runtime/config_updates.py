@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from kit.config.folder import LOOK_EVERY_S, ConfigFolder
 from kit.config.runtime import RuntimeConfig
-from kit.config.values import EMPTY, Snapshot
+from kit.config.values import EMPTY, ConfigSnapshot
 from kit.database.postgres import Database, open_database
 from kit.errors import Unavailable
 from kit.messaging.bus import Bus, Message
@@ -91,10 +91,10 @@ class ConfigUpdates:
         await self.read()  # what was changed before the queue was there
 
 
-async def read_snapshot(database: Database) -> Snapshot:
+async def read_snapshot(database: Database) -> ConfigSnapshot:
     """All that operators have set. Raises Unavailable."""
     row = await database.fetchrow("SELECT revision, settings FROM config.snapshot")
-    return EMPTY if row is None else Snapshot(row["revision"], msgspec.json.decode(row["settings"]))
+    return EMPTY if row is None else ConfigSnapshot(row["revision"], msgspec.json.decode(row["settings"]))
 
 
 @asynccontextmanager
