@@ -6,7 +6,6 @@ one-minute windows, exactly once by offsets in the same transaction. No dedupe, 
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -18,8 +17,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from benchmarks.rivals.messages import PARTITIONS, fill
+from benchmarks.rivals.rate import rate_of
 
-_LIMIT_S: Final = 300
 _MESSAGES_MAX: Final = 20_000  # of one transaction
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS reading (station_id text, connector_id int2, session_id text, seq int8, ts float8,
@@ -58,10 +57,7 @@ def measure(kafka: str, database: str, readings: int) -> float:
     """Readings per second of one process, into this empty database. Raises CalledProcessError."""
     topic = f"by-hand-{uuid4().hex[:8]}"
     asyncio.run(fill(kafka, topic, readings))
-    command = [sys.executable, "-m", "benchmarks.rivals.by_hand", kafka, database, str(readings), topic]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LIMIT_S)  # noqa: S603  # our own command
-    rate: float = json.loads(done.stdout.splitlines()[-1])["readings_per_s"]
-    return rate
+    return rate_of("by_hand", kafka, database, str(readings), topic)
 
 
 async def work(kafka: str, database: str, readings: int, topic: str) -> float:

@@ -6,7 +6,6 @@ counts readings and sums power. In-memory store; no dedupe, flags, sessions, raw
 
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,9 +15,9 @@ from uuid import uuid4
 import faust
 
 from benchmarks.rivals.messages import PARTITIONS, create_topics, fill
+from benchmarks.rivals.rate import rate_of
 
 WINDOW_S: Final = 60
-_LIMIT_S: Final = 300
 
 
 class Reading(faust.Record, serializer="json"):
@@ -41,10 +40,7 @@ def measure(kafka: str, readings: int) -> float:
     topic = f"stock-{uuid4().hex[:8]}"
     asyncio.run(fill(kafka, topic, readings))
     asyncio.run(create_topics(kafka, changelog(topic)))
-    command = [sys.executable, "-m", "benchmarks.rivals.stock_faust", kafka, str(readings), topic]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LIMIT_S)  # noqa: S603  # our own command
-    rate: float = json.loads(done.stdout.splitlines()[-1])["readings_per_s"]
-    return rate
+    return rate_of("stock_faust", kafka, str(readings), topic)
 
 
 def changelog(topic: str) -> str:

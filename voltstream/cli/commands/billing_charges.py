@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import typer
 
-from voltstream.cli.commands.billing_rows import Only, money, print_end, print_only
+from voltstream.cli.commands.billing_rows import Only, money, print_end, print_list
 from voltstream.cli.connection import Url
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import print_json, print_line
@@ -42,15 +42,14 @@ def charges(
     wanted = {"status": status, "station_id": station, "driver_id": driver, "reason": reason, "limit": limit}
     with finance_api(load_settings(data_dir=data_dir), url, token) as api:
         page = api.get(_PATH, wanted)
-    if only is not None:
-        print_only(page["charges"], only)
-    elif as_json:
-        for charge in page["charges"]:
-            print_json(charge)
-    else:
-        for charge in page["charges"]:
+    found = page["charges"]
+
+    def show() -> None:
+        for charge in found:
             print_line(_line(charge))
-        print_end(page["charges"], more=page["next"] is not None)
+        print_end(found, more=page["next"] is not None)
+
+    print_list(found, only, as_json, show)
 
 
 def approve(

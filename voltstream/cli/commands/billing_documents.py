@@ -1,12 +1,13 @@
 """`voltstream billing invoices | balance | pay | credit | refund | cancel | statements`: documents and their money."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID, uuid4
 
 import typer
 
-from voltstream.cli.commands.billing_rows import Only, print_only, print_rows
+from voltstream.cli.commands.billing_rows import Only, print_list, print_rows
 from voltstream.cli.connection import Url
 from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
 from voltstream.cli.output import print_json, print_line, print_note
@@ -51,14 +52,9 @@ def invoices(
     wanted = {"driver_id": driver, "station_id": station, "status": status, "kind": kind, "limit": limit, **bounds}
     with finance_api(load_settings(data_dir=data_dir), url, token) as api:
         page = api.get(f"{_BILLING}/invoices", wanted)
-    if only is not None:
-        print_only(page["invoices"], only)
-    elif as_json:
-        for invoice in page["invoices"]:
-            print_json(invoice)
-    else:
-        headings = ("number", "kind", "status", "station", "driver", ">payable", "")
-        print_rows(headings, [_row(invoice) for invoice in page["invoices"]], more=page["next"] is not None)
+    found, headings = page["invoices"], ("number", "kind", "status", "station", "driver", ">payable", "")
+    table = partial(print_rows, headings, [_row(invoice) for invoice in found], more=page["next"] is not None)
+    print_list(found, only, as_json, table)
 
 
 def balance(

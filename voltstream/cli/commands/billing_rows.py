@@ -1,17 +1,28 @@
 """How commands of billing print lists: as a table, or one field of each for a script."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from voltstream.cli.output import make_table, print_line, print_note, print_table
+from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
 from voltstream.errors import WrongUsage
 
 Only = Annotated[str | None, typer.Option(metavar="FIELD", help="print only this field of each, for scripts: id")]
 
 
-def print_only(rows: Sequence[Mapping[str, Any]], field: str) -> None:
+def print_list(rows: Sequence[Mapping[str, Any]], only: str | None, as_json: bool, show: Callable[[], None]) -> None:
+    """That one field of each, or all of each as JSON, else as `show` prints them. Raises WrongUsage."""
+    if only is not None:
+        _print_only(rows, only)
+    elif as_json:
+        for row in rows:
+            print_json(row)
+    else:
+        show()
+
+
+def _print_only(rows: Sequence[Mapping[str, Any]], field: str) -> None:
     """That field of each, one a line. Raises WrongUsage."""
     for row in rows:
         if field not in row:
