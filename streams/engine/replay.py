@@ -18,8 +18,8 @@ from streams.engine.batch import fingerprint_of
 from streams.engine.readings import ACCOUNTED, session_id_in, with_session_id
 from streams.engine.store_queries import StoredSession, StoredTimelines, StoreQueries
 from streams.engine.timeline import ARRIVAL_FLAGS, NEW, SessionNames, Timeline, concatenated
-from streams.kernels.energy import SessionEnergy
 from streams.kernels.runs import I32, I64, NULL, Bools, any_true, rows_where
+from streams.kernels.session_energy import SessionEnergy
 from streams.kernels.sessions import Membership, NewKey, SessionColumns
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import COLUMNS

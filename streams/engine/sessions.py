@@ -21,9 +21,10 @@ from streams.engine.session_tariffs import SessionTerms, compile_tariffs, ensure
 from streams.engine.store_queries import StoredSession, StoreQueries
 from streams.engine.timeline import SessionNames, Timeline, in_order, late_runs, timeline_of
 from streams.kernels import sessions
-from streams.kernels.energy import UJ_PER_MWH, Samples, SessionEnergy, hold_reasons
+from streams.kernels.energy import Samples
 from streams.kernels.energy import advance as advance_energy
 from streams.kernels.runs import I64, MAX_I64, NULL, Bools, Runs, all_true, among, any_of, any_true, rows_where, runs_of
+from streams.kernels.session_energy import UJ_PER_MWH, SessionEnergy, hold_reasons
 from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState

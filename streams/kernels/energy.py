@@ -26,14 +26,13 @@ from streams.kernels.runs import (
     any_of,
     any_true,
     by_row,
-    column,
     previous_in_run,
     rows_by_rank,
     rows_where,
     runs_of,
 )
+from streams.kernels.session_energy import UJ_PER_MWH, SessionEnergy
 
-UJ_PER_MWH: Final = 3_600_000
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
 DT_CAP_MS: Final = 7 * 86_400_000  # 10 MW x a week stays below 2**63
 HOLD_MS_MAX: Final = 86_400_000  # a power holds for a day at most; 10 MW x a day = 8.6e17 uJ, ten of them fit an int64
@@ -42,96 +41,12 @@ OWN_POWER_MS_MAX: Final = 900_000
 OWN_POWER_FACTOR: Final = 4
 OWN_POWER_SLACK_MWH: Final = 1_000_000
 
-# Register and power contradict each other beyond this, if power was reported at least so often.
-DISAGREEMENT_FACTOR: Final = 3
-DISAGREEMENT_SLACK_MWH: Final = 1_000_000
-SAMPLED_MS_MAX: Final = 1_200_000
-SILENT_MS_MIN: Final = 3_600_000
 _GAP_MS_MAX: Final = np.iinfo(np.int32).max  # 24 days
 
 ROLLBACK: Final = 1
 RESET: Final = 2
 ZERO: Final = 4
 IMPLAUSIBLE: Final = 8
-
-
-@dataclass(slots=True)
-class SessionEnergy:
-    """Running energy of segments, one row per segment. All int64."""
-
-    last_ts_ms: I64 = column(NULL)  # newest reading; NULL: none yet
-    last_power_mw: I64 = column(NULL, stored_as="held_mw")  # power that holds since last_ts_ms; NULL: none yet
-    power_ts_ms: I64 = column(NULL, like="last_ts_ms")  # when a credible power was last reported
-    peak_mw: I64 = column(
-        like="last_power_mw"
-    )  # the highest credible power since the last accepted register; that held then included
-    register_first_mwh: I64 = column(NULL)  # accepted first in this segment; NULL: none yet
-    register_last_mwh: I64 = column(NULL)  # last accepted one, of this segment or before it
-    register_ts_ms: I64 = column(NULL, like="last_ts_ms")
-    anchor_mwh: I64 = column(NULL)  # last accepted register of an earlier moment than register_ts_ms
-    anchor_ts_ms: I64 = column(NULL)
-    candidate_mwh: I64 = column(NULL)  # NULL: none
-    candidate_ts_ms: I64 = column(NULL)
-    candidate_tail_uj: I64 = column()  # tail_uj then
-    old_mwh: I64 = column(NULL)  # the last accepted register before the meter's reset; NULL: no reset in this segment
-    old_ts_ms: I64 = column(NULL)
-    old_counted_mwh: I64 = column()  # counted_mwh then
-    old_rejected_mwh: I64 = column()  # what the reset rejected
-    before_mwh: I64 = column(NULL)  # the last accepted register before this segment; NULL: none
-    before_ts_ms: I64 = column(NULL)
-    series_mwh: I64 = column(NULL)  # the first register of the connector's session before this segment
-    counted_mwh: I64 = column()  # between registers, of a session without the rise to its first
-    head_uj: I64 = column()  # integrated before the first register
-    tail_uj: I64 = column()  # integrated since the last accepted register (or since the start)
-    power_uj: I64 = column()  # integrated in all
-    gap_ms: I64 = column()  # the longest time without a credible power after the first one
-    power_gap_ms: I64 = column()  # likewise, while a power above zero held
-    export_last_mwh: I64 = column(NULL)  # last export register of the session
-    export_mwh: I64 = column()  # vehicle to grid, between export registers
-    readings: I64 = column()
-    hold: I64 = column()  # HoldReason bits seen so far
-    power_max_mw: I64 = column()  # what the connector can deliver
-
-    @classmethod
-    def fresh(cls, rows: int) -> "SessionEnergy":
-        """Segments without a reading, of connectors of which nothing is known."""
-        return cls(*(np.full(rows, f.metadata["start"], np.int64) for f in fields(cls)))
-
-    def at(self, rows: I64 | Bools) -> "SessionEnergy":
-        """A copy of these rows, int64 whatever the columns are."""
-        return SessionEnergy(*(getattr(self, name)[rows].astype(np.int64, copy=False) for name in ENERGY_COLUMNS))
-
-    def put(self, rows: I64, other: "SessionEnergy") -> None:
-        """Overwrite these rows with all rows of `other`, in order."""
-        for name in ENERGY_COLUMNS:
-            getattr(self, name)[rows] = getattr(other, name)
-
-    def next_segments(self, power_max_mw: I64, *, after_session: Bools) -> "SessionEnergy":
-        """The segments that follow these, which inherit the base only. `after_session`: where these are sessions."""
-        fresh = SessionEnergy.fresh(len(self.readings))
-        fresh.register_last_mwh, fresh.register_ts_ms = self.register_last_mwh.copy(), self.register_ts_ms.copy()
-        fresh.before_mwh, fresh.before_ts_ms = fresh.register_last_mwh.copy(), fresh.register_ts_ms.copy()
-        own_series = after_session & (self.register_first_mwh != NULL)
-        fresh.series_mwh = np.where(own_series, self.register_first_mwh, self.series_mwh)
-        fresh.power_max_mw = power_max_mw
-        return fresh
-
-    def energy_uj(self) -> I64:
-        """Energy to date."""
-        return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
-
-    def billed_mwh(self) -> I64:
-        """Energy to date that is billed: what follows the last register counts with the next, or at the end."""
-        open_uj = np.where(self.candidate_mwh == NULL, self.tail_uj, self.candidate_tail_uj)
-        open_uj = np.where(self.register_first_mwh == NULL, open_uj, 0)
-        return self.counted_mwh + (self.head_uj + open_uj) // UJ_PER_MWH
-
-    def integrated_uj(self) -> I64:
-        """The part of it that is estimated."""
-        return self.head_uj + self.tail_uj
-
-
-ENERGY_COLUMNS: Final = tuple(f.name for f in fields(SessionEnergy))
 
 
 @dataclass(slots=True)
@@ -231,24 +146,6 @@ def advance(
         for name in ("head_uj", "tail_uj", "power_uj", "gap_ms", "power_gap_ms"):
             getattr(segments, name)[runs.key[~in_session]] = 0
     return job.out
-
-
-def hold_reasons(segments: SessionEnergy) -> I64:
-    """The HoldReason bits of sessions that end here."""
-    unregistered = segments.register_first_mwh == NULL
-    hold = segments.hold & (HoldReason.REGISTER_LEAPT | HoldReason.REGISTERS_MIXED)
-    hold |= (segments.candidate_mwh != NULL) * np.int64(HoldReason.REGISTER_UNCONFIRMED)
-    registered_mwh = segments.counted_mwh + segments.head_uj // UJ_PER_MWH
-    powered_mwh = segments.power_uj // UJ_PER_MWH
-    since_power_ms = np.where(segments.power_ts_ms == NULL, 0, segments.last_ts_ms - segments.power_ts_ms)
-    gap_ms = np.maximum(segments.gap_ms, since_power_ms)
-    higher, lower = np.maximum(registered_mwh, powered_mwh), np.minimum(registered_mwh, powered_mwh)
-    differ = higher > DISAGREEMENT_FACTOR * lower + DISAGREEMENT_SLACK_MWH
-    sampled = (segments.power_ts_ms != NULL) & (gap_ms <= SAMPLED_MS_MAX)
-    hold |= (~unregistered & sampled & differ) * np.int64(HoldReason.REGISTER_AGAINST_POWER)
-    hold |= np.where(unregistered, segments.hold & HoldReason.POWER_IMPLAUSIBLE, 0)
-    hold |= (unregistered & (segments.power_gap_ms >= SILENT_MS_MIN)) * np.int64(HoldReason.SILENT)
-    return hold
 
 
 def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: I64, peak_mw: I64) -> Bools:

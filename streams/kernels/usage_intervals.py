@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from streams.kernels.energy import UJ_PER_MWH, EnergyTrace
+from streams.kernels.energy import EnergyTrace
 from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, previous_in_run, rows_where
+from streams.kernels.session_energy import UJ_PER_MWH
 
 IDLE, CHARGING, PARKING, RESERVATION, RESERVATION_EXPIRED = range(5)  # schemas.session.UsageKind
 NOT_SAID: Final = -1  # a kind of use: neither a status nor a power decides it

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from schemas.reading import ENERGY_EXPORT, QUANTITIES
 from streams.kernels.dedupe import DedupeColumns
-from streams.kernels.energy import SessionEnergy
 from streams.kernels.runs import I8, I16, I32, I64, NULL, column
+from streams.kernels.session_energy import SessionEnergy
 from streams.kernels.sessions import SessionColumns
 from streams.kernels.tariff_table import NONE
 from streams.kernels.tariff_usage import TariffUsage

@@ -8,8 +8,8 @@ import numpy as np
 
 from streams.effects import Columns, StepParams
 from streams.kernels.dedupe import WINDOW
-from streams.kernels.energy import ENERGY_COLUMNS, SessionEnergy
 from streams.kernels.runs import I64, MAX_I64, NULL, any_true, distinct, rows_where
+from streams.kernels.session_energy import ENERGY_COLUMNS, SessionEnergy
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.windows import WINDOW_MS
 from streams.state.columns import (

@@ -14,9 +14,10 @@ import numpy as np
 from streams.effects import COST_COLUMNS, ComponentVolume
 from streams.kernels.allocation import allocate
 from streams.kernels.cost import Costs, price
-from streams.kernels.energy import UJ_PER_MWH, Accounted, EnergyTrace, Samples, SessionEnergy
+from streams.kernels.energy import Accounted, EnergyTrace, Samples
 from streams.kernels.energy import advance as advance_energy
 from streams.kernels.runs import I64, NULL, Bools, Runs, any_true, rows_where, runs_of
+from streams.kernels.session_energy import UJ_PER_MWH, SessionEnergy
 from streams.kernels.tariff_table import ENERGY, FLAT, NONE, PARKING_TIME, TIME
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import (

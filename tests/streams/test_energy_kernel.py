@@ -8,9 +8,10 @@ import pytest
 
 from schemas.quality import Quality
 from schemas.session import HoldReason
-from streams.kernels import energy
-from streams.kernels.energy import UJ_PER_MWH, Accounted, Samples, SessionEnergy
+from streams.kernels import energy, session_energy
+from streams.kernels.energy import Accounted, Samples
 from streams.kernels.runs import I64, NULL, runs_of
+from streams.kernels.session_energy import UJ_PER_MWH, SessionEnergy
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -81,7 +82,7 @@ class Meter:
     @property
     def reasons(self) -> HoldReason:
         """Why it is held if it ends here."""
-        return HoldReason(int(energy.hold_reasons(self.energy)[0]))
+        return HoldReason(int(session_energy.hold_reasons(self.energy)[0]))
 
 
 def _array(values: Sequence[int | None]) -> I64:

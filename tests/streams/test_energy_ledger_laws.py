@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas.reading import SessionEvent, Status
 from schemas.session import EndReason
 from streams.effects import NULL_I64
-from streams.kernels.energy import UJ_PER_MWH
+from streams.kernels.session_energy import UJ_PER_MWH
 from streams.kernels.windows import WINDOW_MS
 from tests.streams.memory_store import MemoryStore, Row
 from tests.streams.reference import Reading

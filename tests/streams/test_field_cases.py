@@ -12,7 +12,7 @@ from schemas.reading import SESSION_EVENT_NAMES, STATUS_LABELS, STATUS_NAMES, St
 from schemas.session import END_REASON_NAMES, EndReason, hold_names
 from schemas.tariff import Tariff
 from streams.effects import StepParams
-from streams.kernels.energy import UJ_PER_MWH
+from streams.kernels.session_energy import UJ_PER_MWH
 from streams.state.partition import PartitionState
 from tests.field_cases import CASES, session_faults
 from tests.streams.memory_store import MemoryStore, Row
