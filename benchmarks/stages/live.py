@@ -113,7 +113,7 @@ def _viewers(up: RunningService, count: int) -> Iterator[None]:
         yield
         return
     where = (up.ready_line["api"], up.ready_line["operator_token"])
-    with running("benchmarks.viewers", *where, str(count), environment={}):
+    with running("benchmarks.clients.viewers", *where, str(count), environment={}):
         yield
 
 

@@ -1,6 +1,6 @@
 """Load of a fleet as a process: many kept-alive connections, each with one reading every so often.
 
-`python -m benchmarks.many_connections URL CONNECTIONS PERIOD_S WARM_UP_S SECONDS`, with the token in
+`python -m benchmarks.clients.many_connections URL CONNECTIONS PERIOD_S WARM_UP_S SECONDS`, with the token in
 VOLTSTREAM_DEVICE_TOKEN. Prints a line when the warm-up is over, and a JSON report at the end. Connection i of n posts
 at i/n of every period; a post that is due while the last one is unanswered waits for it, which counts as latency.
 A post that is answered otherwise than 202 is sent again.

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.viewers URL TOKEN COUNT`: opens event streams of all stations, discards what they send.
+"""`python -m benchmarks.clients.viewers URL TOKEN COUNT`: opens event streams of all stations, discards what they send.
 
 Prints one line when all are open, and reads until it is ended.
 """
