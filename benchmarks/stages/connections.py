@@ -1,7 +1,7 @@
 """Hypothesis: ten thousand connections cost memory, not time: a post costs what it costs on 64, and its 202 comes after
 the linger (20 ms at most) and a broker's confirm. Of what follows, a frame's fixed costs are shared by few readings.
 
-Measured: `voltstream up` with all four URLs; 10,000 kept-alive connections (`benchmarks/clients/many_connections.py`, a process
+Measured: `voltstream up` with all four URLs; 10,000 kept-alive connections (`clients/many_connections.py`, a process
 of its own) post one reading each every 10 s, and in a second run every second. The p99 of the 202, from when a post was
 due; and the processor time of all processes but the load's, a reading, from when all sessions are open until the last
 reading is committed. Limit: none of ours; compare `live`, the same readings in batches of 100.

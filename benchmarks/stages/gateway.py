@@ -4,7 +4,7 @@ again for its decoding, columns and share of a frame as a bare ASGI function cos
 
 Measured: `voltstream gateway` in a process of its own, private RabbitMQ (quorum queues, confirms), PostgreSQL for the
 tokens, Redis for the ledger; load in another process, of batches from simulator/load/load.py, of single readings by wrk
-(64 kept-alive connections; `benchmarks/clients/single_posts.py`). Readings (or requests) per second of the gateway's own
+(64 kept-alive connections; `clients/single_posts.py`). Readings (or requests) per second of the gateway's own
 processor time, because broker and load share the two cores. Limits: admission and msgspec alone on the same bodies; the
 least that a server can be (`benchmarks/bare_http.py`), measured in turns with the gateway.
 """
