@@ -84,6 +84,7 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
     poster = InvoicePoster(database, clock, metrics, lambda: rules_of(config.group(BillingSettings)), seller, terms)
     reader = DocumentReader(documents, seller, terms)
     payments = PaymentService(database, providers, clock)
+    statements = StatementService(database, clock, metrics, rules, seller, terms)
     return Billing(
         database=database,
         poster=poster,
@@ -91,13 +92,13 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
         invoices=InvoiceService(documents, poster, readings, reader),
         charges=ChargeService(ChargeStore(database), poster, rules, metrics, clock),
         credits=CreditService(poster, payments),
-        balances=BalanceService(BalanceStore(database)),
+        balances=BalanceService(BalanceStore(database), statements.collected),
         payments=payments,
         exports=ExportService(database, party_of(settings)),
         pdfs=PdfService(reader),
         einvoices=EInvoiceService(reader),
         customers=CustomerService(database, clock),
-        statements=StatementService(database, clock, metrics, rules, seller, terms),
+        statements=statements,
     )
 
 

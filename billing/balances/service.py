@@ -1,6 +1,6 @@
 """The use case of balances. No HTTP and no SQL here."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +14,10 @@ from kit.web.errors import BadQuery
 class BalanceService:
     """Reads balances."""
 
-    def __init__(self, store: BalanceStore) -> None:
+    def __init__(self, store: BalanceStore, collected: Callable[[UUID], Awaitable[Mapping[str, int]]]) -> None:
+        """`collected`: what a customer's next collective invoices add up to, by currency, in micro-units."""
         self._store = store
+        self._collected = collected
 
     async def balance(self, driver_id: str | None, customer_id: UUID | None, principal: Principal) -> Balance:
         """Of that driver or customer; a driver has no other balance than their own. Raises BadQuery."""
@@ -32,7 +34,7 @@ class BalanceService:
         return Balance(driver_id=wanted, customer_id=None, balances=[_balance(row) for row in rows])
 
     async def _of_customer(self, customer_id: UUID) -> list[CurrencyBalance]:
-        collected = await self._store.collected(customer_id)
+        collected = await self._collected(customer_id)
         documents = {row["currency"]: row for row in await self._store.of_customer(customer_id)}
         return [
             _balance(documents.get(currency, _none(currency)), collected.get(currency, 0))

@@ -1,6 +1,7 @@
 """Issues the collective invoices that are due: a job of the service."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
@@ -75,6 +76,16 @@ class StatementService:
                     month = following(month)  # which has what was carried over
         return issued
 
+    async def collected(self, customer_id: UUID) -> dict[str, int]:
+        """By currency, in micro-units incl. VAT: what the customer's next collective invoices add up to. Raises
+        Unavailable."""
+        currencies = [row["currency"] for row in await self._store.oldest(customer_id)]
+        async with self._database.snapshot() as connection:
+            return {
+                currency: (await _content(connection, customer_id, currency, None, None)).total_micros
+                for currency in currencies
+            }
+
     async def _issue(self, customer_id: UUID, currency: str, month: date) -> Document | None:
         """One document of all that waits from before the month's end. None: there is nothing, or it comes to nothing
         that could be paid or less, which is carried over."""
@@ -84,15 +95,10 @@ class StatementService:
             if customer is None:
                 return None
             start, end = bounds_of(month, ZoneInfo(customer["time_zone"]))
-            waiting = await store.waiting(connection, customer_id, currency, end, CHARGES_MAX)
-            subjects = [charge.subject_id for charge in waiting]
-            before, void = await store.invoiced(connection, customer_id, currency, subjects)
-            items = items_of(waiting, before, void)
-            more = await _given_back(connection, items)
-            lines = [*(line for item in items for line in item.lines), *more]
-            total_micros = sum(line.incl_micros for line in lines)
+            content = await _content(connection, customer_id, currency, end, CHARGES_MAX)
+            items, more, lines, total_micros = content.items, content.more, content.lines, content.total_micros
             if not items:
-                await store.forget(connection, [charge.cdr_id for charge in waiting])
+                await store.forget(connection, content.waiting)
                 return None
             if total_micros < 0 or not (self._rules.zero_invoices or to_minor(total_micros, currency)):
                 _log.info("statement_carried_over", customer_id=str(customer_id), month=str(month))
@@ -103,12 +109,42 @@ class StatementService:
             await store.add_cdr(connection, _cdr(invoice, items, more, start, end, customer))
             await invoicing_store.add_invoices(connection, [(invoice, lines)])
             await store.add_items(connection, (invoice.id, customer_id, month, currency, part), _placed(items))
-            await store.settle(connection, invoice.id, [charge.cdr_id for charge in waiting], items)
+            await store.settle(connection, invoice.id, content.waiting, items)
             await record_buyer(connection, invoice, customer, self._seller, self._terms)
             await invoicing_store.advance(connection, number)
             await insert_async(connection, "billing", [invoice_created(invoice, current_event_context())])
         self._metrics.documents.labels(invoice.kind).inc()
         return invoice
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a collective invoice is of."""
+
+    waiting: list[UUID]  # CDRs that it deals with
+    items: list[Item]
+    more: list[DocumentLine]  # of no item
+
+    @property
+    def lines(self) -> list[DocumentLine]:
+        """All of them."""
+        return [*(line for item in self.items for line in item.lines), *self.more]
+
+    @property
+    def total_micros(self) -> int:
+        """Incl. VAT."""
+        return sum(line.incl_micros for line in self.lines)
+
+
+async def _content(
+    connection: Transaction, customer_id: UUID, currency: str, before: datetime | None, charges_max: int | None
+) -> _Content:
+    """Of the charges that wait and ended before a moment, at most so many; None: of all."""
+    waiting = await store.waiting(connection, customer_id, currency, before, charges_max)
+    subjects = [charge.subject_id for charge in waiting]
+    invoiced, void = await store.invoiced(connection, customer_id, currency, subjects)
+    items = items_of(waiting, invoiced, void)
+    return _Content([charge.cdr_id for charge in waiting], items, await _given_back(connection, items))
 
 
 async def _given_back(connection: Transaction, items: Sequence[Item]) -> list[DocumentLine]:

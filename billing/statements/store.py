@@ -42,12 +42,12 @@ SELECT c.customer_id, c.currency, min(c.ended_at) AS oldest_ended_at,
 FROM billing.collected_charge AS c
 JOIN billing.customer AS k ON k.id = c.customer_id
 JOIN billing.cdr AS r ON r.subject_id = c.subject_id AND r.current
-WHERE c.statement_id IS NULL OR {_TAKEN_BACK}
+WHERE (c.statement_id IS NULL OR {_TAKEN_BACK}) AND ($1::uuid IS NULL OR c.customer_id = $1)
 GROUP BY c.customer_id, c.currency, k.time_zone ORDER BY c.customer_id, c.currency
 """  # noqa: S608  # our own names
 _WAITING: Final = f"""
 SELECT {_COLUMNS} FROM billing.collected_charge
-WHERE statement_id IS NULL AND customer_id = $1 AND currency = $2 AND ended_at < $3
+WHERE statement_id IS NULL AND customer_id = $1 AND currency = $2 AND ($3::timestamptz IS NULL OR ended_at < $3)
 ORDER BY ended_at, cdr_id LIMIT $4
 """  # noqa: S608  # our own names
 _INVOICED: Final = f"""
@@ -144,9 +144,10 @@ class StatementStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def oldest(self) -> list[asyncpg.Record]:
-        """By customer and currency: when the oldest waiting charge ended, the last month invoiced, the time zone."""
-        return await self._database.fetch(_OLDEST)
+    async def oldest(self, customer_id: UUID | None = None) -> list[asyncpg.Record]:
+        """By customer (this one, if it is given) and currency: when the oldest waiting charge ended, the last month
+        invoiced, the time zone."""
+        return await self._database.fetch(_OLDEST, customer_id)
 
 
 async def customer(connection: Transaction, customer_id: UUID) -> asyncpg.Record | None:
@@ -161,9 +162,9 @@ async def parts(connection: Transaction, customer_id: UUID, month: date, currenc
 
 
 async def waiting(
-    connection: Transaction, customer_id: UUID, currency: str, before: datetime, rows_max: int
+    connection: Transaction, customer_id: UUID, currency: str, before: datetime | None, rows_max: int | None
 ) -> list[CollectedCharge]:
-    """Charges that wait and ended before a moment, oldest first."""
+    """Charges that wait and ended before a moment, oldest first; all of them where no bound is given."""
     return [_charge(row) for row in await connection.fetch(_WAITING, customer_id, currency, before, rows_max)]
 
 
