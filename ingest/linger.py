@@ -24,8 +24,8 @@ class Linger:
     def __init__(self, longest_s: float, partitions: int) -> None:
         self._longest_s = longest_s
         self._shortest_s = min(SHORTEST_S, longest_s)
-        self._items_s_min = _READINGS_A_FRAME_MIN * partitions / longest_s if longest_s > 0 else 0.0
-        self._requests_s = self._items_s = 0.0  # rates
+        self._items_per_s_min = _READINGS_A_FRAME_MIN * partitions / longest_s if longest_s > 0 else 0.0
+        self._requests_per_s = self._items_per_s = 0.0
         self._requests = self._items = 0  # since the flush began
         self._began_s = self._newest_s = 0.0
         self._silence_s = self._shortest_s
@@ -34,12 +34,12 @@ class Linger:
         """The first request of a flush is here; `add` it."""
         elapsed_s = max(now_s - self._began_s, _ELAPSED_S_MIN)
         weight = 1.0 - exp(-elapsed_s / _MEMORY_S)
-        self._requests_s += weight * (self._requests / elapsed_s - self._requests_s)
-        self._items_s += weight * (self._items / elapsed_s - self._items_s)
+        self._requests_per_s += weight * (self._requests / elapsed_s - self._requests_per_s)
+        self._items_per_s += weight * (self._items / elapsed_s - self._items_per_s)
         self._began_s, self._requests, self._items = now_s, 0, 0
         self._silence_s = self._shortest_s
-        if self._items_s >= self._items_s_min and self._requests_s > 0.0:
-            self._silence_s = max(self._silence_s, min(_SILENCE_GAPS / self._requests_s, self._longest_s))
+        if self._items_per_s >= self._items_per_s_min and self._requests_per_s > 0.0:
+            self._silence_s = max(self._silence_s, min(_SILENCE_GAPS / self._requests_per_s, self._longest_s))
 
     def add(self, items: int, now_s: float) -> None:
         """A request with so many items is here."""

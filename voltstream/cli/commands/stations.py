@@ -175,4 +175,6 @@ def _facts(connector: Mapping[str, Any]) -> str:
 
 
 def _place(station: str) -> str:
+    if not station.strip():
+        raise WrongUsage("the station's id is empty: write it as its readings name it")
     return f"{PATH}/{quote(station, safe='')}"
