@@ -13,9 +13,9 @@ ACCESS = Migrations("access", Path(__file__).parents[2] / "kit" / "auth" / "migr
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+def embedded(data_dir: Path) -> Iterator[EmbeddedPostgres]:
     """An embedded server on a folder of its own."""
-    with EmbeddedPostgres.start(tmp_path / "data") as server:
+    with EmbeddedPostgres.start(data_dir) as server:
         yield server
 
 

@@ -73,20 +73,20 @@ async def _busy_backend(url: str) -> AsyncIterator[None]:
     await computing
 
 
-def test_data_survive_a_restart_and_stop_leaves_nothing_running(tmp_path: Path) -> None:
-    with EmbeddedPostgres.start(tmp_path) as server, connect_sync(server.url, name="test") as connection:
-        assert running_url(tmp_path) == server.url
+def test_data_survive_a_restart_and_stop_leaves_nothing_running(data_dir: Path) -> None:
+    with EmbeddedPostgres.start(data_dir) as server, connect_sync(server.url, name="test") as connection:
+        assert running_url(data_dir) == server.url
         connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
-    assert running_url(tmp_path) is None
-    with EmbeddedPostgres.start(tmp_path) as server:
+    assert running_url(data_dir) is None
+    with EmbeddedPostgres.start(data_dir) as server:
         assert _kept(server.url) == 7
         server.stop()
         server.stop()  # again: no effect
 
 
-def test_a_folder_has_one_owner_at_a_time(embedded: EmbeddedPostgres, tmp_path: Path) -> None:
+def test_a_folder_has_one_owner_at_a_time(embedded: EmbeddedPostgres, data_dir: Path) -> None:
     with pytest.raises(ConfigError, match=f"another voltstream .pid {os.getpid()}. runs on it"):
-        EmbeddedPostgres.start(tmp_path / "data")
+        EmbeddedPostgres.start(data_dir)
     with connect_sync(embedded.url, name="test") as connection:  # the owner has not noticed
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
@@ -98,31 +98,31 @@ def test_durability_is_not_traded_for_speed(embedded: EmbeddedPostgres) -> None:
         assert connection.execute("SHOW max_wal_size").fetchone() == ("2GB",)  # our own settings are read
 
 
-def test_the_next_owner_takes_over_from_a_killed_one_and_can_stop_its_server(tmp_path: Path) -> None:
-    _killed_owner(tmp_path)
-    assert running_url(tmp_path) is not None
-    with EmbeddedPostgres.start(tmp_path) as server:
+def test_the_next_owner_takes_over_from_a_killed_one_and_can_stop_its_server(data_dir: Path) -> None:
+    _killed_owner(data_dir)
+    assert running_url(data_dir) is not None
+    with EmbeddedPostgres.start(data_dir) as server:
         assert _kept(server.url) == 7
-    assert running_url(tmp_path) is None
+    assert running_url(data_dir) is None
 
 
-def test_a_killed_server_recovers_also_where_another_program_has_its_pid(tmp_path: Path) -> None:
-    _killed_owner(tmp_path)
-    pid_file = tmp_path / "postgres" / "postmaster.pid"
+def test_a_killed_server_recovers_also_where_another_program_has_its_pid(data_dir: Path) -> None:
+    _killed_owner(data_dir)
+    pid_file = data_dir / "postgres" / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     os.kill(int(lines[0]), signal.SIGKILL)
     pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
-    with EmbeddedPostgres.start(tmp_path) as server:
+    with EmbeddedPostgres.start(data_dir) as server:
         assert _kept(server.url) == 7
 
 
-def test_an_unfinished_first_start_is_put_aside(tmp_path: Path) -> None:
-    half_made = tmp_path / "postgres"
-    half_made.mkdir()
+def test_an_unfinished_first_start_is_put_aside(data_dir: Path) -> None:
+    half_made = data_dir / "postgres"
+    half_made.mkdir(parents=True)
     (half_made / "PG_VERSION").write_text("18\n")
-    with EmbeddedPostgres.start(tmp_path) as server, connect_sync(server.url, name="test") as connection:
+    with EmbeddedPostgres.start(data_dir) as server, connect_sync(server.url, name="test") as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
-    assert [path.name for path in tmp_path.glob("postgres.unfinished-*")]
+    assert [path.name for path in data_dir.glob("postgres.unfinished-*")]
 
 
 def test_a_data_folder_that_is_a_file_is_a_wrong_setting(tmp_path: Path) -> None:
@@ -162,13 +162,13 @@ async def test_a_busy_backend_of_a_killed_server_does_not_delay_its_restart(
 
 
 async def test_a_server_that_was_killed_while_it_started_is_started_again(
-    embedded: EmbeddedPostgres, tmp_path: Path
+    embedded: EmbeddedPostgres, data_dir: Path
 ) -> None:
     await _kill(embedded)
-    pid_file = tmp_path / "data" / "postgres" / "postmaster.pid"
+    pid_file = data_dir / "postgres" / "postmaster.pid"
     pid_file.write_text("".join(pid_file.read_text().splitlines(keepends=True)[:5]))  # all that it writes at first
     embedded.restart()
-    assert running_url(tmp_path / "data") == embedded.url
+    assert running_url(data_dir) == embedded.url
 
 
 def test_a_crashed_backend_is_the_servers_own_business(embedded: EmbeddedPostgres) -> None:
@@ -180,33 +180,33 @@ def test_a_crashed_backend_is_the_servers_own_business(embedded: EmbeddedPostgre
 
 
 async def test_where_the_data_are_gone_the_server_is_lost_and_no_empty_one_takes_its_place(
-    embedded: EmbeddedPostgres, tmp_path: Path
+    embedded: EmbeddedPostgres, data_dir: Path
 ) -> None:
     await _kill(embedded)
-    folder = tmp_path / "data" / "postgres"
-    folder.rename(tmp_path / "elsewhere")
+    folder = data_dir / "postgres"
+    folder.rename(data_dir.parent / "elsewhere")
     with pytest.raises(DatabaseLost, match="PG_VERSION is gone"):
         embedded.restart()
     assert not folder.exists()
 
 
 async def test_a_server_that_refuses_to_start_is_lost_with_its_own_last_words(
-    embedded: EmbeddedPostgres, tmp_path: Path
+    embedded: EmbeddedPostgres, data_dir: Path
 ) -> None:
     await _kill(embedded)
-    (tmp_path / "data" / "postgres" / "postgresql.conf").write_text("nonsense\n")
+    (data_dir / "postgres" / "postgresql.conf").write_text("nonsense\n")
     with pytest.raises(DatabaseLost, match=r"cannot be started again: .*postgresql\.conf.* contains errors"):
         embedded.restart()
 
 
-def test_a_stopped_server_is_not_started_again(embedded: EmbeddedPostgres, tmp_path: Path) -> None:
+def test_a_stopped_server_is_not_started_again(embedded: EmbeddedPostgres, data_dir: Path) -> None:
     embedded.stop()
     embedded.restart()
-    assert running_url(tmp_path / "data") is None
+    assert running_url(data_dir) is None
 
 
 def test_a_server_that_dies_while_it_is_being_stopped_is_stopped(
-    embedded: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid = embedded.pid
 
@@ -216,5 +216,5 @@ def test_a_server_that_dies_while_it_is_being_stopped_is_stopped(
     monkeypatch.setattr(embedded._server, "cleanup", dies)
     embedded.stop()
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    with EmbeddedPostgres.start(tmp_path / "data") as again:
+    with EmbeddedPostgres.start(data_dir) as again:
         assert again.pid != pid
