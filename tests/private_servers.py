@@ -37,6 +37,11 @@ class PrivateServers:
         self._started.add(server)
         return url
 
+    def settings(self, database_url: str) -> dict[str, str]:
+        """The settings that make a run a distributed one, on these servers; starts them if necessary."""
+        servers = {"rabbitmq_url": self.rabbitmq, "kafka_url": self.kafka, "redis_url": self.redis}
+        return {"database_url": database_url, **{name: self.url_of(server) for name, server in servers.items()}}
+
     def start_all(self) -> None:
         """Start all four concurrently."""
         with ThreadPoolExecutor(len(self.all)) as pool:

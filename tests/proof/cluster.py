@@ -190,12 +190,7 @@ async def running_cluster(
 
 def server_urls(servers: PrivateServers, database_url: str) -> dict[str, str]:
     """The settings that make a run a distributed one."""
-    return {
-        "VOLTSTREAM_DATABASE_URL": database_url,
-        "VOLTSTREAM_RABBITMQ_URL": servers.rabbitmq.url,
-        "VOLTSTREAM_KAFKA_URL": servers.kafka.url,
-        "VOLTSTREAM_REDIS_URL": servers.redis.url,
-    }
+    return {f"VOLTSTREAM_{name.upper()}": url for name, url in servers.settings(database_url).items()}
 
 
 async def clear_brokers(servers: PrivateServers) -> None:

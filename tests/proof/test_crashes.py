@@ -59,9 +59,11 @@ async def inject(cluster: Cluster, fault: Fault, record: DeliveryRecord) -> None
         cluster.start_server(fault.component)
 
 
-async def test_no_crash_of_the_embedded_run_loses_or_doubles_a_reading(tmp_path: Path, seed: int) -> None:
+async def test_no_crash_of_the_embedded_run_loses_or_doubles_a_reading(
+    tmp_path: Path, data_dir: Path, seed: int
+) -> None:
     rng = random.Random(f"{seed} embedded")
-    port, data_dir = unused_port(), tmp_path / "data"
+    port = unused_port()
     environment = {"VOLTSTREAM_DATA_DIR": str(data_dir), "VOLTSTREAM_PORT": str(port)}
     platform = SupervisedService("up", ("up", "--json", "--no-simulator"), environment, tmp_path)
     async with kept_alive([platform]):

@@ -198,13 +198,7 @@ async def test_a_change_is_in_force_in_every_process_without_a_restart_and_outli
     database_url: str, running_servers: PrivateServers, tmp_path: Path
 ) -> None:
     """Two gateways, which share all but this: each has a queue of its own."""
-    settings = {
-        "database_url": database_url,
-        "rabbitmq_url": running_servers.url_of(running_servers.rabbitmq),
-        "kafka_url": running_servers.url_of(running_servers.kafka),
-        "redis_url": running_servers.url_of(running_servers.redis),
-        "data_dir": str(tmp_path / "data"),
-    }
+    settings = running_servers.settings(database_url) | {"data_dir": str(tmp_path / "data")}
     assert voltstream("migrate", "--json", **settings).returncode == 0
     with ExitStack() as stack:
 

@@ -25,13 +25,7 @@ _NOWHERE = {
 async def test_two_services_in_a_process_answer_on_one_port_and_end_in_good_order(
     database_url: str, running_servers: PrivateServers, tmp_path: Path
 ) -> None:
-    settings = {
-        "database_url": database_url,
-        "rabbitmq_url": running_servers.url_of(running_servers.rabbitmq),
-        "kafka_url": running_servers.url_of(running_servers.kafka),
-        "redis_url": running_servers.url_of(running_servers.redis),
-        "data_dir": str(tmp_path / "data"),
-    }
+    settings = running_servers.settings(database_url) | {"data_dir": str(tmp_path / "data")}
     assert voltstream("migrate", "--json", **settings).returncode == 0
     with served(tmp_path / "log", "worker", "relay", **settings) as (process, line):
         assert line["service"] == "worker+relay"
