@@ -1,4 +1,4 @@
-"""Packed readings: the body of a frame with few readings, as chargers that speak singly make them.
+"""Packed readings: the body of a frame with few readings, as chargers that post one at a time make them.
 
 An Arrow stream describes its 16 columns anew in every frame: 1.8 kB and 30 us for one reading. Packed readings are rows
 of 64-bit integers that are read for many frames at once, in one pass over all their bytes.

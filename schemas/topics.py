@@ -25,7 +25,7 @@ INVOICE_UPDATED: Final = "invoice.updated.v1"
 EVENT_FAILED: Final = "event.failed.v1"
 CONFIG_UPDATED: Final = "config.updated.v1"
 
-# What everyone must hear goes by `fanout_broadcast`, all else by `direct_events`.
+# Events that every process needs go by `fanout_broadcast`, all others by `direct_events`.
 BROADCAST: Final = frozenset({CONFIG_UPDATED})
 
 

@@ -19,7 +19,7 @@ class Gate:
         return self._opened.is_set()
 
     def set(self, *, is_open: bool) -> None:
-        """Open or close it; those who watch it are told of a change."""
+        """Open or close it, and call the watchers if that is a change."""
         if is_open == self.is_open:
             return
         if is_open:

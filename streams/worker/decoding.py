@@ -1,7 +1,7 @@
 """Decoding of frames; a frame that cannot be read is kept whole, as one refused item.
 
-The packed frames of a flush are decoded together: what is paid by frame would be paid by reading where chargers speak
-singly.
+The packed frames of a flush are decoded together: a cost by frame would be one by reading where chargers post one
+reading at a time.
 """
 
 from collections.abc import Sequence

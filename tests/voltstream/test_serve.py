@@ -46,11 +46,8 @@ async def test_a_worker_starts_while_the_broker_of_events_is_away(
     database_url: str, running_servers: PrivateServers, tmp_path: Path, unused_port: int
 ) -> None:
     """It only hears there of changed settings, which it reads from the database as well."""
-    settings = {
-        "database_url": database_url,
+    settings = running_servers.settings(database_url) | {
         "rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{unused_port}/",
-        "kafka_url": running_servers.url_of(running_servers.kafka),
-        "redis_url": running_servers.url_of(running_servers.redis),
         "data_dir": str(tmp_path / "data"),
     }
     assert voltstream("migrate", "--json", **settings).returncode == 0
