@@ -214,6 +214,90 @@ class ReservationConfirmed(msgspec.Struct, frozen=True, kw_only=True):
     tariff: dict[str, Any]
 
 
+class StationConnector(msgspec.Struct, frozen=True, kw_only=True):
+    """A connector, as the registry has it. None: nobody said."""
+
+    connector_id: int
+    evse_id: str | None
+    standard: str | None  # OCPI ConnectorType
+    format: str | None  # OCPI ConnectorFormat
+    power_type: str | None  # OCPI PowerType
+    rated_power_w: int | None
+
+
+class StationBay(msgspec.Struct, frozen=True, kw_only=True):
+    """A parking bay of a station."""
+
+    bay: str  # its name at the station
+    connectors: tuple[int, ...]  # those that a vehicle in it can reach
+    restrictions: tuple[str, ...]  # OCPI ParkingRestriction
+    time_limit_s: int | None
+
+
+class StationChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """station.created.v1, station.updated.v1 and station.removed.v1: all of a station, so that a consumer needs nothing
+    else. Of one station the highest revision counts."""
+
+    station_id: str
+    revision: int  # counts the station's changes from 1; goes on after it was removed and registered again
+    name: str | None
+    site: str | None  # stations of one site stand together: a reservation may move from one to another
+    group: str | None  # pricing's group
+    organisation: str | None
+    time_zone: str | None  # IANA
+    latitude_udeg: int | None  # millionths of a degree, WGS 84
+    longitude_udeg: int | None
+    connectors: tuple[StationConnector, ...]
+    bays: tuple[StationBay, ...]
+    changed_at: str  # RFC 3339, UTC
+
+
+class StatusChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A connector's newest interval of one status and fault code."""
+
+    station_id: str
+    connector_id: int
+    status: str  # schemas.reading.STATUS_LABELS, or "Silent": nothing was heard for as long as it is expected to speak
+    previous: str | None
+    error_code: str | None
+    since: str  # RFC 3339, UTC: event time of the first reading that said so; of Silent the newest reading's
+    revision: int  # of this connector's status: of two changes the higher one is newer
+
+
+class StationStatusChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """station.status_changed.v1: connectors whose status changed, in chunks of at most a thousand."""
+
+    changes: list[StatusChange]
+
+
+class ReservationChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """reservation.created.v1, .cancelled.v1, .expired.v1 and .no_show.v1: of one the highest revision counts."""
+
+    reservation_id: str
+    revision: int
+    station_id: str
+    connector_id: int | None  # None: of a bay
+    bay: str | None
+    driver_id: str
+    starts_at: str  # RFC 3339, UTC
+    ends_at: str
+    status: str  # held | confirmed | active | used | expired | no-show | cancelled
+    reason: str | None  # why it changed, in words for the driver
+    moved_from: str | None  # the station that it was at before
+
+
+class NotificationDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """notification.sent.v1 and notification.failed.v1: the end of one delivery by one channel."""
+
+    notification_id: UUID
+    event_id: UUID | None  # of the event that caused it; None: an operator's request
+    kind: str
+    channel: str  # email | push | sms | webhook | chat
+    subject: str  # the recipient: a driver, an operator's role, an address book's name
+    attempts: int
+    error: str | None  # of a failed one
+
+
 class InvoiceChanged(msgspec.Struct, frozen=True, kw_only=True):
     """invoice.created.v1 and invoice.updated.v1"""
 

@@ -19,14 +19,24 @@ SESSION_REQUESTED: Final = "session.requested.v1"
 SESSION_STOP_REQUESTED: Final = "session.stop_requested.v1"
 SESSION_ASSIGNED: Final = "session.assigned.v1"
 PRICING_UPDATED: Final = "pricing.updated.v1"
+STATION_CREATED: Final = "station.created.v1"
+STATION_UPDATED: Final = "station.updated.v1"
+STATION_REMOVED: Final = "station.removed.v1"
+STATION_STATUS_CHANGED: Final = "station.status_changed.v1"
+RESERVATION_CREATED: Final = "reservation.created.v1"
 RESERVATION_CONFIRMED: Final = "reservation.confirmed.v1"
+RESERVATION_CANCELLED: Final = "reservation.cancelled.v1"
+RESERVATION_EXPIRED: Final = "reservation.expired.v1"
+RESERVATION_NO_SHOW: Final = "reservation.no_show.v1"
+NOTIFICATION_SENT: Final = "notification.sent.v1"
+NOTIFICATION_FAILED: Final = "notification.failed.v1"
 INVOICE_CREATED: Final = "invoice.created.v1"
 INVOICE_UPDATED: Final = "invoice.updated.v1"
 EVENT_FAILED: Final = "event.failed.v1"
 CONFIG_UPDATED: Final = "config.updated.v1"
 
-# Events that every process needs go by `fanout_broadcast`, all others by `direct_events`.
-BROADCAST: Final = frozenset({CONFIG_UPDATED})
+# Events that many need go by `fanout_broadcast`, all others by `direct_events`.
+BROADCAST: Final = frozenset({CONFIG_UPDATED, STATION_CREATED, STATION_UPDATED, STATION_REMOVED})
 
 
 def frames_queue(partition: int) -> str:
