@@ -235,6 +235,7 @@ def _put_checkpoint(state: PartitionState, slot: int, past: StoredSession | None
         energy.register_last_mwh[0] = energy.before_mwh[0] = past.register_after_mwh
         energy.register_ts_ms[0] = energy.before_ts_ms[0] = past.register_after_ms
         energy.series_mwh[0] = past.register_first_mwh if past.register_first_mwh != NULL else past.series_mwh
+        energy.before_uj[0] = past.integrated_uj
         energy.power_max_mw[0] = past.power_max_mw
         state.past_key[slot], state.past_start_ms[slot] = past.session_key, past.started_ms
         state.past_name[slot] = fingerprint_of(past.session_id) if past.session_id is not None else 0

@@ -270,7 +270,7 @@ def _new_charges(this: _Pass, before: SessionCharges, key: I64, after_session: B
     for row in rows_where(key).tolist():
         if (terms := this.terms.get(int(key[row]))) is not None:
             tariff_key[row], power_max_mw[row] = terms
-    energy = before.energy.next_segments(power_max_mw, after_session=after_session)
+    energy = before.energy.next_segments(power_max_mw, start_ms, after_session=after_session, in_session=key != 0)
     return SessionCharges.fresh(this.state.tariffs, tariff_key, start_ms, energy)
 
 

@@ -31,15 +31,21 @@ from streams.kernels.runs import (
     rows_where,
     runs_of,
 )
-from streams.kernels.session_energy import UJ_PER_MWH, SessionEnergy
+from streams.kernels.session_energy import (
+    DT_CAP_MS,
+    REGISTER_SLACK_MWH,
+    SAMPLED_MS_MAX,
+    UJ_PER_MWH,
+    SessionEnergy,
+    unsure_uj,
+)
 
-REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
-DT_CAP_MS: Final = 7 * 86_400_000  # 10 MW x a week stays below 2**63
 HOLD_MS_MAX: Final = 86_400_000  # a power holds for a day at most; 10 MW x a day = 8.6e17 uJ, ten of them fit an int64
 # Against the device's own power a register is judged only over a time in which its samples say something of it.
 OWN_POWER_MS_MAX: Final = 900_000
 OWN_POWER_FACTOR: Final = 4
 OWN_POWER_SLACK_MWH: Final = 1_000_000
+WHOLE_WH_MWH: Final = 1_000  # OCPP 1.6's registers of start and stop are of whole Wh, those of its samples need not be
 
 _GAP_MS_MAX: Final = np.iinfo(np.int32).max  # 24 days
 
@@ -143,7 +149,7 @@ def advance(
     if samples.export_mwh is not None:
         _export(segments, samples.export_mwh, samples.ts_ms, runs)
     if not all_true(in_session):  # nothing is integrated outside
-        for name in ("head_uj", "tail_uj", "power_uj", "gap_ms", "power_gap_ms"):
+        for name in ("head_uj", "tail_uj", "power_uj", "unsure_uj", "gap_ms", "power_gap_ms"):
             getattr(segments, name)[runs.key[~in_session]] = 0
     return job.out
 
@@ -151,11 +157,26 @@ def advance(
 def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: I64, peak_mw: I64) -> Bools:
     """Whether the connector can have delivered this, by its rating and by the power that its device reported."""
     dt_ms = np.clip(dt_ms, 0, DT_CAP_MS)
-    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= dt_ms * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH)
+    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= _most_mwh(dt_ms, power_max_mw))
     own = (peak_mw > 0) & (dt_ms <= OWN_POWER_MS_MAX)
     most_mwh = np.where(own, dt_ms, 0) * peak_mw // UJ_PER_MWH * OWN_POWER_FACTOR + OWN_POWER_SLACK_MWH
     plausible &= ~own | (rise_mwh <= most_mwh)
     return plausible
+
+
+def _most_mwh(dt_ms: I64, power_max_mw: I64) -> I64:
+    """What the connector delivers in this time at most, by its rating."""
+    most_mwh: I64 = np.minimum(dt_ms, DT_CAP_MS) * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH
+    return most_mwh
+
+
+def _put_late(segments: SessionEnergy, segment: I64, rise_mwh: I64, ts_ms: I64) -> None:
+    """Keep of the rise to these sessions' first register what they may have delivered themselves."""
+    begin_ms = segments.begin_ms[segment]
+    elapsed_ms = np.where(begin_ms == NULL, 0, ts_ms - begin_ms)
+    most_mwh = _most_mwh(elapsed_ms, segments.power_max_mw[segment])
+    segments.late_mwh[segment] = np.where(elapsed_ms > 0, np.minimum(rise_mwh, most_mwh), 0)
+    segments.begin_ms[segment] = NULL
 
 
 def _area_uj(power_mw: I64, duration_ms: I64) -> I64:
@@ -269,6 +290,7 @@ def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
     if any_true(first):
         segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
         segments.register_first_mwh[segment[first]] = register[first]
+        _put_late(segments, segment[first], rise[start[first]], samples.ts_ms[start[first]])
     if not all_true(metered):
         bare, bare_uj = ~metered, np.add.reduceat(area, runs.start)[plain]
         segments.tail_uj[segment[bare]] += bare_uj[bare]
@@ -294,6 +316,10 @@ def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, pow
         else np.maximum.reduceat(np.where(power_before > 0, gap_ms, 0), runs.start)
     )
     _lengthen(segments.power_gap_ms, segment, powered[plain])
+    if any_true(longest > SAMPLED_MS_MAX):
+        power = np.where(job.credible, samples.power_mw, power_before)
+        unsure = np.where(job.credible, unsure_uj(power_before, power, gap_ms), 0)
+        segments.unsure_uj[segment] += np.add.reduceat(unsure, runs.start)[plain]
     segments.power_uj[segment] += np.add.reduceat(area, runs.start)[plain]
     held = np.where(job.credible[last], samples.power_mw[last], power_before[last])
     peak = held
@@ -356,6 +382,8 @@ def _round(job: _Job, run: I64, at: I64) -> None:
     _lengthen(s.gap_ms, segment, gap)
     powered = np.where(s.last_power_mw[segment] > 0, gap, 0)
     _lengthen(s.power_gap_ms, segment, powered)
+    if any_true(gap > SAMPLED_MS_MAX):
+        s.unsure_uj[segment] += np.where(credible, unsure_uj(s.last_power_mw[segment], power, gap), 0)
     s.tail_uj[segment] += area
     s.power_uj[segment] += area
     s.readings[segment] += 1
@@ -393,6 +421,8 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
     opening = base == NULL
     base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
     registered = s.register_first_mwh[segment] != NULL
+    rounded = (register < base) & (base - register < WHOLE_WH_MWH) & (register % WHOLE_WH_MWH == 0)
+    register = np.where(rounded, base, register)  # the meter has not fallen
 
     same = ~opening & (ts_ms <= base_ts)  # a moment with several registers
     earlier = same & (s.anchor_mwh[segment] != NULL)
@@ -435,6 +465,8 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
     begins = first | (reset & placeholder & (s.register_first_mwh[segment] == 0))
     open_uj = np.where(reset, s.candidate_tail_uj[segment], s.tail_uj[segment])
     s.head_uj[segment] += np.where(first, open_uj, 0)
+    if any_true(first):
+        _put_late(s, segment[first], np.where(fits, rise, 0)[first], ts_ms[first])
     s.register_first_mwh[segment] = np.where(
         begins, np.where(reset, candidate, register), s.register_first_mwh[segment]
     )

@@ -39,7 +39,7 @@ class StateColumns(DedupeColumns, SessionColumns):
     )  # whose running totals the columns of SessionEnergy and below have; 0: none's, outside
     # Of that segment. The first ones belong to SessionEnergy, in narrower types here.
     readings: I32 = column()
-    hold: I8 = column()
+    hold: I16 = column(stored_as="hold_reasons")
     gap_ms: I32 = column()
     power_gap_ms: I32 = column()
     open_tariff: I64 = column()  # pricing's version, pinned when the session opened; 0: none

@@ -250,8 +250,18 @@ class Meter:
     """Energy of one segment. `base`: the connector's last accepted register before it, and its moment."""
 
     def __init__(
-        self, power_max_mw: int, base: tuple[int, int] | None = None, series: int | None = None, *, session: bool = True
+        self,
+        power_max_mw: int,
+        base: tuple[int, int] | None = None,
+        series: int | None = None,
+        *,
+        session: bool = True,
+        before_uj: int = 0,
     ) -> None:
+        """`before_uj`: integrated in the connector's session before, if no register was accepted since."""
+        self.before_uj = before_uj
+        self.begin_ms: int | None = None
+        self.late_mwh = self.unsure_uj = 0
         self.power_max_mw, self.base, self.series, self.session = power_max_mw, base, series, session
         self.first: int | None = None
         self.earlier: tuple[int, int] | None = None  # the last accepted register of an earlier moment than base
@@ -277,11 +287,14 @@ class Meter:
     def add(self, r: Reading) -> tuple[Quality, int, int, int]:
         """Flags; what the register accounts for in the session, outside and rejected, mWh."""
         ts = r["ts_ms"]
+        self.begin_ms = ts if self.begin_ms is None else self.begin_ms
         flags = Quality(0)
         if self.power_ms is not None:
             self.gap_ms = max(self.gap_ms, ts - self.power_ms)
             if (self.power_mw or 0) > 0:
                 self.power_gap_ms = max(self.power_gap_ms, ts - self.power_ms)
+            if r["power_mw"] is not None and r["power_mw"] <= self.power_max_mw:
+                self.unsure_uj += self.unsure(r["power_mw"], ts - self.power_ms)
         if self.at_ms is not None:
             area = max(self.power_mw or 0, 0) * min(ts - self.at_ms, DAY_MS)
             self.tail_uj, self.power_uj = self.tail_uj + area, self.power_uj + area
@@ -309,10 +322,15 @@ class Meter:
             self._accept(register, ts, earlier=None)
             return Quality(0), 0, 0, 0
         base, base_ts = self.base
+        if base - 1_000 < register < base and register % 1_000 == 0:
+            register = base  # written in whole Wh: the meter has not fallen
         since, since_ts = (self.earlier or self.base) if ts == base_ts else self.base
         own = 0 if ts == base_ts else self.peak_mw
         if register >= base and self.plausible(register - since, ts - since_ts, own):
             mine = self.session and self.first is not None
+            if self.first is None and self.session and self.begin_ms is not None and ts > self.begin_ms:
+                most = min(ts - self.begin_ms, 7 * DAY_MS) * self.power_max_mw // UJ_PER_MWH + 100_000
+                self.late_mwh = min(register - base, most)
             self.counted_mwh += register - base if mine or not self.session else 0
             self._accept(register, ts, earlier=self.earlier if ts == base_ts else self.base)
             return Quality(0), *self._owned(register - base, mine), 0
@@ -364,8 +382,19 @@ class Meter:
     def energy_uj(self) -> int:
         return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
 
+    def unsure(self, power_mw: int, gap_ms: int) -> int:
+        """What need not have been of the energy of the power that held, until this power came."""
+        if gap_ms <= 20 * 60_000:
+            return 0
+        held = max(self.power_mw or 0, 0)
+        least = min(held, max(power_mw, 0)) if gap_ms <= HOUR_MS else 0
+        return min(gap_ms, 7 * DAY_MS) * (held - least)
+
     def reasons(self) -> int:
         hold = self.hold & ~HoldReason.POWER_IMPLAUSIBLE
+        explained = (self.head_uj + self.before_uj) // UJ_PER_MWH
+        if self.late_mwh > max(100_000, min(3 * explained + 1_000_000, self.energy_uj // UJ_PER_MWH)):
+            hold |= HoldReason.REGISTER_LATE
         if self.candidate is not None:
             hold |= HoldReason.REGISTER_UNCONFIRMED
         if self.first is None:
@@ -375,6 +404,11 @@ class Meter:
         low, high = sorted((self.counted_mwh + self.head_uj // UJ_PER_MWH, self.power_uj // UJ_PER_MWH))
         if gap is not None and gap <= 20 * 60_000 and high > 3 * low + 1_000_000:
             hold |= HoldReason.REGISTER_AGAINST_POWER
+        registered = self.counted_mwh + self.head_uj // UJ_PER_MWH
+        if self.power_ms is not None:
+            sure = self.power_uj - self.unsure_uj - self.unsure(0, (self.at_ms or 0) - self.power_ms)
+            if sure // UJ_PER_MWH > 3 * registered + 1_000_000:
+                hold |= HoldReason.REGISTER_AGAINST_POWER
         return hold
 
 
@@ -427,7 +461,10 @@ class Connector:
             if index and session is not current:
                 series = meter.first if meter.session and meter.first is not None else meter.series
                 power = meter.power_max_mw if session is None else self.rated_mw or self.params.power_max_mw
-                meter = Meter(power, meter.base, series, session=session is not None)
+                billed = (
+                    meter.head_uj + meter.tail_uj if meter.session else meter.before_uj if meter.first is None else 0
+                )
+                meter = Meter(power, meter.base, series, session=session is not None, before_uj=billed)
             elif not index and session is not None:
                 meter = Meter(self.rated_mw or self.params.power_max_mw)
             current = session

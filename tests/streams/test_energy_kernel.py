@@ -61,10 +61,13 @@ class Meter:
         self.accounted += _rows(found)
         return self
 
-    def next(self, *, session: bool) -> None:
+    def next(self, *, session: bool, minute: float = 0) -> None:
         """Begin the segment that follows."""
-        self.energy = self.energy.next_segments(self.energy.power_max_mw, after_session=self.in_session)
-        self.in_session = np.array([session])
+        start_ms = round(minute * MINUTE_MS)
+        after, self.in_session = self.in_session, np.array([session])
+        self.energy = self.energy.next_segments(
+            self.energy.power_max_mw, _array([start_ms]), after_session=after, in_session=self.in_session
+        )
 
     @property
     def sums(self) -> tuple[int, int, int]:
@@ -230,9 +233,9 @@ def test_a_device_that_counts_each_session_from_the_same_register_begins_there()
 
 def test_what_the_next_segment_inherits_is_the_base() -> None:
     """And for the series the first register of the session before, whatever was between."""
-    meter = Meter().read((0, 5 * KWH, KW), (10, 5 * KWH + 9, KW), (11, 10, None))
+    meter = Meter().read((0, 5 * KWH, KW), (10, 5 * KWH + 9_000, KW), (11, 10, None))
     meter.next(session=False)
-    assert (meter.energy.register_last_mwh[0], meter.energy.before_mwh[0]) == (5 * KWH + 9, 5 * KWH + 9)
+    assert (meter.energy.register_last_mwh[0], meter.energy.before_mwh[0]) == (5 * KWH + 9_000, 5 * KWH + 9_000)
     assert (meter.energy.before_ts_ms[0], meter.energy.series_mwh[0]) == (10 * MINUTE_MS, 5 * KWH)
     meter.read((12, 60, None))
     assert meter.flags[-1] == FELL, "the candidate is forgotten: nothing rose from it"
