@@ -170,6 +170,12 @@ def _most_mwh(dt_ms: I64, power_max_mw: I64) -> I64:
     return most_mwh
 
 
+def _unrounded(register: I64, base: I64) -> I64:
+    """The base for a register that is the base in whole Wh: the meter has not fallen."""
+    rounded = (register < base) & (base - register < WHOLE_WH_MWH) & (register % WHOLE_WH_MWH == 0)
+    return np.where(rounded, base, register)
+
+
 def _put_late(segments: SessionEnergy, segment: I64, rise_mwh: I64, ts_ms: I64) -> None:
     """Keep of the rise to these sessions' first register what they may have delivered themselves."""
     begin_ms = segments.begin_ms[segment]
@@ -421,8 +427,7 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
     opening = base == NULL
     base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
     registered = s.register_first_mwh[segment] != NULL
-    rounded = (register < base) & (base - register < WHOLE_WH_MWH) & (register % WHOLE_WH_MWH == 0)
-    register = np.where(rounded, base, register)  # the meter has not fallen
+    register = _unrounded(register, base)
 
     same = ~opening & (ts_ms <= base_ts)  # a moment with several registers
     earlier = same & (s.anchor_mwh[segment] != NULL)
@@ -493,16 +498,44 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
 
 
 def _export(segments: SessionEnergy, export_mwh: I64, ts_ms: I64, runs: Runs) -> None:
-    """Energy fed back: what the export register rises by, where that is plausible."""
+    """Energy fed back: what the export register rises by, judged as the other one is by rated power, time and reset."""
     rows = rows_where(export_mwh != NULL)
     if not len(rows):
         return
-    segment = runs.key[runs.of_row[rows]]
-    exporting = runs_of(segment)
-    register = export_mwh[rows]
-    before = previous_in_run(register, exporting, segments.export_last_mwh[exporting.key])
-    rise = np.where(before == NULL, 0, register - before)
-    most_mwh = DT_CAP_MS * segments.power_max_mw[segment] // UJ_PER_MWH
-    np.add.at(segments.export_mwh, segment, np.where((rise > 0) & (rise <= most_mwh), rise, 0))
-    last = exporting.last
-    segments.export_last_mwh[exporting.key] = register[last]
+    exporting = runs_of(runs.key[runs.of_row[rows]])
+    segment, register, at_ms = exporting.key, export_mwh[rows], ts_ms[rows]
+    before = previous_in_run(register, exporting, segments.export_last_mwh[segment])
+    before_ms = previous_in_run(at_ms, exporting, segments.export_ts_ms[segment])
+    first = before == NULL
+    rise = np.where(first, 0, register - before)
+    elapsed_ms = np.where(first, 0, at_ms - before_ms)
+    odd = ~_plausible(rise, elapsed_ms, segments.power_max_mw[segment][exporting.of_row], np.zeros_like(rise))
+    plain = ~(any_of(odd, exporting) | (segments.export_candidate_mwh[segment] != NULL))
+    segments.export_mwh[segment[plain]] += np.add.reduceat(rise, exporting.start)[plain]
+    last = exporting.last[plain]
+    segments.export_last_mwh[segment[plain]], segments.export_ts_ms[segment[plain]] = register[last], at_ms[last]
+    for of_runs, at in rows_by_rank(exporting, rows_where(~plain)):
+        _export_round(segments, segment[of_runs], register[at], at_ms[at])
+
+
+def _export_round(segments: SessionEnergy, segment: I64, register: I64, ts_ms: I64) -> None:
+    """Account for one export register of each of these segments."""
+    power_max, none = segments.power_max_mw[segment], np.zeros(len(segment), np.int64)
+    base, base_ts = segments.export_last_mwh[segment], segments.export_ts_ms[segment]
+    opening = base == NULL
+    base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
+    register = _unrounded(register, base)
+    candidate = segments.export_candidate_mwh[segment]
+    pending = candidate != NULL
+    candidate = np.where(pending, candidate, register)
+    candidate_ts = np.where(pending, segments.export_candidate_ts_ms[segment], ts_ms)
+    fits = _plausible(register - base, ts_ms - base_ts, power_max, none)
+    reset = ~fits & pending & ((candidate > base) | (candidate * 2 < base)) & (register > candidate)
+    reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max, none)
+    accepted = fits | reset
+    segments.hold[segment] |= (reset & (candidate > base) & (base != 0)) * np.int64(HoldReason.REGISTER_LEAPT)
+    segments.export_mwh[segment] += np.where(accepted, register - np.where(reset, candidate, base), 0)
+    segments.export_last_mwh[segment] = np.where(accepted, register, segments.export_last_mwh[segment])
+    segments.export_ts_ms[segment] = np.where(accepted, ts_ms, segments.export_ts_ms[segment])
+    segments.export_candidate_mwh[segment] = np.where(accepted, NULL, register)
+    segments.export_candidate_ts_ms[segment] = np.where(accepted, NULL, ts_ms)

@@ -60,7 +60,10 @@ class SessionEnergy:
     unsure_uj: I64 = column()  # of it over times between two powers that are too long for the first to hold
     gap_ms: I64 = column()  # the longest time without a credible power after the first one
     power_gap_ms: I64 = column()  # likewise, while a power above zero held
-    export_last_mwh: I64 = column(NULL)  # last export register of the session
+    export_last_mwh: I64 = column(NULL)  # last accepted export register of the segment
+    export_ts_ms: I64 = column(NULL)
+    export_candidate_mwh: I64 = column(NULL)  # NULL: none
+    export_candidate_ts_ms: I64 = column(NULL)
     export_mwh: I64 = column()  # vehicle to grid, between export registers
     readings: I64 = column()
     hold: I64 = column()  # HoldReason bits seen so far
@@ -119,7 +122,8 @@ def hold_reasons(segments: SessionEnergy) -> I64:
     """The HoldReason bits of sessions that end here."""
     unregistered = segments.register_first_mwh == NULL
     hold = segments.hold & (HoldReason.REGISTER_LEAPT | HoldReason.REGISTERS_MIXED)
-    hold |= (segments.candidate_mwh != NULL) * np.int64(HoldReason.REGISTER_UNCONFIRMED)
+    pending = (segments.candidate_mwh != NULL) | (segments.export_candidate_mwh != NULL)
+    hold |= pending * np.int64(HoldReason.REGISTER_UNCONFIRMED)
     registered_mwh = segments.counted_mwh + segments.head_uj // UJ_PER_MWH
     powered_mwh = segments.power_uj // UJ_PER_MWH
     since_power_ms = np.where(segments.power_ts_ms == NULL, 0, segments.last_ts_ms - segments.power_ts_ms)

@@ -273,7 +273,9 @@ class Meter:
         self.peak_mw = 0
         self.counted_mwh = self.head_uj = self.tail_uj = self.candidate_tail_uj = self.power_uj = 0
         self.gap_ms = self.power_gap_ms = 0
-        self.export_mwh, self.export_last = 0, None
+        self.export_mwh = 0
+        self.export_last: tuple[int, int] | None = None  # the last accepted register, and its moment
+        self.export_candidate: tuple[int, int] | None = None
         self.hold = 0
 
     def plausible(self, rise_mwh: int, dt_ms: int, peak_mw: int) -> bool:
@@ -306,16 +308,28 @@ class Meter:
             self.power_mw, self.power_ms = r["power_mw"], ts
             self.peak_mw = max(self.peak_mw, r["power_mw"])
         if (export := r["energy_export_mwh"]) is not None:
-            if (
-                self.export_last is not None
-                and 0 < export - self.export_last <= 7 * DAY_MS * self.power_max_mw // UJ_PER_MWH
-            ):
-                self.export_mwh += export - self.export_last
-            self.export_last = export
+            self._export(export, ts)
         if r["energy_mwh"] is None:
             return flags, 0, 0, 0
         more, *accounted = self._register(r["energy_mwh"], ts)
         return (flags | more, *accounted)  # type: ignore[return-value]
+
+    def _export(self, register: int, ts: int) -> None:
+        base, base_ts = self.export_last or (register, ts)
+        if base - 1_000 < register < base and register % 1_000 == 0:
+            register = base
+        if not self.plausible(register - base, ts - base_ts, 0):
+            candidate, candidate_ts = self.export_candidate or (register, ts)
+            elsewhere = candidate > base or candidate * 2 < base
+            reset = elsewhere and register > candidate
+            if not (reset and self.plausible(register - candidate, ts - candidate_ts, 0)):
+                self.export_candidate = register, ts
+                return
+            if candidate > base > 0:
+                self.hold |= HoldReason.REGISTER_LEAPT
+            base = candidate
+        self.export_mwh += register - base
+        self.export_last, self.export_candidate = (register, ts), None
 
     def _register(self, register: int, ts: int) -> tuple[Quality, int, int, int]:
         if self.base is None:
@@ -395,7 +409,7 @@ class Meter:
         explained = (self.head_uj + self.before_uj) // UJ_PER_MWH
         if self.late_mwh > max(100_000, min(3 * explained + 1_000_000, self.energy_uj // UJ_PER_MWH)):
             hold |= HoldReason.REGISTER_LATE
-        if self.candidate is not None:
+        if self.candidate is not None or self.export_candidate is not None:
             hold |= HoldReason.REGISTER_UNCONFIRMED
         if self.first is None:
             hold |= self.hold & HoldReason.POWER_IMPLAUSIBLE
@@ -461,9 +475,9 @@ class Connector:
             if index and session is not current:
                 series = meter.first if meter.session and meter.first is not None else meter.series
                 power = meter.power_max_mw if session is None else self.rated_mw or self.params.power_max_mw
-                billed = (
-                    meter.head_uj + meter.tail_uj if meter.session else meter.before_uj if meter.first is None else 0
-                )
+                billed = meter.before_uj if meter.first is None else 0
+                if meter.session:
+                    billed = meter.head_uj + meter.tail_uj
                 meter = Meter(power, meter.base, series, session=session is not None, before_uj=billed)
             elif not index and session is not None:
                 meter = Meter(self.rated_mw or self.params.power_max_mw)
