@@ -118,8 +118,12 @@ def update_sessions(
 
 
 def _late(state: PartitionState, timeline: Timeline) -> Bools:
-    """(runs,) connectors whose pass is repeated: a reading comes late, or shows that those before were a session's."""
+    """(runs,) connectors whose pass is repeated: a reading comes late, or shows that those before were a session's, or
+    that the clock of the session before was set back."""
     late = late_runs(timeline, state)
+    if any_true(timeline.flags) and any_true(timeline.session_event):
+        signals = timeline.signals(np.zeros(len(late), np.bool_))
+        late |= sessions.revision_of_past(state, signals, timeline.runs)
     if any_true(state.unproven[timeline.runs.key] != 0):
         late |= sessions.proof(state, timeline.signals(np.zeros(len(late), np.bool_)), timeline.runs)
     return late

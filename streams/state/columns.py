@@ -1,7 +1,7 @@
 """The columns of a partition's state, one row per connector (slot).
 
 A column is declared once, by the kernel whose rule it is or here: name, type, what a new slot starts with, its width.
-Allocation, growth and the binary form follow from the declaration. With the windows a slot takes 700 bytes.
+Allocation, growth and the binary form follow from the declaration. With the windows a slot takes 1 kB.
 """
 
 from dataclasses import dataclass, fields

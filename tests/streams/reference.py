@@ -121,6 +121,9 @@ class Session:
     first_register: int | None = None
     proven: bool = False
     hold: int = 0
+    ahead: bool = False  # its first reading was stamped ahead
+    start_ahead: bool = False  # likewise its start
+    on_time: bool = False  # its newest reading was not
     members: list[Reading] = field(default_factory=list)
     meter: "Meter | None" = None
 
@@ -135,8 +138,10 @@ class Membership:
         self.orphan: Reading | None = None  # an Ended without a session
         self.newest_ms: int | None = None
         self.foreign: set[int] = set()  # ids of readings
+        self.ahead = False  # whether the reading was stamped ahead of its arrival
 
-    def add(self, r: Reading) -> None:
+    def add(self, r: Reading, *, ahead: bool = False) -> None:
+        self.ahead = ahead
         if self.open and r["ts_ms"] - (self.newest_ms or 0) >= self.timeout_ms:
             self.close(EndReason.TIMEOUT)
         self.newest_ms = r["ts_ms"]
@@ -160,6 +165,11 @@ class Membership:
                 self._join(r)
                 return
             self.close(EndReason.SUPERSEDED)
+        elif self.sessions and self.ahead and name is not None:
+            last = self.sessions[-1]
+            ended = last.end_ms is not None and last.on_time and r["ts_ms"] - last.last_ms <= DAY_MS
+            if ended and name == last.session_id:
+                last.hold |= HoldReason.CLOCK_AHEAD
         backwards = self._clock_went_back(r)
         self._begin(r, explicit=True)
         if backwards and self.open:
@@ -213,7 +223,7 @@ class Membership:
 
     def _begin(self, r: Reading, *, explicit: bool) -> None:
         name = r["session_id"] if explicit else naming(r)
-        self.open = Session(r["ts_ms"], r["ts_ms"], name, explicit)
+        self.open = Session(r["ts_ms"], r["ts_ms"], name, explicit, ahead=self.ahead)
         self.orphan = None
         self._join(r)
 
@@ -221,7 +231,13 @@ class Membership:
         now = self.open
         assert now is not None
         now.members.append(r)
-        now.last_ms = r["ts_ms"]
+        now.last_ms, now.on_time = r["ts_ms"], not self.ahead
+        if self.ahead and r["session_event"] == SessionEvent.STARTED:
+            now.start_ahead = True
+            if not now.ahead:
+                now.hold |= HoldReason.CLOCK_AHEAD
+        elif now.start_ahead and now.on_time:
+            now.hold |= HoldReason.CLOCK_AHEAD
         if r["session_id"] not in (None, now.session_id):
             self.foreign.add(id(r))
         if r["energy_mwh"] is not None:
@@ -459,8 +475,8 @@ class Connector:
         """All sessions in order, and every reading in order."""
         readings = sorted(self.readings, key=lambda one: _place(one[0]))
         membership = Membership(self.params.session_timeout_ms)
-        for r, _ in readings:
-            membership.add(r)
+        for r, arrival in readings:
+            membership.add(r, ahead=bool(arrival & Quality.CLOCK_SKEW))
         if self.timed_out and membership.open:
             membership.close(EndReason.TIMEOUT)
         sessions = membership.sessions
