@@ -123,7 +123,7 @@ def _late(state: PartitionState, timeline: Timeline) -> Bools:
     late = late_runs(timeline, state)
     if any_true(timeline.flags) and any_true(timeline.session_event):
         signals = timeline.signals(np.zeros(len(late), np.bool_))
-        late |= sessions.revision_of_past(state, signals, timeline.runs)
+        late |= sessions.started_ahead_of_past(state, signals, timeline.runs)
     if any_true(state.unproven[timeline.runs.key] != 0):
         late |= sessions.proof(state, timeline.signals(np.zeros(len(late), np.bool_)), timeline.runs)
     return late

@@ -175,11 +175,12 @@ def proof(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
     return proved
 
 
-def revision_of_past(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
+def started_ahead_of_past(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
     """(runs,) whether a start that was stamped ahead may be of the connector's past session (see _Connector._start)."""
     started = signals.have(STARTED) & signals.have(AHEAD) & (signals.name != 0)
     known = (state.past_key[runs.key] != 0) & (state.past_on_time[runs.key] != 0)
-    return known & any_of(started & (signals.name == state.past_name[runs.key][runs.of_row]), runs)
+    same: Bools = known & any_of(started & (signals.name == state.past_name[runs.key][runs.of_row]), runs)
+    return same
 
 
 def resumable(state: SessionColumns, slot: I64) -> Bools:
