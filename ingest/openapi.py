@@ -73,6 +73,7 @@ _MINIMAL: Final = {"station_id": "CP-00042", "connector_id": 2, "ts": 1795353467
 _DESCRIPTIONS: Final = {
     "energy_export_wh": "Meter register of exported energy (vehicle to grid), Wh",
     "power_export_w": "Exported power, W; subtracted from power_w, unless that is negative already",
+    **{f"power_l{phase}_w": "Of the phase, W; without power_w their sum is the power" for phase in (1, 2, 3)},
     "power_offered_w": "Most that the station offers to the vehicle, W",
     "current_offered_a": "Most that the station offers to the vehicle, A",
     "power_factor": "1 is all active; negative: export",

@@ -41,6 +41,8 @@ class HoldReason(IntFlag):
     ENDED_BEFORE_START = 16  # the clock was set back between start and end
     POWER_IMPLAUSIBLE = 32  # without a register, and powers above the rated one were left out
     SILENT = 64  # without a register, and a power stood for an hour or more without a reading
+    REGISTER_LATE = 128  # its first register came late, and the rise to it is no session's, though it may be its own
+    CLOCK_AHEAD = 256  # its start was stamped ahead of its arrival, and what came after was not
 
 
 def hold_names(reasons: int) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ If instead it rises plausibly from the candidate, the meter was reset or replace
 If later a register fits the one before the reset, two registers were mixed, and the first is the true one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from billing.rating.usage import EnergyStretch
@@ -16,6 +16,7 @@ REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, cloc
 OWN_POWER_MS_MAX: Final = 15 * 60_000  # over which the device's own power says something of its register
 OWN_POWER_FACTOR: Final = 4
 OWN_POWER_SLACK_MWH: Final = 1_000_000
+WHOLE_WH_MWH: Final = 1_000  # what a register is rounded down to that is written in whole Wh
 UJ_PER_MWH: Final = 3_600_000  # mW x ms in a mWh
 BEFORE: Final = -1
 """Index of the connector's last register before the session."""
@@ -117,6 +118,8 @@ class EnergyMeter:
         if good is None:
             self._accept(now, earlier=None)
             return 0, None
+        if -WHOLE_WH_MWH < now.rise_from(good) < 0 and now.register % WHOLE_WH_MWH == 0:
+            now = replace(now, register_mwh=good.register)  # the meter has not fallen
         same = now.ts_ms == good.ts_ms
         earlier = self._earlier if same else good
         since = (self._earlier or good) if same else good

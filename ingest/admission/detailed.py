@@ -9,7 +9,7 @@ import msgspec
 
 from ingest.admission.extra import is_plain_number
 from ingest.admission.fixed_point import thousandths
-from ingest.admission.items import net_power_w
+from ingest.admission.items import PHASE_POWERS, net_power_w, power_of_phases_w
 from ingest.admission.wire import DETAILS, FIELDS, NUMBER_BOUNDS, DetailedReading, WireReading
 from schemas.reading import DETAIL_TEXTS, ENERGY_EXPORT
 
@@ -43,8 +43,7 @@ def decode_detailed(body: bytes) -> list[WireReading] | None:
             return None
         values = {name: getattr(item, name) for name in FIELDS}
         export_wh = item.energy_export_wh
-        if item.power_export_w is not _ABSENT:
-            values["power_w"] = net_power_w(item.power_w, _float(item.power_export_w))
+        values["power_w"] = _power_w(item)
         extra = "{" + ",".join(members) + "}" if members else None
         export_mwh = None if export_wh is None else thousandths(export_wh)
         readings.append(DetailedReading(**values, energy_export_mwh=export_mwh, extra=extra))
@@ -83,6 +82,14 @@ def _is_plain_value(name: str, text: bytes) -> bool:
     return lowest <= float(digits) <= highest
 
 
+def _power_w(item: Any) -> float | None:
+    power_w: float | None = item.power_w
+    if power_w is None:
+        phases_w = (_float(getattr(item, name)) for name in PHASE_POWERS)
+        power_w = power_of_phases_w([phase_w for phase_w in phases_w if phase_w is not None])
+    return net_power_w(power_w, _float(item.power_export_w))
+
+
 def _float(raw: msgspec.Raw) -> float | None:
     text = bytes(raw)
-    return None if text == b"null" else float(text)
+    return float(text) if text not in (b"", b"null") else None

@@ -6,7 +6,7 @@ refused. With `strict` the letter of the wire format holds instead, and the firs
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -35,6 +35,7 @@ _EPOCH_MS: Final = re.compile(r"[12]\d{12}", re.ASCII)  # 2001 to 2065; with oth
 _NOT_FINITE: Final = frozenset({"nan", "inf", "infinity", "+inf", "-inf", "+infinity", "-infinity"})
 _TEXTS: Final = frozenset({"session_id", *DETAIL_TEXTS})  # OCPP 1.6 has integers for some of them
 _TEXT_BITS_MAX: Final = 256  # 77 digits: longer than every text, and the conversion takes quadratic time
+PHASE_POWERS: Final = ("power_l1_w", "power_l2_w", "power_l3_w")
 _NUMERIC: Final = (float, int)  # a boolean is neither
 _PLAIN: Final = frozenset(FIELDS)
 
@@ -123,7 +124,10 @@ def interpret(
     export_wh = details.pop("energy_export_wh", None)
     values["energy_export_mwh"] = None if export_wh is None else thousandths(export_wh)
     if recorded is None:
-        values["power_w"] = net_power_w(values.get("power_w"), details.get("power_export_w"))
+        total_w = values.get("power_w")
+        if total_w is None:
+            total_w = power_of_phases_w([details[name] for name in PHASE_POWERS if name in details])
+        values["power_w"] = net_power_w(total_w, details.get("power_export_w"))
     extra = Extra()
     for name, value in details.items():
         extra.add(name, _detail_text(name, value, fields[name], raw_of))
@@ -173,6 +177,15 @@ def net_power_w(power_w: float | None, export_w: float | None) -> float | None:
     """Power less exported power, exact in mW. A negative power is that already; an export of 0 alone says nothing."""
     power_mw = thousandths(power_w or 0.0)
     return (power_mw - thousandths(export_w)) / MILLI if export_w and power_mw >= 0 else power_w
+
+
+def power_of_phases_w(phases_w: Sequence[float]) -> float | None:
+    """The power of a connector that says it per phase only: their sum, exact in mW; None where no power can be that."""
+    if not phases_w:
+        return None
+    lowest, highest = NUMBER_BOUNDS["power_w"]
+    total_w = sum(map(thousandths, phases_w)) / MILLI
+    return total_w if lowest <= total_w <= highest else None
 
 
 def _in_its_type(name: str, value: Any) -> Any:

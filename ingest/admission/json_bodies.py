@@ -5,6 +5,7 @@ by the same decoder, and what that does not take is interpreted field by field (
 readings.
 """
 
+import math
 import re
 from dataclasses import replace
 from typing import Any, Final
@@ -209,7 +210,7 @@ def _read(at: int, item: bytes, strict: bool) -> Interpreted | RefusedItem:
 def _read_fields(at: int, item: bytes, strict: bool, error: str = "") -> Interpreted | RefusedItem:
     """Field by field. `error` is why the typed decoder refused it."""
     try:
-        fields: Any = _any.decode(item)
+        fields: Any = _decoded(item)
     except _UNDECODABLE as unreadable:
         return refuse(at, Fault("malformed", f"this item is not readable JSON: {_damage(unreadable)}"), item, None)
     fault = None if isinstance(fields, dict) else not_an_object(fields)
@@ -224,6 +225,23 @@ def _read_fields(at: int, item: bytes, strict: bool, error: str = "") -> Interpr
         fault = found
     station = fields.get("station_id") if isinstance(fields, dict) else None
     return refuse(at, fault, item, station_id_of(station))
+
+
+def _decoded(item: bytes) -> Any:
+    """The item's JSON. A field whose number no float holds (1e400), or that has one inside, is infinite. Raises
+    _UNDECODABLE."""
+    try:
+        return _any.decode(item)
+    except msgspec.ValidationError:  # it is JSON
+        item.decode()
+        return {name: _field(raw) for name, raw in _raw_fields.decode(item).items()}
+
+
+def _field(raw: msgspec.Raw) -> Any:
+    try:
+        return _any.decode(raw)
+    except msgspec.ValidationError:
+        return math.inf
 
 
 class _RawFields:

@@ -207,10 +207,12 @@ def _restore(
         if session.session_key == open_key:  # its row may wait to be written
             session = session._replace(tariff_key=int(state.open_tariff[slot]), revision=int(state.open_revision[slot]))
         replay.sessions[session.session_key] = session
-    position = NULL, NULL
+    position, on_time = (NULL, NULL), False
     if start:
-        position = int(columns["ts_ms"][rows[start - 1]]), int(columns["seq"][rows[start - 1]])
-    _put_checkpoint(state, slot, checkpoint, position)
+        last_row = rows[start - 1]
+        position = int(columns["ts_ms"][last_row]), int(columns["seq"][last_row])
+        on_time = not columns["flags"][last_row] & Quality.CLOCK_SKEW
+    _put_checkpoint(state, slot, checkpoint, position, on_time=on_time)
     return kept
 
 
@@ -224,7 +226,10 @@ def _complete(state: PartitionState, slot: int, sessions: list[StoredSession], k
     return all(counts.get(key, 0) == readings for key, readings in expected.items())
 
 
-def _put_checkpoint(state: PartitionState, slot: int, past: StoredSession | None, position: tuple[int, int]) -> None:
+def _put_checkpoint(
+    state: PartitionState, slot: int, past: StoredSession | None, position: tuple[int, int], *, on_time: bool
+) -> None:
+    """`position` and `on_time` are of the last reading before."""
     power_max_mw = int(state.energy.power_max_mw[slot])
     for column in _SESSION_COLUMNS:
         getattr(state, column.name)[slot] = column.start
@@ -235,12 +240,14 @@ def _put_checkpoint(state: PartitionState, slot: int, past: StoredSession | None
         energy.register_last_mwh[0] = energy.before_mwh[0] = past.register_after_mwh
         energy.register_ts_ms[0] = energy.before_ts_ms[0] = past.register_after_ms
         energy.series_mwh[0] = past.register_first_mwh if past.register_first_mwh != NULL else past.series_mwh
+        energy.before_uj[0] = past.integrated_uj
         energy.power_max_mw[0] = past.power_max_mw
         state.past_key[slot], state.past_start_ms[slot] = past.session_key, past.started_ms
         state.past_name[slot] = fingerprint_of(past.session_id) if past.session_id is not None else 0
         explicit_end = past.end_reason in EXPLICIT_ENDS
         state.past_last_ms[slot] = past.ended_ms if explicit_end else past.last_ms
         state.past_reason[slot], state.past_revision[slot] = past.end_reason, past.revision
+        state.past_on_time[slot] = on_time
     state.energy.put(np.array([slot]), energy)
     state.segment_key[slot] = state.open_flagged[slot] = state.open_tariff[slot] = 0
 

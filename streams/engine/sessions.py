@@ -118,8 +118,12 @@ def update_sessions(
 
 
 def _late(state: PartitionState, timeline: Timeline) -> Bools:
-    """(runs,) connectors whose pass is repeated: a reading comes late, or shows that those before were a session's."""
+    """(runs,) connectors whose pass is repeated: a reading comes late, or shows that those before were a session's, or
+    that the clock of the session before was set back."""
     late = late_runs(timeline, state)
+    if any_true(timeline.flags) and any_true(timeline.session_event):
+        signals = timeline.signals(np.zeros(len(late), np.bool_))
+        late |= sessions.started_ahead_of_past(state, signals, timeline.runs)
     if any_true(state.unproven[timeline.runs.key] != 0):
         late |= sessions.proof(state, timeline.signals(np.zeros(len(late), np.bool_)), timeline.runs)
     return late
@@ -270,7 +274,7 @@ def _new_charges(this: _Pass, before: SessionCharges, key: I64, after_session: B
     for row in rows_where(key).tolist():
         if (terms := this.terms.get(int(key[row]))) is not None:
             tariff_key[row], power_max_mw[row] = terms
-    energy = before.energy.next_segments(power_max_mw, after_session=after_session)
+    energy = before.energy.next_segments(power_max_mw, start_ms, after_session=after_session, in_session=key != 0)
     return SessionCharges.fresh(this.state.tariffs, tariff_key, start_ms, energy)
 
 

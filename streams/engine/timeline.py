@@ -68,6 +68,8 @@ class Timeline:
         signs = _SIGNS_OF_STATUS.take(self.status) | ((self.power_mw > 0) * np.uint8(sessions.DRAWING))
         if any_true(self.session_event):
             signs |= _SIGNS_OF_EVENT.take(self.session_event)
+        if any_true(self.flags):
+            signs |= ((self.flags & Quality.CLOCK_SKEW) != 0) * np.uint8(sessions.AHEAD)
         naming = self.given
         if self.names_nothing:
             placeholder = np.isin(self.given, PLACEHOLDERS) & (self.session_event != SessionEvent.STARTED)

@@ -31,15 +31,21 @@ from streams.kernels.runs import (
     rows_where,
     runs_of,
 )
-from streams.kernels.session_energy import UJ_PER_MWH, SessionEnergy
+from streams.kernels.session_energy import (
+    DT_CAP_MS,
+    REGISTER_SLACK_MWH,
+    SAMPLED_MS_MAX,
+    UJ_PER_MWH,
+    SessionEnergy,
+    unsure_uj,
+)
 
-REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
-DT_CAP_MS: Final = 7 * 86_400_000  # 10 MW x a week stays below 2**63
 HOLD_MS_MAX: Final = 86_400_000  # a power holds for a day at most; 10 MW x a day = 8.6e17 uJ, ten of them fit an int64
 # Against the device's own power a register is judged only over a time in which its samples say something of it.
 OWN_POWER_MS_MAX: Final = 900_000
 OWN_POWER_FACTOR: Final = 4
 OWN_POWER_SLACK_MWH: Final = 1_000_000
+WHOLE_WH_MWH: Final = 1_000  # OCPP 1.6's registers of start and stop are of whole Wh, those of its samples need not be
 
 _GAP_MS_MAX: Final = np.iinfo(np.int32).max  # 24 days
 
@@ -143,7 +149,7 @@ def advance(
     if samples.export_mwh is not None:
         _export(segments, samples.export_mwh, samples.ts_ms, runs)
     if not all_true(in_session):  # nothing is integrated outside
-        for name in ("head_uj", "tail_uj", "power_uj", "gap_ms", "power_gap_ms"):
+        for name in ("head_uj", "tail_uj", "power_uj", "unsure_uj", "gap_ms", "power_gap_ms"):
             getattr(segments, name)[runs.key[~in_session]] = 0
     return job.out
 
@@ -151,11 +157,32 @@ def advance(
 def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: I64, peak_mw: I64) -> Bools:
     """Whether the connector can have delivered this, by its rating and by the power that its device reported."""
     dt_ms = np.clip(dt_ms, 0, DT_CAP_MS)
-    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= dt_ms * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH)
+    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= _most_mwh(dt_ms, power_max_mw))
     own = (peak_mw > 0) & (dt_ms <= OWN_POWER_MS_MAX)
     most_mwh = np.where(own, dt_ms, 0) * peak_mw // UJ_PER_MWH * OWN_POWER_FACTOR + OWN_POWER_SLACK_MWH
     plausible &= ~own | (rise_mwh <= most_mwh)
     return plausible
+
+
+def _most_mwh(dt_ms: I64, power_max_mw: I64) -> I64:
+    """What the connector delivers in this time at most, by its rating."""
+    most_mwh: I64 = np.minimum(dt_ms, DT_CAP_MS) * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH
+    return most_mwh
+
+
+def _unrounded(register: I64, base: I64) -> I64:
+    """The base for a register that is the base in whole Wh: the meter has not fallen."""
+    rounded = (register < base) & (base - register < WHOLE_WH_MWH) & (register % WHOLE_WH_MWH == 0)
+    return np.where(rounded, base, register)
+
+
+def _put_late(segments: SessionEnergy, segment: I64, rise_mwh: I64, ts_ms: I64) -> None:
+    """Keep of the rise to these sessions' first register what they may have delivered themselves."""
+    begin_ms = segments.begin_ms[segment]
+    elapsed_ms = np.where(begin_ms == NULL, 0, ts_ms - begin_ms)
+    most_mwh = _most_mwh(elapsed_ms, segments.power_max_mw[segment])
+    segments.late_mwh[segment] = np.where(elapsed_ms > 0, np.minimum(rise_mwh, most_mwh), 0)
+    segments.begin_ms[segment] = NULL
 
 
 def _area_uj(power_mw: I64, duration_ms: I64) -> I64:
@@ -269,6 +296,7 @@ def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
     if any_true(first):
         segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
         segments.register_first_mwh[segment[first]] = register[first]
+        _put_late(segments, segment[first], rise[start[first]], samples.ts_ms[start[first]])
     if not all_true(metered):
         bare, bare_uj = ~metered, np.add.reduceat(area, runs.start)[plain]
         segments.tail_uj[segment[bare]] += bare_uj[bare]
@@ -294,6 +322,10 @@ def _put_plain_powers(job: _Job, plain: Bools, area: I64, power_before: I64, pow
         else np.maximum.reduceat(np.where(power_before > 0, gap_ms, 0), runs.start)
     )
     _lengthen(segments.power_gap_ms, segment, powered[plain])
+    if any_true(longest > SAMPLED_MS_MAX):
+        power = np.where(job.credible, samples.power_mw, power_before)
+        unsure = np.where(job.credible, unsure_uj(power_before, power, gap_ms), 0)
+        segments.unsure_uj[segment] += np.add.reduceat(unsure, runs.start)[plain]
     segments.power_uj[segment] += np.add.reduceat(area, runs.start)[plain]
     held = np.where(job.credible[last], samples.power_mw[last], power_before[last])
     peak = held
@@ -356,6 +388,8 @@ def _round(job: _Job, run: I64, at: I64) -> None:
     _lengthen(s.gap_ms, segment, gap)
     powered = np.where(s.last_power_mw[segment] > 0, gap, 0)
     _lengthen(s.power_gap_ms, segment, powered)
+    if any_true(gap > SAMPLED_MS_MAX):
+        s.unsure_uj[segment] += np.where(credible, unsure_uj(s.last_power_mw[segment], power, gap), 0)
     s.tail_uj[segment] += area
     s.power_uj[segment] += area
     s.readings[segment] += 1
@@ -393,6 +427,7 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
     opening = base == NULL
     base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
     registered = s.register_first_mwh[segment] != NULL
+    register = _unrounded(register, base)
 
     same = ~opening & (ts_ms <= base_ts)  # a moment with several registers
     earlier = same & (s.anchor_mwh[segment] != NULL)
@@ -435,6 +470,8 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
     begins = first | (reset & placeholder & (s.register_first_mwh[segment] == 0))
     open_uj = np.where(reset, s.candidate_tail_uj[segment], s.tail_uj[segment])
     s.head_uj[segment] += np.where(first, open_uj, 0)
+    if any_true(first):
+        _put_late(s, segment[first], np.where(fits, rise, 0)[first], ts_ms[first])
     s.register_first_mwh[segment] = np.where(
         begins, np.where(reset, candidate, register), s.register_first_mwh[segment]
     )
@@ -461,16 +498,44 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
 
 
 def _export(segments: SessionEnergy, export_mwh: I64, ts_ms: I64, runs: Runs) -> None:
-    """Energy fed back: what the export register rises by, where that is plausible."""
+    """Energy fed back: what the export register rises by, judged as the other one is by rated power, time and reset."""
     rows = rows_where(export_mwh != NULL)
     if not len(rows):
         return
-    segment = runs.key[runs.of_row[rows]]
-    exporting = runs_of(segment)
-    register = export_mwh[rows]
-    before = previous_in_run(register, exporting, segments.export_last_mwh[exporting.key])
-    rise = np.where(before == NULL, 0, register - before)
-    most_mwh = DT_CAP_MS * segments.power_max_mw[segment] // UJ_PER_MWH
-    np.add.at(segments.export_mwh, segment, np.where((rise > 0) & (rise <= most_mwh), rise, 0))
-    last = exporting.last
-    segments.export_last_mwh[exporting.key] = register[last]
+    exporting = runs_of(runs.key[runs.of_row[rows]])
+    segment, register, at_ms = exporting.key, export_mwh[rows], ts_ms[rows]
+    before = previous_in_run(register, exporting, segments.export_last_mwh[segment])
+    before_ms = previous_in_run(at_ms, exporting, segments.export_ts_ms[segment])
+    first = before == NULL
+    rise = np.where(first, 0, register - before)
+    elapsed_ms = np.where(first, 0, at_ms - before_ms)
+    odd = ~_plausible(rise, elapsed_ms, segments.power_max_mw[segment][exporting.of_row], np.zeros_like(rise))
+    plain = ~(any_of(odd, exporting) | (segments.export_candidate_mwh[segment] != NULL))
+    segments.export_mwh[segment[plain]] += np.add.reduceat(rise, exporting.start)[plain]
+    last = exporting.last[plain]
+    segments.export_last_mwh[segment[plain]], segments.export_ts_ms[segment[plain]] = register[last], at_ms[last]
+    for of_runs, at in rows_by_rank(exporting, rows_where(~plain)):
+        _export_round(segments, segment[of_runs], register[at], at_ms[at])
+
+
+def _export_round(segments: SessionEnergy, segment: I64, register: I64, ts_ms: I64) -> None:
+    """Account for one export register of each of these segments."""
+    power_max, none = segments.power_max_mw[segment], np.zeros(len(segment), np.int64)
+    base, base_ts = segments.export_last_mwh[segment], segments.export_ts_ms[segment]
+    opening = base == NULL
+    base, base_ts = np.where(opening, register, base), np.where(opening, ts_ms, base_ts)
+    register = _unrounded(register, base)
+    candidate = segments.export_candidate_mwh[segment]
+    pending = candidate != NULL
+    candidate = np.where(pending, candidate, register)
+    candidate_ts = np.where(pending, segments.export_candidate_ts_ms[segment], ts_ms)
+    fits = _plausible(register - base, ts_ms - base_ts, power_max, none)
+    reset = ~fits & pending & ((candidate > base) | (candidate * 2 < base)) & (register > candidate)
+    reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max, none)
+    accepted = fits | reset
+    segments.hold[segment] |= (reset & (candidate > base) & (base != 0)) * np.int64(HoldReason.REGISTER_LEAPT)
+    segments.export_mwh[segment] += np.where(accepted, register - np.where(reset, candidate, base), 0)
+    segments.export_last_mwh[segment] = np.where(accepted, register, segments.export_last_mwh[segment])
+    segments.export_ts_ms[segment] = np.where(accepted, ts_ms, segments.export_ts_ms[segment])
+    segments.export_candidate_mwh[segment] = np.where(accepted, NULL, register)
+    segments.export_candidate_ts_ms[segment] = np.where(accepted, NULL, ts_ms)

@@ -21,6 +21,8 @@ DISAGREEMENT_FACTOR: Final = 3
 DISAGREEMENT_SLACK_MWH: Final = 1_000_000
 SAMPLED_MS_MAX: Final = 1_200_000
 SILENT_MS_MIN: Final = 3_600_000
+REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
+DT_CAP_MS: Final = 7 * 86_400_000  # 10 MW x a week stays below 2**63
 
 
 @dataclass(slots=True)
@@ -48,13 +50,20 @@ class SessionEnergy:
     before_mwh: I64 = column(NULL)  # the last accepted register before this segment; NULL: none
     before_ts_ms: I64 = column(NULL)
     series_mwh: I64 = column(NULL)  # the first register of the connector's session before this segment
+    before_uj: I64 = column()  # integrated in that session, where no register was accepted since
+    begin_ms: I64 = column(NULL)  # where a session began that has a register before it, and none of its own yet
+    late_mwh: I64 = column()  # what it may have delivered until its first register, outside of it
     counted_mwh: I64 = column()  # between registers, of a session without the rise to its first
     head_uj: I64 = column()  # integrated before the first register
     tail_uj: I64 = column()  # integrated since the last accepted register (or since the start)
     power_uj: I64 = column()  # integrated in all
+    unsure_uj: I64 = column()  # of it over times between two powers that are too long for the first to hold
     gap_ms: I64 = column()  # the longest time without a credible power after the first one
     power_gap_ms: I64 = column()  # likewise, while a power above zero held
-    export_last_mwh: I64 = column(NULL)  # last export register of the session
+    export_last_mwh: I64 = column(NULL)  # last accepted export register of the segment
+    export_ts_ms: I64 = column(NULL)
+    export_candidate_mwh: I64 = column(NULL)  # NULL: none
+    export_candidate_ts_ms: I64 = column(NULL)
     export_mwh: I64 = column()  # vehicle to grid, between export registers
     readings: I64 = column()
     hold: I64 = column()  # HoldReason bits seen so far
@@ -74,13 +83,20 @@ class SessionEnergy:
         for name in ENERGY_COLUMNS:
             getattr(self, name)[rows] = getattr(other, name)
 
-    def next_segments(self, power_max_mw: I64, *, after_session: Bools) -> "SessionEnergy":
-        """The segments that follow these, which inherit the base only. `after_session`: where these are sessions."""
+    def next_segments(
+        self, power_max_mw: I64, start_ms: I64, *, after_session: Bools, in_session: Bools
+    ) -> "SessionEnergy":
+        """The segments that follow these from `start_ms` on, which inherit the base only. `after_session`: where these
+        are sessions; `in_session`: where those are."""
         fresh = SessionEnergy.fresh(len(self.readings))
         fresh.register_last_mwh, fresh.register_ts_ms = self.register_last_mwh.copy(), self.register_ts_ms.copy()
         fresh.before_mwh, fresh.before_ts_ms = fresh.register_last_mwh.copy(), fresh.register_ts_ms.copy()
         own_series = after_session & (self.register_first_mwh != NULL)
         fresh.series_mwh = np.where(own_series, self.register_first_mwh, self.series_mwh)
+        fresh.before_uj = np.where(
+            after_session, self.integrated_uj(), np.where(self.register_first_mwh == NULL, self.before_uj, 0)
+        )
+        fresh.begin_ms = np.where(in_session & (fresh.before_mwh != NULL), start_ms, NULL)
         fresh.power_max_mw = power_max_mw
         return fresh
 
@@ -106,15 +122,47 @@ def hold_reasons(segments: SessionEnergy) -> I64:
     """The HoldReason bits of sessions that end here."""
     unregistered = segments.register_first_mwh == NULL
     hold = segments.hold & (HoldReason.REGISTER_LEAPT | HoldReason.REGISTERS_MIXED)
-    hold |= (segments.candidate_mwh != NULL) * np.int64(HoldReason.REGISTER_UNCONFIRMED)
+    pending = (segments.candidate_mwh != NULL) | (segments.export_candidate_mwh != NULL)
+    hold |= pending * np.int64(HoldReason.REGISTER_UNCONFIRMED)
     registered_mwh = segments.counted_mwh + segments.head_uj // UJ_PER_MWH
     powered_mwh = segments.power_uj // UJ_PER_MWH
     since_power_ms = np.where(segments.power_ts_ms == NULL, 0, segments.last_ts_ms - segments.power_ts_ms)
     gap_ms = np.maximum(segments.gap_ms, since_power_ms)
     higher, lower = np.maximum(registered_mwh, powered_mwh), np.minimum(registered_mwh, powered_mwh)
-    differ = higher > DISAGREEMENT_FACTOR * lower + DISAGREEMENT_SLACK_MWH
-    sampled = (segments.power_ts_ms != NULL) & (gap_ms <= SAMPLED_MS_MAX)
-    hold |= (~unregistered & sampled & differ) * np.int64(HoldReason.REGISTER_AGAINST_POWER)
+    powered = segments.power_ts_ms != NULL
+    differ = _contradicts(higher, lower) & powered & (gap_ms <= SAMPLED_MS_MAX)
+    differ |= _contradicts(_sure_uj(segments, since_power_ms) // UJ_PER_MWH, registered_mwh) & powered
+    hold |= (~unregistered & differ) * np.int64(HoldReason.REGISTER_AGAINST_POWER)
+    hold |= _late(segments) * np.int64(HoldReason.REGISTER_LATE)
     hold |= np.where(unregistered, segments.hold & HoldReason.POWER_IMPLAUSIBLE, 0)
     hold |= (unregistered & (segments.power_gap_ms >= SILENT_MS_MIN)) * np.int64(HoldReason.SILENT)
     return hold
+
+
+def _contradicts(more_mwh: I64, mwh: I64) -> Bools:
+    contradicts: Bools = more_mwh > DISAGREEMENT_FACTOR * mwh + DISAGREEMENT_SLACK_MWH
+    return contradicts
+
+
+def unsure_uj(power_before_mw: I64, power_mw: I64, gap_ms: I64) -> I64:
+    """Of what a power comes to until the next one, `gap_ms` later: what may not have been. Up to SAMPLED_MS_MAX the
+    first power holds, up to SILENT_MS_MIN the lower of both at least."""
+    before_mw = np.maximum(power_before_mw, 0)
+    least_mw = np.where(gap_ms <= SILENT_MS_MIN, np.minimum(before_mw, np.maximum(power_mw, 0)), 0)
+    unsure: I64 = np.where(gap_ms > SAMPLED_MS_MAX, np.minimum(gap_ms, DT_CAP_MS), 0) * (before_mw - least_mw)
+    return unsure
+
+
+def _sure_uj(segments: SessionEnergy, since_power_ms: I64) -> I64:
+    """What the powers of sessions that end here come to at least."""
+    nothing = np.zeros(len(since_power_ms), np.int64)
+    return segments.power_uj - segments.unsure_uj - unsure_uj(segments.last_power_mw, nothing, since_power_ms)
+
+
+def _late(segments: SessionEnergy) -> Bools:
+    """Whether the rise to a session's first register, which came late, is more than power explains: that of the session
+    until then and that of the one before after its last register; or more than all that the session has."""
+    late_mwh = segments.late_mwh
+    explained_mwh = (segments.head_uj + segments.before_uj) // UJ_PER_MWH
+    late: Bools = _contradicts(late_mwh, explained_mwh) | (late_mwh > segments.energy_uj() // UJ_PER_MWH)
+    return late & (late_mwh > REGISTER_SLACK_MWH)

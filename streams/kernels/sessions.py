@@ -46,6 +46,7 @@ class SessionColumns:
     open_explicit: I8 = column()  # 1: begun by Started
     open_register_mwh: I64 = column(NULL)  # its first register
     open_delivered: I8 = column()  # 1: a higher register was seen
+    open_ahead: I8 = column()  # _BEGUN_AHEAD to _SET_BACK; 0: its first reading was not stamped ahead
     unproven: I8 = column()  # 1: the columns above are of a session that is not one yet; open_key is 0
     # The last session that closed. Key 0: none.
     past_key: I64 = column()
@@ -54,9 +55,11 @@ class SessionColumns:
     past_last_ms: I64 = column()
     past_reason: I8 = column()
     past_revision: I32 = column()
-    past_explicit: I8 = column()  # open_explicit, open_occupied and open_delivered as they were
+    past_explicit: I8 = column()  # open_explicit, open_occupied, open_delivered and open_ahead as they were
     past_occupied: I8 = column()
     past_delivered: I8 = column()
+    past_ahead: I8 = column()
+    past_on_time: I8 = column()  # 1: its last reading was not stamped ahead
     # The last Ended without a session, if none has begun since.
     orphan_ts_ms: I64 = column(NULL)  # NULL: none
     orphan_name: I64 = column()
@@ -70,6 +73,8 @@ OPENING: Final = 4  # a status that only a transaction has: Charging, SuspendedE
 OCCUPYING: Final = 8  # opening, Preparing or Finishing
 FREEING: Final = 16  # Available, Reserved or Unavailable
 DRAWING: Final = 32  # power above zero
+AHEAD: Final = 64  # it was stamped ahead of its arrival by more than the tolerance
+_BEGUN_AHEAD, _STARTED_AHEAD, _SET_BACK = 1, 2, 3  # open_ahead: by a reading with AHEAD, by Started; others are not
 
 
 @dataclass(slots=True)
@@ -81,7 +86,7 @@ class Signals:
     seq: I64  # NULL: none
     given: I64  # fingerprint of the session_id that the device gave; 0: none
     name: I64  # the same, but 0 for one that names nothing
-    signs: NDArray[np.uint8]  # STARTED to DRAWING
+    signs: NDArray[np.uint8]  # STARTED to AHEAD
     register_mwh: I64  # NULL: none
     main_meter: Bools  # (runs,) connector 0
 
@@ -105,6 +110,7 @@ class PastSession:
     revision: int  # of its completion
     hold: int = 0  # HoldReason
     explicit: bool = False  # begun by Started
+    on_time: bool = False  # its last reading was not stamped ahead
 
 
 @dataclass(slots=True)
@@ -169,6 +175,14 @@ def proof(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
     return proved
 
 
+def started_ahead_of_past(state: SessionColumns, signals: Signals, runs: Runs) -> Bools:
+    """(runs,) whether a start that was stamped ahead may be of the connector's past session (see _Connector._start)."""
+    started = signals.have(STARTED) & signals.have(AHEAD) & (signals.name != 0)
+    known = (state.past_key[runs.key] != 0) & (state.past_on_time[runs.key] != 0)
+    same: Bools = known & any_of(started & (signals.name == state.past_name[runs.key][runs.of_row]), runs)
+    return same
+
+
 def resumable(state: SessionColumns, slot: I64) -> Bools:
     """(slots,) whether the past session was closed by the wall clock, so that the next reading may go on with it."""
     timed_out = (state.past_key[slot] != 0) & (state.past_reason[slot] == EndReason.TIMEOUT)
@@ -187,6 +201,8 @@ def _plain_runs(state: SessionColumns, signals: Signals, runs: Runs, breaking: B
     slot = runs.key
     is_open = state.open_key[slot] != 0
     steady = is_open & ~any_of(breaking | signals.have(STARTED | ENDED | FREEING), runs) & ~signals.main_meter
+    if any_true(set_back := state.open_ahead[slot] == _STARTED_AHEAD):
+        steady &= ~(set_back & any_of(~signals.have(AHEAD), runs))
     if all_true(steady):
         return steady, ~steady
     stirring = (signals.name != 0) | signals.have(STARTED | ENDED | OPENING)
@@ -233,12 +249,14 @@ class _Connector:
         self.last_ms, self.revision = int(state.open_last_ms[slot]), int(state.open_revision[slot])
         self.occupied, self.explicit = bool(state.open_occupied[slot]), bool(state.open_explicit[slot])
         self.register_mwh, self.delivered = int(state.open_register_mwh[slot]), bool(state.open_delivered[slot])
+        self.ahead, self.on_time = int(state.open_ahead[slot]), False
         self.newest_ms = int(state.newest_ts_ms[slot])
         self.past = PastSession(
             slot, int(state.past_key[slot]), int(state.past_name[slot]), int(state.past_start_ms[slot]),
             int(state.past_last_ms[slot]), MAX_I64, int(state.past_reason[slot]), int(state.past_revision[slot]),
+            on_time=bool(state.past_on_time[slot]),
         )  # fmt: skip
-        self.past_was = tuple(bool(getattr(state, name)[slot]) for name in _PAST_WAS)  # explicit, occupied, delivered
+        self.past_was = tuple(int(getattr(state, name)[slot]) for name in _PAST_WAS)
         self.orphan = int(state.orphan_ts_ms[slot]), int(state.orphan_name[slot]), int(state.orphan_seq[slot])
         self._rows: list[int] = []  # of an unproven session
         self._name_row: int | None = None
@@ -254,6 +272,7 @@ class _Connector:
         state.past_key[slot], state.past_name[slot] = past.key, past.name
         state.past_start_ms[slot], state.past_last_ms[slot] = past.start_ms, past.last_ms
         state.past_reason[slot], state.past_revision[slot] = past.reason, past.revision
+        state.open_ahead[slot], state.past_on_time[slot] = self.ahead, past.on_time
         for name, was in zip(_PAST_WAS, self.past_was, strict=True):
             getattr(state, name)[slot] = was
         state.orphan_ts_ms[slot], state.orphan_name[slot], state.orphan_seq[slot] = self.orphan
@@ -303,6 +322,8 @@ class _Connector:
             return
         if self._is_open:
             self.close(MAX_I64, EndReason.SUPERSEDED)
+        elif self._is_of_past(r):
+            self.past.hold |= HoldReason.CLOCK_AHEAD
         ended_before = self._ended_before(r)
         self._begin(r, explicit=True)
         if ended_before:
@@ -313,6 +334,13 @@ class _Connector:
         if name and name == self.name:
             return False
         return self.explicit or self.delivered or bool(name and self.name)
+
+    def _is_of_past(self, r: "_Reading") -> bool:
+        """Whether a start that was stamped ahead is that of the session before it: the clock was set back between."""
+        past = self.past
+        named = r.name != 0 and r.name == past.name and past.key != 0
+        ended = past.reason in EXPLICIT_ENDS and past.on_time and r.ts_ms - past.last_ms <= ORPHAN_MS_MAX
+        return named and ended and r.has(AHEAD)
 
     def _ended_before(self, r: "_Reading") -> bool:
         """Whether the end of the session that begins came before it: the clock was set back between."""
@@ -362,6 +390,9 @@ class _Connector:
         self.start_ms = self.last_ms = r.ts_ms
         self.name, self.revision, self.register_mwh = 0, 0, NULL
         self.occupied = self.delivered = False
+        self.ahead = 0
+        if r.has(AHEAD):
+            self.ahead = _STARTED_AHEAD if r.has(STARTED) else _BEGUN_AHEAD
         self.orphan = NULL, 0, NULL
         self._rows, self._name_row = [], None
         if r.name:
@@ -377,7 +408,11 @@ class _Connector:
 
     def _join(self, r: "_Reading", *, may_free: bool = True) -> None:
         """The reading is the open session's."""
-        self.last_ms = r.ts_ms
+        self.last_ms, self.on_time = r.ts_ms, not r.has(AHEAD)
+        if self.on_time and self.ahead == _STARTED_AHEAD:
+            self.ahead = _SET_BACK
+        elif r.has(STARTED) and not self.on_time and self.ahead < _STARTED_AHEAD:
+            self.ahead = _STARTED_AHEAD if self.ahead else _SET_BACK
         self._members.foreign[r.row] = r.given not in (0, self.name)
         if r.register_mwh != NULL:
             if self.register_mwh == NULL:
@@ -409,12 +444,15 @@ class _Connector:
             del self._members.closed[past.key]
         self.key, self.name, self.start_ms, self.last_ms = past.key, past.name, past.start_ms, past.last_ms
         self.revision = past.revision
-        self.explicit, self.occupied, self.delivered = self.past_was
+        self.explicit, self.occupied, self.delivered = map(bool, self.past_was[:3])
+        self.ahead = self.past_was[3]
         self.past = PastSession(self._slot, 0, 0, 0, 0, MAX_I64, 0, 0)
 
     def close(self, end_ms: int, reason: EndReason, hold: int = 0) -> None:
         """End the open session; an unproven one was none. `end_ms` is MAX_I64 where its end was not explicit."""
         if self.key:
+            if self.ahead == _SET_BACK:
+                hold |= HoldReason.CLOCK_AHEAD
             self.past = PastSession(
                 self._slot,
                 self.key,
@@ -426,13 +464,15 @@ class _Connector:
                 self.revision + 1,
                 hold,
                 self.explicit,
+                self.on_time,
             )
-            self.past_was = self.explicit, self.occupied, self.delivered
+            self.past_was = self.explicit, self.occupied, self.delivered, self.ahead
             self._members.closed[self.key] = self.past
         self.key = self.name = self.start_ms = self.last_ms = self.revision = 0
         if reason != EndReason.TIMEOUT:  # else it may go on
             self.register_mwh = NULL
         self.unproven = self.explicit = self.occupied = self.delivered = False
+        self.ahead = 0
         self._rows = []
 
 
@@ -453,5 +493,5 @@ class _Reading:
         return (self.signs & signs) != 0
 
 
-_PAST_WAS: Final = ("past_explicit", "past_occupied", "past_delivered")
+_PAST_WAS: Final = ("past_explicit", "past_occupied", "past_delivered", "past_ahead")
 _WALKED: Final = ("ts_ms", "seq", "given", "name", "signs", "register_mwh")

@@ -1,7 +1,7 @@
 """The columns of a partition's state, one row per connector (slot).
 
 A column is declared once, by the kernel whose rule it is or here: name, type, what a new slot starts with, its width.
-Allocation, growth and the binary form follow from the declaration. With the windows a slot takes 700 bytes.
+Allocation, growth and the binary form follow from the declaration. With the windows a slot takes 1 kB.
 """
 
 from dataclasses import dataclass, fields
@@ -39,7 +39,7 @@ class StateColumns(DedupeColumns, SessionColumns):
     )  # whose running totals the columns of SessionEnergy and below have; 0: none's, outside
     # Of that segment. The first ones belong to SessionEnergy, in narrower types here.
     readings: I32 = column()
-    hold: I8 = column()
+    hold: I16 = column(stored_as="hold_reasons")
     gap_ms: I32 = column()
     power_gap_ms: I32 = column()
     open_tariff: I64 = column()  # pricing's version, pinned when the session opened; 0: none

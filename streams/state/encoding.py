@@ -22,7 +22,8 @@ from streams.state.partition import ArrivedFrames, PartitionState, StateChanges
 from streams.state.window_buffer import BUFFER_COLUMNS
 from streams.tariffs.compiled import CompiledTariffs
 
-FORMAT_VERSION: Final = 5
+FORMAT_VERSION: Final = 6
+_SHORT_HOLD: Final = 5  # the reasons to hold a session had 7 bits
 _BEFORE_TIMELINES: Final = 4  # sessions were found by name; several closed ones were kept
 _WITHOUT_BUFFER: Final = 3  # windows were merged with every flush, and every patch had all stations and pending windows
 _BODY_BYTES_MAX: Final = 2**31  # 1 kB a connector: two million connectors in one partition
@@ -150,7 +151,9 @@ def _decoded(partition: int, body: bytes) -> dict[str, Any]:
         stations = np.arange(len(patch["station_newest_ms"]) // 8)
         patch |= {"stations": _pack(stations), "held_emptied": False, "held": {}, "version": _BEFORE_TIMELINES}
     if patch.get("version") == _BEFORE_TIMELINES:
-        return _with_timelines(patch)
+        patch = _with_timelines(patch)
+    if patch.get("version") == _SHORT_HOLD:
+        patch = _with_long_hold(patch)
     if patch.get("version") != FORMAT_VERSION:
         raise ForeignState(
             f"partition {partition}: its state has format {patch.get('version')}, this version reads "
@@ -186,7 +189,15 @@ def _with_timelines(patch: dict[str, Any]) -> dict[str, Any]:
         readings = len(_unpack(held["slot"], np.int32))
         held = held | {name: _pack(np.zeros(readings, np.int64)) for name in SUMS}
         held["weight"] = _pack(np.ones(readings, np.int8))
-    return patch | {"columns": columns, "held": held, "version": FORMAT_VERSION}
+    return patch | {"columns": columns, "held": held, "version": _SHORT_HOLD}
+
+
+def _with_long_hold(patch: dict[str, Any]) -> dict[str, Any]:
+    """A body of format 5 in the present one."""
+    columns, hold = patch["columns"], COLUMNS["hold"]
+    if "hold" in columns:
+        columns[hold.stored_as] = _pack(_unpack(columns.pop("hold"), np.int8).astype(hold.dtype))
+    return patch | {"version": FORMAT_VERSION}
 
 
 def _pack(column: NDArray[Any]) -> bytes:

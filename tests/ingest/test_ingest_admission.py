@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, get_args
 
@@ -321,10 +322,9 @@ def test_a_field_that_cannot_be_costs_that_field(change: dict[str, Any], reason:
 
 def test_a_dropped_value_is_kept_in_its_raw_form_beside_what_holds() -> None:
     body = (
-        b'[%b,"soc_pct":65535.00,"power_factor":0.980,"mode":{"b":[1.50,"\\u0000"],"a":1e999999}}]' % as_json(GOOD)[:-1]
+        b'[%b,"soc_pct":65535.00,"power_factor":0.980,"mode":{"b":[1.50,"\\u0000"],"a":1e-200}}]' % as_json(GOOD)[:-1]
     )
-    # A number beyond every float is refused as a whole, so the exponent here is one that a float has.
-    (row,) = rows_of(admit_json(body.replace(b"1e999999", b"1e-200"), RULES))
+    (row,) = rows_of(admit_json(body, RULES))
     assert row["extra"] == (
         '{"dropped":{"soc_pct":65535.00},"mode":{"a":"1e-200","b":[1.50,"\ufffd"]},"power_factor":0.980}'
     )
@@ -391,11 +391,58 @@ def test_a_reading_of_which_only_its_identity_is_left_is_accepted() -> None:
     assert (admitted.accepted, admitted.refused) == (1, [])
 
 
-def test_a_number_beyond_every_float_is_refused_alone() -> None:
+@pytest.mark.parametrize("digits", ["1e400", "-1e999", "1" + "0" * 400])
+def test_a_number_beyond_every_float_costs_its_field(digits: str) -> None:
     good = as_json(GOOD)
-    admitted = admit_json(b"[%b,%b,%b]" % (good, good[:-1] + b',"power_w":1e999}', good), RULES)
-    assert admitted.accepted == 2
-    assert len(admitted.refused) == 1
+    bad = good[:-1] + f',"power_w":{digits},"soc_pct":50,"mode":{{"a":[{digits}]}}}}'.encode()
+    for admitted in (
+        admit_json(b"[%b,%b,%b]" % (good, bad, good), RULES),
+        admit_ndjson(b"%b\n%b\n%b" % (good, bad, good), RULES),
+    ):
+        assert (admitted.accepted, admitted.refused) == (3, [])
+        assert admitted.remarks is not None
+        assert [(entry.position, entry.field) for entry in admitted.remarks.dropped] == [(1, "power_w")]
+        row = rows_of(admitted)[1]
+        assert (row["power_mw"], row["soc_mpct"]) == (None, 50_000)
+        assert json.loads(row["extra"])["dropped"]["power_w"] == digits
+    (row,) = rows_of(admit_json(bad, RULES))
+    assert row["soc_mpct"] == 50_000
+
+
+@pytest.mark.parametrize("rest", [b"\xff", b"\\ud800"])
+def test_a_number_beyond_every_float_hides_no_damage(rest: bytes) -> None:
+    good = as_json(GOOD)
+    bad = good[:-1] + b',"mode":[1e400,"%b"]}' % rest
+    admitted = admit_json(b"[%b,%b]" % (bad, good), RULES)
+    assert admitted.accepted + len(admitted.refused) == 2
+    assert all((row["extra"] or "").encode().decode() == (row["extra"] or "") for row in rows_of(admitted))
+
+
+def test_with_strict_a_number_beyond_every_float_refuses_its_reading() -> None:
+    bad = as_json(GOOD)[:-1] + b',"power_w":1e400}'
+    (refused,) = admit_json(b"[%b]" % bad, replace(RULES, strict=True)).refused
+    assert refused.reason == "not_finite"
+
+
+@pytest.mark.parametrize(
+    ("fields", "power_mw"),
+    [
+        ({"power_l1_w": 2_300.1, "power_l2_w": 2_300.1, "power_l3_w": 2_400.1}, 7_000_300),
+        ({"power_l2_w": "3680"}, 3_680_000),
+        ({"power_l1_w": 0, "power_l2_w": 0.0, "power_l3_w": None}, 0),
+        ({"power_l1_w": 2_300, "power_w": 0}, 0),
+        ({"power_l1_w": 2_300, "power_w": -1e9}, 2_300_000),
+        ({"power_l1_w": -2_300, "power_l2_w": -2_300}, -4_600_000),
+        ({"power_l1_w": 2_300, "power_export_w": 300}, 2_000_000),
+        ({"power_l1_w": 9e6, "power_l2_w": 9e6}, None),
+        ({"voltage_l1_v": 230, "current_l1_a": 10}, None),
+    ],
+)
+def test_the_sum_of_the_phases_is_the_power_where_none_is_given(fields: dict[str, Any], power_mw: int | None) -> None:
+    item = GOOD | {"power_factor": 1} | fields
+    for other in ({}, {"fan_rpm": 9}):  # decoded at once, and field by field
+        (row,) = rows_of(admit_json(as_json([item | other]), RULES))
+        assert row["power_mw"] == power_mw
 
 
 def test_a_foreign_station_is_refused_and_ids_compare_without_case() -> None:

@@ -215,6 +215,9 @@ def expected(item: Any, rules: AdmissionRules) -> Expected | None:
     lost = {name: _stored(item[name]) for name in found.dropped if name in _optional or name in _details}
     if lost:
         found.extra["dropped"] = lost
+    phases = [_thousandths(found.extra[name]) for name in (f"power_l{n}_w" for n in (1, 2, 3)) if name in found.extra]
+    if phases and "power_mw" not in row and abs(sum(phases)) <= 10**10:
+        row["power_mw"] = sum(phases)
     export = _number(item.get("power_export_w"), *DETAIL_QUANTITIES["power_export_w"])
     if export and row.get("power_mw", 0) >= 0:
         row["power_mw"] = row.get("power_mw", 0) - _thousandths(export)

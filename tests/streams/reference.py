@@ -121,6 +121,9 @@ class Session:
     first_register: int | None = None
     proven: bool = False
     hold: int = 0
+    ahead: bool = False  # its first reading was stamped ahead
+    start_ahead: bool = False  # likewise its start
+    on_time: bool = False  # its newest reading was not
     members: list[Reading] = field(default_factory=list)
     meter: "Meter | None" = None
 
@@ -135,8 +138,10 @@ class Membership:
         self.orphan: Reading | None = None  # an Ended without a session
         self.newest_ms: int | None = None
         self.foreign: set[int] = set()  # ids of readings
+        self.ahead = False  # whether the reading was stamped ahead of its arrival
 
-    def add(self, r: Reading) -> None:
+    def add(self, r: Reading, *, ahead: bool = False) -> None:
+        self.ahead = ahead
         if self.open and r["ts_ms"] - (self.newest_ms or 0) >= self.timeout_ms:
             self.close(EndReason.TIMEOUT)
         self.newest_ms = r["ts_ms"]
@@ -160,6 +165,11 @@ class Membership:
                 self._join(r)
                 return
             self.close(EndReason.SUPERSEDED)
+        elif self.sessions and self.ahead and name is not None:
+            last = self.sessions[-1]
+            ended = last.end_ms is not None and last.on_time and r["ts_ms"] - last.last_ms <= DAY_MS
+            if ended and name == last.session_id:
+                last.hold |= HoldReason.CLOCK_AHEAD
         backwards = self._clock_went_back(r)
         self._begin(r, explicit=True)
         if backwards and self.open:
@@ -213,7 +223,7 @@ class Membership:
 
     def _begin(self, r: Reading, *, explicit: bool) -> None:
         name = r["session_id"] if explicit else naming(r)
-        self.open = Session(r["ts_ms"], r["ts_ms"], name, explicit)
+        self.open = Session(r["ts_ms"], r["ts_ms"], name, explicit, ahead=self.ahead)
         self.orphan = None
         self._join(r)
 
@@ -221,7 +231,13 @@ class Membership:
         now = self.open
         assert now is not None
         now.members.append(r)
-        now.last_ms = r["ts_ms"]
+        now.last_ms, now.on_time = r["ts_ms"], not self.ahead
+        if self.ahead and r["session_event"] == SessionEvent.STARTED:
+            now.start_ahead = True
+            if not now.ahead:
+                now.hold |= HoldReason.CLOCK_AHEAD
+        elif now.start_ahead and now.on_time:
+            now.hold |= HoldReason.CLOCK_AHEAD
         if r["session_id"] not in (None, now.session_id):
             self.foreign.add(id(r))
         if r["energy_mwh"] is not None:
@@ -250,8 +266,18 @@ class Meter:
     """Energy of one segment. `base`: the connector's last accepted register before it, and its moment."""
 
     def __init__(
-        self, power_max_mw: int, base: tuple[int, int] | None = None, series: int | None = None, *, session: bool = True
+        self,
+        power_max_mw: int,
+        base: tuple[int, int] | None = None,
+        series: int | None = None,
+        *,
+        session: bool = True,
+        before_uj: int = 0,
     ) -> None:
+        """`before_uj`: integrated in the connector's session before, if no register was accepted since."""
+        self.before_uj = before_uj
+        self.begin_ms: int | None = None
+        self.late_mwh = self.unsure_uj = 0
         self.power_max_mw, self.base, self.series, self.session = power_max_mw, base, series, session
         self.first: int | None = None
         self.earlier: tuple[int, int] | None = None  # the last accepted register of an earlier moment than base
@@ -263,7 +289,9 @@ class Meter:
         self.peak_mw = 0
         self.counted_mwh = self.head_uj = self.tail_uj = self.candidate_tail_uj = self.power_uj = 0
         self.gap_ms = self.power_gap_ms = 0
-        self.export_mwh, self.export_last = 0, None
+        self.export_mwh = 0
+        self.export_last: tuple[int, int] | None = None  # the last accepted register, and its moment
+        self.export_candidate: tuple[int, int] | None = None
         self.hold = 0
 
     def plausible(self, rise_mwh: int, dt_ms: int, peak_mw: int) -> bool:
@@ -277,11 +305,14 @@ class Meter:
     def add(self, r: Reading) -> tuple[Quality, int, int, int]:
         """Flags; what the register accounts for in the session, outside and rejected, mWh."""
         ts = r["ts_ms"]
+        self.begin_ms = ts if self.begin_ms is None else self.begin_ms
         flags = Quality(0)
         if self.power_ms is not None:
             self.gap_ms = max(self.gap_ms, ts - self.power_ms)
             if (self.power_mw or 0) > 0:
                 self.power_gap_ms = max(self.power_gap_ms, ts - self.power_ms)
+            if r["power_mw"] is not None and r["power_mw"] <= self.power_max_mw:
+                self.unsure_uj += self.unsure(r["power_mw"], ts - self.power_ms)
         if self.at_ms is not None:
             area = max(self.power_mw or 0, 0) * min(ts - self.at_ms, DAY_MS)
             self.tail_uj, self.power_uj = self.tail_uj + area, self.power_uj + area
@@ -293,26 +324,43 @@ class Meter:
             self.power_mw, self.power_ms = r["power_mw"], ts
             self.peak_mw = max(self.peak_mw, r["power_mw"])
         if (export := r["energy_export_mwh"]) is not None:
-            if (
-                self.export_last is not None
-                and 0 < export - self.export_last <= 7 * DAY_MS * self.power_max_mw // UJ_PER_MWH
-            ):
-                self.export_mwh += export - self.export_last
-            self.export_last = export
+            self._export(export, ts)
         if r["energy_mwh"] is None:
             return flags, 0, 0, 0
         more, *accounted = self._register(r["energy_mwh"], ts)
         return (flags | more, *accounted)  # type: ignore[return-value]
+
+    def _export(self, register: int, ts: int) -> None:
+        base, base_ts = self.export_last or (register, ts)
+        if base - 1_000 < register < base and register % 1_000 == 0:
+            register = base
+        if not self.plausible(register - base, ts - base_ts, 0):
+            candidate, candidate_ts = self.export_candidate or (register, ts)
+            elsewhere = candidate > base or candidate * 2 < base
+            reset = elsewhere and register > candidate
+            if not (reset and self.plausible(register - candidate, ts - candidate_ts, 0)):
+                self.export_candidate = register, ts
+                return
+            if candidate > base > 0:
+                self.hold |= HoldReason.REGISTER_LEAPT
+            base = candidate
+        self.export_mwh += register - base
+        self.export_last, self.export_candidate = (register, ts), None
 
     def _register(self, register: int, ts: int) -> tuple[Quality, int, int, int]:
         if self.base is None:
             self._accept(register, ts, earlier=None)
             return Quality(0), 0, 0, 0
         base, base_ts = self.base
+        if base - 1_000 < register < base and register % 1_000 == 0:
+            register = base  # written in whole Wh: the meter has not fallen
         since, since_ts = (self.earlier or self.base) if ts == base_ts else self.base
         own = 0 if ts == base_ts else self.peak_mw
         if register >= base and self.plausible(register - since, ts - since_ts, own):
             mine = self.session and self.first is not None
+            if self.first is None and self.session and self.begin_ms is not None and ts > self.begin_ms:
+                most = min(ts - self.begin_ms, 7 * DAY_MS) * self.power_max_mw // UJ_PER_MWH + 100_000
+                self.late_mwh = min(register - base, most)
             self.counted_mwh += register - base if mine or not self.session else 0
             self._accept(register, ts, earlier=self.earlier if ts == base_ts else self.base)
             return Quality(0), *self._owned(register - base, mine), 0
@@ -364,9 +412,20 @@ class Meter:
     def energy_uj(self) -> int:
         return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
 
+    def unsure(self, power_mw: int, gap_ms: int) -> int:
+        """What need not have been of the energy of the power that held, until this power came."""
+        if gap_ms <= 20 * 60_000:
+            return 0
+        held = max(self.power_mw or 0, 0)
+        least = min(held, max(power_mw, 0)) if gap_ms <= HOUR_MS else 0
+        return min(gap_ms, 7 * DAY_MS) * (held - least)
+
     def reasons(self) -> int:
         hold = self.hold & ~HoldReason.POWER_IMPLAUSIBLE
-        if self.candidate is not None:
+        explained = (self.head_uj + self.before_uj) // UJ_PER_MWH
+        if self.late_mwh > max(100_000, min(3 * explained + 1_000_000, self.energy_uj // UJ_PER_MWH)):
+            hold |= HoldReason.REGISTER_LATE
+        if self.candidate is not None or self.export_candidate is not None:
             hold |= HoldReason.REGISTER_UNCONFIRMED
         if self.first is None:
             hold |= self.hold & HoldReason.POWER_IMPLAUSIBLE
@@ -375,6 +434,11 @@ class Meter:
         low, high = sorted((self.counted_mwh + self.head_uj // UJ_PER_MWH, self.power_uj // UJ_PER_MWH))
         if gap is not None and gap <= 20 * 60_000 and high > 3 * low + 1_000_000:
             hold |= HoldReason.REGISTER_AGAINST_POWER
+        registered = self.counted_mwh + self.head_uj // UJ_PER_MWH
+        if self.power_ms is not None:
+            sure = self.power_uj - self.unsure_uj - self.unsure(0, (self.at_ms or 0) - self.power_ms)
+            if sure // UJ_PER_MWH > 3 * registered + 1_000_000:
+                hold |= HoldReason.REGISTER_AGAINST_POWER
         return hold
 
 
@@ -411,8 +475,8 @@ class Connector:
         """All sessions in order, and every reading in order."""
         readings = sorted(self.readings, key=lambda one: _place(one[0]))
         membership = Membership(self.params.session_timeout_ms)
-        for r, _ in readings:
-            membership.add(r)
+        for r, arrival in readings:
+            membership.add(r, ahead=bool(arrival & Quality.CLOCK_SKEW))
         if self.timed_out and membership.open:
             membership.close(EndReason.TIMEOUT)
         sessions = membership.sessions
@@ -427,7 +491,10 @@ class Connector:
             if index and session is not current:
                 series = meter.first if meter.session and meter.first is not None else meter.series
                 power = meter.power_max_mw if session is None else self.rated_mw or self.params.power_max_mw
-                meter = Meter(power, meter.base, series, session=session is not None)
+                billed = meter.before_uj if meter.first is None else 0
+                if meter.session:
+                    billed = meter.head_uj + meter.tail_uj
+                meter = Meter(power, meter.base, series, session=session is not None, before_uj=billed)
             elif not index and session is not None:
                 meter = Meter(self.rated_mw or self.params.power_max_mw)
             current = session

@@ -61,10 +61,13 @@ class Meter:
         self.accounted += _rows(found)
         return self
 
-    def next(self, *, session: bool) -> None:
+    def next(self, *, session: bool, minute: float = 0) -> None:
         """Begin the segment that follows."""
-        self.energy = self.energy.next_segments(self.energy.power_max_mw, after_session=self.in_session)
-        self.in_session = np.array([session])
+        start_ms = round(minute * MINUTE_MS)
+        after, self.in_session = self.in_session, np.array([session])
+        self.energy = self.energy.next_segments(
+            self.energy.power_max_mw, _array([start_ms]), after_session=after, in_session=self.in_session
+        )
 
     @property
     def sums(self) -> tuple[int, int, int]:
@@ -230,9 +233,9 @@ def test_a_device_that_counts_each_session_from_the_same_register_begins_there()
 
 def test_what_the_next_segment_inherits_is_the_base() -> None:
     """And for the series the first register of the session before, whatever was between."""
-    meter = Meter().read((0, 5 * KWH, KW), (10, 5 * KWH + 9, KW), (11, 10, None))
+    meter = Meter().read((0, 5 * KWH, KW), (10, 5 * KWH + 9_000, KW), (11, 10, None))
     meter.next(session=False)
-    assert (meter.energy.register_last_mwh[0], meter.energy.before_mwh[0]) == (5 * KWH + 9, 5 * KWH + 9)
+    assert (meter.energy.register_last_mwh[0], meter.energy.before_mwh[0]) == (5 * KWH + 9_000, 5 * KWH + 9_000)
     assert (meter.energy.before_ts_ms[0], meter.energy.series_mwh[0]) == (10 * MINUTE_MS, 5 * KWH)
     meter.read((12, 60, None))
     assert meter.flags[-1] == FELL, "the candidate is forgotten: nothing rose from it"
@@ -331,8 +334,30 @@ def test_a_power_beyond_the_connectors_is_not_held() -> None:
 
 def test_what_the_export_register_rises_by_is_exported() -> None:
     meter = Meter().read((0, 5, None), (1, 5, None), (2, 5, None), (3, 5, None), export_mwh=[100, None, 350, 300])
-    meter.read((4, 5, None), export_mwh=[310])
+    meter.read((4, 5, None), export_mwh=[360])
     assert (meter.energy.export_mwh[0], meter.mwh) == (260, 0)
+
+
+@pytest.mark.parametrize(
+    ("why", "values", "exported", "reasons"),
+    [
+        ("a spike is left out", [500, 900 * KWH, 600], 100, HoldReason(0)),
+        ("one at the end holds the session", [500, 600, 900 * KWH], 100, HoldReason.REGISTER_UNCONFIRMED),
+        ("a leap too", [500, 900 * KWH, 900 * KWH + 50], 50, HoldReason.REGISTER_LEAPT),
+        ("but not from a placeholder", [0, 900 * KWH, 900 * KWH + 50], 50, HoldReason(0)),
+        ("a zero is left out", [5 * KWH, 0, 5 * KWH + 900], 900, HoldReason(0)),
+        ("after a reset it goes on", [5 * KWH, 10, 60, 160], 150, HoldReason(0)),
+        ("a fall to half or more is none", [5 * KWH, 4 * KWH, 5 * KWH + 7], 7, HoldReason(0)),
+        ("whole Wh are no fall", [5 * KWH + 700, 5 * KWH, 6 * KWH], KWH - 700, HoldReason(0)),
+    ],
+)
+def test_the_export_register_is_judged_too(why: str, values: list[int], exported: int, reasons: HoldReason) -> None:
+    minutes = [(5 * n, 5, None) for n in range(len(values))]
+    meter, one_by_one = Meter().read(*minutes, export_mwh=[*values]), Meter()
+    for reading, value in zip(minutes, values, strict=True):
+        one_by_one.read(reading, export_mwh=[value])
+    for found in (meter, one_by_one):
+        assert (found.energy.export_mwh[0], found.reasons) == (exported, reasons), why
 
 
 # -- Held

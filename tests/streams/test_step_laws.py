@@ -54,7 +54,7 @@ readings = st.fixed_dictionaries(
         "current_ma": st.none(),
         "temperature_mc": optional(st.integers(-40_000, 90_000), 1),
         "soc_mpct": st.none(),
-        "energy_export_mwh": optional(st.integers(0, 10**6), 1),
+        "energy_export_mwh": optional(st.one_of(st.just(0), st.integers(0, 10**6), st.integers(0, 10**10)), 1),
         "extra": optional(st.sampled_from(['{"error_code":"x"}', '{"error_code":"y"}']), 1),
         "status": st.sampled_from([Status.NONE, Status.NONE, Status.CHARGING, Status.SUSPENDED_EV, Status.AVAILABLE]),
         "session_event": st.sampled_from(

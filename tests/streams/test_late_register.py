@@ -1,0 +1,54 @@
+"""A session whose first register comes late, and the rise to it (docs/adr/0014): never a silent bill of nothing."""
+
+from typing import Any
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from schemas.reading import SessionEvent, Status
+from schemas.session import EndReason, HoldReason
+from streams.kernels.session_energy import UJ_PER_MWH
+from tests.streams.reference import Reading
+from tests.streams.test_step_laws import BASE_MS, RELOADS, blank_readings, frames_of, run
+
+MINUTE_MS = 60_000
+KWH = 1_000_000
+CUTS = st.lists(st.integers(0, 99), max_size=6)
+
+
+@st.composite
+def visits(draw: st.DrawFn) -> list[Reading]:
+    """An idle register, and a session whose first registers are missing or cannot be, in any order of arrival."""
+    register = draw(st.sampled_from([700, 5 * KWH, 900 * KWH]))
+    fields: list[dict[str, Any]] = [{"ts_ms": BASE_MS, "status": Status.AVAILABLE, "energy_mwh": register}]
+    count = draw(st.integers(2, 5))
+    good_from = draw(st.integers(0, count - 1))
+    for n in range(count):
+        register += draw(st.sampled_from([0, 90_000, KWH, 5 * KWH]))
+        bad = draw(st.sampled_from([None, 0, register // 3, 10**12]))
+        events = {0: SessionEvent.STARTED, count - 1: SessionEvent.ENDED}
+        fields.append(
+            {
+                "ts_ms": BASE_MS + (n + 1) * 9 * MINUTE_MS,
+                "session_id": "tx",
+                "session_event": events.get(n, SessionEvent.NONE),
+                "status": Status.CHARGING,
+                "energy_mwh": register if n >= good_from else bad,
+            }
+        )
+    order = draw(st.permutations([one | {"seq": seq} for seq, one in enumerate(fields)]))
+    return blank_readings(one | {"received_ms": BASE_MS + count * 10 * MINUTE_MS} for one in order)
+
+
+@given(visits(), CUTS, CUTS, RELOADS)
+def test_a_bill_has_most_of_what_the_meter_rose_by_or_waits_for_a_person(
+    arrived: list[Reading], frame_cuts: list[int], step_cuts: list[int], reload: frozenset[int]
+) -> None:
+    store, _ = run(frames_of(arrived, frame_cuts), step_cuts, reload=reload)
+    (session,) = (row for row in store.sessions.values() if row["end_reason"] == EndReason.ENDED)
+    energy_mwh = session["energy_uj"] // UJ_PER_MWH
+    outside_mwh = sum(max(row["outside_mwh"], 0) for row in store.readings)
+    first_ms = min(r["ts_ms"] for r in arrived if r["session_id"])
+    begins_with_one = any(r["ts_ms"] == first_ms and r["energy_mwh"] == session["register_first_mwh"] for r in arrived)
+    event(f"held: {session['hold'] != 0}, by {HoldReason(session['hold'])!r}")
+    assert session["hold"] or begins_with_one or outside_mwh <= max(energy_mwh, 100_000)
