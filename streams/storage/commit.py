@@ -14,7 +14,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from schemas.quality import REGISTER_UNUSABLE
-from streams.effects import NULL_I64, Columns, Effects, RefusedItems
+from streams.effects import Columns, Effects, RefusedItems
 from streams.errors import Fenced
 from streams.session_ids import session_octets
 from streams.storage import events
@@ -23,11 +23,9 @@ from streams.storage.connections import Connection
 from streams.storage.events import FlushContext, OutboxRow, SessionEventRow, WindowEventRow
 from streams.storage.store import Store
 from streams.storage.tables import (
-    PLAIN_WINDOW,
     READING,
     REVISED,
     SESSION,
-    WINDOW,
     StoredTable,
     merge_sessions,
     merge_windows,
@@ -39,8 +37,6 @@ UPDATE telemetry.stream_offset SET next = %s, commits = %s
 WHERE partition = %s AND epoch = %s AND next = %s AND commits = %s - 1
 """
 _PROGRESS: Final = "SELECT epoch, next, commits FROM telemetry.stream_offset WHERE partition = %s"
-_MERGE_WINDOWS: Final = merge_windows(WINDOW)
-_MERGE_PLAIN_WINDOWS: Final = merge_windows(PLAIN_WINDOW)
 _MERGE_SESSIONS: Final = merge_sessions()
 _REVISE_READINGS: Final = revise_readings()
 # The registers of windows, read again from the readings: a merge can add a register, not take one out.
@@ -98,7 +94,6 @@ JOIN telemetry.window_1m AS w ON w.connector_key = wanted.connector_key
 JOIN telemetry.connector AS c ON c.connector_key = wanted.connector_key ORDER BY wanted.place
 """  # noqa: S608  # the names are a class's
 
-_EXPORT: Final = "energy_export_last_mwh"
 _NO_ID: Final = bytes(16)
 # A connection keeps a buffer of the largest message it ever sent, so none is large: merged rows go 0.6 MB a statement,
 # and a body beyond that is copied, piece by piece.
@@ -155,7 +150,10 @@ def _transact(connection: Connection, flush: Flush) -> None:
         raise Fenced(f"partition {flush.partition}: epoch {flush.epoch} commits {flush.start} to {flush.end}, "
                      f"but the store has epoch, next, commits = {progress}")  # fmt: skip
     effects = flush.effects
-    _copy(connection, READING, _sorted(effects.readings | {"extra": _extras(effects)}))
+    if len(effects.readings["ts_ms"]):
+        readings = effects.readings | {"extra": _extras(effects)}
+        table = READING.without_defaults(readings)
+        _copy(connection, table, _sorted({field.source: readings[field.source] for field in table.fields}))
     if _is_large(flush):  # there is no COPY in a pipeline
         _write_body(connection, flush)
     published = [*effects.started.tolist(), *effects.completed.tolist()]
@@ -175,8 +173,6 @@ def _transact(connection: Connection, flush: Flush) -> None:
 
 
 def _copy(connection: Connection, table: StoredTable, columns: Columns) -> None:
-    if not len(columns[table.fields[0].source]):
-        return
     with connection.cursor() as cursor, cursor.copy(table.copy_into(table.name)) as copy:
         for chunk in encode(table, columns):
             copy.write(chunk)
@@ -220,10 +216,8 @@ def _texts(texts: list[bytes]) -> NDArray[np.bytes_]:
 
 def _merge(connection: Connection, flush: Flush) -> None:
     effects, partition = flush.effects, flush.partition
-    if (effects.windows[_EXPORT] != NULL_I64).any():
-        _merge_rows(connection, WINDOW, _MERGE_WINDOWS, effects.windows)
-    else:
-        _merge_rows(connection, PLAIN_WINDOW, _MERGE_PLAIN_WINDOWS, effects.windows)
+    if len(effects.windows["bucket_ms"]):
+        _merge_rows(connection, *merge_windows(effects.windows), effects.windows)
     _merge_rows(connection, REVISED, _REVISE_READINGS, effects.revised | {"extra": _texts(effects.revised_extra)})
     if len(effects.remeasured["bucket_ms"]):
         columns = (effects.remeasured[name].tolist() for name in ("connector_key", "bucket_ms"))

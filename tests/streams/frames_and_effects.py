@@ -8,6 +8,7 @@ import pyarrow as pa
 from schemas.frame import FrameHeader, FrameKind, encode_frame
 from schemas.reading import READING_SCHEMA
 from streams.effects import (
+    NULL_I32,
     NULL_I64,
     READING_COLUMNS,
     REVISED_COLUMNS,
@@ -18,6 +19,7 @@ from streams.effects import (
     RefusedItems,
     SourceProgress,
 )
+from streams.kernels.windows import QUANTITIES
 from streams.storage.commit import Flush
 from streams.storage.events import FlushContext
 from streams.storage.store import Acquired
@@ -31,6 +33,12 @@ def columns(kinds: dict[str, Any], rows: int) -> Columns:
     return {name: np.full(rows, np.iinfo(dtype).min, dtype) for name, dtype in kinds.items()}
 
 
+def plain(column: Any) -> list[int | None]:
+    """The values of a column, None for its least."""
+    least = np.iinfo(column.dtype).min
+    return [None if value == least else value for value in column.tolist()]
+
+
 def random_readings(rng: np.random.Generator, keys: list[int], rows: int, span_ms: int = 300_000) -> Columns:
     """Readings of these connectors, from T0_MS on, with nulls."""
     out = columns(READING_COLUMNS, rows)
@@ -40,6 +48,9 @@ def random_readings(rng: np.random.Generator, keys: list[int], rows: int, span_m
     out["seq"] = rng.permutation(rows).astype(np.int64)
     out["energy_mwh"] = np.where(rng.random(rows) < 0.3, NULL_I64, rng.integers(0, 10**9, rows))
     out["power_mw"] = np.where(rng.random(rows) < 0.3, NULL_I64, rng.integers(-(10**7), 10**7, rows))
+    for name in ("temperature_mc", "soc_mpct"):
+        values = np.where(rng.random(rows) < 0.5, NULL_I32, rng.integers(0, 100_000, rows))
+        out[name] = values.astype(np.int32)
     for name in ("status", "session_event", "flags", "payload_hash"):
         out[name] = rng.integers(0, 9, rows).astype(READING_COLUMNS[name])
     for name in ("in_session_mwh", "outside_mwh", "rejected_mwh"):
@@ -58,20 +69,19 @@ def windows_of(readings: Columns) -> Columns:
     out = columns(WINDOW_COLUMNS, len(groups))
     for at, ((key, bucket_ms), rows) in enumerate(sorted(groups.items())):
         ts_ms = [int(readings["ts_ms"][row]) for row in rows]
-        power = [int(v) for v in readings["power_mw"][rows] if v != NULL_I64]
         energy, exported = (
             sorted((t, int(v)) for t, v in zip(ts_ms, readings[f"{name}_mwh"][rows], strict=True) if v != NULL_I64)
             for name in ("energy", "energy_export")
         )
         values = {"connector_key": key, "bucket_ms": bucket_ms, "readings": len(rows), "first_ts_ms": min(ts_ms),
                   "last_ts_ms": max(ts_ms), "flagged": int((readings["flags"][rows] != 0).sum()),
-                  "power_mw_n": len(power), "power_mw_sum": sum(power), "energy_n": len(energy)}  # fmt: skip
-        for name in ("voltage_mv", "current_ma", "temperature_mc", "soc_mpct"):
-            values |= {f"{name}_n": 0, f"{name}_sum": 0}
+                  "energy_n": len(energy)}  # fmt: skip
+        for name in QUANTITIES:
+            found = [value for value in plain(readings[name][rows]) if value is not None]
+            values |= {f"{name}_n": len(found), f"{name}_sum": sum(found)}
+            values |= {f"{name}_min": min(found), f"{name}_max": max(found)} if found else {}
         for name in ("in_session_mwh", "outside_mwh", "rejected_mwh"):
             values[f"{name}_sum"] = sum(int(v) for v in readings[name][rows] if v != NULL_I64)
-        if power:
-            values |= {"power_mw_min": min(power), "power_mw_max": max(power)}
         for name, registers in (("energy", energy), ("energy_export", exported)):
             if registers:
                 values |= {f"{name}_first_ts_ms": registers[0][0], f"{name}_first_mwh": registers[0][1],

@@ -9,7 +9,7 @@ import pytest
 from streams.effects import NULL_I64, READING_COLUMNS
 from streams.storage.binary_copy import BinaryArray, BinaryArrayDumper, encode, encode_arrays
 from streams.storage.tables import READING, SESSION, WINDOW, StoredTable
-from tests.streams.frames_and_effects import T0_MS, columns, random_readings, sessions, windows_of
+from tests.streams.frames_and_effects import T0_MS, columns, plain, random_readings, sessions, windows_of
 
 
 def through_postgres(url: str, table: StoredTable, values: dict[str, Any]) -> list[list[Any]]:
@@ -28,11 +28,6 @@ def through_postgres(url: str, table: StoredTable, values: dict[str, Any]) -> li
         given = f"SELECT {', '.join(shown)} FROM {table.given}".encode()
         assert connection.execute(given, encode_arrays(table, values)).fetchall() == rows
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def plain(column: Any) -> list[int | None]:
-    least = np.iinfo(column.dtype).min
-    return [None if value == least else value for value in column.tolist()]
 
 
 @pytest.mark.parametrize("rows", [1, 40_000])

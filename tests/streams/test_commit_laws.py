@@ -14,14 +14,23 @@ import pytest
 from kit.clock import format_rfc3339
 from kit.errors import Unavailable
 from schemas.events import Envelope, Event, StationReceived, TelemetryReceived
-from streams.effects import NULL_I64, REVISED_COLUMNS, SourceProgress, StationReadings
+from streams.effects import NULL_I64, READING_COLUMNS, REVISED_COLUMNS, SourceProgress, StationReadings
 from streams.errors import Fenced
 from streams.session_ids import session_uuid
 from streams.storage.commit import _BODY_SENT_MAX, commit
 from streams.storage.connections import Connections, open_writer
 from streams.storage.store import Store
-from streams.storage.tables import WINDOW
-from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings, sessions, windows_of
+from streams.storage.tables import READING, WINDOW
+from tests.streams.frames_and_effects import (
+    T0_MS,
+    columns,
+    effects_of,
+    flush_of,
+    plain,
+    random_readings,
+    sessions,
+    windows_of,
+)
 
 _TABLES = ("reading", "window_1m", "session", "quarantine", "ledger", "ledger_source", "stream_offset",
            "partition_state", "outbox")  # fmt: skip
@@ -122,12 +131,41 @@ def test_a_commit_out_of_turn_is_fenced(store: Store, seed: int) -> None:
         commit(store, flush_of(acquired, everything(store, seed), number=2))
 
 
+def test_readings_are_stored_as_they_are_whichever_columns_all_of_them_lack(
+    store: Store, telemetry_url: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    keys = store.register_connectors(0, [("A", 1), ("B", 1)])
+    acquired = store.acquire(0)
+    lacking, wanted = columns(READING_COLUMNS, 40), []
+    for number in range(1, 6):
+        readings = random_readings(rng, keys, 40)
+        readings["seq"] = np.arange(40) + number * 100
+        for field in READING.fields[:-1]:  # the last is text
+            if (field.nullable or field.default is not None) and field.name != "seq" and rng.random() < 0.5:
+                readings[field.source][:] = lacking[field.source] if field.default is None else field.default
+        extra = [b"{}" if number == 3 and row == 7 else b"" for row in range(40)]
+        commit(store, flush_of(acquired, effects_of(readings, extra=extra), number=number))
+        values = [plain(readings[field.source]) for field in READING.fields[:-1]]
+        wanted += list(zip(*values, [text.decode() or None for text in extra], strict=True))
+    shown = [
+        f"(extract(epoch FROM {f.name}) * 1000)::bigint" if f.type == "timestamptz" else f.name for f in READING.fields
+    ]
+    with psycopg.connect(telemetry_url) as connection:
+        found = connection.execute(f"SELECT {', '.join(shown)} FROM telemetry.reading ORDER BY seq".encode()).fetchall()
+    assert found == sorted(wanted, key=lambda row: row[4])
+
+
 def test_windows_merged_in_any_pieces_are_the_windows_of_all(store: Store, telemetry_url: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     keys = store.register_connectors(0, [("A", 1), ("B", 1), ("C", 2)])
     readings = random_readings(rng, keys, 600)
-    pieces = np.array_split(rng.permutation(600), 7)
-    readings["energy_export_mwh"][np.concatenate(pieces[::3])] = NULL_I64  # windows without it are merged apart
+    pieces, lacking = np.array_split(rng.permutation(600), 7), columns(READING_COLUMNS, 1)
+    # Windows are merged without what none of them has.
+    for name, without in (("energy_export_mwh", pieces[::3]), ("outside_mwh", pieces[1::2]),
+                          ("rejected_mwh", pieces[1::3]), ("soc_mpct", pieces[::2]),
+                          ("temperature_mc", pieces[2:])):  # fmt: skip
+        readings[name][np.concatenate(without)] = lacking[name]
     acquired = store.acquire(0)
     for number, piece in enumerate(pieces, 1):
         part = {name: column[np.sort(piece)] for name, column in readings.items()}

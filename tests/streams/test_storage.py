@@ -1,24 +1,35 @@
 """Preparing a database, and its native layout."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
 
+from kit.database.migrations import Migrations, migrate, standard_tables
 from kit.database.postgres import connect_sync
 from kit.errors import ConfigError
 from schemas.energy import ENERGY_SHARES
-from streams.effects import NULL_I64
+from streams.effects import NULL_I32, NULL_I64
 from streams.storage.commit import commit
 from streams.storage.connections import Connections, open_writer
-from streams.storage.schema import READER_ROLE, WRITER_ROLE, drop_before, prepare, stored_partitions
+from streams.storage.schema import (
+    MIGRATIONS,
+    READER_ROLE,
+    WRITER_ROLE,
+    drop_before,
+    lay_out,
+    prepare,
+    stored_partitions,
+)
 from streams.storage.store import Store
-from streams.storage.tables import COARSE, WEEK_MS
+from streams.storage.tables import COARSE, READING, WEEK_MS, WINDOW
 from tests.streams.conftest import PARTITIONS
-from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings
+from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, plain, random_readings
 
 
 def test_preparing_twice_changes_nothing(telemetry_url: str) -> None:
@@ -31,6 +42,59 @@ def test_two_that_prepare_at_once_both_succeed(database_url: str) -> None:
         both = list(pool.map(lambda _: prepare(database_url, PARTITIONS), range(2)))
     assert sorted(len(one.applied) for one in both)[0] == 0
     assert {one.layout for one in both} == {"plain"}
+
+
+def test_a_column_that_is_not_sent_has_the_default_that_is_declared_for_it(telemetry_url: str) -> None:
+    query = (
+        "SELECT table_schema || '.' || table_name, column_name, column_default FROM information_schema.columns "
+        "WHERE table_schema = 'telemetry' AND table_name IN ('reading', 'window_1m') AND column_name <> 'revision'"
+    )
+    declared = {
+        (table.name, field.name, None if field.default is None else str(field.default))
+        for table in (READING, WINDOW)
+        for field in table.fields
+    }
+    with psycopg.connect(telemetry_url) as connection:
+        assert set(connection.execute(query).fetchall()) == declared
+
+
+def test_readings_have_no_gaps_between_their_columns(telemetry_url: str) -> None:
+    query = (
+        "SELECT array_agg(t.typlen ORDER BY attnum) FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid "
+        "WHERE attrelid = 'telemetry.reading'::regclass AND attnum > 0"
+    )
+    with psycopg.connect(telemetry_url) as connection:
+        (lengths,) = connection.execute(query).fetchone() or ([],)
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_readings_of_an_older_version_are_kept_and_more_are_stored_beside_them(
+    database_url: str, tmp_path: Path, seed: int
+) -> None:
+    for file in MIGRATIONS.folder.glob("*.sql"):
+        if file.name < "0007":
+            shutil.copy(file, tmp_path)
+    migrate(database_url, [standard_tables("telemetry"), Migrations(MIGRATIONS.name, tmp_path)])
+    lay_out(database_url, PARTITIONS)
+    older = (
+        "INSERT INTO telemetry.reading (connector_key, ts, status, session_event, flags, payload_hash, outside_mwh) "
+        "VALUES (1, to_timestamp(%s::bigint / 1000), 3, 0, 0, 17, 5)"
+    )
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SELECT telemetry.ensure_weeks(%s)", ([T0_MS // WEEK_MS],))
+        connection.execute(older, (T0_MS,))
+    assert prepare(database_url, PARTITIONS).applied
+    store = Store(Connections(partial(open_writer, database_url), 1))
+    readings = random_readings(np.random.default_rng(seed), store.register_connectors(0, [("A", 1)]), 50)
+    readings["soc_mpct"][:] = NULL_I32
+    commit(store, flush_of(store.acquire(0), effects_of(readings)))
+    store.connections.close()
+    with psycopg.connect(database_url) as connection:
+        sums = connection.execute("SELECT sum(payload_hash), sum(outside_mwh) FROM telemetry.reading").fetchone()
+        counts = connection.execute("SELECT sum(temperature_mc_n), sum(soc_mpct_n) FROM telemetry.window_1m").fetchone()
+    outside = sum(value or 0 for value in plain(readings["outside_mwh"]))
+    assert sums == (17 + int(readings["payload_hash"].sum()), 5 + outside)
+    assert counts == (sum(value is not None for value in plain(readings["temperature_mc"])), 0)
 
 
 def test_the_number_of_partitions_is_fixed_for_ever(telemetry_url: str) -> None:
