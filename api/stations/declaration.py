@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Final
 
 from api.stations.components import StationsComponents, open_stations
-from api.stations.routes import router
+from api.stations.registry.routes import router
 from kit.service import Contract, Service
+from schemas.topics import STATION_CREATED, STATION_REMOVED, STATION_UPDATED
 
 SERVICE: Final = Service(
     name="stations",
@@ -19,4 +20,5 @@ SERVICE: Final = Service(
         Contract("stations.station_overview", "stations with their address and position"),
         Contract("stations.connector_overview", "connectors with their kind, rated power and EVSE"),
     ),
+    publishes=(STATION_CREATED, STATION_UPDATED, STATION_REMOVED),
 )
