@@ -7,8 +7,12 @@ from typing import Annotated, Final
 
 from fastapi import Depends
 
+from api.stations.prices.service import PriceService
 from api.stations.registry.service import StationsService
 from api.stations.registry.store import StationsStore
+from api.stations.search.service import SearchService
+from api.stations.status.service import StatusService
+from api.stations.status.store import StatusStore
 from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
@@ -23,6 +27,9 @@ class StationsComponents:
 
     database: Database
     registry: StationsService
+    search: SearchService
+    prices: PriceService
+    status: StatusService
 
 
 Provided = Annotated[StationsComponents, Depends(provided(StationsComponents))]
@@ -35,4 +42,10 @@ EVERYBODY: Final = Depends(require_kinds("operator", "finance", "driver"))  # bu
 async def open_stations(context: Context) -> AsyncIterator[StationsComponents]:
     """Open the components on the service's own connection pool."""
     database, clock = context.database, context.clock
-    yield StationsComponents(database, StationsService(StationsStore(database), clock))
+    yield StationsComponents(
+        database,
+        registry=StationsService(StationsStore(database), clock),
+        search=SearchService(database, clock),
+        prices=PriceService(database, clock),
+        status=StatusService(StatusStore(database), clock),
+    )

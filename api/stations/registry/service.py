@@ -32,6 +32,7 @@ from api.stations.registry.store import (
     twice_held,
     write,
 )
+from api.stations.search.projection import project
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
 from kit.database.postgres import Database
@@ -257,6 +258,7 @@ async def record(connection: Transaction, changes: Sequence[Change]) -> None:
         named = {change.station_id for change in changes}
         holder = last if first in named and last not in named else first
         raise Conflict(f"{evse_id} is an EVSE of station {holder}: an EVSE is at one station")
+    await project(connection, changes)
     await insert_async(connection, SCHEMA, [station_changed(change) for change in changes])
 
 
