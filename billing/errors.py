@@ -6,8 +6,6 @@ ServiceError (kit/web/errors)
     ├── ProviderFailed 502: the payment provider cannot do that, now or ever; nothing was paid, an operator must look
     ├── BadSignature 403: a webhook message is not signed by the payment provider
     │   └── NoToken 401: such a message needs a token of ours instead, and has none
-    ├── VersionNeeded 428: a change must say of which version it is, in If-Match
-    ├── VersionChanged 412: somebody else has changed it meanwhile
     ├── SourceFailed 502: the stored readings are not available, and trying again will not help
     └── BadEvent 500: an event contains what cannot be money; nothing that a caller could correct
 """
@@ -69,15 +67,3 @@ class SourceFailed(BillingError):
 
 class BadEvent(BillingError):
     """An event contains what cannot be money."""
-
-
-class VersionNeeded(BillingError):
-    """A change that does not say which version of the resource it is made to (RFC 6585)."""
-
-    status = 428
-
-
-class VersionChanged(BillingError):
-    """The resource has another version than the one that the change was made to (RFC 9110, section 13.1.1)."""
-
-    status = 412

@@ -1,6 +1,6 @@
 """The envelope of every event, and the payloads of all event types."""
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -268,6 +268,10 @@ class StationStatusChanged(msgspec.Struct, frozen=True, kw_only=True):
     """station.status_changed.v1: connectors whose status changed, in chunks of at most a thousand."""
 
     changes: list[StatusChange]
+
+
+RESERVING: Final = frozenset({"held", "confirmed", "active"})
+"""Statuses of a reservation that keeps its connector or bay, for its time, from everybody else."""
 
 
 class ReservationChanged(msgspec.Struct, frozen=True, kw_only=True):

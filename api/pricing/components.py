@@ -9,6 +9,8 @@ from api.pricing.demand.store import DemandStore
 from api.pricing.models import TariffTarget
 from api.pricing.service import PricingService
 from api.pricing.settings import DEMAND
+from api.pricing.stations.service import StationService
+from api.pricing.stations.store import StationStore
 from api.pricing.store import PricingStore
 from kit.config.flags import FlagSubject
 from kit.database.postgres import Database
@@ -22,6 +24,7 @@ class PricingComponents:
     database: Database
     service: PricingService
     demand: DemandService
+    stations: StationService
 
 
 @asynccontextmanager
@@ -34,7 +37,9 @@ async def open_pricing(context: Context) -> AsyncIterator[PricingComponents]:
     def demand_moves(target: TariffTarget) -> bool:
         return config.enabled(DEMAND, _subject(target))
 
-    yield PricingComponents(database, service, DemandService(DemandStore(database), clock, demand_moves))
+    demand = DemandService(DemandStore(database), clock, demand_moves)
+    stations = StationService(StationStore(database), clock, context.registry)
+    yield PricingComponents(database, service, demand, stations)
 
 
 def _subject(target: TariffTarget) -> FlagSubject:

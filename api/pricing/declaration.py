@@ -9,17 +9,29 @@ from api.pricing import routes
 from api.pricing.components import PricingComponents, open_pricing
 from api.pricing.demand import routes as demand_routes
 from api.pricing.settings import PricingSettings
+from api.pricing.stations import routes as station_routes
 from kit.service import Consumes, Contract, Service
-from schemas.events import Event, TelemetryAggregated
-from schemas.topics import PRICING_UPDATED, TELEMETRY_AGGREGATED
+from schemas.events import Event, ReservationChanged, StationChanged, TelemetryAggregated
+from schemas.topics import (
+    PRICING_UPDATED,
+    RESERVATION_CANCELLED,
+    RESERVATION_CREATED,
+    RESERVATION_EXPIRED,
+    RESERVATION_NO_SHOW,
+    STATION_CREATED,
+    STATION_REMOVED,
+    STATION_UPDATED,
+    TELEMETRY_AGGREGATED,
+)
 
 _router = APIRouter()
 _router.include_router(demand_routes.router)
+_router.include_router(station_routes.router)
 _router.include_router(routes.router)
 
 SERVICE: Final = Service(
     name="pricing",
-    summary="tariffs: their versions, groups of stations, and the rules that move prices with demand",
+    summary="tariffs: their versions, and the rules that move prices with demand",
     open=open_pricing,
     components=PricingComponents,
     router=_router,
@@ -35,6 +47,24 @@ SERVICE: Final = Service(
             Event[TelemetryAggregated],
             handle=lambda pricing: pricing.demand.handle,
             prefetch=1,
+        ),
+        *(
+            Consumes(
+                event_type,
+                Event[StationChanged],
+                handle_batch=lambda pricing: pricing.stations.handle,
+                key=lambda event: event.payload.station_id,
+            )
+            for event_type in (STATION_CREATED, STATION_UPDATED, STATION_REMOVED)
+        ),
+        *(
+            Consumes(
+                event_type,
+                Event[ReservationChanged],
+                handle_batch=lambda pricing: pricing.demand.book,
+                key=lambda event: event.payload.reservation_id,
+            )
+            for event_type in (RESERVATION_CREATED, RESERVATION_CANCELLED, RESERVATION_EXPIRED, RESERVATION_NO_SHOW)
         ),
     ),
     publishes=(PRICING_UPDATED,),

@@ -41,9 +41,8 @@ IN_FORCE: Final[dict[str, Any]] = {
     "version": PUBLIC_VERSION,
     "next": {"at": "2026-05-31T22:00:00.000Z", "version_id": "9f6f3a52-0c0f-4f0c-8d07-54a3b7a3e9d2"},
 }
-MEMBERS: Final[dict[str, Any]] = {"stations": ["DE-VS-0001", "DE-VS-0002"]}
-GROUP: Final[dict[str, Any]] = {"group": "airport", "stations": ["DE-VS-0001", "DE-VS-0002"]}
-GROUP_REPLACED: Final[dict[str, Any]] = {**GROUP, "moved": [{"station_id": "DE-VS-0002", "group": "city"}]}
+GROUP: Final[dict[str, Any]] = {"group": "airport", "stations": ["DE-VS-0001", "DE-VS-0002"], "next": None}
+WITHOUT_TARIFF: Final[dict[str, Any]] = {"stations": ["DE-VS-0003"], "next": None}
 DEMAND_RULE: Final[dict[str, Any]] = {
     "base_version": None,
     "raise_above_pct": "80",

@@ -23,8 +23,6 @@ from kit.instants import parse_instant
 from schemas.identifiers import StationId
 from schemas.tariff import Tariff
 
-STATIONS_MAX: Final = 5_000  # of one group, 39 bytes each in JSON: 195 kB, within a body
-
 TargetKind = Literal["station", "group", "default"]
 Reason = Literal["operator", "demand"]
 
@@ -161,29 +159,3 @@ class InForce(PricingModel):
     at: datetime
     version: PublicVersion
     next: Change | None = Field(description="null: none is known")
-
-
-class GroupMembers(PricingModel):
-    """The stations of a group, all of them."""
-
-    stations: Annotated[list[StationId], Field(max_length=STATIONS_MAX)]
-
-
-class MovedStation(PricingModel):
-    """A station that left another group for this one."""
-
-    station_id: str
-    group: str = Field(description="the one it left")
-
-
-class GroupAnswer(PricingModel):
-    """A group."""
-
-    group: str
-    stations: list[str]
-
-
-class GroupReplaced(GroupAnswer):
-    """A group as it is now."""
-
-    moved: list[MovedStation] = Field(description="stations that were in another group: a station is in one")

@@ -7,7 +7,7 @@ Literal paths stand before `/{station_id}`; a station of such a name is reached 
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.responses import Response
 
 from api.parameters import StationInPath
@@ -16,9 +16,6 @@ from api.pricing.components import PricingComponents
 from api.pricing.models import (
     DEFAULT,
     Group,
-    GroupAnswer,
-    GroupMembers,
-    GroupReplaced,
     InForce,
     NewVersion,
     TariffTarget,
@@ -49,7 +46,6 @@ Provided = Annotated[PricingComponents, Depends(provided(PricingComponents))]
 Operator = Annotated[Principal, Depends(require_kinds("operator"))]
 _READERS: Final = Depends(require_kinds("operator", "finance"))
 _ALL_BUT_DEVICES: Final = Depends(require_kinds("operator", "finance", "driver"))
-GroupInPath = Annotated[Group, Path(openapi_examples={"group": {"value": "airport"}})]
 
 
 _CREATED: Final[dict[str, Any]] = {
@@ -121,32 +117,6 @@ async def versions(
 async def version(pricing: Provided, id: UUID) -> Response:
     """The version as it was published: it never changes."""
     return _json(version_response(await pricing.service.version(id)))
-
-
-@router.get(
-    "/groups/{group}",
-    summary="The stations of a group",
-    dependencies=[_READERS],
-    responses={**problems({404: "No such group"}), 200: example(examples.GROUP)},
-)
-async def group(pricing: Provided, group: GroupInPath) -> GroupAnswer:
-    """The group's stations, ordered by id."""
-    return GroupAnswer(group=group, stations=list(await pricing.service.members(group)))
-
-
-@router.put(
-    "/groups/{group}",
-    summary="Replace the stations of a group",
-    dependencies=[Depends(require_kinds("operator"))],
-    responses={**problems(_TOO_LARGE), 200: example(examples.GROUP_REPLACED)},
-)
-async def replace_group(
-    pricing: Provided,
-    group: GroupInPath,
-    body: Annotated[GroupMembers, Body(openapi_examples={"two": {"value": examples.MEMBERS}})],
-) -> GroupReplaced:
-    """These and no others. A station is in one group: it leaves the one it was in, which `moved` lists."""
-    return await pricing.service.replace_members(group, body.stations)
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""Tariffs: publishing, what is in force, history, groups. No HTTP and no SQL here. Demand rules: demand/."""
+"""Tariffs: publishing, what is in force, history. No HTTP and no SQL here. Demand rules: demand/; groups: stations/."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from api.pricing.documents.tariff import DEFAULT_TIME_ZONE, default_tariff
-from api.pricing.models import DEFAULT, Change, GroupReplaced, MovedStation, NewVersion, TariffTarget
+from api.pricing.models import DEFAULT, Change, NewVersion, TariffTarget
 from api.pricing.store import NewTariff, PricingStore, VersionCursor, lock_rule, publish, publisher
 from kit.auth.token_store import Principal
 from kit.clock import EPOCH, Clock, format_rfc3339, from_ms, to_ms
@@ -71,20 +71,6 @@ class PricingService:
                 "it, for its group or as the default with POST /api/v1/pricing"
             )
         return moment, row, following
-
-    async def members(self, group: str) -> Sequence[str]:
-        """The stations of a group. Raises NotFound where it has none."""
-        stations = await self._store.members(group)
-        if not stations:
-            raise NotFound(f"no group {group}: give it stations with PUT /api/v1/pricing/groups/{group}")
-        return stations
-
-    async def replace_members(self, group: str, stations: Sequence[str]) -> GroupReplaced:
-        """Make these, and no others, the group's stations. Those that were in another group leave it."""
-        named = sorted(set(stations))
-        left = await self._store.replace_members(group, named)
-        moved = [MovedStation(station_id=station, group=other) for station, other in left]
-        return GroupReplaced(group=group, stations=named, moved=moved)
 
 
 async def ensure_default(database: Database, clock: Clock) -> bool:

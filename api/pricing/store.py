@@ -1,6 +1,5 @@
-"""The SQL of versions, groups and the tariff in force. That of demand rules stands in demand/store.py."""
+"""The SQL of versions and the tariff in force."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
@@ -79,7 +78,6 @@ ORDER BY place LIMIT 1
 """
 _LOCK_RULE: Final = "SELECT FROM pricing.demand_rule WHERE (target_kind, target) = ($1, $2) FOR UPDATE"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
-_GROUP_LOCK: Final = "voltstream pricing groups"
 _DEFAULT_LOCK: Final = "voltstream pricing default"
 
 
@@ -128,7 +126,7 @@ async def publish(connection: Transaction, new: NewTariff, now: datetime) -> asy
 
 
 class PricingStore:
-    """Versions and groups. Every method raises Unavailable where the database does not answer."""
+    """Versions. Every method raises Unavailable where the database does not answer."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -155,36 +153,6 @@ class PricingStore:
         kind, key = (None, None) if current is None else (current["target_kind"], current["version_key"])
         row = await self.database.fetchrow(_NEXT, station_id, kind, moment, key, CHANGES_MAX)
         return None if row is None else cast("tuple[int, UUID | None]", tuple(row))
-
-    async def members(self, group: str) -> list[str]:
-        """The group's stations, in order."""
-        rows = await self.database.fetch(
-            "SELECT station_id FROM pricing.station_group WHERE group_name = $1 ORDER BY station_id", group
-        )
-        return [row[0] for row in rows]
-
-    async def replace_members(self, group: str, stations: Sequence[str]) -> list[tuple[str, str]]:
-        """Make these the group's stations; (station, group it left) of those that were in another."""
-        async with self.database.transaction() as connection:
-            await connection.execute(_LOCK, _GROUP_LOCK)  # two that exchange stations would deadlock
-            left = await connection.fetch(
-                "SELECT station_id, group_name FROM pricing.station_group "
-                "WHERE station_id = ANY ($1::text[]) AND group_name <> $2 ORDER BY station_id",
-                stations,
-                group,
-            )
-            await connection.execute(
-                "DELETE FROM pricing.station_group WHERE group_name = $2 AND station_id <> ALL ($1::text[])",
-                stations,
-                group,
-            )
-            await connection.execute(
-                "INSERT INTO pricing.station_group SELECT station, $2 FROM unnest($1::text[]) AS station "
-                "ON CONFLICT (station_id) DO UPDATE SET group_name = excluded.group_name",
-                stations,
-                group,
-            )
-        return [(row[0], row[1]) for row in left]
 
     async def publish_first(self, new: NewTariff, now: datetime) -> bool:
         """Publish it if there is no version of any target; whether it was."""

@@ -3,11 +3,22 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated, Final
 
-from api.stations.service import StationsService
-from api.stations.store import StationsStore
+from fastapi import Depends
+
+from api.stations.prices.service import PriceService
+from api.stations.registry.service import StationsService
+from api.stations.registry.store import StationsStore
+from api.stations.search.service import SearchService
+from api.stations.status.service import StatusService
+from api.stations.status.store import StatusStore
+from kit.auth.authenticator import require_kinds
+from kit.auth.token_store import Principal
 from kit.database.postgres import Database
-from kit.service import Context
+from kit.service import Context, provided
+
+PATH: Final = "/api/v1/stations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +26,26 @@ class StationsComponents:
     """The objects that handlers use."""
 
     database: Database
-    service: StationsService
+    registry: StationsService
+    search: SearchService
+    prices: PriceService
+    status: StatusService
+
+
+Provided = Annotated[StationsComponents, Depends(provided(StationsComponents))]
+Operator = Annotated[Principal, Depends(require_kinds("operator"))]
+READERS: Final = Depends(require_kinds("operator", "finance"))
+EVERYBODY: Final = Depends(require_kinds("operator", "finance", "driver"))  # but devices
 
 
 @asynccontextmanager
 async def open_stations(context: Context) -> AsyncIterator[StationsComponents]:
     """Open the components on the service's own connection pool."""
-    yield StationsComponents(context.database, StationsService(StationsStore(context.database), context.clock))
+    database, clock = context.database, context.clock
+    yield StationsComponents(
+        database,
+        registry=StationsService(StationsStore(database), clock),
+        search=SearchService(database, clock),
+        prices=PriceService(database, clock),
+        status=StatusService(StatusStore(database), clock),
+    )

@@ -1,28 +1,25 @@
 """Customers over HTTP. Thin: parameters in, one call of the service, one answer out."""
 
-import re
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import Response
 
 from billing.components import Provided
 from billing.customers import examples
 from billing.customers.models import Customer, CustomerPage, NewCustomer
-from billing.errors import VersionNeeded
 from billing.parameters import Office
 from kit.messaging.outbox import Transaction
-from kit.web.errors import BadQuery
 from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
+from kit.web.versions import ETAG, IfMatch, etag, version_of
 from schemas.identifiers import DriverId
 
 PREFIX: Final = "/api/v1/billing/customers"
 CUSTOMERS_MAX: Final = 500  # ~1 kB each and up to 65 kB of drivers
 CUSTOMERS_DEFAULT: Final = 100
-_ETAG: Final = re.compile(r'"([1-9][0-9]{0,8})"', re.ASCII)
 _TAKEN: Final = {409: "A driver has another customer"}
 _TAKEN_OR_USED: Final = {409: "A driver has another customer, or the Idempotency-Key was used otherwise"}
 _VERSIONS: Final = {
@@ -32,13 +29,9 @@ _VERSIONS: Final = {
 }
 _WITH_ETAG: Final[dict[str, Any]] = {
     **example(examples.CUSTOMER),
-    "headers": {"ETag": {"description": "the version, for If-Match", "schema": {"type": "string"}}},
+    "headers": ETAG,
 }
 
-IfMatch = Annotated[
-    str | None,
-    Header(alias="If-Match", max_length=100, description="ETag of the version that the change is made to; * for any"),
-]
 Wanted = Annotated[NewCustomer, Body(openapi_examples={"a company": {"value": examples.NEW_CUSTOMER}})]
 
 router = APIRouter()
@@ -105,7 +98,7 @@ async def replace_customer(
     id: UUID, wanted: Wanted, _: Office, billing: Provided, if_match: IfMatch = None
 ) -> Response:
     """Documents that are issued already stay as they are."""
-    return _answer(await billing.customers.replace(id, _version_of(if_match), wanted))
+    return _answer(await billing.customers.replace(id, version_of(if_match), wanted))
 
 
 @router.delete(
@@ -116,21 +109,9 @@ async def replace_customer(
 )
 async def delete_customer(id: UUID, _: Office, billing: Provided, if_match: IfMatch = None) -> Response:
     """Documents that are issued already keep naming the customer."""
-    await billing.customers.delete(id, _version_of(if_match))
+    await billing.customers.delete(id, version_of(if_match))
     return Response(status_code=204)
 
 
 def _answer(customer: Customer) -> Response:
-    return Response(customer.model_dump_json(), headers={"ETag": f'"{customer.version}"'}, media_type=JSON)
-
-
-def _version_of(if_match: str | None) -> int | None:
-    """None: any. Raises VersionNeeded, BadQuery."""
-    if if_match is None:
-        raise VersionNeeded('say which version you have read: If-Match with its ETag, like "3"; * for any')
-    if if_match.strip() == "*":
-        return None
-    match = _ETAG.fullmatch(if_match.strip())
-    if match is None:
-        raise BadQuery('If-Match is the ETag of a customer, with its quotes, like "3"')
-    return int(match[1])
+    return Response(customer.model_dump_json(), headers=etag(customer.version), media_type=JSON)

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 from billing.customers import store
 from billing.customers.models import Customer, NetworkAddress, NewCustomer, PostalAddress
 from billing.customers.store import CustomerCursor, CustomerStore
-from billing.errors import VersionChanged
 from billing.statements.store import any_waiting
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.errors import Conflict, NotFound
 from kit.web.paging import decode_cursor, encode_cursor, to_micros
+from kit.web.versions import check_version
 
 TAKEN_SHOWN: Final = 5  # of drivers who have another customer
 
@@ -49,9 +49,9 @@ class CustomerService:
         return _known(await store.read(connection, customer_id), customer_id)
 
     async def replace(self, customer_id: UUID, version: int | None, wanted: NewCustomer) -> Customer:
-        """Replace what is said of a customer. `version`: the one that the change was made to; None: any.
+        """Replace what is said of a customer. `version`: as kit.web.versions.version_of has it.
 
-        Raises NotFound, VersionChanged, Conflict where a driver has another customer.
+        Raises NotFound, VersionNeeded, VersionChanged, Conflict where a driver has another customer.
         """
         async with self._database.transaction() as connection:
             current = await _lock(connection, customer_id, version)
@@ -60,7 +60,7 @@ class CustomerService:
             return _known(await store.read(connection, customer_id), customer_id)
 
     async def delete(self, customer_id: UUID, version: int | None) -> None:
-        """Delete a customer. Raises NotFound, VersionChanged, Conflict where charges wait."""
+        """Delete a customer. Raises NotFound, VersionNeeded, VersionChanged, Conflict where charges wait."""
         async with self._database.transaction() as connection:
             await _lock(connection, customer_id, version)
             if await any_waiting(connection, customer_id):
@@ -87,10 +87,7 @@ async def _lock(connection: Transaction, customer_id: UUID, version: int | None)
     current = await store.lock(connection, customer_id)
     if current is None:
         raise NotFound(f"no customer {customer_id}")
-    if version is not None and version != current:
-        raise VersionChanged(
-            f"customer {customer_id} is at version {current}, not {version}: read it again and redo the change"
-        )
+    check_version(f"customer {customer_id}", version, current)
     return current
 
 

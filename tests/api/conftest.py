@@ -24,6 +24,7 @@ from kit.web.server import RunningServer, serve
 from streams.declaration import SERVICE as WORKER
 from tests.api.pricing_app import PricingApp, running_pricing
 from tests.api.rows import COARSER_WINDOWS_SQL
+from tests.api.stations_app import StationsApp, running_stations
 from tests.serving import make_schemas, open_service
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
@@ -94,4 +95,11 @@ async def api(telemetry_url: str) -> AsyncIterator[Api]:
 async def pricing(database_url: str) -> AsyncIterator[PricingApp]:
     """Pricing, served."""
     async with running_pricing(database_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def stations(database_url: str) -> AsyncIterator[StationsApp]:
+    """The stations service, served, with no station."""
+    async with running_stations(database_url) as running:
         yield running

@@ -41,6 +41,7 @@ class PricingApp:
     service: Opened[PricingComponents]
     url: str
     config: RuntimeConfig
+    registry: CollectorRegistry
 
     async def get(self, path: str = "", status: int = 200, **params: Any) -> Any:
         """The answer as JSON, its numbers exact, after a look at its status."""
@@ -101,13 +102,14 @@ async def running_pricing(url: str) -> AsyncIterator[PricingApp]:
     app.state.authenticator = Authenticator(store, clock)
     bearer = {"Authorization": f"Bearer {tokens['operator']}"}
     config = RuntimeConfig(load_settings())
+    registry = CollectorRegistry()
     try:
         async with (
-            open_service(SERVICE, url, clock, app=app, config=config) as service,
+            open_service(SERVICE, url, clock, app=app, config=config, registry=registry) as service,
             serve(app, "127.0.0.1", 0) as server,
             httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client,
         ):
-            yield PricingApp(client, tokens, server, clock, service, url, config)
+            yield PricingApp(client, tokens, server, clock, service, url, config, registry)
     finally:
         config.close()
         await access.close()

@@ -25,7 +25,9 @@ from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
 from schemas.tariff import Dimension, Tariff
+from schemas.topics import RESERVATION_CANCELLED, RESERVATION_CREATED, STATION_CREATED
 from tests.api.pricing_app import NOW, STATION, PricingApp, tariff
+from tests.api.station_events import reservation_event, station_event
 from tests.waiting import eventually
 
 HOLD_S = 900
@@ -358,8 +360,9 @@ async def test_a_rule_that_ends_leaves_the_operators_tariff(pricing: PricingApp,
 async def test_each_target_has_the_demand_of_the_stations_it_decides_for(
     pricing: PricingApp, bus: InProcessBus
 ) -> None:
-    await pricing.send("PUT", "/groups/g", {"stations": ["OWN", "G-1", "G-2"]}, 200)
-    await pricing.send("PUT", "/groups/bare", {"stations": ["B-1"]}, 200)
+    for group, members in {"g": ("OWN", "G-1", "G-2"), "bare": ("B-1",)}.items():
+        for member in members:
+            await bus.publish(station_event(STATION_CREATED, member, group=group))
     for target in ("default", {"group": "g"}, {"station_id": "OWN"}):
         await pricing.publish(target, 0.30)
     rules = {"default": (2, 1), "groups/g": (2, 0), "stations/OWN": (3, 3)}
@@ -381,6 +384,26 @@ async def test_each_target_has_the_demand_of_the_stations_it_decides_for(
         assert (state["connectors"], state["charging"]) == demand, name
     prices = [await price(pricing, station) for station in ("ELSE", "B-1", "G-1", "OWN")]
     assert prices == [Decimal(text) for text in ("0.3", "0.3", "0.27", "0.33")]
+
+
+async def test_a_connector_that_is_reserved_now_is_in_demand(pricing: PricingApp, bus: InProcessBus) -> None:
+    await pricing.publish(STATION, 0.30)
+    await pricing.send("PUT", "/demand/stations/ST-1", RULE, 200)
+    await bus.publish(message(minute(pricing, 1, 2)))  # connector 1 charges, 2 and 3 do not
+
+    async def charging() -> int:
+        return int((await pricing.get("/demand/stations/ST-1"))["charging"])
+
+    hour = timedelta(hours=1)
+    slots = {"R1": (1, -hour / 2), "R2": (2, -hour / 2), "R3": (3, hour), "R4": (3, -2 * hour)}
+    for name, (connector, begins) in slots.items():
+        starts = NOW + begins
+        await bus.publish(reservation_event(RESERVATION_CREATED, name, 1, connector, starts, starts + hour))
+    assert await charging() == 2  # 1 charges and is reserved; of 3 one reservation is over, and one is to come
+    starts = NOW - hour / 2
+    await bus.publish(reservation_event(RESERVATION_CANCELLED, "R2", 3, 2, starts, starts + hour, "cancelled"))
+    await bus.publish(reservation_event(RESERVATION_CREATED, "R2", 2, 2, starts, starts + hour))  # late
+    assert await charging() == 1
 
 
 async def test_the_newest_window_counts_and_silence_is_not_charging(pricing: PricingApp, bus: InProcessBus) -> None:

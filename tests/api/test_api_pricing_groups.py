@@ -1,54 +1,83 @@
 """Groups of stations, and the tariff that everybody has who was given none."""
 
 import asyncio
+import random
+from collections.abc import AsyncIterator
 from decimal import Decimal
+from typing import Any
 
-import psycopg
+import pytest
 
 from api.pricing.service import ensure_default
+from kit.messaging.bus import InProcessBus
+from kit.retry import RetryPolicy
 from schemas.tariff import Tariff
+from schemas.topics import STATION_CREATED, STATION_REMOVED, STATION_UPDATED
 from tests.api.pricing_app import STATION, PricingApp
-from tests.waiting import eventually
+from tests.api.station_events import station_event
 
 
-async def test_a_station_is_in_one_group(pricing: PricingApp) -> None:
-    assert await pricing.send("PUT", "/groups/a", {"stations": ["st-1", "ST-2", "st-1"]}, 200) == {
-        "group": "a",
-        "stations": ["ST-1", "ST-2"],
-        "moved": [],
-    }
-    moved = (await pricing.send("PUT", "/groups/b", {"stations": ["ST-2", "ST-3"]}, 200))["moved"]
-    assert moved == [{"station_id": "ST-2", "group": "a"}]
-    assert await pricing.get("/groups/a") == {"group": "a", "stations": ["ST-1"]}
+@pytest.fixture
+async def bus(pricing: PricingApp) -> AsyncIterator[InProcessBus]:
+    """Where pricing takes events."""
+    bus = InProcessBus(RetryPolicy.model_validate({"default": {"first_s": 0.01, "attempts_max": 1}}))
+    await pricing.service.consume(bus)
+    yield bus
+    await bus.close()
+
+
+async def test_a_station_is_in_the_group_that_its_events_say(pricing: PricingApp, bus: InProcessBus) -> None:
+    for station in ("ST-1", "ST-2", "ST-3"):
+        await bus.publish(station_event(STATION_CREATED, station, group="a"))
+    first = await pricing.get("/groups/a", limit=2)
+    assert first["stations"] == ["ST-1", "ST-2"]
+    rest = await pricing.client.get(first["next"])
+    assert (rest.json()["stations"], rest.json()["next"]) == (["ST-3"], None)
     await pricing.publish({"group": "b"})
-    await pricing.get("/ST-1", 404)
-    await pricing.get("/ST-2")
-    await pricing.send("PUT", "/groups/b", {"stations": ["ST-3"]}, 200)
     await pricing.get("/ST-2", 404)
-    await pricing.send("PUT", "/groups/b", {"stations": []}, 200)
-    await pricing.get("/groups/b", 404)
+    await bus.publish(station_event(STATION_UPDATED, "ST-2", 2, group="b"))
+    await pricing.get("/ST-2")
+    await bus.publish(station_event(STATION_REMOVED, "ST-2", 3, group="b"))
+    await pricing.get("/ST-2", 404)
+    assert "PUT /api/v1/stations" in (await pricing.get("/groups/b", 404))["detail"]
 
 
-async def test_of_groups_set_at_once_each_is_what_somebody_said(pricing: PricingApp) -> None:
-    """Never a mixture of two: here one waits in the middle of its work while another comes."""
-    with psycopg.connect(pricing.url) as other:
-        other.execute("INSERT INTO pricing.station_group VALUES ('ST-1', 'b')")
-        one = asyncio.create_task(pricing.send("PUT", "/groups/a", {"stations": ["ST-1", "ST-2"]}, 200))
-        await eventually(lambda: pricing.waiting() == 1)
-        two = asyncio.create_task(pricing.send("PUT", "/groups/a", {"stations": ["ST-3"]}, 200))
-        await eventually(lambda: two.done() or pricing.waiting() == 2)
-    await asyncio.gather(one, two)
-    assert (await pricing.get("/groups/a"))["stations"] in (["ST-1", "ST-2"], ["ST-3"])
+async def test_in_whatever_order_and_however_often_events_come_the_last_change_counts(
+    pricing: PricingApp, bus: InProcessBus, seed: int
+) -> None:
+    order = random.Random(seed)
+    stations = {f"ST-{number}": order.choices(("a", "b", None), k=order.randint(1, 5)) for number in range(30)}
+    events = []
+    for station, groups in stations.items():
+        for revision, group in enumerate(groups, 1):
+            event_type = order.choice((STATION_CREATED, STATION_UPDATED, STATION_REMOVED))
+            events.append(station_event(event_type, station, revision, group=group))
+            if revision == len(groups):
+                groups[-1] = None if event_type == STATION_REMOVED else group
+    order.shuffle(events)
+    await asyncio.gather(*(bus.publish(one) for one in (*events, *events[::2])))
+    rows = pricing.rows("SELECT station_id, group_name, revision FROM pricing.station_group")
+    assert {row[0]: row[1:] for row in rows} == {name: (groups[-1], len(groups)) for name, groups in stations.items()}
 
 
-async def test_groups_that_exchange_stations_at_once_end_with_each_station_in_one(pricing: PricingApp) -> None:
-    stations = [f"ST-{number}" for number in range(50)]
-    puts = [("a", stations), ("b", stations[::-1]), ("c", stations[10:])] * 4
-    await asyncio.gather(
-        *(pricing.send("PUT", f"/groups/{name}", {"stations": members}, 200) for name, members in puts)
-    )
-    rows = pricing.rows("SELECT station_id FROM pricing.station_group")
-    assert sorted(row[0] for row in rows) == sorted(stations)
+async def test_a_new_station_without_a_tariff_is_listed_until_it_has_one(
+    pricing: PricingApp, bus: InProcessBus
+) -> None:
+    async def without(**params: Any) -> Any:
+        return (await pricing.get("/stations/without-tariff", **params))["stations"]
+
+    await pricing.publish({"group": "g"})
+    await pricing.publish({"station_id": "OWN"})
+    for station, group in {"OWN": None, "G-1": "g", "BARE-1": "bare", "BARE-2": None, "GONE": None}.items():
+        await bus.publish(station_event(STATION_CREATED, station, group=group))
+    await bus.publish(station_event(STATION_REMOVED, "GONE", 2))
+    assert await without() == ["BARE-1", "BARE-2"]
+    assert await without(limit=1) == ["BARE-1"]
+    assert pricing.registry.get_sample_value("pricing_stations_without_tariff_total") == 3  # GONE too
+    await bus.publish(station_event(STATION_UPDATED, "BARE-2", 2, group="g"))
+    assert await without() == ["BARE-1"]
+    await pricing.publish("default")
+    assert await without() == []
 
 
 async def test_the_first_tariff_is_made_once_and_only_where_there_is_none(pricing: PricingApp) -> None:

@@ -15,15 +15,13 @@ from pydantic import BaseModel
 from api.pricing import examples
 from api.pricing.demand.models import DemandRule, DemandState
 from api.pricing.models import (
-    GroupAnswer,
-    GroupMembers,
-    GroupReplaced,
     InForce,
     NewVersion,
     PublicVersion,
     Version,
     VersionPage,
 )
+from api.pricing.stations.models import GroupPage, WithoutTariffPage
 from schemas.tariff import Tariff
 from tests.api.pricing_app import NOW, PATH, STATION, PricingApp
 from tests.described import answers_as_described, asked_only_by, cases_of, described_are
@@ -34,7 +32,7 @@ OPERATIONS = {
     ("get", f"{PATH}/versions"): {"operator", "finance"},
     ("get", f"{PATH}/versions/{{id}}"): {"operator", "finance"},
     ("get", f"{PATH}/groups/{{group}}"): {"operator", "finance"},
-    ("put", f"{PATH}/groups/{{group}}"): {"operator"},
+    ("get", f"{PATH}/stations/without-tariff"): {"operator", "finance"},
     **{
         (method, f"{PATH}/demand/{target}"): {"operator"}
         for method in ("get", "put", "delete")
@@ -63,9 +61,8 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(pri
         (Version, examples.VERSION),
         (VersionPage, examples.VERSION_PAGE),
         (InForce, examples.IN_FORCE),
-        (GroupMembers, examples.MEMBERS),
-        (GroupAnswer, examples.GROUP),
-        (GroupReplaced, examples.GROUP_REPLACED),
+        (GroupPage, examples.GROUP),
+        (WithoutTariffPage, examples.WITHOUT_TARIFF),
         (DemandRule, examples.DEMAND_RULE),
         (DemandState, examples.DEMAND_STATE),
     ],
@@ -152,7 +149,6 @@ def _with(document: Any, at: tuple[Any, ...], value: Any) -> Any:
     [
         ("POST", "", {**examples.NEW_VERSION, "tariff": FULL_TARIFF}),
         ("PUT", "/demand/default", examples.DEMAND_RULE),
-        ("PUT", "/groups/g", examples.MEMBERS),
     ],
 )
 async def test_anything_anywhere_in_a_body_is_taken_or_refused(

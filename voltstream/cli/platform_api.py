@@ -47,13 +47,13 @@ class PlatformApi:
         headers = {} if key is None else {"Idempotency-Key": key}
         return self._ask("POST", path, json=body, headers=headers)
 
-    def put(self, path: str, body: object) -> Any:
-        """The same."""
-        return self._ask("PUT", path, json=body)
+    def put(self, path: str, body: object, *, version: int | None = None) -> Any:
+        """The same. `version`: of the resource, as it was read; None: there was none."""
+        return self._ask("PUT", path, json=body, headers=_if_match(version))
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, *, version: int | None = None) -> None:
         """The same, without an answer."""
-        self._ask("DELETE", path)
+        self._ask("DELETE", path, headers=_if_match(version))
 
     def find(self, path: str) -> Any:
         """The JSON of an answer; None: there is no such thing. Raises PlatformFailed, WrongUsage."""
@@ -95,6 +95,10 @@ def _opened(settings: Settings, url: str | None, token: str | None, hint: str) -
     headers = {"Authorization": f"Bearer {operator_token(settings, url, token)}"}
     with httpx.Client(headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
         yield PlatformApi(client, base_url, hint)
+
+
+def _if_match(version: int | None) -> dict[str, str]:
+    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 def _detail(response: httpx.Response) -> str:

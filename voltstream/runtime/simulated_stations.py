@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
-from api.stations.models import ConnectorFacts, StationFacts
-from api.stations.store import Registered
+from api.stations.registry.models import ConnectorFacts, StationFacts
+from api.stations.registry.service import Registered
 from schemas.connector import ConnectorFormat, ConnectorStandard, PowerType
 from simulator.fleet.charger import ChargerType
 from simulator.fleet.fleet import charger_types

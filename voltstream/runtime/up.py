@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from api.pricing.service import ensure_default
-from api.stations.service import ensure_stations
+from api.stations.registry.service import ensure_stations
 from kit.clock import Clock, SystemClock
 from kit.observability.logs import get_logger
 from kit.service import Service

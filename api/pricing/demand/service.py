@@ -6,15 +6,16 @@ from typing import Any, Final
 
 from api.pricing.demand.models import DemandRule, DemandState
 from api.pricing.demand.rule import Demand, energy_prices, moved, next_level
-from api.pricing.demand.store import Activity, DemandStore
+from api.pricing.demand.store import Activity, Booking, DemandStore
 from api.pricing.documents.tariff import tariff_of
 from api.pricing.models import TariffTarget, target_json
 from api.pricing.store import NewTariff, lock_rule, publish, publisher, target_of
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms, parse_rfc3339
+from kit.messaging.consumer import Delivered
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery, NotFound
-from schemas.events import Event, TelemetryAggregated, WindowAggregate
+from schemas.events import RESERVING, Event, ReservationChanged, TelemetryAggregated, WindowAggregate
 
 _BY_RULE: Final = "demand rule"
 
@@ -74,6 +75,11 @@ class DemandService:
         for row in await self._store.due(connection, stations, now):
             await self._decide(connection, row, now)
 
+    async def book(self, connection: Transaction, events: Sequence[Delivered[Event[ReservationChanged]]]) -> None:
+        """reservation.created.v1, .cancelled.v1, .expired.v1 and .no_show.v1: a connector that is reserved is in demand
+        for as long as it is."""
+        await self._store.book(connection, [_booking(one.event.payload) for one in events], self._now())
+
     async def _decide(self, connection: Transaction, row: Mapping[str, Any], now: datetime) -> None:
         """Take a step of one rule if one is due, and publish the version that it causes, if any."""
         if row["base_key"] is None:
@@ -92,6 +98,18 @@ class DemandService:
 
     def _now(self) -> datetime:
         return from_ms(self._clock.now_ms())
+
+
+def _booking(reservation: ReservationChanged) -> Booking:
+    return Booking(
+        reservation.reservation_id,
+        reservation.revision,
+        reservation.station_id.upper(),
+        reservation.connector_id,
+        parse_rfc3339(reservation.starts_at),
+        parse_rfc3339(reservation.ends_at),
+        reservation.status in RESERVING,
+    )
 
 
 def newest(windows: Sequence[WindowAggregate]) -> list[Activity]:

@@ -17,7 +17,8 @@ FRESH: Final = timedelta(minutes=15)
 KEEP: Final = timedelta(hours=24)  # a connector without readings for that long is no longer counted among the target's
 
 # Of each row of `rules`: the operators' version that is moved, the tariff in force for the target, and the connectors
-# of the stations that the target decides for. $1: now, $2: since when a connector counts as charging.
+# of the stations that the target decides for; one that is reserved now counts as charging. $1: now, $2: since when a
+# connector counts as charging.
 _STATE: Final = """
 WITH rules AS (
     SELECT target_kind, target, rule, base_version, level, level_of, changed_at FROM pricing.demand_rule
@@ -40,17 +41,24 @@ LEFT JOIN LATERAL (
     ORDER BY v.effective_from DESC, v.version_key DESC LIMIT 1
 ) AS current ON true
 CROSS JOIN LATERAL (
-    SELECT count(*) AS connectors, count(*) FILTER (WHERE charging AND window_start >= $2) AS charging
+    SELECT count(*) AS connectors,
+           count(*) FILTER (
+               WHERE charging AND window_start >= $2 OR EXISTS (
+                   SELECT FROM pricing.booking AS b
+                   WHERE b.station_id = of_target.station_id AND b.connector_id = of_target.connector_id
+                     AND b.open AND b.starts_at <= $1 AND b.ends_at > $1
+               )
+           ) AS charging
     FROM (
-        SELECT a.charging, a.window_start FROM pricing.connector_activity AS a
+        SELECT a.* FROM pricing.connector_activity AS a
         WHERE rules.target_kind = 'station' AND a.station_id = rules.target
         UNION ALL
-        SELECT a.charging, a.window_start
+        SELECT a.*
         FROM pricing.station_group AS g JOIN pricing.connector_activity AS a USING (station_id)
         WHERE rules.target_kind = 'group' AND g.group_name = rules.target
           AND NOT EXISTS (SELECT FROM pricing.version AS v WHERE v.target_kind = 'station' AND v.target = a.station_id)
         UNION ALL
-        SELECT a.charging, a.window_start FROM pricing.connector_activity AS a
+        SELECT a.* FROM pricing.connector_activity AS a
         WHERE rules.target_kind = 'default'
           AND NOT EXISTS (SELECT FROM pricing.version AS v WHERE v.target_kind = 'station' AND v.target = a.station_id)
           AND NOT EXISTS (
@@ -91,6 +99,30 @@ ON CONFLICT (station_id, connector_id) DO UPDATE
 SET window_start = excluded.window_start, revision = excluded.revision, charging = excluded.charging
 WHERE (a.window_start, a.revision) < (excluded.window_start, excluded.revision)
 """  # ordered, so that two events of the same connectors wait for each other in one order
+
+
+_BOOK: Final = """
+INSERT INTO pricing.booking AS b (reservation_id, revision, station_id, connector_id, starts_at, ends_at, open)
+SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[], $7::boolean[])
+    AS seen (reservation_id, revision, station_id, connector_id, starts_at, ends_at, open)
+ORDER BY reservation_id
+ON CONFLICT (reservation_id) DO UPDATE
+SET (revision, station_id, connector_id, starts_at, ends_at, open) =
+    (excluded.revision, excluded.station_id, excluded.connector_id, excluded.starts_at, excluded.ends_at, excluded.open)
+WHERE b.revision < excluded.revision
+"""
+
+
+class Booking(NamedTuple):
+    """A reservation, as an event has it."""
+
+    reservation_id: str
+    revision: int
+    station_id: str
+    connector_id: int | None
+    starts_at: datetime
+    ends_at: datetime
+    open: bool
 
 
 class Activity(NamedTuple):
@@ -156,6 +188,11 @@ class DemandStore:
         """Whether there is any rule at all."""
         found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM pricing.demand_rule)")
         return found
+
+    async def book(self, connection: Transaction, bookings: Sequence[Booking], now: datetime) -> None:
+        """Store these reservations, one each, where nothing newer is known, and delete those that ended KEEP ago."""
+        await connection.execute(_BOOK, *map(list, zip(*bookings, strict=True)))
+        await connection.execute("DELETE FROM pricing.booking WHERE ends_at < $1", now - KEEP)
 
     async def record(self, connection: Transaction, activities: Sequence[Activity], now: datetime) -> None:
         """Store the newest window of each connector, one each, and delete connectors without one for KEEP."""

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import typer
 
-from api.stations.models import RATED_POWER_W_MAX
-from api.stations.routes import PATH
+from api.stations.components import PATH
+from api.stations.registry.models import RATED_POWER_W_MAX
 from schemas.connector import ConnectorFormat, ConnectorStandard, PowerType
 from schemas.reading import CONNECTOR_ID_MAX
 from voltstream.cli.connection import OperatorToken, Url
@@ -17,7 +17,7 @@ from voltstream.cli.platform_api import operators_api
 from voltstream.errors import WrongUsage
 from voltstream.settings import load_settings
 
-_OF_THE_ANSWER: Final = ("station_id", "connector_id", "connectors", "changed_at")  # and of no request
+_OF_THE_ANSWER: Final = ("station_id", "connector_id", "connectors", "revision", "changed_at")  # and of no request
 _EXAMPLE: Final = "Example: voltstream station show 'DE*VLT*E1'"
 
 StationId = Annotated[str, typer.Argument(metavar="STATION", help="as readings name it", show_default=False)]
@@ -93,7 +93,7 @@ def set_(
         **{"name": name, "address": address, "city": city, "postal_code": postal_code, "country": country},
         **{"latitude": latitude, "longitude": longitude, "time_zone": time_zone},
     }
-    _set(_place(station), given, url, token, data_dir, as_json)
+    _set(station, None, given, url, token, data_dir, as_json)
 
 
 @app.command(epilog="Example: voltstream station connector 'DE*VLT*E1' 1 --rated-power-w 22000")
@@ -121,7 +121,7 @@ def connector(
         **{"standard": standard, "format": format_, "power_type": power_type, "evse_id": evse_id},
         "rated_power_w": int(rated_power_w) if rated_power_w else rated_power_w,
     }
-    _set(f"{_place(station)}/connectors/{number}", given, url, token, data_dir, as_json)
+    _set(station, number, given, url, token, data_dir, as_json)
 
 
 @app.command(epilog="Example: voltstream station remove 'DE*VLT*E1' --connector 2")
@@ -135,10 +135,11 @@ def remove(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a station with its connectors, or one of them. Its readings, sessions and charges stay."""
+    """Retire a station with its connectors, or remove one of them. Its history, readings and charges stay."""
     place = _place(station) if connector is None else f"{_place(station)}/connectors/{connector}"
     with operators_api(load_settings(data_dir=data_dir), url, token) as api:
-        api.delete(place)
+        registered = api.find(_place(station))
+        api.delete(place, version=None if registered is None else registered["revision"])
     if as_json:
         print_json({"station_id": station, "connector_id": connector, "removed": True})
     else:
@@ -146,15 +147,29 @@ def remove(
 
 
 def _set(
-    place: str, given: Mapping[str, str | int | None], url: str | None, token: str | None, data_dir: Any, as_json: bool
+    station: str,
+    number: int | None,
+    given: Mapping[str, Any],
+    url: str | None,
+    token: str | None,
+    data_dir: Any,
+    as_json: bool,
 ) -> None:
-    """PUT what is known already with what is given: an empty text is a fact that is forgotten."""
+    """PUT what is known already with what is given: an empty text is a fact that is forgotten. Of a station, or of its
+    connector of that number."""
+    place = _place(station) if number is None else f"{_place(station)}/connectors/{number}"
     with operators_api(load_settings(data_dir=data_dir), url, token) as api:
-        known = api.find(place) or {}
+        registered = api.find(_place(station)) or {}
+        known = registered if number is None else _connector_of(registered, number)
         facts = {name: value for name, value in known.items() if name not in _OF_THE_ANSWER}
         facts |= {name: value for name, value in given.items() if value is not None}
-        changed = api.put(place, {name: value for name, value in facts.items() if value not in (None, "")})
+        facts = {name: value for name, value in facts.items() if value not in (None, "")}
+        changed = api.put(place, facts, version=registered["revision"] if known else None)
     _print(changed, as_json)
+
+
+def _connector_of(station: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    return next((one for one in station.get("connectors", ()) if one["connector_id"] == number), {})
 
 
 def _print(found: Mapping[str, Any], as_json: bool) -> None:
@@ -165,12 +180,12 @@ def _print(found: Mapping[str, Any], as_json: bool) -> None:
         if name == "connectors":
             for one in value:
                 print_line(f"connector {one['connector_id']}: {_facts(one)}")
-        elif value is not None:
+        elif value not in (None, []):
             print_line(f"{name}: {value}")
 
 
 def _facts(connector: Mapping[str, Any]) -> str:
-    known = {name: value for name, value in connector.items() if name not in _OF_THE_ANSWER and value is not None}
+    known = {name: value for name, value in connector.items() if name not in _OF_THE_ANSWER and value not in (None, [])}
     return ", ".join(f"{name} {value}" for name, value in known.items()) or "nothing is known"
 
 

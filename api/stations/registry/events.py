@@ -1,0 +1,72 @@
+"""The events that say what became of a station."""
+
+from typing import Final
+from uuid import UUID, uuid5
+
+from api.stations.registry.models import Station, to_udeg
+from api.stations.registry.store import Change
+from kit.clock import format_rfc3339
+from kit.messaging.bus import FANOUT
+from kit.messaging.outbox import OutboxEvent
+from kit.observability.logs import correlation_id
+from kit.observability.tracing import current_traceparent
+from schemas.events import StationBay, StationChanged, StationConnector, envelope_of
+from schemas.topics import STATION_CREATED, STATION_REMOVED, STATION_UPDATED
+
+SOURCE: Final = "stations"
+_NAMESPACE: Final = UUID("2b1f8f3c-6d63-4d8f-9a53-1c3c5b6f6f0d")
+_TYPES: Final = {"created": STATION_CREATED, "updated": STATION_UPDATED, "removed": STATION_REMOVED}
+
+
+def station_changed(change: Change) -> OutboxEvent:
+    """station.created.v1, station.updated.v1 or station.removed.v1; of the last the station as it was."""
+    station = change.after or change.before
+    if station is None:
+        raise AssertionError("a change of nothing")
+    event_type = _TYPES[change.kind]
+    event_id = uuid5(_NAMESPACE, f"{station.station_id}/{change.revision}")
+    envelope = envelope_of(
+        event_type,
+        event_id,
+        _payload(station, change),
+        source=SOURCE,
+        timestamp=format_rfc3339(change.changed_at),
+        correlation_id=correlation_id.get(),
+        traceparent=current_traceparent(),
+    )
+    return OutboxEvent(event_id, FANOUT, envelope.routing_key, envelope.encoded())
+
+
+def _payload(station: Station, change: Change) -> StationChanged:
+    return StationChanged(
+        station_id=station.station_id,
+        revision=change.revision,
+        name=station.name,
+        site=station.site,
+        group=station.group,
+        organisation=station.organisation,
+        time_zone=station.time_zone,
+        latitude_udeg=to_udeg(station.latitude),
+        longitude_udeg=to_udeg(station.longitude),
+        connectors=tuple(
+            StationConnector(
+                connector_id=one.connector_id,
+                evse_id=one.evse_id,
+                standard=one.standard,
+                format=one.format,
+                power_type=one.power_type,
+                rated_power_w=one.rated_power_w,
+            )
+            for one in station.connectors
+        ),
+        bays=tuple(
+            StationBay(
+                bay=one.bay,
+                connectors=tuple(one.connectors),
+                restrictions=tuple(one.restrictions),
+                time_limit_s=one.time_limit_s,
+            )
+            for one in station.bays
+        ),
+        changed_at=format_rfc3339(change.changed_at),
+    )

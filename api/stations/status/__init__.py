@@ -1,0 +1,1 @@
+"""What connectors do now, from the events of streams and of reservations."""
