@@ -19,6 +19,7 @@ SERVICES: Final = {
     "stations": "api.stations.declaration:SERVICE",
     "pricing": "api.pricing.declaration:SERVICE",
     "config": "api.config.declaration:SERVICE",
+    "reservations": "api.reservations.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
@@ -27,7 +28,7 @@ SERVICES: Final = {
     "relay": "voltstream.runtime.relay:SERVICE",
 }
 # Names for several: what serves the API, but for the gateway.
-SUBSETS: Final = {"api": ("telemetry", "stations", "pricing", "config", "sessions", "billing")}
+SUBSETS: Final = {"api": ("telemetry", "stations", "pricing", "config", "reservations", "sessions", "billing")}
 
 
 def service(name: str) -> Service[Any]:

@@ -36,7 +36,11 @@ SERVICE: Final = Service(
     components=SessionsComponents,
     router=router,
     migrations=Path(__file__).parent / "migrations",
-    reads=("telemetry.session_overview", "telemetry.session_readings(bigint[])"),
+    reads=(
+        "telemetry.session_overview",
+        "telemetry.session_readings(bigint[])",
+        "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
+    ),
     consumes=(
         Consumes(
             SESSION_STARTED,

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from api.sessions.models import SessionState
+from kit.clock import to_ms
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
@@ -65,6 +66,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, greatest($10, (
     SELECT max(claims_until) FROM sessions.request
     WHERE station_id = $3 AND connector_id = $4 AND claims_until > $10)))
 """
+_CLAIM: Final = "SELECT reservation_id, refused FROM reservations.claim($1, $2, $3, $4, $5, $6, $7)"
 _STOP: Final = """
 UPDATE sessions.request SET stop_requested_at = $2, stop_requested_by = $3,
     expires_at = CASE WHEN session_id IS NULL THEN least(expires_at, $2) ELSE expires_at END,
@@ -267,6 +269,18 @@ async def add(connection: Transaction, request: StoredRequest, requested_by: str
     named = (request.id, request.driver_id, request.station_id, request.connector_id, request.reservation_id)
     times = (request.requested_at, request.expires_at, request.expires_at + SKEW, claims_from)
     await connection.execute(_INSERT, *named, requested_by, *times)
+
+
+async def claim_connector(connection: Transaction, request: StoredRequest) -> tuple[str | None, str | None]:
+    """Claim the connector until the request expires: the reservation that it uses, and why not, if it is refused.
+
+    No other request and no session may be open there.
+    """
+    times = (to_ms(request.requested_at), to_ms(request.expires_at))
+    place = (request.station_id, request.connector_id, request.reservation_id)
+    row = await connection.fetchrow(_CLAIM, request.id, request.driver_id, *place, *times)
+    assert row is not None  # noqa: S101  # it always answers
+    return row["reservation_id"], row["refused"]
 
 
 async def fresh(connection: Transaction, request_id: UUID) -> StoredRequest:

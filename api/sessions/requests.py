@@ -31,7 +31,8 @@ class RequestService:
         self, connection: Transaction, new: SessionRequest, driver_id: str, requested_by: str
     ) -> SessionRequestAccepted:
         """Store and publish the request. Raises Conflict where the driver or the connector has a request or a session
-        open."""
+        open, or the connector is reserved for another driver. One at the driver's reserved connector uses the
+        reservation, whether or not it names it."""
         sessions, place = SessionStore(connection), (new.station_id, new.connector_id)
         await store.lock(connection, [store.driver_lock(driver_id)])
         await store.lock(connection, [store.connector_lock(*place)])
@@ -56,6 +57,10 @@ class RequestService:
             stop_requested_at=None,
             stop_requested_by=None,
         )
+        reservation_id, refused = await store.claim_connector(connection, request)
+        if refused is not None:
+            raise Conflict(refused)
+        request = request._replace(reservation_id=reservation_id)
         await store.add(connection, request, requested_by)
         await insert_async(connection, SCHEMA, [session_requested(request, current_event_context())])
         return SessionRequestAccepted(

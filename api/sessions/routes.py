@@ -90,7 +90,7 @@ async def list_sessions(
         **problems(
             {
                 403: "Another driver's, or a station that the token is not for",
-                409: "The driver or the connector has a request or a session open",
+                409: "The driver or the connector has a request or a session open, or another driver reserved it",
             }
         ),
         202: example(examples.REQUESTED),

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from api.pricing.declaration import SERVICE as PRICING
+from api.reservations.declaration import SERVICE as RESERVATIONS
 from api.sessions.declaration import SERVICE as SESSIONS
 from api.stations.declaration import SERVICE as STATIONS
 from api.telemetry.declaration import SERVICE as TELEMETRY
@@ -19,6 +20,7 @@ from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
 from kit.database.postgres import open_database
 from kit.live.view import InProcessLive
+from kit.service import Service
 from kit.web.app import make_app
 from kit.web.server import RunningServer, serve
 from streams.declaration import SERVICE as WORKER
@@ -60,7 +62,8 @@ class Api:
 @pytest.fixture
 def telemetry_url(database_url: str) -> str:
     """A database with the schemas of telemetry, its large tables not partitioned, of sessions and of tokens."""
-    make_schemas(database_url, [STATIONS, PRICING, WORKER, TELEMETRY, SESSIONS], prepared=COARSER_WINDOWS_SQL)
+    services: list[Service[Any]] = [STATIONS, PRICING, WORKER, TELEMETRY, RESERVATIONS, SESSIONS]
+    make_schemas(database_url, services, prepared=COARSER_WINDOWS_SQL)
     return database_url
 
 

@@ -61,6 +61,9 @@ def test_what_the_declarations_may_not_say() -> None:
     assert {path for _, path in by_kind["driver"] & changing} <= {
         "/api/v1/sessions",
         "/api/v1/sessions/{id}/stop",
+        "/api/v1/reservations",
+        "/api/v1/reservations/{id}",
+        "/api/v1/reservations/{id}/confirm",
         "/api/v1/billing/charge",
     }
     assert not by_kind["operator"] & {("post", path) for path in MONEY_MOVES}

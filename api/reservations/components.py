@@ -1,0 +1,41 @@
+"""The parts of the reservations service, opened for a process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from api.reservations.lifecycle import Lifecycle
+from api.reservations.registry_events import RegistryEvents
+from api.reservations.service import ReservationService, terms_of
+from api.reservations.session_events import SessionEvents
+from api.reservations.settings import ReservationSettings
+from api.reservations.store import ReservationStore
+from kit.database.postgres import Database
+from kit.service import Context
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationsComponents:
+    """The objects that handlers, consumers and jobs use."""
+
+    database: Database
+    service: ReservationService
+    lifecycle: Lifecycle
+    registry: RegistryEvents
+    sessions: SessionEvents
+
+
+@asynccontextmanager
+async def open_reservations(context: Context) -> AsyncIterator[ReservationsComponents]:
+    """Open the components on the service's own connection pool."""
+    database, clock, config = context.database, context.clock, context.config
+
+    def settings() -> ReservationSettings:
+        return config.group(ReservationSettings)
+
+    lifecycle = Lifecycle(clock, lambda: terms_of(settings()))
+    service = ReservationService(ReservationStore(database), lifecycle, clock, settings)
+    registry = RegistryEvents(lifecycle, clock, lambda: terms_of(settings()).move)
+    sessions = SessionEvents(lifecycle, clock, lambda: timedelta(seconds=settings().reservation_session_s))
+    yield ReservationsComponents(database, service, lifecycle, registry, sessions)

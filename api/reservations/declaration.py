@@ -1,0 +1,63 @@
+"""The declaration of the reservations service."""
+
+from pathlib import Path
+from typing import Final
+
+from api.reservations.components import ReservationsComponents, open_reservations
+from api.reservations.routes import router
+from api.reservations.settings import ReservationSettings
+from kit.service import Consumes, Contract, Job, Service
+from schemas.events import Event, SessionCompleted, SessionStarted, StationChanged, StationStatusChanged
+from schemas.topics import (
+    RESERVATION_CANCELLED,
+    RESERVATION_CONFIRMED,
+    RESERVATION_CREATED,
+    RESERVATION_EXPIRED,
+    RESERVATION_NO_SHOW,
+    SESSION_COMPLETED,
+    SESSION_STARTED,
+    STATION_CREATED,
+    STATION_REMOVED,
+    STATION_STATUS_CHANGED,
+    STATION_UPDATED,
+)
+
+_ADVANCE_S: Final = 2.0  # a driver is told of a change within this; a run that finds nothing due is one indexed query
+_EXTEND_S: Final = 60.0  # within session_events.AHEAD several times
+
+SERVICE: Final = Service(
+    name="reservations",
+    summary="reservations of connectors and parking bays: who may use what when",
+    open=open_reservations,
+    components=ReservationsComponents,
+    router=router,
+    migrations=Path(__file__).parent / "migrations",
+    contracts=(
+        Contract(
+            "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
+            "claims a connector for a driver's request to start, unless it is reserved",
+        ),
+    ),
+    reads=("pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])"),
+    consumes=(
+        Consumes(STATION_CREATED, Event[StationChanged], handle=lambda own: own.registry.changed),
+        Consumes(STATION_UPDATED, Event[StationChanged], handle=lambda own: own.registry.changed),
+        Consumes(STATION_REMOVED, Event[StationChanged], handle=lambda own: own.registry.removed),
+        Consumes(STATION_STATUS_CHANGED, Event[StationStatusChanged], handle=lambda own: own.registry.status_changed),
+        Consumes(SESSION_STARTED, Event[SessionStarted], handle=lambda own: own.sessions.started),
+        Consumes(SESSION_COMPLETED, Event[SessionCompleted], handle=lambda own: own.sessions.completed),
+    ),
+    publishes=(
+        RESERVATION_CREATED,
+        RESERVATION_CONFIRMED,
+        RESERVATION_CANCELLED,
+        RESERVATION_EXPIRED,
+        RESERVATION_NO_SHOW,
+    ),
+    jobs=(
+        Job("advance reservations", lambda own: own.lifecycle.advance(own.database), _ADVANCE_S),
+        Job("claims of long sessions", lambda own: own.sessions.extend(own.database), _EXTEND_S),
+        Job("forget old sessions", lambda own: own.sessions.forget_old(own.database)),
+    ),
+    settings=ReservationSettings,
+)
