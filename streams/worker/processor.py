@@ -118,6 +118,7 @@ class PartitionProcessor:
         self._live_unavailable = False
         self._busy: asyncio.Future[Any] | None = None
         context.metrics.watch(partition, lambda: len(self._buffer), self._buffer.age_s)
+        self._counts = context.metrics.of_partition(partition)
 
     @property
     def expected(self) -> int:
@@ -217,7 +218,7 @@ class PartitionProcessor:
         if self._state is None or self.publish_in_s() != 0.0:
             return
         slots = distinct(np.concatenate(self._unpublished), self._state.slots)
-        with self._timed("live"):
+        with self._counts.timed("live"):
             documents = await self._in_thread(lambda: self._documents(slots))
             try:
                 await self._context.live.put(LIVE_TOPIC, documents)
@@ -276,7 +277,8 @@ class PartitionProcessor:
             self._patches += 1
         if len(flush.effects.touched):
             self._unpublished.append(flush.effects.touched)
-        self._count(flush)
+        self._counts.flushed(flush.effects, len(self._batch), sum(len(waiting.frame) for waiting in self._batch))
+        self._counts.state_bytes.inc(len(flush.body))
         self._buffer.forget(len(self._batch))
         self._batch = []  # or its frames would be kept until the next flush, 15 MB
         self._forget_until(flush.end)
@@ -285,17 +287,6 @@ class PartitionProcessor:
         self._buffer.forget_until(end)
         self.next = end
         self._context.metrics.next_offset.labels(str(self.partition)).set(end)
-
-    def _count(self, flush: Flush) -> None:
-        metrics, label, effects = self._context.metrics, str(self.partition), flush.effects
-        for outcome in ("stored", "duplicate", "quarantined"):
-            metrics.readings.labels(label, outcome).inc(getattr(effects, outcome))
-        metrics.frames.labels(label).inc(len(self._batch))
-        metrics.bytes.labels(label).inc(sum(len(waiting.frame) for waiting in self._batch))
-        metrics.windows.labels(label).inc(len(effects.windows["connector_key"]))
-        metrics.count_energy(self.partition, effects.windows)
-        metrics.sessions.labels(label).inc(len(effects.sessions["session_key"]))
-        metrics.state_bytes.labels(label).inc(len(flush.body))
 
     # -- in the thread ----------------------------------------------------------------------------------------------
 
@@ -311,7 +302,7 @@ class PartitionProcessor:
             if self._flush is None:
                 self._flush = self._compute()
             if self._flush is not None:
-                with self._timed("commit"):
+                with self._counts.timed("commit"):
                     commit(self._context.store, self._flush)
             return self._flush
 
@@ -320,12 +311,12 @@ class PartitionProcessor:
         context, state, batch = self._context, self._state, self._batch
         if state is None:
             raise ValueError("a step needs a state")
-        with self._timed("decode"):
+        with self._counts.timed("decode"):
             frames, unreadable = self._decode(batch)
         now_ms = context.clock.now_ms()
         # While a backlog is read the time is that of the frames: what waits in the log is not silence.
         self._received_ms = max([self._received_ms, *(header.received_ms for header, _ in frames)])
-        with self._timed("step"):
+        with self._counts.timed("step"):
             step_ms = min(now_ms, self._received_ms) if frames else now_ms
             effects = context.functions.compute(state, frames, step_ms, context.store, context.params())
             for waiting in unreadable:
@@ -379,9 +370,6 @@ class PartitionProcessor:
     def _report_poison(self, waiting: BufferedFrame, detail: str) -> None:
         self._context.metrics.poison.labels(str(self.partition)).inc()
         _log.error("frame_quarantined", partition=self.partition, offset=waiting.offset, detail=detail)
-
-    def _timed(self, stage: str) -> Any:
-        return self._context.metrics.flush_s.labels(str(self.partition), stage).time()
 
 
 def _link(running: trace.Span, batch: Sequence[BufferedFrame]) -> None:
