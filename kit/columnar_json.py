@@ -66,10 +66,11 @@ def json_objects(members: Mapping[str, Pieces]) -> Pieces:
     for place, (name, value) in enumerate(members.items()):
         member = (f'{"," if place else "{"}"{name}":', *value)
         columns = [piece for piece in value if not isinstance(piece, str)]
-        if any(piece.null_count and piece.null_count == len(piece) for piece in columns):
-            continue  # it is null in every row
-        optional = any(piece.null_count for piece in columns)
-        pieces += [pc.fill_null(concatenate(member), "")] if optional else member
+        nulls = [piece.null_count for piece in columns]
+        if not any(nulls):
+            pieces += member
+        elif all(count < len(piece) or not count for count, piece in zip(nulls, columns, strict=True)):
+            pieces.append(pc.fill_null(concatenate(member), ""))
     return (*pieces, "}")
 
 

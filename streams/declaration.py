@@ -32,7 +32,7 @@ from streams.worker.embedded_worker import EmbeddedWorker
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
 from streams.worker.live_documents import CpuBudget
 from streams.worker.metrics import WorkerMetrics
-from streams.worker.processor import LIVE_SHARE_MAX, WorkerContext
+from streams.worker.processor import LIVE_SHARE_MAX, LIVE_TOPIC, WorkerContext
 
 # Flushes at once: one computes while another waits for the database, which has as much to do for a row as we have.
 THREADS_MAX: Final = 2 * (os.cpu_count() or 1)
@@ -49,7 +49,7 @@ def open_worker(context: Context) -> AbstractAsyncContextManager[WorkerContext]:
 async def _embedded_worker(context: Context, log: InProcessLog) -> AsyncIterator[WorkerContext]:
     """Reads `log` within the block; at its end what was appended is committed."""
     # Every 202 waits for its commit: what arrives during one makes the next, nothing is gained by waiting longer.
-    async with _opened(context, interval_s=0.0) as worker:
+    async with _opened(context, 0.0, 0.0) as worker:
         embedded = EmbeddedWorker(log, worker, context.settings.partitions)
         running = context.spawn(embedded.run(), "worker")
         try:
@@ -64,7 +64,8 @@ async def _group_member(context: Context) -> AsyncIterator[WorkerContext]:
     """A member of the consumer group within the block."""
     common, settings = context.settings, context.group(WorkerSettings)
     await ensure_topic(common.kafka_url, READINGS_TOPIC, common.partitions)
-    async with _opened(context, interval_s=settings.flush_interval_ms / 1_000) as worker:
+    interval_s, interval_unwatched_s = settings.flush_interval_ms / 1_000, settings.flush_interval_unwatched_ms / 1_000
+    async with _opened(context, interval_s, max(interval_s, interval_unwatched_s)) as worker:
         source = KafkaSource(common.kafka_url, READINGS_TOPIC, common.data_dir)
         member = KafkaWorker(source, worker)
 
@@ -81,7 +82,7 @@ async def _group_member(context: Context) -> AsyncIterator[WorkerContext]:
 
 
 @asynccontextmanager
-async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[WorkerContext]:
+async def _opened(context: Context, interval_s: float, interval_unwatched_s: float) -> AsyncIterator[WorkerContext]:
     """What the partitions of this process share. Raises ConfigError where the database is not prepared for them."""
     tune_malloc()
     pa.set_memory_pool(pa.system_memory_pool())  # its own pools keep as much again of what was freed
@@ -97,6 +98,7 @@ async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worke
         yield WorkerContext(
             store=store,
             live=context.live,
+            audience=context.live.audience(LIVE_TOPIC),
             live_budget=CpuBudget(context.clock, LIVE_SHARE_MAX),
             clock=context.clock,
             metrics=WorkerMetrics(context.registry),
@@ -104,6 +106,7 @@ async def _opened(context: Context, *, interval_s: float) -> AsyncIterator[Worke
             params=lambda: params_of(config.group(WorkerSettings)),
             readings_max=config.group(WorkerSettings).flush_readings_max,
             interval_s=interval_s,
+            interval_unwatched_s=interval_unwatched_s,
             retention_days=lambda: config.group(WorkerSettings).raw_retention_days,
         )
     finally:

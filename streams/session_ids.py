@@ -17,7 +17,6 @@ _DIGEST: Final = 20  # octets of a SHA-1
 _VERSION, _VARIANT = 6, 8  # the octets whose upper bits RFC 9562 sets, to version 5 and variant 1
 _TEXT: Final = len(str(_NAMESPACE))
 _DIGITS: Final = np.flatnonzero(np.frombuffer(str(_NAMESPACE).encode(), np.uint8) != ord("-"))  # their places in it
-_HEX: Final = np.frombuffer(bytes(range(256)).hex().encode(), np.uint8).reshape(256, 2)
 
 
 def session_uuid(session_key: int) -> UUID:
@@ -38,5 +37,6 @@ def session_octets(session_keys: I64) -> Octets:
 def session_texts(session_keys: I64) -> Octets:
     """(keys, 36) ASCII: the same as text."""
     texts = np.full((len(session_keys), _TEXT), ord("-"), np.uint8)
-    texts[:, _DIGITS] = _HEX[session_octets(session_keys)].reshape(-1, len(_DIGITS))
+    digits = session_octets(session_keys).tobytes().hex().encode()
+    texts[:, _DIGITS] = np.frombuffer(digits, np.uint8).reshape(-1, len(_DIGITS))
     return texts

@@ -9,7 +9,13 @@ from schemas.settings import Retention
 class WorkerSettings(Retention):
     """When a worker commits, and when windows and sessions close."""
 
-    flush_interval_ms: int = Field(default=100, ge=1, le=10_000, description="how often a worker commits")
+    flush_interval_ms: int = Field(
+        default=100, ge=1, le=10_000, description="how often a worker commits while someone looks at the live view"
+    )
+    # Events of sessions wait as long; a flush costs 3 ms whatever it carries.
+    flush_interval_unwatched_ms: int = Field(
+        default=500, ge=1, le=1_000, description="the same while nobody looks and few readings wait"
+    )
     # ~150 B a reading in memory: 100,000 are 15 MB, and a column of them stays in a core's cache. Larger flushes commit
     # less often and take their memory anew each time, no faster; at 30,000 the commits are half of the work.
     flush_readings_max: int = Field(default=100_000, ge=1, le=5_000_000, description="most readings in one commit")

@@ -22,6 +22,7 @@ from benchmarks.readings import FrameGenerator
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun
 from kit.clock import SystemClock
+from kit.live.audience import Audience
 from kit.live.view import InProcessLive
 from kit.memory_tuning import tune_malloc
 from streams.effects import StepParams
@@ -65,6 +66,7 @@ def _context(url: str) -> Iterator[WorkerContext]:
         yield WorkerContext(
             store=Store(connections, priced=True, registered=True),
             live=InProcessLive(),
+            audience=Audience(),
             live_budget=CpuBudget(clock, 1.0),
             clock=clock,
             metrics=WorkerMetrics(CollectorRegistry()),
@@ -72,6 +74,7 @@ def _context(url: str) -> Iterator[WorkerContext]:
             params=StepParams,
             readings_max=100_000,
             interval_s=0.0,
+            interval_unwatched_s=0.0,
         )
     connections.close()
 
@@ -96,6 +99,7 @@ async def _measure(
                 processor.offer(offset, frame)
                 offset += 1
                 await processor.flush()
+                context.audience.looked()
                 await processor.publish()
             time = meter.end()
             bare_ms = _bare_ms(bench, url, size, len(frames))

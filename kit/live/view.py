@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
 
+from kit.clock import Clock
+from kit.live.audience import Audience
+
 WATCH_PUTS_MAX: Final = 256  # puts buffered for a lagging watcher: a minute of 4 flushes/s; beyond it they are merged
 
 
@@ -30,6 +33,9 @@ class LiveView(Protocol):
 
         Where puts may have been missed (the view's server was down), the whole topic is delivered as one mapping.
         """
+
+    def audience(self, topic: str) -> Audience:
+        """Whether anyone looks at the topic, in any process: reads count at once, watchers with the next put."""
 
     async def close(self) -> None:
         """Release everything; watchers end."""
@@ -77,9 +83,11 @@ class Watcher(AsyncIterator[Mapping[str, bytes]]):
 class InProcessLive:
     """LiveView in memory."""
 
-    def __init__(self, *, watch_puts_max: int = WATCH_PUTS_MAX) -> None:
+    def __init__(self, *, watch_puts_max: int = WATCH_PUTS_MAX, clock: Clock | None = None) -> None:
         self._watch_puts_max = watch_puts_max
+        self._clock = clock
         self._topics: dict[str, dict[str, bytes]] = {}
+        self._audiences: dict[str, Audience] = {}
         self._watchers: dict[str, set[Watcher]] = {}
 
     async def put(self, topic: str, documents: Mapping[str, bytes]) -> None:
@@ -88,16 +96,20 @@ class InProcessLive:
             return
         kept = dict(documents)
         self._topics.setdefault(topic, {}).update(kept)
-        for watcher in self._watchers.get(topic, ()):
-            watcher.offer(kept)
+        if watchers := self._watchers.get(topic):
+            self._looked(topic)
+            for watcher in watchers:
+                watcher.offer(kept)
 
     async def get(self, topic: str, keys: Sequence[str]) -> dict[str, bytes]:
         """See LiveView."""
+        self._looked(topic)
         documents = self._topics.get(topic, {})
         return {key: documents[key] for key in keys if key in documents}
 
     async def all(self, topic: str) -> dict[str, bytes]:
         """See LiveView."""
+        self._looked(topic)
         return dict(self._topics.get(topic, {}))
 
     @asynccontextmanager
@@ -106,10 +118,21 @@ class InProcessLive:
         watcher = Watcher(self._watch_puts_max)
         watchers = self._watchers.setdefault(topic, set())
         watchers.add(watcher)
+        self._looked(topic)
         try:
             yield watcher
         finally:
             watchers.discard(watcher)
+
+    def audience(self, topic: str) -> Audience:
+        """See LiveView."""
+        if topic not in self._audiences:
+            self._audiences[topic] = Audience(self._clock)
+        return self._audiences[topic]
+
+    def _looked(self, topic: str) -> None:
+        if topic in self._audiences:
+            self._audiences[topic].looked()
 
     async def close(self) -> None:
         """See LiveView."""

@@ -131,7 +131,7 @@ def _batch_of(frames: Sequence[Frame], index: ConnectorIndex) -> Batch:
     connectors = BatchConnectors(texts["station_id"], numbers.pop("connector_id"), index)
     extra = texts["extra"]
     extras = None if extra.null_count == len(extra) else extra.to_pylist()
-    names_nothing = bool(np.isin(fingerprints, PLACEHOLDERS).any())
+    names_nothing = not _PLACEHOLDERS.isdisjoint(fingerprints.tolist())
     return Batch(
         connectors,
         name,
@@ -213,3 +213,4 @@ def _fingerprints(names: pa.StringArray) -> I64:
 PLACEHOLDERS: Final = np.array(
     sorted(map(fingerprint_of, ("", "0", "-1", "null", "NULL", "none", "None", "unknown", "undefined"))), np.int64
 )
+_PLACEHOLDERS: Final = frozenset(PLACEHOLDERS.tolist())

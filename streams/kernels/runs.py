@@ -14,6 +14,7 @@ U32 = NDArray[np.uint32]
 Bools = NDArray[np.bool_]
 
 NULL: int = np.iinfo(np.int64).min  # "the device sent nothing", in every int64 column
+_SPARSE_BITS: int = 8  # fewer values than this part of their range are sorted rather than marked
 MAX_I64: int = np.iinfo(np.int64).max  # "never" or "without end"
 
 
@@ -129,6 +130,8 @@ def any_of(flag: Bools, runs: Runs) -> Bools:
 
 def distinct(values: I64, bound: int) -> I64:
     """The distinct values, ascending; all in [0, bound). For slots this is several times faster than np.unique."""
+    if len(values) < bound >> _SPARSE_BITS:
+        return union(values[:0], values)
     seen = np.zeros(bound, np.bool_)
     seen[values] = True
     return rows_where(seen)

@@ -15,6 +15,7 @@ from schemas.session import HoldReason
 from streams.kernels.runs import I64, NULL, Bools, column
 
 UJ_PER_MWH: Final = 3_600_000
+_ALL: Final = slice(None)
 
 # Register and power contradict each other beyond this, if power was reported at least so often.
 DISAGREEMENT_FACTOR: Final = 3
@@ -100,9 +101,9 @@ class SessionEnergy:
         fresh.power_max_mw = power_max_mw
         return fresh
 
-    def energy_uj(self) -> I64:
-        """Energy to date."""
-        return self.counted_mwh * UJ_PER_MWH + self.head_uj + self.tail_uj
+    def energy_uj(self, rows: I64 | slice = _ALL) -> I64:
+        """Energy to date of these rows."""
+        return self.counted_mwh[rows] * UJ_PER_MWH + self.integrated_uj(rows)
 
     def billed_mwh(self) -> I64:
         """Energy to date that is billed: what follows the last register counts with the next, or at the end."""
@@ -110,9 +111,10 @@ class SessionEnergy:
         open_uj = np.where(self.register_first_mwh == NULL, open_uj, 0)
         return self.counted_mwh + (self.head_uj + open_uj) // UJ_PER_MWH
 
-    def integrated_uj(self) -> I64:
+    def integrated_uj(self, rows: I64 | slice = _ALL) -> I64:
         """The part of it that is estimated."""
-        return self.head_uj + self.tail_uj
+        integrated: I64 = self.head_uj[rows] + self.tail_uj[rows]
+        return integrated
 
 
 ENERGY_COLUMNS: Final = tuple(f.name for f in fields(SessionEnergy))

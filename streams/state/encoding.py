@@ -15,9 +15,9 @@ import zstandard
 from numpy.typing import NDArray
 
 from streams.errors import ForeignState
-from streams.kernels.runs import I64, any_true, distinct
+from streams.kernels.runs import I64, distinct
 from streams.kernels.windows import SUMS
-from streams.state.columns import COLUMNS, COMPONENT_COLUMNS, copy_used
+from streams.state.columns import COLUMNS, COMPONENT_COLUMNS, Column, copy_used
 from streams.state.partition import ArrivedFrames, PartitionState, StateChanges
 from streams.state.window_buffer import BUFFER_COLUMNS
 from streams.tariffs.compiled import CompiledTariffs
@@ -32,6 +32,18 @@ _WINDOW: Final = COLUMNS["window"]  # stored by the entries that changed, of 64 
 _BY_SLOT: Final = [column for column in COLUMNS.values() if column is not _WINDOW]
 _LIKE_OTHERS: Final = [column for column in _BY_SLOT if column.like]  # one value a slot; none is like one of these
 _encoder: Final = msgspec.msgpack.Encoder()
+
+
+def _pack(column: NDArray[Any]) -> bytes:
+    return (column if sys.byteorder == "little" else column.byteswap()).tobytes()
+
+
+def _at_start(column: Column) -> bytes:
+    """What a new slot has, as it is stored."""
+    return _pack(np.full(column.width, 0 if column.like else column.start, column.dtype))
+
+
+_AT_START: Final = {column.name: _at_start(column) for column in _BY_SLOT}
 
 
 def take_patch(state: PartitionState) -> bytes:
@@ -94,12 +106,12 @@ def _columns(state: PartitionState, slots: I64) -> dict[str, bytes]:
     columns = {}
     for column in _BY_SLOT:
         values = getattr(state, column.name)
-        values = values[slots] if column.width == 1 else values.reshape(-1, column.width)[slots]
-        start = column.start
+        values = values.take(slots) if column.width == 1 else values.reshape(-1, column.width).take(slots, axis=0)
         if column.like:
-            values, start = values - getattr(state, column.like)[slots], 0
-        if any_true(values != start if start else values):
-            columns[column.stored_as] = _pack(values)
+            values = values - getattr(state, column.like).take(slots)
+        packed = _pack(values)
+        if packed != _AT_START[column.name] * len(slots):  # the octets: the cheapest comparison of few values
+            columns[column.stored_as] = packed
     return columns
 
 
@@ -198,10 +210,6 @@ def _with_long_hold(patch: dict[str, Any]) -> dict[str, Any]:
     if "hold" in columns:
         columns[hold.stored_as] = _pack(_unpack(columns.pop("hold"), np.int8).astype(hold.dtype))
     return patch | {"version": FORMAT_VERSION}
-
-
-def _pack(column: NDArray[Any]) -> bytes:
-    return (column if sys.byteorder == "little" else column.byteswap()).tobytes()
 
 
 def _unpack(packed: bytes, kind: type[object] = np.int64) -> NDArray[Any]:

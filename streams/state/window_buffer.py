@@ -59,6 +59,8 @@ class WindowBuffer:
     def columns(self, first: int = 0) -> Columns:
         """Everything, or the parts from the `first` on."""
         parts = self._parts[first:]
+        if len(parts) == 1:
+            return dict(parts[0])
         columns: Columns = {
             name: np.concatenate([np.empty(0, dtype), *(part[name] for part in parts)])
             for name, dtype in BUFFER_COLUMNS.items()

@@ -32,13 +32,10 @@ from streams.storage.tables import (
     revise_readings,
 )
 
-_FENCE: Final = """
-UPDATE telemetry.stream_offset SET next = %s, commits = %s
-WHERE partition = %s AND epoch = %s AND next = %s AND commits = %s - 1
-"""
 _PROGRESS: Final = "SELECT epoch, next, commits FROM telemetry.stream_offset WHERE partition = %s"
 _MERGE_SESSIONS: Final = merge_sessions()
 _REVISE_READINGS: Final = revise_readings()
+_INSERT_READINGS: Final = f"INSERT INTO {READING.name} ({READING.columns}) SELECT * FROM {READING.given}".encode()  # noqa: S608  # our own names
 # The registers of windows, read again from the readings: a merge can add a register, not take one out.
 _REMEASURE: Final = f"""
 UPDATE telemetry.window_1m AS w SET energy_n = r.n, energy_first_ts = r.first_ts, energy_first_mwh = r.first_mwh,
@@ -53,25 +50,35 @@ FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, bucket_ms) CROSS JOIN LATER
 ) AS r
 WHERE w.connector_key = wanted.key AND w.bucket = b.bucket
 """  # noqa: S608  # a constant
-_LEDGER: Final = """
-UPDATE telemetry.ledger SET stored = stored + %s, duplicate = duplicate + %s, quarantined = quarantined + %s,
-    in_windows = in_windows + %s, updated_at = now() WHERE partition = %s
-"""
-_SOURCES: Final = """
-INSERT INTO telemetry.ledger_source (partition, source, items_total, items_received)
-SELECT %s, * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])
-ON CONFLICT (partition, source) DO UPDATE SET
-    items_total = excluded.items_total, items_received = excluded.items_received
-"""
 _QUARANTINE: Final = """
 INSERT INTO telemetry.quarantine (partition, received_at, station_id, connector_id, reason, detail, raw)
 SELECT %s, 'epoch'::timestamptz + received_ms * interval '1 millisecond', station_id, connector_id, reason, detail, raw
 FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::text[], %s::text[], %b::bytea[])
     AS refused (received_ms, station_id, connector_id, reason, detail, raw)
 """
-_NEW_BASE: Final = "DELETE FROM telemetry.partition_state WHERE partition = %s"
+# The fence, and what the same partition's rows get only if it holds: one statement, for each of its own costs as much
+# as all that these few rows cost.
+_FENCE: Final = """moved AS (
+UPDATE telemetry.stream_offset SET next = %(end)s, commits = %(commit)s
+WHERE partition = %(partition)s AND epoch = %(epoch)s AND next = %(start)s AND commits = %(commit)s - 1
+RETURNING partition)"""
+_LEDGER: Final = """counted AS (
+UPDATE telemetry.ledger SET stored = stored + %(stored)s, duplicate = duplicate + %(duplicate)s,
+    quarantined = quarantined + %(quarantined)s, in_windows = in_windows + %(in_windows)s, updated_at = now()
+WHERE partition = %(partition)s AND EXISTS (SELECT FROM moved))"""
+_SOURCES: Final = """progress AS (
+INSERT INTO telemetry.ledger_source (partition, source, items_total, items_received)
+SELECT partition, given.* FROM moved,
+    unnest(%(sources)s::text[], %(items_total)s::bigint[], %(items_received)s::bigint[]) AS given
+ON CONFLICT (partition, source) DO UPDATE SET
+    items_total = excluded.items_total, items_received = excluded.items_received)"""
+_NEW_BASE: Final = """replaced AS (
+DELETE FROM telemetry.partition_state WHERE partition = %(partition)s AND EXISTS (SELECT FROM moved))"""
+_BODY: Final = """saved AS (
+INSERT INTO telemetry.partition_state (partition, patch, base, body)
+SELECT partition, %(commit)s, %(base)s, %(body)b FROM moved)"""
+_DONE: Final = "SELECT 1 / count(*) FROM moved"  # an error: of what is sent with it nothing may be executed
 _COPY_BODY: Final = "COPY telemetry.partition_state (partition, patch, base, body) FROM STDIN (FORMAT binary)"
-_BODY: Final = "INSERT INTO telemetry.partition_state (partition, patch, base, body) VALUES (%s, %s, %s, %b)"
 _OUTBOX: Final = """
 INSERT INTO telemetry.outbox (event_id, exchange, routing_key, body)
 SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %b::bytea[])
@@ -99,6 +106,9 @@ _NO_ID: Final = bytes(16)
 # and a body beyond that is copied, piece by piece.
 _MERGED_ROWS_MAX: Final = 2_048
 _BODY_SENT_MAX: Final = 512 << 10
+# Few rows go in the pipeline: a COPY has two round trips of its own, and rows are laid out slower than columns. From
+# here on what the server takes for a row decides.
+_INSERTED_ROWS_MAX: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,30 +147,46 @@ def _try(store: Store, flush: Flush) -> None:
 
 
 def _transact(connection: Connection, flush: Flush) -> None:
-    with connection.pipeline():
-        connection.execute("BEGIN")
-        moved = connection.execute(
-            _FENCE, (flush.end, flush.commit, flush.partition, flush.epoch, flush.start, flush.commit)
-        )
-    if moved.rowcount == 0:
+    try:
+        if _is_plain(flush):
+            with connection.pipeline():  # until its end it is one transaction, without BEGIN and COMMIT
+                connection.execute(*_move(flush))
+                _insert_readings(connection, flush.effects)
+                _merge(connection, flush)
+        else:
+            _transact_by_steps(connection, flush)
+    except psycopg.errors.DivisionByZero:
+        connection.rollback()
         progress = connection.execute(_PROGRESS, (flush.partition,)).fetchone()
-        connection.execute("ROLLBACK")
         if progress == (flush.epoch, flush.end, flush.commit):
             return
         raise Fenced(f"partition {flush.partition}: epoch {flush.epoch} commits {flush.start} to {flush.end}, "
-                     f"but the store has epoch, next, commits = {progress}")  # fmt: skip
+                     f"but the store has epoch, next, commits = {progress}") from None  # fmt: skip
+
+
+def _is_plain(flush: Flush) -> bool:
+    """Whether all of it can be sent at once: few rows, and nothing to publish, which is read first."""
     effects = flush.effects
-    if len(effects.readings["ts_ms"]):
-        readings = effects.readings | {"extra": _extras(effects)}
-        table = READING.without_defaults(readings)
-        _copy(connection, table, _sorted({field.source: readings[field.source] for field in table.fields}))
-    if _is_large(flush):  # there is no COPY in a pipeline
-        _write_body(connection, flush)
+    published = len(effects.started) or len(effects.completed) or len(effects.emit["connector_key"])
+    return not (
+        effects.stored > _INSERTED_ROWS_MAX or _is_large(flush) or published or effects.costs or effects.by_station
+    )
+
+
+def _transact_by_steps(connection: Connection, flush: Flush) -> None:
+    effects = flush.effects
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        connection.execute(*_move(flush))
+    if effects.stored > _INSERTED_ROWS_MAX:  # there is no COPY in a pipeline
+        _copy_readings(connection, effects)
+    if _is_large(flush):
+        _copy_body(connection, flush)
     published = [*effects.started.tolist(), *effects.completed.tolist()]
     with connection.pipeline():
+        if effects.stored <= _INSERTED_ROWS_MAX:
+            _insert_readings(connection, effects)
         _merge(connection, flush)
-        if not _is_large(flush):
-            _write_body(connection, flush)
         sessions = connection.execute(_PUBLISHED_SESSIONS, (published,)) if published else None
         windows = _read_windows(connection, effects.emit)
         if sessions is None and windows is None and not effects.costs and not effects.by_station:
@@ -170,6 +196,48 @@ def _transact(connection: Connection, flush: Flush) -> None:
     with connection.pipeline():
         connection.execute(_OUTBOX, _transposed([(r.event_id, r.exchange, r.routing_key, r.body) for r in rows], 4))
         connection.execute("COMMIT")
+
+
+def _move(flush: Flush) -> tuple[bytes, dict[str, Any]]:
+    """The statement that moves the offset, with its parameters; DivisionByZero where the partition is another's."""
+    effects, parts = flush.effects, [_FENCE]
+    parameters: dict[str, Any] = {
+        "partition": flush.partition, "epoch": flush.epoch, "start": flush.start, "end": flush.end,
+        "commit": flush.commit,
+    }  # fmt: skip
+    counts = {
+        "stored": effects.stored,
+        "duplicate": effects.duplicate,
+        "quarantined": effects.quarantined,
+        "in_windows": int(effects.windows["readings"].sum()),
+    }
+    if any(counts.values()):
+        parts.append(_LEDGER)
+        parameters |= counts
+    if effects.sources:
+        parts.append(_SOURCES)
+        totals = [(s.source, s.items_total, s.items_received) for s in effects.sources]
+        parameters |= zip(("sources", "items_total", "items_received"), _transposed(totals, 3), strict=True)
+    if flush.base:
+        parts.append(_NEW_BASE)
+    if not _is_large(flush):
+        parts.append(_BODY)
+        parameters |= {"base": flush.base, "body": flush.body}
+    return f"WITH {', '.join(parts)} {_DONE}".encode(), parameters
+
+
+def _readings(effects: Effects) -> Columns:
+    return effects.readings | {"extra": _extras(effects)}
+
+
+def _insert_readings(connection: Connection, effects: Effects) -> None:
+    _merge_rows(connection, READING, _INSERT_READINGS, _readings(effects))
+
+
+def _copy_readings(connection: Connection, effects: Effects) -> None:
+    readings = _readings(effects)
+    table = READING.without_defaults(readings)
+    _copy(connection, table, _sorted({field.source: readings[field.source] for field in table.fields}))
 
 
 def _copy(connection: Connection, table: StoredTable, columns: Columns) -> None:
@@ -223,26 +291,14 @@ def _merge(connection: Connection, flush: Flush) -> None:
         columns = (effects.remeasured[name].tolist() for name in ("connector_key", "bucket_ms"))
         connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
     _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
-    counts = (effects.stored, effects.duplicate, effects.quarantined, int(effects.windows["readings"].sum()))
-    if any(counts):
-        connection.execute(_LEDGER, (*counts, partition))
-    if effects.sources:
-        totals = [(s.source, s.items_total, s.items_received) for s in effects.sources]
-        connection.execute(_SOURCES, (partition, *_transposed(totals, 3)))
     if effects.refused.reason:
         connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))
 
 
-def _write_body(connection: Connection, flush: Flush) -> None:
-    if flush.base:
-        connection.execute(_NEW_BASE, (flush.partition,))
-    row = flush.partition, flush.commit, flush.base, flush.body
-    if not _is_large(flush):
-        connection.execute(_BODY, row)
-        return
+def _copy_body(connection: Connection, flush: Flush) -> None:
     with connection.cursor() as cursor, cursor.copy(_COPY_BODY.encode()) as copy:
         copy.set_types(("int2", "int8", "bool", "bytea"))
-        copy.write_row(row)
+        copy.write_row((flush.partition, flush.commit, flush.base, flush.body))
 
 
 def _is_large(flush: Flush) -> bool:

@@ -59,6 +59,11 @@ class FrameBuffer:
         return iter(self._frames)
 
     @property
+    def readings(self) -> int:
+        """Of the frames that wait."""
+        return self._readings
+
+    @property
     def expected(self) -> int:
         """The offset that is to be offered next."""
         return self._frames[-1].offset + 1 if self._frames else self._resume

@@ -3,8 +3,10 @@
 They are built by column, in memory of numpy and Arrow, and so for the most part while other threads run Python.
 """
 
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final
+from itertools import accumulate
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,6 @@ from kit.clock import Clock
 from kit.columnar_json import (
     Pieces,
     Texts,
-    choose_text,
     concatenate,
     json_decimals,
     json_objects,
@@ -25,7 +26,7 @@ from kit.columnar_json import (
 )
 from schemas.quality import names_of
 from schemas.reading import ENERGY_EXPORT, MILLI, QUANTITIES, STATUS_LABELS, Status
-from streams.kernels.runs import I64, NULL, Bools
+from streams.kernels.runs import I64, NULL, Bools, all_true, any_true
 from streams.session_ids import session_texts
 from streams.state.partition import PartitionState
 from streams.state.session_charges import cost_columns, usage_and_costs
@@ -33,7 +34,8 @@ from streams.state.session_charges import cost_columns, usage_and_costs
 _UJ_PER_WH: Final = 3_600_000_000
 _FLAGS_KEPT: Final = 256  # every combination there is
 _QUANTITIES: Final = {name: column for name, (column, *_) in (QUANTITIES | {"energy_export_wh": ENERGY_EXPORT}).items()}
-_STATUSES: Final = pa.array([json_of(STATUS_LABELS.get(code)) for code in Status])  # they count from 0
+_STATUSES: Final = [json_of(STATUS_LABELS.get(code)) for code in Status]  # they count from 0
+_BOOLEANS: Final = ("false", "true")
 _NONE: Final[Pieces] = ("null",)
 
 
@@ -63,43 +65,86 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
     slots = slots[state.live_ts_ms[slots] != NULL]
     if not len(slots):
         return {}
+    is_open = state.open_key[slots] != 0
+    columns = _Columns(state, slots, slots[is_open])
     names = state.connector_index.station_names
     stations = pa.array([names[number] for number in state.connector_index.station[slots].tolist()], pa.string())
-    numbers = pa.array(state.connector_index.connector_id[slots]).cast(pa.string())
     document = json_objects(
         {
             "station_id": json_strings(stations),
-            "connector_id": (numbers,),
-            "ts": json_timestamps(state.live_ts_ms[slots]),
-            "received_at": json_timestamps(state.arrival_ms[slots]),
-            "status": (_STATUSES.take(pa.array(state.live_status[slots])),),
-            **{name: _in_units(getattr(state, f"live_{column}")[slots]) for name, column in _QUANTITIES.items()},
-            "flags": (_flags(state.live_flags[slots]),),
-            "session": _sessions(state, slots),
+            "connector_id": columns.integers["connector_id"],
+            "ts": columns.moments["ts"],
+            "received_at": columns.moments["received_at"],
+            "status": _named(state.live_status[slots], _status_named),
+            **{name: columns.numbers[name] for name in _QUANTITIES},
+            "flags": _named(state.live_flags[slots], _flags_named),
+            "session": _sessions(state, slots, is_open, columns),
         }
     )
-    keys = concatenate((stations, "/", numbers)).to_pylist()
+    keys = concatenate((stations, "/", *columns.integers["connector_id"])).to_pylist()
     return dict(zip(keys, concatenate(document).view(pa.binary()).to_pylist(), strict=True))
 
 
-def _sessions(state: PartitionState, slots: I64) -> Pieces:
+class _Columns:
+    """What is written in digits, by member. Converted together: a call of Arrow costs as much as a hundred rows."""
+
+    def __init__(self, state: PartitionState, slots: I64, open_slots: I64) -> None:
+        self.moments = _converted(
+            {"ts": state.live_ts_ms[slots], "received_at": state.arrival_ms[slots],
+             "started_at": state.open_start_ms[open_slots]},
+            json_timestamps,
+        )  # fmt: skip
+        self.integers = _converted(
+            {"connector_id": state.connector_index.connector_id[slots], "readings": state.energy.readings[open_slots]},
+            lambda values: (pa.array(values).cast(pa.string()),),
+        )
+        thousandths = {name: getattr(state, f"live_{column}")[slots] for name, column in _QUANTITIES.items()}
+        known = {name: values for name, values in thousandths.items() if any_true(values != NULL)}
+        numbers = {name: np.where(values == NULL, np.nan, values / MILLI) for name, values in known.items()}
+        numbers["session.energy_wh"] = state.energy.energy_uj(open_slots) / _UJ_PER_WH
+        numbers["session.energy_export_wh"] = state.energy.export_mwh[open_slots] / MILLI
+        self.numbers = dict.fromkeys(thousandths, _NONE) | _converted(numbers, _json_numbers)
+
+
+def _converted(columns: Mapping[str, NDArray[Any]], convert: Callable[[NDArray[Any]], Pieces]) -> dict[str, Pieces]:
+    pieces = convert(np.concatenate(list(columns.values())))
+    ends = accumulate(map(len, columns.values()))
+    return {
+        name: [piece if isinstance(piece, str) else piece.slice(end - len(values), len(values)) for piece in pieces]
+        for (name, values), end in zip(columns.items(), ends, strict=True)
+    }
+
+
+def _json_numbers(numbers: NDArray[np.float64]) -> Pieces:
+    """NaN becomes null."""
+    return (pa.array(numbers, from_pandas=True).cast(pa.string()).fill_null("null"),)
+
+
+def _named(codes: NDArray[np.integer[Any]], json_name: Callable[[int], str]) -> Pieces:
+    """JSON of what codes stand for, of which there are few."""
+    first = codes[0]
+    if all_true(codes == first):
+        return (json_name(int(first)),)
+    different, place = np.unique(codes, return_inverse=True)
+    return (pa.array(list(map(json_name, different.tolist())), pa.string()).take(pa.array(place)),)
+
+
+def _sessions(state: PartitionState, slots: I64, is_open: Bools, columns: _Columns) -> Pieces:
     """The open session of each slot, null where there is none."""
-    is_open = state.open_key[slots] != 0
-    if not is_open.any():
+    if not any_true(is_open):
         return _NONE
     slots = slots[is_open]
-    energy = state.energy.at(slots)
+    names = json_strings(pa.array([state.session_name[slot] for slot in slots.tolist()], pa.string()))
+    estimated = (state.energy.integrated_uj(slots) != 0).astype(np.int8)
     session = json_objects(
         {
             "id": ('"', _session_ids(state.open_key[slots]), '"'),
-            "session_id": or_null(
-                json_strings(pa.array([state.session_name[slot] for slot in slots.tolist()], pa.string()))
-            ),
-            "started_at": json_timestamps(state.open_start_ms[slots]),
-            "energy_wh": (pa.array(energy.energy_uj() / _UJ_PER_WH).cast(pa.string()),),
-            "energy_export_wh": _in_units(energy.export_mwh) if energy.export_mwh.any() else ("0",),
-            "estimated": (choose_text(energy.integrated_uj() != 0, "true", "false"),),
-            "readings": (pa.array(energy.readings).cast(pa.string()),),
+            "session_id": or_null(names),
+            "started_at": columns.moments["started_at"],
+            "energy_wh": columns.numbers["session.energy_wh"],
+            "energy_export_wh": columns.numbers["session.energy_export_wh"],
+            "estimated": _named(estimated, _BOOLEANS.__getitem__),
+            "readings": columns.integers["readings"],
             "cost": _costs(state, slots),
         }
     )
@@ -144,19 +189,10 @@ def _session_ids(keys: I64) -> Texts:
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(texts))
 
 
-def _flags(flags: NDArray[np.int16]) -> Texts:
-    different, place = np.unique(flags, return_inverse=True)
-    return pa.array([_names_of(one) for one in different.tolist()], pa.string()).take(pa.array(place))
-
-
 @lru_cache(_FLAGS_KEPT)
-def _names_of(flags: int) -> str:
+def _flags_named(flags: int) -> str:
     return json_of(names_of(flags))
 
 
-def _in_units(thousandths: I64) -> Pieces:
-    """Numbers; null where nothing is known."""
-    unknown = thousandths == NULL
-    if unknown.all():
-        return _NONE
-    return or_null((pa.array(thousandths / MILLI, mask=unknown).cast(pa.string()),))
+def _status_named(code: int) -> str:
+    return _STATUSES[code]

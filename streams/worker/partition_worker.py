@@ -39,6 +39,7 @@ class PartitionWorker:
         self._gap: Gap | None = None  # the log is to be read again, and the missing offset has not arrived yet
         self._reread_at_s = -float("inf")
         self._closed = False
+        context.audience.call_when_it_begins(self._offered.set)
         self._task = asyncio.create_task(self._guarded(), name=f"partition {tp.partition}")
 
     async def take(self, stream: Any, event: Event) -> None:
@@ -67,6 +68,7 @@ class PartitionWorker:
     async def close(self) -> None:
         """Release the partition: a flush under way ends, everything else is dropped and read by the next owner."""
         self._closed = True
+        self._context.audience.forget(self._offered.set)
         for waited_for in (self._acquired, self._flushed):
             waited_for.set()
         self._task.cancel()

@@ -18,6 +18,7 @@ from opentelemetry import trace
 
 from kit.clock import Clock
 from kit.errors import KitError, Unavailable
+from kit.live.audience import Audience
 from kit.live.view import LiveView
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, current_traceparent, span
@@ -43,6 +44,8 @@ TICK_S_MIN: Final = 0.2  # between flushes without frames: emission and time-out
 LIVE_SHARE_MAX: Final = 0.1
 LIVE_PAUSE_S_MAX: Final = 1.0
 RELEASE_S_MAX: Final = 10.0  # for a commit under way when the partition is taken away; the fence covers what is longer
+# Waiting for more than these is not worth it: of a flush of so many its fixed cost of 3 ms is a third.
+FEW_READINGS: Final = 1_000
 _LINKS_MAX: Final = 32  # of one flush's span: as many as a person would look at
 # A base is rewritten when the patches since are four times as large: then a quarter more is written than what changes.
 # Below this size it does not matter. The next owner applies each of them, in ~1 ms.
@@ -87,6 +90,7 @@ class WorkerContext:
 
     store: Store
     live: LiveView
+    audience: Audience  # of the live documents
     live_budget: CpuBudget
     clock: Clock
     metrics: WorkerMetrics
@@ -94,6 +98,7 @@ class WorkerContext:
     params: Callable[[], StepParams]  # as they are now: operators change some of them meanwhile
     readings_max: int  # of one flush
     interval_s: float  # between the beginnings of two flushes of a partition
+    interval_unwatched_s: float  # the same while nobody looks at the live view and little waits
     functions: StateFunctions = STATE_FUNCTIONS
     retention_days: Callable[[], int] = _for_ever  # raw readings older than that are dropped; 0: never
 
@@ -118,6 +123,7 @@ class PartitionProcessor:
         self._live_unavailable = False
         self._busy: asyncio.Future[Any] | None = None
         context.metrics.watch(partition, lambda: len(self._buffer), self._buffer.age_s)
+        self._counts = context.metrics.of_partition(partition)
 
     @property
     def expected(self) -> int:
@@ -154,11 +160,16 @@ class PartitionProcessor:
         if self._flush or self._buffer.plenty:
             return 0.0
         if len(self._buffer):
-            return max(0.0, self._context.interval_s - since_s)
+            return max(0.0, self._interval_s() - since_s)
         due_ms = self._state.next_due_ms(self._context.params()) if ticks and self._state else None
         if due_ms is None:
             return None
         return max(TICK_S_MIN - since_s, (due_ms - self._context.clock.now_ms()) / 1_000, 0.0)
+
+    def _interval_s(self) -> float:
+        """The 202s are sent: only who looks now sees a reading later for it, and events of sessions wait so long."""
+        unwatched = not self._context.audience.looking and self._buffer.readings < FEW_READINGS
+        return self._context.interval_unwatched_s if unwatched else self._context.interval_s
 
     @property
     def has_unwritten_rows(self) -> bool:
@@ -210,14 +221,18 @@ class PartitionProcessor:
         if self._state is None or not self._unpublished:
             return None
         latest_s = max(0.0, self._published_at_s + LIVE_PAUSE_S_MAX - self._context.clock.monotonic_s())
-        return latest_s if self._live_unavailable else min(latest_s, self._context.live_budget.wait_s())
+        return (
+            latest_s
+            if self._live_unavailable or not self._context.audience.looking
+            else min(latest_s, self._context.live_budget.wait_s())
+        )
 
     async def publish(self) -> None:
         """Bring the live view up to date with what is committed, if it is due. Where it is unavailable, later."""
         if self._state is None or self.publish_in_s() != 0.0:
             return
         slots = distinct(np.concatenate(self._unpublished), self._state.slots)
-        with self._timed("live"):
+        with self._counts.timed("live"):
             documents = await self._in_thread(lambda: self._documents(slots))
             try:
                 await self._context.live.put(LIVE_TOPIC, documents)
@@ -276,7 +291,8 @@ class PartitionProcessor:
             self._patches += 1
         if len(flush.effects.touched):
             self._unpublished.append(flush.effects.touched)
-        self._count(flush)
+        self._counts.flushed(flush.effects, len(self._batch), sum(len(waiting.frame) for waiting in self._batch))
+        self._counts.state_bytes.inc(len(flush.body))
         self._buffer.forget(len(self._batch))
         self._batch = []  # or its frames would be kept until the next flush, 15 MB
         self._forget_until(flush.end)
@@ -285,17 +301,6 @@ class PartitionProcessor:
         self._buffer.forget_until(end)
         self.next = end
         self._context.metrics.next_offset.labels(str(self.partition)).set(end)
-
-    def _count(self, flush: Flush) -> None:
-        metrics, label, effects = self._context.metrics, str(self.partition), flush.effects
-        for outcome in ("stored", "duplicate", "quarantined"):
-            metrics.readings.labels(label, outcome).inc(getattr(effects, outcome))
-        metrics.frames.labels(label).inc(len(self._batch))
-        metrics.bytes.labels(label).inc(sum(len(waiting.frame) for waiting in self._batch))
-        metrics.windows.labels(label).inc(len(effects.windows["connector_key"]))
-        metrics.count_energy(self.partition, effects.windows)
-        metrics.sessions.labels(label).inc(len(effects.sessions["session_key"]))
-        metrics.state_bytes.labels(label).inc(len(flush.body))
 
     # -- in the thread ----------------------------------------------------------------------------------------------
 
@@ -311,7 +316,7 @@ class PartitionProcessor:
             if self._flush is None:
                 self._flush = self._compute()
             if self._flush is not None:
-                with self._timed("commit"):
+                with self._counts.timed("commit"):
                     commit(self._context.store, self._flush)
             return self._flush
 
@@ -320,12 +325,12 @@ class PartitionProcessor:
         context, state, batch = self._context, self._state, self._batch
         if state is None:
             raise ValueError("a step needs a state")
-        with self._timed("decode"):
+        with self._counts.timed("decode"):
             frames, unreadable = self._decode(batch)
         now_ms = context.clock.now_ms()
         # While a backlog is read the time is that of the frames: what waits in the log is not silence.
         self._received_ms = max([self._received_ms, *(header.received_ms for header, _ in frames)])
-        with self._timed("step"):
+        with self._counts.timed("step"):
             step_ms = min(now_ms, self._received_ms) if frames else now_ms
             effects = context.functions.compute(state, frames, step_ms, context.store, context.params())
             for waiting in unreadable:
@@ -379,9 +384,6 @@ class PartitionProcessor:
     def _report_poison(self, waiting: BufferedFrame, detail: str) -> None:
         self._context.metrics.poison.labels(str(self.partition)).inc()
         _log.error("frame_quarantined", partition=self.partition, offset=waiting.offset, detail=detail)
-
-    def _timed(self, stage: str) -> Any:
-        return self._context.metrics.flush_s.labels(str(self.partition), stage).time()
 
 
 def _link(running: trace.Span, batch: Sequence[BufferedFrame]) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
 
+from kit.clock import ManualClock
 from kit.errors import Unavailable
+from kit.live.audience import LOOK_S
 from kit.live.redis_view import RedisLive
 from kit.live.view import InProcessLive, LiveView
 from tests.private_servers import PrivateServers
@@ -15,14 +18,20 @@ from tests.waiting import eventually
 WATCH_PUTS_MAX = 3
 
 
+@pytest.fixture
+def clock() -> ManualClock:
+    """By which the view knows how long ago someone looked."""
+    return ManualClock()
+
+
 @pytest.fixture(params=["in-process", pytest.param("redis", marks=pytest.mark.server)])
-async def live(request: pytest.FixtureRequest) -> AsyncIterator[LiveView]:
+async def live(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIterator[LiveView]:
     """A view whose watchers may lag by three puts."""
     view: LiveView
     if request.param == "in-process":
-        view = InProcessLive(watch_puts_max=WATCH_PUTS_MAX)
+        view = InProcessLive(watch_puts_max=WATCH_PUTS_MAX, clock=clock)
     else:
-        view = RedisLive(request.getfixturevalue("redis_url"), watch_puts_max=WATCH_PUTS_MAX)
+        view = RedisLive(request.getfixturevalue("redis_url"), watch_puts_max=WATCH_PUTS_MAX, clock=clock)
     yield view
     await view.close()
 
@@ -91,6 +100,36 @@ async def test_thousands_of_keys_go_in_one_put(live: LiveView, topic: str) -> No
     documents = {f"STATION{number}/1": b"%d" % number * 50 for number in range(12_000)}
     await live.put(topic, documents)
     assert await live.all(topic) == documents
+
+
+async def test_a_writer_knows_whether_anyone_looks(live: LiveView, topic: str, clock: ManualClock) -> None:
+    audience = live.audience(topic)
+    assert audience.looking  # until it is known that nobody does
+
+    async def sees_a_reader() -> bool:
+        clock.advance(LOOK_S)
+        assert not audience.looking
+        await live.get(topic, ["A/1"])
+        with suppress(AssertionError):
+            await eventually(lambda: audience.looking, 0.5)
+        return audience.looking
+
+    await eventually(sees_a_reader, 30)  # in Redis once it is subscribed
+    clock.advance(LOOK_S)
+    began = asyncio.Event()
+    audience.call_when_it_begins(began.set)
+    await live.all(topic)
+    await asyncio.wait_for(began.wait(), 30)
+    clock.advance(LOOK_S)
+    await live.all(f"{topic}_other")
+    await live.put(topic, {"A/1": b"1"})
+    assert not audience.looking
+    async with live.watch(topic):
+        await eventually(lambda: audience.looking, 30)
+        clock.advance(LOOK_S)
+        assert not audience.looking
+        await live.put(topic, {"A/1": b"2"})
+        assert audience.looking  # whoever watches does so without asking again
 
 
 async def test_closing_ends_the_watchers(live: LiveView, topic: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kit.clock import SystemClock
+from kit.live.audience import Audience
 from kit.live.view import InProcessLive
 from streams.effects import StepParams
 from streams.storage.connections import Connections, open_writer
@@ -54,6 +55,7 @@ def worker(store: Store) -> Iterator[WorkerContext]:
         yield WorkerContext(
             store=store,
             live=InProcessLive(),
+            audience=Audience(),
             live_budget=CpuBudget(SystemClock(), 1.0),
             clock=SystemClock(),
             metrics=WorkerMetrics(CollectorRegistry()),
@@ -61,4 +63,5 @@ def worker(store: Store) -> Iterator[WorkerContext]:
             params=StepParams,
             readings_max=10_000,
             interval_s=0.0,
+            interval_unwatched_s=0.0,
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from kit.clock import SystemClock
+from kit.live.audience import Audience
 from kit.live.view import InProcessLive
 from kit.observability.logs import setup_logging
 from streams.effects import StepParams
@@ -26,6 +27,7 @@ def make_worker(url: str, executor: ThreadPoolExecutor) -> WorkerContext:
     return WorkerContext(
         store=Store(Connections(partial(open_writer, url), 4)),
         live=InProcessLive(),
+        audience=Audience(),
         live_budget=CpuBudget(SystemClock(), 1.0),
         clock=SystemClock(),
         metrics=WorkerMetrics(CollectorRegistry()),
@@ -33,6 +35,7 @@ def make_worker(url: str, executor: ThreadPoolExecutor) -> WorkerContext:
         params=StepParams,
         readings_max=10_000,
         interval_s=0.02,
+        interval_unwatched_s=0.0,
     )
 
 

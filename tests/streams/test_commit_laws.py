@@ -79,6 +79,21 @@ def everything(store: Store, seed: int, number: int = 1) -> Any:
     return effects
 
 
+def at_once(store: Store, seed: int, number: int = 1) -> Any:
+    """Effects that are sent in one go: few readings, and nothing to publish."""
+    effects = everything(store, seed, number)
+    few = {name: column[:100] for name, column in effects.readings.items()}
+    nothing = effects.started[:0]
+    emit = {name: column[:0] for name, column in effects.emit.items()}
+    return replace(
+        effects, readings=few, extra=effects.extra[:100], windows=windows_of(few), stored=100, started=nothing,
+        completed=nothing, emit=emit,
+    )  # fmt: skip
+
+
+either_way = pytest.mark.parametrize("made", [everything, at_once])
+
+
 def test_a_commit_moves_everything_at_once(store: Store, telemetry_url: str, seed: int) -> None:
     effects = everything(store, seed)
     hashes = effects.readings["payload_hash"].sum()
@@ -98,37 +113,69 @@ def test_a_commit_moves_everything_at_once(store: Store, telemetry_url: str, see
     assert (again.epoch, again.next, again.commits, again.bodies) == (2, 3, 1, [b"body 1"])
 
 
-def test_a_zombies_commit_changes_nothing(store: Store, telemetry_url: str, seed: int) -> None:
+@either_way
+def test_a_zombies_commit_changes_nothing(store: Store, telemetry_url: str, seed: int, made: Any) -> None:
     zombie = store.acquire(0)
     store.acquire(0)
-    effects = everything(store, seed)
+    effects = made(store, seed)
     before = contents(telemetry_url)
     with pytest.raises(Fenced):
         commit(store, flush_of(zombie, effects))
     assert contents(telemetry_url) == before
 
 
-def test_a_commit_made_twice_counts_once(store: Store, telemetry_url: str, seed: int) -> None:
-    flush = flush_of(store.acquire(0), everything(store, seed))
+@either_way
+def test_a_commit_made_twice_counts_once(store: Store, telemetry_url: str, seed: int, made: Any) -> None:
+    flush = flush_of(store.acquire(0), made(store, seed))
     commit(store, flush)
     once = contents(telemetry_url)
     commit(store, flush)
     assert contents(telemetry_url) == once
 
 
-def test_a_tick_made_twice_counts_once(store: Store, telemetry_url: str, seed: int) -> None:
+@either_way
+def test_a_tick_made_twice_counts_once(store: Store, telemetry_url: str, seed: int, made: Any) -> None:
     """It moves no offset: only the number of commits tells that it was made."""
-    flush = flush_of(store.acquire(0), everything(store, seed), frames=0)
+    flush = flush_of(store.acquire(0), made(store, seed), frames=0)
     commit(store, flush)
     once = contents(telemetry_url)
     commit(store, flush)
     assert contents(telemetry_url) == once
 
 
-def test_a_commit_out_of_turn_is_fenced(store: Store, seed: int) -> None:
+@either_way
+def test_a_commit_out_of_turn_is_fenced(store: Store, seed: int, made: Any) -> None:
     acquired = store.acquire(0)
     with pytest.raises(Fenced):
-        commit(store, flush_of(acquired, everything(store, seed), number=2))
+        commit(store, flush_of(acquired, made(store, seed), number=2))
+    commit(store, flush_of(acquired, made(store, seed)))  # by the same connection
+
+
+@either_way
+def test_what_the_database_refuses_leaves_nothing(store: Store, telemetry_url: str, seed: int, made: Any) -> None:
+    acquired, effects = store.acquire(0), made(store, seed)
+    before = contents(telemetry_url)
+    effects.refused.raw[0] = None  # by the last statement
+    with pytest.raises(psycopg.IntegrityError):
+        commit(store, flush_of(acquired, effects))
+    assert contents(telemetry_url) == before
+    effects.refused.raw[0] = b""
+    commit(store, flush_of(acquired, effects))
+    assert len(contents(telemetry_url)["reading"]) == effects.stored
+
+
+def test_few_readings_are_stored_as_many_are(store: Store, telemetry_url: str, seed: int) -> None:
+    """Few are sent as arrays and many are copied."""
+    effects = at_once(store, seed)
+    acquired = store.acquire(0)
+    commit(store, flush_of(acquired, effects))
+    once = contents(telemetry_url)["reading"]
+    twice = {name: np.concatenate([column] * 2) for name, column in effects.readings.items()}
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute("TRUNCATE telemetry.reading")
+    many = replace(effects, readings=twice, extra=effects.extra * 2, stored=200, revised_extra=effects.revised_extra)
+    commit(store, flush_of(acquired, many, number=2))
+    assert contents(telemetry_url)["reading"] == sorted(once * 2)
 
 
 def test_readings_are_stored_as_they_are_whichever_columns_all_of_them_lack(
@@ -245,7 +292,7 @@ class Cut(Connections):
 
     def __init__(self, url: str, at: int, after: bool) -> None:
         super().__init__(partial(open_writer, url), 1)
-        self.at, self.after, self.seen = at, after, 0
+        self.at, self.after, self.seen, self.begun = at, after, 0, False
 
     @contextmanager
     def lend(self) -> Iterator[Any]:
@@ -258,8 +305,11 @@ class Cut(Connections):
             return work()
         if self.after:
             work()
-            if connection.pgconn.pipeline_status:
+            if connection.pgconn.pipeline_status and self.begun:
                 connection._pipeline.sync()
+            elif connection.pgconn.pipeline_status:  # all of the transaction is one pipeline: a sync would end it
+                connection.pgconn.send_flush_request()
+                connection.pgconn.flush()
         connection.close()
         raise psycopg.OperationalError("the connection was cut")
 
@@ -269,6 +319,7 @@ class _Counted:
         self._connection, self._cut = connection, cut
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
+        self._cut.begun |= args[0] == "BEGIN"
         return self._cut.around(self._connection, lambda: self._connection.execute(*args, **kwargs))
 
     def cursor(self) -> Any:
@@ -280,10 +331,11 @@ class _Counted:
 
 @pytest.mark.parametrize("body", [b"body", bytes(_BODY_SENT_MAX + 1)], ids=["small body", "large body"])
 @pytest.mark.parametrize("after", [False, True])
+@either_way
 def test_a_crash_at_any_statement_leaves_all_or_nothing(
-    store: Store, telemetry_url: str, seed: int, after: bool, body: bytes
+    store: Store, telemetry_url: str, seed: int, after: bool, body: bytes, made: Any
 ) -> None:
-    effects = everything(store, seed)
+    effects = made(store, seed)
     acquired = store.acquire(0)
     flush = replace(flush_of(acquired, effects), body=body)
     with psycopg.connect(telemetry_url) as connection:  # the pieces outlast any crash and are no half commit
@@ -302,11 +354,11 @@ def test_a_crash_at_any_statement_leaves_all_or_nothing(
         finally:
             cut.close()
         break
-    assert at > 10
-    made = contents(telemetry_url)
+    assert at > 5
+    stored = contents(telemetry_url)
     commit(store, flush)  # the worker tries again what may have been made
-    assert contents(telemetry_url) == made
-    assert len(made["reading"]) == 200
+    assert contents(telemetry_url) == stored
+    assert len(stored["reading"]) == effects.stored
     assert store.acquire(0).bodies == [body]
 
 

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from kit.clock import ManualClock, from_ms
 from kit.errors import Unavailable
+from kit.live.audience import LOOK_S, Audience
 from kit.live.view import InProcessLive
 from kit.observability.tracing import setup_tracing
 from schemas.frame import JOINED_MAGIC, FrameKind, join_frames
@@ -26,6 +27,7 @@ from streams.worker.decoding import FAILED
 from streams.worker.frame_buffer import AHEAD, FrameBuffer
 from streams.worker.live_documents import CpuBudget
 from streams.worker.processor import (
+    FEW_READINGS,
     LIVE_PAUSE_S_MAX,
     LIVE_TOPIC,
     TICK_S_MIN,
@@ -120,7 +122,9 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def faked(worker: WorkerContext, fake: FakeStep, clock: ManualClock) -> WorkerContext:
-    return replace(worker, functions=functions_of(fake), clock=clock, readings_max=40)
+    return replace(
+        worker, functions=functions_of(fake), clock=clock, audience=Audience(clock), readings_max=40
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -378,6 +382,40 @@ async def test_however_busy_others_are_the_view_is_never_older_than_the_pause(
     clock.advance(LIVE_PAUSE_S_MAX)
     await processor.publish()
     assert set(await faked.live.all(LIVE_TOPIC)) == {"S/0", "S/1"}
+    await processor.release()
+
+
+async def test_while_nobody_looks_few_readings_wait_longer_and_no_longer_once_someone_does(
+    faked: WorkerContext, clock: ManualClock
+) -> None:
+    context = replace(faked, interval_s=0.1, interval_unwatched_s=0.5, readings_max=10 * FEW_READINGS)
+    processor, began = PartitionProcessor(PARTITION, context), asyncio.Event()
+    context.audience.call_when_it_begins(began.set)
+    await processor.acquire()
+    clock.advance(LOOK_S)
+
+    async def flush_one(offset: int) -> None:
+        processor.offer(offset, frame(offset))
+        await processor.flush()
+
+    await flush_one(0)
+    await processor.publish()
+    processor.offer(1, frame(1))
+    assert processor.due_in_s() == pytest.approx(0.5)
+    offset = 1
+    while offset * 10 < FEW_READINGS:  # a frame has ten
+        offset += 1
+        processor.offer(offset, frame(offset))
+    assert processor.due_in_s() == pytest.approx(0.1)
+    await processor.flush()
+    assert processor.publish_in_s() == LIVE_PAUSE_S_MAX
+    processor.offer(offset + 1, frame(offset + 1))
+    assert processor.due_in_s() == pytest.approx(0.5)
+    assert not began.is_set()
+    context.audience.looked()
+    assert began.is_set()
+    assert processor.due_in_s() == pytest.approx(0.1)
+    assert processor.publish_in_s() == 0.0
     await processor.release()
 
 
