@@ -39,6 +39,12 @@ STATUS_NAMES: Final = {
 STATUS_LABELS: Final = {code: name for name, code in STATUS_NAMES.items()}
 
 
+# Of an interval, never of a reading: the station was not heard for as long as it is expected to speak. Persisted.
+SILENT: Final = -1
+NOT_SAID_LABEL: Final = "Unknown"  # of a connector that never gave a status
+STATUS_INTERVAL_LABELS: Final[dict[int, str]] = {**STATUS_LABELS, SILENT: "Silent", Status.NONE: NOT_SAID_LABEL}
+
+
 class SessionEvent(IntEnum):
     """OCPP 2.0.1 TransactionEvent kinds; NONE if the reading has none. Values are persisted: never renumber."""
 

@@ -59,8 +59,8 @@ class StoredTable:
         return f"COPY {target} ({self.columns}) FROM STDIN (FORMAT binary)".encode()
 
 
-def _field(source: str, dtype: type[object], nullable: bool, *, moment: str) -> StoredColumn:
-    """`moment` replaces a trailing `_ms` where the column is a moment."""
+def field_of(source: str, dtype: type[object], nullable: bool, *, moment: str) -> StoredColumn:
+    """The column of integers of these effects. `moment` replaces a trailing `_ms` where it is a moment."""
     if not source.endswith("_ms"):
         return StoredColumn(source, source, _INTEGERS[dtype], nullable)
     return StoredColumn(source, source.removesuffix("_ms") + moment, "timestamptz", nullable)
@@ -72,14 +72,14 @@ _READING_NULLABLE: Final = {"session_key", "boot", "seq", "energy_mwh", "power_m
 READING: Final = StoredTable(
     "telemetry.reading",
     (
-        *(_field(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in READING_COLUMNS.items()),
+        *(field_of(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in READING_COLUMNS.items()),
         StoredColumn("extra", "extra", "text", nullable=True),
     ),
 )
 REVISED: Final = StoredTable(
     "telemetry.reading",
     (
-        *(_field(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in REVISED_COLUMNS.items()),
+        *(field_of(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in REVISED_COLUMNS.items()),
         StoredColumn("extra", "extra", "text", nullable=True),
     ),
 )
@@ -90,7 +90,7 @@ _REGISTER: Final = re.compile(r"(energy|energy_export)_(first|last)_(ts|mwh)")
 WINDOW: Final = StoredTable(
     "telemetry.window_1m",
     tuple(
-        _field(name, dtype, name.endswith(("_min", "_max")) or _REGISTER.match(name) is not None, moment="")
+        field_of(name, dtype, name.endswith(("_min", "_max")) or _REGISTER.match(name) is not None, moment="")
         for name, dtype in WINDOW_COLUMNS.items()
     ),
 )
@@ -105,7 +105,7 @@ SESSION: Final = StoredTable(
     "telemetry.session",
     (
         *(
-            _field(name, dtype, name in _SESSION_NULLABLE or name.startswith("cost_"), moment="_at")
+            field_of(name, dtype, name in _SESSION_NULLABLE or name.startswith("cost_"), moment="_at")
             for name, dtype in SESSION_COLUMNS.items()
         ),
         StoredColumn("id", "id", "uuid", nullable=False),

@@ -96,6 +96,7 @@ class WorkerContext:
     interval_s: float  # between the beginnings of two flushes of a partition
     functions: StateFunctions = STATE_FUNCTIONS
     retention_days: Callable[[], int] = _for_ever  # raw readings older than that are dropped; 0: never
+    status_retention_days: Callable[[], int] = _for_ever  # status intervals that ended before that, likewise
 
 
 class PartitionProcessor:
