@@ -74,8 +74,10 @@ def test_what_is_stored_follows_from_the_readings_whatever_comes_late(
     station = f"S{number}-{len(fields)}"
     arrived = blank_readings(one | {"station_id": station, "received_ms": BASE_MS + 720_000} for one in fields)
     with psycopg.connect(telemetry_url, autocommit=True) as connection:  # of an earlier example
-        connection.execute("TRUNCATE telemetry.connector, telemetry.session, telemetry.reading, telemetry.status_interval, "
-                           "telemetry.partition_state, telemetry.window_1m, telemetry.silence CASCADE")  # fmt: skip
+        connection.execute(
+            "TRUNCATE telemetry.connector, telemetry.session, telemetry.reading, telemetry.status_interval,"
+            " telemetry.partition_state, telemetry.window_1m, telemetry.silence CASCADE"
+        )
     partition = Partition(store)
     for at, frame in enumerate(frames_of(arrived, frames)):
         if at % 3 == 2:
@@ -162,8 +164,9 @@ def test_shown_are_the_intervals_and_over_them_the_silences(
             (at(start), at(end)),
         ).fetchall()
         now = connection.execute("SELECT status, error_code FROM telemetry.connector_status").fetchone()
-    for row, following in zip(rows, rows[1:], strict=False):
-        assert row[1] is not None and row[1] <= following[0]
+    for row, following in pairwise(rows):
+        assert row[1] is not None
+        assert row[1] <= following[0]
         assert row[1] < following[0] or row[2:] != following[2:], "equal neighbours are one interval"
     for minute in range(start, end):
         middle = at(minute + 0.5)
