@@ -41,8 +41,11 @@ STATUS_LABELS: Final = {code: name for name, code in STATUS_NAMES.items()}
 
 # Of an interval, never of a reading: the station was not heard for as long as it is expected to speak. Persisted.
 SILENT: Final = -1
-NOT_SAID_LABEL: Final = "Unknown"  # of a connector that never gave a status
-STATUS_INTERVAL_LABELS: Final[dict[int, str]] = {**STATUS_LABELS, SILENT: "Silent", Status.NONE: NOT_SAID_LABEL}
+STATUS_INTERVAL_LABELS: Final[dict[int, str]] = {
+    Status.NONE: "Unknown",  # the connector never gave a status
+    **{int(code): name for code, name in STATUS_LABELS.items()},
+    SILENT: "Silent",
+}
 
 
 class SessionEvent(IntEnum):

@@ -315,7 +315,7 @@ def _hear(changes: _Changes, rows: StepReadings) -> list[tuple[str, int]]:
     np.minimum.at(heard_ms, station[again], first_ms[again])
     stations = np.unique(station[again])
     slots = rows_where(state.silent_since_ms[: state.slots] != 0)
-    slots = slots[among(index.station[slots].astype(np.int64), stations, len(heard_ms))]
+    slots = slots[among(index.station[slots].astype(np.int64), stations.astype(np.int64), len(heard_ms))]
     changes.previous |= dict.fromkeys(slots.tolist(), SILENT)
     changes.heard_ms |= dict(zip(slots.tolist(), heard_ms[index.station[slots]].tolist(), strict=True))
     state.silent_since_ms[slots] = 0

@@ -1,6 +1,7 @@
 """Status intervals in PostgreSQL: exact through late readings and crashes, shown with the silences, and their end."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -131,6 +132,11 @@ def histories(draw: st.DrawFn) -> tuple[list[tuple[int, int, str | None]], list[
     return intervals, pairs
 
 
+def at(minute: float | None) -> datetime | None:
+    """A moment of these."""
+    return None if minute is None else from_ms(T0_MS) + timedelta(minutes=minute)
+
+
 def status_at(history: Any, minute: float) -> tuple[int, str | None]:
     """What is shown at a moment between two minutes."""
     intervals, silences = history
@@ -146,7 +152,6 @@ def test_shown_are_the_intervals_and_over_them_the_silences(
     store: Store, telemetry_url: str, history: Any, start: int, length: int
 ) -> None:
     (key,) = store.register_connectors(0, [("A", 1)])
-    at = lambda minute: None if minute is None else from_ms(T0_MS) + timedelta(minutes=minute)  # noqa: E731
     with psycopg.connect(telemetry_url) as connection:
         connection.execute("TRUNCATE telemetry.status_interval, telemetry.silence")
         for place, (since, status, code) in enumerate(history[0]):
