@@ -257,11 +257,11 @@ class StatusChange(msgspec.Struct, frozen=True, kw_only=True):
 
     station_id: str
     connector_id: int
-    status: str  # schemas.reading.STATUS_LABELS, or "Silent": nothing was heard for as long as it is expected to speak
+    status: str  # schemas.reading.STATUS_INTERVAL_LABELS; "Silent": its station was not heard for as long as expected
     previous: str | None
     error_code: str | None
-    since: str  # RFC 3339, UTC: event time of the first reading that said so; of Silent the newest reading's
-    revision: int  # of this connector's status: of two changes the higher one is newer
+    since: str  # RFC 3339, UTC: event time of the first reading that said so; of Silent when the station was last heard
+    revision: int  # of two changes of a connector the higher one is newer; not every number is used
 
 
 class StationStatusChanged(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,15 @@ STATUS_NAMES: Final = {
 STATUS_LABELS: Final = {code: name for name, code in STATUS_NAMES.items()}
 
 
+# Of an interval, never of a reading: the station was not heard for as long as it is expected to speak. Persisted.
+SILENT: Final = -1
+STATUS_INTERVAL_LABELS: Final[dict[int, str]] = {
+    Status.NONE: "Unknown",  # the connector never gave a status
+    **{int(code): name for code, name in STATUS_LABELS.items()},
+    SILENT: "Silent",
+}
+
+
 class SessionEvent(IntEnum):
     """OCPP 2.0.1 TransactionEvent kinds; NONE if the reading has none. Values are persisted: never renumber."""
 

@@ -20,6 +20,7 @@ from schemas.topics import (
     SESSION_COMPLETED,
     SESSION_COST_UPDATED,
     SESSION_STARTED,
+    STATION_STATUS_CHANGED,
     TELEMETRY_AGGREGATED,
     TELEMETRY_RECEIVED,
 )
@@ -108,6 +109,7 @@ async def _opened(context: Context, interval_s: float, interval_unwatched_s: flo
             interval_s=interval_s,
             interval_unwatched_s=interval_unwatched_s,
             retention_days=lambda: config.group(WorkerSettings).raw_retention_days,
+            status_retention_days=lambda: config.group(WorkerSettings).status_retention_days,
         )
     finally:
         trimming.cancel()
@@ -124,6 +126,7 @@ def params_of(settings: WorkerSettings) -> StepParams:
         void_ms=settings.void_session_s * 1_000,
         void_mwh=settings.void_session_wh * MILLI,
         by_station=settings.received_events,
+        silent_after_ms=settings.silent_after_s * 1_000,
     )
 
 
@@ -138,13 +141,25 @@ SERVICE: Final = Service(
     contracts=(
         Contract("telemetry.session_overview", "sessions with their station, energy and cost"),
         Contract("telemetry.session_readings(bigint[])", "all stored readings of these sessions"),
+        Contract("telemetry.connector_status", "the status and the fault of each connector now, and since when"),
+        Contract(
+            "telemetry.status_intervals(text[], timestamptz, timestamptz)",
+            "the statuses of these stations' connectors in a time, silences among them",
+        ),
     ),
     reads=(
         "pricing.tariffs_at(text[], bigint[])",
         "pricing.documents(bigint[])",
         "stations.rated_powers(text[], smallint[])",
     ),
-    publishes=(SESSION_STARTED, SESSION_COMPLETED, SESSION_COST_UPDATED, TELEMETRY_AGGREGATED, TELEMETRY_RECEIVED),
+    publishes=(
+        SESSION_STARTED,
+        SESSION_COMPLETED,
+        SESSION_COST_UPDATED,
+        STATION_STATUS_CHANGED,
+        TELEMETRY_AGGREGATED,
+        TELEMETRY_RECEIVED,
+    ),
     settings=WorkerSettings,
     backends=frozenset({"live", "log_reader"}),
     without_pool=True,

@@ -119,6 +119,15 @@ SESSION_COLUMNS: Final = {
 }
 
 
+# telemetry.status_interval, by (connector_key, since_ms, place). Status 0: there is no such interval any more.
+STATUS_COLUMNS: Final = {
+    "connector_key": np.int32,
+    "since_ms": np.int64,
+    "place": np.int32,  # among the connector's intervals that begin at this moment
+    "status": np.int16,
+}
+
+
 @dataclass(slots=True)
 class RefusedItems:
     """Items for telemetry.quarantine: refused at the gateway, unreadable frames, and conflicts found here."""
@@ -173,6 +182,34 @@ class StationReadings(NamedTuple):
     newest_ms: int
 
 
+class StatusChanged(NamedTuple):
+    """The newest interval of a connector, if it is another than before."""
+
+    station_id: str
+    connector_id: int
+    status: int  # schemas.reading.Status, or SILENT
+    previous: int  # likewise
+    error_code: str | None
+    since_ms: int
+
+
+@dataclass(slots=True)
+class StatusEffects:
+    """What changes of connectors' status intervals, of silences, and what to publish of it."""
+
+    intervals: Columns = field(default_factory=lambda: {name: np.empty(0, t) for name, t in STATUS_COLUMNS.items()})
+    error_codes: list[str | None] = field(default_factory=list)  # of the intervals
+    vendor_error_codes: list[str | None] = field(default_factory=list)
+    fell_silent: list[tuple[str, int]] = field(default_factory=list)  # stations, and when they were last heard
+    heard_again: list[tuple[str, int]] = field(default_factory=list)  # stations, and when
+    changes: list[StatusChanged] = field(default_factory=list)  # one a connector
+
+    @property
+    def any_rows(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(len(self.intervals["status"]) or self.fell_silent or self.heard_again)
+
+
 @dataclass(slots=True)
 class Effects:
     """Everything one flush changes, except the state."""
@@ -199,6 +236,7 @@ class Effects:
     costs: list[CostUpdate] = field(default_factory=list)
     tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
     by_station: list[StationReadings] = field(default_factory=list)  # in order; empty unless StepParams.by_station
+    status: StatusEffects = field(default_factory=StatusEffects)
 
     @property
     def any_rows(self) -> bool:
@@ -209,7 +247,7 @@ class Effects:
             self.windows["connector_key"],
             self.emit["connector_key"],
         )
-        return any(map(len, rows)) or bool(self.refused.reason)
+        return any(map(len, rows)) or bool(self.refused.reason) or self.status.any_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,4 +261,5 @@ class StepParams:
     power_max_mw: int = 500_000_000  # 500 kW: what a connector can deliver that is registered nowhere
     void_ms: int = 120_000  # a session that lasted less, and delivered at most void_mwh, is void
     void_mwh: int = 0
+    silent_after_ms: int = 900_000  # a station that is not heard for so long, by arrival, is silent; 0: none ever is
     by_station: bool = False  # whether the readings of each station are counted, for telemetry.received.v1

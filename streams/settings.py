@@ -43,6 +43,21 @@ class WorkerSettings(Retention):
         description="the most that a void session delivered",
         json_schema_extra=adjustable("sessions.void_energy", unit="Wh", finance=True),
     )
+    silent_after_s: int = Field(
+        default=900,
+        ge=0,
+        le=604_800,
+        description="a station that is not heard for so long is silent, and none of its connectors available; 0: never",
+        json_schema_extra=adjustable("telemetry.silent_after", unit="s"),
+    )
+    # Three years: what a regulator may ask an operator's uptime for.
+    status_retention_days: int = Field(
+        default=1_096,
+        ge=0,
+        le=36_500,
+        description="intervals of connectors' status, and silences, are dropped after; 0: kept",
+        json_schema_extra=adjustable("telemetry.status_retention", unit="d"),
+    )
     received_events: bool = Field(
         default=False,
         description="whether each commit publishes telemetry.received.v1: the readings of each station",

@@ -8,12 +8,13 @@ from kit.service import Service
 
 SERVICE: Final = Service(
     name="telemetry",
-    summary="operators' queries of telemetry: history, live view, ledger of readings, quarantine",
+    summary="operators' queries of telemetry: history, statuses, live view, ledger of readings, quarantine",
     open=open_telemetry,
     components=TelemetryComponents,
     router=router,
     schema="telemetry",  # the worker's, which owns its migrations
     writes=False,
+    reads=("stations.station_overview",),
     streaming_responses=lambda own: own.streams,
     backends=frozenset({"live"}),
 )

@@ -171,3 +171,41 @@ ENERGY: Final[dict[str, Any]] = {
     "connectors": [_ENERGY | {"connector_id": 1}],
     "main_meter": None,
 }
+
+STATUS_INTERVALS: Final[dict[str, Any]] = {
+    "station_id": "DE-VS-0001",
+    "from": "2026-03-22T09:00:00Z",
+    "to": "2026-03-29T09:00:00Z",
+    "intervals": [
+        {
+            "connector_id": 1,
+            "since": "2026-03-29T08:41:07Z",
+            "until": None,
+            "status": "Faulted",
+            "error_code": "GroundFailure",
+            "vendor_error_code": "0x1F",
+        },
+        {
+            "connector_id": 1,
+            "since": "2026-03-29T07:58:00Z",
+            "until": "2026-03-29T08:41:07Z",
+            "status": "Charging",
+            "error_code": None,
+            "vendor_error_code": None,
+        },
+    ],
+    "next": None,
+}
+
+UNCLAIMED: Final[dict[str, Any]] = {
+    "stations": [
+        {
+            "station_id": "DE-VS-0909",
+            "connectors": [1, 2],
+            "first_reading_at": "2026-03-28T16:20:00Z",
+            "last_reading_at": "2026-03-29T08:59:50Z",
+            "readings_last_day": 11980,
+        }
+    ],
+    "next": None,
+}

@@ -104,6 +104,47 @@ class HistoryPage(TelemetryModel):
     next: str | None = Field(description="address of the next page; null on the last")
 
 
+class StatusInterval(TelemetryModel):
+    """A time in which a connector had one status and fault, or in which its station was not heard."""
+
+    connector_id: int
+    since: datetime = Field(description="event time of the first reading that said so; of Silent the last arrival")
+    until: datetime | None = Field(description="exclusive; null where it is not over at `to`")
+    status: str = Field(
+        description="OCPP 1.6 status name; Silent: its station was not heard for as long as expected",
+        examples=["Faulted"],
+    )
+    error_code: str | None = Field(description="as the connector gave it; NoError is null", examples=["GroundFailure"])
+    vendor_error_code: str | None
+
+
+class StatusIntervalPage(TelemetryModel):
+    """A page of a station's status intervals, newest first; the first of a connector is what it is now, and why."""
+
+    station_id: str
+    from_: datetime = Field(alias="from", description="intervals that are not over then")
+    to: datetime = Field(description="intervals that begin before")
+    intervals: list[StatusInterval]
+    next: str | None = Field(description="address of the next page; null on the last")
+
+
+class UnclaimedStation(TelemetryModel):
+    """A station that sends readings and is not registered."""
+
+    station_id: str
+    connectors: list[int]
+    first_reading_at: datetime | None = Field(description="event time; null until its first window is written")
+    last_reading_at: datetime | None
+    readings_last_day: int = Field(description="those of the last 24 hours by event time, in windows")
+
+
+class UnclaimedPage(TelemetryModel):
+    """A page of unclaimed stations, by id."""
+
+    stations: list[UnclaimedStation]
+    next: str | None = Field(description="address of the next page; null on the last")
+
+
 class LiveCost(TelemetryModel):
     """Cost of a running session, as if it ended with its newest reading. Decimals to the millionth.
 

@@ -24,9 +24,11 @@ from api.telemetry.models import (
     LiveStation,
     LiveTotal,
     QuarantinePage,
+    StatusIntervalPage,
+    UnclaimedPage,
 )
 from api.telemetry.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
-from api.telemetry.service import History, HistoryQuery
+from api.telemetry.service import STATUS_SPAN_MAX, History, HistoryQuery, StatusQuery
 from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339
 from kit.instants import Instant
@@ -44,6 +46,10 @@ FLEET_DEFAULT: Final = 1_000
 STATIONS_MAX: Final = 500  # named in one query: 36 characters each and the parameter's name are a URL of 24 kB
 QUARANTINE_MAX: Final = 500  # of 16 kB raw each: 8 MB
 QUARANTINE_DEFAULT: Final = 100
+STATUSES_MAX: Final = 5_000  # ~200 B each: 1 MB
+STATUSES_DEFAULT: Final = 500
+UNCLAIMED_MAX: Final = 500  # each looked up in the windows of its connectors
+UNCLAIMED_DEFAULT: Final = 100
 
 QualityName = Literal[
     "meter_rollback", "meter_reset", "placeholder_zero", "implausible_power", "clock_skew", "outside_session", "late",
@@ -143,6 +149,24 @@ async def quarantine(
 
 
 @router.get(
+    "/unclaimed",
+    summary="Stations that send readings and are registered nowhere",
+    response_model=UnclaimedPage,
+    responses={**problems(), 200: example(examples.UNCLAIMED)},
+)
+async def unclaimed(
+    telemetry: Provided,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=UNCLAIMED_MAX, description="stations on a page")] = UNCLAIMED_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """By id, with since when and how much each sends. A station leaves the list when it is registered."""
+    stations, key = await telemetry.service.unclaimed(limit, cursor)
+    page = UnclaimedPage(stations=stations, next=next_url(request.url, key))
+    return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
+
+
+@router.get(
     "/{station_id}",
     summary="A station's windows or readings",
     response_model=HistoryPage,
@@ -200,6 +224,35 @@ async def energy(
     Whatever comes late, twice or in disorder: the sums are of the readings as they stand in event time.
     """
     return await telemetry.service.energy(station_id, start, end)
+
+
+@router.get(
+    "/{station_id}/status-intervals",
+    summary="What status a station's connectors had, since when, and why",
+    response_model=StatusIntervalPage,
+    responses={**problems(_UNKNOWN), 200: example(examples.STATUS_INTERVALS)},
+)
+async def status_intervals(
+    telemetry: Provided,
+    request: Request,
+    station_id: StationInPath,
+    start: Annotated[Instant | None, Query(alias="from", description="default: a week before `to`")] = None,
+    end: Annotated[
+        Instant | None, Query(alias="to", description=f"default: now; at most {STATUS_SPAN_MAX.days} days after `from`")
+    ] = None,
+    connector_id: Annotated[int | None, Query(ge=0, le=CONNECTOR_ID_MAX, description="default: all")] = None,
+    limit: Annotated[int, Query(ge=1, le=STATUSES_MAX, description="intervals on a page")] = STATUSES_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """Newest first: intervals of one status and fault, from event time, exact whatever comes late or twice.
+
+    While a station is not heard its connectors are Silent, whatever they said last. An interval without length is one
+    that another replaced in the same moment.
+    """
+    query = StatusQuery(station_id, start, end, connector_id, limit, cursor)
+    page, key = await telemetry.service.status_intervals(query)
+    page.next = next_url(request.url, key, **{"from": format_rfc3339(page.from_), "to": format_rfc3339(page.to)})
+    return Response(page.model_dump_json(by_alias=True), headers=link_header(page.next), media_type=JSON)
 
 
 @router.get(

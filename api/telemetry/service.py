@@ -11,16 +11,27 @@ import msgspec
 
 from api.telemetry.history import reading_table, window_table
 from api.telemetry.ledger import energy_of, ledger_of
-from api.telemetry.models import Energy, Interval, Ledger, QuarantinedItem
+from api.telemetry.models import (
+    Energy,
+    Interval,
+    Ledger,
+    QuarantinedItem,
+    StatusInterval,
+    StatusIntervalPage,
+    UnclaimedStation,
+)
 from api.telemetry.renderings import ColumnTable
 from api.telemetry.store import (
     Connector,
     QuarantineCursor,
     ReadingCursor,
     Span,
+    StationCursor,
+    StatusCursor,
     TelemetryStore,
     WindowCursor,
     reading_cursor,
+    status_cursor,
     window_cursor,
 )
 from kit.clock import Clock, format_rfc3339
@@ -28,11 +39,16 @@ from kit.instants import floor_to
 from kit.live.view import LiveView
 from kit.web.errors import BadQuery, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
+from schemas.reading import STATUS_INTERVAL_LABELS
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"
 _MAIN_METER: Final = "/0"  # how the live view's keys of connector 0 end
 _DEFAULT_SPAN: Final = timedelta(hours=1)
+_DEFAULT_STATUS_SPAN: Final = timedelta(days=7)
+# A page reads all intervals of the time: a connector's ~100 a day of 10 connectors are 92,000, 0.3 s.
+STATUS_SPAN_MAX: Final = timedelta(days=92)
+_DAY: Final = timedelta(days=1)
 _WIDTHS: Final = {
     Interval.MINUTE: timedelta(minutes=1),
     Interval.QUARTER: timedelta(minutes=15),
@@ -53,6 +69,18 @@ class HistoryQuery:
     limit: int
     cursor: str | None
     flags: int = 0  # raw readings with any of these; 0: all
+
+
+@dataclass(frozen=True, slots=True)
+class StatusQuery:
+    """A question about a station's statuses. Without `end` until now, without `start` from a week before the end."""
+
+    station_id: str
+    start: datetime | None
+    end: datetime | None
+    connector_id: int | None
+    limit: int
+    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +176,39 @@ class TelemetryService:
         pairs = [(connector.connector_key, connector.connector_id) for connector in connectors]
         return energy_of(station_id, start, end, pairs, {row["connector_key"]: row for row in rows})
 
+    async def status_intervals(self, query: StatusQuery) -> tuple[StatusIntervalPage, str | None]:
+        """A page of status intervals, without its `next`, and the next page's cursor. Raises NotFound and BadQuery."""
+        end = query.end or self._clock.now()
+        start = query.start or end - _DEFAULT_STATUS_SPAN
+        if start >= end:
+            raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
+        if end - start > STATUS_SPAN_MAX:
+            raise BadQuery(f"from {format_rfc3339(start)} to {format_rfc3339(end)} is longer than "
+                           f"{STATUS_SPAN_MAX.days} days: ask for less at once")  # fmt: skip
+        span = Span(await self._connectors(query.station_id, query.connector_id), start, end, query.limit + 1)
+        after = decode_cursor(query.cursor, StatusCursor) if query.cursor else None
+        rows = await self._store.status_intervals(span, after)
+        page = [_status_interval(row) for row in rows[: query.limit]]
+        following = encode_cursor(status_cursor(rows[query.limit - 1])) if len(rows) > query.limit else None
+        whole = StatusIntervalPage(station_id=query.station_id, from_=start, to=end, intervals=page, next=None)
+        return whole, following
+
+    async def unclaimed(self, limit: int, cursor: str | None) -> tuple[list[UnclaimedStation], str | None]:
+        """A page of stations that are registered nowhere, and the next page's cursor. Raises BadQuery."""
+        after, now = decode_cursor(cursor, StationCursor) if cursor else None, self._clock.now()
+        rows = await self._store.unclaimed(after, now - _DAY, now, limit + 1)
+        stations = [
+            UnclaimedStation(
+                station_id=row["station_id"],
+                connectors=row["connectors"],
+                first_reading_at=row["first_ts"],
+                last_reading_at=row["last_ts"],
+                readings_last_day=row["readings"],
+            )
+            for row in rows[:limit]
+        ]
+        return stations, encode_cursor(StationCursor(stations[-1].station_id)) if len(rows) > limit else None
+
     async def live_station(self, station_id: str) -> list[bytes]:
         """The live documents of the station's connectors, in their order. Raises NotFound."""
         keys = [_live_key(connector) for connector in await self._connectors(station_id, None)]
@@ -200,6 +261,17 @@ class TelemetryService:
 def station_of(live_key: str) -> str:
     """The station of a live view's key."""
     return live_key.rpartition("/")[0]
+
+
+def _status_interval(row: Mapping[str, Any]) -> StatusInterval:
+    return StatusInterval(
+        connector_id=row["connector_id"],
+        since=row["since"],
+        until=row["until"],
+        status=STATUS_INTERVAL_LABELS[row["status"]],
+        error_code=row["error_code"],
+        vendor_error_code=row["vendor_error_code"],
+    )
 
 
 def _live_key(connector: Connector) -> str:

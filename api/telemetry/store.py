@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 
 import asyncpg
+import msgspec
 
 from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers
 from api.telemetry.models import Interval
@@ -13,6 +14,7 @@ from kit.database.postgres import Database
 from kit.instants import floor_to
 from kit.web.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
 from schemas.energy import ENERGY_SHARES
+from schemas.reading import STATION_ID_CHARS_MAX
 
 _INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1
@@ -103,6 +105,39 @@ CROSS JOIN LATERAL (
     for name in Registers._fields
 }
 
+# Newest first.
+_STATUS_INTERVALS: Final = """
+SELECT k.connector_id, i.since, i.place, i.until, i.status, i.error_code, i.vendor_error_code
+FROM telemetry.status_intervals_of($1::int[], $3, $4) AS i
+JOIN unnest($1::int[], $2::int[]) AS k (connector_key, connector_id) USING (connector_key)
+WHERE (i.since, k.connector_id, i.place) < ($5, $6, $7)
+ORDER BY i.since DESC, k.connector_id DESC, i.place DESC LIMIT $8
+"""
+# What each has sent is looked up for the stations of the page only; their first minute, their last and those of a day.
+_UNCLAIMED: Final = """
+WITH unclaimed AS (
+    SELECT c.station_id, array_agg(c.connector_key) AS keys, array_agg(c.connector_id ORDER BY c.connector_id) AS ids
+    FROM telemetry.connector AS c
+    WHERE c.station_id > $1
+      AND NOT EXISTS (SELECT FROM stations.station_overview AS s WHERE s.station_id = c.station_id)
+    GROUP BY c.station_id ORDER BY c.station_id LIMIT $2
+)
+SELECT u.station_id, u.ids AS connectors, min(first.first_ts) AS first_ts, max(last.last_ts) AS last_ts,
+       coalesce(sum(day.readings), 0)::bigint AS readings
+FROM unclaimed AS u CROSS JOIN LATERAL unnest(u.keys) AS k (connector_key)
+LEFT JOIN LATERAL (
+    SELECT first_ts FROM telemetry.window_1m WHERE connector_key = k.connector_key ORDER BY bucket LIMIT 1
+) AS first ON true
+LEFT JOIN LATERAL (
+    SELECT last_ts FROM telemetry.window_1m WHERE connector_key = k.connector_key ORDER BY bucket DESC LIMIT 1
+) AS last ON true
+LEFT JOIN LATERAL (
+    SELECT sum(readings) AS readings FROM telemetry.window_1m
+    WHERE connector_key = k.connector_key AND bucket >= $3 AND bucket < $4
+) AS day ON true
+GROUP BY u.station_id, u.ids ORDER BY u.station_id
+"""
+
 _ENERGY: Final = f"""
 SELECT connector_key, {", ".join(f"sum({name}_sum)::bigint AS {name}" for name in ENERGY_SHARES)}
 FROM telemetry.window_1m WHERE connector_key = ANY($1::int[]) AND bucket >= $2 AND bucket < $3 GROUP BY connector_key
@@ -164,6 +199,20 @@ class QuarantineCursor(Cursor, frozen=True, tag="q"):
     id: Int64
 
 
+class StatusCursor(Cursor, frozen=True, tag="s"):
+    """The last status interval seen."""
+
+    since_us: Micros
+    connector_id: Int16
+    place: Int64
+
+
+class StationCursor(Cursor, frozen=True, tag="u"):
+    """The last station seen."""
+
+    station_id: Annotated[str, msgspec.Meta(max_length=STATION_ID_CHARS_MAX)]
+
+
 def reading_cursor(row: asyncpg.Record) -> ReadingCursor:
     """The key of a row of `readings`."""
     boot, seq = (_INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
@@ -173,6 +222,11 @@ def reading_cursor(row: asyncpg.Record) -> ReadingCursor:
 def window_cursor(row: asyncpg.Record) -> WindowCursor:
     """The key of a row of `windows`."""
     return WindowCursor(to_micros(row["bucket"]), row["connector_id"])
+
+
+def status_cursor(row: asyncpg.Record) -> StatusCursor:
+    """The key of a row of `status_intervals`."""
+    return StatusCursor(to_micros(row["since"]), row["connector_id"], row["place"])
 
 
 class TelemetryStore:
@@ -220,6 +274,17 @@ class TelemetryStore:
     async def energy(self, connectors: Sequence[Connector], start: datetime, end: datetime) -> list[asyncpg.Record]:
         """By connector_key, the sum of each of ENERGY_SHARES in the minutes of the time."""
         return await self._database.fetch(_ENERGY, [connector.connector_key for connector in connectors], start, end)
+
+    async def status_intervals(self, span: Span, after: StatusCursor | None) -> list[asyncpg.Record]:
+        """Up to rows_max intervals that are not over at the start and begin before the end, newest first."""
+        key = (span.end, 0, 0) if after is None else (from_micros(after.since_us), after.connector_id, after.place)
+        return await self._database.fetch(_STATUS_INTERVALS, *span.keys, span.start, span.end, *key, span.rows_max)
+
+    async def unclaimed(
+        self, after: StationCursor | None, start: datetime, end: datetime, rows_max: int
+    ) -> list[asyncpg.Record]:
+        """Up to rows_max stations that are not registered, by id, with their readings of the time."""
+        return await self._database.fetch(_UNCLAIMED, "" if after is None else after.station_id, rows_max, start, end)
 
     async def ledger(self) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
         """The ledger's rows and the sources' rows, from one snapshot."""

@@ -14,7 +14,7 @@ from benchmarks.report import Result, median_rate, phase
 from benchmarks.run import BenchmarkRun
 from kit.memory_tuning import tune_malloc
 from streams.effects import StepParams
-from streams.engine.store_queries import StoredIdentity, StoredTimelines
+from streams.engine.store_queries import StoredIdentity, StoredStatus, StoredTimelines
 from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
@@ -43,6 +43,10 @@ class EmptyStore:
 
     def timelines(self, connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
         """Not asked for readings that come in order. Raises AssertionError."""
+        raise AssertionError("a reading came late")
+
+    def status_intervals(self, connector_key: list[int], ts_ms: list[int]) -> list[StoredStatus]:
+        """Likewise."""
         raise AssertionError("a reading came late")
 
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:

@@ -64,6 +64,9 @@ class SessionEffects:
     consumption: dict[int, list[ComponentVolume]]  # by session_key, of completed sessions with a tariff
     costs: list[CostUpdate]
     moved: MovedEnergy
+    arrived: Timeline  # the step's readings in the order of their timelines
+    late: Bools  # of its runs
+    replay: Replay
 
 
 @dataclass(slots=True)
@@ -100,7 +103,8 @@ def update_sessions(
     ensure_tariffs_compiled(state, queries)
     names = SessionNames(rows, batch.session_ids)
     timeline = in_order(timeline_of(rows, names_nothing=batch.names_nothing))
-    replay, timeline = load_replay(state, timeline, _late(state, timeline), names, queries)
+    arrived, late = timeline, _late(state, timeline)
+    replay, timeline = load_replay(state, timeline, late, names, queries)
     signals = timeline.signals(state.connector_index.connector_id[timeline.runs.key] == 0)
     members = sessions.assign(
         state, signals, timeline.runs, lambda slot: replay.new_key(state, slot), params.session_timeout_ms
@@ -117,7 +121,7 @@ def update_sessions(
     _time_out(this, clock_ms - params.session_timeout_ms)
     moved = _return(this, rows, replay, names)
     most = _running_rows(state, clock_ms, idle=not len(rows))
-    return _effects(this, replay, found, lost, names, most, params, moved)
+    return _effects(this, replay, found, lost, names, most, params, moved, arrived, late)
 
 
 def _late(state: PartitionState, timeline: Timeline) -> Bools:
@@ -367,6 +371,8 @@ def _effects(
     most: int,
     params: StepParams,
     moved: MovedEnergy,
+    arrived: Timeline,
+    late: Bools,
 ) -> SessionEffects:
     """The rows to write: all that opened, closed or changed after it, and `most` running ones."""
     state, members, timeline = this.state, this.members, this.timeline
@@ -404,6 +410,9 @@ def _effects(
         consumption=consumption,
         costs=costs,
         moved=moved,
+        arrived=arrived,
+        late=late,
+        replay=replay,
     )
 
 

@@ -27,6 +27,7 @@ from streams.engine.batch import QUANTITY_COLUMNS, Arrivals, Frame, SessionIds
 from streams.engine.readings import ACCOUNTED, StepReadings, arrange
 from streams.engine.replay import MovedEnergy
 from streams.engine.sessions import update_sessions
+from streams.engine.status import update_status
 from streams.engine.store_queries import StoreQueries
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import DedupeVerdict
@@ -63,6 +64,9 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     _refuse_conflicts(state, rows, conflicts, batch.session_ids, refused)
     _flag_late(state, accepted, params.lateness_ms)
     sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
+    status = update_status(
+        state, accepted, batch, sessions.arrived, sessions.late, sessions.replay, now_ms, queries, params
+    )
     samples = _samples(accepted, sessions.moved, exports=batch.exports)
     added, emit = _windows(state, samples, sessions.moved, now_ms, params, idle=arrivals.idle)
     _update_live(state, accepted, params.skew_tolerance_ms, exports=batch.exports)
@@ -91,6 +95,7 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
         costs=sessions.costs,
         tariffs=state.tariffs.versions(set(sessions.columns["tariff_key"].tolist())),
         by_station=_by_station(state, accepted) if params.by_station else [],
+        status=status,
     )
 
 

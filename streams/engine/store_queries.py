@@ -60,6 +60,17 @@ class StoredTimelines(NamedTuple):
     extra: list[str | None]  # of the readings: JSON of what has no column, and a session id not their session's
 
 
+class StoredStatus(NamedTuple):
+    """A status interval of the store, as scalars."""
+
+    connector_key: int
+    since_ms: int
+    place: int
+    status: int
+    error_code: str | None
+    vendor_error_code: str | None
+
+
 TIMELINE_COLUMNS: Final = (
     "connector_key", "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status",
     "session_event", "flags", "payload_hash", "part", "named", "in_session_mwh", "outside_mwh", "rejected_mwh",
@@ -68,7 +79,7 @@ TIMELINE_COLUMNS: Final = (
 
 
 class StoreQueries(Protocol):
-    """Five queries, batched, one round trip each."""
+    """Six queries, batched, one round trip each."""
 
     def identities(
         self,
@@ -91,6 +102,10 @@ class StoreQueries(Protocol):
         before it, all (of one moment a late reading may stand before the start). Readings from the newest of the first
         session on; with fewer than two, all. Withdrawn sessions are left out.
         """
+
+    def status_intervals(self, connector_key: list[int], ts_ms: list[int]) -> list[StoredStatus]:
+        """The status intervals of these connectors, all different, that begin at or after these moments, and those of
+        the last moment before; ordered by connector_key, since_ms, place."""
 
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         """What each connector can deliver, mW, by the registry of stations; 0: it is not registered."""

@@ -16,6 +16,7 @@ from streams.kernels.dedupe import DedupeColumns
 from streams.kernels.runs import I8, I16, I32, I64, NULL, column
 from streams.kernels.session_energy import SessionEnergy
 from streams.kernels.sessions import SessionColumns
+from streams.kernels.status import StatusColumns
 from streams.kernels.tariff_table import NONE
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.usage_intervals import NOT_SAID
@@ -24,7 +25,7 @@ _MAPPED_BYTES_MIN: Final = 64 << 10  # below that, pages are not worth it
 
 
 @dataclass(init=False, eq=False, repr=False)
-class StateColumns(DedupeColumns, SessionColumns):
+class StateColumns(DedupeColumns, SessionColumns, StatusColumns):
     """The columns declared by kernels and here; those of SessionEnergy and the live quantities are added in COLUMNS."""
 
     connector_key: I32 = column()  # of the store; 0: not known

@@ -26,6 +26,7 @@ from streams.state.window_buffer import WindowBuffer
 from streams.tariffs.compiled import CompiledTariffs
 
 SLOTS_AT_FIRST: Final = 64
+SILENCE_CHECK_MS: Final = 5_000  # between two looks for silent stations, which read a value of every connector
 SESSION_KEY_BITS: Final = 48  # of the counter; the partition stands above it: 2**48 sessions a partition
 
 
@@ -84,6 +85,11 @@ class PartitionState(StateColumns):
         self.tariffs_max = 0  # beyond so many, those without an open session are dropped; set with `tariffs_compiled`
         self.volume: I64 = np.zeros((0, 1), np.int64)  # TariffUsage.volume of the open sessions
         self.since_ms: I64 = np.zeros((0, 1), np.int64)
+        # Of silence, by the clock of steps; not in the binary form, but for the column `silent_since_ms`.
+        self.listening_since_ms: int | None = None  # since when steps are made here
+        self.heard_oldest_ms = 0  # no station that is not silent was last heard before
+        self.silence_checked_ms = 0
+        self._silent_stations: set[int] | None = None
         self._touched: list[I64] = []
         self._touched_entries: list[I64] = []
         self._touched_sources: set[str] = set()
@@ -183,6 +189,17 @@ class PartitionState(StateColumns):
             self.volume[slots, :width] = usage.volume[rows]
             self.since_ms[slots, :width] = np.where(since_ms == MAX_I64, 0, since_ms)
 
+    def silent_stations(self) -> set[int]:
+        """The numbers of the stations that are silent, to be changed by the caller together with `silent_since_ms`."""
+        if self._silent_stations is None:
+            silent = rows_where(self.silent_since_ms[: self.slots])
+            self._silent_stations = set(self.connector_index.station[silent].tolist())
+        return self._silent_stations
+
+    def silence_due_ms(self, after_ms: int) -> int:
+        """Before this moment no station can fall silent, or the last look for such is too near."""
+        return max(self.heard_oldest_ms + after_ms, self.silence_checked_ms + SILENCE_CHECK_MS)
+
     def new_session_key(self) -> int:
         """The next session key: above 0, unique for ever."""
         self.sessions_made += 1
@@ -204,6 +221,8 @@ class PartitionState(StateColumns):
         is_open = self.open_key[: self.slots] != 0
         if any_true(is_open):
             moments.append(int(self.arrival_ms[: self.slots][is_open].min()) + params.session_timeout_ms)
+        if params.silent_after_ms and self.slots:
+            moments.append(self.silence_due_ms(params.silent_after_ms))
         return min(moments) if moments else None
 
     # -- what is to be saved ----------------------------------------------------------------------------------------

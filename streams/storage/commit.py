@@ -21,6 +21,7 @@ from streams.storage import events
 from streams.storage.binary_copy import encode, encode_arrays
 from streams.storage.connections import Connection
 from streams.storage.events import FlushContext, OutboxRow, SessionEventRow, WindowEventRow
+from streams.storage.status import MERGE_STATUS, STATUS_INTERVAL, revisions, write_silences
 from streams.storage.store import Store
 from streams.storage.tables import (
     READING,
@@ -169,7 +170,7 @@ def _is_plain(flush: Flush) -> bool:
     effects = flush.effects
     published = len(effects.started) or len(effects.completed) or len(effects.emit["connector_key"])
     return not (
-        effects.stored > _INSERTED_ROWS_MAX or _is_large(flush) or published or effects.costs or effects.by_station
+        effects.stored > _INSERTED_ROWS_MAX or _is_large(flush) or published or events.any_without_rows(effects)
     )
 
 
@@ -189,7 +190,7 @@ def _transact_by_steps(connection: Connection, flush: Flush) -> None:
         _merge(connection, flush)
         sessions = connection.execute(_PUBLISHED_SESSIONS, (published,)) if published else None
         windows = _read_windows(connection, effects.emit)
-        if sessions is None and windows is None and not effects.costs and not effects.by_station:
+        if sessions is None and windows is None and not events.any_without_rows(effects):
             connection.execute("COMMIT")
             return
     rows = _outbox(flush, sessions, windows)
@@ -278,6 +279,13 @@ def _session_columns(effects: Effects) -> Columns:
     }
 
 
+def _status_columns(flush: Flush) -> Columns:
+    status = flush.effects.status
+    codes = {name: getattr(status, f"{name}s") for name in ("error_code", "vendor_error_code")}
+    texts = {name: _texts([(text or "").encode() for text in column]) for name, column in codes.items()}
+    return status.intervals | texts | revisions(status, flush.commit)
+
+
 def _texts(texts: list[bytes]) -> NDArray[np.bytes_]:
     return np.array(texts, np.bytes_) if any(texts) else np.zeros(len(texts), "S1")
 
@@ -291,6 +299,9 @@ def _merge(connection: Connection, flush: Flush) -> None:
         columns = (effects.remeasured[name].tolist() for name in ("connector_key", "bucket_ms"))
         connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
     _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
+    if effects.status.any_rows:
+        _merge_rows(connection, STATUS_INTERVAL, MERGE_STATUS, _status_columns(flush))
+        write_silences(connection, effects.status, flush.commit)
     if effects.refused.reason:
         connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))
 
@@ -353,6 +364,7 @@ def _outbox(
         rows += events.telemetry_aggregated(flush.partition, flush.commit, emitted, flush.context)
     rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.context)
     rows += events.telemetry_received(flush.partition, flush.commit, flush.effects, flush.context)
+    rows += events.station_status_changed(flush.partition, flush.commit, flush.effects, flush.context)
     return rows
 
 

@@ -19,27 +19,31 @@ from schemas.events import (
     SessionCostUpdated,
     SessionStarted,
     StationReceived,
+    StationStatusChanged,
+    StatusChange,
     TelemetryAggregated,
     TelemetryReceived,
     WindowAggregate,
     envelope_of,
 )
-from schemas.reading import MILLI
+from schemas.reading import MILLI, STATUS_INTERVAL_LABELS
 from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS, hold_names
 from schemas.topics import (
     SESSION_COMPLETED,
     SESSION_COST_UPDATED,
     SESSION_STARTED,
+    STATION_STATUS_CHANGED,
     TELEMETRY_AGGREGATED,
     TELEMETRY_RECEIVED,
 )
-from streams.effects import ComponentVolume, CostUpdate, Effects, StationReadings
+from streams.effects import ComponentVolume, CostUpdate, Effects, StationReadings, StatusChanged
 from streams.session_ids import session_uuid
 from streams.tariffs.version import TariffVersion
 
 SOURCE: Final = "streams"
 WINDOWS_PER_EVENT_MAX: Final = 1_000  # ~300 B each: one event stays below 300 kB
 STATIONS_PER_EVENT_MAX: Final = 1_000  # ~100 B each
+STATUSES_PER_EVENT_MAX: Final = 1_000  # ~200 B each
 SESSIONS_PER_EVENT_MAX: Final = 500  # ~350 B each: one event stays below 200 kB
 _UJ_PER_WH: Final = 3_600_000_000
 T = TypeVar("T")
@@ -241,6 +245,32 @@ def _received(partition: int, stations: Sequence[StationReadings]) -> TelemetryR
             for station in stations
         ],
     )
+
+
+def station_status_changed(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
+    """station.status_changed.v1, as many as the connectors need."""
+    payloads = [
+        StationStatusChanged(changes=[_status_change(change, commit) for change in chunk])
+        for chunk in _chunks(effects.status.changes, STATUSES_PER_EVENT_MAX)
+    ]
+    return _events(STATION_STATUS_CHANGED, partition, commit, payloads, context)
+
+
+def _status_change(change: StatusChanged, commit: int) -> StatusChange:
+    return StatusChange(
+        station_id=change.station_id,
+        connector_id=change.connector_id,
+        status=STATUS_INTERVAL_LABELS[change.status],
+        previous=STATUS_INTERVAL_LABELS[change.previous] if change.previous else None,
+        error_code=change.error_code,
+        since=format_rfc3339(change.since_ms),
+        revision=commit,
+    )
+
+
+def any_without_rows(effects: Effects) -> bool:
+    """Whether there is anything to publish that is not read back from the tables."""
+    return bool(effects.costs or effects.by_station or effects.status.changes)
 
 
 def _window(row: WindowEventRow) -> WindowAggregate:

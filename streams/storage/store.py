@@ -14,10 +14,17 @@ from kit.errors import ConfigError
 from kit.observability.logs import get_logger
 from schemas.session import EndReason
 from streams.effects import NULL_I64, READING_COLUMNS
-from streams.engine.store_queries import TIMELINE_COLUMNS, StoredIdentity, StoredSession, StoredTimelines
+from streams.engine.store_queries import (
+    TIMELINE_COLUMNS,
+    StoredIdentity,
+    StoredSession,
+    StoredStatus,
+    StoredTimelines,
+)
 from streams.errors import Fenced
 from streams.storage.connections import Connection, Connections
 from streams.storage.schema import drop_before, stored_partitions, summarize
+from streams.storage.status import drop_statuses_before
 from streams.storage.tables import WEEK_MS
 from streams.tariffs.version import TariffVersion
 
@@ -111,6 +118,17 @@ FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms) CROSS JOIN LATERAL (
     SELECT * FROM telemetry.reading
     WHERE connector_key = wanted.key AND ts >= coalesce({_MOMENT.format("wanted.ms")}, '-infinity') OFFSET 0
 ) AS r
+"""  # noqa: S608  # constants of this module
+
+_STATUS_INTERVALS: Final = f"""
+SELECT i.connector_key, {_MS.format("i.since")}, i.place, i.status, i.error_code, i.vendor_error_code
+FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms)
+LEFT JOIN LATERAL (
+    SELECT since FROM telemetry.status_interval
+    WHERE connector_key = wanted.key AND since < {_MOMENT.format("wanted.ms")} ORDER BY since DESC LIMIT 1
+) AS before ON true
+JOIN telemetry.status_interval AS i ON i.connector_key = wanted.key AND i.since >= coalesce(before.since, '-infinity')
+ORDER BY i.connector_key, i.since, i.place
 """  # noqa: S608  # constants of this module
 
 # Pricing's two functions, the only thing of its schema that the writer's role may use.
@@ -230,6 +248,11 @@ class Store:
             if drop_before_moment is not None and drop_before(connection, drop_before_moment):
                 self.forget_weeks()
 
+    def drop_statuses(self, before: datetime) -> None:
+        """Drop the status intervals that ended before the moment."""
+        with self.connections.lend() as connection:
+            drop_statuses_before(connection, before)
+
     def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         """The keys of (station_id, connector_id), made and committed at once where they are new."""
         stations, numbers = [list(column) for column in zip(*connectors, strict=True)] or ([], [])
@@ -272,6 +295,12 @@ class Store:
             for name, column in zip(TIMELINE_COLUMNS, columns[:-1], strict=True)
         }
         return StoredTimelines(sessions, by_name, list(columns[-1]))
+
+    def status_intervals(self, connector_key: list[int], ts_ms: list[int]) -> list[StoredStatus]:
+        """Implement StoreQueries.status_intervals."""
+        with self.connections.lend() as connection:
+            rows = connection.execute(_STATUS_INTERVALS.encode(), (connector_key, ts_ms), prepare=False)
+            return [StoredStatus(*row) for row in rows]
 
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         """Implement StoreQueries.rated_powers."""

@@ -77,10 +77,10 @@ class StoredTable:
         return f"COPY {target} ({self.columns}) FROM STDIN (FORMAT binary)".encode()
 
 
-def _field(
+def field_of(
     source: str, dtype: type[object], nullable: bool, *, moment: str, default: int | None = None
 ) -> StoredColumn:
-    """`moment` replaces a trailing `_ms` where the column is a moment."""
+    """The column of integers of these effects. `moment` replaces a trailing `_ms` where it is a moment."""
     if not source.endswith("_ms"):
         return StoredColumn(source, source, _INTEGERS[dtype], nullable, default)
     return StoredColumn(source, source.removesuffix("_ms") + moment, "timestamptz", nullable)
@@ -94,7 +94,7 @@ READING: Final = StoredTable(
     "telemetry.reading",
     (
         *(
-            _field(name, dtype, name in _READING_NULLABLE, moment="", default=_READING_DEFAULTS.get(name))
+            field_of(name, dtype, name in _READING_NULLABLE, moment="", default=_READING_DEFAULTS.get(name))
             for name, dtype in READING_COLUMNS.items()
         ),
         StoredColumn("extra", "extra", "text", nullable=True),
@@ -103,7 +103,7 @@ READING: Final = StoredTable(
 REVISED: Final = StoredTable(
     "telemetry.reading",
     (
-        *(_field(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in REVISED_COLUMNS.items()),
+        *(field_of(name, dtype, name in _READING_NULLABLE, moment="") for name, dtype in REVISED_COLUMNS.items()),
         StoredColumn("extra", "extra", "text", nullable=True),
     ),
 )
@@ -114,7 +114,7 @@ _REGISTER: Final = re.compile(r"(energy|energy_export)_(first|last)_(ts|mwh)")
 WINDOW: Final = StoredTable(
     "telemetry.window_1m",
     tuple(
-        _field(
+        field_of(
             name,
             dtype,
             name.endswith(("_min", "_max")) or _REGISTER.match(name) is not None,
@@ -134,7 +134,7 @@ SESSION: Final = StoredTable(
     "telemetry.session",
     (
         *(
-            _field(name, dtype, name in _SESSION_NULLABLE or name.startswith("cost_"), moment="_at")
+            field_of(name, dtype, name in _SESSION_NULLABLE or name.startswith("cost_"), moment="_at")
             for name, dtype in SESSION_COLUMNS.items()
         ),
         StoredColumn("id", "id", "uuid", nullable=False),

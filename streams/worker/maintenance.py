@@ -12,13 +12,15 @@ from streams.worker.processor import WorkerContext
 # Raw rows written since are not in the index, and every query of their week reads them all: at 100,000 readings/s these
 # are 1 M rows, 0.1 s of reading.
 MAINTAIN_EVERY_S: Final = 10.0
+STATUSES_EVERY_S: Final = 3_600.0  # between two looks for status intervals that are too old
 
 _log = get_logger(__name__)
 
 
 async def maintain_regularly(context: WorkerContext) -> None:
-    """Until cancelled. Raw readings past their retention are dropped a week at a time."""
+    """Until cancelled. Raw readings past their retention are dropped a week at a time, status intervals every hour."""
     loop = asyncio.get_running_loop()
+    statuses_at_s = -STATUSES_EVERY_S
     while True:
         now = context.clock.now()
         retention_days = context.retention_days()
@@ -26,6 +28,11 @@ async def maintain_regularly(context: WorkerContext) -> None:
         try:
             maintain = partial(context.store.maintain, context.clock.now_ms(), before)
             await loop.run_in_executor(context.executor, maintain)
+            status_days, now_s = context.status_retention_days(), context.clock.monotonic_s()
+            if status_days and now_s - statuses_at_s >= STATUSES_EVERY_S:
+                drop = partial(context.store.drop_statuses, now - timedelta(days=status_days))
+                await loop.run_in_executor(context.executor, drop)
+                statuses_at_s = now_s
         except KitError as error:
             _log.warning("maintenance_failed", error=str(error))
         except Exception:

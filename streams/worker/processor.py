@@ -101,6 +101,7 @@ class WorkerContext:
     interval_unwatched_s: float  # the same while nobody looks at the live view and little waits
     functions: StateFunctions = STATE_FUNCTIONS
     retention_days: Callable[[], int] = _for_ever  # raw readings older than that are dropped; 0: never
+    status_retention_days: Callable[[], int] = _for_ever  # status intervals that ended before that, likewise
 
 
 class PartitionProcessor:

@@ -6,18 +6,21 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.frame import FrameHeader, FrameKind, encode_frame
-from schemas.reading import READING_SCHEMA
+from schemas.reading import READING_SCHEMA, SILENT, Status
 from streams.effects import (
     NULL_I32,
     NULL_I64,
     READING_COLUMNS,
     REVISED_COLUMNS,
     SESSION_COLUMNS,
+    STATUS_COLUMNS,
     WINDOW_COLUMNS,
     Columns,
     Effects,
     RefusedItems,
     SourceProgress,
+    StatusChanged,
+    StatusEffects,
 )
 from streams.kernels.windows import QUANTITIES
 from streams.storage.commit import Flush
@@ -101,6 +104,20 @@ def sessions(keys: list[int], connector_key: int, **changes: int) -> Columns:
     out["session_key"][:] = keys
     out["connector_key"][:] = connector_key
     return out
+
+
+def statuses(keys: list[int], number: int = 1) -> StatusEffects:
+    """One interval of each of these connectors, and two stations' silences."""
+    rows = len(keys)
+    given = {"connector_key": keys, "since_ms": T0_MS + number, "place": 0, "status": Status.FAULTED}
+    return StatusEffects(
+        intervals={name: np.full(rows, given[name], dtype) for name, dtype in STATUS_COLUMNS.items()},
+        error_codes=["GroundFailure"] * rows,
+        vendor_error_codes=[None] * rows,
+        fell_silent=[("A", T0_MS + number)],
+        heard_again=[("A", T0_MS + number)],
+        changes=[StatusChanged("A", 1, SILENT, Status.FAULTED, None, T0_MS + number)],
+    )
 
 
 def effects_of(readings: Columns, **changes: Any) -> Effects:

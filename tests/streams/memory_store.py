@@ -7,8 +7,17 @@ from numpy.typing import NDArray
 
 from schemas.quality import REGISTER_UNUSABLE
 from schemas.session import EndReason
-from streams.effects import NULL_I64, READING_COLUMNS, WINDOW_COLUMNS, ComponentVolume, Effects, StationReadings
-from streams.engine.store_queries import TIMELINE_COLUMNS, StoredIdentity, StoredSession, StoredTimelines
+from streams.effects import (
+    NULL_I64,
+    READING_COLUMNS,
+    WINDOW_COLUMNS,
+    ComponentVolume,
+    Effects,
+    StationReadings,
+    StatusChanged,
+    StatusEffects,
+)
+from streams.engine.store_queries import TIMELINE_COLUMNS, StoredIdentity, StoredSession, StoredStatus, StoredTimelines
 from streams.kernels.windows import WINDOW_MS
 from streams.tariffs.version import TariffVersion
 
@@ -34,6 +43,9 @@ class MemoryStore:
         self.emitted: set[tuple[int, int]] = set()
         self.counts = {"stored": 0, "duplicate": 0, "quarantined": 0}
         self.by_station: list[StationReadings] = []
+        self.statuses: dict[tuple[int, int, int], tuple[int, str | None, str | None]] = {}  # by key, since_ms and place
+        self.silences: dict[str, list[tuple[int, int | None]]] = {}  # by station: since, until
+        self.status_changes: list[StatusChanged] = []
 
     # -- StepStore -----------------------------------------------------------------------------------------------------
 
@@ -87,6 +99,14 @@ class MemoryStore:
         known["tariff_key"] = 0 if row["tariff_key"] == NULL_I64 else row["tariff_key"]
         return StoredSession(session_id=self.session_ids[row["session_key"]], **known)
 
+    def status_intervals(self, connector_key: list[int], ts_ms: list[int]) -> list[StoredStatus]:
+        found = []
+        for key, moment_ms in sorted(zip(connector_key, ts_ms, strict=True)):
+            mine = sorted(place for place in self.statuses if place[0] == key)
+            before_ms = max((since_ms for _, since_ms, _ in mine if since_ms < moment_ms), default=NULL_I64)
+            found += [StoredStatus(*at, *self.statuses[at]) for at in mine if at[1] >= before_ms]
+        return found
+
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         return [self.rated.get(connector, 0) for connector in connectors]
 
@@ -127,6 +147,23 @@ class MemoryStore:
         for name in self.counts:
             self.counts[name] += getattr(effects, name)
         self.by_station += effects.by_station
+        self._apply_status(effects.status)
+
+    def _apply_status(self, status: StatusEffects) -> None:
+        codes = zip(status.error_codes, status.vendor_error_codes, strict=True)
+        for row, (error_code, vendor_error_code) in zip(_rows(status.intervals), codes, strict=True):
+            place = row["connector_key"], row["since_ms"], row["place"]
+            if row["status"]:
+                self.statuses[place] = row["status"], error_code, vendor_error_code
+            else:
+                del self.statuses[place]
+        for station, since_ms in status.fell_silent:
+            self.silences.setdefault(station, []).append((since_ms, None))
+        for station, until_ms in status.heard_again:
+            since_ms, still = self.silences[station].pop()
+            assert still is None
+            self.silences[station].append((since_ms, until_ms))
+        self.status_changes += status.changes
 
     def _registers(self, connector_key: int, bucket_ms: int) -> Row:
         usable = sorted(
@@ -148,6 +185,7 @@ class AsStoreQueries:
     def __init__(self, store: MemoryStore) -> None:
         self.register_connectors = store.register_connectors
         self.identities = store.identities
+        self.status_intervals = store.status_intervals
         self.timelines = store.timelines
         self.tariffs_at = store.tariffs_at
         self.tariff_versions = store.tariff_versions

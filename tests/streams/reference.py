@@ -5,6 +5,7 @@ of time. A reading is a dict with the frame's column names, None where the devic
 frame's.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -258,6 +259,12 @@ class Membership:
         self.open = None
 
 
+def fault_codes(r: Reading) -> tuple[str | None, str | None]:
+    codes = json.loads(r["extra"] or "{}")
+    error_code, vendor_error_code = codes.get("error_code"), codes.get("vendor_error_code")
+    return None if error_code == "NoError" else error_code or None, vendor_error_code or None
+
+
 def naming(r: Reading) -> str | None:
     return None if r["session_id"] in PLACEHOLDERS and r["session_event"] != SessionEvent.STARTED else r["session_id"]
 
@@ -470,6 +477,16 @@ class Connector:
         self.readings: list[tuple[Reading, Quality]] = []  # and the flags of its arrival
         self.arrival_ms = 0
         self.timed_out = False
+
+    def statuses(self) -> list[tuple[int, int, int, str | None, str | None]]:
+        """The status intervals in order: since, place among those of the moment, status, and the two fault codes."""
+        intervals: list[tuple[int, int, int, str | None, str | None]] = []
+        for r, _ in sorted(self.readings, key=lambda one: _place(one[0])):
+            statement = (int(r["status"]), *fault_codes(r))
+            if r["status"] != Status.NONE and (not intervals or intervals[-1][2:] != statement):
+                place = sum(since_ms == r["ts_ms"] for since_ms, *_ in intervals)
+                intervals.append((r["ts_ms"], place, *statement))
+        return intervals
 
     def timeline(self) -> tuple[list[Session], list[Found]]:
         """All sessions in order, and every reading in order."""

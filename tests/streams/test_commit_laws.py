@@ -29,11 +29,12 @@ from tests.streams.frames_and_effects import (
     plain,
     random_readings,
     sessions,
+    statuses,
     windows_of,
 )
 
 _TABLES = ("reading", "window_1m", "session", "quarantine", "ledger", "ledger_source", "stream_offset",
-           "partition_state", "outbox")  # fmt: skip
+           "partition_state", "outbox", "status_interval", "silence")  # fmt: skip
 
 
 def contents(url: str) -> dict[str, list[Any]]:
@@ -68,6 +69,7 @@ def everything(store: Store, seed: int, number: int = 1) -> Any:
         session_ids=["tx", None],
         started=np.array(session_keys[:1]),
         completed=np.array(session_keys),
+        status=statuses(keys, number),
         sources=[SourceProgress("source", 200 * number, 200 * number)],
         quarantined=1,
     )
@@ -243,7 +245,8 @@ def test_events_say_what_is_stored_and_have_one_id_however_often_published(
         ).fetchall()
     published = [msgspec.json.decode(body, type=Envelope) for *_, body in rows]
     assert [envelope.metadata.type for envelope in published] == [
-        "session.started.v1", "session.completed.v1", "session.completed.v1", "telemetry.aggregated.v1"
+        "session.started.v1", "session.completed.v1", "session.completed.v1", "telemetry.aggregated.v1",
+        "station.status_changed.v1",
     ]  # fmt: skip
     assert all(row[0] == envelope.metadata.event_id for row, envelope in zip(rows, published, strict=True))
     assert all(row[2] == envelope.routing_key for row, envelope in zip(rows, published, strict=True))

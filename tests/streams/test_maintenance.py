@@ -18,7 +18,7 @@ from kit.errors import Unavailable
 from streams.storage.commit import commit
 from streams.storage.store import Store
 from streams.storage.tables import WEEK_MS
-from streams.worker.maintenance import MAINTAIN_EVERY_S, maintain_regularly
+from streams.worker.maintenance import MAINTAIN_EVERY_S, STATUSES_EVERY_S, maintain_regularly
 from streams.worker.processor import WorkerContext
 from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings
 
@@ -30,8 +30,12 @@ class Tables:
 
     def __init__(self, *failures: Exception) -> None:
         self.calls: list[tuple[int, datetime | None]] = []
+        self.status_limits: list[datetime] = []
         self.threads: set[threading.Thread] = set()
         self._failures = list(failures)
+
+    def drop_statuses(self, before: datetime) -> None:
+        self.status_limits.append(before)
 
     def maintain(self, now_ms: int, drop_before_moment: datetime | None) -> None:
         self.calls.append((now_ms, drop_before_moment))
@@ -60,7 +64,8 @@ async def maintained(worker: WorkerContext, times: int, monkeypatch: pytest.Monk
 async def of_tables(tables: Tables, times: int, retention_days: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     with ThreadPoolExecutor(1) as executor:
         parts = {"clock": ManualClock(_START), "store": tables, "executor": executor}
-        worker = cast(WorkerContext, SimpleNamespace(**parts, retention_days=lambda: retention_days))
+        days = {name: lambda: retention_days for name in ("retention_days", "status_retention_days")}
+        worker = cast(WorkerContext, SimpleNamespace(**parts, **days))
         return await maintained(worker, times, monkeypatch)
 
 
@@ -87,6 +92,16 @@ async def test_retention_is_counted_from_each_moment_and_zero_days_drop_nothing(
     assert [before for _, before in tables.calls] == [
         moment - timedelta(days=days) if days else None for moment in moments
     ]
+
+
+async def test_statuses_are_looked_at_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, times = Tables(), round(STATUSES_EVERY_S / MAINTAIN_EVERY_S)
+    await of_tables(tables, times + 1, 7, monkeypatch)
+    limit = _START - timedelta(days=7)
+    assert tables.status_limits == [limit, limit + timedelta(seconds=STATUSES_EVERY_S)]
+    kept = Tables()
+    await of_tables(kept, 2, 0, monkeypatch)
+    assert kept.status_limits == []
 
 
 async def test_a_failure_is_logged_and_maintenance_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

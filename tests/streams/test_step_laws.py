@@ -166,6 +166,7 @@ def totals(store: MemoryStore) -> dict[str, Any]:
         "sessions": Counter(sessions),
         "refused": Counter(store.refused),
         "counts": store.counts,
+        "statuses": {(place[key], *at): status for (key, *at), status in store.statuses.items()},
     }
 
 
@@ -197,6 +198,16 @@ def test_step_equals_the_reference(arrived: list[Reading], frame_cuts: list[int]
     assert store.counts == reference.counts
     assert _stored_figures(store) == _expected_readings(store, reference)
     assert _session_figures(store) == _expected_sessions(store, reference)
+    assert stored_statuses(store) == {place: one.statuses() for place, one in reference.connectors.items()}
+
+
+def stored_statuses(store: MemoryStore) -> dict[tuple[str, int], list[tuple[Any, ...]]]:
+    """As Connector.statuses of the reference, by connector."""
+    found: dict[tuple[str, int], list[tuple[Any, ...]]] = {place: [] for place in store.keys}
+    place_of = {key: place for place, key in store.keys.items()}
+    for (key, *at), status in sorted(store.statuses.items()):
+        found[place_of[key]].append((*at, *status))
+    return found
 
 
 _READING_FIGURES = ("connector_key", "ts_ms", "boot", "seq", "part", "energy_mwh", "power_mw", "flags")

@@ -1,0 +1,139 @@
+"""Status intervals and unclaimed stations over HTTP."""
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.telemetry.models import StatusIntervalPage, UnclaimedPage
+from tests.api.conftest import NOW, Api
+from tests.api.rows import add_connector, add_readings, random_readings
+
+PATH = "/api/v1/telemetry/ST-1/status-intervals"
+UNCLAIMED = "/api/v1/telemetry/unclaimed"
+
+
+def add_interval(url: str, key: int, hours: float, status: int, code: str | None = None, place: int = 0) -> None:
+    """An interval that begins so many hours before NOW."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO telemetry.status_interval VALUES (%s, %s, %s, %s, %s, NULL, 1)",
+            (key, NOW - timedelta(hours=hours), place, status, code),
+        )
+
+
+def add_silence(url: str, station_id: str, hours: float, until_hours: float | None) -> None:
+    with psycopg.connect(url) as connection:
+        until = None if until_hours is None else NOW - timedelta(hours=until_hours)
+        since = NOW - timedelta(hours=hours)
+        connection.execute("INSERT INTO telemetry.silence VALUES (%s, %s, %s, 1)", (station_id, since, until))
+
+
+def hours_ago(moment: str | None) -> float | None:
+    return None if moment is None else (NOW - datetime.fromisoformat(moment)) / timedelta(hours=1)
+
+
+def shown(page: dict[str, Any]) -> list[Any]:
+    StatusIntervalPage.model_validate(page)
+    return [
+        (one["connector_id"], hours_ago(one["since"]), hours_ago(one["until"]), one["status"], one["error_code"])
+        for one in page["intervals"]
+    ]
+
+
+@pytest.fixture
+def keys(api: Api) -> list[int]:
+    """Two connectors: one was faulted, the station was silent twice and is so now."""
+    url = api.database_url
+    keys = [add_connector(url, "ST-1", number) for number in (1, 2)]
+    for hours, status, code, place in (
+        (100, 1, None, 0),
+        (50, 3, None, 0),
+        (50, 9, "GroundFailure", 1),
+        (20, 1, None, 0),
+    ):
+        add_interval(url, keys[0], hours, status, code, place)
+    add_interval(url, keys[1], 10, 3)
+    add_silence(url, "ST-1", 40, 30)
+    add_silence(url, "ST-1", 5, None)
+    return keys
+
+
+ALL = [
+    (2, 5, None, "Silent", None), (1, 5, None, "Silent", None), (2, 10, 5, "Charging", None),
+    (1, 20, 5, "Available", None), (1, 30, 20, "Faulted", "GroundFailure"), (2, 40, 30, "Silent", None),
+    (1, 40, 30, "Silent", None), (1, 50, 40, "Faulted", "GroundFailure"), (1, 50, 50, "Charging", None),
+    (1, 100, 50, "Available", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_pages_have_every_interval_once_newest_first(api: Api, keys: list[int], limit: int) -> None:
+    found, following = [], f"{PATH}?limit={limit}"
+    while following:
+        page = (await api.get(following)).json()
+        assert len(page["intervals"]) <= limit
+        found += shown(page)
+        following = page["next"]
+    assert found == ALL
+
+
+async def test_a_time_has_what_is_not_over_at_its_start(api: Api, keys: list[int]) -> None:
+    start, end = (NOW - timedelta(hours=hours) for hours in (45, 25))
+    answer = (await api.get(PATH, start=start.isoformat(), end=end.isoformat(), connector_id=1)).json()
+    assert shown(answer) == [
+        (1, 30, None, "Faulted", "GroundFailure"), (1, 40, 30, "Silent", None), (1, 50, 40, "Faulted", "GroundFailure")
+    ]  # fmt: skip
+    assert (answer["from"], answer["to"]) == ("2026-03-27T12:00:00Z", "2026-03-28T08:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("from=2026-03-29T09:00:00Z&to=2026-03-29T09:00:00Z", 422),
+        ("from=2020-03-29T09:00:00Z", 422),
+        ("cursor=nonsense", 422),
+        ("connector_id=7", 404),
+        ("limit=0", 422),
+    ],
+)
+async def test_a_bad_question_is_answered_with_what_to_ask(api: Api, keys: list[int], query: str, status: int) -> None:
+    answer = await api.client.get(f"{PATH}?{query}")
+    assert answer.status_code in (status, 400)
+    assert (answer.status_code == 404) == (status == 404)
+
+
+async def test_an_unknown_station_is_not_found(api: Api) -> None:
+    await api.get(PATH, 404)
+
+
+# -- unclaimed ---------------------------------------------------------------------------------------------------------
+
+
+async def test_unclaimed_are_the_stations_that_speak_and_are_not_registered(api: Api, seed: int) -> None:
+    rng, start = random.Random(seed), NOW - timedelta(days=2)
+    url = api.database_url
+    old = random_readings(rng, add_connector(url, "NEW-1", 1), start, 40)
+    recent = random_readings(rng, add_connector(url, "NEW-1", 2), NOW - timedelta(hours=3), 30)
+    known = random_readings(rng, add_connector(url, "KNOWN", 1), start, 20)
+    add_readings(url, [*old, *recent, *known])
+    add_connector(url, "NEW-2", 1)
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO stations.station (station_id, changed_at) VALUES ('KNOWN', now())")
+    expected = [
+        ("NEW-1", [1, 2], min(one.ts for one in old), max(one.ts for one in [*old, *recent]),
+         sum(one.ts >= NOW - timedelta(days=1) for one in [*old, *recent])),
+        ("NEW-2", [1], None, None, 0),
+    ]  # fmt: skip
+    for limit in (1, 10):
+        found, following = [], f"{UNCLAIMED}?limit={limit}"
+        while following:
+            page = UnclaimedPage.model_validate((await api.get(following)).json())
+            found += [
+                (one.station_id, one.connectors, one.first_reading_at, one.last_reading_at, one.readings_last_day)
+                for one in page.stations
+            ]
+            following = page.next or ""
+        assert found == expected
