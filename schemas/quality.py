@@ -18,6 +18,7 @@ class Quality(IntFlag):
     LATE = 64  # behind its station's watermark when it arrived
     ESTIMATED = 128  # its energy is integrated from power: the device sent no register
     FOREIGN_ID = 256  # it names another session than the one that holds its connector
+    EXPORT_IMPLAUSIBLE = 512  # its register of exported energy does not fit the ones before
 
 
 # With one of these flags, windows and sessions ignore the reading's register.

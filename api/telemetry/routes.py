@@ -53,7 +53,7 @@ UNCLAIMED_DEFAULT: Final = 100
 
 QualityName = Literal[
     "meter_rollback", "meter_reset", "placeholder_zero", "implausible_power", "clock_skew", "outside_session", "late",
-    "estimated", "foreign_id",
+    "estimated", "foreign_id", "export_implausible",
 ]  # fmt: skip
 Provided = Annotated[TelemetryComponents, Depends(provided(TelemetryComponents))]
 Stations = Annotated[

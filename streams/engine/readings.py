@@ -78,6 +78,11 @@ class StepReadings:
         unusable = (self.flags & REGISTER_UNUSABLE) != 0
         return np.where(unusable, NULL, self.energy_mwh) if any_true(unusable) else self.energy_mwh
 
+    def usable_export_mwh(self) -> I64:
+        """Likewise of exported energy."""
+        unusable = (self.flags & Quality.EXPORT_IMPLAUSIBLE) != 0
+        return np.where(unusable, NULL, self.energy_export_mwh) if any_true(unusable) else self.energy_export_mwh
+
     def for_store(self, state: PartitionState) -> Columns:
         """effects.READING_COLUMNS."""
         out: Columns = {}

@@ -110,6 +110,7 @@ class Replay:
         doubt = ~np.int64(Quality.ESTIMATED)
         flagged = ((flags & doubt) != 0).astype(np.int64) - ((flags_before & doubt) != 0)
         moved = ((flags & REGISTER_UNUSABLE) == 0) != ((flags_before & REGISTER_UNUSABLE) == 0)
+        moved |= ((flags ^ flags_before) & Quality.EXPORT_IMPLAUSIBLE) != 0
         bucket_ms = timeline.ts_ms[rows] // WINDOW_MS * WINDOW_MS
         return MovedEnergy(
             revised={name: out[name].astype(dtype) for name, dtype in REVISED_COLUMNS.items()},

@@ -197,7 +197,7 @@ def _samples(rows: StepReadings, moved: MovedEnergy, *, exports: bool) -> Window
     quantities = {name: getattr(rows, name) for name in windows.QUANTITIES}
     sums = {name: getattr(rows, name) for name in ACCOUNTED}
     register, weight = rows.usable_register_mwh(), np.ones(len(rows), np.int64)
-    export_mwh = rows.energy_export_mwh if exports else None
+    export_mwh = rows.usable_export_mwh() if exports else None
     flagged = rows.flagged().astype(np.int64)
     samples = WindowSamples(rows.slot, rows.ts_ms, weight, flagged, register, quantities, sums, export_mwh)
     if not len(moved.slot):

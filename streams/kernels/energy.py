@@ -53,6 +53,7 @@ ROLLBACK: Final = 1
 RESET: Final = 2
 ZERO: Final = 4
 IMPLAUSIBLE: Final = 8
+EXPORT_IMPLAUSIBLE: Final = 512
 
 
 @dataclass(slots=True)
@@ -147,7 +148,7 @@ def advance(
         job.out.flags[job.too_much] |= IMPLAUSIBLE
         segments.hold[runs.key[any_of(job.too_much, runs)]] |= HoldReason.POWER_IMPLAUSIBLE
     if samples.export_mwh is not None:
-        _export(segments, samples.export_mwh, samples.ts_ms, runs)
+        _export(job, samples.export_mwh)
     if not all_true(in_session):  # nothing is integrated outside
         for name in ("head_uj", "tail_uj", "power_uj", "unsure_uj", "gap_ms", "power_gap_ms"):
             getattr(segments, name)[runs.key[~in_session]] = 0
@@ -497,13 +498,14 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
     out.flags[at] |= np.where(fits | series, 0, np.where(accepted, RESET, doubt)).astype(np.int16)
 
 
-def _export(segments: SessionEnergy, export_mwh: I64, ts_ms: I64, runs: Runs) -> None:
+def _export(job: _Job, export_mwh: I64) -> None:
     """Energy fed back: what the export register rises by, judged as the other one is by rated power, time and reset."""
     rows = rows_where(export_mwh != NULL)
     if not len(rows):
         return
+    segments, runs = job.segments, job.runs
     exporting = runs_of(runs.key[runs.of_row[rows]])
-    segment, register, at_ms = exporting.key, export_mwh[rows], ts_ms[rows]
+    segment, register, at_ms = exporting.key, export_mwh[rows], job.samples.ts_ms[rows]
     before = previous_in_run(register, exporting, segments.export_last_mwh[segment])
     before_ms = previous_in_run(at_ms, exporting, segments.export_ts_ms[segment])
     first = before == NULL
@@ -515,11 +517,12 @@ def _export(segments: SessionEnergy, export_mwh: I64, ts_ms: I64, runs: Runs) ->
     last = exporting.last[plain]
     segments.export_last_mwh[segment[plain]], segments.export_ts_ms[segment[plain]] = register[last], at_ms[last]
     for of_runs, at in rows_by_rank(exporting, rows_where(~plain)):
-        _export_round(segments, segment[of_runs], register[at], at_ms[at])
+        fits = _export_round(segments, segment[of_runs], register[at], at_ms[at])
+        job.out.flags[rows[at]] |= np.where(fits, 0, EXPORT_IMPLAUSIBLE).astype(np.int16)
 
 
-def _export_round(segments: SessionEnergy, segment: I64, register: I64, ts_ms: I64) -> None:
-    """Account for one export register of each of these segments."""
+def _export_round(segments: SessionEnergy, segment: I64, register: I64, ts_ms: I64) -> Bools:
+    """Account for one export register of each of these segments. Returns which are accepted."""
     power_max, none = segments.power_max_mw[segment], np.zeros(len(segment), np.int64)
     base, base_ts = segments.export_last_mwh[segment], segments.export_ts_ms[segment]
     opening = base == NULL
@@ -532,10 +535,11 @@ def _export_round(segments: SessionEnergy, segment: I64, register: I64, ts_ms: I
     fits = _plausible(register - base, ts_ms - base_ts, power_max, none)
     reset = ~fits & pending & ((candidate > base) | (candidate * 2 < base)) & (register > candidate)
     reset &= _plausible(register - candidate, ts_ms - candidate_ts, power_max, none)
-    accepted = fits | reset
+    accepted: Bools = fits | reset
     segments.hold[segment] |= (reset & (candidate > base) & (base != 0)) * np.int64(HoldReason.REGISTER_LEAPT)
     segments.export_mwh[segment] += np.where(accepted, register - np.where(reset, candidate, base), 0)
     segments.export_last_mwh[segment] = np.where(accepted, register, segments.export_last_mwh[segment])
     segments.export_ts_ms[segment] = np.where(accepted, ts_ms, segments.export_ts_ms[segment])
     segments.export_candidate_mwh[segment] = np.where(accepted, NULL, register)
     segments.export_candidate_ts_ms[segment] = np.where(accepted, NULL, ts_ms)
+    return accepted

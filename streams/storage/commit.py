@@ -13,7 +13,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from schemas.quality import REGISTER_UNUSABLE
+from schemas.quality import REGISTER_UNUSABLE, Quality
 from streams.effects import Columns, Effects, RefusedItems
 from streams.errors import Fenced
 from streams.session_ids import session_octets
@@ -38,9 +38,12 @@ _MERGE_SESSIONS: Final = merge_sessions()
 _REVISE_READINGS: Final = revise_readings()
 _INSERT_READINGS: Final = f"INSERT INTO {READING.name} ({READING.columns}) SELECT * FROM {READING.given}".encode()  # noqa: S608  # our own names
 # The registers of windows, read again from the readings: a merge can add a register, not take one out.
+_EXPORTED: Final = f"energy_export_mwh IS NOT NULL AND flags & {int(Quality.EXPORT_IMPLAUSIBLE)} = 0"
 _REMEASURE: Final = f"""
 UPDATE telemetry.window_1m AS w SET energy_n = r.n, energy_first_ts = r.first_ts, energy_first_mwh = r.first_mwh,
-    energy_last_ts = r.last_ts, energy_last_mwh = r.last_mwh, revision = revision + 1
+    energy_last_ts = r.last_ts, energy_last_mwh = r.last_mwh, energy_export_first_ts = e.first_ts,
+    energy_export_first_mwh = e.first_mwh, energy_export_last_ts = e.last_ts, energy_export_last_mwh = e.last_mwh,
+    revision = revision + 1
 FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, bucket_ms) CROSS JOIN LATERAL (
     SELECT 'epoch'::timestamptz + wanted.bucket_ms * interval '1 millisecond' AS bucket
 ) AS b CROSS JOIN LATERAL (
@@ -48,7 +51,12 @@ FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, bucket_ms) CROSS JOIN LATER
         max(ts) AS last_ts, (array_agg(energy_mwh ORDER BY ts DESC, energy_mwh DESC))[1] AS last_mwh
     FROM telemetry.reading WHERE connector_key = wanted.key AND ts >= b.bucket AND ts < b.bucket + interval '1 minute'
         AND energy_mwh IS NOT NULL AND flags & {int(REGISTER_UNUSABLE)} = 0
-) AS r
+) AS r CROSS JOIN LATERAL (
+    SELECT min(ts) AS first_ts, (array_agg(energy_export_mwh ORDER BY ts, energy_export_mwh))[1] AS first_mwh,
+        max(ts) AS last_ts, (array_agg(energy_export_mwh ORDER BY ts DESC, energy_export_mwh DESC))[1] AS last_mwh
+    FROM telemetry.reading WHERE connector_key = wanted.key AND ts >= b.bucket AND ts < b.bucket + interval '1 minute'
+        AND {_EXPORTED}
+) AS e
 WHERE w.connector_key = wanted.key AND w.bucket = b.bucket
 """  # noqa: S608  # a constant
 _QUARANTINE: Final = """

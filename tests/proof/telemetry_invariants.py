@@ -147,7 +147,7 @@ def ledger_closes(connection: Connection, record: DeliveryRecord) -> list[str]:
 _QUANTITIES = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 _USABLE = f"energy_mwh IS NOT NULL AND flags & {int(REGISTER_UNUSABLE)} = 0"
 _EXPORT = "energy_export_mwh"
-_EXPORTED = f"{_EXPORT} IS NOT NULL"
+_EXPORTED = f"{_EXPORT} IS NOT NULL AND flags & {int(Quality.EXPORT_IMPLAUSIBLE)} = 0"
 _WINDOWS = {
     "connector_key": "connector_key",
     "bucket": "date_bin('1 minute', ts, 'epoch')",

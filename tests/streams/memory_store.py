@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.quality import REGISTER_UNUSABLE
+from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.session import EndReason
 from streams.effects import (
     NULL_I64,
@@ -166,17 +166,21 @@ class MemoryStore:
         self.status_changes += status.changes
 
     def _registers(self, connector_key: int, bucket_ms: int) -> Row:
-        usable = sorted(
-            (r["ts_ms"], r["energy_mwh"])
-            for r in self.readings
-            if r["connector_key"] == connector_key
-            and 0 <= r["ts_ms"] - bucket_ms < WINDOW_MS
-            and r["energy_mwh"] != NULL_I64
-            and not r["flags"] & REGISTER_UNUSABLE
-        )
-        (first_ts, first), (last_ts, last) = (usable[0], usable[-1]) if usable else [(NULL_I64, NULL_I64)] * 2
-        return {"energy_n": len(usable), "energy_first_ts_ms": first_ts, "energy_first_mwh": first,
-                "energy_last_ts_ms": last_ts, "energy_last_mwh": last}  # fmt: skip
+        ends: Row = {}
+        for name, unusable in (("energy", REGISTER_UNUSABLE), ("energy_export", Quality.EXPORT_IMPLAUSIBLE)):
+            usable = sorted(
+                (r["ts_ms"], r[f"{name}_mwh"])
+                for r in self.readings
+                if r["connector_key"] == connector_key
+                and 0 <= r["ts_ms"] - bucket_ms < WINDOW_MS
+                and r[f"{name}_mwh"] != NULL_I64
+                and not r["flags"] & unusable
+            )
+            (first_ts, first), (last_ts, last) = (usable[0], usable[-1]) if usable else [(NULL_I64, NULL_I64)] * 2
+            ends |= {f"{name}_first_ts_ms": first_ts, f"{name}_first_mwh": first,
+                     f"{name}_last_ts_ms": last_ts, f"{name}_last_mwh": last}  # fmt: skip
+            ends |= {"energy_n": len(usable)} if name == "energy" else {}
+        return ends
 
 
 class AsStoreQueries:

@@ -331,13 +331,13 @@ class Meter:
             self.power_mw, self.power_ms = r["power_mw"], ts
             self.peak_mw = max(self.peak_mw, r["power_mw"])
         if (export := r["energy_export_mwh"]) is not None:
-            self._export(export, ts)
+            flags |= self._export(export, ts)
         if r["energy_mwh"] is None:
             return flags, 0, 0, 0
         more, *accounted = self._register(r["energy_mwh"], ts)
         return (flags | more, *accounted)  # type: ignore[return-value]
 
-    def _export(self, register: int, ts: int) -> None:
+    def _export(self, register: int, ts: int) -> Quality:
         base, base_ts = self.export_last or (register, ts)
         if base - 1_000 < register < base and register % 1_000 == 0:
             register = base
@@ -347,12 +347,13 @@ class Meter:
             reset = elsewhere and register > candidate
             if not (reset and self.plausible(register - candidate, ts - candidate_ts, 0)):
                 self.export_candidate = register, ts
-                return
+                return Quality.EXPORT_IMPLAUSIBLE
             if candidate > base > 0:
                 self.hold |= HoldReason.REGISTER_LEAPT
             base = candidate
         self.export_mwh += register - base
         self.export_last, self.export_candidate = (register, ts), None
+        return Quality(0)
 
     def _register(self, register: int, ts: int) -> tuple[Quality, int, int, int]:
         if self.base is None:
