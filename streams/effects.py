@@ -193,11 +193,14 @@ class StatusChanged(NamedTuple):
     since_ms: int
 
 
+_NO_INTERVALS: Final[Columns] = {name: np.empty(0, dtype) for name, dtype in STATUS_COLUMNS.items()}
+
+
 @dataclass(slots=True)
 class StatusEffects:
     """What changes of connectors' status intervals, of silences, and what to publish of it."""
 
-    intervals: Columns = field(default_factory=lambda: {name: np.empty(0, t) for name, t in STATUS_COLUMNS.items()})
+    intervals: Columns = field(default_factory=lambda: _NO_INTERVALS)
     error_codes: list[str | None] = field(default_factory=list)  # of the intervals
     vendor_error_codes: list[str | None] = field(default_factory=list)
     fell_silent: list[tuple[str, int]] = field(default_factory=list)  # stations, and when they were last heard

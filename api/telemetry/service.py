@@ -190,7 +190,8 @@ class TelemetryService:
         rows = await self._store.status_intervals(span, after)
         page = [_status_interval(row) for row in rows[: query.limit]]
         following = encode_cursor(status_cursor(rows[query.limit - 1])) if len(rows) > query.limit else None
-        whole = StatusIntervalPage(station_id=query.station_id, from_=start, to=end, intervals=page, next=None)
+        bounds = {"from": start, "to": end}
+        whole = StatusIntervalPage(**bounds, station_id=query.station_id, intervals=page, next=None)
         return whole, following
 
     async def unclaimed(self, limit: int, cursor: str | None) -> tuple[list[UnclaimedStation], str | None]:

@@ -40,6 +40,8 @@ OPERATIONS = (
     "/api/v1/telemetry/live",
     "/api/v1/telemetry/live/stream",
     "/api/v1/telemetry/ledger",
+    "/api/v1/telemetry/unclaimed",
+    "/api/v1/telemetry/{station_id}/status-intervals",
     "/api/v1/telemetry/quarantine",
     "/api/v1/sessions",
     "/api/v1/sessions/{id}",

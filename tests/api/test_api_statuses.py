@@ -100,9 +100,7 @@ async def test_a_time_has_what_is_not_over_at_its_start(api: Api, keys: list[int
     ],
 )
 async def test_a_bad_question_is_answered_with_what_to_ask(api: Api, keys: list[int], query: str, status: int) -> None:
-    answer = await api.client.get(f"{PATH}?{query}")
-    assert answer.status_code in (status, 400)
-    assert (answer.status_code == 404) == (status == 404)
+    assert (await api.client.get(f"{PATH}?{query}")).status_code == status
 
 
 async def test_an_unknown_station_is_not_found(api: Api) -> None:

@@ -55,6 +55,7 @@ def violations(url: str, record: DeliveryRecord, completed: Sequence[Completed] 
             lambda: sessions_follow_from_readings(connection),
             lambda: meters_rose_by_what_is_accounted_for(connection),
             lambda: energy_ledger_follows_from_readings(connection),
+            lambda: statuses_follow_from_readings(connection),
             lambda: device_sessions_have_one_row(connection),
             lambda: outbox_is_drained(connection),
         ]
@@ -294,6 +295,27 @@ def energy_ledger_follows_from_readings(connection: Connection) -> list[str]:
         if stored.get(place) != wanted.get(place)
     ]
     return _violations(f"connectors and days whose ledger of energy is wrong ({', '.join(ENERGY_SHARES)})", wrong)
+
+
+# These devices give no fault codes.
+_STATUSES = """
+SELECT connector_key, ts AS since, (row_number() OVER (PARTITION BY connector_key, ts ORDER BY number) - 1)::int, status
+FROM (
+    SELECT *, row_number() OVER timeline AS number, lag(status) OVER timeline AS before
+    FROM telemetry.reading WHERE status <> 0
+    WINDOW timeline AS (PARTITION BY connector_key ORDER BY ts, seq NULLS FIRST, part, boot NULLS FIRST)
+) AS statement WHERE status IS DISTINCT FROM before
+"""
+_INTERVALS = "SELECT connector_key, since, place, status FROM telemetry.status_interval"
+
+
+def statuses_follow_from_readings(connection: Connection) -> list[str]:
+    """There is an interval where the status of a connector's readings, in order of time, is another than before."""
+    wrong = connection.execute(
+        f"SELECT 'stored', * FROM ({_INTERVALS} EXCEPT ALL {_STATUSES}) AS s"
+        f" UNION ALL SELECT 'recomputed', * FROM ({_STATUSES} EXCEPT ALL {_INTERVALS}) AS r ORDER BY 2, 3".encode()
+    ).fetchall()
+    return _violations("status intervals (stored and recomputed)", wrong)
 
 
 def device_sessions_have_one_row(connection: Connection) -> list[str]:

@@ -96,5 +96,6 @@ CONTRADICTIONS = {
     RISEN: "connectors whose meter rose otherwise",
     MOVED: "connectors and days whose ledger of energy",
     LATER: "connectors and days whose ledger of energy",
+    "UPDATE telemetry.status_interval SET status = 8 WHERE place = 0": "status intervals (stored",
     "UPDATE telemetry.reading SET named = 0": "stored otherwise than sent",
 }
