@@ -117,16 +117,25 @@ BEGIN
         SELECT past.holder FROM reservations.claim AS past
         WHERE past.kind <> 'reservation' AND int8range(past.place_key, past.place_key, '[]') && int8range(place.place_key, place.place_key, '[]'));
 
+    -- The driver's own. One who is earlier than the buffer has it from now on, if it is free until then.
     SELECT r.id INTO own FROM reservations.reservation AS r
     WHERE r.driver_id = driver AND r.due_at IS NOT NULL
       AND (reservation IS NULL OR r.id::text = lower(reservation))
       AND EXISTS (SELECT FROM reservations.claim AS c
-                  WHERE c.holder = r.id AND c.place_key = place.place_key AND c.during @> starts)
+                  WHERE c.holder = r.id AND c.place_key = place.place_key AND c.during && tstzrange(starts, until))
     ORDER BY r.starts_at LIMIT 1 FOR UPDATE;
     IF own IS NOT NULL THEN
-        UPDATE reservations.reservation AS r SET request_id = request, request_until = until WHERE r.id = own;
-        RETURN QUERY SELECT own::text, NULL::text;
-        RETURN;
+        BEGIN
+            UPDATE reservations.claim AS c SET during = tstzrange(starts, upper(c.during))
+            WHERE c.holder = own AND lower(c.during) > starts;
+            UPDATE reservations.reservation AS r SET request_id = request, request_until = until WHERE r.id = own;
+            RETURN QUERY SELECT own::text, NULL::text;
+            RETURN;
+        EXCEPTION WHEN exclusion_violation THEN
+            RETURN QUERY SELECT NULL::text, 'connector ' || connector || ' of station ' || station
+                || ' is taken until your reservation begins; come again then';
+            RETURN;
+        END;
     END IF;
     SELECT r.* INTO other FROM reservations.reservation AS r WHERE r.id::text = lower(reservation);
     IF FOUND THEN
