@@ -175,3 +175,23 @@ BEGIN
 END
 $$;
 REVOKE EXECUTE ON FUNCTION reservations.claim(uuid, text, text, integer, text, bigint, bigint) FROM PUBLIC;
+
+-- Drivers who wait for a connector at a site, in the order of their numbers.
+CREATE TABLE reservations.waiting (
+    id             uuid PRIMARY KEY,
+    number         bigint GENERATED ALWAYS AS IDENTITY,  -- drawn while the site is locked
+    site           text COLLATE "C" NOT NULL,
+    driver_id      text COLLATE "C" NOT NULL,
+    standard       text NOT NULL,
+    power_w_min    int NOT NULL,
+    duration_s     int NOT NULL,
+    joined_at      timestamptz NOT NULL,
+    state          text NOT NULL CHECK (state IN ('waiting', 'offered', 'accepted', 'lapsed', 'left')),
+    skipped_until  timestamptz,  -- others are served first until then
+    reservation_id uuid REFERENCES reservations.reservation,  -- that is offered, or was accepted or lapsed
+    CHECK ((reservation_id IS NULL) = (state IN ('waiting', 'left')))
+);
+CREATE UNIQUE INDEX ON reservations.waiting (site, driver_id) WHERE state IN ('waiting', 'offered');
+CREATE INDEX ON reservations.waiting (site, number) WHERE state IN ('waiting', 'offered');
+CREATE INDEX ON reservations.waiting (driver_id, number);
+CREATE INDEX ON reservations.waiting (reservation_id) WHERE reservation_id IS NOT NULL;
