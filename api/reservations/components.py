@@ -11,6 +11,8 @@ from api.reservations.service import ReservationService, terms_of
 from api.reservations.session_events import SessionEvents
 from api.reservations.settings import ReservationSettings
 from api.reservations.store import ReservationStore
+from api.reservations.waiting.service import WaitingService
+from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.service import Context
 
@@ -24,6 +26,8 @@ class ReservationsComponents:
     lifecycle: Lifecycle
     registry: RegistryEvents
     sessions: SessionEvents
+    waiting: WaitingService
+    clock: Clock
 
 
 @asynccontextmanager
@@ -38,4 +42,5 @@ async def open_reservations(context: Context) -> AsyncIterator[ReservationsCompo
     service = ReservationService(ReservationStore(database), lifecycle, clock, settings)
     registry = RegistryEvents(lifecycle, clock, lambda: terms_of(settings()).move)
     sessions = SessionEvents(lifecycle, clock, lambda: timedelta(seconds=settings().reservation_session_s))
-    yield ReservationsComponents(database, service, lifecycle, registry, sessions)
+    waiting = WaitingService(database, service, lifecycle, clock, settings)
+    yield ReservationsComponents(database, service, lifecycle, registry, sessions, waiting, clock)

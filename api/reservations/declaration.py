@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Final
 
+from fastapi import APIRouter
+
+from api.reservations import routes
 from api.reservations.components import ReservationsComponents, open_reservations
-from api.reservations.routes import router
 from api.reservations.settings import ReservationSettings
+from api.reservations.waiting import routes as waiting_routes
 from kit.service import Consumes, Contract, Job, Service
 from schemas.events import Event, SessionCompleted, SessionStarted, StationChanged, StationStatusChanged
 from schemas.topics import (
@@ -25,12 +28,16 @@ from schemas.topics import (
 _ADVANCE_S: Final = 2.0  # a driver is told of a change within this; a run that finds nothing due is one indexed query
 _EXTEND_S: Final = 60.0  # within session_events.AHEAD several times
 
+_router = APIRouter()
+_router.include_router(waiting_routes.router)  # before the reservations': `waiting` is no id
+_router.include_router(routes.router)
+
 SERVICE: Final = Service(
     name="reservations",
     summary="reservations of connectors and parking bays: who may use what when",
     open=open_reservations,
     components=ReservationsComponents,
-    router=router,
+    router=_router,
     migrations=Path(__file__).parent / "migrations",
     contracts=(
         Contract(
@@ -57,6 +64,8 @@ SERVICE: Final = Service(
     jobs=(
         Job("advance reservations", lambda own: own.lifecycle.advance(own.database), _ADVANCE_S),
         Job("claims of long sessions", lambda own: own.sessions.extend(own.database), _EXTEND_S),
+        Job("offers to waiting drivers", lambda own: own.waiting.offer_all(), _ADVANCE_S),
+        Job("forget who waited", lambda own: own.waiting.forget_old()),
         Job("forget old sessions", lambda own: own.sessions.forget_old(own.database)),
     ),
     settings=ReservationSettings,

@@ -32,6 +32,7 @@ from api.reservations.store import (
     ReservationStore,
     reservation_cursor,
 )
+from api.reservations.waiting.store import waiting_before
 from kit.clock import Clock, format_rfc3339, from_ms, to_ms
 from kit.messaging.outbox import Transaction, insert_async
 from kit.web.errors import BadQuery, Conflict, NotFound
@@ -39,6 +40,7 @@ from kit.web.paging import decode_cursor, encode_cursor
 from schemas.topics import RESERVATION_CREATED
 
 FREE_TIMES_SHOWN: Final = 5
+SOON: Final = timedelta(minutes=30)  # what begins sooner would overtake the drivers who wait at the site
 PAST_S_MAX: Final = 60  # a start that is past: the client's clock is behind; older is a mistake
 
 
@@ -85,6 +87,8 @@ class ReservationService:
             )
         id_ = uuid4()
         candidates = await self._candidates(connection, new, during, id_, out_of_order_from=now + terms.move)
+        if starts_at < now + SOON:
+            await self._check_line(connection, candidates, driver_id, now)
         for place in candidates:
             if await store.take(connection, place, during, "reservation", id_):
                 break
@@ -177,6 +181,14 @@ class ReservationService:
         if out_of_order and during[0] < out_of_order_from:
             raise Conflict(f"{place} is out of order; choose another")
         return [place]
+
+    async def _check_line(
+        self, connection: Transaction, candidates: Sequence[Place], driver_id: str, now: datetime
+    ) -> None:
+        """Raises Conflict where others wait for such a connector: nobody overtakes them by reserving it."""
+        waiting = await waiting_before(connection, candidates, driver_id, now)
+        if waiting:
+            raise Conflict(f"{waiting} drivers wait for such a connector at this site: POST /waiting joins their line")
 
     async def _taken(
         self, connection: Transaction, candidates: Sequence[Place], starts_at: datetime, duration: timedelta

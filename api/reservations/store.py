@@ -179,8 +179,7 @@ class ReservationStore:
 
     async def by_id(self, id_: UUID) -> Reservation | None:
         """The reservation of that id."""
-        row = await self._database.fetchrow(f"{_SELECT} WHERE r.id = $1", id_)
-        return None if row is None else _reservation(row)
+        return await by_id(self._database, id_)
 
     async def page(
         self, selected: ReservationFilter, after: ReservationCursor | None, rows_max: int
@@ -198,6 +197,12 @@ class ReservationStore:
             rows_max,
         )
         return [_reservation(row) for row in rows]
+
+
+async def by_id(database: Database | Transaction, id_: UUID) -> Reservation | None:
+    """The reservation of that id."""
+    row = await database.fetchrow(f"{_SELECT} WHERE r.id = $1", id_)
+    return None if row is None else _reservation(row)
 
 
 async def lock_driver(connection: Transaction, driver_id: str) -> int:

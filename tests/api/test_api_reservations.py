@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from api.reservations import examples
 from api.reservations.models import FreeTime, NewReservation, Reservation, ReservationPage
+from api.reservations.waiting.models import NewWaiting, Waiting, WaitingLine
 from kit.clock import format_rfc3339
 from tests.api.reservations_app import (
     CCS,
@@ -39,6 +40,12 @@ OPERATIONS = {
     ("get", f"{PATH}/{{id}}"): BOTH,
     ("delete", f"{PATH}/{{id}}"): BOTH,
     ("post", f"{PATH}/{{id}}/confirm"): BOTH,
+    ("get", f"{PATH}/waiting"): BOTH,
+    ("post", f"{PATH}/waiting"): BOTH,
+    ("get", f"{PATH}/waiting/{{id}}"): BOTH,
+    ("post", f"{PATH}/waiting/{{id}}/accept"): BOTH,
+    ("post", f"{PATH}/waiting/{{id}}/skip"): BOTH,
+    ("delete", f"{PATH}/waiting/{{id}}"): BOTH,
 }
 LATER = format_rfc3339(NOW + timedelta(hours=1))
 
@@ -317,6 +324,11 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(str
         (Reservation, examples.CANCELLED),
         (ReservationPage, examples.PAGE),
         (FreeTime, examples.FREE_TIME),
+        (NewWaiting, examples.NEW_WAITING),
+        (Waiting, examples.WAITING),
+        (Waiting, examples.ACCEPTED),
+        (Waiting, examples.LEFT),
+        (WaitingLine, examples.LINE),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:
@@ -328,7 +340,12 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
     street: Reservations, operation: tuple[str, str]
 ) -> None:
     method, path = operation
-    made = await street.reserve("D1")
+    body = {"site": "Nord", "standard": CCS, "duration_s": 600}
+    made = (
+        await street.reserve("D1")
+        if "waiting" not in path
+        else await street.ask("D1", "POST", "/waiting", 201, json=body)
+    )
     schema = schemathesis.openapi.from_dict((await street.client.get("/openapi.json")).json())
     headers = {"authorization": f"Bearer {street.tokens['']}"}
 

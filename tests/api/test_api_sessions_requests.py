@@ -415,3 +415,30 @@ async def test_a_driver_signed_for_elsewhere_is_the_same_driver(street: Street, 
         assert (await client.post(PATH, json=PLACE)).status_code == 409
         elsewhere = await client.post(PATH, json={**PLACE, "station_id": "ST-2"})
         assert (elsewhere.status_code, "ST-2" in elsewhere.json()["detail"]) == (403, True)
+
+
+async def test_a_start_at_a_connector_that_another_driver_reserved_is_refused_and_at_ones_own_uses_it(
+    street: Street,
+) -> None:
+    reserved = uuid4()
+    with psycopg.connect(street.api.database_url) as connection:
+        connection.execute(
+            "INSERT INTO reservations.place (station_id, connector_id, registered) VALUES ('ST-1', 1, true)"
+        )
+        connection.execute(
+            "INSERT INTO reservations.reservation (id, driver_id, place_key, station_id, connector_id, starts_at, "
+            "ends_at, state, revision, created_at, created_by, due_at) SELECT %s, 'D1', place_key, station_id, "
+            "connector_id, %s, %s, 'confirmed', 1, now(), 'test', now() FROM reservations.place",
+            (reserved, NOW, NOW + timedelta(hours=1)),
+        )
+        connection.execute(
+            "INSERT INTO reservations.claim SELECT place_key, tstzrange(starts_at, ends_at), 'reservation', id "
+            "FROM reservations.reservation"
+        )
+    refused = await street.start("D2", status=409)
+    assert "is reserved for another driver from 2026-03-29T09:00:00Z to 2026-03-29T10:00:00Z" in refused["detail"]
+    assert await street.at.published() == []
+    await street.start("D2", 2)
+    own = await street.start("D1")
+    assert own["reservation_id"] == str(reserved)
+    assert (await street.at.published())[-1][1]["reservation_id"] == str(reserved)

@@ -64,6 +64,10 @@ def test_what_the_declarations_may_not_say() -> None:
         "/api/v1/reservations",
         "/api/v1/reservations/{id}",
         "/api/v1/reservations/{id}/confirm",
+        "/api/v1/reservations/waiting",
+        "/api/v1/reservations/waiting/{id}",
+        "/api/v1/reservations/waiting/{id}/accept",
+        "/api/v1/reservations/waiting/{id}/skip",
         "/api/v1/billing/charge",
     }
     assert not by_kind["operator"] & {("post", path) for path in MONEY_MOVES}

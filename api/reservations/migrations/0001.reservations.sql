@@ -117,16 +117,25 @@ BEGIN
         SELECT past.holder FROM reservations.claim AS past
         WHERE past.kind <> 'reservation' AND int8range(past.place_key, past.place_key, '[]') && int8range(place.place_key, place.place_key, '[]'));
 
+    -- The driver's own. One who is earlier than the buffer has it from now on, if it is free until then.
     SELECT r.id INTO own FROM reservations.reservation AS r
     WHERE r.driver_id = driver AND r.due_at IS NOT NULL
       AND (reservation IS NULL OR r.id::text = lower(reservation))
       AND EXISTS (SELECT FROM reservations.claim AS c
-                  WHERE c.holder = r.id AND c.place_key = place.place_key AND c.during @> starts)
+                  WHERE c.holder = r.id AND c.place_key = place.place_key AND c.during && tstzrange(starts, until))
     ORDER BY r.starts_at LIMIT 1 FOR UPDATE;
     IF own IS NOT NULL THEN
-        UPDATE reservations.reservation AS r SET request_id = request, request_until = until WHERE r.id = own;
-        RETURN QUERY SELECT own::text, NULL::text;
-        RETURN;
+        BEGIN
+            UPDATE reservations.claim AS c SET during = tstzrange(starts, upper(c.during))
+            WHERE c.holder = own AND lower(c.during) > starts;
+            UPDATE reservations.reservation AS r SET request_id = request, request_until = until WHERE r.id = own;
+            RETURN QUERY SELECT own::text, NULL::text;
+            RETURN;
+        EXCEPTION WHEN exclusion_violation THEN
+            RETURN QUERY SELECT NULL::text, 'connector ' || connector || ' of station ' || station
+                || ' is taken until your reservation begins; come again then';
+            RETURN;
+        END;
     END IF;
     SELECT r.* INTO other FROM reservations.reservation AS r WHERE r.id::text = lower(reservation);
     IF FOUND THEN
@@ -166,3 +175,23 @@ BEGIN
 END
 $$;
 REVOKE EXECUTE ON FUNCTION reservations.claim(uuid, text, text, integer, text, bigint, bigint) FROM PUBLIC;
+
+-- Drivers who wait for a connector at a site, in the order of their numbers.
+CREATE TABLE reservations.waiting (
+    id             uuid PRIMARY KEY,
+    number         bigint GENERATED ALWAYS AS IDENTITY,  -- drawn while the site is locked
+    site           text COLLATE "C" NOT NULL,
+    driver_id      text COLLATE "C" NOT NULL,
+    standard       text NOT NULL,
+    power_w_min    int NOT NULL,
+    duration_s     int NOT NULL,
+    joined_at      timestamptz NOT NULL,
+    state          text NOT NULL CHECK (state IN ('waiting', 'offered', 'accepted', 'lapsed', 'left')),
+    skipped_until  timestamptz,  -- others are served first until then
+    reservation_id uuid REFERENCES reservations.reservation,  -- that is offered, or was accepted or lapsed
+    CHECK ((reservation_id IS NULL) = (state IN ('waiting', 'left')))
+);
+CREATE UNIQUE INDEX ON reservations.waiting (site, driver_id) WHERE state IN ('waiting', 'offered');
+CREATE INDEX ON reservations.waiting (site, number) WHERE state IN ('waiting', 'offered');
+CREATE INDEX ON reservations.waiting (driver_id, number);
+CREATE INDEX ON reservations.waiting (reservation_id) WHERE reservation_id IS NOT NULL;
