@@ -20,6 +20,7 @@ SERVICES: Final = {
     "pricing": "api.pricing.declaration:SERVICE",
     "config": "api.config.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
+    "notifications": "api.notifications.declaration:SERVICE",
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
     "gateway": "ingest.declaration:GATEWAY",
@@ -27,7 +28,7 @@ SERVICES: Final = {
     "relay": "voltstream.runtime.relay:SERVICE",
 }
 # Names for several: what serves the API, but for the gateway.
-SUBSETS: Final = {"api": ("telemetry", "stations", "pricing", "config", "sessions", "billing")}
+SUBSETS: Final = {"api": ("telemetry", "stations", "pricing", "config", "sessions", "notifications", "billing")}
 
 
 def service(name: str) -> Service[Any]:
