@@ -194,7 +194,9 @@ async def notifications_harness(
 
     access = await open_database(url, name="access", connections_max=1)
     store = TokenStore(access)
-    tokens = {kind: (await store.issue(kind, subject="D1" if kind == "driver" else None))[0] for kind in KINDS}
+    tokens: dict[str, str] = {
+        kind: (await store.issue(kind, subject="D1" if kind == "driver" else None))[0] for kind in KINDS
+    }
     app = make_app("notifications", "0", registry=CollectorRegistry())
     app.state.authenticator = Authenticator(store, clock)
     try:

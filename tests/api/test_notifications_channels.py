@@ -174,7 +174,7 @@ async def sms(folder: Path) -> AsyncIterator[Bench]:
         settings = _settings(
             sms_url=f"{standin.url}/sms",
             sms_user="u",
-            sms_password="an-sms-password",
+            sms_password="an-sms-password",  # noqa: S106
             sms_from="VOLT",
         )
         channel = SmsChannel(settings, HttpSender(TIMEOUT_S), ManualClock(NOW))

@@ -161,7 +161,8 @@ async def test_in_no_hour_a_subject_gets_more_than_twice_its_rate_nor_less_than_
     rate: int, gaps_ms: list[int]
 ) -> None:
     """A bucket is full at first, so an hour may have what it held and what it got."""
-    buckets, now_ms, taken = InProcessBuckets(), 0, []
+    buckets, now_ms = InProcessBuckets(), 0
+    taken: list[int] = []
     for gap_ms in gaps_ms:
         now_ms += gap_ms
         (let_through,) = await buckets.take(["driver/D1"], now_ms, rate)
