@@ -82,5 +82,6 @@ SERVICE: Final = Service(
         Job("collective invoices that are due", _issue_due, _HOUR_S, PAUSED),
     ),
     publishes=(INVOICE_CREATED, INVOICE_UPDATED),
+    offers={"invoice.pdf": lambda billing: billing.pdfs.pdf},
     settings=BillingSettings,
 )

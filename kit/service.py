@@ -86,6 +86,7 @@ class Context:
     in_process_log: InProcessLog | None = None  # set where writer and reader of the log share the process
     services: "tuple[Service[Any], ...]" = ()  # all of the platform; empty: the product's own list
     runtime_config: RuntimeConfig | None = None  # None: nothing changes while the process runs
+    offers: Callable[[str], Any] = lambda _: None  # by name, of the process's services: see `offered`
 
     def group(self, kind: type[S]) -> S:
         """The service's group of the settings, as the process was started."""
@@ -95,6 +96,11 @@ class Context:
     def config(self) -> RuntimeConfig:
         """The settings as they are now, with what operators have changed since. Keep it: see RuntimeConfig.group."""
         return self.runtime_config or RuntimeConfig(self.settings)
+
+    def offered(self, name: str) -> Any:
+        """What a service of this process offers by that name (`Service.offers`), once all of them are open; None where
+        that service runs in another process: then it is asked over HTTP."""
+        return self.offers(name)
 
     @property
     def database(self) -> Database:
@@ -198,6 +204,9 @@ class Service(Generic[C]):
     jobs: tuple[Job[C], ...] = ()
     settings: type[BaseModel] | None = None
     checks: dict[str, Callable[[C], ReadyCheck]] = field(default_factory=dict)
+    # Functions for services of the same process, which must not import each other, by name. They only save a request:
+    # what is offered is to be had over HTTP as well.
+    offers: dict[str, Callable[[C], Any]] = field(default_factory=dict)
     streaming_responses: Callable[[C], StreamingResponses] | None = None  # closed before the server stops
     backends: frozenset[Backend] = frozenset()
     # Entered once the bus is up, for work that `consumes` cannot express.

@@ -21,6 +21,7 @@ SERVICES: Final = {
     "config": "api.config.declaration:SERVICE",
     "reservations": "api.reservations.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
+    "notifications": "api.notifications.declaration:SERVICE",
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
     "gateway": "ingest.declaration:GATEWAY",
@@ -28,7 +29,9 @@ SERVICES: Final = {
     "relay": "voltstream.runtime.relay:SERVICE",
 }
 # Names for several: what serves the API, but for the gateway.
-SUBSETS: Final = {"api": ("telemetry", "stations", "pricing", "config", "reservations", "sessions", "billing")}
+SUBSETS: Final = {
+    "api": ("telemetry", "stations", "pricing", "config", "reservations", "sessions", "notifications", "billing")
+}
 
 
 def service(name: str) -> Service[Any]:

@@ -69,6 +69,7 @@ def test_what_the_declarations_may_not_say() -> None:
         "/api/v1/reservations/waiting/{id}/accept",
         "/api/v1/reservations/waiting/{id}/skip",
         "/api/v1/billing/charge",
+        "/api/v1/notifications/preferences",
     }
     assert not by_kind["operator"] & {("post", path) for path in MONEY_MOVES}
     assert by_kind["finance"] & changing == CUSTOMERS | {("post", path) for path in MONEY_MOVES | DECISIONS}

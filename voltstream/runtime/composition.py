@@ -115,6 +115,7 @@ class Composition:
             in_process_log=self._log,
             services=self._platform,
             runtime_config=self._config,
+            offers=self._offered,
         )
         components = await stack.enter_async_context(service.open(context))
         self.components[service.name] = components
@@ -126,6 +127,13 @@ class Composition:
         if jobs:
             working = self._lifespan.spawn(_work(jobs, components, context.config), f"jobs of {service.name}")
             stack.callback(working.cancel)
+
+    def _offered(self, name: str) -> Any:
+        """What an opened service offers by that name; None: none does."""
+        for service, components, _ in self._opened:
+            if name in service.offers:
+                return service.offers[name](components)
+        return None
 
     async def _database(self, service: Service[Any], stack: AsyncExitStack) -> Database | None:
         if not service.has_database or service.without_pool:

@@ -1,0 +1,1 @@
+"""The channels by which notifications are sent, behind one interface."""

@@ -1,0 +1,102 @@
+"""The parts of the notifications service, opened for a process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from api.notifications import store
+from api.notifications.buckets import Buckets, InProcessBuckets, RedisBuckets
+from api.notifications.channels.channel import SendingChannel
+from api.notifications.channels.opening import open_channels
+from api.notifications.consumers import REMEMBERED, NoticeConsumers
+from api.notifications.delivery_store import DeliveryStore
+from api.notifications.invoice_pdf import InvoicePdfs
+from api.notifications.kinds import Channel
+from api.notifications.preparation import PreparationMetrics, Preparer
+from api.notifications.sender import CLOSE_S, Sender, SenderMetrics, SenderRules
+from api.notifications.service import NotificationService
+from api.notifications.settings import PAUSED, NotificationSettings
+from kit.clock import Clock
+from kit.database.postgres import Database
+from kit.service import Context
+
+INVOICE_PDF: Final = "invoice.pdf"
+_BUCKET_PREFIX: Final = "notifications:bucket:"
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationComponents:
+    """The objects that handlers, consumers and jobs use."""
+
+    database: Database
+    service: NotificationService
+    consumers: NoticeConsumers
+    preparer: Preparer
+    sender: Sender
+    deliveries: DeliveryStore
+    clock: Clock
+    retention: timedelta
+
+    async def forget(self) -> None:
+        """Delete what is past its retention."""
+        now = self.clock.now()
+        await self.deliveries.forget(now - self.retention)
+        await store.forget(self.database, now - REMEMBERED)
+
+
+@asynccontextmanager
+async def open_notifications(context: Context) -> AsyncIterator[NotificationComponents]:
+    """Open the components on the service's own connection pool, and send unless the settings say otherwise.
+
+    Raises ConfigError where a channel cannot be opened.
+    """
+    settings = context.group(NotificationSettings)
+    async with AsyncExitStack() as stack:
+        channels = await stack.enter_async_context(open_channels(settings, context.clock))
+        buckets = _buckets(context)
+        stack.push_async_callback(buckets.close)
+        pdfs = InvoicePdfs(settings, lambda: context.offered(INVOICE_PDF))
+        stack.push_async_callback(pdfs.close)
+        components = notifications_of(context, channels, buckets, pdfs)
+        if settings.notification_sending:
+            sending = context.spawn(components.sender.run(), "sending of notifications")
+            stack.push_async_callback(_finished, components.sender, sending)
+        yield components
+
+
+def notifications_of(
+    context: Context, channels: Mapping[Channel, SendingChannel], buckets: Buckets, pdfs: InvoicePdfs
+) -> NotificationComponents:
+    """The components with these channels, buckets and PDFs, which the caller closes."""
+    settings, database, clock = context.group(NotificationSettings), context.database, context.clock
+    deliveries, config = DeliveryStore(database), context.config
+    preparer = Preparer(config, channels, buckets, clock, PreparationMetrics(context.registry))
+    rules = SenderRules(settings.notification_attempts_max, settings.notification_timeout_s)
+    metrics = SenderMetrics(context.registry)
+    return NotificationComponents(
+        database=database,
+        service=NotificationService(deliveries, preparer, clock),
+        consumers=NoticeConsumers(preparer, clock),
+        preparer=preparer,
+        sender=Sender(deliveries, channels, pdfs, preparer, clock, rules, config.gate(PAUSED), metrics),
+        deliveries=deliveries,
+        clock=clock,
+        retention=timedelta(days=settings.notification_retention_days),
+    )
+
+
+def _buckets(context: Context) -> Buckets:
+    url = context.settings.redis_url
+    return RedisBuckets(url, _BUCKET_PREFIX) if url else InProcessBuckets()
+
+
+async def _finished(sender: Sender, sending: "asyncio.Task[None]") -> None:
+    """Let attempts under way end: whose are cut off would be sent again."""
+    sender.close()
+    await asyncio.wait([sending], timeout=CLOSE_S)
+    sending.cancel()
+    with suppress(asyncio.CancelledError, Exception):  # its failure has ended the process already
+        await sending

@@ -1,0 +1,103 @@
+"""The declaration of the notifications service."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import APIRouter
+
+from api.notifications import routes, template_routes
+from api.notifications.components import NotificationComponents, open_notifications
+from api.notifications.settings import NotificationSettings
+from kit.messaging.consumer import HandleBatch
+from kit.service import Consumes, Job, Service
+from schemas.events import (
+    Event,
+    EventFailed,
+    InvoiceChanged,
+    ReservationChanged,
+    SessionAssigned,
+    SessionCompleted,
+    SessionStarted,
+    StationChanged,
+    StationStatusChanged,
+)
+from schemas.topics import (
+    EVENT_FAILED,
+    INVOICE_CREATED,
+    NOTIFICATION_FAILED,
+    NOTIFICATION_SENT,
+    RESERVATION_CANCELLED,
+    RESERVATION_CREATED,
+    RESERVATION_EXPIRED,
+    RESERVATION_NO_SHOW,
+    SESSION_ASSIGNED,
+    SESSION_COMPLETED,
+    SESSION_STARTED,
+    STATION_CREATED,
+    STATION_REMOVED,
+    STATION_STATUS_CHANGED,
+    STATION_UPDATED,
+)
+
+_PREFETCH: Final = 256  # of each queue: half of it is the batch at work, the other half the next; one connection each
+
+_router = APIRouter()
+_router.include_router(template_routes.router)
+_router.include_router(routes.router)
+
+
+def _in_batches(
+    event_type: str,
+    model: Any,
+    handle: Callable[[NotificationComponents], HandleBatch[Any]],
+    key: Callable[[Any], object] = lambda event: event.metadata.event_id,
+) -> Consumes[NotificationComponents]:
+    return Consumes(event_type, model, handle_batch=handle, key=key, prefetch=_PREFETCH)
+
+
+SERVICE: Final = Service(
+    name="notifications",
+    summary="messages to drivers and operators by e-mail, push, SMS, webhook and chat",
+    open=open_notifications,
+    components=NotificationComponents,
+    router=_router,
+    migrations=Path(__file__).parent / "migrations",
+    consumes=(
+        _in_batches(INVOICE_CREATED, Event[InvoiceChanged], lambda own: own.consumers.invoices),
+        *(
+            _in_batches(event_type, Event[ReservationChanged], lambda own: own.consumers.reservations)
+            for event_type in (RESERVATION_CREATED, RESERVATION_CANCELLED, RESERVATION_EXPIRED, RESERVATION_NO_SHOW)
+        ),
+        _in_batches(
+            SESSION_STARTED,
+            Event[SessionStarted],
+            lambda own: own.consumers.sessions_started,
+            lambda event: event.payload.id,
+        ),
+        _in_batches(
+            SESSION_COMPLETED,
+            Event[SessionCompleted],
+            lambda own: own.consumers.sessions_completed,
+            lambda event: event.payload.id,
+        ),
+        _in_batches(
+            SESSION_ASSIGNED,
+            Event[SessionAssigned],
+            lambda own: own.consumers.sessions_assigned,
+            lambda event: event.payload.session_id,
+        ),
+        *(
+            Consumes(event_type, Event[StationChanged], handle=lambda own: own.consumers.stations, prefetch=4)
+            for event_type in (STATION_CREATED, STATION_UPDATED, STATION_REMOVED)
+        ),
+        # Alarms are decided one after the other: see store.alarm_windows.
+        Consumes(
+            STATION_STATUS_CHANGED, Event[StationStatusChanged], handle=lambda own: own.consumers.statuses, prefetch=1
+        ),
+        Consumes(EVENT_FAILED, Event[EventFailed], handle=lambda own: own.consumers.failures, prefetch=1),
+    ),
+    publishes=(NOTIFICATION_SENT, NOTIFICATION_FAILED),
+    jobs=(Job("forget old notifications", NotificationComponents.forget),),
+    settings=NotificationSettings,
+)
