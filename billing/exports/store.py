@@ -61,13 +61,22 @@ COLUMNS: Final[Mapping[str, str]] = {
     "total_incl_vat": _micros("i.total_incl_micros"),
     "payable_excl_vat": _minor("i.payable_excl_minor"),
     "payable": _minor("i.payable_minor"),
+    "set_off": _minor("i.set_off_minor"),
     "id": "i.id",
     "cdr_id": "i.cdr_id",
     "credits": "i.credits",
     "replaces": "i.replaces",
     "reason": "i.reason",
 }
-_AMOUNTS: Final = ("total_excl_vat", "total_vat", "total_incl_vat", "payable_excl_vat", "payable", "energy_kwh")
+_AMOUNTS: Final = (
+    "total_excl_vat",
+    "total_vat",
+    "total_incl_vat",
+    "payable_excl_vat",
+    "payable",
+    "set_off",
+    "energy_kwh",
+)
 
 _SUMS: Final[Mapping[str, str]] = {
     "documents": "count(*)",
@@ -76,6 +85,7 @@ _SUMS: Final[Mapping[str, str]] = {
     "incl_micros": "sum(i.total_incl_micros)",
     "payable_excl_minor": "sum(i.payable_excl_minor)",
     "payable_minor": "sum(i.payable_minor)",
+    "set_off_minor": "sum(i.set_off_minor)",
 }
 _FROM: Final = "FROM billing.invoice AS i JOIN billing.cdr AS c ON c.id = i.cdr_id"
 _ORDER: Final = "ORDER BY i.year, i.sequence"

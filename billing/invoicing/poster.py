@@ -33,6 +33,7 @@ from billing.invoicing.reserved import within_bounds_together
 from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.work import Work, credit_rest, request_payment, valid_invoice, write
 from billing.parties import Seller, Terms
+from billing.setoffs.service import set_off
 from billing.statements import store as statements
 from kit.clock import Clock
 from kit.database.postgres import Database
@@ -179,9 +180,15 @@ class InvoicePoster:
         await statements.check_part(connection, credited, amounts.payable_minor)
         work = Work(number, self._clock.now())
         old = credited.invoice
-        paid = old.status is InvoiceStatus.PAID
+        paid = credited.refundable_minor(amounts.payable_minor) > 0
         note = make_credit_note(uuid4(), work.next_number(), old, amounts, reason, paid=paid)
         work.issue(note, lines, context)
+        left_minor = credited.left.payable_minor - amounts.payable_minor
+        if (
+            old.status is InvoiceStatus.OPEN and left_minor <= credited.covered_minor
+        ):  # credit notes paid the rest of it
+            moved = await store.set_status(connection, [old.id], InvoiceStatus.PAID, work.now)
+            work.events += [invoice_updated(one, context) for one in moved]
         await self._finish(connection, work, number)
         self._count(work)
         return note
@@ -200,6 +207,9 @@ class InvoicePoster:
     async def _finish(self, connection: Transaction, work: Work, number: Number) -> None:
         await write(connection, work)
         await record_terms(connection, work.with_new_terms, self._seller, self._terms)
+        if self._rules().set_off:
+            for document, invoice_id in await set_off(connection, work.new_invoices, work.now):
+                work.events.append(invoice_updated(document, work.contexts[invoice_id]))
         if work.number != number:
             await store.advance(connection, work.number)
         await insert_async(connection, SCHEMA, work.events)

@@ -262,10 +262,12 @@ def _progress(format_: ExportFormat, *, shown: bool) -> Iterator[Callable[[int, 
 
 def _print(out: str, totals: Totals) -> None:
     if totals.currencies:
-        table = make_table("currency", ">documents", ">credit notes", ">excl. VAT", ">incl. VAT", ">payable")
+        table = make_table(
+            "currency", ">documents", ">credit notes", ">excl. VAT", ">incl. VAT", ">payable", ">set off"
+        )
         for currency, one in totals.currencies.items():
             counts = (f"{one.documents:,}", f"{one.credit_notes:,}")
-            table.add_row(currency, *counts, one.total_excl_vat, one.total_incl_vat, one.payable)
+            table.add_row(currency, *counts, one.total_excl_vat, one.total_incl_vat, one.payable, one.set_off)
         print_table(table)
     print_line(f"{totals.documents:,} documents: {out}")
 
