@@ -12,6 +12,7 @@ import msgspec
 from billing.documents import Document, InvoiceKind, InvoiceStatus
 from billing.invoicing.store import INVOICE_COLUMNS, to_document
 from billing.setoffs.allocation import refundable_minor
+from billing.setoffs.service import differences
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int64
 
@@ -233,6 +234,11 @@ class InvoiceStore:
         while rows := await self._database.fetch(_RECORDED_IN, start, end, *after, page):
             yield rows
             after = (rows[-1]["started_at"], rows[-1]["id"])
+
+    async def money_differences(self, start: datetime, end: datetime) -> list[str]:
+        """Where documents of charges that began in [start, end) do not say what was paid, refunded and set off."""
+        async with self._database.snapshot() as connection:
+            return await differences(connection, start, end)
 
     async def count_in(self, start: datetime, end: datetime) -> int:
         """The number of current CDRs in [start, end)."""

@@ -1,9 +1,9 @@
 """Sets off, and says what is left of documents. No SQL here; every function works under the writer's lock."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from billing.documents import Document, InvoiceStatus
@@ -11,6 +11,9 @@ from billing.invoicing import store as invoicing
 from billing.setoffs import store
 from billing.setoffs.allocation import Credit, Due, SetOff, note_status, refundable_minor, set_offs
 from kit.messaging.outbox import Transaction
+
+DIFFERENCES_MAX: Final = 10_000  # ~100 B each
+_PAGE: Final = 200  # invoices at once
 
 
 class NotePosition(NamedTuple):
@@ -134,3 +137,44 @@ async def _move(
     if whole:
         await store.nothing_due(connection, whole)
     return [(document, cause[document.id]) for document in await store.move(connection, moved, now)]
+
+
+async def differences(connection: Transaction, start: datetime, end: datetime) -> list[str]:
+    """Where documents of charges that began in [start, end) do not say what follows from payments and set-offs,
+    or one is used for more than it owes. Up to DIFFERENCES_MAX."""
+    found: list[str] = []
+    after = UUID(int=0)
+    while len(found) < DIFFERENCES_MAX:
+        ids = await store.credited_or_set_off(connection, start, end, after, _PAGE)
+        if not ids:
+            break
+        after = ids[-1]
+        of_invoices = await positions(connection, ids)
+        notes = [one for position in of_invoices.values() for one in position.notes]
+        sums = await store.sums(connection, [*ids, *(one.note.id for one in notes)])
+        for position in of_invoices.values():
+            found += _differences(position, sums)
+    return found[:DIFFERENCES_MAX]
+
+
+def _differences(position: InvoicePosition, sums: Mapping[UUID, int]) -> list[str]:
+    documents = [position.invoice, *(one.note for one in position.notes)]
+    found = [
+        f"{one.number}: set off {one.set_off_minor}, by its set-offs {sums[one.id]} minor units"
+        for one in documents
+        if one.set_off_minor != sums[one.id]
+    ]
+    found += [
+        f"{one.note.number}: refunded and set off are {-one.left_minor} minor units more than was paid of it"
+        for one in position.notes
+        if one.left_minor < 0
+    ]
+    found += [
+        f"{one.note.number}: is {one.note.status}, should be {one.status}"
+        for one in position.notes
+        if one.status is not one.note.status
+    ]
+    owed_minor = sum(one.refundable_minor for one in position.notes)
+    if -position.left_minor > owed_minor:
+        found.append(f"{position.invoice.number}: {-position.left_minor - owed_minor} minor units were paid twice")
+    return found

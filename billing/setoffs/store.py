@@ -48,6 +48,33 @@ _NOTHING_DUE: Final = """
 UPDATE billing.document_terms SET due_on = NULL, payment_terms = '' WHERE invoice_id = ANY ($1::uuid[])
 """
 
+# Invoices of which something was credited or set off, by when their charges began.
+_SETTLED_OTHERWISE: Final = """
+SELECT i.id FROM billing.invoice AS i JOIN billing.cdr AS c ON c.id = i.cdr_id
+WHERE c.started_at >= $1 AND c.started_at < $2 AND i.id > $3 AND i.kind = 'invoice'
+  AND (i.set_off_minor <> 0 OR EXISTS (SELECT FROM billing.set_off AS s WHERE s.invoice_id = i.id)
+       OR EXISTS (SELECT FROM billing.invoice AS n WHERE n.credits = i.id))
+ORDER BY i.id LIMIT $4
+"""
+_SUMS: Final = """
+SELECT d.id, coalesce((SELECT sum(amount_minor) FROM billing.set_off WHERE invoice_id = d.id), 0)::bigint
+             - coalesce((SELECT sum(amount_minor) FROM billing.set_off WHERE credit_note_id = d.id), 0)::bigint AS minor
+FROM unnest($1::uuid[]) AS d (id)
+"""
+
+
+async def credited_or_set_off(
+    connection: Transaction, start: datetime, end: datetime, after: UUID, rows_max: int
+) -> list[UUID]:
+    """Invoices of charges that began in [start, end), behind that id, of which something was credited or set off."""
+    rows = await connection.fetch(_SETTLED_OTHERWISE, start, end, after, rows_max)
+    return [row["id"] for row in rows]
+
+
+async def sums(connection: Transaction, document_ids: Sequence[UUID]) -> Mapping[UUID, int]:
+    """What the set-offs of documents sum to, with the sign of `Document.set_off_minor`."""
+    return {row["id"]: row["minor"] for row in await connection.fetch(_SUMS, document_ids)}
+
 
 async def due(connection: Transaction, invoice_ids: Sequence[UUID]) -> list[asyncpg.Record]:
     """Those of these documents that are open invoices of a known payer, in the order of their numbers."""

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from billing.currency import format_minor
 from billing.documents import InvoiceStatus
 from billing.einvoices.validation import broken_rules
+from billing.invoices.store import InvoiceStore
+from billing.readings_store import ReadingsStore
+from billing.reconcile import Reconciler
 from billing.setoffs import store
 from billing.setoffs.allocation import Credit, Due, note_status, refundable_minor, set_offs
 from kit.errors import Unavailable
@@ -64,7 +67,7 @@ _STEPS = st.lists(
 
 @given(_STEPS)
 def test_no_euro_is_used_twice_in_any_interleaving(steps: list[tuple[str, int, int]]) -> None:
-    """Of one payer: invoices that are set off at their issue, credits of parts, payments and refunds of what is left."""
+    """Of one payer: invoices that are set off at issue, credits of parts, payments and refunds of what is left."""
     payable: list[int] = []
     paid: list[int] = []
     onto: list[int] = []
@@ -374,3 +377,30 @@ async def test_invoices_issued_at_once_share_a_credit_and_use_it_once(service: S
     used = [row["amount_minor"] for row in service.billing.rows("SELECT amount_minor FROM billing.set_off")]
     assert sum(used) == 500
     check_set_offs(service.billing)
+
+
+async def test_reconciliation_finds_a_euro_that_is_used_twice(service: Service) -> None:
+    first = await charged(service)
+    await pay(service, first)
+    note = await credited(service, first, "5.00")
+    second = await charged(service)
+    reconciler = Reconciler(InvoiceStore(service.billing.database), ReadingsStore(service.billing.database))
+
+    async def found() -> list[str]:
+        report = await reconciler.run(START, START + timedelta(days=1), lambda _done, _of: None)
+        assert report.agrees == (not report.money)
+        return report.money
+
+    assert await found() == []
+    service.billing.rows("UPDATE billing.set_off SET amount_minor = 499 RETURNING 1")
+    assert sorted(await found()) == [
+        f"{note['number']}: set off -500, by its set-offs -499 minor units",
+        f"{second['number']}: set off 500, by its set-offs 499 minor units",
+    ]
+    service.billing.rows("UPDATE billing.set_off SET amount_minor = 500 RETURNING 1")
+    service.billing.rows(
+        "INSERT INTO billing.payment SELECT gen_random_uuid(), id, 1, 'refund', 'manual', 'x', 'succeeded', currency, "
+        "100, '', now(), now() FROM billing.invoice WHERE id = %s RETURNING 1",
+        note["id"],
+    )
+    assert await found() == [f"{note['number']}: refunded and set off are 100 minor units more than was paid of it"]

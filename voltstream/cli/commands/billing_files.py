@@ -69,7 +69,8 @@ def export(
 
     OCPI files hold CDRs, and Credit CDRs for credit notes. Documents whose station or connector lacks a fact
     that a CDR has to have are left out and listed: exit code 1. Register it (`voltstream station`), and export
-    again. Collective invoices are of no single charge and no CDRs. A file that cannot be finished is not left behind.
+    again. Of a collective invoice each charge is a CDR; a part credited of one is of no single charge, and in no
+    file of CDRs. A file that cannot be finished is not left behind.
     """
     since, until = period(start, end)
     settings = load_settings(data_dir=data_dir)
@@ -285,7 +286,8 @@ def _left_out(totals: Totals, listed: list[LeftOutDocument]) -> dict[str, Any]:
 def _print_left_out(count: int, collective: int, listed: list[LeftOutDocument]) -> None:
     """For people, on stderr: the connectors with what they lack."""
     if collective:
-        sys.stderr.write(f"{collective:,} collective invoices are left out: a CDR is of a single charge\n")
+        of = "parts credited of collective invoices are left out: a CDR is of a single charge"
+        sys.stderr.write(f"{collective:,} {of}\n")
     if not count:
         return
     lacking = Counter((one.station_id, one.connector_id, ", ".join(one.missing)) for one in listed)
