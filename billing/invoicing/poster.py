@@ -25,6 +25,7 @@ from billing.invoicing.decision import (
     DocumentChange,
     decide,
     decide_released,
+    decide_repriced,
     documents_of,
 )
 from billing.invoicing.events import invoice_updated
@@ -45,6 +46,8 @@ from schemas.events import SessionAssigned
 
 SCHEMA: Final = "billing"
 LATE: Final = "readings that came later changed the amount"
+RESERVED: Final = "the reservation of this session changed the amount"
+_PRICED_AGAIN: Final = (CdrStatus.INVOICED, CdrStatus.NOTHING_OWED, CdrStatus.HELD, CdrStatus.DRIFT, CdrStatus.REVIEW)
 DUE_AT_ONCE: Final = 256  # ~60 ms, during which no other writer of documents works
 
 
@@ -130,8 +133,12 @@ class InvoicePoster:
             await _record_charges(connection, work, fresh, self._rules())
             work.outcomes += ["superseded" for posting in fresh if isinstance(posting.content, Superseded)]
             await self._finish(connection, work, number)
+            again = Work(work.number, work.now)  # in view of the reservations that are recorded by now
+            await _price_again(connection, again, fresh, self._rules())
+            await self._finish(connection, again, work.number)
         self._metrics.batch_events.observe(len(postings))
         self._count(work)
+        self._count(again)
 
     async def invoice_due(self) -> None:
         """Invoice the charges that have settled, in transactions of DUE_AT_ONCE. Of several processes that do so one
@@ -259,6 +266,47 @@ async def _record_charges(
     customers = await _customers(connection, [(draft, state) for draft, _, state, _ in decisions])
     for draft, context, state, decision in decisions:
         _apply(work, draft, context, state, decision, customers.get(draft.subject_id))
+
+
+async def _price_again(connection: Transaction, work: Work, postings: Sequence[Posting], rules: InvoicingRules) -> None:
+    """Sessions that are invoiced, or wait, and whose reservation became known by these events, or counts no more: the
+    tariff's bounds are of both together. One that settles is priced when it is due."""
+    contexts: dict[UUID | str, EventContext] = {}
+    for posting in postings:
+        content = posting.content
+        if isinstance(content, SessionAssigned):
+            contexts[content.session_id] = posting.context
+        elif isinstance(content, ChargeDraft) and content.reservation_id is not None:
+            contexts[content.reservation_id] = posting.context
+    sessions = [key for key in contexts if isinstance(key, UUID)]
+    reservations = [key for key in contexts if isinstance(key, str)]
+    rows = await store.priced_sessions(connection, sessions, reservations, _PRICED_AGAIN) if contexts else []
+    recorded = [store.draft_of(row) for row in rows]
+    priced = await within_bounds_together(connection, recorded, rules)
+    changed = [
+        (row, old, new)
+        for row, old, new in zip(rows, recorded, priced, strict=True)
+        if (new.reserved_excl_micros, new.reserved_incl_micros) != (old.reserved_excl_micros, old.reserved_incl_micros)
+    ]
+    same = [(row["id"], new) for row, old, new in changed if _totals(new) == _totals(old)]
+    await store.reprice(connection, same)
+    others = [(row, new) for row, old, new in changed if _totals(new) != _totals(old)]
+    if not others:
+        return
+    states = await store.charge_states(connection, [new.subject_id for _, new in others])
+    decided = [
+        (new, contexts.get(row["subject_id"]) or contexts[row["used_reservation_id"]], states[new.subject_id])
+        for row, new in others
+    ]
+    decisions = [(*one, decide_repriced(one[0], one[2])) for one in decided]
+    await _credit_replaced(connection, work, [(*one[1:], RESERVED) for one in decisions])
+    customers = await _customers(connection, [(draft, state) for draft, _, state, _ in decisions])
+    for draft, context, state, decision in decisions:
+        _apply(work, draft, context, state, decision, customers.get(draft.subject_id))
+
+
+def _totals(draft: ChargeDraft) -> tuple[str, int, int] | None:
+    return None if draft.amount is None else draft.amount.totals
 
 
 async def _customers(connection: Transaction, charges: Sequence[tuple[ChargeDraft, ChargeState]]) -> dict[UUID, UUID]:
