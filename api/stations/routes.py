@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
 
-from api.parameters import StationInPath
+from api.parameters import KnownStationInPath, StationInPath
 from api.stations import examples
 from api.stations.components import StationsComponents
 from api.stations.models import Connector, ConnectorFacts, Station, StationFacts, StationPage
@@ -67,7 +67,7 @@ async def list_stations(
     dependencies=[_READERS],
     responses={**problems(_NO_STATION), 200: example(examples.STATION)},
 )
-async def get_station(stations: Provided, station_id: StationInPath) -> Station:
+async def get_station(stations: Provided, station_id: KnownStationInPath) -> Station:
     """As operators registered it. Readings are taken from stations that are not registered, too."""
     return await stations.service.station(station_id)
 
@@ -99,7 +99,7 @@ async def put_station(
     dependencies=[_OPERATORS],
     responses=problems(_NO_STATION),
 )
-async def delete_station(stations: Provided, station_id: StationInPath) -> None:
+async def delete_station(stations: Provided, station_id: KnownStationInPath) -> None:
     """With its connectors. Its readings, sessions and charges stay."""
     await stations.service.delete_station(station_id)
 
@@ -110,7 +110,7 @@ async def delete_station(stations: Provided, station_id: StationInPath) -> None:
     dependencies=[_READERS],
     responses={**problems(_NO_CONNECTOR), 200: example(examples.CONNECTOR)},
 )
-async def get_connector(stations: Provided, station_id: StationInPath, connector_id: ConnectorInPath) -> Connector:
+async def get_connector(stations: Provided, station_id: KnownStationInPath, connector_id: ConnectorInPath) -> Connector:
     """As operators registered it."""
     return await stations.service.connector(station_id, connector_id)
 
@@ -150,7 +150,7 @@ async def put_connector(
     dependencies=[_OPERATORS],
     responses=problems(_NO_CONNECTOR),
 )
-async def delete_connector(stations: Provided, station_id: StationInPath, connector_id: ConnectorInPath) -> None:
+async def delete_connector(stations: Provided, station_id: KnownStationInPath, connector_id: ConnectorInPath) -> None:
     """What is plausible for it is then the worker's default."""
     await stations.service.delete_connector(station_id, connector_id)
 

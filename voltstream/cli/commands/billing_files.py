@@ -29,7 +29,7 @@ from kit.database.postgres import Database
 from kit.settings import Settings, group_of
 from kit.web.errors import BadQuery, Conflict
 from voltstream.cli.connection import with_database
-from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
+from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, one_of, period
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.errors import WrongUsage
 from voltstream.runtime.database import sources_of
@@ -53,9 +53,15 @@ PDF_EXAMPLE: Final = "Example: voltstream billing pdf 2026-0000017 --out receipt
 
 def export(
     out: Annotated[str, typer.Option(help="the file; - for stdout", show_default=False)],
-    format_: Annotated[ExportFormat, typer.Option("--format", help="csv is safe to open in a spreadsheet")] = (
-        ExportFormat.CSV
-    ),
+    format_: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            parser=one_of("--format", ExportFormat),
+            metavar="|".join(ExportFormat),
+            help="csv is safe to open in a spreadsheet",
+        ),
+    ] = ExportFormat.CSV,
     start: Annotated[
         str | None, typer.Option("--from", metavar=MOMENT, help=f"issued then or later{MOMENT_HELP}")
     ] = None,
@@ -136,7 +142,10 @@ def pdf(
 def einvoice(
     document: Annotated[str, typer.Argument(metavar="NUMBER", help="of an invoice or credit note, or its id")],
     out: Annotated[Path, typer.Option(help="the file", show_default=False)],
-    format_: Annotated[XmlFormat, typer.Option("--format", help="the syntax")] = XmlFormat.UBL,
+    format_: Annotated[
+        XmlFormat,
+        typer.Option("--format", parser=one_of("--format", XmlFormat), metavar="|".join(XmlFormat), help="the syntax"),
+    ] = XmlFormat.UBL,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
