@@ -81,10 +81,14 @@ def billing_of(context: Context, settings: BillingSettings, providers: Mapping[s
     rules, metrics = rules_of(settings), InvoicingMetrics(context.registry)
     seller, terms = seller_of(settings), terms_of(settings)
     config = context.config
-    poster = InvoicePoster(database, clock, metrics, lambda: rules_of(config.group(BillingSettings)), seller, terms)
+
+    def rules_now() -> InvoicingRules:
+        return rules_of(config.group(BillingSettings))
+
+    poster = InvoicePoster(database, clock, metrics, rules_now, seller, terms)
     reader = DocumentReader(documents, seller, terms)
     payments = PaymentService(database, providers, clock)
-    statements = StatementService(database, clock, metrics, rules, seller, terms)
+    statements = StatementService(database, clock, metrics, rules_now, seller, terms)
     return Billing(
         database=database,
         poster=poster,
@@ -109,6 +113,7 @@ def rules_of(settings: BillingSettings) -> InvoicingRules:
         settings.invoice_zero,
         settings.invoice_settle_s,
         settings.invoice_settle_max_s,
+        settings.invoice_set_off,
     )
 
 

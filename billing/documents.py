@@ -203,6 +203,12 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     issued_at: datetime
     changes: int
     changed_at: datetime
+    set_off_minor: int  # of an invoice, paid by credit notes when it was issued; of a credit note, below 0: so used
+
+    @property
+    def due_minor(self) -> int:
+        """What an invoice asks for as it was issued: what credit notes have paid of it is not asked for again."""
+        return self.payable_minor - self.set_off_minor
 
     @property
     def amounts(self) -> DocumentAmounts:
@@ -270,13 +276,14 @@ def make_invoice(
         issued_at=number.issued_at,
         changes=0,
         changed_at=number.issued_at,
+        set_off_minor=0,
     )
 
 
 def make_credit_note(
     id_: UUID, number: Number, credited: Document, amounts: DocumentAmounts, reason: str, *, paid: bool
 ) -> Document:
-    """The document that credits this much of an invoice. `paid`: money has moved and must be refunded."""
+    """The document that credits this much of an invoice. `paid`: of it something was paid, which must go back."""
     return msgspec.structs.replace(
         credited,
         id=id_,
@@ -295,4 +302,5 @@ def make_credit_note(
         issued_at=number.issued_at,
         changes=0,
         changed_at=number.issued_at,
+        set_off_minor=0,
     )

@@ -96,6 +96,7 @@ class Report:
     uninvoiced: list[UninvoicedCharge] = field(default_factory=list)  # listed one by one up to DRIFTS_MAX as well
     booked_micros: Counter[str] = field(default_factory=Counter)  # incl. VAT, by currency: the sum of all documents
     derived_micros: Counter[str] = field(default_factory=Counter)  # what they should sum to
+    money: list[str] = field(default_factory=list)  # documents that do not say what was paid, refunded and set off
 
     @property
     def charges(self) -> int:
@@ -104,8 +105,8 @@ class Report:
 
     @property
     def agrees(self) -> bool:
-        """No drift."""
-        return not self.outcomes[Finding.DRIFT]
+        """No drift, and no euro was used twice."""
+        return not self.outcomes[Finding.DRIFT] and not self.money
 
 
 class Reconciler:
@@ -142,6 +143,7 @@ class Reconciler:
             left = [row for row in rows if row["subject_id"] not in seen]
             for found in await asyncio.gather(*(self._recorded(row, report, []) for row in left)):
                 note(found)
+        report.money = await self._store.money_differences(start, end)
         return report
 
     async def _session(

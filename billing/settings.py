@@ -59,6 +59,11 @@ class BillingSettings(BaseModel):
         json_schema_extra=adjustable(PAUSED, finance=True),
     )
     invoice_zero: bool = Field(False, description="whether charges of nothing get an invoice, and so a number")
+    invoice_set_off: bool = Field(
+        True,
+        description="whether what is to be refunded to a driver or a customer pays their next invoice instead",
+        json_schema_extra=adjustable("billing.set_off", finance=True),
+    )
 
     # Of receipts and of OCPI CDRs.
     seller_name: str = Field("", max_length=100, description="who sells, as receipts name them")

@@ -19,6 +19,9 @@ def whole_token(token: str) -> str:
     return token
 
 
+_NO_UUID: Final = ("uuid_parsing", "uuid_type")
+
+
 def explain_error(error: Mapping[str, Any], body: Any) -> str:
     """One of pydantic's errors as a sentence. `body`: the annotation of the request's body, or None."""
     if error["type"] == "extra_forbidden":
@@ -32,6 +35,8 @@ def explain_error(error: Mapping[str, Any], body: Any) -> str:
         if _CONTROL.search(text):
             return "has a control character, which no text may have; leave it out"
         return f"is not written as it has to be; the pattern is {pattern}"
+    if error["type"] in _NO_UUID:
+        return "is no id: write the UUID that a list or another answer gives, like 9b2de8a4-8d7e-4c0c-8d61-52d0c6b7a1f3"
     return str(error["msg"]).removeprefix("Value error, ")
 
 

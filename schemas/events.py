@@ -318,6 +318,7 @@ class InvoiceChanged(msgspec.Struct, frozen=True, kw_only=True):
     total_incl_micros: int
     payable_minor: int  # amount to pay, in minor units of the currency
     replaces: UUID | None
+    set_off_minor: int = 0  # of it, paid by credit notes; of a credit note, below 0: what of it has paid invoices
 
 
 class WindowAggregate(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from schemas.reading import SESSION_ID_CHARS_MAX, STATION_ID_CHARS_MAX
 
@@ -17,10 +17,26 @@ def _checked_driver_id(text: str) -> str:
     return text
 
 
-StationId = Annotated[
+def is_ci_string(text: str, chars_max: int) -> bool:
+    """Whether it is an OCPI CiString: printable ASCII, of bounded length. So readings name stations and sessions."""
+    return 1 <= len(text) <= chars_max and text.isascii() and text.isprintable()
+
+
+def _checked_station_id(value: object) -> object:
+    if isinstance(value, str) and not is_ci_string(value, STATION_ID_CHARS_MAX):
+        raise ValueError(
+            f"a station's id has 1 to {STATION_ID_CHARS_MAX} printable ASCII characters, as in its readings"
+        )
+    return value
+
+
+KnownStationId = Annotated[
     str, StringConstraints(min_length=1, max_length=STATION_ID_CHARS_MAX, pattern=PRINTABLE, to_upper=True)
 ]
-"""A station's id in upper case, because it is compared without case."""
+"""A station's id in upper case, because it is compared without case. Of a station that is stored: earlier releases took
+other characters than ASCII, too."""
+StationId = Annotated[KnownStationId, BeforeValidator(_checked_station_id)]
+"""The same by the rule of readings: with another id a station could never send any."""
 SessionId = Annotated[str, StringConstraints(min_length=1, max_length=SESSION_ID_CHARS_MAX, pattern=PRINTABLE)]
 """A session's id as a device gave it."""
 DriverId = Annotated[

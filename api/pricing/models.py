@@ -138,6 +138,15 @@ class Version(PublicVersion):
     published_by: str = Field(description="the token that published it, or the rule")
 
 
+class PublishedVersion(Version):
+    """A tariff version that was just published."""
+
+    warnings: list[str] = Field(
+        description="elements and components that can never count, by their path inside the tariff: it is published "
+        "and priced as it stands, but may not be what was meant"
+    )
+
+
 class VersionPage(PricingModel):
     """A page of versions, published last first."""
 

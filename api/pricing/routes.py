@@ -13,11 +13,13 @@ from fastapi.responses import Response
 from api.parameters import StationInPath
 from api.pricing import examples
 from api.pricing.components import PricingComponents
+from api.pricing.documents.idle_elements import idle_elements
 from api.pricing.models import (
     DEFAULT,
     Group,
     InForce,
     NewVersion,
+    PublishedVersion,
     TariffTarget,
     Version,
     VersionPage,
@@ -49,7 +51,7 @@ _ALL_BUT_DEVICES: Final = Depends(require_kinds("operator", "finance", "driver")
 
 
 _CREATED: Final[dict[str, Any]] = {
-    **example(examples.VERSION),
+    **example(examples.PUBLISHED_VERSION),
     "headers": {"Location": {"description": "of the version", "schema": {"type": "string"}}},
 }
 
@@ -60,7 +62,7 @@ router = APIRouter(prefix=PREFIX, tags=["pricing"], route_class=ExactJsonRoute)
     "",
     status_code=201,
     summary="Publish a tariff",
-    response_model=Version,
+    response_model=PublishedVersion,
     responses={**problems({409: "The Idempotency-Key was used otherwise", **_TOO_LARGE}), 201: _CREATED},
 )
 async def publish(
@@ -73,12 +75,14 @@ async def publish(
 
     A session is priced by what is in force when it begins. Of a station's own tariff, its group's and the default
     the first that has a version in force counts, and of its versions the one that is effective last, of equals the
-    one published last. The tariff's own `start_date_time` and `end_date_time` bound it further.
+    one published last. The tariff's own `start_date_time` and `end_date_time` bound it further. Its elements are in
+    any order; `warnings` lists those that can never count.
     """
 
     async def work(connection: Transaction) -> StoredResponse:
         row = await pricing.service.publish(connection, body, operator)
-        return StoredResponse(201, encoded(version_response(row)), location=f"{PREFIX}/versions/{row['id']}")
+        answer = {**version_response(row), "warnings": list(idle_elements(body.tariff))}
+        return StoredResponse(201, encoded(answer), location=f"{PREFIX}/versions/{row['id']}")
 
     return await once.do(pricing.database, SCHEMA, work)
 

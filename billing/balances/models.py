@@ -18,8 +18,14 @@ class CurrencyBalance(BaseModel):
     credited: Payable = Field(description="all credit notes: 0 or below")
     paid: Payable = Field(description="payments that have succeeded")
     refunded: Payable = Field(description="refunds that have succeeded")
+    paid_by_credit_notes: Payable = Field(description="of the invoices, when they were issued")
+    set_off: Payable = Field(
+        description="of the credit notes: what has paid invoices. It is `paid_by_credit_notes`, unless they are of "
+        "other drivers of the same customer"
+    )
     open_amount: Payable = Field(
-        description="invoiced + credited - paid + refunded: above 0 it is owed to the seller, below 0 by the seller"
+        description="invoiced + credited - paid + refunded - paid_by_credit_notes + set_off: above 0 it is owed to the "
+        "seller, below 0 by the seller"
     )
     collected: Micros | None = Field(
         description="of a customer: charges on no collective invoice yet, incl. VAT, less what the next one takes "

@@ -22,6 +22,8 @@ EXAMPLE: Final[dict[str, Any]] = {
             "credited": "-10.00",
             "paid": "10.00",
             "refunded": "0.00",
+            "paid_by_credit_notes": "0.00",
+            "set_off": "0.00",
             "open_amount": "0.27",
             "collected": None,
         }

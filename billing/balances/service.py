@@ -1,7 +1,7 @@
 """The use case of balances. No HTTP and no SQL here."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from billing.balances.models import Balance, CurrencyBalance
@@ -9,6 +9,12 @@ from billing.balances.store import BalanceStore
 from billing.currency import format_micros, format_minor, minor_digits
 from kit.auth.token_store import Principal
 from kit.web.errors import BadQuery
+
+_SUMS: Final = {
+    **{"invoiced": 1, "credited": 1, "paid": -1, "refunded": 1},
+    **{"paid_by_credit_notes": -1, "set_off": 1},
+}
+"""Columns, and the sign of each in what is open."""
 
 
 class BalanceService:
@@ -43,13 +49,13 @@ class BalanceService:
 
 
 def _none(currency: str) -> dict[str, Any]:
-    sums = dict.fromkeys(("documents", "invoiced", "credited", "paid", "refunded"), 0)
+    sums = dict.fromkeys(("documents", *_SUMS), 0)
     return {"currency": currency, "minor_digits": minor_digits(currency), **sums}
 
 
 def _balance(row: Mapping[str, Any], collected_micros: int | None = None) -> CurrencyBalance:
-    sums = {name: int(row[name]) for name in ("invoiced", "credited", "paid", "refunded")}
-    open_minor = sums["invoiced"] + sums["credited"] - sums["paid"] + sums["refunded"]
+    sums = {name: int(row[name]) for name in _SUMS}
+    open_minor = sum(sign * sums[name] for name, sign in _SUMS.items())
     amounts = {**sums, "open_amount": open_minor}
     return CurrencyBalance(
         currency=row["currency"],

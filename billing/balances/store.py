@@ -11,7 +11,9 @@ _BALANCE: Final = """
 SELECT i.currency, i.minor_digits, count(*) AS documents,
        coalesce(sum(i.payable_minor) FILTER (WHERE i.kind = 'invoice'), 0) AS invoiced,
        coalesce(sum(i.payable_minor) FILTER (WHERE i.kind = 'credit_note'), 0) AS credited,
-       coalesce(sum(p.paid), 0) AS paid, coalesce(sum(p.refunded), 0) AS refunded
+       coalesce(sum(p.paid), 0) AS paid, coalesce(sum(p.refunded), 0) AS refunded,
+       coalesce(sum(i.set_off_minor) FILTER (WHERE i.kind = 'invoice'), 0) AS paid_by_credit_notes,
+       coalesce(-sum(i.set_off_minor) FILTER (WHERE i.kind = 'credit_note'), 0) AS set_off
 FROM billing.invoice AS i
 LEFT JOIN LATERAL (
     SELECT sum(amount_minor) FILTER (WHERE kind = 'charge') AS paid,

@@ -1,11 +1,21 @@
 """Requests of the operations on credits."""
 
+import re
 from collections import Counter
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-Amount = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,12}(\.[0-9]{1,4})?$")]
+_AMOUNT: Final = r"^[0-9]{1,12}(\.[0-9]{1,4})?$"
+
+
+def _checked_amount(text: str) -> str:
+    if not re.fullmatch(_AMOUNT, text):
+        raise ValueError("write an amount in digits with a point and without sign or currency, like 2.50")
+    return text
+
+
+Amount = Annotated[str, AfterValidator(_checked_amount), Field(json_schema_extra={"pattern": _AMOUNT})]
 """Of money, above 0, with at most as many digits as the currency has."""
 Reason = Annotated[
     str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")

@@ -21,7 +21,7 @@ from kit.web.parameters import example, problems
 
 PREFIX: Final = "/api/v1/billing"
 _PART: Final = {"total_excl_vat": "-2.092150", "total_incl_vat": "-2.500000", "payable_excl_vat": "-2.09"}
-_NOTE: Final = {**examples.CREDIT_NOTE, **_PART, "payable": "-2.50"}
+_NOTE: Final = {**examples.CREDIT_NOTE, **_PART, "payable": "-2.50", "amount_due": None}
 _REFUND: Final = {**payment_examples.PAYMENT, "kind": "refund", "reference": "re_3PxVolt2eZvKYlo2C", "amount": "2.50"}
 
 router = APIRouter()

@@ -15,7 +15,7 @@ COLUMNS: Final = ("invoice_id", "seller", "buyer", "issued_on", "due_on", "payme
 
 # A credit note has the parties of the invoice that it credits, which is written before it.
 _ISSUED: Final = """
-SELECT i.id, i.credits, i.issued_at, i.payable_minor, c.time_zone, k.*,
+SELECT i.id, i.credits, i.issued_at, i.payable_minor - i.set_off_minor AS due_minor, c.time_zone, k.*,
        t.seller AS credited_seller, t.buyer AS credited_buyer
 FROM billing.invoice AS i
 JOIN billing.cdr AS c ON c.id = i.cdr_id
@@ -65,7 +65,7 @@ async def record_buyer(
     `customer`: its columns."""
     row = {
         **customer,
-        **{"id": invoice.id, "issued_at": invoice.issued_at, "payable_minor": invoice.payable_minor},
+        **{"id": invoice.id, "issued_at": invoice.issued_at, "due_minor": invoice.due_minor},
         **{"credited_buyer": None, "credited_seller": None},
     }
     await connection.execute(_RECORD, *_recorded(row, False, seller, terms))
@@ -97,7 +97,7 @@ def _recorded(row: Mapping[str, Any], as_credited: bool, seller: Seller, terms: 
         days=terms.days if row["payment_days"] is None else row["payment_days"],
         text=terms.text if row["payment_terms"] is None else row["payment_terms"],
     )
-    due_on = own.due_on(row["issued_at"], row["time_zone"]) if row["payable_minor"] > 0 else None
+    due_on = own.due_on(row["issued_at"], row["time_zone"]) if row["due_minor"] > 0 else None
     said = row["credited_seller"] or msgspec.json.encode(seller).decode()
     return row["id"], said, buyer, local_date(row["issued_at"], row["time_zone"]), due_on, own.text if due_on else ""
 

@@ -204,6 +204,7 @@ def _totals(invoice: EInvoice) -> Element:
         node("ram:TaxTotalAmount", totals.vat, currencyID=invoice.currency),
         node("ram:RoundingAmount", totals.rounding) if totals.rounding.strip("-0.") else None,
         node("ram:GrandTotalAmount", totals.gross),
+        node("ram:TotalPrepaidAmount", totals.paid) if totals.paid.strip("0.") else None,
         node("ram:DuePayableAmount", totals.payable),
     )
 

@@ -1,7 +1,8 @@
 """A document as EN 16931 has it: its business terms, before any syntax. Pure.
 
 A credit note (381) has the amounts of its invoice, above 0. An adjustment to a minimum or maximum price is a charge or
-an allowance of the document. What was paid since is not said: an e-invoice is the document as it was issued.
+an allowance of the document. What was paid since is not said: an e-invoice is the document as it was issued. What
+credit notes had paid of it then is (BT-113).
 """
 
 from datetime import date
@@ -68,6 +69,7 @@ class Totals(NamedTuple):
     net: str  # BT-109
     vat: str  # BT-110
     gross: str  # BT-112
+    paid: str  # BT-113: by credit notes, when the document was issued; a credit note has none
     rounding: str  # BT-114
     payable: str  # BT-115
 
@@ -223,8 +225,9 @@ def _totals(document: InvoiceDetail, lines: list[EInvoiceLine], adjustments: lis
         net=f"{net:f}",
         vat=f"{vat:f}",
         gross=f"{net + vat:f}",
+        paid=f"{zero:f}" if document.amount_due is None else document.set_off,
         rounding=_signed(document.payable_rounding, sign),
-        payable=_signed(document.payable, sign),
+        payable=_signed(document.payable, sign) if document.amount_due is None else document.amount_due,
     )
 
 

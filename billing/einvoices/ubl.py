@@ -197,6 +197,7 @@ def _totals(invoice: EInvoice) -> Element:
         _amount("cbc:TaxInclusiveAmount", totals.gross, currency),
         _amount("cbc:AllowanceTotalAmount", totals.allowances, currency),
         _amount("cbc:ChargeTotalAmount", totals.charges, currency),
+        _amount("cbc:PrepaidAmount", totals.paid, currency) if totals.paid.strip("0.") else None,
         _amount("cbc:PayableRoundingAmount", totals.rounding, currency) if rounded else None,
         _amount("cbc:PayableAmount", totals.payable, currency),
     )

@@ -5,6 +5,7 @@ what is to be paid (docs/adr/0010). The exact amounts are in the API's answer.
 """
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 from xml.sax.saxutils import escape
 from zoneinfo import ZoneInfo
@@ -36,6 +37,11 @@ _LINE_WIDTHS_MM: Final = (60, 32, 34, 18, 30)
 _VAT_COLUMNS: Final = ("L", "R", "R", "R")
 _VAT_WIDTHS_MM: Final = (54, 40, 40, 40)
 _PRICE_DIGITS: Final = 2  # at the least
+_PAID_BY_CREDIT: Final = {
+    "invoice": "Paid by what was to be refunded to you",
+    "credit_note": "Nothing is left to be refunded: it has paid the invoices above",
+}
+_SET_OFFS_MAX: Final = 5  # listed one by one
 FACTURX_NAME: Final = "factur-x.xml"
 
 
@@ -150,13 +156,40 @@ def _totals(document: InvoiceDetail) -> list[tuple[str, str]]:
     if document.payable_rounding.strip("-0."):
         totals.append(("Rounding", document.payable_rounding))
     label = _PAYABLE.get((document.kind, document.status), "Amount")
-    return [*totals, (f"{label}, {document.currency}", document.payable)]
+    used = _set_off(document)
+    if used:
+        totals += [("Total incl. VAT", document.payable), *used]
+    left = document.payable if document.amount_due is None else document.amount_due
+    if document.refundable is not None and document.status != "settled":
+        left = _less(document.refundable, document.set_off)
+    if used and not left.strip("-0."):
+        label = "To pay" if document.kind == "invoice" else "To refund"
+    return [*totals, (f"{label}, {document.currency}", left)]
+
+
+def _set_off(document: InvoiceDetail) -> list[tuple[str, str]]:
+    """What of the total is not asked for, or does not go back by a refund, and why."""
+    rows = []
+    if document.refundable is not None and document.status != "settled" and document.refundable != document.payable:
+        rows.append(("Had not been paid", _less(document.refundable, document.payable)))
+    how = "Paid by credit note" if document.kind == "invoice" else "Pays invoice"
+    if len(document.set_offs) > _SET_OFFS_MAX:
+        return [*rows, (f"{how}s ({len(document.set_offs)})", _less("0", document.set_off))]
+    sign = "-" if document.kind == "invoice" else ""
+    return [*rows, *((f"{how} {one.number}", f"{sign}{one.amount}") for one in document.set_offs)]
+
+
+def _less(amount: str, other: str) -> str:
+    """The difference of two amounts of a currency."""
+    return f"{Decimal(amount) - Decimal(other):f}"
 
 
 def _notes(document: InvoiceDetail) -> list[str]:
     state = _REFUND_STATES[document.status] if document.kind == "credit_note" else _STATES[document.status]
     paid = [payment for payment in document.payments if payment.status == "succeeded"]
-    if paid:
+    if document.set_offs and not paid and document.status == "paid":
+        state = _PAID_BY_CREDIT[document.kind]
+    elif paid:
         state += f" on {paid[-1].changed_at:%Y-%m-%d} by {paid[-1].provider}, reference {paid[-1].id}"
     elif document.status == "open" and document.due_on is not None:
         state += f" by {document.due_on}"

@@ -17,7 +17,7 @@ _MOMENT: Final = pa.timestamp("us", tz="UTC")
 _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("credit", "estimated"), pa.bool_()),
     **dict.fromkeys(("issued_at", "started_at", "ended_at"), _MOMENT),
-    **dict.fromkeys(("total_excl_micros", "total_incl_micros", "energy_uj", "year", "sequence"), pa.int64()),
+    **dict.fromkeys(("total_excl_micros", "total_incl_micros", "energy_uj", "year", "sequence", "item"), pa.int64()),
 }
 _PARSE: Final = csv.ParseOptions(delimiter=DELIMITER, quote_char=QUOTE, newlines_in_values=True)
 _CONVERT: Final = csv.ConvertOptions(
@@ -31,12 +31,14 @@ _CONVERT: Final = csv.ConvertOptions(
 
 # COPY's binary format: this, rows of fields with the length of each before it, and two more bytes.
 _HEADER_BYTES: Final = 19
-_SIZES: Final = {"year": ">i4", "line": ">i2", "dimension": "u1"}
+_SIZES: Final = {"year": ">i4", "item": ">i2", "line": ">i2", "dimension": "u1"}
 _LINE: Final = np.dtype(
     [("fields", ">i2")]
     + [field for name in LINE_COLUMNS for field in ((f"{name}_bytes", ">i4"), (name, _SIZES.get(name, ">i8")))]
 )
-_SEQUENCE_BITS: Final = 40  # of a document's place: a million million in a year
+_SEQUENCE_BITS: Final = 34  # of a document's place: 17 thousand million in a year
+_PLACE: Final = ("year", "sequence", "item")
+_ITEM_BITS: Final = 15  # of a charge's on a collective invoice: a smallint
 
 
 class DocumentBatch:
@@ -77,7 +79,7 @@ class DocumentBatch:
 
     def places(self) -> Ints:
         """Keys that lines and documents share, ascending."""
-        return _places(self.ints("year"), self.ints("sequence"))
+        return _places(*(self.ints(name) for name in _PLACE))
 
 
 class Lines(NamedTuple):
@@ -107,7 +109,7 @@ def letter(dimension: str) -> int:
 def parse_lines(documents: DocumentBatch, rows: bytearray) -> Lines:
     """Parses the lines of a batch. Raises ValueError for a line whose component was not consumed."""
     read = np.frombuffer(rows, _LINE, offset=_HEADER_BYTES, count=(len(rows) - _HEADER_BYTES) // _LINE.itemsize)
-    document = np.searchsorted(documents.places(), _places(read["year"], read["sequence"]))
+    document = np.searchsorted(documents.places(), _places(*(read[name] for name in _PLACE)))
     moments_ms, starts = _moments(documents.texts("since"))
     place = starts[document] + read["line"] - 1
     unknown = place >= starts[document + 1]
@@ -118,8 +120,9 @@ def parse_lines(documents: DocumentBatch, rows: bytearray) -> Lines:
     return Lines(document, read["dimension"], moments_ms[place], *amounts)
 
 
-def _places(year: npt.NDArray[np.integer[Any]], sequence: npt.NDArray[np.integer[Any]]) -> Ints:
-    return (year.astype(np.int64) << _SEQUENCE_BITS) + sequence
+def _places(*columns: npt.NDArray[np.integer[Any]]) -> Ints:
+    year, sequence, item = (column.astype(np.int64) for column in columns)
+    return (((year << _SEQUENCE_BITS) + sequence) << _ITEM_BITS) + item
 
 
 def _moments(since: Texts) -> tuple[Ints, Ints]:

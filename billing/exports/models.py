@@ -28,7 +28,8 @@ class _Answer(BaseModel):
 
 
 class LeftOutDocument(_Answer):
-    """A document that lacks, or whose station or connector lacks, what an OCPI CDR has to have."""
+    """A document, or a charge on a collective invoice, whose station or connector lacks what an OCPI CDR has to have;
+    or what on a collective invoice is of no charge."""
 
     number: str
     kind: InvoiceKind
@@ -38,8 +39,8 @@ class LeftOutDocument(_Answer):
     station_id: str
     connector_id: int | None
     missing: list[MissingFact] = Field(
-        description="single_charge: it is a collective invoice, and a CDR is of one charge; station, connector: it is "
-        "not registered; station_id: not ASCII, as OCPI demands; else the fact"
+        description="single_charge: a part credited of a collective invoice, and a CDR is of one charge; station, "
+        "connector: it is not registered; station_id: not ASCII, as OCPI demands; else the fact"
     )
 
 

@@ -15,7 +15,7 @@ _TYPES: Final[dict[str, Any]] = {
     "version": pa.int32(),
     **dict.fromkeys(("issued_at", "started_at", "ended_at"), pa.timestamp("us", tz="UTC")),
     **dict.fromkeys(("energy_kwh", "total_excl_vat", "total_vat", "total_incl_vat"), pa.decimal128(25, 6)),
-    **dict.fromkeys(("payable_excl_vat", "payable"), pa.decimal128(23, 4)),  # no currency has more digits
+    **dict.fromkeys(("payable_excl_vat", "payable", "set_off"), pa.decimal128(23, 4)),  # no currency has more digits
 }
 SCHEMA: Final = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
 _PARSE: Final = csv.ParseOptions(newlines_in_values=True)

@@ -83,7 +83,11 @@ class ExportService:
         async with snapshot(self._database, wanted) as source:
             rows = await source.left_out(after, limit + 1)
         page = rows[:limit]
-        following = encode_cursor(DocumentCursor(page[-1]["year"], page[-1]["sequence"])) if len(rows) > limit else None
+        following = (
+            encode_cursor(DocumentCursor(page[-1]["year"], page[-1]["sequence"], page[-1]["item"]))
+            if len(rows) > limit
+            else None
+        )
         return [_left_out(row) for row in page], following
 
     async def _write(self, source: Snapshot, format_: ExportFormat, output: Output) -> None:

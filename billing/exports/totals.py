@@ -17,6 +17,7 @@ class CurrencyTotals(msgspec.Struct, frozen=True):
     total_incl_vat: str
     payable_excl_vat: str
     payable: str
+    set_off: str  # paid by credit notes, less what credit notes have paid
 
 
 class DocumentTotals(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ def _sums(rows: Iterable[Mapping[str, Any]]) -> DocumentTotals:
             total_incl_vat=format_micros(int(row["incl_micros"])),
             payable_excl_vat=format_minor(int(row["payable_excl_minor"]), row["minor_digits"]),
             payable=format_minor(int(row["payable_minor"]), row["minor_digits"]),
+            set_off=format_minor(int(row["set_off_minor"]), row["minor_digits"]),
         )
         for row in rows
     }

@@ -17,6 +17,8 @@ INVOICE: Final[dict[str, Any]] = {
     "total_incl_vat": "2.571279",
     "payable_excl_vat": "2.16",
     "payable": "2.57",
+    "set_off": "0.00",
+    "amount_due": "2.57",
     "rounding": "payable: the total, once, half up to 0.01 EUR",
     "credits": None,
     "replaces": None,
@@ -126,6 +128,8 @@ DETAIL: Final[dict[str, Any]] = {
         "time_zone": "Europe/Berlin",
     },
     "payments": [],
+    "set_offs": [],
+    "refundable": None,
 }
 EXPLANATION: Final[dict[str, Any]] = {
     "invoice_id": INVOICE["id"],
@@ -213,6 +217,7 @@ CREDIT_NOTE: Final[dict[str, Any]] = {
     "total_incl_vat": "-2.571279",
     "payable_excl_vat": "-2.16",
     "payable": "-2.57",
+    "amount_due": None,
     "credits": INVOICE["id"],
     "reason": "meter was found to be faulty",
     "issued_at": "2026-03-30T10:00:00Z",

@@ -40,6 +40,13 @@ class Invoice(_Answer):
     total_incl_vat: Micros
     payable_excl_vat: Payable = Field(description="rounded as `rounding` says")
     payable: Payable = Field(description="to be paid, incl. VAT, rounded as `rounding` says")
+    set_off: Payable = Field(
+        description="of an invoice: paid by earlier credit notes of its customer or driver when it was issued; of a "
+        "credit note, below 0: what of it has paid later invoices"
+    )
+    amount_due: Payable | None = Field(
+        description="`payable` less `set_off`: what an invoice asked for when it was issued; null: a credit note"
+    )
     rounding: str
     credits: UUID | None = Field(description="of a credit note: the invoice that it cancels, or a part of it")
     replaces: UUID | None = Field(description="of an invoice: the credited one before it")
@@ -92,6 +99,15 @@ class InvoicePayment(_Answer):
     error: str
     created_at: datetime
     changed_at: datetime
+
+
+class SetOff(_Answer):
+    """What a credit note paid of an invoice."""
+
+    id: UUID = Field(description="of the other document: the credit note, or the invoice")
+    number: str
+    amount: Payable
+    set_off_at: datetime
 
 
 class PayableLine(_Answer):
@@ -179,6 +195,10 @@ class InvoiceDetail(Invoice):
     payable_rounding: Payable = Field(description="what nets and VAT lack to the exact total, rounded once (BT-114)")
     charge: Charge
     payments: list[InvoicePayment]
+    set_offs: list[SetOff] = Field(description="of an invoice: by credit notes; of a credit note: of invoices")
+    refundable: Payable | None = Field(
+        description="of a credit note, below 0: what of it had been paid, and goes back by a refund or `set_offs`"
+    )
 
 
 class InvoicePage(_Answer):

@@ -18,6 +18,7 @@ from billing.invoices.models import (
     PayableLine,
     Place,
     SellingParty,
+    SetOff,
     VatTotal,
 )
 from billing.parties import Address, Buyer, ElectronicAddress, Seller, local_date
@@ -52,9 +53,12 @@ def detail_of(
     payments: Iterable[InvoicePayment],
     terms: DocumentTerms,
     groups: Mapping[int, str],
+    set_offs: Iterable[Mapping[str, Any]],
+    refundable_minor: int | None,
 ) -> InvoiceDetail:
     """A document, whole. `row`: its CDR's columns and those of the invoice that it credits; `groups`: of a collective
-    invoice, by the number of their first line, from 1, the labels of its charges."""
+    invoice, by the number of their first line, from 1, the labels of its charges; `refundable_minor`: of a credit note,
+    what had been paid of it."""
     known = (invoice.payable_minor, invoice.minor_digits, invoice.payable_excl_minor)
     amounts = payable_amounts(lines, *known)
     credited_on = row["credits_issued_on"]
@@ -81,6 +85,14 @@ def detail_of(
             **{name: row[name] for name in ("revision", "tariff_version", "time_zone")},
         ),
         payments=list(payments),
+        set_offs=[
+            SetOff(
+                amount=format_minor(one["amount_minor"], invoice.minor_digits),
+                **{name: one[name] for name in ("id", "number", "set_off_at")},
+            )
+            for one in set_offs
+        ],
+        refundable=None if refundable_minor is None else format_minor(-refundable_minor, invoice.minor_digits),
     )
 
 
@@ -215,5 +227,9 @@ def _invoice(invoice: documents.Document) -> dict[str, Any]:
         "total_incl_vat": format_micros(invoice.total_incl_micros),
         "payable_excl_vat": format_minor(invoice.payable_excl_minor, invoice.minor_digits),
         "payable": format_minor(invoice.payable_minor, invoice.minor_digits),
+        "set_off": format_minor(invoice.set_off_minor, invoice.minor_digits),
+        "amount_due": None
+        if invoice.kind is documents.InvoiceKind.CREDIT_NOTE
+        else format_minor(invoice.due_minor, invoice.minor_digits),
         **{name: getattr(invoice, name) for name in ("rounding", "credits", "replaces", "reason", "issued_at")},
     }

@@ -136,7 +136,11 @@ class DocumentReader:
         payments = [payment_of(payment, invoice.minor_digits) for payment in await self._store.payments(invoice_id)]
         collective = row["subject_kind"] == SubjectKind.STATEMENT
         groups = {one["line"]: one["label"] for one in await self._store.groups(invoice_id)} if collective else {}
-        return detail_of(invoice, row, lines, payments, terms_from(row, self._seller, self._terms), groups)
+        return detail_of(
+            *(invoice, row, lines, payments, terms_from(row, self._seller, self._terms), groups),
+            set_offs=await self._store.set_offs(invoice_id),
+            refundable_minor=await self._store.refundable_minor(invoice),
+        )
 
 
 async def _row(store: InvoiceStore, invoice_id: UUID, own: str | None) -> Mapping[str, Any]:

@@ -11,6 +11,8 @@ import msgspec
 
 from billing.documents import Document, InvoiceKind, InvoiceStatus
 from billing.invoicing.store import INVOICE_COLUMNS, to_document
+from billing.setoffs.allocation import refundable_minor
+from billing.setoffs.service import differences
 from kit.database.postgres import Database
 from kit.web.paging import Cursor, Int64
 
@@ -63,6 +65,22 @@ WHERE i.id = $1 ORDER BY s.line
 _PAYMENTS: Final = """
 SELECT id, kind, provider, status, amount_minor, error, created_at, changed_at
 FROM billing.payment WHERE invoice_id = $1 ORDER BY attempt
+"""
+_SET_OFFS: Final = """
+SELECT o.id, o.number, s.amount_minor, s.set_off_at
+FROM billing.set_off AS s
+JOIN billing.invoice AS o ON o.id = CASE WHEN s.invoice_id = $1 THEN s.credit_note_id ELSE s.invoice_id END
+WHERE s.invoice_id = $1 OR s.credit_note_id = $1 ORDER BY o.year, o.sequence
+"""
+# The credit notes of an invoice, in the order of issue, and what was paid of it.
+_CREDITED: Final = """
+SELECT n.id, -n.payable_minor AS credited_minor FROM billing.invoice AS n WHERE n.credits = $1 ORDER BY year, sequence
+"""
+_COVERED: Final = """
+SELECT i.payable_minor, i.set_off_minor + coalesce(
+    (SELECT sum(amount_minor) FROM billing.payment WHERE invoice_id = i.id AND status = 'succeeded'), 0
+)::bigint AS covered_minor
+FROM billing.invoice AS i WHERE i.id = $1
 """
 
 # The current CDR of a subject, the sums of all its documents, and of the parts credited of its valid invoice.
@@ -190,6 +208,22 @@ class InvoiceStore:
         """A document's payments, oldest first."""
         return await self._database.fetch(_PAYMENTS, invoice_id)
 
+    async def set_offs(self, invoice_id: UUID) -> list[asyncpg.Record]:
+        """What credit notes paid of an invoice, or a credit note of invoices: the other document and the amount."""
+        return await self._database.fetch(_SET_OFFS, invoice_id)
+
+    async def refundable_minor(self, note: Document) -> int | None:
+        """What had been paid of a credit note, and goes back; None: it is none."""
+        if note.credits is None:
+            return None
+        covered = await self._database.fetchrow(_COVERED, note.credits)
+        notes = await self._database.fetch(_CREDITED, note.credits)
+        if covered is None:
+            raise AssertionError("billing.invoice.credits refers to an invoice")
+        credited = [one["credited_minor"] for one in notes]
+        parts = refundable_minor(covered["payable_minor"], covered["covered_minor"], credited)
+        return next(part for one, part in zip(notes, parts, strict=True) if one["id"] == note.id)
+
     async def recorded(self, subject_ids: Sequence[UUID]) -> dict[UUID, asyncpg.Record]:
         """The current CDRs of these subjects, with the sums of their documents."""
         return {row["subject_id"]: row for row in await self._database.fetch(_RECORDED_OF, subject_ids)}
@@ -200,6 +234,11 @@ class InvoiceStore:
         while rows := await self._database.fetch(_RECORDED_IN, start, end, *after, page):
             yield rows
             after = (rows[-1]["started_at"], rows[-1]["id"])
+
+    async def money_differences(self, start: datetime, end: datetime) -> list[str]:
+        """Where documents of charges that began in [start, end) do not say what was paid, refunded and set off."""
+        async with self._database.snapshot() as connection:
+            return await differences(connection, start, end)
 
     async def count_in(self, start: datetime, end: datetime) -> int:
         """The number of current CDRs in [start, end)."""

@@ -16,6 +16,7 @@ from billing.currency import format_minor, to_minor
 from billing.documents import CREDIT, Document, DocumentAmounts, DocumentLine
 from billing.rating.json_io import format_plain
 from billing.rating.price import MAX_PRICE, MIN_PRICE, VAT_DIGITS
+from billing.setoffs.allocation import refundable_minor
 from billing.vat import amounts_by_rate
 from kit.web.errors import BadQuery, Conflict
 
@@ -37,6 +38,17 @@ class CreditedInvoice:
     lines: Sequence[DocumentLine]
     notes: Sequence[Document] = ()
     note_lines: Sequence[DocumentLine] = ()
+    paid_minor: int = 0  # payments of the invoice that have succeeded
+
+    @property
+    def covered_minor(self) -> int:
+        """What was paid of the invoice, by payments and by credit notes."""
+        return self.paid_minor + self.invoice.set_off_minor
+
+    def refundable_minor(self, amount_minor: int) -> int:
+        """What of another credit note of that amount is to be given back."""
+        credited = [*(-note.payable_minor for note in self.notes), amount_minor]
+        return refundable_minor(self.invoice.payable_minor, self.covered_minor, credited)[-1]
 
     @property
     def left(self) -> DocumentAmounts:

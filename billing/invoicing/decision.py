@@ -105,6 +105,18 @@ def decide(draft: ChargeDraft, state: ChargeState, now: datetime, rules: Invoici
     return Decision(CdrChange.NEW_VERSION, version, status, reasons, documents_of(status, state, already))
 
 
+def decide_repriced(draft: ChargeDraft, state: ChargeState) -> Decision:
+    """What is to be done with a recorded charge that has another amount now, at the same revision: its reservation
+    became known, or does not count any more."""
+    if state.cdr is None:
+        raise ValueError("only a recorded charge is priced again")
+    waits = draft.status in WAITING
+    status, reasons = (draft.status, draft.reasons) if waits else _outcome(draft, state)
+    already = status is CdrStatus.INVOICED and _is_invoiced(draft, state)
+    documents = documents_of(status, state, already)
+    return Decision(CdrChange.NEW_VERSION, state.cdr.version + 1, status, reasons, documents)
+
+
 def decide_released(draft: ChargeDraft, state: ChargeState) -> Decision:
     """What is to be done with a draft that a person has decided on: it is not doubted again, and does not settle."""
     if state.cdr is None:

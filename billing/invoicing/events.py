@@ -43,6 +43,7 @@ def _event(type_: str, name: str, invoice: Document, context: EventContext) -> O
         total_excl_micros=invoice.total_excl_micros,
         total_incl_micros=invoice.total_incl_micros,
         payable_minor=invoice.payable_minor,
+        set_off_minor=invoice.set_off_minor,
         replaces=invoice.replaces or invoice.credits,
     )
     envelope = envelope_of(

@@ -25,6 +25,7 @@ from billing.invoicing.decision import (
     DocumentChange,
     decide,
     decide_released,
+    decide_repriced,
     documents_of,
 )
 from billing.invoicing.events import invoice_updated
@@ -33,6 +34,7 @@ from billing.invoicing.reserved import within_bounds_together
 from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.work import Work, credit_rest, request_payment, valid_invoice, write
 from billing.parties import Seller, Terms
+from billing.setoffs.service import set_off
 from billing.statements import store as statements
 from kit.clock import Clock
 from kit.database.postgres import Database
@@ -44,6 +46,8 @@ from schemas.events import SessionAssigned
 
 SCHEMA: Final = "billing"
 LATE: Final = "readings that came later changed the amount"
+RESERVED: Final = "the reservation of this session changed the amount"
+_PRICED_AGAIN: Final = (CdrStatus.INVOICED, CdrStatus.NOTHING_OWED, CdrStatus.HELD, CdrStatus.DRIFT, CdrStatus.REVIEW)
 DUE_AT_ONCE: Final = 256  # ~60 ms, during which no other writer of documents works
 
 
@@ -129,8 +133,12 @@ class InvoicePoster:
             await _record_charges(connection, work, fresh, self._rules())
             work.outcomes += ["superseded" for posting in fresh if isinstance(posting.content, Superseded)]
             await self._finish(connection, work, number)
+            again = Work(work.number, work.now)  # in view of the reservations that are recorded by now
+            await _price_again(connection, again, fresh, self._rules())
+            await self._finish(connection, again, work.number)
         self._metrics.batch_events.observe(len(postings))
         self._count(work)
+        self._count(again)
 
     async def invoice_due(self) -> None:
         """Invoice the charges that have settled, in transactions of DUE_AT_ONCE. Of several processes that do so one
@@ -179,9 +187,15 @@ class InvoicePoster:
         await statements.check_part(connection, credited, amounts.payable_minor)
         work = Work(number, self._clock.now())
         old = credited.invoice
-        paid = old.status is InvoiceStatus.PAID
+        paid = credited.refundable_minor(amounts.payable_minor) > 0
         note = make_credit_note(uuid4(), work.next_number(), old, amounts, reason, paid=paid)
         work.issue(note, lines, context)
+        left_minor = credited.left.payable_minor - amounts.payable_minor
+        if (
+            old.status is InvoiceStatus.OPEN and left_minor <= credited.covered_minor
+        ):  # credit notes paid the rest of it
+            moved = await store.set_status(connection, [old.id], InvoiceStatus.PAID, work.now)
+            work.events += [invoice_updated(one, context) for one in moved]
         await self._finish(connection, work, number)
         self._count(work)
         return note
@@ -200,6 +214,9 @@ class InvoicePoster:
     async def _finish(self, connection: Transaction, work: Work, number: Number) -> None:
         await write(connection, work)
         await record_terms(connection, work.with_new_terms, self._seller, self._terms)
+        if self._rules().set_off:
+            for document, invoice_id in await set_off(connection, work.new_invoices, work.now):
+                work.events.append(invoice_updated(document, work.contexts[invoice_id]))
         if work.number != number:
             await store.advance(connection, work.number)
         await insert_async(connection, SCHEMA, work.events)
@@ -249,6 +266,47 @@ async def _record_charges(
     customers = await _customers(connection, [(draft, state) for draft, _, state, _ in decisions])
     for draft, context, state, decision in decisions:
         _apply(work, draft, context, state, decision, customers.get(draft.subject_id))
+
+
+async def _price_again(connection: Transaction, work: Work, postings: Sequence[Posting], rules: InvoicingRules) -> None:
+    """Sessions that are invoiced, or wait, and whose reservation became known by these events, or counts no more: the
+    tariff's bounds are of both together. One that settles is priced when it is due."""
+    contexts: dict[UUID | str, EventContext] = {}
+    for posting in postings:
+        content = posting.content
+        if isinstance(content, SessionAssigned):
+            contexts[content.session_id] = posting.context
+        elif isinstance(content, ChargeDraft) and content.reservation_id is not None:
+            contexts[content.reservation_id] = posting.context
+    sessions = [key for key in contexts if isinstance(key, UUID)]
+    reservations = [key for key in contexts if isinstance(key, str)]
+    rows = await store.priced_sessions(connection, sessions, reservations, _PRICED_AGAIN) if contexts else []
+    recorded = [store.draft_of(row) for row in rows]
+    priced = await within_bounds_together(connection, recorded, rules)
+    changed = [
+        (row, old, new)
+        for row, old, new in zip(rows, recorded, priced, strict=True)
+        if (new.reserved_excl_micros, new.reserved_incl_micros) != (old.reserved_excl_micros, old.reserved_incl_micros)
+    ]
+    same = [(row["id"], new) for row, old, new in changed if _totals(new) == _totals(old)]
+    await store.reprice(connection, same)
+    others = [(row, new) for row, old, new in changed if _totals(new) != _totals(old)]
+    if not others:
+        return
+    states = await store.charge_states(connection, [new.subject_id for _, new in others])
+    decided = [
+        (new, contexts.get(row["subject_id"]) or contexts[row["used_reservation_id"]], states[new.subject_id])
+        for row, new in others
+    ]
+    decisions = [(*one, decide_repriced(one[0], one[2])) for one in decided]
+    await _credit_replaced(connection, work, [(*one[1:], RESERVED) for one in decisions])
+    customers = await _customers(connection, [(draft, state) for draft, _, state, _ in decisions])
+    for draft, context, state, decision in decisions:
+        _apply(work, draft, context, state, decision, customers.get(draft.subject_id))
+
+
+def _totals(draft: ChargeDraft) -> tuple[str, int, int] | None:
+    return None if draft.amount is None else draft.amount.totals
 
 
 async def _customers(connection: Transaction, charges: Sequence[tuple[ChargeDraft, ChargeState]]) -> dict[UUID, UUID]:

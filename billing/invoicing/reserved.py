@@ -22,16 +22,26 @@ _MAY_BE_INVOICED: Final = (CdrStatus.INVOICED, CdrStatus.SETTLING, CdrStatus.NOT
 async def within_bounds_together(
     connection: Transaction, drafts: Sequence[ChargeDraft], rules: InvoicingRules
 ) -> list[ChargeDraft]:
-    """The same drafts in order, those of sessions with a used reservation priced in view of what that cost."""
+    """The same drafts in order, those of sessions with a used reservation priced in view of what that cost; and those
+    that were, without one any more, by themselves."""
     sessions = [
         (draft.subject_id, draft.tariff_version)
         for draft in drafts
         if draft.kind is SubjectKind.SESSION and draft.amount is not None
     ]
     found = await store.reserved(connection, sessions)
+    alone = [
+        draft.tariff_version
+        for draft in drafts
+        if draft.reserved_incl_micros is not None and draft.subject_id not in found and draft.tariff_version is not None
+    ]
+    tariffs = await store.tariffs(connection, alone) if alone else {}
     priced = []
     for draft in drafts:
         row, amount = found.get(draft.subject_id), draft.amount
+        if row is None and draft.reserved_incl_micros is not None and draft.tariff_version in tariffs:
+            priced.append(beside(draft, parse_tariff(tariffs[draft.tariff_version]), None, rules))
+            continue
         if row is None or amount is None or row["currency"] != amount.currency:
             priced.append(draft)
             continue
@@ -47,9 +57,10 @@ def reserved_amount(excl_micros: int, incl_micros: int, currency: str) -> rating
     return rating.Reserved(excl_micros, max(incl_micros, to_minor(incl_micros, currency) * coin_micros))
 
 
-def beside(draft: ChargeDraft, tariff: Tariff, reserved: rating.Reserved, rules: InvoicingRules) -> ChargeDraft:
-    """A session's draft as it is beside what its reservation cost. What a person must look at stays so."""
-    amount = charge_amount(rating.price(tariff, draft.own_consumption, reserved=reserved))
+def beside(draft: ChargeDraft, tariff: Tariff, reserved: rating.Reserved | None, rules: InvoicingRules) -> ChargeDraft:
+    """A session's draft as it is beside what its reservation cost; None: it has none. What a person must look at stays
+    so."""
+    amount = charge_amount(rating.price(tariff, draft.own_consumption, reserved=reserved or rating.Reserved(0, 0)))
     status = draft.status
     if status in _MAY_BE_INVOICED:
         owed = rules.outcome_when_released(amount)
@@ -58,6 +69,6 @@ def beside(draft: ChargeDraft, tariff: Tariff, reserved: rating.Reserved, rules:
         draft,
         status=status,
         amount=amount,
-        reserved_excl_micros=reserved.excl_micros,
-        reserved_incl_micros=reserved.incl_micros,
+        reserved_excl_micros=None if reserved is None else reserved.excl_micros,
+        reserved_incl_micros=None if reserved is None else reserved.incl_micros,
     )

@@ -22,6 +22,7 @@ class InvoicingRules:
     zero_invoices: bool = False  # whether nothing is invoiced as 0
     settle_s: int = 0  # a charge is invoiced this long after its last revision; 0: at once
     settle_max_s: int = 0  # and this long after the first at the latest
+    set_off: bool = True  # whether what a payer's credit notes owe pays their next invoice
 
     def outcome_of(self, amount: ChargeAmount) -> tuple[CdrStatus, tuple[str, ...]]:
         """What becomes of a charge of this amount that agrees with its readings, and the reasons if it must wait."""

@@ -103,6 +103,16 @@ JOIN billing.cdr AS r ON r.reservation_id = d.reservation_id AND r.current AND r
  AND r.total_incl_micros IS NOT NULL AND r.status NOT IN ('free', 'void', 'nothing_owed', 'cancelled')
 JOIN billing.tariff_version AS t ON t.version = s.tariff_version
 """
+_PRICED_SESSIONS: Final = f"""
+SELECT {", ".join(f"c.{name}" for name in _CDR_COLUMNS)}, d.reservation_id AS used_reservation_id
+FROM billing.cdr AS c LEFT JOIN billing.session_driver AS d ON d.session_id = c.subject_id
+WHERE c.current AND c.kind = 'session' AND c.total_incl_micros IS NOT NULL AND c.status = ANY ($3::text[])
+  AND c.subject_id = ANY ($1::uuid[] || ARRAY(
+      SELECT session_id FROM billing.session_driver WHERE reservation_id = ANY ($2::text[])))
+  AND (d.reservation_id IS NOT NULL OR c.reserved_incl_micros IS NOT NULL)
+ORDER BY c.created_at, c.id
+"""  # noqa: S608  # our own names
+_TARIFFS: Final = "SELECT version, tariff FROM billing.tariff_version WHERE version = ANY ($1::uuid[])"
 _INVOICES: Final = f"SELECT {_COLUMNS} FROM billing.invoice WHERE id = ANY ($1::uuid[])"  # noqa: S608  # our own names
 _LINES: Final = """
 SELECT invoice_id, dimension, element, volume, billed, price_micros, vat_ppm, excl_micros, incl_micros
@@ -235,6 +245,20 @@ async def reserved(
         return {}
     ids, versions = zip(*sessions, strict=True)
     return {row["session_id"]: row for row in await connection.fetch(_RESERVED, ids, versions)}
+
+
+async def priced_sessions(
+    connection: Transaction, sessions: Sequence[UUID], reservations: Sequence[str], statuses: Sequence[CdrStatus]
+) -> list[asyncpg.Record]:
+    """The current CDRs with one of these statuses of sessions that used a reservation, or were priced as if they had:
+    these sessions, and those that used these reservations (`used_reservation_id`)."""
+    rows: list[asyncpg.Record] = await connection.fetch(_PRICED_SESSIONS, sessions, reservations, statuses)
+    return rows
+
+
+async def tariffs(connection: Transaction, versions: Sequence[UUID]) -> dict[UUID, str]:
+    """Tariffs' JSON by version."""
+    return {row["version"]: row["tariff"] for row in await connection.fetch(_TARIFFS, versions)}
 
 
 async def supersede(connection: Transaction, cdr_ids: Sequence[UUID]) -> None:

@@ -22,6 +22,7 @@ from billing.invoicing import store
 from billing.invoicing.credit import CreditedInvoice
 from billing.invoicing.decision import ChargeState
 from billing.invoicing.events import invoice_created, invoice_updated
+from billing.setoffs import store as setoffs
 from billing.statements.collecting import collected_charge
 from billing.statements.composition import CollectedCharge
 from billing.statements.store import add_collected
@@ -47,11 +48,21 @@ class Work:
     outcomes: list[str] = field(default_factory=list)
     collected: list[CollectedCharge] = field(default_factory=list)
     reassigned: list[UUID] = field(default_factory=list)  # documents that have another driver now
+    contexts: dict[UUID, EventContext] = field(default_factory=dict)  # in which each new document is issued
 
     @property
     def with_new_terms(self) -> list[UUID]:
         """Documents whose parties and terms of payment are to be recorded (billing/customers)."""
         return [document.id for document, _ in self.documents] + self.reassigned
+
+    @property
+    def new_invoices(self) -> list[UUID]:
+        """Invoices that something is to be paid of."""
+        return [
+            document.id
+            for document, _ in self.documents
+            if document.kind is InvoiceKind.INVOICE and document.status is InvoiceStatus.OPEN
+        ]
 
     def next_number(self) -> Number:
         """The next unused number."""
@@ -61,6 +72,7 @@ class Work:
     def issue(self, document: Document, lines: Sequence[DocumentLine], context: EventContext) -> None:
         """Store and publish the document."""
         self.documents.append((document, lines))
+        self.contexts[document.id] = context
         self.events.append(invoice_created(document, context))
 
 
@@ -106,8 +118,12 @@ async def credited_invoices(connection: Transaction, ids: Sequence[UUID]) -> dic
     notes = await store.credit_notes(connection, ids)
     note_ids = [note.id for of_invoice in notes.values() for note in of_invoice]
     lines = await store.lines(connection, [*ids, *note_ids])
+    paid = await setoffs.paid(connection, ids)
     return {
-        id_: CreditedInvoice(invoice, lines[id_], notes[id_], [line for note in notes[id_] for line in lines[note.id]])
+        id_: CreditedInvoice(
+            *(invoice, lines[id_], notes[id_], [line for note in notes[id_] for line in lines[note.id]]),
+            paid_minor=paid.get(id_, 0),
+        )
         for id_, invoice in documents.items()
     }
 
@@ -122,9 +138,8 @@ async def credit_rest(
     for id_ in ids:
         old = before[id_].invoice
         amounts, lines = before[id_].rest()
-        note = make_credit_note(
-            uuid4(), work.next_number(), old, amounts, reason, paid=old.status is InvoiceStatus.PAID
-        )
+        paid = before[id_].refundable_minor(amounts.payable_minor) > 0
+        note = make_credit_note(uuid4(), work.next_number(), old, amounts, reason, paid=paid)
         work.issue(note, lines, credited[id_])
         credit_notes.append(note)
     for invoice in await store.set_status(connection, ids, status, work.now):

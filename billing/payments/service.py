@@ -4,21 +4,26 @@ A provider is called outside of the writer's lock, because a call may take secon
 That is safe: a payment's id is derived from its document and the number of the attempt, and a provider executes an id
 once. So a repeated request after a crash or a time-out gets the payment that was begun. The document is checked
 again under the lock.
+
+A refund moves money at once, and what a credit note owes may pay an invoice meanwhile (billing/setoffs). So a refund is
+recorded before the provider is asked, in a transaction of its own: from then on nothing of the note is set off. Its
+reference is empty until the provider has answered; where it did not, the same request again asks again.
 """
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid5
 
 from billing.documents import Document, InvoiceKind, InvoiceStatus
+from billing.errors import Declined, ProviderFailed
 from billing.invoicing import store as invoicing
 from billing.invoicing.events import invoice_updated
 from billing.payments import store
 from billing.payments.models import ChargeRequest
 from billing.payments.provider import AcceptedPayment, PaymentOrder, PaymentProvider, PaymentStatus, PaymentUpdate
 from billing.payments.store import PaymentRecord
+from billing.setoffs.service import position_of, refresh
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.consumer import current_event_context
@@ -61,18 +66,15 @@ class PaymentService:
         payments = await store.payments_of(connection, invoice.id)
         pending = next((payment for payment in payments if payment.status is PaymentStatus.PENDING), None)
         if pending is not None and (pending.provider, pending.amount_minor) == (provider.name, amount_minor):
-            return pending, invoice
-        if pending is not None:
+            if pending.reference:
+                return pending, invoice
+        elif pending is not None:
             await self._withdraw(pending)
+        if invoice.kind is InvoiceKind.CREDIT_NOTE:
+            return await self._refund(connection, provider, invoice.id)
         attempt = len(payments) + 1
-        order = PaymentOrder(
-            _payment_id(invoice, attempt, amount_minor),
-            invoice.number,
-            amount_minor,
-            invoice.currency,
-            invoice.minor_digits,
-        )
-        opened = await self._ask(connection, provider, invoice, order)
+        order = _order(invoice, attempt, amount_minor)
+        opened = await provider.charge(order)
         return await self._write(connection, invoice, provider.name, order, attempt, opened, pending)
 
     async def get_payment(
@@ -133,7 +135,7 @@ class PaymentService:
         payment = await self.refundable(connection, payment_id)
         note = await store.invoice(connection, note_id)
         begun = [one for one in await store.payments_of(connection, note_id) if one.status is not PaymentStatus.FAILED]
-        if note is not None and begun:
+        if note is not None and begun and begun[-1].reference:
             return begun[-1], note
         return await self.begin(connection, ChargeRequest(invoice_id=note_id, provider=payment.provider), None)
 
@@ -156,20 +158,62 @@ class PaymentService:
             raise Conflict(f"a refund by {payment.provider} is under way")
         await self._provider(payment.provider).withdraw(payment.reference)
 
-    async def _ask(
-        self, connection: Transaction, provider: PaymentProvider, invoice: Document, order: PaymentOrder
-    ) -> AcceptedPayment:
-        if invoice.credits is None:
-            return await provider.charge(order)
-        paid = [
-            payment
-            for payment in await store.payments_of(connection, invoice.credits)
-            if payment.status is PaymentStatus.SUCCEEDED
-        ]
-        if not paid or (paid[0].provider != provider.name and not provider.refunds_any):
-            how = f"was paid by {paid[0].provider}" if paid else "was not paid here"
-            raise Conflict(f"what {invoice.number} credits {how}: {provider.name} cannot refund it")
-        return await provider.refund(order, paid[0].reference)
+    async def _refund(
+        self, connection: Transaction, provider: PaymentProvider, note_id: UUID
+    ) -> tuple[PaymentRecord, Document]:
+        charged, asked, order = await self._record_refund(provider, note_id)
+        try:
+            opened = await provider.refund(order, charged)
+        except (Declined, ProviderFailed):
+            async with self._database.transaction() as own:
+                await invoicing.lock(own)
+                await store.forget_unanswered(own, asked.id)
+            raise
+        await invoicing.lock(connection)
+        note = await store.invoice(connection, note_id)
+        payment = await store.answered(connection, asked.id, opened.reference, opened.error, self._clock.now())
+        if note is None or payment is None:
+            raise Conflict(f"refund {asked.id} was refused to another request")
+        if opened.status is PaymentStatus.SUCCEEDED and payment.status is PaymentStatus.PENDING:
+            payment = await store.move(connection, payment.id, opened.status, opened.error, self._clock.now())
+            await self._refresh(connection, payment)
+        return payment, note
+
+    async def _record_refund(self, provider: PaymentProvider, note_id: UUID) -> tuple[str, PaymentRecord, PaymentOrder]:
+        """A refund that no provider knows yet, in a transaction of its own, which is committed on return: the reference
+        of the charge, the payment, and what to ask the provider for."""
+        async with self._database.transaction() as connection:
+            await invoicing.lock(connection)
+            note = await self._open_document(connection, note_id, None)
+            charged = await self._charge_of(connection, provider, note)
+            amount_minor = await _left(connection, note)
+            payments = await store.payments_of(connection, note.id)
+            pending = next((one for one in payments if one.status is PaymentStatus.PENDING), None)
+            if pending is not None:
+                if pending.provider != provider.name or pending.reference:
+                    raise Conflict(f"another payment of {note.number} was begun at the same moment")
+                return charged, pending, _order(note, pending.attempt, pending.amount_minor)
+            order = _order(note, len(payments) + 1, amount_minor)
+            new = self._record(note, provider.name, order, len(payments) + 1, AcceptedPayment(""))
+            await store.add(connection, new)
+        return charged, new, order
+
+    async def _charge_of(self, connection: Transaction, provider: PaymentProvider, note: Document) -> str:
+        """The reference of the charge that a credit note gives back; empty where the provider needs none. What was paid
+        by an earlier credit note goes back as that one would. Raises Conflict."""
+        invoice_id, seen = note.credits, set[UUID]()
+        how = "was not paid here"
+        while invoice_id is not None and invoice_id not in seen:
+            seen.add(invoice_id)
+            for payment in await store.payments_of(connection, invoice_id):
+                if payment.status is PaymentStatus.SUCCEEDED and payment.kind == "charge":
+                    if payment.provider == provider.name or provider.refunds_any:
+                        return payment.reference
+                    how = f"was paid by {payment.provider}"
+            invoice_id = await store.set_off_from(connection, invoice_id)
+        if len(seen) > 1 and provider.refunds_any:
+            return ""
+        raise Conflict(f"what {note.number} credits {how}: {provider.name} cannot refund it")
 
     async def _write(
         self,
@@ -191,11 +235,21 @@ class PaymentService:
         now = self._clock.now()
         if withdrawn is not None:
             await store.move(connection, withdrawn.id, PaymentStatus.FAILED, "withdrawn", now)
-        payment = PaymentRecord(
+        payment = self._record(invoice, provider, order, attempt, opened)
+        await store.add(connection, payment)
+        if payment.status is PaymentStatus.SUCCEEDED:
+            await self._refresh(connection, payment)
+        return payment, invoice
+
+    def _record(
+        self, document: Document, provider: str, order: PaymentOrder, attempt: int, opened: AcceptedPayment
+    ) -> PaymentRecord:
+        now = self._clock.now()
+        return PaymentRecord(
             id=order.payment_id,
-            invoice_id=invoice.id,
+            invoice_id=document.id,
             attempt=attempt,
-            kind="charge" if invoice.credits is None else "refund",
+            kind="charge" if document.credits is None else "refund",
             provider=provider,
             reference=opened.reference,
             status=opened.status,
@@ -205,10 +259,6 @@ class PaymentService:
             created_at=now,
             changed_at=now,
         )
-        await store.add(connection, payment)
-        if payment.status is PaymentStatus.SUCCEEDED:
-            await self._money_moved(connection, payment, now)
-        return payment, invoice
 
     async def _apply(self, connection: Transaction, payment: PaymentRecord, update: PaymentUpdate) -> None:
         """Raises Conflict if the payment's currency or status rules it out."""
@@ -221,12 +271,12 @@ class PaymentService:
         if update.status is PaymentStatus.SUCCEEDED:
             await self._check_amount(connection, payment, update)
             await store.move(connection, payment.id, update.status, "", now)
-            await self._money_moved(connection, payment, now)
+            await self._refresh(connection, payment)
         elif payment.status is PaymentStatus.PENDING:
             await store.move(connection, payment.id, update.status, update.error, now)
         elif payment.kind == "refund":
             await store.move(connection, payment.id, update.status, update.error, now)
-            await self._set_status(connection, payment.invoice_id, InvoiceStatus.OPEN, now)
+            await self._refresh(connection, payment)
         else:
             raise Conflict(f"payment {payment.id} has succeeded: a credit note corrects it")
 
@@ -243,6 +293,8 @@ class PaymentService:
             )
         others = await store.payments_of(connection, payment.invoice_id)
         live = {one.status for one in others if one.id != payment.id} - {PaymentStatus.FAILED}
+        if payment.kind == "refund" and not live:
+            await _check_unused(connection, payment)
         if live:
             ids = {"payment_id": str(payment.id), "invoice_id": str(payment.invoice_id)}
             if PaymentStatus.SUCCEEDED in live:
@@ -251,27 +303,15 @@ class PaymentService:
                 _log.warning("given_up_payment_succeeded", **ids)  # while another is under way: not paid twice yet
             raise Conflict(f"payment {payment.id} was given up, and another has replaced it")
 
-    async def _money_moved(self, connection: Transaction, payment: PaymentRecord, now: datetime) -> None:
-        invoice = await store.invoice(connection, payment.invoice_id)
-        if invoice is None:
+    async def _refresh(self, connection: Transaction, payment: PaymentRecord) -> None:
+        """The statuses that follow from a payment that has succeeded, or failed after that. What was credited while
+        the payer was paying must be given back."""
+        document = await store.invoice(connection, payment.invoice_id)
+        if document is None:
             raise ValueError(f"payment {payment.id} is of no document")
-        if invoice.status is InvoiceStatus.OPEN:
-            await self._set_status(connection, invoice.id, InvoiceStatus.PAID, now)
-        if payment.kind == "refund":
-            return
-        # What was credited while the payer was paying must be refunded: the last credit notes.
-        overpaid_minor = payment.amount_minor - await _left(connection, invoice)
-        for note in reversed((await invoicing.credit_notes(connection, [invoice.id]))[invoice.id]):
-            if overpaid_minor > 0 and note.status is InvoiceStatus.SETTLED and note.payable_minor:
-                await self._set_status(connection, note.id, InvoiceStatus.OPEN, now)
-                overpaid_minor += note.payable_minor
-
-    async def _set_status(
-        self, connection: Transaction, invoice_id: UUID, status: InvoiceStatus, now: datetime
-    ) -> None:
+        changed = await refresh(connection, document.credits or document.id, self._clock.now())
         context = current_event_context()
-        changed = await invoicing.set_status(connection, [invoice_id], status, now)
-        await insert_async(connection, SCHEMA, [invoice_updated(invoice, context) for invoice in changed])
+        await insert_async(connection, SCHEMA, [invoice_updated(one, context) for one in changed])
 
 
 def _check_currency(payment: PaymentRecord, update: PaymentUpdate) -> None:
@@ -287,12 +327,30 @@ def _check_currency(payment: PaymentRecord, update: PaymentUpdate) -> None:
     raise Conflict(f"payment {payment.id} is in {payment.currency}, not in {update.currency}")
 
 
-async def _left(connection: Transaction, invoice: Document) -> int:
-    """Minor units that a document requests, or gives back: of an invoice less what is credited of it."""
-    if invoice.kind is InvoiceKind.CREDIT_NOTE:
-        return -invoice.payable_minor
-    notes = (await invoicing.credit_notes(connection, [invoice.id]))[invoice.id]
-    return invoice.payable_minor + sum(note.payable_minor for note in notes)
+async def _check_unused(connection: Transaction, refund: PaymentRecord) -> None:
+    """Raises Conflict where a refund that had failed succeeds after all, and its credit note has paid an invoice."""
+    note = await store.invoice(connection, refund.invoice_id)
+    if note is not None and await _left(connection, note) < refund.amount_minor:
+        _log.error("refunded_and_set_off", payment_id=str(refund.id), invoice_id=str(note.id))
+        raise Conflict(
+            f"refund {refund.id} had failed, and {note.number} has paid an invoice since: what was refunded is owed"
+        )
+
+
+async def _left(connection: Transaction, document: Document) -> int:
+    """Minor units that a document still requests, or gives back: neither credited, nor paid by credit notes or payments
+    that have succeeded."""
+    return (await position_of(connection, document)).left_minor
+
+
+def _order(document: Document, attempt: int, amount_minor: int) -> PaymentOrder:
+    return PaymentOrder(
+        _payment_id(document, attempt, amount_minor),
+        document.number,
+        amount_minor,
+        document.currency,
+        document.minor_digits,
+    )
 
 
 def _payment_id(invoice: Document, attempt: int, amount_minor: int) -> UUID:

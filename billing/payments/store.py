@@ -43,6 +43,15 @@ _MOVE: Final = f"""
 UPDATE billing.payment SET status = $2, error = $3, changed_at = $4 WHERE id = $1 RETURNING {_COLUMNS}
 """  # noqa: S608  # our own names
 
+_ANSWERED: Final = f"""
+UPDATE billing.payment SET reference = $2, error = $3, changed_at = $4 WHERE id = $1 RETURNING {_COLUMNS}
+"""  # noqa: S608  # our own names
+_FORGET: Final = "DELETE FROM billing.payment WHERE id = $1 AND reference = '' AND status = 'pending'"
+_SET_OFF_FROM: Final = """
+SELECT n.credits FROM billing.set_off AS s JOIN billing.invoice AS n ON n.id = s.credit_note_id
+WHERE s.invoice_id = $1 ORDER BY s.amount_minor DESC, n.year, n.sequence LIMIT 1
+"""
+
 
 async def invoice(connection: Transaction, invoice_id: UUID, own: str | None = None) -> Document | None:
     """A document; of that driver alone, if given."""
@@ -74,6 +83,25 @@ async def move(
     if row is None:
         raise ValueError(f"no payment {payment_id}")
     return _payment(row)
+
+
+async def answered(
+    connection: Transaction, payment_id: UUID, reference: str, error: str, now: datetime
+) -> PaymentRecord | None:
+    """Record the provider's name for a payment that was recorded before it was asked; as it is now."""
+    row = await connection.fetchrow(_ANSWERED, payment_id, reference, error, now)
+    return None if row is None else _payment(row)
+
+
+async def forget_unanswered(connection: Transaction, payment_id: UUID) -> None:
+    """Remove a payment that the provider has refused: there is none."""
+    await connection.execute(_FORGET, payment_id)
+
+
+async def set_off_from(connection: Transaction, invoice_id: UUID) -> UUID | None:
+    """The invoice whose credit note has paid most of this one."""
+    found: UUID | None = await connection.fetchval(_SET_OFF_FROM, invoice_id)
+    return found
 
 
 def _payment(row: asyncpg.Record) -> PaymentRecord:

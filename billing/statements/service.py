@@ -1,6 +1,6 @@
 """Issues the collective invoices that are due: a job of the service."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -13,11 +13,12 @@ from billing.currency import minor_digits, rounding_rule, to_minor
 from billing.customers.document_terms import record_buyer
 from billing.documents import Document, DocumentLine, InvoiceKind, InvoiceStatus, Number
 from billing.invoicing import store as invoicing_store
-from billing.invoicing.events import invoice_created
+from billing.invoicing.events import invoice_created, invoice_updated
 from billing.invoicing.metrics import InvoicingMetrics
 from billing.invoicing.rules import InvoicingRules
 from billing.invoicing.work import credited_invoices
 from billing.parties import Seller, Terms
+from billing.setoffs.service import set_off
 from billing.statements import store
 from billing.statements.composition import Item, bounds_of, first_month, following, is_due, items_of
 from billing.statements.given_back import given_back
@@ -46,11 +47,11 @@ class StatementService:
         database: Database,
         clock: Clock,
         metrics: InvoicingMetrics,
-        rules: InvoicingRules,
+        rules: Callable[[], InvoicingRules],
         seller: Seller,
         terms: Terms,
     ) -> None:
-        """`seller`, `terms`: of the documents that it issues."""
+        """`rules`: as they are now. `seller`, `terms`: of the documents that it issues."""
         self._database = database
         self._clock = clock
         self._metrics = metrics
@@ -89,6 +90,7 @@ class StatementService:
     async def _issue(self, customer_id: UUID, currency: str, month: date) -> Document | None:
         """One document of all that waits from before the month's end. None: there is nothing, or it comes to nothing
         that could be paid or less, which is carried over."""
+        rules, context = self._rules(), current_event_context()
         async with self._database.transaction() as connection:
             number = await invoicing_store.lock(connection)  # first, so that writers take turns
             customer = await store.customer(connection, customer_id)
@@ -100,7 +102,7 @@ class StatementService:
             if not items:
                 await store.forget(connection, content.waiting)
                 return None
-            if total_micros < 0 or not (self._rules.zero_invoices or to_minor(total_micros, currency)):
+            if total_micros < 0 or not (rules.zero_invoices or to_minor(total_micros, currency)):
                 _log.info("statement_carried_over", customer_id=str(customer_id), month=str(month))
                 return None
             part = await store.parts(connection, customer_id, month, currency) + 1
@@ -112,9 +114,11 @@ class StatementService:
             await store.settle(connection, invoice.id, content.waiting, items)
             await record_buyer(connection, invoice, customer, self._seller, self._terms)
             await invoicing_store.advance(connection, number)
-            await insert_async(connection, "billing", [invoice_created(invoice, current_event_context())])
+            moved = await set_off(connection, [invoice.id], self._clock.now()) if rules.set_off else []
+            events = [invoice_created(invoice, context), *(invoice_updated(one, context) for one, _ in moved)]
+            await insert_async(connection, "billing", events)
         self._metrics.documents.labels(invoice.kind).inc()
-        return invoice
+        return next((one for one, _ in moved if one.id == invoice.id), invoice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,7 @@ def _invoice(
         issued_at=number.issued_at,
         changes=0,
         changed_at=number.issued_at,
+        set_off_minor=0,
     )
 
 

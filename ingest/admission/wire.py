@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from ingest.admission.field_names import meant_field
+from schemas.identifiers import is_ci_string
 from schemas.reading import (
     CONNECTOR_ID_MAX,
     DETAIL_QUANTITIES,
@@ -151,7 +152,7 @@ def unknown_field(name: str) -> Fault:
 def text_fault(name: str, text: str) -> Fault | None:
     """A station id or session id is a CiString: printable ASCII, of bounded length (NUL would break the database)."""
     highest = TEXT_CHARS_MAX[name]
-    if 1 <= len(text) <= highest and text.isascii() and text.isprintable():
+    if is_ci_string(text, highest):
         return None
     return Fault(f"{name}_invalid", f"{name} must be 1 to {highest} printable ASCII characters")
 

@@ -137,6 +137,11 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     if any(item["type"] == "json_invalid" for item in found):
         reason = next(item for item in found if item["type"] == "json_invalid").get("ctx", {}).get("error", "")
         return problem_response(Problem(400, f"the body is not JSON: {reason}" if reason else "the body is not JSON"))
+    if any(item["loc"] == ("body",) for item in found) and not _is_json(request.headers.get("content-type", "")):
+        said = request.headers.get("content-type", "")[:100]
+        sent = f"{said!a} is not JSON" if said else "there is no Content-Type"
+        problem = Problem(422, f"the body is not read, because {sent}: send the header Content-Type: application/json")
+        return problem_response(problem)
     body_field = getattr(request.scope.get("route"), "body_field", None)
     body = body_field.field_info.annotation if body_field is not None else None
     # Never the input itself: it may be large, or a secret.
@@ -145,6 +150,11 @@ async def _on_validation(request: Request, error: Exception) -> Response:
         for item in found[:ERRORS_SHOWN_MAX]
     ]
     return problem_response(invalid(errors or [{"location": "request", "detail": "invalid"}], len(found)))
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
 _PROBLEM_SCHEMA: Final = {

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from api.pricing.models import (
     InForce,
+    PublishedVersion,
     Version,
     VersionPage,
 )
@@ -25,6 +26,7 @@ from tests.api.pricing_app import PATH, STATION, ZONE, PricingApp, exact_tariff,
 
 
 async def test_a_published_tariff_is_in_force_and_says_so(pricing: PricingApp) -> None:
+    PublishedVersion.model_validate(await pricing.publish_warned({"station_id": "st-2"}))
     made = await pricing.publish({"station_id": "st-1"})
     Version.model_validate(made)
     assert made["target"] == STATION
@@ -36,7 +38,7 @@ async def test_a_published_tariff_is_in_force_and_says_so(pricing: PricingApp) -
     assert answer["version"] == {name: value for name, value in made.items() if name != "published_by"}
     assert answer["next"] is None
     assert await pricing.get(f"/versions/{made['id']}") == made
-    assert await pricing.get("/versions") == {"versions": [made], "next": None}
+    assert (await pricing.get("/versions"))["versions"][0] == made
     await pricing.get("/versions/00000000-0000-4000-8000-000000000000", 404)
 
 
@@ -121,24 +123,11 @@ def _element(*dimensions: str, **restrictions: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("more", "path"),
     [
-        *(
-            ({"elements": [_element("FLAT", **{f"min_{name}": 5, f"max_{name}": high}), _element("ENERGY")]}, path)
-            for name in ("kwh", "current", "power", "duration")
-            for high, path in ((5, f"elements/0/restrictions/max_{name}"), (4, f"elements/0/restrictions/max_{name}"))
-        ),
-        ({"elements": [_element("ENERGY", max_kwh=0)]}, "elements/0/restrictions/max_kwh"),
-        (
-            {"elements": [_element("ENERGY", start_date="2026-05-01", end_date="2026-05-01")]},
-            "elements/0/restrictions/end_date",
-        ),
         ({"min_price": {"excl_vat": 5}, "max_price": {"excl_vat": 4}}, "max_price/excl_vat"),
         (
             {"min_price": {"excl_vat": 4, "incl_vat": 6}, "max_price": {"excl_vat": 5, "incl_vat": 5}},
             "max_price/incl_vat",
         ),
-        ({"elements": [_element("ENERGY", "FLAT", "ENERGY")]}, "elements/0/price_components/2"),
-        ({"elements": [_element("ENERGY"), _element("FLAT", "ENERGY", min_kwh=5)]}, "elements/1/price_components/1"),
-        ({"elements": [_element("ENERGY", min_kwh=0), _element("ENERGY")]}, "elements/1/price_components/0"),
         ({"currency": "ABC"}, "currency"),
         ({"currency": "XXX"}, "currency"),
     ],
@@ -151,6 +140,34 @@ async def test_a_tariff_that_contradicts_itself_is_refused_with_the_path(
 
 
 @pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        *(
+            ({"elements": [_element("FLAT", **{f"min_{name}": 5, f"max_{name}": high}), _element("ENERGY")]}, path)
+            for name in ("kwh", "current", "power", "duration")
+            for high, path in ((5, f"elements/0/restrictions/max_{name}"), (4, f"elements/0/restrictions/max_{name}"))
+        ),
+        ({"elements": [_element("ENERGY", max_kwh=0)]}, "elements/0/restrictions/max_kwh"),
+        (
+            {"elements": [_element("ENERGY", start_date="2026-05-01", end_date="2026-05-01")]},
+            "elements/0/restrictions/end_date",
+        ),
+        ({"elements": [_element("ENERGY", "FLAT", "ENERGY")]}, "elements/0/price_components/2"),
+        ({"elements": [_element("ENERGY"), _element("FLAT", "ENERGY", min_kwh=5)]}, "elements/1/price_components/1"),
+        ({"elements": [_element("ENERGY", min_kwh=0), _element("ENERGY")]}, "elements/1/price_components/0"),
+    ],
+)
+async def test_what_can_never_count_is_published_with_a_warning(
+    pricing: PricingApp, more: dict[str, Any], path: str
+) -> None:
+    version = await pricing.publish_warned(STATION, tariff=tariff(**more))
+    (warning,) = version["warnings"]
+    assert warning.startswith(path)
+    assert "never" in warning
+    assert len(version["tariff"]["elements"]) == len(more["elements"]), "as it was written"
+
+
+@pytest.mark.parametrize(
     "more",
     [
         {"elements": [_element("ENERGY", start_time="08:00", end_time="08:00"), _element("ENERGY")]},  # all day
@@ -159,8 +176,8 @@ async def test_a_tariff_that_contradicts_itself_is_refused_with_the_path(
         {"min_price": {"excl_vat": 5}, "max_price": {"excl_vat": 5}},
     ],
 )
-async def test_a_tariff_that_only_looks_so_is_published(pricing: PricingApp, more: dict[str, Any]) -> None:
-    await pricing.publish(STATION, tariff=tariff(**more))
+async def test_of_what_only_looks_so_there_is_no_warning(pricing: PricingApp, more: dict[str, Any]) -> None:
+    assert (await pricing.publish_warned(STATION, tariff=tariff(**more)))["warnings"] == []
 
 
 def test_what_can_be_published_can_be_paid() -> None:

@@ -59,6 +59,14 @@ async def test_what_is_registered_is_returned_whole(stations: StationsApp) -> No
     assert shown == {**examples.STATION, "station_id": "DE*VLT*E1", "revision": 2, "connectors": [one]}
 
 
+@pytest.mark.parametrize("station", ["Ü-1", "\u53f0", "A" * 37, "ß"])
+async def test_a_station_that_could_send_no_reading_is_not_registered(stations: StationsApp, station: str) -> None:
+    for place in (f"/{station}", f"/{station}/connectors/1"):
+        assert "1 to 36 printable ASCII characters" in (await stations.ask("PUT", place, 422, {}))["detail"]
+    if len(station) <= 36:  # an earlier release may have registered it
+        await stations.ask("GET", f"/{station}", 404)
+
+
 async def test_a_second_put_replaces_all_facts_and_keeps_the_connectors(stations: StationsApp) -> None:
     await stations.ask("PUT", "/A", 201, examples.STATION_FACTS)
     await stations.ask("PUT", "/A/connectors/1", 201, examples.CONNECTOR_FACTS)

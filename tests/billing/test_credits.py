@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,6 +20,7 @@ from tests.billing.invoices_made import invoice_of_lines
 from tests.billing.making import assigned, session
 from tests.billing.running import NOW
 from tests.billing.serving import CANCEL, CHARGE, INVOICES, PAYMENTS, Service
+from tests.billing.set_off_checks import check_set_offs
 
 BALANCE = "/api/v1/billing/balance"
 CHARGES = "/api/v1/billing/charges"
@@ -364,6 +366,7 @@ async def test_any_sequence_of_credits_payments_refunds_and_late_revisions_keeps
         else:
             await one_deed(service, rng, deed, documents, valid)
         check_subject(service, own_id)
+    check_set_offs(service.billing)
     for driver in drivers:
         await check_balance(service, driver, [own_id for own_id, whose in subjects.items() if whose == driver])
     documents = service.billing.documents()
@@ -434,17 +437,25 @@ async def check_balance(service: Service, driver: str, subjects: list[UUID]) -> 
     )
     moved = {kind: sum(one["amount_minor"] for one in payments if one["kind"] == kind) for kind in ("charge", "refund")}
     expected = sum(one["payable_minor"] for one in documents) - moved["charge"] + moved["refund"]
+    assert sum(one["set_off_minor"] for one in documents) == 0, "what pays an invoice of a driver is a credit of theirs"
     if documents:
         assert (
             await open_amount(service, driver)
             == f"{'-' if expected < 0 else ''}{abs(expected) // 100}.{abs(expected) % 100:02}"
         )
+    details = [await service.get(f"{INVOICES}/{one['id']}") for one in documents if one["status"] == "open"]
     one_by_one = 0
-    for one in documents:
-        if one["status"] == "open":
-            notes = sum(note["payable_minor"] for note in documents if note["credits"] == one["id"])
-            one_by_one += one["payable_minor"] + (notes if one["kind"] == "invoice" else 0)
+    for one in details:
+        notes = sum(note["payable_minor"] for note in documents if str(note["credits"]) == one["id"])
+        if one["kind"] == "invoice":
+            one_by_one += cents(one["amount_due"]) + notes
+        else:
+            one_by_one += cents(one["refundable"]) - cents(one["set_off"])
     assert one_by_one == expected, "every document says itself what is still to move"
+
+
+def cents(amount: str) -> int:
+    return int(Decimal(amount) * 100)
 
 
 def test_a_document_of_the_tests_is_one(seed: int) -> None:

@@ -87,6 +87,54 @@ async def test_while_a_charge_settles_its_reservation_may_become_known(
         await check_explained_and_reconciled(service)
 
 
+@pytest.mark.parametrize("order", [(2, 0, 1), (2, 1, 0), (0, 2, 1), (1, 2, 0)])
+async def test_a_reservation_that_becomes_known_after_the_invoice_changes_it(
+    service: Service, seed: int, order: tuple[int, ...]
+) -> None:
+    event = completed(service.telemetry, readings(random.Random(seed)), tariff=CAPPED, version=CAPPED_VERSION)
+    payloads = (used_reservation(), assignment(event.id), event)
+    await service.billing.deliver(*(payloads[place] for place in order))
+    documents = service.billing.documents()
+    assert sum(row["payable_minor"] for row in documents) == MAX_MINOR
+    invoice, note, replacing = service.billing.documents(event.id)
+    assert (invoice["status"], note["reason"]) == ("credited", "the reservation of this session changed the amount")
+    assert (replacing["replaces"], replacing["payable_minor"]) == (invoice["id"], MAX_MINOR - RESERVED_MINOR)
+    revisions = [(row["version"], row["revision"]) for row in service.billing.cdrs(event.id)]
+    assert revisions == [(1, event.revision), (2, event.revision)]
+    await service.billing.deliver(*payloads)
+    assert service.billing.documents() == documents, "nothing is new"
+    report = await Reconciler(InvoiceStore(service.billing.database), ReadingsStore(service.billing.database)).run(
+        START, START + timedelta(days=1), lambda _done, _expected: None
+    )
+    assert (report.drifts, set(report.outcomes)) == ([], {Finding.AGREES})
+    assert (await service.get(f"{INVOICES}/{replacing['id']}/explain"))["differences"] == []
+
+
+async def test_an_assignment_that_is_withdrawn_after_the_invoice_takes_the_reservation_with_it(
+    service: Service, seed: int
+) -> None:
+    event = completed(service.telemetry, readings(random.Random(seed)), tariff=CAPPED, version=CAPPED_VERSION)
+    await service.billing.deliver(used_reservation(), assignment(event.id), event)
+    await service.billing.deliver(assignment(event.id, withdrawn=True, revision=2))
+    assert sum(row["payable_minor"] for row in service.billing.documents(event.id)) == MAX_MINOR
+    assert service.billing.cdrs(event.id)[-1]["reserved_incl_micros"] is None
+
+
+@pytest.mark.parametrize("late", [0, 1])
+async def test_a_charge_that_waits_is_priced_again_and_keeps_its_reasons(service: Service, late: int) -> None:
+    held = msgspec.structs.replace(session(tariff=CAPPED, version=CAPPED_VERSION), held=("register_leapt",))
+    payloads: list[ReservationConfirmed | SessionAssigned] = [used_reservation(), assignment(held.id)]
+    await service.billing.deliver(payloads[1 - late], held)
+    (before,) = service.billing.cdrs(held.id)
+    await service.billing.deliver(payloads[late])
+    cdr = service.billing.cdrs(held.id)[-1]
+    assert (cdr["status"], cdr["reasons"]) == ("held", before["reasons"])
+    assert cdr["total_incl_micros"] == (MAX_MINOR - RESERVED_MINOR) * 10_000
+    await service.post(f"{CHARGES}/{before['id']}/approve", {"why": "x"}, 409)
+    await service.post(f"{CHARGES}/{held.id}/approve", {"why": "x"})
+    assert sum(row["payable_minor"] for row in service.billing.documents()) == MAX_MINOR
+
+
 @pytest.mark.parametrize("settle_s", [0, 60])
 async def test_a_reservation_at_the_maximum_leaves_nothing_for_its_session(
     billing_url: str, seed: int, settle_s: int

@@ -134,6 +134,22 @@ async def test_a_validation_problem_lists_every_error_and_no_input(client: httpx
     assert "hush" not in response.text
 
 
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({}, "there is no Content-Type"),
+        ({"Content-Type": "text/plain; charset=utf-8"}, "'text/plain; charset=utf-8' is"),
+    ],
+)
+async def test_a_body_that_is_not_said_to_be_json_is_refused_with_the_header_to_send(
+    client: httpx.AsyncClient, headers: dict[str, str], says: str
+) -> None:
+    response = await client.post("/api/v1/items/1", content=b'{"amount": 1}', headers=headers)
+    assert response.status_code == 422
+    assert says in response.json()["detail"]
+    assert "send the header Content-Type: application/json" in response.json()["detail"]
+
+
 async def test_a_parameter_that_an_operation_does_not_have_is_refused(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/v1/windows?interval=1h&station_id=A&station_id=B")).json() == "1h"
     refused = await client.get("/api/v1/windows?intervall=1h&intervall=1d&x=")

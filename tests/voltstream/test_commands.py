@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from billing.exports.service import ExportFormat
 from kit.auth.token_store import Kind, StoredToken
 from tests.voltstream.platform import voltstream
 from voltstream.cli.commands.ledger import energy_table, ledger_table
 from voltstream.cli.commands.token import tokens_table
 from voltstream.cli.main import _COMMANDS, app
-from voltstream.cli.options import duration_s, moment, period
+from voltstream.cli.options import duration_s, moment, one_of, period
 from voltstream.errors import WrongUsage
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -187,6 +188,13 @@ def test_rejected_energy_has_its_reason() -> None:
 def test_a_moment_is_a_date_or_rfc_3339_or_ms(text: str, moment_: datetime) -> None:
     assert moment("--from", text) == moment_
     assert period(text, None) == (moment_, None)
+
+
+@pytest.mark.parametrize("text", ["foo", "", "CSV"])
+def test_what_is_none_of_the_choices_is_refused_with_all_of_them(text: str) -> None:
+    with pytest.raises(WrongUsage, match=f"--format '{text}': write csv, jsonl, ocpi or parquet"):
+        one_of("--format", ExportFormat)(text)
+    assert one_of("--format", ExportFormat)("ocpi") is ExportFormat.OCPI
 
 
 @pytest.mark.parametrize("text", ["2026-02-30", "2026-13-01", "28.11.2026", "2026-11", "1969-12-31", "2200-01-01", ""])

@@ -1,9 +1,11 @@
 """Options that several commands have, and the settings they give."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
@@ -12,6 +14,8 @@ from kit.instants import parse_instant_or_date
 from kit.settings import Settings
 from voltstream.cli.output import print_json, print_line
 from voltstream.errors import WrongUsage
+
+E = TypeVar("E", bound=StrEnum)
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -38,6 +42,18 @@ DataDir = Annotated[
 MOMENT: Final = "MOMENT"
 MOMENT_HELP: Final = "; RFC 3339 or a date, which is the start of that day, UTC"
 Supervised = Annotated[bool, typer.Option(hidden=True, help="stop when stdin closes: the supervisor is gone")]
+
+
+def one_of(option: str, choices: type[E]) -> Callable[[str], E]:
+    """The parser of an option that takes one of these values. Raises WrongUsage."""
+
+    def parse(text: str) -> E:
+        if text not in list(choices):
+            *others, last = choices
+            raise WrongUsage(f"{option} {text!r}: write {', '.join(others)} or {last}")
+        return choices(text)
+
+    return parse
 
 
 def duration_s(text: str) -> float:

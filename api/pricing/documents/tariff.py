@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from api.pricing.documents.contradictions import contradictions
 from kit.instants import EARLIEST, LATEST
 from kit.web.exact_json import DIGITS_MAX, stays_small
 from schemas.currency import CURRENCIES
-from schemas.tariff import Tariff
+from schemas.tariff import Price, Tariff
 
 DEFAULT_TIME_ZONE: Final = "Europe/Amsterdam"
 
@@ -30,7 +29,7 @@ def tariff_of(document: str | bytes) -> Tariff:
 
 
 def checked_tariff(tariff: Tariff) -> Tariff:
-    """The tariff. Raises ValueError, with the path, where it is empty, contradicts itself or cannot be stored."""
+    """The tariff. Raises ValueError, with the path, where it contradicts itself or cannot be stored."""
     moments = {"start_date_time": tariff.start_date_time, "end_date_time": tariff.end_date_time}
     for name, moment in moments.items():
         if moment is not None and not EARLIEST <= moment < LATEST:
@@ -39,14 +38,22 @@ def checked_tariff(tariff: Tariff) -> Tariff:
         raise ValueError("end_date_time is not after start_date_time: it would never apply")
     if tariff.currency not in CURRENCIES:
         raise ValueError(f"currency: ISO 4217 has no {tariff.currency} to pay in; write one like EUR")
-    for contradiction in contradictions(tariff):
-        raise ValueError(contradiction)
+    _check_bounds(tariff.min_price, tariff.max_price)
     for path, value in _leaves(tariff.model_dump(), ""):
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{path} has a NUL character, which no text may have")
         if isinstance(value, Decimal) and not stays_small(value):
             raise ValueError(f"{path} has more than {DIGITS_MAX} digits")
     return tariff
+
+
+def _check_bounds(low: Price | None, high: Price | None) -> None:
+    if low is None or high is None:
+        return
+    for name in ("excl_vat", "incl_vat"):
+        least, most = getattr(low, name), getattr(high, name)
+        if least is not None and most is not None and least > most:
+            raise ValueError(f"max_price/{name} is below min_price/{name}, {least}: raise the one or lower the other")
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

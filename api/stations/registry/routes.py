@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import Response
 
-from api.parameters import StationInPath
+from api.parameters import KnownStationInPath, StationInPath
 from api.stations.components import EVERYBODY, PATH, READERS, Operator, Provided
 from api.stations.registry import examples
 from api.stations.registry.models import (
@@ -108,7 +108,7 @@ async def add_station(
     dependencies=[EVERYBODY],
     responses={**problems(_NO_STATION), 200: _shown(examples.STATION)},
 )
-async def get_station(stations: Provided, station_id: StationInPath) -> Response:
+async def get_station(stations: Provided, station_id: KnownStationInPath) -> Response:
     """As operators registered it, with the ETag that a change needs. Readings are taken from stations that are not
     registered, too."""
     station = await stations.registry.station(station_id)
@@ -148,7 +148,7 @@ async def put_station(
     responses=problems({**_NO_STATION, **_VERSIONS}),
 )
 async def retire_station(
-    stations: Provided, station_id: StationInPath, operator: Operator, if_match: IfMatch = None
+    stations: Provided, station_id: KnownStationInPath, operator: Operator, if_match: IfMatch = None
 ) -> None:
     """With its connectors. Its history, readings, sessions and charges stay, and it may be registered again."""
     await stations.registry.retire(station_id, version_of(if_match), operator)
@@ -181,7 +181,7 @@ async def get_history(
     dependencies=[EVERYBODY],
     responses={**problems(_NO_CONNECTOR), 200: _shown(examples.CONNECTOR)},
 )
-async def get_connector(stations: Provided, station_id: StationInPath, connector_id: ConnectorInPath) -> Response:
+async def get_connector(stations: Provided, station_id: KnownStationInPath, connector_id: ConnectorInPath) -> Response:
     """As operators registered it. The ETag is its station's."""
     connector, revision = await stations.registry.connector(station_id, connector_id)
     return Response(connector.model_dump_json(), headers=etag(revision), media_type=JSON)
@@ -226,7 +226,7 @@ async def put_connector(
 )
 async def delete_connector(
     stations: Provided,
-    station_id: StationInPath,
+    station_id: KnownStationInPath,
     connector_id: ConnectorInPath,
     operator: Operator,
     if_match: IfMatch = None,

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.parameters import StationInPath
+from api.parameters import KnownStationInPath
 from api.stations.components import EVERYBODY, PATH, Provided
 from api.stations.status import examples
 from api.stations.status.models import StationStatus
@@ -20,7 +20,7 @@ router = APIRouter(prefix=PATH, tags=["stations"])
         200: example(examples.STATUS),
     },
 )
-async def get_status(stations: Provided, station_id: StationInPath) -> StationStatus:
+async def get_status(stations: Provided, station_id: KnownStationInPath) -> StationStatus:
     """Available, charging, reserved, faulted, … or silent: a charger that said nothing for its interval is not
     available. `why` are the last changes of a connector that led there."""
     return await stations.status.status(station_id)

@@ -34,18 +34,31 @@ PEPPOL: Final = ElectronicAddress("9930", "DE987654321")
 
 
 def detail(
-    lines: Sequence[DocumentLine], currency: str = "EUR", *, credit: bool = False, **terms: Any
+    lines: Sequence[DocumentLine], currency: str = "EUR", *, credit: bool = False, set_off_minor: int = 0, **terms: Any
 ) -> InvoiceDetail:
-    """The invoice of these lines, or its credit note; `terms`: what the document says of parties and payment."""
+    """The invoice of these lines, or its credit note; `terms`: what the document says of parties and payment;
+    `set_off_minor`: of an invoice, what of it a credit note has paid, of what is to be paid at the most."""
     payable = to_minor(sum(line.incl_micros for line in lines), currency)
     sign = -1 if credit else 1
     lines = [line.negated() for line in lines] if credit else lines
     amounts = payable_amounts(lines, sign * payable, minor_digits(currency))
-    return document_of(lines, currency, sign * payable, amounts.net_minor, credit=credit, **terms)
+    return document_of(
+        *(lines, currency, sign * payable, amounts.net_minor),
+        credit=credit,
+        set_off_minor=0 if credit else min(set_off_minor, payable),
+        **terms,
+    )
 
 
 def document_of(
-    lines: Sequence[DocumentLine], currency: str, payable: int, payable_excl: int, *, credit: bool, **terms: Any
+    lines: Sequence[DocumentLine],
+    currency: str,
+    payable: int,
+    payable_excl: int,
+    *,
+    credit: bool,
+    set_off_minor: int = 0,
+    **terms: Any,
 ) -> InvoiceDetail:
     """The same of these lines and amounts, in minor units; of a credit note both are below 0."""
     kind = InvoiceKind.CREDIT_NOTE if credit else InvoiceKind.INVOICE
@@ -70,6 +83,7 @@ def document_of(
         issued_at=ISSUED,
         changes=0,
         changed_at=ISSUED,
+        set_off_minor=set_off_minor,
     )
     row: dict[str, Any] = {
         **{"started_at": ISSUED, "ended_at": ISSUED, "end_reason": "ended", "connector_id": 1, "energy_uj": 0},
@@ -79,7 +93,12 @@ def document_of(
     }
     said: dict[str, Any] = {
         **{"seller": SELLER, "buyer": BUYER, "issued_on": date(2026, 3, 29), "payment_terms": ""},
-        "due_on": None if credit or not payable else date(2026, 4, 12),
+        "due_on": None if credit or payable == set_off_minor else date(2026, 4, 12),
         **terms,
     }
-    return detail_of(document, row, lines, [], DocumentTerms(**said), {})
+    by_note = {"id": uuid4(), "number": "2026-0000009", "amount_minor": set_off_minor, "set_off_at": ISSUED}
+    return detail_of(
+        *(document, row, lines, [], DocumentTerms(**said), {}),
+        set_offs=[by_note] if set_off_minor else [],
+        refundable_minor=0 if credit else None,
+    )

@@ -33,6 +33,7 @@ from tests.billing.making import assigned, session
 from tests.billing.running import NOW
 from tests.billing.serving import CANCEL, INVOICES, Service
 
+SET_OFF = st.just(0) | st.integers(0, 3_000)
 LINES = [component(1_743_206, 210_000), component(420_000, 100_000, "TIME"), component(77_000, None, "FLAT")]
 RAISED = [*LINES, bound("MIN_PRICE", 17_759_794, 21_493_721)]
 LOWERED = [*LINES, bound("MAX_PRICE", -1_240_206, -1_648_279)]
@@ -48,24 +49,24 @@ def totals(xml: bytes) -> tuple[Decimal, Decimal, Decimal]:
     return net, amount(root, "cac:TaxTotal/cbc:TaxAmount"), payable
 
 
-@given(documents(), st.booleans(), st.sampled_from(["EUR", "JPY"]))
+@given(documents(), st.booleans(), st.sampled_from(["EUR", "JPY"]), SET_OFF)
 def test_the_amounts_of_whatever_is_charged_keep_the_rules(
-    lines: list[DocumentLine], credit: bool, currency: str
+    lines: list[DocumentLine], credit: bool, currency: str, set_off_minor: int
 ) -> None:
-    document = detail(lines, currency, credit=credit)
+    document = detail(lines, currency, credit=credit, set_off_minor=set_off_minor)
     xml = to_ubl(einvoice_of(document))
     assert broken(xml) == []
     sign = -1 if credit else 1
-    said = (document.payable_excl_vat, document.payable_vat, document.payable)
+    said = (document.payable_excl_vat, document.payable_vat, document.amount_due or document.payable)
     assert totals(xml) == tuple(sign * Decimal(one) for one in said)
 
 
 @settings(max_examples=15)
-@given(documents(), st.booleans())
+@given(documents(), st.booleans(), SET_OFF)
 def test_whatever_is_charged_is_valid_by_the_published_schemas_and_rules(
-    lines: list[DocumentLine], credit: bool
+    lines: list[DocumentLine], credit: bool, set_off_minor: int
 ) -> None:
-    invoice = einvoice_of(detail(lines, credit=credit))
+    invoice = einvoice_of(detail(lines, credit=credit, set_off_minor=set_off_minor))
     assert broken_rules(to_cii(invoice)) == []
     assert broken_rules(to_ubl(invoice)) == []
 
@@ -114,6 +115,8 @@ _ODD = Buyer(customer_id=BUYER.customer_id, name="a\x00\ufffe", address=Address(
         (LINES, {}),
         (RAISED, {"payment_terms": "without deduction"}),
         (LOWERED, {"seller": _TAX_NUMBER}),
+        (LINES, {"set_off_minor": 100}),
+        (RAISED, {"set_off_minor": 10**9}),
         (ONLY_A_MINIMUM, _IN_PEPPOL),
         (NOTHING, {"buyer": _ODD}),
     ],

@@ -11,7 +11,7 @@ from pypdf import PdfReader
 
 from billing.exports.document_pdf import render_pdf
 from billing.invoices import examples
-from billing.invoices.models import InvoiceDetail, SellingParty
+from billing.invoices.models import InvoiceDetail, SellingParty, SetOff
 from schemas.events import SessionAssigned
 from tests.billing.exports.conftest import Office
 from tests.billing.making import TARIFF, session
@@ -90,6 +90,40 @@ def test_what_kind_of_document_it_is_shows(changes: dict[str, Any], said: list[s
     text = text_of(render_pdf(changed(**changes)))
     for words in said:
         assert words in text
+
+
+def said_by(document: InvoiceDetail) -> str:
+    """With one space between any two words."""
+    return " ".join(text_of(render_pdf(document)).split())
+
+
+def set_off(number: str, amount: str) -> SetOff:
+    return SetOff(id=uuid4(), number=number, amount=amount, set_off_at=DETAIL.issued_at)
+
+
+def test_what_credit_notes_paid_of_an_invoice_is_on_it_with_what_is_left_to_pay() -> None:
+    part = changed(set_off="1.00", amount_due="1.57", set_offs=[set_off("2026-0000009", "1.00")])
+    for words in (
+        "Total incl. VAT 2.57",
+        "Paid by credit note 2026-0000009 -1.00",
+        "To pay, EUR 1.57",
+        "To be paid by",
+    ):
+        assert words in said_by(part)
+    notes = [set_off("2026-0000009", "2.57")]
+    whole = changed(status="paid", set_off="2.57", amount_due="0.00", due_on=None, set_offs=notes)
+    assert "Paid by what was to be refunded to you." in said_by(whole)
+    assert "To pay, EUR 0.00" in said_by(whole)
+
+
+def test_a_credit_note_says_what_of_it_was_paid_and_which_invoices_it_has_paid() -> None:
+    owed = {"kind": "credit_note", "payable": "-2.57", "refundable": "-2.00", "amount_due": None, "set_off": "-1.50"}
+    note = changed(**owed, set_offs=[set_off("2026-0000019", "1.50")])
+    for words in ("Had not been paid 0.57", "Pays invoice 2026-0000019 1.50", "To refund, EUR -0.50"):
+        assert words in said_by(note)
+    used = note.model_copy(update={"status": "paid", "refundable": "-1.50"})
+    assert "To refund, EUR 0.00" in said_by(used)
+    assert "Nothing is left to be refunded" in said_by(used)
 
 
 def test_a_seller_who_set_nothing_still_gets_a_page() -> None:

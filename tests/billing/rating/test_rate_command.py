@@ -39,6 +39,16 @@ def files(tmp_path: Path) -> Files:
     return write
 
 
+def test_what_of_a_tariff_can_never_count_is_said_and_priced_as_it_stands(files: Files) -> None:
+    free = {"price_components": [{"type": "ENERGY", "price": 0, "step_size": 1}]}
+    shown = voltstream(
+        "rate", *files({"currency": "EUR", "elements": [free, {"price_components": COMPONENTS}]}), "--json"
+    )
+    assert shown.returncode == 0
+    assert "elements/1/price_components/1 never counts: elements/0 has ENERGY without restrictions" in shown.stderr
+    assert json.loads(shown.stdout)["total_excl_vat"] == "0.500000"
+
+
 def test_json_has_totals_and_lines(files: Files) -> None:
     shown = voltstream("rate", *files(), "--json")
     assert (shown.returncode, shown.stderr) == (0, "")

@@ -167,6 +167,7 @@ def _document(report: Report, start: datetime, end: datetime) -> dict[str, Any]:
             }
             for currency in sorted(report.derived_micros)
         },
+        "documents": report.money,
         "drifts": [_described(drift) for drift in report.drifts],
         "held": [_held(held) for held in report.uninvoiced],
     }
@@ -223,6 +224,8 @@ def _print(report: Report) -> None:
         name = held.reservation_id or held.subject_id
         print_line(f"{held.status}: {held.kind} {name} at {held.station_id}, began {format_rfc3339(held.started_at)}:")
         print_line(f"  {_figures(held)}")
+    for difference in report.money:
+        print_line(difference)
     for currency in sorted(report.derived_micros):
         booked, derived = report.booked_micros[currency], report.derived_micros[currency]
         print_line(f"{currency}: booked {format_micros(booked)}, computed {format_micros(derived)} incl. VAT")

@@ -52,7 +52,7 @@ def invoices(
     wanted = {"driver_id": driver, "station_id": station, "status": status, "kind": kind, "limit": limit, **bounds}
     with finance_api(load_settings(data_dir=data_dir), url, token) as api:
         page = api.get(f"{_BILLING}/invoices", wanted)
-    found, headings = page["invoices"], ("number", "kind", "status", "station", "driver", ">payable", "")
+    found, headings = page["invoices"], ("number", "kind", "status", "station", "driver", ">payable", ">due", "")
     table = partial(print_rows, headings, [_row(invoice) for invoice in found], more=page["next"] is not None)
     print_list(found, only, as_json, table)
 
@@ -71,8 +71,9 @@ def balance(
     if as_json:
         print_json(found)
         return
-    names = ("invoiced", "credited", "paid", "refunded", "open_amount", "collected")
-    headings = ("currency", ">documents", *(f">{name.removesuffix('_amount')}" for name in names))
+    names = ("invoiced", "credited", "paid", "paid_by_credit_notes", "refunded", "set_off", "open_amount", "collected")
+    titles = (name.removesuffix("_amount").replace("_", " ") for name in names)
+    headings = ("currency", ">documents", *(f">{title}" for title in titles))
     rows = [
         (one["currency"], str(one["documents"]), *("" if one[name] is None else one[name] for name in names))
         for one in found["balances"]
@@ -183,7 +184,7 @@ def _moved(api: PlatformApi, payment: Mapping[str, Any]) -> Any:
 def _row(invoice: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         *(invoice["number"], invoice["kind"].replace("_", " "), invoice["status"], invoice["station_id"]),
-        *(invoice["driver_id"] or "", invoice["payable"], invoice["currency"]),
+        *(invoice["driver_id"] or "", invoice["payable"], invoice["amount_due"] or "", invoice["currency"]),
     )
 
 
@@ -192,7 +193,9 @@ def _print_document(document: Mapping[str, Any], as_json: bool) -> None:
         print_json(document)
         return
     kind = document["kind"].replace("_", " ")
-    print_line(f"{document['number']}: {kind} of {document['payable']} {document['currency']}, {document['status']}")
+    due = f", {document['set_off']} of it paid by credit notes" if (document["set_off"] or "0").strip("-0.") else ""
+    payable = f"{document['payable']} {document['currency']}"
+    print_line(f"{document['number']}: {kind} of {payable}{due}, {document['status']}")
 
 
 def _print_payment(payment: Mapping[str, Any], number: str, as_json: bool) -> None:

@@ -29,7 +29,7 @@ from kit.database.postgres import Database
 from kit.settings import Settings, group_of
 from kit.web.errors import BadQuery, Conflict
 from voltstream.cli.connection import with_database
-from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, period
+from voltstream.cli.options import MOMENT, MOMENT_HELP, AsJson, DataDir, one_of, period
 from voltstream.cli.output import make_table, print_json, print_line, print_table
 from voltstream.errors import WrongUsage
 from voltstream.runtime.database import sources_of
@@ -53,9 +53,15 @@ PDF_EXAMPLE: Final = "Example: voltstream billing pdf 2026-0000017 --out receipt
 
 def export(
     out: Annotated[str, typer.Option(help="the file; - for stdout", show_default=False)],
-    format_: Annotated[ExportFormat, typer.Option("--format", help="csv is safe to open in a spreadsheet")] = (
-        ExportFormat.CSV
-    ),
+    format_: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            parser=one_of("--format", ExportFormat),
+            metavar="|".join(ExportFormat),
+            help="csv is safe to open in a spreadsheet",
+        ),
+    ] = ExportFormat.CSV,
     start: Annotated[
         str | None, typer.Option("--from", metavar=MOMENT, help=f"issued then or later{MOMENT_HELP}")
     ] = None,
@@ -69,7 +75,8 @@ def export(
 
     OCPI files hold CDRs, and Credit CDRs for credit notes. Documents whose station or connector lacks a fact
     that a CDR has to have are left out and listed: exit code 1. Register it (`voltstream station`), and export
-    again. Collective invoices are of no single charge and no CDRs. A file that cannot be finished is not left behind.
+    again. Of a collective invoice each charge is a CDR; a part credited of one is of no single charge, and in no
+    file of CDRs. A file that cannot be finished is not left behind.
     """
     since, until = period(start, end)
     settings = load_settings(data_dir=data_dir)
@@ -135,7 +142,10 @@ def pdf(
 def einvoice(
     document: Annotated[str, typer.Argument(metavar="NUMBER", help="of an invoice or credit note, or its id")],
     out: Annotated[Path, typer.Option(help="the file", show_default=False)],
-    format_: Annotated[XmlFormat, typer.Option("--format", help="the syntax")] = XmlFormat.UBL,
+    format_: Annotated[
+        XmlFormat,
+        typer.Option("--format", parser=one_of("--format", XmlFormat), metavar="|".join(XmlFormat), help="the syntax"),
+    ] = XmlFormat.UBL,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -262,10 +272,12 @@ def _progress(format_: ExportFormat, *, shown: bool) -> Iterator[Callable[[int, 
 
 def _print(out: str, totals: Totals) -> None:
     if totals.currencies:
-        table = make_table("currency", ">documents", ">credit notes", ">excl. VAT", ">incl. VAT", ">payable")
+        table = make_table(
+            "currency", ">documents", ">credit notes", ">excl. VAT", ">incl. VAT", ">payable", ">set off"
+        )
         for currency, one in totals.currencies.items():
             counts = (f"{one.documents:,}", f"{one.credit_notes:,}")
-            table.add_row(currency, *counts, one.total_excl_vat, one.total_incl_vat, one.payable)
+            table.add_row(currency, *counts, one.total_excl_vat, one.total_incl_vat, one.payable, one.set_off)
         print_table(table)
     print_line(f"{totals.documents:,} documents: {out}")
 
@@ -283,7 +295,8 @@ def _left_out(totals: Totals, listed: list[LeftOutDocument]) -> dict[str, Any]:
 def _print_left_out(count: int, collective: int, listed: list[LeftOutDocument]) -> None:
     """For people, on stderr: the connectors with what they lack."""
     if collective:
-        sys.stderr.write(f"{collective:,} collective invoices are left out: a CDR is of a single charge\n")
+        of = "parts credited of collective invoices are left out: a CDR is of a single charge"
+        sys.stderr.write(f"{collective:,} {of}\n")
     if not count:
         return
     lacking = Counter((one.station_id, one.connector_id, ", ".join(one.missing)) for one in listed)

@@ -7,6 +7,7 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
+from api.pricing.documents.idle_elements import idle_elements
 from billing.currency import format_micros
 from billing.rating import ComponentUsage, RatedUsage, RatingError, rate_visit
 from billing.rating.json_io import format_payable, format_plain, format_volume, rated_document, read_document
@@ -15,7 +16,7 @@ from billing.rating.periods import WrittenUsage, usages_of
 from billing.rating.price import MICRO_DIGITS, UNITS, VAT_DIGITS
 from schemas.tariff import Tariff
 from voltstream.cli.options import AsJson
-from voltstream.cli.output import make_table, print_json, print_line, print_table
+from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
 from voltstream.errors import WrongUsage
 
 _BYTES_MAX = 16_000_000  # of a file; 10,000 periods are 1 MB
@@ -33,9 +34,11 @@ def rate(
 
     USAGE is {"start": "2026-01-31T09:00:00+01:00", "time_zone": "Europe/Amsterdam", "periods": [{"kind": "CHARGING",
     "minutes": 60, "energy_kwh": "20", "current_a": null, "power_w": null}]}. Kinds are CHARGING, PARKING, RESERVATION
-    and RESERVATION_EXPIRED; a start without an offset is local time.
+    and RESERVATION_EXPIRED; a start without an offset is local time. What of the tariff can never count is said.
     """
     agreed, written = _read(Tariff, tariff), _read(WrittenUsage, usage)
+    for warning in idle_elements(agreed):
+        print_note(f"{tariff}: {warning}")
     used, total = rate_visit(agreed, written.zone, *usages_of(written))
     if as_json:
         print_json(rated_document(total))

@@ -11,7 +11,7 @@ from api.stations.registry.models import RATED_POWER_W_MAX
 from schemas.connector import ConnectorFormat, ConnectorStandard, PowerType
 from schemas.reading import CONNECTOR_ID_MAX
 from voltstream.cli.connection import OperatorToken, Url
-from voltstream.cli.options import AsJson, DataDir
+from voltstream.cli.options import AsJson, DataDir, one_of
 from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
 from voltstream.cli.platform_api import operators_api
 from voltstream.errors import WrongUsage
@@ -115,6 +115,9 @@ def connector(
     Readings are plausible up to the rated power; OCPI CDRs need all the rest. Connector 0 is the station's main meter
     and has a rated power only.
     """
+    for option, text, choices in (("--format", format_, ConnectorFormat), ("--power-type", power_type, PowerType)):
+        if text:  # an empty one is forgotten
+            one_of(option, choices)(text)
     if rated_power_w and not rated_power_w.isdecimal():
         raise WrongUsage(f"--rated-power-w {rated_power_w!r}: write whole watts, like 22000")
     given: dict[str, str | int | None] = {

@@ -1,21 +1,21 @@
-"""Contradictions in a tariff whose single numbers are right: elements that can never apply or never count. Pure.
+"""Elements and components of a tariff that can never count. Pure.
 
-The rules are those by which tariffs are rated (docs/adr/0009): lower bounds are inclusive and upper ones exclusive, of
-several components of a dimension in one element the first counts, and of elements the first whose restrictions hold.
-Where times are equal the day is whole: an `end_time` at or before `start_time` wraps.
+OCPI lets authors order elements as they like, so such a tariff is right, and priced as it stands; but its author may
+have meant another. The rules are those by which tariffs are rated (docs/adr/0009): lower bounds are inclusive and upper
+ones exclusive, of several components of a dimension in one element the first counts, and of elements the first whose
+restrictions hold. Where times are equal the day is whole: an `end_time` at or before `start_time` wraps.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from schemas.tariff import Dimension, Price, Tariff, TariffElement, TariffRestrictions
+from schemas.tariff import Dimension, Tariff, TariffElement, TariffRestrictions
 
 _RANGES: Final = ("kwh", "current", "power", "duration")
 
 
-def contradictions(tariff: Tariff) -> Iterator[str]:
-    """Each contradiction with its path inside the tariff and how to fix it."""
-    yield from _bounds_of_totals(tariff.min_price, tariff.max_price)
+def idle_elements(tariff: Tariff) -> Iterator[str]:
+    """What can never count, each with its path inside the tariff, why, and what would make it count."""
     for number, element in enumerate(tariff.elements):
         path = f"elements/{number}"
         if element.restrictions is not None:
@@ -24,30 +24,21 @@ def contradictions(tariff: Tariff) -> Iterator[str]:
     yield from _unreachable(tariff)
 
 
-def _bounds_of_totals(low: Price | None, high: Price | None) -> Iterator[str]:
-    if low is None or high is None:
-        return
-    if low.excl_vat > high.excl_vat:
-        yield f"max_price/excl_vat is below min_price/excl_vat, {low.excl_vat}: raise the one or lower the other"
-    if low.incl_vat is not None and high.incl_vat is not None and low.incl_vat > high.incl_vat:
-        yield f"max_price/incl_vat is below min_price/incl_vat, {low.incl_vat}: raise the one or lower the other"
-
-
 def _empty_ranges(restrictions: TariffRestrictions) -> Iterator[str]:
     for name in _RANGES:
         low, high = getattr(restrictions, f"min_{name}"), getattr(restrictions, f"max_{name}")
         if high is not None and (low or 0) >= high:
-            yield f"max_{name} is not above {low or 0}, the least: the element would never apply; raise max_{name}"
+            yield f"max_{name} is not above {low or 0}, the least: the element never applies; raise max_{name}"
     first, end = restrictions.start_date, restrictions.end_date
     if first is not None and end is not None and first >= end:
-        yield f"end_date is not after start_date, {first}: the element would never apply; write the day after its last"
+        yield f"end_date is not after start_date, {first}: the element never applies; write the day after its last"
 
 
 def _repeated(element: TariffElement) -> Iterator[str]:
     seen: set[Dimension] = set()
     for number, component in enumerate(element.price_components):
         if component.type in seen:
-            yield f"{number} is a second {component.type} in its element and would never count: leave one out"
+            yield f"{number} is a second {component.type} in its element and never counts: leave one out"
         seen.add(component.type)
 
 
@@ -60,7 +51,7 @@ def _unreachable(tariff: Tariff) -> Iterator[str]:
         for place, component in enumerate(element.price_components):
             if component.type in always:
                 yield (
-                    f"elements/{number}/price_components/{place} would never count: elements/{always[component.type]} "
+                    f"elements/{number}/price_components/{place} never counts: elements/{always[component.type]} "
                     f"has {component.type} without restrictions; put that one last, or leave this one out"
                 )
         if _unrestricted(element):

@@ -1,0 +1,1 @@
+"""Set-off: what credit notes owe a payer pays their next invoices."""
