@@ -164,7 +164,7 @@ async def retire_station(
 async def get_history(
     stations: Provided,
     request: Request,
-    station_id: StationInPath,
+    station_id: KnownStationInPath,
     limit: Annotated[int, Query(ge=1, le=CHANGES_MAX, description="changes on a page")] = CHANGES_MAX,
     cursor: CursorInQuery = None,
 ) -> Response:
