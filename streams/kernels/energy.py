@@ -177,12 +177,16 @@ def _unrounded(register: I64, base: I64) -> I64:
     return np.where(rounded, base, register)
 
 
-def _put_late(segments: SessionEnergy, segment: I64, rise_mwh: I64, ts_ms: I64) -> None:
-    """Keep of the rise to these sessions' first register what they may have delivered themselves."""
+def _put_late(segments: SessionEnergy, segment: I64, rise_mwh: I64, ts_ms: I64, unpowered: Bools) -> None:
+    """Keep of the rise to these sessions' first register what they may have delivered themselves. `unpowered`: those
+    that had no power before it."""
     begin_ms = segments.begin_ms[segment]
     elapsed_ms = np.where(begin_ms == NULL, 0, ts_ms - begin_ms)
     most_mwh = _most_mwh(elapsed_ms, segments.power_max_mw[segment])
-    segments.late_mwh[segment] = np.where(elapsed_ms > 0, np.minimum(rise_mwh, most_mwh), 0)
+    late_mwh = np.minimum(rise_mwh, most_mwh)
+    unknown = unpowered & (segments.before_mwh[segment] == NULL)
+    late_mwh = np.where(unknown, REGISTER_SLACK_MWH + 1, late_mwh)  # more than nothing
+    segments.late_mwh[segment] = np.where(elapsed_ms > 0, late_mwh, 0)
     segments.begin_ms[segment] = NULL
 
 
@@ -297,7 +301,8 @@ def _put_plain_registers(job: _Job, plain: Bools, rise: I64, area: I64) -> None:
     if any_true(first):
         segments.head_uj[segment[first]] += (area[start] + segments.tail_uj[segment])[first]
         segments.register_first_mwh[segment[first]] = register[first]
-        _put_late(segments, segment[first], rise[start[first]], samples.ts_ms[start[first]])
+        unpowered = segments.power_ts_ms[segment[first]] == NULL
+        _put_late(segments, segment[first], rise[start[first]], samples.ts_ms[start[first]], unpowered)
     if not all_true(metered):
         bare, bare_uj = ~metered, np.add.reduceat(area, runs.start)[plain]
         segments.tail_uj[segment[bare]] += bare_uj[bare]
@@ -385,7 +390,7 @@ def _round(job: _Job, run: I64, at: I64) -> None:
     before = None if job.trace is None else s.at(segment)
     ts_ms, power, credible = samples.ts_ms[at], samples.power_mw[at], job.credible[at]
     area = _area_uj(s.last_power_mw[segment], _elapsed(s.last_ts_ms[segment], ts_ms))
-    gap = _elapsed(s.power_ts_ms[segment], ts_ms)
+    unpowered, gap = s.power_ts_ms[segment] == NULL, _elapsed(s.power_ts_ms[segment], ts_ms)
     _lengthen(s.gap_ms, segment, gap)
     powered = np.where(s.last_power_mw[segment] > 0, gap, 0)
     _lengthen(s.power_gap_ms, segment, powered)
@@ -400,7 +405,7 @@ def _round(job: _Job, run: I64, at: I64) -> None:
     s.peak_mw[segment] = np.maximum(s.peak_mw[segment], np.where(credible, power, 0))
     metered = samples.register_mwh[at] != NULL
     if any_true(metered):
-        _meter(job, run[metered], at[metered])
+        _meter(job, run[metered], at[metered], unpowered[metered])
     if job.trace is not None and before is not None:
         _trace_round(job.trace, before, s.at(segment), at, metered, job.out.flags[at])
 
@@ -419,8 +424,9 @@ def _trace_round(
     trace.put(at, anchor, before.billed_mwh(), np.maximum(after.billed_mwh(), before.billed_mwh()), by_register)
 
 
-def _meter(job: _Job, run: I64, at: I64) -> None:
-    """Account for one register of the segment of each of these runs (docs/adr/0014, "Energy")."""
+def _meter(job: _Job, run: I64, at: I64, unpowered: Bools) -> None:
+    """Account for one register of the segment of each of these runs (docs/adr/0014, "Energy"). `unpowered`: those that
+    had no power before it."""
     s, samples, out, segment = job.segments, job.samples, job.out, job.runs.key[run]
     ts_ms, register, power_max = samples.ts_ms[at], samples.register_mwh[at], s.power_max_mw[segment]
     in_session, peak = job.in_session[run], s.peak_mw[segment]
@@ -472,7 +478,7 @@ def _meter(job: _Job, run: I64, at: I64) -> None:
     open_uj = np.where(reset, s.candidate_tail_uj[segment], s.tail_uj[segment])
     s.head_uj[segment] += np.where(first, open_uj, 0)
     if any_true(first):
-        _put_late(s, segment[first], np.where(fits, rise, 0)[first], ts_ms[first])
+        _put_late(s, segment[first], np.where(fits, rise, 0)[first], ts_ms[first], unpowered[first])
     s.register_first_mwh[segment] = np.where(
         begins, np.where(reset, candidate, register), s.register_first_mwh[segment]
     )

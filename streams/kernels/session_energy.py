@@ -52,7 +52,7 @@ class SessionEnergy:
     before_ts_ms: I64 = column(NULL)
     series_mwh: I64 = column(NULL)  # the first register of the connector's session before this segment
     before_uj: I64 = column()  # integrated in that session, where no register was accepted since
-    begin_ms: I64 = column(NULL)  # where a session began that has a register before it, and none of its own yet
+    begin_ms: I64 = column(NULL)  # where a session began that has no register yet
     late_mwh: I64 = column()  # what it may have delivered until its first register, outside of it
     counted_mwh: I64 = column()  # between registers, of a session without the rise to its first
     head_uj: I64 = column()  # integrated before the first register
@@ -97,7 +97,7 @@ class SessionEnergy:
         fresh.before_uj = np.where(
             after_session, self.integrated_uj(), np.where(self.register_first_mwh == NULL, self.before_uj, 0)
         )
-        fresh.begin_ms = np.where(in_session & (fresh.before_mwh != NULL), start_ms, NULL)
+        fresh.begin_ms = np.where(in_session, start_ms, NULL)
         fresh.power_max_mw = power_max_mw
         return fresh
 
@@ -164,7 +164,7 @@ def _sure_uj(segments: SessionEnergy, since_power_ms: I64) -> I64:
 def _late(segments: SessionEnergy) -> Bools:
     """Whether the rise to a session's first register, which came late, is more than power explains: that of the session
     until then and that of the one before after its last register; or more than all that the session has."""
-    late_mwh = segments.late_mwh
-    explained_mwh = (segments.head_uj + segments.before_uj) // UJ_PER_MWH
-    late: Bools = _contradicts(late_mwh, explained_mwh) | (late_mwh > segments.energy_uj() // UJ_PER_MWH)
-    return late & (late_mwh > REGISTER_SLACK_MWH)
+    rest_mwh = segments.late_mwh - DISAGREEMENT_FACTOR * ((segments.head_uj + segments.before_uj) // UJ_PER_MWH)
+    most_mwh = np.minimum(segments.energy_uj() // UJ_PER_MWH, DISAGREEMENT_SLACK_MWH)
+    late: Bools = rest_mwh > np.maximum(most_mwh, REGISTER_SLACK_MWH)
+    return late

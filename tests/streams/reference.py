@@ -284,6 +284,7 @@ class Meter:
         """`before_uj`: integrated in the connector's session before, if no register was accepted since."""
         self.before_uj = before_uj
         self.begin_ms: int | None = None
+        self.powered = False
         self.late_mwh = self.unsure_uj = 0
         self.power_max_mw, self.base, self.series, self.session = power_max_mw, base, series, session
         self.first: int | None = None
@@ -314,6 +315,7 @@ class Meter:
         ts = r["ts_ms"]
         self.begin_ms = ts if self.begin_ms is None else self.begin_ms
         flags = Quality(0)
+        self.powered = self.power_ms is not None  # before this reading
         if self.power_ms is not None:
             self.gap_ms = max(self.gap_ms, ts - self.power_ms)
             if (self.power_mw or 0) > 0:
@@ -357,6 +359,8 @@ class Meter:
 
     def _register(self, register: int, ts: int) -> tuple[Quality, int, int, int]:
         if self.base is None:
+            if self.session and not self.powered and self.begin_ms is not None and ts > self.begin_ms:
+                self.late_mwh = 100_001
             self._accept(register, ts, earlier=None)
             return Quality(0), 0, 0, 0
         base, base_ts = self.base
@@ -431,7 +435,7 @@ class Meter:
     def reasons(self) -> int:
         hold = self.hold & ~HoldReason.POWER_IMPLAUSIBLE
         explained = (self.head_uj + self.before_uj) // UJ_PER_MWH
-        if self.late_mwh > max(100_000, min(3 * explained + 1_000_000, self.energy_uj // UJ_PER_MWH)):
+        if self.late_mwh - 3 * explained > max(100_000, min(1_000_000, self.energy_uj // UJ_PER_MWH)):
             hold |= HoldReason.REGISTER_LATE
         if self.candidate is not None or self.export_candidate is not None:
             hold |= HoldReason.REGISTER_UNCONFIRMED

@@ -22,6 +22,8 @@ OK = Quality(0)
 ZERO, FELL = Quality.PLACEHOLDER_ZERO, Quality.METER_ROLLBACK
 LEAP, RESET = Quality.IMPLAUSIBLE_POWER, Quality.METER_RESET
 
+LATE = HoldReason.REGISTER_LATE
+
 Reading = tuple[float, int | None, int | None]
 """Minute, register mWh, power mW."""
 
@@ -251,6 +253,48 @@ def test_the_register_before_a_reset_is_forgotten_with_the_segment() -> None:
     meter.next(session=False)
     meter.read((9, 101 * KWH, None))
     assert meter.flags[-1] == LEAP
+
+
+@pytest.mark.parametrize(
+    ("why", "before", "readings", "reasons"),
+    [
+        ("all that the meter rose by", [(0, 5 * KWH, None)], [(9, None, None), (69, 12 * KWH, None)], LATE),
+        ("100 Wh are a step of the register", [(0, 0, None)], [(9, None, None), (69, 100_000, None)], HoldReason(0)),
+        ("and no more", [(0, 0, None)], [(9, None, None), (69, 100_001, None)], LATE),
+        ("the first reading has it", [(0, 0, None)], [(9, 3 * KWH, None), (69, 7 * KWH, None)], HoldReason(0)),
+        ("most was counted", [(0, 0, None)], [(9, None, None), (19, KWH, None), (69, 2 * KWH, None)], HoldReason(0)),
+        ("most was not", [(0, 0, None)], [(9, None, None), (19, KWH, None), (69, 2 * KWH - 1, None)], LATE),
+        ("1 kWh at most", [(0, 0, None)], [(9, None, None), (19, KWH + 1, None), (69, 20 * KWH, None)], LATE),
+        ("no more than a third is explained", [(0, 0, None)], [(9, None, KW), (69, 4 * KWH + 1, 0)], LATE),
+        ("a third and 1 kWh are", [(0, 0, None)], [(9, None, KW), (69, 4 * KWH, 0)], HoldReason(0)),
+        (
+            "of a session that could not deliver it",
+            [(0, 0, None)],
+            [(40, None, None), (40.001, 7 * KWH, None), (60, 8 * KWH, None)],
+            HoldReason(0),
+        ),
+        (
+            "the session before took it",
+            [(0, 0, 6 * KW), (30, None, 0)],
+            [(39, None, None), (69, 3 * KWH + 100_000, None)],
+            HoldReason(0),
+        ),
+        ("nothing is known of before, nor of this", [], [(9, None, None), (69, 12 * KWH, 0)], LATE),
+        ("nothing is known of before", [], [(9, None, None), (19, KWH, 0), (69, 2 * KWH, 0)], HoldReason(0)),
+        ("it drew nothing", [], [(9, None, 0), (69, 12 * KWH, 0)], HoldReason(0)),
+    ],
+)
+def test_a_session_whose_first_register_is_late_is_held_if_that_matters(
+    why: str, before: list[Reading], readings: list[Reading], reasons: HoldReason
+) -> None:
+    meters = []
+    for batches in ([readings], [[reading] for reading in readings]):
+        meter = Meter().read(*before) if before else Meter(session=False)
+        meter.next(session=True, minute=readings[0][0])
+        for batch in batches:
+            meter.read(*batch)
+        meters.append(meter)
+    assert [meter.reasons & LATE for meter in meters] == [reasons, reasons], why
 
 
 # -- Resets and mixed registers

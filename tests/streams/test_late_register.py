@@ -18,9 +18,10 @@ CUTS = st.lists(st.integers(0, 99), max_size=6)
 
 @st.composite
 def visits(draw: st.DrawFn) -> list[Reading]:
-    """An idle register, and a session whose first registers are missing or cannot be, in any order of arrival."""
+    """Perhaps an idle register, and a session whose first ones are missing or cannot be, in any order of arrival."""
     register = draw(st.sampled_from([700, 5 * KWH, 900 * KWH]))
-    fields: list[dict[str, Any]] = [{"ts_ms": BASE_MS, "status": Status.AVAILABLE, "energy_mwh": register}]
+    idle = draw(st.sampled_from([register, register, None]))
+    fields: list[dict[str, Any]] = [{"ts_ms": BASE_MS, "status": Status.AVAILABLE, "energy_mwh": idle}]
     count = draw(st.integers(2, 5))
     good_from = draw(st.integers(0, count - 1))
     for n in range(count):
@@ -33,7 +34,8 @@ def visits(draw: st.DrawFn) -> list[Reading]:
                 "session_id": "tx",
                 "session_event": events.get(n, SessionEvent.NONE),
                 "status": Status.CHARGING,
-                "energy_mwh": register if n >= good_from else bad,
+                "energy_mwh": register if n >= good_from else None if idle is None else bad,
+                "power_mw": draw(st.sampled_from([None, 0])) if n >= good_from else None,
             }
         )
     order = draw(st.permutations([one | {"seq": seq} for seq, one in enumerate(fields)]))
@@ -52,3 +54,5 @@ def test_a_bill_has_most_of_what_the_meter_rose_by_or_waits_for_a_person(
     begins_with_one = any(r["ts_ms"] == first_ms and r["energy_mwh"] == session["register_first_mwh"] for r in arrived)
     event(f"held: {session['hold'] != 0}, by {HoldReason(session['hold'])!r}")
     assert session["hold"] or begins_with_one or outside_mwh <= max(energy_mwh, 100_000)
+    if all(r["energy_mwh"] is None for r in arrived if not r["session_id"]):  # nothing is known of before
+        assert session["hold"] or begins_with_one or energy_mwh > 0
