@@ -89,7 +89,7 @@ def field_of(
 _READING_NULLABLE: Final = {"session_key", "boot", "seq", "energy_mwh", "power_mw", "voltage_mv", "current_ma",
                             "temperature_mc", "soc_mpct", "in_session_mwh", "outside_mwh", "rejected_mwh",
                             "energy_export_mwh"}  # fmt: skip
-_READING_DEFAULTS: Final = {"part": 0, "named": 1}
+_READING_DEFAULTS: Final = {"session_event": 0, "flags": 0, "part": 0, "named": 1}
 READING: Final = StoredTable(
     "telemetry.reading",
     (

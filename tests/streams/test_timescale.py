@@ -126,6 +126,21 @@ def test_the_layout_is_made_and_answers_as_plain_sql_does(pglite: Path, layout: 
         assert columns == wanted_columns
 
 
+@pytest.mark.parametrize("layout", ["community", "apache"])
+def test_a_database_laid_out_by_an_older_version_is_migrated_with_its_readings(pglite: Path, layout: Layout) -> None:
+    place = next(n for n, script in enumerate(_MIGRATIONS) if "SET DEFAULT" in script)
+    laid_out = f"INSERT INTO telemetry.storage (layout, partitions) VALUES ('{layout}', 4)"
+    compressed = ["SELECT compress_chunk(show_chunks('telemetry.reading'))"] if layout == "community" else []
+    first = [*_MIGRATIONS[:place], *statements(layout), laid_out, _READINGS, *compressed]
+    plain = "INSERT INTO telemetry.reading (connector_key, ts, status, payload_hash) VALUES (1, '2026-03-02', 3, 7)"
+    asked = (
+        "SELECT count(*)::int, sum(payload_hash)::int, sum(named)::int, max(session_event)::int, max(flags)::int "
+        "FROM telemetry.reading"
+    )
+    *_, found = run(pglite, [*first, *_MIGRATIONS[place:], plain, asked])
+    assert found == [[1_001, 999 * 500 + 7, 1_001, 0, 0]]
+
+
 def test_a_late_reading_shows_in_a_materialised_window_after_its_refresh(pglite: Path) -> None:
     refresh = "CALL refresh_continuous_aggregate('telemetry.window_1h', NULL, '2026-03-03')"
     asked = "SELECT power_mw_max::int FROM telemetry.window_1h ORDER BY connector_key, bucket LIMIT 1"

@@ -45,3 +45,6 @@ DO $$ BEGIN
     );
     CREATE INDEX reading_brin ON telemetry.reading USING brin (connector_key, ts, seq) WITH (pages_per_range = 8);
 END $$;
+ALTER TABLE telemetry.reading
+    ALTER COLUMN session_event SET DEFAULT 0,
+    ALTER COLUMN flags SET DEFAULT 0;
