@@ -42,6 +42,7 @@ class Framer:
         source: str,
         partitions: int,
         linger_ms: int,
+        linger_batch_ms: int = 0,
         clock: Clock,
         metrics: IngestMetrics,
         on_durable: Callable[[int, int], None] = lambda _partition, _items_total: None,
@@ -55,7 +56,7 @@ class Framer:
         self._log = log
         self._partitions = partitions
         self._items_target = FRAME_ITEMS_TARGET * partitions
-        self._linger = Linger(linger_ms / 1_000, partitions)
+        self._linger = Linger(linger_ms / 1_000, partitions, linger_batch_ms / 1_000)
         self._clock = clock
         self._metrics = metrics
         self._on_durable = on_durable
