@@ -54,6 +54,7 @@ class Ingest:
             source=self.source,
             partitions=partitions,
             linger_ms=settings().linger_ms,
+            linger_batch_ms=settings().linger_batch_ms,
             clock=clock,
             metrics=metrics,
             on_durable=self._reporter.note,

@@ -42,6 +42,7 @@ class Framer:
         source: str,
         partitions: int,
         linger_ms: int,
+        linger_batch_ms: int = 0,
         clock: Clock,
         metrics: IngestMetrics,
         on_durable: Callable[[int, int], None] = lambda _partition, _items_total: None,
@@ -55,7 +56,7 @@ class Framer:
         self._log = log
         self._partitions = partitions
         self._items_target = FRAME_ITEMS_TARGET * partitions
-        self._linger = Linger(linger_ms / 1_000, partitions)
+        self._linger = Linger(linger_ms / 1_000, partitions, linger_batch_ms / 1_000)
         self._clock = clock
         self._metrics = metrics
         self._on_durable = on_durable
@@ -66,6 +67,7 @@ class Framer:
         self._items_pending = 0
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None  # set from the first pending request until their flush
+        self._collecting: asyncio.Future[None] | None = None  # done: no more is to be collected for this flush
         self._appends: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
         metrics.frames_unconfirmed.set_function(lambda: len(self._appends))
@@ -80,6 +82,7 @@ class Framer:
         if runner is None:
             return
         self._due.set()
+        self._end_collecting()
         await runner
         if self._appends:
             await asyncio.wait(self._appends)
@@ -128,6 +131,7 @@ class Framer:
         self._items_pending += items
         if self._items_pending >= self._items_target:
             self._due.set()
+            self._end_collecting()
         elif self._timer is None:
             self._timer = loop.call_at(self._linger.due_s, self._end_linger, loop)
 
@@ -159,11 +163,15 @@ class Framer:
         """Wait briefly for more requests while frames are in flight."""
         if not self._appends or self._runner is None or self._items_pending >= self._items_target:
             return
-        # The linger has ended and is not restarted: only a full flush or `close` can set the event now.
-        cut_short = asyncio.ensure_future(self._due.wait())
-        until = {*self._appends, cut_short}
-        await asyncio.wait(until, timeout=COLLECT_S_MAX, return_when=asyncio.FIRST_COMPLETED)
-        cut_short.cancel()
+        loop = asyncio.get_running_loop()
+        self._collecting = loop.create_future()
+        timer = loop.call_later(COLLECT_S_MAX, self._end_collecting)
+        await self._collecting
+        timer.cancel()
+
+    def _end_collecting(self, _: object = None) -> None:
+        if self._collecting is not None and not self._collecting.done():
+            self._collecting.set_result(None)
 
     async def _send_frames(self, frames: list[list[UnnumberedFrame]]) -> None:
         """Append frames of one partition one after the other, those of different partitions concurrently."""
@@ -190,9 +198,10 @@ class Framer:
             traceparent=context.traceparent,
             correlation_id=context.correlation_id,
         )
-        task = asyncio.create_task(self._deliver(frame, items_total, encode_frame(header, frame.batch)))
+        task = asyncio.create_task(self._deliver(frame, items_total, encode_frame(header, frame.rows)))
         self._appends.add(task)
         task.add_done_callback(self._appends.discard)
+        task.add_done_callback(self._end_collecting)
         task.add_done_callback(_retrieve_exception)
         return task
 

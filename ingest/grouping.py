@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.admission import Admitted, RefusedItem, to_batch
+from ingest.admission import Admitted, RefusedItem, WireReading, to_batch, to_numbers
 from kit.observability.logs import get_logger
 from schemas.frame import FRAME_ITEMS_MAX, FrameKind, partition_of
+from schemas.packed import ROWS_MAX, PackedBody, pack_columns
 from schemas.reading import PLAIN_READING_SCHEMA, REFUSED_SCHEMA, with_all_columns
 
 # Raw bytes in one frame of refused items: with the other columns it stays below 2 MB, half of the log's limit.
@@ -87,12 +89,12 @@ class UnnumberedFrame:
 
     partition: int
     kind: FrameKind
-    batch: pa.RecordBatch
+    rows: pa.RecordBatch | PackedBody
     requests: list[PendingRequest]
     items: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.items = self.batch.num_rows
+        self.items = self.rows.num_rows
         for request in self.requests:
             request.frames += 1
 
@@ -105,13 +107,61 @@ class UnnumberedFrame:
 def group(requests: list[PendingRequest], partitions: int) -> list[list[UnnumberedFrame]]:
     """The frames of all items, by partition, in order of arrival; refused items after the readings."""
     rows: list[list[_Rows]] = [[] for _ in range(partitions)]
-    _split_decoded([request for request in requests if not isinstance(request.admitted.rows, pa.RecordBatch)], rows)
+    frames: list[list[UnnumberedFrame]] = [[] for _ in range(partitions)]
+    decoded = [request for request in requests if not isinstance(request.admitted.rows, pa.RecordBatch)]
+    if any(request.admitted.accepted for request in decoded):
+        arrived = _Arrived.of(decoded, partitions)
+        if len(decoded) == len(requests) and max(arrived.counts) <= ROWS_MAX:
+            frames = _packed(arrived, decoded)
+        else:
+            batch = to_batch(arrived.readings, arrived.ts_ms, arrived.detailed)
+            _slice(batch, arrived.counts, arrived.owner, decoded, rows)
     for request in requests:
         if isinstance(request.admitted.rows, pa.RecordBatch):
             _split_batch(request, request.admitted.rows, rows)
-    frames = [_cut(partition, pieces) for partition, pieces in enumerate(rows)]
+    for partition, pieces in enumerate(rows):
+        frames[partition] += _cut(partition, pieces)
     for partition, items in enumerate(_split_refused(requests, partitions)):
         frames[partition] += _cut_refused(partition, items)
+    return frames
+
+
+class _Arrived(NamedTuple):
+    """Decoded readings of several requests, sorted by partition."""
+
+    readings: list[WireReading]
+    ts_ms: NDArray[np.int64]
+    detailed: bool
+    owner: NDArray[np.int64]  # of each reading, index into the requests
+    counts: list[int]  # of each partition
+
+    @classmethod
+    def of(cls, requests: list[PendingRequest], partitions: int) -> "_Arrived":
+        """The readings of these requests."""
+        parts = [request.admitted.rows for request in requests]
+        readings = [reading for part in parts for reading in part.readings]
+        counts = [len(part.readings) for part in parts]
+        ts_ms = np.concatenate([part.ts_ms for part in parts])
+        at = np.array([_partition_of(reading.station_id, partitions) for reading in readings], np.int64)
+        order = np.argsort(at, kind="stable")
+        return cls(
+            [readings[row] for row in order.tolist()],
+            ts_ms[order],
+            any(part.detailed for part in parts),
+            np.repeat(np.arange(len(parts)), counts)[order],
+            np.bincount(at, minlength=partitions).tolist(),
+        )
+
+
+def _packed(arrived: _Arrived, requests: list[PendingRequest]) -> list[list[UnnumberedFrame]]:
+    """Frames of few readings, without a detour by Arrow."""
+    numbers, texts = to_numbers(arrived.readings, arrived.ts_ms, arrived.detailed)
+    owner, end = arrived.owner.tolist(), 0
+    frames: list[list[UnnumberedFrame]] = []
+    for partition, body in enumerate(pack_columns(numbers, texts, arrived.counts)):
+        start, end = end, end + body.num_rows
+        owners = [requests[index] for index in dict.fromkeys(owner[start:end])]
+        frames.append([UnnumberedFrame(partition, FrameKind.READINGS, body, owners)] if owners else [])
     return frames
 
 
@@ -123,22 +173,6 @@ class _Rows(NamedTuple):
     owner: NDArray[np.int64]
 
 
-def _split_decoded(requests: list[PendingRequest], rows: list[list[_Rows]]) -> None:
-    parts = [request.admitted.rows for request in requests]
-    readings = [reading for part in parts for reading in part.readings]
-    if not readings:
-        return
-    counts = [len(part.readings) for part in parts]
-    ts_ms = np.concatenate([part.ts_ms for part in parts])
-    owner = np.repeat(np.arange(len(parts)), counts)
-    count = len(rows)
-    at = np.fromiter((_partition_of(reading.station_id, count) for reading in readings), np.int64, len(readings))
-    order = np.argsort(at, kind="stable")
-    detailed = any(part.detailed for part in parts)
-    batch = to_batch([readings[row] for row in order.tolist()], ts_ms[order], detailed)
-    _slice(batch, at, owner[order], requests, rows)
-
-
 def _split_batch(request: PendingRequest, batch: pa.RecordBatch, rows: list[list[_Rows]]) -> None:
     if batch.num_rows == 0:
         return
@@ -146,19 +180,19 @@ def _split_batch(request: PendingRequest, batch: pa.RecordBatch, rows: list[list
     of_station = np.array([partition_of(station, len(rows)) for station in stations.dictionary.to_pylist()], np.int64)
     at = of_station[stations.indices.to_numpy()]
     sorted_batch = batch.take(pa.array(np.argsort(at, kind="stable")))
-    _slice(sorted_batch, at, np.zeros(batch.num_rows, np.int64), [request], rows)
+    counts = np.bincount(at, minlength=len(rows)).tolist()
+    _slice(sorted_batch, counts, np.zeros(batch.num_rows, np.int64), [request], rows)
 
 
 def _slice(
     batch: pa.RecordBatch,
-    at: NDArray[np.int64],
+    counts: list[int],
     owner: NDArray[np.int64],
     requests: list[PendingRequest],
     rows: list[list[_Rows]],
 ) -> None:
-    """`batch` and `owner` are sorted by partition, `at` need not be."""
-    ends = np.cumsum(np.bincount(at, minlength=len(rows))).tolist()
-    for partition, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+    """`batch` and `owner` are sorted by partition; `counts` of each partition."""
+    for partition, (start, end) in enumerate(pairwise(accumulate(counts, initial=0))):
         if end > start:
             rows[partition].append(_Rows(batch.slice(start, end - start), requests, owner[start:end]))
 

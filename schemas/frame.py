@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from schemas import packed
-from schemas.packed import PackedError
+from schemas.packed import PackedBody, PackedError
 from schemas.reading import PLAIN_READING_SCHEMA, READING_SCHEMA
 
 MAGIC: Final = b"VF1\0"
@@ -57,16 +57,18 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(FrameHeader)
 
 
-def encode_frame(header: FrameHeader, batch: pa.RecordBatch) -> bytes:
-    """The frame's bytes. `batch` has READING_SCHEMA or REFUSED_SCHEMA, as `header.kind` says."""
+def encode_frame(header: FrameHeader, rows: pa.RecordBatch | PackedBody) -> bytes:
+    """The frame's bytes. A batch has READING_SCHEMA or REFUSED_SCHEMA, as `header.kind` says."""
     head = _encoder.encode(header)
     start = MAGIC + len(head).to_bytes(4, "little") + head + bytes(-(_HEADER_AT + len(head)) % _ALIGNMENT)
-    if batch.num_rows <= packed.ROWS_MAX and batch.schema in (PLAIN_READING_SCHEMA, READING_SCHEMA):
-        return start + packed.pack(batch)
+    if isinstance(rows, PackedBody):
+        return start + rows.octets
+    if rows.num_rows <= packed.ROWS_MAX and rows.schema in (PLAIN_READING_SCHEMA, READING_SCHEMA):
+        return start + packed.pack(rows)
     sink = pa.BufferOutputStream()
     sink.write(start)
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(rows)
     frame: bytes = sink.getvalue().to_pybytes()
     return frame
 

@@ -10,7 +10,8 @@ the columns; zeros up to the next multiple of 8. All integers are int64, little 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import accumulate, pairwise
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,6 @@ NUMBERS: Final = tuple(field.name for field in READING_SCHEMA if not pa.types.is
 _WORD: Final = 8
 _TEXT_BYTES_MAX: Final = 1 << 20
 _WIDTH: Final = len(NUMBERS) + len(TEXTS)  # of a row, in words
-_MAGIC_WORD: Final = int.from_bytes(MAGIC, "little")
 _REQUIRED: Final = np.array([not READING_SCHEMA.field(name).nullable for name in NUMBERS])
 _BOUNDS: Final = [np.iinfo(READING_SCHEMA.field(name).type.to_pandas_dtype()) for name in NUMBERS]
 _LOWEST: Final = np.array([bounds.min for bounds in _BOUNDS], np.int64)
@@ -61,27 +61,42 @@ class PackedReadings:
         return pa.RecordBatch.from_arrays(arrays, schema=READING_SCHEMA)
 
 
+class PackedBody(NamedTuple):
+    """The body of a frame."""
+
+    octets: bytes
+    num_rows: int
+
+
 def pack(batch: pa.RecordBatch) -> bytes:
     """The body of a frame with these readings: of READING_SCHEMA, or without the optional columns."""
-    columns: dict[str, list[Any]] = batch.to_pydict()
-    nothing = [None] * batch.num_rows
-    numbers = (columns.get(name, nothing) for name in NUMBERS)
-    texts = (columns.get(name, nothing) for name in TEXTS)
-    return pack_rows(list(zip(*numbers, *texts, strict=True)))
+    rows, names = batch.num_rows, set(batch.schema.names)
+    numbers = np.full((len(NUMBERS), rows), NULL, np.int64)
+    for place, name in enumerate(NUMBERS):
+        if name in names and batch.column(name).null_count < rows:
+            numbers[place] = batch.column(name).cast(pa.int64()).fill_null(NULL)
+    texts = [batch.column(name).to_pylist() if name in names else [None] * rows for name in TEXTS]
+    (body,) = pack_columns(numbers, texts, [rows])
+    return body.octets
 
 
-def pack_rows(rows: Sequence[tuple[Any, ...]]) -> bytes:
-    """The same of rows: NUMBERS, then TEXTS of each, None where there is nothing."""
-    words: list[int] = [_MAGIC_WORD]
-    texts: list[bytes] = []
-    split = len(NUMBERS)
-    for row in rows:
-        words += [NULL if number is None else number for number in row[:split]]
-        encoded = [None if text is None else text.encode() for text in row[split:]]
-        words += [-1 if text is None else len(text) for text in encoded]
-        texts += [text for text in encoded if text]
-    text = b"".join(texts)
-    return np.array(words, np.int64).tobytes() + text + bytes(-len(text) % _WORD)
+def pack_columns(numbers: I64, texts: Sequence[Sequence[str | None]], counts: Sequence[int]) -> list[PackedBody]:
+    """The bodies of consecutive frames of so many rows each.
+
+    numbers: (NUMBERS, rows), NULL where there is nothing. texts: a column for each of TEXTS.
+    """
+    words = np.empty((numbers.shape[1], _WIDTH), np.int64)
+    words[:, : len(NUMBERS)] = numbers.T
+    encoded = [[None if text is None else text.encode() for text in column] for column in texts]
+    for place, column in enumerate(encoded, len(NUMBERS)):
+        words[:, place] = [-1 if text is None else len(text) for text in column]
+    by_row = [b"".join([text for text in row if text]) for row in zip(*encoded, strict=True)]
+    bodies = []
+    for start, end in pairwise(accumulate(counts, initial=0)):
+        text = b"".join(by_row[start:end])
+        body = MAGIC + words[start:end].tobytes() + text + bytes(-len(text) % _WORD)
+        bodies.append(PackedBody(body, end - start))
+    return bodies
 
 
 def is_packed(frame: bytes, body_at: int) -> bool:

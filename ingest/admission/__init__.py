@@ -9,7 +9,7 @@ are dropped with too_large, too_deep, name_invalid or name_reserved.
 
 from ingest.admission.admitted import STATION_FORBIDDEN, AdmissionRules, Admitted, DecodedReadings, RefusedItem
 from ingest.admission.arrow import admit_arrow
-from ingest.admission.columns import to_batch, to_columns
+from ingest.admission.columns import to_batch, to_columns, to_numbers
 from ingest.admission.items import Remarks
 from ingest.admission.json_bodies import admit_json, admit_ndjson
 from ingest.admission.splitting import damaged_member
@@ -29,4 +29,5 @@ __all__ = [
     "damaged_member",
     "to_batch",
     "to_columns",
+    "to_numbers",
 ]

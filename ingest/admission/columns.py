@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ingest.admission.admitted import Admitted
 from ingest.admission.fixed_point import thousandths_all
 from ingest.admission.wire import DetailedReading, WireReading
+from schemas.packed import NULL, NUMBERS, TEXTS
 from schemas.reading import (
     ENERGY_EXPORT,
     PLAIN_READING_SCHEMA,
@@ -26,6 +27,10 @@ STATUS_CODES: Final[Mapping[str | None, int]] = {None: 0} | dict(STATUS_NAMES.it
 SESSION_EVENT_CODES: Final[Mapping[str | None, int]] = {None: 0} | dict(SESSION_EVENT_NAMES.items())
 
 _NUMBERS: Final = ("connector_id", "boot", "seq", *QUANTITIES)
+_COLUMN_OF: Final = {name: column for name, (column, *_) in QUANTITIES.items()}
+_PLACE: Final = {name: NUMBERS.index(_COLUMN_OF.get(name, name)) for name in _NUMBERS} | {
+    name: place for place, name in enumerate(NUMBERS)
+}
 _INTEGERS: Final = 3  # of these, before the quantities
 _numbers_of: Final = attrgetter(*_NUMBERS)
 _NUMBER_TYPES: Final = [
@@ -51,28 +56,54 @@ def to_batch(readings: Sequence[WireReading], ts_ms: NDArray[np.int64], detailed
             seq,
             pa.array(ts_ms),
             *quantities,
-            _codes([row.status for row in rows], STATUS_CODES),
-            _codes([row.session_event for row in rows], SESSION_EVENT_CODES),
+            pa.array(_codes([row.status for row in rows], STATUS_CODES)),
+            pa.array(_codes([row.session_event for row in rows], SESSION_EVENT_CODES)),
             *(_optional_columns(rows) if detailed else ()),
         ],
         schema=READING_SCHEMA if detailed else PLAIN_READING_SCHEMA,
     )
 
 
-def _numbers(rows: Sequence[WireReading]) -> list[pa.Array]:
-    """The columns of _NUMBERS, converted together: a column alone costs 8 us however few rows it has.
+def to_numbers(
+    readings: Sequence[WireReading], ts_ms: NDArray[np.int64], detailed: bool = False
+) -> tuple[NDArray[np.int64], list[list[str | None]]]:
+    """The same rows for schemas.packed.pack_columns: integers (columns, rows), and the columns of texts."""
+    numbers = np.full((len(NUMBERS), len(readings)), NULL, np.int64)
+    whole, null = _whole(readings)
+    for name, column, absent in zip(_NUMBERS, whole, null, strict=True):
+        np.copyto(numbers[_PLACE[name]], column, where=~absent)
+    numbers[_PLACE["ts_ms"]] = ts_ms
+    numbers[_PLACE["status"]] = _codes([row.status for row in readings], STATUS_CODES)
+    numbers[_PLACE["session_event"]] = _codes([row.session_event for row in readings], SESSION_EVENT_CODES)
+    extra: list[str | None] = [None] * len(readings)
+    if detailed:
+        export_mwh, extra = _optional(readings)
+        numbers[_PLACE[ENERGY_EXPORT[0]]] = [NULL if mwh is None else mwh for mwh in export_mwh]
+    texts = {
+        "station_id": [row.station_id.upper() for row in readings],
+        "session_id": [row.session_id for row in readings],
+        "extra": extra,
+    }
+    return numbers, [texts[name] for name in TEXTS]
 
-    As floats in between, which is exact: integers are at most SEQ_MAX, and no number of a reading is NaN.
-    """
+
+def _whole(rows: Sequence[WireReading]) -> tuple[list[NDArray[np.int64]], NDArray[np.bool_]]:
+    """The columns of _NUMBERS as integers, and where they are null. As floats in between, which is exact: integers are
+    at most SEQ_MAX, and no number of a reading is NaN."""
     count = len(rows)
     flat = chain.from_iterable(map(_numbers_of, rows))
     values = np.fromiter(flat, np.float64, count * len(_NUMBERS)).reshape(count, len(_NUMBERS)).T.copy()
     null = np.isnan(values)
-    null_counts = null.sum(axis=1).tolist() if null.any() else [0] * len(_NUMBERS)
     values[null] = 0.0
+    return [*values[:_INTEGERS].astype(np.int64), *thousandths_all(values[_INTEGERS:])], null
+
+
+def _numbers(rows: Sequence[WireReading]) -> list[pa.Array]:
+    """The columns of _NUMBERS, converted together: a column alone costs 8 us however few rows it has."""
+    count = len(rows)
+    whole, null = _whole(rows)
+    null_counts = null.sum(axis=1).tolist() if null.any() else [0] * len(_NUMBERS)
     validity = np.packbits(~null, axis=1, bitorder="little")
-    integers = values[:_INTEGERS].astype(np.int64)
-    whole = [*integers, *thousandths_all(values[_INTEGERS:])]
     columns = []
     for column, bits, nulls, (dtype, narrow) in zip(whole, validity, null_counts, _NUMBER_TYPES, strict=True):
         if nulls and nulls == count:
@@ -84,9 +115,13 @@ def _numbers(rows: Sequence[WireReading]) -> list[pa.Array]:
 
 
 def _optional_columns(rows: Sequence[WireReading]) -> list[pa.Array]:
-    export_mwh = [row.energy_export_mwh if isinstance(row, DetailedReading) else None for row in rows]
-    extra = [row.extra if isinstance(row, DetailedReading) else None for row in rows]
+    export_mwh, extra = _optional(rows)
     return [pa.array(export_mwh, pa.int64()), pa.array(extra, pa.string())]
+
+
+def _optional(rows: Sequence[WireReading]) -> tuple[list[int | None], list[str | None]]:
+    export_mwh = [row.energy_export_mwh if isinstance(row, DetailedReading) else None for row in rows]
+    return export_mwh, [row.extra if isinstance(row, DetailedReading) else None for row in rows]
 
 
 def to_columns(admitted: Admitted) -> Admitted:
@@ -110,5 +145,5 @@ def quantity(name: str, values: pa.DoubleArray) -> pa.Array:
     return pa.Array.from_buffers(dtype, count, [validity, pa.py_buffer(narrow)], values.null_count)
 
 
-def _codes(names: Sequence[str | None], codes: Mapping[str | None, int]) -> pa.Array:
-    return pa.array(np.fromiter(map(codes.__getitem__, names), np.int8, len(names)))
+def _codes(names: Sequence[str | None], codes: Mapping[str | None, int]) -> NDArray[np.int8]:
+    return np.fromiter(map(codes.__getitem__, names), np.int8, len(names))

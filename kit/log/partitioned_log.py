@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from kit.errors import Overloaded, Unavailable
+from kit.futures import done_within
 
 RECORDS_MAX: Final = 4_096  # unconfirmed, in all partitions: 4 s of 1,000 frames/s, longer than a database failover
 BYTES_MAX: Final = 256 << 20  # 256 MiB: 2,600 frames of 100 kB; what a process may buffer while a broker is down
@@ -96,8 +97,7 @@ class InProcessLog:
         durable.add_done_callback(_mark_seen)
         log.entries.append(_Entry(record, durable))
         log.readable.set()
-        await asyncio.wait((durable,), timeout=self._timeout_s)
-        if not durable.done():
+        if not await done_within(durable, self._timeout_s):
             raise Unavailable(f"partition {partition}: not durable within {self._timeout_s} s")
         durable.result()
 

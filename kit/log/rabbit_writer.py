@@ -21,6 +21,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from kit.errors import Unavailable
+from kit.futures import done_within
 from kit.log.partitioned_log import BYTES_MAX, RECORDS_MAX, UnconfirmedLimit
 from kit.messaging.rabbit_channels import PERSISTENT
 from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
@@ -112,8 +113,7 @@ class RabbitLogWriter(ConnectionListener):
         durable.add_done_callback(_mark_seen)
         self._partitions[partition].waiting.append(_Record(partition, record, durable))
         self._send(self._partitions[partition])
-        await asyncio.wait((durable,), timeout=self._timeout_s)
-        if not durable.done():
+        if not await done_within(durable, self._timeout_s):
             raise Unavailable(f"partition {partition}: RabbitMQ did not confirm within {self._timeout_s} s")
         durable.result()
 

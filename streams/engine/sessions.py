@@ -42,7 +42,7 @@ from streams.state.session_charges import (
 # Rows of running sessions are written at ~20 us each, besides those that open or close: so many in a step that all are
 # rewritten within RUNNING_AGE_MS, but at most 5 ms of them, and at least a negligible number. The others wait for a
 # later step; the live view is always current, and what a crash needs is in the state.
-RUNNING_AGE_MS: Final = 5_000
+RUNNING_AGE_MS: Final = 10_000
 RUNNING_ROWS_MAX: Final = 250
 RUNNING_ROWS_MIN: Final = 25
 # Between two steps with readings that write any: the statement costs as much as twenty rows.

@@ -62,6 +62,18 @@ def test_with_much_traffic_flushes_have_what_comes_within_the_longest_wait(rate:
     assert min(of_last) >= rate * items * LONGEST_S * 0.9
 
 
+def test_batches_wait_for_longer_than_single_readings() -> None:
+    linger, longest_batch_s = Linger(LONGEST_S, PARTITIONS, 3 * LONGEST_S), 3 * LONGEST_S
+
+    def waits_s(arrivals: list[tuple[float, int]]) -> list[float]:
+        found = flushes(linger, arrivals)
+        return [due_s - began_s for began_s, due_s, _ in found if began_s > arrivals[-1][0] - 2]
+
+    assert max(waits_s(steady(100, items=100))) == pytest.approx(longest_batch_s)
+    later = [(moment + 60, items) for moment, items in steady(1_000)]
+    assert max(waits_s(later)) == pytest.approx(LONGEST_S)
+
+
 def test_clients_that_wait_for_their_answers_do_not_wait_for_the_longest_time() -> None:
     linger, now_s, waits_s = Linger(LONGEST_S, PARTITIONS), 1.0, []
     for _ in range(500):

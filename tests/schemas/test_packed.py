@@ -2,12 +2,13 @@
 
 from contextlib import suppress
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.packed import MAGIC, NULL, NUMBERS, TEXTS, PackedError, pack, pack_rows, unpack
+from schemas.packed import MAGIC, NULL, NUMBERS, TEXTS, PackedError, pack, pack_columns, unpack
 from schemas.reading import PLAIN_READING_SCHEMA, READING_SCHEMA
 from tests.schemas.row_strategies import batches
 
@@ -73,6 +74,7 @@ def test_another_number_of_rows_than_said_is_an_error(count: int) -> None:
 )
 def test_what_a_column_cannot_be_is_an_error(name: str, value: int | None) -> None:
     row = dict.fromkeys(READING_SCHEMA.names) | PLAIN | {name: value}
-    body = pack_rows([tuple(row[column] for column in (*NUMBERS, *TEXTS))])
+    numbers = np.array([[NULL if row[column] is None else row[column]] for column in NUMBERS])
+    (body,) = pack_columns(numbers, [[row[column]] for column in TEXTS], [1])
     with pytest.raises(PackedError):
-        unpack([body], [1])
+        unpack([body.octets], [1])
