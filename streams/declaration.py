@@ -25,7 +25,7 @@ from schemas.topics import (
     TELEMETRY_RECEIVED,
 )
 from streams.effects import StepParams
-from streams.settings import WorkerSettings
+from streams.settings import QUARANTINE, WorkerSettings
 from streams.storage.connections import Connections, open_writer
 from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
 from streams.storage.store import Store
@@ -123,6 +123,7 @@ def params_of(settings: WorkerSettings) -> StepParams:
         void_ms=settings.void_session_s * 1_000,
         void_mwh=settings.void_session_wh * MILLI,
         by_station=settings.received_events,
+        quarantine_unclaimed=settings.unclaimed == QUARANTINE,
         silent_after_ms=settings.silent_after_s * 1_000,
     )
 
@@ -148,6 +149,7 @@ SERVICE: Final = Service(
         "pricing.tariffs_at(text[], bigint[])",
         "pricing.documents(bigint[])",
         "stations.rated_powers(text[], smallint[])",
+        "stations.station_overview",
     ),
     publishes=(
         SESSION_STARTED,
