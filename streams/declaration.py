@@ -141,7 +141,7 @@ SERVICE: Final = Service(
         Contract("telemetry.session_readings(bigint[])", "all stored readings of these sessions"),
         Contract("telemetry.connector_status", "the status and the fault of each connector now, and since when"),
         Contract(
-            "telemetry.status_intervals(text[], timestamptz, timestamptz)",
+            "telemetry.status_intervals(text[], timestamp with time zone, timestamp with time zone)",
             "the statuses of these stations' connectors in a time, silences among them",
         ),
     ),
