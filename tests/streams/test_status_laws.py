@@ -24,7 +24,7 @@ statements = st.fixed_dictionaries(
         "seq": st.one_of(st.none(), st.integers(0, 30)),
         "boot": st.sampled_from([None, None, 1, 2]),
         "session_id": st.sampled_from([None, None, "s1"]),
-        "ts_ms": st.integers(0, 12).map(lambda n: BASE_MS + n * 60_000),
+        "ts_ms": st.one_of(st.integers(0, 2), st.integers(0, 12)).map(lambda n: BASE_MS + n * 60_000),
         "status": st.sampled_from([Status.NONE, *Status]),
         "session_event": st.sampled_from([SessionEvent.NONE, SessionEvent.NONE, SessionEvent.STARTED]),
         "extra": st.one_of(st.none(), st.none(), st.sampled_from(CODES)),
