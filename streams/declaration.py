@@ -25,7 +25,7 @@ from schemas.topics import (
     TELEMETRY_RECEIVED,
 )
 from streams.effects import StepParams
-from streams.settings import WorkerSettings
+from streams.settings import QUARANTINE, WorkerSettings
 from streams.storage.connections import Connections, open_writer
 from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
 from streams.storage.store import Store
@@ -126,6 +126,7 @@ def params_of(settings: WorkerSettings) -> StepParams:
         void_ms=settings.void_session_s * 1_000,
         void_mwh=settings.void_session_wh * MILLI,
         by_station=settings.received_events,
+        quarantine_unclaimed=settings.unclaimed == QUARANTINE,
         silent_after_ms=settings.silent_after_s * 1_000,
     )
 
@@ -143,7 +144,7 @@ SERVICE: Final = Service(
         Contract("telemetry.session_readings(bigint[])", "all stored readings of these sessions"),
         Contract("telemetry.connector_status", "the status and the fault of each connector now, and since when"),
         Contract(
-            "telemetry.status_intervals(text[], timestamptz, timestamptz)",
+            "telemetry.status_intervals(text[], timestamp with time zone, timestamp with time zone)",
             "the statuses of these stations' connectors in a time, silences among them",
         ),
     ),
@@ -151,6 +152,7 @@ SERVICE: Final = Service(
         "pricing.tariffs_at(text[], bigint[])",
         "pricing.documents(bigint[])",
         "stations.rated_powers(text[], smallint[])",
+        "stations.station_overview",
     ),
     publishes=(
         SESSION_STARTED,

@@ -1,9 +1,13 @@
 """Settings of the workers."""
 
+from typing import Final
+
 from pydantic import Field
 
 from kit.config.adjustable import adjustable
 from schemas.settings import Retention
+
+QUARANTINE: Final = "quarantine"
 
 
 class WorkerSettings(Retention):
@@ -57,6 +61,12 @@ class WorkerSettings(Retention):
         le=36_500,
         description="intervals of connectors' status, and silences, are dropped after; 0: kept",
         json_schema_extra=adjustable("telemetry.status_retention", unit="d"),
+    )
+    unclaimed: str = Field(
+        default="take",
+        pattern=f"^(take|{QUARANTINE})$",
+        description="take or quarantine the readings of stations that are not registered",
+        json_schema_extra=adjustable("telemetry.unclaimed"),
     )
     received_events: bool = Field(
         default=False,

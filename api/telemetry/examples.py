@@ -205,6 +205,7 @@ UNCLAIMED: Final[dict[str, Any]] = {
             "first_reading_at": "2026-03-28T16:20:00Z",
             "last_reading_at": "2026-03-29T08:59:50Z",
             "readings_last_day": 11980,
+            "last_quarantined_at": None,
         }
     ],
     "next": None,

@@ -136,6 +136,9 @@ class UnclaimedStation(TelemetryModel):
     first_reading_at: datetime | None = Field(description="event time; null until its first window is written")
     last_reading_at: datetime | None
     readings_last_day: int = Field(description="those of the last 24 hours by event time, in windows")
+    last_quarantined_at: datetime | None = Field(
+        description="when its readings were last quarantined, where `telemetry.unclaimed` says so"
+    )
 
 
 class UnclaimedPage(TelemetryModel):

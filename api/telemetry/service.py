@@ -205,6 +205,7 @@ class TelemetryService:
                 first_reading_at=row["first_ts"],
                 last_reading_at=row["last_ts"],
                 readings_last_day=row["readings"],
+                last_quarantined_at=row["quarantined_at"],
             )
             for row in rows[:limit]
         ]

@@ -123,7 +123,9 @@ WITH unclaimed AS (
     GROUP BY c.station_id ORDER BY c.station_id LIMIT $2
 )
 SELECT u.station_id, u.ids AS connectors, min(first.first_ts) AS first_ts, max(last.last_ts) AS last_ts,
-       coalesce(sum(day.readings), 0)::bigint AS readings
+       coalesce(sum(day.readings), 0)::bigint AS readings,
+       (SELECT q.received_at FROM telemetry.quarantine AS q WHERE q.station_id = u.station_id AND q.reason = 'unclaimed'
+        ORDER BY q.id DESC LIMIT 1) AS quarantined_at
 FROM unclaimed AS u CROSS JOIN LATERAL unnest(u.keys) AS k (connector_key)
 LEFT JOIN LATERAL (
     SELECT first_ts FROM telemetry.window_1m WHERE connector_key = k.connector_key ORDER BY bucket LIMIT 1

@@ -53,6 +53,10 @@ class EmptyStore:
         """None."""
         return [0] * len(connectors)
 
+    def registered(self, stations: list[str]) -> set[str]:
+        """All."""
+        return set(stations)
+
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """None."""
         return [0] * len(stations)

@@ -29,6 +29,7 @@ from streams.engine.replay import MovedEnergy
 from streams.engine.sessions import update_sessions
 from streams.engine.status import update_status
 from streams.engine.store_queries import StoreQueries
+from streams.engine.unclaimed import set_apart
 from streams.kernels import dedupe, watermark, windows
 from streams.kernels.dedupe import DedupeVerdict
 from streams.kernels.runs import I64, NULL, Bools, Runs, all_true, any_true, rises, rows_where, running_max, union
@@ -57,6 +58,9 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     refused = _refused_by_gateway(frames)
     quarantined = sum(header.items for header, _ in frames if header.kind == FrameKind.REFUSED)
     rows = arrange(batch, batch.connectors.slots(state.connector_index), params.skew_tolerance_ms)
+    if params.quarantine_unclaimed:
+        rows, unclaimed = set_apart(state, rows, batch, now_ms, queries, refused)
+        quarantined += unclaimed
 
     verdict, entries = _judge(state, rows, queries)
     accepted = rows.where(verdict == DedupeVerdict.FRESH)

@@ -79,7 +79,7 @@ TIMELINE_COLUMNS: Final = (
 
 
 class StoreQueries(Protocol):
-    """Six queries, batched, one round trip each."""
+    """Seven queries, batched, one round trip each."""
 
     def identities(
         self,
@@ -109,6 +109,9 @@ class StoreQueries(Protocol):
 
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         """What each connector can deliver, mW, by the registry of stations; 0: it is not registered."""
+
+    def registered(self, stations: list[str]) -> set[str]:
+        """Those of these stations that the registry has; all of them where there is no registry."""
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """The key of the tariff version in force for each station at its moment; 0: none is."""

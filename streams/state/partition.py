@@ -8,7 +8,7 @@ import numpy as np
 
 from streams.effects import Columns, StepParams
 from streams.kernels.dedupe import WINDOW
-from streams.kernels.runs import I64, MAX_I64, NULL, any_true, distinct, rows_where
+from streams.kernels.runs import I64, MAX_I64, NULL, Bools, any_true, distinct, rows_where
 from streams.kernels.session_energy import ENERGY_COLUMNS, SessionEnergy
 from streams.kernels.tariff_usage import TariffUsage
 from streams.kernels.windows import WINDOW_MS
@@ -90,6 +90,9 @@ class PartitionState(StateColumns):
         self.heard_oldest_ms = 0  # no station that is not silent was last heard before
         self.silence_checked_ms = 0
         self._silent_stations: set[int] | None = None
+        # By number of the station, as many as have been asked for; not in the binary form.
+        self.claimed: Bools = np.empty(0, np.bool_)  # whether it is registered
+        self.claim_asked_ms: I64 = np.empty(0, np.int64)  # when that was asked
         self._touched: list[I64] = []
         self._touched_entries: list[I64] = []
         self._touched_sources: set[str] = set()

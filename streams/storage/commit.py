@@ -21,7 +21,7 @@ from streams.storage import events
 from streams.storage.binary_copy import encode, encode_arrays
 from streams.storage.connections import Connection
 from streams.storage.events import FlushContext, OutboxRow, SessionEventRow, WindowEventRow
-from streams.storage.status import MERGE_STATUS, STATUS_INTERVAL, revisions, write_silences
+from streams.storage.status import MERGE_STATUS, STATUS_INTERVAL, WITHDRAW_STATUS, WITHDRAWN, revisions, write_silences
 from streams.storage.store import Store
 from streams.storage.tables import (
     READING,
@@ -308,7 +308,13 @@ def _merge(connection: Connection, flush: Flush) -> None:
         connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
     _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
     if effects.status.any_rows:
-        _merge_rows(connection, STATUS_INTERVAL, MERGE_STATUS, _status_columns(flush))
+        columns = _status_columns(flush)
+        withdrawn = columns["status"] == 0
+        if withdrawn.any():
+            gone = {name: column[withdrawn] for name, column in columns.items()}
+            _merge_rows(connection, WITHDRAWN, WITHDRAW_STATUS, gone)
+            columns = {name: column[~withdrawn] for name, column in columns.items()}
+        _merge_rows(connection, STATUS_INTERVAL, MERGE_STATUS, columns)
         write_silences(connection, effects.status, flush.commit)
     if effects.refused.reason:
         connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))

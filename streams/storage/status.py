@@ -19,17 +19,25 @@ STATUS_INTERVAL: Final = StoredTable(
     ),
 )
 _KEY: Final = ("connector_key", "since", "place")
-_FOUND: Final = " AND ".join(f"i.{name} = given.{name}" for name in _KEY)
 _CHANGES: Final = ", ".join(
     f"{field.name} = excluded.{field.name}" for field in STATUS_INTERVAL.fields if field.name not in _KEY
 )
-# No key is given twice, so that nothing is both deleted and inserted.
 MERGE_STATUS: Final = f"""
-WITH given AS MATERIALIZED (SELECT * FROM {STATUS_INTERVAL.given}),
-    gone AS (DELETE FROM telemetry.status_interval AS i USING given WHERE given.status = 0 AND {_FOUND})
 INSERT INTO telemetry.status_interval ({STATUS_INTERVAL.columns})
-SELECT {STATUS_INTERVAL.columns} FROM given WHERE status <> 0
+SELECT {STATUS_INTERVAL.columns} FROM {STATUS_INTERVAL.given}
 ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {_CHANGES}
+""".encode()  # noqa: S608  # our own names
+WITHDRAWN: Final = StoredTable(
+    STATUS_INTERVAL.name, tuple(field for field in STATUS_INTERVAL.fields if field.name in _KEY)
+)
+# OFFSET 0 keeps the planner to one index scan a row.
+WITHDRAW_STATUS: Final = f"""
+DELETE FROM telemetry.status_interval WHERE ctid = ANY(ARRAY(
+    SELECT found.ctid FROM {WITHDRAWN.given} CROSS JOIN LATERAL (
+        SELECT i.ctid FROM telemetry.status_interval AS i
+        WHERE {" AND ".join(f"i.{name} = given.{name}" for name in _KEY)} OFFSET 0
+    ) AS found
+))
 """.encode()  # noqa: S608  # our own names
 # A station that was heard by a reading from before its last one is silent since the same moment again.
 _FALL_SILENT: Final = """

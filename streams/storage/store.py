@@ -134,7 +134,8 @@ ORDER BY i.connector_key, i.since, i.place
 # Pricing's two functions, the only thing of its schema that the writer's role may use.
 _TARIFFS_AT: Final = "SELECT place - 1, version_key FROM pricing.tariffs_at(%s::text[], %s::bigint[])"
 _VERSIONS: Final = "SELECT version_key, id, time_zone, tariff::text FROM pricing.documents(%s::bigint[])"
-# The registry's function likewise.
+# The registry's view and function likewise.
+_REGISTERED: Final = "SELECT station_id FROM stations.station_overview WHERE station_id = ANY(%s::text[])"
 _RATED_POWERS: Final = "SELECT place, rated_power_mw FROM stations.rated_powers(%s::text[], %s::smallint[])"
 
 
@@ -311,6 +312,13 @@ class Store:
                 for place, power_mw in connection.execute(_RATED_POWERS, (stations, numbers)):
                     powers[place] = power_mw
         return powers
+
+    def registered(self, stations: list[str]) -> set[str]:
+        """Implement StoreQueries.registered."""
+        if not self._registered:
+            return set(stations)
+        with self.connections.lend() as connection:
+            return {station for (station,) in connection.execute(_REGISTERED, (stations,))}
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """Implement StoreQueries.tariffs_at."""

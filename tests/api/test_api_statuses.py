@@ -2,12 +2,15 @@
 
 import random
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 
 from api.telemetry.models import StatusIntervalPage, UnclaimedPage
+from streams.storage.connections import Connections, open_writer
+from streams.storage.store import Store
 from tests.api.conftest import NOW, Api
 from tests.api.rows import add_connector, add_readings, random_readings
 
@@ -120,18 +123,42 @@ async def test_unclaimed_are_the_stations_that_speak_and_are_not_registered(api:
     add_connector(url, "NEW-2", 1)
     with psycopg.connect(url) as connection:
         connection.execute("INSERT INTO stations.station (station_id, changed_at) VALUES ('KNOWN', now())")
+        for hours, reason in ((3, "unclaimed"), (2, "unclaimed"), (1, "conflict")):
+            connection.execute(
+                "INSERT INTO telemetry.quarantine (partition, received_at, station_id, reason, detail, raw)"
+                " VALUES (0, %s, 'NEW-2', %s, '', '')",
+                (NOW - timedelta(hours=hours), reason),
+            )
     expected = [
         ("NEW-1", [1, 2], min(one.ts for one in old), max(one.ts for one in [*old, *recent]),
-         sum(one.ts >= NOW - timedelta(days=1) for one in [*old, *recent])),
-        ("NEW-2", [1], None, None, 0),
+         sum(one.ts >= NOW - timedelta(days=1) for one in [*old, *recent]), None),
+        ("NEW-2", [1], None, None, 0, NOW - timedelta(hours=2)),
     ]  # fmt: skip
     for limit in (1, 10):
         found, following = [], f"{UNCLAIMED}?limit={limit}"
         while following:
             page = UnclaimedPage.model_validate((await api.get(following)).json())
             found += [
-                (one.station_id, one.connectors, one.first_reading_at, one.last_reading_at, one.readings_last_day)
+                (
+                    one.station_id,
+                    one.connectors,
+                    one.first_reading_at,
+                    one.last_reading_at,
+                    one.readings_last_day,
+                    one.last_quarantined_at,
+                )
                 for one in page.stations
             ]
             following = page.next or ""
         assert found == expected
+
+
+async def test_the_worker_sees_which_stations_are_registered(telemetry_url: str) -> None:
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute("INSERT INTO stations.station (station_id, changed_at) VALUES ('KNOWN', now())")
+    connections = Connections(partial(open_writer, telemetry_url), 1)
+    try:
+        assert Store(connections, registered=True).registered(["KNOWN", "NEW"]) == {"KNOWN"}
+        assert Store(connections).registered(["KNOWN", "NEW"]) == {"KNOWN", "NEW"}, "without a registry"
+    finally:
+        connections.close()

@@ -46,6 +46,8 @@ class MemoryStore:
         self.statuses: dict[tuple[int, int, int], tuple[int, str | None, str | None]] = {}  # by key, since_ms and place
         self.silences: dict[str, list[tuple[int, int | None]]] = {}  # by station: since, until
         self.status_changes: list[StatusChanged] = []
+        self.stations: set[str] = set()  # that are registered
+        self.asked_stations: list[str] = []
 
     # -- StepStore -----------------------------------------------------------------------------------------------------
 
@@ -109,6 +111,10 @@ class MemoryStore:
 
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         return [self.rated.get(connector, 0) for connector in connectors]
+
+    def registered(self, stations: list[str]) -> set[str]:
+        self.asked_stations += stations
+        return set(stations) & self.stations
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         found = []
@@ -190,6 +196,7 @@ class AsStoreQueries:
         self.register_connectors = store.register_connectors
         self.identities = store.identities
         self.status_intervals = store.status_intervals
+        self.registered = store.registered
         self.timelines = store.timelines
         self.tariffs_at = store.tariffs_at
         self.tariff_versions = store.tariff_versions

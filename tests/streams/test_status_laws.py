@@ -24,14 +24,14 @@ statements = st.fixed_dictionaries(
         "seq": st.one_of(st.none(), st.integers(0, 30)),
         "boot": st.sampled_from([None, None, 1, 2]),
         "session_id": st.sampled_from([None, None, "s1"]),
-        "ts_ms": st.integers(0, 12).map(lambda n: BASE_MS + n * 60_000),
+        "ts_ms": st.one_of(st.integers(0, 2), st.integers(0, 12)).map(lambda n: BASE_MS + n * 60_000),
         "status": st.sampled_from([Status.NONE, *Status]),
         "session_event": st.sampled_from([SessionEvent.NONE, SessionEvent.NONE, SessionEvent.STARTED]),
         "extra": st.one_of(st.none(), st.none(), st.sampled_from(CODES)),
         "energy_mwh": st.sampled_from([None, 1, 2]),
     }
 )
-CUTS = st.lists(st.integers(0, 99), max_size=8)
+CUTS = st.one_of(st.lists(st.integers(0, 99), max_size=8), st.just(list(range(30))))  # some, or after each
 
 
 def intervals_of(arrived: list[Reading]) -> dict[tuple[str, int], Any]:
@@ -118,6 +118,26 @@ def test_a_late_reading_splits_an_interval_and_another_one_moves_its_end() -> No
         store.apply(compute_effects(state, [frame], BASE_MS + 60_000, AsStoreQueries(store), PARAMS))
         (found,) = stored_statuses(store).values()
         assert [((since - BASE_MS) // 1_000, status) for since, _, status, *_ in found] == wanted
+
+
+def test_statements_of_one_moment_in_several_flushes_are_intervals_of_their_own() -> None:
+    plain = {"ts_ms": BASE_MS, "received_ms": BASE_MS}
+    statuses = (Status.AVAILABLE, Status.PREPARING, Status.AVAILABLE, Status.CHARGING)
+    arrived = blank_readings(plain | {"seq": n, "status": status} for n, status in enumerate(statuses))
+    store, _ = run(frames_of(arrived, [1, 3]), [1, 2])
+    assert list(stored_statuses(store).values()) == [
+        [(BASE_MS, place, status, None, None) for place, status in enumerate(statuses)]
+    ]
+
+
+def test_a_fault_ends_with_a_statement_without_one() -> None:
+    fault = {"extra": '{"error_code":"GroundFailure"}'}
+    plain = {"status": Status.FAULTED, "received_ms": BASE_MS}
+    arrived = blank_readings(plain | {"ts_ms": BASE_MS + n} | (fault if n < 2 else {}) for n in range(4))
+    store, _ = run(frames_of(arrived, [1, 2, 3]), [1, 2, 3])
+    assert list(stored_statuses(store).values()) == [
+        [(BASE_MS, 0, Status.FAULTED, "GroundFailure", None), (BASE_MS + 2, 0, Status.FAULTED, None, None)]
+    ]
 
 
 @pytest.mark.parametrize(
