@@ -27,6 +27,10 @@ from api.stations.registry.models import (
     to_udeg,
 )
 from api.stations.registry.service import ensure_stations
+from api.stations.search import examples as search_examples
+from api.stations.search.models import SearchPage
+from api.stations.status import examples as status_examples
+from api.stations.status.models import StationStatus
 from kit.database.postgres import open_database
 from schemas.connector import AC_STANDARDS, DC_STANDARDS
 from tests.api.stations_app import PATH, StationsApp
@@ -39,7 +43,9 @@ OPERATIONS = {
     ("get", PATH): {"operator", "finance"},
     ("post", PATH): {"operator"},
     ("get", f"{PATH}/{{station_id}}"): {"operator", "finance", "driver"},
+    ("get", f"{PATH}/search"): {"operator", "finance", "driver"},
     ("get", f"{PATH}/{{station_id}}/history"): {"operator", "finance"},
+    ("get", f"{PATH}/{{station_id}}/status"): {"operator", "finance", "driver"},
     ("put", f"{PATH}/{{station_id}}"): {"operator"},
     ("delete", f"{PATH}/{{station_id}}"): {"operator"},
     ("get", CONNECTOR): {"operator", "finance", "driver"},
@@ -273,6 +279,8 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(sta
         (StationPage, examples.PAGE),
         (NewStation, examples.NEW_STATION),
         (StationHistory, examples.HISTORY),
+        (SearchPage, search_examples.FOUND),
+        (StationStatus, status_examples.STATUS),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:
