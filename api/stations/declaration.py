@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from api.stations.components import StationsComponents, open_stations
+from api.stations.exchange import routes as exchange_routes
 from api.stations.prices.service import target_of
 from api.stations.registry import routes as registry_routes
 from api.stations.search import routes as search_routes
@@ -30,6 +31,7 @@ _HOUR_S: Final = 3_600.0
 _router = APIRouter()
 _router.include_router(search_routes.router)
 _router.include_router(status_routes.router)
+_router.include_router(exchange_routes.router)
 _router.include_router(registry_routes.router)
 
 SERVICE: Final = Service(

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from api.stations.declaration import SERVICE
+from api.stations.exchange import examples as exchange_examples
+from api.stations.exchange.models import ImportResult
 from api.stations.registry import examples
 from api.stations.registry import service as stations_service
 from api.stations.registry.models import (
@@ -44,6 +46,8 @@ OPERATIONS = {
     ("post", PATH): {"operator"},
     ("get", f"{PATH}/{{station_id}}"): {"operator", "finance", "driver"},
     ("get", f"{PATH}/search"): {"operator", "finance", "driver"},
+    ("get", f"{PATH}/export"): {"operator", "finance"},
+    ("post", f"{PATH}/import"): {"operator"},
     ("get", f"{PATH}/{{station_id}}/history"): {"operator", "finance"},
     ("get", f"{PATH}/{{station_id}}/status"): {"operator", "finance", "driver"},
     ("put", f"{PATH}/{{station_id}}"): {"operator"},
@@ -280,6 +284,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(sta
         (NewStation, examples.NEW_STATION),
         (StationHistory, examples.HISTORY),
         (SearchPage, search_examples.FOUND),
+        (ImportResult, exchange_examples.RESULT),
         (StationStatus, status_examples.STATUS),
     ],
 )

@@ -170,7 +170,7 @@ class StationsService:
             await self._change(connection, station_id, known, after, by(operator))
 
     async def change_many(
-        self, connection: Transaction, wanted: Mapping[str, StationDocument], operator: Principal, *, dry_run: bool
+        self, connection: Transaction, wanted: Mapping[str, StationDocument], operator: Principal
     ) -> Mapping[str, Change | None]:
         """Register or replace these stations, in the open transaction; None: it is that already.
 
@@ -186,7 +186,7 @@ class StationsService:
             change = self._changed(before, (name, _replaced(before, document)), revision, by(operator))
             changes[name] = None if before is not None and _same(before, change) else change
         made = [one for one in changes.values() if one is not None]
-        if not dry_run:
+        if made:
             await record(connection, made)
         return changes
 

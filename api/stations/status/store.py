@@ -124,6 +124,17 @@ class StatusStore:
         await self._database.execute(_FORGET, before)
 
 
+async def statuses(connection: Transaction, station_ids: Sequence[str]) -> dict[str, dict[int, int]]:
+    """Numbers of the statuses of these stations' connectors, those that said one."""
+    query = (
+        """SELECT station_id, connector_id, status FROM stations.connector_state WHERE station_id = ANY ($1::text[])"""
+    )
+    found: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for row in await connection.fetch(query, station_ids):
+        found[row["station_id"]][row["connector_id"]] = row["status"]
+    return found
+
+
 async def put_statuses(connection: Transaction, newest: Sequence[Seen], changes: Sequence[StatusChange]) -> None:
     """Store the newest status of each connector where nothing newer is known, and add all changes to the last ones."""
     await connection.execute(_PUT_STATUS, *_columns(newest))
