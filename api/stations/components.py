@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 from fastapi import Depends
 
+from api.stations.credentials.service import CredentialService
+from api.stations.credentials.store import CredentialStore
 from api.stations.exchange.service import ExchangeService
 from api.stations.prices.service import PriceService
 from api.stations.registry.service import StationsService
@@ -32,6 +34,7 @@ class StationsComponents:
     prices: PriceService
     status: StatusService
     exchange: ExchangeService
+    credentials: CredentialService
 
 
 Provided = Annotated[StationsComponents, Depends(provided(StationsComponents))]
@@ -52,4 +55,5 @@ async def open_stations(context: Context) -> AsyncIterator[StationsComponents]:
         prices=PriceService(database, clock),
         status=StatusService(StatusStore(database), clock),
         exchange=ExchangeService(database, registry),
+        credentials=CredentialService(CredentialStore(database), clock),
     )

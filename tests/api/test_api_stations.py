@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from api.stations.credentials import examples as credential_examples
+from api.stations.credentials.models import Credentials, NewCredentials
 from api.stations.declaration import SERVICE
 from api.stations.exchange import examples as exchange_examples
 from api.stations.exchange.models import ImportResult
@@ -48,6 +50,7 @@ OPERATIONS = {
     ("get", f"{PATH}/search"): {"operator", "finance", "driver"},
     ("get", f"{PATH}/export"): {"operator", "finance"},
     ("post", f"{PATH}/import"): {"operator"},
+    **{(method, f"{PATH}/{{station_id}}/credentials"): {"operator"} for method in ("get", "put", "delete")},
     ("get", f"{PATH}/{{station_id}}/history"): {"operator", "finance"},
     ("get", f"{PATH}/{{station_id}}/status"): {"operator", "finance", "driver"},
     ("put", f"{PATH}/{{station_id}}"): {"operator"},
@@ -285,6 +288,8 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(sta
         (StationHistory, examples.HISTORY),
         (SearchPage, search_examples.FOUND),
         (ImportResult, exchange_examples.RESULT),
+        (NewCredentials, credential_examples.NEW_CREDENTIALS),
+        (Credentials, credential_examples.CREDENTIALS),
         (StationStatus, status_examples.STATUS),
     ],
 )

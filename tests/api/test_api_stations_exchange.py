@@ -18,6 +18,16 @@ from tests.api.stations_app import NOW, PATH, StationsApp
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 _MAYBE = {name: st.none() | _TEXT for name in ("name", "address", "city", "site", "organisation")}
 _MONDAY = {"weekday": 1, "period_begin": "08:00", "period_end": "24:00"}
+
+
+def _bay(one: Any) -> str:
+    return str(one["bay"])
+
+
+def _number(one: Any) -> int:
+    return int(one["connector_id"])
+
+
 _BAYS = st.lists(
     st.fixed_dictionaries(
         {
@@ -27,7 +37,7 @@ _BAYS = st.lists(
         }
     ),
     max_size=2,
-    unique_by=lambda one: str(one["bay"]),
+    unique_by=_bay,
 )
 _CONNECTORS = st.lists(
     st.fixed_dictionaries(
@@ -46,7 +56,7 @@ _CONNECTORS = st.lists(
         }
     ),
     max_size=4,
-    unique_by=lambda one: one["connector_id"],
+    unique_by=_number,
 )
 _FACTS = st.fixed_dictionaries(
     {

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from schemas.events import StationStatusChanged, StatusChange
 from schemas.topics import RESERVATION_CANCELLED, RESERVATION_CREATED, STATION_STATUS_CHANGED
 from tests.api.station_events import event, reservation_event
 from tests.api.stations_app import NOW, StationsApp
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -151,3 +153,33 @@ async def test_changes_of_status_touch_no_index(stations: StationsApp, bus: InPr
     assert [row[0] for row in indexed] == ["connector_id", "station_id"]
     stored = stations.rows("SELECT DISTINCT status, revision FROM stations.connector_state")
     assert stored == [(CODES["Charging"], 5)]
+
+
+async def test_what_is_consumed_survives_lost_connections_and_a_restart(stations: StationsApp, seed: int) -> None:
+    """Connections are killed in the middle of transactions, and another process goes on with events that the first one
+    had taken already: each counts once."""
+    dice = random.Random(seed)
+    policy = RetryPolicy.model_validate({"default": {"first_s": 0.01, "attempts_max": 3}})
+    events = []
+    for revision in range(1, 41):
+        events.append(changed(*(change(number, revision, dice.choice(list(CODES))) for number in range(1, 6))))
+        begin = NOW + timedelta(minutes=revision)
+        events.append(reservation_event(RESERVATION_CREATED, f"R{revision}", 1, 1, begin, begin, station_id="A"))
+    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stations'"
+
+    async def kill_often() -> None:
+        for _ in range(5):
+            await asyncio.to_thread(stations.rows, kill)
+
+    async def handled(count: int) -> bool:
+        query = "SELECT count(*) FROM stations.events_processed"
+        return await asyncio.to_thread(stations.rows, query) == [(count,)]
+
+    for part, count in ((events[:50], 50), (events[30:], len(events))):
+        bus = InProcessBus(policy)
+        await stations.service.consume(bus)
+        await asyncio.gather(*(bus.publish(one) for one in part), kill_often())
+        await eventually(partial(handled, count))
+        await bus.close()
+    assert stations.rows("SELECT DISTINCT revision FROM stations.connector_state WHERE revision > 0") == [(40,)]
+    assert stations.rows("SELECT count(*) FROM stations.reservation") == [(40,)]

@@ -46,7 +46,7 @@ def location(station: Station, statuses: Mapping[int, int]) -> dict[str, Any] | 
         return None
     evse_id = (connectors[0].evse_id or "").replace("*", "")
     facts = station.model_dump(mode="json", exclude_none=True)
-    found = {
+    found: dict[str, Any] = {
         "country_code": evse_id[:2],
         "party_id": evse_id[2:5],
         "id": station.station_id,
