@@ -230,7 +230,8 @@ async def test_rated_powers_are_those_registered_at_their_places(stations: Stati
 
 async def test_stations_that_are_there_are_not_registered_again(stations: StationsApp, database_url: str) -> None:
     await stations.ask("PUT", "/A", 201, {"city": "Bonn"})
-    facts, plug = StationFacts(city="Köln"), ConnectorFacts(rated_power_w=1)
+    facts, plug = StationFacts(city="Köln"), ConnectorFacts(rated_power_w=1, evse_id="DE*VLT*E1")
+    await stations.ask("PUT", "/X", 201, {"connectors": [{"connector_id": 1, "evse_id": "DE*VLT*E1"}]})
     database = await open_database(database_url, name="test", role=SERVICE.role)
     try:
         for _ in range(2):
@@ -239,7 +240,8 @@ async def test_stations_that_are_there_are_not_registered_again(stations: Statio
         await database.close()
     kept = await stations.ask("GET", "/A", 200)
     assert (kept["city"], kept["revision"], kept["connectors"]) == ("Bonn", 1, [])
-    assert [one["rated_power_w"] for one in (await stations.ask("GET", "/B", 200))["connectors"]] == [1]
+    [made] = (await stations.ask("GET", "/B", 200))["connectors"]
+    assert (made["rated_power_w"], made["evse_id"]) == (1, None)  # another station has that EVSE
 
 
 @given(st.decimals(-90, 90, allow_nan=False, allow_infinity=False, places=9))

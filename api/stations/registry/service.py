@@ -24,10 +24,12 @@ from api.stations.registry.store import (
     SCHEMA,
     Change,
     StationsStore,
+    held_evses,
     last_revisions,
     lock_all,
     lock_evses,
     lock_station,
+    registered_of,
     stations,
     twice_held,
     write,
@@ -263,21 +265,31 @@ async def record(connection: Transaction, changes: Sequence[Change]) -> None:
 
 
 async def ensure_stations(database: Database, clock: Clock, registered: Mapping[str, Registered]) -> None:
-    """Register those stations, with their connectors, that are not registered. Raises Unavailable."""
+    """Register those stations, with their connectors, that are not registered: without EVSE ids that others have.
+
+    Raises Unavailable.
+    """
     service = StationsService(StationsStore(database), clock)
     async with database.transaction() as connection:
         await lock_all(connection)
-        known = await stations(connection, list(registered))
+        known = await registered_of(connection, list(registered))
         names = [name for name in registered if name not in known]
+        evses = {one.evse_id for name in names for one in registered[name][1].values() if one.evse_id is not None}
+        held = await held_evses(connection, evses)
         revisions = await last_revisions(connection, names)
         changes = []
         for name in names:
             facts, plugs = registered[name]
-            connectors = [NumberedConnector(connector_id=one, **of.model_dump()) for one, of in plugs.items()]
+            free = {one: of if of.evse_id not in held else _without_evse(of) for one, of in plugs.items()}
+            connectors = [NumberedConnector(connector_id=one, **of.model_dump()) for one, of in free.items()]
             after = (name, (facts, connectors))
             changes.append(service._changed(None, after, revisions.get(name, 0), _BY_PLATFORM))
         if changes:
             await record(connection, changes)
+
+
+def _without_evse(facts: ConnectorFacts) -> ConnectorFacts:
+    return facts.model_copy(update={"evse_id": None})
 
 
 def by(operator: Principal) -> str:
