@@ -7,6 +7,9 @@ from typing import Annotated, Final
 
 from fastapi import Depends
 
+from api.stations.credentials.service import CredentialService
+from api.stations.credentials.store import CredentialStore
+from api.stations.exchange.service import ExchangeService
 from api.stations.prices.service import PriceService
 from api.stations.registry.service import StationsService
 from api.stations.registry.store import StationsStore
@@ -30,6 +33,8 @@ class StationsComponents:
     search: SearchService
     prices: PriceService
     status: StatusService
+    exchange: ExchangeService
+    credentials: CredentialService
 
 
 Provided = Annotated[StationsComponents, Depends(provided(StationsComponents))]
@@ -42,10 +47,13 @@ EVERYBODY: Final = Depends(require_kinds("operator", "finance", "driver"))  # bu
 async def open_stations(context: Context) -> AsyncIterator[StationsComponents]:
     """Open the components on the service's own connection pool."""
     database, clock = context.database, context.clock
+    registry = StationsService(StationsStore(database), clock)
     yield StationsComponents(
         database,
-        registry=StationsService(StationsStore(database), clock),
+        registry=registry,
         search=SearchService(database, clock),
         prices=PriceService(database, clock),
         status=StatusService(StatusStore(database), clock),
+        exchange=ExchangeService(database, registry),
+        credentials=CredentialService(CredentialStore(database), clock),
     )

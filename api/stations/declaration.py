@@ -7,6 +7,8 @@ from typing import Final
 from fastapi import APIRouter
 
 from api.stations.components import StationsComponents, open_stations
+from api.stations.credentials import routes as credential_routes
+from api.stations.exchange import routes as exchange_routes
 from api.stations.prices.service import target_of
 from api.stations.registry import routes as registry_routes
 from api.stations.search import routes as search_routes
@@ -30,6 +32,8 @@ _HOUR_S: Final = 3_600.0
 _router = APIRouter()
 _router.include_router(search_routes.router)
 _router.include_router(status_routes.router)
+_router.include_router(exchange_routes.router)
+_router.include_router(credential_routes.router)
 _router.include_router(registry_routes.router)
 
 SERVICE: Final = Service(
@@ -42,6 +46,7 @@ SERVICE: Final = Service(
     contracts=(
         Contract("stations.rated_powers(text[], smallint[])", "the rated power of each connector that has one"),
         Contract("stations.station_overview", "stations with their address and position"),
+        Contract("stations.charger_credentials(text[])", "hashed passwords and certificate subjects of chargers"),
         Contract("stations.connector_overview", "connectors with their kind, rated power and EVSE"),
     ),
     consumes=(

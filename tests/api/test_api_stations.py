@@ -11,7 +11,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from api.stations.credentials import examples as credential_examples
+from api.stations.credentials.models import Credentials, NewCredentials
 from api.stations.declaration import SERVICE
+from api.stations.exchange import examples as exchange_examples
+from api.stations.exchange.models import ImportResult
 from api.stations.registry import examples
 from api.stations.registry import service as stations_service
 from api.stations.registry.models import (
@@ -27,6 +31,10 @@ from api.stations.registry.models import (
     to_udeg,
 )
 from api.stations.registry.service import ensure_stations
+from api.stations.search import examples as search_examples
+from api.stations.search.models import SearchPage
+from api.stations.status import examples as status_examples
+from api.stations.status.models import StationStatus
 from kit.database.postgres import open_database
 from schemas.connector import AC_STANDARDS, DC_STANDARDS
 from tests.api.stations_app import PATH, StationsApp
@@ -39,7 +47,12 @@ OPERATIONS = {
     ("get", PATH): {"operator", "finance"},
     ("post", PATH): {"operator"},
     ("get", f"{PATH}/{{station_id}}"): {"operator", "finance", "driver"},
+    ("get", f"{PATH}/search"): {"operator", "finance", "driver"},
+    ("get", f"{PATH}/export"): {"operator", "finance"},
+    ("post", f"{PATH}/import"): {"operator"},
+    **{(method, f"{PATH}/{{station_id}}/credentials"): {"operator"} for method in ("get", "put", "delete")},
     ("get", f"{PATH}/{{station_id}}/history"): {"operator", "finance"},
+    ("get", f"{PATH}/{{station_id}}/status"): {"operator", "finance", "driver"},
     ("put", f"{PATH}/{{station_id}}"): {"operator"},
     ("delete", f"{PATH}/{{station_id}}"): {"operator"},
     ("get", CONNECTOR): {"operator", "finance", "driver"},
@@ -225,7 +238,8 @@ async def test_rated_powers_are_those_registered_at_their_places(stations: Stati
 
 async def test_stations_that_are_there_are_not_registered_again(stations: StationsApp, database_url: str) -> None:
     await stations.ask("PUT", "/A", 201, {"city": "Bonn"})
-    facts, plug = StationFacts(city="Köln"), ConnectorFacts(rated_power_w=1)
+    facts, plug = StationFacts(city="Köln"), ConnectorFacts(rated_power_w=1, evse_id="DE*VLT*E1")
+    await stations.ask("PUT", "/X", 201, {"connectors": [{"connector_id": 1, "evse_id": "DE*VLT*E1"}]})
     database = await open_database(database_url, name="test", role=SERVICE.role)
     try:
         for _ in range(2):
@@ -234,7 +248,8 @@ async def test_stations_that_are_there_are_not_registered_again(stations: Statio
         await database.close()
     kept = await stations.ask("GET", "/A", 200)
     assert (kept["city"], kept["revision"], kept["connectors"]) == ("Bonn", 1, [])
-    assert [one["rated_power_w"] for one in (await stations.ask("GET", "/B", 200))["connectors"]] == [1]
+    [made] = (await stations.ask("GET", "/B", 200))["connectors"]
+    assert (made["rated_power_w"], made["evse_id"]) == (1, None)  # another station has that EVSE
 
 
 @given(st.decimals(-90, 90, allow_nan=False, allow_infinity=False, places=9))
@@ -281,6 +296,11 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(sta
         (StationPage, examples.PAGE),
         (NewStation, examples.NEW_STATION),
         (StationHistory, examples.HISTORY),
+        (SearchPage, search_examples.FOUND),
+        (ImportResult, exchange_examples.RESULT),
+        (NewCredentials, credential_examples.NEW_CREDENTIALS),
+        (Credentials, credential_examples.CREDENTIALS),
+        (StationStatus, status_examples.STATUS),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ async def random_fleet(stations: StationsApp, bus: InProcessBus, dice: random.Ra
             station["connectors"] = [{**one, "evse_id": evse} for one in station["connectors"]]
     documents = {name: StationDocument.model_validate(one) for name, one in fleet.stations.items()}
     async with stations.service.database.transaction() as connection:
-        await stations.service.components.registry.change_many(connection, documents, OPERATOR, dry_run=False)
+        await stations.service.components.registry.change_many(connection, documents, OPERATOR)
     for name, station in fleet.stations.items():
         for plug in station["connectors"]:
             key = (name, plug["connector_id"])

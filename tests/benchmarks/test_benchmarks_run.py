@@ -22,6 +22,7 @@ FIGURES = {
     "worker": 1,
     "frame_sizes": 2,
     "flush": 4,
+    "search": 3,
     "end_to_end": 1,
     "embedded": 1,
     "live": 6,

@@ -1,6 +1,7 @@
 """Commands of finance and of stations, on a platform of their own: what they refuse, and how they say it."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,27 @@ def test_what_cannot_be_asked_is_one_line_that_says_what_to_write(
         _stations(operator)
 
 
+def _files(operator: Commands) -> None:
+    """What is exported may be imported again, and is what it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, format_ in {"stations.csv": "csv", "locations.json": "ocpi"}.items():
+            path = str(Path(folder) / name)
+            assert operator.json("station", "export", "--format", format_, "--out", path)["file"] == path
+            assert operator.json("station", "import", path)["stations"] == []
+        (Path(folder) / "stations.csv").write_text("station_id,city\nDE*1,Kiel\nNEW,Bonn\n")
+        path = str(Path(folder) / "stations.csv")
+        preview = operator.run("station", "import", path, "--dry-run").stdout
+        assert "would be: 1 created, 1 changed, 0 unchanged, 0 refused" in preview
+        assert operator.json("station", "show", "DE*1")["city"] == "Hamburg"
+        assert operator.json("station", "import", path)["created"] == 1
+        (Path(folder) / "stations.csv").write_text("station_id,country\nNEW,DE\n")
+        refused = operator.run("station", "import", path)
+        assert isinstance(refused.exception, WrongUsage)
+        assert "for DE write DEU" in str(refused.exception)
+    assert "DE*1,,,Hamburg" not in operator.run("station", "export").stdout
+    operator.json("station", "remove", "NEW")
+
+
 def _stations(operator: Commands) -> None:
     """A fact that no option names stays; one that is given as nothing is forgotten."""
     operator.json("station", "set", "de*1", "--city", "Hamburg", "--name", "Kai", "--country", "deu")
@@ -105,5 +127,6 @@ def _stations(operator: Commands) -> None:
     assert "DE*1" in operator.run("station", "list").stdout
     assert operator.json("station", "remove", "DE*1", "--connector", "1")["removed"] is True
     assert operator.json("station", "show", "DE*1")["connectors"] == []
+    _files(operator)
     operator.json("station", "remove", "DE*1")
     assert isinstance(operator.run("station", "show", "DE*1").exception, WrongUsage)

@@ -47,6 +47,19 @@ class PlatformApi:
         headers = {} if key is None else {"Idempotency-Key": key}
         return self._ask("POST", path, json=body, headers=headers)
 
+    def post_file(self, path: str, content: bytes, media_type: str, params: Mapping[str, object]) -> Any:
+        """The same, of a file."""
+        given = {name: str(value) for name, value in params.items()}
+        return self._ask("POST", path, content=content, params=given, headers={"Content-Type": media_type})
+
+    def pages(self, path: str, params: Mapping[str, object]) -> Iterator[str]:
+        """The texts of an answer and of those that its `Link` headers name as next."""
+        address = f"{path}?{httpx.QueryParams({name: str(value) for name, value in params.items()})}"
+        while address:
+            response = self._answer("GET", address)
+            yield response.text
+            address = response.links.get("next", {}).get("url", "")
+
     def put(self, path: str, body: object, *, version: int | None = None) -> Any:
         """The same. `version`: of the resource, as it was read; None: there was none."""
         return self._ask("PUT", path, json=body, headers=_if_match(version))
@@ -60,14 +73,18 @@ class PlatformApi:
         return self._ask("GET", path, absent_is_none=True)
 
     def _ask(self, method: str, path: str, *, absent_is_none: bool = False, **more: Any) -> Any:
+        response = self._answer(method, path, absent_is_none=absent_is_none, **more)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return response.json() if response.content else None
+
+    def _answer(self, method: str, path: str, *, absent_is_none: bool = False, **more: Any) -> httpx.Response:
         try:
             response = self._client.request(method, f"{self._base_url}{path}", **more)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise no_answer(self._base_url, error) from None
-        if response.is_success:
-            return response.json() if response.content else None
-        if absent_is_none and response.status_code == httpx.codes.NOT_FOUND:
-            return None
+        if response.is_success or (absent_is_none and response.status_code == httpx.codes.NOT_FOUND):
+            return response
         if response.status_code in _ASKED_WRONGLY:
             raise WrongUsage(_detail(response))
         refused = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)

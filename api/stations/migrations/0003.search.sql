@@ -1,36 +1,30 @@
 -- What a search asks, denormalised so that one statement answers. Rows of `place` change when a station does; the
 -- status of connectors changes all the time: no index has a column of it, so that these updates touch none (HOT).
 
--- The Mercator latitude, in degrees: distances on the map are the same in all directions, so that the nearest by the
--- index are the nearest but for a stretch that grows with the distance.
-CREATE FUNCTION stations.mercator(latitude_rad float8) RETURNS float8
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$ SELECT degrees(ln(tan(pi() / 4 + greatest(least(latitude_rad, radians(89.9)), radians(-89.9)) / 2))) $$;
-
--- A box on the map that has everything within `distance_m` of a point: where that crosses 180 degrees, or has a pole in
+-- A box, in degrees, that has everything within `distance_m` of a point: where that crosses 180 degrees, or has a pole in
 -- it, all longitudes.
 CREATE FUNCTION stations.around(latitude float8, longitude float8, distance_m float8) RETURNS box
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-SELECT box(
-    point(longitude - degrees(wide), stations.mercator(south) - 1e-6),
-    point(longitude + degrees(wide), stations.mercator(north) + 1e-6)
-)
+SELECT box(point(longitude - wide, latitude - high), point(longitude + wide, latitude + high))
 FROM (SELECT least(distance_m / 6371008.8 + 1e-7, pi()) AS radius) AS r,
-LATERAL (SELECT radians(latitude) - radius AS south, radians(latitude) + radius AS north) AS l,
+LATERAL (SELECT degrees(radius) AS high) AS h,
 LATERAL (
     SELECT CASE
-        WHEN north > radians(89.8) OR south < radians(-89.8) THEN pi()
-        ELSE asin(least(1, sin(radius) / cos(radians(latitude)))) + 1e-7
+        WHEN abs(latitude) + high > 89.9 THEN 360
+        ELSE degrees(asin(least(1, sin(radius) / cos(radians(latitude))))) + 1e-5
     END AS half
-) AS h,
-LATERAL (SELECT CASE WHEN abs(longitude) + degrees(half) > 180 THEN 2 * pi() ELSE half END AS wide) AS w
+) AS l,
+LATERAL (SELECT CASE WHEN abs(longitude) + half > 180 THEN 360 ELSE half END AS wide) AS w
 $$;
 
 -- A station that has a position.
 CREATE TABLE stations.place (
     station_id     text COLLATE "C" PRIMARY KEY REFERENCES stations.station ON DELETE CASCADE,
-    location       point NOT NULL,   -- longitude and Mercator latitude, degrees
+    location       point NOT NULL,   -- longitude and latitude, degrees
+    x              float8 NOT NULL,  -- the same on the unit sphere: distances are by the chord
+    y              float8 NOT NULL,
+    z              float8 NOT NULL,
     latitude_udeg  int NOT NULL,
     longitude_udeg int NOT NULL,
     words          text COLLATE "C" NOT NULL,  -- of name, address, city, postal code, site and operator, folded, each after a space

@@ -24,10 +24,12 @@ from api.stations.registry.store import (
     SCHEMA,
     Change,
     StationsStore,
+    held_evses,
     last_revisions,
     lock_all,
     lock_evses,
     lock_station,
+    registered_of,
     stations,
     twice_held,
     write,
@@ -170,7 +172,7 @@ class StationsService:
             await self._change(connection, station_id, known, after, by(operator))
 
     async def change_many(
-        self, connection: Transaction, wanted: Mapping[str, StationDocument], operator: Principal, *, dry_run: bool
+        self, connection: Transaction, wanted: Mapping[str, StationDocument], operator: Principal
     ) -> Mapping[str, Change | None]:
         """Register or replace these stations, in the open transaction; None: it is that already.
 
@@ -186,7 +188,7 @@ class StationsService:
             change = self._changed(before, (name, _replaced(before, document)), revision, by(operator))
             changes[name] = None if before is not None and _same(before, change) else change
         made = [one for one in changes.values() if one is not None]
-        if not dry_run:
+        if made:
             await record(connection, made)
         return changes
 
@@ -263,21 +265,31 @@ async def record(connection: Transaction, changes: Sequence[Change]) -> None:
 
 
 async def ensure_stations(database: Database, clock: Clock, registered: Mapping[str, Registered]) -> None:
-    """Register those stations, with their connectors, that are not registered. Raises Unavailable."""
+    """Register those stations, with their connectors, that are not registered: without EVSE ids that others have.
+
+    Raises Unavailable.
+    """
     service = StationsService(StationsStore(database), clock)
     async with database.transaction() as connection:
         await lock_all(connection)
-        known = await stations(connection, list(registered))
+        known = await registered_of(connection, list(registered))
         names = [name for name in registered if name not in known]
+        evses = {one.evse_id for name in names for one in registered[name][1].values() if one.evse_id is not None}
+        held = await held_evses(connection, evses)
         revisions = await last_revisions(connection, names)
         changes = []
         for name in names:
             facts, plugs = registered[name]
-            connectors = [NumberedConnector(connector_id=one, **of.model_dump()) for one, of in plugs.items()]
+            free = {one: of if of.evse_id not in held else _without_evse(of) for one, of in plugs.items()}
+            connectors = [NumberedConnector(connector_id=one, **of.model_dump()) for one, of in free.items()]
             after = (name, (facts, connectors))
             changes.append(service._changed(None, after, revisions.get(name, 0), _BY_PLATFORM))
         if changes:
             await record(connection, changes)
+
+
+def _without_evse(facts: ConnectorFacts) -> ConnectorFacts:
+    return facts.model_copy(update={"evse_id": None})
 
 
 def by(operator: Principal) -> str:

@@ -193,6 +193,18 @@ async def twice_held(connection: Transaction, evse_ids: Iterable[str]) -> tuple[
     return None if row is None else (row["evse_id"], row["first"], row["last"])
 
 
+async def registered_of(connection: Transaction, station_ids: Sequence[str]) -> set[str]:
+    """Those of these stations that are registered."""
+    query = "SELECT station_id FROM stations.station WHERE station_id = ANY ($1::text[])"
+    return {row[0] for row in await connection.fetch(query, station_ids)}
+
+
+async def held_evses(connection: Transaction, evse_ids: Iterable[str]) -> set[str]:
+    """Those of these EVSE ids that some station has."""
+    query = "SELECT evse_id FROM stations.connector WHERE evse_id = ANY ($1::text[])"
+    return {row[0] for row in await connection.fetch(query, list(evse_ids))}
+
+
 async def _with_connectors(connection: Transaction, rows: Sequence[asyncpg.Record]) -> dict[str, Station]:
     plugs: dict[str, list[Connector]] = {row["station_id"]: [] for row in rows}
     for row in await connection.fetch(_CONNECTORS, list(plugs)):

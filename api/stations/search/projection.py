@@ -17,15 +17,15 @@ from schemas.connector import ConnectorStandard
 PLUGS: Final = {standard: number for number, standard in enumerate(ConnectorStandard)}  # bits: at most 63 kinds
 # Appended only: the numbers are stored. ConnectorStandard is OCPI's, whose next version adds at its end.
 HOURS_AHEAD: Final = timedelta(days=16)  # that opening hours are computed for; a job goes on a week before they end
-_LATITUDE_MAX: Final = math.radians(89.9)
 
 _PUT_PLACE: Final = """
 INSERT INTO stations.place
-    (station_id, location, latitude_udeg, longitude_udeg, words, plugs, power_w_max, "group", open_hours, open_hours_to)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    (station_id, location, x, y, z, latitude_udeg, longitude_udeg, words, plugs, power_w_max, "group", open_hours,
+     open_hours_to)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (station_id) DO UPDATE SET
-    (location, latitude_udeg, longitude_udeg, words, plugs, power_w_max, "group", open_hours, open_hours_to) =
-    ($2, $3, $4, $5, $6, $7, $8, $9, $10)
+    (location, x, y, z, latitude_udeg, longitude_udeg, words, plugs, power_w_max, "group", open_hours, open_hours_to) =
+    ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 _NO_PLACE: Final = "DELETE FROM stations.place WHERE station_id = ANY ($1::text[])"
 _FORGET_CONNECTORS: Final = """
@@ -82,10 +82,10 @@ async def unprojected(connection: Transaction, rows_max: int) -> list[str]:
     return [row[0] for row in await connection.fetch(_UNPROJECTED, rows_max)]
 
 
-def mercator(latitude_deg: float) -> float:
-    """As the SQL function `stations.mercator`."""
-    latitude_rad = max(-_LATITUDE_MAX, min(math.radians(latitude_deg), _LATITUDE_MAX))
-    return math.degrees(math.log(math.tan(math.pi / 4 + latitude_rad / 2)))
+def on_sphere(latitude_deg: float, longitude_deg: float) -> tuple[float, float, float]:
+    """The place on the unit sphere."""
+    latitude, longitude = math.radians(latitude_deg), math.radians(longitude_deg)
+    return math.cos(latitude) * math.cos(longitude), math.cos(latitude) * math.sin(longitude), math.sin(latitude)
 
 
 def plug_mask(plugs: Iterable[ConnectorStandard]) -> int:
@@ -96,7 +96,8 @@ def plug_mask(plugs: Iterable[ConnectorStandard]) -> int:
 def _place_row(station: Station) -> tuple[Any, ...]:
     latitude_udeg, longitude_udeg = to_udeg(station.latitude) or 0, to_udeg(station.longitude) or 0
     plugs = [one for one in station.connectors if one.connector_id > 0]
-    point = asyncpg.Point(longitude_udeg / 1e6, mercator(latitude_udeg / 1e6))
+    latitude_deg, longitude_deg = latitude_udeg / 1e6, longitude_udeg / 1e6
+    place = (asyncpg.Point(longitude_deg, latitude_deg), *on_sphere(latitude_deg, longitude_deg))
     operator = station.operator.name if station.operator is not None else None
     words = words_of(station.name, station.address, station.city, station.postal_code, station.site, operator)
     mask = plug_mask(one.standard for one in plugs if one.standard is not None)
@@ -104,7 +105,8 @@ def _place_row(station: Station) -> tuple[Any, ...]:
     hours = (None, None)
     if station.opening_hours is not None:
         hours = _hours(station.opening_hours, station.time_zone, station.changed_at)
-    return (station.station_id, point, latitude_udeg, longitude_udeg, words, mask, power_w_max, station.group, *hours)
+    facts = (latitude_udeg, longitude_udeg, words, mask, power_w_max, station.group)
+    return (station.station_id, *place, *facts, *hours)
 
 
 def _hours(hours: OpeningHours, time_zone: str | None, now: datetime) -> tuple[Any, Any]:

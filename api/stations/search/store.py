@@ -1,8 +1,8 @@
 """The SQL of the search: one statement a page.
 
-A station's row is found by the GiST index on its place on the map. The nearest are found in two steps within the
-statement: as many as the page has, in the order of the map, say how far the page reaches at most; then all within that
-distance are sorted by the true one. So the work is that of the stations near the place, however many there are.
+A station's row is found by the GiST index on its place. For the nearest, circles around the place double until one has
+as many as the page; all within it are then sorted. So the work is that of the stations near the place, however many
+there are, and however few of them fit.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 
 from api.stations.search.models import Box, Sort
-from api.stations.search.projection import mercator
+from api.stations.search.projection import on_sphere
 from api.stations.search.words import pattern_of
 from api.stations.status.codes import AVAILABLE, BUSY
 from kit.database.postgres import Database
@@ -22,18 +22,15 @@ from kit.web.paging import Cursor, Int64
 EARTH_RADIUS_M: Final = 6_371_008.8
 WHOLE_EARTH_M: Final = 20_040_000  # no two places are farther apart
 NO_PRICE: Final = 2**62  # sorts behind all prices
-_EDGE_DEG: Final = 1e-6  # by which a box on the map is wider, so that no rounding loses its edge
+CIRCLE_DM_MIN: Final = 2_500
+_EDGE_DEG: Final = 1e-6  # by which a box is wider, so that no rounding loses its edge
 _BUSY: Final = ", ".join(map(str, BUSY))
 
 _DISTANCE: Final = f"""
 CROSS JOIN LATERAL (
-    SELECT round(
-        {2 * EARTH_RADIUS_M * 10} * asin(sqrt(least(1,
-            sin((radians(p.latitude_udeg / 1e6) - radians({{lat}})) / 2) ^ 2
-            + cos(radians({{lat}})) * cos(radians(p.latitude_udeg / 1e6))
-              * sin((radians(p.longitude_udeg / 1e6) - radians({{lon}})) / 2) ^ 2
-        )))
-    )::bigint AS distance_dm
+    SELECT round({20 * EARTH_RADIUS_M} * asin(least(1, 0.5::float8 * sqrt(
+               (p.x - {{x}}) ^ 2 + (p.y - {{y}}) ^ 2 + (p.z - {{z}}) ^ 2
+           ))))::bigint AS distance_dm
 ) AS d
 """
 _CONNECTORS: Final = f"""
@@ -77,11 +74,19 @@ LEFT JOIN LATERAL (
     ORDER BY of_target.rank LIMIT 1
 ) AS price ON true
 """
-_NEAR: Final = """
-WITH near AS MATERIALIZED (
-    SELECT d.distance_dm FROM {places} WHERE {where} ORDER BY p.location <-> {here} LIMIT {limit}
-), reach AS MATERIALIZED (
-    SELECT CASE WHEN count(*) < {limit} THEN {radius_dm} ELSE max(distance_dm) END AS dm FROM near
+# The array is in order, so the first that fits is the smallest; the result is the same with any that fits.
+_CIRCLE: Final = """
+WITH circle AS MATERIALIZED (
+    SELECT ring.dm FROM unnest({circles}) AS ring (dm)
+    WHERE ring.dm = {radius_dm} OR {limit} <= (
+        SELECT count(*) FROM (
+            SELECT FROM {places}
+            WHERE p.location <@ stations.around({lat}, {lon}, ring.dm / 10::float8) AND d.distance_dm <= ring.dm
+              AND {where}
+            LIMIT {limit}
+        ) AS fitting
+    )
+    LIMIT 1
 )"""  # our own names and placeholders
 # By distance the price is asked of the page only.
 _PAGE: Final = """{steps}
@@ -156,28 +161,28 @@ def statement_of(question: Question) -> tuple[str, list[Any]]:
     """The statement and its arguments. Its text depends only on which conditions there are."""
     arguments = _Arguments()
     add = arguments.add
-    lat, lon = add(question.latitude, "float8"), add(question.longitude, "float8")
+    x, y, z = (add(value, "float8") for value in on_sphere(question.latitude, question.longitude))
     now, live = add(question.at, "timestamptz"), add(question.live, "timestamptz")
     limit, radius_dm = add(question.rows_max, "int"), add(question.radius_m * 10, "bigint")
     by_price = question.sort == "price"
     sort_price = f"coalesce(price.micros, {NO_PRICE})" if by_price else "0::bigint"
-    boxes = [f"p.location <@ {add(_on_map(box), 'box')}" for box in question.boxes]
+    boxes = [f"p.location <@ {add(_box(box), 'box')}" for box in question.boxes]
     conditions = [f"({' OR '.join(boxes)})", f"d.distance_dm <= {radius_dm}", *_conditions(question, add, now)]
     if question.after is not None:
         after = question.after
         key = (add(after.price, "bigint"), add(after.distance_dm, "bigint"), add(after.station_id, "text"))
         conditions.append(f'({sort_price}, d.distance_dm, p.station_id) > ({", ".join(key)} COLLATE "C")')
-    distance, priced = _DISTANCE.format(lat=lat, lon=lon), _PRICE.format(now=now)
+    distance, priced = _DISTANCE.format(x=x, y=y, z=z), _PRICE.format(now=now)
     connectors = _CONNECTORS.format(live=live, fits=_fitting(question, add))
     places = f"stations.place AS p {distance} {connectors}"
     steps = ""
-    if not by_price and len(boxes) == 1:
-        here = f"point({lon}, {add(mercator(question.latitude), 'float8')})"
-        where = " AND ".join(conditions)
-        steps = _NEAR.format(places=places, where=where, here=here, limit=limit, radius_dm=radius_dm)
-        places = f"reach CROSS JOIN {places}"
-        conditions.append(f"p.location <@ stations.around({lat}, {lon}, reach.dm / 10.0)")
-        conditions.append("d.distance_dm <= reach.dm")
+    if not by_price:
+        lat, lon = add(question.latitude, "float8"), add(question.longitude, "float8")
+        parts = {"lat": lat, "lon": lon, "limit": limit, "radius_dm": radius_dm, "places": places}
+        steps = _CIRCLE.format(**parts, circles=add(_circles(question), "bigint[]"), where=" AND ".join(conditions))
+        places = f"circle CROSS JOIN {places}"
+        conditions.append(f"p.location <@ stations.around({lat}, {lon}, circle.dm / 10::float8)")
+        conditions.append("d.distance_dm <= circle.dm")
     statement = _PAGE.format(
         steps=steps,
         sort_price=sort_price,
@@ -229,7 +234,19 @@ def _bounded(box: Box) -> bool:
 WORLD: Final = (-90_000_000, -180_000_000, 90_000_000, 180_000_000)
 
 
-def _on_map(box: Box) -> asyncpg.Box:
-    south, north = mercator(box.south_udeg / 1e6) - _EDGE_DEG, mercator(box.north_udeg / 1e6) + _EDGE_DEG
-    west, east = box.west_udeg / 1e6 - _EDGE_DEG, box.east_udeg / 1e6 + _EDGE_DEG
-    return asyncpg.Box(asyncpg.Point(east, north), asyncpg.Point(west, south))
+def _box(box: Box) -> asyncpg.Box:
+    south, west, north, east = (edge / 1e6 for edge in (box.south_udeg, box.west_udeg, box.north_udeg, box.east_udeg))
+    return asyncpg.Box(
+        asyncpg.Point(east + _EDGE_DEG, north + _EDGE_DEG), asyncpg.Point(west - _EDGE_DEG, south - _EDGE_DEG)
+    )
+
+
+def _circles(question: Question) -> list[int]:
+    """Radii in decimetres, each the double of the one before, beyond what was seen already; the last is the whole."""
+    seen_dm, radius_dm = 0 if question.after is None else question.after.distance_dm, question.radius_m * 10
+    found, circle_dm = [], CIRCLE_DM_MIN
+    while circle_dm < radius_dm:
+        if circle_dm > seen_dm:
+            found.append(circle_dm)
+        circle_dm *= 2
+    return [*found, radius_dm]

@@ -1,5 +1,6 @@
 """The SQL of connectors' status and of reservations."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -71,7 +72,8 @@ FULL JOIN (SELECT * FROM stations.connector WHERE station_id = $1) AS k USING (c
 LEFT JOIN (SELECT * FROM stations.connector_recent WHERE station_id = $1) AS recent USING (connector_id)
 LEFT JOIN LATERAL (
     SELECT r.starts_at, r.ends_at FROM stations.reservation AS r
-    WHERE r.station_id = $1 AND r.connector_id = connector_id AND r.open AND r.starts_at <= $2 AND r.ends_at > $2
+    WHERE r.station_id = $1 AND r.connector_id = coalesce(c.connector_id, k.connector_id)
+      AND r.open AND r.starts_at <= $2 AND r.ends_at > $2
     ORDER BY r.ends_at DESC LIMIT 1
 ) AS r ON true
 ORDER BY connector_id
@@ -122,11 +124,29 @@ class StatusStore:
         await self._database.execute(_FORGET, before)
 
 
+async def statuses(connection: Transaction, station_ids: Sequence[str]) -> dict[str, dict[int, int]]:
+    """Numbers of the statuses of these stations' connectors, those that said one."""
+    query = (
+        """SELECT station_id, connector_id, status FROM stations.connector_state WHERE station_id = ANY ($1::text[])"""
+    )
+    found: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for row in await connection.fetch(query, station_ids):
+        found[row["station_id"]][row["connector_id"]] = row["status"]
+    return found
+
+
 async def put_statuses(connection: Transaction, newest: Sequence[Seen], changes: Sequence[StatusChange]) -> None:
     """Store the newest status of each connector where nothing newer is known, and add all changes to the last ones."""
     await connection.execute(_PUT_STATUS, *_columns(newest))
-    documents = [msgspec.json.encode(_recent(one)).decode() for one in changes]
-    keys = ([one.station_id for one in changes], [one.connector_id for one in changes])
+    by_revision = {(one.station_id, one.connector_id, one.revision): one for one in changes}
+    kept: defaultdict[tuple[str, int], int] = defaultdict(int)
+    last = []
+    for key in sorted(by_revision, reverse=True):  # of more than are kept, the newest
+        kept[key[:2]] += 1
+        if kept[key[:2]] <= RECENT_MAX:
+            last.append(by_revision[key])
+    documents = [msgspec.json.encode(_recent(one)).decode() for one in last]
+    keys = ([one.station_id for one in last], [one.connector_id for one in last])
     await connection.execute(_ADD_RECENT, *keys, documents, RECENT_MAX)
 
 

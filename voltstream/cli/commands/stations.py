@@ -1,12 +1,16 @@
-"""`voltstream station list | show | set | connector | remove`: what operators register of stations and connectors."""
+"""`voltstream station list | show | set | connector | remove | import | export`: the registry of stations."""
 
+import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
 from api.stations.components import PATH
+from api.stations.exchange.models import ExchangeFormat
 from api.stations.registry.models import RATED_POWER_W_MAX
 from schemas.connector import ConnectorFormat, ConnectorStandard, PowerType
 from schemas.reading import CONNECTOR_ID_MAX
@@ -147,6 +151,70 @@ def remove(
         print_json({"station_id": station, "connector_id": connector, "removed": True})
     else:
         print_line("removed")
+
+
+@app.command("import", epilog="Example: voltstream station import stations.csv --dry-run")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV, or OCPI Locations as .json", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would change")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="take the others where some stations are refused")] = False,
+    url: Url = None,
+    token: OperatorToken = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register or change the stations of a file: all of them or none, unless --partial. The same file again changes
+    nothing; stations that are not in it stay."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise WrongUsage(f"{file}: {error.strerror}") from None
+    format_, media_type = ("ocpi", "application/json") if file.suffix.lower() == ".json" else ("csv", "text/csv")
+    asked = {"format": format_, "dry_run": dry_run, "partial": partial}
+    with operators_api(load_settings(data_dir=data_dir), url, token) as api:
+        result = api.post_file(f"{PATH}/import", content, media_type, asked)
+    if as_json:
+        print_json(result)
+        return
+    if result["stations"]:
+        table = make_table("line", "station", "", "what")
+        for one in result["stations"]:
+            what = one["reason"] or ", ".join(one["changes"])
+            table.add_row(str(one["line"]), one["station_id"], one["outcome"], what)
+        print_table(table)
+    counted = ", ".join(f"{result[name]} {name}" for name in ("created", "changed", "unchanged", "refused"))
+    print_line(f"{'would be' if dry_run else 'done'}: {counted}")
+
+
+@app.command(epilog="Example: voltstream station export --format ocpi --out locations.json")
+def export(
+    out: Annotated[str, typer.Option(help="the file; - for stdout")] = "-",
+    format_: Annotated[ExchangeFormat, typer.Option("--format")] = ExchangeFormat.CSV,
+    url: Url = None,
+    token: OperatorToken = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all stations into a file, by their ids; `station import` reads it. OCPI leaves out stations and connectors
+    without a fact that it requires."""
+    with operators_api(load_settings(data_dir=data_dir), url, token) as api:
+        pages = list(api.pages(f"{PATH}/export", {"format": format_}))
+    if format_ is ExchangeFormat.CSV:
+        header, _, first = pages[0].partition("\n")
+        text = "\n".join((header, first + "".join(page.partition("\n")[2] for page in pages[1:])))
+    else:
+        text = json.dumps([one for page in pages for one in json.loads(page)], ensure_ascii=False) + "\n"
+    if out == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(out).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WrongUsage(f"{out}: {error.strerror}") from None
+    if as_json:
+        print_json({"file": out, "format": format_})
+    else:
+        print_line(f"written: {out}")
 
 
 def _set(

@@ -1,0 +1,1 @@
+"""How chargers prove who they are."""

@@ -1,0 +1,48 @@
+"""Chargers' credentials: set, shown without the password, taken away. No HTTP and no SQL here.
+
+Whoever takes chargers' connections asks `stations.charger_credentials` and compares with `kit.auth.passwords.matches`.
+"""
+
+import asyncio
+
+from api.stations.credentials.models import Credentials, NewCredentials
+from api.stations.credentials.store import CredentialStore
+from api.stations.registry.service import by, no_station
+from kit.auth.passwords import hashed
+from kit.auth.token_store import Principal
+from kit.clock import Clock, from_ms
+from kit.web.errors import NotFound
+
+
+class CredentialService:
+    """The use cases, one method each."""
+
+    def __init__(self, store: CredentialStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def put(self, station_id: str, new: NewCredentials, operator: Principal) -> Credentials:
+        """Set them, in place of whatever there was. Raises NotFound."""
+        password_hash = None
+        if new.password is not None:
+            password_hash = await asyncio.to_thread(hashed, new.password.get_secret_value())
+        now = from_ms(self._clock.now_ms())
+        if not await self._store.put(station_id, password_hash, new.certificate_subject, now, by(operator)):
+            raise no_station(station_id)
+        return await self.credentials(station_id)
+
+    async def credentials(self, station_id: str) -> Credentials:
+        """Which ones the charger has. Raises NotFound."""
+        row = await self._store.credentials(station_id)
+        if row is None:
+            raise _none(station_id)
+        return Credentials(**dict(row))
+
+    async def delete(self, station_id: str) -> None:
+        """Take them away. Raises NotFound."""
+        if not await self._store.delete(station_id):
+            raise _none(station_id)
+
+
+def _none(station_id: str) -> NotFound:
+    return NotFound(f"no credentials of {station_id}: set them with PUT /api/v1/stations/{station_id}/credentials")

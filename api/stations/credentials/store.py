@@ -1,0 +1,41 @@
+"""The SQL of chargers' credentials."""
+
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from kit.database.postgres import Database
+
+_PUT: Final = """
+INSERT INTO stations.credential (station_id, password_hash, certificate_subject, changed_at, changed_by)
+SELECT station_id, $2, $3, $4, $5 FROM stations.station WHERE station_id = $1
+ON CONFLICT (station_id) DO UPDATE SET (password_hash, certificate_subject, changed_at, changed_by) = ($2, $3, $4, $5)
+RETURNING true
+"""
+_SHOW: Final = """
+SELECT station_id, password_hash IS NOT NULL AS has_password, certificate_subject, changed_at, changed_by
+FROM stations.credential WHERE station_id = $1
+"""
+_DELETE: Final = "DELETE FROM stations.credential WHERE station_id = $1"
+
+
+class CredentialStore:
+    """Every method raises Unavailable where the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(
+        self, station_id: str, password_hash: str | None, subject: str | None, now: datetime, changed_by: str
+    ) -> bool:
+        """Store these in place of whatever there was; False: the station is not registered."""
+        return bool(await self._database.fetchval(_PUT, station_id, password_hash, subject, now, changed_by))
+
+    async def credentials(self, station_id: str) -> asyncpg.Record | None:
+        """Which ones there are."""
+        return await self._database.fetchrow(_SHOW, station_id)
+
+    async def delete(self, station_id: str) -> bool:
+        """Whether there were any."""
+        return await self._database.execute(_DELETE, station_id) != "DELETE 0"

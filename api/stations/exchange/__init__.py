@@ -1,0 +1,1 @@
+"""Stations as files: CSV, and OCPI 2.2.1 Locations."""

@@ -1,0 +1,51 @@
+"""Imports of stations, as OpenAPI shows them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+from pydantic import Field
+
+from api.stations.registry.models import StationDocument, StationsModel
+
+STATIONS_MAX: Final = 10_000  # of one import; of ~1 kB each it fits the body, and its transaction takes seconds
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+
+
+class ExchangeFormat(StrEnum):
+    """The format of a file of stations."""
+
+    CSV = "csv"
+    OCPI = "ocpi"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A station of a file: which facts it says, or why it is refused. `connectors` None: they stay as they are."""
+
+    line: int  # of CSV; of OCPI the place in the list, from 1
+    station_id: str
+    document: StationDocument | None
+    reason: str | None = None
+
+
+class ImportedStation(StationsModel):
+    """What an import makes of one station."""
+
+    line: int = Field(description="its first line in the CSV file; in OCPI JSON its place in the list, from 1")
+    station_id: str
+    outcome: Literal["created", "changed", "unchanged", "refused"]
+    changes: list[str] = Field(description="facts that are others than before")
+    reason: str | None = Field(description="why it is refused, and what to write instead")
+
+
+class ImportResult(StationsModel):
+    """What an import changes, or would change."""
+
+    dry_run: bool
+    applied: bool = Field(description="false: nothing was changed")
+    created: int
+    changed: int
+    unchanged: int
+    refused: int
+    stations: list[ImportedStation] = Field(description="in the order of the file, without those unchanged")

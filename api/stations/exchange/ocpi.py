@@ -1,0 +1,192 @@
+"""Stations as Locations of OCPI 2.2.1 (module Locations), one Location a station. Pure.
+
+What OCPI requires and is not known keeps a station or a connector out of the file: nothing is made up. What OCPI has no
+room for (site, group, organisation, bays, site power, the main meter) stays as it is when a file is read.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from api.stations.exchange.models import Wanted
+from api.stations.registry.models import MAIN_METER, Connector, Station, StationDocument, StationFacts
+from api.stations.status.codes import CODES
+from kit.clock import format_rfc3339
+from kit.validation import explain_error
+from schemas.reading import STATION_ID_CHARS_MAX
+
+# OCPI Status of each of ours; anything else is UNKNOWN.
+_IN_USE: Final = ("Preparing", "Charging", "SuspendedEV", "SuspendedEVSE", "Finishing")
+_STATUSES: Final = {CODES[name]: "CHARGING" for name in _IN_USE} | {
+    CODES["Available"]: "AVAILABLE",
+    CODES["Reserved"]: "RESERVED",
+    CODES["Unavailable"]: "INOPERATIVE",
+    CODES["Faulted"]: "OUTOFORDER",
+}
+_PRECEDENCE: Final = ("CHARGING", "RESERVED", "AVAILABLE", "OUTOFORDER", "INOPERATIVE", "UNKNOWN")
+_SAME: Final = ("operator", "suboperator", "owner", "parking_type", "charging_when_closed", "images", "directions")
+_MORE: Final = ("name", "address", "city", "postal_code", "country", "time_zone", "facilities")
+_NEEDED: Final = ("address", "city", "country", "latitude", "longitude", "time_zone")
+_PLUG_NEEDED: Final = ("standard", "format", "power_type", "voltage_v_max", "current_a_max", "evse_id")
+_END: Final = "24:00"
+
+
+def fits(connector: Connector) -> bool:
+    """Whether OCPI can say all that it has to of the connector."""
+    return connector.connector_id != MAIN_METER and all(getattr(connector, name) is not None for name in _PLUG_NEEDED)
+
+
+def location(station: Station, statuses: Mapping[int, int]) -> dict[str, Any] | None:
+    """The Location; None: facts are missing. `statuses`: numbers of statuses, by connectors."""
+    connectors = [one for one in station.connectors if fits(one)]
+    if not connectors or any(getattr(station, name) is None for name in _NEEDED):
+        return None
+    evse_id = (connectors[0].evse_id or "").replace("*", "")
+    facts = station.model_dump(mode="json", exclude_none=True)
+    found: dict[str, Any] = {
+        "country_code": evse_id[:2],
+        "party_id": evse_id[2:5],
+        "id": station.station_id,
+        "publish": True,
+        **{name: facts[name] for name in (*_MORE, *_SAME) if name in facts and facts[name] != []},
+        "coordinates": {"latitude": facts["latitude"], "longitude": facts["longitude"]},
+        "evses": [
+            _evse(station, list(plugs), statuses)
+            for _, plugs in itertools.groupby(sorted(connectors, key=_by_evse), key=lambda one: one.evse_id)
+        ],
+        "last_updated": format_rfc3339(station.changed_at),
+    }
+    if station.opening_hours is not None:
+        found["opening_times"] = _ends(facts["opening_hours"], _END, "00:00")
+    return found
+
+
+def read(document: Any, known: Mapping[str, Station]) -> list[Wanted]:
+    """The stations of a list of Locations, or of OCPI's response with one. Raises ValueError."""
+    return [_wanted(number, one, known) for number, one in enumerate(locations_of(document), 1)]
+
+
+def locations_of(document: Any) -> list[Any]:
+    """The list of Locations. Raises ValueError."""
+    found = document.get("data") if isinstance(document, dict) else document
+    if not isinstance(found, list):
+        raise ValueError("write a list of OCPI Locations, or OCPI's response with one as `data`")
+    return found
+
+
+def station_id_of(one: Any) -> str:
+    """The id of a Location; empty where it has none."""
+    found = one.get("id") if isinstance(one, dict) else None
+    return found.strip().upper()[:STATION_ID_CHARS_MAX] if isinstance(found, str) else ""
+
+
+def _wanted(number: int, one: Any, known: Mapping[str, Station]) -> Wanted:
+    station_id = station_id_of(one)
+    try:
+        if not station_id or not station_id.isprintable():
+            raise ValueError(f"id: has 1 to {STATION_ID_CHARS_MAX} printable characters")
+        return Wanted(number, station_id, StationDocument.model_validate(_document(one, known.get(station_id))))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "/".join(map(str, first["loc"]))
+        return Wanted(number, station_id, None, f"{place}: {explain_error(first, StationDocument)}")
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        return Wanted(number, station_id, None, f"is no Location of OCPI 2.2.1: {error!r}"[:200])
+
+
+def _document(one: Mapping[str, Any], known: Station | None) -> dict[str, Any]:
+    said = {*_MORE, *_SAME, "latitude", "longitude", "opening_hours"}
+    facts = {} if known is None else known.model_dump(include=set(StationFacts.model_fields) - said)
+    facts |= {name: one[name] for name in (*_MORE, *_SAME) if one.get(name) is not None}
+    coordinates = one.get("coordinates")
+    if coordinates is not None:
+        facts |= {name: coordinates[name] for name in ("latitude", "longitude")}
+    if one.get("opening_times") is not None:
+        facts["opening_hours"] = _ends(_known_hours(one["opening_times"]), "00:00", _END)
+    kept = [] if known is None else [plug for plug in known.connectors if not fits(plug)]
+    facts["connectors"] = [
+        *(plug.model_dump(exclude={"station_id", "changed_at"}) for plug in kept),
+        *_connectors(one.get("evses") or [], {plug.connector_id for plug in kept}),
+    ]
+    return facts
+
+
+def _connectors(evses: Iterable[Mapping[str, Any]], taken: set[int]) -> list[dict[str, Any]]:
+    """With the numbers that they have, where those are the station's own; else numbered in order."""
+    found = []
+    for evse in evses:
+        if evse.get("status") == "REMOVED":
+            continue
+        for plug in evse["connectors"]:
+            power_w = plug.get("max_electric_power")
+            found.append(
+                {
+                    "connector_id": plug["id"],
+                    "evse_id": evse.get("evse_id"),
+                    **{name: plug.get(name) for name in ("standard", "format", "power_type")},
+                    "voltage_v_max": plug.get("max_voltage"),
+                    "current_a_max": plug.get("max_amperage"),
+                    "rated_power_w": power_w,
+                    "tariff_ids": plug.get("tariff_ids") or [],
+                }
+            )
+    numbers = [int(str(one["connector_id"])) if str(one["connector_id"]).isdecimal() else 0 for one in found]
+    if 0 in numbers or len(set(numbers)) < len(numbers) or taken & set(numbers):
+        free = (number for number in itertools.count(1) if number not in taken)
+        numbers = list(itertools.islice(free, len(found)))
+    return [{**one, "connector_id": number} for one, number in zip(found, numbers, strict=True)]
+
+
+def _evse(station: Station, plugs: list[Connector], statuses: Mapping[int, int]) -> dict[str, Any]:
+    numbers = {one.connector_id for one in plugs}
+    shown = {_STATUSES.get(statuses.get(number, 0), "UNKNOWN") for number in numbers}
+    restrictions = {one for bay in station.bays if numbers & set(bay.connectors) for one in bay.restrictions}
+    return {
+        "uid": plugs[0].evse_id,
+        "evse_id": plugs[0].evse_id,
+        "status": next(one for one in _PRECEDENCE if one in shown),
+        "connectors": [_connector(one) for one in plugs],
+        **({"parking_restrictions": sorted(restrictions)} if restrictions else {}),
+        "last_updated": _last(one.changed_at for one in plugs),
+    }
+
+
+def _connector(plug: Connector) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": str(plug.connector_id),
+        "standard": plug.standard,
+        "format": plug.format,
+        "power_type": plug.power_type,
+        "max_voltage": plug.voltage_v_max,
+        "max_amperage": plug.current_a_max,
+    }
+    if plug.rated_power_w is not None:
+        found["max_electric_power"] = plug.rated_power_w
+    if plug.tariff_ids:
+        found["tariff_ids"] = plug.tariff_ids
+    return {**found, "last_updated": format_rfc3339(plug.changed_at)}
+
+
+def _known_hours(hours: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("twentyfourseven", "regular_hours", "exceptional_openings", "exceptional_closings")
+    return {name: hours[name] for name in names if hours.get(name) is not None}
+
+
+def _ends(hours: Mapping[str, Any], before: str, after: str) -> dict[str, Any]:
+    """With the end of the day written the other way: OCPI has no 24:00."""
+    regular = [
+        {**one, "period_end": after if one["period_end"] == before else one["period_end"]}
+        for one in hours.get("regular_hours") or []
+    ]
+    return {**hours, "regular_hours": regular}
+
+
+def _by_evse(plug: Connector) -> tuple[str, int]:
+    return plug.evse_id or "", plug.connector_id
+
+
+def _last(moments: Iterable[datetime]) -> str:
+    return format_rfc3339(max(moments))

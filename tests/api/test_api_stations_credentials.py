@@ -1,0 +1,88 @@
+"""Credentials of chargers: whoever has them may be recognized by them, and nobody is shown the password."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit.auth.passwords import hashed, matches
+from tests.api.stations_app import StationsApp
+
+PASSWORD = "correct-horse-battery"  # noqa: S105  # of a test
+ASKED = "SELECT * FROM stations.charger_credentials(ARRAY['A', 'B', 'a'])"
+
+
+async def test_a_password_is_verified_and_never_shown(stations: StationsApp) -> None:
+    await stations.ask("PUT", "/A/credentials", 404, {"password": PASSWORD})
+    await stations.ask("PUT", "/A", 201, {})
+    await stations.ask("GET", "/A/credentials", 404)
+    shown = await stations.ask("PUT", "/a/credentials", 200, {"password": PASSWORD, "certificate_subject": "A.example"})
+    assert await stations.ask("GET", "/A/credentials", 200) == shown
+    assert (shown["has_password"], shown["certificate_subject"]) == (True, "A.example")
+    assert PASSWORD not in str(shown)
+    [(station, stored, subject)] = stations.rows(ASKED)
+    assert (station, subject) == ("A", "A.example")
+    assert PASSWORD not in stored
+    assert matches(PASSWORD, stored)
+    assert not matches(PASSWORD + "x", stored)
+    await stations.ask("PUT", "/A/credentials", 200, {"certificate_subject": "B.example"})
+    assert stations.rows(ASKED) == [("A", None, "B.example")]
+    await stations.ask("DELETE", "/A/credentials", 204)
+    await stations.ask("DELETE", "/A/credentials", 404)
+    assert stations.rows(ASKED) == []
+
+
+async def test_a_retired_station_loses_its_credentials(stations: StationsApp) -> None:
+    await stations.ask("PUT", "/A", 201, {})
+    await stations.ask("PUT", "/A/credentials", 200, {"password": PASSWORD})
+    await stations.ask("DELETE", "/A", 204, match="*")
+    await stations.ask("PUT", "/A", 201, {})
+    assert stations.rows(ASKED) == []
+    assert PASSWORD not in str(await stations.ask("GET", "/A/history", 200))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({}, "give a password"),
+        ({"password": "short"}, "16 to 40"),
+        ({"password": "x" * 41}, "16 to 40"),
+        ({"password": "ä" * 20}, "ASCII"),
+        ({"certificate_subject": ""}, "empty"),
+    ],
+)
+async def test_wrong_credentials_are_refused_with_the_reason(stations: StationsApp, body: Any, says: str) -> None:
+    await stations.ask("PUT", "/A", 201, {})
+    refused = await stations.client.put("/api/v1/stations/A/credentials", json=body)
+    assert refused.status_code == 422
+    assert says in refused.json()["detail"] or "at least 1" in refused.json()["detail"]
+    assert body.get("password", "no") not in refused.text
+
+
+async def test_only_those_who_declare_it_may_ask_for_credentials(stations: StationsApp) -> None:
+    with psycopg.connect(stations.url) as connection:
+        connection.execute("CREATE ROLE credentials_stranger")
+        connection.execute("GRANT USAGE ON SCHEMA stations TO credentials_stranger")
+        connection.execute("SET ROLE credentials_stranger")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(ASKED.encode())
+
+
+@settings(max_examples=5)
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_a_hash_matches_its_password_alone(password: str, other: str) -> None:
+    stored = hashed(password)
+    assert matches(password, stored)
+    assert matches(other, stored) == (other == password)
+    assert hashed(password) != stored
+
+
+@given(
+    st.text(max_size=60)
+    | st.from_regex(r"scrypt\$[0-9]{1,3}\$[0-9]\$[0-9]\$[A-Za-z0-9+/=]*\$[A-Za-z0-9+/=]*", fullmatch=True)
+)
+@settings(max_examples=20)
+def test_what_is_no_hash_matches_nothing(stored: str) -> None:
+    assert not matches("password", stored)

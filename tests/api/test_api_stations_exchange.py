@@ -1,0 +1,312 @@
+"""Files of stations: what is exported is imported as it was, and an import says before what it would change."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.stations.exchange import csv_file, examples, ocpi
+from api.stations.registry.examples import CONNECTOR_FACTS, NEW_STATION, STATION_FACTS
+from api.stations.registry.models import Connector, NumberedConnector, Station, StationDocument, StationFacts
+from tests.api.stations_app import NOW, PATH, StationsApp
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+_MAYBE = {name: st.none() | _TEXT for name in ("name", "address", "city", "site", "organisation")}
+_MONDAY = {"weekday": 1, "period_begin": "08:00", "period_end": "24:00"}
+
+
+def _bay(one: Any) -> str:
+    return str(one["bay"])
+
+
+def _number(one: Any) -> int:
+    return int(one["connector_id"])
+
+
+_BAYS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "bay": _TEXT,
+            "connectors": st.lists(st.integers(0, 3)),
+            "restrictions": st.lists(st.just("EV_ONLY"), max_size=1),
+        }
+    ),
+    max_size=2,
+    unique_by=_bay,
+)
+_CONNECTORS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "connector_id": st.integers(1, 40),
+            "standard": st.sampled_from([None, "CHADEMO", "IEC_62196_T2_COMBO"]),
+            "format": st.sampled_from([None, "CABLE"]),
+            "power_type": st.sampled_from([None, "DC"]),
+            "rated_power_w": st.none() | st.integers(1, 10_000_000),
+            "voltage_v_max": st.none() | st.integers(1, 2_000),
+            "current_a_max": st.none() | st.integers(1, 500),
+            "evse_id": st.sampled_from([None, "DE*VLT*E1", "DE*VLT*E2"]),
+            "tariff_ids": st.lists(
+                st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=5), max_size=2
+            ),
+        }
+    ),
+    max_size=4,
+    unique_by=_number,
+)
+_FACTS = st.fixed_dictionaries(
+    {
+        **_MAYBE,
+        "country": st.sampled_from([None, "DEU", "NLD"]),
+        "postal_code": st.none() | st.from_regex("[0-9]{5}", fullmatch=True),
+        "time_zone": st.just("Europe/Berlin"),
+        "group": st.none() | st.from_regex("[a-z]{1,8}", fullmatch=True),
+        "site_power_w_max": st.none() | st.integers(1, 10_000_000),
+        "charging_when_closed": st.booleans(),
+        "bays": _BAYS,
+        "operator": st.none() | st.builds(lambda name: {"name": name}, _TEXT),
+        "opening_hours": st.sampled_from(
+            [None, {"twentyfourseven": True}, {"twentyfourseven": False, "regular_hours": [_MONDAY]}]
+        ),
+        "directions": st.lists(st.builds(lambda text: {"language": "de", "text": text}, _TEXT), max_size=2),
+        "facilities": st.lists(st.just("CAFE"), max_size=1),
+    }
+)
+_PLACES = st.none() | st.tuples(st.integers(-89_000_000, 89_000_000), st.integers(1, 180_000_000))
+
+
+def _station(name: str, facts: dict[str, Any], place: Any, connectors: Any) -> Station:
+    if place is not None:
+        facts = {**facts, "latitude": f"{place[0] / 1e6:.6f}", "longitude": f"{place[1] / 1e6:.6f}"}
+    document = StationDocument.model_validate({**facts, "connectors": connectors})
+    plugs = sorted(document.connectors or [], key=lambda one: one.connector_id)
+    return Station(
+        **{name: getattr(document, name) for name in StationFacts.model_fields},
+        station_id=name,
+        revision=1,
+        changed_at=datetime(2026, 3, 29, tzinfo=UTC),
+        connectors=[Connector(**one.model_dump(), station_id=name, changed_at=NOW) for one in plugs],
+    )
+
+
+_STATIONS = st.lists(st.tuples(_FACTS, _PLACES, _CONNECTORS), max_size=4).map(
+    lambda found: {f"ST-{number}": _station(f"ST-{number}", *one) for number, one in enumerate(found)}
+)
+
+
+def _said(station: Station) -> dict[str, Any]:
+    """What somebody said of it."""
+    return station.model_dump(exclude={"station_id", "revision", "changed_at", "connectors"}) | {
+        "connectors": [one.model_dump(exclude={"station_id", "changed_at"}) for one in station.connectors]
+    }
+
+
+def _again(document: StationDocument | None) -> dict[str, Any]:
+    assert document is not None
+    found = document.model_dump()
+    return {**found, "connectors": sorted(found["connectors"], key=lambda one: one["connector_id"])}
+
+
+@given(_STATIONS, st.booleans())
+def test_csv_is_read_as_it_was_written(fleet: dict[str, Station], known: bool) -> None:
+    read = csv_file.read(csv_file.write(fleet.values()), fleet if known else {})
+    assert [one.reason for one in read] == [None] * len(fleet)
+    assert {one.station_id: _again(one.document) for one in read} == {
+        name: _said(station) for name, station in fleet.items()
+    }
+
+
+@given(_STATIONS)
+def test_locations_say_of_a_known_station_what_it_is(fleet: dict[str, Station]) -> None:
+    written = [place for station in fleet.values() if (place := ocpi.location(station, {})) is not None]
+    for one in ocpi.read(json.loads(json.dumps(written)), fleet):
+        assert one.reason is None
+        assert _again(one.document) == _said(fleet[one.station_id])
+
+
+def test_a_location_has_all_that_ocpi_requires() -> None:
+    facts = {**STATION_FACTS, "bays": [{"bay": "P1", "connectors": [1], "restrictions": ["DISABLED"]}]}
+    place = (52_520_008, 13_404_954)
+    plugs = [{**CONNECTOR_FACTS, "connector_id": 1}, {**CONNECTOR_FACTS, "connector_id": 2}, {"connector_id": 3}]
+    station = _station(
+        "A", {name: value for name, value in facts.items() if name not in ("latitude", "longitude")}, place, plugs
+    )
+    location = ocpi.location(station, {1: 1, 2: 3})
+    assert location is not None
+    required = {
+        "country_code",
+        "party_id",
+        "id",
+        "publish",
+        "address",
+        "city",
+        "country",
+        "coordinates",
+        "time_zone",
+        "last_updated",
+    }
+    assert required <= location.keys()
+    assert (location["country_code"], location["party_id"]) == ("DE", "VLT")
+    [evse] = location["evses"]
+    assert {"uid", "status", "connectors", "last_updated"} <= evse.keys()
+    assert (evse["status"], evse["parking_restrictions"]) == ("CHARGING", ["DISABLED"])
+    assert [one["id"] for one in evse["connectors"]] == ["1", "2"]
+    needed = {"id", "standard", "format", "power_type", "max_voltage", "max_amperage", "last_updated"}
+    assert all(needed <= one.keys() for one in evse["connectors"])
+    assert ocpi.location(_station("A", {"city": "Bonn", "time_zone": "UTC"}, place, plugs), {}) is None
+
+
+async def put(stations: StationsApp, body: str | list[Any], status: int = 200, **params: Any) -> Any:
+    """An import."""
+    format_ = "csv" if isinstance(body, str) else "ocpi"
+    content = body if isinstance(body, str) else json.dumps(body)
+    headers = {"content-type": "text/csv" if format_ == "csv" else "application/json"}
+    asked = {"format": format_, **params}
+    answer = await stations.client.post(f"{PATH}/import", content=content.encode(), params=asked, headers=headers)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+async def exported(stations: StationsApp, format_: str, limit: int = 500) -> list[str]:
+    """The pages of an export."""
+    pages = []
+    address = f"{PATH}/export?format={format_}&limit={limit}"
+    while address:
+        answer = await stations.client.get(address)
+        assert answer.status_code == 200, answer.text
+        pages.append(answer.text)
+        address = answer.links.get("next", {}).get("url", "")
+    return pages
+
+
+async def test_an_import_says_before_what_it_would_change_and_then_changes_that(stations: StationsApp) -> None:
+    await stations.ask("PUT", "/B", 201, {"city": "Bonn", "name": "B", "connectors": [{"connector_id": 1}]})
+    await stations.ask("PUT", "/C", 201, {"city": "Köln"})
+    file = "station_id,city,connector_id,rated_power_w\na,Berlin,1,11000\na,,2,\nB,Bonn,1,22000\nb,,7,\nC,Köln,,\n"
+    preview = await put(stations, file, dry_run=True)
+    assert (preview["created"], preview["changed"], preview["unchanged"], preview["refused"]) == (1, 1, 1, 0)
+    assert [(one["line"], one["station_id"], one["outcome"]) for one in preview["stations"]] == [
+        (2, "A", "created"),
+        (4, "B", "changed"),
+    ]
+    assert preview["stations"][1]["changes"] == ["connectors/1/rated_power_w", "connectors/7"]
+    await stations.ask("GET", "/A", 404)
+    assert len(stations.published()) == 2
+    made = await put(stations, file)
+    assert made == {**preview, "dry_run": False, "applied": True}
+    shown = await stations.ask("GET", "/B", 200)
+    assert (shown["name"], shown["revision"]) == ("B", 2)  # a column that is not there
+    assert [one["connector_id"] for one in shown["connectors"]] == [1, 7]
+    assert len(stations.published()) == 4
+    again = await put(stations, file)
+    assert (again["unchanged"], again["stations"]) == (3, [])
+    assert len(stations.published()) == 4
+
+
+async def test_an_import_is_all_or_nothing_unless_asked(stations: StationsApp) -> None:
+    file = "station_id,country\nA,DEU\nB,DE\n"
+    refused = await put(stations, file, 422)
+    assert "Line 3, B: country: is no ISO 3166-1 alpha-3 code; for DE write DEU" in refused["detail"]
+    assert [one["station_id"] for one in refused["refused"]] == ["B"]
+    await stations.ask("GET", "/A", 404)
+    made = await put(stations, file, partial=True)
+    assert (made["created"], made["refused"]) == (1, 1)
+    await stations.ask("GET", "/A", 200)
+    twice = "station_id,connector_id,evse_id\nX,1,DE*VLT*E9\nY,1,DE*VLT*E9\n"
+    assert "an EVSE is at one station" in (await put(stations, twice, 409))["detail"]
+    assert "an EVSE is at one station" in (await put(stations, twice, 409, dry_run=True))["detail"]
+    await stations.ask("GET", "/X", 404)
+
+
+async def test_what_is_exported_changes_nothing_and_makes_the_same_again(stations: StationsApp) -> None:
+    await stations.ask("POST", "", 201, NEW_STATION)
+    await stations.ask("PUT", "/B", 201, {"site": "x", "connectors": [{"connector_id": 0, "rated_power_w": 1}]})
+    await stations.ask("PUT", "/C", 201, {})
+    pages = await exported(stations, "csv", 2)
+    assert len(pages) == 2
+    assert [row["station_id"] for page in pages for row in csv.DictReader(io.StringIO(page))] == [
+        "B",
+        "C",
+        "DE-VS-0001",
+    ]
+    before = [await stations.ask("GET", f"/{name}", 200) for name in ("B", "C", "DE-VS-0001")]
+    for format_ in ("csv", "ocpi"):
+        for page in await exported(stations, format_):
+            result = await put(stations, page if format_ == "csv" else json.loads(page))
+            assert result["stations"] == []
+    for one in before:
+        await stations.ask("DELETE", f"/{one['station_id']}", 204, match="*")
+    for page in pages:
+        await put(stations, page)
+    same = {"revision", "changed_at", "connectors"}
+    for one in before:
+        after = await stations.ask("GET", f"/{one['station_id']}", 200)
+        assert {name: after[name] for name in after.keys() - same} == {name: one[name] for name in one.keys() - same}
+        assert after["revision"] == one["revision"] + 2
+
+
+async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
+    assert (await put(stations, examples.CSV))["created"] == 1
+    assert (await put(stations, examples.LOCATIONS))["changed"] == 1
+    envelope = {"data": examples.LOCATIONS, "status_code": 1000}
+    answer = await stations.client.post(f"{PATH}/import?format=ocpi", json=envelope)
+    assert answer.json()["unchanged"] == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("", "empty"),
+        ("name\nx\n", "station_id"),
+        ("station_id,nmae\nA,x\n", "did you mean name"),
+        ("station_id,station_id\nA,A\n", "twice"),
+        ("station_id,evse_id\nA,x\n", "connector_id"),
+        ('station_id,name\nA,"x\n', "no CSV"),
+        ("station_id,name\nA,x,y\n", "has 3 cells"),
+        ("station_id,name\n,x\n", "printable characters"),
+        ("station_id,name\nA,x\nA,y\n", "another than in the station's first line"),
+        ("station_id,connector_id\nA,1\nA,1\n", "the same connector_id"),
+        ("station_id,connector_id\nA,x\n", "no number"),
+        ("station_id,connector_id\nA,1.5\n", "integer"),
+        ("station_id,connector_id\nA,\nA,1\n", "connector_id is empty"),
+        ("station_id,bays\nA,[{\n", "no JSON"),
+        ("station_id,latitude\nA,91\n", "beyond 90"),
+        ("station_id,site_power_w_max\nA,NaN\n", "integer"),
+        ("station_id,name\nA,\x00\n", "NUL"),
+        ([{"id": "A", "coordinates": 1}], "no Location"),
+        ([{"id": "A", "evses": [{}]}], "no Location"),
+        ([{"id": "A"}, {"id": "a"}], "twice"),
+        ([{"id": "\ud800"}], "printable"),
+        ([{"id": "A", "name": "\ud800"}], "valid string"),
+        ([7], "printable"),
+    ],
+)
+async def test_a_wrong_file_is_refused_with_the_reason(stations: StationsApp, file: Any, says: str) -> None:
+    assert says in (await put(stations, file, 422))["detail"]
+    assert stations.published() == []
+
+
+async def test_a_file_that_is_no_file_is_refused(stations: StationsApp) -> None:
+    for format_, content in (("csv", b"\xff"), ("ocpi", b"{}"), ("ocpi", b"[" * 100_000), ("ocpi", b"x")):
+        answer = await stations.client.post(f"{PATH}/import?format={format_}", content=content)
+        assert answer.status_code == 422, answer.text
+
+
+def test_numbers_of_connectors_are_those_of_the_file_where_they_are_the_stations_own() -> None:
+    def evse(*numbers: str) -> dict[str, Any]:
+        return {"connectors": [{"id": number} for number in numbers]}
+
+    def read(*evses: dict[str, Any]) -> list[int]:
+        document = ocpi.read([{"id": "A", "evses": list(evses)}], {})[0].document
+        assert document is not None
+        return [one.connector_id for one in document.connectors or []]
+
+    assert read(evse("7"), evse("3")) == [7, 3]
+    assert read(evse("1"), evse("1", "2")) == [1, 2, 3]
+    assert read(evse("a")) == [1]
+    assert read({**evse("1"), "status": "REMOVED"}, evse("2")) == [2]
+    assert NumberedConnector(connector_id=1).connector_id == 1
