@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from api.reservations import examples
 from api.reservations.models import FreeTime, NewReservation, Reservation, ReservationPage
+from api.reservations.parking.models import StationParking
 from api.reservations.waiting.models import NewWaiting, Waiting, WaitingLine
 from kit.clock import format_rfc3339
 from tests.api.reservations_app import (
@@ -40,6 +41,7 @@ OPERATIONS = {
     ("get", f"{PATH}/{{id}}"): BOTH,
     ("delete", f"{PATH}/{{id}}"): BOTH,
     ("post", f"{PATH}/{{id}}/confirm"): BOTH,
+    ("get", f"{PATH}/parking/{{station_id}}"): BOTH,
     ("get", f"{PATH}/waiting"): BOTH,
     ("post", f"{PATH}/waiting"): BOTH,
     ("get", f"{PATH}/waiting/{{id}}"): BOTH,
@@ -307,7 +309,7 @@ async def test_only_those_may_ask_who_should(street: Reservations, operation: tu
     await street.answer("D1", "GET")
     tokens = {"operator": street.tokens[""], "driver": street.tokens["D1"]}
     tokens |= {kind: street.tokens[kind] for kind in ("device", "finance")}
-    await asked_only_by(street.client, tokens, method, path.format(id=uuid4()), kinds)
+    await asked_only_by(street.client, tokens, method, path.format(id=uuid4(), station_id="ST-1"), kinds)
 
 
 async def test_every_operation_is_described_with_an_example_and_its_problems(street: Reservations) -> None:
@@ -329,6 +331,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(str
         (Waiting, examples.ACCEPTED),
         (Waiting, examples.LEFT),
         (WaitingLine, examples.LINE),
+        (StationParking, examples.PARKING),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:
@@ -352,8 +355,8 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
     @settings(max_examples=40, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(case=cases_of(schema[path][method.upper()]), known=st.booleans())
     def ask(case: schemathesis.Case[Any], known: bool) -> None:
-        if known and "{id}" in path:
-            case.path_parameters = {"id": made["id"]}
+        if known and "{" in path:
+            case.path_parameters = {"station_id": "ST-1"} if "{station_id}" in path else {"id": made["id"]}
         answers_as_described(case, street.base_url, headers)
 
     await asyncio.to_thread(ask)
