@@ -14,6 +14,7 @@ import asyncpg
 from api.reservations.free_times import Interval
 from api.reservations.life import Place, Reservation, ReservationState
 from kit.database.postgres import Database
+from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
 from schemas.reading import STATUS_LABELS, Status
@@ -227,9 +228,12 @@ async def places_like(connection: Transaction, place: Place, during: Interval) -
 
 
 async def take(connection: Transaction, place: Place, during: Interval, kind: str, holder: UUID) -> bool:
-    """Claim the place, and what is taken with it; whether it was free for all of that time."""
+    """Claim the place, and what is taken with it; whether it was free for all of that time. Raises Overloaded."""
     keys = place.keys  # in one order for all, so that two transactions never wait for each other
-    tag: str = await connection.execute(_TAKE, keys, *during, kind, holder)
+    try:
+        tag: str = await connection.execute(_TAKE, keys, *during, kind, holder)
+    except asyncpg.DeadlockDetectedError:  # another transaction tries the same places in another order
+        raise Overloaded("others take the same places at this moment; try again") from None
     taken_now = int(tag.rpartition(" ")[2])
     if taken_now == len(keys):
         return True
