@@ -15,7 +15,8 @@ from deploy.servers import ServerError
 MONEY = ("cost", "repricing", "invoices", "export")
 GATEWAY = ("gateway", "connections")
 WORKER = ("worker", "frame_sizes", "flush")
-STAGES = ("kernels", *MONEY, *GATEWAY, *WORKER, "search", "end_to_end", "embedded", "live", "idle", "memory")
+SERVICES = ("search", "reservations")
+STAGES = ("kernels", *MONEY, *SERVICES, *GATEWAY, *WORKER, "end_to_end", "embedded", "live", "idle", "memory")
 BY_NAME = ("rivals",)  # they download something: only if asked for
 
 

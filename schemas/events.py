@@ -275,7 +275,9 @@ RESERVING: Final = frozenset({"held", "confirmed", "active"})
 
 
 class ReservationChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """reservation.created.v1, .cancelled.v1, .expired.v1 and .no_show.v1: of one the highest revision counts."""
+    """reservation.created.v1, .cancelled.v1, .expired.v1 and .no_show.v1: of one the highest revision counts.
+
+    While it goes on every change (confirmed, active, moved) is a created.v1 again."""
 
     reservation_id: str
     revision: int

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from api.reservations.lifecycle import Lifecycle
+from api.reservations.parking.service import ParkingService
 from api.reservations.registry_events import RegistryEvents
 from api.reservations.service import ReservationService, terms_of
 from api.reservations.session_events import SessionEvents
@@ -27,6 +28,7 @@ class ReservationsComponents:
     registry: RegistryEvents
     sessions: SessionEvents
     waiting: WaitingService
+    parking: ParkingService
     clock: Clock
 
 
@@ -43,4 +45,5 @@ async def open_reservations(context: Context) -> AsyncIterator[ReservationsCompo
     registry = RegistryEvents(lifecycle, clock, lambda: terms_of(settings()).move)
     sessions = SessionEvents(lifecycle, clock, lambda: timedelta(seconds=settings().reservation_session_s))
     waiting = WaitingService(database, service, lifecycle, clock, settings)
-    yield ReservationsComponents(database, service, lifecycle, registry, sessions, waiting, clock)
+    parking = ParkingService(database, clock, lambda: timedelta(seconds=settings().reservation_overstay_s))
+    yield ReservationsComponents(database, service, lifecycle, registry, sessions, waiting, parking, clock)

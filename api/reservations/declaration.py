@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 from api.reservations import routes
 from api.reservations.components import ReservationsComponents, open_reservations
+from api.reservations.parking import routes as parking_routes
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting import routes as waiting_routes
 from kit.service import Consumes, Contract, Job, Service
@@ -30,6 +31,7 @@ _EXTEND_S: Final = 60.0  # within session_events.AHEAD several times
 
 _router = APIRouter()
 _router.include_router(waiting_routes.router)  # before the reservations': `waiting` is no id
+_router.include_router(parking_routes.router)
 _router.include_router(routes.router)
 
 SERVICE: Final = Service(

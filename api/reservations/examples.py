@@ -82,3 +82,18 @@ ACCEPTED: Final[dict[str, Any]] = {
     "offer": {**RESERVATION, "revision": 2, "starts_at": "2026-03-29T09:21:00Z", "ends_at": "2026-03-29T09:51:00Z"},
 }
 LEFT: Final[dict[str, Any]] = {**WAITING, "state": "left", "position": None, "estimated_wait_s": None}
+PARKING: Final[dict[str, Any]] = {
+    "station_id": "DE-VS-0001",
+    "idle_fee": {"price_per_hour": "6.00", "vat_percent": "19", "currency": "EUR", "depends": False},
+    "places": [
+        {
+            "connector_id": 1,
+            "bay": None,
+            "occupied": True,
+            "charging": False,
+            "idle_since": "2026-03-29T09:00:00Z",
+            "overstay_from": "2026-03-29T09:10:00Z",
+            "overstays": False,
+        }
+    ],
+}

@@ -9,7 +9,7 @@ Of a change the caller publishes one event, gives back, moves or hands over the 
 What happens to a reservation that is over changes nothing; so events may come twice and late.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -48,6 +48,12 @@ class Place:
     station_id: str
     connector_id: int | None
     bay: str | None
+    taken_with: tuple[int, ...] = field(default=(), compare=False)  # keys; empty too where it is only shown
+
+    @property
+    def keys(self) -> list[int]:
+        """Of all that is taken with it, in the order in which everyone takes them."""
+        return sorted({self.key, *self.taken_with})
 
     def __str__(self) -> str:
         what = f"bay {self.bay}" if self.connector_id is None else f"connector {self.connector_id}"

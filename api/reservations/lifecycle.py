@@ -29,6 +29,7 @@ from api.reservations.life import (
 from api.reservations.store import SCHEMA, DueReservation
 from kit.clock import Clock, to_ms
 from kit.database.postgres import Database
+from kit.errors import Overloaded
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from kit.observability.logs import get_logger
 
@@ -81,7 +82,7 @@ class Lifecycle:
                     due = await store.due(connection, self._clock.now(), BATCH)
                     for one in due:
                         await self._advance(connection, one)
-            except asyncpg.DeadlockDetectedError as error:  # with an event's handler; the next run finds them again
+            except (Overloaded, asyncpg.DeadlockDetectedError) as error:  # the next run finds them again
                 _log.warning("reservations_postponed", error=str(error))
                 return
             if len(due) < BATCH:

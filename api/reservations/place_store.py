@@ -1,8 +1,12 @@
 """The SQL of stations, connectors and bays, as the registry's events describe them, and of their status."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
+from api.reservations.parking.rule import IDLE
+from kit.clock import parse_rfc3339
+from kit.errors import Unprocessable
 from kit.messaging.outbox import Transaction
 from schemas.events import StationBay, StationChanged, StationConnector, StatusChange
 
@@ -47,12 +51,14 @@ UPDATE reservations.place AS p SET taken_with = coalesce(
 WHERE p.station_id = $1
 """
 _STATUS: Final = """
-INSERT INTO reservations.place AS p (station_id, connector_id, registered, status, status_revision)
-SELECT c.station_id, c.connector_id, false, c.status, c.revision
-FROM unnest($1::text[], $2::smallint[], $3::text[], $4::int[]) AS c (station_id, connector_id, status, revision)
+INSERT INTO reservations.place AS p (station_id, connector_id, registered, status, status_revision, idle_since)
+SELECT c.station_id, c.connector_id, false, c.status, c.revision, c.idle_since
+FROM unnest($1::text[], $2::smallint[], $3::text[], $4::int[], $5::timestamptz[])
+    AS c (station_id, connector_id, status, revision, idle_since)
 ORDER BY c.station_id, c.connector_id
 ON CONFLICT (station_id, connector_id) DO UPDATE SET
-    status = excluded.status, status_revision = excluded.status_revision
+    status = excluded.status, status_revision = excluded.status_revision,
+    idle_since = CASE WHEN excluded.idle_since IS NULL THEN NULL ELSE coalesce(p.idle_since, excluded.idle_since) END
 WHERE p.status_revision < excluded.status_revision
 RETURNING place_key, status
 """
@@ -87,5 +93,13 @@ async def put_statuses(connection: Transaction, changes: Sequence[StatusChange])
     stations, connectors = zip(*newest, strict=True)
     statuses = [change.status for change in newest.values()]
     revisions = [change.revision for change in newest.values()]
-    rows = await connection.fetch(_STATUS, stations, connectors, statuses, revisions)
+    idle_since = [_moment(change.since) if change.status in IDLE else None for change in newest.values()]
+    rows = await connection.fetch(_STATUS, stations, connectors, statuses, revisions, idle_since)
     return {row["place_key"]: row["status"] for row in rows}
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise Unprocessable(f"{text!r} is {error}") from error

@@ -7,20 +7,22 @@ the transaction of the request, so before the station knew of it); any other is 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import UUID
 
 from api.reservations import session_store, store
-from api.reservations.life import ChargingBegan, Place, Reservation
+from api.reservations.life import ChargingBegan, Reservation
 from api.reservations.lifecycle import OCCUPIED, Lifecycle
 from kit.clock import Clock, parse_rfc3339
 from kit.database.postgres import Database
-from kit.errors import Unprocessable
+from kit.errors import Overloaded, Unprocessable
 from kit.messaging.outbox import Transaction
+from kit.observability.logs import get_logger
 from schemas.events import Event, SessionCompleted, SessionStarted
 
 EXTEND: Final = timedelta(minutes=15)  # a session that lasts longer than expected claims so much more at a time
 AHEAD: Final = timedelta(minutes=5)  # before its claim ends
 BATCH: Final = 200
+
+_log = get_logger(__name__)
 
 
 class SessionEvents:
@@ -64,13 +66,14 @@ class SessionEvents:
 
     async def extend(self, database: Database) -> None:
         """Sessions that last longer than expected keep their connectors. A job."""
-        async with database.transaction() as connection:
-            now = self._clock.now()
-            for session in await session_store.unclaimed(connection, now + AHEAD, BATCH):
-                await self._extend(connection, session.id, session.place, now)
-
-    async def _extend(self, connection: Transaction, session: UUID, place: Place, now: datetime) -> None:
-        await session_store.claim_for_session(connection, session, place, now, now + AHEAD + EXTEND)
+        try:
+            async with database.transaction() as connection:
+                now = self._clock.now()
+                until = now + AHEAD + EXTEND
+                for session in await session_store.unclaimed(connection, now + AHEAD, BATCH):
+                    await session_store.claim_for_session(connection, session.id, session.place, now, until)
+        except Overloaded as error:  # the next run finds them again
+            _log.warning("sessions_postponed", error=str(error))
 
     async def forget_old(self, database: Database) -> None:
         """Delete what no event can concern any more. A job."""

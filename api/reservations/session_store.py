@@ -1,5 +1,6 @@
 """The SQL of sessions, as the events of streams describe them, and of what they claim."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,7 +17,8 @@ _PLACE: Final = """
 INSERT INTO reservations.place (station_id, connector_id, registered) VALUES ($1, $2, false) ON CONFLICT DO NOTHING
 """
 _FIND_PLACE: Final = """
-SELECT place_key, station_id, connector_id, bay FROM reservations.place WHERE station_id = $1 AND connector_id = $2
+SELECT place_key, station_id, connector_id, bay, taken_with FROM reservations.place
+WHERE station_id = $1 AND connector_id = $2
 """
 _STARTED: Final = """
 INSERT INTO reservations.session AS s (id, station_id, connector_id, place_key, started_at, observed_at)
@@ -38,7 +40,7 @@ DELETE FROM reservations.claim WHERE holder IN (
 """
 # Open sessions whose claim ends soon, or that have none.
 _UNCLAIMED: Final = """
-SELECT s.id, p.place_key, p.station_id, p.connector_id, p.bay
+SELECT s.id, p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with
 FROM reservations.session AS s JOIN reservations.place AS p ON p.place_key = s.place_key
 WHERE s.ended_at IS NULL
   AND NOT EXISTS (SELECT FROM reservations.claim AS c WHERE c.holder = s.id AND upper(c.during) > $1)
@@ -67,7 +69,7 @@ async def connector(connection: Transaction, station_id: str, connector_id: int)
     await connection.execute(_PLACE, station_id, connector_id)
     row = await connection.fetchrow(_FIND_PLACE, station_id, connector_id)
     assert row is not None  # noqa: S101  # places are never deleted
-    return Place(*row)
+    return _place(*row)
 
 
 async def started(connection: Transaction, id_: UUID, place: Place, started_at: datetime, now: datetime) -> bool | None:
@@ -104,10 +106,14 @@ async def claim_for_session(
 async def unclaimed(connection: Transaction, by: datetime, rows_max: int) -> list[OpenSession]:
     """Up to rows_max open sessions whose claim ends by then, locked."""
     rows = await connection.fetch(_UNCLAIMED, by, rows_max)
-    return [OpenSession(row["id"], Place(*row[1:])) for row in rows]
+    return [OpenSession(row["id"], _place(*row[1:])) for row in rows]
 
 
 async def forget_old(connection: Transaction, now: datetime) -> None:
     """Delete sessions that have been over for KEEP_DAYS, and claims of the past."""
     await connection.execute(_FORGET, now, KEEP_DAYS)
     await connection.execute(_FORGET_CLAIMS, now, PAST_HOURS)
+
+
+def _place(key: int, station_id: str, connector_id: int | None, bay: str | None, taken_with: Sequence[int]) -> Place:
+    return Place(key, station_id, connector_id, bay, tuple(taken_with))

@@ -69,6 +69,13 @@ class ReservationSettings(BaseModel):
         description="how long a session is expected to last, from when on its connector can be reserved",
         json_schema_extra=adjustable("reservations.session", unit="s"),
     )
+    reservation_overstay_s: int = Field(
+        600,
+        ge=0,
+        le=DAY_S,
+        description="a vehicle may stand so long after charging before it overstays",
+        json_schema_extra=adjustable("reservations.overstay", unit="s"),
+    )
     reservation_per_driver_max: int = Field(
         5,
         ge=1,

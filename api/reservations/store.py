@@ -14,6 +14,7 @@ import asyncpg
 from api.reservations.free_times import Interval
 from api.reservations.life import Place, Reservation, ReservationState
 from kit.database.postgres import Database
+from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
 from schemas.reading import STATUS_LABELS, Status
@@ -29,23 +30,15 @@ _COLUMNS: Final = (
     "r.created_at, r.held_until, r.reason, r.moved_from, r.request_id, r.request_until, r.session_id, r.charged"
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM reservations.reservation AS r"  # noqa: S608  # the names above
-_PLACE: Final = "p.place_key, p.station_id, p.connector_id, p.bay"
+_PLACE: Final = "p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with"
 _SAME_PLACE: Final = "int8range(c.place_key, c.place_key, '[]') && int8range({0}, {0}, '[]')"  # as the constraint
 
 _LOCK_DRIVER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('reservations/driver/' || $1, 0))"
 _COUNT_OF_DRIVER: Final = "SELECT count(*) FROM reservations.reservation WHERE driver_id = $1 AND due_at IS NOT NULL"
-# In the order of their keys, so that two transactions never wait for each other.
 _TAKE: Final = """
-WITH wanted AS (
-    SELECT key FROM reservations.place AS p, unnest(p.place_key || p.taken_with) AS keys (key)
-    WHERE p.place_key = $1 ORDER BY key
-), made AS (
-    INSERT INTO reservations.claim (place_key, during, kind, holder)
-    SELECT key, tstzrange($2, $3), $4, $5 FROM wanted
-    ON CONFLICT DO NOTHING
-    RETURNING place_key
-)
-SELECT (SELECT count(*) FROM made) = (SELECT count(*) FROM wanted)
+INSERT INTO reservations.claim (place_key, during, kind, holder)
+SELECT key, tstzrange($2, $3), $4, $5 FROM unnest($1::bigint[]) AS keys (key)
+ON CONFLICT DO NOTHING
 """
 _GIVE_BACK: Final = "DELETE FROM reservations.claim WHERE holder = $1"
 _INSERT: Final = """
@@ -89,9 +82,11 @@ WHERE r.due_at IS NOT NULL AND r.place_key = ANY ($1::bigint[]) ORDER BY r.id FO
 """
 
 _NAMED: Final = f"""
-SELECT {_PLACE}, coalesce(p.status = ANY ($4::text[]), false) AS out_of_order FROM reservations.place AS p
-WHERE p.station_id = $1 AND (p.connector_id = $2 OR p.bay = $3) AND p.registered
+SELECT {_PLACE}, coalesce(p.status = ANY ($3::text[]), false) AS out_of_order FROM reservations.place AS p
+WHERE p.station_id = $1 AND p.{{what}} = $2 AND p.registered
 """  # noqa: S608  # the names above
+_NAMED_CONNECTOR: Final = _NAMED.format(what="connector_id")
+_NAMED_BAY: Final = _NAMED.format(what="bay")
 _FREE: Final = f"""NOT EXISTS (
     SELECT FROM unnest(p.place_key || p.taken_with) AS keys (key)
     JOIN reservations.claim AS c ON {_SAME_PLACE.format("keys.key")} AND c.during && tstzrange($1, $2))
@@ -119,11 +114,9 @@ ORDER BY p.station_id <> old.station_id, coalesce(p.rated_power_w, 0) < coalesce
 LIMIT 20
 """  # noqa: S608  # the names above
 _TAKEN: Final = f"""
-SELECT p.place_key, lower(c.during), upper(c.during)
-FROM reservations.place AS p
-CROSS JOIN LATERAL unnest(p.place_key || p.taken_with) AS keys (key)
-JOIN reservations.claim AS c ON {_SAME_PLACE.format("keys.key")} AND c.during && tstzrange($2, $3)
-WHERE p.place_key = ANY ($1::bigint[])
+SELECT keys.place, lower(c.during), upper(c.during)
+FROM unnest($1::bigint[], $2::bigint[]) AS keys (place, key)
+JOIN reservations.claim AS c ON {_SAME_PLACE.format("keys.key")} AND c.during && tstzrange($3, $4)
 ORDER BY 2 LIMIT {INTERVALS_MAX}
 """  # noqa: S608  # the names above
 _NEXT_CLAIM: Final = f"""
@@ -216,7 +209,8 @@ async def named_place(
     connection: Transaction, station_id: str, connector_id: int | None, bay: str | None
 ) -> tuple[Place, bool] | None:
     """A registered connector or bay, and whether it is out of order."""
-    row = await connection.fetchrow(_NAMED, station_id, connector_id, bay, OUT_OF_ORDER)
+    query, what = (_NAMED_BAY, bay) if connector_id is None else (_NAMED_CONNECTOR, connector_id)
+    row = await connection.fetchrow(query, station_id, what, OUT_OF_ORDER)
     return None if row is None else (_place(row), row["out_of_order"])
 
 
@@ -234,10 +228,17 @@ async def places_like(connection: Transaction, place: Place, during: Interval) -
 
 
 async def take(connection: Transaction, place: Place, during: Interval, kind: str, holder: UUID) -> bool:
-    """Claim the place, and what is taken with it; whether it was free for all of that time."""
-    if await connection.fetchval(_TAKE, place.key, *during, kind, holder):
+    """Claim the place, and what is taken with it; whether it was free for all of that time. Raises Overloaded."""
+    keys = place.keys  # in one order for all, so that two transactions never wait for each other
+    try:
+        tag: str = await connection.execute(_TAKE, keys, *during, kind, holder)
+    except asyncpg.DeadlockDetectedError:  # another transaction tries the same places in another order
+        raise Overloaded("others take the same places at this moment; try again") from None
+    taken_now = int(tag.rpartition(" ")[2])
+    if taken_now == len(keys):
         return True
-    await give_back(connection, holder)
+    if taken_now:
+        await give_back(connection, holder)
     return False
 
 
@@ -249,7 +250,9 @@ async def give_back(connection: Transaction, holder: UUID) -> None:
 async def taken(connection: Transaction, places: Sequence[Place], within: Interval) -> Mapping[Place, list[Interval]]:
     """Of these places the times that are taken, in order."""
     found: dict[int, list[Interval]] = {place.key: [] for place in places}
-    for key, start, end in await connection.fetch(_TAKEN, list(found), *within):
+    pairs = [(place.key, key) for place in places for key in place.keys]
+    owners, keys = [owner for owner, _ in pairs], [key for _, key in pairs]
+    for key, start, end in await connection.fetch(_TAKEN, owners, keys, *within):
         found[key].append((start, end))
     return {place: found[place.key] for place in places}
 
@@ -334,7 +337,7 @@ def _columns_of(place: Place) -> tuple[int, str, int | None, str | None]:
 
 
 def _place(row: Mapping[str, Any]) -> Place:
-    return Place(row["place_key"], row["station_id"], row["connector_id"], row["bay"])
+    return Place(row["place_key"], row["station_id"], row["connector_id"], row["bay"], tuple(row.get("taken_with", ())))
 
 
 def _reservation(row: Mapping[str, Any]) -> Reservation:

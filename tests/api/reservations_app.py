@@ -263,7 +263,9 @@ def publish_tariff(street: Reservations) -> None:
     """A tariff for all stations."""
     document = (
         '{"id": "T1", "currency": "EUR", "elements": [{"price_components": [{"type": "FLAT", "price": 2.50, '
-        '"step_size": 1}], "restrictions": {"reservation": "RESERVATION_EXPIRES"}}]}'
+        '"step_size": 1}], "restrictions": {"reservation": "RESERVATION_EXPIRES"}}, '
+        '{"price_components": [{"type": "PARKING_TIME", '
+        '"price": 6.00, "vat": 19, "step_size": 60}]}]}'
     )
     with psycopg.connect(street.url) as connection:
         connection.execute(

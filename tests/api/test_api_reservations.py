@@ -2,6 +2,7 @@
 mind."""
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -17,8 +19,12 @@ from pydantic import BaseModel
 
 from api.reservations import examples
 from api.reservations.models import FreeTime, NewReservation, Reservation, ReservationPage
+from api.reservations.parking.models import StationParking
 from api.reservations.waiting.models import NewWaiting, Waiting, WaitingLine
+from billing.invoicing.amounts import rate_reservation
+from billing.invoicing.tariffs import parse_tariff
 from kit.clock import format_rfc3339
+from schemas.events import ReservationConfirmed
 from tests.api.reservations_app import (
     CCS,
     NOW,
@@ -40,6 +46,7 @@ OPERATIONS = {
     ("get", f"{PATH}/{{id}}"): BOTH,
     ("delete", f"{PATH}/{{id}}"): BOTH,
     ("post", f"{PATH}/{{id}}/confirm"): BOTH,
+    ("get", f"{PATH}/parking/{{station_id}}"): BOTH,
     ("get", f"{PATH}/waiting"): BOTH,
     ("post", f"{PATH}/waiting"): BOTH,
     ("get", f"{PATH}/waiting/{{id}}"): BOTH,
@@ -208,27 +215,25 @@ async def test_pages_together_are_all_reservations_once(street: Reservations) ->
     assert "5 reservations" in (await street.reserve("D1", 409, connector_id=2))["detail"]
 
 
-@pytest.mark.parametrize(
-    ("new", "status", "says"),
-    [
-        ({"starts_at": "2026-03-29T08:58:59Z"}, 422, "is past"),
-        ({"starts_at": "2026-04-28T09:00:01Z"}, 422, "within 30 days"),
-        ({"duration_s": 4 * 3_600 + 1}, 422, "14400 at most"),
-        ({"duration_s": 299}, 422, "greater than or equal to 300"),
-        ({"connector_id": 9}, 404, "connector 9 of station ST-1"),
-        ({"station_id": "ST-9"}, 404, "station ST-9"),
-        ({"bay": "B1", "connector_id": 1}, 422, "name one place"),
-        ({"standard": CCS}, 422, "name one place"),
-        ({"power_w_min": 1}, 422, "name one place"),
-        ({"site": "Nord"}, 422, "name one place"),
-        ({"starts_at": "tomorrow"}, 422, "is not an instant"),
-        ({"duration": 300}, 422, "did you mean duration_s"),
-    ],
-)
-async def test_what_cannot_be_reserved_is_refused_with_the_reason(
-    street: Reservations, new: dict[str, Any], status: int, says: str
-) -> None:
-    assert says in (await street.reserve("D1", status, **new))["detail"]
+IMPOSSIBLE: list[tuple[dict[str, Any], int, str]] = [
+    ({"starts_at": "2026-03-29T08:58:59Z"}, 422, "is past"),
+    ({"starts_at": "2026-04-28T09:00:01Z"}, 422, "within 30 days"),
+    ({"duration_s": 4 * 3_600 + 1}, 422, "14400 at most"),
+    ({"duration_s": 299}, 422, "greater than or equal to 300"),
+    ({"connector_id": 9}, 404, "connector 9 of station ST-1"),
+    ({"station_id": "ST-9"}, 404, "station ST-9"),
+    ({"bay": "B1", "connector_id": 1}, 422, "name one place"),
+    ({"standard": CCS}, 422, "name one place"),
+    ({"power_w_min": 1}, 422, "name one place"),
+    ({"site": "Nord"}, 422, "name one place"),
+    ({"starts_at": "tomorrow"}, 422, "is not an instant"),
+    ({"duration": 300}, 422, "did you mean duration_s"),
+]
+
+
+async def test_what_cannot_be_reserved_is_refused_with_the_reason(street: Reservations) -> None:
+    for new, status, says in IMPOSSIBLE:
+        assert says in (await street.reserve("D1", status, **new))["detail"]
     assert street.published() == []
 
 
@@ -242,7 +247,9 @@ async def test_cancelling_late_is_charged_and_by_an_operator_it_is_not(street: R
     assert (fee["reservation_id"], fee["expired"]) == (mine["id"], True)
     assert (fee["starts_at"], fee["ends_at"]) == ("2026-03-29T10:00:00.000Z", "2026-03-29T10:00:00.000Z")
     assert (fee["driver_id"], fee["connector_id"], fee["time_zone"]) == ("D1", 1, "Europe/Berlin")
-    assert fee["tariff"]["id"] == "T1"
+    payload = msgspec.convert(fee, ReservationConfirmed)
+    _, amount = rate_reservation(parse_tariff(json.dumps(payload.tariff)), payload)
+    assert amount.totals == ("EUR", 2_500_000, 2_500_000)  # as billing rates it
 
 
 async def test_a_later_start_of_one_connector_is_free_while_the_other_one_is_out_of_order(
@@ -301,13 +308,13 @@ async def test_whatever_is_asked_for_at_once_nothing_overlaps_and_what_is_refuse
 # -- What every operation has in common.
 
 
-@pytest.mark.parametrize(("operation", "kinds"), OPERATIONS.items())
-async def test_only_those_may_ask_who_should(street: Reservations, operation: tuple[str, str], kinds: set[str]) -> None:
-    method, path = operation
+async def test_only_those_may_ask_who_should(street: Reservations) -> None:
     await street.answer("D1", "GET")
     tokens = {"operator": street.tokens[""], "driver": street.tokens["D1"]}
     tokens |= {kind: street.tokens[kind] for kind in ("device", "finance")}
-    await asked_only_by(street.client, tokens, method, path.format(id=uuid4()), kinds)
+    for (method, path), kinds in OPERATIONS.items():
+        address = path.format(id=uuid4(), station_id="ST-1")
+        await asked_only_by(street.client, tokens, method, address, kinds)
 
 
 async def test_every_operation_is_described_with_an_example_and_its_problems(street: Reservations) -> None:
@@ -329,31 +336,30 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(str
         (Waiting, examples.ACCEPTED),
         (Waiting, examples.LEFT),
         (WaitingLine, examples.LINE),
+        (StationParking, examples.PARKING),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:
     model.model_validate(example)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-async def test_no_question_is_a_server_error_or_answered_otherwise_than_described(
-    street: Reservations, operation: tuple[str, str]
-) -> None:
-    method, path = operation
+async def test_no_question_is_a_server_error_or_answered_otherwise_than_described(street: Reservations) -> None:
     body = {"site": "Nord", "standard": CCS, "duration_s": 600}
-    made = (
-        await street.reserve("D1")
-        if "waiting" not in path
-        else await street.ask("D1", "POST", "/waiting", 201, json=body)
-    )
+    waiting = await street.ask("D1", "POST", "/waiting", 201, json=body)
+    made = await street.reserve("D1")
     schema = schemathesis.openapi.from_dict((await street.client.get("/openapi.json")).json())
     headers = {"authorization": f"Bearer {street.tokens['']}"}
 
-    @settings(max_examples=40, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(case=cases_of(schema[path][method.upper()]), known=st.booleans())
-    def ask(case: schemathesis.Case[Any], known: bool) -> None:
-        if known and "{id}" in path:
-            case.path_parameters = {"id": made["id"]}
-        answers_as_described(case, street.base_url, headers)
+    def ask_all(method: str, path: str) -> None:
+        @settings(max_examples=30, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+        @given(case=cases_of(schema[path][method.upper()]), known=st.booleans())
+        def ask(case: schemathesis.Case[Any], known: bool) -> None:
+            if known and "{" in path:
+                id_ = (waiting if "waiting" in path else made)["id"]
+                case.path_parameters = {"station_id": "ST-1"} if "{station_id}" in path else {"id": id_}
+            answers_as_described(case, street.base_url, headers)
 
-    await asyncio.to_thread(ask)
+        ask()
+
+    for method, path in OPERATIONS:
+        await asyncio.to_thread(ask_all, method, path)

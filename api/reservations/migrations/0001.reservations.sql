@@ -25,6 +25,7 @@ CREATE TABLE reservations.place (
     taken_with      bigint[] NOT NULL DEFAULT '{}',
     status          text,  -- of a connector: the newest
     status_revision int NOT NULL DEFAULT -1,
+    idle_since      timestamptz,  -- a vehicle stands there and does not charge
     CHECK ((connector_id IS NULL) <> (bay IS NULL)),
     UNIQUE (station_id, connector_id),
     UNIQUE (station_id, bay)

@@ -18,9 +18,12 @@ from api.reservations.waiting import rule, store
 from api.reservations.waiting.store import LINE_MAX, Entry
 from kit.clock import Clock, from_ms
 from kit.database.postgres import Database
+from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
+from kit.observability.logs import get_logger
 from kit.web.errors import Conflict, NotFound
 
+_log = get_logger(__name__)
 _TURNS_MAX: Final = 5  # of one run: each finds again what was free, if somebody was faster
 
 
@@ -119,9 +122,12 @@ class WaitingService:
     async def offer_all(self) -> None:
         """Offer what is free to whoever is next, at every site where somebody waits. A job."""
         for site in await store.sites(self._database):
-            async with self._database.transaction() as connection:
-                await store.lock_site(connection, site)
-                await self._offer(connection, site)
+            try:
+                async with self._database.transaction() as connection:
+                    await store.lock_site(connection, site)
+                    await self._offer(connection, site)
+            except Overloaded as error:  # the next run finds it again
+                _log.warning("offers_postponed", site=site, error=str(error))
 
     async def forget_old(self) -> None:
         """Delete what is over. A job."""

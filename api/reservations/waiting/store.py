@@ -48,7 +48,8 @@ WHERE w.site = $1 AND w.state = 'offered' AND r.id = w.reservation_id AND r.stat
 _ITS_CLAIMS: Final = """reservations.claim AS c JOIN unnest(p.place_key || p.taken_with) AS keys (key)
         ON int8range(c.place_key, c.place_key, '[]') && int8range(keys.key, keys.key, '[]')"""
 _CONNECTORS: Final = f"""
-SELECT p.place_key, p.station_id, p.connector_id, p.bay, p.standard, coalesce(p.rated_power_w, 0) AS power_w,
+SELECT p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with, p.standard,
+       coalesce(p.rated_power_w, 0) AS power_w,
        coalesce((SELECT max(upper(c.during)) FROM {_ITS_CLAIMS} WHERE c.during @> $2::timestamptz), $2) AS free_from,
        (SELECT min(lower(c.during)) FROM {_ITS_CLAIMS} WHERE lower(c.during) > $2) AS free_until
 FROM reservations.station AS s JOIN reservations.place AS p ON p.station_id = s.station_id
@@ -181,5 +182,5 @@ def _entries(rows: Sequence[asyncpg.Record]) -> list[Entry]:
 
 
 def _connector(row: Any) -> SiteConnector:
-    place = Place(row["place_key"], row["station_id"], row["connector_id"], row["bay"])
+    place = Place(row["place_key"], row["station_id"], row["connector_id"], row["bay"], tuple(row["taken_with"]))
     return SiteConnector(place, row["standard"], row["power_w"], row["free_from"], row["free_until"])
