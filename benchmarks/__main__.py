@@ -15,7 +15,7 @@ from deploy.servers import ServerError
 MONEY = ("cost", "repricing", "invoices", "export")
 GATEWAY = ("gateway", "connections")
 WORKER = ("worker", "frame_sizes", "flush")
-STAGES = ("kernels", *MONEY, *GATEWAY, *WORKER, "end_to_end", "embedded", "live", "idle", "memory")
+STAGES = ("kernels", *MONEY, "notifications", *GATEWAY, *WORKER, "end_to_end", "embedded", "live", "idle", "memory")
 BY_NAME = ("rivals",)  # they download something: only if asked for
 
 

@@ -133,7 +133,10 @@ async def test_an_announcement_is_queued_for_each_once_with_its_key(harness: Har
     assert (one.title, one.body) == (new["title"], new["text"])
     assert len(await harness.rows()) == 2
     await harness.ask("POST", "", 409, {**new, "title": "other"}, key="k1")
-    for wrong in ({"subjects": []}, {"subjects": ["driver/D1"] * 101}, {"title": ""}, {"text": "a\x00b"}):
+    wrongs: list[dict[str, Any]] = [
+        {"subjects": []}, {"subjects": ["driver/D1"] * 101}, {"title": ""}, {"text": "a\x00b"},
+    ]  # fmt: skip
+    for wrong in wrongs:
         await harness.ask("POST", "", 422, {**new, **wrong})
 
 

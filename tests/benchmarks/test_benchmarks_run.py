@@ -17,6 +17,7 @@ FIGURES = {
     "repricing": 2,
     "invoices": 3,
     "export": 4,
+    "notifications": 2,
     "gateway": 4,
     "connections": 2,
     "worker": 1,
