@@ -1,11 +1,13 @@
 """The parts of the notifications service, opened for a process."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from api.notifications import store
 from api.notifications.buckets import Buckets, InProcessBuckets, RedisBuckets
@@ -89,8 +91,13 @@ def notifications_of(
 
 
 def _buckets(context: Context) -> Buckets:
+    """On a Redis that several platforms share, each database has keys of its own."""
     url = context.settings.redis_url
-    return RedisBuckets(url, _BUCKET_PREFIX) if url else InProcessBuckets()
+    if not url:
+        return InProcessBuckets()
+    database = urlsplit(context.database_url)
+    name = f"{database.hostname}:{database.port}{database.path}"
+    return RedisBuckets(url, f"{_BUCKET_PREFIX}{hashlib.sha256(name.encode()).hexdigest()[:16]}:")
 
 
 async def _finished(sender: Sender, sending: "asyncio.Task[None]") -> None:

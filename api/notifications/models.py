@@ -105,7 +105,7 @@ class Preferences(NotificationModel):
     digest_at: TimeOfDay = Field(default="08:00", description="when the digest of the day comes")
     addresses: Addresses = Addresses()
     modes: dict[Category, dict[Channel, Mode]] = Field(
-        default_factory=dict, description="by category and channel; receipts by e-mail cannot be off"
+        default_factory=dict, description="by category and channel; receipts by e-mail are always now"
     )
 
 

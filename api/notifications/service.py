@@ -117,9 +117,10 @@ class NotificationService:
     def _check(self, subject: str, wanted: Preferences) -> None:
         settings = self._preparer.settings
         for category, channel in MANDATORY:
-            if wanted.modes.get(category, {}).get(channel) == "off":
+            if wanted.modes.get(category, {}).get(channel, "now") != "now":
                 raise BadQuery(
-                    f"body/modes/{category}/{channel}: {category} cannot be switched off; choose now or digest"
+                    f"body/modes/{category}/{channel}: {category} by {channel} cannot be switched off or put into "
+                    "digests; choose now, or leave it out"
                 )
         hook = wanted.addresses.webhook
         if hook is not None and not hook.startswith("https://") and not settings.webhook_allow_private:

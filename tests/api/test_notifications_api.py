@@ -81,6 +81,7 @@ async def test_a_driver_has_their_own_and_an_operator_anybody_s(harness: Harness
     ("preferences", "says"),
     [
         ({"modes": {"receipts": {"email": "off"}}}, "cannot be switched off"),
+        ({"modes": {"receipts": {"email": "digest"}}}, "cannot be switched off"),
         ({"modes": {"receipts": {"mail": "now"}}}, "email"),
         ({"modes": {"all": {}}}, "receipts"),
         ({"addresses": {"email": "nobody"}}, "name@example.com"),

@@ -319,6 +319,41 @@ async def test_nobody_is_alarmed_of_our_own_queue_of_alarms(harness: Harness) ->
     assert {row["title"] for row in await harness.rows()} == {"Events are given up in billing_session_completed"}
 
 
+async def test_a_sender_that_closes_lets_what_is_under_way_end_and_takes_nothing_more(harness: Harness) -> None:
+    await harness.prefer(addresses={"email": "d1@example.com"})
+    await harness.deliver(created("R-1"))
+    began, may_end = asyncio.Event(), asyncio.Event()
+    send = harness.channels["email"].send
+
+    async def slow(message: OutgoingMessage) -> Outcome:
+        began.set()
+        await may_end.wait()
+        return await send(message)
+
+    harness.channels["email"].send = slow  # type: ignore[method-assign]
+    running = asyncio.create_task(harness.sender.run())
+    await began.wait()
+    await harness.deliver(created("R-2"))
+    harness.sender.close()
+    may_end.set()
+    await running
+    assert await harness.states() == {"sent": 1, "queued": 1}
+
+
+async def test_while_sending_is_paused_everything_is_prepared_and_waits(database_url: str) -> None:
+    make_schemas(database_url, [SERVICE])
+    async with notifications_harness(database_url, NOW, notifications_paused=True) as harness:
+        await harness.prefer(addresses={"email": "d1@example.com"})
+        await harness.deliver(created("R-1"))
+        running = asyncio.create_task(harness.sender.run())
+        await asyncio.sleep(0)
+        harness.sender.close()
+        await running
+        assert await harness.states() == {"queued": 1}
+        await harness.send_all()
+        assert await harness.states() == {"sent": 1}
+
+
 # -- the law ----------------------------------------------------------------------------------------------------------
 
 OUTCOMES = st.sampled_from(
