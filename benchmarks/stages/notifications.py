@@ -3,8 +3,9 @@ decoding of an event, a decision and the rendering of some compiled templates: l
 
 Measured: events to committed, rendered and queued deliveries, as the declaration of notifications subscribes it: half
 invoice.created.v1 (an e-mail with HTML), half reservation.created.v1 (an e-mail and a webhook), every tenth event
-twice, 2,000 drivers with preferences, on a real PostgreSQL, by processor time of the consuming process; over the in-process
-bus, where that includes publishing, and over RabbitMQ, from a queue filled before. At the end every event must have one notification and its deliveries.
+twice, 2,000 drivers with preferences, on a real PostgreSQL, by processor time of the consuming process; over the
+in-process bus, where that includes publishing, and over RabbitMQ, from a queue filled before. At the end every event
+must have one notification and its deliveries.
 Limit: bare INSERTs of the same rows, with as many per transaction.
 """
 
