@@ -188,7 +188,7 @@ class Sender:
             return item["subject"], item["address"]
 
         subjects = await store.recipients(connection, {item["subject"] for item in items})
-        rendering = Rendering(await store.edited_templates(connection))
+        rendering = Rendering(await store.edited_templates(connection, ["digest"]))
         for (subject, to), group in groupby(sorted(items, key=address), key=address):
             own = sorted(group, key=lambda item: (item["created_at"], item["id"]))
             recipient = self._preparer.recipient(subject, subjects.get(subject))

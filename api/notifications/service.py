@@ -167,17 +167,18 @@ class NotificationService:
         notices = [Notice(request_id, "announcement", subject, context) for subject in dict.fromkeys(new.subjects)]
         await self._preparer.prepare(connection, notices)
         ids = {id_of(notice): notice.subject for notice in notices}
-        rows = await of_notifications(connection, list(ids))
-        now = self._clock.now()
+        by_notification: dict[UUID, list[Any]] = {id_: [] for id_ in ids}
+        for row in await of_notifications(connection, list(ids)):
+            by_notification[row["notification_id"]].append(row)
         made = {
-            subject: Notification(
+            ids[id_]: Notification(
                 id=id_,
                 kind="announcement",
                 category="announcements",
-                created_at=now,
-                deliveries=[_delivery(row) for row in rows if row["notification_id"] == id_],
+                created_at=rows[0]["created_at"],  # each has a delivery
+                deliveries=[_delivery(row) for row in rows],
             )
-            for id_, subject in ids.items()
+            for id_, rows in by_notification.items()
         }
         return Announced(notifications=made)
 

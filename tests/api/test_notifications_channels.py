@@ -514,6 +514,7 @@ async def test_the_settings_say_which_channels_there_are() -> None:
         ({"notification_time_zone": "Berlin"}, "Europe/Amsterdam"),
         ({"notification_retention_days": 30}, "31"),
         ({"smtp_security": "maybe"}, "starttls"),
+        ({"notification_alarm_subjects": ["operators"]}, "team/operators"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_with_the_mend(given: dict[str, Any], says: str) -> None:
