@@ -136,13 +136,14 @@ class Sender:
         async with self._deliveries.database.transaction() as connection:
             await self._collect_digests(connection, channel, now)
         taken = await self._deliveries.take(channel, now, AT_ONCE, LEASE)
-        results = await asyncio.gather(*(self._attempt(one) for one in taken), return_exceptions=True)
+        results = await asyncio.gather(*(self.attempt(one) for one in taken), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         return len(taken)
 
-    async def _attempt(self, delivery: Attempted) -> None:
+    async def attempt(self, delivery: Attempted) -> None:
+        """Send what was taken, once, and record what came of it. Raises Unavailable."""
         outcome = await self._outcome(delivery)
         channel = delivery.channel
         if isinstance(outcome, RetryAfter) and delivery.attempts < self._rules.attempts_max:

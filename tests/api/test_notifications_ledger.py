@@ -223,6 +223,39 @@ async def test_what_a_killed_process_had_taken_comes_again_when_its_lease_ends(h
     assert await harness.states() == {"sent": 1}
 
 
+@pytest.mark.parametrize("late", [Receipt("late"), Gone("late"), Rejected("late"), RetryAfter(None, "late")])
+async def test_a_process_that_was_only_slow_changes_no_end_and_publishes_none(harness: Harness, late: Outcome) -> None:
+    await harness.prefer(addresses={"email": "d1@example.com"})
+    await harness.deliver(created("R-1"))
+    (taken,) = await harness.service.components.deliveries.take("email", NOW, 10, LEASE)
+    harness.clock.advance(LEASE.total_seconds())
+    await harness.send_all()
+    before = await harness.rows()
+    harness.channels["email"].answer = lambda _: late
+    await harness.sender.attempt(taken)
+    assert await harness.rows() == before
+    assert [event.metadata.type for event in await harness.published()] == [NOTIFICATION_SENT]
+
+
+async def test_a_slow_success_counts_while_another_attempt_is_under_way_and_a_slow_failure_does_not(
+    harness: Harness,
+) -> None:
+    await harness.prefer(addresses={"email": "d1@example.com"})
+    await harness.deliver(created("R-1"))
+    deliveries = harness.service.components.deliveries
+    (slow,) = await deliveries.take("email", NOW, 10, LEASE)
+    harness.clock.advance(LEASE.total_seconds())
+    (again,) = await deliveries.take("email", harness.clock.now(), 10, LEASE)
+    harness.channels["email"].answer = lambda _: Rejected("552 too large")
+    await harness.sender.attempt(slow)
+    assert await harness.states() == {"queued": 1}
+    harness.channels["email"].answer = None
+    await harness.sender.attempt(slow)
+    assert await harness.states() == {"sent": 1}
+    await harness.sender.attempt(again)
+    assert len(await harness.published()) == 1
+
+
 async def test_senders_side_by_side_take_each_delivery_once(harness: Harness) -> None:
     await harness.prefer(addresses={"email": "d1@example.com"})
     await harness.deliver_at_once(*(created(f"R-{number}") for number in range(40)))
