@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 from api.notifications import store
-from api.notifications.channels.webhook import shown_secret
+from api.notifications.channels.signing import shown_secret
 from api.notifications.decision import mode_of
 from api.notifications.delivery_store import (
     DeliveryFilter,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from api.notifications import examples, models
-from api.notifications.channels.webhook import shown_secret
+from api.notifications.channels.signing import shown_secret
 from api.notifications.declaration import SERVICE
 from schemas.topics import RESERVATION_CREATED
 from tests.api.notifications_harness import KEY, PATH, Harness, message, notifications_harness, reservation

@@ -38,8 +38,9 @@ from api.notifications.channels.email import EmailChannel
 from api.notifications.channels.http import HttpSender
 from api.notifications.channels.opening import open_channels
 from api.notifications.channels.push import PushChannel
+from api.notifications.channels.signing import shown_secret, signature_of
 from api.notifications.channels.sms import SmsChannel
-from api.notifications.channels.webhook import WebhookChannel, shown_secret, signature_of
+from api.notifications.channels.webhook import WebhookChannel
 from api.notifications.settings import NotificationSettings
 from kit.clock import ManualClock
 from kit.errors import ConfigError
