@@ -21,6 +21,7 @@ from api.notifications.preparation import PreparationMetrics, Preparer
 from api.notifications.sender import CLOSE_S, Sender, SenderMetrics, SenderRules
 from api.notifications.service import NotificationService
 from api.notifications.settings import PAUSED, NotificationSettings
+from api.notifications.template_service import TemplateService
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.service import Context
@@ -35,6 +36,7 @@ class NotificationComponents:
 
     database: Database
     service: NotificationService
+    templates: TemplateService
     consumers: NoticeConsumers
     preparer: Preparer
     sender: Sender
@@ -81,6 +83,7 @@ def notifications_of(
     return NotificationComponents(
         database=database,
         service=NotificationService(deliveries, preparer, clock),
+        templates=TemplateService(database, clock),
         consumers=NoticeConsumers(preparer, clock),
         preparer=preparer,
         sender=Sender(deliveries, channels, pdfs, preparer, clock, rules, config.gate(PAUSED), metrics),
