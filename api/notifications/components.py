@@ -1,11 +1,13 @@
 """The parts of the notifications service, opened for a process."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from api.notifications import store
 from api.notifications.buckets import Buckets, InProcessBuckets, RedisBuckets
@@ -19,6 +21,7 @@ from api.notifications.preparation import PreparationMetrics, Preparer
 from api.notifications.sender import CLOSE_S, Sender, SenderMetrics, SenderRules
 from api.notifications.service import NotificationService
 from api.notifications.settings import PAUSED, NotificationSettings
+from api.notifications.template_service import TemplateService
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.service import Context
@@ -33,6 +36,7 @@ class NotificationComponents:
 
     database: Database
     service: NotificationService
+    templates: TemplateService
     consumers: NoticeConsumers
     preparer: Preparer
     sender: Sender
@@ -79,6 +83,7 @@ def notifications_of(
     return NotificationComponents(
         database=database,
         service=NotificationService(deliveries, preparer, clock),
+        templates=TemplateService(database, clock),
         consumers=NoticeConsumers(preparer, clock),
         preparer=preparer,
         sender=Sender(deliveries, channels, pdfs, preparer, clock, rules, config.gate(PAUSED), metrics),
@@ -89,8 +94,13 @@ def notifications_of(
 
 
 def _buckets(context: Context) -> Buckets:
+    """On a Redis that several platforms share, each database has keys of its own."""
     url = context.settings.redis_url
-    return RedisBuckets(url, _BUCKET_PREFIX) if url else InProcessBuckets()
+    if not url:
+        return InProcessBuckets()
+    database = urlsplit(context.database_url)
+    name = f"{database.hostname}:{database.port}{database.path}"
+    return RedisBuckets(url, f"{_BUCKET_PREFIX}{hashlib.sha256(name.encode()).hexdigest()[:16]}:")
 
 
 async def _finished(sender: Sender, sending: "asyncio.Task[None]") -> None:

@@ -27,7 +27,7 @@ from schemas.topics import EVENT_FAILED, RESERVATION_CREATED, group_queue, routi
 
 ALARMING: Final = frozenset({"Faulted", "Silent"})  # statuses
 CONNECTORS_SHOWN_MAX: Final = 50
-# A driver may be assigned so long after a session began; longer ones are nobody's.
+# A session's driver may become known so long after the last event of it.
 REMEMBERED: Final = timedelta(days=7)
 # An alarm about our own queue of alarms would be followed by the next one.
 _OWN_QUEUE: Final = group_queue("notifications", EVENT_FAILED)

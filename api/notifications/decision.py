@@ -43,10 +43,10 @@ class Planned:
 
 
 def mode_of(recipient: Recipient, category: Category, channel: Channel) -> Mode:
-    """The recipient's choice or the default. What is mandatory is never off."""
-    default = DEFAULT_MODES[category].get(channel, "off")
-    mode = recipient.modes.get(category, {}).get(channel, default)
-    return "now" if mode == "off" and (category, channel) in MANDATORY else mode
+    """The recipient's choice or the default. What is mandatory is neither off nor in a digest."""
+    if (category, channel) in MANDATORY:
+        return "now"
+    return recipient.modes.get(category, {}).get(channel, DEFAULT_MODES[category].get(channel, "off"))
 
 
 def plan(

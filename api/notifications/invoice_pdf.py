@@ -1,15 +1,16 @@
 """The PDF of an invoice, from billing: of the same process where it runs there, else over its HTTP route."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
-
-import httpx
 
 from api.notifications.channels.channel import Attachment
 from api.notifications.settings import NotificationSettings
 from kit.errors import Unavailable
 from kit.web.errors import NotFound
+
+if TYPE_CHECKING:  # at run time only where billing is another process
+    import httpx
 
 PDF_BYTES_MAX: Final = 8 * 1024 * 1024  # mail servers take 10 MB and more; an invoice of a month has 100 kB
 _MEDIA_TYPE: Final = "application/pdf"
@@ -24,14 +25,7 @@ class InvoicePdfs:
     def __init__(self, settings: NotificationSettings, in_process: Callable[[], InProcess | None]) -> None:
         """`in_process`: billing's function where it runs in this process, once all services are open."""
         self._in_process = in_process
-        self._client: httpx.AsyncClient | None = None
-        if settings.billing_url:
-            self._client = httpx.AsyncClient(
-                base_url=settings.billing_url,
-                headers={"Authorization": f"Bearer {settings.billing_token}"},
-                timeout=settings.notification_timeout_s,
-                trust_env=False,
-            )
+        self._client = _client(settings) if settings.billing_url else None
 
     async def fetch(self, invoice_id: UUID) -> Attachment | None:
         """None: it is not to be had, and the message goes without. Raises Unavailable where billing does not answer."""
@@ -50,7 +44,9 @@ class InvoicePdfs:
             return None
         return Attachment(f"{number}.pdf", _MEDIA_TYPE, content) if len(content) <= PDF_BYTES_MAX else None
 
-    async def _fetch(self, client: httpx.AsyncClient, invoice_id: UUID) -> tuple[str, bytes] | None:
+    async def _fetch(self, client: "httpx.AsyncClient", invoice_id: UUID) -> tuple[str, bytes] | None:
+        import httpx
+
         try:
             async with client.stream("GET", f"/api/v1/billing/invoices/{invoice_id}/pdf") as response:
                 if response.status_code == 404:
@@ -71,3 +67,14 @@ class InvoicePdfs:
         """Release connections."""
         if self._client is not None:
             await self._client.aclose()
+
+
+def _client(settings: NotificationSettings) -> "httpx.AsyncClient":
+    import httpx
+
+    return httpx.AsyncClient(
+        base_url=settings.billing_url,
+        headers={"Authorization": f"Bearer {settings.billing_token}"},
+        timeout=settings.notification_timeout_s,
+        trust_env=False,
+    )

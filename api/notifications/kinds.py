@@ -19,7 +19,7 @@ DEFAULT_MODES: Final[Mapping[Category, Mapping[Channel, Mode]]] = {
     "alarms": {"email": "now", "chat": "now", "webhook": "now"},
     "announcements": {"email": "now", "push": "now", "webhook": "now"},
 }
-# A document about money must reach its recipient in a form that can be kept.
+# A document about money must reach its recipient in a form that can be kept, and a digest has no room for it.
 MANDATORY: Final[frozenset[tuple[Category, Channel]]] = frozenset({("receipts", "email")})
 
 

@@ -9,16 +9,16 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.notifications.kinds import KINDS, Category, Channel, Mode
+from api.notifications.settings import SUBJECT_CHARS_MAX, SUBJECT_PATTERN
 from api.notifications.templating import BODY_CHARS_MAX, HTML_CHARS_MAX, TITLE_CHARS_MAX
 from api.time_zones import checked_time_zone
 from schemas.identifiers import PRINTABLE
 
-SUBJECT_CHARS_MAX: Final = 80  # operator/ and a subject of 64
 SUBJECTS_MAX: Final = 100  # of one request
 State = Literal["queued", "sent", "failed", "suppressed"]
 Subject = Annotated[
     str,
-    StringConstraints(max_length=SUBJECT_CHARS_MAX, pattern=r"^(driver|operator|team)/[^\x00-\x1f\x7f]+$"),
+    StringConstraints(max_length=SUBJECT_CHARS_MAX, pattern=SUBJECT_PATTERN),
     Field(description="driver/…, operator/… or team/…", examples=["driver/D1"]),
 ]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$"), Field(description="ISO 639-1")]
@@ -105,7 +105,7 @@ class Preferences(NotificationModel):
     digest_at: TimeOfDay = Field(default="08:00", description="when the digest of the day comes")
     addresses: Addresses = Addresses()
     modes: dict[Category, dict[Channel, Mode]] = Field(
-        default_factory=dict, description="by category and channel; receipts by e-mail cannot be off"
+        default_factory=dict, description="by category and channel; receipts by e-mail are always now"
     )
 
 

@@ -106,7 +106,7 @@ class Preparer:
             return set()
         now = self._clock.now()
         rows = await store.recipients(connection, {notice.subject for notice in notices})
-        rendering = Rendering(await store.edited_templates(connection))
+        rendering = Rendering(await store.edited_templates(connection, {notice.kind for notice in notices}))
         over = await self._over_rate(notices, now)
         notifications, deliveries = [], []
         for notice in notices:

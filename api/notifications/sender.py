@@ -136,13 +136,14 @@ class Sender:
         async with self._deliveries.database.transaction() as connection:
             await self._collect_digests(connection, channel, now)
         taken = await self._deliveries.take(channel, now, AT_ONCE, LEASE)
-        results = await asyncio.gather(*(self._attempt(one) for one in taken), return_exceptions=True)
+        results = await asyncio.gather(*(self.attempt(one) for one in taken), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         return len(taken)
 
-    async def _attempt(self, delivery: Attempted) -> None:
+    async def attempt(self, delivery: Attempted) -> None:
+        """Send what was taken, once, and record what came of it. Raises Unavailable."""
         outcome = await self._outcome(delivery)
         channel = delivery.channel
         if isinstance(outcome, RetryAfter) and delivery.attempts < self._rules.attempts_max:
@@ -188,7 +189,7 @@ class Sender:
             return item["subject"], item["address"]
 
         subjects = await store.recipients(connection, {item["subject"] for item in items})
-        rendering = Rendering(await store.edited_templates(connection))
+        rendering = Rendering(await store.edited_templates(connection, ["digest"]))
         for (subject, to), group in groupby(sorted(items, key=address), key=address):
             own = sorted(group, key=lambda item: (item["created_at"], item["id"]))
             recipient = self._preparer.recipient(subject, subjects.get(subject))

@@ -1,13 +1,12 @@
-"""The use cases of notifications. No HTTP and no SQL here."""
+"""The use cases of notifications and preferences. No HTTP and no SQL here."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid4
-from zoneinfo import ZoneInfo
 
 from api.notifications import store
-from api.notifications.channels.webhook import shown_secret
+from api.notifications.channels.signing import shown_secret
 from api.notifications.decision import mode_of
 from api.notifications.delivery_store import (
     DeliveryFilter,
@@ -16,7 +15,7 @@ from api.notifications.delivery_store import (
     cursor_of,
     of_notifications,
 )
-from api.notifications.kinds import CATEGORIES, CHANNELS, KINDS, MANDATORY, Channel
+from api.notifications.kinds import CATEGORIES, CHANNELS, MANDATORY, Channel
 from api.notifications.models import (
     Addresses,
     Announced,
@@ -26,48 +25,21 @@ from api.notifications.models import (
     DeliveryEntry,
     DeliveryPage,
     NewAnnouncement,
-    NewTemplate,
     Notification,
     NotificationPage,
     Preferences,
-    Preview,
-    PreviewRequest,
     Quiet,
     StoredPreferences,
-    StoredTemplate,
-    TemplateEntry,
-    TemplateList,
 )
 from api.notifications.preparation import Notice, Preparer, id_of
 from api.notifications.schedule import DAY_MIN
-from api.notifications.store import EditedTemplate, StoredRecipient, TemplateKey
-from api.notifications.templating import (
-    BUILT_IN_LANGUAGES,
-    BadTemplate,
-    TemplateSource,
-    built_in,
-    check,
-    render,
-)
+from api.notifications.store import StoredRecipient
 from kit.clock import Clock
 from kit.messaging.outbox import Transaction
-from kit.web.errors import BadQuery, Conflict, NotFound
+from kit.web.errors import BadQuery, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
 
 _STATES: Final = {"sent": "sent", "failed": "failed", "suppressed": "suppressed", "queued": "waiting"}
-
-
-class TemplateRefused(BadQuery):
-    """A template that cannot be used, with the part and the line that are wrong."""
-
-    def __init__(self, error: BadTemplate) -> None:
-        super().__init__(f"body/{error}")
-        self._place = {"part": error.part, "line": error.line}
-
-    @property
-    def extensions(self) -> dict[str, Any]:
-        """Part and line."""
-        return self._place
 
 
 class NotificationService:
@@ -117,9 +89,10 @@ class NotificationService:
     def _check(self, subject: str, wanted: Preferences) -> None:
         settings = self._preparer.settings
         for category, channel in MANDATORY:
-            if wanted.modes.get(category, {}).get(channel) == "off":
+            if wanted.modes.get(category, {}).get(channel, "now") != "now":
                 raise BadQuery(
-                    f"body/modes/{category}/{channel}: {category} cannot be switched off; choose now or digest"
+                    f"body/modes/{category}/{channel}: {category} by {channel} cannot be switched off or put into "
+                    "digests; choose now, or leave it out"
                 )
         hook = wanted.addresses.webhook
         if hook is not None and not hook.startswith("https://") and not settings.webhook_allow_private:
@@ -166,17 +139,18 @@ class NotificationService:
         notices = [Notice(request_id, "announcement", subject, context) for subject in dict.fromkeys(new.subjects)]
         await self._preparer.prepare(connection, notices)
         ids = {id_of(notice): notice.subject for notice in notices}
-        rows = await of_notifications(connection, list(ids))
-        now = self._clock.now()
+        by_notification: dict[UUID, list[Any]] = {id_: [] for id_ in ids}
+        for row in await of_notifications(connection, list(ids)):
+            by_notification[row["notification_id"]].append(row)
         made = {
-            subject: Notification(
+            ids[id_]: Notification(
                 id=id_,
                 kind="announcement",
                 category="announcements",
-                created_at=now,
-                deliveries=[_delivery(row) for row in rows if row["notification_id"] == id_],
+                created_at=rows[0]["created_at"],  # each has a delivery
+                deliveries=[_delivery(row) for row in rows],
             )
-            for id_, subject in ids.items()
+            for id_, rows in by_notification.items()
         }
         return Announced(notifications=made)
 
@@ -215,80 +189,6 @@ class NotificationService:
         following = encode_cursor(cursor_of(page[-1])) if len(rows) > limit else None
         return DeliveryPage(counts=counts, deliveries=entries, next=None), following
 
-    # -- templates --------------------------------------------------------------------------------------------------
-
-    async def templates(self) -> TemplateList:
-        """The edited ones."""
-        edited = await store.edited_templates(self._deliveries.database)
-        entries = [
-            TemplateEntry(
-                kind=kind,
-                channel=channel_of(channel),
-                language=language,
-                version=one.version,
-                error=one.error,
-                updated_at=one.updated_at,
-                updated_by=one.updated_by,
-            )
-            for (kind, channel, language), one in sorted(edited.items())
-        ]
-        return TemplateList(
-            kinds=list(KINDS), channels=list(CHANNELS), built_in_languages=list(BUILT_IN_LANGUAGES), edited=entries
-        )
-
-    async def template(self, key: TemplateKey) -> StoredTemplate:
-        """The one in use."""
-        return _template(key, await store.edited_template(self._deliveries.database, key))
-
-    async def put_template(
-        self, connection: Transaction, key: TemplateKey, new: NewTemplate, editor: str
-    ) -> StoredTemplate:
-        """Put it in the place of the present one. Raises TemplateRefused, Conflict."""
-        kind, channel, language = key
-        source = TemplateSource(new.title, new.body, new.html)
-        if new.html is not None and channel != "email":
-            raise BadQuery("body/html: only e-mail has it; leave it out")
-        self._rendered(source, kind, channel_of(channel), language, KINDS[kind].sample, ZoneInfo("UTC"))
-        present = await store.edited_template(connection, key)
-        version = 0 if present is None else present.version
-        stored = None
-        if version == new.version:
-            stored = await store.put_template(connection, key, source, new.version, self._clock.now(), editor)
-        if stored != new.version + 1:
-            raise Conflict(f"the template is at version {version}, not {new.version}: read it and decide anew")
-        return _template(key, await store.edited_template(connection, key))
-
-    async def reset_template(self, connection: Transaction, key: TemplateKey) -> StoredTemplate:
-        """Back to the built-in one."""
-        await store.delete_template(connection, key)
-        return _template(key, None)
-
-    async def preview(self, key: TemplateKey, asked: PreviewRequest) -> Preview:
-        """What would be sent. Raises TemplateRefused."""
-        kind, channel, language = key
-        if asked.template is not None:
-            source = TemplateSource(asked.template.title, asked.template.body, asked.template.html)
-        else:
-            present = await store.edited_template(self._deliveries.database, key)
-            source = built_in(kind, channel_of(channel), language) if present is None else present.source
-        variables = {**KINDS[kind].sample, **asked.variables}
-        return self._rendered(source, kind, channel_of(channel), language, variables, ZoneInfo(asked.time_zone))
-
-    def _rendered(
-        self, source: TemplateSource, kind: str, channel: Channel, language: str, variables: Any, zone: ZoneInfo
-    ) -> Preview:
-        try:
-            check(source)
-            rendered = render(source, channel, variables, language, zone)
-        except BadTemplate as error:
-            raise TemplateRefused(error) from None
-        return Preview(title=rendered.title, body=rendered.body, html=rendered.html)
-
-
-def channel_of(name: str) -> Channel:
-    """The channel of that name, which the route has checked."""
-    return next(channel for channel in CHANNELS if channel == name)
-
 
 def _delivery(row: Any) -> Delivery:
     return Delivery(
@@ -302,25 +202,6 @@ def _delivery(row: Any) -> Delivery:
         digest=row["is_digest_item"],
         due_at=row["due_at"],
         finished_at=row["finished_at"],
-    )
-
-
-def _template(key: TemplateKey, edited: EditedTemplate | None) -> StoredTemplate:
-    kind, channel, language = key
-    source = built_in(kind, channel_of(channel), language) if edited is None else edited.source
-    return StoredTemplate(
-        kind=kind,
-        channel=channel_of(channel),
-        language=language,
-        title=source.title,
-        body=source.body,
-        html=source.html,
-        source="built-in" if edited is None else "edited",
-        version=0 if edited is None else edited.version,
-        error=None if edited is None else edited.error,
-        variables=dict(KINDS[kind].sample),
-        updated_at=None if edited is None else edited.updated_at,
-        updated_by=None if edited is None else edited.updated_by,
     )
 
 

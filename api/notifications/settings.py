@@ -1,5 +1,6 @@
 """Settings of notifications."""
 
+import re
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -8,6 +9,9 @@ from kit.config.adjustable import adjustable
 from kit.settings import SECRET, URL, with_scheme
 
 PAUSED: Final = "notifications.paused"
+SUBJECT_CHARS_MAX: Final = 80  # operator/ and a subject of 64
+SUBJECT_PATTERN: Final = r"^(driver|operator|team)/[^\x00-\x1f\x7f]+$"
+_SUBJECT: Final = re.compile(SUBJECT_PATTERN)
 
 
 class NotificationSettings(BaseModel):
@@ -115,6 +119,13 @@ class NotificationSettings(BaseModel):
         from api.time_zones import checked_time_zone
 
         return checked_time_zone(value)
+
+    @field_validator("notification_alarm_subjects")
+    @classmethod
+    def _are_subjects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_SUBJECT.fullmatch(subject) for subject in value):
+            raise ValueError("write subjects like team/operators or operator/anna")
+        return value
 
     @field_validator("webhook_key")
     @classmethod

@@ -39,6 +39,7 @@ WHERE subject = $1 AND addresses ->> $2 = $3
 _TEMPLATES: Final = """
 SELECT kind, channel, language, title, body, html, version, error, updated_at, updated_by FROM notifications.template
 """
+_TEMPLATES_OF: Final = f"{_TEMPLATES} WHERE kind = ANY ($1::text[])"
 _TEMPLATE: Final = f"{_TEMPLATES} WHERE kind = $1 AND channel = $2 AND language = $3"
 _PUT_TEMPLATE: Final = """
 INSERT INTO notifications.template (kind, channel, language, title, body, html, version, updated_at, updated_by)
@@ -151,9 +152,12 @@ async def address_is_gone(connection: Transaction, subject: str, channel: Channe
     await connection.execute(_ADDRESS_GONE, subject, channel, address, reason)
 
 
-async def edited_templates(connection: Transaction | Database) -> dict[TemplateKey, EditedTemplate]:
-    """All of them: an operator's work, a few dozen."""
-    return {_key(row): _template(row) for row in await connection.fetch(_TEMPLATES)}
+async def edited_templates(
+    connection: Transaction | Database, kinds: Iterable[str] | None = None
+) -> dict[TemplateKey, EditedTemplate]:
+    """Those of these kinds, or all: an operator's work, a few dozen."""
+    rows = await (connection.fetch(_TEMPLATES) if kinds is None else connection.fetch(_TEMPLATES_OF, list(kinds)))
+    return {_key(row): _template(row) for row in rows}
 
 
 async def edited_template(connection: Transaction | Database, key: TemplateKey) -> EditedTemplate | None:

@@ -47,14 +47,14 @@ def _responses(value: Any, more: dict[int, str] | None = None) -> dict[int | str
 @router.get("", summary="All edited templates", responses=_responses(examples.TEMPLATES))
 async def templates(own: Provided, operator: Operator) -> TemplateList:
     """Of every other kind, channel and language the built-in one is in use, in English where a language has none."""
-    return await own.service.templates()
+    return await own.templates.edited()
 
 
 @router.get(_ONE, summary="A template", responses=_responses(examples.TEMPLATE))
 async def template(own: Provided, operator: Operator, key: Key) -> StoredTemplate:
     """The one in use, with a sample of the variables that it may use. `error` says why an edited one could not be
     rendered last; the built-in one was sent instead."""
-    return await own.service.template(key)
+    return await own.templates.template(key)
 
 
 @router.put(_ONE, summary="Edit a template", responses=_responses(examples.EDITED_TEMPLATE, _REFUSED))
@@ -67,14 +67,14 @@ async def put_template(
     """Jinja2, without calls, assignments, macros and loops within loops. It is rendered with the sample first: a 422
     names the part and the line that are wrong. It holds for what is prepared from now on."""
     async with own.database.transaction() as connection:
-        return await own.service.put_template(connection, key, body, actor_of(operator))
+        return await own.templates.put_template(connection, key, body, actor_of(operator))
 
 
 @router.delete(_ONE, summary="Back to the built-in template", responses=_responses(examples.TEMPLATE))
 async def reset_template(own: Provided, operator: Operator, key: Key) -> StoredTemplate:
     """For what is prepared from now on. Where none was edited, nothing changes."""
     async with own.database.transaction() as connection:
-        return await own.service.reset_template(connection, key)
+        return await own.templates.reset_template(connection, key)
 
 
 @router.post(f"{_ONE}/preview", summary="What would be sent", responses=_responses(examples.PREVIEW))
@@ -85,4 +85,4 @@ async def preview(
     body: Annotated[PreviewRequest, Body(openapi_examples={"short": {"value": examples.PREVIEW_REQUEST}})],
 ) -> Preview:
     """By the given source or the one in use, with the sample's variables and those given. Nothing is stored or sent."""
-    return await own.service.preview(key, body)
+    return await own.templates.preview(key, body)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from api.notifications import examples, models
-from api.notifications.channels.webhook import shown_secret
+from api.notifications.channels.signing import shown_secret
 from api.notifications.declaration import SERVICE
 from schemas.topics import RESERVATION_CREATED
 from tests.api.notifications_harness import KEY, PATH, Harness, message, notifications_harness, reservation
@@ -81,6 +81,7 @@ async def test_a_driver_has_their_own_and_an_operator_anybody_s(harness: Harness
     ("preferences", "says"),
     [
         ({"modes": {"receipts": {"email": "off"}}}, "cannot be switched off"),
+        ({"modes": {"receipts": {"email": "digest"}}}, "cannot be switched off"),
         ({"modes": {"receipts": {"mail": "now"}}}, "email"),
         ({"modes": {"all": {}}}, "receipts"),
         ({"addresses": {"email": "nobody"}}, "name@example.com"),
@@ -133,7 +134,10 @@ async def test_an_announcement_is_queued_for_each_once_with_its_key(harness: Har
     assert (one.title, one.body) == (new["title"], new["text"])
     assert len(await harness.rows()) == 2
     await harness.ask("POST", "", 409, {**new, "title": "other"}, key="k1")
-    for wrong in ({"subjects": []}, {"subjects": ["driver/D1"] * 101}, {"title": ""}, {"text": "a\x00b"}):
+    wrongs: list[dict[str, Any]] = [
+        {"subjects": []}, {"subjects": ["driver/D1"] * 101}, {"title": ""}, {"text": "a\x00b"},
+    ]  # fmt: skip
+    for wrong in wrongs:
         await harness.ask("POST", "", 422, {**new, **wrong})
 
 

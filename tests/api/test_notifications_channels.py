@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -35,14 +36,17 @@ from api.notifications.channels.channel import (
 from api.notifications.channels.chat import ChatChannel
 from api.notifications.channels.email import EmailChannel
 from api.notifications.channels.http import HttpSender
+from api.notifications.channels.opening import open_channels
 from api.notifications.channels.push import PushChannel
+from api.notifications.channels.signing import shown_secret, signature_of
 from api.notifications.channels.sms import SmsChannel
-from api.notifications.channels.webhook import WebhookChannel, shown_secret, signature_of
+from api.notifications.channels.webhook import WebhookChannel
 from api.notifications.settings import NotificationSettings
 from kit.clock import ManualClock
 from kit.errors import ConfigError
 from tests.api.http_standin import StandIn, http_standin
 from tests.api.smtp_server import PASSWORD, USER, SmtpServer, smtp_server
+from voltstream.settings import load_settings
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 TIMEOUT_S = 1
@@ -478,3 +482,54 @@ async def test_a_chat_that_is_not_in_the_settings_is_gone_and_a_wrong_one_is_a_w
     with pytest.raises(ConfigError, match="ops") as caught:
         ChatChannel({"ops": "nothing://secret-token@x"})
     assert "secret-token" not in str(caught.value)
+
+
+def test_without_the_extra_chats_are_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(ConfigError, match="the extra `chat`"):
+        ChatChannel({"ops": "json://localhost"})
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_settings_say_which_channels_there_are() -> None:
+    async with open_channels(_settings(webhook_key=""), ManualClock(NOW)) as channels:
+        assert channels == {}
+    given = _settings(smtp_host="localhost", sms_url="http://localhost", sms_from="VOLT")
+    async with open_channels(given, ManualClock(NOW)) as channels:
+        assert set(channels) == {"email", "sms", "webhook"}
+    wrong = _settings(smtp_host="localhost", smtp_ca_file="/nowhere")
+    with pytest.raises(ConfigError, match="VOLTSTREAM_SMTP_CA_FILE"):
+        async with open_channels(wrong, ManualClock(NOW)):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"smtp_host": "localhost"}, "VOLTSTREAM_MAIL_FROM"),
+        ({"sms_url": "http://localhost"}, "VOLTSTREAM_SMS_FROM"),
+        ({"billing_url": "http://localhost"}, "VOLTSTREAM_BILLING_TOKEN"),
+        ({"webhook_key": "short-and-secret"}, "32 random characters"),
+        ({"notification_time_zone": "Berlin"}, "Europe/Amsterdam"),
+        ({"notification_retention_days": 30}, "31"),
+        ({"smtp_security": "maybe"}, "starttls"),
+        ({"notification_alarm_subjects": ["operators"]}, "team/operators"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_with_the_mend(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**given)
+    assert says in str(caught.value)
+    assert "short-and-secret" not in str(caught.value)
+
+
+def test_no_secret_is_shown() -> None:
+    secrets = {
+        "smtp_password": "secret-1", "sms_password": "secret-2", "webhook_key": "secret-3" * 4,
+        "chat_urls": {"ops": "json://user:secret-4@localhost"}, "sms_url": "http://user:secret-5@localhost",
+        "sms_from": "VOLT", "billing_url": "http://localhost", "billing_token": "secret-6",
+    }  # fmt: skip
+    settings = load_settings(**secrets)
+    assert "secret-" not in json.dumps(settings.describe()) + repr(settings)

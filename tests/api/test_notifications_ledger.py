@@ -223,6 +223,39 @@ async def test_what_a_killed_process_had_taken_comes_again_when_its_lease_ends(h
     assert await harness.states() == {"sent": 1}
 
 
+@pytest.mark.parametrize("late", [Receipt("late"), Gone("late"), Rejected("late"), RetryAfter(None, "late")])
+async def test_a_process_that_was_only_slow_changes_no_end_and_publishes_none(harness: Harness, late: Outcome) -> None:
+    await harness.prefer(addresses={"email": "d1@example.com"})
+    await harness.deliver(created("R-1"))
+    (taken,) = await harness.service.components.deliveries.take("email", NOW, 10, LEASE)
+    harness.clock.advance(LEASE.total_seconds())
+    await harness.send_all()
+    before = await harness.rows()
+    harness.channels["email"].answer = lambda _: late
+    await harness.sender.attempt(taken)
+    assert await harness.rows() == before
+    assert [event.metadata.type for event in await harness.published()] == [NOTIFICATION_SENT]
+
+
+async def test_a_slow_success_counts_while_another_attempt_is_under_way_and_a_slow_failure_does_not(
+    harness: Harness,
+) -> None:
+    await harness.prefer(addresses={"email": "d1@example.com"})
+    await harness.deliver(created("R-1"))
+    deliveries = harness.service.components.deliveries
+    (slow,) = await deliveries.take("email", NOW, 10, LEASE)
+    harness.clock.advance(LEASE.total_seconds())
+    (again,) = await deliveries.take("email", harness.clock.now(), 10, LEASE)
+    harness.channels["email"].answer = lambda _: Rejected("552 too large")
+    await harness.sender.attempt(slow)
+    assert await harness.states() == {"queued": 1}
+    harness.channels["email"].answer = None
+    await harness.sender.attempt(slow)
+    assert await harness.states() == {"sent": 1}
+    await harness.sender.attempt(again)
+    assert len(await harness.published()) == 1
+
+
 async def test_senders_side_by_side_take_each_delivery_once(harness: Harness) -> None:
     await harness.prefer(addresses={"email": "d1@example.com"})
     await harness.deliver_at_once(*(created(f"R-{number}") for number in range(40)))
@@ -317,6 +350,41 @@ async def test_nobody_is_alarmed_of_our_own_queue_of_alarms(harness: Harness) ->
         failed = EventFailed(queue=queue, event_id=None, event_type="x.y.v1", attempts=8, error="no")
         await harness.deliver(message(EVENT_FAILED, queue, failed))
     assert {row["title"] for row in await harness.rows()} == {"Events are given up in billing_session_completed"}
+
+
+async def test_a_sender_that_closes_lets_what_is_under_way_end_and_takes_nothing_more(harness: Harness) -> None:
+    await harness.prefer(addresses={"email": "d1@example.com"})
+    await harness.deliver(created("R-1"))
+    began, may_end = asyncio.Event(), asyncio.Event()
+    send = harness.channels["email"].send
+
+    async def slow(message: OutgoingMessage) -> Outcome:
+        began.set()
+        await may_end.wait()
+        return await send(message)
+
+    harness.channels["email"].send = slow  # type: ignore[method-assign]
+    running = asyncio.create_task(harness.sender.run())
+    await began.wait()
+    await harness.deliver(created("R-2"))
+    harness.sender.close()
+    may_end.set()
+    await running
+    assert await harness.states() == {"sent": 1, "queued": 1}
+
+
+async def test_while_sending_is_paused_everything_is_prepared_and_waits(database_url: str) -> None:
+    make_schemas(database_url, [SERVICE])
+    async with notifications_harness(database_url, NOW, notifications_paused=True) as harness:
+        await harness.prefer(addresses={"email": "d1@example.com"})
+        await harness.deliver(created("R-1"))
+        running = asyncio.create_task(harness.sender.run())
+        await asyncio.sleep(0)
+        harness.sender.close()
+        await running
+        assert await harness.states() == {"queued": 1}
+        await harness.send_all()
+        assert await harness.states() == {"sent": 1}
 
 
 # -- the law ----------------------------------------------------------------------------------------------------------

@@ -127,8 +127,9 @@ def test_every_notification_has_a_delivery_and_every_suppressed_one_its_reason(
 def test_receipts_cannot_be_switched_off(recipient: Recipient, now: datetime) -> None:
     (mail,) = (one for one in plan(recipient, "receipts", CHANNELS, now) if one.channel == "email")
     assert mail.suppressed != OFF
+    assert not mail.in_digest
     for category, channel in MANDATORY:
-        assert mode_of(recipient, category, channel) != "off"
+        assert mode_of(recipient, category, channel) == "now"
 
 
 def test_whoever_chose_nothing_and_gave_no_address_is_told_apart() -> None:

@@ -18,6 +18,7 @@ FIGURES = {
     "invoices": 3,
     "export": 4,
     "reservations": 1,
+    "notifications": 2,
     "gateway": 4,
     "connections": 2,
     "worker": 1,

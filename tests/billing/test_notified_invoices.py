@@ -26,6 +26,10 @@ from voltstream.settings import load_settings
 ENOUGH_S = 60.0
 
 
+def _settings(**given: str) -> NotificationSettings:
+    return NotificationSettings.model_validate(given)
+
+
 async def _invoiced(service: Service) -> tuple[UUID, str, bytes]:
     """Id and number of a driver's invoice, and its event."""
     charged = session()
@@ -38,8 +42,8 @@ async def _invoiced(service: Service) -> tuple[UUID, str, bytes]:
 async def test_the_pdf_is_the_same_from_this_process_and_over_http(service: Service) -> None:
     invoice_id, number, _ = await _invoiced(service)
     token = service.tokens["operator"]
-    own = InvoicePdfs(NotificationSettings(), lambda: BILLING.offers["invoice.pdf"](service.billing.components))
-    other = InvoicePdfs(NotificationSettings(billing_url=service.server.url, billing_token=token), lambda: None)
+    own = InvoicePdfs(_settings(), lambda: BILLING.offers["invoice.pdf"](service.billing.components))
+    other = InvoicePdfs(_settings(billing_url=service.server.url, billing_token=token), lambda: None)
     try:
         here, there = await own.fetch(invoice_id), await other.fetch(invoice_id)
         assert here is not None
@@ -47,14 +51,14 @@ async def test_the_pdf_is_the_same_from_this_process_and_over_http(service: Serv
         assert (here.name, here.content[:5]) == (f"{number}.pdf", b"%PDF-")
         assert await own.fetch(uuid4()) is None
         assert await other.fetch(uuid4()) is None
-        assert await InvoicePdfs(NotificationSettings(), lambda: None).fetch(invoice_id) is None
+        assert await InvoicePdfs(_settings(), lambda: None).fetch(invoice_id) is None
     finally:
         await other.close()
 
 
 async def test_billing_that_refuses_or_is_away_is_asked_again_later(service: Service, unused_port: int) -> None:
     for url, token in ((service.server.url, "vso_wrong"), (f"http://127.0.0.1:{unused_port}", "vso_any")):
-        pdfs = InvoicePdfs(NotificationSettings(billing_url=url, billing_token=token), lambda: None)
+        pdfs = InvoicePdfs(_settings(billing_url=url, billing_token=token), lambda: None)
         with pytest.raises(Unavailable) as caught:
             await pdfs.fetch(uuid4())
         assert token not in str(caught.value)

@@ -1,6 +1,5 @@
 """What the channels over HTTP have in common: a bounded answer, and what its status means."""
 
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -62,13 +61,12 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
 class HttpSender:
     """A client that follows no redirect, uses no proxy of the environment, and reads a bounded part of an answer."""
 
-    def __init__(self, timeout_s: float, verify: ssl.SSLContext | None = None) -> None:
-        """`verify`: the TLS of a stand-in; None: the system's certificates."""
+    def __init__(self, timeout_s: float) -> None:
+        """`timeout_s`: of each step of a request, as connecting or the next part of the answer."""
         self._client = httpx.AsyncClient(
             timeout=timeout_s,
             follow_redirects=False,
             trust_env=False,
-            verify=verify if verify is not None else True,
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
         )
 

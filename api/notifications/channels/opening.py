@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from api.notifications.channels.channel import SendingChannel
-from api.notifications.channels.http import HttpSender
 from api.notifications.kinds import Channel
 from api.notifications.settings import NotificationSettings
 from kit.clock import Clock
@@ -42,14 +41,17 @@ def _made(channel: Channel, settings: NotificationSettings, clock: Clock) -> Sen
 
             return EmailChannel(settings)
         case "push":
+            from api.notifications.channels.http import HttpSender
             from api.notifications.channels.push import PushChannel
 
             return PushChannel(settings.fcm_account_file, settings.fcm_url, HttpSender(timeout_s), clock)
         case "sms":
+            from api.notifications.channels.http import HttpSender
             from api.notifications.channels.sms import SmsChannel
 
             return SmsChannel(settings, HttpSender(timeout_s), clock)
         case "webhook":
+            from api.notifications.channels.http import HttpSender
             from api.notifications.channels.webhook import WebhookChannel
 
             http = HttpSender(timeout_s)

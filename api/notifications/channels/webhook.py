@@ -5,10 +5,7 @@ timestamps, and tells repetitions by `webhook-id`.
 """
 
 import asyncio
-import hashlib
-import hmac
 import socket
-from base64 import b64encode
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -17,30 +14,14 @@ import msgspec
 
 from api.notifications.channels.channel import Outcome, OutgoingMessage, Rejected, RetryAfter
 from api.notifications.channels.http import HttpSender
+from api.notifications.channels.signing import secret_of, signature_of
 from kit.clock import Clock, format_rfc3339
 
-_SECRET_PREFIX: Final = "whsec_"  # noqa: S105  # public
 _FOR_GOOD: Final = frozenset({400, 405, 413, 414, 415, 422})  # the receiver would answer the same again
 
 
 class PrivateAddress(Exception):
     """The host's address is not one of the public internet."""
-
-
-def secret_of(key: str, subject: str) -> bytes:
-    """The signing secret of a recipient, 32 bytes: derived, so none is stored."""
-    return hmac.digest(key.encode(), f"webhook/{subject}".encode(), hashlib.sha256)
-
-
-def shown_secret(key: str, subject: str) -> str:
-    """The secret as libraries of Standard Webhooks take it."""
-    return _SECRET_PREFIX + b64encode(secret_of(key, subject)).decode()
-
-
-def signature_of(secret: bytes, id_: str, timestamp_s: int, body: bytes) -> str:
-    """The header `webhook-signature`."""
-    signed = hmac.digest(secret, f"{id_}.{timestamp_s}.".encode() + body, hashlib.sha256)
-    return f"v1,{b64encode(signed).decode()}"
 
 
 class WebhookChannel:
