@@ -33,7 +33,8 @@ from kit.observability.logs import get_logger
 from kit.web.errors import BadQuery, Conflict, Forbidden, NotFound
 
 SCHEMA: Final = "billing"
-# At once: each holds a database connection while the provider is called, and the pool of 8 serves all else as well.
+# At once: each holds a database connection while the provider is called, a refund two for a moment, and the pool of 8
+# serves all else as well.
 CHARGES_MAX: Final = 3
 _NAMESPACE: Final = UUID("a2d3c1b0-7e64-4a52-8c1d-1f2b3c4d5e6f")
 _log = get_logger(__name__)
@@ -174,7 +175,7 @@ class PaymentService:
         payment = await store.answered(connection, asked.id, opened.reference, opened.error, self._clock.now())
         if note is None or payment is None:
             raise Conflict(f"refund {asked.id} was refused to another request")
-        if opened.status is PaymentStatus.SUCCEEDED and payment.status is PaymentStatus.PENDING:
+        if opened.status is not PaymentStatus.PENDING and payment.status is PaymentStatus.PENDING:
             payment = await store.move(connection, payment.id, opened.status, opened.error, self._clock.now())
             await self._refresh(connection, payment)
         return payment, note
