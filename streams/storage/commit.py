@@ -308,16 +308,19 @@ def _merge(connection: Connection, flush: Flush) -> None:
         connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
     _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
     if effects.status.any_rows:
-        columns = _status_columns(flush)
-        withdrawn = columns["status"] == 0
-        if withdrawn.any():
-            gone = {name: column[withdrawn] for name, column in columns.items()}
-            _merge_rows(connection, WITHDRAWN, WITHDRAW_STATUS, gone)
-            columns = {name: column[~withdrawn] for name, column in columns.items()}
-        _merge_rows(connection, STATUS_INTERVAL, MERGE_STATUS, columns)
+        _merge_status(connection, _status_columns(flush))
         write_silences(connection, effects.status, flush.commit)
     if effects.refused.reason:
         connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))
+
+
+def _merge_status(connection: Connection, intervals: Columns) -> None:
+    withdrawn = intervals["status"] == 0
+    if withdrawn.any():
+        gone = {name: column[withdrawn] for name, column in intervals.items()}
+        _merge_rows(connection, WITHDRAWN, WITHDRAW_STATUS, gone)
+        intervals = {name: column[~withdrawn] for name, column in intervals.items()}
+    _merge_rows(connection, STATUS_INTERVAL, MERGE_STATUS, intervals)
 
 
 def _copy_body(connection: Connection, flush: Flush) -> None:
