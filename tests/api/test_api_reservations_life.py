@@ -23,7 +23,6 @@ from api.reservations.life import (
     TimePassed,
     Trigger,
     due_at,
-    late_at,
     transition,
 )
 
@@ -132,7 +131,8 @@ class Life(RuleBasedStateMachine):
                 assert due is None or due > self.now, "or the job would never end"
                 break
             if self.one.state is S.NO_SHOW:
-                assert self.now >= late_at(before, TERMS) + SETTLE
+                late = min(before.starts_at + TERMS.late, before.ends_at)
+                assert self.now >= max(late, before.request_until or late) + SETTLE
         else:
             raise AssertionError("time alone changes it four times")
         self.happens(TimePassed(self.now))
@@ -141,8 +141,10 @@ class Life(RuleBasedStateMachine):
     @rule()
     def confirmed(self) -> None:
         in_time = self.one.state is S.HELD and self.one.held_until is not None and self.one.held_until >= self.now
+        before = self.one
         self.happens(Confirmed(self.now))
         assert self.one.state is S.CONFIRMED or not in_time
+        assert self.one.revision == before.revision or in_time, "too late, or there was nothing to confirm"
 
     @rule(by_driver=st.booleans())
     def cancelled(self, by_driver: bool) -> None:
@@ -204,6 +206,20 @@ def test_a_no_show_is_charged_until_the_driver_was_late_and_not_until_it_was_not
     assert change is not None
     assert change.fee is not None
     assert change.fee.ends_at == min(one.starts_at + TERMS.late, one.ends_at)
+
+
+@given(st.integers(0, 600))
+def test_what_is_held_is_confirmed_in_time_or_not_at_all(seconds: int) -> None:
+    change = transition(reservation(held=True), Confirmed(T0 + timedelta(seconds=seconds)), TERMS)
+    assert (change is not None) == (seconds <= 300)
+
+
+@given(asked=st.integers(-3_600, 3_600), later=st.integers(0, 7_200))
+def test_nobody_is_a_no_show_while_the_station_is_asked_to_start(asked: int, later: int) -> None:
+    one = replace(reservation(), state=S.ACTIVE)
+    until, at = one.starts_at + timedelta(seconds=asked), one.starts_at + timedelta(seconds=later)
+    change = transition(replace(one, request_until=until), TimePassed(at), TERMS)
+    assert (change is not None) == (at >= max(until, one.starts_at + TERMS.late) + SETTLE)
 
 
 MINUTES = st.integers(-200, 600)

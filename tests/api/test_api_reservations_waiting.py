@@ -73,6 +73,7 @@ class Site:
         before = self.line
         for driver, one in offers(self.line, free, self.now, BUFFER):
             assert one.place.key not in self.busy
+            assert driver.skipped_until is None or driver.skipped_until <= self.now, "others first: they skipped"
             self.offered[driver.number] = (one.place.key, self.now + OFFER)
             self.busy[one.place.key] = self.now + OFFER
             self.line = [replace(w, offered=True) if w.number == driver.number else w for w in self.line]
@@ -169,6 +170,17 @@ def test_waits_are_known_of_whom_something_suits_and_rise_along_the_line_of_one_
             and (other.standard, other.power_w_min) == (driver.standard, driver.power_w_min)
         ]
         assert all(one is not None and one <= wait for one in earlier)
+
+
+@given(lengths=st.lists(st.integers(5, 90), min_size=1, max_size=8), free_in=st.integers(0, 60))
+def test_at_one_connector_a_driver_waits_for_all_before(lengths: list[int], free_in: int) -> None:
+    drivers = [
+        WaitingDriver(UUID(int=n), n, f"D{n}", CCS, 0, timedelta(minutes=minutes)) for n, minutes in enumerate(lengths)
+    ]
+    only = SiteConnector(Place(1, "ST", 1, None), CCS, 0, T0 + timedelta(minutes=free_in), None)
+    waits = estimated_waits(drivers, [only], T0)
+    expected = [timedelta(minutes=free_in + sum(lengths[:n])) for n in range(len(lengths))]
+    assert [waits[driver.id] for driver in drivers] == expected
 
 
 # -- Over HTTP.
