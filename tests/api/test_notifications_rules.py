@@ -141,6 +141,7 @@ def test_whoever_chose_nothing_and_gave_no_address_is_told_apart() -> None:
 
 
 @given(st.lists(st.integers(0, 3_000), min_size=1, max_size=60), st.integers(1, 1_000))
+@example([0, 50, 51], 100)  # the third is after the window, and right after its digest
 def test_of_a_place_and_cause_one_message_is_sent_in_a_window_and_no_alarm_is_left_out(
     gaps_s: list[int], length_s: int
 ) -> None:
