@@ -58,6 +58,8 @@ def test_quiet_hours_end_at_the_first_minute_that_is_not_quiet(now: datetime, st
 
 
 @given(INSTANTS, MINUTES, st.sampled_from(ZONES))
+@example(datetime(2026, 10, 25, 0, 40, tzinfo=UTC), 150, "Europe/Berlin")  # 02:40: 02:30 comes again
+@example(datetime(2026, 3, 29, 0, 40, tzinfo=UTC), 150, "Europe/Berlin")  # 01:40: 02:30 never comes
 def test_a_time_of_day_is_the_next_minute_at_which_the_wall_clock_shows_or_skips_it(
     now: datetime, at_min: int, name: str
 ) -> None:
