@@ -58,6 +58,8 @@ def test_quiet_hours_end_at_the_first_minute_that_is_not_quiet(now: datetime, st
 
 
 @given(INSTANTS, MINUTES, st.sampled_from(ZONES))
+@example(datetime(2026, 10, 25, 0, 40, tzinfo=UTC), 150, "Europe/Berlin")  # 02:40: 02:30 comes again
+@example(datetime(2026, 3, 29, 0, 40, tzinfo=UTC), 150, "Europe/Berlin")  # 01:40: 02:30 never comes
 def test_a_time_of_day_is_the_next_minute_at_which_the_wall_clock_shows_or_skips_it(
     now: datetime, at_min: int, name: str
 ) -> None:
@@ -141,6 +143,7 @@ def test_whoever_chose_nothing_and_gave_no_address_is_told_apart() -> None:
 
 
 @given(st.lists(st.integers(0, 3_000), min_size=1, max_size=60), st.integers(1, 1_000))
+@example([0, 50, 51], 100)  # the third is after the window, and right after its digest
 def test_of_a_place_and_cause_one_message_is_sent_in_a_window_and_no_alarm_is_left_out(
     gaps_s: list[int], length_s: int
 ) -> None:
