@@ -82,21 +82,27 @@ WITH circle AS MATERIALIZED (
         SELECT count(*) FROM (
             SELECT FROM {places}
             WHERE p.location <@ stations.around({lat}, {lon}, ring.dm / 10::float8) AND d.distance_dm <= ring.dm
-              AND {where}
+              AND {fits} AND {where}
             LIMIT {limit}
         ) AS fitting
     )
     LIMIT 1
 )"""  # our own names and placeholders
-# By distance the price is asked of the page only.
+# By distance the price is asked of the page only. Connectors are asked station by station in the page's order, until it
+# is full: the planner knows that what it sorted first is in order.
 _PAGE: Final = """{steps}
 SELECT found.*, s.name, s.address, s.city{outer_price}
 FROM (
-    SELECT p.station_id, p.latitude_udeg, p.longitude_udeg, p."group", d.distance_dm, {sort_price} AS sort_price,
-           c.connectors, c.power_w_max, c.free, {open} AS open{inner_price}
-    FROM {places}
-    WHERE {where}
-    ORDER BY sort_price, d.distance_dm, p.station_id LIMIT {limit}
+    SELECT p.*, c.connectors, c.power_w_max, c.free
+    FROM (
+        SELECT p.station_id, p.latitude_udeg, p.longitude_udeg, p."group", d.distance_dm, {sort_price} AS sort_price,
+               {open} AS open{inner_price}
+        FROM {places}
+        WHERE {where}
+        ORDER BY sort_price, d.distance_dm, p.station_id
+    ) AS p {connectors}
+    WHERE {fits}
+    ORDER BY p.sort_price, p.distance_dm, p.station_id LIMIT {limit}
 ) AS found
 JOIN stations.station AS s ON s.station_id = found.station_id
 {priced}
@@ -168,17 +174,19 @@ def statement_of(question: Question) -> tuple[str, list[Any]]:
     sort_price = f"coalesce(price.micros, {NO_PRICE})" if by_price else "0::bigint"
     boxes = [f"p.location <@ {add(_box(box), 'box')}" for box in question.boxes]
     conditions = [f"({' OR '.join(boxes)})", f"d.distance_dm <= {radius_dm}", *_conditions(question, add, now)]
+    fits = "c.free > 0" if question.free else "c.connectors > 0"
     if question.after is not None:
         after = question.after
         key = (add(after.price, "bigint"), add(after.distance_dm, "bigint"), add(after.station_id, "text"))
         conditions.append(f'({sort_price}, d.distance_dm, p.station_id) > ({", ".join(key)} COLLATE "C")')
     distance, priced = _DISTANCE.format(x=x, y=y, z=z), _PRICE.format(now=now)
     connectors = _CONNECTORS.format(live=live, fits=_fitting(question, add))
-    places = f"stations.place AS p {distance} {connectors}"
+    places = f"stations.place AS p {distance}"
     steps = ""
     if not by_price:
         lat, lon = add(question.latitude, "float8"), add(question.longitude, "float8")
-        parts = {"lat": lat, "lon": lon, "limit": limit, "radius_dm": radius_dm, "places": places}
+        parts = {"lat": lat, "lon": lon, "limit": limit, "radius_dm": radius_dm, "fits": fits}
+        parts["places"] = f"{places} {connectors}"
         steps = _CIRCLE.format(**parts, circles=add(_circles(question), "bigint[]"), where=" AND ".join(conditions))
         places = f"circle CROSS JOIN {places}"
         conditions.append(f"p.location <@ stations.around({lat}, {lon}, circle.dm / 10::float8)")
@@ -192,13 +200,15 @@ def statement_of(question: Question) -> tuple[str, list[Any]]:
         inner_price=", price.micros, price.currency" if by_price else "",
         outer_price="" if by_price else ", price.micros, price.currency",
         where=" AND ".join(conditions),
+        connectors=connectors,
+        fits=fits,
         limit=limit,
     )
     return statement, arguments.values
 
 
 def _conditions(question: Question, add: Any, now: str) -> list[str]:
-    found = ["c.free > 0" if question.free else "c.connectors > 0"]
+    found = []
     if question.plugs:
         found.append(f"p.plugs & {add(question.plugs, 'bigint')} <> 0")
     if question.power_w_min:
