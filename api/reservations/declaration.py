@@ -26,7 +26,7 @@ from schemas.topics import (
     STATION_UPDATED,
 )
 
-_ADVANCE_S: Final = 2.0  # a driver is told of a change within this; a run that finds nothing due is one indexed query
+_ADVANCE_S: Final = 2.0  # changes are published within this; a run that finds nothing due is one indexed query
 _EXTEND_S: Final = 60.0  # within session_events.AHEAD several times
 
 _router = APIRouter()

@@ -25,7 +25,7 @@ class ReservationModel(BaseModel):
 
 
 class NewReservation(ReservationModel):
-    """A wish for a connector, for a bay, or for any connector of a plug at a site."""
+    """A request to reserve a connector, a bay, or any connector of a plug at a site."""
 
     station_id: StationId | None = Field(default=None, description="with connector_id or bay")
     connector_id: int | None = Field(default=None, ge=1, le=CONNECTOR_ID_MAX, strict=True)

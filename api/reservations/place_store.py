@@ -1,12 +1,10 @@
 """The SQL of stations, connectors and bays, as the registry's events describe them, and of their status."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
+from api.reservations.moments import moment_of
 from api.reservations.parking.rule import IDLE
-from kit.clock import parse_rfc3339
-from kit.errors import Unprocessable
 from kit.messaging.outbox import Transaction
 from schemas.events import StationBay, StationChanged, StationConnector, StatusChange
 
@@ -93,13 +91,6 @@ async def put_statuses(connection: Transaction, changes: Sequence[StatusChange])
     stations, connectors = zip(*newest, strict=True)
     statuses = [change.status for change in newest.values()]
     revisions = [change.revision for change in newest.values()]
-    idle_since = [_moment(change.since) if change.status in IDLE else None for change in newest.values()]
+    idle_since = [moment_of(change.since) if change.status in IDLE else None for change in newest.values()]
     rows = await connection.fetch(_STATUS, stations, connectors, statuses, revisions, idle_since)
     return {row["place_key"]: row["status"] for row in rows}
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise Unprocessable(f"{text!r} is {error}") from error

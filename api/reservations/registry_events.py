@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Final
 
 from api.reservations import place_store, store
 from api.reservations.life import Reservation
@@ -11,7 +12,7 @@ from kit.clock import Clock
 from kit.messaging.outbox import Transaction
 from schemas.events import Event, StationChanged, StationStatusChanged
 
-REMOVED = "it is no longer there"
+REMOVED: Final = "it is no longer there"
 
 
 class RegistryEvents:

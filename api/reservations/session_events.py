@@ -11,9 +11,10 @@ from typing import Final
 from api.reservations import session_store, store
 from api.reservations.life import ChargingBegan, Reservation
 from api.reservations.lifecycle import OCCUPIED, Lifecycle
-from kit.clock import Clock, parse_rfc3339
+from api.reservations.moments import moment_of
+from kit.clock import Clock
 from kit.database.postgres import Database
-from kit.errors import Overloaded, Unprocessable
+from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import get_logger
 from schemas.events import Event, SessionCompleted, SessionStarted
@@ -37,7 +38,7 @@ class SessionEvents:
     async def started(self, connection: Transaction, event: Event[SessionStarted]) -> None:
         """Handle session.started.v1: the driver uses the reservation, or another vehicle is in its way."""
         session, now = event.payload, self._clock.now()
-        began_at = _moment(session.started_at)
+        began_at = moment_of(session.started_at)
         place = await session_store.connector(connection, session.station_id, session.connector_id)
         over = await session_store.started(connection, session.id, place, began_at, now)
         if over is None:
@@ -60,7 +61,7 @@ class SessionEvents:
         """Handle session.completed.v1: the connector is free again."""
         session = event.payload
         place = await session_store.connector(connection, session.station_id, session.connector_id)
-        ended_at, now = _moment(session.ended_at), self._clock.now()
+        ended_at, now = moment_of(session.ended_at), self._clock.now()
         await session_store.ended(connection, session.id, place, ended_at, session.revision, now)
         await store.give_back(connection, session.id)
 
@@ -89,10 +90,3 @@ def _is_of(session: SessionStarted, reservation: Reservation, began_at: datetime
     if session.session_id is not None and session.session_id.lower() == str(reservation.request_id):
         return True
     return began_at <= reservation.request_until + store.SESSION_SKEW
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise Unprocessable(f"{text!r} is {error}") from error

@@ -327,9 +327,9 @@ async def postpone(connection: Transaction, reservation: Reservation, due_at: da
     await connection.execute(_POSTPONE, reservation.id, due_at)
 
 
-async def tariff_at(connection: Transaction, station_id: str, moment_ms: int) -> asyncpg.Record | None:
+async def tariff_at(database: Database | Transaction, station_id: str, moment_ms: int) -> asyncpg.Record | None:
     """`id`, `time_zone` and `tariff` (its JSON) of the tariff version in force at the station then, if any."""
-    return await connection.fetchrow(_TARIFF, station_id, moment_ms)
+    return await database.fetchrow(_TARIFF, station_id, moment_ms)
 
 
 def _columns_of(place: Place) -> tuple[int, str, int | None, str | None]:

@@ -266,7 +266,7 @@ async def test_a_later_start_of_one_connector_is_free_while_the_other_one_is_out
 async def test_whatever_is_asked_for_at_once_nothing_overlaps_and_what_is_refused_was_taken(
     street: Reservations, seed: int
 ) -> None:
-    """A wish that was refused is too close to one that was not; and the first free time that is named is free."""
+    """A request that was refused is too close to one that was not; and the first free time that is named is free."""
     chance = random.Random(seed)
     gap = timedelta(minutes=10)  # both buffers
     for turn in range(4):
@@ -298,8 +298,8 @@ async def test_whatever_is_asked_for_at_once_nothing_overlaps_and_what_is_refuse
             )
             again = await street.answer("X", "POST", json=body)
             first = again.json()["next_free"][0]
-            wish = {**body, "starts_at": chance.choice((first["starts_at"], first["latest_start"]))}
-            assert (await street.ask("Y", "POST", "", 201, json=wish))["driver_id"] == "Y"
+            later = {**body, "starts_at": chance.choice((first["starts_at"], first["latest_start"]))}
+            assert (await street.ask("Y", "POST", "", 201, json=later))["driver_id"] == "Y"
             break
         for one in (await street.ask("", "GET", params={"state": "confirmed"}))["reservations"]:
             await street.ask("", "DELETE", f"/{one['id']}")

@@ -29,9 +29,9 @@ def test_nobody_overstays_who_charges_and_everybody_does_who_has_stood_longer_th
     connectors: list[ConnectorStatus],
 ) -> None:
     found = parking_of(connectors, GRACE, T0)
-    told = [one.status for one in connectors if one.status is not None]
-    assert (found.occupied is None) == (not told)
-    assert found.charging == any(one in CHARGING for one in told)
+    known = [one.status for one in connectors if one.status is not None]
+    assert (found.occupied is None) == (not known)
+    assert found.charging == any(one in CHARGING for one in known)
     idle = [one.idle_since for one in connectors if one.idle_since is not None]
     stands = bool(idle) and not found.charging
     assert found.idle_since == (max(idle) if stands else None)

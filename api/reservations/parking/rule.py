@@ -35,13 +35,13 @@ class Parking:
 
 def parking_of(connectors: Iterable[ConnectorStatus], grace: timedelta, now: datetime) -> Parking:
     """Of a connector, or of a bay by the connectors that a vehicle in it can reach. It charges if one of them does."""
-    told = [one for one in connectors if one.status is not None]
-    if not told:
+    known = [one for one in connectors if one.status is not None]
+    if not known:
         return Parking(None, False, None, None, False)
-    occupied = any(one.status in OCCUPIED for one in told)
-    if any(one.status in CHARGING for one in told):
+    occupied = any(one.status in OCCUPIED for one in known)
+    if any(one.status in CHARGING for one in known):
         return Parking(True, True, None, None, False)
-    idle_since = max((one.idle_since for one in told if one.idle_since is not None), default=None)
+    idle_since = max((one.idle_since for one in known if one.idle_since is not None), default=None)
     if idle_since is None:
         return Parking(occupied, False, None, None, False)
     overstay_from = idle_since + grace

@@ -9,6 +9,7 @@ from decimal import Decimal
 from api.reservations.life import Place
 from api.reservations.parking import store
 from api.reservations.parking.rule import IdleFee, Parking, idle_fee, parking_of
+from api.reservations.store import tariff_at
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.web.errors import NotFound
@@ -43,10 +44,10 @@ class ParkingService:
         places = []
         for place, *_ in found:
             keys = [place.key] if place.bay is None else place.taken_with
-            told = [connectors[key] for key in keys if key in connectors]
-            places.append((place, parking_of(told, grace, now)))
-        document = await store.tariff(self._database, station_id, self._clock.now_ms())
+            known = [connectors[key] for key in keys if key in connectors]
+            places.append((place, parking_of(known, grace, now)))
+        tariff = await tariff_at(self._database, station_id, self._clock.now_ms())
         fee = None
-        if document is not None:
-            fee = idle_fee(Tariff.model_validate(json.loads(document, parse_float=Decimal)))
+        if tariff is not None:
+            fee = idle_fee(Tariff.model_validate(json.loads(tariff["tariff"], parse_float=Decimal)))
         return StationParking(station_id, fee, places)

@@ -15,11 +15,6 @@ FROM reservations.place AS p
 WHERE p.station_id = $1 AND p.registered
 ORDER BY p.connector_id, p.bay LIMIT $2
 """
-_TARIFF: Final = """
-SELECT d.tariff::text AS tariff
-FROM pricing.tariffs_at(ARRAY[$1::text], ARRAY[$2::bigint]) AS t
-CROSS JOIN LATERAL pricing.documents(ARRAY[t.version_key]) AS d
-"""
 
 
 class PlaceStatus(NamedTuple):
@@ -41,10 +36,4 @@ async def places(database: Database, station_id: str) -> list[PlaceStatus]:
     found = []
     for key, station, connector_id, bay, taken_with, status, idle_since in rows:
         found.append(PlaceStatus(Place(key, station, connector_id, bay, tuple(taken_with)), status, idle_since))
-    return found
-
-
-async def tariff(database: Database, station_id: str, moment_ms: int) -> str | None:
-    """The JSON of the tariff in force at the station then, if any."""
-    found: str | None = await database.fetchval(_TARIFF, station_id, moment_ms)
     return found
