@@ -79,7 +79,7 @@ def to_numbers(
     if detailed:
         export_mwh, extra = _optional(readings)
         numbers[_PLACE[ENERGY_EXPORT[0]]] = [NULL if mwh is None else mwh for mwh in export_mwh]
-    texts = {
+    texts: dict[str, list[str | None]] = {
         "station_id": [row.station_id.upper() for row in readings],
         "session_id": [row.session_id for row in readings],
         "extra": extra,

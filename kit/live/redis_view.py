@@ -158,7 +158,7 @@ class RedisLive:
         """Tell the topic's writers that it is looked at."""
         now_s = self._clock.monotonic_s()
         if now_s - self._looked_at_s.get(topic, -LOOK_S) >= LOOK_AGAIN_S:
-            await _answer_of(cast("Awaitable[int]", self._redis.publish(self._prefix + topic + _LOOKS, b"")))
+            await _answer_of(self._redis.publish(self._prefix + topic + _LOOKS, b""))
             self._looked_at_s[topic] = now_s
 
     async def check_ready(self) -> None:
