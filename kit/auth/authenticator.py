@@ -1,7 +1,8 @@
 """Authentication of HTTP requests by bearer token, from memory on the hot path.
 
 A verified token is cached. Every second, if there are requests, one query reads which cached tokens were revoked since,
-and none is used after 5 s without its answer: a revoked token passes for at most that long, and the database has one query, however many tokens are in use. While the
+and none is used after 5 s without its answer: a revoked token passes for at most that long,
+and the database has one query, however many tokens are in use. While the
 database does not answer, cached tokens pass for 5 more minutes (nobody can revoke one either); unknown ones get 503.
 Signed tokens (`kit.auth.signed_tokens`) need no query: they are valid until they expire.
 """
@@ -25,8 +26,8 @@ from kit.web.problem import Problem
 from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
-# Asked so long before, so that requests which cannot wait (`known`) need not while the query runs: it takes four turns of
-# the event loop, each of 1 s where 10,000 connections are in arrears.
+# Asked so long before, so that requests which cannot wait (`known`) need not while the query runs: it takes four turns
+# of the event loop, each of 1 s where 10,000 connections are in arrears.
 AHEAD_S: Final = 4.0
 OUTAGE_S: Final = 300.0
 CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Beyond, the oldest is looked up again
