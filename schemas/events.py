@@ -289,7 +289,7 @@ class ReservationChanged(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: str
     status: str  # held | confirmed | active | used | expired | no-show | cancelled
     reason: str | None  # why it changed, in words for the driver
-    moved_from: str | None  # the station that it was at before
+    moved_from: str | None  # the station that it was at before this change; None: it was not moved by it
 
 
 class NotificationDelivery(msgspec.Struct, frozen=True, kw_only=True):

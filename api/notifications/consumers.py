@@ -56,7 +56,8 @@ class NoticeConsumers:
     ) -> None:
         """reservation.created.v1, .cancelled.v1, .expired.v1 and .no_show.v1."""
         names = await self._names(connection, [one.event.payload.station_id for one in batch])
-        await self._preparer.prepare(connection, [_of_reservation(one.event, names) for one in batch])
+        notices = [notice for one in batch if (notice := _of_reservation(one.event, names)) is not None]
+        await self._preparer.prepare(connection, notices)
 
     async def sessions_started(
         self, connection: Transaction, batch: Sequence[Delivered[Event[SessionStarted]]]
@@ -197,11 +198,14 @@ def _of_invoice(event: Event[InvoiceChanged]) -> Notice | None:
     return Notice(event_id, kind, driver_subject(invoice.driver_id), context, event_id, invoice_id=invoice.invoice_id)
 
 
-def _of_reservation(event: Event[ReservationChanged], names: Mapping[str, str]) -> Notice:
+def _of_reservation(event: Event[ReservationChanged], names: Mapping[str, str]) -> Notice | None:
+    """None of a change that the driver made or expects: it was confirmed, or its time has come."""
     reservation, event_id = event.payload, event.metadata.event_id
     kind = routing_key(event.metadata.type).replace(".", "_")
     if event.metadata.type == RESERVATION_CREATED and reservation.moved_from is not None:
         kind = "reservation_moved"
+    elif event.metadata.type == RESERVATION_CREATED and reservation.revision > 1:
+        return None
     context = {
         "reservation_id": reservation.reservation_id,
         "station_id": reservation.station_id,

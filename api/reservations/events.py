@@ -18,8 +18,14 @@ SOURCE: Final = "reservations"
 _NAMESPACE: Final = UUID("2b0d7a41-9a64-4c55-8d0b-3f9e5c1a7d20")
 
 
-def reservation_changed(event_type: str, reservation: Reservation, now: datetime) -> OutboxEvent:
-    """reservation.created.v1, also of a change while it goes on, .cancelled.v1, .expired.v1 or .no_show.v1."""
+def reservation_changed(
+    event_type: str, reservation: Reservation, now: datetime, before: Reservation | None = None
+) -> OutboxEvent:
+    """reservation.created.v1, also of a change while it goes on, .cancelled.v1, .expired.v1 or .no_show.v1.
+
+    `before`: as it was; None: it is new.
+    """
+    moved = before is not None and before.place != reservation.place
     payload = ReservationChanged(
         reservation_id=str(reservation.id),
         revision=reservation.revision,
@@ -31,7 +37,7 @@ def reservation_changed(event_type: str, reservation: Reservation, now: datetime
         ends_at=format_rfc3339(reservation.ends_at),
         status=reservation.state,
         reason=reservation.reason,
-        moved_from=reservation.moved_from,
+        moved_from=reservation.moved_from if moved else None,
     )
     return _event(event_type, f"{reservation.id}/{reservation.revision}", msgspec.to_builtins(payload), now)
 

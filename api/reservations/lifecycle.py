@@ -62,7 +62,7 @@ class Lifecycle:
         if change.fee is not None:
             after, events = await self._charged(connection, change, change.fee, now)
         if change.event_type is not None:
-            events.append(reservation_changed(change.event_type, after, now))
+            events.append(reservation_changed(change.event_type, after, now, before=reservation))
         await store.save(connection, after, due_at(after, terms, now))
         await insert_async(connection, SCHEMA, events)
         return after

@@ -155,6 +155,8 @@ async def test_a_session_of_somebody_else_moves_the_reservation_to_a_sibling_or_
     assert (moved["station_id"], moved["connector_id"], moved["moved_from"]) == ("ST-2", 1, "ST-1")
     assert "another vehicle is charging there; you have connector 1 of station ST-2" in moved["reason"]
     assert (moved["state"], moved["starts_at"], moved["revision"]) == ("active", made[0]["starts_at"], 3)
+    told = [payload for _, payload in street.events() if payload["reservation_id"] == moved["id"]]
+    assert [payload["moved_from"] for payload in told] == [None, None, "ST-1"], "only the change that moved it"
     await street.begin(2)
     released = await street.get(made[1]["id"])
     assert (released["state"], released["charged"]) == ("cancelled", False)

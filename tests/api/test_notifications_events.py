@@ -129,6 +129,17 @@ async def test_a_reservation_s_driver_hears_of_its_changes(
         assert more["reason"] in row["body"]
 
 
+async def test_a_reservation_that_begins_or_is_confirmed_is_not_told_again(harness: Harness) -> None:
+    changes = [
+        reservation(),
+        reservation(revision=2, status="active"),
+        reservation(revision=3, status="active", station_id="ST-2", moved_from="ST-1", reason="ST-1 is faulted"),
+        reservation(revision=4, status="active", station_id="ST-2"),
+    ]
+    await harness.deliver(*(message(RESERVATION_CREATED, str(one.revision), one) for one in changes))
+    assert [kind for kind, _, _ in await told(harness)] == ["reservation_created", "reservation_moved"]
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 async def test_a_session_s_driver_hears_of_its_end_in_whatever_order_events_come(
     harness: Harness, order: tuple[int, ...]
