@@ -22,6 +22,7 @@ DISAGREEMENT_FACTOR: Final = 3
 DISAGREEMENT_SLACK_MWH: Final = 1_000_000
 SAMPLED_MS_MAX: Final = 1_200_000
 SILENT_MS_MIN: Final = 3_600_000
+MISSING_MS_MIN: Final = 120_000
 REGISTER_SLACK_MWH: Final = 100_000  # 100 Wh: meters that report in steps, clocks of whole seconds
 DT_CAP_MS: Final = 7 * 86_400_000  # 10 MW x a week stays below 2**63
 
@@ -136,6 +137,7 @@ def hold_reasons(segments: SessionEnergy) -> I64:
     differ |= _contradicts(_sure_uj(segments, since_power_ms) // UJ_PER_MWH, registered_mwh) & powered
     hold |= (~unregistered & differ) * np.int64(HoldReason.REGISTER_AGAINST_POWER)
     hold |= _late(segments) * np.int64(HoldReason.REGISTER_LATE)
+    hold |= _missing(segments) * np.int64(HoldReason.REGISTER_MISSING)
     hold |= np.where(unregistered, segments.hold & HoldReason.POWER_IMPLAUSIBLE, 0)
     hold |= (unregistered & (segments.power_gap_ms >= SILENT_MS_MIN)) * np.int64(HoldReason.SILENT)
     return hold
@@ -159,6 +161,17 @@ def _sure_uj(segments: SessionEnergy, since_power_ms: I64) -> I64:
     """What the powers of sessions that end here come to at least."""
     nothing = np.zeros(len(since_power_ms), np.int64)
     return segments.power_uj - segments.unsure_uj - unsure_uj(segments.last_power_mw, nothing, since_power_ms)
+
+
+def _missing(segments: SessionEnergy) -> Bools:
+    """Whether sessions have no energy, at connectors that have a register, and nothing said so for a while up to their
+    end: what the meter rose by since may be theirs, and will be outside."""
+    registered = segments.register_first_mwh != NULL
+    said_ms = np.maximum(np.where(registered, segments.register_ts_ms, segments.begin_ms), segments.power_ts_ms)
+    metered = (segments.register_last_mwh != NULL) & (said_ms != NULL)
+    nothing = (segments.energy_uj() == 0) & (segments.export_mwh == 0)
+    missing: Bools = metered & nothing & (segments.last_ts_ms - said_ms > MISSING_MS_MIN)
+    return missing
 
 
 def _late(segments: SessionEnergy) -> Bools:

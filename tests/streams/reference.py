@@ -439,6 +439,10 @@ class Meter:
             hold |= HoldReason.REGISTER_LATE
         if self.candidate is not None or self.export_candidate is not None:
             hold |= HoldReason.REGISTER_UNCONFIRMED
+        if self.base is not None and not self.energy_uj and not self.export_mwh:
+            said = [self.begin_ms if self.first is None else self.base[1], self.power_ms]
+            if (self.at_ms or 0) - max(ms for ms in said if ms is not None) > 120_000:
+                hold |= HoldReason.REGISTER_MISSING
         if self.first is None:
             hold |= self.hold & HoldReason.POWER_IMPLAUSIBLE
             return hold | (HoldReason.SILENT if self.power_gap_ms >= HOUR_MS else 0)

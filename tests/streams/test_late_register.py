@@ -56,3 +56,46 @@ def test_a_bill_has_most_of_what_the_meter_rose_by_or_waits_for_a_person(
     assert session["hold"] or begins_with_one or outside_mwh <= max(energy_mwh, 100_000)
     if all(r["energy_mwh"] is None for r in arrived if not r["session_id"]):  # nothing is known of before
         assert session["hold"] or begins_with_one or energy_mwh > 0
+
+
+@st.composite
+def quiet_visits(draw: st.DrawFn) -> list[Reading]:
+    """A session some of whose readings have a register or a power, and idle registers around it."""
+    register = 5 * KWH
+    fields: list[dict[str, Any]] = []
+    if draw(st.booleans()):
+        fields.append({"ts_ms": BASE_MS, "status": Status.AVAILABLE, "energy_mwh": register})
+    count = draw(st.integers(2, 5))
+    ts_ms = BASE_MS
+    for n in range(count):
+        register += draw(st.sampled_from([0, 0, 90_000]))
+        ts_ms += draw(st.sampled_from([30_000, 90_000, 5 * MINUTE_MS]))
+        fields.append(
+            {
+                "ts_ms": ts_ms,
+                "session_id": "tx",
+                "session_event": {0: SessionEvent.STARTED, count - 1: SessionEvent.ENDED}.get(n, SessionEvent.NONE),
+                "status": Status.CHARGING,
+                "energy_mwh": draw(st.sampled_from([None, register])),
+                "power_mw": draw(st.sampled_from([None, None, 0])),
+            }
+        )
+    fields.append({"ts_ms": ts_ms + MINUTE_MS, "status": Status.AVAILABLE, "energy_mwh": register + 5 * KWH})
+    order = draw(st.permutations([one | {"seq": seq} for seq, one in enumerate(fields)]))
+    return blank_readings(one | {"received_ms": ts_ms + 2 * MINUTE_MS} for one in order)
+
+
+@given(quiet_visits(), CUTS, CUTS, RELOADS)
+def test_a_bill_of_nothing_is_one_that_the_charger_said(
+    arrived: list[Reading], frame_cuts: list[int], step_cuts: list[int], reload: frozenset[int]
+) -> None:
+    store, _ = run(frames_of(arrived, frame_cuts), step_cuts, reload=reload)
+    (session,) = (row for row in store.sessions.values() if row["end_reason"] == EndReason.ENDED)
+    own = [r for r in arrived if r["session_id"]]
+    began_ms, ended_ms = min(r["ts_ms"] for r in own), max(r["ts_ms"] for r in own)
+    said = [r["ts_ms"] for r in own if r["energy_mwh"] is not None or r["power_mw"] is not None]
+    metered = any(r["energy_mwh"] is not None for r in arrived if r["ts_ms"] <= ended_ms)
+    unsaid_ms = ended_ms - max([began_ms, *said])
+    event(f"held: {HoldReason(session['hold'])!r}")
+    missing = bool(session["hold"] & HoldReason.REGISTER_MISSING)
+    assert missing == (metered and session["energy_uj"] == 0 and unsaid_ms > 2 * MINUTE_MS)
