@@ -9,19 +9,19 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from api.notifications import store
-from api.notifications.buckets import Buckets, InProcessBuckets, RedisBuckets
 from api.notifications.channels.channel import SendingChannel
 from api.notifications.channels.opening import open_channels
-from api.notifications.consumers import REMEMBERED, NoticeConsumers
-from api.notifications.delivery_store import DeliveryStore
-from api.notifications.invoice_pdf import InvoicePdfs
+from api.notifications.deliveries.invoice_pdf import InvoicePdfs
+from api.notifications.deliveries.sender import CLOSE_S, Sender, SenderMetrics, SenderRules
+from api.notifications.deliveries.service import NotificationService
+from api.notifications.deliveries.store import DeliveryStore
 from api.notifications.kinds import Channel
-from api.notifications.preparation import PreparationMetrics, Preparer
-from api.notifications.sender import CLOSE_S, Sender, SenderMetrics, SenderRules
-from api.notifications.service import NotificationService
+from api.notifications.notices import store
+from api.notifications.notices.buckets import Buckets, InProcessBuckets, RedisBuckets
+from api.notifications.notices.consumers import REMEMBERED, NoticeConsumers
+from api.notifications.notices.preparation import PreparationMetrics, Preparer
 from api.notifications.settings import PAUSED, NotificationSettings
-from api.notifications.template_service import TemplateService
+from api.notifications.templates.service import TemplateService
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.service import Context

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 
-from api.notifications import routes, template_routes
 from api.notifications.components import NotificationComponents, open_notifications
+from api.notifications.deliveries import routes
 from api.notifications.settings import NotificationSettings
+from api.notifications.templates import routes as template_routes
 from kit.messaging.consumer import HandleBatch
 from kit.service import Consumes, Job, Service
 from schemas.events import (

@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from api.reservations.lifecycle import Lifecycle
+from api.reservations.life.lifecycle import Lifecycle
+from api.reservations.life.store import ReservationStore
 from api.reservations.parking.service import ParkingService
-from api.reservations.registry_events import RegistryEvents
-from api.reservations.service import ReservationService, terms_of
-from api.reservations.session_events import SessionEvents
+from api.reservations.places.events import RegistryEvents
+from api.reservations.reserving.service import ReservationService, terms_of
+from api.reservations.sessions.events import SessionEvents
 from api.reservations.settings import ReservationSettings
-from api.reservations.store import ReservationStore
 from api.reservations.waiting.service import WaitingService
 from kit.clock import Clock
 from kit.database.postgres import Database

@@ -5,9 +5,9 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from api.reservations import routes
 from api.reservations.components import ReservationsComponents, open_reservations
 from api.reservations.parking import routes as parking_routes
+from api.reservations.reserving import routes
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting import routes as waiting_routes
 from kit.service import Consumes, Contract, Job, Service

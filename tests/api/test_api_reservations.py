@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from api.reservations import examples
-from api.reservations.models import FreeTime, NewReservation, Reservation, ReservationPage
 from api.reservations.parking.models import StationParking
+from api.reservations.reserving import examples
+from api.reservations.reserving.models import FreeTime, NewReservation, Reservation, ReservationPage
 from api.reservations.waiting.models import NewWaiting, Waiting, WaitingLine
 from billing.invoicing.amounts import rate_reservation
 from billing.invoicing.tariffs import parse_tariff

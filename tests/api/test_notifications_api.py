@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from api.notifications import examples, models
 from api.notifications.channels.signing import shown_secret
 from api.notifications.declaration import SERVICE
+from api.notifications.deliveries import examples, models
 from schemas.topics import RESERVATION_CREATED
 from tests.api.notifications_harness import KEY, PATH, Harness, message, notifications_harness, reservation
 from tests.api.test_api_pricing_operations import JSON, _places, _with

@@ -5,9 +5,9 @@ from typing import Final
 from fastapi import APIRouter, Depends
 
 from api.parameters import StationInPath
-from api.reservations import examples
 from api.reservations.parking.models import IdleFee, Parking, StationParking
-from api.reservations.routes import ALLOWED, FORBIDDEN, PATH, Provided
+from api.reservations.reserving import examples
+from api.reservations.reserving.routes import ALLOWED, FORBIDDEN, PATH, Provided
 from kit.web.parameters import example, problems
 
 PARKING: Final = f"{PATH}/parking"

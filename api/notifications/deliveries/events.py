@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid5
 
-from api.notifications.delivery_store import Attempted
+from api.notifications.deliveries.store import Attempted
 from kit.clock import format_rfc3339
 from kit.messaging.bus import DIRECT
 from kit.messaging.outbox import OutboxEvent

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from api.reservations import store
-from api.reservations.life import Place
+from api.reservations.life import store
+from api.reservations.life.rule import Place
 from kit.messaging.outbox import Transaction
 
 KEEP_DAYS: Final = 30  # of sessions that are over: a redelivered event is as old at most

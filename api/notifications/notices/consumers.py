@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from api.notifications import store
-from api.notifications.alarm_window import next_window
-from api.notifications.preparation import Notice, Preparer
+from api.notifications.notices import store
+from api.notifications.notices.alarm_window import next_window
+from api.notifications.notices.preparation import Notice, Preparer
 from kit.clock import Clock
 from kit.messaging.consumer import Delivered
 from kit.messaging.outbox import Transaction

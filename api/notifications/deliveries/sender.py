@@ -16,7 +16,6 @@ from uuid import uuid4
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
 
-from api.notifications import store
 from api.notifications.channels.channel import (
     Attachment,
     Gone,
@@ -28,7 +27,9 @@ from api.notifications.channels.channel import (
     SendingChannel,
     reason_of,
 )
-from api.notifications.delivery_store import (
+from api.notifications.deliveries.events import delivery_ended
+from api.notifications.deliveries.invoice_pdf import InvoicePdfs
+from api.notifications.deliveries.store import (
     SCHEMA,
     Attempted,
     DeliveryStore,
@@ -39,10 +40,9 @@ from api.notifications.delivery_store import (
     insert,
     put_into_digest,
 )
-from api.notifications.events import delivery_ended
-from api.notifications.invoice_pdf import InvoicePdfs
 from api.notifications.kinds import KINDS, Channel
-from api.notifications.preparation import Preparer, Rendering, delivery_id
+from api.notifications.notices import store
+from api.notifications.notices.preparation import Preparer, Rendering, delivery_id
 from kit.clock import Clock, format_rfc3339
 from kit.errors import Unavailable
 from kit.masking import mask_secrets

@@ -3,9 +3,7 @@
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from api.notifications import store
-from api.notifications.kinds import CHANNELS, KINDS, Channel
-from api.notifications.models import (
+from api.notifications.deliveries.models import (
     NewTemplate,
     Preview,
     PreviewRequest,
@@ -13,8 +11,10 @@ from api.notifications.models import (
     TemplateEntry,
     TemplateList,
 )
-from api.notifications.store import EditedTemplate, TemplateKey
-from api.notifications.templating import (
+from api.notifications.kinds import CHANNELS, KINDS, Channel
+from api.notifications.notices import store
+from api.notifications.notices.store import EditedTemplate, TemplateKey
+from api.notifications.templates.rendering import (
     BUILT_IN_LANGUAGES,
     BadTemplate,
     TemplateSource,

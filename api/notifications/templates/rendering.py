@@ -211,11 +211,11 @@ def check(source: TemplateSource) -> None:
 def built_in(kind: str, channel: Channel, language: str) -> TemplateSource:
     """The template of the package in that language, else in English: a long text for e-mail, a short one for others."""
     spoken = language if language in BUILT_IN_LANGUAGES else BUILT_IN_LANGUAGES[0]
-    text = files("api.notifications").joinpath("templates", spoken, f"{kind}.txt").read_text(encoding="utf-8")
+    text = files("api.notifications.templates").joinpath(spoken, f"{kind}.txt").read_text(encoding="utf-8")
     title, short, long = text.split(_PARTS)
     return TemplateSource(title, long if channel == "email" else short)
 
 
 @cache
 def _layout() -> str:
-    return files("api.notifications").joinpath("templates", "email.html.j2").read_text(encoding="utf-8")
+    return files("api.notifications.templates").joinpath("email.html.j2").read_text(encoding="utf-8")

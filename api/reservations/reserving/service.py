@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-from api.reservations import store
-from api.reservations.events import reservation_changed
-from api.reservations.free_times import Interval, next_free
-from api.reservations.life import (
+from api.reservations.life import store
+from api.reservations.life.events import reservation_changed
+from api.reservations.life.lifecycle import Lifecycle
+from api.reservations.life.rule import (
     Cancelled,
     Confirmed,
     Place,
@@ -21,17 +21,17 @@ from api.reservations.life import (
     claimed,
     due_at,
 )
-from api.reservations.lifecycle import Lifecycle
-from api.reservations.models import NewReservation
-from api.reservations.responses import Taken
-from api.reservations.settings import ReservationSettings
-from api.reservations.store import (
+from api.reservations.life.store import (
     SCHEMA,
     ReservationCursor,
     ReservationFilter,
     ReservationStore,
     reservation_cursor,
 )
+from api.reservations.reserving.free_times import Interval, next_free
+from api.reservations.reserving.models import NewReservation
+from api.reservations.reserving.responses import Taken
+from api.reservations.settings import ReservationSettings
 from api.reservations.waiting.store import waiting_before
 from kit.clock import Clock, format_rfc3339, from_ms, to_ms
 from kit.messaging.outbox import Transaction, insert_async

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import nsmallest
 
-from api.reservations.life import Place
+from api.reservations.life.rule import Place
 
 Interval = tuple[datetime, datetime]
 """[start, end)"""

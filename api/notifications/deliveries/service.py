@@ -5,18 +5,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from api.notifications import store
 from api.notifications.channels.signing import shown_secret
-from api.notifications.decision import mode_of
-from api.notifications.delivery_store import (
-    DeliveryFilter,
-    DeliveryStore,
-    NotificationCursor,
-    cursor_of,
-    of_notifications,
-)
-from api.notifications.kinds import CATEGORIES, CHANNELS, MANDATORY, Channel
-from api.notifications.models import (
+from api.notifications.deliveries.models import (
     Addresses,
     Announced,
     ChannelCounts,
@@ -31,9 +21,19 @@ from api.notifications.models import (
     Quiet,
     StoredPreferences,
 )
-from api.notifications.preparation import Notice, Preparer, id_of
-from api.notifications.schedule import DAY_MIN
-from api.notifications.store import StoredRecipient
+from api.notifications.deliveries.store import (
+    DeliveryFilter,
+    DeliveryStore,
+    NotificationCursor,
+    cursor_of,
+    of_notifications,
+)
+from api.notifications.kinds import CATEGORIES, CHANNELS, MANDATORY, Channel
+from api.notifications.notices import store
+from api.notifications.notices.preparation import Notice, Preparer, id_of
+from api.notifications.notices.store import StoredRecipient
+from api.notifications.preferences.decision import mode_of
+from api.notifications.preferences.schedule import DAY_MIN
 from kit.clock import Clock
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery, NotFound

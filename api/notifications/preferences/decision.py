@@ -7,7 +7,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from api.notifications.kinds import CHANNELS, DEFAULT_MODES, MANDATORY, Category, Channel, Mode
-from api.notifications.schedule import QuietHours, after_quiet, next_at
+from api.notifications.preferences.schedule import QuietHours, after_quiet, next_at
 
 DIGEST_AT_MIN: Final = 8 * 60  # eight in the morning
 # Reasons of suppressed deliveries.

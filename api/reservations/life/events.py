@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from api.reservations.life import Fee, Reservation
+from api.reservations.life.rule import Fee, Reservation
 from kit.clock import format_rfc3339
 from kit.messaging.bus import DIRECT
 from kit.messaging.consumer import current_event_context

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from api.reservations.life import ReservationState
+from api.reservations.life.rule import ReservationState
 from api.reservations.settings import DAY_S, DURATION_S_MIN
 from kit.instants import Instant
 from schemas.connector import ConnectorStandard

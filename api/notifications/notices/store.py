@@ -9,9 +9,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from api.notifications.alarm_window import AlarmWindow
 from api.notifications.kinds import Category, Channel, Mode
-from api.notifications.templating import TemplateSource
+from api.notifications.notices.alarm_window import AlarmWindow
+from api.notifications.templates.rendering import TemplateSource
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 

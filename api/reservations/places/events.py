@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final
 
-from api.reservations import place_store, store
-from api.reservations.life import Reservation
-from api.reservations.lifecycle import OUT_OF_ORDER, Lifecycle
-from api.reservations.store import OUT_OF_ORDER as OUT_OF_ORDER_STATUSES
+from api.reservations.life import store
+from api.reservations.life.lifecycle import OUT_OF_ORDER, Lifecycle
+from api.reservations.life.rule import Reservation
+from api.reservations.life.store import OUT_OF_ORDER as OUT_OF_ORDER_STATUSES
+from api.reservations.places import store as place_store
 from kit.clock import Clock
 from kit.messaging.outbox import Transaction
 from schemas.events import Event, StationChanged, StationStatusChanged

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path
 
-from api.notifications import examples
 from api.notifications.components import NotificationComponents
-from api.notifications.kinds import Channel
-from api.notifications.models import (
+from api.notifications.deliveries import examples
+from api.notifications.deliveries.models import (
     Kind,
     Language,
     NewTemplate,
@@ -16,8 +15,9 @@ from api.notifications.models import (
     StoredTemplate,
     TemplateList,
 )
-from api.notifications.routes import PREFIX, Operator, actor_of
-from api.notifications.store import TemplateKey
+from api.notifications.deliveries.routes import PREFIX, Operator, actor_of
+from api.notifications.kinds import Channel
+from api.notifications.notices.store import TemplateKey
 from kit.service import provided
 from kit.web.parameters import example, problems
 

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import StringConstraints
 
-from api.reservations import examples
 from api.reservations.components import ReservationsComponents
-from api.reservations.life import ReservationState
-from api.reservations.models import NewReservation, Reservation, ReservationPage
-from api.reservations.responses import reservation_of
-from api.reservations.store import SCHEMA, ReservationFilter
+from api.reservations.life.rule import ReservationState
+from api.reservations.life.store import SCHEMA, ReservationFilter
+from api.reservations.reserving import examples
+from api.reservations.reserving.models import NewReservation, Reservation, ReservationPage
+from api.reservations.reserving.responses import reservation_of
 from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
 from kit.instants import Instant

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from api.reservations import session_store, store
-from api.reservations.life import ChargingBegan, Reservation
-from api.reservations.lifecycle import OCCUPIED, Lifecycle
+from api.reservations.life import store
+from api.reservations.life.lifecycle import OCCUPIED, Lifecycle
+from api.reservations.life.rule import ChargingBegan, Reservation
 from api.reservations.moments import moment_of
+from api.reservations.sessions import store as session_store
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.errors import Overloaded

@@ -10,9 +10,9 @@ from typing import Final
 
 import asyncpg
 
-from api.reservations import store
-from api.reservations.events import reservation_changed, reservation_confirmed
-from api.reservations.life import (
+from api.reservations.life import store
+from api.reservations.life.events import reservation_changed, reservation_confirmed
+from api.reservations.life.rule import (
     Change,
     Fee,
     Place,
@@ -26,7 +26,7 @@ from api.reservations.life import (
     due_at,
     transition,
 )
-from api.reservations.store import SCHEMA, DueReservation
+from api.reservations.life.store import SCHEMA, DueReservation
 from kit.clock import Clock, to_ms
 from kit.database.postgres import Database
 from kit.errors import Overloaded

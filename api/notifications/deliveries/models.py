@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from api.notifications.kinds import KINDS, Category, Channel, Mode
 from api.notifications.settings import SUBJECT_CHARS_MAX, SUBJECT_PATTERN
-from api.notifications.templating import BODY_CHARS_MAX, HTML_CHARS_MAX, TITLE_CHARS_MAX
+from api.notifications.templates.rendering import BODY_CHARS_MAX, HTML_CHARS_MAX, TITLE_CHARS_MAX
 from api.time_zones import checked_time_zone
 from schemas.identifiers import PRINTABLE
 

@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
 
-from api.notifications import store
-from api.notifications.buckets import Buckets
-from api.notifications.decision import Planned, Recipient, plan
-from api.notifications.delivery_store import NewDelivery, NewNotification, insert
+from api.notifications.deliveries.store import NewDelivery, NewNotification, insert
 from api.notifications.kinds import KINDS, Channel
-from api.notifications.schedule import QuietHours
+from api.notifications.notices import store
+from api.notifications.notices.buckets import Buckets
+from api.notifications.notices.store import EditedTemplate, TemplateKey
+from api.notifications.preferences.decision import Planned, Recipient, plan
+from api.notifications.preferences.schedule import QuietHours
 from api.notifications.settings import NotificationSettings
-from api.notifications.store import EditedTemplate, TemplateKey
-from api.notifications.templating import BadTemplate, Rendered, built_in, render
+from api.notifications.templates.rendering import BadTemplate, Rendered, built_in, render
 from kit.clock import Clock, to_ms
 from kit.config.runtime import RuntimeConfig
 from kit.messaging.outbox import Transaction

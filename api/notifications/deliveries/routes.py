@@ -8,12 +8,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.responses import Response
 
-from api.notifications import examples
 from api.notifications.components import NotificationComponents
-from api.notifications.consumers import driver_subject
-from api.notifications.delivery_store import SCHEMA, DeliveryFilter
-from api.notifications.kinds import Channel
-from api.notifications.models import (
+from api.notifications.deliveries import examples
+from api.notifications.deliveries.models import (
     Announced,
     DeliveryPage,
     NewAnnouncement,
@@ -24,6 +21,9 @@ from api.notifications.models import (
     Subject,
     WebhookSecret,
 )
+from api.notifications.deliveries.store import SCHEMA, DeliveryFilter
+from api.notifications.kinds import Channel
+from api.notifications.notices.consumers import driver_subject
 from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
 from kit.instants import Instant
