@@ -7,7 +7,8 @@ from typing import Any, Final
 from fastapi import APIRouter
 
 from api.notifications.components import NotificationComponents, open_notifications
-from api.notifications.deliveries import routes
+from api.notifications.deliveries import routes as delivery_routes
+from api.notifications.preferences import routes as preference_routes
 from api.notifications.settings import NotificationSettings
 from api.notifications.templates import routes as template_routes
 from kit.messaging.consumer import HandleBatch
@@ -45,7 +46,8 @@ _PREFETCH: Final = 256  # of each queue: half of it is the batch at work, the ot
 
 _router = APIRouter()
 _router.include_router(template_routes.router)
-_router.include_router(routes.router)
+_router.include_router(delivery_routes.router)
+_router.include_router(preference_routes.router)
 
 
 def _in_batches(

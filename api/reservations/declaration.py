@@ -27,7 +27,7 @@ from schemas.topics import (
 )
 
 _ADVANCE_S: Final = 2.0  # changes are published within this; a run that finds nothing due is one indexed query
-_EXTEND_S: Final = 60.0  # within session_events.AHEAD several times
+_EXTEND_S: Final = 60.0  # within sessions.events.AHEAD several times
 
 _router = APIRouter()
 _router.include_router(waiting_routes.router)  # before the reservations': `waiting` is no id

@@ -24,7 +24,7 @@ from api.reservations.life.rule import (
     due_at,
     transition,
 )
-from api.reservations.reserving.free_times import Interval, next_free, starts_between
+from api.reservations.places.free_times import Interval, next_free, starts_between
 
 T0 = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 TERMS = Terms(

@@ -2,31 +2,7 @@
 
 from typing import Any, Final
 
-from api.notifications.kinds import CHANNELS, DEFAULT_MODES, KINDS
-
 _NOW: Final = "2026-03-29T09:00:00Z"
-_EDITOR: Final = "operator/6f1d2f0e-8a3f-4f0e-9c1e-2b6f6f1f7d11"
-PREFERENCES: Final[dict[str, Any]] = {
-    "language": "de",
-    "time_zone": "Europe/Berlin",
-    "quiet": {"from": "22:00", "until": "07:00"},
-    "digest_at": "08:00",
-    "addresses": {"email": "driver@example.com", "push": "fcm-registration-token"},
-    "modes": {"sessions": {"push": "off", "email": "digest"}},
-}
-_MODES: Final[dict[str, Any]] = {
-    category: {channel: modes.get(channel, "off") for channel in CHANNELS} for category, modes in DEFAULT_MODES.items()
-}
-STORED_PREFERENCES: Final[dict[str, Any]] = {
-    **PREFERENCES,
-    "addresses": {**dict.fromkeys(CHANNELS), **PREFERENCES["addresses"]},
-    "subject": "driver/D1",
-    "effective": {**_MODES, "sessions": {**_MODES["sessions"], "push": "off", "email": "digest"}},
-    "gone": {},
-    "updated_at": _NOW,
-    "updated_by": "driver/D1",
-}
-SECRET: Final[dict[str, Any]] = {"secret": "whsec_bm90IGEgc2VjcmV0LCBvbmx5IGFuIGV4YW1wbGUu"}  # an example
 _DELIVERY: Final[dict[str, Any]] = {
     "id": "0f8b1c7e-6a0c-5b57-8f5e-50f7c1f6a001",
     "channel": "email",
@@ -74,51 +50,4 @@ DELIVERIES: Final[dict[str, Any]] = {
         }
     ],
     "next": None,
-}
-_SOURCE: Final[dict[str, Any]] = {
-    "title": "Your receipt {{ number }}",
-    "body": "{{ total_micros | money(currency) }}: thank you!",
-    "html": None,
-}
-NEW_TEMPLATE: Final[dict[str, Any]] = {**_SOURCE, "version": 0}
-EDITED_TEMPLATE: Final[dict[str, Any]] = {
-    **_SOURCE,
-    "kind": "invoice",
-    "channel": "email",
-    "language": "en",
-    "source": "edited",
-    "version": 1,
-    "error": None,
-    "variables": dict(KINDS["invoice"].sample),
-    "updated_at": _NOW,
-    "updated_by": _EDITOR,
-}
-TEMPLATE: Final[dict[str, Any]] = {
-    **EDITED_TEMPLATE,
-    "source": "built-in",
-    "version": 0,
-    "updated_at": None,
-    "updated_by": None,
-}
-TEMPLATES: Final[dict[str, Any]] = {
-    "kinds": list(KINDS),
-    "channels": list(CHANNELS),
-    "built_in_languages": ["en", "de"],
-    "edited": [
-        {
-            "kind": "invoice",
-            "channel": "email",
-            "language": "en",
-            "version": 1,
-            "error": None,
-            "updated_at": _NOW,
-            "updated_by": _EDITOR,
-        }
-    ],
-}
-PREVIEW_REQUEST: Final[dict[str, Any]] = {"template": _SOURCE, "variables": {"number": "2026-000043"}}
-PREVIEW: Final[dict[str, Any]] = {
-    "title": "Your receipt 2026-000043",
-    "body": "12.34 EUR: thank you!",
-    "html": "<!doctype html>…",
 }

@@ -41,8 +41,9 @@ from api.notifications.deliveries.store import (
     put_into_digest,
 )
 from api.notifications.kinds import KINDS, Channel
-from api.notifications.notices import store
 from api.notifications.notices.preparation import Preparer, Rendering, delivery_id
+from api.notifications.preferences.store import address_is_gone, recipients
+from api.notifications.templates.store import edited_templates
 from kit.clock import Clock, format_rfc3339
 from kit.errors import Unavailable
 from kit.masking import mask_secrets
@@ -160,7 +161,7 @@ class Sender:
             ended = await finish(connection, delivery, now, failed=error, receipt=receipt)
             if isinstance(outcome, Gone):
                 reason = reason_of(outcome.reason)
-                await store.address_is_gone(connection, delivery.subject, channel, delivery.address, reason)
+                await address_is_gone(connection, delivery.subject, channel, delivery.address, reason)
             await insert_async(connection, SCHEMA, [delivery_ended(one, error, now) for one in ended])
         self._metrics.attempts.labels(channel, "sent" if error is None else "failed").inc()
         if error is not None:
@@ -188,8 +189,8 @@ class Sender:
         def address(item: Any) -> tuple[str, str]:
             return item["subject"], item["address"]
 
-        subjects = await store.recipients(connection, {item["subject"] for item in items})
-        rendering = Rendering(await store.edited_templates(connection, ["digest"]))
+        subjects = await recipients(connection, {item["subject"] for item in items})
+        rendering = Rendering(await edited_templates(connection, ["digest"]))
         for (subject, to), group in groupby(sorted(items, key=address), key=address):
             own = sorted(group, key=lambda item: (item["created_at"], item["id"]))
             recipient = self._preparer.recipient(subject, subjects.get(subject))

@@ -1,13 +1,11 @@
-"""The use cases of notifications and preferences. No HTTP and no SQL here."""
+"""The use cases of notifications and deliveries. No HTTP and no SQL here."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from api.notifications.channels.signing import shown_secret
 from api.notifications.deliveries.models import (
-    Addresses,
     Announced,
     ChannelCounts,
     Delivery,
@@ -17,9 +15,6 @@ from api.notifications.deliveries.models import (
     NewAnnouncement,
     Notification,
     NotificationPage,
-    Preferences,
-    Quiet,
-    StoredPreferences,
 )
 from api.notifications.deliveries.store import (
     DeliveryFilter,
@@ -28,15 +23,11 @@ from api.notifications.deliveries.store import (
     cursor_of,
     of_notifications,
 )
-from api.notifications.kinds import CATEGORIES, CHANNELS, MANDATORY, Channel
-from api.notifications.notices import store
+from api.notifications.kinds import Channel
 from api.notifications.notices.preparation import Notice, Preparer, id_of
-from api.notifications.notices.store import StoredRecipient
-from api.notifications.preferences.decision import mode_of
-from api.notifications.preferences.schedule import DAY_MIN
 from kit.clock import Clock
 from kit.messaging.outbox import Transaction
-from kit.web.errors import BadQuery, NotFound
+from kit.web.errors import BadQuery
 from kit.web.paging import decode_cursor, encode_cursor
 
 _STATES: Final = {"sent": "sent", "failed": "failed", "suppressed": "suppressed", "queued": "waiting"}
@@ -49,88 +40,6 @@ class NotificationService:
         self._deliveries = deliveries
         self._preparer = preparer
         self._clock = clock
-
-    # -- preferences ------------------------------------------------------------------------------------------------
-
-    async def preferences(self, subject: str) -> StoredPreferences:
-        """Of a subject; of one that never chose anything, the defaults."""
-        rows = await store.recipients(self._deliveries.database, [subject])
-        return self._preferences(subject, rows.get(subject))
-
-    async def put_preferences(self, subject: str, wanted: Preferences, editor: str) -> StoredPreferences:
-        """Replace them. Raises BadQuery."""
-        self._check(subject, wanted)
-        quiet = None
-        if wanted.quiet is not None:
-            quiet = (_minute_of(wanted.quiet.start), _minute_of(wanted.quiet.end))
-        recipient = StoredRecipient(
-            subject=subject,
-            language=wanted.language,
-            time_zone=wanted.time_zone,
-            quiet=quiet,
-            digest_at_min=_minute_of(wanted.digest_at),
-            addresses=wanted.addresses.model_dump(exclude_none=True),
-            modes=wanted.modes,
-            updated_at=self._clock.now(),
-            updated_by=editor,
-        )
-        async with self._deliveries.database.transaction() as connection:
-            await store.put_recipient(connection, recipient)
-            rows = await store.recipients(connection, [subject])
-        return self._preferences(subject, rows[subject])
-
-    def webhook_secret(self, subject: str) -> str:
-        """What the subject verifies webhooks with. Raises NotFound where there are none."""
-        key = self._preparer.settings.webhook_key
-        if not key:
-            raise NotFound("webhooks are not configured here: an operator sets VOLTSTREAM_WEBHOOK_KEY")
-        return shown_secret(key, subject)
-
-    def _check(self, subject: str, wanted: Preferences) -> None:
-        settings = self._preparer.settings
-        for category, channel in MANDATORY:
-            if wanted.modes.get(category, {}).get(channel, "now") != "now":
-                raise BadQuery(
-                    f"body/modes/{category}/{channel}: {category} by {channel} cannot be switched off or put into "
-                    "digests; choose now, or leave it out"
-                )
-        hook = wanted.addresses.webhook
-        if hook is not None and not hook.startswith("https://") and not settings.webhook_allow_private:
-            raise BadQuery("body/addresses/webhook: begin it with https://")
-        chat = wanted.addresses.chat
-        if chat is not None and (subject.startswith("driver/") or chat not in settings.chat_urls):
-            raise BadQuery("body/addresses/chat: is no chat that is configured for operators; leave it out")
-
-    def _preferences(self, subject: str, row: dict[str, Any] | None) -> StoredPreferences:
-        recipient = self._preparer.recipient(subject, row)
-        effective = {
-            category: {channel: mode_of(recipient, category, channel) for channel in CHANNELS}
-            for category in CATEGORIES
-        }
-        chosen: dict[str, Any] = {}
-        if row is not None:
-            quiet = None
-            if recipient.quiet is not None:
-                bounds = (recipient.quiet.from_min, recipient.quiet.until_min)
-                quiet = Quiet.model_validate(dict(zip(("from", "until"), map(_time_of, bounds), strict=True)))
-            chosen = {
-                "language": row["language"],
-                "time_zone": row["time_zone"],
-                "quiet": quiet,
-                "addresses": Addresses(**row["addresses"]),
-                "modes": row["modes"],
-            }
-        return StoredPreferences(
-            **chosen,
-            digest_at=_time_of(recipient.digest_at_min),
-            subject=subject,
-            effective=effective,
-            gone=dict(recipient.gone),
-            updated_at=None if row is None else row["updated_at"],
-            updated_by=None if row is None else row["updated_by"],
-        )
-
-    # -- notifications ----------------------------------------------------------------------------------------------
 
     async def announce(self, connection: Transaction, new: NewAnnouncement) -> Announced:
         """Say something to recipients, in the open transaction."""
@@ -223,12 +132,3 @@ def _counts(rows: Sequence[Any]) -> DeliveryCounts:
 def _sums(counts: Collection[Counter[str]]) -> dict[str, int]:
     sums = {state: sum(one[state] for one in counts) for state in _STATES.values()}
     return {"queued": sum(one.total() for one in counts), **sums}
-
-
-def _minute_of(text: str) -> int:
-    hours, _, minutes = text.partition(":")
-    return (int(hours) * 60 + int(minutes)) % DAY_MIN
-
-
-def _time_of(minute: int) -> str:
-    return f"{minute // 60:02}:{minute % 60:02}"

@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry, Counter
 
 from api.notifications.deliveries.store import NewDelivery, NewNotification, insert
 from api.notifications.kinds import KINDS, Channel
-from api.notifications.notices import store
 from api.notifications.notices.buckets import Buckets
-from api.notifications.notices.store import EditedTemplate, TemplateKey
 from api.notifications.preferences.decision import Planned, Recipient, plan
 from api.notifications.preferences.schedule import QuietHours
+from api.notifications.preferences.store import recipients
 from api.notifications.settings import NotificationSettings
 from api.notifications.templates.rendering import BadTemplate, Rendered, built_in, render
+from api.notifications.templates.store import EditedTemplate, TemplateKey, edited_templates, template_is_broken
 from kit.clock import Clock, to_ms
 from kit.config.runtime import RuntimeConfig
 from kit.messaging.outbox import Transaction
@@ -105,8 +105,8 @@ class Preparer:
         if not notices:
             return set()
         now = self._clock.now()
-        rows = await store.recipients(connection, {notice.subject for notice in notices})
-        rendering = Rendering(await store.edited_templates(connection, {notice.kind for notice in notices}))
+        rows = await recipients(connection, {notice.subject for notice in notices})
+        rendering = Rendering(await edited_templates(connection, {notice.kind for notice in notices}))
         over = await self._over_rate(notices, now)
         notifications, deliveries = [], []
         for notice in notices:
@@ -132,7 +132,7 @@ class Preparer:
         for key, (version, reason) in rendering.broken.items():
             self._metrics.broken_templates.labels(key[0]).inc()
             _log.warning("template_broken", template="/".join(key), version=version, error=reason)
-            await store.template_is_broken(connection, key, version, reason)
+            await template_is_broken(connection, key, version, reason)
 
     async def _over_rate(self, notices: Sequence[Notice], now: datetime) -> set[UUID]:
         """The notifications that the buckets do not let through. Receipts, and what goes to a digest, need none."""

@@ -4,21 +4,20 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path
 
-from api.notifications.components import NotificationComponents
-from api.notifications.deliveries import examples
-from api.notifications.deliveries.models import (
+from api.notifications.callers import Operator, actor_of
+from api.notifications.components import PREFIX, Provided
+from api.notifications.kinds import Channel
+from api.notifications.models import Language
+from api.notifications.templates import examples
+from api.notifications.templates.models import (
     Kind,
-    Language,
     NewTemplate,
     Preview,
     PreviewRequest,
     StoredTemplate,
     TemplateList,
 )
-from api.notifications.deliveries.routes import PREFIX, Operator, actor_of
-from api.notifications.kinds import Channel
-from api.notifications.notices.store import TemplateKey
-from kit.service import provided
+from api.notifications.templates.store import TemplateKey
 from kit.web.parameters import example, problems
 
 _ONE: Final = "/{kind}/{channel}/{language}"
@@ -34,7 +33,6 @@ async def template_key(
     return kind, channel, language
 
 
-Provided = Annotated[NotificationComponents, Depends(provided(NotificationComponents))]
 Key = Annotated[TemplateKey, Depends(template_key)]
 
 router = APIRouter(prefix=f"{PREFIX}/templates", tags=["notifications"])

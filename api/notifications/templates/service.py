@@ -3,7 +3,9 @@
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from api.notifications.deliveries.models import (
+from api.notifications.kinds import CHANNELS, KINDS, Channel
+from api.notifications.templates import store
+from api.notifications.templates.models import (
     NewTemplate,
     Preview,
     PreviewRequest,
@@ -11,9 +13,6 @@ from api.notifications.deliveries.models import (
     TemplateEntry,
     TemplateList,
 )
-from api.notifications.kinds import CHANNELS, KINDS, Channel
-from api.notifications.notices import store
-from api.notifications.notices.store import EditedTemplate, TemplateKey
 from api.notifications.templates.rendering import (
     BUILT_IN_LANGUAGES,
     BadTemplate,
@@ -22,6 +21,7 @@ from api.notifications.templates.rendering import (
     check,
     render,
 )
+from api.notifications.templates.store import EditedTemplate, TemplateKey
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from api.reservations.life.rule import Place, Reservation, ReservationState
-from api.reservations.reserving.free_times import Interval
+from api.reservations.places.free_times import Interval
 from kit.database.postgres import Database
 from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.reservations.life.rule import Reservation, Terms, late_at
+from api.reservations.places.free_times import FreeTime
 from api.reservations.reserving import models
-from api.reservations.reserving.free_times import FreeTime
 from kit.clock import format_rfc3339
 from kit.web.errors import Conflict
 

@@ -7,37 +7,29 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import StringConstraints
 
-from api.reservations.components import ReservationsComponents
+from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, actor, driver_for, driver_of
+from api.reservations.components import PATH, Provided
 from api.reservations.life.rule import ReservationState
 from api.reservations.life.store import SCHEMA, ReservationFilter
 from api.reservations.reserving import examples
 from api.reservations.reserving.models import NewReservation, Reservation, ReservationPage
 from api.reservations.reserving.responses import reservation_of
-from kit.auth.authenticator import require_kinds
-from kit.auth.token_store import Principal
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
-from kit.service import provided
-from kit.web.errors import BadQuery, Forbidden
+from kit.web.errors import Forbidden
 from kit.web.idempotency import Idempotent, StoredResponse
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.problem import MEDIA_TYPE
 from schemas.identifiers import PRINTABLE, DriverId, StationId
 
-PATH: Final = "/api/v1/reservations"
 RESERVATIONS_MAX: Final = 1_000  # ~600 B each: 600 kB
 RESERVATIONS_DEFAULT: Final = 100
-FORBIDDEN: Final = {403: "This is for operators and drivers"}
 _UNKNOWN: Final = {404: "No such reservation, or not yours"}
 _TAKEN: Final[dict[str, Any]] = {
     "description": "It is taken then: `next_free` says when it is free. Or the driver may reserve no more",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": examples.TAKEN}},
 }
-
-Provided = Annotated[ReservationsComponents, Depends(provided(ReservationsComponents))]
-ALLOWED: Final = require_kinds("operator", "driver")  # a token that is both counts as an operator's
-Caller = Annotated[Principal, Depends(ALLOWED)]
 IdInPath = Annotated[UUID, Path(openapi_examples={"reservation": {"value": examples.RESERVATION["id"]}})]
 Reason = Annotated[
     str | None,
@@ -163,25 +155,3 @@ async def cancel(reservations: Provided, caller: Caller, id: IdInPath, reason: R
     async with reservations.database.transaction() as connection:
         cancelled = await reservations.service.cancel(connection, id, driver_of(caller), reason)
     return reservation_of(cancelled, reservations.service.terms())
-
-
-def driver_of(caller: Principal) -> str | None:
-    """The driver who asks; None: an operator."""
-    return caller.driver_id if caller.kind == "driver" else None
-
-
-def actor(caller: Principal) -> str:
-    """Who asks, as it is recorded."""
-    return f"{caller.kind}/{caller.subject or caller.token_id}"
-
-
-def driver_for(caller: Principal, named: str | None) -> str:
-    """The driver for whom it is asked. Raises BadQuery, Forbidden."""
-    own = driver_of(caller)
-    if own is None:
-        if named is None:
-            raise BadQuery("body/driver_id: an operator names the driver")
-        return named
-    if named not in (None, own):
-        raise Forbidden("a driver reserves for themself; leave driver_id out")
-    return own

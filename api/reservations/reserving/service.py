@@ -28,7 +28,7 @@ from api.reservations.life.store import (
     ReservationStore,
     reservation_cursor,
 )
-from api.reservations.reserving.free_times import Interval, next_free
+from api.reservations.places.free_times import Interval, next_free
 from api.reservations.reserving.models import NewReservation
 from api.reservations.reserving.responses import Taken
 from api.reservations.settings import ReservationSettings
