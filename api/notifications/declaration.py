@@ -94,7 +94,7 @@ SERVICE: Final = Service(
             Consumes(event_type, Event[StationChanged], handle=lambda own: own.consumers.stations, prefetch=4)
             for event_type in (STATION_CREATED, STATION_UPDATED, STATION_REMOVED)
         ),
-        # Alarms are decided one after the other: see store.alarm_windows.
+        # Alarms are decided one after the other: see notices.store.alarm_windows.
         Consumes(
             STATION_STATUS_CHANGED, Event[StationStatusChanged], handle=lambda own: own.consumers.statuses, prefetch=1
         ),
