@@ -6,26 +6,30 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from api.notifications import store
-from api.notifications.buckets import Buckets, InProcessBuckets, RedisBuckets
+from fastapi import Depends
+
 from api.notifications.channels.channel import SendingChannel
 from api.notifications.channels.opening import open_channels
-from api.notifications.consumers import REMEMBERED, NoticeConsumers
-from api.notifications.delivery_store import DeliveryStore
-from api.notifications.invoice_pdf import InvoicePdfs
+from api.notifications.deliveries.invoice_pdf import InvoicePdfs
+from api.notifications.deliveries.sender import CLOSE_S, Sender, SenderMetrics, SenderRules
+from api.notifications.deliveries.service import NotificationService
+from api.notifications.deliveries.store import DeliveryStore
 from api.notifications.kinds import Channel
-from api.notifications.preparation import PreparationMetrics, Preparer
-from api.notifications.sender import CLOSE_S, Sender, SenderMetrics, SenderRules
-from api.notifications.service import NotificationService
+from api.notifications.notices import store
+from api.notifications.notices.buckets import Buckets, InProcessBuckets, RedisBuckets
+from api.notifications.notices.consumers import REMEMBERED, NoticeConsumers
+from api.notifications.notices.preparation import PreparationMetrics, Preparer
+from api.notifications.preferences.service import PreferenceService
 from api.notifications.settings import PAUSED, NotificationSettings
-from api.notifications.template_service import TemplateService
+from api.notifications.templates.service import TemplateService
 from kit.clock import Clock
 from kit.database.postgres import Database
-from kit.service import Context
+from kit.service import Context, provided
 
+PREFIX: Final = "/api/v1/notifications"
 INVOICE_PDF: Final = "invoice.pdf"
 _BUCKET_PREFIX: Final = "notifications:bucket:"
 
@@ -36,6 +40,7 @@ class NotificationComponents:
 
     database: Database
     service: NotificationService
+    preferences: PreferenceService
     templates: TemplateService
     consumers: NoticeConsumers
     preparer: Preparer
@@ -49,6 +54,9 @@ class NotificationComponents:
         now = self.clock.now()
         await self.deliveries.forget(now - self.retention)
         await store.forget(self.database, now - REMEMBERED)
+
+
+Provided = Annotated[NotificationComponents, Depends(provided(NotificationComponents))]
 
 
 @asynccontextmanager
@@ -83,6 +91,7 @@ def notifications_of(
     return NotificationComponents(
         database=database,
         service=NotificationService(deliveries, preparer, clock),
+        preferences=PreferenceService(database, preparer, clock),
         templates=TemplateService(database, clock),
         consumers=NoticeConsumers(preparer, clock),
         preparer=preparer,

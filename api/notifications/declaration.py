@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 
-from api.notifications import routes, template_routes
 from api.notifications.components import NotificationComponents, open_notifications
+from api.notifications.deliveries import routes as delivery_routes
+from api.notifications.preferences import routes as preference_routes
 from api.notifications.settings import NotificationSettings
+from api.notifications.templates import routes as template_routes
 from kit.messaging.consumer import HandleBatch
 from kit.service import Consumes, Job, Service
 from schemas.events import (
@@ -44,7 +46,8 @@ _PREFETCH: Final = 256  # of each queue: half of it is the batch at work, the ot
 
 _router = APIRouter()
 _router.include_router(template_routes.router)
-_router.include_router(routes.router)
+_router.include_router(delivery_routes.router)
+_router.include_router(preference_routes.router)
 
 
 def _in_batches(
@@ -91,7 +94,7 @@ SERVICE: Final = Service(
             Consumes(event_type, Event[StationChanged], handle=lambda own: own.consumers.stations, prefetch=4)
             for event_type in (STATION_CREATED, STATION_UPDATED, STATION_REMOVED)
         ),
-        # Alarms are decided one after the other: see store.alarm_windows.
+        # Alarms are decided one after the other: see notices.store.alarm_windows.
         Consumes(
             STATION_STATUS_CHANGED, Event[StationStatusChanged], handle=lambda own: own.consumers.statuses, prefetch=1
         ),

@@ -4,18 +4,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Annotated, Final
 
-from api.reservations.lifecycle import Lifecycle
+from fastapi import Depends
+
+from api.reservations.life.lifecycle import Lifecycle
+from api.reservations.life.store import ReservationStore
 from api.reservations.parking.service import ParkingService
-from api.reservations.registry_events import RegistryEvents
-from api.reservations.service import ReservationService, terms_of
-from api.reservations.session_events import SessionEvents
+from api.reservations.places.events import RegistryEvents
+from api.reservations.reserving.service import ReservationService, terms_of
+from api.reservations.sessions.events import SessionEvents
 from api.reservations.settings import ReservationSettings
-from api.reservations.store import ReservationStore
 from api.reservations.waiting.service import WaitingService
 from kit.clock import Clock
 from kit.database.postgres import Database
-from kit.service import Context
+from kit.service import Context, provided
+
+PATH: Final = "/api/v1/reservations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,9 @@ class ReservationsComponents:
     waiting: WaitingService
     parking: ParkingService
     clock: Clock
+
+
+Provided = Annotated[ReservationsComponents, Depends(provided(ReservationsComponents))]
 
 
 @asynccontextmanager

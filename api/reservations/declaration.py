@@ -5,9 +5,9 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from api.reservations import routes
 from api.reservations.components import ReservationsComponents, open_reservations
 from api.reservations.parking import routes as parking_routes
+from api.reservations.reserving import routes
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting import routes as waiting_routes
 from kit.service import Consumes, Contract, Job, Service
@@ -27,7 +27,7 @@ from schemas.topics import (
 )
 
 _ADVANCE_S: Final = 2.0  # changes are published within this; a run that finds nothing due is one indexed query
-_EXTEND_S: Final = 60.0  # within session_events.AHEAD several times
+_EXTEND_S: Final = 60.0  # within sessions.events.AHEAD several times
 
 _router = APIRouter()
 _router.include_router(waiting_routes.router)  # before the reservations': `waiting` is no id

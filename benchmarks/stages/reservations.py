@@ -23,8 +23,8 @@ from prometheus_client import CollectorRegistry
 
 from api.reservations.components import ReservationsComponents
 from api.reservations.declaration import SERVICE
-from api.reservations.models import NewReservation
-from api.reservations.responses import Taken
+from api.reservations.reserving.models import NewReservation
+from api.reservations.reserving.responses import Taken
 from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun

@@ -13,12 +13,12 @@ import httpx
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from api.notifications.buckets import Buckets, InProcessBuckets
 from api.notifications.channels.channel import Attachment, Outcome, OutgoingMessage, Receipt
 from api.notifications.components import NotificationComponents, notifications_of
 from api.notifications.declaration import SERVICE
-from api.notifications.invoice_pdf import InvoicePdfs
+from api.notifications.deliveries.invoice_pdf import InvoicePdfs
 from api.notifications.kinds import CHANNELS, Channel
+from api.notifications.notices.buckets import Buckets, InProcessBuckets
 from api.notifications.settings import NotificationSettings
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import KINDS, TokenStore

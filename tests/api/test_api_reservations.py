@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from api.reservations import examples
-from api.reservations.models import FreeTime, NewReservation, Reservation, ReservationPage
+from api.reservations.parking import examples as parking_examples
 from api.reservations.parking.models import StationParking
+from api.reservations.reserving import examples
+from api.reservations.reserving.models import FreeTime, NewReservation, Reservation, ReservationPage
+from api.reservations.waiting import examples as waiting_examples
 from api.reservations.waiting.models import NewWaiting, Waiting, WaitingLine
 from billing.invoicing.amounts import rate_reservation
 from billing.invoicing.tariffs import parse_tariff
@@ -331,12 +333,12 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(str
         (Reservation, examples.CANCELLED),
         (ReservationPage, examples.PAGE),
         (FreeTime, examples.FREE_TIME),
-        (NewWaiting, examples.NEW_WAITING),
-        (Waiting, examples.WAITING),
-        (Waiting, examples.ACCEPTED),
-        (Waiting, examples.LEFT),
-        (WaitingLine, examples.LINE),
-        (StationParking, examples.PARKING),
+        (NewWaiting, waiting_examples.NEW_WAITING),
+        (Waiting, waiting_examples.WAITING),
+        (Waiting, waiting_examples.ACCEPTED),
+        (Waiting, waiting_examples.LEFT),
+        (WaitingLine, waiting_examples.LINE),
+        (StationParking, parking_examples.PARKING),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.reservations.session_events import SessionEvents
+from api.reservations.sessions.events import SessionEvents
 from kit.clock import format_rfc3339
 from kit.messaging.bus import Bus, InProcessBus
 from kit.messaging.rabbit_bus import RabbitBus

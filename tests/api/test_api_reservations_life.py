@@ -8,8 +8,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from api.reservations.free_times import Interval, next_free, starts_between
-from api.reservations.life import (
+from api.reservations.life.rule import (
     LIVE,
     SETTLE,
     Cancelled,
@@ -25,6 +24,7 @@ from api.reservations.life import (
     due_at,
     transition,
 )
+from api.reservations.places.free_times import Interval, next_free, starts_between
 
 T0 = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 TERMS = Terms(

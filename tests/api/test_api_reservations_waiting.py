@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from api.reservations.life import Place
+from api.reservations.life.rule import Place
 from api.reservations.waiting.models import Waiting, WaitingLine
 from api.reservations.waiting.rule import SiteConnector, WaitingDriver, estimated_waits, offers
 from tests.api.reservations_app import CCS, TYPE2, Reservations, connector, running_reservations, station

@@ -12,9 +12,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from api.notifications import examples, models
 from api.notifications.channels.signing import shown_secret
 from api.notifications.declaration import SERVICE
+from api.notifications.deliveries import examples as delivery_examples
+from api.notifications.deliveries.models import Announced, DeliveryPage, NewAnnouncement, NotificationPage
+from api.notifications.preferences import examples as preference_examples
+from api.notifications.preferences.models import Preferences, StoredPreferences, WebhookSecret
+from api.notifications.templates import examples as template_examples
+from api.notifications.templates.models import NewTemplate, Preview, PreviewRequest, StoredTemplate, TemplateList
 from schemas.topics import RESERVATION_CREATED
 from tests.api.notifications_harness import KEY, PATH, Harness, message, notifications_harness, reservation
 from tests.api.test_api_pricing_operations import JSON, _places, _with
@@ -56,8 +61,8 @@ async def test_who_chose_nothing_has_the_defaults_and_what_is_chosen_is_shown_as
     assert (found["subject"], found["updated_at"], found["modes"]) == ("driver/D1", None, {})
     assert found["effective"]["receipts"]["email"] == "now"
     assert found["effective"]["sessions"]["sms"] == "off"
-    put = await harness.ask("PUT", "/preferences", 200, examples.PREFERENCES, who="driver")
-    assert put == examples.STORED_PREFERENCES
+    put = await harness.ask("PUT", "/preferences", 200, preference_examples.PREFERENCES, who="driver")
+    assert put == preference_examples.STORED_PREFERENCES
     assert await harness.ask("GET", "/preferences", 200, subject="driver/D1") == put
     again = await harness.ask("PUT", "/preferences", 200, {}, subject="driver/D1")
     assert (again["modes"], again["quiet"], again["addresses"]["email"]) == ({}, None, None)
@@ -118,7 +123,7 @@ async def test_an_operators_chat_is_one_of_the_settings(harness: Harness) -> Non
 
 async def test_an_announcement_is_queued_for_each_once_with_its_key(harness: Harness) -> None:
     await harness.prefer(addresses={"email": "d1@example.com"})
-    new = {**examples.ANNOUNCEMENT, "subjects": ["driver/D1", "driver/D2", "driver/D1"]}
+    new = {**delivery_examples.ANNOUNCEMENT, "subjects": ["driver/D1", "driver/D2", "driver/D1"]}
     made = await harness.ask("POST", "", 202, new, key="k1")
     assert await harness.ask("POST", "", 202, new, key="k1") == made
     states = {
@@ -233,8 +238,8 @@ async def test_an_error_in_a_template_is_told_with_its_line(
 
 
 async def test_a_preview_shows_what_would_be_sent_and_stores_nothing(harness: Harness) -> None:
-    shown = await harness.ask("POST", f"{RECEIPT}/preview", 200, examples.PREVIEW_REQUEST)
-    assert (shown["title"], shown["body"]) == (examples.PREVIEW["title"], examples.PREVIEW["body"])
+    shown = await harness.ask("POST", f"{RECEIPT}/preview", 200, template_examples.PREVIEW_REQUEST)
+    assert (shown["title"], shown["body"]) == (template_examples.PREVIEW["title"], template_examples.PREVIEW["body"])
     built_in = await harness.ask("POST", f"{RECEIPT}/preview", 200, {})
     assert built_in["title"] == "Your receipt 2026-000042"
     german = await harness.ask("POST", "/templates/invoice/sms/de/preview", 200, {"time_zone": "Europe/Berlin"})
@@ -288,19 +293,19 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(har
 @pytest.mark.parametrize(
     ("model", "example"),
     [
-        (models.Preferences, examples.PREFERENCES),
-        (models.StoredPreferences, examples.STORED_PREFERENCES),
-        (models.WebhookSecret, examples.SECRET),
-        (models.NotificationPage, examples.PAGE),
-        (models.NewAnnouncement, examples.ANNOUNCEMENT),
-        (models.Announced, examples.ANNOUNCED),
-        (models.DeliveryPage, examples.DELIVERIES),
-        (models.NewTemplate, examples.NEW_TEMPLATE),
-        (models.StoredTemplate, examples.TEMPLATE),
-        (models.StoredTemplate, examples.EDITED_TEMPLATE),
-        (models.TemplateList, examples.TEMPLATES),
-        (models.PreviewRequest, examples.PREVIEW_REQUEST),
-        (models.Preview, examples.PREVIEW),
+        (Preferences, preference_examples.PREFERENCES),
+        (StoredPreferences, preference_examples.STORED_PREFERENCES),
+        (WebhookSecret, preference_examples.SECRET),
+        (NotificationPage, delivery_examples.PAGE),
+        (NewAnnouncement, delivery_examples.ANNOUNCEMENT),
+        (Announced, delivery_examples.ANNOUNCED),
+        (DeliveryPage, delivery_examples.DELIVERIES),
+        (NewTemplate, template_examples.NEW_TEMPLATE),
+        (StoredTemplate, template_examples.TEMPLATE),
+        (StoredTemplate, template_examples.EDITED_TEMPLATE),
+        (TemplateList, template_examples.TEMPLATES),
+        (PreviewRequest, template_examples.PREVIEW_REQUEST),
+        (Preview, template_examples.PREVIEW),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:
@@ -328,10 +333,10 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
 @pytest.mark.parametrize(
     ("method", "path", "good"),
     [
-        ("PUT", "/preferences", examples.PREFERENCES),
-        ("POST", "", examples.ANNOUNCEMENT),
-        ("PUT", RECEIPT, examples.NEW_TEMPLATE),
-        ("POST", f"{RECEIPT}/preview", examples.PREVIEW_REQUEST),
+        ("PUT", "/preferences", preference_examples.PREFERENCES),
+        ("POST", "", delivery_examples.ANNOUNCEMENT),
+        ("PUT", RECEIPT, template_examples.NEW_TEMPLATE),
+        ("POST", f"{RECEIPT}/preview", template_examples.PREVIEW_REQUEST),
     ],
 )
 async def test_anything_anywhere_in_a_body_is_taken_or_refused(

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from api.notifications.channels.channel import Gone, Outcome, OutgoingMessage, Receipt, Rejected, RetryAfter
 from api.notifications.declaration import SERVICE
+from api.notifications.deliveries.sender import LEASE
 from api.notifications.kinds import CHANNELS
-from api.notifications.sender import LEASE
 from kit.errors import Unavailable
 from kit.web.errors import NotFound
 from schemas.events import EventFailed, NotificationDelivery, StationStatusChanged

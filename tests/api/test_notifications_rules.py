@@ -10,15 +10,15 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from api.notifications.alarm_window import AlarmWindow, next_window
-from api.notifications.buckets import HOUR_MS, InProcessBuckets
 from api.notifications.channels.http import retry_after_s
 from api.notifications.channels.webhook import is_public
-from api.notifications.decision import NO_ADDRESS, NOT_CONFIGURED, OFF, RATE, Recipient, mode_of, plan
+from api.notifications.deliveries.sender import PAUSE_MAX_S, RETRY_AFTER_S_MAX, pause_after_s
 from api.notifications.kinds import CATEGORIES, CHANNELS, DEFAULT_MODES, KINDS, MANDATORY
-from api.notifications.schedule import DAY_MIN, QuietHours, after_quiet, minute_of_day, next_at
-from api.notifications.sender import PAUSE_MAX_S, RETRY_AFTER_S_MAX, pause_after_s
-from api.notifications.templating import (
+from api.notifications.notices.alarm_window import AlarmWindow, next_window
+from api.notifications.notices.buckets import HOUR_MS, InProcessBuckets
+from api.notifications.preferences.decision import NO_ADDRESS, NOT_CONFIGURED, OFF, RATE, Recipient, mode_of, plan
+from api.notifications.preferences.schedule import DAY_MIN, QuietHours, after_quiet, minute_of_day, next_at
+from api.notifications.templates.rendering import (
     BUILT_IN_LANGUAGES,
     RENDERED_CHARS_MAX,
     BadTemplate,

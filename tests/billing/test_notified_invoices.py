@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.notifications.declaration import SERVICE as NOTIFICATIONS
-from api.notifications.invoice_pdf import InvoicePdfs
+from api.notifications.deliveries.invoice_pdf import InvoicePdfs
 from api.notifications.settings import NotificationSettings
 from billing.declaration import SERVICE as BILLING
 from kit.clock import SystemClock

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from api.notifications.buckets import RedisBuckets
+from api.notifications.notices.buckets import RedisBuckets
 from kit.auth.token_store import TokenStore
 from kit.database.postgres import open_database
 from kit.messaging.rabbit_bus import RabbitBus

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from api.reservations.models import ReservationModel
+from api.reservations.reserving.models import ReservationModel
 
 
 class IdleFee(ReservationModel):

@@ -5,9 +5,10 @@ from typing import Final
 from fastapi import APIRouter, Depends
 
 from api.parameters import StationInPath
-from api.reservations import examples
+from api.reservations.callers import ALLOWED, FORBIDDEN
+from api.reservations.components import PATH, Provided
+from api.reservations.parking import examples
 from api.reservations.parking.models import IdleFee, Parking, StationParking
-from api.reservations.routes import ALLOWED, FORBIDDEN, PATH, Provided
 from kit.web.parameters import example, problems
 
 PARKING: Final = f"{PATH}/parking"

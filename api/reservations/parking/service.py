@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from api.reservations.life import Place
+from api.reservations.life.rule import Place
+from api.reservations.life.store import tariff_at
 from api.reservations.parking import store
 from api.reservations.parking.rule import IdleFee, Parking, idle_fee, parking_of
-from api.reservations.store import tariff_at
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.web.errors import NotFound

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from api.reservations.life import Place
+from api.reservations.life.rule import Place
 from api.reservations.parking.rule import ConnectorStatus
 from kit.database.postgres import Database
 

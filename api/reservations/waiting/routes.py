@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Body, Depends, Path, Query
 from fastapi.responses import Response
 
-from api.reservations import examples
-from api.reservations.components import ReservationsComponents
-from api.reservations.models import Name
-from api.reservations.responses import reservation_of
-from api.reservations.routes import ALLOWED, FORBIDDEN, PATH, Caller, Provided, driver_for, driver_of
-from api.reservations.store import SCHEMA
+from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, driver_for, driver_of
+from api.reservations.components import PATH, Provided, ReservationsComponents
+from api.reservations.life.store import SCHEMA
+from api.reservations.reserving.models import Name
+from api.reservations.reserving.responses import reservation_of
+from api.reservations.waiting import examples
 from api.reservations.waiting.models import NewWaiting, Waiting, WaitingLine
 from api.reservations.waiting.service import InLine
 from api.reservations.waiting.store import Entry

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from api.reservations.life import Place
+from api.reservations.life.rule import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-from api.reservations import store as reservation_store
-from api.reservations.life import Cancelled, Reservation, ReservationState, claimed
-from api.reservations.lifecycle import Lifecycle
-from api.reservations.service import ReservationService
+from api.reservations.life import store as reservation_store
+from api.reservations.life.lifecycle import Lifecycle
+from api.reservations.life.rule import Cancelled, Reservation, ReservationState, claimed
+from api.reservations.reserving.service import ReservationService
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting import rule, store
 from api.reservations.waiting.store import LINE_MAX, Entry

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from api.reservations.life import Place
-from api.reservations.store import OUT_OF_ORDER
+from api.reservations.life.rule import Place
+from api.reservations.life.store import OUT_OF_ORDER
 from api.reservations.waiting.rule import SiteConnector, WaitingDriver
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction

@@ -1,0 +1,1 @@
+"""Notifications and their deliveries: the ledger, and the sending of what is due."""

@@ -1,0 +1,1 @@
+"""What events say to whom, prepared as notifications."""

@@ -1,0 +1,1 @@
+"""How each recipient is notified: addresses, modes, quiet hours, digests."""

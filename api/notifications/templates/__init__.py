@@ -1,0 +1,1 @@
+"""What notifications say, as operators edit it."""

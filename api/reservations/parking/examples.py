@@ -1,0 +1,19 @@
+"""Examples of a response for OpenAPI. Tests validate it against the model."""
+
+from typing import Any, Final
+
+PARKING: Final[dict[str, Any]] = {
+    "station_id": "DE-VS-0001",
+    "idle_fee": {"price_per_hour": "6.00", "vat_percent": "19", "currency": "EUR", "depends": False},
+    "places": [
+        {
+            "connector_id": 1,
+            "bay": None,
+            "occupied": True,
+            "charging": False,
+            "idle_since": "2026-03-29T09:00:00Z",
+            "overstay_from": "2026-03-29T09:10:00Z",
+            "overstays": False,
+        }
+    ],
+}

@@ -1,0 +1,1 @@
+"""Stations, connectors and bays as the registry describes them, and their status."""

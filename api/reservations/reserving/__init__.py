@@ -1,0 +1,1 @@
+"""Reserving, confirming, cancelling and reading."""

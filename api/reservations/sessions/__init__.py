@@ -1,0 +1,1 @@
+"""Charging sessions: what uses a reservation, and what is in its way."""
