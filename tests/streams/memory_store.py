@@ -163,12 +163,12 @@ class MemoryStore:
                 self.statuses[place] = row["status"], error_code, vendor_error_code
             else:
                 del self.statuses[place]
-        for station, since_ms in status.fell_silent:
-            self.silences.setdefault(station, []).append((since_ms, None))
         for station, until_ms in status.heard_again:
             since_ms, still = self.silences[station].pop()
             assert still is None
             self.silences[station].append((since_ms, until_ms))
+        for station, since_ms in status.fell_silent:
+            self.silences.setdefault(station, []).append((since_ms, None))
         self.status_changes += status.changes
 
     def _registers(self, connector_key: int, bucket_ms: int) -> Row:
