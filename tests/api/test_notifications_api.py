@@ -245,6 +245,14 @@ async def test_a_preview_shows_what_would_be_sent_and_stores_nothing(harness: Ha
     german = await harness.ask("POST", "/templates/invoice/sms/de/preview", 200, {"time_zone": "Europe/Berlin"})
     assert "Beleg 2026-000042" in german["body"]
     assert german["html"] is None
+    half = {"template": {"title": "x {{ number }}", "body": "b", "html": None}, "variables": {"number": "\ud800"}}
+    answer = await harness.client.post(
+        f"{PATH}{RECEIPT}/preview",
+        content=json.dumps(half),
+        headers={"content-type": "application/json", "authorization": f"Bearer {harness.tokens['operator']}"},
+    )
+    assert answer.status_code == 422
+    assert "half of a character" in answer.text
     assert (await harness.ask("GET", "/templates", 200))["edited"] == []
     await harness.ask("PUT", "/templates/invoice/sms/en", 422, {"title": "t", "body": "b", "html": "h", "version": 0})
     for path in ("/templates/nothing/email/en", "/templates/invoice/pigeon/en", "/templates/invoice/email/english"):
