@@ -56,7 +56,8 @@ class NoticeConsumers:
     ) -> None:
         """reservation.created.v1, .cancelled.v1, .expired.v1 and .no_show.v1."""
         names = await self._names(connection, [one.event.payload.station_id for one in batch])
-        await self._preparer.prepare(connection, [_of_reservation(one.event, names) for one in batch])
+        notices = [_of_reservation(one.event, names) for one in batch if not _only_became_active(one.event)]
+        await self._preparer.prepare(connection, notices)
 
     async def sessions_started(
         self, connection: Transaction, batch: Sequence[Delivered[Event[SessionStarted]]]
@@ -195,6 +196,14 @@ def _of_invoice(event: Event[InvoiceChanged]) -> Notice | None:
     kind = "credit_note" if invoice.kind == "credit_note" else "invoice"
     event_id = event.metadata.event_id
     return Notice(event_id, kind, driver_subject(invoice.driver_id), context, event_id, invoice_id=invoice.invoice_id)
+
+
+def _only_became_active(event: Event[ReservationChanged]) -> bool:
+    """Whether its time came and nothing else: its driver knows of it since it was made."""
+    reservation = event.payload
+    return (
+        event.metadata.type == RESERVATION_CREATED and reservation.status == "active" and reservation.moved_from is None
+    )
 
 
 def _of_reservation(event: Event[ReservationChanged], names: Mapping[str, str]) -> Notice:

@@ -129,6 +129,16 @@ async def test_a_reservation_s_driver_hears_of_its_changes(
         assert more["reason"] in row["body"]
 
 
+async def test_a_driver_is_told_of_a_reservation_once_and_not_again_when_its_time_comes(harness: Harness) -> None:
+    moved = reservation(revision=3, status="active", moved_from="ST-0", reason="ST-0 is faulted")
+    await harness.deliver(
+        message(RESERVATION_CREATED, "1", reservation(status="confirmed")),
+        message(RESERVATION_CREATED, "2", reservation(revision=2, status="active")),
+        message(RESERVATION_CREATED, "3", moved),
+    )
+    assert sorted(kind for kind, _, _ in await told(harness)) == ["reservation_created", "reservation_moved"]
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 async def test_a_session_s_driver_hears_of_its_end_in_whatever_order_events_come(
     harness: Harness, order: tuple[int, ...]
