@@ -5,6 +5,7 @@ the environment, then the command line's overrides to `load`.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,13 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic.config import JsonDict
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from kit.errors import ConfigError
 from kit.masking import MASK, mask_url
@@ -193,6 +200,17 @@ def load(kind: type[S], **overrides: Any) -> S:
         return kind(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise ConfigError(_message([_explain(kind, dict(item)) for item in error.errors()])) from None
+    except SettingsError as error:  # a list or a map of a variable that is no JSON; the value may be a secret
+        found = re.search(r'for field "(\w+)"', str(error))
+        if found is None:
+            raise
+        raise ConfigError(_message([_no_json(kind, found[1])])) from None
+
+
+def _no_json(kind: type[Settings], name: str) -> str:
+    is_map = "dict" in str(kind.model_fields[name].annotation)
+    like = '{"name": "value"}' if is_map else '["one", "another"]'
+    return f"{PREFIX}{name.upper()}: is not JSON; write it like {like}"
 
 
 def _shown(kind: type[Settings], name: str, value: Any) -> Any:

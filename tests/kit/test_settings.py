@@ -51,6 +51,24 @@ def test_every_wrong_setting_is_named_with_its_value_and_the_mend(monkeypatch: p
     assert "VOLTSTREAM_LINGER_MS=-1: must be greater than or equal to 0" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "like"),
+    [
+        ("NOTIFICATION_ALARM_SUBJECTS", "team/operators", '["one", "another"]'),
+        ("CHAT_URLS", "slack://a-secret", '{"name": "value"}'),
+        ("INVOICE_TOTAL_MAX", '{"EUR":', '{"name": "value"}'),
+    ],
+)
+def test_a_list_or_a_map_that_is_no_json_is_told_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, like: str
+) -> None:
+    monkeypatch.setenv(f"VOLTSTREAM_{name}", value)
+    with pytest.raises(ConfigError) as raised:
+        load_settings()
+    assert f"VOLTSTREAM_{name}: is not JSON; write it like {like}" in str(raised.value)
+    assert value not in str(raised.value)
+
+
 def test_a_mistyped_variable_is_an_error_that_names_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOLTSTREAM_RABBITMQ_URI", "amqp://localhost")
     with pytest.raises(ConfigError, match=r"VOLTSTREAM_RABBITMQ_URI.*did you mean VOLTSTREAM_RABBITMQ_URL"):
