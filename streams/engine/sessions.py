@@ -466,7 +466,8 @@ def _closed_columns(
     start_ms = np.array([past.start_ms for past in pasts], np.int64)
     last_ms = np.array([past.last_ms for past in pasts], np.int64)
     end_ms = np.array([past.end_ms for past in pasts], np.int64)
-    hold = hold_reasons(charges.energy) | np.array([past.hold for past in pasts], np.int64)
+    timed_out = np.array([past.reason == EndReason.TIMEOUT for past in pasts], np.bool_)
+    hold = hold_reasons(charges.energy, timed_out) | np.array([past.hold for past in pasts], np.int64)
     delivered_mwh = charges.energy.energy_uj() // UJ_PER_MWH
     brief = (last_ms - start_ms < params.void_ms) & (delivered_mwh <= params.void_mwh)
     return {

@@ -121,8 +121,8 @@ class SessionEnergy:
 ENERGY_COLUMNS: Final = tuple(f.name for f in fields(SessionEnergy))
 
 
-def hold_reasons(segments: SessionEnergy) -> I64:
-    """The HoldReason bits of sessions that end here."""
+def hold_reasons(segments: SessionEnergy, timed_out: Bools) -> I64:
+    """The HoldReason bits of sessions that end here. `timed_out`: nobody said that they ended."""
     unregistered = segments.register_first_mwh == NULL
     hold = segments.hold & (HoldReason.REGISTER_LEAPT | HoldReason.REGISTERS_MIXED)
     pending = (segments.candidate_mwh != NULL) | (segments.export_candidate_mwh != NULL)
@@ -137,7 +137,7 @@ def hold_reasons(segments: SessionEnergy) -> I64:
     differ |= _contradicts(_sure_uj(segments, since_power_ms) // UJ_PER_MWH, registered_mwh) & powered
     hold |= (~unregistered & differ) * np.int64(HoldReason.REGISTER_AGAINST_POWER)
     hold |= _late(segments) * np.int64(HoldReason.REGISTER_LATE)
-    hold |= _missing(segments) * np.int64(HoldReason.REGISTER_MISSING)
+    hold |= _missing(segments, timed_out) * np.int64(HoldReason.REGISTER_MISSING)
     hold |= np.where(unregistered, segments.hold & HoldReason.POWER_IMPLAUSIBLE, 0)
     hold |= (unregistered & (segments.power_gap_ms >= SILENT_MS_MIN)) * np.int64(HoldReason.SILENT)
     return hold
@@ -163,14 +163,14 @@ def _sure_uj(segments: SessionEnergy, since_power_ms: I64) -> I64:
     return segments.power_uj - segments.unsure_uj - unsure_uj(segments.last_power_mw, nothing, since_power_ms)
 
 
-def _missing(segments: SessionEnergy) -> Bools:
+def _missing(segments: SessionEnergy, timed_out: Bools) -> Bools:
     """Whether sessions have no energy, at connectors that have a register, and nothing said so for a while up to their
     end: what the meter rose by since may be theirs, and will be outside."""
     registered = segments.register_first_mwh != NULL
     said_ms = np.maximum(np.where(registered, segments.register_ts_ms, segments.begin_ms), segments.power_ts_ms)
     metered = (segments.register_last_mwh != NULL) & (said_ms != NULL)
     nothing = (segments.energy_uj() == 0) & (segments.export_mwh == 0)
-    missing: Bools = metered & nothing & (segments.last_ts_ms - said_ms > MISSING_MS_MIN)
+    missing: Bools = metered & nothing & (timed_out | (segments.last_ts_ms - said_ms > MISSING_MS_MIN))
     return missing
 
 

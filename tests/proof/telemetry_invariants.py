@@ -220,7 +220,11 @@ def sessions_follow_from_readings(connection: Connection) -> list[str]:
         for row in inside:
             meter.add(dict(zip(("ts_ms", "energy_mwh", "power_mw", "energy_export_mwh"), row[:-1], strict=True)))
         registered_uj = sum(row[-1] or 0 for row in inside) * UJ_PER_MWH
-        reasons = 0 if end_reason == EndReason.OPEN else int(meter.reasons()) | hold & _OF_CLOCKS
+        reasons = (
+            0
+            if end_reason == EndReason.OPEN
+            else int(meter.reasons(timed_out=end_reason == EndReason.TIMEOUT)) | hold & _OF_CLOCKS
+        )
         times = (inside[0][0], inside[-1][0]) if inside else (None, None)
         recomputed = [meter.energy_uj, registered_uj, reasons, meter.export_mwh, len(inside), *times]
         found = [energy_uj, energy_uj - integrated_uj, hold, *stored]

@@ -432,7 +432,7 @@ class Meter:
         least = min(held, max(power_mw, 0)) if gap_ms <= HOUR_MS else 0
         return min(gap_ms, 7 * DAY_MS) * (held - least)
 
-    def reasons(self) -> int:
+    def reasons(self, *, timed_out: bool) -> int:
         hold = self.hold & ~HoldReason.POWER_IMPLAUSIBLE
         explained = (self.head_uj + self.before_uj) // UJ_PER_MWH
         if self.late_mwh - 3 * explained > max(100_000, min(1_000_000, self.energy_uj // UJ_PER_MWH)):
@@ -441,7 +441,7 @@ class Meter:
             hold |= HoldReason.REGISTER_UNCONFIRMED
         if self.base is not None and not self.energy_uj and not self.export_mwh:
             said = [self.begin_ms if self.first is None else self.base[1], self.power_ms]
-            if (self.at_ms or 0) - max(ms for ms in said if ms is not None) > 120_000:
+            if timed_out or (self.at_ms or 0) - max(ms for ms in said if ms is not None) > 120_000:
                 hold |= HoldReason.REGISTER_MISSING
         if self.first is None:
             hold |= self.hold & HoldReason.POWER_IMPLAUSIBLE

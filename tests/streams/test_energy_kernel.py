@@ -87,7 +87,7 @@ class Meter:
     @property
     def reasons(self) -> HoldReason:
         """Why it is held if it ends here."""
-        return HoldReason(int(session_energy.hold_reasons(self.energy)[0]))
+        return HoldReason(int(session_energy.hold_reasons(self.energy, np.zeros(1, np.bool_))[0]))
 
 
 def _array(values: Sequence[int | None]) -> I64:
