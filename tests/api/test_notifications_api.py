@@ -237,6 +237,33 @@ async def test_an_error_in_a_template_is_told_with_its_line(
     assert (await harness.ask("GET", RECEIPT, 200))["version"] == 0
 
 
+@pytest.mark.parametrize("part", ["title", "body"])
+@pytest.mark.parametrize("code", ["x00", "ud800", "x1b"])
+async def test_a_template_that_renders_what_cannot_be_stored_is_refused(harness: Harness, part: str, code: str) -> None:
+    source = {"title": "t", "body": "b", "html": None, part: f'x {{{{ "\\{code}" }}}}'}
+    for method, path, body in (
+        ("PUT", RECEIPT, {**source, "version": 0}),
+        ("POST", f"{RECEIPT}/preview", {"template": source}),
+    ):
+        refused = await harness.ask(method, path, 422, body)
+        assert (refused["part"], "control characters" in refused["detail"]) == (part, True)
+
+
+async def test_a_stored_template_that_renders_a_control_character_and_variables_with_one_stop_no_message(
+    harness: Harness,
+) -> None:
+    """One that an older version stored."""
+    await harness.prefer(addresses={"push": "phone"})
+    path = "/templates/reservation_moved/push/en"
+    await harness.ask("PUT", path, 200, {"title": "t", "body": "b", "version": 0})
+    await harness.database.execute("UPDATE notifications.template SET body = $1", r'{{ "\x00" }}')
+    moved = reservation(moved_from="ST-0", reason="a\x00b\x1bc")
+    await harness.deliver(message(RESERVATION_CREATED, "1", moved))
+    (row,) = await harness.rows("WHERE d.channel = 'push'")
+    assert "a\ufffdb\ufffdc" in row["body"]
+    assert "U+0000" in (await harness.ask("GET", path, 200))["error"]
+
+
 async def test_a_preview_shows_what_would_be_sent_and_stores_nothing(harness: Harness) -> None:
     shown = await harness.ask("POST", f"{RECEIPT}/preview", 200, template_examples.PREVIEW_REQUEST)
     assert (shown["title"], shown["body"]) == (template_examples.PREVIEW["title"], template_examples.PREVIEW["body"])

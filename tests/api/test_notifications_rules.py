@@ -299,6 +299,34 @@ def test_a_source_that_is_too_long_is_not_compiled() -> None:
         check(TemplateSource("t", "x" * 8_193))
 
 
+CONTROLS = [*map(chr, {*range(32)} - {9, 10, 13}), "\ud800", "\udfff"]
+
+
+@pytest.mark.parametrize("character", CONTROLS)
+@pytest.mark.parametrize("part", ["title", "body", "html"])
+def test_a_template_that_renders_a_control_character_or_a_half_is_refused(part: str, character: str) -> None:
+    parts = {"title": "t", "body": "b", "html": "h", part: f'x {{{{ "\\u{ord(character):04x}" }}}}'}
+    with pytest.raises(BadTemplate, match=f"U\\+{ord(character):04X}") as caught:
+        render(TemplateSource(**parts), "email", KINDS["invoice"].sample, "en", BERLIN)
+    assert caught.value.part == part
+
+
+@given(st.text(st.one_of(st.sampled_from([*CONTROLS, "\r", "\t"]), st.characters()), min_size=1))
+def test_control_characters_of_variables_are_replaced(text: str) -> None:
+    context = {"title": f"T {text}", "text": f"B {text}\r\nend"}
+    rendered = render(built_in("announcement", "email", "en"), "email", context, "en", BERLIN)
+    for part in (rendered.title, rendered.body, str(rendered.html)):
+        assert not set(part) & {*CONTROLS, "\r"}
+        part.encode()
+    assert rendered.body.endswith("\nend")
+
+
+def test_the_reason_has_no_control_character() -> None:
+    with pytest.raises(BadTemplate) as caught:
+        render(TemplateSource("t", r'{{ "\x00\ud800" | local }}'), "push", {}, "en", BERLIN)
+    assert not set(str(caught.value)) & set(CONTROLS)
+
+
 @given(st.text(max_size=200))
 def test_html_is_escaped_and_a_title_is_one_line(text: str) -> None:
     context = {"title": f"<b>{text}\r\nBcc: x", "text": f"<script>{text}"}

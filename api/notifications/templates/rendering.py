@@ -5,6 +5,7 @@ inclusion, no repetition or formatting of text, and one level of loops. So rende
 to the source and to its variables, which are bounded, and needs no time-out.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -34,6 +35,8 @@ _PARTS: Final = "\n---\n"
 _FILE: Final = "<template>"
 _COMPILED_MAX: Final = 512  # ~20 kB each; built-in ones are a hundred
 _DECIMALS_MAX: Final = 6
+_LINE_END: Final = re.compile(r"\r\n?")
+_UNSENDABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")  # PostgreSQL and JSON do not take NUL or halves
 
 _ALLOWED: Final = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem,
@@ -47,7 +50,7 @@ class BadTemplate(Exception):
     """A template that cannot be compiled or rendered: which part of it, in which line, and why."""
 
     def __init__(self, part: str, line: int | None, reason: str) -> None:
-        super().__init__(f"{part}{f', line {line}' if line else ''}: {reason}")
+        super().__init__(f"{part}{f', line {line}' if line else ''}: {sendable(reason)}")
         self.part = part
         self.line = line
 
@@ -68,6 +71,17 @@ class Rendered:
     title: str
     body: str
     html: str | None
+
+
+def sendable(value: Any) -> Any:
+    """The value, in all texts of it line ends as `\\n` and U+FFFD for control characters and lone surrogates."""
+    if isinstance(value, str):
+        return _UNSENDABLE.sub("\ufffd", _LINE_END.sub("\n", value))
+    if isinstance(value, Mapping):
+        return {key: sendable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [sendable(one) for one in value]
+    return value
 
 
 @pass_context
@@ -172,7 +186,12 @@ def _rendered(source: str, part: str, source_max: int, chars_max: int, variables
         raise
     except Exception as error:  # whatever an expression raises on these variables
         raise BadTemplate(part, _line_of(error.__traceback__), str(error) or type(error).__name__) from None
-    return "".join(pieces)
+    text = "".join(pieces)
+    unsendable = _UNSENDABLE.search(text)
+    if unsendable is not None:
+        code = f"U+{ord(unsendable[0]):04X}"
+        raise BadTemplate(part, None, f"renders {code}: leave out control characters and halves of characters")
+    return text
 
 
 def _line_of(trace: TracebackType | None) -> int | None:
@@ -187,8 +206,8 @@ def _line_of(trace: TracebackType | None) -> int | None:
 def render(
     source: TemplateSource, channel: Channel, context: Mapping[str, Any], language: str, zone: ZoneInfo
 ) -> Rendered:
-    """What the channel sends. Raises BadTemplate."""
-    variables = {**context, "language": language, "time_zone": zone}
+    """What the channel sends: variables made `sendable`. Raises BadTemplate."""
+    variables = {**sendable(context), "language": language, "time_zone": zone}
     title = _rendered(source.title, "title", TITLE_CHARS_MAX, RENDERED_CHARS_MAX, variables)
     title = " ".join(title.split())[:TITLE_CHARS_MAX]  # one line: it becomes a header
     body = _rendered(source.body, "body", BODY_CHARS_MAX, RENDERED_CHARS_MAX, variables).strip()
