@@ -299,6 +299,13 @@ def test_a_source_that_is_too_long_is_not_compiled() -> None:
         check(TemplateSource("t", "x" * 8_193))
 
 
+@pytest.mark.parametrize("source", ["{{ %s }}", "{{ -%s }}", "{% if %s %}x{% endif %}", "{{ %s + 1 }}"])
+@pytest.mark.parametrize("digits", [4_300, 5_000])
+def test_a_number_of_too_many_digits_is_refused(source: str, digits: int) -> None:
+    with suppress(BadTemplate) if digits == 4_300 else pytest.raises(BadTemplate, match="4300 digits"):
+        render(TemplateSource("t", source.replace("%s", "9" * digits)), "push", {}, "en", BERLIN)
+
+
 CONTROLS = [*map(chr, {*range(32)} - {9, 10, 13}), "\ud800", "\udfff"]
 
 

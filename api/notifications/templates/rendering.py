@@ -158,6 +158,9 @@ def _compiled(source: str, part: str, chars_max: int) -> Template:
         raise BadTemplate(part, error.lineno, error.message or "is no template") from None
     except (RecursionError, SyntaxError, MemoryError):
         raise BadTemplate(part, None, "its expressions are nested too deeply") from None
+    except ValueError as error:  # int() of more digits than Python converts
+        reason = str(error).partition(";")[0]
+        raise BadTemplate(part, None, f"a constant in it cannot be read: {reason}") from None
 
 
 def _check(node: nodes.Node, part: str, loops: int = 0) -> None:
