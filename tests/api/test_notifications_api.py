@@ -245,6 +245,9 @@ async def test_an_error_in_a_template_is_told_with_its_line(
         ("body", r'{{ "\ud800" }}', "control characters"),
         ("body", r'{{ "\x1b" }}', "control characters"),
         ("body", "{{ " + "9" * 5_000 + " }}", "digits"),
+        ("title", "{# nothing #}", "to nothing"),
+        ("body", "  ", "to nothing"),
+        ("body", "{{ number.upper }}", "upper"),
     ],
 )
 async def test_a_template_whose_text_cannot_be_sent_is_refused(

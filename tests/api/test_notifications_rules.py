@@ -16,6 +16,7 @@ from api.notifications.deliveries.sender import PAUSE_MAX_S, RETRY_AFTER_S_MAX, 
 from api.notifications.kinds import CATEGORIES, CHANNELS, DEFAULT_MODES, KINDS, MANDATORY
 from api.notifications.notices.alarm_window import AlarmWindow, next_window
 from api.notifications.notices.buckets import HOUR_MS, InProcessBuckets
+from api.notifications.notices.preparation import Rendering
 from api.notifications.preferences.decision import NO_ADDRESS, NOT_CONFIGURED, OFF, RATE, Recipient, mode_of, plan
 from api.notifications.preferences.schedule import DAY_MIN, QuietHours, after_quiet, minute_of_day, next_at
 from api.notifications.templates.rendering import (
@@ -27,6 +28,7 @@ from api.notifications.templates.rendering import (
     check,
     render,
 )
+from api.notifications.templates.store import EditedTemplate
 
 # Offsets of halves and quarters, jumps of half an hour (Lord Howe), a day that is left out (Apia, December 2011).
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia")
@@ -304,6 +306,38 @@ def test_a_source_that_is_too_long_is_not_compiled() -> None:
 def test_a_number_of_too_many_digits_is_refused(source: str, digits: int) -> None:
     with suppress(BadTemplate) if digits == 4_300 else pytest.raises(BadTemplate, match="4300 digits"):
         render(TemplateSource("t", source.replace("%s", "9" * digits)), "push", {}, "en", BERLIN)
+
+
+@pytest.mark.parametrize("text", ["  ", "{# nothing #}", "{% if bay %}x{% endif %}", "{{ '' }}\n"])
+@pytest.mark.parametrize("part", ["title", "body", "html"])
+def test_a_template_that_renders_to_nothing_is_refused(part: str, text: str) -> None:
+    source = TemplateSource(**{"title": "t", "body": "b", "html": "h", part: text})
+    sample = KINDS["reservation_created"].sample
+    with pytest.raises(BadTemplate, match="to nothing") as caught:
+        render(source, "email", sample, "en", BERLIN)
+    assert caught.value.part == part
+    render(source, "email", sample, "en", BERLIN, may_be_empty=True)
+
+
+def test_a_built_in_template_stands_in_also_where_it_renders_to_nothing() -> None:
+    edited = EditedTemplate(TemplateSource("t", "{{ text }}"), 1, None, NOW, "operator/anna")
+    rendering = Rendering({("announcement", "push", "en"): edited})
+    rendered = rendering.render("announcement", {"title": "T", "text": " "}, "push", "en", BERLIN)
+    assert (rendered.title, rendered.body) == ("T", "")
+    assert list(rendering.broken) == [("announcement", "push", "en")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ number.upper }}", "{{ number['upper'] }}", "{{ number.upper ~ '' }}", "{{ [number.upper] }}",
+        "{{ number.upper | upper }}", "{{ time_zone.from_file }}", "{% for a in number %}{{ loop }}{% endfor %}",
+        "{% for a in number %}{{ loop.cycle }}{% endfor %}",
+    ],
+)  # fmt: skip
+def test_a_template_that_shows_a_method_is_refused(source: str) -> None:
+    with pytest.raises(BadTemplate):
+        render(TemplateSource("t", source), "push", KINDS["invoice"].sample, "en", BERLIN)
 
 
 CONTROLS = [*map(chr, {*range(32)} - {9, 10, 13}), "\ud800", "\udfff"]

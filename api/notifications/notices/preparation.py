@@ -166,7 +166,7 @@ class Rendering:
                 return render(own.source, channel, context, language, zone)
             except BadTemplate as error:
                 self.broken[key] = (own.version, str(error)[:ERROR_CHARS_MAX])
-        return render(built_in(kind, channel, language), channel, context, language, zone)
+        return render(built_in(kind, channel, language), channel, context, language, zone, may_be_empty=True)
 
 
 def id_of(notice: Notice) -> UUID:

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, nodes, pass_context
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2.environment import Template
 from jinja2.filters import do_default, do_first, do_last
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from markupsafe import escape
 
 from api.notifications.kinds import Channel
@@ -132,9 +132,32 @@ _FILTERS: Final[dict[str, Any]] = {
 }
 
 
-def _environment(*, html: bool) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        autoescape=html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, cache_size=0
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox without methods: nothing can be called, and their names would be shown."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether a template may read it."""
+        return not callable(value) and super().is_safe_attribute(obj, attr, value)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """Raises SecurityError at once: an undefined value in a list would be shown."""
+        raise SecurityError(f"{attribute!r} of {type(obj).__name__} is not for templates: leave it out")
+
+
+def _shown(value: Any) -> Any:
+    if callable(value) and not isinstance(value, Undefined):  # `loop`; an undefined one raises its own error
+        raise TypeError(f"{type(value).__name__} is no text or number")
+    return value
+
+
+def _environment(*, html: bool) -> _Environment:
+    environment = _Environment(
+        autoescape=html,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        cache_size=0,
     )
     environment.globals.clear()
     environment.filters = dict(_FILTERS)
@@ -207,18 +230,34 @@ def _line_of(trace: TracebackType | None) -> int | None:
 
 
 def render(
-    source: TemplateSource, channel: Channel, context: Mapping[str, Any], language: str, zone: ZoneInfo
+    source: TemplateSource,
+    channel: Channel,
+    context: Mapping[str, Any],
+    language: str,
+    zone: ZoneInfo,
+    *,
+    may_be_empty: bool = False,
 ) -> Rendered:
     """What the channel sends: variables made `sendable`. Raises BadTemplate."""
     variables = {**sendable(context), "language": language, "time_zone": zone}
     title = _rendered(source.title, "title", TITLE_CHARS_MAX, RENDERED_CHARS_MAX, variables)
     title = " ".join(title.split())[:TITLE_CHARS_MAX]  # one line: it becomes a header
     body = _rendered(source.body, "body", BODY_CHARS_MAX, RENDERED_CHARS_MAX, variables).strip()
+    if not may_be_empty:
+        _check_filled(title=title, body=body)
     if channel != "email":
         return Rendered(title, body, None)
     layout, more = (source.html, variables) if source.html is not None else (_layout(), {"title": title, "text": body})
     html = _rendered(layout, "html", HTML_CHARS_MAX, 4 * RENDERED_CHARS_MAX, {**variables, **more})
+    if not may_be_empty:
+        _check_filled(html=html)
     return Rendered(title, body, html)
+
+
+def _check_filled(**parts: str) -> None:
+    for part, text in parts.items():
+        if not text.strip():
+            raise BadTemplate(part, None, "renders to nothing: write some text")
 
 
 def check(source: TemplateSource) -> None:
