@@ -207,9 +207,14 @@ async def test_a_template_is_edited_used_and_reset(harness: Harness) -> None:
     await harness.deliver(message(RESERVATION_CREATED, "1", reservation()))
     (row,) = await harness.rows("WHERE d.channel = 'push'")
     assert (row["title"], row["body"]) == ("ST-1", "from 2026-03-29 10:00")
-    assert await harness.ask("DELETE", path, 200) == before
-    assert await harness.ask("GET", path, 200) == before
-    await harness.ask("PUT", path, 409, {**new, "version": 2})
+    for method in ("DELETE", "DELETE", "GET"):
+        assert await harness.ask(method, path, 200) == {**before, "version": 3}
+    assert (await harness.ask("GET", "/templates", 200))["edited"] == []
+    await harness.deliver(message(RESERVATION_CREATED, "2", reservation("R-2")))
+    assert {row["title"] for row in await harness.rows("WHERE d.channel = 'push'")} == {"ST-1", "Reserved at ST-1"}
+    for old in (0, 1, 2):
+        await harness.ask("PUT", path, 409, {**new, "version": old})
+    assert (await harness.ask("PUT", path, 200, {**new, "version": 3}))["version"] == 4
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2.environment import Template
+from jinja2.exceptions import SecurityError
 from jinja2.filters import do_default, do_first, do_last
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import escape
 
 from api.notifications.kinds import Channel
