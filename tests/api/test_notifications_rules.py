@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from api.notifications.channels.hosts import host_problem, is_public
 from api.notifications.channels.http import retry_after_s
-from api.notifications.channels.webhook import is_public
 from api.notifications.deliveries.sender import PAUSE_MAX_S, RETRY_AFTER_S_MAX, pause_after_s
 from api.notifications.kinds import CATEGORIES, CHANNELS, DEFAULT_MODES, KINDS, MANDATORY
 from api.notifications.notices.alarm_window import AlarmWindow, next_window
@@ -214,7 +214,9 @@ def test_retry_after_is_read_as_seconds_or_a_date(header: str | None, expected: 
     assert retry_after_s(header, NOW) == expected
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::"]
+)
 def test_public_addresses_are_public(address: str) -> None:
     assert is_public(address)
 
@@ -224,11 +226,44 @@ def test_public_addresses_are_public(address: str) -> None:
     [
         "127.0.0.1", "0.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1",
         "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
-        "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a00:1",
+        "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a00:1", "192.0.0.192", "192.0.0.9", "64:ff9b:1::808:808",
+        "::127.0.0.1", "::8.8.8.8", "fec0::1", "3fff::1", "2001:db8::1", "::ffff:192.0.0.192", "192.88.99.1",
     ],
 )  # fmt: skip
 def test_private_addresses_are_not_in_any_spelling(address: str) -> None:
     assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.0.0.1.", "0", "169.254.169.254",
+        "10.0.0.1:8443", "[::1]", "[::ffff:127.0.0.1]", "[fe80::1%25eth0]", "[64:ff9b:1::1]", "[fec0::1]",
+    ],
+)  # fmt: skip
+def test_a_private_address_as_host_is_refused_unless_allowed(host: str) -> None:
+    assert "private" in str(host_problem(f"https://{host}/hook", allow_private=False))
+    assert host_problem(f"https://{host}/hook", allow_private=True) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        ".", "..", "a..b", ".example.com", "ex%00ample.com", "example.com%2f", "-a.com", "a-.com", "a*b.com", "1.2.3.4.5",
+        "256.1.1.1", "example.0x1", "a" * 64 + ".com", "a." * 130 + "com", "[v1.abc]",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("allow_private", [False, True])
+def test_what_is_no_host_name_is_refused(host: str, allow_private: bool) -> None:
+    assert "no host name" in str(host_problem(f"https://{host}/hook", allow_private=allow_private))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["example.com", "Example.COM.", "a_b.example.com", "xn--bcher-kva.example:8443", "8.8.8.8", "[2001:4860::8]"],
+)
+def test_names_and_public_addresses_are_hosts(host: str) -> None:
+    assert host_problem(f"https://{host}/hook", allow_private=False) is None
 
 
 # -- templates --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from api.notifications.channels.hosts import host_problem
 from api.notifications.channels.signing import shown_secret
 from api.notifications.kinds import CATEGORIES, CHANNELS, MANDATORY
 from api.notifications.notices.preparation import Preparer
@@ -73,6 +74,9 @@ class PreferenceService:
         hook = wanted.addresses.webhook
         if hook is not None and not hook.startswith("https://") and not settings.webhook_allow_private:
             raise BadQuery("body/addresses/webhook: begin it with https://")
+        problem = None if hook is None else host_problem(hook, allow_private=settings.webhook_allow_private)
+        if problem is not None:
+            raise BadQuery(f"body/addresses/webhook: {problem}")
         chat = wanted.addresses.chat
         if chat is not None and (subject.startswith("driver/") or chat not in settings.chat_urls):
             raise BadQuery("body/addresses/chat: is no chat that is configured for operators; leave it out")
