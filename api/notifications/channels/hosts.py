@@ -7,9 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME: Final = re.compile(
-    rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)$){_LABEL}"
-)  # the last is no number
+_NUMBER: Final = r"(?:[0-9]+|0x[0-9a-f]*)"  # no last label: the name would be a misspelt address
+_NAME: Final = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*(?!{_NUMBER}$){_LABEL}")
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")  # RFC 4291: all else is reserved, local, multicast or carries IPv4
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NOT_PUBLIC: Final = (
@@ -21,10 +20,13 @@ _NOT_PUBLIC: Final = (
 
 def host_problem(url: str, *, allow_private: bool) -> str | None:
     """Why nothing can be sent to that URL's host, as far as it can be told without resolving it; None: nothing."""
-    host = (urlsplit(url).hostname or "").lower().removesuffix(".")
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower().removesuffix(".")
     address = _literal(host)
-    if address is None:
-        return None if _NAME.fullmatch(host) else "its host is no host name; write one like example.com"
+    if address is None or ("[" in parts.netloc and ":" not in address):  # brackets are for IPv6
+        if _NAME.fullmatch(host) and "[" not in parts.netloc:
+            return None
+        return "its host is no host name; write one like example.com"
     if not allow_private and not is_public(address):
         return "its host is a private address; webhooks go to public addresses only"
     return None
