@@ -102,6 +102,7 @@ async def test_a_driver_has_their_own_and_an_operator_anybody_s(harness: Harness
         ({"addresses": {"chat": "ops"}}, "operators"),
         ({"quiet": {"from": "24:00", "until": "07:00"}}, "22:00"),
         ({"quiet": {"from": "22:00"}}, "until"),
+        ({"quiet": {"from": "22:00", "until": "22:00"}}, "both 22:00"),
         ({"digest_at": "8"}, "digest_at"),
         ({"time_zone": "Berlin"}, "Europe/Amsterdam"),
         ({"language": "deutsch"}, "language"),
@@ -113,6 +114,17 @@ async def test_what_cannot_be_chosen_is_refused_with_the_mend(
 ) -> None:
     refused = await harness.ask("PUT", "/preferences", 422, preferences, who="driver")
     assert says in json.dumps(refused)
+
+
+async def test_what_an_older_version_stored_is_shown_though_it_is_refused_now(harness: Harness) -> None:
+    await harness.prefer(quiet={"from": "22:00", "until": "07:00"})
+    await harness.database.execute(
+        "UPDATE notifications.recipient SET quiet_until_min = quiet_from_min, addresses = $1::jsonb",
+        json.dumps({"webhook": "https://127.0.0.1/"}),
+    )
+    found = await harness.ask("GET", "/preferences", 200, who="driver")
+    assert found["quiet"] == {"from": "22:00", "until": "22:00"}
+    assert found["addresses"]["webhook"] == "https://127.0.0.1/"
 
 
 async def test_an_operators_chat_is_one_of_the_settings(harness: Harness) -> None:

@@ -71,6 +71,11 @@ class PreferenceService:
                     f"body/modes/{category}/{channel}: {category} by {channel} cannot be switched off or put into "
                     "digests; choose now, or leave it out"
                 )
+        if wanted.quiet is not None and wanted.quiet.start == wanted.quiet.end:
+            raise BadQuery(
+                f"body/quiet: from and until are both {wanted.quiet.start}, which is no time at all; choose two times, "
+                "or leave quiet out"
+            )
         hook = wanted.addresses.webhook
         if hook is not None and not hook.startswith("https://") and not settings.webhook_allow_private:
             raise BadQuery("body/addresses/webhook: begin it with https://")
