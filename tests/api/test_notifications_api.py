@@ -95,9 +95,14 @@ async def test_a_driver_has_their_own_and_an_operator_anybody_s(harness: Harness
         ({"addresses": {"webhook": "http://example.com"}}, "https://"),
         ({"addresses": {"webhook": "https://user:secret@example.com"}}, "without user and password"),
         ({"addresses": {"webhook": "https://"}}, "https://example.com/hook"),
+        ({"addresses": {"webhook": "https://169.254.169.254/"}}, "public addresses only"),
+        ({"addresses": {"webhook": "https://2130706433/"}}, "public addresses only"),
+        ({"addresses": {"webhook": "https://."}}, "no host name"),
+        ({"addresses": {"webhook": "https://ex%00ample.com/"}}, "no host name"),
         ({"addresses": {"chat": "ops"}}, "operators"),
         ({"quiet": {"from": "24:00", "until": "07:00"}}, "22:00"),
         ({"quiet": {"from": "22:00"}}, "until"),
+        ({"quiet": {"from": "22:00", "until": "22:00"}}, "both 22:00"),
         ({"digest_at": "8"}, "digest_at"),
         ({"time_zone": "Berlin"}, "Europe/Amsterdam"),
         ({"language": "deutsch"}, "language"),
@@ -109,6 +114,17 @@ async def test_what_cannot_be_chosen_is_refused_with_the_mend(
 ) -> None:
     refused = await harness.ask("PUT", "/preferences", 422, preferences, who="driver")
     assert says in json.dumps(refused)
+
+
+async def test_what_an_older_version_stored_is_shown_though_it_is_refused_now(harness: Harness) -> None:
+    await harness.prefer(quiet={"from": "22:00", "until": "07:00"})
+    await harness.database.execute(
+        "UPDATE notifications.recipient SET quiet_until_min = quiet_from_min, addresses = $1::jsonb",
+        json.dumps({"webhook": "https://127.0.0.1/"}),
+    )
+    found = await harness.ask("GET", "/preferences", 200, who="driver")
+    assert found["quiet"] == {"from": "22:00", "until": "22:00"}
+    assert found["addresses"]["webhook"] == "https://127.0.0.1/"
 
 
 async def test_an_operators_chat_is_one_of_the_settings(harness: Harness) -> None:
@@ -207,9 +223,14 @@ async def test_a_template_is_edited_used_and_reset(harness: Harness) -> None:
     await harness.deliver(message(RESERVATION_CREATED, "1", reservation()))
     (row,) = await harness.rows("WHERE d.channel = 'push'")
     assert (row["title"], row["body"]) == ("ST-1", "from 2026-03-29 10:00")
-    assert await harness.ask("DELETE", path, 200) == before
-    assert await harness.ask("GET", path, 200) == before
-    await harness.ask("PUT", path, 409, {**new, "version": 2})
+    for method in ("DELETE", "DELETE", "GET"):
+        assert await harness.ask(method, path, 200) == {**before, "version": 3}
+    assert (await harness.ask("GET", "/templates", 200))["edited"] == []
+    await harness.deliver(message(RESERVATION_CREATED, "2", reservation("R-2")))
+    assert {row["title"] for row in await harness.rows("WHERE d.channel = 'push'")} == {"ST-1", "Reserved at ST-1"}
+    for old in (0, 1, 2):
+        await harness.ask("PUT", path, 409, {**new, "version": old})
+    assert (await harness.ask("PUT", path, 200, {**new, "version": 3}))["version"] == 4
 
 
 @pytest.mark.parametrize(
@@ -235,6 +256,47 @@ async def test_an_error_in_a_template_is_told_with_its_line(
         assert (refused["part"], refused["line"]) == (part, line), refused
         assert f"{part}, line {line}" in refused["detail"]
     assert (await harness.ask("GET", RECEIPT, 200))["version"] == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "says"),
+    [
+        ("title", r'{{ "\x00" }}', "control characters"),
+        ("body", r'{{ "\x00" }}', "control characters"),
+        ("body", r'{{ "\ud800" }}', "control characters"),
+        ("body", r'{{ "\x1b" }}', "control characters"),
+        ("body", "{{ " + "9" * 5_000 + " }}", "digits"),
+        ("title", "{# nothing #}", "to nothing"),
+        ("body", "  ", "to nothing"),
+        ("body", "{{ number.upper }}", "upper"),
+    ],
+)
+async def test_a_template_whose_text_cannot_be_sent_is_refused(
+    harness: Harness, part: str, text: str, says: str
+) -> None:
+    source = {"title": "t", "body": "b", "html": None, part: text}
+    for method, path, body in (
+        ("PUT", RECEIPT, {**source, "version": 0}),
+        ("POST", f"{RECEIPT}/preview", {"template": source}),
+    ):
+        refused = await harness.ask(method, path, 422, body)
+        assert refused["part"] == part
+        assert says in refused["detail"]
+
+
+async def test_a_stored_template_that_renders_a_control_character_and_variables_with_one_stop_no_message(
+    harness: Harness,
+) -> None:
+    """One that an older version stored."""
+    await harness.prefer(addresses={"push": "phone"})
+    path = "/templates/reservation_moved/push/en"
+    await harness.ask("PUT", path, 200, {"title": "t", "body": "b", "version": 0})
+    await harness.database.execute("UPDATE notifications.template SET body = $1", r'{{ "\x00" }}')
+    moved = reservation(moved_from="ST-0", reason="a\x00b\x1bc")
+    await harness.deliver(message(RESERVATION_CREATED, "1", moved))
+    (row,) = await harness.rows("WHERE d.channel = 'push'")
+    assert "a\ufffdb\ufffdc" in row["body"]
+    assert "U+0000" in (await harness.ask("GET", path, 200))["error"]
 
 
 async def test_a_preview_shows_what_would_be_sent_and_stores_nothing(harness: Harness) -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from api.notifications.channels.hosts import host_problem, is_public
 from api.notifications.channels.http import retry_after_s
-from api.notifications.channels.webhook import is_public
 from api.notifications.deliveries.sender import PAUSE_MAX_S, RETRY_AFTER_S_MAX, pause_after_s
 from api.notifications.kinds import CATEGORIES, CHANNELS, DEFAULT_MODES, KINDS, MANDATORY
 from api.notifications.notices.alarm_window import AlarmWindow, next_window
 from api.notifications.notices.buckets import HOUR_MS, InProcessBuckets
+from api.notifications.notices.preparation import Rendering
 from api.notifications.preferences.decision import NO_ADDRESS, NOT_CONFIGURED, OFF, RATE, Recipient, mode_of, plan
 from api.notifications.preferences.schedule import DAY_MIN, QuietHours, after_quiet, minute_of_day, next_at
 from api.notifications.templates.rendering import (
@@ -27,6 +28,7 @@ from api.notifications.templates.rendering import (
     check,
     render,
 )
+from api.notifications.templates.store import EditedTemplate
 
 # Offsets of halves and quarters, jumps of half an hour (Lord Howe), a day that is left out (Apia, December 2011).
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia")
@@ -212,7 +214,9 @@ def test_retry_after_is_read_as_seconds_or_a_date(header: str | None, expected: 
     assert retry_after_s(header, NOW) == expected
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::"]
+)
 def test_public_addresses_are_public(address: str) -> None:
     assert is_public(address)
 
@@ -222,11 +226,44 @@ def test_public_addresses_are_public(address: str) -> None:
     [
         "127.0.0.1", "0.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1",
         "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
-        "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a00:1",
+        "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a00:1", "192.0.0.192", "192.0.0.9", "64:ff9b:1::808:808",
+        "::127.0.0.1", "::8.8.8.8", "fec0::1", "3fff::1", "2001:db8::1", "::ffff:192.0.0.192", "192.88.99.1",
     ],
 )  # fmt: skip
 def test_private_addresses_are_not_in_any_spelling(address: str) -> None:
     assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.0.0.1.", "0", "169.254.169.254",
+        "10.0.0.1:8443", "[::1]", "[::ffff:127.0.0.1]", "[fe80::1%25eth0]", "[64:ff9b:1::1]", "[fec0::1]",
+    ],
+)  # fmt: skip
+def test_a_private_address_as_host_is_refused_unless_allowed(host: str) -> None:
+    assert "private" in str(host_problem(f"https://{host}/hook", allow_private=False))
+    assert host_problem(f"https://{host}/hook", allow_private=True) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        ".", "..", "a..b", ".example.com", "ex%00ample.com", "example.com%2f", "-a.com", "a-.com", "a*b.com",
+        "1.2.3.4.5", "256.1.1.1", "example.0x1", "a" * 64 + ".com", "a." * 130 + "com", "[v1.abc]",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("allow_private", [False, True])
+def test_what_is_no_host_name_is_refused(host: str, allow_private: bool) -> None:
+    assert "no host name" in str(host_problem(f"https://{host}/hook", allow_private=allow_private))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["example.com", "Example.COM.", "a_b.example.com", "xn--bcher-kva.example:8443", "8.8.8.8", "[2001:4860::8]"],
+)
+def test_names_and_public_addresses_are_hosts(host: str) -> None:
+    assert host_problem(f"https://{host}/hook", allow_private=False) is None
 
 
 # -- templates --------------------------------------------------------------------------------------------------------
@@ -297,6 +334,73 @@ def test_rendering_stops_where_the_text_gets_too_long() -> None:
 def test_a_source_that_is_too_long_is_not_compiled() -> None:
     with pytest.raises(BadTemplate, match="characters"):
         check(TemplateSource("t", "x" * 8_193))
+
+
+@pytest.mark.parametrize("source", ["{{ %s }}", "{{ -%s }}", "{% if %s %}x{% endif %}", "{{ %s + 1 }}"])
+@pytest.mark.parametrize("digits", [4_300, 5_000])
+def test_a_number_of_too_many_digits_is_refused(source: str, digits: int) -> None:
+    with suppress(BadTemplate) if digits == 4_300 else pytest.raises(BadTemplate, match="4300 digits"):
+        render(TemplateSource("t", source.replace("%s", "9" * digits)), "push", {}, "en", BERLIN)
+
+
+@pytest.mark.parametrize("text", ["  ", "{# nothing #}", "{% if bay %}x{% endif %}", "{{ '' }}\n"])
+@pytest.mark.parametrize("part", ["title", "body", "html"])
+def test_a_template_that_renders_to_nothing_is_refused(part: str, text: str) -> None:
+    source = TemplateSource(**{"title": "t", "body": "b", "html": "h", part: text})
+    sample = KINDS["reservation_created"].sample
+    with pytest.raises(BadTemplate, match="to nothing") as caught:
+        render(source, "email", sample, "en", BERLIN)
+    assert caught.value.part == part
+    render(source, "email", sample, "en", BERLIN, may_be_empty=True)
+
+
+def test_a_built_in_template_stands_in_also_where_it_renders_to_nothing() -> None:
+    edited = EditedTemplate(TemplateSource("t", "{{ text }}"), 1, None, NOW, "operator/anna")
+    rendering = Rendering({("announcement", "push", "en"): edited})
+    rendered = rendering.render("announcement", {"title": "T", "text": " "}, "push", "en", BERLIN)
+    assert (rendered.title, rendered.body) == ("T", "")
+    assert list(rendering.broken) == [("announcement", "push", "en")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ number.upper }}", "{{ number['upper'] }}", "{{ number.upper ~ '' }}", "{{ [number.upper] }}",
+        "{{ number.upper | upper }}", "{{ time_zone.from_file }}", "{% for a in number %}{{ loop }}{% endfor %}",
+        "{% for a in number %}{{ loop.cycle }}{% endfor %}",
+    ],
+)  # fmt: skip
+def test_a_template_that_shows_a_method_is_refused(source: str) -> None:
+    with pytest.raises(BadTemplate):
+        render(TemplateSource("t", source), "push", KINDS["invoice"].sample, "en", BERLIN)
+
+
+CONTROLS = [*map(chr, {*range(32)} - {9, 10, 13}), "\ud800", "\udfff"]
+
+
+@pytest.mark.parametrize("character", CONTROLS)
+@pytest.mark.parametrize("part", ["title", "body", "html"])
+def test_a_template_that_renders_a_control_character_or_a_half_is_refused(part: str, character: str) -> None:
+    parts = {"title": "t", "body": "b", "html": "h", part: f'x {{{{ "\\u{ord(character):04x}" }}}}'}
+    with pytest.raises(BadTemplate, match=f"U\\+{ord(character):04X}") as caught:
+        render(TemplateSource(**parts), "email", KINDS["invoice"].sample, "en", BERLIN)
+    assert caught.value.part == part
+
+
+@given(st.text(st.one_of(st.sampled_from([*CONTROLS, "\r", "\t"]), st.characters()), min_size=1))
+def test_control_characters_of_variables_are_replaced(text: str) -> None:
+    context = {"title": f"T {text}", "text": f"B {text}\r\nend"}
+    rendered = render(built_in("announcement", "email", "en"), "email", context, "en", BERLIN)
+    for part in (rendered.title, rendered.body, str(rendered.html)):
+        assert not set(part) & {*CONTROLS, "\r"}
+        part.encode()
+    assert rendered.body.endswith("\nend")
+
+
+def test_the_reason_has_no_control_character() -> None:
+    with pytest.raises(BadTemplate) as caught:
+        render(TemplateSource("t", r'{{ "\x00\ud800" | local }}'), "push", {}, "en", BERLIN)
+    assert not set(str(caught.value)) & set(CONTROLS)
 
 
 @given(st.text(max_size=200))

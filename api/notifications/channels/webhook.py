@@ -6,13 +6,13 @@ timestamps, and tells repetitions by `webhook-id`.
 
 import asyncio
 import socket
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from api.notifications.channels.channel import Outcome, OutgoingMessage, Rejected, RetryAfter
+from api.notifications.channels.hosts import is_public
 from api.notifications.channels.http import HttpSender
 from api.notifications.channels.signing import secret_of, signature_of
 from kit.clock import Clock, format_rfc3339
@@ -87,18 +87,6 @@ class WebhookChannel:
     async def close(self) -> None:
         """See SendingChannel."""
         await self._http.close()
-
-
-def is_public(address: str) -> bool:
-    """Whether it is a unicast address of the public internet; of one that carries an IPv4 address, that one counts."""
-    ip = ip_address(address.partition("%")[0])
-    if ip.version == 6:
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is not None:
-            ip = inner
-        elif ip.packed[:12] == bytes.fromhex("0064ff9b") + bytes(8):  # NAT64
-            ip = ip_address(ip.packed[12:])
-    return ip.is_global and not ip.is_multicast
 
 
 def _port_of(url: SplitResult) -> int:

@@ -17,7 +17,7 @@ from api.notifications.preferences.decision import Planned, Recipient, plan
 from api.notifications.preferences.schedule import QuietHours
 from api.notifications.preferences.store import recipients
 from api.notifications.settings import NotificationSettings
-from api.notifications.templates.rendering import BadTemplate, Rendered, built_in, render
+from api.notifications.templates.rendering import BadTemplate, Rendered, built_in, render, sendable
 from api.notifications.templates.store import EditedTemplate, TemplateKey, edited_templates, template_is_broken
 from kit.clock import Clock, to_ms
 from kit.config.runtime import RuntimeConfig
@@ -166,7 +166,7 @@ class Rendering:
                 return render(own.source, channel, context, language, zone)
             except BadTemplate as error:
                 self.broken[key] = (own.version, str(error)[:ERROR_CHARS_MAX])
-        return render(built_in(kind, channel, language), channel, context, language, zone)
+        return render(built_in(kind, channel, language), channel, context, language, zone, may_be_empty=True)
 
 
 def id_of(notice: Notice) -> UUID:
@@ -180,7 +180,7 @@ def delivery_id(notification_id: UUID, channel: Channel) -> UUID:
 
 
 def _notification(notice: Notice) -> NewNotification:
-    category, context = KINDS[notice.kind].category, msgspec.json.encode(notice.context).decode()
+    category, context = KINDS[notice.kind].category, msgspec.json.encode(sendable(notice.context)).decode()
     return NewNotification(
         id_of(notice), notice.cause_id, notice.event_id, notice.kind, category, notice.subject, context
     )

@@ -68,7 +68,8 @@ class Addresses(NotificationModel):
 
 
 class Quiet(NotificationModel):
-    """Quiet hours: what comes then waits until they end, but for webhooks. They may go over midnight."""
+    """Quiet hours: what comes then waits until they end, but for webhooks. They may go over midnight; the two times
+    differ."""
 
     start: TimeOfDay = Field(alias="from")
     end: TimeOfDay = Field(alias="until")

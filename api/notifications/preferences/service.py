@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from api.notifications.channels.hosts import host_problem
 from api.notifications.channels.signing import shown_secret
 from api.notifications.kinds import CATEGORIES, CHANNELS, MANDATORY
 from api.notifications.notices.preparation import Preparer
@@ -70,9 +71,17 @@ class PreferenceService:
                     f"body/modes/{category}/{channel}: {category} by {channel} cannot be switched off or put into "
                     "digests; choose now, or leave it out"
                 )
+        if wanted.quiet is not None and wanted.quiet.start == wanted.quiet.end:
+            raise BadQuery(
+                f"body/quiet: from and until are both {wanted.quiet.start}, which is no time at all; choose two times, "
+                "or leave quiet out"
+            )
         hook = wanted.addresses.webhook
         if hook is not None and not hook.startswith("https://") and not settings.webhook_allow_private:
             raise BadQuery("body/addresses/webhook: begin it with https://")
+        problem = None if hook is None else host_problem(hook, allow_private=settings.webhook_allow_private)
+        if problem is not None:
+            raise BadQuery(f"body/addresses/webhook: {problem}")
         chat = wanted.addresses.chat
         if chat is not None and (subject.startswith("driver/") or chat not in settings.chat_urls):
             raise BadQuery("body/addresses/chat: is no chat that is configured for operators; leave it out")

@@ -27,7 +27,7 @@ class TemplateParts(NotificationModel):
 class NewTemplate(TemplateParts):
     """A template to take the place of the present one."""
 
-    version: int = Field(strict=True, ge=0, le=2**31 - 2, description="that you read; 0: the built-in one")
+    version: int = Field(strict=True, ge=0, le=2**31 - 2, description="that you read; 0: it was never edited")
 
 
 class StoredTemplate(TemplateParts):
@@ -37,7 +37,7 @@ class StoredTemplate(TemplateParts):
     channel: Channel
     language: str
     source: Literal["built-in", "edited"]
-    version: int
+    version: int = Field(description="0: never edited; goes on when it is reset to the built-in one")
     error: str | None = Field(description="why it could not be rendered last; the built-in one stood in")
     variables: dict[str, Any] = Field(description="a sample of what it may use, beside language and time_zone")
     updated_at: datetime | None

@@ -5,6 +5,7 @@ inclusion, no repetition or formatting of text, and one level of loops. So rende
 to the source and to its variables, which are bounded, and needs no time-out.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,8 +15,9 @@ from types import TracebackType
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, nodes, pass_context
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2.environment import Template
+from jinja2.exceptions import SecurityError
 from jinja2.filters import do_default, do_first, do_last
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -34,6 +36,8 @@ _PARTS: Final = "\n---\n"
 _FILE: Final = "<template>"
 _COMPILED_MAX: Final = 512  # ~20 kB each; built-in ones are a hundred
 _DECIMALS_MAX: Final = 6
+_LINE_END: Final = re.compile(r"\r\n?")
+_UNSENDABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")  # PostgreSQL and JSON do not take NUL or halves
 
 _ALLOWED: Final = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem,
@@ -47,7 +51,7 @@ class BadTemplate(Exception):
     """A template that cannot be compiled or rendered: which part of it, in which line, and why."""
 
     def __init__(self, part: str, line: int | None, reason: str) -> None:
-        super().__init__(f"{part}{f', line {line}' if line else ''}: {reason}")
+        super().__init__(f"{part}{f', line {line}' if line else ''}: {sendable(reason)}")
         self.part = part
         self.line = line
 
@@ -68,6 +72,17 @@ class Rendered:
     title: str
     body: str
     html: str | None
+
+
+def sendable(value: Any) -> Any:
+    """The value, in all texts of it line ends as `\\n` and U+FFFD for control characters and lone surrogates."""
+    if isinstance(value, str):
+        return _UNSENDABLE.sub("\ufffd", _LINE_END.sub("\n", value))
+    if isinstance(value, Mapping):
+        return {key: sendable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [sendable(one) for one in value]
+    return value
 
 
 @pass_context
@@ -118,9 +133,32 @@ _FILTERS: Final[dict[str, Any]] = {
 }
 
 
-def _environment(*, html: bool) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        autoescape=html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, cache_size=0
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox without methods: nothing can be called, and their names would be shown."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether a template may read it."""
+        return not callable(value) and super().is_safe_attribute(obj, attr, value)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """Raises SecurityError at once: an undefined value in a list would be shown."""
+        raise SecurityError(f"{attribute!r} of {type(obj).__name__} is not for templates: leave it out")
+
+
+def _shown(value: Any) -> Any:
+    if callable(value) and not isinstance(value, Undefined):  # `loop`; an undefined one raises its own error
+        raise TypeError(f"{type(value).__name__} is no text or number")
+    return value
+
+
+def _environment(*, html: bool) -> _Environment:
+    environment = _Environment(
+        autoescape=html,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        cache_size=0,
     )
     environment.globals.clear()
     environment.filters = dict(_FILTERS)
@@ -144,6 +182,9 @@ def _compiled(source: str, part: str, chars_max: int) -> Template:
         raise BadTemplate(part, error.lineno, error.message or "is no template") from None
     except (RecursionError, SyntaxError, MemoryError):
         raise BadTemplate(part, None, "its expressions are nested too deeply") from None
+    except ValueError as error:  # int() of more digits than Python converts
+        reason = str(error).partition(";")[0]
+        raise BadTemplate(part, None, f"a constant in it cannot be read: {reason}") from None
 
 
 def _check(node: nodes.Node, part: str, loops: int = 0) -> None:
@@ -172,7 +213,12 @@ def _rendered(source: str, part: str, source_max: int, chars_max: int, variables
         raise
     except Exception as error:  # whatever an expression raises on these variables
         raise BadTemplate(part, _line_of(error.__traceback__), str(error) or type(error).__name__) from None
-    return "".join(pieces)
+    text = "".join(pieces)
+    unsendable = _UNSENDABLE.search(text)
+    if unsendable is not None:
+        code = f"U+{ord(unsendable[0]):04X}"
+        raise BadTemplate(part, None, f"renders {code}: leave out control characters and halves of characters")
+    return text
 
 
 def _line_of(trace: TracebackType | None) -> int | None:
@@ -185,18 +231,34 @@ def _line_of(trace: TracebackType | None) -> int | None:
 
 
 def render(
-    source: TemplateSource, channel: Channel, context: Mapping[str, Any], language: str, zone: ZoneInfo
+    source: TemplateSource,
+    channel: Channel,
+    context: Mapping[str, Any],
+    language: str,
+    zone: ZoneInfo,
+    *,
+    may_be_empty: bool = False,
 ) -> Rendered:
-    """What the channel sends. Raises BadTemplate."""
-    variables = {**context, "language": language, "time_zone": zone}
+    """What the channel sends: variables made `sendable`. Raises BadTemplate."""
+    variables = {**sendable(context), "language": language, "time_zone": zone}
     title = _rendered(source.title, "title", TITLE_CHARS_MAX, RENDERED_CHARS_MAX, variables)
     title = " ".join(title.split())[:TITLE_CHARS_MAX]  # one line: it becomes a header
     body = _rendered(source.body, "body", BODY_CHARS_MAX, RENDERED_CHARS_MAX, variables).strip()
+    if not may_be_empty:
+        _check_filled(title=title, body=body)
     if channel != "email":
         return Rendered(title, body, None)
     layout, more = (source.html, variables) if source.html is not None else (_layout(), {"title": title, "text": body})
     html = _rendered(layout, "html", HTML_CHARS_MAX, 4 * RENDERED_CHARS_MAX, {**variables, **more})
+    if not may_be_empty:
+        _check_filled(html=html)
     return Rendered(title, body, html)
+
+
+def _check_filled(**parts: str) -> None:
+    for part, text in parts.items():
+        if not text.strip():
+            raise BadTemplate(part, None, "renders to nothing: write some text")
 
 
 def check(source: TemplateSource) -> None:

@@ -70,9 +70,9 @@ async def put_template(
 
 @router.delete(_ONE, summary="Back to the built-in template", responses=_responses(examples.TEMPLATE))
 async def reset_template(own: Provided, operator: Operator, key: Key) -> StoredTemplate:
-    """For what is prepared from now on. Where none was edited, nothing changes."""
+    """For what is prepared from now on, as a new version. Where none was edited, nothing changes."""
     async with own.database.transaction() as connection:
-        return await own.templates.reset_template(connection, key)
+        return await own.templates.reset_template(connection, key, actor_of(operator))
 
 
 @router.post(f"{_ONE}/preview", summary="What would be sent", responses=_responses(examples.PREVIEW))

@@ -69,7 +69,7 @@ class TemplateService:
 
     async def template(self, key: TemplateKey) -> StoredTemplate:
         """The one in use."""
-        return _template(key, await store.edited_template(self._database, key))
+        return _template(key, *await store.edited_template(self._database, key))
 
     async def put_template(
         self, connection: Transaction, key: TemplateKey, new: NewTemplate, editor: str
@@ -80,19 +80,18 @@ class TemplateService:
         if new.html is not None and channel != "email":
             raise BadQuery("body/html: only e-mail has it; leave it out")
         self._rendered(source, kind, channel_of(channel), language, KINDS[kind].sample, ZoneInfo("UTC"))
-        present = await store.edited_template(connection, key)
-        version = 0 if present is None else present.version
+        _, version = await store.edited_template(connection, key)
         stored = None
         if version == new.version:
             stored = await store.put_template(connection, key, source, new.version, self._clock.now(), editor)
         if stored != new.version + 1:
             raise Conflict(f"the template is at version {version}, not {new.version}: read it and decide anew")
-        return _template(key, await store.edited_template(connection, key))
+        return _template(key, *await store.edited_template(connection, key))
 
-    async def reset_template(self, connection: Transaction, key: TemplateKey) -> StoredTemplate:
+    async def reset_template(self, connection: Transaction, key: TemplateKey, editor: str) -> StoredTemplate:
         """Back to the built-in one."""
-        await store.delete_template(connection, key)
-        return _template(key, None)
+        await store.reset_template(connection, key, self._clock.now(), editor)
+        return _template(key, *await store.edited_template(connection, key))
 
     async def preview(self, key: TemplateKey, asked: PreviewRequest) -> Preview:
         """What would be sent. Raises TemplateRefused."""
@@ -100,7 +99,7 @@ class TemplateService:
         if asked.template is not None:
             source = TemplateSource(asked.template.title, asked.template.body, asked.template.html)
         else:
-            present = await store.edited_template(self._database, key)
+            present, _ = await store.edited_template(self._database, key)
             source = built_in(kind, channel_of(channel), language) if present is None else present.source
         variables = {**KINDS[kind].sample, **asked.variables}
         return self._rendered(source, kind, channel_of(channel), language, variables, ZoneInfo(asked.time_zone))
@@ -121,7 +120,7 @@ def channel_of(name: str) -> Channel:
     return next(channel for channel in CHANNELS if channel == name)
 
 
-def _template(key: TemplateKey, edited: EditedTemplate | None) -> StoredTemplate:
+def _template(key: TemplateKey, edited: EditedTemplate | None, version: int) -> StoredTemplate:
     kind, channel, language = key
     source = built_in(kind, channel_of(channel), language) if edited is None else edited.source
     return StoredTemplate(
@@ -132,7 +131,7 @@ def _template(key: TemplateKey, edited: EditedTemplate | None) -> StoredTemplate
         body=source.body,
         html=source.html,
         source="built-in" if edited is None else "edited",
-        version=0 if edited is None else edited.version,
+        version=version,
         error=None if edited is None else edited.error,
         variables=dict(KINDS[kind].sample),
         updated_at=None if edited is None else edited.updated_at,
