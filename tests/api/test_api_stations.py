@@ -30,14 +30,17 @@ from api.stations.registry.models import (
     from_udeg,
     to_udeg,
 )
-from api.stations.registry.service import ensure_stations
+from api.stations.registry.service import StationCursor, ensure_stations
 from api.stations.search import examples as search_examples
 from api.stations.search.models import SearchPage
+from api.stations.search.store import SearchCursor
 from api.stations.status import examples as status_examples
 from api.stations.status.models import StationStatus
+from kit.clock import to_ms
 from kit.database.postgres import open_database
+from kit.web.paging import encode_cursor
 from schemas.connector import AC_STANDARDS, DC_STANDARDS
-from tests.api.stations_app import PATH, StationsApp
+from tests.api.stations_app import NOW, PATH, StationsApp
 from tests.api.test_api_pricing_operations import JSON, _places, _with
 from tests.described import answers_as_described, asked_only_by, cases_of, described_are
 
@@ -121,6 +124,18 @@ async def test_pages_together_are_all_stations_once(stations: StationsApp) -> No
         await stations.client.put(f"{PATH}/A-NEW", json={})
     assert seen == names
     assert "cursor" in (await stations.ask("GET", "", 422, cursor="x"))["detail"]
+
+
+async def test_a_cursor_with_nul_is_refused_as_any_other(stations: StationsApp) -> None:
+    nul = encode_cursor(StationCursor("A\0"))
+    searched = encode_cursor(SearchCursor(to_ms(NOW), 0, 0, "A\0"))
+    for path, params in (
+        ("", {"cursor": nul}),
+        ("/export", {"cursor": nul, "format": "csv"}),
+        ("/search", {"cursor": searched, "latitude": "1", "longitude": "1"}),
+    ):
+        problem = await stations.ask("GET", path, 422, **params)
+        assert "cursor is not one of this query" in problem["detail"]
 
 
 @pytest.mark.parametrize(
