@@ -4,6 +4,7 @@ import asyncio
 import json
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import schemathesis
@@ -81,6 +82,32 @@ async def test_a_station_that_could_send_no_reading_is_not_registered(stations: 
         assert "1 to 36 printable ASCII characters" in (await stations.ask("PUT", place, 422, {}))["detail"]
     if len(station) <= 36:  # an earlier release may have registered it
         await stations.ask("GET", f"/{station}", 404)
+
+
+async def test_a_station_id_has_no_slash_and_reaches_no_other_stations_parts(stations: StationsApp) -> None:
+    problem = await stations.ask("POST", "", 422, {"station_id": "A/C"})
+    assert "has no slash" in problem["detail"]
+    await stations.ask("PUT", "/NX-1", 201, {"connectors": [{"connector_id": 7}]})
+    await stations.ask("PUT", "/NX-1/credentials", 200, {"certificate_subject": "NX-1.example"})
+    before = await stations.ask("GET", "/NX-1", 200)
+    for method, path in (
+        *(("PUT", "/A%2FC"), ("PUT", "/NX-1%2Fconnectors%2F7"), ("PUT", "/NX-1%2fconnectors/7")),
+        *(("DELETE", "/NX-1%2Fconnectors%2F7"), ("DELETE", "/NX-1%2Fcredentials"), ("GET", "/NX-1%2Fstatus")),
+    ):
+        answer = await stations.client.request(
+            method, PATH + path, json={} if method == "PUT" else None, headers={"If-Match": "*"}
+        )
+        assert answer.status_code == 404
+        assert "a station id in a path cannot have a slash" in answer.json()["detail"]
+    assert await stations.ask("GET", "/NX-1", 200) == before
+    assert (await stations.client.get(f"{PATH}/NX-1/credentials")).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["rm-1 ", " rm-1", " "])
+async def test_a_station_id_has_no_space_at_its_ends(stations: StationsApp, name: str) -> None:
+    await stations.ask("POST", "", 201, {"station_id": "rm 1"})
+    assert "no space at either end" in (await stations.ask("POST", "", 422, {"station_id": name}))["detail"]
+    assert "no space at either end" in (await stations.ask("PUT", f"/{quote(name)}", 422, {}))["detail"]
 
 
 async def test_a_second_put_replaces_all_facts_and_keeps_the_connectors(stations: StationsApp) -> None:
