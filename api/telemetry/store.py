@@ -12,7 +12,7 @@ from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers
 from api.telemetry.models import Interval
 from kit.database.postgres import Database
 from kit.instants import floor_to
-from kit.web.paging import Cursor, Int16, Int64, Micros, from_micros, to_micros
+from kit.web.paging import Cursor, Int16, Int32, Int64, Micros, from_micros, to_micros
 from schemas.energy import ENERGY_SHARES
 from schemas.reading import STATION_ID_CHARS_MAX
 
@@ -206,7 +206,7 @@ class StatusCursor(Cursor, frozen=True, tag="s"):
 
     since_us: Micros
     connector_id: Int16
-    place: Int64
+    place: Int32
 
 
 class StationCursor(Cursor, frozen=True, tag="u"):

@@ -33,6 +33,8 @@ __all__ = ["CORRELATION_HEADER", "Problem", "ReadyCheck", "RunningServer", "make
 _CLOSE: Final = (b"connection", b"close")
 _API: Final = "/api/"  # other paths are for monitoring, which adds parameters of its own
 _NAME_SHOWN_MAX: Final = 64
+# Routes are matched on the decoded path, in which such a slash would begin the next part, of another route perhaps.
+_SLASH_IN_ID: Final = "a station id in a path cannot have a slash, and no other id can: leave %2F out of the path"
 _UNMATCHED: Final = "unmatched"  # the route label where no route matched: paths as labels would be without number
 
 _log = get_logger(__name__)
@@ -145,7 +147,10 @@ class _RequestMiddleware:
         id_token = correlation_id.set(own_id)
         span_token = otel_context.attach(trace.set_span_in_context(span))
         try:
-            await self._app(scope, body.receive, send_with_id)
+            if b"%2f" in scope.get("raw_path", b"").lower():
+                await problem_response(Problem(404, _SLASH_IN_ID))(scope, body.receive, send_with_id)
+            else:
+                await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             status = status or 499  # the client is gone; 499 as in nginx
         except Exception as error:

@@ -3,6 +3,7 @@
 Rows that arrive meanwhile may stand on later pages; what was seen is never repeated, however much is inserted.
 """
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from datetime import datetime, timedelta
@@ -16,8 +17,10 @@ from kit.web.errors import BadQuery
 
 CURSOR_CHARS_MAX: Final = 240  # the longest key, of a tag and a station id of 36 characters, is 150 bytes: 200 here
 _MICROSECOND: Final = timedelta(microseconds=1)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")  # no key has them, and PostgreSQL has no NUL in text
 
 Int16 = Annotated[int, msgspec.Meta(ge=-(2**15), lt=2**15)]
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Micros = Annotated[int, msgspec.Meta(ge=0, lt=10_413_792_000_000_000)]  # µs since the Unix epoch, before the year 2300
 
@@ -37,11 +40,16 @@ def encode_cursor(key: Cursor) -> str:
 def decode_cursor(text: str, kind: type[AnyCursor]) -> AnyCursor:
     """The key again. Raises BadQuery where the text is not a cursor of this kind of page."""
     try:
-        return msgspec.msgpack.decode(urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)), type=kind)
+        key = msgspec.msgpack.decode(urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)), type=kind)
     except (Base64Error, UnicodeError, msgspec.MsgspecError) as error:
-        raise BadQuery(
-            "cursor is not one of this query; follow the `next` of its last page, or leave it out"
-        ) from error
+        raise _not_one() from error
+    if any(isinstance(part, str) and _CONTROL.search(part) for part in msgspec.structs.astuple(key)):
+        raise _not_one()
+    return key
+
+
+def _not_one() -> BadQuery:
+    return BadQuery("cursor is not one of this query; follow the `next` of its last page, or leave it out")
 
 
 def to_micros(instant: datetime) -> int:

@@ -125,6 +125,11 @@ async def test_a_start_at_a_connector_that_is_anothers_is_refused_with_the_reaso
             "to 2026-03-29T11:00:00Z; choose another"
         )
     assert "no reservation" in (await street.start("D2", reservation=made["id"]))[2]
+    assert (await street.start("D1", reservation="R-of-another-system"))[1:] == (
+        None,
+        "there is no reservation R-of-another-system of this driver, who has connector 1 of station ST-1 reserved as "
+        f"{made['id']}: give that one, or none",
+    )
     assert "is for connector 1" in (await street.start("D1", 2, reservation=made["id"].upper()))[2]
     assert (await street.start("D1", 2, reservation="R-1"))[1:] == ("R-1", None)
     await street.ask("D1", "DELETE", f"/{made['id']}")

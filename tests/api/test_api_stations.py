@@ -4,6 +4,7 @@ import asyncio
 import json
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import schemathesis
@@ -30,14 +31,17 @@ from api.stations.registry.models import (
     from_udeg,
     to_udeg,
 )
-from api.stations.registry.service import ensure_stations
+from api.stations.registry.service import StationCursor, ensure_stations
 from api.stations.search import examples as search_examples
 from api.stations.search.models import SearchPage
+from api.stations.search.store import SearchCursor
 from api.stations.status import examples as status_examples
 from api.stations.status.models import StationStatus
+from kit.clock import to_ms
 from kit.database.postgres import open_database
+from kit.web.paging import encode_cursor
 from schemas.connector import AC_STANDARDS, DC_STANDARDS
-from tests.api.stations_app import PATH, StationsApp
+from tests.api.stations_app import NOW, PATH, StationsApp
 from tests.api.test_api_pricing_operations import JSON, _places, _with
 from tests.described import answers_as_described, asked_only_by, cases_of, described_are
 
@@ -78,6 +82,32 @@ async def test_a_station_that_could_send_no_reading_is_not_registered(stations: 
         assert "1 to 36 printable ASCII characters" in (await stations.ask("PUT", place, 422, {}))["detail"]
     if len(station) <= 36:  # an earlier release may have registered it
         await stations.ask("GET", f"/{station}", 404)
+
+
+async def test_a_station_id_has_no_slash_and_reaches_no_other_stations_parts(stations: StationsApp) -> None:
+    problem = await stations.ask("POST", "", 422, {"station_id": "A/C"})
+    assert "has no slash" in problem["detail"]
+    await stations.ask("PUT", "/NX-1", 201, {"connectors": [{"connector_id": 7}]})
+    await stations.ask("PUT", "/NX-1/credentials", 200, {"certificate_subject": "NX-1.example"})
+    before = await stations.ask("GET", "/NX-1", 200)
+    for method, path in (
+        *(("PUT", "/A%2FC"), ("PUT", "/NX-1%2Fconnectors%2F7"), ("PUT", "/NX-1%2fconnectors/7")),
+        *(("DELETE", "/NX-1%2Fconnectors%2F7"), ("DELETE", "/NX-1%2Fcredentials"), ("GET", "/NX-1%2Fstatus")),
+    ):
+        answer = await stations.client.request(
+            method, PATH + path, json={} if method == "PUT" else None, headers={"If-Match": "*"}
+        )
+        assert answer.status_code == 404
+        assert "a station id in a path cannot have a slash" in answer.json()["detail"]
+    assert await stations.ask("GET", "/NX-1", 200) == before
+    assert (await stations.client.get(f"{PATH}/NX-1/credentials")).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["rm-1 ", " rm-1", " "])
+async def test_a_station_id_has_no_space_at_its_ends(stations: StationsApp, name: str) -> None:
+    await stations.ask("POST", "", 201, {"station_id": "rm 1"})
+    assert "no space at either end" in (await stations.ask("POST", "", 422, {"station_id": name}))["detail"]
+    assert "no space at either end" in (await stations.ask("PUT", f"/{quote(name)}", 422, {}))["detail"]
 
 
 async def test_a_second_put_replaces_all_facts_and_keeps_the_connectors(stations: StationsApp) -> None:
@@ -121,6 +151,18 @@ async def test_pages_together_are_all_stations_once(stations: StationsApp) -> No
         await stations.client.put(f"{PATH}/A-NEW", json={})
     assert seen == names
     assert "cursor" in (await stations.ask("GET", "", 422, cursor="x"))["detail"]
+
+
+async def test_a_cursor_with_nul_is_refused_as_any_other(stations: StationsApp) -> None:
+    nul = encode_cursor(StationCursor("A\0"))
+    searched = encode_cursor(SearchCursor(to_ms(NOW), 0, 0, "A\0"))
+    for path, params in (
+        ("", {"cursor": nul}),
+        ("/export", {"cursor": nul, "format": "csv"}),
+        ("/search", {"cursor": searched, "latitude": "1", "longitude": "1"}),
+    ):
+        problem = await stations.ask("GET", path, 422, **params)
+        assert "cursor is not one of this query" in problem["detail"]
 
 
 @pytest.mark.parametrize(

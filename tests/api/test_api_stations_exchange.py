@@ -267,7 +267,7 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
         ("station_id,evse_id\nA,x\n", "connector_id"),
         ('station_id,name\nA,"x\n', "no CSV"),
         ("station_id,name\nA,x,y\n", "has 3 cells"),
-        ("station_id,name\n,x\n", "printable characters"),
+        ("station_id,name\n,x\n", "printable ASCII characters"),
         ("station_id,name\nA,x\nA,y\n", "another than in the station's first line"),
         ("station_id,connector_id\nA,1\nA,1\n", "the same connector_id"),
         ("station_id,connector_id\nA,x\n", "no number"),
@@ -288,6 +288,32 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
 async def test_a_wrong_file_is_refused_with_the_reason(stations: StationsApp, file: Any, says: str) -> None:
     assert says in (await put(stations, file, 422))["detail"]
     assert stations.published() == []
+
+
+@pytest.mark.parametrize("format_", ["csv", "ocpi"])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        *((name, "1 to 36 printable ASCII characters") for name in ("Ä1", "ß", "ſ1", "A" * 37)),
+        ("A/C", "has no slash"),
+    ],
+)
+async def test_an_import_takes_the_ids_that_can_be_registered(
+    stations: StationsApp, format_: str, name: str, says: str
+) -> None:
+    others = ("SS", "S1", "A" * 36)
+    file: Any = [{"id": one} for one in (name, *others)]
+    if format_ == "csv":
+        file = "".join(f"{one}\n" for one in ("station_id", name, *others))
+    refused = await put(stations, file, 422)
+    assert says in refused["detail"]
+    assert [one["station_id"] for one in refused["refused"]] == [name[:36]]
+    result = await put(stations, file, partial=True)
+    assert (result["created"], result["refused"]) == (3, 1)
+
+
+async def test_an_ocpi_id_with_a_space_at_its_end_is_refused(stations: StationsApp) -> None:
+    assert "no space at either end" in (await put(stations, [{"id": "RM-1 "}], 422))["detail"]
 
 
 async def test_a_file_that_is_no_file_is_refused(stations: StationsApp) -> None:

@@ -1,14 +1,18 @@
 """Status intervals and unclaimed stations over HTTP."""
 
 import random
+from base64 import urlsafe_b64encode
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
 from api.telemetry.models import StatusIntervalPage, UnclaimedPage
+from api.telemetry.store import StationCursor
+from kit.web.paging import encode_cursor, to_micros
 from streams.storage.connections import Connections, open_writer
 from streams.storage.store import Store
 from tests.api.conftest import NOW, Api
@@ -104,6 +108,19 @@ async def test_a_time_has_what_is_not_over_at_its_start(api: Api, keys: list[int
 )
 async def test_a_bad_question_is_answered_with_what_to_ask(api: Api, keys: list[int], query: str, status: int) -> None:
     assert (await api.client.get(f"{PATH}?{query}")).status_code == status
+
+
+@pytest.mark.parametrize("place", [-(2**31), 2**31 - 1, 2**31, 2**63 - 1])
+async def test_a_cursor_whose_place_no_interval_has_is_refused(api: Api, keys: list[int], place: int) -> None:
+    cursor = msgspec.msgpack.encode(["s", to_micros(NOW), 1, place])
+    text = urlsafe_b64encode(cursor).decode().rstrip("=")
+    answer = await api.get(PATH, 200 if place < 2**31 else 422, cursor=text)
+    assert place < 2**31 or "cursor is not one of this query" in answer.json()["detail"]
+
+
+async def test_an_unclaimed_page_with_a_cursor_of_nul_is_refused(api: Api) -> None:
+    answer = await api.get(UNCLAIMED, 422, cursor=encode_cursor(StationCursor("A\0")))
+    assert "cursor is not one of this query" in answer.json()["detail"]
 
 
 async def test_an_unknown_station_is_not_found(api: Api) -> None:

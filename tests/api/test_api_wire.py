@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.telemetry.renderings import ColumnTable, Kind, to_arrow, to_csv, to_rows
-from api.telemetry.store import QuarantineCursor, ReadingCursor, WindowCursor
+from api.telemetry.store import QuarantineCursor, ReadingCursor, StationCursor, WindowCursor
 from kit.clock import format_rfc3339, to_ms
 from kit.instants import EARLIEST, LATEST, floor_to, parse_instant
 from kit.web.errors import BadQuery, NotAcceptable
@@ -92,6 +92,13 @@ def test_a_cursor_comes_back_and_only_as_its_own_kind(cursor: ReadingCursor) -> 
     for other in (WindowCursor, QuarantineCursor):
         with pytest.raises(BadQuery):
             decode_cursor(text, other)
+
+
+@pytest.mark.parametrize("character", ["\0", "\n", "\x7f"])
+def test_a_cursor_with_a_character_that_no_key_has_is_a_bad_query(character: str) -> None:
+    assert decode_cursor(encode_cursor(StationCursor("A B")), StationCursor).station_id == "A B"
+    with pytest.raises(BadQuery, match="cursor is not one of this query"):
+        decode_cursor(encode_cursor(StationCursor(f"A{character}B")), StationCursor)
 
 
 @given(st.one_of(st.text(max_size=120), st.binary(max_size=60).map(lambda key: msgspec.msgpack.encode(key).hex())))

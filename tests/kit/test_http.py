@@ -306,6 +306,15 @@ async def test_scripts_and_styles_are_served_as_such_and_nothing_else_of_their_f
         assert (await client.get(f"/docs/assets/{name}")).status_code == 404
 
 
+@pytest.mark.parametrize("slash", ["%2F", "%2f"])
+async def test_an_encoded_slash_separates_no_parts_of_a_path(client: httpx.AsyncClient, slash: str) -> None:
+    assert (await client.get("/api/v1/fail/problem")).status_code == 409
+    refused = await client.get(f"/api/v1/fail{slash}problem")
+    assert (refused.status_code, refused.headers["Content-Type"]) == (404, "application/problem+json")
+    assert "a station id in a path cannot have a slash" in refused.json()["detail"]
+    assert (await client.get(f"/api/v1/windows?interval=a{slash}b")).json() == "a/b"
+
+
 async def test_the_root_says_where_things_are(client: httpx.AsyncClient) -> None:
     about = (await client.get("/")).json()
     assert (about["name"], about["version"]) == ("test", "1")

@@ -1,5 +1,6 @@
 """Validation errors as sentences."""
 
+from typing import Any
 from uuid import UUID
 
 import hypothesis
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from billing.credits.models import RefundRequest
 from ingest.admission.wire import text_fault
 from kit.validation import explain_error, whole_token
-from schemas.identifiers import StationId
+from schemas.identifiers import NewStationId, StationId
 
 
 @pytest.mark.parametrize(("given", "words"), [("", "is empty"), ("a\0b", "has a control character")])
@@ -44,14 +45,18 @@ def test_a_station_is_named_as_readings_may_name_it(given: str, taken: str) -> N
 
 
 @hypothesis.given(st.text(max_size=40) | st.text(st.characters(max_codepoint=130), max_size=40))
-def test_an_id_is_registered_if_and_only_if_readings_may_have_it(text: str) -> None:
+def test_an_id_is_one_if_and_only_if_readings_may_have_it_without_spaces_at_its_ends(text: str) -> None:
+    taken = _taken(StationId, text)
+    assert taken == (text_fault("station_id", text) is None and text == text.strip())
+    assert _taken(NewStationId, text) == (taken and "/" not in text)
+
+
+def _taken(kind: Any, text: str) -> bool:
     try:
-        TypeAdapter(StationId).validate_python(text)
+        TypeAdapter(kind).validate_python(text)
     except ValidationError:
-        taken = False
-    else:
-        taken = True
-    assert taken == (text_fault("station_id", text) is None)
+        return False
+    return True
 
 
 @pytest.mark.parametrize("token", ["vso_…", "vso_a\nb", "Bearer vso_a", "vso_\x7f"])

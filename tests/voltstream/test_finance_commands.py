@@ -42,6 +42,10 @@ _WRONG_STATIONS = (
     (("set", "DE*1", "--latitude", "52"), "give latitude and longitude"),
     (("connector", "DE*1", "1", "--rated-power-w", "22 kW"), "write whole watts"),
     (("remove", "DE*1"), "no station DE*1"),
+    (("show", "A/B"), "A/B: a station's id in the registry has no slash"),
+    (("set", "A/B", "--city", "Bonn"), "has no slash"),
+    (("connector", "A/B", "1", "--rated-power-w", "22000"), "has no slash"),
+    (("remove", "A/connectors/1"), "has no slash"),
 )
 
 

@@ -150,7 +150,7 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT c.kind, r.starts_at, r.ends_at INTO other
+    SELECT c.kind, r.id, r.driver_id, r.starts_at, r.ends_at INTO other
     FROM unnest(place.place_key || place.taken_with) AS wanted (key)
     JOIN reservations.claim AS c
         ON int8range(c.place_key, c.place_key, '[]') && int8range(wanted.key, wanted.key, '[]')
@@ -168,6 +168,11 @@ BEGIN
             RETURN;
         END IF;
         DELETE FROM reservations.claim AS c WHERE c.holder = request;
+    END IF;
+    IF other.driver_id = driver AND reservation IS NOT NULL THEN
+        RETURN QUERY SELECT NULL::text, 'there is no reservation ' || reservation || ' of this driver, who has connector '
+            || connector || ' of station ' || station || ' reserved as ' || other.id || ': give that one, or none';
+        RETURN;
     END IF;
     RETURN QUERY SELECT NULL::text, 'connector ' || connector || ' of station ' || station || CASE
         WHEN other.kind = 'reservation' THEN ' is reserved for another driver from '

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from api.stations.exchange.models import STATIONS_MAX, Wanted
+from api.stations.exchange.models import STATIONS_MAX, Wanted, check_id, upper_id
 from api.stations.registry.models import CONNECTORS_MAX, ConnectorFacts, Station, StationDocument, StationFacts
 from kit.spelling import did_you_mean
 from kit.validation import explain_error
-from schemas.reading import STATION_ID_CHARS_MAX
 
 STATION_COLUMNS: Final = tuple(StationFacts.model_fields)
 CONNECTOR_COLUMNS: Final = tuple(ConnectorFacts.model_fields)
@@ -66,7 +65,7 @@ def read(text: str, known: Mapping[str, Station]) -> list[Wanted]:
                     "station_id": cells.get("station_id", ""),
                     "": f"has {len(row)} cells, and the header {len(columns)}",
                 }
-            grouped.setdefault(cells["station_id"].strip().upper(), []).append((line, cells))
+            grouped.setdefault(upper_id(cells["station_id"].strip()), []).append((line, cells))
     except csv.Error as error:
         raise WrongFile(f"line {rows.line_num} is no CSV: {error}") from None
     return [_wanted(name, lines, columns, known.get(name)) for name, lines in grouped.items()]
@@ -127,8 +126,7 @@ def _wanted(
 ) -> Wanted:
     line, first = lines[0]
     try:
-        if not 1 <= len(station_id) <= STATION_ID_CHARS_MAX or not station_id.isprintable():
-            raise ValueError(f"station_id: has 1 to {STATION_ID_CHARS_MAX} printable characters")
+        check_id("station_id", station_id)
         for number, cells in lines:
             if "" in cells:
                 raise ValueError(f"line {number} {cells['']}")
@@ -138,9 +136,9 @@ def _wanted(
     except ValidationError as error:
         one = error.errors()[0]
         place = "/".join(map(str, one["loc"]))
-        return Wanted(line, station_id[:STATION_ID_CHARS_MAX], None, f"{place}: {explain_error(one, StationDocument)}")
+        return Wanted(line, station_id, None, f"{place}: {explain_error(one, StationDocument)}")
     except ValueError as error:
-        return Wanted(line, station_id[:STATION_ID_CHARS_MAX], None, str(error))
+        return Wanted(line, station_id, None, str(error))
     return Wanted(line, station_id, document)
 
 

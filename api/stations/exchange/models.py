@@ -7,6 +7,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from api.stations.registry.models import StationDocument, StationsModel
+from schemas.identifiers import new_station_id
 
 STATIONS_MAX: Final = 10_000  # of one import; of ~1 kB each it fits the body, and its transaction takes seconds
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -27,6 +28,19 @@ class Wanted:
     station_id: str
     document: StationDocument | None
     reason: str | None = None
+
+
+def upper_id(text: str) -> str:
+    """A station's id as it is compared; other text as it is, for `check_id`: ß in upper case would be another's SS."""
+    return text.upper() if text.isascii() else text
+
+
+def check_id(name: str, station_id: str) -> None:
+    """Raises ValueError where no station can be registered by that id. `name`: of the column or field it stands in."""
+    try:
+        new_station_id(station_id)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 class ImportedStation(StationsModel):

@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from api.stations.exchange.models import Wanted
+from api.stations.exchange.models import Wanted, check_id, upper_id
 from api.stations.registry.models import MAIN_METER, Connector, Station, StationDocument, StationFacts
 from api.stations.status.codes import CODES
 from kit.clock import format_rfc3339
 from kit.validation import explain_error
-from schemas.reading import STATION_ID_CHARS_MAX
 
 # OCPI Status of each of ours; anything else is UNKNOWN.
 _IN_USE: Final = ("Preparing", "Charging", "SuspendedEV", "SuspendedEVSE", "Finishing")
@@ -80,14 +79,16 @@ def locations_of(document: Any) -> list[Any]:
 def station_id_of(one: Any) -> str:
     """The id of a Location; empty where it has none."""
     found = one.get("id") if isinstance(one, dict) else None
-    return found.strip().upper()[:STATION_ID_CHARS_MAX] if isinstance(found, str) else ""
+    return upper_id(found) if isinstance(found, str) else ""
 
 
 def _wanted(number: int, one: Any, known: Mapping[str, Station]) -> Wanted:
     station_id = station_id_of(one)
     try:
-        if not station_id or not station_id.isprintable():
-            raise ValueError(f"id: has 1 to {STATION_ID_CHARS_MAX} printable characters")
+        check_id("id", station_id)
+    except ValueError as error:
+        return Wanted(number, station_id, None, str(error))
+    try:
         return Wanted(number, station_id, StationDocument.model_validate(_document(one, known.get(station_id))))
     except ValidationError as error:
         first = error.errors()[0]

@@ -17,6 +17,7 @@ from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery
 from kit.web.paging import decode_cursor, encode_cursor
+from schemas.reading import STATION_ID_CHARS_MAX
 
 REASON_CHARS_MAX: Final = 300
 SHOWN_MAX: Final = 100  # refused stations in a problem document, ~200 B each
@@ -148,7 +149,7 @@ def _result(wanted: Sequence[Wanted], changes: Mapping[str, Change | None], *, d
 
 
 def _imported(one: Wanted, changes: Mapping[str, Change | None]) -> ImportedStation:
-    key: dict[str, Any] = {"line": one.line, "station_id": _shown(one.station_id)}
+    key: dict[str, Any] = {"line": one.line, "station_id": _shown(one.station_id[:STATION_ID_CHARS_MAX])}
     if one.document is None:
         return ImportedStation(**key, outcome="refused", changes=[], reason=_shown(one.reason or ""))
     change = changes[one.station_id]

@@ -21,7 +21,7 @@ from api.stations.registry.opening_hours import OpeningHours
 from api.time_zones import checked_time_zone
 from schemas.connector import AC_STANDARDS, DC_STANDARDS, ConnectorFormat, ConnectorStandard, PowerType
 from schemas.country import ALPHA_3, ALPHA_3_OF
-from schemas.identifiers import PRINTABLE, StationId
+from schemas.identifiers import PRINTABLE, NewStationId
 from schemas.reading import CONNECTOR_ID_MAX
 
 CONNECTORS_MAX: Final = 256  # of one station, ~300 bytes each in JSON: 77 kB; depots with one controller have dozens
@@ -301,7 +301,7 @@ class StationDocument(StationFacts):
 class NewStation(StationDocument):
     """A station to be registered."""
 
-    station_id: StationId
+    station_id: NewStationId
 
 
 class Connector(ConnectorFacts):

@@ -13,6 +13,7 @@ from api.stations.components import PATH
 from api.stations.exchange.models import ExchangeFormat
 from api.stations.registry.models import RATED_POWER_W_MAX
 from schemas.connector import ConnectorFormat, ConnectorStandard, PowerType
+from schemas.identifiers import SLASH
 from schemas.reading import CONNECTOR_ID_MAX
 from voltstream.cli.connection import OperatorToken, Url
 from voltstream.cli.options import AsJson, DataDir, one_of
@@ -263,4 +264,6 @@ def _facts(connector: Mapping[str, Any]) -> str:
 def _place(station: str) -> str:
     if not station.strip():
         raise WrongUsage("the station's id is empty: write it as its readings name it")
+    if "/" in station:
+        raise WrongUsage(f"{station}: {SLASH}")
     return f"{PATH}/{quote(station, safe='')}"
