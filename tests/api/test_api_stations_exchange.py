@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from api.stations.exchange import csv_file, examples, ocpi
 from api.stations.registry.examples import CONNECTOR_FACTS, NEW_STATION, STATION_FACTS
-from api.stations.registry.models import Connector, NumberedConnector, Station, StationDocument, StationFacts
+from api.stations.registry.models import Connector, Station, StationDocument, StationFacts
 from tests.api.stations_app import NOW, PATH, StationsApp
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
@@ -277,8 +278,14 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
         ("station_id,latitude\nA,91\n", "beyond 90"),
         ("station_id,site_power_w_max\nA,NaN\n", "integer"),
         ("station_id,name\nA,\x00\n", "NUL"),
-        ([{"id": "A", "coordinates": 1}], "no Location"),
-        ([{"id": "A", "evses": [{}]}], "no Location"),
+        ([{"id": "A", "coordinates": 1}], "A: coordinates: write a JSON object"),
+        ([{"id": "A", "coordinates": {"latitude": "1"}}], "give latitude and longitude"),
+        ([{"id": "A", "evses": 7}], "A: evses: write a list"),
+        ([{"id": "A", "evses": ["x"]}], "A: evses/0: write a JSON object"),
+        ([{"id": "A", "evses": [{"connectors": {}}]}], "A: evses/0/connectors: write a list"),
+        ([{"id": "A", "evses": [{"connectors": [{}]}]}], "A: evses/0/connectors/0/id: write the connector's id"),
+        ([{"id": "A", "opening_times": 1}], "A: opening_times: write a JSON object"),
+        ([{"id": "A", "opening_times": {"regular_hours": [1]}}], "A: opening_times/regular_hours/0: write a JSON"),
         ([{"id": "A"}, {"id": "a"}], "twice"),
         ([{"id": "\ud800"}], "printable"),
         ([{"id": "A", "name": "\ud800"}], "valid string"),
@@ -309,4 +316,49 @@ def test_numbers_of_connectors_are_those_of_the_file_where_they_are_the_stations
     assert read(evse("1"), evse("1", "2")) == [1, 2, 3]
     assert read(evse("a")) == [1]
     assert read({**evse("1"), "status": "REMOVED"}, evse("2")) == [2]
-    assert NumberedConnector(connector_id=1).connector_id == 1
+
+
+def _evses(*named: tuple[str, Sequence[str]]) -> list[dict[str, Any]]:
+    return [{"evse_id": f"DE*VLT*E{name}", "connectors": [{"id": one} for one in ids]} for name, ids in named]
+
+
+def _numbered(evses: list[dict[str, Any]], known: Station | None = None) -> Station:
+    """The station that a Location with these EVSEs makes of the known one."""
+    [wanted] = ocpi.read([{"id": "A", "evses": evses}], {} if known is None else {"A": known})
+    assert wanted.document is not None, wanted.reason
+    facts = wanted.document.model_dump()
+    return _station("A", {"time_zone": None}, None, facts["connectors"])
+
+
+_EVSES = st.dictionaries(
+    st.sampled_from("1234"), st.lists(st.sampled_from(["1", "2", "3", "7", "a"]), min_size=1, max_size=3, unique=True)
+)
+
+
+@given(_EVSES, _EVSES, st.data())
+def test_a_known_evse_keeps_its_numbers_in_whatever_order_the_file_has_it(
+    first: dict[str, list[str]], others: dict[str, list[str]], data: st.DataObject
+) -> None:
+    known = _numbered(_evses(*first.items()))
+    again = data.draw(st.permutations([(name, data.draw(st.permutations(ids))) for name, ids in first.items()]))
+    assert _said(_numbered(_evses(*again), known)) == _said(known)
+    new = [(name, ids) for name, ids in others.items() if name not in first]
+    more = _numbered(_evses(*data.draw(st.permutations([*again, *new]))), known)
+    kept = [one for one in more.connectors if one.evse_id in {plug.evse_id for plug in known.connectors}]
+    assert kept == known.connectors
+    assert len(more.connectors) == sum(len(ids) for _, ids in (*again, *new))
+
+
+def test_evses_in_another_order_and_new_ones_do_not_move_connectors() -> None:
+    def shown(station: Station) -> dict[int, str | None]:
+        return {one.connector_id: one.evse_id for one in station.connectors}
+
+    known = _numbered(_evses(("A", "1"), ("B", "1")))
+    assert shown(known) == {1: "DE*VLT*EA", 2: "DE*VLT*EB"}
+    assert shown(_numbered(_evses(("B", "1"), ("A", "1")), known)) == shown(known)
+    assert shown(_numbered(_evses(("B", "1")), known))[2] == "DE*VLT*EB"
+    assert shown(_numbered(_evses(("C", "1"), ("B", "1"), ("A", "1")), known)) == {**shown(known), 3: "DE*VLT*EC"}
+    by_uid = [{"uid": one["evse_id"], "connectors": one["connectors"]} for one in _evses(("B", "1"), ("A", "1"))]
+    assert shown(_numbered(by_uid, known)) == shown(known)
+    unnamed = [{"uid": "x", "connectors": [{"id": "1"}]}, {"uid": "y", "connectors": [{"id": "1"}]}]
+    assert shown(_numbered(unnamed, _numbered(unnamed))) == {1: None, 2: None}
