@@ -203,6 +203,8 @@ async def test_an_import_says_before_what_it_would_change_and_then_changes_that(
     assert (shown["name"], shown["revision"]) == ("B", 2)  # a column that is not there
     assert [one["connector_id"] for one in shown["connectors"]] == [1, 7]
     assert len(stations.published()) == 4
+    fewer = await put(stations, "station_id,connector_id\nB,1\n", dry_run=True)
+    assert fewer["stations"][0]["changes"] == ["connectors/7 removed"]
     again = await put(stations, file)
     assert (again["unchanged"], again["stations"]) == (3, [])
     assert len(stations.published()) == 4
@@ -214,8 +216,11 @@ async def test_an_import_is_all_or_nothing_unless_asked(stations: StationsApp) -
     assert "Line 3, B: country: is no ISO 3166-1 alpha-3 code; for DE write DEU" in refused["detail"]
     assert [one["station_id"] for one in refused["refused"]] == ["B"]
     await stations.ask("GET", "/A", 404)
+    preview = await put(stations, file, dry_run=True)
+    assert (preview["written"], preview["refused"]) == (False, 1)
+    assert (await put(stations, file, dry_run=True, partial=True))["written"] is True
     made = await put(stations, file, partial=True)
-    assert (made["created"], made["refused"]) == (1, 1)
+    assert (made["created"], made["refused"], made["written"]) == (1, 1, True)
     await stations.ask("GET", "/A", 200)
     twice = "station_id,connector_id,evse_id\nX,1,DE*VLT*E9\nY,1,DE*VLT*E9\n"
     assert "an EVSE is at one station" in (await put(stations, twice, 409))["detail"]
@@ -253,6 +258,8 @@ async def test_what_is_exported_changes_nothing_and_makes_the_same_again(station
 async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
     assert (await put(stations, examples.CSV))["created"] == 1
     assert (await put(stations, examples.LOCATIONS))["changed"] == 1
+    [said] = (await put(stations, [{**examples.LOCATIONS[0], "energy_mix": {"is_green_energy": True}}]))["stations"]
+    assert (said["outcome"], said["not_taken"]) == ("unchanged", ["energy_mix"])
     envelope = {"data": examples.LOCATIONS, "status_code": 1000}
     answer = await stations.client.post(f"{PATH}/import?format=ocpi", json=envelope)
     assert answer.json()["unchanged"] == 1
@@ -280,6 +287,8 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
         ("station_id,name\nA,\x00\n", "NUL"),
         ([{"id": "A", "coordinates": 1}], "A: coordinates: write a JSON object"),
         ([{"id": "A", "coordinates": {"latitude": "1"}}], "give latitude and longitude"),
+        ([{"id": "A", "publish": False}], "A: publish: is false, and all stations here are published"),
+        ([{"id": "A", "publish": "no"}], "A: publish: write true"),
         ([{"id": "A", "evses": 7}], "A: evses: write a list"),
         ([{"id": "A", "evses": ["x"]}], "A: evses/0: write a JSON object"),
         ([{"id": "A", "evses": [{"connectors": {}}]}], "A: evses/0/connectors: write a list"),

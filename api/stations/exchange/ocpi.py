@@ -1,7 +1,8 @@
 """Stations as Locations of OCPI 2.2.1 (module Locations), one Location a station. Pure.
 
 What OCPI requires and is not known keeps a station or a connector out of the file: nothing is made up. What OCPI has no
-room for (site, group, organisation, bays, site power, the main meter) stays as it is when a file is read.
+room for (site, group, organisation, bays, site power, the main meter) stays as it is when a file is read; what a
+Location says and a station has no room for is named (`not_taken`).
 """
 
 import itertools
@@ -34,6 +35,15 @@ _NEEDED: Final = ("address", "city", "country", "latitude", "longitude", "time_z
 _PLUG_NEEDED: Final = ("standard", "format", "power_type", "voltage_v_max", "current_a_max", "evse_id")
 _END: Final = "24:00"
 _REASON_CHARS_MAX: Final = 200
+# What is kept, and what an export says anew; of anything else the import says that it is not kept.
+_KEPT: Final = {*_MORE, *_SAME, "coordinates", "opening_times", "evses"}
+_OURS: Final = {"country_code", "party_id", "id", "publish", "last_updated"}
+_OF_EVSES: Final = {"uid", "evse_id", "status", "connectors", "parking_restrictions", "last_updated"}
+_OF_CONNECTORS: Final = {"id", "standard", "format", "power_type", "max_voltage", "max_amperage"} | {
+    *("max_electric_power", "tariff_ids", "last_updated"),
+}
+_NOT_TAKEN_MAX: Final = 20
+_NAME_CHARS_MAX: Final = 64
 
 
 def fits(connector: Connector) -> bool:
@@ -90,7 +100,12 @@ def _wanted(number: int, one: Any, known: Mapping[str, Station]) -> Wanted:
     try:
         if not station_id or not station_id.isprintable():
             raise ValueError(f"id: has 1 to {STATION_ID_CHARS_MAX} printable characters")
-        return Wanted(number, station_id, StationDocument.model_validate(_document(one, known.get(station_id))))
+        if one.get("publish") is False:
+            raise ValueError("publish: is false, and all stations here are published: leave the Location out")
+        if one.get("publish") not in (None, True):
+            raise ValueError("publish: write true, or leave it out")
+        document = StationDocument.model_validate(_document(one, known.get(station_id)))
+        return Wanted(number, station_id, document, not_taken=_not_taken(one))
     except ValidationError as error:
         first = error.errors()[0]
         place = "/".join(map(str, first["loc"]))
@@ -117,6 +132,24 @@ def _document(one: Mapping[str, Any], known: Station | None) -> dict[str, Any]:
         *({**plug, "connector_id": number} for plug, number in zip(found, numbers, strict=True)),
     ]
     return facts
+
+
+def _not_taken(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fields with a value that are not kept, by their names."""
+    evses = one.get("evses") or []
+    plugs = [
+        plug for evse in evses for plug in (evse.get("connectors") or [] if evse.get("status") != "REMOVED" else [])
+    ]
+    levels = (("", [one], _KEPT | _OURS), ("evses/", evses, _OF_EVSES), ("evses/connectors/", plugs, _OF_CONNECTORS))
+    found = {
+        f"{above}{name[:_NAME_CHARS_MAX]}": None
+        for above, objects, taken in levels
+        for of in objects
+        if isinstance(of, dict)
+        for name, value in of.items()
+        if name not in taken and value not in (None, [], "")
+    }
+    return tuple(found)[:_NOT_TAKEN_MAX]
 
 
 def _connectors(evses: Sequence[Any]) -> tuple[list[Plug], list[dict[str, Any]]]:

@@ -71,10 +71,9 @@ class ExchangeService:
         known = await stations(connection, names)
         wanted = _once(await asyncio.to_thread(_read, parsed, format_, known))
         documents = {one.station_id: one.document for one in wanted if one.document is not None}
-        refused = len(wanted) - len(documents)
         changes = await self._registry.change_many(connection, documents, operator)
-        result = _result(wanted, changes, dry_run=dry_run)
-        if refused and not dry_run and not partial:
+        result = _result(wanted, changes, dry_run=dry_run, partial=partial)
+        if not result.written and not dry_run:
             raise ImportRefused(result)
         return result
 
@@ -133,22 +132,29 @@ def _once(wanted: Sequence[Wanted]) -> list[Wanted]:
     return found
 
 
-def _result(wanted: Sequence[Wanted], changes: Mapping[str, Change | None], *, dry_run: bool) -> ImportResult:
+def _result(
+    wanted: Sequence[Wanted], changes: Mapping[str, Change | None], *, dry_run: bool, partial: bool
+) -> ImportResult:
     shown = [_imported(one, changes) for one in wanted]
     counted = Counter(one.outcome for one in shown)
     return ImportResult(
         dry_run=dry_run,
         applied=not dry_run,
+        written=partial or not counted["refused"],
         created=counted["created"],
         changed=counted["changed"],
         unchanged=counted["unchanged"],
         refused=counted["refused"],
-        stations=[one for one in shown if one.outcome != "unchanged"],
+        stations=[one for one in shown if one.outcome != "unchanged" or one.not_taken],
     )
 
 
 def _imported(one: Wanted, changes: Mapping[str, Change | None]) -> ImportedStation:
-    key: dict[str, Any] = {"line": one.line, "station_id": _shown(one.station_id)}
+    key: dict[str, Any] = {
+        "line": one.line,
+        "station_id": _shown(one.station_id),
+        "not_taken": [_shown(name) for name in one.not_taken],
+    }
     if one.document is None:
         return ImportedStation(**key, outcome="refused", changes=[], reason=_shown(one.reason or ""))
     change = changes[one.station_id]
@@ -171,7 +177,9 @@ def _differences(before: Station, after: Station | None) -> list[str]:
     old, new = ({one.connector_id: one for one in of.connectors} for of in (before, after))
     for number in sorted(old.keys() | new.keys()):
         one, other = old.get(number), new.get(number)
-        if one is None or other is None:
+        if other is None:
+            found.append(f"connectors/{number} removed")
+        elif one is None:
             found.append(f"connectors/{number}")
         else:
             names = [name for name in ConnectorFacts.model_fields if getattr(one, name) != getattr(other, name)]
