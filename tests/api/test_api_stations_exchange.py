@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.stations.exchange import csv_file, examples, ocpi
+from api.stations.exchange.evse_clashes import evse_clashes
 from api.stations.registry.examples import CONNECTOR_FACTS, NEW_STATION, STATION_FACTS
 from api.stations.registry.models import Connector, Station, StationDocument, StationFacts
 from tests.api.stations_app import NOW, PATH, StationsApp
@@ -161,6 +162,27 @@ def test_a_location_has_all_that_ocpi_requires() -> None:
     assert ocpi.location(_station("A", {"city": "Bonn", "time_zone": "UTC"}, place, plugs), {}) is None
 
 
+_EVSE_SETS = st.dictionaries(st.sampled_from("ABCDE"), st.sets(st.integers(1, 5).map(str), max_size=3))
+
+
+@given(_EVSE_SETS, st.dictionaries(st.integers(1, 5).map(str), st.sampled_from("ABCDEFG")))
+def test_of_stations_without_a_clash_each_evse_is_at_one_station(
+    wanted: dict[str, set[str]], holders: dict[str, str]
+) -> None:
+    refused = evse_clashes(wanted, holders)
+    after: dict[str, set[str]] = {}
+    for evse_id, holder in holders.items():
+        if holder not in wanted or holder in refused:
+            after.setdefault(evse_id, set()).add(holder)
+    for name, evse_ids in wanted.items():
+        for evse_id in evse_ids if name not in refused else ():
+            after.setdefault(evse_id, set()).add(name)
+    assert all(len(names) == 1 for names in after.values())
+    alone = {name for name, ids in wanted.items() if all(holders.get(one, name) == name for one in ids)}
+    others = {name: set().union(*(ids for other, ids in wanted.items() if other != name)) for name in wanted}
+    assert not any(name in refused for name in alone if not wanted[name] & others[name])
+
+
 async def put(stations: StationsApp, body: str | list[Any], status: int = 200, **params: Any) -> Any:
     """An import."""
     format_ = "csv" if isinstance(body, str) else "ocpi"
@@ -223,9 +245,16 @@ async def test_an_import_is_all_or_nothing_unless_asked(stations: StationsApp) -
     assert (made["created"], made["refused"], made["written"]) == (1, 1, True)
     await stations.ask("GET", "/A", 200)
     twice = "station_id,connector_id,evse_id\nX,1,DE*VLT*E9\nY,1,DE*VLT*E9\n"
-    assert "an EVSE is at one station" in (await put(stations, twice, 409))["detail"]
-    assert "an EVSE is at one station" in (await put(stations, twice, 409, dry_run=True))["detail"]
+    says = "Line 3, Y: DE*VLT*E9 is an EVSE of station X: an EVSE is at one station"
+    assert says in (await put(stations, twice, 422))["detail"]
+    assert (await put(stations, twice, dry_run=True))["written"] is False
     await stations.ask("GET", "/X", 404)
+    made = await put(stations, twice, partial=True)
+    assert (made["created"], made["refused"]) == (1, 1)
+    taken = await put(stations, "station_id,connector_id,evse_id\nZ,1,DE*VLT*E9\nW,1,DE*VLT*E8\n", partial=True)
+    assert [(one["line"], one["outcome"]) for one in taken["stations"]] == [(2, "refused"), (3, "created")]
+    moved = "station_id,connector_id,evse_id\nZ,1,DE*VLT*E9\nX,1,DE*VLT*E7\n"  # X gives it away
+    assert (await put(stations, moved))["refused"] == 0
 
 
 async def test_what_is_exported_changes_nothing_and_makes_the_same_again(stations: StationsApp) -> None:

@@ -35,9 +35,7 @@ router = APIRouter(prefix=PATH, tags=["stations"])
     openapi_extra=_BODY,
     dependencies=[Depends(body_bytes_max(BODY_BYTES_MAX))],
     responses={
-        **problems(
-            {409: "Two stations would have one EVSE", 413: f"The file is larger than {BODY_BYTES_MAX // 2**20} MiB"}
-        ),
+        **problems({413: f"The file is larger than {BODY_BYTES_MAX // 2**20} MiB"}),
         200: example(examples.RESULT),
     },
 )

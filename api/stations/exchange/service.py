@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from api.stations.exchange import csv_file, ocpi
+from api.stations.exchange.evse_clashes import evse_clashes
 from api.stations.exchange.models import STATIONS_MAX, ExchangeFormat, ImportedStation, ImportResult, Wanted
 from api.stations.registry.models import ConnectorFacts, Station, StationFacts
 from api.stations.registry.service import StationCursor, StationsService
-from api.stations.registry.store import Change, StationsStore, lock_all, stations, stations_after
+from api.stations.registry.store import Change, StationsStore, evse_holders, lock_all, stations, stations_after
 from api.stations.status.store import statuses
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
@@ -61,7 +62,7 @@ class ExchangeService:
         """Register or change the stations of a file, in the open transaction: all of them or, unless `partial`, none.
 
         After a dry run the caller rolls back: so what it says would change is what does. Raises BadQuery where the file
-        cannot be read, ImportRefused, Conflict where two stations would have one EVSE.
+        cannot be read, ImportRefused.
         """
         parsed = await asyncio.to_thread(_parsed, body, format_)
         names = _names(parsed, format_)
@@ -70,6 +71,7 @@ class ExchangeService:
         await lock_all(connection)
         known = await stations(connection, names)
         wanted = _once(await asyncio.to_thread(_read, parsed, format_, known))
+        wanted = await _without_clashes(connection, wanted, known)
         documents = {one.station_id: one.document for one in wanted if one.document is not None}
         changes = await self._registry.change_many(connection, documents, operator)
         result = _result(wanted, changes, dry_run=dry_run, partial=partial)
@@ -130,6 +132,27 @@ def _once(wanted: Sequence[Wanted]) -> list[Wanted]:
         twice = one.document is not None and first != one.line
         found.append(Wanted(one.line, one.station_id, None, f"is there twice: see {first}") if twice else one)
     return found
+
+
+async def _without_clashes(
+    connection: Transaction, wanted: Sequence[Wanted], known: Mapping[str, Station]
+) -> list[Wanted]:
+    """A station that wants the EVSE of another one is refused."""
+    evses: dict[str, set[str]] = {}
+    for one in wanted:
+        if one.document is not None:
+            before = known.get(one.station_id)
+            plugs = one.document.connectors
+            kept = before.connectors if plugs is None and before is not None else plugs or ()
+            evses[one.station_id] = {plug.evse_id for plug in kept if plug.evse_id is not None}
+    holders = await evse_holders(connection, set().union(*evses.values()))
+    reasons = evse_clashes(evses, holders)
+    return [
+        Wanted(one.line, one.station_id, None, reasons[one.station_id])
+        if one.document is not None and one.station_id in reasons
+        else one
+        for one in wanted
+    ]
 
 
 def _result(
