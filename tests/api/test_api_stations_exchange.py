@@ -306,7 +306,10 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
         ("station_id,name\nA,x,y\n", "has 3 cells"),
         ("station_id,name\n,x\n", "printable characters"),
         ("station_id,name\nA,x\nA,y\n", "another than in the station's first line"),
-        ("station_id,connector_id\nA,1\nA,1\n", "the same connector_id"),
+        ("station_id,connector_id\nA,1\nB,1\nA,1\n", "A: line 4: connector 1 is there already, in line 2"),
+        ("station_id,connector_id,rated_power_w\nA,1,1\nA,2,0\n", "A: line 3: rated_power_w: "),
+        ("station_id,latitude\nA,9\n", "A: give latitude and longitude"),
+        ("station_id,charging_when_closed\nA,True\n", "no JSON"),
         ("station_id,connector_id\nA,x\n", "no number"),
         ("station_id,connector_id\nA,1.5\n", "integer"),
         ("station_id,connector_id\nA,\nA,1\n", "connector_id is empty"),
@@ -333,6 +336,27 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
 async def test_a_wrong_file_is_refused_with_the_reason(stations: StationsApp, file: Any, says: str) -> None:
     assert says in (await put(stations, file, 422))["detail"]
     assert stations.published() == []
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+async def test_files_of_spreadsheets_are_taken(stations: StationsApp, separator: str) -> None:
+    rows = [
+        ("station_id", '"name"', "charging_when_closed", "directions"),
+        ("A", '"Kai; 1, links"', "FALSE", ""),
+        ("B", "x", "TRUE", '"[{""language"":""de"",""text"":""a,b;c""}]"'),
+    ]
+    file = "\ufeff" + "\r\n".join(separator.join(row) for row in rows)
+    assert (await put(stations, file))["created"] == 2
+    shown = await stations.ask("GET", "/A", 200)
+    assert (shown["name"], shown["charging_when_closed"]) == ("Kai; 1, links", False)
+    shown = await stations.ask("GET", "/B", 200)
+    assert (shown["charging_when_closed"], shown["directions"][0]["text"]) == (True, "a,b;c")
+
+
+async def test_a_byte_order_mark_before_json_is_taken(stations: StationsApp) -> None:
+    content = "\ufeff" + json.dumps(examples.LOCATIONS)
+    answer = await stations.client.post(f"{PATH}/import?format=ocpi", content=content.encode())
+    assert answer.status_code == 200, answer.text
 
 
 async def test_a_file_that_is_no_file_is_refused(stations: StationsApp) -> None:

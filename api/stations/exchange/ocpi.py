@@ -109,7 +109,8 @@ def _wanted(number: int, one: Any, known: Mapping[str, Station]) -> Wanted:
     except ValidationError as error:
         first = error.errors()[0]
         place = "/".join(map(str, first["loc"]))
-        return Wanted(number, station_id, None, f"{place}: {explain_error(first, StationDocument)}")
+        says = explain_error(first, StationDocument)
+        return Wanted(number, station_id, None, f"{place}: {says}" if place else says)
     except ValueError as error:
         return Wanted(number, station_id, None, str(error)[:_REASON_CHARS_MAX])
 

@@ -94,7 +94,7 @@ class ExchangeService:
 
 def _parsed(body: bytes, format_: ExchangeFormat) -> Any:
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")  # spreadsheets and some editors write a mark first
     except UnicodeDecodeError:
         raise BadQuery("the file is not UTF-8: save it as UTF-8") from None
     if "\0" in text:
