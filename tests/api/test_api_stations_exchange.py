@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.stations.exchange import csv_file, examples, ocpi
+from api.stations.exchange.evse_clashes import evse_clashes
 from api.stations.registry.examples import CONNECTOR_FACTS, NEW_STATION, STATION_FACTS
-from api.stations.registry.models import Connector, NumberedConnector, Station, StationDocument, StationFacts
+from api.stations.registry.models import Connector, Station, StationDocument, StationFacts
 from tests.api.stations_app import NOW, PATH, StationsApp
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
@@ -160,6 +162,27 @@ def test_a_location_has_all_that_ocpi_requires() -> None:
     assert ocpi.location(_station("A", {"city": "Bonn", "time_zone": "UTC"}, place, plugs), {}) is None
 
 
+_EVSE_SETS = st.dictionaries(st.sampled_from("ABCDE"), st.sets(st.integers(1, 5).map(str), max_size=3))
+
+
+@given(_EVSE_SETS, st.dictionaries(st.integers(1, 5).map(str), st.sampled_from("ABCDEFG")))
+def test_of_stations_without_a_clash_each_evse_is_at_one_station(
+    wanted: dict[str, set[str]], holders: dict[str, str]
+) -> None:
+    refused = evse_clashes(wanted, holders)
+    after: dict[str, set[str]] = {}
+    for evse_id, holder in holders.items():
+        if holder not in wanted or holder in refused:
+            after.setdefault(evse_id, set()).add(holder)
+    for name, evse_ids in wanted.items():
+        for evse_id in evse_ids if name not in refused else ():
+            after.setdefault(evse_id, set()).add(name)
+    assert all(len(names) == 1 for names in after.values())
+    alone = {name for name, ids in wanted.items() if all(holders.get(one, name) == name for one in ids)}
+    others = {name: set().union(*(ids for other, ids in wanted.items() if other != name)) for name in wanted}
+    assert not any(name in refused for name in alone if not wanted[name] & others[name])
+
+
 async def put(stations: StationsApp, body: str | list[Any], status: int = 200, **params: Any) -> Any:
     """An import."""
     format_ = "csv" if isinstance(body, str) else "ocpi"
@@ -202,6 +225,8 @@ async def test_an_import_says_before_what_it_would_change_and_then_changes_that(
     assert (shown["name"], shown["revision"]) == ("B", 2)  # a column that is not there
     assert [one["connector_id"] for one in shown["connectors"]] == [1, 7]
     assert len(stations.published()) == 4
+    fewer = await put(stations, "station_id,connector_id\nB,1\n", dry_run=True)
+    assert fewer["stations"][0]["changes"] == ["connectors/7 removed"]
     again = await put(stations, file)
     assert (again["unchanged"], again["stations"]) == (3, [])
     assert len(stations.published()) == 4
@@ -213,13 +238,23 @@ async def test_an_import_is_all_or_nothing_unless_asked(stations: StationsApp) -
     assert "Line 3, B: country: is no ISO 3166-1 alpha-3 code; for DE write DEU" in refused["detail"]
     assert [one["station_id"] for one in refused["refused"]] == ["B"]
     await stations.ask("GET", "/A", 404)
+    preview = await put(stations, file, dry_run=True)
+    assert (preview["written"], preview["refused"]) == (False, 1)
+    assert (await put(stations, file, dry_run=True, partial=True))["written"] is True
     made = await put(stations, file, partial=True)
-    assert (made["created"], made["refused"]) == (1, 1)
+    assert (made["created"], made["refused"], made["written"]) == (1, 1, True)
     await stations.ask("GET", "/A", 200)
     twice = "station_id,connector_id,evse_id\nX,1,DE*VLT*E9\nY,1,DE*VLT*E9\n"
-    assert "an EVSE is at one station" in (await put(stations, twice, 409))["detail"]
-    assert "an EVSE is at one station" in (await put(stations, twice, 409, dry_run=True))["detail"]
+    says = "Line 3, Y: DE*VLT*E9 is an EVSE of station X: an EVSE is at one station"
+    assert says in (await put(stations, twice, 422))["detail"]
+    assert (await put(stations, twice, dry_run=True))["written"] is False
     await stations.ask("GET", "/X", 404)
+    made = await put(stations, twice, partial=True)
+    assert (made["created"], made["refused"]) == (1, 1)
+    taken = await put(stations, "station_id,connector_id,evse_id\nZ,1,DE*VLT*E9\nW,1,DE*VLT*E8\n", partial=True)
+    assert [(one["line"], one["outcome"]) for one in taken["stations"]] == [(2, "refused"), (3, "created")]
+    moved = "station_id,connector_id,evse_id\nZ,1,DE*VLT*E9\nX,1,DE*VLT*E7\n"  # X gives it away
+    assert (await put(stations, moved))["refused"] == 0
 
 
 async def test_what_is_exported_changes_nothing_and_makes_the_same_again(stations: StationsApp) -> None:
@@ -252,6 +287,8 @@ async def test_what_is_exported_changes_nothing_and_makes_the_same_again(station
 async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
     assert (await put(stations, examples.CSV))["created"] == 1
     assert (await put(stations, examples.LOCATIONS))["changed"] == 1
+    [said] = (await put(stations, [{**examples.LOCATIONS[0], "energy_mix": {"is_green_energy": True}}]))["stations"]
+    assert (said["outcome"], said["not_taken"]) == ("unchanged", ["energy_mix"])
     envelope = {"data": examples.LOCATIONS, "status_code": 1000}
     answer = await stations.client.post(f"{PATH}/import?format=ocpi", json=envelope)
     assert answer.json()["unchanged"] == 1
@@ -269,7 +306,10 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
         ("station_id,name\nA,x,y\n", "has 3 cells"),
         ("station_id,name\n,x\n", "printable ASCII characters"),
         ("station_id,name\nA,x\nA,y\n", "another than in the station's first line"),
-        ("station_id,connector_id\nA,1\nA,1\n", "the same connector_id"),
+        ("station_id,connector_id\nA,1\nB,1\nA,1\n", "A: line 4: connector 1 is there already, in line 2"),
+        ("station_id,connector_id,rated_power_w\nA,1,1\nA,2,0\n", "A: line 3: rated_power_w: "),
+        ("station_id,latitude\nA,9\n", "A: give latitude and longitude"),
+        ("station_id,charging_when_closed\nA,True\n", "no JSON"),
         ("station_id,connector_id\nA,x\n", "no number"),
         ("station_id,connector_id\nA,1.5\n", "integer"),
         ("station_id,connector_id\nA,\nA,1\n", "connector_id is empty"),
@@ -277,8 +317,16 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
         ("station_id,latitude\nA,91\n", "beyond 90"),
         ("station_id,site_power_w_max\nA,NaN\n", "integer"),
         ("station_id,name\nA,\x00\n", "NUL"),
-        ([{"id": "A", "coordinates": 1}], "no Location"),
-        ([{"id": "A", "evses": [{}]}], "no Location"),
+        ([{"id": "A", "coordinates": 1}], "A: coordinates: write a JSON object"),
+        ([{"id": "A", "coordinates": {"latitude": "1"}}], "give latitude and longitude"),
+        ([{"id": "A", "publish": False}], "A: publish: is false, and all stations here are published"),
+        ([{"id": "A", "publish": "no"}], "A: publish: write true"),
+        ([{"id": "A", "evses": 7}], "A: evses: write a list"),
+        ([{"id": "A", "evses": ["x"]}], "A: evses/0: write a JSON object"),
+        ([{"id": "A", "evses": [{"connectors": {}}]}], "A: evses/0/connectors: write a list"),
+        ([{"id": "A", "evses": [{"connectors": [{}]}]}], "A: evses/0/connectors/0/id: write the connector's id"),
+        ([{"id": "A", "opening_times": 1}], "A: opening_times: write a JSON object"),
+        ([{"id": "A", "opening_times": {"regular_hours": [1]}}], "A: opening_times/regular_hours/0: write a JSON"),
         ([{"id": "A"}, {"id": "a"}], "twice"),
         ([{"id": "\ud800"}], "printable"),
         ([{"id": "A", "name": "\ud800"}], "valid string"),
@@ -316,6 +364,27 @@ async def test_an_ocpi_id_with_a_space_at_its_end_is_refused(stations: StationsA
     assert "no space at either end" in (await put(stations, [{"id": "RM-1 "}], 422))["detail"]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+async def test_files_of_spreadsheets_are_taken(stations: StationsApp, separator: str) -> None:
+    rows = [
+        ("station_id", '"name"', "charging_when_closed", "directions"),
+        ("A", '"Kai; 1, links"', "FALSE", ""),
+        ("B", "x", "TRUE", '"[{""language"":""de"",""text"":""a,b;c""}]"'),
+    ]
+    file = "\ufeff" + "\r\n".join(separator.join(row) for row in rows)
+    assert (await put(stations, file))["created"] == 2
+    shown = await stations.ask("GET", "/A", 200)
+    assert (shown["name"], shown["charging_when_closed"]) == ("Kai; 1, links", False)
+    shown = await stations.ask("GET", "/B", 200)
+    assert (shown["charging_when_closed"], shown["directions"][0]["text"]) == (True, "a,b;c")
+
+
+async def test_a_byte_order_mark_before_json_is_taken(stations: StationsApp) -> None:
+    content = "\ufeff" + json.dumps(examples.LOCATIONS)
+    answer = await stations.client.post(f"{PATH}/import?format=ocpi", content=content.encode())
+    assert answer.status_code == 200, answer.text
+
+
 async def test_a_file_that_is_no_file_is_refused(stations: StationsApp) -> None:
     for format_, content in (("csv", b"\xff"), ("ocpi", b"{}"), ("ocpi", b"[" * 100_000), ("ocpi", b"x")):
         answer = await stations.client.post(f"{PATH}/import?format={format_}", content=content)
@@ -335,4 +404,49 @@ def test_numbers_of_connectors_are_those_of_the_file_where_they_are_the_stations
     assert read(evse("1"), evse("1", "2")) == [1, 2, 3]
     assert read(evse("a")) == [1]
     assert read({**evse("1"), "status": "REMOVED"}, evse("2")) == [2]
-    assert NumberedConnector(connector_id=1).connector_id == 1
+
+
+def _evses(*named: tuple[str, Sequence[str]]) -> list[dict[str, Any]]:
+    return [{"evse_id": f"DE*VLT*E{name}", "connectors": [{"id": one} for one in ids]} for name, ids in named]
+
+
+def _numbered(evses: list[dict[str, Any]], known: Station | None = None) -> Station:
+    """The station that a Location with these EVSEs makes of the known one."""
+    [wanted] = ocpi.read([{"id": "A", "evses": evses}], {} if known is None else {"A": known})
+    assert wanted.document is not None, wanted.reason
+    facts = wanted.document.model_dump()
+    return _station("A", {"time_zone": None}, None, facts["connectors"])
+
+
+_EVSES = st.dictionaries(
+    st.sampled_from("1234"), st.lists(st.sampled_from(["1", "2", "3", "7", "a"]), min_size=1, max_size=3, unique=True)
+)
+
+
+@given(_EVSES, _EVSES, st.data())
+def test_a_known_evse_keeps_its_numbers_in_whatever_order_the_file_has_it(
+    first: dict[str, list[str]], others: dict[str, list[str]], data: st.DataObject
+) -> None:
+    known = _numbered(_evses(*first.items()))
+    again = data.draw(st.permutations([(name, data.draw(st.permutations(ids))) for name, ids in first.items()]))
+    assert _said(_numbered(_evses(*again), known)) == _said(known)
+    new = [(name, ids) for name, ids in others.items() if name not in first]
+    more = _numbered(_evses(*data.draw(st.permutations([*again, *new]))), known)
+    kept = [one for one in more.connectors if one.evse_id in {plug.evse_id for plug in known.connectors}]
+    assert kept == known.connectors
+    assert len(more.connectors) == sum(len(ids) for _, ids in (*again, *new))
+
+
+def test_evses_in_another_order_and_new_ones_do_not_move_connectors() -> None:
+    def shown(station: Station) -> dict[int, str | None]:
+        return {one.connector_id: one.evse_id for one in station.connectors}
+
+    known = _numbered(_evses(("A", "1"), ("B", "1")))
+    assert shown(known) == {1: "DE*VLT*EA", 2: "DE*VLT*EB"}
+    assert shown(_numbered(_evses(("B", "1"), ("A", "1")), known)) == shown(known)
+    assert shown(_numbered(_evses(("B", "1")), known))[2] == "DE*VLT*EB"
+    assert shown(_numbered(_evses(("C", "1"), ("B", "1"), ("A", "1")), known)) == {**shown(known), 3: "DE*VLT*EC"}
+    by_uid = [{"uid": one["evse_id"], "connectors": one["connectors"]} for one in _evses(("B", "1"), ("A", "1"))]
+    assert shown(_numbered(by_uid, known)) == shown(known)
+    unnamed = [{"uid": "x", "connectors": [{"id": "1"}]}, {"uid": "y", "connectors": [{"id": "1"}]}]
+    assert shown(_numbered(unnamed, _numbered(unnamed))) == {1: None, 2: None}

@@ -112,6 +112,11 @@ def _files(operator: Commands) -> None:
         refused = operator.run("station", "import", path)
         assert isinstance(refused.exception, WrongUsage)
         assert "for DE write DEU" in str(refused.exception)
+        assert str(refused.exception).endswith("import the others with --partial")
+        tried = operator.run("station", "import", path, "--dry-run")
+        assert (tried.exit_code, "nothing would be imported: 1 refused" in tried.stdout) == (2, True)
+        assert operator.run("station", "import", path, "--dry-run", "--json").exit_code == 2
+        assert operator.run("station", "import", path, "--partial").exit_code == 1
     assert "DE*1,,,Hamburg" not in operator.run("station", "export").stdout
     operator.json("station", "remove", "NEW")
 

@@ -1,4 +1,4 @@
-"""Stations as CSV: a line for each connector. Pure.
+"""Stations as CSV: a line for each connector, its cells between commas, semicolons or tabs. Pure.
 
 The facts of a station stand in its first line, and may be left empty in the next ones. A fact that is no text is JSON.
 An empty cell is a fact that nobody gave. What has no column stays as it is; without the column connector_id all
@@ -23,6 +23,8 @@ CONNECTOR_COLUMNS: Final = tuple(ConnectorFacts.model_fields)
 COLUMNS: Final = ("station_id", *STATION_COLUMNS, "connector_id", *CONNECTOR_COLUMNS)
 LINES_MAX: Final = STATIONS_MAX * 10
 _CELL_CHARS_MAX: Final = 256 * 1024  # the bays of the largest station
+_SEPARATORS: Final = (",", ";", "\t")  # of which the first counts where none splits better
+_BOOLEANS: Final = {"TRUE": True, "FALSE": False}  # as spreadsheets write them
 _TEXTS: Final = {
     *("name", "address", "city", "postal_code", "country", "latitude", "longitude", "time_zone", "site", "group"),
     *("organisation", "parking_type", "standard", "format", "power_type", "evse_id"),
@@ -48,7 +50,7 @@ def write(stations: Iterable[Station], *, header: bool = True) -> str:
 def read(text: str, known: Mapping[str, Station]) -> list[Wanted]:
     """The stations of a file; facts whose column is not there are those of `known`. Raises WrongFile."""
     csv.field_size_limit(_CELL_CHARS_MAX)
-    rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
         header = next(rows, None)
         columns = _checked_header(header)
@@ -99,10 +101,18 @@ def _value(name: str, cell: str) -> Any:
     text = cell.strip()
     if name in _TEXTS:
         return text
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError(f"{name}: is no number and no JSON") from None
+
+
+def _separator(text: str) -> str:
+    """What splits the first line into most names of columns: spreadsheets of many countries write semicolons."""
+    header = text.partition("\n")[0][:_CELL_CHARS_MAX]
+    return max(_SEPARATORS, key=lambda one: sum(name.strip(' "\r') in COLUMNS for name in header.split(one)))
 
 
 def _checked_header(header: Sequence[str] | None) -> list[str]:
@@ -134,12 +144,21 @@ def _wanted(
         connectors = _connectors(lines, columns, known) if "connector_id" in columns else None
         document = StationDocument.model_validate({**facts, "connectors": connectors})
     except ValidationError as error:
-        one = error.errors()[0]
-        place = "/".join(map(str, one["loc"]))
-        return Wanted(line, station_id, None, f"{place}: {explain_error(one, StationDocument)}")
+        return Wanted(line, station_id, None, _reason(error, lines))
     except ValueError as error:
         return Wanted(line, station_id, None, str(error))
     return Wanted(line, station_id, document)
+
+
+def _reason(error: ValidationError, lines: Sequence[tuple[int, dict[str, str]]]) -> str:
+    """Of the first error, with its line where it is of a connector."""
+    one = error.errors()[0]
+    place = one["loc"]
+    says = explain_error(one, StationDocument)
+    if place[:1] != ("connectors",) or len(place) == 1:
+        return ": ".join(filter(None, ("/".join(map(str, place)), says)))
+    field = "/".join(map(str, place[2:]))
+    return ": ".join(filter(None, (f"line {lines[int(place[1])][0]}", field, says)))
 
 
 def _station(
@@ -167,6 +186,7 @@ def _connectors(
         raise ValueError(f"has {len(lines)} lines, and a station has at most {CONNECTORS_MAX} connectors")
     before = {one.connector_id: one for one in (known.connectors if known is not None else ())}
     found: list[dict[str, Any]] = []
+    first: dict[str, int] = {}
     for number, cells in lines:
         given = {name: cells[name] for name in CONNECTOR_COLUMNS if name in columns and cells[name].strip()}
         if not cells["connector_id"].strip():
@@ -174,6 +194,9 @@ def _connectors(
                 raise ValueError(f"line {number}: connector_id is empty; write its number")
             return []
         connector_id = _value("connector_id", cells["connector_id"])
+        seen = first.setdefault(str(connector_id), number)
+        if seen != number:
+            raise ValueError(f"line {number}: connector {str(connector_id)[:64]} is there already, in line {seen}")
         old = before.get(connector_id) if isinstance(connector_id, int) else None
         facts = {} if old is None else old.model_dump(include=set(CONNECTOR_COLUMNS) - set(columns))
         facts |= {name: _value(name, cell) for name, cell in given.items()}

@@ -46,18 +46,20 @@ LOCATIONS: Final[list[dict[str, Any]]] = [
 RESULT: Final[dict[str, Any]] = {
     "dry_run": True,
     "applied": False,
+    "written": False,
     "created": 1,
     "changed": 0,
     "unchanged": 3,
     "refused": 1,
     "stations": [
-        {"line": 2, "station_id": "DE-VS-0001", "outcome": "created", "changes": [], "reason": None},
+        {"line": 2, "station_id": "DE-VS-0001", "outcome": "created", "changes": [], "reason": None, "not_taken": []},
         {
             "line": 9,
             "station_id": "DE-VS-0005",
             "outcome": "refused",
             "changes": [],
             "reason": "country: is no ISO 3166-1 alpha-3 code; for DE write DEU",
+            "not_taken": [],
         },
     ],
 }

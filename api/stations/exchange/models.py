@@ -28,6 +28,7 @@ class Wanted:
     station_id: str
     document: StationDocument | None
     reason: str | None = None
+    not_taken: tuple[str, ...] = ()  # fields that there is no room for
 
 
 def upper_id(text: str) -> str:
@@ -49,8 +50,9 @@ class ImportedStation(StationsModel):
     line: int = Field(description="its first line in the CSV file; in OCPI JSON its place in the list, from 1")
     station_id: str
     outcome: Literal["created", "changed", "unchanged", "refused"]
-    changes: list[str] = Field(description="facts that are others than before")
+    changes: list[str] = Field(description="facts that are others than before; a connector may be new or removed")
     reason: str | None = Field(description="why it is refused, and what to write instead")
+    not_taken: list[str] = Field(default=[], description="fields of the file that are not kept, like energy_mix")
 
 
 class ImportResult(StationsModel):
@@ -58,8 +60,11 @@ class ImportResult(StationsModel):
 
     dry_run: bool
     applied: bool = Field(description="false: nothing was changed")
+    written: bool = Field(description="false: stations are refused, and nothing is, or of a dry run would be, changed")
     created: int
     changed: int
     unchanged: int
     refused: int
-    stations: list[ImportedStation] = Field(description="in the order of the file, without those unchanged")
+    stations: list[ImportedStation] = Field(
+        description="in the order of the file, without those unchanged and wholly kept"
+    )

@@ -1,18 +1,20 @@
 """Stations as Locations of OCPI 2.2.1 (module Locations), one Location a station. Pure.
 
 What OCPI requires and is not known keeps a station or a connector out of the file: nothing is made up. What OCPI has no
-room for (site, group, organisation, bays, site power, the main meter) stays as it is when a file is read.
+room for (site, group, organisation, bays, site power, the main meter) stays as it is when a file is read; what a
+Location says and a station has no room for is named (`not_taken`).
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from api.stations.exchange.connector_numbers import Plug, numbers_of
 from api.stations.exchange.models import Wanted, check_id, upper_id
-from api.stations.registry.models import MAIN_METER, Connector, Station, StationDocument, StationFacts
+from api.stations.registry.models import EVSE_ID, MAIN_METER, Connector, Station, StationDocument, StationFacts
 from api.stations.status.codes import CODES
 from kit.clock import format_rfc3339
 from kit.validation import explain_error
@@ -31,6 +33,16 @@ _MORE: Final = ("name", "address", "city", "postal_code", "country", "time_zone"
 _NEEDED: Final = ("address", "city", "country", "latitude", "longitude", "time_zone")
 _PLUG_NEEDED: Final = ("standard", "format", "power_type", "voltage_v_max", "current_a_max", "evse_id")
 _END: Final = "24:00"
+_REASON_CHARS_MAX: Final = 200
+# What is kept, and what an export says anew; of anything else the import says that it is not kept.
+_KEPT: Final = {*_MORE, *_SAME, "coordinates", "opening_times", "evses"}
+_OURS: Final = {"country_code", "party_id", "id", "publish", "last_updated"}
+_OF_EVSES: Final = {"uid", "evse_id", "status", "connectors", "parking_restrictions", "last_updated"}
+_OF_CONNECTORS: Final = {"id", "standard", "format", "power_type", "max_voltage", "max_amperage"} | {
+    *("max_electric_power", "tariff_ids", "last_updated"),
+}
+_NOT_TAKEN_MAX: Final = 20
+_NAME_CHARS_MAX: Final = 64
 
 
 def fits(connector: Connector) -> bool:
@@ -89,13 +101,19 @@ def _wanted(number: int, one: Any, known: Mapping[str, Station]) -> Wanted:
     except ValueError as error:
         return Wanted(number, station_id, None, str(error))
     try:
-        return Wanted(number, station_id, StationDocument.model_validate(_document(one, known.get(station_id))))
+        if one.get("publish") is False:
+            raise ValueError("publish: is false, and all stations here are published: leave the Location out")
+        if one.get("publish") not in (None, True):
+            raise ValueError("publish: write true, or leave it out")
+        document = StationDocument.model_validate(_document(one, known.get(station_id)))
+        return Wanted(number, station_id, document, not_taken=_not_taken(one))
     except ValidationError as error:
         first = error.errors()[0]
         place = "/".join(map(str, first["loc"]))
-        return Wanted(number, station_id, None, f"{place}: {explain_error(first, StationDocument)}")
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        return Wanted(number, station_id, None, f"is no Location of OCPI 2.2.1: {error!r}"[:200])
+        says = explain_error(first, StationDocument)
+        return Wanted(number, station_id, None, f"{place}: {says}" if place else says)
+    except ValueError as error:
+        return Wanted(number, station_id, None, str(error)[:_REASON_CHARS_MAX])
 
 
 def _document(one: Mapping[str, Any], known: Station | None) -> dict[str, Any]:
@@ -104,41 +122,84 @@ def _document(one: Mapping[str, Any], known: Station | None) -> dict[str, Any]:
     facts |= {name: one[name] for name in (*_MORE, *_SAME) if one.get(name) is not None}
     coordinates = one.get("coordinates")
     if coordinates is not None:
-        facts |= {name: coordinates[name] for name in ("latitude", "longitude")}
+        facts |= {name: _object(coordinates, "coordinates").get(name) for name in ("latitude", "longitude")}
     if one.get("opening_times") is not None:
-        facts["opening_hours"] = _ends(_known_hours(one["opening_times"]), "00:00", _END)
-    kept = [] if known is None else [plug for plug in known.connectors if not fits(plug)]
+        facts["opening_hours"] = _ends(_known_hours(_object(one["opening_times"], "opening_times")), "00:00", _END)
+    plugs, found = _connectors(_list(one, "evses", ""))
+    before = [] if known is None else known.connectors
+    numbers = numbers_of(plugs, before)
+    kept = [plug for plug in before if not fits(plug) and plug.connector_id not in numbers]
     facts["connectors"] = [
         *(plug.model_dump(exclude={"station_id", "changed_at"}) for plug in kept),
-        *_connectors(one.get("evses") or [], {plug.connector_id for plug in kept}),
+        *({**plug, "connector_id": number} for plug, number in zip(found, numbers, strict=True)),
     ]
     return facts
 
 
-def _connectors(evses: Iterable[Mapping[str, Any]], taken: set[int]) -> list[dict[str, Any]]:
-    """With the numbers that they have, where those are the station's own; else numbered in order."""
-    found = []
-    for evse in evses:
-        if evse.get("status") == "REMOVED":
+def _not_taken(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fields with a value that are not kept, by their names."""
+    evses = one.get("evses") or []
+    plugs = [
+        plug for evse in evses for plug in (evse.get("connectors") or [] if evse.get("status") != "REMOVED" else [])
+    ]
+    levels = (("", [one], _KEPT | _OURS), ("evses/", evses, _OF_EVSES), ("evses/connectors/", plugs, _OF_CONNECTORS))
+    found = {
+        f"{above}{name[:_NAME_CHARS_MAX]}": None
+        for above, objects, taken in levels
+        for of in objects
+        if isinstance(of, dict)
+        for name, value in of.items()
+        if name not in taken and value not in (None, [], "")
+    }
+    return tuple(found)[:_NOT_TAKEN_MAX]
+
+
+def _connectors(evses: Sequence[Any]) -> tuple[list[Plug], list[dict[str, Any]]]:
+    """The connectors of EVSEs that are not removed, and the facts of each. Raises ValueError."""
+    plugs, found = [], []
+    for place, evse in enumerate(evses):
+        at = f"evses/{place}"
+        if _object(evse, at).get("status") == "REMOVED":
             continue
-        for plug in evse["connectors"]:
-            power_w = plug.get("max_electric_power")
+        evse_id = _evse_id(evse)
+        for number, plug in enumerate(_list(evse, "connectors", at)):
+            id_ = _object(plug, f"{at}/connectors/{number}").get("id")
+            if isinstance(id_, bool) or not isinstance(id_, str | int) or id_ == "":
+                raise ValueError(f'{at}/connectors/{number}/id: write the connector\'s id, like "1"')
+            kind = {name: plug.get(name) for name in ("standard", "format", "power_type")}
+            plugs.append(Plug(place, evse_id, str(id_), (kind["standard"], kind["format"], kind["power_type"])))
             found.append(
                 {
-                    "connector_id": plug["id"],
-                    "evse_id": evse.get("evse_id"),
-                    **{name: plug.get(name) for name in ("standard", "format", "power_type")},
+                    **kind,
+                    "evse_id": evse_id if evse_id is not None else evse.get("evse_id"),
                     "voltage_v_max": plug.get("max_voltage"),
                     "current_a_max": plug.get("max_amperage"),
-                    "rated_power_w": power_w,
+                    "rated_power_w": plug.get("max_electric_power"),
                     "tariff_ids": plug.get("tariff_ids") or [],
                 }
             )
-    numbers = [int(str(one["connector_id"])) if str(one["connector_id"]).isdecimal() else 0 for one in found]
-    if 0 in numbers or len(set(numbers)) < len(numbers) or taken & set(numbers):
-        free = (number for number in itertools.count(1) if number not in taken)
-        numbers = list(itertools.islice(free, len(found)))
-    return [{**one, "connector_id": number} for one, number in zip(found, numbers, strict=True)]
+    return plugs, found
+
+
+def _evse_id(evse: Mapping[str, Any]) -> str | None:
+    """Its EVSE id; without one its uid, where that is written as an EVSE id is."""
+    evse_id, uid = evse.get("evse_id"), evse.get("uid")
+    if isinstance(evse_id, str):
+        return evse_id.upper()
+    return uid.upper() if evse_id is None and isinstance(uid, str) and EVSE_ID.fullmatch(uid.upper()) else None
+
+
+def _object(value: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place}: write a JSON object, as OCPI 2.2.1 has it")
+    return value
+
+
+def _list(of: Mapping[str, Any], name: str, place: str) -> list[Any]:
+    found = of.get(name)
+    if found is not None and not isinstance(found, list):
+        raise ValueError(f"{f'{place}/{name}'.lstrip('/')}: write a list, as OCPI 2.2.1 has it")
+    return found or []
 
 
 def _evse(station: Station, plugs: list[Connector], statuses: Mapping[int, int]) -> dict[str, Any]:
@@ -178,10 +239,10 @@ def _known_hours(hours: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ends(hours: Mapping[str, Any], before: str, after: str) -> dict[str, Any]:
     """With the end of the day written the other way: OCPI has no 24:00."""
-    regular = [
-        {**one, "period_end": after if one["period_end"] == before else one["period_end"]}
-        for one in hours.get("regular_hours") or []
-    ]
+    regular = []
+    for number, one in enumerate(_list(hours, "regular_hours", "opening_times")):
+        ends = _object(one, f"opening_times/regular_hours/{number}").get("period_end")
+        regular.append({**one, "period_end": after if ends == before else ends})
     return {**hours, "regular_hours": regular}
 
 

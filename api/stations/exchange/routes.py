@@ -35,9 +35,7 @@ router = APIRouter(prefix=PATH, tags=["stations"])
     openapi_extra=_BODY,
     dependencies=[Depends(body_bytes_max(BODY_BYTES_MAX))],
     responses={
-        **problems(
-            {409: "Two stations would have one EVSE", 413: f"The file is larger than {BODY_BYTES_MAX // 2**20} MiB"}
-        ),
+        **problems({413: f"The file is larger than {BODY_BYTES_MAX // 2**20} MiB"}),
         200: example(examples.RESULT),
     },
 )
@@ -50,8 +48,11 @@ async def import_stations(
     partial: Annotated[bool, Query(description="take the others where some stations are refused")] = False,
 ) -> ImportResult:
     """All of them or none, unless `partial`. `csv`: a line for each connector, columns as the export has them; what has
-    no column stays as it is. `ocpi`: a list of OCPI 2.2.1 Locations; what OCPI has no room for stays as it is. The same
-    file again changes nothing. Stations that are not in the file stay.
+    no column stays as it is, and an empty cell erases. `ocpi`: a list of OCPI 2.2.1 Locations; what OCPI has no room
+    for stays as it is, what a Location leaves out is erased, and fields that are not kept are named (`not_taken`).
+
+    A file's list of a station's connectors is whole: those that it leaves out are removed. The same file again changes
+    nothing. Stations that are not in the file stay. A dry run says with `written` whether anything would be changed.
     """
     body = await request.body()
     try:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from api.stations.exchange import csv_file, ocpi
+from api.stations.exchange.evse_clashes import evse_clashes
 from api.stations.exchange.models import STATIONS_MAX, ExchangeFormat, ImportedStation, ImportResult, Wanted
 from api.stations.registry.models import ConnectorFacts, Station, StationFacts
 from api.stations.registry.service import StationCursor, StationsService
-from api.stations.registry.store import Change, StationsStore, lock_all, stations, stations_after
+from api.stations.registry.store import Change, StationsStore, evse_holders, lock_all, stations, stations_after
 from api.stations.status.store import statuses
 from kit.auth.token_store import Principal
 from kit.database.postgres import Database
@@ -62,7 +63,7 @@ class ExchangeService:
         """Register or change the stations of a file, in the open transaction: all of them or, unless `partial`, none.
 
         After a dry run the caller rolls back: so what it says would change is what does. Raises BadQuery where the file
-        cannot be read, ImportRefused, Conflict where two stations would have one EVSE.
+        cannot be read, ImportRefused.
         """
         parsed = await asyncio.to_thread(_parsed, body, format_)
         names = _names(parsed, format_)
@@ -71,11 +72,11 @@ class ExchangeService:
         await lock_all(connection)
         known = await stations(connection, names)
         wanted = _once(await asyncio.to_thread(_read, parsed, format_, known))
+        wanted = await _without_clashes(connection, wanted, known)
         documents = {one.station_id: one.document for one in wanted if one.document is not None}
-        refused = len(wanted) - len(documents)
         changes = await self._registry.change_many(connection, documents, operator)
-        result = _result(wanted, changes, dry_run=dry_run)
-        if refused and not dry_run and not partial:
+        result = _result(wanted, changes, dry_run=dry_run, partial=partial)
+        if not result.written and not dry_run:
             raise ImportRefused(result)
         return result
 
@@ -94,7 +95,7 @@ class ExchangeService:
 
 def _parsed(body: bytes, format_: ExchangeFormat) -> Any:
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")  # spreadsheets and some editors write a mark first
     except UnicodeDecodeError:
         raise BadQuery("the file is not UTF-8: save it as UTF-8") from None
     if "\0" in text:
@@ -134,22 +135,50 @@ def _once(wanted: Sequence[Wanted]) -> list[Wanted]:
     return found
 
 
-def _result(wanted: Sequence[Wanted], changes: Mapping[str, Change | None], *, dry_run: bool) -> ImportResult:
+async def _without_clashes(
+    connection: Transaction, wanted: Sequence[Wanted], known: Mapping[str, Station]
+) -> list[Wanted]:
+    """A station that wants the EVSE of another one is refused."""
+    evses: dict[str, set[str]] = {}
+    for one in wanted:
+        if one.document is not None:
+            before = known.get(one.station_id)
+            plugs = one.document.connectors
+            kept = before.connectors if plugs is None and before is not None else plugs or ()
+            evses[one.station_id] = {plug.evse_id for plug in kept if plug.evse_id is not None}
+    holders = await evse_holders(connection, set().union(*evses.values()))
+    reasons = evse_clashes(evses, holders)
+    return [
+        Wanted(one.line, one.station_id, None, reasons[one.station_id])
+        if one.document is not None and one.station_id in reasons
+        else one
+        for one in wanted
+    ]
+
+
+def _result(
+    wanted: Sequence[Wanted], changes: Mapping[str, Change | None], *, dry_run: bool, partial: bool
+) -> ImportResult:
     shown = [_imported(one, changes) for one in wanted]
     counted = Counter(one.outcome for one in shown)
     return ImportResult(
         dry_run=dry_run,
         applied=not dry_run,
+        written=partial or not counted["refused"],
         created=counted["created"],
         changed=counted["changed"],
         unchanged=counted["unchanged"],
         refused=counted["refused"],
-        stations=[one for one in shown if one.outcome != "unchanged"],
+        stations=[one for one in shown if one.outcome != "unchanged" or one.not_taken],
     )
 
 
 def _imported(one: Wanted, changes: Mapping[str, Change | None]) -> ImportedStation:
-    key: dict[str, Any] = {"line": one.line, "station_id": _shown(one.station_id[:STATION_ID_CHARS_MAX])}
+    key: dict[str, Any] = {
+        "line": one.line,
+        "station_id": _shown(one.station_id[:STATION_ID_CHARS_MAX]),
+        "not_taken": [_shown(name) for name in one.not_taken],
+    }
     if one.document is None:
         return ImportedStation(**key, outcome="refused", changes=[], reason=_shown(one.reason or ""))
     change = changes[one.station_id]
@@ -172,7 +201,9 @@ def _differences(before: Station, after: Station | None) -> list[str]:
     old, new = ({one.connector_id: one for one in of.connectors} for of in (before, after))
     for number in sorted(old.keys() | new.keys()):
         one, other = old.get(number), new.get(number)
-        if one is None or other is None:
+        if other is None:
+            found.append(f"connectors/{number} removed")
+        elif one is None:
             found.append(f"connectors/{number}")
         else:
             names = [name for name in ConnectorFacts.model_fields if getattr(one, name) != getattr(other, name)]

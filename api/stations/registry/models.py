@@ -33,7 +33,7 @@ _UDEG: Final = 1_000_000
 _DEGREE_CHARS_MAX: Final = 40  # of a number as somebody writes it; more has no meaning
 _MILLIONTH: Final = Decimal("0.000001")  # 11 cm, and all that OCPI has room for
 # ISO 15118-1: country, operator, E and the outlet, with or without separators.
-_EVSE_ID: Final = re.compile(r"[A-Z]{2}\*?[A-Z0-9]{3}\*?E[A-Z0-9*]{1,31}", re.ASCII)
+EVSE_ID: Final = re.compile(r"[A-Z]{2}\*?[A-Z0-9]{3}\*?E[A-Z0-9*]{1,31}", re.ASCII)
 
 
 def _printable(text: str) -> str:
@@ -54,7 +54,7 @@ def _country(code: str) -> str:
 
 
 def _evse_id(text: str) -> str:
-    if not _EVSE_ID.fullmatch(text):
+    if not EVSE_ID.fullmatch(text):
         raise ValueError("is no EVSE id of ISO 15118: write one like DE*VLT*E1234*1")
     return text
 

@@ -205,6 +205,12 @@ async def held_evses(connection: Transaction, evse_ids: Iterable[str]) -> set[st
     return {row[0] for row in await connection.fetch(query, list(evse_ids))}
 
 
+async def evse_holders(connection: Transaction, evse_ids: Iterable[str]) -> dict[str, str]:
+    """The station of each of these EVSE ids that some station has."""
+    query = "SELECT DISTINCT evse_id, station_id FROM stations.connector WHERE evse_id = ANY ($1::text[])"
+    return {row[0]: row[1] for row in await connection.fetch(query, list(evse_ids))}
+
+
 async def _with_connectors(connection: Transaction, rows: Sequence[asyncpg.Record]) -> dict[str, Station]:
     plugs: dict[str, list[Connector]] = {row["station_id"]: [] for row in rows}
     for row in await connection.fetch(_CONNECTORS, list(plugs)):

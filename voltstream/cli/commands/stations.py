@@ -24,6 +24,7 @@ from voltstream.settings import load_settings
 
 _OF_THE_ANSWER: Final = ("station_id", "connector_id", "connectors", "revision", "changed_at")  # and of no request
 _EXAMPLE: Final = "Example: voltstream station show 'DE*VLT*E1'"
+_LEFT_OUT, _REFUSED = 1, 2  # exit codes of an import; 2 as of any WrongUsage
 
 StationId = Annotated[str, typer.Argument(metavar="STATION", help="as readings name it", show_default=False)]
 ConnectorId = Annotated[
@@ -165,7 +166,13 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Register or change the stations of a file: all of them or none, unless --partial. The same file again changes
-    nothing; stations that are not in it stay."""
+    nothing; stations that are not in it stay.
+
+    The list of a station's connectors is whole: one that the file leaves out is removed. An empty cell of CSV erases
+    the fact; what has no column stays.
+
+    Ends with 2 where nothing is or would be imported, with 1 where --partial leaves out stations.
+    """
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -173,18 +180,32 @@ def import_(
     format_, media_type = ("ocpi", "application/json") if file.suffix.lower() == ".json" else ("csv", "text/csv")
     asked = {"format": format_, "dry_run": dry_run, "partial": partial}
     with operators_api(load_settings(data_dir=data_dir), url, token) as api:
-        result = api.post_file(f"{PATH}/import", content, media_type, asked)
+        try:
+            result = api.post_file(f"{PATH}/import", content, media_type, asked)
+        except WrongUsage as error:
+            raise WrongUsage(str(error).replace("partial=true", "--partial")) from None
     if as_json:
         print_json(result)
-        return
+    else:
+        _print_imported(result)
+    if result["refused"]:
+        raise typer.Exit(_LEFT_OUT if result["written"] else _REFUSED)
+
+
+def _print_imported(result: Mapping[str, Any]) -> None:
     if result["stations"]:
         table = make_table("line", "station", "", "what")
         for one in result["stations"]:
-            what = one["reason"] or ", ".join(one["changes"])
-            table.add_row(str(one["line"]), one["station_id"], one["outcome"], what)
+            said = [*one["changes"], *(f"not kept: {name}" for name in one["not_taken"])]
+            table.add_row(str(one["line"]), one["station_id"], one["outcome"], one["reason"] or ", ".join(said))
         print_table(table)
     counted = ", ".join(f"{result[name]} {name}" for name in ("created", "changed", "unchanged", "refused"))
-    print_line(f"{'would be' if dry_run else 'done'}: {counted}")
+    if result["written"]:
+        print_line(f"{'would be' if result['dry_run'] else 'done'}: {counted}")
+    else:
+        print_line(
+            f"nothing would be imported: {result['refused']} refused; correct them, or import the others: --partial"
+        )
 
 
 @app.command(epilog="Example: voltstream station export --format ocpi --out locations.json")
