@@ -34,11 +34,6 @@ Finance = Annotated[Principal, Depends(require_kinds("finance"))]
 """Cancels invoices."""
 
 
-def name_of(principal: Principal) -> str:
-    """Who it is, for an audit: the kind, and the subject of the token, or the token's id where it has none."""
-    return f"{principal.kind}/{principal.subject or principal.token_id}"
-
-
 def own_driver(principal: Principal) -> str | None:
     """The driver to whose documents this principal is limited; None: all documents."""
     return principal.driver_id if principal.kind == "driver" else None

@@ -117,7 +117,7 @@ class ConfigService:
             before=_without_version(snapshot.documents.get(one.name)),
             after=document,
             changed_at=from_ms(self._clock.now_ms()),
-            changed_by=f"{operator.kind}/{operator.subject or operator.token_id}",
+            changed_by=operator.name,
             reason=reason,
         )
         repeated = changed.after == changed.before  # nothing to record: nobody's version shall go stale for it

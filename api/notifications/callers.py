@@ -19,13 +19,8 @@ SubjectInQuery = Annotated[Subject | None, Query(description="whose; default: th
 def subject_of(caller: Principal, subject: str | None) -> str:
     """Whose notifications are meant. Raises Forbidden."""
     if caller.kind == "operator":
-        return subject or actor_of(caller)
+        return subject or caller.name
     own = driver_subject(caller.driver_id)
     if subject not in (None, own):
         raise Forbidden("a driver has only their own notifications; leave subject out")
     return own
-
-
-def actor_of(caller: Principal) -> str:
-    """Who it is, as histories name them."""
-    return f"{caller.kind}/{caller.subject or caller.token_id}"

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from api.pricing.documents.tariff import DEFAULT_TIME_ZONE, default_tariff
 from api.pricing.models import DEFAULT, Change, NewVersion, TariffTarget
-from api.pricing.store import NewTariff, PricingStore, VersionCursor, lock_rule, publish, publisher
+from api.pricing.store import NewTariff, PricingStore, VersionCursor, lock_rule, publish
 from kit.auth.token_store import Principal
 from kit.clock import EPOCH, Clock, format_rfc3339, from_ms, to_ms
 from kit.database.postgres import Database
@@ -36,7 +36,7 @@ class PricingService:
             effective_from=new.effective_from or now,
             tariff=new.tariff,
             reason="operator",
-            published_by=publisher(operator),
+            published_by=operator.name,
         )
         row: Mapping[str, Any] = await publish(connection, tariff, now)
         return row

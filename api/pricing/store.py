@@ -10,7 +10,6 @@ import asyncpg
 from api.pricing.documents.tariff import document_of
 from api.pricing.events import pricing_updated
 from api.pricing.models import DEFAULT, Reason, TariffTarget
-from kit.auth.token_store import Principal
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction, insert_async
 from kit.web.paging import Cursor, Int64
@@ -167,8 +166,3 @@ class PricingStore:
 def target_of(row: asyncpg.Record) -> TariffTarget:
     """The target of a version's row."""
     return DEFAULT if row["target_kind"] == DEFAULT.kind else TariffTarget(row["target_kind"], row["target"])
-
-
-def publisher(principal: Principal) -> str:
-    """The publisher, as versions record it."""
-    return f"{principal.kind}/{principal.subject or principal.token_id}"

@@ -18,11 +18,6 @@ def driver_of(caller: Principal) -> str | None:
     return caller.driver_id if caller.kind == "driver" else None
 
 
-def actor(caller: Principal) -> str:
-    """Who asks, as it is recorded."""
-    return f"{caller.kind}/{caller.subject or caller.token_id}"
-
-
 def driver_for(caller: Principal, named: str | None) -> str:
     """The driver for whom it is asked. Raises BadQuery, Forbidden."""
     own = driver_of(caller)

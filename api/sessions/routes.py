@@ -105,7 +105,7 @@ async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: I
     driver_id = _driver_of(caller, new)
 
     async def work(connection: Transaction) -> StoredResponse:
-        accepted = await sessions.requests.start(connection, new, driver_id, _actor(caller))
+        accepted = await sessions.requests.start(connection, new, driver_id, caller.name)
         body = accepted.model_dump_json().encode()
         return StoredResponse(202, body, location=f"{PATH}/{accepted.request_id}")
 
@@ -163,7 +163,7 @@ async def stop(
     found = await sessions.service.find(id, station_id, _driver(caller))
 
     async def work(connection: Transaction) -> StoredResponse:
-        accepted = await sessions.requests.stop(connection, found, _driver(caller), _actor(caller))
+        accepted = await sessions.requests.stop(connection, found, _driver(caller), caller.name)
         return StoredResponse(202, accepted.model_dump_json().encode())
 
     return await once.do(sessions.database, SCHEMA, work)
@@ -171,10 +171,6 @@ async def stop(
 
 def _driver(caller: Principal) -> str | None:
     return caller.driver_id if caller.kind == "driver" else None
-
-
-def _actor(caller: Principal) -> str:
-    return f"{caller.kind}/{caller.subject or caller.token_id}"
 
 
 def _driver_of(caller: Principal, new: SessionRequest) -> str:

@@ -11,7 +11,7 @@ from billing.charges.models import ChargeDetail, ChargePage, Correction, Decisio
 from billing.charges.store import ChargeFilter
 from billing.components import Billing, Provided
 from billing.documents import CdrStatus
-from billing.parameters import Office, name_of
+from billing.parameters import Office
 from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, RequestIdentity, StoredResponse
@@ -114,7 +114,7 @@ async def _decide(
     billing: Billing, id_: UUID, kind: DecisionKind, wanted: Review, who: Principal, once: RequestIdentity
 ) -> Response:
     async def work(connection: Transaction) -> StoredResponse:
-        charge = await billing.charges.decide(connection, id_, kind, wanted, name_of(who))
+        charge = await billing.charges.decide(connection, id_, kind, wanted, who.name)
         return StoredResponse(201, charge.model_dump_json().encode(), location=f"{PREFIX}/charges/{charge.id}")
 
     return await once.do(billing.database, "billing", work)

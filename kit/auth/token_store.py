@@ -41,6 +41,11 @@ class Principal:
         return self.stations is None or station_id.upper() in self.stations
 
     @property
+    def name(self) -> str:
+        """Who it is, as audits and histories have it: the kind, and the subject or, without one, the token's id."""
+        return f"{self.kind}/{self.subject or self.token_id}"
+
+    @property
     def driver_id(self) -> str:
         """The subject of a driver. Raises ValueError for any other kind, whose subject is no driver."""
         if self.kind != "driver" or self.subject is None:

@@ -32,7 +32,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import Principal
 from kit.database.names import checked_name
 from kit.database.postgres import Database
 from kit.errors import Overloaded
@@ -157,7 +156,7 @@ async def request_identity(
     """FastAPI dependency. The Authenticator is `app.state.authenticator`. Raises Problem 401; 422 for a bad key."""
     authenticator: Authenticator = request.app.state.authenticator
     principal = await authenticator.authenticate(request)
-    return RequestIdentity(_name_of(principal), key, hash_of(request, await request.body()))
+    return RequestIdentity(principal.name, key, hash_of(request, await request.body()))
 
 
 Idempotent = Annotated[RequestIdentity, Depends(request_identity)]
@@ -176,7 +175,3 @@ async def forget_old(connection: Transaction, schema: str) -> None:
     delete = f"DELETE FROM {checked_name(schema)}.idempotency WHERE created_at < now() - make_interval(hours => $1)"  # noqa: S608 - checked
     await connection.execute(delete, KEEP_HOURS)
 
-
-def _name_of(principal: Principal) -> str:
-    """A driver's subject, or the token's id for every other kind."""
-    return f"{principal.kind}/{getattr(principal, 'subject', None) or principal.token_id}"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
-from api.notifications.callers import FORBIDDEN, Caller, SubjectInQuery, actor_of, subject_of
+from api.notifications.callers import FORBIDDEN, Caller, SubjectInQuery, subject_of
 from api.notifications.components import PREFIX, Provided
 from api.notifications.preferences import examples
 from api.notifications.preferences.models import Preferences, StoredPreferences, WebhookSecret
@@ -35,7 +35,7 @@ async def put_preferences(
     subject: SubjectInQuery = None,
 ) -> StoredPreferences:
     """All of them are replaced; what is left out is the default. They hold for what comes, not for what waits."""
-    return await own.preferences.put_preferences(subject_of(caller, subject), body, actor_of(caller))
+    return await own.preferences.put_preferences(subject_of(caller, subject), body, caller.name)
 
 
 @router.get(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path
 
-from api.notifications.callers import Operator, actor_of
+from api.notifications.callers import Operator
 from api.notifications.components import PREFIX, Provided
 from api.notifications.kinds import Channel
 from api.notifications.models import Language
@@ -65,14 +65,14 @@ async def put_template(
     """Jinja2, without calls, assignments, macros and loops within loops. It is rendered with the sample first: a 422
     names the part and the line that are wrong. It holds for what is prepared from now on."""
     async with own.database.transaction() as connection:
-        return await own.templates.put_template(connection, key, body, actor_of(operator))
+        return await own.templates.put_template(connection, key, body, operator.name)
 
 
 @router.delete(_ONE, summary="Back to the built-in template", responses=_responses(examples.TEMPLATE))
 async def reset_template(own: Provided, operator: Operator, key: Key) -> StoredTemplate:
     """For what is prepared from now on, as a new version. Where none was edited, nothing changes."""
     async with own.database.transaction() as connection:
-        return await own.templates.reset_template(connection, key, actor_of(operator))
+        return await own.templates.reset_template(connection, key, operator.name)
 
 
 @router.post(f"{_ONE}/preview", summary="What would be sent", responses=_responses(examples.PREVIEW))

@@ -9,7 +9,7 @@ from api.pricing.demand.rule import Demand, energy_prices, moved, next_level
 from api.pricing.demand.store import Activity, Booking, DemandStore
 from api.pricing.documents.tariff import tariff_of
 from api.pricing.models import TariffTarget, target_json
-from api.pricing.store import NewTariff, lock_rule, publish, publisher, target_of
+from api.pricing.store import NewTariff, lock_rule, publish, target_of
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms, parse_rfc3339
 from kit.messaging.consumer import Delivered
@@ -61,7 +61,7 @@ class DemandService:
             if row["base_key"] is not None:
                 base = tariff_of(row["base_tariff"])
                 if base != tariff_of(row["current_tariff"]):
-                    again = NewTariff(target, row["time_zone"], now, base, "operator", publisher(operator))
+                    again = NewTariff(target, row["time_zone"], now, base, "operator", operator.name)
                     await publish(connection, again, now)
 
     async def handle(self, connection: Transaction, event: Event[TelemetryAggregated]) -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import StringConstraints
 
-from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, actor, driver_for, driver_of
+from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, driver_for, driver_of
 from api.reservations.components import PATH, Provided
 from api.reservations.life.rule import ReservationState
 from api.reservations.life.store import SCHEMA, ReservationFilter
@@ -103,7 +103,7 @@ async def reserve(
         raise Forbidden(f"the token is not for station {new.station_id}")
 
     async def work(connection: Transaction) -> StoredResponse:
-        made = await reservations.service.reserve(connection, new, driver_id, actor(caller))
+        made = await reservations.service.reserve(connection, new, driver_id, caller.name)
         body = reservation_of(made, reservations.service.terms()).model_dump_json().encode()
         return StoredResponse(201, body, location=f"{PATH}/{made.id}")
 

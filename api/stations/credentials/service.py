@@ -7,7 +7,7 @@ import asyncio
 
 from api.stations.credentials.models import Credentials, NewCredentials
 from api.stations.credentials.store import CredentialStore
-from api.stations.registry.service import by, no_station
+from api.stations.registry.service import no_station
 from kit.auth.passwords import hashed
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
@@ -27,7 +27,7 @@ class CredentialService:
         if new.password is not None:
             password_hash = await asyncio.to_thread(hashed, new.password.get_secret_value())
         now = from_ms(self._clock.now_ms())
-        if not await self._store.put(station_id, password_hash, new.certificate_subject, now, by(operator)):
+        if not await self._store.put(station_id, password_hash, new.certificate_subject, now, operator.name):
             raise no_station(station_id)
         return await self.credentials(station_id)
 

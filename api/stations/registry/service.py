@@ -102,7 +102,7 @@ class StationsService:
         await lock_station(connection, new.station_id)
         if await stations(connection, [new.station_id]):
             raise Conflict(f"station {new.station_id} is registered already: change it with PUT")
-        return await self._change(connection, new.station_id, None, _replaced(None, new), by(operator))
+        return await self._change(connection, new.station_id, None, _replaced(None, new), operator.name)
 
     async def put_station(
         self, station_id: str, version: int | None, document: StationDocument, operator: Principal
@@ -117,14 +117,14 @@ class StationsService:
             known = (await stations(connection, [station_id])).get(station_id)
             check_version(f"station {station_id}", version, None if known is None else known.revision)
             after = _replaced(known, document)
-            return await self._change(connection, station_id, known, after, by(operator)), known is None
+            return await self._change(connection, station_id, known, after, operator.name), known is None
 
     async def retire(self, station_id: str, version: int | None, operator: Principal) -> None:
         """Remove the station; its history stays. Raises NotFound, VersionNeeded, VersionChanged."""
         async with self._store.database.transaction() as connection:
             known = await self._locked(connection, station_id)
             check_version(f"station {station_id}", version, known.revision)
-            await record(connection, [self._changed(known, None, known.revision, by(operator))])
+            await record(connection, [self._changed(known, None, known.revision, operator.name)])
 
     async def put_connector(
         self, station_id: str, connector_id: int, version: int | None, facts: ConnectorFacts, operator: Principal
@@ -147,7 +147,7 @@ class StationsService:
             if len(others) >= CONNECTORS_MAX:
                 raise Conflict(f"station {station_id} has {CONNECTORS_MAX} connectors, the most there may be")
             after = (StationFacts(**_facts_of(known)), [*(_numbered(other) for other in others), one])
-            station = await self._change(connection, station_id, known, after, by(operator))
+            station = await self._change(connection, station_id, known, after, operator.name)
         stored = next(other for other in station.connectors if other.connector_id == connector_id)
         return stored, station.revision, created
 
@@ -169,7 +169,7 @@ class StationsService:
                 raise _no_connector(station_id, connector_id)
             check_version(f"station {station_id}", version, known.revision)
             after = (StationFacts(**_facts_of(known)), [_numbered(one) for one in others])
-            await self._change(connection, station_id, known, after, by(operator))
+            await self._change(connection, station_id, known, after, operator.name)
 
     async def change_many(
         self, connection: Transaction, wanted: Mapping[str, StationDocument], operator: Principal
@@ -185,7 +185,7 @@ class StationsService:
         for name, document in wanted.items():
             before = known.get(name)
             revision = before.revision if before is not None else revisions.get(name, 0)
-            change = self._changed(before, (name, _replaced(before, document)), revision, by(operator))
+            change = self._changed(before, (name, _replaced(before, document)), revision, operator.name)
             changes[name] = None if before is not None and _same(before, change) else change
         made = [one for one in changes.values() if one is not None]
         if made:
@@ -290,11 +290,6 @@ async def ensure_stations(database: Database, clock: Clock, registered: Mapping[
 
 def _without_evse(facts: ConnectorFacts) -> ConnectorFacts:
     return facts.model_copy(update={"evse_id": None})
-
-
-def by(operator: Principal) -> str:
-    """Who changed it, as the audit has it."""
-    return f"{operator.kind}/{operator.subject or operator.token_id}"
 
 
 def no_station(station_id: str) -> NotFound:
