@@ -32,8 +32,3 @@ Office = Annotated[Principal, Depends(require_kinds("finance", "operator"))]
 """Reads what concerns all drivers."""
 Finance = Annotated[Principal, Depends(require_kinds("finance"))]
 """Cancels invoices."""
-
-
-def own_driver(principal: Principal) -> str | None:
-    """The driver to whose documents this principal is limited; None: all documents."""
-    return principal.driver_id if principal.kind == "driver" else None

@@ -4,6 +4,7 @@ Numbers are `Decimal`, as written. Unknown fields are refused with their path: a
 prices.
 """
 
+import json
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -196,3 +197,8 @@ class Tariff(_Ocpi):
     end_date_time: AwareDatetime | None = None
     energy_mix: EnergyMix | None = None
     last_updated: AwareDatetime | None = None
+
+
+def exact_tariff(document: str | bytes) -> Tariff:
+    """The tariff of a stored document, its numbers exactly as written. Raises ValidationError, a ValueError."""
+    return Tariff.model_validate(json.loads(document, parse_float=Decimal))

@@ -13,14 +13,9 @@ ALLOWED: Final = require_kinds("operator", "driver")  # a token that is both cou
 Caller = Annotated[Principal, Depends(ALLOWED)]
 
 
-def driver_of(caller: Principal) -> str | None:
-    """The driver who asks; None: an operator."""
-    return caller.driver_id if caller.kind == "driver" else None
-
-
 def driver_for(caller: Principal, named: str | None) -> str:
     """The driver for whom it is asked. Raises BadQuery, Forbidden."""
-    own = driver_of(caller)
+    own = caller.own_driver
     if own is None:
         if named is None:
             raise BadQuery("body/driver_id: an operator names the driver")

@@ -14,9 +14,8 @@ from uuid import UUID
 from api.sessions import request_store as store
 from api.sessions.events import session_assigned, stop_requested
 from api.sessions.request_store import SCHEMA, ObservedSession, RequestMatch
-from kit.clock import Clock, parse_rfc3339
-from kit.errors import Unprocessable
-from kit.messaging.consumer import Delivered, EventContext
+from kit.clock import Clock
+from kit.messaging.consumer import Delivered, EventContext, moment_of
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from schemas.events import Event, SessionCompleted, SessionStarted
 from schemas.session import END_REASON_NAMES, EndReason
@@ -124,9 +123,4 @@ def _events(
 
 
 def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise Unprocessable(f"{text!r} is {error}") from error
+    return None if text is None else moment_of(text)

@@ -76,7 +76,7 @@ async def list_sessions(
     if caller.kind == "driver" and driver_id not in (None, caller.driver_id):
         raise Forbidden("a driver has only their own sessions; leave driver_id out")
     selected = SessionFilter(station_id, start, end, state)
-    found, key = await sessions.service.list_sessions(selected, driver_id, limit, cursor, _driver(caller))
+    found, key = await sessions.service.list_sessions(selected, driver_id, limit, cursor, caller.own_driver)
     page = SessionPage(sessions=list(found), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
 
@@ -129,7 +129,7 @@ async def get_session(
     station_id: Annotated[StationId | None, Query(description="only of this station")] = None,
 ) -> Session:
     """An id that is both is taken as voltstream's. A driver sees only their own; the cost is that to date."""
-    return await sessions.service.get_session(id, station_id, _driver(caller))
+    return await sessions.service.get_session(id, station_id, caller.own_driver)
 
 
 @router.get(
@@ -160,24 +160,20 @@ async def stop(
     station_id: Annotated[StationId | None, Query(description="only of this station")] = None,
 ) -> Response:
     """Accepted: `session.stop_requested.v1` asks the station, once, however often this is repeated."""
-    found = await sessions.service.find(id, station_id, _driver(caller))
+    found = await sessions.service.find(id, station_id, caller.own_driver)
 
     async def work(connection: Transaction) -> StoredResponse:
-        accepted = await sessions.requests.stop(connection, found, _driver(caller), caller.name)
+        accepted = await sessions.requests.stop(connection, found, caller.own_driver, caller.name)
         return StoredResponse(202, accepted.model_dump_json().encode())
 
     return await once.do(sessions.database, SCHEMA, work)
-
-
-def _driver(caller: Principal) -> str | None:
-    return caller.driver_id if caller.kind == "driver" else None
 
 
 def _driver_of(caller: Principal, new: SessionRequest) -> str:
     """The driver for whom a charge is requested."""
     if not caller.covers(new.station_id):
         raise Forbidden(f"the token is not for station {new.station_id}")
-    driver_id = _driver(caller)
+    driver_id = caller.own_driver
     if driver_id is None:
         if new.driver_id is None:
             raise BadQuery("body/driver_id: an operator names the driver")

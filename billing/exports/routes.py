@@ -14,7 +14,7 @@ from billing.exports import examples
 from billing.exports.models import LeftOutPage
 from billing.exports.service import ExportFormat
 from billing.exports.store import ExportFilter
-from billing.parameters import DocumentId, Office, Reader, own_driver
+from billing.parameters import DocumentId, Office, Reader
 from kit.clock import format_rfc3339
 from kit.instants import Instant
 from kit.web.errors import BadQuery
@@ -127,7 +127,7 @@ async def pdf(
 ) -> Response:
     """PDF/A-3. The same document gives the same bytes, until its payment moves. A Factur-X PDF (profile EN 16931) is an
     e-invoice, which wants a customer and a seller as the standard has them."""
-    own = own_driver(principal)
+    own = principal.own_driver
     number, body = await (billing.einvoices.facturx(id, own) if format_ == "facturx" else billing.pdfs.pdf(id, own))
     return Response(body, 200, {"Content-Disposition": f'inline; filename="{number}.pdf"'}, _PDF)
 

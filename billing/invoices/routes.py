@@ -12,7 +12,7 @@ from billing.invoices import examples
 from billing.invoices.models import Cancellation, Explanation, Invoice, InvoiceDetail, InvoicePage
 from billing.invoices.service import place_of
 from billing.invoices.store import InvoiceFilter
-from billing.parameters import DocumentId, Finance, Reader, own_driver
+from billing.parameters import DocumentId, Finance, Reader
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
@@ -52,7 +52,7 @@ async def list_invoices(
 ) -> Response:
     """Ordered by number, newest first. Pages never repeat a document, whatever is issued meanwhile."""
     wanted = InvoiceFilter(driver_id, station_id, session_id, status, kind, start, end, place_of(number))
-    invoices, key = await billing.invoices.list_invoices(wanted, own_driver(principal), limit, cursor)
+    invoices, key = await billing.invoices.list_invoices(wanted, principal.own_driver, limit, cursor)
     page = InvoicePage(invoices=list(invoices), next=next_url(request.url, key))
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type="application/json")
 
@@ -65,7 +65,7 @@ async def list_invoices(
 )
 async def get_invoice(id: DocumentId, principal: Reader, billing: Provided) -> InvoiceDetail:
     """With its lines, what it is about, and its payments."""
-    return await billing.invoices.get_invoice(id, own_driver(principal))
+    return await billing.invoices.get_invoice(id, principal.own_driver)
 
 
 @router.get(
@@ -80,7 +80,7 @@ async def explain(id: DocumentId, principal: Reader, billing: Provided) -> Expla
     """Computed again from the stored readings (of a reservation: its times), with the document's sign, and compared
     with the document. Where later readings put another invoice in its place, `remark` says which, and the document
     is compared with what its own CDR says was used."""
-    return await billing.invoices.explain(id, own_driver(principal))
+    return await billing.invoices.explain(id, principal.own_driver)
 
 
 @router.post(

@@ -1,8 +1,6 @@
 """Tariffs by version, parsed once: a fleet has few, and every event has its own copy."""
 
-import json
 from collections import OrderedDict
-from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,7 +10,7 @@ from pydantic import ValidationError
 from billing.errors import BadEvent
 from billing.invoicing import store
 from kit.database.postgres import Database
-from schemas.tariff import Tariff
+from schemas.tariff import Tariff, exact_tariff
 
 VERSIONS_MAX: Final = 1_000  # ~20 kB each, parsed: 20 MB. A demand rule makes a version of a station every few minutes
 
@@ -22,7 +20,7 @@ _encoder: Final = msgspec.json.Encoder(decimal_format="number")
 def parse_tariff(document: str) -> Tariff:
     """The tariff of a stored document, its numbers exactly as written. Raises BadEvent."""
     try:
-        return Tariff.model_validate(json.loads(document, parse_float=Decimal))
+        return exact_tariff(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from billing.components import Provided
 from billing.currency import format_minor
 from billing.documents import Document
-from billing.parameters import Payer, Reader, own_driver
+from billing.parameters import Payer, Reader
 from billing.payments import examples, models
 from billing.payments.models import ChargeRequest, PaymentDetail, ProviderName, WebhookResult
 from billing.payments.store import PaymentRecord
@@ -46,7 +46,7 @@ async def charge(wanted: ChargeRequest, principal: Payer, once: Idempotent, bill
     there first. The provider reports later whether it succeeded, see the payment."""
 
     async def work(connection: Transaction) -> StoredResponse:
-        payment, invoice = await billing.payments.begin(connection, wanted, own_driver(principal))
+        payment, invoice = await billing.payments.begin(connection, wanted, principal.own_driver)
         body = payment_of(payment, invoice).model_dump_json().encode()
         return StoredResponse(201, body, location=f"{PREFIX}/payments/{payment.id}")
 
@@ -66,7 +66,7 @@ async def charge(wanted: ChargeRequest, principal: Payer, once: Idempotent, bill
 async def get_payment(id: UUID, principal: Reader, response: Response, billing: Provided) -> PaymentDetail:
     """The client secret is asked from the provider each time and stored nowhere. Operators do not get it."""
     may_pay = principal.kind != "operator"
-    payment, invoice, secret = await billing.payments.get_payment(id, own_driver(principal), may_pay=may_pay)
+    payment, invoice, secret = await billing.payments.get_payment(id, principal.own_driver, may_pay=may_pay)
     response.headers["Cache-Control"] = "no-store"
     return PaymentDetail(**payment_of(payment, invoice).model_dump(), client_secret=secret)
 

@@ -46,6 +46,11 @@ class Principal:
         return f"{self.kind}/{self.subject or self.token_id}"
 
     @property
+    def own_driver(self) -> str | None:
+        """The driver to whose things it is limited; None: it is no driver."""
+        return self.driver_id if self.kind == "driver" else None
+
+    @property
     def driver_id(self) -> str:
         """The subject of a driver. Raises ValueError for any other kind, whose subject is no driver."""
         if self.kind != "driver" or self.subject is None:

@@ -21,12 +21,14 @@ for high rates. Failures:
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter
 
+from kit.clock import parse_rfc3339
 from kit.database.postgres import Database
 from kit.errors import Unprocessable
 from kit.messaging.bus import DIRECT, PREFETCH, Bus, Message
@@ -40,6 +42,14 @@ from kit.observability.tracing import context_from, current_traceparent, span
 ERROR_CHARS_MAX: Final = 200  # of a decoder's error text: it may quote the input
 
 _log = get_logger(__name__)
+
+
+def moment_of(text: str) -> datetime:
+    """A moment as events write it, aware, UTC. Raises Unprocessable: no retry makes the event readable."""
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise Unprocessable(f"{text!r} is {error}") from error
 
 
 class Metadata(Protocol):

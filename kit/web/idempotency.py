@@ -174,4 +174,3 @@ async def forget_old(connection: Transaction, schema: str) -> None:
     """Delete what is older than KEEP_HOURS; a daily job of the service."""
     delete = f"DELETE FROM {checked_name(schema)}.idempotency WHERE created_at < now() - make_interval(hours => $1)"  # noqa: S608 - checked
     await connection.execute(delete, KEEP_HOURS)
-

@@ -17,11 +17,14 @@ from streams.kernels.runs import I64, any_true, distinct, rows_where
 from streams.state.partition import PartitionState
 
 REASON: Final = "unclaimed"
-DETAIL: Final = "the station is not registered: register it, then post its readings again, 5 s later at the earliest"
 # How long the registry's answer counts. A station that is registered is found soon; each that speaks is asked for once
 # a minute.
 _UNCLAIMED_MS: Final = 5_000
 _CLAIMED_MS: Final = 60_000
+DETAIL: Final = (
+    "the station is not registered: register it, then post its readings again, "
+    f"{_UNCLAIMED_MS // 1_000} s later at the earliest"
+)
 
 
 def set_apart(

@@ -7,15 +7,15 @@ from typing import Any, Final
 from api.pricing.demand.models import DemandRule, DemandState
 from api.pricing.demand.rule import Demand, energy_prices, moved, next_level
 from api.pricing.demand.store import Activity, Booking, DemandStore
-from api.pricing.documents.tariff import tariff_of
 from api.pricing.models import TariffTarget, target_json
 from api.pricing.store import NewTariff, lock_rule, publish, target_of
 from kit.auth.token_store import Principal
-from kit.clock import Clock, from_ms, parse_rfc3339
-from kit.messaging.consumer import Delivered
+from kit.clock import Clock, from_ms
+from kit.messaging.consumer import Delivered, moment_of
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery, NotFound
 from schemas.events import RESERVING, Event, ReservationChanged, TelemetryAggregated, WindowAggregate
+from schemas.tariff import exact_tariff
 
 _BY_RULE: Final = "demand rule"
 
@@ -59,8 +59,8 @@ class DemandService:
                 raise _no_rule(target)
             await self._store.delete(connection, target)
             if row["base_key"] is not None:
-                base = tariff_of(row["base_tariff"])
-                if base != tariff_of(row["current_tariff"]):
+                base = exact_tariff(row["base_tariff"])
+                if base != exact_tariff(row["current_tariff"]):
                     again = NewTariff(target, row["time_zone"], now, base, "operator", operator.name)
                     await publish(connection, again, now)
 
@@ -84,13 +84,13 @@ class DemandService:
         """Take a step of one rule if one is due, and publish the version that it causes, if any."""
         if row["base_key"] is None:
             return
-        target, rule, base = target_of(row), _rule_of(row), tariff_of(row["base_tariff"])
+        target, rule, base = target_of(row), _rule_of(row), exact_tariff(row["base_tariff"])
         level = level_of(row)
         demand = Demand(row["connectors"], row["charging"])
         moves = self._moves(target)
         decided = next_level(rule, base, level, demand) if moves else 0
         tariff = moved(rule, base, decided) if moves else base
-        changes = tariff != tariff_of(row["current_tariff"])
+        changes = tariff != exact_tariff(row["current_tariff"])
         if changes:
             await publish(connection, NewTariff(target, row["time_zone"], now, tariff, "demand", _BY_RULE), now)
         if changes or decided != level:
@@ -106,8 +106,8 @@ def _booking(reservation: ReservationChanged) -> Booking:
         reservation.revision,
         reservation.station_id.upper(),
         reservation.connector_id,
-        parse_rfc3339(reservation.starts_at),
-        parse_rfc3339(reservation.ends_at),
+        moment_of(reservation.starts_at),
+        moment_of(reservation.ends_at),
         reservation.status in RESERVING,
     )
 
@@ -116,7 +116,7 @@ def newest(windows: Sequence[WindowAggregate]) -> list[Activity]:
     """Each connector's activity in the newest of its windows."""
     found: dict[tuple[str, int], Activity] = {}
     for window in windows:
-        start = parse_rfc3339(window.window_start)
+        start = moment_of(window.window_start)
         key = (window.station_id, window.connector_id)
         activity = Activity(*key, start, window.revision, _charges(window))
         if key not in found or found[key][2:4] < activity[2:4]:
@@ -142,7 +142,7 @@ def _check_base(target: TariffTarget, rule: DemandRule, row: Mapping[str, Any]) 
         raise _no_base(target)
     if row["base_key"] is None:
         raise BadQuery(f"operators have no tariff in force for {target}: publish one with POST /api/v1/pricing first")
-    if not energy_prices(tariff_of(row["base_tariff"])):
+    if not energy_prices(exact_tariff(row["base_tariff"])):
         raise BadQuery(f"version {row['base_id']}, the base, has no ENERGY price that demand could move")
 
 

@@ -1,6 +1,5 @@
 """Tariff documents: which can be published, how they are stored, and the first tariff. Pure."""
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -21,11 +20,6 @@ _encoder: Final = msgspec.json.Encoder(decimal_format="number")
 def document_of(tariff: Tariff) -> bytes:
     """The tariff as JSON without the fields that were not given; numbers keep their digits."""
     return _encoder.encode(tariff.model_dump(exclude_unset=True, exclude_none=True))
-
-
-def tariff_of(document: str | bytes) -> Tariff:
-    """The tariff that `document_of` wrote, exactly."""
-    return Tariff.model_validate(json.loads(document, parse_float=Decimal))
 
 
 def checked_tariff(tariff: Tariff) -> Tariff:

@@ -1,10 +1,8 @@
 """Who stands at a station without charging. No HTTP and no SQL here."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 
 from api.reservations.life.rule import Place
 from api.reservations.life.store import tariff_at
@@ -13,7 +11,7 @@ from api.reservations.parking.rule import IdleFee, Parking, idle_fee, parking_of
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.web.errors import NotFound
-from schemas.tariff import Tariff
+from schemas.tariff import exact_tariff
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +47,5 @@ class ParkingService:
         tariff = await tariff_at(self._database, station_id, self._clock.now_ms())
         fee = None
         if tariff is not None:
-            fee = idle_fee(Tariff.model_validate(json.loads(tariff["tariff"], parse_float=Decimal)))
+            fee = idle_fee(exact_tariff(tariff["tariff"]))
         return StationParking(station_id, fee, places)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from api.reservations.moments import moment_of
 from api.reservations.parking.rule import IDLE
+from kit.messaging.consumer import moment_of
 from kit.messaging.outbox import Transaction
 from schemas.events import StationBay, StationChanged, StationConnector, StatusChange
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import StringConstraints
 
-from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, driver_for, driver_of
+from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, driver_for
 from api.reservations.components import PATH, Provided
 from api.reservations.life.rule import ReservationState
 from api.reservations.life.store import SCHEMA, ReservationFilter
@@ -63,7 +63,7 @@ async def list_reservations(
     meanwhile."""
     if caller.kind == "driver" and driver_id not in (None, caller.driver_id):
         raise Forbidden("a driver has only their own reservations; leave driver_id out")
-    selected = ReservationFilter(driver_of(caller) or driver_id, station_id, state, start, end)
+    selected = ReservationFilter(caller.own_driver or driver_id, station_id, state, start, end)
     found, key = await reservations.service.page(selected, limit, cursor)
     terms = reservations.service.terms()
     page = ReservationPage(reservations=[reservation_of(one, terms) for one in found], next=next_url(request.url, key))
@@ -118,7 +118,7 @@ async def reserve(
 )
 async def get_reservation(reservations: Provided, caller: Caller, id: IdInPath) -> Reservation:
     """A driver sees only their own."""
-    found = await reservations.service.get(id, driver_of(caller))
+    found = await reservations.service.get(id, caller.own_driver)
     return reservation_of(found, reservations.service.terms())
 
 
@@ -135,7 +135,7 @@ async def confirm(reservations: Provided, caller: Caller, id: IdInPath, once: Id
     """Of one that is confirmed already, nothing changes."""
 
     async def work(connection: Transaction) -> StoredResponse:
-        confirmed = await reservations.service.confirm(connection, id, driver_of(caller))
+        confirmed = await reservations.service.confirm(connection, id, caller.own_driver)
         return StoredResponse(200, reservation_of(confirmed, reservations.service.terms()).model_dump_json().encode())
 
     return await once.do(reservations.database, SCHEMA, work)
@@ -153,5 +153,5 @@ async def cancel(reservations: Provided, caller: Caller, id: IdInPath, reason: R
     """Free until `cancel_free_until`; a driver who cancels later is charged by the tariff's elements for reservations
     that expired. Of one that is cancelled already, nothing changes."""
     async with reservations.database.transaction() as connection:
-        cancelled = await reservations.service.cancel(connection, id, driver_of(caller), reason)
+        cancelled = await reservations.service.cancel(connection, id, caller.own_driver, reason)
     return reservation_of(cancelled, reservations.service.terms())

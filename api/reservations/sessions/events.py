@@ -11,11 +11,11 @@ from typing import Final
 from api.reservations.life import store
 from api.reservations.life.lifecycle import OCCUPIED, Lifecycle
 from api.reservations.life.rule import ChargingBegan, Reservation
-from api.reservations.moments import moment_of
 from api.reservations.sessions import store as session_store
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.errors import Overloaded
+from kit.messaging.consumer import moment_of
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import get_logger
 from schemas.events import Event, SessionCompleted, SessionStarted

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Body, Depends, Path, Query
 from fastapi.responses import Response
 
-from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, driver_for, driver_of
+from api.reservations.callers import ALLOWED, FORBIDDEN, Caller, driver_for
 from api.reservations.components import PATH, Provided, ReservationsComponents
 from api.reservations.life.store import SCHEMA
 from api.reservations.reserving.models import Name
@@ -36,7 +36,7 @@ async def line(
     site: Annotated[Name | None, Query(description="operators: the line of this site")] = None,
 ) -> WaitingLine:
     """A driver's own entries, newest first; for operators the line of a site, in order."""
-    driver_id = driver_of(caller)
+    driver_id = caller.own_driver
     if driver_id is None and site is None:
         raise BadQuery("query/site: an operator names the site")
     if driver_id is None:
@@ -101,7 +101,7 @@ async def join(
 )
 async def see(reservations: Provided, caller: Caller, id: IdInPath) -> Waiting:
     """With the estimated wait, and what is offered. A driver sees only their own."""
-    return _waiting(await reservations.waiting.see(id, driver_of(caller)), reservations)
+    return _waiting(await reservations.waiting.see(id, caller.own_driver), reservations)
 
 
 @router.post(
@@ -112,7 +112,7 @@ async def see(reservations: Provided, caller: Caller, id: IdInPath) -> Waiting:
 )
 async def accept(reservations: Provided, caller: Caller, id: IdInPath, once: Idempotent) -> Response:
     """Confirms the held reservation. Again, nothing."""
-    return await _once(reservations, once, lambda on: reservations.waiting.accept(on, id, driver_of(caller)))
+    return await _once(reservations, once, lambda on: reservations.waiting.accept(on, id, caller.own_driver))
 
 
 @router.post(
@@ -123,14 +123,14 @@ async def accept(reservations: Provided, caller: Caller, id: IdInPath, once: Ide
 )
 async def skip(reservations: Provided, caller: Caller, id: IdInPath, once: Idempotent) -> Response:
     """For as long as an offer lasts. The place in the line is kept; what was offered goes to the next."""
-    return await _once(reservations, once, lambda on: reservations.waiting.skip(on, id, driver_of(caller)))
+    return await _once(reservations, once, lambda on: reservations.waiting.skip(on, id, caller.own_driver))
 
 
 @router.delete("/{id}", summary="Leave the line", responses={**problems(_CHANGING), 200: example(examples.LEFT)})
 async def leave(reservations: Provided, caller: Caller, id: IdInPath) -> Waiting:
     """What was offered goes to the next. Again, nothing."""
     async with reservations.database.transaction() as connection:
-        left = await reservations.waiting.leave(connection, id, driver_of(caller))
+        left = await reservations.waiting.leave(connection, id, caller.own_driver)
     return _waiting(left, reservations)
 
 

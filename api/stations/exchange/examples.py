@@ -45,7 +45,6 @@ LOCATIONS: Final[list[dict[str, Any]]] = [
 ]
 RESULT: Final[dict[str, Any]] = {
     "dry_run": True,
-    "applied": False,
     "written": False,
     "created": 1,
     "changed": 0,

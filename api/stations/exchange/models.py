@@ -59,7 +59,6 @@ class ImportResult(StationsModel):
     """What an import changes, or would change."""
 
     dry_run: bool
-    applied: bool = Field(description="false: nothing was changed")
     written: bool = Field(description="false: stations are refused, and nothing is, or of a dry run would be, changed")
     created: int
     changed: int

@@ -163,7 +163,6 @@ def _result(
     counted = Counter(one.outcome for one in shown)
     return ImportResult(
         dry_run=dry_run,
-        applied=not dry_run,
         written=partial or not counted["refused"],
         created=counted["created"],
         changed=counted["changed"],

@@ -8,13 +8,14 @@ import msgspec
 
 from api.stations.prices import store
 from api.stations.prices.price import TariffVersion, needed, schedule
-from api.stations.prices.store import Target, tariff_of
-from kit.clock import Clock, from_ms, parse_rfc3339
+from api.stations.prices.store import Target
+from kit.clock import Clock, from_ms
 from kit.database.postgres import Database
 from kit.errors import Unprocessable
-from kit.messaging.consumer import Delivered
+from kit.messaging.consumer import Delivered, moment_of
 from kit.messaging.outbox import Transaction
 from schemas.events import Event, PricingUpdated
+from schemas.tariff import exact_tariff
 
 AHEAD: Final = timedelta(hours=50)  # that prices are computed for; a job goes on a day before they end
 TARGETS_AT_ONCE: Final = 100  # ~2 ms each
@@ -69,8 +70,8 @@ def _version(event: Event[PricingUpdated]) -> tuple[TariffVersion, str]:
     updated = event.payload
     document = _encoder.encode(updated.tariff).decode()
     try:
-        tariff = tariff_of(document)
+        tariff = exact_tariff(document)
     except ValueError as error:
         raise Unprocessable(f"version {updated.version} has no tariff: {error}") from None
-    effective, published = parse_rfc3339(updated.effective_from), parse_rfc3339(event.metadata.timestamp)
+    effective, published = moment_of(updated.effective_from), moment_of(event.metadata.timestamp)
     return TariffVersion(updated.version, updated.time_zone, effective, published, tariff), document

@@ -1,15 +1,13 @@
 """The SQL of tariff versions and of the prices that follow from them."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
 from api.stations.prices.price import Price, TariffVersion
 from kit.messaging.outbox import Transaction
-from schemas.tariff import Tariff
+from schemas.tariff import exact_tariff
 
 Target = tuple[str, str]
 """Kind (station, group, default) and name."""
@@ -54,7 +52,7 @@ async def versions(connection: Transaction, target: Target) -> list[TariffVersio
     """The target's versions that are stored."""
     return [
         TariffVersion(
-            row["version"], row["time_zone"], row["effective_from"], row["published_at"], tariff_of(row["tariff"])
+            row["version"], row["time_zone"], row["effective_from"], row["published_at"], exact_tariff(row["tariff"])
         )
         for row in await connection.fetch(_VERSIONS, *target)
     ]
@@ -74,8 +72,3 @@ async def replace(
 async def due(connection: Transaction, before: datetime, rows_max: int) -> list[Target]:
     """Up to rows_max targets whose prices are known until then only, locked."""
     return [(row[0], row[1]) for row in await connection.fetch(_DUE, before, rows_max)]
-
-
-def tariff_of(document: str) -> Tariff:
-    """The tariff, its numbers exact."""
-    return Tariff.model_validate(json.loads(document, parse_float=Decimal))

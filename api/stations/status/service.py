@@ -9,9 +9,9 @@ import msgspec
 from api.stations.status.codes import AVAILABLE, BUSY, CODES, LABELS, SILENT, UNKNOWN
 from api.stations.status.models import ConnectorStatus, RecentChange, StationStatus
 from api.stations.status.store import Reservation, Seen, StatusStore, put_reservations, put_statuses
-from kit.clock import Clock, from_ms, parse_rfc3339
+from kit.clock import Clock, from_ms
 from kit.errors import Unprocessable
-from kit.messaging.consumer import Delivered
+from kit.messaging.consumer import Delivered, moment_of
 from kit.messaging.outbox import Transaction
 from kit.web.errors import NotFound
 from schemas.events import RESERVING, Event, ReservationChanged, StationStatusChanged, StatusChange
@@ -96,7 +96,7 @@ def _seen(change: StatusChange) -> Seen:
     code = CODES.get(change.status)
     if code is None:
         raise Unprocessable(f"{change.status!r} of {change.station_id} is no status: {', '.join(CODES)}")
-    since = parse_rfc3339(change.since)
+    since = moment_of(change.since)
     return Seen(change.station_id, change.connector_id, code, change.error_code, since, change.revision)
 
 
@@ -107,7 +107,7 @@ def _reservation(reservation: ReservationChanged) -> Reservation:
         reservation.station_id,
         reservation.connector_id,
         reservation.bay,
-        parse_rfc3339(reservation.starts_at),
-        parse_rfc3339(reservation.ends_at),
+        moment_of(reservation.starts_at),
+        moment_of(reservation.ends_at),
         reservation.status in RESERVING,
     )
