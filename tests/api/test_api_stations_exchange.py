@@ -220,7 +220,7 @@ async def test_an_import_says_before_what_it_would_change_and_then_changes_that(
     await stations.ask("GET", "/A", 404)
     assert len(stations.published()) == 2
     made = await put(stations, file)
-    assert made == {**preview, "dry_run": False, "applied": True}
+    assert made == {**preview, "dry_run": False}
     shown = await stations.ask("GET", "/B", 200)
     assert (shown["name"], shown["revision"]) == ("B", 2)  # a column that is not there
     assert [one["connector_id"] for one in shown["connectors"]] == [1, 7]
