@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
+import pika
 import pytest
 
 from kit.errors import Overloaded, Unavailable, Unprocessable
@@ -38,6 +39,7 @@ POLICY = RetryPolicy.model_validate(
     {"default": {"first_s": 0.01, "factor": 2, "ceiling_s": 0.02, "attempts_max": 4, "handler_timeout_s": 5}}
 )
 QUEUE_MESSAGES_MAX = 20
+BROADCAST_QUEUES = ("one", "two", "other")  # of the tests of broadcasts, durable
 MakeBus = Callable[[], Awaitable[Bus]]
 
 
@@ -54,7 +56,7 @@ def name() -> str:
 
 
 @pytest.fixture(params=["in-process", pytest.param("rabbitmq", marks=pytest.mark.server)])
-async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[MakeBus]:
+async def make_bus(request: pytest.FixtureRequest, name: str) -> AsyncIterator[MakeBus]:
     """Makes buses (in-process: the one), and closes them."""
     made: list[Bus] = []
 
@@ -73,6 +75,19 @@ async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[MakeBus]:
     yield make
     for bus in made:
         await bus.close()
+    if url:
+        await asyncio.to_thread(_delete_broadcast_queues, url, name)
+
+
+def _delete_broadcast_queues(url: str, name: str) -> None:
+    """Every broadcast goes to every queue at that exchange: one that nobody reads is full after QUEUE_MESSAGES_MAX of
+    later tests' broadcasts, and rejects theirs from then on."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        for queue in BROADCAST_QUEUES:
+            connection.channel().queue_delete(f"{name}_{queue}")
+    finally:
+        connection.close()
 
 
 @pytest.fixture
