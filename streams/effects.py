@@ -203,14 +203,14 @@ class StatusEffects:
     intervals: Columns = field(default_factory=lambda: _NO_INTERVALS)
     error_codes: list[str | None] = field(default_factory=list)  # of the intervals
     vendor_error_codes: list[str | None] = field(default_factory=list)
-    fell_silent: list[tuple[str, int]] = field(default_factory=list)  # stations, and when they were last heard
-    heard_again: list[tuple[str, int]] = field(default_factory=list)  # stations, and when
+    silences_begun: list[tuple[str, int]] = field(default_factory=list)  # stations, and when they were last heard
+    silences_ended: list[tuple[str, int]] = field(default_factory=list)  # stations, and when
     changes: list[StatusChanged] = field(default_factory=list)  # one a connector
 
     @property
     def any_rows(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(len(self.intervals["status"]) or self.fell_silent or self.heard_again)
+        return bool(len(self.intervals["status"]) or self.silences_begun or self.silences_ended)
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ SERVICE: Final = Service(
             Consumes(
                 event_type,
                 Event[ReservationChanged],
-                handle_batch=lambda pricing: pricing.demand.book,
+                handle_batch=lambda pricing: pricing.demand.reservations_changed,
                 key=lambda event: event.payload.reservation_id,
             )
             for event_type in (RESERVATION_CREATED, RESERVATION_CANCELLED, RESERVATION_EXPIRED, RESERVATION_NO_SHOW)

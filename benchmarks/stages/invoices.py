@@ -10,29 +10,20 @@ and the sum must be the stream's. Limit: bare INSERTs of the same rows, with as 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
 
 from benchmarks.bare_inserts import bare_inserts
 from benchmarks.completed_sessions import completed, store_readings
+from benchmarks.consuming import Feed, consumed, in_process_feed, rabbit_feed
 from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
-from benchmarks.run import BenchmarkRun, Deadline
+from benchmarks.run import BenchmarkRun
 from billing.declaration import SERVICE
-from kit.clock import SystemClock
-from kit.database.postgres import open_database
-from kit.messaging.bus import DIRECT, Bus, InProcessBus, Message
-from kit.messaging.consumer import ConsumerMetrics
-from kit.messaging.outbox import WINDOW
-from kit.messaging.rabbit_bus import RabbitBus
-from kit.retry import RetryPolicy
-from kit.service import Context
-from schemas.topics import SESSION_COMPLETED, group_queue, routing_key
-from voltstream.runtime.composition import subscribe
+from kit.messaging.bus import Message
+from schemas.topics import SESSION_COMPLETED
 from voltstream.settings import load_settings
 
 SESSIONS, SESSIONS_QUICK = 10_000, 50
@@ -41,10 +32,7 @@ READINGS: Final = 100
 TARIFFS, TARIFFS_QUICK = 100, 5
 TARGET: Final = 200.0
 TARGET_SHORT: Final = 500.0
-_TWICE: Final = 10  # every tenth event is delivered twice
-_READY_S: Final = 30.0
-_POLL_S: Final = 0.02
-_QUEUE: Final = group_queue("billing", SESSION_COMPLETED)
+_EVENTS: Final = (SESSION_COMPLETED,)
 
 
 def run(bench: BenchmarkRun) -> list[Result]:
@@ -93,61 +81,18 @@ def _measure(bench: BenchmarkRun, sessions: Sessions, name: str, measure: Measur
 
 
 async def in_process(bench: BenchmarkRun, url: str, messages: Sequence[Message]) -> tuple[TimeSpent, int]:
-    bus = InProcessBus(RetryPolicy())
-    again = messages[::_TWICE]
-
-    async def publish() -> None:
-        for at in range(0, len(messages), WINDOW):  # as many at once as a relay publishes
-            await asyncio.gather(*(bus.publish(message) for message in messages[at : at + WINDOW]))
-        await asyncio.gather(*(bus.publish(message) for message in again))
-
-    return await _measured(bench, url, bus, publish, len(messages) + len(again))
+    """Invoices of these events, and in how many transactions."""
+    return await _consumed(bench, url, await in_process_feed(messages))
 
 
 async def _rabbit(bench: BenchmarkRun, url: str, messages: Sequence[Message]) -> tuple[TimeSpent, int]:
-    bus = RabbitBus(bench.server("rabbitmq").url, RetryPolicy(), name="benchmarks")
-    bus.start()
-    await bus.wait_ready(_READY_S)
-    await bus.declare(_QUEUE, DIRECT, routing_key(SESSION_COMPLETED))
-    published = [*messages, *messages[::_TWICE]]
-    for at in range(0, len(published), WINDOW):
-        await asyncio.gather(*(bus.publish(message) for message in published[at : at + WINDOW]))
-
-    async def nothing() -> None: ...
-
-    return await _measured(bench, url, bus, nothing, len(published))
+    return await _consumed(bench, url, await rabbit_feed(bench, messages, SERVICE.name, _EVENTS))
 
 
-async def _measured(
-    bench: BenchmarkRun, url: str, bus: Bus, publish: Callable[[], Awaitable[None]], deliveries: int
-) -> tuple[TimeSpent, int]:
-    """The time from the subscription until `deliveries` are handled, and the number of transactions."""
-    registry = CollectorRegistry()
-    consumers = ConsumerMetrics(registry)
-    database = await open_database(url, name="benchmarks", role=SERVICE.role)
+async def _consumed(bench: BenchmarkRun, url: str, feed: Feed) -> tuple[TimeSpent, int]:
     settings = load_settings(invoice_settle_s=0)  # at once: the same rows, in one transaction and not two
-    context = Context(settings, SystemClock(), registry, url, _spawn, {}, FastAPI(), own_database=database)
-    deadline = Deadline(f"{deliveries} events handled")
-    try:
-        async with SERVICE.open(context) as billing:
-            meter = _meter(bench)
-            meter.begin()
-            for consumes in SERVICE.consumes:
-                await subscribe(bus, SERVICE, consumes, billing, database, consumers)
-            await publish()
-            labels = {"queue": _QUEUE, "outcome": "handled"}
-            while (registry.get_sample_value("events_consumed_total", labels) or 0) < deliveries:
-                deadline.check()
-                await asyncio.sleep(_POLL_S)
-            spent = meter.end()
-        return spent, int(registry.get_sample_value("billing_batch_events_count") or 1)
-    finally:
-        await bus.close()
-        await database.close()
-
-
-def _spawn(work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
-    return asyncio.create_task(work, name=name)
+    spent, registry = await consumed(bench, url, SERVICE, settings, feed, _EVENTS)
+    return spent, int(registry.get_sample_value("billing_batch_events_count") or 1)
 
 
 def _meter(bench: BenchmarkRun) -> TimeMeter:

@@ -11,39 +11,27 @@ Limit: bare INSERTs of the same rows, with as many per transaction.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid5
 
 import asyncpg
 import psycopg
-from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
 
 from api.notifications.declaration import SERVICE
+from benchmarks.consuming import Feed, consumed, in_process_feed, rabbit_feed
 from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
-from benchmarks.run import BenchmarkRun, Deadline
-from kit.clock import SystemClock
-from kit.database.postgres import open_database
-from kit.messaging.bus import DIRECT, EVENT_ID, Bus, InProcessBus, Message
-from kit.messaging.consumer import ConsumerMetrics
-from kit.messaging.outbox import WINDOW
-from kit.messaging.rabbit_bus import RabbitBus
-from kit.retry import RetryPolicy
-from kit.service import Context
+from benchmarks.run import BenchmarkRun
+from kit.messaging.bus import DIRECT, EVENT_ID, Message
 from schemas.events import InvoiceChanged, ReservationChanged, envelope_of
-from schemas.topics import INVOICE_CREATED, RESERVATION_CREATED, group_queue, routing_key
-from voltstream.runtime.composition import subscribe
+from schemas.topics import INVOICE_CREATED, RESERVATION_CREATED
 from voltstream.settings import load_settings
 
 NOTIFICATIONS, NOTIFICATIONS_QUICK = 20_000, 60
 DRIVERS: Final = 2_000
 TARGET: Final = 2_000.0
-_TWICE: Final = 10  # every tenth event is delivered twice
-_READY_S: Final = 30.0
-_POLL_S: Final = 0.02
 _NAMESPACE: Final = UUID("00000000-0000-4000-8000-00000000000b")
-_QUEUES: Final = tuple(group_queue("notifications", type_) for type_ in (INVOICE_CREATED, RESERVATION_CREATED))
+_EVENTS: Final = (INVOICE_CREATED, RESERVATION_CREATED)
 _TABLES: Final = ("events_processed", "notification", "delivery")  # in the order of foreign keys
 _RECIPIENTS: Final = """
 INSERT INTO notifications.recipient (subject, language, time_zone, quiet_from_min, quiet_until_min, digest_at_min,
@@ -133,71 +121,20 @@ async def _awaited(work: Awaitable[TimeSpent]) -> TimeSpent:
 
 
 async def _in_process(bench: BenchmarkRun, url: str, messages: Sequence[Message]) -> TimeSpent:
-    bus = InProcessBus(RetryPolicy())
-    again = messages[::_TWICE]
-
-    async def publish() -> None:
-        for at in range(0, len(messages), WINDOW):  # as many at once as a relay publishes
-            await asyncio.gather(*(bus.publish(message) for message in messages[at : at + WINDOW]))
-        await asyncio.gather(*(bus.publish(message) for message in again))
-
-    return await _measured(bench, url, bus, publish, len(messages) + len(again))
+    return await _consumed(bench, url, await in_process_feed(messages))
 
 
 async def _rabbit(bench: BenchmarkRun, url: str, messages: Sequence[Message]) -> TimeSpent:
-    bus = RabbitBus(bench.server("rabbitmq").url, RetryPolicy(), name="benchmarks")
-    bus.start()
-    await bus.wait_ready(_READY_S)
-    for queue, type_ in zip(_QUEUES, (INVOICE_CREATED, RESERVATION_CREATED), strict=True):
-        await bus.declare(queue, DIRECT, routing_key(type_))
-    published = [*messages, *messages[::_TWICE]]
-    for at in range(0, len(published), WINDOW):
-        await asyncio.gather(*(bus.publish(message) for message in published[at : at + WINDOW]))
-
-    async def nothing() -> None: ...
-
-    return await _measured(bench, url, bus, nothing, len(published))
+    return await _consumed(bench, url, await rabbit_feed(bench, messages, SERVICE.name, _EVENTS))
 
 
-async def _measured(
-    bench: BenchmarkRun, url: str, bus: Bus, publish: Callable[[], Awaitable[None]], deliveries: int
-) -> TimeSpent:
-    """The time from the subscription until `deliveries` are handled or found to be repeated."""
-    registry = CollectorRegistry()
-    consumers = ConsumerMetrics(registry)
-    database = await open_database(url, name="benchmarks", role=SERVICE.role)
+async def _consumed(bench: BenchmarkRun, url: str, feed: Feed) -> TimeSpent:
     settings = load_settings(
         smtp_host="127.0.0.1", mail_from="benchmark@example.com", webhook_key="k" * 32, notification_sending=False,
         notification_rate_per_h=10_000,
     )  # fmt: skip
-    context = Context(settings, SystemClock(), registry, url, _spawn, {}, FastAPI(), own_database=database)
-    deadline = Deadline(f"{deliveries} events handled")
-
-    def handled() -> float:
-        samples = (
-            registry.get_sample_value("events_consumed_total", {"queue": queue, "outcome": outcome})
-            for queue in _QUEUES
-            for outcome in ("handled", "repeated")
-        )
-        return sum(sample or 0 for sample in samples)
-
-    try:
-        async with SERVICE.open(context) as components:
-            meter = TimeMeter(bench.pids("postgres"))
-            for consumes in SERVICE.consumes:
-                await subscribe(bus, SERVICE, consumes, components, database, consumers)
-            await publish()
-            while handled() < deliveries:
-                deadline.check()
-                await asyncio.sleep(_POLL_S)
-            return meter.end()
-    finally:
-        await bus.close()
-        await database.close()
-
-
-def _spawn(work: Any, name: str) -> "asyncio.Task[Any]":
-    return asyncio.create_task(work, name=name)
+    spent, _ = await consumed(bench, url, SERVICE, settings, feed, _EVENTS)
+    return spent
 
 
 def _check(url: str, count: int) -> tuple[int, int]:

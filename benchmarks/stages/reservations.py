@@ -11,10 +11,10 @@ into a table with the same constraint, one a transaction, on as many connections
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import psycopg
@@ -25,6 +25,7 @@ from api.reservations.components import ReservationsComponents
 from api.reservations.declaration import SERVICE
 from api.reservations.reserving.models import NewReservation
 from api.reservations.reserving.responses import Taken
+from benchmarks.consuming import spawn
 from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun
@@ -101,7 +102,7 @@ async def _reserve(bench: BenchmarkRun, url: str, slots: Sequence[Slot]) -> Time
     database = await open_database(url, name="benchmarks", role=SERVICE.role, connections_max=AT_ONCE)
     settings = load_settings(reservation_horizon_days=30)
     clock = ManualClock(_NOW)
-    context = Context(settings, clock, CollectorRegistry(), url, _spawn, {}, FastAPI(), own_database=database)
+    context = Context(settings, clock, CollectorRegistry(), url, spawn, {}, FastAPI(), own_database=database)
     try:
         async with SERVICE.open(context) as reservations:
 
@@ -161,10 +162,6 @@ async def _measured(bench: BenchmarkRun, database: Database, slots: Sequence[Slo
     meter.begin()
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
     return meter.end()
-
-
-def _spawn(work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
-    return asyncio.create_task(work, name=name)
 
 
 def _check(url: str, count: int) -> None:

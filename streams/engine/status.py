@@ -145,9 +145,9 @@ def update_status(
             _go_on(changes, arrived, in_order, fault, faults)
         if any_true(chosen & late):
             _find_again(changes, arrived, chosen & late, fault, faults, replay, queries)
-    heard_again = _hear(changes, rows)
-    fell_silent = _fall_silent(changes, now_ms, params.silent_after_ms)
-    return _effects(changes, fell_silent, heard_again, queries)
+    silences_ended = _end_silences(changes, rows)
+    silences_begun = _begin_silences(changes, now_ms, params.silent_after_ms)
+    return _effects(changes, silences_begun, silences_ended, queries)
 
 
 def _fingerprints(faults: Faults, rows: StepReadings, batch: Batch, arrived: Timeline) -> I64 | None:
@@ -299,7 +299,7 @@ def _advance_changed(changes: _Changes, slots: I64, newest: Newest, faults: Faul
 # -- silence ----------------------------------------------------------------------------------------------------------
 
 
-def _hear(changes: _Changes, rows: StepReadings) -> list[tuple[str, int]]:
+def _end_silences(changes: _Changes, rows: StepReadings) -> list[tuple[str, int]]:
     """End the silence of the stations of these rows. Returns these, and when they were heard."""
     state, runs = changes.state, rows.runs
     if not len(runs.key) or not (silent := state.silent_stations()):
@@ -323,7 +323,7 @@ def _hear(changes: _Changes, rows: StepReadings) -> list[tuple[str, int]]:
     return [(index.station_names[one], int(heard_ms[one])) for one in stations.tolist()]
 
 
-def _fall_silent(changes: _Changes, now_ms: int, after_ms: int) -> list[tuple[str, int]]:
+def _begin_silences(changes: _Changes, now_ms: int, after_ms: int) -> list[tuple[str, int]]:
     """Stations that are silent from now on, and when they were last heard.
 
     A worker that has just taken the partition over has heard nobody, so it waits as long as if it had heard all.
@@ -361,9 +361,12 @@ def _fall_silent(changes: _Changes, now_ms: int, after_ms: int) -> list[tuple[st
 
 
 def _effects(
-    changes: _Changes, fell_silent: list[tuple[str, int]], heard_again: list[tuple[str, int]], queries: StoreQueries
+    changes: _Changes,
+    silences_begun: list[tuple[str, int]],
+    silences_ended: list[tuple[str, int]],
+    queries: StoreQueries,
 ) -> StatusEffects:
-    effects = StatusEffects(fell_silent=fell_silent, heard_again=heard_again)
+    effects = StatusEffects(silences_begun=silences_begun, silences_ended=silences_ended)
     state = changes.state
     if changes.slot:
         slot = np.concatenate(changes.slot)

@@ -40,13 +40,13 @@ DELETE FROM telemetry.status_interval WHERE ctid = ANY(ARRAY(
 ))
 """.encode()  # noqa: S608  # our own names
 # A station that was heard by a reading from before its last one is silent since the same moment again.
-_FALL_SILENT: Final = """
+_BEGIN_SILENCE: Final = """
 INSERT INTO telemetry.silence (station_id, since, revision)
 SELECT station_id, 'epoch'::timestamptz + ms * interval '1 millisecond', %s
 FROM unnest(%s::text[], %s::bigint[]) AS fallen (station_id, ms)
 ON CONFLICT (station_id, since) DO UPDATE SET until = NULL, revision = excluded.revision
 """
-_HEAR: Final = """
+_END_SILENCE: Final = """
 UPDATE telemetry.silence AS s SET revision = %s,
     until = greatest(s.since, 'epoch'::timestamptz + ms * interval '1 millisecond')
 FROM unnest(%s::text[], %s::bigint[]) AS heard (station_id, ms)
@@ -67,7 +67,7 @@ _DROPPED_ROWS_MAX: Final = 50_000  # at once, ~0.5 s of one connection; the rest
 
 def write_silences(connection: Connection, status: StatusEffects, commit: int) -> None:
     """Begin and end the silences of a flush: at most two statements, none where there are none."""
-    for statement, stations in ((_HEAR, status.heard_again), (_FALL_SILENT, status.fell_silent)):
+    for statement, stations in ((_END_SILENCE, status.silences_ended), (_BEGIN_SILENCE, status.silences_begun)):
         if stations:
             names, moments_ms = zip(*stations, strict=True)
             connection.execute(statement, (commit, list(names), list(moments_ms)))

@@ -114,8 +114,8 @@ def statuses(keys: list[int], number: int = 1) -> StatusEffects:
         intervals={name: np.full(rows, given[name], dtype) for name, dtype in STATUS_COLUMNS.items()},
         error_codes=["GroundFailure"] * rows,
         vendor_error_codes=[None] * rows,
-        fell_silent=[("A", T0_MS + number)],
-        heard_again=[("A", T0_MS + number)],
+        silences_begun=[("A", T0_MS + number)],
+        silences_ended=[("A", T0_MS + number)],
         changes=[StatusChanged("A", 1, SILENT, Status.FAULTED, None, T0_MS + number)],
     )
 

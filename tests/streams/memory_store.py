@@ -163,11 +163,11 @@ class MemoryStore:
                 self.statuses[place] = row["status"], error_code, vendor_error_code
             else:
                 del self.statuses[place]
-        for station, until_ms in status.heard_again:
+        for station, until_ms in status.silences_ended:
             since_ms, still = self.silences[station].pop()
             assert still is None
             self.silences[station].append((since_ms, until_ms))
-        for station, since_ms in status.fell_silent:
+        for station, since_ms in status.silences_begun:
             self.silences.setdefault(station, []).append((since_ms, None))
         self.status_changes += status.changes
 

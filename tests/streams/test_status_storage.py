@@ -103,7 +103,7 @@ def test_a_withdrawn_interval_is_deleted_and_others_are_replaced(store: Store, t
 def test_changes_are_published_in_chunks_with_the_commit_as_revision(store: Store, telemetry_url: str) -> None:
     changes = [StatusChanged(f"S{n:04d}", 1, SILENT, Status.CHARGING, None, T0_MS + n) for n in range(1_001)]
     effects = no_rows(store)
-    effects.status = StatusEffects(fell_silent=[("S0000", T0_MS)], changes=changes)
+    effects.status = StatusEffects(silences_begun=[("S0000", T0_MS)], changes=changes)
     flush = flush_of(store.acquire(0), effects)
     commit(store, flush)
     commit(store, flush)  # its answer was lost
@@ -208,7 +208,7 @@ def test_intervals_that_ended_before_the_retention_are_dropped(store: Store, tel
 def test_a_station_that_is_silent_since_the_same_moment_again_has_one_silence(store: Store, telemetry_url: str) -> None:
     acquired = store.acquire(0)
     steps: list[dict[str, Any]] = [
-        {"fell_silent": [("A", T0_MS)]}, {"heard_again": [("A", T0_MS - 5)]}, {"fell_silent": [("A", T0_MS)]}
+        {"silences_begun": [("A", T0_MS)]}, {"silences_ended": [("A", T0_MS - 5)]}, {"silences_begun": [("A", T0_MS)]}
     ]  # fmt: skip
     found = []
     for number, step in enumerate(steps, 1):

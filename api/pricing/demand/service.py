@@ -75,10 +75,12 @@ class DemandService:
         for row in await self._store.due(connection, stations, now):
             await self._decide(connection, row, now)
 
-    async def book(self, connection: Transaction, events: Sequence[Delivered[Event[ReservationChanged]]]) -> None:
+    async def reservations_changed(
+        self, connection: Transaction, events: Sequence[Delivered[Event[ReservationChanged]]]
+    ) -> None:
         """reservation.created.v1, .cancelled.v1, .expired.v1 and .no_show.v1: a connector that is reserved is in demand
         for as long as it is."""
-        await self._store.book(connection, [_booking(one.event.payload) for one in events], self._now())
+        await self._store.put_bookings(connection, [_booking(one.event.payload) for one in events], self._now())
 
     async def _decide(self, connection: Transaction, row: Mapping[str, Any], now: datetime) -> None:
         """Take a step of one rule if one is due, and publish the version that it causes, if any."""

@@ -189,7 +189,7 @@ class DemandStore:
         found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM pricing.demand_rule)")
         return found
 
-    async def book(self, connection: Transaction, bookings: Sequence[Booking], now: datetime) -> None:
+    async def put_bookings(self, connection: Transaction, bookings: Sequence[Booking], now: datetime) -> None:
         """Store these reservations, one each, where nothing newer is known, and delete those that ended KEEP ago."""
         await connection.execute(_BOOK, *map(list, zip(*bookings, strict=True)))
         await connection.execute("DELETE FROM pricing.booking WHERE ends_at < $1", now - KEEP)
