@@ -34,7 +34,7 @@ _CLOSE: Final = (b"connection", b"close")
 _API: Final = "/api/"  # other paths are for monitoring, which adds parameters of its own
 _NAME_SHOWN_MAX: Final = 64
 # Routes are matched on the decoded path, in which such a slash would begin the next part, of another route perhaps.
-_SLASH_IN_ID: Final = "a station id in a path cannot have a slash, and no other id can: leave %2F out of the path"
+_SLASH_IN_ID: Final = "an id in a path cannot have a slash: leave %2F out of the path"
 _UNMATCHED: Final = "unmatched"  # the route label where no route matched: paths as labels would be without number
 
 _log = get_logger(__name__)

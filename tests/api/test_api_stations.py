@@ -98,7 +98,7 @@ async def test_a_station_id_has_no_slash_and_reaches_no_other_stations_parts(sta
             method, PATH + path, json={} if method == "PUT" else None, headers={"If-Match": "*"}
         )
         assert answer.status_code == 404
-        assert "a station id in a path cannot have a slash" in answer.json()["detail"]
+        assert "an id in a path cannot have a slash" in answer.json()["detail"]
     assert await stations.ask("GET", "/NX-1", 200) == before
     assert (await stations.client.get(f"{PATH}/NX-1/credentials")).status_code == 200
 

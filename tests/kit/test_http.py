@@ -311,7 +311,7 @@ async def test_an_encoded_slash_separates_no_parts_of_a_path(client: httpx.Async
     assert (await client.get("/api/v1/fail/problem")).status_code == 409
     refused = await client.get(f"/api/v1/fail{slash}problem")
     assert (refused.status_code, refused.headers["Content-Type"]) == (404, "application/problem+json")
-    assert "a station id in a path cannot have a slash" in refused.json()["detail"]
+    assert "an id in a path cannot have a slash" in refused.json()["detail"]
     assert (await client.get(f"/api/v1/windows?interval=a{slash}b")).json() == "a/b"
 
 
