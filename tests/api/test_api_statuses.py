@@ -274,8 +274,11 @@ async def test_more_than_one_request_releases_is_left_for_the_next(api: Api) -> 
 async def test_the_worker_sees_which_stations_are_registered(telemetry_url: str) -> None:
     with psycopg.connect(telemetry_url) as connection:
         connection.execute("INSERT INTO stations.station (station_id, changed_at) VALUES ('KNOWN', now())")
+        connection.execute("UPDATE stations.station SET details = '{\"silent_after_s\": 60}'")
     connections = Connections(partial(open_writer, telemetry_url), 1)
     try:
+        assert Store(connections, registered=True).silences_after() == {"KNOWN": 60_000}
+        assert Store(connections).silences_after() == {}, "without a registry"
         assert Store(connections, registered=True).registered(["KNOWN", "NEW"]) == {"KNOWN"}
         assert Store(connections).registered(["KNOWN", "NEW"]) == {"KNOWN", "NEW"}, "without a registry"
     finally:
