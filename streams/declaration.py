@@ -147,12 +147,17 @@ SERVICE: Final = Service(
             "telemetry.status_intervals(text[], timestamp with time zone, timestamp with time zone)",
             "the statuses of these stations' connectors in a time, silences among them",
         ),
+        Contract(
+            "telemetry.release_unclaimed(bigint[], uuid, text, text, bytea)",
+            "publishes readings that were set apart because their station was not registered",
+        ),
     ),
     reads=(
         "pricing.tariffs_at(text[], bigint[])",
         "pricing.documents(bigint[])",
         "stations.rated_powers(text[], smallint[])",
         "stations.station_overview",
+        "stations.silence_overview",
     ),
     publishes=(
         SESSION_STARTED,
