@@ -46,6 +46,19 @@ WHERE s.ended_at IS NULL
   AND NOT EXISTS (SELECT FROM reservations.claim AS c WHERE c.holder = s.id AND upper(c.during) > $1)
 ORDER BY s.id LIMIT $2 FOR UPDATE OF s SKIP LOCKED
 """
+_ASSIGNED: Final = """
+INSERT INTO reservations.session_driver AS d (session_id, driver_id, revision, observed_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (session_id) DO UPDATE SET
+    driver_id = excluded.driver_id, revision = excluded.revision, observed_at = excluded.observed_at
+WHERE d.revision < excluded.revision
+"""
+_STATION_OF: Final = "SELECT station_id FROM reservations.session WHERE id = $1"
+# A session may go on for as long as the events of it are kept.
+_FORGET_DRIVERS: Final = """
+DELETE FROM reservations.session_driver AS d
+WHERE d.observed_at < $1::timestamptz - make_interval(days => $2)
+  AND NOT EXISTS (SELECT FROM reservations.session AS s WHERE s.id = d.session_id)
+"""
 _FORGET: Final = """
 DELETE FROM reservations.session
 WHERE ended_at IS NOT NULL AND observed_at < $1::timestamptz - make_interval(days => $2)
@@ -87,6 +100,15 @@ async def ended(
     await connection.execute(_ENDED, *columns)
 
 
+async def assigned(
+    connection: Transaction, id_: UUID, driver_id: str | None, revision: int, now: datetime
+) -> str | None:
+    """Store whose session it is; of several assignments the highest revision counts. Its station, if that is known."""
+    await connection.execute(_ASSIGNED, id_, driver_id, revision, now)
+    station_id: str | None = await connection.fetchval(_STATION_OF, id_)
+    return station_id
+
+
 async def end_start_requests(connection: Transaction, place: Place) -> None:
     """Delete the claims of requests to start at the connector: a session has come of one, or came before it."""
     await connection.execute(_END_STARTS, place.key)
@@ -112,6 +134,7 @@ async def unclaimed(connection: Transaction, by: datetime, rows_max: int) -> lis
 async def forget_old(connection: Transaction, now: datetime) -> None:
     """Delete sessions that have been over for KEEP_DAYS, and claims of the past."""
     await connection.execute(_FORGET, now, KEEP_DAYS)
+    await connection.execute(_FORGET_DRIVERS, now, KEEP_DAYS)
     await connection.execute(_FORGET_CLAIMS, now, PAST_HOURS)
 
 
