@@ -116,8 +116,8 @@ _NAMED: Final = f"""
 SELECT {_PLACE}, {_OUT.format("$3")} AS out_of_order FROM reservations.place AS p
 WHERE p.station_id = $1 AND p.{{what}} = $2 AND p.registered
 """  # noqa: S608  # the names above
-_NAMED_CONNECTOR: Final = _NAMED.format(what="connector_id")
-_NAMED_BAY: Final = _NAMED.format(what="bay")
+_NAMED_CONNECTOR: Final = _NAMED.replace("{what}", "connector_id")
+_NAMED_BAY: Final = _NAMED.replace("{what}", "bay")
 _FREE: Final = f"""NOT EXISTS (
     SELECT FROM unnest(p.place_key || p.taken_with) AS keys (key)
     JOIN reservations.claim AS c ON {_SAME_PLACE.format("keys.key")} AND c.during && tstzrange($1, $2))
