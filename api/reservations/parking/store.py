@@ -20,12 +20,16 @@ WHERE p.station_id = ANY ($1::text[]) AND (p.registered OR p.occupied IS NOT NUL
 ORDER BY p.station_id, p.connector_id, p.bay
 """
 _SESSIONS: Final = """
-SELECT DISTINCT ON (s.place_key) s.place_key, s.id, s.ended_at, coalesce(d.driver_id, r.driver_id) AS driver_id
-FROM reservations.place AS p JOIN reservations.session AS s ON s.place_key = p.place_key
+SELECT p.place_key, s.id, s.ended_at, coalesce(d.driver_id, r.driver_id) AS driver_id
+FROM reservations.place AS p CROSS JOIN LATERAL (
+    SELECT * FROM reservations.session WHERE place_key = p.place_key AND started_at IS NOT NULL
+    ORDER BY started_at DESC, id LIMIT 1
+) AS s
 LEFT JOIN reservations.session_driver AS d ON d.session_id = s.id
-LEFT JOIN reservations.reservation AS r ON r.session_id = s.id
-WHERE p.station_id = ANY ($1::text[]) AND s.started_at IS NOT NULL
-ORDER BY s.place_key, s.started_at DESC, s.id
+LEFT JOIN LATERAL (
+    SELECT driver_id FROM reservations.reservation WHERE session_id = s.id LIMIT 1
+) AS r ON true
+WHERE p.station_id = ANY ($1::text[]) AND p.connector_id IS NOT NULL
 """
 _RESERVATIONS: Final = f"""
 SELECT r.place_key, r.driver_id, greatest(r.created_at, r.starts_at - $3::interval) AS may_come_from, r.ends_at
