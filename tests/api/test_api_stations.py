@@ -70,11 +70,12 @@ async def test_what_is_registered_is_returned_whole(stations: StationsApp) -> No
     created = await stations.client.put(f"{PATH}/de*vlt*e1", json=examples.DOCUMENT)
     assert (created.status_code, created.headers["location"]) == (201, f"{PATH}/DE%2AVLT%2AE1")
     assert (await stations.client.get(created.headers["location"])).json() == created.json()
+    (first,) = created.json()["connectors"]
     one = await stations.ask("PUT", "/DE*VLT*E1/connectors/2", 201, examples.CONNECTOR_FACTS)
     assert one == {**examples.CONNECTOR, "station_id": "DE*VLT*E1", "connector_id": 2}
     assert await stations.ask("GET", "/De*vlt*e1/connectors/2", 200) == one
     shown = await stations.ask("GET", "/DE*VLT*E1", 200)
-    assert shown == {**examples.STATION, "station_id": "DE*VLT*E1", "revision": 2, "connectors": [one]}
+    assert shown == {**examples.STATION, "station_id": "DE*VLT*E1", "revision": 2, "connectors": [first, one]}
 
 
 @pytest.mark.parametrize("station", ["Ü-1", "\u53f0", "A" * 37, "ß"])

@@ -85,7 +85,10 @@ def _station(name: str, facts: dict[str, Any], place: Any, connectors: Any) -> S
     if place is not None:
         facts = {**facts, "latitude": f"{place[0] / 1e6:.6f}", "longitude": f"{place[1] / 1e6:.6f}"}
     known = {one["connector_id"] for one in connectors}
-    bays = [{**one, "connectors": [number for number in one["connectors"] if number in known]} for one in facts["bays"]]
+    bays = [
+        {**one, "connectors": [number for number in one.get("connectors", []) if number in known]}
+        for one in facts.get("bays", [])
+    ]
     document = StationDocument.model_validate({**facts, "bays": bays, "connectors": connectors})
     plugs = sorted(document.connectors or [], key=lambda one: one.connector_id)
     return Station(
