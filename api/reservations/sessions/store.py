@@ -65,6 +65,20 @@ WHERE s.ended_at IS NULL
   AND NOT EXISTS (SELECT FROM reservations.claim AS c WHERE c.holder = s.id AND upper(c.during) > $1)
 ORDER BY s.id LIMIT $2 FOR UPDATE OF s SKIP LOCKED
 """
+_ASSIGNED: Final = """
+INSERT INTO reservations.session_driver AS d (session_id, driver_id, revision, observed_at)
+SELECT id, driver_id, revision, $1
+FROM unnest($2::uuid[], $3::text[], $4::int[]) AS assigned (id, driver_id, revision) ORDER BY id
+ON CONFLICT (session_id) DO UPDATE SET
+    driver_id = excluded.driver_id, revision = excluded.revision, observed_at = excluded.observed_at
+WHERE d.revision < excluded.revision
+"""
+# A session may go on for as long as the events of it are kept.
+_FORGET_DRIVERS: Final = """
+DELETE FROM reservations.session_driver AS d
+WHERE d.observed_at < $1::timestamptz - make_interval(days => $2)
+  AND NOT EXISTS (SELECT FROM reservations.session AS s WHERE s.id = d.session_id)
+"""
 _FORGET: Final = """
 DELETE FROM reservations.session
 WHERE ended_at IS NOT NULL AND observed_at < $1::timestamptz - make_interval(days => $2)
@@ -159,6 +173,11 @@ def _session_columns(
     )
 
 
+async def assigned(connection: Transaction, assignments: Sequence[tuple[UUID, str | None, int]], now: datetime) -> None:
+    """Store whose sessions these are (id, driver, revision); of several assignments the highest revision counts."""
+    await connection.execute(_ASSIGNED, now, *zip(*assignments, strict=True))
+
+
 async def end_start_requests(connection: Transaction, place: Place) -> None:
     """Delete the claims of requests to start at the connector: a session has come of one, or came before it."""
     await connection.execute(_END_STARTS, place.key)
@@ -184,6 +203,7 @@ async def unclaimed(connection: Transaction, by: datetime, rows_max: int) -> lis
 async def forget_old(connection: Transaction, now: datetime) -> None:
     """Delete sessions that have been over for KEEP_DAYS, and claims of the past."""
     await connection.execute(_FORGET, now, KEEP_DAYS)
+    await connection.execute(_FORGET_DRIVERS, now, KEEP_DAYS)
     await connection.execute(_FORGET_CLAIMS, now, PAST_HOURS)
 
 
