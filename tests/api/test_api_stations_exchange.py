@@ -84,7 +84,12 @@ _PLACES = st.none() | st.tuples(st.integers(-89_000_000, 89_000_000), st.integer
 def _station(name: str, facts: dict[str, Any], place: Any, connectors: Any) -> Station:
     if place is not None:
         facts = {**facts, "latitude": f"{place[0] / 1e6:.6f}", "longitude": f"{place[1] / 1e6:.6f}"}
-    document = StationDocument.model_validate({**facts, "connectors": connectors})
+    known = {one["connector_id"] for one in connectors}
+    bays = [
+        {**one, "connectors": [number for number in one.get("connectors", []) if number in known]}
+        for one in facts.get("bays", [])
+    ]
+    document = StationDocument.model_validate({**facts, "bays": bays, "connectors": connectors})
     plugs = sorted(document.connectors or [], key=lambda one: one.connector_id)
     return Station(
         **{name: getattr(document, name) for name in StationFacts.model_fields},
@@ -338,6 +343,11 @@ async def test_what_others_say_of_energy_visibility_and_entrances_is_kept(statio
         ("station_id,connector_id\nA,1.5\n", "integer"),
         ("station_id,connector_id\nA,\nA,1\n", "connector_id is empty"),
         ("station_id,bays\nA,[{\n", "no JSON"),
+        ('station_id,bays\nA,"[{""bay"":""P1"",""connectors"":[3]}]"\n', "A: bay P1 names connector 3, which the"),
+        (
+            'station_id,connector_id,bays\nA,1,"[{""bay"":""P1"",""connectors"":[1,3]}]"\n',
+            "A: bay P1 names connector 3, which the",
+        ),
         ("station_id,latitude\nA,91\n", "beyond 90"),
         ("station_id,site_power_w_max\nA,NaN\n", "integer"),
         ("station_id,name\nA,\x00\n", "NUL"),

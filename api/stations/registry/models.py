@@ -1,6 +1,7 @@
 """Stations, connectors and bays in requests and responses, as OpenAPI shows them."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from enum import StrEnum
@@ -344,6 +345,18 @@ class StationFacts(PlaceFacts):
             raise ValueError("bays: two have the same name")
         return self
 
+    def unreachable(self, numbers: Iterable[int]) -> str | None:
+        """What is wrong with the bays of a station that has the connectors of these numbers; None: nothing."""
+        known = set(numbers)
+        for one in self.bays:
+            missing = sorted(set(one.connectors) - known)
+            if missing:
+                return (
+                    f"bay {one.bay} names connector {missing[0]}, which the station does not have: register that "
+                    "connector too, or leave it out of the bay"
+                )
+        return None
+
 
 class ConnectorFacts(StationsModel):
     """What an operator says of a connector. What is left out is unknown; OCPI CDRs need all but the rated power."""
@@ -401,6 +414,14 @@ class StationDocument(StationFacts):
         numbers = [one.connector_id for one in self.connectors or []]
         if len(set(numbers)) < len(numbers):
             raise ValueError("connectors: two have the same connector_id")
+        return self
+
+    @model_validator(mode="after")
+    def _bays_name_connectors_of_the_station(self) -> Self:
+        if self.connectors is not None:  # else the service knows which they are
+            wrong = self.unreachable(one.connector_id for one in self.connectors)
+            if wrong is not None:
+                raise ValueError(wrong)
         return self
 
     def facts(self) -> StationFacts:
