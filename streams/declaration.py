@@ -149,6 +149,10 @@ SERVICE: Final = Service(
             "the statuses of these stations' connectors in a time, silences among them",
         ),
         Contract(
+            "telemetry.release_unclaimed(bigint[], uuid, text, text, bytea)",
+            "publishes readings that were set apart because their station was not registered",
+        ),
+        Contract(
             "telemetry.bay_intervals(text[], timestamp with time zone, timestamp with time zone)",
             "when these stations' bays were occupied and free in a time, by their sensors",
         ),
@@ -158,6 +162,7 @@ SERVICE: Final = Service(
         "pricing.documents(bigint[])",
         "stations.rated_powers(text[], smallint[])",
         "stations.station_overview",
+        "stations.silence_overview",
     ),
     publishes=(
         BAY_OCCUPANCY_CHANGED,

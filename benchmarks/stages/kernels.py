@@ -61,6 +61,10 @@ class EmptyStore:
         """All."""
         return set(stations)
 
+    def silences_after(self) -> dict[str, int]:
+        """None."""
+        return {}
+
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """None."""
         return [0] * len(stations)

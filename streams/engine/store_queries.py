@@ -95,7 +95,7 @@ TIMELINE_COLUMNS: Final = (
 
 
 class StoreQueries(Protocol):
-    """Eight queries, batched, one round trip each."""
+    """Batched queries, one round trip each."""
 
     def identities(
         self,
@@ -133,6 +133,9 @@ class StoreQueries(Protocol):
 
     def registered(self, stations: list[str]) -> set[str]:
         """Those of these stations that the registry has; all of them where there is no registry."""
+
+    def silences_after(self) -> dict[str, int]:
+        """How long each station with an interval of its own may say nothing before it is silent, ms; 0: for ever."""
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """The key of the tariff version in force for each station at its moment; 0: none is."""

@@ -162,6 +162,7 @@ _TARIFFS_AT: Final = "SELECT place - 1, version_key FROM pricing.tariffs_at(%s::
 _VERSIONS: Final = "SELECT version_key, id, time_zone, tariff::text FROM pricing.documents(%s::bigint[])"
 # The registry's view and function likewise.
 _REGISTERED: Final = "SELECT station_id FROM stations.station_overview WHERE station_id = ANY(%s::text[])"
+_SILENCES_AFTER: Final = "SELECT station_id, silent_after_s FROM stations.silence_overview"
 _RATED_POWERS: Final = "SELECT place, rated_power_mw FROM stations.rated_powers(%s::text[], %s::smallint[])"
 
 
@@ -358,6 +359,13 @@ class Store:
             return set(stations)
         with self.connections.lend() as connection:
             return {station for (station,) in connection.execute(_REGISTERED, (stations,))}
+
+    def silences_after(self) -> dict[str, int]:
+        """Implement StoreQueries.silences_after."""
+        if not self._registered:
+            return {}
+        with self.connections.lend() as connection:
+            return {station: after_s * 1_000 for station, after_s in connection.execute(_SILENCES_AFTER)}
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """Implement StoreQueries.tariffs_at."""

@@ -288,6 +288,18 @@ async def test_rated_powers_are_those_registered_at_their_places(stations: Stati
     assert stations.rows(query, [], []) == []
 
 
+async def test_stations_may_be_expected_to_speak_at_an_interval_of_their_own(stations: StationsApp) -> None:
+    await stations.ask("PUT", "/A", 201, {"silent_after_s": 86_400})
+    await stations.ask("PUT", "/B", 201, {"silent_after_s": 0})
+    await stations.ask("PUT", "/C", 201, {})
+    assert (await stations.ask("GET", "/A", 200))["silent_after_s"] == 86_400
+    query = "SELECT station_id, silent_after_s FROM stations.silence_overview ORDER BY station_id"
+    assert stations.rows(query) == [("A", 86_400), ("B", 0)]
+    await stations.ask("PUT", "/A", 200, {}, match="*")
+    assert stations.rows(query) == [("B", 0)]
+    await stations.ask("PUT", "/A", 422, {"silent_after_s": -1}, match="*")
+
+
 async def test_stations_that_are_there_are_not_registered_again(stations: StationsApp, database_url: str) -> None:
     await stations.ask("PUT", "/A", 201, {"city": "Bonn"})
     facts, plug = StationFacts(city="Köln"), ConnectorFacts(rated_power_w=1, evse_id="DE*VLT*E1")

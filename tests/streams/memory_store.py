@@ -61,6 +61,8 @@ class MemoryStore:
         self.bay_changes: list[BayChanged] = []
         self.stations: set[str] = set()  # that are registered
         self.asked_stations: list[str] = []
+        self.own_silences_ms: dict[str, int] = {}
+        self.silences_asked = 0
 
     # -- StepStore -----------------------------------------------------------------------------------------------------
 
@@ -146,6 +148,10 @@ class MemoryStore:
     def registered(self, stations: list[str]) -> set[str]:
         self.asked_stations += stations
         return set(stations) & self.stations
+
+    def silences_after(self) -> dict[str, int]:
+        self.silences_asked += 1
+        return dict(self.own_silences_ms)
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         found = []
@@ -241,6 +247,7 @@ class AsStoreQueries:
         self.tariffs_at = store.tariffs_at
         self.tariff_versions = store.tariff_versions
         self.rated_powers = store.rated_powers
+        self.silences_after = store.silences_after
         self.bays = store.bays
 
 

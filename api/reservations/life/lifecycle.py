@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-import asyncpg
-
 from api.reservations.life import store
 from api.reservations.life.events import reservation_changed, reservation_confirmed
 from api.reservations.life.rule import (
@@ -31,7 +29,7 @@ from api.reservations.life.rule import (
 from api.reservations.life.store import SCHEMA, DueReservation, Vehicle
 from kit.clock import Clock, to_ms
 from kit.database.postgres import Database
-from kit.errors import Overloaded
+from kit.errors import Contended, Overloaded
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from kit.observability.logs import get_logger
 
@@ -90,7 +88,7 @@ class Lifecycle:
                     due = await store.due(connection, self._clock.now(), BATCH)
                     for one in due:
                         await self._advance(connection, one)
-            except (Overloaded, asyncpg.DeadlockDetectedError) as error:  # the next run finds them again
+            except (Overloaded, Contended) as error:  # the next run finds them again
                 _log.warning("reservations_postponed", error=str(error))
                 return
             if len(due) < BATCH:

@@ -31,10 +31,8 @@ _COLUMNS: Final = (
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM reservations.reservation AS r"  # noqa: S608  # the names above
 _PLACE: Final = "p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with"
-SAME_PLACE: Final = "int8range(c.place_key, c.place_key, '[]') && int8range({0}, {0}, '[]')"  # as the constraint
 
-_LOCK_DRIVER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('reservations/driver/' || $1, 0))"
-_COUNT_OF_DRIVER: Final = "SELECT count(*) FROM reservations.reservation WHERE driver_id = $1 AND due_at IS NOT NULL"
+_LOCK_DRIVER: Final = "SELECT reservations.lock_driver($1)"
 _TAKE: Final = """
 INSERT INTO reservations.claim (place_key, during, kind, holder)
 SELECT key, tstzrange($2, $3), $4, $5 FROM unnest($1::bigint[]) AS keys (key)
@@ -99,7 +97,7 @@ FOR UPDATE OF r SKIP LOCKED
 _CLAIMING: Final = f"""{_SELECT}
 WHERE r.due_at IS NOT NULL AND r.id IN (
     SELECT c.holder FROM unnest($1::bigint[]) AS keys (key) JOIN reservations.claim AS c
-        ON {SAME_PLACE.format("keys.key")} AND c.kind = 'reservation')
+        ON c.place_key = keys.key AND c.kind = 'reservation')
 ORDER BY r.id FOR UPDATE
 """  # noqa: S608  # the names above
 _AT_PLACES: Final = f"""{_SELECT}
@@ -118,9 +116,9 @@ WHERE p.station_id = $1 AND p.{{what}} = $2 AND p.registered
 """  # noqa: S608  # the names above
 _NAMED_CONNECTOR: Final = _NAMED.replace("{what}", "connector_id")
 _NAMED_BAY: Final = _NAMED.replace("{what}", "bay")
-_FREE: Final = f"""NOT EXISTS (
+_FREE: Final = """NOT EXISTS (
     SELECT FROM unnest(p.place_key || p.taken_with) AS keys (key)
-    JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($1, $2))
+    JOIN reservations.claim AS c ON c.place_key = keys.key AND c.during && tstzrange($1, $2))
 """
 # Free ones first, each time in another order, so that drivers who ask at once do not all try the same connector.
 _OF_PLUG: Final = f"""
@@ -148,16 +146,16 @@ LIMIT 20
 _TAKEN: Final = f"""
 SELECT keys.place, lower(c.during), upper(c.during)
 FROM unnest($1::bigint[], $2::bigint[]) AS keys (place, key)
-JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($3, $4)
+JOIN reservations.claim AS c ON c.place_key = keys.key AND c.during && tstzrange($3, $4)
 ORDER BY 2 LIMIT {INTERVALS_MAX}
 """  # noqa: S608  # the names above
-_NEXT_CLAIM: Final = f"""
+_NEXT_CLAIM: Final = """
 SELECT min(lower(c.during))
 FROM reservations.place AS p
 CROSS JOIN LATERAL unnest(p.place_key || p.taken_with) AS keys (key)
-JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($2, $3) AND c.holder <> $4
+JOIN reservations.claim AS c ON c.place_key = keys.key AND c.during && tstzrange($2, $3) AND c.holder <> $4
 WHERE p.place_key = $1
-"""  # noqa: S608  # the names above
+"""  # the names above
 _TARIFF: Final = """
 SELECT d.id, d.time_zone, d.tariff::text AS tariff
 FROM pricing.tariffs_at(ARRAY[$1::text], ARRAY[$2::bigint]) AS t
@@ -241,8 +239,7 @@ async def by_id(database: Database | Transaction, id_: UUID) -> Reservation | No
 
 async def lock_driver(connection: Transaction, driver_id: str) -> int:
     """Wait until no other transaction reserves for the driver; how many reservations they have that are not over."""
-    await connection.execute(_LOCK_DRIVER, driver_id)
-    count: int = await connection.fetchval(_COUNT_OF_DRIVER, driver_id)
+    count: int = await connection.fetchval(_LOCK_DRIVER, driver_id)
     return count
 
 

@@ -41,10 +41,10 @@ ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, revision = excluded
 WHERE s.revision < excluded.revision
 """
 _GIVE_BACK: Final = "DELETE FROM reservations.claim WHERE holder = ANY ($1::uuid[])"
-_TAKEN: Final = f"""
+_TAKEN: Final = """
 SELECT key FROM unnest($1::bigint[]) AS keys (key)
-WHERE EXISTS (SELECT FROM reservations.claim AS c WHERE {store.SAME_PLACE.format("keys.key")})
-"""  # noqa: S608  # the names above
+WHERE EXISTS (SELECT FROM reservations.claim AS c WHERE c.place_key = keys.key)
+"""  # the names above
 _CLAIM_FREE: Final = """
 INSERT INTO reservations.claim (place_key, during, kind, holder)
 SELECT place_key, tstzrange($1, $2), 'session', holder
@@ -55,7 +55,7 @@ ON CONFLICT DO NOTHING
 _END_STARTS: Final = """
 DELETE FROM reservations.claim WHERE holder IN (
     SELECT c.holder FROM reservations.claim AS c
-    WHERE c.kind = 'start' AND int8range(c.place_key, c.place_key, '[]') && int8range($1, $1, '[]'))
+    WHERE c.kind = 'start' AND c.place_key = $1)
 """
 # Open sessions whose claim ends soon, or that have none.
 _UNCLAIMED: Final = """
