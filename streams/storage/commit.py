@@ -303,11 +303,14 @@ def _merge(connection: Connection, flush: Flush) -> None:
     effects, partition = flush.effects, flush.partition
     if len(effects.windows["bucket_ms"]):
         _merge_rows(connection, *merge_windows(effects.windows), effects.windows)
-    _merge_rows(connection, REVISED, _REVISE_READINGS, effects.revised | {"extra": _texts(effects.revised_extra)})
+    if len(effects.revised["connector_key"]):
+        revised = effects.revised | {"extra": _texts(effects.revised_extra)}
+        _merge_rows(connection, REVISED, _REVISE_READINGS, revised)
     if len(effects.remeasured["bucket_ms"]):
         columns = (effects.remeasured[name].tolist() for name in ("connector_key", "bucket_ms"))
         connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
-    _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
+    if len(effects.sessions["session_key"]):
+        _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
     if effects.status.any_rows:
         _merge_status(connection, _status_columns(flush))
         write_silences(connection, effects.status, flush.commit)
