@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from api.telemetry.live_streams import LiveStreams
 from api.telemetry.service import TelemetryService
 from api.telemetry.store import TelemetryStore
+from kit.lake.reader import LakeReader
 from kit.service import Context
+from schemas.settings import Lake
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,8 @@ class TelemetryComponents:
 @asynccontextmanager
 async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]:
     """The queries on the service's own pool and the process's live view."""
-    service = TelemetryService(TelemetryStore(context.database), context.live, context.clock)
+    lake = LakeReader.at(context.group(Lake).lake_url)
+    service = TelemetryService(TelemetryStore(context.database, lake), context.live, context.clock)
     streams = LiveStreams(context.live)
     try:
         yield TelemetryComponents(service, streams)

@@ -5,6 +5,7 @@ from typing import Final
 from api.telemetry.components import TelemetryComponents, open_telemetry
 from api.telemetry.routes import router
 from kit.service import Service
+from schemas.settings import Lake
 
 SERVICE: Final = Service(
     name="telemetry",
@@ -15,6 +16,7 @@ SERVICE: Final = Service(
     schema="telemetry",  # the worker's, which owns its migrations
     writes=False,
     reads=("stations.station_overview",),
+    settings=Lake,
     streaming_responses=lambda own: own.streams,
     backends=frozenset({"live"}),
 )

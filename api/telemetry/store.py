@@ -8,10 +8,12 @@ from typing import Annotated, Final
 import asyncpg
 import msgspec
 
-from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers
+from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers, Row
+from api.telemetry.lake import FILES, READING_FIELDS, MovedReadings, place_of
 from api.telemetry.models import Interval
 from kit.database.postgres import Database
 from kit.instants import floor_to
+from kit.lake.reader import LakeReader
 from kit.web.paging import Cursor, Int16, Int32, Int64, Micros, from_micros, to_micros
 from schemas.energy import ENERGY_SHARES
 from schemas.reading import STATION_ID_CHARS_MAX
@@ -61,10 +63,11 @@ ORDER BY w.bucket, k.connector_id LIMIT $6
     for interval, (relation, revision) in _RELATIONS.items()
 }
 
+_READING_SOURCE: Final = {
+    "connector_id": "k.connector_id", "session": "s.id::text AS session", "session_id": "s.session_id",
+}  # fmt: skip
 _READINGS: Final = f"""
-SELECT k.connector_id, r.ts, s.id::text AS session, s.session_id, r.boot, r.seq, r.energy_mwh, r.power_mw,
-       r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.energy_export_mwh, r.status, r.session_event,
-       r.flags, r.in_session_mwh, r.outside_mwh, r.rejected_mwh, r.extra, r.part
+SELECT {", ".join(_READING_SOURCE.get(name, f"r.{name}") for name in READING_FIELDS)}
 FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
 CROSS JOIN LATERAL (
     SELECT r.*, coalesce(r.boot, {_NULL_KEY}) AS boot_key, coalesce(r.seq, {_NULL_KEY}) AS seq_key
@@ -77,7 +80,7 @@ CROSS JOIN LATERAL (
 ) AS r
 LEFT JOIN telemetry.session AS s USING (session_key)
 ORDER BY r.ts, k.connector_id, r.boot_key, r.seq_key, r.part LIMIT $10
-"""  # noqa: S608  # the one thing filled in is a number
+"""  # noqa: S608  # our own names, and a number
 
 # Raw readings have no index in order of time. A page therefore reads slices of time, each twice as long as the one
 # before, and begins at the next window: it reads about twice the rows that it returns, and five years without readings
@@ -215,10 +218,10 @@ class StationCursor(Cursor, frozen=True, tag="u"):
     station_id: Annotated[str, msgspec.Meta(max_length=STATION_ID_CHARS_MAX)]
 
 
-def reading_cursor(row: asyncpg.Record) -> ReadingCursor:
+def reading_cursor(row: Row) -> ReadingCursor:
     """The key of a row of `readings`."""
-    boot, seq = (_INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
-    return ReadingCursor(to_micros(row["ts"]), row["connector_id"], boot, seq, row["part"])
+    moment, *key = place_of(row)
+    return ReadingCursor(to_micros(moment), *key)
 
 
 def window_cursor(row: asyncpg.Record) -> WindowCursor:
@@ -234,29 +237,40 @@ def status_cursor(row: asyncpg.Record) -> StatusCursor:
 class TelemetryStore:
     """Reads the telemetry tables. Every method raises Unavailable where the database does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lake: LakeReader) -> None:
         self._database = database
+        self._moved = MovedReadings(database, lake)
 
     async def connectors(self, station_ids: Sequence[str]) -> list[Connector]:
         """The known connectors of those stations, ordered by station and connector."""
         return [Connector(*row) for row in await self._database.fetch(_CONNECTORS, station_ids)]
 
-    async def readings(self, span: Span, after: ReadingCursor | None, flags: int) -> list[asyncpg.Record]:
-        """Up to rows_max readings with any of these flags (0: all), by ts, connector, boot, seq and part."""
+    async def readings(self, span: Span, after: ReadingCursor | None, flags: int) -> list[Row]:
+        """Up to rows_max readings with any of these flags (0: all), by ts, connector, boot, seq and part.
+
+        Those in the database and those in the lake alike. Raises LakeUnavailable too.
+        """
         start, key = span.start, _BEFORE_ALL
         if after is not None and from_micros(after.ts_us) >= span.start:
             start, key = from_micros(after.ts_us), (after.connector_id, after.boot, after.seq, after.part)
-        rows: list[asyncpg.Record] = []
+        rows: list[Row] = []
         length = _FIRST_SLICE
         while start < span.end and len(rows) < span.rows_max:
-            window = await self._database.fetchval(_NEXT_WINDOW, span.keys[0], floor_to(start, _MINUTE), span.end)
-            if window is None:
-                break
-            if window > start:
-                start, key = window, _BEFORE_ALL
-            end = min(start + length, span.end)
             most = span.rows_max - len(rows)
-            rows += await self._database.fetch(_READINGS, *span.keys, start, end, *key, flags, most)
+            async with self._database.snapshot() as connection:  # a move takes rows and notes their files at once
+                window = await connection.fetchval(_NEXT_WINDOW, span.keys[0], floor_to(start, _MINUTE), span.end)
+                if window is None:
+                    break
+                if window > start:
+                    start, key = window, _BEFORE_ALL
+                end = min(start + length, span.end)
+                stored = await connection.fetch(_READINGS, *span.keys, start, end, *key, flags, most)
+                files = await connection.fetch(FILES, span.keys[0], start, end)
+            if files:
+                paths = [row["path"] for row in files]
+                moved = await self._moved.rows(paths, span.keys[0], end, (start, *key), flags, most)
+                stored = sorted([*stored, *moved], key=place_of)[:most]
+            rows += stored
             start, key, length = end, _BEFORE_ALL, 2 * length
         return rows
 

@@ -71,6 +71,7 @@ def lay_out(url: str, partitions: int) -> Layout:
             layout = _layout_of(connection, partitions)
             if layout is None:
                 return _lay_out(connection, partitions)
+            _renew_functions(connection, layout)
             _renew_coarse(connection, layout)
             return layout
 
@@ -99,7 +100,7 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
     """The DDL that gives a freshly migrated database this layout, one statement or script each."""
     if layout == "plain":
         return [
-            _file("plain.sql"),
+            _functions(layout, extension_schema),
             "SELECT telemetry.partition_by_week('reading', 'ts', '')",
             f"SELECT telemetry.partition_by_week('window_1m', 'bucket', 'WITH (fillfactor = {_WINDOW_FILLFACTOR})')",
             *coarse_relations(),
@@ -112,7 +113,7 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
             "create_default_indexes => false)"
             for table, column in (("reading", "ts"), ("window_1m", "bucket"))
         ),
-        _file("timescale.sql").replace("{extension_schema}", extension_schema),
+        _functions(layout, extension_schema),
         *_coarse_statements(layout),
         *(_columnstore() if layout == "community" else ()),
     ]
@@ -140,6 +141,18 @@ def _lay_out(connection: Connection, partitions: int) -> Layout:
             (partitions,),
         )
     return layout
+
+
+def _renew_functions(connection: Connection, layout: Layout) -> None:
+    """Make the layout's functions as this version has them; a database may have been laid out by an older one."""
+    _, extension_schema = _extension(connection)
+    connection.execute(_functions(layout, extension_schema).encode())
+
+
+def _functions(layout: Layout, extension_schema: str) -> str:
+    if layout == "plain":
+        return _file("plain.sql")
+    return _file("timescale.sql").replace("{extension_schema}", extension_schema)
 
 
 def _renew_coarse(connection: Connection, layout: Layout) -> None:
@@ -181,19 +194,25 @@ def _try_extension(url: str) -> None:
 
 def _probe(connection: Connection) -> tuple[Layout, str]:
     """What the server can do, and the schema of the extension's functions."""
+    installed, extension_schema = _extension(connection)
+    if not installed:
+        return "plain", extension_schema
+    try:
+        with connection.transaction(force_rollback=True):
+            for statement in statements("community", extension_schema):
+                connection.execute(statement.encode())
+    except psycopg.errors.FeatureNotSupported:
+        return "apache", extension_schema
+    return "community", extension_schema
+
+
+def _extension(connection: Connection) -> tuple[bool, str]:
+    """Whether TimescaleDB is there, and the schema of its functions."""
     row = connection.execute(
         "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
         "WHERE e.extname = 'timescaledb'"
     ).fetchone()
-    if row is None:
-        return "plain", "public"
-    try:
-        with connection.transaction(force_rollback=True):
-            for statement in statements("community", row[0]):
-                connection.execute(statement.encode())
-    except psycopg.errors.FeatureNotSupported:
-        return "apache", row[0]
-    return "community", row[0]
+    return (False, "public") if row is None else (True, row[0])
 
 
 def coarse_relations() -> list[str]:

@@ -47,7 +47,7 @@ _CLUSTER_GAP_MS: Final = 600_000
 
 _ACQUIRE: Final = """
 UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
-RETURNING epoch, next, commits
+RETURNING epoch, next, commits, border_ms
 """
 # Ends the transaction that locks the row of a partition. A client that hangs in the middle of a COPY or a pipeline
 # would lock it for ever: no time-out of the server's covers its wait for the next message.
@@ -150,6 +150,7 @@ class Acquired:
     bodies: list[bytes]  # of the state: a base, then patches
     base_bytes: int
     patch_bytes: int
+    border_ms: int = NULL_I64  # older readings may be in the lake, and are refused (docs/adr/0022)
 
 
 class Store:
@@ -195,7 +196,7 @@ class Store:
             raise Fenced(f"partition {partition}: epoch {epoch} is over, another worker has it")
         if row is None:
             raise ConfigError(f"the database has no partition {partition}: run voltstream migrate")
-        epoch, start, commits = row
+        epoch, start, commits, border_ms = row
         return Acquired(
             partition=partition,
             epoch=epoch,
@@ -204,6 +205,7 @@ class Store:
             bodies=[body for _, body in bodies],
             base_bytes=sum(len(body) for base, body in bodies if base),
             patch_bytes=sum(len(body) for base, body in bodies if not base),
+            border_ms=border_ms,
         )
 
     def _take_over(

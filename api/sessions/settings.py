@@ -1,0 +1,5 @@
+"""Settings of the sessions service."""
+
+from schemas.settings import Lake
+
+GROUP = Lake

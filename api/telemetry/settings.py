@@ -1,0 +1,5 @@
+"""Settings of the telemetry queries."""
+
+from schemas.settings import Lake
+
+GROUP = Lake

@@ -1,0 +1,333 @@
+"""Moving raw readings to the lake, a week at a time, exactly once through a crash at every step (docs/adr/0022).
+
+1. The border is raised: readings before it are refused from now on, so that nothing of the week changes that no pass
+   over a connector's timeline can reach. Until when these are is noted for each connector.
+2. For each day and partition a file is written under a temporary name.
+3. It is read back; its rows are compared with those of the database, and these with the ledger's.
+4. It is renamed to its place.
+5. One transaction notes all files of the week and drops their rows.
+
+Until 5 the files are not part of the lake: a move that ended before is done again, and leaves none of them. After it,
+the week is moved.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from threading import Event
+from typing import Any, Final
+
+import psycopg
+
+from kit.clock import from_ms, to_ms
+from kit.errors import KitError, Unavailable
+from kit.lake.folder import TEMPORARY, LakeFolder
+from kit.lake.parquet import read_parts, writing
+from kit.observability.logs import get_logger
+from schemas.session import EndReason
+from streams.storage.connections import Connection, Connections
+from streams.storage.lake_rows import READINGS, Digest, LakeTable, copy_rows, from_arrow, to_arrow
+from streams.storage.store import IDENTITY_TS_SLACK_MS
+from streams.storage.tables import WEEK_MS
+
+_log = get_logger(__name__)
+
+_DAY: Final = timedelta(days=1)
+# The border is so far behind the end of what is moved: a repeated identity is looked for among readings so much older.
+_SLACK: Final = timedelta(milliseconds=IDENTITY_TS_SLACK_MS)
+# And so far before the oldest reading that the gateway takes: what it took waits in the log for a while.
+_BACKLOG: Final = timedelta(days=1)
+# A session counts as over for good so long before the end of the week, two days before the border: what begins behind
+# that can say of a day before it whether a session was one (docs/adr/0014, rules 4 and 7), and no more.
+_SETTLED: Final = timedelta(days=1)
+_WORTH_MOVING: Final = 0.1  # of the rows of a week that was moved before; less stays until more may go
+_LOCK_KEY: Final = 0x766F6C6B  # advisory, any unused number: of the one process that moves
+
+_RAISE: Final = "UPDATE telemetry.stream_offset SET border_ms = %(border)s WHERE border_ms < %(border)s"
+# Of each connector: its two newest sessions that are over are left alone, with what follows the older one's end. A pass
+# for any reading behind the border begins there or later, because it begins at the end of the last session but one that
+# began before the reading. A connector with fewer has passes over all of its readings, and keeps them. Whole minutes,
+# because the registers of a window are found again from all of its readings.
+_CUT: Final = f"""
+INSERT INTO telemetry.lake_cut (connector_key, partition, until)
+SELECT c.connector_key, c.partition, least(%(end)s, date_trunc('minute', since.last_at))
+FROM telemetry.connector AS c CROSS JOIN LATERAL (
+    SELECT started_at, last_at, session_key FROM telemetry.session
+    WHERE connector_key = c.connector_key AND end_reason NOT IN ({int(EndReason.OPEN)}, {int(EndReason.WITHDRAWN)})
+        AND last_at < %(settled)s
+    ORDER BY started_at DESC, last_at DESC, session_key DESC OFFSET 1 LIMIT 1
+) AS checkpoint CROSS JOIN LATERAL (
+    SELECT min(s.last_at) AS last_at FROM telemetry.session AS s
+    WHERE s.connector_key = c.connector_key AND s.end_reason <> {int(EndReason.WITHDRAWN)}
+        AND s.started_at >= checkpoint.started_at
+        AND (s.started_at, s.last_at, s.session_key)
+            >= (checkpoint.started_at, checkpoint.last_at, checkpoint.session_key)
+) AS since
+"""  # noqa: S608  # constants
+_OF_DAY: Final = """
+FROM {table} AS r JOIN telemetry.lake_cut AS k USING (connector_key)
+WHERE k.partition = %(partition)s AND r.{moment} >= %(since)s AND r.{moment} < %(until)s AND r.{moment} < k.until
+"""
+_COUNTS: Final = """
+SELECT (r.ts AT TIME ZONE 'UTC')::date AS day, c.partition, count(*),
+       count(*) FILTER (WHERE r.ts < k.until)
+FROM telemetry.reading AS r JOIN telemetry.connector AS c USING (connector_key)
+LEFT JOIN telemetry.lake_cut AS k USING (connector_key)
+WHERE r.ts >= %s AND r.ts < %s GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_IN_WINDOWS: Final = """
+SELECT sum(w.readings) FROM telemetry.window_1m AS w JOIN telemetry.connector AS c USING (connector_key)
+WHERE c.partition = %s AND w.bucket >= %s AND w.bucket < %s
+"""
+_IN_LAKE: Final = """
+SELECT coalesce(sum(rows), 0) FROM telemetry.lake_file WHERE kind = %s AND partition = %s AND day = %s
+"""
+_NOTE: Final = """
+INSERT INTO telemetry.lake_file (path, kind, day, partition, rows, bytes, content_hash, first_ts, last_ts,
+                                 first_connector_key, last_connector_key)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_WEEK_MOVED: Final = """
+INSERT INTO telemetry.lake_week (week) VALUES (%s) ON CONFLICT (week) DO UPDATE SET moved_at = now()
+"""
+_REPORT: Final = """
+UPDATE telemetry.lake_status SET attempted_at = now(), fault = %(fault)s,
+    moved_at = CASE WHEN %(fault)s::text IS NULL THEN now() ELSE moved_at END
+"""
+
+
+class LakeMismatch(KitError):
+    """A file, the database and the ledger do not agree on the rows of a day. Nothing was dropped."""
+
+
+class MoveStep(StrEnum):
+    """The steps of a move, as far as it has come when they are reported."""
+
+    BORDER_RAISED = "border raised"
+    CUTS_NOTED = "cuts noted"
+    FILE_BEGUN = "file begun"
+    FILE_WRITTEN = "file written"
+    FILE_VERIFIED = "file verified"
+    FILE_PLACED = "file placed"
+    DROPPED = "dropped"  # and not committed
+    COMMITTED = "committed"
+
+
+@dataclass(frozen=True, slots=True)
+class LakeFile:
+    """A file of the lake, as telemetry.lake_file has it."""
+
+    path: str
+    kind: str
+    day: date
+    partition: int
+    rows: int
+    file_bytes: int
+    content_hash: bytes
+    first_at: datetime
+    last_at: datetime
+    first_connector_key: int
+    last_connector_key: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovedWeek:
+    """A week that was moved."""
+
+    start: datetime
+    files: list[LakeFile]
+    kept: int  # readings that stay, because a pass may read them
+
+    @property
+    def rows(self) -> int:
+        """How many were moved."""
+        return sum(file.rows for file in self.files)
+
+
+Progress = Callable[[MoveStep, LakeFile | None], None]
+
+
+def _unseen(_: MoveStep, __: LakeFile | None) -> None:
+    pass
+
+
+class LakeMover:
+    """Moves what is due. Blocks; of several processes one moves, the others do nothing."""
+
+    def __init__(self, connections: Connections, folder: LakeFolder, progress: Progress = _unseen) -> None:
+        self._connections = connections
+        self._folder = folder
+        self._seen = progress
+        self._stopping = Event()
+
+    def stop(self) -> None:
+        """Let a move that is under way end at its next step, from any thread."""
+        self._stopping.set()
+
+    def _progress(self, step: MoveStep, file: LakeFile | None) -> None:
+        self._seen(step, file)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stopping.is_set():
+            raise Unavailable("the move was stopped; it begins again where it was")
+
+    def move(self, now: datetime, after_days: int, retention_days: int = 0) -> list[MovedWeek]:
+        """Move the weeks that are older than `after_days`, and drop files older than `retention_days` (0: none).
+
+        Raises Unavailable and LakeUnavailable where database or lake do not answer, LakeMismatch; what it says is in
+        telemetry.lake_status too. Nothing is lost by trying again.
+        """
+        with self._connections.lend() as connection, _alone(connection) as alone:
+            if not alone:
+                return []
+            try:
+                moved = self._move(connection, now - timedelta(days=after_days))
+                if retention_days:
+                    self._expire(connection, (now - timedelta(days=retention_days)).date())
+            except KitError as error:
+                connection.execute(_REPORT, {"fault": str(error)})
+                raise
+            connection.execute(_REPORT, {"fault": None})
+            return moved
+
+    def _move(self, connection: Connection, before: datetime) -> list[MovedWeek]:
+        last_end = before - _SLACK - _BACKLOG
+        weeks = sorted(week for (week,) in connection.execute("SELECT telemetry.reading_weeks()"))
+        due = [week for week in weeks if from_ms((week + 1) * WEEK_MS) <= last_end]
+        done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
+        if not set(due) - done:
+            return []
+        self._raise_border(connection, from_ms((due[-1] + 1) * WEEK_MS))
+        moved = [self._move_week(connection, week, again=week in done) for week in due]
+        return [week for week in moved if week is not None]
+
+    def _raise_border(self, connection: Connection, end: datetime) -> None:
+        """What is before `end` and may be moved changes no more."""
+        connection.execute(_RAISE, {"border": to_ms(end + _SLACK)})
+        self._progress(MoveStep.BORDER_RAISED, None)
+        with connection.transaction():
+            connection.execute("DELETE FROM telemetry.lake_cut")
+            connection.execute(_CUT.encode(), {"end": end, "settled": end - _SETTLED})
+        self._progress(MoveStep.CUTS_NOTED, None)
+
+    def _move_week(self, connection: Connection, week: int, *, again: bool) -> MovedWeek | None:
+        start, end = from_ms(week * WEEK_MS), from_ms((week + 1) * WEEK_MS)
+        self._forget_orphans(connection, start)
+        counts = connection.execute(_COUNTS, (start, end)).fetchall()
+        rows, movable = sum(row[2] for row in counts), sum(row[3] for row in counts)
+        if again and movable < rows * _WORTH_MOVING:
+            return None
+        files = []
+        for day, partition, of_day, movable_of_day in counts:
+            self._check_ledger(connection, day, partition, of_day)
+            if movable_of_day:
+                files.append(self._write(connection, READINGS, day, partition))
+        with connection.transaction():
+            for file in files:
+                connection.execute(
+                    _NOTE,
+                    (file.path, file.kind, file.day, file.partition, file.rows, file.file_bytes, file.content_hash,
+                     file.first_at, file.last_at, file.first_connector_key, file.last_connector_key),
+                )  # fmt: skip
+            if files:
+                connection.execute("SELECT telemetry.drop_moved(%s, %s)", (week, sum(file.rows for file in files)))
+            connection.execute(_WEEK_MOVED, (week,))
+            self._progress(MoveStep.DROPPED, None)
+        self._progress(MoveStep.COMMITTED, None)
+        moved = MovedWeek(start, files, rows - movable)
+        _log.info("readings_moved", week=start.date().isoformat(), rows=moved.rows, kept=moved.kept, files=len(files))
+        return moved
+
+    def _write(self, connection: Connection, table: LakeTable, day: date, partition: int) -> LakeFile:
+        """The file of a day and partition, in its place and known to have the database's rows."""
+        since = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        chosen = {"partition": partition, "since": since, "until": since + _DAY}
+        of_day = _OF_DAY.format(table=table.table, moment=table.moment)
+        temporary = f"{TEMPORARY}/{table.kind}-{day}-{partition:04}.parquet"
+        self._progress(MoveStep.FILE_BEGUN, None)
+        written = Digest(table)
+        connectors = _connectors(connection, partition)
+        query = f"SELECT {table.selected} {of_day} ORDER BY r.connector_key, {table.order}"  # our own names
+        with writing(self._folder, temporary, table.schema, table) as writer:
+            for rows in copy_rows(connection, table, query, chosen):
+                self._go_on()
+                written.add(rows)
+                writer.write_table(to_arrow(table, rows, connectors))
+        self._progress(MoveStep.FILE_WRITTEN, None)
+        self._verify(connection, table, temporary, written, f"SELECT {table.sums} {of_day}", chosen)
+        self._progress(MoveStep.FILE_VERIFIED, None)
+        place = f"{table.kind}/day={day}/partition={partition}/{written.content_hash.hex()[:16]}.parquet"
+        size = self._folder.size(temporary)
+        self._folder.rename(temporary, place)
+        file = LakeFile(
+            place, table.kind, day, partition, written.rows, size, written.content_hash, from_ms(written.first_ms),
+            from_ms(written.last_ms), written.first_key, written.last_key,
+        )  # fmt: skip
+        self._progress(MoveStep.FILE_PLACED, file)
+        return file
+
+    def _verify(
+        self,
+        connection: Connection,
+        table: LakeTable,
+        path: str,
+        written: Digest,
+        sums: str,
+        chosen: dict[str, Any],
+    ) -> None:
+        found = Digest(table)
+        for part in read_parts(self._folder, path, table.schema.names):
+            found.add(from_arrow(table, part))
+        if (found.rows, found.content_hash) != (written.rows, written.content_hash):
+            raise LakeMismatch(f"{path} does not have the rows that were written to it")
+        row = connection.execute(sums.encode(), chosen).fetchone()
+        if row is None or [int(value) for value in row] != found.sums:
+            raise LakeMismatch(f"{path} does not have the rows of the database")
+
+    def _check_ledger(self, connection: Connection, day: date, partition: int, rows: int) -> None:
+        """The readings of a day, stored and moved, are as many as were counted into its windows."""
+        since = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        (counted,) = connection.execute(_IN_WINDOWS, (partition, since, since + _DAY)).fetchone() or (None,)
+        (moved,) = connection.execute(_IN_LAKE, (READINGS.kind, partition, day)).fetchone() or (0,)
+        if counted is not None and counted != rows + moved:
+            raise LakeMismatch(
+                f"{day}, partition {partition}: {rows} readings are stored and {moved} moved, "
+                f"the windows count {counted}"
+            )
+
+    def _forget_orphans(self, connection: Connection, start: datetime) -> None:
+        """Remove what a move left that ended before its transaction."""
+        days = [(start + number * _DAY).date() for number in range(7)]
+        known = {
+            path for (path,) in connection.execute("SELECT path FROM telemetry.lake_file WHERE day = ANY(%s)", (days,))
+        }
+        for folder in (TEMPORARY, *(f"{READINGS.kind}/day={day}" for day in days)):
+            for path in self._folder.paths(folder):
+                if path not in known:
+                    self._folder.remove(path)
+
+    def _expire(self, connection: Connection, before: date) -> None:
+        """Drop the files of days that are past the retention. One that stays behind is removed with the next ones."""
+        gone = connection.execute("DELETE FROM telemetry.lake_file WHERE day < %s RETURNING path", (before,))
+        for (path,) in gone.fetchall():
+            self._folder.remove(path)
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[bool]:
+    """Whether no other process moves. The lock ends with the connection, so that a killed one leaves none."""
+    (alone,) = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_KEY,)).fetchone() or (False,)
+    try:
+        yield alone
+    finally:
+        with suppress(psycopg.Error):
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+
+
+def _connectors(connection: Connection, partition: int) -> dict[int, tuple[str, int]]:
+    """(station_id, connector_id) by key."""
+    query = "SELECT connector_key, station_id, connector_id FROM telemetry.connector WHERE partition = %s"
+    return {key: (station, number) for key, station, number in connection.execute(query, (partition,))}
