@@ -9,11 +9,11 @@ from api.sessions.request_matching import RequestMatcher
 from api.sessions.request_store import RequestStore
 from api.sessions.requests import RequestService
 from api.sessions.service import SessionService
+from api.sessions.settings import SessionsSettings
 from api.sessions.store import SessionStore
 from kit.database.postgres import Database
 from kit.lake.reader import LakeReader
 from kit.service import Context
-from schemas.settings import Lake
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,6 @@ class SessionsComponents:
 async def open_sessions(context: Context) -> AsyncIterator[SessionsComponents]:
     """Open the components on the service's own connection pool."""
     database, clock = context.database, context.clock
-    readings = SessionReadingsStore(database, LakeReader.at(context.group(Lake).lake_url))
+    readings = SessionReadingsStore(database, LakeReader.at(context.group(SessionsSettings).lake_url))
     service = SessionService(SessionStore(database), RequestStore(database), readings, clock)
     yield SessionsComponents(database, service, RequestService(clock), RequestMatcher(clock))

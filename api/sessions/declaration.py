@@ -8,9 +8,9 @@ from api.sessions.components import SessionsComponents, open_sessions
 from api.sessions.readings_store import READS
 from api.sessions.request_store import delete_old_unrequested
 from api.sessions.routes import router
+from api.sessions.settings import SessionsSettings
 from kit.service import Consumes, Job, Service
 from schemas.events import Event, SessionCompleted, SessionStarted
-from schemas.settings import Lake
 from schemas.topics import (
     SESSION_ASSIGNED,
     SESSION_COMPLETED,
@@ -59,7 +59,7 @@ SERVICE: Final = Service(
             prefetch=_PREFETCH,
         ),
     ),
-    settings=Lake,
+    settings=SessionsSettings,
     publishes=(SESSION_REQUESTED, SESSION_STOP_REQUESTED, SESSION_ASSIGNED),
     jobs=(Job("forget sessions that nobody requested", _delete_old_unrequested),),
 )

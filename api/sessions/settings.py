@@ -2,4 +2,9 @@
 
 from schemas.settings import Lake
 
-GROUP = Lake
+
+class SessionsSettings(Lake):
+    """Where readings are that were moved."""
+
+
+GROUP = SessionsSettings

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from api.telemetry.live_streams import LiveStreams
 from api.telemetry.service import TelemetryService
+from api.telemetry.settings import TelemetrySettings
 from api.telemetry.store import TelemetryStore
 from kit.lake.reader import LakeReader
 from kit.service import Context
-from schemas.settings import Lake
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class TelemetryComponents:
 @asynccontextmanager
 async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]:
     """The queries on the service's own pool and the process's live view."""
-    lake = LakeReader.at(context.group(Lake).lake_url)
+    lake = LakeReader.at(context.group(TelemetrySettings).lake_url)
     service = TelemetryService(TelemetryStore(context.database, lake), context.live, context.clock)
     streams = LiveStreams(context.live)
     try:

@@ -4,8 +4,8 @@ from typing import Final
 
 from api.telemetry.components import TelemetryComponents, open_telemetry
 from api.telemetry.routes import router
+from api.telemetry.settings import TelemetrySettings
 from kit.service import Service
-from schemas.settings import Lake
 
 SERVICE: Final = Service(
     name="telemetry",
@@ -16,7 +16,7 @@ SERVICE: Final = Service(
     schema="telemetry",  # the worker's, which owns its migrations
     writes=False,
     reads=("stations.station_overview",),
-    settings=Lake,
+    settings=TelemetrySettings,
     streaming_responses=lambda own: own.streams,
     backends=frozenset({"live"}),
 )

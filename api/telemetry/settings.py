@@ -1,5 +1,10 @@
-"""Settings of the telemetry queries."""
+"""Settings of the telemetry service."""
 
 from schemas.settings import Lake
 
-GROUP = Lake
+
+class TelemetrySettings(Lake):
+    """Where readings are that were moved."""
+
+
+GROUP = TelemetrySettings
