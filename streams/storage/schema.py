@@ -4,6 +4,7 @@ TimescaleDB with the community licence: hypertables, continuous aggregates, colu
 hypertables, ordinary views. Without it: native partitions, ordinary views. Names, columns and answers are the same.
 """
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,9 +99,11 @@ def check_partitions(stored: int, partitions: int) -> None:
 
 def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
     """The DDL that gives a freshly migrated database this layout, one statement or script each."""
+    functions = _functions(layout, extension_schema)
     if layout == "plain":
         return [
-            _functions(layout, extension_schema),
+            functions,
+            _noted(functions),
             "SELECT telemetry.partition_by_week('reading', 'ts', '')",
             f"SELECT telemetry.partition_by_week('window_1m', 'bucket', 'WITH (fillfactor = {_WINDOW_FILLFACTOR})')",
             *coarse_relations(),
@@ -113,7 +116,8 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
             "create_default_indexes => false)"
             for table, column in (("reading", "ts"), ("window_1m", "bucket"))
         ),
-        _functions(layout, extension_schema),
+        functions,
+        _noted(functions),
         *_coarse_statements(layout),
         *(_columnstore() if layout == "community" else ()),
     ]
@@ -144,15 +148,27 @@ def _lay_out(connection: Connection, partitions: int) -> Layout:
 
 
 def _renew_functions(connection: Connection, layout: Layout) -> None:
-    """Make the layout's functions as this version has them; a database may have been laid out by an older one."""
-    _, extension_schema = _extension(connection)
-    connection.execute(_functions(layout, extension_schema).encode())
+    """Make the layout's functions as this version has them, where an older one laid the database out."""
+    functions = _functions(layout, _extension(connection)[1])
+    found = connection.execute("SELECT obj_description(to_regprocedure('telemetry.ensure_weeks(int[])'))").fetchone()
+    if found != (_version_of(functions),):  # else other processes' grants on them would meet ours
+        connection.execute(functions.encode())
+        connection.execute(_noted(functions).encode())
 
 
 def _functions(layout: Layout, extension_schema: str) -> str:
     if layout == "plain":
         return _file("plain.sql")
     return _file("timescale.sql").replace("{extension_schema}", extension_schema)
+
+
+def _noted(functions: str) -> str:
+    """SQL: which version of the functions the database has."""
+    return f"COMMENT ON FUNCTION telemetry.ensure_weeks(int[]) IS '{_version_of(functions)}'"
+
+
+def _version_of(functions: str) -> str:
+    return hashlib.sha256(functions.encode()).hexdigest()[:16]
 
 
 def _renew_coarse(connection: Connection, layout: Layout) -> None:
