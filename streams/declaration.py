@@ -117,6 +117,8 @@ async def _opened(context: Context, interval_s: float, interval_unwatched_s: flo
             interval_unwatched_s=interval_unwatched_s,
             retention_days=lambda: config.group(WorkerSettings).raw_retention_days,
             status_retention_days=lambda: config.group(WorkerSettings).status_retention_days,
+            quarantine_retention_days=lambda: config.group(WorkerSettings).quarantine_retention_days,
+            window_retention_days=lambda: config.group(WorkerSettings).window_retention_days,
         )
     finally:
         trimming.cancel()

@@ -1,5 +1,6 @@
 """The SQL of the telemetry queries. Its role may read the tables of streams/ and change nothing."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,8 @@ import msgspec
 from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers, Row
 from api.telemetry.lake import FILES, READING_FIELDS, MovedReadings, place_of
 from api.telemetry.models import Interval
+from api.telemetry.retained import Retained
+from kit.clock import from_ms
 from kit.database.postgres import Database
 from kit.instants import floor_to
 from kit.lake.reader import LakeReader
@@ -63,6 +66,10 @@ ORDER BY w.bucket, k.connector_id LIMIT $6
     for interval, (relation, revision) in _RELATIONS.items()
 }
 
+# Windows of a minute, and coarse ones whose minutes were dropped.
+_STORED_WINDOWS: Final = {
+    "window_1m": "1 minute", "window_15m_kept": "15 minutes", "window_1h_kept": "1 hour", "window_1d_kept": "1 day",
+}  # fmt: skip
 _READING_SOURCE: Final = {
     "connector_id": "k.connector_id", "session": "s.id::text AS session", "session_id": "s.session_id",
 }  # fmt: skip
@@ -86,27 +93,32 @@ ORDER BY r.ts, k.connector_id, r.boot_key, r.seq_key, r.part LIMIT $10
 # before, and begins at the next window: it reads about twice the rows that it returns, and five years without readings
 # are 16 slices.
 _FIRST_SLICE: Final = timedelta(hours=1)
-_NEXT_WINDOW: Final = """
-SELECT min(w.bucket) FROM unnest($1::int[]) AS k (connector_key)
-CROSS JOIN LATERAL (
-    SELECT bucket FROM telemetry.window_1m
-    WHERE connector_key = k.connector_key AND bucket >= $2 AND bucket < $3 ORDER BY bucket LIMIT 1
-) AS w
-"""
+_EARLIEST_WINDOWS: Final = " UNION ALL ".join(
+    f"(SELECT bucket FROM telemetry.{table} WHERE connector_key = k.connector_key "  # noqa: S608  # our own names
+    f"AND bucket > $2::timestamptz - interval '{width}' AND bucket < $3 ORDER BY bucket LIMIT 1)"
+    for table, width in _STORED_WINDOWS.items()
+)
+_NEXT_WINDOW: Final = f"""
+SELECT min(w.bucket) FROM unnest($1::int[]) AS k (connector_key) CROSS JOIN LATERAL ({_EARLIEST_WINDOWS}) AS w
+"""  # noqa: S608  # our own names
 
-_REGISTERS_BEFORE: Final = {
-    name: f"""
+
+def _registers_before(name: str) -> str:
+    """SQL: the last register of connectors before moments. `name`: of Registers."""
+    newest = " UNION ALL ".join(
+        f"(SELECT {name}_last_ts, {name}_last_mwh FROM telemetry.{table} WHERE connector_key = k.connector_key "  # noqa: S608  # our own names
+        f"AND bucket < k.before AND bucket >= k.before - $4::interval AND {name}_last_ts < k.before "
+        f"AND {name}_last_mwh IS NOT NULL ORDER BY bucket DESC LIMIT 1)"
+        for table in _STORED_WINDOWS
+    )
+    return f"""
 SELECT k.connector_id, w.*
 FROM unnest($1::int[], $2::int[], $3::timestamptz[]) AS k (connector_key, connector_id, before)
-CROSS JOIN LATERAL (
-    SELECT {name}_last_ts, {name}_last_mwh FROM telemetry.window_1m
-    WHERE connector_key = k.connector_key AND bucket < k.before AND bucket >= k.before - $4::interval
-      AND {name}_last_mwh IS NOT NULL
-    ORDER BY bucket DESC LIMIT 1
-) AS w
-"""  # noqa: S608  # the two names are below
-    for name in Registers._fields
-}
+CROSS JOIN LATERAL (SELECT * FROM ({newest}) AS found ORDER BY {name}_last_ts DESC LIMIT 1) AS w
+"""  # noqa: S608  # our own names
+
+
+_REGISTERS_BEFORE: Final = {name: _registers_before(name) for name in Registers._fields}
 
 # Newest first.
 _STATUS_INTERVALS: Final = """
@@ -143,10 +155,22 @@ LEFT JOIN LATERAL (
 GROUP BY u.station_id, u.ids ORDER BY u.station_id
 """
 
-_ENERGY: Final = f"""
-SELECT connector_key, {", ".join(f"sum({name}_sum)::bigint AS {name}" for name in ENERGY_SHARES)}
+_ENERGY_SUMS: Final = ", ".join(f"sum({name}_sum)::bigint AS {name}" for name in ENERGY_SHARES)
+_ENERGY: Final[dict[Interval, str]] = {
+    Interval.MINUTE: f"""
+SELECT connector_key, {_ENERGY_SUMS}
 FROM telemetry.window_1m WHERE connector_key = ANY($1::int[]) AND bucket >= $2 AND bucket < $3 GROUP BY connector_key
+""",  # noqa: S608  # our own names
+    **{
+        interval: f"""
+SELECT k.connector_key, {_ENERGY_SUMS} FROM unnest($1::int[]) AS k (connector_key)
+CROSS JOIN LATERAL {relation.replace("$3, $4", "$2, $3")} AS w GROUP BY k.connector_key
 """  # noqa: S608  # our own names
+        for interval, (relation, _) in _RELATIONS.items()
+        if interval is not Interval.MINUTE
+    },
+}
+_RETAINED: Final = "SELECT width, since_ms FROM telemetry.window_retained"
 _LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger"
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
@@ -287,9 +311,21 @@ class TelemetryStore:
             rows = await connection.fetch(_WINDOWS[interval], *arguments)
             return rows, Registers(*[await _before(connection, span, rows, name) for name in Registers._fields])
 
-    async def energy(self, connectors: Sequence[Connector], start: datetime, end: datetime) -> list[asyncpg.Record]:
-        """By connector_key, the sum of each of ENERGY_SHARES in the minutes of the time."""
-        return await self._database.fetch(_ENERGY, [connector.connector_key for connector in connectors], start, end)
+    async def retained(self) -> Retained:
+        """Since when there are windows of each width."""
+        return Retained({row["width"]: from_ms(row["since_ms"]) for row in await self._database.fetch(_RETAINED)})
+
+    async def energy(
+        self, connectors: Sequence[Connector], parts: Sequence[tuple[Interval, datetime, datetime]]
+    ) -> dict[int, Counter[str]]:
+        """By connector_key, the sum of each of ENERGY_SHARES in these times, each in windows of its width."""
+        keys = [connector.connector_key for connector in connectors]
+        sums: dict[int, Counter[str]] = defaultdict(Counter)
+        async with self._database.snapshot() as connection:
+            for interval, start, end in parts:
+                for row in await connection.fetch(_ENERGY[interval], keys, start, end):
+                    sums[row["connector_key"]].update({name: row[name] or 0 for name in ENERGY_SHARES})
+        return sums
 
     async def status_intervals(self, span: Span, after: StatusCursor | None) -> list[asyncpg.Record]:
         """Up to rows_max intervals that are not over at the start and begin before the end, newest first."""

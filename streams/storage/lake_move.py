@@ -195,7 +195,7 @@ class LakeMover:
 
     def _move(self, connection: Connection, before: datetime) -> list[MovedWeek]:
         last_end = before - _SLACK - _BACKLOG
-        weeks = sorted(week for (week,) in connection.execute("SELECT telemetry.reading_weeks()"))
+        weeks = sorted(week for (week,) in connection.execute("SELECT telemetry.weeks_of('reading')"))
         due = [week for week in weeks if from_ms((week + 1) * WEEK_MS) <= last_end]
         done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
         if not set(due) - done:
@@ -290,6 +290,8 @@ class LakeMover:
     def _check_ledger(self, connection: Connection, day: date, partition: int, rows: int) -> None:
         """The readings of a day, stored and moved, are as many as were counted into its windows."""
         since = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        if not self._has_minutes(connection, since):
+            return
         (counted,) = connection.execute(_IN_WINDOWS, (partition, since, since + _DAY)).fetchone() or (None,)
         (moved,) = connection.execute(_IN_LAKE, (READINGS.kind, partition, day)).fetchone() or (0,)
         if counted is not None and counted != rows + moved:
@@ -297,6 +299,12 @@ class LakeMover:
                 f"{day}, partition {partition}: {rows} readings are stored and {moved} moved, "
                 f"the windows count {counted}"
             )
+
+    @staticmethod
+    def _has_minutes(connection: Connection, since: datetime) -> bool:
+        """Whether the windows of a minute were not dropped yet."""
+        row = connection.execute("SELECT since_ms FROM telemetry.window_retained WHERE width = '1m'").fetchone()
+        return row is not None and to_ms(since) >= row[0]
 
     def _forget_orphans(self, connection: Connection, start: datetime) -> None:
         """Remove what a move left that ended before its transaction."""

@@ -20,7 +20,7 @@ from kit.database.migrations import Migrations, migrate, standard_tables
 from kit.database.postgres import connect_sync, outages
 from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError
-from streams.storage.tables import COARSE, WEEK_MS, WINDOW, select_coarse
+from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of, select_coarse
 
 Layout = Literal["community", "apache", "plain"]
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -172,17 +172,25 @@ def _version_of(functions: str) -> str:
 
 
 def _renew_coarse(connection: Connection, layout: Layout) -> None:
-    """Make the coarse windows again where they lack columns that those of a minute have got since. They are computed
-    from these, which are kept for ever, so that nothing is lost."""
+    """Make the coarse windows again where they lack columns that those of a minute have got since, or do not know what
+    is kept of minutes that were dropped. They are computed from both, so that nothing is lost."""
     name = next(iter(COARSE))
     found = connection.execute(
         "SELECT array_agg(attname::text) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0",
         (f"telemetry.{name}",),
     ).fetchone()
-    if found is not None and set(found[0] or ()) >= {field.name for field in WINDOW.fields}:
+    complete = found is not None and set(found[0] or ()) >= {field.name for field in WINDOW.fields}
+    if complete and (layout == "community" or _knows_kept(connection, name)):
         return
     for statement in renewed_coarse(layout):
         connection.execute(statement.encode())
+
+
+def _knows_kept(connection: Connection, name: str) -> bool:
+    found = connection.execute(
+        "SELECT strpos(pg_get_viewdef(to_regclass(%s)), %s) > 0", (f"telemetry.{name}", f"{name}_kept")
+    ).fetchone()
+    return found == (True,)
 
 
 def renewed_coarse(layout: Layout) -> list[str]:
@@ -234,7 +242,8 @@ def _extension(connection: Connection) -> tuple[bool, str]:
 def coarse_relations() -> list[str]:
     """The DDL of the coarse windows where nothing is materialised: computed from the minutes on request."""
     views = [
-        f"CREATE VIEW telemetry.{name} AS\n{select_coarse(width, timescale=False)}" for name, width in COARSE.items()
+        f"CREATE VIEW telemetry.{name} AS\n{select_coarse(width, timescale=False, kept=kept_of(name))}"
+        for name, width in COARSE.items()
     ]
     return [*views, *_spans(materialised=False)]
 
@@ -255,7 +264,7 @@ def _spans(*, materialised: bool) -> list[str]:
 
     functions = []
     for name, width in COARSE.items():
-        body = select_coarse(width, timescale=False, where=chosen(width))
+        body = select_coarse(width, timescale=False, where=chosen(width), kept=kept_of(name))
         if materialised:
             bounds = "connector_key = connector AND bucket >= since AND bucket < until"
             body = f"SELECT * FROM telemetry.{name} WHERE {bounds}"  # noqa: S608  # constants of this module
@@ -282,11 +291,15 @@ def _continuous_aggregates() -> list[str]:
 
 
 def _columnstore() -> list[str]:
-    """Of raw readings. The names from before 2.18 are understood by every version."""
+    """Of raw readings and windows of a minute. The names from before 2.18 are understood by every version."""
     return [
-        "ALTER TABLE telemetry.reading SET (timescaledb.compress, timescaledb.compress_segmentby = 'connector_key', "
-        "timescaledb.compress_orderby = 'ts')",
-        f"SELECT add_compression_policy('telemetry.reading', {_interval(_COLUMNSTORE_AFTER)})",
+        statement
+        for table, moment in (("reading", "ts"), ("window_1m", "bucket"))
+        for statement in (
+            f"ALTER TABLE telemetry.{table} SET (timescaledb.compress, "
+            f"timescaledb.compress_segmentby = 'connector_key', timescaledb.compress_orderby = '{moment}')",
+            f"SELECT add_compression_policy('telemetry.{table}', {_interval(_COLUMNSTORE_AFTER)})",
+        )
     ]
 
 

@@ -1,6 +1,6 @@
 """The store of the workers: acquiring a partition, registering connectors, and the answers to the step's queries."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -26,6 +26,7 @@ from streams.storage.connections import Connection, Connections
 from streams.storage.schema import drop_before, stored_partitions, summarize
 from streams.storage.status import drop_statuses_before
 from streams.storage.tables import WEEK_MS
+from streams.storage.window_retention import drop_quarantined_before, drop_windows_before
 from streams.tariffs.version import TariffVersion
 
 I64 = NDArray[np.int64]
@@ -255,6 +256,17 @@ class Store:
         """Drop the status intervals that ended before the moment."""
         with self.connections.lend() as connection:
             drop_statuses_before(connection, before)
+
+    def drop_windows(self, now: datetime, days: Mapping[str, int]) -> None:
+        """Drop the windows that are older than the days of their width."""
+        with self.connections.lend() as connection:
+            if drop_windows_before(connection, now, days):
+                self.forget_weeks()
+
+    def drop_quarantined(self, before: datetime, keep_reasons: Sequence[str]) -> None:
+        """Drop what was refused before the moment, but for these reasons."""
+        with self.connections.lend() as connection:
+            drop_quarantined_before(connection, before, list(keep_reasons))
 
     def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         """The keys of (station_id, connector_id), made and committed at once where they are new."""

@@ -5,7 +5,7 @@ does its work (decode, step, commit) in the worker's threads, one flush at a tim
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -102,6 +102,8 @@ class WorkerContext:
     functions: StateFunctions = STATE_FUNCTIONS
     retention_days: Callable[[], int] = _for_ever  # raw readings older than that are dropped; 0: never
     status_retention_days: Callable[[], int] = _for_ever  # status intervals that ended before that, likewise
+    quarantine_retention_days: Callable[[], int] = _for_ever  # what was refused before that
+    window_retention_days: Callable[[], Mapping[str, int]] = dict  # windows, by their width
 
 
 class PartitionProcessor:

@@ -139,3 +139,50 @@ async def test_a_lake_that_does_not_answer_is_a_503_for_what_is_there_and_nothin
             old = await client.get("/api/v1/telemetry/P0-A", params=_WHOLE | {"interval": "raw"})
             assert old.status_code == httpx.codes.SERVICE_UNAVAILABLE, old.text
             assert (await client.get("/api/v1/telemetry/P0-A", params=recent)).status_code == httpx.codes.OK
+
+
+_COARSE = ("15m", "1h", "1d")
+
+
+async def of_windows(client: httpx.AsyncClient, widths: tuple[str, ...]) -> dict[str, bytes]:
+    """History by windows, whole and from within a week; the ledger of energy of whole days; raw readings."""
+    found = {}
+    within = {"from": format_rfc3339(from_ms(START_MS) + timedelta(days=2)), "to": _WHOLE["to"]}
+    for station in _STATIONS:
+        path = f"/api/v1/telemetry/{station}"
+        for bounds in (_WHOLE, within):
+            for width in widths:
+                parameters = {"interval": width, "limit": "40"} | bounds
+                found[f"{station} {parameters}"] = await pages(client, path, parameters, _ACCEPTED[0])
+            found[f"{station} energy {bounds}"] = await pages(client, f"{path}/energy", bounds, _ACCEPTED[0])
+        raw = {"interval": "raw", "limit": "1000"} | _WHOLE
+        found[f"{station} raw"] = await pages(client, path, raw, _ACCEPTED[0])
+    return found
+
+
+async def test_coarse_windows_energy_and_raw_readings_are_the_same_once_finer_windows_are_dropped(
+    filled_url: str, tmp_path: Path
+) -> None:
+    connections = Connections(partial(open_writer, filled_url), 2)
+    store = Store(connections)
+    try:
+        async with asking(filled_url, tmp_path) as client:
+            before = await of_windows(client, _COARSE)
+            store.drop_windows(NOW, {"1m": 10})
+            with psycopg.connect(filled_url) as connection:
+                minutes = connection.execute("SELECT min(bucket) FROM telemetry.window_1m").fetchone()
+            assert minutes is not None
+            assert minutes[0] >= from_ms(START_MS) + timedelta(weeks=2)
+            assert await of_windows(client, _COARSE) == before
+            # And as well when the raw readings are gone, to the lake.
+            await asyncio.to_thread(move, filled_url, tmp_path)
+            assert await of_windows(client, _COARSE) == before
+            # Quarters end too: what they came to stays in those of an hour and a day.
+            store.drop_windows(NOW, {"1m": 10, "15m": 10})
+            after = await of_windows(client, _COARSE[1:])
+            assert after == {name: before[name] for name in after}
+            store.drop_windows(NOW, {"1m": 10, "15m": 10, "1h": 10})
+            after = await of_windows(client, _COARSE[2:])
+            assert after == {name: before[name] for name in after}
+    finally:
+        connections.close()

@@ -57,3 +57,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE s.session_key = ANY(session_keys)
 $$;
 REVOKE EXECUTE ON FUNCTION telemetry.session_lake_files(bigint[]) FROM PUBLIC;
+
+-- Coarse windows of minutes that were dropped: a row as the minutes came to, without `revision`. A column that window_1m
+-- gets is to be added here too.
+CREATE TABLE telemetry.window_15m_kept (LIKE telemetry.window_1m INCLUDING DEFAULTS);
+ALTER TABLE telemetry.window_15m_kept DROP COLUMN revision, ADD PRIMARY KEY (connector_key, bucket);
+CREATE TABLE telemetry.window_1h_kept (LIKE telemetry.window_15m_kept INCLUDING ALL);
+CREATE TABLE telemetry.window_1d_kept (LIKE telemetry.window_15m_kept INCLUDING ALL);
+
+-- Since when there are windows of a width; those of a day are there as long as any.
+CREATE TABLE telemetry.window_retained (
+    width    text PRIMARY KEY CHECK (width IN ('1m', '15m', '1h')),
+    since_ms bigint NOT NULL DEFAULT 0
+);
+INSERT INTO telemetry.window_retained (width) VALUES ('1m'), ('15m'), ('1h');

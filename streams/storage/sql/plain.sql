@@ -77,12 +77,26 @@ BEGIN
     RETURN dropped;
 END $$;
 
--- The weeks that have a piece of raw readings.
-CREATE OR REPLACE FUNCTION telemetry.reading_weeks() RETURNS SETOF int
+-- The weeks that have a piece of this table.
+CREATE OR REPLACE FUNCTION telemetry.weeks_of(parent text) RETURNS SETOF int
 LANGUAGE sql STABLE AS $$
     SELECT (extract(epoch FROM right(c.relname, 8)::date::timestamp AT TIME ZONE 'UTC') / 604800)::int
-    FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid WHERE h.inhparent = 'telemetry.reading'::regclass
+    FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+    WHERE h.inhparent = format('telemetry.%I', parent)::regclass
 $$;
+
+-- Keep the windows of a minute of this week as they are until the transaction ends.
+CREATE OR REPLACE FUNCTION telemetry.lock_windows(week int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', telemetry.week_table('window_1m', week));
+END $$;
+
+CREATE OR REPLACE FUNCTION telemetry.drop_windows(week int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('DROP TABLE telemetry.%I', telemetry.week_table('window_1m', week));
+END $$;
 
 -- Drop the readings of a week that telemetry.lake_cut lets go, `expected` of them, and keep the others. Writers of the
 -- week wait, those of others only for the last statements.

@@ -26,11 +26,24 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, 
     SELECT count(*)::int FROM drop_chunks('telemetry.reading', older_than => before)
 $$;
 
-CREATE OR REPLACE FUNCTION telemetry.reading_weeks() RETURNS SETOF int
+CREATE OR REPLACE FUNCTION telemetry.weeks_of(parent text) RETURNS SETOF int
 LANGUAGE sql STABLE AS $$
     SELECT DISTINCT floor(extract(epoch FROM range_start) / 604800)::int FROM timescaledb_information.chunks
-    WHERE hypertable_schema = 'telemetry' AND hypertable_name = 'reading'
+    WHERE hypertable_schema = 'telemetry' AND hypertable_name = parent
 $$;
+
+CREATE OR REPLACE FUNCTION telemetry.lock_windows(week int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
+BEGIN
+    LOCK TABLE telemetry.window_1m IN EXCLUSIVE MODE;
+END $$;
+
+CREATE OR REPLACE FUNCTION telemetry.drop_windows(week int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
+BEGIN
+    PERFORM drop_chunks('telemetry.window_1m', older_than => to_timestamp((week::bigint + 1) * 604800),
+                        newer_than => to_timestamp(week::bigint * 604800));
+END $$;
 
 -- A chunk cannot be exchanged as a partition can: what is kept is put aside and stored again.
 CREATE OR REPLACE FUNCTION telemetry.drop_moved(week int, expected bigint) RETURNS void
