@@ -2,10 +2,10 @@
 
 1. The border is raised: readings before it are refused from now on, so that nothing of the week changes that no pass
    over a connector's timeline can reach. Until when these are is noted for each connector.
-2. For each day and partition a file is written under a temporary name.
+2. For each day and partition a file is written under a temporary name; days of few readings share one.
 3. It is read back; its rows are compared with those of the database, and these with the ledger's.
 4. It is renamed to its place.
-5. One transaction notes all files of the week and drops their rows.
+5. One transaction notes all files of the week (of a small fleet, of several) and drops their rows.
 
 Until 5 the files are not part of the lake: a move that ended before is done again, and leaves none of them. After it,
 the week is moved.
@@ -24,7 +24,7 @@ import psycopg
 from kit.clock import from_ms, to_ms
 from kit.errors import KitError, Unavailable
 from kit.lake.folder import TEMPORARY, LakeFolder
-from kit.lake.parquet import read_parts, writing
+from kit.lake.parquet import ROWS_PER_GROUP, read_parts, writing
 from kit.observability.logs import get_logger
 from schemas.session import EndReason
 from streams.storage.connections import Connection, Connections
@@ -43,6 +43,7 @@ _BACKLOG: Final = timedelta(days=1)
 # that can say of a day before it whether a session was one (docs/adr/0014, rules 4 and 7), and no more.
 _SETTLED: Final = timedelta(days=1)
 _WORTH_MOVING: Final = 0.1  # of the rows of a week that was moved before; less stays until more may go
+_WEEKS_AT_ONCE_MAX: Final = 26  # in one transaction
 _LOCK_KEY: Final = 0x766F6C6B  # advisory, any unused number: of the one process that moves
 
 _RAISE: Final = "UPDATE telemetry.stream_offset SET border_ms = %(border)s WHERE border_ms < %(border)s"
@@ -133,10 +134,11 @@ class LakeFile:
 
 
 @dataclass(frozen=True, slots=True)
-class MovedWeek:
-    """A week that was moved."""
+class Move:
+    """What one transaction moved: the readings of some weeks."""
 
     start: datetime
+    end: datetime
     files: list[LakeFile]
     kept: int  # readings that stay, because a pass may read them
 
@@ -144,6 +146,66 @@ class MovedWeek:
     def rows(self) -> int:
         """How many were moved."""
         return sum(file.rows for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Week:
+    """A week that is due."""
+
+    number: int
+    again: bool  # it was moved before, but for what had to stay
+    counts: list[tuple[date, int, int, int]]  # by day and partition: readings, and those that may go
+
+    @property
+    def start(self) -> datetime:
+        return from_ms(self.number * WEEK_MS)
+
+    @property
+    def end(self) -> datetime:
+        return from_ms((self.number + 1) * WEEK_MS)
+
+    @property
+    def rows(self) -> int:
+        return sum(count[2] for count in self.counts)
+
+    @property
+    def movable(self) -> int:
+        return sum(count[3] for count in self.counts)
+
+    @property
+    def worth_moving(self) -> bool:
+        return not self.again or self.movable > self.rows * _WORTH_MOVING
+
+
+def _counted(connection: Connection, number: int, *, again: bool) -> _Week:
+    bounds = (from_ms(number * WEEK_MS), from_ms((number + 1) * WEEK_MS))
+    return _Week(number, again, connection.execute(_COUNTS, bounds).fetchall())
+
+
+def _is_large(weeks: list[_Week]) -> bool:
+    """Whether these fill files of their own; of a small fleet, weeks that are due at once share them."""
+    partitions = {count[1] for week in weeks for count in week.counts}
+    enough = sum(week.movable for week in weeks) >= len(partitions) * ROWS_PER_GROUP
+    return enough or len(weeks) == _WEEKS_AT_ONCE_MAX
+
+
+def _spans(weeks: list[_Week]) -> Iterator[tuple[int, datetime, datetime]]:
+    """What each file has: a partition, and days from the first to before the second. A day of its own where that fills
+    a row group, for each file costs 3 kB beside its rows."""
+    counts = sorted((partition, day, movable) for week in weeks for day, partition, _, movable in week.counts)
+    for partition in sorted({count[0] for count in counts}):
+        first: date | None = None
+        rows = 0
+        mine = [(day, movable) for of, day, movable in counts if of == partition and movable]
+        for place, (day, movable) in enumerate(mine):
+            first, rows = first or day, rows + movable
+            if rows >= ROWS_PER_GROUP or place == len(mine) - 1:
+                yield partition, _midnight(first), _midnight(day) + _DAY
+                first, rows = None, 0
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 Progress = Callable[[MoveStep, LakeFile | None], None]
@@ -174,7 +236,7 @@ class LakeMover:
         if self._stopping.is_set():
             raise Unavailable("the move was stopped; it begins again where it was")
 
-    def move(self, now: datetime, after_days: int, retention_days: int = 0) -> list[MovedWeek]:
+    def move(self, now: datetime, after_days: int, retention_days: int = 0) -> list[Move]:
         """Move the weeks that are older than `after_days`, and drop files older than `retention_days` (0: none).
 
         Raises Unavailable and LakeUnavailable where database or lake do not answer, LakeMismatch; what it says is in
@@ -186,14 +248,14 @@ class LakeMover:
             try:
                 moved = self._move(connection, now - timedelta(days=after_days))
                 if retention_days:
-                    self._expire(connection, (now - timedelta(days=retention_days)).date())
+                    self._expire(connection, now - timedelta(days=retention_days))
             except KitError as error:
                 connection.execute(_REPORT, {"fault": str(error)})
                 raise
             connection.execute(_REPORT, {"fault": None})
             return moved
 
-    def _move(self, connection: Connection, before: datetime) -> list[MovedWeek]:
+    def _move(self, connection: Connection, before: datetime) -> list[Move]:
         last_end = before - _SLACK - _BACKLOG
         weeks = sorted(week for (week,) in connection.execute("SELECT telemetry.weeks_of('reading')"))
         due = [week for week in weeks if from_ms((week + 1) * WEEK_MS) <= last_end]
@@ -201,8 +263,17 @@ class LakeMover:
         if not set(due) - done:
             return []
         self._raise_border(connection, from_ms((due[-1] + 1) * WEEK_MS))
-        moved = [self._move_week(connection, week, again=week in done) for week in due]
-        return [week for week in moved if week is not None]
+        moved, together = [], []
+        for week in due:
+            counted = _counted(connection, week, again=week in done)
+            if counted.worth_moving:
+                together.append(counted)
+            if together and (not counted.worth_moving or _is_large(together)):
+                moved.append(self._move_weeks(connection, together))
+                together = []
+        if together:
+            moved.append(self._move_weeks(connection, together))
+        return moved
 
     def _raise_border(self, connection: Connection, end: datetime) -> None:
         """What is before `end` and may be moved changes no more."""
@@ -213,18 +284,14 @@ class LakeMover:
             connection.execute(_CUT.encode(), {"end": end, "settled": end - _SETTLED})
         self._progress(MoveStep.CUTS_NOTED, None)
 
-    def _move_week(self, connection: Connection, week: int, *, again: bool) -> MovedWeek | None:
-        start, end = from_ms(week * WEEK_MS), from_ms((week + 1) * WEEK_MS)
-        self._forget_orphans(connection, start)
-        counts = connection.execute(_COUNTS, (start, end)).fetchall()
-        rows, movable = sum(row[2] for row in counts), sum(row[3] for row in counts)
-        if again and movable < rows * _WORTH_MOVING:
-            return None
-        files = []
-        for day, partition, of_day, movable_of_day in counts:
-            self._check_ledger(connection, day, partition, of_day)
-            if movable_of_day:
-                files.append(self._write(connection, READINGS, day, partition))
+    def _move_weeks(self, connection: Connection, weeks: list[_Week]) -> Move:
+        """Move weeks between which no other has readings."""
+        self._forget_orphans(connection, [week.start + number * _DAY for week in weeks for number in range(7)])
+        for week in weeks:
+            if not week.again:
+                for day, partition, rows, _ in week.counts:
+                    self._check_ledger(connection, day, partition, rows)
+        files = [self._write(connection, READINGS, *span) for span in _spans(weeks)]
         with connection.transaction():
             for file in files:
                 connection.execute(
@@ -232,19 +299,25 @@ class LakeMover:
                     (file.path, file.kind, file.day, file.partition, file.rows, file.file_bytes, file.content_hash,
                      file.first_at, file.last_at, file.first_connector_key, file.last_connector_key),
                 )  # fmt: skip
-            if files:
-                connection.execute("SELECT telemetry.drop_moved(%s, %s)", (week, sum(file.rows for file in files)))
-            connection.execute(_WEEK_MOVED, (week,))
+            if sum(file.rows for file in files) != sum(week.movable for week in weeks):
+                raise LakeMismatch("the files do not have as many readings as were counted")
+            for week in weeks:
+                if week.movable:
+                    connection.execute("SELECT telemetry.drop_moved(%s, %s)", (week.number, week.movable))
+                connection.execute(_WEEK_MOVED, (week.number,))
             self._progress(MoveStep.DROPPED, None)
         self._progress(MoveStep.COMMITTED, None)
-        moved = MovedWeek(start, files, rows - movable)
-        _log.info("readings_moved", week=start.date().isoformat(), rows=moved.rows, kept=moved.kept, files=len(files))
+        moved = Move(weeks[0].start, weeks[-1].end, files, sum(week.rows - week.movable for week in weeks))
+        start, end = moved.start.date().isoformat(), moved.end.date().isoformat()
+        _log.info("readings_moved", start=start, end=end, rows=moved.rows, kept=moved.kept, files=len(files))
         return moved
 
-    def _write(self, connection: Connection, table: LakeTable, day: date, partition: int) -> LakeFile:
-        """The file of a day and partition, in its place and known to have the database's rows."""
-        since = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        chosen = {"partition": partition, "since": since, "until": since + _DAY}
+    def _write(
+        self, connection: Connection, table: LakeTable, partition: int, since: datetime, until: datetime
+    ) -> LakeFile:
+        """The file of a time and partition, in its place and known to have the database's rows."""
+        day = since.date()
+        chosen = {"partition": partition, "since": since, "until": until}
         of_day = _OF_DAY.format(table=table.table, moment=table.moment)
         temporary = f"{TEMPORARY}/{table.kind}-{day}-{partition:04}.parquet"
         self._progress(MoveStep.FILE_BEGUN, None)
@@ -289,7 +362,7 @@ class LakeMover:
 
     def _check_ledger(self, connection: Connection, day: date, partition: int, rows: int) -> None:
         """The readings of a day, stored and moved, are as many as were counted into its windows."""
-        since = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        since = _midnight(day)
         if not self._has_minutes(connection, since):
             return
         (counted,) = connection.execute(_IN_WINDOWS, (partition, since, since + _DAY)).fetchone() or (None,)
@@ -306,20 +379,19 @@ class LakeMover:
         row = connection.execute("SELECT since_ms FROM telemetry.window_retained WHERE width = '1m'").fetchone()
         return row is not None and to_ms(since) >= row[0]
 
-    def _forget_orphans(self, connection: Connection, start: datetime) -> None:
+    def _forget_orphans(self, connection: Connection, days: list[datetime]) -> None:
         """Remove what a move left that ended before its transaction."""
-        days = [(start + number * _DAY).date() for number in range(7)]
-        known = {
-            path for (path,) in connection.execute("SELECT path FROM telemetry.lake_file WHERE day = ANY(%s)", (days,))
-        }
-        for folder in (TEMPORARY, *(f"{READINGS.kind}/day={day}" for day in days)):
+        dates = [day.date() for day in days]
+        found = connection.execute("SELECT path FROM telemetry.lake_file WHERE day = ANY(%s)", (dates,))
+        known = {path for (path,) in found}
+        for folder in (TEMPORARY, *(f"{READINGS.kind}/day={day}" for day in dates)):
             for path in self._folder.paths(folder):
                 if path not in known:
                     self._folder.remove(path)
 
-    def _expire(self, connection: Connection, before: date) -> None:
-        """Drop the files of days that are past the retention. One that stays behind is removed with the next ones."""
-        gone = connection.execute("DELETE FROM telemetry.lake_file WHERE day < %s RETURNING path", (before,))
+    def _expire(self, connection: Connection, before: datetime) -> None:
+        """Drop the files all of whose readings are past the retention."""
+        gone = connection.execute("DELETE FROM telemetry.lake_file WHERE last_ts < %s RETURNING path", (before,))
         for (path,) in gone.fetchall():
             self._folder.remove(path)
 

@@ -39,6 +39,7 @@ class LakeTable:
     # By measurement (docs/adr/0022): what rises or repeats by differences, what has few values by a dictionary.
     encodings: dict[str, str]
     dictionary: tuple[str, ...]
+    looked_for: tuple[str, ...]  # columns by which readers choose rows
 
     @property
     def schema(self) -> pa.Schema:
@@ -84,14 +85,12 @@ READINGS: Final = LakeTable(
     text=next(column for column in READING.fields if column.type == "text"),
     order="r.ts, r.seq NULLS FIRST, r.part, r.boot NULLS FIRST, r.payload_hash",
     encodings={
-        **dict.fromkeys(("ts", "seq", "energy_mwh", "energy_export_mwh"), "DELTA_BINARY_PACKED"),
-        **dict.fromkeys(("payload_hash", "power_mw", "voltage_mv", "current_ma"), "PLAIN"),
+        **dict.fromkeys(("ts", "seq", "energy_mwh", "energy_export_mwh", "temperature_mc"), "DELTA_BINARY_PACKED"),
+        **dict.fromkeys(("voltage_mv", "soc_mpct", "in_session_mwh", "session_key"), "BYTE_STREAM_SPLIT"),
     },
-    dictionary=(
-        "station_id", "connector_id", "connector_key", "session_key", "boot", "temperature_mc", "soc_mpct", "status",
-        "session_event", "flags", "part", "named", "in_session_mwh", "outside_mwh", "rejected_mwh", "extra",
-    ),
-)  # fmt: skip
+    dictionary=("station_id",),
+    looked_for=("connector_key", "ts", "session_key"),
+)
 
 
 @dataclass(slots=True)

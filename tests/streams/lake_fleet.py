@@ -20,7 +20,7 @@ from streams.state.encoding import load_state, snapshot
 from streams.storage.commit import Flush, commit
 from streams.storage.connections import Connections, open_writer
 from streams.storage.events import FlushContext
-from streams.storage.lake_move import LakeMover, MovedWeek, Progress
+from streams.storage.lake_move import LakeMover, Move, Progress
 from streams.storage.store import Store
 from streams.storage.tables import WEEK_MS
 from streams.worker.compute import compute_effects
@@ -113,7 +113,7 @@ def feed_fleet(store: Store, seed: int) -> None:
             feed(store, number, [], at_ms + 3 * 3_600_000, "first")
 
 
-def move(url: str, folder: Path, progress: Progress | None = None) -> list[MovedWeek]:
+def move(url: str, folder: Path, progress: Progress | None = None) -> list[Move]:
     """Move what is due at NOW."""
     with moving(url, folder, progress) as mover:
         return mover.move(NOW, AFTER_DAYS)

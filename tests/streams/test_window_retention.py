@@ -98,7 +98,7 @@ def test_each_width_ends_after_its_own_time_and_a_coarser_one_no_earlier(
     ],
 )
 def test_a_coarser_window_is_kept_at_least_as_long_as_a_finer_one(given: dict[str, int], ending: Any) -> None:
-    settings = WorkerSettings(**{f"window_{width}_retention_days": days for width, days in given.items()})
+    settings = WorkerSettings.model_validate({f"window_{width}_retention_days": days for width, days in given.items()})
     assert settings.window_retention_days == ending
 
 

@@ -8,7 +8,7 @@ ALTER TABLE telemetry.stream_offset ADD COLUMN border_ms bigint NOT NULL DEFAULT
 CREATE TABLE telemetry.lake_file (
     path                text PRIMARY KEY,  -- below VOLTSTREAM_LAKE_URL
     kind                text NOT NULL,     -- the table that its rows are from
-    day                 date NOT NULL,     -- UTC
+    day                 date NOT NULL,     -- UTC, the first of its rows
     partition           smallint NOT NULL,
     rows                bigint NOT NULL,
     bytes               bigint NOT NULL,
@@ -51,8 +51,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.session_key, s.connector_key, f.path
     FROM telemetry.session AS s JOIN telemetry.connector AS c USING (connector_key)
     JOIN telemetry.lake_file AS f ON f.kind = 'reading' AND f.partition = c.partition
-        AND f.day >= ((s.started_at - interval '1 day') AT TIME ZONE 'UTC')::date
-        AND f.day <= (coalesce(s.ended_at + interval '1 day', 'infinity') AT TIME ZONE 'UTC')::date
+        AND f.last_ts >= s.started_at - interval '1 day'
+        AND f.first_ts <= coalesce(s.ended_at + interval '1 day', 'infinity')
         AND s.connector_key BETWEEN f.first_connector_key AND f.last_connector_key
     WHERE s.session_key = ANY(session_keys)
 $$;

@@ -1,7 +1,7 @@
 """`voltstream lake status | move | query`: readings that were moved to Parquet files."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
@@ -17,7 +17,7 @@ from kit.lake.folder import LakeFolder
 from kit.settings import Settings, group_of
 from schemas.settings import Retention
 from streams.storage.connections import Connections, open_writer
-from streams.storage.lake_move import LakeFile, LakeMover, MovedWeek, MoveStep
+from streams.storage.lake_move import LakeFile, LakeMover, Move, MoveStep
 from streams.storage.lake_rows import READINGS
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
@@ -36,7 +36,8 @@ _STATUS: Final = """
 SELECT s.attempted_at, s.moved_at, s.fault, f.*, o.border_ms
 FROM telemetry.lake_status AS s
 CROSS JOIN (SELECT count(*) AS files, coalesce(sum(rows), 0)::bigint AS readings,
-                   coalesce(sum(bytes), 0)::bigint AS bytes, min(day) AS first_day, max(day) AS last_day
+                   coalesce(sum(bytes), 0)::bigint AS bytes, min(first_ts) AS first_reading_at,
+                   max(last_ts) AS last_reading_at
             FROM telemetry.lake_file) AS f
 CROSS JOIN (SELECT max(border_ms) AS border_ms FROM telemetry.stream_offset) AS o
 """
@@ -99,25 +100,26 @@ def move(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         finally:
             connections.close()
     if as_json:
-        print_json({"weeks": [_week(week) for week in moved]})
+        print_json({"moves": [_described(one) for one in moved]})
     elif not moved:
         print_note(f"No week is older than {retention.lake_after_days} days and not moved.")
     else:
-        table = make_table("week of", ">files", ">readings", ">bytes a reading", ">kept")
-        for week in moved:
-            figures = _week(week)
+        table = make_table("from", "to", ">files", ">readings", ">bytes a reading", ">kept")
+        for one in moved:
+            figures = _described(one)
             table.add_row(*(str(value) for value in figures.values()))
         print_table(table)
 
 
-def _week(week: MovedWeek) -> dict[str, Any]:
-    octets = sum(file.file_bytes for file in week.files)
+def _described(moved: Move) -> dict[str, Any]:
+    octets = sum(file.file_bytes for file in moved.files)
     return {
-        "week": week.start.astimezone(UTC).date().isoformat(),
-        "files": len(week.files),
-        "readings": week.rows,
-        "bytes_per_reading": round(octets / week.rows, 2) if week.rows else None,
-        "kept": week.kept,
+        "from": moved.start.date().isoformat(),
+        "to": moved.end.date().isoformat(),
+        "files": len(moved.files),
+        "readings": moved.rows,
+        "bytes_per_reading": round(octets / moved.rows, 2) if moved.rows else None,
+        "kept": moved.kept,
     }
 
 
