@@ -31,6 +31,7 @@ from streams.storage.connections import Connections, open_writer
 from streams.storage.lake_move import LakeMover
 from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
 from streams.storage.store import Store
+from streams.storage.window_retention import MINUTE
 from streams.worker.embedded_worker import EmbeddedWorker
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
 from streams.worker.lake import LakeRunner
@@ -118,7 +119,7 @@ async def _opened(context: Context, interval_s: float, interval_unwatched_s: flo
             retention_days=lambda: config.group(WorkerSettings).raw_retention_days,
             status_retention_days=lambda: config.group(WorkerSettings).status_retention_days,
             quarantine_retention_days=lambda: config.group(WorkerSettings).quarantine_retention_days,
-            window_retention_days=lambda: config.group(WorkerSettings).window_retention_days,
+            window_retention_days=lambda: _dropped_windows(config.group(WorkerSettings)),
         )
     finally:
         trimming.cancel()
@@ -126,6 +127,12 @@ async def _opened(context: Context, interval_s: float, interval_unwatched_s: flo
             await lake.stop()
         executor.shutdown(wait=False, cancel_futures=True)
         connections.close()
+
+
+def _dropped_windows(settings: WorkerSettings) -> dict[str, int]:
+    """After how many days windows are dropped, by width. Minutes go to the lake, where there is one."""
+    days = settings.window_retention_days
+    return {width: after for width, after in days.items() if width != MINUTE} if settings.lake_url else days
 
 
 def _lake(context: Context) -> LakeRunner | None:

@@ -66,7 +66,7 @@ class WorkerSettings(Retention):
         default=0,
         ge=0,
         le=36_500,
-        description="windows of a minute are dropped after, and coarser ones kept; 0: kept",
+        description="windows of a minute are dropped after, or go to the lake, and coarser ones stay; 0: kept",
         json_schema_extra=adjustable("telemetry.window_1m_retention", unit="d"),
     )
     window_15m_retention_days: int = Field(

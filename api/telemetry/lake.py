@@ -26,11 +26,13 @@ _SESSIONS: Final = (
 
 FILES: Final = """
 SELECT path FROM telemetry.lake_file AS f
-WHERE f.kind = 'reading' AND f.last_ts >= $2 AND f.first_ts < $3
+WHERE f.kind = $4 AND f.last_ts >= $2 AND f.first_ts < $3
   AND f.partition IN (SELECT partition FROM telemetry.connector WHERE connector_key = ANY($1::int[]))
   AND EXISTS (SELECT FROM unnest($1::int[]) AS k (key)
               WHERE k.key BETWEEN f.first_connector_key AND f.last_connector_key)
+ORDER BY f.first_ts
 """
+READINGS, WINDOWS = "reading", "window_1m"  # kinds of files
 
 Place = tuple[datetime, int, int, int, int]  # ts, connector_id, boot, seq, part
 
@@ -63,6 +65,36 @@ class MovedReadings:
         columns |= {"session": [one[0] for one in named], "session_id": [one[1] for one in named]}
         in_order = [columns[name] for name in READING_FIELDS]
         return [dict(zip(READING_FIELDS, values, strict=True)) for values in zip(*in_order, strict=True)]
+
+
+class MovedWindows:
+    """Windows of a minute that were moved. Raises LakeUnavailable."""
+
+    def __init__(self, lake: LakeReader, fields: Sequence[str]) -> None:
+        """`fields`: of a history's row, in its order."""
+        self._lake = lake
+        self._fields = fields
+
+    async def rows(
+        self, paths: Sequence[str], keys: Sequence[int], start: datetime, end: datetime, after: tuple[datetime, int],
+        rows_max: int,
+    ) -> list[Mapping[str, Any]]:  # fmt: skip
+        """The windows of these connectors in [start, end), in order; at least rows_max of those behind a place, if
+        there are so many. `paths` in order of time: each has at most a day's windows of a partition, or 65,536."""
+        chosen = among("connector_key", keys) & (ds.field("bucket") >= start) & (ds.field("bucket") < end)
+        rows: list[Mapping[str, Any]] = []
+        behind = 0
+        for path in paths:
+            found = await self._lake.rows([path], self._fields, chosen)
+            if found is not None and found.num_rows:
+                found = found.sort_by([("bucket", "ascending"), ("connector_id", "ascending")])
+                columns = [found.column(name).to_pylist() for name in self._fields]
+                more = [dict(zip(self._fields, values, strict=True)) for values in zip(*columns, strict=True)]
+                behind += sum((row["bucket"], row["connector_id"]) > after for row in more)
+                rows += more
+            if behind >= rows_max:
+                break
+        return rows
 
 
 def place_of(row: Mapping[str, Any]) -> Place:

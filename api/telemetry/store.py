@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers, Row
-from api.telemetry.lake import FILES, READING_FIELDS, MovedReadings, place_of
+from api.telemetry.lake import FILES, READING_FIELDS, READINGS, WINDOWS, MovedReadings, MovedWindows, place_of
 from api.telemetry.models import Interval
 from api.telemetry.retained import Retained
 from kit.clock import from_ms
@@ -27,6 +27,7 @@ _NULL_KEY: Final = f"'{_INT64_MIN}'::bigint"
 
 _BEFORE_ALL: Final = (-1, _INT64_MIN, _INT64_MIN, -1)  # connector, boot, seq, part: less than of any reading
 _MINUTE: Final = timedelta(minutes=1)
+_DAY: Final = timedelta(days=1)
 
 _QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 _AGGREGATES: Final = ", ".join(
@@ -66,6 +67,14 @@ ORDER BY w.bucket, k.connector_id LIMIT $6
     for interval, (relation, revision) in _RELATIONS.items()
 }
 
+# The columns of these rows.
+_WINDOW_FIELDS: Final = (
+    "connector_id", "bucket", "readings", "flagged",
+    *(f"{name}_{part}" for name in _QUANTITIES for part in ("n", "sum", "min", "max")),
+    "energy_first_mwh", "energy_last_ts", "energy_last_mwh",
+    "energy_export_first_mwh", "energy_export_last_ts", "energy_export_last_mwh",
+    *(f"{name}_sum" for name in ENERGY_SHARES), "revision",
+)  # fmt: skip
 # Windows of a minute, and coarse ones whose minutes were dropped.
 _STORED_WINDOWS: Final = {
     "window_1m": "1 minute", "window_15m_kept": "15 minutes", "window_1h_kept": "1 hour", "window_1d_kept": "1 day",
@@ -248,7 +257,7 @@ def reading_cursor(row: Row) -> ReadingCursor:
     return ReadingCursor(to_micros(moment), *key)
 
 
-def window_cursor(row: asyncpg.Record) -> WindowCursor:
+def window_cursor(row: Row) -> WindowCursor:
     """The key of a row of `windows`."""
     return WindowCursor(to_micros(row["bucket"]), row["connector_id"])
 
@@ -264,6 +273,7 @@ class TelemetryStore:
     def __init__(self, database: Database, lake: LakeReader) -> None:
         self._database = database
         self._moved = MovedReadings(database, lake)
+        self._moved_windows = MovedWindows(lake, _WINDOW_FIELDS)
 
     async def connectors(self, station_ids: Sequence[str]) -> list[Connector]:
         """The known connectors of those stations, ordered by station and connector."""
@@ -289,7 +299,7 @@ class TelemetryStore:
                     start, key = window, _BEFORE_ALL
                 end = min(start + length, span.end)
                 stored = await connection.fetch(_READINGS, *span.keys, start, end, *key, flags, most)
-                files = await connection.fetch(FILES, span.keys[0], start, end)
+                files = await connection.fetch(FILES, span.keys[0], start, end, READINGS)
             if files:
                 paths = [row["path"] for row in files]
                 moved = await self._moved.rows(paths, span.keys[0], end, (start, *key), flags, most)
@@ -298,18 +308,27 @@ class TelemetryStore:
             start, key, length = end, _BEFORE_ALL, 2 * length
         return rows
 
-    async def windows(
-        self, interval: Interval, span: Span, after: WindowCursor | None
-    ) -> tuple[list[asyncpg.Record], Registers]:
+    async def windows(self, interval: Interval, span: Span, after: WindowCursor | None) -> tuple[list[Row], Registers]:
         """Up to rows_max windows, ordered by bucket and connector, and the registers before these."""
         start, connector_id = span.start, -1
         if after is not None and from_micros(after.bucket_us) >= span.start:
             start, connector_id = from_micros(after.bucket_us), after.connector_id
-        async with self._database.transaction() as connection:
-            await connection.execute(_ONE_SNAPSHOT)
+        async with self._database.snapshot() as connection:
             arguments = (*span.keys, start, span.end, connector_id, span.rows_max)
-            rows = await connection.fetch(_WINDOWS[interval], *arguments)
-            return rows, Registers(*[await _before(connection, span, rows, name) for name in Registers._fields])
+            rows: list[Row] = await connection.fetch(_WINDOWS[interval], *arguments)
+            earlier: list[Row] = []
+            # A register in the same day may be in a minute that was moved: what is kept of the day tells its last only.
+            if interval is Interval.MINUTE and (
+                files := await connection.fetch(FILES, span.keys[0], day := floor_to(start, _DAY), span.end, WINDOWS)
+            ):
+                paths, place = [row["path"] for row in files], (start, connector_id)
+                moved = await self._moved_windows.rows(paths, span.keys[0], day, span.end, place, span.rows_max)
+                earlier = [row for row in moved if (row["bucket"], row["connector_id"]) <= place]
+                rows = sorted([*moved[len(earlier) :], *rows], key=_window_place)[: span.rows_max]
+            before = [await _before(connection, span, rows, name) for name in Registers._fields]
+        for name, registers in zip(Registers._fields, before, strict=True):
+            _prefer_later(registers, earlier, name)
+        return rows, Registers(*before)
 
     async def retained(self) -> Retained:
         """Since when there are windows of each width."""
@@ -353,9 +372,19 @@ class TelemetryStore:
         return await self._database.fetch(_QUARANTINE, before, reason, station_id, rows_max)
 
 
-async def _before(
-    connection: asyncpg.Connection, span: Span, rows: Sequence[asyncpg.Record], name: str
-) -> dict[int, Register]:
+def _window_place(row: Row) -> tuple[datetime, int]:
+    return row["bucket"], row["connector_id"]
+
+
+def _prefer_later(registers: dict[int, Register], rows: Sequence[Row], name: str) -> None:
+    """Replace registers by those of these windows, in order, that are later. `name`: of Registers."""
+    for row in rows:
+        at, known = row[f"{name}_last_ts"], registers.get(row["connector_id"])
+        if at is not None and (known is None or at > known.at):
+            registers[row["connector_id"]] = Register(at, row[f"{name}_last_mwh"])
+
+
+async def _before(connection: asyncpg.Connection, span: Span, rows: Sequence[Row], name: str) -> dict[int, Register]:
     """By connector_id, the register before the first of these windows that has one. `name`: of Registers."""
     first_seen = {row["connector_id"]: row["bucket"] for row in reversed(rows) if row[f"{name}_last_mwh"] is not None}
     firsts = [

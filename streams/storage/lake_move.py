@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from threading import Event
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 
@@ -28,9 +28,10 @@ from kit.lake.parquet import ROWS_PER_GROUP, read_parts, writing
 from kit.observability.logs import get_logger
 from schemas.session import EndReason
 from streams.storage.connections import Connection, Connections
-from streams.storage.lake_rows import READINGS, Digest, LakeTable, copy_rows, from_arrow, to_arrow
+from streams.storage.lake_rows import READINGS, WINDOWS, Digest, LakeTable, copy_rows, from_arrow, to_arrow
 from streams.storage.store import IDENTITY_TS_SLACK_MS
 from streams.storage.tables import WEEK_MS
+from streams.storage.window_retention import drop_week
 
 _log = get_logger(__name__)
 
@@ -67,9 +68,18 @@ FROM telemetry.connector AS c CROSS JOIN LATERAL (
             >= (checkpoint.started_at, checkpoint.last_at, checkpoint.session_key)
 ) AS since
 """  # noqa: S608  # constants
-_OF_DAY: Final = """
-FROM {table} AS r JOIN telemetry.lake_cut AS k USING (connector_key)
-WHERE k.partition = %(partition)s AND r.{moment} >= %(since)s AND r.{moment} < %(until)s AND r.{moment} < k.until
+_READINGS_OF: Final = """
+FROM telemetry.reading AS r JOIN telemetry.lake_cut AS k USING (connector_key)
+WHERE k.partition = %(partition)s AND r.ts >= %(since)s AND r.ts < %(until)s AND r.ts < k.until
+"""
+_WINDOWS_OF: Final = """
+FROM telemetry.window_1m AS r JOIN telemetry.connector AS c USING (connector_key)
+WHERE c.partition = %(partition)s AND r.bucket >= %(since)s AND r.bucket < %(until)s
+"""
+_WINDOW_COUNTS: Final = """
+SELECT (r.bucket AT TIME ZONE 'UTC')::date AS day, c.partition, count(*), count(*)
+FROM telemetry.window_1m AS r JOIN telemetry.connector AS c USING (connector_key)
+WHERE r.bucket >= %s AND r.bucket < %s GROUP BY 1, 2 ORDER BY 1, 2
 """
 _COUNTS: Final = """
 SELECT (r.ts AT TIME ZONE 'UTC')::date AS day, c.partition, count(*),
@@ -131,6 +141,7 @@ class LakeFile:
     last_at: datetime
     first_connector_key: int
     last_connector_key: int
+    sums: tuple[int, ...]  # as LakeTable.sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +150,7 @@ class Move:
 
     start: datetime
     end: datetime
+    kind: str  # of the rows
     files: list[LakeFile]
     kept: int  # readings that stay, because a pass may read them
 
@@ -177,9 +189,9 @@ class _Week:
         return not self.again or self.movable > self.rows * _WORTH_MOVING
 
 
-def _counted(connection: Connection, number: int, *, again: bool) -> _Week:
+def _counted(connection: Connection, query: LiteralString, number: int, *, again: bool) -> _Week:
     bounds = (from_ms(number * WEEK_MS), from_ms((number + 1) * WEEK_MS))
-    return _Week(number, again, connection.execute(_COUNTS, bounds).fetchall())
+    return _Week(number, again, connection.execute(query, bounds).fetchall())
 
 
 def _is_large(weeks: list[_Week]) -> bool:
@@ -236,8 +248,9 @@ class LakeMover:
         if self._stopping.is_set():
             raise Unavailable("the move was stopped; it begins again where it was")
 
-    def move(self, now: datetime, after_days: int, retention_days: int = 0) -> list[Move]:
-        """Move the weeks that are older than `after_days`, and drop files older than `retention_days` (0: none).
+    def move(self, now: datetime, after_days: int, retention_days: int = 0, window_days: int = 0) -> list[Move]:
+        """Move the weeks of readings that are older than `after_days`; of these weeks the windows of a minute that are
+        older than `window_days` (0: none); and drop files older than `retention_days` (0: none).
 
         Raises Unavailable and LakeUnavailable where database or lake do not answer, LakeMismatch; what it says is in
         telemetry.lake_status too. Nothing is lost by trying again.
@@ -247,6 +260,8 @@ class LakeMover:
                 return []
             try:
                 moved = self._move(connection, now - timedelta(days=after_days))
+                if window_days:
+                    moved += self._move_windows(connection, now - timedelta(days=window_days))
                 if retention_days:
                     self._expire(connection, now - timedelta(days=retention_days))
             except KitError as error:
@@ -265,7 +280,7 @@ class LakeMover:
         self._raise_border(connection, from_ms((due[-1] + 1) * WEEK_MS))
         moved, together = [], []
         for week in due:
-            counted = _counted(connection, week, again=week in done)
+            counted = _counted(connection, _COUNTS, week, again=week in done)
             if counted.worth_moving:
                 together.append(counted)
             if together and (not counted.worth_moving or _is_large(together)):
@@ -274,6 +289,39 @@ class LakeMover:
         if together:
             moved.append(self._move_weeks(connection, together))
         return moved
+
+    def _move_windows(self, connection: Connection, before: datetime) -> list[Move]:
+        """The windows of a minute of weeks whose readings were moved: behind the border they change no more."""
+        weeks = [week for (week,) in connection.execute("SELECT telemetry.weeks_of('window_1m')")]
+        done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
+        (layout,) = connection.execute("SELECT layout FROM telemetry.storage").fetchone() or ("",)
+        due = sorted(week for week in weeks if week in done and from_ms((week + 1) * WEEK_MS) <= before)
+        moved, together = [], []
+        for week in due if layout != "community" else ():
+            together.append(_counted(connection, _WINDOW_COUNTS, week, again=False))
+            if _is_large(together) or week == due[-1]:
+                moved.append(self._move_windows_of(connection, together))
+                together = []
+        return moved
+
+    def _move_windows_of(self, connection: Connection, weeks: list[_Week]) -> Move:
+        self._forget_orphans(connection, WINDOWS, weeks)
+        files = [self._write(connection, WINDOWS, _WINDOWS_OF, *span) for span in _spans(weeks)]
+        bounds = (weeks[0].start, weeks[-1].end)
+        sums = f"SELECT {WINDOWS.sums} FROM telemetry.window_1m AS r WHERE r.bucket >= %s AND r.bucket < %s"  # noqa: S608  # our own names
+        with connection.transaction():
+            for week in weeks:
+                connection.execute("SELECT telemetry.lock_windows(%s)", (week.number,))
+            found = connection.execute(sums.encode(), bounds).fetchone() or ()
+            written = map(sum, zip(*(file.sums for file in files), strict=True))
+            if files and [int(value) for value in found] != list(written):
+                raise LakeMismatch("windows changed while they were moved; they are moved again later")
+            _note_files(connection, files)
+            for week in weeks:
+                drop_week(connection, week.number)
+            self._progress(MoveStep.DROPPED, None)
+        self._progress(MoveStep.COMMITTED, None)
+        return _moved(weeks, WINDOWS, files)
 
     def _raise_border(self, connection: Connection, end: datetime) -> None:
         """What is before `end` and may be moved changes no more."""
@@ -286,19 +334,14 @@ class LakeMover:
 
     def _move_weeks(self, connection: Connection, weeks: list[_Week]) -> Move:
         """Move weeks between which no other has readings."""
-        self._forget_orphans(connection, [week.start + number * _DAY for week in weeks for number in range(7)])
+        self._forget_orphans(connection, READINGS, weeks)
         for week in weeks:
             if not week.again:
                 for day, partition, rows, _ in week.counts:
                     self._check_ledger(connection, day, partition, rows)
-        files = [self._write(connection, READINGS, *span) for span in _spans(weeks)]
+        files = [self._write(connection, READINGS, _READINGS_OF, *span) for span in _spans(weeks)]
         with connection.transaction():
-            for file in files:
-                connection.execute(
-                    _NOTE,
-                    (file.path, file.kind, file.day, file.partition, file.rows, file.file_bytes, file.content_hash,
-                     file.first_at, file.last_at, file.first_connector_key, file.last_connector_key),
-                )  # fmt: skip
+            _note_files(connection, files)
             if sum(file.rows for file in files) != sum(week.movable for week in weeks):
                 raise LakeMismatch("the files do not have as many readings as were counted")
             for week in weeks:
@@ -307,37 +350,33 @@ class LakeMover:
                 connection.execute(_WEEK_MOVED, (week.number,))
             self._progress(MoveStep.DROPPED, None)
         self._progress(MoveStep.COMMITTED, None)
-        moved = Move(weeks[0].start, weeks[-1].end, files, sum(week.rows - week.movable for week in weeks))
-        start, end = moved.start.date().isoformat(), moved.end.date().isoformat()
-        _log.info("readings_moved", start=start, end=end, rows=moved.rows, kept=moved.kept, files=len(files))
-        return moved
+        return _moved(weeks, READINGS, files)
 
     def _write(
-        self, connection: Connection, table: LakeTable, partition: int, since: datetime, until: datetime
+        self, connection: Connection, table: LakeTable, of: str, partition: int, since: datetime, until: datetime
     ) -> LakeFile:
         """The file of a time and partition, in its place and known to have the database's rows."""
         day = since.date()
         chosen = {"partition": partition, "since": since, "until": until}
-        of_day = _OF_DAY.format(table=table.table, moment=table.moment)
         temporary = f"{TEMPORARY}/{table.kind}-{day}-{partition:04}.parquet"
         self._progress(MoveStep.FILE_BEGUN, None)
         written = Digest(table)
         connectors = _connectors(connection, partition)
-        query = f"SELECT {table.selected} {of_day} ORDER BY r.connector_key, {table.order}"  # our own names
+        query = f"SELECT {table.selected} {of} ORDER BY r.connector_key, {table.order}"  # our own names
         with writing(self._folder, temporary, table.schema, table) as writer:
             for rows in copy_rows(connection, table, query, chosen):
                 self._go_on()
                 written.add(rows)
                 writer.write_table(to_arrow(table, rows, connectors))
         self._progress(MoveStep.FILE_WRITTEN, None)
-        self._verify(connection, table, temporary, written, f"SELECT {table.sums} {of_day}", chosen)
+        self._verify(connection, table, temporary, written, f"SELECT {table.sums} {of}", chosen)
         self._progress(MoveStep.FILE_VERIFIED, None)
         place = f"{table.kind}/day={day}/partition={partition}/{written.content_hash.hex()[:16]}.parquet"
         size = self._folder.size(temporary)
         self._folder.rename(temporary, place)
         file = LakeFile(
             place, table.kind, day, partition, written.rows, size, written.content_hash, from_ms(written.first_ms),
-            from_ms(written.last_ms), written.first_key, written.last_key,
+            from_ms(written.last_ms), written.first_key, written.last_key, tuple(written.sums),
         )  # fmt: skip
         self._progress(MoveStep.FILE_PLACED, file)
         return file
@@ -379,12 +418,12 @@ class LakeMover:
         row = connection.execute("SELECT since_ms FROM telemetry.window_retained WHERE width = '1m'").fetchone()
         return row is not None and to_ms(since) >= row[0]
 
-    def _forget_orphans(self, connection: Connection, days: list[datetime]) -> None:
+    def _forget_orphans(self, connection: Connection, table: LakeTable, weeks: list[_Week]) -> None:
         """Remove what a move left that ended before its transaction."""
-        dates = [day.date() for day in days]
+        dates = [(week.start + number * _DAY).date() for week in weeks for number in range(7)]
         found = connection.execute("SELECT path FROM telemetry.lake_file WHERE day = ANY(%s)", (dates,))
         known = {path for (path,) in found}
-        for folder in (TEMPORARY, *(f"{READINGS.kind}/day={day}" for day in dates)):
+        for folder in (TEMPORARY, *(f"{table.kind}/day={day}" for day in dates)):
             for path in self._folder.paths(folder):
                 if path not in known:
                     self._folder.remove(path)
@@ -394,6 +433,23 @@ class LakeMover:
         gone = connection.execute("DELETE FROM telemetry.lake_file WHERE last_ts < %s RETURNING path", (before,))
         for (path,) in gone.fetchall():
             self._folder.remove(path)
+
+
+def _note_files(connection: Connection, files: list[LakeFile]) -> None:
+    for file in files:
+        connection.execute(
+            _NOTE,
+            (file.path, file.kind, file.day, file.partition, file.rows, file.file_bytes, file.content_hash,
+             file.first_at, file.last_at, file.first_connector_key, file.last_connector_key),
+        )  # fmt: skip
+
+
+def _moved(weeks: list[_Week], table: LakeTable, files: list[LakeFile]) -> Move:
+    kept = sum(week.rows - week.movable for week in weeks)
+    moved = Move(weeks[0].start, weeks[-1].end, table.kind, files, kept)
+    start, end = moved.start.date().isoformat(), moved.end.date().isoformat()
+    _log.info("rows_moved", kind=table.kind, start=start, end=end, rows=moved.rows, kept=kept, files=len(files))
+    return moved
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kit.lake.parquet import ROWS_PER_GROUP
 from streams.effects import NULL_I64
 from streams.storage.connections import Connection
-from streams.storage.tables import READING, StoredColumn
+from streams.storage.tables import READING, WINDOW, StoredColumn
 
 I64 = NDArray[np.int64]
 _WIDTH: Final = {"int2": 2, "int4": 4, "int8": 8, "timestamptz": 8}
@@ -91,6 +91,23 @@ READINGS: Final = LakeTable(
     dictionary=("station_id",),
     looked_for=("connector_key", "ts", "session_key"),
 )
+
+
+WINDOWS: Final = LakeTable(
+    kind="window_1m",
+    table=WINDOW.name,
+    moment="bucket",
+    columns=(*WINDOW.fields, StoredColumn("revision", "revision", "int4", nullable=False)),
+    text=None,
+    order="r.bucket",
+    encodings=dict.fromkeys(
+        ("bucket", *(field.name for field in WINDOW.fields if field.type == "timestamptz" and field.name != "bucket"),
+         "energy_first_mwh", "energy_last_mwh", "energy_export_first_mwh", "energy_export_last_mwh"),
+        "DELTA_BINARY_PACKED",
+    ),
+    dictionary=("station_id",),
+    looked_for=("connector_key", "bucket"),
+)  # fmt: skip
 
 
 @dataclass(slots=True)

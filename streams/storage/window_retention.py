@@ -32,7 +32,7 @@ def drop_windows_before(connection: Connection, now: datetime, days: Mapping[str
         before = now - timedelta(days=days[MINUTE])
         weeks = [week for (week,) in connection.execute("SELECT telemetry.weeks_of('window_1m')")]
         for week in sorted(week for week in weeks if from_ms((week + 1) * WEEK_MS) <= before):
-            _drop_week(connection, week)
+            drop_week(connection, week)
             dropped += 1
     for name in COARSE:
         width = name.removeprefix("window_")
@@ -44,7 +44,8 @@ def drop_windows_before(connection: Connection, now: datetime, days: Mapping[str
     return dropped
 
 
-def _drop_week(connection: Connection, week: int) -> None:
+def drop_week(connection: Connection, week: int) -> None:
+    """Drop the windows of a minute of this week, and keep what they come to in the coarse ones."""
     start, end = from_ms(week * WEEK_MS), from_ms((week + 1) * WEEK_MS)
     with connection.transaction():
         connection.execute("SELECT telemetry.lock_windows(%s)", (week,))

@@ -10,7 +10,7 @@ from typing import Final
 from kit.clock import Clock
 from kit.errors import KitError, Unavailable
 from kit.observability.logs import get_logger
-from schemas.settings import Retention
+from streams.settings import WorkerSettings
 from streams.storage.connections import Connections
 from streams.storage.lake_move import LakeMover
 
@@ -24,7 +24,7 @@ class LakeRunner:
     """Runs the moves of a process."""
 
     def __init__(
-        self, mover: LakeMover, connections: Connections, clock: Clock, settings: Callable[[], Retention]
+        self, mover: LakeMover, connections: Connections, clock: Clock, settings: Callable[[], WorkerSettings]
     ) -> None:
         """`connections`: the mover's, closed at the end; `settings`: as they are now."""
         self._mover = mover
@@ -57,7 +57,13 @@ class LakeRunner:
     async def move_once(self) -> None:
         """Move what is due; a failure is logged, and shown by `check` until a move succeeds."""
         settings = self._settings()
-        move = partial(self._mover.move, self._clock.now(), settings.lake_after_days, settings.raw_retention_days)
+        move = partial(
+            self._mover.move,
+            self._clock.now(),
+            settings.lake_after_days,
+            settings.raw_retention_days,
+            settings.window_1m_retention_days,
+        )
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, move)
             self._fault = ""

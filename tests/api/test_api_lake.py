@@ -186,3 +186,18 @@ async def test_coarse_windows_energy_and_raw_readings_are_the_same_once_finer_wi
             assert after == {name: before[name] for name in after}
     finally:
         connections.close()
+
+
+async def test_windows_of_a_minute_are_the_same_once_they_are_in_the_lake(filled_url: str, tmp_path: Path) -> None:
+    async with asking(filled_url, tmp_path) as client:
+        before = await of_windows(client, ("1m", *_COARSE))
+        await asyncio.to_thread(move, filled_url, tmp_path, window_days=10)
+        with psycopg.connect(filled_url) as connection:
+            files = connection.execute("SELECT sum(rows) FROM telemetry.lake_file WHERE kind = 'window_1m'").fetchone()
+            left = connection.execute("SELECT min(bucket) FROM telemetry.window_1m").fetchone()
+        assert files is not None
+        assert left is not None
+        assert files[0] > 0
+        assert left[0] >= from_ms(START_MS) + timedelta(weeks=2)
+        after = await of_windows(client, ("1m", *_COARSE))
+        assert {name: after[name] for name in before if after[name] != before[name]} == {}

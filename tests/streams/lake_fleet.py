@@ -113,10 +113,10 @@ def feed_fleet(store: Store, seed: int) -> None:
             feed(store, number, [], at_ms + 3 * 3_600_000, "first")
 
 
-def move(url: str, folder: Path, progress: Progress | None = None) -> list[Move]:
+def move(url: str, folder: Path, progress: Progress | None = None, *, window_days: int = 0) -> list[Move]:
     """Move what is due at NOW."""
     with moving(url, folder, progress) as mover:
-        return mover.move(NOW, AFTER_DAYS)
+        return mover.move(NOW, AFTER_DAYS, window_days=window_days)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from streams.storage.lake_move import LakeMismatch, MoveStep
 from streams.storage.store import Store
 from streams.storage.tables import WEEK_MS
 from streams.worker.compute import compute_effects
+from streams.worker.processor import PartitionProcessor, WorkerContext
+from tests.streams.frames_and_effects import T0_MS, charging, frame_of
 from tests.streams.lake_fleet import (
     AFTER_DAYS,
     BORDER_MS,
@@ -279,3 +281,18 @@ def test_late_readings_behind_the_border_change_the_same_with_and_without_a_move
 def _only_border(url: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE telemetry.stream_offset SET border_ms = %s", (BORDER_MS,))
+
+
+async def test_a_worker_goes_on_where_the_border_moved_under_it(worker: WorkerContext, telemetry_url: str) -> None:
+    processor = PartitionProcessor(0, worker)
+    await processor.acquire()
+    processor.offer(0, frame_of(0, 0, charging("A", 0)))  # ten readings, one a second
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute("UPDATE telemetry.stream_offset SET border_ms = %s", (T0_MS + 4_000,))
+    assert await processor.flush() == 1
+    processor.offer(1, frame_of(0, 1, charging("A", 1)))
+    assert await processor.flush() == 2
+    await processor.release()
+    with psycopg.connect(telemetry_url) as connection:
+        ledger = connection.execute("SELECT stored, quarantined FROM telemetry.ledger WHERE partition = 0").fetchone()
+    assert ledger == (16, 4)

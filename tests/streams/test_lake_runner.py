@@ -10,12 +10,12 @@ from ingest.settings import IngestSettings
 from kit.clock import ManualClock, from_ms
 from kit.errors import Unavailable
 from kit.lake.folder import LakeUnavailable
-from schemas.settings import Retention
+from streams.settings import WorkerSettings
 from streams.storage.connections import Connections
 from streams.storage.lake_move import LakeMover
 from streams.worker.lake import MOVE_EVERY_S, RETRY_AFTER_S, LakeRunner
 
-_SETTINGS = Retention(lake_url="/lake", lake_after_days=30, raw_retention_days=400)
+_SETTINGS = WorkerSettings(lake_url="/lake", lake_after_days=30, raw_retention_days=400, window_1m_retention_days=60)
 
 
 class Mover:
@@ -54,7 +54,7 @@ async def test_a_failure_is_shown_until_a_move_succeeds() -> None:
             await one.check()
     await one.move_once()
     await one.check()
-    assert mover.calls == [(from_ms(0), 30, 400)] * 3
+    assert mover.calls == [(from_ms(0), 30, 400, 60)] * 3
     assert threading.current_thread() not in mover.threads
     await one.stop()
     assert mover.stopped

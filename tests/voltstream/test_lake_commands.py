@@ -45,7 +45,7 @@ def test_status_move_and_query_say_the_same(filled_url: str, tmp_path: Path) -> 
     *files, done = asked(filled_url, tmp_path, "move")
     assert everything(filled_url, tmp_path) == before
     gone = moved(filled_url, tmp_path)
-    assert sum(file["readings"] for file in files) == sum(one["readings"] for one in done["moves"]) == len(gone) > 0
+    assert sum(file["rows"] for file in files) == sum(one["rows"] for one in done["moves"]) == len(gone) > 0
     (status,) = asked(filled_url, tmp_path, "status")
     assert (status["files"], status["readings"], status["fault"]) == (len(files), len(gone), None)
     (counted,) = asked(filled_url, tmp_path, "query", "SELECT count(*) AS n, sum(energy_mwh) AS mwh FROM readings")

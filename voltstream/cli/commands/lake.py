@@ -16,9 +16,10 @@ from kit.errors import ConfigError
 from kit.lake.folder import LakeFolder
 from kit.settings import Settings, group_of
 from schemas.settings import Retention
+from streams.settings import WorkerSettings
 from streams.storage.connections import Connections, open_writer
 from streams.storage.lake_move import LakeFile, LakeMover, Move, MoveStep
-from streams.storage.lake_rows import READINGS
+from streams.storage.lake_rows import READINGS, WINDOWS
 from voltstream.cli.options import AsJson, DataDir
 from voltstream.cli.output import make_table, print_json, print_line, print_note, print_table
 from voltstream.runtime.database import any_database
@@ -33,15 +34,17 @@ app = typer.Typer(
 )
 
 _STATUS: Final = """
-SELECT s.attempted_at, s.moved_at, s.fault, f.*, o.border_ms
+SELECT s.attempted_at, s.moved_at, s.fault, f.*, w.*, o.border_ms
 FROM telemetry.lake_status AS s
 CROSS JOIN (SELECT count(*) AS files, coalesce(sum(rows), 0)::bigint AS readings,
                    coalesce(sum(bytes), 0)::bigint AS bytes, min(first_ts) AS first_reading_at,
                    max(last_ts) AS last_reading_at
-            FROM telemetry.lake_file) AS f
+            FROM telemetry.lake_file WHERE kind = 'reading') AS f
+CROSS JOIN (SELECT coalesce(sum(rows), 0)::bigint AS windows, coalesce(sum(bytes), 0)::bigint AS window_bytes
+            FROM telemetry.lake_file WHERE kind = 'window_1m') AS w
 CROSS JOIN (SELECT max(border_ms) AS border_ms FROM telemetry.stream_offset) AS o
 """
-_PATHS: Final = "SELECT path FROM telemetry.lake_file WHERE kind = %s ORDER BY path"
+_PATHS: Final = "SELECT kind, path FROM telemetry.lake_file ORDER BY path"
 
 
 @app.command(epilog=_EXAMPLE)
@@ -80,7 +83,7 @@ def _text(value: Any) -> Any:
 def move(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Move the readings that are due now, instead of waiting for a worker to do it."""
     settings = load_settings(data_dir=data_dir)
-    retention = group_of(settings, Retention)
+    retention = group_of(settings, WorkerSettings)
     folder = _folder(retention)
     files: list[LakeFile] = []
     with any_database(settings) as url, Console(stderr=True).status("moving") as shown:
@@ -89,14 +92,19 @@ def move(data_dir: DataDir = None, as_json: AsJson = False) -> None:
             if file is not None:
                 files.append(file)
                 if as_json:
-                    print_json({"file": file.path, "readings": file.rows, "bytes": file.file_bytes})
+                    print_json({"file": file.path, "rows": file.rows, "bytes": file.file_bytes})
             rows = sum(one.rows for one in files)
-            shown.update(f"{step}: {len(files):,} files, {rows:,} readings")
+            shown.update(f"{step}: {len(files):,} files, {rows:,} rows")
 
         connections = Connections(partial(open_writer, url), 1)
         try:
             mover = LakeMover(connections, folder, progress)
-            moved = mover.move(SystemClock().now(), retention.lake_after_days, retention.raw_retention_days)
+            moved = mover.move(
+                SystemClock().now(),
+                retention.lake_after_days,
+                retention.raw_retention_days,
+                retention.window_1m_retention_days,
+            )
         finally:
             connections.close()
     if as_json:
@@ -104,7 +112,7 @@ def move(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     elif not moved:
         print_note(f"No week is older than {retention.lake_after_days} days and not moved.")
     else:
-        table = make_table("from", "to", ">files", ">readings", ">bytes a reading", ">kept")
+        table = make_table("rows", "from", "to", ">files", ">number", ">bytes each", ">kept")
         for one in moved:
             figures = _described(one)
             table.add_row(*(str(value) for value in figures.values()))
@@ -114,18 +122,19 @@ def move(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def _described(moved: Move) -> dict[str, Any]:
     octets = sum(file.file_bytes for file in moved.files)
     return {
+        "kind": moved.kind,
         "from": moved.start.date().isoformat(),
         "to": moved.end.date().isoformat(),
         "files": len(moved.files),
-        "readings": moved.rows,
-        "bytes_per_reading": round(octets / moved.rows, 2) if moved.rows else None,
+        "rows": moved.rows,
+        "bytes_per_row": round(octets / moved.rows, 2) if moved.rows else None,
         "kept": moved.kept,
     }
 
 
 @app.command(epilog='Example: voltstream lake query "SELECT station_id, count(*) FROM readings GROUP BY ALL"')
 def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="of DuckDB, over the table `readings`")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="of DuckDB, over `readings` and `windows`")],
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -138,11 +147,13 @@ def query(
 
     settings = load_settings(data_dir=data_dir)
     folder = _folder(group_of(settings, Retention))
-    paths = _asked(settings, lambda connection: [path for (path,) in connection.execute(_PATHS, (READINGS.kind,))])
-    readings = ds.dataset([folder.place_of(path) for path in paths], READINGS.schema, "parquet", folder.files)
+    tables = {"readings": READINGS, "windows": WINDOWS}
+    found = _asked(settings, lambda connection: connection.execute(_PATHS).fetchall())
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("readings", readings)
+        for name, one in tables.items():
+            paths = [folder.place_of(path) for kind, path in found if kind == one.kind]
+            connection.register(name, ds.dataset(paths, one.schema, "parquet", folder.files))
         try:
             answer = connection.execute(sql)
             names = [column[0] for column in answer.description or ()]
