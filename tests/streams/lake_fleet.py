@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from streams.storage.commit import Flush, commit
 from streams.storage.connections import Connections, open_writer
 from streams.storage.events import FlushContext
 from streams.storage.lake_move import LakeMover, Move, Progress
+from streams.storage.lake_rows import WINDOWS
 from streams.storage.store import Store
 from streams.storage.tables import WEEK_MS
 from streams.worker.compute import compute_effects
@@ -148,6 +150,24 @@ def moved(url: str, folder: Path) -> list[tuple[Any, ...]]:
         columns["ts"] = [from_ms(ms) for ms in table.column("ts").cast("int64").to_pylist()]
         rows += zip(*(columns[name] for name in NAMES), strict=True)
     return rows
+
+
+def all_windows(url: str, folder: Path) -> list[str]:
+    """All windows of a minute, in the database and in the lake."""
+    names = [column.name for column in WINDOWS.columns]
+    with psycopg.connect(url, options="-c timezone=UTC") as connection:
+        rows = connection.execute(f"SELECT {', '.join(names)} FROM telemetry.window_1m".encode()).fetchall()
+        paths = connection.execute("SELECT path FROM telemetry.lake_file WHERE kind = 'window_1m'").fetchall()
+    for (path,) in paths:
+        found = pq.read_table(folder / path, partitioning=None)
+        columns = [
+            [None if value is None else value.astimezone(UTC) for value in found.column(column.name).to_pylist()]
+            if column.type == "timestamptz"
+            else found.column(column.name).to_pylist()
+            for column in WINDOWS.columns
+        ]
+        rows += zip(*columns, strict=True)
+    return sorted(repr([value.isoformat() if isinstance(value, datetime) else value for value in row]) for row in rows)
 
 
 def everything(url: str, folder: Path) -> list[str]:

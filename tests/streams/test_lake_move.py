@@ -34,6 +34,7 @@ from tests.streams.lake_fleet import (
     DAY_MS,
     NOW,
     START_MS,
+    all_windows,
     charging_days,
     everything,
     feed,
@@ -45,16 +46,17 @@ from tests.streams.lake_fleet import (
     tables,
 )
 from tests.streams.test_step_laws import frames_of
+from tests.streams.test_window_retention import coarse
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.streams.lake_fleet import move
-url, folder, wanted = sys.argv[1:]
+url, folder, wanted, days = sys.argv[1:]
 def strike(step, file):
     if step == wanted:
         os.kill(os.getpid(), signal.SIGKILL)
-move(url, Path(folder), strike)
+move(url, Path(folder), strike, window_days=int(days))
 """
 _NO_SPACE = """
 import resource, signal, sys
@@ -132,12 +134,30 @@ def test_a_kill_at_any_step_loses_nothing_and_repeats_nothing(
     step: MoveStep, fed: Store, telemetry_url: str, tmp_path: Path
 ) -> None:
     before = everything(telemetry_url, tmp_path)
-    assert run(_KILLED, telemetry_url, tmp_path, step).returncode == -signal.SIGKILL
+    assert run(_KILLED, telemetry_url, tmp_path, step, 0).returncode == -signal.SIGKILL
     assert everything(telemetry_url, tmp_path) == before
     move(telemetry_url, tmp_path)
     assert everything(telemetry_url, tmp_path) == before
     assert len(moved(telemetry_url, tmp_path)) > len(before) / 2
     assert files_of(tmp_path) == noted(telemetry_url)  # nothing is left of the first attempt
+
+
+@pytest.mark.parametrize("step", list(MoveStep)[2:])
+@pytest.mark.usefixtures("processes")
+def test_a_kill_at_any_step_of_moving_windows_loses_nothing_and_repeats_nothing(
+    step: MoveStep, fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    move(telemetry_url, tmp_path)
+    before = all_windows(telemetry_url, tmp_path), coarse(telemetry_url)
+    assert run(_KILLED, telemetry_url, tmp_path, step, 10).returncode == -signal.SIGKILL
+    assert (all_windows(telemetry_url, tmp_path), coarse(telemetry_url)) == before
+    move(telemetry_url, tmp_path, window_days=10)
+    assert (all_windows(telemetry_url, tmp_path), coarse(telemetry_url)) == before
+    with psycopg.connect(telemetry_url) as connection:
+        left = connection.execute("SELECT count(*) FROM telemetry.window_1m").fetchone()
+    assert left is not None
+    assert left[0] < len(before[0]) / 2
+    assert files_of(tmp_path) == noted(telemetry_url)
 
 
 @pytest.mark.usefixtures("processes")
