@@ -254,7 +254,7 @@ class _Maker:
 
     def _late_reading(self, key: int, name: str, connector: int, readings: list[Reading]) -> None:
         """It comes between two others and takes a part of what the later one accounts for."""
-        at = self._moment(after=readings[-1].ts + 10 * MINUTE)
+        at = self._moment(after=readings[-1].ts + 2 * HOUR)  # when the others have been stored
         first, then = readings[0], readings[1]
         ts = first.ts + (then.ts - first.ts) / 2
         late = Reading(ts.replace(microsecond=ts.microsecond // 1_000 * 1_000), 1_000_001, 0, None, next(self._numbers))
@@ -457,7 +457,7 @@ class _Maker:
         )
         for revision, at, station, now, event_type in steps:
             over = now in ("used", "expired", "no-show", "cancelled")
-            row = {
+            row: dict[str, Any] = {
                 "id": one.id, "place": place, "station": station, "connector": connector,
                 "bay": None if connector else "A", "starts_at": starts_at, "state": now, "revision": revision,
                 "created_at": created_at, "due_at": None if over else starts_at, "joined_at": one.joined_at,

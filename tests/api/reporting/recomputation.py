@@ -61,11 +61,11 @@ def _energy(month: Month, now: datetime) -> Any:
 
 def _peaks(month: Month, by: str, zone: str, grouping: str | None) -> Figures:
     powers: dict[Connector, dict[datetime, list[int]]] = {}
-    for connector, readings in month.readings.items():
+    for measured, readings in month.readings.items():
         for reading in readings:
             if reading.power_mw is not None:
                 quarter = reading.ts - (reading.ts - month.start) % _QUARTER
-                powers.setdefault(connector, defaultdict(list))[quarter].append(reading.power_mw)
+                powers.setdefault(measured, defaultdict(list))[quarter].append(reading.power_mw)
     together: dict[Any, int] = defaultdict(int)
     for connector, by_quarter in powers.items():
         for quarter, values in by_quarter.items():
