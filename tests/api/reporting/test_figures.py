@@ -3,97 +3,22 @@ whatever order. `REPORTING_MONTH=500x30` proves it on 500 stations and 30 days."
 
 import os
 import random
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, get_args
-
-import psycopg
 
 from api.reporting.analytics.buckets import Width
 from api.reporting.analytics.metrics import METRICS
 from api.reporting.analytics.models import Group
-from api.reporting.analytics.service import AnalyticsQuery
-from api.reporting.components import ReportingComponents
-from api.reporting.declaration import SERVICE
 from api.reporting.rollups.facets import hour_of
-from kit.clock import ManualClock
-from kit.messaging.consumer import Delivered, EventContext
 from schemas.events import Event
-from tests.api.reporting.month import HOUR, START, Month, make_month
+from tests.api.reporting.month import HOUR, Month, make_month
 from tests.api.reporting.recomputation import METRICS as RECOMPUTED
-from tests.api.reporting.recomputation import bucket_of, figures_of
-from tests.api.rows import COARSER_WINDOWS_SQL
-from tests.serving import Opened, make_schemas, open_service
-from voltstream.services import all_services
+from tests.api.reporting.recomputation import figures_of
+from tests.api.reporting.running import Reporting, reporting
 
 STATIONS, DAYS = (int(one) for one in os.environ.get("REPORTING_MONTH", "4x4").split("x"))
 ZONES = ("UTC", "Europe/Berlin", "America/Los_Angeles")
 GROUPINGS: tuple[Any, ...] = (None, *get_args(Group))
-
-
-class Reporting:
-    """The service on a database in which others write."""
-
-    def __init__(
-        self, opened: Opened[ReportingComponents], clock: ManualClock, writer: psycopg.Connection[Any]
-    ) -> None:
-        self.service = opened.components
-        self.clock = clock
-        self.writer = writer
-        self._consumes = {one.event_type: one for one in SERVICE.consumes}
-
-    async def handle(self, events: Sequence[Event[Any]]) -> None:
-        """Let the handlers have these, without a look at whether they had them before."""
-        by_type = defaultdict(list)
-        for event in events:
-            by_type[event.metadata.type].append(Delivered(event, 0, EventContext("")))
-        for event_type, batch in by_type.items():
-            make = self._consumes[event_type].handle_batch
-            assert make is not None
-            async with self.service.database.transaction() as connection:
-                await make(self.service)(connection, batch)
-
-    async def compute(self) -> None:
-        """Until nothing is dirty but the hour that goes on."""
-        while True:
-            await self.service.rollups.run()
-            open_hour = self.clock.now().replace(minute=0, second=0, microsecond=0)
-            query = """
-                SELECT (SELECT count(*) FROM reporting.dirty_hour WHERE hour < $1)
-                     + (SELECT count(*) FROM reporting.station WHERE grouped < revision)
-                     + (SELECT count(*) FROM reporting.progress WHERE next < $1)
-            """
-            if not await self.service.database.fetchval(query, open_hour):
-                return
-
-    async def figures(self, limit: int, **asked: Any) -> dict[Any, Any]:
-        """All pages: (group, bucket, currency) -> sums."""
-        found: dict[Any, Any] = {}
-        cursor = None
-        while True:
-            query = AnalyticsQuery(**asked, names=(), limit=limit, cursor=cursor)
-            page, cursor = await self.service.analytics.figures(query)
-            assert page.pending_hours == 0
-            for one in page.figures:
-                bucket = bucket_of(one.start, asked["by"], asked["time_zone"])
-                assert bucket == bucket_of(one.end - timedelta(seconds=1), asked["by"], asked["time_zone"])
-                key = (one.group, bucket, one.currency)
-                assert key not in found
-                found[key] = tuple(one.sums.values())
-            if cursor is None:
-                return found
-
-
-@asynccontextmanager
-async def reporting(url: str) -> AsyncIterator[Reporting]:
-    """The service on that empty database."""
-    make_schemas(url, [one for one in all_services() if one.migrations], prepared=COARSER_WINDOWS_SQL)
-    clock = ManualClock(START)
-    with psycopg.connect(url, autocommit=True) as writer:
-        async with open_service(SERVICE, url, clock) as opened:
-            yield Reporting(opened, clock, writer)
 
 
 async def play(own: Reporting, month: Month, dice: random.Random) -> list[Event[Any]]:
