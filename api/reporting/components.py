@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
+from api.reporting.analytics.heat_maps import HeatMapService
 from api.reporting.analytics.service import AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
 from api.reporting.rollups.note_store import NoteStore
@@ -31,6 +32,7 @@ class ReportingComponents:
     note_store: NoteStore
     rollups: RollUpService
     analytics: AnalyticsService
+    heat_maps: HeatMapService
     settings: ReportingSettings
 
     async def drop_old(self) -> None:
@@ -44,7 +46,7 @@ class ReportingComponents:
 async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]:
     """Open the components on the service's own connection pool."""
     database, clock, notes = context.database, context.clock, NoteStore()
-    cache = _cache(context)
+    cache, analytics = _cache(context), AnalyticsStore(database)
     try:
         yield ReportingComponents(
             database,
@@ -52,7 +54,8 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             NoteService(notes, clock),
             notes,
             RollUpService(database, RollUpStore(), clock),
-            AnalyticsService(AnalyticsStore(database), cache, clock),
+            AnalyticsService(analytics, cache, clock),
+            HeatMapService(analytics, clock),
             context.group(ReportingSettings),
         )
     finally:

@@ -14,7 +14,7 @@ from api.reporting.analytics.service import AnalyticsQuery
 from api.reporting.components import ReportingComponents
 from api.reporting.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import KINDS, TokenStore
+from kit.auth.token_store import KINDS, Kind, TokenStore
 from kit.clock import ManualClock
 from kit.database.postgres import open_database
 from kit.messaging.consumer import Delivered, EventContext
@@ -93,7 +93,7 @@ async def reporting(url: str, **settings: Any) -> AsyncIterator[Reporting]:
 
 
 @asynccontextmanager
-async def served(url: str) -> AsyncIterator[tuple[Reporting, httpx.AsyncClient, dict[str, str]]]:
+async def served(url: str) -> AsyncIterator[tuple[Reporting, httpx.AsyncClient, dict[Kind, str]]]:
     """The same over HTTP, with a client and a token of each kind."""
     make_schemas(url, [one for one in all_services() if one.migrations], prepared=COARSER_WINDOWS_SQL)
     clock, access = ManualClock(START), await open_database(url, name="access", connections_max=1)

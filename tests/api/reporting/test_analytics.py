@@ -1,7 +1,10 @@
 """Analytics over HTTP: who may ask, what is refused, pages, and answers that are kept."""
 
 import random
+from collections import defaultdict
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
 from api.reporting.analytics.metrics import METRICS
 from api.reporting.rollups.facets import HOUR
+from kit.auth.token_store import Kind
 from tests.api.reporting.month import Month, make_month
 from tests.api.reporting.running import Reporting, served
 
@@ -32,7 +36,8 @@ async def _played(own: Reporting) -> Month:
 
 async def test_operators_and_finance_ask_and_nobody_else(database_url: str) -> None:
     async with served(database_url) as (_, client, tokens):
-        for kind, status in (("operator", 200), ("finance", 200), ("driver", 403), ("device", 403), (None, 401)):
+        statuses: dict[Kind | None, int] = {"operator": 200, "finance": 200, "driver": 403, "device": 403, None: 401}
+        for kind, status in statuses.items():
             headers = {"Authorization": f"Bearer {tokens[kind]}"} if kind else {}
             for path, params in ((PATH, {}), (f"{PATH}/revenue", SPAN)):
                 assert (await client.get(path, params=params, headers=headers)).status_code == status, (kind, path)
@@ -88,6 +93,38 @@ async def _pages(client: httpx.AsyncClient, asked: dict[str, Any]) -> list[Any]:
             return found
         assert page["next"] in answer.headers["link"]
         answer = await client.get(page["next"])
+
+
+@pytest.mark.parametrize("metric", ["energy_delivered", "occupancy", "peak_power", "revenue"])
+async def test_a_heat_map_has_the_hours_that_figures_by_hour_have(database_url: str, metric: str) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    async with served(database_url) as (own, client, tokens):
+        client.headers["Authorization"] = f"Bearer {tokens['operator']}"
+        await _played(own)
+        asked: dict[str, Any] = {**SPAN, "timezone": zone.key, "limit": 50}
+        money = {"currency": "EUR"} if metric == "revenue" else {}
+        for rows in ("weekday", "station"):
+            answer = await client.get(f"{PATH}/{metric}/heat-map", params={**asked, **money, "rows": rows})
+            found = answer.json()
+            group = {} if rows == "weekday" else {"group": rows}
+            span = {"from": found["from"], "to": found["to"]}
+            figures = (
+                await client.get(f"{PATH}/{metric}", params={**span, **group, "by": "hour", "limit": 5000})
+            ).json()
+            expected: dict[Any, list[Any]] = defaultdict(list)
+            for one in figures["figures"]:
+                local = datetime.fromisoformat(one["start"]).astimezone(zone)
+                row = local.isoweekday() if rows == "weekday" else one["group"]
+                expected[row, local.hour].append(one["sums"])
+            merge = max if metric == "peak_power" else sum
+            for row in found["rows"]:
+                for hour, cell in enumerate(row["sums"]):
+                    given = expected[row["weekday"] or row["group"], hour]
+                    assert cell == {name: merge([one[name] for one in given]) if given else 0 for name in cell}
+            # Clocks were set forward on the last day: it has no hour at two.
+            assert sum(sum(row["hours"]) for row in found["rows"]) == (71 if rows == "weekday" else 2 * 71)
+            assert rows != "weekday" or found["rows"][6]["hours"][2] == 0
+            assert any(value for row in found["rows"] for value in row["values"])
 
 
 async def test_a_kept_answer_is_gone_once_a_change_is_computed(
