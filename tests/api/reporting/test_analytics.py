@@ -122,7 +122,7 @@ async def test_a_heat_map_has_the_hours_that_figures_by_hour_have(database_url: 
                     given = expected[row["weekday"] or row["group"], hour]
                     assert cell == {name: merge([one[name] for one in given]) if given else 0 for name in cell}
             # Clocks were set forward on the last day: it has no hour at two.
-            assert sum(sum(row["hours"]) for row in found["rows"]) == (71 if rows == "weekday" else 2 * 71)
+            assert sum(sum(row["hours"]) for row in found["rows"]) == 71 * (1 if rows == "weekday" else len(found["rows"]))
             assert rows != "weekday" or found["rows"][6]["hours"][2] == 0
             assert any(value for row in found["rows"] for value in row["values"])
 
