@@ -1,0 +1,1 @@
+"""Figures for operators and authorities: metrics, reports, charts."""
