@@ -147,6 +147,10 @@ SERVICE: Final = Service(
             "telemetry.status_intervals(text[], timestamp with time zone, timestamp with time zone)",
             "the statuses of these stations' connectors in a time, silences among them",
         ),
+        Contract(
+            "telemetry.connector_hours(text[], timestamp with time zone[])",
+            "energy and power of these stations' connectors in these hours",
+        ),
     ),
     reads=(
         "pricing.tariffs_at(text[], bigint[])",

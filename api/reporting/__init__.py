@@ -1,1 +1,1 @@
-"""Figures for operators and authorities: metrics, reports, charts."""
+"""Reporting: metrics by hour, rolled up from what other services publish."""
