@@ -4,19 +4,35 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
+
+from fastapi import Depends
 
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
 from api.reporting.analytics.service import AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
+from api.reporting.exclusions.service import ExclusionService
+from api.reporting.exclusions.store import ExclusionStore
+from api.reporting.reports.computing import ReportComputation
+from api.reporting.reports.content import ReportContent
+from api.reporting.reports.figures import FigureReader
+from api.reporting.reports.service import ReportService
+from api.reporting.reports.store import SCHEMA, ReportStore
+from api.reporting.reports.worker import ReportWorker
 from api.reporting.rollups.note_store import NoteStore
 from api.reporting.rollups.notes import NoteService
 from api.reporting.rollups.service import RollUpService
 from api.reporting.rollups.store import RollUpStore
 from api.reporting.settings import ReportingSettings
+from api.reporting.uptime.loading import PortLoader
+from api.reporting.uptime.registry_events import RegistryEvents
+from api.reporting.uptime.store import UptimeStore
 from kit.clock import Clock
 from kit.database.postgres import Database
-from kit.service import Context
+from kit.documents.mongodb import MongoDocuments
+from kit.documents.postgres import PostgresDocuments
+from kit.documents.store import DocumentStore
+from kit.service import Context, provided
 
 _CACHE_PREFIX: Final = "analytics:"
 
@@ -31,6 +47,12 @@ class ReportingComponents:
     note_store: NoteStore
     rollups: RollUpService
     analytics: AnalyticsService
+    exclusions: ExclusionService
+    registry: RegistryEvents
+    uptime: UptimeStore
+    reports: ReportService
+    report_worker: ReportWorker
+    documents: DocumentStore
     settings: ReportingSettings
 
     async def drop_old(self) -> None:
@@ -44,7 +66,19 @@ class ReportingComponents:
 async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]:
     """Open the components on the service's own connection pool."""
     database, clock, notes = context.database, context.clock, NoteStore()
-    cache = _cache(context)
+    cache, documents = _cache(context), _documents(context)
+    if isinstance(documents, MongoDocuments):
+        context.checks["mongodb"] = documents.check_ready
+    analytics = AnalyticsService(AnalyticsStore(database), cache, clock)
+    exclusions, uptime = ExclusionStore(database), UptimeStore(database)
+    reports, content = ReportStore(database), ReportContent(documents)
+    computation = ReportComputation(PortLoader(uptime, exclusions), FigureReader(analytics))
+    config = context.config
+
+    def keep_reports() -> timedelta:
+        return timedelta(days=config.group(ReportingSettings).reporting_reports_days)
+
+    worker = ReportWorker(reports, content, computation, clock, keep_reports)
     try:
         yield ReportingComponents(
             database,
@@ -52,11 +86,27 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             NoteService(notes, clock),
             notes,
             RollUpService(database, RollUpStore(), clock),
-            AnalyticsService(AnalyticsStore(database), cache, clock),
+            analytics,
+            ExclusionService(exclusions, clock),
+            RegistryEvents(),
+            uptime,
+            ReportService(reports, content, clock),
+            worker,
+            documents,
             context.group(ReportingSettings),
         )
     finally:
+        await worker.close()
         await cache.close()
+        await documents.close()
+
+
+Provided = Annotated[ReportingComponents, Depends(provided(ReportingComponents))]
+
+
+def _documents(context: Context) -> DocumentStore:
+    url = context.settings.mongodb_url
+    return MongoDocuments(url) if url else PostgresDocuments(context.database, SCHEMA)
 
 
 def _cache(context: Context) -> Cache:

@@ -97,7 +97,7 @@ class _Scale:
     def of(cls, chart: HeatMap) -> "_Scale":
         known = [value for row in chart.values for value in row if value is not None]
         top = _round_up(max(known, default=0.0))
-        divisor, suffix = next((unit for least, *unit in _UNITS if top >= least), (1.0, ""))
+        divisor, suffix = next(((by, letter) for least, by, letter in _UNITS if top >= least), (1.0, ""))
         counts = divisor == 1 and all(value == int(value) for value in known)
         digits = 0 if counts else max(0, math.ceil(2 - math.log10(top / divisor)))
         return cls(top, divisor, suffix, digits)

@@ -52,4 +52,4 @@ class ExclusionService:
 def exclusion_of(row: Mapping[str, Any]) -> Exclusion:
     """The exclusion of a stored row."""
     columns = dict(row)
-    return Exclusion(start=columns.pop("since"), end=columns.pop("until"), **columns)
+    return Exclusion(**{"from": columns.pop("since"), "to": columns.pop("until"), **columns})

@@ -12,6 +12,7 @@ QUARTER: Final[dict[str, Any]] = {
     "stations": ["DE-VS-0001"],
     "formats": ["csv", "pdf"],
 }
+OPERATIONS: Final[dict[str, Any]] = {"kind": "operations", "from": "2026-03-01", "to": "2026-04-01", "group": "site"}
 QUEUED: Final[dict[str, Any]] = {
     "id": "5b0c1f3a-9d0e-4a66-8f7e-3a1c55f0b7de",
     "kind": "uptime",
@@ -22,6 +23,7 @@ QUEUED: Final[dict[str, Any]] = {
     "reason": None,
     "from": "2026-01-01T00:00:00Z",
     "to": "2026-04-01T00:00:00Z",
+    "group": "station",
     "stations": None,
     "formats": ["csv", "parquet", "pdf"],
     "requested_at": "2026-04-02T08:00:00Z",

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from api.reporting.analytics.models import Group
 from api.reporting.reports.kinds import ReportFormat, ReportKind
 from api.reporting.tables import ColumnType
 from kit.instants import Instant
@@ -14,6 +15,7 @@ from schemas.identifiers import StationId
 STATIONS_MAX = 1_000
 ReportState = Literal["queued", "running", "done", "failed"]
 FORMATS = tuple(ReportFormat)
+GROUPED = (ReportKind.OPERATIONS, ReportKind.REVENUE)
 
 
 class ReportModel(BaseModel):
@@ -28,8 +30,9 @@ class NewReport(ReportModel):
     kind: ReportKind
     start: Instant = Field(alias="from")
     end: Instant = Field(alias="to", description="exclusive; not in the future")
+    group: Group = Field("station", description="of operations and revenue; the other kinds are of ports")
     stations: Annotated[list[StationId], Field(min_length=1, max_length=STATIONS_MAX)] | None = Field(
-        None, description="only these; left out: all"
+        None, description="only these; left out: all. Not with another group than station"
     )
     formats: Annotated[list[ReportFormat], Field(min_length=1, max_length=len(FORMATS))] = Field(
         list(FORMATS), description="that its files are wanted in"
@@ -39,6 +42,8 @@ class NewReport(ReportModel):
     def _in_order(self) -> Self:
         if self.start >= self.end:
             raise ValueError("from must be before to")
+        if self.group != "station" and (self.stations or self.kind not in GROUPED):
+            raise ValueError("a group other than station is of operations and revenue, and of all stations")
         return self
 
 
@@ -72,6 +77,7 @@ class Report(ReportModel):
     reason: str | None = Field(description="why it failed")
     start: datetime = Field(alias="from")
     end: datetime = Field(alias="to")
+    group: Group
     stations: list[str] | None = Field(description="null: all")
     formats: list[ReportFormat]
     requested_at: datetime

@@ -65,13 +65,19 @@ async def request_report(
     reporting: Provided,
     new: Annotated[
         NewReport,
-        Body(openapi_examples={"uptime": {"value": examples.NEW}, "quarter": {"value": examples.QUARTER}}),
+        Body(
+            openapi_examples={
+                "operations": {"value": examples.OPERATIONS},
+                "uptime": {"value": examples.NEW},
+                "quarter": {"value": examples.QUARTER},
+            }
+        ),
     ],
     principal: Reader,
     once: Idempotent,
 ) -> Response:
-    """Uptime (23 CFR 680.116) and the quarterly data (680.112) are of whole months in UTC, which are over. When it is
-    done, report.generated.v1 says so."""
+    """Of a time that is over: uptime (23 CFR 680.116) and the quarterly data (680.112) of whole months in UTC,
+    operations and revenue of whole months or of up to 31 days. When it is done, report.generated.v1 says so."""
 
     async def work(connection: Transaction) -> StoredResponse:
         made = await reporting.reports.request(connection, new, principal.name)

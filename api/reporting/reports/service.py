@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from api.reporting.reports.content import ReportContent
 from api.reporting.reports.kinds import FACTS, ReportFormat, check_period
-from api.reporting.reports.models import NewReport, Report, ReportColumn, ReportTable
+from api.reporting.reports.models import GROUPED, NewReport, Report, ReportColumn, ReportTable
 from api.reporting.reports.renderings import ParquetFile, csv_header, csv_rows
 from api.reporting.reports.report_pdf import ROWS_MAX as PDF_ROWS_MAX
 from api.reporting.reports.report_pdf import render_pdf
@@ -42,8 +42,9 @@ class ReportService:
         if await waiting(connection) >= WAITING_MAX:
             raise Overloaded(f"{WAITING_MAX} reports wait; ask again when some are done", retry_after_s=60)
         stations = None if new.stations is None else sorted(set(new.stations))
-        formats = list(dict.fromkeys(new.formats))
-        return report_of(await add(connection, uuid4(), new.kind, (new.start, new.end), stations, formats, (now, by)))
+        selection = {"group": new.group, "stations": stations}
+        period, formats = (new.start, new.end), list(dict.fromkeys(new.formats))
+        return report_of(await add(connection, uuid4(), new.kind, period, selection, formats, (now, by)))
 
     async def page(
         self, kind: str | None, state: str | None, limit: int, cursor: str | None
@@ -151,6 +152,7 @@ def about(report: StoredReport) -> dict[str, str]:
         "Report": facts.title,
         "From": format_rfc3339(report.start),
         "To": f"{format_rfc3339(report.end)} (exclusive)",
+        **({"By": report.group} if report.kind in GROUPED else {}),
         "Stations": stations if len(stations) <= _STATIONS_CHARS else f"{len(report.stations or ())} stations",
         "Computed at": "" if report.computed_at is None else format_rfc3339(report.computed_at),
         "Computed from": "; ".join(facts.sources),
@@ -162,21 +164,15 @@ def about(report: StoredReport) -> dict[str, str]:
 def report_of(row: StoredReport) -> Report:
     """The response of a stored report."""
     facts = FACTS[row.kind]
+    same = ("id", "kind", "state", "reason", "group", "stations", "formats")
+    moments = ("requested_at", "requested_by", "computed_at")
+    period: dict[str, Any] = {"from": row.start, "to": row.end}
     return Report(
-        id=row.id,
-        kind=row.kind,
+        **{name: getattr(row, name) for name in (*same, *moments)},
+        **period,
         title=facts.title,
         definition=facts.definition,
         sources=list(facts.sources),
-        state=row.state,
-        reason=row.reason,
-        start=row.start,
-        end=row.end,
-        stations=row.stations,
-        formats=row.formats,
-        requested_at=row.requested_at,
-        requested_by=row.requested_by,
-        computed_at=row.computed_at,
         tables=None if row.tables is None else [_table_of(one) for one in row.tables],
     )
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from api.reporting.analytics.models import Group
 from api.reporting.reports.kinds import ReportFormat, ReportKind
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -75,6 +76,7 @@ class StoredReport:
     state: str
     start: datetime
     end: datetime
+    group: Group
     stations: list[str] | None
     formats: list[ReportFormat]
     requested_at: datetime
@@ -136,13 +138,13 @@ async def add(
     report_id: UUID,
     kind: ReportKind,
     period: tuple[datetime, datetime],
-    stations: Sequence[str] | None,
+    selection: Mapping[str, Any],
     formats: Sequence[ReportFormat],
     requested: tuple[datetime, str],
 ) -> StoredReport:
-    """Queue a report."""
-    selection = msgspec.json.encode({"stations": stations}).decode()
-    row = await connection.fetchrow(_ADD, report_id, kind, *period, selection, list(formats), *requested)
+    """Queue a report: (from, to), {group, stations}, formats, (when, by whom) it was asked for."""
+    chosen = msgspec.json.encode(selection).decode()
+    row = await connection.fetchrow(_ADD, report_id, kind, *period, chosen, list(formats), *requested)
     assert row is not None  # noqa: S101 - RETURNING
     return _report(row)
 
@@ -167,6 +169,7 @@ def _report(row: asyncpg.Record) -> StoredReport:
         state=row["state"],
         start=row["from_moment"],
         end=row["to_moment"],
+        group=selection["group"],
         stations=selection["stations"],
         formats=[ReportFormat(one) for one in row["formats"]],
         requested_at=row["requested_at"],

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -18,8 +19,7 @@ from kit.observability.logs import get_logger
 
 COMPUTE_S_MAX: Final = 900.0  # 10,000 stations with 14 months of statuses: 100 batches of ~3 s, and room
 LEASE: Final = timedelta(seconds=2 * COMPUTE_S_MAX)  # of a process that crashed; longer than an attempt can take
-ATTEMPTS_MAX: Final = 3
-AT_ONCE_MAX: Final = 20  # reports that one run of the job makes
+ATTEMPTS_MAX: Final = 5  # of a report that ends its process each time, or whose process is ended each time
 _DELETED_AT_ONCE: Final = 100
 
 _log = get_logger(__name__)
@@ -42,13 +42,22 @@ class ReportWorker:
         self._computation = computation
         self._clock = clock
         self._keep = keep
+        self._making: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """The job: make those that wait, beside the service's other jobs, which a report must not hold up."""
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(self._make_beside(), name="reports")
+
+    async def close(self) -> None:
+        """Give back the report that is being made."""
+        if self._making is not None:
+            self._making.cancel()
+            await asyncio.wait((self._making,))
 
     async def make_waiting(self) -> None:
-        """Make those that are queued, and those whose process died. Raises Unavailable."""
-        for _ in range(AT_ONCE_MAX):
-            report = await self._store.claim(self._clock.now(), LEASE)
-            if report is None:
-                return
+        """Make those that are queued, and those whose process died, one after the other. Raises Unavailable."""
+        while (report := await self._store.claim(self._clock.now(), LEASE)) is not None:
             await self._make(report)
 
     async def delete_old(self) -> None:
@@ -58,6 +67,12 @@ class ReportWorker:
             for report_id in old:
                 await self._content.delete(report_id)
             await self._store.delete(old)
+
+    async def _make_beside(self) -> None:
+        try:
+            await self.make_waiting()
+        except Unavailable as error:
+            _log.warning("reports_postponed", error=str(error))
 
     async def _make(self, report: StoredReport) -> None:
         if report.attempts > ATTEMPTS_MAX:
@@ -71,8 +86,9 @@ class ReportWorker:
         except TimeoutError:
             reason = f"it took more than {COMPUTE_S_MAX:.0f} s: ask for less time, or for some of the stations"
             await self._store.fail(report, reason, self._clock.now())
-        except Unavailable:
-            await self._store.queue_again(report)
+        except (Unavailable, asyncio.CancelledError):
+            with suppress(Unavailable):
+                await self._store.queue_again(report)
             raise
         except Exception as error:  # a report that cannot be made must not keep others from being made
             _log.exception("report_failed", report_id=str(report.id), kind=report.kind)

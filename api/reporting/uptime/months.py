@@ -6,10 +6,9 @@ from typing import Final
 import numpy as np
 
 from api.reporting.uptime.intervals import Ints
+from kit.clock import to_ms
 
 YEAR_MONTHS: Final = 12
-_MS: Final = 1_000
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_month_start(moment: datetime) -> bool:
@@ -38,4 +37,4 @@ def months_between(start: datetime, end: datetime) -> list[datetime]:
 
 def to_column_ms(moments: list[datetime]) -> Ints:
     """Epoch ms."""
-    return np.array([round((moment - EPOCH).total_seconds() * _MS) for moment in moments], np.int64)
+    return np.array([to_ms(moment) for moment in moments], np.int64)

@@ -26,13 +26,13 @@ class Outages(NamedTuple):
 class Repairs(NamedTuple):
     """Repairs of a time: outages that ended by the port being up again, less what of them was excluded."""
 
-    count: int
+    number: int
     total_ms: int
 
     @property
     def mean_ms(self) -> int | None:
         """The mean time to repair, rounded down; None without a repair."""
-        return self.total_ms // self.count if self.count else None
+        return self.total_ms // self.number if self.number else None
 
 
 def outages_of(times: PortTimes) -> Outages:

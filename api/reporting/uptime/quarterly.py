@@ -5,7 +5,8 @@ What of the rule's data voltstream has, and what it does not, is a table of the 
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import numpy as np
 
@@ -90,7 +91,7 @@ WANTED: Final = (
         "never became a session are missing",
     ),
     ("(4)", "Energy dispensed (kWh) per session", "energy_kwh, exact to the Wh"),
-    ("(5)", "Peak session power (kW)", "peak_power_kw: the highest power that a reading of the session gave"),
+    ("(5)", "Peak session power (kW)", "peak_power_kw: the highest power of the minutes that the session reaches into"),
     ("(6)", "Payment method of each session", "MISSING: voltstream does not record how a driver identified or paid"),
     ("(7)", "Uptime, T_outage and T_excluded of each of the previous 3 months", "uptime"),
     ("(8)", "Duration (minutes) of each outage", "outages, cut to the quarter"),
@@ -98,17 +99,24 @@ WANTED: Final = (
 )
 
 
-def add_sessions(
-    sessions: Table, success: Table, batch: PortBatch, rows: Sequence[Mapping[str, Any]], notable: Sequence[Any]
-) -> None:
-    """A row for each session, and one of success for each port. `rows` and `notable` are the store's."""
+class FoundSessions(NamedTuple):
+    """What the store has of sessions that ended in the quarter."""
+
+    rows: Sequence[Mapping[str, Any]]
+    notable: Sequence[Mapping[str, Any]]  # status intervals with a fault or an error code, of the whole line's time
+    peaks_mw: Mapping[UUID, int | None]
+
+
+def add_sessions(sessions: Table, success: Table, batch: PortBatch, found: FoundSessions) -> None:
+    """A row for each session, and one of success for each port."""
     number = batch.number
-    rows = [row for row in rows if (row["station_id"], row["connector_id"]) in number]
-    spans, statuses = spans_of(rows, number), _statuses(notable, number)
-    found = faults_during(batch.times.line, spans, statuses)
+    rows = [row for row in found.rows if (row["station_id"], row["connector_id"]) in number]
+    spans, statuses = spans_of(rows, number), _statuses(found.notable, number)
+    faults = faults_during(batch.times.line, spans, statuses)
     energy_uj = np.array([row["energy_uj"] or 0 for row in rows], np.int64)
-    good = successful(energy_uj, found.faulted)
+    good = successful(energy_uj, faults.faulted)
     for place, row in enumerate(rows):
+        peak_mw = found.peaks_mw.get(row["id"])
         sessions.add(
             row["station_id"],
             row["connector_id"],
@@ -116,9 +124,9 @@ def add_sessions(
             row["start_ms"],
             row["end_ms"],
             int(energy_uj[place]) // _UJ_PER_KWH_MILLI,
-            None if row["power_max_mw"] is None else row["power_max_mw"] // _MW_PER_KW_MILLI,
+            None if peak_mw is None else peak_mw // _MW_PER_KW_MILLI,
             bool(good[place]),
-            "" if good[place] else " ".join(found.error_codes[place][:_CODES_MAX]),
+            "" if good[place] else " ".join(faults.error_codes[place][:_CODES_MAX]),
             END_REASON_NAMES.get(row["end_reason"]),
             None,
         )

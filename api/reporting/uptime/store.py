@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
@@ -10,6 +11,7 @@ from api.reporting.uptime.uptime import UP_STATUSES
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from schemas.reading import Status
+from schemas.session import EndReason
 
 _REGISTER: Final = """
 INSERT INTO reporting.registration (station_id, revision, since, connectors) VALUES ($1, $2, $3, $4)
@@ -70,11 +72,13 @@ ORDER BY station_id, connector_id, since, place LIMIT $5
 """
 _SESSIONS: Final = """
 SELECT id, station_id, connector_id, floor(extract(epoch FROM started_at) * 1000)::bigint AS start_ms,
-       floor(extract(epoch FROM ended_at) * 1000)::bigint AS end_ms, end_reason, energy_uj, power_max_mw, void
+       floor(extract(epoch FROM ended_at) * 1000)::bigint AS end_ms, end_reason, energy_uj
 FROM telemetry.session_overview
-WHERE station_id = ANY ($1) AND ended_at >= $2 AND ended_at < $3
+WHERE station_id = ANY ($1) AND ended_at >= $2 AND ended_at < $3 AND end_reason <> $5
 ORDER BY station_id, connector_id, ended_at, id LIMIT $4
 """
+_PEAKS: Final = "SELECT id, power_mw FROM telemetry.session_peaks($1)"
+_PEAKS_AT_ONCE: Final = 5_000  # sessions: of an hour each 300,000 windows
 
 
 class UptimeStore:
@@ -110,8 +114,17 @@ class UptimeStore:
     async def sessions(
         self, stations: Sequence[str], start: datetime, end: datetime, rows_max: int
     ) -> list[asyncpg.Record]:
-        """Sessions that ended in that time."""
-        return await self._database.fetch(_SESSIONS, list(stations), start, end, rows_max)
+        """Sessions that ended in that time, without those that late readings withdrew."""
+        withdrawn = int(EndReason.WITHDRAWN)
+        return await self._database.fetch(_SESSIONS, list(stations), start, end, rows_max, withdrawn)
+
+    async def peaks(self, sessions: Sequence[UUID]) -> dict[UUID, int | None]:
+        """The highest power of each of these sessions, in mW."""
+        found: dict[UUID, int | None] = {}
+        for start in range(0, len(sessions), _PEAKS_AT_ONCE):
+            rows = await self._database.fetch(_PEAKS, list(sessions[start : start + _PEAKS_AT_ONCE]))
+            found |= {row["id"]: row["power_mw"] for row in rows}
+        return found
 
     async def seed(self) -> None:
         """Take over stations that the registry had before."""

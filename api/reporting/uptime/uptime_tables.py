@@ -139,7 +139,7 @@ def add_repairs(table: Table, batch: PortBatch, start: datetime, end: datetime) 
         repairs = repairs_in(own, start_ms, end_ms)
         if repairs.mean_ms is not None:
             figures = (milli_minutes(repairs.mean_ms).item(), milli_minutes(repairs.total_ms).item())
-            table.add(station_id, connector_id, repairs.count, *figures)
+            table.add(station_id, connector_id, repairs.number, *figures)
 
 
 def tables() -> Sequence[Table]:

@@ -40,7 +40,7 @@ def test_the_ramp_only_gets_darker() -> None:
 
 def test_neighbouring_tenths_differ_in_grey() -> None:
     def lightness(share: float) -> float:
-        return 116 * luminance(colour_at(share)) ** (1 / 3) - 16
+        return 116 * float(luminance(colour_at(share)) ** (1 / 3)) - 16
 
     steps = [lightness(place / 10) - lightness((place + 1) / 10) for place in range(10)]
     assert min(steps) > 4  # of 100; a photocopy shows 2

@@ -124,7 +124,7 @@ def test_outages_equal_the_runs_of_minutes(
     repairs = repairs_in(outages, 50 * MINUTE_MS, 150 * MINUTE_MS)
     counted = [end - start - taken for _, start, end, taken, ended in expected if ended and 50 <= end < 150]
     counted = [length for length in counted if length > 0]
-    assert (repairs.count, repairs.total_ms) == (len(counted), sum(counted) * MINUTE_MS)
+    assert (repairs.number, repairs.total_ms) == (len(counted), sum(counted) * MINUTE_MS)
     each = excluded_by_each(times, spans_of(exclusions))
     for exclusion, covered_ms in zip(exclusions, each, strict=True):
         down = minutes_in(service, exclusion.port) - minutes_in(
