@@ -11,6 +11,7 @@ from fastapi import Depends
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
 from api.reporting.analytics.service import AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
+from api.reporting.charts.service import HeatMapService
 from api.reporting.exclusions.service import ExclusionService
 from api.reporting.exclusions.store import ExclusionStore
 from api.reporting.reports.computing import ReportComputation
@@ -47,6 +48,7 @@ class ReportingComponents:
     note_store: NoteStore
     rollups: RollUpService
     analytics: AnalyticsService
+    heat_maps: HeatMapService
     exclusions: ExclusionService
     registry: RegistryEvents
     uptime: UptimeStore
@@ -72,7 +74,8 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
     analytics = AnalyticsService(AnalyticsStore(database), cache, clock)
     exclusions, uptime = ExclusionStore(database), UptimeStore(database)
     reports, content = ReportStore(database), ReportContent(documents)
-    computation = ReportComputation(PortLoader(uptime, exclusions), FigureReader(analytics))
+    figures = FigureReader(analytics)
+    computation = ReportComputation(PortLoader(uptime, exclusions), figures)
     config = context.config
 
     def keep_reports() -> timedelta:
@@ -87,6 +90,7 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             notes,
             RollUpService(database, RollUpStore(), clock),
             analytics,
+            HeatMapService(figures, clock),
             ExclusionService(exclusions, clock),
             RegistryEvents(),
             uptime,

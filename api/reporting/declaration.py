@@ -6,6 +6,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from api.reporting.analytics import routes as analytics_routes
+from api.reporting.charts import routes as chart_routes
 from api.reporting.components import ReportingComponents, open_reporting
 from api.reporting.exclusions import routes as exclusion_routes
 from api.reporting.reports import routes as report_routes
@@ -44,6 +45,7 @@ _PORTS: Final = "reporting_ports"  # consumer group: revisions of the registry, 
 
 _router = APIRouter()
 _router.include_router(analytics_routes.router)
+_router.include_router(chart_routes.router)
 _router.include_router(exclusion_routes.router)
 _router.include_router(report_routes.router)
 

@@ -25,7 +25,7 @@ def render_pdf(
     paper = Paper(title, computed_at)
     paper.text(title, 18, bold=True)
     paper.space(3)
-    paper.facts(list(about.items()))
+    paper.facts([(label, value) for label, value in about.items() if value != title])
     paper.space(2)
     paper.text(definition, 8.5, grey=True)
     for shape, rows, columns in tables:
@@ -44,7 +44,7 @@ def _add_table(paper: Paper, shape: TableShape, rows: int, columns: Sequence[Val
         return
     shown = [(column, values) for column, values in zip(shape.columns, columns, strict=True) if column.width_mm]
     headings = [column.heading for column, _ in shown]
-    aligned = ["R" if column.type in _NUMBERS else "L" for column, _ in shown]
+    aligned = [_alignment(column) for column, _ in shown]
     widths = _fitted([column.width_mm for column, _ in shown])
     texts = [_text_of(column) for column, _ in shown]
     body = [
@@ -57,8 +57,10 @@ def _add_table(paper: Paper, shape: TableShape, rows: int, columns: Sequence[Val
 
 
 def _text_of(column: Column) -> Any:
-    """As in CSV, but for moments, which are in minutes, and booleans, which are words."""
+    """As in CSV, but for moments, which are in minutes, booleans, which are words, and thousands, which are apart."""
     write = text_of(column)
+    if column.type in _NUMBERS and not column.name.endswith("_id"):
+        return lambda value: _thousands_apart(write(value))
     if column.type is ColumnType.MOMENT:
         return lambda value: write(value)[:_MINUTE_CHARS].replace("T", " ")
     if column.type is ColumnType.BOOLEAN:
@@ -66,7 +68,20 @@ def _text_of(column: Column) -> Any:
     return write
 
 
+def _thousands_apart(number: str) -> str:
+    """1234.500 as 1,234.500"""
+    whole, point, rest = number.partition(".")
+    return f"{int(whole):,}{point}{rest}" if whole.lstrip("-") and whole != "-0" else number
+
+
+def _alignment(column: Column) -> str:
+    """Numbers by their last digit, but for those that are names."""
+    if column.type is ColumnType.BOOLEAN:
+        return "C"
+    return "R" if column.type in _NUMBERS and not column.name.endswith("_id") else "L"
+
+
 def _fitted(widths: Sequence[int]) -> list[float]:
-    """The widths, together as wide as the page where they are wider."""
+    """The widths, together as wide as the page."""
     total = sum(widths)
-    return [width * min(1.0, WIDTH_MM / total) for width in widths]
+    return [width * WIDTH_MM / total for width in widths]
