@@ -3,12 +3,13 @@
 A mean or a rate is the quotient of two sums, whatever it is grouped by: never a mean of means.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from api.reporting.rollups.facets import SUMS, Facet
 
+PEAK: Final = "power_mw_max"  # the sum that a peak shows
 _WINDOWS: Final = "1-minute windows of readings (telemetry.connector_hours)"
 _STATUSES: Final = "status intervals and silences (telemetry.status_intervals)"
 _SESSIONS: Final = "sessions (telemetry.session_overview)"
@@ -50,15 +51,14 @@ class Metric:
     @property
     def sum_names(self) -> tuple[str, ...]:
         """The sums that an answer shows."""
-        return ("power_mw_max",) if self.is_peak else (*self.parts, *self.divided_by)
+        return (PEAK,) if self.is_peak else tuple(dict.fromkeys((*self.parts, *self.divided_by)))
 
-    def value(self, sums: Sequence[int]) -> float | None:
-        """In the unit, of sums in the order of `sum_names`; None: it is the quotient of nothing."""
-        count = 1 if self.is_peak else len(self.parts)
-        numerator = sum(sums[:count])
+    def value(self, sums: Mapping[str, int]) -> float | None:
+        """In the unit, of these sums by name; None: it is the quotient of nothing."""
+        numerator = sums[PEAK] if self.is_peak else sum(sums[name] for name in self.parts)
         if not self.divided_by:
             return numerator / self.scale
-        denominator = sum(sums[count:])
+        denominator = sum(sums[name] for name in self.divided_by)
         return numerator / (denominator * self.scale) if denominator else None
 
 

@@ -129,11 +129,12 @@ def _key_of(query: AnalyticsQuery, version: str) -> str:
 def _figure(
     metric: Metric, buckets: Sequence[Bucket], group: str, bucket: int, currency: str, sums: tuple[int, ...]
 ) -> Figure:
+    named = dict(zip(metric.sum_names, sums, strict=True))
     return Figure(
         group=group or None,
         start=buckets[bucket].start,
         end=buckets[bucket].end,
         currency=currency or None,
-        value=metric.value(sums),
-        sums=dict(zip(metric.sum_names, sums, strict=True)),
+        value=metric.value(named),
+        sums=named,
     )

@@ -26,6 +26,11 @@ ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets
 _PLACES: Final = """
 SELECT station_id, hour FROM reporting.subject WHERE facet = $1 AND subject_id = ANY ($2::uuid[])
 """
+_OFFERS: Final = """
+SELECT offer.subject_id, one.station_id, offer.hour FROM reporting.subject AS offer
+JOIN reporting.subject AS one ON one.subject_id = offer.subject_id AND one.facet = ANY ($2::smallint[])
+WHERE offer.facet = $3 AND offer.subject_id = ANY ($1::uuid[])
+"""
 _SEE: Final = """
 INSERT INTO reporting.subject AS s (subject_id, facet, revision, station_id, hour, noted_at)
 SELECT DISTINCT ON (subject_id) subject_id, $1, revision, station_id, hour, $6
@@ -87,6 +92,12 @@ class NoteStore:
         """Where these were last seen, those that were."""
         rows = await connection.fetch(_PLACES, facet, list(subjects))
         return [Place(row["station_id"], row["hour"]) for row in rows]
+
+    async def offers(self, connection: Transaction, reservations: Sequence[UUID]) -> list[tuple[UUID, Place]]:
+        """The hours in which these were offered, at the station of then and at that of now."""
+        facets = [Facet.WAITING, Facet.RESERVATIONS]
+        rows = await connection.fetch(_OFFERS, list(reservations), facets, Facet.WAITING)
+        return [(row["subject_id"], Place(row["station_id"], row["hour"])) for row in rows]
 
     async def see(self, connection: Transaction, facet: Facet, seen: Sequence[Seen], now: datetime) -> None:
         """Keep the highest revision of each."""

@@ -81,6 +81,7 @@ class NoteService:
     ) -> None:
         """reservation.*.v1: the hour of its start, and that of its place before; of its offer, if it was one, too."""
         seen = [_reservation_seen(one.event.payload) for one in events]
+        before = await self._offers(connection, seen)
         await self._moved(connection, Facet.RESERVATIONS, seen)
         offered = [
             Seen(UUID(payload.reservation_id), 1, payload.station_id.upper(), hour_of(moment_of(timestamp)))
@@ -88,11 +89,18 @@ class NoteService:
             if payload.revision == 1
         ]
         await self._moved(connection, Facet.WAITING, offered)
-        changed = [one.subject_id for one in seen]
-        await self._note(
-            connection,
-            ((place, Facet.WAITING.bit) for place in await self._store.places(connection, Facet.WAITING, changed)),
-        )
+        # An offer that is moved, or is none any more, counts in the hour of the offer, at the old station or the new.
+        places = before | await self._offers(connection, seen)
+        await self._note(connection, ((place, Facet.WAITING.bit) for place in places))
+
+    async def _offers(self, connection: Transaction, seen: Sequence[Seen]) -> set[Place]:
+        """The hours in which these were offered, at every station where they are known to have been."""
+        found = await self._store.offers(connection, [one.subject_id for one in seen])
+        said = {(one.subject_id, one.station_id) for one in seen}
+        hours = {subject_id: place.hour for subject_id, place in found}
+        return {place for _, place in found} | {
+            Place(station_id, hours[subject_id]) for subject_id, station_id in said if subject_id in hours
+        }
 
     async def invoice_changed(
         self, connection: Transaction, events: Sequence[Delivered[Event[InvoiceChanged]]]
