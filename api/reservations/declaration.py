@@ -55,8 +55,18 @@ SERVICE: Final = Service(
         Consumes(STATION_UPDATED, Event[StationChanged], handle=lambda own: own.registry.changed),
         Consumes(STATION_REMOVED, Event[StationChanged], handle=lambda own: own.registry.removed),
         Consumes(STATION_STATUS_CHANGED, Event[StationStatusChanged], handle=lambda own: own.registry.status_changed),
-        Consumes(SESSION_STARTED, Event[SessionStarted], handle=lambda own: own.sessions.started),
-        Consumes(SESSION_COMPLETED, Event[SessionCompleted], handle=lambda own: own.sessions.completed),
+        Consumes(
+            SESSION_STARTED,
+            Event[SessionStarted],
+            handle_batch=lambda own: own.sessions.started,
+            key=lambda event: (event.payload.station_id, event.payload.connector_id),
+        ),
+        Consumes(
+            SESSION_COMPLETED,
+            Event[SessionCompleted],
+            handle_batch=lambda own: own.sessions.completed,
+            key=lambda event: event.payload.id,
+        ),
     ),
     publishes=(
         RESERVATION_CREATED,

@@ -51,6 +51,14 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
         raise
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
+    """Given back to its pool as it came: what runs on it sets nothing beyond its transaction, so that nothing is to be
+    reset. asyncpg's reset is a second exchange with the server for each query."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 class Database:
     """A pool of asyncpg connections. Every method raises Unavailable when the server does not answer."""
 
@@ -81,7 +89,8 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
-        """A connection within a transaction: committed at the end of the block, rolled back on any error."""
+        """A connection within a transaction: committed at the end of the block, rolled back on any error. What is set
+        on it (SET LOCAL, locks) must end with the transaction."""
         with outages():
             async with self._pool.acquire(timeout=_CONNECT_S) as connection, connection.transaction():
                 yield connection
@@ -126,6 +135,7 @@ async def open_database(url: str, *, name: str, role: str | None = None, connect
             timeout=_CONNECT_S,
             command_timeout=_QUERY_S,
             server_settings=settings,
+            connection_class=_Connection,
         )
         database = Database(pool)
         try:

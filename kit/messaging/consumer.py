@@ -19,7 +19,8 @@ for high rates. Failures:
   finally dead-lettered.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
@@ -91,6 +92,17 @@ class EventContext:
 def current_event_context() -> EventContext:
     """The context of the current work."""
     return EventContext(correlation_id.get(), current_traceparent())
+
+
+@contextmanager
+def within(context: EventContext, what: str) -> Iterator[None]:
+    """Work that one event of a batch causes by itself: what it logs and publishes bears the event's ids."""
+    token = correlation_id.set(context.correlation_id)
+    try:
+        with span(what, parent=context_from(context.traceparent), kind=SpanKind.CONSUMER):
+            yield
+    finally:
+        correlation_id.reset(token)
 
 
 E = TypeVar("E", bound=DecodedEvent)

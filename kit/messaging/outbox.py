@@ -51,15 +51,14 @@ class OutboxEvent:
 def insert(cursor: Cursor[Any], schema: str, events: Sequence[OutboxEvent]) -> None:
     """Add events to the transaction of `cursor` (psycopg)."""
     if events:
-        cursor.execute(_insert_sql(schema, "%s", "%s", "%s", "%s"), _columns(events))
-        cursor.execute("SELECT pg_notify(%s, '')", (_channel(schema),))
+        cursor.execute(_insert_sql(schema, *["%s"] * 5), (*_columns(events), _channel(schema)))
 
 
 async def insert_async(connection: Transaction, schema: str, events: Sequence[OutboxEvent]) -> None:
     """Add events to the open transaction of `connection` (asyncpg)."""
     if events:
-        await connection.execute(_insert_sql(schema, "$1", "$2", "$3", "$4"), *_columns(events))
-        await connection.execute(*announce_sql(schema))
+        sql = _insert_sql(schema, *(f"${number}" for number in range(1, 6)))
+        await connection.execute(sql, *_columns(events), _channel(schema))
 
 
 def announce_sql(schema: str) -> tuple[str, str]:
@@ -79,11 +78,12 @@ def _columns(events: Sequence[OutboxEvent]) -> tuple[list[UUID], list[str], list
     )
 
 
-def _insert_sql(schema: str, event_id: str, exchange: str, routing_key: str, body: str) -> str:
+def _insert_sql(schema: str, event_id: str, exchange: str, routing_key: str, body: str, channel: str) -> str:
+    """One statement that adds events and wakes the relay when the transaction commits."""
     return (
-        f"INSERT INTO {checked_name(schema)}.outbox (event_id, exchange, routing_key, body) "  # noqa: S608 - checked name
+        f"WITH added AS (INSERT INTO {checked_name(schema)}.outbox (event_id, exchange, routing_key, body) "  # noqa: S608 - checked name
         f"SELECT e, x, k, b FROM unnest({event_id}::uuid[], {exchange}::text[], {routing_key}::text[], {body}::bytea[])"
-        " WITH ORDINALITY AS events (e, x, k, b, n) ORDER BY n"
+        f" WITH ORDINALITY AS events (e, x, k, b, n) ORDER BY n) SELECT pg_notify({channel}, '')"
     )
 
 

@@ -24,7 +24,7 @@ from streams.kernels import sessions
 from streams.kernels.energy import Samples
 from streams.kernels.energy import advance as advance_energy
 from streams.kernels.runs import I64, MAX_I64, NULL, Bools, Runs, all_true, among, any_of, any_true, rows_where, runs_of
-from streams.kernels.session_energy import UJ_PER_MWH, SessionEnergy, hold_reasons
+from streams.kernels.session_energy import UJ_PER_MWH, SessionEnds, SessionEnergy, hold_reasons
 from streams.kernels.sessions import Membership, PastSession
 from streams.kernels.tariff_table import NONE
 from streams.state.partition import PartitionState
@@ -466,8 +466,12 @@ def _closed_columns(
     start_ms = np.array([past.start_ms for past in pasts], np.int64)
     last_ms = np.array([past.last_ms for past in pasts], np.int64)
     end_ms = np.array([past.end_ms for past in pasts], np.int64)
-    timed_out = np.array([past.reason == EndReason.TIMEOUT for past in pasts], np.bool_)
-    hold = hold_reasons(charges.energy, timed_out) | np.array([past.hold for past in pasts], np.int64)
+    ends = SessionEnds(
+        timed_out=np.array([past.reason == EndReason.TIMEOUT for past in pasts], np.bool_),
+        next_ms=np.array([past.next_ms for past in pasts], np.int64),
+        next_register_mwh=np.array([past.next_register_mwh for past in pasts], np.int64),
+    )
+    hold = hold_reasons(charges.energy, ends) | np.array([past.hold for past in pasts], np.int64)
     delivered_mwh = charges.energy.energy_uj() // UJ_PER_MWH
     brief = (last_ms - start_ms < params.void_ms) & (delivered_mwh <= params.void_mwh)
     return {

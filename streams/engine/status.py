@@ -1,4 +1,4 @@
-"""Status intervals of a step: which begin, which a late reading moves, and which stations fall silent (docs/adr/0022).
+"""Status intervals of a step: which begin, which a late reading moves, and which stations fall silent (docs/adr/0019).
 
 What comes in order continues a connector's intervals. What does not makes the step find them again, from the moment of
 the late reading on, with the stored readings that the repeated pass has read (engine/replay). So they are a function of

@@ -37,6 +37,7 @@ from streams.kernels.session_energy import (
     SAMPLED_MS_MAX,
     UJ_PER_MWH,
     SessionEnergy,
+    most_mwh,
     unsure_uj,
 )
 
@@ -158,17 +159,11 @@ def advance(
 def _plausible(rise_mwh: I64, dt_ms: I64, power_max_mw: I64, peak_mw: I64) -> Bools:
     """Whether the connector can have delivered this, by its rating and by the power that its device reported."""
     dt_ms = np.clip(dt_ms, 0, DT_CAP_MS)
-    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= _most_mwh(dt_ms, power_max_mw))
+    plausible: Bools = (rise_mwh >= 0) & (rise_mwh <= most_mwh(dt_ms, power_max_mw))
     own = (peak_mw > 0) & (dt_ms <= OWN_POWER_MS_MAX)
-    most_mwh = np.where(own, dt_ms, 0) * peak_mw // UJ_PER_MWH * OWN_POWER_FACTOR + OWN_POWER_SLACK_MWH
-    plausible &= ~own | (rise_mwh <= most_mwh)
+    own_mwh = np.where(own, dt_ms, 0) * peak_mw // UJ_PER_MWH * OWN_POWER_FACTOR + OWN_POWER_SLACK_MWH
+    plausible &= ~own | (rise_mwh <= own_mwh)
     return plausible
-
-
-def _most_mwh(dt_ms: I64, power_max_mw: I64) -> I64:
-    """What the connector delivers in this time at most, by its rating."""
-    most_mwh: I64 = np.minimum(dt_ms, DT_CAP_MS) * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH
-    return most_mwh
 
 
 def _unrounded(register: I64, base: I64) -> I64:
@@ -182,8 +177,7 @@ def _put_late(segments: SessionEnergy, segment: I64, rise_mwh: I64, ts_ms: I64, 
     that had no power before it."""
     begin_ms = segments.begin_ms[segment]
     elapsed_ms = np.where(begin_ms == NULL, 0, ts_ms - begin_ms)
-    most_mwh = _most_mwh(elapsed_ms, segments.power_max_mw[segment])
-    late_mwh = np.minimum(rise_mwh, most_mwh)
+    late_mwh = np.minimum(rise_mwh, most_mwh(elapsed_ms, segments.power_max_mw[segment]))
     unknown = unpowered & (segments.before_mwh[segment] == NULL)
     late_mwh = np.where(unknown, REGISTER_SLACK_MWH + 1, late_mwh)  # more than nothing
     segments.late_mwh[segment] = np.where(elapsed_ms > 0, late_mwh, 0)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from schemas.session import HoldReason
-from streams.kernels.runs import I64, NULL, Bools, column
+from streams.kernels.runs import I64, NULL, Bools, any_true, column
 
 UJ_PER_MWH: Final = 3_600_000
 _ALL: Final = slice(None)
@@ -121,8 +121,17 @@ class SessionEnergy:
 ENERGY_COLUMNS: Final = tuple(f.name for f in fields(SessionEnergy))
 
 
-def hold_reasons(segments: SessionEnergy, timed_out: Bools) -> I64:
-    """The HoldReason bits of sessions that end here. `timed_out`: nobody said that they ended."""
+@dataclass(slots=True)
+class SessionEnds:
+    """How sessions end, one row per session."""
+
+    timed_out: Bools  # nobody said that it ended
+    next_ms: I64  # of the reading that superseded it; NULL: none did
+    next_register_mwh: I64  # likewise; NULL: it has none
+
+
+def hold_reasons(segments: SessionEnergy, ends: SessionEnds) -> I64:
+    """The HoldReason bits of sessions that end here."""
     unregistered = segments.register_first_mwh == NULL
     hold = segments.hold & (HoldReason.REGISTER_LEAPT | HoldReason.REGISTERS_MIXED)
     pending = (segments.candidate_mwh != NULL) | (segments.export_candidate_mwh != NULL)
@@ -137,10 +146,16 @@ def hold_reasons(segments: SessionEnergy, timed_out: Bools) -> I64:
     differ |= _contradicts(_sure_uj(segments, since_power_ms) // UJ_PER_MWH, registered_mwh) & powered
     hold |= (~unregistered & differ) * np.int64(HoldReason.REGISTER_AGAINST_POWER)
     hold |= _late(segments) * np.int64(HoldReason.REGISTER_LATE)
-    hold |= _missing(segments, timed_out) * np.int64(HoldReason.REGISTER_MISSING)
+    hold |= _missing(segments, ends) * np.int64(HoldReason.REGISTER_MISSING)
     hold |= np.where(unregistered, segments.hold & HoldReason.POWER_IMPLAUSIBLE, 0)
     hold |= (unregistered & (segments.power_gap_ms >= SILENT_MS_MIN)) * np.int64(HoldReason.SILENT)
     return hold
+
+
+def most_mwh(dt_ms: I64, power_max_mw: I64) -> I64:
+    """What a connector delivers in this time at most, by its rating."""
+    most: I64 = np.minimum(dt_ms, DT_CAP_MS) * power_max_mw // UJ_PER_MWH + REGISTER_SLACK_MWH
+    return most
 
 
 def _contradicts(more_mwh: I64, mwh: I64) -> Bools:
@@ -163,14 +178,26 @@ def _sure_uj(segments: SessionEnergy, since_power_ms: I64) -> I64:
     return segments.power_uj - segments.unsure_uj - unsure_uj(segments.last_power_mw, nothing, since_power_ms)
 
 
-def _missing(segments: SessionEnergy, timed_out: Bools) -> Bools:
-    """Whether sessions have no energy, at connectors that have a register, and nothing said so for a while up to their
-    end: what the meter rose by since may be theirs, and will be outside."""
+def _missing(segments: SessionEnergy, ends: SessionEnds) -> Bools:
+    """Whether sessions at connectors that have a register may have more than was said of them. Where the next session
+    began with a register, it says so: by a rise of more than they have. Else those without energy may, if nothing was
+    said for a while up to their end: what the meter rose by since will be outside."""
     registered = segments.register_first_mwh != NULL
-    said_ms = np.maximum(np.where(registered, segments.register_ts_ms, segments.begin_ms), segments.power_ts_ms)
+    since_ms = np.where(registered, segments.register_ts_ms, segments.begin_ms)
+    said_ms = np.maximum(since_ms, segments.power_ts_ms)
     metered = (segments.register_last_mwh != NULL) & (said_ms != NULL)
     nothing = (segments.energy_uj() == 0) & (segments.export_mwh == 0)
-    missing: Bools = metered & nothing & (timed_out | (segments.last_ts_ms - said_ms > MISSING_MS_MIN))
+    unsaid_ms = np.maximum(segments.last_ts_ms, ends.next_ms) - said_ms
+    missing: Bools = metered & nothing & (ends.timed_out | (unsaid_ms > MISSING_MS_MIN))
+    told = metered & (ends.next_register_mwh != NULL) & (ends.next_register_mwh >= segments.register_last_mwh)
+    if any_true(told):
+        rise_mwh = np.where(told, ends.next_register_mwh - segments.register_last_mwh, 0)
+        elapsed_ms = np.where(told & (since_ms != NULL), ends.next_ms - since_ms, 0)
+        before_uj = np.where(registered, 0, segments.before_uj)
+        powered_mwh = (segments.tail_uj + before_uj) // UJ_PER_MWH
+        rest_mwh = np.minimum(rise_mwh, most_mwh(elapsed_ms, segments.power_max_mw))
+        own_mwh = np.maximum(segments.energy_uj() // UJ_PER_MWH, REGISTER_SLACK_MWH)
+        missing = np.where(told, rest_mwh - DISAGREEMENT_FACTOR * powered_mwh > own_mwh, missing)
     return missing
 
 
@@ -178,6 +205,6 @@ def _late(segments: SessionEnergy) -> Bools:
     """Whether the rise to a session's first register, which came late, is more than power explains: that of the session
     until then and that of the one before after its last register; or more than all that the session has."""
     rest_mwh = segments.late_mwh - DISAGREEMENT_FACTOR * ((segments.head_uj + segments.before_uj) // UJ_PER_MWH)
-    most_mwh = np.minimum(segments.energy_uj() // UJ_PER_MWH, DISAGREEMENT_SLACK_MWH)
-    late: Bools = rest_mwh > np.maximum(most_mwh, REGISTER_SLACK_MWH)
+    own_mwh = np.minimum(segments.energy_uj() // UJ_PER_MWH, DISAGREEMENT_SLACK_MWH)
+    late: Bools = rest_mwh > np.maximum(own_mwh, REGISTER_SLACK_MWH)
     return late

@@ -111,6 +111,8 @@ class PastSession:
     hold: int = 0  # HoldReason
     explicit: bool = False  # begun by Started
     on_time: bool = False  # its last reading was not stamped ahead
+    next_ms: int = NULL  # of the reading that superseded it; NULL: none did
+    next_register_mwh: int = NULL
 
 
 @dataclass(slots=True)
@@ -321,7 +323,7 @@ class _Connector:
             self._join(r)
             return
         if self._is_open:
-            self.close(MAX_I64, EndReason.SUPERSEDED)
+            self._supersede(r)
         elif self._is_of_past(r):
             self.past.hold |= HoldReason.CLOCK_AHEAD
         ended_before = self._ended_before(r)
@@ -367,7 +369,7 @@ class _Connector:
             if not self.name:
                 self._take_name(r)
             elif not self.explicit:
-                self.close(MAX_I64, EndReason.SUPERSEDED)
+                self._supersede(r)
         if self._is_open:
             self._join(r)
         elif self._may_begin(r):
@@ -447,6 +449,13 @@ class _Connector:
         self.explicit, self.occupied, self.delivered = map(bool, self.past_was[:3])
         self.ahead = self.past_was[3]
         self.past = PastSession(self._slot, 0, 0, 0, 0, MAX_I64, 0, 0)
+
+    def _supersede(self, r: "_Reading") -> None:
+        """The reading begins another session."""
+        real = self.key != 0
+        self.close(MAX_I64, EndReason.SUPERSEDED)
+        if real:
+            self.past.next_ms, self.past.next_register_mwh = r.ts_ms, r.register_mwh
 
     def close(self, end_ms: int, reason: EndReason, hold: int = 0) -> None:
         """End the open session; an unproven one was none. `end_ms` is MAX_I64 where its end was not explicit."""

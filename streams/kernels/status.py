@@ -1,4 +1,4 @@
-"""When a connector's status changes (docs/adr/0022).
+"""When a connector's status changes (docs/adr/0019).
 
 A reading with a status is a statement: a status and a fault, in force until the connector makes another. An interval
 begins with a statement that differs from the one before it, in the order of the connector's timeline; readings without

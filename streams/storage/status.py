@@ -1,4 +1,4 @@
-"""Status intervals and silences in the commit (docs/adr/0022), and their retention."""
+"""Status intervals and silences in the commit (docs/adr/0019), and their retention."""
 
 from datetime import datetime
 from typing import Final

@@ -196,12 +196,15 @@ SELECT s.session_key, s.energy_uj, s.integrated_uj, s.hold, s.export_mwh, s.read
     {_ms("s.started_at")}, {_ms("s.last_at")}, s.end_reason, s.power_max_mw,
     s.register_before_mwh, {_ms("s.register_before_at")}, s.series_mwh,
     CASE WHEN s.register_before_at > s.ended_before_at THEN 0 ELSE coalesce(s.before_uj, 0) END,
-    {_ms("r.ts")}, r.energy_mwh, r.power_mw, r.energy_export_mwh, r.in_session_mwh
+    {_ms("r.ts")}, r.energy_mwh, r.power_mw, r.energy_export_mwh, r.in_session_mwh, {_ms("r.next_ts")}, r.next_mwh
 FROM (
     SELECT *, lag(last_at) OVER timeline AS ended_before_at, lag(integrated_uj) OVER timeline AS before_uj
     FROM telemetry.session WHERE end_reason <> {int(EndReason.WITHDRAWN)}
     WINDOW timeline AS (PARTITION BY connector_key ORDER BY started_at, last_at, session_key)
-) s LEFT JOIN telemetry.reading r USING (session_key)
+) s LEFT JOIN (
+    SELECT *, lead(ts) OVER timeline AS next_ts, lead(energy_mwh) OVER timeline AS next_mwh FROM telemetry.reading
+    WINDOW timeline AS (PARTITION BY connector_key ORDER BY ts, seq NULLS FIRST, part, boot NULLS FIRST)
+) r USING (session_key)
 ORDER BY s.session_key, r.ts, r.seq NULLS FIRST, r.part, r.boot NULLS FIRST
 """
 _HEAD = 14  # columns of the session
@@ -218,13 +221,10 @@ def sessions_follow_from_readings(connection: Connection) -> list[str]:
         meter = Meter(power_max_mw, base, series, before_uj=before)
         inside = [row[_HEAD:] for row in rows if row[_HEAD] is not None]
         for row in inside:
-            meter.add(dict(zip(("ts_ms", "energy_mwh", "power_mw", "energy_export_mwh"), row[:-1], strict=True)))
-        registered_uj = sum(row[-1] or 0 for row in inside) * UJ_PER_MWH
-        reasons = (
-            0
-            if end_reason == EndReason.OPEN
-            else int(meter.reasons(timed_out=end_reason == EndReason.TIMEOUT)) | hold & _OF_CLOCKS
-        )
+            meter.add(dict(zip(("ts_ms", "energy_mwh", "power_mw", "energy_export_mwh"), row[:4], strict=True)))
+        registered_uj = sum(row[4] or 0 for row in inside) * UJ_PER_MWH
+        by = {"ts_ms": inside[-1][5], "energy_mwh": inside[-1][6]} if end_reason == EndReason.SUPERSEDED else None
+        reasons = 0 if end_reason == EndReason.OPEN else int(meter.reasons(end_reason, by)) | hold & _OF_CLOCKS
         times = (inside[0][0], inside[-1][0]) if inside else (None, None)
         recomputed = [meter.energy_uj, registered_uj, reasons, meter.export_mwh, len(inside), *times]
         found = [energy_uj, energy_uj - integrated_uj, hold, *stored]

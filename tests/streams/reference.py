@@ -122,6 +122,7 @@ class Session:
     first_register: int | None = None
     proven: bool = False
     hold: int = 0
+    superseded_by: Reading | None = None
     ahead: bool = False  # its first reading was stamped ahead
     start_ahead: bool = False  # likewise its start
     on_time: bool = False  # its newest reading was not
@@ -165,7 +166,7 @@ class Membership:
                 now.session_id = name if name is not None else now.session_id
                 self._join(r)
                 return
-            self.close(EndReason.SUPERSEDED)
+            self._supersede(r)
         elif self.sessions and self.ahead and name is not None:
             last = self.sessions[-1]
             ended = last.end_ms is not None and last.on_time and r["ts_ms"] - last.last_ms <= DAY_MS
@@ -202,7 +203,7 @@ class Membership:
             if self.open.session_id is None:
                 self.open.session_id = name
             elif not self.open.explicit:
-                self.close(EndReason.SUPERSEDED)
+                self._supersede(r)
         if self.open:
             self._join(r)
         elif self._may_begin(r):
@@ -250,6 +251,11 @@ class Membership:
         if may_free and r["status"] in FREEING and (now.occupied or later):
             self.close(EndReason.FREED, r["ts_ms"])
         now.occupied |= r["status"] in OCCUPYING or drawing
+
+    def _supersede(self, r: Reading) -> None:
+        assert self.open is not None
+        self.open.superseded_by = r
+        self.close(EndReason.SUPERSEDED)
 
     def close(self, reason: int, end_ms: int | None = None) -> None:
         assert self.open is not None
@@ -432,17 +438,33 @@ class Meter:
         least = min(held, max(power_mw, 0)) if gap_ms <= HOUR_MS else 0
         return min(gap_ms, 7 * DAY_MS) * (held - least)
 
-    def reasons(self, *, timed_out: bool) -> int:
+    def _missing(self, reason: int, by: Reading | None) -> bool:
+        """Whether more may be the session's than was said of it."""
+        if self.base is None:
+            return False
+        since = self.begin_ms if self.first is None else self.base[1]
+        end_ms = self.at_ms or 0
+        if by is not None and by["energy_mwh"] is not None and by["energy_mwh"] >= self.base[0]:
+            elapsed = min(by["ts_ms"] - (since or 0), 7 * DAY_MS)
+            rest = min(by["energy_mwh"] - self.base[0], elapsed * self.power_max_mw // UJ_PER_MWH + 100_000)
+            powered = self.tail_uj + (self.before_uj if self.first is None else 0)
+            return bool(rest - 3 * (powered // UJ_PER_MWH) > max(100_000, self.energy_uj // UJ_PER_MWH))
+        if self.energy_uj or self.export_mwh:
+            return False
+        end_ms = max(end_ms, by["ts_ms"]) if by is not None else end_ms
+        said = max(ms for ms in (since, self.power_ms) if ms is not None)
+        return reason == EndReason.TIMEOUT or end_ms - said > 120_000
+
+    def reasons(self, reason: int, by: Reading | None) -> int:
+        """Why a session that ends here is held. `by`: the reading that superseded it."""
         hold = self.hold & ~HoldReason.POWER_IMPLAUSIBLE
         explained = (self.head_uj + self.before_uj) // UJ_PER_MWH
         if self.late_mwh - 3 * explained > max(100_000, min(1_000_000, self.energy_uj // UJ_PER_MWH)):
             hold |= HoldReason.REGISTER_LATE
         if self.candidate is not None or self.export_candidate is not None:
             hold |= HoldReason.REGISTER_UNCONFIRMED
-        if self.base is not None and not self.energy_uj and not self.export_mwh:
-            said = [self.begin_ms if self.first is None else self.base[1], self.power_ms]
-            if timed_out or (self.at_ms or 0) - max(ms for ms in said if ms is not None) > 120_000:
-                hold |= HoldReason.REGISTER_MISSING
+        if self._missing(reason, by):
+            hold |= HoldReason.REGISTER_MISSING
         if self.first is None:
             hold |= self.hold & HoldReason.POWER_IMPLAUSIBLE
             return hold | (HoldReason.SILENT if self.power_gap_ms >= HOUR_MS else 0)

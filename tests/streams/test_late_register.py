@@ -99,3 +99,46 @@ def test_a_bill_of_nothing_is_one_that_the_charger_said(
     event(f"held: {HoldReason(session['hold'])!r}")
     missing = bool(session["hold"] & HoldReason.REGISTER_MISSING)
     assert missing == (metered and session["energy_uj"] == 0 and unsaid_ms > 2 * MINUTE_MS)
+
+
+@st.composite
+def replaced_visits(draw: st.DrawFn) -> list[Reading]:
+    """A session that nobody ended, and the one that begins after it; the meter may rise at any moment."""
+    register, ts_ms = 5 * KWH, BASE_MS
+    fields: list[dict[str, Any]] = []
+    for session_id, readings in (("first", draw(st.integers(1, 4))), ("second", draw(st.integers(1, 3)))):
+        for n in range(readings):
+            register += draw(st.sampled_from([0, 0, 60_000, KWH]))
+            ts_ms += draw(st.sampled_from([15_000, 90_000, 4 * MINUTE_MS]))
+            fields.append(
+                {
+                    "ts_ms": ts_ms,
+                    "session_id": session_id,
+                    "session_event": SessionEvent.NONE if n else SessionEvent.STARTED,
+                    "status": Status.CHARGING,
+                    "energy_mwh": draw(st.sampled_from([None, register])),
+                }
+            )
+    order = draw(st.permutations([one | {"seq": seq} for seq, one in enumerate(fields)]))
+    return blank_readings(one | {"received_ms": ts_ms + 2 * MINUTE_MS} for one in order)
+
+
+@given(replaced_visits(), CUTS, CUTS, RELOADS)
+def test_a_session_that_nobody_ended_has_most_of_the_rise_to_the_next_start_or_waits_for_a_person(
+    arrived: list[Reading], frame_cuts: list[int], step_cuts: list[int], reload: frozenset[int]
+) -> None:
+    store, _ = run(frames_of(arrived, frame_cuts), step_cuts, reload=reload)
+    (session,) = (row for row in store.sessions.values() if row["end_reason"] == EndReason.SUPERSEDED)
+    in_order = sorted(arrived, key=lambda r: r["ts_ms"])
+    start = next(n for n, r in enumerate(in_order) if r["session_id"] == "second")
+    registers = [r["energy_mwh"] for r in in_order[:start] if r["energy_mwh"] is not None]
+    next_mwh, energy_mwh = in_order[start]["energy_mwh"], session["energy_uj"] // UJ_PER_MWH
+    event(f"held: {HoldReason(session['hold'])!r}")
+    missing = bool(session["hold"] & HoldReason.REGISTER_MISSING)
+    if registers and next_mwh is not None:  # it is known what the session can have delivered
+        assert missing == (next_mwh - registers[-1] > max(energy_mwh, 100_000))
+    elif registers and not energy_mwh:
+        said_ms = max(r["ts_ms"] for r in in_order[:start] if r["energy_mwh"] is not None)
+        assert missing == (in_order[start]["ts_ms"] - said_ms > 2 * MINUTE_MS)
+    else:
+        assert not missing

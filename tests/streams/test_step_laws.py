@@ -261,9 +261,7 @@ def _expected_sessions(store: MemoryStore, reference: Reference) -> Counter[Any]
                 session.last_ms,
                 null_if(is_open, session.last_ms if session.end_ms is None else session.end_ms),
                 int(session.reason),
-                0
-                if is_open
-                else int(session.hold | session.meter.reasons(timed_out=session.reason == EndReason.TIMEOUT)),
+                0 if is_open else int(session.hold | session.meter.reasons(session.reason, session.superseded_by)),
                 session.meter.energy_uj,
                 session.meter.export_mwh,
                 len(session.members),

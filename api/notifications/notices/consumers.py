@@ -64,13 +64,15 @@ class NoticeConsumers:
     ) -> None:
         """session.started.v1: to its driver, once that is known."""
         names = await self._names(connection, [one.event.payload.station_id for one in batch])
-        notices = []
-        for event in (one.event for one in _in_order(batch)):
-            payload, context = event.payload, _start_context(event.payload, names)
-            said = {"event_id": str(event.metadata.event_id), "context": context}
-            driver, _, completed = await store.merge_session(connection, payload.id, self._clock.now(), started=said)
-            if driver is not None and completed is None:
-                notices.append(_of_session("session_started", payload.id, driver, said))
+        news = []
+        for event in (one.event for one in batch):
+            said = {"event_id": str(event.metadata.event_id), "context": _start_context(event.payload, names)}
+            news.append(store.SessionNews(event.payload.id, started=said))
+        notices = [
+            _of_session("session_started", known.id, known.driver_id, said.started)
+            for said, known in zip(news, await self._merged(connection, news), strict=True)
+            if known.driver_id is not None and said.started is not None and known.completed is None
+        ]
         await self._preparer.prepare(connection, notices)
 
     async def sessions_completed(
@@ -78,33 +80,39 @@ class NoticeConsumers:
     ) -> None:
         """session.completed.v1: to its driver, once; later revisions are for the receipt to say."""
         names = await self._names(connection, [one.event.payload.station_id for one in batch])
-        notices = []
-        for event in (one.event for one in _in_order(batch)):
+        news = []
+        for event in (one.event for one in batch):
             payload = event.payload
-            if payload.void or payload.end_reason == "withdrawn":
-                continue
-            said = {"event_id": str(event.metadata.event_id), "context": _end_context(payload, names)}
-            driver, _, first = await store.merge_session(connection, payload.id, self._clock.now(), completed=said)
-            if driver is not None and first is not None:
-                notices.append(_of_session("session_completed", payload.id, driver, first))
+            if not payload.void and payload.end_reason != "withdrawn":
+                said = {"event_id": str(event.metadata.event_id), "context": _end_context(payload, names)}
+                news.append(store.SessionNews(payload.id, completed=said))
+        notices = [
+            _of_session("session_completed", known.id, known.driver_id, known.completed)
+            for known in await self._merged(connection, news)
+            if known.driver_id is not None and known.completed is not None
+        ]
         await self._preparer.prepare(connection, notices)
 
     async def sessions_assigned(
         self, connection: Transaction, batch: Sequence[Delivered[Event[SessionAssigned]]]
     ) -> None:
         """session.assigned.v1: now what is known of the session is said."""
+        news = [
+            store.SessionNews(payload.session_id, None if payload.withdrawn else payload.driver_id, payload.revision)
+            for payload in (one.event.payload for one in batch)
+        ]
         notices = []
-        for event in (one.event for one in _in_order(batch)):
-            payload = event.payload
-            known = (payload.revision, None if payload.withdrawn else payload.driver_id)
-            driver, started, completed = await store.merge_session(
-                connection, payload.session_id, self._clock.now(), driver=known
-            )
-            if driver is not None and started is not None and completed is None:  # over already: only the end is said
-                notices.append(_of_session("session_started", payload.session_id, driver, started))
-            if driver is not None and completed is not None:
-                notices.append(_of_session("session_completed", payload.session_id, driver, completed))
+        for known in await self._merged(connection, news):
+            if known.driver_id is None:
+                continue
+            if known.completed is not None:  # over already: only the end is said
+                notices.append(_of_session("session_completed", known.id, known.driver_id, known.completed))
+            elif known.started is not None:
+                notices.append(_of_session("session_started", known.id, known.driver_id, known.started))
         await self._preparer.prepare(connection, notices)
+
+    async def _merged(self, connection: Transaction, news: Sequence[store.SessionNews]) -> list[store.SessionNews]:
+        return await store.merge_sessions(connection, news, self._clock.now()) if news else []
 
     async def stations(self, connection: Transaction, event: Event[StationChanged]) -> None:
         """station.created.v1, .updated.v1, .removed.v1: the site and the name of a station."""
@@ -174,11 +182,6 @@ class NoticeConsumers:
         """What people call these stations."""
         known = await store.stations(connection, set(station_ids))
         return {id_: (known[id_]["name"] if id_ in known else None) or id_ for id_ in station_ids}
-
-
-def _in_order(batch: Sequence[Delivered[Any]]) -> list[Delivered[Any]]:
-    """Rows are locked in the same order everywhere: two batches cannot wait for each other."""
-    return sorted(batch, key=lambda one: str(one.key))
 
 
 def _of_invoice(event: Event[InvoiceChanged]) -> Notice | None:

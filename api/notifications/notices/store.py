@@ -1,6 +1,7 @@
 """The SQL of what events said of sessions, stations and alarms."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -34,13 +35,17 @@ INSERT INTO notifications.station AS s (station_id, revision, site, name) VALUES
 ON CONFLICT (station_id) DO UPDATE SET (revision, site, name) = ($2, $3, $4) WHERE s.revision < $2
 """
 _STATIONS: Final = "SELECT station_id, site, name FROM notifications.station WHERE station_id = ANY ($1::text[])"
-_SESSION: Final = """
+# Rows are locked in the same order everywhere: two batches cannot wait for each other.
+_SESSIONS: Final = """
 INSERT INTO notifications.session AS s (id, driver_id, assignment, started, completed, heard_at)
-VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6)
+SELECT id, driver_id, assignment, started::jsonb, completed::jsonb, $1
+FROM unnest($2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[])
+    AS news (id, driver_id, assignment, started, completed) ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
-    driver_id = CASE WHEN s.assignment < $3 THEN $2 ELSE s.driver_id END, assignment = greatest(s.assignment, $3),
-    started = coalesce(s.started, $4::jsonb), completed = coalesce(s.completed, $5::jsonb), heard_at = $6
-RETURNING driver_id, started, completed
+    driver_id = CASE WHEN s.assignment < excluded.assignment THEN excluded.driver_id ELSE s.driver_id END,
+    assignment = greatest(s.assignment, excluded.assignment), started = coalesce(s.started, excluded.started),
+    completed = coalesce(s.completed, excluded.completed), heard_at = excluded.heard_at
+RETURNING id, driver_id, assignment, started, completed
 """
 _FORGET: Final = (
     "DELETE FROM notifications.session WHERE heard_at < $1",
@@ -82,23 +87,36 @@ async def stations(connection: Transaction, station_ids: Iterable[str]) -> dict[
     return {row["station_id"]: row for row in await connection.fetch(_STATIONS, list(station_ids))}
 
 
-async def merge_session(
-    connection: Transaction,
-    id_: UUID,
-    now: datetime,
-    *,
-    driver: tuple[int, str | None] = (0, None),
-    started: Mapping[str, Any] | None = None,
-    completed: Mapping[str, Any] | None = None,
-) -> tuple[str | None, Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    """Add to what is known of a session, first words staying, and of `driver` (revision, id) the highest revision.
-    Returns the driver, the start and the completion that are known now."""
-    revision, driver_id = driver
-    row = await connection.fetchrow(
-        _SESSION, id_, driver_id, revision, started and _json(started), completed and _json(completed), now
+@dataclass(frozen=True, slots=True)
+class SessionNews:
+    """What an event says of a session, or what is known of it."""
+
+    id: UUID
+    driver_id: str | None = None
+    assignment: int = 0  # revision of the driver
+    started: Mapping[str, Any] | None = None
+    completed: Mapping[str, Any] | None = None
+
+
+async def merge_sessions(connection: Transaction, news: Sequence[SessionNews], now: datetime) -> list[SessionNews]:
+    """Add to what is known of these sessions, each once: first words stay, and of drivers the highest revision. What is
+    known of them now, in the same order."""
+    rows = await connection.fetch(
+        _SESSIONS,
+        now,
+        [one.id for one in news],
+        [one.driver_id for one in news],
+        [one.assignment for one in news],
+        [one.started and _json(one.started) for one in news],
+        [one.completed and _json(one.completed) for one in news],
     )
-    assert row is not None  # noqa: S101  # an upsert returns its row
-    return row["driver_id"], _decoded(row["started"]), _decoded(row["completed"])
+    known = {
+        row["id"]: SessionNews(
+            row["id"], row["driver_id"], row["assignment"], _decoded(row["started"]), _decoded(row["completed"])
+        )
+        for row in rows
+    }
+    return [known[one.id] for one in news]
 
 
 async def forget(database: Database, before: datetime) -> None:

@@ -31,7 +31,7 @@ _COLUMNS: Final = (
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM reservations.reservation AS r"  # noqa: S608  # the names above
 _PLACE: Final = "p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with"
-_SAME_PLACE: Final = "int8range(c.place_key, c.place_key, '[]') && int8range({0}, {0}, '[]')"  # as the constraint
+SAME_PLACE: Final = "int8range(c.place_key, c.place_key, '[]') && int8range({0}, {0}, '[]')"  # as the constraint
 
 _LOCK_DRIVER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('reservations/driver/' || $1, 0))"
 _COUNT_OF_DRIVER: Final = "SELECT count(*) FROM reservations.reservation WHERE driver_id = $1 AND due_at IS NOT NULL"
@@ -74,7 +74,7 @@ FOR UPDATE OF r SKIP LOCKED
 _CLAIMING: Final = f"""{_SELECT}
 WHERE r.due_at IS NOT NULL AND r.id IN (
     SELECT c.holder FROM unnest($1::bigint[]) AS keys (key) JOIN reservations.claim AS c
-        ON {_SAME_PLACE.format("keys.key")} AND c.kind = 'reservation')
+        ON {SAME_PLACE.format("keys.key")} AND c.kind = 'reservation')
 ORDER BY r.id FOR UPDATE
 """  # noqa: S608  # the names above
 _AT_PLACES: Final = f"""{_SELECT}
@@ -89,7 +89,7 @@ _NAMED_CONNECTOR: Final = _NAMED.format(what="connector_id")
 _NAMED_BAY: Final = _NAMED.format(what="bay")
 _FREE: Final = f"""NOT EXISTS (
     SELECT FROM unnest(p.place_key || p.taken_with) AS keys (key)
-    JOIN reservations.claim AS c ON {_SAME_PLACE.format("keys.key")} AND c.during && tstzrange($1, $2))
+    JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($1, $2))
 """
 # Free ones first, each time in another order, so that drivers who ask at once do not all try the same connector.
 _OF_PLUG: Final = f"""
@@ -116,14 +116,14 @@ LIMIT 20
 _TAKEN: Final = f"""
 SELECT keys.place, lower(c.during), upper(c.during)
 FROM unnest($1::bigint[], $2::bigint[]) AS keys (place, key)
-JOIN reservations.claim AS c ON {_SAME_PLACE.format("keys.key")} AND c.during && tstzrange($3, $4)
+JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($3, $4)
 ORDER BY 2 LIMIT {INTERVALS_MAX}
 """  # noqa: S608  # the names above
 _NEXT_CLAIM: Final = f"""
 SELECT min(lower(c.during))
 FROM reservations.place AS p
 CROSS JOIN LATERAL unnest(p.place_key || p.taken_with) AS keys (key)
-JOIN reservations.claim AS c ON {_SAME_PLACE.format("keys.key")} AND c.during && tstzrange($2, $3) AND c.holder <> $4
+JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($2, $3) AND c.holder <> $4
 WHERE p.place_key = $1
 """  # noqa: S608  # the names above
 _TARIFF: Final = """

@@ -4,9 +4,9 @@ A session at a reserved connector is the driver's if they asked to start it (`re
 the transaction of the request, so before the station knew of it); any other is somebody else's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from api.reservations.life import store
 from api.reservations.life.lifecycle import OCCUPIED, Lifecycle
@@ -15,7 +15,7 @@ from api.reservations.sessions import store as session_store
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.errors import Overloaded
-from kit.messaging.consumer import moment_of
+from kit.messaging.consumer import Delivered, moment_of, within
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import get_logger
 from schemas.events import Event, SessionCompleted, SessionStarted
@@ -36,19 +36,34 @@ class SessionEvents:
         self._clock = clock
         self._expected = expected
 
-    async def started(self, connection: Transaction, event: Event[SessionStarted]) -> None:
-        """Handle session.started.v1: the driver uses the reservation, or another vehicle is in its way."""
-        session, now = event.payload, self._clock.now()
-        began_at = moment_of(session.started_at)
-        place = await session_store.connector(connection, session.station_id, session.connector_id)
-        over = await session_store.started(connection, session.id, place, began_at, now)
-        if over is None:
-            return
+    async def started(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionStarted]]]) -> None:
+        """Handle session.started.v1, at most one a connector: the driver uses the reservation, or another vehicle is
+        in its way. Nearly all connectors are nobody's: those are claimed together."""
+        now = self._clock.now()
+        places = await session_store.connectors(connection, [place_of(one) for one in batch])
+        began = [
+            session_store.Began(one.event.payload.id, places[place_of(one)], moment_of(one.event.payload.started_at))
+            for one in batch
+        ]
+        over = await session_store.started(connection, began, now)
+        taken = await session_store.taken(connection, [one.place for one in began])
+        free = [one for one in began if one.place.key not in taken and over.get(one.id) is False]
+        await session_store.claim_free(connection, free, (now, now + self._expected()))
+        for delivered, one in zip(batch, began, strict=True):
+            if one.place.key in taken and one.id in over:
+                with within(delivered.context, "session at a claimed connector"):
+                    await self._started(connection, delivered.event.payload, one, over=over[one.id])
+
+    async def _started(
+        self, connection: Transaction, session: SessionStarted, began: session_store.Began, *, over: bool
+    ) -> None:
+        """A session at a connector that somebody has claimed. `over`: its end is known already."""
+        now, place = self._clock.now(), began.place
         until = now + self._expected()
         claiming = await store.claiming(connection, [place.key])
-        own = next((one for one in claiming if _is_of(session, one, began_at)), None)
+        own = next((one for one in claiming if _is_of(session, one, began.at)), None)
         if own is not None:
-            await self._lifecycle.apply(connection, own, ChargingBegan(began_at, session.id))
+            await self._lifecycle.apply(connection, own, ChargingBegan(began.at, session.id))
             until = max(own.ends_at, now + EXTEND)
         elif not over:
             for reservation in claiming:
@@ -58,13 +73,17 @@ class SessionEvents:
             await session_store.end_start_requests(connection, place)
             await session_store.claim_for_session(connection, session.id, place, now, until)
 
-    async def completed(self, connection: Transaction, event: Event[SessionCompleted]) -> None:
-        """Handle session.completed.v1: the connector is free again."""
-        session = event.payload
-        place = await session_store.connector(connection, session.station_id, session.connector_id)
-        ended_at, now = moment_of(session.ended_at), self._clock.now()
-        await session_store.ended(connection, session.id, place, ended_at, session.revision, now)
-        await store.give_back(connection, session.id)
+    async def completed(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionCompleted]]]) -> None:
+        """Handle session.completed.v1, at most one a session: its connector is free again."""
+        places = await session_store.connectors(connection, [place_of(one) for one in batch])
+        ended = [
+            session_store.Ended(
+                session.id, places[session.station_id, session.connector_id], moment_of(session.ended_at),
+                session.revision,
+            )
+            for session in (one.event.payload for one in batch)
+        ]  # fmt: skip
+        await session_store.ended(connection, ended, self._clock.now())
 
     async def extend(self, database: Database) -> None:
         """Sessions that last longer than expected keep their connectors. A job."""
@@ -81,6 +100,11 @@ class SessionEvents:
         """Delete what no event can concern any more. A job."""
         async with database.transaction() as connection:
             await session_store.forget_old(connection, self._clock.now())
+
+
+def place_of(delivered: Delivered[Any]) -> tuple[str, int]:
+    """Station and connector of the session of an event."""
+    return delivered.event.payload.station_id, delivered.event.payload.connector_id
 
 
 def _is_of(session: SessionStarted, reservation: Reservation, began_at: datetime) -> bool:

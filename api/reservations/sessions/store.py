@@ -8,29 +8,48 @@ from uuid import UUID
 
 from api.reservations.life import store
 from api.reservations.life.rule import Place
+from api.reservations.places.free_times import Interval
 from kit.messaging.outbox import Transaction
 
 KEEP_DAYS: Final = 30  # of sessions that are over: a redelivered event is as old at most
 PAST_HOURS: Final = 1  # of claims whose time is over; the constraint needs them no more
 
-_PLACE: Final = """
-INSERT INTO reservations.place (station_id, connector_id, registered) VALUES ($1, $2, false) ON CONFLICT DO NOTHING
+_FIND_PLACES: Final = """
+SELECT p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with
+FROM unnest($1::text[], $2::int[]) AS named (station_id, connector_id)
+JOIN reservations.place AS p ON p.station_id = named.station_id AND p.connector_id = named.connector_id
 """
-_FIND_PLACE: Final = """
-SELECT place_key, station_id, connector_id, bay, taken_with FROM reservations.place
-WHERE station_id = $1 AND connector_id = $2
+_NEW_PLACES: Final = """
+INSERT INTO reservations.place (station_id, connector_id, registered)
+SELECT station_id, connector_id, false FROM unnest($1::text[], $2::int[]) AS named (station_id, connector_id)
+ORDER BY 1, 2 ON CONFLICT DO NOTHING
 """
 _STARTED: Final = """
 INSERT INTO reservations.session AS s (id, station_id, connector_id, place_key, started_at, observed_at)
-VALUES ($1, $2, $3, $4, $5, $6)
+SELECT id, station_id, connector_id, place_key, started_at, $1
+FROM unnest($2::uuid[], $3::text[], $4::int[], $5::bigint[], $6::timestamptz[])
+    AS began (id, station_id, connector_id, place_key, started_at) ORDER BY id
 ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at WHERE s.started_at IS NULL
-RETURNING ended_at IS NOT NULL
+RETURNING id, ended_at IS NOT NULL
 """
 _ENDED: Final = """
 INSERT INTO reservations.session AS s (id, station_id, connector_id, place_key, ended_at, revision, observed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+SELECT id, station_id, connector_id, place_key, ended_at, revision, $1
+FROM unnest($2::uuid[], $3::text[], $4::int[], $5::bigint[], $6::timestamptz[], $7::int[])
+    AS over (id, station_id, connector_id, place_key, ended_at, revision) ORDER BY id
 ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, revision = excluded.revision
 WHERE s.revision < excluded.revision
+"""
+_GIVE_BACK: Final = "DELETE FROM reservations.claim WHERE holder = ANY ($1::uuid[])"
+_TAKEN: Final = f"""
+SELECT key FROM unnest($1::bigint[]) AS keys (key)
+WHERE EXISTS (SELECT FROM reservations.claim AS c WHERE {store.SAME_PLACE.format("keys.key")})
+"""  # noqa: S608  # the names above
+_CLAIM_FREE: Final = """
+INSERT INTO reservations.claim (place_key, during, kind, holder)
+SELECT place_key, tstzrange($1, $2), 'session', holder
+FROM unnest($3::bigint[], $4::uuid[]) AS free (place_key, holder) ORDER BY place_key
+ON CONFLICT DO NOTHING
 """
 # The driver's request to start, by whose claim or whose reservation the session is known to be theirs.
 _END_STARTS: Final = """
@@ -64,27 +83,80 @@ class OpenSession:
     place: Place
 
 
-async def connector(connection: Transaction, station_id: str, connector_id: int) -> Place:
-    """The connector, registered or not."""
-    await connection.execute(_PLACE, station_id, connector_id)
-    row = await connection.fetchrow(_FIND_PLACE, station_id, connector_id)
-    assert row is not None  # noqa: S101  # places are never deleted
-    return _place(*row)
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A session that began."""
+
+    id: UUID
+    place: Place
+    at: datetime
 
 
-async def started(connection: Transaction, id_: UUID, place: Place, started_at: datetime, now: datetime) -> bool | None:
-    """Store that a session began: whether its end is known already. None: that it began was known."""
-    columns = (id_, place.station_id, place.connector_id, place.key, started_at, now)
-    over: bool | None = await connection.fetchval(_STARTED, *columns)
-    return over
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A session that ended."""
+
+    id: UUID
+    place: Place
+    at: datetime
+    revision: int
 
 
-async def ended(
-    connection: Transaction, id_: UUID, place: Place, ended_at: datetime, revision: int, now: datetime
-) -> None:
-    """Store that a session ended; of several revisions the highest counts."""
-    columns = (id_, place.station_id, place.connector_id, place.key, ended_at, revision, now)
-    await connection.execute(_ENDED, *columns)
+async def connectors(connection: Transaction, names: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Place]:
+    """These connectors by station and number, registered or not."""
+    found = await _connectors(connection, names)
+    missing = sorted({*names} - found.keys())
+    if missing:
+        await connection.execute(_NEW_PLACES, *_columns(missing))
+        found |= await _connectors(connection, missing)
+    return found
+
+
+async def _connectors(connection: Transaction, names: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Place]:
+    rows = await connection.fetch(_FIND_PLACES, *_columns(names))
+    return {(row["station_id"], row["connector_id"]): _place(*row) for row in rows}
+
+
+def _columns(names: Sequence[tuple[str, int]]) -> tuple[list[str], list[int]]:
+    return [station_id for station_id, _ in names], [connector_id for _, connector_id in names]
+
+
+async def started(connection: Transaction, began: Sequence[Began], now: datetime) -> dict[UUID, bool]:
+    """Store that sessions began. By id whether its end is known already, of those that were not known to have begun."""
+    return dict(map(tuple, await connection.fetch(_STARTED, now, *_session_columns(began), [one.at for one in began])))
+
+
+async def taken(connection: Transaction, places: Sequence[Place]) -> set[int]:
+    """The keys of these places that anybody has claimed, at whatever time, and of those that are taken with others."""
+    keys = [place.key for place in places if len(place.keys) == 1]
+    claimed = {row["key"] for row in await connection.fetch(_TAKEN, keys)}
+    return claimed | {place.key for place in places if len(place.keys) > 1}
+
+
+async def claim_free(connection: Transaction, began: Sequence[Began], during: Interval) -> None:
+    """Claim the places of these sessions, which nobody had claimed. Who took one since has it: see `unclaimed`."""
+    if began:
+        columns = [one.place.key for one in began], [one.id for one in began]
+        await connection.execute(_CLAIM_FREE, *during, *columns)
+
+
+async def ended(connection: Transaction, ended: Sequence[Ended], now: datetime) -> None:
+    """Store that sessions ended, of several revisions the highest, and give back what they have claimed."""
+    columns = [one.at for one in ended], [one.revision for one in ended]
+    await connection.execute(_ENDED, now, *_session_columns(ended), *columns)
+    await connection.execute(_GIVE_BACK, [one.id for one in ended])
+
+
+def _session_columns(
+    sessions: Sequence[Began] | Sequence[Ended],
+) -> tuple[list[UUID], list[str], list[int | None], list[int]]:
+    places = [one.place for one in sessions]
+    return (
+        [one.id for one in sessions],
+        [place.station_id for place in places],
+        [place.connector_id for place in places],
+        [place.key for place in places],
+    )
 
 
 async def end_start_requests(connection: Transaction, place: Place) -> None:
