@@ -30,7 +30,6 @@ from api.reporting.uptime.registry_events import RegistryEvents
 from api.reporting.uptime.store import UptimeStore
 from kit.clock import Clock
 from kit.database.postgres import Database
-from kit.documents.mongodb import MongoDocuments
 from kit.documents.postgres import PostgresDocuments
 from kit.documents.store import DocumentStore
 from kit.service import Context, provided
@@ -64,12 +63,15 @@ class ReportingComponents:
             await self.note_store.forget_old(connection, self.clock.now())
 
 
+Provided = Annotated[ReportingComponents, Depends(provided(ReportingComponents))]
+
+
 @asynccontextmanager
 async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]:
     """Open the components on the service's own connection pool."""
     database, clock, notes = context.database, context.clock, NoteStore()
     cache, documents = _cache(context), _documents(context)
-    if isinstance(documents, MongoDocuments):
+    if context.settings.mongodb_url:
         context.checks["mongodb"] = documents.check_ready
     analytics = AnalyticsService(AnalyticsStore(database), cache, clock)
     exclusions, uptime = ExclusionStore(database), UptimeStore(database)
@@ -105,12 +107,12 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
         await documents.close()
 
 
-Provided = Annotated[ReportingComponents, Depends(provided(ReportingComponents))]
-
-
 def _documents(context: Context) -> DocumentStore:
-    url = context.settings.mongodb_url
-    return MongoDocuments(url) if url else PostgresDocuments(context.database, SCHEMA)
+    if not context.settings.mongodb_url:
+        return PostgresDocuments(context.database, SCHEMA)
+    from kit.documents.mongodb import MongoDocuments  # few use it, and its driver takes a while to import
+
+    return MongoDocuments(context.settings.mongodb_url)
 
 
 def _cache(context: Context) -> Cache:

@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from kit.printing.paper import WIDTH_MM, Attachment, Paper, document_metadata
 from billing.invoices.models import InvoiceDetail, Party, PayableLine
 from billing.lines import CREDIT
+from kit.printing.paper import WIDTH_MM, Attachment, Paper, document_metadata
 
 _TITLES: Final = {"invoice": "Invoice", "credit_note": "Credit note"}
 _STATES: Final = {

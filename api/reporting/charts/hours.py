@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from api.reporting.analytics.metrics import Metric
 from api.reporting.analytics.models import Figure
 from api.reporting.charts.heat_map import ROWS_MAX
+from api.reporting.reports.figures import Sums, combined
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 HOURS: Final = tuple(f"{hour:02}" for hour in range(24))
@@ -76,25 +77,16 @@ def hours_of_week(moments: Sequence[datetime], zone: ZoneInfo) -> list[int]:
     return counts
 
 
-def _gather(
-    metric: Metric, figures: Sequence[Figure], cells: int, place: Callable[[Figure], int]
-) -> list[tuple[int, ...] | None]:
+def _gather(metric: Metric, figures: Sequence[Figure], cells: int, place: Callable[[Figure], int]) -> list[Sums | None]:
     """The sums of each cell."""
-    found: list[tuple[int, ...] | None] = [None] * cells
+    found: list[Sums | None] = [None] * cells
     for figure in figures:
         cell = place(figure)
-        new = tuple(figure.sums[name] for name in metric.sum_names)
-        old = found[cell]
-        if old is None:
-            found[cell] = new
-        elif metric.is_peak:
-            found[cell] = tuple(map(max, old, new))
-        else:
-            found[cell] = tuple(one + other for one, other in zip(old, new, strict=True))
+        found[cell] = combined(metric, found[cell], figure.sums)
     return found
 
 
-def _value(metric: Metric, sums: tuple[int, ...] | None, hours: int) -> float | None:
+def _value(metric: Metric, sums: Sums | None, hours: int) -> float | None:
     """In the metric's unit."""
     if not hours:
         return None

@@ -5,7 +5,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from api.reporting.reports.figures import MetricFigures
+from api.reporting.analytics.metrics import PEAK
+from api.reporting.reports.figures import MetricFigures, Sums
 from api.reporting.tables import Column, ColumnType, Table, TableShape
 from api.reporting.uptime.loading import PortBatch
 from api.reporting.uptime.outages import outages_of, repairs_in
@@ -104,16 +105,15 @@ def operations_table(figures: Mapping[str, MetricFigures]) -> Table:
     return table
 
 
-def _value(figures: MetricFigures, sums: tuple[int, ...] | None, column: OperationsColumn) -> int | None:
+def _value(figures: MetricFigures, sums: Sums | None, column: OperationsColumn) -> int | None:
     """In the column's thousandths, rounded down. A sum of nothing is 0, a quotient of nothing is none."""
     metric = figures.metric
     if sums is None:
         return None if metric.divided_by else 0
-    count = 1 if metric.is_peak else len(metric.parts)
-    numerator = sum(sums[:count]) * column.times
+    numerator = (sums[PEAK] if metric.is_peak else sum(sums[name] for name in metric.parts)) * column.times
     if not metric.divided_by:
         return numerator // column.over
-    denominator = sum(sums[count:])
+    denominator = sum(sums[name] for name in metric.divided_by)
     return numerator // (denominator * column.over) if denominator else None
 
 
@@ -122,7 +122,7 @@ def revenue_table(excl: MetricFigures, incl: MetricFigures) -> Table:
     table = Table(REVENUE)
     without, including = excl.sums(), incl.sums()
     for key in sorted(without.keys() | including.keys()):
-        table.add(*key, *(found.get(key, (0,))[0] for found in (without, including)))
+        table.add(*key, *(sum(found.get(key, {}).values()) for found in (without, including)))
     return table
 
 
@@ -130,7 +130,7 @@ def revenue_by_time_table(excl: MetricFigures, incl: MetricFigures) -> Table:
     """A row for each time and currency, in order."""
     table = Table(REVENUE_BY_TIME)
     without, including = (
-        {(to_ms(one.start), one.currency or ""): next(iter(one.sums.values())) for one in found.figures}
+        {(to_ms(one.start), one.currency or ""): sum(one.sums.values()) for one in found.figures}
         for found in (excl, incl)
     )
     for key in sorted(without.keys() | including.keys()):

@@ -1,6 +1,6 @@
 """Figures of metrics for a report: all pages of analytics, summed over the report's time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -11,6 +11,7 @@ from api.reporting.analytics.models import Figure, Group
 from api.reporting.analytics.service import AnalyticsQuery, AnalyticsService
 from api.reporting.uptime.loading import TooMany
 
+Sums = Mapping[str, int]  # by name
 _PAGE: Final = 5_000  # figures
 _PAGES_MAX: Final = 100
 
@@ -24,20 +25,22 @@ class MetricFigures:
     as_of: datetime
     pending_hours: int
 
-    def sums(self) -> dict[tuple[str, str], tuple[int, ...]]:
-        """By group and currency (empty: none), over the whole time, in the order of the metric's sums."""
-        found: dict[tuple[str, str], tuple[int, ...]] = {}
+    def sums(self) -> dict[tuple[str, str], Sums]:
+        """By group and currency (empty: none), over the whole time."""
+        found: dict[tuple[str, str], Sums] = {}
         for figure in self.figures:
             key = (figure.group or "", figure.currency or "")
-            new = tuple(figure.sums[name] for name in self.metric.sum_names)
-            old = found.get(key)
-            if old is None:
-                found[key] = new
-            elif self.metric.is_peak:
-                found[key] = tuple(map(max, old, new))
-            else:
-                found[key] = tuple(one + other for one, other in zip(old, new, strict=True))
+            found[key] = combined(self.metric, found.get(key), figure.sums)
         return found
+
+
+def combined(metric: Metric, old: Sums | None, new: Sums) -> Sums:
+    """The metric's sums of two times together."""
+    if old is None:
+        return new
+    if metric.is_peak:
+        return {name: max(old[name], new[name]) for name in new}
+    return {name: old[name] + new[name] for name in new}
 
 
 class FigureReader:
