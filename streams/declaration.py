@@ -151,6 +151,7 @@ SERVICE: Final = Service(
             "telemetry.connector_hours(text[], timestamp with time zone[])",
             "energy and power of these stations' connectors in these hours",
         ),
+        Contract("telemetry.session_peaks(uuid[])", "the highest power of each of these sessions"),
     ),
     reads=(
         "pricing.tariffs_at(text[], bigint[])",

@@ -4,20 +4,35 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
+
+from fastapi import Depends
 
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
-from api.reporting.analytics.heat_maps import HeatMapService
 from api.reporting.analytics.service import AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
+from api.reporting.charts.service import HeatMapService
+from api.reporting.exclusions.service import ExclusionService
+from api.reporting.exclusions.store import ExclusionStore
+from api.reporting.reports.computing import ReportComputation
+from api.reporting.reports.content import ReportContent
+from api.reporting.reports.figures import FigureReader
+from api.reporting.reports.service import ReportService
+from api.reporting.reports.store import SCHEMA, ReportStore
+from api.reporting.reports.worker import ReportWorker
 from api.reporting.rollups.note_store import NoteStore
 from api.reporting.rollups.notes import NoteService
 from api.reporting.rollups.service import RollUpService
 from api.reporting.rollups.store import RollUpStore
 from api.reporting.settings import ReportingSettings
+from api.reporting.uptime.loading import PortLoader
+from api.reporting.uptime.registry_events import RegistryEvents
+from api.reporting.uptime.store import UptimeStore
 from kit.clock import Clock
 from kit.database.postgres import Database
-from kit.service import Context
+from kit.documents.postgres import PostgresDocuments
+from kit.documents.store import DocumentStore
+from kit.service import Context, provided
 
 _CACHE_PREFIX: Final = "analytics:"
 
@@ -33,6 +48,12 @@ class ReportingComponents:
     rollups: RollUpService
     analytics: AnalyticsService
     heat_maps: HeatMapService
+    exclusions: ExclusionService
+    registry: RegistryEvents
+    uptime: UptimeStore
+    reports: ReportService
+    report_worker: ReportWorker
+    documents: DocumentStore
     settings: ReportingSettings
 
     async def drop_old(self) -> None:
@@ -42,11 +63,27 @@ class ReportingComponents:
             await self.note_store.forget_old(connection, self.clock.now())
 
 
+Provided = Annotated[ReportingComponents, Depends(provided(ReportingComponents))]
+
+
 @asynccontextmanager
 async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]:
     """Open the components on the service's own connection pool."""
     database, clock, notes = context.database, context.clock, NoteStore()
-    cache, analytics = _cache(context), AnalyticsStore(database)
+    cache, documents = _cache(context), _documents(context)
+    if context.settings.mongodb_url:
+        context.checks["mongodb"] = documents.check_ready
+    analytics = AnalyticsService(AnalyticsStore(database), cache, clock)
+    exclusions, uptime = ExclusionStore(database), UptimeStore(database)
+    reports, content = ReportStore(database), ReportContent(documents)
+    figures = FigureReader(analytics)
+    computation = ReportComputation(PortLoader(uptime, exclusions), figures)
+    config = context.config
+
+    def keep_reports() -> timedelta:
+        return timedelta(days=config.group(ReportingSettings).reporting_reports_days)
+
+    worker = ReportWorker(reports, content, computation, clock, keep_reports)
     try:
         yield ReportingComponents(
             database,
@@ -54,12 +91,28 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             NoteService(notes, clock),
             notes,
             RollUpService(database, RollUpStore(), clock),
-            AnalyticsService(analytics, cache, clock),
-            HeatMapService(analytics, clock),
+            analytics,
+            HeatMapService(figures, clock),
+            ExclusionService(exclusions, clock),
+            RegistryEvents(),
+            uptime,
+            ReportService(reports, content, clock),
+            worker,
+            documents,
             context.group(ReportingSettings),
         )
     finally:
+        await worker.close()
         await cache.close()
+        await documents.close()
+
+
+def _documents(context: Context) -> DocumentStore:
+    if not context.settings.mongodb_url:
+        return PostgresDocuments(context.database, SCHEMA)
+    from kit.documents.mongodb import MongoDocuments  # few use it, and its driver takes a while to import
+
+    return MongoDocuments(context.settings.mongodb_url)
 
 
 def _cache(context: Context) -> Cache:

@@ -24,6 +24,13 @@ class ReportingSettings(BaseModel):
         description="hours of reporting are kept so long; days for ever",
         json_schema_extra=adjustable("reporting.retention", unit="d"),
     )
+    reporting_reports_days: int = Field(
+        400,
+        ge=1,
+        le=36_500,
+        description="a report is kept so long after it was made",
+        json_schema_extra=adjustable("reporting.reports", unit="d"),
+    )
 
 
 GROUP = ReportingSettings

@@ -10,27 +10,6 @@ _DESCRIPTION: Final[dict[str, Any]] = {
     "grouped_by": "quotient of sums",
 }
 METRICS: Final[dict[str, Any]] = {"metrics": [_DESCRIPTION]}
-HEAT_MAP: Final[dict[str, Any]] = {
-    **_DESCRIPTION,
-    "rows_by": "weekday",
-    "currency": None,
-    "time_zone": "Europe/Berlin",
-    "from": "2026-03-01T23:00:00Z",
-    "to": "2026-03-08T23:00:00Z",
-    "as_of": "2026-03-09T08:00:00Z",
-    "pending_hours": 0,
-    "rows": [
-        {
-            "weekday": weekday,
-            "group": None,
-            "hours": [1] * 24,
-            "values": [0.25] * 24,
-            "sums": [{"occupied_ms": 3_600_000, "known_ms": 14_400_000}] * 24,
-        }
-        for weekday in range(1, 8)
-    ],
-    "next": None,
-}
 ANALYTICS: Final[dict[str, Any]] = {
     **_DESCRIPTION,
     "by": "day",

@@ -41,30 +41,6 @@ class Figure(AnalyticsModel):
     sums: Annotated[dict[str, int], Field(description="exact, of what the value is computed; the unit is in the name")]
 
 
-class HeatMapRow(AnalyticsModel):
-    """The hours of a day, of a weekday or a group. Each list has 24, of the local hours from 0 on."""
-
-    weekday: Annotated[int | None, Field(description="1: Monday; null: of all, of a group")]
-    group: Annotated[str | None, Field(description="as of figures")]
-    hours: Annotated[list[int], Field(description="of how many hours of the time each cell is")]
-    values: Annotated[list[float | None], Field(description="of these hours together; null: the quotient of nothing")]
-    sums: list[dict[str, int]]
-
-
-class HeatMap(MetricDescription):
-    """A metric by weekday, or group, and hour of the day."""
-
-    rows_by: str
-    currency: str | None
-    time_zone: str
-    start: Annotated[datetime, Field(alias="from", description="of the first whole day")]
-    end: Annotated[datetime, Field(alias="to", description="of the last whole day")]
-    as_of: Annotated[datetime, Field(description="as of figures")]
-    pending_hours: Annotated[int, Field(description="as of figures")]
-    rows: list[HeatMapRow]
-    next: Annotated[str | None, Field(description="the next page of groups; null: this is the last")]
-
-
 class Analytics(MetricDescription):
     """A page of figures. Of a time without anything there is no figure."""
 

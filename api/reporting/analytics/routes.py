@@ -8,9 +8,8 @@ from pydantic import AfterValidator
 
 from api.reporting.analytics import examples
 from api.reporting.analytics.buckets import BUCKETS_MAX, Width
-from api.reporting.analytics.heat_maps import ROWS_MAX, HeatMapQuery, RowsBy
 from api.reporting.analytics.metrics import METRICS
-from api.reporting.analytics.models import Analytics, Group, HeatMap, MetricDescription, MetricList
+from api.reporting.analytics.models import Analytics, Group, MetricDescription, MetricList
 from api.reporting.analytics.service import AnalyticsQuery, description_of
 from api.reporting.components import ReportingComponents
 from api.time_zones import checked_time_zone
@@ -73,33 +72,5 @@ async def figures(
     """
     query = AnalyticsQuery(metric, start, end, by, timezone, group, tuple(name or ()), limit, cursor)
     page, key = await reporting.analytics.figures(query)
-    page = page.model_copy(update={"next": next_url(request.url, key)})
-    return Response(page.model_dump_json(by_alias=True), headers=link_header(page.next), media_type=JSON)
-
-
-@router.get(
-    "/{metric}/heat-map",
-    summary="A metric by weekday, or group, and hour of the day",
-    response_model=HeatMap,
-    responses={**problems(_NO_METRIC), 200: example(examples.HEAT_MAP)},
-)
-async def heat_map(
-    reporting: Provided,
-    request: Request,
-    metric: MetricInPath,
-    start: Annotated[Instant, Query(alias="from", description="the day that has it is the first, whole")],
-    end: Annotated[Instant, Query(alias="to", description="the day before it is the last, whole")],
-    timezone: TimeZoneInQuery = "UTC",
-    rows: Annotated[RowsBy, Query(description="`weekday`: seven, of all stations together")] = "weekday",
-    name: NamesInQuery = None,
-    currency: Annotated[
-        str | None, Query(pattern="^[A-Z]{3}$", description="ISO 4217, of a metric that is money")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=ROWS_MAX, description="groups on a page")] = ROWS_MAX,
-    cursor: CursorInQuery = None,
-) -> Response:
-    """The 168 hours of a week, or 24 hours of each group. A cell is the metric of all its hours together."""
-    query = HeatMapQuery(metric, start, end, timezone, rows, tuple(name or ()), currency, limit, cursor)
-    page, key = await reporting.heat_maps.heat_map(query)
     page = page.model_copy(update={"next": next_url(request.url, key)})
     return Response(page.model_dump_json(by_alias=True), headers=link_header(page.next), media_type=JSON)

@@ -51,15 +51,6 @@ class Sum(NamedTuple):
     sums: tuple[int, ...]
 
 
-class Cell(NamedTuple):
-    """Sums of a series in one hour of one weekday, in the order of the metric's names."""
-
-    series_key: int
-    weekday: int
-    hour: int
-    sums: tuple[int, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class State:
     """Of a span of time: which figures it has, and hours that have changed and wait to be computed."""
@@ -94,14 +85,6 @@ class AnalyticsStore:
         rows = await self._database.fetch(_sums(metric), keys, *columns)
         return [Sum(row["series_key"], row["bucket"], row["currency"], tuple(row["sums"])) for row in rows]
 
-    async def cells(
-        self, metric: Metric, series: Sequence[Series], start: datetime, end: datetime, time_zone: str, currency: str
-    ) -> list[Cell]:
-        """By series, weekday (1: Monday) and hour of the day in that zone."""
-        keys = [one.series_key for one in series]
-        rows = await self._database.fetch(_cells(metric), keys, start, end, time_zone, currency)
-        return [Cell(row["series_key"], row["weekday"], row["hour"], tuple(row["sums"])) for row in rows]
-
 
 class _Expressions(NamedTuple):
     """SQL: the sums that a metric shows, of a row `r` of hours or days, and merged from those of rows `p`."""
@@ -119,21 +102,6 @@ class _Expressions(NamedTuple):
         chosen = "ARRAY[" + ", ".join(f"r.sums[{facet.place(name) + 1}]" for name in names) + "]"
         total = ", ".join(f"sum(p.sums[{place + 1}])::bigint" for place in range(len(names)))
         return cls(chosen, chosen, f"ARRAY[{total}]")
-
-
-@cache
-def _cells(metric: Metric) -> str:
-    """SQL. $1: series; $2, $3: from when to when; $4: time zone; $5: currency."""
-    sql = _Expressions.of(metric)
-    return f"""
-SELECT p.series_key, p.weekday, p.hour, {sql.merged} AS sums FROM (
-    SELECT r.series_key, extract(isodow FROM r.hour AT TIME ZONE $4)::int AS weekday,
-           extract(hour FROM r.hour AT TIME ZONE $4)::int AS hour, {sql.of_hours} AS sums
-    FROM unnest($1::int[]) AS g (series_key)
-    JOIN reporting.hour AS r ON r.facet = {metric.facet:d} AND r.series_key = g.series_key
-        AND r.hour >= $2 AND r.hour < $3 AND r.currency = $5
-) AS p GROUP BY 1, 2, 3
-"""  # noqa: S608  # our own names
 
 
 @cache

@@ -1,10 +1,7 @@
 """Analytics over HTTP: who may ask, what is refused, pages, and answers that are kept."""
 
 import random
-from collections import defaultdict
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -93,38 +90,6 @@ async def _pages(client: httpx.AsyncClient, asked: dict[str, Any]) -> list[Any]:
             return found
         assert page["next"] in answer.headers["link"]
         answer = await client.get(page["next"])
-
-
-@pytest.mark.parametrize("metric", ["energy_delivered", "occupancy", "peak_power", "revenue"])
-async def test_a_heat_map_has_the_hours_that_figures_by_hour_have(database_url: str, metric: str) -> None:
-    zone = ZoneInfo("Europe/Berlin")
-    async with served(database_url) as (own, client, tokens):
-        client.headers["Authorization"] = f"Bearer {tokens['operator']}"
-        await _played(own)
-        asked: dict[str, Any] = {**SPAN, "timezone": zone.key, "limit": 50}
-        money = {"currency": "EUR"} if metric == "revenue" else {}
-        for rows in ("weekday", "station"):
-            answer = await client.get(f"{PATH}/{metric}/heat-map", params={**asked, **money, "rows": rows})
-            found = answer.json()
-            group = {} if rows == "weekday" else {"group": rows}
-            span = {"from": found["from"], "to": found["to"]}
-            figures = (
-                await client.get(f"{PATH}/{metric}", params={**span, **group, "by": "hour", "limit": 5000})
-            ).json()
-            expected: dict[Any, list[Any]] = defaultdict(list)
-            for one in figures["figures"]:
-                local = datetime.fromisoformat(one["start"]).astimezone(zone)
-                row = local.isoweekday() if rows == "weekday" else one["group"]
-                expected[row, local.hour].append(one["sums"])
-            merge = max if metric == "peak_power" else sum
-            for row in found["rows"]:
-                for hour, cell in enumerate(row["sums"]):
-                    given = expected[row["weekday"] or row["group"], hour]
-                    assert cell == {name: merge([one[name] for one in given]) if given else 0 for name in cell}
-            # Clocks were set forward on the last day: it has no hour at two.
-            assert sum(sum(row["hours"]) for row in found["rows"]) == 71 * (1 if rows == "weekday" else len(found["rows"]))
-            assert rows != "weekday" or found["rows"][6]["hours"][2] == 0
-            assert any(value for row in found["rows"] for value in row["values"])
 
 
 async def test_a_kept_answer_is_gone_once_a_change_is_computed(
