@@ -31,8 +31,10 @@ _OLD: Final = """
 SELECT c.station_id, c.connector_id, h.hour, h.currency, h.sums, h.ends_as
 FROM unnest($2::text[], $3::timestamptz[]) AS asked (station_id, hour)
 JOIN reporting.connector AS c ON c.station_id = asked.station_id COLLATE "C"
-JOIN reporting.hour AS h ON h.facet = $1 AND h.series_key = c.connector_key AND h.hour = asked.hour
-"""
+CROSS JOIN LATERAL (
+    SELECT * FROM reporting.hour WHERE facet = $1 AND series_key = c.connector_key AND hour = asked.hour OFFSET 0
+) AS h
+"""  # OFFSET 0 keeps the planner to one index scan a row
 _KEYS: Final = """
 SELECT c.station_id, c.connector_id, c.connector_key
 FROM unnest($1::text[], $2::smallint[]) AS asked (station_id, connector_id)
@@ -377,11 +379,12 @@ def _largest_of(facet: Facet, series: str, days: str) -> str:
     largest = ", ".join(f"h.sums[{place + 1}]" for place in range(len(SUMS[facet].names)))
     return f"""
 INSERT INTO reporting.day (facet, series_key, currency, day, sums)
-SELECT {facet:d}, h.series_key, '', given.day, ARRAY[max(greatest({largest}))]
-FROM ({series}) AS m CROSS JOIN ({days}) AS given
-JOIN reporting.hour AS h ON h.facet = {facet:d} AND h.series_key = m.series_key AND h.currency = ''
-    AND h.hour >= given.day AND h.hour < given.day + interval '1 day'
-GROUP BY h.series_key, given.day
+SELECT {facet:d}, m.series_key, '', given.day, ARRAY[found.largest]
+FROM ({series}) AS m CROSS JOIN ({days}) AS given CROSS JOIN LATERAL (
+    SELECT max(greatest({largest})) AS largest FROM reporting.hour AS h
+    WHERE h.facet = {facet:d} AND h.series_key = m.series_key AND h.currency = ''
+        AND h.hour >= given.day AND h.hour < given.day + interval '1 day'
+) AS found WHERE found.largest IS NOT NULL
 ON CONFLICT (facet, series_key, currency, day) DO UPDATE SET sums = excluded.sums
 """  # noqa: S608  # our own names
 
