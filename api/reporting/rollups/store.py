@@ -13,7 +13,8 @@ from api.reporting.rollups.facets import HOUR, SUMS, Facet, Fact, FactKey, Facts
 from kit.messaging.outbox import Transaction
 
 _LOCK: Final = 0x7265706F7274  # "report": any number that is unused in this database
-OPEN_HOUR_EVERY: Final = timedelta(minutes=1)  # an hour that goes on changes with every minute of its connectors
+# An hour that goes on changes with every minute of its connectors; computing it for 10,000 of them takes seconds.
+OPEN_HOUR_EVERY: Final = timedelta(minutes=5)
 ONE_HOUR_MAX: Final = 5_000  # places of one hour computed at once: ~10,000 connectors, ~1 s
 MANY_HOURS_MAX: Final = 500  # places of several hours: what is read between them stays little
 _DROPPED_MAX: Final = 50_000  # rows at once, ~0.3 s
