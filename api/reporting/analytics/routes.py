@@ -25,6 +25,18 @@ NAMES_MAX: Final = 100  # groups named in one query
 NAME_CHARS_MAX: Final = 255
 
 Provided = Annotated[ReportingComponents, Depends(provided(ReportingComponents))]
+MetricInPath = Annotated[str, Path(max_length=64, openapi_examples={"metric": {"value": "energy_delivered"}})]
+TimeZoneInQuery = Annotated[
+    str,
+    AfterValidator(checked_time_zone),
+    Query(max_length=64, description="IANA: in which days, weeks and months begin"),
+]
+NamesInQuery = Annotated[
+    list[Annotated[str, Query(max_length=NAME_CHARS_MAX)]] | None,
+    Query(max_length=NAMES_MAX, description="only of these groups; repeat for several"),
+]
+_NO_METRIC: Final = {404: "There is no such metric"}
+
 router = APIRouter(
     prefix="/api/v1/analytics", tags=["analytics"], dependencies=[Depends(require_kinds("operator", "finance"))]
 )
@@ -40,25 +52,18 @@ async def metrics() -> MetricList:
     "/{metric}",
     summary="A metric by time and group",
     response_model=Analytics,
-    responses={**problems({404: "There is no such metric"}), 200: example(examples.ANALYTICS)},
+    responses={**problems(_NO_METRIC), 200: example(examples.ANALYTICS)},
 )
 async def figures(
     reporting: Provided,
     request: Request,
-    metric: Annotated[str, Path(max_length=64, openapi_examples={"metric": {"value": "energy_delivered"}})],
+    metric: MetricInPath,
     start: Annotated[Instant, Query(alias="from", description="the `by` that has it is the first, whole")],
     end: Annotated[Instant, Query(alias="to", description="the `by` before it is the last, whole")],
     by: Annotated[Width, Query(description=f"weeks are ISO's; at most {BUCKETS_MAX} of them in one question")] = "day",
-    timezone: Annotated[
-        str,
-        AfterValidator(checked_time_zone),
-        Query(max_length=64, description="IANA: in which days, weeks and months begin"),
-    ] = "UTC",
+    timezone: TimeZoneInQuery = "UTC",
     group: Annotated[Group | None, Query(description="default: all stations together")] = None,
-    name: Annotated[
-        list[Annotated[str, Query(max_length=NAME_CHARS_MAX)]] | None,
-        Query(max_length=NAMES_MAX, description="only of these groups; repeat for several"),
-    ] = None,
+    name: NamesInQuery = None,
     limit: Annotated[int, Query(ge=1, le=FIGURES_MAX, description="figures on a page")] = FIGURES_DEFAULT,
     cursor: CursorInQuery = None,
 ) -> Response:

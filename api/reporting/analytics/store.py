@@ -86,18 +86,29 @@ class AnalyticsStore:
         return [Sum(row["series_key"], row["bucket"], row["currency"], tuple(row["sums"])) for row in rows]
 
 
+class _Expressions(NamedTuple):
+    """SQL: the sums that a metric shows, of a row `r` of hours or days, and merged from those of rows `p`."""
+
+    of_hours: str
+    of_days: str
+    merged: str
+
+    @classmethod
+    def of(cls, metric: Metric) -> "_Expressions":
+        facet, names = SUMS[metric.facet], metric.sum_names
+        if metric.is_peak:
+            largest = ", ".join(f"r.sums[{place + 1}]" for place in range(len(facet.names)))
+            return cls(f"ARRAY[greatest({largest})]", "r.sums", "ARRAY[max(p.sums[1])]")
+        chosen = "ARRAY[" + ", ".join(f"r.sums[{facet.place(name) + 1}]" for name in names) + "]"
+        total = ", ".join(f"sum(p.sums[{place + 1}])::bigint" for place in range(len(names)))
+        return cls(chosen, chosen, f"ARRAY[{total}]")
+
+
 @cache
 def _sums(metric: Metric) -> str:
     """SQL. Segments are (bucket, start, end, daily): $2 to $5."""
-    facet, names = SUMS[metric.facet], metric.sum_names
-    if metric.is_peak:
-        largest = ", ".join(f"r.sums[{place + 1}]" for place in range(len(facet.names)))
-        of_hours, of_days = f"ARRAY[greatest({largest})]", "r.sums"
-        merged = "ARRAY[max(p.sums[1])]"
-    else:
-        chosen = ", ".join(f"r.sums[{facet.place(name) + 1}]" for name in names)
-        of_hours = of_days = f"ARRAY[{chosen}]"
-        merged = "ARRAY[" + ", ".join(f"sum(p.sums[{place + 1}])::bigint" for place in range(len(names))) + "]"
+    names = metric.sum_names
+    of_hours, of_days, merged = _Expressions.of(metric)
     some = " OR ".join(f"m.sums[{place + 1}] <> 0" for place in range(len(names)))
     in_currency = "" if metric.in_currencies else "AND r.currency = ''"
     part = f"""

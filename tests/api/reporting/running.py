@@ -14,10 +14,11 @@ from api.reporting.analytics.service import AnalyticsQuery
 from api.reporting.components import ReportingComponents
 from api.reporting.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import KINDS, TokenStore
+from kit.auth.token_store import KINDS, Kind, TokenStore
 from kit.clock import ManualClock
 from kit.database.postgres import open_database
 from kit.messaging.consumer import Delivered, EventContext
+from kit.service import Consumes
 from kit.web.app import make_app
 from kit.web.server import serve
 from schemas.events import Event
@@ -38,7 +39,6 @@ class Reporting:
         self.service = opened.components
         self.clock = clock
         self.writer = writer
-        self._consumes = {one.event_type: one for one in SERVICE.consumes}
 
     async def handle(self, events: Sequence[Event[Any]]) -> None:
         """Let the handlers have these, without a look at whether they had them before."""
@@ -46,10 +46,17 @@ class Reporting:
         for event in events:
             by_type[event.metadata.type].append(Delivered(event, 0, EventContext("")))
         for event_type, batch in by_type.items():
-            make = self._consumes[event_type].handle_batch
-            assert make is not None
-            async with self.service.database.transaction() as connection:
-                await make(self.service)(connection, batch)
+            for consumes in SERVICE.consumes:
+                if consumes.event_type == event_type:
+                    await self._let_handle(consumes, batch)
+
+    async def _let_handle(self, consumes: Consumes[ReportingComponents], batch: Sequence[Delivered[Any]]) -> None:
+        async with self.service.database.transaction() as connection:
+            if consumes.handle_batch is not None:
+                await consumes.handle_batch(self.service)(connection, batch)
+            elif consumes.handle is not None:
+                for one in batch:
+                    await consumes.handle(self.service)(connection, one.event)
 
     async def compute(self) -> None:
         """Until nothing is dirty but the hour that goes on."""
@@ -93,7 +100,7 @@ async def reporting(url: str, **settings: Any) -> AsyncIterator[Reporting]:
 
 
 @asynccontextmanager
-async def served(url: str) -> AsyncIterator[tuple[Reporting, httpx.AsyncClient, dict[str, str]]]:
+async def served(url: str) -> AsyncIterator[tuple[Reporting, httpx.AsyncClient, dict[Kind, str]]]:
     """The same over HTTP, with a client and a token of each kind."""
     make_schemas(url, [one for one in all_services() if one.migrations], prepared=COARSER_WINDOWS_SQL)
     clock, access = ManualClock(START), await open_database(url, name="access", connections_max=1)

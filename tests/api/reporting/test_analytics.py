@@ -9,6 +9,7 @@ import pytest
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
 from api.reporting.analytics.metrics import METRICS
 from api.reporting.rollups.facets import HOUR
+from kit.auth.token_store import Kind
 from tests.api.reporting.month import Month, make_month
 from tests.api.reporting.running import Reporting, served
 
@@ -32,7 +33,8 @@ async def _played(own: Reporting) -> Month:
 
 async def test_operators_and_finance_ask_and_nobody_else(database_url: str) -> None:
     async with served(database_url) as (_, client, tokens):
-        for kind, status in (("operator", 200), ("finance", 200), ("driver", 403), ("device", 403), (None, 401)):
+        statuses: dict[Kind | None, int] = {"operator": 200, "finance": 200, "driver": 403, "device": 403, None: 401}
+        for kind, status in statuses.items():
             headers = {"Authorization": f"Bearer {tokens[kind]}"} if kind else {}
             for path, params in ((PATH, {}), (f"{PATH}/revenue", SPAN)):
                 assert (await client.get(path, params=params, headers=headers)).status_code == status, (kind, path)
