@@ -34,6 +34,8 @@ from kit.documents.postgres import PostgresDocuments
 from kit.documents.store import DocumentStore
 from kit.service import Context, provided
 
+_STATUS_RETENTION: Final = "telemetry.status_retention"
+_FOR_EVER: Final = timedelta(days=100 * 365)  # as far back as instants reach
 _CACHE_PREFIX: Final = "analytics:"
 
 
@@ -83,6 +85,10 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
     def keep_reports() -> timedelta:
         return timedelta(days=config.group(ReportingSettings).reporting_reports_days)
 
+    def statuses_kept() -> timedelta:
+        days = int(config.resolved(_STATUS_RETENTION).value)
+        return timedelta(days=days) if days else _FOR_EVER
+
     worker = ReportWorker(reports, content, computation, clock, keep_reports)
     try:
         yield ReportingComponents(
@@ -96,7 +102,7 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             ExclusionService(exclusions, clock),
             RegistryEvents(),
             uptime,
-            ReportService(reports, content, clock),
+            ReportService(reports, content, clock, statuses_kept),
             worker,
             documents,
             context.group(ReportingSettings),

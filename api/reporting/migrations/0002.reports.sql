@@ -11,6 +11,10 @@ CREATE TABLE reporting.registration (
     connectors smallint[] NOT NULL,         -- empty: removed, or none is registered
     PRIMARY KEY (station_id, revision)
 );
+-- A row once the stations that were there before this service have been taken over.
+CREATE TABLE reporting.seeded (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one)
+);
 
 -- Outage that does not count (23 CFR 680.116(b)(3)), as operators enter it. Withdrawn ones stay for whoever asks why an
 -- earlier report says otherwise.

@@ -34,6 +34,11 @@ class ReportContent:
                 yield columns
                 after = key
 
+    async def delete_before(self, report_id: UUID, attempt: int) -> None:
+        """Delete what earlier attempts left behind. Raises Unavailable."""
+        for number in range(1, attempt):
+            await self.documents.delete(COLLECTION, f"{report_id}/{number}/")
+
     async def delete(self, report_id: UUID) -> None:
         """Delete what there is of any attempt. Raises Unavailable."""
         await self.documents.delete(COLLECTION, f"{report_id}/")

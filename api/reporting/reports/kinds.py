@@ -74,12 +74,19 @@ FACTS: Final[Mapping[ReportKind, KindFacts]] = {
 }
 
 
-def check_period(kind: ReportKind, start: datetime, end: datetime, now: datetime) -> None:
-    """Raises ValueError, which says what to write, for a time that this kind is not of."""
+def check_period(kind: ReportKind, start: datetime, end: datetime, now: datetime, known_since: datetime) -> None:
+    """Raises ValueError, which says what to write, for a time that this kind is not of. `known_since`: statuses from
+    before are dropped, and would be taken for outage."""
     if start >= end:
         raise ValueError("from must be before to")
     if end > now:
         raise ValueError("to is in the future: a report is of a time that is over")
+    first = uptime_tables.window_start(start) if kind in _OF_MONTHS else start
+    if kind is not ReportKind.REVENUE and first < known_since:
+        raise ValueError(
+            f"statuses from {first:%Y-%m-%d} on are wanted, and kept are those since {known_since:%Y-%m-%d} "
+            "(telemetry.status_retention): ask for a later time"
+        )
     if is_month_start(start) and is_month_start(end):
         months = len(months_between(start, end))
         if kind is ReportKind.QUARTERLY and months != quarterly.QUARTER_MONTHS:

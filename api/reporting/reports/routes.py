@@ -1,5 +1,6 @@
 """Reports over HTTP."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -26,6 +27,7 @@ MEDIA_TYPES: Final = {
     ReportFormat.PARQUET: "application/vnd.apache.parquet",
     ReportFormat.PDF: "application/pdf",
 }
+_VARY: Final = {"Vary": "Accept"}
 _FORMATS: Final = {media_type: format_ for format_, media_type in MEDIA_TYPES.items()}
 
 Reader = Annotated[Principal, Depends(require_kinds("operator", "finance"))]
@@ -122,7 +124,15 @@ async def report(
     wanted = format_ or _FORMATS.get(choose(accept, (JSON, *_FORMATS)))
     if wanted is None:
         found = await reporting.reports.get(id)
-        return Response(found.model_dump_json(by_alias=True), media_type=JSON)
+        return Response(found.model_dump_json(by_alias=True), headers=_VARY, media_type=JSON)
     file = await reporting.reports.file(id, wanted, table)
-    headers = {"Content-Disposition": f'attachment; filename="{file.name}"', "Vary": "Accept"}
-    return StreamingResponse(file.chunks(), headers=headers, media_type=MEDIA_TYPES[wanted])
+    chunks = file.chunks()
+    first = await anext(chunks)  # where the store of documents is away, the answer is a 503 and not half a file
+
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    headers = {**_VARY, "Content-Disposition": f'attachment; filename="{file.name}"'}
+    return StreamingResponse(body(), headers=headers, media_type=MEDIA_TYPES[wanted])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -27,16 +28,20 @@ WAITING_MAX: Final = 50  # queued or running: at a minute each the last one wait
 class ReportService:
     """The use cases, one method each."""
 
-    def __init__(self, store: ReportStore, content: ReportContent, clock: Clock) -> None:
+    def __init__(
+        self, store: ReportStore, content: ReportContent, clock: Clock, statuses_kept: Callable[[], timedelta]
+    ) -> None:
+        """`statuses_kept`: for how long."""
         self._store = store
         self._content = content
         self._clock = clock
+        self._statuses_kept = statuses_kept
 
     async def request(self, connection: Transaction, new: NewReport, by: str) -> Report:
         """Queue a report, in the open transaction. Raises BadQuery, Overloaded."""
         now = self._clock.now()
         try:
-            check_period(new.kind, new.start, new.end, now)
+            check_period(new.kind, new.start, new.end, now, now - self._statuses_kept())
         except ValueError as error:
             raise BadQuery(str(error)) from None
         if await waiting(connection) >= WAITING_MAX:
@@ -105,7 +110,7 @@ class ReportFile:
         return f"{report.kind}-{report.start:%Y-%m-%d}-{report.end:%Y-%m-%d}{table}.{self._wanted}"
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Its bytes. Raises Unavailable."""
+        """Its bytes. Raises Unavailable, where the store is away before the first of them."""
         make: Callable[[], AsyncIterator[bytes]] = {
             ReportFormat.CSV: self._csv,
             ReportFormat.PARQUET: self._parquet,
@@ -116,9 +121,12 @@ class ReportFile:
 
     async def _csv(self) -> AsyncIterator[bytes]:
         shape = self._shapes[self._table]
-        yield csv_header(shape, about(self._report))
+        head = csv_header(shape, about(self._report))
         async for columns in self._parts(self._table):
-            yield await asyncio.to_thread(csv_rows, shape, columns)
+            yield head + await asyncio.to_thread(csv_rows, shape, columns)
+            head = b""
+        if head:
+            yield head
 
     async def _parquet(self) -> AsyncIterator[bytes]:
         file = ParquetFile(self._shapes[self._table], about(self._report))

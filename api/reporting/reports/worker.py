@@ -98,7 +98,7 @@ class ReportWorker:
         """Content first, then the row and the event in one transaction: what is done can be read."""
         computed_at = self._clock.now()
         tables = await self._computation.tables(report)
-        await self._content.delete(report.id)  # of attempts that crashed
+        await self._content.delete_before(report.id, report.attempts)
         await self._content.put(report.id, report.attempts, tables)
         shapes = [stored_shape(table) for table in tables]
         async with self._store.database.transaction() as connection:

@@ -17,12 +17,14 @@ _REGISTER: Final = """
 INSERT INTO reporting.registration (station_id, revision, since, connectors) VALUES ($1, $2, $3, $4)
 ON CONFLICT DO NOTHING
 """
-# Stations of which no event ever came: the registry had them before this service was there.
+# Once: later on a station without a row is one whose event is on its way, which says since when it is there.
 _SEED: Final = """
+WITH first AS (INSERT INTO reporting.seeded DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING true)
 INSERT INTO reporting.registration (station_id, revision, since, connectors)
 SELECT c.station_id, 0, NULL, array_agg(c.connector_id ORDER BY c.connector_id)
 FROM stations.connector_overview AS c
-WHERE NOT EXISTS (SELECT FROM reporting.registration AS r WHERE r.station_id = c.station_id COLLATE "C")
+WHERE EXISTS (SELECT FROM first)
+  AND NOT EXISTS (SELECT FROM reporting.registration AS r WHERE r.station_id = c.station_id COLLATE "C")
 GROUP BY c.station_id
 ON CONFLICT DO NOTHING
 """
@@ -127,7 +129,7 @@ class UptimeStore:
         return found
 
     async def seed(self) -> None:
-        """Take over stations that the registry had before."""
+        """Take over stations that the registry had before this service was there, once."""
         await self._database.execute(_SEED)
 
 

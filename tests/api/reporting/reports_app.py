@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from api.reporting.components import ReportingComponents
 from api.reporting.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
-from kit.auth.token_store import TokenStore
+from kit.auth.token_store import KINDS, TokenStore
 from kit.clock import ManualClock, format_rfc3339
 from kit.database.postgres import open_database
 from kit.messaging.bus import InProcessBus, Message
@@ -141,7 +141,9 @@ async def running_reporting(url: str, **settings: Any) -> AsyncIterator[Reportin
     clock = ManualClock(NOW)
     access = await open_database(url, name="access", connections_max=1)
     tokens = TokenStore(access)
-    issued = {kind: (await tokens.issue(kind))[0] for kind in ("operator", "finance", "device")}
+    issued: dict[str, str] = {
+        kind: (await tokens.issue(kind, subject="D1" if kind == "driver" else None))[0] for kind in KINDS
+    }
     app = make_app("reporting", "0", registry=CollectorRegistry())
     app.state.authenticator = Authenticator(tokens, clock)
     bus = InProcessBus(load_retry_policy())

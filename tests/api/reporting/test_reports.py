@@ -336,7 +336,8 @@ async def test_pages_of_reports_are_the_whole_list(plain: Reporting) -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"kind": "uptime", "from": "2026-01-02", "to": "2026-02-01"}, "whole months"),
     ({"kind": "uptime", "from": "2026-04-01", "to": "2026-05-01"}, "in the future"),
-    ({"kind": "uptime", "from": "2023-01-01", "to": "2026-02-01"}, "at most 24 months"),
+    ({"kind": "revenue", "from": "2023-01-01", "to": "2026-02-01"}, "at most 24 months"),
+    ({"kind": "uptime", "from": "2024-01-01", "to": "2024-02-01"}, "kept are those since 2023-04-02"),
     ({"kind": "quarterly", "from": "2026-01-01", "to": "2026-02-01"}, "three months, not 1"),
     ({"kind": "operations", "from": "2026-01-01", "to": "2026-03-03"}, "at most 31 days"),
     ({"kind": "operations", "from": "2026-01-01T01:00:00Z", "to": "2026-01-03"}, "whole days"),
