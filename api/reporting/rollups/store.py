@@ -100,6 +100,12 @@ SELECT hour, station_id, $3, nextval('reporting.mark'), $4
 FROM unnest($1::timestamptz[], $2::text[]) AS given (hour, station_id) ORDER BY hour, station_id
 ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
 """
+_SESSIONS_DURING: Final = """
+SELECT DISTINCT s.station_id, date_trunc('hour', s.ended_at, 'UTC') AS hour
+FROM unnest($1::text[], $2::timestamptz[]) AS asked (station_id, hour)
+JOIN telemetry.session_overview AS s ON s.station_id = asked.station_id COLLATE "C"
+    AND s.started_at < asked.hour + interval '1 hour' AND s.ended_at >= asked.hour
+"""
 _DROP: Final = (
     "DELETE FROM reporting.hour WHERE ctid = ANY(ARRAY(SELECT ctid FROM reporting.hour WHERE hour < $1 LIMIT $2))"
 )
@@ -292,6 +298,14 @@ class RollUpStore:
         if places:
             stations, hours = zip(*sorted(places), strict=True)
             await connection.execute(_NOTE, hours, stations, facets, now)
+
+    async def sessions_during(self, connection: Transaction, places: Sequence[Place]) -> list[Place]:
+        """The hours in which sessions ended that lasted in these hours."""
+        if not places:
+            return []
+        stations, hours = zip(*places, strict=True)
+        rows = await connection.fetch(_SESSIONS_DURING, stations, hours)
+        return [Place(row["station_id"], row["hour"]) for row in rows]
 
     async def drop_before(self, connection: Transaction, hour: datetime) -> None:
         """Drop hours, some of them if they are many. They are not computed again."""

@@ -1,21 +1,33 @@
 """When ports are in service: the handlers of station.*.v1."""
 
+from api.reporting.rollups.facets import Facet
+from api.reporting.rollups.note_store import NoteStore
 from api.reporting.uptime.store import register
+from kit.clock import Clock
 from kit.messaging.consumer import moment_of
 from kit.messaging.outbox import Transaction
 from schemas.events import Event, StationChanged
 
 
 class RegistryEvents:
-    """The handlers. Each stores a revision of the registry as it is, so that their order changes nothing."""
+    """The handlers. Each stores a revision of the registry as it is, so that their order changes nothing, and has the
+    hours since then computed again."""
+
+    def __init__(self, notes: NoteStore, clock: Clock) -> None:
+        self._notes = notes
+        self._clock = clock
 
     async def changed(self, connection: Transaction, event: Event[StationChanged]) -> None:
         """Handle station.created.v1 and station.updated.v1."""
         station = event.payload
         connectors = sorted(connector.connector_id for connector in station.connectors)
-        await register(connection, station.station_id, station.revision, moment_of(station.changed_at), connectors)
+        await self._register(connection, station, connectors)
 
     async def removed(self, connection: Transaction, event: Event[StationChanged]) -> None:
         """Handle station.removed.v1."""
-        station = event.payload
-        await register(connection, station.station_id, station.revision, moment_of(station.changed_at), [])
+        await self._register(connection, event.payload, [])
+
+    async def _register(self, connection: Transaction, station: StationChanged, connectors: list[int]) -> None:
+        since, now = moment_of(station.changed_at), self._clock.now()
+        await register(connection, station.station_id, station.revision, since, connectors)
+        await self._notes.note_span(connection, station.station_id, since, now, Facet.AVAILABILITY.bit, now)
