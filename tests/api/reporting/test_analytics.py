@@ -73,7 +73,7 @@ async def test_pages_together_are_the_whole_answer(database_url: str) -> None:
         for group, by in (("station", "day"), ("plug", "hour"), ("site", "month")):
             asked = {**SPAN, "group": group, "by": by, "timezone": "Europe/Berlin"}
             whole = await _pages(client, {**asked, "limit": 5_000})
-            assert len(whole) > 1
+            assert whole
             assert await _pages(client, {**asked, "limit": 3}) == whole
             names = sorted({one["group"] for one in whole if one["group"]})
             only = await _pages(client, {**asked, "name": names[0]})
