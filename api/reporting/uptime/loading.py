@@ -15,8 +15,8 @@ from api.reporting.uptime.store import UptimeStore
 from api.reporting.uptime.uptime import PortTimes, port_times
 from kit.clock import to_ms
 
-# Stations at once: of 14 months of two ports each with ten statuses a day PostgreSQL looks at 210,000 intervals, 3.4 s of
-# its 30 on two busy cores.
+# Stations at once: of 14 months of two ports each with ten statuses a day PostgreSQL looks at 210,000 intervals, 2.7 s
+# of its 30 on two busy cores.
 STATIONS_AT_ONCE: Final = 25
 EXCLUSIONS_MAX: Final = 10_000  # of a batch; a hundred a station
 
