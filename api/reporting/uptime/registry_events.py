@@ -1,9 +1,13 @@
 """When ports are in service: the handlers of station.*.v1."""
 
+from typing import Final
+
 from api.reporting.uptime.store import register
 from kit.messaging.consumer import moment_of
 from kit.messaging.outbox import Transaction
 from schemas.events import Event, StationChanged
+
+MAIN_METER: Final = 0  # the station's, as a connector: no port
 
 
 class RegistryEvents:
@@ -12,8 +16,8 @@ class RegistryEvents:
     async def changed(self, connection: Transaction, event: Event[StationChanged]) -> None:
         """Handle station.created.v1 and station.updated.v1."""
         station = event.payload
-        connectors = sorted(connector.connector_id for connector in station.connectors)
-        await register(connection, station.station_id, station.revision, moment_of(station.changed_at), connectors)
+        ports = sorted(one.connector_id for one in station.connectors if one.connector_id != MAIN_METER)
+        await register(connection, station.station_id, station.revision, moment_of(station.changed_at), ports)
 
     async def removed(self, connection: Transaction, event: Event[StationChanged]) -> None:
         """Handle station.removed.v1."""
