@@ -164,6 +164,28 @@ METRICS: Final[dict[str, Metric]] = {
             ("known_ms",),
         ),
         Metric(
+            "uptime",
+            "1",
+            "Share of the time in service in which a port was up (23 CFR 680.116(b)), or its outage is excluded. The "
+            "rule's own figure, over the 525,600 minutes of twelve months, is in the report of uptime.",
+            "registrations of ports, status intervals and silences (telemetry.status_intervals), exclusions",
+            Facet.AVAILABILITY,
+            ("up_ms",),
+            1,
+            ("service_ms",),
+        ),
+        Metric(
+            "charging_success_rate",
+            "1",
+            "Share of the sessions that ended in the time, void ones among them, that delivered 0.1 kWh at least and "
+            "whose port was not Faulted while they lasted.",
+            f"{_SESSIONS} and {_STATUSES}",
+            Facet.SESSIONS,
+            ("successes",),
+            1,
+            ("attempts",),
+        ),
+        Metric(
             "peak_power",
             "W",
             "The largest sum over connectors of their mean powers of a quarter of an hour (UTC). A connector's mean is "

@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 
 from api.reporting.exclusions.models import Exclusion, NewExclusion
 from api.reporting.exclusions.store import ExclusionCursor, ExclusionFilter, ExclusionStore, add, withdraw
+from api.reporting.rollups.facets import Facet
+from api.reporting.rollups.note_store import NoteStore
 from kit.clock import Clock
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery, NotFound
@@ -18,8 +20,9 @@ LENGTH_MAX: Final = timedelta(days=366)  # a port that is away for longer is to 
 class ExclusionService:
     """The use cases, one method each."""
 
-    def __init__(self, store: ExclusionStore, clock: Clock) -> None:
+    def __init__(self, store: ExclusionStore, notes: NoteStore, clock: Clock) -> None:
         self._store = store
+        self._notes = notes
         self._clock = clock
 
     async def add(self, connection: Transaction, new: NewExclusion, by: str) -> Exclusion:
@@ -28,13 +31,19 @@ class ExclusionService:
             raise BadQuery(f"an exclusion lasts {LENGTH_MAX.days} days at most: enter the rest as another one")
         place, times = (new.station_id, new.connector_id), (new.start, new.end)
         made = (self._clock.now(), by)
-        return exclusion_of(await add(connection, place, times, (new.reason, new.note), made, uuid4()))
+        return await self._noted(connection, await add(connection, place, times, (new.reason, new.note), made, uuid4()))
 
     async def withdraw(self, connection: Transaction, exclusion_id: UUID, by: str) -> Exclusion:
         """Withdraw one, in the open transaction. Raises NotFound."""
         row = await withdraw(connection, exclusion_id, self._clock.now(), by)
         if row is None:
             raise NotFound("there is no such exclusion")
+        return await self._noted(connection, row)
+
+    async def _noted(self, connection: Transaction, row: Mapping[str, Any]) -> Exclusion:
+        """Its hours are computed again."""
+        place, times = row["station_id"], (row["since"], row["until"])
+        await self._notes.note_span(connection, place, *times, Facet.AVAILABILITY.bit, self._clock.now())
         return exclusion_of(row)
 
     async def page(

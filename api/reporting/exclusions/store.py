@@ -58,7 +58,7 @@ class ExclusionFilter:
 class ExclusionStore:
     """Every method raises Unavailable where the database does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Transaction) -> None:
         self._database = database
 
     async def page(self, wanted: ExclusionFilter, after: ExclusionCursor | None, rows_max: int) -> list[asyncpg.Record]:

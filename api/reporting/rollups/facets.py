@@ -24,6 +24,7 @@ class Facet(IntEnum):
     MONEY = 4
     RESERVATIONS = 5
     WAITING = 6
+    AVAILABILITY = 7
 
     @property
     def bit(self) -> int:
@@ -48,11 +49,16 @@ SUMS: Final[dict[Facet, Sums]] = {
     # Of each quarter of the hour the mean of the powers that its readings have. Of a day only the largest is kept.
     Facet.POWER: Sums(tuple(f"power_mw_{quarter}" for quarter in range(QUARTERS)), over_time="max"),
     Facet.STATUS: Sums(("known_ms", "occupied_ms", "delivering_ms", "faulted_ms", "unavailable_ms", "silent_ms")),
-    Facet.SESSIONS: Sums(("sessions", "void", "duration_ms", "export_mwh")),
+    Facet.SESSIONS: Sums(("sessions", "void", "duration_ms", "export_mwh", "attempts", "successes")),
     Facet.MONEY: Sums(("excl_micros", "incl_micros", "documents")),
     Facet.RESERVATIONS: Sums(("reservations", "used", "no_shows", "cancelled")),
     Facet.WAITING: Sums(("waited", "waited_ms")),
+    Facet.AVAILABILITY: Sums(("service_ms", "up_ms", "excluded_ms")),
 }
+
+
+BY_STATUS: Final = (Facet.STATUS, Facet.AVAILABILITY)
+"""What follows from status intervals."""
 
 
 def bits_of(facets: Iterable[Facet]) -> int:

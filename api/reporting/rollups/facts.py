@@ -3,11 +3,13 @@
 Every function takes rows by name, of the asked places and perhaps of others, which the caller leaves out.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from api.reporting.rollups.facets import HOUR, NO_CONNECTOR, Fact, FactKey, Facts, Place, hour_of
+from api.reporting.uptime.success import ENERGY_MIN_UJ
+from api.reporting.uptime.uptime import MonthlyTimes
 from schemas.reading import SILENT, Status
 from schemas.session import EndReason
 
@@ -79,13 +81,30 @@ def _places_of(status: int) -> tuple[int, ...]:
     return {int(Status.FAULTED): (0, 3), int(Status.UNAVAILABLE): (0, 4), SILENT: (0, 5)}.get(status, (0,))
 
 
+def availability(names: Sequence[tuple[str, int]], times: MonthlyTimes, hours: Sequence[datetime]) -> Facts:
+    """Of ports and the times of each hour: in service, up or excluded (api/reporting/uptime), and excluded."""
+    up_ms = times.service_ms - times.outage_ms + times.excluded_ms
+    columns = (times.service_ms.tolist(), up_ms.tolist(), times.excluded_ms.tolist())
+    return {
+        FactKey(station_id, connector_id, hour): Fact((service[place], up[place], excluded[place]))
+        for (station_id, connector_id), service, up, excluded in zip(names, *columns, strict=True)
+        if connector_id != MAIN_METER
+        for place, hour in enumerate(hours)
+        if service[place]
+    }
+
+
 def sessions(rows: Iterable[Row]) -> Facts:
     """Of sessions (telemetry.session_overview) that ended, by the hour of their end. Void ones are counted apart, and
-    withdrawn ones not at all."""
+    withdrawn ones not at all. Attempts are both, and succeed as api/reporting/uptime/success.py defines."""
     return _summed(
         (
             FactKey(row["station_id"], row["connector_id"], hour_of(row["ended_at"])),
-            (0, 1, 0, 0) if row["void"] else (1, 0, _ms(row["ended_at"] - row["started_at"]), row["export_mwh"]),
+            (
+                *((0, 1, 0, 0) if row["void"] else (1, 0, _ms(row["ended_at"] - row["started_at"]), row["export_mwh"])),
+                1,
+                int(row["energy_uj"] >= ENERGY_MIN_UJ and not row["faulted"]),
+            ),
         )
         for row in rows
         if row["end_reason"] != EndReason.WITHDRAWN and row["connector_id"] != MAIN_METER

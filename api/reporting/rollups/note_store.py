@@ -23,6 +23,16 @@ FROM (
 ) AS n
 ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
 """
+# Hours to come are noted when they have passed.
+_NOTE_SPAN: Final = """
+INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)
+SELECT n.hour, $1, $4, nextval('reporting.mark'), $5
+FROM generate_series(
+    greatest(date_trunc('hour', $2::timestamptz, 'UTC'), (SELECT kept_from FROM reporting.progress)),
+    least($3::timestamptz, $5) - interval '1 microsecond', interval '1 hour'
+) AS n (hour) ORDER BY n.hour
+ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
+"""
 _PLACES: Final = """
 SELECT station_id, hour FROM reporting.subject WHERE facet = $1 AND subject_id = ANY ($2::uuid[])
 """
@@ -87,6 +97,12 @@ class NoteStore:
             places, facets = zip(*noted, strict=True)
             stations, hours = zip(*places, strict=True)
             await connection.execute(_NOTE, hours, stations, facets, now)
+
+    async def note_span(
+        self, connection: Transaction, station_id: str, start: datetime, end: datetime, facets: int, now: datetime
+    ) -> None:
+        """Have the hours of a station in that time computed again."""
+        await connection.execute(_NOTE_SPAN, station_id, start, end, facets, now)
 
     async def places(self, connection: Transaction, facet: Facet, subjects: Sequence[UUID]) -> list[Place]:
         """Where these were last seen, those that were."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from api.reporting.rollups.facets import Facet, Place, bits_of, hour_of
+from api.reporting.rollups.facets import BY_STATUS, Facet, Place, bits_of, hour_of
 from api.reporting.rollups.note_store import NoteStore, RegisteredStation, Seen
 from kit.clock import Clock
 from kit.messaging.consumer import Delivered, moment_of
@@ -23,7 +23,7 @@ from schemas.events import (
     TelemetryAggregated,
 )
 
-_WINDOWS: Final = bits_of((Facet.ENERGY, Facet.POWER, Facet.STATUS))
+_WINDOWS: Final = bits_of((Facet.ENERGY, Facet.POWER, *BY_STATUS))
 # A silence ends a little before its event is published, and is found long after it began.
 _PUBLISHED_AFTER: Final = timedelta(minutes=5)
 
@@ -61,7 +61,7 @@ class NoteService:
                 places |= {
                     Place(change.station_id.upper(), hour) for hour in {*hours, hour_of(moment_of(change.since))}
                 }
-        await self._note(connection, ((place, Facet.STATUS.bit) for place in places))
+        await self._note(connection, ((place, bits_of(BY_STATUS)) for place in places))
 
     async def session_completed(
         self, connection: Transaction, events: Sequence[Delivered[Event[SessionCompleted]]]

@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from api.reporting.rollups.facets import (
+    BY_STATUS,
     HOUR,
     SUMS,
     Facet,
     Fact,
     Facts,
     Place,
+    bits_of,
     hour_of,
 )
 from api.reporting.rollups.sources import SOURCES, Question
@@ -67,7 +69,7 @@ class RollUpService:
             await self._store.noted_up_to(connection, max(open_hour, kept_from))
             return
         for number in range(min(PASSED_HOURS_MAX, max(0, (open_hour - following) // HOUR))):
-            await self._store.passed(connection, following + number * HOUR, Facet.STATUS.bit, now)
+            await self._store.passed(connection, following + number * HOUR, bits_of(BY_STATUS), now)
 
     async def _compute(self, connection: Transaction, dirty: Sequence[Dirty], now: datetime) -> None:
         days: set[datetime] = set()
@@ -106,7 +108,8 @@ class RollUpService:
         return {hour.astimezone(UTC).replace(hour=0) for _, hour, *_ in deltas}
 
     async def _follow(self, connection: Transaction, old: Facts, replaced: Facts) -> None:
-        """Where an hour ends with another status, so may the next one: it is computed again, if it has been."""
+        """Where an hour ends with another status, so may the next one: it is computed again, if it has been. So are the
+        sessions that lasted while a fault has come or gone."""
         following, _ = await self._store.progress(connection)
         places = {
             Place(key.station_id, key.hour + HOUR)
@@ -115,7 +118,15 @@ class RollUpService:
             and following is not None
             and key.hour + HOUR < following
         }
-        await self._store.note(connection, sorted(places), Facet.STATUS.bit, self._clock.now())
+        await self._store.note(connection, sorted(places), bits_of(BY_STATUS), self._clock.now())
+        faulted = SUMS[Facet.STATUS].place("faulted_ms")
+        changed = {
+            Place(key.station_id, key.hour)
+            for key, fact in replaced.items()
+            if fact.sums[faulted] != (old[key].sums[faulted] if key in old else 0)
+        }
+        ended = await self._store.sessions_during(connection, sorted(changed))
+        await self._store.note(connection, ended, Facet.SESSIONS.bit, self._clock.now())
 
     async def _keys(self, connection: Transaction, connectors: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The keys of these connectors, new ones among them."""

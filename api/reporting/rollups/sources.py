@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import numpy as np
+
+from api.reporting.exclusions.store import ExclusionStore
 from api.reporting.rollups import facts
 from api.reporting.rollups.facets import HOUR, Facet, Facts, Place
+from api.reporting.uptime.loading import STATIONS_AT_ONCE, PortLoader
+from api.reporting.uptime.store import UptimeStore
+from api.reporting.uptime.uptime import monthly
+from kit.clock import to_ms
 from kit.messaging.outbox import Transaction
 
 _WINDOWS: Final = "SELECT * FROM telemetry.connector_hours($1::text[], $2::timestamptz[])"
@@ -19,10 +26,15 @@ SELECT station_id, connector_id, since, coalesce(until, $3) AS until, status
 FROM telemetry.status_intervals($1::text[], $2, $3)
 """
 _SESSIONS: Final = """
-SELECT station_id, connector_id, started_at, ended_at, end_reason, void <> 0 AS void, export_mwh
-FROM telemetry.session_overview
-WHERE station_id = ANY ($1::text[]) AND ended_at >= $2 AND ended_at < $3
-"""
+SELECT s.station_id, s.connector_id, s.started_at, s.ended_at, s.end_reason, s.void <> 0 AS void, s.export_mwh,
+       s.energy_uj, EXISTS (
+           SELECT FROM telemetry.status_intervals(
+               ARRAY[s.station_id], s.started_at, greatest(s.started_at, s.ended_at) + interval '1 millisecond'
+           ) AS i WHERE i.connector_id = s.connector_id AND i.status = 9
+       ) AS faulted
+FROM telemetry.session_overview AS s
+WHERE s.station_id = ANY ($1::text[]) AND s.ended_at >= $2 AND s.ended_at < $3
+"""  # 9: schemas.reading.Status.FAULTED
 _MONEY: Final = """
 SELECT station_id, connector_id, ended_at, currency, excl_micros, incl_micros
 FROM billing.documented_charges WHERE station_id = ANY ($1::text[]) AND ended_at >= $2 AND ended_at < $3
@@ -75,6 +87,22 @@ async def _statuses(connection: Transaction, asked: Question) -> dict[Facet, Fac
     return {Facet.STATUS: facts.statuses(rows, start, asked.now)}
 
 
+async def _availability(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+    stations, start, end = asked.span
+    end = min(end, asked.now)
+    found: Facts = {}
+    hours = [start + number * HOUR for number in range(-(-(end - start) // HOUR))]
+    if not hours:
+        return {Facet.AVAILABILITY: found}
+    bounds_ms = np.array([to_ms(moment) for moment in (*hours, end)], np.int64)
+    loader = PortLoader(UptimeStore(connection), ExclusionStore(connection))
+    for first in range(0, len(stations), STATIONS_AT_ONCE):
+        ports = await loader.ports(stations[first : first + STATIONS_AT_ONCE], start, end)
+        if ports.names:
+            found |= facts.availability(ports.names, monthly(ports.times, bounds_ms), hours)
+    return {Facet.AVAILABILITY: found}
+
+
 def _rows_of(facet: Facet, statement: str, compute: facts.Compute) -> Read:
     async def read(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
         rows: list[Any] = await connection.fetch(statement, *asked.span)
@@ -87,6 +115,7 @@ def _rows_of(facet: Facet, statement: str, compute: facts.Compute) -> Read:
 SOURCES: Final[dict[tuple[Facet, ...], Read]] = {
     (Facet.ENERGY, Facet.POWER): _windows,
     (Facet.STATUS,): _statuses,
+    (Facet.AVAILABILITY,): _availability,
     (Facet.SESSIONS,): _rows_of(Facet.SESSIONS, _SESSIONS, facts.sessions),
     (Facet.MONEY,): _rows_of(Facet.MONEY, _MONEY, facts.money),
     (Facet.RESERVATIONS,): _rows_of(Facet.RESERVATIONS, _RESERVATIONS, facts.reservations),

@@ -86,7 +86,7 @@ _PEAKS_AT_ONCE: Final = 5_000  # sessions: of an hour each 300,000 windows
 class UptimeStore:
     """Every method raises Unavailable where the database does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database | Transaction) -> None:
         self._database = database
 
     async def stations(self, after: str, only: Sequence[str] | None, rows_max: int) -> list[str]:

@@ -74,6 +74,7 @@ class Session:
     void: bool = False
     withdrawn: bool = False
     revision: int = 1
+    energy_uj: int = 0
 
 
 class Amount(NamedTuple):
@@ -113,6 +114,7 @@ class Month:
     sessions: list[Session] = field(default_factory=list)
     amounts: list[Amount] = field(default_factory=list)
     reservations: list[Reservation] = field(default_factory=list)
+    exclusions: list[tuple[str, int | None, datetime, datetime]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
 
@@ -221,6 +223,7 @@ class _Maker:
 
         number = next(self._numbers)
         session = Session(UUID(int=number), number, (name, connector), begins, ends, dice.choice((0, 0, 12_345)))
+        session.energy_uj = dice.choice((0, 359_999_999_999, 360_000_000_000, 10**14))
         month.sessions.append(session)
         self._completed(session, key, ends + MINUTE)
         amount = self._amount(session)
@@ -360,7 +363,7 @@ class _Maker:
         )  # fmt: skip
         row = (
             session.key, session.id, key, session.started_at, session.ended_at, session.ended_at,
-            5 if session.withdrawn else 1, session.export_mwh, int(session.void), session.revision,
+            5 if session.withdrawn else 1, session.energy_uj, session.export_mwh, int(session.void), session.revision,
         )  # fmt: skip
         self._add(at, _PUT_SESSION, row, self._event(topics.SESSION_COMPLETED, payload, at))
 
@@ -520,7 +523,7 @@ ON CONFLICT (connector_key, bucket) DO UPDATE SET readings = excluded.readings, 
 _PUT_SESSION = """
 INSERT INTO telemetry.session (session_key, id, connector_key, started_at, last_at, ended_at, end_reason, energy_uj,
     integrated_uj, readings, flagged, export_mwh, void, revision)
-VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, 1, 0, %s, %s, %s)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 0, 1, 0, %s, %s, %s)
 ON CONFLICT (session_key) DO UPDATE SET (ended_at, end_reason, void, revision) =
     (excluded.ended_at, excluded.end_reason, excluded.void, excluded.revision)
 """

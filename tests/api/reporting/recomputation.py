@@ -117,6 +117,42 @@ def _sessions(month: Month, now: datetime) -> Any:
             yield one.place, one.ended_at, None, (1, (one.ended_at - one.started_at) // _MS, one.export_mwh)
 
 
+def _attempts(month: Month, now: datetime) -> Any:
+    faults = defaultdict(list)
+    for connector, since, status, spent_ms in _times(month, now):
+        if status == FAULTED:
+            faults[connector].append((since, since + spent_ms * _MS))
+    for one in month.sessions:
+        faulted = any(since <= one.ended_at and until > one.started_at for since, until in faults[one.place])
+        if not one.withdrawn:
+            yield one.place, one.ended_at, None, (one.energy_uj >= 100 * 3_600_000_000 and not faulted, 1)
+
+
+def _uptime(month: Month, now: datetime) -> Any:
+    """In service since the month began: what is neither up nor excluded is outage."""
+    cuts = {month.start + number * HOUR for number in range((now - month.start) // HOUR + 1)}
+    excluded = month.exclusions
+    cuts |= {min(max(moment, month.start), now) for *_, since, until in excluded for moment in (since, until)}
+    up = defaultdict(list)
+    for connector, since, status, spent_ms in _times(month, now):
+        if status in range(1, 8):
+            up[connector].append((since, since + spent_ms * _MS))
+    for station, facts in month.registry.items():
+        for one in facts["plugs"]:
+            own = [(since, until) for at, number, since, until in excluded if at == station and number in (None, one)]
+            ends = {moment for span in up[station, one] for moment in span}
+            marks = sorted(cuts | ends)
+            covered = iter(sorted(up[station, one]))
+            current = next(covered, None)
+            for since, until in pairwise(marks):
+                while current is not None and current[1] <= since:
+                    current = next(covered, None)
+                is_up = current is not None and current[0] <= since
+                is_up = is_up or any(first <= since < last for first, last in own)
+                spent_ms = (until - since) // _MS
+                yield (station, one), since, None, (spent_ms if is_up else 0, spent_ms)
+
+
 def _of_sessions(*places: int) -> Any:
     def facts(month: Month, now: datetime) -> Any:
         for place, moment, currency, sums in _sessions(month, now):
@@ -164,6 +200,8 @@ _FACTS: dict[str, Any] = {
     "delivering": _time(CHARGING),
     "faulted": _time(FAULTED),
     "silent": _time(-1),
+    "uptime": _uptime,
+    "charging_success_rate": _attempts,
     "reservations": _reservations,
     "no_show_rate": _no_shows,
     "waiting_time": _waiting,

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from api.reporting.analytics.buckets import Width
 from api.reporting.analytics.metrics import METRICS
 from api.reporting.analytics.models import Group
+from api.reporting.exclusions.models import NewExclusion
 from api.reporting.rollups.facets import hour_of
 from schemas.events import Event
 from tests.api.reporting.month import HOUR, Month, make_month
@@ -43,7 +44,35 @@ async def play(own: Reporting, month: Month, dice: random.Random) -> list[Event[
     own.clock.set_wall(max(month.end, hour_of(month.changes[-1].at)) + HOUR)
     await own.handle(waiting)
     await own.compute()
+    await exclude(own, month, dice)
+    await own.compute()
     return published
+
+
+async def exclude(own: Reporting, month: Month, dice: random.Random) -> None:
+    """Operators say what outage does not count; of one they think better."""
+    for number, (station, facts) in enumerate(month.registry.items()):
+        since = month.start + timedelta(minutes=dice.randrange(3 * 1440))
+        until = since + timedelta(minutes=dice.randrange(1, 1440))
+        connector = dice.choice((None, *facts["plugs"]))
+        new = NewExclusion.model_validate(
+            {
+                "station_id": station,
+                "connector_id": connector,
+                "from": since.isoformat(),
+                "to": until.isoformat(),
+                "reason": "vandalism",
+                "note": "a note",
+            }
+        )
+        async with own.service.database.transaction() as connection:
+            made = await own.service.exclusions.add(connection, new, "test")
+        if number == 1:
+            await own.compute()
+            async with own.service.database.transaction() as connection:
+                await own.service.exclusions.withdraw(connection, made.id, "test")
+        else:
+            month.exclusions.append((station, connector, since, until))
 
 
 async def check(own: Reporting, month: Month, dice: random.Random) -> int:
