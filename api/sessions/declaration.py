@@ -40,6 +40,8 @@ SERVICE: Final = Service(
         "telemetry.session_overview",
         "telemetry.session_readings(bigint[])",
         "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
+        "pricing.tariffs_at(text[], bigint[])",
+        "pricing.documents(bigint[])",
     ),
     consumes=(
         Consumes(

@@ -5,6 +5,7 @@ from typing import Final
 from api.telemetry.components import TelemetryComponents, open_telemetry
 from api.telemetry.routes import router
 from kit.service import Service
+from schemas.topics import TELEMETRY_GENERATED
 
 SERVICE: Final = Service(
     name="telemetry",
@@ -14,7 +15,8 @@ SERVICE: Final = Service(
     router=router,
     schema="telemetry",  # the worker's, which owns its migrations
     writes=False,
-    reads=("stations.station_overview",),
+    reads=("stations.station_overview", "telemetry.release_unclaimed(bigint[], uuid, text, text, bytea)"),
+    publishes=(TELEMETRY_GENERATED,),
     streaming_responses=lambda own: own.streams,
     backends=frozenset({"live"}),
 )

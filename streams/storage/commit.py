@@ -18,6 +18,7 @@ from streams.effects import Columns, Effects, RefusedItems
 from streams.errors import Fenced
 from streams.session_ids import session_octets
 from streams.storage import events
+from streams.storage.bays import write_bays
 from streams.storage.binary_copy import encode, encode_arrays
 from streams.storage.connections import Connection
 from streams.storage.events import FlushContext, OutboxRow, SessionEventRow, WindowEventRow
@@ -310,6 +311,8 @@ def _merge(connection: Connection, flush: Flush) -> None:
     if effects.status.any_rows:
         _merge_status(connection, _status_columns(flush))
         write_silences(connection, effects.status, flush.commit)
+    if effects.bays.intervals:
+        write_bays(connection, effects.bays, flush.commit)
     if effects.refused.reason:
         connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))
 
@@ -382,6 +385,7 @@ def _outbox(
     rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.context)
     rows += events.telemetry_received(flush.partition, flush.commit, flush.effects, flush.context)
     rows += events.station_status_changed(flush.partition, flush.commit, flush.effects, flush.context)
+    rows += events.bay_occupancy_changed(flush.partition, flush.commit, flush.effects, flush.context)
     return rows
 
 

@@ -17,7 +17,7 @@ from kit.errors import Unavailable
 from kit.messaging.outbox import insert_async
 from kit.observability.logs import get_logger
 
-COMPUTE_S_MAX: Final = 900.0  # 10,000 stations with 14 months of statuses: 100 batches of ~3 s, and room
+COMPUTE_S_MAX: Final = 1_800.0  # 10,000 stations with 14 months of statuses: 400 batches of 2.7 s, and room
 LEASE: Final = timedelta(seconds=2 * COMPUTE_S_MAX)  # of a process that crashed; longer than an attempt can take
 ATTEMPTS_MAX: Final = 5  # of a report that ends its process each time, or whose process is ended each time
 _DELETED_AT_ONCE: Final = 100

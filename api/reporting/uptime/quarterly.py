@@ -90,7 +90,7 @@ WANTED: Final = (
         "sessions, that ended in the quarter; the codes that the port stated while the session lasted. Attempts that "
         "never became a session are missing",
     ),
-    ("(4)", "Energy dispensed (kWh) per session", "energy_kwh, exact to the Wh"),
+    ("(4)", "Energy dispensed (kWh) per session", "energy_kwh, to the Wh, rounded down"),
     ("(5)", "Peak session power (kW)", "peak_power_kw: the highest power of the minutes that the session reaches into"),
     ("(6)", "Payment method of each session", "MISSING: voltstream does not record how a driver identified or paid"),
     ("(7)", "Uptime, T_outage and T_excluded of each of the previous 3 months", "uptime"),

@@ -23,7 +23,7 @@ WITH first AS (INSERT INTO reporting.seeded DEFAULT VALUES ON CONFLICT DO NOTHIN
 INSERT INTO reporting.registration (station_id, revision, since, connectors)
 SELECT c.station_id, 0, NULL, array_agg(c.connector_id ORDER BY c.connector_id)
 FROM stations.connector_overview AS c
-WHERE EXISTS (SELECT FROM first)
+WHERE c.connector_id > 0 AND EXISTS (SELECT FROM first)
   AND NOT EXISTS (SELECT FROM reporting.registration AS r WHERE r.station_id = c.station_id COLLATE "C")
 GROUP BY c.station_id
 ON CONFLICT DO NOTHING

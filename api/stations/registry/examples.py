@@ -61,11 +61,8 @@ CONNECTOR: Final[dict[str, Any]] = {
     "connector_id": 1,
     "changed_at": "2026-03-29T09:00:00Z",
 }
-NEW_STATION: Final[dict[str, Any]] = {
-    **STATION_FACTS,
-    "station_id": "DE-VS-0001",
-    "connectors": [{**CONNECTOR_FACTS, "connector_id": 1}],
-}
+DOCUMENT: Final[dict[str, Any]] = {**STATION_FACTS, "connectors": [{**CONNECTOR_FACTS, "connector_id": 1}]}
+NEW_STATION: Final[dict[str, Any]] = {**DOCUMENT, "station_id": "DE-VS-0001"}
 _KEY: Final[dict[str, Any]] = {"station_id": "DE-VS-0001", "revision": 1, "changed_at": "2026-03-29T09:00:00Z"}
 SUMMARY: Final[dict[str, Any]] = {**PLACE, **_KEY}
 STATION: Final[dict[str, Any]] = {**STATION_FACTS, **_KEY, "connectors": [CONNECTOR]}

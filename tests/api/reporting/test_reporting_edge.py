@@ -52,18 +52,17 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
     schema = schemathesis.openapi.from_dict((await reporting.client.get("/openapi.json")).json())
     headers = {"authorization": f"Bearer {reporting.tokens['operator']}"}
 
-    def ask_all() -> None:
-        for method, path in OPERATIONS:
+    def ask_all(method: str, path: str) -> None:
+        @settings(max_examples=40, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+        @given(case=cases_of(schema[path][method.upper()]), known=st.booleans())
+        def ask(case: schemathesis.Case[Any], known: bool) -> None:
+            if known and "{id}" in path:
+                case.path_parameters = {"id": known_ids[path]}
+            if known and "{metric}" in path:
+                case.path_parameters = {"metric": "energy_delivered"}
+            answers_as_described(case, reporting.base_url, headers)
 
-            @settings(max_examples=40, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-            @given(case=cases_of(schema[path][method.upper()]), known=st.booleans())
-            def ask(case: schemathesis.Case[Any], known: bool, path: str = path) -> None:
-                if known and "{id}" in path:
-                    case.path_parameters = {"id": known_ids[path]}
-                if known and "{metric}" in path:
-                    case.path_parameters = {"metric": "energy_delivered"}
-                answers_as_described(case, reporting.base_url, headers)
+        ask()
 
-            ask()
-
-    await asyncio.to_thread(ask_all)
+    for method, path in OPERATIONS:
+        await asyncio.to_thread(ask_all, method, path)

@@ -1,5 +1,6 @@
 """Reports are what a count written apart gives, the same in every format and in either store of documents."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -366,3 +367,74 @@ def test_examples_are_what_the_models_say() -> None:
     for one in (examples.QUEUED, examples.DONE):
         Report.model_validate(one)
     ReportPage.model_validate(examples.PAGE)
+
+
+async def test_a_process_that_ends_gives_its_report_back(plain: Reporting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job begins it beside the service's other jobs, and begins no second one meanwhile."""
+    begun: list[int] = []
+    running = asyncio.Event()
+
+    async def endless(*_: object) -> Any:
+        begun.append(1)
+        running.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(computing.ReportComputation, "tables", endless)
+    made = await plain.ask("POST", PATH, 202, json={"kind": "uptime", "from": "2026-01-01", "to": "2026-02-01"})
+    worker = plain.service.components.report_worker
+    await worker.begin()
+    await asyncio.wait_for(running.wait(), 30)
+    await worker.begin()
+    assert (await plain.ask("GET", f"{PATH}/{made['id']}"))["state"] == "running"
+    await worker.close()
+    assert (await plain.ask("GET", f"{PATH}/{made['id']}"))["state"] == "queued"
+    assert begun == [1]
+
+
+async def test_a_file_whose_content_is_away_is_a_503_and_not_half_a_file(
+    plain: Reporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_quarter(plain)
+    made = await plain.report(**QUARTER)
+
+    async def away(*_: object) -> Any:
+        raise Unavailable("MongoDB does not answer")
+
+    monkeypatch.setattr(plain.service.components.documents, "scan", away)
+    for name in ("csv", "parquet", "pdf"):
+        await plain.answer("GET", f"{PATH}/{made['id']}?format={name}", 503)
+
+
+async def test_text_is_no_formula_to_a_spreadsheet(plain: Reporting) -> None:
+    await plain.register("ST-1", 1, at=at("2025-12-01"))
+    await exclude(plain, at("2026-01-05"), at("2026-01-06"), note="=HYPERLINK(1)")
+    made = await plain.report(kind="uptime", **{"from": "2026-01-01", "to": "2026-02-01"})
+    assert [row["note"] for row in await plain.csv(made, "exclusions")] == ["'=HYPERLINK(1)"]
+
+
+async def test_revisions_of_the_registry_may_come_in_any_order(plain: Reporting) -> None:
+    """Removed and registered again: in service in between it was not."""
+    await plain.register("ST-1", at=at("2026-01-11"), revision=2)
+    await plain.register("ST-1", 1, 2, at=at("2026-01-21"), revision=3)
+    await plain.register("ST-1", 0, 1, at=at("2026-01-01"), revision=1)  # 0: its main meter, which is no port
+    made = await plain.report(kind="uptime", **{"from": "2026-01-01", "to": "2026-02-01"})
+    rows = await plain.csv(made, "uptime")
+    assert [(row["connector_id"], row["outage_min"]) for row in rows] == [
+        ("1", f"{21 * 1_440}.000"),
+        ("2", f"{11 * 1_440}.000"),
+    ]
+
+
+async def test_stations_from_before_the_service_are_in_service_since_their_first_status(plain: Reporting) -> None:
+    for station_id in ("OLD-1", "NEW-1"):
+        plain.execute("INSERT INTO stations.station (station_id, changed_at) VALUES (%s, now())", station_id)
+        connectors = "INSERT INTO stations.connector (station_id, connector_id, changed_at) VALUES (%s, %s, now())"
+        for number in (0, 1):  # 0: its main meter
+            plain.execute(connectors, station_id, number)
+        await plain.service.components.uptime.seed()  # once: of NEW-1 the event will come
+    key = plain.connector("OLD-1", 1)
+    plain.status(key, at("2026-01-11"), Status.FAULTED)
+    plain.status(key, at("2026-01-12"), Status.AVAILABLE)
+    made = await plain.report(kind="uptime", **{"from": "2026-01-01", "to": "2026-02-01"})
+    (row,) = await plain.csv(made, "uptime")
+    assert (row["station_id"], row["service_min"], row["outage_min"]) == ("OLD-1", f"{21 * 1_440}.000", "1440.000")
