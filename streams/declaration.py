@@ -180,6 +180,11 @@ SERVICE: Final = Service(
             "the statuses of these stations' connectors in a time, silences among them",
         ),
         Contract(
+            "telemetry.connector_hours(text[], timestamp with time zone[])",
+            "energy and power of these stations' connectors in these hours",
+        ),
+        Contract("telemetry.session_peaks(uuid[])", "the highest power of each of these sessions"),
+        Contract(
             "telemetry.release_unclaimed(bigint[], uuid, text, text, bytea)",
             "publishes readings that were set apart because their station was not registered",
         ),
