@@ -1,7 +1,8 @@
 """Contract of the document store: laws that both implementations keep, in PostgreSQL and in MongoDB."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import gc
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -176,6 +177,20 @@ async def test_ready_while_the_server_answers(store: DocumentStore) -> None:
     await store.check_ready()
 
 
+# PyMongo 4.20 leaves a socket to the garbage collector where a client is closed while it connects: here, and not in a
+# later test.
+leaves_a_socket = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture
+def sockets_left() -> Iterator[None]:
+    """They are collected in the test that leaves them."""
+    yield
+    gc.collect()
+
+
+@leaves_a_socket
+@pytest.mark.usefixtures("sockets_left")
 async def test_an_unreachable_mongodb_is_unavailable(unused_port: int) -> None:
     store = MongoDocuments(f"mongodb://127.0.0.1:{unused_port}", connect_ms=200)
     for refused in (store.put("a", {"a": {}}), store.get("a", "a"), store.scan("a"), store.delete("a", "")):
@@ -186,6 +201,8 @@ async def test_an_unreachable_mongodb_is_unavailable(unused_port: int) -> None:
     await store.close()
 
 
+@leaves_a_socket
+@pytest.mark.usefixtures("sockets_left")
 async def test_after_an_outage_the_store_goes_on(mongodb_url: str, servers: PrivateServers) -> None:
     store = MongoDocuments(mongodb_url, connect_ms=1_000)
     await store.put("outage", {"a": {"n": 1}})
