@@ -18,7 +18,8 @@ _log = get_logger(__name__)
 
 
 async def maintain_regularly(context: WorkerContext) -> None:
-    """Until cancelled. Raw readings past their retention are dropped a week at a time, intervals of statuses and bays every hour."""
+    """Until cancelled. Raw readings past their retention are dropped a week at a time, intervals of statuses and bays
+    every hour."""
     loop = asyncio.get_running_loop()
     statuses_at_s = -STATUSES_EVERY_S
     while True:
