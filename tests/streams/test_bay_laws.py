@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.reading import Status
 from streams.engine.bays import event_in
+from streams.engine.store_queries import StoredTimelines
 from streams.state.partition import PartitionState
 from streams.worker.compute import compute_effects
 from tests.streams.memory_store import AsStoreQueries, MemoryStore
@@ -189,9 +190,9 @@ def test_events_are_in_no_timeline_so_none_of_the_main_meter_s_passes_is_repeate
     queries = AsStoreQueries(store)
     asked = []
 
-    def timelines(keys: list[int], moments_ms: list[int]) -> Any:
-        asked.append(moments_ms)
-        return store.timelines(keys, moments_ms)
+    def timelines(connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
+        asked.append(ts_ms)
+        return store.timelines(connector_key, ts_ms)
 
     queries.timelines = timelines  # type: ignore[assignment]  # other names of parameters
     arrived = blank_readings([meter(10), at(40), at(5), meter(20), meter(15), meter(30), at(3), meter(35)])
