@@ -194,7 +194,7 @@ def test_events_are_in_no_timeline_so_none_of_the_main_meter_s_passes_is_repeate
         asked.append(ts_ms)
         return store.timelines(connector_key, ts_ms)
 
-    queries.timelines = timelines  # type: ignore[assignment]  # other names of parameters
+    queries.timelines = timelines
     arrived = blank_readings([meter(10), at(40), at(5), meter(20), meter(15), meter(30), at(3), meter(35)])
     for frame in frames_of(arrived, list(range(1, len(arrived)))):
         store.apply(compute_effects(state, [frame], RECEIVED_MS, queries, PARAMS))
