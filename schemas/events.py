@@ -411,6 +411,18 @@ class EventFailed(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
+class ReportGenerated(msgspec.Struct, frozen=True, kw_only=True):
+    """report.generated.v1: a report is done and can be fetched."""
+
+    report_id: UUID
+    kind: str
+    from_moment: str  # RFC 3339, UTC: the time that it is of
+    to_moment: str
+    requested_by: str
+    computed_at: str
+    rows: dict[str, int]  # by table
+
+
 class ConfigUpdated(msgspec.Struct, frozen=True, kw_only=True):
     """config.updated.v1: an operator changed a setting. Consumers read the configuration anew."""
 

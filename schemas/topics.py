@@ -34,6 +34,7 @@ NOTIFICATION_SENT: Final = "notification.sent.v1"
 NOTIFICATION_FAILED: Final = "notification.failed.v1"
 INVOICE_CREATED: Final = "invoice.created.v1"
 INVOICE_UPDATED: Final = "invoice.updated.v1"
+REPORT_GENERATED: Final = "report.generated.v1"
 EVENT_FAILED: Final = "event.failed.v1"
 CONFIG_UPDATED: Final = "config.updated.v1"
 

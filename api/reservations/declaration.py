@@ -58,6 +58,8 @@ SERVICE: Final = Service(
             "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
             "claims a connector for a driver's request to start, unless it is reserved",
         ),
+        Contract("reservations.reservation_overview", "reservations, without the drivers"),
+        Contract("reservations.waiting_overview", "how long drivers wait, without the drivers"),
     ),
     reads=("pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])"),
     consumes=(
