@@ -15,8 +15,20 @@ from deploy.servers import ServerError
 MONEY = ("cost", "repricing", "invoices", "export")
 GATEWAY = ("gateway", "connections")
 WORKER = ("worker", "frame_sizes", "flush")
-SERVICES = ("search", "reservations", "notifications")
-STAGES = ("kernels", *MONEY, *SERVICES, *GATEWAY, *WORKER, "end_to_end", "embedded", "live", "idle", "memory")
+SERVICES = ("search", "reservations", "notifications", "reports")
+STAGES = (
+    "kernels",
+    *MONEY,
+    *SERVICES,
+    *GATEWAY,
+    *WORKER,
+    "end_to_end",
+    "embedded",
+    "live",
+    "idle",
+    "memory",
+    "storage",
+)
 BY_NAME = ("rivals",)  # they download something: only if asked for
 
 

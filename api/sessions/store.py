@@ -39,11 +39,6 @@ WHERE ($1::text IS NULL OR station_id = $1)
   AND ($5::timestamptz IS NULL OR (started_at, session_key) < ($5, $6::bigint))
 ORDER BY started_at DESC, session_key DESC LIMIT $7
 """
-_READINGS: Final = """
-SELECT (extract(epoch FROM ts) * 1000)::bigint AS ts_ms, boot, seq, energy_mwh, power_mw, current_ma, status,
-       session_event, flags, part
-FROM telemetry.session_readings(ARRAY[$1::bigint]) ORDER BY ts, seq NULLS FIRST, part, boot NULLS FIRST LIMIT $2
-"""
 
 
 class SessionCursor(Cursor, frozen=True, tag="s"):
@@ -56,6 +51,12 @@ class SessionCursor(Cursor, frozen=True, tag="s"):
 def session_cursor(row: asyncpg.Record) -> SessionCursor:
     """The cursor key of a row of `list_sessions`."""
     return SessionCursor(to_micros(row["started_at"]), row["session_key"])
+
+
+_TARIFF: Final = """
+SELECT d.tariff::text FROM pricing.tariffs_at(ARRAY[$1::text], ARRAY[$2::bigint]) AS t
+CROSS JOIN LATERAL pricing.documents(ARRAY[t.version_key]) AS d
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +89,14 @@ class SessionStore:
         found: UUID | None = await self._database.fetchval(_OPEN_AT, station_id, connector_id)
         return found
 
+    async def tariff_at(self, station_id: str, moment_ms: int) -> str | None:
+        """The JSON of the tariff in force at the station then, if any."""
+        found: str | None = await self._database.fetchval(_TARIFF, station_id, moment_ms)
+        return found
+
     async def by_name(self, session_id: str, station_id: str | None, rows_max: int) -> list[asyncpg.Record]:
         """Up to rows_max sessions that devices gave this id, newest first."""
         return await self._database.fetch(_BY_NAME, session_id, station_id, rows_max)
-
-    async def readings(self, session_key: int, rows_max: int) -> list[asyncpg.Record]:
-        """Up to rows_max stored readings of the session, in order of event time."""
-        return await self._database.fetch(_READINGS, session_key, rows_max)
 
     async def list_sessions(
         self, selected: SessionFilter, after: SessionCursor | None, rows_max: int

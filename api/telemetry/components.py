@@ -5,8 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.telemetry.live_streams import LiveStreams
+from api.telemetry.release import Release
 from api.telemetry.service import TelemetryService
+from api.telemetry.settings import TelemetrySettings
 from api.telemetry.store import TelemetryStore
+from kit.lake.reader import LakeReader
 from kit.service import Context
 
 
@@ -15,15 +18,18 @@ class TelemetryComponents:
     """The objects that handlers use."""
 
     service: TelemetryService
+    release: Release
     streams: LiveStreams
 
 
 @asynccontextmanager
 async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]:
     """The queries on the service's own pool and the process's live view."""
-    service = TelemetryService(TelemetryStore(context.database), context.live, context.clock)
+    lake = LakeReader.at(context.group(TelemetrySettings).lake_url)
+    store = TelemetryStore(context.database, lake)
+    service = TelemetryService(store, context.live, context.clock)
     streams = LiveStreams(context.live)
     try:
-        yield TelemetryComponents(service, streams)
+        yield TelemetryComponents(service, Release(store, context.clock), streams)
     finally:
         await streams.close()

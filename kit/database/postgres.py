@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 import psycopg
 
-from kit.errors import ConfigError, Unavailable
+from kit.errors import ConfigError, Contended, Unavailable
 from kit.masking import mask_secrets
 
 _CONNECT_S: Final = 5  # a server that accepts no connection within this time counts as down
@@ -27,16 +27,21 @@ COPY_GATHER_S: Final = 0.001
 # SQLSTATE classes of errors when the server is gone, starting, stopping or full. 08: connection; 53: resources;
 # 57: operator intervention. A query cancelled by its own time-out (57014) is no outage.
 _OUTAGE_CLASSES: Final = ("08", "53", "57")
+_CONTENTION: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _NO_OUTAGE: Final = frozenset({"57014"})
 
 
 @contextlib.contextmanager
 def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
-    """Within the block, a driver's error that means "the server does not answer" becomes Unavailable."""
+    """Within the block, a driver's error that means "the server does not answer" becomes Unavailable; one that means
+    "try again" (a deadlock, a serialization failure) Contended."""
     try:
         yield
     except (asyncpg.PostgresError, psycopg.Error) as error:
         state = getattr(error, "sqlstate", None) or ""
+        if state in _CONTENTION:
+            message = mask_secrets(str(error).strip())
+            raise Contended(f"{what} ended a transaction for another's sake: {message}") from error
         lost = isinstance(error, psycopg.OperationalError) and not state
         if (lost or state[:2] in _OUTAGE_CLASSES) and state not in _NO_OUTAGE:
             raise Unavailable(f"{what} does not answer: {mask_secrets(str(error).strip())}") from error
@@ -173,7 +178,8 @@ class _BlockingConnection:
 
 async def open_database(url: str, *, name: str, role: str | None = None, connections_max: int = _POOL_MAX) -> Database:
     """A pool for the service `name` (as PostgreSQL shows it), as `role` if given. Raises Unavailable, ConfigError."""
-    settings = {"application_name": name, "timezone": "UTC"} | ({"role": role} if role else {})
+    # Compiling a statement takes PostgreSQL up to 0.5 s, which no statement of a service that is short gets back.
+    settings = {"application_name": name, "timezone": "UTC", "jit": "off"} | ({"role": role} if role else {})
     with _wrong_login(url), outages():
         pool = await asyncpg.create_pool(
             url,

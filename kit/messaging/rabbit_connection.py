@@ -90,6 +90,14 @@ class Channel:
         """Bind a queue to an exchange."""
         await self.call(self.raw.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key)
 
+    async def unbind(self, queue: str, exchange: str) -> None:
+        """Take back a binding without routing key, where there is one."""
+        await self.call(self.raw.queue_unbind, queue=queue, exchange=exchange, routing_key="")
+
+    async def bind_exchange(self, to: str, source: str) -> None:
+        """Have `source`, a fanout, pass on all it gets to the exchange `to`."""
+        await self.call(self.raw.exchange_bind, destination=to, source=source, routing_key="")
+
 
 class Connection:
     """An open connection, until it is lost."""

@@ -99,11 +99,16 @@ def update_sessions(
     now_ms: int,
     queries: StoreQueries,
     params: StepParams,
+    without: Bools | None = None,
 ) -> SessionEffects:
-    """Assign the rows to sessions (sets what the pass finds of them), account for them, close what has timed out."""
+    """Assign the rows to sessions (sets what the pass finds of them), account for them, close what has timed out.
+
+    `without`: rows that are in no timeline, the events of bays.
+    """
     ensure_tariffs_compiled(state, queries)
     names = SessionNames(rows, batch.session_ids)
-    timeline = in_order(timeline_of(rows, names_nothing=batch.names_nothing))
+    timeline = timeline_of(rows, names_nothing=batch.names_nothing)
+    timeline = in_order(timeline if without is None else timeline.where(~without))
     arrived, late = timeline, _late(state, timeline)
     replay, timeline = load_replay(state, timeline, late, names, queries)
     signals = timeline.signals(state.connector_index.connector_id[timeline.runs.key] == 0)

@@ -12,7 +12,7 @@ import pytest
 
 from kit.database.postgres import Database, connect_sync, open_database, outages
 from kit.database.roles import Grant, ensure_roles
-from kit.errors import ConfigError, Unavailable
+from kit.errors import ConfigError, Contended, Unavailable
 from tests.waiting import eventually
 
 _ROLES = ("kit_test_reader", "kit_test_writer")
@@ -97,6 +97,25 @@ async def test_a_connection_cut_by_the_server_is_an_outage(database_url: str) ->
 def test_a_connection_that_the_server_is_just_ending_is_an_outage() -> None:
     with pytest.raises(Unavailable), outages():
         raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+
+async def test_of_two_transactions_in_a_deadlock_one_is_told_to_try_again(database_url: str) -> None:
+    database, both = await open_database(database_url, name="test"), asyncio.Barrier(2)
+    await database.execute("CREATE TABLE contended (id int PRIMARY KEY, n int NOT NULL)")
+    await database.execute("INSERT INTO contended VALUES (1, 0), (2, 0)")
+
+    async def change(first: int, second: int) -> None:
+        async with database.transaction() as transaction:
+            await transaction.execute("UPDATE contended SET n = n + 1 WHERE id = $1", first)
+            await both.wait()
+            await transaction.execute("UPDATE contended SET n = n + 1 WHERE id = $1", second)
+
+    outcomes = await asyncio.gather(change(1, 2), change(2, 1), return_exceptions=True)
+    (failed,) = [outcome for outcome in outcomes if outcome is not None]
+    assert isinstance(failed, Contended)
+    assert "deadlock" in str(failed)
+    assert await database.fetchval("SELECT sum(n) FROM contended") == 2
+    await database.close()
 
 
 async def test_a_closed_database_is_an_outage_and_not_a_crash(database_url: str) -> None:

@@ -16,15 +16,18 @@ from kit.config.values import EMPTY, ConfigSnapshot, Resolved
 from kit.database.embedded import fault_of, running_url
 from kit.database.postgres import connect_sync, outages
 from kit.errors import ConfigError, KitError
+from kit.lake.folder import LakeFolder
 from kit.log.kafka import partitions_of
 from kit.masking import mask_secrets
 from kit.settings import Settings, group_of
+from schemas.settings import Retention
 from schemas.topics import READINGS_TOPIC
 from streams.storage.schema import check_partitions, stored_partitions
 from streams.worker.decoding import FAILED, UNREADABLE
 from voltstream.cli.doctor_server_checks import Check, run_server_checks
 from voltstream.runtime.database import statuses
 
+_QUEUES_SHOWN: Final = 5
 _MIGRATE: Final = "run `voltstream migrate`"
 
 
@@ -40,6 +43,7 @@ async def run_all_checks(settings: Settings, clock: Clock) -> list[Check]:
         checks.append(await asyncio.to_thread(_data_dir, settings, url is not None))
     checks.append(await asyncio.to_thread(_config, settings, url if "postgresql" in well else None))
     if url and "postgresql" in well:
+        checks.append(await asyncio.to_thread(_lake, url, group_of(settings, Retention)))
         wanted = "partitions" in settings.model_fields_set or settings.distributed_log
         checks += await asyncio.to_thread(_tables, url, settings.partitions if wanted else None)
     if "kafka" in well:
@@ -118,6 +122,30 @@ def _data_dir(settings: Settings, running: bool) -> Check:
     return Check("data folder", True, f"{settings.data_dir}: {state}")
 
 
+def _lake(url: str, settings: Retention) -> Check:
+    """Whether the lake answers, and how the last move went."""
+    try:
+        with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
+            row = connection.execute(
+                "SELECT fault, (SELECT count(*) FROM telemetry.lake_file) FROM telemetry.lake_status"
+            ).fetchone()
+    except (KitError, Error):
+        return Check("lake", True, "not asked: see the check of migrations")
+    fault, files = row or (None, 0)
+    if not settings.lake_url and files:
+        fix = "set VOLTSTREAM_LAKE_URL to where they are"
+        return Check("lake", False, f"{files:,} files have readings, and no process knows where the lake is", fix)
+    if not settings.lake_url:
+        return Check("lake", True, "none: raw readings stay in the database")
+    try:
+        LakeFolder.at(settings.lake_url).check()
+    except KitError as error:
+        return Check("lake", False, str(error), "mend it, or set VOLTSTREAM_LAKE_URL; nothing is lost meanwhile")
+    if fault:
+        return Check("lake", False, f"the last move failed: {fault}", "run `voltstream lake move` once it is mended")
+    return Check("lake", True, f"{files:,} files, readings go there after {settings.lake_after_days} days")
+
+
 def _tables(url: str, partitions: int | None) -> list[Check]:
     try:
         missing = [migration.id for migration in statuses(url) if not migration.applied]
@@ -126,7 +154,7 @@ def _tables(url: str, partitions: int | None) -> list[Check]:
         checks = [Check("migrations", True, "all applied")]
         with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
             stored = stored_partitions(connection)
-            checks += [_unprocessed_frames(connection), _charges(connection)]
+            checks += [_unprocessed_frames(connection), _charges(connection), _dead_letters(connection)]
     except KitError as error:
         return [Check("migrations", False, mask_secrets(str(error)), _MIGRATE)]
     try:
@@ -156,6 +184,19 @@ def _charges(connection: Connection[tuple[Any, ...]]) -> Check:
     if not odd:
         return Check("charges", True, "none waits for review")
     return Check("charges", False, f"{odd} wait for a person, and are not invoiced", "see GET /api/v1/billing/charges")
+
+
+def _dead_letters(connection: Connection[tuple[Any, ...]]) -> Check:
+    """Events that a consumer gave up, or whose queue was full for long: that of a service that does not run."""
+    rows = connection.execute(
+        "SELECT queue, count(*) FROM events.dead_letter WHERE replayed_at IS NULL GROUP BY queue ORDER BY 2 DESC, 1"
+    ).fetchall()
+    if not rows:
+        return Check("dead letters", True, "none waits")
+    shown = [f"{queue}: {count}" for queue, count in rows[:_QUEUES_SHOWN]]
+    more = f", and {len(rows) - _QUEUES_SHOWN} queues more" if len(rows) > _QUEUES_SHOWN else ""
+    fix = "see `voltstream events dlq list`; mend or start the consumer, then `voltstream events dlq replay --queue …`"
+    return Check("dead letters", False, f"events that were not handled wait: {', '.join(shown)}{more}", fix)
 
 
 async def _topic(settings: Settings) -> Check:
