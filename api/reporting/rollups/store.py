@@ -91,7 +91,10 @@ WHERE facet = ANY ($1::smallint[]) AND series_key = ANY ($2::int[])
 _PASSED: Final = """
 INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)
 SELECT $1, station_id, $2, nextval('reporting.mark'), $3
-FROM (SELECT DISTINCT station_id FROM reporting.connector WHERE station_id <> '' ORDER BY station_id) AS s
+FROM (
+    SELECT station_id FROM reporting.connector WHERE station_id <> ''
+    UNION SELECT station_id FROM reporting.station ORDER BY station_id
+) AS s
 ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
 """
 _NOTE: Final = """
