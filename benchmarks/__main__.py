@@ -16,7 +16,19 @@ MONEY = ("cost", "repricing", "invoices", "export")
 GATEWAY = ("gateway", "connections")
 WORKER = ("worker", "frame_sizes", "flush")
 SERVICES = ("search", "reservations", "notifications", "reports")
-STAGES = ("kernels", *MONEY, *SERVICES, *GATEWAY, *WORKER, "end_to_end", "embedded", "live", "idle", "memory")
+STAGES = (
+    "kernels",
+    *MONEY,
+    *SERVICES,
+    *GATEWAY,
+    *WORKER,
+    "end_to_end",
+    "embedded",
+    "live",
+    "idle",
+    "memory",
+    "storage",
+)
 BY_NAME = ("rivals",)  # they download something: only if asked for
 
 

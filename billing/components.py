@@ -33,6 +33,7 @@ from billing.statements.service import StatementService
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.errors import ConfigError
+from kit.lake.reader import LakeReader
 from kit.service import Context, provided
 
 
@@ -77,7 +78,7 @@ async def open_billing(context: Context) -> AsyncIterator[Billing]:
 def billing_of(context: Context, settings: BillingSettings, providers: Mapping[str, PaymentProvider]) -> Billing:
     """The components with these payment providers, by name, which the caller closes."""
     database, clock = context.database, context.clock
-    readings, documents = ReadingsStore(database), InvoiceStore(database)
+    readings, documents = ReadingsStore(database, LakeReader.at(settings.lake_url)), InvoiceStore(database)
     rules, metrics = rules_of(settings), InvoicingMetrics(context.registry)
     seller, terms = seller_of(settings), terms_of(settings)
     config = context.config

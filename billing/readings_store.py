@@ -1,24 +1,31 @@
-"""The stored readings in SQL, by telemetry's contract: its view of sessions and its function for their readings."""
+"""The stored readings in SQL, by telemetry's contract: its view of sessions, its function for their readings, and the
+files of the lake with those that were moved there."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import pyarrow as pa
 
 from billing.errors import SourceFailed
 from billing.rating import MeterBefore, StoredReading
 from billing.readings_source import CompletedSession, SessionSnapshot, StoredReadings
 from kit.clock import to_ms
 from kit.database.postgres import Database
+from kit.lake.reader import LakeReader, among
 from kit.web.errors import NotFound
 from schemas.session import EndReason
 
-READS: Final = ("telemetry.session_overview", "telemetry.session_readings(bigint[])")
+READS: Final = (
+    "telemetry.session_overview",
+    "telemetry.session_readings(bigint[])",
+    "telemetry.session_lake_files(bigint[])",
+)
 """What billing asks of telemetry's contracts."""
 
 READINGS_MAX: Final = 1_000_000  # of one session, ~250 B each in memory: eleven days of one a second
@@ -32,7 +39,8 @@ _SIZES: Final = "SELECT id, session_key, readings FROM telemetry.session_overvie
 # to decode.
 _SESSIONS: Final = """
 SELECT s.id, s.revision, s.end_reason, s.tariff_version, s.power_max_mw, s.register_before_mwh, s.register_before_at,
-       s.series_mwh, r.ts_ms, r.seq, r.energy_mwh, r.power_mw, r.current_ma, r.status, r.part, r.boot, r.flags
+       s.series_mwh, s.session_key, f.connector_key, f.paths,
+       r.ts_ms, r.seq, r.energy_mwh, r.power_mw, r.current_ma, r.status, r.part, r.boot, r.flags
 FROM telemetry.session_overview AS s
 LEFT JOIN (
     SELECT session_key, array_agg((extract(epoch FROM ts) * 1000)::bigint) AS ts_ms, array_agg(seq) AS seq,
@@ -40,6 +48,10 @@ LEFT JOIN (
            array_agg(status) AS status, array_agg(part) AS part, array_agg(boot) AS boot, array_agg(flags) AS flags
     FROM telemetry.session_readings($1::bigint[]) GROUP BY session_key
 ) AS r USING (session_key)
+LEFT JOIN (
+    SELECT session_key, min(connector_key) AS connector_key, array_agg(path) AS paths
+    FROM telemetry.session_lake_files($1::bigint[]) GROUP BY session_key
+) AS f USING (session_key)
 WHERE s.session_key = ANY ($1::bigint[])
 """
 _WITHOUT_READINGS: Final = """
@@ -53,12 +65,27 @@ ORDER BY started_at, session_key LIMIT $5
 """
 
 
+_READING: Final = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "boot")  # StoredReading
+_MOVED: Final = (*_READING[1:], "flags")  # as the lake's files name them; there `ts` is a moment
+_Columns = dict[str, list[Any]]
+
+NO_LAKE: Final = LakeReader(None)
+
+
 class ReadingsStore:
     """ReadingsSource and SessionSource over telemetry's contract. Every method raises Unavailable."""
 
-    def __init__(self, database: Database, readings_max: int = READINGS_MAX, at_once: int = READINGS_AT_ONCE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lake: LakeReader = NO_LAKE,
+        *,
+        readings_max: int = READINGS_MAX,
+        at_once: int = READINGS_AT_ONCE,
+    ) -> None:
         """`database` works as billing's role; `readings_max`: of one session; `at_once`: of several in one answer."""
         self._database = database
+        self._lake = lake
         self._readings_max = readings_max
         self._at_once = at_once
 
@@ -73,17 +100,29 @@ class ReadingsStore:
         under_way = deque(self._ask(keys) for keys in islice(parts, PARTS_AT_ONCE))
         try:
             while under_way:
-                rows = await under_way.popleft()
+                rows, moved = await under_way.popleft()
                 under_way.extend(self._ask(keys) for keys in islice(parts, 1))
                 for row in rows:
-                    yield _session(row, _readings(row))
+                    yield _session(row, _readings(row, moved.get(row["session_key"])))
         finally:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    def _ask(self, keys: list[int]) -> "asyncio.Task[list[asyncpg.Record]]":
-        return asyncio.create_task(self._database.fetch(_SESSIONS, keys))
+    def _ask(self, keys: list[int]) -> "asyncio.Task[tuple[list[asyncpg.Record], dict[int, _Columns]]]":
+        return asyncio.create_task(self._fetch(keys))
+
+    async def _fetch(self, keys: list[int]) -> tuple[list[asyncpg.Record], "dict[int, _Columns]"]:
+        """The rows of these sessions, and by key the readings of theirs that were moved to the lake."""
+        rows = await self._database.fetch(_SESSIONS, keys)
+        moved = [row for row in rows if row["paths"]]
+        if not moved:
+            return rows, {}
+        chosen = among("connector_key", {row["connector_key"] for row in moved}) & among(
+            "session_key", {row["session_key"] for row in moved}
+        )
+        paths = {path for row in moved for path in row["paths"]}
+        return rows, _by_session(await self._lake.rows(paths, ("session_key", "ts", *_MOVED), chosen))
 
     async def readings(self, session_id: UUID) -> StoredReadings:
         """See ReadingsSource."""
@@ -123,13 +162,28 @@ def _session(row: asyncpg.Record, readings: StoredReadings | None) -> SessionSna
     return SessionSnapshot(row["id"], row["revision"], completed, row["tariff_version"], readings)
 
 
-def _readings(row: asyncpg.Record) -> StoredReadings:
+def _by_session(found: pa.Table | None) -> "dict[int, _Columns]":
+    """Moved readings as the columns of `_SESSIONS`, by session."""
+    if found is None or not found.num_rows:
+        return {}
+    columns = {name: found.column(name).to_pylist() for name in ("session_key", *_MOVED)}
+    columns["ts_ms"] = found.column("ts").cast(pa.int64()).to_pylist()
+    keys = columns.pop("session_key")
+    moved: dict[int, _Columns] = {}
+    for at, key in enumerate(keys):
+        mine = moved.setdefault(key, {name: [] for name in columns})
+        for name, values in columns.items():
+            mine[name].append(values[at])
+    return moved
+
+
+def _readings(row: asyncpg.Record, moved: "_Columns | None") -> StoredReadings:
     moment = row["register_before_at"]
     before = MeterBefore(
         row["power_max_mw"], row["register_before_mwh"], None if moment is None else to_ms(moment), row["series_mwh"]
     )
-    if row["ts_ms"] is None:
+    if row["ts_ms"] is None and moved is None:
         return StoredReadings((), (), before)
-    names = ("ts_ms", "seq", "energy_mwh", "power_mw", "current_ma", "status", "part", "boot")
-    columns = [row[name] for name in names]
-    return StoredReadings(list(map(StoredReading, *columns)), row["flags"], before)
+    columns = {name: [*(row[name] or ()), *(moved[name] if moved else ())] for name in (*_READING, "flags")}
+    readings = list(map(StoredReading, *(columns[name] for name in _READING)))
+    return StoredReadings(readings, columns["flags"], before)

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from billing.parties import Address, ElectronicAddress, Seller, Terms, country_of
 from kit.config.adjustable import adjustable
 from kit.settings import SECRET, URL, with_scheme
+from schemas.settings import Lake
 
 PAUSED: Final = "billing.paused"
 ADDRESS_LINE: Final = "|"
@@ -17,7 +18,7 @@ Currency = Annotated[str, StringConstraints(pattern=r"^([A-Z]{3}|\*)$")]
 Units = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
-class BillingSettings(BaseModel):
+class BillingSettings(Lake):
     """Who sells, what is invoiced unseen, and the payment provider."""
 
     # Payments by Stripe are offered where its key is set.

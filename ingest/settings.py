@@ -49,8 +49,8 @@ class IngestSettings(Retention):
 
     @property
     def age_days_effective(self) -> int:
-        """The age beyond which a reading is quarantined: at most the retention, which would drop it at once."""
-        return min(self.age_days_max, self.raw_retention_days or self.age_days_max)
+        """The age beyond which a reading is quarantined: at most that of what was dropped or moved to the lake."""
+        return min(self.age_days_max, self.oldest_days or self.age_days_max)
 
     @model_validator(mode="after")
     def _inflated_is_larger(self) -> Self:

@@ -10,6 +10,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from kit.lake.folder import LakeFolder
 from kit.log.kafka import ensure_topic
 from kit.log.partitioned_log import InProcessLog
 from kit.memory_tuning import trim_periodically, tune_malloc
@@ -28,10 +29,13 @@ from schemas.topics import (
 from streams.effects import StepParams
 from streams.settings import QUARANTINE, WorkerSettings
 from streams.storage.connections import Connections, open_writer
+from streams.storage.lake_move import LakeMover
 from streams.storage.schema import MIGRATIONS, check_partitions, lay_out
 from streams.storage.store import Store
+from streams.storage.window_retention import MINUTE
 from streams.worker.embedded_worker import EmbeddedWorker
 from streams.worker.kafka_worker import KafkaSource, KafkaWorker
+from streams.worker.lake import LakeRunner
 from streams.worker.live_documents import CpuBudget
 from streams.worker.metrics import WorkerMetrics
 from streams.worker.processor import LIVE_SHARE_MAX, LIVE_TOPIC, WorkerContext
@@ -95,8 +99,12 @@ async def _opened(context: Context, interval_s: float, interval_unwatched_s: flo
     store = Store(connections, priced=True, registered=True)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="flush")
     trimming = asyncio.create_task(trim_periodically(), name="trim")
+    lake = _lake(context)
     try:
         check_partitions(await asyncio.to_thread(store.partitions), partitions)
+        if lake is not None:
+            context.checks["lake"] = lake.check
+            lake.start()
         yield WorkerContext(
             store=store,
             live=context.live,
@@ -111,11 +119,31 @@ async def _opened(context: Context, interval_s: float, interval_unwatched_s: flo
             interval_unwatched_s=interval_unwatched_s,
             retention_days=lambda: config.group(WorkerSettings).raw_retention_days,
             status_retention_days=lambda: config.group(WorkerSettings).status_retention_days,
+            quarantine_retention_days=lambda: config.group(WorkerSettings).quarantine_retention_days,
+            window_retention_days=lambda: _dropped_windows(config.group(WorkerSettings)),
         )
     finally:
         trimming.cancel()
+        if lake is not None:
+            await lake.stop()
         executor.shutdown(wait=False, cancel_futures=True)
         connections.close()
+
+
+def _dropped_windows(settings: WorkerSettings) -> dict[str, int]:
+    """After how many days windows are dropped, by width. Minutes go to the lake, where there is one."""
+    days = settings.window_retention_days
+    return {width: after for width, after in days.items() if width != MINUTE} if settings.lake_url else days
+
+
+def _lake(context: Context) -> LakeRunner | None:
+    """What moves readings to the lake, where there is one. Raises ConfigError."""
+    settings, config = context.group(WorkerSettings), context.config
+    if not settings.lake_url:
+        return None
+    connections = Connections(partial(open_writer, context.database_url), 1)
+    mover = LakeMover(connections, LakeFolder.at(settings.lake_url))
+    return LakeRunner(mover, connections, context.clock, lambda: config.group(WorkerSettings))
 
 
 def params_of(settings: WorkerSettings) -> StepParams:
@@ -143,6 +171,9 @@ SERVICE: Final = Service(
     contracts=(
         Contract("telemetry.session_overview", "sessions with their station, energy and cost"),
         Contract("telemetry.session_readings(bigint[])", "all stored readings of these sessions"),
+        Contract(
+            "telemetry.session_lake_files(bigint[])", "the files of the lake with more readings of these sessions"
+        ),
         Contract("telemetry.connector_status", "the status and the fault of each connector now, and since when"),
         Contract(
             "telemetry.status_intervals(text[], timestamp with time zone, timestamp with time zone)",

@@ -292,6 +292,7 @@ class StepParams:
     power_max_mw: int = 500_000_000  # 500 kW: what a connector can deliver that is registered nowhere
     void_ms: int = 120_000  # a session that lasted less, and delivered at most void_mwh, is void
     void_mwh: int = 0
+    oldest_ms: int = NULL_I64  # older readings are refused: the lake may have these
     quarantine_unclaimed: bool = False  # whether readings of stations that are not registered are set apart
     silent_after_ms: int = 900_000  # a station that is not heard for so long, by arrival, is silent; 0: none ever is
     by_station: bool = False  # whether the readings of each station are counted, for telemetry.received.v1

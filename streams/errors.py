@@ -2,6 +2,7 @@
 
 StreamsError
 ├── Fenced: another worker has taken this partition over; release it
+├── BorderMoved: readings that a flush stores or judges may be in the lake by now; compute the flush again
 ├── Gap: a frame is missing between what is committed and what arrived; read again from the store's offset
 ├── ForeignState: the partition's state was written by another version, which this one cannot read
 └── LogReplaced: the log ends before what is committed from it, so it is another log
@@ -14,6 +15,10 @@ class StreamsError(Exception):
 
 class Fenced(StreamsError):
     """The store has given the partition to another worker since this one acquired it. Nothing was changed."""
+
+
+class BorderMoved(StreamsError):
+    """The lake's border has moved since the partition was acquired. Nothing was changed."""
 
 
 class Gap(StreamsError):

@@ -59,8 +59,44 @@ class WorkerSettings(Retention):
         default=1_096,
         ge=0,
         le=36_500,
-        description="intervals of connectors' status, and silences, are dropped after; 0: kept",
+        description="intervals of connectors' status and of bays, and silences, are dropped after; 0: kept",
         json_schema_extra=adjustable("telemetry.status_retention", unit="d"),
+    )
+    window_1m_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="windows of a minute are dropped after, or go to the lake, and coarser ones stay; 0: kept",
+        json_schema_extra=adjustable("telemetry.window_1m_retention", unit="d"),
+    )
+    window_15m_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="windows of a quarter of an hour whose minutes are dropped are dropped after; 0: kept",
+        json_schema_extra=adjustable("telemetry.window_15m_retention", unit="d"),
+    )
+    window_1h_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="windows of an hour likewise; 0: kept",
+        json_schema_extra=adjustable("telemetry.window_1h_retention", unit="d"),
+    )
+    window_1d_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="windows of a day likewise; 0: kept",
+        json_schema_extra=adjustable("telemetry.window_1d_retention", unit="d"),
+    )
+    # A year: who is told of what was refused mends the device long before.
+    quarantine_retention_days: int = Field(
+        default=365,
+        ge=0,
+        le=36_500,
+        description="refused items are dropped after, but for frames that could not be processed; 0: kept",
+        json_schema_extra=adjustable("telemetry.quarantine_retention", unit="d"),
     )
     unclaimed: str = Field(
         default="take",
@@ -73,6 +109,18 @@ class WorkerSettings(Retention):
         description="whether each commit publishes telemetry.received.v1: the readings of each station",
         json_schema_extra=adjustable("telemetry.received_events"),
     )
+
+    @property
+    def window_retention_days(self) -> dict[str, int]:
+        """By width, of those that end: a coarser one is kept at least as long as a finer one."""
+        widths = ("1m", "15m", "1h", "1d")
+        days = {width: getattr(self, f"window_{width}_retention_days") for width in widths}
+        ending: dict[str, int] = {}
+        for width in widths:
+            if not days[width]:
+                break
+            ending[width] = max([days[width], *ending.values()])
+        return ending
 
 
 GROUP = WorkerSettings

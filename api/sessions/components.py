@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from api.sessions.readings_store import SessionReadingsStore
 from api.sessions.request_matching import RequestMatcher
 from api.sessions.request_store import RequestStore
 from api.sessions.requests import RequestService
 from api.sessions.service import SessionService
+from api.sessions.settings import SessionsSettings
 from api.sessions.store import SessionStore
 from kit.database.postgres import Database
+from kit.lake.reader import LakeReader
 from kit.service import Context
 
 
@@ -27,5 +30,6 @@ class SessionsComponents:
 async def open_sessions(context: Context) -> AsyncIterator[SessionsComponents]:
     """Open the components on the service's own connection pool."""
     database, clock = context.database, context.clock
-    service = SessionService(SessionStore(database), RequestStore(database), clock)
+    readings = SessionReadingsStore(database, LakeReader.at(context.group(SessionsSettings).lake_url))
+    service = SessionService(SessionStore(database), RequestStore(database), readings, clock)
     yield SessionsComponents(database, service, RequestService(clock), RequestMatcher(clock))

@@ -5,8 +5,10 @@ from typing import Final
 from uuid import UUID
 
 from api.sessions.components import SessionsComponents, open_sessions
+from api.sessions.readings_store import READS
 from api.sessions.request_store import delete_old_unrequested
 from api.sessions.routes import router
+from api.sessions.settings import SessionsSettings
 from kit.service import Consumes, Job, Service
 from schemas.events import Event, SessionCompleted, SessionStarted
 from schemas.topics import (
@@ -38,7 +40,7 @@ SERVICE: Final = Service(
     migrations=Path(__file__).parent / "migrations",
     reads=(
         "telemetry.session_overview",
-        "telemetry.session_readings(bigint[])",
+        *READS,
         "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
         "pricing.tariffs_at(text[], bigint[])",
         "pricing.documents(bigint[])",
@@ -59,6 +61,7 @@ SERVICE: Final = Service(
             prefetch=_PREFETCH,
         ),
     ),
+    settings=SessionsSettings,
     publishes=(SESSION_REQUESTED, SESSION_STOP_REQUESTED, SESSION_ASSIGNED),
     jobs=(Job("forget sessions that nobody requested", _delete_old_unrequested),),
 )

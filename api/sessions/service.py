@@ -11,6 +11,7 @@ from uuid import UUID
 
 from api.idle_fees import idle_fee
 from api.sessions.models import READING_COLUMNS, Session, SessionReadings, SessionState
+from api.sessions.readings_store import SessionReadingsStore
 from api.sessions.request_store import RequestCursor, RequestFilter, RequestStore, StoredRequest, request_cursor
 from api.sessions.responses import CANDIDATES_MAX, Row, ambiguous, request_of, session_of
 from api.sessions.store import SessionCursor, SessionFilter, SessionStore, session_cursor
@@ -52,9 +53,12 @@ class Found:
 class SessionService:
     """The use cases, one method each."""
 
-    def __init__(self, sessions: SessionStore, requests: RequestStore, clock: Clock) -> None:
+    def __init__(
+        self, sessions: SessionStore, requests: RequestStore, readings: SessionReadingsStore, clock: Clock
+    ) -> None:
         self._sessions = sessions
         self._requests = requests
+        self._readings = readings
         self._clock = clock
 
     async def get_session(self, name: str, station_id: str | None, driver_id: str | None) -> Session:
@@ -114,13 +118,12 @@ class SessionService:
         row = (await self.find(name, None, None)).row
         if row is None:
             raise NotFound(f"session {name} was requested and has not started: it has no readings")
-        rows = await self._sessions.readings(row["session_key"], READINGS_MAX + 1)
-        if len(rows) > READINGS_MAX:
+        columns = await self._readings.readings(row["session_key"], READINGS_MAX + 1)
+        if len(columns["ts_ms"]) > READINGS_MAX:
             raise BadQuery(f"session {name} has more than {READINGS_MAX:,} readings: ask for raw telemetry by pages")
-        columns = {column: [reading[column] for reading in rows] for column in READING_COLUMNS}
         moment = row["register_before_at"]
         return SessionReadings(
-            **columns,
+            **{name: columns[name] for name in READING_COLUMNS},
             power_max_mw=row["power_max_mw"],
             register_before_mwh=row["register_before_mwh"],
             register_before_ms=None if moment is None else to_ms(moment),

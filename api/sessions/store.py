@@ -39,11 +39,6 @@ WHERE ($1::text IS NULL OR station_id = $1)
   AND ($5::timestamptz IS NULL OR (started_at, session_key) < ($5, $6::bigint))
 ORDER BY started_at DESC, session_key DESC LIMIT $7
 """
-_READINGS: Final = """
-SELECT (extract(epoch FROM ts) * 1000)::bigint AS ts_ms, boot, seq, energy_mwh, power_mw, current_ma, status,
-       session_event, flags, part
-FROM telemetry.session_readings(ARRAY[$1::bigint]) ORDER BY ts, seq NULLS FIRST, part, boot NULLS FIRST LIMIT $2
-"""
 
 
 class SessionCursor(Cursor, frozen=True, tag="s"):
@@ -102,10 +97,6 @@ class SessionStore:
     async def by_name(self, session_id: str, station_id: str | None, rows_max: int) -> list[asyncpg.Record]:
         """Up to rows_max sessions that devices gave this id, newest first."""
         return await self._database.fetch(_BY_NAME, session_id, station_id, rows_max)
-
-    async def readings(self, session_key: int, rows_max: int) -> list[asyncpg.Record]:
-        """Up to rows_max stored readings of the session, in order of event time."""
-        return await self._database.fetch(_READINGS, session_key, rows_max)
 
     async def list_sessions(
         self, selected: SessionFilter, after: SessionCursor | None, rows_max: int

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from api.telemetry.live_streams import LiveStreams
 from api.telemetry.release import Release
 from api.telemetry.service import TelemetryService
+from api.telemetry.settings import TelemetrySettings
 from api.telemetry.store import TelemetryStore
+from kit.lake.reader import LakeReader
 from kit.service import Context
 
 
@@ -23,7 +25,8 @@ class TelemetryComponents:
 @asynccontextmanager
 async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]:
     """The queries on the service's own pool and the process's live view."""
-    store = TelemetryStore(context.database)
+    lake = LakeReader.at(context.group(TelemetrySettings).lake_url)
+    store = TelemetryStore(context.database, lake)
     service = TelemetryService(store, context.live, context.clock)
     streams = LiveStreams(context.live)
     try:

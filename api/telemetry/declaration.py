@@ -4,6 +4,7 @@ from typing import Final
 
 from api.telemetry.components import TelemetryComponents, open_telemetry
 from api.telemetry.routes import router
+from api.telemetry.settings import TelemetrySettings
 from kit.service import Service
 from schemas.topics import TELEMETRY_GENERATED
 
@@ -17,6 +18,7 @@ SERVICE: Final = Service(
     writes=False,
     reads=("stations.station_overview", "telemetry.release_unclaimed(bigint[], uuid, text, text, bytea)"),
     publishes=(TELEMETRY_GENERATED,),
+    settings=TelemetrySettings,
     streaming_responses=lambda own: own.streams,
     backends=frozenset({"live"}),
 )

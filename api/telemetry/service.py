@@ -24,6 +24,7 @@ from api.telemetry.models import (
     Uptime,
 )
 from api.telemetry.renderings import ColumnTable
+from api.telemetry.retained import WIDTHS
 from api.telemetry.store import (
     Connector,
     QuarantineCursor,
@@ -55,12 +56,6 @@ _DAY: Final = timedelta(days=1)
 _MS: Final = timedelta(milliseconds=1)
 _DOWN: Final = frozenset({SILENT, int(Status.UNAVAILABLE), int(Status.FAULTED)})
 _PCT: Final = Decimal("0.0001")
-_WIDTHS: Final = {
-    Interval.MINUTE: timedelta(minutes=1),
-    Interval.QUARTER: timedelta(minutes=15),
-    Interval.HOUR: timedelta(hours=1),
-    Interval.DAY: timedelta(days=1),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +134,7 @@ class TelemetryService:
         if start >= end:
             raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
         if query.interval is not Interval.RAW:
-            start = floor_to(start, _WIDTHS[query.interval])
+            start = floor_to(start, WIDTHS[query.interval])
         span = Span(await self._connectors(query.station_id, query.connector_id), start, end, query.limit + 1)
         pages = self._readings if query.interval is Interval.RAW else self._windows
         table, cursor = await pages(query, span)
@@ -176,11 +171,11 @@ class TelemetryService:
         start = start or end.replace(hour=0, minute=0, second=0, microsecond=0)
         if start >= end:
             raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
-        start = floor_to(start, _WIDTHS[Interval.MINUTE])
-        connectors = await self._connectors(station_id, None)
-        rows = await self._store.energy(connectors, start, end)
+        connectors, retained = await self._connectors(station_id, None), await self._store.retained()
+        start = retained.start_of(start)
+        sums = await self._store.energy(connectors, retained.parts(start, end))
         pairs = [(connector.connector_key, connector.connector_id) for connector in connectors]
-        return energy_of(station_id, start, end, pairs, {row["connector_key"]: row for row in rows})
+        return energy_of(station_id, start, end, pairs, sums)
 
     async def status_intervals(self, query: StatusQuery) -> tuple[StatusIntervalPage, str | None]:
         """A page of status intervals, without its `next`, and the next page's cursor. Raises NotFound and BadQuery."""

@@ -1,5 +1,6 @@
 """The SQL of the telemetry queries. Its role reads the tables of streams/ and changes nothing, but by one function."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,10 +10,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers
+from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers, Row
+from api.telemetry.lake import FILES, READING_FIELDS, READINGS, WINDOWS, MovedReadings, MovedWindows, place_of
 from api.telemetry.models import Interval
+from api.telemetry.retained import Retained
+from kit.clock import from_ms
 from kit.database.postgres import Database
 from kit.instants import floor_to
+from kit.lake.reader import LakeReader
 from kit.web.paging import Cursor, Int16, Int32, Int64, Micros, from_micros, to_micros
 from schemas.energy import ENERGY_SHARES
 from schemas.reading import STATION_ID_CHARS_MAX
@@ -23,6 +28,7 @@ _NULL_KEY: Final = f"'{_INT64_MIN}'::bigint"
 
 _BEFORE_ALL: Final = (-1, _INT64_MIN, _INT64_MIN, -1)  # connector, boot, seq, part: less than of any reading
 _MINUTE: Final = timedelta(minutes=1)
+_DAY: Final = timedelta(days=1)
 
 _QUANTITIES: Final = ("power_mw", "voltage_mv", "current_ma", "temperature_mc", "soc_mpct")
 _AGGREGATES: Final = ", ".join(
@@ -62,10 +68,23 @@ ORDER BY w.bucket, k.connector_id LIMIT $6
     for interval, (relation, revision) in _RELATIONS.items()
 }
 
+# The columns of these rows.
+_WINDOW_FIELDS: Final = (
+    "connector_id", "bucket", "readings", "flagged",
+    *(f"{name}_{part}" for name in _QUANTITIES for part in ("n", "sum", "min", "max")),
+    "energy_first_mwh", "energy_last_ts", "energy_last_mwh",
+    "energy_export_first_mwh", "energy_export_last_ts", "energy_export_last_mwh",
+    *(f"{name}_sum" for name in ENERGY_SHARES), "revision",
+)  # fmt: skip
+# Windows of a minute, and coarse ones whose minutes were dropped.
+_STORED_WINDOWS: Final = {
+    "window_1m": "1 minute", "window_15m_kept": "15 minutes", "window_1h_kept": "1 hour", "window_1d_kept": "1 day",
+}  # fmt: skip
+_READING_SOURCE: Final = {
+    "connector_id": "k.connector_id", "session": "s.id::text AS session", "session_id": "s.session_id",
+}  # fmt: skip
 _READINGS: Final = f"""
-SELECT k.connector_id, r.ts, s.id::text AS session, s.session_id, r.boot, r.seq, r.energy_mwh, r.power_mw,
-       r.voltage_mv, r.current_ma, r.temperature_mc, r.soc_mpct, r.energy_export_mwh, r.status, r.session_event,
-       r.flags, r.in_session_mwh, r.outside_mwh, r.rejected_mwh, r.extra, r.part
+SELECT {", ".join(_READING_SOURCE.get(name, f"r.{name}") for name in READING_FIELDS)}
 FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
 CROSS JOIN LATERAL (
     SELECT r.*, coalesce(r.boot, {_NULL_KEY}) AS boot_key, coalesce(r.seq, {_NULL_KEY}) AS seq_key
@@ -78,33 +97,38 @@ CROSS JOIN LATERAL (
 ) AS r
 LEFT JOIN telemetry.session AS s USING (session_key)
 ORDER BY r.ts, k.connector_id, r.boot_key, r.seq_key, r.part LIMIT $10
-"""  # noqa: S608  # the one thing filled in is a number
+"""  # noqa: S608  # our own names, and a number
 
 # Raw readings have no index in order of time. A page therefore reads slices of time, each twice as long as the one
 # before, and begins at the next window: it reads about twice the rows that it returns, and five years without readings
 # are 16 slices.
 _FIRST_SLICE: Final = timedelta(hours=1)
-_NEXT_WINDOW: Final = """
-SELECT min(w.bucket) FROM unnest($1::int[]) AS k (connector_key)
-CROSS JOIN LATERAL (
-    SELECT bucket FROM telemetry.window_1m
-    WHERE connector_key = k.connector_key AND bucket >= $2 AND bucket < $3 ORDER BY bucket LIMIT 1
-) AS w
-"""
+_EARLIEST_WINDOWS: Final = " UNION ALL ".join(
+    f"(SELECT bucket FROM telemetry.{table} WHERE connector_key = k.connector_key "  # noqa: S608  # our own names
+    f"AND bucket > $2::timestamptz - interval '{width}' AND bucket < $3 ORDER BY bucket LIMIT 1)"
+    for table, width in _STORED_WINDOWS.items()
+)
+_NEXT_WINDOW: Final = f"""
+SELECT min(w.bucket) FROM unnest($1::int[]) AS k (connector_key) CROSS JOIN LATERAL ({_EARLIEST_WINDOWS}) AS w
+"""  # noqa: S608  # our own names
 
-_REGISTERS_BEFORE: Final = {
-    name: f"""
+
+def _registers_before(name: str) -> str:
+    """SQL: the last register of connectors before moments. `name`: of Registers."""
+    newest = " UNION ALL ".join(
+        f"(SELECT {name}_last_ts, {name}_last_mwh FROM telemetry.{table} WHERE connector_key = k.connector_key "  # noqa: S608  # our own names
+        f"AND bucket < k.before AND bucket >= k.before - $4::interval AND {name}_last_ts < k.before "
+        f"AND {name}_last_mwh IS NOT NULL ORDER BY bucket DESC LIMIT 1)"
+        for table in _STORED_WINDOWS
+    )
+    return f"""
 SELECT k.connector_id, w.*
 FROM unnest($1::int[], $2::int[], $3::timestamptz[]) AS k (connector_key, connector_id, before)
-CROSS JOIN LATERAL (
-    SELECT {name}_last_ts, {name}_last_mwh FROM telemetry.window_1m
-    WHERE connector_key = k.connector_key AND bucket < k.before AND bucket >= k.before - $4::interval
-      AND {name}_last_mwh IS NOT NULL
-    ORDER BY bucket DESC LIMIT 1
-) AS w
-"""  # noqa: S608  # the two names are below
-    for name in Registers._fields
-}
+CROSS JOIN LATERAL (SELECT * FROM ({newest}) AS found ORDER BY {name}_last_ts DESC LIMIT 1) AS w
+"""  # noqa: S608  # our own names
+
+
+_REGISTERS_BEFORE: Final = {name: _registers_before(name) for name in Registers._fields}
 
 # Newest first.
 _STATUS_INTERVALS: Final = """
@@ -164,10 +188,22 @@ LEFT JOIN LATERAL (
 GROUP BY u.station_id, u.ids ORDER BY u.station_id
 """
 
-_ENERGY: Final = f"""
-SELECT connector_key, {", ".join(f"sum({name}_sum)::bigint AS {name}" for name in ENERGY_SHARES)}
+_ENERGY_SUMS: Final = ", ".join(f"sum({name}_sum)::bigint AS {name}" for name in ENERGY_SHARES)
+_ENERGY: Final[dict[Interval, str]] = {
+    Interval.MINUTE: f"""
+SELECT connector_key, {_ENERGY_SUMS}
 FROM telemetry.window_1m WHERE connector_key = ANY($1::int[]) AND bucket >= $2 AND bucket < $3 GROUP BY connector_key
+""",  # noqa: S608  # our own names
+    **{
+        interval: f"""
+SELECT k.connector_key, {_ENERGY_SUMS} FROM unnest($1::int[]) AS k (connector_key)
+CROSS JOIN LATERAL {relation.replace("$3, $4", "$2, $3")} AS w GROUP BY k.connector_key
 """  # noqa: S608  # our own names
+        for interval, (relation, _) in _RELATIONS.items()
+        if interval is not Interval.MINUTE
+    },
+}
+_RETAINED: Final = "SELECT width, since_ms FROM telemetry.window_retained"
 _LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger"
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
@@ -255,13 +291,13 @@ class StationCursor(Cursor, frozen=True, tag="u"):
     station_id: Annotated[str, msgspec.Meta(max_length=STATION_ID_CHARS_MAX)]
 
 
-def reading_cursor(row: asyncpg.Record) -> ReadingCursor:
+def reading_cursor(row: Row) -> ReadingCursor:
     """The key of a row of `readings`."""
-    boot, seq = (_INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
-    return ReadingCursor(to_micros(row["ts"]), row["connector_id"], boot, seq, row["part"])
+    moment, *key = place_of(row)
+    return ReadingCursor(to_micros(moment), *key)
 
 
-def window_cursor(row: asyncpg.Record) -> WindowCursor:
+def window_cursor(row: Row) -> WindowCursor:
     """The key of a row of `windows`."""
     return WindowCursor(to_micros(row["bucket"]), row["connector_id"])
 
@@ -274,48 +310,81 @@ def status_cursor(row: asyncpg.Record) -> StatusCursor:
 class TelemetryStore:
     """Reads the telemetry tables. Every method raises Unavailable where the database does not answer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lake: LakeReader) -> None:
         self._database = database
+        self._moved = MovedReadings(database, lake)
+        self._moved_windows = MovedWindows(lake, _WINDOW_FIELDS)
 
     async def connectors(self, station_ids: Sequence[str]) -> list[Connector]:
         """The known connectors of those stations, ordered by station and connector."""
         return [Connector(*row) for row in await self._database.fetch(_CONNECTORS, station_ids)]
 
-    async def readings(self, span: Span, after: ReadingCursor | None, flags: int) -> list[asyncpg.Record]:
-        """Up to rows_max readings with any of these flags (0: all), by ts, connector, boot, seq and part."""
+    async def readings(self, span: Span, after: ReadingCursor | None, flags: int) -> list[Row]:
+        """Up to rows_max readings with any of these flags (0: all), by ts, connector, boot, seq and part.
+
+        Those in the database and those in the lake alike. Raises LakeUnavailable too.
+        """
         start, key = span.start, _BEFORE_ALL
         if after is not None and from_micros(after.ts_us) >= span.start:
             start, key = from_micros(after.ts_us), (after.connector_id, after.boot, after.seq, after.part)
-        rows: list[asyncpg.Record] = []
+        rows: list[Row] = []
         length = _FIRST_SLICE
         while start < span.end and len(rows) < span.rows_max:
-            window = await self._database.fetchval(_NEXT_WINDOW, span.keys[0], floor_to(start, _MINUTE), span.end)
-            if window is None:
-                break
-            if window > start:
-                start, key = window, _BEFORE_ALL
-            end = min(start + length, span.end)
             most = span.rows_max - len(rows)
-            rows += await self._database.fetch(_READINGS, *span.keys, start, end, *key, flags, most)
+            async with self._database.snapshot() as connection:  # a move takes rows and notes their files at once
+                window = await connection.fetchval(_NEXT_WINDOW, span.keys[0], floor_to(start, _MINUTE), span.end)
+                if window is None:
+                    break
+                if window > start:
+                    start, key = window, _BEFORE_ALL
+                end = min(start + length, span.end)
+                stored = await connection.fetch(_READINGS, *span.keys, start, end, *key, flags, most)
+                files = await connection.fetch(FILES, span.keys[0], start, end, READINGS)
+            if files:
+                paths = [row["path"] for row in files]
+                moved = await self._moved.rows(paths, span.keys[0], end, (start, *key), flags, most)
+                stored = sorted([*stored, *moved], key=place_of)[:most]
+            rows += stored
             start, key, length = end, _BEFORE_ALL, 2 * length
         return rows
 
-    async def windows(
-        self, interval: Interval, span: Span, after: WindowCursor | None
-    ) -> tuple[list[asyncpg.Record], Registers]:
+    async def windows(self, interval: Interval, span: Span, after: WindowCursor | None) -> tuple[list[Row], Registers]:
         """Up to rows_max windows, ordered by bucket and connector, and the registers before these."""
         start, connector_id = span.start, -1
         if after is not None and from_micros(after.bucket_us) >= span.start:
             start, connector_id = from_micros(after.bucket_us), after.connector_id
-        async with self._database.transaction() as connection:
-            await connection.execute(_ONE_SNAPSHOT)
+        async with self._database.snapshot() as connection:
             arguments = (*span.keys, start, span.end, connector_id, span.rows_max)
-            rows = await connection.fetch(_WINDOWS[interval], *arguments)
-            return rows, Registers(*[await _before(connection, span, rows, name) for name in Registers._fields])
+            rows: list[Row] = await connection.fetch(_WINDOWS[interval], *arguments)
+            earlier: list[Row] = []
+            # A register in the same day may be in a minute that was moved: what is kept of the day tells its last only.
+            if interval is Interval.MINUTE and (
+                files := await connection.fetch(FILES, span.keys[0], day := floor_to(start, _DAY), span.end, WINDOWS)
+            ):
+                paths, place = [row["path"] for row in files], (start, connector_id)
+                moved = await self._moved_windows.rows(paths, span.keys[0], day, span.end, place, span.rows_max)
+                earlier = [row for row in moved if (row["bucket"], row["connector_id"]) <= place]
+                rows = sorted([*moved[len(earlier) :], *rows], key=_window_place)[: span.rows_max]
+            before = [await _before(connection, span, rows, name) for name in Registers._fields]
+        for name, registers in zip(Registers._fields, before, strict=True):
+            _prefer_later(registers, earlier, name)
+        return rows, Registers(*before)
 
-    async def energy(self, connectors: Sequence[Connector], start: datetime, end: datetime) -> list[asyncpg.Record]:
-        """By connector_key, the sum of each of ENERGY_SHARES in the minutes of the time."""
-        return await self._database.fetch(_ENERGY, [connector.connector_key for connector in connectors], start, end)
+    async def retained(self) -> Retained:
+        """Since when there are windows of each width."""
+        return Retained({row["width"]: from_ms(row["since_ms"]) for row in await self._database.fetch(_RETAINED)})
+
+    async def energy(
+        self, connectors: Sequence[Connector], parts: Sequence[tuple[Interval, datetime, datetime]]
+    ) -> dict[int, Counter[str]]:
+        """By connector_key, the sum of each of ENERGY_SHARES in these times, each in windows of its width."""
+        keys = [connector.connector_key for connector in connectors]
+        sums: dict[int, Counter[str]] = defaultdict(Counter)
+        async with self._database.snapshot() as connection:
+            for interval, start, end in parts:
+                for row in await connection.fetch(_ENERGY[interval], keys, start, end):
+                    sums[row["connector_key"]].update({name: row[name] or 0 for name in ENERGY_SHARES})
+        return sums
 
     async def status_intervals(self, span: Span, after: StatusCursor | None) -> list[asyncpg.Record]:
         """Up to rows_max intervals that are not over at the start and begin before the end, newest first."""
@@ -376,9 +445,19 @@ class TelemetryStore:
         return await self._database.fetch(_QUARANTINE, before, reason, station_id, rows_max)
 
 
-async def _before(
-    connection: asyncpg.Connection, span: Span, rows: Sequence[asyncpg.Record], name: str
-) -> dict[int, Register]:
+def _window_place(row: Row) -> tuple[datetime, int]:
+    return row["bucket"], row["connector_id"]
+
+
+def _prefer_later(registers: dict[int, Register], rows: Sequence[Row], name: str) -> None:
+    """Replace registers by those of these windows, in order, that are later. `name`: of Registers."""
+    for row in rows:
+        at, known = row[f"{name}_last_ts"], registers.get(row["connector_id"])
+        if at is not None and (known is None or at > known.at):
+            registers[row["connector_id"]] = Register(at, row[f"{name}_last_mwh"])
+
+
+async def _before(connection: asyncpg.Connection, span: Span, rows: Sequence[Row], name: str) -> dict[int, Register]:
     """By connector_id, the register before the first of these windows that has one. `name`: of Registers."""
     first_seen = {row["connector_id"]: row["bucket"] for row in reversed(rows) if row[f"{name}_last_mwh"] is not None}
     firsts = [

@@ -5,7 +5,9 @@ A process logs in with one URL and takes a service's role at connect (kit/databa
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import partial
+from threading import Lock
 from typing import Any, Final
 
 import asyncpg
@@ -67,8 +69,9 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
 class Database:
     """A pool of asyncpg connections. Every method raises Unavailable when the server does not answer."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", blocking: "_BlockingConnection") -> None:
         self._pool = pool
+        self._blocking = blocking
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """All rows."""
@@ -85,6 +88,10 @@ class Database:
         """The first column of the first row, or None."""
         with outages():
             return await self._pool.fetchval(query, *args)
+
+    def fetch_blocking(self, query: str, *args: object) -> list[tuple[Any, ...]]:
+        """All rows, on a connection besides the pool. Blocks: it is for one thread, which needs no event loop."""
+        return self._blocking.fetch(query, args)
 
     async def execute(self, query: str, *args: object) -> str:
         """Run a statement and return its command tag."""
@@ -121,12 +128,52 @@ class Database:
         await self.fetchval("SELECT 1")
 
     async def close(self) -> None:
-        """Close every connection, waiting for what runs on them; where the server is gone, at once."""
+        """Close every connection, waiting for what runs on them, but for `fetch_blocking`, which raises Unavailable;
+        where the server is gone, at once."""
+        self._blocking.close()
         try:
             with outages():
                 await self._pool.close()
         except Unavailable:
             self._pool.terminate()
+
+
+class _BlockingConnection:
+    """A psycopg connection for one thread: opened when it is needed, closed after any error on it, and for good by
+    another thread."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[tuple[Any, ...]]]) -> None:
+        self._connect = connect
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._closed = False
+        self._lock = Lock()  # of the two attributes above
+
+    def fetch(self, query: str, args: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """All rows of a query whose parameters are $1, $2 and so on. Raises Unavailable."""
+        connection = self._connection or self._opened()
+        try:
+            with outages():
+                return psycopg.RawCursor(connection).execute(query.encode(), args).fetchall()
+        except BaseException:
+            self._connection = None
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close it for good; a query under way raises Unavailable."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+
+    def _opened(self) -> psycopg.Connection[tuple[Any, ...]]:
+        connection = self._connect()
+        with self._lock:
+            if not self._closed:
+                self._connection = connection
+                return connection
+        connection.close()
+        raise Unavailable("the database is closed")
 
 
 async def open_database(url: str, *, name: str, role: str | None = None, connections_max: int = _POOL_MAX) -> Database:
@@ -143,7 +190,8 @@ async def open_database(url: str, *, name: str, role: str | None = None, connect
             server_settings=settings,
             connection_class=_Connection,
         )
-        database = Database(pool)
+        blocking = _BlockingConnection(partial(connect_sync, url, name=name, role=role, autocommit=True))
+        database = Database(pool, blocking)
         try:
             await pool.fetchval("SELECT 1")
         except BaseException:

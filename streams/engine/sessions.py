@@ -50,6 +50,7 @@ RUNNING_PAUSE_MS: Final = 200
 # Between two events with the cost of a running session: 10,000 sessions are 1,000 of 350 B a second. The live view has
 # every change.
 COST_UPDATE_MS: Final = 10_000
+_NO_ROWS: Final[Columns] = {name: np.empty(0, dtype) for name, dtype in SESSION_COLUMNS.items()}
 
 
 @dataclass(slots=True)
@@ -391,8 +392,11 @@ def _effects(
 
     texts = this.session_ids | {session.session_key: session.session_id for session in lost}
     texts |= {key: names[int(timeline.row[row])] for key, row in members.named}
-    parts = [_open_columns(state, written)]
-    costs = _cost_updates(state, written, parts[0])
+    parts: list[Columns] = []
+    costs: list[CostUpdate] = []
+    if len(written):
+        parts = [_open_columns(state, written)]
+        costs = _cost_updates(state, written, parts[0])
     consumption: dict[int, list[ComponentVolume]] = {}
     closed = [past for past in members.closed.values() if past.key in this.totals]
     completed: list[int] = []
@@ -423,6 +427,8 @@ def _effects(
 
 def _together(parts: Sequence[Columns]) -> Columns:
     """effects.SESSION_COLUMNS of all rows of these."""
+    if not parts:
+        return _NO_ROWS
     one = parts[0]
     if len(parts) > 1:
         one = {name: np.concatenate([part[name] for part in parts]) for name in SESSION_COLUMNS}

@@ -26,6 +26,7 @@ from streams.effects import (
 from streams.engine.batch import QUANTITY_COLUMNS, Arrivals, Frame, SessionIds
 from streams.engine.bays import bay_events, update_bays
 from streams.engine.readings import ACCOUNTED, StepReadings, arrange
+from streams.engine.refusals import refuse_too_old
 from streams.engine.replay import MovedEnergy
 from streams.engine.sessions import update_sessions
 from streams.engine.status import update_status
@@ -59,6 +60,8 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     refused = _refused_by_gateway(frames)
     quarantined = sum(header.items for header, _ in frames if header.kind == FrameKind.REFUSED)
     rows = arrange(batch, batch.connectors.slots(state.connector_index), params.skew_tolerance_ms)
+    rows, too_old = refuse_too_old(state, rows, batch, params.oldest_ms, refused)
+    quarantined += too_old
     if params.quarantine_unclaimed:
         rows, unclaimed = set_apart(state, rows, batch, now_ms, queries, refused)
         quarantined += unclaimed

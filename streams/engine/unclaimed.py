@@ -5,13 +5,12 @@ They are set apart before duplicates are looked for, so that what is posted agai
 
 from typing import Final
 
-import msgspec
 import numpy as np
 
-from schemas.reading import EXTRA_DROPPED
 from streams.effects import RefusedItems
 from streams.engine.batch import Batch
 from streams.engine.readings import StepReadings
+from streams.engine.refusals import refuse
 from streams.engine.store_queries import StoreQueries
 from streams.kernels.runs import I64, any_true, distinct, rows_where
 from streams.state.partition import PartitionState
@@ -40,14 +39,7 @@ def set_apart(
     if not any_true(~claimed):
         return rows, 0
     others = rows_where(~claimed[rows.runs.of_row])
-    for row in others.tolist():
-        station_id, connector_id = index.connector(int(rows.slot[row]))
-        refused.station_id.append(station_id)
-        refused.connector_id.append(connector_id)
-        refused.reason.append(REASON)
-        refused.detail.append(DETAIL)
-        refused.raw.append(_as_sent(state, rows, batch, row))
-        refused.received_ms.append(int(rows.received_ms[row]))
+    refuse(state, rows, batch, others, REASON, DETAIL, refused)
     return rows.where(claimed[rows.runs.of_row]), len(others)
 
 
@@ -65,13 +57,3 @@ def _ask(state: PartitionState, stations: I64, now_ms: int, queries: StoreQuerie
         registered = queries.registered(names)
         state.claimed[due] = [name in registered for name in names]
         state.claim_asked_ms[due] = now_ms
-
-
-def _as_sent(state: PartitionState, rows: StepReadings, batch: Batch, row: int) -> bytes:
-    """The reading as JSON, with what has no column."""
-    reading = rows.as_sent(state, row, batch.session_ids)
-    extra = None if batch.extra is None else batch.extra[int(rows.extra[row])]
-    if extra:
-        details = msgspec.json.decode(extra, type=dict[str, msgspec.Raw])
-        reading |= {name: value for name, value in details.items() if name != EXTRA_DROPPED and name not in reading}
-    return msgspec.json.encode(reading)

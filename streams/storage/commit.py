@@ -14,8 +14,8 @@ import psycopg
 from numpy.typing import NDArray
 
 from schemas.quality import REGISTER_UNUSABLE, Quality
-from streams.effects import Columns, Effects, RefusedItems
-from streams.errors import Fenced
+from streams.effects import NULL_I64, Columns, Effects, RefusedItems
+from streams.errors import BorderMoved, Fenced
 from streams.session_ids import session_octets
 from streams.storage import events
 from streams.storage.bays import write_bays
@@ -34,7 +34,7 @@ from streams.storage.tables import (
     revise_readings,
 )
 
-_PROGRESS: Final = "SELECT epoch, next, commits FROM telemetry.stream_offset WHERE partition = %s"
+_PROGRESS: Final = "SELECT epoch, next, commits, border_ms FROM telemetry.stream_offset WHERE partition = %s"
 _MERGE_SESSIONS: Final = merge_sessions()
 _REVISE_READINGS: Final = revise_readings()
 _INSERT_READINGS: Final = f"INSERT INTO {READING.name} ({READING.columns}) SELECT * FROM {READING.given}".encode()  # noqa: S608  # our own names
@@ -71,6 +71,7 @@ FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::text[], %s::text[], %b::byt
 _FENCE: Final = """moved AS (
 UPDATE telemetry.stream_offset SET next = %(end)s, commits = %(commit)s
 WHERE partition = %(partition)s AND epoch = %(epoch)s AND next = %(start)s AND commits = %(commit)s - 1
+    AND border_ms = %(border_ms)s
 RETURNING partition)"""
 _LEDGER: Final = """counted AS (
 UPDATE telemetry.ledger SET stored = stored + %(stored)s, duplicate = duplicate + %(duplicate)s,
@@ -134,12 +135,14 @@ class Flush:
     body: bytes  # of the state
     base: bool  # the body is all of the state, not a patch
     context: FlushContext
+    border_ms: int = NULL_I64  # older readings were refused: they may be in the lake
 
 
 def commit(store: Store, flush: Flush) -> None:
     """Commit the flush, all or nothing; nothing is done where an earlier attempt has committed it.
 
-    Raises Fenced when the partition is another worker's, Unavailable when the outcome is unknown (try again), psycopg's
+    Raises Fenced when the partition is another worker's, BorderMoved when the lake's border is not the flush's (nothing
+    was changed: compute it again), Unavailable when the outcome is unknown (try again), psycopg's
     DataError or IntegrityError when the data are refused.
     """
     try:
@@ -168,10 +171,12 @@ def _transact(connection: Connection, flush: Flush) -> None:
     except psycopg.errors.DivisionByZero:
         connection.rollback()
         progress = connection.execute(_PROGRESS, (flush.partition,)).fetchone()
-        if progress == (flush.epoch, flush.end, flush.commit):
+        if progress is not None and progress[:3] == (flush.epoch, flush.end, flush.commit):
             return
+        if progress is not None and progress[:3] == (flush.epoch, flush.start, flush.commit - 1):
+            raise BorderMoved(f"partition {flush.partition}: the lake's border went on to {progress[3]}") from None
         raise Fenced(f"partition {flush.partition}: epoch {flush.epoch} commits {flush.start} to {flush.end}, "
-                     f"but the store has epoch, next, commits = {progress}") from None  # fmt: skip
+                     f"but the store has epoch, next, commits, border = {progress}") from None  # fmt: skip
 
 
 def _is_plain(flush: Flush) -> bool:
@@ -213,7 +218,7 @@ def _move(flush: Flush) -> tuple[bytes, dict[str, Any]]:
     effects, parts = flush.effects, [_FENCE]
     parameters: dict[str, Any] = {
         "partition": flush.partition, "epoch": flush.epoch, "start": flush.start, "end": flush.end,
-        "commit": flush.commit,
+        "commit": flush.commit, "border_ms": flush.border_ms,
     }  # fmt: skip
     counts = {
         "stored": effects.stored,
@@ -303,11 +308,14 @@ def _merge(connection: Connection, flush: Flush) -> None:
     effects, partition = flush.effects, flush.partition
     if len(effects.windows["bucket_ms"]):
         _merge_rows(connection, *merge_windows(effects.windows), effects.windows)
-    _merge_rows(connection, REVISED, _REVISE_READINGS, effects.revised | {"extra": _texts(effects.revised_extra)})
+    if len(effects.revised["connector_key"]):
+        revised = effects.revised | {"extra": _texts(effects.revised_extra)}
+        _merge_rows(connection, REVISED, _REVISE_READINGS, revised)
     if len(effects.remeasured["bucket_ms"]):
         columns = (effects.remeasured[name].tolist() for name in ("connector_key", "bucket_ms"))
         connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
-    _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
+    if len(effects.sessions["session_key"]):
+        _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
     if effects.status.any_rows:
         _merge_status(connection, _status_columns(flush))
         write_silences(connection, effects.status, flush.commit)

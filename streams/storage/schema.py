@@ -4,6 +4,7 @@ TimescaleDB with the community licence: hypertables, continuous aggregates, colu
 hypertables, ordinary views. Without it: native partitions, ordinary views. Names, columns and answers are the same.
 """
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from kit.database.migrations import Migrations, migrate, standard_tables
 from kit.database.postgres import connect_sync, outages
 from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError
-from streams.storage.tables import COARSE, WEEK_MS, WINDOW, select_coarse
+from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of, select_coarse
 
 Layout = Literal["community", "apache", "plain"]
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -71,6 +72,7 @@ def lay_out(url: str, partitions: int) -> Layout:
             layout = _layout_of(connection, partitions)
             if layout is None:
                 return _lay_out(connection, partitions)
+            _renew_functions(connection, layout)
             _renew_coarse(connection, layout)
             return layout
 
@@ -97,9 +99,11 @@ def check_partitions(stored: int, partitions: int) -> None:
 
 def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
     """The DDL that gives a freshly migrated database this layout, one statement or script each."""
+    functions = _functions(layout, extension_schema)
     if layout == "plain":
         return [
-            _file("plain.sql"),
+            functions,
+            _noted(functions),
             "SELECT telemetry.partition_by_week('reading', 'ts', '')",
             f"SELECT telemetry.partition_by_week('window_1m', 'bucket', 'WITH (fillfactor = {_WINDOW_FILLFACTOR})')",
             *coarse_relations(),
@@ -112,7 +116,8 @@ def statements(layout: Layout, extension_schema: str = "public") -> list[str]:
             "create_default_indexes => false)"
             for table, column in (("reading", "ts"), ("window_1m", "bucket"))
         ),
-        _file("timescale.sql").replace("{extension_schema}", extension_schema),
+        functions,
+        _noted(functions),
         *_coarse_statements(layout),
         *(_columnstore() if layout == "community" else ()),
     ]
@@ -142,18 +147,50 @@ def _lay_out(connection: Connection, partitions: int) -> Layout:
     return layout
 
 
+def _renew_functions(connection: Connection, layout: Layout) -> None:
+    """Make the layout's functions as this version has them, where an older one laid the database out."""
+    functions = _functions(layout, _extension(connection)[1])
+    found = connection.execute("SELECT obj_description(to_regprocedure('telemetry.ensure_weeks(int[])'))").fetchone()
+    if found != (_version_of(functions),):  # else other processes' grants on them would meet ours
+        connection.execute(functions.encode())
+        connection.execute(_noted(functions).encode())
+
+
+def _functions(layout: Layout, extension_schema: str) -> str:
+    if layout == "plain":
+        return _file("plain.sql")
+    return _file("timescale.sql").replace("{extension_schema}", extension_schema)
+
+
+def _noted(functions: str) -> str:
+    """SQL: which version of the functions the database has."""
+    return f"COMMENT ON FUNCTION telemetry.ensure_weeks(int[]) IS '{_version_of(functions)}'"
+
+
+def _version_of(functions: str) -> str:
+    return hashlib.sha256(functions.encode()).hexdigest()[:16]
+
+
 def _renew_coarse(connection: Connection, layout: Layout) -> None:
-    """Make the coarse windows again where they lack columns that those of a minute have got since. They are computed
-    from these, which are kept for ever, so that nothing is lost."""
+    """Make the coarse windows again where they lack columns that those of a minute have got since, or do not know what
+    is kept of minutes that were dropped. They are computed from both, so that nothing is lost."""
     name = next(iter(COARSE))
     found = connection.execute(
         "SELECT array_agg(attname::text) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0",
         (f"telemetry.{name}",),
     ).fetchone()
-    if found is not None and set(found[0] or ()) >= {field.name for field in WINDOW.fields}:
+    complete = found is not None and set(found[0] or ()) >= {field.name for field in WINDOW.fields}
+    if complete and (layout == "community" or _knows_kept(connection, name)):
         return
     for statement in renewed_coarse(layout):
         connection.execute(statement.encode())
+
+
+def _knows_kept(connection: Connection, name: str) -> bool:
+    found = connection.execute(
+        "SELECT strpos(pg_get_viewdef(to_regclass(%s)), %s) > 0", (f"telemetry.{name}", f"{name}_kept")
+    ).fetchone()
+    return found == (True,)
 
 
 def renewed_coarse(layout: Layout) -> list[str]:
@@ -181,25 +218,32 @@ def _try_extension(url: str) -> None:
 
 def _probe(connection: Connection) -> tuple[Layout, str]:
     """What the server can do, and the schema of the extension's functions."""
+    installed, extension_schema = _extension(connection)
+    if not installed:
+        return "plain", extension_schema
+    try:
+        with connection.transaction(force_rollback=True):
+            for statement in statements("community", extension_schema):
+                connection.execute(statement.encode())
+    except psycopg.errors.FeatureNotSupported:
+        return "apache", extension_schema
+    return "community", extension_schema
+
+
+def _extension(connection: Connection) -> tuple[bool, str]:
+    """Whether TimescaleDB is there, and the schema of its functions."""
     row = connection.execute(
         "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
         "WHERE e.extname = 'timescaledb'"
     ).fetchone()
-    if row is None:
-        return "plain", "public"
-    try:
-        with connection.transaction(force_rollback=True):
-            for statement in statements("community", row[0]):
-                connection.execute(statement.encode())
-    except psycopg.errors.FeatureNotSupported:
-        return "apache", row[0]
-    return "community", row[0]
+    return (False, "public") if row is None else (True, row[0])
 
 
 def coarse_relations() -> list[str]:
     """The DDL of the coarse windows where nothing is materialised: computed from the minutes on request."""
     views = [
-        f"CREATE VIEW telemetry.{name} AS\n{select_coarse(width, timescale=False)}" for name, width in COARSE.items()
+        f"CREATE VIEW telemetry.{name} AS\n{select_coarse(width, timescale=False, kept=kept_of(name))}"
+        for name, width in COARSE.items()
     ]
     return [*views, *_spans(materialised=False)]
 
@@ -220,7 +264,7 @@ def _spans(*, materialised: bool) -> list[str]:
 
     functions = []
     for name, width in COARSE.items():
-        body = select_coarse(width, timescale=False, where=chosen(width))
+        body = select_coarse(width, timescale=False, where=chosen(width), kept=kept_of(name))
         if materialised:
             bounds = "connector_key = connector AND bucket >= since AND bucket < until"
             body = f"SELECT * FROM telemetry.{name} WHERE {bounds}"  # noqa: S608  # constants of this module
@@ -247,11 +291,15 @@ def _continuous_aggregates() -> list[str]:
 
 
 def _columnstore() -> list[str]:
-    """Of raw readings. The names from before 2.18 are understood by every version."""
+    """Of raw readings and windows of a minute. The names from before 2.18 are understood by every version."""
     return [
-        "ALTER TABLE telemetry.reading SET (timescaledb.compress, timescaledb.compress_segmentby = 'connector_key', "
-        "timescaledb.compress_orderby = 'ts')",
-        f"SELECT add_compression_policy('telemetry.reading', {_interval(_COLUMNSTORE_AFTER)})",
+        statement
+        for table, moment in (("reading", "ts"), ("window_1m", "bucket"))
+        for statement in (
+            f"ALTER TABLE telemetry.{table} SET (timescaledb.compress, "
+            f"timescaledb.compress_segmentby = 'connector_key', timescaledb.compress_orderby = '{moment}')",
+            f"SELECT add_compression_policy('telemetry.{table}', {_interval(_COLUMNSTORE_AFTER)})",
+        )
     ]
 
 

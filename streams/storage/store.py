@@ -1,6 +1,6 @@
 """The store of the workers: acquiring a partition, registering connectors, and the answers to the step's queries."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -30,6 +30,7 @@ from streams.storage.connections import Connection, Connections
 from streams.storage.schema import drop_before, stored_partitions, summarize
 from streams.storage.status import drop_statuses_before
 from streams.storage.tables import WEEK_MS
+from streams.storage.window_retention import drop_quarantined_before, drop_windows_before
 from streams.tariffs.version import TariffVersion
 
 I64 = NDArray[np.int64]
@@ -51,7 +52,7 @@ _CLUSTER_GAP_MS: Final = 600_000
 
 _ACQUIRE: Final = """
 UPDATE telemetry.stream_offset SET epoch = epoch + 1 WHERE partition = %s AND (%s::bigint IS NULL OR epoch = %s)
-RETURNING epoch, next, commits
+RETURNING epoch, next, commits, border_ms
 """
 # Ends the transaction that locks the row of a partition. A client that hangs in the middle of a COPY or a pipeline
 # would lock it for ever: no time-out of the server's covers its wait for the next message.
@@ -177,6 +178,7 @@ class Acquired:
     bodies: list[bytes]  # of the state: a base, then patches
     base_bytes: int
     patch_bytes: int
+    border_ms: int = NULL_I64  # older readings may be in the lake, and are refused (docs/adr/0022)
 
 
 class Store:
@@ -222,7 +224,7 @@ class Store:
             raise Fenced(f"partition {partition}: epoch {epoch} is over, another worker has it")
         if row is None:
             raise ConfigError(f"the database has no partition {partition}: run voltstream migrate")
-        epoch, start, commits = row
+        epoch, start, commits, border_ms = row
         return Acquired(
             partition=partition,
             epoch=epoch,
@@ -231,6 +233,7 @@ class Store:
             bodies=[body for _, body in bodies],
             base_bytes=sum(len(body) for base, body in bodies if base),
             patch_bytes=sum(len(body) for base, body in bodies if not base),
+            border_ms=border_ms,
         )
 
     def _take_over(
@@ -281,6 +284,17 @@ class Store:
         with self.connections.lend() as connection:
             drop_statuses_before(connection, before)
             drop_bays_before(connection, before)
+
+    def drop_windows(self, now: datetime, days: Mapping[str, int]) -> None:
+        """Drop the windows that are older than the days of their width."""
+        with self.connections.lend() as connection:
+            if drop_windows_before(connection, now, days):
+                self.forget_weeks()
+
+    def drop_quarantined(self, before: datetime, keep_reasons: Sequence[str]) -> None:
+        """Drop what was refused before the moment, but for these reasons."""
+        with self.connections.lend() as connection:
+            drop_quarantined_before(connection, before, list(keep_reasons))
 
     def register_connectors(self, partition: int, connectors: list[tuple[str, int]]) -> list[int]:
         """The keys of (station_id, connector_id), made and committed at once where they are new."""

@@ -231,19 +231,28 @@ def revise_readings() -> bytes:
 COARSE: Final = {"window_15m": "15 minutes", "window_1h": "1 hour", "window_1d": "1 day"}
 
 
-def select_coarse(width: str, *, timescale: bool, where: str = "") -> str:
+def kept_of(name: str) -> str:
+    """The table of a coarse window's rows whose minutes were dropped."""
+    return f"telemetry.{name}_kept"
+
+
+def select_coarse(width: str, *, timescale: bool, where: str = "", kept: str = "") -> str:
     """SQL: windows of `width` (UTC) merged from those of a minute; columns and types as window_1m, but for revision.
 
-    `where` chooses among the minutes. Sums are bigint again; TimescaleDB requires its own time_bucket, and has first()
-    and last() with partial states.
+    `where` chooses among the minutes; `kept`: a table whose rows count as minutes. Sums are bigint again; TimescaleDB
+    requires its own time_bucket, and has first() and last() with partial states.
     """
     bucket = f"time_bucket('{width}', bucket)" if timescale else f"date_bin('{width}', bucket, 'epoch')"
     fields = [field for field in WINDOW.fields if field.name not in _WINDOW_KEY]
     lines = [f"{_coarse(field, timescale)} AS {field.name}" for field in fields]
+    source = f"telemetry.window_1m {where}"
+    if kept:
+        columns = f"SELECT {WINDOW.columns} FROM"
+        source = f"({columns} {source} UNION ALL {columns} {kept} {where}) AS w"
     return (
         f"SELECT connector_key, {bucket} AS bucket,\n    "
         + ",\n    ".join(lines)
-        + f"\nFROM telemetry.window_1m {where}\nGROUP BY connector_key, 2"
+        + f"\nFROM {source}\nGROUP BY connector_key, 2"
     )
 
 

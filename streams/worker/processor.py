@@ -5,10 +5,10 @@ does its work (decode, step, commit) in the worker's threads, one flush at a tim
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
@@ -23,9 +23,9 @@ from kit.live.view import LiveView
 from kit.observability.logs import get_logger
 from kit.observability.tracing import context_from, current_traceparent, span
 from schemas.frame import FrameError
-from streams.effects import Effects, StepParams
+from streams.effects import NULL_I64, Effects, StepParams
 from streams.engine.batch import Frame
-from streams.errors import StreamsError
+from streams.errors import BorderMoved, StreamsError
 from streams.kernels.runs import distinct
 from streams.state.encoding import load_state, snapshot, take_patch
 from streams.storage.commit import Flush, commit
@@ -102,6 +102,8 @@ class WorkerContext:
     functions: StateFunctions = STATE_FUNCTIONS
     retention_days: Callable[[], int] = _for_ever  # raw readings older than that are dropped; 0: never
     status_retention_days: Callable[[], int] = _for_ever  # status intervals that ended before that, likewise
+    quarantine_retention_days: Callable[[], int] = _for_ever  # what was refused before that
+    window_retention_days: Callable[[], Mapping[str, int]] = dict  # windows, by their width
 
 
 class PartitionProcessor:
@@ -113,6 +115,7 @@ class PartitionProcessor:
         self._context = context
         self._buffer = FrameBuffer(partition, context.clock, context.readings_max)
         self._epoch = self._commits = 0
+        self._border_ms = NULL_I64
         self._state: PartitionStateLike | None = None
         self._base_bytes = self._patch_bytes = self._patches = 0
         self._flush: Flush | None = None  # computed and not known to be committed
@@ -197,6 +200,9 @@ class PartitionProcessor:
                 self._batch = self._buffer.next_batch()
             try:
                 flush = await self._in_thread(self._work)
+            except BorderMoved:
+                self._state = self._flush = None
+                continue
             except StreamsError:
                 self._state = self._flush = None
                 raise
@@ -271,6 +277,7 @@ class PartitionProcessor:
         if acquired.next < self.next:
             raise StreamsError(f"partition {self.partition}: the store went back from {self.next} to {acquired.next}")
         self._epoch, self._commits = acquired.epoch, acquired.commits
+        self._border_ms = acquired.border_ms
         self._base_bytes, self._patch_bytes = acquired.base_bytes, acquired.patch_bytes
         self._patches = max(len(acquired.bodies) - 1, 0)
         self._forget_until(acquired.next)
@@ -333,7 +340,8 @@ class PartitionProcessor:
         self._received_ms = max([self._received_ms, *(header.received_ms for header, _ in frames)])
         with self._counts.timed("step"):
             step_ms = min(now_ms, self._received_ms) if frames else now_ms
-            effects = context.functions.compute(state, frames, step_ms, context.store, context.params())
+            params = replace(context.params(), oldest_ms=self._border_ms)
+            effects = context.functions.compute(state, frames, step_ms, context.store, params)
             for waiting in unreadable:
                 refuse_unreadable(effects.refused, waiting.frame, now_ms)
             if not batch and not effects.any_rows:
@@ -352,6 +360,7 @@ class PartitionProcessor:
             body=body,
             base=base,
             context=FlushContext(now_ms, current_traceparent()),
+            border_ms=self._border_ms,
         )
 
     def _needs_base(self, patch_bytes: int) -> bool:

@@ -117,6 +117,18 @@ def occupancy(
     )
 
 
+def assignment(session: UUID, driver: str, revision: int = 1, *, withdrawn: bool = False) -> SessionAssigned:
+    """A session is known to be that driver's."""
+    return SessionAssigned(
+        session_id=session,
+        request_id=uuid4(),
+        driver_id=driver,
+        reservation_id=None,
+        revision=revision,
+        withdrawn=withdrawn,
+    )
+
+
 def status(station_id: str, connector_id: int, name: str, revision: int, since: datetime = NOW) -> StationStatusChanged:
     """A connector's new status."""
     change = StatusChange(
@@ -227,10 +239,7 @@ class Reservations:
 
     async def assign(self, session: UUID, driver: str, revision: int = 1, *, withdrawn: bool = False) -> None:
         """It is known whose session it is."""
-        one = SessionAssigned(
-            session_id=session, request_id=uuid4(), driver_id=driver, reservation_id=None, revision=revision,
-            withdrawn=withdrawn,
-        )  # fmt: skip
+        one = assignment(session, driver, revision, withdrawn=withdrawn)
         await self.deliver(SESSION_ASSIGNED, one)
 
     async def begin(self, connector_id: int = 1, station_id: str = "ST-1", name: str | None = None) -> UUID:

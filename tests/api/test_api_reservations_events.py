@@ -9,11 +9,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.reservations.parking.service import ParkingService
 from api.reservations.sessions.events import SessionEvents
 from kit.clock import format_rfc3339
 from kit.messaging.bus import Bus, InProcessBus
 from kit.messaging.rabbit_bus import RabbitBus
+from schemas.events import BayOccupancyChanged
 from schemas.topics import (
+    BAY_OCCUPANCY_CHANGED,
+    PARKING_OVERSTAYED,
+    SESSION_ASSIGNED,
     SESSION_COMPLETED,
     SESSION_STARTED,
     STATION_REMOVED,
@@ -24,10 +29,12 @@ from tests.api.reservations_app import (
     POLICY,
     TYPE2,
     Reservations,
+    assignment,
     bay,
     completed,
     connector,
     message,
+    occupancy,
     publish_tariff,
     running_reservations,
     started,
@@ -397,3 +404,43 @@ async def test_over_either_bus_an_event_that_fails_midway_and_comes_twice_counts
         assert fees(street) == ([(False, "2026-03-29T09:00:00.000Z")] if after["state"] == "used" else [])
         assert len(street.published()) == 2
         street.check()
+
+
+async def test_over_either_bus_a_bays_events_that_fail_midway_come_twice_and_late_tell_one_overstay(
+    database_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The consumer dies after it has noted who stands there and before it commits."""
+    observe, failures = ParkingService.observe, iter([True, True, True])
+
+    async def dying(self: ParkingService, connection: Any, station_ids: Any) -> None:
+        await observe(self, connection, station_ids)
+        if next(failures, False):
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(ParkingService, "observe", dying)
+    async with running_reservations(database_url, bus) as street:
+        await street.register(station(bays=[bay("B1", 1), bay("B3", time_limit_s=1_200)]))
+        await eventually(lambda: street.rows("SELECT 1 FROM reservations.place WHERE registered"), within_s=60)
+        session = uuid4()
+        seen = [
+            BayOccupancyChanged(
+                changes=[occupancy(name, revision, occupied=occupied, since=NOW + timedelta(minutes=at))]
+            )
+            for name, revision, occupied, at in (("B3", 1, True, 0), ("B3", 2, False, 2), ("B3", 3, True, 5))
+        ]
+        events = [message(BAY_OCCUPANCY_CHANGED, one, f"seen {place}") for place, one in enumerate(seen)]
+        events.append(message(SESSION_STARTED, started(session, "ST-1", 1, NOW), "began"))
+        events.append(message(SESSION_ASSIGNED, assignment(session, "D1"), "assigned"))
+        events.append(message(STATION_STATUS_CHANGED, status("ST-1", 1, "Finishing", 1), "stopped"))
+        street.clock.advance(1_200)
+        await asyncio.gather(*(bus.publish(one) for one in [*events, *events[::-1], *events]))
+        handled = "SELECT count(*) FROM reservations.events_processed WHERE right(queue, 7) <> 'created'"
+        await eventually(lambda: street.rows(handled) == [(6,)], within_s=60)
+        await street.pass_time(minutes=14)
+        assert [payload["bay"] for type_, payload in street.events() if type_ == PARKING_OVERSTAYED] == ["B1"]
+        await street.pass_time(minutes=1)  # the vehicle in B3 has stood there since 9:05, not since 9:00
+        told = [payload for type_, payload in street.events() if type_ == PARKING_OVERSTAYED]
+        assert [(one["bay"], one["since"]) for one in told[1:]] == [("B3", "2026-03-29T09:05:00.000Z")]
+        for _ in range(2):
+            await asyncio.gather(*(street.service.run_jobs() for _ in range(2)))
+        assert len([type_ for type_, _ in street.events() if type_ == PARKING_OVERSTAYED]) == 2

@@ -197,7 +197,7 @@ async def test_a_cursor_with_nul_is_refused_as_any_other(stations: StationsApp) 
         ),
         ({"bays": [{"bay": "P1", "connectors": [1]}]}, "bay P1 names connector 1"),
         ({"connectors": [{"connector_id": 0, "standard": "CHADEMO"}]}, "main meter"),
-        ({"group": "a b"}, "pattern"),
+        ({"group": "a b"}, "write 1 to 64 letters, digits"),
     ],
 )
 async def test_a_wrong_fact_of_a_station_is_refused_with_the_reason(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.stages.storage import BOLITE
 from tests.private_servers import PrivateServers
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -30,6 +31,7 @@ FIGURES = {
     "live": 6,
     "idle": 2,
     "memory": 2,
+    "storage": 4 if BOLITE.exists() else 2,
 }
 
 

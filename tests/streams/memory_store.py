@@ -72,16 +72,13 @@ class MemoryStore:
     def identities(
         self, connector_key: NDArray[Any], boot: NDArray[Any], seq: NDArray[Any], ts_ms: NDArray[Any]
     ) -> StoredIdentity:
-        asked = {
-            (key, b, s, None if b != NULL_I64 and s != NULL_I64 else t)
-            for key, b, s, t in zip(connector_key.tolist(), boot.tolist(), seq.tolist(), ts_ms.tolist(), strict=True)
-        }
+        wanted = list(zip(connector_key.tolist(), boot.tolist(), seq.tolist(), ts_ms.tolist(), strict=True))
+        by_seq = {(key, b, s) for key, b, s, _ in wanted if b != NULL_I64 and s != NULL_I64}
+        by_ts = {(key, t) for key, b, s, t in wanted if b == NULL_I64 or s == NULL_I64}
         found = [
             r
             for r in self.readings
-            if (r["connector_key"], r["boot"], r["seq"], r["ts_ms"]) in asked
-            or (r["connector_key"], r["boot"], r["seq"], None) in asked
-            or (r["seq"] == NULL_I64 and (r["connector_key"], NULL_I64, NULL_I64, r["ts_ms"]) in asked)
+            if (r["connector_key"], r["boot"], r["seq"]) in by_seq or (r["connector_key"], r["ts_ms"]) in by_ts
         ]
         return StoredIdentity(
             np.array([r["connector_key"] for r in found], np.int32),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.reading import Status
 from streams.engine.bays import event_in
+from streams.engine.store_queries import StoredTimelines
 from streams.state.partition import PartitionState
 from streams.worker.compute import compute_effects
 from tests.streams.memory_store import AsStoreQueries, MemoryStore
@@ -166,3 +167,36 @@ def test_a_frame_without_an_event_asks_the_store_nothing() -> None:
     arrived += blank_readings([event("B1", occupied=True, ts_ms=BASE_MS) | {"energy_mwh": 1, "received_ms": BASE_MS}])
     effects = compute_effects(state, frames_of(arrived, []), BASE_MS, queries, PARAMS)
     assert (effects.stored, effects.bays.intervals, effects.bays.changes) == (7, [], [])
+
+
+@pytest.mark.parametrize("order", [(True, False), (False, True)])
+def test_of_one_moment_occupied_counts_whichever_comes_first(order: tuple[bool, bool]) -> None:
+    arrived = blank_readings(event("B1", occupied=occupied, ts_ms=BASE_MS) for occupied in order)
+    for steps in ([], [1]):
+        store, _ = run(frames_of(arrived, [1]), steps)
+        assert stored(store) == {"B1": [(BASE_MS, True)]}
+        assert store.counts["stored"] == 2
+
+
+def test_events_are_in_no_timeline_so_none_of_the_main_meter_s_passes_is_repeated_for_them() -> None:
+    def meter(second: int) -> Reading:
+        ts_ms = BASE_MS + second * 1_000
+        return {"connector_id": 0, "seq": second, "ts_ms": ts_ms, "energy_mwh": second, "received_ms": RECEIVED_MS}
+
+    def at(second: int) -> Reading:
+        return event("B1", occupied=second % 2 == 0, ts_ms=BASE_MS + second * 1_000)
+
+    store, state = MemoryStore(), PartitionState(0)
+    queries = AsStoreQueries(store)
+    asked = []
+
+    def timelines(connector_key: list[int], ts_ms: list[int]) -> StoredTimelines:
+        asked.append(ts_ms)
+        return store.timelines(connector_key, ts_ms)
+
+    queries.timelines = timelines
+    arrived = blank_readings([meter(10), at(40), at(5), meter(20), meter(15), meter(30), at(3), meter(35)])
+    for frame in frames_of(arrived, list(range(1, len(arrived)))):
+        store.apply(compute_effects(state, [frame], RECEIVED_MS, queries, PARAMS))
+    assert asked == [[BASE_MS + 15_000]]  # the one reading of the meter that came late
+    assert len(store.readings) == len(arrived)

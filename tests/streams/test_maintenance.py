@@ -18,7 +18,8 @@ from kit.errors import Unavailable
 from streams.storage.commit import commit
 from streams.storage.store import Store
 from streams.storage.tables import WEEK_MS
-from streams.worker.maintenance import MAINTAIN_EVERY_S, STATUSES_EVERY_S, maintain_regularly
+from streams.worker.decoding import FAILED, UNREADABLE
+from streams.worker.maintenance import MAINTAIN_EVERY_S, TRIM_EVERY_S, maintain_regularly
 from streams.worker.processor import WorkerContext
 from tests.streams.frames_and_effects import T0_MS, effects_of, flush_of, random_readings
 
@@ -31,11 +32,20 @@ class Tables:
     def __init__(self, *failures: Exception) -> None:
         self.calls: list[tuple[int, datetime | None]] = []
         self.status_limits: list[datetime] = []
+        self.quarantine_limits: list[datetime] = []
+        self.window_limits: list[tuple[datetime, dict[str, int]]] = []
         self.threads: set[threading.Thread] = set()
         self._failures = list(failures)
 
     def drop_statuses(self, before: datetime) -> None:
         self.status_limits.append(before)
+
+    def drop_quarantined(self, before: datetime, keep_reasons: tuple[str, ...]) -> None:
+        assert keep_reasons == (UNREADABLE, FAILED)
+        self.quarantine_limits.append(before)
+
+    def drop_windows(self, now: datetime, days: dict[str, int]) -> None:
+        self.window_limits.append((now, days))
 
     def maintain(self, now_ms: int, drop_before_moment: datetime | None) -> None:
         self.calls.append((now_ms, drop_before_moment))
@@ -64,8 +74,11 @@ async def maintained(worker: WorkerContext, times: int, monkeypatch: pytest.Monk
 async def of_tables(tables: Tables, times: int, retention_days: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     with ThreadPoolExecutor(1) as executor:
         parts = {"clock": ManualClock(_START), "store": tables, "executor": executor}
-        days = {name: lambda: retention_days for name in ("retention_days", "status_retention_days")}
-        worker = cast(WorkerContext, SimpleNamespace(**parts, **days))
+        names = ("retention_days", "status_retention_days", "quarantine_retention_days")
+        days = {name: lambda: retention_days for name in names}
+        worker = cast(
+            WorkerContext, SimpleNamespace(**parts, **days, window_retention_days=lambda: {"1m": retention_days})
+        )
         return await maintained(worker, times, monkeypatch)
 
 
@@ -94,14 +107,16 @@ async def test_retention_is_counted_from_each_moment_and_zero_days_drop_nothing(
     ]
 
 
-async def test_statuses_are_looked_at_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables, times = Tables(), round(STATUSES_EVERY_S / MAINTAIN_EVERY_S)
+async def test_what_is_too_old_is_looked_for_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, times = Tables(), round(TRIM_EVERY_S / MAINTAIN_EVERY_S)
     await of_tables(tables, times + 1, 7, monkeypatch)
     limit = _START - timedelta(days=7)
-    assert tables.status_limits == [limit, limit + timedelta(seconds=STATUSES_EVERY_S)]
+    assert tables.status_limits == [limit, limit + timedelta(seconds=TRIM_EVERY_S)]
+    assert tables.quarantine_limits == tables.status_limits
+    assert [days for _, days in tables.window_limits] == [{"1m": 7}] * 2
     kept = Tables()
     await of_tables(kept, 2, 0, monkeypatch)
-    assert kept.status_limits == []
+    assert kept.status_limits == kept.quarantine_limits == kept.window_limits == []
 
 
 async def test_a_failure_is_logged_and_maintenance_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,11 @@ from kit.config.values import EMPTY, ConfigSnapshot, Resolved
 from kit.database.embedded import fault_of, running_url
 from kit.database.postgres import connect_sync, outages
 from kit.errors import ConfigError, KitError
+from kit.lake.folder import LakeFolder
 from kit.log.kafka import partitions_of
 from kit.masking import mask_secrets
 from kit.settings import Settings, group_of
+from schemas.settings import Retention
 from schemas.topics import READINGS_TOPIC
 from streams.storage.schema import check_partitions, stored_partitions
 from streams.worker.decoding import FAILED, UNREADABLE
@@ -41,6 +43,7 @@ async def run_all_checks(settings: Settings, clock: Clock) -> list[Check]:
         checks.append(await asyncio.to_thread(_data_dir, settings, url is not None))
     checks.append(await asyncio.to_thread(_config, settings, url if "postgresql" in well else None))
     if url and "postgresql" in well:
+        checks.append(await asyncio.to_thread(_lake, url, group_of(settings, Retention)))
         wanted = "partitions" in settings.model_fields_set or settings.distributed_log
         checks += await asyncio.to_thread(_tables, url, settings.partitions if wanted else None)
     if "kafka" in well:
@@ -117,6 +120,30 @@ def _data_dir(settings: Settings, running: bool) -> Check:
         return Check("data folder", False, f"{folder}: {fault}", "set VOLTSTREAM_DATA_DIR to such a path")
     state = "its database runs" if running else "its database starts with `voltstream up`"
     return Check("data folder", True, f"{settings.data_dir}: {state}")
+
+
+def _lake(url: str, settings: Retention) -> Check:
+    """Whether the lake answers, and how the last move went."""
+    try:
+        with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
+            row = connection.execute(
+                "SELECT fault, (SELECT count(*) FROM telemetry.lake_file) FROM telemetry.lake_status"
+            ).fetchone()
+    except (KitError, Error):
+        return Check("lake", True, "not asked: see the check of migrations")
+    fault, files = row or (None, 0)
+    if not settings.lake_url and files:
+        fix = "set VOLTSTREAM_LAKE_URL to where they are"
+        return Check("lake", False, f"{files:,} files have readings, and no process knows where the lake is", fix)
+    if not settings.lake_url:
+        return Check("lake", True, "none: raw readings stay in the database")
+    try:
+        LakeFolder.at(settings.lake_url).check()
+    except KitError as error:
+        return Check("lake", False, str(error), "mend it, or set VOLTSTREAM_LAKE_URL; nothing is lost meanwhile")
+    if fault:
+        return Check("lake", False, f"the last move failed: {fault}", "run `voltstream lake move` once it is mended")
+    return Check("lake", True, f"{files:,} files, readings go there after {settings.lake_after_days} days")
 
 
 def _tables(url: str, partitions: int | None) -> list[Check]:

@@ -52,6 +52,7 @@ _COMMANDS: Final = {
         "voltstream.cli.commands.rate:rate", "voltstream rate --tariff tariff.json --usage usage.json --json"
     ),
     "billing": _Command("voltstream.cli.commands.billing:app"),
+    "lake": _Command("voltstream.cli.commands.lake:app"),
     "migrate": _Command("voltstream.cli.commands.migrate:migrate", "voltstream migrate --json"),
     "serve": _Command("voltstream.cli.commands.serve:serve", "voltstream serve worker relay --json"),
     "version": _Command("voltstream.cli.commands.doctor:version", "voltstream version --json"),

@@ -22,6 +22,7 @@ STATION_FACTS: Final[dict[str, Any]] = {
     "suboperator": None,
     "owner": None,
     "site_power_w_max": 400_000,
+    "silent_after_s": 3_600,
     "opening_hours": {
         "twentyfourseven": False,
         "regular_hours": [{"weekday": 1, "period_begin": "06:00", "period_end": "22:00"}],
@@ -33,6 +34,17 @@ STATION_FACTS: Final[dict[str, Any]] = {
     "facilities": ["CAFE"],
     "directions": [{"language": "de", "text": "Einfahrt von der Karl-Liebknecht-Straße"}],
     "images": [],
+    "related_locations": [
+        {"latitude": "52.520100", "longitude": "13.404900", "name": {"language": "de", "text": "Einfahrt"}}
+    ],
+    "energy_mix": {
+        "is_green_energy": True,
+        "energy_sources": [{"source": "WIND", "percentage": 100.0}],
+        "environ_impact": [],
+        "supplier_name": "Nordwind",
+        "energy_product_name": None,
+    },
+    "publish_allowed_to": [],
     "bays": [
         {
             "bay": "P1",

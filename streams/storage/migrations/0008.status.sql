@@ -1,5 +1,5 @@
 -- What connectors said of themselves, as intervals of one status and fault, and when stations were not heard
--- (docs/adr/0022).
+-- (docs/adr/0019).
 
 -- An interval ends where its connector's next one begins. Of several that begin at one moment all but the last have no
 -- length.

@@ -76,3 +76,53 @@ BEGIN
     END LOOP;
     RETURN dropped;
 END $$;
+
+-- The weeks that have a piece of this table.
+CREATE OR REPLACE FUNCTION telemetry.weeks_of(parent text) RETURNS SETOF int
+LANGUAGE sql STABLE AS $$
+    SELECT (extract(epoch FROM right(c.relname, 8)::date::timestamp AT TIME ZONE 'UTC') / 604800)::int
+    FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+    WHERE h.inhparent = format('telemetry.%I', parent)::regclass
+$$;
+
+-- Keep the windows of a minute of this week as they are until the transaction ends.
+CREATE OR REPLACE FUNCTION telemetry.lock_windows(week int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', telemetry.week_table('window_1m', week));
+END $$;
+
+CREATE OR REPLACE FUNCTION telemetry.drop_windows(week int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('DROP TABLE telemetry.%I', telemetry.week_table('window_1m', week));
+END $$;
+
+-- Drop the readings of a week that telemetry.lake_cut lets go, `expected` of them, and keep the others. Writers of the
+-- week wait, those of others only for the last statements.
+CREATE OR REPLACE FUNCTION telemetry.drop_moved(week int, expected bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    child text := telemetry.week_table('reading', week);
+    kept bigint;
+    moved bigint;
+BEGIN
+    EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', child);
+    EXECUTE format('CREATE TABLE telemetry.%I (LIKE telemetry.reading INCLUDING ALL)', child || '_kept');
+    EXECUTE format('INSERT INTO telemetry.%I SELECT r.* FROM telemetry.%I AS r LEFT JOIN telemetry.lake_cut AS k '
+                   'USING (connector_key) WHERE k.until IS NULL OR r.ts >= k.until', child || '_kept', child);
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    EXECUTE format('SELECT count(*) - $1 FROM telemetry.%I', child) INTO moved USING kept;
+    IF moved <> expected THEN
+        RAISE EXCEPTION 'week % has % readings to be moved, the files have %', week, moved, expected
+            USING ERRCODE = 'serialization_failure';
+    END IF;
+    EXECUTE format('DROP TABLE telemetry.%I', child);
+    IF kept = 0 THEN
+        EXECUTE format('DROP TABLE telemetry.%I', child || '_kept');
+        RETURN;
+    END IF;
+    EXECUTE format('ALTER TABLE telemetry.%I RENAME TO %I', child || '_kept', child);
+    EXECUTE format('ALTER TABLE telemetry.reading ATTACH PARTITION telemetry.%I FOR VALUES FROM (%L) TO (%L)',
+                   child, telemetry.week_start(week), telemetry.week_start(week + 1));
+END $$;

@@ -25,3 +25,46 @@ CREATE OR REPLACE FUNCTION telemetry.drop_readings(before timestamptz) RETURNS i
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
     SELECT count(*)::int FROM drop_chunks('telemetry.reading', older_than => before)
 $$;
+
+CREATE OR REPLACE FUNCTION telemetry.weeks_of(parent text) RETURNS SETOF int
+LANGUAGE sql STABLE AS $$
+    SELECT DISTINCT floor(extract(epoch FROM range_start) / 604800)::int FROM timescaledb_information.chunks
+    WHERE hypertable_schema = 'telemetry' AND hypertable_name = parent
+$$;
+
+CREATE OR REPLACE FUNCTION telemetry.lock_windows(week int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
+BEGIN
+    LOCK TABLE telemetry.window_1m IN EXCLUSIVE MODE;
+END $$;
+
+CREATE OR REPLACE FUNCTION telemetry.drop_windows(week int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
+BEGIN
+    PERFORM drop_chunks('telemetry.window_1m', older_than => to_timestamp((week::bigint + 1) * 604800),
+                        newer_than => to_timestamp(week::bigint * 604800));
+END $$;
+
+-- A chunk cannot be exchanged as a partition can: what is kept is put aside and stored again.
+CREATE OR REPLACE FUNCTION telemetry.drop_moved(week int, expected bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
+DECLARE
+    since timestamptz := to_timestamp(week::bigint * 604800);
+    week_end timestamptz := to_timestamp((week::bigint + 1) * 604800);
+    kept bigint;
+    moved bigint;
+BEGIN
+    LOCK TABLE telemetry.reading IN EXCLUSIVE MODE;
+    CREATE TEMP TABLE kept_readings ON COMMIT DROP AS
+        SELECT r.* FROM telemetry.reading AS r LEFT JOIN telemetry.lake_cut AS k USING (connector_key)
+        WHERE r.ts >= since AND r.ts < week_end AND (k.until IS NULL OR r.ts >= k.until);
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    SELECT count(*) - kept INTO moved FROM telemetry.reading AS r WHERE r.ts >= since AND r.ts < week_end;
+    IF moved <> expected THEN
+        RAISE EXCEPTION 'week % has % readings to be moved, the files have %', week, moved, expected
+            USING ERRCODE = 'serialization_failure';
+    END IF;
+    PERFORM drop_chunks('telemetry.reading', older_than => week_end, newer_than => since);
+    INSERT INTO telemetry.reading SELECT * FROM kept_readings;
+    DROP TABLE kept_readings;
+END $$;

@@ -1,0 +1,1 @@
+"""A lake: immutable Parquet files in a folder or an object store."""

@@ -1,0 +1,469 @@
+"""Moving raw readings to the lake, a week at a time, exactly once through a crash at every step (docs/adr/0022).
+
+1. The border is raised: readings before it are refused from now on, so that nothing of the week changes that no pass
+   over a connector's timeline can reach. Until when these are is noted for each connector.
+2. For each day and partition a file is written under a temporary name; days of few readings share one.
+3. It is read back; its rows are compared with those of the database, and these with the ledger's.
+4. It is renamed to its place.
+5. One transaction notes all files of the week (of a small fleet, of several) and drops their rows.
+
+Until 5 the files are not part of the lake: a move that ended before is done again, and leaves none of them. After it,
+the week is moved.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from threading import Event
+from typing import Any, Final, LiteralString
+
+import psycopg
+
+from kit.clock import from_ms, to_ms
+from kit.errors import KitError, Unavailable
+from kit.lake.folder import TEMPORARY, LakeFolder
+from kit.lake.parquet import ROWS_PER_GROUP, read_parts, writing
+from kit.observability.logs import get_logger
+from schemas.session import EndReason
+from streams.storage.connections import Connection, Connections
+from streams.storage.lake_rows import READINGS, WINDOWS, Digest, LakeTable, copy_rows, from_arrow, to_arrow
+from streams.storage.store import IDENTITY_TS_SLACK_MS
+from streams.storage.tables import WEEK_MS
+from streams.storage.window_retention import drop_week
+
+_log = get_logger(__name__)
+
+_DAY: Final = timedelta(days=1)
+# The border is so far behind the end of what is moved: a repeated identity is looked for among readings so much older.
+_SLACK: Final = timedelta(milliseconds=IDENTITY_TS_SLACK_MS)
+# And so far before the oldest reading that the gateway takes: what it took waits in the log for a while.
+_BACKLOG: Final = timedelta(days=1)
+# A session counts as over for good so long before the end of the week, two days before the border: what begins behind
+# that can say of a day before it whether a session was one (docs/adr/0014, rules 4 and 7), and no more.
+_SETTLED: Final = timedelta(days=1)
+_WORTH_MOVING: Final = 0.1  # of the rows of a week that was moved before; less stays until more may go
+_WEEKS_AT_ONCE_MAX: Final = 26  # in one transaction
+_LOCK_KEY: Final = 0x766F6C6B  # advisory, any unused number: of the one process that moves
+
+_RAISE: Final = "UPDATE telemetry.stream_offset SET border_ms = %(border)s WHERE border_ms < %(border)s"
+# Of each connector: its two newest sessions that are over are left alone, with what follows the older one's end. A pass
+# for any reading behind the border begins there or later, because it begins at the end of the last session but one that
+# began before the reading. A connector with fewer has passes over all of its readings, and keeps them. Whole minutes,
+# because the registers of a window are found again from all of its readings.
+_CUT: Final = f"""
+INSERT INTO telemetry.lake_cut (connector_key, partition, until)
+SELECT c.connector_key, c.partition, least(%(end)s, date_trunc('minute', since.last_at))
+FROM telemetry.connector AS c CROSS JOIN LATERAL (
+    SELECT started_at, last_at, session_key FROM telemetry.session
+    WHERE connector_key = c.connector_key AND end_reason NOT IN ({int(EndReason.OPEN)}, {int(EndReason.WITHDRAWN)})
+        AND last_at < %(settled)s
+    ORDER BY started_at DESC, last_at DESC, session_key DESC OFFSET 1 LIMIT 1
+) AS checkpoint CROSS JOIN LATERAL (
+    SELECT min(s.last_at) AS last_at FROM telemetry.session AS s
+    WHERE s.connector_key = c.connector_key AND s.end_reason <> {int(EndReason.WITHDRAWN)}
+        AND s.started_at >= checkpoint.started_at
+        AND (s.started_at, s.last_at, s.session_key)
+            >= (checkpoint.started_at, checkpoint.last_at, checkpoint.session_key)
+) AS since
+"""  # noqa: S608  # constants
+_READINGS_OF: Final = """
+FROM telemetry.reading AS r JOIN telemetry.lake_cut AS k USING (connector_key)
+WHERE k.partition = %(partition)s AND r.ts >= %(since)s AND r.ts < %(until)s AND r.ts < k.until
+"""
+_WINDOWS_OF: Final = """
+FROM telemetry.window_1m AS r JOIN telemetry.connector AS c USING (connector_key)
+WHERE c.partition = %(partition)s AND r.bucket >= %(since)s AND r.bucket < %(until)s
+"""
+_WINDOW_COUNTS: Final = """
+SELECT (r.bucket AT TIME ZONE 'UTC')::date AS day, c.partition, count(*), count(*)
+FROM telemetry.window_1m AS r JOIN telemetry.connector AS c USING (connector_key)
+WHERE r.bucket >= %s AND r.bucket < %s GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_COUNTS: Final = """
+SELECT (r.ts AT TIME ZONE 'UTC')::date AS day, c.partition, count(*),
+       count(*) FILTER (WHERE r.ts < k.until)
+FROM telemetry.reading AS r JOIN telemetry.connector AS c USING (connector_key)
+LEFT JOIN telemetry.lake_cut AS k USING (connector_key)
+WHERE r.ts >= %s AND r.ts < %s GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_IN_WINDOWS: Final = """
+SELECT sum(w.readings) FROM telemetry.window_1m AS w JOIN telemetry.connector AS c USING (connector_key)
+WHERE c.partition = %s AND w.bucket >= %s AND w.bucket < %s
+"""
+_IN_LAKE: Final = """
+SELECT coalesce(sum(rows), 0) FROM telemetry.lake_file WHERE kind = %s AND partition = %s AND day = %s
+"""
+_NOTE: Final = """
+INSERT INTO telemetry.lake_file (path, kind, day, partition, rows, bytes, content_hash, first_ts, last_ts,
+                                 first_connector_key, last_connector_key)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_WEEK_MOVED: Final = """
+INSERT INTO telemetry.lake_week (week) VALUES (%s) ON CONFLICT (week) DO UPDATE SET moved_at = now()
+"""
+_REPORT: Final = """
+UPDATE telemetry.lake_status SET attempted_at = now(), fault = %(fault)s,
+    moved_at = CASE WHEN %(fault)s::text IS NULL THEN now() ELSE moved_at END
+"""
+
+
+class LakeMismatch(KitError):
+    """A file, the database and the ledger do not agree on the rows of a day. Nothing was dropped."""
+
+
+class MoveStep(StrEnum):
+    """The steps of a move, as far as it has come when they are reported."""
+
+    BORDER_RAISED = "border raised"
+    CUTS_NOTED = "cuts noted"
+    FILE_BEGUN = "file begun"
+    FILE_WRITTEN = "file written"
+    FILE_VERIFIED = "file verified"
+    FILE_PLACED = "file placed"
+    DROPPED = "dropped"  # and not committed
+    COMMITTED = "committed"
+
+
+@dataclass(frozen=True, slots=True)
+class LakeFile:
+    """A file of the lake, as telemetry.lake_file has it."""
+
+    path: str
+    kind: str
+    day: date
+    partition: int
+    rows: int
+    file_bytes: int
+    content_hash: bytes
+    first_at: datetime
+    last_at: datetime
+    first_connector_key: int
+    last_connector_key: int
+    sums: tuple[int, ...]  # as LakeTable.sums
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one transaction moved: the readings of some weeks."""
+
+    start: datetime
+    end: datetime
+    kind: str  # of the rows
+    files: list[LakeFile]
+    kept: int  # readings that stay, because a pass may read them
+
+    @property
+    def rows(self) -> int:
+        """How many were moved."""
+        return sum(file.rows for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Week:
+    """A week that is due."""
+
+    number: int
+    again: bool  # it was moved before, but for what had to stay
+    counts: list[tuple[date, int, int, int]]  # by day and partition: readings, and those that may go
+
+    @property
+    def start(self) -> datetime:
+        return from_ms(self.number * WEEK_MS)
+
+    @property
+    def end(self) -> datetime:
+        return from_ms((self.number + 1) * WEEK_MS)
+
+    @property
+    def rows(self) -> int:
+        return sum(count[2] for count in self.counts)
+
+    @property
+    def movable(self) -> int:
+        return sum(count[3] for count in self.counts)
+
+    @property
+    def worth_moving(self) -> bool:
+        return not self.again or self.movable > self.rows * _WORTH_MOVING
+
+
+def _counted(connection: Connection, query: LiteralString, number: int, *, again: bool) -> _Week:
+    bounds = (from_ms(number * WEEK_MS), from_ms((number + 1) * WEEK_MS))
+    return _Week(number, again, connection.execute(query, bounds).fetchall())
+
+
+def _is_large(weeks: list[_Week]) -> bool:
+    """Whether these fill files of their own; of a small fleet, weeks that are due at once share them."""
+    partitions = {count[1] for week in weeks for count in week.counts}
+    enough = sum(week.movable for week in weeks) >= len(partitions) * ROWS_PER_GROUP
+    return enough or len(weeks) == _WEEKS_AT_ONCE_MAX
+
+
+def _spans(weeks: list[_Week]) -> Iterator[tuple[int, datetime, datetime]]:
+    """What each file has: a partition, and days from the first to before the second. A day of its own where that fills
+    a row group, for each file costs 3 kB beside its rows."""
+    counts = sorted((partition, day, movable) for week in weeks for day, partition, _, movable in week.counts)
+    for partition in sorted({count[0] for count in counts}):
+        first: date | None = None
+        rows = 0
+        mine = [(day, movable) for of, day, movable in counts if of == partition and movable]
+        for place, (day, movable) in enumerate(mine):
+            first, rows = first or day, rows + movable
+            if rows >= ROWS_PER_GROUP or place == len(mine) - 1:
+                yield partition, _midnight(first), _midnight(day) + _DAY
+                first, rows = None, 0
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+Progress = Callable[[MoveStep, LakeFile | None], None]
+
+
+def _unseen(_: MoveStep, __: LakeFile | None) -> None:
+    pass
+
+
+class LakeMover:
+    """Moves what is due. Blocks; of several processes one moves, the others do nothing."""
+
+    def __init__(self, connections: Connections, folder: LakeFolder, progress: Progress = _unseen) -> None:
+        self._connections = connections
+        self._folder = folder
+        self._seen = progress
+        self._stopping = Event()
+
+    def stop(self) -> None:
+        """Let a move that is under way end at its next step, from any thread."""
+        self._stopping.set()
+
+    def _progress(self, step: MoveStep, file: LakeFile | None) -> None:
+        self._seen(step, file)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stopping.is_set():
+            raise Unavailable("the move was stopped; it begins again where it was")
+
+    def move(self, now: datetime, after_days: int, retention_days: int = 0, window_days: int = 0) -> list[Move]:
+        """Move the weeks of readings that are older than `after_days`; of these weeks the windows of a minute that are
+        older than `window_days` (0: none); and drop files older than `retention_days` (0: none).
+
+        Raises Unavailable and LakeUnavailable where database or lake do not answer, LakeMismatch; what it says is in
+        telemetry.lake_status too. Nothing is lost by trying again.
+        """
+        with self._connections.lend() as connection, _alone(connection) as alone:
+            if not alone:
+                return []
+            try:
+                moved = self._move(connection, now - timedelta(days=after_days))
+                if window_days:
+                    moved += self._move_windows(connection, now - timedelta(days=window_days))
+                if retention_days:
+                    self._expire(connection, now - timedelta(days=retention_days))
+            except KitError as error:
+                connection.execute(_REPORT, {"fault": str(error)})
+                raise
+            connection.execute(_REPORT, {"fault": None})
+            return moved
+
+    def _move(self, connection: Connection, before: datetime) -> list[Move]:
+        last_end = before - _SLACK - _BACKLOG
+        weeks = sorted(week for (week,) in connection.execute("SELECT telemetry.weeks_of('reading')"))
+        due = [week for week in weeks if from_ms((week + 1) * WEEK_MS) <= last_end]
+        done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
+        if not set(due) - done:
+            return []
+        self._raise_border(connection, from_ms((due[-1] + 1) * WEEK_MS))
+        moved, together = [], []
+        for week in due:
+            counted = _counted(connection, _COUNTS, week, again=week in done)
+            if counted.worth_moving:
+                together.append(counted)
+            if together and (not counted.worth_moving or _is_large(together)):
+                moved.append(self._move_weeks(connection, together))
+                together = []
+        if together:
+            moved.append(self._move_weeks(connection, together))
+        return moved
+
+    def _move_windows(self, connection: Connection, before: datetime) -> list[Move]:
+        """The windows of a minute of weeks whose readings were moved: behind the border they change no more."""
+        weeks = [week for (week,) in connection.execute("SELECT telemetry.weeks_of('window_1m')")]
+        done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
+        (layout,) = connection.execute("SELECT layout FROM telemetry.storage").fetchone() or ("",)
+        due = sorted(week for week in weeks if week in done and from_ms((week + 1) * WEEK_MS) <= before)
+        moved, together = [], []
+        for week in due if layout != "community" else ():
+            together.append(_counted(connection, _WINDOW_COUNTS, week, again=False))
+            if _is_large(together) or week == due[-1]:
+                moved.append(self._move_windows_of(connection, together))
+                together = []
+        return moved
+
+    def _move_windows_of(self, connection: Connection, weeks: list[_Week]) -> Move:
+        self._forget_orphans(connection, WINDOWS, weeks)
+        files = [self._write(connection, WINDOWS, _WINDOWS_OF, *span) for span in _spans(weeks)]
+        bounds = (weeks[0].start, weeks[-1].end)
+        sums = f"SELECT {WINDOWS.sums} FROM telemetry.window_1m AS r WHERE r.bucket >= %s AND r.bucket < %s"  # noqa: S608  # our own names
+        with connection.transaction():
+            for week in weeks:
+                connection.execute("SELECT telemetry.lock_windows(%s)", (week.number,))
+            found = connection.execute(sums.encode(), bounds).fetchone() or ()
+            written = map(sum, zip(*(file.sums for file in files), strict=True))
+            if files and [int(value) for value in found] != list(written):
+                raise LakeMismatch("windows changed while they were moved; they are moved again later")
+            _note_files(connection, files)
+            for week in weeks:
+                drop_week(connection, week.number)
+            self._progress(MoveStep.DROPPED, None)
+        self._progress(MoveStep.COMMITTED, None)
+        return _moved(weeks, WINDOWS, files)
+
+    def _raise_border(self, connection: Connection, end: datetime) -> None:
+        """What is before `end` and may be moved changes no more."""
+        connection.execute(_RAISE, {"border": to_ms(end + _SLACK)})
+        self._progress(MoveStep.BORDER_RAISED, None)
+        with connection.transaction():
+            connection.execute("DELETE FROM telemetry.lake_cut")
+            connection.execute(_CUT.encode(), {"end": end, "settled": end - _SETTLED})
+        self._progress(MoveStep.CUTS_NOTED, None)
+
+    def _move_weeks(self, connection: Connection, weeks: list[_Week]) -> Move:
+        """Move weeks between which no other has readings."""
+        self._forget_orphans(connection, READINGS, weeks)
+        for week in weeks:
+            if not week.again:
+                for day, partition, rows, _ in week.counts:
+                    self._check_ledger(connection, day, partition, rows)
+        files = [self._write(connection, READINGS, _READINGS_OF, *span) for span in _spans(weeks)]
+        with connection.transaction():
+            _note_files(connection, files)
+            if sum(file.rows for file in files) != sum(week.movable for week in weeks):
+                raise LakeMismatch("the files do not have as many readings as were counted")
+            for week in weeks:
+                if week.movable:
+                    connection.execute("SELECT telemetry.drop_moved(%s, %s)", (week.number, week.movable))
+                connection.execute(_WEEK_MOVED, (week.number,))
+            self._progress(MoveStep.DROPPED, None)
+        self._progress(MoveStep.COMMITTED, None)
+        return _moved(weeks, READINGS, files)
+
+    def _write(
+        self, connection: Connection, table: LakeTable, of: str, partition: int, since: datetime, until: datetime
+    ) -> LakeFile:
+        """The file of a time and partition, in its place and known to have the database's rows."""
+        day = since.date()
+        chosen = {"partition": partition, "since": since, "until": until}
+        temporary = f"{TEMPORARY}/{table.kind}-{day}-{partition:04}.parquet"
+        self._progress(MoveStep.FILE_BEGUN, None)
+        written = Digest(table)
+        connectors = _connectors(connection, partition)
+        query = f"SELECT {table.selected} {of} ORDER BY r.connector_key, {table.order}"  # our own names
+        with writing(self._folder, temporary, table.schema, table) as writer:
+            for rows in copy_rows(connection, table, query, chosen):
+                self._go_on()
+                written.add(rows)
+                writer.write_table(to_arrow(table, rows, connectors))
+        self._progress(MoveStep.FILE_WRITTEN, None)
+        self._verify(connection, table, temporary, written, f"SELECT {table.sums} {of}", chosen)
+        self._progress(MoveStep.FILE_VERIFIED, None)
+        place = f"{table.kind}/day={day}/partition={partition}/{written.content_hash.hex()[:16]}.parquet"
+        size = self._folder.size(temporary)
+        self._folder.rename(temporary, place)
+        file = LakeFile(
+            place, table.kind, day, partition, written.rows, size, written.content_hash, from_ms(written.first_ms),
+            from_ms(written.last_ms), written.first_key, written.last_key, tuple(written.sums),
+        )  # fmt: skip
+        self._progress(MoveStep.FILE_PLACED, file)
+        return file
+
+    def _verify(
+        self,
+        connection: Connection,
+        table: LakeTable,
+        path: str,
+        written: Digest,
+        sums: str,
+        chosen: dict[str, Any],
+    ) -> None:
+        found = Digest(table)
+        for part in read_parts(self._folder, path, table.schema.names):
+            found.add(from_arrow(table, part))
+        if (found.rows, found.content_hash) != (written.rows, written.content_hash):
+            raise LakeMismatch(f"{path} does not have the rows that were written to it")
+        row = connection.execute(sums.encode(), chosen).fetchone()
+        if row is None or [int(value) for value in row] != found.sums:
+            raise LakeMismatch(f"{path} does not have the rows of the database")
+
+    def _check_ledger(self, connection: Connection, day: date, partition: int, rows: int) -> None:
+        """The readings of a day, stored and moved, are as many as were counted into its windows."""
+        since = _midnight(day)
+        if not self._has_minutes(connection, since):
+            return
+        (counted,) = connection.execute(_IN_WINDOWS, (partition, since, since + _DAY)).fetchone() or (None,)
+        (moved,) = connection.execute(_IN_LAKE, (READINGS.kind, partition, day)).fetchone() or (0,)
+        if counted is not None and counted != rows + moved:
+            raise LakeMismatch(
+                f"{day}, partition {partition}: {rows} readings are stored and {moved} moved, "
+                f"the windows count {counted}"
+            )
+
+    @staticmethod
+    def _has_minutes(connection: Connection, since: datetime) -> bool:
+        """Whether the windows of a minute were not dropped yet."""
+        row = connection.execute("SELECT since_ms FROM telemetry.window_retained WHERE width = '1m'").fetchone()
+        return row is not None and to_ms(since) >= row[0]
+
+    def _forget_orphans(self, connection: Connection, table: LakeTable, weeks: list[_Week]) -> None:
+        """Remove what a move left that ended before its transaction."""
+        dates = [(week.start + number * _DAY).date() for week in weeks for number in range(7)]
+        found = connection.execute("SELECT path FROM telemetry.lake_file WHERE day = ANY(%s)", (dates,))
+        known = {path for (path,) in found}
+        for folder in (TEMPORARY, *(f"{table.kind}/day={day}" for day in dates)):
+            for path in self._folder.paths(folder):
+                if path not in known:
+                    self._folder.remove(path)
+
+    def _expire(self, connection: Connection, before: datetime) -> None:
+        """Drop the files all of whose readings are past the retention."""
+        gone = connection.execute("DELETE FROM telemetry.lake_file WHERE last_ts < %s RETURNING path", (before,))
+        for (path,) in gone.fetchall():
+            self._folder.remove(path)
+
+
+def _note_files(connection: Connection, files: list[LakeFile]) -> None:
+    for file in files:
+        connection.execute(
+            _NOTE,
+            (file.path, file.kind, file.day, file.partition, file.rows, file.file_bytes, file.content_hash,
+             file.first_at, file.last_at, file.first_connector_key, file.last_connector_key),
+        )  # fmt: skip
+
+
+def _moved(weeks: list[_Week], table: LakeTable, files: list[LakeFile]) -> Move:
+    kept = sum(week.rows - week.movable for week in weeks)
+    moved = Move(weeks[0].start, weeks[-1].end, table.kind, files, kept)
+    start, end = moved.start.date().isoformat(), moved.end.date().isoformat()
+    _log.info("rows_moved", kind=table.kind, start=start, end=end, rows=moved.rows, kept=kept, files=len(files))
+    return moved
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[bool]:
+    """Whether no other process moves. The lock ends with the connection, so that a killed one leaves none."""
+    (alone,) = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_KEY,)).fetchone() or (False,)
+    try:
+        yield alone
+    finally:
+        with suppress(psycopg.Error):
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_KEY,))
+
+
+def _connectors(connection: Connection, partition: int) -> dict[int, tuple[str, int]]:
+    """(station_id, connector_id) by key."""
+    query = "SELECT connector_key, station_id, connector_id FROM telemetry.connector WHERE partition = %s"
+    return {key: (station, number) for key, station, number in connection.execute(query, (partition,))}

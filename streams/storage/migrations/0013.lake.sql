@@ -1,0 +1,73 @@
+-- The lake: readings that were moved to Parquet files (docs/adr/0022).
+
+-- Readings older than this are refused, so that nothing before it changes any more. Raised by a move, and part of the
+-- fence of every commit.
+ALTER TABLE telemetry.stream_offset ADD COLUMN border_ms bigint NOT NULL DEFAULT -9223372036854775808;
+
+-- The files that count: one that is not here is no part of the lake. Written in the transaction that drops its rows.
+CREATE TABLE telemetry.lake_file (
+    path                text PRIMARY KEY,  -- below VOLTSTREAM_LAKE_URL
+    kind                text NOT NULL,     -- the table that its rows are from
+    day                 date NOT NULL,     -- UTC, the first of its rows
+    partition           smallint NOT NULL,
+    rows                bigint NOT NULL,
+    bytes               bigint NOT NULL,
+    content_hash        bytea NOT NULL,    -- of all values, column by column
+    first_ts            timestamptz NOT NULL,
+    last_ts             timestamptz NOT NULL,
+    first_connector_key int NOT NULL,
+    last_connector_key  int NOT NULL,
+    moved_at            timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ON telemetry.lake_file (kind, partition, day);
+
+-- Until when the readings of a connector may be moved: no pass over its timeline begins before. Of the last move.
+CREATE TABLE telemetry.lake_cut (
+    connector_key int PRIMARY KEY,
+    partition     smallint NOT NULL,
+    until         timestamptz NOT NULL
+);
+
+-- Weeks that were moved, but for what a pass may still read.
+CREATE TABLE telemetry.lake_week (
+    week     int PRIMARY KEY,  -- as in telemetry.week_start
+    moved_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- How the last attempts went.
+CREATE TABLE telemetry.lake_status (
+    one          boolean PRIMARY KEY DEFAULT true CHECK (one),
+    attempted_at timestamptz,
+    moved_at     timestamptz,
+    fault        text  -- of the last attempt; null: none
+);
+INSERT INTO telemetry.lake_status DEFAULT VALUES;
+
+-- The contract: the files in which readings of these sessions may be, besides those of telemetry.session_readings. To be
+-- asked in the same snapshot as that. A file has rows of many connectors: choose by connector_key and session_key.
+CREATE FUNCTION telemetry.session_lake_files(session_keys bigint[])
+RETURNS TABLE (session_key bigint, connector_key int, path text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.session_key, s.connector_key, f.path
+    FROM telemetry.session AS s JOIN telemetry.connector AS c USING (connector_key)
+    JOIN telemetry.lake_file AS f ON f.kind = 'reading' AND f.partition = c.partition
+        AND f.last_ts >= s.started_at - interval '1 day'
+        AND f.first_ts <= coalesce(s.ended_at + interval '1 day', 'infinity')
+        AND s.connector_key BETWEEN f.first_connector_key AND f.last_connector_key
+    WHERE s.session_key = ANY(session_keys)
+$$;
+REVOKE EXECUTE ON FUNCTION telemetry.session_lake_files(bigint[]) FROM PUBLIC;
+
+-- Coarse windows of minutes that were dropped: a row as the minutes came to, without `revision`. A column that window_1m
+-- gets is to be added here too.
+CREATE TABLE telemetry.window_15m_kept (LIKE telemetry.window_1m INCLUDING DEFAULTS);
+ALTER TABLE telemetry.window_15m_kept DROP COLUMN revision, ADD PRIMARY KEY (connector_key, bucket);
+CREATE TABLE telemetry.window_1h_kept (LIKE telemetry.window_15m_kept INCLUDING ALL);
+CREATE TABLE telemetry.window_1d_kept (LIKE telemetry.window_15m_kept INCLUDING ALL);
+
+-- Since when there are windows of a width; those of a day are there as long as any.
+CREATE TABLE telemetry.window_retained (
+    width    text PRIMARY KEY CHECK (width IN ('1m', '15m', '1h')),
+    since_ms bigint NOT NULL DEFAULT 0
+);
+INSERT INTO telemetry.window_retained (width) VALUES ('1m'), ('15m'), ('1h');

@@ -1,0 +1,71 @@
+"""Retention of windows, a width at a time: where minutes go, what they came to in coarser ones stays."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from kit.clock import from_ms, to_ms
+from streams.storage.connections import Connection
+from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of, select_coarse
+
+MINUTE: Final = "1m"
+WIDTHS: Final = (MINUTE, *(name.removeprefix("window_") for name in COARSE))
+_DELETED_ROWS_MAX: Final = 50_000  # at once, ~0.5 s of one connection; the rest an hour later
+_NOTE: Final = """
+UPDATE telemetry.window_retained SET since_ms = greatest(since_ms, %s) WHERE width = %s
+"""
+_DELETE: Final = """
+DELETE FROM {kept} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {kept} WHERE bucket < %s LIMIT %s))
+"""
+
+
+def drop_windows_before(connection: Connection, now: datetime, days: Mapping[str, int]) -> int:
+    """Drop the windows that are older than the days of their width (0: none); how many weeks of minutes.
+
+    With TimescaleDB's continuous aggregates minutes stay: they would be lost to the next refresh.
+    """
+    (layout,) = connection.execute("SELECT layout FROM telemetry.storage").fetchone() or ("",)
+    if layout == "community":
+        return 0
+    dropped = 0
+    if days.get(MINUTE):
+        before = now - timedelta(days=days[MINUTE])
+        weeks = [week for (week,) in connection.execute("SELECT telemetry.weeks_of('window_1m')")]
+        for week in sorted(week for week in weeks if from_ms((week + 1) * WEEK_MS) <= before):
+            drop_week(connection, week)
+            dropped += 1
+    for name in COARSE:
+        width = name.removeprefix("window_")
+        if days.get(width):
+            day = (now - timedelta(days=days[width])).replace(hour=0, minute=0, second=0, microsecond=0)
+            with connection.transaction():
+                connection.execute(_NOTE, (to_ms(day), width))
+                connection.execute(_DELETE.format(kept=kept_of(name)).encode(), (day, _DELETED_ROWS_MAX))
+    return dropped
+
+
+def drop_week(connection: Connection, week: int) -> None:
+    """Drop the windows of a minute of this week, and keep what they come to in the coarse ones."""
+    start, end = from_ms(week * WEEK_MS), from_ms((week + 1) * WEEK_MS)
+    with connection.transaction():
+        connection.execute("SELECT telemetry.lock_windows(%s)", (week,))
+        for name, width in COARSE.items():
+            # A week that was dropped before has a piece again where a late reading fell into it.
+            kept, bounds = kept_of(name), f"WHERE bucket >= '{start.isoformat()}' AND bucket < '{end.isoformat()}'"
+            source = select_coarse(width, timescale=False, where=bounds, kept=kept)
+            columns = ", ".join(field.name for field in WINDOW.fields)
+            connection.execute(f"CREATE TEMP TABLE kept_week ON COMMIT DROP AS {source}".encode())
+            connection.execute(f"DELETE FROM {kept} {bounds}".encode())  # noqa: S608  # our own names
+            connection.execute(f"INSERT INTO {kept} ({columns}) SELECT {columns} FROM kept_week".encode())  # noqa: S608
+            connection.execute("DROP TABLE kept_week")
+        connection.execute("SELECT telemetry.drop_windows(%s)", (week,))
+        connection.execute(_NOTE, (to_ms(end), MINUTE))
+
+
+def drop_quarantined_before(connection: Connection, before: datetime, keep_reasons: list[str]) -> None:
+    """Drop refused items that were received before, but for these reasons."""
+    connection.execute(
+        "DELETE FROM telemetry.quarantine WHERE id = ANY(ARRAY(SELECT id FROM telemetry.quarantine "
+        "WHERE received_at < %s AND reason <> ALL(%s) ORDER BY received_at LIMIT %s))",
+        (before, keep_reasons, _DELETED_ROWS_MAX),
+    )

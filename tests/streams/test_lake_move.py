@@ -1,0 +1,318 @@
+"""The move of readings to the lake: exactly once, whatever ends it, and nothing later can tell."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from kit.clock import from_ms
+from kit.errors import Unavailable
+from kit.lake.folder import TEMPORARY, LakeUnavailable
+from streams.effects import StepParams
+from streams.errors import BorderMoved
+from streams.state.encoding import load_state, snapshot
+from streams.storage.commit import Flush, commit
+from streams.storage.connections import Connections, open_writer
+from streams.storage.events import FlushContext
+from streams.storage.lake_move import LakeMismatch, MoveStep
+from streams.storage.store import Store
+from streams.storage.tables import WEEK_MS
+from streams.worker.compute import compute_effects
+from streams.worker.processor import PartitionProcessor, WorkerContext
+from tests.streams.frames_and_effects import T0_MS, charging, frame_of
+from tests.streams.lake_fleet import (
+    AFTER_DAYS,
+    BORDER_MS,
+    DAY_MS,
+    NOW,
+    START_MS,
+    all_windows,
+    charging_days,
+    everything,
+    feed,
+    feed_fleet,
+    move,
+    moved,
+    moving,
+    stored,
+    tables,
+)
+from tests.streams.test_step_laws import frames_of
+from tests.streams.test_window_retention import coarse
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.streams.lake_fleet import move
+url, folder, wanted, days = sys.argv[1:]
+def strike(step, file):
+    if step == wanted:
+        os.kill(os.getpid(), signal.SIGKILL)
+move(url, Path(folder), strike, window_days=int(days))
+"""
+_NO_SPACE = """
+import resource, signal, sys
+from pathlib import Path
+from kit.lake.folder import LakeUnavailable
+from tests.streams.lake_fleet import move
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+try:
+    move(sys.argv[1], Path(sys.argv[2]))
+except LakeUnavailable as error:
+    print(error)
+"""
+
+
+_LATER = (
+    "SELECT * FROM telemetry.session",
+    "SELECT * FROM telemetry.window_1m",
+    "SELECT * FROM telemetry.status_interval",
+    "SELECT partition, stored, duplicate, quarantined, in_windows FROM telemetry.ledger",
+)
+
+
+@pytest.fixture
+def fed(store: Store, seed: int) -> Store:
+    feed_fleet(store, seed)
+    return store
+
+
+def run(program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def noted(url: str) -> set[str]:
+    with psycopg.connect(url) as connection:
+        return {path for (path,) in connection.execute("SELECT path FROM telemetry.lake_file")}
+
+
+def fault(url: str) -> str | None:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT fault FROM telemetry.lake_status").fetchone()
+    assert row is not None
+    found: str | None = row[0]
+    return found
+
+
+def test_every_reading_is_in_the_database_or_in_the_lake_and_only_whole_weeks_go(
+    fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    before = everything(telemetry_url, tmp_path)
+    weeks = move(telemetry_url, tmp_path)
+    assert everything(telemetry_url, tmp_path) == before
+    gone = moved(telemetry_url, tmp_path)
+    assert [(week.start, week.end) for week in weeks] == [(from_ms(START_MS), from_ms(START_MS + 2 * WEEK_MS))]
+    assert sum(week.rows for week in weeks) == len(gone)
+    assert max(row[2] for row in gone).timestamp() * 1_000 < START_MS + 2 * WEEK_MS
+    assert files_of(tmp_path) == noted(telemetry_url)
+    # What stays of these weeks are the two newest sessions of each connector, and connectors that had fewer.
+    old = [row for row in stored(telemetry_url) if row[2].timestamp() * 1_000 < START_MS + 2 * WEEK_MS]
+    assert sum(week.kept for week in weeks) == len(old)
+    assert len(gone) > 2 * len(old)
+    assert move(telemetry_url, tmp_path) == []
+    assert everything(telemetry_url, tmp_path) == before
+
+
+@pytest.mark.parametrize("step", list(MoveStep))
+@pytest.mark.usefixtures("processes")
+def test_a_kill_at_any_step_loses_nothing_and_repeats_nothing(
+    step: MoveStep, fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    before = everything(telemetry_url, tmp_path)
+    assert run(_KILLED, telemetry_url, tmp_path, step, 0).returncode == -signal.SIGKILL
+    assert everything(telemetry_url, tmp_path) == before
+    move(telemetry_url, tmp_path)
+    assert everything(telemetry_url, tmp_path) == before
+    assert len(moved(telemetry_url, tmp_path)) > len(before) / 2
+    assert files_of(tmp_path) == noted(telemetry_url)  # nothing is left of the first attempt
+
+
+@pytest.mark.parametrize("step", list(MoveStep)[2:])
+@pytest.mark.usefixtures("processes")
+def test_a_kill_at_any_step_of_moving_windows_loses_nothing_and_repeats_nothing(
+    step: MoveStep, fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    move(telemetry_url, tmp_path)
+    before = all_windows(telemetry_url, tmp_path), coarse(telemetry_url)
+    assert run(_KILLED, telemetry_url, tmp_path, step, 10).returncode == -signal.SIGKILL
+    assert (all_windows(telemetry_url, tmp_path), coarse(telemetry_url)) == before
+    move(telemetry_url, tmp_path, window_days=10)
+    assert (all_windows(telemetry_url, tmp_path), coarse(telemetry_url)) == before
+    with psycopg.connect(telemetry_url) as connection:
+        left = connection.execute("SELECT count(*) FROM telemetry.window_1m").fetchone()
+    assert left is not None
+    assert left[0] < len(before[0]) / 2
+    assert files_of(tmp_path) == noted(telemetry_url)
+
+
+@pytest.mark.usefixtures("processes")
+def test_storage_that_is_full_is_reported_and_nothing_is_lost(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
+    before = everything(telemetry_url, tmp_path)
+    found = run(_NO_SPACE, telemetry_url, tmp_path)
+    assert "the lake cannot write" in found.stdout, found.stderr
+    assert "the lake cannot write" in (fault(telemetry_url) or "")
+    assert everything(telemetry_url, tmp_path) == before
+    assert move(telemetry_url, tmp_path)
+    assert everything(telemetry_url, tmp_path) == before
+    assert fault(telemetry_url) is None
+
+
+def test_a_lake_that_is_away_is_reported_and_nothing_is_lost(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
+    place = tmp_path / "lake"
+    before = everything(telemetry_url, place)
+    place.write_text("not a folder")
+    with pytest.raises(LakeUnavailable):
+        move(telemetry_url, place)
+    assert fault(telemetry_url)
+    place.unlink()
+    assert move(telemetry_url, place)
+    assert everything(telemetry_url, place) == before
+
+
+def test_a_file_that_is_not_what_was_written_is_never_noted(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
+    before = everything(telemetry_url, tmp_path)
+
+    def spoil(step: MoveStep, _: object) -> None:
+        if step is MoveStep.FILE_WRITTEN:
+            path = next((tmp_path / TEMPORARY).iterdir())
+            content = bytearray(path.read_bytes())
+            content[len(content) // 3] ^= 1
+            path.write_bytes(content)
+
+    with pytest.raises((LakeMismatch, LakeUnavailable)):
+        move(telemetry_url, tmp_path, spoil)
+    assert noted(telemetry_url) == set()
+    assert everything(telemetry_url, tmp_path) == before
+
+
+def test_a_day_on_which_the_ledger_counts_otherwise_is_not_moved(
+    fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute("DELETE FROM telemetry.reading WHERE ts = (SELECT min(ts) FROM telemetry.reading)")
+    before = everything(telemetry_url, tmp_path)
+    with pytest.raises(LakeMismatch, match="readings are stored"):
+        move(telemetry_url, tmp_path)
+    assert everything(telemetry_url, tmp_path) == before
+    assert noted(telemetry_url) == set()
+
+
+def test_of_two_processes_one_moves(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
+    second: list[Any] = []
+
+    def meanwhile(step: MoveStep, _: object) -> None:
+        if step is MoveStep.FILE_PLACED:
+            second.append(move(telemetry_url, tmp_path))
+
+    assert move(telemetry_url, tmp_path, meanwhile)
+    assert second
+    assert not any(second)
+
+
+def test_a_stopped_move_ends_at_its_next_step_and_is_done_again(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
+    before = everything(telemetry_url, tmp_path)
+
+    def stop(step: MoveStep, _: object) -> None:
+        if step is MoveStep.FILE_BEGUN:
+            one.stop()
+
+    with moving(telemetry_url, tmp_path, stop) as one, pytest.raises(Unavailable):
+        one.move(NOW, AFTER_DAYS)
+    assert move(telemetry_url, tmp_path)
+    assert everything(telemetry_url, tmp_path) == before
+
+
+def test_a_flush_computed_before_the_border_moved_is_refused_and_computed_again(
+    fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    acquired = fed.acquire(0)
+    state = load_state(0, acquired.bodies)
+    late = charging_days("P0-A", 1, 2, random.Random(1), sequences=True)
+    now_ms = round(NOW.timestamp() * 1_000)
+    frames = frames_of([one | {"received_ms": now_ms} for one in late], [])
+    effects = compute_effects(state, frames, now_ms, fed, StepParams())
+    flush = Flush(
+        0, acquired.epoch, acquired.commits + 1, acquired.next, acquired.next + len(frames), effects, snapshot(state),
+        base=True, context=FlushContext(now_ms, ""), border_ms=acquired.border_ms,
+    )  # fmt: skip
+    move(telemetry_url, tmp_path)
+    before = everything(telemetry_url, tmp_path)
+    with pytest.raises(BorderMoved):
+        commit(fed, flush)
+    with pytest.raises(BorderMoved):
+        commit(fed, replace(flush, border_ms=flush.border_ms + 1))
+    assert everything(telemetry_url, tmp_path) == before
+    feed(fed, 0, late, now_ms, "again")
+    assert everything(telemetry_url, tmp_path) == before
+    with psycopg.connect(telemetry_url) as connection:
+        refused = connection.execute("SELECT count(*), min(reason) FROM telemetry.quarantine").fetchone()
+        ledger = connection.execute("SELECT quarantined FROM telemetry.ledger WHERE partition = 0").fetchone()
+    assert refused == (len(late), "ts_ancient")
+    assert ledger == (len(late),)
+
+
+def test_late_readings_behind_the_border_change_the_same_with_and_without_a_move(
+    prepared_template: str, postgres_url: str, tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    results = []
+    late: list[Any] = []
+    for name in ("whole", "moved"):
+        database = f"lake_{name}_{os.getpid()}"
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {database} TEMPLATE {prepared_template.rpartition('/')[2]}".encode())
+            url = f"{postgres_url.rpartition('/')[0]}/{database}"
+            connections = Connections(partial(open_writer, url), 2)
+            try:
+                store = Store(connections)
+                feed_fleet(store, seed)
+                folder = tmp_path / name
+                # The border moves in both, and only one loses its rows.
+                move(url, folder) if name == "moved" else _only_border(url)
+                late = late or [
+                    one | {"ts_ms": BORDER_MS + rng.randrange(2 * DAY_MS), "seq": None}
+                    for one in charging_days("P0-A", 1, 4, rng, sequences=False)
+                ]
+                for number in range(0, len(late), 7):
+                    now_ms = round(NOW.timestamp() * 1_000) + number
+                    feed(store, 0, late[number : number + 7], now_ms, f"late {number}")
+                results.append((everything(url, folder), list(tables(url, *_LATER))))
+            finally:
+                connections.close()
+                admin.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
+    assert results[0] == results[1]
+
+
+def _only_border(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE telemetry.stream_offset SET border_ms = %s", (BORDER_MS,))
+
+
+async def test_a_worker_goes_on_where_the_border_moved_under_it(worker: WorkerContext, telemetry_url: str) -> None:
+    processor = PartitionProcessor(0, worker)
+    await processor.acquire()
+    processor.offer(0, frame_of(0, 0, charging("A", 0)))  # ten readings, one a second
+    with psycopg.connect(telemetry_url) as connection:
+        connection.execute("UPDATE telemetry.stream_offset SET border_ms = %s", (T0_MS + 4_000,))
+    assert await processor.flush() == 1
+    processor.offer(1, frame_of(0, 1, charging("A", 1)))
+    assert await processor.flush() == 2
+    await processor.release()
+    with psycopg.connect(telemetry_url) as connection:
+        ledger = connection.execute("SELECT stored, quarantined FROM telemetry.ledger WHERE partition = 0").fetchone()
+    assert ledger == (16, 4)
