@@ -48,7 +48,7 @@ bench: install  ## the benchmark table (STAGE=kernels for one stage)
 	@$(BIN)/python -m deploy.servers install || true
 	@$(BIN)/python -m benchmarks $(STAGE)
 
-servers: install  ## start private RabbitMQ, Kafka, PostgreSQL, Redis: eval "$$(make -s servers)"
+servers: install  ## start private RabbitMQ, Kafka, PostgreSQL, Redis, MongoDB: eval "$$(make -s servers)"
 	@$(BIN)/python -m deploy.servers install
 	@$(BIN)/python -m deploy.servers up
 

@@ -15,7 +15,7 @@ from deploy.servers import ServerError
 MONEY = ("cost", "repricing", "invoices", "export")
 GATEWAY = ("gateway", "connections")
 WORKER = ("worker", "frame_sizes", "flush")
-SERVICES = ("search", "reservations", "notifications")
+SERVICES = ("search", "reservations", "notifications", "reports")
 STAGES = (
     "kernels",
     *MONEY,

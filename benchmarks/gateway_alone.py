@@ -38,7 +38,7 @@ class SingleTokenStore:
         """Return the principal of TOKEN."""
         return Principal("device", uuid.UUID(int=1), None) if token_hash == hash_of(TOKEN) else None
 
-    async def revoked(self, token_ids: Iterable[object]) -> set[object]:
+    def revoked(self, token_ids: Iterable[object]) -> set[object]:
         """None."""
         return set()
 

@@ -20,7 +20,7 @@ from billing.payments.routes import router as payments
 from billing.readings_store import READS
 from billing.settings import PAUSED, BillingSettings
 from billing.statements.routes import router as statements
-from kit.service import Consumes, Job, Service
+from kit.service import Consumes, Contract, Job, Service
 from schemas.events import Event, ReservationConfirmed, SessionAssigned, SessionCompleted
 from schemas.topics import (
     INVOICE_CREATED,
@@ -50,6 +50,7 @@ SERVICE: Final = Service(
     components=Billing,
     router=router,
     migrations=Path(__file__).parent / "migrations",
+    contracts=(Contract("billing.documented_charges", "what documents charge for each charge, without the drivers"),),
     reads=(*READS, *LOCATION_READS),
     consumes=(
         Consumes(

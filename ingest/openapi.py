@@ -8,7 +8,7 @@ import msgspec
 from ingest.admission import WireReading
 from ingest.admission.items import DROPPED_LISTED_MAX, UNKNOWN_LISTED_MAX
 from ingest.admission.wire import DETAILS, NUMBER_BOUNDS
-from schemas.reading import DETAIL_TEXTS
+from schemas.reading import BAY, BAY_CHARS_MAX, DETAIL_TEXTS, OCCUPIED
 
 DESCRIPTION: Final = """
 Takes one reading, an array, NDJSON or an Arrow IPC stream, and answers **202** once every item is durable.
@@ -23,6 +23,11 @@ refused only if its identity cannot be: `station_id`, `connector_id`, `ts`, `boo
 identity is left is accepted, as one that was sent with nothing else is. Numbers may be strings of digits. Fields that
 are not known here are kept with the reading, up to 32 of them and 4 KiB, and named in `unknown_fields`. With
 **`strict=true`** an item with any of this is refused.
+
+An item with `bay` and `occupied` is the **event of a parking bay's sensor**: it needs `station_id`, `ts`, `bay` and
+`occupied`, and no `connector_id`. It is counted once by these four. A sensor that says the same again may. An event has
+no number and measures nothing (`boot`, `seq`, `temperature_c` and their like are `dropped`); from a reading that does
+measure something, or of a connector, `bay` and `occupied` are dropped. A bay need not be registered yet.
 
 What is not JSON in one item of an array or one line of NDJSON (`NaN`, half of a surrogate pair, too deep nesting) costs
 that item alone. A byte order mark is ignored.
@@ -70,6 +75,7 @@ _VEHICLE_TO_GRID: Final = {
     "fan_rpm": 900,
 }
 _MINIMAL: Final = {"station_id": "CP-00042", "connector_id": 2, "ts": 1795353467250, "status": "Available"}
+_OCCUPIED: Final = {"station_id": "CP-00042", "ts": "2026-11-22T13:17:49.500Z", "bay": "B7", "occupied": True}
 _DESCRIPTIONS: Final = {
     "energy_export_wh": "Meter register of exported energy (vehicle to grid), Wh",
     "power_export_w": "Exported power, W; subtracted from power_w, unless that is negative already",
@@ -103,23 +109,36 @@ def _reading_schema() -> dict[str, Any]:
     return schema | {"properties": properties, "additionalProperties": True}
 
 
+def _bay_schema(reading: dict[str, Any]) -> dict[str, Any]:
+    """Of a bay's event, with what it shares with a reading."""
+    own = {
+        BAY: {"type": "string", "minLength": 1, "maxLength": BAY_CHARS_MAX, "description": "As the station names it"},
+        OCCUPIED: {"type": "boolean", "description": "Whether a vehicle stands in it"},
+    }
+    shared = {name: reading["properties"][name] for name in ("station_id", "ts")}
+    title, required = "BayEvent", ["station_id", "ts", BAY, OCCUPIED]
+    return {"title": title, "type": "object", "properties": {**shared, **own}, "required": required}
+
+
 _SCHEMA: Final = _reading_schema()
-_NDJSON: Final = "\n".join(json.dumps(reading) for reading in (_READING, _MINIMAL))
+_ITEM: Final = {"anyOf": [_SCHEMA, _bay_schema(_SCHEMA)]}
+_NDJSON: Final = "\n".join(json.dumps(reading) for reading in (_READING, _MINIMAL, _OCCUPIED))
 
 REQUEST_BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {"oneOf": [_SCHEMA, {"type": "array", "items": _SCHEMA}]},
+            "schema": {"anyOf": [*_ITEM["anyOf"], {"type": "array", "items": _ITEM}]},
             "examples": {
                 "one": {"summary": "One reading", "value": _READING},
                 "many": {"summary": "Several readings", "value": [_READING, _MINIMAL]},
+                "bay": {"summary": "A parking bay's sensor", "value": _OCCUPIED},
                 "v2g": {"summary": "Vehicle to grid, with details and an unknown field", "value": _VEHICLE_TO_GRID},
             },
         },
         "application/x-ndjson": {
             "schema": {"type": "string", "description": "One reading a line, as in application/json"},
-            "examples": {"lines": {"summary": "Two lines", "value": _NDJSON}},
+            "examples": {"lines": {"summary": "Three lines", "value": _NDJSON}},
         },
         "application/vnd.apache.arrow.stream": {
             "schema": {"type": "string", "format": "binary", "description": "Arrow IPC stream, columns as the fields"},

@@ -3,7 +3,9 @@
 KitError
 ├── ConfigError: a setting is wrong; the message names it and says what to write instead
 ├── Unavailable: a dependency does not answer; try again later
+│   └── Contended: the database gave up a transaction for the sake of another; try again at once
 ├── Overloaded: a buffer is full; slow down and try again
+│   └── QueueFull: a queue of the bus is, and its consumer may be away for good
 ├── Unprocessable: no retry makes a message readable; it is dead-lettered at once
 ├── DatabaseLost: the embedded database died and cannot be started again; the process ends
 └── MigrationError: the database's tables and this code do not fit together; an operator has to act
@@ -22,12 +24,20 @@ class Unavailable(KitError):
     """A broker, database or cache does not answer. Nothing is lost by trying again."""
 
 
+class Contended(Unavailable):
+    """The database ended a transaction because of another: a deadlock, or changes that cannot be put in an order."""
+
+
 class Overloaded(KitError):
     """A buffer is full. Nothing was taken; `retry_after_s` says when to try again."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class QueueFull(Overloaded):
+    """A queue that takes a message is full. Other queues may have taken it."""
 
 
 class Unprocessable(KitError):

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, with_scheme("redis", "rediss", "unix")] = Field(
         "", repr=False, description="Redis as redis://…; empty: in-process", json_schema_extra=URL
     )
+    mongodb_url: Annotated[str, with_scheme("mongodb", "mongodb+srv")] = Field(
+        "", repr=False, description="MongoDB for reports as mongodb://…; empty: PostgreSQL", json_schema_extra=URL
+    )
 
     data_dir: Path = Field(Path(".data"), description="folder of the embedded database")
     host: str = Field("127.0.0.1", min_length=1, description="address the HTTP API listens on")

@@ -6,6 +6,7 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
+from kit.patterns import words_of
 from kit.spelling import did_you_mean
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -34,7 +35,8 @@ def explain_error(error: Mapping[str, Any], body: Any) -> str:
             return "is empty; give it a value, or leave it out"
         if _CONTROL.search(text):
             return "has a control character, which no text may have; leave it out"
-        return f"is not written as it has to be; the pattern is {pattern}"
+        words = words_of(pattern)
+        return "is not written as it has to be" if words is None else f"is not written as it has to be: write {words}"
     if error["type"] in _NO_UUID:
         return "is no id: write the UUID that a list or another answer gives, like 9b2de8a4-8d7e-4c0c-8d61-52d0c6b7a1f3"
     return str(error["msg"]).removeprefix("Value error, ")

@@ -270,6 +270,22 @@ class StationStatusChanged(msgspec.Struct, frozen=True, kw_only=True):
     changes: list[StatusChange]
 
 
+class OccupancyChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A bay's newest interval in which its sensor says the same."""
+
+    station_id: str
+    bay: str  # as the sensor names it: it may be registered nowhere
+    occupied: bool
+    since: str  # RFC 3339, UTC: event time of the first event that said so; a late one may move it
+    revision: int  # of two changes of a bay the higher one is newer; not every number is used
+
+
+class BayOccupancyChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """bay.occupancy_changed.v1: bays whose sensors say otherwise than before, in chunks of at most a thousand."""
+
+    changes: list[OccupancyChange]
+
+
 RESERVING: Final = frozenset({"held", "confirmed", "active"})
 """Statuses of a reservation that keeps its connector or bay, for its time, from everybody else."""
 
@@ -290,6 +306,22 @@ class ReservationChanged(msgspec.Struct, frozen=True, kw_only=True):
     status: str  # held | confirmed | active | used | expired | no-show | cancelled
     reason: str | None  # why it changed, in words for the driver
     moved_from: str | None  # the station that it was at before this change; None: it was not moved by it
+
+
+class ParkingOverstayed(msgspec.Struct, frozen=True, kw_only=True):
+    """parking.overstayed.v1: a vehicle stands in a bay or at a connector for longer than it may. Once of each time."""
+
+    station_id: str
+    connector_id: int | None  # None: of a bay
+    bay: str | None
+    driver_id: str | None  # None: nobody knows whose vehicle it is
+    session_id: UUID | None  # voltstream's id of the driver's session there
+    reason: str  # charging | reservation | time_limit: after what it should have left
+    since: str | None  # RFC 3339, UTC: it stands there; None: not known
+    idle_since: str | None  # it stands there without charging
+    overstay_from: str  # after the grace
+    fee_per_hour: str | None  # of standing without charging, excl. VAT, as a decimal; None: the tariff has none
+    currency: str | None
 
 
 class NotificationDelivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -377,6 +409,18 @@ class EventFailed(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str
     attempts: int
     error: str
+
+
+class ReportGenerated(msgspec.Struct, frozen=True, kw_only=True):
+    """report.generated.v1: a report is done and can be fetched."""
+
+    report_id: UUID
+    kind: str
+    from_moment: str  # RFC 3339, UTC: the time that it is of
+    to_moment: str
+    requested_by: str
+    computed_at: str
+    rows: dict[str, int]  # by table
 
 
 class ConfigUpdated(msgspec.Struct, frozen=True, kw_only=True):

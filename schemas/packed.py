@@ -152,7 +152,12 @@ def _texts(bodies: Sequence[bytes], texts_at: I64, rows: I64, lengths: I64) -> d
         every.validate(full=True)
     except pa.ArrowException as error:
         raise PackedError(f"a text is not UTF-8: {error}") from error
-    texts = {name: every.take(pa.array(np.arange(kind, len(every), len(TEXTS)))) for kind, name in enumerate(TEXTS)}
+    texts = {}
+    for kind, name in enumerate(TEXTS):
+        if absent[kind :: len(TEXTS)].all():
+            texts[name] = pa.nulls(len(lengths), pa.string())
+        else:
+            texts[name] = every.take(pa.array(np.arange(kind, len(every), len(TEXTS))))
     for name, text in texts.items():
         if text.null_count and not READING_SCHEMA.field(name).nullable:
             raise PackedError(f"column {name} may not be null")

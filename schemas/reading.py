@@ -67,6 +67,7 @@ SESSION_EVENT_LABELS: Final = {code: name for name, code in SESSION_EVENT_NAMES.
 STATION_ID_CHARS_MAX: Final = 36  # OCPI CiString(36)
 SESSION_ID_CHARS_MAX: Final = 64  # OCPI CiString(36) for sessions; OCPP 2.0.1 allows 36; room for prefixes
 CONNECTOR_ID_MAX: Final = 32_767  # OCPP numbers connectors from 1; 0 is the charge point itself
+STATION_CONNECTOR_ID: Final = 0
 SEQ_MAX: Final = 2**53 - 1  # the largest integer that every JSON parser keeps exactly
 MILLI: Final = 1_000
 
@@ -102,6 +103,12 @@ DETAIL_QUANTITIES: Final = {
 }
 # Wire name -> most characters. OCPP allows 50 for codes and 36 for tokens. `id_tag` is personal data and never logged.
 DETAIL_TEXTS: Final = {"error_code": 64, "vendor_error_code": 64, "stop_reason": 64, "id_tag": 64}
+
+# The event of a parking bay's sensor is a reading of the station itself with these two in `extra`, which measures
+# nothing.
+BAY: Final = "bay"
+OCCUPIED: Final = "occupied"  # true or false
+BAY_CHARS_MAX: Final = 36  # as the registry's
 
 # Bounds of `extra`, per reading: a full set of details is below 1 KiB, the rest is for fields that are not known here.
 EXTRA_BYTES_MAX: Final = 4_096

@@ -5,12 +5,22 @@ prices.
 """
 
 import json
+import re
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 ELEMENTS_MAX: Final = 64  # of one tariff; the longest seen in the field has a dozen
 COMPONENTS_MAX: Final = 16  # of one element: there are four dimensions, more would only repeat one
@@ -35,9 +45,37 @@ Percent4 = Annotated[Decimal, Field(ge=0, le=100, allow_inf_nan=False), _at_most
 Kwh6 = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False), _at_most(6)]  # whole mWh
 Thousandths = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False), _at_most(3)]  # A: whole mA
 Kw6 = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False), _at_most(6)]  # whole mW
-Time = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-Date = Annotated[str, StringConstraints(pattern=r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
-CiString36 = Annotated[str, StringConstraints(min_length=1, max_length=36, pattern=r"^[ -~]+$")]
+_ASCII: Final = r"[ -~]*"
+_COUNTRY: Final = r"^[A-Za-z]{2}$"
+_PARTY: Final = r"^[A-Za-z0-9]{1,3}$"
+_CURRENCY: Final = r"^[A-Z]{3}$"
+_TIME: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+_DATE: Final = r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
+
+
+def _written(pattern: str, words: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"is not written as it has to be: write {words}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _shown(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+Time = Annotated[str, _written(_TIME, "a time of day like 22:00, from 00:00 to 23:59"), _shown(_TIME)]
+Date = Annotated[str, _written(_DATE, "a date like 2026-03-29"), _shown(_DATE)]
+CountryCode = Annotated[str, _written(_COUNTRY, "two letters, like DE"), _shown(_COUNTRY)]
+PartyId = Annotated[str, _written(_PARTY, "up to three letters and digits, like VLT"), _shown(_PARTY)]
+Currency = Annotated[str, _written(_CURRENCY, "a currency of ISO 4217, like EUR"), _shown(_CURRENCY)]
+CiString36 = Annotated[
+    str, StringConstraints(min_length=1, max_length=36), _written(_ASCII, "printable ASCII characters")
+]
 
 
 class Dimension(StrEnum):
@@ -183,10 +221,10 @@ class EnergyMix(_Ocpi):
 class Tariff(_Ocpi):
     """A tariff. Of the fields that OCPI requires, those without effect on a price may be left out."""
 
-    country_code: Annotated[str, StringConstraints(min_length=2, max_length=2, pattern=r"^[A-Za-z]+$")] | None = None
-    party_id: Annotated[str, StringConstraints(min_length=1, max_length=3, pattern=r"^[A-Za-z0-9]+$")] | None = None
+    country_code: CountryCode | None = None
+    party_id: PartyId | None = None
     id: CiString36 | None = None
-    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+    currency: Currency
     type: TariffType | None = None
     tariff_alt_text: Annotated[list[DisplayText], Field(max_length=100)] = []
     tariff_alt_url: Annotated[str, StringConstraints(max_length=255)] | None = None

@@ -17,6 +17,7 @@ from kit.memory_tuning import trim_periodically, tune_malloc
 from kit.service import Context, Contract, Service
 from schemas.reading import MILLI
 from schemas.topics import (
+    BAY_OCCUPANCY_CHANGED,
     READINGS_TOPIC,
     SESSION_COMPLETED,
     SESSION_COST_UPDATED,
@@ -178,14 +179,29 @@ SERVICE: Final = Service(
             "telemetry.status_intervals(text[], timestamp with time zone, timestamp with time zone)",
             "the statuses of these stations' connectors in a time, silences among them",
         ),
+        Contract(
+            "telemetry.connector_hours(text[], timestamp with time zone[])",
+            "energy and power of these stations' connectors in these hours",
+        ),
+        Contract("telemetry.session_peaks(uuid[])", "the highest power of each of these sessions"),
+        Contract(
+            "telemetry.release_unclaimed(bigint[], uuid, text, text, bytea)",
+            "publishes readings that were set apart because their station was not registered",
+        ),
+        Contract(
+            "telemetry.bay_intervals(text[], timestamp with time zone, timestamp with time zone)",
+            "when these stations' bays were occupied and free in a time, by their sensors",
+        ),
     ),
     reads=(
         "pricing.tariffs_at(text[], bigint[])",
         "pricing.documents(bigint[])",
         "stations.rated_powers(text[], smallint[])",
         "stations.station_overview",
+        "stations.silence_overview",
     ),
     publishes=(
+        BAY_OCCUPANCY_CHANGED,
         SESSION_STARTED,
         SESSION_COMPLETED,
         SESSION_COST_UPDATED,

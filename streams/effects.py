@@ -213,6 +213,33 @@ class StatusEffects:
         return bool(len(self.intervals["status"]) or self.silences_begun or self.silences_ended)
 
 
+class BayInterval(NamedTuple):
+    """telemetry.bay_interval, by the first three. `occupied` None: there is no such interval any more."""
+
+    connector_key: int  # of the station's connector 0
+    bay: str
+    since_ms: int
+    occupied: bool | None
+
+
+class BayChanged(NamedTuple):
+    """The newest interval of a bay, if it is another than before."""
+
+    station_id: str
+    bay: str
+    occupied: bool
+    previous: bool | None  # None: nothing was known of the bay
+    since_ms: int
+
+
+@dataclass(slots=True)
+class BayEffects:
+    """What changes of the intervals in which bays are occupied or free, and what to publish of it."""
+
+    intervals: list[BayInterval] = field(default_factory=list)
+    changes: list[BayChanged] = field(default_factory=list)  # one a bay
+
+
 @dataclass(slots=True)
 class Effects:
     """Everything one flush changes, except the state."""
@@ -240,6 +267,7 @@ class Effects:
     tariffs: dict[int, TariffVersion] = field(default_factory=dict)  # by key, of all in `sessions` and `costs`
     by_station: list[StationReadings] = field(default_factory=list)  # in order; empty unless StepParams.by_station
     status: StatusEffects = field(default_factory=StatusEffects)
+    bays: BayEffects = field(default_factory=BayEffects)
 
     @property
     def any_rows(self) -> bool:

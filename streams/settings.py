@@ -59,7 +59,7 @@ class WorkerSettings(Retention):
         default=1_096,
         ge=0,
         le=36_500,
-        description="intervals of connectors' status, and silences, are dropped after; 0: kept",
+        description="intervals of connectors' status and of bays, and silences, are dropped after; 0: kept",
         json_schema_extra=adjustable("telemetry.status_retention", unit="d"),
     )
     window_1m_retention_days: int = Field(

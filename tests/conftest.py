@@ -124,6 +124,12 @@ def redis_url(session_servers: PrivateServers) -> str:
 
 
 @pytest.fixture(scope="session")
+def mongodb_url(session_servers: PrivateServers) -> str:
+    """The private server that speaks MongoDB's protocol."""
+    return session_servers.url_of(session_servers.mongodb)
+
+
+@pytest.fixture(scope="session")
 def running_servers(session_servers: PrivateServers) -> PrivateServers:
     """All four, running, for tests of the distributed mode."""
     session_servers.start_all()

@@ -10,7 +10,18 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from deploy.servers import SERVERS, Kafka, Postgres, RabbitMQ, Redis, Server, ServerUnavailable, run_folder, sweep
+from deploy.servers import (
+    SERVERS,
+    Kafka,
+    MongoDB,
+    Postgres,
+    RabbitMQ,
+    Redis,
+    Server,
+    ServerUnavailable,
+    run_folder,
+    sweep,
+)
 
 
 class PrivateServers:
@@ -23,7 +34,9 @@ class PrivateServers:
         self.rabbitmq: Server = SERVERS[RabbitMQ.name](self._run)
         self.kafka: Server = SERVERS[Kafka.name](self._run)
         self.redis: Server = SERVERS[Redis.name](self._run)
-        self.all = (self.postgres, self.rabbitmq, self.kafka, self.redis)
+        self.mongodb: Server = SERVERS[MongoDB.name](self._run)
+        self.distributed = (self.postgres, self.rabbitmq, self.kafka, self.redis)
+        self.all = (*self.distributed, self.mongodb)
         self._started: set[Server] = set()
 
     def url_of(self, server: Server) -> str:
@@ -43,9 +56,9 @@ class PrivateServers:
         return {"database_url": database_url, **{name: self.url_of(server) for name, server in servers.items()}}
 
     def start_all(self) -> None:
-        """Start all four concurrently."""
-        with ThreadPoolExecutor(len(self.all)) as pool:
-            for start in [pool.submit(self.url_of, server) for server in self.all]:
+        """Start the four of a distributed run concurrently."""
+        with ThreadPoolExecutor(len(self.distributed)) as pool:
+            for start in [pool.submit(self.url_of, server) for server in self.distributed]:
                 start.result()
 
     def mend(self) -> None:

@@ -22,6 +22,7 @@ SERVICES: Final = {
     "reservations": "api.reservations.declaration:SERVICE",
     "sessions": "api.sessions.declaration:SERVICE",
     "notifications": "api.notifications.declaration:SERVICE",
+    "reporting": "api.reporting.declaration:SERVICE",
     "billing": "billing.declaration:SERVICE",
     "worker": "streams.declaration:SERVICE",
     "gateway": "ingest.declaration:GATEWAY",
@@ -30,7 +31,17 @@ SERVICES: Final = {
 }
 # Names for several: what serves the API, but for the gateway.
 SUBSETS: Final = {
-    "api": ("telemetry", "stations", "pricing", "config", "reservations", "sessions", "notifications", "billing")
+    "api": (
+        "telemetry",
+        "stations",
+        "pricing",
+        "config",
+        "reservations",
+        "sessions",
+        "notifications",
+        "reporting",
+        "billing",
+    ),
 }
 
 

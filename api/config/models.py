@@ -8,12 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from kit.config.adjustable import JsonType
 from kit.config.flags import FlagRule
 from kit.config.values import Source
+from kit.patterns import worded
+from schemas.identifiers import PRINTABLE
 
 VERSION_MAX: Final = 2**31 - 1
 Value = StrictBool | StrictInt | StrictFloat | Annotated[StrictStr, StringConstraints(max_length=4_096)]
 Reason = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=PRINTABLE),
     Field(description="why, for whoever reads the history"),
 ]
 Version = Annotated[
@@ -22,7 +24,16 @@ Version = Annotated[
         strict=True, ge=0, le=VERSION_MAX, description="the setting's version when you read it; 0: nobody ever set it"
     ),
 ]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[a-z0-9_.]+$")]
+Name = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=64,
+        pattern=worded(
+            r"^[a-z0-9_.]+$", "a name of small letters, digits, points and underscores, like billing.paused"
+        ),
+    ),
+]
 
 
 class ConfigModel(BaseModel):

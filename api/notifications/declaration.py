@@ -17,6 +17,7 @@ from schemas.events import (
     Event,
     EventFailed,
     InvoiceChanged,
+    ParkingOverstayed,
     ReservationChanged,
     SessionAssigned,
     SessionCompleted,
@@ -29,6 +30,7 @@ from schemas.topics import (
     INVOICE_CREATED,
     NOTIFICATION_FAILED,
     NOTIFICATION_SENT,
+    PARKING_OVERSTAYED,
     RESERVATION_CANCELLED,
     RESERVATION_CREATED,
     RESERVATION_EXPIRED,
@@ -94,6 +96,7 @@ SERVICE: Final = Service(
             Consumes(event_type, Event[StationChanged], handle=lambda own: own.consumers.stations, prefetch=4)
             for event_type in (STATION_CREATED, STATION_UPDATED, STATION_REMOVED)
         ),
+        Consumes(PARKING_OVERSTAYED, Event[ParkingOverstayed], handle=lambda own: own.consumers.overstays, prefetch=1),
         # Alarms are decided one after the other: see notices.store.alarm_windows.
         Consumes(
             STATION_STATUS_CHANGED, Event[StationStatusChanged], handle=lambda own: own.consumers.statuses, prefetch=1

@@ -50,6 +50,18 @@ _SESSION: Final[Mapping[str, Any]] = {
     "connector_id": 1,
     "started_at": "2026-03-29T09:05:00.000Z",
 }
+_OVERSTAY: Final[Mapping[str, Any]] = {
+    "station_id": "DE-VS-0001",
+    "station": "Market square",
+    "connector_id": None,
+    "bay": "B1",
+    "reason": "charging",
+    "since": "2026-03-29T09:05:00.000Z",
+    "idle_since": "2026-03-29T09:45:00.000Z",
+    "overstay_from": "2026-03-29T09:55:00.000Z",
+    "fee_per_hour_micros": 6_000_000,
+    "currency": "EUR",
+}
 _INVOICE: Final[Mapping[str, Any]] = {
     "invoice_id": "0e0c2f5e-4c8e-4a06-9c7c-2d2c9c1f4b11",
     "number": "2026-000042",
@@ -79,6 +91,8 @@ KINDS: Final[Mapping[str, Kind]] = {
             "held": False,
         },
     ),
+    "parking_overstayed": Kind("sessions", _OVERSTAY),
+    "parking_alarm": Kind("alarms", {"site": "Site North", **_OVERSTAY}),
     "station_alarm": Kind(
         "alarms",
         {

@@ -10,7 +10,7 @@ from fastapi import Depends
 
 from api.reservations.life.lifecycle import Lifecycle
 from api.reservations.life.store import ReservationStore
-from api.reservations.parking.service import ParkingService
+from api.reservations.parking.service import ParkingService, ParkingTerms
 from api.reservations.places.events import RegistryEvents
 from api.reservations.reserving.service import ReservationService, terms_of
 from api.reservations.sessions.events import SessionEvents
@@ -50,8 +50,15 @@ async def open_reservations(context: Context) -> AsyncIterator[ReservationsCompo
 
     lifecycle = Lifecycle(clock, lambda: terms_of(settings()))
     service = ReservationService(ReservationStore(database), lifecycle, clock, settings)
-    registry = RegistryEvents(lifecycle, clock, lambda: terms_of(settings()).move)
-    sessions = SessionEvents(lifecycle, clock, lambda: timedelta(seconds=settings().reservation_session_s))
+    parking = ParkingService(database, clock, lambda: _parking_terms(settings()))
+    registry = RegistryEvents(lifecycle, parking, clock, lambda: terms_of(settings()))
+    sessions = SessionEvents(lifecycle, parking, clock, lambda: timedelta(seconds=settings().reservation_session_s))
     waiting = WaitingService(database, service, lifecycle, clock, settings)
-    parking = ParkingService(database, clock, lambda: timedelta(seconds=settings().reservation_overstay_s))
     yield ReservationsComponents(database, service, lifecycle, registry, sessions, waiting, parking, clock)
+
+
+def _parking_terms(settings: ReservationSettings) -> ParkingTerms:
+    return ParkingTerms(
+        grace=timedelta(seconds=settings.reservation_overstay_s),
+        buffer=timedelta(seconds=settings.reservation_buffer_s),
+    )

@@ -11,13 +11,24 @@ from api.reservations.reserving import routes
 from api.reservations.settings import ReservationSettings
 from api.reservations.waiting import routes as waiting_routes
 from kit.service import Consumes, Contract, Job, Service
-from schemas.events import Event, SessionCompleted, SessionStarted, StationChanged, StationStatusChanged
+from schemas.events import (
+    BayOccupancyChanged,
+    Event,
+    SessionAssigned,
+    SessionCompleted,
+    SessionStarted,
+    StationChanged,
+    StationStatusChanged,
+)
 from schemas.topics import (
+    BAY_OCCUPANCY_CHANGED,
+    PARKING_OVERSTAYED,
     RESERVATION_CANCELLED,
     RESERVATION_CONFIRMED,
     RESERVATION_CREATED,
     RESERVATION_EXPIRED,
     RESERVATION_NO_SHOW,
+    SESSION_ASSIGNED,
     SESSION_COMPLETED,
     SESSION_STARTED,
     STATION_CREATED,
@@ -27,6 +38,7 @@ from schemas.topics import (
 )
 
 _ADVANCE_S: Final = 2.0  # changes are published within this; a run that finds nothing due is one indexed query
+_OVERSTAYS_S: Final = 10.0  # a grace is minutes; a run that finds nothing due is one indexed query
 _EXTEND_S: Final = 60.0  # within sessions.events.AHEAD several times
 
 _router = APIRouter()
@@ -46,6 +58,8 @@ SERVICE: Final = Service(
             "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
             "claims a connector for a driver's request to start, unless it is reserved",
         ),
+        Contract("reservations.reservation_overview", "reservations, without the drivers"),
+        Contract("reservations.waiting_overview", "how long drivers wait, without the drivers"),
     ),
     reads=("pricing.tariffs_at(text[], bigint[])", "pricing.documents(bigint[])"),
     consumes=(
@@ -53,6 +67,13 @@ SERVICE: Final = Service(
         Consumes(STATION_UPDATED, Event[StationChanged], handle=lambda own: own.registry.changed),
         Consumes(STATION_REMOVED, Event[StationChanged], handle=lambda own: own.registry.removed),
         Consumes(STATION_STATUS_CHANGED, Event[StationStatusChanged], handle=lambda own: own.registry.status_changed),
+        Consumes(BAY_OCCUPANCY_CHANGED, Event[BayOccupancyChanged], handle=lambda own: own.registry.occupancy_changed),
+        Consumes(
+            SESSION_ASSIGNED,
+            Event[SessionAssigned],
+            handle_batch=lambda own: own.sessions.assigned,
+            key=lambda event: event.payload.session_id,
+        ),
         Consumes(
             SESSION_STARTED,
             Event[SessionStarted],
@@ -72,9 +93,11 @@ SERVICE: Final = Service(
         RESERVATION_CANCELLED,
         RESERVATION_EXPIRED,
         RESERVATION_NO_SHOW,
+        PARKING_OVERSTAYED,
     ),
     jobs=(
         Job("advance reservations", lambda own: own.lifecycle.advance(own.database), _ADVANCE_S),
+        Job("tell of overstays", lambda own: own.parking.tell_overstays(), _OVERSTAYS_S),
         Job("claims of long sessions", lambda own: own.sessions.extend(own.database), _EXTEND_S),
         Job("offers to waiting drivers", lambda own: own.waiting.offer_all(), _ADVANCE_S),
         Job("forget who waited", lambda own: own.waiting.forget_old()),

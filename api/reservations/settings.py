@@ -73,7 +73,7 @@ class ReservationSettings(BaseModel):
         600,
         ge=0,
         le=DAY_S,
-        description="a vehicle may stand so long after charging before it overstays",
+        description="a vehicle overstays so long after charging, its reservation or the bay's time limit ended",
         json_schema_extra=adjustable("reservations.overstay", unit="s"),
     )
     reservation_per_driver_max: int = Field(

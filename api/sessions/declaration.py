@@ -42,6 +42,8 @@ SERVICE: Final = Service(
         "telemetry.session_overview",
         *READS,
         "reservations.claim(uuid, text, text, integer, text, bigint, bigint)",
+        "pricing.tariffs_at(text[], bigint[])",
+        "pricing.documents(bigint[])",
     ),
     consumes=(
         Consumes(

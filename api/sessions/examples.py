@@ -29,6 +29,7 @@ SESSION: Final[dict[str, Any]] = {
     "cost_incl_vat": "9.806939",
     "cost_parts": {"energy": "6.592900", "time": "0.000000", "parking": "1.148225", "flat": "0.500000"},
     "tariff_version": "c0a8f5d2-6a1b-4e0e-8f3a-5b7d9e2f4c61",
+    "idle_fee": None,
 }
 WAITING: Final[dict[str, Any]] = {
     "id": None,
@@ -57,6 +58,7 @@ WAITING: Final[dict[str, Any]] = {
     "cost_incl_vat": None,
     "cost_parts": None,
     "tariff_version": None,
+    "idle_fee": {"price_per_hour": "6.00", "vat_percent": "19", "currency": "EUR", "depends": False},
 }
 SESSIONS: Final[dict[str, Any]] = {
     "completed": {"value": SESSION},

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.idle_fees import IdleFee
 from schemas.identifiers import DriverId, ReservationId, StationId
 from schemas.reading import CONNECTOR_ID_MAX
 from schemas.session import EndReasonName
@@ -74,6 +75,11 @@ class Session(BaseModel):
         default=None, description="of cost_excl_vat, before min_price and max_price of the tariff"
     )
     tariff_version: UUID | None = Field(default=None, description="the version that was in force when it started")
+    idle_fee: IdleFee | None = Field(
+        default=None,
+        description="of standing without charging, from the end of charging on, by the tariff of the session; null: "
+        "nothing, or the session is over. Only of a single session",
+    )
 
 
 READING_COLUMNS: Final = (

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from api.idle_fees import idle_fee
 from api.sessions.models import READING_COLUMNS, Session, SessionReadings, SessionState
 from api.sessions.readings_store import SessionReadingsStore
 from api.sessions.request_store import RequestCursor, RequestFilter, RequestStore, StoredRequest, request_cursor
@@ -17,8 +18,10 @@ from api.sessions.store import SessionCursor, SessionFilter, SessionStore, sessi
 from kit.clock import Clock, format_rfc3339, to_ms
 from kit.web.errors import BadQuery, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
+from schemas.tariff import exact_tariff
 
 READINGS_MAX: Final = 1_000_000  # ~40 B each in the answer: 40 MB; half a year of one every 15 s
+_UNDER_WAY = (SessionState.REQUESTED, SessionState.OPEN)
 _OF_REQUESTS = (SessionState.REQUESTED, SessionState.EXPIRED)
 
 
@@ -59,8 +62,15 @@ class SessionService:
         self._clock = clock
 
     async def get_session(self, name: str, station_id: str | None, driver_id: str | None) -> Session:
-        """The session of voltstream's id, of its request's or else of the device's. Raises NotFound and Ambiguous."""
-        return (await self.find(name, station_id, driver_id)).answer(self._clock.now())
+        """The session of voltstream's id, of its request's or else of the device's. Raises NotFound and Ambiguous.
+
+        While it goes on, with what standing without charging costs."""
+        found, now = await self.find(name, station_id, driver_id), self._clock.now()
+        answer = found.answer(now)
+        if answer.state not in _UNDER_WAY:
+            return answer
+        tariff = await self._sessions.tariff_at(answer.station_id, to_ms(answer.started_at or now))
+        return answer.model_copy(update={"idle_fee": None if tariff is None else idle_fee(exact_tariff(tariff))})
 
     async def find(self, name: str, station_id: str | None, driver_id: str | None) -> Found:
         """Find the session as `get_session` does, in its stored form."""

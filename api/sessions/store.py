@@ -53,6 +53,12 @@ def session_cursor(row: asyncpg.Record) -> SessionCursor:
     return SessionCursor(to_micros(row["started_at"]), row["session_key"])
 
 
+_TARIFF: Final = """
+SELECT d.tariff::text FROM pricing.tariffs_at(ARRAY[$1::text], ARRAY[$2::bigint]) AS t
+CROSS JOIN LATERAL pricing.documents(ARRAY[t.version_key]) AS d
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
     """A filter of sessions; None: any. They started in [start, end)."""
@@ -81,6 +87,11 @@ class SessionStore:
     async def open_at(self, station_id: str, connector_id: int) -> UUID | None:
         """voltstream's id of the session that runs at this connector, if one does."""
         found: UUID | None = await self._database.fetchval(_OPEN_AT, station_id, connector_id)
+        return found
+
+    async def tariff_at(self, station_id: str, moment_ms: int) -> str | None:
+        """The JSON of the tariff in force at the station then, if any."""
+        found: str | None = await self._database.fetchval(_TARIFF, station_id, moment_ms)
         return found
 
     async def by_name(self, session_id: str, station_id: str | None, rows_max: int) -> list[asyncpg.Record]:

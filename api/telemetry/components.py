@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.telemetry.live_streams import LiveStreams
+from api.telemetry.release import Release
 from api.telemetry.service import TelemetryService
 from api.telemetry.settings import TelemetrySettings
 from api.telemetry.store import TelemetryStore
@@ -17,6 +18,7 @@ class TelemetryComponents:
     """The objects that handlers use."""
 
     service: TelemetryService
+    release: Release
     streams: LiveStreams
 
 
@@ -24,9 +26,10 @@ class TelemetryComponents:
 async def open_telemetry(context: Context) -> AsyncIterator[TelemetryComponents]:
     """The queries on the service's own pool and the process's live view."""
     lake = LakeReader.at(context.group(TelemetrySettings).lake_url)
-    service = TelemetryService(TelemetryStore(context.database, lake), context.live, context.clock)
+    store = TelemetryStore(context.database, lake)
+    service = TelemetryService(store, context.live, context.clock)
     streams = LiveStreams(context.live)
     try:
-        yield TelemetryComponents(service, streams)
+        yield TelemetryComponents(service, Release(store, context.clock), streams)
     finally:
         await streams.close()

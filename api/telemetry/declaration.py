@@ -6,6 +6,7 @@ from api.telemetry.components import TelemetryComponents, open_telemetry
 from api.telemetry.routes import router
 from api.telemetry.settings import TelemetrySettings
 from kit.service import Service
+from schemas.topics import TELEMETRY_GENERATED
 
 SERVICE: Final = Service(
     name="telemetry",
@@ -15,7 +16,8 @@ SERVICE: Final = Service(
     router=router,
     schema="telemetry",  # the worker's, which owns its migrations
     writes=False,
-    reads=("stations.station_overview",),
+    reads=("stations.station_overview", "telemetry.release_unclaimed(bigint[], uuid, text, text, bytea)"),
+    publishes=(TELEMETRY_GENERATED,),
     settings=TelemetrySettings,
     streaming_responses=lambda own: own.streams,
     backends=frozenset({"live"}),

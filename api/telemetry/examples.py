@@ -151,10 +151,12 @@ QUARANTINE: Final[dict[str, Any]] = {
             "detail": "power_w is 1e99; a charger's is between -1e7 and 1e7",
             "raw": '{"station_id": "DE-VS-0001", "power_w": 1e99}',
             "raw_encoding": "utf-8",
+            "released_at": None,
         }
     ],
     "next": None,
 }
+RELEASED: Final[dict[str, Any]] = {"station_id": "DE-VS-0001", "released": 5_000, "left": 211}
 
 _ENERGY: Final[dict[str, Any]] = {
     "rise_wh": 43120.0,
@@ -195,6 +197,22 @@ STATUS_INTERVALS: Final[dict[str, Any]] = {
         },
     ],
     "next": None,
+}
+
+UPTIME: Final[dict[str, Any]] = {
+    "station_id": "DE-VS-0001",
+    "from": "2026-03-22T09:00:00Z",
+    "to": "2026-03-29T09:00:00Z",
+    "connectors": [
+        {
+            "connector_id": 1,
+            "time_ms": {"Available": 561_600_000, "Charging": 42_067_000, "Faulted": 1_133_000},
+            "up_ms": 603_667_000,
+            "down_ms": 1_133_000,
+            "unknown_ms": 0,
+            "uptime_pct": "99.8126",
+        }
+    ],
 }
 
 UNCLAIMED: Final[dict[str, Any]] = {

@@ -4,6 +4,7 @@ Histories are rendered from columns (renderings.py) and never pass through these
 """
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 from uuid import UUID
@@ -116,6 +117,30 @@ class StatusInterval(TelemetryModel):
     )
     error_code: str | None = Field(description="as the connector gave it; NoError is null", examples=["GroundFailure"])
     vendor_error_code: str | None
+
+
+class ConnectorUptime(TelemetryModel):
+    """How long a connector had each status."""
+
+    connector_id: int
+    time_ms: dict[str, int] = Field(
+        description="by status, of those that it had; silences of its station over all others"
+    )
+    up_ms: int = Field(description="the sum of all statuses but Faulted, Unavailable and Silent")
+    down_ms: int = Field(description="the sum of these three")
+    unknown_ms: int = Field(description="the rest of the time: it had not yet said anything")
+    uptime_pct: Decimal | None = Field(
+        description="up of up and down, rounded down to four decimals; null where nothing is known"
+    )
+
+
+class Uptime(TelemetryModel):
+    """How long the connectors of a station had each status in a time."""
+
+    station_id: str
+    from_: datetime = Field(alias="from", description="inclusive")
+    to: datetime = Field(description="exclusive; not later than now")
+    connectors: list[ConnectorUptime] = Field(description="by their numbers; the main meter has a status too")
 
 
 class StatusIntervalPage(TelemetryModel):
@@ -288,6 +313,15 @@ class QuarantinedItem(TelemetryModel):
     detail: str
     raw: str = Field(description="the item as it was received")
     raw_encoding: Literal["utf-8", "base64"] = Field(description="how `raw` is written: text where it is text")
+    released_at: datetime | None = Field(description="when an unclaimed station's reading was taken after all")
+
+
+class Released(TelemetryModel):
+    """What was released of a station's readings."""
+
+    station_id: str
+    released: int = Field(description="readings that are on their way, by this request")
+    left: int = Field(description="those that still wait: ask again")
 
 
 class QuarantinePage(TelemetryModel):

@@ -24,8 +24,10 @@ from api.telemetry.models import (
     LiveStation,
     LiveTotal,
     QuarantinePage,
+    Released,
     StatusIntervalPage,
     UnclaimedPage,
+    Uptime,
 )
 from api.telemetry.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from api.telemetry.service import STATUS_SPAN_MAX, History, HistoryQuery, StatusQuery
@@ -166,6 +168,23 @@ async def unclaimed(
     return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
 
 
+@router.post(
+    "/unclaimed/{station_id}/release",
+    summary="Take what a station sent before it was registered",
+    status_code=202,
+    responses={
+        **problems({404: "Nothing of it was set apart", 409: "The station is not registered"}),
+        202: example(examples.RELEASED),
+    },
+)
+async def release(telemetry: Provided, station_id: StationInPath) -> Released:
+    """Readings that are in quarantine as `unclaimed`, the oldest first, some thousands a request: ask again while some
+    are left. They are accepted, counted and stored as if they came now; released twice they are duplicates at most.
+
+    A worker knows a new station within 5 s: what it sets apart again until then is released by asking once more."""
+    return await telemetry.release.release(station_id)
+
+
 @router.get(
     "/{station_id}",
     summary="A station's windows or readings",
@@ -253,6 +272,26 @@ async def status_intervals(
     page, key = await telemetry.service.status_intervals(query)
     page.next = next_url(request.url, key, **{"from": format_rfc3339(page.from_), "to": format_rfc3339(page.to)})
     return Response(page.model_dump_json(by_alias=True), headers=link_header(page.next), media_type=JSON)
+
+
+@router.get(
+    "/{station_id}/uptime",
+    summary="How long a station's connectors had each status",
+    response_model=Uptime,
+    response_model_by_alias=True,
+    responses={**problems(_UNKNOWN), 200: example(examples.UPTIME)},
+)
+async def uptime(
+    telemetry: Provided,
+    station_id: StationInPath,
+    start: Annotated[Instant | None, Query(alias="from", description="default: a week before `to`")] = None,
+    end: Annotated[
+        Instant | None, Query(alias="to", description=f"default: now; at most {STATUS_SPAN_MAX.days} days after `from`")
+    ] = None,
+) -> Uptime:
+    """Sums of the status intervals: Faulted, Unavailable and Silent are down, every other status is up. The time before
+    a connector first said what it does is unknown and counts for neither."""
+    return await telemetry.service.uptime(station_id, start, end)
 
 
 @router.get(

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from api.telemetry.history import reading_table, window_table
 from api.telemetry.ledger import energy_of, ledger_of
 from api.telemetry.models import (
+    ConnectorUptime,
     Energy,
     Interval,
     Ledger,
@@ -19,6 +21,7 @@ from api.telemetry.models import (
     StatusInterval,
     StatusIntervalPage,
     UnclaimedStation,
+    Uptime,
 )
 from api.telemetry.renderings import ColumnTable
 from api.telemetry.retained import WIDTHS
@@ -40,7 +43,7 @@ from kit.instants import floor_to
 from kit.live.view import LiveView
 from kit.web.errors import BadQuery, NotFound
 from kit.web.paging import decode_cursor, encode_cursor
-from schemas.reading import STATUS_INTERVAL_LABELS
+from schemas.reading import SILENT, STATUS_INTERVAL_LABELS, Status
 
 LIVE_TOPIC: Final = "telemetry"  # key "STATION/connector"
 LEDGER_TOPIC: Final = "ledger"
@@ -50,6 +53,9 @@ _DEFAULT_STATUS_SPAN: Final = timedelta(days=7)
 # A page reads all intervals of the time: a connector's ~100 a day of 10 connectors are 92,000, 0.3 s.
 STATUS_SPAN_MAX: Final = timedelta(days=92)
 _DAY: Final = timedelta(days=1)
+_MS: Final = timedelta(milliseconds=1)
+_DOWN: Final = frozenset({SILENT, int(Status.UNAVAILABLE), int(Status.FAULTED)})
+_PCT: Final = Decimal("0.0001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +179,7 @@ class TelemetryService:
 
     async def status_intervals(self, query: StatusQuery) -> tuple[StatusIntervalPage, str | None]:
         """A page of status intervals, without its `next`, and the next page's cursor. Raises NotFound and BadQuery."""
-        end = query.end or self._clock.now()
-        start = query.start or end - _DEFAULT_STATUS_SPAN
-        if start >= end:
-            raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
-        if end - start > STATUS_SPAN_MAX:
-            raise BadQuery(f"from {format_rfc3339(start)} to {format_rfc3339(end)} is longer than "
-                           f"{STATUS_SPAN_MAX.days} days: ask for less at once")  # fmt: skip
+        start, end = _status_span(query.start, query.end, self._clock.now())
         span = Span(await self._connectors(query.station_id, query.connector_id), start, end, query.limit + 1)
         after = decode_cursor(query.cursor, StatusCursor) if query.cursor else None
         rows = await self._store.status_intervals(span, after)
@@ -188,6 +188,25 @@ class TelemetryService:
         bounds = {"from": start, "to": end}
         whole = StatusIntervalPage(**bounds, station_id=query.station_id, intervals=page, next=None)
         return whole, following
+
+    async def registers(self, station_ids: Sequence[str]) -> dict[tuple[str, int], int]:
+        """The newest register of each connector of these stations that gave one, mWh, by station and connector."""
+        rows = await self._store.newest_registers(station_ids)
+        return {(row["station_id"], row["connector_id"]): row["energy_mwh"] for row in rows}
+
+    async def uptime(self, station_id: str, start: datetime | None, end: datetime | None) -> Uptime:
+        """How long each of the station's connectors had each status. Raises NotFound and BadQuery."""
+        now = self._clock.now()
+        start, end = (floor_to(one, _MS) for one in _status_span(start, min(end or now, now), now))
+        rows = await self._store.status_times(await self._connectors(station_id, None), start, end)
+        by_connector: dict[int, dict[int, int]] = {}
+        for row in rows:
+            times_ms = by_connector.setdefault(row["connector_id"], {})
+            if row["status"] is not None:
+                times_ms[row["status"]] = row["time_ms"]
+        span_ms = (end - start) // _MS
+        connectors = [uptime_of(connector_id, of_it, span_ms) for connector_id, of_it in by_connector.items()]
+        return Uptime(**{"from": start, "to": end}, station_id=station_id, connectors=connectors)
 
     async def unclaimed(self, limit: int, cursor: str | None) -> tuple[list[UnclaimedStation], str | None]:
         """A page of stations that are registered nowhere, and the next page's cursor. Raises BadQuery."""
@@ -258,6 +277,34 @@ class TelemetryService:
 def station_of(live_key: str) -> str:
     """The station of a live view's key."""
     return live_key.rpartition("/")[0]
+
+
+def uptime_of(connector_id: int, times_ms: Mapping[int, int], span_ms: int) -> ConnectorUptime:
+    """`times_ms`: by status; together at most the span. What it had for no time is left out."""
+    down_ms = sum(time_ms for status, time_ms in times_ms.items() if status in _DOWN)
+    up_ms = sum(times_ms.values()) - down_ms
+    known_ms = up_ms + down_ms
+    share = (Decimal(up_ms * 100) / known_ms).quantize(_PCT, ROUND_DOWN) if known_ms else None
+    return ConnectorUptime(
+        connector_id=connector_id,
+        time_ms={STATUS_INTERVAL_LABELS[status]: time_ms for status, time_ms in sorted(times_ms.items()) if time_ms},
+        up_ms=up_ms,
+        down_ms=down_ms,
+        unknown_ms=span_ms - known_ms,
+        uptime_pct=share,
+    )
+
+
+def _status_span(start: datetime | None, end: datetime | None, now: datetime) -> tuple[datetime, datetime]:
+    """Raises BadQuery."""
+    end = end or now
+    start = start or end - _DEFAULT_STATUS_SPAN
+    if start >= end:
+        raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
+    if end - start > STATUS_SPAN_MAX:
+        raise BadQuery(f"from {format_rfc3339(start)} to {format_rfc3339(end)} is longer than "
+                       f"{STATUS_SPAN_MAX.days} days: ask for less at once")  # fmt: skip
+    return start, end
 
 
 def _status_interval(row: Mapping[str, Any]) -> StatusInterval:

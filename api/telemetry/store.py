@@ -1,10 +1,11 @@
-"""The SQL of the telemetry queries. Its role may read the tables of streams/ and change nothing."""
+"""The SQL of the telemetry queries. Its role reads the tables of streams/ and changes nothing, but by one function."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -137,6 +138,29 @@ JOIN unnest($1::int[], $2::int[]) AS k (connector_key, connector_id) USING (conn
 WHERE (i.since, k.connector_id, i.place) < ($5, $6, $7)
 ORDER BY i.since DESC, k.connector_id DESC, i.place DESC LIMIT $8
 """
+# Windows are merged seconds later than readings are stored: the last one says from when on these are looked at.
+_NEWEST_REGISTERS: Final = """
+SELECT c.station_id, c.connector_id, r.energy_mwh FROM telemetry.connector AS c
+JOIN LATERAL (
+    SELECT bucket FROM telemetry.window_1m WHERE connector_key = c.connector_key AND energy_last_mwh IS NOT NULL
+    ORDER BY bucket DESC LIMIT 1
+) AS w ON true
+JOIN LATERAL (
+    SELECT energy_mwh FROM telemetry.reading
+    WHERE connector_key = c.connector_key AND ts >= w.bucket AND energy_mwh IS NOT NULL ORDER BY ts DESC LIMIT 1
+) AS r ON true
+WHERE c.station_id = ANY ($1::text[])
+"""
+# By status, the time that it lasted between the two moments.
+_STATUS_TIMES: Final = """
+SELECT k.connector_id, i.status, sum(
+    (extract(epoch FROM least(coalesce(i.until, $4), $4)) * 1000)::bigint
+    - (extract(epoch FROM greatest(i.since, $3)) * 1000)::bigint
+)::bigint AS time_ms
+FROM unnest($1::int[], $2::int[]) AS k (connector_key, connector_id)
+LEFT JOIN telemetry.status_intervals_of($1::int[], $3, $4) AS i USING (connector_key)
+GROUP BY k.connector_id, i.status ORDER BY k.connector_id, i.status
+"""
 # What each has sent is looked up for the stations of the page only; their first minute, their last and those of a day.
 _UNCLAIMED: Final = """
 WITH unclaimed AS (
@@ -184,10 +208,26 @@ _LEDGER: Final = "SELECT partition, stored, duplicate, quarantined, in_windows F
 _SOURCES: Final = "SELECT partition, source, items_total FROM telemetry.ledger_source"
 
 _QUARANTINE: Final = """
-SELECT id, partition, received_at, station_id, connector_id, reason, detail, raw FROM telemetry.quarantine
+SELECT id, partition, received_at, station_id, connector_id, reason, detail, raw, released_at FROM telemetry.quarantine
 WHERE id < $1 AND ($2::text IS NULL OR reason = $2) AND ($3::text IS NULL OR station_id = $3)
 ORDER BY id DESC LIMIT $4
 """
+_WAITING: Final = "station_id = $1 AND reason = 'unclaimed' AND released_at IS NULL"
+_UNCLAIMED_ITEMS: Final = f"SELECT id, raw FROM telemetry.quarantine WHERE {_WAITING} ORDER BY id LIMIT $2"  # noqa: S608
+_UNCLAIMED_LEFT: Final = f"SELECT count(*) FROM telemetry.quarantine WHERE {_WAITING}"  # noqa: S608  # our own text
+_WAS_SET_APART: Final = (
+    "SELECT EXISTS (SELECT FROM telemetry.quarantine WHERE station_id = $1 AND reason = 'unclaimed')"
+)
+_IS_REGISTERED: Final = "SELECT EXISTS (SELECT FROM stations.station_overview WHERE station_id = $1)"
+_RELEASE: Final = "SELECT telemetry.release_unclaimed($1::bigint[], $2::uuid, $3, $4, $5::bytea)"
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """A reading that was set apart, as JSON."""
+
+    id: int
+    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,11 +391,44 @@ class TelemetryStore:
         key = (span.end, 0, 0) if after is None else (from_micros(after.since_us), after.connector_id, after.place)
         return await self._database.fetch(_STATUS_INTERVALS, *span.keys, span.start, span.end, *key, span.rows_max)
 
+    async def status_times(
+        self, connectors: Sequence[Connector], start: datetime, end: datetime
+    ) -> list[asyncpg.Record]:
+        """By connector_id and status, how long it lasted, ms; a row without status of one that never said any."""
+        keys, numbers = [one.connector_key for one in connectors], [one.connector_id for one in connectors]
+        return await self._database.fetch(_STATUS_TIMES, keys, numbers, start, end)
+
     async def unclaimed(
         self, after: StationCursor | None, start: datetime, end: datetime, rows_max: int
     ) -> list[asyncpg.Record]:
         """Up to rows_max stations that are not registered, by id, with their readings of the time."""
         return await self._database.fetch(_UNCLAIMED, "" if after is None else after.station_id, rows_max, start, end)
+
+    async def newest_registers(self, station_ids: Sequence[str]) -> list[asyncpg.Record]:
+        """station_id, connector_id and energy_mwh of each connector's newest stored reading that has a register."""
+        return await self._database.fetch(_NEWEST_REGISTERS, station_ids)
+
+    async def was_set_apart(self, station_id: str) -> bool:
+        """Whether any reading of the station ever was, released or not."""
+        return bool(await self._database.fetchval(_WAS_SET_APART, station_id))
+
+    async def is_registered(self, station_id: str) -> bool:
+        """Whether the registry has the station."""
+        return bool(await self._database.fetchval(_IS_REGISTERED, station_id))
+
+    async def unclaimed_items(self, station_id: str, items_max: int) -> list[Unclaimed]:
+        """The station's readings that were set apart and wait, the oldest first."""
+        rows = await self._database.fetch(_UNCLAIMED_ITEMS, station_id, items_max)
+        return [Unclaimed(row["id"], row["raw"]) for row in rows]
+
+    async def unclaimed_left(self, station_id: str) -> int:
+        """How many of the station's wait."""
+        return int(await self._database.fetchval(_UNCLAIMED_LEFT, station_id))
+
+    async def release(self, items: Sequence[int], event_id: UUID, exchange: str, key: str, body: bytes) -> bool:
+        """Mark these as released and publish the event with their readings; False: not all of them wait any more, and
+        nothing was done."""
+        return bool(await self._database.fetchval(_RELEASE, items, event_id, exchange, key, body))
 
     async def ledger(self) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
         """The ledger's rows and the sources' rows, from one snapshot."""

@@ -14,7 +14,7 @@ from benchmarks.report import Result, median_rate, phase
 from benchmarks.run import BenchmarkRun
 from kit.memory_tuning import tune_malloc
 from streams.effects import StepParams
-from streams.engine.store_queries import StoredIdentity, StoredStatus, StoredTimelines
+from streams.engine.store_queries import StoredBays, StoredIdentity, StoredStatus, StoredTimelines
 from streams.state.encoding import take_patch
 from streams.state.partition import PartitionState
 from streams.tariffs.version import TariffVersion
@@ -49,6 +49,10 @@ class EmptyStore:
         """Likewise."""
         raise AssertionError("a reading came late")
 
+    def bays(self, wanted: list[tuple[int, str, int]]) -> StoredBays:
+        """Not asked where no reading is of a bay. Raises AssertionError."""
+        raise AssertionError("an event of a bay")
+
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         """None."""
         return [0] * len(connectors)
@@ -56,6 +60,10 @@ class EmptyStore:
     def registered(self, stations: list[str]) -> set[str]:
         """All."""
         return set(stations)
+
+    def silences_after(self) -> dict[str, int]:
+        """None."""
+        return {}
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """None."""

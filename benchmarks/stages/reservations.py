@@ -3,10 +3,10 @@ driver. The exclusion constraint costs a search of a GiST index; so a reservatio
 bare INSERT into a table with that constraint, and two cores make more than a thousand a second.
 
 Measured: reservations of 2,000 connectors, an hour each, over two weeks, in random order, by the service as its route
-calls it (in the open transaction, with the event in the outbox), on eight connections. Every tenth is asked for again
-by another driver and must be refused, with the next free times. At the end there must be one reservation, one claim and
-one event for each that was made, and no two claims of one connector may overlap. Limit: bare INSERTs of the same claims
-into a table with the same constraint, one a transaction, on as many connections.
+calls it (in the open transaction, with the event in the outbox), on eight connections; a tenth of them is there before.
+Every tenth is asked for again by another driver and must be refused, with the next free times. At the end there must be
+one reservation, one claim and one event for each that was made, and no two claims of one connector may overlap. Limit:
+bare INSERTs of the same claims into a table with the same constraint, one a transaction, on as many connections.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ HOURS: Final = 168
 AT_ONCE: Final = 8
 TARGET: Final = 1_000.0
 _REFUSED: Final = 10  # every tenth is asked for twice
+_BEGUN: Final = 10  # a tenth is there before
 _NOW: Final = datetime(2026, 3, 29, tzinfo=UTC)
 _PLACES: Final = """
 INSERT INTO reservations.station SELECT 'ST-' || n, 1, 'S-' || n / 10, false FROM generate_series(1, %s) AS n;
@@ -79,13 +80,14 @@ def run(bench: BenchmarkRun) -> list[Result]:
         _check(url, count)
         with phase(bench.console, "reservations: bare INSERTs"):
             bare = asyncio.run(_insert(bench, url, slots))
-    asked = count + count // _REFUSED
+    made = count - count // _BEGUN
+    asked = made + made // _REFUSED
     note = (
         f"{AT_ONCE} at once, of {asked} every {_REFUSED + 1}th refused with the next free times; processor time of a "
         f"request: service {spent.own_s / asked * 1e3:.2f} ms, PostgreSQL {spent.others_s / asked * 1e3:.2f} ms "
         f"(bare: {bare.own_s / count * 1e3:.2f} and {bare.others_s / count * 1e3:.2f})"
     )
-    result = Result("reservations", count / spent.elapsed_s, "reservations/s", TARGET, note=note)
+    result = Result("reservations", made / spent.elapsed_s, "reservations/s", TARGET, note=note)
     return [result.compare("bare INSERTs under the same constraint", count / bare.elapsed_s)]
 
 
@@ -94,8 +96,7 @@ def _prepare(url: str) -> None:
         connection.execute(_PLACES, (CONNECTORS,))
         connection.execute(_CONNECTORS, (CONNECTORS,))
         connection.execute(_BARE_TABLE)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("ANALYZE")
+    _analyze(url)
 
 
 async def _reserve(bench: BenchmarkRun, url: str, slots: Sequence[Slot]) -> TimeSpent:
@@ -111,9 +112,19 @@ async def _reserve(bench: BenchmarkRun, url: str, slots: Sequence[Slot]) -> Time
                 if number % _REFUSED == 0:
                     await _be_refused(reservations, f"X{number}", slot)
 
-            return await _measured(bench, database, slots, work)
+            begun = len(slots) // _BEGUN
+            for number, slot in enumerate(slots[:begun]):
+                await work(number, slot)
+            _analyze(url)
+            return await _measured(bench, database, list(enumerate(slots))[begun:], work)
     finally:
         await database.close()
+
+
+def _analyze(url: str) -> None:
+    """As autovacuum does within a minute: plans made for empty tables read them whole."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ANALYZE")
 
 
 async def _ask(reservations: ReservationsComponents, driver: str, slot: Slot) -> None:
@@ -144,14 +155,16 @@ async def _insert(bench: BenchmarkRun, url: str, slots: Sequence[Slot]) -> TimeS
         await database.execute(_BARE, number, starts_at, starts_at + timedelta(minutes=70), uuid4())
 
     try:
-        return await _measured(bench, database, slots, work)
+        return await _measured(bench, database, list(enumerate(slots)), work)
     finally:
         await database.close()
 
 
-async def _measured(bench: BenchmarkRun, database: Database, slots: Sequence[Slot], work: Work) -> TimeSpent:
-    """The time that AT_ONCE workers take for all slots."""
-    left = iter(enumerate(slots))
+async def _measured(
+    bench: BenchmarkRun, database: Database, slots: Sequence[tuple[int, Slot]], work: Work
+) -> TimeSpent:
+    """The time that AT_ONCE workers take for these slots, which are numbered."""
+    left = iter(slots)
 
     async def worker() -> None:
         for number, slot in left:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from billing.documents import ChargeReason
 from billing.invoices.models import Micros
 from kit.instants import Instant
+from kit.patterns import worded
 from kit.spelling import did_you_mean
 from schemas.session import HoldReason, hold_names
 
@@ -26,8 +27,17 @@ def _known_reason(text: str) -> str:
 
 
 Reason = Annotated[str, StringConstraints(max_length=64), AfterValidator(_known_reason)]
-Why = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
-EnergyWh = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?$")]
+Why = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=500,
+        pattern=worded(r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", "why, in words, without control characters"),
+    ),
+]
+EnergyWh = Annotated[
+    str, StringConstraints(pattern=worded(r"^[0-9]{1,9}(\.[0-9]{1,3})?$", "watt-hours, like 12345.678"))
+]
 """Wh, to the mWh."""
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from kit.patterns import worded
+
 _AMOUNT: Final = r"^[0-9]{1,12}(\.[0-9]{1,4})?$"
 
 
@@ -18,7 +20,12 @@ def _checked_amount(text: str) -> str:
 Amount = Annotated[str, AfterValidator(_checked_amount), Field(json_schema_extra={"pattern": _AMOUNT})]
 """Of money, above 0, with at most as many digits as the currency has."""
 Reason = Annotated[
-    str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=500,
+        pattern=worded(r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", "why, in words, without control characters"),
+    ),
 ]
 LINES_MAX = 1_000
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from kit.patterns import worded
 from schemas.identifiers import PRINTABLE, DriverId
 
 ADDRESS_LINES_MAX: Final = 3  # BT-50, BT-51 and BT-163
@@ -36,7 +37,7 @@ def _line(chars_max: int, chars_min: int = 1) -> StringConstraints:
 
 
 TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_checked_zone)]
-OptionalText = r"^[^\x00-\x1f\x7f]*$"
+OptionalText = worded(r"^[^\x00-\x1f\x7f]*$", "text without control characters")
 
 
 class PostalAddress(BaseModel):
@@ -47,7 +48,9 @@ class PostalAddress(BaseModel):
     lines: Annotated[list[Annotated[str, _line(100)]], Field(min_length=1, max_length=ADDRESS_LINES_MAX)]
     postal_code: Annotated[str, StringConstraints(max_length=20, pattern=OptionalText)] = ""
     city: Annotated[str, _line(80)]
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = Field(description="ISO 3166-1 alpha-2")
+    country: Annotated[
+        str, StringConstraints(pattern=worded(r"^[A-Z]{2}$", "a country of ISO 3166-1 alpha-2, like DE"))
+    ] = Field(description="ISO 3166-1 alpha-2")
 
 
 class NetworkAddress(BaseModel):
@@ -55,8 +58,15 @@ class NetworkAddress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    scheme: Annotated[str, StringConstraints(pattern=r"^[0-9A-Z]{2,4}$")] = Field(description="EAS code, like 0088")
-    id: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$")]
+    scheme: Annotated[str, StringConstraints(pattern=worded(r"^[0-9A-Z]{2,4}$", "an EAS code, like 0088"))] = Field(
+        description="EAS code, like 0088"
+    )
+    id: Annotated[
+        str,
+        StringConstraints(
+            min_length=1, max_length=100, pattern=worded(r"^[\x21-\x7e]+$", "printable ASCII characters without spaces")
+        ),
+    ]
 
 
 class NewCustomer(BaseModel):
@@ -66,10 +76,19 @@ class NewCustomer(BaseModel):
 
     name: Annotated[str, _line(200)]
     address: PostalAddress
-    tax_id: Annotated[str, StringConstraints(max_length=40, pattern=r"^([A-Z0-9][A-Za-z0-9 ./+*-]*)?$")] = Field(
-        "", description="VAT id with its country's letters, or another number of a register"
-    )
-    email: Annotated[str, StringConstraints(max_length=200, pattern=r"^([^\s@]+@[^\s@]+)?$")] = ""
+    tax_id: Annotated[
+        str,
+        StringConstraints(
+            max_length=40,
+            pattern=worded(r"^([A-Z0-9][A-Za-z0-9 ./+*-]*)?$", "the id as it stands on documents, like DE123456789"),
+        ),
+    ] = Field("", description="VAT id with its country's letters, or another number of a register")
+    email: Annotated[
+        str,
+        StringConstraints(
+            max_length=200, pattern=worded(r"^([^\s@]+@[^\s@]+)?$", "an address like accounts@example.com")
+        ),
+    ] = ""
     reference: Annotated[str, StringConstraints(max_length=100, pattern=OptionalText)] = Field(
         "", description="what the customer wants to read on their documents: a cost centre, an order"
     )

@@ -7,12 +7,11 @@ what is to be paid (docs/adr/0010). The exact amounts are in the API's answer.
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
-from xml.sax.saxutils import escape
 from zoneinfo import ZoneInfo
 
-from billing.exports.paper import WIDTH_MM, Attachment, Paper
 from billing.invoices.models import InvoiceDetail, Party, PayableLine
 from billing.lines import CREDIT
+from kit.printing.paper import WIDTH_MM, Attachment, Paper, document_metadata
 
 _TITLES: Final = {"invoice": "Invoice", "credit_note": "Credit note"}
 _STATES: Final = {
@@ -203,25 +202,11 @@ def _notes(document: InvoiceDetail) -> list[str]:
 
 
 def _metadata(document: InvoiceDetail, title: str, *, facturx: bool) -> str:
-    """XMP as PDF/A-3 wants it, and with the extension schema of Factur-X 1.0, section 6.2."""
-    moment = document.issued_at.isoformat(timespec="seconds")
-    described = "" if not facturx else _FACTURX_METADATA
-    creator = escape(document.seller.name or "voltstream")
-    return _METADATA.format(title=escape(title), creator=creator, moment=moment, described=described)
+    """With the extension schema of Factur-X 1.0, section 6.2."""
+    described = _FACTURX_METADATA if facturx else ""
+    return document_metadata(title, document.seller.name or "voltstream", document.issued_at, described)
 
 
-_METADATA: Final = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
-<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/">
-<pdfaid:part>3</pdfaid:part><pdfaid:conformance>B</pdfaid:conformance></rdf:Description>
-<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
-<dc:title><rdf:Alt><rdf:li xml:lang="x-default">{title}</rdf:li></rdf:Alt></dc:title>
-<dc:creator><rdf:Seq><rdf:li>{creator}</rdf:li></rdf:Seq></dc:creator></rdf:Description>
-<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
-<xmp:CreatorTool>voltstream</xmp:CreatorTool><xmp:CreateDate>{moment}</xmp:CreateDate>
-<xmp:ModifyDate>{moment}</xmp:ModifyDate></rdf:Description>{described}
-</rdf:RDF>
-</x:xmpmeta>"""
 _PROPERTIES: Final = {
     "DocumentFileName": (FACTURX_NAME, "name of the embedded XML invoice file"),
     "DocumentType": ("INVOICE", "INVOICE"),

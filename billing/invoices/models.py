@@ -7,12 +7,15 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from billing.documents import InvoiceKind, InvoiceStatus
+from kit.patterns import worded
 
-Micros = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+\.[0-9]{6}$")]
+Micros = Annotated[str, StringConstraints(pattern=worded(r"^-?[0-9]+\.[0-9]{6}$", "a decimal with six places"))]
 """An amount of the currency with all six digits: `12.345678`."""
-Payable = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]{1,4})?$")]
+Payable = Annotated[
+    str, StringConstraints(pattern=worded(r"^-?[0-9]+(\.[0-9]{1,4})?$", "a decimal with up to four places"))
+]
 """An amount that can be paid: `12.35`, of yen `12`."""
-Quantity = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+Quantity = Annotated[str, StringConstraints(pattern=worded(r"^-?[0-9]+(\.[0-9]+)?$", "a decimal"))]
 ComputedFrom = Literal["readings", "reservation", "cdr"]
 
 
@@ -213,7 +216,12 @@ class Cancellation(_Answer):
 
     invoice_id: UUID
     reason: Annotated[
-        str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
+        str,
+        StringConstraints(
+            min_length=1,
+            max_length=500,
+            pattern=worded(r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", "why, in words, without control characters"),
+        ),
     ] = Field(description="stands on the credit note", examples=["meter was found to be faulty"])
 
 

@@ -8,8 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from billing.invoices.models import Payable
 from billing.payments.provider import PaymentStatus
+from kit.patterns import worded
 
-ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+ProviderName = Annotated[
+    str,
+    StringConstraints(
+        pattern=worded(r"^[a-z][a-z0-9_]{0,31}$", "a name of small letters, digits and underscores, like stripe")
+    ),
+]
 
 
 class _Model(BaseModel):

@@ -1,8 +1,9 @@
-"""Starts private RabbitMQ, Redis, PostgreSQL and Kafka servers on free loopback ports, without Docker."""
+"""Starts private RabbitMQ, Redis, PostgreSQL, Kafka and MongoDB servers on free loopback ports, without Docker."""
 
 from deploy.servers.base import Server
 from deploy.servers.errors import ServerError, ServerFailed, ServerUnavailable
 from deploy.servers.kafka import Kafka
+from deploy.servers.mongodb import MongoDB
 from deploy.servers.ports import unused_port
 from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
@@ -12,6 +13,7 @@ from deploy.servers.registry import SERVERS, environment, run_folder, sweep
 __all__ = [
     "SERVERS",
     "Kafka",
+    "MongoDB",
     "Postgres",
     "RabbitMQ",
     "Redis",

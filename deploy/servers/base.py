@@ -21,7 +21,8 @@ _LOG_TAIL_LINES: Final = 15
 
 
 class Server(ABC):
-    """A private server. It keeps its data and ports when it is stopped, killed and started again.
+    """A private server. It keeps its data, unless it says otherwise, and ports when it is stopped, killed and started
+    again.
 
     Methods block; from async code call them by `asyncio.to_thread`.
     """
@@ -29,6 +30,7 @@ class Server(ABC):
     name: ClassVar[str]
     variable: ClassVar[str]  # the environment variable for its URL
     port_names: ClassVar[tuple[str, ...]] = ("main",)
+    keeps_data: ClassVar[bool] = True
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, home: Path) -> None:

@@ -1,4 +1,4 @@
-"""Installs the servers: Debian packages as root, Kafka's jars by Maven."""
+"""Installs the servers: Debian packages as root, the jars of Kafka and MongoDB by Maven."""
 
 import os
 import shutil
@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from deploy.servers.errors import ServerUnavailable
-from deploy.servers.kafka import install_libraries
 from deploy.servers.postgres import find_binaries, installed_binaries
-from deploy.servers.registry import KAFKA_LIBRARIES
+from deploy.servers.registry import KAFKA_JARS, MONGODB_JARS
 
 # RUNLEVEL=1 keeps apt from starting the packages' own services; one that runs nevertheless is not touched.
 _APT_ENVIRONMENT: Final = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
@@ -21,19 +20,25 @@ def install() -> dict[str, str]:
         "postgres": (["postgresql"], lambda: installed_binaries() is not None),
         "rabbitmq": (["rabbitmq-server"], lambda: shutil.which("rabbitmq-server") is not None),
         "redis": (["redis-server"], lambda: shutil.which("redis-server") is not None),
-        "kafka": (["default-jre-headless", "maven"], lambda: bool(shutil.which("java") and shutil.which("mvn"))),
+        "kafka": (["default-jre-headless", "maven"], lambda: _has("java", "mvn")),
+        "mongodb": (["default-jdk-headless", "maven"], lambda: _has("java", "javac", "mvn")),
     }
     missing = {name: packages for name, (packages, present) in wanted.items() if not present()}
     reason = _apt([package for packages in missing.values() for package in packages]) if missing else ""
     failed = {name: f"{name}: {reason or 'not installed'}" for name in missing if not wanted[name][1]()}
     if "postgres" in failed and _has_postgres():
         del failed["postgres"]  # the embedded mode's binaries are used
-    if "kafka" not in failed:
-        try:
-            install_libraries(KAFKA_LIBRARIES)
-        except ServerUnavailable as error:
-            failed["kafka"] = str(error)
+    for name, jars in (("kafka", KAFKA_JARS), ("mongodb", MONGODB_JARS)):
+        if name not in failed:
+            try:
+                jars.install()
+            except ServerUnavailable as error:
+                failed[name] = str(error)
     return failed
+
+
+def _has(*programs: str) -> bool:
+    return all(shutil.which(program) for program in programs)
 
 
 def _has_postgres() -> bool:

@@ -1,7 +1,6 @@
 """A private Apache Kafka: one KRaft node, from Maven Central's artifacts and the installed Java."""
 
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from deploy.servers.base import Server
-from deploy.servers.errors import ServerFailed, ServerUnavailable
+from deploy.servers.errors import ServerFailed
+from deploy.servers.maven import Jars, java
 from deploy.servers.ports import LOOPBACK
 
 POM: Final = Path(__file__).with_name("pom.xml")
@@ -47,31 +47,27 @@ class Kafka(Server):
     variable: ClassVar[str] = "VOLTSTREAM_KAFKA_URL"
     port_names: ClassVar[tuple[str, ...]] = ("main", "controller")
 
-    def __init__(self, home: Path, libraries: Path) -> None:
-        """`libraries` is the folder of Kafka's jars, see `install_libraries`."""
+    def __init__(self, home: Path, jars: Jars) -> None:
         super().__init__(home)
-        self._libraries = libraries
+        self._jars = jars
 
     @property
     def url(self) -> str:
         return f"{LOOPBACK}:{self.port()}"
 
     def _launch(self) -> None:
-        java = shutil.which("java")
-        if java is None:
-            raise ServerUnavailable("Kafka: no Java; `python -m deploy.servers install` as root adds it")
-        if not libraries_complete(self._libraries):
-            raise ServerUnavailable("Kafka: its jars are missing; `python -m deploy.servers install` fetches them")
+        run = java("Kafka")
+        self._jars.require()
         data = self.home / "data"
         properties = self.home / "server.properties"
         properties.write_text(
             _SETTINGS.format(loopback=LOOPBACK, port=self.port(), controller=self.port("controller"), data=data)
         )
-        classpath = ["-cp", f"{self._libraries}/*", f"-Dlog4j.configuration={LOG4J.as_uri()}"]
+        classpath = ["-cp", self._jars.classpath, f"-Dlog4j.configuration={LOG4J.as_uri()}"]
         if not (data / "meta.properties").exists():
-            self._format([java, *classpath, "kafka.tools.StorageTool", "format"], properties)
+            self._format([run, *classpath, "kafka.tools.StorageTool", "format"], properties)
         heap = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
-        self._spawn([java, *heap, *classpath, "kafka.Kafka", str(properties)], os.environ)
+        self._spawn([run, *heap, *classpath, "kafka.Kafka", str(properties)], os.environ)
 
     def _format(self, command: list[str], properties: Path) -> None:
         done = subprocess.run(
@@ -94,25 +90,3 @@ class Kafka(Server):
             return False
         _, _, brokers = struct.unpack(">iii", answer)
         return bool(brokers)
-
-
-def libraries_complete(libraries: Path) -> bool:
-    """Whether the jars of pom.xml are installed."""
-    stamp = libraries / POM.name
-    return stamp.exists() and stamp.read_bytes() == POM.read_bytes()
-
-
-def install_libraries(libraries: Path) -> None:
-    """Fetch Kafka's jars by Maven. Raises ServerUnavailable with the reason."""
-    if libraries_complete(libraries):
-        return
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ServerUnavailable("Kafka: no Maven to fetch it with")
-    shutil.rmtree(libraries, ignore_errors=True)
-    command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={libraries}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise ServerUnavailable(f"Kafka: Maven could not fetch it: {lines[0] if lines else 'no reason given'}")
-    shutil.copyfile(POM, libraries / POM.name)

@@ -1,4 +1,4 @@
-"""The set of all four servers: their folders, their settings for voltstream, and the removal of dead runs."""
+"""The set of all servers: their folders, their settings for voltstream, and the removal of dead runs."""
 
 import fcntl
 import os
@@ -8,21 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from deploy.servers import kafka, mongodb
 from deploy.servers.base import Server
 from deploy.servers.kafka import Kafka
+from deploy.servers.maven import Jars
+from deploy.servers.mongodb import MongoDB
 from deploy.servers.postgres import Postgres
 from deploy.servers.rabbitmq import RabbitMQ
 from deploy.servers.redis import Redis
 
 ROOT: Final = Path(__file__).resolve().parents[2] / ".servers"
-KAFKA_LIBRARIES: Final = ROOT / "kafka-libs"
+KAFKA_JARS: Final = Jars("Kafka", kafka.POM, ROOT / "kafka-libs")
+MONGODB_JARS: Final = Jars("MongoDB", mongodb.POM, ROOT / "mongodb-libs")
 _RUN_PREFIX: Final = "run-"
 
 SERVERS: Final[dict[str, Callable[[Path], Server]]] = {
     Postgres.name: lambda run: Postgres(run / Postgres.name),
     RabbitMQ.name: lambda run: RabbitMQ(run / RabbitMQ.name),
-    Kafka.name: lambda run: Kafka(run / Kafka.name, KAFKA_LIBRARIES),
+    Kafka.name: lambda run: Kafka(run / Kafka.name, KAFKA_JARS),
     Redis.name: lambda run: Redis(run / Redis.name),
+    MongoDB.name: lambda run: MongoDB(run / MongoDB.name, MONGODB_JARS),
 }
 
 

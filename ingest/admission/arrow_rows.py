@@ -12,8 +12,8 @@ import pyarrow as pa
 from ingest.admission.admitted import AdmissionRules, RefusedItem, reading_fault, refuse, station_id_of
 from ingest.admission.event_time import epoch_ms
 from ingest.admission.extra import TooDeep, compact
-from ingest.admission.items import Interpreted, interpret
-from ingest.admission.wire import KNOWN_FIELDS, shape_fault
+from ingest.admission.items import Interpreted, interpret, letter_fault
+from ingest.admission.wire import KNOWN_FIELDS
 from schemas.reading import ENERGY_EXPORT, EXTRA_DROPPED, MILLI, QUANTITIES, SESSION_EVENT_LABELS, STATUS_LABELS
 
 LABELS: Final[Mapping[str, Mapping[Any, str]]] = {"status": STATUS_LABELS, "session_event": SESSION_EVENT_LABELS}
@@ -49,7 +49,7 @@ def admit_row(at: int, row: Row, rules: AdmissionRules, in_frame_form: bool) -> 
     def raw_of(name: str) -> str:
         return bytes(raws[name]).decode() if name in raws else json.dumps(fields[name])
 
-    fault = shape_fault(fields) if rules.strict else None
+    fault = letter_fault(fields) if rules.strict else None
     found = fault or interpret(fields, raw_of, recorded)
     if isinstance(found, Interpreted):
         ts_ms = epoch_ms(found.reading.ts)

@@ -10,6 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from ingest.admission.bay_events import (
+    APART,
+    BAY_FIELDS,
+    NOT_OF_BAY,
+    OTHER_COLUMNS,
+    event_fault,
+    is_bay_event,
+    names_bay,
+    occupied_of,
+    strict_fault,
+)
 from ingest.admission.extra import NAME_CHARS_MAX, Extra, TooDeep, compact, is_name, is_plain_number, quoted
 from ingest.admission.fixed_point import thousandths
 from ingest.admission.wire import (
@@ -22,9 +33,10 @@ from ingest.admission.wire import (
     Fault,
     WireReading,
     missing_fault,
+    shape_fault,
     value_fault,
 )
-from schemas.reading import DETAIL_TEXTS, EXTRA_DROPPED, MILLI
+from schemas.reading import BAY, DETAIL_TEXTS, EXTRA_DROPPED, MILLI, OCCUPIED, STATION_CONNECTOR_ID
 
 DROPPED_LISTED_MAX: Final = 100  # entries of a response, ~60 B each
 UNKNOWN_LISTED_MAX: Final = 100  # names of at most 64 characters
@@ -84,6 +96,11 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
+def letter_fault(fields: Mapping[str, Any]) -> Fault | None:
+    """The first fault of an item by the letter of the wire format, as `shape_fault`."""
+    return strict_fault(fields) if is_bay_event(fields) else shape_fault(fields)
+
+
 def interpret(
     fields: Mapping[str, Any], raw_of: Callable[[str], str], recorded: Mapping[str, str] | None = None
 ) -> Interpreted | Fault:
@@ -93,15 +110,16 @@ def interpret(
     item is the record of a reading, so that its power is net of exported power already, and the values of these fields
     (compact JSON) were dropped then.
     """
-    fault = missing_fault(fields)
+    event = is_bay_event(fields)
+    fault = event_fault(fields) if event else missing_fault(fields)
     if fault is not None:
         return fault
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"connector_id": STATION_CONNECTOR_ID} if event else {}
     details: dict[str, Any] = {}
-    impossible: dict[str, str] = {}
+    impossible = _misplaced(fields, event=event)
     unknown: list[str] = []
     for name, value in fields.items():
-        if value is None:
+        if value is None or name in impossible or (event and name in BAY_FIELDS):
             continue
         if name not in KNOWN_FIELDS:
             unknown.append(name)
@@ -119,7 +137,7 @@ def interpret(
             return fault
         else:
             impossible[name] = fault.reason
-    if not (details or impossible or unknown or recorded):
+    if not (details or impossible or unknown or recorded or event):
         return Interpreted(WireReading(**values), [], [])
     export_wh = details.pop("energy_export_wh", None)
     values["energy_export_mwh"] = None if export_wh is None else thousandths(export_wh)
@@ -129,6 +147,9 @@ def interpret(
             total_w = power_of_phases_w([details[name] for name in PHASE_POWERS if name in details])
         values["power_w"] = net_power_w(total_w, details.get("power_export_w"))
     extra = Extra()
+    if event:
+        extra.add(BAY, quoted(fields[BAY]))
+        extra.add(OCCUPIED, "true" if occupied_of(fields[OCCUPIED]) else "false")
     for name, value in details.items():
         extra.add(name, _detail_text(name, value, fields[name], raw_of))
     for name, text in (recorded or {}).items():
@@ -136,6 +157,13 @@ def interpret(
     dropped = _keep_impossible(impossible, fields, raw_of, extra)
     kept = _keep_unknown(unknown, fields, raw_of, extra, dropped)
     return Interpreted(DetailedReading(**values, extra=extra.text()), dropped, kept)
+
+
+def _misplaced(fields: Mapping[str, Any], *, event: bool) -> dict[str, str]:
+    """Fields that the item cannot have because it is a bay's event, or because it is none, and why."""
+    if event:
+        return {name: NOT_OF_BAY for name in OTHER_COLUMNS if fields.get(name) is not None}
+    return dict.fromkeys(sorted(BAY_FIELDS), APART) if names_bay(fields) else {}
 
 
 def _keep_impossible(

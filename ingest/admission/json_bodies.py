@@ -24,7 +24,7 @@ from ingest.admission.admitted import (
 )
 from ingest.admission.detailed import decode_detailed
 from ingest.admission.event_time import epoch_ms, epoch_ms_all
-from ingest.admission.items import Interpreted, Remarks, interpret
+from ingest.admission.items import Interpreted, Remarks, interpret, letter_fault
 from ingest.admission.splitting import split
 from ingest.admission.wire import (
     FIELDS,
@@ -32,7 +32,6 @@ from ingest.admission.wire import (
     Fault,
     WireReading,
     not_an_object,
-    shape_fault,
     text_fault,
 )
 from ingest.errors import MalformedBody
@@ -215,7 +214,7 @@ def _read_fields(at: int, item: bytes, strict: bool, error: str = "") -> Interpr
         return refuse(at, Fault("malformed", f"this item is not readable JSON: {_damage(unreadable)}"), item, None)
     fault = None if isinstance(fields, dict) else not_an_object(fields)
     if strict and fault is None:
-        fault = shape_fault(fields)
+        fault = letter_fault(fields)
         if fault is None and error and fields.keys() <= _PLAIN:  # one of its fields is there twice
             fault = Fault("malformed", f"this item is not a reading: {error[:200]}")
     if fault is None:

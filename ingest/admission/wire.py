@@ -179,7 +179,7 @@ def shape_fault(item: object) -> Fault | None:
 
 def not_an_object(item: object) -> Fault:
     """The fault of a value that is no JSON object."""
-    return Fault("not_an_object", f"a reading must be an object, this is {_kind(item)}")
+    return Fault("not_an_object", f"a reading must be an object, this is {kind_of(item)}")
 
 
 def missing_fault(item: Mapping[str, object]) -> Fault | None:
@@ -203,7 +203,7 @@ def value_fault(name: str, value: object) -> Fault | None:
             return Fault("ts_invalid", "ts as a number must be a whole number of epoch milliseconds, without a point")
         return _integer_fault(name, value, EPOCH_MS_MAX, -EPOCH_MS_MAX)
     if not isinstance(value, str):
-        return Fault("wrong_type", f"{name} must be a string, this is {_kind(value)}")
+        return Fault("wrong_type", f"{name} must be a string, this is {kind_of(value)}")
     if name in TEXT_CHARS_MAX:
         return text_fault(name, value)
     if name in DETAIL_TEXTS:
@@ -215,7 +215,7 @@ def value_fault(name: str, value: object) -> Fault | None:
 
 def _integer_fault(name: str, value: object, highest: int, lowest: int = 0) -> Fault | None:
     if isinstance(value, bool) or not isinstance(value, int):
-        return Fault("wrong_type", f"{name} must be an integer, this is {_kind(value)}")
+        return Fault("wrong_type", f"{name} must be an integer, this is {kind_of(value)}")
     if lowest <= value <= highest:
         return None
     return Fault("out_of_range", f"{name} must be {lowest} to {highest}")
@@ -223,7 +223,7 @@ def _integer_fault(name: str, value: object, highest: int, lowest: int = 0) -> F
 
 def _number_fault(name: str, value: object) -> Fault | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return Fault("wrong_type", f"{name} must be a number, this is {_kind(value)}")
+        return Fault("wrong_type", f"{name} must be a number, this is {kind_of(value)}")
     lowest, highest = NUMBER_BOUNDS[name]
     if value != value or value in (float("inf"), float("-inf")):
         return Fault("not_finite", f"{name} is not a finite number; leave it out where there is none")
@@ -239,7 +239,8 @@ def _detail_text_fault(name: str, text: str) -> Fault | None:
     return Fault("text_invalid", f"{name} must be at most {highest} printable characters")
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """The JSON type of a decoded value, in words."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -2,15 +2,19 @@
 
 A verified token is cached. Every second, if there are requests, one query reads which cached tokens were revoked since,
 and none is used after 5 s without its answer: a revoked token passes for at most that long,
-and the database has one query, however many tokens are in use. While the
+and the database has one query, however many tokens are in use. The query runs in a thread of its own and its answer is
+taken by the next request, so it needs no turn of the event loop, which takes seconds where thousands of connections are
+in arrears. While the
 database does not answer, cached tokens pass for 5 more minutes (nobody can revoke one either); unknown ones get 503.
 Signed tokens (`kit.auth.signed_tokens`) need no query: they are valid until they expire.
 """
 
 import asyncio
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
+from uuid import UUID
 
 from fastapi import Security
 from fastapi.security import HTTPBearer
@@ -26,9 +30,10 @@ from kit.web.problem import Problem
 from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
-# Asked so long before, so that requests which cannot wait (`known`) need not while the query runs: it takes four turns
-# of the event loop, each of 1 s where 10,000 connections are in arrears.
-AHEAD_S: Final = 4.0
+AHEAD_S: Final = 4.0  # asked so long before, so that no request waits for an answer that takes less
+ANSWER_S_MAX: Final = (
+    5.0  # without an answer for so long, the database counts as down; a late one is taken all the same
+)
 OUTAGE_S: Final = 300.0
 CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Beyond, the oldest is looked up again
 # Well-formed but unknown tokens, so that a misconfigured fleet does not cause a query a request. 32 B each.
@@ -37,6 +42,13 @@ REJECTED_MAX: Final = 10_000
 _PRINCIPALS: Final = "voltstream.principals"  # in the scope of a request whose token is verified
 _REALM: Final = 'Bearer realm="voltstream"'
 _log = get_logger(__name__)
+
+
+class _Question(NamedTuple):
+    """Which cached tokens are revoked, as asked of the database."""
+
+    asked_s: float
+    answer: Future[set[UUID]]
 
 
 class Authenticator:
@@ -51,8 +63,12 @@ class Authenticator:
         self._rejected: set[bytes] = set()
         self._checked_s = clock.monotonic_s()
         self._due_s = self._checked_s + REVOCATION_S
-        self._refresh_lock = asyncio.Lock()
-        self._ahead: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="revocations")
+        self._question: _Question | None = None
+
+    def close(self) -> None:
+        """End its thread. Call it in a thread, once the store's database is closed: it waits for a query under way."""
+        self._thread.shutdown(cancel_futures=True)
 
     async def authenticate(self, request: HTTPConnection) -> Principal:
         """The principal of the request; of a signed token with several roles, that of the first of KINDS.
@@ -96,19 +112,13 @@ class Authenticator:
         return None
 
     def _is_fresh(self) -> bool:
-        """Whether the cache may be used as it is. Begins to refresh it when that is due soon."""
+        """Whether the cache may be used as it is. Takes an answer that is here, and asks again where it is due soon."""
+        if self._question is not None and self._question.answer.done():
+            self._take_answer(self._question)
         left_s = self._due_s - self._clock.monotonic_s()
-        if left_s <= AHEAD_S and self._ahead is None:
-            self._ahead = asyncio.create_task(self._refresh_ahead(self._due_s), name="revocations")
+        if left_s <= AHEAD_S and self._question is None:
+            self._ask()
         return left_s > 0
-
-    async def _refresh_ahead(self, due_s: float) -> None:
-        try:
-            await self._refresh(due_s)
-        except Exception:  # the next request that has to wait gets it
-            _log.exception("refresh_failed")
-        finally:
-            self._ahead = None
 
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
         """One principal for a stored token, one for each role of a signed one."""
@@ -118,8 +128,8 @@ class Authenticator:
                 return self._signed.verify(token)
             except InvalidToken as error:
                 raise _unauthorized(str(error), invalid=True) from None
-        if self._clock.monotonic_s() >= self._due_s:
-            await self._refresh(self._due_s)
+        if not self._is_fresh():
+            await self._refresh()
         token_hash = hash_of(token)
         principal = self._cached.get(token_hash)
         return (principal if principal is not None else await self._look_up(token, token_hash),)
@@ -140,24 +150,48 @@ class Authenticator:
         self._cached[token_hash] = principal
         return principal
 
-    async def _refresh(self, due_s: float) -> None:
-        """Drop revoked tokens from the cache, as was due at `due_s`. One query at a time; others wait for it."""
-        async with self._refresh_lock:
-            if self._due_s != due_s:
-                return  # done meanwhile
-            now_s = self._clock.monotonic_s()
-            self._rejected.clear()
-            try:
-                gone = await self._store.revoked(principal.token_id for principal in self._cached.values())
-            except Unavailable as error:
-                if now_s - self._checked_s >= OUTAGE_S:
-                    self._cached.clear()
-                _log.warning("revocations_unknown", error=str(error), remembered=len(self._cached))
-                self._due_s = now_s + REVOCATION_S
-                return
-            self._cached = {key: value for key, value in self._cached.items() if value.token_id not in gone}
-            self._checked_s = now_s
-            self._due_s = now_s + REVOCATION_S
+    def _ask(self) -> _Question:
+        """Ask which cached tokens are revoked, in the thread."""
+        self._rejected.clear()
+        token_ids = [principal.token_id for principal in self._cached.values()]
+        question = _Question(self._clock.monotonic_s(), self._thread.submit(self._store.revoked, token_ids))
+        self._question = question
+        return question
+
+    def _take_answer(self, question: _Question) -> None:
+        """Drop revoked tokens from the cache."""
+        self._question = None
+        error = question.answer.exception()
+        if error is not None:
+            self._outlast(error)
+            return
+        gone = question.answer.result()
+        self._cached = {key: value for key, value in self._cached.items() if value.token_id not in gone}
+        self._checked_s = question.asked_s
+        self._due_s = question.asked_s + REVOCATION_S
+
+    async def _refresh(self) -> None:
+        """Wait until the cache may be used again: for the answer, or until the database counts as down."""
+        while (now_s := self._clock.monotonic_s()) >= self._due_s:
+            question = self._question or self._ask()
+            left_s = question.asked_s + ANSWER_S_MAX - now_s
+            if left_s > 0 and not question.answer.done():
+                await asyncio.wait((asyncio.wrap_future(question.answer),), timeout=left_s)
+            if question is not self._question:
+                continue  # taken meanwhile
+            if question.answer.done():
+                self._take_answer(question)
+            else:
+                self._outlast(Unavailable(f"PostgreSQL does not answer within {ANSWER_S_MAX:.0f} s"))
+
+    def _outlast(self, error: BaseException) -> None:
+        """Use the cache for longer while the database is down, but not for ever."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._checked_s >= OUTAGE_S:
+            self._cached.clear()
+        unforeseen = None if isinstance(error, Unavailable) else error
+        _log.warning("revocations_unknown", error=str(error), remembered=len(self._cached), exc_info=unforeseen)
+        self._due_s = now_s + REVOCATION_S
 
 
 # Only for the OpenAPI: the header is read in one place, `_bearer_token`.

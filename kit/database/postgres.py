@@ -5,13 +5,15 @@ A process logs in with one URL and takes a service's role at connect (kit/databa
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import partial
+from threading import Lock
 from typing import Any, Final
 
 import asyncpg
 import psycopg
 
-from kit.errors import ConfigError, Unavailable
+from kit.errors import ConfigError, Contended, Unavailable
 from kit.masking import mask_secrets
 
 _CONNECT_S: Final = 5  # a server that accepts no connection within this time counts as down
@@ -25,16 +27,21 @@ COPY_GATHER_S: Final = 0.001
 # SQLSTATE classes of errors when the server is gone, starting, stopping or full. 08: connection; 53: resources;
 # 57: operator intervention. A query cancelled by its own time-out (57014) is no outage.
 _OUTAGE_CLASSES: Final = ("08", "53", "57")
+_CONTENTION: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _NO_OUTAGE: Final = frozenset({"57014"})
 
 
 @contextlib.contextmanager
 def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
-    """Within the block, a driver's error that means "the server does not answer" becomes Unavailable."""
+    """Within the block, a driver's error that means "the server does not answer" becomes Unavailable; one that means
+    "try again" (a deadlock, a serialization failure) Contended."""
     try:
         yield
     except (asyncpg.PostgresError, psycopg.Error) as error:
         state = getattr(error, "sqlstate", None) or ""
+        if state in _CONTENTION:
+            message = mask_secrets(str(error).strip())
+            raise Contended(f"{what} ended a transaction for another's sake: {message}") from error
         lost = isinstance(error, psycopg.OperationalError) and not state
         if (lost or state[:2] in _OUTAGE_CLASSES) and state not in _NO_OUTAGE:
             raise Unavailable(f"{what} does not answer: {mask_secrets(str(error).strip())}") from error
@@ -62,8 +69,9 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
 class Database:
     """A pool of asyncpg connections. Every method raises Unavailable when the server does not answer."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", blocking: "_BlockingConnection") -> None:
         self._pool = pool
+        self._blocking = blocking
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """All rows."""
@@ -80,6 +88,10 @@ class Database:
         """The first column of the first row, or None."""
         with outages():
             return await self._pool.fetchval(query, *args)
+
+    def fetch_blocking(self, query: str, *args: object) -> list[tuple[Any, ...]]:
+        """All rows, on a connection besides the pool. Blocks: it is for one thread, which needs no event loop."""
+        return self._blocking.fetch(query, args)
 
     async def execute(self, query: str, *args: object) -> str:
         """Run a statement and return its command tag."""
@@ -116,7 +128,9 @@ class Database:
         await self.fetchval("SELECT 1")
 
     async def close(self) -> None:
-        """Close every connection, waiting for what runs on them; where the server is gone, at once."""
+        """Close every connection, waiting for what runs on them, but for `fetch_blocking`, which raises Unavailable;
+        where the server is gone, at once."""
+        self._blocking.close()
         try:
             with outages():
                 await self._pool.close()
@@ -124,9 +138,48 @@ class Database:
             self._pool.terminate()
 
 
+class _BlockingConnection:
+    """A psycopg connection for one thread: opened when it is needed, closed after any error on it, and for good by
+    another thread."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[tuple[Any, ...]]]) -> None:
+        self._connect = connect
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._closed = False
+        self._lock = Lock()  # of the two attributes above
+
+    def fetch(self, query: str, args: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """All rows of a query whose parameters are $1, $2 and so on. Raises Unavailable."""
+        connection = self._connection or self._opened()
+        try:
+            with outages():
+                return psycopg.RawCursor(connection).execute(query.encode(), args).fetchall()
+        except BaseException:
+            self._connection = None
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close it for good; a query under way raises Unavailable."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+
+    def _opened(self) -> psycopg.Connection[tuple[Any, ...]]:
+        connection = self._connect()
+        with self._lock:
+            if not self._closed:
+                self._connection = connection
+                return connection
+        connection.close()
+        raise Unavailable("the database is closed")
+
+
 async def open_database(url: str, *, name: str, role: str | None = None, connections_max: int = _POOL_MAX) -> Database:
     """A pool for the service `name` (as PostgreSQL shows it), as `role` if given. Raises Unavailable, ConfigError."""
-    settings = {"application_name": name, "timezone": "UTC"} | ({"role": role} if role else {})
+    # Compiling a statement takes PostgreSQL up to 0.5 s, which no statement of a service that is short gets back.
+    settings = {"application_name": name, "timezone": "UTC", "jit": "off"} | ({"role": role} if role else {})
     with _wrong_login(url), outages():
         pool = await asyncpg.create_pool(
             url,
@@ -137,7 +190,8 @@ async def open_database(url: str, *, name: str, role: str | None = None, connect
             server_settings=settings,
             connection_class=_Connection,
         )
-        database = Database(pool)
+        blocking = _BlockingConnection(partial(connect_sync, url, name=name, role=role, autocommit=True))
+        database = Database(pool, blocking)
         try:
             await pool.fetchval("SELECT 1")
         except BaseException:

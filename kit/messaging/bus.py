@@ -2,9 +2,10 @@
 
 The other implementation is RabbitMQ (rabbit_bus.py); both pass one contract suite. Bodies are opaque bytes.
 
-Exchanges, by name: `direct_events` routes a message to every queue bound with its routing key, `fanout_broadcast` to
-every bound queue, `dlx_events` (dead letters) to the queue `dead_letters` and to those bound with the name of the queue
-that failed. A queue receives what is published after its declaration; a message with no queue bound for it is dropped.
+Exchanges, by name: `direct_events` and `fanout_broadcast` route a message to every queue bound with its routing key
+(over RabbitMQ the latter is a fanout: other systems may bind queues there that get everything), `dlx_events` (dead
+letters) to the queue `dead_letters` and to those bound with the name of the queue that failed. A queue receives what is
+published after its declaration; a message with no queue bound for it is dropped.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
-from kit.errors import Overloaded, Unavailable
+from kit.errors import QueueFull, Unavailable
 from kit.messaging.delivery_attempts import Sleep, attempt_delivery, deliver_once, next_attempt
 from kit.messaging.gate import Gate
 from kit.messaging.messages import (
@@ -80,7 +81,7 @@ class Bus(Protocol):
     """Publish events, and subscribe to queues."""
 
     async def publish(self, message: Message) -> None:
-        """Return once the broker has confirmed. Raises Unavailable, Overloaded.
+        """Return once the broker has confirmed. Raises Unavailable, Overloaded, QueueFull.
 
         Calls made in order reach each queue in order. With DEFAULT_EXCHANGE the routing key is the queue's name, and
         Unavailable is raised also where there is no such queue; dead letters are replayed that way (`replay_of`).
@@ -200,7 +201,7 @@ class InProcessBus:
             message = as_published(message)
         for queue in queues:
             if queue.unsettled >= queue.messages_max:
-                raise Overloaded(f"queue {queue.name} holds {queue.unsettled} messages: it is full")
+                raise QueueFull(f"queue {queue.name} holds {queue.unsettled} messages: it is full")
         settled = [self._deliver(queue, message) for queue in queues]
         if len(settled) > 1:
             await asyncio.wait(settled)

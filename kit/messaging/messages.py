@@ -82,8 +82,14 @@ def replay_of(letter: Message) -> Message:
     return Message(DEFAULT_EXCHANGE, letter.routing_key, letter.body, {**headers, REPLAYS: str(times)})
 
 
+def addressed_to(queue: str, message: Message) -> Message:
+    """The message for this queue only (see `as_published`)."""
+    origin = {ORIGIN_EXCHANGE: message.exchange, ORIGIN_ROUTING_KEY: message.routing_key}
+    return Message(DEFAULT_EXCHANGE, queue, message.body, {**message.headers, **origin})
+
+
 def as_published(message: Message) -> Message:
-    """A replayed message as it was first published: this is what its handler gets."""
+    """A message that was addressed to a queue as it was first published: this is what its handler gets."""
     headers = {key: value for key, value in message.headers.items() if key not in _DEAD_LETTER_HEADERS}
     return Message(
         message.headers.get(ORIGIN_EXCHANGE, message.exchange),

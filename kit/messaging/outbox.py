@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Union
+from typing import Any, Final, Protocol, Union
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from psycopg import Cursor
 
 from kit.database.names import checked_name
-from kit.messaging.bus import EVENT_ID, EXCHANGES, Bus, Message
+from kit.messaging.bus import EVENT_ID, EXCHANGES, Message
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 
@@ -103,10 +103,17 @@ class RelayMetrics:
         self.active = Gauge("outbox_relay_active", "1 where this relay is the active one", labels, registry=registry)
 
 
+class Publishes(Protocol):
+    """A bus, or what publishes to one."""
+
+    async def publish(self, message: Message) -> None:
+        """See `Bus.publish`."""
+
+
 class Relay:
     """Publishes one schema's outbox. Of several relays one is active, by an advisory lock; the others wait for it."""
 
-    def __init__(self, database_url: str, schema: str, bus: Bus, metrics: RelayMetrics) -> None:
+    def __init__(self, database_url: str, schema: str, bus: Publishes, metrics: RelayMetrics) -> None:
         """The relay does not own `bus`."""
         table = f"{checked_name(schema)}.outbox"
         self._database_url = database_url

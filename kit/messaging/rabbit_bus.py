@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pika import BasicProperties
 
-from kit.errors import KitError, Unavailable
+from kit.errors import KitError, QueueFull, Unavailable
 from kit.messaging.bus import CLOSE_TIMEOUT_S, PREFETCH
 from kit.messaging.delivery_attempts import FailedAttempt, attempt_delivery, deliver_once
 from kit.messaging.gate import Gate
@@ -53,6 +53,9 @@ _ROUTING_KEY: Final = "x-origin-routing-key"
 _DELIVERIES: Final = "x-delivery-count"  # the broker's: deliveries of this message that were never acknowledged
 _OURS: Final = (_ATTEMPT, _EXCHANGE, _ROUTING_KEY, _DELIVERIES)
 _KINDS: Final = {DIRECT: "direct", FANOUT: "fanout", DEAD_LETTERS: "direct"}
+# What is published to the fanout goes on to this exchange, where the queues of consumers are bound by routing key: so
+# none of them gets, and is filled by, what it does not handle.
+_BROADCAST_BY_KEY: Final = f"{FANOUT}_by_key"
 
 _log = get_logger(__name__)
 
@@ -132,15 +135,15 @@ class RabbitBus:
     ) -> None:
         """See Bus. Raises Unavailable where the broker is not up in time."""
         declare = self._declaration(queue, exchange, routing_key)
-        await self._consume(queue, _only(exchange, routing_key, handler), prefetch, declare, gate)
+        await self._consume(queue, handler, prefetch, declare, gate)
 
     async def subscribe_process(self, queue: str, exchange: str, routing_key: str, handler: Handler) -> None:
         """See Bus. Raises as `subscribe`."""
         declare = partial(_declare_process_queue, queue=queue, binding=_binding(exchange, routing_key))
-        wanted, timeout_s = _only(exchange, routing_key, handler), self._policy.of(queue).handler_timeout_s
+        timeout_s = self._policy.of(queue).handler_timeout_s
 
         async def once(message: Message) -> None:
-            await deliver_once(queue, message, wanted, timeout_s)
+            await deliver_once(queue, message, handler, timeout_s)
 
         # Never dead-lettered: nobody would look for it there.
         await self._consume(queue, once, 1, declare, policy=self._policy.of(queue).model_copy(update=_WITHOUT_END))
@@ -272,7 +275,8 @@ class _Subscription:
         letter = failed_message.dead_letter()
         await self._bus.send(DEAD_LETTERS, self._queue, letter.body, dict(letter.headers), mandatory=True)
         if (event := failure_event_of(failed_message, self._bus.announce)) is not None:
-            await self._bus.publish(event)
+            with suppress(QueueFull):  # the letter is kept, whoever is told
+                await self._bus.publish(event)
         event_id = failed_message.message.headers.get(EVENT_ID)
         _log.error("event_dead_lettered", queue=self._queue, event_id=event_id, error=failed_message.error)
 
@@ -301,19 +305,7 @@ def _number(value: object, default: int) -> int:
 def _binding(exchange: str, routing_key: str) -> tuple[str, str]:
     if exchange not in EXCHANGES:
         raise ValueError(f"no exchange {exchange!r}")
-    return exchange, "" if exchange == FANOUT else routing_key
-
-
-def _only(exchange: str, routing_key: str, handler: Handler) -> Handler:
-    """For messages with that routing key: a fanout exchange routes all it gets to every queue."""
-    if exchange != FANOUT:
-        return handler
-
-    async def wanted(message: Message) -> None:
-        if message.routing_key == routing_key:
-            await handler(message)
-
-    return wanted
+    return _BROADCAST_BY_KEY if exchange == FANOUT else exchange, routing_key
 
 
 def _delay(pause_s: float) -> str:
@@ -323,6 +315,8 @@ def _delay(pause_s: float) -> str:
 async def _declare_exchanges(channel: Channel) -> None:
     for exchange in EXCHANGES:
         await channel.declare_exchange(exchange, _KINDS[exchange])
+    await channel.declare_exchange(_BROADCAST_BY_KEY, "direct")
+    await channel.bind_exchange(_BROADCAST_BY_KEY, FANOUT)
 
 
 async def _declare_queue(
@@ -331,7 +325,7 @@ async def _declare_queue(
     """The queue, the routing of its dead letters, and the delay queues of its policy."""
     await _declare_exchanges(channel)
     await channel.declare_queue(queue, _length_limit(messages_max))
-    await channel.bind(queue, *binding)
+    await _bind(channel, queue, binding)
     await _declare_dead_queue(channel, ())
     await channel.bind(DEAD_LETTER_QUEUE, DEAD_LETTERS, queue)
     await _declare_delays(channel, pauses_s)
@@ -346,7 +340,13 @@ async def _declare_process_queue(channel: Channel, queue: str, binding: tuple[st
         "x-expires": int(PROCESS_QUEUE_S * 1_000),
     }
     await channel.declare_queue(queue, arguments)
+    await _bind(channel, queue, binding)
+
+
+async def _bind(channel: Channel, queue: str, binding: tuple[str, str]) -> None:
     await channel.bind(queue, *binding)
+    if binding[0] == _BROADCAST_BY_KEY:
+        await channel.unbind(queue, FANOUT)  # as earlier versions bound it
 
 
 async def _declare_dead_queue(channel: Channel, pauses_s: Collection[float]) -> None:

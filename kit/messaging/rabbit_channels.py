@@ -10,7 +10,7 @@ from pika import BasicProperties
 from pika.exceptions import AMQPError
 from pika.spec import Basic
 
-from kit.errors import Overloaded, Unavailable
+from kit.errors import Overloaded, QueueFull, Unavailable
 from kit.messaging.gate import Gate
 from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
 
@@ -45,8 +45,8 @@ class Publisher(ConnectionListener):
     ) -> asyncio.Future[None]:
         """Send now, in call order. The future resolves when the broker has confirmed it (quorum queue: on disk).
 
-        It fails with Unavailable on a nack (a queue is full), on an unroutable mandatory message and on connection
-        loss. Raises Unavailable and Overloaded at once, without sending. `properties.correlation_id` is overwritten.
+        It fails with QueueFull on a nack, with Unavailable on an unroutable mandatory message and on connection loss.
+        Raises Unavailable and Overloaded at once, without sending. `properties.correlation_id` is overwritten.
         """
         channel = self._channel
         if channel is None or not channel.is_open:
@@ -111,7 +111,7 @@ def _confirm(future: asyncio.Future[None]) -> None:
 
 def _refuse(future: asyncio.Future[None]) -> None:
     if not future.done():
-        future.set_exception(Overloaded("RabbitMQ refused a message: its queue is full"))
+        future.set_exception(QueueFull("RabbitMQ refused a message: its queue is full"))
 
 
 def _mark_seen(future: asyncio.Future[None]) -> None:

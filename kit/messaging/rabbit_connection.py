@@ -8,7 +8,8 @@ that is in docs/faust-and-pika.md.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ RPC_TIMEOUT_S: Final = 10.0  # one declaration; a quorum queue is elected within
 HEARTBEAT_S: Final = 30  # a silent peer is noticed within 60 s; a dead process at once, by its closed socket
 CLOSE_TIMEOUT_S: Final = 5.0  # for the broker's close-ok
 RECEIVE_BYTES: Final = 256 * 1024  # one recv; pika's own 4 kB make a 100 kB frame 25 system calls and as many copies
+SEND_BYTES: Final = 64 * 1024  # one send, at least, while there is as much: copying them costs a tenth of a system call
 
 _log = get_logger(__name__)
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a failed attempt as seven errors; ours is one
@@ -87,6 +89,14 @@ class Channel:
     async def bind(self, queue: str, exchange: str, routing_key: str) -> None:
         """Bind a queue to an exchange."""
         await self.call(self.raw.queue_bind, queue=queue, exchange=exchange, routing_key=routing_key)
+
+    async def unbind(self, queue: str, exchange: str) -> None:
+        """Take back a binding without routing key, where there is one."""
+        await self.call(self.raw.queue_unbind, queue=queue, exchange=exchange, routing_key="")
+
+    async def bind_exchange(self, to: str, source: str) -> None:
+        """Have `source`, a fanout, pass on all it gets to the exchange `to`."""
+        await self.call(self.raw.exchange_bind, destination=to, source=source, routing_key="")
 
 
 class Connection:
@@ -245,6 +255,7 @@ class Rabbit:
         if lost.done():
             raise lost.result()
         _receive_more_at_once(raw)
+        _send_more_at_once(raw)
         return Connection(raw, lost)
 
     def _set_blocked(self, blocked: bool) -> None:
@@ -281,9 +292,48 @@ def _reason(error: BaseException) -> str:
 
 def _receive_more_at_once(raw: AsyncioConnection) -> None:
     """pika has no setting for it; without the attribute nothing breaks, it is only slower."""
-    transport = getattr(raw, "_transport", None)
+    transport: Any = getattr(raw, "_transport", None)
     if transport is not None and hasattr(transport, "_MAX_RECV_BYTES"):
         transport._MAX_RECV_BYTES = RECEIVE_BYTES
+    if _is_plaintext(transport):
+        transport._MAX_CONSUME_BYTES = 1  # one recv, not another one to learn that there is no more
+
+
+def _send_more_at_once(raw: AsyncioConnection) -> None:
+    """pika sends every piece that it has buffered by itself, which are three of each message, and one of each
+    acknowledgement. Nor has it a setting for this. Over TLS it stays so: there a send is repeated as it was."""
+    transport: Any = getattr(raw, "_transport", None)
+    if not _is_plaintext(transport):
+        return
+    pieces: deque[bytes] = transport._tx_buffers
+    produce = transport._produce
+
+    def produce_joined() -> None:
+        if len(pieces) > 1:
+            joined = _joined(pieces)
+            pieces.clear()
+            pieces.extend(joined)
+        produce()
+
+    transport._produce = produce_joined
+
+
+def _is_plaintext(transport: object) -> bool:
+    return type(transport).__name__ == "_AsyncPlaintextTransport"
+
+
+def _joined(pieces: Iterable[bytes]) -> list[bytes]:
+    """The same bytes in pieces of SEND_BYTES or a little more."""
+    joined: list[bytes] = []
+    group: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        group.append(piece)
+        size += len(piece)
+        if size >= SEND_BYTES:
+            joined.append(b"".join(group))
+            group, size = [], 0
+    return [*joined, b"".join(group)] if group else joined
 
 
 def _resolve(future: "asyncio.Future[T]", result: T) -> None:

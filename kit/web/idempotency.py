@@ -36,6 +36,7 @@ from kit.database.names import checked_name
 from kit.database.postgres import Database
 from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
+from kit.patterns import worded
 from kit.web.problem import Problem
 
 KEY_HEADER: Final = "Idempotency-Key"
@@ -148,7 +149,7 @@ async def request_identity(
             alias=KEY_HEADER,
             min_length=1,
             max_length=KEY_CHARS_MAX,
-            pattern=r"^[\x20-\x7e]+$",
+            pattern=worded(r"^[\x20-\x7e]+$", "printable ASCII characters"),
             description="Makes the request safe to repeat: the same key and body give the same answer, once done",
         ),
     ] = None,

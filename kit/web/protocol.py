@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 
 from fastapi import FastAPI
 from httptools import HttpParserUpgrade, HttpRequestParser
@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kit.web.direct import DirectRequest, DirectRoute, DirectRoutes, lines_of
 from kit.web.problem import Problem, problem_response
+from kit.web.request_ids import IDS_OF_ONE_REQUEST
 
 if TYPE_CHECKING:
     from array import array
@@ -23,6 +24,11 @@ _HEAD_BYTES_MAX: Final = 64 << 10
 _HEAD_TOO_LONG: Final = f"the head of the request is longer than {_HEAD_BYTES_MAX} bytes; send shorter headers"
 # The longest body that is handled directly: uvloop reads 250 KiB at once, so a longer one is never here as a whole.
 _DIRECT_BYTES_MAX: Final = 250 << 10
+# Heads of direct requests that are not parsed again, of all connections: a client's are alike but for the length of the
+# body, of which a fleet's readings have a dozen. ~1.2 kB each: 20 MB. When there are more, all are forgotten.
+_HEADS_MAX: Final = 16_384
+_KNOWN_HEAD_BYTES_MAX: Final = 1_024
+_HEAD_END: Final = b"\r\n\r\n"
 _NEVER_DIRECT: Final = frozenset((b"transfer-encoding", b"expect"))  # headers
 
 
@@ -166,22 +172,42 @@ class _LingeringTransport:
             self._transport.abort()
 
 
+class _KnownHead(NamedTuple):
+    """What the parser found in the head of an ordinary request of a direct route."""
+
+    route: DirectRoute
+    headers: Mapping[bytes, bytes]
+    body_bytes: int
+
+
 class DirectProtocol(LingeringProtocol):
     """Hands the ordinary requests of direct routes to their direct handlers, all others to the app.
 
     A request of a direct route is held from its head on if its token is known. It is handled once its body is complete.
     What turns out not to be ordinary goes to the app as if it had not been held: a body in parts, a connection that
     closes meanwhile, a handler that declines.
+
+    A request that arrives as a whole, with the same head as an earlier one, is handled without parsing it.
     """
 
     routes: ClassVar[Mapping[bytes, DirectRoute]] = {}  # by path; see protocol_of
+    heads: ClassVar[dict[bytes, _KnownHead]] = {}  # by their bytes
     _default_head: ClassVar[tuple[object, bytes]] = ((), b"")
     _held: DirectRequest | None = None
+    _between_requests = True  # what arrives next begins a request
+    _arrived = b""  # what is parsed now, where it begins with the head that is not complete yet
     _idle_since_s: float | None = None  # loop time; None while there is a request
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
+        if self._between_requests:
+            head_bytes = data.find(_HEAD_END) + len(_HEAD_END)
+            head = self.heads.get(data[:head_bytes])
+            if head is not None and self._take(head, data[head_bytes:]):
+                return
+            self._arrived = data
         super().data_received(data)
+        self._arrived = b""
         if self._held is not None and self._held.body:
             self._pass_on(self._release())  # its body comes in parts: the app bounds them
 
@@ -201,7 +227,7 @@ class DirectProtocol(LingeringProtocol):
 
     def on_message_begin(self) -> None:
         """See httptools. The scope is made where it is needed."""
-        self._in_head = True
+        self._in_head, self._between_requests = True, False
         self.url = b""
         self.headers = []
 
@@ -219,6 +245,7 @@ class DirectProtocol(LingeringProtocol):
             self._held = self._direct_request(route)
         if self._held is None:
             self._begin_scope()
+        self._arrived = b""
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -229,13 +256,12 @@ class DirectProtocol(LingeringProtocol):
 
     def on_message_complete(self) -> None:
         """See httptools."""
+        self._between_requests = not self.parser.should_upgrade()
         if self._held is None:
             super().on_message_complete()
             return
-        request, before = self._release(), self.cycle
-        self.cycle = cast(Any, request)
-        if not request.handle():
-            self.cycle = before
+        request = self._release()
+        if not self._offer(request):
             self._pass_on(request)
             super().on_message_complete()
 
@@ -288,13 +314,28 @@ class DirectProtocol(LingeringProtocol):
             type(self)._default_head = (headers, head)
         return head
 
+    def _take(self, head: _KnownHead, body: bytes) -> bool:
+        """Handle a request that is here as a whole, if it is an ordinary one."""
+        if len(body) != head.body_bytes or not self._is_free or self.transport.is_closing():
+            return False
+        request = head.route.begin(self, head.headers)
+        if request is None:
+            return False
+        self._idle_since_s = None
+        request.body = body
+        return self._offer(request)
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether a request that begins now is the only one."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
+
     def _direct_request(self, route: DirectRoute) -> DirectRequest | None:
         """The request whose head is complete, if it is an ordinary one."""
-        cycle, parser, headers = self.cycle, self.parser, dict(self.headers)
+        parser, headers = self.parser, dict(self.headers)
         length = headers.get(b"content-length", b"")
         ordinary = (
-            (cycle is None or cycle.response_complete)  # else it is pipelined
-            and not self.flow.write_paused
+            self._is_free  # else it is pipelined
             and parser.get_method() == route.method
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
@@ -303,7 +344,30 @@ class DirectProtocol(LingeringProtocol):
             and length.isdigit()
             and int(length) <= min(route.rules.body_bytes_max, _DIRECT_BYTES_MAX)
         )
-        return route.begin(self, headers) if ordinary else None
+        if not ordinary:
+            return None
+        request = route.begin(self, headers)
+        if request is not None and IDS_OF_ONE_REQUEST.isdisjoint(headers):
+            self._remember(_KnownHead(route, headers, int(length)))
+        return request
+
+    def _remember(self, head: _KnownHead) -> None:
+        """Remember the head whose bytes have arrived in one piece."""
+        octets = self._arrived[: self._arrived.find(_HEAD_END) + len(_HEAD_END)]
+        lines = len(head.headers) + 2  # with the first and the empty one
+        if octets.count(b"\n") != lines or len(octets) > _KNOWN_HEAD_BYTES_MAX:
+            return  # it began earlier, or its lines do not end as they should
+        if len(self.heads) >= _HEADS_MAX:
+            self.heads.clear()
+        self.heads[octets] = head
+
+    def _offer(self, request: DirectRequest) -> bool:
+        """Offer a request that is complete to its handler; False where that declines."""
+        before, self.cycle = self.cycle, cast(Any, request)
+        if request.handle():
+            return True
+        self.cycle = before
+        return False
 
     def _release(self) -> DirectRequest:
         request, self._held = self._held, None
@@ -330,4 +394,4 @@ def protocol_of(app: FastAPI) -> type[LingeringProtocol]:
     """The protocol of an app's connections: with its direct routes, if it has any."""
     direct_routes: DirectRoutes | None = getattr(app.state, "direct_routes", None)
     by_path = direct_routes.by_path() if direct_routes is not None else {}
-    return type("DirectProtocol", (DirectProtocol,), {"routes": by_path}) if by_path else LingeringProtocol
+    return type("DirectProtocol", (DirectProtocol,), {"routes": by_path, "heads": {}}) if by_path else LingeringProtocol

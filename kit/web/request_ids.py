@@ -8,6 +8,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 
 CORRELATION_HEADER: Final = "X-Correlation-ID"
 CORRELATION_KEY: Final = CORRELATION_HEADER.lower().encode()
+IDS_OF_ONE_REQUEST: Final = frozenset({CORRELATION_KEY, b"traceparent"})  # headers that differ with every request
 # Printable ASCII: it goes into headers, logs and messages as it is.
 _CORRELATION_ID: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
 

@@ -6,7 +6,7 @@ microjoule, equals the integral of its power readings, and equals the register's
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -46,7 +46,9 @@ def _draw_kinds(rng: np.random.Generator, stations: int) -> NDArray[np.int64]:
 class Fleet:
     """Stations x connectors, stepped all at once. `slot` = station * connectors + connector - 1."""
 
-    def __init__(self, spec: FleetSpec) -> None:
+    def __init__(self, spec: FleetSpec, registers_mwh: Mapping[tuple[str, int], int] | None = None) -> None:
+        """`registers_mwh`: where the meters of an earlier run of these stations stand, by station and connector; a
+        charger keeps its meter through a restart. Others start anywhere."""
         self.spec = spec
         self.truth: deque[SessionTruth] = deque(maxlen=TRUTH_SESSIONS_MAX)  # ended sessions, in order of their end
         self._rng = np.random.default_rng(spec.seed)
@@ -76,6 +78,9 @@ class Fleet:
         hours = max(0, spec.start_ms - _REGISTER_SINCE_MS) / 3_600_000
         first_wh = self._rng.integers(0, _REGISTER_WH_MAX, size) + np.ceil(self._power_w_max * _MARGIN * hours)
         self._register_first_mwh = first_wh.astype(np.int64) * 1_000
+        for place, register_mwh in (registers_mwh or {}).items():
+            if (slot := self._slot(*place)) is not None:
+                self._register_first_mwh[slot] = register_mwh
         self._delivered_uj = np.zeros(size, np.int64)  # since the start
 
         self._status = np.full(size, _AVAILABLE, np.int8)
@@ -95,6 +100,11 @@ class Fleet:
         self._session_readings = np.zeros(size, np.int64)
         self._until_full = np.zeros(size, np.bool_)  # a requested session: ends when full, or when a stop is requested
         self._requests = ConnectorRequests()
+
+    def registers_mwh(self) -> dict[tuple[str, int], int]:
+        """Where the meters stand now, by station and connector."""
+        places = zip((name.decode() for name in self._station), self._connector.tolist(), strict=True)
+        return dict(zip(places, (self._register_first_mwh + self._delivered_uj // UJ_PER_MWH).tolist(), strict=True))
 
     def request_start(self, station_id: str, connector_id: int, session_id: str) -> bool:
         """Have a car plugged in at the next step, whose session has that id and lasts until it is stopped or full.

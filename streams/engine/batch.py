@@ -191,7 +191,8 @@ def _dictionary(column: pa.ChunkedArray) -> tuple[I64, pa.StringArray]:
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
-    codes: I64 = encoded.indices.fill_null(NO_NAME).to_numpy(zero_copy_only=False).astype(np.int64)
+    indices = encoded.indices
+    codes: I64 = (indices.fill_null(NO_NAME) if indices.null_count else indices).to_numpy().astype(np.int64)
     return codes, encoded.dictionary
 
 

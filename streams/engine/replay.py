@@ -15,6 +15,7 @@ from schemas.quality import REGISTER_UNUSABLE, Quality
 from schemas.session import EXPLICIT_ENDS
 from streams.effects import NULL_I32, REVISED_COLUMNS, Columns
 from streams.engine.batch import fingerprint_of
+from streams.engine.bays import event_in, measure_nothing
 from streams.engine.readings import ACCOUNTED, session_id_in, with_session_id
 from streams.engine.store_queries import StoredSession, StoredTimelines, StoreQueries
 from streams.engine.timeline import ARRIVAL_FLAGS, NEW, SessionNames, Timeline, concatenated
@@ -144,6 +145,8 @@ def load_replay(
     kept = np.zeros(len(slot), np.bool_)
     for one, ts_ms in zip(slots, first_ms, strict=True):
         kept |= _restore(state, replay, one, ts_ms, found, slot)
+    for row in rows_where(kept & measure_nothing(state, slot, columns)).tolist():
+        kept[row] = event_in(found.extra[row]) is None  # events of bays are in no timeline
     if replay.impossible:
         timeline = timeline.where(~np.isin(timeline.slot, sorted(replay.impossible)))
     stored = _stored_rows(columns, slot, names).where(rows_where(kept))

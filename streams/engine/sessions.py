@@ -50,6 +50,7 @@ RUNNING_PAUSE_MS: Final = 200
 # Between two events with the cost of a running session: 10,000 sessions are 1,000 of 350 B a second. The live view has
 # every change.
 COST_UPDATE_MS: Final = 10_000
+_NO_ROWS: Final[Columns] = {name: np.empty(0, dtype) for name, dtype in SESSION_COLUMNS.items()}
 
 
 @dataclass(slots=True)
@@ -98,11 +99,16 @@ def update_sessions(
     now_ms: int,
     queries: StoreQueries,
     params: StepParams,
+    without: Bools | None = None,
 ) -> SessionEffects:
-    """Assign the rows to sessions (sets what the pass finds of them), account for them, close what has timed out."""
+    """Assign the rows to sessions (sets what the pass finds of them), account for them, close what has timed out.
+
+    `without`: rows that are in no timeline, the events of bays.
+    """
     ensure_tariffs_compiled(state, queries)
     names = SessionNames(rows, batch.session_ids)
-    timeline = in_order(timeline_of(rows, names_nothing=batch.names_nothing))
+    timeline = timeline_of(rows, names_nothing=batch.names_nothing)
+    timeline = in_order(timeline if without is None else timeline.where(~without))
     arrived, late = timeline, _late(state, timeline)
     replay, timeline = load_replay(state, timeline, late, names, queries)
     signals = timeline.signals(state.connector_index.connector_id[timeline.runs.key] == 0)
@@ -386,8 +392,11 @@ def _effects(
 
     texts = this.session_ids | {session.session_key: session.session_id for session in lost}
     texts |= {key: names[int(timeline.row[row])] for key, row in members.named}
-    parts = [_open_columns(state, written)]
-    costs = _cost_updates(state, written, parts[0])
+    parts: list[Columns] = []
+    costs: list[CostUpdate] = []
+    if len(written):
+        parts = [_open_columns(state, written)]
+        costs = _cost_updates(state, written, parts[0])
     consumption: dict[int, list[ComponentVolume]] = {}
     closed = [past for past in members.closed.values() if past.key in this.totals]
     completed: list[int] = []
@@ -418,6 +427,8 @@ def _effects(
 
 def _together(parts: Sequence[Columns]) -> Columns:
     """effects.SESSION_COLUMNS of all rows of these."""
+    if not parts:
+        return _NO_ROWS
     one = parts[0]
     if len(parts) > 1:
         one = {name: np.concatenate([part[name] for part in parts]) for name in SESSION_COLUMNS}

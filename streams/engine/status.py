@@ -24,6 +24,9 @@ from streams.kernels.runs import I64, NULL, Bools, among, any_of, any_true, rows
 from streams.kernels.status import Newest, Statements
 from streams.state.partition import PartitionState
 
+# Between two questions which stations have an interval of their own.
+_SILENCES_ASKED_MS: Final = 60_000
+_NEVER_MS: Final = 1 << 52  # 140,000 years
 # Of one step: an outage of the network silences a whole partition at once, at ~10 us a station.
 _SILENT_STATIONS_MAX: Final = 1_000
 _CODE: Final = 'error_code"'  # of error_code and vendor_error_code
@@ -146,7 +149,7 @@ def update_status(
         if any_true(chosen & late):
             _find_again(changes, arrived, chosen & late, fault, faults, replay, queries)
     silences_ended = _end_silences(changes, rows)
-    silences_begun = _begin_silences(changes, now_ms, params.silent_after_ms)
+    silences_begun = _begin_silences(changes, now_ms, params.silent_after_ms, queries)
     return _effects(changes, silences_begun, silences_ended, queries)
 
 
@@ -323,13 +326,16 @@ def _end_silences(changes: _Changes, rows: StepReadings) -> list[tuple[str, int]
     return [(index.station_names[one], int(heard_ms[one])) for one in stations.tolist()]
 
 
-def _begin_silences(changes: _Changes, now_ms: int, after_ms: int) -> list[tuple[str, int]]:
+def _begin_silences(changes: _Changes, now_ms: int, after_ms: int, queries: StoreQueries) -> list[tuple[str, int]]:
     """Stations that are silent from now on, and when they were last heard.
 
     A worker that has just taken the partition over has heard nobody, so it waits as long as if it had heard all.
     """
     state, index = changes.state, changes.state.connector_index
-    if not after_ms or not state.slots:
+    if not state.slots:
+        return []
+    _ask_silences(state, now_ms, queries)
+    if not (after_ms or state.silences_after):
         return []
     if state.listening_since_ms is None:
         state.listening_since_ms = now_ms
@@ -342,10 +348,14 @@ def _begin_silences(changes: _Changes, now_ms: int, after_ms: int) -> list[tuple
     speaking = heard_ms > 0
     speaking[sorted(silent)] = False
     since_ms = np.maximum(heard_ms, state.listening_since_ms)
-    due = speaking & (since_ms + after_ms <= now_ms)
+    due_ms = since_ms + _silences_after(state, after_ms)
+    due = speaking & (due_ms <= now_ms)
     fallen = rows_where(due)[:_SILENT_STATIONS_MAX]
     speaking[fallen] = False
-    state.heard_oldest_ms = int(since_ms[speaking].min()) if any_true(speaking) else now_ms
+    next_ms = int(due_ms[speaking].min()) if any_true(speaking) else now_ms + (after_ms or _NEVER_MS)
+    # Who speaks for the first time, or again, may have a shorter interval than those that speak now.
+    shortest_ms = min((own_ms for own_ms in state.silences_after.values() if own_ms), default=_NEVER_MS)
+    state.heard_oldest_ms = min(next_ms, now_ms + shortest_ms) - after_ms
     state.silence_checked_ms = now_ms if len(fallen) < _SILENT_STATIONS_MAX else 0
     if not len(fallen):
         return []
@@ -355,6 +365,28 @@ def _begin_silences(changes: _Changes, now_ms: int, after_ms: int) -> list[tuple
     state.silent_since_ms[slots] = heard_ms[station[slots]]
     silent.update(fallen.tolist())
     return [(index.station_names[one], int(heard_ms[one])) for one in fallen.tolist()]
+
+
+def _ask_silences(state: PartitionState, now_ms: int, queries: StoreQueries) -> None:
+    """Which stations have an interval of their own, now and then."""
+    asked_ms = state.silences_asked_ms
+    if asked_ms is not None and abs(now_ms - asked_ms) < _SILENCES_ASKED_MS:  # the time of frames may go back
+        return
+    state.silences_asked_ms = now_ms
+    silences_after = queries.silences_after()
+    if silences_after != state.silences_after:
+        state.silences_after = silences_after
+        state.heard_oldest_ms = 0  # any may be due earlier now
+
+
+def _silences_after(state: PartitionState, after_ms: int) -> I64:
+    """(station,) How long each may say nothing."""
+    index = state.connector_index
+    found = np.full(len(index.stations), after_ms or _NEVER_MS, np.int64)
+    for name, own_ms in state.silences_after.items():
+        if (station := index.stations.get(name)) is not None:
+            found[station] = own_ms or _NEVER_MS
+    return found
 
 
 # -- effects ----------------------------------------------------------------------------------------------------------

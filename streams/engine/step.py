@@ -24,6 +24,7 @@ from streams.effects import (
     StepParams,
 )
 from streams.engine.batch import QUANTITY_COLUMNS, Arrivals, Frame, SessionIds
+from streams.engine.bays import bay_events, update_bays
 from streams.engine.readings import ACCOUNTED, StepReadings, arrange
 from streams.engine.refusals import refuse_too_old
 from streams.engine.replay import MovedEnergy
@@ -69,8 +70,10 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
     accepted = rows.where(verdict == DedupeVerdict.FRESH)
     conflicts = rows_where(verdict == DedupeVerdict.CONFLICT)
     _refuse_conflicts(state, rows, conflicts, batch.session_ids, refused)
-    _flag_late(state, accepted, params.lateness_ms)
-    sessions = update_sessions(state, accepted, batch, now_ms, queries, params)
+    events = bay_events(state, accepted, batch)
+    of_bays = None if events is None else events.rows
+    _flag_late(state, accepted, of_bays, params.lateness_ms)
+    sessions = update_sessions(state, accepted, batch, now_ms, queries, params, without=of_bays)
     status = update_status(
         state, accepted, batch, sessions.arrived, sessions.late, sessions.replay, now_ms, queries, params
     )
@@ -103,6 +106,7 @@ def step(state: PartitionState, arrivals: Arrivals, now_ms: int, queries: StoreQ
         tariffs=state.tariffs.versions(set(sessions.columns["tariff_key"].tolist())),
         by_station=_by_station(state, accepted) if params.by_station else [],
         status=status,
+        bays=update_bays(state, events, queries),
     )
 
 
@@ -170,9 +174,11 @@ def _refuse_conflicts(
         refused.received_ms.append(int(rows.received_ms[row]))
 
 
-def _flag_late(state: PartitionState, rows: StepReadings, lateness_ms: int) -> None:
+def _flag_late(state: PartitionState, rows: StepReadings, of_bays: Bools | None, lateness_ms: int) -> None:
+    """Events of bays move no watermark: their sensors have clocks of their own."""
+    trusted = rows.trusted() if of_bays is None else rows.trusted() & ~of_bays
     station, newest = state.connector_index.station[rows.runs.key], state.station_newest_ms
-    late = watermark.late_rows(newest, station, rows.runs, rows.ts_ms, rows.trusted(), rows.arrival, lateness_ms)
+    late = watermark.late_rows(newest, station, rows.runs, rows.ts_ms, trusted, rows.arrival, lateness_ms)
     rows.flags[late] |= Quality.LATE
 
 

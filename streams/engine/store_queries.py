@@ -71,6 +71,22 @@ class StoredStatus(NamedTuple):
     vendor_error_code: str | None
 
 
+class StoredBayInterval(NamedTuple):
+    """An interval of a bay in the store, as scalars."""
+
+    connector_key: int
+    bay: str
+    since_ms: int
+    occupied: bool
+
+
+class StoredBays(NamedTuple):
+    """What the store has of bays."""
+
+    intervals: list[StoredBayInterval]  # by connector_key, bay, since_ms
+    readings: list[tuple[int, int, str]]  # connector_key, ts_ms, extra: those with the event of a bay, in any order
+
+
 TIMELINE_COLUMNS: Final = (
     "connector_key", "session_key", "ts_ms", "boot", "seq", "energy_mwh", "power_mw", "current_ma", "status",
     "session_event", "flags", "payload_hash", "part", "named", "in_session_mwh", "outside_mwh", "rejected_mwh",
@@ -79,7 +95,7 @@ TIMELINE_COLUMNS: Final = (
 
 
 class StoreQueries(Protocol):
-    """Seven queries, batched, one round trip each."""
+    """Batched queries, one round trip each."""
 
     def identities(
         self,
@@ -107,11 +123,19 @@ class StoreQueries(Protocol):
         """The status intervals of these connectors, all different, that begin at or after these moments, and those of
         the last moment before; ordered by connector_key, since_ms, place."""
 
+    def bays(self, wanted: list[tuple[int, str, int]]) -> StoredBays:
+        """Of these (connector_key, bay, ts_ms) the intervals that begin at or after the moments, and the last before;
+        and the events since of all bays of these connectors (engine/bays.event_in), at least from the earliest moment
+        of each on."""
+
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         """What each connector can deliver, mW, by the registry of stations; 0: it is not registered."""
 
     def registered(self, stations: list[str]) -> set[str]:
         """Those of these stations that the registry has; all of them where there is no registry."""
+
+    def silences_after(self) -> dict[str, int]:
+        """How long each station with an interval of its own may say nothing before it is silent, ms; 0: for ever."""
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """The key of the tariff version in force for each station at its moment; 0: none is."""

@@ -21,7 +21,7 @@ REASON: Final = "unclaimed"
 _UNCLAIMED_MS: Final = 5_000
 _CLAIMED_MS: Final = 60_000
 DETAIL: Final = (
-    "the station is not registered: register it, then post its readings again, "
+    "the station is not registered: register it, then release its readings or post them again, "
     f"{_UNCLAIMED_MS // 1_000} s later at the earliest"
 )
 

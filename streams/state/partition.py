@@ -87,8 +87,11 @@ class PartitionState(StateColumns):
         self.since_ms: I64 = np.zeros((0, 1), np.int64)
         # Of silence, by the clock of steps; not in the binary form, but for the column `silent_since_ms`.
         self.listening_since_ms: int | None = None  # since when steps are made here
-        self.heard_oldest_ms = 0  # no station that is not silent was last heard before
+        # No station falls silent earlier than the usual time after this.
+        self.heard_oldest_ms = 0
         self.silence_checked_ms = 0
+        self.silences_after: dict[str, int] = {}  # of stations of all partitions with an interval of their own, ms
+        self.silences_asked_ms: int | None = None  # when the registry was asked for these
         self._silent_stations: set[int] | None = None
         # By number of the station, as many as have been asked for; not in the binary form.
         self.claimed: Bools = np.empty(0, np.bool_)  # whether it is registered
@@ -224,7 +227,7 @@ class PartitionState(StateColumns):
         is_open = self.open_key[: self.slots] != 0
         if any_true(is_open):
             moments.append(int(self.arrival_ms[: self.slots][is_open].min()) + params.session_timeout_ms)
-        if params.silent_after_ms and self.slots:
+        if (params.silent_after_ms or self.silences_after) and self.slots:
             moments.append(self.silence_due_ms(params.silent_after_ms))
         return min(moments) if moments else None
 

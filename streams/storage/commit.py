@@ -18,6 +18,7 @@ from streams.effects import NULL_I64, Columns, Effects, RefusedItems
 from streams.errors import BorderMoved, Fenced
 from streams.session_ids import session_octets
 from streams.storage import events
+from streams.storage.bays import write_bays
 from streams.storage.binary_copy import encode, encode_arrays
 from streams.storage.connections import Connection
 from streams.storage.events import FlushContext, OutboxRow, SessionEventRow, WindowEventRow
@@ -307,14 +308,19 @@ def _merge(connection: Connection, flush: Flush) -> None:
     effects, partition = flush.effects, flush.partition
     if len(effects.windows["bucket_ms"]):
         _merge_rows(connection, *merge_windows(effects.windows), effects.windows)
-    _merge_rows(connection, REVISED, _REVISE_READINGS, effects.revised | {"extra": _texts(effects.revised_extra)})
+    if len(effects.revised["connector_key"]):
+        revised = effects.revised | {"extra": _texts(effects.revised_extra)}
+        _merge_rows(connection, REVISED, _REVISE_READINGS, revised)
     if len(effects.remeasured["bucket_ms"]):
         columns = (effects.remeasured[name].tolist() for name in ("connector_key", "bucket_ms"))
         connection.execute(_REMEASURE.encode(), _transposed(sorted({*zip(*columns, strict=True)}), 2))
-    _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
+    if len(effects.sessions["session_key"]):
+        _merge_rows(connection, SESSION, _MERGE_SESSIONS, _session_columns(effects))
     if effects.status.any_rows:
         _merge_status(connection, _status_columns(flush))
         write_silences(connection, effects.status, flush.commit)
+    if effects.bays.intervals:
+        write_bays(connection, effects.bays, flush.commit)
     if effects.refused.reason:
         connection.execute(_QUARANTINE, (partition, *_quarantined(effects.refused)))
 
@@ -387,6 +393,7 @@ def _outbox(
     rows += events.session_cost_updated(flush.partition, flush.commit, flush.effects, flush.context)
     rows += events.telemetry_received(flush.partition, flush.commit, flush.effects, flush.context)
     rows += events.station_status_changed(flush.partition, flush.commit, flush.effects, flush.context)
+    rows += events.bay_occupancy_changed(flush.partition, flush.commit, flush.effects, flush.context)
     return rows
 
 

@@ -11,8 +11,10 @@ from uuid import UUID, uuid5
 from kit.clock import format_rfc3339
 from kit.messaging.bus import DIRECT
 from schemas.events import (
+    BayOccupancyChanged,
     Consumption,
     Money,
+    OccupancyChange,
     Pricing,
     SessionCompleted,
     SessionCost,
@@ -29,6 +31,7 @@ from schemas.events import (
 from schemas.reading import MILLI, STATUS_INTERVAL_LABELS
 from schemas.session import END_REASON_NAMES, EXPLICIT_ENDS, hold_names
 from schemas.topics import (
+    BAY_OCCUPANCY_CHANGED,
     SESSION_COMPLETED,
     SESSION_COST_UPDATED,
     SESSION_STARTED,
@@ -36,7 +39,7 @@ from schemas.topics import (
     TELEMETRY_AGGREGATED,
     TELEMETRY_RECEIVED,
 )
-from streams.effects import ComponentVolume, CostUpdate, Effects, StationReadings, StatusChanged
+from streams.effects import BayChanged, ComponentVolume, CostUpdate, Effects, StationReadings, StatusChanged
 from streams.session_ids import session_uuid
 from streams.tariffs.version import TariffVersion
 
@@ -44,6 +47,7 @@ SOURCE: Final = "streams"
 WINDOWS_PER_EVENT_MAX: Final = 1_000  # ~300 B each: one event stays below 300 kB
 STATIONS_PER_EVENT_MAX: Final = 1_000  # ~100 B each
 STATUSES_PER_EVENT_MAX: Final = 1_000  # ~200 B each
+BAYS_PER_EVENT_MAX: Final = 1_000  # ~150 B each
 SESSIONS_PER_EVENT_MAX: Final = 500  # ~350 B each: one event stays below 200 kB
 _UJ_PER_WH: Final = 3_600_000_000
 T = TypeVar("T")
@@ -268,9 +272,28 @@ def _status_change(change: StatusChanged, commit: int) -> StatusChange:
     )
 
 
+def bay_occupancy_changed(partition: int, commit: int, effects: Effects, context: FlushContext) -> list[OutboxRow]:
+    """bay.occupancy_changed.v1, as many as the bays need."""
+    payloads = [
+        BayOccupancyChanged(changes=[_occupancy_change(change, commit) for change in chunk])
+        for chunk in _chunks(effects.bays.changes, BAYS_PER_EVENT_MAX)
+    ]
+    return _events(BAY_OCCUPANCY_CHANGED, partition, commit, payloads, context)
+
+
+def _occupancy_change(change: BayChanged, commit: int) -> OccupancyChange:
+    return OccupancyChange(
+        station_id=change.station_id,
+        bay=change.bay,
+        occupied=change.occupied,
+        since=format_rfc3339(change.since_ms),
+        revision=commit,
+    )
+
+
 def any_without_rows(effects: Effects) -> bool:
     """Whether there is anything to publish that is not read back from the tables."""
-    return bool(effects.costs or effects.by_station or effects.status.changes)
+    return bool(effects.costs or effects.by_station or effects.status.changes or effects.bays.changes)
 
 
 def _window(row: WindowEventRow) -> WindowAggregate:

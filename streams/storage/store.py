@@ -14,14 +14,18 @@ from kit.errors import ConfigError
 from kit.observability.logs import get_logger
 from schemas.session import EndReason
 from streams.effects import NULL_I64, READING_COLUMNS
+from streams.engine.bays import MEASURED, SIGN
 from streams.engine.store_queries import (
     TIMELINE_COLUMNS,
+    StoredBayInterval,
+    StoredBays,
     StoredIdentity,
     StoredSession,
     StoredStatus,
     StoredTimelines,
 )
 from streams.errors import Fenced
+from streams.storage.bays import drop_bays_before
 from streams.storage.connections import Connection, Connections
 from streams.storage.schema import drop_before, stored_partitions, summarize
 from streams.storage.status import drop_statuses_before
@@ -132,11 +136,34 @@ JOIN telemetry.status_interval AS i ON i.connector_key = wanted.key AND i.since 
 ORDER BY i.connector_key, i.since, i.place
 """  # noqa: S608  # constants of this module
 
+_BAY_INTERVALS: Final = f"""
+SELECT i.connector_key, i.bay, {_MS.format("i.since")}, i.occupied
+FROM unnest(%s::int[], %s::text[], %s::bigint[]) AS wanted (key, bay, ms)
+LEFT JOIN LATERAL (
+    SELECT since FROM telemetry.bay_interval
+    WHERE connector_key = wanted.key AND bay = wanted.bay AND since < {_MOMENT.format("wanted.ms")}
+    ORDER BY since DESC LIMIT 1
+) AS before ON true
+JOIN telemetry.bay_interval AS i ON i.connector_key = wanted.key AND i.bay = wanted.bay
+    AND i.since >= coalesce(before.since, '-infinity')
+ORDER BY i.connector_key, i.bay, i.since
+"""  # noqa: S608  # constants of this module
+_BAY_READINGS: Final = f"""
+SELECT wanted.key, {_MS.format("r.ts")}, r.extra
+FROM unnest(%s::int[], %s::bigint[]) AS wanted (key, ms) CROSS JOIN LATERAL (
+    SELECT ts, extra, {", ".join(MEASURED)} FROM telemetry.reading
+    WHERE connector_key = wanted.key AND ts >= {_MOMENT.format("wanted.ms")} OFFSET 0
+) AS r
+WHERE strpos(r.extra, '{SIGN}') > 0
+  AND {" AND ".join(f"r.{name} {'IS NULL' if empty == NULL_I64 else '= 0'}" for name, empty in MEASURED.items())}
+"""  # noqa: S608  # constants of this module
+
 # Pricing's two functions, the only thing of its schema that the writer's role may use.
 _TARIFFS_AT: Final = "SELECT place - 1, version_key FROM pricing.tariffs_at(%s::text[], %s::bigint[])"
 _VERSIONS: Final = "SELECT version_key, id, time_zone, tariff::text FROM pricing.documents(%s::bigint[])"
 # The registry's view and function likewise.
 _REGISTERED: Final = "SELECT station_id FROM stations.station_overview WHERE station_id = ANY(%s::text[])"
+_SILENCES_AFTER: Final = "SELECT station_id, silent_after_s FROM stations.silence_overview"
 _RATED_POWERS: Final = "SELECT place, rated_power_mw FROM stations.rated_powers(%s::text[], %s::smallint[])"
 
 
@@ -253,9 +280,10 @@ class Store:
                 self.forget_weeks()
 
     def drop_statuses(self, before: datetime) -> None:
-        """Drop the status intervals that ended before the moment."""
+        """Drop the intervals of statuses and bays that ended before the moment."""
         with self.connections.lend() as connection:
             drop_statuses_before(connection, before)
+            drop_bays_before(connection, before)
 
     def drop_windows(self, now: datetime, days: Mapping[str, int]) -> None:
         """Drop the windows that are older than the days of their width."""
@@ -317,6 +345,18 @@ class Store:
             rows = connection.execute(_STATUS_INTERVALS.encode(), (connector_key, ts_ms), prepare=False)
             return [StoredStatus(*row) for row in rows]
 
+    def bays(self, wanted: list[tuple[int, str, int]]) -> StoredBays:
+        """Implement StoreQueries.bays."""
+        keys, bays, moments_ms = (list(column) for column in zip(*wanted, strict=True))
+        since_ms: dict[int, int] = {}
+        for key, _, moment_ms in wanted:
+            since_ms[key] = min(moment_ms, since_ms.get(key, moment_ms))
+        with self.connections.lend() as connection, connection.pipeline():
+            intervals = connection.execute(_BAY_INTERVALS.encode(), (keys, bays, moments_ms), prepare=False)
+            since = list(since_ms), list(since_ms.values())
+            readings = connection.execute(_BAY_READINGS.encode(), since, prepare=False)
+            return StoredBays([StoredBayInterval(*row) for row in intervals], readings.fetchall())
+
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         """Implement StoreQueries.rated_powers."""
         powers = [0] * len(connectors)
@@ -333,6 +373,13 @@ class Store:
             return set(stations)
         with self.connections.lend() as connection:
             return {station for (station,) in connection.execute(_REGISTERED, (stations,))}
+
+    def silences_after(self) -> dict[str, int]:
+        """Implement StoreQueries.silences_after."""
+        if not self._registered:
+            return {}
+        with self.connections.lend() as connection:
+            return {station: after_s * 1_000 for station, after_s in connection.execute(_SILENCES_AFTER)}
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         """Implement StoreQueries.tariffs_at."""

@@ -68,10 +68,10 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
     is_open = state.open_key[slots] != 0
     columns = _Columns(state, slots, slots[is_open])
     names = state.connector_index.station_names
-    stations = pa.array([names[number] for number in state.connector_index.station[slots].tolist()], pa.string())
+    stations = [names[number] for number in state.connector_index.station[slots].tolist()]
     document = json_objects(
         {
-            "station_id": json_strings(stations),
+            "station_id": json_strings(pa.array(stations, pa.string())),
             "connector_id": columns.integers["connector_id"],
             "ts": columns.moments["ts"],
             "received_at": columns.moments["received_at"],
@@ -81,7 +81,8 @@ def live_documents(state: PartitionState, slots: I64) -> dict[str, bytes]:
             "session": _sessions(state, slots, is_open, columns),
         }
     )
-    keys = concatenate((stations, "/", *columns.integers["connector_id"])).to_pylist()
+    numbers = state.connector_index.connector_id[slots].tolist()
+    keys = [f"{station}/{number}" for station, number in zip(stations, numbers, strict=True)]
     return dict(zip(keys, concatenate(document).view(pa.binary()).to_pylist(), strict=True))
 
 
@@ -117,7 +118,7 @@ def _converted(columns: Mapping[str, NDArray[Any]], convert: Callable[[NDArray[A
 
 def _json_numbers(numbers: NDArray[np.float64]) -> Pieces:
     """NaN becomes null."""
-    return (pa.array(numbers, from_pandas=True).cast(pa.string()).fill_null("null"),)
+    return or_null((pa.array(numbers, from_pandas=True).cast(pa.string()),))
 
 
 def _named(codes: NDArray[np.integer[Any]], json_name: Callable[[int], str]) -> Pieces:

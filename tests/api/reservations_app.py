@@ -26,7 +26,10 @@ from kit.retry import RetryPolicy
 from kit.web.app import make_app
 from kit.web.server import serve
 from schemas.events import (
+    BayOccupancyChanged,
     Envelope,
+    OccupancyChange,
+    SessionAssigned,
     SessionCompleted,
     SessionStarted,
     StationBay,
@@ -37,6 +40,8 @@ from schemas.events import (
     envelope_of,
 )
 from schemas.topics import (
+    BAY_OCCUPANCY_CHANGED,
+    SESSION_ASSIGNED,
     SESSION_COMPLETED,
     SESSION_STARTED,
     STATION_CREATED,
@@ -73,9 +78,9 @@ def connector(number: int, standard: str = CCS, power_w: int = 150_000) -> Stati
     )
 
 
-def bay(name: str, *connectors: int, restrictions: Sequence[str] = ()) -> StationBay:
+def bay(name: str, *connectors: int, restrictions: Sequence[str] = (), time_limit_s: int | None = None) -> StationBay:
     """A bay of the registry."""
-    return StationBay(bay=name, connectors=connectors, restrictions=tuple(restrictions), time_limit_s=None)
+    return StationBay(bay=name, connectors=connectors, restrictions=tuple(restrictions), time_limit_s=time_limit_s)
 
 
 def station(
@@ -103,7 +108,28 @@ def station(
     )
 
 
-def status(station_id: str, connector_id: int, name: str, revision: int) -> StationStatusChanged:
+def occupancy(
+    name: str, revision: int, *, occupied: bool, since: datetime, station_id: str = "ST-1"
+) -> OccupancyChange:
+    """What a bay's sensor says anew."""
+    return OccupancyChange(
+        station_id=station_id, bay=name, occupied=occupied, since=format_rfc3339(since), revision=revision
+    )
+
+
+def assignment(session: UUID, driver: str, revision: int = 1, *, withdrawn: bool = False) -> SessionAssigned:
+    """A session is known to be that driver's."""
+    return SessionAssigned(
+        session_id=session,
+        request_id=uuid4(),
+        driver_id=driver,
+        reservation_id=None,
+        revision=revision,
+        withdrawn=withdrawn,
+    )
+
+
+def status(station_id: str, connector_id: int, name: str, revision: int, since: datetime = NOW) -> StationStatusChanged:
     """A connector's new status."""
     change = StatusChange(
         station_id=station_id,
@@ -111,7 +137,7 @@ def status(station_id: str, connector_id: int, name: str, revision: int) -> Stat
         status=name,
         previous=None,
         error_code=None,
-        since=format_rfc3339(NOW),
+        since=format_rfc3339(since),
         revision=revision,
     )
     return StationStatusChanged(changes=[change])
@@ -198,9 +224,23 @@ class Reservations:
         for one in stations or (station(),):
             await self.deliver(STATION_CREATED if one.revision == 1 else STATION_UPDATED, one)
 
-    async def status(self, connector_id: int, name: str, revision: int, station_id: str = "ST-1") -> None:
+    async def status(
+        self, connector_id: int, name: str, revision: int, station_id: str = "ST-1", since: datetime = NOW
+    ) -> None:
         """A connector's status changes."""
-        await self.deliver(STATION_STATUS_CHANGED, status(station_id, connector_id, name, revision))
+        await self.deliver(STATION_STATUS_CHANGED, status(station_id, connector_id, name, revision, since))
+
+    async def sense(
+        self, name: str, revision: int, *, occupied: bool, since: datetime | None = None, station_id: str = "ST-1"
+    ) -> None:
+        """A bay's sensor says so, now unless said otherwise."""
+        change = occupancy(name, revision, occupied=occupied, since=since or self.clock.now(), station_id=station_id)
+        await self.deliver(BAY_OCCUPANCY_CHANGED, BayOccupancyChanged(changes=[change]))
+
+    async def assign(self, session: UUID, driver: str, revision: int = 1, *, withdrawn: bool = False) -> None:
+        """It is known whose session it is."""
+        one = assignment(session, driver, revision, withdrawn=withdrawn)
+        await self.deliver(SESSION_ASSIGNED, one)
 
     async def begin(self, connector_id: int = 1, station_id: str = "ST-1", name: str | None = None) -> UUID:
         """A session begins now."""

@@ -24,6 +24,8 @@ from api.telemetry.models import (
     LiveStation,
     QuarantinePage,
     ReadingRow,
+    Released,
+    Uptime,
     WindowRow,
 )
 from tests.api.conftest import Api
@@ -42,12 +44,14 @@ OPERATIONS = (
     "/api/v1/telemetry/ledger",
     "/api/v1/telemetry/unclaimed",
     "/api/v1/telemetry/{station_id}/status-intervals",
+    "/api/v1/telemetry/{station_id}/uptime",
     "/api/v1/telemetry/quarantine",
     "/api/v1/sessions",
     "/api/v1/sessions/{id}",
     "/api/v1/sessions/{id}/readings",
 )
-POSTS = ("/api/v1/sessions", "/api/v1/sessions/{id}/stop")  # to be posted
+RELEASE = "/api/v1/telemetry/unclaimed/{station_id}/release"
+POSTS = ("/api/v1/sessions", "/api/v1/sessions/{id}/stop", RELEASE)  # to be posted
 
 
 @pytest.mark.parametrize("path", OPERATIONS)
@@ -86,6 +90,8 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(api
         (LiveFleet, examples.LIVE_FLEET),
         (Ledger, examples.LEDGER),
         (QuarantinePage, examples.QUARANTINE),
+        (Uptime, examples.UPTIME),
+        (Released, examples.RELEASED),
         (Session, session_examples.SESSION),
         (Session, session_examples.WAITING),
         (SessionRequestAccepted, session_examples.REQUESTED),
@@ -105,7 +111,7 @@ def test_wide_rows_have_the_columns_of_their_models() -> None:
     assert examples.READINGS_CSV.split("\r\n")[0].split(",") == list(READING_KINDS)
 
 
-@pytest.mark.parametrize("path", [path for path in OPERATIONS if not path.endswith("/stream")])
+@pytest.mark.parametrize("path", [*(path for path in OPERATIONS if not path.endswith("/stream")), *POSTS])
 async def test_no_question_is_a_server_error_or_answered_otherwise_than_described(api: Api, path: str) -> None:
     """Streams are left out: they have no end. `known`: of a station that there is."""
     connector_key = add_connector(api.database_url, "ST-1", 1)
@@ -113,7 +119,7 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
     schema = schemathesis.openapi.from_dict((await api.get("/openapi.json")).json())
     headers = {"authorization": f"Bearer {api.operator_token}"}
 
-    cases = cases_of(schema[path]["GET"])
+    cases = cases_of(schema[path]["POST" if path in {*POSTS} - {*OPERATIONS} else "GET"])
 
     @settings(max_examples=60, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(case=cases, known=st.booleans())

@@ -25,7 +25,7 @@ from kit.messaging.bus import DIRECT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from schemas.events import Envelope, EventMetadata, TelemetryAggregated, WindowAggregate
 from schemas.tariff import Dimension, Tariff
-from schemas.topics import RESERVATION_CANCELLED, RESERVATION_CREATED, STATION_CREATED
+from schemas.topics import RESERVATION_CANCELLED, RESERVATION_CREATED, STATION_CREATED, STATION_UPDATED
 from tests.api.pricing_app import NOW, STATION, PricingApp, tariff
 from tests.api.station_events import reservation_event, station_event
 from tests.waiting import eventually
@@ -266,6 +266,21 @@ async def test_where_operators_turn_it_off_prices_are_those_of_the_operators(
     for station, expected in (("ST-1", "0.6"), ("ST-2", "0.9")):
         await bus.publish(message(minute(pricing, 4, 0, station)))
         assert await price(pricing, station) == Decimal(expected)
+
+
+async def test_a_flag_for_an_organisation_is_on_for_its_stations(pricing: PricingApp, bus: InProcessBus) -> None:
+    only_nord = {"enabled": True, "percentage": 0, "targets": {"organisations": ["Nord"]}}
+    pricing.config.apply_snapshot(ConfigSnapshot(1, {"pricing.demand": {"rule": only_nord, "version": 1}}))
+    for station, organisation in (("ST-1", "Nord"), ("ST-2", "Sued"), ("ST-3", None)):
+        await bus.publish(station_event(STATION_CREATED, station, organisation=organisation))
+        await pricing.publish({"station_id": station}, 0.30)
+        await pricing.send("PUT", f"/demand/stations/{station}", RULE, 200)
+    for station, expected in (("ST-1", "0.33"), ("ST-2", "0.3"), ("ST-3", "0.3")):
+        await bus.publish(message(minute(pricing, 4, 0, station)))
+        assert await price(pricing, station) == Decimal(expected)
+    await bus.publish(station_event(STATION_UPDATED, "ST-2", 2, organisation="Nord"))
+    await bus.publish(message(minute(pricing, 4, 0, "ST-2")))
+    assert await price(pricing, "ST-2") == Decimal("0.33")
 
 
 async def test_prices_stay_as_long_as_the_rule_says(pricing: PricingApp, bus: InProcessBus) -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from api.reservations.parking import examples as parking_examples
 from api.reservations.parking.models import StationParking
 from api.reservations.reserving import examples
-from api.reservations.reserving.models import FreeTime, NewReservation, Reservation, ReservationPage
+from api.reservations.reserving.models import FreeTime, NewReservation, Reservation, ReservationDetails, ReservationPage
 from api.reservations.waiting import examples as waiting_examples
 from api.reservations.waiting.models import NewWaiting, Waiting, WaitingLine
 from billing.invoicing.amounts import rate_reservation
@@ -82,7 +82,7 @@ async def test_a_driver_reserves_sees_and_cancels(street: Reservations) -> None:
         "late_at": "2026-03-29T10:15:00Z",
         "created_at": "2026-03-29T09:00:00Z",
     }
-    assert await street.ask("D1", "GET", f"/{made['id']}") == made
+    assert await street.ask("D1", "GET", f"/{made['id']}") == {**made, "idle_fee": None, "stay": None}
     for _ in range(2):
         cancelled = await street.ask("D1", "DELETE", f"/{made['id']}", params={"reason": "another day"})
         assert (cancelled["state"], cancelled["reason"], cancelled["charged"]) == ("cancelled", "another day", False)
@@ -331,6 +331,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(str
         (NewReservation, examples.NEW_BAY),
         (Reservation, examples.RESERVATION),
         (Reservation, examples.CANCELLED),
+        (ReservationDetails, examples.DETAILS),
         (ReservationPage, examples.PAGE),
         (FreeTime, examples.FREE_TIME),
         (NewWaiting, waiting_examples.NEW_WAITING),

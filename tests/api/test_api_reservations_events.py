@@ -9,11 +9,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.reservations.parking.service import ParkingService
 from api.reservations.sessions.events import SessionEvents
 from kit.clock import format_rfc3339
 from kit.messaging.bus import Bus, InProcessBus
 from kit.messaging.rabbit_bus import RabbitBus
+from schemas.events import BayOccupancyChanged
 from schemas.topics import (
+    BAY_OCCUPANCY_CHANGED,
+    PARKING_OVERSTAYED,
+    SESSION_ASSIGNED,
     SESSION_COMPLETED,
     SESSION_STARTED,
     STATION_REMOVED,
@@ -24,10 +29,12 @@ from tests.api.reservations_app import (
     POLICY,
     TYPE2,
     Reservations,
+    assignment,
     bay,
     completed,
     connector,
     message,
+    occupancy,
     publish_tariff,
     running_reservations,
     started,
@@ -249,6 +256,97 @@ async def test_a_bay_is_used_by_charging_in_it_and_moved_to_one_of_its_kind(stre
     assert (await street.get(other["id"]))["bay"] == "B2"
 
 
+async def test_a_bay_is_lost_when_all_its_connectors_fail_and_not_before(street: Reservations) -> None:
+    connectors = [connector(number) for number in (1, 2, 3, 4)]
+    bays = [bay("B1", 1, 2), bay("B2", 3), bay("B3"), bay("B4", 4)]
+    await street.register(station(revision=2, connectors=connectors, bays=bays))
+    made = await street.reserve("D1", bay="B1", starts_at=format_rfc3339(NOW + timedelta(minutes=50)))
+    await street.status(1, "Faulted", 1)
+    assert (await street.get(made["id"]))["bay"] == "B1"  # it can charge at the other one
+    await street.status(3, "Unavailable", 1)
+    await street.status(2, "Faulted", 1)
+    moved = await street.get(made["id"])
+    assert (moved["bay"], moved["state"], moved["moved_from"]) == ("B3", "confirmed", "ST-1")
+    assert moved["reason"] == "bay B1 of station ST-1: it is out of order; you have bay B3 of station ST-1 instead"
+    other = await street.reserve("D2", bay="B4", starts_at=format_rfc3339(NOW + timedelta(minutes=50)))
+    refused = await street.reserve("D3", 409, bay="B2", starts_at=format_rfc3339(NOW + timedelta(minutes=50)))
+    assert "is out of order" in refused["detail"]
+    await street.status(4, "Faulted", 1)
+    released = await street.get(other["id"])
+    assert (released["state"], released["reason"]) == ("cancelled", "bay B4 of station ST-1: it is out of order")
+
+
+async def test_a_bay_whose_connector_stays_out_of_order_is_moved_an_hour_before(street: Reservations) -> None:
+    await street.register(station(revision=2, bays=[bay("B1", 1), bay("B2", 2)]))
+    made = await street.reserve("D1", bay="B1", starts_at=format_rfc3339(NOW + timedelta(hours=3)))
+    await street.status(1, "Faulted", 1)
+    await street.pass_time(minutes=119)
+    assert (await street.get(made["id"]))["bay"] == "B1"
+    await street.pass_time(minutes=1)
+    assert (await street.get(made["id"]))["bay"] == "B2"
+
+
+async def test_a_vehicle_that_does_not_leave_in_time_moves_the_reservation_of_its_bay(street: Reservations) -> None:
+    bays = [bay("B1", 1), bay("B2", 2), bay("B3"), bay("B4", restrictions=["DISABLED"])]
+    await street.register(station(revision=2, bays=bays))
+    await street.sense("B1", 1, occupied=True)
+    await street.sense("B3", 1, occupied=True)
+    made = await street.reserve("D1", bay="B1")
+    await street.pass_time(minutes=59)
+    assert (await street.get(made["id"]))["bay"] == "B1"  # the vehicle may still leave
+    await street.pass_time(minutes=1)
+    moved = await street.get(made["id"])
+    assert (moved["bay"], moved["state"]) == ("B2", "active")  # not B3, where a vehicle stands too
+    assert moved["reason"].startswith("bay B1 of station ST-1: another vehicle stands there")
+    published = [payload for _, payload in street.events() if payload.get("moved_from")]
+    assert [one["reservation_id"] for one in published] == [made["id"]]
+    await street.pass_time(minutes=1)
+    assert (await street.get(made["id"]))["revision"] == moved["revision"]
+
+
+async def test_a_vehicle_of_somebody_else_that_is_told_late_moves_the_reservation_then(street: Reservations) -> None:
+    await street.register(station(revision=2, bays=[bay("B1", 1), bay("B2", 2)]))
+    early = await street.reserve("D1", bay="B1")
+    plug = await street.reserve("D2", connector_id=2)
+    await street.pass_time(minutes=61)
+    came = street.clock.now() - timedelta(minutes=30)
+    await street.sense("B2", 1, occupied=True, since=came)  # there a connector is reserved, which it blocks
+    await street.sense("B1", 1, occupied=True, since=came)
+    for one in (early, plug):
+        found = await street.get(one["id"])
+        assert (found["state"], "another vehicle stands there" in found["reason"]) == ("cancelled", True)
+
+
+async def test_the_driver_may_stand_in_the_bay_and_is_not_moved(street: Reservations) -> None:
+    await street.register(station(revision=2, bays=[bay("B1", 1), bay("B2", 2)]))
+    made = await street.reserve("D1", bay="B1")
+    now = await street.reserve("D2", bay="B2", starts_at=None)
+    await street.sense("B2", 1, occupied=True, since=NOW - timedelta(minutes=9))  # reserved by who stood there
+    await street.pass_time(minutes=56)
+    await street.sense("B1", 1, occupied=True)
+    await street.pass_time(minutes=5)
+    assert (await street.get(made["id"]))["state"] == "active"
+    assert (await street.get(now["id"]))["state"] == "no-show"  # nobody charged; not lost
+    _, reservation_id, refused = await street.start("D1")
+    assert (reservation_id, refused) == (made["id"], None)
+
+
+async def test_a_bay_without_connectors_is_used_by_the_vehicle_that_comes(street: Reservations) -> None:
+    await street.register(station(revision=2, bays=[bay("B3"), bay("B4")]))
+    made = await street.reserve("D1", bay="B3")
+    other = await street.reserve("D2", bay="B4")
+    await street.pass_time(minutes=57)
+    await street.sense("B3", 1, occupied=True)
+    used = await street.get(made["id"])
+    assert (used["state"], used["session_id"], used["stay"]["since"]) == ("used", None, "2026-03-29T09:57:00Z")
+    assert fees(street) == [(False, "2026-03-29T10:00:00.000Z")]
+    await street.reserve("D3", 409, bay="B3", starts_at=None)  # it is the driver's until its end
+    await street.pass_time(minutes=30)
+    assert (await street.get(other["id"]))["state"] == "no-show"
+    await street.sense("B3", 2, occupied=False)
+    await street.reserve("D3", bay="B3", starts_at=None)
+
+
 async def test_events_in_any_order_end_the_same(street: Reservations) -> None:
     for number, order in enumerate(itertools.permutations(range(3)), 1):
         session = uuid4()
@@ -306,3 +404,43 @@ async def test_over_either_bus_an_event_that_fails_midway_and_comes_twice_counts
         assert fees(street) == ([(False, "2026-03-29T09:00:00.000Z")] if after["state"] == "used" else [])
         assert len(street.published()) == 2
         street.check()
+
+
+async def test_over_either_bus_a_bays_events_that_fail_midway_come_twice_and_late_tell_one_overstay(
+    database_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The consumer dies after it has noted who stands there and before it commits."""
+    observe, failures = ParkingService.observe, iter([True, True, True])
+
+    async def dying(self: ParkingService, connection: Any, station_ids: Any) -> None:
+        await observe(self, connection, station_ids)
+        if next(failures, False):
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(ParkingService, "observe", dying)
+    async with running_reservations(database_url, bus) as street:
+        await street.register(station(bays=[bay("B1", 1), bay("B3", time_limit_s=1_200)]))
+        await eventually(lambda: street.rows("SELECT 1 FROM reservations.place WHERE registered"), within_s=60)
+        session = uuid4()
+        seen = [
+            BayOccupancyChanged(
+                changes=[occupancy(name, revision, occupied=occupied, since=NOW + timedelta(minutes=at))]
+            )
+            for name, revision, occupied, at in (("B3", 1, True, 0), ("B3", 2, False, 2), ("B3", 3, True, 5))
+        ]
+        events = [message(BAY_OCCUPANCY_CHANGED, one, f"seen {place}") for place, one in enumerate(seen)]
+        events.append(message(SESSION_STARTED, started(session, "ST-1", 1, NOW), "began"))
+        events.append(message(SESSION_ASSIGNED, assignment(session, "D1"), "assigned"))
+        events.append(message(STATION_STATUS_CHANGED, status("ST-1", 1, "Finishing", 1), "stopped"))
+        street.clock.advance(1_200)
+        await asyncio.gather(*(bus.publish(one) for one in [*events, *events[::-1], *events]))
+        handled = "SELECT count(*) FROM reservations.events_processed WHERE right(queue, 7) <> 'created'"
+        await eventually(lambda: street.rows(handled) == [(6,)], within_s=60)
+        await street.pass_time(minutes=14)
+        assert [payload["bay"] for type_, payload in street.events() if type_ == PARKING_OVERSTAYED] == ["B1"]
+        await street.pass_time(minutes=1)  # the vehicle in B3 has stood there since 9:05, not since 9:00
+        told = [payload for type_, payload in street.events() if type_ == PARKING_OVERSTAYED]
+        assert [(one["bay"], one["since"]) for one in told[1:]] == [("B3", "2026-03-29T09:05:00.000Z")]
+        for _ in range(2):
+            await asyncio.gather(*(street.service.run_jobs() for _ in range(2)))
+        assert len([type_ for type_, _ in street.events() if type_ == PARKING_OVERSTAYED]) == 2

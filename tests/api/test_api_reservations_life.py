@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from api.reservations.life.rule import (
     LIVE,
     SETTLE,
+    Arrived,
     Cancelled,
     ChargingBegan,
     Confirmed,
@@ -22,6 +23,7 @@ from api.reservations.life.rule import (
     TimePassed,
     Trigger,
     due_at,
+    in_the_way,
     transition,
 )
 from api.reservations.places.free_times import Interval, next_free, starts_between
@@ -161,6 +163,13 @@ class Life(RuleBasedStateMachine):
         if before.live:
             assert self.one.state is S.USED
 
+    @rule(early=st.integers(0, 600))
+    def arrived(self, early: int) -> None:
+        before = self.one
+        self.happens(Arrived(self.now - timedelta(seconds=early)))
+        if before.live:
+            assert self.one.state is S.USED
+
     @rule(moved=st.booleans())
     def place_lost(self, moved: bool) -> None:
         before = self.one
@@ -183,6 +192,18 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
+
+
+@given(st.integers(-7_200, 9_000), st.integers(0, 7_200), st.integers(0, 600))
+def test_who_came_when_the_driver_might_is_never_in_the_way_and_who_came_before_is(
+    came_s: int, starts: int, later: int
+) -> None:
+    one = reservation(starts_in_s=starts)
+    since, may_come = T0 + timedelta(seconds=came_s), one.starts_at - TERMS.buffer
+    found = in_the_way(since, one, TERMS)
+    assert found == (since < may_come and (since >= T0 or may_come > T0))
+    assert not in_the_way(max(since, may_come), one, TERMS)
+    assert found or not in_the_way(since + timedelta(seconds=later), one, TERMS) or since < T0, "later is no worse"
 
 
 @given(st.booleans(), st.integers(0, 7_200), st.integers(300, 7_200), st.integers(0, 20_000))

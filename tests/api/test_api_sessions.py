@@ -66,7 +66,7 @@ async def test_a_session_is_found_by_either_id(api: Api) -> None:
     assert answer == (await api.get(f"{PATH}/TX-1")).json()
     assert answer == (await api.get(f"{PATH}/TX-1", station_id="st-1")).json()
     unasked = ("request_id", "driver_id", "reservation_id", "requested_at", "stop_requested_at")
-    unpriced = ("currency", "cost_excl_vat", "cost_incl_vat", "cost_parts", "tariff_version")
+    unpriced = ("currency", "cost_excl_vat", "cost_incl_vat", "cost_parts", "tariff_version", "idle_fee")
     assert answer == {
         **dict.fromkeys(unasked + unpriced),
         "id": own_id,
@@ -228,3 +228,26 @@ async def test_session_pages_put_together_are_the_list(api: Api, seed: int) -> N
             and row["started_at"] >= params.get("start", "")
             and row["started_at"] < params.get("end", "9")
         ]
+
+
+async def test_while_a_session_goes_on_it_shows_what_standing_without_charging_costs(api: Api) -> None:
+    key = add_connector(api.database_url, "ST-1", 2)
+    running = add_session(api.database_url, key)
+    over = add_session(api.database_url, key, end_reason=EndReason.ENDED, started_at=NOW - timedelta(days=1))
+    assert (await api.get(f"{PATH}/{running}")).json()["idle_fee"] is None
+    for price, since in (("6.00", "2020-01-01"), ("9.00", NOW + timedelta(minutes=1))):  # the one of its start counts
+        document = (
+            '{"id": "T1", "currency": "EUR", "elements": [{"price_components": [{"type": "PARKING_TIME", "price": '
+            f'{price}, "vat": 19, "step_size": 60}}], "restrictions": {{"min_duration": 600}}}}]}}'
+        )
+        with psycopg.connect(api.database_url) as connection:
+            connection.execute(
+                "INSERT INTO pricing.version (id, target_kind, target, time_zone, currency, tariff, effective_from, "
+                "reason, published_by) VALUES (gen_random_uuid(), 'default', '', 'Europe/Berlin', 'EUR', %s, %s, "
+                "'operator', 'test')",
+                (document, since),
+            )
+    answer = (await api.get(f"{PATH}/{running}")).json()
+    Session.model_validate(answer)
+    assert answer["idle_fee"] == {"price_per_hour": "6.00", "vat_percent": "19", "currency": "EUR", "depends": True}
+    assert (await api.get(f"{PATH}/{over}")).json()["idle_fee"] is None

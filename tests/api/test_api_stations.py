@@ -24,6 +24,7 @@ from api.stations.registry.models import (
     ConnectorFacts,
     NewStation,
     Station,
+    StationDocument,
     StationFacts,
     StationHistory,
     StationPage,
@@ -66,14 +67,15 @@ OPERATIONS = {
 
 
 async def test_what_is_registered_is_returned_whole(stations: StationsApp) -> None:
-    created = await stations.client.put(f"{PATH}/de*vlt*e1", json=examples.STATION_FACTS)
+    created = await stations.client.put(f"{PATH}/de*vlt*e1", json=examples.DOCUMENT)
     assert (created.status_code, created.headers["location"]) == (201, f"{PATH}/DE%2AVLT%2AE1")
     assert (await stations.client.get(created.headers["location"])).json() == created.json()
+    (first,) = created.json()["connectors"]
     one = await stations.ask("PUT", "/DE*VLT*E1/connectors/2", 201, examples.CONNECTOR_FACTS)
     assert one == {**examples.CONNECTOR, "station_id": "DE*VLT*E1", "connector_id": 2}
     assert await stations.ask("GET", "/De*vlt*e1/connectors/2", 200) == one
     shown = await stations.ask("GET", "/DE*VLT*E1", 200)
-    assert shown == {**examples.STATION, "station_id": "DE*VLT*E1", "revision": 2, "connectors": [one]}
+    assert shown == {**examples.STATION, "station_id": "DE*VLT*E1", "revision": 2, "connectors": [first, one]}
 
 
 @pytest.mark.parametrize("station", ["Ü-1", "\u53f0", "A" * 37, "ß"])
@@ -111,14 +113,13 @@ async def test_a_station_id_has_no_space_at_its_ends(stations: StationsApp, name
 
 
 async def test_a_second_put_replaces_all_facts_and_keeps_the_connectors(stations: StationsApp) -> None:
-    await stations.ask("PUT", "/A", 201, examples.STATION_FACTS)
-    await stations.ask("PUT", "/A/connectors/1", 201, examples.CONNECTOR_FACTS)
+    await stations.ask("PUT", "/A", 201, examples.DOCUMENT)
     stations.clock.advance(60)
     replaced = await stations.ask("PUT", "/a", 200, {"city": "Bonn"}, match="*")
     assert (replaced["city"], replaced["address"], replaced["latitude"]) == ("Bonn", None, None)
     assert replaced["changed_at"] == "2026-03-29T09:01:00Z"
     assert [one["connector_id"] for one in replaced["connectors"]] == [1]
-    connector = await stations.ask("PUT", "/A/connectors/1", 200, {"rated_power_w": 22_000}, match='"3"')
+    connector = await stations.ask("PUT", "/A/connectors/1", 200, {"rated_power_w": 22_000}, match='"2"')
     assert (connector["rated_power_w"], connector["standard"]) == (22_000, None)
     assert await stations.ask("GET", "/A/connectors/1", 200) == connector
 
@@ -131,6 +132,10 @@ async def test_removing_a_station_removes_its_connectors_and_no_other(stations: 
     await stations.ask("DELETE", "/A/connectors/1", 204, match="*")
     await stations.ask("DELETE", "/A/connectors/1", 404, match="*")
     assert [one["connector_id"] for one in (await stations.ask("GET", "/A", 200))["connectors"]] == [2]
+    bays = {"bays": [{"bay": "P1", "connectors": [2]}]}
+    await stations.ask("PUT", "/B", 200, bays, match="*")
+    problem = await stations.ask("DELETE", "/B/connectors/2", 409, match="*")
+    assert "bay P1 of station B names connector 2: take it out of the bay first" in problem["detail"]
     await stations.ask("DELETE", "/a", 204, match='"4"')
     for method, path in (("GET", "/A"), ("DELETE", "/A"), ("GET", "/A/connectors/2"), ("PUT", "/A/connectors/2")):
         problem = await stations.ask(method, path, 404, {} if method == "PUT" else None)
@@ -186,8 +191,13 @@ async def test_a_cursor_with_nul_is_refused_as_any_other(stations: StationsApp) 
         ({"opening_hours": {"twentyfourseven": False, "regular_hours": [_MONDAY]}}, "time_zone"),
         ({"bays": [{"bay": "P1"}, {"bay": "P1"}]}, "the same name"),
         ({"connectors": [{"connector_id": 1}, {"connector_id": 1}]}, "the same connector_id"),
+        (
+            {"connectors": [{"connector_id": 1}], "bays": [{"bay": "P1", "connectors": [1, 7]}]},
+            "bay P1 names connector 7, which the station does not have",
+        ),
+        ({"bays": [{"bay": "P1", "connectors": [1]}]}, "bay P1 names connector 1"),
         ({"connectors": [{"connector_id": 0, "standard": "CHADEMO"}]}, "main meter"),
-        ({"group": "a b"}, "pattern"),
+        ({"group": "a b"}, "write 1 to 64 letters, digits"),
     ],
 )
 async def test_a_wrong_fact_of_a_station_is_refused_with_the_reason(
@@ -278,6 +288,18 @@ async def test_rated_powers_are_those_registered_at_their_places(stations: Stati
     assert stations.rows(query, [], []) == []
 
 
+async def test_stations_may_be_expected_to_speak_at_an_interval_of_their_own(stations: StationsApp) -> None:
+    await stations.ask("PUT", "/A", 201, {"silent_after_s": 86_400})
+    await stations.ask("PUT", "/B", 201, {"silent_after_s": 0})
+    await stations.ask("PUT", "/C", 201, {})
+    assert (await stations.ask("GET", "/A", 200))["silent_after_s"] == 86_400
+    query = "SELECT station_id, silent_after_s FROM stations.silence_overview ORDER BY station_id"
+    assert stations.rows(query) == [("A", 86_400), ("B", 0)]
+    await stations.ask("PUT", "/A", 200, {}, match="*")
+    assert stations.rows(query) == [("B", 0)]
+    await stations.ask("PUT", "/A", 422, {"silent_after_s": -1}, match="*")
+
+
 async def test_stations_that_are_there_are_not_registered_again(stations: StationsApp, database_url: str) -> None:
     await stations.ask("PUT", "/A", 201, {"city": "Bonn"})
     facts, plug = StationFacts(city="Köln"), ConnectorFacts(rated_power_w=1, evse_id="DE*VLT*E1")
@@ -331,6 +353,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(sta
     ("model", "example"),
     [
         (StationFacts, examples.STATION_FACTS),
+        (StationDocument, examples.DOCUMENT),
         (ConnectorFacts, examples.CONNECTOR_FACTS),
         (Connector, examples.CONNECTOR),
         (StationSummary, examples.SUMMARY),
@@ -353,8 +376,7 @@ def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[
 async def test_no_question_is_a_server_error_or_answered_otherwise_than_described(
     stations: StationsApp, method: str, path: str
 ) -> None:
-    await stations.ask("PUT", "/ST-1", 201, examples.STATION_FACTS)
-    await stations.ask("PUT", "/ST-1/connectors/1", 201, examples.CONNECTOR_FACTS)
+    await stations.ask("PUT", "/ST-1", 201, examples.DOCUMENT)
     schema = schemathesis.openapi.from_dict((await stations.client.get("/openapi.json")).json())
     headers = {"authorization": f"Bearer {stations.tokens['operator']}", "if-match": "*"}
     cases = cases_of(schema[path][method.upper()])

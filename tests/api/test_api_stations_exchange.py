@@ -84,7 +84,12 @@ _PLACES = st.none() | st.tuples(st.integers(-89_000_000, 89_000_000), st.integer
 def _station(name: str, facts: dict[str, Any], place: Any, connectors: Any) -> Station:
     if place is not None:
         facts = {**facts, "latitude": f"{place[0] / 1e6:.6f}", "longitude": f"{place[1] / 1e6:.6f}"}
-    document = StationDocument.model_validate({**facts, "connectors": connectors})
+    known = {one["connector_id"] for one in connectors}
+    bays = [
+        {**one, "connectors": [number for number in one.get("connectors", []) if number in known]}
+        for one in facts.get("bays", [])
+    ]
+    document = StationDocument.model_validate({**facts, "bays": bays, "connectors": connectors})
     plugs = sorted(document.connectors or [], key=lambda one: one.connector_id)
     return Station(
         **{name: getattr(document, name) for name in StationFacts.model_fields},
@@ -287,16 +292,40 @@ async def test_what_is_exported_changes_nothing_and_makes_the_same_again(station
 async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
     assert (await put(stations, examples.CSV))["created"] == 1
     assert (await put(stations, examples.LOCATIONS))["changed"] == 1
-    [said] = (await put(stations, [{**examples.LOCATIONS[0], "energy_mix": {"is_green_energy": True}}]))["stations"]
-    assert (said["outcome"], said["not_taken"]) == ("unchanged", ["energy_mix"])
+    [said] = (await put(stations, [{**examples.LOCATIONS[0], "fancy": {"x": True}}]))["stations"]
+    assert (said["outcome"], said["not_taken"]) == ("unchanged", ["fancy"])
     envelope = {"data": examples.LOCATIONS, "status_code": 1000}
     answer = await stations.client.post(f"{PATH}/import?format=ocpi", json=envelope)
     assert answer.json()["unchanged"] == 1
 
 
+async def test_what_others_say_of_energy_visibility_and_entrances_is_kept(stations: StationsApp) -> None:
+    more = {
+        "energy_mix": {
+            "is_green_energy": False,
+            "energy_sources": [{"source": "WIND", "percentage": 82.5}, {"source": "GAS", "percentage": 17.5}],
+            "environ_impact": [{"category": "CARBON_DIOXIDE", "amount": 92.1}],
+            "supplier_name": "Nordstrom",
+            "energy_product_name": "Nord 80",
+        },
+        "publish_allowed_to": [{"visual_number": "12345-67", "issuer": "NewMotion"}, {"uid": "012A", "type": "RFID"}],
+        "related_locations": [
+            {"latitude": "52.520100", "longitude": "13.404900", "name": {"language": "en", "text": "Entrance"}}
+        ],
+    }
+    assert (await put(stations, [{**examples.LOCATIONS[0], **more}]))["created"] == 1
+    [page] = await exported(stations, "ocpi")
+    [location] = json.loads(page)
+    assert {name: location[name] for name in more} == more
+    for format_ in ("csv", "ocpi"):
+        for page in await exported(stations, format_):
+            assert (await put(stations, page if format_ == "csv" else json.loads(page)))["stations"] == []
+
+
 @pytest.mark.parametrize(
     ("file", "says"),
     [
+        ([{"id": "A", "publish_allowed_to": [{"type": "RFID"}]}], "names nobody: give uid, visual_number or group_id"),
         ("", "empty"),
         ("name\nx\n", "station_id"),
         ("station_id,nmae\nA,x\n", "did you mean name"),
@@ -314,6 +343,11 @@ async def test_the_examples_can_be_imported(stations: StationsApp) -> None:
         ("station_id,connector_id\nA,1.5\n", "integer"),
         ("station_id,connector_id\nA,\nA,1\n", "connector_id is empty"),
         ("station_id,bays\nA,[{\n", "no JSON"),
+        ('station_id,bays\nA,"[{""bay"":""P1"",""connectors"":[3]}]"\n', "A: bay P1 names connector 3, which the"),
+        (
+            'station_id,connector_id,bays\nA,1,"[{""bay"":""P1"",""connectors"":[1,3]}]"\n',
+            "A: bay P1 names connector 3, which the",
+        ),
         ("station_id,latitude\nA,91\n", "beyond 90"),
         ("station_id,site_power_w_max\nA,NaN\n", "integer"),
         ("station_id,name\nA,\x00\n", "NUL"),

@@ -202,7 +202,8 @@ def expected(fleet: Fleet, asked: dict[str, Any]) -> list[dict[str, Any]]:
         operator = (station["operator"] or {}).get("name")
         text = " ".join(one for one in (station["name"], station["address"], operator) if one)
         plain = text.casefold().replace("ü", "u").replace("é", "e").split()
-        if not fitting or (asked.get("free") and not free) or (asked.get("open") and not opened):
+        by_name = asked.get("plain") and "plug" not in asked and "power_w_min" not in asked
+        if not (fitting or by_name) or (asked.get("free") and not free) or (asked.get("open") and not opened):
             continue
         if not all(any(word.startswith(wanted) for word in plain) for wanted in asked.get("plain", ())):
             continue
@@ -324,6 +325,9 @@ async def test_a_search_follows_what_changes(stations: StationsApp, bus: InProce
     assert await found() == []
     await stations.ask("PUT", "/A", 201, here)
     assert await found() == []  # without a connector
+    await stations.ask("PUT", "/A", 200, {**here, "name": "Harbour"}, match="*")
+    assert (await found(text="harb"), await found(text="harb", free=True), await found(text="other")) == (["A"], [], [])
+    assert await found(text="harb", plug="CHADEMO") == []
     await stations.ask("PUT", "/A/connectors/1", 201, {})
     assert await found(free=True) == ["A"]  # it is as free as it was
 
@@ -340,6 +344,7 @@ async def test_a_search_follows_what_changes(stations: StationsApp, bus: InProce
         ({"box": "1,2,3,4", "radius_m": 5}, "give them too"),
         ({"latitude": 1, "longitude": 1, "radius_m": 200_001}, "200000"),
         ({"latitude": 1, "longitude": 1, "text": "a b c d e f g h i"}, "8 words"),
+        ({"latitude": 1, "longitude": 1, "text": "?!_"}, "text has no word: write letters or digits"),
         ({"latitude": 1, "longitude": 1, "cursor": "x"}, "cursor"),
         ({"latitude": 1, "longitude": 1, "plug": "CCS"}, "IEC_62196_T2_COMBO"),
         ({"latitude": 1, "longitude": 1, "sort": "name"}, "price"),

@@ -12,6 +12,7 @@ from api.notifications.declaration import SERVICE
 from schemas.events import (
     EventFailed,
     Money,
+    ParkingOverstayed,
     Pricing,
     SessionAssigned,
     SessionCompleted,
@@ -21,6 +22,7 @@ from schemas.events import (
 )
 from schemas.topics import (
     EVENT_FAILED,
+    PARKING_OVERSTAYED,
     RESERVATION_CANCELLED,
     RESERVATION_CREATED,
     RESERVATION_EXPIRED,
@@ -170,6 +172,40 @@ async def test_a_session_that_is_another_driver_s_after_all_is_told_that_one(har
 async def test_a_session_of_nobody_is_told_nobody(harness: Harness) -> None:
     await harness.deliver(started(), completed())
     assert await harness.rows() == []
+
+
+def overstay(name: str, driver_id: str | None = "D1", **more: Any) -> Any:
+    payload = ParkingOverstayed(**{
+        "station_id": "ST-1", "connector_id": None, "bay": "B1", "driver_id": driver_id, "session_id": None,
+        "reason": "charging", "since": None, "idle_since": "2026-03-29T08:30:00.000Z",
+        "overstay_from": "2026-03-29T08:40:00.000Z", "fee_per_hour": "6.005", "currency": "EUR", **more,
+    })  # fmt: skip
+    return message(PARKING_OVERSTAYED, name, payload)
+
+
+async def test_an_overstay_is_told_its_driver_once_with_what_it_costs(harness: Harness) -> None:
+    await harness.deliver(station(1, "North", "Market square"), overstay("1"), overstay("1"))
+    assert await told(harness) == [
+        ("parking_overstayed", "driver/D1", "Please move your vehicle at Market square"),
+    ]  # fmt: skip
+    (row,) = await harness.rows()
+    assert "bay B1" in row["body"]
+    await harness.deliver(
+        overstay("2", reason="time_limit", fee_per_hour=None, currency=None, bay=None, connector_id=2)
+    )
+    assert len(await told(harness)) == 2
+
+
+async def test_of_vehicles_that_nobody_knows_operators_get_one_alarm_of_a_site_then_a_digest(harness: Harness) -> None:
+    await harness.deliver(station(1, "North"), overstay("1", None), overstay("2", None, bay="B2"), overstay("1", None))
+    await harness.deliver(overstay("3", None, station_id="ST-9", reason="time_limit"))
+    await harness.send_all()
+    assert sorted(one.title for one in harness.sent("chat")) == [
+        "North: a vehicle stands for too long", "ST-9: a vehicle stands for too long",
+    ]  # fmt: skip
+    harness.clock.advance(WINDOW_S)
+    await harness.send_all()
+    assert len(harness.sent("chat")) == 3
 
 
 def changed(name: str, *changes: Any) -> Any:

@@ -127,7 +127,7 @@ async def test_no_question_is_a_server_error_or_answered_otherwise_than_describe
 
 
 # A page's layout is of millimetres and points; its amounts are text.
-LENGTHS = (BILLING / "exports/document_pdf.py", BILLING / "exports/paper.py")
+LENGTHS = (BILLING / "exports/document_pdf.py",)
 _GIVE_FLOATS = ("total_seconds", "timestamp")
 
 

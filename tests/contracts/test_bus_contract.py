@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
-import pika
 import pytest
 
-from kit.errors import Overloaded, Unavailable, Unprocessable
+from kit.errors import Overloaded, QueueFull, Unavailable, Unprocessable
 from kit.messaging.bus import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -28,6 +27,7 @@ from kit.messaging.bus import (
     Message,
     replay_of,
 )
+from kit.messaging.full_queues import PublisherPastFullQueues
 from kit.messaging.gate import Gate
 from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
@@ -39,7 +39,6 @@ POLICY = RetryPolicy.model_validate(
     {"default": {"first_s": 0.01, "factor": 2, "ceiling_s": 0.02, "attempts_max": 4, "handler_timeout_s": 5}}
 )
 QUEUE_MESSAGES_MAX = 20
-BROADCAST_QUEUES = ("one", "two", "other")  # of the tests of broadcasts, durable
 MakeBus = Callable[[], Awaitable[Bus]]
 
 
@@ -56,7 +55,7 @@ def name() -> str:
 
 
 @pytest.fixture(params=["in-process", pytest.param("rabbitmq", marks=pytest.mark.server)])
-async def make_bus(request: pytest.FixtureRequest, name: str) -> AsyncIterator[MakeBus]:
+async def make_bus(request: pytest.FixtureRequest) -> AsyncIterator[MakeBus]:
     """Makes buses (in-process: the one), and closes them."""
     made: list[Bus] = []
 
@@ -75,19 +74,6 @@ async def make_bus(request: pytest.FixtureRequest, name: str) -> AsyncIterator[M
     yield make
     for bus in made:
         await bus.close()
-    if url:
-        await asyncio.to_thread(_delete_broadcast_queues, url, name)
-
-
-def _delete_broadcast_queues(url: str, name: str) -> None:
-    """Every broadcast goes to every queue at that exchange: one that nobody reads is full after QUEUE_MESSAGES_MAX of
-    later tests' broadcasts, and rejects theirs from then on."""
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    try:
-        for queue in BROADCAST_QUEUES:
-            connection.channel().queue_delete(f"{name}_{queue}")
-    finally:
-        connection.close()
 
 
 @pytest.fixture
@@ -492,6 +478,55 @@ async def test_a_full_queue_rejects_publishes(bus: Bus, name: str) -> None:
     refused = [outcome for outcome in outcomes if outcome is not None]
     assert all(isinstance(outcome, Overloaded) for outcome in refused)
     assert taken >= QUEUE_MESSAGES_MAX
+
+
+@pytest.mark.parametrize("exchange", [DIRECT, FANOUT])
+async def test_a_queue_that_nobody_reads_is_filled_by_its_own_key_only_and_stops_no_other(
+    bus: Bus, name: str, exchange: str
+) -> None:
+    seen = RecordingHandler()
+    await bus.declare(f"{name}_unread", exchange, name)
+    await bus.subscribe(f"{name}_other", exchange, f"{name}.other", seen)
+    for number in range(3 * QUEUE_MESSAGES_MAX):
+        await bus.publish(Message(exchange, f"{name}.other", b"%d" % number))
+    await eventually(lambda: len(seen.bodies) == 3 * QUEUE_MESSAGES_MAX)
+    late = RecordingHandler()
+    await bus.subscribe(f"{name}_unread", exchange, name, late)
+    await bus.publish(Message(exchange, name, b"its own"))
+    await eventually(lambda: late.messages)
+    assert late.bodies == [b"its own"]
+
+
+@pytest.mark.parametrize("exchange", [DIRECT, FANOUT])
+async def test_what_a_full_queue_refuses_reaches_the_others_and_becomes_its_dead_letter(
+    bus: Bus, name: str, exchange: str
+) -> None:
+    archive, here, back = Archive(name), RecordingHandler(), RecordingHandler()
+    await bus.subscribe_dead_letters(archive)
+    await bus.declare(f"{name}_gone", exchange, name)
+    await bus.subscribe(f"{name}_here", exchange, name, here)
+    queues = {(exchange, name): [f"{name}_gone", f"{name}_here"]}
+    at_once, patient = (PublisherPastFullQueues(bus, queues, announce, refused_s=after_s) for after_s in (0.0, 3_600.0))
+    publishing: list[asyncio.Task[None]] = []
+    async with asyncio.timeout(30):
+        while len(archive.messages) < 3:
+            number = len(publishing)
+            message = Message(exchange, name, b"%d" % number, {EVENT_ID: str(number)})
+            publishing.append(asyncio.create_task(at_once.publish(message)))
+            await asyncio.wait(publishing[-1:], timeout=0.01)
+    with pytest.raises(QueueFull):
+        await patient.publish(Message(exchange, name, b"refused", {EVENT_ID: "refused"}))
+    bodies = {b"%d" % number for number in range(len(publishing))}
+    await eventually(lambda: set(here.bodies) - {b"refused"} == bodies)
+
+    assert {letter.routing_key for letter in archive.messages} == {f"{name}_gone"}
+    assert "full" in archive.messages[0].headers[ERROR]
+    await bus.subscribe(f"{name}_gone", exchange, name, back)
+    await asyncio.gather(*publishing)
+    for letter in archive.messages:
+        await bus.publish(replay_of(letter))
+    await eventually(lambda: set(back.bodies) == bodies)
+    assert {(one.exchange, one.routing_key) for one in back.messages} == {(exchange, name)}
 
 
 async def test_an_unknown_exchange_is_an_error_of_the_caller(bus: Bus, name: str) -> None:

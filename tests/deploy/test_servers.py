@@ -4,9 +4,11 @@ import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pika
 import psycopg
+import pymongo
 import pytest
 import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -100,7 +102,7 @@ WRITE: dict[str, Note] = {
 }
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", READ)
 def test_a_stopped_and_a_killed_server_come_back_with_their_data_on_the_same_port(
     name: str, servers: PrivateServers
 ) -> None:
@@ -116,6 +118,21 @@ def test_a_stopped_and_a_killed_server_come_back_with_their_data_on_the_same_por
     assert server.start() == url
     WRITE[name](url, "3 after both")
     assert READ[name](url) == ["1 before the stop", "2 before the kill", "3 after both"]
+
+
+def test_every_server_that_keeps_its_data_is_tested_for_it(tmp_path: Path) -> None:
+    assert set(READ) == {name for name, make in SERVERS.items() if make(tmp_path).keeps_data}
+
+
+def test_one_that_keeps_nothing_comes_back_empty_on_the_same_port(servers: PrivateServers) -> None:
+    url = servers.url_of(servers.mongodb)
+    with pymongo.MongoClient[dict[str, Any]](url, retryWrites=False) as client:
+        client["servers_keep"]["notes"].insert_one({"note": "before the kill"})
+    servers.mongodb.kill()
+    assert not servers.mongodb.running
+    assert servers.mongodb.start() == url
+    with pymongo.MongoClient[dict[str, Any]](url, retryWrites=False) as client:
+        assert client["servers_keep"]["notes"].count_documents({}) == 0
 
 
 def test_starting_a_running_server_changes_nothing(servers: PrivateServers) -> None:

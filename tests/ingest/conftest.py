@@ -38,7 +38,7 @@ class Tokens:
     async def find(self, token_hash: bytes) -> Principal | None:
         return self.principals.get(token_hash)
 
-    async def revoked(self, token_ids: Iterable[object]) -> set[object]:
+    def revoked(self, token_ids: Iterable[object]) -> set[object]:
         return set()
 
 

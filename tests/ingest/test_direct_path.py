@@ -106,6 +106,12 @@ class Side:
         self._state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
         self.ingest.start()
 
+    @property
+    def heads(self) -> dict[bytes, Any]:
+        """The heads that are not parsed again."""
+        heads: dict[bytes, Any] = self._protocol.heads
+        return heads
+
     def connection(self) -> Any:
         """The protocol of a new connection."""
         return self._protocol(config=self._config, server_state=self._state, app_state={})
@@ -392,6 +398,87 @@ def test_one_oddity_is_answered_as_by_the_framework_and_so_is_what_follows(
     usual = request(as_json(reading()))
     twins.compare(Piece(request(**{"body": as_json(reading())} | oddity)), Piece(usual, awaits=True))
     twins.compare(Piece(usual + request(**{"body": as_json(reading())} | oddity) + usual))
+
+
+@contextmanager
+def _parsed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """The targets of requests whose heads the direct gateway parses."""
+    seen: list[bytes] = []
+    on_url = DirectProtocol.on_url
+
+    def noted(self: DirectProtocol, url: bytes) -> None:
+        seen.append(url)
+        on_url(self, url)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectProtocol, "on_url", noted)
+        yield seen
+
+
+def test_a_head_is_parsed_once_whichever_connection_it_comes_on(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins.know_tokens()
+    new = [(b"X-New", b"by this test")]
+    first, second = (request(as_json(reading(power_w=power)), headers=new) for power in (11_000.5, 22_000.5))
+    with _parsed(monkeypatch) as parsed:
+        assert twins.compare(Piece(first), Piece(second, awaits=True), log="fine") == [202, 202]
+        assert twins.compare(Piece(second), log="fine") == [202]
+    assert parsed.count(PATH.encode()) == 1
+
+
+@pytest.mark.parametrize("header", [b"X-Correlation-ID", b"traceparent"])
+def test_a_head_with_ids_of_its_own_is_not_kept(twins: Twins, header: bytes) -> None:
+    twins.know_tokens()
+    heads = twins.direct.heads
+    before = len(heads)
+    twins.compare(Piece(request(as_json(reading()), headers=[(header, b"x"), (b"X-Any", b"y")])))
+    assert len(heads) == before
+
+
+def test_heads_that_are_kept_are_bounded(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins.know_tokens()
+    monkeypatch.setattr("kit.web.protocol._HEADS_MAX", 3)
+    for number in range(10):
+        twins.compare(Piece(request(as_json(reading()), headers=[(b"X-Number", b"%d" % number)])))
+    assert len(twins.direct.heads) <= 3
+    twins.compare(Piece(request(as_json(reading()), headers=[(b"X-Long", b"x" * 2_000)])))
+    assert max(map(len, twins.direct.heads)) <= 1_024
+
+
+_DISTORTIONS: Final[list[Callable[[bytes], bytes]]] = [
+    bytes,
+    lambda head: b"\r\n" + head,
+    lambda head: b"\n\n" + head,
+    lambda head: head.replace(b"\r\n", b"\n"),
+    lambda head: head[:-4] + b"\n\n",
+    lambda head: head[:-4] + b"\r\n\n",
+    lambda head: head[:-4] + b"\n\r\n",
+    lambda head: head.replace(b"Host: x", b"Host: x\r\n y"),
+    lambda head: head.replace(b"Host: x", b"Host:x  "),
+    lambda head: head.replace(b"Host: x", b"Host: x\nX-Other: y"),
+    lambda head: head.replace(b"Content-Length: ", b"Content-Length: 00"),
+    lambda head: head.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    lambda head: head.lower().replace(b"post /", b"POST /"),
+]
+
+
+@given(
+    distort=st.sampled_from(_DISTORTIONS),
+    body=_ordinary | st.sampled_from([b"", b"\r\n", b"\r\n\r\n", b"[]\r\n\r\n", b" []", b"\n\r\n[]"]),
+    behind=st.sampled_from([b"", b"\r\n", b"\r\n\r\n", b"G", request(b"[]"), request(b"[]")[:40]]),
+    cuts=st.lists(st.integers(0, 400), max_size=2),
+    other=st.sampled_from([b"x", b"\n", b"]"]),
+)
+def test_a_request_behind_a_known_head_is_answered_as_one_whose_head_is_parsed(
+    twins: Twins, distort: Callable[[bytes], bytes], body: bytes, behind: bytes, cuts: list[int], other: bytes
+) -> None:
+    whole = request(body)
+    head = distort(whole[: len(whole) - len(body)])
+    twins.compare(Piece(head + body))
+    twins.compare(Piece(head + body), Piece(head + other * len(body), awaits=True))
+    sent = head + body + behind
+    ends = sorted({min(cut, len(sent)) for cut in cuts} | {len(sent)})
+    pieces = [Piece(sent[start:end]) for start, end in zip([0, *ends], ends, strict=False) if end > start]
+    twins.compare(*pieces)
 
 
 _OFFER: Final = [(b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", b"h2c"), (b"HTTP2-Settings", b"AAMAAABk")]

@@ -1,7 +1,7 @@
 """Tokens: who may, from when, until when; against a real database."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -27,7 +27,10 @@ from kit.clock import ManualClock
 from kit.database.postgres import Database
 from kit.errors import Unavailable
 from kit.web.app import Problem, make_app, serve
-from tests.waiting import eventually
+
+_HANGING_S = 60.0  # only prevents hanging
+_TOKEN = "vsd_" + "t" * 43
+_HEADER = f"Bearer {_TOKEN}".encode()
 
 
 class _Counting:
@@ -316,51 +319,95 @@ class _SlowStore:
         self.principal = Principal("device", uuid4(), None)
         self.token_hash = hash_of(token)
         self.gone: set[object] = set()
-        self.gate = asyncio.Event()
-        self.asked = 0
+        self.gate = threading.Event()
 
     async def find(self, token_hash: bytes) -> Principal | None:
         return self.principal if token_hash == self.token_hash else None
 
-    async def revoked(self, _token_ids: object) -> set[object]:
-        self.asked += 1
+    def revoked(self, _token_ids: object) -> set[object]:
         gone = set(self.gone)
-        await self.gate.wait()
+        assert self.gate.wait(_HANGING_S)
         return gone
 
 
-async def test_a_request_that_cannot_wait_is_known_while_its_revocation_is_asked_for_ahead(clock: ManualClock) -> None:
-    token = "vsd_" + "t" * 43
-    header = f"Bearer {token}".encode()
-    store = _SlowStore(token)
-    authenticator = Authenticator(store, clock)  # type: ignore[arg-type]  # all of a TokenStore that is called
-    assert authenticator.known(header, ("device",)) is None, "not seen before"
-    await authenticator.require(_request(token), "device")
-    assert authenticator.known(header, ("device",)) == store.principal
-    assert authenticator.known(header, ("operator",)) is None
-    store.gone.add(store.principal.token_id)
+@pytest.fixture
+def slow() -> Iterator[_SlowStore]:
+    store = _SlowStore(_TOKEN)
+    yield store
+    store.gate.set()
+
+
+@pytest.fixture
+async def known(slow: _SlowStore, clock: ManualClock) -> Authenticator:
+    """Knows the token of `slow`."""
+    authenticator = Authenticator(slow, clock)  # type: ignore[arg-type]  # all of a TokenStore that is called
+    assert authenticator.known(_HEADER, ("device",)) is None, "not seen before"
+    await authenticator.require(_request(_TOKEN), "device")
+    return authenticator
+
+
+def _await_answer(authenticator: Authenticator) -> None:
+    """Let the thread finish, and the event loop have no turn."""
+    assert authenticator._question is not None
+    authenticator._question.answer.result(_HANGING_S)
+
+
+async def test_a_request_that_cannot_wait_is_known_while_its_revocation_is_asked_for_ahead(
+    slow: _SlowStore, known: Authenticator, clock: ManualClock
+) -> None:
+    assert known.known(_HEADER, ("device",)) == slow.principal
+    assert known.known(_HEADER, ("operator",)) is None
+    slow.gone.add(slow.principal.token_id)
     clock.advance(REVOCATION_S - AHEAD_S)
     for _ in range(3):
-        assert authenticator.known(header, ("device",)) == store.principal, "the answer is not here yet"
-        await asyncio.sleep(0)
-    assert store.asked == 1
+        assert known.known(_HEADER, ("device",)) == slow.principal, "the answer is not here yet"
     clock.advance(AHEAD_S)
-    assert authenticator.known(header, ("device",)) is None, "no longer than the bound"
-    store.gate.set()
-    await eventually(lambda: not authenticator._cached)
-    assert authenticator.known(header, ("device",)) is None
-    assert store.asked == 1
+    assert known.known(_HEADER, ("device",)) is None, "no longer than the bound"
+    slow.gate.set()
+    _await_answer(known)
+    assert known.known(_HEADER, ("device",)) is None
+    assert not known._cached
 
 
-async def test_tokens_that_are_not_revoked_stay_known_without_a_pause(clock: ManualClock) -> None:
-    token = "vsd_" + "t" * 43
-    header = f"Bearer {token}".encode()
-    store = _SlowStore(token)
-    store.gate.set()
-    authenticator = Authenticator(store, clock)  # type: ignore[arg-type]  # all of a TokenStore that is called
-    await authenticator.require(_request(token), "device")
-    for asked in range(1, 10):
+async def test_a_token_that_is_not_revoked_stays_known_though_the_event_loop_has_no_turn(
+    slow: _SlowStore, known: Authenticator, clock: ManualClock
+) -> None:
+    slow.gate.set()
+    for _ in range(10):
         clock.advance(REVOCATION_S - AHEAD_S)
-        assert authenticator.known(header, ("device",)) == store.principal
-        await eventually(lambda: authenticator._ahead is None)
-        assert store.asked == asked
+        assert known.known(_HEADER, ("device",)) == slow.principal
+        _await_answer(known)
+        clock.advance(AHEAD_S / 2)
+        assert known.known(_HEADER, ("device",)) == slow.principal
+        _await_answer(known)
+
+
+async def test_a_database_that_answers_too_late_counts_as_down_until_it_does(
+    slow: _SlowStore, known: Authenticator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "ANSWER_S_MAX", 0.0)
+    slow.gone.add(slow.principal.token_id)
+    clock.advance(REVOCATION_S)
+    await known.require(_request(_TOKEN), "device")
+    assert known.known(_HEADER, ("device",)) == slow.principal, "as in any outage"
+    slow.gate.set()
+    _await_answer(known)
+    clock.advance(REVOCATION_S)
+    slow.token_hash = b""
+    with pytest.raises(Problem):
+        await known.require(_request(_TOKEN), "device")
+
+
+async def test_a_revocation_that_cannot_be_read_is_no_refusal(
+    slow: _SlowStore, known: Authenticator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_token_ids: object) -> set[object]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(slow, "revoked", broken)
+    clock.advance(REVOCATION_S)
+    await known.require(_request(_TOKEN), "device")
+    clock.advance(OUTAGE_S)
+    slow.token_hash = b""
+    with pytest.raises(Problem):
+        await known.require(_request(_TOKEN), "device")

@@ -1,7 +1,9 @@
 """Connections: what is an outage, what is a mistake, and what a role may see."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -10,7 +12,8 @@ import pytest
 
 from kit.database.postgres import Database, connect_sync, open_database, outages
 from kit.database.roles import Grant, ensure_roles
-from kit.errors import ConfigError, Unavailable
+from kit.errors import ConfigError, Contended, Unavailable
+from tests.waiting import eventually
 
 _ROLES = ("kit_test_reader", "kit_test_writer")
 
@@ -96,11 +99,60 @@ def test_a_connection_that_the_server_is_just_ending_is_an_outage() -> None:
         raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
 
 
+async def test_of_two_transactions_in_a_deadlock_one_is_told_to_try_again(database_url: str) -> None:
+    database, both = await open_database(database_url, name="test"), asyncio.Barrier(2)
+    await database.execute("CREATE TABLE contended (id int PRIMARY KEY, n int NOT NULL)")
+    await database.execute("INSERT INTO contended VALUES (1, 0), (2, 0)")
+
+    async def change(first: int, second: int) -> None:
+        async with database.transaction() as transaction:
+            await transaction.execute("UPDATE contended SET n = n + 1 WHERE id = $1", first)
+            await both.wait()
+            await transaction.execute("UPDATE contended SET n = n + 1 WHERE id = $1", second)
+
+    outcomes = await asyncio.gather(change(1, 2), change(2, 1), return_exceptions=True)
+    (failed,) = [outcome for outcome in outcomes if outcome is not None]
+    assert isinstance(failed, Contended)
+    assert "deadlock" in str(failed)
+    assert await database.fetchval("SELECT sum(n) FROM contended") == 2
+    await database.close()
+
+
 async def test_a_closed_database_is_an_outage_and_not_a_crash(database_url: str) -> None:
     database = await open_database(database_url, name="test")
     await database.close()
     with pytest.raises(Unavailable):
         await database.ping()
+
+
+async def test_a_thread_asks_on_a_connection_of_its_own_made_anew_after_an_outage(database_url: str) -> None:
+    database = await open_database(database_url, name="test")
+
+    def asked(query: str, *args: object) -> Coroutine[Any, Any, list[tuple[Any, ...]]]:
+        return asyncio.to_thread(database.fetch_blocking, query, *args)
+
+    assert await asked("SELECT n FROM unnest($1::int[]) AS n WHERE n > $2", [1, 2, 3], 1) == [(2,), (3,)]
+    with pytest.raises(Unavailable):
+        await asked("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert await asked("SELECT 1") == [(1,)]
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await asked("SELECT * FROM nowhere")
+    assert await asked("SELECT 1") == [(1,)]
+    await database.close()
+    with pytest.raises(Unavailable):
+        await asked("SELECT 1")
+
+
+async def test_closing_ends_what_a_thread_asks(database_url: str) -> None:
+    database = await open_database(database_url, name="test")
+    watch = await open_database(database_url, name="watch")
+    asking = asyncio.create_task(asyncio.to_thread(database.fetch_blocking, "SELECT pg_sleep(600)"))
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' AND application_name = 'test'"
+    await eventually(lambda: watch.fetchval(running))
+    await database.close()
+    with pytest.raises(Unavailable):
+        await asking
+    await watch.close()
 
 
 async def test_wrong_login_or_database_is_a_wrong_setting(database_url: str) -> None:

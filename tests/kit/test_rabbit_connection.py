@@ -12,7 +12,7 @@ from pika.channel import Channel as PikaChannel
 
 from kit.errors import Overloaded, Unavailable
 from kit.messaging.rabbit_channels import Publisher
-from kit.messaging.rabbit_connection import RECEIVE_BYTES, Channel, Connection, ConnectionListener, Rabbit
+from kit.messaging.rabbit_connection import RECEIVE_BYTES, SEND_BYTES, Channel, Connection, ConnectionListener, Rabbit
 from tests.waiting import eventually
 
 URL = "amqp://guest:guest@127.0.0.1:{}/%2F"
@@ -59,6 +59,32 @@ async def test_a_frame_is_received_in_few_pieces(rabbit: Rabbit) -> None:
     transport = user.connection.raw._transport
     assert transport._MAX_RECV_BYTES == RECEIVE_BYTES
     assert type(transport)._MAX_RECV_BYTES < RECEIVE_BYTES, "pika has changed: ours may not be needed"
+
+
+async def test_what_is_buffered_is_sent_in_few_pieces(rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = Opened()
+    publisher = Publisher(rabbit)
+    rabbit.add(user)
+    rabbit.start()
+    await rabbit.wait_ready(30)
+    assert user.connection is not None
+    transport = user.connection.raw._transport
+    send, sent = type(transport)._sigint_safe_send, []
+
+    def counted(sock: Any, data: bytes) -> int:
+        sent.append(len(data))
+        return int(send(sock, data))
+
+    monkeypatch.setattr(transport, "_sigint_safe_send", counted)
+    confirms = [publisher.publish("", "nowhere", b"x", BasicProperties(), mandatory=False) for _ in range(100)]
+    async with asyncio.timeout(30):
+        await asyncio.gather(*confirms)
+    assert len(sent) == 1
+    large = [publisher.publish("", "nowhere", bytes(100_000), BasicProperties(), mandatory=False) for _ in range(20)]
+    async with asyncio.timeout(30):
+        await asyncio.gather(*large)
+    assert sum(sent) > 20 * 100_000, "though a send takes a part of it"
+    assert max(sent) < 2 * SEND_BYTES + 100_000
 
 
 async def test_a_call_whose_answer_never_comes_ends_with_its_connection() -> None:

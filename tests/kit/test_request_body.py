@@ -47,7 +47,7 @@ class Tokens:
         kinds = [kind for kind, token in TOKENS.items() if hash_of(token) == token_hash]
         return Principal(kinds[0], UUID(int=1), None, "D1" if kinds[0] == "driver" else None) if kinds else None
 
-    async def revoked(self, token_ids: Iterable[UUID]) -> set[UUID]:
+    def revoked(self, token_ids: Iterable[UUID]) -> set[UUID]:
         """None is."""
         return set()
 

@@ -43,6 +43,22 @@ def test_a_fleet_that_starts_anew_goes_on_above_its_old_registers(seed: int) -> 
         assert anew["boot"][slot] > old["boot"][old["slot"] == slot].max()
 
 
+def test_meters_that_are_known_go_on_from_where_they_stood(seed: int) -> None:
+    spec = FleetSpec(seed, START_MS, stations=20)
+    fleet = Fleet(spec)
+    for _ in range(200):
+        rows = fleet.step()
+    stood = fleet.registers_mwh()
+    assert [stood[row["station_id"].decode(), int(row["connector_id"])] for row in rows] == rows["energy_mwh"].tolist()
+    known = {place: register_mwh for place, register_mwh in stood.items() if place[1] == 1} | {("SIM-999999", 1): 7}
+    anew = Fleet(FleetSpec(seed, START_MS + HOUR_MS, stations=20), known).step()
+    for row, before in zip(anew, rows, strict=True):
+        if row["connector_id"] == 1:
+            assert row["energy_mwh"] == before["energy_mwh"]
+        else:
+            assert row["energy_mwh"] >= before["energy_mwh"]
+
+
 def test_true_energy_is_the_integral_of_power_and_the_register_to_the_milliwatt_hour(seed: int) -> None:
     rows, truths = half_a_day(seed)
     assert truths

@@ -11,13 +11,24 @@ from streams.effects import (
     NULL_I64,
     READING_COLUMNS,
     WINDOW_COLUMNS,
+    BayChanged,
+    BayEffects,
     ComponentVolume,
     Effects,
     StationReadings,
     StatusChanged,
     StatusEffects,
 )
-from streams.engine.store_queries import TIMELINE_COLUMNS, StoredIdentity, StoredSession, StoredStatus, StoredTimelines
+from streams.engine.bays import MEASURED
+from streams.engine.store_queries import (
+    TIMELINE_COLUMNS,
+    StoredBayInterval,
+    StoredBays,
+    StoredIdentity,
+    StoredSession,
+    StoredStatus,
+    StoredTimelines,
+)
 from streams.kernels.windows import WINDOW_MS
 from streams.tariffs.version import TariffVersion
 
@@ -46,8 +57,12 @@ class MemoryStore:
         self.statuses: dict[tuple[int, int, int], tuple[int, str | None, str | None]] = {}  # by key, since_ms and place
         self.silences: dict[str, list[tuple[int, int | None]]] = {}  # by station: since, until
         self.status_changes: list[StatusChanged] = []
+        self.bays_found: dict[tuple[int, str, int], bool] = {}  # by key, bay and since_ms
+        self.bay_changes: list[BayChanged] = []
         self.stations: set[str] = set()  # that are registered
         self.asked_stations: list[str] = []
+        self.own_silences_ms: dict[str, int] = {}
+        self.silences_asked = 0
 
     # -- StepStore -----------------------------------------------------------------------------------------------------
 
@@ -57,16 +72,13 @@ class MemoryStore:
     def identities(
         self, connector_key: NDArray[Any], boot: NDArray[Any], seq: NDArray[Any], ts_ms: NDArray[Any]
     ) -> StoredIdentity:
-        asked = {
-            (key, b, s, None if b != NULL_I64 and s != NULL_I64 else t)
-            for key, b, s, t in zip(connector_key.tolist(), boot.tolist(), seq.tolist(), ts_ms.tolist(), strict=True)
-        }
+        wanted = list(zip(connector_key.tolist(), boot.tolist(), seq.tolist(), ts_ms.tolist(), strict=True))
+        by_seq = {(key, b, s) for key, b, s, _ in wanted if b != NULL_I64 and s != NULL_I64}
+        by_ts = {(key, t) for key, b, s, t in wanted if b == NULL_I64 or s == NULL_I64}
         found = [
             r
             for r in self.readings
-            if (r["connector_key"], r["boot"], r["seq"], r["ts_ms"]) in asked
-            or (r["connector_key"], r["boot"], r["seq"], None) in asked
-            or (r["seq"] == NULL_I64 and (r["connector_key"], NULL_I64, NULL_I64, r["ts_ms"]) in asked)
+            if (r["connector_key"], r["boot"], r["seq"]) in by_seq or (r["connector_key"], r["ts_ms"]) in by_ts
         ]
         return StoredIdentity(
             np.array([r["connector_key"] for r in found], np.int32),
@@ -109,12 +121,34 @@ class MemoryStore:
             found += [StoredStatus(*at, *self.statuses[at]) for at in mine if at[1] >= before_ms]
         return found
 
+    def bays(self, wanted: list[tuple[int, str, int]]) -> StoredBays:
+        intervals, readings = [], []
+        for key, bay, moment_ms in wanted:
+            mine = sorted(place for place in self.bays_found if place[:2] == (key, bay))
+            before_ms = max((since_ms for *_, since_ms in mine if since_ms < moment_ms), default=NULL_I64)
+            intervals += [StoredBayInterval(*at, self.bays_found[at]) for at in mine if at[2] >= before_ms]
+        for key in {key for key, *_ in wanted}:
+            first_ms = min(moment_ms for one, _, moment_ms in wanted if one == key)
+            readings += [
+                (key, row["ts_ms"], extra)
+                for row, extra in zip(self.readings, self.extra, strict=True)
+                if row["connector_key"] == key
+                and row["ts_ms"] >= first_ms
+                and extra is not None
+                and all(row[name] == nothing for name, nothing in MEASURED.items())
+            ]
+        return StoredBays(intervals, readings)
+
     def rated_powers(self, connectors: list[tuple[str, int]]) -> list[int]:
         return [self.rated.get(connector, 0) for connector in connectors]
 
     def registered(self, stations: list[str]) -> set[str]:
         self.asked_stations += stations
         return set(stations) & self.stations
+
+    def silences_after(self) -> dict[str, int]:
+        self.silences_asked += 1
+        return dict(self.own_silences_ms)
 
     def tariffs_at(self, stations: list[str], moments_ms: list[int]) -> list[int]:
         found = []
@@ -154,6 +188,15 @@ class MemoryStore:
             self.counts[name] += getattr(effects, name)
         self.by_station += effects.by_station
         self._apply_status(effects.status)
+        self._apply_bays(effects.bays)
+
+    def _apply_bays(self, bays: BayEffects) -> None:
+        for key, bay, since_ms, occupied in bays.intervals:
+            if occupied is None:
+                del self.bays_found[key, bay, since_ms]
+            else:
+                self.bays_found[key, bay, since_ms] = occupied
+        self.bay_changes += bays.changes
 
     def _apply_status(self, status: StatusEffects) -> None:
         codes = zip(status.error_codes, status.vendor_error_codes, strict=True)
@@ -201,6 +244,8 @@ class AsStoreQueries:
         self.tariffs_at = store.tariffs_at
         self.tariff_versions = store.tariff_versions
         self.rated_powers = store.rated_powers
+        self.silences_after = store.silences_after
+        self.bays = store.bays
 
 
 FOUND_BY = ("connector_key", "ts_ms", "boot", "seq", "part", "payload_hash")

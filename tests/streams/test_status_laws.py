@@ -257,6 +257,63 @@ def test_thousands_of_stations_fall_silent_in_several_steps() -> None:
     assert len(one.hear(BASE_MS + 3 * AFTER_MS, *({"station_id": f"S{n}"} for n in range(2_100)))) == 2_100
 
 
+def silences_by(one: Heard, until_ms: int, step_ms: int) -> dict[str, list[int]]:
+    """When each station was found silent, from the beginning, where time passes in such steps and nothing is heard."""
+    found: dict[str, list[int]] = {}
+    for now_ms in range(BASE_MS, until_ms, step_ms):
+        before = {station: len(of_it) for station, of_it in one.store.silences.items()}
+        one.hear(now_ms)
+        for station, of_it in one.store.silences.items():
+            if len(of_it) > before.get(station, 0):
+                found.setdefault(station, []).append(now_ms)
+    return found
+
+
+@given(
+    default_ms=st.sampled_from([0, 60_000, 600_000]),
+    own_ms=st.dictionaries(st.sampled_from("ABC"), st.sampled_from([0, 20_000, 90_000, 1_200_000])),
+)
+def test_each_station_falls_silent_after_its_own_interval_or_the_usual_one(
+    default_ms: int, own_ms: dict[str, int]
+) -> None:
+    one = Heard(StepParams(silent_after_ms=default_ms))
+    one.store.own_silences_ms = own_ms
+    one.hear(BASE_MS, *({"station_id": name, "status": Status.AVAILABLE} for name in "ABC"))
+    step_ms = SILENCE_CHECK_MS
+    found = silences_by(one, BASE_MS + 1_300_000, step_ms)
+    for name in "ABC":
+        after_ms = own_ms.get(name, default_ms)
+        if not after_ms:
+            assert name not in found
+            continue
+        (at_ms,) = found[name]
+        assert after_ms <= at_ms - BASE_MS <= after_ms + 2 * step_ms
+    assert one.store.silences == {name: [(BASE_MS, None)] for name in found}
+
+
+def test_a_station_that_speaks_later_falls_silent_by_its_own_shorter_interval() -> None:
+    one = Heard(StepParams(silent_after_ms=3_600_000))
+    one.store.own_silences_ms = {"B": 20_000}
+    one.hear(BASE_MS, {"station_id": "A", "status": Status.AVAILABLE})
+    one.hear(BASE_MS + 1)
+    one.hear(BASE_MS + 100_000, {"station_id": "B", "status": Status.AVAILABLE})
+    due_ms = one.state.next_due_ms(one.params)
+    assert due_ms is not None
+    one.hear(BASE_MS + 130_000)
+    assert one.store.silences == {"B": [(BASE_MS + 100_000, None)]}
+
+
+def test_an_interval_that_is_set_later_counts_within_minutes() -> None:
+    one = Heard(StepParams(silent_after_ms=3_600_000))
+    one.hear(BASE_MS, {"station_id": "A", "status": Status.AVAILABLE})
+    one.hear(BASE_MS + 30_000)
+    one.store.own_silences_ms = {"A": 60_000}
+    for second in range(35, 160, 5):
+        one.hear(BASE_MS + second * 1_000)
+    assert one.store.silences == {"A": [(BASE_MS, None)]}
+    assert one.store.silences_asked <= 3
+
+
 def test_without_a_time_nothing_is_ever_silent() -> None:
     one = Heard(StepParams(silent_after_ms=0))
     one.hear(BASE_MS, {"status": Status.AVAILABLE})

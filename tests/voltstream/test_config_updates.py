@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from billing.settings import BillingSettings
 from kit.config.runtime import RuntimeConfig
 from kit.config.values import ConfigSnapshot
-from kit.errors import Unavailable
+from kit.errors import Contended, Unavailable
 from kit.messaging.bus import FANOUT, InProcessBus, Message
 from kit.retry import RetryPolicy
 from kit.service import Job
@@ -150,6 +150,25 @@ async def test_a_paused_job_does_not_run_and_the_others_do() -> None:
     assert paused == [0]
     config.apply_snapshot(ConfigSnapshot(1, {"billing.paused": {"value": False, "version": 1}}))
     await eventually(lambda: paused[0] >= 3)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    config.close()
+
+
+async def test_a_job_that_meets_a_deadlock_is_repeated_soon_and_ends_nothing() -> None:
+    config, runs, other = RuntimeConfig(load_settings()), [0], [0]
+
+    async def deadlocked_once(_: object) -> None:
+        runs[0] += 1
+        if runs[0] == 1:
+            raise Contended("a deadlock")
+
+    async def counting(_: object) -> None:
+        other[0] += 1
+
+    jobs: list[Job[Any]] = [Job("a", deadlocked_once, 0.001), Job("b", counting, 0.001)]
+    working = asyncio.create_task(_work(jobs, None, config))
+    await eventually(lambda: runs[0] >= 2 and other[0] >= 2)
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
     config.close()

@@ -1,4 +1,4 @@
-"""`voltstream doctor` says what operators have set, where, and which file it cannot be read from."""
+"""`voltstream doctor` says what operators have set, where, from which file it cannot be read, and what was given up."""
 
 import json
 from pathlib import Path
@@ -16,9 +16,9 @@ from voltstream.settings import load_settings
 _NOWHERE: Final = dict.fromkeys(("database_url", "rabbitmq_url", "kafka_url", "redis_url"), "")
 
 
-async def config_check(folder: Path, **settings: Any) -> Check:
+async def config_check(folder: Path, name: str = "config", **settings: Any) -> Check:
     own = load_settings(data_dir=folder / "data", **{**_NOWHERE, **settings})
-    (found,) = [check for check in await run_all_checks(own, SystemClock()) if check.name == "config"]
+    (found,) = [check for check in await run_all_checks(own, SystemClock()) if check.name == name]
     return found
 
 
@@ -50,6 +50,20 @@ async def test_a_file_that_is_wrong_is_named_with_the_mend(tmp_path: Path) -> No
     assert "gateway.age_max: must be a valid integer" in check.detail
     assert "billing.settle_time = 90 (file)" in check.detail
     assert str(files) in check.mend
+
+
+async def test_events_that_were_given_up_are_counted_by_their_queues(tmp_path: Path, database_url: str) -> None:
+    bring_up_to_date(database_url, 2)
+    assert (await config_check(tmp_path, "dead letters", database_url=database_url)).ok
+    with psycopg.connect(database_url) as connection:
+        for queue, replayed in (("a", None), ("b", None), ("b", None), ("c", "2026-03-29")):
+            connection.execute(
+                "INSERT INTO events.dead_letter (id, queue, exchange, routing_key, headers, body, error, attempts,"
+                " replayed_at) VALUES (gen_random_uuid(), %s, 'e', 'r', '{}', '', 'full', 1, %s)",
+                (queue, replayed),
+            )
+    check = await config_check(tmp_path, "dead letters", database_url=database_url)
+    assert (check.ok, check.detail) == (False, "events that were not handled wait: b: 2, a: 1")
 
 
 async def test_what_operators_set_at_the_service_is_shown_as_theirs(tmp_path: Path, database_url: str) -> None:

@@ -12,13 +12,12 @@ from voltstream.settings import load_settings
 
 
 async def test_servers_that_are_there_pass(
-    database_url: str, rabbitmq_url: str, kafka_url: str, redis_url: str
+    database_url: str, rabbitmq_url: str, kafka_url: str, redis_url: str, mongodb_url: str
 ) -> None:
-    settings = load_settings(
-        database_url=database_url, rabbitmq_url=rabbitmq_url, kafka_url=kafka_url, redis_url=redis_url
-    )
+    urls = {"rabbitmq_url": rabbitmq_url, "kafka_url": kafka_url, "redis_url": redis_url, "mongodb_url": mongodb_url}
+    settings = load_settings(database_url=database_url, **urls)
     found = await run_server_checks(settings, SystemClock())
-    assert [check.name for check in found] == ["postgresql", "clock", "rabbitmq", "kafka", "redis"]
+    assert [check.name for check in found] == ["postgresql", "clock", "rabbitmq", "kafka", "redis", "mongodb"]
     assert [check for check in found if not check.ok] == []
 
 
@@ -28,9 +27,10 @@ async def test_servers_that_are_not_there_fail_with_the_fix_and_without_a_passwo
         rabbitmq_url=f"amqp://u:hush@127.0.0.1:{unused_port}",
         kafka_url=f"127.0.0.1:{unused_port}",
         redis_url=f"redis://:hush@127.0.0.1:{unused_port}",
+        mongodb_url=f"mongodb://u:hush@127.0.0.1:{unused_port}",
     )
     found = await run_server_checks(settings, SystemClock())
-    assert [check.name for check in found] == ["postgresql", "clock", "rabbitmq", "kafka", "redis"]
+    assert [check.name for check in found] == ["postgresql", "clock", "rabbitmq", "kafka", "redis", "mongodb"]
     for check in found:
         assert not check.ok
         assert check.detail

@@ -4,28 +4,27 @@ Each is a process of its own, over PostgreSQL and RabbitMQ. What they are asked 
 live by, so that the same few questions tell whether everything is caught up, whichever service was away.
 """
 
-import json
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import psycopg
 import pytest
 
 from tests.private_servers import fresh_database
-from tests.voltstream.platform import ENOUGH_S, served, voltstream
+from tests.voltstream.platform import ENOUGH_S
+from tests.voltstream.service_processes import ServiceProcesses
 from tests.waiting import eventually
 from voltstream.runtime.database import bring_up_to_date
 
 NAMES: Final = ("stations", "pricing", "config", "reservations", "sessions", "notifications", "relay")
 CONSUMERS: Final = ("stations", "pricing", "reservations", "notifications")  # of what happens here
+SCHEMAS: Final = ("stations", "pricing", "config", "reservations", "sessions", "notifications", "events")
 DEPOT: Final = "KILLED-DEPOT"  # the station whose connectors are reserved, one by each piece of work
 CONNECTORS: Final = 200
 TAKEN: Final = {"station_id": DEPOT, "connector_id": CONNECTORS}  # reserved from the beginning
@@ -36,57 +35,14 @@ POSITION: Final = {"latitude": "52.5", "longitude": "13.4"}
 EVSE: Final = {"standard": "IEC_62196_T2_COMBO", "format": "CABLE", "power_type": "DC", "rated_power_w": 150_000}
 
 
-class Platform:
+class Platform(ServiceProcesses):
     """The services' processes, and what was done on them so far."""
 
     def __init__(self, settings: dict[str, str], logs: Path, stack: ExitStack) -> None:
-        self._settings, self._logs, self._stack = settings, logs, stack
-        self._running: dict[str, tuple[Any, str]] = {}
-        issued = voltstream("token", "issue", "--kind", "operator", "--json", **settings)
-        bearer = {"authorization": f"Bearer {json.loads(issued.stdout)['token']}"}
-        self._client = stack.enter_context(httpx.Client(headers=bearer, timeout=30, trust_env=False))
-        self._starts = count(1)
+        super().__init__(settings, logs, stack)
         self.works: list[Work] = []
         self.lates_s: list[int] = []  # set for `reservations.late`, oldest first
         self.versions: list[str] = []  # of the tariff of all stations, oldest first
-
-    def start(self, *names: str) -> None:
-        """At once, and each in a process of its own."""
-        logs = [self._logs / f"{name}{next(self._starts)}" for name in names]
-        serving = [served(log, name, **self._settings) for log, name in zip(logs, names, strict=True)]
-        with ThreadPoolExecutor(len(names)) as pool:
-            for name, (process, line) in zip(names, pool.map(self._stack.enter_context, serving), strict=True):
-                self._running[name] = (process, line["url"])
-
-    def end(self, name: str, how: signal.Signals) -> int:
-        """Its exit code."""
-        process, _ = self._running[name]
-        process.send_signal(how)
-        return int(process.wait(ENOUGH_S))
-
-    def ask(self, service: str, method: str, path: str, status: int, **more: Any) -> Any:
-        """The JSON of the answer."""
-        answer = self._client.request(method, f"{self._running[service][1]}/api/v1{path}", **more)
-        assert answer.status_code == status, f"{method} {path}: {answer.text}"
-        return answer.json()
-
-    def found(self, service: str, path: str, **query: str) -> Any:
-        """The JSON of a 200; None: not found."""
-        answer = self._client.get(f"{self._running[service][1]}/api/v1{path}", params=query)
-        assert answer.status_code in (200, 404), f"{path}: {answer.text}"
-        return answer.json() if answer.status_code == 200 else None
-
-    def ready(self) -> dict[str, bool]:
-        """By service; one that takes no connection is left out."""
-        ready = {}
-        for name, (_, url) in self._running.items():
-            with suppress(httpx.ConnectError):
-                ready[name] = self._client.get(f"{url}/ready").status_code == 200
-        return ready
-
-    def ask_ready(self, name: str) -> None:
-        """Raises httpx.ConnectError where it is away."""
-        assert self._client.get(f"{self._running[name][1]}/ready").status_code == 200
 
     def reserve_taken(self) -> None:
         """Have a driver reserve what is TAKEN; repeated, the same reservation."""
@@ -112,11 +68,6 @@ class Platform:
         versions = self.ask("pricing", "GET", "/pricing/versions", 200, params={"limit": HISTORY_MAX})["versions"]
         return [one["after"]["value"] for one in changes[::-1]], [one["id"] for one in versions[::-1]]
 
-    def outboxes(self) -> int:
-        """Events that wait in outboxes."""
-        schemas = ("stations", "pricing", "config", "reservations", "sessions", "notifications", "events")
-        return sum(self.rows(f"SELECT count(*) FROM {schema}.outbox")[0][0] for schema in schemas)
-
     @contextmanager
     def consumers_held(self, schema: str) -> Iterator[Callable[[], bool]]:
         """Within the block its consumers get no further than their inbox: whether one has come so far."""
@@ -125,11 +76,6 @@ class Platform:
         with psycopg.connect(self._settings["database_url"]) as connection:
             connection.execute(f"LOCK TABLE {inbox} IN ACCESS EXCLUSIVE MODE".encode())
             yield lambda: bool(self.rows(waiting, inbox))
-
-    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the database says."""
-        with psycopg.connect(self._settings["database_url"]) as connection:
-            return connection.execute(query.encode(), values).fetchall()
 
 
 class Work:
@@ -277,7 +223,7 @@ async def test_while_one_service_is_away_the_others_go_on_and_all_is_caught_up_w
         await eventually(lambda: not unknown([*works, meanwhile]), ENOUGH_S)
     assert unknown([*works, meanwhile]) == []
     await eventually(lambda: platform.in_force() == platform.set_last(), ENOUGH_S)
-    await eventually(lambda: platform.outboxes() == 0, ENOUGH_S)
+    await eventually(lambda: platform.outboxes(SCHEMAS) == 0, ENOUGH_S)
     assert platform.history() == (platform.lates_s, platform.versions)
     for work in platform.works[-2 * (AT_ONCE + 1) :]:  # once more those before, to which late events came meanwhile
         assert (work.told(), work.counts()) == (["announcement", "reservation_created"], (1, 1, 1))

@@ -1,8 +1,10 @@
-"""One story through all services: a driver finds a station, reserves it, is moved, charges, has receipts by mail."""
+"""One story through all services: a driver finds a station, reserves it, is late, is moved, charges, has receipts by
+mail."""
 
 import csv
 import io
 import time
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +19,7 @@ from tests.voltstream.platform import ENOUGH_S, Up, up, voltstream
 from tests.waiting import eventually
 
 DRIVER, ADDRESS = "D-STORY", "driver@example.com"
+LATE: Final = timedelta(minutes=25)
 CCS: Final = "IEC_62196_T2_COMBO"
 SITES: Final = 100  # of two stations each
 STATIONS: Final = [f"STORY-{number:03d}" for number in range(2 * SITES)]
@@ -154,6 +157,7 @@ async def _charged(platform: Up, operator: Person, driver: Person, smtp: SmtpSer
     await eventually(lambda: _in_state(driver, reserved["id"], "active"), ENOUGH_S)
     await eventually(lambda: nearest()[:1] == STATIONS[3:4], ENOUGH_S)
 
+    _late(operator, driver, reserved["id"])
     first.say("Faulted", error_code="GroundFailure")  # while the driver is still on the way
     moved = await eventually(lambda: _moved(driver, reserved["id"]), ENOUGH_S)
     assert (moved["station_id"], moved["moved_from"]) == (STATIONS[3], STATIONS[2])
@@ -162,6 +166,7 @@ async def _charged(platform: Up, operator: Person, driver: Person, smtp: SmtpSer
     )
     assert "reserved" in taken["detail"]
 
+    await eventually(lambda: _late_after(driver, reserved["id"]) == LATE, ENOUGH_S)
     _pause_billing(operator, paused=True, version=0)
     await _session(driver, second, reserved["id"])
     used = await eventually(lambda: _in_state(driver, reserved["id"], "used"), ENOUGH_S)
@@ -176,6 +181,22 @@ async def _charged(platform: Up, operator: Person, driver: Person, smtp: SmtpSer
         assert invoice["number"] in _text_of(pdf)
     await eventually(lambda: _all_told(operator), ENOUGH_S)
     await eventually(lambda: platform.ledger()["closed"], ENOUGH_S)
+
+
+def _late(operator: Person, driver: Person, reservation_id: str) -> None:
+    """The time began without the driver, who calls: the operator waits longer, and nobody else may charge there."""
+    begun = driver.ask("GET", f"/reservations/{reservation_id}", 200)
+    assert datetime.fromisoformat(begun["starts_at"]) < datetime.now(UTC) < datetime.fromisoformat(begun["late_at"])
+    wish = {"station_id": begun["station_id"], "connector_id": 1, "driver_id": "SOMEBODY-ELSE"}
+    assert "reserved" in operator.ask("POST", "/sessions", 409, json=wish)["detail"]
+    change = {"name": "reservations.late", "value": int(LATE.total_seconds()), "version": 0, "reason": "a jam"}
+    operator.ask("POST", "/config", 200, json=change)
+
+
+def _late_after(driver: Person, reservation_id: str) -> timedelta:
+    """How long after its start the driver may still come."""
+    found = driver.ask("GET", f"/reservations/{reservation_id}", 200)
+    return datetime.fromisoformat(found["late_at"]) - datetime.fromisoformat(found["starts_at"])
 
 
 async def _session(driver: Person, charger: Charger, reservation_id: str) -> None:

@@ -60,6 +60,37 @@ def test_tokens_are_kept_for_their_owner_alone(data_dir: Path) -> None:
         assert platform.post([], token="vsd_" + "x" * 43).status_code == 401
 
 
+async def test_a_bays_sensor_is_heard_through_and_a_late_event_of_it_counts(data_dir: Path) -> None:
+    """From the post of an event to who stands there, with the stream and the bus between."""
+    with up(data_dir, "--no-simulator") as platform:
+        now_ms = int(time.time() * 1_000)
+
+        def event(bay: str, minutes_ago: int, *, occupied: bool) -> dict[str, Any]:
+            return {"station_id": "BAYS-1", "ts": now_ms - minutes_ago * 60_000, "bay": bay, "occupied": occupied}
+
+        def shown() -> dict[str, Any]:
+            try:
+                page = platform.get("/api/v1/reservations/parking/BAYS-1")
+            except AssertionError:  # 404: nothing is known of it yet
+                return {}
+            return {one["bay"]: (one["occupied"], one["registered"]) for one in page["places"]}
+
+        sent = [event("P1", 9, occupied=False), event("P1", 5, occupied=True), event("P2", 5, occupied=True)]
+        assert platform.post(sent).json() == {"accepted": 3, "quarantined": []}
+        await eventually(lambda: shown() == {"P1": (True, False), "P2": (True, False)}, within_s=60)
+        late = [
+            event("P1", 7, occupied=True),
+            event("P2", 3, occupied=False),
+            {**event("P2", 1, occupied=True), "bay": ""},
+        ]
+        answer = platform.post([*late, *sent]).json()
+        assert (answer["accepted"], [one["reason"] for one in answer["quarantined"]]) == (5, ["bay_invalid"])
+        await eventually(lambda: shown() == {"P1": (True, False), "P2": (False, False)}, within_s=60)
+        ledger = platform.ledger()
+        assert (ledger["stored"], ledger["duplicate"], ledger["quarantined"], ledger["closed"]) == (5, 3, 1, True)
+        assert len(_history(platform, "BAYS-1")) == 5
+
+
 async def test_the_simulated_fleet_fills_the_live_view_over_http(data_dir: Path) -> None:
     with up(data_dir, "--stations", "3", "--rate", "30") as platform:
         await eventually(lambda: platform.get("/api/v1/telemetry/live")["total"]["connectors"] == 6, within_s=60)

@@ -27,6 +27,7 @@ from streams.worker.decoding import FAILED, UNREADABLE
 from voltstream.cli.doctor_server_checks import Check, run_server_checks
 from voltstream.runtime.database import statuses
 
+_QUEUES_SHOWN: Final = 5
 _MIGRATE: Final = "run `voltstream migrate`"
 
 
@@ -153,7 +154,7 @@ def _tables(url: str, partitions: int | None) -> list[Check]:
         checks = [Check("migrations", True, "all applied")]
         with connect_sync(url, name="voltstream doctor", autocommit=True) as connection, outages():
             stored = stored_partitions(connection)
-            checks += [_unprocessed_frames(connection), _charges(connection)]
+            checks += [_unprocessed_frames(connection), _charges(connection), _dead_letters(connection)]
     except KitError as error:
         return [Check("migrations", False, mask_secrets(str(error)), _MIGRATE)]
     try:
@@ -183,6 +184,19 @@ def _charges(connection: Connection[tuple[Any, ...]]) -> Check:
     if not odd:
         return Check("charges", True, "none waits for review")
     return Check("charges", False, f"{odd} wait for a person, and are not invoiced", "see GET /api/v1/billing/charges")
+
+
+def _dead_letters(connection: Connection[tuple[Any, ...]]) -> Check:
+    """Events that a consumer gave up, or whose queue was full for long: that of a service that does not run."""
+    rows = connection.execute(
+        "SELECT queue, count(*) FROM events.dead_letter WHERE replayed_at IS NULL GROUP BY queue ORDER BY 2 DESC, 1"
+    ).fetchall()
+    if not rows:
+        return Check("dead letters", True, "none waits")
+    shown = [f"{queue}: {count}" for queue, count in rows[:_QUEUES_SHOWN]]
+    more = f", and {len(rows) - _QUEUES_SHOWN} queues more" if len(rows) > _QUEUES_SHOWN else ""
+    fix = "see `voltstream events dlq list`; mend or start the consumer, then `voltstream events dlq replay --queue …`"
+    return Check("dead letters", False, f"events that were not handled wait: {', '.join(shown)}{more}", fix)
 
 
 async def _topic(settings: Settings) -> Check:

@@ -53,6 +53,8 @@ async def run_server_checks(settings: Settings, clock: Clock) -> list[Check]:
         checks.append(("kafka", lambda: check_kafka(settings.kafka_servers)))
     if settings.redis_url:
         checks.append(("redis", lambda: check_redis(settings.redis_url)))
+    if settings.mongodb_url:
+        checks.append(("mongodb", lambda: check_mongodb(settings.mongodb_url)))
     if not settings.database_url:
         checks.append(("disk", lambda: check_disk(settings.data_dir)))
     return list(await asyncio.gather(*(_bounded(name, check) for name, check in checks)))
@@ -136,6 +138,21 @@ async def check_redis(url: str) -> Check:
     finally:
         await client.aclose()
     return Check("redis", True, f"Redis {info['redis_version']}")
+
+
+async def check_mongodb(url: str) -> Check:
+    """MongoDB answers and accepts the login."""
+    from kit.documents.mongodb import MongoDocuments  # few use it, and its driver takes a while to import
+
+    documents = MongoDocuments(url)
+    fix = f"start MongoDB, or put VOLTSTREAM_MONGODB_URL={mask_secrets(url)} right"
+    try:
+        await documents.check_ready()
+    except KitError as error:
+        return Check("mongodb", False, str(error), fix)
+    finally:
+        await documents.close()
+    return Check("mongodb", True, "answers a ping")
 
 
 async def check_disk(folder: Path) -> Check:

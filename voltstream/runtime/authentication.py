@@ -3,6 +3,7 @@
 A worker has none and does not import this module: what verifies signed tokens takes 12 MB.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,10 +21,12 @@ async def open_authenticator(settings: Settings, url: str, web: Web) -> AsyncIte
     """Let `web.app` authenticate requests within the block. Raises Unavailable, ConfigError."""
     signed = SignedTokens.of(settings, web.clock)
     database = await open_database(url, name="voltstream access", role=ACCESS_ROLE)
+    store = TokenStore(database)
+    authenticator = Authenticator(store, web.clock, signed)
     try:
         web.ready["database"] = database.ping
-        store = TokenStore(database)
-        web.app.state.authenticator = Authenticator(store, web.clock, signed)
+        web.app.state.authenticator = authenticator
         yield store
     finally:
         await database.close()
+        await asyncio.to_thread(authenticator.close)

@@ -8,7 +8,7 @@ in memory.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter
@@ -16,7 +16,7 @@ from fastapi import APIRouter
 from kit.clock import SystemClock
 from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import Database, open_database
-from kit.errors import DatabaseLost, Unavailable
+from kit.errors import Contended, DatabaseLost, Unavailable
 from kit.live.view import LiveView
 from kit.log.partitioned_log import InProcessLog, LogWriter
 from kit.messaging import inbox
@@ -32,6 +32,7 @@ from voltstream.runtime.process import Lifespan
 from voltstream.runtime.web import Web
 from voltstream.services import exchange_of, follows_config, queue_of
 
+_CONTENDED_S: Final = 10.0  # after a deadlock a job runs again so soon, whatever its interval
 _log = get_logger(__name__)
 
 
@@ -241,9 +242,14 @@ async def _work(jobs: Sequence[Job[Any]], components: Any, config: RuntimeConfig
         try:
             if not job.paused_by or config.gate(job.paused_by).is_open:
                 await job.run(components)
+            pause_s = job.every_s
+        except Contended as error:
+            _log.warning("job_repeated", job=job.name, error=str(error))
+            pause_s = min(job.every_s, _CONTENDED_S)
         except Unavailable as error:
             _log.warning("job_postponed", job=job.name, error=str(error))
-        due_s[number] = loop.time() + job.every_s
+            pause_s = job.every_s
+        due_s[number] = loop.time() + pause_s
 
 
 Announce = Callable[[str], None]

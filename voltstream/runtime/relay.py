@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from kit.messaging.bus import Bus
 from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetterMetrics, DeadLetterStore
+from kit.messaging.full_queues import PublisherPastFullQueues, Route
 from kit.messaging.outbox import Relay, RelayMetrics
 from kit.service import Context, Job, Service
 from schemas.topics import EVENT_FAILED, routing_key
+from voltstream.runtime.dead_letter_events import dead_letter_event_factory
 from voltstream.services import all_services, exchange_of, queue_of
 
 _HOUR_S: Final = 3_600.0
@@ -41,10 +43,12 @@ async def relaying(relays: Relays, bus: Bus) -> AsyncIterator[None]:
     await declare_queues(relays.services, bus)
     await bus.subscribe_dead_letters(relays.letters.keep)
     context, metrics = relays.context, RelayMetrics(relays.context.registry)
+    announce = dead_letter_event_factory(context.clock)
+    publisher = PublisherPastFullQueues(bus, queues_by_route(relays.services), announce)
     schemas = dict.fromkeys(service.owned_schema for service in relays.services if service.migrations)
     running = {}
     for schema in schemas:
-        relay = Relay(context.database_url, schema, bus, metrics)
+        relay = Relay(context.database_url, schema, publisher, metrics)
         running[relay] = context.spawn(relay.run(), f"relay of {schema}")
     try:
         yield
@@ -54,13 +58,22 @@ async def relaying(relays: Relays, bus: Bus) -> AsyncIterator[None]:
         await asyncio.wait(running.values())
 
 
+def queues_by_route(services: Sequence[Service[Any]]) -> dict[Route, list[str]]:
+    """The queues of all consumer groups."""
+    queues: dict[Route, list[str]] = {}
+    for service in services:
+        for consumes in service.consumes:
+            route = exchange_of(consumes.event_type), routing_key(consumes.event_type)
+            queues.setdefault(route, []).append(queue_of(service, consumes))
+    return queues
+
+
 async def declare_queues(services: Sequence[Service[Any]], bus: Bus) -> None:
     """Make the queues of all consumer groups before anything is published: an event that no queue takes is dropped, and
     a service may be started for the first time after the event. Raises Unavailable."""
-    for service in services:
-        for consumes in service.consumes:
-            exchange = exchange_of(consumes.event_type)
-            await bus.declare(queue_of(service, consumes), exchange, routing_key(consumes.event_type))
+    for (exchange, key), queues in queues_by_route(services).items():
+        for queue in queues:
+            await bus.declare(queue, exchange, key)
 
 
 SERVICE: Final = Service(

@@ -1,6 +1,7 @@
 """The simulated fleet of `up`: real HTTP requests against its own gateway, and starts and stops from the event bus."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
@@ -40,6 +41,7 @@ class SimulatedFleet:
         """`rate` is in readings per second of the whole fleet."""
         self._stations, self._rate, self._clock = stations, rate, clock
         self._fleet: Fleet | None = None  # while it runs
+        self._registers_mwh: Mapping[tuple[str, int], int] = {}  # where the meters stand, of a fleet that starts
         self._requests: OrderedDict[UUID, None] = OrderedDict()  # those that a session was started for
 
     def spec(self) -> FleetSpec:
@@ -53,6 +55,11 @@ class SimulatedFleet:
             prefix=PREFIX,
             brief=_BRIEF,
         )
+
+    def continue_from(self, registers_mwh: Mapping[tuple[str, int], int]) -> None:
+        """Let meters go on from where they stood, by station and connector: of a session that is open since the last
+        run the next register is no leap."""
+        self._registers_mwh = registers_mwh
 
     async def consume(self, bus: Bus) -> None:
         """Subscribe to the requests that sessions start and stop. Raises Unavailable."""
@@ -89,14 +96,14 @@ class SimulatedFleet:
         """Send the fleet's readings to the platform at `url`, until cancelled; through outages. Raises Rejected."""
         while True:
             # A new fleet is a later boot of the same stations: nothing of it is taken for a duplicate.
-            self._fleet = fleet = Fleet(self.spec())
+            self._fleet = fleet = Fleet(self.spec(), self._registers_mwh)
             transport = HttpTransport(url, token, self._clock, connections=_CONNECTIONS)
             try:
                 await live(fleet.stream(), transport, Format.JSON, lambda _: None, self._clock, batch=_BATCH)
             except Unavailable as error:
                 _log.warning("simulated_fleet_restarted", error=str(error))
             finally:
-                self._fleet = None
+                self._fleet, self._registers_mwh = None, fleet.registers_mwh()
                 await transport.close()
 
     def _is_old(self, requested_at: str) -> bool:

@@ -84,6 +84,8 @@ async def run_up(
         if fleet is not None:
             stations = composition.components["stations"].database
             await ensure_stations(stations, web.clock, simulated_stations(fleet.spec()))
+            known = await composition.components["telemetry"].service.registers(list(simulated_stations(fleet.spec())))
+            fleet.continue_from(known)
         if fleet is not None and composition.bus is not None:
             await fleet.consume(composition.bus)
         await _ready(children)

@@ -8,12 +8,20 @@ from pydantic import Field, StringConstraints
 
 from api.notifications.kinds import Category, Channel
 from api.notifications.models import NotificationModel, Subject
+from kit.patterns import worded
 from schemas.identifiers import PRINTABLE
 
 SUBJECTS_MAX: Final = 100  # of one request
 State = Literal["queued", "sent", "failed", "suppressed"]
 Text = Annotated[
-    str, StringConstraints(min_length=1, max_length=4_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+$")
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=4_000,
+        pattern=worded(
+            r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+$", "text without control characters but for line breaks and tabs"
+        ),
+    ),
 ]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE)]
 

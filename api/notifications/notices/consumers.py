@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -15,6 +16,7 @@ from schemas.events import (
     Event,
     EventFailed,
     InvoiceChanged,
+    ParkingOverstayed,
     ReservationChanged,
     SessionAssigned,
     SessionCompleted,
@@ -113,6 +115,22 @@ class NoticeConsumers:
 
     async def _merged(self, connection: Transaction, news: Sequence[store.SessionNews]) -> list[store.SessionNews]:
         return await store.merge_sessions(connection, news, self._clock.now()) if news else []
+
+    async def overstays(self, connection: Transaction, event: Event[ParkingOverstayed]) -> None:
+        """parking.overstayed.v1: to the driver; where nobody knows whose vehicle it is an alarm, one of each site."""
+        payload, event_id = event.payload, event.metadata.event_id
+        known = (await store.stations(connection, [payload.station_id])).get(payload.station_id)
+        name, site = (known["name"], known["site"]) if known is not None else (None, None)
+        context = _overstay_context(payload, name or payload.station_id)
+        if payload.driver_id is not None:
+            subject = driver_subject(payload.driver_id)
+            await self._preparer.prepare(
+                connection, [Notice(event_id, "parking_overstayed", subject, context, event_id)]
+            )
+            return
+        place = site or payload.station_id
+        alarm = ("parking_alarm", {"site": place, **context})
+        await self._raise(connection, event_id, {(place, f"overstay/{payload.reason}"): alarm})
 
     async def stations(self, connection: Transaction, event: Event[StationChanged]) -> None:
         """station.created.v1, .updated.v1, .removed.v1: the site and the name of a station."""
@@ -249,6 +267,22 @@ def _end_context(session: SessionCompleted, names: Mapping[str, str]) -> dict[st
 def _of_session(kind: str, session_id: UUID, driver_id: str, said: Mapping[str, Any]) -> Notice:
     """Once for a session and driver, however often its events come again in new revisions."""
     return Notice(uuid5(session_id, kind), kind, driver_subject(driver_id), said["context"], UUID(said["event_id"]))
+
+
+def _overstay_context(overstay: ParkingOverstayed, station: str) -> dict[str, Any]:
+    fee = overstay.fee_per_hour
+    return {
+        "station_id": overstay.station_id,
+        "station": station,
+        "connector_id": overstay.connector_id,
+        "bay": overstay.bay,
+        "reason": overstay.reason,
+        "since": overstay.since,
+        "idle_since": overstay.idle_since,
+        "overstay_from": overstay.overstay_from,
+        "fee_per_hour_micros": None if fee is None else int(Decimal(fee) * 1_000_000),
+        "currency": overstay.currency,
+    }
 
 
 def _alarm_context(place: str, changes: Sequence[StatusChange]) -> dict[str, Any]:

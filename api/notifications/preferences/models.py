@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from api.notifications.kinds import Category, Channel, Mode
 from api.notifications.models import Language, NotificationModel
 from api.time_zones import checked_time_zone
+from kit.patterns import worded
 from schemas.identifiers import PRINTABLE
 
 _EMAIL: Final = re.compile(
@@ -43,7 +44,7 @@ def _minutes(text: str) -> str:
 
 TimeOfDay = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{2}:[0-9]{2}$"),
+    StringConstraints(pattern=worded(r"^[0-9]{2}:[0-9]{2}$", "a time of day like 22:00, from 00:00 to 23:59")),
     AfterValidator(_minutes),
     Field(description="on the recipient's clock", examples=["22:00"]),
 ]
@@ -53,14 +54,32 @@ class Addresses(NotificationModel):
     """Where a recipient is reached, by channel."""
 
     email: Annotated[str, StringConstraints(max_length=254), AfterValidator(_email)] | None = None
-    push: Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern=r"^[\x21-\x7e]+$")] | None = Field(
-        default=None, description="the device's registration token of Firebase Cloud Messaging"
-    )
-    sms: Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")] | None = Field(
-        default=None, description="E.164", examples=["+31612345678"]
-    )
+    push: (
+        Annotated[
+            str,
+            StringConstraints(
+                min_length=1,
+                max_length=4_096,
+                pattern=worded(r"^[\x21-\x7e]+$", "printable ASCII characters without spaces"),
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="the device's registration token of Firebase Cloud Messaging")
+    sms: (
+        Annotated[
+            str, StringConstraints(pattern=worded(r"^\+[1-9][0-9]{6,14}$", "a number of E.164, like +31612345678"))
+        ]
+        | None
+    ) = Field(default=None, description="E.164", examples=["+31612345678"])
     webhook: (
-        Annotated[str, StringConstraints(max_length=2_048, pattern=r"^[\x21-\x7e]+$"), AfterValidator(_webhook)] | None
+        Annotated[
+            str,
+            StringConstraints(
+                max_length=2_048, pattern=worded(r"^[\x21-\x7e]+$", "printable ASCII characters without spaces")
+            ),
+            AfterValidator(_webhook),
+        ]
+        | None
     ) = Field(default=None, description="an https URL at a public address")
     chat: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)] | None = Field(
         default=None, description="a name of VOLTSTREAM_CHAT_URLS; not for drivers"

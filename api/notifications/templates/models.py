@@ -10,18 +10,37 @@ from api.notifications.kinds import KINDS, Channel
 from api.notifications.models import NotificationModel
 from api.notifications.templates.rendering import BODY_CHARS_MAX, HTML_CHARS_MAX, TITLE_CHARS_MAX
 from api.time_zones import checked_time_zone
+from kit.patterns import worded
 
-Kind = Annotated[str, StringConstraints(max_length=32, pattern=f"^({'|'.join(KINDS)})$")]
+Kind = Annotated[
+    str, StringConstraints(max_length=32, pattern=worded(f"^({'|'.join(KINDS)})$", f"one of {', '.join(KINDS)}"))
+]
 
 
 class TemplateParts(NotificationModel):
     """The source of a template, Jinja2."""
 
-    title: Annotated[str, StringConstraints(min_length=1, max_length=TITLE_CHARS_MAX, pattern=r"^[^\x00]+$")]
-    body: Annotated[str, StringConstraints(min_length=1, max_length=BODY_CHARS_MAX, pattern=r"^[^\x00]+$")]
-    html: Annotated[str, StringConstraints(min_length=1, max_length=HTML_CHARS_MAX, pattern=r"^[^\x00]+$")] | None = (
-        Field(default=None, description="of e-mail; null: title and body in a plain layout")
-    )
+    title: Annotated[
+        str,
+        StringConstraints(
+            min_length=1, max_length=TITLE_CHARS_MAX, pattern=worded(r"^[^\x00]+$", "text without NUL characters")
+        ),
+    ]
+    body: Annotated[
+        str,
+        StringConstraints(
+            min_length=1, max_length=BODY_CHARS_MAX, pattern=worded(r"^[^\x00]+$", "text without NUL characters")
+        ),
+    ]
+    html: (
+        Annotated[
+            str,
+            StringConstraints(
+                min_length=1, max_length=HTML_CHARS_MAX, pattern=worded(r"^[^\x00]+$", "text without NUL characters")
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="of e-mail; null: title and body in a plain layout")
 
 
 class NewTemplate(TemplateParts):

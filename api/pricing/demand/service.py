@@ -8,9 +8,11 @@ from api.pricing.demand.models import DemandRule, DemandState
 from api.pricing.demand.rule import Demand, energy_prices, moved, next_level
 from api.pricing.demand.store import Activity, Booking, DemandStore
 from api.pricing.models import TariffTarget, target_json
+from api.pricing.stations.store import organisation_of
 from api.pricing.store import NewTariff, lock_rule, publish, target_of
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
+from kit.config.flags import FlagSubject
 from kit.messaging.consumer import Delivered, moment_of
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery, NotFound
@@ -23,8 +25,8 @@ _BY_RULE: Final = "demand rule"
 class DemandService:
     """The use cases, one method each."""
 
-    def __init__(self, store: DemandStore, clock: Clock, moves: Callable[[TariffTarget], bool]) -> None:
-        """`moves`: whether demand may move the prices of a target now; otherwise they return to the base price."""
+    def __init__(self, store: DemandStore, clock: Clock, moves: Callable[[FlagSubject], bool]) -> None:
+        """`moves`: whether demand may move the prices of a subject now; otherwise they return to the base price."""
         self._store = store
         self._clock = clock
         self._moves = moves
@@ -89,7 +91,7 @@ class DemandService:
         target, rule, base = target_of(row), _rule_of(row), exact_tariff(row["base_tariff"])
         level = level_of(row)
         demand = Demand(row["connectors"], row["charging"])
-        moves = self._moves(target)
+        moves = self._moves(await _subject(connection, target))
         decided = next_level(rule, base, level, demand) if moves else 0
         tariff = moved(rule, base, decided) if moves else base
         changes = tariff != exact_tariff(row["current_tariff"])
@@ -100,6 +102,15 @@ class DemandService:
 
     def _now(self) -> datetime:
         return from_ms(self._clock.now_ms())
+
+
+async def _subject(connection: Transaction, target: TariffTarget) -> FlagSubject:
+    """Of a station's rule the station and its organisation; a group's or the default's is one of those that a
+    percentage divides."""
+    if target.kind == "station":
+        station_id = target.name.upper()
+        return FlagSubject(station_id=station_id, organisation=await organisation_of(connection, station_id))
+    return FlagSubject(key=f"{target.kind} {target.name}".strip())
 
 
 def _booking(reservation: ReservationChanged) -> Booking:

@@ -64,7 +64,8 @@ class StationService:
 def _known(event: Event[StationChanged]) -> KnownStation:
     station = event.payload
     registered = event.metadata.type != STATION_REMOVED
-    return KnownStation(station.station_id, station.revision, station.group if registered else None, registered)
+    group = station.group if registered else None
+    return KnownStation(station.station_id, station.revision, group, station.organisation, registered)
 
 
 def _page(found: Sequence[str], limit: int) -> tuple[Sequence[str], str | None]:

@@ -13,10 +13,12 @@ from kit.web.paging import Cursor
 from schemas.reading import STATION_ID_CHARS_MAX
 
 _PUT: Final = """
-INSERT INTO pricing.station_group AS s (station_id, revision, group_name, registered)
-SELECT id, n, g, r FROM unnest($1::text[], $2::int[], $3::text[], $4::boolean[]) AS seen (id, n, g, r) ORDER BY id
+INSERT INTO pricing.station_group AS s (station_id, revision, group_name, organisation, registered)
+SELECT id, n, g, o, r
+FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::boolean[]) AS seen (id, n, g, o, r) ORDER BY id
 ON CONFLICT (station_id) DO UPDATE
-SET (revision, group_name, registered) = (excluded.revision, excluded.group_name, excluded.registered)
+SET (revision, group_name, organisation, registered) =
+    (excluded.revision, excluded.group_name, excluded.organisation, excluded.registered)
 WHERE s.revision < excluded.revision
 """  # ordered, so that two batches of the same stations wait for each other in one order
 _MEMBERS: Final = """
@@ -51,12 +53,19 @@ class KnownStation(NamedTuple):
     station_id: str
     revision: int
     group: str | None
+    organisation: str | None
     registered: bool
 
 
 async def put(connection: Transaction, stations: Sequence[KnownStation]) -> None:
     """Store these, one each, where nothing newer is known."""
     await connection.execute(_PUT, *map(list, zip(*stations, strict=True)))
+
+
+async def organisation_of(connection: Transaction, station_id: str) -> str:
+    """The organisation of a registered station; empty where it has none."""
+    query = "SELECT organisation FROM pricing.station_group WHERE station_id = $1 AND registered"
+    return await connection.fetchval(query, station_id) or ""
 
 
 async def with_tariff(connection: Transaction, station_ids: Sequence[str], now: datetime) -> set[str]:

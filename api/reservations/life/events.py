@@ -39,7 +39,7 @@ def reservation_changed(
         reason=reservation.reason,
         moved_from=reservation.moved_from if moved else None,
     )
-    return _event(event_type, f"{reservation.id}/{reservation.revision}", msgspec.to_builtins(payload), now)
+    return event_of(event_type, f"{reservation.id}/{reservation.revision}", msgspec.to_builtins(payload), now)
 
 
 def reservation_confirmed(
@@ -59,10 +59,11 @@ def reservation_confirmed(
         tariff={},
     )
     document: dict[str, Any] = {**msgspec.to_builtins(payload), "tariff": msgspec.Raw(tariff.encode())}
-    return _event(RESERVATION_CONFIRMED, f"{reservation.id}", document, now)
+    return event_of(RESERVATION_CONFIRMED, f"{reservation.id}", document, now)
 
 
-def _event(event_type: str, name: str, payload: dict[str, Any], now: datetime) -> OutboxEvent:
+def event_of(event_type: str, name: str, payload: dict[str, Any], now: datetime) -> OutboxEvent:
+    """An event for the outbox. `name`: events of one type and name are one event."""
     context = current_event_context()
     event_id = uuid5(_NAMESPACE, f"{event_type}/{name}")
     envelope = envelope_of(

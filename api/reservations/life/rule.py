@@ -1,6 +1,7 @@
 """The life of a reservation: one pure function from a reservation and what happened to a changed reservation.
 
     held ──▶ confirmed ──▶ active ──▶ used      the driver began to charge
+      │          │            ├─────▶ used      without connectors: a vehicle came
       │          │            ├─────▶ no-show   the driver did not come in time
       ├─▶ expired│            │
       └──────────┴────────────┴─────▶ cancelled by the driver or an operator, or because its place was lost
@@ -136,7 +137,14 @@ class PlaceLost:
     other: Place | None
 
 
-Trigger = Confirmed | Cancelled | TimePassed | ChargingBegan | PlaceLost
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The driver's vehicle came at that moment to its place, where there is nothing to charge with."""
+
+    at: datetime
+
+
+Trigger = Confirmed | Cancelled | TimePassed | ChargingBegan | PlaceLost | Arrived
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +168,16 @@ class Change:
 def claimed(starts_at: datetime, ends_at: datetime, made_at: datetime, terms: Terms) -> tuple[datetime, datetime]:
     """The time that a reservation takes, with its buffers; none of it was before it was made."""
     return max(made_at, starts_at - terms.buffer), ends_at + terms.buffer
+
+
+def in_the_way(since: datetime, reservation: Reservation, terms: Terms) -> bool:
+    """Whether the vehicle that has stood at its place since then is another driver's: it came before the driver might.
+
+    The driver of a reservation that was made from then on, buffer included, saw the vehicle: it is theirs.
+    """
+    may_come = reservation.starts_at - terms.buffer
+    own = since < reservation.created_at and may_come <= reservation.created_at
+    return since < may_come and not own
 
 
 def late_at(reservation: Reservation, terms: Terms) -> datetime:
@@ -197,6 +215,9 @@ def transition(reservation: Reservation, trigger: Trigger, terms: Terms) -> Chan
             used = replace(reservation, session_id=session_id)
             fee = Fee(reservation.starts_at, max(at, reservation.starts_at), expired=False)
             return _ended(used, ReservationState.USED, None, None, fee)
+        case Arrived(at):
+            fee = Fee(reservation.starts_at, max(at, reservation.starts_at), expired=False)
+            return _ended(reservation, ReservationState.USED, None, None, fee)
         case PlaceLost(_, why, other):
             return _lost(reservation, why, other)
 

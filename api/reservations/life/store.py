@@ -31,10 +31,8 @@ _COLUMNS: Final = (
 )
 _SELECT: Final = f"SELECT {_COLUMNS} FROM reservations.reservation AS r"  # noqa: S608  # the names above
 _PLACE: Final = "p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with"
-SAME_PLACE: Final = "int8range(c.place_key, c.place_key, '[]') && int8range({0}, {0}, '[]')"  # as the constraint
 
-_LOCK_DRIVER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('reservations/driver/' || $1, 0))"
-_COUNT_OF_DRIVER: Final = "SELECT count(*) FROM reservations.reservation WHERE driver_id = $1 AND due_at IS NOT NULL"
+_LOCK_DRIVER: Final = "SELECT reservations.lock_driver($1)"
 _TAKE: Final = """
 INSERT INTO reservations.claim (place_key, during, kind, holder)
 SELECT key, tstzrange($2, $3), $4, $5 FROM unnest($1::bigint[]) AS keys (key)
@@ -60,12 +58,37 @@ WHERE ($1::text IS NULL OR r.driver_id = $1) AND ($2::text IS NULL OR r.station_
   AND ($6::timestamptz IS NULL OR (r.starts_at, r.id) < ($6, $7::uuid))
 ORDER BY r.starts_at DESC, r.id DESC LIMIT $8
 """
+# Whether a place is out of order: a bay with connectors if all of these are.
+_OUT: Final = """(NOT p.registered OR coalesce(p.status = ANY ({0}::text[]), false)
+    OR p.bay IS NOT NULL AND p.taken_with <> '{{}}' AND NOT EXISTS (
+        SELECT FROM reservations.place AS c
+        WHERE c.place_key = ANY (p.taken_with) AND NOT coalesce(c.status = ANY ({0}::text[]), false)))"""
+# The vehicle that the sensor of a bay sees at the place of r: since when, whether there is nothing to charge with, and
+# whether it is the driver's by a session of theirs.
+_VEHICLE: Final = """
+p.bay IS NOT NULL AND p.taken_with = '{}' AS alone, v.since AS vehicle_since,
+EXISTS (SELECT FROM reservations.session AS s JOIN reservations.session_driver AS d ON d.session_id = s.id
+        WHERE s.place_key = ANY (p.place_key || p.taken_with) AND d.driver_id = r.driver_id
+          AND (s.ended_at IS NULL OR s.ended_at >= v.since)) AS of_driver
+"""
+_SEEN: Final = """
+CROSS JOIN LATERAL (SELECT max(b.occupied_since) AS since FROM reservations.place AS b
+                    WHERE b.place_key = ANY (p.place_key || p.taken_with) AND b.occupied) AS v
+"""
+_VEHICLE_AT: Final = f"""
+SELECT {_VEHICLE} FROM reservations.reservation AS r JOIN reservations.place AS p ON p.place_key = r.place_key {_SEEN}
+WHERE r.id = $1
+"""  # noqa: S608  # the texts above
+# Of reservations that a vehicle used where there is nothing to charge with.
+_END_ARRIVALS: Final = """
+DELETE FROM reservations.claim AS c USING reservations.reservation AS r
+WHERE c.place_key = ANY ($1::bigint[]) AND c.kind = 'session' AND r.id = c.holder
+"""
 _DUE: Final = f"""
-SELECT {_COLUMNS},
-       NOT p.registered OR coalesce(p.status = ANY ($2::text[]), false) AS out_of_order,
+SELECT {_COLUMNS}, {_VEHICLE}, {_OUT.format("$2")} AS out_of_order,
        EXISTS (SELECT FROM reservations.session AS s
                WHERE s.ended_at IS NULL AND s.place_key = ANY (p.place_key || p.taken_with)) AS occupied
-FROM reservations.reservation AS r JOIN reservations.place AS p ON p.place_key = r.place_key
+FROM reservations.reservation AS r JOIN reservations.place AS p ON p.place_key = r.place_key {_SEEN}
 WHERE r.due_at <= $1
 ORDER BY r.due_at LIMIT $3
 FOR UPDATE OF r SKIP LOCKED
@@ -74,22 +97,28 @@ FOR UPDATE OF r SKIP LOCKED
 _CLAIMING: Final = f"""{_SELECT}
 WHERE r.due_at IS NOT NULL AND r.id IN (
     SELECT c.holder FROM unnest($1::bigint[]) AS keys (key) JOIN reservations.claim AS c
-        ON {SAME_PLACE.format("keys.key")} AND c.kind = 'reservation')
+        ON c.place_key = keys.key AND c.kind = 'reservation')
 ORDER BY r.id FOR UPDATE
 """  # noqa: S608  # the names above
 _AT_PLACES: Final = f"""{_SELECT}
 WHERE r.due_at IS NOT NULL AND r.place_key = ANY ($1::bigint[]) ORDER BY r.id FOR UPDATE
 """
+_AT_OUT_OF_ORDER: Final = f"""{_SELECT} JOIN reservations.place AS p ON p.place_key = r.place_key
+WHERE r.due_at IS NOT NULL AND (p.place_key = ANY ($1::bigint[]) OR p.taken_with && $1::bigint[])
+  AND r.station_id IN (SELECT o.station_id FROM reservations.place AS o WHERE o.place_key = ANY ($1::bigint[]))
+  AND {_OUT.format("$2")}
+ORDER BY r.id FOR UPDATE OF r
+"""  # noqa: S608  # the names above
 
 _NAMED: Final = f"""
-SELECT {_PLACE}, coalesce(p.status = ANY ($3::text[]), false) AS out_of_order FROM reservations.place AS p
+SELECT {_PLACE}, {_OUT.format("$3")} AS out_of_order FROM reservations.place AS p
 WHERE p.station_id = $1 AND p.{{what}} = $2 AND p.registered
 """  # noqa: S608  # the names above
-_NAMED_CONNECTOR: Final = _NAMED.format(what="connector_id")
-_NAMED_BAY: Final = _NAMED.format(what="bay")
-_FREE: Final = f"""NOT EXISTS (
+_NAMED_CONNECTOR: Final = _NAMED.replace("{what}", "connector_id")
+_NAMED_BAY: Final = _NAMED.replace("{what}", "bay")
+_FREE: Final = """NOT EXISTS (
     SELECT FROM unnest(p.place_key || p.taken_with) AS keys (key)
-    JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($1, $2))
+    JOIN reservations.claim AS c ON c.place_key = keys.key AND c.during && tstzrange($1, $2))
 """
 # Free ones first, each time in another order, so that drivers who ask at once do not all try the same connector.
 _OF_PLUG: Final = f"""
@@ -105,8 +134,9 @@ FROM reservations.place AS old
 JOIN reservations.station AS at ON at.station_id = old.station_id
 JOIN reservations.station AS s ON s.site = at.site AND NOT s.removed OR s.station_id = at.station_id
 JOIN reservations.place AS p ON p.station_id = s.station_id
-WHERE old.place_key = $3 AND p.place_key <> old.place_key AND p.registered
-  AND NOT coalesce(p.status = ANY ($4::text[]), false)
+WHERE old.place_key = $3 AND p.place_key <> old.place_key AND NOT {_OUT.format("$4")}
+  AND ($5 OR NOT EXISTS (SELECT FROM reservations.place AS b
+                         WHERE b.place_key = ANY (p.place_key || p.taken_with) AND b.occupied))
   AND CASE WHEN old.bay IS NULL THEN p.standard = old.standard
            ELSE p.bay IS NOT NULL AND p.restrictions = old.restrictions END
   AND {_FREE}
@@ -116,16 +146,16 @@ LIMIT 20
 _TAKEN: Final = f"""
 SELECT keys.place, lower(c.during), upper(c.during)
 FROM unnest($1::bigint[], $2::bigint[]) AS keys (place, key)
-JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($3, $4)
+JOIN reservations.claim AS c ON c.place_key = keys.key AND c.during && tstzrange($3, $4)
 ORDER BY 2 LIMIT {INTERVALS_MAX}
 """  # noqa: S608  # the names above
-_NEXT_CLAIM: Final = f"""
+_NEXT_CLAIM: Final = """
 SELECT min(lower(c.during))
 FROM reservations.place AS p
 CROSS JOIN LATERAL unnest(p.place_key || p.taken_with) AS keys (key)
-JOIN reservations.claim AS c ON {SAME_PLACE.format("keys.key")} AND c.during && tstzrange($2, $3) AND c.holder <> $4
+JOIN reservations.claim AS c ON c.place_key = keys.key AND c.during && tstzrange($2, $3) AND c.holder <> $4
 WHERE p.place_key = $1
-"""  # noqa: S608  # the names above
+"""  # the names above
 _TARIFF: Final = """
 SELECT d.id, d.time_zone, d.tariff::text AS tariff
 FROM pricing.tariffs_at(ARRAY[$1::text], ARRAY[$2::bigint]) AS t
@@ -157,6 +187,15 @@ class DueReservation(NamedTuple):
     reservation: Reservation
     out_of_order: bool  # its place
     occupied: bool  # a session is open there
+    vehicle: "Vehicle"
+
+
+class Vehicle(NamedTuple):
+    """What the sensor of a bay sees at a reservation's place."""
+
+    alone: bool  # there is nothing to charge with: whoever has reserved the bay uses it by standing in it
+    since: datetime | None  # None: no vehicle
+    of_driver: bool  # the driver has a session there
 
 
 def reservation_cursor(reservation: Reservation) -> ReservationCursor:
@@ -200,8 +239,7 @@ async def by_id(database: Database | Transaction, id_: UUID) -> Reservation | No
 
 async def lock_driver(connection: Transaction, driver_id: str) -> int:
     """Wait until no other transaction reserves for the driver; how many reservations they have that are not over."""
-    await connection.execute(_LOCK_DRIVER, driver_id)
-    count: int = await connection.fetchval(_COUNT_OF_DRIVER, driver_id)
+    count: int = await connection.fetchval(_LOCK_DRIVER, driver_id)
     return count
 
 
@@ -222,9 +260,24 @@ async def places_of_plug(
     return [_place(row) for row in rows]
 
 
-async def places_like(connection: Transaction, place: Place, during: Interval) -> list[Place]:
-    """Places of the same plug (bays: of the same restrictions) at the same site that are in order and seem free."""
-    return [_place(row) for row in await connection.fetch(_LIKE, *during, place.key, OUT_OF_ORDER)]
+async def places_like(connection: Transaction, place: Place, during: Interval, *, vehicles_may_go: bool) -> list[Place]:
+    """Places of the same plug (bays: of the same restrictions) at the same site that are in order and seem free.
+
+    `vehicles_may_go`: also those where a sensor sees a vehicle now."""
+    rows = await connection.fetch(_LIKE, *during, place.key, OUT_OF_ORDER, vehicles_may_go)
+    return [_place(row) for row in rows]
+
+
+async def vehicle_at(connection: Transaction, reservation: Reservation) -> Vehicle:
+    """What the sensor sees at the reservation's place."""
+    row = await connection.fetchrow(_VEHICLE_AT, reservation.id)
+    assert row is not None  # noqa: S101  # the caller has locked it
+    return _vehicle(row)
+
+
+async def end_arrivals(connection: Transaction, place_keys: Sequence[int]) -> None:
+    """Delete what used reservations claim of these bays, whose vehicles have gone."""
+    await connection.execute(_END_ARRIVALS, place_keys)
 
 
 async def take(connection: Transaction, place: Place, during: Interval, kind: str, holder: UUID) -> bool:
@@ -290,7 +343,7 @@ async def locked(connection: Transaction, id_: UUID) -> Reservation | None:
 async def due(connection: Transaction, now: datetime, rows_max: int) -> list[DueReservation]:
     """Up to rows_max reservations that the clock may change, locked; without those that others have locked."""
     rows = await connection.fetch(_DUE, now, OUT_OF_ORDER, rows_max)
-    return [DueReservation(_reservation(row), row["out_of_order"], row["occupied"]) for row in rows]
+    return [DueReservation(_reservation(row), row["out_of_order"], row["occupied"], _vehicle(row)) for row in rows]
 
 
 async def claiming(connection: Transaction, place_keys: Sequence[int]) -> list[Reservation]:
@@ -301,6 +354,11 @@ async def claiming(connection: Transaction, place_keys: Sequence[int]) -> list[R
 async def at_places(connection: Transaction, place_keys: Sequence[int]) -> list[Reservation]:
     """The live reservations of these places, locked."""
     return [_reservation(row) for row in await connection.fetch(_AT_PLACES, place_keys)]
+
+
+async def at_places_out_of_order(connection: Transaction, place_keys: Sequence[int]) -> list[Reservation]:
+    """The live reservations of these connectors, and of bays whose connectors are all out of order, locked."""
+    return [_reservation(row) for row in await connection.fetch(_AT_OUT_OF_ORDER, place_keys, OUT_OF_ORDER)]
 
 
 async def save(connection: Transaction, reservation: Reservation, due_at: datetime | None) -> None:
@@ -330,6 +388,10 @@ async def postpone(connection: Transaction, reservation: Reservation, due_at: da
 async def tariff_at(database: Database | Transaction, station_id: str, moment_ms: int) -> asyncpg.Record | None:
     """`id`, `time_zone` and `tariff` (its JSON) of the tariff version in force at the station then, if any."""
     return await database.fetchrow(_TARIFF, station_id, moment_ms)
+
+
+def _vehicle(row: Mapping[str, Any]) -> Vehicle:
+    return Vehicle(row["alone"], row["vehicle_since"], row["of_driver"])
 
 
 def _columns_of(place: Place) -> tuple[int, str, int | None, str | None]:

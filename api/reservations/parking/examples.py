@@ -7,12 +7,15 @@ PARKING: Final[dict[str, Any]] = {
     "idle_fee": {"price_per_hour": "6.00", "vat_percent": "19", "currency": "EUR", "depends": False},
     "places": [
         {
-            "connector_id": 1,
-            "bay": None,
+            "connector_id": None,
+            "bay": "B1",
+            "registered": True,
             "occupied": True,
+            "since": "2026-03-29T08:12:00Z",
             "charging": False,
             "idle_since": "2026-03-29T09:00:00Z",
             "overstay_from": "2026-03-29T09:10:00Z",
+            "reason": "charging",
             "overstays": False,
         }
     ],

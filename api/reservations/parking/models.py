@@ -4,27 +4,25 @@ from datetime import datetime
 
 from pydantic import Field
 
-from api.reservations.reserving.models import ReservationModel
-
-
-class IdleFee(ReservationModel):
-    """What standing without charging costs, excl. VAT."""
-
-    price_per_hour: str
-    vat_percent: str | None
-    currency: str
-    depends: bool = Field(description="only under further restrictions of the tariff, as a time of day or a duration")
+from api.idle_fees import IdleFee
+from api.reservations.models import ReservationModel
+from api.reservations.parking.rule import Overstay
 
 
 class Parking(ReservationModel):
-    """A connector or a bay. A bay is what the connectors say that a vehicle in it can reach."""
+    """A connector or a bay. A bay is what its sensor says and the connectors that a vehicle in it can reach."""
 
     connector_id: int | None
     bay: str | None
-    occupied: bool | None = Field(description="null: no connector tells")
+    registered: bool = Field(description="false: a sensor tells of a bay that the registry does not have")
+    occupied: bool | None = Field(description="null: neither a sensor nor a connector tells")
+    since: datetime | None = Field(description="occupied since")
     charging: bool
     idle_since: datetime | None = Field(description="occupied without charging since")
-    overstay_from: datetime | None = Field(description="after the grace that follows the end of charging")
+    overstay_from: datetime | None = Field(
+        description="after the grace that follows the end of charging, of the driver's reservation or of the time limit"
+    )
+    reason: Overstay | None = Field(description="which of these is the first")
     overstays: bool
 
 

@@ -34,6 +34,22 @@ RESERVATION: Final[dict[str, Any]] = {
     "charged": False,
     "created_at": "2026-03-29T09:00:00Z",
 }
+DETAILS: Final[dict[str, Any]] = {
+    **RESERVATION,
+    "state": "used",
+    "revision": 3,
+    "session_id": "7d4f0d0e-3f0c-5d5c-9c54-0f5f6a1f2b11",
+    "charged": True,
+    "idle_fee": {"price_per_hour": "6.00", "vat_percent": "19", "currency": "EUR", "depends": False},
+    "stay": {
+        "since": "2026-03-29T17:02:00Z",
+        "charging": True,
+        "idle_since": None,
+        "overstay_from": "2026-03-29T18:10:00Z",
+        "reason": "reservation",
+        "overstays": False,
+    },
+}
 CANCELLED: Final[dict[str, Any]] = {
     **RESERVATION,
     "state": "cancelled",

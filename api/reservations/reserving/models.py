@@ -4,9 +4,12 @@ from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from api.idle_fees import IdleFee
 from api.reservations.life.rule import ReservationState
+from api.reservations.models import ReservationModel
+from api.reservations.parking.rule import Overstay
 from api.reservations.settings import DAY_S, DURATION_S_MIN
 from kit.instants import Instant
 from schemas.connector import ConnectorStandard
@@ -16,12 +19,6 @@ from schemas.reading import CONNECTOR_ID_MAX
 POWER_W_MAX = 10_000_000
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)]
 """Of a site or a bay."""
-
-
-class ReservationModel(BaseModel):
-    """Base of requests and responses: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class NewReservation(ReservationModel):
@@ -70,6 +67,26 @@ class Reservation(ReservationModel):
     session_id: UUID | None = Field(description="voltstream's id of the session that used it")
     charged: bool = Field(description="whether billing was asked to charge its time")
     created_at: datetime
+
+
+class DriverStay(ReservationModel):
+    """How the driver's vehicle stands at the reserved place. The idle fee runs from `idle_since`."""
+
+    since: datetime | None
+    charging: bool
+    idle_since: datetime | None = Field(description="without charging since; null while it charges")
+    overstay_from: datetime | None = Field(description="from when on it stands for too long")
+    reason: Overstay | None = Field(description="after what: charging, the reservation or the bay's time limit")
+    overstays: bool
+
+
+class ReservationDetails(Reservation):
+    """A reservation, with what standing at its place costs."""
+
+    idle_fee: IdleFee | None = Field(
+        description="of standing without charging, from the end of charging on, by the tariff now; null: nothing"
+    )
+    stay: DriverStay | None = Field(description="null: the driver's vehicle is not known to stand there")
 
 
 class ReservationPage(ReservationModel):

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from api.idle_fees import IdleFee
 from api.reservations.life.rule import Reservation, Terms, late_at
+from api.reservations.parking.stay import Stay
 from api.reservations.places.free_times import FreeTime
 from api.reservations.reserving import models
 from kit.clock import format_rfc3339
@@ -32,6 +34,16 @@ class Taken(Conflict):
                 for one in self.next_free
             ]
         }
+
+
+def details_of(
+    reservation: Reservation, terms: Terms, fee: IdleFee | None, stay: Stay | None
+) -> models.ReservationDetails:
+    """The response for a reservation, with what is known of its driver's vehicle there."""
+    shown = None
+    if stay is not None:
+        shown = models.DriverStay(**{name: getattr(stay.parking, name) for name in models.DriverStay.model_fields})
+    return models.ReservationDetails(**reservation_of(reservation, terms).model_dump(), idle_fee=fee, stay=shown)
 
 
 def reservation_of(reservation: Reservation, terms: Terms) -> models.Reservation:

@@ -12,8 +12,8 @@ from api.reservations.components import PATH, Provided
 from api.reservations.life.rule import ReservationState
 from api.reservations.life.store import SCHEMA, ReservationFilter
 from api.reservations.reserving import examples
-from api.reservations.reserving.models import NewReservation, Reservation, ReservationPage
-from api.reservations.reserving.responses import reservation_of
+from api.reservations.reserving.models import NewReservation, Reservation, ReservationDetails, ReservationPage
+from api.reservations.reserving.responses import details_of, reservation_of
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.errors import Forbidden
@@ -114,12 +114,15 @@ async def reserve(
     "/{id}",
     name="one",  # part of the published operationId
     summary="A reservation",
-    responses={**problems({**FORBIDDEN, **_UNKNOWN}), 200: example(examples.RESERVATION)},
+    responses={**problems({**FORBIDDEN, **_UNKNOWN}), 200: example(examples.DETAILS)},
 )
-async def get_reservation(reservations: Provided, caller: Caller, id: IdInPath) -> Reservation:
-    """A driver sees only their own."""
+async def get_reservation(reservations: Provided, caller: Caller, id: IdInPath) -> ReservationDetails:
+    """A driver sees only their own. With what standing there without charging costs, before it does, and from when on
+    the vehicle stands there for too long."""
     found = await reservations.service.get(id, caller.own_driver)
-    return reservation_of(found, reservations.service.terms())
+    fee = await reservations.parking.fee(reservations.database, found.place.station_id)
+    stay = await reservations.parking.of_reservation(found)
+    return details_of(found, reservations.service.terms(), fee, stay)
 
 
 @router.post(

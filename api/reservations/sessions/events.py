@@ -1,4 +1,4 @@
-"""What charging sessions mean for reservations: the handlers of session.started.v1 and session.completed.v1.
+"""What charging sessions mean for reservations: the handlers of session.started.v1, .completed.v1 and .assigned.v1.
 
 A session at a reserved connector is the driver's if they asked to start it (`reservations.claim` noted the request in
 the transaction of the request, so before the station knew of it); any other is somebody else's.
@@ -11,6 +11,7 @@ from typing import Any, Final
 from api.reservations.life import store
 from api.reservations.life.lifecycle import OCCUPIED, Lifecycle
 from api.reservations.life.rule import ChargingBegan, Reservation
+from api.reservations.parking.service import ParkingService
 from api.reservations.sessions import store as session_store
 from kit.clock import Clock
 from kit.database.postgres import Database
@@ -18,7 +19,7 @@ from kit.errors import Overloaded
 from kit.messaging.consumer import Delivered, moment_of, within
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import get_logger
-from schemas.events import Event, SessionCompleted, SessionStarted
+from schemas.events import Event, SessionAssigned, SessionCompleted, SessionStarted
 
 EXTEND: Final = timedelta(minutes=15)  # a session that lasts longer than expected claims so much more at a time
 AHEAD: Final = timedelta(minutes=5)  # before its claim ends
@@ -30,9 +31,12 @@ _log = get_logger(__name__)
 class SessionEvents:
     """The handlers; each works in the transaction that it is given."""
 
-    def __init__(self, lifecycle: Lifecycle, clock: Clock, expected: Callable[[], timedelta]) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, parking: ParkingService, clock: Clock, expected: Callable[[], timedelta]
+    ) -> None:
         """`expected`: how long a session is expected to last."""
         self._lifecycle = lifecycle
+        self._parking = parking
         self._clock = clock
         self._expected = expected
 
@@ -72,6 +76,16 @@ class SessionEvents:
         if not over:
             await session_store.end_start_requests(connection, place)
             await session_store.claim_for_session(connection, session.id, place, now, until)
+        if own is not None:  # it may stand there until the reservation ends
+            await self._parking.observe(connection, [place.station_id])
+
+    async def assigned(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionAssigned]]]) -> None:
+        """Handle session.assigned.v1, at most one a session: it is known whose vehicle stands there."""
+        rows = [
+            (one.session_id, None if one.withdrawn else one.driver_id, one.revision)
+            for one in (delivered.event.payload for delivered in batch)
+        ]
+        await session_store.assigned(connection, rows, self._clock.now())
 
     async def completed(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionCompleted]]]) -> None:
         """Handle session.completed.v1, at most one a session: its connector is free again."""

@@ -41,10 +41,10 @@ ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, revision = excluded
 WHERE s.revision < excluded.revision
 """
 _GIVE_BACK: Final = "DELETE FROM reservations.claim WHERE holder = ANY ($1::uuid[])"
-_TAKEN: Final = f"""
+_TAKEN: Final = """
 SELECT key FROM unnest($1::bigint[]) AS keys (key)
-WHERE EXISTS (SELECT FROM reservations.claim AS c WHERE {store.SAME_PLACE.format("keys.key")})
-"""  # noqa: S608  # the names above
+WHERE EXISTS (SELECT FROM reservations.claim AS c WHERE c.place_key = keys.key)
+"""  # the names above
 _CLAIM_FREE: Final = """
 INSERT INTO reservations.claim (place_key, during, kind, holder)
 SELECT place_key, tstzrange($1, $2), 'session', holder
@@ -55,7 +55,7 @@ ON CONFLICT DO NOTHING
 _END_STARTS: Final = """
 DELETE FROM reservations.claim WHERE holder IN (
     SELECT c.holder FROM reservations.claim AS c
-    WHERE c.kind = 'start' AND int8range(c.place_key, c.place_key, '[]') && int8range($1, $1, '[]'))
+    WHERE c.kind = 'start' AND c.place_key = $1)
 """
 # Open sessions whose claim ends soon, or that have none.
 _UNCLAIMED: Final = """
@@ -64,6 +64,20 @@ FROM reservations.session AS s JOIN reservations.place AS p ON p.place_key = s.p
 WHERE s.ended_at IS NULL
   AND NOT EXISTS (SELECT FROM reservations.claim AS c WHERE c.holder = s.id AND upper(c.during) > $1)
 ORDER BY s.id LIMIT $2 FOR UPDATE OF s SKIP LOCKED
+"""
+_ASSIGNED: Final = """
+INSERT INTO reservations.session_driver AS d (session_id, driver_id, revision, observed_at)
+SELECT id, driver_id, revision, $1
+FROM unnest($2::uuid[], $3::text[], $4::int[]) AS assigned (id, driver_id, revision) ORDER BY id
+ON CONFLICT (session_id) DO UPDATE SET
+    driver_id = excluded.driver_id, revision = excluded.revision, observed_at = excluded.observed_at
+WHERE d.revision < excluded.revision
+"""
+# A session may go on for as long as the events of it are kept.
+_FORGET_DRIVERS: Final = """
+DELETE FROM reservations.session_driver AS d
+WHERE d.observed_at < $1::timestamptz - make_interval(days => $2)
+  AND NOT EXISTS (SELECT FROM reservations.session AS s WHERE s.id = d.session_id)
 """
 _FORGET: Final = """
 DELETE FROM reservations.session
@@ -159,6 +173,11 @@ def _session_columns(
     )
 
 
+async def assigned(connection: Transaction, assignments: Sequence[tuple[UUID, str | None, int]], now: datetime) -> None:
+    """Store whose sessions these are (id, driver, revision); of several assignments the highest revision counts."""
+    await connection.execute(_ASSIGNED, now, *zip(*assignments, strict=True))
+
+
 async def end_start_requests(connection: Transaction, place: Place) -> None:
     """Delete the claims of requests to start at the connector: a session has come of one, or came before it."""
     await connection.execute(_END_STARTS, place.key)
@@ -184,6 +203,7 @@ async def unclaimed(connection: Transaction, by: datetime, rows_max: int) -> lis
 async def forget_old(connection: Transaction, now: datetime) -> None:
     """Delete sessions that have been over for KEEP_DAYS, and claims of the past."""
     await connection.execute(_FORGET, now, KEEP_DAYS)
+    await connection.execute(_FORGET_DRIVERS, now, KEEP_DAYS)
     await connection.execute(_FORGET_CLAIMS, now, PAST_HOURS)
 
 

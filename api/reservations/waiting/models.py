@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.reservations.reserving.models import POWER_W_MAX, Name, Reservation, ReservationModel
+from api.reservations.models import ReservationModel
+from api.reservations.reserving.models import POWER_W_MAX, Name, Reservation
 from api.reservations.settings import DAY_S, DURATION_S_MIN
 from schemas.connector import ConnectorStandard
 from schemas.identifiers import DriverId

@@ -46,7 +46,7 @@ FROM reservations.reservation AS r
 WHERE w.site = $1 AND w.state = 'offered' AND r.id = w.reservation_id AND r.state <> 'held'
 """
 _ITS_CLAIMS: Final = """reservations.claim AS c JOIN unnest(p.place_key || p.taken_with) AS keys (key)
-        ON int8range(c.place_key, c.place_key, '[]') && int8range(keys.key, keys.key, '[]')"""
+        ON c.place_key = keys.key"""
 _CONNECTORS: Final = f"""
 SELECT p.place_key, p.station_id, p.connector_id, p.bay, p.taken_with, p.standard,
        coalesce(p.rated_power_w, 0) AS power_w,

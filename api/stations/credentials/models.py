@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from api.stations.registry.models import StationsModel
+from kit.patterns import worded
 
 PASSWORD_CHARS_MIN, PASSWORD_CHARS_MAX = 16, 40  # as OCPP 2.0.1 has BasicAuthPassword
 
@@ -16,9 +17,13 @@ class NewCredentials(StationsModel):
     password: (
         Annotated[SecretStr, Field(description="of HTTP Basic authentication; 16 to 40 printable characters")] | None
     ) = None
-    certificate_subject: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[ -~]+$")] | None = (
-        Field(default=None, description="common name of its client certificate")
-    )
+    certificate_subject: (
+        Annotated[
+            str,
+            StringConstraints(min_length=1, max_length=64, pattern=worded(r"^[ -~]+$", "printable ASCII characters")),
+        ]
+        | None
+    ) = Field(default=None, description="common name of its client certificate")
 
     @field_validator("password")
     @classmethod

@@ -52,7 +52,9 @@ class ImportedStation(StationsModel):
     outcome: Literal["created", "changed", "unchanged", "refused"]
     changes: list[str] = Field(description="facts that are others than before; a connector may be new or removed")
     reason: str | None = Field(description="why it is refused, and what to write instead")
-    not_taken: list[str] = Field(default=[], description="fields of the file that are not kept, like energy_mix")
+    not_taken: list[str] = Field(
+        default=[], description="fields of the file that are not kept, like an extension of OCPI"
+    )
 
 
 class ImportResult(StationsModel):

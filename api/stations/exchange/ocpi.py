@@ -28,7 +28,10 @@ _STATUSES: Final = {CODES[name]: "CHARGING" for name in _IN_USE} | {
     CODES["Faulted"]: "OUTOFORDER",
 }
 _PRECEDENCE: Final = ("CHARGING", "RESERVED", "AVAILABLE", "OUTOFORDER", "INOPERATIVE", "UNKNOWN")
-_SAME: Final = ("operator", "suboperator", "owner", "parking_type", "charging_when_closed", "images", "directions")
+_SAME: Final = (
+    *("operator", "suboperator", "owner", "parking_type", "charging_when_closed", "images", "directions"),
+    *("related_locations", "energy_mix", "publish_allowed_to"),
+)
 _MORE: Final = ("name", "address", "city", "postal_code", "country", "time_zone", "facilities")
 _NEEDED: Final = ("address", "city", "country", "latitude", "longitude", "time_zone")
 _PLUG_NEEDED: Final = ("standard", "format", "power_type", "voltage_v_max", "current_a_max", "evse_id")

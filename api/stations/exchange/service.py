@@ -138,16 +138,22 @@ def _once(wanted: Sequence[Wanted]) -> list[Wanted]:
 async def _without_clashes(
     connection: Transaction, wanted: Sequence[Wanted], known: Mapping[str, Station]
 ) -> list[Wanted]:
-    """A station that wants the EVSE of another one is refused."""
+    """A station that wants the EVSE of another one is refused, and one whose bays name connectors that it does not
+    have."""
     evses: dict[str, set[str]] = {}
+    unreachable: dict[str, str] = {}
     for one in wanted:
         if one.document is not None:
             before = known.get(one.station_id)
             plugs = one.document.connectors
             kept = before.connectors if plugs is None and before is not None else plugs or ()
+            wrong = one.document.unreachable(plug.connector_id for plug in kept)
+            if wrong is not None:
+                unreachable[one.station_id] = wrong
+                continue
             evses[one.station_id] = {plug.evse_id for plug in kept if plug.evse_id is not None}
     holders = await evse_holders(connection, set().union(*evses.values()))
-    reasons = evse_clashes(evses, holders)
+    reasons = {**evse_clashes(evses, holders), **unreachable}
     return [
         Wanted(one.line, one.station_id, None, reasons[one.station_id])
         if one.document is not None and one.station_id in reasons

@@ -22,6 +22,7 @@ STATION_FACTS: Final[dict[str, Any]] = {
     "suboperator": None,
     "owner": None,
     "site_power_w_max": 400_000,
+    "silent_after_s": 3_600,
     "opening_hours": {
         "twentyfourseven": False,
         "regular_hours": [{"weekday": 1, "period_begin": "06:00", "period_end": "22:00"}],
@@ -33,6 +34,17 @@ STATION_FACTS: Final[dict[str, Any]] = {
     "facilities": ["CAFE"],
     "directions": [{"language": "de", "text": "Einfahrt von der Karl-Liebknecht-Straße"}],
     "images": [],
+    "related_locations": [
+        {"latitude": "52.520100", "longitude": "13.404900", "name": {"language": "de", "text": "Einfahrt"}}
+    ],
+    "energy_mix": {
+        "is_green_energy": True,
+        "energy_sources": [{"source": "WIND", "percentage": 100.0}],
+        "environ_impact": [],
+        "supplier_name": "Nordwind",
+        "energy_product_name": None,
+    },
+    "publish_allowed_to": [],
     "bays": [
         {
             "bay": "P1",
@@ -61,11 +73,8 @@ CONNECTOR: Final[dict[str, Any]] = {
     "connector_id": 1,
     "changed_at": "2026-03-29T09:00:00Z",
 }
-NEW_STATION: Final[dict[str, Any]] = {
-    **STATION_FACTS,
-    "station_id": "DE-VS-0001",
-    "connectors": [{**CONNECTOR_FACTS, "connector_id": 1}],
-}
+DOCUMENT: Final[dict[str, Any]] = {**STATION_FACTS, "connectors": [{**CONNECTOR_FACTS, "connector_id": 1}]}
+NEW_STATION: Final[dict[str, Any]] = {**DOCUMENT, "station_id": "DE-VS-0001"}
 _KEY: Final[dict[str, Any]] = {"station_id": "DE-VS-0001", "revision": 1, "changed_at": "2026-03-29T09:00:00Z"}
 SUMMARY: Final[dict[str, Any]] = {**PLACE, **_KEY}
 STATION: Final[dict[str, Any]] = {**STATION_FACTS, **_KEY, "connectors": [CONNECTOR]}

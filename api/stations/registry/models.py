@@ -1,6 +1,7 @@
 """Stations, connectors and bays in requests and responses, as OpenAPI shows them."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from enum import StrEnum
@@ -19,6 +20,7 @@ from pydantic import (
 
 from api.stations.registry.opening_hours import OpeningHours
 from api.time_zones import checked_time_zone
+from kit.patterns import worded
 from schemas.connector import AC_STANDARDS, DC_STANDARDS, ConnectorFormat, ConnectorStandard, PowerType
 from schemas.country import ALPHA_3, ALPHA_3_OF
 from schemas.identifiers import PRINTABLE, NewStationId
@@ -29,6 +31,7 @@ BAYS_MAX: Final = 256  # as connectors
 RATED_POWER_W_MAX: Final = 10_000_000  # readings beyond are refused, too; the strongest standard ends at 3.75 MW
 SITE_POWER_W_MAX: Final = 1_000_000_000
 MAIN_METER: Final = 0  # the connector that is the station itself
+SILENT_AFTER_S_MAX: Final = 2_592_000  # 30 days; a station that says nothing for longer cannot be told from none
 _UDEG: Final = 1_000_000
 _DEGREE_CHARS_MAX: Final = 40  # of a number as somebody writes it; more has no meaning
 _MILLIONTH: Final = Decimal("0.000001")  # 11 cm, and all that OCPI has room for
@@ -89,12 +92,28 @@ Country = Annotated[str, StringConstraints(to_upper=True, max_length=3), AfterVa
 EvseId = Annotated[str, StringConstraints(to_upper=True, max_length=48), AfterValidator(_evse_id)]
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(checked_time_zone)]
 Label = Annotated[str, _at_most(64), AfterValidator(_printable)]
-Group = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Url = Annotated[str, StringConstraints(max_length=255, pattern=r"^https?://[!-~]+$")]
+Group = Annotated[
+    str,
+    StringConstraints(
+        pattern=worded(
+            r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+            "1 to 64 letters, digits, points, dashes and underscores, of which the first is a letter or a digit",
+        )
+    ),
+]
+Url = Annotated[
+    str,
+    StringConstraints(
+        max_length=255,
+        pattern=worded(r"^https?://[!-~]+$", "an address that begins with https:// or http://, without spaces"),
+    ),
+]
 Facility = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z][A-Z_]{0,31}$")
+    str, StringConstraints(pattern=worded(r"^[A-Z][A-Z_]{0,31}$", "a Facility of OCPI, like BIKE_SHARING"))
 ]  # OCPI Facility; new ones come with versions
-TariffId = Annotated[str, StringConstraints(min_length=1, max_length=36, pattern=r"^[ -~]+$")]
+TariffId = Annotated[
+    str, StringConstraints(min_length=1, max_length=36, pattern=worded(r"^[ -~]+$", "printable ASCII characters"))
+]
 ConnectorNumber = Annotated[int, Field(strict=True, ge=0, le=CONNECTOR_ID_MAX)]
 
 
@@ -159,8 +178,89 @@ class Business(StationsModel):
 class DisplayText(StationsModel):
     """A text in a language."""
 
-    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
+    language: Annotated[str, StringConstraints(pattern=worded(r"^[a-z]{2}$", "a language of ISO 639-1, like en"))]
     text: Annotated[str, _at_most(512), AfterValidator(_printable)]
+
+
+class EnergySourceCategory(StrEnum):
+    """EnergySourceCategory."""
+
+    NUCLEAR = "NUCLEAR"
+    GENERAL_FOSSIL = "GENERAL_FOSSIL"
+    COAL = "COAL"
+    GAS = "GAS"
+    GENERAL_GREEN = "GENERAL_GREEN"
+    SOLAR = "SOLAR"
+    WIND = "WIND"
+    WATER = "WATER"
+
+
+class EnvironmentalImpactCategory(StrEnum):
+    """EnvironmentalImpactCategory."""
+
+    NUCLEAR_WASTE = "NUCLEAR_WASTE"
+    CARBON_DIOXIDE = "CARBON_DIOXIDE"
+
+
+class EnergySource(StationsModel):
+    """The share of a source of energy."""
+
+    source: EnergySourceCategory
+    percentage: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class EnvironmentalImpact(StationsModel):
+    """What producing a kWh costs the environment, g."""
+
+    category: EnvironmentalImpactCategory
+    amount: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class EnergyMix(StationsModel):
+    """Where the energy is from: OCPI EnergyMix."""
+
+    is_green_energy: bool
+    energy_sources: Annotated[list[EnergySource], Field(max_length=len(EnergySourceCategory))] = []
+    environ_impact: Annotated[list[EnvironmentalImpact], Field(max_length=len(EnvironmentalImpactCategory))] = []
+    supplier_name: Annotated[str, _at_most(64), AfterValidator(_printable)] | None = None
+    energy_product_name: Annotated[str, _at_most(64), AfterValidator(_printable)] | None = None
+
+
+class TokenType(StrEnum):
+    """TokenType."""
+
+    AD_HOC_USER = "AD_HOC_USER"
+    APP_USER = "APP_USER"
+    OTHER = "OTHER"
+    RFID = "RFID"
+
+
+class PublishToken(StationsModel):
+    """Whom the place may be shown to: OCPI PublishTokenType."""
+
+    uid: Annotated[str, _at_most(36), AfterValidator(_printable)] | None = None
+    type: TokenType | None = None
+    visual_number: Annotated[str, _at_most(64), AfterValidator(_printable)] | None = None
+    issuer: Annotated[str, _at_most(64), AfterValidator(_printable)] | None = None
+    group_id: Annotated[str, _at_most(36), AfterValidator(_printable)] | None = None
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if self.uid is None and self.visual_number is None and self.group_id is None:
+            raise ValueError("names nobody: give uid, visual_number or group_id")
+        if (self.uid is None) != (self.type is None):
+            raise ValueError("uid and type belong together: give both")
+        if self.visual_number is not None and self.issuer is None:
+            raise ValueError("a visual_number is of an issuer: give it too")
+        return self
+
+
+class RelatedLocation(StationsModel):
+    """A place that belongs to the station, like its entrance: OCPI AdditionalGeoLocation."""
+
+    latitude: Latitude
+    longitude: Longitude
+    name: DisplayText | None = None
 
 
 class Bay(StationsModel):
@@ -213,12 +313,23 @@ class StationFacts(PlaceFacts):
     site_power_w_max: Annotated[int, Field(strict=True, ge=1, le=SITE_POWER_W_MAX)] | None = Field(
         default=None, description="the most that all connectors may draw together, W"
     )
+    silent_after_s: Annotated[int, Field(strict=True, ge=0, le=SILENT_AFTER_S_MAX)] | None = Field(
+        default=None,
+        description="silent, where nothing is heard for so long, s; 0: never; left out: setting telemetry.silent_after",
+    )
     opening_hours: OpeningHours | None = Field(default=None, description="left out: unknown, and taken as always")
     charging_when_closed: bool = Field(default=True, description="whether vehicles go on charging outside the hours")
     parking_type: ParkingType | None = None
     facilities: Annotated[list[Facility], Field(max_length=32)] = []
     directions: Annotated[list[DisplayText], Field(max_length=20)] = []
     images: Annotated[list[Image], Field(max_length=20)] = []
+    related_locations: Annotated[list[RelatedLocation], Field(max_length=20)] = Field(
+        default=[], description="other places that belong to it, like its entrance"
+    )
+    energy_mix: EnergyMix | None = Field(default=None, description="where its energy is from")
+    publish_allowed_to: Annotated[list[PublishToken], Field(max_length=100)] = Field(
+        default=[], description="kept for other platforms, as OCPI has it; here every station is shown to all"
+    )
     bays: Annotated[list[Bay], Field(max_length=BAYS_MAX)] = []
 
     @model_validator(mode="after")
@@ -233,6 +344,18 @@ class StationFacts(PlaceFacts):
         if len(set(names)) < len(names):
             raise ValueError("bays: two have the same name")
         return self
+
+    def unreachable(self, numbers: Iterable[int]) -> str | None:
+        """What is wrong with the bays of a station that has the connectors of these numbers; None: nothing."""
+        known = set(numbers)
+        for one in self.bays:
+            missing = sorted(set(one.connectors) - known)
+            if missing:
+                return (
+                    f"bay {one.bay} names connector {missing[0]}, which the station does not have: register that "
+                    "connector too, or leave it out of the bay"
+                )
+        return None
 
 
 class ConnectorFacts(StationsModel):
@@ -291,6 +414,14 @@ class StationDocument(StationFacts):
         numbers = [one.connector_id for one in self.connectors or []]
         if len(set(numbers)) < len(numbers):
             raise ValueError("connectors: two have the same connector_id")
+        return self
+
+    @model_validator(mode="after")
+    def _bays_name_connectors_of_the_station(self) -> Self:
+        if self.connectors is not None:  # else the service knows which they are
+            wrong = self.unreachable(one.connector_id for one in self.connectors)
+            if wrong is not None:
+                raise ValueError(wrong)
         return self
 
     def facts(self) -> StationFacts:

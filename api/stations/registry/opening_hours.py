@@ -13,14 +13,25 @@ from zoneinfo import ZoneInfo
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from kit.instants import EARLIEST, LATEST
+from kit.patterns import worded
 
 PERIODS_MAX: Final = 70  # ten a day
 EXCEPTIONS_MAX: Final = 100  # of each kind: two years of holidays
 _DAY: Final = timedelta(days=1)
 _SHIFT: Final = timedelta(hours=3)  # no change of the clocks is larger
 
-LocalTime = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-LocalEnd = Annotated[str, StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
+LocalTime = Annotated[
+    str,
+    StringConstraints(
+        pattern=worded(r"^([01][0-9]|2[0-3]):[0-5][0-9]$", "a time of day like 22:00, from 00:00 to 23:59")
+    ),
+]
+LocalEnd = Annotated[
+    str,
+    StringConstraints(
+        pattern=worded(r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", "a time of day like 22:00, from 00:00 to 24:00")
+    ),
+]
 
 Interval = tuple[datetime, datetime]
 """Begin, and end without the end itself; UTC."""

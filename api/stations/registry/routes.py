@@ -128,7 +128,7 @@ async def get_station(stations: Provided, station_id: KnownStationInPath) -> Res
 async def put_station(
     stations: Provided,
     station_id: StationInPath,
-    body: Annotated[StationDocument, Body(openapi_examples={"a station": {"value": examples.STATION_FACTS}})],
+    body: Annotated[StationDocument, Body(openapi_examples={"a station": {"value": examples.DOCUMENT}})],
     operator: Operator,
     if_match: IfMatch = None,
 ) -> Response:

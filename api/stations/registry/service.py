@@ -98,7 +98,7 @@ class StationsService:
         return page, encode_cursor(StationChangeCursor(page[-1].revision)) if len(rows) > limit else None
 
     async def add(self, connection: Transaction, new: NewStation, operator: Principal) -> Station:
-        """Register a station, in the open transaction. Raises Conflict."""
+        """Register a station, in the open transaction. Raises Conflict, BadQuery as `put_station`."""
         await lock_station(connection, new.station_id)
         if await stations(connection, [new.station_id]):
             raise Conflict(f"station {new.station_id} is registered already: change it with PUT")
@@ -110,7 +110,8 @@ class StationsService:
         """Register the station, or replace what is known of it. Whether it is new.
 
         `version`: the revision that the change was made to; None: any; 0: If-Match was not given. Raises VersionNeeded,
-        VersionChanged, Conflict where another station has the EVSE.
+        VersionChanged, Conflict where another station has the EVSE, BadQuery where a bay names a connector that the
+        station does not have.
         """
         async with self._store.database.transaction() as connection:
             await lock_station(connection, station_id)
@@ -161,13 +162,19 @@ class StationsService:
     async def delete_connector(
         self, station_id: str, connector_id: int, version: int | None, operator: Principal
     ) -> None:
-        """Remove the connector. Raises NotFound, VersionNeeded, VersionChanged."""
+        """Remove the connector. Raises NotFound, VersionNeeded, VersionChanged, Conflict where a bay names it."""
         async with self._store.database.transaction() as connection:
             known = await self._locked(connection, station_id)
             others = [one for one in known.connectors if one.connector_id != connector_id]
             if len(others) == len(known.connectors):
                 raise _no_connector(station_id, connector_id)
             check_version(f"station {station_id}", version, known.revision)
+            naming = [one.bay for one in known.bays if connector_id in one.connectors]
+            if naming:
+                raise Conflict(
+                    f"bay {naming[0]} of station {station_id} names connector {connector_id}: "
+                    "take it out of the bay first"
+                )
             after = (StationFacts(**_facts_of(known)), [_numbered(one) for one in others])
             await self._change(connection, station_id, known, after, operator.name)
 
@@ -176,7 +183,7 @@ class StationsService:
     ) -> Mapping[str, Change | None]:
         """Register or replace these stations, in the open transaction; None: it is that already.
 
-        Raises Conflict where two stations would have one EVSE.
+        Raises Conflict where two stations would have one EVSE, BadQuery as `put_station`.
         """
         await lock_all(connection)
         known = await stations(connection, list(wanted))
@@ -298,9 +305,14 @@ def no_station(station_id: str) -> NotFound:
 
 
 def _replaced(known: Station | None, document: StationDocument) -> tuple[StationFacts, Sequence[NumberedConnector]]:
-    if document.connectors is not None:
+    """Raises BadQuery where a bay names a connector that the station does not have."""
+    if document.connectors is not None:  # its bays are checked by then
         return document.facts(), document.connectors
-    return document.facts(), [] if known is None else [_numbered(one) for one in known.connectors]
+    connectors = [] if known is None else [_numbered(one) for one in known.connectors]
+    wrong = document.unreachable(one.connector_id for one in connectors)
+    if wrong is not None:
+        raise BadQuery(wrong)
+    return document.facts(), connectors
 
 
 def _same(known: Station, change: Change) -> bool:

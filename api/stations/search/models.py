@@ -82,7 +82,9 @@ class Search(StationsModel):
     free: bool = Field(default=False, description="only where such a connector is free now")
     open: bool = Field(default=False, description="only where it is open now")
     text: Annotated[str, StringConstraints(max_length=TEXT_CHARS_MAX)] = Field(
-        default="", description="words of name, address, city, site or operator, or their beginnings; all must be there"
+        default="",
+        description="words of name, address, city, site or operator, or their beginnings; all must be there. By text "
+        "alone stations without connectors are found, too",
     )
     sort: Sort = "distance"
     limit: Annotated[int, Field(ge=1, le=RESULTS_MAX, description="stations on a page")] = RESULTS_DEFAULT

@@ -40,6 +40,10 @@ class SearchService:
         if not live_ms - CURSOR_AGE_MAX / timedelta(milliseconds=1) <= at_ms <= live_ms + 60_000:
             raise BadQuery("cursor is of a search that is over: leave it out to search again")
         words = list(dict.fromkeys(folded(asked.text)))
+        if asked.text.strip() and not words:
+            raise BadQuery(
+                "text has no word: write letters or digits, as of a name, an address or a city, or leave it out"
+            )
         if len(words) > WORDS_MAX:
             raise BadQuery(f"text has more than {WORDS_MAX} words: name fewer")
         latitude, longitude, radius_m, boxes = region_of(asked)

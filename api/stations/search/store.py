@@ -174,7 +174,9 @@ def statement_of(question: Question) -> tuple[str, list[Any]]:
     sort_price = f"coalesce(price.micros, {NO_PRICE})" if by_price else "0::bigint"
     boxes = [f"p.location <@ {add(_box(box), 'box')}" for box in question.boxes]
     conditions = [f"({' OR '.join(boxes)})", f"d.distance_dm <= {radius_dm}", *_conditions(question, add, now)]
-    fits = "c.free > 0" if question.free else "c.connectors > 0"
+    # Who asks for a station by its name finds it, though none of its connectors is registered yet.
+    by_name = question.words and not (question.plugs or question.power_w_min)
+    fits = "c.free > 0" if question.free else "true" if by_name else "c.connectors > 0"
     if question.after is not None:
         after = question.after
         key = (add(after.price, "bigint"), add(after.distance_dm, "bigint"), add(after.station_id, "text"))

@@ -1,4 +1,4 @@
-"""`voltstream station list | show | set | connector | remove | import | export`: the registry of stations."""
+"""`voltstream station list | show | release | set | connector | remove | import | export`: the registry of stations."""
 
 import json
 import sys
@@ -23,6 +23,7 @@ from voltstream.errors import WrongUsage
 from voltstream.settings import load_settings
 
 _OF_THE_ANSWER: Final = ("station_id", "connector_id", "connectors", "revision", "changed_at")  # and of no request
+_UNCLAIMED: Final = "/api/v1/telemetry/unclaimed"
 _EXAMPLE: Final = "Example: voltstream station show 'DE*VLT*E1'"
 _LEFT_OUT, _REFUSED = 1, 2  # exit codes of an import; 2 as of any WrongUsage
 
@@ -73,6 +74,24 @@ def show(
     if found is None:
         raise WrongUsage(f"{station} is not registered: `voltstream station set {station} --city …`")
     _print(found, as_json)
+
+
+@app.command(epilog="Example: voltstream station release 'DE*VLT*E1'")
+def release(
+    station: StationId, url: Url = None, token: OperatorToken = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Take the readings that a station sent before it was registered, where these were quarantined."""
+    released = 0
+    with operators_api(load_settings(data_dir=data_dir), url, token) as api:
+        while True:
+            answer = api.post(f"{_UNCLAIMED}/{quote(station, safe='')}/release")
+            released += answer["released"]
+            if not answer["released"] or not answer["left"]:
+                break
+    if as_json:
+        print_json({**answer, "released": released})
+        return
+    print_line(f"{released:,} readings of {answer['station_id']} are on their way; {answer['left']:,} are left")
 
 
 @app.command("set", epilog="Example: voltstream station set 'DE*VLT*E1' --address 'Kai 1' --city Hamburg --country DEU")

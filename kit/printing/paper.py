@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
+from xml.sax.saxutils import escape
 
 from fpdf import FPDF
 from fpdf.enums import AssociatedFileRelationship, DocumentCompliance, MethodReturnValue, XPos, YPos
@@ -18,7 +19,7 @@ _GREY: Final = (95, 95, 95)
 _RULE: Final = (190, 190, 190)
 _BLACK: Final = (0, 0, 0)
 _FAMILY: Final = "DejaVu"
-_FONTS: Final = Path(__file__).parent / "fonts"
+FONTS: Final = Path(__file__).parent / "fonts"
 _MISSING: Final = "?"
 
 
@@ -50,8 +51,8 @@ class Paper:
 
     def __init__(self, title: str, issued_at: datetime) -> None:
         self._pdf = _Pages(format="A4", enforce_compliance=DocumentCompliance.PDFA_3B)
-        self._pdf.add_font(_FAMILY, "", _FONTS.joinpath("DejaVuSans.ttf"))
-        self._pdf.add_font(_FAMILY, "B", _FONTS.joinpath("DejaVuSans-Bold.ttf"))
+        self._pdf.add_font(_FAMILY, "", FONTS.joinpath("DejaVuSans.ttf"))
+        self._pdf.add_font(_FAMILY, "B", FONTS.joinpath("DejaVuSans-Bold.ttf"))
         regular = self._pdf.fonts[_FAMILY.lower()]
         self._characters = frozenset(regular.cmap) if isinstance(regular, TTFFont) else frozenset()
         self._pdf.footer_text = title
@@ -67,6 +68,11 @@ class Paper:
         """A paragraph."""
         self._font(size, bold=bold, grey=grey)
         self._pdf.multi_cell(width, size * 0.48, self._printable(text), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+    def heading(self, text: str, size: float) -> None:
+        """A heading, on the page of what follows it."""
+        self._room_for(size * 0.48 + 6 * _ROW_MM)
+        self.text(text, size, bold=True)
 
     def block(self, lines: Sequence[str], width: float) -> None:
         """An address: its first line in bold."""
@@ -178,3 +184,23 @@ class Paper:
     def _printable(self, text: str) -> str:
         """With question marks for characters that the fonts do not have. `{nb}` would be the number of pages."""
         return "".join(one if ord(one) in self._characters else _MISSING for one in text).replace("{nb}", "{nb\u200b}")
+
+
+def document_metadata(title: str, creator: str, moment: datetime, described: str = "") -> str:
+    """XMP as PDF/A-3 wants it, from x:xmpmeta on. `described`: further rdf:Description elements."""
+    written = moment.isoformat(timespec="seconds")
+    return _METADATA.format(title=escape(title), creator=escape(creator), moment=written, described=described)
+
+
+_METADATA: Final = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/">
+<pdfaid:part>3</pdfaid:part><pdfaid:conformance>B</pdfaid:conformance></rdf:Description>
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<dc:title><rdf:Alt><rdf:li xml:lang="x-default">{title}</rdf:li></rdf:Alt></dc:title>
+<dc:creator><rdf:Seq><rdf:li>{creator}</rdf:li></rdf:Seq></dc:creator></rdf:Description>
+<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
+<xmp:CreatorTool>voltstream</xmp:CreatorTool><xmp:CreateDate>{moment}</xmp:CreateDate>
+<xmp:ModifyDate>{moment}</xmp:ModifyDate></rdf:Description>{described}
+</rdf:RDF>
+</x:xmpmeta>"""

@@ -1,0 +1,1 @@
+"""Reporting: metrics by hour, rolled up from what other services publish."""

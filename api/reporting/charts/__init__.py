@@ -1,0 +1,1 @@
+"""Pictures of metrics: heat maps as SVG and PNG."""

@@ -1,0 +1,1 @@
+"""Outage that does not count, as operators enter it."""

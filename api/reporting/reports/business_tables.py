@@ -1,0 +1,173 @@
+"""The tables of reports of operations and of revenue. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from api.reporting.analytics.metrics import PEAK
+from api.reporting.reports.figures import MetricFigures, Sums
+from api.reporting.tables import Column, ColumnType, Table, TableShape
+from api.reporting.uptime.loading import PortBatch
+from api.reporting.uptime.outages import outages_of, repairs_in
+from api.reporting.uptime.uptime import monthly, share_up_mpct
+from api.reporting.uptime.uptime_tables import milli_minutes
+from kit.clock import to_ms
+
+_GROUP: Final = Column("group", ColumnType.TEXT, "Group", 40, "empty: of no group")
+_PCT_MILLI: Final = 100_000
+_MILLI: Final = 1_000
+
+
+class OperationsColumn(NamedTuple):
+    """A column of the table of operations: a metric, and by what its sums are divided for the column's unit."""
+
+    metric: str
+    column: Column
+    times: int = 1
+    over: int = 1
+
+
+OPERATIONS_COLUMNS: Final = (
+    OperationsColumn("energy_delivered", Column("energy_kwh", ColumnType.THOUSANDTHS, "Energy (kWh)", 28), over=_MILLI),
+    OperationsColumn("sessions", Column("sessions", ColumnType.INTEGER, "Sessions", 18)),
+    OperationsColumn("occupancy", Column("occupied_pct", ColumnType.THOUSANDTHS, "Occupied (%)", 24), times=_PCT_MILLI),
+    OperationsColumn(
+        "delivering", Column("delivering_pct", ColumnType.THOUSANDTHS, "Delivering (%)", 26), times=_PCT_MILLI
+    ),
+    OperationsColumn("peak_power", Column("peak_power_kw", ColumnType.THOUSANDTHS, "Peak (kW)", 24), over=_MILLI),
+    OperationsColumn("faulted", Column("faulted_pct", ColumnType.THOUSANDTHS, "Faulted (%)"), times=_PCT_MILLI),
+    OperationsColumn("silent", Column("silent_pct", ColumnType.THOUSANDTHS, "Silent (%)"), times=_PCT_MILLI),
+    OperationsColumn("session_duration", Column("session_s_mean", ColumnType.THOUSANDTHS, "Mean session (s)"), times=1),
+)
+OPERATIONS: Final = TableShape(
+    "operations",
+    "Energy, sessions and utilisation",
+    (_GROUP, *(one.column for one in OPERATIONS_COLUMNS)),
+)
+AVAILABILITY: Final = TableShape(
+    "availability",
+    "Availability and repairs by station",
+    (
+        Column("station_id", ColumnType.TEXT, "Station", 40),
+        Column("ports", ColumnType.INTEGER, "Ports", 14),
+        Column("outage_min", ColumnType.THOUSANDTHS, "Outage (min)", 30, "summed over ports"),
+        Column("excluded_min", ColumnType.THOUSANDTHS, "Excluded (min)", 30, "of it"),
+        Column("up_in_service_pct", ColumnType.THOUSANDTHS, "Up (%)", 20, "of the time in service, less exclusions"),
+        Column("repairs", ColumnType.INTEGER, "Repairs", 18),
+        Column("repair_min_mean", ColumnType.THOUSANDTHS, "Mean repair (min)", 34),
+        Column("service_min", ColumnType.THOUSANDTHS, "In service (min)"),
+    ),
+)
+REVENUE: Final = TableShape(
+    "revenue",
+    "Revenue",
+    (
+        _GROUP,
+        Column("currency", ColumnType.TEXT, "Currency", 24),
+        Column("excl_vat", ColumnType.MICROS, "Excl. VAT", 40),
+        Column("incl_vat", ColumnType.MICROS, "Incl. VAT", 40),
+    ),
+    "Charges of invoices less those of credit notes, by the hour in which the charge ended.",
+)
+REVENUE_BY_TIME: Final = TableShape(
+    "revenue_by_time",
+    "Revenue by time, all groups together",
+    (
+        Column("from", ColumnType.MOMENT, "From (UTC)", 40),
+        Column("currency", ColumnType.TEXT, "Currency", 24),
+        Column("excl_vat", ColumnType.MICROS, "Excl. VAT", 40),
+        Column("incl_vat", ColumnType.MICROS, "Incl. VAT", 40),
+    ),
+)
+SOURCES: Final = TableShape(
+    "sources",
+    "What the figures are",
+    (
+        Column("metric", ColumnType.TEXT, "Metric", 30),
+        Column("definition", ColumnType.TEXT, "Definition", 86),
+        Column("source", ColumnType.TEXT, "Source", 40),
+        Column(
+            "pending_hours", ColumnType.INTEGER, "Pending (h)", 18, "hours of stations that are still to be computed"
+        ),
+        Column("as_of", ColumnType.MOMENT, "As of (UTC)"),
+    ),
+)
+
+
+def operations_table(figures: Mapping[str, MetricFigures]) -> Table:
+    """A row for each group that has a figure of any metric, by name."""
+    table = Table(OPERATIONS)
+    sums = {name: found.sums() for name, found in figures.items()}
+    for group in sorted({group for found in sums.values() for group, _ in found}):
+        values = [_value(figures[one.metric], sums[one.metric].get((group, "")), one) for one in OPERATIONS_COLUMNS]
+        table.add(group, *values)
+    return table
+
+
+def _value(figures: MetricFigures, sums: Sums | None, column: OperationsColumn) -> int | None:
+    """In the column's thousandths, rounded down. A sum of nothing is 0, a quotient of nothing is none."""
+    metric = figures.metric
+    if sums is None:
+        return None if metric.divided_by else 0
+    numerator = (sums[PEAK] if metric.is_peak else sum(sums[name] for name in metric.parts)) * column.times
+    if not metric.divided_by:
+        return numerator // column.over
+    denominator = sum(sums[name] for name in metric.divided_by)
+    return numerator // (denominator * column.over) if denominator else None
+
+
+def revenue_table(excl: MetricFigures, incl: MetricFigures) -> Table:
+    """A row for each group and currency, by name."""
+    table = Table(REVENUE)
+    without, including = excl.sums(), incl.sums()
+    for key in sorted(without.keys() | including.keys()):
+        table.add(*key, *(sum(found.get(key, {}).values()) for found in (without, including)))
+    return table
+
+
+def revenue_by_time_table(excl: MetricFigures, incl: MetricFigures) -> Table:
+    """A row for each time and currency, in order."""
+    table = Table(REVENUE_BY_TIME)
+    without, including = (
+        {(to_ms(one.start), one.currency or ""): sum(one.sums.values()) for one in found.figures}
+        for found in (excl, incl)
+    )
+    for key in sorted(without.keys() | including.keys()):
+        table.add(*key, without.get(key, 0), including.get(key, 0))
+    return table
+
+
+def sources_table(figures: Sequence[MetricFigures]) -> Table:
+    """A row for each metric."""
+    table = Table(SOURCES)
+    for one in figures:
+        metric = one.metric
+        table.add(metric.name, metric.definition, metric.source, one.pending_hours, to_ms(one.as_of))
+    return table
+
+
+def add_availability(table: Table, batch: PortBatch) -> None:
+    """A row for each station. The batch is of the report's time."""
+    line = batch.times.line
+    counted = monthly(batch.times, np.array([line.start_ms, line.end_ms], np.int64))
+    outages = outages_of(batch.times)
+    ports: dict[str, list[int]] = {}
+    for port, (station_id, _) in enumerate(batch.names):
+        ports.setdefault(station_id, []).append(port)
+    for station_id, own in ports.items():
+        service, outage, excluded = (values[own].sum(keepdims=True) for values in counted)
+        repairs = [repairs_in(outages.of_port(port), line.start_ms, line.end_ms + 1) for port in own]
+        count = sum(one.number for one in repairs)
+        total_ms = sum(one.total_ms for one in repairs)
+        share: Any = share_up_mpct(service, outage, excluded).item()
+        table.add(
+            station_id,
+            len(own),
+            milli_minutes(outage.item()).item(),
+            milli_minutes(excluded.item()).item(),
+            None if share < 0 else share,
+            count,
+            milli_minutes(total_ms // count).item() if count else None,
+            milli_minutes(service.item()).item(),
+        )

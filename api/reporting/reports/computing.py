@@ -1,0 +1,109 @@
+"""Computes the tables of a report."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from api.reporting.analytics.models import Group
+from api.reporting.reports import business_tables
+from api.reporting.reports.figures import FigureReader, MetricFigures
+from api.reporting.reports.kinds import ReportKind, width_of
+from api.reporting.reports.store import StoredReport
+from api.reporting.tables import Table
+from api.reporting.uptime import quarterly, uptime_tables
+from api.reporting.uptime.loading import PortBatch, PortLoader, TooMany
+
+ROWS_MAX: Final = 500_000  # of a report: of a session 11 values, so ~500 MB while it is made
+_REVENUE: Final = ("revenue", "revenue_incl_vat")
+_NOTABLE_MAX: Final = 200_000  # of a batch of stations
+
+
+class ReportComputation:
+    """One method a kind."""
+
+    def __init__(self, loader: PortLoader, figures: FigureReader) -> None:
+        self._loader = loader
+        self._figures = figures
+
+    async def tables(self, report: StoredReport) -> Sequence[Table]:
+        """All tables. Raises TooMany, Unavailable."""
+        compute = {
+            ReportKind.OPERATIONS: self._operations,
+            ReportKind.REVENUE: self._revenue,
+            ReportKind.UPTIME: self._uptime,
+            ReportKind.QUARTERLY: self._quarterly,
+        }[report.kind]
+        return await compute(report)
+
+    async def _operations(self, report: StoredReport) -> Sequence[Table]:
+        figures = {
+            one.metric: await self._read(one.metric, report, report.group) for one in business_tables.OPERATIONS_COLUMNS
+        }
+        availability = Table(business_tables.AVAILABILITY)
+        async for stations in self._loader.stations(report.stations):
+            business_tables.add_availability(availability, await self._loader.ports(stations, report.start, report.end))
+        operations = business_tables.operations_table(figures)
+        return operations, availability, business_tables.sources_table(list(figures.values()))
+
+    async def _revenue(self, report: StoredReport) -> Sequence[Table]:
+        excl, incl = [await self._read(metric, report, report.group) for metric in _REVENUE]
+        all_excl, all_incl = [await self._read(metric, report, None) for metric in _REVENUE]
+        return (
+            business_tables.revenue_table(excl, incl),
+            business_tables.revenue_by_time_table(all_excl, all_incl),
+            business_tables.sources_table([excl, incl]),
+        )
+
+    async def _read(self, metric: str, report: StoredReport, group: Group | None) -> MetricFigures:
+        names = report.stations or () if group == "station" else ()
+        by = width_of(report.start, report.end)
+        return await self._figures.read(metric, report.start, report.end, by, group, names)
+
+    async def _uptime(self, report: StoredReport) -> Sequence[Table]:
+        uptime, exclusions, repairs = tables = uptime_tables.tables()
+        async for stations in self._loader.stations(report.stations):
+            batch = await self._ports(stations, report)
+            uptime_tables.add_uptime(uptime, batch, report.start, report.end)
+            uptime_tables.add_exclusions(exclusions, batch)
+            uptime_tables.add_repairs(repairs, batch, report.start, report.end)
+            _check_rows(tables)
+        return tables
+
+    async def _quarterly(self, report: StoredReport) -> Sequence[Table]:
+        sessions, success = Table(quarterly.SESSIONS), Table(quarterly.SUCCESS)
+        uptime, outages = Table(uptime_tables.UPTIME), Table(quarterly.OUTAGES)
+        exclusions = Table(uptime_tables.EXCLUSIONS)
+        tables = (sessions, uptime, outages, exclusions, success, quarterly.fields_table())
+        async for stations in self._loader.stations(report.stations):
+            batch = await self._ports(stations, report)
+            uptime_tables.add_uptime(uptime, batch, report.start, report.end)
+            uptime_tables.add_exclusions(exclusions, batch)
+            quarterly.add_outages(outages, batch, report.start, report.end)
+            await self._add_sessions(stations, report, batch, sessions, success)
+            _check_rows(tables)
+        return tables
+
+    async def _ports(self, stations: Sequence[str], report: StoredReport) -> PortBatch:
+        return await self._loader.ports(stations, uptime_tables.window_start(report.start), report.end)
+
+    async def _add_sessions(
+        self, stations: Sequence[str], report: StoredReport, batch: PortBatch, sessions: Table, success: Table
+    ) -> None:
+        store = self._loader.store
+        rows = await store.sessions(stations, report.start, report.end, ROWS_MAX + 1 - sessions.rows)
+        _check(sessions.rows + len(rows))
+        # A session may have begun before the quarter; its faults then count, too.
+        since = uptime_tables.window_start(report.start)
+        notable = await store.notable(stations, since, report.end, _NOTABLE_MAX + 1)
+        if len(notable) > _NOTABLE_MAX:
+            raise TooMany(f"{len(stations)} stations have more than {_NOTABLE_MAX} faults; name fewer stations")
+        peaks = await store.peaks([row["id"] for row in rows])
+        quarterly.add_sessions(sessions, success, batch, quarterly.FoundSessions(rows, notable, peaks))
+
+
+def _check_rows(tables: Sequence[Table]) -> None:
+    _check(sum(table.rows for table in tables))
+
+
+def _check(rows: int) -> None:
+    if rows > ROWS_MAX:
+        raise TooMany(f"it has more than {ROWS_MAX} rows: ask for less time, or for some of the stations")

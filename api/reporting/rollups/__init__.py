@@ -1,0 +1,1 @@
+"""Roll-ups: which hours have changed, and recomputing them whole."""

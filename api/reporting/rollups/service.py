@@ -1,0 +1,203 @@
+"""Roll-ups: hours that have changed are computed again, whole, from what other services publish."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from api.reporting.rollups.facets import (
+    BY_STATUS,
+    HOUR,
+    SUMS,
+    Facet,
+    Fact,
+    Facts,
+    Place,
+    bits_of,
+    hour_of,
+)
+from api.reporting.rollups.sources import SOURCES, Question
+from api.reporting.rollups.store import Dirty, RollUpStore, SeriesName
+from kit.clock import Clock
+from kit.database.postgres import Database
+from kit.messaging.outbox import Transaction
+
+BATCHES_MAX: Final = 20  # of one run of the job, each at most ~1 s: other jobs of the service wait meanwhile
+PASSED_HOURS_MAX: Final = 48  # noted at once, after the service was down
+# Of these facets less is known later than before only where the source drops what is old: then the row stays.
+_ONLY_GROWS: Final = frozenset({Facet.ENERGY, Facet.POWER, Facet.STATUS})
+# Entries of waiting lists are forgotten after 30 days.
+_KNOWN_FOR: Final = {Facet.WAITING: timedelta(days=29)}
+
+
+class RollUpService:
+    """The jobs of roll-ups."""
+
+    def __init__(self, database: Database, store: RollUpStore, clock: Clock) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Compute what is dirty, a batch a transaction. Another process that does so at the moment does it all."""
+        for _ in range(BATCHES_MAX):
+            if not await self._batch():
+                return
+
+    async def _batch(self) -> bool:
+        """Whether there may be more."""
+        now = self._clock.now()
+        async with self._database.transaction() as connection:
+            if not await self._store.try_lock(connection):
+                return False
+            await self._note_passed(connection, now)
+            station_id = await self._store.ungrouped(connection)
+            if station_id is not None:
+                await self._group_again(connection, station_id)
+                return True
+            dirty = await self._store.dirty(connection, hour_of(now), now)
+            if not dirty:
+                return False
+            await self._compute(connection, dirty, now)
+            await self._store.clean(connection, dirty)
+            return True
+
+    async def _note_passed(self, connection: Transaction, now: datetime) -> None:
+        """Hours that have ended: statuses last without an event."""
+        following, kept_from = await self._store.progress(connection)
+        open_hour = hour_of(now)
+        if following is None:
+            await self._store.noted_up_to(connection, max(open_hour, kept_from))
+            return
+        for number in range(min(PASSED_HOURS_MAX, max(0, (open_hour - following) // HOUR))):
+            await self._store.passed(connection, following + number * HOUR, bits_of(BY_STATUS), now)
+
+    async def _compute(self, connection: Transaction, dirty: Sequence[Dirty], now: datetime) -> None:
+        days: set[datetime] = set()
+        for facets, read in SOURCES.items():
+            bits = sum(facet.bit for facet in facets)
+            places = [one.place for one in dirty if one.facets & bits and _is_known(facets[0], one.hour, now)]
+            if not places:
+                continue
+            asked = set(places)
+            for facet, found in (await read(connection, Question(places, now))).items():
+                new = {key: fact for key, fact in found.items() if Place(key.station_id, key.hour) in asked}
+                days |= await self._put(connection, facet, places, new)
+        if days:
+            await self._store.changed(connection, days)
+
+    async def _put(self, connection: Transaction, facet: Facet, places: Sequence[Place], new: Facts) -> set[datetime]:
+        """Replace the rows of these hours. The days of which something has changed."""
+        old = await self._store.old(connection, facet, places)
+        replaced = _changes(facet, old, new)
+        if not replaced:
+            return set()
+        keys = await self._keys(connection, {(key.station_id, key.connector_id) for key in replaced})
+        rows, deltas = [], []
+        for key, fact in replaced.items():
+            connector_key = keys[key.station_id, key.connector_id]
+            rows.append((connector_key, key.hour, key.currency, fact))
+            before = old[key].sums if key in old else (0,) * len(fact.sums)
+            delta = tuple(now - then for now, then in zip(fact.sums, before, strict=True))
+            if any(delta):
+                deltas.append((connector_key, key.hour, key.currency, delta))
+        await self._store.replace(connection, facet, rows)
+        if deltas:
+            await self._store.spread(connection, facet, deltas)
+        if facet is Facet.STATUS:
+            await self._follow(connection, old, replaced)
+        return {hour.astimezone(UTC).replace(hour=0) for _, hour, *_ in deltas}
+
+    async def _follow(self, connection: Transaction, old: Facts, replaced: Facts) -> None:
+        """Where an hour ends with another status, so may the next one: it is computed again, if it has been. So are the
+        sessions that lasted while a fault has come or gone."""
+        following, _ = await self._store.progress(connection)
+        places = {
+            Place(key.station_id, key.hour + HOUR)
+            for key, fact in replaced.items()
+            if fact.ends_as != (old[key].ends_as if key in old else None)
+            and following is not None
+            and key.hour + HOUR < following
+        }
+        await self._store.note(connection, sorted(places), bits_of(BY_STATUS), self._clock.now())
+        faulted = SUMS[Facet.STATUS].place("faulted_ms")
+        changed = {
+            Place(key.station_id, key.hour)
+            for key, fact in replaced.items()
+            if fact.sums[faulted] != (old[key].sums[faulted] if key in old else 0)
+        }
+        ended = await self._store.sessions_during(connection, sorted(changed))
+        await self._store.note(connection, ended, Facet.SESSIONS.bit, self._clock.now())
+
+    async def _keys(self, connection: Transaction, connectors: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The keys of these connectors, new ones among them."""
+        wanted = sorted(connectors)
+        keys = await self._store.connector_keys(connection, wanted)
+        unknown = [one for one in wanted if one not in keys]
+        if unknown:
+            stations = await self._store.registered(connection, sorted({station_id for station_id, _ in unknown}))
+            await self._store.add_connectors(
+                connection, {(station, one): series_of(station, one, stations.get(station)) for station, one in unknown}
+            )
+            keys |= await self._store.connector_keys(connection, unknown)
+        return keys
+
+    async def _group_again(self, connection: Transaction, station_id: str) -> None:
+        """Sum a station's connectors by what the registry says of it now, in the past too."""
+        station = (await self._store.registered(connection, [station_id]))[station_id]
+        days: set[datetime] = set()
+        members = await self._store.memberships(connection, station_id)
+        keys = await self._store.connector_keys(connection, [(station_id, one) for one in members])
+        for connector_id, before in members.items():
+            wanted = set(series_of(station_id, connector_id, station))
+            leaves = [key for series, key in before.items() if series not in wanted]
+            joins = wanted - before.keys()
+            if leaves or joins:
+                await self._store.add_series(connection, joins)
+                joined = await self._store.series_keys(connection, joins)
+                connector_key = keys[station_id, connector_id]
+                days |= set(await self._store.move(connection, connector_key, leaves, list(joined.values())))
+        new = {
+            (station_id, one): series_of(station_id, one, station)
+            for one in station["connectors"]
+            if one not in members and one != 0
+        }
+        if new:
+            await self._store.add_connectors(connection, new)
+        await self._store.grouped(connection, station_id, station["revision"])
+        if days:
+            await self._store.changed(connection, days)
+
+    async def drop_old(self, retention: timedelta) -> None:
+        """Drop hours that are older than that, whole days of them."""
+        before = hour_of(self._clock.now() - retention).replace(hour=0)
+        async with self._database.transaction() as connection:
+            if await self._store.try_lock(connection):
+                await self._store.drop_before(connection, before)
+
+
+def _is_known(facet: Facet, hour: datetime, now: datetime) -> bool:
+    """Whether its source still has all of that hour."""
+    return facet not in _KNOWN_FOR or hour > now - _KNOWN_FOR[facet]
+
+
+def _changes(facet: Facet, old: Facts, new: Facts) -> Facts:
+    """The rows to store: those that differ, and zeros in place of those that are no more."""
+    changed = {key: fact for key, fact in new.items() if old.get(key) != fact and (key in old or any(fact.sums))}
+    if facet in _ONLY_GROWS:
+        if facet is Facet.STATUS:
+            return {key: fact for key, fact in changed.items() if key not in old or fact.sums[0] >= old[key].sums[0]}
+        return changed
+    gone = Fact((0,) * len(SUMS[facet].names))
+    return changed | {key: gone for key, fact in old.items() if key not in new and fact != gone}
+
+
+def series_of(station_id: str, connector_id: int, station: Any) -> list[SeriesName]:
+    """The series that a connector is a member of. `station`: its registration; None: it has none."""
+    plugs = {} if station is None else dict(zip(station["connectors"], station["plugs"], strict=True))
+    groups = {kind: "" if station is None else station[kind] for kind in ("site", "group", "organisation")}
+    return [
+        SeriesName("total", ""),
+        SeriesName("station", station_id),
+        *(SeriesName(kind, name) for kind, name in groups.items()),
+        SeriesName("plug", plugs.get(connector_id, "")),
+    ]

@@ -1,0 +1,123 @@
+"""The SQL of what other services publish: the rows that each facet is computed from.
+
+Asked for are hours of stations: of a batch either one hour of many stations, or few. So what is read from the first
+hour to the last is little more than was asked for.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+
+from api.reporting.exclusions.store import ExclusionStore
+from api.reporting.rollups import facts
+from api.reporting.rollups.facets import HOUR, Facet, Facts, Place
+from api.reporting.uptime.loading import STATIONS_AT_ONCE, PortLoader
+from api.reporting.uptime.store import UptimeStore
+from api.reporting.uptime.uptime import monthly
+from kit.clock import to_ms
+from kit.messaging.outbox import Transaction
+
+_WINDOWS: Final = "SELECT * FROM telemetry.connector_hours($1::text[], $2::timestamptz[])"
+_STATUSES: Final = """
+SELECT station_id, connector_id, since, coalesce(until, $3) AS until, status
+FROM telemetry.status_intervals($1::text[], $2, $3)
+"""
+_SESSIONS: Final = """
+SELECT s.station_id, s.connector_id, s.started_at, s.ended_at, s.end_reason, s.void <> 0 AS void, s.export_mwh,
+       s.energy_uj, EXISTS (
+           SELECT FROM telemetry.status_intervals(
+               ARRAY[s.station_id], s.started_at, greatest(s.started_at, s.ended_at) + interval '1 millisecond'
+           ) AS i WHERE i.connector_id = s.connector_id AND i.status = 9
+       ) AS faulted
+FROM telemetry.session_overview AS s
+WHERE s.station_id = ANY ($1::text[]) AND s.ended_at >= $2 AND s.ended_at < $3
+"""  # 9: schemas.reading.Status.FAULTED
+_MONEY: Final = """
+SELECT station_id, connector_id, ended_at, currency, excl_micros, incl_micros
+FROM billing.documented_charges WHERE station_id = ANY ($1::text[]) AND ended_at >= $2 AND ended_at < $3
+"""
+_RESERVATIONS: Final = """
+SELECT station_id, connector_id, starts_at, state FROM reservations.reservation_overview
+WHERE station_id = ANY ($1::text[]) AND starts_at >= $2 AND starts_at < $3
+"""
+_WAITING: Final = """
+SELECT station_id, connector_id, joined_at, offered_at, state FROM reservations.waiting_overview
+WHERE station_id = ANY ($1::text[]) AND offered_at >= $2 AND offered_at < $3
+"""
+READS: Final = (
+    "telemetry.connector_hours(text[], timestamp with time zone[])",
+    "telemetry.status_intervals(text[], timestamp with time zone, timestamp with time zone)",
+    "telemetry.session_overview",
+    "billing.documented_charges",
+    "reservations.reservation_overview",
+    "reservations.waiting_overview",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Places to compute again, and the moment up to which they are known."""
+
+    places: Sequence[Place]  # at least one
+    now: datetime
+
+    @property
+    def span(self) -> tuple[list[str], datetime, datetime]:
+        """The stations, and from when to when."""
+        hours = [place.hour for place in self.places]
+        return sorted({place.station_id for place in self.places}), min(hours), max(hours) + HOUR
+
+
+Read = Callable[[Transaction, Question], Awaitable[dict[Facet, Facts]]]
+
+
+async def _windows(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+    stations, hours = zip(*asked.places, strict=True)
+    rows = await connection.fetch(_WINDOWS, stations, hours)
+    places = list(asked.places)
+    return {Facet.ENERGY: facts.energy(places, rows), Facet.POWER: facts.power(places, rows)}
+
+
+async def _statuses(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+    stations, start, end = asked.span
+    rows = await connection.fetch(_STATUSES, stations, start, end)
+    return {Facet.STATUS: facts.statuses(rows, start, asked.now)}
+
+
+async def _availability(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+    stations, start, end = asked.span
+    end = min(end, asked.now)
+    found: Facts = {}
+    hours = [start + number * HOUR for number in range(-(-(end - start) // HOUR))]
+    if not hours:
+        return {Facet.AVAILABILITY: found}
+    bounds_ms = np.array([to_ms(moment) for moment in (*hours, end)], np.int64)
+    loader = PortLoader(UptimeStore(connection), ExclusionStore(connection))
+    for first in range(0, len(stations), STATIONS_AT_ONCE):
+        ports = await loader.ports(stations[first : first + STATIONS_AT_ONCE], start, end)
+        if ports.names:
+            found |= facts.availability(ports.names, monthly(ports.times, bounds_ms), hours)
+    return {Facet.AVAILABILITY: found}
+
+
+def _rows_of(facet: Facet, statement: str, compute: facts.Compute) -> Read:
+    async def read(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+        rows: list[Any] = await connection.fetch(statement, *asked.span)
+        return {facet: compute(rows)}
+
+    return read
+
+
+# What is read together for the facets of a key.
+SOURCES: Final[dict[tuple[Facet, ...], Read]] = {
+    (Facet.ENERGY, Facet.POWER): _windows,
+    (Facet.STATUS,): _statuses,
+    (Facet.AVAILABILITY,): _availability,
+    (Facet.SESSIONS,): _rows_of(Facet.SESSIONS, _SESSIONS, facts.sessions),
+    (Facet.MONEY,): _rows_of(Facet.MONEY, _MONEY, facts.money),
+    (Facet.RESERVATIONS,): _rows_of(Facet.RESERVATIONS, _RESERVATIONS, facts.reservations),
+    (Facet.WAITING,): _rows_of(Facet.WAITING, _WAITING, facts.waiting),
+}

@@ -1,0 +1,425 @@
+"""The SQL of roll-ups. Every method works in an open transaction that has the lock of all roll-ups.
+
+Rows of connectors are replaced by what is computed anew. What that changes is added to the rows of the series that they
+are members of, in the same transaction, so that these are the sum of their members' at any time.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from api.reporting.rollups.facets import HOUR, SUMS, Facet, Fact, FactKey, Facts, Place
+from kit.messaging.outbox import Transaction
+
+_LOCK: Final = 0x7265706F7274  # "report": any number that is unused in this database
+# An hour that goes on changes with every minute of its connectors; computing it for 10,000 of them takes seconds.
+OPEN_HOUR_EVERY: Final = timedelta(minutes=5)
+ONE_HOUR_MAX: Final = 5_000  # places of one hour computed at once: ~10,000 connectors, ~1 s
+MANY_HOURS_MAX: Final = 500  # places of several hours: what is read between them stays little
+_DROPPED_MAX: Final = 50_000  # rows at once, ~0.3 s
+
+_DIRTY: Final = """
+SELECT hour, station_id, facets, mark FROM reporting.dirty_hour
+WHERE hour < $1 OR noted_at <= $2 ORDER BY hour, station_id LIMIT $3
+"""
+_CLEAN: Final = """
+DELETE FROM reporting.dirty_hour AS d
+USING unnest($1::timestamptz[], $2::text[], $3::bigint[]) AS done (hour, station_id, mark)
+WHERE (d.hour, d.station_id, d.mark) = (done.hour, done.station_id, done.mark)
+"""
+_OLD: Final = """
+SELECT c.station_id, c.connector_id, h.hour, h.currency, h.sums, h.ends_as
+FROM unnest($2::text[], $3::timestamptz[]) AS asked (station_id, hour)
+JOIN reporting.connector AS c ON c.station_id = asked.station_id COLLATE "C"
+CROSS JOIN LATERAL (
+    SELECT * FROM reporting.hour WHERE facet = $1 AND series_key = c.connector_key AND hour = asked.hour OFFSET 0
+) AS h
+"""  # OFFSET 0 keeps the planner to one index scan a row
+_KEYS: Final = """
+SELECT c.station_id, c.connector_id, c.connector_key
+FROM unnest($1::text[], $2::smallint[]) AS asked (station_id, connector_id)
+JOIN reporting.connector AS c
+    ON c.station_id = asked.station_id COLLATE "C" AND c.connector_id = asked.connector_id
+"""
+_ADD_SERIES: Final = """
+INSERT INTO reporting.series (kind, name) SELECT DISTINCT kind, name
+FROM unnest($1::text[], $2::text[]) AS given (kind, name) ORDER BY kind, name ON CONFLICT DO NOTHING
+"""
+_ADD_CONNECTORS: Final = """
+INSERT INTO reporting.connector (connector_key, station_id, connector_id)
+SELECT s.series_key, given.station_id, given.connector_id
+FROM unnest($1::text[], $2::text[], $3::smallint[]) AS given (name, station_id, connector_id)
+JOIN reporting.series AS s ON s.kind = 'connector' AND s.name = given.name COLLATE "C"
+ON CONFLICT DO NOTHING
+"""
+_ADD_MEMBERS: Final = """
+INSERT INTO reporting.member (connector_key, series_key)
+SELECT c.connector_key, s.series_key
+FROM unnest($1::text[], $2::text[], $3::text[]) AS given (connector, kind, name)
+JOIN reporting.series AS cs ON cs.kind = 'connector' AND cs.name = given.connector COLLATE "C"
+JOIN reporting.connector AS c ON c.connector_key = cs.series_key
+JOIN reporting.series AS s ON s.kind = given.kind COLLATE "C" AND s.name = given.name COLLATE "C"
+ON CONFLICT DO NOTHING
+"""
+_REGISTERED: Final = """
+SELECT station_id, revision, site, "group", organisation, connectors, plugs FROM reporting.station
+WHERE station_id = ANY ($1::text[])
+"""
+_UNGROUPED: Final = """
+SELECT station_id FROM reporting.station WHERE grouped < revision ORDER BY station_id LIMIT 1
+"""
+_OF_STATION: Final = """
+SELECT c.connector_id, c.connector_key, s.kind, s.name, s.series_key
+FROM reporting.connector AS c
+LEFT JOIN reporting.member AS m USING (connector_key) LEFT JOIN reporting.series AS s ON s.series_key = m.series_key
+WHERE c.station_id = $1
+"""
+_SERIES_KEYS: Final = """
+SELECT s.kind, s.name, s.series_key FROM unnest($1::text[], $2::text[]) AS given (kind, name)
+JOIN reporting.series AS s ON s.kind = given.kind COLLATE "C" AND s.name = given.name COLLATE "C"
+"""
+_CHANGED: Final = """
+INSERT INTO reporting.changed (day, mark)
+SELECT day, nextval('reporting.mark') FROM unnest($1::timestamptz[]) AS given (day) ORDER BY day
+ON CONFLICT (day) DO UPDATE SET mark = excluded.mark
+"""
+_CHANGED_OF: Final = """
+SELECT DISTINCT date_trunc('day', hour, 'UTC') AS day FROM reporting.hour
+WHERE facet = ANY ($1::smallint[]) AND series_key = ANY ($2::int[])
+"""
+_PASSED: Final = """
+INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)
+SELECT $1, station_id, $2, nextval('reporting.mark'), $3
+FROM (SELECT DISTINCT station_id FROM reporting.connector WHERE station_id <> '' ORDER BY station_id) AS s
+ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
+"""
+_NOTE: Final = """
+INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)
+SELECT hour, station_id, $3, nextval('reporting.mark'), $4
+FROM unnest($1::timestamptz[], $2::text[]) AS given (hour, station_id) ORDER BY hour, station_id
+ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
+"""
+_SESSIONS_DURING: Final = """
+SELECT DISTINCT s.station_id, date_trunc('hour', s.ended_at, 'UTC') AS hour
+FROM unnest($1::text[], $2::timestamptz[]) AS asked (station_id, hour)
+JOIN telemetry.session_overview AS s ON s.station_id = asked.station_id COLLATE "C"
+    AND s.started_at < asked.hour + interval '1 hour' AND s.ended_at >= asked.hour
+"""
+_DROP: Final = (
+    "DELETE FROM reporting.hour WHERE ctid = ANY(ARRAY(SELECT ctid FROM reporting.hour WHERE hour < $1 LIMIT $2))"
+)
+
+
+class Dirty(NamedTuple):
+    """An hour of a station that has changed."""
+
+    hour: datetime
+    station_id: str
+    facets: int
+    mark: int
+
+    @property
+    def place(self) -> Place:
+        """Without its facets."""
+        return Place(self.station_id, self.hour)
+
+
+class SeriesName(NamedTuple):
+    """A series by its name."""
+
+    kind: str
+    name: str
+
+
+def connector_name(station_id: str, connector_id: int) -> str:
+    """The name of a connector's series."""
+    return f"{station_id}/{connector_id}"
+
+
+class RollUpStore:
+    """See the module."""
+
+    async def try_lock(self, connection: Transaction) -> bool:
+        """Whether no other transaction changes roll-ups until the end of this one."""
+        locked: bool = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK)
+        return locked
+
+    async def dirty(self, connection: Transaction, open_hour: datetime, now: datetime) -> list[Dirty]:
+        """Hours to compute next, the oldest first: as many of one hour as are computed at once, or some of several."""
+        rows = await connection.fetch(_DIRTY, open_hour, now - OPEN_HOUR_EVERY, ONE_HOUR_MAX)
+        found = [Dirty(*row) for row in rows]
+        first = sum(one.hour == found[0].hour for one in found) if found else 0
+        return found[: max(first, MANY_HOURS_MAX)]
+
+    async def clean(self, connection: Transaction, done: Sequence[Dirty]) -> None:
+        """These were computed. One that was noted since stays."""
+        columns = zip(*((one.hour, one.station_id, one.mark) for one in done), strict=True)
+        await connection.execute(_CLEAN, *map(list, columns))
+
+    async def old(self, connection: Transaction, facet: Facet, places: Sequence[Place]) -> Facts:
+        """The stored rows of the connectors of these hours."""
+        stations, hours = zip(*places, strict=True)
+        return {
+            FactKey(row["station_id"], row["connector_id"], row["hour"], row["currency"]): Fact(
+                tuple(row["sums"]), row["ends_as"]
+            )
+            for row in await connection.fetch(_OLD, facet, stations, hours)
+        }
+
+    async def connector_keys(
+        self, connection: Transaction, connectors: Sequence[tuple[str, int]]
+    ) -> dict[tuple[str, int], int]:
+        """The keys of these connectors, those that are known."""
+        if not connectors:
+            return {}
+        rows = await connection.fetch(_KEYS, *map(list, zip(*connectors, strict=True)))
+        return {(row["station_id"], row["connector_id"]): row["connector_key"] for row in rows}
+
+    async def add_connectors(
+        self, connection: Transaction, connectors: Mapping[tuple[str, int], Iterable[SeriesName]]
+    ) -> None:
+        """New connectors, and the series that they are members of."""
+        named = [(connector_name(*one), *one) for one in connectors]
+        members = [
+            (connector_name(*one), series.kind, series.name) for one, all_ in connectors.items() for series in all_
+        ]
+        await self.add_series(connection, [SeriesName("connector", name) for name, _, _ in named])
+        await self.add_series(connection, [SeriesName(kind, name) for _, kind, name in members])
+        await connection.execute(_ADD_CONNECTORS, *map(list, zip(*named, strict=True)))
+        await connection.execute(_ADD_MEMBERS, *map(list, zip(*members, strict=True)))
+
+    async def add_series(self, connection: Transaction, series: Iterable[SeriesName]) -> None:
+        """Those that are new."""
+        wanted = sorted(set(series))
+        if wanted:
+            await connection.execute(_ADD_SERIES, *map(list, zip(*wanted, strict=True)))
+
+    async def series_keys(self, connection: Transaction, series: Iterable[SeriesName]) -> dict[SeriesName, int]:
+        """The keys of these series."""
+        wanted = sorted(set(series))
+        if not wanted:
+            return {}
+        rows = await connection.fetch(_SERIES_KEYS, *map(list, zip(*wanted, strict=True)))
+        return {SeriesName(row["kind"], row["name"]): row["series_key"] for row in rows}
+
+    async def registered(self, connection: Transaction, stations: Sequence[str]) -> dict[str, Any]:
+        """What the registry says of these stations, by station."""
+        rows = await connection.fetch(_REGISTERED, list(stations))
+        return {row["station_id"]: row for row in rows}
+
+    async def ungrouped(self, connection: Transaction) -> str | None:
+        """A station whose figures are grouped by an older revision."""
+        station: str | None = await connection.fetchval(_UNGROUPED)
+        return station
+
+    async def grouped(self, connection: Transaction, station_id: str, revision: int) -> None:
+        """Its figures are grouped by this revision."""
+        await connection.execute(
+            "UPDATE reporting.station SET grouped = $2 WHERE station_id = $1", station_id, revision
+        )
+
+    async def memberships(self, connection: Transaction, station_id: str) -> dict[int, dict[SeriesName, int]]:
+        """Of each of the station's connectors the series that it is a member of, with their keys."""
+        found: dict[int, dict[SeriesName, int]] = {}
+        for row in await connection.fetch(_OF_STATION, station_id):
+            of_connector = found.setdefault(row["connector_id"], {})
+            if row["kind"] is not None:
+                of_connector[SeriesName(row["kind"], row["name"])] = row["series_key"]
+        return found
+
+    async def replace(
+        self, connection: Transaction, facet: Facet, rows: Sequence[tuple[int, datetime, str, Fact]]
+    ) -> None:
+        """Store these rows of connectors: (connector_key, hour, currency, fact)."""
+        columns = list(zip(*((key, hour, currency, fact.ends_as) for key, hour, currency, fact in rows), strict=True))
+        sums = zip(*(fact.sums for *_, fact in rows), strict=True)
+        await connection.execute(_replace(facet), *columns, *sums)
+
+    async def spread(
+        self, connection: Transaction, facet: Facet, deltas: Sequence[tuple[int, datetime, str, tuple[int, ...]]]
+    ) -> None:
+        """Add these differences of connectors' rows to the series that they are members of."""
+        columns = list(zip(*((key, hour, currency) for key, hour, currency, _ in deltas), strict=True))
+        sums = list(zip(*(delta for *_, delta in deltas), strict=True))
+        await connection.execute(_spread(facet), *columns, *sums)
+        if SUMS[facet].over_time == "sum":
+            await connection.execute(_spread_days(facet), *columns, *sums)
+        else:
+            await connection.execute(_largest(facet), sorted({key for key, *_ in deltas}),
+                                     sorted({_day(hour) for _, hour, *_ in deltas}))  # fmt: skip
+
+    async def move(
+        self, connection: Transaction, connector_key: int, leaves: Sequence[int], joins: Sequence[int]
+    ) -> list[datetime]:
+        """Take the connector's rows from the series that it leaves and add them to those that it joins. The days."""
+        signed = [*((key, -1) for key in leaves), *((key, 1) for key in joins)]
+        keys, signs = ([one[place] for one in signed] for place in (0, 1))
+        for facet, sums in SUMS.items():
+            await connection.execute(_move(facet), connector_key, keys, signs)
+            if sums.over_time == "sum":
+                await connection.execute(_move_days(facet), connector_key, keys, signs)
+            else:
+                await connection.execute(_largest_moved(facet), connector_key, keys)
+        await connection.execute(
+            "DELETE FROM reporting.member WHERE connector_key = $1 AND series_key = ANY ($2::int[])",
+            connector_key, list(leaves),
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO reporting.member (connector_key, series_key) SELECT $1, unnest($2::int[]) "
+            "ON CONFLICT DO NOTHING",
+            connector_key, list(joins),
+        )  # fmt: skip
+        rows = await connection.fetch(_CHANGED_OF, [int(facet) for facet in SUMS], [connector_key])
+        return [row["day"] for row in rows]
+
+    async def changed(self, connection: Transaction, days: Iterable[datetime]) -> None:
+        """Figures of these days have changed: answers that are kept of them no longer count."""
+        await connection.execute(_CHANGED, sorted(set(days)))
+
+    async def progress(self, connection: Transaction) -> tuple[datetime | None, datetime]:
+        """The first hour that is not noted yet for having ended, and the first that is kept."""
+        row = await connection.fetchrow("SELECT next, kept_from FROM reporting.progress")
+        if row is None:
+            raise AssertionError("the migration inserts it")
+        return row["next"], row["kept_from"]
+
+    async def passed(self, connection: Transaction, hour: datetime, facets: int, now: datetime) -> None:
+        """Note an hour that has ended for all stations."""
+        await connection.execute(_PASSED, hour, facets, now)
+        await self.noted_up_to(connection, hour + HOUR)
+
+    async def noted_up_to(self, connection: Transaction, hour: datetime) -> None:
+        """Hours before this one have been noted for having ended."""
+        await connection.execute("UPDATE reporting.progress SET next = $1", hour)
+
+    async def note(self, connection: Transaction, places: Sequence[Place], facets: int, now: datetime) -> None:
+        """Have these hours computed again."""
+        if places:
+            stations, hours = zip(*sorted(places), strict=True)
+            await connection.execute(_NOTE, hours, stations, facets, now)
+
+    async def sessions_during(self, connection: Transaction, places: Sequence[Place]) -> list[Place]:
+        """The hours in which sessions ended that lasted in these hours."""
+        if not places:
+            return []
+        stations, hours = zip(*places, strict=True)
+        rows = await connection.fetch(_SESSIONS_DURING, stations, hours)
+        return [Place(row["station_id"], row["hour"]) for row in rows]
+
+    async def drop_before(self, connection: Transaction, hour: datetime) -> None:
+        """Drop hours, some of them if they are many. They are not computed again."""
+        await connection.execute("UPDATE reporting.progress SET kept_from = greatest(kept_from, $1)", hour)
+        await connection.execute("DELETE FROM reporting.dirty_hour WHERE hour < $1", hour)
+        await connection.execute(_DROP, hour, _DROPPED_MAX)
+
+
+def _day(hour: datetime) -> datetime:
+    return hour.astimezone(UTC).replace(hour=0)
+
+
+def _given(facet: Facet, first: int) -> tuple[str, str]:
+    """A parameter and a name for each sum."""
+    count = len(SUMS[facet].names)
+    parameters = ", ".join(f"${first + place}::bigint[]" for place in range(count))
+    return parameters, ", ".join(f"s{place}" for place in range(count))
+
+
+def _added(facet: Facet, row: str) -> str:
+    """SQL: the sums of `row` and of what was to be inserted."""
+    count = len(SUMS[facet].names)
+    return "ARRAY[" + ", ".join(f"{row}.sums[{place + 1}] + excluded.sums[{place + 1}]" for place in range(count)) + "]"
+
+
+def _total(facet: Facet, value: str) -> str:
+    """SQL: an array of the sums of `value`, in which {} is the place from 0."""
+    count = len(SUMS[facet].names)
+    return "ARRAY[" + ", ".join(f"sum({value.format(place)})::bigint" for place in range(count)) + "]"
+
+
+_KEPT_FROM: Final = "(SELECT kept_from FROM reporting.progress)"
+
+
+@cache
+def _replace(facet: Facet) -> str:
+    parameters, names = _given(facet, 5)
+    return f"""
+INSERT INTO reporting.hour (facet, series_key, hour, currency, ends_as, sums)
+SELECT {facet:d}, series_key, hour, currency, ends_as, ARRAY[{names}]
+FROM unnest($1::int[], $2::timestamptz[], $3::text[], $4::smallint[], {parameters})
+    AS given (series_key, hour, currency, ends_as, {names})
+ON CONFLICT (facet, series_key, currency, hour) DO UPDATE SET (ends_as, sums) = (excluded.ends_as, excluded.sums)
+"""  # noqa: S608  # our own names
+
+
+@cache
+def _spread(facet: Facet) -> str:
+    return _spread_to(facet, "hour", "d.hour")
+
+
+@cache
+def _spread_days(facet: Facet) -> str:
+    return _spread_to(facet, "day", "date_trunc('day', d.hour, 'UTC')")
+
+
+def _spread_to(facet: Facet, table: str, moment: str) -> str:
+    parameters, names = _given(facet, 4)
+    return f"""
+INSERT INTO reporting.{table} AS h (facet, series_key, currency, {table}, sums)
+SELECT {facet:d}, m.series_key, d.currency, {moment}, {_total(facet, "d.s{}")}
+FROM unnest($1::int[], $2::timestamptz[], $3::text[], {parameters}) AS d (connector_key, hour, currency, {names})
+JOIN reporting.member AS m USING (connector_key)
+GROUP BY m.series_key, d.currency, {moment}
+ORDER BY m.series_key, d.currency, {moment}
+ON CONFLICT (facet, series_key, currency, {table}) DO UPDATE SET sums = {_added(facet, "h")}
+"""  # noqa: S608  # our own names
+
+
+@cache
+def _largest(facet: Facet) -> str:
+    """SQL: of the series that connectors ($1) are members of the largest sum of each of these days ($2)."""
+    members = "SELECT DISTINCT series_key FROM reporting.member WHERE connector_key = ANY ($1::int[])"
+    return _largest_of(facet, members, "SELECT unnest($2::timestamptz[]) AS day")
+
+
+@cache
+def _largest_moved(facet: Facet) -> str:
+    """SQL: the same of the series $2, of the days on which a connector ($1) has hours."""
+    days = f"""SELECT DISTINCT date_trunc('day', hour, 'UTC') AS day FROM reporting.hour
+    WHERE facet = {facet:d} AND series_key = $1 AND hour >= {_KEPT_FROM}"""  # noqa: S608  # our own names
+    return _largest_of(facet, "SELECT unnest($2::int[]) AS series_key", days)
+
+
+def _largest_of(facet: Facet, series: str, days: str) -> str:
+    largest = ", ".join(f"h.sums[{place + 1}]" for place in range(len(SUMS[facet].names)))
+    return f"""
+INSERT INTO reporting.day (facet, series_key, currency, day, sums)
+SELECT {facet:d}, m.series_key, '', given.day, ARRAY[found.largest]
+FROM ({series}) AS m CROSS JOIN ({days}) AS given CROSS JOIN LATERAL (
+    SELECT max(greatest({largest})) AS largest FROM reporting.hour AS h
+    WHERE h.facet = {facet:d} AND h.series_key = m.series_key AND h.currency = ''
+        AND h.hour >= given.day AND h.hour < given.day + interval '1 day'
+) AS found WHERE found.largest IS NOT NULL
+ON CONFLICT (facet, series_key, currency, day) DO UPDATE SET sums = excluded.sums
+"""  # noqa: S608  # our own names
+
+
+@cache
+def _move(facet: Facet) -> str:
+    return _move_to(facet, "hour", "own.hour")
+
+
+@cache
+def _move_days(facet: Facet) -> str:
+    return _move_to(facet, "day", "date_trunc('day', own.hour, 'UTC')")
+
+
+def _move_to(facet: Facet, table: str, moment: str) -> str:
+    return f"""
+INSERT INTO reporting.{table} AS h (facet, series_key, currency, {table}, sums)
+SELECT {facet:d}, given.series_key, own.currency, {moment}, {_total(facet, "given.sign * own.sums[{} + 1]")}
+FROM reporting.hour AS own CROSS JOIN unnest($2::int[], $3::int[]) AS given (series_key, sign)
+WHERE own.facet = {facet:d} AND own.series_key = $1 AND own.hour >= {_KEPT_FROM}
+GROUP BY given.series_key, own.currency, {moment}
+ON CONFLICT (facet, series_key, currency, {table}) DO UPDATE SET sums = {_added(facet, "h")}
+"""  # noqa: S608  # our own names
