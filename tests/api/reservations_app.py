@@ -201,6 +201,10 @@ class Reservations:
         headers = {"Authorization": f"Bearer {self.tokens[who]}", **more.pop("headers", {})}
         return await self.client.request(method, f"{PATH}{path}", headers=headers, **more)
 
+    def operator(self) -> dict[str, str]:
+        """The headers of an operator's request."""
+        return {"Authorization": f"Bearer {self.tokens['']}"}
+
     async def reserve(self, who: str = "D1", status: int = 201, **new: Any) -> Any:
         """Reserve: connector 1 of ST-1 in an hour for an hour, unless said otherwise."""
         place = {} if "site" in new or "bay" in new else {"connector_id": 1}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from api.reservations.parking import examples as parking_examples
-from api.reservations.parking.models import StationParking
+from api.reservations.parking.models import StationParking, UnregisteredBayPage
 from api.reservations.reserving import examples
 from api.reservations.reserving.models import FreeTime, NewReservation, Reservation, ReservationDetails, ReservationPage
 from api.reservations.waiting import examples as waiting_examples
@@ -48,6 +48,7 @@ OPERATIONS = {
     ("get", f"{PATH}/{{id}}"): BOTH,
     ("delete", f"{PATH}/{{id}}"): BOTH,
     ("post", f"{PATH}/{{id}}/confirm"): BOTH,
+    ("get", f"{PATH}/parking"): {"operator"},
     ("get", f"{PATH}/parking/{{station_id}}"): BOTH,
     ("get", f"{PATH}/waiting"): BOTH,
     ("post", f"{PATH}/waiting"): BOTH,
@@ -340,6 +341,7 @@ async def test_every_operation_is_described_with_an_example_and_its_problems(str
         (Waiting, waiting_examples.LEFT),
         (WaitingLine, waiting_examples.LINE),
         (StationParking, parking_examples.PARKING),
+        (UnregisteredBayPage, parking_examples.UNREGISTERED),
     ],
 )
 def test_examples_are_what_the_models_say(model: type[BaseModel], example: dict[str, Any]) -> None:

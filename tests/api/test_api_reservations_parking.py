@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from api.reservations.parking import store as parking_store
-from api.reservations.parking.models import StationParking
+from api.reservations.parking.models import StationParking, UnregisteredBayPage
 from api.reservations.parking.rule import CHARGING, IDLE, ConnectorStatus, Limits, Overstay, Sensor, parking_of
 from api.reservations.parking.service import watch_of
 from api.reservations.parking.stay import Stay
@@ -184,6 +184,12 @@ async def test_a_sensor_tells_of_a_bay_that_no_connector_reaches_and_of_one_that
     assert (places["X9"]["reason"], places["B3"]["registered"]) == ("time_limit", False)  # it is still heard of
     await street.sense("B3", 3, occupied=False)
     assert (await parking(street))["B3"]["occupied"] is False
+    await street.sense("Z1", 3, occupied=True)
+    pages = [await street.ask("", "GET", "/parking?limit=1")]
+    while pages[-1]["next"]:
+        pages.append((await street.client.get(pages[-1]["next"], headers=street.operator())).json())
+    found = [UnregisteredBayPage.model_validate(page).bays for page in pages]
+    assert [(one.bay, one.occupied) for (one,) in found] == [("B3", False), ("Z1", True)]
     await street.sense("Y1", 1, occupied=True, station_id="ST-7")
     assert [one["bay"] for one in (await street.ask("", "GET", "/parking/ST-7"))["places"]] == ["Y1"]
 

@@ -56,6 +56,18 @@ def deliveries(draw: st.DrawFn, moments: st.SearchStrategy[int], received_ms: in
     return [blank | one | {"ts_ms": ts_ms, "received_ms": received_ms} for one, ts_ms in arrived]
 
 
+def some_sessions() -> list[Reading]:
+    """Three of connector 1, a day apart, so that something may be moved."""
+    energy_mwh = 10**8
+    fields = []
+    for day in range(3):
+        for number, sign in enumerate((SessionEvent.STARTED, SessionEvent.NONE, SessionEvent.ENDED)):
+            ts_ms = END_MS - 5 * DAY_MS + day * DAY_MS + 7 * HOUR_MS + number * 60_000
+            energy_mwh += 100_000
+            fields.append({"ts_ms": ts_ms, "session_event": sign, "energy_mwh": energy_mwh, "session_id": f"d{day}"})
+    return [one | {"status": Status.CHARGING, "received_ms": BORDER_MS} for one in blank_readings(fields)]
+
+
 class BoundedStore(MemoryStore):
     """Looks for a repeated identity within IDENTITY_TS_SLACK_MS, as the database does."""
 
@@ -115,6 +127,7 @@ def contents(store: MemoryStore) -> list[Any]:
 )
 def test_later_readings_find_all_they_need_among_those_that_stay(first: list[Reading], later: list[Any]) -> None:
     store, state = BoundedStore(), PartitionState(0)
+    first = some_sessions() + first
     store.apply(compute_effects(state, frames_of(first, []), BORDER_MS, AsStoreQueries(store), PARAMS))
     # A step without frames closes by the clock what nobody has closed.
     store.apply(compute_effects(state, [], BORDER_MS + DAY_MS, AsStoreQueries(store), PARAMS))

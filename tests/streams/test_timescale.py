@@ -127,7 +127,10 @@ def test_the_layout_is_made_and_answers_as_plain_sql_does(pglite: Path, layout: 
 
 
 @pytest.mark.parametrize("layout", ["community", "apache"])
-def test_a_database_laid_out_by_an_older_version_is_migrated_with_its_readings(pglite: Path, layout: Layout) -> None:
+def test_a_database_laid_out_by_an_older_version_is_migrated_with_its_readings(
+    pglite: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.storage.schema.kept_of", lambda _: "")  # minutes were never dropped
     place = next(n for n, script in enumerate(_MIGRATIONS) if "SET DEFAULT" in script)
     laid_out = f"INSERT INTO telemetry.storage (layout, partitions) VALUES ('{layout}', 4)"
     compressed = ["SELECT compress_chunk(show_chunks('telemetry.reading'))"] if layout == "community" else []
@@ -139,6 +142,36 @@ def test_a_database_laid_out_by_an_older_version_is_migrated_with_its_readings(p
     )
     *_, found = run(pglite, [*first, *_MIGRATIONS[place:], plain, asked])
     assert found == [[1_001, 999 * 500 + 7, 1_001, 0, 0]]
+
+
+@pytest.mark.parametrize("layout", ["community", "apache"])
+def test_a_week_that_was_moved_is_dropped_but_for_what_stays(pglite: Path, layout: Layout) -> None:
+    week = "2931"  # from 2026-03-05 on
+    start = f"to_timestamp({week}::bigint * 604800)"
+    inside = f"ts >= {start} AND ts < {start} + interval '7 days'"
+    left = "SELECT count(*)::int, count(*) FILTER (WHERE connector_key = 1)::int FROM telemetry.reading"
+    hours = range(96, 96 + 168)  # of _READINGS, in this week
+    may_go = sum(i % 5 in (0, 3, 4) or (i % 5 == 2 and i < 96 + 84) for i in hours)
+    *_, weeks, all_rows, of_week, movable, _, after, inside_after = run(
+        pglite,
+        [
+            *_MIGRATIONS, *statements(layout), _READINGS,
+            # Of connector 1 nothing may go, of connector 2 half of the week.
+            "INSERT INTO telemetry.lake_cut SELECT k, 0, '2100-01-01' FROM unnest(ARRAY[0, 3, 4]) AS k",
+            f"INSERT INTO telemetry.lake_cut SELECT 2, 0, {start} + interval '84 hours'",
+            "SELECT array_agg(week ORDER BY week) FROM telemetry.weeks_of('reading') AS week", left,
+            f"{left} WHERE {inside}",
+            f"SELECT count(*)::int FROM telemetry.reading JOIN telemetry.lake_cut USING (connector_key) "
+            f"WHERE {inside} AND ts < until",
+            f"SELECT telemetry.drop_moved({week}, {may_go})",
+            left, f"{left} WHERE {inside}",
+        ],
+    )  # fmt: skip
+    assert int(week) in weeks[0][0]
+    ((gone,),) = movable
+    assert gone == may_go < of_week[0][0] == len(hours)
+    assert after == [[all_rows[0][0] - gone, all_rows[0][1]]]
+    assert inside_after == [[of_week[0][0] - gone, of_week[0][1]]]
 
 
 def test_a_late_reading_shows_in_a_materialised_window_after_its_refresh(pglite: Path) -> None:

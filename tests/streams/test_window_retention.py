@@ -38,6 +38,18 @@ def counts(url: str) -> set[tuple[int, int]]:
     return {(int(row[0]), int(row[1])) for row in found if row}
 
 
+def hours(url: str) -> list[Any]:
+    """What the contract says of each connector's hours."""
+    with psycopg.connect(url, options="-c timezone=UTC") as connection:
+        asked = connection.execute(
+            "SELECT array_agg(station_id), array_agg(bucket) FROM (SELECT DISTINCT station_id, bucket "
+            "FROM telemetry.window_1h JOIN telemetry.connector USING (connector_key) ORDER BY 1, 2) AS hour"
+        ).fetchone()
+        assert asked is not None
+        query = "SELECT * FROM telemetry.connector_hours(%s, %s) ORDER BY 1, 2"
+        return connection.execute(query, asked).fetchall()
+
+
 def minutes(url: str) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT count(*) FROM telemetry.window_1m WHERE bucket < %s", (NOW,)).fetchone()
@@ -49,10 +61,11 @@ def test_coarse_windows_are_the_same_once_their_minutes_are_dropped(
     store: Store, telemetry_url: str, seed: int
 ) -> None:
     feed_fleet(store, seed)
-    before, all_minutes = coarse(telemetry_url), minutes(telemetry_url)
+    before, all_minutes, of_hours = coarse(telemetry_url), minutes(telemetry_url), hours(telemetry_url)
     for _ in range(2):
         store.drop_windows(NOW, {"1m": 10})
         assert coarse(telemetry_url) == before
+        assert hours(telemetry_url) == of_hours
         assert 0 < minutes(telemetry_url) < all_minutes / 2
 
 

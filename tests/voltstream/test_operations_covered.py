@@ -14,6 +14,7 @@ from tests.api import (
     test_api_stations,
     test_notifications_api,
 )
+from tests.api.reporting import test_reporting_edge
 from tests.billing import test_billing_edge
 from voltstream.services import all_services
 
@@ -30,6 +31,7 @@ ASKED = {
     *test_api_reservations.OPERATIONS,
     *test_api_stations.OPERATIONS,
     *test_notifications_api.OPERATIONS,
+    *test_reporting_edge.OPERATIONS,
     *_lower(test_billing_edge.OPERATIONS | test_billing_edge.FILES | test_billing_edge.WITHOUT_BODY),
     ("post", PATH),  # tests/ingest/test_ingest_gateway.py
 }

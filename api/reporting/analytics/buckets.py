@@ -85,6 +85,9 @@ def segments_of(buckets: Sequence[Bucket]) -> list[Segment]:
     """The rows to read of each bucket: whole UTC days from days, the rest from hours."""
     segments: list[Segment] = []
     for place, (start, end) in enumerate(buckets):
+        if end - start < _DAY:  # of thousands of hours a division each would be noticed
+            segments.append(Segment(place, start, end, False))
+            continue
         first_day, last_day = -(-(start - EPOCH) // _DAY) * _DAY + EPOCH, (end - EPOCH) // _DAY * _DAY + EPOCH
         if first_day < last_day:
             parts = [(start, first_day, False), (first_day, last_day, True), (last_day, end, False)]

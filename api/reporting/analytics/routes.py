@@ -68,7 +68,8 @@ async def figures(
     cursor: CursorInQuery = None,
 ) -> Response:
     """Figures of the past are grouped by where stations belong now. An hour that has changed is computed again within
-    seconds, one that goes on every five minutes; `as_of` and `pending_hours` say how far that is.
+    seconds, one that goes on within 15 s to 5 minutes, the more stations the later; `as_of` and `pending_hours` say how
+    far that is.
     """
     query = AnalyticsQuery(metric, start, end, by, timezone, group, tuple(name or ()), limit, cursor)
     page, key = await reporting.analytics.figures(query)

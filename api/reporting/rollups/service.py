@@ -20,6 +20,7 @@ from api.reporting.rollups.store import Dirty, RollUpStore, SeriesName
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
+from schemas.reading import SILENT
 
 BATCHES_MAX: Final = 20  # of one run of the job, each at most ~1 s: other jobs of the service wait meanwhile
 PASSED_HOURS_MAX: Final = 48  # noted at once, after the service was down
@@ -89,6 +90,8 @@ class RollUpService:
         """Replace the rows of these hours. The days of which something has changed."""
         old = await self._store.old(connection, facet, places)
         replaced = _changes(facet, old, new)
+        if facet is Facet.STATUS:
+            await self._follow(connection, places, old, new, replaced)
         if not replaced:
             return set()
         keys = await self._keys(connection, {(key.station_id, key.connector_id) for key in replaced})
@@ -103,22 +106,20 @@ class RollUpService:
         await self._store.replace(connection, facet, rows)
         if deltas:
             await self._store.spread(connection, facet, deltas)
-        if facet is Facet.STATUS:
-            await self._follow(connection, old, replaced)
         return {hour.astimezone(UTC).replace(hour=0) for _, hour, *_ in deltas}
 
-    async def _follow(self, connection: Transaction, old: Facts, replaced: Facts) -> None:
-        """Where an hour ends with another status, so may the next one: it is computed again, if it has been. So are the
-        sessions that lasted while a fault has come or gone."""
+    async def _follow(
+        self, connection: Transaction, places: Sequence[Place], old: Facts, new: Facts, replaced: Facts
+    ) -> None:
+        """Where an hour ends with another status, so may the next one: it is computed again, if it has been. So it is
+        where an hour ends in silence: what was said meanwhile shows only when that is over. And so are the sessions
+        that lasted while a fault has come or gone."""
         following, _ = await self._store.progress(connection)
-        places = {
-            Place(key.station_id, key.hour + HOUR)
-            for key, fact in replaced.items()
-            if fact.ends_as != (old[key].ends_as if key in old else None)
-            and following is not None
-            and key.hour + HOUR < following
-        }
-        await self._store.note(connection, sorted(places), bits_of(BY_STATUS), self._clock.now())
+        differs = {key for key, fact in replaced.items() if fact.ends_as != (old[key].ends_as if key in old else None)}
+        silent = {key for key, fact in new.items() if fact.ends_as == SILENT}
+        after = {Place(key.station_id, key.hour + HOUR) for key in differs | silent} - set(places)
+        after = {place for place in after if following is not None and place.hour < following}
+        await self._store.note(connection, sorted(after), bits_of(BY_STATUS), self._clock.now())
         faulted = SUMS[Facet.STATUS].place("faulted_ms")
         changed = {
             Place(key.station_id, key.hour)

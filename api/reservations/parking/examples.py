@@ -20,3 +20,7 @@ PARKING: Final[dict[str, Any]] = {
         }
     ],
 }
+UNREGISTERED: Final[dict[str, Any]] = {
+    "bays": [{"station_id": "DE-VS-0001", "bay": "B9", "occupied": True, "since": "2026-03-29T08:12:00Z"}],
+    "next": None,
+}

@@ -26,6 +26,22 @@ class Parking(ReservationModel):
     overstays: bool
 
 
+class UnregisteredBay(ReservationModel):
+    """A bay that a sensor tells of and that the registry does not have."""
+
+    station_id: str
+    bay: str
+    occupied: bool
+    since: datetime = Field(description="the sensor says so since")
+
+
+class UnregisteredBayPage(ReservationModel):
+    """A page of them, those that were heard of first."""
+
+    bays: list[UnregisteredBay]
+    next: str | None = Field(description="address of the next page; null on the last")
+
+
 class StationParking(ReservationModel):
     """A station's connectors and bays, and the fee that begins when charging ends."""
 

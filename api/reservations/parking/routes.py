@@ -1,21 +1,48 @@
 """Parking over HTTP. Thin: parameters in, one call of the service, one response out."""
 
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
 
 from api.parameters import StationInPath
 from api.reservations.callers import ALLOWED, FORBIDDEN
 from api.reservations.components import PATH, Provided
 from api.reservations.parking import examples
-from api.reservations.parking.models import Parking, StationParking
-from kit.web.parameters import example, problems
+from api.reservations.parking.models import Parking, StationParking, UnregisteredBay, UnregisteredBayPage
+from kit.auth.authenticator import require_operator
+from kit.web.paging import link_header, next_url
+from kit.web.parameters import JSON, CursorInQuery, example, problems
 
+BAYS_MAX: Final = 1_000  # ~120 B each: 120 kB
+BAYS_DEFAULT: Final = 100
 PARKING: Final = f"{PATH}/parking"
 _SHOWN: Final = ("occupied", "charging", "since", "idle_since", "overstay_from", "reason", "overstays")
 _UNKNOWN: Final = {404: "The station is not registered, or has no connector"}
 
 router = APIRouter(prefix=PARKING, tags=["reservations"], dependencies=[Depends(ALLOWED)])
+
+
+@router.get(
+    "",
+    name="unregistered_bays",  # part of the published operationId
+    summary="Bays that a sensor tells of and nobody registered",
+    response_model=UnregisteredBayPage,
+    dependencies=[Depends(require_operator)],
+    responses={**problems(), 200: example(examples.UNREGISTERED)},
+)
+async def unregistered(
+    reservations: Provided,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=BAYS_MAX, description="on a page")] = BAYS_DEFAULT,
+    cursor: CursorInQuery = None,
+) -> Response:
+    """Those that were heard of first. A bay leaves the list when it is registered with its station, and what is known
+    of it stays."""
+    found, key = await reservations.parking.unregistered(limit, cursor)
+    bays = [UnregisteredBay(**{name: row[name] for name in UnregisteredBay.model_fields}) for row in found]
+    page = UnregisteredBayPage(bays=bays, next=next_url(request.url, key))
+    return Response(page.model_dump_json(), headers=link_header(page.next), media_type=JSON)
 
 
 @router.get(

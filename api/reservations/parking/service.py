@@ -1,9 +1,9 @@
 """Who stands where, and for how long they may: answers, and the event of an overstay. No HTTP and no SQL here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -20,12 +20,19 @@ from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction, insert_async
 from kit.observability.logs import get_logger
 from kit.web.errors import NotFound
+from kit.web.paging import Cursor, Int64, decode_cursor, encode_cursor
 from schemas.tariff import exact_tariff
 
 STATIONS: Final = 50  # of one transaction of the job
 RUNS_MAX: Final = 100  # transactions of one run: what is left is due at the next
 
 _log = get_logger(__name__)
+
+
+class BayCursor(Cursor, frozen=True, tag="ub"):
+    """The last bay seen."""
+
+    place_key: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,14 @@ class ParkingService:
         if not stays:
             raise NotFound(f"station {station_id} is not registered, or has no connector")
         return StationParking(station_id, await self.fee(self._database, station_id), stays)
+
+    async def unregistered(self, limit: int, cursor: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """A page of bays that a sensor tells of and the registry does not have, and the next page's cursor. Raises
+        BadQuery."""
+        after = decode_cursor(cursor, BayCursor).place_key if cursor else 0
+        rows = await store.unregistered(self._database, after, limit + 1)
+        following = encode_cursor(BayCursor(rows[limit - 1]["place_key"])) if len(rows) > limit else None
+        return rows[:limit], following
 
     async def fee(self, database: Database | Transaction, station_id: str) -> IdleFee | None:
         """What standing there without charging costs now."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+import asyncpg
+
 from api.reservations.life.rule import Place
 from api.reservations.parking.rule import ConnectorStatus, Sensor
 from api.reservations.parking.stay import PlaceFacts, ReservationFacts, SessionFacts
@@ -58,6 +60,13 @@ SELECT s.station_id FROM reservations.stay AS s WHERE s.due_at <= $1 ORDER BY s.
 """
 
 
+_UNREGISTERED: Final = """
+SELECT p.place_key, p.station_id, p.bay, p.occupied, p.occupied_since AS since FROM reservations.place AS p
+WHERE NOT p.registered AND p.bay IS NOT NULL AND p.occupied IS NOT NULL AND p.place_key > $1
+ORDER BY p.place_key LIMIT $2
+"""
+
+
 class Watch(NamedTuple):
     """When an overstay at a place is due, and when the last one was told."""
 
@@ -107,6 +116,11 @@ async def put_watches(connection: Transaction, changed: Mapping[Place, Watch]) -
 async def due_stations(database: Database, now: datetime, rows_max: int) -> list[str]:
     """Stations at which an overstay is due, those due first before others."""
     return [row["station_id"] for row in await database.fetch(_DUE, now, rows_max)]
+
+
+async def unregistered(database: Database, after: int, rows_max: int) -> list[asyncpg.Record]:
+    """Up to rows_max bays that a sensor tells of and the registry does not have, by their keys, behind this one."""
+    return await database.fetch(_UNREGISTERED, after, rows_max)
 
 
 def _facts(row: Mapping[str, Any]) -> PlaceFacts:
