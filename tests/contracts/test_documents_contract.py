@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -183,9 +183,13 @@ leaves_a_socket = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWa
 
 
 @pytest.fixture
-def sockets_left() -> Iterator[None]:
-    """They are collected in the test that leaves them."""
+async def sockets_left() -> AsyncIterator[None]:
+    """They are collected in the test that leaves them, once the driver's tasks that hold them have ended."""
     yield
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
     gc.collect()
 
 
