@@ -179,9 +179,9 @@ def _sure_uj(segments: SessionEnergy, since_power_ms: I64) -> I64:
 
 
 def _missing(segments: SessionEnergy, ends: SessionEnds) -> Bools:
-    """Whether sessions at connectors that have a register may have more than was said of them. Where the next session
-    began with a register, it says so: by a rise of more than they have. Else those without energy may, if nothing was
-    said for a while up to their end: what the meter rose by since will be outside."""
+    """Whether sessions that have next to nothing, at connectors that have a register, may have more than was said of
+    them. Where the next session began with a register, it says so. Else those without energy may, if nothing was said
+    for a while up to their end: what the meter rose by since will be outside."""
     registered = segments.register_first_mwh != NULL
     since_ms = np.where(registered, segments.register_ts_ms, segments.begin_ms)
     said_ms = np.maximum(since_ms, segments.power_ts_ms)
@@ -196,8 +196,9 @@ def _missing(segments: SessionEnergy, ends: SessionEnds) -> Bools:
         before_uj = np.where(registered, 0, segments.before_uj)
         powered_mwh = (segments.tail_uj + before_uj) // UJ_PER_MWH
         rest_mwh = np.minimum(rise_mwh, most_mwh(elapsed_ms, segments.power_max_mw))
-        own_mwh = np.maximum(segments.energy_uj() // UJ_PER_MWH, REGISTER_SLACK_MWH)
-        missing = np.where(told, rest_mwh - DISAGREEMENT_FACTOR * powered_mwh > own_mwh, missing)
+        little = (segments.energy_uj() // UJ_PER_MWH <= REGISTER_SLACK_MWH) & (segments.export_mwh == 0)
+        more = rest_mwh - DISAGREEMENT_FACTOR * powered_mwh > REGISTER_SLACK_MWH
+        missing = np.where(told, little & more, missing)
     return missing
 
 

@@ -448,7 +448,8 @@ class Meter:
             elapsed = min(by["ts_ms"] - (since or 0), 7 * DAY_MS)
             rest = min(by["energy_mwh"] - self.base[0], elapsed * self.power_max_mw // UJ_PER_MWH + 100_000)
             powered = self.tail_uj + (self.before_uj if self.first is None else 0)
-            return bool(rest - 3 * (powered // UJ_PER_MWH) > max(100_000, self.energy_uj // UJ_PER_MWH))
+            little = self.energy_uj // UJ_PER_MWH <= 100_000 and not self.export_mwh
+            return bool(little and rest - 3 * (powered // UJ_PER_MWH) > 100_000)
         if self.energy_uj or self.export_mwh:
             return False
         end_ms = max(end_ms, by["ts_ms"]) if by is not None else end_ms
