@@ -1,7 +1,6 @@
 """Contract of the document store: laws that both implementations keep, in PostgreSQL and in MongoDB."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from uuid import uuid4
@@ -15,6 +14,7 @@ from kit.documents.mongodb import MongoDocuments
 from kit.documents.postgres import PostgresDocuments
 from kit.documents.store import DOCUMENT_BYTES_MAX, DOCUMENTS_MAX, DocumentStore
 from kit.errors import ConfigError, Unavailable
+from tests.mongodb_sockets import leaves_a_socket, sockets_left  # noqa: F401  # a fixture
 from tests.private_servers import PrivateServers
 
 TABLE = """
@@ -175,22 +175,6 @@ async def test_wrong_names_are_refused(store: DocumentStore) -> None:
 
 async def test_ready_while_the_server_answers(store: DocumentStore) -> None:
     await store.check_ready()
-
-
-# PyMongo 4.20 leaves a socket to the garbage collector where a client is closed while it connects: here, and not in a
-# later test.
-leaves_a_socket = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
-
-@pytest.fixture
-async def sockets_left() -> AsyncIterator[None]:
-    """They are collected in the test that leaves them, once the driver's tasks that hold them have ended."""
-    yield
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    gc.collect()
 
 
 @leaves_a_socket

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kit.clock import ManualClock, SystemClock
+from tests.mongodb_sockets import leaves_a_socket, sockets_left  # noqa: F401  # a fixture
 from voltstream.cli import doctor_server_checks as checks
 from voltstream.cli.doctor_server_checks import check_clock, check_disk, run_server_checks
 from voltstream.settings import load_settings
@@ -21,6 +22,8 @@ async def test_servers_that_are_there_pass(
     assert [check for check in found if not check.ok] == []
 
 
+@leaves_a_socket
+@pytest.mark.usefixtures("sockets_left")
 async def test_servers_that_are_not_there_fail_with_the_fix_and_without_a_password(unused_port: int) -> None:
     settings = load_settings(
         database_url=f"postgresql://u:hush@127.0.0.1:{unused_port}/d",
