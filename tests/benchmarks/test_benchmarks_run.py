@@ -20,6 +20,7 @@ FIGURES = {
     "export": 4,
     "reservations": 1,
     "notifications": 2,
+    "reports": 8,
     "gateway": 4,
     "connections": 2,
     "worker": 1,

@@ -35,6 +35,9 @@ from tests.ingest.wire_strategies import NOW_MS, as_json, items, plain_items
 
 _EXCHANGE_S: Final = 60  # only prevents hanging
 _ANSWERED: Final = re.compile(rb"HTTP/1\.1 (\d+)")
+_NO_REQUEST: Final = re.compile(
+    rb"HTTP/1\.1 400 Bad Request\r\n[^{]*\r\n\r\nInvalid HTTP request received\.", re.DOTALL
+)
 _NEW_IDS: Final = re.compile(rb'(x-correlation-id: |"correlation_id":")[0-9a-f]{32}')
 _GIVEN_ID: Final = b"given-id"
 _TRACE_ID: Final = "0af7651916cd43dd8448eb211c80319c"
@@ -192,7 +195,8 @@ class Twins:
             _NEW_IDS.sub(rb"\1new", self._runner.run(side.answers(*pieces, all_answered=all_answered)))
             for side in sides
         )
-        assert first == second
+        # What was complete when bytes came that are no request may be answered before them, and is by the direct path.
+        assert first == second or (_NO_REQUEST.fullmatch(second) and first.endswith(second))
         assert self.direct.rows(before) == self.plain.rows(before)
         assert self._runner.run(self.direct.metrics()) == self._runner.run(self.plain.metrics())
         return [int(status) for status in _ANSWERED.findall(first)]
