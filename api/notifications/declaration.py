@@ -96,8 +96,8 @@ SERVICE: Final = Service(
             Consumes(event_type, Event[StationChanged], handle=lambda own: own.consumers.stations, prefetch=4)
             for event_type in (STATION_CREATED, STATION_UPDATED, STATION_REMOVED)
         ),
-        Consumes(PARKING_OVERSTAYED, Event[ParkingOverstayed], handle=lambda own: own.consumers.overstays, prefetch=1),
         # Alarms are decided one after the other: see notices.store.alarm_windows.
+        Consumes(PARKING_OVERSTAYED, Event[ParkingOverstayed], handle=lambda own: own.consumers.overstays, prefetch=1),
         Consumes(
             STATION_STATUS_CHANGED, Event[StationStatusChanged], handle=lambda own: own.consumers.statuses, prefetch=1
         ),

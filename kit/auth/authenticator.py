@@ -31,9 +31,8 @@ from kit.web.route_rules import ACCEPTED
 
 REVOCATION_S: Final = 5.0
 AHEAD_S: Final = 4.0  # asked so long before, so that no request waits for an answer that takes less
-ANSWER_S_MAX: Final = (
-    5.0  # without an answer for so long, the database counts as down; a late one is taken all the same
-)
+# Without an answer for so long, the database counts as down; a late one is taken all the same.
+ANSWER_S_MAX: Final = 5.0
 OUTAGE_S: Final = 300.0
 CACHE_MAX: Final = 20_000  # tokens; ~700 B each with a few stations: 14 MB. Beyond, the oldest is looked up again
 # Well-formed but unknown tokens, so that a misconfigured fleet does not cause a query a request. 32 B each.

@@ -19,7 +19,7 @@ for high rates. Failures:
   finally dead-lettered.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,11 +95,12 @@ def current_event_context() -> EventContext:
 
 
 @contextmanager
-def within(context: EventContext, what: str) -> Iterator[None]:
-    """Work that one event of a batch causes by itself: what it logs and publishes bears the event's ids."""
+def within(context: EventContext, what: str, attributes: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Work that one event causes: what it logs and publishes bears the event's ids."""
     token = correlation_id.set(context.correlation_id)
     try:
-        with span(what, parent=context_from(context.traceparent), kind=SpanKind.CONSUMER):
+        parent = context_from(context.traceparent)
+        with span(what, parent=parent, kind=SpanKind.CONSUMER, attributes=attributes):
             yield
     finally:
         correlation_id.reset(token)
@@ -233,17 +234,9 @@ class _Listener:
             reason = str(error)[:ERROR_CHARS_MAX]
             raise Unprocessable(f"not an event of {self._queue}: {type(error).__name__}: {reason}") from error
         metadata = event.metadata
-        token = correlation_id.set(metadata.correlation_id)
-        try:
-            with span(
-                f"{self._queue} process",
-                parent=context_from(metadata.traceparent),
-                kind=SpanKind.CONSUMER,
-                attributes={"messaging.message.id": str(metadata.event_id), "messaging.event.type": metadata.type},
-            ):
-                await self._try(event, message.attempt)
-        finally:
-            correlation_id.reset(token)
+        ids = {"messaging.message.id": str(metadata.event_id), "messaging.event.type": metadata.type}
+        with within(EventContext(metadata.correlation_id, metadata.traceparent), f"{self._queue} process", ids):
+            await self._try(event, message.attempt)
 
     async def _try(self, event: DecodedEvent, attempt: int) -> None:
         try:

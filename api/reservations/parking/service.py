@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import asyncpg
-
 from api.idle_fees import IdleFee, idle_fee
 from api.reservations.life.rule import Place, Reservation, ReservationState
 from api.reservations.life.store import SCHEMA, tariff_at
@@ -16,7 +14,7 @@ from api.reservations.parking.stay import Stay, stays_of
 from api.reservations.parking.store import Watch
 from kit.clock import Clock, to_ms
 from kit.database.postgres import Database
-from kit.errors import Overloaded
+from kit.errors import Contended, Overloaded
 from kit.messaging.outbox import Transaction, insert_async
 from kit.observability.logs import get_logger
 from kit.web.errors import NotFound
@@ -121,7 +119,7 @@ class ParkingService:
             try:
                 async with self._database.transaction() as connection:
                     await self.observe(connection, due)
-            except (Overloaded, asyncpg.DeadlockDetectedError) as error:  # the next run finds them again
+            except (Overloaded, Contended) as error:  # the next run finds them again
                 _log.warning("overstays_postponed", error=str(error))
                 return
             if len(due) < STATIONS:

@@ -53,15 +53,19 @@ class SessionEvents:
         taken = await session_store.taken(connection, [one.place for one in began])
         free = [one for one in began if one.place.key not in taken and over.get(one.id) is False]
         await session_store.claim_free(connection, free, (now, now + self._expected()))
+        reserved: list[str] = []  # stations where a reservation is used: its driver may stand there until it ends
         for delivered, one in zip(batch, began, strict=True):
             if one.place.key in taken and one.id in over:
                 with within(delivered.context, "session at a claimed connector"):
-                    await self._started(connection, delivered.event.payload, one, over=over[one.id])
+                    if await self._started(connection, delivered.event.payload, one, over=over[one.id]):
+                        reserved.append(one.place.station_id)
+        await self._parking.observe(connection, reserved)
 
     async def _started(
         self, connection: Transaction, session: SessionStarted, began: session_store.Began, *, over: bool
-    ) -> None:
-        """A session at a connector that somebody has claimed. `over`: its end is known already."""
+    ) -> bool:
+        """A session at a connector that somebody has claimed. `over`: its end is known already. Whether a reservation
+        is used by it."""
         now, place = self._clock.now(), began.place
         until = now + self._expected()
         claiming = await store.claiming(connection, [place.key])
@@ -76,8 +80,7 @@ class SessionEvents:
         if not over:
             await session_store.end_start_requests(connection, place)
             await session_store.claim_for_session(connection, session.id, place, now, until)
-        if own is not None:  # it may stand there until the reservation ends
-            await self._parking.observe(connection, [place.station_id])
+        return own is not None
 
     async def assigned(self, connection: Transaction, batch: Sequence[Delivered[Event[SessionAssigned]]]) -> None:
         """Handle session.assigned.v1, at most one a session: it is known whose vehicle stands there."""
