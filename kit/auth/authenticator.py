@@ -24,6 +24,7 @@ from kit.auth.signed_tokens import InvalidToken, SignedTokens
 from kit.auth.token_store import KINDS, Kind, Principal, TokenStore, hash_of, well_formed
 from kit.clock import Clock
 from kit.errors import Unavailable
+from kit.futures import done_within, mark_seen
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
 from kit.web.problem import Problem
@@ -175,7 +176,9 @@ class Authenticator:
             question = self._question or self._ask()
             left_s = question.asked_s + ANSWER_S_MAX - now_s
             if left_s > 0 and not question.answer.done():
-                await asyncio.wait((asyncio.wrap_future(question.answer),), timeout=left_s)
+                answered = asyncio.wrap_future(question.answer)
+                answered.add_done_callback(mark_seen)  # whoever is first takes the answer, and its error
+                await done_within(answered, left_s)
             if question is not self._question:
                 continue  # taken meanwhile
             if question.answer.done():
