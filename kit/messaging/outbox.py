@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol, Union
+from typing import Any, Final, Union
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from psycopg import Cursor
 
 from kit.database.names import checked_name
-from kit.messaging.bus import EVENT_ID, EXCHANGES, Message
+from kit.messaging.messages import EVENT_ID, EXCHANGES, Message, Publishes
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 
@@ -101,13 +101,6 @@ class RelayMetrics:
         self.backlog = Gauge("outbox_backlog_events", "Events in the table", labels, registry=registry)
         self.oldest_s = Gauge("outbox_oldest_age_seconds", "Age of the oldest event", labels, registry=registry)
         self.active = Gauge("outbox_relay_active", "1 where this relay is the active one", labels, registry=registry)
-
-
-class Publishes(Protocol):
-    """A bus, or what publishes to one."""
-
-    async def publish(self, message: Message) -> None:
-        """See `Bus.publish`."""
 
 
 class Relay:
