@@ -350,8 +350,8 @@ async def known(slow: _SlowStore, clock: ManualClock) -> Authenticator:
 
 def _await_answer(authenticator: Authenticator) -> None:
     """Let the thread finish, and the event loop have no turn."""
-    assert authenticator._question is not None
-    authenticator._question.answer.result(_HANGING_S)
+    assert authenticator._query is not None
+    authenticator._query.result.result(_HANGING_S)
 
 
 async def test_a_request_that_cannot_wait_is_known_while_its_revocation_is_asked_for_ahead(
