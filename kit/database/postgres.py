@@ -49,7 +49,7 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
         state = getattr(error, "sqlstate", None) or ""
         if state in _CONTENTION:
             message = mask_secrets(str(error).strip())
-            raise Contended(f"{what} ended a transaction for another's sake: {message}") from error
+            raise Contended(f"{what} rolled back a transaction: {message}") from error
         lost = isinstance(error, psycopg.OperationalError) and not state
         if (lost or state[:2] in _OUTAGE_CLASSES) and state not in _NO_OUTAGE:
             raise Unavailable(f"{what} does not answer: {mask_secrets(str(error).strip())}") from error
@@ -67,8 +67,8 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
-    """Given back to its pool as it came: what runs on it sets nothing beyond its transaction, so that nothing is to be
-    reset. asyncpg's reset is a second exchange with the server for each query."""
+    """Needs no reset on its return to the pool, since no query on it changes anything beyond its transaction. asyncpg's
+    reset would be a second round trip for each query."""
 
     def get_reset_query(self) -> str:
         return ""
@@ -195,7 +195,7 @@ class _BlockingConnection:
 
 async def open_database(url: str, *, name: str, role: str | None = None, connections_max: int = _POOL_MAX) -> Database:
     """A pool for the service `name` (as PostgreSQL shows it), as `role` if given. Raises Unavailable, ConfigError."""
-    # Compiling a statement takes PostgreSQL up to 0.5 s, which no statement of a service that is short gets back.
+    # Just-in-time compilation takes up to 0.5 s a statement, more than the short ones of a service could save by it.
     settings = {"application_name": name, "timezone": "UTC", "jit": "off"} | ({"role": role} if role else {})
     with _wrong_login(url), outages():
         pool = await asyncpg.create_pool(
