@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kit.errors import QueueFull
-from kit.messaging.bus import Bus
 from kit.messaging.delivery_attempts import publish_dead_letter
-from kit.messaging.messages import Announce, Binding, FailedMessage, Message, addressed_to
+from kit.messaging.messages import Announce, Binding, FailedMessage, Message, Publishes, addressed_to
 
 REFUSED_S: Final = 60.0  # a consumer that restarts, or drains a backlog at its pace, frees room within seconds
 
@@ -24,7 +23,7 @@ class PublisherPastFullQueues:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: Publishes,
         queues_by_binding: Mapping[Binding, Sequence[str]],
         announce: Announce | None = None,
         *,

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from kit.errors import QueueFull, Unavailable
-from kit.messaging.bus import DEAD_LETTERS, DEFAULT_EXCHANGE, DIRECT, Bus, FailedMessage, Message
+from kit.messaging.bus import DEAD_LETTERS, DEFAULT_EXCHANGE, DIRECT, FailedMessage, Message
 from kit.messaging.full_queues import PublisherPastFullQueues
 
 _FAILED = "failed"
@@ -46,8 +46,7 @@ def broker() -> _Broker:
 
 @pytest.fixture
 def publisher(broker: _Broker) -> PublisherPastFullQueues:
-    bus: Bus = broker  # type: ignore[assignment]  # all of a Bus that is called
-    return PublisherPastFullQueues(bus, _QUEUES, _announce, refused_s=0.0)
+    return PublisherPastFullQueues(broker, _QUEUES, _announce, refused_s=0.0)
 
 
 async def _publish(publisher: PublisherPastFullQueues, key: str, times: int) -> None:
