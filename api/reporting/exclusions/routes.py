@@ -17,6 +17,7 @@ from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from schemas.identifiers import StationId
@@ -29,7 +30,7 @@ SCHEMA: Final = "reporting"
 Operator = Annotated[Principal, Depends(require_kinds("operator"))]
 Reader = Annotated[Principal, Depends(require_kinds("operator", "finance"))]
 
-router = APIRouter(prefix=PATH, tags=["reports"])
+router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 
 
 @router.get(

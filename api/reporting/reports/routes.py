@@ -16,6 +16,7 @@ from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, choose, example, problems
 
@@ -32,7 +33,7 @@ _FORMATS: Final = {media_type: format_ for format_, media_type in MEDIA_TYPES.it
 
 Reader = Annotated[Principal, Depends(require_kinds("operator", "finance"))]
 
-router = APIRouter(prefix=PATH, tags=["reports"])
+router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 
 
 @router.get(
