@@ -56,7 +56,7 @@ def drop_week(connection: Connection, week: int) -> None:
             columns = ", ".join(field.name for field in WINDOW.fields)
             connection.execute(f"CREATE TEMP TABLE kept_week ON COMMIT DROP AS {source}".encode())
             connection.execute(f"DELETE FROM {kept} {bounds}".encode())  # noqa: S608  # our own names
-            connection.execute(f"INSERT INTO {kept} ({columns}) SELECT {columns} FROM kept_week".encode())  # noqa: S608
+            connection.execute(f"INSERT INTO {kept} ({columns}) SELECT {columns} FROM kept_week".encode())  # noqa: S608  # our own names
             connection.execute("DROP TABLE kept_week")
         connection.execute("SELECT telemetry.drop_windows(%s)", (week,))
         connection.execute(_NOTE, (to_ms(end), MINUTE))

@@ -82,9 +82,9 @@ async def run_up(
             _log.info("default_tariff_published")
         fleet = _fleet(options, web)
         if fleet is not None:
-            stations = composition.components["stations"].database
-            await ensure_stations(stations, web.clock, simulated_stations(fleet.spec()))
-            known = await composition.components["telemetry"].service.registers(list(simulated_stations(fleet.spec())))
+            stations = simulated_stations(fleet.spec())
+            await ensure_stations(composition.components["stations"].database, web.clock, stations)
+            known = await composition.components["telemetry"].service.registers(list(stations))
             fleet.continue_from(known)
         if fleet is not None and composition.bus is not None:
             await fleet.consume(composition.bus)

@@ -210,7 +210,7 @@ def test_twelve_months_are_summed(rows: list[list[int]]) -> None:
     assert of_twelve_months(np.array(rows, np.int64)).tolist() == expected
 
 
-@given(st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1)), st.integers(0, 40))  # noqa: DTZ001
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1)), st.integers(0, 40))  # noqa: DTZ001  # hypothesis takes naive bounds
 def test_months_follow_each_other(moment: datetime, count: int) -> None:
     start = month_start(moment.replace(tzinfo=UTC))
     assert is_month_start(start)
