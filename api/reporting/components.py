@@ -29,6 +29,7 @@ from api.reporting.uptime.loading import PortLoader
 from api.reporting.uptime.registry_events import RegistryEvents
 from api.reporting.uptime.store import UptimeStore
 from kit.clock import Clock
+from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import Database
 from kit.documents.postgres import PostgresDocuments
 from kit.documents.store import DocumentStore
@@ -56,11 +57,12 @@ class ReportingComponents:
     reports: ReportService
     report_worker: ReportWorker
     documents: DocumentStore
-    settings: ReportingSettings
+    config: RuntimeConfig
 
     async def drop_old(self) -> None:
         """Forget what is older than it is kept."""
-        await self.rollups.drop_old(timedelta(days=self.settings.reporting_retention_days))
+        retention = timedelta(days=self.config.group(ReportingSettings).reporting_retention_days)
+        await self.rollups.drop_old(retention)
         async with self.database.transaction() as connection:
             await self.note_store.forget_old(connection, self.clock.now())
 
@@ -105,7 +107,7 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             ReportService(reports, content, clock, statuses_kept),
             worker,
             documents,
-            context.group(ReportingSettings),
+            config,
         )
     finally:
         await worker.close()

@@ -73,9 +73,11 @@ class ReportWorker:
             await self.make_waiting()
         except Unavailable as error:
             _log.warning("reports_postponed", error=str(error))
+        except Exception:  # nobody waits for this task
+            _log.exception("reports_postponed")
 
     async def _make(self, report: StoredReport) -> None:
-        if report.attempts > ATTEMPTS_MAX:
+        if report.lost >= ATTEMPTS_MAX:
             await self._store.fail(report, f"gave up after {ATTEMPTS_MAX} attempts", self._clock.now())
             return
         try:

@@ -1,7 +1,7 @@
 """The SQL of what other services publish: the rows that each facet is computed from.
 
-Asked for are hours of stations: of a batch either one hour of many stations, or few. So what is read from the first
-hour to the last is little more than was asked for.
+Asked for are hours of stations. All but windows are read of all these stations from the first hour to the last, which a
+batch bounds (STATION_HOURS_MAX).
 """
 
 from collections.abc import Awaitable, Callable, Sequence

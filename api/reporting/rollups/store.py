@@ -18,9 +18,11 @@ _LOCK: Final = 0x7265706F7274  # "report": any number that is unused in this dat
 OPEN_PLACE_EVERY: Final = timedelta(milliseconds=60)
 OPEN_HOUR_EVERY_MIN: Final = timedelta(seconds=15)
 OPEN_HOUR_EVERY_MAX: Final = timedelta(minutes=5)
-ONE_HOUR_MAX: Final = 5_000  # places of one hour computed at once: ~10,000 connectors, ~1 s
-MANY_HOURS_MAX: Final = 500  # places of several hours: what is read between them stays little
-_DROPPED_MAX: Final = 50_000  # rows at once, ~0.3 s
+# Computed at once: stations times hours from the first to the last, as sources are read. ~10,000 connectors of one
+# hour, ~1 s.
+STATION_HOURS_MAX: Final = 5_000
+UNGROUPED_MAX: Final = 100  # stations looked at for grouping at once
+DROPPED_MAX: Final = 50_000  # rows at once, ~0.3 s
 
 _DIRTY: Final = """
 SELECT hour, station_id, facets, mark FROM reporting.dirty_hour
@@ -71,7 +73,12 @@ SELECT station_id, revision, site, "group", organisation, connectors, plugs FROM
 WHERE station_id = ANY ($1::text[])
 """
 _UNGROUPED: Final = """
-SELECT station_id FROM reporting.station WHERE grouped < revision ORDER BY station_id LIMIT 1
+SELECT s.station_id, EXISTS (SELECT FROM reporting.connector AS c WHERE c.station_id = s.station_id) AS is_grouped
+FROM reporting.station AS s WHERE s.grouped < s.revision ORDER BY s.station_id LIMIT $1
+"""
+_GROUPED: Final = """
+UPDATE reporting.station AS s SET grouped = given.revision
+FROM unnest($1::text[], $2::int[]) AS given (station_id, revision) WHERE s.station_id = given.station_id COLLATE "C"
 """
 _OF_STATION: Final = """
 SELECT c.connector_id, c.connector_key, s.kind, s.name, s.series_key
@@ -113,9 +120,15 @@ FROM unnest($1::text[], $2::timestamptz[]) AS asked (station_id, hour)
 JOIN telemetry.session_overview AS s ON s.station_id = asked.station_id COLLATE "C"
     AND s.started_at < asked.hour + interval '1 hour' AND s.ended_at >= asked.hour
 """
-_DROP: Final = (
-    "DELETE FROM reporting.hour WHERE ctid = ANY(ARRAY(SELECT ctid FROM reporting.hour WHERE hour < $1 LIMIT $2))"
-)
+# By the primary key, series by series: an index of hours alone would cost each write more than this costs.
+_DROP: Final = """
+DELETE FROM reporting.hour WHERE ctid = ANY(ARRAY(
+    SELECT h.ctid FROM reporting.series AS s CROSS JOIN unnest($3::smallint[]) AS f (facet)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM reporting.hour WHERE facet = f.facet AND series_key = s.series_key AND hour < $1 LIMIT $2
+    ) AS h LIMIT $2
+))
+"""
 
 
 class Dirty(NamedTuple):
@@ -144,8 +157,22 @@ def connector_name(station_id: str, connector_id: int) -> str:
     return f"{station_id}/{connector_id}"
 
 
+def bounded(found: list[Dirty]) -> list[Dirty]:
+    """As many of the first of these, which are in order, as sources are read for at once; one at least."""
+    stations: set[str] = set()
+    for count, one in enumerate(found):
+        stations.add(one.station_id)
+        if len(stations) * ((one.hour - found[0].hour) // HOUR + 1) > STATION_HOURS_MAX:
+            return found[:count]
+    return found
+
+
 class RollUpStore:
     """See the module."""
+
+    async def lock(self, connection: Transaction) -> None:
+        """Wait until no other transaction changes roll-ups, until the end of this one: a batch, ~1 s."""
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
 
     async def try_lock(self, connection: Transaction) -> bool:
         """Whether no other transaction changes roll-ups until the end of this one."""
@@ -153,13 +180,11 @@ class RollUpStore:
         return locked
 
     async def dirty(self, connection: Transaction, open_hour: datetime, now: datetime) -> list[Dirty]:
-        """Hours to compute next, the oldest first: as many of one hour as are computed at once, or some of several."""
+        """Hours to compute next, the oldest first: as many as are computed at once."""
         places: int = await connection.fetchval(_OPEN, open_hour)
         every = min(max(OPEN_HOUR_EVERY_MIN, places * OPEN_PLACE_EVERY), OPEN_HOUR_EVERY_MAX)
-        rows = await connection.fetch(_DIRTY, open_hour, now - every, ONE_HOUR_MAX)
-        found = [Dirty(*row) for row in rows]
-        first = sum(one.hour == found[0].hour for one in found) if found else 0
-        return found[: max(first, MANY_HOURS_MAX)]
+        rows = await connection.fetch(_DIRTY, open_hour, now - every, STATION_HOURS_MAX)
+        return bounded([Dirty(*row) for row in rows])
 
     async def clean(self, connection: Transaction, done: Sequence[Dirty]) -> None:
         """These were computed. One that was noted since stays."""
@@ -217,16 +242,16 @@ class RollUpStore:
         rows = await connection.fetch(_REGISTERED, list(stations))
         return {row["station_id"]: row for row in rows}
 
-    async def ungrouped(self, connection: Transaction) -> str | None:
-        """A station whose figures are grouped by an older revision."""
-        station: str | None = await connection.fetchval(_UNGROUPED)
-        return station
+    async def ungrouped(self, connection: Transaction) -> list[str]:
+        """Stations to group next: some that are not grouped at all, or one that is by an older revision: it takes its
+        past along."""
+        rows = await connection.fetch(_UNGROUPED, UNGROUPED_MAX)
+        new = [row["station_id"] for row in rows if not row["is_grouped"]]
+        return new or [row["station_id"] for row in rows[:1]]
 
-    async def grouped(self, connection: Transaction, station_id: str, revision: int) -> None:
-        """Its figures are grouped by this revision."""
-        await connection.execute(
-            "UPDATE reporting.station SET grouped = $2 WHERE station_id = $1", station_id, revision
-        )
+    async def grouped(self, connection: Transaction, revisions: Mapping[str, int]) -> None:
+        """The figures of these stations are grouped by these revisions."""
+        await connection.execute(_GROUPED, list(revisions), list(revisions.values()))
 
     async def memberships(self, connection: Transaction, station_id: str) -> dict[int, dict[SeriesName, int]]:
         """Of each of the station's connectors the series that it is a member of, with their keys."""
@@ -316,11 +341,12 @@ class RollUpStore:
         rows = await connection.fetch(_SESSIONS_DURING, stations, hours)
         return [Place(row["station_id"], row["hour"]) for row in rows]
 
-    async def drop_before(self, connection: Transaction, hour: datetime) -> None:
-        """Drop hours, some of them if they are many. They are not computed again."""
-        await connection.execute("UPDATE reporting.progress SET kept_from = greatest(kept_from, $1)", hour)
+    async def drop_before(self, connection: Transaction, hour: datetime) -> bool:
+        """Drop hours, which are not computed again. Whether there may be more of them."""
+        await connection.execute("UPDATE reporting.progress SET kept_from = $1 WHERE kept_from < $1", hour)
         await connection.execute("DELETE FROM reporting.dirty_hour WHERE hour < $1", hour)
-        await connection.execute(_DROP, hour, _DROPPED_MAX)
+        dropped = await connection.execute(_DROP, hour, DROPPED_MAX, [int(facet) for facet in SUMS])
+        return int(dropped.split()[1]) == DROPPED_MAX
 
 
 def _day(hour: datetime) -> datetime:

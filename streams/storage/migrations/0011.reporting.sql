@@ -1,6 +1,6 @@
--- Contracts for reporting: sums of windows by connector and hour, and sessions by their end.
+-- Contracts for reporting: sums of windows by connector and hour, and sessions by station and end.
 
-CREATE INDEX ON telemetry.session (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX ON telemetry.session (connector_key, ended_at) WHERE ended_at IS NOT NULL;
 
 -- Question i is (stations[i], hours[i]): a station and the first moment of an hour. A row for each connector with
 -- readings in it, with the place of the question from 0. Of power the sums and counts of its four quarters; of energy

@@ -16,6 +16,7 @@ from api.reporting.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import KINDS, Kind, TokenStore
 from kit.clock import ManualClock
+from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database
 from kit.messaging.consumer import Delivered, EventContext
 from kit.service import Consumes
@@ -27,7 +28,6 @@ from tests.api.reporting.recomputation import bucket_of
 from tests.api.rows import COARSER_WINDOWS_SQL
 from tests.serving import Opened, make_schemas, open_service
 from voltstream.services import all_services
-from voltstream.settings import load_settings
 
 
 class Reporting:
@@ -90,12 +90,12 @@ class Reporting:
 
 
 @asynccontextmanager
-async def reporting(url: str, **settings: Any) -> AsyncIterator[Reporting]:
+async def reporting(url: str, config: RuntimeConfig | None = None) -> AsyncIterator[Reporting]:
     """The service on that empty database."""
     make_schemas(url, [one for one in all_services() if one.migrations], prepared=COARSER_WINDOWS_SQL)
     clock = ManualClock(START)
     with psycopg.connect(url, autocommit=True) as writer:
-        async with open_service(SERVICE, url, clock, settings=load_settings(**settings)) as opened:
+        async with open_service(SERVICE, url, clock, config=config) as opened:
             yield Reporting(opened, clock, writer)
 
 
