@@ -98,7 +98,7 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             clock,
             NoteService(notes, clock),
             notes,
-            RollUpService(database, RollUpStore(), clock),
+            RollUpService(database, RollUpStore(), notes, clock),
             analytics,
             HeatMapService(figures, clock),
             ExclusionService(exclusions, notes, clock),

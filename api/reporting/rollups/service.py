@@ -1,7 +1,7 @@
 """Roll-ups: hours that have changed are computed again, whole, from what other services publish."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from api.reporting.rollups.facets import (
@@ -13,10 +13,12 @@ from api.reporting.rollups.facets import (
     Facts,
     Place,
     bits_of,
+    day_of,
     hour_of,
 )
-from api.reporting.rollups.sources import SOURCES, Question
-from api.reporting.rollups.store import Dirty, RollUpStore, SeriesName
+from api.reporting.rollups.note_store import NoteStore
+from api.reporting.rollups.sources import SOURCES, HoursQuery
+from api.reporting.rollups.store import DirtyHour, RollUpStore, SeriesName
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -36,9 +38,10 @@ _KNOWN_FOR: Final = {Facet.WAITING: timedelta(days=29)}
 class RollUpService:
     """The jobs of roll-ups."""
 
-    def __init__(self, database: Database, store: RollUpStore, clock: Clock) -> None:
+    def __init__(self, database: Database, store: RollUpStore, notes: NoteStore, clock: Clock) -> None:
         self._database = database
         self._store = store
+        self._notes = notes
         self._clock = clock
 
     async def run(self) -> None:
@@ -81,9 +84,11 @@ class RollUpService:
             await self._store.noted_up_to(connection, max(open_hour, kept_from))
             return
         for number in range(min(PASSED_HOURS_MAX, max(0, (open_hour - following) // HOUR))):
-            await self._store.passed(connection, following + number * HOUR, bits_of(BY_STATUS), now)
+            hour = following + number * HOUR
+            await self._notes.note_all(connection, hour, bits_of(BY_STATUS), now)
+            await self._store.noted_up_to(connection, hour + HOUR)
 
-    async def _compute(self, connection: Transaction, dirty: Sequence[Dirty], now: datetime) -> None:
+    async def _compute(self, connection: Transaction, dirty: Sequence[DirtyHour], now: datetime) -> None:
         days: set[datetime] = set()
         for facets, read in SOURCES.items():
             bits = sum(facet.bit for facet in facets)
@@ -91,7 +96,7 @@ class RollUpService:
             if not places:
                 continue
             asked = set(places)
-            for facet, found in (await read(connection, Question(places, now))).items():
+            for facet, found in (await read(connection, HoursQuery(places, now))).items():
                 new = {key: fact for key, fact in found.items() if Place(key.station_id, key.hour) in asked}
                 days |= await self._put(connection, facet, places, new)
         if days:
@@ -102,7 +107,7 @@ class RollUpService:
         old = await self._store.old(connection, facet, places)
         replaced = _changes(facet, old, new)
         if facet is Facet.STATUS:
-            await self._follow(connection, places, old, new, replaced)
+            await self._note_following(connection, places, old, new, replaced)
         if not replaced:
             return set()
         keys = await self._keys(connection, {(key.station_id, key.connector_id) for key in replaced})
@@ -116,10 +121,10 @@ class RollUpService:
                 deltas.append((connector_key, key.hour, key.currency, delta))
         await self._store.replace(connection, facet, rows)
         if deltas:
-            await self._store.spread(connection, facet, deltas)
-        return {hour.astimezone(UTC).replace(hour=0) for _, hour, *_ in deltas}
+            await self._store.add_to_groups(connection, facet, deltas)
+        return {day_of(hour) for _, hour, *_ in deltas}
 
-    async def _follow(
+    async def _note_following(
         self, connection: Transaction, places: Sequence[Place], old: Facts, new: Facts, replaced: Facts
     ) -> None:
         """Where an hour ends with another status, so may the next one: it is computed again, if it has been. So it is
@@ -130,7 +135,8 @@ class RollUpService:
         silent = {key for key, fact in new.items() if fact.ends_as == SILENT}
         after = {Place(key.station_id, key.hour + HOUR) for key in differs | silent} - set(places)
         after = {place for place in after if following is not None and place.hour < following}
-        await self._store.note(connection, sorted(after), bits_of(BY_STATUS), self._clock.now())
+        now = self._clock.now()
+        await self._notes.note(connection, [(place, bits_of(BY_STATUS)) for place in after], now)
         faulted = SUMS[Facet.STATUS].place("faulted_ms")
         changed = {
             Place(key.station_id, key.hour)
@@ -138,7 +144,7 @@ class RollUpService:
             if fact.sums[faulted] != (old[key].sums[faulted] if key in old else 0)
         }
         ended = await self._store.sessions_during(connection, sorted(changed))
-        await self._store.note(connection, ended, Facet.SESSIONS.bit, self._clock.now())
+        await self._notes.note(connection, [(place, Facet.SESSIONS.bit) for place in ended], now)
 
     async def _keys(self, connection: Transaction, connectors: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The keys of these connectors, new ones among them."""

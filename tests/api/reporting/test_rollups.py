@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from api.reporting.rollups import service, store
 from api.reporting.rollups.facets import BY_STATUS, HOUR, Facet, Facts, Place, bits_of
-from api.reporting.rollups.sources import SOURCES, Question
-from api.reporting.rollups.store import STATION_HOURS_MAX, UNGROUPED_MAX, Dirty, bounded
+from api.reporting.rollups.sources import SOURCES, HoursQuery
+from api.reporting.rollups.store import STATION_HOURS_MAX, UNGROUPED_MAX, DirtyHour, bounded
 from kit.config.runtime import RuntimeConfig
 from tests.api.reporting.month import START, Month, make_month
 from tests.api.reporting.running import Reporting, reporting
@@ -84,8 +84,8 @@ async def test_processes_that_compute_at_once_add_nothing_twice(database_url: st
         assert await _stored(own) == before
 
 
-def _dirty(hour: int, station: int) -> Dirty:
-    return Dirty(START + hour * HOUR, f"ST-{station:05d}", bits_of(BY_STATUS), 1)
+def _dirty(hour: int, station: int) -> DirtyHour:
+    return DirtyHour(START + hour * HOUR, f"ST-{station:05d}", bits_of(BY_STATUS), 1)
 
 
 @given(st.sets(st.tuples(st.integers(0, 20_000), st.integers(0, 60)), max_size=200))
@@ -201,6 +201,6 @@ async def test_availability_of_an_hour_is_the_same_whatever_is_read_with_it(data
 async def _availability(own: Reporting, places: list[Place]) -> dict[tuple[int, int], tuple[int, ...]]:
     """Connector and hour -> ms in service, up and excluded."""
     async with own.service.database.transaction() as connection:
-        read = await SOURCES[Facet.AVAILABILITY,](connection, Question(places, places[-1].hour + HOUR))
+        read = await SOURCES[Facet.AVAILABILITY,](connection, HoursQuery(places, places[-1].hour + HOUR))
     found: Facts = read[Facet.AVAILABILITY]
     return {(key.connector_id, (key.hour - START) // HOUR): fact.sums for key, fact in found.items()}
