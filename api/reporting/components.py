@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from fastapi import Depends
 
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
+from api.reporting.analytics.figures import FigureReader
 from api.reporting.analytics.service import AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
 from api.reporting.charts.service import HeatMapService
@@ -16,14 +17,14 @@ from api.reporting.exclusions.service import ExclusionService
 from api.reporting.exclusions.store import ExclusionStore
 from api.reporting.reports.computing import ReportComputation
 from api.reporting.reports.content import ReportContent
-from api.reporting.reports.figures import FigureReader
 from api.reporting.reports.service import ReportService
-from api.reporting.reports.store import SCHEMA, ReportStore
+from api.reporting.reports.store import ReportStore
 from api.reporting.reports.worker import ReportWorker
 from api.reporting.rollups.note_store import NoteStore
 from api.reporting.rollups.notes import NoteService
 from api.reporting.rollups.service import RollUpService
 from api.reporting.rollups.store import RollUpStore
+from api.reporting.schema import SCHEMA
 from api.reporting.settings import ReportingSettings
 from api.reporting.uptime.loading import PortLoader
 from api.reporting.uptime.registry_events import RegistryEvents

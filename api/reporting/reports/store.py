@@ -15,7 +15,6 @@ from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros
 
-SCHEMA: Final = "reporting"
 _COLUMNS: Final = (
     "id, kind, state, from_moment, to_moment, selection, formats, requested_at, requested_by, attempts, lost, "
     "computed_at, reason, tables"

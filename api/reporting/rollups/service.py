@@ -91,7 +91,7 @@ class RollUpService:
     async def _compute(self, connection: Transaction, dirty: Sequence[DirtyHour], now: datetime) -> None:
         days: set[datetime] = set()
         for facets, read in SOURCES.items():
-            bits = sum(facet.bit for facet in facets)
+            bits = bits_of(facets)
             places = [one.place for one in dirty if one.facets & bits and _is_known(facets[0], one.hour, now)]
             if not places:
                 continue

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from api.reporting.errors import TooMany
 from api.reporting.exclusions.models import Exclusion
 from api.reporting.exclusions.service import exclusion_of
 from api.reporting.exclusions.store import ExclusionStore
@@ -19,10 +20,6 @@ from kit.clock import to_ms
 # of its 30 on two busy cores.
 STATIONS_AT_ONCE: Final = 25
 EXCLUSIONS_MAX: Final = 10_000  # of a batch; a hundred a station
-
-
-class TooMany(Exception):
-    """There is more than a report may hold. The message says how to ask for less."""
 
 
 @dataclass(frozen=True, slots=True)
