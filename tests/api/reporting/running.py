@@ -23,7 +23,8 @@ from kit.service import Consumes
 from kit.web.app import make_app
 from kit.web.server import serve
 from schemas.events import Event
-from tests.api.reporting.month import START
+from tests.api.reporting.month import HOUR, START, Month
+from tests.api.reporting.month_maker import make_month
 from tests.api.reporting.recomputation import bucket_of
 from tests.api.rows import COARSER_WINDOWS_SQL
 from tests.serving import Opened, make_schemas, open_service
@@ -57,6 +58,19 @@ class Reporting:
             elif consumes.handle is not None:
                 for one in batch:
                     await consumes.handle(self.service)(connection, one.event)
+
+    async def play(self, seed: int) -> Month:
+        """Two days of two stations, computed."""
+        month = make_month(seed, 2, 2)
+        await self.compute()
+        for change in month.changes:
+            self.clock.set_wall(change.at)
+            with self.writer.cursor() as cursor:
+                change.write(cursor)
+            await self.handle(change.events)
+        self.clock.advance(2 * HOUR.total_seconds())
+        await self.compute()
+        return month
 
     async def compute(self) -> None:
         """Until nothing is dirty but the hour that goes on."""

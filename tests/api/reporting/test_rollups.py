@@ -13,7 +13,7 @@ from api.reporting.rollups.facets import BY_STATUS, HOUR, Facet, Facts, Place, b
 from api.reporting.rollups.sources import SOURCES, HoursQuery
 from api.reporting.rollups.store import STATION_HOURS_MAX, UNGROUPED_MAX, DirtyHour, bounded
 from kit.config.runtime import RuntimeConfig
-from tests.api.reporting.month import START, Month, make_month
+from tests.api.reporting.month import START, Month
 from tests.api.reporting.running import Reporting, reporting
 from voltstream.settings import load_settings
 
@@ -24,19 +24,6 @@ SELECT s.kind, s.name, f.facet, f.currency, f.at, f.width, f.sums FROM (
 ) AS f JOIN reporting.series AS s USING (series_key)
 WHERE f.sums <> array_fill(0::bigint, ARRAY[cardinality(f.sums)]) ORDER BY 1, 2, 3, 4, 5, 6
 """
-
-
-async def _played(own: Reporting) -> Month:
-    month = make_month(11, 2, 2)
-    await own.compute()
-    for change in month.changes:
-        own.clock.set_wall(change.at)
-        with own.writer.cursor() as cursor:
-            change.write(cursor)
-        await own.handle(change.events)
-    own.clock.advance(2 * HOUR.total_seconds())
-    await own.compute()
-    return month
 
 
 async def _again(own: Reporting, month: Month) -> None:
@@ -51,7 +38,7 @@ async def _stored(own: Reporting) -> list[Any]:
 
 async def test_what_a_source_has_dropped_takes_nothing_from_figures(database_url: str) -> None:
     async with reporting(database_url) as own:
-        month = await _played(own)
+        month = await own.play(11)
         facets = (Facet.ENERGY, Facet.POWER, Facet.STATUS)
         before = [row for row in await _stored(own) if row[2] in facets]
         own.writer.execute("TRUNCATE telemetry.window_1m, telemetry.status_interval, telemetry.silence")
@@ -62,7 +49,7 @@ async def test_what_a_source_has_dropped_takes_nothing_from_figures(database_url
 
 async def test_hours_that_are_dropped_are_not_computed_again_and_days_stay(database_url: str) -> None:
     async with reporting(database_url) as own:
-        month = await _played(own)
+        month = await own.play(11)
         before = await _stored(own)
         await own.service.rollups.drop_old(timedelta(days=1))
         kept_from = (own.clock.now() - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -75,7 +62,7 @@ async def test_hours_that_are_dropped_are_not_computed_again_and_days_stay(datab
 
 async def test_processes_that_compute_at_once_add_nothing_twice(database_url: str) -> None:
     async with reporting(database_url) as own:
-        month = await _played(own)
+        month = await own.play(11)
         before = await _stored(own)
         for change in month.changes:
             await own.handle(change.events)
@@ -112,7 +99,7 @@ def test_an_hour_of_a_year_ago_shares_no_batch_with_one_of_many_stations(station
 async def test_hours_are_kept_for_as_long_as_the_setting_says_now(database_url: str) -> None:
     config = RuntimeConfig(load_settings())
     async with reporting(database_url, config=config) as own:
-        await _played(own)
+        await own.play(11)
         before = await _stored(own)
         config.apply_folder({"reporting.retention": 32})
         own.clock.advance(33 * 86_400)
@@ -124,7 +111,7 @@ async def test_hours_are_dropped_batch_by_batch_until_none_is_left(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with reporting(database_url) as own:
-        await _played(own)
+        await own.play(11)
         before = await _stored(own)
         monkeypatch.setattr(store, "DROPPED_MAX", 100)
         monkeypatch.setattr(service, "DROPS_MAX", 3)
@@ -145,7 +132,7 @@ async def test_stations_that_wait_to_be_grouped_do_not_hold_up_figures(
     monkeypatch.setattr(service, "ROUNDS_MAX", 1)
     imported = 2 * UNGROUPED_MAX
     async with reporting(database_url) as own:
-        month = await _played(own)
+        month = await own.play(11)
         with own.writer.cursor() as cursor:
             cursor.execute("UPDATE reporting.station SET revision = revision + 1, site = 'elsewhere'")
             cursor.execute(
