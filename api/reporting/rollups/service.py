@@ -24,9 +24,7 @@ from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from schemas.reading import SILENT
 
-ROUNDS_MAX: Final = (
-    10  # of one run of the job, each two batches of at most ~1 s: other jobs of the service wait meanwhile
-)
+ROUNDS_MAX: Final = 10  # of one run of the job, each two batches of ~1 s: the service's other jobs wait meanwhile
 DROPS_MAX: Final = 100  # of one run of that job, each ~0.3 s: 5 M rows an hour, a day of 10,000 connectors is 0.6 M
 PASSED_HOURS_MAX: Final = 48  # noted at once, after the service was down
 # Of these facets less is known later than before only where the source drops what is old: then the row stays.
@@ -196,7 +194,7 @@ class RollUpService:
 
     async def drop_old(self, retention: timedelta) -> None:
         """Drop hours that are older than that, whole days of them, a batch a transaction."""
-        before = hour_of(self._clock.now() - retention).replace(hour=0)
+        before = day_of(hour_of(self._clock.now() - retention))
         for _ in range(DROPS_MAX):
             async with self._database.transaction() as connection:
                 await self._store.lock(connection)
