@@ -25,6 +25,7 @@ from kit.messaging.outbox import Transaction
 from kit.service import provided
 from kit.web.errors import BadQuery, Forbidden
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.problem import MEDIA_TYPE
@@ -46,7 +47,7 @@ Provided = Annotated[SessionsComponents, Depends(provided(SessionsComponents))]
 _ALLOWED: Final = require_kinds("operator", "driver")  # a token that is both counts as an operator's
 Caller = Annotated[Principal, Depends(_ALLOWED)]
 
-router = APIRouter(prefix=PATH, tags=["sessions"], dependencies=[Depends(_ALLOWED)])
+router = APIRouter(prefix=PATH, tags=["sessions"], dependencies=[Depends(_ALLOWED)], route_class=JsonRoute)
 
 
 @router.get(

@@ -19,6 +19,7 @@ from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from schemas.identifiers import StationId
@@ -29,7 +30,7 @@ EXCLUSIONS_DEFAULT: Final = 100
 
 Operator = Annotated[Principal, Depends(require_kinds("operator"))]
 
-router = APIRouter(prefix=PATH, tags=["reports"])
+router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 
 
 @router.get(

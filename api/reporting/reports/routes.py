@@ -15,6 +15,7 @@ from api.reporting.reports.models import NewReport, Report, ReportPage, ReportSt
 from api.reporting.schema import SCHEMA
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, choose, example, problems
 
@@ -29,7 +30,7 @@ MEDIA_TYPES: Final = {
 _VARY: Final = {"Vary": "Accept"}
 _FORMATS: Final = {media_type: format_ for format_, media_type in MEDIA_TYPES.items()}
 
-router = APIRouter(prefix=PATH, tags=["reports"])
+router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 
 
 @router.get(
