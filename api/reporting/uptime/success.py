@@ -16,8 +16,8 @@ from api.reporting.uptime.ports import PortLine, Spans
 from api.reporting.uptime.uptime import PCT_MILLI
 from schemas.reading import Status
 
-_UJ_PER_WH: Final = 3_600_000_000
-ENERGY_MIN_UJ: Final = 100 * _UJ_PER_WH  # 0.1 kWh: what a vehicle takes while it decides not to charge is less
+UJ_PER_WH: Final = 3_600_000_000
+ENERGY_MIN_UJ: Final = 100 * UJ_PER_WH  # 0.1 kWh: what a vehicle takes while it decides not to charge is less
 
 
 class PortStatuses(NamedTuple):

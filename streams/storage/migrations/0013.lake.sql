@@ -74,10 +74,10 @@ INSERT INTO telemetry.window_retained (width) VALUES ('1m'), ('15m'), ('1h');
 
 -- As before, and of hours whose minutes were dropped by the quarters that are kept.
 CREATE OR REPLACE FUNCTION telemetry.connector_hours(stations text[], hours timestamptz[])
-RETURNS TABLE (place int, connector_id smallint, in_session_mwh bigint, outside_mwh bigint, rejected_mwh bigint,
-               power_mw_n bigint[], power_mw_sum bigint[])
+RETURNS TABLE (place int, connector_id smallint, in_session_mwh bigint, outside_mwh bigint, power_mw_n bigint[],
+               power_mw_sum bigint[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT (asked.place - 1)::int, c.connector_id, w.in_session_mwh, w.outside_mwh, w.rejected_mwh,
+    SELECT (asked.place - 1)::int, c.connector_id, w.in_session_mwh, w.outside_mwh,
            ARRAY[w.n1, w.n2 - w.n1, w.n3 - w.n2, w.n - w.n3], ARRAY[w.p1, w.p2 - w.p1, w.p3 - w.p2, w.p - w.p3]
     FROM unnest(stations, hours) WITH ORDINALITY AS asked (station_id, hour, place)
     JOIN telemetry.connector AS c ON c.station_id = asked.station_id COLLATE "C"
@@ -87,7 +87,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ) AS quarter
     CROSS JOIN LATERAL (  -- up to the end of each quarter; a sum of nothing is null
         SELECT count(*) AS windows, sum(in_session_mwh_sum)::bigint AS in_session_mwh,
-               sum(outside_mwh_sum)::bigint AS outside_mwh, sum(rejected_mwh_sum)::bigint AS rejected_mwh,
+               sum(outside_mwh_sum)::bigint AS outside_mwh,
                coalesce(sum(m.power_mw_n) FILTER (WHERE m.bucket < q1), 0) AS n1,
                coalesce(sum(m.power_mw_n) FILTER (WHERE m.bucket < q2), 0) AS n2,
                coalesce(sum(m.power_mw_n) FILTER (WHERE m.bucket < q3), 0) AS n3,
@@ -97,11 +97,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                coalesce(sum(m.power_mw_sum) FILTER (WHERE m.bucket < q3), 0)::bigint AS p3,
                sum(m.power_mw_sum)::bigint AS p
         FROM (
-            SELECT bucket, in_session_mwh_sum, outside_mwh_sum, rejected_mwh_sum, power_mw_n, power_mw_sum
+            SELECT bucket, in_session_mwh_sum, outside_mwh_sum, power_mw_n, power_mw_sum
             FROM telemetry.window_1m
             WHERE connector_key = c.connector_key AND bucket >= asked.hour AND bucket < until
             UNION ALL
-            SELECT bucket, in_session_mwh_sum, outside_mwh_sum, rejected_mwh_sum, power_mw_n, power_mw_sum
+            SELECT bucket, in_session_mwh_sum, outside_mwh_sum, power_mw_n, power_mw_sum
             FROM telemetry.window_15m_kept
             WHERE connector_key = c.connector_key AND bucket >= asked.hour AND bucket < until
         ) AS m
