@@ -99,7 +99,7 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             clock,
             NoteService(notes, clock),
             notes,
-            RollUpService(database, RollUpStore(), notes, clock),
+            RollUpService(database, RollUpStore(), notes, clock, statuses_kept),
             analytics,
             HeatMapService(figures, clock),
             ExclusionService(exclusions, notes, clock),

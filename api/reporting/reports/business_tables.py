@@ -40,6 +40,7 @@ OPERATIONS_COLUMNS: Final = (
     OperationsColumn("peak_power", Column("peak_power_kw", ColumnType.THOUSANDTHS, "Peak (kW)", 24), over=_MILLI),
     OperationsColumn("faulted", Column("faulted_pct", ColumnType.THOUSANDTHS, "Faulted (%)"), times=PCT_MILLI),
     OperationsColumn("silent", Column("silent_pct", ColumnType.THOUSANDTHS, "Silent (%)"), times=PCT_MILLI),
+    OperationsColumn("mttr", Column("repair_min_mean", ColumnType.THOUSANDTHS, "Mean repair (min)"), over=60),
     OperationsColumn("session_duration", Column("session_s_mean", ColumnType.THOUSANDTHS, "Mean session (s)"), times=1),
 )
 OPERATIONS: Final = TableShape(

@@ -25,6 +25,7 @@ class Facet(IntEnum):
     RESERVATIONS = 5
     WAITING = 6
     AVAILABILITY = 7
+    REPAIRS = 8
 
     @property
     def bit(self) -> int:
@@ -54,10 +55,13 @@ SUMS: Final[dict[Facet, Sums]] = {
     Facet.RESERVATIONS: Sums(("reservations", "used", "no_shows", "cancelled")),
     Facet.WAITING: Sums(("waited", "waited_ms")),
     Facet.AVAILABILITY: Sums(("service_ms", "up_ms", "excluded_ms")),
+    Facet.REPAIRS: Sums(("repairs", "repaired_ms")),
 }
 
 
-BY_STATUS: Final = (Facet.STATUS, Facet.AVAILABILITY)
+OF_PORTS: Final = (Facet.AVAILABILITY, Facet.REPAIRS)
+"""What follows from registrations, exclusions and status intervals."""
+BY_STATUS: Final = (Facet.STATUS, *OF_PORTS)
 """What follows from status intervals."""
 
 

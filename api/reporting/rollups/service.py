@@ -1,6 +1,6 @@
 """Roll-ups: hours that have changed are computed again, whole, from what other services publish."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -30,17 +30,26 @@ PASSED_HOURS_MAX: Final = 48  # noted at once, after the service was down
 # Of these facets less is known later than before only where the source drops what is old: then the row stays.
 _ONLY_GROWS: Final = frozenset({Facet.ENERGY, Facet.POWER, Facet.STATUS})
 # Entries of waiting lists are forgotten after 30 days.
+_FOR_EVER: Final = timedelta(days=100 * 365)
 _KNOWN_FOR: Final = {Facet.WAITING: timedelta(days=29)}
 
 
 class RollUpService:
     """The jobs of roll-ups."""
 
-    def __init__(self, database: Database, store: RollUpStore, notes: NoteStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: RollUpStore,
+        notes: NoteStore,
+        clock: Clock,
+        statuses_kept: Callable[[], timedelta] = lambda: _FOR_EVER,
+    ) -> None:
         self._database = database
         self._store = store
         self._notes = notes
         self._clock = clock
+        self._statuses_kept = statuses_kept
 
     async def run(self) -> None:
         """Group stations and compute what is dirty, a batch of each in turn: neither waits for the other. Another
@@ -94,9 +103,12 @@ class RollUpService:
             if not places:
                 continue
             asked = set(places)
-            for facet, found in (await read(connection, HoursQuery(places, now))).items():
+            query = HoursQuery(places, now, now - self._statuses_kept())
+            for facet, found in (await read(connection, query)).items():
                 new = {key: fact for key, fact in found.items() if Place(key.station_id, key.hour) in asked}
                 days |= await self._put(connection, facet, places, new)
+                if facet is Facet.AVAILABILITY:
+                    await self._note_repairs(connection, dirty, new)
         if days:
             await self._store.changed(connection, days)
 
@@ -143,6 +155,22 @@ class RollUpService:
         }
         ended = await self._store.sessions_during(connection, sorted(changed))
         await self._notes.note(connection, [(place, Facet.SESSIONS.bit) for place in ended], now)
+
+    async def _note_repairs(self, connection: Transaction, dirty: Sequence[DirtyHour], new: Facts) -> None:
+        """An outage counts where it ended: where its hours change, that one is computed again. Only hours that changed
+        themselves say so, or each end of an outage would have the next one computed."""
+        changed = {one.place for one in dirty if one.facets & Facet.AVAILABILITY.bit}
+        service, up, excluded = (
+            SUMS[Facet.AVAILABILITY].place(name) for name in ("service_ms", "up_ms", "excluded_ms")
+        )
+        out = [
+            key
+            for key, fact in new.items()
+            if Place(key.station_id, key.hour) in changed and fact.sums[up] - fact.sums[excluded] < fact.sums[service]
+        ]
+        ends = await self._store.up_next(connection, out)
+        noted = [(place, Facet.REPAIRS.bit) for place in ends if place not in changed]
+        await self._notes.note(connection, noted, self._clock.now())
 
     async def _keys(self, connection: Transaction, connectors: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The keys of these connectors, new ones among them."""

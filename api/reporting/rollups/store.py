@@ -108,6 +108,18 @@ CROSS JOIN LATERAL (
       AND started_at < asked.hour + interval '1 hour' AND ended_at >= asked.hour OFFSET 0
 ) AS s
 """  # OFFSET 0 keeps the planner to an index scan a place
+# An outage of an hour ends where the port is up next. `up_ms` (2) has what is excluded (3) in it.
+_UP_NEXT: Final = """
+SELECT DISTINCT asked.station_id, next.hour
+FROM unnest($1::text[], $2::smallint[], $3::timestamptz[]) AS asked (station_id, connector_id, hour)
+JOIN reporting.connector AS c
+    ON c.station_id = asked.station_id COLLATE "C" AND c.connector_id = asked.connector_id
+CROSS JOIN LATERAL (
+    SELECT hour FROM reporting.hour
+    WHERE facet = $4 AND series_key = c.connector_key AND hour > asked.hour AND sums[2] > sums[3]
+    ORDER BY hour LIMIT 1
+) AS next
+"""
 # By the primary key, series by series: an index of hours alone would cost each write more than this costs.
 _DROP: Final = """
 DELETE FROM reporting.hour WHERE ctid = ANY(ARRAY(
@@ -314,6 +326,14 @@ class RollUpStore:
             return []
         stations, hours = zip(*places, strict=True)
         rows = await connection.fetch(_SESSIONS_DURING, stations, hours)
+        return [Place(row["station_id"], row["hour"]) for row in rows]
+
+    async def up_next(self, connection: Transaction, hours: Iterable[FactKey]) -> list[Place]:
+        """The next hours in which these connectors were up, as far as they are computed."""
+        asked = [(key.station_id, key.connector_id, key.hour) for key in hours]
+        if not asked:
+            return []
+        rows = await connection.fetch(_UP_NEXT, *map(list, zip(*asked, strict=True)), Facet.AVAILABILITY)
         return [Place(row["station_id"], row["hour"]) for row in rows]
 
     async def drop_before(self, connection: Transaction, hour: datetime) -> bool:

@@ -153,6 +153,33 @@ def _uptime(month: Month, now: datetime) -> Any:
                 yield (station, one), since, None, (spent_ms if is_up else 0, spent_ms)
 
 
+def _repairs(month: Month, now: datetime) -> Any:
+    """Minute by minute would be too slow: spans in which a port was up, and the gaps between them."""
+    up = defaultdict(list)
+    for connector, since, status, spent_ms in _times(month, now):
+        if status in range(1, 8):
+            up[connector].append((since, since + spent_ms * _MS))
+    for station, facts in month.registry.items():
+        for one in facts["plugs"]:
+            down = month.start
+            for since, until in sorted(up[station, one]):
+                cuts = {down, since}
+                spans = [
+                    (max(begin, down), min(end, since))
+                    for at, number, begin, end in month.exclusions
+                    if at == station and number in (None, one)
+                ]
+                cuts |= {moment for span in spans for moment in span if down < moment < since}
+                lasted_ms = sum(
+                    (then - first) // _MS
+                    for first, then in pairwise(sorted(cuts))
+                    if not any(begin <= first < end for begin, end in spans)
+                )
+                if lasted_ms:
+                    yield (station, one), since, None, (lasted_ms, 1)
+                down = until
+
+
 def _of_sessions(*places: int) -> Any:
     def facts(month: Month, now: datetime) -> Any:
         for place, moment, currency, sums in _sessions(month, now):
@@ -201,6 +228,7 @@ _FACTS: dict[str, Any] = {
     "faulted": _time(FAULTED),
     "silent": _time(-1),
     "uptime": _uptime,
+    "mttr": _repairs,
     "charging_success_rate": _attempts,
     "reservations": _reservations,
     "no_show_rate": _no_shows,
