@@ -23,6 +23,7 @@ import psycopg
 from api.reporting.analytics.cache import InProcessCache
 from api.reporting.analytics.service import AnalyticsQuery, AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
+from api.reporting.co2.store import Co2Store
 from api.reporting.declaration import SERVICE
 from api.reporting.rollups.facets import HOUR, Facet, Place, bits_of
 from api.reporting.rollups.note_store import NoteStore
@@ -207,7 +208,7 @@ async def _roll_up(url: str, days: int, stations: int) -> list[Result]:
     database = await open_database(url, name="benchmarks", role=SERVICE.role, connections_max=2)
     owner = await open_database(url, name="benchmarks", connections_max=1)
     notes = NoteStore()
-    service = RollUpService(database, RollUpStore(), notes, ManualClock(hour + 2 * HOUR))
+    service = RollUpService(database, RollUpStore(), notes, Co2Store(), ManualClock(hour + 2 * HOUR))
     bits = bits_of((Facet.ENERGY, Facet.POWER, Facet.STATUS))
     names = [f"ST-{number}" for number in range(1, stations + 1)]
     try:

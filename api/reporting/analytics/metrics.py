@@ -80,6 +80,18 @@ METRICS: Final[dict[str, Metric]] = {
             1_000,
         ),
         Metric(
+            "co2",
+            "kg",
+            "CO2e of the energy delivered: of each connector and hour the energy by the factor of the station's "
+            "country and the year, rounded to mg. Of stations whose country is unknown, or in no table, by the "
+            "fallback of the table. Factors are published in versions (/api/v1/analytics/co2-factors); the newest that "
+            "is for the year counts.",
+            "energy_delivered, the countries of stations (stations.station_overview), factors by country and year",
+            Facet.CO2,
+            ("co2e_mg",),
+            1_000_000,
+        ),
+        Metric(
             "energy_returned",
             "Wh",
             "What vehicles fed back in sessions, by the export register, in the hour in which the session ended.",

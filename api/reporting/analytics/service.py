@@ -14,6 +14,7 @@ from api.reporting.analytics.cache import Cache
 from api.reporting.analytics.metrics import METRICS, Metric
 from api.reporting.analytics.models import Analytics, Figure, Group
 from api.reporting.analytics.store import AnalyticsStore, SeriesCursor
+from api.reporting.rollups.facets import Facet
 from kit.clock import Clock
 from kit.spelling import did_you_mean
 from kit.web.errors import NotFound
@@ -61,14 +62,19 @@ class AnalyticsService:
         buckets = buckets_of(query.start, query.end, query.by, ZoneInfo(query.time_zone))
         start, end, now = buckets[0].start, buckets[-1].end, self._clock.now()
         after = decode_cursor(query.cursor, SeriesCursor) if query.cursor else None
-        state = await self._store.state(metric, start, end)
+        state = await self._store.state(metric, start, end, now)
         key = _key_of(query, state.version)
+        factors = await self._store.factors_used(start, end) if metric.facet is Facet.CO2 else None
         kept = await self._cache.get(key)
         page = _decode_kept(kept) if kept is not None else await self._page(metric, query, buckets, after)
         if kept is None:
             await self._cache.put(key, msgspec.msgpack.encode(page))
+        description = description_of(metric)
+        if factors:
+            named = "; ".join(f"version {one.version}: {one.source}" for one in factors)
+            description["source"] += f" ({named}; fallback: {factors[-1].fallback_name})"
         return Analytics(
-            **description_of(metric),
+            **description,
             by=query.by,
             grouping=query.grouping,
             time_zone=query.time_zone,
@@ -76,6 +82,7 @@ class AnalyticsService:
             end=end,
             as_of=min(state.oldest or now, now),
             pending_hours=state.pending,
+            factors=factors,
             figures=[_figure(metric, buckets, *row) for row in page.figures],
             next=None,
         ), page.cursor

@@ -67,7 +67,7 @@ class HeatMapService:
             title=f"{_title(name)} by {'hour of the week' if shape == 'week' else 'site and hour of the day'}",
             unit=scale_of(metric).unit,
             definition=metric.definition,
-            source=metric.source,
+            source=found.source,
             shape=shape,
             time_zone=time_zone,
             computed_at=now,

@@ -32,6 +32,7 @@ class OperationsColumn(NamedTuple):
 
 OPERATIONS_COLUMNS: Final = (
     OperationsColumn("energy_delivered", Column("energy_kwh", ColumnType.THOUSANDTHS, "Energy (kWh)", 28), over=_MILLI),
+    OperationsColumn("co2", Column("co2e_kg", ColumnType.THOUSANDTHS, "CO2e (kg)", 24), over=_MILLI),
     OperationsColumn("sessions", Column("sessions", ColumnType.INTEGER, "Sessions", 18)),
     OperationsColumn("occupancy", Column("occupied_pct", ColumnType.THOUSANDTHS, "Occupied (%)", 24), times=PCT_MILLI),
     OperationsColumn(
@@ -137,7 +138,7 @@ def sources_table(figures: Sequence[SummedFigures[GroupCurrency]]) -> Table:
     table = Table(SOURCES)
     for one in figures:
         metric = one.metric
-        table.add(metric.name, metric.definition, metric.source, one.pending_hours, to_ms(one.as_of))
+        table.add(metric.name, metric.definition, one.source, one.pending_hours, to_ms(one.as_of))
     return table
 
 

@@ -26,6 +26,7 @@ class Facet(IntEnum):
     WAITING = 6
     AVAILABILITY = 7
     REPAIRS = 8
+    CO2 = 9
 
     @property
     def bit(self) -> int:
@@ -48,6 +49,7 @@ class Sums:
 SUMS: Final[dict[Facet, Sums]] = {
     Facet.ENERGY: Sums(("in_session_mwh", "outside_mwh")),
     # Of each quarter of the hour the mean of the powers that its readings have. Of a day only the largest is kept.
+    Facet.CO2: Sums(("co2e_mg",)),
     Facet.POWER: Sums(tuple(f"power_mw_{quarter}" for quarter in range(QUARTERS)), over_time="max"),
     Facet.STATUS: Sums(("known_ms", "occupied_ms", "delivering_ms", "faulted_ms", "unavailable_ms", "silent_ms")),
     Facet.SESSIONS: Sums(("sessions", "void", "duration_ms", "export_mwh", "attempts", "successes")),
@@ -59,6 +61,8 @@ SUMS: Final[dict[Facet, Sums]] = {
 }
 
 
+BY_ENERGY: Final = (Facet.ENERGY, Facet.CO2)
+"""What follows from energy."""
 OF_PORTS: Final = (Facet.AVAILABILITY, Facet.REPAIRS)
 """What follows from registrations, exclusions and status intervals."""
 BY_STATUS: Final = (Facet.STATUS, *OF_PORTS)
@@ -94,6 +98,7 @@ class Fact(NamedTuple):
 
     sums: tuple[int, ...]
     ends_as: int | None = None  # STATUS: the status at the end of the hour, if that is over
+    version: int | None = None  # CO2: of the factors
 
 
 NO_CONNECTOR: Final = -1

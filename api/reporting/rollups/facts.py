@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from api.reporting.co2.factors import UNKNOWN, Factors, co2e_mg, year_of
 from api.reporting.rollups.facets import HOUR, NO_CONNECTOR, Fact, FactKey, Facts, Place, hour_of
 from api.reporting.uptime.repairs import EndedOutages
 from api.reporting.uptime.success import ENERGY_MIN_UJ
@@ -31,6 +32,16 @@ def energy(places: list[Place], rows: Iterable[Row]) -> Facts:
         for row in rows
         if row["connector_id"] != MAIN_METER
     }
+
+
+def co2(energy: Facts, countries: Mapping[str, str], factors: Mapping[int, Factors]) -> Facts:
+    """Of the energy of connectors' hours, by the country of the station and the year's factors."""
+    found: Facts = {}
+    for key, fact in energy.items():
+        year = year_of(key.hour)
+        factor = factors[year].of(countries.get(key.station_id, UNKNOWN), year)
+        found[key] = Fact((co2e_mg(sum(fact.sums), factor),), version=factors[year].version)
+    return found
 
 
 def power(places: list[Place], rows: Iterable[Row]) -> Facts:

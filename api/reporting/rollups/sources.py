@@ -11,9 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from api.reporting.co2.factors import year_of
+from api.reporting.co2.shipped import add_shipped
+from api.reporting.co2.store import Co2Store
 from api.reporting.exclusions.store import ExclusionStore
 from api.reporting.rollups import facts
 from api.reporting.rollups.facets import HOUR, OF_PORTS, Facet, Facts, Place
+from api.reporting.rollups.store import RollUpStore
 from api.reporting.uptime.loading import STATIONS_AT_ONCE, PortBatch, PortLoader
 from api.reporting.uptime.repairs import LOOK_BACKS_MS, repairs_of
 from api.reporting.uptime.store import UptimeStore
@@ -55,6 +59,7 @@ READS: Final = (
     "billing.documented_charges",
     "reservations.reservation_overview",
     "reservations.waiting_overview",
+    "stations.station_overview",
 )
 
 
@@ -87,6 +92,21 @@ async def _statuses(connection: Transaction, asked: HoursQuery) -> dict[Facet, F
     stations, start, end = asked.span
     rows = await connection.fetch(_STATUSES, stations, start, end)
     return {Facet.STATUS: facts.statuses(rows, start, asked.now)}
+
+
+async def _co2(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
+    """From the energy that is stored, which stays when windows are dropped. So after `_windows`."""
+    energy = await RollUpStore().old(connection, Facet.ENERGY, asked.places)
+    years = sorted({year_of(key.hour) for key in energy})
+    if not years:
+        return {Facet.CO2: {}}
+    store = Co2Store()
+    countries = await store.countries(connection, sorted({key.station_id for key in energy}))
+    factors = await store.in_force(connection, years, countries.values())
+    if not factors.keys() >= set(years):
+        await add_shipped(store, connection, asked.now)
+        factors = await store.in_force(connection, years, countries.values())
+    return {Facet.CO2: facts.co2(energy, countries, factors)}
 
 
 async def _of_ports(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
@@ -138,9 +158,10 @@ def _rows_of(facet: Facet, statement: str, compute: facts.Compute) -> Read:
     return read
 
 
-# What is read together for the facets of a key.
+# What is read together for the facets of a key, in order.
 SOURCES: Final[dict[tuple[Facet, ...], Read]] = {
     (Facet.ENERGY, Facet.POWER): _windows,
+    (Facet.CO2,): _co2,
     (Facet.STATUS,): _statuses,
     OF_PORTS: _of_ports,
     (Facet.SESSIONS,): _rows_of(Facet.SESSIONS, _SESSIONS, facts.sessions),

@@ -28,6 +28,8 @@ _DIRTY: Final = """
 SELECT hour, station_id, facets, mark FROM reporting.dirty_hour
 WHERE hour < $1 OR noted_at <= $2 ORDER BY hour, station_id LIMIT $3
 """
+# No more than $2 are counted.
+_PASSED: Final = "SELECT count(*) FROM (SELECT FROM reporting.dirty_hour WHERE hour < $1 LIMIT $2) AS d"
 _OPEN: Final = "SELECT count(*) FROM reporting.dirty_hour WHERE hour >= $1"
 _CLEAN: Final = """
 DELETE FROM reporting.dirty_hour AS d
@@ -35,7 +37,7 @@ USING unnest($1::timestamptz[], $2::text[], $3::bigint[]) AS done (hour, station
 WHERE (d.hour, d.station_id, d.mark) = (done.hour, done.station_id, done.mark)
 """
 _OLD: Final = """
-SELECT c.station_id, c.connector_id, h.hour, h.currency, h.sums, h.ends_as
+SELECT c.station_id, c.connector_id, h.hour, h.currency, h.sums, h.ends_as, h.version
 FROM unnest($2::text[], $3::timestamptz[]) AS asked (station_id, hour)
 JOIN reporting.connector AS c ON c.station_id = asked.station_id COLLATE "C"
 CROSS JOIN LATERAL (
@@ -186,6 +188,11 @@ class RollUpStore:
         rows = await connection.fetch(_DIRTY, open_hour, now - every, STATION_HOURS_MAX)
         return bounded([DirtyHour(*row) for row in rows])
 
+    async def has_many(self, connection: Transaction, open_hour: datetime) -> bool:
+        """Whether more hours that have passed are dirty than are computed at once."""
+        count: int = await connection.fetchval(_PASSED, open_hour, STATION_HOURS_MAX)
+        return count == STATION_HOURS_MAX
+
     async def clean(self, connection: Transaction, done: Sequence[DirtyHour]) -> None:
         """These were computed. One that was noted since stays."""
         columns = zip(*((one.hour, one.station_id, one.mark) for one in done), strict=True)
@@ -196,7 +203,7 @@ class RollUpStore:
         stations, hours = zip(*places, strict=True)
         return {
             FactKey(row["station_id"], row["connector_id"], row["hour"], row["currency"]): Fact(
-                tuple(row["sums"]), row["ends_as"]
+                tuple(row["sums"]), row["ends_as"], row["version"]
             )
             for row in await connection.fetch(_OLD, facet, stations, hours)
         }
@@ -266,7 +273,7 @@ class RollUpStore:
         self, connection: Transaction, facet: Facet, rows: Sequence[tuple[int, datetime, str, Fact]]
     ) -> None:
         """Store these rows of connectors: (connector_key, hour, currency, fact)."""
-        columns = list(zip(*((key, hour, currency, fact.ends_as) for key, hour, currency, fact in rows), strict=True))
+        columns = list(zip(*((*place, fact.ends_as, fact.version) for *place, fact in rows), strict=True))
         sums = zip(*(fact.sums for *_, fact in rows), strict=True)
         await connection.execute(series_sql.replace(facet), *columns, *sums)
 

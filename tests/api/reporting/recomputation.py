@@ -1,6 +1,7 @@
 """Figures of a month, recomputed from its readings, statuses, sessions and documents in plain Python: moment by moment
 and hour by hour, with nothing of the product's but the names of its metrics."""
 
+import math
 from collections import defaultdict
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -57,6 +58,18 @@ def _energy(month: Month, now: datetime) -> Any:
     for connector, readings in month.readings.items():
         for reading in readings:
             yield connector, reading.ts, None, (reading.in_session_mwh or 0, reading.outside_mwh or 0)
+
+
+def _co2(month: Month, now: datetime) -> Any:
+    """Rounded half up to mg, of each connector and hour."""
+    by_hour: dict[Any, int] = defaultdict(int)
+    for connector, moment, _, (in_session_mwh, outside_mwh) in _energy(month, now):
+        by_hour[connector, moment.replace(minute=0, second=0, microsecond=0)] += in_session_mwh + outside_mwh
+    for (connector, hour), energy_mwh in by_hour.items():
+        country = month.registry[connector[0]]["country"]
+        g_per_kwh = month.g_per_kwh.get(country, month.g_per_kwh[""])
+        mg = Fraction(energy_mwh, 10**6) * Fraction(g_per_kwh) * 1_000
+        yield connector, hour, None, (math.floor(mg + Fraction(1, 2)),)
 
 
 def _peaks(month: Month, by: str, zone: str, grouping: str | None) -> Figures:
@@ -218,6 +231,7 @@ def _waiting(month: Month, now: datetime) -> Any:
 
 _FACTS: dict[str, Any] = {
     "energy_delivered": _energy,
+    "co2": _co2,
     "energy_returned": _of_sessions(2),
     "sessions": _of_sessions(0),
     "session_duration": _of_sessions(1, 0),

@@ -47,7 +47,7 @@ def figure(metric: str, day: int, group: str | None, sums: Sequence[int], curren
 def added(metric: str, key: Callable[[Figure], Key], *figures: Figure) -> SummedFigures[Key]:
     sums: dict[Key, Sums] = {}
     add_up(METRICS[metric], sums, figures, key)
-    return SummedFigures(METRICS[metric], sums, START, 0)
+    return SummedFigures(METRICS[metric], METRICS[metric].source, sums, START, 0)
 
 
 def of(metric: str, *figures: Figure) -> SummedFigures[GroupCurrency]:
@@ -81,7 +81,7 @@ def test_a_group_without_a_figure_of_a_metric_has_none_of_it() -> None:
     found = {column.metric: of(column.metric) for column in OPERATIONS_COLUMNS}
     found["sessions"] = of("sessions", figure("sessions", 0, "A", (3,)))
     ((*values,),) = rows_of(operations_table(found).columns)
-    assert values == ["A", 0, 3, None, None, 0, None, None, None, None]
+    assert values == ["A", 0, 0, 3, None, None, 0, None, None, None, None]
 
 
 def test_revenue_is_by_group_and_currency_and_by_time() -> None:
