@@ -310,8 +310,7 @@ class LakeMover:
         bounds = (weeks[0].start, weeks[-1].end)
         sums = f"SELECT {WINDOWS.sums} FROM telemetry.window_1m AS r WHERE r.bucket >= %s AND r.bucket < %s"  # noqa: S608  # our own names
         with connection.transaction():
-            for week in weeks:
-                connection.execute("SELECT telemetry.lock_windows(%s)", (week.number,))
+            connection.execute("SELECT telemetry.lock_windows()")
             found = connection.execute(sums.encode(), bounds).fetchone() or ()
             written = map(sum, zip(*(file.sums for file in files), strict=True))
             if files and [int(value) for value in found] != list(written):
@@ -429,10 +428,13 @@ class LakeMover:
                     self._folder.remove(path)
 
     def _expire(self, connection: Connection, before: datetime) -> None:
-        """Drop the files all of whose readings are past the retention."""
-        gone = connection.execute("DELETE FROM telemetry.lake_file WHERE last_ts < %s RETURNING path", (before,))
-        for (path,) in gone.fetchall():
-            self._folder.remove(path)
+        """Drop the files of readings, all of which are past the retention; those of windows have none."""
+        query = "SELECT path FROM telemetry.lake_file WHERE kind = %s AND last_ts < %s ORDER BY path"
+        for (path,) in connection.execute(query, (READINGS.kind, before)).fetchall():
+            # A file that cannot be removed is noted on, and tried again: nobody else would find it.
+            with connection.transaction():
+                connection.execute("DELETE FROM telemetry.lake_file WHERE path = %s", (path,))
+                self._folder.remove(path)
 
 
 def _note_files(connection: Connection, files: list[LakeFile]) -> None:

@@ -48,7 +48,7 @@ def drop_week(connection: Connection, week: int) -> None:
     """Drop the windows of a minute of this week, and keep what they come to in the coarse ones."""
     start, end = from_ms(week * WEEK_MS), from_ms((week + 1) * WEEK_MS)
     with connection.transaction():
-        connection.execute("SELECT telemetry.lock_windows(%s)", (week,))
+        connection.execute("SELECT telemetry.lock_windows()")
         for name, width in COARSE.items():
             # A week that was dropped before has a piece again where a late reading fell into it.
             kept, bounds = kept_of(name), f"WHERE bucket >= '{start.isoformat()}' AND bucket < '{end.isoformat()}'"

@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,63 @@ def test_of_two_processes_one_moves(fed: Store, telemetry_url: str, tmp_path: Pa
     assert move(telemetry_url, tmp_path, meanwhile)
     assert second
     assert not any(second)
+
+
+@pytest.mark.parametrize("table", ["reading", "window_1m"])
+def test_a_writer_that_came_first_is_waited_for_and_goes_on(
+    table: str, fed: Store, telemetry_url: str, tmp_path: Path
+) -> None:
+    window_days = 0
+    if table == "window_1m":
+        move(telemetry_url, tmp_path)
+        window_days = 10
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = %s)"
+    name = telemetry_url.rpartition("/")[2]
+    first = "SELECT min(tableoid::regclass::text) FROM telemetry."
+    with (
+        psycopg.connect(telemetry_url) as writer,
+        psycopg.connect(telemetry_url, autocommit=True) as watcher,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        row = writer.execute(f"{first}{table}".encode()).fetchone()
+        assert row is not None
+        writer.commit()
+        # As a commit's statement does: the table, and then the week's that its rows are in.
+        writer.execute(f"LOCK TABLE ONLY telemetry.{table} IN ROW EXCLUSIVE MODE".encode())
+        moving = executor.submit(move, telemetry_url, tmp_path, window_days=window_days)
+        while not watcher.execute(waits, (name,)).fetchone():
+            assert not moving.done()
+        writer.execute(f"LOCK TABLE ONLY {row[0]} IN ROW EXCLUSIVE MODE".encode())
+        writer.commit()
+        assert moving.result(60)
+
+
+def test_files_of_readings_end_and_those_of_windows_stay(fed: Store, telemetry_url: str, tmp_path: Path) -> None:
+    move(telemetry_url, tmp_path, window_days=10)
+    windows = {path for path in noted(telemetry_url) if path.startswith("window_1m/")}
+    assert windows < noted(telemetry_url)
+    later = NOW + timedelta(days=100)
+    with moving(telemetry_url, tmp_path) as one:
+        one.move(later, 1_000, retention_days=90)
+    assert noted(telemetry_url) == files_of(tmp_path) == windows
+
+
+def test_a_file_that_cannot_be_removed_stays_noted(
+    fed: Store, telemetry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move(telemetry_url, tmp_path)
+    before = noted(telemetry_url)
+
+    def away(*_: object) -> None:
+        raise LakeUnavailable("away")
+
+    with moving(telemetry_url, tmp_path) as one:
+        with monkeypatch.context() as patched, pytest.raises(LakeUnavailable):
+            patched.setattr("kit.lake.folder.LakeFolder.remove", away)
+            one.move(NOW + timedelta(days=100), 1_000, retention_days=90)
+        assert noted(telemetry_url) == before
+        one.move(NOW + timedelta(days=100), 1_000, retention_days=90)
+    assert noted(telemetry_url) == files_of(tmp_path) == set()
 
 
 def test_a_stopped_move_ends_at_its_next_step_and_is_done_again(fed: Store, telemetry_url: str, tmp_path: Path) -> None:

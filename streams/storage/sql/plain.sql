@@ -85,11 +85,12 @@ LANGUAGE sql STABLE AS $$
     WHERE h.inhparent = format('telemetry.%I', parent)::regclass
 $$;
 
--- Keep the windows of a minute of this week as they are until the transaction ends.
-CREATE OR REPLACE FUNCTION telemetry.lock_windows(week int) RETURNS void
+-- Keep the windows of a minute as they are until the transaction ends. The parent, because drop_windows locks it: who
+-- writes has locked it before a week's table, and would wait for that while this waits for the parent.
+CREATE OR REPLACE FUNCTION telemetry.lock_windows() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', telemetry.week_table('window_1m', week));
+    LOCK TABLE ONLY telemetry.window_1m IN EXCLUSIVE MODE;
 END $$;
 
 CREATE OR REPLACE FUNCTION telemetry.drop_windows(week int) RETURNS void
@@ -98,8 +99,8 @@ BEGIN
     EXECUTE format('DROP TABLE telemetry.%I', telemetry.week_table('window_1m', week));
 END $$;
 
--- Drop the readings of a week that telemetry.lake_cut lets go, `expected` of them, and keep the others. Writers of the
--- week wait, those of others only for the last statements.
+-- Drop the readings of a week that telemetry.lake_cut lets go, `expected` of them, and keep the others. Writers of all
+-- weeks wait: the parent is locked first, as in lock_windows.
 CREATE OR REPLACE FUNCTION telemetry.drop_moved(week int, expected bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -107,7 +108,7 @@ DECLARE
     kept bigint;
     moved bigint;
 BEGIN
-    EXECUTE format('LOCK TABLE telemetry.%I IN EXCLUSIVE MODE', child);
+    LOCK TABLE ONLY telemetry.reading IN EXCLUSIVE MODE;
     EXECUTE format('CREATE TABLE telemetry.%I (LIKE telemetry.reading INCLUDING ALL)', child || '_kept');
     EXECUTE format('INSERT INTO telemetry.%I SELECT r.* FROM telemetry.%I AS r LEFT JOIN telemetry.lake_cut AS k '
                    'USING (connector_key) WHERE k.until IS NULL OR r.ts >= k.until', child || '_kept', child);

@@ -32,10 +32,10 @@ LANGUAGE sql STABLE AS $$
     WHERE hypertable_schema = 'telemetry' AND hypertable_name = parent
 $$;
 
-CREATE OR REPLACE FUNCTION telemetry.lock_windows(week int) RETURNS void
+CREATE OR REPLACE FUNCTION telemetry.lock_windows() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {extension_schema}, pg_temp AS $$
 BEGIN
-    LOCK TABLE telemetry.window_1m IN EXCLUSIVE MODE;
+    LOCK TABLE ONLY telemetry.window_1m IN EXCLUSIVE MODE;
 END $$;
 
 CREATE OR REPLACE FUNCTION telemetry.drop_windows(week int) RETURNS void
