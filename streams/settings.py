@@ -87,7 +87,7 @@ class WorkerSettings(Retention):
         default=0,
         ge=0,
         le=36_500,
-        description="windows of a day likewise; 0: kept",
+        description="windows of a day likewise, never before raw readings, which are found by them; 0: kept",
         json_schema_extra=adjustable("telemetry.window_1d_retention", unit="d"),
     )
     # A year: who is told of what was refused mends the device long before.
@@ -112,7 +112,7 @@ class WorkerSettings(Retention):
 
     @property
     def window_retention_days(self) -> dict[str, int]:
-        """By width, of those that end: a coarser one is kept at least as long as a finer one."""
+        """By width, of those that end: a coarser one is kept at least as long as a finer one, a day as raw readings."""
         widths = ("1m", "15m", "1h", "1d")
         days = {width: getattr(self, f"window_{width}_retention_days") for width in widths}
         ending: dict[str, int] = {}
@@ -120,6 +120,10 @@ class WorkerSettings(Retention):
             if not days[width]:
                 break
             ending[width] = max([days[width], *ending.values()])
+        if "1d" in ending:
+            ending["1d"] = max(ending["1d"], self.raw_retention_days)
+            if not self.raw_retention_days:
+                del ending["1d"]
         return ending
 
 

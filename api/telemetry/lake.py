@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +25,7 @@ _SESSIONS: Final = (
 )
 
 FILES: Final = """
-SELECT path FROM telemetry.lake_file AS f
+SELECT path, first_ts FROM telemetry.lake_file AS f
 WHERE f.kind = $4 AND f.last_ts >= $2 AND f.first_ts < $3
   AND f.partition IN (SELECT partition FROM telemetry.connector WHERE connector_key = ANY($1::int[]))
   AND EXISTS (SELECT FROM unnest($1::int[]) AS k (key)
@@ -33,6 +33,14 @@ WHERE f.kind = $4 AND f.last_ts >= $2 AND f.first_ts < $3
 ORDER BY f.first_ts
 """
 READINGS, WINDOWS = "reading", "window_1m"  # kinds of files
+
+
+class MovedFile(NamedTuple):
+    """A row of FILES."""
+
+    path: str
+    first_at: datetime
+
 
 Place = tuple[datetime, int, int, int, int]  # ts, connector_id, boot, seq, part
 
@@ -76,25 +84,26 @@ class MovedWindows:
         self._fields = fields
 
     async def rows(
-        self, paths: Sequence[str], keys: Sequence[int], start: datetime, end: datetime, after: tuple[datetime, int],
-        rows_max: int,
+        self, files: Sequence[MovedFile], keys: Sequence[int], start: datetime, end: datetime,
+        after: tuple[datetime, int], rows_max: int,
     ) -> list[Mapping[str, Any]]:  # fmt: skip
-        """The windows of these connectors in [start, end), in order; at least rows_max of those behind a place, if
-        there are so many. `paths` in order of time: each has at most a day's windows of a partition, or 65,536."""
+        """The windows of these connectors in [start, end), in order; at least the first rows_max of those behind a
+        place, if there are so many. `files` in order of time: each has at most a day's windows of a partition, or
+        65,536; one may begin before another ends."""
         chosen = among("connector_key", keys) & (ds.field("bucket") >= start) & (ds.field("bucket") < end)
         rows: list[Mapping[str, Any]] = []
-        behind = 0
-        for path in paths:
+        behind, last = 0, start
+        for path, first_at in files:
+            if behind >= rows_max and first_at > last:
+                break
             found = await self._lake.rows([path], self._fields, chosen)
             if found is not None and found.num_rows:
-                found = found.sort_by([("bucket", "ascending"), ("connector_id", "ascending")])
                 columns = [found.column(name).to_pylist() for name in self._fields]
                 more = [dict(zip(self._fields, values, strict=True)) for values in zip(*columns, strict=True)]
                 behind += sum((row["bucket"], row["connector_id"]) > after for row in more)
+                last = max(last, *(row["bucket"] for row in more))
                 rows += more
-            if behind >= rows_max:
-                break
-        return rows
+        return sorted(rows, key=lambda row: (row["bucket"], row["connector_id"]))
 
 
 def place_of(row: Mapping[str, Any]) -> Place:

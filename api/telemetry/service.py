@@ -171,9 +171,8 @@ class TelemetryService:
         start = start or end.replace(hour=0, minute=0, second=0, microsecond=0)
         if start >= end:
             raise BadQuery(f"from ({format_rfc3339(start)}) must be before to ({format_rfc3339(end)})")
-        connectors, retained = await self._connectors(station_id, None), await self._store.retained()
-        start = retained.start_of(start)
-        sums = await self._store.energy(connectors, retained.parts(start, end))
+        connectors = await self._connectors(station_id, None)
+        start, sums = await self._store.energy(connectors, start, end)
         pairs = [(connector.connector_key, connector.connector_id) for connector in connectors]
         return energy_of(station_id, start, end, pairs, sums)
 

@@ -11,7 +11,16 @@ import asyncpg
 import msgspec
 
 from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers, Row
-from api.telemetry.lake import FILES, READING_FIELDS, READINGS, WINDOWS, MovedReadings, MovedWindows, place_of
+from api.telemetry.lake import (
+    FILES,
+    READING_FIELDS,
+    READINGS,
+    WINDOWS,
+    MovedFile,
+    MovedReadings,
+    MovedWindows,
+    place_of,
+)
 from api.telemetry.models import Interval
 from api.telemetry.retained import Retained
 from kit.clock import from_ms
@@ -349,42 +358,51 @@ class TelemetryStore:
         return rows
 
     async def windows(self, interval: Interval, span: Span, after: WindowCursor | None) -> tuple[list[Row], Registers]:
-        """Up to rows_max windows, ordered by bucket and connector, and the registers before these."""
+        """Up to rows_max windows, ordered by bucket and connector, and the registers before these.
+
+        Those in the database and those in the lake alike. Raises LakeUnavailable too.
+        """
         start, connector_id = span.start, -1
         if after is not None and from_micros(after.bucket_us) >= span.start:
             start, connector_id = from_micros(after.bucket_us), after.connector_id
-        async with self._database.snapshot() as connection:
-            arguments = (*span.keys, start, span.end, connector_id, span.rows_max)
-            rows: list[Row] = await connection.fetch(_WINDOWS[interval], *arguments)
-            earlier: list[Row] = []
-            # A register in the same day may be in a minute that was moved: what is kept of the day tells its last only.
-            if interval is Interval.MINUTE and (
-                files := await connection.fetch(FILES, span.keys[0], day := floor_to(start, _DAY), span.end, WINDOWS)
-            ):
-                paths, place = [row["path"] for row in files], (start, connector_id)
-                moved = await self._moved_windows.rows(paths, span.keys[0], day, span.end, place, span.rows_max)
-                earlier = [row for row in moved if (row["bucket"], row["connector_id"]) <= place]
-                rows = sorted([*moved[len(earlier) :], *rows], key=_window_place)[: span.rows_max]
-            before = [await _before(connection, span, rows, name) for name in Registers._fields]
+        # A register in the same day may be in a minute that was moved: what is kept of the day tells its last only.
+        day, place = floor_to(start, _DAY), (start, connector_id)
+        files: list[MovedFile] = []
+        moved: list[Row] = []  # of these files
+        while True:  # once more where there are files, which are read without a connection; and after each move
+            async with self._database.snapshot() as connection:
+                found = interval is Interval.MINUTE and await connection.fetch(
+                    FILES, span.keys[0], day, span.end, WINDOWS
+                )
+                noted = [MovedFile(*row) for row in found or ()]
+                if noted == files:
+                    arguments = (*span.keys, start, span.end, connector_id, span.rows_max)
+                    stored = await connection.fetch(_WINDOWS[interval], *arguments)
+                    earlier = [row for row in moved if _window_place(row) <= place]
+                    rows = sorted([*moved[len(earlier) :], *stored], key=_window_place)[: span.rows_max]
+                    before = [await _before(connection, span, rows, name) for name in Registers._fields]
+                    break
+            files = noted
+            moved = await self._moved_windows.rows(files, span.keys[0], day, span.end, place, span.rows_max)
         for name, registers in zip(Registers._fields, before, strict=True):
             _prefer_later(registers, earlier, name)
         return rows, Registers(*before)
 
-    async def retained(self) -> Retained:
-        """Since when there are windows of each width."""
-        return Retained({row["width"]: from_ms(row["since_ms"]) for row in await self._database.fetch(_RETAINED)})
-
     async def energy(
-        self, connectors: Sequence[Connector], parts: Sequence[tuple[Interval, datetime, datetime]]
-    ) -> dict[int, Counter[str]]:
-        """By connector_key, the sum of each of ENERGY_SHARES in these times, each in windows of its width."""
+        self, connectors: Sequence[Connector], start: datetime, end: datetime
+    ) -> tuple[datetime, dict[int, Counter[str]]]:
+        """By connector_key, the sum of each of ENERGY_SHARES in a time, in the finest windows that there are; the time
+        begins where the first of these does."""
         keys = [connector.connector_key for connector in connectors]
         sums: dict[int, Counter[str]] = defaultdict(Counter)
-        async with self._database.snapshot() as connection:
-            for interval, start, end in parts:
-                for row in await connection.fetch(_ENERGY[interval], keys, start, end):
+        async with self._database.snapshot() as connection:  # retention takes windows and notes it at once
+            found = await connection.fetch(_RETAINED)
+            retained = Retained({row["width"]: from_ms(row["since_ms"]) for row in found})
+            start = retained.start_of(start)
+            for interval, since, until in retained.parts(start, end):
+                for row in await connection.fetch(_ENERGY[interval], keys, since, until):
                     sums[row["connector_key"]].update({name: row[name] or 0 for name in ENERGY_SHARES})
-        return sums
+        return start, sums
 
     async def status_intervals(self, span: Span, after: StatusCursor | None) -> list[asyncpg.Record]:
         """Up to rows_max intervals that are not over at the start and begin before the end, newest first."""

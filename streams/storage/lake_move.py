@@ -259,20 +259,21 @@ class LakeMover:
             if not alone:
                 return []
             try:
-                moved = self._move(connection, now - timedelta(days=after_days))
+                last_end = now - timedelta(days=after_days) - _SLACK - _BACKLOG
+                moved = self._move(connection, last_end)
                 if window_days:
-                    moved += self._move_windows(connection, now - timedelta(days=window_days))
+                    moved += self._move_windows(connection, now - timedelta(days=window_days), last_end)
                 if retention_days:
                     self._expire(connection, now - timedelta(days=retention_days))
             except KitError as error:
-                connection.execute(_REPORT, {"fault": str(error)})
+                if not self._stopping.is_set():
+                    connection.execute(_REPORT, {"fault": str(error)})
                 raise
             connection.execute(_REPORT, {"fault": None})
             return moved
 
-    def _move(self, connection: Connection, before: datetime) -> list[Move]:
-        last_end = before - _SLACK - _BACKLOG
-        weeks = sorted(week for (week,) in connection.execute("SELECT telemetry.weeks_of('reading')"))
+    def _move(self, connection: Connection, last_end: datetime) -> list[Move]:
+        weeks = sorted(_weeks_of(connection, "reading"))
         due = [week for week in weeks if from_ms((week + 1) * WEEK_MS) <= last_end]
         done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
         if not set(due) - done:
@@ -290,14 +291,21 @@ class LakeMover:
             moved.append(self._move_weeks(connection, together))
         return moved
 
-    def _move_windows(self, connection: Connection, before: datetime) -> list[Move]:
-        """The windows of a minute of weeks whose readings were moved: behind the border they change no more."""
-        weeks = [week for (week,) in connection.execute("SELECT telemetry.weeks_of('window_1m')")]
-        done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
+    def _move_windows(self, connection: Connection, before: datetime, last_end: datetime) -> list[Move]:
+        """The windows of a minute of weeks whose readings were moved: behind the border they change no more. Nor do,
+        once it is raised, those of weeks that have no readings because these were dropped."""
         (layout,) = connection.execute("SELECT layout FROM telemetry.storage").fetchone() or ("",)
-        due = sorted(week for week in weeks if week in done and from_ms((week + 1) * WEEK_MS) <= before)
+        if layout == "community":
+            return []
+        old = [week for week in _weeks_of(connection, "window_1m") if from_ms((week + 1) * WEEK_MS) <= before]
+        done = {week for (week,) in connection.execute("SELECT week FROM telemetry.lake_week")}
+        bare = {week for week in old if from_ms((week + 1) * WEEK_MS) <= last_end} - done
+        if bare := bare - _weeks_of(connection, "reading"):
+            self._raise_border(connection, from_ms((max(bare) + 1) * WEEK_MS))
+            bare -= _weeks_of(connection, "reading")  # one may have come until then
+        due = sorted(week for week in old if week in done or week in bare)
         moved, together = [], []
-        for week in due if layout != "community" else ():
+        for week in due:
             together.append(_counted(connection, _WINDOW_COUNTS, week, again=False))
             if _is_large(together) or week == due[-1]:
                 moved.append(self._move_windows_of(connection, together))
@@ -420,7 +428,8 @@ class LakeMover:
     def _forget_orphans(self, connection: Connection, table: LakeTable, weeks: list[_Week]) -> None:
         """Remove what a move left that ended before its transaction."""
         dates = [(week.start + number * _DAY).date() for week in weeks for number in range(7)]
-        found = connection.execute("SELECT path FROM telemetry.lake_file WHERE day = ANY(%s)", (dates,))
+        query = "SELECT path FROM telemetry.lake_file WHERE kind = %s AND last_ts >= %s AND day = ANY(%s)"
+        found = connection.execute(query, (table.kind, weeks[0].start, dates))
         known = {path for (path,) in found}
         for folder in (TEMPORARY, *(f"{table.kind}/day={day}" for day in dates)):
             for path in self._folder.paths(folder):
@@ -435,6 +444,11 @@ class LakeMover:
             with connection.transaction():
                 connection.execute("DELETE FROM telemetry.lake_file WHERE path = %s", (path,))
                 self._folder.remove(path)
+
+
+def _weeks_of(connection: Connection, table: LiteralString) -> set[int]:
+    """The weeks that have a piece of this table."""
+    return {week for (week,) in connection.execute("SELECT telemetry.weeks_of(%s)", (table,))}
 
 
 def _note_files(connection: Connection, files: list[LakeFile]) -> None:

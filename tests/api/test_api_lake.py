@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -17,7 +18,8 @@ from api.telemetry.declaration import SERVICE as TELEMETRY
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock, format_rfc3339, from_ms
-from kit.database.postgres import open_database
+from kit.database.postgres import Database, open_database
+from kit.lake.reader import LakeReader
 from kit.live.view import InProcessLive
 from kit.web.app import make_app
 from kit.web.server import serve
@@ -186,6 +188,59 @@ async def test_coarse_windows_energy_and_raw_readings_are_the_same_once_finer_wi
             assert after == {name: before[name] for name in after}
     finally:
         connections.close()
+
+
+async def test_the_ledger_of_energy_is_of_one_moment_while_minutes_are_dropped(
+    filled_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = Connections(partial(open_writer, filled_url), 2)
+    store, whole = Store(connections), Database.snapshot
+
+    def drop_before(database: Database) -> AbstractAsyncContextManager[Any]:
+        store.drop_windows(NOW, {"1m": 10})
+        return whole(database)
+
+    path = "/api/v1/telemetry/P0-A/energy"
+    within = {"from": format_rfc3339(from_ms(START_MS) + timedelta(days=2, minutes=7)), "to": _WHOLE["to"]}
+    try:
+        async with asking(filled_url, tmp_path) as client:
+            with monkeypatch.context() as patched:
+                patched.setattr(Database, "snapshot", drop_before)
+                found = await pages(client, path, within, _ACCEPTED[0])
+            assert found == await pages(client, path, within, _ACCEPTED[0])
+    finally:
+        connections.close()
+
+
+async def test_a_move_while_windows_are_read_neither_hides_nor_repeats_any_and_files_take_no_connection(
+    filled_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, parameters = "/api/v1/telemetry/P0-A", {"interval": "1m", "limit": "1000"} | _WHOLE
+    whole, of_files = Database.snapshot, LakeReader.rows
+    open_now, reads = [0], [0]
+
+    @asynccontextmanager
+    async def counted(database: Database) -> AsyncIterator[Any]:
+        async with whole(database) as connection:
+            open_now[0] += 1
+            yield connection
+            open_now[0] -= 1
+
+    async def meanwhile(reader: LakeReader, *arguments: Any) -> Any:
+        assert open_now == [0]
+        found = await of_files(reader, *arguments)
+        reads[0] += 1
+        if reads[0] == 1:
+            await asyncio.to_thread(move, filled_url, tmp_path, window_days=10)
+        return found
+
+    async with asking(filled_url, tmp_path) as client:
+        before = await pages(client, path, parameters, _ACCEPTED[0])
+        await asyncio.to_thread(move, filled_url, tmp_path, window_days=17)  # of the first week
+        monkeypatch.setattr(Database, "snapshot", counted)
+        monkeypatch.setattr(LakeReader, "rows", meanwhile)
+        assert await pages(client, path, parameters, _ACCEPTED[0]) == before
+    assert reads[0] > 2
 
 
 async def test_windows_of_a_minute_are_the_same_once_they_are_in_the_lake(filled_url: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ CREATE TABLE telemetry.lake_file (
     last_connector_key  int NOT NULL,
     moved_at            timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX ON telemetry.lake_file (kind, partition, day);
+CREATE INDEX ON telemetry.lake_file (kind, partition, last_ts);
 
 -- Until when the readings of a connector may be moved: no pass over its timeline begins before. Of the last move.
 CREATE TABLE telemetry.lake_cut (
@@ -62,6 +62,7 @@ REVOKE EXECUTE ON FUNCTION telemetry.session_lake_files(bigint[]) FROM PUBLIC;
 -- gets is to be added here too.
 CREATE TABLE telemetry.window_15m_kept (LIKE telemetry.window_1m INCLUDING DEFAULTS);
 ALTER TABLE telemetry.window_15m_kept DROP COLUMN revision, ADD PRIMARY KEY (connector_key, bucket);
+CREATE INDEX ON telemetry.window_15m_kept USING brin (bucket);
 CREATE TABLE telemetry.window_1h_kept (LIKE telemetry.window_15m_kept INCLUDING ALL);
 CREATE TABLE telemetry.window_1d_kept (LIKE telemetry.window_15m_kept INCLUDING ALL);
 
