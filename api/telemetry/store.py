@@ -122,6 +122,15 @@ SELECT min(w.bucket) FROM unnest($1::int[]) AS k (connector_key) CROSS JOIN LATE
 """  # noqa: S608  # our own names
 
 
+def _of_windows(column: str, connector: str, where: str, order: str) -> str:
+    """SQL: the column of a connector's first (`order` DESC: last) row in each table of windows; `connector`: its row."""
+    return " UNION ALL ".join(
+        f"(SELECT {column} FROM telemetry.{table} WHERE connector_key = {connector}.connector_key AND {where} "  # noqa: S608  # our own names
+        f"ORDER BY bucket {order} LIMIT 1)"
+        for table in _STORED_WINDOWS
+    )
+
+
 def _registers_before(name: str) -> str:
     """SQL: the last register of connectors before moments. `name`: of Registers."""
     newest = " UNION ALL ".join(
@@ -148,18 +157,16 @@ WHERE (i.since, k.connector_id, i.place) < ($5, $6, $7)
 ORDER BY i.since DESC, k.connector_id DESC, i.place DESC LIMIT $8
 """
 # Windows are merged seconds later than readings are stored: the last one says from when on these are looked at.
-_NEWEST_REGISTERS: Final = """
+_NEWEST_REGISTERS: Final = f"""
 SELECT c.station_id, c.connector_id, r.energy_mwh FROM telemetry.connector AS c
-JOIN LATERAL (
-    SELECT bucket FROM telemetry.window_1m WHERE connector_key = c.connector_key AND energy_last_mwh IS NOT NULL
-    ORDER BY bucket DESC LIMIT 1
-) AS w ON true
+JOIN LATERAL (SELECT max(bucket) AS bucket FROM ({_of_windows("bucket", "c", "energy_last_mwh IS NOT NULL", "DESC")})
+    AS newest) AS w ON true
 JOIN LATERAL (
     SELECT energy_mwh FROM telemetry.reading
     WHERE connector_key = c.connector_key AND ts >= w.bucket AND energy_mwh IS NOT NULL ORDER BY ts DESC LIMIT 1
 ) AS r ON true
 WHERE c.station_id = ANY ($1::text[])
-"""
+"""  # noqa: S608  # our own names
 # By status, the time that it lasted between the two moments.
 _STATUS_TIMES: Final = """
 SELECT k.connector_id, i.status, sum(
@@ -171,7 +178,7 @@ LEFT JOIN telemetry.status_intervals_of($1::int[], $3, $4) AS i USING (connector
 GROUP BY k.connector_id, i.status ORDER BY k.connector_id, i.status
 """
 # What each has sent is looked up for the stations of the page only; their first minute, their last and those of a day.
-_UNCLAIMED: Final = """
+_UNCLAIMED: Final = f"""
 WITH unclaimed AS (
     SELECT c.station_id, array_agg(c.connector_key) AS keys, array_agg(c.connector_id ORDER BY c.connector_id) AS ids
     FROM telemetry.connector AS c
@@ -185,17 +192,17 @@ SELECT u.station_id, u.ids AS connectors, min(first.first_ts) AS first_ts, max(l
         ORDER BY q.id DESC LIMIT 1) AS quarantined_at
 FROM unclaimed AS u CROSS JOIN LATERAL unnest(u.keys) AS k (connector_key)
 LEFT JOIN LATERAL (
-    SELECT first_ts FROM telemetry.window_1m WHERE connector_key = k.connector_key ORDER BY bucket LIMIT 1
+    SELECT min(first_ts) AS first_ts FROM ({_of_windows("first_ts", "k", "true", "")}) AS earliest
 ) AS first ON true
 LEFT JOIN LATERAL (
-    SELECT last_ts FROM telemetry.window_1m WHERE connector_key = k.connector_key ORDER BY bucket DESC LIMIT 1
+    SELECT max(last_ts) AS last_ts FROM ({_of_windows("last_ts", "k", "true", "DESC")}) AS newest
 ) AS last ON true
 LEFT JOIN LATERAL (
     SELECT sum(readings) AS readings FROM telemetry.window_1m
     WHERE connector_key = k.connector_key AND bucket >= $3 AND bucket < $4
 ) AS day ON true
 GROUP BY u.station_id, u.ids ORDER BY u.station_id
-"""
+"""  # noqa: S608  # our own names
 
 _ENERGY_SUMS: Final = ", ".join(f"sum({name}_sum)::bigint AS {name}" for name in ENERGY_SHARES)
 _ENERGY: Final[dict[Interval, str]] = {

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from api.sessions.declaration import SERVICE as SESSIONS
 from api.telemetry.declaration import SERVICE as TELEMETRY
+from api.telemetry.store import TelemetryStore
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import TokenStore
 from kit.clock import ManualClock, format_rfc3339, from_ms
@@ -162,6 +163,18 @@ async def of_windows(client: httpx.AsyncClient, widths: tuple[str, ...]) -> dict
     return found
 
 
+async def of_connectors(url: str) -> list[list[tuple[Any, ...]]]:
+    """The newest register of each connector, and what is said of stations that nobody registered."""
+    database = await open_database(url, name="queries", connections_max=1)
+    try:
+        store = TelemetryStore(database, LakeReader.at(""))
+        registers = await store.newest_registers(_STATIONS)
+        unclaimed = await store.unclaimed(None, NOW - timedelta(days=1), NOW, 10)
+        return [[tuple(row) for row in registers], [tuple(row) for row in unclaimed]]
+    finally:
+        await database.close()
+
+
 async def test_coarse_windows_energy_and_raw_readings_are_the_same_once_finer_windows_are_dropped(
     filled_url: str, tmp_path: Path
 ) -> None:
@@ -169,8 +182,9 @@ async def test_coarse_windows_energy_and_raw_readings_are_the_same_once_finer_wi
     store = Store(connections)
     try:
         async with asking(filled_url, tmp_path) as client:
-            before = await of_windows(client, _COARSE)
+            before, of_all = await of_windows(client, _COARSE), await of_connectors(filled_url)
             store.drop_windows(NOW, {"1m": 10})
+            assert await of_connectors(filled_url) == of_all
             with psycopg.connect(filled_url) as connection:
                 minutes = connection.execute("SELECT min(bucket) FROM telemetry.window_1m").fetchone()
             assert minutes is not None

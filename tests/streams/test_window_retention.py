@@ -50,6 +50,13 @@ def hours(url: str) -> list[Any]:
         return connection.execute(query, asked).fetchall()
 
 
+def peaks(url: str) -> dict[Any, int | None]:
+    """What the contract says of each session's highest power."""
+    with psycopg.connect(url) as connection:
+        ids = [one for (one,) in connection.execute("SELECT id FROM telemetry.session")]
+        return dict(connection.execute("SELECT * FROM telemetry.session_peaks(%s)", (ids,)).fetchall())
+
+
 def minutes(url: str) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT count(*) FROM telemetry.window_1m WHERE bucket < %s", (NOW,)).fetchone()
@@ -62,10 +69,12 @@ def test_coarse_windows_are_the_same_once_their_minutes_are_dropped(
 ) -> None:
     feed_fleet(store, seed)
     before, all_minutes, of_hours = coarse(telemetry_url), minutes(telemetry_url), hours(telemetry_url)
+    of_sessions = peaks(telemetry_url)
     for _ in range(2):
         store.drop_windows(NOW, {"1m": 10})
         assert coarse(telemetry_url) == before
         assert hours(telemetry_url) == of_hours
+        assert peaks(telemetry_url) == of_sessions  # a quarter has readings of one session of a connector
         assert 0 < minutes(telemetry_url) < all_minutes / 2
 
 

@@ -1,5 +1,6 @@
 -- Contract for reporting: the highest power of each of these sessions, by the 1-minute windows that it reaches into. Of
 -- its first and its last minute what the connector delivered to another one counts, too. Null where no reading gave one.
+-- Made again in 0013, for minutes that were dropped.
 CREATE FUNCTION telemetry.session_peaks(sessions uuid[])
 RETURNS TABLE (id uuid, power_mw bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

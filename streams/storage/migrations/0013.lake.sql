@@ -73,6 +73,25 @@ CREATE TABLE telemetry.window_retained (
 );
 INSERT INTO telemetry.window_retained (width) VALUES ('1m'), ('15m'), ('1h');
 
+-- As before, and by the quarters that are kept where minutes were dropped.
+CREATE OR REPLACE FUNCTION telemetry.session_peaks(sessions uuid[])
+RETURNS TABLE (id uuid, power_mw bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.id, w.power_mw
+    FROM telemetry.session AS s CROSS JOIN LATERAL (
+        SELECT max(m.power_mw_max) AS power_mw FROM (
+            SELECT power_mw_max FROM telemetry.window_1m
+            WHERE connector_key = s.connector_key AND bucket >= date_trunc('minute', s.started_at)
+              AND bucket <= coalesce(s.ended_at, s.last_at) AND power_mw_n > 0
+            UNION ALL
+            SELECT power_mw_max FROM telemetry.window_15m_kept
+            WHERE connector_key = s.connector_key AND bucket >= date_bin('15 minutes', s.started_at, 'epoch')
+              AND bucket <= coalesce(s.ended_at, s.last_at) AND power_mw_n > 0
+        ) AS m
+    ) AS w
+    WHERE s.id = ANY(sessions)
+$$;
+
 -- As before, and of hours whose minutes were dropped by the quarters that are kept.
 CREATE OR REPLACE FUNCTION telemetry.connector_hours(stations text[], hours timestamptz[])
 RETURNS TABLE (place int, connector_id smallint, in_session_mwh bigint, outside_mwh bigint, rejected_mwh bigint,
