@@ -11,16 +11,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
     WithJsonSchema,
     model_validator,
 )
 
+from api.names import GroupName
 from api.pricing.documents.tariff import checked_tariff
 from api.time_zones import checked_time_zone
 from kit.clock import from_ms, to_ms
 from kit.instants import parse_instant
-from kit.patterns import worded
 from schemas.identifiers import StationId
 from schemas.tariff import Tariff
 
@@ -51,15 +50,6 @@ def _moment(value: object) -> datetime:
 
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 TimeZone = Annotated[str, AfterValidator(checked_time_zone), Field(examples=["Europe/Amsterdam"])]
-Group = Annotated[
-    str,
-    StringConstraints(
-        pattern=worded(
-            r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-            "1 to 64 letters, digits, points, dashes and underscores, of which the first is a letter or a digit",
-        )
-    ),
-]
 """A group's name, compared with case."""
 
 
@@ -73,7 +63,7 @@ class NamedTarget(PricingModel):
     """Exactly one of the three."""
 
     station_id: StationId | None = None
-    group: Group | None = None
+    group: GroupName | None = None
     default: Literal[True] | None = None
 
     @model_validator(mode="after")

@@ -10,13 +10,13 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.responses import Response
 
+from api.names import GroupName
 from api.parameters import StationInPath
 from api.pricing import examples
 from api.pricing.components import PricingComponents
 from api.pricing.documents.idle_elements import idle_elements
 from api.pricing.models import (
     DEFAULT,
-    Group,
     InForce,
     NewVersion,
     PublishedVersion,
@@ -98,7 +98,7 @@ async def versions(
     pricing: Provided,
     request: Request,
     station_id: Annotated[StationId | None, Query(description="only of this station's own")] = None,
-    group: Annotated[Group | None, Query(description="only of this group's")] = None,
+    group: Annotated[GroupName | None, Query(description="only of this group's")] = None,
     default: Annotated[bool, Query(description="only of the default's")] = False,
     limit: Annotated[int, Query(ge=1, le=VERSIONS_MAX, description="versions on a page")] = VERSIONS_DEFAULT,
     cursor: CursorInQuery = None,

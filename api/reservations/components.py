@@ -9,8 +9,9 @@ from typing import Annotated, Final
 from fastapi import Depends
 
 from api.reservations.life.lifecycle import Lifecycle
+from api.reservations.life.rule import Terms
 from api.reservations.life.store import ReservationStore
-from api.reservations.parking.service import ParkingService, ParkingTerms
+from api.reservations.parking.service import ParkingService
 from api.reservations.places.events import RegistryEvents
 from api.reservations.reserving.service import ReservationService, terms_of
 from api.reservations.sessions.events import SessionEvents
@@ -48,17 +49,13 @@ async def open_reservations(context: Context) -> AsyncIterator[ReservationsCompo
     def settings() -> ReservationSettings:
         return config.group(ReservationSettings)
 
-    lifecycle = Lifecycle(clock, lambda: terms_of(settings()))
+    def terms() -> Terms:
+        return terms_of(settings())
+
+    lifecycle = Lifecycle(clock, terms)
     service = ReservationService(ReservationStore(database), lifecycle, clock, settings)
-    parking = ParkingService(database, clock, lambda: _parking_terms(settings()))
-    registry = RegistryEvents(lifecycle, parking, clock, lambda: terms_of(settings()))
+    parking = ParkingService(database, clock, terms)
+    registry = RegistryEvents(lifecycle, parking, clock, terms)
     sessions = SessionEvents(lifecycle, parking, clock, lambda: timedelta(seconds=settings().reservation_session_s))
     waiting = WaitingService(database, service, lifecycle, clock, settings)
     yield ReservationsComponents(database, service, lifecycle, registry, sessions, waiting, parking, clock)
-
-
-def _parking_terms(settings: ReservationSettings) -> ParkingTerms:
-    return ParkingTerms(
-        grace=timedelta(seconds=settings.reservation_overstay_s),
-        buffer=timedelta(seconds=settings.reservation_buffer_s),
-    )

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from billing.documents import ChargeReason
-from billing.invoices.models import Micros
+from billing.invoices.models import Micros, Why
 from kit.instants import Instant
 from kit.patterns import worded
 from kit.spelling import did_you_mean
@@ -27,14 +27,6 @@ def _known_reason(text: str) -> str:
 
 
 Reason = Annotated[str, StringConstraints(max_length=64), AfterValidator(_known_reason)]
-Why = Annotated[
-    str,
-    StringConstraints(
-        min_length=1,
-        max_length=500,
-        pattern=worded(r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", "why, in words, without control characters"),
-    ),
-]
 EnergyWh = Annotated[
     str, StringConstraints(pattern=worded(r"^[0-9]{1,9}(\.[0-9]{1,3})?$", "watt-hours, like 12345.678"))
 ]

@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from kit.patterns import worded
+from billing.invoices.models import Why
 
 _AMOUNT: Final = r"^[0-9]{1,12}(\.[0-9]{1,4})?$"
 
@@ -19,14 +19,6 @@ def _checked_amount(text: str) -> str:
 
 Amount = Annotated[str, AfterValidator(_checked_amount), Field(json_schema_extra={"pattern": _AMOUNT})]
 """Of money, above 0, with at most as many digits as the currency has."""
-Reason = Annotated[
-    str,
-    StringConstraints(
-        min_length=1,
-        max_length=500,
-        pattern=worded(r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", "why, in words, without control characters"),
-    ),
-]
 LINES_MAX = 1_000
 
 
@@ -51,7 +43,7 @@ class CreditRequest(_Model):
         max_length=LINES_MAX,
         description="each at most once; together rounded down to what can be paid",
     )
-    reason: Reason = Field(description="stands on the credit note", examples=["the charger was blocked for an hour"])
+    reason: Why = Field(description="stands on the credit note", examples=["the charger was blocked for an hour"])
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -69,4 +61,4 @@ class RefundRequest(_Model):
     amount: Amount | None = Field(
         None, description="in the currency of the payment; default: all that is left of its invoice", examples=["2.50"]
     )
-    reason: Reason = Field(description="stands on the credit note", examples=["the charger was blocked for an hour"])
+    reason: Why = Field(description="stands on the credit note", examples=["the charger was blocked for an hour"])

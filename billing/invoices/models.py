@@ -19,6 +19,16 @@ Quantity = Annotated[str, StringConstraints(pattern=worded(r"^-?[0-9]+(\.[0-9]+)
 ComputedFrom = Literal["readings", "reservation", "cdr"]
 
 
+Why = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=500,
+        pattern=worded(r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", "why, in words, without control characters"),
+    ),
+]
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -215,14 +225,7 @@ class Cancellation(_Answer):
     """Which invoice is to be cancelled, and why."""
 
     invoice_id: UUID
-    reason: Annotated[
-        str,
-        StringConstraints(
-            min_length=1,
-            max_length=500,
-            pattern=worded(r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$", "why, in words, without control characters"),
-        ),
-    ] = Field(description="stands on the credit note", examples=["meter was found to be faulty"])
+    reason: Why = Field(description="stands on the credit note", examples=["meter was found to be faulty"])
 
 
 class Rounding(_Answer):

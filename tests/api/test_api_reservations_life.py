@@ -34,6 +34,7 @@ TERMS = Terms(
     late=timedelta(minutes=15),
     cancel_free=timedelta(minutes=30),
     move=timedelta(minutes=60),
+    grace=timedelta(minutes=10),
 )
 HERE, THERE = Place(1, "ST-1", 1, None), Place(2, "ST-2", 1, None)
 S = ReservationState

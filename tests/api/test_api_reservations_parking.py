@@ -20,7 +20,7 @@ from api.reservations.parking.store import Watch
 from api.reservations.places.store import UNKNOWN_BAYS_MAX
 from api.reservations.reserving.models import ReservationDetails
 from schemas.events import BayOccupancyChanged
-from schemas.topics import BAY_OCCUPANCY_CHANGED, SESSION_STARTED
+from schemas.topics import BAY_OCCUPANCY_CHANGED, SESSION_STARTED, STATION_REMOVED
 from tests.api.reservations_app import (
     Reservations,
     bay,
@@ -195,7 +195,7 @@ async def test_a_sensor_tells_of_a_bay_that_no_connector_reaches_and_of_one_that
 
 
 async def test_a_device_cannot_name_any_number_of_bays(street: Reservations) -> None:
-    changes = [occupancy(f"X{n}", 1, occupied=True, since=T0) for n in range(UNKNOWN_BAYS_MAX)]
+    changes = [occupancy(f"X{n}", 1, occupied=True, since=T0) for n in range(UNKNOWN_BAYS_MAX + 9)]
     await street.deliver(BAY_OCCUPANCY_CHANGED, BayOccupancyChanged(changes=changes))
     await street.sense("one more", 2, occupied=True)
     await street.sense("B3", 3, occupied=True)
@@ -351,3 +351,13 @@ async def test_a_look_that_fails_midway_tells_nothing_and_the_next_one_does(
     service = street.service.components.parking
     await asyncio.gather(*(service.tell_overstays() for _ in range(4)))
     assert len(overstays(street)) == 1
+
+
+async def test_at_a_station_that_is_removed_no_overstay_is_due_any_more(street: Reservations) -> None:
+    await street.status(1, "Finishing", 1)
+    due = "SELECT count(*) FROM reservations.stay WHERE due_at IS NOT NULL"
+    assert street.rows(due) == [(1,)]
+    await street.deliver(STATION_REMOVED, station(revision=3))
+    await street.pass_time(minutes=30)
+    assert street.rows(due) == [(0,)]
+    assert overstays(street) == []

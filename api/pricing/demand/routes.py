@@ -5,10 +5,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path
 
+from api.names import GroupName
 from api.parameters import StationInPath
 from api.pricing import examples
 from api.pricing.demand.models import DemandRule, DemandState
-from api.pricing.models import DEFAULT, Group, TariffTarget
+from api.pricing.models import DEFAULT, TariffTarget
 from api.pricing.routes import PREFIX, Operator, Provided
 from kit.auth.authenticator import require_kinds
 from kit.web.exact_json import ExactJsonRoute
@@ -19,7 +20,7 @@ def _station(station_id: StationInPath) -> TariffTarget:
     return TariffTarget("station", station_id)
 
 
-def _group(group: Annotated[Group, Path(openapi_examples={"group": {"value": "airport"}})]) -> TariffTarget:
+def _group(group: Annotated[GroupName, Path(openapi_examples={"group": {"value": "airport"}})]) -> TariffTarget:
     return TariffTarget("group", group)
 
 

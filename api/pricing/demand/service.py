@@ -8,7 +8,6 @@ from api.pricing.demand.models import DemandRule, DemandState
 from api.pricing.demand.rule import Demand, energy_prices, moved, next_level
 from api.pricing.demand.store import Activity, Booking, DemandStore
 from api.pricing.models import TariffTarget, target_json
-from api.pricing.stations.store import organisation_of
 from api.pricing.store import NewTariff, lock_rule, publish, target_of
 from kit.auth.token_store import Principal
 from kit.clock import Clock, from_ms
@@ -91,7 +90,7 @@ class DemandService:
         target, rule, base = target_of(row), _rule_of(row), exact_tariff(row["base_tariff"])
         level = level_of(row)
         demand = Demand(row["connectors"], row["charging"])
-        moves = self._moves(await _subject(connection, target))
+        moves = self._moves(_subject(target, row["organisation"] or ""))
         decided = next_level(rule, base, level, demand) if moves else 0
         tariff = moved(rule, base, decided) if moves else base
         changes = tariff != exact_tariff(row["current_tariff"])
@@ -104,12 +103,11 @@ class DemandService:
         return from_ms(self._clock.now_ms())
 
 
-async def _subject(connection: Transaction, target: TariffTarget) -> FlagSubject:
+def _subject(target: TariffTarget, organisation: str) -> FlagSubject:
     """Of a station's rule the station and its organisation; a group's or the default's is one of those that a
     percentage divides."""
     if target.kind == "station":
-        station_id = target.name.upper()
-        return FlagSubject(station_id=station_id, organisation=await organisation_of(connection, station_id))
+        return FlagSubject(station_id=target.name.upper(), organisation=organisation)
     return FlagSubject(key=f"{target.kind} {target.name}".strip())
 
 

@@ -25,7 +25,9 @@ WITH rules AS (
     WHERE (target_kind, target) IN (SELECT * FROM unnest($3::text[], $4::text[]))
 )
 SELECT rules.*, base.version_key AS base_key, base.id AS base_id, base.time_zone, base.tariff AS base_tariff,
-       current.tariff AS current_tariff, demand.connectors, demand.charging
+       current.tariff AS current_tariff, demand.connectors, demand.charging,
+       (SELECT g.organisation FROM pricing.station_group AS g
+        WHERE rules.target_kind = 'station' AND g.station_id = upper(rules.target) AND g.registered) AS organisation
 FROM rules
 LEFT JOIN LATERAL (
     SELECT v.version_key, v.id, v.time_zone, v.tariff FROM pricing.version AS v

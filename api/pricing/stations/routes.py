@@ -5,9 +5,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
+from api.names import GroupName
 from api.pricing import examples
 from api.pricing.components import PricingComponents
-from api.pricing.models import Group
 from api.pricing.stations.models import GroupPage, WithoutTariffPage
 from kit.auth.authenticator import require_kinds
 from kit.service import provided
@@ -34,7 +34,7 @@ router = APIRouter(
 async def group(
     pricing: Provided,
     request: Request,
-    group: Annotated[Group, Path(openapi_examples={"group": {"value": "airport"}})],
+    group: Annotated[GroupName, Path(openapi_examples={"group": {"value": "airport"}})],
     limit: Limit = STATIONS_DEFAULT,
     cursor: CursorInQuery = None,
 ) -> Response:

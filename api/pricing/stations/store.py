@@ -62,12 +62,6 @@ async def put(connection: Transaction, stations: Sequence[KnownStation]) -> None
     await connection.execute(_PUT, *map(list, zip(*stations, strict=True)))
 
 
-async def organisation_of(connection: Transaction, station_id: str) -> str:
-    """The organisation of a registered station; empty where it has none."""
-    query = "SELECT organisation FROM pricing.station_group WHERE station_id = $1 AND registered"
-    return await connection.fetchval(query, station_id) or ""
-
-
 async def with_tariff(connection: Transaction, station_ids: Sequence[str], now: datetime) -> set[str]:
     """Those of these stations that a tariff applies to."""
     return {row[0] for row in await connection.fetch(_HAS_TARIFF, list(station_ids), to_ms(now))}

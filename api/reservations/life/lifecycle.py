@@ -29,7 +29,6 @@ from api.reservations.life.rule import (
 from api.reservations.life.store import SCHEMA, DueReservation, Vehicle
 from kit.clock import Clock, to_ms
 from kit.database.postgres import Database
-from kit.errors import Contended, Overloaded
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from kit.observability.logs import get_logger
 
@@ -83,14 +82,10 @@ class Lifecycle:
     async def advance(self, database: Database) -> None:
         """Change the reservations whose time has come. A job; several processes may run it at once."""
         for _ in range(BATCHES_MAX):
-            try:
-                async with database.transaction() as connection:
-                    due = await store.due(connection, self._clock.now(), BATCH)
-                    for one in due:
-                        await self._advance(connection, one)
-            except (Overloaded, Contended) as error:  # the next run finds them again
-                _log.warning("reservations_postponed", error=str(error))
-                return
+            async with database.transaction() as connection:
+                due = await store.due(connection, self._clock.now(), BATCH)
+                for one in due:
+                    await self._advance(connection, one)
             if len(due) < BATCH:
                 return
 

@@ -69,6 +69,7 @@ class Terms:
     late: timedelta  # after the start, until a driver who has not come is a no-show
     cancel_free: timedelta  # before the start, until when cancelling is free
     move: timedelta  # before the start, from when on one whose place is out of order is moved
+    grace: timedelta  # a vehicle may stand so long after it should have left
 
 
 @dataclass(frozen=True, slots=True)

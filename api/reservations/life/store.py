@@ -14,13 +14,12 @@ import asyncpg
 from api.reservations.life.rule import Place, Reservation, ReservationState
 from api.reservations.places.free_times import Interval
 from kit.database.postgres import Database
-from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros, to_micros
 from schemas.reading import STATUS_LABELS, Status
 
 SCHEMA: Final = "reservations"
-OUT_OF_ORDER: Final = (STATUS_LABELS[Status.FAULTED], STATUS_LABELS[Status.UNAVAILABLE])
+OUT_OF_ORDER_STATUSES: Final = (STATUS_LABELS[Status.FAULTED], STATUS_LABELS[Status.UNAVAILABLE])
 CANDIDATES_MAX: Final = 200  # connectors of one plug at one site: the largest sites have fewer
 INTERVALS_MAX: Final = 5_000  # claims that free times are computed from: 200 connectors, 25 reservations each
 SESSION_SKEW: Final = timedelta(seconds=30)  # of stations' clocks
@@ -155,7 +154,7 @@ FROM reservations.place AS p
 CROSS JOIN LATERAL unnest(p.place_key || p.taken_with) AS keys (key)
 JOIN reservations.claim AS c ON c.place_key = keys.key AND c.during && tstzrange($2, $3) AND c.holder <> $4
 WHERE p.place_key = $1
-"""  # the names above
+"""
 _TARIFF: Final = """
 SELECT d.id, d.time_zone, d.tariff::text AS tariff
 FROM pricing.tariffs_at(ARRAY[$1::text], ARRAY[$2::bigint]) AS t
@@ -248,7 +247,7 @@ async def named_place(
 ) -> tuple[Place, bool] | None:
     """A registered connector or bay, and whether it is out of order."""
     query, what = (_NAMED_BAY, bay) if connector_id is None else (_NAMED_CONNECTOR, connector_id)
-    row = await connection.fetchrow(query, station_id, what, OUT_OF_ORDER)
+    row = await connection.fetchrow(query, station_id, what, OUT_OF_ORDER_STATUSES)
     return None if row is None else (_place(row), row["out_of_order"])
 
 
@@ -256,7 +255,7 @@ async def places_of_plug(
     connection: Transaction, site: str, standard: str, power_w_min: int, during: Interval, seed: int
 ) -> list[Place]:
     """The site's connectors of that standard that are not out of order, those first that seem free."""
-    rows = await connection.fetch(_OF_PLUG, *during, site, standard, power_w_min, OUT_OF_ORDER, seed)
+    rows = await connection.fetch(_OF_PLUG, *during, site, standard, power_w_min, OUT_OF_ORDER_STATUSES, seed)
     return [_place(row) for row in rows]
 
 
@@ -264,7 +263,7 @@ async def places_like(connection: Transaction, place: Place, during: Interval, *
     """Places of the same plug (bays: of the same restrictions) at the same site that are in order and seem free.
 
     `vehicles_may_go`: also those where a sensor sees a vehicle now."""
-    rows = await connection.fetch(_LIKE, *during, place.key, OUT_OF_ORDER, vehicles_may_go)
+    rows = await connection.fetch(_LIKE, *during, place.key, OUT_OF_ORDER_STATUSES, vehicles_may_go)
     return [_place(row) for row in rows]
 
 
@@ -281,12 +280,9 @@ async def end_arrivals(connection: Transaction, place_keys: Sequence[int]) -> No
 
 
 async def take(connection: Transaction, place: Place, during: Interval, kind: str, holder: UUID) -> bool:
-    """Claim the place, and what is taken with it; whether it was free for all of that time. Raises Overloaded."""
-    keys = place.keys  # in one order for all, so that two transactions never wait for each other
-    try:
-        tag: str = await connection.execute(_TAKE, keys, *during, kind, holder)
-    except asyncpg.DeadlockDetectedError:  # another transaction tries the same places in another order
-        raise Overloaded("others take the same places at this moment; try again") from None
+    """Claim the place, and what is taken with it; whether it was free for all of that time."""
+    keys = place.keys  # in one order for all, so that two transactions seldom wait for each other
+    tag: str = await connection.execute(_TAKE, keys, *during, kind, holder)
     taken_now = int(tag.rpartition(" ")[2])
     if taken_now == len(keys):
         return True
@@ -342,7 +338,7 @@ async def locked(connection: Transaction, id_: UUID) -> Reservation | None:
 
 async def due(connection: Transaction, now: datetime, rows_max: int) -> list[DueReservation]:
     """Up to rows_max reservations that the clock may change, locked; without those that others have locked."""
-    rows = await connection.fetch(_DUE, now, OUT_OF_ORDER, rows_max)
+    rows = await connection.fetch(_DUE, now, OUT_OF_ORDER_STATUSES, rows_max)
     return [DueReservation(_reservation(row), row["out_of_order"], row["occupied"], _vehicle(row)) for row in rows]
 
 
@@ -358,7 +354,7 @@ async def at_places(connection: Transaction, place_keys: Sequence[int]) -> list[
 
 async def at_places_out_of_order(connection: Transaction, place_keys: Sequence[int]) -> list[Reservation]:
     """The live reservations of these connectors, and of bays whose connectors are all out of order, locked."""
-    return [_reservation(row) for row in await connection.fetch(_AT_OUT_OF_ORDER, place_keys, OUT_OF_ORDER)]
+    return [_reservation(row) for row in await connection.fetch(_AT_OUT_OF_ORDER, place_keys, OUT_OF_ORDER_STATUSES)]
 
 
 async def save(connection: Transaction, reservation: Reservation, due_at: datetime | None) -> None:

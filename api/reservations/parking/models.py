@@ -9,13 +9,9 @@ from api.reservations.models import ReservationModel
 from api.reservations.parking.rule import Overstay
 
 
-class Parking(ReservationModel):
-    """A connector or a bay. A bay is what its sensor says and the connectors that a vehicle in it can reach."""
+class VehicleStay(ReservationModel):
+    """How a vehicle stands at a place. An idle fee runs from `idle_since`."""
 
-    connector_id: int | None
-    bay: str | None
-    registered: bool = Field(description="false: a sensor tells of a bay that the registry does not have")
-    occupied: bool | None = Field(description="null: neither a sensor nor a connector tells")
     since: datetime | None = Field(description="occupied since")
     charging: bool
     idle_since: datetime | None = Field(description="occupied without charging since")
@@ -24,6 +20,15 @@ class Parking(ReservationModel):
     )
     reason: Overstay | None = Field(description="which of these is the first")
     overstays: bool
+
+
+class Parking(VehicleStay):
+    """A connector or a bay. A bay is what its sensor says and the connectors that a vehicle in it can reach."""
+
+    connector_id: int | None
+    bay: str | None
+    registered: bool = Field(description="false: a sensor tells of a bay that the registry does not have")
+    occupied: bool | None = Field(description="null: neither a sensor nor a connector tells")
 
 
 class UnregisteredBay(ReservationModel):

@@ -9,7 +9,7 @@ from api.parameters import StationInPath
 from api.reservations.callers import ALLOWED, FORBIDDEN
 from api.reservations.components import PATH, Provided
 from api.reservations.parking import examples
-from api.reservations.parking.models import Parking, StationParking, UnregisteredBay, UnregisteredBayPage
+from api.reservations.parking.models import Parking, StationParking, UnregisteredBay, UnregisteredBayPage, VehicleStay
 from kit.auth.authenticator import require_operator
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
@@ -17,7 +17,6 @@ from kit.web.parameters import JSON, CursorInQuery, example, problems
 BAYS_MAX: Final = 1_000  # ~120 B each: 120 kB
 BAYS_DEFAULT: Final = 100
 PARKING: Final = f"{PATH}/parking"
-_SHOWN: Final = ("occupied", "charging", "since", "idle_since", "overstay_from", "reason", "overstays")
 _UNKNOWN: Final = {404: "The station is not registered, or has no connector"}
 
 router = APIRouter(prefix=PARKING, tags=["reservations"], dependencies=[Depends(ALLOWED)])
@@ -47,7 +46,7 @@ async def unregistered(
 
 @router.get(
     "/{station_id}",
-    summary="Who stands at a station without charging",
+    summary="Who stands at a station, and for how long they may",
     responses={**problems({**FORBIDDEN, **_UNKNOWN}), 200: example(examples.PARKING)},
 )
 async def parking(reservations: Provided, station_id: StationInPath) -> StationParking:
@@ -59,7 +58,8 @@ async def parking(reservations: Provided, station_id: StationInPath) -> StationP
             connector_id=stay.place.connector_id,
             bay=stay.place.bay,
             registered=stay.registered,
-            **{name: getattr(stay.parking, name) for name in _SHOWN},
+            occupied=stay.parking.occupied,
+            **{name: getattr(stay.parking, name) for name in VehicleStay.model_fields},
         )
         for stay in sorted(found.stays, key=lambda stay: not stay.registered)
     ]

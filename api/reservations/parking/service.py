@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from api.idle_fees import IdleFee, idle_fee
-from api.reservations.life.rule import Place, Reservation, ReservationState
+from api.reservations.life.rule import Place, Reservation, ReservationState, Terms
 from api.reservations.life.store import SCHEMA, tariff_at
 from api.reservations.parking import store
 from api.reservations.parking.events import parking_overstayed
@@ -14,9 +14,7 @@ from api.reservations.parking.stay import Stay, stays_of
 from api.reservations.parking.store import Watch
 from kit.clock import Clock, to_ms
 from kit.database.postgres import Database
-from kit.errors import Contended, Overloaded
 from kit.messaging.outbox import Transaction, insert_async
-from kit.observability.logs import get_logger
 from kit.web.errors import NotFound
 from kit.web.paging import Cursor, Int64, decode_cursor, encode_cursor
 from schemas.tariff import exact_tariff
@@ -24,21 +22,11 @@ from schemas.tariff import exact_tariff
 STATIONS: Final = 50  # of one transaction of the job
 RUNS_MAX: Final = 100  # transactions of one run: what is left is due at the next
 
-_log = get_logger(__name__)
-
 
 class BayCursor(Cursor, frozen=True, tag="ub"):
     """The last bay seen."""
 
     place_key: Int64
-
-
-@dataclass(frozen=True, slots=True)
-class ParkingTerms:
-    """The operator's terms."""
-
-    grace: timedelta  # a vehicle may stand so long after it should have left
-    buffer: timedelta  # a driver may come so long before their reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +41,7 @@ class StationParking:
 class ParkingService:
     """The use cases."""
 
-    def __init__(self, database: Database, clock: Clock, terms: Callable[[], ParkingTerms]) -> None:
+    def __init__(self, database: Database, clock: Clock, terms: Callable[[], Terms]) -> None:
         """`terms`: as they are now."""
         self._database = database
         self._clock = clock
@@ -101,7 +89,8 @@ class ParkingService:
         now = self._clock.now()
         known = await store.watches(connection, names)
         changed: dict[Place, Watch] = {}
-        for stay in await self._stays(connection, names, now):
+        stays = await self._stays(connection, names, now)
+        for stay in stays:
             before = known.get(stay.place.key, Watch())
             after = watch_of(stay, before, now)
             if after.told_at != before.told_at:
@@ -111,17 +100,15 @@ class ParkingService:
                 changed[stay.place] = after
         if changed:
             await store.put_watches(connection, changed)
+        gone = known.keys() - {stay.place.key for stay in stays}
+        await store.end_watches(connection, [key for key in gone if known[key].due_at is not None])
 
     async def tell_overstays(self) -> None:
         """Tell of overstays whose time has come. A job; several processes may run it at once."""
         for _ in range(RUNS_MAX):
             due = await store.due_stations(self._database, self._clock.now(), STATIONS)
-            try:
-                async with self._database.transaction() as connection:
-                    await self.observe(connection, due)
-            except (Overloaded, Contended) as error:  # the next run finds them again
-                _log.warning("overstays_postponed", error=str(error))
-                return
+            async with self._database.transaction() as connection:
+                await self.observe(connection, due)
             if len(due) < STATIONS:
                 return
 
@@ -132,8 +119,8 @@ class ParkingService:
         reservations = await store.reservations(database, station_ids, now, terms.buffer)
         return [
             stay
-            for of_station in places.values()
-            for stay in stays_of(of_station, sessions, reservations, terms.grace, now)
+            for name, of_station in places.items()
+            for stay in stays_of(of_station, sessions.get(name, []), reservations.get(name, []), terms.grace, now)
         ]
 
 

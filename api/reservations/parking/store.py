@@ -22,7 +22,7 @@ WHERE p.station_id = ANY ($1::text[]) AND (p.registered OR p.occupied IS NOT NUL
 ORDER BY p.station_id, p.connector_id, p.bay
 """
 _SESSIONS: Final = """
-SELECT p.place_key, s.id, s.ended_at, coalesce(d.driver_id, r.driver_id) AS driver_id
+SELECT p.station_id, p.place_key, s.id, coalesce(d.driver_id, r.driver_id) AS driver_id, s.ended_at
 FROM reservations.place AS p CROSS JOIN LATERAL (
     SELECT * FROM reservations.session WHERE place_key = p.place_key AND started_at IS NOT NULL
     ORDER BY started_at DESC, id LIMIT 1
@@ -34,10 +34,11 @@ LEFT JOIN LATERAL (
 WHERE p.station_id = ANY ($1::text[]) AND p.connector_id IS NOT NULL
 """
 _RESERVATIONS: Final = f"""
-SELECT r.place_key, r.driver_id, greatest(r.created_at, r.starts_at - $3::interval) AS may_come_from, r.ends_at
+SELECT r.station_id, r.place_key, r.driver_id, greatest(r.created_at, r.starts_at - $3::interval) AS may_come_from,
+       r.ends_at
 FROM reservations.reservation AS r
 WHERE r.station_id = ANY ($1::text[]) AND r.state IN ('active', 'used')
-  AND r.starts_at > $2::timestamptz - interval '{_BEGUN_HOURS} hours' AND r.starts_at - $3::interval <= $2
+  AND r.starts_at > $2::timestamptz - interval '{_BEGUN_HOURS} hours' AND r.starts_at <= $2::timestamptz + $3::interval
 ORDER BY r.starts_at, r.id
 """  # noqa: S608  # a constant
 # Whoever looks at a station's stays sees all that others have committed who did, so that the last look is right.
@@ -55,6 +56,7 @@ INSERT INTO reservations.stay (place_key, station_id, due_at, told_at)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::timestamptz[])
 ON CONFLICT (place_key) DO UPDATE SET due_at = excluded.due_at, told_at = excluded.told_at
 """
+_END_STAYS: Final = "UPDATE reservations.stay SET due_at = NULL WHERE place_key = ANY ($1::bigint[])"
 _DUE: Final = """
 SELECT s.station_id FROM reservations.stay AS s WHERE s.due_at <= $1 ORDER BY s.due_at LIMIT $2
 """
@@ -82,17 +84,22 @@ async def places(database: Database | Transaction, station_ids: Sequence[str]) -
     return found
 
 
-async def sessions(database: Database | Transaction, station_ids: Sequence[str]) -> list[SessionFacts]:
-    """The newest session at each connector."""
-    rows = await database.fetch(_SESSIONS, station_ids)
-    return [SessionFacts(row["place_key"], row["id"], row["driver_id"], row["ended_at"]) for row in rows]
+async def sessions(database: Database | Transaction, station_ids: Sequence[str]) -> dict[str, list[SessionFacts]]:
+    """Of each station the newest session at each connector."""
+    found: dict[str, list[SessionFacts]] = {}
+    for station_id, *session in await database.fetch(_SESSIONS, station_ids):
+        found.setdefault(station_id, []).append(SessionFacts(*session))
+    return found
 
 
 async def reservations(
     database: Database | Transaction, station_ids: Sequence[str], now: datetime, buffer: timedelta
-) -> list[ReservationFacts]:
-    """Those that have begun, with their buffers, within the last two days."""
-    return [ReservationFacts(*row) for row in await database.fetch(_RESERVATIONS, station_ids, now, buffer)]
+) -> dict[str, list[ReservationFacts]]:
+    """Of each station those that have begun, with their buffers, within the last two days."""
+    found: dict[str, list[ReservationFacts]] = {}
+    for station_id, *reservation in await database.fetch(_RESERVATIONS, station_ids, now, buffer):
+        found.setdefault(station_id, []).append(ReservationFacts(*reservation))
+    return found
 
 
 async def lock_stays(connection: Transaction, station_ids: Sequence[str]) -> None:
@@ -111,6 +118,12 @@ async def put_watches(connection: Transaction, changed: Mapping[Place, Watch]) -
     """Store these."""
     rows = [(place.key, place.station_id, *watch) for place, watch in changed.items()]
     await connection.execute(_PUT_STAYS, *zip(*rows, strict=True))
+
+
+async def end_watches(connection: Transaction, place_keys: Sequence[int]) -> None:
+    """Nothing is due any more at these places, which are not there any more."""
+    if place_keys:
+        await connection.execute(_END_STAYS, place_keys)
 
 
 async def due_stations(database: Database, now: datetime, rows_max: int) -> list[str]:

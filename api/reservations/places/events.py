@@ -7,7 +7,7 @@ from typing import Final
 from api.reservations.life import store
 from api.reservations.life.lifecycle import OUT_OF_ORDER, Lifecycle
 from api.reservations.life.rule import Reservation, Terms
-from api.reservations.life.store import OUT_OF_ORDER as OUT_OF_ORDER_STATUSES
+from api.reservations.life.store import OUT_OF_ORDER_STATUSES
 from api.reservations.parking.service import ParkingService
 from api.reservations.places import store as place_store
 from kit.clock import Clock

@@ -30,7 +30,7 @@ ON CONFLICT (station_id, bay) DO UPDATE SET
     registered = true, restrictions = excluded.restrictions, time_limit_s = excluded.time_limit_s
 """
 _GONE: Final = """
-UPDATE reservations.place SET registered = false
+UPDATE reservations.place SET registered = false, time_limit_s = NULL
 WHERE station_id = $1 AND registered
   AND NOT (connector_id IS NOT NULL AND connector_id = ANY ($2::smallint[]))
   AND NOT (bay IS NOT NULL AND bay = ANY ($3::text[]))
@@ -79,11 +79,16 @@ RETURNING place_key, status
 _OCCUPANCY: Final = f"""
 INSERT INTO reservations.place AS p (station_id, bay, registered, occupied, occupied_since, occupied_revision)
 SELECT c.station_id, c.bay, false, c.occupied, c.since, c.revision
-FROM unnest($1::text[], $2::text[], $3::bool[], $4::timestamptz[], $5::bigint[])
-    AS c (station_id, bay, occupied, since, revision)
-WHERE EXISTS (SELECT FROM reservations.place AS k WHERE k.station_id = c.station_id AND k.bay = c.bay)
-   OR (SELECT count(*) FROM reservations.place AS k
-       WHERE k.station_id = c.station_id AND k.bay IS NOT NULL AND NOT k.registered) < {UNKNOWN_BAYS_MAX}
+FROM (
+    SELECT said.*, k.place_key IS NOT NULL AS known,
+           count(*) FILTER (WHERE k.place_key IS NULL) OVER (PARTITION BY said.station_id ORDER BY said.bay) AS new
+    FROM unnest($1::text[], $2::text[], $3::bool[], $4::timestamptz[], $5::bigint[])
+        AS said (station_id, bay, occupied, since, revision)
+    LEFT JOIN reservations.place AS k ON k.station_id = said.station_id AND k.bay = said.bay
+) AS c
+WHERE c.known
+   OR c.new + (SELECT count(*) FROM reservations.place AS k
+               WHERE k.station_id = c.station_id AND k.bay IS NOT NULL AND NOT k.registered) <= {UNKNOWN_BAYS_MAX}
 ORDER BY c.station_id, c.bay
 ON CONFLICT (station_id, bay) DO UPDATE SET
     occupied = excluded.occupied, occupied_since = excluded.occupied_since,

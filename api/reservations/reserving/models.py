@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from api.idle_fees import IdleFee
 from api.reservations.life.rule import ReservationState
 from api.reservations.models import ReservationModel
-from api.reservations.parking.rule import Overstay
+from api.reservations.parking.models import VehicleStay
 from api.reservations.settings import DAY_S, DURATION_S_MIN
 from kit.instants import Instant
 from schemas.connector import ConnectorStandard
@@ -69,24 +69,13 @@ class Reservation(ReservationModel):
     created_at: datetime
 
 
-class DriverStay(ReservationModel):
-    """How the driver's vehicle stands at the reserved place. The idle fee runs from `idle_since`."""
-
-    since: datetime | None
-    charging: bool
-    idle_since: datetime | None = Field(description="without charging since; null while it charges")
-    overstay_from: datetime | None = Field(description="from when on it stands for too long")
-    reason: Overstay | None = Field(description="after what: charging, the reservation or the bay's time limit")
-    overstays: bool
-
-
 class ReservationDetails(Reservation):
     """A reservation, with what standing at its place costs."""
 
     idle_fee: IdleFee | None = Field(
         description="of standing without charging, from the end of charging on, by the tariff now; null: nothing"
     )
-    stay: DriverStay | None = Field(description="null: the driver's vehicle is not known to stand there")
+    stay: VehicleStay | None = Field(description="null: the driver's vehicle is not known to stand there")
 
 
 class ReservationPage(ReservationModel):

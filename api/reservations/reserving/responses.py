@@ -5,6 +5,7 @@ from typing import Any
 
 from api.idle_fees import IdleFee
 from api.reservations.life.rule import Reservation, Terms, late_at
+from api.reservations.parking.models import VehicleStay
 from api.reservations.parking.stay import Stay
 from api.reservations.places.free_times import FreeTime
 from api.reservations.reserving import models
@@ -42,7 +43,7 @@ def details_of(
     """The response for a reservation, with what is known of its driver's vehicle there."""
     shown = None
     if stay is not None:
-        shown = models.DriverStay(**{name: getattr(stay.parking, name) for name in models.DriverStay.model_fields})
+        shown = VehicleStay(**{name: getattr(stay.parking, name) for name in VehicleStay.model_fields})
     return models.ReservationDetails(**reservation_of(reservation, terms).model_dump(), idle_fee=fee, stay=shown)
 
 

@@ -51,6 +51,7 @@ def terms_of(settings: ReservationSettings) -> Terms:
         late=timedelta(seconds=settings.reservation_late_s),
         cancel_free=timedelta(seconds=settings.reservation_cancel_free_s),
         move=timedelta(seconds=settings.reservation_move_s),
+        grace=timedelta(seconds=settings.reservation_overstay_s),
     )
 
 

@@ -15,17 +15,13 @@ from api.reservations.parking.service import ParkingService
 from api.reservations.sessions import store as session_store
 from kit.clock import Clock
 from kit.database.postgres import Database
-from kit.errors import Overloaded
 from kit.messaging.consumer import Delivered, moment_of, within
 from kit.messaging.outbox import Transaction
-from kit.observability.logs import get_logger
 from schemas.events import Event, SessionAssigned, SessionCompleted, SessionStarted
 
 EXTEND: Final = timedelta(minutes=15)  # a session that lasts longer than expected claims so much more at a time
 AHEAD: Final = timedelta(minutes=5)  # before its claim ends
 BATCH: Final = 200
-
-_log = get_logger(__name__)
 
 
 class SessionEvents:
@@ -104,14 +100,11 @@ class SessionEvents:
 
     async def extend(self, database: Database) -> None:
         """Sessions that last longer than expected keep their connectors. A job."""
-        try:
-            async with database.transaction() as connection:
-                now = self._clock.now()
-                until = now + AHEAD + EXTEND
-                for session in await session_store.unclaimed(connection, now + AHEAD, BATCH):
-                    await session_store.claim_for_session(connection, session.id, session.place, now, until)
-        except Overloaded as error:  # the next run finds them again
-            _log.warning("sessions_postponed", error=str(error))
+        async with database.transaction() as connection:
+            now = self._clock.now()
+            until = now + AHEAD + EXTEND
+            for session in await session_store.unclaimed(connection, now + AHEAD, BATCH):
+                await session_store.claim_for_session(connection, session.id, session.place, now, until)
 
     async def forget_old(self, database: Database) -> None:
         """Delete what no event can concern any more. A job."""

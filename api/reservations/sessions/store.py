@@ -44,7 +44,7 @@ _GIVE_BACK: Final = "DELETE FROM reservations.claim WHERE holder = ANY ($1::uuid
 _TAKEN: Final = """
 SELECT key FROM unnest($1::bigint[]) AS keys (key)
 WHERE EXISTS (SELECT FROM reservations.claim AS c WHERE c.place_key = keys.key)
-"""  # the names above
+"""
 _CLAIM_FREE: Final = """
 INSERT INTO reservations.claim (place_key, during, kind, holder)
 SELECT place_key, tstzrange($1, $2), 'session', holder

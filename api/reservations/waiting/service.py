@@ -18,7 +18,7 @@ from api.reservations.waiting import rule, store
 from api.reservations.waiting.store import LINE_MAX, Entry
 from kit.clock import Clock, from_ms
 from kit.database.postgres import Database
-from kit.errors import Overloaded
+from kit.errors import Contended
 from kit.messaging.outbox import Transaction
 from kit.observability.logs import get_logger
 from kit.web.errors import Conflict, NotFound
@@ -126,7 +126,7 @@ class WaitingService:
                 async with self._database.transaction() as connection:
                     await store.lock_site(connection, site)
                     await self._offer(connection, site)
-            except Overloaded as error:  # the next run finds it again
+            except Contended as error:  # the other sites go on, and the next run finds it again
                 _log.warning("offers_postponed", site=site, error=str(error))
 
     async def forget_old(self) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from api.reservations.life.rule import Place
-from api.reservations.life.store import OUT_OF_ORDER
+from api.reservations.life.store import OUT_OF_ORDER_STATUSES
 from api.reservations.waiting.rule import SiteConnector, WaitingDriver
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
@@ -157,7 +157,7 @@ async def settle(connection: Transaction, site: str) -> None:
 
 async def connectors_of(database: Database | Transaction, site: str, now: datetime) -> list[SiteConnector]:
     """The site's connectors that are in order."""
-    rows = await database.fetch(_CONNECTORS, site, now, OUT_OF_ORDER)
+    rows = await database.fetch(_CONNECTORS, site, now, OUT_OF_ORDER_STATUSES)
     return [_connector(row) for row in rows]
 
 

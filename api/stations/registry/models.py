@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from api.names import GroupName
 from api.stations.registry.opening_hours import OpeningHours
 from api.time_zones import checked_time_zone
 from kit.patterns import worded
@@ -92,15 +93,6 @@ Country = Annotated[str, StringConstraints(to_upper=True, max_length=3), AfterVa
 EvseId = Annotated[str, StringConstraints(to_upper=True, max_length=48), AfterValidator(_evse_id)]
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(checked_time_zone)]
 Label = Annotated[str, _at_most(64), AfterValidator(_printable)]
-Group = Annotated[
-    str,
-    StringConstraints(
-        pattern=worded(
-            r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-            "1 to 64 letters, digits, points, dashes and underscores, of which the first is a letter or a digit",
-        )
-    ),
-]
 Url = Annotated[
     str,
     StringConstraints(
@@ -289,7 +281,7 @@ class PlaceFacts(StationsModel):
     longitude: Longitude | None = None
     time_zone: TimeZone | None = Field(default=None, description="IANA")
     site: Label | None = Field(default=None, description="stations of one site stand together")
-    group: Group | None = Field(default=None, description="of stations with one tariff; compared with case")
+    group: GroupName | None = Field(default=None, description="of stations with one tariff; compared with case")
     organisation: Label | None = Field(default=None, description="that it belongs to, in roaming and targeting")
 
     @model_validator(mode="after")
