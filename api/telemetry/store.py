@@ -123,7 +123,7 @@ SELECT min(w.bucket) FROM unnest($1::int[]) AS k (connector_key) CROSS JOIN LATE
 
 
 def _of_windows(column: str, connector: str, where: str, order: str) -> str:
-    """SQL: the column of a connector's first (`order` DESC: last) row in each table of windows; `connector`: its row."""
+    """SQL: the column of a connector's first (`order` DESC: last) row in each table of windows."""
     return " UNION ALL ".join(
         f"(SELECT {column} FROM telemetry.{table} WHERE connector_key = {connector}.connector_key AND {where} "  # noqa: S608  # our own names
         f"ORDER BY bucket {order} LIMIT 1)"

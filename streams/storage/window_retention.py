@@ -44,21 +44,34 @@ def drop_windows_before(connection: Connection, now: datetime, days: Mapping[str
     return dropped
 
 
-def drop_week(connection: Connection, week: int) -> None:
-    """Drop the windows of a minute of this week, and keep what they come to in the coarse ones."""
+def drop_week(connection: Connection, week: int, moved: int | None = None) -> None:
+    """Drop the windows of a minute of this week, and keep what they come to in the coarse ones.
+
+    `moved`: only those that telemetry.lake_cut lets go, which are so many."""
     start, end = from_ms(week * WEEK_MS), from_ms((week + 1) * WEEK_MS)
+    bounds = f"bucket >= '{start.isoformat()}' AND bucket < '{end.isoformat()}'"
+    chosen, deleted = f"WHERE {bounds}", f"WHERE {bounds}"
+    if moved is not None:
+        chosen = f"JOIN telemetry.lake_cut AS k USING (connector_key) WHERE {bounds} AND bucket < k.until"
+        deleted = (
+            f"AS w USING telemetry.lake_cut AS k WHERE {bounds} AND w.connector_key = k.connector_key "
+            "AND bucket < k.until"
+        )
     with connection.transaction():
         connection.execute("SELECT telemetry.lock_windows()")
         for name, width in COARSE.items():
-            # A week that was dropped before has a piece again where a late reading fell into it.
-            kept, bounds = kept_of(name), f"WHERE bucket >= '{start.isoformat()}' AND bucket < '{end.isoformat()}'"
-            source = select_coarse(width, timescale=False, where=bounds, kept=kept)
+            # A week that was dropped before has rows again where some were left, or a late reading fell into it.
+            kept = kept_of(name)
+            source = select_coarse(width, timescale=False, where=chosen, kept=kept)
             columns = ", ".join(field.name for field in WINDOW.fields)
             connection.execute(f"CREATE TEMP TABLE kept_week ON COMMIT DROP AS {source}".encode())
-            connection.execute(f"DELETE FROM {kept} {bounds}".encode())  # noqa: S608  # our own names
+            connection.execute(f"DELETE FROM {kept} {deleted}".encode())  # noqa: S608  # our own names
             connection.execute(f"INSERT INTO {kept} ({columns}) SELECT {columns} FROM kept_week".encode())  # noqa: S608
             connection.execute("DROP TABLE kept_week")
-        connection.execute("SELECT telemetry.drop_windows(%s)", (week,))
+        if moved is None:
+            connection.execute("SELECT telemetry.drop_windows(%s)", (week,))
+        else:
+            connection.execute("SELECT telemetry.drop_moved('window_1m', 'bucket', %s, %s)", (week, moved))
         connection.execute(_NOTE, (to_ms(end), MINUTE))
 
 
