@@ -19,7 +19,7 @@ READING_FIELDS: Final = (
 )  # fmt: skip
 _STORED: Final = tuple(name for name in READING_FIELDS if name not in ("session", "session_id"))
 _ORDER: Final = [(name, "ascending") for name in ("ts", "connector_id", "boot_key", "seq_key", "part")]
-_INT64_MIN: Final = -(2**63)  # stands for a null of boot and seq
+INT64_MIN: Final = -(2**63)  # stands for a null of boot and seq
 _SESSIONS: Final = (
     "SELECT session_key, id::text, session_id FROM telemetry.session WHERE session_key = ANY($1::bigint[])"
 )
@@ -63,7 +63,7 @@ class MovedReadings:
         if found is None or not found.num_rows:
             return []
         for name in ("boot", "seq"):
-            found = found.append_column(f"{name}_key", pc.fill_null(found.column(name), _INT64_MIN))
+            found = found.append_column(f"{name}_key", pc.fill_null(found.column(name), INT64_MIN))
         found = found.sort_by(_ORDER)
         rows = _behind(found, after).slice(0, rows_max)
         keys_found = [key for key in pc.unique(rows.column("session_key")).to_pylist() if key is not None]
@@ -108,7 +108,7 @@ class MovedWindows:
 
 def place_of(row: Mapping[str, Any]) -> Place:
     """Of a row of a history, in the order of the answer."""
-    boot, seq = (_INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
+    boot, seq = (INT64_MIN if row[name] is None else row[name] for name in ("boot", "seq"))
     return row["ts"], row["connector_id"], boot, seq, row["part"]
 
 

@@ -62,6 +62,11 @@ Stations = Annotated[
     list[StationId] | None, Query(max_length=STATIONS_MAX, description="repeat for several; none: all")
 ]
 
+StatusFrom = Annotated[Instant | None, Query(alias="from", description="default: a week before `to`")]
+StatusTo = Annotated[
+    Instant | None, Query(alias="to", description=f"default: now; at most {STATUS_SPAN_MAX.days} days after `from`")
+]
+
 _UNKNOWN: Final = {404: "The station or its connector is not known"}
 
 
@@ -255,10 +260,8 @@ async def status_intervals(
     telemetry: Provided,
     request: Request,
     station_id: StationInPath,
-    start: Annotated[Instant | None, Query(alias="from", description="default: a week before `to`")] = None,
-    end: Annotated[
-        Instant | None, Query(alias="to", description=f"default: now; at most {STATUS_SPAN_MAX.days} days after `from`")
-    ] = None,
+    start: StatusFrom = None,
+    end: StatusTo = None,
     connector_id: Annotated[int | None, Query(ge=0, le=CONNECTOR_ID_MAX, description="default: all")] = None,
     limit: Annotated[int, Query(ge=1, le=STATUSES_MAX, description="intervals on a page")] = STATUSES_DEFAULT,
     cursor: CursorInQuery = None,
@@ -284,10 +287,8 @@ async def status_intervals(
 async def uptime(
     telemetry: Provided,
     station_id: StationInPath,
-    start: Annotated[Instant | None, Query(alias="from", description="default: a week before `to`")] = None,
-    end: Annotated[
-        Instant | None, Query(alias="to", description=f"default: now; at most {STATUS_SPAN_MAX.days} days after `from`")
-    ] = None,
+    start: StatusFrom = None,
+    end: StatusTo = None,
 ) -> Uptime:
     """Sums of the status intervals: Faulted, Unavailable and Silent are down, every other status is up. The time before
     a connector first said what it does is unknown and counts for neither."""

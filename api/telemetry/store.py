@@ -13,6 +13,7 @@ import msgspec
 from api.telemetry.history import REGISTER_LOOKBACK, Register, Registers, Row
 from api.telemetry.lake import (
     FILES,
+    INT64_MIN,
     READING_FIELDS,
     READINGS,
     WINDOWS,
@@ -31,11 +32,10 @@ from kit.web.paging import Cursor, Int16, Int32, Int64, Micros, from_micros, to_
 from schemas.energy import ENERGY_SHARES
 from schemas.reading import STATION_ID_CHARS_MAX
 
-_INT64_MIN: Final = -(2**63)  # stands for null in the order of boot and seq
 _INT64_MAX: Final = 2**63 - 1
-_NULL_KEY: Final = f"'{_INT64_MIN}'::bigint"
+_NULL_KEY: Final = f"'{INT64_MIN}'::bigint"
 
-_BEFORE_ALL: Final = (-1, _INT64_MIN, _INT64_MIN, -1)  # connector, boot, seq, part: less than of any reading
+_BEFORE_ALL: Final = (-1, INT64_MIN, INT64_MIN, -1)  # connector, boot, seq, part: less than of any reading
 _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(days=1)
 

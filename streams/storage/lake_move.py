@@ -118,7 +118,7 @@ class LakeMismatch(KitError):
 
 
 class MoveStep(StrEnum):
-    """The steps of a move, as far as it has come when they are reported."""
+    """A step of a move, reported when it is done."""
 
     BORDER_RAISED = "border raised"
     CUTS_NOTED = "cuts noted"

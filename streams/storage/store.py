@@ -27,10 +27,11 @@ from streams.engine.store_queries import (
 from streams.errors import Fenced
 from streams.storage.bays import drop_bays_before
 from streams.storage.connections import Connection, Connections
+from streams.storage.quarantine import drop_quarantined_before
 from streams.storage.schema import drop_before, stored_partitions, summarize
 from streams.storage.status import drop_statuses_before
 from streams.storage.tables import WEEK_MS
-from streams.storage.window_retention import drop_quarantined_before, drop_windows_before
+from streams.storage.window_retention import drop_windows_before
 from streams.tariffs.version import TariffVersion
 
 I64 = NDArray[np.int64]
@@ -288,8 +289,8 @@ class Store:
             if drop_before_moment is not None and drop_before(connection, drop_before_moment):
                 self.forget_weeks()
 
-    def drop_statuses(self, before: datetime) -> None:
-        """Drop the intervals of statuses and bays that ended before the moment."""
+    def drop_intervals(self, before: datetime) -> None:
+        """Drop the intervals of statuses, bays and silences that ended before the moment."""
         with self.connections.lend() as connection:
             drop_statuses_before(connection, before)
             drop_bays_before(connection, before)

@@ -9,7 +9,6 @@ from streams.storage.connections import Connection
 from streams.storage.tables import COARSE, WEEK_MS, WINDOW, kept_of, select_coarse
 
 MINUTE: Final = "1m"
-WIDTHS: Final = (MINUTE, *(name.removeprefix("window_") for name in COARSE))
 _DELETED_ROWS_MAX: Final = 50_000  # at once, ~0.5 s of one connection; the rest an hour later
 _NOTE: Final = """
 UPDATE telemetry.window_retained SET since_ms = greatest(since_ms, %s) WHERE width = %s
@@ -73,12 +72,3 @@ def drop_week(connection: Connection, week: int, moved: int | None = None) -> No
         else:
             connection.execute("SELECT telemetry.drop_moved('window_1m', 'bucket', %s, %s)", (week, moved))
         connection.execute(_NOTE, (to_ms(end), MINUTE))
-
-
-def drop_quarantined_before(connection: Connection, before: datetime, keep_reasons: list[str]) -> None:
-    """Drop refused items that were received before, but for these reasons."""
-    connection.execute(
-        "DELETE FROM telemetry.quarantine WHERE id = ANY(ARRAY(SELECT id FROM telemetry.quarantine "
-        "WHERE received_at < %s AND reason <> ALL(%s) ORDER BY received_at LIMIT %s))",
-        (before, keep_reasons, _DELETED_ROWS_MAX),
-    )

@@ -27,8 +27,7 @@ from kit.web.server import serve
 from streams.storage.connections import Connections, open_writer
 from streams.storage.store import Store
 from tests.serving import open_service
-from tests.streams.lake_fleet import BORDER_MS, NOW, START_MS, everything, feed_fleet, move, moved
-from voltstream.runtime.database import bring_up_to_date
+from tests.streams.lake_fleet import BORDER_MS, NOW, START_MS, everything, fill, move, moved
 from voltstream.settings import load_settings
 
 _STATIONS = ("P0-A", "P1-A", "P1-B")
@@ -40,12 +39,7 @@ _BORDER = from_ms(BORDER_MS)
 @pytest.fixture
 def filled_url(database_url: str, seed: int) -> str:
     """A database with all tables, and the fleet's readings."""
-    bring_up_to_date(database_url, 2)
-    connections = Connections(partial(open_writer, database_url), 2)
-    try:
-        feed_fleet(Store(connections), seed)
-    finally:
-        connections.close()
+    fill(database_url, seed)
     return database_url
 
 

@@ -101,7 +101,7 @@ def test_intervals_are_shown_and_dropped_once_they_are_too_old(store: Store, tel
     assert shown(10, 30) == [("B1", 10, 25, False), ("B1", 25, None, True), ("B2", 0, None, False)]
     ((changes,),) = [published(telemetry_url)]
     assert [(one.bay, one.occupied, one.revision) for one in changes] == [("B1", True, 1), ("B2", False, 1)]
-    store.drop_statuses(start + timedelta(minutes=12))
+    store.drop_intervals(start + timedelta(minutes=12))
     assert [since for since, _ in stored(telemetry_url)["B1"]] == [BASE_MS + 600_000, BASE_MS + 1_500_000]
-    store.drop_statuses(datetime(2100, 1, 1, tzinfo=UTC))
+    store.drop_intervals(datetime(2100, 1, 1, tzinfo=UTC))
     assert stored(telemetry_url) == {"B1": [(BASE_MS + 1_500_000, True)], "B2": [(BASE_MS, False)]}

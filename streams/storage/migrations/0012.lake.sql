@@ -73,8 +73,10 @@ CREATE TABLE telemetry.window_retained (
 );
 INSERT INTO telemetry.window_retained (width) VALUES ('1m'), ('15m'), ('1h');
 
--- As before, and by the quarters that are kept where minutes were dropped.
-CREATE OR REPLACE FUNCTION telemetry.session_peaks(sessions uuid[])
+-- Contract for reporting: the highest power of each of these sessions, by the windows of a minute that it reaches into,
+-- or of a quarter where minutes were dropped. Of its first and its last one what the connector delivered to another one
+-- counts, too. Null where no reading gave one.
+CREATE FUNCTION telemetry.session_peaks(sessions uuid[])
 RETURNS TABLE (id uuid, power_mw bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.id, w.power_mw
@@ -91,9 +93,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ) AS w
     WHERE s.id = ANY(sessions)
 $$;
+REVOKE EXECUTE ON FUNCTION telemetry.session_peaks(uuid[]) FROM PUBLIC;
 
--- As before, and of hours whose minutes were dropped by the quarters that are kept.
-CREATE OR REPLACE FUNCTION telemetry.connector_hours(stations text[], hours timestamptz[])
+-- Contract for reporting: sums of windows by connector and hour. Question i is (stations[i], hours[i]): a station and the
+-- first moment of an hour. A row for each connector with readings in it, with the place of the question from 0. Of power
+-- the sums and counts of its four quarters; of energy the shares of the ledger (schemas/energy.py).
+CREATE FUNCTION telemetry.connector_hours(stations text[], hours timestamptz[])
 RETURNS TABLE (place int, connector_id smallint, in_session_mwh bigint, outside_mwh bigint, rejected_mwh bigint,
                power_mw_n bigint[], power_mw_sum bigint[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -128,3 +133,4 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ) AS w
     WHERE w.windows > 0
 $$;
+REVOKE EXECUTE ON FUNCTION telemetry.connector_hours(text[], timestamptz[]) FROM PUBLIC;
