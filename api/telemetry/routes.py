@@ -14,6 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from api.parameters import StationInPath
 from api.telemetry import examples
 from api.telemetry.components import TelemetryComponents
+from api.telemetry.history.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from api.telemetry.live_streams import EventStream
 from api.telemetry.models import (
     Energy,
@@ -29,7 +30,6 @@ from api.telemetry.models import (
     UnclaimedPage,
     Uptime,
 )
-from api.telemetry.renderings import ARROW, CSV, FORMATS, JSON, to_arrow, to_csv, to_rows
 from api.telemetry.service import STATUS_SPAN_MAX, History, HistoryQuery, StatusQuery
 from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339

@@ -161,7 +161,7 @@ async def of_connectors(url: str) -> list[list[tuple[Any, ...]]]:
     """The newest register of each connector, and what is said of stations that nobody registered."""
     database = await open_database(url, name="queries", connections_max=1)
     try:
-        store = TelemetryStore(database, LakeReader.at(""))
+        store = TelemetryStore(database)
         registers = await store.newest_registers(_STATIONS)
         unclaimed = await store.unclaimed(None, NOW - timedelta(days=1), NOW, 10)
         return [[tuple(row) for row in registers], [tuple(row) for row in unclaimed]]
