@@ -3,7 +3,7 @@
 KitError
 ├── ConfigError: a setting is wrong; the message names it and says what to write instead
 ├── Unavailable: a dependency does not answer; try again later
-│   └── Contended: the database gave up a transaction for the sake of another; try again at once
+│   └── Contended: a deadlock or serialization failure rolled back the transaction; try again at once
 ├── Overloaded: a buffer is full; slow down and try again
 │   └── QueueFull: a queue of the bus is, and its consumer may be away for good
 ├── Unprocessable: no retry makes a message readable; it is dead-lettered at once
@@ -25,7 +25,7 @@ class Unavailable(KitError):
 
 
 class Contended(Unavailable):
-    """The database ended a transaction because of another: a deadlock, or changes that cannot be put in an order."""
+    """A deadlock or serialization failure rolled back the transaction; the same request may succeed now."""
 
 
 class Overloaded(KitError):

@@ -4,6 +4,12 @@ import asyncio
 from typing import Any
 
 
+def mark_seen(future: "asyncio.Future[Any]") -> None:
+    """A callback of a future whose waiter may have gone away: retrieves its exception, which asyncio would log."""
+    if not future.cancelled():
+        future.exception()
+
+
 async def done_within(future: "asyncio.Future[Any]", timeout_s: float) -> bool:
     """Whether the future is done within that time. It is never cancelled, nor its exception raised.
 

@@ -9,9 +9,9 @@ _WORDS: Final[dict[str, str]] = {}
 
 
 def worded(pattern: str, words: str) -> str:
-    """The pattern. `words`: what such a text is, after "write". Of one pattern always the same; raises ValueError."""
+    """The pattern. `words`: what a refusal says after "write". Raises ValueError where the pattern has other words."""
     if _WORDS.setdefault(pattern, words) != words:
-        raise ValueError(f"{pattern} is in other words already: {_WORDS[pattern]}")
+        raise ValueError(f"{pattern} has other words already: {_WORDS[pattern]}")
     return pattern
 
 

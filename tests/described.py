@@ -1,7 +1,9 @@
-"""Checks an API against its OpenAPI document with generated valid and invalid requests."""
+"""Checks an API against its OpenAPI document with generated valid and invalid requests, and with what no text is."""
 
+import json
+import random
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import schemathesis
@@ -38,14 +40,68 @@ async def described_are(client: httpx.AsyncClient, operations: Collection[tuple[
                 assert "example" in response["content"]["application/json"], path
 
 
+HOSTILE: Final = (
+    "\0",
+    "\ud800",
+    "x\udfff",
+    "1e400",
+    "-0",
+    "9" * 5_000,
+    "9999-12-31T23:59:59-09:00",
+    float("nan"),
+    10**40,
+)
+"""What Python reads and a database, an encoder or a calendar does not."""
+ANYTHING: Final = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**40), 10**40)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([*HOSTILE, "NaN", "0.1", "2026-01-01T00:00:00Z"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+"""Any document, with what is hostile in it."""
+
+
+def places_in(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything in it, of itself first."""
+    named = dict(enumerate(document)) if isinstance(document, list) else document
+    inner = named.items() if isinstance(named, dict) else ()
+    return [at, *(place for name, value in inner for place in places_in(value, (*at, name)))]
+
+
+def with_value(document: Any, at: tuple[Any, ...], value: Any) -> Any:
+    """A copy with another value at that path."""
+    if not at:
+        return value
+    copy = document.copy()
+    copy[at[0]] = with_value(document[at[0]], at[1:], value)
+    return copy
+
+
 def cases_of(operation: Any) -> st.SearchStrategy[schemathesis.Case[Any]]:
     """Requests that the operation allows, and requests that it does not."""
     return st.one_of([operation.as_strategy(generation_mode=mode) for mode in GenerationMode])
 
 
 def answers_as_described(case: schemathesis.Case[Any], base_url: str, headers: dict[str, str]) -> None:
-    """Send the request: no server error, and a response as the OpenAPI document describes it."""
-    response = case.call(base_url=base_url, headers=headers)
+    """Send the request, and again with something hostile in its body: no server error, and a response as the OpenAPI
+    document describes it."""
+    _answers(case, case.call(base_url=base_url, headers=headers))
+    if isinstance(case.body, dict | list):
+        chosen = random.Random(repr(case.body))  # noqa: S311: the same for the same request
+        value = chosen.choice(HOSTILE)
+        named = isinstance(value, str) and chosen.random() < 0.3
+        body = with_value(case.body, chosen.choice(places_in(case.body)), {value: 1} if named else value)
+        json_type = {"content-type": "application/json"}
+        sent = json.dumps(body).encode()  # raw: schemathesis has no such texts
+        _answers(case, case.call(base_url=base_url, headers={**headers, **json_type}, data=sent))
+
+
+def _answers(case: schemathesis.Case[Any], response: schemathesis.Response) -> None:
     assert response.status_code < 500, response.text
     if "x-correlation-id" not in response.headers:  # a URL beyond 64 kB is refused by the HTTP server itself
         assert response.status_code == 400

@@ -29,6 +29,7 @@ from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.service import provided
 from kit.web.idempotency import Idempotent, RequestIdentity, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.route_rules import BODY_BYTES_MAX
@@ -46,7 +47,7 @@ Reader = Annotated[Principal, Depends(require_kinds("operator", "finance"))]
 NameInPath = Annotated[Name, Path(openapi_examples={"settling time": {"value": "billing.settle_time"}})]
 DryRun = Annotated[bool, Query(description="say what would change and whom it touches, and change nothing")]
 
-router = APIRouter(prefix=PREFIX, tags=["config"])
+router = APIRouter(prefix=PREFIX, tags=["config"], route_class=JsonRoute)
 
 
 @router.get("", summary="All settings", responses={**problems(), 200: example(examples.SETTINGS)})

@@ -32,8 +32,8 @@ from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.service import provided
 from kit.web.errors import BadQuery
-from kit.web.exact_json import ExactJsonRoute
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import ExactJsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.route_rules import BODY_BYTES_MAX

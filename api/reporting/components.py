@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from fastapi import Depends
 
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
+from api.reporting.analytics.figures import FigureReader
 from api.reporting.analytics.service import AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
 from api.reporting.charts.service import HeatMapService
@@ -16,19 +17,20 @@ from api.reporting.exclusions.service import ExclusionService
 from api.reporting.exclusions.store import ExclusionStore
 from api.reporting.reports.computing import ReportComputation
 from api.reporting.reports.content import ReportContent
-from api.reporting.reports.figures import FigureReader
 from api.reporting.reports.service import ReportService
-from api.reporting.reports.store import SCHEMA, ReportStore
+from api.reporting.reports.store import ReportStore
 from api.reporting.reports.worker import ReportWorker
 from api.reporting.rollups.note_store import NoteStore
 from api.reporting.rollups.notes import NoteService
 from api.reporting.rollups.service import RollUpService
 from api.reporting.rollups.store import RollUpStore
+from api.reporting.schema import SCHEMA
 from api.reporting.settings import ReportingSettings
 from api.reporting.uptime.loading import PortLoader
 from api.reporting.uptime.registry_events import RegistryEvents
 from api.reporting.uptime.store import UptimeStore
 from kit.clock import Clock
+from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import Database
 from kit.documents.postgres import PostgresDocuments
 from kit.documents.store import DocumentStore
@@ -56,11 +58,12 @@ class ReportingComponents:
     reports: ReportService
     report_worker: ReportWorker
     documents: DocumentStore
-    settings: ReportingSettings
+    config: RuntimeConfig
 
     async def drop_old(self) -> None:
         """Forget what is older than it is kept."""
-        await self.rollups.drop_old(timedelta(days=self.settings.reporting_retention_days))
+        retention = timedelta(days=self.config.group(ReportingSettings).reporting_retention_days)
+        await self.rollups.drop_old(retention)
         async with self.database.transaction() as connection:
             await self.note_store.forget_old(connection, self.clock.now())
 
@@ -96,7 +99,7 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             clock,
             NoteService(notes, clock),
             notes,
-            RollUpService(database, RollUpStore(), clock),
+            RollUpService(database, RollUpStore(), notes, clock),
             analytics,
             HeatMapService(figures, clock),
             ExclusionService(exclusions, notes, clock),
@@ -105,7 +108,7 @@ async def open_reporting(context: Context) -> AsyncIterator[ReportingComponents]
             ReportService(reports, content, clock, statuses_kept),
             worker,
             documents,
-            context.group(ReportingSettings),
+            config,
         )
     finally:
         await worker.close()

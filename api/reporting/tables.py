@@ -4,8 +4,8 @@ A value is None, text, a boolean, an integer, an integer of thousandths, or a mo
 its column says. So a report is the same in every format, and no float rounds a figure.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -70,6 +70,17 @@ class Table:
     def rows(self) -> int:
         """How many there are."""
         return len(self.columns[0])
+
+
+def stored_shape(table: Table) -> dict[str, Any]:
+    """The shape and the number of rows, as JSON: a report of last year is read by it as it was made."""
+    return {**asdict(table.shape), "rows": table.rows}
+
+
+def shape_of(stored: Mapping[str, Any]) -> TableShape:
+    """The shape again."""
+    columns = tuple(Column(**{**column, "type": ColumnType(column["type"])}) for column in stored["columns"])
+    return TableShape(stored["name"], stored["title"], columns, stored["description"])
 
 
 def parts(table: Table, rows_max: int) -> Iterator[list[Values]]:

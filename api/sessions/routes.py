@@ -17,14 +17,17 @@ from api.sessions.models import (
     StopAccepted,
 )
 from api.sessions.request_store import SCHEMA
+from api.sessions.settings import REMOTE_START
 from api.sessions.store import SessionFilter
 from kit.auth.authenticator import require_kinds, require_operator
 from kit.auth.token_store import Principal
+from kit.config.flags import FlagSubject
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.service import provided
 from kit.web.errors import BadQuery, Forbidden
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.problem import MEDIA_TYPE
@@ -46,7 +49,7 @@ Provided = Annotated[SessionsComponents, Depends(provided(SessionsComponents))]
 _ALLOWED: Final = require_kinds("operator", "driver")  # a token that is both counts as an operator's
 Caller = Annotated[Principal, Depends(_ALLOWED)]
 
-router = APIRouter(prefix=PATH, tags=["sessions"], dependencies=[Depends(_ALLOWED)])
+router = APIRouter(prefix=PATH, tags=["sessions"], dependencies=[Depends(_ALLOWED)], route_class=JsonRoute)
 
 
 @router.get(
@@ -89,7 +92,7 @@ async def list_sessions(
     responses={
         **problems(
             {
-                403: "Another driver's, or a station that the token is not for",
+                403: "Another driver's, a station that the token is not for, or starting is switched off",
                 409: "The driver or the connector has a request or a session open, or another driver reserved it",
             }
         ),
@@ -100,9 +103,14 @@ async def start(sessions: Provided, caller: Caller, new: SessionRequest, once: I
     """Accepted: `session.requested.v1` asks the station. The session can be asked for by its `request_id`.
 
     A driver requests for themself, an operator for the driver whom `driver_id` names. If no session comes of it within
-    15 minutes, it expires.
+    15 minutes, it expires. Operators may switch starting off by the flag `sessions.remote_start`, for drivers or for
+    themselves, and by station; a plug started at the station itself charges as ever.
     """
     driver_id = _driver_of(caller, new)
+    if not sessions.may_start(FlagSubject(station_id=new.station_id.upper(), role=caller.kind)):
+        raise Forbidden(
+            f"{caller.kind}s cannot start at {new.station_id} now: operators switched it off ({REMOTE_START})"
+        )
 
     async def work(connection: Transaction) -> StoredResponse:
         accepted = await sessions.requests.start(connection, new, driver_id, caller.name)

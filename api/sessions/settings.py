@@ -1,10 +1,23 @@
 """Settings of the sessions service."""
 
+from typing import Final
+
+from pydantic import Field
+
+from kit.config.adjustable import adjustable
 from schemas.settings import Lake
+
+REMOTE_START: Final = "sessions.remote_start"
 
 
 class SessionsSettings(Lake):
-    """Where readings are that were moved."""
+    """Who may ask which station to charge, and where readings are that were moved."""
+
+    remote_start: bool = Field(
+        True,
+        description="whether drivers and operators (roles driver, operator) may ask a station to charge",
+        json_schema_extra=adjustable(REMOTE_START, flag=True),
+    )
 
 
 GROUP = SessionsSettings

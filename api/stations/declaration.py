@@ -14,7 +14,7 @@ from api.stations.registry import routes as registry_routes
 from api.stations.search import routes as search_routes
 from api.stations.status import routes as status_routes
 from kit.service import Consumes, Contract, Job, Service
-from schemas.events import Event, PricingUpdated, ReservationChanged, StationStatusChanged
+from schemas.events import Event, PricingUpdated, ReservationChanged, StationStatusChanged, TelemetryReceived
 from schemas.topics import (
     PRICING_UPDATED,
     RESERVATION_CANCELLED,
@@ -25,6 +25,7 @@ from schemas.topics import (
     STATION_REMOVED,
     STATION_STATUS_CHANGED,
     STATION_UPDATED,
+    TELEMETRY_RECEIVED,
 )
 
 _HOUR_S: Final = 3_600.0
@@ -56,6 +57,12 @@ SERVICE: Final = Service(
             Event[StationStatusChanged],
             handle_batch=lambda stations: stations.status.handle,
             key=lambda event: event.metadata.event_id,  # of two events of one connector the higher revision counts
+        ),
+        Consumes(
+            TELEMETRY_RECEIVED,
+            Event[TelemetryReceived],
+            handle_batch=lambda stations: stations.status.hear,
+            key=lambda event: event.metadata.event_id,  # sums: in any order
         ),
         *(
             Consumes(

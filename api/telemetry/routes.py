@@ -35,6 +35,7 @@ from kit.auth.authenticator import require_operator
 from kit.clock import format_rfc3339
 from kit.instants import Instant
 from kit.service import provided
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, choose, example, problems
 from schemas.identifiers import PRINTABLE, StationId
@@ -90,7 +91,9 @@ _EVENTS_200: Final[dict[str, Any]] = {
 }
 
 
-router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"], dependencies=[Depends(require_operator)])
+router = APIRouter(
+    prefix="/api/v1/telemetry", tags=["telemetry"], dependencies=[Depends(require_operator)], route_class=JsonRoute
+)
 
 
 @router.get(

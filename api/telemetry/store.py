@@ -97,7 +97,7 @@ WHERE id < $1 AND ($2::text IS NULL OR reason = $2) AND ($3::text IS NULL OR sta
 ORDER BY id DESC LIMIT $4
 """
 _WAITING: Final = "station_id = $1 AND reason = 'unclaimed' AND released_at IS NULL"
-_UNCLAIMED_ITEMS: Final = f"SELECT id, raw FROM telemetry.quarantine WHERE {_WAITING} ORDER BY id LIMIT $2"  # noqa: S608
+_UNCLAIMED_ITEMS: Final = f"SELECT id, raw FROM telemetry.quarantine WHERE {_WAITING} ORDER BY id LIMIT $2"  # noqa: S608  # our own text
 _UNCLAIMED_LEFT: Final = f"SELECT count(*) FROM telemetry.quarantine WHERE {_WAITING}"  # noqa: S608  # our own text
 _WAS_SET_APART: Final = (
     "SELECT EXISTS (SELECT FROM telemetry.quarantine WHERE station_id = $1 AND reason = 'unclaimed')"

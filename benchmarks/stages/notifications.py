@@ -168,10 +168,10 @@ async def _bare_inserts(bench: BenchmarkRun, source: str, target: str, at_once: 
         statements, parts = {}, {}
         for table in _TABLES:
             order = {"notification": "id", "delivery": "notification_id"}.get(table, "event_id")
-            rows = await source_connection.fetch(f"SELECT * FROM notifications.{table} ORDER BY {order}")  # noqa: S608
+            rows = await source_connection.fetch(f"SELECT * FROM notifications.{table} ORDER BY {order}")  # noqa: S608  # our own names
             names = [*rows[0].keys()]
             values = ", ".join(f"${place}" for place in range(1, len(names) + 1))
-            statements[table] = f"INSERT INTO notifications.{table} ({', '.join(names)}) VALUES ({values})"  # noqa: S608
+            statements[table] = f"INSERT INTO notifications.{table} ({', '.join(names)}) VALUES ({values})"  # noqa: S608  # our own names
             size = at_once * (2 if table == "delivery" else 1)
             parts[table] = [[tuple(row) for row in rows[at : at + size]] for at in range(0, len(rows), size)]
         meter = TimeMeter(bench.pids("postgres"))

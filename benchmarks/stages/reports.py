@@ -25,6 +25,7 @@ from api.reporting.analytics.service import AnalyticsQuery, AnalyticsService
 from api.reporting.analytics.store import AnalyticsStore
 from api.reporting.declaration import SERVICE
 from api.reporting.rollups.facets import HOUR, Facet, Place, bits_of
+from api.reporting.rollups.note_store import NoteStore
 from api.reporting.rollups.service import RollUpService
 from api.reporting.rollups.store import RollUpStore
 from benchmarks.report import Result, phase
@@ -205,13 +206,13 @@ async def _roll_up(url: str, days: int, stations: int) -> list[Result]:
     hour = _hour(days)
     database = await open_database(url, name="benchmarks", role=SERVICE.role, connections_max=2)
     owner = await open_database(url, name="benchmarks", connections_max=1)
-    store = RollUpStore()
-    service = RollUpService(database, store, ManualClock(hour + 2 * HOUR))
+    notes = NoteStore()
+    service = RollUpService(database, RollUpStore(), notes, ManualClock(hour + 2 * HOUR))
     bits = bits_of((Facet.ENERGY, Facet.POWER, Facet.STATUS))
     names = [f"ST-{number}" for number in range(1, stations + 1)]
     try:
         bare_s = min([await _timed(owner.fetch(_BARE_AGGREGATE, hour)) for _ in range(3)])
-        whole_s = await _rolled_up(database, store, service, [Place(name, hour) for name in names], bits)
+        whole_s = await _rolled_up(database, notes, service, [Place(name, hour) for name in names], bits)
         late = names[::_LATE_OF]
         await owner.execute(
             "UPDATE telemetry.window_1m AS w SET in_session_mwh_sum = in_session_mwh_sum + 1 "
@@ -219,7 +220,7 @@ async def _roll_up(url: str, days: int, stations: int) -> list[Result]:
             "AND c.station_id = ANY ($2::text[])",
             *(hour, late),
         )
-        late_s = await _rolled_up(database, store, service, [Place(name, hour) for name in late], bits)
+        late_s = await _rolled_up(database, notes, service, [Place(name, hour) for name in late], bits)
         found = await database.fetchval(
             "SELECT h.sums[1] FROM reporting.hour AS h JOIN reporting.series AS s USING (series_key) "
             "WHERE s.kind = 'total' AND h.facet = 0 AND h.hour = $1",
@@ -243,11 +244,11 @@ async def _roll_up(url: str, days: int, stations: int) -> list[Result]:
 
 
 async def _rolled_up(
-    database: Database, store: RollUpStore, service: RollUpService, places: list[Place], facets: int
+    database: Database, notes: NoteStore, service: RollUpService, places: list[Place], facets: int
 ) -> float:
     """Seconds."""
     async with database.transaction() as connection:
-        await store.note(connection, places, facets, _YEAR)
+        await notes.note(connection, [(place, facets) for place in places], _YEAR)
     return await _timed(service.run())
 
 

@@ -75,15 +75,18 @@ def _measure(name: str, readings: pa.Table, url: str, folder: Path) -> list[Resu
             _store(Store(connections), partition, rows)
         with psycopg.connect(url) as connection:
             count, windows = (
-                connection.execute(f"SELECT count(*) FROM telemetry.{table}".encode()).fetchone()  # noqa: S608
+                connection.execute(f"SELECT count(*) FROM telemetry.{table}".encode()).fetchone()  # noqa: S608  # our own names
                 for table in ("reading", "window_1m")
             )
             reading_bytes, window_bytes = (
                 connection.execute(_SIZES, (f"telemetry.{table}",)).fetchone() for table in ("reading", "window_1m")
             )
             layout = connection.execute("SELECT layout FROM telemetry.storage").fetchone()
-        assert count and windows and layout  # noqa: PT018
-        assert reading_bytes and window_bytes  # noqa: PT018
+        assert count
+        assert windows
+        assert layout
+        assert reading_bytes
+        assert window_bytes
         newest_ms = pc.max(readings.column("ts_ms")).as_py()
         mover = LakeMover(connections, LakeFolder.at(str(folder)))
         moved = mover.move(from_ms(newest_ms + _LATER_DAYS * 86_400_000), 1, window_days=1)
@@ -145,7 +148,7 @@ def _by_partition(readings: pa.Table) -> Iterator[tuple[int, pa.Table]]:
 
 def _bare_bytes(connections: Connections, url: str) -> float:
     """Bytes a reading of what stayed in the database, as plain columns of 64 bits in order, compressed."""
-    query = f"SELECT {READINGS.selected} FROM telemetry.reading AS r ORDER BY r.connector_key, {READINGS.order}"  # noqa: S608
+    query = f"SELECT {READINGS.selected} FROM telemetry.reading AS r ORDER BY r.connector_key, {READINGS.order}"  # noqa: S608  # our own names
     compressor, octets, count = zstandard.ZstdCompressor(level=9), 0, 0
     with connections.lend() as connection:
         parts: Iterator[Rows] = copy_rows(connection, READINGS, query, {})

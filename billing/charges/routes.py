@@ -15,6 +15,7 @@ from billing.parameters import Office
 from kit.auth.token_store import Principal
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, RequestIdentity, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, example, problems
 from schemas.identifiers import DriverId, StationId
@@ -30,7 +31,7 @@ _DECIDED: Final = problems(
     }
 )
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.get(

@@ -17,6 +17,7 @@ from billing.payments import models
 from billing.payments.routes import payment_of
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
 
 PREFIX: Final = "/api/v1/billing"
@@ -24,7 +25,7 @@ _PART: Final = {"total_excl_vat": "-2.092150", "total_incl_vat": "-2.500000", "p
 _NOTE: Final = {**examples.CREDIT_NOTE, **_PART, "payable": "-2.50", "amount_due": None}
 _REFUND: Final = {**payment_examples.PAYMENT, "kind": "refund", "reference": "re_3PxVolt2eZvKYlo2C", "amount": "2.50"}
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(

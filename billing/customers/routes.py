@@ -12,6 +12,7 @@ from billing.customers.models import Customer, CustomerPage, NewCustomer
 from billing.parameters import Office
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.versions import ETAG, IfMatch, etag, version_of
@@ -34,7 +35,7 @@ _WITH_ETAG: Final[dict[str, Any]] = {
 
 Wanted = Annotated[NewCustomer, Body(openapi_examples={"a company": {"value": examples.NEW_CUSTOMER}})]
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(

@@ -16,6 +16,7 @@ from billing.parameters import DocumentId, Finance, Reader
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import CursorInQuery, example, problems
 from schemas.identifiers import DriverId, StationId
@@ -25,7 +26,7 @@ INVOICES_MAX: Final = 1_000  # ~800 B each: 800 kB
 INVOICES_DEFAULT: Final = 100
 _NOT_FOUND: Final = {404: "No such document, or none of yours"}
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.get(

@@ -16,12 +16,13 @@ from billing.payments.store import PaymentRecord
 from kit.auth.authenticator import Authenticator
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
 from kit.web.route_rules import public
 
 PREFIX: Final = "/api/v1/billing"
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(

@@ -9,6 +9,7 @@ from billing.invoices import examples
 from billing.invoices.rendering import invoice_of
 from billing.parameters import Finance
 from billing.statements.models import IssuedStatements
+from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
 
 ISSUED_MAX: Final = 100  # of one request: 100 of 5,000 charges each are ~30 s of the writers' lock
@@ -17,7 +18,7 @@ EXAMPLE: Final[dict[str, Any]] = {
     "more": False,
 }
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(

@@ -1,11 +1,11 @@
 """Authentication of HTTP requests by bearer token, from memory on the hot path.
 
 A verified token is cached. Every second, if there are requests, one query reads which cached tokens were revoked since,
-and none is used after 5 s without its answer: a revoked token passes for at most that long,
-and the database has one query, however many tokens are in use. The query runs in a thread of its own and its answer is
-taken by the next request, so it needs no turn of the event loop, which takes seconds where thousands of connections are
-in arrears. While the
-database does not answer, cached tokens pass for 5 more minutes (nobody can revoke one either); unknown ones get 503.
+and none is used after 5 s without its result: a revoked token passes for at most that long, and the database has one
+query, however many tokens are in use. The query runs in a thread of its own and the next request applies its result, so
+it does not wait for the event loop, of which one iteration takes seconds when thousands of connections have unread
+requests. While the database does not answer, cached tokens pass for 5 more minutes (nobody can revoke one either);
+unknown ones get 503.
 Signed tokens (`kit.auth.signed_tokens`) need no query: they are valid until they expire.
 """
 
@@ -24,6 +24,7 @@ from kit.auth.signed_tokens import InvalidToken, SignedTokens
 from kit.auth.token_store import KINDS, Kind, Principal, TokenStore, hash_of, well_formed
 from kit.clock import Clock
 from kit.errors import Unavailable
+from kit.futures import done_within, mark_seen
 from kit.observability.logs import get_logger
 from kit.validation import COPY_IT_WHOLE
 from kit.web.problem import Problem
@@ -43,11 +44,11 @@ _REALM: Final = 'Bearer realm="voltstream"'
 _log = get_logger(__name__)
 
 
-class _Question(NamedTuple):
-    """Which cached tokens are revoked, as asked of the database."""
+class _RevocationQuery(NamedTuple):
+    """A query of the database for the cached tokens that are revoked."""
 
-    asked_s: float
-    answer: Future[set[UUID]]
+    sent_s: float
+    result: Future[set[UUID]]
 
 
 class Authenticator:
@@ -63,7 +64,7 @@ class Authenticator:
         self._checked_s = clock.monotonic_s()
         self._due_s = self._checked_s + REVOCATION_S
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="revocations")
-        self._question: _Question | None = None
+        self._query: _RevocationQuery | None = None
 
     def close(self) -> None:
         """End its thread. Call it in a thread, once the store's database is closed: it waits for a query under way."""
@@ -111,12 +112,13 @@ class Authenticator:
         return None
 
     def _is_fresh(self) -> bool:
-        """Whether the cache may be used as it is. Takes an answer that is here, and asks again where it is due soon."""
-        if self._question is not None and self._question.answer.done():
-            self._take_answer(self._question)
+        """Whether the cache may be used as it is. Applies the result of a query that is done, and sends the next one
+        where it is due soon."""
+        if self._query is not None and self._query.result.done():
+            self._apply_result(self._query)
         left_s = self._due_s - self._clock.monotonic_s()
-        if left_s <= AHEAD_S and self._question is None:
-            self._ask()
+        if left_s <= AHEAD_S and self._query is None:
+            self._send_query()
         return left_s > 0
 
     async def _principals(self, request: HTTPConnection) -> tuple[Principal, ...]:
@@ -149,41 +151,43 @@ class Authenticator:
         self._cached[token_hash] = principal
         return principal
 
-    def _ask(self) -> _Question:
-        """Ask which cached tokens are revoked, in the thread."""
+    def _send_query(self) -> _RevocationQuery:
+        """Query in the thread which cached tokens are revoked."""
         self._rejected.clear()
         token_ids = [principal.token_id for principal in self._cached.values()]
-        question = _Question(self._clock.monotonic_s(), self._thread.submit(self._store.revoked, token_ids))
-        self._question = question
-        return question
+        query = _RevocationQuery(self._clock.monotonic_s(), self._thread.submit(self._store.revoked, token_ids))
+        self._query = query
+        return query
 
-    def _take_answer(self, question: _Question) -> None:
+    def _apply_result(self, query: _RevocationQuery) -> None:
         """Drop revoked tokens from the cache."""
-        self._question = None
-        error = question.answer.exception()
+        self._query = None
+        error = query.result.exception()
         if error is not None:
-            self._outlast(error)
+            self._extend_in_outage(error)
             return
-        gone = question.answer.result()
+        gone = query.result.result()
         self._cached = {key: value for key, value in self._cached.items() if value.token_id not in gone}
-        self._checked_s = question.asked_s
-        self._due_s = question.asked_s + REVOCATION_S
+        self._checked_s = query.sent_s
+        self._due_s = query.sent_s + REVOCATION_S
 
     async def _refresh(self) -> None:
-        """Wait until the cache may be used again: for the answer, or until the database counts as down."""
+        """Wait until the cache may be used again: for the result, or until the database counts as down."""
         while (now_s := self._clock.monotonic_s()) >= self._due_s:
-            question = self._question or self._ask()
-            left_s = question.asked_s + ANSWER_S_MAX - now_s
-            if left_s > 0 and not question.answer.done():
-                await asyncio.wait((asyncio.wrap_future(question.answer),), timeout=left_s)
-            if question is not self._question:
-                continue  # taken meanwhile
-            if question.answer.done():
-                self._take_answer(question)
+            query = self._query or self._send_query()
+            left_s = query.sent_s + ANSWER_S_MAX - now_s
+            if left_s > 0 and not query.result.done():
+                result = asyncio.wrap_future(query.result)
+                result.add_done_callback(mark_seen)  # the first request to go on handles the error
+                await done_within(result, left_s)
+            if query is not self._query:
+                continue  # applied meanwhile
+            if query.result.done():
+                self._apply_result(query)
             else:
-                self._outlast(Unavailable(f"PostgreSQL does not answer within {ANSWER_S_MAX:.0f} s"))
+                self._extend_in_outage(Unavailable(f"PostgreSQL does not answer within {ANSWER_S_MAX:.0f} s"))
 
-    def _outlast(self, error: BaseException) -> None:
+    def _extend_in_outage(self, error: BaseException) -> None:
         """Use the cache for longer while the database is down, but not for ever."""
         now_s = self._clock.monotonic_s()
         if now_s - self._checked_s >= OUTAGE_S:

@@ -7,7 +7,7 @@ A process logs in with one URL and takes a service's role at connect (kit/databa
 import contextlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, Final
 
 import asyncpg
@@ -18,7 +18,15 @@ from kit.masking import mask_secrets
 
 _CONNECT_S: Final = 5  # a server that accepts no connection within this time counts as down
 _QUERY_S: Final = 30.0  # a longer query of a service would only block its connection
+_CANCEL_S: Final = 5.0  # from the end of that time to the server's answer that it has cancelled the query
 _POOL_MAX: Final = 8  # connections of one service: 8 services stay within PostgreSQL's default of 100
+# Of libpq: a peer whose host answers no TCP probe, or acknowledges no byte, is gone after 10 + 3 * 5 s.
+_CUT_OFF: Final[dict[str, Any]] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # ms
+}
 
 # Pause between two reads of a COPY. PostgreSQL sends 8 kB at a time; one read costs ~50 us, whether of 8 kB or of the
 # ~60 kB that arrive within the pause.
@@ -41,7 +49,7 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
         state = getattr(error, "sqlstate", None) or ""
         if state in _CONTENTION:
             message = mask_secrets(str(error).strip())
-            raise Contended(f"{what} ended a transaction for another's sake: {message}") from error
+            raise Contended(f"{what} rolled back a transaction: {message}") from error
         lost = isinstance(error, psycopg.OperationalError) and not state
         if (lost or state[:2] in _OUTAGE_CLASSES) and state not in _NO_OUTAGE:
             raise Unavailable(f"{what} does not answer: {mask_secrets(str(error).strip())}") from error
@@ -59,8 +67,8 @@ def outages(what: str = "PostgreSQL") -> Generator[None, None, None]:
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
-    """Given back to its pool as it came: what runs on it sets nothing beyond its transaction, so that nothing is to be
-    reset. asyncpg's reset is a second exchange with the server for each query."""
+    """Needs no reset on its return to the pool, since no query on it changes anything beyond its transaction. asyncpg's
+    reset would be a second round trip for each query."""
 
     def get_reset_query(self) -> str:
         return ""
@@ -90,7 +98,8 @@ class Database:
             return await self._pool.fetchval(query, *args)
 
     def fetch_blocking(self, query: str, *args: object) -> list[tuple[Any, ...]]:
-        """All rows, on a connection besides the pool. Blocks: it is for one thread, which needs no event loop."""
+        """All rows, on a connection besides the pool. Blocks, for 40 s at most: it is for one thread, which needs no
+        event loop."""
         return self._blocking.fetch(query, args)
 
     async def execute(self, query: str, *args: object) -> str:
@@ -142,8 +151,10 @@ class _BlockingConnection:
     """A psycopg connection for one thread: opened when it is needed, closed after any error on it, and for good by
     another thread."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[tuple[Any, ...]]]) -> None:
+    def __init__(self, connect: Callable[[], psycopg.Connection[tuple[Any, ...]]], answer_s: float) -> None:
+        """`answer_s`: a server that has not answered a query by then does not answer."""
         self._connect = connect
+        self._answer_s = answer_s
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._closed = False
         self._lock = Lock()  # of the two attributes above
@@ -151,6 +162,10 @@ class _BlockingConnection:
     def fetch(self, query: str, args: tuple[object, ...]) -> list[tuple[Any, ...]]:
         """All rows of a query whose parameters are $1, $2 and so on. Raises Unavailable."""
         connection = self._connection or self._opened()
+        # Whether the server is frozen or cut off: psycopg itself waits without end.
+        limit = Timer(self._answer_s, connection.close)
+        limit.daemon = True
+        limit.start()
         try:
             with outages():
                 return psycopg.RawCursor(connection).execute(query.encode(), args).fetchall()
@@ -158,6 +173,8 @@ class _BlockingConnection:
             self._connection = None
             connection.close()
             raise
+        finally:
+            limit.cancel()
 
     def close(self) -> None:
         """Close it for good; a query under way raises Unavailable."""
@@ -178,7 +195,7 @@ class _BlockingConnection:
 
 async def open_database(url: str, *, name: str, role: str | None = None, connections_max: int = _POOL_MAX) -> Database:
     """A pool for the service `name` (as PostgreSQL shows it), as `role` if given. Raises Unavailable, ConfigError."""
-    # Compiling a statement takes PostgreSQL up to 0.5 s, which no statement of a service that is short gets back.
+    # Just-in-time compilation takes up to 0.5 s a statement, more than the short ones of a service could save by it.
     settings = {"application_name": name, "timezone": "UTC", "jit": "off"} | ({"role": role} if role else {})
     with _wrong_login(url), outages():
         pool = await asyncpg.create_pool(
@@ -190,7 +207,8 @@ async def open_database(url: str, *, name: str, role: str | None = None, connect
             server_settings=settings,
             connection_class=_Connection,
         )
-        blocking = _BlockingConnection(partial(connect_sync, url, name=name, role=role, autocommit=True))
+        connect = partial(connect_sync, url, name=name, role=role, autocommit=True, query_s=_QUERY_S)
+        blocking = _BlockingConnection(connect, _QUERY_S + _CANCEL_S)
         database = Database(pool, blocking)
         try:
             await pool.fetchval("SELECT 1")
@@ -201,16 +219,22 @@ async def open_database(url: str, *, name: str, role: str | None = None, connect
 
 
 def connect_sync(
-    url: str, *, name: str, role: str | None = None, autocommit: bool = False
+    url: str, *, name: str, role: str | None = None, autocommit: bool = False, query_s: float | None = None
 ) -> psycopg.Connection[tuple[Any, ...]]:
     """A psycopg connection for the stream workers and tools. Raises Unavailable, ConfigError.
 
-    Use it within `outages()`.
+    Use it within `outages()`. `query_s`: the server cancels a query that takes longer, and a server that is cut off is
+    noticed within 25 s; None: neither has a limit.
     """
-    options = f"-c timezone=UTC -c role={role}" if role else "-c timezone=UTC"
+    settings = {"timezone": "UTC"} | ({"role": role} if role else {})
+    network: dict[str, Any] = {}
+    if query_s is not None:
+        settings["statement_timeout"] = str(round(query_s * 1_000))
+        network = _CUT_OFF
+    options = " ".join(f"-c {key}={value}" for key, value in settings.items())
     with _wrong_login(url), outages():
         return psycopg.connect(
-            url, application_name=name, options=options, connect_timeout=_CONNECT_S, autocommit=autocommit
+            url, application_name=name, options=options, connect_timeout=_CONNECT_S, autocommit=autocommit, **network
         )
 
 

@@ -118,14 +118,15 @@ def _range(prefix: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _outages() -> Generator[None, None, None]:
-    """Within the block, the driver's error that means "the server does not answer" becomes Unavailable."""
+    """Within the block, the driver's error that means "the server does not answer" becomes Unavailable. So does a login
+    that it refuses: users are changed on a server while others work with it."""
     try:
         yield
     except _OUTAGES as error:
         raise Unavailable(f"MongoDB does not answer: {mask_secrets(str(error))}") from error
     except OperationFailure as error:
         if error.code in _LOGIN_CODES:
-            raise ConfigError(f"VOLTSTREAM_MONGODB_URL: {mask_secrets(str(error))}") from None
+            raise Unavailable(f"MongoDB refuses the login: {mask_secrets(str(error))}") from error
         raise
     except PyMongoError as error:
         if "closed" in str(error).lower():

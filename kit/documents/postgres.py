@@ -35,12 +35,12 @@ class PostgresDocuments:
             "SELECT $1, key, document FROM unnest($2::text[], $3::jsonb[]) AS put (key, document) "
             "ON CONFLICT (collection, key) DO UPDATE SET document = excluded.document"
         )
-        self._get = f"SELECT document FROM {table} WHERE collection = $1 AND key = $2"  # noqa: S608
+        self._get = f"SELECT document FROM {table} WHERE collection = $1 AND key = $2"  # noqa: S608 - checked name
         self._scan = (
-            f"SELECT key, document FROM {table} "  # noqa: S608
+            f"SELECT key, document FROM {table} "  # noqa: S608 - checked name
             "WHERE collection = $1 AND key >= $2 AND key < $3 AND key > $4 ORDER BY key LIMIT $5"
         )
-        self._delete = f"DELETE FROM {table} WHERE collection = $1 AND key >= $2 AND key < $3"  # noqa: S608
+        self._delete = f"DELETE FROM {table} WHERE collection = $1 AND key >= $2 AND key < $3"  # noqa: S608 - checked name
 
     async def put(self, collection: str, documents: Mapping[str, Document]) -> None:
         """See DocumentStore."""

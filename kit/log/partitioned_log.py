@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from kit.errors import Overloaded, Unavailable
-from kit.futures import done_within
+from kit.futures import done_within, mark_seen
 
 RECORDS_MAX: Final = 4_096  # unconfirmed, in all partitions: 4 s of 1,000 frames/s, longer than a database failover
 BYTES_MAX: Final = 256 << 20  # 256 MiB: 2,600 frames of 100 kB; what a process may buffer while a broker is down
@@ -94,7 +94,7 @@ class InProcessLog:
         self._unconfirmed.take(len(record))
         log = self._partition(partition)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        durable.add_done_callback(_mark_seen)
+        durable.add_done_callback(mark_seen)
         log.entries.append(_Entry(record, durable))
         log.readable.set()
         if not await done_within(durable, self._timeout_s):
@@ -197,9 +197,3 @@ class InProcessLog:
 
     def _partition(self, partition: int) -> _Partition:
         return self._partitions.setdefault(partition, _Partition())
-
-
-def _mark_seen(future: asyncio.Future[None]) -> None:
-    """Retrieve an exception that comes after its caller's time-out: asyncio would log it."""
-    if not future.cancelled():
-        future.exception()

@@ -21,7 +21,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from kit.errors import Unavailable
-from kit.futures import done_within
+from kit.futures import done_within, mark_seen
 from kit.log.partitioned_log import BYTES_MAX, RECORDS_MAX, UnconfirmedLimit
 from kit.messaging.rabbit_channels import PERSISTENT
 from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
@@ -110,7 +110,7 @@ class RabbitLogWriter(ConnectionListener):
             raise Unavailable("the log is closed")
         self._unconfirmed.take(len(record))
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        durable.add_done_callback(_mark_seen)
+        durable.add_done_callback(mark_seen)
         self._partitions[partition].waiting.append(_Record(partition, record, durable))
         self._send(self._partitions[partition])
         if not await done_within(durable, self._timeout_s):
@@ -215,9 +215,3 @@ def _requeue_rejected(partition: _Partition) -> None:
         partition.resume = None
     partition.waiting.extendleft(partition.rejected[tag] for tag in sorted(partition.rejected, reverse=True))
     partition.rejected.clear()
-
-
-def _mark_seen(future: asyncio.Future[None]) -> None:
-    """Retrieve an exception that comes after its caller's time-out: asyncio would log it."""
-    if not future.cancelled():
-        future.exception()

@@ -32,6 +32,7 @@ from kit.messaging.messages import (
     ORIGIN_ROUTING_KEY,
     REPLAYS,
     Announce,
+    Binding,
     FailedMessage,
     Handler,
     Message,
@@ -140,7 +141,7 @@ class _Queue:
     def __init__(self, name: str, messages_max: int) -> None:
         self.name = name
         self.messages_max = messages_max
-        self.bindings: set[tuple[str, str]] = set()
+        self.bindings: set[Binding] = set()
         self.unsettled = 0  # ready, in a handler, or pausing before the next attempt
         self.ready: deque[_Delivery] = deque()
         self.arrived = asyncio.Semaphore(0)  # one permit per ready delivery

@@ -95,7 +95,7 @@ def current_event_context() -> EventContext:
 
 
 @contextmanager
-def within(context: EventContext, what: str, attributes: Mapping[str, str] | None = None) -> Iterator[None]:
+def in_event_context(context: EventContext, what: str, attributes: Mapping[str, str] | None = None) -> Iterator[None]:
     """Work that one event causes: what it logs and publishes bears the event's ids."""
     token = correlation_id.set(context.correlation_id)
     try:
@@ -235,7 +235,9 @@ class _Listener:
             raise Unprocessable(f"not an event of {self._queue}: {type(error).__name__}: {reason}") from error
         metadata = event.metadata
         ids = {"messaging.message.id": str(metadata.event_id), "messaging.event.type": metadata.type}
-        with within(EventContext(metadata.correlation_id, metadata.traceparent), f"{self._queue} process", ids):
+        with in_event_context(
+            EventContext(metadata.correlation_id, metadata.traceparent), f"{self._queue} process", ids
+        ):
             await self._try(event, message.attempt)
 
     async def _try(self, event: DecodedEvent, attempt: int) -> None:

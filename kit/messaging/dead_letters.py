@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
+from psycopg import Connection
 
 from kit.database.migrations import Migrations
 from kit.database.postgres import Database
@@ -61,6 +62,9 @@ RETURNING l.{_COLUMNS.replace(", ", ", l.")}, true AS moving
 """  # noqa: S608 - constants
 _INSERT_OUTBOX: Final = """
 INSERT INTO events.outbox (event_id, exchange, routing_key, body, headers) VALUES ($1, $2, $3, $4, $5)
+"""
+_COUNT_WAITING: Final = """
+SELECT queue, count(*) FROM events.dead_letter WHERE replayed_at IS NULL GROUP BY queue ORDER BY 2 DESC, 1
 """
 _DELETE_OLD: Final = "DELETE FROM events.dead_letter WHERE replayed_at < now() - make_interval(days => $1)"
 
@@ -154,6 +158,11 @@ class DeadLetterStore:
     async def forget_old(self) -> None:
         """Delete letters that were replayed more than KEEP_DAYS ago. Run it daily."""
         await self._database.execute(_DELETE_OLD, KEEP_DAYS)
+
+
+def waiting_by_queue(connection: Connection[tuple[Any, ...]]) -> dict[str, int]:
+    """How many letters of each queue were not replayed, the most first."""
+    return dict(connection.execute(_COUNT_WAITING).fetchall())
 
 
 def _outbox_row(letter: DeadLetter) -> tuple[UUID, str, str, bytes, str]:

@@ -12,10 +12,20 @@ An attempt ends in one of four ways:
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from kit.errors import Overloaded, Unavailable, Unprocessable
-from kit.messaging.messages import DEAD_LETTER_QUEUE, EVENT_ID, Handler, Message
+from kit.errors import Overloaded, QueueFull, Unavailable, Unprocessable
+from kit.messaging.messages import (
+    DEAD_LETTER_QUEUE,
+    EVENT_ID,
+    Announce,
+    FailedMessage,
+    Handler,
+    Message,
+    Publishes,
+    failure_event_of,
+)
 from kit.observability.logs import get_logger
 from kit.retry import QueuePolicy, reconnect_pauses_s
 
@@ -30,6 +40,17 @@ class FailedAttempt:
 
     error: str
     pause_s: float | None  # before the next attempt; None: there is none, dead-letter it
+
+
+async def publish_dead_letter(bus: Publishes, failed: FailedMessage, announce: Announce | None) -> None:
+    """Return once the dead letter and its announcement are confirmed. Raises as `Bus.publish`, but no QueueFull for the
+    announcement."""
+    await bus.publish(failed.dead_letter())
+    if (event := failure_event_of(failed, announce)) is not None:
+        with suppress(QueueFull):  # the letter is kept, whoever is told
+            await bus.publish(event)
+    event_id = failed.message.headers.get(EVENT_ID)
+    _log.error("event_dead_lettered", queue=failed.queue, event_id=event_id, error=failed.error)
 
 
 async def attempt_delivery(

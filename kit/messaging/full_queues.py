@@ -3,25 +3,19 @@
 A queue that is full refuses what is published, and the event stays in its outbox; the other queues of its routing key
 have it, those of later events wait. That is right for minutes: nothing is lost, and the publisher learns that it is too
 fast. Where it lasts, each queue is given the event by name, and one that still refuses it gets it as a dead letter:
-kept in the database, announced, and to be replayed when the consumer is back (docs/adr/0021).
+kept in the database, and to be replayed when the consumer is back (docs/adr/0021). Only the first of a full queue is
+announced by an event: there may be a million of them.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 from kit.errors import QueueFull
-from kit.messaging.bus import Bus
-from kit.messaging.messages import EVENT_ID, Announce, FailedMessage, Message, addressed_to, failure_event_of
-from kit.observability.logs import get_logger
+from kit.messaging.delivery_attempts import publish_dead_letter
+from kit.messaging.messages import Announce, Binding, FailedMessage, Message, Publishes, addressed_to
 
 REFUSED_S: Final = 60.0  # a consumer that restarts, or drains a backlog at its pace, frees room within seconds
-
-Route = tuple[str, str]
-"""An exchange and a routing key."""
-
-_log = get_logger(__name__)
 
 
 class PublisherPastFullQueues:
@@ -29,42 +23,52 @@ class PublisherPastFullQueues:
 
     def __init__(
         self,
-        bus: Bus,
-        queues: Mapping[Route, Sequence[str]],
+        bus: Publishes,
+        queues_by_binding: Mapping[Binding, Sequence[str]],
         announce: Announce | None = None,
         *,
         refused_s: float = REFUSED_S,
     ) -> None:
-        """`queues`: the durable queues of consumers. One of another system that is full misses the event."""
+        """`queues_by_binding`: the durable queues of consumers. One of another system that is full misses the event."""
         self._bus = bus
-        self._queues = queues
+        self._queues_by_binding = queues_by_binding
         self._announce = announce
         self._refused_s = refused_s
-        self._refused_since: dict[Route, float] = {}  # of those refused at the last publish, when they first were
+        self._refused_since: dict[Binding, float] = {}  # of those refused at the last publish, when they first were
+        self._announced: set[str] = set()  # full queues, of each of which a dead letter was announced
 
     async def publish(self, message: Message) -> None:
         """As `Bus.publish`. Raises QueueFull where a queue has been full for less than `refused_s`."""
-        route = message.exchange, message.routing_key
+        binding = message.exchange, message.routing_key
         try:
             await self._bus.publish(message)
         except QueueFull:
             now_s = asyncio.get_running_loop().time()
-            since_s = self._refused_since.setdefault(route, now_s)
-            if route not in self._queues or now_s - since_s < self._refused_s:
+            since_s = self._refused_since.setdefault(binding, now_s)
+            if binding not in self._queues_by_binding or now_s - since_s < self._refused_s:
                 raise
-            for queue in self._queues[route]:
+            for queue in self._queues_by_binding[binding]:
                 await self._publish_to(queue, message)
         else:
-            self._refused_since.pop(route, None)
+            if self._refused_since.pop(binding, None) is not None:
+                self._announced.difference_update(self._queues_by_binding.get(binding, ()))
 
     async def _publish_to(self, queue: str, message: Message) -> None:
         """The queue may have it already: consumers handle an event once."""
         try:
             await self._bus.publish(addressed_to(queue, message))
         except QueueFull as full:
-            failed = FailedMessage(queue, message, f"the queue is full, nobody consumes it: {full}")
-            await self._bus.publish(failed.dead_letter())
-            if (event := failure_event_of(failed, self._announce)) is not None:
-                with suppress(QueueFull):  # the letter is kept, whoever is told
-                    await self._bus.publish(event)
-            _log.error("event_dead_lettered", queue=queue, event_id=message.headers.get(EVENT_ID), error=failed.error)
+            await self._dead_letter(FailedMessage(queue, message, f"the queue is full, nobody consumes it: {full}"))
+        else:
+            self._announced.discard(queue)
+
+    async def _dead_letter(self, failed: FailedMessage) -> None:
+        """Publish it; announce it where it is the first since the queue last took something."""
+        announced = failed.queue in self._announced
+        self._announced.add(failed.queue)  # others are published at the same time
+        try:
+            await publish_dead_letter(self._bus, failed, None if announced else self._announce)
+        except BaseException:
+            if not announced:
+                self._announced.discard(failed.queue)
+            raise

@@ -6,7 +6,7 @@ A message whose handling failed for good is published to the dead-letter exchang
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID, uuid5
 
 DIRECT: Final = "direct_events"
@@ -14,6 +14,9 @@ FANOUT: Final = "fanout_broadcast"
 DEAD_LETTERS: Final = "dlx_events"
 EXCHANGES: Final = (DIRECT, FANOUT, DEAD_LETTERS)
 DEFAULT_EXCHANGE: Final = ""  # AMQP's own: to the queue that the routing key names, and to no other
+Binding = tuple[str, str]
+"""An exchange and a routing key: what a queue gets."""
+
 DEAD_LETTER_QUEUE: Final = "dead_letters"  # gets every dead letter of every queue
 
 EVENT_ID: Final = "event_id"  # header: consumers dedupe on it, logs name it
@@ -41,6 +44,13 @@ class Message:
 
 
 Handler = Callable[[Message], Awaitable[None]]
+
+
+class Publishes(Protocol):
+    """A bus, or what publishes to one."""
+
+    async def publish(self, message: Message) -> None:
+        """See `Bus.publish`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,17 @@
 The table is `<schema>.outbox` of kit/database/standard_tables.
 
 Events are published in the order of their ids, at least once. After a failed publish a later event may overtake an
-earlier one. An event that is slow to be taken, as while its consumer is paused, holds up those of its routing key only.
+earlier one. An event that is slow to be taken, as while its consumer is paused, or that a full queue refuses, holds up
+those of its routing key only.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol, Union
+from typing import Any, Final, Union
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +22,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from psycopg import Cursor
 
 from kit.database.names import checked_name
-from kit.messaging.bus import EVENT_ID, EXCHANGES, Message
+from kit.errors import QueueFull
+from kit.messaging.messages import EVENT_ID, EXCHANGES, Message, Publishes
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 
@@ -103,11 +105,12 @@ class RelayMetrics:
         self.active = Gauge("outbox_relay_active", "1 where this relay is the active one", labels, registry=registry)
 
 
-class Publishes(Protocol):
-    """A bus, or what publishes to one."""
+@dataclass(slots=True)
+class _Refusal:
+    """A full queue refuses events of a routing key: none is published before `until_s`."""
 
-    async def publish(self, message: Message) -> None:
-        """See `Bus.publish`."""
+    pauses: Iterator[float]
+    until_s: float = 0.0
 
 
 class Relay:
@@ -134,6 +137,7 @@ class Relay:
         self._closing = False
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._under_way: defaultdict[str, int] = defaultdict(int)  # those, by routing key
+        self._refusals: dict[str, _Refusal] = {}  # by routing key, until an event of it is confirmed
         self._confirmed: list[int] = []
         self._failure: BaseException | None = None
 
@@ -200,9 +204,10 @@ class Relay:
 
     async def _publish_next(self, connection: "asyncpg.Connection[Any]") -> int:
         """Begin to publish the oldest events that are not under way. Returns how many."""
-        full = [key for key, count in self._under_way.items() if count > WINDOW // 2]
-        room = WINDOW - max((count for key, count in self._under_way.items() if key not in full), default=0)
-        rows = await connection.fetch(self._select, [*self._in_flight, *self._confirmed], full, room)
+        waiting = {key for key, count in self._under_way.items() if count > WINDOW // 2}
+        waiting |= {key for key in self._refusals if self._is_postponed(key)}
+        room = WINDOW - max((count for key, count in self._under_way.items() if key not in waiting), default=0)
+        rows = await connection.fetch(self._select, [*self._in_flight, *self._confirmed], [*waiting], room)
         for row in rows:
             number, event_id, exchange, routing_key, body, headers = row
             own = {EVENT_ID: str(event_id)} if headers is None else msgspec.json.decode(headers, type=dict[str, str])
@@ -222,10 +227,25 @@ class Relay:
         error = task.exception()
         if error is None:
             self._confirmed.append(number)
+            if not self._is_postponed(routing_key):  # while it is, what was published before the refusal is confirmed
+                self._refusals.pop(routing_key, None)
         else:
             self._failed.inc()
-            self._failure = error
+            if not isinstance(error, QueueFull):
+                self._failure = error
+            elif not self._is_postponed(routing_key):
+                self._postpone(routing_key, error)
         self._wake.set()
+
+    def _is_postponed(self, routing_key: str) -> bool:
+        refusal = self._refusals.get(routing_key)
+        return refusal is not None and asyncio.get_running_loop().time() < refusal.until_s
+
+    def _postpone(self, routing_key: str, error: QueueFull) -> None:
+        """Publish no events of that key for a while."""
+        refusal = self._refusals.setdefault(routing_key, _Refusal(reconnect_pauses_s()))
+        refusal.until_s = asyncio.get_running_loop().time() + next(refusal.pauses)
+        _log.warning("outbox_queue_full", schema=self._schema, routing_key=routing_key, error=str(error))
 
     async def _delete_confirmed(self, connection: "asyncpg.Connection[Any]") -> None:
         if self._confirmed:
@@ -239,6 +259,7 @@ class Relay:
         tasks = list(self._in_flight.values())
         self._in_flight.clear()
         self._under_way.clear()
+        self._refusals.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

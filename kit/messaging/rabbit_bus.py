@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from pika import BasicProperties
 
-from kit.errors import KitError, QueueFull, Unavailable
+from kit.errors import KitError, Unavailable
 from kit.messaging.bus import CLOSE_TIMEOUT_S, PREFETCH
-from kit.messaging.delivery_attempts import FailedAttempt, attempt_delivery, deliver_once
+from kit.messaging.delivery_attempts import FailedAttempt, attempt_delivery, deliver_once, publish_dead_letter
 from kit.messaging.gate import Gate
 from kit.messaging.messages import (
     DEAD_LETTER_QUEUE,
@@ -28,11 +28,11 @@ from kit.messaging.messages import (
     EXCHANGES,
     FANOUT,
     Announce,
+    Binding,
     FailedMessage,
     Handler,
     Message,
     as_published,
-    failure_event_of,
 )
 from kit.messaging.rabbit_channels import PERSISTENT, AmqpConsumer, Declare, Delivery, Publisher
 from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
@@ -108,7 +108,8 @@ class RabbitBus:
             return
         if message.exchange not in EXCHANGES:
             raise ValueError(f"no exchange {message.exchange!r}")
-        await self.send(message.exchange, message.routing_key, message.body, dict(message.headers), mandatory=False)
+        mandatory = message.exchange == DEAD_LETTERS  # an event may have no consumer; a letter without a queue is lost
+        await self.send(message.exchange, message.routing_key, message.body, dict(message.headers), mandatory=mandatory)
 
     async def send(
         self, exchange: str, routing_key: str, body: bytes, headers: dict[str, Any], *, mandatory: bool
@@ -260,7 +261,8 @@ class _Subscription:
         while True:
             try:
                 if failed.pause_s is None:
-                    await self._dead_letter(FailedMessage(self._queue, message, failed.error))
+                    failed_message = FailedMessage(self._queue, message, failed.error)
+                    await publish_dead_letter(self._bus, failed_message, self._bus.announce)
                 else:
                     attempt = min(message.attempt + 1, self._policy.attempts_max)
                     headers = {**_headers_with_origin(message), _ATTEMPT: attempt}
@@ -270,15 +272,6 @@ class _Subscription:
                 await self._pause(delivery, next(pauses))
             else:
                 return
-
-    async def _dead_letter(self, failed_message: FailedMessage) -> None:
-        letter = failed_message.dead_letter()
-        await self._bus.send(DEAD_LETTERS, self._queue, letter.body, dict(letter.headers), mandatory=True)
-        if (event := failure_event_of(failed_message, self._bus.announce)) is not None:
-            with suppress(QueueFull):  # the letter is kept, whoever is told
-                await self._bus.publish(event)
-        event_id = failed_message.message.headers.get(EVENT_ID)
-        _log.error("event_dead_lettered", queue=self._queue, event_id=event_id, error=failed_message.error)
 
 
 def _headers_with_origin(message: Message) -> dict[str, Any]:
@@ -302,7 +295,7 @@ def _number(value: object, default: int) -> int:
     return value if isinstance(value, int) and 0 <= value < 1_000_000 else default
 
 
-def _binding(exchange: str, routing_key: str) -> tuple[str, str]:
+def _binding(exchange: str, routing_key: str) -> Binding:
     if exchange not in EXCHANGES:
         raise ValueError(f"no exchange {exchange!r}")
     return _BROADCAST_BY_KEY if exchange == FANOUT else exchange, routing_key
@@ -320,7 +313,7 @@ async def _declare_exchanges(channel: Channel) -> None:
 
 
 async def _declare_queue(
-    channel: Channel, queue: str, binding: tuple[str, str], pauses_s: Collection[float], messages_max: int
+    channel: Channel, queue: str, binding: Binding, pauses_s: Collection[float], messages_max: int
 ) -> None:
     """The queue, the routing of its dead letters, and the delay queues of its policy."""
     await _declare_exchanges(channel)
@@ -331,7 +324,7 @@ async def _declare_queue(
     await _declare_delays(channel, pauses_s)
 
 
-async def _declare_process_queue(channel: Channel, queue: str, binding: tuple[str, str]) -> None:
+async def _declare_process_queue(channel: Channel, queue: str, binding: Binding) -> None:
     """A queue without dead letters and retries, which ends after its process."""
     await _declare_exchanges(channel)
     arguments = {
@@ -343,7 +336,7 @@ async def _declare_process_queue(channel: Channel, queue: str, binding: tuple[st
     await _bind(channel, queue, binding)
 
 
-async def _bind(channel: Channel, queue: str, binding: tuple[str, str]) -> None:
+async def _bind(channel: Channel, queue: str, binding: Binding) -> None:
     await channel.bind(queue, *binding)
     if binding[0] == _BROADCAST_BY_KEY:
         await channel.unbind(queue, FANOUT)  # as earlier versions bound it

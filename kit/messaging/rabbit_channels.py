@@ -11,6 +11,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from kit.errors import Overloaded, QueueFull, Unavailable
+from kit.futures import mark_seen
 from kit.messaging.gate import Gate
 from kit.messaging.rabbit_connection import Channel, Connection, ConnectionListener, Rabbit
 
@@ -64,7 +65,7 @@ class Publisher(ConnectionListener):
             raise Unavailable(f"RabbitMQ: {error!r}") from error
         self._tag = tag
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_mark_seen)
+        future.add_done_callback(mark_seen)
         self._unconfirmed[tag] = future
         return future
 
@@ -112,11 +113,6 @@ def _confirm(future: asyncio.Future[None]) -> None:
 def _refuse(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_exception(QueueFull("RabbitMQ refused a message: its queue is full"))
-
-
-def _mark_seen(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,7 +319,9 @@ def _send_more_at_once(raw: AsyncioConnection) -> None:
 
 
 def _is_plaintext(transport: object) -> bool:
-    return type(transport).__name__ == "_AsyncPlaintextTransport"
+    """Whether it is pika's transport without TLS, and still has what is replaced in it."""
+    known = all(hasattr(transport, name) for name in ("_tx_buffers", "_produce"))
+    return known and type(transport).__name__ == "_AsyncPlaintextTransport"
 
 
 def _joined(pieces: Iterable[bytes]) -> list[bytes]:

@@ -2,7 +2,8 @@
 
 A route declares its rules by dependencies, of its own or of its router: `Depends(require_kinds("operator"))` or
 `Depends(public)`, and `Depends(body_bytes_max(n))` where the default bound does not fit. An app does not mount a route
-that is neither public nor for some kinds of token; `kit.web.request_body` enforces the rules.
+that is neither public nor for some kinds of token, nor one that reads JSON otherwise than `kit.web.json_body` does;
+`kit.web.request_body` enforces the rules.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from starlette.types import Scope
+
+from kit.web.json_body import JsonRoute
 
 if TYPE_CHECKING:  # at run time the rules need no token store, and a worker has none
     from kit.auth.token_store import Kind
@@ -84,9 +87,14 @@ def rules_of(route: object) -> RouteRules:
 
 
 def check_rules(routes: Iterable[object]) -> None:
-    """Raises InvalidRouteRules where a route's rules are missing or contradict each other."""
+    """Raises InvalidRouteRules where a route's rules are missing or contradict each other, or its JSON is read
+    otherwise than `JsonRoute` does."""
     for route in routes:
         rules_of(route)
+        original = getattr(route, "original_route", route)
+        if getattr(original, "body_field", None) is not None and not isinstance(original, JsonRoute):
+            path = getattr(route, "path", route)
+            raise InvalidRouteRules(f"{path} has a body that is not checked: give its router route_class=JsonRoute")
 
 
 def selected_route(scope: Scope) -> object:

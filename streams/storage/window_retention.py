@@ -65,7 +65,7 @@ def drop_week(connection: Connection, week: int, moved: int | None = None) -> No
             columns = ", ".join(field.name for field in WINDOW.fields)
             connection.execute(f"CREATE TEMP TABLE kept_week ON COMMIT DROP AS {source}".encode())
             connection.execute(f"DELETE FROM {kept} {deleted}".encode())  # noqa: S608  # our own names
-            connection.execute(f"INSERT INTO {kept} ({columns}) SELECT {columns} FROM kept_week".encode())  # noqa: S608
+            connection.execute(f"INSERT INTO {kept} ({columns}) SELECT {columns} FROM kept_week".encode())  # noqa: S608  # our own names
             connection.execute("DROP TABLE kept_week")
         if moved is None:
             connection.execute("SELECT telemetry.drop_windows(%s)", (week,))

@@ -18,6 +18,7 @@ from api.telemetry.live_streams import LiveStreams
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import Kind, TokenStore
 from kit.clock import ManualClock
+from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database
 from kit.live.view import InProcessLive
 from kit.service import Service
@@ -28,6 +29,7 @@ from tests.api.pricing_app import PricingApp, running_pricing
 from tests.api.rows import COARSER_WINDOWS_SQL
 from tests.api.stations_app import StationsApp, running_stations
 from tests.serving import make_schemas, open_service
+from voltstream.settings import load_settings
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 
@@ -45,6 +47,7 @@ class Api:
     clock: ManualClock
     database_url: str
     tokens: TokenStore
+    config: RuntimeConfig  # of sessions
 
     async def token(self, kind: Kind, subject: str | None = None) -> str:
         """A new token."""
@@ -78,18 +81,20 @@ async def api(telemetry_url: str) -> AsyncIterator[Api]:
     app = make_app("queries", "0", registry=CollectorRegistry())
     app.state.authenticator = Authenticator(tokens, clock)
     bearer = {"Authorization": f"Bearer {operator_token}"}
+    config = RuntimeConfig(load_settings())
     try:
         async with (
             open_service(TELEMETRY, telemetry_url, clock, app=app, live=live, connections_max=4) as telemetry,
-            open_service(SESSIONS, telemetry_url, clock, app=app),
+            open_service(SESSIONS, telemetry_url, clock, app=app, config=config),
             serve(app, "127.0.0.1", 0) as server,
         ):
             streams = telemetry.components.streams
             async with httpx.AsyncClient(base_url=server.url, headers=bearer, timeout=30) as client:
                 ends = (live, streams, server, clock)
-                yield Api(client, operator_token, device_token, *ends, telemetry_url, tokens)
+                yield Api(client, operator_token, device_token, *ends, telemetry_url, tokens, config)
             await streams.close()
     finally:
+        config.close()
         await live.close()
         await access.close()
 

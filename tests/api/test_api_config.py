@@ -34,8 +34,15 @@ from kit.database.roles import Grant, ensure_roles
 from kit.web.app import make_app
 from kit.web.server import serve
 from schemas.events import ConfigUpdated, Event
-from tests.api.test_api_pricing_operations import JSON, _places, _with
-from tests.described import answers_as_described, asked_only_by, cases_of, described_are
+from tests.described import (
+    ANYTHING,
+    answers_as_described,
+    asked_only_by,
+    cases_of,
+    described_are,
+    places_in,
+    with_value,
+)
 from tests.serving import make_schemas, open_service
 from voltstream.runtime.config_updates import CONTRACT, ROLE, read_snapshot
 from voltstream.services import setting_owners
@@ -459,9 +466,9 @@ async def test_anything_anywhere_in_a_body_is_taken_or_refused(config: Config, p
     headers = {"content-type": "application/json", "authorization": f"Bearer {config.tokens['operator']}"}
 
     @settings(max_examples=200, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(at=st.sampled_from(_places(good)), value=JSON)
+    @given(at=st.sampled_from(places_in(good)), value=ANYTHING)
     def send(at: tuple[Any, ...], value: Any) -> None:
-        body = json.dumps(_with(good, at, value)).encode()
+        body = json.dumps(with_value(good, at, value)).encode()
         sent = config.client.post(PATH + path, content=body, headers=headers)
         answer = asyncio.run_coroutine_threadsafe(sent, loop).result()
         assert answer.is_success or answer.status_code in (400, 404, 409, 422), answer.text

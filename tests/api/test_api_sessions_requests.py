@@ -16,9 +16,11 @@ from prometheus_client import CollectorRegistry
 from api.sessions.declaration import SERVICE
 from api.sessions.models import Session, SessionRequestAccepted, StopAccepted
 from api.sessions.request_store import EXPIRY
+from api.sessions.settings import REMOTE_START
 from kit.auth.authenticator import Authenticator
 from kit.auth.signed_tokens import SignedTokens
 from kit.clock import format_rfc3339
+from kit.config.values import ConfigSnapshot
 from kit.web.app import make_app, serve
 from schemas.session import EndReason
 from schemas.topics import SESSION_REQUESTED, SESSION_STOP_REQUESTED
@@ -204,6 +206,25 @@ async def test_a_repeated_request_with_its_key_is_one_request_and_another_needs_
     stops = [await street.ask("D1", "POST", f"/{accepted['request_id']}/stop", 202) for _ in range(3)]
     assert stops[0] == stops[1] == stops[2]
     assert [type_ for type_, _ in await street.at.published()].count(SESSION_STOP_REQUESTED) == 1
+
+
+async def test_a_flag_says_who_may_start_where(street: Street) -> None:
+    """By role, station, and both; a running session is stopped as ever."""
+
+    def switch(revision: int, **rule: Any) -> None:
+        flags = {REMOTE_START: {"rule": {"enabled": True, **rule}, "version": revision}}
+        street.api.config.apply_snapshot(ConfigSnapshot(revision, flags))
+
+    accepted = await street.start("D1")
+    switch(1, percentage=0, targets={"roles": ["operator"]})
+    refused = await street.start("D2", 2, 403)
+    assert refused["detail"] == "drivers cannot start at ST-1 now: operators switched it off (sessions.remote_start)"
+    await street.ask("D1", "POST", f"/{accepted['request_id']}/stop", 202)
+    switch(2, excepted={"stations": ["st-1"]})
+    await street.start("", 2, 403, driver_id="D2")
+    switch(3, excepted={"roles": ["operator"]})
+    await street.start("", 2, 403, driver_id="D2")
+    await street.start("D2", 2)
 
 
 async def test_an_operator_names_the_driver_and_a_driver_is_only_themself(street: Street) -> None:

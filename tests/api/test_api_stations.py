@@ -43,8 +43,15 @@ from kit.database.postgres import open_database
 from kit.web.paging import encode_cursor
 from schemas.connector import AC_STANDARDS, DC_STANDARDS
 from tests.api.stations_app import NOW, PATH, StationsApp
-from tests.api.test_api_pricing_operations import JSON, _places, _with
-from tests.described import answers_as_described, asked_only_by, cases_of, described_are
+from tests.described import (
+    ANYTHING,
+    answers_as_described,
+    asked_only_by,
+    cases_of,
+    described_are,
+    places_in,
+    with_value,
+)
 
 _MONDAY = {"weekday": 1, "period_begin": "08:00", "period_end": "24:00"}
 CONNECTOR = f"{PATH}/{{station_id}}/connectors/{{connector_id}}"
@@ -406,9 +413,9 @@ async def test_anything_anywhere_in_a_body_is_taken_or_refused(
     loop = asyncio.get_running_loop()
 
     @settings(max_examples=200, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(at=st.sampled_from(_places(good)), value=JSON)
+    @given(at=st.sampled_from(places_in(good)), value=ANYTHING)
     def send(at: tuple[Any, ...], value: Any) -> None:
-        body = json.dumps(_with(good, at, value)).encode()
+        body = json.dumps(with_value(good, at, value)).encode()
         headers = {"content-type": "application/json", "if-match": "*"}
         sent = stations.client.put(PATH + path, content=body, headers=headers)
         answer = asyncio.run_coroutine_threadsafe(sent, loop).result()

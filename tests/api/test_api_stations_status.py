@@ -14,8 +14,8 @@ from api.stations.status.store import RECENT_MAX
 from kit.clock import format_rfc3339
 from kit.messaging.bus import InProcessBus, Message
 from kit.retry import RetryPolicy
-from schemas.events import StationStatusChanged, StatusChange
-from schemas.topics import RESERVATION_CANCELLED, RESERVATION_CREATED, STATION_STATUS_CHANGED
+from schemas.events import StationReceived, StationStatusChanged, StatusChange, TelemetryReceived
+from schemas.topics import RESERVATION_CANCELLED, RESERVATION_CREATED, STATION_STATUS_CHANGED, TELEMETRY_RECEIVED
 from tests.api.station_events import event, reservation_event
 from tests.api.stations_app import NOW, StationsApp
 from tests.waiting import eventually
@@ -138,6 +138,38 @@ async def test_in_whatever_order_and_however_often_changes_come_the_last_counts(
 
 def test_every_status_has_one_number() -> None:
     assert {code: name for name, code in CODES.items()} == LABELS
+
+
+async def test_what_was_stored_of_a_station_is_counted_once_in_any_order(
+    stations: StationsApp, bus: InProcessBus, seed: int
+) -> None:
+    dice = random.Random(seed)
+    sent = [
+        (number, station, dice.randint(1, 500), dice.randint(1, 60))
+        for number in range(40)
+        for station in dice.sample(["A", "STRAY", "C"], dice.randint(1, 3))
+    ]
+
+    def received(number: int) -> Message:
+        heard = [
+            StationReceived(station_id=station, readings=readings, newest_ts=format_rfc3339(at(minute)))
+            for of, station, readings, minute in sent
+            if of == number
+        ]
+        payload = TelemetryReceived(partition=0, readings=0, newest_ts=format_rfc3339(NOW), stations=heard)
+        return event(TELEMETRY_RECEIVED, f"received {number}", payload)
+
+    await stations.ask("GET", "/STRAY/status", 404)
+    deliveries = [*range(40), *dice.sample(range(40), 15)]
+    dice.shuffle(deliveries)
+    await asyncio.gather(*(bus.publish(received(number)) for number in deliveries))
+    for name in ("A", "STRAY", "C"):
+        heard = (await stations.ask("GET", f"/{name}/status", 200))["heard"]
+        of_it = [(readings, minute) for _, station, readings, minute in sent if station == name]
+        assert heard["readings"] == sum(readings for readings, _ in of_it)
+        assert datetime.fromisoformat(heard["newest_ts"]) == at(max(minute for _, minute in of_it))
+    await stations.ask("PUT", "/SILENT", 201, {})
+    assert (await stations.ask("GET", "/SILENT/status", 200))["heard"] is None
 
 
 async def test_changes_of_status_touch_no_index(stations: StationsApp, bus: InProcessBus) -> None:

@@ -8,6 +8,9 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
 
 from kit.database.postgres import connect_sync, open_database
 from kit.documents.mongodb import MongoDocuments
@@ -206,6 +209,24 @@ async def test_after_an_outage_the_store_goes_on(mongodb_url: str, servers: Priv
             except Unavailable:
                 await asyncio.sleep(0.01)
     assert await store.get("outage", "a") == {"n": 3}
+    await store.close()
+
+
+@pytest.mark.parametrize("code", [13, 18])
+async def test_a_login_that_mongodb_refuses_is_unavailable(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its users change while others work with it: nothing that is asked of it is lost."""
+
+    async def refuses(*_: object, **__: object) -> None:
+        raise OperationFailure("not you, mongodb://u:hush@h/", code)
+
+    for name in ("bulk_write", "find_one", "delete_many"):
+        monkeypatch.setattr(AsyncCollection, name, refuses)
+    monkeypatch.setattr(AsyncDatabase, "command", refuses)
+    store = MongoDocuments("mongodb://127.0.0.1:1")
+    for refused in (store.put("a", {"a": {}}), store.get("a", "a"), store.delete("a", ""), store.check_ready()):
+        with pytest.raises(Unavailable, match="MongoDB refuses the login") as error:
+            await refused
+        assert "hush" not in str(error.value)
     await store.close()
 
 

@@ -1,5 +1,7 @@
 """Tokens: who may, from when, until when; against a real database."""
 
+import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
@@ -348,8 +350,8 @@ async def known(slow: _SlowStore, clock: ManualClock) -> Authenticator:
 
 def _await_answer(authenticator: Authenticator) -> None:
     """Let the thread finish, and the event loop have no turn."""
-    assert authenticator._question is not None
-    authenticator._question.answer.result(_HANGING_S)
+    assert authenticator._query is not None
+    authenticator._query.result.result(_HANGING_S)
 
 
 async def test_a_request_that_cannot_wait_is_known_while_its_revocation_is_asked_for_ahead(
@@ -396,6 +398,26 @@ async def test_a_database_that_answers_too_late_counts_as_down_until_it_does(
     slow.token_hash = b""
     with pytest.raises(Problem):
         await known.require(_request(_TOKEN), "device")
+
+
+async def test_requests_that_wait_through_an_outage_leave_no_error_behind(
+    slow: _SlowStore, known: Authenticator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_token_ids: object) -> set[object]:
+        assert slow.gate.wait(_HANGING_S)
+        raise Unavailable("PostgreSQL does not answer")
+
+    monkeypatch.setattr(slow, "revoked", away)
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    clock.advance(REVOCATION_S)
+    waiting = [asyncio.create_task(known.require(_request(_TOKEN), "device")) for _ in range(3)]
+    await asyncio.sleep(0)  # each begins to wait
+    slow.gate.set()
+    assert await asyncio.gather(*waiting) == [slow.principal] * 3
+    del waiting
+    gc.collect()
+    assert reported == []
 
 
 async def test_a_revocation_that_cannot_be_read_is_no_refusal(

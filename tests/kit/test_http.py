@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from kit.errors import ConfigError, Overloaded, Unavailable
 from kit.observability.tracing import current_traceparent, setup_tracing
 from kit.web.app import Problem, make_app, serve
+from kit.web.json_body import JsonRoute
 from kit.web.route_rules import public
 
 _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -28,7 +29,7 @@ class _Item(BaseModel):
 
 
 def _router() -> APIRouter:
-    router = APIRouter(prefix="/api/v1", dependencies=[Depends(public)])
+    router = APIRouter(prefix="/api/v1", dependencies=[Depends(public)], route_class=JsonRoute)
 
     @router.post("/items/{item_id}", tags=["items"])
     async def put(item_id: int, item: _Item) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from itertools import repeat
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -9,7 +11,8 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kit.errors import Unavailable
+from kit.errors import QueueFull, Unavailable
+from kit.messaging import outbox
 from kit.messaging.bus import DIRECT, EVENT_ID, Handler, InProcessBus, Message
 from kit.messaging.gate import Gate
 from kit.messaging.inbox import forget_old, record_new_events
@@ -30,14 +33,21 @@ CREATE TABLE shop.events_processed (
 
 
 class StubbornBus:
-    """A bus that notes what it takes, and takes nothing while `down`."""
+    """A bus that notes what it takes. It takes nothing while `down`, and no body in `too_much`: its queue is full."""
 
     def __init__(self) -> None:
         self.taken: list[Message] = []
         self.refused = 0
         self.down = False
+        self.too_much: set[bytes] = set()
+
+    def has_taken(self, body: bytes) -> bool:
+        return any(message.body == body for message in self.taken)
 
     async def publish(self, message: Message) -> None:
+        if message.body in self.too_much:
+            self.refused += 1
+            raise QueueFull("full")
         if self.down:
             self.refused += 1
             raise Unavailable("down")
@@ -188,6 +198,47 @@ async def test_while_the_bus_is_down_events_wait(
     await eventually(lambda: bus.refused > 6)
     assert left(database) == 3
     bus.down = False
+    await eventually(lambda: left(database) == 0, 30)
+    assert [message.body for message in bus.taken] == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize(
+    "too_much", [{b"0", b"1", b"2", b"3"}, {b"0", b"2"}, {b"1", b"3"}], ids=["all", "until the last", "the last too"]
+)
+async def test_events_that_a_full_queue_refuses_hold_up_no_others(
+    database: "psycopg.Connection[tuple[object, ...]]",
+    relays: Relays,
+    bus: StubbornBus,
+    monkeypatch: pytest.MonkeyPatch,
+    too_much: set[bytes],
+) -> None:
+    monkeypatch.setattr(outbox, "reconnect_pauses_s", lambda: repeat(3_600.0))
+    bus.too_much = too_much
+    with database.cursor() as cursor:
+        insert(cursor, "shop", [OutboxEvent(uuid4(), DIRECT, "shop.made", b"%d" % number) for number in range(4)])
+    database.commit()
+    relays.start()
+    await eventually(lambda: left(database) == len(too_much))
+    for body in ("sold", "sold again", "sold out"):
+        with database.cursor() as cursor:
+            insert(cursor, "shop", events(body))
+        database.commit()
+        await eventually(partial(bus.has_taken, body.encode()))
+    await eventually(lambda: left(database) == len(too_much))
+    assert bus.refused == len(too_much)
+
+
+async def test_events_that_a_full_queue_refused_go_out_when_it_has_room(
+    database: "psycopg.Connection[tuple[object, ...]]", relays: Relays, bus: StubbornBus
+) -> None:
+    bus.too_much = {b"a", b"b", b"c"}
+    with database.cursor() as cursor:
+        insert(cursor, "shop", events("a", "b", "c"))
+    database.commit()
+    relays.start()
+    await eventually(lambda: bus.refused > 6)
+    assert left(database) == 3
+    bus.too_much.clear()
     await eventually(lambda: left(database) == 0, 30)
     assert [message.body for message in bus.taken] == [b"a", b"b", b"c"]
 

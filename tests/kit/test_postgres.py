@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Coroutine, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +12,7 @@ import asyncpg
 import psycopg
 import pytest
 
+from kit.database import postgres
 from kit.database.postgres import Database, connect_sync, open_database, outages
 from kit.database.roles import Grant, ensure_roles
 from kit.errors import ConfigError, Contended, Unavailable
@@ -141,6 +144,25 @@ async def test_a_thread_asks_on_a_connection_of_its_own_made_anew_after_an_outag
     await database.close()
     with pytest.raises(Unavailable):
         await asked("SELECT 1")
+
+
+async def test_a_server_that_stops_answering_holds_no_thread(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_QUERY_S", 0.2)
+    monkeypatch.setattr(postgres, "_CANCEL_S", 0.2)
+    database = await open_database(database_url, name="test")
+    with pytest.raises(psycopg.errors.QueryCanceled):  # the server ends what takes too long
+        await asyncio.to_thread(database.fetch_blocking, "SELECT pg_sleep(600)")
+    ((backend,),) = await asyncio.to_thread(database.fetch_blocking, "SELECT pg_backend_pid()")
+    os.kill(backend, signal.SIGSTOP)  # its kernel still acknowledges what is sent
+    try:
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(database.fetch_blocking, "SELECT 1")
+        assert await asyncio.to_thread(database.fetch_blocking, "SELECT 1") == [(1,)], "on another connection"
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    await database.close()
 
 
 async def test_closing_ends_what_a_thread_asks(database_url: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,16 @@ from pika.channel import Channel as PikaChannel
 
 from kit.errors import Overloaded, Unavailable
 from kit.messaging.rabbit_channels import Publisher
-from kit.messaging.rabbit_connection import RECEIVE_BYTES, SEND_BYTES, Channel, Connection, ConnectionListener, Rabbit
+from kit.messaging.rabbit_connection import (
+    RECEIVE_BYTES,
+    SEND_BYTES,
+    Channel,
+    Connection,
+    ConnectionListener,
+    Rabbit,
+    _receive_more_at_once,
+    _send_more_at_once,
+)
 from tests.waiting import eventually
 
 URL = "amqp://guest:guest@127.0.0.1:{}/%2F"
@@ -48,6 +58,14 @@ async def test_a_refused_connection_is_one_line_with_its_cause(
     lost = [line for line in capsys.readouterr().out.splitlines() if "rabbitmq_lost" in line]
     assert lost
     assert all("ConnectionRefusedError" in line for line in lost)
+
+
+def test_a_transport_that_pika_has_changed_stays_as_it_is() -> None:
+    changed = type("_AsyncPlaintextTransport", (), {})()
+    connection: Any = SimpleNamespace(_transport=changed)
+    _receive_more_at_once(connection)
+    _send_more_at_once(connection)
+    assert vars(changed) == {}
 
 
 async def test_a_frame_is_received_in_few_pieces(rabbit: Rabbit) -> None:

@@ -23,6 +23,7 @@ from kit.auth.token_store import KINDS, Kind, Principal, hash_of
 from kit.clock import ManualClock
 from kit.errors import Unavailable
 from kit.web.app import make_app, serve
+from kit.web.json_body import JsonRoute
 from kit.web.route_rules import BODY_BYTES_MAX, InvalidRouteRules, access_of, body_bytes_max, check_rules, public
 from kit.web.server import RunningServer
 
@@ -59,7 +60,7 @@ class Item(BaseModel):
 
 
 def _router() -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     async def parsed(item: Item) -> str:
         return "ok"

@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import psycopg
+import pytest
 
 from tests.voltstream.platform import ENOUGH_S, served, voltstream
+
+ENDINGS: Final = (pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGTERM, id="stopped"))
 
 
 class ServiceProcesses:
@@ -39,11 +42,11 @@ class ServiceProcesses:
             for name, (process, line) in zip(names, pool.map(self._stack.enter_context, serving), strict=True):
                 self._running[name] = (process, line["url"])
 
-    def end(self, name: str, how: signal.Signals) -> int:
-        """Its exit code."""
+    def end(self, name: str, how: signal.Signals) -> None:
+        """Return when it has ended; one that is stopped ends without an error."""
         process, _ = self._running[name]
         process.send_signal(how)
-        return int(process.wait(ENOUGH_S))
+        assert process.wait(ENOUGH_S) == (-signal.SIGKILL if how is signal.SIGKILL else 0)
 
     def url(self, service: str) -> str:
         """Of its API."""
@@ -68,6 +71,10 @@ class ServiceProcesses:
             with suppress(httpx.ConnectError):
                 ready[name] = self._client.get(f"{url}/ready").status_code == 200
         return ready
+
+    def all_ready(self) -> bool:
+        """Whether all that were started are ready."""
+        return self.ready() == dict.fromkeys(self._running, True)
 
     def ask_ready(self, name: str) -> None:
         """Raises httpx.ConnectError where it is away."""

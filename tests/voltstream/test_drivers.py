@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kit.clock import SystemClock, format_rfc3339
 from kit.messaging.bus import DIRECT, Bus, InProcessBus, Message
@@ -173,7 +174,7 @@ async def street() -> AsyncIterator[Street]:
 async def a_street(bus: Bus) -> AsyncIterator[Street]:
     """One station; its first connector is free to begin with: the fleet's seed is fixed. Closes the bus."""
     async with serving(Sink()) as sink:
-        fleet = SimulatedFleet(1, 200.0, SystemClock())
+        fleet = SimulatedFleet(1, 200.0, SystemClock(), CollectorRegistry())
         await fleet.consume(bus)
         running = asyncio.create_task(fleet.run(sink.url, "vsd_x"))
         try:
@@ -262,7 +263,7 @@ async def test_a_request_whose_moment_cannot_be_read_is_a_dead_letter(street: St
 
 async def test_without_a_running_fleet_requests_change_nothing() -> None:
     bus = InProcessBus(load_retry_policy())
-    fleet = SimulatedFleet(1, 200.0, SystemClock())
+    fleet = SimulatedFleet(1, 200.0, SystemClock(), CollectorRegistry())
     await fleet.consume(bus)
     street = Street(Sink(), bus)
     await street.request(uuid4())

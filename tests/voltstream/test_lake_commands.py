@@ -58,6 +58,15 @@ def test_a_wrong_question_and_a_lake_that_is_not_set_are_one_line(filled_url: st
         assert words in str(found.exception), arguments
 
 
+def test_the_doctor_says_why_the_lake_was_not_asked(database_url: str, unused_port: int) -> None:
+    empty = _lake(database_url, Retention())
+    assert (empty.ok, empty.detail) == (True, "not asked: see the check of migrations")
+    away = _lake(f"postgresql://u:hush@127.0.0.1:{unused_port}/d", Retention())
+    assert not away.ok
+    assert "does not answer" in away.detail
+    assert "hush" not in away.detail
+
+
 def test_the_doctor_says_how_the_lake_is(filled_url: str, tmp_path: Path) -> None:
     place = tmp_path / "lake"
     there = Retention(lake_url=str(place), lake_after_days=7)

@@ -20,7 +20,7 @@ import pytest
 from tests.private_servers import PrivateServers, fresh_database
 from tests.proof.cluster import PARTITIONS, clear_brokers
 from tests.voltstream.platform import ENOUGH_S
-from tests.voltstream.service_processes import ServiceProcesses
+from tests.voltstream.service_processes import ENDINGS, ServiceProcesses
 from tests.waiting import eventually
 from voltstream.runtime.database import bring_up_to_date
 
@@ -126,19 +126,18 @@ def platform(running_servers: PrivateServers, tmp_path_factory: pytest.TempPathF
         yield running
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+@pytest.mark.parametrize("how", ENDINGS)
 @pytest.mark.parametrize("name", NAMES)
 async def test_what_chargers_say_while_one_service_is_away_is_stored_shown_and_invoiced_when_it_is_back(
     platform: Platform, name: str, how: signal.Signals
 ) -> None:
-    everyone = dict.fromkeys((*NAMES, "pricing"), True)
-    await eventually(lambda: platform.ready() == everyone, ENOUGH_S)
+    await eventually(platform.all_ready, ENOUGH_S)
     before = [Session(platform) for _ in range(AT_ONCE)]
     for session in before:
         session.charge()
-    assert platform.end(name, how) == (-signal.SIGKILL if how is signal.SIGKILL else 0)
+    platform.end(name, how)
 
-    others = {one: True for one in everyone if one != name}
+    others = {one: True for one in (*NAMES, "pricing") if one != name}
     assert platform.ready() == others
     with pytest.raises(httpx.ConnectError):
         platform.ask_ready(name)
@@ -153,7 +152,7 @@ async def test_what_chargers_say_while_one_service_is_away_is_stored_shown_and_i
     assert platform.ready() == others
 
     platform.start(name)
-    await eventually(lambda: platform.ready() == everyone, ENOUGH_S)
+    await eventually(platform.all_ready, ENOUGH_S)
     if name == "gateway":
         meanwhile.charge()
     with suppress(AssertionError):

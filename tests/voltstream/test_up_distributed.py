@@ -50,7 +50,7 @@ async def test_everything_by_url(
     }
     station = f"UP-{os.urandom(4).hex()}".upper()
     start_ms = _now_ms() - 120_000
-    with up(data_dir, "--no-simulator", **servers) as platform:
+    with up(data_dir, "--no-simulator", received_events="true", **servers) as platform:
         assert all(_child(platform, service) for service in _CHILDREN)
         assert set(json.loads(platform.text("/ready"))["checks"]) == {"database", "live view", "log", "bus"}
         assert platform.post(readings(station, 40, start_ms)).json()["accepted"] == 40
@@ -63,6 +63,9 @@ async def test_everything_by_url(
         again = _child(platform, "worker")
         assert again is not None
         assert again.pid != worker.pid
+        await eventually(
+            lambda: platform.get(f"/api/v1/stations/{station}/status")["heard"]["readings"] == 60, within_s=60
+        )
         children = psutil.Process(platform.process.pid).children(recursive=True)
         assert platform.post(readings(station, 10, start_ms + 60_000, first_seq=61)).status_code == 202
         assert platform.stop() == (0, "")

@@ -92,7 +92,10 @@ async def test_a_bays_sensor_is_heard_through_and_a_late_event_of_it_counts(data
 
 
 async def test_the_simulated_fleet_fills_the_live_view_over_http(data_dir: Path) -> None:
-    with up(data_dir, "--stations", "3", "--rate", "30") as platform:
+    with up(data_dir, "--stations", "3", "--rate", "30", received_events="true") as platform:
+        measured = "simulated_reading_stored_after_seconds_count"
+        await eventually(lambda: f"{measured} 0.0" not in platform.text("/metrics"), within_s=60)
+        assert measured in platform.text("/metrics")
         await eventually(lambda: platform.get("/api/v1/telemetry/live")["total"]["connectors"] == 6, within_s=60)
         metrics = platform.text("/metrics")
         assert "ingest_readings_accepted_total" in metrics

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from psycopg import Connection, Error
+from psycopg.errors import UndefinedTable
 
 from billing.settings import BillingSettings, seller_of
 from kit.auth.signed_tokens import SignedTokens
@@ -19,6 +21,7 @@ from kit.errors import ConfigError, KitError
 from kit.lake.folder import LakeFolder
 from kit.log.kafka import partitions_of
 from kit.masking import mask_secrets
+from kit.messaging.dead_letters import waiting_by_queue
 from kit.settings import Settings, group_of
 from schemas.settings import Retention
 from schemas.topics import READINGS_TOPIC
@@ -129,8 +132,10 @@ def _lake(url: str, settings: Retention) -> Check:
             row = connection.execute(
                 "SELECT fault, (SELECT count(*) FROM telemetry.lake_file) FROM telemetry.lake_status"
             ).fetchone()
-    except (KitError, Error):
+    except UndefinedTable:
         return Check("lake", True, "not asked: see the check of migrations")
+    except (KitError, Error) as error:
+        return Check("lake", False, mask_secrets(str(error).strip()), "see the check of postgresql")
     fault, files = row or (None, 0)
     if not settings.lake_url and files:
         fix = "set VOLTSTREAM_LAKE_URL to where they are"
@@ -188,13 +193,11 @@ def _charges(connection: Connection[tuple[Any, ...]]) -> Check:
 
 def _dead_letters(connection: Connection[tuple[Any, ...]]) -> Check:
     """Events that a consumer gave up, or whose queue was full for long: that of a service that does not run."""
-    rows = connection.execute(
-        "SELECT queue, count(*) FROM events.dead_letter WHERE replayed_at IS NULL GROUP BY queue ORDER BY 2 DESC, 1"
-    ).fetchall()
-    if not rows:
+    waiting = waiting_by_queue(connection)
+    if not waiting:
         return Check("dead letters", True, "none waits")
-    shown = [f"{queue}: {count}" for queue, count in rows[:_QUEUES_SHOWN]]
-    more = f", and {len(rows) - _QUEUES_SHOWN} queues more" if len(rows) > _QUEUES_SHOWN else ""
+    shown = [f"{queue}: {count}" for queue, count in islice(waiting.items(), _QUEUES_SHOWN)]
+    more = f", and {len(waiting) - _QUEUES_SHOWN} queues more" if len(waiting) > _QUEUES_SHOWN else ""
     fix = "see `voltstream events dlq list`; mend or start the consumer, then `voltstream events dlq replay --queue …`"
     return Check("dead letters", False, f"events that were not handled wait: {', '.join(shown)}{more}", fix)
 

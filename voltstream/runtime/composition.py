@@ -239,16 +239,15 @@ async def _work(jobs: Sequence[Job[Any]], components: Any, config: RuntimeConfig
         number = min(due_s, key=due_s.__getitem__)
         await asyncio.sleep(max(0.0, due_s[number] - loop.time()))
         job = jobs[number]
+        pause_s = job.every_s
         try:
             if not job.paused_by or config.gate(job.paused_by).is_open:
                 await job.run(components)
-            pause_s = job.every_s
         except Contended as error:
             _log.warning("job_repeated", job=job.name, error=str(error))
             pause_s = min(job.every_s, _CONTENDED_S)
         except Unavailable as error:
             _log.warning("job_postponed", job=job.name, error=str(error))
-            pause_s = job.every_s
         due_s[number] = loop.time() + pause_s
 
 

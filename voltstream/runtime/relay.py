@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from kit.messaging.bus import Bus
 from kit.messaging.dead_letters import MIGRATIONS, SCHEMA, DeadLetterMetrics, DeadLetterStore
-from kit.messaging.full_queues import PublisherPastFullQueues, Route
+from kit.messaging.full_queues import PublisherPastFullQueues
+from kit.messaging.messages import Binding
 from kit.messaging.outbox import Relay, RelayMetrics
 from kit.service import Context, Job, Service
 from schemas.topics import EVENT_FAILED, routing_key
@@ -44,7 +45,7 @@ async def relaying(relays: Relays, bus: Bus) -> AsyncIterator[None]:
     await bus.subscribe_dead_letters(relays.letters.keep)
     context, metrics = relays.context, RelayMetrics(relays.context.registry)
     announce = dead_letter_event_factory(context.clock)
-    publisher = PublisherPastFullQueues(bus, queues_by_route(relays.services), announce)
+    publisher = PublisherPastFullQueues(bus, queues_by_binding(relays.services), announce)
     schemas = dict.fromkeys(service.owned_schema for service in relays.services if service.migrations)
     running = {}
     for schema in schemas:
@@ -58,20 +59,20 @@ async def relaying(relays: Relays, bus: Bus) -> AsyncIterator[None]:
         await asyncio.wait(running.values())
 
 
-def queues_by_route(services: Sequence[Service[Any]]) -> dict[Route, list[str]]:
+def queues_by_binding(services: Sequence[Service[Any]]) -> dict[Binding, list[str]]:
     """The queues of all consumer groups."""
-    queues: dict[Route, list[str]] = {}
+    queues: dict[Binding, list[str]] = {}
     for service in services:
         for consumes in service.consumes:
-            route = exchange_of(consumes.event_type), routing_key(consumes.event_type)
-            queues.setdefault(route, []).append(queue_of(service, consumes))
+            binding = exchange_of(consumes.event_type), routing_key(consumes.event_type)
+            queues.setdefault(binding, []).append(queue_of(service, consumes))
     return queues
 
 
 async def declare_queues(services: Sequence[Service[Any]], bus: Bus) -> None:
     """Make the queues of all consumer groups before anything is published: an event that no queue takes is dropped, and
     a service may be started for the first time after the event. Raises Unavailable."""
-    for (exchange, key), queues in queues_by_route(services).items():
+    for (exchange, key), queues in queues_by_binding(services).items():
         for queue in queues:
             await bus.declare(queue, exchange, key)
 

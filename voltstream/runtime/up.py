@@ -80,11 +80,11 @@ async def run_up(
         await stack.enter_async_context(composition.running(here))
         if options.stations and await ensure_default(composition.components["pricing"].database, web.clock):
             _log.info("default_tariff_published")
-        fleet = SimulatedFleet(options.stations, options.rate, web.clock) if options.stations else None
+        fleet = _fleet(options, web)
         if fleet is not None:
-            stations = composition.components["stations"].database
-            await ensure_stations(stations, web.clock, simulated_stations(fleet.spec()))
-            known = await composition.components["telemetry"].service.registers(list(simulated_stations(fleet.spec())))
+            stations = simulated_stations(fleet.spec())
+            await ensure_stations(composition.components["stations"].database, web.clock, stations)
+            known = await composition.components["telemetry"].service.registers(list(stations))
             fleet.continue_from(known)
         if fleet is not None and composition.bus is not None:
             await fleet.consume(composition.bus)
@@ -94,6 +94,10 @@ async def run_up(
         announce(Started(server, tokens, {child.name: child.url for child in children if child.url}))
         await stack.enter_async_context(_on_top(options, fleet, server, tokens, web.clock, lifespan))
         await lifespan.wait()
+
+
+def _fleet(options: UpOptions, web: Web) -> SimulatedFleet | None:
+    return SimulatedFleet(options.stations, options.rate, web.clock, web.registry) if options.stations else None
 
 
 def _apart(settings: Settings, workers: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ from api.notifications.models import Subject
 from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 
@@ -23,7 +24,7 @@ NOTIFICATIONS_DEFAULT: Final = 50
 DELIVERIES_MAX: Final = 1_000  # ~500 B each
 DELIVERIES_DEFAULT: Final = 100
 
-router = APIRouter(prefix=PREFIX, tags=["notifications"])
+router = APIRouter(prefix=PREFIX, tags=["notifications"], route_class=JsonRoute)
 
 
 @router.get(

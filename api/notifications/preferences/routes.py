@@ -8,9 +8,10 @@ from api.notifications.callers import FORBIDDEN, Caller, SubjectInQuery, subject
 from api.notifications.components import PREFIX, Provided
 from api.notifications.preferences import examples
 from api.notifications.preferences.models import Preferences, StoredPreferences, WebhookSecret
+from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
 
-router = APIRouter(prefix=f"{PREFIX}/preferences", tags=["notifications"])
+router = APIRouter(prefix=f"{PREFIX}/preferences", tags=["notifications"], route_class=JsonRoute)
 
 
 @router.get(

@@ -1,6 +1,5 @@
 """Requests and responses of templates, as OpenAPI shows them."""
 
-import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -84,19 +83,11 @@ class TemplateList(NotificationModel):
     edited: list[TemplateEntry]
 
 
-def _whole_characters(variables: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(variables, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("a text has half of a character (a lone surrogate): leave it out") from None
-    return variables
-
-
 class PreviewRequest(NotificationModel):
     """What to render: the given source, or the one in use, with the sample's variables and those given."""
 
     template: TemplateParts | None = None
-    variables: Annotated[dict[str, Any], AfterValidator(_whole_characters)] = Field(default_factory=dict)
+    variables: dict[str, Any] = Field(default_factory=dict)
     time_zone: Annotated[str, StringConstraints(max_length=64), AfterValidator(checked_time_zone)] = "UTC"
 
 

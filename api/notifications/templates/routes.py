@@ -18,6 +18,7 @@ from api.notifications.templates.models import (
     TemplateList,
 )
 from api.notifications.templates.store import TemplateKey
+from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
 
 _ONE: Final = "/{kind}/{channel}/{language}"
@@ -35,7 +36,7 @@ async def template_key(
 
 Key = Annotated[TemplateKey, Depends(template_key)]
 
-router = APIRouter(prefix=f"{PREFIX}/templates", tags=["notifications"])
+router = APIRouter(prefix=f"{PREFIX}/templates", tags=["notifications"], route_class=JsonRoute)
 
 
 def _responses(value: Any, more: dict[int, str] | None = None) -> dict[int | str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from api.pricing.demand.models import DemandRule, DemandState
 from api.pricing.models import DEFAULT, TariffTarget
 from api.pricing.routes import PREFIX, Operator, Provided
 from kit.auth.authenticator import require_kinds
-from kit.web.exact_json import ExactJsonRoute
+from kit.web.json_body import ExactJsonRoute
 from kit.web.parameters import example, problems
 
 

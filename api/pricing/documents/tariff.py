@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from kit.instants import EARLIEST, LATEST
-from kit.web.exact_json import DIGITS_MAX, stays_small
+from kit.web.json_body import DIGITS_MAX, stays_small
 from schemas.currency import CURRENCIES
 from schemas.tariff import Price, Tariff
 

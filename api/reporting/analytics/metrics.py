@@ -55,11 +55,13 @@ class Metric:
 
     def value(self, sums: Mapping[str, int]) -> float | None:
         """In the unit, of these sums by name; None: it is the quotient of nothing."""
-        numerator = sums[PEAK] if self.is_peak else sum(sums[name] for name in self.parts)
-        if not self.divided_by:
-            return numerator / self.scale
-        denominator = sum(sums[name] for name in self.divided_by)
+        numerator, denominator = self.fraction(sums)
         return numerator / (denominator * self.scale) if denominator else None
+
+    def fraction(self, sums: Mapping[str, int]) -> tuple[int, int]:
+        """The numerator, before it is scaled, and the denominator of these sums by name; 1 of what is no quotient."""
+        numerator = sums[PEAK] if self.is_peak else sum(sums[name] for name in self.parts)
+        return numerator, sum(sums[name] for name in self.divided_by) if self.divided_by else 1
 
 
 METRICS: Final[dict[str, Metric]] = {

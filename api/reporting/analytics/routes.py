@@ -2,20 +2,17 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import AfterValidator
 
 from api.reporting.analytics import examples
 from api.reporting.analytics.buckets import BUCKETS_MAX, Width
 from api.reporting.analytics.metrics import METRICS
 from api.reporting.analytics.models import Analytics, Group, MetricDescription, MetricList
 from api.reporting.analytics.service import AnalyticsQuery, description_of
-from api.reporting.components import ReportingComponents
-from api.time_zones import checked_time_zone
-from kit.auth.authenticator import require_kinds
+from api.reporting.components import Provided
+from api.reporting.parameters import MetricInPath, TimeZoneInQuery, check_reader
 from kit.instants import Instant
-from kit.service import provided
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 
@@ -24,22 +21,13 @@ FIGURES_DEFAULT: Final = 1_000
 NAMES_MAX: Final = 100  # groups named in one query
 NAME_CHARS_MAX: Final = 255
 
-Provided = Annotated[ReportingComponents, Depends(provided(ReportingComponents))]
-MetricInPath = Annotated[str, Path(max_length=64, openapi_examples={"metric": {"value": "energy_delivered"}})]
-TimeZoneInQuery = Annotated[
-    str,
-    AfterValidator(checked_time_zone),
-    Query(max_length=64, description="IANA: in which days, weeks and months begin"),
-]
 NamesInQuery = Annotated[
     list[Annotated[str, Query(max_length=NAME_CHARS_MAX)]] | None,
     Query(max_length=NAMES_MAX, description="only of these groups; repeat for several"),
 ]
 _NO_METRIC: Final = {404: "There is no such metric"}
 
-router = APIRouter(
-    prefix="/api/v1/analytics", tags=["analytics"], dependencies=[Depends(require_kinds("operator", "finance"))]
-)
+router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"], dependencies=[Depends(check_reader)])
 
 
 @router.get("", summary="The metrics that there are", responses={**problems(), 200: example(examples.METRICS)})

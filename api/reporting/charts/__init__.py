@@ -1,1 +1,1 @@
-"""Pictures of metrics: heat maps as SVG and PNG."""
+"""Heat maps of metrics as JSON, SVG and PNG."""

@@ -4,16 +4,14 @@ import asyncio
 from enum import StrEnum
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import Response
-from pydantic import AfterValidator
 
 from api.reporting.charts import examples, png, svg
 from api.reporting.charts.models import HeatMapPage, Shape
 from api.reporting.charts.service import picture
 from api.reporting.components import Provided
-from api.time_zones import checked_time_zone
-from kit.auth.authenticator import require_kinds
+from api.reporting.parameters import MetricInPath, TimeZoneInQuery, check_reader
 from kit.instants import Instant
 from kit.web.parameters import JSON, choose, example, problems
 
@@ -29,9 +27,7 @@ class PictureFormat(StrEnum):
 _MEDIA_TYPES: Final = {PictureFormat.JSON: JSON, PictureFormat.SVG: svg.MEDIA_TYPE, PictureFormat.PNG: png.MEDIA_TYPE}
 _FORMATS: Final = {media_type: format_ for format_, media_type in _MEDIA_TYPES.items()}
 
-router = APIRouter(
-    prefix="/api/v1/analytics", tags=["analytics"], dependencies=[Depends(require_kinds("operator", "finance"))]
-)
+router = APIRouter(prefix="/api/v1/analytics", tags=["analytics"], dependencies=[Depends(check_reader)])
 
 
 @router.get(
@@ -51,13 +47,11 @@ router = APIRouter(
 )
 async def heat_map(
     reporting: Provided,
-    metric: Annotated[str, Path(max_length=64, openapi_examples={"metric": {"value": "energy_delivered"}})],
+    metric: MetricInPath,
     start: Annotated[Instant, Query(alias="from")],
     end: Annotated[Instant, Query(alias="to", description="exclusive; at most 92 days later")],
     shape: Annotated[Shape, Query(description="7 x 24 hours of a week; or sites by hour of the day")] = "week",
-    timezone: Annotated[
-        str, AfterValidator(checked_time_zone), Query(max_length=64, description="IANA: of days and hours")
-    ] = "UTC",
+    timezone: TimeZoneInQuery = "UTC",
     format_: Annotated[PictureFormat | None, Query(alias="format", description="default: by Accept")] = None,
     accept: Annotated[str | None, Header()] = None,
 ) -> Response:

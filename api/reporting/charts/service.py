@@ -1,22 +1,29 @@
 """Heat maps of metrics: their figures by hour, gathered and drawn. No HTTP and no SQL here."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from api.reporting.analytics.buckets import buckets_of
-from api.reporting.analytics.metrics import Metric
-from api.reporting.analytics.models import Figure
+from api.reporting.analytics.figures import FigureQuery, FigureReader
 from api.reporting.analytics.service import metric_of
 from api.reporting.charts.fonts import text_width
 from api.reporting.charts.heat_map import HeatMap, picture_of
-from api.reporting.charts.hours import DAYS, HOURS, Values, by_hour_of_week, by_site_and_hour, hours_of_week, scale_of
+from api.reporting.charts.hours import (
+    DAYS,
+    HOURS,
+    Values,
+    by_hour_of_week,
+    by_site_and_hour,
+    hours_of_week,
+    scale_of,
+    site_and_hour_of_day,
+    site_and_hour_of_week,
+)
 from api.reporting.charts.models import HeatMapPage, Shape
 from api.reporting.charts.shapes import Picture
-from api.reporting.reports.figures import FigureReader
-from api.reporting.uptime.loading import TooMany
+from api.reporting.errors import TooMany
 from kit.clock import Clock, format_rfc3339
 from kit.web.errors import BadQuery
 
@@ -42,12 +49,18 @@ class HeatMapService:
         hours = [bucket.start for bucket in buckets_of(start, end, "hour", zone)]
         if len(hours) > HOURS_MAX:
             raise BadQuery(f"from, to: {len(hours)} hours: ask for at most {HOURS_MAX}, which are a quarter")
+        query = FigureQuery(name, start, end, "hour", "site" if shape == "sites" else None)
+        cell = site_and_hour_of_week(zone) if shape == "week" else site_and_hour_of_day(zone)
         try:
-            found = await self._figures.read(name, start, end, "hour", "site" if shape == "sites" else None)
+            found = await self._figures.summed(query, cell)
         except TooMany as error:
             raise BadQuery(str(error)) from None
         week = hours_of_week(hours, zone)
-        rows, values, left_out = await asyncio.to_thread(_gathered, metric, shape, found.figures, zone, week)
+        if shape == "week":
+            rows, values, left_out = list(DAYS), by_hour_of_week(metric, found.sums, week), 0
+        else:
+            day = [sum(week[hour::24]) for hour in range(24)]
+            rows, values, left_out = by_site_and_hour(metric, found.sums, day)
         return HeatMapPage(
             **{"from": start, "to": end},
             metric=name,
@@ -64,14 +77,6 @@ class HeatMapService:
             values=_scaled(values, scale_of(metric).divisor),
             left_out=left_out,
         )
-
-
-def _gathered(
-    metric: Metric, shape: Shape, figures: Sequence[Figure], zone: ZoneInfo, week: Sequence[int]
-) -> tuple[list[str], Values, int]:
-    if shape == "week":
-        return list(DAYS), by_hour_of_week(metric, figures, zone, week), 0
-    return by_site_and_hour(metric, figures, zone, [sum(week[hour::24]) for hour in range(24)])
 
 
 def picture(page: HeatMapPage) -> Picture:

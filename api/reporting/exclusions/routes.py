@@ -10,6 +10,8 @@ from api.reporting.components import Provided
 from api.reporting.exclusions import examples
 from api.reporting.exclusions.models import Exclusion, ExclusionPage, NewExclusion
 from api.reporting.exclusions.store import ExclusionFilter
+from api.reporting.parameters import Reader
+from api.reporting.schema import SCHEMA
 from kit.auth.authenticator import require_kinds
 from kit.auth.token_store import Principal
 from kit.clock import format_rfc3339
@@ -17,6 +19,7 @@ from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from schemas.identifiers import StationId
@@ -24,12 +27,10 @@ from schemas.identifiers import StationId
 PATH: Final = "/api/v1/uptime/exclusions"
 EXCLUSIONS_MAX: Final = 1_000  # ~900 B each at the most: 900 kB
 EXCLUSIONS_DEFAULT: Final = 100
-SCHEMA: Final = "reporting"
 
 Operator = Annotated[Principal, Depends(require_kinds("operator"))]
-Reader = Annotated[Principal, Depends(require_kinds("operator", "finance"))]
 
-router = APIRouter(prefix=PATH, tags=["reports"])
+router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 
 
 @router.get(

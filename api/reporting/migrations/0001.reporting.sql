@@ -49,7 +49,6 @@ CREATE TABLE reporting.hour (
     sums       bigint[] NOT NULL,
     PRIMARY KEY (facet, series_key, hour, currency)
 );
-CREATE INDEX ON reporting.hour USING brin (hour);  -- for retention
 -- Hours merged to UTC days, of all series but connectors.
 CREATE TABLE reporting.day (
     day        timestamptz NOT NULL,            -- its first moment
@@ -96,4 +95,4 @@ CREATE TABLE reporting.subject (
     noted_at   timestamptz NOT NULL,
     PRIMARY KEY (subject_id, facet)
 );
-CREATE INDEX ON reporting.subject USING brin (noted_at);  -- for retention
+CREATE INDEX ON reporting.subject (noted_at);  -- for retention

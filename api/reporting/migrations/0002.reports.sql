@@ -46,6 +46,7 @@ CREATE TABLE reporting.report (
     requested_at timestamptz NOT NULL,
     requested_by text NOT NULL,
     attempts     int NOT NULL DEFAULT 0,
+    lost         int NOT NULL DEFAULT 0,    -- attempts whose process died
     leased_until timestamptz,               -- of a running one: then another process may begin it anew
     computed_at  timestamptz,
     finished_at  timestamptz,
@@ -54,6 +55,7 @@ CREATE TABLE reporting.report (
 );
 CREATE INDEX ON reporting.report (requested_at DESC, id DESC);
 CREATE INDEX ON reporting.report (requested_at) WHERE state IN ('queued', 'running');
+CREATE INDEX ON reporting.report (finished_at);  -- for how long they are kept
 
 -- kit/documents/postgres.py
 CREATE TABLE reporting.document (

@@ -1,22 +1,24 @@
 """The tables of reports of operations and of revenue. Pure."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from api.reporting.analytics.metrics import PEAK
-from api.reporting.reports.figures import MetricFigures, Sums
+from api.reporting.analytics.figures import SummedFigures
 from api.reporting.tables import Column, ColumnType, Table, TableShape
 from api.reporting.uptime.loading import PortBatch
 from api.reporting.uptime.outages import outages_of, repairs_in
-from api.reporting.uptime.uptime import monthly, share_up_mpct
-from api.reporting.uptime.uptime_tables import milli_minutes
+from api.reporting.uptime.uptime import PCT_MILLI, monthly, share_up_mpct
+from api.reporting.uptime.uptime_tables import STATION, milli_minutes
 from kit.clock import to_ms
 
 _GROUP: Final = Column("group", ColumnType.TEXT, "Group", 40, "empty: of no group")
-_PCT_MILLI: Final = 100_000
 _MILLI: Final = 1_000
+
+GroupCurrency = tuple[str, str]
+TimeCurrency = tuple[datetime, str]
 
 
 class OperationsColumn(NamedTuple):
@@ -31,13 +33,13 @@ class OperationsColumn(NamedTuple):
 OPERATIONS_COLUMNS: Final = (
     OperationsColumn("energy_delivered", Column("energy_kwh", ColumnType.THOUSANDTHS, "Energy (kWh)", 28), over=_MILLI),
     OperationsColumn("sessions", Column("sessions", ColumnType.INTEGER, "Sessions", 18)),
-    OperationsColumn("occupancy", Column("occupied_pct", ColumnType.THOUSANDTHS, "Occupied (%)", 24), times=_PCT_MILLI),
+    OperationsColumn("occupancy", Column("occupied_pct", ColumnType.THOUSANDTHS, "Occupied (%)", 24), times=PCT_MILLI),
     OperationsColumn(
-        "delivering", Column("delivering_pct", ColumnType.THOUSANDTHS, "Delivering (%)", 26), times=_PCT_MILLI
+        "delivering", Column("delivering_pct", ColumnType.THOUSANDTHS, "Delivering (%)", 26), times=PCT_MILLI
     ),
     OperationsColumn("peak_power", Column("peak_power_kw", ColumnType.THOUSANDTHS, "Peak (kW)", 24), over=_MILLI),
-    OperationsColumn("faulted", Column("faulted_pct", ColumnType.THOUSANDTHS, "Faulted (%)"), times=_PCT_MILLI),
-    OperationsColumn("silent", Column("silent_pct", ColumnType.THOUSANDTHS, "Silent (%)"), times=_PCT_MILLI),
+    OperationsColumn("faulted", Column("faulted_pct", ColumnType.THOUSANDTHS, "Faulted (%)"), times=PCT_MILLI),
+    OperationsColumn("silent", Column("silent_pct", ColumnType.THOUSANDTHS, "Silent (%)"), times=PCT_MILLI),
     OperationsColumn("session_duration", Column("session_s_mean", ColumnType.THOUSANDTHS, "Mean session (s)"), times=1),
 )
 OPERATIONS: Final = TableShape(
@@ -49,7 +51,7 @@ AVAILABILITY: Final = TableShape(
     "availability",
     "Availability and repairs by station",
     (
-        Column("station_id", ColumnType.TEXT, "Station", 40),
+        STATION,
         Column("ports", ColumnType.INTEGER, "Ports", 14),
         Column("outage_min", ColumnType.THOUSANDTHS, "Outage (min)", 30, "summed over ports"),
         Column("excluded_min", ColumnType.THOUSANDTHS, "Excluded (min)", 30, "of it"),
@@ -95,50 +97,41 @@ SOURCES: Final = TableShape(
 )
 
 
-def operations_table(figures: Mapping[str, MetricFigures]) -> Table:
+def operations_table(figures: Mapping[str, SummedFigures[GroupCurrency]]) -> Table:
     """A row for each group that has a figure of any metric, by name."""
     table = Table(OPERATIONS)
-    sums = {name: found.sums() for name, found in figures.items()}
-    for group in sorted({group for found in sums.values() for group, _ in found}):
-        values = [_value(figures[one.metric], sums[one.metric].get((group, "")), one) for one in OPERATIONS_COLUMNS]
-        table.add(group, *values)
+    for group in sorted({group for found in figures.values() for group, _ in found.sums}):
+        table.add(group, *(_value(figures[one.metric], group, one) for one in OPERATIONS_COLUMNS))
     return table
 
 
-def _value(figures: MetricFigures, sums: Sums | None, column: OperationsColumn) -> int | None:
+def _value(figures: SummedFigures[GroupCurrency], group: str, column: OperationsColumn) -> int | None:
     """In the column's thousandths, rounded down. A sum of nothing is 0, a quotient of nothing is none."""
-    metric = figures.metric
+    sums = figures.sums.get((group, ""))
     if sums is None:
-        return None if metric.divided_by else 0
-    numerator = (sums[PEAK] if metric.is_peak else sum(sums[name] for name in metric.parts)) * column.times
-    if not metric.divided_by:
-        return numerator // column.over
-    denominator = sum(sums[name] for name in metric.divided_by)
-    return numerator // (denominator * column.over) if denominator else None
+        return None if figures.metric.divided_by else 0
+    numerator, denominator = figures.metric.fraction(sums)
+    return numerator * column.times // (denominator * column.over) if denominator else None
 
 
-def revenue_table(excl: MetricFigures, incl: MetricFigures) -> Table:
+def revenue_table(excl: SummedFigures[GroupCurrency], incl: SummedFigures[GroupCurrency]) -> Table:
     """A row for each group and currency, by name."""
     table = Table(REVENUE)
-    without, including = excl.sums(), incl.sums()
-    for key in sorted(without.keys() | including.keys()):
-        table.add(*key, *(sum(found.get(key, {}).values()) for found in (without, including)))
+    for key in sorted(excl.sums.keys() | incl.sums.keys()):
+        table.add(*key, *(sum(found.sums.get(key, {}).values()) for found in (excl, incl)))
     return table
 
 
-def revenue_by_time_table(excl: MetricFigures, incl: MetricFigures) -> Table:
+def revenue_by_time_table(excl: SummedFigures[TimeCurrency], incl: SummedFigures[TimeCurrency]) -> Table:
     """A row for each time and currency, in order."""
     table = Table(REVENUE_BY_TIME)
-    without, including = (
-        {(to_ms(one.start), one.currency or ""): sum(one.sums.values()) for one in found.figures}
-        for found in (excl, incl)
-    )
-    for key in sorted(without.keys() | including.keys()):
-        table.add(*key, without.get(key, 0), including.get(key, 0))
+    for start, currency in sorted(excl.sums.keys() | incl.sums.keys()):
+        amounts = (sum(found.sums.get((start, currency), {}).values()) for found in (excl, incl))
+        table.add(to_ms(start), currency, *amounts)
     return table
 
 
-def sources_table(figures: Sequence[MetricFigures]) -> Table:
+def sources_table(figures: Sequence[SummedFigures[GroupCurrency]]) -> Table:
     """A row for each metric."""
     table = Table(SOURCES)
     for one in figures:

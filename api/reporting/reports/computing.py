@@ -1,16 +1,24 @@
 """Computes the tables of a report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from api.reporting.analytics.models import Group
+from api.reporting.analytics.figures import (
+    FigureQuery,
+    FigureReader,
+    Key,
+    SummedFigures,
+    group_and_currency,
+    time_and_currency,
+)
+from api.reporting.analytics.models import Figure, Group
+from api.reporting.errors import TooMany
 from api.reporting.reports import business_tables
-from api.reporting.reports.figures import FigureReader, MetricFigures
 from api.reporting.reports.kinds import ReportKind, width_of
 from api.reporting.reports.store import StoredReport
 from api.reporting.tables import Table
 from api.reporting.uptime import quarterly, uptime_tables
-from api.reporting.uptime.loading import PortBatch, PortLoader, TooMany
+from api.reporting.uptime.loading import PortBatch, PortLoader
 
 ROWS_MAX: Final = 500_000  # of a report: of a session 11 values, so ~500 MB while it is made
 _REVENUE: Final = ("revenue", "revenue_incl_vat")
@@ -36,7 +44,8 @@ class ReportComputation:
 
     async def _operations(self, report: StoredReport) -> Sequence[Table]:
         figures = {
-            one.metric: await self._read(one.metric, report, report.group) for one in business_tables.OPERATIONS_COLUMNS
+            one.metric: await self._summed(one.metric, report, report.group, group_and_currency)
+            for one in business_tables.OPERATIONS_COLUMNS
         }
         availability = Table(business_tables.AVAILABILITY)
         async for stations in self._loader.stations(report.stations):
@@ -45,18 +54,20 @@ class ReportComputation:
         return operations, availability, business_tables.sources_table(list(figures.values()))
 
     async def _revenue(self, report: StoredReport) -> Sequence[Table]:
-        excl, incl = [await self._read(metric, report, report.group) for metric in _REVENUE]
-        all_excl, all_incl = [await self._read(metric, report, None) for metric in _REVENUE]
+        excl, incl = [await self._summed(one, report, report.group, group_and_currency) for one in _REVENUE]
+        all_excl, all_incl = [await self._summed(one, report, None, time_and_currency) for one in _REVENUE]
         return (
             business_tables.revenue_table(excl, incl),
             business_tables.revenue_by_time_table(all_excl, all_incl),
             business_tables.sources_table([excl, incl]),
         )
 
-    async def _read(self, metric: str, report: StoredReport, group: Group | None) -> MetricFigures:
-        names = report.stations or () if group == "station" else ()
+    async def _summed(
+        self, metric: str, report: StoredReport, group: Group | None, key: Callable[[Figure], Key]
+    ) -> SummedFigures[Key]:
+        names = tuple(report.stations or ()) if group == "station" else ()
         by = width_of(report.start, report.end)
-        return await self._figures.read(metric, report.start, report.end, by, group, names)
+        return await self._figures.summed(FigureQuery(metric, report.start, report.end, by, group, names), key)
 
     async def _uptime(self, report: StoredReport) -> Sequence[Table]:
         uptime, exclusions, repairs = tables = uptime_tables.tables()

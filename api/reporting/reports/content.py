@@ -36,8 +36,12 @@ class ReportContent:
 
     async def delete_before(self, report_id: UUID, attempt: int) -> None:
         """Delete what earlier attempts left behind. Raises Unavailable."""
-        for number in range(1, attempt):
-            await self.documents.delete(COLLECTION, f"{report_id}/{number}/")
+        after = ""
+        while page := await self.documents.scan(COLLECTION, f"{report_id}/", after, 1):
+            ((after, _),) = page
+            earlier = int(after.split("/")[1])
+            if earlier < attempt:  # a later one is not ours to delete
+                await self.documents.delete(COLLECTION, f"{report_id}/{earlier}/")
 
     async def delete(self, report_id: UUID) -> None:
         """Delete what there is of any attempt. Raises Unavailable."""

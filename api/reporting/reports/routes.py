@@ -4,18 +4,18 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Body, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from api.reporting.components import Provided
+from api.reporting.parameters import Reader
 from api.reporting.reports import examples
 from api.reporting.reports.kinds import ReportFormat, ReportKind
 from api.reporting.reports.models import NewReport, Report, ReportPage, ReportState
-from api.reporting.reports.store import SCHEMA
-from kit.auth.authenticator import require_kinds
-from kit.auth.token_store import Principal
+from api.reporting.schema import SCHEMA
 from kit.messaging.outbox import Transaction
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, choose, example, problems
 
@@ -30,9 +30,7 @@ MEDIA_TYPES: Final = {
 _VARY: Final = {"Vary": "Accept"}
 _FORMATS: Final = {media_type: format_ for format_, media_type in MEDIA_TYPES.items()}
 
-Reader = Annotated[Principal, Depends(require_kinds("operator", "finance"))]
-
-router = APIRouter(prefix=PATH, tags=["reports"])
+router = APIRouter(prefix=PATH, tags=["reports"], route_class=JsonRoute)
 
 
 @router.get(

@@ -12,9 +12,8 @@ from api.reporting.reports.models import GROUPED, NewReport, Report, ReportColum
 from api.reporting.reports.renderings import ParquetFile, csv_header, csv_rows
 from api.reporting.reports.report_pdf import ROWS_MAX as PDF_ROWS_MAX
 from api.reporting.reports.report_pdf import render_pdf
-from api.reporting.reports.shapes import shape_of
 from api.reporting.reports.store import ReportCursor, ReportStore, StoredReport, add, waiting
-from api.reporting.tables import TableShape, Values
+from api.reporting.tables import TableShape, Values, shape_of
 from kit.clock import Clock, format_rfc3339
 from kit.errors import Overloaded
 from kit.messaging.outbox import Transaction

@@ -15,10 +15,9 @@ from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from kit.web.paging import Cursor, Micros, from_micros
 
-SCHEMA: Final = "reporting"
 _COLUMNS: Final = (
-    "id, kind, state, from_moment, to_moment, selection, formats, requested_at, requested_by, attempts, computed_at, "
-    "reason, tables"
+    "id, kind, state, from_moment, to_moment, selection, formats, requested_at, requested_by, attempts, lost, "
+    "computed_at, reason, tables"
 )
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('reporting.report', 0))"
 _WAITING: Final = "SELECT count(*) FROM reporting.report WHERE state IN ('queued', 'running')"
@@ -34,7 +33,8 @@ WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR state = $2)
 ORDER BY requested_at DESC, id DESC LIMIT $5
 """  # noqa: S608
 _CLAIM: Final = f"""
-UPDATE reporting.report SET state = 'running', attempts = attempts + 1, leased_until = $2
+UPDATE reporting.report
+SET state = 'running', attempts = attempts + 1, lost = lost + (state = 'running')::int, leased_until = $2
 WHERE id = (
     SELECT id FROM reporting.report
     WHERE state = 'queued' OR (state = 'running' AND leased_until < $1)
@@ -82,6 +82,7 @@ class StoredReport:
     requested_at: datetime
     requested_by: str
     attempts: int
+    lost: int  # attempts whose process died
     computed_at: datetime | None
     reason: str | None
     tables: list[dict[str, Any]] | None
@@ -175,6 +176,7 @@ def _report(row: asyncpg.Record) -> StoredReport:
         requested_at=row["requested_at"],
         requested_by=row["requested_by"],
         attempts=row["attempts"],
+        lost=row["lost"],
         computed_at=row["computed_at"],
         reason=row["reason"],
         tables=None if row["tables"] is None else msgspec.json.decode(row["tables"]),

@@ -6,12 +6,13 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
+from api.reporting.errors import TooMany
 from api.reporting.reports.computing import ReportComputation
 from api.reporting.reports.content import ReportContent
 from api.reporting.reports.events import report_generated
-from api.reporting.reports.shapes import stored_shape
-from api.reporting.reports.store import SCHEMA, ReportStore, StoredReport, finish
-from api.reporting.uptime.loading import TooMany
+from api.reporting.reports.store import ReportStore, StoredReport, finish
+from api.reporting.schema import SCHEMA
+from api.reporting.tables import stored_shape
 from kit.clock import Clock
 from kit.errors import Unavailable
 from kit.messaging.outbox import insert_async
@@ -73,9 +74,11 @@ class ReportWorker:
             await self.make_waiting()
         except Unavailable as error:
             _log.warning("reports_postponed", error=str(error))
+        except Exception:  # nobody waits for this task
+            _log.exception("reports_postponed")
 
     async def _make(self, report: StoredReport) -> None:
-        if report.attempts > ATTEMPTS_MAX:
+        if report.lost >= ATTEMPTS_MAX:
             await self._store.fail(report, f"gave up after {ATTEMPTS_MAX} attempts", self._clock.now())
             return
         try:

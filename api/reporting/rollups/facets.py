@@ -6,7 +6,7 @@ rows, element by element; so what is no sum (a mean, a rate) is kept as its nume
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final, Literal, NamedTuple
 
@@ -94,6 +94,11 @@ class Fact(NamedTuple):
 
 NO_CONNECTOR: Final = -1
 Facts = dict[FactKey, Fact]
+
+
+def day_of(hour: datetime) -> datetime:
+    """The first moment of the UTC day of an hour."""
+    return hour.astimezone(UTC).replace(hour=0)
 
 
 def hour_of(moment: datetime) -> datetime:

@@ -11,28 +11,35 @@ from kit.messaging.outbox import Transaction
 _KEPT_DAYS: Final = 800  # a session or reservation that has not changed for so long is forgotten
 _SUBJECTS_MAX: Final = 50_000  # forgotten at once, ~0.3 s
 
+_INTO: Final = "INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)"
+_OR_ADD: Final = """
+ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
+"""
 # Ordered, so that two transactions wait for each other in one order. Hours that are dropped are not computed again.
-_NOTE: Final = """
-INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)
+_NOTE: Final = f"""
+{_INTO}
 SELECT n.hour, n.station_id, n.facets, nextval('reporting.mark'), $4
 FROM (
     SELECT hour, station_id, bit_or(facets) AS facets
     FROM unnest($1::timestamptz[], $2::text[], $3::int[]) AS given (hour, station_id, facets)
     WHERE hour >= (SELECT kept_from FROM reporting.progress)
     GROUP BY hour, station_id ORDER BY hour, station_id
-) AS n
-ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
-"""
+) AS n {_OR_ADD}"""  # noqa: S608 - constants
 # Hours to come are noted when they have passed.
-_NOTE_SPAN: Final = """
-INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)
+_NOTE_SPAN: Final = f"""
+{_INTO}
 SELECT n.hour, $1, $4, nextval('reporting.mark'), $5
 FROM generate_series(
     greatest(date_trunc('hour', $2::timestamptz, 'UTC'), (SELECT kept_from FROM reporting.progress)),
     least($3::timestamptz, $5) - interval '1 microsecond', interval '1 hour'
-) AS n (hour) ORDER BY n.hour
-ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
-"""
+) AS n (hour) ORDER BY n.hour {_OR_ADD}"""  # noqa: S608
+_NOTE_ALL: Final = f"""
+{_INTO}
+SELECT $1, station_id, $2, nextval('reporting.mark'), $3
+FROM (
+    SELECT station_id FROM reporting.connector WHERE station_id <> ''
+    UNION SELECT station_id FROM reporting.station ORDER BY station_id
+) AS s {_OR_ADD}"""  # noqa: S608
 _PLACES: Final = """
 SELECT station_id, hour FROM reporting.subject WHERE facet = $1 AND subject_id = ANY ($2::uuid[])
 """
@@ -41,7 +48,7 @@ SELECT offer.subject_id, one.station_id, offer.hour FROM reporting.subject AS of
 JOIN reporting.subject AS one ON one.subject_id = offer.subject_id AND one.facet = ANY ($2::smallint[])
 WHERE offer.facet = $3 AND offer.subject_id = ANY ($1::uuid[])
 """
-_SEE: Final = """
+_RECORD_LAST: Final = """
 INSERT INTO reporting.subject AS s (subject_id, facet, revision, station_id, hour, noted_at)
 SELECT DISTINCT ON (subject_id) subject_id, $1, revision, station_id, hour, $6
 FROM unnest($2::uuid[], $3::int[], $4::text[], $5::timestamptz[]) AS given (subject_id, revision, station_id, hour)
@@ -51,8 +58,12 @@ ON CONFLICT (subject_id, facet) DO UPDATE SET
 WHERE s.revision < excluded.revision
 """
 _CHARGED: Final = """
-SELECT DISTINCT station_id, ended_at FROM billing.documented_charges WHERE document_id = $1
-"""
+SELECT DISTINCT c.station_id, c.ended_at
+FROM unnest($1::uuid[]) AS given (document_id)
+CROSS JOIN LATERAL (
+    SELECT station_id, ended_at FROM billing.documented_charges WHERE document_id = given.document_id OFFSET 0
+) AS c
+"""  # OFFSET 0 keeps the planner to one look-up a document
 _PUT_STATIONS: Final = """
 INSERT INTO reporting.station AS s (station_id, revision, site, "group", organisation, connectors, plugs)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -67,7 +78,7 @@ DELETE FROM reporting.subject WHERE ctid = ANY(ARRAY(
 """
 
 
-class Seen(NamedTuple):
+class LastPlace(NamedTuple):
     """In which hour of which station a session or reservation counts, by an event."""
 
     subject_id: UUID
@@ -104,6 +115,10 @@ class NoteStore:
         """Have the hours of a station in that time computed again."""
         await connection.execute(_NOTE_SPAN, station_id, start, end, facets, now)
 
+    async def note_all(self, connection: Transaction, hour: datetime, facets: int, now: datetime) -> None:
+        """Have that hour of all stations computed again."""
+        await connection.execute(_NOTE_ALL, hour, facets, now)
+
     async def places(self, connection: Transaction, facet: Facet, subjects: Sequence[UUID]) -> list[Place]:
         """Where these were last seen, those that were."""
         rows = await connection.fetch(_PLACES, facet, list(subjects))
@@ -115,17 +130,16 @@ class NoteStore:
         rows = await connection.fetch(_OFFERS, list(reservations), facets, Facet.WAITING)
         return [(row["subject_id"], Place(row["station_id"], row["hour"])) for row in rows]
 
-    async def see(self, connection: Transaction, facet: Facet, seen: Sequence[Seen], now: datetime) -> None:
+    async def record_last(
+        self, connection: Transaction, facet: Facet, places: Sequence[LastPlace], now: datetime
+    ) -> None:
         """Keep the highest revision of each."""
-        await connection.execute(_SEE, facet, *map(list, zip(*seen, strict=True)), now)
+        await connection.execute(_RECORD_LAST, facet, *map(list, zip(*places, strict=True)), now)
 
     async def charged_places(self, connection: Transaction, documents: Sequence[UUID]) -> list[Place]:
         """The hours in which the charges of these documents ended."""
-        found: set[Place] = set()
-        for document in documents:
-            for row in await connection.fetch(_CHARGED, document):
-                found.add(Place(row["station_id"], hour_of(row["ended_at"])))
-        return sorted(found)
+        rows = await connection.fetch(_CHARGED, list(documents))
+        return sorted({Place(row["station_id"], hour_of(row["ended_at"])) for row in rows})
 
     async def put_stations(self, connection: Transaction, stations: Sequence[RegisteredStation]) -> None:
         """Store these where nothing newer is known."""

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from api.reporting.rollups.facets import BY_STATUS, Facet, Place, bits_of, hour_of
-from api.reporting.rollups.note_store import NoteStore, RegisteredStation, Seen
+from api.reporting.rollups.note_store import LastPlace, NoteStore, RegisteredStation
 from kit.clock import Clock
 from kit.messaging.consumer import Delivered, moment_of
 from kit.messaging.outbox import Transaction
@@ -71,8 +71,8 @@ class NoteService:
             connection,
             Facet.SESSIONS,
             [
-                Seen(session.id, session.revision, session.station_id.upper(), hour_of(moment_of(session.ended_at)))
-                for session in (one.event.payload for one in events)
+                LastPlace(one.id, one.revision, one.station_id.upper(), hour_of(moment_of(one.ended_at)))
+                for one in (event.event.payload for event in events)
             ],
         )
 
@@ -80,23 +80,23 @@ class NoteService:
         self, connection: Transaction, events: Sequence[Delivered[Event[ReservationChanged]]]
     ) -> None:
         """reservation.*.v1: the hour of its start, and that of its place before; of its offer, if it was one, too."""
-        seen = [_reservation_seen(one.event.payload) for one in events]
-        before = await self._offers(connection, seen)
-        await self._moved(connection, Facet.RESERVATIONS, seen)
+        last_places = [_last_place_of(one.event.payload) for one in events]
+        before = await self._offers(connection, last_places)
+        await self._moved(connection, Facet.RESERVATIONS, last_places)
         offered = [
-            Seen(UUID(payload.reservation_id), 1, payload.station_id.upper(), hour_of(moment_of(timestamp)))
+            LastPlace(UUID(payload.reservation_id), 1, payload.station_id.upper(), hour_of(moment_of(timestamp)))
             for payload, timestamp in ((one.event.payload, one.event.metadata.timestamp) for one in events)
             if payload.revision == 1
         ]
         await self._moved(connection, Facet.WAITING, offered)
         # An offer that is moved, or is none any more, counts in the hour of the offer, at the old station or the new.
-        places = before | await self._offers(connection, seen)
+        places = before | await self._offers(connection, last_places)
         await self._note(connection, ((place, Facet.WAITING.bit) for place in places))
 
-    async def _offers(self, connection: Transaction, seen: Sequence[Seen]) -> set[Place]:
+    async def _offers(self, connection: Transaction, last_places: Sequence[LastPlace]) -> set[Place]:
         """The hours in which these were offered, at every station where they are known to have been."""
-        found = await self._store.offers(connection, [one.subject_id for one in seen])
-        said = {(one.subject_id, one.station_id) for one in seen}
+        found = await self._store.offers(connection, [one.subject_id for one in last_places])
+        said = {(one.subject_id, one.station_id) for one in last_places}
         hours = {subject_id: place.hour for subject_id, place in found}
         return {place for _, place in found} | {
             Place(station_id, hours[subject_id]) for subject_id, station_id in said if subject_id in hours
@@ -118,14 +118,14 @@ class NoteService:
         was."""
         await self._store.put_stations(connection, [_registered(one.event.payload) for one in events])
 
-    async def _moved(self, connection: Transaction, facet: Facet, seen: Sequence[Seen]) -> None:
+    async def _moved(self, connection: Transaction, facet: Facet, last_places: Sequence[LastPlace]) -> None:
         """Note where these are and where they were last seen."""
-        if not seen:
+        if not last_places:
             return
         now = self._clock.now()
-        places = await self._store.places(connection, facet, [one.subject_id for one in seen])
-        await self._store.see(connection, facet, seen, now)
-        places += [Place(one.station_id, one.hour) for one in seen]
+        places = await self._store.places(connection, facet, [one.subject_id for one in last_places])
+        await self._store.record_last(connection, facet, last_places, now)
+        places += [Place(one.station_id, one.hour) for one in last_places]
         await self._note(connection, ((place, facet.bit) for place in places))
 
     async def _note(self, connection: Transaction, noted: Iterable[tuple[Place, int]]) -> None:
@@ -145,8 +145,8 @@ def _registered(station: StationChanged) -> RegisteredStation:
     )
 
 
-def _reservation_seen(reservation: ReservationChanged) -> Seen:
-    return Seen(
+def _last_place_of(reservation: ReservationChanged) -> LastPlace:
+    return LastPlace(
         UUID(reservation.reservation_id),
         reservation.revision,
         reservation.station_id.upper(),

@@ -1,7 +1,7 @@
 """Roll-ups: hours that have changed are computed again, whole, from what other services publish."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from api.reporting.rollups.facets import (
@@ -13,16 +13,19 @@ from api.reporting.rollups.facets import (
     Facts,
     Place,
     bits_of,
+    day_of,
     hour_of,
 )
-from api.reporting.rollups.sources import SOURCES, Question
-from api.reporting.rollups.store import Dirty, RollUpStore, SeriesName
+from api.reporting.rollups.note_store import NoteStore
+from api.reporting.rollups.sources import SOURCES, HoursQuery
+from api.reporting.rollups.store import DirtyHour, RollUpStore, SeriesName
 from kit.clock import Clock
 from kit.database.postgres import Database
 from kit.messaging.outbox import Transaction
 from schemas.reading import SILENT
 
-BATCHES_MAX: Final = 20  # of one run of the job, each at most ~1 s: other jobs of the service wait meanwhile
+ROUNDS_MAX: Final = 10  # of one run of the job, each two batches of ~1 s: the service's other jobs wait meanwhile
+DROPS_MAX: Final = 100  # of one run of that job, each ~0.3 s: 5 M rows an hour, a day of 10,000 connectors is 0.6 M
 PASSED_HOURS_MAX: Final = 48  # noted at once, after the service was down
 # Of these facets less is known later than before only where the source drops what is old: then the row stays.
 _ONLY_GROWS: Final = frozenset({Facet.ENERGY, Facet.POWER, Facet.STATUS})
@@ -33,28 +36,37 @@ _KNOWN_FOR: Final = {Facet.WAITING: timedelta(days=29)}
 class RollUpService:
     """The jobs of roll-ups."""
 
-    def __init__(self, database: Database, store: RollUpStore, clock: Clock) -> None:
+    def __init__(self, database: Database, store: RollUpStore, notes: NoteStore, clock: Clock) -> None:
         self._database = database
         self._store = store
+        self._notes = notes
         self._clock = clock
 
     async def run(self) -> None:
-        """Compute what is dirty, a batch a transaction. Another process that does so at the moment does it all."""
-        for _ in range(BATCHES_MAX):
-            if not await self._batch():
+        """Group stations and compute what is dirty, a batch of each in turn: neither waits for the other. Another
+        process that does so at the moment does it all."""
+        for _ in range(ROUNDS_MAX):
+            grouped, computed = await self._group_some(), await self._compute_some()
+            if not grouped and not computed:
                 return
 
-    async def _batch(self) -> bool:
+    async def _group_some(self) -> bool:
+        """Whether there may be more."""
+        async with self._database.transaction() as connection:
+            if not await self._store.try_lock(connection):
+                return False
+            stations = await self._store.ungrouped(connection)
+            if stations:
+                await self._group_again(connection, stations)
+            return bool(stations)
+
+    async def _compute_some(self) -> bool:
         """Whether there may be more."""
         now = self._clock.now()
         async with self._database.transaction() as connection:
             if not await self._store.try_lock(connection):
                 return False
             await self._note_passed(connection, now)
-            station_id = await self._store.ungrouped(connection)
-            if station_id is not None:
-                await self._group_again(connection, station_id)
-                return True
             dirty = await self._store.dirty(connection, hour_of(now), now)
             if not dirty:
                 return False
@@ -70,17 +82,19 @@ class RollUpService:
             await self._store.noted_up_to(connection, max(open_hour, kept_from))
             return
         for number in range(min(PASSED_HOURS_MAX, max(0, (open_hour - following) // HOUR))):
-            await self._store.passed(connection, following + number * HOUR, bits_of(BY_STATUS), now)
+            hour = following + number * HOUR
+            await self._notes.note_all(connection, hour, bits_of(BY_STATUS), now)
+            await self._store.noted_up_to(connection, hour + HOUR)
 
-    async def _compute(self, connection: Transaction, dirty: Sequence[Dirty], now: datetime) -> None:
+    async def _compute(self, connection: Transaction, dirty: Sequence[DirtyHour], now: datetime) -> None:
         days: set[datetime] = set()
         for facets, read in SOURCES.items():
-            bits = sum(facet.bit for facet in facets)
+            bits = bits_of(facets)
             places = [one.place for one in dirty if one.facets & bits and _is_known(facets[0], one.hour, now)]
             if not places:
                 continue
             asked = set(places)
-            for facet, found in (await read(connection, Question(places, now))).items():
+            for facet, found in (await read(connection, HoursQuery(places, now))).items():
                 new = {key: fact for key, fact in found.items() if Place(key.station_id, key.hour) in asked}
                 days |= await self._put(connection, facet, places, new)
         if days:
@@ -91,7 +105,7 @@ class RollUpService:
         old = await self._store.old(connection, facet, places)
         replaced = _changes(facet, old, new)
         if facet is Facet.STATUS:
-            await self._follow(connection, places, old, new, replaced)
+            await self._note_following(connection, places, old, new, replaced)
         if not replaced:
             return set()
         keys = await self._keys(connection, {(key.station_id, key.connector_id) for key in replaced})
@@ -105,10 +119,10 @@ class RollUpService:
                 deltas.append((connector_key, key.hour, key.currency, delta))
         await self._store.replace(connection, facet, rows)
         if deltas:
-            await self._store.spread(connection, facet, deltas)
-        return {hour.astimezone(UTC).replace(hour=0) for _, hour, *_ in deltas}
+            await self._store.add_to_groups(connection, facet, deltas)
+        return {day_of(hour) for _, hour, *_ in deltas}
 
-    async def _follow(
+    async def _note_following(
         self, connection: Transaction, places: Sequence[Place], old: Facts, new: Facts, replaced: Facts
     ) -> None:
         """Where an hour ends with another status, so may the next one: it is computed again, if it has been. So it is
@@ -119,7 +133,8 @@ class RollUpService:
         silent = {key for key, fact in new.items() if fact.ends_as == SILENT}
         after = {Place(key.station_id, key.hour + HOUR) for key in differs | silent} - set(places)
         after = {place for place in after if following is not None and place.hour < following}
-        await self._store.note(connection, sorted(after), bits_of(BY_STATUS), self._clock.now())
+        now = self._clock.now()
+        await self._notes.note(connection, [(place, bits_of(BY_STATUS)) for place in after], now)
         faulted = SUMS[Facet.STATUS].place("faulted_ms")
         changed = {
             Place(key.station_id, key.hour)
@@ -127,7 +142,7 @@ class RollUpService:
             if fact.sums[faulted] != (old[key].sums[faulted] if key in old else 0)
         }
         ended = await self._store.sessions_during(connection, sorted(changed))
-        await self._store.note(connection, ended, Facet.SESSIONS.bit, self._clock.now())
+        await self._notes.note(connection, [(place, Facet.SESSIONS.bit) for place in ended], now)
 
     async def _keys(self, connection: Transaction, connectors: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The keys of these connectors, new ones among them."""
@@ -142,9 +157,27 @@ class RollUpService:
             keys |= await self._store.connector_keys(connection, unknown)
         return keys
 
-    async def _group_again(self, connection: Transaction, station_id: str) -> None:
-        """Sum a station's connectors by what the registry says of it now, in the past too."""
-        station = (await self._store.registered(connection, [station_id]))[station_id]
+    async def _group_again(self, connection: Transaction, stations: Sequence[str]) -> None:
+        """Sum these stations' connectors by what the registry says of them now, in the past too."""
+        registered = await self._store.registered(connection, stations)
+        days: set[datetime] = set()
+        new: dict[tuple[str, int], list[SeriesName]] = {}
+        for station_id, station in registered.items():
+            members, moved = await self._move(connection, station_id, station)
+            days |= moved
+            new |= {
+                (station_id, one): series_of(station_id, one, station)
+                for one in station["connectors"]
+                if one not in members and one != 0
+            }
+        if new:
+            await self._store.add_connectors(connection, new)
+        await self._store.grouped(connection, {one: registered[one]["revision"] for one in registered})
+        if days:
+            await self._store.changed(connection, days)
+
+    async def _move(self, connection: Transaction, station_id: str, station: Any) -> tuple[set[int], set[datetime]]:
+        """Move a station's connectors to where they belong now. All that have figures, and the days of those moved."""
         days: set[datetime] = set()
         members = await self._store.memberships(connection, station_id)
         keys = await self._store.connector_keys(connection, [(station_id, one) for one in members])
@@ -157,23 +190,16 @@ class RollUpService:
                 joined = await self._store.series_keys(connection, joins)
                 connector_key = keys[station_id, connector_id]
                 days |= set(await self._store.move(connection, connector_key, leaves, list(joined.values())))
-        new = {
-            (station_id, one): series_of(station_id, one, station)
-            for one in station["connectors"]
-            if one not in members and one != 0
-        }
-        if new:
-            await self._store.add_connectors(connection, new)
-        await self._store.grouped(connection, station_id, station["revision"])
-        if days:
-            await self._store.changed(connection, days)
+        return set(members), days
 
     async def drop_old(self, retention: timedelta) -> None:
-        """Drop hours that are older than that, whole days of them."""
-        before = hour_of(self._clock.now() - retention).replace(hour=0)
-        async with self._database.transaction() as connection:
-            if await self._store.try_lock(connection):
-                await self._store.drop_before(connection, before)
+        """Drop hours that are older than that, whole days of them, a batch a transaction."""
+        before = day_of(hour_of(self._clock.now() - retention))
+        for _ in range(DROPS_MAX):
+            async with self._database.transaction() as connection:
+                await self._store.lock(connection)
+                if not await self._store.drop_before(connection, before):
+                    return
 
 
 def _is_known(facet: Facet, hour: datetime, now: datetime) -> bool:

@@ -1,7 +1,7 @@
 """The SQL of what other services publish: the rows that each facet is computed from.
 
-Asked for are hours of stations: of a batch either one hour of many stations, or few. So what is read from the first
-hour to the last is little more than was asked for.
+Asked for are hours of stations. All but windows are read of all these stations from the first hour to the last, which a
+batch bounds (STATION_HOURS_MAX).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -58,7 +58,7 @@ READS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class HoursQuery:
     """Places to compute again, and the moment up to which they are known."""
 
     places: Sequence[Place]  # at least one
@@ -71,23 +71,23 @@ class Question:
         return sorted({place.station_id for place in self.places}), min(hours), max(hours) + HOUR
 
 
-Read = Callable[[Transaction, Question], Awaitable[dict[Facet, Facts]]]
+Read = Callable[[Transaction, HoursQuery], Awaitable[dict[Facet, Facts]]]
 
 
-async def _windows(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+async def _windows(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
     stations, hours = zip(*asked.places, strict=True)
     rows = await connection.fetch(_WINDOWS, stations, hours)
     places = list(asked.places)
     return {Facet.ENERGY: facts.energy(places, rows), Facet.POWER: facts.power(places, rows)}
 
 
-async def _statuses(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+async def _statuses(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
     stations, start, end = asked.span
     rows = await connection.fetch(_STATUSES, stations, start, end)
     return {Facet.STATUS: facts.statuses(rows, start, asked.now)}
 
 
-async def _availability(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+async def _availability(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
     stations, start, end = asked.span
     end = min(end, asked.now)
     found: Facts = {}
@@ -104,7 +104,7 @@ async def _availability(connection: Transaction, asked: Question) -> dict[Facet,
 
 
 def _rows_of(facet: Facet, statement: str, compute: facts.Compute) -> Read:
-    async def read(connection: Transaction, asked: Question) -> dict[Facet, Facts]:
+    async def read(connection: Transaction, asked: HoursQuery) -> dict[Facet, Facts]:
         rows: list[Any] = await connection.fetch(statement, *asked.span)
         return {facet: compute(rows)}
 

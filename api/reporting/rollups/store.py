@@ -5,11 +5,11 @@ are members of, in the same transaction, so that these are the sum of their memb
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from api.reporting.rollups.facets import HOUR, SUMS, Facet, Fact, FactKey, Facts, Place
+from api.reporting.rollups import series_sql
+from api.reporting.rollups.facets import HOUR, SUMS, Facet, Fact, FactKey, Facts, Place, day_of
 from kit.messaging.outbox import Transaction
 
 _LOCK: Final = 0x7265706F7274  # "report": any number that is unused in this database
@@ -18,9 +18,11 @@ _LOCK: Final = 0x7265706F7274  # "report": any number that is unused in this dat
 OPEN_PLACE_EVERY: Final = timedelta(milliseconds=60)
 OPEN_HOUR_EVERY_MIN: Final = timedelta(seconds=15)
 OPEN_HOUR_EVERY_MAX: Final = timedelta(minutes=5)
-ONE_HOUR_MAX: Final = 5_000  # places of one hour computed at once: ~10,000 connectors, ~1 s
-MANY_HOURS_MAX: Final = 500  # places of several hours: what is read between them stays little
-_DROPPED_MAX: Final = 50_000  # rows at once, ~0.3 s
+# Computed at once: stations times hours from the first to the last, as sources are read. ~10,000 connectors of one
+# hour, ~1 s.
+STATION_HOURS_MAX: Final = 5_000
+UNGROUPED_MAX: Final = 100  # stations looked at for grouping at once
+DROPPED_MAX: Final = 50_000  # rows at once, ~0.3 s
 
 _DIRTY: Final = """
 SELECT hour, station_id, facets, mark FROM reporting.dirty_hour
@@ -71,7 +73,12 @@ SELECT station_id, revision, site, "group", organisation, connectors, plugs FROM
 WHERE station_id = ANY ($1::text[])
 """
 _UNGROUPED: Final = """
-SELECT station_id FROM reporting.station WHERE grouped < revision ORDER BY station_id LIMIT 1
+SELECT s.station_id, EXISTS (SELECT FROM reporting.connector AS c WHERE c.station_id = s.station_id) AS is_grouped
+FROM reporting.station AS s WHERE s.grouped < s.revision ORDER BY s.station_id LIMIT $1
+"""
+_GROUPED: Final = """
+UPDATE reporting.station AS s SET grouped = given.revision
+FROM unnest($1::text[], $2::int[]) AS given (station_id, revision) WHERE s.station_id = given.station_id COLLATE "C"
 """
 _OF_STATION: Final = """
 SELECT c.connector_id, c.connector_key, s.kind, s.name, s.series_key
@@ -92,33 +99,27 @@ _CHANGED_OF: Final = """
 SELECT DISTINCT date_trunc('day', hour, 'UTC') AS day FROM reporting.hour
 WHERE facet = ANY ($1::smallint[]) AND series_key = ANY ($2::int[])
 """
-_PASSED: Final = """
-INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)
-SELECT $1, station_id, $2, nextval('reporting.mark'), $3
-FROM (
-    SELECT station_id FROM reporting.connector WHERE station_id <> ''
-    UNION SELECT station_id FROM reporting.station ORDER BY station_id
-) AS s
-ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
-"""
-_NOTE: Final = """
-INSERT INTO reporting.dirty_hour AS d (hour, station_id, facets, mark, noted_at)
-SELECT hour, station_id, $3, nextval('reporting.mark'), $4
-FROM unnest($1::timestamptz[], $2::text[]) AS given (hour, station_id) ORDER BY hour, station_id
-ON CONFLICT (hour, station_id) DO UPDATE SET facets = d.facets | excluded.facets, mark = excluded.mark
-"""
 _SESSIONS_DURING: Final = """
-SELECT DISTINCT s.station_id, date_trunc('hour', s.ended_at, 'UTC') AS hour
+SELECT DISTINCT asked.station_id, date_trunc('hour', s.ended_at, 'UTC') AS hour
 FROM unnest($1::text[], $2::timestamptz[]) AS asked (station_id, hour)
-JOIN telemetry.session_overview AS s ON s.station_id = asked.station_id COLLATE "C"
-    AND s.started_at < asked.hour + interval '1 hour' AND s.ended_at >= asked.hour
+CROSS JOIN LATERAL (
+    SELECT ended_at FROM telemetry.session_overview
+    WHERE station_id = asked.station_id COLLATE "C"
+      AND started_at < asked.hour + interval '1 hour' AND ended_at >= asked.hour OFFSET 0
+) AS s
+"""  # OFFSET 0 keeps the planner to an index scan a place
+# By the primary key, series by series: an index of hours alone would cost each write more than this costs.
+_DROP: Final = """
+DELETE FROM reporting.hour WHERE ctid = ANY(ARRAY(
+    SELECT h.ctid FROM reporting.series AS s CROSS JOIN unnest($3::smallint[]) AS f (facet)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM reporting.hour WHERE facet = f.facet AND series_key = s.series_key AND hour < $1 LIMIT $2
+    ) AS h LIMIT $2
+))
 """
-_DROP: Final = (
-    "DELETE FROM reporting.hour WHERE ctid = ANY(ARRAY(SELECT ctid FROM reporting.hour WHERE hour < $1 LIMIT $2))"
-)
 
 
-class Dirty(NamedTuple):
+class DirtyHour(NamedTuple):
     """An hour of a station that has changed."""
 
     hour: datetime
@@ -144,24 +145,36 @@ def connector_name(station_id: str, connector_id: int) -> str:
     return f"{station_id}/{connector_id}"
 
 
+def bounded(found: list[DirtyHour]) -> list[DirtyHour]:
+    """As many of the first of these, which are in order, as sources are read for at once; one at least."""
+    stations: set[str] = set()
+    for count, one in enumerate(found):
+        stations.add(one.station_id)
+        if len(stations) * ((one.hour - found[0].hour) // HOUR + 1) > STATION_HOURS_MAX:
+            return found[:count]
+    return found
+
+
 class RollUpStore:
     """See the module."""
+
+    async def lock(self, connection: Transaction) -> None:
+        """Wait until no other transaction changes roll-ups, until the end of this one: a batch, ~1 s."""
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
 
     async def try_lock(self, connection: Transaction) -> bool:
         """Whether no other transaction changes roll-ups until the end of this one."""
         locked: bool = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK)
         return locked
 
-    async def dirty(self, connection: Transaction, open_hour: datetime, now: datetime) -> list[Dirty]:
-        """Hours to compute next, the oldest first: as many of one hour as are computed at once, or some of several."""
+    async def dirty(self, connection: Transaction, open_hour: datetime, now: datetime) -> list[DirtyHour]:
+        """Hours to compute next, the oldest first: as many as are computed at once."""
         places: int = await connection.fetchval(_OPEN, open_hour)
         every = min(max(OPEN_HOUR_EVERY_MIN, places * OPEN_PLACE_EVERY), OPEN_HOUR_EVERY_MAX)
-        rows = await connection.fetch(_DIRTY, open_hour, now - every, ONE_HOUR_MAX)
-        found = [Dirty(*row) for row in rows]
-        first = sum(one.hour == found[0].hour for one in found) if found else 0
-        return found[: max(first, MANY_HOURS_MAX)]
+        rows = await connection.fetch(_DIRTY, open_hour, now - every, STATION_HOURS_MAX)
+        return bounded([DirtyHour(*row) for row in rows])
 
-    async def clean(self, connection: Transaction, done: Sequence[Dirty]) -> None:
+    async def clean(self, connection: Transaction, done: Sequence[DirtyHour]) -> None:
         """These were computed. One that was noted since stays."""
         columns = zip(*((one.hour, one.station_id, one.mark) for one in done), strict=True)
         await connection.execute(_CLEAN, *map(list, columns))
@@ -217,16 +230,16 @@ class RollUpStore:
         rows = await connection.fetch(_REGISTERED, list(stations))
         return {row["station_id"]: row for row in rows}
 
-    async def ungrouped(self, connection: Transaction) -> str | None:
-        """A station whose figures are grouped by an older revision."""
-        station: str | None = await connection.fetchval(_UNGROUPED)
-        return station
+    async def ungrouped(self, connection: Transaction) -> list[str]:
+        """Stations to group next: some that are not grouped at all, or one that is by an older revision: it takes its
+        past along."""
+        rows = await connection.fetch(_UNGROUPED, UNGROUPED_MAX)
+        new = [row["station_id"] for row in rows if not row["is_grouped"]]
+        return new or [row["station_id"] for row in rows[:1]]
 
-    async def grouped(self, connection: Transaction, station_id: str, revision: int) -> None:
-        """Its figures are grouped by this revision."""
-        await connection.execute(
-            "UPDATE reporting.station SET grouped = $2 WHERE station_id = $1", station_id, revision
-        )
+    async def grouped(self, connection: Transaction, revisions: Mapping[str, int]) -> None:
+        """The figures of these stations are grouped by these revisions."""
+        await connection.execute(_GROUPED, list(revisions), list(revisions.values()))
 
     async def memberships(self, connection: Transaction, station_id: str) -> dict[int, dict[SeriesName, int]]:
         """Of each of the station's connectors the series that it is a member of, with their keys."""
@@ -243,20 +256,19 @@ class RollUpStore:
         """Store these rows of connectors: (connector_key, hour, currency, fact)."""
         columns = list(zip(*((key, hour, currency, fact.ends_as) for key, hour, currency, fact in rows), strict=True))
         sums = zip(*(fact.sums for *_, fact in rows), strict=True)
-        await connection.execute(_replace(facet), *columns, *sums)
+        await connection.execute(series_sql.replace(facet), *columns, *sums)
 
-    async def spread(
+    async def add_to_groups(
         self, connection: Transaction, facet: Facet, deltas: Sequence[tuple[int, datetime, str, tuple[int, ...]]]
     ) -> None:
         """Add these differences of connectors' rows to the series that they are members of."""
         columns = list(zip(*((key, hour, currency) for key, hour, currency, _ in deltas), strict=True))
         sums = list(zip(*(delta for *_, delta in deltas), strict=True))
-        await connection.execute(_spread(facet), *columns, *sums)
-        if SUMS[facet].over_time == "sum":
-            await connection.execute(_spread_days(facet), *columns, *sums)
-        else:
-            await connection.execute(_largest(facet), sorted({key for key, *_ in deltas}),
-                                     sorted({_day(hour) for _, hour, *_ in deltas}))  # fmt: skip
+        for level in series_sql.levels(facet):
+            await connection.execute(series_sql.add(facet, level), *columns, *sums)
+        if SUMS[facet].over_time != "sum":
+            keys, days = {key for key, *_ in deltas}, {day_of(hour) for _, hour, *_ in deltas}
+            await connection.execute(series_sql.largest(facet), sorted(keys), sorted(days))
 
     async def move(
         self, connection: Transaction, connector_key: int, leaves: Sequence[int], joins: Sequence[int]
@@ -265,11 +277,10 @@ class RollUpStore:
         signed = [*((key, -1) for key in leaves), *((key, 1) for key in joins)]
         keys, signs = ([one[place] for one in signed] for place in (0, 1))
         for facet, sums in SUMS.items():
-            await connection.execute(_move(facet), connector_key, keys, signs)
-            if sums.over_time == "sum":
-                await connection.execute(_move_days(facet), connector_key, keys, signs)
-            else:
-                await connection.execute(_largest_moved(facet), connector_key, keys)
+            for level in series_sql.levels(facet):
+                await connection.execute(series_sql.move(facet, level), connector_key, keys, signs)
+            if sums.over_time != "sum":
+                await connection.execute(series_sql.largest_moved(facet), connector_key, keys)
         await connection.execute(
             "DELETE FROM reporting.member WHERE connector_key = $1 AND series_key = ANY ($2::int[])",
             connector_key, list(leaves),
@@ -293,20 +304,9 @@ class RollUpStore:
             raise AssertionError("the migration inserts it")
         return row["next"], row["kept_from"]
 
-    async def passed(self, connection: Transaction, hour: datetime, facets: int, now: datetime) -> None:
-        """Note an hour that has ended for all stations."""
-        await connection.execute(_PASSED, hour, facets, now)
-        await self.noted_up_to(connection, hour + HOUR)
-
     async def noted_up_to(self, connection: Transaction, hour: datetime) -> None:
         """Hours before this one have been noted for having ended."""
         await connection.execute("UPDATE reporting.progress SET next = $1", hour)
-
-    async def note(self, connection: Transaction, places: Sequence[Place], facets: int, now: datetime) -> None:
-        """Have these hours computed again."""
-        if places:
-            stations, hours = zip(*sorted(places), strict=True)
-            await connection.execute(_NOTE, hours, stations, facets, now)
 
     async def sessions_during(self, connection: Transaction, places: Sequence[Place]) -> list[Place]:
         """The hours in which sessions ended that lasted in these hours."""
@@ -316,119 +316,9 @@ class RollUpStore:
         rows = await connection.fetch(_SESSIONS_DURING, stations, hours)
         return [Place(row["station_id"], row["hour"]) for row in rows]
 
-    async def drop_before(self, connection: Transaction, hour: datetime) -> None:
-        """Drop hours, some of them if they are many. They are not computed again."""
-        await connection.execute("UPDATE reporting.progress SET kept_from = greatest(kept_from, $1)", hour)
+    async def drop_before(self, connection: Transaction, hour: datetime) -> bool:
+        """Drop hours, which are not computed again. Whether there may be more of them."""
+        await connection.execute("UPDATE reporting.progress SET kept_from = $1 WHERE kept_from < $1", hour)
         await connection.execute("DELETE FROM reporting.dirty_hour WHERE hour < $1", hour)
-        await connection.execute(_DROP, hour, _DROPPED_MAX)
-
-
-def _day(hour: datetime) -> datetime:
-    return hour.astimezone(UTC).replace(hour=0)
-
-
-def _given(facet: Facet, first: int) -> tuple[str, str]:
-    """A parameter and a name for each sum."""
-    count = len(SUMS[facet].names)
-    parameters = ", ".join(f"${first + place}::bigint[]" for place in range(count))
-    return parameters, ", ".join(f"s{place}" for place in range(count))
-
-
-def _added(facet: Facet, row: str) -> str:
-    """SQL: the sums of `row` and of what was to be inserted."""
-    count = len(SUMS[facet].names)
-    return "ARRAY[" + ", ".join(f"{row}.sums[{place + 1}] + excluded.sums[{place + 1}]" for place in range(count)) + "]"
-
-
-def _total(facet: Facet, value: str) -> str:
-    """SQL: an array of the sums of `value`, in which {} is the place from 0."""
-    count = len(SUMS[facet].names)
-    return "ARRAY[" + ", ".join(f"sum({value.format(place)})::bigint" for place in range(count)) + "]"
-
-
-_KEPT_FROM: Final = "(SELECT kept_from FROM reporting.progress)"
-
-
-@cache
-def _replace(facet: Facet) -> str:
-    parameters, names = _given(facet, 5)
-    return f"""
-INSERT INTO reporting.hour (facet, series_key, hour, currency, ends_as, sums)
-SELECT {facet:d}, series_key, hour, currency, ends_as, ARRAY[{names}]
-FROM unnest($1::int[], $2::timestamptz[], $3::text[], $4::smallint[], {parameters})
-    AS given (series_key, hour, currency, ends_as, {names})
-ON CONFLICT (facet, series_key, currency, hour) DO UPDATE SET (ends_as, sums) = (excluded.ends_as, excluded.sums)
-"""  # noqa: S608  # our own names
-
-
-@cache
-def _spread(facet: Facet) -> str:
-    return _spread_to(facet, "hour", "d.hour")
-
-
-@cache
-def _spread_days(facet: Facet) -> str:
-    return _spread_to(facet, "day", "date_trunc('day', d.hour, 'UTC')")
-
-
-def _spread_to(facet: Facet, table: str, moment: str) -> str:
-    parameters, names = _given(facet, 4)
-    return f"""
-INSERT INTO reporting.{table} AS h (facet, series_key, currency, {table}, sums)
-SELECT {facet:d}, m.series_key, d.currency, {moment}, {_total(facet, "d.s{}")}
-FROM unnest($1::int[], $2::timestamptz[], $3::text[], {parameters}) AS d (connector_key, hour, currency, {names})
-JOIN reporting.member AS m USING (connector_key)
-GROUP BY m.series_key, d.currency, {moment}
-ORDER BY m.series_key, d.currency, {moment}
-ON CONFLICT (facet, series_key, currency, {table}) DO UPDATE SET sums = {_added(facet, "h")}
-"""  # noqa: S608  # our own names
-
-
-@cache
-def _largest(facet: Facet) -> str:
-    """SQL: of the series that connectors ($1) are members of the largest sum of each of these days ($2)."""
-    members = "SELECT DISTINCT series_key FROM reporting.member WHERE connector_key = ANY ($1::int[])"
-    return _largest_of(facet, members, "SELECT unnest($2::timestamptz[]) AS day")
-
-
-@cache
-def _largest_moved(facet: Facet) -> str:
-    """SQL: the same of the series $2, of the days on which a connector ($1) has hours."""
-    days = f"""SELECT DISTINCT date_trunc('day', hour, 'UTC') AS day FROM reporting.hour
-    WHERE facet = {facet:d} AND series_key = $1 AND hour >= {_KEPT_FROM}"""  # noqa: S608  # our own names
-    return _largest_of(facet, "SELECT unnest($2::int[]) AS series_key", days)
-
-
-def _largest_of(facet: Facet, series: str, days: str) -> str:
-    largest = ", ".join(f"h.sums[{place + 1}]" for place in range(len(SUMS[facet].names)))
-    return f"""
-INSERT INTO reporting.day (facet, series_key, currency, day, sums)
-SELECT {facet:d}, m.series_key, '', given.day, ARRAY[found.largest]
-FROM ({series}) AS m CROSS JOIN ({days}) AS given CROSS JOIN LATERAL (
-    SELECT max(greatest({largest})) AS largest FROM reporting.hour AS h
-    WHERE h.facet = {facet:d} AND h.series_key = m.series_key AND h.currency = ''
-        AND h.hour >= given.day AND h.hour < given.day + interval '1 day'
-) AS found WHERE found.largest IS NOT NULL
-ON CONFLICT (facet, series_key, currency, day) DO UPDATE SET sums = excluded.sums
-"""  # noqa: S608  # our own names
-
-
-@cache
-def _move(facet: Facet) -> str:
-    return _move_to(facet, "hour", "own.hour")
-
-
-@cache
-def _move_days(facet: Facet) -> str:
-    return _move_to(facet, "day", "date_trunc('day', own.hour, 'UTC')")
-
-
-def _move_to(facet: Facet, table: str, moment: str) -> str:
-    return f"""
-INSERT INTO reporting.{table} AS h (facet, series_key, currency, {table}, sums)
-SELECT {facet:d}, given.series_key, own.currency, {moment}, {_total(facet, "given.sign * own.sums[{} + 1]")}
-FROM reporting.hour AS own CROSS JOIN unnest($2::int[], $3::int[]) AS given (series_key, sign)
-WHERE own.facet = {facet:d} AND own.series_key = $1 AND own.hour >= {_KEPT_FROM}
-GROUP BY given.series_key, own.currency, {moment}
-ON CONFLICT (facet, series_key, currency, {table}) DO UPDATE SET sums = {_added(facet, "h")}
-"""  # noqa: S608  # our own names
+        dropped = await connection.execute(_DROP, hour, DROPPED_MAX, [int(facet) for facet in SUMS])
+        return int(dropped.split()[1]) == DROPPED_MAX

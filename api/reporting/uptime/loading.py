@@ -1,12 +1,13 @@
 """Loads the times of a batch of stations' ports: registry, statuses and exclusions onto one line."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
 
+from api.reporting.errors import TooMany
 from api.reporting.exclusions.models import Exclusion
 from api.reporting.exclusions.service import exclusion_of
 from api.reporting.exclusions.store import ExclusionStore
@@ -19,10 +20,6 @@ from kit.clock import to_ms
 # of its 30 on two busy cores.
 STATIONS_AT_ONCE: Final = 25
 EXCLUSIONS_MAX: Final = 10_000  # of a batch; a hundred a station
-
-
-class TooMany(Exception):
-    """There is more than a report may hold. The message says how to ask for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +55,14 @@ class PortLoader:
     async def ports(self, stations: Sequence[str], start: datetime, end: datetime) -> PortBatch:
         """Their ports that were in service at some moment from `start` to `end`. Raises TooMany."""
         service = await self.store.service(stations, start, end)
-        names = list(dict.fromkeys((row["station_id"], row["connector_id"]) for row in service))
-        number = {name: place for place, name in enumerate(names)}
-        line = PortLine(len(names), to_ms(start), to_ms(end))
         first: dict[tuple[str, int], int] = {}
         if any(row["start_ms"] is None for row in service):
             rows = await self.store.first_status(stations, start, end)
             first = {(row["station_id"], row["connector_id"]): row["start_ms"] for row in rows}
-        in_service = [_in_service(row, first, line) for row in service]
+        in_service = list(_in_service(service, first, to_ms(end)))
+        names = list(dict.fromkeys((row["station_id"], row["connector_id"]) for row in in_service))
+        number = {name: place for place, name in enumerate(names)}
+        line = PortLine(len(names), to_ms(start), to_ms(end))
         up = spans_of(await self.store.up(stations, start, end), number)
         exclusions = await self._exclusions_of(stations, start, end)
         spans, owners = _exclusion_spans(exclusions, names)
@@ -89,13 +86,17 @@ def spans_of(rows: Iterable[Mapping[str, Any]], number: Mapping[tuple[str, int],
     return Spans(*(np.array([one[place] for one in known], np.int64) for place in range(3)))
 
 
-def _in_service(row: Mapping[str, Any], first: Mapping[tuple[str, int], int], line: PortLine) -> dict[str, Any]:
-    """Where nobody knows since when a port is registered it is in service since its first status; one that never had
-    any, throughout."""
-    start_ms, end_ms = row["start_ms"], row["end_ms"]
-    if start_ms is None:
-        start_ms = first.get((row["station_id"], row["connector_id"]), line.start_ms)
-    return {**row, "start_ms": start_ms, "end_ms": line.end_ms if end_ms is None else end_ms}
+def _in_service(
+    service: Iterable[Mapping[str, Any]], first: Mapping[tuple[str, int], int], end_ms: int
+) -> Iterator[dict[str, Any]]:
+    """Where nobody knows since when a port is registered it is in service since its first status; before, and if it has
+    none up to the end, it is not."""
+    for row in service:
+        since_ms, until_ms = row["start_ms"], end_ms if row["end_ms"] is None else row["end_ms"]
+        if since_ms is None:
+            since_ms = first.get((row["station_id"], row["connector_id"]), until_ms)
+        if since_ms < until_ms:
+            yield {**row, "start_ms": since_ms, "end_ms": until_ms}
 
 
 def _exclusion_spans(exclusions: Sequence[Exclusion], names: Sequence[tuple[str, int]]) -> tuple[Spans, list[int]]:

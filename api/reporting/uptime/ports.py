@@ -15,9 +15,6 @@ class Spans(NamedTuple):
     end_ms: Ints
 
 
-NO_SPANS = Spans(*(np.empty(0, np.int64) for _ in range(3)))
-
-
 class PortLine:
     """`ports` times of [start_ms, end_ms) on one line, with a gap of one between, so that no two ports ever touch."""
 

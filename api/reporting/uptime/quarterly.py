@@ -15,23 +15,27 @@ from api.reporting.uptime.intervals import Bools
 from api.reporting.uptime.loading import PortBatch, spans_of
 from api.reporting.uptime.months import to_column_ms
 from api.reporting.uptime.outages import outages_of
-from api.reporting.uptime.success import ENERGY_MIN_UJ, PortStatuses, faults_during, success_rate_mpct, successful
-from api.reporting.uptime.uptime_tables import milli_minutes
+from api.reporting.uptime.success import (
+    ENERGY_MIN_UJ,
+    UJ_PER_WH,
+    PortStatuses,
+    faults_during,
+    success_rate_mpct,
+    successful,
+)
+from api.reporting.uptime.uptime_tables import PORT, STATION, milli_minutes
 from schemas.session import END_REASON_NAMES
 
 QUARTER_MONTHS: Final = 3
 _CODES_MAX: Final = 10  # of a session, the first ones
-_UJ_PER_KWH_MILLI: Final = 3_600_000_000  # microjoules of a thousandth of a kWh
 _MW_PER_KW_MILLI: Final = 1_000  # milliwatts of a thousandth of a kW
-_STATION: Final = Column("station_id", ColumnType.TEXT, "Station", 40)
-_PORT: Final = Column("connector_id", ColumnType.INTEGER, "Port", 12)
 
 SESSIONS: Final = TableShape(
     "sessions",
     "Charging sessions that ended in the quarter",
     (
-        _STATION,
-        _PORT,
+        STATION,
+        PORT,
         Column("session_id", ColumnType.TEXT, "Session"),
         Column("started_at", ColumnType.MOMENT, "Start (UTC)", 32),
         Column("ended_at", ColumnType.MOMENT, "End (UTC)", 32),
@@ -49,21 +53,21 @@ SUCCESS: Final = TableShape(
     "success",
     "Charging success rate",
     (
-        _STATION,
-        _PORT,
+        STATION,
+        PORT,
         Column("sessions", ColumnType.INTEGER, "Sessions", 28),
         Column("successes", ColumnType.INTEGER, "Successful", 28),
         Column("success_rate_pct", ColumnType.THOUSANDTHS, "Rate (%)", 28),
     ),
-    f"Successful: at least {ENERGY_MIN_UJ // _UJ_PER_KWH_MILLI / 1000:g} kWh, and the port was not Faulted meanwhile. "
+    f"Successful: at least {ENERGY_MIN_UJ // UJ_PER_WH / 1000:g} kWh, and the port was not Faulted meanwhile. "
     "Attempts that never became a session are not known.",
 )
 OUTAGES: Final = TableShape(
     "outages",
     "Outages",
     (
-        _STATION,
-        _PORT,
+        STATION,
+        PORT,
         Column("from", ColumnType.MOMENT, "From (UTC)", 34),
         Column(
             "to", ColumnType.MOMENT, "To (UTC)", 34, "empty: it goes on beyond the quarter, or the port was removed"
@@ -123,7 +127,7 @@ def add_sessions(sessions: Table, success: Table, batch: PortBatch, found: Found
             str(row["id"]),
             row["start_ms"],
             row["end_ms"],
-            int(energy_uj[place]) // _UJ_PER_KWH_MILLI,
+            int(energy_uj[place]) // UJ_PER_WH,
             None if peak_mw is None else peak_mw // _MW_PER_KW_MILLI,
             bool(good[place]),
             "" if good[place] else " ".join(faults.error_codes[place][:_CODES_MAX]),

@@ -16,8 +16,8 @@ from api.reporting.uptime.ports import PortLine, Spans
 from api.reporting.uptime.uptime import PCT_MILLI
 from schemas.reading import Status
 
-_UJ_PER_WH: Final = 3_600_000_000
-ENERGY_MIN_UJ: Final = 100 * _UJ_PER_WH  # 0.1 kWh: what a vehicle takes while it decides not to charge is less
+UJ_PER_WH: Final = 3_600_000_000
+ENERGY_MIN_UJ: Final = 100 * UJ_PER_WH  # 0.1 kWh: what a vehicle takes while it decides not to charge is less
 
 
 class PortStatuses(NamedTuple):
@@ -40,7 +40,7 @@ def faults_during(line: PortLine, sessions: Spans, statuses: PortStatuses) -> Se
     """Faults and error codes of the sessions' ports from each start to its end, the moment of the end included: a fault
     that ends a session begins at its end."""
     notable = (statuses.status == Status.FAULTED) | (statuses.error_code != None)  # noqa: E711 - element by element
-    notable |= statuses.vendor_error_code != None  # noqa: E711
+    notable |= statuses.vendor_error_code != None  # noqa: E711 - element by element
     order = np.flatnonzero(notable)
     port = statuses.spans.port[order]
     begins, ends = (line.at(port, moments[order]) for moments in statuses.spans[1:])

@@ -60,11 +60,6 @@ class MonthlyTimes(NamedTuple):
     excluded_ms: Ints
 
 
-def is_up(status: Ints) -> Bools:
-    """Whether a port with each of these statuses is up."""
-    return np.isin(status, UP_STATUSES)
-
-
 def port_times(line: PortLine, service: Spans, up: Spans, exclusions: Spans) -> PortTimes:
     """Outages, and what of them is excluded, within the line's time. Any of the spans may overlap and reach beyond."""
     in_service = line.place(service)

@@ -26,16 +26,16 @@ DEFINITION: Final = (
     "each month. A port is a connector. Outage: in service and not Available, Preparing, Charging, Suspended, "
     "Finishing or Reserved; silence, and the time before the first status, are outage. Rounded down."
 )
-_STATION: Final = Column("station_id", ColumnType.TEXT, "Station", 40)
-_PORT: Final = Column("connector_id", ColumnType.INTEGER, "Port", 12)
+STATION: Final = Column("station_id", ColumnType.TEXT, "Station", 40)
+PORT: Final = Column("connector_id", ColumnType.INTEGER, "Port", 12)
 _MONTH: Final = Column("month", ColumnType.TEXT, "Month", 18, "UTC")
 
 UPTIME: Final = TableShape(
     "uptime",
     "Uptime by port and month",
     (
-        _STATION,
-        _PORT,
+        STATION,
+        PORT,
         _MONTH,
         Column("outage_min", ColumnType.THOUSANDTHS, "T_outage (min)", 28, "of the twelve months"),
         Column("excluded_min", ColumnType.THOUSANDTHS, "T_excluded (min)", 28, "of the twelve months"),
@@ -52,7 +52,7 @@ EXCLUSIONS: Final = TableShape(
     "Exclusions",
     (
         Column("station_id", ColumnType.TEXT, "Station", 34),
-        _PORT,
+        PORT,
         Column("from", ColumnType.MOMENT, "From (UTC)", 31),
         Column("to", ColumnType.MOMENT, "To (UTC)", 31),
         Column("reason", ColumnType.TEXT, "Reason", 42),
@@ -67,8 +67,8 @@ REPAIRS: Final = TableShape(
     "repairs",
     "Mean time to repair",
     (
-        _STATION,
-        _PORT,
+        STATION,
+        PORT,
         Column("repairs", ColumnType.INTEGER, "Repairs", 24),
         Column("mean_min", ColumnType.THOUSANDTHS, "Mean (min)", 34),
         Column("total_min", ColumnType.THOUSANDTHS, "Total (min)", 34),

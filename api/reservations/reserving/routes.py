@@ -18,6 +18,7 @@ from kit.instants import Instant
 from kit.messaging.outbox import Transaction
 from kit.web.errors import Forbidden
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.problem import MEDIA_TYPE
@@ -37,7 +38,7 @@ Reason = Annotated[
     Query(description="why, for the driver"),
 ]
 
-router = APIRouter(prefix=PATH, tags=["reservations"], dependencies=[Depends(ALLOWED)])
+router = APIRouter(prefix=PATH, tags=["reservations"], dependencies=[Depends(ALLOWED)], route_class=JsonRoute)
 
 
 @router.get(

@@ -15,7 +15,7 @@ from api.reservations.parking.service import ParkingService
 from api.reservations.sessions import store as session_store
 from kit.clock import Clock
 from kit.database.postgres import Database
-from kit.messaging.consumer import Delivered, moment_of, within
+from kit.messaging.consumer import Delivered, in_event_context, moment_of
 from kit.messaging.outbox import Transaction
 from schemas.events import Event, SessionAssigned, SessionCompleted, SessionStarted
 
@@ -52,7 +52,7 @@ class SessionEvents:
         reserved: list[str] = []  # stations where a reservation is used: its driver may stand there until it ends
         for delivered, one in zip(batch, began, strict=True):
             if one.place.key in taken and one.id in over:
-                with within(delivered.context, "session at a claimed connector"):
+                with in_event_context(delivered.context, "session at a claimed connector"):
                     if await self._started(connection, delivered.event.payload, one, over=over[one.id]):
                         reserved.append(one.place.station_id)
         await self._parking.observe(connection, reserved)

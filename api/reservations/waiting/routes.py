@@ -19,6 +19,7 @@ from api.reservations.waiting.store import Entry
 from kit.messaging.outbox import Transaction
 from kit.web.errors import BadQuery
 from kit.web.idempotency import Idempotent, RequestIdentity, StoredResponse
+from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
 
 WAITING: Final = f"{PATH}/waiting"
@@ -26,7 +27,7 @@ _UNKNOWN: Final = {404: "No such entry, or not yours"}
 _CHANGING: Final = {**FORBIDDEN, **_UNKNOWN, 409: "It is no longer in the line, or nothing is offered to it"}
 IdInPath = Annotated[UUID, Path(openapi_examples={"entry": {"value": examples.WAITING["id"]}})]
 
-router = APIRouter(prefix=WAITING, tags=["reservations"], dependencies=[Depends(ALLOWED)])
+router = APIRouter(prefix=WAITING, tags=["reservations"], dependencies=[Depends(ALLOWED)], route_class=JsonRoute)
 
 
 @router.get("", summary="Who waits", responses={**problems(FORBIDDEN), 200: example(examples.LINE)})

@@ -9,11 +9,12 @@ from api.stations.components import PATH, Operator, Provided
 from api.stations.credentials import examples
 from api.stations.credentials.models import Credentials, NewCredentials
 from kit.auth.authenticator import require_kinds
+from kit.web.json_body import JsonRoute
 from kit.web.parameters import example, problems
 
 _NONE: Final = {404: "The station is not registered, or has no credentials"}
 
-router = APIRouter(prefix=PATH, tags=["stations"])
+router = APIRouter(prefix=PATH, tags=["stations"], route_class=JsonRoute)
 
 
 @router.put(

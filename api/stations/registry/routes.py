@@ -20,8 +20,8 @@ from api.stations.registry.models import (
 )
 from api.stations.registry.store import SCHEMA
 from kit.messaging.outbox import Transaction
-from kit.web.exact_json import ExactJsonRoute
 from kit.web.idempotency import Idempotent, StoredResponse
+from kit.web.json_body import ExactJsonRoute
 from kit.web.paging import link_header, next_url
 from kit.web.parameters import JSON, CursorInQuery, example, problems
 from kit.web.route_rules import BODY_BYTES_MAX

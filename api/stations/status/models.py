@@ -37,10 +37,19 @@ class ConnectorStatus(StationsModel):
     why: list[RecentChange] = Field(description="the last changes, newest first")
 
 
+class Heard(StationsModel):
+    """What a station sent, by the events of the commits that stored it."""
+
+    readings: int = Field(description="stored while `telemetry.received_events` was on")
+    newest_ts: datetime = Field(description="of these")
+    counted_at: datetime = Field(description="of the newest event")
+
+
 class StationStatus(StationsModel):
     """What a station's connectors do now."""
 
     station_id: str
     at: datetime
     registered: bool
+    heard: Heard | None = Field(description="null: nothing was stored while `telemetry.received_events` was on")
     connectors: list[ConnectorStatus] = Field(description="those registered, and those that spoke")

@@ -16,7 +16,7 @@ router = APIRouter(prefix=PATH, tags=["stations"])
     summary="What a station's connectors do now, and why",
     dependencies=[EVERYBODY],
     responses={
-        **problems({404: "It is not registered and said nothing of its status"}),
+        **problems({404: "It is not registered, and nothing is known of it"}),
         200: example(examples.STATUS),
     },
 )

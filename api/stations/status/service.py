@@ -7,14 +7,22 @@ from typing import Any, Final
 import msgspec
 
 from api.stations.status.codes import AVAILABLE, BUSY, CODES, LABELS, SILENT, UNKNOWN
-from api.stations.status.models import ConnectorStatus, RecentChange, StationStatus
-from api.stations.status.store import Reservation, Seen, StatusStore, put_reservations, put_statuses
+from api.stations.status.models import ConnectorStatus, Heard, RecentChange, StationStatus
+from api.stations.status.store import (
+    HeardOf,
+    Reservation,
+    Seen,
+    StatusStore,
+    add_heard,
+    put_reservations,
+    put_statuses,
+)
 from kit.clock import Clock, from_ms
 from kit.errors import Unprocessable
 from kit.messaging.consumer import Delivered, moment_of
 from kit.messaging.outbox import Transaction
 from kit.web.errors import NotFound
-from schemas.events import RESERVING, Event, ReservationChanged, StationStatusChanged, StatusChange
+from schemas.events import RESERVING, Event, ReservationChanged, StationStatusChanged, StatusChange, TelemetryReceived
 
 KEEP: Final = timedelta(days=1)  # reservations that are over
 
@@ -43,6 +51,21 @@ class StatusService:
         """reservation.created.v1 and its like: of one reservation the highest revision counts."""
         await put_reservations(connection, [_reservation(one.event.payload) for one in events])
 
+    async def hear(self, connection: Transaction, events: Sequence[Delivered[Event[TelemetryReceived]]]) -> None:
+        """telemetry.received.v1: readings of each station add up, whatever the order of events."""
+        heard = [
+            HeardOf(
+                station.station_id,
+                moment_of(station.newest_ts),
+                station.readings,
+                moment_of(one.event.metadata.timestamp),
+            )
+            for one in events
+            for station in one.event.payload.stations
+        ]
+        if heard:
+            await add_heard(connection, heard)
+
     async def forget(self) -> None:
         """Delete reservations that are long over."""
         await self._store.forget_reservations(self._now() - KEEP)
@@ -52,14 +75,16 @@ class StatusService:
         now = self._now()
         rows = await self._store.connectors(station_id, now)
         registered = await self._store.is_registered(station_id)
-        if not rows and not registered:
-            raise NotFound(f"no station {station_id}: nobody registered it, and it said nothing of its status")
+        heard = await self._store.heard(station_id)
+        if not (rows or registered or heard):
+            raise NotFound(f"no station {station_id}: nobody registered it, and nothing is known of it")
         busy = [row for row in rows if row["status"] in BUSY and row["evse_id"] is not None]
         at = {row["evse_id"]: row["connector_id"] for row in busy}
         return StationStatus(
             station_id=station_id,
             at=now,
             registered=registered,
+            heard=Heard(**heard) if heard is not None else None,
             connectors=[_connector(row, at) for row in rows],
         )
 

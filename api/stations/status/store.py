@@ -62,6 +62,16 @@ ON CONFLICT (station_id, connector_id) DO UPDATE SET reserved_until = excluded.r
 WHERE c.reserved_until IS NULL OR c.reserved_until < excluded.reserved_until
 """
 _FORGET: Final = "DELETE FROM stations.reservation WHERE ends_at < $1"
+_ADD_HEARD: Final = """
+INSERT INTO stations.heard AS h (station_id, newest_ts, readings, counted_at)
+SELECT s, max(t), sum(n), max(c)
+FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::timestamptz[]) AS heard (s, t, n, c)
+GROUP BY s ORDER BY s
+ON CONFLICT (station_id) DO UPDATE SET
+    newest_ts = greatest(h.newest_ts, excluded.newest_ts),
+    readings = h.readings + excluded.readings,
+    counted_at = greatest(h.counted_at, excluded.counted_at)
+"""
 # Connectors that are registered or have spoken, with the reservation that they are kept for now.
 _STATION: Final = """
 SELECT connector_id, coalesce(c.registered, false) AS registered, k.connector_id IS NOT NULL AS known,
@@ -93,6 +103,15 @@ class Reservation(NamedTuple):
     open: bool
 
 
+class HeardOf(NamedTuple):
+    """What one event says of one station."""
+
+    station_id: str
+    newest_ts: datetime
+    readings: int
+    counted_at: datetime
+
+
 class Seen(NamedTuple):
     """The newest status of a connector."""
 
@@ -118,6 +137,11 @@ class StatusStore:
         """Whether the station is registered, with connectors or without."""
         query = "SELECT EXISTS (SELECT FROM stations.station WHERE station_id = $1)"
         return bool(await self._database.fetchval(query, station_id))
+
+    async def heard(self, station_id: str) -> asyncpg.Record | None:
+        """What it sent; None where no event told of it."""
+        query = "SELECT readings, newest_ts, counted_at FROM stations.heard WHERE station_id = $1"
+        return await self._database.fetchrow(query, station_id)
 
     async def forget_reservations(self, before: datetime) -> None:
         """Delete those that ended before."""
@@ -148,6 +172,11 @@ async def put_statuses(connection: Transaction, newest: Sequence[Seen], changes:
     documents = [msgspec.json.encode(_recent(one)).decode() for one in last]
     keys = ([one.station_id for one in last], [one.connector_id for one in last])
     await connection.execute(_ADD_RECENT, *keys, documents, RECENT_MAX)
+
+
+async def add_heard(connection: Transaction, heard: Sequence[HeardOf]) -> None:
+    """Add readings that no earlier call was told of."""
+    await connection.execute(_ADD_HEARD, *_columns(heard))
 
 
 async def put_reservations(connection: Transaction, reservations: Sequence[Reservation]) -> None:

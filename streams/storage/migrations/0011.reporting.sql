@@ -1,3 +1,3 @@
--- For reporting: sessions by their end.
+-- For reporting: sessions by station and end.
 
-CREATE INDEX ON telemetry.session (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX ON telemetry.session (connector_key, ended_at) WHERE ended_at IS NOT NULL;

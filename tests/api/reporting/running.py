@@ -16,18 +16,19 @@ from api.reporting.declaration import SERVICE
 from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import KINDS, Kind, TokenStore
 from kit.clock import ManualClock
+from kit.config.runtime import RuntimeConfig
 from kit.database.postgres import open_database
 from kit.messaging.consumer import Delivered, EventContext
 from kit.service import Consumes
 from kit.web.app import make_app
 from kit.web.server import serve
 from schemas.events import Event
-from tests.api.reporting.month import START
+from tests.api.reporting.month import HOUR, START, Month
+from tests.api.reporting.month_maker import make_month
 from tests.api.reporting.recomputation import bucket_of
 from tests.api.rows import COARSER_WINDOWS_SQL
 from tests.serving import Opened, make_schemas, open_service
 from voltstream.services import all_services
-from voltstream.settings import load_settings
 
 
 class Reporting:
@@ -57,6 +58,19 @@ class Reporting:
             elif consumes.handle is not None:
                 for one in batch:
                     await consumes.handle(self.service)(connection, one.event)
+
+    async def play(self, seed: int) -> Month:
+        """Two days of two stations, computed."""
+        month = make_month(seed, 2, 2)
+        await self.compute()
+        for change in month.changes:
+            self.clock.set_wall(change.at)
+            with self.writer.cursor() as cursor:
+                change.write(cursor)
+            await self.handle(change.events)
+        self.clock.advance(2 * HOUR.total_seconds())
+        await self.compute()
+        return month
 
     async def compute(self) -> None:
         """Until nothing is dirty but the hour that goes on."""
@@ -90,12 +104,12 @@ class Reporting:
 
 
 @asynccontextmanager
-async def reporting(url: str, **settings: Any) -> AsyncIterator[Reporting]:
+async def reporting(url: str, config: RuntimeConfig | None = None) -> AsyncIterator[Reporting]:
     """The service on that empty database."""
     make_schemas(url, [one for one in all_services() if one.migrations], prepared=COARSER_WINDOWS_SQL)
     clock = ManualClock(START)
     with psycopg.connect(url, autocommit=True) as writer:
-        async with open_service(SERVICE, url, clock, settings=load_settings(**settings)) as opened:
+        async with open_service(SERVICE, url, clock, config=config) as opened:
             yield Reporting(opened, clock, writer)
 
 

@@ -8,27 +8,11 @@ import pytest
 
 from api.reporting.analytics.cache import Cache, InProcessCache, RedisCache
 from api.reporting.analytics.metrics import METRICS
-from api.reporting.rollups.facets import HOUR
 from kit.auth.token_store import Kind
-from tests.api.reporting.month import Month, make_month
-from tests.api.reporting.running import Reporting, served
+from tests.api.reporting.running import served
 
 PATH = "/api/v1/analytics"
 SPAN = {"from": "2026-03-27", "to": "2026-03-29"}
-
-
-async def _played(own: Reporting) -> Month:
-    """Two days of two stations, computed."""
-    month = make_month(7, 2, 2)
-    await own.compute()
-    for change in month.changes:
-        own.clock.set_wall(change.at)
-        with own.writer.cursor() as cursor:
-            change.write(cursor)
-        await own.handle(change.events)
-    own.clock.advance(2 * HOUR.total_seconds())
-    await own.compute()
-    return month
 
 
 async def test_operators_and_finance_ask_and_nobody_else(database_url: str) -> None:
@@ -69,7 +53,7 @@ async def test_every_metric_says_what_it_is_and_what_is_wrong_says_how_to_mend_i
 async def test_pages_together_are_the_whole_answer(database_url: str) -> None:
     async with served(database_url) as (own, client, tokens):
         client.headers["Authorization"] = f"Bearer {tokens['finance']}"
-        await _played(own)
+        await own.play(7)
         for group, by in (("station", "day"), ("plug", "hour"), ("site", "month")):
             asked = {**SPAN, "group": group, "by": by, "timezone": "Europe/Berlin"}
             whole = await _pages(client, {**asked, "limit": 5_000})
@@ -97,7 +81,7 @@ async def test_a_kept_answer_is_gone_once_a_change_is_computed(
 ) -> None:
     async with served(database_url) as (own, client, tokens):
         client.headers["Authorization"] = f"Bearer {tokens['operator']}"
-        month = await _played(own)
+        month = await own.play(7)
         computed = 0
         store = own.service.analytics._store
         sums = store.sums

@@ -1,6 +1,7 @@
 """Tables of operations and revenue are sums of what analytics answers, over pages, times and groups."""
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -8,19 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.reporting.analytics import figures as figures_module
+from api.reporting.analytics.figures import (
+    FigureQuery,
+    FigureReader,
+    Key,
+    SummedFigures,
+    Sums,
+    add_up,
+    group_and_currency,
+    time_and_currency,
+)
 from api.reporting.analytics.metrics import METRICS
 from api.reporting.analytics.models import Analytics, Figure
 from api.reporting.analytics.service import AnalyticsQuery, AnalyticsService, description_of
-from api.reporting.reports import figures as figures_module
+from api.reporting.errors import TooMany
 from api.reporting.reports.business_tables import (
     OPERATIONS_COLUMNS,
+    GroupCurrency,
     operations_table,
     revenue_by_time_table,
     revenue_table,
 )
-from api.reporting.reports.figures import FigureReader, MetricFigures
 from api.reporting.tables import decimal_text, rows_of
-from api.reporting.uptime.loading import TooMany
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -33,15 +44,21 @@ def figure(metric: str, day: int, group: str | None, sums: Sequence[int], curren
     return Figure(group=group, start=start, end=start + DAY, currency=currency, value=None, sums=named)
 
 
-def of(metric: str, *figures: Figure) -> MetricFigures:
-    return MetricFigures(METRICS[metric], figures, START, 0)
+def added(metric: str, key: Callable[[Figure], Key], *figures: Figure) -> SummedFigures[Key]:
+    sums: dict[Key, Sums] = {}
+    add_up(METRICS[metric], sums, figures, key)
+    return SummedFigures(METRICS[metric], sums, START, 0)
+
+
+def of(metric: str, *figures: Figure) -> SummedFigures[GroupCurrency]:
+    return added(metric, group_and_currency, *figures)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from([None, "A", "B"]), counts, counts), max_size=20))
 def test_operations_are_sums_and_quotients_of_sums_and_the_largest_of_peaks(
     rows: list[tuple[int, str | None, int, int]],
 ) -> None:
-    found: dict[str, MetricFigures] = {}
+    found: dict[str, SummedFigures[GroupCurrency]] = {}
     for column in OPERATIONS_COLUMNS:
         size = len(METRICS[column.metric].sum_names)
         figures = [figure(column.metric, day, group, (one, two)[:size]) for day, group, one, two in rows]
@@ -68,15 +85,18 @@ def test_a_group_without_a_figure_of_a_metric_has_none_of_it() -> None:
 
 
 def test_revenue_is_by_group_and_currency_and_by_time() -> None:
-    excl = of(
-        "revenue",
+    excl = (
         figure("revenue", 0, "A", (5_000_001,), "EUR"),
         figure("revenue", 1, "A", (-1_000_000,), "EUR"),
         figure("revenue", 1, None, (7,), "CHF"),
     )
-    incl = of("revenue_incl_vat", figure("revenue_incl_vat", 0, "A", (5_950_001,), "EUR"))
-    assert list(rows_of(revenue_table(excl, incl).columns)) == [("", "CHF", 7, 0), ("A", "EUR", 4_000_001, 5_950_001)]
-    by_time = list(rows_of(revenue_by_time_table(excl, incl).columns))
+    incl = figure("revenue_incl_vat", 0, "A", (5_950_001,), "EUR")
+    groups = revenue_table(of("revenue", *excl), of("revenue_incl_vat", incl))
+    assert list(rows_of(groups.columns)) == [("", "CHF", 7, 0), ("A", "EUR", 4_000_001, 5_950_001)]
+    times = revenue_by_time_table(
+        added("revenue", time_and_currency, *excl), added("revenue_incl_vat", time_and_currency, incl)
+    )
+    by_time = list(rows_of(times.columns))
     assert [row[1:] for row in by_time] == [("EUR", 5_000_001, 5_950_001), ("CHF", 7, 0), ("EUR", -1_000_000, 0)]
 
 
@@ -89,12 +109,15 @@ def test_decimals_are_the_integer_again(value: int, decimals: int) -> None:
 
 
 class Pages:
-    """Analytics that has so many pages of one figure each."""
+    """Analytics that has so many pages of one figure each, a day later and a second older each."""
 
     def __init__(self, pages: int) -> None:
         self._pages = pages
+        self._given: list[weakref.ref[Analytics]] = []
+        self.in_memory_max = 0
 
     async def figures(self, query: AnalyticsQuery) -> tuple[Analytics, str | None]:
+        self.in_memory_max = max(self.in_memory_max, sum(one() is not None for one in self._given))
         number = int(query.cursor or 0)
         about: dict[str, Any] = {**description_of(METRICS["sessions"]), "from": query.start, "to": query.end}
         page = Analytics(
@@ -102,18 +125,23 @@ class Pages:
             by=query.by,
             grouping=query.grouping,
             time_zone=query.time_zone,
-            as_of=START,
-            pending_hours=number,
+            as_of=START - timedelta(seconds=number % 3),
+            pending_hours=number % 4,
             figures=[figure("sessions", number, "A", (1,))],
             next=None,
         )
+        self._given.append(weakref.ref(page))
         return page, str(number + 1) if number + 1 < self._pages else None
 
 
 async def test_all_pages_are_read_and_no_more_than_a_report_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one page at a time is in memory, of however many."""
     monkeypatch.setattr(figures_module, "_PAGES_MAX", 5)
-    reader = FigureReader(cast(AnalyticsService, Pages(5)))
-    found = await reader.read("sessions", START, START + 9 * DAY, "day", "station")
-    assert (found.sums(), found.pending_hours) == ({("A", ""): {"sessions": 5}}, 4)
+    query = FigureQuery("sessions", START, START + 9 * DAY, "day", "station")
+    pages = Pages(5)
+    found = await FigureReader(cast(AnalyticsService, pages)).summed(query, group_and_currency)
+    assert found.sums == {("A", ""): {"sessions": 5}}
+    assert (found.as_of, found.pending_hours) == (START - timedelta(seconds=2), 3)
+    assert pages.in_memory_max == 1
     with pytest.raises(TooMany, match="ask for whole months"):
-        await FigureReader(cast(AnalyticsService, Pages(6))).read("sessions", START, START + DAY, "day", None)
+        await FigureReader(cast(AnalyticsService, Pages(6))).summed(query, group_and_currency)

@@ -12,7 +12,8 @@ from api.reporting.analytics.models import Group
 from api.reporting.exclusions.models import NewExclusion
 from api.reporting.rollups.facets import hour_of
 from schemas.events import Event
-from tests.api.reporting.month import HOUR, Month, make_month
+from tests.api.reporting.month import HOUR, Month
+from tests.api.reporting.month_maker import make_month
 from tests.api.reporting.recomputation import METRICS as RECOMPUTED
 from tests.api.reporting.recomputation import figures_of
 from tests.api.reporting.running import Reporting, reporting

@@ -1,6 +1,6 @@
 """Heat maps of metrics equal a plain gathering of their hours."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from xml.etree import ElementTree
@@ -11,11 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from api.reporting.analytics.metrics import METRICS
+from api.reporting.analytics.figures import Sums, add_up
+from api.reporting.analytics.metrics import METRICS, Metric
 from api.reporting.analytics.models import Figure
 from api.reporting.charts import examples
 from api.reporting.charts.heat_map import ROWS_MAX
-from api.reporting.charts.hours import by_hour_of_week, by_site_and_hour, hours_of_week
+from api.reporting.charts.hours import (
+    Cell,
+    by_hour_of_week,
+    by_site_and_hour,
+    hours_of_week,
+    site_and_hour_of_day,
+    site_and_hour_of_week,
+)
 from api.reporting.charts.models import HeatMapPage
 from tests.api.reporting.reports_app import Reporting, running_reporting
 
@@ -37,6 +45,12 @@ def figure(metric: str, hour: int, sums: tuple[int, ...], group: str | None = No
     return Figure(group=group, start=start, end=start + HOUR, currency=None, value=None, sums=named)
 
 
+def added(metric: str, figures: list[Figure], key: Callable[[Figure], Cell]) -> tuple[Metric, dict[Cell, Sums]]:
+    sums: dict[Cell, Sums] = {}
+    add_up(METRICS[metric], sums, figures, key)
+    return METRICS[metric], sums
+
+
 some_hours = st.lists(
     st.tuples(st.integers(0, 400), st.integers(0, 10**9), st.integers(1, 10**9)),
     max_size=60,
@@ -51,8 +65,8 @@ def test_an_hour_of_the_week_is_the_mean_of_all_such_hours(rows: list[tuple[int,
     assert sum(counts) == 401
     energy = [figure("energy_delivered", hour, (value, 0)) for hour, value, _ in rows]
     shares = [figure("occupancy", hour, (value, known)) for hour, value, known in rows]
-    sums = by_hour_of_week(METRICS["energy_delivered"], energy, BERLIN, counts)
-    quotients = by_hour_of_week(METRICS["occupancy"], shares, BERLIN, counts)
+    sums = by_hour_of_week(*added("energy_delivered", energy, site_and_hour_of_week(BERLIN)), counts)
+    quotients = by_hour_of_week(*added("occupancy", shares, site_and_hour_of_week(BERLIN)), counts)
     for day in range(7):
         for hour in range(24):
             such = [
@@ -68,7 +82,9 @@ def test_an_hour_of_the_week_is_the_mean_of_all_such_hours(rows: list[tuple[int,
 def test_sites_with_the_most_are_shown_by_name() -> None:
     figures = [figure("sessions", 8, (number,), f"S{number:03}") for number in range(1, ROWS_MAX + 3)]
     figures += [figure("sessions", 9, (5_000,), None)]
-    names, values, left_out = by_site_and_hour(METRICS["sessions"], figures, ZoneInfo("UTC"), [1] * 24)
+    names, values, left_out = by_site_and_hour(
+        *added("sessions", figures, site_and_hour_of_day(ZoneInfo("UTC"))), [1] * 24
+    )
     assert left_out == 3
     assert names == ["(no site)", *(f"S{number:03}" for number in range(4, ROWS_MAX + 3))]
     assert values[0][9] == 5_000

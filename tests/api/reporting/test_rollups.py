@@ -4,9 +4,18 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from api.reporting.rollups.facets import HOUR, Facet
-from tests.api.reporting.month import Month, make_month
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.reporting.rollups import service, store
+from api.reporting.rollups.facets import BY_STATUS, HOUR, Facet, Facts, Place, bits_of
+from api.reporting.rollups.sources import SOURCES, HoursQuery
+from api.reporting.rollups.store import STATION_HOURS_MAX, UNGROUPED_MAX, DirtyHour, bounded
+from kit.config.runtime import RuntimeConfig
+from tests.api.reporting.month import START, Month
 from tests.api.reporting.running import Reporting, reporting
+from voltstream.settings import load_settings
 
 _SUMS = """
 SELECT s.kind, s.name, f.facet, f.currency, f.at, f.width, f.sums FROM (
@@ -15,19 +24,6 @@ SELECT s.kind, s.name, f.facet, f.currency, f.at, f.width, f.sums FROM (
 ) AS f JOIN reporting.series AS s USING (series_key)
 WHERE f.sums <> array_fill(0::bigint, ARRAY[cardinality(f.sums)]) ORDER BY 1, 2, 3, 4, 5, 6
 """
-
-
-async def _played(own: Reporting) -> Month:
-    month = make_month(11, 2, 2)
-    await own.compute()
-    for change in month.changes:
-        own.clock.set_wall(change.at)
-        with own.writer.cursor() as cursor:
-            change.write(cursor)
-        await own.handle(change.events)
-    own.clock.advance(2 * HOUR.total_seconds())
-    await own.compute()
-    return month
 
 
 async def _again(own: Reporting, month: Month) -> None:
@@ -42,7 +38,7 @@ async def _stored(own: Reporting) -> list[Any]:
 
 async def test_what_a_source_has_dropped_takes_nothing_from_figures(database_url: str) -> None:
     async with reporting(database_url) as own:
-        month = await _played(own)
+        month = await own.play(11)
         facets = (Facet.ENERGY, Facet.POWER, Facet.STATUS)
         before = [row for row in await _stored(own) if row[2] in facets]
         own.writer.execute("TRUNCATE telemetry.window_1m, telemetry.status_interval, telemetry.silence")
@@ -53,7 +49,7 @@ async def test_what_a_source_has_dropped_takes_nothing_from_figures(database_url
 
 async def test_hours_that_are_dropped_are_not_computed_again_and_days_stay(database_url: str) -> None:
     async with reporting(database_url) as own:
-        month = await _played(own)
+        month = await own.play(11)
         before = await _stored(own)
         await own.service.rollups.drop_old(timedelta(days=1))
         kept_from = (own.clock.now() - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -66,10 +62,132 @@ async def test_hours_that_are_dropped_are_not_computed_again_and_days_stay(datab
 
 async def test_processes_that_compute_at_once_add_nothing_twice(database_url: str) -> None:
     async with reporting(database_url) as own:
-        month = await _played(own)
+        month = await own.play(11)
         before = await _stored(own)
         for change in month.changes:
             await own.handle(change.events)
         await asyncio.gather(*(own.service.rollups.run() for _ in range(4)))
         await own.compute()
         assert await _stored(own) == before
+
+
+def _dirty(hour: int, station: int) -> DirtyHour:
+    return DirtyHour(START + hour * HOUR, f"ST-{station:05d}", bits_of(BY_STATUS), 1)
+
+
+@given(st.sets(st.tuples(st.integers(0, 20_000), st.integers(0, 60)), max_size=200))
+def test_what_is_read_for_a_batch_is_bounded_and_all_of_it_has_its_turn(places: set[tuple[int, int]]) -> None:
+    """Sources are read of all its stations from its first hour to its last."""
+    waiting = [_dirty(*place) for place in sorted(places)]
+    while waiting:
+        batch = bounded(waiting)
+        stations, hours = {one.station_id for one in batch}, (batch[-1].hour - batch[0].hour) // HOUR + 1
+        assert len(stations) * hours <= STATION_HOURS_MAX or len(batch) == 1
+        assert batch == waiting[: len(batch)]
+        assert len(batch) >= 1
+        waiting = waiting[len(batch) :]
+
+
+@given(st.integers(1, STATION_HOURS_MAX - 1), st.integers(1, 600))
+def test_an_hour_of_a_year_ago_shares_no_batch_with_one_of_many_stations(stations: int, old: int) -> None:
+    year = 365 * 24
+    waiting = [_dirty(0, one) for one in range(old)] + [_dirty(year, one) for one in range(stations)]
+    assert bounded(waiting) == waiting[:old]
+    assert bounded(waiting[old:]) == waiting[old:]
+
+
+async def test_hours_are_kept_for_as_long_as_the_setting_says_now(database_url: str) -> None:
+    config = RuntimeConfig(load_settings())
+    async with reporting(database_url, config=config) as own:
+        await own.play(11)
+        before = await _stored(own)
+        config.apply_folder({"reporting.retention": 32})
+        own.clock.advance(33 * 86_400)
+        await own.service.drop_old()
+        assert await _stored(own) == [row for row in before if row[5] == "day"] != before
+
+
+async def test_hours_are_dropped_batch_by_batch_until_none_is_left(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with reporting(database_url) as own:
+        await own.play(11)
+        before = await _stored(own)
+        monkeypatch.setattr(store, "DROPPED_MAX", 100)
+        monkeypatch.setattr(service, "DROPS_MAX", 3)
+        await own.service.rollups.drop_old(timedelta())
+        monkeypatch.setattr(service, "DROPS_MAX", 10_000)
+        today = own.clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        old = "SELECT count(*) FROM reporting.hour WHERE hour < $1"
+        assert await own.service.database.fetchval(old, today) > 0  # the run was bounded
+        await own.service.rollups.drop_old(timedelta())
+        assert await own.service.database.fetchval(old, today) == 0
+        assert await _stored(own) == [row for row in before if row[5] == "day" or row[4] >= today]
+
+
+async def test_stations_that_wait_to_be_grouped_do_not_hold_up_figures(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the other way round: a batch of each in turn. Those that are new are grouped many at once."""
+    monkeypatch.setattr(service, "ROUNDS_MAX", 1)
+    imported = 2 * UNGROUPED_MAX
+    async with reporting(database_url) as own:
+        month = await own.play(11)
+        with own.writer.cursor() as cursor:
+            cursor.execute("UPDATE reporting.station SET revision = revision + 1, site = 'elsewhere'")
+            cursor.execute(
+                "INSERT INTO reporting.station "
+                "SELECT 'NEW-' || n, 1, 0, 'S', '', '', '{0,1,2}', ARRAY['', '', ''] FROM generate_series(1, %s) AS n",
+                (imported,),
+            )
+        waiting = "SELECT count(*) FROM reporting.station WHERE grouped < revision"
+        dirty = "SELECT count(*) FROM reporting.dirty_hour"
+        database, moved = own.service.database, len(month.registry)
+        for left in (imported - UNGROUPED_MAX + moved, moved, moved - 1, 0):
+            await own.handle(month.changes[-1].events)
+            assert await database.fetchval(dirty) > 0
+            await own.service.rollups.run()
+            assert await database.fetchval(waiting) == left
+            assert await database.fetchval(dirty) == 0
+        members = """
+            SELECT count(*) FROM reporting.member JOIN reporting.series USING (series_key)
+            WHERE kind = 'site' AND name = $1
+        """
+        assert await database.fetchval(members, "S") == 2 * imported
+        connectors = "SELECT count(*) FROM reporting.connector WHERE station_id = ANY ($1)"
+        grouped = await database.fetchval(connectors, list(month.registry))
+        assert await database.fetchval(members, "elsewhere") == grouped
+
+
+async def test_availability_of_an_hour_is_the_same_whatever_is_read_with_it(database_url: str) -> None:
+    """Of a station from before the service: connector 1 had its first status at 3:30, connector 2 never spoke."""
+    async with reporting(database_url) as own:
+        with own.writer.cursor() as cursor:
+            cursor.execute("INSERT INTO reporting.registration VALUES ('ST-1', 0, NULL, '{1,2}')")
+            cursor.execute(
+                "INSERT INTO telemetry.connector (partition, station_id, connector_id) "
+                "VALUES (0, 'ST-1', 1), (0, 'ST-1', 2) RETURNING connector_key"
+            )
+            key = next(cursor)[0]
+            statuses = "INSERT INTO telemetry.status_interval VALUES (%s, %s, 0, %s, NULL, NULL, 1)"
+            cursor.execute(statuses, (key, START + 3.5 * HOUR, 9))
+            cursor.execute(statuses, (key, START + 5 * HOUR, 1))
+        places = [Place("ST-1", START + number * HOUR) for number in range(8)]
+        together = await _availability(own, places)
+        assert together == {
+            (1, 3): (1_800_000, 0, 0),
+            (1, 4): (3_600_000, 0, 0),
+            **{(1, hour): (3_600_000, 3_600_000, 0) for hour in range(5, 8)},
+        }
+        alone: dict[tuple[int, int], tuple[int, ...]] = {}
+        for place in places:
+            alone |= await _availability(own, [place])
+        assert alone == together
+
+
+async def _availability(own: Reporting, places: list[Place]) -> dict[tuple[int, int], tuple[int, ...]]:
+    """Connector and hour -> ms in service, up and excluded."""
+    async with own.service.database.transaction() as connection:
+        read = await SOURCES[Facet.AVAILABILITY,](connection, HoursQuery(places, places[-1].hour + HOUR))
+    found: Facts = read[Facet.AVAILABILITY]
+    return {(key.connector_id, (key.hour - START) // HOUR): fact.sums for key, fact in found.items()}

@@ -110,7 +110,7 @@ def reconcile(
     """
     since, until = period(start, end)
     assert since is not None  # noqa: S101  # both options are required
-    assert until is not None  # noqa: S101
+    assert until is not None  # noqa: S101  # both options are required
     settings = load_settings(data_dir=data_dir)
     headers = {"Authorization": f"Bearer {operator_token(settings, url, token)}"}
     base_url = base_url_of(settings, url)
