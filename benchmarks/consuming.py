@@ -11,14 +11,14 @@ from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.run import BenchmarkRun, Deadline
 from kit.clock import SystemClock
 from kit.database.postgres import open_database
-from kit.messaging.bus import DIRECT, Bus, InProcessBus, Message
+from kit.messaging.bus import Bus, InProcessBus, Message
 from kit.messaging.consumer import ConsumerMetrics
 from kit.messaging.outbox import WINDOW
 from kit.messaging.rabbit_bus import RabbitBus
 from kit.retry import RetryPolicy
 from kit.service import Context, Service
 from kit.settings import Settings
-from schemas.topics import group_queue, routing_key
+from schemas.topics import exchange_of, group_queue, routing_key
 from voltstream.runtime.composition import subscribe
 
 _TWICE: Final = 10  # every tenth event is delivered twice
@@ -54,7 +54,7 @@ async def rabbit_feed(
     bus.start()
     await bus.wait_ready(_READY_S)
     for event_type in event_types:
-        await bus.declare(group_queue(service, event_type), DIRECT, routing_key(event_type))
+        await bus.declare(group_queue(service, event_type), exchange_of(event_type), routing_key(event_type))
     published = [*messages, *messages[::_TWICE]]
     await _publish(bus, published)
 

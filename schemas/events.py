@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from schemas.topics import routing_key
+from schemas.topics import exchange_of, routing_key
 
 
 class EventMetadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -25,6 +25,11 @@ class Envelope(msgspec.Struct, frozen=True):
 
     metadata: EventMetadata
     payload: dict[str, Any]
+
+    @property
+    def exchange(self) -> str:
+        """The exchange that the event is published to."""
+        return exchange_of(self.metadata.type)
 
     @property
     def routing_key(self) -> str:

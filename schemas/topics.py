@@ -1,7 +1,7 @@
 """Names of topics, queues and event types.
 
 An event type is `domain.action.vN`; each consumer group has one queue per event type, and of some that are broadcast
-each process has one. Exchanges are named in kit/messaging/messages.py.
+each process has one.
 """
 
 from typing import Final
@@ -38,13 +38,22 @@ REPORT_GENERATED: Final = "report.generated.v1"
 EVENT_FAILED: Final = "event.failed.v1"
 CONFIG_UPDATED: Final = "config.updated.v1"
 
-# Events that many need go by `fanout_broadcast`, all others by `direct_events`.
-BROADCAST: Final = frozenset({CONFIG_UPDATED, STATION_CREATED, STATION_UPDATED, STATION_REMOVED})
+# What everyone must hear goes by `fanout_broadcast`, all other events by `direct_events`: the names of
+# kit/messaging/messages.py, which knows no events.
+_DIRECT, _FANOUT = "direct_events", "fanout_broadcast"
+_BROADCAST: Final = frozenset(
+    {CONFIG_UPDATED, PRICING_UPDATED, STATION_CREATED, STATION_UPDATED, STATION_REMOVED, STATION_STATUS_CHANGED}
+)
 
 
 def frames_queue(partition: int) -> str:
     """The queue that carries the frames of one partition from the gateways to the bridge."""
     return f"{FRAMES_QUEUE_PREFIX}{partition}"
+
+
+def exchange_of(event_type: str) -> str:
+    """The exchange that these events are published to, and that their queues are bound to."""
+    return _FANOUT if event_type in _BROADCAST else _DIRECT
 
 
 def routing_key(event_type: str) -> str:

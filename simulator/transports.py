@@ -19,7 +19,7 @@ import zstandard
 
 from kit.clock import Clock, format_rfc3339
 from kit.errors import Overloaded, Unavailable
-from kit.messaging.bus import DIRECT, EVENT_ID, Bus, Message
+from kit.messaging.bus import EVENT_ID, Bus, Message
 from kit.retry import reconnect_pauses_s
 from schemas.events import envelope_of
 from schemas.topics import TELEMETRY_GENERATED
@@ -210,7 +210,7 @@ class BusTransport:
         event_id = self._new_id()
         timestamp, payload = format_rfc3339(self._clock.now_ms()), {"readings": msgspec.Raw(readings)}
         envelope = envelope_of(TELEMETRY_GENERATED, event_id, payload, source=self._source, timestamp=timestamp)
-        return Message(DIRECT, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
+        return Message(envelope.exchange, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
     async def close(self) -> None:
         """There is nothing to release."""

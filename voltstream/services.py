@@ -8,9 +8,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from kit.config.adjustable import adjustables_of
-from kit.messaging.bus import DIRECT, FANOUT
 from kit.service import Consumes, Service
-from schemas.topics import BROADCAST, group_queue
+from schemas.topics import group_queue
 from voltstream.errors import WrongUsage
 
 # In the order in which one process opens them; it closes them the other way round. Where each is declared.
@@ -74,11 +73,6 @@ def _spread(names: Iterable[str]) -> set[str]:
 def queue_of(service: Service[Any], consumes: Consumes[Any]) -> str:
     """The queue of the service's consumer group for these events."""
     return group_queue(consumes.group or service.name, consumes.event_type)
-
-
-def exchange_of(event_type: str) -> str:
-    """The exchange that these events are published to."""
-    return FANOUT if event_type in BROADCAST else DIRECT
 
 
 def follows_config(service: Service[Any]) -> bool:

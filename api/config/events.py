@@ -5,7 +5,6 @@ from uuid import uuid4
 
 from api.config.store import StoredChange
 from kit.clock import format_rfc3339
-from kit.messaging.bus import FANOUT
 from kit.messaging.outbox import OutboxEvent
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
@@ -36,4 +35,4 @@ def config_updated(change: StoredChange) -> OutboxEvent:
         correlation_id=correlation_id.get(),
         traceparent=current_traceparent(),
     )
-    return OutboxEvent(event_id, FANOUT, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())

@@ -8,7 +8,6 @@ import msgspec
 
 from api.pricing.models import Reason, TariffTarget
 from kit.clock import format_rfc3339
-from kit.messaging.bus import DIRECT
 from kit.messaging.outbox import OutboxEvent
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
@@ -50,4 +49,4 @@ def pricing_updated(
         correlation_id=correlation_id.get(),
         traceparent=current_traceparent(),
     )
-    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())

@@ -6,7 +6,6 @@ from uuid import UUID, uuid5
 
 from api.sessions.request_store import StoredRequest
 from kit.clock import format_rfc3339
-from kit.messaging.bus import DIRECT
 from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import OutboxEvent
 from schemas.events import SessionAssigned, SessionRequested, SessionStopRequested, envelope_of
@@ -82,4 +81,4 @@ def _event(type_: str, name: str, payload: Any, now: datetime, context: EventCon
         correlation_id=context.correlation_id,
         traceparent=context.traceparent,
     )
-    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())

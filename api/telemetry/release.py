@@ -13,10 +13,9 @@ import msgspec
 from api.telemetry.models import Released
 from api.telemetry.store import TelemetryStore, Unclaimed
 from kit.clock import Clock, format_rfc3339
-from kit.messaging.bus import DIRECT
 from kit.web.errors import Conflict, NotFound
 from schemas.events import envelope_of
-from schemas.topics import TELEMETRY_GENERATED, routing_key
+from schemas.topics import TELEMETRY_GENERATED
 
 RELEASED_MAX: Final = 5_000  # readings of one request: ~1 MB, well under a second
 _EVENT_READINGS_MAX: Final = 100  # as simulators send them
@@ -49,7 +48,7 @@ class Release:
             envelope = envelope_of(TELEMETRY_GENERATED, event_id, payload, source=_SOURCE, timestamp=timestamp)
             ids = [item.id for item in some]
             # False: another request has released some of them meanwhile, and will have released all.
-            if await self._store.release(ids, event_id, DIRECT, routing_key(TELEMETRY_GENERATED), envelope.encoded()):
+            if await self._store.release(ids, event_id, envelope.exchange, envelope.routing_key, envelope.encoded()):
                 released += len(some)
         return Released(station_id=station_id, released=released, left=await self._store.unclaimed_left(station_id))
 

@@ -22,7 +22,7 @@ from benchmarks.consuming import Feed, consumed, in_process_feed, rabbit_feed
 from benchmarks.processes import TimeMeter, TimeSpent
 from benchmarks.report import Result, phase
 from benchmarks.run import BenchmarkRun
-from kit.messaging.bus import DIRECT, EVENT_ID, Message
+from kit.messaging.bus import EVENT_ID, Message
 from schemas.events import InvoiceChanged, ReservationChanged, envelope_of
 from schemas.topics import INVOICE_CREATED, RESERVATION_CREATED
 from voltstream.settings import load_settings
@@ -89,7 +89,7 @@ def _event(number: int) -> Message:
         )
     event_id = uuid5(_NAMESPACE, f"event {number}")
     envelope = envelope_of(type_, event_id, payload, source="benchmark", timestamp="2026-03-29T09:00:00.000Z")
-    return Message(DIRECT, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
+    return Message(envelope.exchange, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
 
 Measure = Callable[[BenchmarkRun, str, Sequence[Message]], Awaitable[TimeSpent]]

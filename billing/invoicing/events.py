@@ -8,7 +8,6 @@ from uuid import UUID, uuid5
 
 from billing.documents import Document
 from kit.clock import format_rfc3339
-from kit.messaging.bus import DIRECT
 from kit.messaging.consumer import EventContext
 from kit.messaging.outbox import OutboxEvent
 from schemas.events import InvoiceChanged, envelope_of
@@ -55,4 +54,4 @@ def _event(type_: str, name: str, invoice: Document, context: EventContext) -> O
         correlation_id=context.correlation_id,
         traceparent=context.traceparent,
     )
-    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())

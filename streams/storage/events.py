@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 from kit.clock import format_rfc3339
-from kit.messaging.bus import DIRECT
 from schemas.events import (
     BayOccupancyChanged,
     Consumption,
@@ -351,4 +350,4 @@ def _event(type_: str, name: str, payload: Any, context: FlushContext) -> Outbox
     envelope = envelope_of(
         type_, event_id, payload, source=SOURCE, timestamp=timestamp, traceparent=context.traceparent
     )
-    return OutboxRow(event_id, DIRECT, envelope.routing_key, envelope.encoded())
+    return OutboxRow(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())

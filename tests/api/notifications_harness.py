@@ -24,13 +24,13 @@ from kit.auth.authenticator import Authenticator
 from kit.auth.token_store import KINDS, TokenStore
 from kit.clock import ManualClock
 from kit.database.postgres import open_database
-from kit.messaging.bus import DIRECT, EVENT_ID, FANOUT, InProcessBus, Message
+from kit.messaging.bus import EVENT_ID, InProcessBus, Message
 from kit.retry import RetryPolicy
 from kit.service import Context
 from kit.web.app import make_app
 from kit.web.server import serve
 from schemas.events import Envelope, InvoiceChanged, ReservationChanged, StatusChange, envelope_of
-from schemas.topics import BROADCAST, INVOICE_CREATED
+from schemas.topics import INVOICE_CREATED
 from tests.serving import Opened, open_service
 from voltstream.settings import load_settings
 
@@ -217,8 +217,7 @@ def message(type_: str, name: str, payload: Any) -> Message:
     """An event as it comes from the bus; the same name is the same event."""
     event_id = uuid5(NAMESPACE, f"{type_}/{name}")
     envelope = envelope_of(type_, event_id, payload, source="tests", timestamp="2026-03-29T09:00:00.000Z")
-    exchange = FANOUT if type_ in BROADCAST else DIRECT
-    return Message(exchange, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
+    return Message(envelope.exchange, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
 
 def event_id_of(one: Message) -> UUID:

@@ -47,9 +47,9 @@ from schemas.topics import (
     STATION_CREATED,
     STATION_STATUS_CHANGED,
     STATION_UPDATED,
+    exchange_of,
 )
 from tests.serving import Opened, make_schemas, open_service
-from voltstream.services import exchange_of
 from voltstream.settings import load_settings
 
 PATH = "/api/v1/reservations"

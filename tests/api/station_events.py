@@ -9,7 +9,7 @@ import msgspec
 from kit.clock import format_rfc3339
 from kit.messaging.bus import EVENT_ID, Message
 from schemas.events import ReservationChanged, StationChanged, envelope_of
-from voltstream.services import exchange_of
+from schemas.topics import exchange_of
 
 NOW = datetime(2026, 3, 29, 9, 0, tzinfo=UTC)
 

@@ -296,7 +296,7 @@ async def test_a_version_and_its_event_are_one(pricing: PricingApp) -> None:
     await pricing.publish("default", -1, status=422)
     [(event_id, exchange, key, body)] = pricing.rows("SELECT event_id, exchange, routing_key, body FROM pricing.outbox")
     event = msgspec.json.decode(body, type=Event[PricingUpdated])
-    assert (exchange, key) == ("direct_events", "pricing.updated")
+    assert (exchange, key) == ("fanout_broadcast", "pricing.updated")
     assert (event.metadata.event_id, event.metadata.type) == (event_id, "pricing.updated.v1")
     assert event.payload == PricingUpdated(
         version=event.payload.version,

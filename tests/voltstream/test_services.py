@@ -17,11 +17,11 @@ from kit.auth.token_store import TokenStore
 from kit.clock import SystemClock
 from kit.config.adjustable import adjustables_of
 from kit.database.postgres import Database, open_database
-from kit.messaging.bus import DIRECT, EVENT_ID, Bus, Message
+from kit.messaging.bus import DIRECT, EVENT_ID, FANOUT, Bus, Message
 from kit.messaging.outbox import OutboxEvent, Transaction, insert_async
 from kit.service import Consumes, Context, Job, Service, provided
-from schemas.events import EventMetadata
-from schemas.topics import routing_key
+from schemas.events import EventMetadata, envelope_of
+from schemas.topics import CONFIG_UPDATED, PRICING_UPDATED, exchange_of, routing_key
 from tests.waiting import eventually
 from voltstream.architecture_tables import PAGE, tables, written
 from voltstream.runtime.authentication import open_authenticator
@@ -216,3 +216,13 @@ async def test_the_relay_makes_the_queue_of_every_consumer() -> None:
     await declare_queues(all_services(), bus)
     assert ("billing_session_completed", DIRECT, "session.completed") in bus.queues
     assert len(bus.queues) == sum(len(service.consumes) for service in all_services())
+
+
+def test_what_everyone_must_hear_is_broadcast_and_every_event_has_an_exchange_of_the_bus() -> None:
+    types = {one for service in all_services() for one in service.publishes} | {
+        consumes.event_type for service in all_services() for consumes in service.consumes
+    }
+    broadcast = {one for one in types if exchange_of(one) == FANOUT}
+    assert broadcast == {one for one in types if one.startswith("station.")} | {CONFIG_UPDATED, PRICING_UPDATED}
+    assert {exchange_of(one) for one in types - broadcast} == {DIRECT}
+    assert envelope_of(PRICING_UPDATED, uuid4(), {}, source="test", timestamp="").exchange == FANOUT

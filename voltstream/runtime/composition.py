@@ -25,12 +25,12 @@ from kit.messaging.consumer import ConsumerMetrics, Source, consume, consume_bat
 from kit.observability.logs import get_logger
 from kit.service import DAY_S, Consumes, Context, Job, Service, provide
 from kit.settings import Settings
-from schemas.topics import routing_key
+from schemas.topics import exchange_of, routing_key
 from voltstream.runtime.backends import in_process_log, open_bus, open_live, open_log_writer
 from voltstream.runtime.config_updates import ConfigUpdates, open_config
 from voltstream.runtime.process import Lifespan
 from voltstream.runtime.web import Web
-from voltstream.services import exchange_of, follows_config, queue_of
+from voltstream.services import follows_config, queue_of
 
 _CONTENDED_S: Final = 10.0  # after a deadlock a job runs again so soon, whatever its interval
 _log = get_logger(__name__)

@@ -24,9 +24,9 @@ from kit.messaging.bus import Bus, Message
 from kit.observability.logs import get_logger
 from kit.retry import reconnect_pauses_s
 from kit.settings import Settings
-from schemas.topics import CONFIG_UPDATED, process_queue, routing_key
+from schemas.topics import CONFIG_UPDATED, exchange_of, process_queue, routing_key
 from voltstream.runtime.process import Lifespan
-from voltstream.services import exchange_of, setting_owners
+from voltstream.services import setting_owners
 
 CONTRACT: Final = "config.snapshot"
 ROLE: Final = "config_reader"  # of every process that follows the configuration; it sees the contract alone

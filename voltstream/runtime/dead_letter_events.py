@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from kit.clock import Clock, format_rfc3339
-from kit.messaging.bus import DIRECT, EVENT_ID, Announce, FailedMessage, Message
+from kit.messaging.bus import EVENT_ID, Announce, FailedMessage, Message
 from kit.messaging.messages import ERROR_CHARS_MAX
 from schemas.events import EventFailed, EventMetadata, envelope_of
 from schemas.topics import EVENT_FAILED
@@ -46,7 +46,7 @@ def dead_letter_event_factory(clock: Clock) -> Announce:
             correlation_id=metadata.correlation_id if metadata else "",
             traceparent=metadata.traceparent if metadata else "",
         )
-        return Message(DIRECT, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
+        return Message(envelope.exchange, envelope.routing_key, envelope.encoded(), {EVENT_ID: str(event_id)})
 
     return event_failed
 

@@ -12,9 +12,9 @@ from kit.messaging.full_queues import PublisherPastFullQueues
 from kit.messaging.messages import Binding
 from kit.messaging.outbox import Relay, RelayMetrics
 from kit.service import Context, Job, Service
-from schemas.topics import EVENT_FAILED, routing_key
+from schemas.topics import EVENT_FAILED, exchange_of, routing_key
 from voltstream.runtime.dead_letter_events import dead_letter_event_factory
-from voltstream.services import all_services, exchange_of, queue_of
+from voltstream.services import all_services, queue_of
 
 _HOUR_S: Final = 3_600.0
 

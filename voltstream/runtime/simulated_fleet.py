@@ -23,6 +23,7 @@ from schemas.topics import (
     SESSION_REQUESTED,
     SESSION_STOP_REQUESTED,
     TELEMETRY_RECEIVED,
+    exchange_of,
     group_queue,
     process_queue,
     routing_key,
@@ -32,7 +33,6 @@ from simulator.fleet.fleet import Fleet
 from simulator.fleet.run import live
 from simulator.fleet.spec import FleetSpec
 from simulator.transports import HttpTransport
-from voltstream.services import exchange_of
 
 GROUP: Final = "simulator"
 PREFIX: Final = "SIM"

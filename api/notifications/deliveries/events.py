@@ -6,7 +6,6 @@ from uuid import UUID, uuid5
 
 from api.notifications.deliveries.store import Attempted
 from kit.clock import format_rfc3339
-from kit.messaging.bus import DIRECT
 from kit.messaging.outbox import OutboxEvent
 from schemas.events import NotificationDelivery, envelope_of
 from schemas.topics import NOTIFICATION_FAILED, NOTIFICATION_SENT
@@ -29,4 +28,4 @@ def delivery_ended(delivery: Attempted, error: str | None, now: datetime) -> Out
         error=error,
     )
     envelope = envelope_of(type_, event_id, payload, source=SOURCE, timestamp=format_rfc3339(now))
-    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())

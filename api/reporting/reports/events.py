@@ -7,7 +7,6 @@ from uuid import uuid4
 
 from api.reporting.reports.store import StoredReport
 from kit.clock import format_rfc3339
-from kit.messaging.bus import DIRECT
 from kit.messaging.outbox import OutboxEvent
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
@@ -38,4 +37,4 @@ def report_generated(report: StoredReport, tables: Sequence[Mapping[str, Any]], 
         correlation_id=correlation_id.get(),
         traceparent=current_traceparent(),
     )
-    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())

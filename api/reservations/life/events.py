@@ -8,7 +8,6 @@ import msgspec
 
 from api.reservations.life.rule import Fee, Reservation
 from kit.clock import format_rfc3339
-from kit.messaging.bus import DIRECT
 from kit.messaging.consumer import current_event_context
 from kit.messaging.outbox import OutboxEvent
 from schemas.events import ReservationChanged, ReservationConfirmed, envelope_of
@@ -75,4 +74,4 @@ def event_of(event_type: str, name: str, payload: dict[str, Any], now: datetime)
         correlation_id=context.correlation_id,
         traceparent=context.traceparent,
     )
-    return OutboxEvent(event_id, DIRECT, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())

@@ -6,7 +6,6 @@ from uuid import UUID, uuid5
 from api.stations.registry.models import Station, to_udeg
 from api.stations.registry.store import Change
 from kit.clock import format_rfc3339
-from kit.messaging.bus import FANOUT
 from kit.messaging.outbox import OutboxEvent
 from kit.observability.logs import correlation_id
 from kit.observability.tracing import current_traceparent
@@ -34,7 +33,7 @@ def station_changed(change: Change) -> OutboxEvent:
         correlation_id=correlation_id.get(),
         traceparent=current_traceparent(),
     )
-    return OutboxEvent(event_id, FANOUT, envelope.routing_key, envelope.encoded())
+    return OutboxEvent(event_id, envelope.exchange, envelope.routing_key, envelope.encoded())
 
 
 def _payload(station: Station, change: Change) -> StationChanged:
