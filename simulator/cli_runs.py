@@ -38,7 +38,10 @@ CODE_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _BROKER_TIMEOUT_S: Final = 30.0  # RabbitMQ's own start takes 5 to 15 s
 _LOOK_S: Final = 0.2  # how often a load run's counter is read
 _AMQP: Final = ("amqp://", "amqps://")
-UNAUTHORIZED_HINT: Final = "name one by --token or VOLTSTREAM_DEVICE_TOKEN (`voltstream up` prints one, `voltstream token issue --any-station` makes one)"
+UNAUTHORIZED_HINT: Final = (
+    "name one by --token or VOLTSTREAM_DEVICE_TOKEN: `voltstream up` prints one, "
+    "`voltstream token issue --any-station` makes one"
+)
 
 
 @dataclass(frozen=True, slots=True)
